@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/* Copyright The otel-oom authors */
+
+/*
+ * The few kernel types that oom.bpf.c reads, with the members it reads and no
+ * others: CO-RE finds each by name in the running kernel's BTF, so offsets here
+ * mean nothing. A name that ends in ___x is another version of the same kernel
+ * type; which one a kernel has is probed, never derived from its release.
+ */
+#ifndef OTEL_OOM_KERNEL_H
+#define OTEL_OOM_KERNEL_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed char __s8;
+typedef short __s16;
+typedef int __s32;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u16 __sum16;
+typedef __u32 __wsum;
+
+/* UAPI: enum bpf_map_type and enum bpf_update_elem_flags */
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	long counter;
+} atomic_long_t;
+
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+struct cred {
+	kuid_t uid;
+};
+
+struct percpu_counter {
+	__s64 count;
+};
+
+/* MM_FILEPAGES … of enum rss_stat is the index into mm_struct.rss_stat. */
+enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
+
+struct mm_struct {
+	unsigned long total_vm;
+	atomic_long_t pgtables_bytes;
+	struct percpu_counter rss_stat[NR_MM_COUNTERS];
+};
+
+/* Before 6.2 (kernel commit f1a7941243c1): plain atomic counters in a struct of their own. */
+struct mm_rss_stat {
+	atomic_long_t count[NR_MM_COUNTERS];
+};
+
+struct mm_struct___atomic {
+	struct mm_rss_stat rss_stat;
+};
+
+struct signal_struct {
+	atomic_t live;
+	short oom_score_adj;
+};
+
+struct kernfs_node {
+	const char *name;
+	struct kernfs_node *__parent;
+	__u64 id;
+};
+
+/* Before 6.15 (kernel commit 633488947ef6): the member had no underscores. */
+struct kernfs_node___parent {
+	struct kernfs_node *parent;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+};
+
+/* The value differs with the kernel's configuration: always through bpf_core_enum_value(). */
+enum cgroup_subsys_id { memory_cgrp_id = 4, CGROUP_SUBSYS_COUNT = 16 };
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT];
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	int exit_code;
+	__u64 start_boottime;
+	char comm[16];
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	struct mm_struct *mm;
+	const struct cred *real_cred;
+	struct css_set *cgroups;
+};
+
+#pragma clang attribute pop
+
+/* The tracepoint's prototype since 6.9 and its backports; before, it was (void *, int). */
+typedef void (*btf_trace_mark_victim___task)(void *, struct task_struct *, __u32);
+
+#endif /* OTEL_OOM_KERNEL_H */

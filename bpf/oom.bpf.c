@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only
+// Copyright The otel-oom authors
+
+/*
+ * One record for every process that the OOM killer marks, and one when the last
+ * thread of such a process has given up its memory.
+ *
+ * mark_oom_victim() (mm/oom_kill.c) is where every kill passes, those of
+ * memory.oom.group and of sysrq f too, after SIGKILL is queued and before the
+ * victim's mm is torn down: its counters can still be read. It runs in the
+ * context of the task that needed the memory, the trigger.
+ */
+#include "kernel.h"
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#include "oom.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* Set by the loader before the program is loaded. */
+const volatile __u64 page_size = 4096;
+
+#define MAX_VICTIMS 8192     /* victims that are dying at one time */
+#define MAX_CGROUP_DEPTH 32  /* CRI in a container in a user session: about 12 */
+#define COMPONENT_LEN 256    /* NAME_MAX and its NUL */
+#define RING_BYTES (4 << 20) /* some 3,400 victims: a storm while the agent is away */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, RING_BYTES);
+} oom_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct oom_counters);
+} oom_counters SEC(".maps");
+
+/* tgid of each marked victim that has not exited, and when that process started. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_VICTIMS);
+	__type(key, __u32);
+	__type(value, __u64);
+} oom_victims SEC(".maps");
+
+static __always_inline struct oom_counters *counters(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&oom_counters, &zero);
+}
+
+static __always_inline void fill_header(struct oom_header *header, enum oom_kind kind, __u32 size,
+					__u64 sequence)
+{
+	header->version = OOM_WIRE_VERSION;
+	header->kind = kind;
+	header->size = size;
+	header->cpu = bpf_get_smp_processor_id();
+	header->flags = 0;
+	header->sequence = sequence;
+	header->boottime_ns = bpf_ktime_get_boot_ns();
+}
+
+static __always_inline void fill_task(struct oom_task *out, struct task_struct *task)
+{
+	out->start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	out->tgid = BPF_CORE_READ(task, tgid);
+	out->tid = BPF_CORE_READ(task, pid);
+	out->uid = BPF_CORE_READ(task, real_cred, uid.val);
+	out->score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
+	BPF_CORE_READ_STR_INTO(&out->comm, task, comm);
+}
+
+/* A percpu_counter's count leaves out what each CPU has not yet folded in, so it may be
+ * negative; get_mm_counter() shows 0 then, and so does this. */
+static __always_inline __u64 bytes_of(__s64 pages)
+{
+	return pages > 0 ? pages * page_size : 0;
+}
+
+/* A macro, because CO-RE moves an array's index to the kernel's element size only when the
+ * index is a constant before inlining. */
+#define RSS_BYTES(mm, member)                                                                      \
+	bytes_of(bpf_core_type_exists(struct mm_rss_stat)                                          \
+			 ? BPF_CORE_READ((struct mm_struct___atomic *)(mm),                        \
+					 rss_stat.count[member].counter)                           \
+			 : BPF_CORE_READ(mm, rss_stat[member].count))
+
+static __always_inline int fill_memory(struct oom_memory *out, struct task_struct *task)
+{
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+
+	__builtin_memset(out, 0, sizeof(*out));
+	if (!mm)
+		return OOM_FLAG_NO_MM;
+	out->total_vm = BPF_CORE_READ(mm, total_vm) * page_size;
+	out->anon = RSS_BYTES(mm, MM_ANONPAGES);
+	out->file = RSS_BYTES(mm, MM_FILEPAGES);
+	out->shmem = RSS_BYTES(mm, MM_SHMEMPAGES);
+	out->swap = RSS_BYTES(mm, MM_SWAPENTS);
+	out->page_tables = BPF_CORE_READ(mm, pgtables_bytes.counter);
+	return 0;
+}
+
+static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
+{
+	if (bpf_core_field_exists(node->__parent))
+		return BPF_CORE_READ(node, __parent);
+	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
+}
+
+/* The path in the memory controller's own hierarchy, which on cgroup v1 and hybrid hosts
+ * is not the default one. */
+static __always_inline int fill_memcg(struct oom_victim_record *out, struct task_struct *task)
+{
+	__u32 id = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct cgroup_subsys_state *css = NULL;
+	struct kernfs_node *node, *parent;
+	__u32 used = 0, parts = 0;
+
+	out->memcg_id = 0;
+	out->memcg_path_len = 0;
+	out->memcg_path_parts = 0;
+	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
+		return OOM_FLAG_NO_MEMCG;
+	bpf_core_read(&css, sizeof(css), &set->subsys[id]);
+	node = BPF_CORE_READ(css, cgroup, kn);
+	if (!node)
+		return OOM_FLAG_NO_MEMCG;
+	out->memcg_id = BPF_CORE_READ(node, id);
+
+	for (int depth = 0; depth < MAX_CGROUP_DEPTH; depth++) {
+		const char *name;
+		long got;
+
+		parent = parent_of(node);
+		if (!parent)
+			break;
+		if (used > OOM_PATH_LEN - COMPONENT_LEN)
+			break;
+		name = BPF_CORE_READ(node, name);
+		got = bpf_probe_read_kernel_str(&out->memcg_path[used], COMPONENT_LEN, name);
+		if (got <= 0 || got > COMPONENT_LEN)
+			break;
+		used += got;
+		parts++;
+		node = parent;
+	}
+	out->memcg_path_len = used;
+	out->memcg_path_parts = parts;
+	return parent_of(node) ? OOM_FLAG_PATH_CUT : 0;
+}
+
+/* The tracepoint's argument is the victim, or on older kernels its pid, of which only the
+ * trigger itself can be turned into a task here. */
+static __always_inline struct task_struct *victim_of(__u64 argument)
+{
+	struct task_struct *current;
+
+	if (bpf_core_type_exists(btf_trace_mark_victim___task))
+		return (struct task_struct *)argument;
+	current = (struct task_struct *)bpf_get_current_task();
+	return BPF_CORE_READ(current, pid) == (int)argument ? current : NULL;
+}
+
+static __always_inline int fill_victim(struct oom_victim_record *out, struct task_struct *task,
+				       __u32 tgid)
+{
+	if (!task) {
+		__builtin_memset(&out->victim, 0, sizeof(out->victim));
+		__builtin_memset(&out->memory, 0, sizeof(out->memory));
+		out->victim.tgid = tgid;
+		out->memcg_id = out->memcg_path_len = out->memcg_path_parts = 0;
+		return OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_MEMCG;
+	}
+	fill_task(&out->victim, task);
+	return fill_memory(&out->memory, task) | fill_memcg(out, task);
+}
+
+static __always_inline int on_mark_victim(__u64 argument)
+{
+	struct task_struct *task = victim_of(argument);
+	__u64 start = task ? BPF_CORE_READ(task, group_leader, start_boottime) : 0;
+	__u32 tgid = task ? BPF_CORE_READ(task, tgid) : (__u32)argument;
+	struct oom_victim_record *record;
+	struct oom_counters *count;
+	__u64 *known, sequence;
+
+	/* The mark can come once a thread: tell each process once. */
+	known = bpf_map_lookup_elem(&oom_victims, &tgid);
+	if (known && *known == start)
+		return 0;
+	bpf_map_update_elem(&oom_victims, &tgid, &start, BPF_ANY);
+
+	count = counters();
+	if (!count)
+		return 0;
+	sequence = ++count->sequence;
+	record = bpf_ringbuf_reserve(&oom_ring, sizeof(*record), 0);
+	if (!record) {
+		count->lost_victims++;
+		return 0;
+	}
+	fill_header(&record->header, OOM_KIND_VICTIM, sizeof(*record), sequence);
+	record->header.flags = fill_victim(record, task, tgid);
+	fill_task(&record->trigger, (struct task_struct *)bpf_get_current_task());
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+/* A program a way of attaching: the loader takes the first that this kernel allows. */
+SEC("tp_btf/mark_victim")
+int mark_victim_btf(__u64 *args)
+{
+	return on_mark_victim(args[0]);
+}
+
+SEC("raw_tp/mark_victim")
+int mark_victim_raw(__u64 *args)
+{
+	return on_mark_victim(args[0]);
+}
+
+/* do_exit() calls this for every thread of the host, after exit_mm(). For all but the
+ * victims it is one look into a small table. */
+SEC("raw_tp/sched_process_exit")
+int process_exit(__u64 *args)
+{
+	struct task_struct *task = (struct task_struct *)args[0];
+	__u32 tgid = BPF_CORE_READ(task, tgid);
+	struct oom_exit_record *record;
+	struct oom_counters *count;
+	__u64 *known, start, sequence;
+
+	known = bpf_map_lookup_elem(&oom_victims, &tgid);
+	if (!known || BPF_CORE_READ(task, signal, live.counter) != 0)
+		return 0;
+	start = *known;
+	/* Threads that end side by side can all see that none is left: one deletes. */
+	if (bpf_map_delete_elem(&oom_victims, &tgid) != 0)
+		return 0;
+
+	count = counters();
+	if (!count)
+		return 0;
+	sequence = ++count->sequence;
+	record = bpf_ringbuf_reserve(&oom_ring, sizeof(*record), 0);
+	if (!record) {
+		count->lost_exits++;
+		return 0;
+	}
+	fill_header(&record->header, OOM_KIND_EXIT, sizeof(*record), sequence);
+	record->start_boottime_ns = start;
+	record->tgid = tgid;
+	record->exit_code = BPF_CORE_READ(task, exit_code);
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/* Copyright The otel-oom authors */
+
+/*
+ * The wire format: what the kernel side writes into the ring buffer and
+ * otel_oom/capture/wire.py reads. Native byte order, fixed size, no padding the
+ * compiler may choose. Both sides assert the layout; a change of it is a new
+ * OOM_WIRE_VERSION.
+ */
+#ifndef OTEL_OOM_H
+#define OTEL_OOM_H
+
+#define OOM_WIRE_VERSION 1
+
+#define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
+#define OOM_PATH_LEN 1024 /* cgroup path; deeper ones are cut and flagged */
+
+enum oom_kind {
+	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
+	OOM_KIND_EXIT = 2,   /* struct oom_exit_record */
+};
+
+enum oom_flag {
+	OOM_FLAG_PATH_CUT = 1 << 0, /* memcg_path lacks the components nearest the root */
+	OOM_FLAG_NO_MM = 1 << 1,    /* the victim had no mm: its memory is not known */
+	OOM_FLAG_NO_MEMCG = 1 << 2, /* no memory controller: memcg_* are not known */
+	OOM_FLAG_NO_TASK = 1 << 3,  /* the kernel told only the victim's pid, as victim.tgid */
+};
+
+struct oom_header {
+	__u16 version;
+	__u16 kind;
+	__u32 size; /* of the whole record, bytes */
+	__u32 cpu;
+	__u32 flags;
+	__u64 sequence;	   /* of this CPU, from 1, taken before the reserve: a gap is a loss */
+	__u64 boottime_ns; /* CLOCK_BOOTTIME */
+};
+
+struct oom_task {
+	__u64 start_boottime_ns; /* of the process, CLOCK_BOOTTIME */
+	__u32 tgid;		 /* initial PID namespace, as all ids here */
+	__u32 tid;
+	__u32 uid; /* initial user namespace */
+	__s32 score_adj;
+	char comm[OOM_COMM_LEN];
+};
+
+/* Bytes, as of the moment of the mark, before anything is freed. */
+struct oom_memory {
+	__u64 total_vm;
+	__u64 anon;
+	__u64 file;
+	__u64 shmem;
+	__u64 swap;
+	__u64 page_tables;
+};
+
+struct oom_victim_record {
+	struct oom_header header;
+	struct oom_task victim;
+	struct oom_task trigger; /* the task in whose context the kernel chose the victim */
+	struct oom_memory memory;
+	__u64 memcg_id;		/* inode of the memory cgroup's folder */
+	__u32 memcg_path_len;	/* bytes used of memcg_path */
+	__u32 memcg_path_parts; /* components in it */
+	/* Components from the leaf to the root, each ended by NUL: the order in which the
+	 * kernel can be walked. The root itself is none. */
+	char memcg_path[OOM_PATH_LEN];
+};
+
+/* The last thread of a marked victim has gone through exit_mm(). */
+struct oom_exit_record {
+	struct oom_header header;
+	__u64 start_boottime_ns;
+	__u32 tgid;
+	__u32 exit_code; /* as in wait(2): signal in the low seven bits */
+};
+
+/* Per CPU; summed by the reader. */
+struct oom_counters {
+	__u64 sequence;
+	__u64 lost_victims; /* the ring buffer was full */
+	__u64 lost_exits;
+};
+
+_Static_assert(sizeof(struct oom_header) == 32, "oom_header");
+_Static_assert(sizeof(struct oom_task) == 40, "oom_task");
+_Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
+_Static_assert(sizeof(struct oom_victim_record) == 176 + OOM_PATH_LEN, "oom_victim_record");
+_Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
+_Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
+
+#endif /* OTEL_OOM_H */

@@ -1,0 +1,159 @@
+"""What joins the stages: the capture loop, signals, and the order of start and end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from otel_oom import clock, witness
+from otel_oom.capture.source import Source
+from otel_oom.delivery import Delivery
+from otel_oom.event import Loss, OomKill, VictimExit
+from otel_oom.export.settings import Settings
+from otel_oom.store import Store
+from otel_oom.witness import MemcgFiles
+
+_LOG = logging.getLogger(__name__)
+
+GRACE_S: Final = 3.0
+"""How long the end may take to send what waits."""
+
+_STORE_RETRY_S: Final = 1.0
+
+
+def run(source: Source, settings: Settings, state_dir: Path) -> None:
+    """Capture and deliver until SIGTERM or SIGINT.
+
+    Raises:
+        StoreError: the state folder can't be used.
+        CaptureError: kills can't be captured.
+    """
+    with _signals() as stop_fd, Store(state_dir) as store, source:
+        notify("READY=1")
+        _LOG.info("Ready: capturing OOM kills by %s (%s)", source.hook, source.name)
+        delivery = Delivery(store, settings)
+        if settings.disabled:
+            _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
+        else:
+            delivery.start()
+        try:
+            _Capture(source, store, delivery).loop(stop_fd)
+        finally:
+            notify("STOPPING=1")
+            if not settings.disabled:
+                delivery.stop(GRACE_S)
+        _LOG.info("Stopped; left on disk: %s", _left(store))
+
+
+def _left(store: Store) -> str:
+    counts = store.counts()
+    return f"{counts['outbox']} waiting, {counts['dead_letters']} refused"
+
+
+class _Capture:
+    """The loop that takes each event from the kernel to the disk."""
+
+    def __init__(self, source: Source, store: Store, delivery: Delivery) -> None:
+        self._source = source
+        self._store = store
+        self._delivery = delivery
+        self._boot_id = clock.boot_id()
+        self._memcg_files = MemcgFiles.find()
+        self._loss = Loss()
+        self._store_fails = False
+
+    def loop(self, stop_fd: int) -> None:
+        """Drain whenever there is something, until ``stop_fd`` is readable; then once more."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stop_fd, selectors.EVENT_READ)
+            selector.register(self._source.fileno(), selectors.EVENT_READ)
+            while True:
+                self._drain()
+                if self._store_fails:
+                    # The source stays readable: wait for the signal or for some time alone.
+                    selector.unregister(self._source.fileno())
+                    ready = selector.select(_STORE_RETRY_S)
+                    selector.register(self._source.fileno(), selectors.EVENT_READ)
+                else:
+                    ready = selector.select()
+                if any(key.fd == stop_fd for key, _ in ready):
+                    self._drain()
+                    return
+
+    def _drain(self) -> None:
+        try:
+            self._source.drain(self._handle)
+        except sqlite3.Error as error:
+            if not self._store_fails:
+                _LOG.error(
+                    "The store does not take kills (%s); they wait in the kernel's buffer, and "
+                    "are tried again every %.0f s",
+                    error,
+                    _STORE_RETRY_S,
+                )
+            self._store_fails = True
+            return
+        if self._store_fails:
+            _LOG.info("The store takes kills again")
+        self._store_fails = False
+        self._report_loss()
+
+    def _handle(self, event: OomKill | VictimExit) -> None:
+        if isinstance(event, OomKill):
+            self._store.record(event, witness.look(event, self._memcg_files))
+            _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
+        else:
+            self._store.record_exit(self._boot_id, event)
+        self._delivery.wake()
+
+    def _report_loss(self) -> None:
+        loss = self._source.loss()
+        if loss != self._loss:
+            _LOG.error(
+                "Lost since the start: %d kills and %d exits that found the kernel's buffer full, "
+                "%d records that could not be read",
+                loss.victims,
+                loss.exits,
+                loss.unreadable,
+            )
+            self._loss = loss
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that becomes readable on SIGTERM and SIGINT, which then end nothing else."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
+        signal.signal(number, lambda *_: None)
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def notify(state: str) -> None:
+    """Tell the service manager ``state``, if there is one (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
+    ):
+        manager.sendto(state.encode(), address)

@@ -1,0 +1,186 @@
+"""The default source: the CO-RE object, loaded by libbpf."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import struct
+from pathlib import Path
+from typing import Final, Self
+
+from otel_oom import clock
+from otel_oom.capture.libbpf import (
+    BpfObject,
+    Libbpf,
+    LibbpfError,
+    RingBuffer,
+    per_cpu_values,
+)
+from otel_oom.capture.source import CaptureError, Handler
+from otel_oom.capture.wire import Counters, Decoder, WireError
+from otel_oom.event import Loss, OomKill, VictimExit
+
+_LOG = logging.getLogger(__name__)
+
+OBJECT: Final = Path(__file__).with_name("oom.bpf.o")
+VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
+
+HOOKS: Final = {
+    "tp_btf/mark_victim": "mark_victim_btf",
+    "raw_tp/mark_victim": "mark_victim_raw",
+}
+"""How the kill can be seen, the best first, and the program for each."""
+
+_EXIT_PROGRAM: Final = "process_exit"
+
+
+class LibbpfSource:
+    """Kills out of the ring buffer that ``bpf/oom.bpf.c`` fills; see :class:`Source`."""
+
+    name = "libbpf"
+
+    def __init__(self) -> None:
+        """Prepare; nothing touches the kernel before the context is entered."""
+        self.hook = ""
+        self.refused: dict[str, str] = {}
+        """Hooks that this kernel did not allow, with its reason."""
+        self._unhandled: OomKill | VictimExit | None = None
+        self._failure: BaseException | None = None
+        self._taken = 0
+        self._unreadable = 0
+
+    def __enter__(self) -> Self:
+        """Load and attach by the first hook that the kernel allows.
+
+        Raises:
+            CaptureError: not allowed, no BTF, no libbpf, no BPF object.
+        """
+        require_prerequisites()
+        self._library = Libbpf()
+        self._object = self._attach()
+        self._decoder = Decoder(boot_id=clock.boot_id(), source=self.name, hook=self.hook)
+        self._ring = RingBuffer(self._library, self._object.map_fd("oom_ring"), self._take)
+        self._counters_fd = self._object.map_fd("oom_counters")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Detach and unload."""
+        self._ring.close()
+        self._object.close()
+
+    def _attach(self) -> BpfObject:
+        for hook, program in HOOKS.items():
+            opened = BpfObject(self._library, OBJECT)
+            try:
+                for other in HOOKS.values():
+                    if other != program:
+                        opened.skip(other)
+                opened.set_constants(struct.pack("=Q", os.sysconf("SC_PAGE_SIZE")))
+                opened.load()
+                opened.attach(program)
+                opened.attach(_EXIT_PROGRAM)
+            except LibbpfError as error:
+                opened.close()
+                if error.code in {errno.EPERM, errno.EACCES} and not _may_load_bpf():
+                    raise _not_permitted() from error
+                self.refused[hook] = str(error)
+            else:
+                self.hook = hook
+                return opened
+        reasons = "\n".join(f"{hook}: {reason}" for hook, reason in self.refused.items())
+        raise CaptureError(f"The kernel refused every hook of the OOM killer.\n{reasons}")
+
+    def fileno(self) -> int:
+        """An epoll descriptor that is readable when kills wait."""
+        return self._ring.fileno()
+
+    def drain(self, handler: Handler) -> int:
+        """Hand over all events that wait; see :meth:`Source.drain`.
+
+        libbpf releases a record whatever its callback returns. So when ``handler`` raises, the
+        event is kept and comes first at the next call.
+
+        Raises:
+            Exception: whatever ``handler`` raised.
+        """
+        self._handler, self._taken = handler, 0
+        if self._unhandled is not None:
+            handler(self._unhandled)
+            self._unhandled = None
+            self._taken = 1
+        self._offset_ns = clock.boot_to_unix_offset_ns()
+        self._ring.consume()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return self._taken
+
+    def _take(self, data: bytes) -> bool:
+        # An exception must not travel through libbpf's C frames: it is raised after them.
+        try:
+            event = self._decoder.decode(data, self._offset_ns)
+        except WireError as error:
+            self._unreadable += 1
+            _LOG.error("A record of the kernel side cannot be read and is lost: %s", error)
+            return True
+        try:
+            self._handler(event)
+        except BaseException as error:  # noqa: BLE001  raised again by drain()
+            self._unhandled, self._failure = event, error
+            return False
+        self._taken += 1
+        return True
+
+    def loss(self) -> Loss:
+        """What the ring buffer had no room for, over all CPUs."""
+        size = len(bytes(Counters()))
+        values = per_cpu_values(self._library, self._counters_fd, size)
+        counters = [Counters.from_buffer_copy(value) for value in values]
+        return Loss(
+            victims=sum(counter.lost_victims for counter in counters),
+            exits=sum(counter.lost_exits for counter in counters),
+            unreadable=self._unreadable,
+        )
+
+
+def require_prerequisites() -> None:
+    """See that what loading needs is there, before libbpf says it in its own words.
+
+    Raises:
+        CaptureError: the first thing that is missing, and how to get it.
+    """
+    if not OBJECT.exists():
+        raise CaptureError(
+            f"The BPF object {OBJECT.name} is not in this installation. Build it: make -C bpf"
+        )
+    if not VMLINUX_BTF.exists():
+        raise CaptureError(
+            f"This kernel has no BTF ({VMLINUX_BTF} is missing), which BPF programs need to find "
+            "their way in it. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian 11, "
+            "Ubuntu 20.10, RHEL 8.2 and later have it."
+        )
+    if not _may_load_bpf():
+        raise _not_permitted()
+
+
+_CAP_SYS_ADMIN: Final = 21
+_CAP_PERFMON: Final = 38
+_CAP_BPF: Final = 39
+
+
+def _may_load_bpf() -> bool:
+    """Whether this process has CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON, in effect."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+            both = 1 << _CAP_PERFMON | 1 << _CAP_BPF
+            return bool(effective >> _CAP_SYS_ADMIN & 1) or effective & both == both
+    return False
+
+
+def _not_permitted() -> CaptureError:
+    return CaptureError(
+        "This process may not load BPF programs. Run it as root (sudo), or give it the "
+        "capabilities CAP_BPF and CAP_PERFMON (systemd: AmbientCapabilities=)."
+    )

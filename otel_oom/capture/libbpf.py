@@ -1,0 +1,215 @@
+"""A small typed binding of the system's libbpf: as much of it as capture needs.
+
+Of libbpf's own messages the last few lines are kept for the error that follows them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import errno
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from otel_oom.capture.source import CaptureError
+
+_MESSAGE_BYTES: Final = 512
+_MESSAGES: Final = 12
+_DEBUG_LEVEL: Final = 2
+
+_Pointer = ctypes.c_void_p
+_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, _Pointer)
+_SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t)
+
+_PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
+    "libbpf_set_print": (_Pointer, _PRINT),
+    "libbpf_num_possible_cpus": (ctypes.c_int,),
+    "libbpf_version_string": (ctypes.c_char_p,),
+    "bpf_object__open_file": (_Pointer, ctypes.c_char_p, _Pointer),
+    "bpf_object__load": (ctypes.c_int, _Pointer),
+    "bpf_object__close": (None, _Pointer),
+    "bpf_object__find_map_by_name": (_Pointer, _Pointer, ctypes.c_char_p),
+    "bpf_object__find_program_by_name": (_Pointer, _Pointer, ctypes.c_char_p),
+    "bpf_map__fd": (ctypes.c_int, _Pointer),
+    "bpf_map__set_initial_value": (ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t),
+    "bpf_map_lookup_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
+    "bpf_program__set_autoload": (ctypes.c_int, _Pointer, ctypes.c_bool),
+    "bpf_program__attach": (_Pointer, _Pointer),
+    "bpf_program__fd": (ctypes.c_int, _Pointer),
+    "bpf_link__destroy": (ctypes.c_int, _Pointer),
+    "ring_buffer__new": (_Pointer, ctypes.c_int, _SAMPLE, _Pointer, _Pointer),
+    "ring_buffer__epoll_fd": (ctypes.c_int, _Pointer),
+    "ring_buffer__consume": (ctypes.c_int, _Pointer),
+    "ring_buffer__free": (None, _Pointer),
+}
+
+
+class LibbpfError(CaptureError):
+    """A call of libbpf failed; ``code`` is its errno."""
+
+    def __init__(self, what: str, code: int, said: str = "") -> None:
+        """Describe the failure of ``what`` with what libbpf ``said`` about it."""
+        self.code = code
+        reason = f"{what}: {os.strerror(code)}"
+        super().__init__(f"{reason}\n{said}" if said else reason)
+
+
+class Libbpf:
+    """The shared library, with a typed prototype for each function used."""
+
+    def __init__(self) -> None:
+        """Load libbpf 1.x.
+
+        Raises:
+            CaptureError: it is not installed, or too old.
+        """
+        try:
+            self._library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+            self._libc = ctypes.CDLL(None)
+            for name, (result, *arguments) in _PROTOTYPES.items():
+                function = getattr(self._library, name)
+                function.restype = result
+                function.argtypes = arguments
+        except (OSError, AttributeError) as error:
+            raise CaptureError(
+                f"libbpf 1.x cannot be loaded ({error}). "
+                "Install it: apt-get install libbpf1 (Debian, Ubuntu), dnf install libbpf (Fedora)."
+            ) from None
+        self._messages: deque[str] = deque(maxlen=_MESSAGES)
+        # Referenced for as long as libbpf may call it.
+        self._print = _PRINT(self._on_message)
+        self._library.libbpf_set_print(self._print)
+
+    def _on_message(self, level: int, format_: bytes, arguments: int) -> int:
+        if level < _DEBUG_LEVEL:
+            buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
+            self._libc.vsnprintf(buffer, _MESSAGE_BYTES, format_, _Pointer(arguments))
+            self._messages.append(buffer.value.decode("utf-8", errors="replace").rstrip())
+        return 0
+
+    def call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401  as the C function returns
+        """Call ``name`` and return its result.
+
+        Raises:
+            LibbpfError: it returned a null pointer or a negative number.
+        """
+        ctypes.set_errno(0)
+        function = getattr(self._library, name)
+        result = function(*arguments)
+        failed = (
+            result is None if function.restype is _Pointer else result is not None and result < 0
+        )
+        if failed:
+            code = -result if isinstance(result, int) and result < -1 else ctypes.get_errno()
+            raise LibbpfError(name, code or errno.EINVAL, self.take_messages())
+        return result
+
+    def take_messages(self) -> str:
+        """What libbpf last printed, and forget it."""
+        said = "\n".join(self._messages)
+        self._messages.clear()
+        return said
+
+    @property
+    def version(self) -> str:
+        """The library's version, such as ``v1.1``."""
+        return str(self._library.libbpf_version_string().decode())
+
+
+class BpfObject:
+    """One BPF object file, opened; its programs, maps and links are freed by :meth:`close`."""
+
+    def __init__(self, library: Libbpf, path: os.PathLike[str]) -> None:
+        """Open the object file at ``path``.
+
+        Raises:
+            LibbpfError: not readable, or not a BPF object.
+        """
+        self._library = library
+        self._links: list[int] = []
+        self._object = library.call("bpf_object__open_file", os.fsencode(path), None)
+
+    def _map(self, name: str) -> int:
+        return int(self._library.call("bpf_object__find_map_by_name", self._object, name.encode()))
+
+    def _program(self, name: str) -> int:
+        return int(
+            self._library.call("bpf_object__find_program_by_name", self._object, name.encode())
+        )
+
+    def set_constants(self, data: bytes) -> None:
+        """Give ``.rodata`` its content; only before :meth:`load`."""
+        self._library.call("bpf_map__set_initial_value", self._map(".rodata"), data, len(data))
+
+    def skip(self, program: str) -> None:
+        """Leave ``program`` out of :meth:`load`."""
+        self._library.call("bpf_program__set_autoload", self._program(program), False)  # noqa: FBT003  C's own signature
+
+    def load(self) -> None:
+        """Load maps and programs into the kernel.
+
+        Raises:
+            LibbpfError: the kernel refused; with what libbpf said.
+        """
+        self._library.call("bpf_object__load", self._object)
+
+    def attach(self, program: str) -> None:
+        """Attach ``program`` to the hook that its section names."""
+        self._links.append(self._library.call("bpf_program__attach", self._program(program)))
+
+    def map_fd(self, name: str) -> int:
+        """The file descriptor of a loaded map."""
+        return int(self._library.call("bpf_map__fd", self._map(name)))
+
+    def close(self) -> None:
+        """Detach and free everything."""
+        while self._links:
+            self._library.call("bpf_link__destroy", self._links.pop())
+        if self._object:
+            self._library.call("bpf_object__close", self._object)
+            self._object = None
+
+
+class RingBuffer:
+    """The consumer of one ring buffer map."""
+
+    def __init__(self, library: Libbpf, map_fd: int, take: Callable[[bytes], bool]) -> None:
+        """Read the ring at ``map_fd``; ``take`` gets each record and says whether to go on."""
+        self._library = library
+        self._take = take
+        # Referenced for as long as libbpf may call it.
+        self._sample = _SAMPLE(self._on_sample)
+        self._ring = library.call("ring_buffer__new", map_fd, self._sample, None, None)
+
+    def _on_sample(self, _context: int, data: int, size: int) -> int:
+        return 0 if self._take(ctypes.string_at(data, size)) else -errno.ECANCELED
+
+    def fileno(self) -> int:
+        """An epoll descriptor that is readable when records wait."""
+        return int(self._library.call("ring_buffer__epoll_fd", self._ring))
+
+    def consume(self) -> None:
+        """Give every waiting record to ``take``, or those up to the one it stops at."""
+        try:
+            self._library.call("ring_buffer__consume", self._ring)
+        except LibbpfError as error:
+            if error.code != errno.ECANCELED:
+                raise
+
+    def close(self) -> None:
+        """Free the consumer; what waits stays in the map."""
+        if self._ring:
+            self._library.call("ring_buffer__free", self._ring)
+            self._ring = None
+
+
+def per_cpu_values(library: Libbpf, map_fd: int, value_size: int) -> list[bytes]:
+    """The value at key 0 of a per-CPU array, for each possible CPU."""
+    cpus = library.call("libbpf_num_possible_cpus")
+    stride = (value_size + 7) // 8 * 8
+    key = ctypes.c_uint32(0)
+    values = ctypes.create_string_buffer(stride * cpus)
+    library.call("bpf_map_lookup_elem", map_fd, ctypes.byref(key), values)
+    return [values.raw[cpu * stride : cpu * stride + value_size] for cpu in range(cpus)]

@@ -1,0 +1,47 @@
+"""What every source of OOM kills is to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, Self
+
+from otel_oom.event import Loss, OomKill, VictimExit
+
+Handler = Callable[[OomKill | VictimExit], None]
+"""Takes one event; the record leaves the kernel's buffer only when it has returned."""
+
+
+class CaptureError(Exception):
+    """Kills cannot be captured; the message says why and what to do next."""
+
+
+class Source(Protocol):
+    """A stream of OOM kills with a file descriptor to wait on.
+
+    A context manager: entering attaches to the kernel, leaving detaches.
+    """
+
+    name: str
+    hook: str
+
+    def __enter__(self) -> Self:
+        """Attach.
+
+        Raises:
+            CaptureError: this host does not allow it.
+        """
+
+    def __exit__(self, *_: object) -> None:
+        """Detach."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when :meth:`drain` has something to do."""
+
+    def drain(self, handler: Handler) -> int:
+        """Hand over all events that wait, oldest first, and return their number.
+
+        Raises whatever ``handler`` raised, after which the events behind that one still wait.
+        """
+
+    def loss(self) -> Loss:
+        """What the kernel side had no room for."""

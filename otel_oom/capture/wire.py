@@ -1,0 +1,197 @@
+"""The ring buffer's records (``bpf/oom.h``) into events.
+
+The layouts below are those of the header, field by field; the tests compare them with the type
+information that the compiler put into the BPF object.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from otel_oom.event import Capture, Memcg, Memory, OomKill, Task, VictimExit
+
+WIRE_VERSION = 1
+
+COMM_LEN = 16
+PATH_LEN = 1024
+
+KIND_VICTIM = 1
+KIND_EXIT = 2
+
+FLAG_PATH_CUT = 1 << 0
+FLAG_NO_MM = 1 << 1
+FLAG_NO_MEMCG = 1 << 2
+FLAG_NO_TASK = 1 << 3
+
+
+class Header(ctypes.Structure):
+    """``struct oom_header``."""
+
+    _fields_ = (
+        ("version", ctypes.c_uint16),
+        ("kind", ctypes.c_uint16),
+        ("size", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("sequence", ctypes.c_uint64),
+        ("boottime_ns", ctypes.c_uint64),
+    )
+
+
+class TaskRecord(ctypes.Structure):
+    """``struct oom_task``."""
+
+    _fields_ = (
+        ("start_boottime_ns", ctypes.c_uint64),
+        ("tgid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+        ("uid", ctypes.c_uint32),
+        ("score_adj", ctypes.c_int32),
+        ("comm", ctypes.c_char * COMM_LEN),
+    )
+
+
+class MemoryRecord(ctypes.Structure):
+    """``struct oom_memory``."""
+
+    _fields_ = (
+        ("total_vm", ctypes.c_uint64),
+        ("anon", ctypes.c_uint64),
+        ("file", ctypes.c_uint64),
+        ("shmem", ctypes.c_uint64),
+        ("swap", ctypes.c_uint64),
+        ("page_tables", ctypes.c_uint64),
+    )
+
+
+class VictimRecord(ctypes.Structure):
+    """``struct oom_victim_record``."""
+
+    _fields_ = (
+        ("header", Header),
+        ("victim", TaskRecord),
+        ("trigger", TaskRecord),
+        ("memory", MemoryRecord),
+        ("memcg_id", ctypes.c_uint64),
+        ("memcg_path_len", ctypes.c_uint32),
+        ("memcg_path_parts", ctypes.c_uint32),
+        ("memcg_path", ctypes.c_uint8 * PATH_LEN),
+    )
+
+
+class ExitRecord(ctypes.Structure):
+    """``struct oom_exit_record``."""
+
+    _fields_ = (
+        ("header", Header),
+        ("start_boottime_ns", ctypes.c_uint64),
+        ("tgid", ctypes.c_uint32),
+        ("exit_code", ctypes.c_uint32),
+    )
+
+
+class Counters(ctypes.Structure):
+    """``struct oom_counters``, of one CPU."""
+
+    _fields_ = (
+        ("sequence", ctypes.c_uint64),
+        ("lost_victims", ctypes.c_uint64),
+        ("lost_exits", ctypes.c_uint64),
+    )
+
+
+_SIZES = {KIND_VICTIM: ctypes.sizeof(VictimRecord), KIND_EXIT: ctypes.sizeof(ExitRecord)}
+
+
+class WireError(ValueError):
+    """A record is not of the layout that this version reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Turns records into events; holds what every record of one boot and source shares."""
+
+    boot_id: str
+    source: str
+    hook: str
+
+    def decode(self, data: bytes, unix_offset_ns: int) -> OomKill | VictimExit:
+        """The event in ``data``; ``unix_offset_ns`` leads from the boot clock to Unix time.
+
+        Raises:
+            WireError: too short, of another version, or of an unknown kind.
+        """
+        if len(data) < ctypes.sizeof(Header):
+            raise WireError(f"a record of {len(data)} bytes is shorter than its header")
+        header = Header.from_buffer_copy(data)
+        if header.version != WIRE_VERSION:
+            raise WireError(f"a record of wire version {header.version}, not {WIRE_VERSION}")
+        size = _SIZES.get(header.kind)
+        if size is None or not size == header.size <= len(data):
+            raise WireError(
+                f"a record of kind {header.kind} with {header.size} of {len(data)} bytes"
+            )
+        if header.kind == KIND_EXIT:
+            return _exit(ExitRecord.from_buffer_copy(data))
+        return self._kill(VictimRecord.from_buffer_copy(data), unix_offset_ns)
+
+    def _kill(self, record: VictimRecord, unix_offset_ns: int) -> OomKill:
+        flags = record.header.flags
+        victim = Task(record.victim.tgid) if flags & FLAG_NO_TASK else _task(record.victim)
+        return OomKill(
+            boot_id=self.boot_id,
+            boottime_ns=record.header.boottime_ns,
+            time_unix_ns=record.header.boottime_ns + unix_offset_ns,
+            victim=victim,
+            trigger=_task(record.trigger),
+            memory=None if flags & FLAG_NO_MM else _memory(record.memory),
+            memcg=None if flags & FLAG_NO_MEMCG else _memcg(record),
+            capture=Capture(
+                self.source, self.hook, cpu=record.header.cpu, sequence=record.header.sequence
+            ),
+        )
+
+
+def text(raw: bytes) -> str:
+    r"""Bytes that the kernel took from a process, as text; what is not UTF-8 stays as ``\xNN``."""
+    return raw.decode("utf-8", errors="backslashreplace")
+
+
+def _task(record: TaskRecord) -> Task:
+    return Task(
+        tgid=record.tgid,
+        tid=record.tid,
+        uid=record.uid,
+        score_adj=record.score_adj,
+        comm=text(record.comm),
+        started_ns=record.start_boottime_ns,
+    )
+
+
+def _memory(record: MemoryRecord) -> Memory:
+    return Memory(
+        total_vm=record.total_vm,
+        anon=record.anon,
+        file=record.file,
+        shmem=record.shmem,
+        swap=record.swap,
+        page_tables=record.page_tables,
+    )
+
+
+def _memcg(record: VictimRecord) -> Memcg:
+    raw = bytes(record.memcg_path)[: record.memcg_path_len]
+    names = raw.split(b"\0")[: record.memcg_path_parts]
+    cut = bool(record.header.flags & FLAG_PATH_CUT)
+    path = text(b"/".join(reversed(names)))
+    return Memcg(id=record.memcg_id, path=f"{'…' if cut else ''}/{path}", path_cut=cut)
+
+
+def _exit(record: ExitRecord) -> VictimExit:
+    return VictimExit(
+        tgid=record.tgid,
+        started_ns=record.start_boottime_ns,
+        boottime_ns=record.header.boottime_ns,
+        exit_code=record.exit_code,
+    )

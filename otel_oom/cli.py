@@ -1,0 +1,103 @@
+"""Words to settings to exit code: 0 done, 1 could not, 2 wrong use."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from otel_oom import __version__
+from otel_oom.capture.source import CaptureError
+from otel_oom.export.settings import SettingsError
+from otel_oom.store import StoreError
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; the console script's entry point."""
+    arguments = _parser().parse_args(words)
+    logging.basicConfig(
+        format=_LOG_FORMAT, level=logging.INFO, stream=sys.stderr, datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+    try:
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except SettingsError as error:
+        return _fail(error, 2)
+    except (CaptureError, StoreError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(error: Exception, code: int) -> int:
+    sys.stderr.write(f"otel-oom: {error}\n")
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from otel_oom import agent  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.capture import choose  # noqa: PLC0415
+    from otel_oom.export.settings import read  # noqa: PLC0415
+
+    agent.run(choose(arguments.source), read(os.environ), arguments.state_dir)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from otel_oom.demo import demo  # noqa: PLC0415  each command imports what it needs
+
+    return demo(as_json=arguments.json)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from otel_oom.doctor import doctor  # noqa: PLC0415  each command imports what it needs
+
+    return doctor(as_json=arguments.json)
+
+
+def _state_dir() -> Path:
+    # systemd gives several folders separated by colons; the first is the service's own.
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder or "/var/lib/otel-oom")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="otel-oom",
+        description="Every OOM kill of this host as OpenTelemetry logs and spans.",
+        epilog="Where to send is said by the OTEL_EXPORTER_OTLP_* variables.",
+    )
+    parser.add_argument("--version", action="version", version=f"otel-oom {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="the agent: capture and send until stopped")
+    run.add_argument(
+        "--source",
+        choices=("auto", "libbpf"),
+        default="auto",
+        help="where kills are read from (default: auto, the best that this host allows)",
+    )
+    run.add_argument(
+        "--state-dir",
+        type=Path,
+        default=_state_dir(),
+        metavar="DIR",
+        help="journal and outbox (default: $STATE_DIRECTORY, else /var/lib/otel-oom)",
+    )
+    run.set_defaults(command=_run)
+
+    demo = commands.add_parser("demo", help="one real kill, from the kernel to OTLP, on screen")
+    demo.add_argument("--json", action="store_true", help="print the telemetry as OTLP/JSON lines")
+    demo.set_defaults(command=_demo)
+
+    doctor = commands.add_parser(
+        "doctor", help="what this host allows, and if the endpoint answers"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(command=_doctor)
+    return parser

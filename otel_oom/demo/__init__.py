@@ -1,0 +1,197 @@
+"""One real OOM kill, from the kernel to OTLP and back on screen, with no backend needed.
+
+The agent is the real one, in a process of its own; the kill is real, in a memory cgroup that is
+made for it; the backend is a receiver on the loopback interface. What it received goes on to the
+user's own backend when the environment names one.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_oom.capture.bpf import require_prerequisites
+from otel_oom.demo import show, victim
+from otel_oom.demo.memcg import MemcgError, OwnMemcg
+from otel_oom.demo.otlp_json import line
+from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.export import settings
+from otel_oom.export.answer import Verdict
+from otel_oom.export.courier import connect
+
+_LIMIT: Final = 48 << 20
+_READY_S: Final = 20.0
+_KILLED_S: Final = 30.0
+_DELIVERED_S: Final = 20.0
+_STOP_S: Final = 10.0
+
+
+class DemoError(Exception):
+    """The demonstration failed; the message says where, and what to look at."""
+
+
+def demo(*, as_json: bool) -> int:
+    """Run it, and return its exit code.
+
+    Raises:
+        CaptureError: kills can't be captured on this host.
+        SettingsError: an ``OTEL_*`` value can't be used.
+    """
+    require_prerequisites()
+    backend = settings.read(os.environ) if _names_a_backend() else None
+    try:
+        received = _kill_and_receive()
+        _print(received, as_json=as_json)
+        if backend:
+            _forward(received, backend)
+    except (DemoError, MemcgError) as error:
+        sys.stderr.write(f"otel-oom: {error}\n")
+        return 1
+    return 0
+
+
+def _names_a_backend() -> bool:
+    prefix, name = "OTEL_EXPORTER_OTLP_", "ENDPOINT"
+    return any(os.environ.get(f"{prefix}{scope}{name}") for scope in ("", "LOGS_", "TRACES_"))
+
+
+def _kill_and_receive() -> list[Message]:
+    """The kill as a backend received it: a request with its log, and one with its span."""
+    requests: queue.Queue[Message] = queue.Queue()
+
+    def keep(request: Message) -> Reply | None:
+        for single in _singles(request):
+            requests.put(single)
+        return None
+
+    with (
+        Receiver(keep) as receiver,
+        tempfile.TemporaryDirectory(prefix="otel-oom-demo-") as folder,
+        _agent(Path(folder), receiver.url),
+    ):
+        pid = _kill()
+        found: dict[type[Message], Message] = {}
+        while len(found) < len(settings.SIGNALS):
+            try:
+                request = requests.get(timeout=_DELIVERED_S)
+            except queue.Empty:
+                raise DemoError(
+                    f"Process {pid} was killed, but its telemetry did not arrive within "
+                    f"{_DELIVERED_S:.0f} s; the agent's messages are above."
+                ) from None
+            # The host may have kills of its own at the same time.
+            if _pid_of(request) == pid:
+                found.setdefault(type(request), request)
+    return [found[ExportLogsServiceRequest], found[ExportTraceServiceRequest]]
+
+
+def _singles(request: Message) -> Iterator[Message]:
+    """Each kill of a request as a request of its own; the agent gives each its own resource."""
+    if isinstance(request, ExportLogsServiceRequest):
+        for logs in request.resource_logs:
+            yield ExportLogsServiceRequest(resource_logs=[logs])
+    elif isinstance(request, ExportTraceServiceRequest):
+        for spans in request.resource_spans:
+            yield ExportTraceServiceRequest(resource_spans=[spans])
+
+
+def _pid_of(single: Message) -> int | None:
+    items: Iterable[LogRecord | Span] = ()
+    if isinstance(single, ExportLogsServiceRequest):
+        items = single.resource_logs[0].scope_logs[0].log_records
+    elif isinstance(single, ExportTraceServiceRequest):
+        items = single.resource_spans[0].scope_spans[0].spans
+    attributes = (attribute for item in items for attribute in item.attributes)
+    return next((a.value.int_value for a in attributes if a.key == "process.pid"), None)
+
+
+@contextmanager
+def _agent(folder: Path, endpoint: str) -> Iterator[None]:
+    """The agent as a process of its own that is ready to capture and sends to ``endpoint``."""
+    ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ready.bind(str(folder / "notify"))
+    ready.settimeout(_READY_S)
+    environ = _plain_environment() | {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "NOTIFY_SOCKET": str(folder / "notify"),
+    }
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "otel_oom", "run", "--state-dir", folder / "state"], env=environ
+    )
+    with ready:
+        try:
+            while b"READY=1" not in ready.recv(4096):
+                pass
+            yield
+        except TimeoutError:
+            raise DemoError("The agent did not get ready; its messages are above.") from None
+        finally:
+            agent.send_signal(signal.SIGTERM)
+            try:
+                agent.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                agent.kill()
+                agent.wait()
+
+
+def _plain_environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("OTEL_EXPORTER_OTLP_")}
+
+
+def _kill() -> int:
+    """Have the kernel kill a process for want of memory; its pid."""
+    with OwnMemcg(f"otel-oom-demo-{os.getpid()}", _LIMIT) as memcg:
+        process = subprocess.Popen([sys.executable, victim.__file__, memcg.procs, str(_LIMIT)])
+        try:
+            code = process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+    if code != -signal.SIGKILL:
+        raise DemoError(
+            f"The kernel did not kill the process that took more than {_LIMIT >> 20} MiB "
+            f"(it ended with {code}). Is the memory controller on?"
+        )
+    return process.pid
+
+
+def _print(received: list[Message], *, as_json: bool) -> None:
+    for request in received:
+        if as_json:
+            lines = [line(request)]
+        elif isinstance(request, ExportLogsServiceRequest):
+            lines = ["", *show.log_lines(request)]
+        elif isinstance(request, ExportTraceServiceRequest):
+            lines = ["", *show.span_lines(request), ""]
+        sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _forward(received: list[Message], backend: settings.Settings) -> None:
+    """Send what was received on to the user's own backend, once.
+
+    Raises:
+        DemoError: it did not take it.
+    """
+    for request, endpoint in zip(received, backend.endpoints, strict=True):
+        transport = connect(endpoint)
+        answer = transport.send(request.SerializeToString())
+        transport.close()
+        if answer.verdict is not Verdict.TAKEN or answer.rejected:
+            raise DemoError(f"{endpoint.shown} did not take the {endpoint.signal}: {answer.reason}")
+        sys.stderr.write(f"Sent to {endpoint.shown}\n")

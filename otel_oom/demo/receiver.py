@@ -1,0 +1,91 @@
+"""A small OTLP/HTTP backend inside the process: the real wire, without a backend to install."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+from google.protobuf.message import Message
+
+from otel_oom.export.signals import SIGNALS
+
+_MOST_BYTES: Final = 64 << 20
+_IDLE_S: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the receiver answers instead of success."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+class Receiver:
+    """Listens on a free port of the loopback interface while its context is entered.
+
+    ``on_request`` gets each decoded request; the :class:`Reply` it returns is the answer, and
+    ``None`` means success.
+    """
+
+    def __init__(self, on_request: Callable[[Message], Reply | None], port: int = 0) -> None:
+        """Listen on ``port``, or on one that is free."""
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(on_request))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """What ``OTEL_EXPORTER_OTLP_ENDPOINT`` takes to send here."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        """Begin to answer."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop to listen."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(
+    on_request: Callable[[Message], Reply | None],
+) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = _IDLE_S
+
+        def do_POST(self) -> None:
+            signal = next((s for s in SIGNALS.values() if s.path == self.path), None)
+            length = int(self.headers.get("Content-Length", 0))
+            if signal is None or length > _MOST_BYTES:
+                self.close_connection = True
+                self._reply(Reply(404 if signal is None else 413))
+                return
+            data = self.rfile.read(length)
+            if self.headers.get("Content-Encoding") == "gzip":
+                data = gzip.decompress(data)
+            reply = on_request(signal.request.FromString(data))
+            self._reply(reply or Reply(200, body=signal.response().SerializeToString()))
+
+        def _reply(self, reply: Reply) -> None:
+            self.send_response(reply.status)
+            for name, value in reply.headers:
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the screen is the demonstration's."""
+
+    return Handler

@@ -1,0 +1,197 @@
+"""``otel-oom doctor``: what this host allows, and whether the endpoint answers.
+
+Every finding that is not well says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+from otel_oom import __version__
+from otel_oom.capture.bpf import VMLINUX_BTF, LibbpfSource, require_prerequisites
+from otel_oom.capture.libbpf import Libbpf
+from otel_oom.capture.source import CaptureError
+from otel_oom.export import settings
+from otel_oom.export.answer import Verdict
+from otel_oom.export.courier import connect
+from otel_oom.export.settings import Endpoint, SettingsError
+from otel_oom.witness import MemcgFiles
+
+OK: Final = "ok"
+WARN: Final = "warn"
+FAIL: Final = "fail"
+
+_BPFFS: Final = Path("/sys/fs/bpf")
+_LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
+_ENDPOINT_S: Final = 5.0
+_MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; ``advice`` is empty when all is well."""
+
+    name: str
+    state: str
+    detail: str
+    advice: str = ""
+
+
+def doctor(*, as_json: bool) -> int:
+    """Look at everything and print it; 0 when kills can be captured and sent, else 1."""
+    findings = list(_findings())
+    failed = any(finding.state == FAIL for finding in findings)
+    if as_json:
+        report = {"version": __version__, "ok": not failed, "findings": [*map(asdict, findings)]}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        for finding in findings:
+            sys.stdout.write(f"{_MARKS[finding.state]} {finding.name}: {finding.detail}\n")
+            if finding.advice:
+                sys.stdout.write(f"    → {finding.advice}\n")
+    return int(failed)
+
+
+def _findings() -> Iterator[Finding]:
+    uname = os.uname()
+    yield Finding("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
+    yield _btf()
+    yield _libbpf()
+    yield _lockdown()
+    yield _hook()
+    yield _bpffs()
+    yield _memcg()
+    yield from _oom_settings()
+    yield from _endpoints()
+    yield from _misspelt()
+
+
+def _btf() -> Finding:
+    if VMLINUX_BTF.exists():
+        return Finding("BTF", OK, str(VMLINUX_BTF))
+    advice = "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y."
+    return Finding("BTF", FAIL, f"{VMLINUX_BTF} is missing", advice)
+
+
+def _libbpf() -> Finding:
+    try:
+        return Finding("libbpf", OK, Libbpf().version)
+    except CaptureError as error:
+        return _failed("libbpf", error)
+
+
+def _lockdown() -> Finding:
+    try:
+        modes = _LOCKDOWN.read_text(encoding="ascii").split()
+    except OSError:
+        return Finding("lockdown", OK, "not in this kernel, or securityfs is not mounted")
+    mode = next((word.strip("[]") for word in modes if word.startswith("[")), "unknown")
+    if mode == "confidentiality":
+        advice = "BPF may not read the kernel in this mode; boot with lockdown=integrity or less."
+        return Finding("lockdown", FAIL, mode, advice)
+    return Finding("lockdown", OK, mode)
+
+
+def _hook() -> Finding:
+    """Really load and attach, for a moment: the only answer that holds."""
+    source = LibbpfSource()
+    try:
+        require_prerequisites()
+        with source:
+            refused = "; ".join(
+                f"{hook} was refused: {why.splitlines()[0]}" for hook, why in source.refused.items()
+            )
+            detail = f"{source.hook} ({refused or 'the best there is, and the kernel allows it'})"
+            return Finding("hook", OK, detail)
+    except CaptureError as error:
+        return _failed("hook", error)
+
+
+def _failed(name: str, error: CaptureError) -> Finding:
+    """A finding out of an error whose first sentence is what is wrong, and the rest the way out."""
+    detail, _, advice = str(error).partition(". ")
+    return Finding(name, FAIL, detail, advice)
+
+
+def _bpffs() -> Finding:
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    if any(line.split(" ")[1:3] == [str(_BPFFS), "bpf"] for line in mounts):
+        return Finding("bpffs", OK, str(_BPFFS))
+    advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {_BPFFS}"
+    return Finding("bpffs", WARN, f"not mounted at {_BPFFS}", advice)
+
+
+def _memcg() -> Finding:
+    files = MemcgFiles.find()
+    if files:
+        return Finding("memory cgroups", OK, f"v{1 if files.v1 else 2} at {files.mount}")
+    advice = "Limits and usage of cgroups will be missing: mount -t cgroup2 none /sys/fs/cgroup"
+    return Finding("memory cgroups", WARN, "none mounted here", advice)
+
+
+def _oom_settings() -> Iterator[Finding]:
+    def value(name: str) -> str:
+        try:
+            return Path("/proc/sys/vm", name).read_text(encoding="ascii").strip()
+        except OSError:
+            return "unknown"
+
+    panic = value("panic_on_oom")
+    if panic in {"1", "2"}:
+        advice = "The kernel panics instead of killing. To let it kill: sysctl vm.panic_on_oom=0"
+        yield Finding("vm.panic_on_oom", WARN, panic, advice)
+    else:
+        yield Finding("vm.panic_on_oom", OK, f"{panic}: it kills a process")
+    trigger = value("oom_kill_allocating_task")
+    whom = "the one with the highest oom_score" if trigger == "0" else "whichever asked for memory"
+    yield Finding("vm.oom_kill_allocating_task", OK, f"{trigger}: it kills {whom}")
+    yield Finding("vm.overcommit_memory", OK, value("overcommit_memory"))
+
+
+def _endpoints() -> Iterator[Finding]:
+    try:
+        read = settings.read(os.environ)
+    except SettingsError as error:
+        detail, _, advice = str(error).partition(": ")
+        yield Finding("settings", FAIL, detail, advice)
+        return
+    if read.disabled:
+        advice = "Kills are kept on disk and not sent. Unset it to send."
+        yield Finding("settings", WARN, "OTEL_SDK_DISABLED is true", advice)
+        return
+    for endpoint in read.endpoints:
+        yield _endpoint(endpoint)
+
+
+def _endpoint(endpoint: Endpoint) -> Finding:
+    """Send an empty request, which every OTLP server takes."""
+    name = f"{endpoint.signal} endpoint"
+    where = f"{endpoint.shown} ({endpoint.protocol})"
+    try:
+        transport = connect(replace(endpoint, timeout_s=min(endpoint.timeout_s, _ENDPOINT_S)))
+    except (OSError, ValueError) as error:
+        return Finding(name, FAIL, f"{where}: {error}", "Check the certificate and key files.")
+    answer = transport.send(b"")
+    transport.close()
+    if answer.verdict is Verdict.TAKEN:
+        return Finding(name, OK, f"{where} answers")
+    advice = (
+        "Is it up, and is OTEL_EXPORTER_OTLP_ENDPOINT right? What is captured waits on disk."
+        if answer.verdict is Verdict.LATER
+        else "It answers, and refuses: check its address, protocol and credentials."
+    )
+    return Finding(name, FAIL, f"{where}: {answer.reason}", advice)
+
+
+def _misspelt() -> Iterator[Finding]:
+    for name in settings.unknown_variables(os.environ):
+        near = get_close_matches(name, settings.known_variables(), n=1)
+        advice = f"Did you mean {near[0]}?" if near else "Unset it."
+        yield Finding("settings", WARN, f"{name} is not a variable that is read", advice)

@@ -1,0 +1,48 @@
+"""The container of a process, out of its cgroup's path alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+# The last component of the path that names a container, by runtime and cgroup driver:
+#   docker      /docker/ID                                 docker-ID.scope
+#   podman      /libpod_parent/libpod-ID                   libpod-ID.scope   libpod-payload-ID
+#   containerd  /k8s.io/ID, /default/ID                    cri-containerd-ID.scope
+#   CRI-O       /kubepods/…/podUID/crio-ID                 crio-ID.scope
+#   Kubernetes  /kubepods/burstable/podUID/ID (cgroupfs driver, any runtime)
+# A monitor's own cgroup (libpod-conmon-ID.scope, crio-conmon-ID.scope) is not its container's.
+_COMPONENT: Final = re.compile(
+    r"(?:(?P<prefix>docker|libpod|libpod-payload|cri-containerd|crio)-)?"
+    r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
+)
+
+_RUNTIME_OF_PREFIX: Final = {
+    "docker": "docker",
+    "libpod": "podman",
+    "libpod-payload": "podman",
+    "cri-containerd": "containerd",
+    "crio": "cri-o",
+}
+_RUNTIME_OF_PARENT: Final = {"docker": "docker", "k8s.io": "containerd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container's id (64 hexadecimal digits) and its runtime where the path tells it."""
+
+    id: str
+    runtime: str | None
+
+
+def container_of(cgroup_path: str) -> Container | None:
+    """The innermost container that ``cgroup_path`` is in, if any."""
+    components = cgroup_path.split("/")
+    for index in range(len(components) - 1, 0, -1):
+        found = _COMPONENT.fullmatch(components[index])
+        if found:
+            prefix, parent = found["prefix"], components[index - 1]
+            runtime = _RUNTIME_OF_PREFIX[prefix] if prefix else _RUNTIME_OF_PARENT.get(parent)
+            return Container(found["id"], runtime)
+    return None

@@ -1,0 +1,1 @@
+"""Sending: endpoints, transports, the backend's answers, and what is done about each."""

@@ -1,0 +1,218 @@
+"""The ``OTEL_*`` variables into endpoints, with the official names and defaults.
+
+Specification: OpenTelemetry Protocol Exporter, "Configuration Options". Where the official
+Python exporters read a variable otherwise (a timeout is in seconds), theirs holds: it is what
+the user's other Python services on the host do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+SIGNALS: Final = ("logs", "traces")
+HTTP: Final = "http/protobuf"
+GRPC: Final = "grpc"
+
+_PREFIX: Final = "OTEL_EXPORTER_OTLP_"
+_SCOPES: Final = ("", "LOGS_", "TRACES_", "METRICS_")
+_OPTIONS: Final = (
+    "ENDPOINT",
+    "PROTOCOL",
+    "HEADERS",
+    "TIMEOUT",
+    "COMPRESSION",
+    "CERTIFICATE",
+    "CLIENT_KEY",
+    "CLIENT_CERTIFICATE",
+    "INSECURE",
+    "METRICS_TEMPORALITY_PREFERENCE",
+    "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+)
+_DEFAULT_URL: Final = {HTTP: "http://localhost:4318", GRPC: "http://localhost:4317"}
+_DEFAULT_TIMEOUT_S: Final = "10"
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class SettingsError(ValueError):
+    """A setting can't be used; the message names the variable and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and how one signal is sent; ``timeout_s`` is seconds for one request."""
+
+    signal: str
+    protocol: str
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 10.0
+    gzip: bool = False
+    certificate: Path | None = None
+    client_key: Path | None = None
+    client_certificate: Path | None = None
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is used."""
+        return self.url.startswith("https:")
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may be shown: without user, password and query."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says: endpoints by signal, the place's resource, the main switch."""
+
+    endpoints: tuple[Endpoint, ...]
+    resource: Mapping[str, str]
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A variable's text and the name under which the user set it."""
+
+    name: str
+    text: str
+
+    def wrong(self, takes: str) -> SettingsError:
+        return SettingsError(f"{self.name}={self.text!r} can't be used: it takes {takes}.")
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """The settings that ``environ`` holds.
+
+    Raises:
+        SettingsError: a value can't be used.
+    """
+    resource = _Value("OTEL_RESOURCE_ATTRIBUTES", environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    disabled = _Value("OTEL_SDK_DISABLED", environ.get("OTEL_SDK_DISABLED", ""))
+    return Settings(
+        endpoints=tuple(_endpoint(environ, signal) for signal in SIGNALS),
+        resource=dict(_pairs(resource)),
+        disabled=_flag(disabled),
+    )
+
+
+def known_variables() -> frozenset[str]:
+    """Every variable of the official OTLP exporters."""
+    return frozenset(f"{_PREFIX}{scope}{option}" for scope in _SCOPES for option in _OPTIONS)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like the exporters' and are none: most likely misspelt."""
+    return sorted(
+        name for name in environ if name.startswith(_PREFIX) and name not in known_variables()
+    )
+
+
+def _endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
+    def get(option: str, default: str = "") -> _Value:
+        # An empty value is as good as none (Environment Variable Specification).
+        for name in (f"{_PREFIX}{signal.upper()}_{option}", f"{_PREFIX}{option}"):
+            if environ.get(name, "").strip():
+                return _Value(name, environ[name].strip())
+        return _Value(f"{_PREFIX}{option}", default)
+
+    protocol = get("PROTOCOL", HTTP)
+    if protocol.text not in _DEFAULT_URL:
+        raise protocol.wrong(f"{HTTP} or {GRPC}")
+    own = get("ENDPOINT").name == f"{_PREFIX}{signal.upper()}_ENDPOINT"
+    return Endpoint(
+        signal=signal,
+        protocol=protocol.text,
+        url=(
+            _grpc_url(get("ENDPOINT", _DEFAULT_URL[GRPC]), insecure=_flag(get("INSECURE")))
+            if protocol.text == GRPC
+            else _http_url(get("ENDPOINT", _DEFAULT_URL[HTTP]), "" if own else f"/v1/{signal}")
+        ),
+        headers=_pairs(get("HEADERS"), _HEADER_NAME),
+        timeout_s=_seconds(get("TIMEOUT", _DEFAULT_TIMEOUT_S)),
+        gzip=_gzip(get("COMPRESSION", "none")),
+        certificate=_file(get("CERTIFICATE")),
+        client_key=_file(get("CLIENT_KEY")),
+        client_certificate=_file(get("CLIENT_CERTIFICATE")),
+    )
+
+
+def _http_url(value: _Value, path: str) -> str:
+    """The URL to POST to: a signal's own endpoint as it is, the general one with the path."""
+    _check_url(value, value.text)
+    parts = urlsplit(value.text)
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path if path else parts.path))
+
+
+def _grpc_url(value: _Value, *, insecure: bool) -> str:
+    """The target with a scheme: the endpoint's own, else as ``…_INSECURE`` says."""
+    url = value.text if "://" in value.text else f"http{'' if insecure else 's'}://{value.text}"
+    _check_url(value, url)
+    return url
+
+
+def _check_url(value: _Value, url: str) -> None:
+    takes = "a URL such as http://localhost:4318 or https://otlp.example.com"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise value.wrong(takes) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+        raise value.wrong(takes)
+
+
+def _pairs(value: _Value, key: re.Pattern[str] | None = None) -> tuple[tuple[str, str], ...]:
+    """``key=value,key=value``, percent-encoded (W3C Baggage)."""
+    pairs = []
+    for item in value.text.split(","):
+        if not item.strip():
+            continue
+        name, separator, text = (part.strip() for part in item.partition("="))
+        name, text = unquote(name), unquote(text)
+        if not (separator and name) or (key and not key.fullmatch(name)) or "\n" in text:
+            # Values are often secret: the message shows the variable's name alone.
+            raise SettingsError(
+                f"{value.name} can't be used: it takes key=value pairs, split by commas."
+            )
+        pairs.append((name, text.encode("utf-8", "replace").decode()))
+    return tuple(pairs)
+
+
+def _seconds(value: _Value) -> float:
+    try:
+        seconds = float(value.text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise value.wrong("a positive number of seconds, such as 10")
+    return seconds
+
+
+def _gzip(value: _Value) -> bool:
+    if value.text.lower() not in {"none", "gzip"}:
+        raise value.wrong("gzip or none")
+    return value.text.lower() == "gzip"
+
+
+def _flag(value: _Value) -> bool:
+    if value.text.strip().lower() not in {"", "true", "false"}:
+        raise value.wrong("true or false")
+    return value.text.strip().lower() == "true"
+
+
+def _file(value: _Value) -> Path | None:
+    if not value.text:
+        return None
+    path = Path(value.text)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise value.wrong("the path of a file in PEM form that can be read")
+    return path

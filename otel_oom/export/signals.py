@@ -1,0 +1,68 @@
+"""What OTLP says of each signal: its path, its method, its messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from otel_oom.export.answer import Answer, Verdict, bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal of OTLP (opentelemetry/proto/collector)."""
+
+    name: str
+    path: str
+    method: str
+    request: type[Message]
+    response: type[Message]
+    rejected_field: str
+
+    def taken(self, content: bytes) -> Answer:
+        """What a response with success means: all taken, or some rejected (partial success).
+
+        Raises:
+            DecodeError: ``content`` is not such a response.
+        """
+        response = self.response()
+        response.ParseFromString(content)
+        partial = getattr(response, "partial_success")  # noqa: B009  both responses have it
+        return Answer(
+            Verdict.TAKEN,
+            bounded(partial.error_message),
+            rejected=getattr(partial, self.rejected_field),
+        )
+
+
+SIGNALS: Final = {
+    signal.name: signal
+    for signal in (
+        Signal(
+            name="logs",
+            path="/v1/logs",
+            method="/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            request=ExportLogsServiceRequest,
+            response=ExportLogsServiceResponse,
+            rejected_field="rejected_log_records",
+        ),
+        Signal(
+            name="traces",
+            path="/v1/traces",
+            method="/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            request=ExportTraceServiceRequest,
+            response=ExportTraceServiceResponse,
+            rejected_field="rejected_spans",
+        ),
+    )
+}

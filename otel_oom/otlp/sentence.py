@@ -1,0 +1,45 @@
+"""A kill as one sentence for the body, readable at three in the morning."""
+
+from __future__ import annotations
+
+from otel_oom.enrich import EnrichedKill
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEP = 1024
+_ID_CHARS = 12
+
+
+def size(count: int) -> str:
+    """``count`` bytes in the largest unit that leaves at least one: ``49.6 MiB``."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < _STEP or unit == _UNITS[-1]:
+            break
+        value /= _STEP
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def sentence(enriched: EnrichedKill) -> str:
+    """What was killed, where, and how much memory it and its cgroup had; one sentence."""
+    kill, limits = enriched.kill, enriched.witness.limits
+    parts = [f"The kernel's OOM killer killed {kill.victim.comm or 'a process'}"]
+    parts.append(f" (pid {kill.victim.tgid})")
+    container = enriched.resource.get("container.id")
+    if container:
+        parts.append(f" in container {container[:_ID_CHARS]}")
+    if kill.memory:
+        parts.append(f", which held {size(kill.memory.resident)} of memory")
+        if kill.memory.swap:
+            parts.append(f" and {size(kill.memory.swap)} of swap")
+    if kill.memcg:
+        parts.append(f"; its cgroup {kill.memcg.path}")
+        if limits and limits.limit is not None:
+            parts.append(f" may use {size(limits.limit)}")
+        else:
+            parts.append(" has no limit of its own")
+    if kill.trigger.tgid != kill.victim.tgid:
+        parts.append(
+            f"; the memory was wanted by {kill.trigger.comm or 'another process'}"
+            f" (pid {kill.trigger.tgid})"
+        )
+    return "".join(parts) + "."

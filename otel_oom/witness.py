@@ -1,0 +1,172 @@
+"""What must be read before the victim is gone: its ``/proc`` files and its cgroup's numbers.
+
+Everything here runs between the kernel's record and the journal's row. So each read is one
+bounded read of a kernel file, no name is looked up, and what can't be read is ``None``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from otel_oom.event import Memcg, OomKill, Task
+
+_READ_BYTES: Final = 8192
+_NS_PER_S: Final = 1_000_000_000
+_STAT_START_TIME: Final = 22 - 3
+"""proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
+
+_DELETED: Final = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A memory cgroup's bounds and usage in bytes; a limit of ``None`` is none set or unknown.
+
+    ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap
+    together on v1 (``memory.memsw.limit_in_bytes``).
+    """
+
+    limit: int | None
+    usage: int | None
+    swap_limit: int | None
+    swap_usage: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What user space saw of the victim.
+
+    ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
+    ``cgroup`` is the text of ``/proc/PID/cgroup``.
+    """
+
+    seen: bool
+    cgroup: str | None = None
+    executable: str | None = None
+    limits: Limits | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """This witness as a dictionary that :meth:`from_json` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Witness:
+        """The witness out of :meth:`to_json`'s dictionary.
+
+        Raises:
+            TypeError: the dictionary is of another shape.
+        """
+        limits = value.get("limits")
+        return cls(**{**value, "limits": Limits(**limits) if limits else None})
+
+
+@dataclass(frozen=True, slots=True)
+class MemcgFiles:
+    """Where the memory controller's hierarchy is mounted, and in which version's file names."""
+
+    mount: Path
+    root: str
+    v1: bool
+
+    @classmethod
+    def find(cls, mountinfo: Path = Path("/proc/self/mountinfo")) -> MemcgFiles | None:
+        """The memory hierarchy among this process's mounts (proc_pid_mountinfo(5)), if any.
+
+        A v1 mount with the memory controller wins: then v2, if mounted, has no memory files.
+        """
+        v2 = None
+        for line in mountinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            before, _, after = line.partition(" - ")
+            fields, rest = before.split(" "), after.split(" ")
+            mount = Path(fields[4].encode().decode("unicode_escape"))
+            if rest[0] == "cgroup" and "memory" in rest[-1].split(","):
+                return cls(mount, fields[3], v1=True)
+            if rest[0] == "cgroup2" and v2 is None:
+                v2 = cls(mount, fields[3], v1=False)
+        return v2
+
+    def folder(self, memcg: Memcg) -> Path | None:
+        """The folder of ``memcg``; ``None`` when it is not below this mount."""
+        root = self.root.rstrip("/")
+        if memcg.path_cut or not f"{memcg.path}/".startswith(f"{root}/"):
+            return None
+        return self.mount / memcg.path[len(root) :].lstrip("/")
+
+    def limits(self, memcg: Memcg) -> Limits | None:
+        """The bounds and usage of ``memcg`` now; ``None`` when its folder is gone."""
+        folder = self.folder(memcg)
+        if folder is None or not folder.is_dir():
+            return None
+        names = (
+            (
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                "memory.memsw.limit_in_bytes",
+                "memory.memsw.usage_in_bytes",
+            )
+            if self.v1
+            else ("memory.max", "memory.current", "memory.swap.max", "memory.swap.current")
+        )
+        return Limits(*(_number(folder / name) for name in names))
+
+
+def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) -> Witness:
+    """Read at once what vanishes with the victim of ``kill``."""
+    limits = files.limits(kill.memcg) if files and kill.memcg else None
+    folder = proc / str(kill.victim.tgid)
+    stat = _read(folder / "stat")
+    if stat is None or not _is_of(stat, kill.victim):
+        return Witness(seen=False, limits=limits)
+    return Witness(
+        seen=True,
+        cgroup=_read(folder / "cgroup"),
+        executable=_link(folder / "exe"),
+        limits=limits,
+    )
+
+
+def _is_of(stat: str, victim: Task) -> bool:
+    """Whether a ``/proc/PID/stat`` is of the victim itself, not of a later user of its pid."""
+    if victim.started_ns is None:
+        return True
+    try:
+        ticks = int(stat.rpartition(")")[2].split()[_STAT_START_TIME])
+    except (ValueError, IndexError):
+        return False
+    return ticks == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+
+
+def _read(path: Path) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, _READ_BYTES).decode("utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _link(path: Path) -> str | None:
+    try:
+        target = os.fsencode(path.readlink()).decode("utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    return target.removesuffix(_DELETED)
+
+
+_V1_UNLIMITED: Final = 1 << 62
+"""No limit on v1 is the largest multiple of the page size in a signed long."""
+
+
+def _number(path: Path) -> int | None:
+    text = (_read(path) or "").strip()
+    if not text.isdecimal():
+        return None
+    value = int(text)
+    return value if value < _V1_UNLIMITED else None

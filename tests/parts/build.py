@@ -1,0 +1,109 @@
+"""Build the real servers from pinned sources, once.
+
+    python -m tests.parts.build [collector] [jaeger] [loki]
+
+prints the path of each binary, all three by default. They are kept in $OTEL_OOM_PARTS, else in
+the user's cache folder, under a name that has the version and a hash of all they depend on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.parts import recipes
+from tests.parts.recipes import BuildError
+
+PARTS = ("collector", "jaeger", "loki")
+LOCK_LIMIT = 3600.0
+"""Seconds to wait for another builder of the same binary."""
+
+_VERSIONS = Path(__file__).with_name("versions.toml")
+
+
+def binary(name: str) -> Path:
+    """Return the path of a part's binary, building it first if it is not in the cache.
+
+    The first build takes about five minutes on two cores and needs Go and its module proxy;
+    later calls take milliseconds.
+
+    Args:
+        name: one of PARTS.
+
+    Raises:
+        KeyError: no such part.
+        BuildError: it is not in the cache and cannot be built; says why.
+    """
+    pins = tomllib.loads(_VERSIONS.read_text(encoding="utf-8"))[name]
+    depends_on = json.dumps([pins, recipes.FLAGS, platform.machine()], sort_keys=True)
+    digest = hashlib.sha256(depends_on.encode()).hexdigest()[:8]
+    path = _cache() / f"{name}-{pins['version']}-{digest}"
+    if not path.exists():
+        recipes.require_go(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.with_name(f"{path.name}.lock")):
+            if not path.exists():
+                _build(name, pins, path)
+    return path
+
+
+def main() -> int:
+    """Build what the command line names; the exit code is 1 if a build failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.parts.build", description=__doc__)
+    parser.add_argument("part", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}")
+    for name in parser.parse_args().part or PARTS:
+        if name not in PARTS:
+            parser.error(f"no part is named {name!r}; there are {', '.join(PARTS)}")
+        try:
+            sys.stdout.write(f"{binary(name)}\n")
+        except BuildError as error:
+            sys.stderr.write(f"{error}\n")
+            return 1
+    return 0
+
+
+def _cache() -> Path:
+    if chosen := os.environ.get("OTEL_OOM_PARTS"):
+        return Path(chosen).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-oom/parts"
+
+
+def _build(name: str, pins: recipes.Pins, path: Path) -> None:
+    started = time.monotonic()
+    sys.stderr.write(f"building {name} {pins['version']}, which takes some minutes\n")
+    # Beside the target, so that the rename at the end is atomic.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
+        recipe = recipes.collector if name == "collector" else recipes.published
+        recipe(pins, Path(folder)).rename(path)
+    sys.stderr.write(f"built {name} in {time.monotonic() - started:.0f} s\n")
+
+
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """Hold a lock that the kernel releases if we die; the file stays, as removing it races."""
+    deadline = time.monotonic() + LOCK_LIMIT
+    with lock.open("ab") as handle:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > deadline:
+                msg = f"another process has held {lock} for {LOCK_LIMIT / 60:.0f} minutes"
+                raise BuildError(msg)
+            time.sleep(0.5)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The real servers as pytest fixtures: `pytest_plugins = ["tests.parts.fixtures"]`.
+
+Servers are shared by all tests of a session, so a test tells its own telemetry apart, by a
+service name or a trace id of its own. A Collector's configuration is the test's matter: it
+starts its own, `with collector(collector_binary, …)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts import build
+from tests.parts.jaeger import Jaeger, jaeger as run_jaeger
+from tests.parts.loki import Loki, loki as run_loki
+from tests.parts.need import need
+from tests.parts.recorder import Recorder, recorder as run_recorder
+
+
+def _binary(name: str) -> Path:
+    try:
+        return build.binary(name)
+    except build.BuildError as error:
+        need(None, str(error))
+        raise  # not reached
+
+
+@pytest.fixture(scope="session")
+def collector_binary() -> Path:
+    """The path of a Collector with the components of versions.toml."""
+    return _binary("collector")
+
+
+@pytest.fixture(scope="session")
+def jaeger_binary() -> Path:
+    """The path of a Jaeger."""
+    return _binary("jaeger")
+
+
+@pytest.fixture(scope="session")
+def loki_binary() -> Path:
+    """The path of a Loki."""
+    return _binary("loki")
+
+
+@pytest.fixture
+def recorder(collector_binary: Path) -> Iterator[Recorder]:
+    """An empty backend of this test's own that writes down what it is sent."""
+    with run_recorder(collector_binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def jaeger(jaeger_binary: Path) -> Iterator[Jaeger]:
+    """A running Jaeger."""
+    with run_jaeger(jaeger_binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def loki(loki_binary: Path) -> Iterator[Loki]:
+    """A running Loki."""
+    with run_loki(loki_binary) as server:
+        yield server

@@ -1,0 +1,138 @@
+"""How Go turns pinned module versions into one static binary.
+
+Nothing that upstream publishes is repeated here: a project's `replace` and `exclude` lines and
+its checksums come from its own module, downloaded at build time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Pins = Mapping[str, Any]
+"""One table of versions.toml."""
+
+FLAGS = ("-trimpath", "-ldflags", "-s -w")
+"""Of `go build`; the Collector's builder has the same ones as its defaults."""
+LIMIT = 3600.0
+"""Seconds a build may take."""
+
+
+class BuildError(RuntimeError):
+    """A part cannot be built."""
+
+
+def require_go(wanted: Path) -> None:
+    """Raise BuildError, saying what to do, if there is no Go to build the wanted file with."""
+    if shutil.which("go") is None:
+        msg = (
+            f"{wanted.name} is not built yet and Go is not on PATH: install Go 1.21 or newer "
+            f"(it fetches a later one by itself where a source asks for it), "
+            f"or put the binary at {wanted}"
+        )
+        raise BuildError(msg)
+
+
+def published(pins: Pins, folder: Path) -> Path:
+    """Build a command of a published module as its own project would, in `folder`.
+
+    `go install module@version` refuses a module with `replace` lines. Here the module is the
+    main one: compiled where Go has unpacked it, with copies of its go.mod and go.sum.
+
+    Raises:
+        BuildError: with the end of what Go printed.
+    """
+    module = json.loads(
+        _go(["mod", "download", "-json", f"{pins['module']}@{pins['version']}"], folder)
+    )
+    source = Path(module["Dir"])
+    for name in ("go.mod", "go.sum"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    # A replacement by a relative folder is a module of the same repository, which is not part
+    # of what was published: its own published version, named by the same go.mod, serves.
+    local = [
+        replace["Old"]["Path"]
+        for replace in json.loads(_go(["mod", "edit", "-json"], folder)).get("Replace") or ()
+        if "Version" not in replace["New"]
+    ]
+    if local:
+        _go(["mod", "edit", *(f"-dropreplace={path}" for path in local)], folder)
+    mode = "mod" if local else "readonly"  # what is dropped needs a checksum of its own
+    binary = folder / "binary"
+    modfile = folder / "go.mod"
+    flags = [f"-mod={mode}", f"-modfile={modfile}", *FLAGS, "-o", str(binary)]
+    _go(["-C", str(source), "build", *flags, pins["package"]], folder)
+    return binary
+
+
+def collector(pins: Pins, folder: Path) -> Path:
+    """Build a Collector of the pinned components in `folder`, with OpenTelemetry's builder.
+
+    Raises:
+        BuildError: with the end of what the builder printed.
+    """
+    manifest = folder / "builder.yaml"
+    manifest.write_text(json.dumps(_manifest(pins)), encoding="utf-8")  # JSON is YAML
+    builder = f"{pins['core']}/cmd/builder@{pins['version']}"
+    _go(["run", builder, "--config", str(manifest)], folder)
+    return folder / "out" / "otelcol"
+
+
+def _manifest(pins: Pins) -> dict[str, Any]:
+    def gomod(kind: str, path: str) -> dict[str, str]:
+        home, _, rest = path.partition("/")
+        version = pins["provider_version" if kind == "providers" else "version"]
+        return {"gomod": f"{pins[home]}/{rest} {version}"}
+
+    return {
+        "dist": {
+            "name": "otelcol",
+            "module": "otelcol.invalid/tests",
+            "description": "OpenTelemetry Collector for the tests of otel-oom",
+            "version": str(pins["version"]).removeprefix("v"),
+            "output_path": "out",
+        },
+        **{
+            kind: [gomod(kind, path) for path in paths]
+            for kind, paths in pins["components"].items()
+        },
+    }
+
+
+def _go(arguments: Sequence[str], folder: Path) -> str:
+    """Run Go in `folder`; return its standard output."""
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOWORK": "off",
+        "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -buildvcs=false".strip(),
+    }
+    log = folder / "go.log"
+    with log.open("w", encoding="utf-8") as errors:
+        child = subprocess.Popen(  # noqa: S603  our own command, no shell
+            ["go", *arguments],  # noqa: S607  the user's Go, wherever PATH has it
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            process_group=0,
+        )
+    try:
+        output, _ = child.communicate(timeout=LIMIT)
+    except BaseException:  # also Ctrl-C: Go's own children must not go on without it
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        raise
+    if child.returncode:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
+        msg = f"`go {' '.join(arguments)}` failed with {child.returncode}:\n{tail}"
+        raise BuildError(msg)
+    return output

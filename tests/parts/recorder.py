@@ -1,0 +1,79 @@
+"""A backend that writes down what it is sent: a real Collector with a file exporter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.parts.collector import Collector, collector
+from tests.parts.web import Json
+
+_FILE = "received.jsonl"
+_CONFIG: Mapping[str, object] = {
+    "receivers": {
+        "otlp": {
+            "protocols": {
+                "grpc": {"endpoint": "${env:OTLP_GRPC_LISTEN}"},
+                "http": {"endpoint": "${env:OTLP_HTTP_LISTEN}"},
+            }
+        }
+    },
+    "exporters": {"file": {"path": _FILE, "append": True, "flush_interval": "50ms"}},
+    "service": {
+        "pipelines": {
+            signal: {"receivers": ["otlp"], "exporters": ["file"]}
+            for signal in ("logs", "traces", "metrics")
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """A running backend and what it has received."""
+
+    collector: Collector
+
+    @property
+    def file(self) -> Path:
+        """OTLP/JSON, one request a line, as the Collector's file exporter writes it."""
+        return self.collector.process.folder / _FILE
+
+    def requests(self) -> list[Json]:
+        """Return the requests received so far, oldest first; 50 ms late at most."""
+        lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
+        # The last line may be half written.
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def logs(self) -> list[Json]:
+        """Return the log records received so far, without their resource and scope."""
+        return self._flat("resourceLogs", "scopeLogs", "logRecords")
+
+    def spans(self) -> list[Json]:
+        """Return the spans received so far, without their resource and scope."""
+        return self._flat("resourceSpans", "scopeSpans", "spans")
+
+    def metrics(self) -> list[Json]:
+        """Return the metrics received so far, without their resource and scope."""
+        return self._flat("resourceMetrics", "scopeMetrics", "metrics")
+
+    def _flat(self, resources: str, scopes: str, items: str) -> list[Json]:
+        return [
+            item
+            for request in self.requests()
+            for resource in request.get(resources, [])
+            for scope in resource.get(scopes, [])
+            for item in scope.get(items, [])
+        ]
+
+
+@contextmanager
+def recorder(
+    binary: Path, *, env: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Iterator[Recorder]:
+    """Run a recording backend; the arguments are those of `collector`."""
+    with collector(binary, _CONFIG, env=env, folder=folder) as running:
+        yield Recorder(running)

@@ -1,0 +1,66 @@
+"""HTTP to servers on this machine, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import HTTPHandler, OpenerDirector, ProxyHandler, Request, build_opener
+
+Json = dict[str, Any]
+"""A JSON object, as `json` parses it."""
+
+_OPENER: OpenerDirector = build_opener(HTTPHandler, ProxyHandler({}))  # loopback needs no proxy
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer of any status."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Json:
+        """Return the body as a JSON object.
+
+        Raises:
+            ValueError: the status is not 200, or the body is not a JSON object.
+        """
+        parsed: object = json.loads(self.body) if self.status == 200 else None  # noqa: PLR2004  HTTP's own number
+        if not isinstance(parsed, dict):
+            msg = f"HTTP {self.status}: {self.body[:500]!r}"
+            raise ValueError(msg)  # noqa: TRY004  what a server sent is a value, not an argument
+        return parsed
+
+
+def get(url: str, params: dict[str, str] | None = None, *, timeout: float = 10.0) -> Reply:
+    """GET a URL. Raises OSError if no answer comes within `timeout` seconds."""
+    return _send(Request(f"{url}?{urlencode(params)}" if params else url), timeout)  # noqa: S310  callers pass loopback URLs
+
+
+def post(url: str, body: Json, *, timeout: float = 10.0) -> Reply:
+    """POST a JSON object. Raises OSError if no answer comes within `timeout` seconds."""
+    headers = {"Content-Type": "application/json"}
+    return _send(Request(url, json.dumps(body).encode(), headers), timeout)  # noqa: S310  as above
+
+
+def ok(url: str) -> bool:
+    """Tell whether a GET is answered with a 2xx status within a second."""
+    try:
+        return get(url, timeout=1.0).status // 100 == 2  # noqa: PLR2004  the class of the status
+    except OSError:
+        return False
+
+
+def _send(request: Request, timeout: float) -> Reply:
+    try:
+        with _OPENER.open(request, timeout=timeout) as response:
+            return Reply(response.status, response.read())
+    except HTTPError as error:
+        with error:
+            return Reply(error.code, error.read())
+    except HTTPException as error:  # a server that starts or ends may cut its answer short
+        raise OSError(str(error)) from error
