@@ -22,14 +22,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Set by the loader before the program is loaded. */
 const volatile __u64 page_size = 4096;
 
-#define MAX_VICTIMS 8192     /* victims that are dying at one time */
-#define MAX_CGROUP_DEPTH 32  /* CRI in a container in a user session: about 12 */
-#define COMPONENT_LEN 256    /* NAME_MAX and its NUL */
-#define RING_BYTES (4 << 20) /* some 3,400 victims: a storm while the agent is away */
+#define MAX_VICTIMS 8192    /* victims that are dying at one time */
+#define MAX_CGROUP_DEPTH 32 /* CRI in a container in a user session: about 12 */
+#define COMPONENT_LEN 256   /* NAME_MAX and its NUL */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, RING_BYTES);
+	__uint(max_entries, 4096); /* the loader decides */
 } oom_ring SEC(".maps");
 
 struct {

@@ -26,6 +26,9 @@ _LOG = logging.getLogger(__name__)
 OBJECT: Final = Path(__file__).with_name("oom.bpf.o")
 VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 
+RING_BYTES: Final = 4 << 20
+"""Some 3,400 victims: a storm while the agent is away."""
+
 HOOKS: Final = {
     "tp_btf/mark_victim": "mark_victim_btf",
     "raw_tp/mark_victim": "mark_victim_raw",
@@ -40,8 +43,13 @@ class LibbpfSource:
 
     name = "libbpf"
 
-    def __init__(self) -> None:
-        """Prepare; nothing touches the kernel before the context is entered."""
+    def __init__(self, ring_bytes: int = RING_BYTES) -> None:
+        """Prepare; nothing touches the kernel before the context is entered.
+
+        ``ring_bytes``, a power of two and a multiple of the page size, is how much the kernel
+        keeps for us while we are busy.
+        """
+        self._ring_bytes = ring_bytes
         self.hook = ""
         self.refused: dict[str, str] = {}
         """Hooks that this kernel did not allow, with its reason."""
@@ -76,6 +84,7 @@ class LibbpfSource:
                 for other in HOOKS.values():
                     if other != program:
                         opened.skip(other)
+                opened.resize("oom_ring", self._ring_bytes)
                 opened.set_constants(struct.pack("=Q", os.sysconf("SC_PAGE_SIZE")))
                 opened.load()
                 opened.attach(program)

@@ -33,6 +33,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_object__find_map_by_name": (_Pointer, _Pointer, ctypes.c_char_p),
     "bpf_object__find_program_by_name": (_Pointer, _Pointer, ctypes.c_char_p),
     "bpf_map__fd": (ctypes.c_int, _Pointer),
+    "bpf_map__set_max_entries": (ctypes.c_int, _Pointer, ctypes.c_uint32),
     "bpf_map__set_initial_value": (ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t),
     "bpf_map_lookup_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
     "bpf_program__set_autoload": (ctypes.c_int, _Pointer, ctypes.c_bool),
@@ -142,6 +143,10 @@ class BpfObject:
     def set_constants(self, data: bytes) -> None:
         """Give ``.rodata`` its content; only before :meth:`load`."""
         self._library.call("bpf_map__set_initial_value", self._map(".rodata"), data, len(data))
+
+    def resize(self, map_: str, entries: int) -> None:
+        """Give a map another size; only before :meth:`load`."""
+        self._library.call("bpf_map__set_max_entries", self._map(map_), entries)
 
     def skip(self, program: str) -> None:
         """Leave ``program`` out of :meth:`load`."""

@@ -13,7 +13,16 @@ from otel_oom.witness import Witness
 
 __all__ = ["EnrichedKill", "enrich"]
 
-_OF_THE_AGENT: Final = ("service.", "telemetry.", "process.", "container.", "host.", "os.")
+_OF_THE_AGENT: Final = (
+    "service.",
+    "telemetry.",
+    "process.",
+    "container.",
+    "k8s.container.",
+    "k8s.pod.",
+    "k8s.daemonset.",
+    "k8s.namespace.",
+)
 """Resource attributes that the agent's own environment can say only of the agent."""
 
 

@@ -1,0 +1,57 @@
+# The two commands of the README, and what development needs beside them.
+
+PYTHON := .venv/bin/python
+# Go may come from the virtual environment: see tools/setup.
+export PATH := $(PATH):$(CURDIR)/.venv/bin
+
+.PHONY: help
+help:
+	@echo "make demo              one real OOM kill, from the kernel to OTLP, on screen"
+	@echo "make demo ENDPOINT=URL the same, and on to your own OTLP backend"
+	@echo "make test              everything: style, types, unit, kernel and end-to-end tests"
+	@echo "make bench             measure the budgets and print a table (JSON=1 for JSON)"
+	@echo "make lint | format | lock | clean"
+
+.PHONY: demo
+demo:
+	@tools/setup demo
+	@$(if $(ENDPOINT),OTEL_EXPORTER_OTLP_ENDPOINT="$(ENDPOINT)") .venv/bin/otel-oom demo
+
+.PHONY: test
+test: lint
+	$(PYTHON) -m pytest
+
+.PHONY: lint
+lint: setup-test
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	clang-format --dry-run --Werror bpf/*.c bpf/*.h examples/*.c
+
+.PHONY: format
+format: setup-test
+	$(PYTHON) -m ruff format .
+	clang-format -i bpf/*.c bpf/*.h examples/*.c
+
+.PHONY: bench
+bench: setup-test
+	$(PYTHON) -m tests.bench $(if $(JSON),--json)
+
+.PHONY: setup-test
+setup-test:
+	@tools/setup test
+
+# Pins and hashes, without a word on where packages come from.
+LOCK = $(PYTHON) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \
+	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+
+.PHONY: lock
+lock: setup-test
+	$(PYTHON) -m pip install --quiet pip-tools
+	$(LOCK) --upgrade -o requirements-dev.txt pyproject.toml requirements-dev.in
+	$(LOCK) --upgrade -o requirements-go.txt requirements-go.in
+
+.PHONY: clean
+clean:
+	$(MAKE) -C bpf clean
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache

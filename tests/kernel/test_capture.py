@@ -1,0 +1,202 @@
+"""Real kills on the running kernel, held against its own log and counters."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_oom import clock
+from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.event import OomKill, VictimExit
+from tests.support.kernel import KernelLog, oom_kill_count
+from tests.support.kills import hog, kill_in, kill_many, kill_one, own_memcg, python
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+KB = 1024
+DRAIN_S = 10.0
+
+
+@pytest.fixture
+def source() -> Iterator[LibbpfSource]:
+    """The kernel side, attached."""
+    with LibbpfSource() as attached:
+        yield attached
+
+
+def drain(source: LibbpfSource, exits: int) -> tuple[list[OomKill], list[VictimExit]]:
+    """What ``source`` has, once that many victims have exited."""
+    events: list[OomKill | VictimExit] = []
+    deadline = time.monotonic() + DRAIN_S
+    while sum(isinstance(event, VictimExit) for event in events) < exits:
+        assert time.monotonic() < deadline, events
+        select.select([source], [], [], 0.1)
+        source.drain(events.append)
+    return (
+        [event for event in events if isinstance(event, OomKill)],
+        [event for event in events if isinstance(event, VictimExit)],
+    )
+
+
+def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:
+    """Pid, comm, uid, score and every size are those of the kernel's own "Killed process" line."""
+    with KernelLog() as log:
+        pid = kill_one()
+        (logged,) = log.killed()
+    (kill,), _ = drain(source, exits=1)
+    assert (kill.victim.tgid, kill.victim.comm) == (pid, "tail") == (logged.pid, logged.comm)
+    assert (kill.victim.uid, kill.victim.score_adj) == (logged.uid, logged.score_adj)
+    assert kill.memory is not None
+    assert kill.memory.total_vm == logged.total_vm * KB
+    assert kill.memory.anon == logged.anon * KB
+    assert kill.memory.file == logged.file * KB
+    assert kill.memory.shmem == logged.shmem * KB
+    assert kill.memory.page_tables == logged.pgtables * KB
+
+
+def test_the_victims_cgroup_is_told_by_path_and_inode(source: LibbpfSource) -> None:
+    """A nested cgroup comes as its whole path, and its id is its folder's inode."""
+    with own_memcg() as memcg:
+        inner = memcg.folder / "pod" / "container"
+        inner.mkdir(parents=True)
+        try:
+            inode = inner.stat().st_ino
+            hog(inner / "cgroup.procs")
+        finally:
+            inner.rmdir()
+            inner.parent.rmdir()
+        (kill,), _ = drain(source, exits=1)
+        assert kill.memcg is not None
+        assert kill.memcg.path == f"{memcg.path}/pod/container"
+        assert kill.memcg.id == inode
+        assert not kill.memcg.path_cut
+
+
+def test_the_trigger_can_be_another_process(source: LibbpfSource) -> None:
+    """Who asked for the memory is told apart from who was killed for it.
+
+    A small process asks for memory that a large neighbour in its cgroup holds; the neighbour's
+    oom_score_adj makes it the victim.
+    """
+    program = (
+        "import os, sys, time\n"
+        "open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "held = b'x' * (int(sys.argv[2]) << 20)\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with own_memcg(32 << 20) as memcg, python(program, memcg.procs, "20") as big:
+        assert big.stdout is not None
+        assert big.stdout.readline() == b"held\n"
+        Path(f"/proc/{big.pid}/oom_score_adj").write_text("1000", encoding="ascii")
+        with python(program, memcg.procs, "16") as small:
+            assert big.wait(30) == -signal.SIGKILL
+            (kill,), _ = drain(source, exits=1)
+    assert kill.victim.tgid == big.pid
+    assert kill.victim.score_adj == 1000
+    assert kill.trigger.tgid == small.pid
+
+
+def test_a_hostile_name_arrives_as_text(source: LibbpfSource) -> None:
+    """A comm of parentheses, controls and bytes that are no UTF-8 is text, and loses nothing."""
+    name = b"x) a\n\x1b[31m\xff"
+    program = (
+        "import sys\n"
+        f"open('/proc/self/comm', 'wb').write({name!r})\n"
+        "open(sys.argv[1], 'w').write('0')\n"
+        "held = [bytearray(b'x' * (1 << 20)) for _ in range(64)]\n"
+    )
+    with own_memcg() as memcg, python(program, memcg.procs) as hog:
+        assert hog.wait(30) == -signal.SIGKILL
+    (kill,), _ = drain(source, exits=1)
+    assert kill.victim.comm == "x) a\n\x1b[31m\\xff"
+
+
+def test_a_process_of_many_threads_is_one_kill(source: LibbpfSource) -> None:
+    """However many threads a victim has, it is one kill and one exit."""
+    program = (
+        "import os, sys, threading, time\n"
+        "open(sys.argv[1], 'w').write('0')\n"
+        "for _ in range(8):\n"
+        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
+    )
+    with own_memcg(32 << 20) as memcg, python(program, memcg.procs) as hog:
+        assert hog.wait(30) == -signal.SIGKILL
+    kills, exits = drain(source, exits=1)
+    assert [kill.victim.tgid for kill in kills] == [hog.pid]
+    assert [exit_.tgid for exit_ in exits] == [hog.pid]
+
+
+def test_the_exit_belongs_to_its_kill(source: LibbpfSource) -> None:
+    """The end names the same process, later than the mark, killed by SIGKILL."""
+    kill_one()
+    (kill,), (exit_,) = drain(source, exits=1)
+    assert (exit_.tgid, exit_.started_ns) == (kill.victim.tgid, kill.victim.started_ns)
+    assert exit_.boottime_ns > kill.boottime_ns
+    assert exit_.exit_code & 0x7F == signal.SIGKILL
+
+
+def test_the_kernels_time_is_told_in_unix_time(source: LibbpfSource) -> None:
+    """The time of a kill lies between the moments before and after it."""
+    before = time.time_ns()
+    kill_one()
+    after = time.time_ns()
+    (kill,), _ = drain(source, exits=1)
+    assert before < kill.time_unix_ns < after
+    assert kill.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert abs(clock.boot_to_unix_offset_ns() - (kill.time_unix_ns - kill.boottime_ns)) < 10**9
+
+
+def test_every_kill_of_a_storm_is_seen(source: LibbpfSource) -> None:
+    """A hundred kills are a hundred records: as many as the kernel counts, and the same pids."""
+    counted = oom_kill_count()
+    pids = kill_many(100)
+    kills, _ = drain(source, exits=100)
+    assert len(kills) == oom_kill_count() - counted == 100
+    assert sorted(kill.victim.tgid for kill in kills) == sorted(pids)
+    assert len({kill.uid for kill in kills}) == 100
+    assert source.loss().victims == 0
+
+
+def test_a_full_ring_buffer_is_counted() -> None:
+    """What the kernel's buffer had no room for is told by number."""
+    with LibbpfSource(ring_bytes=os.sysconf("SC_PAGE_SIZE")) as small:
+        pids = kill_many(12, at_once=1)
+        events: list[OomKill | VictimExit] = []
+        small.drain(events.append)
+        loss = small.loss()
+    seen = [event.victim.tgid for event in events if isinstance(event, OomKill)]
+    assert 0 < len(seen) < 12
+    assert seen == pids[: len(seen)]
+    assert loss.victims == 12 - len(seen)
+    exits = sum(isinstance(event, VictimExit) for event in events)
+    assert loss.exits == 12 - exits
+
+
+def test_a_failing_handler_keeps_the_event(source: LibbpfSource) -> None:
+    """An event whose handler raised comes again, first, and only then the ones behind it."""
+    pids = [kill_one(), kill_one()]
+
+    def full(_event: object) -> None:
+        raise OSError("no space left on device")
+
+    for _ in range(3):
+        with pytest.raises(OSError, match="no space"):
+            source.drain(full)
+    kills, _ = drain(source, exits=2)
+    assert [kill.victim.tgid for kill in kills] == pids
+
+
+def test_kills_in_one_cgroup_after_another(source: LibbpfSource) -> None:
+    """The same cgroup can kill again and again; each is told."""
+    with own_memcg() as memcg:
+        pids = [kill_in(memcg) for _ in range(5)]
+    kills, _ = drain(source, exits=5)
+    assert [kill.victim.tgid for kill in kills] == pids

@@ -1,0 +1,1 @@
+"""What several tests share: the real agent as a process, real kills, the kernel's own account."""

@@ -1,0 +1,66 @@
+"""The real agent as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_S = 30.0
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An agent that is running; ``log`` is what it writes to stderr."""
+
+    process: subprocess.Popen[bytes]
+    state_dir: Path
+    log: Path
+
+    def said(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 15.0) -> int:
+        """Send it a signal and wait; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(within_s)
+
+
+@contextmanager
+def agent(
+    folder: Path, environ: Mapping[str, str], *arguments: str, ready: bool = True
+) -> Iterator[Agent]:
+    """`otel-oom run` with its state in ``folder``, yielded once it has said READY=1.
+
+    Of the caller's environment it gets no ``OTEL_*`` variable but those in ``environ``.
+    """
+    notify = folder / "notify"
+    notify.unlink(missing_ok=True)
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        (folder / "agent.log").open("ab") as log,
+    ):
+        manager.bind(str(notify))
+        manager.settimeout(READY_S)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "otel_oom", "run", "--state-dir", folder / "state", *arguments],
+            env={**plain, "NOTIFY_SOCKET": str(notify), **environ},
+            stderr=log,
+        )
+        running = Agent(process, folder / "state", folder / "agent.log")
+        try:
+            if ready:
+                assert manager.recv(4096) == b"READY=1", running.said()
+            yield running
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()

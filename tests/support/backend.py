@@ -1,0 +1,90 @@
+"""What a backend received, record by record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from otel_oom.demo.receiver import Reply
+
+
+@dataclass(frozen=True)
+class Received:
+    """One log record or span, with its attributes and its resource's as plain values."""
+
+    item: Any
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+
+    @property
+    def uid(self) -> str:
+        """``log.record.uid``, which log and span of a kill share."""
+        return str(self.attributes["log.record.uid"])
+
+
+class Backend:
+    """Keeps what a :class:`Receiver` receives; ``refuse`` may answer instead of it."""
+
+    def __init__(self, refuse: Callable[[], Reply | None] = lambda: None) -> None:
+        """Begin with nothing received."""
+        self._refuse = refuse
+        self._mutex = threading.Lock()
+        self.logs: list[Received] = []
+        self.spans: list[Received] = []
+        self.refused = 0
+
+    def __call__(self, request: Message) -> Reply | None:
+        """Take one request; the receiver's callback."""
+        reply = self._refuse()
+        with self._mutex:
+            if reply:
+                self.refused += 1
+                return reply
+            if isinstance(request, ExportLogsServiceRequest):
+                self.logs += _logs(request)
+            elif isinstance(request, ExportTraceServiceRequest):
+                self.spans += _spans(request)
+        return None
+
+    def wait_for(self, count: int, within_s: float) -> None:
+        """Wait until ``count`` logs and as many spans are there.
+
+        Raises:
+            AssertionError: they were not within that time.
+        """
+        deadline = time.monotonic() + within_s
+        while min(len(self.logs), len(self.spans)) < count:
+            assert time.monotonic() < deadline, f"{len(self.logs)} logs, {len(self.spans)} spans"
+            time.sleep(0.02)
+
+
+def _logs(request: ExportLogsServiceRequest) -> Iterator[Received]:
+    for group in request.resource_logs:
+        for scope in group.scope_logs:
+            for record in scope.log_records:
+                yield Received(record, plain(record.attributes), plain(group.resource.attributes))
+
+
+def _spans(request: ExportTraceServiceRequest) -> Iterator[Received]:
+    for group in request.resource_spans:
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                yield Received(span, plain(span.attributes), plain(group.resource.attributes))
+
+
+def plain(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+    """OTLP attributes as a dictionary of Python values."""
+
+    def value(attribute: KeyValue) -> object:
+        kind = attribute.value.WhichOneof("value")
+        return getattr(attribute.value, kind) if kind else None
+
+    return {attribute.key: value(attribute) for attribute in attributes}

@@ -1,0 +1,45 @@
+"""Events made by hand, for tests of what comes after capture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from otel_oom.enrich import EnrichedKill, enrich
+from otel_oom.event import Capture, Memcg, Memory, OomKill, Task, VictimExit
+from otel_oom.witness import Limits, Witness
+
+CONTAINER_ID = "0123456789abcdef" * 4
+HOST = {"host.name": "node-1"}
+
+KILL = OomKill(
+    boot_id="f0e1d2c3-0000-4000-8000-000000000001",
+    boottime_ns=1_000_000_000,
+    time_unix_ns=1_700_000_000_000_000_000,
+    victim=Task(tgid=4711, tid=4711, uid=1000, score_adj=-5, comm="java", started_ns=400_000_000),
+    trigger=Task(tgid=99, tid=100, uid=0, score_adj=0, comm="sidecar", started_ns=300_000_000),
+    memory=Memory(
+        total_vm=900 << 20, anon=50 << 20, file=3 << 20, shmem=0, swap=0, page_tables=1 << 20
+    ),
+    memcg=Memcg(id=42, path=f"/docker/{CONTAINER_ID}"),
+    capture=Capture("libbpf", "tp_btf/mark_victim", cpu=0, sequence=1),
+)
+
+WITNESS = Witness(
+    seen=True,
+    cgroup="0::/docker/x\n",
+    executable="/usr/bin/java",
+    limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
+)
+
+EXIT = VictimExit(tgid=4711, started_ns=400_000_000, boottime_ns=1_250_000_000, exit_code=9)
+
+
+def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field of the event
+    """The sample kill, another one for each ``number``."""
+    return replace(KILL, boottime_ns=KILL.boottime_ns + number, **changes)
+
+
+def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
+    """The sample kill, enriched."""
+    return enrich(kill(**changes), WITNESS, exit_, KILL.time_unix_ns + 5, HOST)

@@ -1,0 +1,46 @@
+"""The event's identity and its way to the disk and back."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import replace
+
+from otel_oom.event import OomKill
+from tests.support.samples import KILL
+
+
+def test_the_ids_are_derived() -> None:
+    """The same kill read twice, at another reading of the clock, keeps all of its ids."""
+    again = replace(KILL, time_unix_ns=KILL.time_unix_ns + 77)
+    ids = (KILL.uid, KILL.trace_id, KILL.span_id)
+    assert ids == (again.uid, again.trace_id, again.span_id)
+
+
+def test_the_uid_is_a_uuid() -> None:
+    """It is a UUID of version 8, the one for values made by one's own rules (RFC 9562)."""
+    parsed = uuid.UUID(KILL.uid)
+    assert (str(parsed), parsed.version, parsed.variant) == (KILL.uid, 8, uuid.RFC_4122)
+
+
+def test_every_part_of_the_identity_counts() -> None:
+    """Another boot, another moment or another process is another event."""
+    others = [
+        replace(KILL, boot_id="another"),
+        replace(KILL, boottime_ns=KILL.boottime_ns + 1),
+        replace(KILL, victim=replace(KILL.victim, tgid=4712)),
+    ]
+    for name in ("uid", "trace_id", "span_id"):
+        assert len({getattr(kill, name) for kill in [KILL, *others]}) == 4
+
+
+def test_trace_and_span_ids_have_their_sizes() -> None:
+    """A trace id has 128 bits and a span id 64, and neither is zero."""
+    assert 0 < KILL.trace_id < 1 << 128
+    assert 0 < KILL.span_id < 1 << 64
+
+
+def test_a_kill_survives_the_disk() -> None:
+    """What is read back is equal to what was written, absent parts included."""
+    for kill in (KILL, replace(KILL, memory=None, memcg=None)):
+        assert OomKill.from_json(json.loads(json.dumps(kill.to_json()))) == kill

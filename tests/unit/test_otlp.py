@@ -1,0 +1,189 @@
+"""The translation, held against OpenTelemetry's rules for events and spans."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from otel_oom import __version__, otlp
+from otel_oom.enrich import EnrichedKill
+from otel_oom.event import Memory
+from otel_oom.otlp.sentence import sentence, size
+from tests.support.backend import plain
+from tests.support.samples import CONTAINER_ID, EXIT, KILL, WITNESS, enriched
+
+
+def log(kill: EnrichedKill) -> LogRecord:
+    """The one log record of ``kill``, through the wire."""
+    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(kill))
+    return request.resource_logs[0].scope_logs[0].log_records[0]
+
+
+def span(kill: EnrichedKill) -> Span:
+    """The one span of ``kill``, through the wire."""
+    request = ExportTraceServiceRequest.FromString(otlp.span_bytes(kill))
+    return request.resource_spans[0].scope_spans[0].spans[0]
+
+
+def test_the_log_is_an_event() -> None:
+    """EventName, the kernel's time, FATAL without a text, a body for people."""
+    record = log(enriched())
+    assert record.event_name == "oom.kill"
+    assert record.time_unix_nano == KILL.time_unix_ns
+    assert record.observed_time_unix_nano == KILL.time_unix_ns + 5
+    assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_FATAL
+    assert record.severity_text == ""
+    assert record.body.string_value == sentence(enriched())
+
+
+def test_log_and_span_know_each_other() -> None:
+    """The log carries the ids of the span, and both the uid of the event."""
+    record, told = log(enriched()), span(enriched())
+    assert record.trace_id == told.trace_id == KILL.trace_id.to_bytes(16, "big")
+    assert record.span_id == told.span_id == KILL.span_id.to_bytes(8, "big")
+    assert plain(record.attributes)["log.record.uid"] == KILL.uid
+    assert plain(told.attributes)["log.record.uid"] == KILL.uid
+
+
+def test_the_attributes_are_flat_and_complete() -> None:
+    """The victim as a process, its memory, its cgroup, the trigger: plain values each."""
+    assert plain(log(enriched()).attributes) == {
+        "log.record.uid": KILL.uid,
+        "process.pid": 4711,
+        "process.creation.time": "2023-11-14T22:13:19.400Z",
+        "process.executable.name": "java",
+        "process.executable.path": "/usr/bin/java",
+        "process.real_user.id": 1000,
+        "process.linux.cgroup": "0::/docker/x",
+        "oom.victim.comm": "java",
+        "oom.victim.score_adj": -5,
+        "oom.victim.memory.total_vm": 900 << 20,
+        "oom.victim.memory.anon": 50 << 20,
+        "oom.victim.memory.file": 3 << 20,
+        "oom.victim.memory.shmem": 0,
+        "oom.victim.memory.swap": 0,
+        "oom.victim.memory.page_tables": 1 << 20,
+        "oom.victim.memcg.path": f"/docker/{CONTAINER_ID}",
+        "oom.victim.memcg.id": 42,
+        "oom.victim.memcg.limit": 64 << 20,
+        "oom.victim.memcg.usage": 64 << 20,
+        "oom.victim.memcg.swap_usage": 0,
+        "oom.trigger.pid": 99,
+        "oom.trigger.tid": 100,
+        "oom.trigger.comm": "sidecar",
+        "oom.trigger.uid": 0,
+        "oom.capture.source": "libbpf",
+        "oom.capture.hook": "tp_btf/mark_victim",
+    }
+
+
+def test_what_is_not_known_is_absent() -> None:
+    """Without memory and cgroup there are no such attributes, rather than zeros."""
+    names = plain(log(enriched(memory=None, memcg=None)).attributes)
+    assert not [n for n in names if n.startswith(("oom.victim.memory.", "oom.victim.memcg.p"))]
+
+
+def test_a_number_too_large_for_otlp_is_left_out() -> None:
+    """A kernel's unsigned number beyond OTLP's signed 64 bits costs itself, not the record."""
+    assert KILL.memory is not None
+    attributes = plain(log(enriched(memory=replace(KILL.memory, total_vm=1 << 63))).attributes)
+    assert "oom.victim.memory.total_vm" not in attributes
+    assert attributes["oom.victim.memory.anon"] == 50 << 20
+
+
+def test_a_long_value_is_bounded() -> None:
+    """No name, however long, makes a record without bound."""
+    long = replace(enriched(), witness=replace(WITNESS, executable="/" + "x" * 100_000))
+    assert len(plain(log(long).attributes)["process.executable.path"]) == 4096
+
+
+def test_the_span_is_the_time_of_dying() -> None:
+    """It lasts from the mark to the exit, its events are the stages, and its status an error."""
+    told = span(enriched())
+    end = KILL.time_unix_ns + 250_000_000
+    assert (told.name, told.start_time_unix_nano) == ("oom.kill", KILL.time_unix_ns)
+    assert told.end_time_unix_nano == end
+    assert [(event.name, event.time_unix_nano) for event in told.events] == [
+        ("oom.victim.marked", KILL.time_unix_ns),
+        ("oom.victim.exited", end),
+    ]
+    assert plain(told.events[1].attributes) == {"oom.victim.exit.signal": 9}
+    assert told.status.code == Status.STATUS_CODE_ERROR
+    assert plain(told.attributes)["oom.victim.exited"] is True
+
+
+def test_a_span_without_an_exit_says_so() -> None:
+    """Where nobody saw the end, the span invents none."""
+    told = span(enriched(exit_=None))
+    assert told.end_time_unix_nano == told.start_time_unix_nano
+    assert [event.name for event in told.events] == ["oom.victim.marked"]
+    assert plain(told.attributes)["oom.victim.exited"] is False
+
+
+def test_resource_and_scope() -> None:
+    """The resource is the victim's alone, the agent is the scope, and both name their schema."""
+    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(enriched()))
+    (group,) = request.resource_logs
+    assert plain(group.resource.attributes) == dict(enriched().resource)
+    (scope,) = group.scope_logs
+    assert (scope.scope.name, scope.scope.version) == ("otel_oom", __version__)
+    assert group.schema_url == scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
+
+
+def test_requests_join_to_one() -> None:
+    """Messages stored one by one are one valid request when they are sent together."""
+    joined = otlp.log_bytes(enriched()) + otlp.log_bytes(enriched(number=1))
+    request = ExportLogsServiceRequest.FromString(joined)
+    uids = [
+        plain(record.attributes)["log.record.uid"]
+        for group in request.resource_logs
+        for record in group.scope_logs[0].log_records
+    ]
+    assert uids == [KILL.uid, enriched(number=1).kill.uid]
+
+
+def test_the_sentence_says_who_where_and_how_much() -> None:
+    """One sentence with the victim, its container, its memory, its limit and who asked."""
+    text = sentence(enriched())
+    for part in (
+        "java",
+        "pid 4711",
+        CONTAINER_ID[:12],
+        "53.0 MiB",
+        "64.0 MiB",
+        "sidecar",
+        "pid 99",
+    ):
+        assert part in text
+    assert text.endswith(".")
+    assert len(re.findall(r"\.(?:\s|$)", text)) == 1
+
+
+def test_the_sentence_has_no_trigger_that_is_the_victim() -> None:
+    """Who asked is said only where it is somebody else."""
+    assert "wanted by" not in sentence(enriched(trigger=KILL.victim))
+
+
+def test_sizes_are_readable() -> None:
+    """Bytes are told in the largest unit that leaves at least one."""
+    sizes = {0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 52 << 20: "52.0 MiB", 3 << 50: "3.0 PiB"}
+    assert {count: size(count) for count in sizes} == sizes
+
+
+def test_resident_memory_is_what_the_kernel_scores() -> None:
+    """Anonymous, file and shared pages are resident; swap and page tables are not."""
+    memory = Memory(total_vm=1, anon=2, file=4, shmem=8, swap=16, page_tables=32)
+    assert memory.resident == 14
+
+
+def test_an_exit_is_on_the_kills_own_clock() -> None:
+    """A step of the wall clock between mark and exit cannot turn a span around."""
+    stepped = replace(KILL, time_unix_ns=KILL.time_unix_ns - 10**12)
+    told = span(replace(enriched(), kill=stepped))
+    took = told.end_time_unix_nano - told.start_time_unix_nano
+    assert took == EXIT.boottime_ns - KILL.boottime_ns
