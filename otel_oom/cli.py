@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -19,6 +20,36 @@ _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the console script's entry point."""
+    _prepare_output()
+    try:
+        try:
+            return _command(words)
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # Who closed the pipe (`… | head -1`) has read enough, and wants no message.
+        if not isinstance(error, BrokenPipeError):
+            _fail(error, 1)
+        _drop_output()
+        return 1
+
+
+def _prepare_output() -> None:
+    """See that there is an output (`>&-` closes it), and that no locale refuses our marks."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere: the interpreter would complain of it as it ends."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _command(words: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(words)
     logging.basicConfig(
         format=_LOG_FORMAT, level=logging.INFO, stream=sys.stderr, datefmt="%Y-%m-%dT%H:%M:%S%z"

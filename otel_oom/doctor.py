@@ -55,7 +55,8 @@ def doctor(*, as_json: bool) -> int:
         for finding in findings:
             sys.stdout.write(f"{_MARKS[finding.state]} {finding.name}: {finding.detail}\n")
             if finding.advice:
-                sys.stdout.write(f"    → {finding.advice}\n")
+                advice = finding.advice.replace("\n", "\n      ")
+                sys.stdout.write(f"    → {advice}\n")
     return int(failed)
 
 
@@ -122,18 +123,32 @@ def _failed(name: str, error: CaptureError) -> Finding:
 
 def _bpffs() -> Finding:
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    if any(line.split(" ")[1:3] == [str(_BPFFS), "bpf"] for line in mounts):
+    # Of several mounts at one place, the last is the one that is seen.
+    types = [fields[2] for fields in map(str.split, mounts) if fields[1] == str(_BPFFS)]
+    if types[-1:] == ["bpf"]:
         return Finding("bpffs", OK, str(_BPFFS))
     advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {_BPFFS}"
     return Finding("bpffs", WARN, f"not mounted at {_BPFFS}", advice)
 
 
 def _memcg() -> Finding:
+    name, loss = "memory cgroups", "Limits and usage of cgroups will be missing"
     files = MemcgFiles.find()
-    if files:
-        return Finding("memory cgroups", OK, f"v{1 if files.v1 else 2} at {files.mount}")
-    advice = "Limits and usage of cgroups will be missing: mount -t cgroup2 none /sys/fs/cgroup"
-    return Finding("memory cgroups", WARN, "none mounted here", advice)
+    if files is None:
+        advice = f"{loss}: mount -t cgroup2 none /sys/fs/cgroup"
+        return Finding(name, WARN, "none mounted here", advice)
+    where = f"v{1 if files.v1 else 2} at {files.mount}"
+    try:
+        controllers = (files.mount / "cgroup.controllers").read_text(encoding="ascii").split()
+    except OSError:
+        controllers = []
+    if files.v1 and (files.mount / "memory.limit_in_bytes").exists() or "memory" in controllers:
+        return Finding(name, OK, where)
+    advice = (
+        f"{loss}. See that nothing is mounted over it, and that the memory controller is on "
+        "(boot with cgroup_enable=memory)."
+    )
+    return Finding(name, WARN, f"{where} has no memory controller", advice)
 
 
 def _oom_settings() -> Iterator[Finding]:
@@ -159,8 +174,9 @@ def _endpoints() -> Iterator[Finding]:
     try:
         read = settings.read(os.environ)
     except SettingsError as error:
-        detail, _, advice = str(error).partition(": ")
-        yield Finding("settings", FAIL, detail, advice)
+        # From the right: the value itself, which is shown, may hold a colon.
+        detail, _, advice = str(error).rpartition(": ")
+        yield Finding("settings", FAIL, detail, advice[:1].upper() + advice[1:])
         return
     if read.disabled:
         advice = "Kills are kept on disk and not sent. Unset it to send."

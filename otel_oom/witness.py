@@ -7,6 +7,7 @@ bounded read of a kernel file, no name is looked up, and what can't be read is `
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,9 @@ _READ_BYTES: Final = 8192
 _NS_PER_S: Final = 1_000_000_000
 _STAT_START_TIME: Final = 22 - 3
 """proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+"""How mountinfo writes a space, a tab, a newline and a backslash."""
 
 _DELETED: Final = " (deleted)"
 
@@ -81,7 +85,7 @@ class MemcgFiles:
         for line in mountinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             before, _, after = line.partition(" - ")
             fields, rest = before.split(" "), after.split(" ")
-            mount = Path(fields[4].encode().decode("unicode_escape"))
+            mount = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4]))
             if rest[0] == "cgroup" and "memory" in rest[-1].split(","):
                 return cls(mount, fields[3], v1=True)
             if rest[0] == "cgroup2" and v2 is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import clock
+from otel_oom.capture import libbpf
 from otel_oom.capture.libbpf import (
     BpfObject,
     Libbpf,
@@ -36,6 +37,8 @@ HOOKS: Final = {
 """How the kill can be seen, the best first, and the program for each."""
 
 _EXIT_PROGRAM: Final = "process_exit"
+
+_OBJECT_ADVICE: Final = "Install otel-oom again, or build it in a source tree: make -C bpf"
 
 
 class LibbpfSource:
@@ -78,8 +81,9 @@ class LibbpfSource:
         self._object.close()
 
     def _attach(self) -> BpfObject:
+        codes = set()
         for hook, program in HOOKS.items():
-            opened = BpfObject(self._library, OBJECT)
+            opened = self._open()
             try:
                 for other in HOOKS.values():
                     if other != program:
@@ -91,14 +95,30 @@ class LibbpfSource:
                 opened.attach(_EXIT_PROGRAM)
             except LibbpfError as error:
                 opened.close()
-                if error.code in {errno.EPERM, errno.EACCES} and not _may_load_bpf():
-                    raise _not_permitted() from error
+                codes.add(error.code)
                 self.refused[hook] = str(error)
             else:
                 self.hook = hook
                 return opened
+        if codes == {errno.EPERM}:
+            raise CaptureError(
+                "The kernel lets this process load no BPF programs, although it has the "
+                "capabilities. It is in a container without privileges, a user namespace, or "
+                "below a seccomp filter: run it on the host, or in a privileged container."
+            )
         reasons = "\n".join(f"{hook}: {reason}" for hook, reason in self.refused.items())
-        raise CaptureError(f"The kernel refused every hook of the OOM killer.\n{reasons}")
+        raise CaptureError(
+            "The kernel refused every hook of the OOM killer. Please report it with its reasons:\n"
+            + reasons
+        )
+
+    def _open(self) -> BpfObject:
+        try:
+            return BpfObject(self._library, OBJECT)
+        except LibbpfError as error:
+            raise CaptureError(
+                f"The BPF object {OBJECT} can't be used. {_OBJECT_ADVICE}\n{error}"
+            ) from error
 
     def fileno(self) -> int:
         """An epoll descriptor that is readable when kills wait."""
@@ -161,7 +181,7 @@ def require_prerequisites() -> None:
     """
     if not OBJECT.exists():
         raise CaptureError(
-            f"The BPF object {OBJECT.name} is not in this installation. Build it: make -C bpf"
+            f"The BPF object {OBJECT.name} is not in this installation. {_OBJECT_ADVICE}"
         )
     if not VMLINUX_BTF.exists():
         raise CaptureError(
@@ -170,7 +190,11 @@ def require_prerequisites() -> None:
             "Ubuntu 20.10, RHEL 8.2 and later have it."
         )
     if not _may_load_bpf():
-        raise _not_permitted()
+        raise CaptureError(
+            "This process may not load BPF programs. Run it as root (sudo), or give it the "
+            "capabilities CAP_BPF and CAP_PERFMON (systemd: AmbientCapabilities=)."
+        )
+    libbpf.load()
 
 
 _CAP_SYS_ADMIN: Final = 21
@@ -186,10 +210,3 @@ def _may_load_bpf() -> bool:
             both = 1 << _CAP_PERFMON | 1 << _CAP_BPF
             return bool(effective >> _CAP_SYS_ADMIN & 1) or effective & both == both
     return False
-
-
-def _not_permitted() -> CaptureError:
-    return CaptureError(
-        "This process may not load BPF programs. Run it as root (sudo), or give it the "
-        "capabilities CAP_BPF and CAP_PERFMON (systemd: AmbientCapabilities=)."
-    )

@@ -57,6 +57,26 @@ class LibbpfError(CaptureError):
         super().__init__(f"{reason}\n{said}" if said else reason)
 
 
+def load() -> ctypes.CDLL:
+    """The system's libbpf 1.x, with a prototype for each function used.
+
+    Raises:
+        CaptureError: it is not installed, or too old.
+    """
+    try:
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+        for name, (result, *arguments) in _PROTOTYPES.items():
+            function = getattr(library, name)
+            function.restype = result
+            function.argtypes = arguments
+    except (OSError, AttributeError) as error:
+        raise CaptureError(
+            f"libbpf 1.x cannot be loaded ({error}). "
+            "Install it: apt-get install libbpf1 (Debian, Ubuntu), dnf install libbpf (Fedora)."
+        ) from None
+    return library
+
+
 class Libbpf:
     """The shared library, with a typed prototype for each function used."""
 
@@ -66,18 +86,8 @@ class Libbpf:
         Raises:
             CaptureError: it is not installed, or too old.
         """
-        try:
-            self._library = ctypes.CDLL("libbpf.so.1", use_errno=True)
-            self._libc = ctypes.CDLL(None)
-            for name, (result, *arguments) in _PROTOTYPES.items():
-                function = getattr(self._library, name)
-                function.restype = result
-                function.argtypes = arguments
-        except (OSError, AttributeError) as error:
-            raise CaptureError(
-                f"libbpf 1.x cannot be loaded ({error}). "
-                "Install it: apt-get install libbpf1 (Debian, Ubuntu), dnf install libbpf (Fedora)."
-            ) from None
+        self._library = load()
+        self._libc = ctypes.CDLL(None)
         self._messages: deque[str] = deque(maxlen=_MESSAGES)
         # Referenced for as long as libbpf may call it.
         self._print = _PRINT(self._on_message)

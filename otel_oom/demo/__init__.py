@@ -14,8 +14,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,7 @@ from otel_oom.export.courier import connect
 
 _LIMIT: Final = 48 << 20
 _READY_S: Final = 20.0
+_READY_STEP_S: Final = 0.1
 _KILLED_S: Final = 30.0
 _DELIVERED_S: Final = 20.0
 _STOP_S: Final = 10.0
@@ -53,11 +55,11 @@ def demo(*, as_json: bool) -> int:
         SettingsError: an ``OTEL_*`` value can't be used.
     """
     require_prerequisites()
-    backend = settings.read(os.environ) if _names_a_backend() else None
+    backend = settings.read(os.environ)
     try:
         received = _kill_and_receive()
         _print(received, as_json=as_json)
-        if backend:
+        if not backend.disabled:
             _forward(received, backend)
     except (DemoError, MemcgError) as error:
         sys.stderr.write(f"otel-oom: {error}\n")
@@ -65,9 +67,10 @@ def demo(*, as_json: bool) -> int:
     return 0
 
 
-def _names_a_backend() -> bool:
-    prefix, name = "OTEL_EXPORTER_OTLP_", "ENDPOINT"
-    return any(os.environ.get(f"{prefix}{scope}{name}") for scope in ("", "LOGS_", "TRACES_"))
+def _is_named(endpoint: settings.Endpoint) -> bool:
+    """Whether the environment names it: nothing goes to a default address unasked."""
+    scopes = ("", f"{endpoint.signal.upper()}_")
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)
 
 
 def _kill_and_receive() -> list[Message]:
@@ -125,21 +128,20 @@ def _agent(folder: Path, endpoint: str) -> Iterator[None]:
     """The agent as a process of its own that is ready to capture and sends to ``endpoint``."""
     ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     ready.bind(str(folder / "notify"))
-    ready.settimeout(_READY_S)
+    ready.settimeout(_READY_STEP_S)
     environ = _plain_environment() | {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "NOTIFY_SOCKET": str(folder / "notify"),
+        # The host's proxy, if it has one, does not lead to our own receiver.
+        "no_proxy": "*",
     }
     agent = subprocess.Popen(
         [sys.executable, "-m", "otel_oom", "run", "--state-dir", folder / "state"], env=environ
     )
     with ready:
         try:
-            while b"READY=1" not in ready.recv(4096):
-                pass
+            _await_ready(agent, ready)
             yield
-        except TimeoutError:
-            raise DemoError("The agent did not get ready; its messages are above.") from None
         finally:
             agent.send_signal(signal.SIGTERM)
             try:
@@ -149,8 +151,26 @@ def _agent(folder: Path, endpoint: str) -> Iterator[None]:
                 agent.wait()
 
 
+def _await_ready(agent: subprocess.Popen[bytes], ready: socket.socket) -> None:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        with suppress(TimeoutError):
+            if b"READY=1" in ready.recv(4096):
+                return
+        if agent.poll() is not None:
+            raise DemoError(
+                f"The agent ended with exit code {agent.returncode} before it was ready; "
+                "its messages are above."
+            )
+    raise DemoError(
+        f"The agent was not ready within {_READY_S:.0f} s; its messages are above, if any."
+    )
+
+
 def _plain_environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("OTEL_EXPORTER_OTLP_")}
+    """The caller's environment without what says where to send, and whether to."""
+    meant_for_others = ("OTEL_EXPORTER_OTLP_", "OTEL_SDK_DISABLED")
+    return {k: v for k, v in os.environ.items() if not k.startswith(meant_for_others)}
 
 
 def _kill() -> int:
@@ -189,6 +209,8 @@ def _forward(received: list[Message], backend: settings.Settings) -> None:
         DemoError: it did not take it.
     """
     for request, endpoint in zip(received, backend.endpoints, strict=True):
+        if not _is_named(endpoint):
+            continue
         transport = connect(endpoint)
         answer = transport.send(request.SerializeToString())
         transport.close()

@@ -1,0 +1,198 @@
+"""The agent as a whole, with real kills and a backend that misbehaves."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver, Reply
+from tests.parts.process import free_port
+from tests.support.agent import Agent, agent
+from tests.support.backend import Backend
+from tests.support.kernel import oom_kill_count
+from tests.support.kills import kill_many, kill_one
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+PROMPT_S = 6.0
+"""What "promptly" may take: the agent's few seconds of grace, and a busy machine's own."""
+
+
+def endpoint(receiver: Receiver) -> dict[str, str]:
+    """The environment that sends to ``receiver``."""
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+
+
+def check_complete(backend: Backend, pids: list[int]) -> None:
+    """Each of the kills arrived once as a log and once as a span, and the two belong together."""
+    for received in (backend.logs, backend.spans):
+        assert sorted(r.attributes["process.pid"] for r in received) == sorted(pids)
+        assert len({r.uid for r in received}) == len(pids)
+    ids = {r.uid: (r.item.trace_id, r.item.span_id) for r in backend.spans}
+    assert {r.uid: (r.item.trace_id, r.item.span_id) for r in backend.logs} == ids
+
+
+def test_a_hundred_kills_at_full_speed_arrive_once_each(tmp_path: Path) -> None:
+    """From READY on, every kill that the kernel counts is one log and one span at the backend."""
+    backend, counted = Backend(), oom_kill_count()
+    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)) as running:
+        pids = kill_many(100)
+        backend.wait_for(100, within_s=30)
+        assert running.end() == 0
+    assert oom_kill_count() - counted == 100
+    check_complete(backend, pids)
+    assert all(span.attributes["oom.victim.exited"] for span in backend.spans)
+
+
+def test_a_backend_that_is_down_at_first_gets_everything(tmp_path: Path) -> None:
+    """While it answers 503 for 30 s nothing is lost, and afterwards nothing comes twice."""
+    until = time.monotonic() + 30
+    backend = Backend(lambda: Reply(503) if time.monotonic() < until else None)
+    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+        pids = kill_many(100)
+        backend.wait_for(100, within_s=120)
+        time.sleep(1)
+    assert backend.refused > 0
+    check_complete(backend, pids)
+
+
+def test_a_backend_that_comes_after_the_agent_is_gone(tmp_path: Path) -> None:
+    """What was captured while no one listened is delivered by the agent's next life."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
+        pids = kill_many(5)
+        assert running.end() == 0
+    backend = Backend()
+    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+        backend.wait_for(5, within_s=20)
+    check_complete(backend, pids)
+
+
+def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> None:
+    """SIGKILL right after a kill was reported: the next agent delivers it, under the same uid."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
+        pid = kill_one()
+        wait_for_log(running, f"pid {pid}")
+        running.end(signal.SIGKILL)
+    backend = Backend()
+    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+        backend.wait_for(1, within_s=30)
+    check_complete(backend, [pid])
+
+
+@contextmanager
+def mute_server() -> Iterator[str]:
+    """A server that accepts connections and never says a word; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accepted: list[socket.socket] = []
+
+        def accept() -> None:
+            while True:
+                try:
+                    accepted.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in accepted:
+            connection.close()
+
+
+def wait_for_log(running: Agent, text: str, within_s: float = 15.0) -> None:
+    """Wait until the agent has logged ``text``."""
+    deadline = time.monotonic() + within_s
+    while text not in running.said():
+        assert time.monotonic() < deadline, running.said()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("state", ["starting", "idle", "retrying", "hanging", "storm"])
+def test_a_signal_ends_it_promptly_and_cleanly(
+    tmp_path: Path, number: signal.Signals, state: str
+) -> None:
+    """In every state: exit code 0, within seconds, no traceback, nothing lost."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with mute_server() as mute:
+        url = mute if state == "hanging" else nobody
+        with agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as running:
+            if state in {"retrying", "hanging"}:
+                kill_one()
+                wait_for_log(running, "next try" if state == "retrying" else "OOM kill of")
+            elif state == "storm":
+                threading.Thread(target=kill_many, args=(10,), daemon=True).start()
+                wait_for_log(running, "OOM kill of")
+            elif state == "idle":
+                time.sleep(1)
+            began = time.monotonic()
+            assert running.end(number) == 0
+            assert time.monotonic() - began < PROMPT_S
+            assert "Traceback" not in running.said()
+            if state in {"retrying", "hanging"}:
+                assert "2 waiting" in running.said()
+
+
+def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
+    """However early the signal comes, it does not leave a traceback or a hanging process."""
+    for delay_s in (0.05, 0.1, 0.15, 0.2, 0.3):
+        with agent(tmp_path, {}, ready=False) as running:
+            time.sleep(delay_s)
+            code = running.end(signal.SIGTERM)
+        assert code in {0, -signal.SIGTERM}
+    assert "Traceback" not in (tmp_path / "agent.log").read_text(encoding="utf-8")
+
+
+def test_a_second_agent_on_the_same_folder_says_so(tmp_path: Path) -> None:
+    """It ends with exit code 1 and a sentence, and the first goes on."""
+    with agent(tmp_path, {}) as first:
+        second = subprocess.run(
+            [sys.executable, "-m", "otel_oom", "run", "--state-dir", first.state_dir],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert second.returncode == 1
+        assert "Another otel-oom already works in" in second.stderr
+        assert first.process.poll() is None
+
+
+def test_while_disabled_kills_are_kept_and_not_sent(tmp_path: Path) -> None:
+    """OTEL_SDK_DISABLED=true sends nothing; once it is unset, what was kept is delivered."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        with agent(tmp_path, {**endpoint(receiver), "OTEL_SDK_DISABLED": "true"}) as running:
+            pid = kill_one()
+            wait_for_log(running, f"pid {pid}")
+            assert running.end() == 0
+        assert not backend.logs
+        with agent(tmp_path, endpoint(receiver)):
+            backend.wait_for(1, within_s=20)
+    check_complete(backend, [pid])
+
+
+def test_the_environments_place_is_on_the_victims_resource(tmp_path: Path) -> None:
+    """OTEL_RESOURCE_ATTRIBUTES says where the host is; what it says of the agent is left out."""
+    backend = Backend()
+    environ = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,service.name=agent"}
+    with Receiver(backend) as receiver, agent(tmp_path, {**endpoint(receiver), **environ}):
+        kill_one()
+        backend.wait_for(1, within_s=20)
+    (log,) = backend.logs
+    assert log.resource["deployment.environment.name"] == "prod"
+    assert log.resource["service.name"] == "tail"
+    assert log.resource["host.name"] == socket.gethostname()

@@ -1,0 +1,46 @@
+"""What the demonstration puts on the screen and into JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom import otlp
+from otel_oom.demo import otlp_json, show
+from tests.support.samples import KILL, enriched
+
+
+def test_a_hostile_name_is_harmless_on_a_terminal() -> None:
+    """No control character of a process's name, nor one that turns the text around, gets out."""
+    name = "x\x1b]0;pwned\x07\r\n\u202egpj\u200b\x9b31m"
+    victim = replace(KILL.victim, comm=name)
+    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(enriched(victim=victim)))
+    text = "\n".join(show.log_lines(request))
+    assert not {"\x1b", "\x07", "\r", "\x9b", "\u202e", "\u200b"} & set(text)
+    assert "x\\x1b]0;pwned\\x07\\r\\n\\u202egpj\\u200b\\x9b31m" in text
+
+
+def test_the_timeline_is_in_milliseconds_from_the_mark() -> None:
+    """The span shows its stages by their distance to the first."""
+    request = ExportTraceServiceRequest.FromString(otlp.span_bytes(enriched()))
+    lines = list(show.span_lines(request))
+    assert lines[0].startswith("Span oom.kill   250.000 ms")
+    assert [line.split() for line in lines[2:]] == [
+        ["0.000", "ms", "●", "oom.victim.marked"],
+        ["250.000", "ms", "●", "oom.victim.exited"],
+    ]
+
+
+def test_otlp_json_is_as_the_specification_has_it() -> None:
+    """Ids in hexadecimal, enumerations as numbers, 64-bit integers as strings, camel case."""
+    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(enriched()))
+    value = json.loads(otlp_json.line(request))
+    record = value["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
+    assert record["traceId"] == f"{KILL.trace_id:032x}"
+    assert record["spanId"] == f"{KILL.span_id:016x}"
+    assert record["severityNumber"] == 21
+    assert record["timeUnixNano"] == str(KILL.time_unix_ns)
+    assert {"key": "process.pid", "value": {"intValue": "4711"}} in record["attributes"]

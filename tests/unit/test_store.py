@@ -1,0 +1,187 @@
+"""The store: what is in it stays, moves in one step, and belongs to one agent."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from otel_oom.store import Encoded, JournalRow, Store, StoreError
+from tests.support.samples import EXIT, KILL, WITNESS, kill
+
+FAR = 1 << 62
+NEVER = 0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    with Store(tmp_path / "state") as opened:
+        yield opened
+
+
+def queue(store: Store, row: JournalRow, log: bytes | None, span: bytes | None) -> None:
+    """Move one row on."""
+    store.queue([Encoded(row.id, row.kill.uid, log, span)])
+
+
+def test_a_kill_is_read_back_as_it_was(store: Store) -> None:
+    """The journal gives back the kill, what was witnessed, and the exit."""
+    assert store.record(KILL, WITNESS)
+    store.record_exit(KILL.boot_id, EXIT)
+    (row,) = store.open_kills(10, NEVER)
+    assert (row.kill, row.witness, row.exit) == (KILL, WITNESS, EXIT)
+    assert not row.log_queued
+    assert not row.span_queued
+
+
+def test_a_kill_read_twice_is_one(store: Store) -> None:
+    """The same event, though its wall clock was read anew, is not recorded again."""
+    assert store.record(KILL, WITNESS)
+    assert not store.record(replace(KILL, time_unix_ns=1), WITNESS)
+    assert store.counts()["journal"] == 1
+
+
+def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Store) -> None:
+    """Pid, start and boot together name a process."""
+    store.record(KILL, WITNESS)
+    store.record_exit(KILL.boot_id, replace(EXIT, started_ns=EXIT.started_ns + 1))
+    store.record_exit("another boot", EXIT)
+    (row,) = store.open_kills(10, NEVER)
+    assert row.exit is None
+
+
+def test_the_log_goes_first_and_the_span_with_the_exit(store: Store) -> None:
+    """A kill whose log is queued comes again when its span can be told, and then no more."""
+    store.record(KILL, WITNESS)
+    (row,) = store.open_kills(10, NEVER)
+    queue(store, row, b"log", None)
+    assert store.open_kills(10, NEVER) == []
+    assert store.oldest_open_unix_ns() == row.stored_unix_ns
+    store.record_exit(KILL.boot_id, EXIT)
+    (row,) = store.open_kills(10, NEVER)
+    assert row.log_queued
+    queue(store, row, None, b"span")
+    assert store.open_kills(10, FAR) == []
+    assert store.oldest_open_unix_ns() is None
+    assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"log"]
+    assert [m.payload for m in store.waiting("traces", 10, 1000)] == [b"span"]
+
+
+def test_a_span_does_not_wait_for_ever(store: Store) -> None:
+    """After the deadline a kill comes again without an exit."""
+    store.record(KILL, WITNESS)
+    (row,) = store.open_kills(10, NEVER)
+    queue(store, row, b"log", None)
+    assert len(store.open_kills(10, FAR)) == 1
+
+
+def test_kills_that_wait_for_their_exit_hold_up_no_other(store: Store) -> None:
+    """A new kill's log is not behind a hundred slow deaths."""
+    for number in range(100):
+        store.record(kill(number), WITNESS)
+    for row in store.open_kills(100, NEVER):
+        queue(store, row, b"log", None)
+    store.record(kill(1000), WITNESS)
+    assert [row.kill for row in store.open_kills(1, NEVER)] == [kill(1000)]
+
+
+def test_messages_come_oldest_first_and_bounded(store: Store) -> None:
+    """A batch has at most so many messages and bytes, but never none."""
+    for number in range(5):
+        store.record(kill(number), WITNESS)
+    for row in store.open_kills(10, NEVER):
+        queue(store, row, b"%d" % row.id * 100, None)
+    assert [m.payload[:1] for m in store.waiting("logs", 3, 10**6)] == [b"1", b"2", b"3"]
+    assert [m.payload[:1] for m in store.waiting("logs", 10, 250)] == [b"1", b"2"]
+    assert len(store.waiting("logs", 10, 1)) == 1
+
+
+def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -> None:
+    """What the backend took leaves the disk; what it will never take stays, with its reason."""
+    for number in range(3):
+        store.record(kill(number), WITNESS)
+    for row in store.open_kills(10, NEVER):
+        queue(store, row, b"log", None)
+    first, second, third = store.waiting("logs", 10, 1000)
+    store.delivered([first])
+    store.refused([second], "HTTP 400: no")
+    assert store.waiting("logs", 10, 1000) == [third]
+    assert store.counts() == {"journal": 3, "outbox": 1, "dead_letters": 1}
+
+
+def test_everything_outlives_the_process(tmp_path: Path) -> None:
+    """A process killed right after a record returned has lost nothing."""
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from otel_oom.store import Store\n"
+        "from tests.support.samples import KILL, WITNESS\n"
+        "store = Store(Path(sys.argv[1])).__enter__()\n"
+        "store.record(KILL, WITNESS)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=False, cwd=Path.cwd())
+    with Store(tmp_path) as store:
+        assert [row.kill for row in store.open_kills(10, NEVER)] == [KILL]
+
+
+def test_every_commit_is_synced(store: Store, tmp_path: Path) -> None:
+    """The log of the database is synced at every commit (WAL, FULL)."""
+    database = store._db  # noqa: SLF001  the setting is the connection's, no other can read it
+    assert database.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert (tmp_path / "state" / "otel-oom.db-wal").exists()
+
+
+def test_a_second_agent_is_told_so(store: Store) -> None:
+    """Two agents on one folder would take each other's kills: the second gets a clear error."""
+    with pytest.raises(StoreError, match="Another otel-oom"), Store(store.folder):
+        pass
+
+
+def test_nobody_else_may_read_it(store: Store) -> None:
+    """Names and command lines of processes are nobody else's business."""
+    store.record(KILL, WITNESS)
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    for path in store.folder.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
+    """A link in the place of our files leads nowhere."""
+    state = tmp_path / "state"
+    state.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    (state / "otel-oom.db").symlink_to(elsewhere)
+    with pytest.raises(StoreError), Store(state):
+        pass
+    assert not elsewhere.exists()
+
+
+def test_a_later_schema_is_refused(tmp_path: Path) -> None:
+    """The store of a later version is left as it is, with a clear error."""
+    with Store(tmp_path):
+        pass
+    connection = sqlite3.connect(tmp_path / "otel-oom.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(StoreError, match="schema version 99"), Store(tmp_path):
+        pass
+
+
+def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
+    """A start that failed does not stand in the way of the next."""
+    (tmp_path / "otel-oom.db").write_bytes(b"this is no database" * 100)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="can't be opened"), Store(tmp_path):
+            pass
+    (tmp_path / "otel-oom.db").unlink()
+    with Store(tmp_path) as store:
+        assert store.counts()["journal"] == 0
