@@ -49,11 +49,40 @@ struct percpu_counter {
 	__s64 count;
 };
 
+struct qstr {
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct dentry *d_parent;
+	struct qstr d_name;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
 /* MM_FILEPAGES … of enum rss_stat is the index into mm_struct.rss_stat. */
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
 
 struct mm_struct {
 	unsigned long total_vm;
+	struct file *exe_file;
 	atomic_long_t pgtables_bytes;
 	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 };

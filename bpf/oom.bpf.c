@@ -22,9 +22,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* Set by the loader before the program is loaded. */
 const volatile __u64 page_size = 4096;
 
-#define MAX_VICTIMS 8192    /* victims that are dying at one time */
-#define MAX_CGROUP_DEPTH 32 /* CRI in a container in a user session: about 12 */
-#define COMPONENT_LEN 256   /* NAME_MAX and its NUL */
+#define MAX_VICTIMS 8192  /* victims that are dying at one time */
+#define MAX_DEPTH 32	  /* of a path; CRI in a container in a user session: about 12 */
+#define COMPONENT_LEN 256 /* NAME_MAX and its NUL */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -90,20 +90,14 @@ static __always_inline __u64 bytes_of(__s64 pages)
 					 rss_stat.count[member].counter)                           \
 			 : BPF_CORE_READ(mm, rss_stat[member].count))
 
-static __always_inline int fill_memory(struct oom_memory *out, struct task_struct *task)
+static __always_inline void fill_memory(struct oom_memory *out, struct mm_struct *mm)
 {
-	struct mm_struct *mm = BPF_CORE_READ(task, mm);
-
-	__builtin_memset(out, 0, sizeof(*out));
-	if (!mm)
-		return OOM_FLAG_NO_MM;
 	out->total_vm = BPF_CORE_READ(mm, total_vm) * page_size;
 	out->anon = RSS_BYTES(mm, MM_ANONPAGES);
 	out->file = RSS_BYTES(mm, MM_FILEPAGES);
 	out->shmem = RSS_BYTES(mm, MM_SHMEMPAGES);
 	out->swap = RSS_BYTES(mm, MM_SWAPENTS);
 	out->page_tables = BPF_CORE_READ(mm, pgtables_bytes.counter);
-	return 0;
 }
 
 static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
@@ -113,19 +107,32 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
 }
 
-/* The path in the memory controller's own hierarchy, which on cgroup v1 and hybrid hosts
- * is not the default one. */
+/* Put one more component behind those that `path` has. Returns 0 when there is no room.
+ * The length lives in the record, not in a register: there the verifier takes it for any number,
+ * and need not follow every combination of lengths through the loops below. */
+static __always_inline int append(struct oom_path *path, const void *name)
+{
+	__u32 used = path->len;
+	long got;
+
+	if (used > OOM_PATH_LEN - COMPONENT_LEN)
+		return 0;
+	got = bpf_probe_read_kernel_str(&path->bytes[used], COMPONENT_LEN, name);
+	if (got <= 0)
+		return 0;
+	path->len += got;
+	path->parts++;
+	return 1;
+}
+
+/* The memory controller's own hierarchy is on cgroup v1 and hybrid hosts not the default one. */
 static __always_inline int fill_memcg(struct oom_victim_record *out, struct task_struct *task)
 {
 	__u32 id = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
 	struct cgroup_subsys_state *css = NULL;
 	struct kernfs_node *node, *parent;
-	__u32 used = 0, parts = 0;
 
-	out->memcg_id = 0;
-	out->memcg_path_len = 0;
-	out->memcg_path_parts = 0;
 	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
 		return OOM_FLAG_NO_MEMCG;
 	bpf_core_read(&css, sizeof(css), &set->subsys[id]);
@@ -134,26 +141,51 @@ static __always_inline int fill_memcg(struct oom_victim_record *out, struct task
 		return OOM_FLAG_NO_MEMCG;
 	out->memcg_id = BPF_CORE_READ(node, id);
 
-	for (int depth = 0; depth < MAX_CGROUP_DEPTH; depth++) {
-		const char *name;
-		long got;
-
+	for (int depth = 0; depth < MAX_DEPTH; depth++) {
 		parent = parent_of(node);
-		if (!parent)
+		if (!parent || !append(&out->memcg, BPF_CORE_READ(node, name)))
 			break;
-		if (used > OOM_PATH_LEN - COMPONENT_LEN)
-			break;
-		name = BPF_CORE_READ(node, name);
-		got = bpf_probe_read_kernel_str(&out->memcg_path[used], COMPONENT_LEN, name);
-		if (got <= 0 || got > COMPONENT_LEN)
-			break;
-		used += got;
-		parts++;
 		node = parent;
 	}
-	out->memcg_path_len = used;
-	out->memcg_path_parts = parts;
-	return parent_of(node) ? OOM_FLAG_PATH_CUT : 0;
+	return parent_of(node) ? OOM_FLAG_MEMCG_CUT : 0;
+}
+
+/* As d_path() would have it, from inside the victim's mount namespace: up to the root of each
+ * mount, then on from where that is mounted. */
+static __always_inline int fill_exe(struct oom_path *out, struct mm_struct *mm)
+{
+	struct file *file = BPF_CORE_READ(mm, exe_file);
+	struct vfsmount *mount = BPF_CORE_READ(file, f_path.mnt);
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct dentry *parent;
+	struct mount *around, *outer;
+	int cut = 1;
+
+	if (!file)
+		return OOM_FLAG_NO_EXE;
+	for (int depth = 0; depth < MAX_DEPTH; depth++) {
+		parent = BPF_CORE_READ(dentry, d_parent);
+		if (dentry == BPF_CORE_READ(mount, mnt_root)) {
+			around = (void *)mount - bpf_core_field_offset(struct mount, mnt);
+			outer = BPF_CORE_READ(around, mnt_parent);
+			if (outer == around) {
+				cut = 0;
+				break;
+			}
+			dentry = BPF_CORE_READ(around, mnt_mountpoint);
+			mount = (void *)outer + bpf_core_field_offset(struct mount, mnt);
+			continue;
+		}
+		if (!append(out, BPF_CORE_READ(dentry, d_name.name)))
+			break;
+		/* A file that is in no folder, such as memfd_create()'s. */
+		if (parent == dentry) {
+			cut = 0;
+			break;
+		}
+		dentry = parent;
+	}
+	return cut ? OOM_FLAG_EXE_CUT : 0;
 }
 
 /* The tracepoint's argument is the victim, or on older kernels its pid, of which only the
@@ -171,15 +203,27 @@ static __always_inline struct task_struct *victim_of(__u64 argument)
 static __always_inline int fill_victim(struct oom_victim_record *out, struct task_struct *task,
 				       __u32 tgid)
 {
+	struct mm_struct *mm = NULL;
+	int flags = 0;
+
+	__builtin_memset(&out->victim, 0, sizeof(out->victim));
+	__builtin_memset(&out->memory, 0, sizeof(out->memory));
+	out->memcg_id = 0;
+	out->memcg.len = out->memcg.parts = 0;
+	out->exe.len = out->exe.parts = 0;
 	if (!task) {
-		__builtin_memset(&out->victim, 0, sizeof(out->victim));
-		__builtin_memset(&out->memory, 0, sizeof(out->memory));
 		out->victim.tgid = tgid;
-		out->memcg_id = out->memcg_path_len = out->memcg_path_parts = 0;
-		return OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_MEMCG;
+		return OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE | OOM_FLAG_NO_MEMCG;
 	}
 	fill_task(&out->victim, task);
-	return fill_memory(&out->memory, task) | fill_memcg(out, task);
+	mm = BPF_CORE_READ(task, mm);
+	if (mm) {
+		fill_memory(&out->memory, mm);
+		flags |= fill_exe(&out->exe, mm);
+	} else {
+		flags |= OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE;
+	}
+	return flags | fill_memcg(out, task);
 }
 
 static __always_inline int on_mark_victim(__u64 argument)

@@ -12,8 +12,8 @@
 
 #define OOM_WIRE_VERSION 1
 
-#define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
-#define OOM_PATH_LEN 1024 /* cgroup path; deeper ones are cut and flagged */
+#define OOM_COMM_LEN 16 /* TASK_COMM_LEN of the kernel */
+#define OOM_PATH_LEN 1024
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -21,10 +21,12 @@ enum oom_kind {
 };
 
 enum oom_flag {
-	OOM_FLAG_PATH_CUT = 1 << 0, /* memcg_path lacks the components nearest the root */
-	OOM_FLAG_NO_MM = 1 << 1,    /* the victim had no mm: its memory is not known */
-	OOM_FLAG_NO_MEMCG = 1 << 2, /* no memory controller: memcg_* are not known */
-	OOM_FLAG_NO_TASK = 1 << 3,  /* the kernel told only the victim's pid, as victim.tgid */
+	OOM_FLAG_NO_TASK = 1 << 0,   /* the kernel told only the victim's pid, as victim.tgid */
+	OOM_FLAG_NO_MM = 1 << 1,     /* the victim had no mm: its memory is not known */
+	OOM_FLAG_NO_EXE = 1 << 2,    /* no executable: exe is not known */
+	OOM_FLAG_NO_MEMCG = 1 << 3,  /* no memory controller: memcg and memcg_id are not known */
+	OOM_FLAG_MEMCG_CUT = 1 << 4, /* memcg lacks the components nearest the root */
+	OOM_FLAG_EXE_CUT = 1 << 5,   /* so does exe */
 };
 
 struct oom_header {
@@ -56,17 +58,22 @@ struct oom_memory {
 	__u64 page_tables;
 };
 
+/* Components from the leaf to the root, each ended by NUL: the order in which the kernel's trees
+ * can be walked. The root itself is none. */
+struct oom_path {
+	__u32 len;   /* bytes used */
+	__u32 parts; /* components in them */
+	char bytes[OOM_PATH_LEN];
+};
+
 struct oom_victim_record {
 	struct oom_header header;
 	struct oom_task victim;
 	struct oom_task trigger; /* the task in whose context the kernel chose the victim */
 	struct oom_memory memory;
-	__u64 memcg_id;		/* inode of the memory cgroup's folder */
-	__u32 memcg_path_len;	/* bytes used of memcg_path */
-	__u32 memcg_path_parts; /* components in it */
-	/* Components from the leaf to the root, each ended by NUL: the order in which the
-	 * kernel can be walked. The root itself is none. */
-	char memcg_path[OOM_PATH_LEN];
+	__u64 memcg_id;	       /* inode of the memory cgroup's folder */
+	struct oom_path memcg; /* in the memory controller's own hierarchy */
+	struct oom_path exe;   /* in the victim's own mount namespace */
 };
 
 /* The last thread of a marked victim has gone through exit_mm(). */
@@ -87,7 +94,8 @@ struct oom_counters {
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
 _Static_assert(sizeof(struct oom_task) == 40, "oom_task");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
-_Static_assert(sizeof(struct oom_victim_record) == 176 + OOM_PATH_LEN, "oom_victim_record");
+_Static_assert(sizeof(struct oom_path) == 8 + OOM_PATH_LEN, "oom_path");
+_Static_assert(sizeof(struct oom_victim_record) == 184 + 2 * OOM_PATH_LEN, "oom_victim_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
 

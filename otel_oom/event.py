@@ -19,6 +19,7 @@ class Task:
     on CLOCK_BOOTTIME, in nanoseconds: with ``tgid`` it names the process beyond the reuse of
     its pid. ``comm`` is the kernel's name for the thread, at most 15 bytes, chosen by the
     process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``.
+    ``executable`` is the path of its program as it sees it itself, from inside its container.
     """
 
     tgid: int
@@ -27,6 +28,7 @@ class Task:
     score_adj: int | None = None
     comm: str | None = None
     started_ns: int | None = None
+    executable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

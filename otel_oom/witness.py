@@ -127,7 +127,7 @@ def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) ->
     return Witness(
         seen=True,
         cgroup=_read(folder / "cgroup"),
-        executable=_link(folder / "exe"),
+        executable=kill.victim.executable or _link(folder / "exe"),
         limits=limits,
     )
 

@@ -19,10 +19,12 @@ PATH_LEN = 1024
 KIND_VICTIM = 1
 KIND_EXIT = 2
 
-FLAG_PATH_CUT = 1 << 0
+FLAG_NO_TASK = 1 << 0
 FLAG_NO_MM = 1 << 1
-FLAG_NO_MEMCG = 1 << 2
-FLAG_NO_TASK = 1 << 3
+FLAG_NO_EXE = 1 << 2
+FLAG_NO_MEMCG = 1 << 3
+FLAG_MEMCG_CUT = 1 << 4
+FLAG_EXE_CUT = 1 << 5
 
 
 class Header(ctypes.Structure):
@@ -65,6 +67,16 @@ class MemoryRecord(ctypes.Structure):
     )
 
 
+class PathRecord(ctypes.Structure):
+    """``struct oom_path``."""
+
+    _fields_ = (
+        ("len", ctypes.c_uint32),
+        ("parts", ctypes.c_uint32),
+        ("bytes", ctypes.c_uint8 * PATH_LEN),
+    )
+
+
 class VictimRecord(ctypes.Structure):
     """``struct oom_victim_record``."""
 
@@ -74,9 +86,8 @@ class VictimRecord(ctypes.Structure):
         ("trigger", TaskRecord),
         ("memory", MemoryRecord),
         ("memcg_id", ctypes.c_uint64),
-        ("memcg_path_len", ctypes.c_uint32),
-        ("memcg_path_parts", ctypes.c_uint32),
-        ("memcg_path", ctypes.c_uint8 * PATH_LEN),
+        ("memcg", PathRecord),
+        ("exe", PathRecord),
     )
 
 
@@ -138,7 +149,9 @@ class Decoder:
 
     def _kill(self, record: VictimRecord, unix_offset_ns: int) -> OomKill:
         flags = record.header.flags
-        victim = Task(record.victim.tgid) if flags & FLAG_NO_TASK else _task(record.victim)
+        exe = None if flags & FLAG_NO_EXE else _path(record.exe, cut=bool(flags & FLAG_EXE_CUT))
+        no_task = flags & FLAG_NO_TASK
+        victim = Task(record.victim.tgid) if no_task else _task(record.victim, exe)
         return OomKill(
             boot_id=self.boot_id,
             boottime_ns=record.header.boottime_ns,
@@ -158,7 +171,7 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", errors="backslashreplace")
 
 
-def _task(record: TaskRecord) -> Task:
+def _task(record: TaskRecord, executable: str | None = None) -> Task:
     return Task(
         tgid=record.tgid,
         tid=record.tid,
@@ -166,6 +179,7 @@ def _task(record: TaskRecord) -> Task:
         score_adj=record.score_adj,
         comm=text(record.comm),
         started_ns=record.start_boottime_ns,
+        executable=executable,
     )
 
 
@@ -181,11 +195,14 @@ def _memory(record: MemoryRecord) -> Memory:
 
 
 def _memcg(record: VictimRecord) -> Memcg:
-    raw = bytes(record.memcg_path)[: record.memcg_path_len]
-    names = raw.split(b"\0")[: record.memcg_path_parts]
-    cut = bool(record.header.flags & FLAG_PATH_CUT)
-    path = text(b"/".join(reversed(names)))
-    return Memcg(id=record.memcg_id, path=f"{'…' if cut else ''}/{path}", path_cut=cut)
+    cut = bool(record.header.flags & FLAG_MEMCG_CUT)
+    return Memcg(id=record.memcg_id, path=_path(record.memcg, cut=cut), path_cut=cut)
+
+
+def _path(record: PathRecord, *, cut: bool) -> str:
+    raw = bytes(record.bytes)[: record.len]
+    names = raw.split(b"\0")[: record.parts]
+    return f"{'…' if cut else ''}/{text(b'/'.join(reversed(names)))}"
 
 
 def _exit(record: ExitRecord) -> VictimExit:

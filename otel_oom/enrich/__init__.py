@@ -38,6 +38,7 @@ class EnrichedKill:
     witness: Witness
     exit: VictimExit | None
     observed_unix_ns: int
+    executable: str | None
     resource: Mapping[str, str]
 
 
@@ -56,8 +57,9 @@ def enrich(
         resource["container.id"] = container.id
         if container.runtime:
             resource["container.runtime.name"] = container.runtime
-    resource["service.name"] = service_name(path, container, witness.executable, kill.victim.comm)
-    return EnrichedKill(kill, witness, exit_, observed_unix_ns, resource)
+    executable = kill.victim.executable or witness.executable
+    resource["service.name"] = service_name(path, container, executable, kill.victim.comm)
+    return EnrichedKill(kill, witness, exit_, observed_unix_ns, executable, resource)
 
 
 def shared_resource(host: Mapping[str, str], of_agent: Mapping[str, str]) -> dict[str, str]:

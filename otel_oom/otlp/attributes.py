@@ -24,7 +24,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
     return _known(
         {
             "log.record.uid": kill.uid,
-            **_process(kill, witness),
+            **_process(enriched),
             names.VICTIM_COMM: kill.victim.comm,
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
@@ -36,8 +36,8 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
     )
 
 
-def _process(kill: OomKill, witness: Witness) -> dict[str, str | int | None]:
-    executable = witness.executable
+def _process(enriched: EnrichedKill) -> dict[str, str | int | None]:
+    kill, witness, executable = enriched.kill, enriched.witness, enriched.executable
     return {
         "process.pid": kill.victim.tgid,
         "process.creation.time": _creation_time(kill),

@@ -78,6 +78,22 @@ def test_the_victims_cgroup_is_told_by_path_and_inode(source: LibbpfSource) -> N
         assert not kill.memcg.path_cut
 
 
+def test_the_executable_is_told_by_its_path(source: LibbpfSource) -> None:
+    """The path is the one that /proc showed while the victim lived."""
+    program = (
+        "import os, sys\n"
+        "open(sys.argv[1], 'w').write('0')\n"
+        "print(os.readlink('/proc/self/exe'), flush=True)\n"
+        "held = b'x' * (64 << 20)\n"
+    )
+    with own_memcg() as memcg, python(program, memcg.procs) as hungry:
+        assert hungry.stdout is not None
+        shown = hungry.stdout.readline().decode().rstrip("\n")
+        assert hungry.wait(30) == -signal.SIGKILL
+    (kill,), _ = drain(source, exits=1)
+    assert kill.victim.executable == shown
+
+
 def test_the_trigger_can_be_another_process(source: LibbpfSource) -> None:
     """Who asked for the memory is told apart from who was killed for it.
 
@@ -112,8 +128,8 @@ def test_a_hostile_name_arrives_as_text(source: LibbpfSource) -> None:
         "open(sys.argv[1], 'w').write('0')\n"
         "held = [bytearray(b'x' * (1 << 20)) for _ in range(64)]\n"
     )
-    with own_memcg() as memcg, python(program, memcg.procs) as hog:
-        assert hog.wait(30) == -signal.SIGKILL
+    with own_memcg() as memcg, python(program, memcg.procs) as hungry:
+        assert hungry.wait(30) == -signal.SIGKILL
     (kill,), _ = drain(source, exits=1)
     assert kill.victim.comm == "x) a\n\x1b[31m\\xff"
 
@@ -127,11 +143,11 @@ def test_a_process_of_many_threads_is_one_kill(source: LibbpfSource) -> None:
         "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
         "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
     )
-    with own_memcg(32 << 20) as memcg, python(program, memcg.procs) as hog:
-        assert hog.wait(30) == -signal.SIGKILL
+    with own_memcg(32 << 20) as memcg, python(program, memcg.procs) as hungry:
+        assert hungry.wait(30) == -signal.SIGKILL
     kills, exits = drain(source, exits=1)
-    assert [kill.victim.tgid for kill in kills] == [hog.pid]
-    assert [exit_.tgid for exit_ in exits] == [hog.pid]
+    assert [kill.victim.tgid for kill in kills] == [hungry.pid]
+    assert [exit_.tgid for exit_ in exits] == [hungry.pid]
 
 
 def test_the_exit_belongs_to_its_kill(source: LibbpfSource) -> None:

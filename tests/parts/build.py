@@ -25,6 +25,8 @@ from pathlib import Path
 from tests.parts import recipes
 from tests.parts.recipes import BuildError
 
+__all__ = ["PARTS", "BuildError", "binary", "main"]
+
 PARTS = ("collector", "jaeger", "loki")
 LOCK_LIMIT = 3600.0
 """Seconds to wait for another builder of the same binary."""
@@ -66,9 +68,9 @@ def main() -> int:
         if name not in PARTS:
             parser.error(f"no part is named {name!r}; there are {', '.join(PARTS)}")
         try:
-            sys.stdout.write(f"{binary(name)}\n")
+            print(binary(name))
         except BuildError as error:
-            sys.stderr.write(f"{error}\n")
+            print(error, file=sys.stderr)
             return 1
     return 0
 
@@ -81,12 +83,12 @@ def _cache() -> Path:
 
 def _build(name: str, pins: recipes.Pins, path: Path) -> None:
     started = time.monotonic()
-    sys.stderr.write(f"building {name} {pins['version']}, which takes some minutes\n")
+    print(f"building {name} {pins['version']}, which takes minutes", file=sys.stderr)
     # Beside the target, so that the rename at the end is atomic.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
         recipe = recipes.collector if name == "collector" else recipes.published
         recipe(pins, Path(folder)).rename(path)
-    sys.stderr.write(f"built {name} in {time.monotonic() - started:.0f} s\n")
+    print(f"built {name} in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 @contextmanager
@@ -99,8 +101,7 @@ def _locked(lock: Path) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if time.monotonic() > deadline:
-                msg = f"another process has held {lock} for {LOCK_LIMIT / 60:.0f} minutes"
-                raise BuildError(msg)
+                raise BuildError(f"another process holds {lock} for {LOCK_LIMIT / 60:.0f} minutes")
             time.sleep(0.5)
         yield
 

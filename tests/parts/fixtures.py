@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 from tests.parts import build
-from tests.parts.jaeger import Jaeger, jaeger as run_jaeger
-from tests.parts.loki import Loki, loki as run_loki
+from tests.parts.jaeger import Jaeger
+from tests.parts.jaeger import jaeger as run_jaeger
+from tests.parts.loki import Loki
+from tests.parts.loki import loki as run_loki
 from tests.parts.need import need
-from tests.parts.recorder import Recorder, recorder as run_recorder
+from tests.parts.recorder import Recorder
+from tests.parts.recorder import recorder as run_recorder
 
 
 def _binary(name: str) -> Path:
     try:
         return build.binary(name)
     except build.BuildError as error:
-        need(None, str(error))
+        need(condition=False, reason=str(error))
         raise  # not reached
 
 

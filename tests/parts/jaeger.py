@@ -84,6 +84,7 @@ def _config(*, grpc: str, http: str, api: str, query: str) -> dict[str, object]:
                 "storage": {"traces": "memory"},
                 "http": {"endpoint": api},
                 "grpc": {"endpoint": query},
+                "enable_tracing": False,  # it would send its own spans to port 4317
             },
         },
         "service": {

@@ -9,9 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 from tests.parts.process import LOOPBACK, Process, free_port, running
 from tests.parts.web import get, ok
+
+_QUERY = "/loki/api/v1/query_range"
+_ANY = urlencode({"query": '{service_name="none"}'})  # "ready" comes seconds before it answers
 
 HOUR = 3_600_000_000_000
 """In nanoseconds."""
@@ -59,7 +63,7 @@ class Loki:
             "limit": str(limit),
             "direction": "forward",
         }
-        streams = get(f"{self.url}/loki/api/v1/query_range", params).json()["data"]["result"]
+        streams = get(f"{self.url}{_QUERY}", params).json()["data"]["result"]
         found = [
             Entry(int(value[0]), value[1], stream["stream"])
             for stream in streams
@@ -85,7 +89,7 @@ def loki(binary: Path) -> Iterator[Loki]:
             "loki",
             [binary, f"-config.file={config}", "-target=all"],
             folder=folder,
-            ready=lambda _: ok(f"{url}/ready"),
+            ready=lambda _: ok(f"{url}/ready") and ok(f"{url}{_QUERY}?{_ANY}"),
         ) as process:
             yield Loki(process, url)
 
@@ -107,10 +111,17 @@ def _config(folder: Path, http: int, grpc: int) -> dict[str, object]:
             "path_prefix": str(data),
             "replication_factor": 1,
             "ring": {"kvstore": {"store": "inmemory"}},
-            "storage": {"filesystem": {"chunks_directory": str(data / "chunks")}},
+            "storage": {
+                "filesystem": {
+                    "chunks_directory": str(data / "chunks"),
+                    "rules_directory": str(data / "rules"),
+                }
+            },
         },
         # A single ingester has no ring to settle in, so it need not wait its usual 15 seconds.
         "ingester": {"lifecycler": {"min_ready_duration": "0s", "final_sleep": "0s"}},
+        "frontend": {"scheduler_dns_lookup_period": "100ms"},
+        "frontend_worker": {"dns_lookup_duration": "100ms"},
         "query_range": {"cache_results": False},  # a test asks again until the line is there
         "schema_config": {
             "configs": [

@@ -19,7 +19,7 @@ START_LIMIT = 60.0
 GRACE = 8.0
 """Seconds a server may take to end after SIGTERM."""
 
-_given: set[int] = set()
+_claims: list[socket.socket] = []
 
 
 class ServerError(RuntimeError):
@@ -61,7 +61,7 @@ class Process:
 
 
 @contextmanager
-def running(
+def running(  # noqa: PLR0913  each is named at the call
     name: str,
     command: Sequence[str | os.PathLike[str]],
     *,
@@ -91,8 +91,8 @@ def running(
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), **(env or {})}
     log = folder / f"{name}.log"
     with log.open("ab") as output:
-        child = subprocess.Popen(  # noqa: S603  our own command, no shell
-            ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--", *command],
+        child = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *command],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -109,21 +109,26 @@ def running(
 
 
 def free_port() -> int:
-    """Return a TCP port that is free on 127.0.0.1 and was not returned before.
+    """Return a TCP port on 127.0.0.1 that is free, and ours for as long as this process lives.
 
     It is below the range from which the kernel picks ports for outgoing connections, so that
-    nothing takes it by chance before the server binds it.
+    none of those takes it before the server binds it, and no other process that calls this
+    function gets it, so that tests can run beside each other.
     """
     while True:
         port = 20_000 + secrets.randbelow(10_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            # A name in the same network namespace as the port, which the kernel gives to one
+            # process only and takes back when that ends.
+            claim.bind(f"\0otel-oom-tests-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-        if port not in _given:
-            _given.add(port)
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
             return port
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,12 @@ class BuildError(RuntimeError):
 
 def require_go(wanted: Path) -> None:
     """Raise BuildError, saying what to do, if there is no Go to build the wanted file with."""
-    if shutil.which("go") is None:
-        msg = (
+    if shutil.which("go", path=_path()) is None:
+        raise BuildError(
             f"{wanted.name} is not built yet and Go is not on PATH: install Go 1.21 or newer "
             f"(it fetches a later one by itself where a source asks for it), "
             f"or put the binary at {wanted}"
         )
-        raise BuildError(msg)
 
 
 def published(pins: Pins, folder: Path) -> Path:
@@ -105,18 +105,25 @@ def _manifest(pins: Pins) -> dict[str, Any]:
     }
 
 
+def _path() -> str:
+    """Return PATH, and after it this interpreter's folder: a package may have put Go there."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+
+
 def _go(arguments: Sequence[str], folder: Path) -> str:
     """Run Go in `folder`; return its standard output."""
     environment = {
         **os.environ,
+        "PATH": _path(),
+        "TMPDIR": str(folder),  # so that an interrupted build leaves nothing elsewhere
         "CGO_ENABLED": "0",
         "GOWORK": "off",
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -buildvcs=false".strip(),
     }
     log = folder / "go.log"
     with log.open("w", encoding="utf-8") as errors:
-        child = subprocess.Popen(  # noqa: S603  our own command, no shell
-            ["go", *arguments],  # noqa: S607  the user's Go, wherever PATH has it
+        child = subprocess.Popen(
+            ["go", *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -133,6 +140,5 @@ def _go(arguments: Sequence[str], folder: Path) -> str:
         raise
     if child.returncode:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
-        msg = f"`go {' '.join(arguments)}` failed with {child.returncode}:\n{tail}"
-        raise BuildError(msg)
+        raise BuildError(f"`go {' '.join(arguments)}` failed with {child.returncode}:\n{tail}")
     return output

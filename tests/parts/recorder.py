@@ -44,9 +44,8 @@ class Recorder:
 
     def requests(self) -> list[Json]:
         """Return the requests received so far, oldest first; 50 ms late at most."""
-        lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True)
-        # The last line may be half written.
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        *complete, _half_written = self.file.read_bytes().split(b"\n")
+        return [json.loads(line) for line in complete]
 
     def logs(self) -> list[Json]:
         """Return the log records received so far, without their resource and scope."""

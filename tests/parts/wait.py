@@ -27,6 +27,5 @@ def until(probe: Callable[[], T], what: str, *, limit: float = 10.0, every: floa
         if answer:
             return answer
         if time.monotonic() >= deadline:
-            msg = f"{what}: not within {limit:g} s (last answer: {answer!r})"
-            raise TimeoutError(msg)
+            raise TimeoutError(f"{what}: not within {limit:g} s (last answer: {answer!r})")
         time.sleep(every)

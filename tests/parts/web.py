@@ -29,10 +29,9 @@ class Reply:
         Raises:
             ValueError: the status is not 200, or the body is not a JSON object.
         """
-        parsed: object = json.loads(self.body) if self.status == 200 else None  # noqa: PLR2004  HTTP's own number
+        parsed: object = json.loads(self.body) if self.status == 200 else None
         if not isinstance(parsed, dict):
-            msg = f"HTTP {self.status}: {self.body[:500]!r}"
-            raise ValueError(msg)  # noqa: TRY004  what a server sent is a value, not an argument
+            raise ValueError(f"HTTP {self.status}: {self.body[:500]!r}")  # noqa: TRY004  a server's fault, not the caller's
         return parsed
 
 
@@ -50,7 +49,7 @@ def post(url: str, body: Json, *, timeout: float = 10.0) -> Reply:
 def ok(url: str) -> bool:
     """Tell whether a GET is answered with a 2xx status within a second."""
     try:
-        return get(url, timeout=1.0).status // 100 == 2  # noqa: PLR2004  the class of the status
+        return get(url, timeout=1.0).status // 100 == 2
     except OSError:
         return False
 

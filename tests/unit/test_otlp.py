@@ -15,7 +15,7 @@ from otel_oom.enrich import EnrichedKill
 from otel_oom.event import Memory
 from otel_oom.otlp.sentence import sentence, size
 from tests.support.backend import plain
-from tests.support.samples import CONTAINER_ID, EXIT, KILL, WITNESS, enriched
+from tests.support.samples import CONTAINER_ID, EXIT, KILL, enriched
 
 
 def log(kill: EnrichedKill) -> LogRecord:
@@ -98,7 +98,7 @@ def test_a_number_too_large_for_otlp_is_left_out() -> None:
 
 def test_a_long_value_is_bounded() -> None:
     """No name, however long, makes a record without bound."""
-    long = replace(enriched(), witness=replace(WITNESS, executable="/" + "x" * 100_000))
+    long = replace(enriched(), executable="/" + "x" * 100_000)
     assert len(plain(log(long).attributes)["process.executable.path"]) == 4096
 
 

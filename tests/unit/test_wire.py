@@ -24,6 +24,7 @@ STRUCTURES = {
     "oom_header": wire.Header,
     "oom_task": wire.TaskRecord,
     "oom_memory": wire.MemoryRecord,
+    "oom_path": wire.PathRecord,
     "oom_victim_record": wire.VictimRecord,
     "oom_exit_record": wire.ExitRecord,
     "oom_counters": wire.Counters,
@@ -72,7 +73,7 @@ def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
     for ours, theirs in (
         (wire.KIND_VICTIM, "OOM_KIND_VICTIM"),
         (wire.KIND_EXIT, "OOM_KIND_EXIT"),
-        (wire.FLAG_PATH_CUT, "OOM_FLAG_PATH_CUT"),
+        (wire.FLAG_MEMCG_CUT, "OOM_FLAG_MEMCG_CUT"),
         (wire.FLAG_NO_MM, "OOM_FLAG_NO_MM"),
         (wire.FLAG_NO_MEMCG, "OOM_FLAG_NO_MEMCG"),
         (wire.FLAG_NO_TASK, "OOM_FLAG_NO_TASK"),
@@ -94,8 +95,8 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record.victim.score_adj = -998
     record.memory.anon = 4096
     record.memcg_id = 99
-    record.memcg_path_len, record.memcg_path_parts = len(names), parts
-    record.memcg_path = (ctypes.c_uint8 * wire.PATH_LEN)(*names)
+    record.memcg.len, record.memcg.parts = len(names), parts
+    record.memcg.bytes = (ctypes.c_uint8 * wire.PATH_LEN)(*names)
     return record
 
 
@@ -128,7 +129,7 @@ def test_the_root_cgroup_is_a_slash() -> None:
 
 def test_a_cut_path_shows_that_it_is_cut() -> None:
     """A path too deep for the record does not pass for a whole one."""
-    kill = decode(victim(flags=wire.FLAG_PATH_CUT))
+    kill = decode(victim(flags=wire.FLAG_MEMCG_CUT))
     assert kill.memcg is not None
     assert (kill.memcg.path, kill.memcg.path_cut) == ("…/parent/leaf", True)
 
@@ -160,7 +161,7 @@ def test_names_that_are_no_utf8_stay_readable() -> None:
 def test_lengths_beyond_the_record_are_harmless() -> None:
     """A path length larger than the path reads no further than the record."""
     record = victim()
-    record.memcg_path_len = record.memcg_path_parts = 0xFFFFFFFF
+    record.memcg.len = record.memcg.parts = 0xFFFFFFFF
     assert decode(record).memcg is not None
 
 

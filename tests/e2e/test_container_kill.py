@@ -1,0 +1,142 @@
+"""The kill of a real container, through a real Collector, to real Jaeger and Loki."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.collector import Collector, collector
+from tests.parts.jaeger import Jaeger
+from tests.parts.loki import Entry, Loki
+from tests.parts.need import need
+from tests.parts.podman import missing, podman
+from tests.parts.wait import until
+from tests.support.agent import agent
+from tests.support.kernel import KernelLog, Killed
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+CONFIGS = Path(__file__).parents[2] / "collector-config"
+ARRIVES_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def backends(collector_binary: Path, jaeger: Jaeger, loki: Loki) -> Iterator[Collector]:
+    """A Collector with the project's own configurations for Jaeger and Loki."""
+    environ = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki.url}
+    files = (CONFIGS / "jaeger.yaml", CONFIGS / "loki.yaml")
+    with collector(collector_binary, *files, env=environ) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Story:
+    """One kill as everybody tells it: the runtime, the kernel, Jaeger, Loki."""
+
+    container: dict[str, Any]
+    logged: Killed
+    span: dict[str, Any]
+    process: dict[str, Any]
+    entry: Entry
+
+    @property
+    def tags(self) -> dict[str, Any]:
+        """The span's tags in Jaeger."""
+        return {tag["key"]: tag["value"] for tag in self.span["tags"]}
+
+
+@pytest.fixture(scope="module", params=["http/protobuf", "grpc"])
+def story(
+    request: pytest.FixtureRequest,
+    backends: Collector,
+    jaeger: Jaeger,
+    loki: Loki,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Story:
+    """The kill of a container, sent over HTTP and over gRPC."""
+    need(not missing(), f"containers need {missing()}")
+    protocol: str = request.param
+    environ = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": backends.http
+        if "http" in protocol
+        else f"http://{backends.grpc}",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+    }
+    name = f"oom-{protocol[:4]}"
+    with podman() as runtime, KernelLog() as log, agent(tmp_path_factory.mktemp("a"), environ):
+        container = runtime.run_until_killed(name)
+        query = f'{{service_name=~".+"}} | container_id="{container["Id"]}"'
+        entry = until(lambda: loki.query(query), "the log in Loki", limit=ARRIVES_S)[0]
+        # The host may have kills of its own at the same time.
+        pid = entry.labels["process_pid"]
+        (logged,) = (killed for killed in log.killed() if str(killed.pid) == pid)
+        trace_id = entry.labels["trace_id"]
+        trace = until(lambda: jaeger.trace(trace_id), "the trace in Jaeger", limit=ARRIVES_S)
+    assert trace is not None
+    (span,) = trace["spans"]
+    return Story(container, logged, span, trace["processes"][span["processID"]], entry)
+
+
+def test_the_container_was_killed_for_its_memory(story: Story) -> None:
+    """The runtime's own word is "exited 137"; the kernel's log has its first process as killed.
+
+    Its OOMKilled depends on a monitor that has to be quicker than the kill, and is no oracle.
+    """
+    assert story.container["State"]["ExitCode"] == 137
+    assert story.logged.comm == "tail"
+
+
+def test_loki_has_the_event(story: Story) -> None:
+    """By LogQL: the event's name, the container, the victim as the kernel logged it."""
+    labels = story.entry.labels
+    assert labels["event_name"] == "oom.kill"
+    assert labels["container_id"] == story.container["Id"]
+    assert labels["container_runtime_name"] == "podman"
+    assert labels["process_pid"] == str(story.logged.pid)
+    assert labels["oom_victim_comm"] == story.logged.comm
+    assert labels["oom_victim_memory_anon"] == str(story.logged.anon * 1024)
+    assert labels["oom_victim_memcg_limit"] == str(24 << 20)
+    assert labels["severity_number"] == "21"
+    assert str(story.logged.pid) in story.entry.line
+    assert story.container["Id"][:12] in story.entry.line
+
+
+def test_loki_has_the_kernels_time(story: Story) -> None:
+    """The line stands at the time of the kill, not of its arrival."""
+    assert story.entry.time == story.span["startTime"] * 1000 + story.entry.time % 1000
+    assert abs(time.time_ns() - story.entry.time) < 600 * 10**9
+
+
+def test_jaeger_has_the_span(story: Story) -> None:
+    """By its API: an error under the victim's service, with the victim and its container."""
+    assert story.span["operationName"] == "oom.kill"
+    assert story.process["serviceName"] == "busybox"
+    resource = {tag["key"]: tag["value"] for tag in story.process["tags"]}
+    assert resource["container.id"] == story.container["Id"]
+    assert story.tags["process.pid"] == story.logged.pid
+    assert story.tags["oom.victim.comm"] == story.logged.comm
+    assert story.tags["error"] is True
+    assert story.tags["otel.scope.name"] == "otel_oom"
+
+
+def test_jaeger_has_the_stages(story: Story) -> None:
+    """The span's events are there, in their order, and the span ends with the last."""
+    stages = [
+        next(field["value"] for field in log["fields"] if field["key"] == "event")
+        for log in sorted(story.span["logs"], key=lambda log: log["timestamp"])
+    ]
+    assert stages == ["oom.victim.marked", "oom.victim.exited"]
+    assert story.span["duration"] > 0
+
+
+def test_log_and_span_are_tied(story: Story) -> None:
+    """The line in Loki leads to the span in Jaeger, by ids and by the event's uid."""
+    assert story.entry.labels["trace_id"] == story.span["traceID"]
+    assert story.entry.labels["span_id"] == story.span["spanID"]
+    assert story.entry.labels["log_record_uid"] == story.tags["log.record.uid"]

@@ -1,0 +1,255 @@
+"""The files of collector-config/, each run by a real Collector before a real backend."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.parts.collector import Collector, collector, complaints
+from tests.parts.jaeger import Jaeger
+from tests.parts.loki import Entry, Loki
+from tests.parts.process import LOOPBACK, free_port
+from tests.parts.recorder import recorder
+from tests.parts.wait import until
+from tests.parts.web import Json, Reply, ok, post
+
+FOLDER = Path(__file__).parents[2] / "collector-config"
+AGENT, JAEGER, LOKI = (FOLDER / f"{name}.yaml" for name in ("agent", "jaeger", "loki"))
+NOWHERE = f"http://{LOOPBACK}:9"  # the discard port, which nothing listens on
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A kill as OTLP/JSON, of a service of its own, with a log record and a span."""
+
+    service: str = field(default_factory=lambda: f"shop-{secrets.token_hex(4)}")
+    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    time: int = field(default_factory=time.time_ns)
+
+    def send(self, to: Collector) -> None:
+        """Post both, and expect both to be taken."""
+        assert self.send_log(to).status == 200
+        assert self.send_span(to).status == 200
+
+    def send_log(self, to: Collector) -> Reply:
+        """Post the log record."""
+        record = {
+            "timeUnixNano": str(self.time),
+            "severityNumber": 21,
+            "eventName": "oom.kill",
+            "body": {"stringValue": f"{self.service} was killed"},
+            "traceId": self.trace_id,
+            "spanId": self.trace_id[:16],
+        }
+        scopes = [{"scope": {"name": "otel_oom"}, "logRecords": [record]}]
+        body = {"resourceLogs": [{"resource": self._resource(), "scopeLogs": scopes}]}
+        return post(f"{to.http}/v1/logs", body)
+
+    def send_span(self, to: Collector) -> Reply:
+        """Post the span."""
+        span = {
+            "traceId": self.trace_id,
+            "spanId": self.trace_id[:16],
+            "name": "oom.kill",
+            "kind": 1,
+            "startTimeUnixNano": str(self.time),
+            "endTimeUnixNano": str(self.time + 1_000_000),
+        }
+        scopes = [{"scope": {"name": "otel_oom"}, "spans": [span]}]
+        body = {"resourceSpans": [{"resource": self._resource(), "scopeSpans": scopes}]}
+        return post(f"{to.http}/v1/traces", body)
+
+    def send_metric(self, to: Collector) -> Reply:
+        """Post a count of one."""
+        points = [{"asInt": "1", "timeUnixNano": str(self.time)}]
+        counter = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}
+        scopes = [{"metrics": [{"name": "oom.kills", "sum": counter}]}]
+        body = {"resourceMetrics": [{"resource": self._resource(), "scopeMetrics": scopes}]}
+        return post(f"{to.http}/v1/metrics", body)
+
+    def _resource(self) -> Json:
+        name = {"key": "service.name", "value": {"stringValue": self.service}}
+        return {"attributes": [name]}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [(AGENT,), (JAEGER,), (LOKI,), (JAEGER, LOKI), (LOKI, JAEGER)],
+    ids=lambda files: "+".join(file.stem for file in files),
+)
+def test_a_config_is_valid_without_a_warning(
+    collector_binary: Path, files: tuple[Path, ...]
+) -> None:
+    """The Collector has nothing against any file, nor against the pair in either order."""
+    assert complaints(collector_binary, *files, env={"BACKEND_ENDPOINT": NOWHERE}) == ""
+
+
+def test_agent_without_a_backend_is_refused(collector_binary: Path) -> None:
+    """A Collector that knows no backend does not start and swallow what it is sent."""
+    assert "at least one endpoint must be specified" in complaints(collector_binary, AGENT)
+
+
+def test_the_readme_lists_the_variables_and_their_defaults() -> None:
+    """The table has each variable once, none beside them, and their defaults."""
+    configs = "".join(file.read_text(encoding="utf-8") for file in (AGENT, JAEGER, LOKI))
+    used = dict(re.findall(r"\$\{env:(\w+)(?::-([^}]*))?\}", configs))
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    rows = dict(
+        re.findall(r"^\| `([A-Z_]+)` \| (?:none\b[^|]*|`([^`]*)`) \|", readme, re.MULTILINE)
+    )
+    assert rows == {name: default.removesuffix("[]") for name, default in used.items()}
+
+
+def test_agent_delivers_to_a_backend_that_starts_later(
+    collector_binary: Path, tmp_path: Path
+) -> None:
+    """What came while there was no backend is delivered when there is one."""
+    backend = f"{LOOPBACK}:{free_port()}"
+    env = {"BACKEND_ENDPOINT": f"http://{backend}", "QUEUE_DIRECTORY": str(tmp_path / "queue")}
+    kill = Kill()
+    with collector(collector_binary, AGENT, env=env) as agent:
+        until(lambda: ok(agent.health), "healthy without its backend")
+        kill.send(agent)
+        until(lambda: "Exporting failed" in agent.process.output(), "a first, failed try")
+        with recorder(collector_binary, env={"OTLP_HTTP_LISTEN": backend}) as sink:
+            assert until(sink.logs, "the log", limit=30)[0]["eventName"] == "oom.kill"
+            assert until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
+
+
+def test_what_agent_has_taken_survives_its_own_kill(collector_binary: Path, tmp_path: Path) -> None:
+    """A sender that got 200 may forget, even if the Collector is killed at once."""
+    backend = f"{LOOPBACK}:{free_port()}"
+    env = {"BACKEND_ENDPOINT": f"http://{backend}", "QUEUE_DIRECTORY": str(tmp_path / "queue")}
+    kill = Kill()
+    with collector(collector_binary, AGENT, env=env) as agent:
+        kill.send(agent)
+        agent.process.kill()
+    with (
+        recorder(collector_binary, env={"OTLP_HTTP_LISTEN": backend}) as sink,
+        collector(collector_binary, AGENT, env=env),
+    ):
+        assert until(sink.logs, "the log", limit=30)[0]["traceId"] == kill.trace_id
+        assert until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
+
+
+def test_what_agent_cannot_keep_stays_with_the_sender(
+    collector_binary: Path, tmp_path: Path
+) -> None:
+    """A full queue is 503, not a 200 and a loss."""
+    env = {"BACKEND_ENDPOINT": NOWHERE, "QUEUE_DIRECTORY": str(tmp_path / "queue")}
+    small: Json = {"exporters": {"otlp_http": {"sending_queue": {"queue_size": 2}}}}
+    with collector(collector_binary, AGENT, small, env=env) as agent:
+        statuses = [Kill().send_log(agent).status for _ in range(20)]
+    assert set(statuses) == {200, 503}
+
+
+def test_agent_sends_the_given_headers(collector_binary: Path, tmp_path: Path) -> None:
+    """A backend that asks for a key gets it."""
+    backend = f"{LOOPBACK}:{free_port()}"
+    env = {
+        "BACKEND_ENDPOINT": f"http://{backend}",
+        "BACKEND_HEADERS": '{"authorization": "Bearer of-tests"}',
+        "QUEUE_DIRECTORY": str(tmp_path / "queue"),
+    }
+    guard: Json = {
+        "extensions": {"bearertokenauth": {"token": "of-tests"}},
+        "receivers": {
+            "otlp": {
+                "protocols": {
+                    "http": {"endpoint": backend, "auth": {"authenticator": "bearertokenauth"}}
+                }
+            }
+        },
+        "exporters": {"debug": {"verbosity": "normal"}},
+        "service": {
+            "extensions": ["bearertokenauth"],
+            "pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["debug"]}},
+        },
+    }
+    kill = Kill()
+    with (
+        collector(collector_binary, guard) as sink,
+        collector(collector_binary, AGENT, env=env) as agent,
+    ):
+        kill.send_log(agent)
+        until(lambda: kill.service in sink.process.output(), "the log")
+
+
+def test_jaeger_gets_the_span_and_the_console_the_rest(
+    collector_binary: Path, jaeger: Jaeger
+) -> None:
+    """No signal is refused: Jaeger has the trace, and the log tells the rest."""
+    kill = Kill()
+    with collector(collector_binary, JAEGER, env={"JAEGER_URL": jaeger.http}) as server:
+        kill.send(server)
+        assert kill.send_metric(server).status == 200
+        printed = until_printed(server, f"{kill.service} was killed", "oom.kills")
+    assert kill.service in jaeger.services()
+    assert spans_of(jaeger, kill) == ["oom.kill"]
+    assert kill.trace_id not in printed
+
+
+def test_loki_gets_the_log_and_the_console_the_rest(collector_binary: Path, loki: Loki) -> None:
+    """No signal is refused: Loki has the line, and the log tells the rest."""
+    kill = Kill()
+    with collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server:
+        kill.send(server)
+        assert kill.send_metric(server).status == 200
+        printed = until_printed(server, kill.trace_id, "oom.kills")
+    entry = entry_of(loki, kill)
+    assert entry.time == kill.time
+    assert entry.line == f"{kill.service} was killed"
+    assert entry.labels["trace_id"] == kill.trace_id
+    assert f"{kill.service} was killed" not in printed
+
+
+@pytest.mark.parametrize("files", [(JAEGER, LOKI), (LOKI, JAEGER)], ids=["jl", "lj"])
+def test_together_each_gets_its_own(
+    collector_binary: Path, jaeger: Jaeger, loki: Loki, files: tuple[Path, Path]
+) -> None:
+    """Neither file takes the other's pipeline away, whichever comes first."""
+    kill = Kill()
+    env = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki.url}
+    with collector(collector_binary, *files, env=env) as server:
+        kill.send(server)
+        assert ok(server.health)
+    assert spans_of(jaeger, kill) == ["oom.kill"]
+    assert entry_of(loki, kill).labels["event_name"] == "oom.kill"
+
+
+@pytest.mark.parametrize(
+    ("config", "variable"), [(JAEGER, "JAEGER_URL"), (LOKI, "LOKI_URL")], ids=["jaeger", "loki"]
+)
+def test_what_an_absent_backend_cannot_take_stays_with_the_sender(
+    collector_binary: Path, config: Path, variable: str
+) -> None:
+    """503, which OTLP says to send again: not a 200, and nothing final."""
+    with collector(collector_binary, config, env={variable: NOWHERE}) as server:
+        reply = Kill().send_span(server) if config is JAEGER else Kill().send_log(server)
+    assert reply.status == 503
+
+
+def until_printed(server: Collector, *words: str) -> str:
+    """Wait for words in the Collector's log; return the log."""
+    output = server.process.output
+    until(lambda: all(word in output() for word in words), f"{words} in the log")
+    return output()
+
+
+def spans_of(jaeger: Jaeger, kill: Kill) -> list[str]:
+    """Return the names of the spans that Jaeger has of a kill, when it has any."""
+    trace = until(lambda: jaeger.trace(kill.trace_id), "the trace in Jaeger")
+    assert trace is not None
+    return [span["operationName"] for span in trace["spans"]]
+
+
+def entry_of(loki: Loki, kill: Kill) -> Entry:
+    """Return the one line that Loki has of a kill, found by the name of its event."""
+    query = f'{{service_name="{kill.service}"}} | event_name="oom.kill"'
+    (entry,) = until(lambda: loki.query(query), "the line in Loki")
+    return entry
