@@ -26,12 +26,12 @@ lint: setup-test
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	clang-format --dry-run --Werror bpf/*.c bpf/*.h examples/*.c
+	clang-format --dry-run --Werror bpf/*.c bpf/*.h
 
 .PHONY: format
 format: setup-test
 	$(PYTHON) -m ruff format .
-	clang-format -i bpf/*.c bpf/*.h examples/*.c
+	clang-format -i bpf/*.c bpf/*.h
 
 .PHONY: bench
 bench: setup-test

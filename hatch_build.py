@@ -11,7 +11,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-OBJECT = Path("otel_oom/capture/oom.bpf.o")
+ADVICE = (
+    "apt-get install clang llvm libbpf-dev make (Debian, Ubuntu), "
+    "dnf install clang llvm libbpf-devel make (Fedora)."
+)
 
 
 class BpfBuildHook(BuildHookInterface[Any]):
@@ -37,15 +40,14 @@ class BpfBuildHook(BuildHookInterface[Any]):
         ]
         if missing:
             raise RuntimeError(
-                f"Building otel-oom needs {' and '.join(missing)} and libbpf's headers: "
-                "apt-get install clang llvm libbpf-dev make (Debian, Ubuntu), "
-                "dnf install clang llvm libbpf-devel make (Fedora)."
+                f"Building otel-oom needs {' and '.join(missing)} and libbpf's headers: {ADVICE}"
             )
         make = os.environ.get("MAKE", "make")
         done = subprocess.run([make, "-C", Path(self.root, "bpf")], check=False)
         if done.returncode != 0:
             raise RuntimeError(
-                "The BPF program did not compile; the compiler's messages are above."
+                "The BPF program did not compile; the compiler's messages are above. "
+                f"If it misses libbpf's headers: {ADVICE}"
             )
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"

@@ -38,6 +38,15 @@ struct {
 	__type(value, struct oom_counters);
 } oom_counters SEC(".maps");
 
+/* Where a record is put together. Kills are serialized by the kernel's oom_lock, and a CPU runs
+ * one of these programs at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct oom_victim_record);
+} oom_scratch SEC(".maps");
+
 /* tgid of each marked victim that has not exited, and when that process started. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -107,17 +116,18 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
 }
 
-/* Put one more component behind those that `path` has. Returns 0 when there is no room.
- * The length lives in the record, not in a register: there the verifier takes it for any number,
- * and need not follow every combination of lengths through the loops below. */
-static __always_inline int append(struct oom_path *path, const void *name)
+/* Put one more component behind those that the path has. Returns 0 when there is no room below
+ * `limit`. The length lives in the record, not in a register: there the verifier takes it for any
+ * number, and need not follow every combination of lengths through the loops below. */
+static __always_inline int append(struct oom_victim_record *out, struct oom_path *path, __u32 limit,
+				  const void *name)
 {
-	__u32 used = path->len;
+	__u32 end = path->offset + path->len;
 	long got;
 
-	if (used > OOM_PATH_LEN - COMPONENT_LEN)
+	if (end > limit - COMPONENT_LEN)
 		return 0;
-	got = bpf_probe_read_kernel_str(&path->bytes[used], COMPONENT_LEN, name);
+	got = bpf_probe_read_kernel_str(&out->text[end], COMPONENT_LEN, name);
 	if (got <= 0)
 		return 0;
 	path->len += got;
@@ -143,7 +153,8 @@ static __always_inline int fill_memcg(struct oom_victim_record *out, struct task
 
 	for (int depth = 0; depth < MAX_DEPTH; depth++) {
 		parent = parent_of(node);
-		if (!parent || !append(&out->memcg, BPF_CORE_READ(node, name)))
+		if (!parent ||
+		    !append(out, &out->memcg, OOM_TEXT_LEN / 2, BPF_CORE_READ(node, name)))
 			break;
 		node = parent;
 	}
@@ -152,7 +163,7 @@ static __always_inline int fill_memcg(struct oom_victim_record *out, struct task
 
 /* As d_path() would have it, from inside the victim's mount namespace: up to the root of each
  * mount, then on from where that is mounted. */
-static __always_inline int fill_exe(struct oom_path *out, struct mm_struct *mm)
+static __always_inline int fill_exe(struct oom_victim_record *out, struct mm_struct *mm)
 {
 	struct file *file = BPF_CORE_READ(mm, exe_file);
 	struct vfsmount *mount = BPF_CORE_READ(file, f_path.mnt);
@@ -176,7 +187,7 @@ static __always_inline int fill_exe(struct oom_path *out, struct mm_struct *mm)
 			mount = (void *)outer + bpf_core_field_offset(struct mount, mnt);
 			continue;
 		}
-		if (!append(out, BPF_CORE_READ(dentry, d_name.name)))
+		if (!append(out, &out->exe, OOM_TEXT_LEN, BPF_CORE_READ(dentry, d_name.name)))
 			break;
 		/* A file that is in no folder, such as memfd_create()'s. */
 		if (parent == dentry) {
@@ -209,21 +220,23 @@ static __always_inline int fill_victim(struct oom_victim_record *out, struct tas
 	__builtin_memset(&out->victim, 0, sizeof(out->victim));
 	__builtin_memset(&out->memory, 0, sizeof(out->memory));
 	out->memcg_id = 0;
-	out->memcg.len = out->memcg.parts = 0;
-	out->exe.len = out->exe.parts = 0;
+	__builtin_memset(&out->memcg, 0, sizeof(out->memcg));
+	__builtin_memset(&out->exe, 0, sizeof(out->exe));
 	if (!task) {
 		out->victim.tgid = tgid;
 		return OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE | OOM_FLAG_NO_MEMCG;
 	}
 	fill_task(&out->victim, task);
+	flags |= fill_memcg(out, task);
+	out->exe.offset = out->memcg.len;
 	mm = BPF_CORE_READ(task, mm);
 	if (mm) {
 		fill_memory(&out->memory, mm);
-		flags |= fill_exe(&out->exe, mm);
+		flags |= fill_exe(out, mm);
 	} else {
 		flags |= OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE;
 	}
-	return flags | fill_memcg(out, task);
+	return flags;
 }
 
 static __always_inline int on_mark_victim(__u64 argument)
@@ -234,6 +247,7 @@ static __always_inline int on_mark_victim(__u64 argument)
 	struct oom_victim_record *record;
 	struct oom_counters *count;
 	__u64 *known, sequence;
+	__u32 zero = 0, size;
 
 	/* The mark can come once a thread: tell each process once. */
 	known = bpf_map_lookup_elem(&oom_victims, &tgid);
@@ -245,15 +259,18 @@ static __always_inline int on_mark_victim(__u64 argument)
 	if (!count)
 		return 0;
 	sequence = ++count->sequence;
-	record = bpf_ringbuf_reserve(&oom_ring, sizeof(*record), 0);
-	if (!record) {
-		count->lost_victims++;
+	record = bpf_map_lookup_elem(&oom_scratch, &zero);
+	if (!record)
 		return 0;
-	}
-	fill_header(&record->header, OOM_KIND_VICTIM, sizeof(*record), sequence);
+	fill_header(&record->header, OOM_KIND_VICTIM, 0, sequence);
 	record->header.flags = fill_victim(record, task, tgid);
 	fill_task(&record->trigger, (struct task_struct *)bpf_get_current_task());
-	bpf_ringbuf_submit(record, 0);
+	size = offsetof(struct oom_victim_record, text) + record->memcg.len + record->exe.len;
+	if (size > sizeof(*record))
+		return 0;
+	record->header.size = size;
+	if (bpf_ringbuf_output(&oom_ring, record, size, 0) != 0)
+		count->lost_victims++;
 	return 0;
 }
 

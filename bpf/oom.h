@@ -3,8 +3,8 @@
 
 /*
  * The wire format: what the kernel side writes into the ring buffer and
- * otel_oom/capture/wire.py reads. Native byte order, fixed size, no padding the
- * compiler may choose. Both sides assert the layout; a change of it is a new
+ * otel_oom/capture/wire.py reads. Native byte order, no padding the compiler
+ * may choose. Both sides assert the layout; a change of it is a new
  * OOM_WIRE_VERSION.
  */
 #ifndef OTEL_OOM_H
@@ -12,8 +12,8 @@
 
 #define OOM_WIRE_VERSION 1
 
-#define OOM_COMM_LEN 16 /* TASK_COMM_LEN of the kernel */
-#define OOM_PATH_LEN 1024
+#define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
+#define OOM_TEXT_LEN 2048 /* all paths of a record together */
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -58,14 +58,15 @@ struct oom_memory {
 	__u64 page_tables;
 };
 
-/* Components from the leaf to the root, each ended by NUL: the order in which the kernel's trees
- * can be walked. The root itself is none. */
+/* Where in a record's text a path is. Components go from the leaf to the root, each ended by NUL:
+ * the order in which the kernel's trees can be walked. The root itself is none. */
 struct oom_path {
-	__u32 len;   /* bytes used */
-	__u32 parts; /* components in them */
-	char bytes[OOM_PATH_LEN];
+	__u16 offset; /* into text */
+	__u16 len;    /* bytes used */
+	__u32 parts;  /* components in them */
 };
 
+/* Sent as long as it is used: header.size ends it within text. */
 struct oom_victim_record {
 	struct oom_header header;
 	struct oom_task victim;
@@ -74,6 +75,7 @@ struct oom_victim_record {
 	__u64 memcg_id;	       /* inode of the memory cgroup's folder */
 	struct oom_path memcg; /* in the memory controller's own hierarchy */
 	struct oom_path exe;   /* in the victim's own mount namespace */
+	char text[OOM_TEXT_LEN];
 };
 
 /* The last thread of a marked victim has gone through exit_mm(). */
@@ -94,8 +96,8 @@ struct oom_counters {
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
 _Static_assert(sizeof(struct oom_task) == 40, "oom_task");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
-_Static_assert(sizeof(struct oom_path) == 8 + OOM_PATH_LEN, "oom_path");
-_Static_assert(sizeof(struct oom_victim_record) == 184 + 2 * OOM_PATH_LEN, "oom_victim_record");
+_Static_assert(sizeof(struct oom_path) == 8, "oom_path");
+_Static_assert(sizeof(struct oom_victim_record) == 184 + OOM_TEXT_LEN, "oom_victim_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
 

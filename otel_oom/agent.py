@@ -19,7 +19,7 @@ from otel_oom.delivery import Delivery
 from otel_oom.event import Loss, OomKill, VictimExit
 from otel_oom.export.settings import Settings
 from otel_oom.store import Store
-from otel_oom.witness import MemcgFiles
+from otel_oom.witness import MemcgFiles, Witness
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,11 +108,19 @@ class _Capture:
 
     def _handle(self, event: OomKill | VictimExit) -> None:
         if isinstance(event, OomKill):
-            self._store.record(event, witness.look(event, self._memcg_files))
+            self._store.record(event, self._look(event))
             _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
         else:
             self._store.record_exit(self._boot_id, event)
         self._delivery.wake()
+
+    def _look(self, kill: OomKill) -> Witness:
+        try:
+            return witness.look(kill, self._memcg_files)
+        except Exception:  # noqa: BLE001  whatever it was, the kill comes first
+            # What the kernel said is stored whatever user space could not read.
+            _LOG.exception("Nothing could be read of the victim of an OOM kill")
+            return Witness(seen=False)
 
     def _report_loss(self) -> None:
         loss = self._source.loss()

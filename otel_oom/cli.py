@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _prepare_output() -> None:
     """See that there is an output (`>&-` closes it), and that no locale refuses our marks."""
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for good
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -138,17 +138,24 @@ def _memcg() -> Finding:
         advice = f"{loss}: mount -t cgroup2 none /sys/fs/cgroup"
         return Finding(name, WARN, "none mounted here", advice)
     where = f"v{1 if files.v1 else 2} at {files.mount}"
-    try:
-        controllers = (files.mount / "cgroup.controllers").read_text(encoding="ascii").split()
-    except OSError:
-        controllers = []
-    if files.v1 and (files.mount / "memory.limit_in_bytes").exists() or "memory" in controllers:
+    if _has_memory_controller(files):
         return Finding(name, OK, where)
     advice = (
         f"{loss}. See that nothing is mounted over it, and that the memory controller is on "
         "(boot with cgroup_enable=memory)."
     )
     return Finding(name, WARN, f"{where} has no memory controller", advice)
+
+
+def _has_memory_controller(files: MemcgFiles) -> bool:
+    """Whether it is there in fact: another mount may lie over this one."""
+    if files.v1:
+        return (files.mount / "memory.limit_in_bytes").exists()
+    try:
+        controllers = (files.mount / "cgroup.controllers").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return "memory" in controllers.split()
 
 
 def _oom_settings() -> Iterator[Finding]:

@@ -134,7 +134,10 @@ class Store:
             self._open()
         except (sqlite3.Error, OSError) as error:
             os.close(self._lock)
-            raise StoreError(f"The database in {self.folder} can't be opened: {error}.") from error
+            raise StoreError(
+                f"The database in {self.folder} can't be opened: {error}. "
+                "Move it away and look into it later, or name another folder with --state-dir."
+            ) from error
         return self
 
     def _open(self) -> None:
@@ -143,6 +146,8 @@ class Store:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        # In KiB; the default of 2,000 would be a fifteenth of the agent's memory.
+        self._db.execute("PRAGMA cache_size=-256")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")

@@ -44,7 +44,7 @@ class Witness:
     """What user space saw of the victim.
 
     ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
-    ``cgroup`` is the text of ``/proc/PID/cgroup``.
+    ``cgroup`` is the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups.
     """
 
     seen: bool
@@ -126,7 +126,7 @@ def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) ->
         return Witness(seen=False, limits=limits)
     return Witness(
         seen=True,
-        cgroup=_read(folder / "cgroup"),
+        cgroup=_still_in(kill.memcg, _read(folder / "cgroup")),
         executable=kill.victim.executable or _link(folder / "exe"),
         limits=limits,
     )
@@ -141,6 +141,20 @@ def _is_of(stat: str, victim: Task) -> bool:
     except (ValueError, IndexError):
         return False
     return ticks == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+
+
+def _still_in(memcg: Memcg | None, cgroups: str | None) -> str | None:
+    """``/proc/PID/cgroup`` as it is, unless the victim has already left its cgroups.
+
+    On v1 a task that is far into its exit shows the root of every hierarchy: that is not where
+    it was killed.
+    """
+    if memcg is None or cgroups is None or memcg.path == "/":
+        return cgroups
+    # The last line may have been cut by the bound of the read.
+    lines = [line.split(":", 2) for line in cgroups.splitlines() if line.count(":") > 1]
+    of_memory = [path for _, controllers, path in lines if "memory" in controllers.split(",")]
+    return None if of_memory == ["/"] else cgroups
 
 
 def _read(path: Path) -> str | None:

@@ -1,10 +1,15 @@
-"""Where kills come from: the sources, and which to take."""
+"""Where kills come from: the sources, which to take, and how to watch one."""
 
 from __future__ import annotations
 
-from otel_oom.capture.source import CaptureError, Handler, Source
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["CaptureError", "Handler", "Source", "choose"]
+from otel_oom.capture.source import CaptureError, Handler, Source
+from otel_oom.event import OomKill, VictimExit
+
+__all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
 
 
 def choose(name: str = "auto") -> Source:
@@ -13,3 +18,27 @@ def choose(name: str = "auto") -> Source:
 
     sources = {"auto": LibbpfSource, "libbpf": LibbpfSource}
     return sources[name]()
+
+
+@contextmanager
+def watch(source: str = "auto") -> Iterator[Iterator[OomKill | VictimExit]]:
+    """Kills and exits as they happen, for programs of one's own.
+
+    What is yielded waits for the next event without end. The kernel keeps events while the
+    caller is busy with one, as many as its buffer holds; what a caller must not lose on its way
+    to somewhere else is the agent's work.
+
+    Raises:
+        CaptureError: this host does not allow it.
+    """
+    with choose(source) as attached:
+        yield _events(attached)
+
+
+def _events(source: Source) -> Iterator[OomKill | VictimExit]:
+    waiting: list[OomKill | VictimExit] = []
+    while True:
+        select.select([source], [], [])
+        source.drain(waiting.append)
+        yield from waiting
+        waiting.clear()

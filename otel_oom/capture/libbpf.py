@@ -6,7 +6,6 @@ Of libbpf's own messages the last few lines are kept for the error that follows 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import errno
 import os
 from collections import deque

@@ -14,7 +14,7 @@ from otel_oom.event import Capture, Memcg, Memory, OomKill, Task, VictimExit
 WIRE_VERSION = 1
 
 COMM_LEN = 16
-PATH_LEN = 1024
+TEXT_LEN = 2048
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
@@ -71,14 +71,14 @@ class PathRecord(ctypes.Structure):
     """``struct oom_path``."""
 
     _fields_ = (
-        ("len", ctypes.c_uint32),
+        ("offset", ctypes.c_uint16),
+        ("len", ctypes.c_uint16),
         ("parts", ctypes.c_uint32),
-        ("bytes", ctypes.c_uint8 * PATH_LEN),
     )
 
 
 class VictimRecord(ctypes.Structure):
-    """``struct oom_victim_record``."""
+    """``struct oom_victim_record``; sent only as long as its text is used."""
 
     _fields_ = (
         ("header", Header),
@@ -88,6 +88,7 @@ class VictimRecord(ctypes.Structure):
         ("memcg_id", ctypes.c_uint64),
         ("memcg", PathRecord),
         ("exe", PathRecord),
+        ("text", ctypes.c_uint8 * TEXT_LEN),
     )
 
 
@@ -112,7 +113,11 @@ class Counters(ctypes.Structure):
     )
 
 
-_SIZES = {KIND_VICTIM: ctypes.sizeof(VictimRecord), KIND_EXIT: ctypes.sizeof(ExitRecord)}
+_SIZES = {
+    KIND_VICTIM: range(VictimRecord.text.offset, ctypes.sizeof(VictimRecord) + 1),
+    KIND_EXIT: range(ctypes.sizeof(ExitRecord), ctypes.sizeof(ExitRecord) + 1),
+}
+"""How long a record of each kind may be."""
 
 
 class WireError(ValueError):
@@ -138,18 +143,18 @@ class Decoder:
         header = Header.from_buffer_copy(data)
         if header.version != WIRE_VERSION:
             raise WireError(f"a record of wire version {header.version}, not {WIRE_VERSION}")
-        size = _SIZES.get(header.kind)
-        if size is None or not size == header.size <= len(data):
+        if header.size not in _SIZES.get(header.kind, ()) or header.size > len(data):
             raise WireError(
                 f"a record of kind {header.kind} with {header.size} of {len(data)} bytes"
             )
         if header.kind == KIND_EXIT:
             return _exit(ExitRecord.from_buffer_copy(data))
-        return self._kill(VictimRecord.from_buffer_copy(data), unix_offset_ns)
+        whole = data[: header.size].ljust(ctypes.sizeof(VictimRecord), b"\0")
+        return self._kill(VictimRecord.from_buffer_copy(whole), unix_offset_ns)
 
     def _kill(self, record: VictimRecord, unix_offset_ns: int) -> OomKill:
         flags = record.header.flags
-        exe = None if flags & FLAG_NO_EXE else _path(record.exe, cut=bool(flags & FLAG_EXE_CUT))
+        exe = None if flags & FLAG_NO_EXE else _path(record, record.exe, flags & FLAG_EXE_CUT)
         no_task = flags & FLAG_NO_TASK
         victim = Task(record.victim.tgid) if no_task else _task(record.victim, exe)
         return OomKill(
@@ -195,13 +200,14 @@ def _memory(record: MemoryRecord) -> Memory:
 
 
 def _memcg(record: VictimRecord) -> Memcg:
-    cut = bool(record.header.flags & FLAG_MEMCG_CUT)
-    return Memcg(id=record.memcg_id, path=_path(record.memcg, cut=cut), path_cut=cut)
+    cut = record.header.flags & FLAG_MEMCG_CUT
+    path = _path(record, record.memcg, cut)
+    return Memcg(id=record.memcg_id, path=path, path_cut=bool(cut))
 
 
-def _path(record: PathRecord, *, cut: bool) -> str:
-    raw = bytes(record.bytes)[: record.len]
-    names = raw.split(b"\0")[: record.parts]
+def _path(record: VictimRecord, where: PathRecord, cut: int) -> str:
+    raw = bytes(record.text)[where.offset : where.offset + where.len]
+    names = raw.split(b"\0")[: where.parts]
     return f"{'…' if cut else ''}/{text(b'/'.join(reversed(names)))}"
 
 

@@ -112,10 +112,12 @@ def _path() -> str:
 
 def _go(arguments: Sequence[str], folder: Path) -> str:
     """Run Go in `folder`; return its standard output."""
+    temporary = folder / "tmp"  # not the folder itself: Go ignores a go.mod in $TMPDIR
+    temporary.mkdir(exist_ok=True)
     environment = {
         **os.environ,
         "PATH": _path(),
-        "TMPDIR": str(folder),  # so that an interrupted build leaves nothing elsewhere
+        "TMPDIR": str(temporary),  # so that an interrupted build leaves nothing elsewhere
         "CGO_ENABLED": "0",
         "GOWORK": "off",
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -buildvcs=false".strip(),

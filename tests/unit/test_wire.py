@@ -86,7 +86,7 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record = VictimRecord()
     record.header.version = wire.WIRE_VERSION
     record.header.kind = wire.KIND_VICTIM
-    record.header.size = ctypes.sizeof(VictimRecord)
+    record.header.size = VictimRecord.text.offset + len(names)
     record.header.boottime_ns = 500
     record.header.flags = flags
     record.header.cpu, record.header.sequence = 3, 7
@@ -96,13 +96,13 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record.memory.anon = 4096
     record.memcg_id = 99
     record.memcg.len, record.memcg.parts = len(names), parts
-    record.memcg.bytes = (ctypes.c_uint8 * wire.PATH_LEN)(*names)
+    record.text = (ctypes.c_uint8 * wire.TEXT_LEN)(*names)
     return record
 
 
 def decode(record: ctypes.Structure) -> OomKill:
     """``record`` as the event it must be."""
-    kill = DECODER.decode(bytes(record), UNIX_OFFSET_NS)
+    kill = DECODER.decode(bytes(record)[: record.header.size], UNIX_OFFSET_NS)
     assert isinstance(kill, OomKill)
     return kill
 
@@ -161,7 +161,8 @@ def test_names_that_are_no_utf8_stay_readable() -> None:
 def test_lengths_beyond_the_record_are_harmless() -> None:
     """A path length larger than the path reads no further than the record."""
     record = victim()
-    record.memcg.len = record.memcg.parts = 0xFFFFFFFF
+    record.memcg.offset = record.memcg.len = 0xFFFF
+    record.memcg.parts = 0xFFFFFFFF
     assert decode(record).memcg is not None
 
 
@@ -182,10 +183,13 @@ def _with(**header: int) -> bytes:
     return bytes(record)
 
 
+CUT = bytes(victim())[: VictimRecord.text.offset + 3]
+
+
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 31, _with(version=2), _with(kind=9), _with(size=40), bytes(victim())[:-1]],
-    ids=["empty", "half a header", "version", "kind", "size", "cut"],
+    [b"", b"\0" * 31, _with(version=2), _with(kind=9), _with(size=40), _with(size=9999), CUT],
+    ids=["empty", "half a header", "version", "kind", "too small", "too large", "cut"],
 )
 def test_what_is_no_record_is_refused(data: bytes) -> None:
     """Anything else is an error that says what it was, and no event."""

@@ -21,11 +21,29 @@ def _own_start_ns() -> int:
 
 def test_a_process_is_seen() -> None:
     """Executable and cgroups are what /proc says."""
-    me = replace(KILL, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns()))
+    me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns()))
     witness = look(me, None)
     assert witness.seen
     assert witness.executable == os.path.realpath(sys.executable)
     assert witness.cgroup == Path("/proc/self/cgroup").read_text(encoding="utf-8")
+
+
+def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
+    """The roots that /proc shows of a task far into its exit are not where it was killed."""
+    folder = tmp_path / str(KILL.victim.tgid)
+    folder.mkdir()
+    start = (KILL.victim.started_ns or 0) * os.sysconf("SC_CLK_TCK") // 10**9
+    (folder / "stat").write_text(f"4711 (java) S {'0 ' * 18}{start} 0\n", encoding="ascii")
+    for text, expected in (
+        ("4:memory:/\n1:cpu:/\n0::/\n", None),
+        ("4:memory:/docker/x\n", "4:memory:/docker/x\n"),
+        ("0::/docker/x\n", "0::/docker/x\n"),
+        ("0::/docker/x\n1", "0::/docker/x\n1"),
+    ):
+        (folder / "cgroup").write_text(text, encoding="ascii")
+        assert look(KILL, None, tmp_path) == Witness(
+            seen=True, cgroup=expected, executable=None, limits=None
+        )
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:

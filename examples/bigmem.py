@@ -1,0 +1,73 @@
+"""Allocates until the kernel kills it: a safe way to see an OOM kill.
+
+    sudo python3 examples/bigmem.py              # in a memory cgroup of its own, of 64 MiB
+    sudo python3 examples/bigmem.py --limit 256
+    python3 examples/bigmem.py --here            # in the cgroup that it is started in: see below
+
+By default it makes a memory cgroup with a limit, moves a child into it, and lets that allocate:
+the child is killed, and nothing else can be. With --here there is no such cgroup. What stops it
+then is the limit of the container or unit that it runs in; where that has none, it is the whole
+host's memory, and the kernel may kill something else than this. So --here asks first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import signal
+import sys
+import time
+
+from otel_oom.demo.memcg import MemcgError, OwnMemcg
+
+MIB = 1 << 20
+STEP = 8 * MIB
+
+
+def main() -> int:
+    """Allocate until killed; 0 when the child was killed as promised."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--limit", type=int, default=64, metavar="MIB", help="(default: 64)")
+    parser.add_argument("--here", action="store_true", help="no cgroup of its own: dangerous")
+    parser.add_argument("--yes", action="store_true", help="do not ask before --here")
+    arguments = parser.parse_args()
+    if arguments.here:
+        if not arguments.yes and input("This may kill anything on the host. Go on? [y/N] ") != "y":
+            return 1
+        allocate_for_ever()
+    try:
+        with OwnMemcg(f"bigmem-{os.getpid()}", arguments.limit * MIB) as memcg:
+            return run_child(str(memcg.procs))
+    except MemcgError as error:
+        sys.stderr.write(f"bigmem: {error}\n")
+        return 1
+
+
+def run_child(procs: str) -> int:
+    """Fork a child that moves into the cgroup and allocates; how it ended."""
+    child = os.fork()
+    if child == 0:
+        with open(procs, "w", encoding="ascii") as file:  # noqa: PTH123  after fork(), the least
+            file.write(str(os.getpid()))
+        allocate_for_ever()
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    print(f"bigmem: process {child} {'was killed' if killed else 'was not killed'}")
+    return 0 if killed else 1
+
+
+def allocate_for_ever() -> None:
+    """Take memory and write to all of it; does not return."""
+    held = []
+    while True:
+        block = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        block.write(b"\xff" * STEP)
+        held.append(block)
+        time.sleep(0.001)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

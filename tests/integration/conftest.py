@@ -1,0 +1,15 @@
+"""Fixtures of the tests that send."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test sends goes to its own servers, whatever proxy this host uses."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)

@@ -1,0 +1,93 @@
+"""``otel-oom doctor`` on a host where all is well, and where something is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom import __version__
+from otel_oom.demo.receiver import Receiver, Reply
+from tests.parts.need import need
+from tests.parts.process import LOOPBACK, free_port
+from tests.support.backend import Backend
+from tests.support.command import Done, otel_oom, own_mounts
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+def findings(done: Done) -> dict[str, Any]:
+    """The findings of ``doctor --json`` by their names."""
+    assert done.err == ""
+    return {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_all_is_well() -> None:
+    """Every finding is ok, on screen as in JSON, the exit code is 0, and nothing was sent."""
+    panic = Path("/proc/sys/vm/panic_on_oom").read_text(encoding="ascii")
+    need(panic.strip() == "0", "this kernel is set to panic on OOM")
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        env, through = {ENDPOINT: receiver.url}, own_mounts("mount -t bpf none /sys/fs/bpf")
+        as_json = otel_oom("doctor", "--json", env=env, through=through)
+        on_screen = otel_oom("doctor", env=env, through=through)
+    assert (as_json.code, on_screen.code, on_screen.err) == (0, 0, "")
+    report = json.loads(as_json.out)
+    assert (report["version"], report["ok"]) == (__version__, True)
+    assert {"hook", "BTF", "libbpf", "bpffs", "logs endpoint", "traces endpoint"} <= set(
+        findings(as_json)
+    )
+    assert [f for f in report["findings"] if f["state"] != "ok" or f["advice"]] == []
+    lines = [f"✓ {f['name']}: {f['detail']}" for f in report["findings"]]
+    assert on_screen.out.splitlines() == lines
+    assert (backend.logs, backend.spans) == ([], [])
+
+
+def test_a_missing_bpffs_is_a_warning() -> None:
+    """Capture does without it, so it is no failure; the advice has the command that mounts it."""
+    done = otel_oom("doctor", "--json", through=own_mounts("mount -t tmpfs none /sys/fs/bpf"))
+    bpffs = findings(done)["bpffs"]
+    assert bpffs["state"] == "warn"
+    assert "mount -t bpf bpf /sys/fs/bpf" in bpffs["advice"]
+
+
+def test_missing_memory_cgroups_are_a_warning() -> None:
+    """Kills are captured without them, but what the limits were is not known."""
+    done = otel_oom("doctor", "--json", through=own_mounts("mount -t tmpfs none /sys/fs/cgroup"))
+    memcg = findings(done)["memory cgroups"]
+    assert memcg["state"] == "warn"
+    assert "Limits and usage of cgroups will be missing" in memcg["advice"]
+
+
+def test_an_endpoint_that_is_down_is_a_failure() -> None:
+    """The address and the reason are told, without what is secret in it."""
+    endpoint = f"http://me:s3cret@{LOOPBACK}:{free_port()}"
+    done = otel_oom("doctor", "--json", env={ENDPOINT: endpoint})
+    assert done.code == 1
+    for signal in ("logs", "traces"):
+        finding = findings(done)[f"{signal} endpoint"]
+        assert finding["state"] == "fail"
+        assert f"/v1/{signal} (http/protobuf): " in finding["detail"]
+        assert "refused" in finding["detail"]
+        assert ENDPOINT in finding["advice"]
+    assert "s3cret" not in done.out
+
+
+def test_an_endpoint_that_refuses_is_a_failure() -> None:
+    """What answers but does not take it is told with its answer."""
+    with Receiver(Backend(lambda: Reply(401))) as receiver:
+        done = otel_oom("doctor", "--json", env={ENDPOINT: receiver.url})
+    assert done.code == 1
+    assert "401" in findings(done)["logs endpoint"]["detail"]
+    assert "credentials" in findings(done)["logs endpoint"]["advice"]
+
+
+def test_sending_that_is_switched_off_is_a_warning() -> None:
+    """With ``OTEL_SDK_DISABLED`` no endpoint is tried, and the reason is told."""
+    found = findings(otel_oom("doctor", "--json", env={"OTEL_SDK_DISABLED": "true"}))
+    assert found["settings"]["state"] == "warn"
+    assert "OTEL_SDK_DISABLED" in found["settings"]["detail"]
+    assert "logs endpoint" not in found

@@ -1,0 +1,87 @@
+"""The demonstration where it can't be shown, or can't be sent on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver
+from otel_oom.witness import MemcgFiles
+from tests.parts.process import LOOPBACK, free_port
+from tests.support.backend import Backend
+from tests.support.command import otel_oom, own_mounts
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Temporary folders and cgroups of the demonstration are gone after it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    files = MemcgFiles.find()
+    yield
+    assert not list(tmp_path.iterdir())
+    assert files is None or not list(files.mount.glob("otel-oom-demo-*"))
+
+
+def test_no_memory_cgroup_can_be_made() -> None:
+    """Without a memory controller there is no kill, but one message with the way out."""
+    done = otel_oom("demo", through=own_mounts("mount -t tmpfs none /sys/fs/cgroup"))
+    assert (done.code, done.out) == (1, "")
+    assert "No memory cgroup" in done.message()
+    assert "root" in done.message()
+
+
+def test_a_backend_that_is_down() -> None:
+    """The kill is shown all the same; that it was not taken, and by whom, is exit code 1."""
+    endpoint = f"http://{LOOPBACK}:{free_port()}"
+    done = otel_oom("demo", "--json", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+    assert done.code == 1
+    assert f"{endpoint}/v1/logs did not take the logs" in done.message()
+    assert "refused" in done.message()
+    assert len(done.out.splitlines()) == 2
+
+
+def test_a_backend_that_is_named_wrongly() -> None:
+    """A wrong endpoint is wrong use, told before anything is killed."""
+    done = otel_oom("demo", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
+    assert (done.code, done.out) == (2, "")
+    assert "http://localhost:4318" in done.message()
+    assert "Ready" not in done.err
+
+
+def test_a_backend_for_one_signal_alone() -> None:
+    """What has no endpoint in the environment is sent nowhere."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        env = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{receiver.url}/v1/logs"}
+        done = otel_oom("demo", env=env)
+    assert done.code == 0, done
+    assert (len(backend.logs), len(backend.spans)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"http_proxy": f"http://{LOOPBACK}:9"}, {"OTEL_SDK_DISABLED": "true"}],
+    ids=["proxy", "disabled"],
+)
+def test_what_is_set_for_others_does_not_matter(env: dict[str, str]) -> None:
+    """A host's proxy, or its switch for all of OpenTelemetry, does not stand in the way."""
+    done = otel_oom("demo", "--json", env=env)
+    assert done.code == 0, done
+    assert len(done.out.splitlines()) == 2
+
+
+def test_an_agent_that_does_not_start_is_not_waited_for(tmp_path: Path) -> None:
+    """The agent's own message comes at once, and what became of it after it."""
+    began = time.monotonic()
+    small = own_mounts(f"mount -t tmpfs -o nr_inodes=3 none {tmp_path}")
+    done = otel_oom("demo", through=small)
+    assert (done.code, done.out) == (1, "")
+    assert "Traceback" not in done.err
+    assert "No space left on device" in done.err
+    assert "ended with exit code 1 before it was ready" in done.err
+    assert time.monotonic() - began < 15, "it waits 20 s for an agent that is alive"

@@ -1,0 +1,142 @@
+"""What the host or the installation lacks for kills to be captured."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import otel_oom
+from tests.parts.need import need
+from tests.support.command import NOBODY, own_mounts, run
+from tests.support.command import otel_oom as command
+
+USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--")
+
+
+@dataclass(frozen=True)
+class Lack:
+    """A situation: how to get into it, and what is said of it.
+
+    ``by_agent`` is whether it shows only when the kernel is asked, which is the agent's task.
+    """
+
+    through: tuple[str, ...]
+    wrong: str
+    advice: str
+    cwd: Path | None = None
+    by_agent: bool = False
+
+
+def _not_root(_: Path) -> Lack:
+    need(os.geteuid() == 0, "to become somebody else needs root")
+    return Lack(NOBODY, "may not load BPF programs", "Run it as root")
+
+
+def _no_capability(_: Path) -> Lack:
+    need(os.geteuid() == 0, "to drop what only root has")
+    through = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
+    return Lack(through, "may not load BPF programs", "CAP_BPF and CAP_PERFMON")
+
+
+def _user_namespace(_: Path) -> Lack:
+    possible = run([*USER_NAMESPACE, sys.executable, "-c", ""]).code == 0
+    need(possible, "no user namespace is allowed here")
+    wrong = "lets this process load no BPF programs"
+    return Lack(USER_NAMESPACE, wrong, "run it on the host", by_agent=True)
+
+
+def _no_btf(_: Path) -> Lack:
+    through = own_mounts("mount -t tmpfs none /sys/kernel/btf")
+    return Lack(through, "This kernel has no BTF", "CONFIG_DEBUG_INFO_BTF=y")
+
+
+def _no_libbpf(_: Path) -> Lack:
+    known = run(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin ldconfig -p"]).out
+    files = {Path(path).resolve() for path in re.findall(r"libbpf\.so\.1 .*=> (.*)", known)}
+    need(files, "libbpf is not here to be hidden")
+    through = own_mounts(*(f"mount --bind /dev/null {file}" for file in sorted(files)))
+    return Lack(through, "libbpf 1.x cannot be loaded", "apt-get install libbpf1")
+
+
+def _package(folder: Path) -> Path:
+    """The package without its BPF object, where Python finds it first."""
+    source = Path(otel_oom.__file__).parent
+    ignored = shutil.ignore_patterns("*.bpf.o", "__pycache__")
+    shutil.copytree(source, folder / "otel_oom", ignore=ignored)
+    return folder
+
+
+def _no_object(folder: Path) -> Lack:
+    return Lack((), "is not in this installation", "make -C bpf", _package(folder))
+
+
+def _broken_object(folder: Path) -> Lack:
+    need(os.geteuid() == 0, "without root the object is not even tried")
+    _package(folder)
+    (folder / "otel_oom/capture/oom.bpf.o").write_bytes(b"\x7fELF, and no more")
+    return Lack((), "oom.bpf.o can't be used", "make -C bpf", folder, by_agent=True)
+
+
+@pytest.fixture(
+    params=[
+        _not_root,
+        _no_capability,
+        _user_namespace,
+        _no_btf,
+        _no_libbpf,
+        _no_object,
+        _broken_object,
+    ],
+    ids=lambda make: make.__name__.strip("_"),
+)
+def lack(request: pytest.FixtureRequest, tmp_path: Path) -> Lack:
+    """Each of the situations."""
+    make: Callable[[Path], Lack] = request.param
+    return make(tmp_path)
+
+
+@pytest.fixture
+def anyones(tmp_path: Path) -> Path:
+    """A folder in which everybody may write."""
+    folder = tmp_path / "anyones"
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+def test_the_agent_says_why_it_cannot_capture(lack: Lack, anyones: Path) -> None:
+    """``run`` ends with exit code 1 and one message: what is wrong, and the way out."""
+    words = ("run", "--state-dir", anyones / "state")
+    done = command(*words, through=lack.through, cwd=lack.cwd)
+    assert done.code == 1
+    assert lack.wrong in done.message()
+    assert lack.advice in done.message()
+
+
+def test_doctor_says_why_kills_cannot_be_captured(lack: Lack) -> None:
+    """``doctor`` ends with exit code 1, and the way out is the advice of the finding."""
+    done = command("doctor", "--json", through=lack.through, cwd=lack.cwd)
+    assert (done.code, done.err) == (1, "")
+    (hook,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "hook")
+    assert hook["state"] == "fail"
+    assert lack.wrong in hook["detail"]
+    assert lack.advice in hook["advice"]
+
+
+def test_the_demonstration_says_why_it_cannot_be(lack: Lack, anyones: Path) -> None:
+    """``demo`` ends with exit code 1 and the same words, at once."""
+    done = command("demo", through=lack.through, cwd=lack.cwd, env={"TMPDIR": str(anyones)})
+    assert (done.code, done.out) == (1, "")
+    assert "Traceback" not in done.err
+    said = done.err if lack.by_agent else done.message()
+    assert lack.wrong in said
+    assert lack.advice in said
+    assert not list(anyones.iterdir())

@@ -1,0 +1,74 @@
+"""Typing errors in ``OTEL_*`` variables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import otel_oom
+
+OTLP = "OTEL_EXPORTER_OTLP_"
+
+WRONG = [
+    (f"{OTLP}ENDPOINT", "localhost:4318", "http://localhost:4318"),
+    (f"{OTLP}ENDPOINT", "http://", "http://localhost:4318"),
+    (f"{OTLP}ENDPOINT", "htp://collector:4318", "http://localhost:4318"),
+    (f"{OTLP}ENDPOINT", "http://collector:431800", "http://localhost:4318"),
+    (f"{OTLP}ENDPOINT", "collector: 4318", "http://localhost:4318"),
+    (f"{OTLP}ENDPOINT", "https://me:s3cret@collector:431800", "http://localhost:4318"),
+    (f"{OTLP}LOGS_ENDPOINT", "collector", "http://localhost:4318"),
+    (f"{OTLP}PROTOCOL", "http/json", "http/protobuf or grpc"),
+    (f"{OTLP}TRACES_PROTOCOL", "htp", "http/protobuf or grpc"),
+    (f"{OTLP}TIMEOUT", "10s", "number of seconds"),
+    (f"{OTLP}TIMEOUT", "-1", "number of seconds"),
+    (f"{OTLP}COMPRESSION", "zip", "gzip or none"),
+    (f"{OTLP}HEADERS", "authorization: Bearer s3cret", "key=value"),
+    (f"{OTLP}HEADERS", "api key=s3cret", "key=value"),
+    (f"{OTLP}HEADERS", "x-key=s3cret%0D%0A", "key=value"),
+    (f"{OTLP}CERTIFICATE", "/nowhere/ca.pem", "path of a file"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "s3cret", "key=value"),
+    ("OTEL_SDK_DISABLED", "yes", "true or false"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "takes"), WRONG)
+def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, takes: str) -> None:
+    """The agent does not start (exit code 2) and says which variable it is and what it takes."""
+    done = otel_oom("run", "--state-dir", tmp_path / "state", env={name: value})
+    assert done.code == 2
+    assert name in done.message()
+    assert takes in done.message()
+    assert "s3cret" not in done.err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(("name", "value", "takes"), WRONG)
+def test_doctor_finds_a_value_that_cannot_be_used(name: str, value: str, takes: str) -> None:
+    """The finding says which variable it is, and the advice what it takes; exit code 1."""
+    done = otel_oom("doctor", "--json", env={name: value})
+    assert (done.code, done.err) == (1, "")
+    (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
+    assert finding["state"] == "fail"
+    assert finding["detail"].startswith(name)
+    assert finding["detail"].endswith("can't be used")
+    assert takes in finding["advice"]
+    assert "s3cret" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        (f"{OTLP}ENDPONT", f"{OTLP}ENDPOINT"),
+        (f"{OTLP}TRACE_ENDPOINT", f"{OTLP}TRACES_ENDPOINT"),
+        (f"{OTLP}HEADER", f"{OTLP}HEADERS"),
+    ],
+)
+def test_doctor_points_at_a_misspelt_variable(misspelt: str, meant: str) -> None:
+    """A variable that nobody reads is a warning that suggests the one that was meant."""
+    done = otel_oom("doctor", "--json", env={misspelt: "s3cret"})
+    (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
+    assert (finding["state"], finding["advice"]) == ("warn", f"Did you mean {meant}?")
+    assert misspelt in finding["detail"]
+    assert "s3cret" not in done.out

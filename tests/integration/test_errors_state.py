@@ -1,0 +1,82 @@
+"""A state folder that can't be used."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.parts.need import need
+from tests.support.agent import agent
+from tests.support.command import NOBODY, Done, otel_oom, own_mounts
+
+
+def run(state: Path, through: tuple[str, ...] = ()) -> Done:
+    """Run the agent with its state in ``state``."""
+    return otel_oom("run", "--state-dir", state, through=through)
+
+
+@pytest.mark.parametrize("below", ["", "state"])
+def test_a_file_in_its_place(tmp_path: Path, below: str) -> None:
+    """A file where the folder, or one above it, should be is told, and stays as it is."""
+    (tmp_path / "file").write_text("mine", encoding="ascii")
+    done = run(tmp_path / "file" / below)
+    assert done.code == 1
+    assert f"The state folder {tmp_path / 'file'}" in done.message()
+    assert "--state-dir" in done.message()
+    assert (tmp_path / "file").read_text(encoding="ascii") == "mine"
+
+
+@pytest.mark.parametrize("below", ["", "state"])
+def test_a_read_only_mount(tmp_path: Path, below: str) -> None:
+    """A file system that takes nothing is told."""
+    done = run(tmp_path / below, own_mounts(f"mount -t tmpfs -o ro none {tmp_path}"))
+    assert done.code == 1
+    assert "Read-only file system" in done.message()
+    assert "--state-dir" in done.message()
+
+
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    """A user who may not write there is told so."""
+    need(os.geteuid() == 0, "to become somebody else needs root")
+    done = run(tmp_path / "state", NOBODY)
+    assert done.code == 1
+    assert "Permission denied" in done.message()
+    assert "--state-dir" in done.message()
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_a_second_agent(tmp_path: Path) -> None:
+    """The second agent on a folder does not start, and the first one is not disturbed."""
+    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as first:
+        done = run(first.state_dir)
+        assert first.process.poll() is None
+        assert first.end() == 0
+    assert done.code == 1
+    assert f"Another otel-oom already works in {first.state_dir}" in done.message()
+    assert "--state-dir" in done.message()
+
+
+def test_a_database_that_is_none(tmp_path: Path) -> None:
+    """What is no database is told with its place, and never overwritten."""
+    garbage = b"no database at all, by any means" * 256
+    (tmp_path / "otel-oom.db").write_bytes(garbage)
+    done = run(tmp_path)
+    assert done.code == 1
+    assert "not a database" in done.message()
+    assert str(tmp_path) in done.message()
+    assert (tmp_path / "otel-oom.db").read_bytes() == garbage
+
+
+def test_a_database_of_a_later_version(tmp_path: Path) -> None:
+    """A layout that a later otel-oom has made is left alone, with both versions told."""
+    with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
+        database.execute("PRAGMA user_version = 4711")
+    done = run(tmp_path)
+    assert done.code == 1
+    assert "4711" in done.message()
+    with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
+        assert database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

@@ -1,0 +1,91 @@
+"""``tools/setup`` where something is missing: it says what, and how to get it.
+
+It runs as a copy in a folder of its own, with a PATH that is a folder of links, and where an
+``apt-get`` is on that PATH it is one that only writes down that it was called.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.parts.need import need
+from tests.support.command import NOBODY, Done, run
+
+REPOSITORY = Path(__file__).parents[2]
+MISSING = {"make", "clang", "llvm"}
+
+
+class Host:
+    """A host on which a few programs are missing."""
+
+    def __init__(self, folder: Path) -> None:
+        """Copy the script, and link the programs of this host."""
+        self.folder = folder
+        self.tools = folder / "tools"
+        self.tools.mkdir()
+        shutil.copy(REPOSITORY / "tools/setup", self.tools)
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        self.called = folder / "called"
+        # Not what PATH calls python3, which may be a script that needs more than these.
+        (self.bin / "python3").symlink_to(Path(sys.executable).resolve())
+        for name in ("bash", "cat", "dirname", "env", "id", "setpriv", "sh", "uname"):
+            program = shutil.which(name)
+            assert program, name
+            (self.bin / name).symlink_to(program)
+
+    def add(self, name: str, script: str) -> None:
+        """Put a program on the PATH."""
+        (self.bin / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (self.bin / name).chmod(0o755)
+
+    def setup(self, *through: str) -> Done:
+        """Run the script for `make demo`, and see that it has made nothing."""
+        done = run([*through, self.tools / "setup", "demo"], env={"PATH": str(self.bin)})
+        assert {path.name for path in self.folder.iterdir()} == {"tools", "bin"}
+        assert done.code == 1
+        assert done.out == ""
+        return done
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host without clang, llvm and make, and without apt-get."""
+    for folder in (Path("/usr/sbin"), Path("/sbin")):
+        # The script looks there too, and on some distributions it is the same as /usr/bin.
+        need(not (folder / "clang").exists(), "clang cannot be hidden here")
+    return Host(tmp_path)
+
+
+def test_a_user_is_told_the_command(host: Host) -> None:
+    """Who is not root is told the one command that installs all that is missing."""
+    need(os.geteuid() == 0, "to become somebody else needs root")
+    host.add("apt-get", f'echo "$@" >>{host.called}')
+    message = host.setup(*NOBODY).message()
+    told = re.fullmatch(r"otel-oom: Missing: (.*)\. Run: sudo apt-get install (.*)", message)
+    assert told, message
+    assert told[1] == told[2]
+    assert set(told[1].split()) >= MISSING
+
+
+def test_another_distribution_is_told_the_names(host: Host) -> None:
+    """Where there is no apt-get the names are told, root or not, and nothing is tried."""
+    need(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
+    message = host.setup().message()
+    told = re.match(r"otel-oom: Missing what Debian has as: ([^.]*)\.", message)
+    assert told, message
+    assert set(told[1].split()) >= MISSING
+    assert "package manager" in message
+
+
+def test_a_library_that_is_there_is_found(host: Host) -> None:
+    """However many libraries the host has behind it: their list is read to its end."""
+    need(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
+    host.add("ldconfig", 'echo "libbpf.so.1 => /lib"; exec cat /proc/kallsyms')
+    assert "libbpf1" not in host.setup().message()

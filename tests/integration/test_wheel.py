@@ -1,0 +1,178 @@
+"""The wheel: what is in it, and that it works where the source tree is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from otel_oom import __version__
+from tests.parts.need import need
+from tests.support.command import Done, own_mounts, run
+
+REPOSITORY = Path(__file__).parents[2]
+BUILD_S = 120.0
+INSTALL_S = 400.0
+QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def sources(folder: Path) -> Path:
+    """A copy of the source files as they are now, without anything that was built."""
+    need(shutil.which("git") and (REPOSITORY / ".git").exists(), "git names the source files")
+    # Git does not trust the folder of somebody else (a mounted one, in CI) unless it is told to.
+    git = ("git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard")
+    listed = run(git, cwd=REPOSITORY)
+    assert listed.code == 0, listed
+    for name in filter(None, listed.out.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
+def build(source: Path, into: Path, path: str | None = None) -> Done:
+    """Build the wheel of ``source`` with the programs on ``path``."""
+    words = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), str(source))
+    env = {**QUIET, "PATH": path or os.environ["PATH"]}
+    return run([sys.executable, "-m", "pip", *words], env=env, cwd=into, limit_s=BUILD_S)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the source files."""
+    need(shutil.which("clang") and shutil.which("llvm-strip"), "building needs clang and llvm")
+    folder = tmp_path_factory.mktemp("wheel")
+    done = build(sources(tmp_path_factory.mktemp("source")), folder)
+    assert done.code == 0, done
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
+    """The package with the BPF object, and the licences; no tests, tools or leftovers."""
+    with ZipFile(wheel) as archive:
+        names = archive.namelist()
+        elf = archive.read("otel_oom/capture/oom.bpf.o")
+    info = f"otel_oom-{__version__}.dist-info"
+    licences = {name for name in names if name.startswith(f"{info}/licenses/")}
+    assert {name.rpartition("/")[2] for name in licences} == {
+        "LICENSE",
+        "LICENSE.BSD-3-Clause",
+        "LICENSE.GPL-2.0-only",
+    }
+    assert elf.startswith(b"\x7fELF")
+    assert f"{info}/entry_points.txt" in names
+    assert {name.partition("/")[0] for name in names} == {"otel_oom", info}
+    endings = {Path(name).suffix for name in names if name.startswith("otel_oom/")}
+    assert endings <= {".py", ".o", ".typed"}
+    assert [name for name in names if "test" in name or "__pycache__" in name] == []
+
+
+def test_every_module_is_in_it(wheel: Path) -> None:
+    """What can be imported from the source tree can be from the wheel."""
+    tree = {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("otel_oom/**/*.py")}
+    with ZipFile(wheel) as archive:
+        assert tree <= set(archive.namelist())
+
+
+def test_it_is_for_this_platform(wheel: Path) -> None:
+    """An object of machine-dependent layout is not offered to any platform."""
+    assert wheel.stem.split("-")[2:4] == ["py3", "none"]
+    platform = wheel.stem.split("-")[4]
+    assert platform.startswith("linux_")
+    assert platform.endswith(os.uname().machine)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment with the wheel in it, and nothing of the source tree."""
+
+    folder: Path
+
+    def __call__(self, *words: str) -> Done:
+        """Run its `otel-oom` where the source tree is out of reach."""
+        away = own_mounts(f"mount -t tmpfs none {REPOSITORY}", "cd /")
+        return run([*away, self.folder / "bin/otel-oom", *words])
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An empty virtual environment, the dependencies that the wheel names, then the wheel."""
+    folder = tmp_path_factory.mktemp("environment")
+    assert run([sys.executable, "-m", "venv", folder]).code == 0
+    python = folder / "bin/python"
+    with ZipFile(wheel) as archive:
+        metadata = archive.read(f"otel_oom-{__version__}.dist-info/METADATA").decode()
+    wanted = Parser().parsestr(metadata).get_all("Requires-Dist", [])
+    locked = (REPOSITORY / "requirements-dev.txt").read_text(encoding="utf-8")
+    pins = folder / "pins.txt"
+    pins.write_text("\n".join(re.findall(r"^[\w.-]+==\S+", locked, re.MULTILINE)), "utf-8")
+    pip = (python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
+    environ = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
+    done = run([*pip, "--constraint", pins, *wanted], {**QUIET, **environ}, limit_s=INSTALL_S)
+    need(done.code == 0, f"the dependencies could not be had: {done.err[-500:]}")
+    done = run([*pip, "--no-index", wheel], QUIET, limit_s=INSTALL_S)
+    assert done.code == 0, done
+    return Installed(folder)
+
+
+def test_it_is_installed_with_all_that_it_needs(installed: Installed) -> None:
+    """The command is there, of the right version, out of its own environment."""
+    assert installed("--version") == Done(0, f"otel-oom {__version__}\n", "")
+    assert run([installed.folder / "bin/python", "-m", "pip", "check"], QUIET).code == 0
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_doctor_attaches_out_of_the_wheel(installed: Installed) -> None:
+    """The BPF object of the wheel is taken by the kernel."""
+    found = {
+        f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["findings"]
+    }
+    assert found["hook"] == "ok"
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_a_real_kill_out_of_the_wheel(installed: Installed) -> None:
+    """From the kernel to OTLP/JSON: one line with the log, and one with the span."""
+    done = installed("demo", "--json")
+    assert done.code == 0, done
+    log, span = map(json.loads, done.out.splitlines())
+    (record,) = log["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert record["eventName"] == "oom.kill"
+    (told,) = span["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert (told["traceId"], told["spanId"]) == (record["traceId"], record["spanId"])
+
+
+def test_building_without_clang_says_what_to_install(tmp_path: Path) -> None:
+    """The build ends with the names of the packages, for Debian and for Fedora."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("make", "sh"):
+        (programs / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
+    done = build(sources(tmp_path / "source"), tmp_path, str(programs))
+    assert done.code != 0
+    said = done.out + done.err
+    assert "Building otel-oom needs clang and llvm-strip and libbpf's headers" in said
+    assert "apt-get install clang llvm libbpf-dev make" in said
+    assert "dnf install clang llvm libbpf-devel make" in said
+
+
+def test_building_without_headers_says_what_to_install(tmp_path: Path) -> None:
+    """The compiler's message is followed by the package that has what it misses."""
+    need(shutil.which("clang") and Path("/usr/include/bpf").is_dir(), "headers to be hidden")
+    source = sources(tmp_path / "source")
+    hidden = own_mounts("mount -t tmpfs none /usr/include/bpf")
+    words = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path))
+    done = run([*hidden, sys.executable, *words, source], QUIET, limit_s=BUILD_S)
+    assert done.code != 0
+    said = done.out + done.err
+    assert "bpf_helpers.h" in said
+    assert "apt-get install clang llvm libbpf-dev make" in said

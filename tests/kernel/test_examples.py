@@ -1,0 +1,69 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otel_oom.witness import MemcgFiles
+from tests.support.kernel import KernelLog
+from tests.support.kills import kill_one
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_bigmem_is_killed_and_leaves_nothing() -> None:
+    """Its child is the one that the kernel kills, and its cgroup is gone afterwards."""
+    with KernelLog() as log:
+        done = subprocess.run(
+            [sys.executable, EXAMPLES / "bigmem.py", "--limit", "32"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        killed = {kill.pid for kill in log.killed()}
+    assert done.returncode == 0, done.stderr
+    child = int(done.stdout.split()[2])
+    assert done.stdout == f"bigmem: process {child} was killed\n"
+    assert child in killed
+    files = MemcgFiles.find()
+    assert files is not None
+    assert not list(files.mount.glob("bigmem-*"))
+
+
+def test_bigmem_asks_before_it_endangers_the_host() -> None:
+    """Without a cgroup of its own it does nothing unless it is told to."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "bigmem.py", "--here"],
+        input="n\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "may kill anything" in done.stdout
+
+
+def test_the_library_example_prints_a_kill() -> None:
+    """A program of one's own sees the kill that happens while it watches."""
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "library.py", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "watching\n"
+        kill_one()
+        line = watching.stdout.readline()
+        assert watching.wait(20) == 0
+    assert line.startswith("'tail' (pid ")

@@ -1,0 +1,144 @@
+"""A courier at work, the outbox that it empties, and a backend that keeps count."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom.demo.receiver import Reply
+from otel_oom.export.courier import Courier, connect
+from otel_oom.export.settings import HTTP, Endpoint
+from otel_oom.store import Encoded, Store
+from tests.parts.wait import until
+from tests.support.http_server import LIMIT
+
+_ALL = 1 << 40
+
+
+class Outbox:
+    """A store of a test's own, with messages that are named by their uid."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a new one in ``folder``."""
+        self._folder = folder
+        self.store = Store(folder)
+        self.store.__enter__()
+        self._open = True
+
+    def put(self, *uids: str, signal: str = "logs", size: int = 0) -> None:
+        """Queue a message for each, of about ``size`` bytes."""
+        payloads = [(uid, _payload(uid, signal, size)) for uid in uids]
+        self.store.queue(
+            [
+                Encoded(0, uid, payload, None)
+                if signal == "logs"
+                else Encoded(0, uid, None, payload)
+                for uid, payload in payloads
+            ]
+        )
+
+    def waiting(self) -> list[str]:
+        """The uids that are still on disk to be sent, oldest first, logs before traces."""
+        return [
+            message.uid
+            for signal in ("logs", "traces")
+            for message in self.store.waiting(signal, _ALL, _ALL)
+        ]
+
+    def empties(self) -> None:
+        """Wait until nothing is left to be sent."""
+        until(lambda: not self.waiting(), "the outbox empties", limit=LIMIT, every=0.01)
+
+    def dead(self) -> list[tuple[str, str]]:
+        """Close the store; the uids of its dead letters and the reasons."""
+        self.close()
+        with closing(sqlite3.connect(self._folder / "otel-oom.db")) as database:
+            return database.execute("SELECT uid, reason FROM dead_letters ORDER BY id").fetchall()
+
+    def close(self) -> None:
+        """Close the store, if that has not been done."""
+        if self._open:
+            self.store.__exit__(None, None, None)
+        self._open = False
+
+
+class Taker:
+    """What a :class:`Receiver` calls: keeps what comes, and answers by ``answer``."""
+
+    def __init__(self, answer: Callable[[list[str]], Reply | None] = lambda _: None) -> None:
+        """Take everything, unless ``answer`` has a reply to the uids of a request."""
+        self._answer = answer
+        self.requests: list[list[str]] = []
+        """The uids of each request."""
+        self.times: list[float] = []
+        """When it came, on the monotonic clock."""
+        self.sizes: list[int] = []
+        """Its bytes."""
+        self.taken: list[str] = []
+        """The uids of the requests that were answered with success, in order."""
+
+    def __call__(self, request: Message) -> Reply | None:
+        """Judge one request."""
+        uids = _uids(request)
+        self.times.append(time.monotonic())
+        self.sizes.append(request.ByteSize())
+        self.requests.append(uids)
+        reply = self._answer(uids)
+        if reply is None:
+            self.taken += uids
+        return reply
+
+
+def courier(store: Store, url: str, signal: str = "logs") -> Courier:
+    """A courier to the HTTP backend at ``url``."""
+    endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=LIMIT)
+    return Courier(store, endpoint, connect(endpoint))
+
+
+@contextmanager
+def at_work(running: Courier) -> Iterator[Courier]:
+    """Run it in a thread of its own; on leaving, stop it and see that the thread ends."""
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+        thread.join(LIMIT)
+        assert not thread.is_alive(), "a stopped courier goes on"
+
+
+def _payload(uid: str, signal: str, size: int) -> bytes:
+    if signal == "logs":
+        logs = ExportLogsServiceRequest()
+        record = logs.resource_logs.add().scope_logs.add().log_records.add(event_name=uid)
+        record.body.string_value = "x" * size
+        return logs.SerializeToString()
+    traces = ExportTraceServiceRequest()
+    traces.resource_spans.add().scope_spans.add().spans.add(name=uid)
+    return traces.SerializeToString()
+
+
+def _uids(request: Message) -> list[str]:
+    if isinstance(request, ExportLogsServiceRequest):
+        return [
+            record.event_name
+            for group in request.resource_logs
+            for scope in group.scope_logs
+            for record in scope.log_records
+        ]
+    assert isinstance(request, ExportTraceServiceRequest)
+    return [
+        span.name
+        for group in request.resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    ]

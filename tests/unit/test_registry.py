@@ -1,0 +1,69 @@
+"""The registry of names, held against the constants and against what is really sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from opentelemetry.semconv._incubating.attributes import log_attributes, process_attributes
+
+from otel_oom.otlp import names
+from otel_oom.otlp.attributes import kill_attributes
+from tests.support.samples import enriched
+
+REGISTRY = Path(names.__file__).with_name("registry.yaml")
+CONSTANTS = {
+    value
+    for name, value in vars(names).items()
+    if name.isupper() and name not in {"SCOPE", "SCHEMA_URL"}
+}
+
+
+@pytest.fixture(scope="module")
+def groups() -> dict[str, dict[str, Any]]:
+    """The registry's groups by their ids."""
+    content = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))
+    return {group["id"]: group for group in content["groups"]}
+
+
+def test_every_name_is_defined_once_and_every_definition_is_used(
+    groups: dict[str, dict[str, Any]],
+) -> None:
+    """Constants and registry have the same attributes and events."""
+    attributes = [attribute["id"] for attribute in groups["registry.oom"]["attributes"]]
+    events = [group["name"] for group in groups.values() if group["type"] == "event"]
+    assert len(attributes) == len(set(attributes))
+    assert {*attributes, *events} == CONSTANTS
+
+
+def test_every_definition_says_what_it_is(groups: dict[str, dict[str, Any]]) -> None:
+    """Each attribute has a type, a stability and a sentence."""
+    for attribute in groups["registry.oom"]["attributes"]:
+        assert attribute["type"] in {"string", "int", "boolean"}, attribute
+        assert attribute["stability"] == "development"
+        assert attribute["brief"].endswith(".")
+
+
+def test_the_event_sends_what_it_is_registered_with(groups: dict[str, dict[str, Any]]) -> None:
+    """A kill's log has no attribute that its event does not list, of the type it defines."""
+    registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
+    types = {a["id"]: a["type"] for a in groups["registry.oom"]["attributes"]}
+    python = {"string": str, "int": int, "boolean": bool}
+    for name, value in kill_attributes(enriched()).items():
+        assert name in registered
+        assert type(value) is python[types.get(name, "int" if type(value) is int else "string")]
+
+
+def test_other_names_are_opentelemetrys_own(groups: dict[str, dict[str, Any]]) -> None:
+    """What is not ours exists in the semantic conventions."""
+    conventions = {
+        value
+        for module in (log_attributes, process_attributes)
+        for value in vars(module).values()
+        if isinstance(value, str)
+    }
+    for attribute in groups["event.oom.kill"]["attributes"]:
+        name = attribute["ref"]
+        assert name.startswith("oom.") or name in conventions
