@@ -1,0 +1,86 @@
+"""The demonstration: a real kill, told truly, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver
+from otel_oom.witness import MemcgFiles
+from tests.support.backend import Backend
+from tests.support.kernel import Killed, KernelLog
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+
+def run_demo(*words: str, **environ: str) -> tuple[list[str], dict[int, Killed]]:
+    """The lines that the demonstration printed, and what the kernel killed meanwhile."""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    with KernelLog() as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "otel_oom", "demo", *words],
+            env={**plain, **environ},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        killed = {kill.pid: kill for kill in log.killed()}
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines(), killed
+
+
+def attributes(item: dict[str, Any]) -> dict[str, Any]:
+    """OTLP/JSON attributes as plain values."""
+    return {a["key"]: next(iter(a["value"].values())) for a in item["attributes"]}
+
+
+def leftovers() -> set[str]:
+    """Cgroups, temporary folders and processes that could be the demonstration's."""
+    files = MemcgFiles.find()
+    assert files is not None
+    commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
+    return {
+        *(str(path) for path in files.mount.glob("otel-oom-demo-*")),
+        *(str(path) for path in Path(tempfile.gettempdir()).glob("otel-oom-demo-*")),
+        *(line.decode(errors="replace") for line in commands if b"otel-oom-demo-" in line),
+    }
+
+
+def test_it_shows_a_kill_that_the_kernel_made() -> None:
+    """The log and the span are of a process that the kernel's log has, with its sizes."""
+    lines, killed = run_demo("--json")
+    log, span = (json.loads(line) for line in lines)
+    record = log["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
+    told = attributes(record)
+    victim = killed[int(told["process.pid"])]
+    assert told["oom.victim.comm"] == victim.comm == "oom-demo-victim"
+    assert int(told["oom.victim.memory.anon"]) == victim.anon * 1024
+    item = span["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
+    assert (item["traceId"], item["spanId"]) == (record["traceId"], record["spanId"])
+    assert int(item["endTimeUnixNano"]) > int(item["startTimeUnixNano"])
+
+
+def test_it_leaves_nothing_behind() -> None:
+    """No cgroup, no folder and no process of it is there afterwards."""
+    before = leftovers()
+    run_demo()
+    assert leftovers() <= before
+
+
+def test_it_sends_on_to_the_users_backend() -> None:
+    """With an endpoint in the environment, that gets the same log and span."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        lines, killed = run_demo("--json", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
+    (log,), (span,) = backend.logs, backend.spans
+    assert log.uid == span.uid
+    assert log.attributes["process.pid"] in killed
+    assert log.uid in lines[0]

@@ -1,0 +1,55 @@
+"""What the README says is there, and what is there the README says."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from otel_oom import cli
+from otel_oom.export.settings import known_variables
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    parser = cli._parser()  # noqa: SLF001  the words of the command line are nowhere else
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
+    return dict(action.choices)
+
+
+@pytest.mark.parametrize("name", _commands())
+def test_every_command_and_option_is_documented(name: str) -> None:
+    """Each command has its row in the README, and each option is in that row."""
+    row = next(
+        (line for line in README.splitlines() if line.startswith(f"| `otel-oom {name}`")), ""
+    )
+    assert row, name
+    for action in _commands()[name]._actions:  # noqa: SLF001  as above
+        for option in action.option_strings:
+            assert option in row or option in {"-h", "--help"}, option
+
+
+def test_every_variable_is_documented() -> None:
+    """Each variable of the exporters stands in the README, and no other that looks like one."""
+    general = {n for n in known_variables() if not re.search("_(LOGS|TRACES|METRICS)_", n)}
+    mentioned = set(re.findall(r"OTEL_EXPORTER_OTLP_[A-Z_]+", README))
+    assert general <= mentioned <= known_variables()
+
+
+def test_every_link_leads_somewhere() -> None:
+    """Links within the repository exist, in each page."""
+    for page in ("README.md", "examples/README.md", "collector-config/README.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_make_target_is_there() -> None:
+    """Each `make x` of the README is a target."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
+    assert set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", README)) <= targets
