@@ -15,7 +15,7 @@ import pytest
 from otel_oom.demo.receiver import Receiver
 from otel_oom.witness import MemcgFiles
 from tests.support.backend import Backend
-from tests.support.kernel import Killed, KernelLog
+from tests.support.kernel import KernelLog, Killed
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
