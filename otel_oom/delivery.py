@@ -72,6 +72,7 @@ class Delivery:
 
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
+        from otel_oom import otlp  # noqa: F401, PLC0415  for the first kill not to wait for it
         from otel_oom.enrich import shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host import host_attributes  # noqa: PLC0415
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
@@ -112,9 +113,11 @@ class Delivery:
             rows = self._store.open_kills(_ROWS, deadline)
             if not rows:
                 return
-            self._store.queue([_encode(row, host, deadline) for row in rows])
+            encoded = [_encode(row, host, deadline) for row in rows]
+            self._store.queue(encoded)
             for courier in self._couriers:
-                courier.wake()
+                if any(entry.payloads[courier.signal] for entry in encoded):
+                    courier.wake()
 
 
 def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:

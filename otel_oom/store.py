@@ -85,6 +85,11 @@ class Encoded:
     log: bytes | None
     span: bytes | None
 
+    @property
+    def payloads(self) -> dict[str, bytes | None]:
+        """The bytes by their signal."""
+        return {"logs": self.log, "traces": self.span}
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -250,7 +255,7 @@ class Store:
         now = time.time_ns()
         with self._transaction() as db:
             for entry in entries:
-                for signal, payload in (("logs", entry.log), ("traces", entry.span)):
+                for signal, payload in entry.payloads.items():
                     if payload is not None:
                         db.execute(
                             "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns)"

@@ -57,5 +57,8 @@ _REASON_CHARS: Final = 500
 
 
 def bounded(text: str) -> str:
-    """A backend's words, cut to a length that a log line and a table can hold."""
+    """A backend's words as one line, cut to a length that a log and a table can hold."""
+    # What is not printable could forge log lines or steer a terminal.
+    text = "".join(c if c.isprintable() else " " for c in text[: 4 * _REASON_CHARS])
+    text = " ".join(text.split())
     return text if len(text) <= _REASON_CHARS else text[:_REASON_CHARS] + "…"

@@ -55,13 +55,18 @@ class Courier:
         self._idle = False
 
     @property
+    def signal(self) -> str:
+        """The signal it delivers."""
+        return self._endpoint.signal
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing is left to do now: all sent, or the next try is some time away."""
-        return self._idle or self._backing_off
+        # In this order: run() ends its rest before it clears what woke it.
+        return self._backing_off or (not self._wake.is_set() and self._idle)
 
     def wake(self) -> None:
         """Say that there is something new in the outbox."""
-        self._idle = False
         self._wake.set()
 
     def stop(self) -> None:
@@ -73,7 +78,7 @@ class Courier:
     def run(self) -> None:
         """Send until stopped."""
         retrying = Retrying(
-            retry=retry_if_result(lambda answer: answer.verdict is Verdict.LATER),
+            retry=retry_if_result(lambda answer: answer and answer.verdict is Verdict.LATER),
             wait=_wait,
             stop=lambda _: self._stop.is_set(),
             sleep=sleep_using_event(self._stop),
@@ -81,21 +86,23 @@ class Courier:
             retry_error_callback=lambda _: None,
         )
         while not self._stop.is_set():
+            self._idle = False
             self._wake.clear()
-            while not self._stop.is_set() and self._waiting(1):
-                retrying(self._send_next)
-            self._idle = not self._wake.is_set()
+            while retrying(self._send_next):
+                pass
+            self._idle = True
             self._wake.wait()
 
-    def _waiting(self, most: int = _BATCH) -> list[Message]:
-        return self._store.waiting(self._endpoint.signal, most, _BATCH_BYTES)
+    def _send_next(self) -> Answer | None:
+        """Send the oldest messages; ``None`` when there are none, or no more time.
 
-    def _send_next(self) -> Answer:
-        """Send the oldest messages; a retry sends what is then oldest, so it may send more."""
+        A retry sends what is then oldest, so it may send more.
+        """
         self._backing_off = False
         if self._stop.is_set():
-            return Answer(Verdict.LATER, "stopping")
-        return self._send(self._waiting())
+            return None
+        messages = self._store.waiting(self.signal, _BATCH, _BATCH_BYTES)
+        return self._send(messages) if messages else None
 
     def _send(self, messages: Sequence[Message]) -> Answer:
         answer = self._transport.send(b"".join(message.payload for message in messages))
@@ -127,7 +134,7 @@ class Courier:
             "%s refused %d %s for good; kept as dead letters: %s",
             self._endpoint.shown,
             len(messages),
-            self._endpoint.signal,
+            self.signal,
             reason,
         )
         self._store.refused(messages, reason)
@@ -144,7 +151,7 @@ class Courier:
         )
 
     def _where(self) -> tuple[str, str]:
-        return self._endpoint.shown, self._endpoint.signal
+        return self._endpoint.shown, self.signal
 
 
 _backoff = wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)

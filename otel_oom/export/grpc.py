@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -16,6 +18,11 @@ from otel_oom.export.settings import Endpoint
 from otel_oom.export.signals import SIGNALS
 
 _NANOS: Final = 1e9
+_OPTIONS: Final = (
+    ("grpc.primary_user_agent", f"otel-oom/{__version__}"),
+    # Else channels share connections, so that a new one may get a dead one.
+    ("grpc.use_local_subchannel_pool", 1),
+)
 
 
 class GrpcTransport:
@@ -24,33 +31,60 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         """Prepare for ``endpoint``; the first :meth:`send` connects."""
         self._endpoint = endpoint
-        options = [("grpc.primary_user_agent", f"otel-oom/{__version__}")]
-        compression = grpc.Compression.Gzip if endpoint.gzip else grpc.Compression.NoCompression
-        target = endpoint.url.partition("://")[2].rstrip("/")
-        self._channel = (
-            grpc.secure_channel(target, _credentials(endpoint), options, compression)
-            if endpoint.secure
-            else grpc.insecure_channel(target, options, compression)
-        )
         self._signal = SIGNALS[endpoint.signal]
-        # Bytes in, bytes out: what is sent was encoded long before.
-        self._export = self._channel.unary_unary(self._signal.method)
-        self._metadata = tuple((name.lower(), value) for name, value in endpoint.headers)
+        self._metadata = tuple(_metadatum(name.lower(), text) for name, text in endpoint.headers)
+        self._mutex = threading.Lock()
+        self._closed = False
+        self._channel: grpc.Channel | None = None
 
     def send(self, body: bytes) -> Answer:
         """Call ``Export`` with ``body``; see :meth:`Transport.send`."""
         try:
-            content = self._export(body, timeout=self._endpoint.timeout_s, metadata=self._metadata)
+            # Bytes in, bytes out: what is sent was encoded long before.
+            export = self._connected().unary_unary(self._signal.method)
+            content = export(body, timeout=self._endpoint.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            return _refusal(error)
-        except ValueError as error:
-            # What grpc raises once its channel is closed.
-            return Answer(Verdict.LATER, bounded(str(error)))
-        return self._signal.taken(content)
+            answer = _refusal(error)
+        except (OSError, ValueError) as error:
+            # A file that has gone; or what grpc raises once its channel is closed.
+            answer = Answer(Verdict.LATER, bounded(str(error)))
+        else:
+            return self._signal.taken(content)
+        if answer.verdict is Verdict.LATER:
+            # A channel keeps a dead connection for many minutes, fails calls unsent for up to
+            # two after a backend has come back, and never reads its files again.
+            self._drop()
+        return answer
+
+    def _connected(self) -> grpc.Channel:
+        with self._mutex:
+            if self._closed:
+                raise ConnectionAbortedError("the transport is closed")
+            self._channel = self._channel or _channel(self._endpoint)
+            return self._channel
+
+    def _drop(self) -> None:
+        with self._mutex:
+            if self._channel:
+                self._channel.close()
+            self._channel = None
 
     def close(self) -> None:
         """Close the channel; a call under way ends as cancelled."""
-        self._channel.close()
+        self._closed = True
+        self._drop()
+
+
+def _channel(endpoint: Endpoint) -> grpc.Channel:
+    target = urlsplit(endpoint.url).netloc
+    compression = grpc.Compression.Gzip if endpoint.gzip else grpc.Compression.NoCompression
+    if endpoint.secure:
+        return grpc.secure_channel(target, _credentials(endpoint), _OPTIONS, compression)
+    return grpc.insecure_channel(target, _OPTIONS, compression)
+
+
+def _metadatum(name: str, text: str) -> tuple[str, str | bytes]:
+    return name, text.encode() if name.endswith("-bin") else text
 
 
 def _refusal(error: grpc.RpcError) -> Answer:
@@ -89,8 +123,8 @@ def _duration_s(info: RetryInfo) -> float:
 
 
 def _credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
-    certificate, key, chain = (
-        path.read_bytes() if path else None
-        for path in (endpoint.certificate, endpoint.client_key, endpoint.client_certificate)
-    )
-    return grpc.ssl_channel_credentials(certificate, key, chain)
+    chain = endpoint.client_certificate
+    # The key may be in the certificate's file. With one alone grpc would end the process.
+    key = (endpoint.client_key or chain) if chain else None
+    files = (endpoint.certificate, key, chain)
+    return grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in files))

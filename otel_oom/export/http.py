@@ -7,24 +7,26 @@ answers that decide over a message's life must not pass through somebody else's 
 from __future__ import annotations
 
 import gzip
-import http.client
-import os
-import socket
-import ssl
-from base64 import b64encode
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
 from otel_oom.export.answer import RETRY_HTTP, Answer, Verdict, bounded
+from otel_oom.export.client import allow_tls, http
+from otel_oom.export.line import Line
+from otel_oom.export.proxy import proxy_for
 from otel_oom.export.settings import Endpoint
 from otel_oom.export.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _CONTENT_TYPE: Final = "application/x-protobuf"
 _ANSWER_BYTES: Final = 1 << 20
@@ -38,35 +40,32 @@ class HttpTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         """Prepare for ``endpoint``; the first :meth:`send` connects."""
         self._endpoint = endpoint
-        parts = urlsplit(endpoint.url)
-        self._host = parts.hostname or ""
-        self._port = parts.port or (443 if endpoint.secure else 80)
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._proxy = _proxy_for(parts.scheme, parts.netloc.rpartition("@")[2])
-        self._headers = {
-            "User-Agent": f"otel-oom/{__version__}",
-            "Content-Type": _CONTENT_TYPE,
-            **({"Content-Encoding": "gzip"} if endpoint.gzip else {}),
-            **({"Authorization": _basic(parts.netloc)} if "@" in parts.netloc else {}),
-            **dict(endpoint.headers),
-        }
+        self._url = urlsplit(endpoint.url)
+        self._target = ""
+        self._headers: dict[str, str | bytes] = {}
         self._connection: http.client.HTTPConnection | None = None
+        self._line = Line()
+        self._sending = threading.Lock()
         self._closed = False
 
     def send(self, body: bytes) -> Answer:
         """POST ``body``; see :meth:`Transport.send`."""
+        with self._sending:
+            answer = self._send(body)
+        if self._closed:
+            self._drop()
+        return answer
+
+    def _send(self, body: bytes) -> Answer:
         data = gzip.compress(body, _GZIP_LEVEL) if self._endpoint.gzip else body
+        self._line.begin(self._endpoint.timeout_s)
         try:
             status, headers, content = self._post(data)
         except (OSError, http.client.HTTPException) as error:
             self._drop()
-            return Answer(Verdict.LATER, bounded(_said(error, self._endpoint)))
+            return Answer(Verdict.LATER, bounded(self._said(error)))
         if status in _OK:
-            try:
-                return SIGNALS[self._endpoint.signal].taken(content)
-            except DecodeError:
-                # Backends exist that answer success in words of their own.
-                return Answer(Verdict.TAKEN)
+            return SIGNALS[self._endpoint.signal].taken(content)
         reason = bounded(f"HTTP {status}{_status_message(content)}")
         if status in RETRY_HTTP:
             return Answer(Verdict.LATER, reason, wait_s=retry_after_s(headers.get("Retry-After")))
@@ -76,58 +75,78 @@ class HttpTransport:
         reused = self._connection is not None
         try:
             return self._exchange(data)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+        except OSError as error:
             # A kept connection that the server closed while it was idle says nothing about
             # the backend: a fresh one does.
             self._drop()
-            if not reused:
+            if not reused or self._closed or isinstance(error, TimeoutError):
                 raise
             return self._exchange(data)
 
     def _exchange(self, data: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = self._connection or self._connect()
-        connection.request("POST", self._target, body=data, headers=self._headers)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            # A server may answer and hang up before it has read all, as with 413: then the
+            # answer counts. If there is none, reading it fails likewise.
+            connection.request("POST", self._target, body=data, headers=self._headers)
         response = connection.getresponse()
+        if self._line.at_end:
+            # The client takes a head without its end for a whole one.
+            raise http.client.IncompleteRead(b"")
         content = response.read(_ANSWER_BYTES)
+        if response.length and len(content) < _ANSWER_BYTES:
+            raise http.client.IncompleteRead(content, response.length)
         if response.will_close or not response.isclosed():
             self._drop()
         return response.status, response.headers, content
 
     def _connect(self) -> http.client.HTTPConnection:
-        endpoint, timeout = self._endpoint, self._endpoint.timeout_s
-        host, port = (self._proxy[0], self._proxy[1]) if self._proxy else (self._host, self._port)
-        self._target = self._path
+        endpoint, url, timeout = self._endpoint, self._url, self._endpoint.timeout_s
+        host, port = url.hostname or "", url.port or (443 if endpoint.secure else 80)
+        proxy = proxy_for(url.scheme, url.netloc)
+        near = (proxy.host, proxy.port) if proxy else (host, port)
+        self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        self._headers = _headers(endpoint)
         connection: http.client.HTTPConnection
         if endpoint.secure:
-            connection = http.client.HTTPSConnection(
-                host, port, timeout=timeout, context=tls_context(endpoint)
-            )
-            if self._proxy:
-                connection.set_tunnel(self._host, self._port, headers=self._proxy[2])
+            allow_tls()
+            context = tls_context(endpoint)
+            connection = http.client.HTTPSConnection(*near, timeout=timeout, context=context)
+            if proxy:
+                connection.set_tunnel(host, port, headers=proxy.headers)
         else:
-            connection = http.client.HTTPConnection(host, port, timeout=timeout)
-            if self._proxy:
-                self._target = f"http://{self._host}:{self._port}{self._path}"
-                self._headers.update(self._proxy[2])
-        connection.connect()
+            connection = http.client.HTTPConnection(*near, timeout=timeout)
+            if proxy:
+                self._target = f"{url.scheme}://{url.netloc}{self._target}"
+                self._headers.update(proxy.headers)
+        # The client's own seam: what it does with the socket next may take long as well.
+        connection._create_connection = self._line.dial  # type: ignore[attr-defined]  # noqa: SLF001
         self._connection = connection
-        if self._closed:
-            self._drop()
-            raise ConnectionAbortedError("the transport is closed")
+        connection.connect()
+        connection.sock = self._line.bound(connection.sock)
         return connection
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection:
             connection.close()
+        self._line.drop()
+
+    def _said(self, error: Exception) -> str:
+        if self._closed:
+            return "closed while it was sending"
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._endpoint.timeout_s:g} s"
+        return str(error) or type(error).__name__
 
     def close(self) -> None:
         """Give up the connection, also under a :meth:`send` in another thread."""
         self._closed = True
-        connection = self._connection
-        if connection and connection.sock:
-            with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        self._line.close()
+        if self._sending.acquire(blocking=False):
+            # Nobody is sending; else the sender, whose waits have just ended, tidies up.
+            self._drop()
+            self._sending.release()
 
 
 def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
@@ -144,12 +163,22 @@ def retry_after_s(value: str | None, now: datetime | None = None) -> float | Non
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+def tls_context(endpoint: Endpoint) -> SSLContext:
     """TLS that trusts the endpoint's certificate, or the system's, and shows the client's own."""
+    import ssl  # noqa: PLC0415  see client.py
+
     context = ssl.create_default_context(cafile=endpoint.certificate)
     if endpoint.client_certificate:
         context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
     return context
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str | bytes]:
+    """The request's headers: what describes the body is ours to say, the rest the user's."""
+    own = {"content-type": _CONTENT_TYPE} | ({"content-encoding": "gzip"} if endpoint.gzip else {})
+    # UTF-8, for it is what the percent-encoded bytes were.
+    given = {name.lower(): value.encode() for name, value in endpoint.headers}
+    return {"user-agent": f"otel-oom/{__version__}", **given, **own}
 
 
 def _status_message(content: bytes) -> str:
@@ -160,28 +189,3 @@ def _status_message(content: bytes) -> str:
     except DecodeError:
         return f": {content.decode('utf-8', 'replace').strip()}" if content else ""
     return f": {status.message}" if status.message else ""
-
-
-def _said(error: Exception, endpoint: Endpoint) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {endpoint.timeout_s:g} s"
-    return str(error) or type(error).__name__
-
-
-def _basic(netloc: str) -> str:
-    return "Basic " + b64encode(unquote(netloc.rpartition("@")[0]).encode()).decode()
-
-
-def _proxy_for(scheme: str, netloc: str) -> tuple[str, int, dict[str, str]] | None:
-    """Host, port and headers of the proxy that the usual variables name for ``netloc``."""
-    if not any(name.lower().endswith("_proxy") for name in os.environ):
-        return None
-    # Imported here, for it costs a megabyte that few hosts need.
-    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415
-
-    url = getproxies_environment().get(scheme)
-    if not url or proxy_bypass(netloc):
-        return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    headers = {"Proxy-Authorization": _basic(parts.netloc)} if "@" in parts.netloc else {}
-    return parts.hostname or "", parts.port or 80, headers

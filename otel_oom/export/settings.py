@@ -7,13 +7,14 @@ the user's other Python services on the host do.
 
 from __future__ import annotations
 
-import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 SIGNALS: Final = ("logs", "traces")
 HTTP: Final = "http/protobuf"
@@ -31,12 +32,20 @@ _OPTIONS: Final = (
     "CLIENT_KEY",
     "CLIENT_CERTIFICATE",
     "INSECURE",
-    "METRICS_TEMPORALITY_PREFERENCE",
-    "METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+)
+_METRICS_ONLY: Final = frozenset(
+    f"{_PREFIX}METRICS_{option}"
+    for option in ("TEMPORALITY_PREFERENCE", "DEFAULT_HISTOGRAM_AGGREGATION")
 )
 _DEFAULT_URL: Final = {HTTP: "http://localhost:4318", GRPC: "http://localhost:4317"}
 _DEFAULT_TIMEOUT_S: Final = "10"
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER: Final = {
+    HTTP: re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\n[^\x00-\x08\x0a-\x1f\x7f]*"),
+    GRPC: re.compile(r"[0-9A-Za-z_.-]+\n[ -~]*"),
+}
+"""Name and value, a line each, as a protocol can carry them. gRPC answers others as a server
+would that refuses a message for good: they must be found before anything is sent."""
+_CREDENTIALS: Final = re.compile(r"(?<=://).*@|^(?!.*://).*@")
 
 
 class SettingsError(ValueError):
@@ -86,7 +95,8 @@ class _Value:
     text: str
 
     def wrong(self, takes: str) -> SettingsError:
-        return SettingsError(f"{self.name}={self.text!r} can't be used: it takes {takes}.")
+        shown = _CREDENTIALS.sub("", self.text)
+        return SettingsError(f"{self.name}={shown!r} can't be used: it takes {takes}.")
 
 
 def read(environ: Mapping[str, str]) -> Settings:
@@ -106,7 +116,8 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 def known_variables() -> frozenset[str]:
     """Every variable of the official OTLP exporters."""
-    return frozenset(f"{_PREFIX}{scope}{option}" for scope in _SCOPES for option in _OPTIONS)
+    common = frozenset(f"{_PREFIX}{scope}{option}" for scope in _SCOPES for option in _OPTIONS)
+    return common | _METRICS_ONLY
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -128,49 +139,66 @@ def _endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
     if protocol.text not in _DEFAULT_URL:
         raise protocol.wrong(f"{HTTP} or {GRPC}")
     own = get("ENDPOINT").name == f"{_PREFIX}{signal.upper()}_ENDPOINT"
+    url = (
+        _grpc_url(get("ENDPOINT", _DEFAULT_URL[GRPC]), insecure=_flag(get("INSECURE")))
+        if protocol.text == GRPC
+        else _http_url(get("ENDPOINT", _DEFAULT_URL[HTTP]), "" if own else f"/v1/{signal}")
+    )
+    headers = _pairs(get("HEADERS"), _HEADER[protocol.text])
+    parts = urlsplit(url)
+    user, at, netloc = parts.netloc.rpartition("@")
+    if at and not any(name.lower() == "authorization" for name, _ in headers):
+        headers = (*headers, ("Authorization", basic_auth(user)))
+    key, chain = get("CLIENT_KEY"), get("CLIENT_CERTIFICATE")
+    if key.text and not chain.text:
+        raise key.wrong(f"the key of a certificate, which {chain.name} names")
     return Endpoint(
         signal=signal,
         protocol=protocol.text,
-        url=(
-            _grpc_url(get("ENDPOINT", _DEFAULT_URL[GRPC]), insecure=_flag(get("INSECURE")))
-            if protocol.text == GRPC
-            else _http_url(get("ENDPOINT", _DEFAULT_URL[HTTP]), "" if own else f"/v1/{signal}")
-        ),
-        headers=_pairs(get("HEADERS"), _HEADER_NAME),
+        url=urlunsplit(parts._replace(netloc=netloc)),
+        headers=headers,
         timeout_s=_seconds(get("TIMEOUT", _DEFAULT_TIMEOUT_S)),
         gzip=_gzip(get("COMPRESSION", "none")),
         certificate=_file(get("CERTIFICATE")),
-        client_key=_file(get("CLIENT_KEY")),
-        client_certificate=_file(get("CLIENT_CERTIFICATE")),
+        client_key=_file(key),
+        client_certificate=_file(chain),
     )
+
+
+def basic_auth(user: str) -> str:
+    """The header's value for ``user:password`` as it stands in a URL (RFC 7617)."""
+    return "Basic " + b64encode(unquote(user).encode()).decode()
 
 
 def _http_url(value: _Value, path: str) -> str:
     """The URL to POST to: a signal's own endpoint as it is, the general one with the path."""
-    _check_url(value, value.text)
-    parts = urlsplit(value.text)
+    parts = _parts(value, value.text)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path if path else parts.path))
 
 
 def _grpc_url(value: _Value, *, insecure: bool) -> str:
     """The target with a scheme: the endpoint's own, else as ``…_INSECURE`` says."""
     url = value.text if "://" in value.text else f"http{'' if insecure else 's'}://{value.text}"
-    _check_url(value, url)
-    return url
+    return urlunsplit(_parts(value, url))
 
 
-def _check_url(value: _Value, url: str) -> None:
+def _parts(value: _Value, url: str) -> SplitResult:
     takes = "a URL such as http://localhost:4318 or https://otlp.example.com"
     try:
         parts = urlsplit(url)
         port = parts.port
+        # As the resolver will: it fails for an empty label or one that is too long.
+        host = (parts.hostname or "").encode("idna")
     except ValueError:
         raise value.wrong(takes) from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
+    if parts.scheme not in {"http", "https"} or not host or port == 0:
         raise value.wrong(takes)
+    if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", url) or not f"{parts.path}{parts.query}".isascii():
+        raise value.wrong(f"{takes}, with spaces and what is not ASCII percent-encoded")
+    return parts
 
 
-def _pairs(value: _Value, key: re.Pattern[str] | None = None) -> tuple[tuple[str, str], ...]:
+def _pairs(value: _Value, header: re.Pattern[str] | None = None) -> tuple[tuple[str, str], ...]:
     """``key=value,key=value``, percent-encoded (W3C Baggage)."""
     pairs = []
     for item in value.text.split(","):
@@ -178,12 +206,14 @@ def _pairs(value: _Value, key: re.Pattern[str] | None = None) -> tuple[tuple[str
             continue
         name, separator, text = (part.strip() for part in item.partition("="))
         name, text = unquote(name), unquote(text)
-        if not (separator and name) or (key and not key.fullmatch(name)) or "\n" in text:
+        text = text.encode("utf-8", "replace").decode()
+        if not (separator and name) or (header and not header.fullmatch(f"{name}\n{text}")):
             # Values are often secret: the message shows the variable's name alone.
+            what = ", in characters that a header can carry" if header else ""
             raise SettingsError(
-                f"{value.name} can't be used: it takes key=value pairs, split by commas."
+                f"{value.name} can't be used: it takes key=value pairs, split by commas{what}."
             )
-        pairs.append((name, text.encode("utf-8", "replace").decode()))
+        pairs.append((name, text))
     return tuple(pairs)
 
 
@@ -192,7 +222,7 @@ def _seconds(value: _Value) -> float:
         seconds = float(value.text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
+    if not 0 < seconds <= TIMEOUT_MAX:
         raise value.wrong("a positive number of seconds, such as 10")
     return seconds
 
@@ -213,6 +243,10 @@ def _file(value: _Value) -> Path | None:
     if not value.text:
         return None
     path = Path(value.text)
-    if not path.is_file() or not os.access(path, os.R_OK):
+    try:
+        pem = path.is_file() and b"-----BEGIN " in path.read_bytes()
+    except (OSError, ValueError):
+        pem = False
+    if not pem:
         raise value.wrong("the path of a file in PEM form that can be read")
     return path

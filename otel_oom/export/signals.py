@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
@@ -30,13 +30,13 @@ class Signal:
     rejected_field: str
 
     def taken(self, content: bytes) -> Answer:
-        """What a response with success means: all taken, or some rejected (partial success).
-
-        Raises:
-            DecodeError: ``content`` is not such a response.
-        """
+        """What a response with success means: all taken, or some rejected (partial success)."""
         response = self.response()
-        response.ParseFromString(content)
+        try:
+            response.ParseFromString(content)
+        except DecodeError:
+            # Backends exist that answer success in words of their own.
+            return Answer(Verdict.TAKEN)
         partial = getattr(response, "partial_success")  # noqa: B009  both responses have it
         return Answer(
             Verdict.TAKEN,

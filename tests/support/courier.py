@@ -106,7 +106,7 @@ def courier(store: Store, url: str, signal: str = "logs") -> Courier:
 @contextmanager
 def at_work(running: Courier) -> Iterator[Courier]:
     """Run it in a thread of its own; on leaving, stop it and see that the thread ends."""
-    thread = threading.Thread(target=running.run)
+    thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     try:
         yield running

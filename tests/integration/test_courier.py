@@ -1,0 +1,274 @@
+"""The courier between a real store and a real backend: what leaves the disk, when and why."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.export.courier import Courier, connect
+from otel_oom.export.settings import GRPC, Endpoint
+from tests.parts.process import free_port
+from tests.parts.wait import until
+from tests.support.courier import Outbox, Taker, at_work, courier
+from tests.support.grpc_server import GrpcServer
+from tests.support.http_server import LIMIT, silent
+
+PROMPT_S = 5.0
+"""What counts as at once on a busy machine."""
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    """An empty outbox."""
+    made = Outbox(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def switch_often() -> Iterator[None]:
+    """Threads take turns so often that races show."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
+    """A message is sent when the courier is woken, once, and is gone from the disk then."""
+    taker = Taker()
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+        outbox.put("a")
+        running.wake()
+        outbox.empties()
+        outbox.put("b")
+        running.wake()
+        outbox.empties()
+    assert taker.requests == [["a"], ["b"]]
+
+
+def test_the_other_signal_is_left_alone(outbox: Outbox) -> None:
+    """A courier sends the messages of its own signal, to its own path, and no others."""
+    taker = Taker()
+    outbox.put("a", signal="logs")
+    outbox.put("b", signal="traces")
+    with Receiver(taker) as server:
+        with at_work(courier(outbox.store, server.url, "traces")):
+            until(lambda: outbox.waiting() == ["a"], "the trace is sent", limit=LIMIT)
+        with at_work(courier(outbox.store, server.url, "logs")):
+            outbox.empties()
+    assert taker.requests == [["b"], ["a"]]
+
+
+def test_a_backlog_is_one_request_oldest_first(outbox: Outbox) -> None:
+    """What has waited goes in one request, in the order of its arrival."""
+    taker = Taker()
+    uids = [f"kill-{number}" for number in range(300)]
+    outbox.put(*uids)
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert taker.requests == [uids]
+
+
+def test_a_long_backlog_is_several_requests(outbox: Outbox) -> None:
+    """No request outgrows what servers take: 4 MiB with gRPC, unless they are told otherwise."""
+    taker = Taker()
+    uids = [f"kill-{number}" for number in range(10)]
+    outbox.put(*uids, size=1 << 20)
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert taker.taken == uids
+    assert max(taker.sizes) < 4 << 20
+
+
+def test_grpc_delivers_as_well(outbox: Outbox) -> None:
+    """The protocol of the endpoint is the one that is spoken."""
+    outbox.put("a")
+    with GrpcServer() as server:
+        place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=LIMIT)
+        with at_work(Courier(outbox.store, place, connect(place))):
+            outbox.empties()
+    assert len(server.calls) == 1
+
+
+def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
+    """A message that is not taken now stays on disk, and is sent again after the wait."""
+    busy = Reply(503, (("Retry-After", "2"),))
+    taker = Taker(lambda _: busy if len(taker.requests) == 1 else None)
+    outbox.put("a")
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+        until(lambda: running.at_rest, "it waits", limit=LIMIT)
+        assert outbox.waiting() == ["a"]
+        outbox.put("b")
+        running.wake()  # what is new does not cut the wait short, and goes along with the rest
+        outbox.empties()
+    assert taker.requests == [["a"], ["a", "b"]]
+    assert taker.times[1] - taker.times[0] >= 2
+
+
+def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
+    """While nobody listens all waits on disk; then each message is delivered exactly once."""
+    taker = Taker()
+    port = free_port()
+    with at_work(courier(outbox.store, f"http://127.0.0.1:{port}")) as running:
+        for number in range(3):
+            outbox.put(f"kill-{number}")
+            running.wake()
+            until(lambda: running.at_rest, "it waits for the next try", limit=LIMIT)
+        assert outbox.waiting() == ["kill-0", "kill-1", "kill-2"]
+        with Receiver(taker, port):
+            outbox.empties()
+    assert taker.requests == [["kill-0", "kill-1", "kill-2"]]
+
+
+def test_transient_failures_are_outlasted(outbox: Outbox) -> None:
+    """After each try that fails there is another, also without a wait that was asked for."""
+    taker = Taker(lambda _: Reply(429) if len(taker.requests) <= 3 else None)
+    outbox.put("a", "b")
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert taker.requests == [["a", "b"]] * 4
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: str) -> None:
+    """A message that the backend will never take becomes a dead letter; the others arrive once."""
+    uids = [f"kill-{number}" for number in range(20)]
+    poison = uids[{"first": 0, "middle": 10, "last": -1}[place]]
+    taker = Taker(lambda sent: Reply(400, body=b"cannot") if poison in sent else None)
+    outbox.put(*uids)
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert taker.taken == [uid for uid in uids if uid != poison]
+    assert outbox.dead() == [(poison, "HTTP 400: cannot")]
+
+
+def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
+    """If the backend fails while messages are judged one by one, the rest is judged later."""
+    failed = threading.Event()
+
+    def answer(sent: list[str]) -> Reply | None:
+        if "d" in sent:
+            return Reply(400, body=b"cannot")
+        if sent == ["b"] and not failed.is_set():
+            failed.set()
+            return Reply(503)
+        return None
+
+    taker = Taker(answer)
+    outbox.put("a", "b", "c", "d", "e")
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert failed.is_set()
+    assert taker.taken == ["a", "b", "c", "e"]
+    assert outbox.dead() == [("d", "HTTP 400: cannot")]
+
+
+def test_what_was_partly_rejected_is_kept_with_the_reason(outbox: Outbox) -> None:
+    """OTLP does not tell which records were rejected: all of the request are dead letters."""
+    response = ExportLogsServiceResponse()
+    response.partial_success.rejected_log_records = 1
+    response.partial_success.error_message = "too old"
+    taker = Taker(lambda _: Reply(200, body=response.SerializeToString()))
+    outbox.put("a", "b", "c")
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert taker.requests == [["a", "b", "c"]], "a partial success must not be sent again"
+    assert outbox.dead() == [(uid, "1 of 3 rejected: too old") for uid in "abc"]
+
+
+def test_a_warning_is_no_rejection(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A message of the backend that comes with success is logged, and nothing is set aside."""
+    response = ExportLogsServiceResponse()
+    response.partial_success.error_message = "use another path"
+    taker = Taker(lambda _: Reply(200, body=response.SerializeToString()))
+    outbox.put("a")
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+        outbox.empties()
+    assert outbox.dead() == []
+    assert "use another path" in caplog.text
+
+
+def test_stop_ends_a_wait(outbox: Outbox) -> None:
+    """A courier that has been asked to wait for an hour ends at once when it is stopped."""
+    taker = Taker(lambda _: Reply(503, (("Retry-After", "3600"),)))
+    outbox.put("a")
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+        until(lambda: running.at_rest, "it waits", limit=LIMIT)
+        began = time.monotonic()
+    assert time.monotonic() - began < PROMPT_S
+    assert taker.requests == [["a"]]
+    assert outbox.waiting() == ["a"]
+
+
+def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
+    """A courier whose backend does not answer ends at once when it is stopped; nothing is lost."""
+    outbox.put("a")
+    with silent() as address:
+        with at_work(courier(outbox.store, f"http://{address}")) as running:
+            with pytest.raises(TimeoutError):
+                until(lambda: running.at_rest, "it hangs", limit=0.3)
+            began = time.monotonic()
+        assert time.monotonic() - began < PROMPT_S
+    assert outbox.waiting() == ["a"]
+
+
+def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> None:
+    """Stopping needs no work under way; a courier that is stopped before it runs sends nothing."""
+    taker = Taker()
+    with Receiver(taker) as server:
+        with at_work(courier(outbox.store, server.url)) as running:
+            until(lambda: running.at_rest, "it has nothing to do", limit=LIMIT)
+        outbox.put("a")
+        stopped = courier(outbox.store, server.url)
+        stopped.stop()
+        stopped.run()
+    assert taker.requests == []
+    assert outbox.waiting() == ["a"]
+
+
+@pytest.mark.usefixtures("switch_often")
+def test_stop_is_never_overlooked(outbox: Outbox) -> None:
+    """There is no moment in a courier's loop at which a stop comes in vain."""
+    with Receiver(Taker()) as server:
+        for _ in range(300):
+            with at_work(courier(outbox.store, server.url)) as running:
+                running.wake()
+
+
+@pytest.mark.usefixtures("switch_often")
+def test_wake_is_never_overlooked(outbox: Outbox) -> None:
+    """Whenever messages come, from however many threads, each is sent once without another push."""
+    taker = Taker()
+
+    def produce(name: str) -> None:
+        for number in range(50):
+            outbox.put(f"{name}-{number}")
+            running.wake()
+
+    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+        threads = [threading.Thread(target=produce, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        outbox.empties()
+    assert sorted(taker.taken) == sorted(f"{name}-{n}" for name in "abcd" for n in range(50))
+
+
+@pytest.mark.usefixtures("switch_often")
+def test_rest_means_that_nothing_is_left(outbox: Outbox) -> None:
+    """From wake() on a courier is at rest only when the message is sent."""
+    with Receiver(Taker()) as server, at_work(courier(outbox.store, server.url)) as running:
+        for number in range(200):
+            outbox.put(f"kill-{number}")
+            running.wake()
+            until(lambda: running.at_rest, "it is sent", limit=LIMIT, every=0)
+            assert outbox.waiting() == []

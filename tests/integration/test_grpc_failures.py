@@ -1,0 +1,176 @@
+"""OTLP/gRPC when the backend misbehaves, and over TLS."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from otel_oom.export.answer import Answer, Verdict
+from otel_oom.export.grpc import GrpcTransport
+from otel_oom.export.settings import GRPC, Endpoint, read
+from tests.parts.process import free_port
+from tests.parts.recorder import Recorder
+from tests.parts.wait import until
+from tests.support.grpc_server import Call, GrpcServer
+from tests.support.http_server import LIMIT, silent, unreachable
+from tests.support.relay import Relay
+from tests.support.tls import Authority
+
+PROMPT_S = 5.0
+PREFIX = "OTEL_EXPORTER_OTLP_"
+
+
+def endpoint(address: str, timeout_s: float = LIMIT) -> Endpoint:
+    """A place for logs, without TLS."""
+    return Endpoint("logs", GRPC, f"http://{address}", timeout_s=timeout_s)
+
+
+def never(_: Call, context: grpc.ServicerContext) -> bytes:
+    """Answer only when nobody waits any longer."""
+    until(lambda: not context.is_active(), "the client gives up", limit=LIMIT)
+    return b""
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    """A call ends after the timeout, and is to be made again."""
+    with (
+        GrpcServer(never) as server,
+        closing(GrpcTransport(endpoint(server.address, timeout_s=0.5))) as transport,
+    ):
+        began = time.monotonic()
+        answer = transport.send(b"x")
+        assert 0.4 < time.monotonic() - began < PROMPT_S
+    assert answer.verdict is Verdict.LATER
+    assert "DEADLINE_EXCEEDED" in answer.reason
+
+
+@pytest.mark.parametrize("place", [silent, unreachable])
+def test_close_ends_a_call_that_still_connects(
+    place: Callable[[], AbstractContextManager[str]],
+) -> None:
+    """A transport that another thread closes gives up at once, also before it is connected."""
+    with place() as address:
+        ends_at_once(GrpcTransport(endpoint(address)))
+
+
+def test_close_ends_a_hanging_call() -> None:
+    """A transport that another thread closes gives up at once, also when the answer is due."""
+    with GrpcServer(never) as server:
+        ends_at_once(GrpcTransport(endpoint(server.address)))
+
+
+def ends_at_once(transport: GrpcTransport) -> None:
+    """A send that hangs ends as LATER when the transport is closed; so does the next one."""
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(transport.send, b"x")
+        with pytest.raises(TimeoutError):
+            under_way.result(0.3)
+        began = time.monotonic()
+        transport.close()
+        assert under_way.result(LIMIT).verdict is Verdict.LATER
+        assert time.monotonic() - began < PROMPT_S
+    assert transport.send(b"x").verdict is Verdict.LATER
+
+
+def test_a_server_that_comes_back_is_found_at_once() -> None:
+    """A refused connection means later; then every try connects anew, however long it was away."""
+    port = free_port()
+    with closing(GrpcTransport(endpoint(f"127.0.0.1:{port}", timeout_s=5))) as transport:
+        answer = transport.send(b"x")
+        assert answer.verdict is Verdict.LATER
+        assert "refused" in answer.reason
+        # Tries enough for gRPC's own back-off to have grown to many seconds.
+        began = time.monotonic()
+        while time.monotonic() - began < 3:
+            assert transport.send(b"x").verdict is Verdict.LATER
+            time.sleep(0.2)  # the pace of the tries
+        with GrpcServer(port=port):
+            until(lambda: transport.send(b"x").verdict is Verdict.TAKEN, "it is found", limit=1.5)
+
+
+def test_a_connection_without_answers_is_left() -> None:
+    """After a timeout the next try takes a new connection: the old one may be dead for good."""
+    with (
+        GrpcServer() as server,
+        Relay(server.port) as relay,
+        closing(GrpcTransport(endpoint(relay.address, timeout_s=1))) as transport,
+    ):
+        assert transport.send(b"1").verdict is Verdict.TAKEN
+        relay.go_dead()
+        assert transport.send(b"2").verdict is Verdict.LATER
+        assert transport.send(b"2").verdict is Verdict.TAKEN
+    assert [call.body for call in server.calls] == [b"1", b"2"]
+
+
+def secure(address: str, **files: Path) -> GrpcTransport:
+    """A transport by the user's variables; ``files`` are options in lower case."""
+    environ = {f"{PREFIX}{option.upper()}": str(path) for option, path in files.items()}
+    own = {f"{PREFIX}PROTOCOL": "grpc", f"{PREFIX}ENDPOINT": address, f"{PREFIX}TIMEOUT": "5"}
+    return GrpcTransport(read({**own, **environ}).endpoints[0])
+
+
+def send(address: str, **files: Path) -> Answer:
+    """Send once, over TLS."""
+    with closing(secure(address, **files)) as transport:
+        return transport.send(b"x")
+
+
+def test_tls_trusts_the_named_authority_alone(tmp_path: Path) -> None:
+    """OTEL_EXPORTER_OTLP_CERTIFICATE names whom to trust, with or without https in the URL."""
+    authority, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
+    with GrpcServer(identity=authority.issue("server")) as server:
+        for address in (server.address, f"https://{server.address}"):
+            assert send(address, certificate=authority.certificate) == Answer(Verdict.TAKEN)
+        for files in ({"certificate": other.certificate}, {}):
+            answer = send(server.address, **files)
+            assert answer.verdict is Verdict.LATER
+            assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
+    assert len(server.calls) == 2
+
+
+def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
+    """CLIENT_CERTIFICATE and CLIENT_KEY are who we are; they may be one file."""
+    authority = Authority(tmp_path / "own")
+    trust = {"certificate": authority.certificate}
+    own = authority.issue("client")
+    both = tmp_path / "both.pem"
+    both.write_bytes(own.certificate.read_bytes() + own.key.read_bytes())
+    with GrpcServer(identity=authority.issue("server"), clients=authority) as server:
+        pair = {"client_certificate": own.certificate, "client_key": own.key}
+        assert send(server.address, **trust, **pair) == Answer(Verdict.TAKEN)
+        assert send(server.address, **trust, client_certificate=both) == Answer(Verdict.TAKEN)
+        assert send(server.address, **trust).verdict is Verdict.LATER
+        stranger = Authority(tmp_path / "other").issue("stranger")
+        pair = {"client_certificate": stranger.certificate, "client_key": stranger.key}
+        assert send(server.address, **trust, **pair).verdict is Verdict.LATER
+    assert len(server.calls) == 2
+
+
+def test_a_key_of_another_certificate_loses_nothing(tmp_path: Path) -> None:
+    """A key that does not fit its certificate means later, not never."""
+    authority = Authority(tmp_path / "own")
+    one, two = authority.issue("one"), authority.issue("two")
+    with GrpcServer(identity=authority.issue("server"), clients=authority) as server:
+        answer = send(
+            server.address,
+            certificate=authority.certificate,
+            client_certificate=one.certificate,
+            client_key=two.key,
+        )
+    assert answer.verdict is Verdict.LATER
+    assert not server.calls
+
+
+def test_a_real_collector_takes_it(recorder: Recorder) -> None:
+    """An OpenTelemetry Collector takes a request, also one that is empty, with gzip or without."""
+    for gzipped in (False, True):
+        place = Endpoint("logs", GRPC, f"http://{recorder.collector.grpc}", gzip=gzipped)
+        with closing(GrpcTransport(place)) as transport:
+            assert transport.send(b"") == Answer(Verdict.TAKEN)
+            assert transport.send(b"\xff\xff").verdict is Verdict.REFUSED

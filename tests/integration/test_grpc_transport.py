@@ -1,0 +1,205 @@
+"""OTLP/gRPC on the wire: what is sent, and what each answer means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from otel_oom import __version__
+from otel_oom.export.answer import Answer, Verdict
+from otel_oom.export.grpc import GrpcTransport
+from otel_oom.export.settings import GRPC, Endpoint, read
+from tests.support.grpc_server import Call, GrpcServer
+from tests.support.relay import Relay
+
+LOGS = "opentelemetry.proto.collector.logs.v1.LogsService"
+TRACES = "opentelemetry.proto.collector.trace.v1.TraceService"
+RETRYABLE = [
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+]
+FINAL = [
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+]
+"""The table of the OTLP specification, "OTLP/gRPC Response", Failures."""
+
+
+@contextmanager
+def transport(
+    address: str, signal: str = "logs", *, gzipped: bool = False
+) -> Iterator[GrpcTransport]:
+    """A transport without TLS, closed on leaving."""
+    endpoint = Endpoint(signal, GRPC, f"http://{address}", gzip=gzipped)
+    with closing(GrpcTransport(endpoint)) as made:
+        yield made
+
+
+def fail(code: str, *trailers: tuple[str, bytes]) -> Answer:
+    """What the transport makes of a call that fails with ``code``."""
+
+    def answer(_: Call, context: grpc.ServicerContext) -> bytes:
+        context.set_trailing_metadata(trailers)
+        context.abort(grpc.StatusCode[code], "the words")
+        raise AssertionError("abort() raises")
+
+    with GrpcServer(answer) as server, transport(server.address) as sender:
+        return sender.send(b"x")
+
+
+@pytest.mark.parametrize(("signal", "service"), [("logs", LOGS), ("traces", TRACES)])
+def test_the_stored_bytes_are_sent_as_they_are(signal: str, service: str) -> None:
+    """A call of the signal's Export carries the very bytes, under the product's name."""
+    body = bytes(range(256)) * 10
+    with GrpcServer() as server, transport(server.address, signal) as sender:
+        assert sender.send(body) == Answer(Verdict.TAKEN)
+    (call,) = server.calls
+    assert (call.service, call.body) == (service, body)
+    assert str(call.metadata["user-agent"]).startswith(f"otel-oom/{__version__} ")
+
+
+@pytest.mark.parametrize("gzipped", [True, False])
+def test_gzip_is_on_the_wire(*, gzipped: bool) -> None:
+    """With gzip the bytes are compressed on their way, and arrive as they were."""
+    body = b"an OOM kill " * 1000
+    with (
+        GrpcServer() as server,
+        Relay(server.port) as relay,
+        transport(relay.address, gzipped=gzipped) as sender,
+    ):
+        assert sender.send(body).verdict is Verdict.TAKEN
+    assert server.calls[0].body == body
+    assert (body[:100] in relay.sent) is not gzipped
+    assert (len(relay.sent) < 2000) is gzipped
+
+
+def test_headers_arrive() -> None:
+    """The user's headers arrive as metadata, decoded, their names in lower case."""
+    with GrpcServer() as server:
+        environ = {
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:s%40cret@{server.address}",
+            "OTEL_EXPORTER_OTLP_HEADERS": "Api-Key=a%2Cb,trace-bin=xyz",
+        }
+        with closing(GrpcTransport(read(environ).endpoints[0])) as sender:
+            assert sender.send(b"x") == Answer(Verdict.TAKEN)
+    metadata = server.calls[0].metadata
+    assert metadata["api-key"] == "a,b"
+    assert metadata["trace-bin"] == b"xyz"
+    assert metadata["authorization"] == "Basic bWU6c0BjcmV0"
+
+
+def test_a_path_in_the_endpoint_does_no_harm() -> None:
+    """An endpoint's path is not part of the target: the methods of gRPC have paths of their own."""
+    with GrpcServer() as server, transport(f"{server.address}/v1/logs") as sender:
+        assert sender.send(b"x") == Answer(Verdict.TAKEN)
+
+
+@pytest.mark.parametrize("code", RETRYABLE)
+def test_a_retryable_code_is_sent_again(code: str) -> None:
+    """The specification's retryable codes mean later."""
+    assert fail(code) == Answer(Verdict.LATER, f"gRPC {code}: the words")
+
+
+@pytest.mark.parametrize("code", FINAL)
+def test_another_code_is_final(code: str) -> None:
+    """All other codes mean never, also RESOURCE_EXHAUSTED that promises no recovery."""
+    assert fail(code) == Answer(Verdict.REFUSED, f"gRPC {code}: the words")
+
+
+def test_every_code_is_in_the_table() -> None:
+    """The two lists above are all codes of gRPC but OK."""
+    assert {"OK", *RETRYABLE, *FINAL} == {code.name for code in grpc.StatusCode}
+
+
+def alone(info: RetryInfo) -> tuple[str, bytes]:
+    """RetryInfo as a trailer of its own."""
+    return "google.rpc.retryinfo-bin", info.SerializeToString()
+
+
+def in_status(info: RetryInfo) -> tuple[str, bytes]:
+    """RetryInfo among the details of a status, where other details may precede it."""
+    status = Status(code=8)
+    for detail in (BadRequest(), info):
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return "grpc-status-details-bin", status.SerializeToString()
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
+def test_retry_info_is_how_long_to_wait(code: str) -> None:
+    """RetryInfo, in either form, says when to come back, and makes RESOURCE_EXHAUSTED passing."""
+    info = RetryInfo(retry_delay=Duration(seconds=7, nanos=500_000_000))
+    expected = Answer(Verdict.LATER, f"gRPC {code}: the words", wait_s=7.5)
+    assert fail(code, alone(info)) == expected
+    assert fail(code, in_status(info)) == expected
+
+
+@pytest.mark.parametrize("info", [RetryInfo(), RetryInfo(retry_delay=Duration(seconds=-3))])
+def test_retry_info_without_a_time(info: RetryInfo) -> None:
+    """RetryInfo with no time, or one before now, still promises recovery."""
+    answer = fail("RESOURCE_EXHAUSTED", in_status(info))
+    assert (answer.verdict, answer.wait_s) == (Verdict.LATER, 0)
+
+
+@pytest.mark.parametrize("name", ["google.rpc.retryinfo-bin", "grpc-status-details-bin"])
+def test_details_that_cannot_be_read_are_none(name: str) -> None:
+    """Garbage in the trailers promises nothing."""
+    assert fail("RESOURCE_EXHAUSTED", (name, b"\xff\xff\xff")).verdict is Verdict.REFUSED
+    answer = fail("UNAVAILABLE", (name, b"\xff\xff\xff"))
+    assert (answer.verdict, answer.wait_s) == (Verdict.LATER, None)
+
+
+def test_other_details_do_not_make_exhaustion_passing() -> None:
+    """A status whose details hold no RetryInfo is as good as none."""
+    status = Status(code=8)
+    packed = AnyMessage()
+    packed.Pack(BadRequest())
+    status.details.append(packed)
+    trailer = ("grpc-status-details-bin", status.SerializeToString())
+    assert fail("RESOURCE_EXHAUSTED", trailer).verdict is Verdict.REFUSED
+
+
+def test_rejected_records_are_counted() -> None:
+    """A partial success is taken, with the number of what was rejected and the message."""
+    logs, traces = ExportLogsServiceResponse(), ExportTraceServiceResponse()
+    logs.partial_success.rejected_log_records = 3
+    logs.partial_success.error_message = "too old"
+    traces.partial_success.error_message = "a warning"
+    answers = {LOGS: logs.SerializeToString(), TRACES: traces.SerializeToString()}
+    with GrpcServer(lambda call, _: answers[call.service]) as server:
+        with transport(server.address) as sender:
+            assert sender.send(b"x") == Answer(Verdict.TAKEN, "too old", rejected=3)
+        with transport(server.address, "traces") as sender:
+            assert sender.send(b"x") == Answer(Verdict.TAKEN, "a warning", rejected=0)
+
+
+def test_success_in_other_words_is_success() -> None:
+    """A response that is no such message changes nothing: what was taken was taken."""
+    with (
+        GrpcServer(lambda *_: b"\xff\xff\xff") as server,
+        transport(server.address) as sender,
+    ):
+        assert sender.send(b"x").verdict is Verdict.TAKEN

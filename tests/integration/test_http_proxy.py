@@ -1,0 +1,121 @@
+"""OTLP/HTTP through a proxy, by the variables that every HTTP client reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from otel_oom.export.answer import Answer, Verdict
+from otel_oom.export.http import HttpTransport
+from otel_oom.export.settings import HTTP, Endpoint
+from tests.support.http_server import HttpServer
+from tests.support.proxy import Proxy
+from tests.support.tls import Authority, server_context
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    """A running proxy."""
+    with Proxy() as running:
+        yield running
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    """A backend behind it."""
+    with HttpServer() as running:
+        yield running
+
+
+def send(url: str, certificate: Path | None = None) -> Answer:
+    """Send once."""
+    endpoint = Endpoint("logs", HTTP, f"{url}/v1/logs", certificate=certificate, timeout_s=10)
+    with closing(HttpTransport(endpoint)) as transport:
+        return transport.send(b"body")
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_plain_requests_go_through_the_proxy(
+    name: str, scheme: str, proxy: Proxy, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy for http is asked for the whole URL."""
+    monkeypatch.setenv(name, scheme + proxy.address)
+    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert proxy.asked == [("POST", f"{server.url}/v1/logs", None)]
+    assert [request.body for request in server.requests] == [b"body"]
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
+def test_tls_goes_through_a_tunnel(
+    name: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy for https only opens a tunnel: TLS is with the backend itself."""
+    authority = Authority(tmp_path / "authority")
+    monkeypatch.setenv(name, f"http://{proxy.address}")
+    with HttpServer(tls=server_context(authority.issue("server"))) as server:
+        assert send(server.url, authority.certificate) == Answer(Verdict.TAKEN)
+    assert proxy.asked == [("CONNECT", server.url.removeprefix("https://"), None)]
+    assert [request.body for request in server.requests] == [b"body"]
+
+
+def test_credentials_are_the_proxys_alone(
+    proxy: Proxy, server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """User and password of the proxy's URL go to the proxy, in a tunnel not to the backend."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:s%40cret@{proxy.address}")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:s%40cret@{proxy.address}")
+    assert send(server.url) == Answer(Verdict.TAKEN)
+    authority = Authority(tmp_path / "authority")
+    with HttpServer(tls=server_context(authority.issue("server"))) as secure:
+        assert send(secure.url, authority.certificate) == Answer(Verdict.TAKEN)
+    assert [credentials for _, _, credentials in proxy.asked] == ["Basic bWU6c0BjcmV0"] * 2
+    assert "Proxy-Authorization" not in secure.requests[0].headers
+
+
+@pytest.mark.parametrize("exempt", ["127.0.0.1", "example.com,127.0.0.1", "*"])
+def test_exempt_hosts_are_asked_themselves(
+    exempt: str, proxy: Proxy, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hosts that NO_PROXY names are reached without the proxy."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
+    monkeypatch.setenv("NO_PROXY", exempt)
+    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert not proxy.asked
+
+
+def test_a_proxy_for_the_other_scheme_is_not_used(
+    proxy: Proxy, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTPS_PROXY says nothing about http."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
+    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert not proxy.asked
+
+
+@pytest.mark.parametrize(
+    "value", ["socks5://127.0.0.1:1080", "http://:3128", "http://me:secret@proxy:port"]
+)
+def test_a_proxy_that_cannot_be_used_is_named(
+    value: str, server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy of another kind is no reason to go without one, nor to lose anything."""
+    monkeypatch.setenv("HTTP_PROXY", value)
+    answer = send(server.url)
+    assert answer.verdict is Verdict.LATER
+    assert "HTTP_PROXY" in answer.reason
+    assert "secret" not in answer.reason
+    assert not server.requests
+
+
+def test_a_proxy_that_refuses_a_tunnel(
+    server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that opens no tunnel means later, with its answer as the reason."""
+    monkeypatch.setenv("HTTPS_PROXY", server.url)  # it knows no CONNECT
+    answer = send("https://127.0.0.1:9", Authority(tmp_path / "authority").certificate)
+    assert answer.verdict is Verdict.LATER
+    assert "501" in answer.reason

@@ -1,0 +1,226 @@
+"""OTLP/HTTP on the wire: what is sent, and what each complete answer means."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from otel_oom import __version__
+from otel_oom.export.answer import Answer, Verdict
+from otel_oom.export.http import HttpTransport
+from otel_oom.export.settings import HTTP, Endpoint, read
+from tests.parts.wait import until
+from tests.support.http_server import HttpServer, reply
+
+PREFIX = "OTEL_EXPORTER_OTLP_"
+
+
+@contextmanager
+def transport(
+    server: HttpServer, signal: str = "logs", *, gzipped: bool = False
+) -> Iterator[HttpTransport]:
+    """A transport to ``server``, closed on leaving."""
+    endpoint = Endpoint(signal, HTTP, f"{server.url}/v1/{signal}", gzip=gzipped)
+    with closing(HttpTransport(endpoint)) as made:
+        yield made
+
+
+def answer_to(status: int, body: bytes = b"", signal: str = "logs", **headers: str) -> Answer:
+    """What the transport makes of one answer."""
+    with (
+        HttpServer(lambda _: reply(status, body, **headers)) as server,
+        transport(server, signal) as sender,
+    ):
+        return sender.send(b"x")
+
+
+def test_the_stored_bytes_are_posted_as_they_are() -> None:
+    """A request is a POST of the very bytes, typed as protobuf, under the product's name."""
+    body = bytes(range(256)) * 10
+    with HttpServer() as server, transport(server) as sender:
+        assert sender.send(body) == Answer(Verdict.TAKEN)
+    (request,) = server.requests
+    assert request.target == "/v1/logs"
+    assert request.body == body
+    assert request.headers["Content-Type"] == "application/x-protobuf"
+    assert request.headers["User-Agent"] == f"otel-oom/{__version__}"
+    assert "Content-Encoding" not in request.headers
+
+
+def test_gzip_is_on_the_wire() -> None:
+    """With gzip the body is compressed and said to be."""
+    with HttpServer() as server, transport(server, gzipped=True) as sender:
+        assert sender.send(b"x" * 100_000).verdict is Verdict.TAKEN
+    (request,) = server.requests
+    assert request.headers["Content-Encoding"] == "gzip"
+    assert len(request.body) < 1000
+    assert gzip.decompress(request.body) == b"x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "received"),
+    [
+        ("api-key=abc", "api-key", "abc"),
+        ("Authorization=Basic%20dTpw%3D", "Authorization", "Basic dTpw="),
+        ("user-agent=mine/1", "User-Agent", "mine/1"),
+        ("content-type=text/plain", "Content-Type", "application/x-protobuf"),
+        ("note=%C3%BC%E4%B8%AD", "note", "ü中"),
+    ],
+)
+def test_headers_arrive_once(setting: str, name: str, received: str) -> None:
+    """The user's headers arrive decoded, and win over ours but for the type of the body."""
+    with HttpServer() as server:
+        endpoint = read({f"{PREFIX}ENDPOINT": server.url, f"{PREFIX}HEADERS": setting}).endpoints[0]
+        with closing(HttpTransport(endpoint)) as sender:
+            assert sender.send(b"x").verdict is Verdict.TAKEN
+    values = server.requests[0].headers.get_all(name)
+    assert values is not None
+    # What http.server reads as Latin-1 are the bytes of the wire.
+    assert [value.encode("latin-1").decode() for value in values] == [received]
+
+
+def test_user_and_password_of_the_url_arrive() -> None:
+    """Credentials in the endpoint's URL are sent as Basic authorization, decoded."""
+    with HttpServer() as server:
+        url = server.url.replace("//", "//me:s%40cret@")
+        endpoint = read({f"{PREFIX}ENDPOINT": url}).endpoints[0]
+        with closing(HttpTransport(endpoint)) as sender:
+            assert sender.send(b"x").verdict is Verdict.TAKEN
+    headers = server.requests[0].headers
+    assert headers.get_all("Authorization") == ["Basic bWU6c0BjcmV0"]
+    assert headers["Host"] == server.url.removeprefix("http://")
+
+
+def test_the_path_and_query_of_a_signal_are_used_as_they_are() -> None:
+    """An endpoint for one signal is the target of its requests, with / when it has no path."""
+    with HttpServer() as server:
+        for suffix in ("/x/y/?k=v", ""):
+            url = server.url + suffix
+            endpoint = read({f"{PREFIX}LOGS_ENDPOINT": url}).endpoints[0]
+            with closing(HttpTransport(endpoint)) as sender:
+                assert sender.send(b"x").verdict is Verdict.TAKEN
+    assert [request.target for request in server.requests] == ["/x/y/?k=v", "/"]
+
+
+def test_the_connection_is_kept() -> None:
+    """Requests after the first use its connection, also after an answer with an error."""
+    answers = iter([reply(200), reply(503), reply(400, b"no"), reply(200)])
+    with HttpServer(lambda _: next(answers)) as server, transport(server) as sender:
+        verdicts = [sender.send(b"x").verdict for _ in range(4)]
+    assert verdicts == [Verdict.TAKEN, Verdict.LATER, Verdict.REFUSED, Verdict.TAKEN]
+    assert server.connections == 1
+
+
+def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
+    """A server that closes idle connections costs no failed try and no double send."""
+    with HttpServer() as server, transport(server) as sender:
+        assert sender.send(b"first").verdict is Verdict.TAKEN
+        server.hang_up()
+        assert sender.send(b"second").verdict is Verdict.TAKEN
+    assert [request.body for request in server.requests] == [b"first", b"second"]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("farewell", ["close", "Close"])
+def test_an_announced_end_of_the_connection_is_respected(farewell: str) -> None:
+    """After `Connection: close` the next request takes a new connection."""
+    answer = reply(200, Connection=farewell)
+    with HttpServer(lambda _: answer) as server, transport(server) as sender:
+        assert [sender.send(b"x").verdict for _ in range(2)] == [Verdict.TAKEN] * 2
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_transient_failure_is_sent_again(status: int) -> None:
+    """The four transient codes mean later, after a wait of our own when none is asked for."""
+    message = Status(message="queue is full").SerializeToString()
+    assert answer_to(status, message) == Answer(
+        Verdict.LATER, f"HTTP {status}: queue is full", wait_s=None
+    )
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_in_seconds(status: int) -> None:
+    """Retry-After with a number is how many seconds to wait."""
+    assert answer_to(status, Retry_After="17").wait_s == 17
+
+
+def test_retry_after_as_a_date() -> None:
+    """Retry-After with a date is the time until then, and no less than none."""
+    now = datetime.now(UTC)
+    later = format_datetime(now + timedelta(seconds=120), usegmt=True)
+    past = format_datetime(now - timedelta(seconds=120), usegmt=True)
+    wait_s = answer_to(503, Retry_After=later).wait_s
+    assert wait_s is not None
+    assert 60 < wait_s <= 120
+    assert answer_to(503, Retry_After=past).wait_s == 0
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "Wed, 99 Foo 2026 99:99:99 GMT"])
+def test_a_retry_after_without_meaning_is_none(value: str) -> None:
+    """A Retry-After in neither form leaves the wait to us."""
+    answer = answer_to(503, Retry_After=value)
+    assert (answer.verdict, answer.wait_s) == (Verdict.LATER, None)
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 408, 413, 500, 501])
+def test_another_failure_is_final(status: int) -> None:
+    """Every other code means never, with the message of the answer's google.rpc.Status."""
+    message = Status(code=3, message="bad data").SerializeToString()
+    headers = {"Location": "http://127.0.0.1:9/elsewhere"} if status < 400 else {}
+    answer = answer_to(status, message, **headers)
+    assert answer == Answer(Verdict.REFUSED, f"HTTP {status}: bad data")
+
+
+def test_the_words_of_an_error_are_kept_as_one_printable_line() -> None:
+    """An error in another form than Status is told in its own words, bounded and harmless."""
+    answer = answer_to(404, b"404 page\r\n\x1b[31mnot found\n")
+    assert answer.reason.isprintable()
+    assert answer.reason.startswith("HTTP 404: 404 page [31mnot found")
+    assert answer_to(400).reason == "HTTP 400"
+    assert len(answer_to(400, b"<p>" * 100_000).reason) < 1000
+
+
+def test_rejected_records_are_counted() -> None:
+    """A partial success is taken, with the number of what was rejected and the message."""
+    logs = ExportLogsServiceResponse()
+    logs.partial_success.rejected_log_records = 3
+    logs.partial_success.error_message = "too old"
+    expected = Answer(Verdict.TAKEN, "too old", rejected=3)
+    assert answer_to(200, logs.SerializeToString()) == expected
+
+    traces = ExportTraceServiceResponse()
+    traces.partial_success.rejected_spans = 1
+    expected = Answer(Verdict.TAKEN, "", rejected=1)
+    assert answer_to(200, traces.SerializeToString(), signal="traces") == expected
+
+
+def test_a_warning_comes_with_success() -> None:
+    """A message with nothing rejected is success with a warning."""
+    response = ExportLogsServiceResponse()
+    response.partial_success.error_message = "deprecated"
+    answer = answer_to(200, response.SerializeToString())
+    assert answer == Answer(Verdict.TAKEN, "deprecated", rejected=0)
+
+
+@pytest.mark.parametrize("body", [b"OK", b"\xff\xff\xff", b'{"partialSuccess":{}}'])
+@pytest.mark.parametrize("status", [200, 202])
+def test_success_in_other_words_is_success(status: int, body: bytes) -> None:
+    """Backends exist whose body for success is no protobuf: what they took, they took."""
+    assert answer_to(status, body).verdict is Verdict.TAKEN
+
+
+def test_no_descriptor_is_left() -> None:
+    """A closed transport has closed its connection."""
+    with HttpServer() as server, transport(server) as sender:
+        sender.send(b"x")
+        sender.close()
+        until(lambda: server.open == 0, "the server sees the connection end")
