@@ -72,7 +72,7 @@ def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
     assert f"{info}/entry_points.txt" in names
     assert {name.partition("/")[0] for name in names} == {"otel_oom", info}
     endings = {Path(name).suffix for name in names if name.startswith("otel_oom/")}
-    assert endings <= {".py", ".o", ".typed"}
+    assert endings == {".py", ".o", ".typed", ".yaml"}
     assert [name for name in names if "test" in name or "__pycache__" in name] == []
 
 
