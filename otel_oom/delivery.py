@@ -40,7 +40,7 @@ class Delivery:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._translated = threading.Event()
-        self._threads = [threading.Thread(target=self._run, name="translate", daemon=True)]
+        self._threads = [self._thread("translate", self._run)]
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -67,6 +67,11 @@ class Delivery:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()) + _POLL_S)
 
+    def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        return threading.Thread(
+            target=_keep_running, args=(work, self._stop), name=name, daemon=True
+        )
+
     def _at_rest(self) -> bool:
         return self._translated.is_set() and all(courier.at_rest for courier in self._couriers)
 
@@ -78,22 +83,16 @@ class Delivery:
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
 
         host = shared_resource(host_attributes(), self._settings.resource)
-        for endpoint in self._settings.endpoints:
+        for endpoint in self._settings.endpoints[len(self._couriers) :]:
             courier = Courier(self._store, endpoint, connect(endpoint))
-            thread = threading.Thread(
-                target=_keep_running,
-                args=(courier.run, self._stop),
-                name=endpoint.signal,
-                daemon=True,
-            )
+            thread = self._thread(endpoint.signal, courier.run)
             self._couriers.append(courier)
             self._threads.append(thread)
             thread.start()
-        _keep_running(lambda: self._translate_all(host), self._stop)
-
-    def _translate_all(self, host: Mapping[str, str]) -> None:
         while not self._stop.is_set():
             self._wake.clear()
+            if self._stop.is_set():
+                return
             self._translate(host)
             if not self._wake.is_set():
                 self._translated.set()

@@ -31,6 +31,7 @@ FAIL: Final = "fail"
 _BPFFS: Final = Path("/sys/fs/bpf")
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 _ENDPOINT_S: Final = 5.0
+_LONG_TIMEOUT_S: Final = 600.0
 _MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
 
 
@@ -203,6 +204,11 @@ def _endpoint(endpoint: Endpoint) -> Finding:
         return Finding(name, FAIL, f"{where}: {error}", "Check the certificate and key files.")
     answer = transport.send(b"")
     transport.close()
+    if answer.verdict is Verdict.TAKEN and endpoint.timeout_s > _LONG_TIMEOUT_S:
+        advice = "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds, as in OpenTelemetry's Python exporters."
+        return Finding(
+            name, WARN, f"{where} answers, with {endpoint.timeout_s:g} s to do so", advice
+        )
     if answer.verdict is Verdict.TAKEN:
         return Finding(name, OK, f"{where} answers")
     advice = (

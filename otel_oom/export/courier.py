@@ -85,11 +85,14 @@ class Courier:
             before_sleep=self._report_wait,
             retry_error_callback=lambda _: None,
         )
-        while not self._stop.is_set():
+        while True:
             self._idle = False
             self._wake.clear()
             while retrying(self._send_next):
                 pass
+            if self._stop.is_set():
+                # Looked at after clear(), which may have taken back the wake-up of stop().
+                return
             self._idle = True
             self._wake.wait()
 

@@ -91,3 +91,14 @@ def test_sending_that_is_switched_off_is_a_warning() -> None:
     assert found["settings"]["state"] == "warn"
     assert "OTEL_SDK_DISABLED" in found["settings"]["detail"]
     assert "logs endpoint" not in found
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_a_timeout_in_milliseconds_is_pointed_out() -> None:
+    """A value that can only have been meant in milliseconds is a warning, with the unit."""
+    with Receiver(lambda _: None) as receiver:
+        env = {ENDPOINT: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "10000"}
+        done = otel_oom("doctor", "--json", env=env)
+    endpoint = findings(done)["logs endpoint"]
+    assert endpoint["state"] == "warn"
+    assert "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds" in endpoint["advice"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,22 @@ from tests.support.http_server import HttpServer
 from tests.support.tls import Authority, Identity, server_context
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
+
+_PLAIN_THEN_TLS = """
+import sys
+from pathlib import Path
+from otel_oom.export.http import HttpTransport
+from otel_oom.export.settings import HTTP, Endpoint
+
+plain, secure, certificate = sys.argv[1:]
+first = HttpTransport(Endpoint("logs", HTTP, plain))
+second = HttpTransport(Endpoint("traces", HTTP, secure, certificate=Path(certificate)))
+print("ssl" in sys.modules, first.send(b"x").verdict.name)
+print("ssl" in sys.modules, second.send(b"x").verdict.name)
+print("ssl" in sys.modules, first.send(b"x").verdict.name)
+first.close()
+second.close()
+"""
 
 
 @pytest.fixture
@@ -68,6 +86,22 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(
         server.hang_up()
         assert sender.send(b"second").verdict is Verdict.TAKEN
     assert [request.body for request in server.requests] == [b"first", b"second"]
+
+
+def test_openssl_is_loaded_when_it_is_needed(server: HttpServer, authority: Authority) -> None:
+    """A process that has sent in plain text carries no OpenSSL, and can use TLS all the same."""
+    with HttpServer() as plain:
+        command = [sys.executable, "-c", _PLAIN_THEN_TLS, plain.url, server.url]
+        done = subprocess.run(
+            [*command, authority.certificate],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["False", "TAKEN", "False", "TAKEN", "True", "TAKEN"]
+    assert (plain.connections, server.connections) == (1, 1)
 
 
 def test_another_authority_is_not_trusted(server: HttpServer, tmp_path: Path) -> None:
