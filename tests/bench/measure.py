@@ -155,7 +155,8 @@ def _cost_us(running: Agent) -> float:
     """The mean run of the program at mark_victim, as the kernel timed it."""
     spent = runs = 0
     for fdinfo in Path(f"/proc/{running.process.pid}/fdinfo").iterdir():
-        fields = dict(line.split(":\t", 1) for line in fdinfo.read_text().splitlines())
+        lines = fdinfo.read_text(encoding="ascii").splitlines()
+        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
         # Of the agent's programs this is the long one: the other looks into one table.
         if int(fields.get("verified_insns", 0)) > _EXIT_PROGRAM_INSNS:
             spent, runs = int(fields["run_time_ns"]), int(fields["run_cnt"])
