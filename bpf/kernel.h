@@ -24,7 +24,12 @@ typedef __u16 __sum16;
 typedef __u32 __wsum;
 
 /* UAPI: enum bpf_map_type and enum bpf_update_elem_flags */
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_RINGBUF = 27
+};
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -141,6 +146,9 @@ struct task_struct {
 };
 
 #pragma clang attribute pop
+
+/* Only to ask whether a kernel has the helper (5.13, kernel commit 7b15523a989b). */
+enum bpf_func_id { BPF_FUNC_snprintf = 165 };
 
 /* The tracepoint's prototype since 6.9 and its backports; before, it was (void *, int). */
 typedef void (*btf_trace_mark_victim___task)(void *, struct task_struct *, __u32);

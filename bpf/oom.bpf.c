@@ -47,6 +47,14 @@ struct {
 	__type(value, struct oom_victim_record);
 } oom_scratch SEC(".maps");
 
+/* The name that resolve_symbol() found. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, char[OOM_SYMBOL_LEN]);
+} oom_symbol SEC(".maps");
+
 /* tgid of each marked victim that has not exited, and when that process started. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -239,8 +247,16 @@ static __always_inline int fill_victim(struct oom_victim_record *out, struct tas
 	return flags;
 }
 
-static __always_inline int on_mark_victim(__u64 argument)
+/* Where in the kernel the decision fell. Works where kprobes and fentry don't. */
+static __always_inline void fill_stack(__u64 *stack, void *context)
 {
+	__builtin_memset(stack, 0, OOM_STACK_LEN * sizeof(*stack));
+	bpf_get_stack(context, stack, OOM_STACK_LEN * sizeof(*stack), 0);
+}
+
+static __always_inline int on_mark_victim(__u64 *args)
+{
+	__u64 argument = args[0];
 	struct task_struct *task = victim_of(argument);
 	__u64 start = task ? BPF_CORE_READ(task, group_leader, start_boottime) : 0;
 	__u32 tgid = task ? BPF_CORE_READ(task, tgid) : (__u32)argument;
@@ -265,6 +281,7 @@ static __always_inline int on_mark_victim(__u64 argument)
 	fill_header(&record->header, OOM_KIND_VICTIM, 0, sequence);
 	record->header.flags = fill_victim(record, task, tgid);
 	fill_task(&record->trigger, (struct task_struct *)bpf_get_current_task());
+	fill_stack(record->stack, args);
 	size = offsetof(struct oom_victim_record, text) + record->memcg.len + record->exe.len;
 	if (size > sizeof(*record))
 		return 0;
@@ -278,13 +295,13 @@ static __always_inline int on_mark_victim(__u64 argument)
 SEC("tp_btf/mark_victim")
 int mark_victim_btf(__u64 *args)
 {
-	return on_mark_victim(args[0]);
+	return on_mark_victim(args);
 }
 
 SEC("raw_tp/mark_victim")
 int mark_victim_raw(__u64 *args)
 {
-	return on_mark_victim(args[0]);
+	return on_mark_victim(args);
 }
 
 /* do_exit() calls this for every thread of the host, after exit_mm(). For all but the
@@ -321,4 +338,20 @@ int process_exit(__u64 *args)
 	record->exit_code = BPF_CORE_READ(task, exit_code);
 	bpf_ringbuf_submit(record, 0);
 	return 0;
+}
+
+/* Run by the reader (BPF_PROG_RUN), for a kill should not wait for it: the name of a kernel
+ * address, as a backtrace shows it. /proc/kallsyms may be hidden, and is 10 MB to read. */
+SEC("raw_tp")
+int resolve_symbol(__u64 *args)
+{
+	static const char format[] SEC(".rodata.format") = "%pB";
+	__u64 address = args[0];
+	__u32 zero = 0;
+	char *name;
+
+	name = bpf_map_lookup_elem(&oom_symbol, &zero);
+	if (!name || !bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_snprintf))
+		return -1;
+	return bpf_snprintf(name, OOM_SYMBOL_LEN, format, &address, sizeof(address));
 }

@@ -14,6 +14,8 @@
 
 #define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
 #define OOM_TEXT_LEN 2048 /* all paths of a record together */
+#define OOM_STACK_LEN 48  /* frames; those farther from the decision are left out */
+#define OOM_SYMBOL_LEN 96 /* a frame's name and offset, with its NUL */
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -75,6 +77,9 @@ struct oom_victim_record {
 	__u64 memcg_id;	       /* inode of the memory cgroup's folder */
 	struct oom_path memcg; /* in the memory controller's own hierarchy */
 	struct oom_path exe;   /* in the victim's own mount namespace */
+	/* The trigger's kernel stack, from the decision outwards: return addresses, ended by
+	 * zero if there are fewer. They are for resolve_symbol() and never leave the host. */
+	__u64 stack[OOM_STACK_LEN];
 	char text[OOM_TEXT_LEN];
 };
 
@@ -97,7 +102,8 @@ _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
 _Static_assert(sizeof(struct oom_task) == 40, "oom_task");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
 _Static_assert(sizeof(struct oom_path) == 8, "oom_path");
-_Static_assert(sizeof(struct oom_victim_record) == 184 + OOM_TEXT_LEN, "oom_victim_record");
+_Static_assert(sizeof(struct oom_victim_record) == 184 + 8 * OOM_STACK_LEN + OOM_TEXT_LEN,
+	       "oom_victim_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
 

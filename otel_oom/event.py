@@ -82,7 +82,8 @@ class OomKill:
 
     ``boottime_ns`` is the kernel's time of the mark on CLOCK_BOOTTIME, ``time_unix_ns`` the
     same instant in Unix time, both in nanoseconds. ``trigger`` is the task whose request for
-    memory could not be met; it is often, not always, the victim.
+    memory could not be met; it is often, not always, the victim. ``stack`` is where in the kernel
+    that was: names and offsets, from the decision outwards; empty where they can't be told.
     """
 
     boot_id: str
@@ -93,6 +94,7 @@ class OomKill:
     memory: Memory | None
     memcg: Memcg | None
     capture: Capture
+    stack: tuple[str, ...] = ()
 
     @property
     def uid(self) -> str:
@@ -147,6 +149,7 @@ class OomKill:
                 "memory": Memory(**value["memory"]) if value["memory"] else None,
                 "memcg": Memcg(**value["memcg"]) if value["memcg"] else None,
                 "capture": Capture(**value["capture"]),
+                "stack": tuple(value.get("stack", ())),
             }
         )
 

@@ -19,6 +19,7 @@ from otel_oom.capture.libbpf import (
     per_cpu_values,
 )
 from otel_oom.capture.source import CaptureError, Handler
+from otel_oom.capture.symbols import Symbols
 from otel_oom.capture.wire import Counters, Decoder, WireError
 from otel_oom.event import Loss, OomKill, VictimExit
 
@@ -28,7 +29,7 @@ OBJECT: Final = Path(__file__).with_name("oom.bpf.o")
 VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 
 RING_BYTES: Final = 1 << 20
-"""Some 2,000 kills while we are busy. It is mapped twice, and all of it counts as ours."""
+"""Some 1,300 kills while we are busy. It is mapped twice, and all of it counts as ours."""
 
 HOOKS: Final = {
     "tp_btf/mark_victim": "mark_victim_btf",
@@ -70,7 +71,12 @@ class LibbpfSource:
         require_prerequisites()
         self._library = Libbpf()
         self._object = self._attach()
-        self._decoder = Decoder(boot_id=clock.boot_id(), source=self.name, hook=self.hook)
+        self._decoder = Decoder(
+            boot_id=clock.boot_id(),
+            source=self.name,
+            hook=self.hook,
+            symbol=Symbols(self._object).name,
+        )
         self._ring = RingBuffer(self._library, self._object.map_fd("oom_ring"), self._take)
         self._counters_fd = self._object.map_fd("oom_counters")
         return self

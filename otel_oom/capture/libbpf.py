@@ -37,6 +37,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map_lookup_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
     "bpf_program__set_autoload": (ctypes.c_int, _Pointer, ctypes.c_bool),
     "bpf_program__attach": (_Pointer, _Pointer),
+    "bpf_prog_test_run_opts": (ctypes.c_int, ctypes.c_int, _Pointer),
     "bpf_program__fd": (ctypes.c_int, _Pointer),
     "bpf_link__destroy": (ctypes.c_int, _Pointer),
     "ring_buffer__new": (_Pointer, ctypes.c_int, _SAMPLE, _Pointer, _Pointer),
@@ -44,6 +45,28 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "ring_buffer__consume": (ctypes.c_int, _Pointer),
     "ring_buffer__free": (None, _Pointer),
 }
+
+
+class _RunOptions(ctypes.Structure):
+    """``struct bpf_test_run_opts``."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("data_in", _Pointer),
+        ("data_out", _Pointer),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", _Pointer),
+        ("ctx_out", _Pointer),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
 
 
 class LibbpfError(CaptureError):
@@ -172,6 +195,26 @@ class BpfObject:
     def attach(self, program: str) -> None:
         """Attach ``program`` to the hook that its section names."""
         self._links.append(self._library.call("bpf_program__attach", self._program(program)))
+
+    def run(self, program: str, argument: ctypes.c_uint64) -> int:
+        """Run a loaded raw tracepoint program once with one argument; what it returned.
+
+        Raises:
+            LibbpfError: the kernel does not run it.
+        """
+        descriptor = self._library.call("bpf_program__fd", self._program(program))
+        size = ctypes.sizeof(argument)
+        options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_size_in=size)
+        options.ctx_in = ctypes.addressof(argument)
+        self._library.call("bpf_prog_test_run_opts", descriptor, ctypes.byref(options))
+        return ctypes.c_int32(options.retval).value
+
+    def value(self, map_: str, size: int) -> bytes:
+        """The value at key 0 of an array map, ``size`` bytes of it."""
+        key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(size)
+        descriptor = self.map_fd(map_)
+        self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
+        return value.raw
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a loaded map."""

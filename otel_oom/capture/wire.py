@@ -7,6 +7,7 @@ information that the compiler put into the BPF object.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_oom.event import Capture, Memcg, Memory, OomKill, Task, VictimExit
@@ -15,6 +16,7 @@ WIRE_VERSION = 1
 
 COMM_LEN = 16
 TEXT_LEN = 2048
+STACK_LEN = 48
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
@@ -88,6 +90,7 @@ class VictimRecord(ctypes.Structure):
         ("memcg_id", ctypes.c_uint64),
         ("memcg", PathRecord),
         ("exe", PathRecord),
+        ("stack", ctypes.c_uint64 * STACK_LEN),
         ("text", ctypes.c_uint8 * TEXT_LEN),
     )
 
@@ -120,6 +123,9 @@ _SIZES = {
 """How long a record of each kind may be."""
 
 
+_MARK = "mark_oom_victim"
+
+
 class WireError(ValueError):
     """A record is not of the layout that this version reads."""
 
@@ -131,6 +137,8 @@ class Decoder:
     boot_id: str
     source: str
     hook: str
+    symbol: Callable[[int], str]
+    """The name of a kernel address; empty where it has none."""
 
     def decode(self, data: bytes, unix_offset_ns: int) -> OomKill | VictimExit:
         """The event in ``data``; ``unix_offset_ns`` leads from the boot clock to Unix time.
@@ -163,12 +171,19 @@ class Decoder:
             time_unix_ns=record.header.boottime_ns + unix_offset_ns,
             victim=victim,
             trigger=_task(record.trigger),
+            stack=self._stack(record),
             memory=None if flags & FLAG_NO_MM else _memory(record.memory),
             memcg=None if flags & FLAG_NO_MEMCG else _memcg(record),
             capture=Capture(
                 self.source, self.hook, cpu=record.header.cpu, sequence=record.header.sequence
             ),
         )
+
+    def _stack(self, record: VictimRecord) -> tuple[str, ...]:
+        """The frames by name; before the mark there are only those of tracing itself."""
+        named = [self.symbol(address) for address in record.stack if address]
+        marks = [at for at, name in enumerate(named) if name.startswith(_MARK)]
+        return tuple(name for name in named[marks[0] if marks else 0 :] if name)
 
 
 def text(raw: bytes) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.enrich.container import container_of
+from otel_oom.enrich.decision import Decision, decision_of
 from otel_oom.enrich.service import service_name
 from otel_oom.event import OomKill, VictimExit
 from otel_oom.witness import Witness
@@ -39,6 +40,7 @@ class EnrichedKill:
     exit: VictimExit | None
     observed_unix_ns: int
     executable: str | None
+    decision: Decision
     resource: Mapping[str, str]
 
 
@@ -59,7 +61,15 @@ def enrich(
             resource["container.runtime.name"] = container.runtime
     executable = kill.victim.executable or witness.executable
     resource["service.name"] = service_name(path, container, executable, kill.victim.comm)
-    return EnrichedKill(kill, witness, exit_, observed_unix_ns, executable, resource)
+    return EnrichedKill(
+        kill=kill,
+        witness=witness,
+        exit=exit_,
+        observed_unix_ns=observed_unix_ns,
+        executable=executable,
+        decision=decision_of(kill.stack),
+        resource=resource,
+    )
 
 
 def shared_resource(host: Mapping[str, str], of_agent: Mapping[str, str]) -> dict[str, str]:

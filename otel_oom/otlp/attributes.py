@@ -30,6 +30,10 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             **_memory(kill),
             **_memcg(kill, witness),
             **_trigger(kill.trigger),
+            names.DECISION_BY: enriched.decision.by,
+            names.DECISION_STACK: "\n".join(kill.stack) or None,
+            names.REQUEST_MEMORY: enriched.decision.memory,
+            names.REQUEST_ENTRY: enriched.decision.entry,
             names.CAPTURE_SOURCE: kill.capture.source,
             names.CAPTURE_HOOK: kill.capture.hook,
         }

@@ -18,6 +18,11 @@ EVENT_VICTIM_EXITED: Final = "oom.victim.exited"
 CAPTURE_SOURCE: Final = "oom.capture.source"
 CAPTURE_HOOK: Final = "oom.capture.hook"
 
+DECISION_BY: Final = "oom.decision.by"
+DECISION_STACK: Final = "oom.decision.stack"
+REQUEST_MEMORY: Final = "oom.request.memory"
+REQUEST_ENTRY: Final = "oom.request.entry"
+
 VICTIM_COMM: Final = "oom.victim.comm"
 VICTIM_SCORE_ADJ: Final = "oom.victim.score_adj"
 VICTIM_EXITED: Final = "oom.victim.exited"

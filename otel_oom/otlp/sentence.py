@@ -19,6 +19,35 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
+_MEMORY = {
+    "anonymous": "anonymous memory",
+    "page_cache": "page cache",
+    "shmem": "shared memory or tmpfs",
+    "socket": "a socket's buffers",
+    "kernel": "kernel memory",
+    "page_table": "a page table",
+    "huge_page": "a huge page",
+}
+_ENTRY = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
+
+
+def _request(enriched: EnrichedKill) -> str:
+    """Who asked for what, and by which call, as far as it is known: the end of the sentence."""
+    kill, decision = enriched.kill, enriched.decision
+    if decision.by == "sysrq":
+        return "; it was asked for by sysrq"
+    itself = kill.trigger.tgid == kill.victim.tgid
+    if itself and decision.memory is None:
+        return ""
+    other = f"{kill.trigger.comm or 'another process'} (pid {kill.trigger.tgid})"
+    asked = (
+        f"; {'it' if itself else other} asked for {_MEMORY.get(decision.memory or '', 'memory')}"
+    )
+    if decision.entry:
+        asked += f" {_ENTRY.get(decision.entry) or f'by {decision.entry}()'}"
+    return asked
+
+
 def sentence(enriched: EnrichedKill) -> str:
     """What was killed, where, and how much memory it and its cgroup had; one sentence."""
     kill, limits = enriched.kill, enriched.witness.limits
@@ -37,9 +66,5 @@ def sentence(enriched: EnrichedKill) -> str:
             parts.append(f" may use {size(limits.limit)}")
         else:
             parts.append(" has no limit of its own")
-    if kill.trigger.tgid != kill.victim.tgid:
-        parts.append(
-            f"; the memory was wanted by {kill.trigger.comm or 'another process'}"
-            f" (pid {kill.trigger.tgid})"
-        )
+    parts.append(_request(enriched))
     return "".join(parts) + "."

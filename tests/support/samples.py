@@ -23,6 +23,13 @@ KILL = OomKill(
     ),
     memcg=Memcg(id=42, path=f"/docker/{CONTAINER_ID}"),
     capture=Capture("libbpf", "tp_btf/mark_victim", cpu=0, sequence=1),
+    stack=(
+        "mark_oom_victim+0x1",
+        "mem_cgroup_out_of_memory+0x2",
+        "shmem_get_folio_gfp+0x3",
+        "__x64_sys_write+0x4",
+        "do_syscall_64+0x5",
+    ),
 )
 
 WITNESS = Witness(

@@ -77,6 +77,10 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.trigger.tid": 100,
         "oom.trigger.comm": "sidecar",
         "oom.trigger.uid": 0,
+        "oom.decision.by": "memcg",
+        "oom.decision.stack": "\n".join(KILL.stack),
+        "oom.request.memory": "shmem",
+        "oom.request.entry": "write",
         "oom.capture.source": "libbpf",
         "oom.capture.hook": "tp_btf/mark_victim",
     }
@@ -164,9 +168,13 @@ def test_the_sentence_says_who_where_and_how_much() -> None:
     assert len(re.findall(r"\.(?:\s|$)", text)) == 1
 
 
-def test_the_sentence_has_no_trigger_that_is_the_victim() -> None:
-    """Who asked is said only where it is somebody else."""
-    assert "wanted by" not in sentence(enriched(trigger=KILL.victim))
+def test_the_sentence_names_the_trigger_only_where_it_is_another() -> None:
+    """Who asked for what is said, as far as it is known, and by which call."""
+    asked = "asked for shared memory or tmpfs by write()."
+    assert sentence(enriched()).endswith(f"; sidecar (pid 99) {asked}")
+    assert sentence(enriched(trigger=KILL.victim)).endswith(f"; it {asked}")
+    assert sentence(enriched(stack=())).endswith("; sidecar (pid 99) asked for memory.")
+    assert "asked" not in sentence(enriched(trigger=KILL.victim, stack=()))
 
 
 def test_sizes_are_readable() -> None:

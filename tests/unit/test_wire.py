@@ -16,7 +16,7 @@ from otel_oom.capture.wire import Decoder, ExitRecord, VictimRecord, WireError
 from otel_oom.event import OomKill, VictimExit
 from tests.parts.need import need
 
-DECODER = Decoder(boot_id="boot", source="libbpf", hook="tp_btf/mark_victim")
+DECODER = Decoder(boot_id="boot", source="libbpf", hook="tp_btf/mark_victim", symbol=str)
 BPF = Path(__file__).parents[2] / "bpf"
 UNIX_OFFSET_NS = 1_000_000_000_000
 

@@ -1,0 +1,108 @@
+"""Each kind of memory hits a limit for real, and is told by its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.enrich.decision import Decision, decision_of
+from otel_oom.event import OomKill
+from tests.support.kills import own_memcg, python
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+JOIN = "import mmap, os, sys\nopen(sys.argv[1], 'w').write('0')\n"
+
+PROGRAMS = {
+    "anonymous": "held = b'x' * (96 << 20)\n",
+    "shmem": (
+        "held = mmap.mmap(-1, 96 << 20)\nfor at in range(0, len(held), 4096): held[at] = 1\n"
+    ),
+    "tmpfs": (
+        "file = os.memfd_create('x')\nfor _ in range(96): os.write(file, b'x' * (1 << 20))\n"
+    ),
+    # Locked in memory, for else the kernel drops page cache rather than to kill.
+    "page_cache": (
+        "import ctypes\n"
+        "file = os.open(sys.argv[2], os.O_RDONLY)\n"
+        "size = os.fstat(file).st_size\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3\n"
+        "libc.mmap.argtypes += [ctypes.c_long]\n"
+        "at = libc.mmap(None, size, 1, 1, file, 0)\n"
+        "libc.mlock(ctypes.c_void_p(at), ctypes.c_size_t(size))\n"
+    ),
+    # Reading maps the one page of zeros, which is nobody's; the tables to it are our own.
+    "page_table": (
+        "held = mmap.mmap(-1, 64 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000,\n"
+        "                 mmap.PROT_READ)\n"
+        "held.madvise(mmap.MADV_NOHUGEPAGE)\n"
+        "for at in range(0, len(held), 2 << 20): held[at]\n"
+    ),
+    "pipe": (
+        "for _ in range(500):\n"
+        "    out = os.pipe()[1]\n"
+        "    os.set_blocking(out, False)\n"
+        "    os.write(out, b'x' * (1 << 16))\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def file_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file larger than the limit, not in the page cache."""
+    path = tmp_path_factory.mktemp("cache") / "file"
+    with path.open("wb") as file:
+        for _ in range(96):
+            file.write(b"x" * (1 << 20))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    yield path
+    path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("anonymous", Decision("memcg", "anonymous", "page_fault")),
+        ("shmem", Decision("memcg", "shmem", "page_fault")),
+        ("tmpfs", Decision("memcg", "shmem", "write")),
+        ("page_cache", Decision("memcg", "page_cache", "mlock")),
+        ("page_table", Decision("memcg", "page_table", "page_fault")),
+        ("pipe", Decision("memcg", "kernel", "write")),
+    ],
+)
+def test_the_memory_that_was_asked_for_is_told(
+    program: str, expected: Decision, file_on_disk: Path
+) -> None:
+    """A program that asks for one kind of memory alone is killed for that, and by that call."""
+    kills: list[OomKill] = []
+    with LibbpfSource() as source, own_memcg(24 << 20) as memcg:
+        with python(JOIN + PROGRAMS[program], memcg.procs, file_on_disk) as asking:
+            code = asking.wait(60)
+        source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
+    assert code == -signal.SIGKILL
+    (kill,) = (kill for kill in kills if kill.victim.tgid == asking.pid)
+    assert decision_of(kill.stack) == expected, "\n".join(kill.stack)
+
+
+def test_the_frames_are_the_kernels_and_show_no_address() -> None:
+    """Each frame is a function of this kernel with an offset, never where it is in memory."""
+    kills: list[OomKill] = []
+    with LibbpfSource() as source, own_memcg() as memcg:
+        with python(JOIN + PROGRAMS["anonymous"], memcg.procs) as asking:
+            asking.wait(30)
+        source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
+    symbols = Path("/proc/kallsyms").read_text(encoding="ascii")
+    known = {line.split()[2] for line in symbols.splitlines()}
+    assert kills[0].stack[0].startswith("mark_oom_victim+0x")
+    for frame in kills[0].stack:
+        name, _, offset = frame.partition("+")
+        assert name in known
+        assert int(offset.split()[0], 16) < 1 << 20

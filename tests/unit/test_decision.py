@@ -1,0 +1,69 @@
+"""What a kernel stack says of a kill, for the stacks of several kernels."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_oom.enrich.decision import Decision, decision_of, function
+
+MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out_of_memory"]
+HOST = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "__alloc_pages_slowpath"]
+FAULT = ["handle_mm_fault", "exc_page_fault", "asm_exc_page_fault"]
+CALL = ["do_syscall_64", "entry_SYSCALL_64_after_hwframe"]
+WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
+
+
+@pytest.mark.parametrize(
+    ("functions", "expected"),
+    [
+        ([*MEMCG, "do_anonymous_page", *FAULT], Decision("memcg", "anonymous", "page_fault")),
+        ([*HOST, "do_anonymous_page", *FAULT], Decision("host", "anonymous", "page_fault")),
+        ([*MEMCG, "shmem_get_folio_gfp", *WRITE], Decision("memcg", "shmem", "write")),
+        ([*MEMCG, "shmem_getpage_gfp.isra.0", *WRITE], Decision("memcg", "shmem", "write")),
+        (
+            [*MEMCG, "filemap_add_folio", "filemap_fault", *FAULT],
+            Decision("memcg", "page_cache", "page_fault"),
+        ),
+        (
+            [*MEMCG, "obj_cgroup_charge_pages", "pte_alloc_one", "do_anonymous_page", *FAULT],
+            Decision("memcg", "page_table", "page_fault"),
+        ),
+        (
+            [*MEMCG, "__memcg_kmem_charge_page", "pipe_write", *WRITE],
+            Decision("memcg", "kernel", "write"),
+        ),
+        (
+            [*MEMCG, "mem_cgroup_charge_skmem", "tcp_sendmsg", "__x64_sys_sendto", *CALL],
+            Decision("memcg", "socket", "sendto"),
+        ),
+        (
+            ["mark_oom_victim", "out_of_memory", "moom_callback", "worker_thread", "kthread"],
+            Decision("sysrq", None, "kernel_thread"),
+        ),
+        (
+            ["mark_oom_victim", "out_of_memory", "pagefault_out_of_memory", "do_user_addr_fault"],
+            Decision("page_fault", None, "page_fault"),
+        ),
+        (
+            [*MEMCG, "do_cow_fault", "__arm64_sys_mlock", "invoke_syscall", "el0_svc"],
+            Decision("memcg", "anonymous", "mlock"),
+        ),
+        (
+            [*MEMCG, "anon_pipe_write", "vfs_write", "ksys_write", *CALL],
+            Decision("memcg", None, "write"),
+        ),
+        ([*MEMCG, "filemap_fault", "do_mlock", *CALL], Decision("memcg", "page_cache", "mlock")),
+        ([*MEMCG, "a_new_way_in", *CALL], Decision("memcg", None, None)),
+        (["something_new"], Decision(None, None, None)),
+        ([], Decision(None, None, None)),
+    ],
+)
+def test_the_stack_tells_the_story(functions: list[str], expected: Decision) -> None:
+    """Who decided, what was asked for, and how; what no name tells is none."""
+    assert decision_of([f"{name}+0x1f" for name in functions]) == expected
+
+
+def test_a_frames_function_is_its_name() -> None:
+    """Offsets, modules and what a compiler adds to a name are not part of it."""
+    assert function("shmem_getpage_gfp.isra.0+0x4b") == "shmem_getpage_gfp"
+    assert function("ext4_writepages+0x1 [ext4]") == "ext4_writepages"
