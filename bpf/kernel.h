@@ -46,8 +46,39 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+typedef struct {
+	__u32 val;
+} kgid_t;
+
 struct cred {
 	kuid_t uid;
+	kgid_t gid;
+};
+
+struct ns_common {
+	__u32 inum;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	__u32 level;
+	struct upid numbers[1];
 };
 
 struct percpu_counter {
@@ -139,6 +170,9 @@ struct task_struct {
 	__u64 start_boottime;
 	char comm[16];
 	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	struct pid *thread_pid;
+	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
 	const struct cred *real_cred;

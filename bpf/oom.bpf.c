@@ -82,12 +82,28 @@ static __always_inline void fill_header(struct oom_header *header, enum oom_kind
 	header->boottime_ns = bpf_ktime_get_boot_ns();
 }
 
+/* A struct pid has a number for each PID namespace it is seen in; the last is its own. */
+static __always_inline void fill_pid_namespace(struct oom_task *out, struct pid *pid)
+{
+	__u32 level = BPF_CORE_READ(pid, level);
+	struct upid *own = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
+			   level * bpf_core_type_size(struct upid);
+
+	out->ns_tgid = BPF_CORE_READ(own, nr);
+	out->pid_ns = BPF_CORE_READ(own, ns, ns.inum);
+}
+
 static __always_inline void fill_task(struct oom_task *out, struct task_struct *task)
 {
 	out->start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
 	out->tgid = BPF_CORE_READ(task, tgid);
 	out->tid = BPF_CORE_READ(task, pid);
+	out->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	out->uid = BPF_CORE_READ(task, real_cred, uid.val);
+	out->gid = BPF_CORE_READ(task, real_cred, gid.val);
+	out->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	out->reserved = 0;
+	fill_pid_namespace(out, BPF_CORE_READ(task, group_leader, thread_pid));
 	out->score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
 	BPF_CORE_READ_STR_INTO(&out->comm, task, comm);
 }
@@ -207,16 +223,31 @@ static __always_inline int fill_exe(struct oom_victim_record *out, struct mm_str
 	return cut ? OOM_FLAG_EXE_CUT : 0;
 }
 
-/* The tracepoint's argument is the victim, or on older kernels its pid, of which only the
- * trigger itself can be turned into a task here. */
+/* The tracepoint's argument is the victim, or on older kernels only a number: its thread's pid. */
+static __always_inline int passes_task(void)
+{
+	return bpf_core_type_exists(btf_trace_mark_victim___task);
+}
+
+/* Of the numbers, those of the trigger's own process alone can be turned into a task here. */
 static __always_inline struct task_struct *victim_of(__u64 argument)
 {
 	struct task_struct *current;
 
-	if (bpf_core_type_exists(btf_trace_mark_victim___task))
+	if (passes_task())
 		return (struct task_struct *)argument;
 	current = (struct task_struct *)bpf_get_current_task();
+	if (BPF_CORE_READ(current, tgid) == (int)argument)
+		return BPF_CORE_READ(current, group_leader);
 	return BPF_CORE_READ(current, pid) == (int)argument ? current : NULL;
+}
+
+static __always_inline __u32 tgid_of(struct task_struct *task, __u64 argument)
+{
+	if (task)
+		return BPF_CORE_READ(task, tgid);
+	/* 6.1 does not know that a task is never NULL, and takes no pointer for a number. */
+	return passes_task() ? 0 : (__u32)argument;
 }
 
 static __always_inline int fill_victim(struct oom_victim_record *out, struct task_struct *task,
@@ -259,7 +290,7 @@ static __always_inline int on_mark_victim(__u64 *args)
 	__u64 argument = args[0];
 	struct task_struct *task = victim_of(argument);
 	__u64 start = task ? BPF_CORE_READ(task, group_leader, start_boottime) : 0;
-	__u32 tgid = task ? BPF_CORE_READ(task, tgid) : (__u32)argument;
+	__u32 tgid = tgid_of(task, argument);
 	struct oom_victim_record *record;
 	struct oom_counters *count;
 	__u64 *known, sequence;

@@ -41,12 +41,20 @@ struct oom_header {
 	__u64 boottime_ns; /* CLOCK_BOOTTIME */
 };
 
+/* Ids are those of the initial namespaces, but for ns_tgid. Of the namespaces, the inode, as in
+ * /proc/PID/ns; zero when the task has already left them. */
 struct oom_task {
 	__u64 start_boottime_ns; /* of the process, CLOCK_BOOTTIME */
-	__u32 tgid;		 /* initial PID namespace, as all ids here */
+	__u32 tgid;
 	__u32 tid;
-	__u32 uid; /* initial user namespace */
+	__u32 ppid;
+	__u32 ns_tgid; /* the process's pid in its own PID namespace */
+	__u32 uid;
+	__u32 gid;
+	__u32 pid_ns;
+	__u32 mnt_ns;
 	__s32 score_adj;
+	__u32 reserved;
 	char comm[OOM_COMM_LEN];
 };
 
@@ -99,10 +107,10 @@ struct oom_counters {
 };
 
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
-_Static_assert(sizeof(struct oom_task) == 40, "oom_task");
+_Static_assert(sizeof(struct oom_task) == 64, "oom_task");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
 _Static_assert(sizeof(struct oom_path) == 8, "oom_path");
-_Static_assert(sizeof(struct oom_victim_record) == 184 + 8 * OOM_STACK_LEN + OOM_TEXT_LEN,
+_Static_assert(sizeof(struct oom_victim_record) == 232 + 8 * OOM_STACK_LEN + OOM_TEXT_LEN,
 	       "oom_victim_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");

@@ -20,7 +20,9 @@ except ImportError:
 class Task:
     r"""A process, as seen from one of its threads.
 
-    Ids are those of the initial PID and user namespace. ``started_ns`` is the process's start
+    Ids are those of the initial PID and user namespace, but for ``ns_tgid``, the process's pid as
+    its own PID namespace has it. ``pid_ns`` and ``mnt_ns`` name its namespaces by their inodes,
+    as ``/proc/PID/ns`` does. ``started_ns`` is the process's start
     on CLOCK_BOOTTIME, in nanoseconds: with ``tgid`` it names the process beyond the reuse of
     its pid. ``comm`` is the kernel's name for the thread, at most 15 bytes, chosen by the
     process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``.
@@ -29,7 +31,12 @@ class Task:
 
     tgid: int
     tid: int | None = None
+    ppid: int | None = None
+    ns_tgid: int | None = None
     uid: int | None = None
+    gid: int | None = None
+    pid_ns: int | None = None
+    mnt_ns: int | None = None
     score_adj: int | None = None
     comm: str | None = None
     started_ns: int | None = None

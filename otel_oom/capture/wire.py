@@ -50,8 +50,14 @@ class TaskRecord(ctypes.Structure):
         ("start_boottime_ns", ctypes.c_uint64),
         ("tgid", ctypes.c_uint32),
         ("tid", ctypes.c_uint32),
+        ("ppid", ctypes.c_uint32),
+        ("ns_tgid", ctypes.c_uint32),
         ("uid", ctypes.c_uint32),
+        ("gid", ctypes.c_uint32),
+        ("pid_ns", ctypes.c_uint32),
+        ("mnt_ns", ctypes.c_uint32),
         ("score_adj", ctypes.c_int32),
+        ("reserved", ctypes.c_uint32),
         ("comm", ctypes.c_char * COMM_LEN),
     )
 
@@ -195,7 +201,12 @@ def _task(record: TaskRecord, executable: str | None = None) -> Task:
     return Task(
         tgid=record.tgid,
         tid=record.tid,
+        ppid=record.ppid,
+        ns_tgid=record.ns_tgid or None,
         uid=record.uid,
+        gid=record.gid,
+        pid_ns=record.pid_ns or None,
+        mnt_ns=record.mnt_ns or None,
         score_adj=record.score_adj,
         comm=text(record.comm),
         started_ns=record.start_boottime_ns,

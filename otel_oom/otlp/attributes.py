@@ -26,6 +26,9 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             "log.record.uid": kill.uid,
             **_process(enriched),
             names.VICTIM_COMM: kill.victim.comm,
+            names.VICTIM_GID: kill.victim.gid,
+            names.VICTIM_PID_NS: kill.victim.pid_ns,
+            names.VICTIM_MNT_NS: kill.victim.mnt_ns,
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
             **_memcg(kill, witness),
@@ -44,6 +47,8 @@ def _process(enriched: EnrichedKill) -> dict[str, str | int | None]:
     kill, witness, executable = enriched.kill, enriched.witness, enriched.executable
     return {
         "process.pid": kill.victim.tgid,
+        "process.vpid": kill.victim.ns_tgid,
+        "process.parent_pid": kill.victim.ppid,
         "process.creation.time": _creation_time(kill),
         "process.executable.name": executable.rpartition("/")[2] if executable else None,
         "process.executable.path": executable,

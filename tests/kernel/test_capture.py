@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,6 +94,32 @@ def test_the_executable_is_told_by_its_path(source: LibbpfSource) -> None:
         assert hungry.wait(30) == -signal.SIGKILL
     (kill,), _ = drain(source, exits=1)
     assert kill.victim.executable == shown
+
+
+def test_the_victims_ids_are_those_that_proc_showed(source: LibbpfSource) -> None:
+    """Parent, user, group, own pid and namespaces of a process in a PID namespace of its own."""
+    child = (
+        "import os, sys\n"
+        "open(sys.argv[1], 'w').write('0')\n"
+        "os.setresgid(65533, 65533, 65533)\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "print(os.getpid(), os.stat('/proc/self/ns/mnt').st_ino,"
+        " os.stat('/proc/self/ns/pid').st_ino, flush=True)\n"
+        "held = b'x' * (64 << 20)\n"
+    )
+    with own_memcg() as memcg:
+        words = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
+        with subprocess.Popen([*words, child, memcg.procs], stdout=subprocess.PIPE) as outer:
+            assert outer.stdout is not None
+            own_pid, mnt_ns, pid_ns = (int(word) for word in outer.stdout.readline().split())
+            outer.wait(30)
+    (kill,), _ = drain(source, exits=1)
+    victim = kill.victim
+    assert (victim.ns_tgid, victim.pid_ns, victim.mnt_ns) == (own_pid, pid_ns, mnt_ns)
+    assert own_pid == 1
+    assert victim.tgid > 1
+    assert victim.ppid == outer.pid
+    assert (victim.uid, victim.gid) == (65534, 65533)
 
 
 def test_the_trigger_can_be_another_process(source: LibbpfSource) -> None:

@@ -16,7 +16,19 @@ KILL = OomKill(
     boot_id="f0e1d2c3-0000-4000-8000-000000000001",
     boottime_ns=1_000_000_000,
     time_unix_ns=1_700_000_000_000_000_000,
-    victim=Task(tgid=4711, tid=4711, uid=1000, score_adj=-5, comm="java", started_ns=400_000_000),
+    victim=Task(
+        tgid=4711,
+        tid=4711,
+        ppid=4700,
+        ns_tgid=1,
+        uid=1000,
+        gid=1001,
+        pid_ns=4026532000,
+        mnt_ns=4026532001,
+        score_adj=-5,
+        comm="java",
+        started_ns=400_000_000,
+    ),
     trigger=Task(tgid=99, tid=100, uid=0, score_adj=0, comm="sidecar", started_ns=300_000_000),
     memory=Memory(
         total_vm=900 << 20, anon=50 << 20, file=3 << 20, shmem=0, swap=0, page_tables=1 << 20
