@@ -91,6 +91,8 @@ class OomKill:
     same instant in Unix time, both in nanoseconds. ``trigger`` is the task whose request for
     memory could not be met; it is often, not always, the victim. ``stack`` is where in the kernel
     that was: names and offsets, from the decision outwards; empty where they can't be told.
+    ``incident`` is set for what was killed along with another (``memory.oom.group``): that
+    one's ``uid``.
     """
 
     boot_id: str
@@ -102,6 +104,7 @@ class OomKill:
     memcg: Memcg | None
     capture: Capture
     stack: tuple[str, ...] = ()
+    incident: str | None = None
 
     @property
     def uid(self) -> str:
@@ -109,7 +112,8 @@ class OomKill:
 
         A UUID of version 8 (RFC 9562) out of boot id, kernel time and pid.
         """
-        digest = bytearray(self._digest("uid", 16))
+        name = f"{self.boot_id}/{self.boottime_ns}/{self.victim.tgid}"
+        digest = bytearray(_digest(name, "uid", 16))
         digest[6] = digest[6] & 0x0F | 0x80
         digest[8] = digest[8] & 0x3F | 0x80
         text = digest.hex()
@@ -117,13 +121,18 @@ class OomKill:
 
     @property
     def trace_id(self) -> int:
-        """The 128 bits of the trace that this kill's span is in; never zero."""
-        return int.from_bytes(self._digest("trace", 16), "big") or 1
+        """The 128 bits of the trace of this kill's incident; never zero."""
+        return int.from_bytes(_digest(self.incident or self.uid, "trace", 16), "big") or 1
 
     @property
     def span_id(self) -> int:
         """The 64 bits of this kill's span; never zero."""
-        return int.from_bytes(self._digest("span", 8), "big") or 1
+        return _span_id(self.uid)
+
+    @property
+    def parent_span_id(self) -> int | None:
+        """The span of the kill that this one belongs to; ``None`` for one that stands alone."""
+        return None if self.incident is None else _span_id(self.incident)
 
     def unix_ns_of(self, boottime_ns: int) -> int:
         """Another instant of the kernel's clock in Unix time, on this kill's own scale.
@@ -131,10 +140,6 @@ class OomKill:
         The two clocks drift, so that instants of one story are compared on one reading of them.
         """
         return self.time_unix_ns + boottime_ns - self.boottime_ns
-
-    def _digest(self, purpose: str, size: int) -> bytes:
-        name = f"{self.boot_id}/{self.boottime_ns}/{self.victim.tgid}"
-        return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
 
     def to_json(self) -> dict[str, Any]:
         """This kill as a dictionary that :meth:`from_json` takes back."""
@@ -159,6 +164,14 @@ class OomKill:
                 "stack": tuple(value.get("stack", ())),
             }
         )
+
+
+def _digest(name: str, purpose: str, size: int) -> bytes:
+    return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
+
+
+def _span_id(uid: str) -> int:
+    return int.from_bytes(_digest(uid, "span", 8), "big") or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from otel_oom.event import Capture, Memcg, Memory, OomKill, Task, VictimExit
 
@@ -130,21 +130,27 @@ _SIZES = {
 
 
 _MARK = "mark_oom_victim"
+_MEMBER = "oom_kill_memcg_member"
 
 
 class WireError(ValueError):
     """A record is not of the layout that this version reads."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decoder:
-    """Turns records into events; holds what every record of one boot and source shares."""
+    """Turns records into events; holds what every record of one boot and source shares.
+
+    Records come in the order in which the kernel wrote them, so that the members of a group are
+    behind the one that they were killed with.
+    """
 
     boot_id: str
     source: str
     hook: str
     symbol: Callable[[int], str]
     """The name of a kernel address; empty where it has none."""
+    _last: OomKill | None = None
 
     def decode(self, data: bytes, unix_offset_ns: int) -> OomKill | VictimExit:
         """The event in ``data``; ``unix_offset_ns`` leads from the boot clock to Unix time.
@@ -171,7 +177,7 @@ class Decoder:
         exe = None if flags & FLAG_NO_EXE else _path(record, record.exe, flags & FLAG_EXE_CUT)
         no_task = flags & FLAG_NO_TASK
         victim = Task(record.victim.tgid) if no_task else _task(record.victim, exe)
-        return OomKill(
+        kill = OomKill(
             boot_id=self.boot_id,
             boottime_ns=record.header.boottime_ns,
             time_unix_ns=record.header.boottime_ns + unix_offset_ns,
@@ -184,6 +190,21 @@ class Decoder:
                 self.source, self.hook, cpu=record.header.cpu, sequence=record.header.sequence
             ),
         )
+        kill = replace(kill, incident=self._incident(kill))
+        self._last = kill
+        return kill
+
+    def _incident(self, kill: OomKill) -> str | None:
+        """The kill that ``kill`` was killed along with, if any.
+
+        oom_kill_process() kills its victim, then by oom_kill_memcg_member() the rest of a
+        ``memory.oom.group``, all in the trigger's thread and under the kernel's oom_lock.
+        """
+        last = self._last
+        member = any(frame.startswith(_MEMBER) for frame in kill.stack)
+        if not member or last is None or last.trigger.tid != kill.trigger.tid:
+            return None
+        return last.incident or last.uid
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
         """The frames by name; before the mark there are only those of tracing itself."""

@@ -70,6 +70,7 @@ def span(enriched: EnrichedKill) -> ReadableSpan:
     return ReadableSpan(
         name=names.SPAN_KILL,
         context=_span_context(enriched),
+        parent=_context(kill.trace_id, kill.parent_span_id) if kill.parent_span_id else None,
         kind=SpanKind.INTERNAL,
         resource=_resource(enriched.resource),
         attributes={**attributes, names.VICTIM_EXITED: exit_ is not None},
@@ -95,9 +96,13 @@ def span_bytes(enriched: EnrichedKill) -> bytes:
 
 
 def _span_context(enriched: EnrichedKill) -> SpanContext:
+    return _context(enriched.kill.trace_id, enriched.kill.span_id)
+
+
+def _context(trace_id: int, span_id: int) -> SpanContext:
     return SpanContext(
-        trace_id=enriched.kill.trace_id,
-        span_id=enriched.kill.span_id,
+        trace_id=trace_id,
+        span_id=span_id,
         is_remote=False,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )

@@ -42,5 +42,5 @@ def test_trace_and_span_ids_have_their_sizes() -> None:
 
 def test_a_kill_survives_the_disk() -> None:
     """What is read back is equal to what was written, absent parts included."""
-    for kill in (KILL, replace(KILL, memory=None, memcg=None)):
+    for kill in (KILL, replace(KILL, memory=None, memcg=None), replace(KILL, incident="x")):
         assert OomKill.from_json(json.loads(json.dumps(kill.to_json()))) == kill

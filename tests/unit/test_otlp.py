@@ -82,6 +82,7 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.trigger.tid": 100,
         "oom.trigger.comm": "sidecar",
         "oom.trigger.uid": 0,
+        "oom.incident.id": KILL.uid,
         "oom.decision.by": "memcg",
         "oom.decision.stack": "\n".join(KILL.stack),
         "oom.request.memory": "shmem",
@@ -124,6 +125,15 @@ def test_the_span_is_the_time_of_dying() -> None:
     assert plain(told.events[1].attributes) == {"oom.victim.exit.signal": 9}
     assert told.status.code == Status.STATUS_CODE_ERROR
     assert plain(told.attributes)["oom.victim.exited"] is True
+
+
+def test_what_dies_together_is_one_trace() -> None:
+    """A member of a group is a child of the first one's span, and names it as its incident."""
+    first, member = enriched(), enriched(number=1, incident=KILL.uid)
+    assert span(member).trace_id == span(first).trace_id
+    assert span(member).parent_span_id == span(first).span_id != span(member).span_id
+    assert span(first).parent_span_id == b""
+    assert plain(log(member).attributes)["oom.incident.id"] == KILL.uid
 
 
 def test_a_span_without_an_exit_says_so() -> None:

@@ -16,7 +16,14 @@ from otel_oom.capture.wire import Decoder, ExitRecord, VictimRecord, WireError
 from otel_oom.event import OomKill, VictimExit
 from tests.parts.need import need
 
-DECODER = Decoder(boot_id="boot", source="libbpf", hook="tp_btf/mark_victim", symbol=str)
+MEMBER, OTHER = 0xFFFF0001, 0xFFFF0002
+SYMBOLS = {MEMBER: "oom_kill_memcg_member+0x1", OTHER: "out_of_memory+0x2"}
+DECODER = Decoder(
+    boot_id="boot",
+    source="libbpf",
+    hook="tp_btf/mark_victim",
+    symbol=lambda at: SYMBOLS.get(at, ""),
+)
 BPF = Path(__file__).parents[2] / "bpf"
 UNIX_OFFSET_NS = 1_000_000_000_000
 
@@ -195,3 +202,18 @@ def test_what_is_no_record_is_refused(data: bytes) -> None:
     """Anything else is an error that says what it was, and no event."""
     with pytest.raises(WireError):
         DECODER.decode(data, UNIX_OFFSET_NS)
+
+
+def test_the_members_of_a_group_are_one_incident() -> None:
+    """What the same thread kills as a group's members belongs to the kill before; others do not."""
+
+    def decoded(at: int, tid: int, frame: int) -> OomKill:
+        record = victim()
+        record.header.boottime_ns, record.trigger.tid, record.stack[0] = at, tid, frame
+        return decode(record)
+
+    first = decoded(1, 50, OTHER)
+    members = [decoded(2, 50, MEMBER), decoded(3, 50, MEMBER)]
+    assert [kill.incident for kill in (first, *members)] == [None, first.uid, first.uid]
+    assert decoded(4, 50, OTHER).incident is None
+    assert decoded(5, 51, MEMBER).incident is None
