@@ -50,11 +50,11 @@ def binary(name: str) -> Path:
     pins = tomllib.loads(_VERSIONS.read_text(encoding="utf-8"))[name]
     depends_on = json.dumps([pins, recipes.FLAGS, platform.machine()], sort_keys=True)
     digest = hashlib.sha256(depends_on.encode()).hexdigest()[:8]
-    path = _cache() / f"{name}-{pins['version']}-{digest}"
+    path = cache_folder() / f"{name}-{pins['version']}-{digest}"
     if not path.exists():
         recipes.require_go(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.with_name(f"{path.name}.lock")):
+        with locked(path.with_name(f"{path.name}.lock")):
             if not path.exists():
                 _build(name, pins, path)
     return path
@@ -75,7 +75,8 @@ def main() -> int:
     return 0
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return where what was built or fetched is kept, outside of the tree."""
     if chosen := os.environ.get("OTEL_OOM_PARTS"):
         return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-oom/parts"
@@ -92,7 +93,7 @@ def _build(name: str, pins: recipes.Pins, path: Path) -> None:
 
 
 @contextmanager
-def _locked(lock: Path) -> Iterator[None]:
+def locked(lock: Path) -> Iterator[None]:
     """Hold a lock that the kernel releases if we die; the file stays, as removing it races."""
     deadline = time.monotonic() + LOCK_LIMIT
     with lock.open("ab") as handle:

@@ -1,0 +1,143 @@
+"""Debian's package archive: what a suite has, without a trace in the machine's own apt."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.parts.recipes import BuildError
+
+_KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_LIMIT_S: Final = 600.0
+_ROLLING: Final = ("oldstable", "stable", "testing", "unstable", "sid")
+
+_RELEASE: Final = r"\d+\.\d+\.\d+(?:\+[\w.]+)?(?:-\d+)?-amd64"
+"""A kernel's release: neither a flavour (`cloud`, `rt`) nor a package that only depends on one."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One suite; lists and settings are in ``folder``, which need not be there before."""
+
+    suite: str
+    folder: Path
+
+    def newest(self, package: str, series: str) -> tuple[str, str]:
+        """The release of the newest kernel of ``series``, and its package's version.
+
+        Args:
+            package: the name before the release, such as `linux-image`.
+            series: how the release begins.
+
+        Raises:
+            BuildError: the archive does not answer, or has none.
+        """
+        self._prepare()
+        self._run("apt-get", "update", "-qq")
+        listed = self._run("apt-cache", "search", "--names-only", "--full", f"^{package}-[0-9]")
+        found = re.findall(
+            rf"(?m)^Package: {package}-({re.escape(series)}.*)\n(?:.+\n)*?Version: (.+)$", listed
+        )
+        kernels = {
+            release: version for release, version in found if re.fullmatch(_RELEASE, release)
+        }
+        if not kernels:
+            raise BuildError(f"{self.suite} has no package {package}-{series}…")
+        release = max(kernels, key=_numbers)
+        return release, kernels[release]
+
+    def unpack(self, packages: list[str], folder: Path) -> None:
+        """Download ``packages`` and put their files below ``folder``.
+
+        Raises:
+            BuildError: the archive does not answer, or has none of that name.
+        """
+        self._run("apt-get", "download", "-qq", *packages, cwd=folder)
+        for package in sorted(folder.glob("*.deb")):
+            self._run("dpkg", "-x", str(package), str(folder))
+            package.unlink()
+
+    def _prepare(self) -> None:
+        for name in ("lists/partial", "cache/archives/partial"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        signed = f" signed-by={_KEYRING}" if _KEYRING.exists() else ""
+        (self.folder / "sources.list").write_text(
+            # Without `target`, the descriptions of desktop programs would come along.
+            f"deb [arch=amd64 target=Packages{signed}] {_mirror()} {self.suite} main\n",
+            encoding="utf-8",
+        )
+        (self.folder / "status").touch()
+        # An empty pkgcache: it would be larger than the lists.
+        (self.folder / "apt.conf").write_text(
+            f"""
+            Dir::Etc::sourcelist "{self.folder}/sources.list";
+            Dir::Etc::sourceparts "/dev/null";
+            Dir::State "{self.folder}";
+            Dir::State::status "{self.folder}/status";
+            Dir::Cache "{self.folder}/cache";
+            Dir::Cache::pkgcache "";
+            Dir::Cache::srcpkgcache "";
+            APT::Architecture "amd64";
+            APT::Architectures "amd64";
+            APT::Sandbox::User "";
+            APT::Update::Error-Mode "any";
+            Acquire::GzipIndexes "true";
+            Acquire::Languages "none";
+            Acquire::Retries "3";
+            """,
+            encoding="utf-8",
+        )
+
+    def _run(self, *command: str, cwd: Path | None = None) -> str:
+        return _output(*command, cwd=cwd, APT_CONFIG=str(self.folder / "apt.conf"))
+
+
+def _mirror() -> str:
+    """The archive that this machine's own packages come from.
+
+    Raises:
+        BuildError: it has no package source, or not Debian's.
+    """
+    system = platform.freedesktop_os_release()
+    if system.get("ID") != "debian":
+        raise BuildError(f"kernels are taken from Debian's archive, and this is {system['NAME']}")
+    # The lists need not be there: a container image is delivered without.
+    lines = _output(
+        "apt-get", "indextargets", "--no-release-info", "--format", "$(RELEASE) $(REPO_URI)"
+    ).splitlines()
+    suites = (system.get("VERSION_CODENAME"), *_ROLLING)
+    for suite, _, address in (line.partition(" ") for line in lines):
+        if suite in suites:
+            return address
+    raise BuildError("this machine's apt has no source of Debian's main archive")
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release.removesuffix("-amd64"))]
+
+
+def _output(*command: str, cwd: Path | None = None, **environ: str) -> str:
+    """What a command printed; BuildError with what it said if it failed."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C", **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            check=True,
+        )
+    except OSError as error:
+        raise BuildError(f"{command[0]} cannot be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{' '.join(command)} took more than {_LIMIT_S:g} s") from error
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"{' '.join(command)} failed:\n{error.stderr.strip()}") from error
+    return done.stdout

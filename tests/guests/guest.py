@@ -1,0 +1,179 @@
+"""Boot a kernel in a virtual machine and run one Python module in it.
+
+The guest is emulated in software, so no machine needs anything of the processor. It sees this
+machine's files as they are here, cannot change them, and shares one folder for what it has to
+say: its terminal may lose or mix what is printed there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.guests.kernels import Kernel
+
+REPOSITORY: Final = Path(__file__).parents[2]
+
+RESULTS: Final = "results.json"
+KERNEL_LOG: Final = "kernel.log"
+_STARTED: Final = "started"
+_CONSOLE: Final = "console.log"
+
+_BOOT_LIMIT_S: Final = 120.0
+"""An idle machine takes 10 s, and a busy one ten times that."""
+
+_OFF_S: Final = 20.0
+"""What a guest that is done may take to switch itself off."""
+
+_TRIES: Final = 2
+_LAST_WORDS: Final = 40
+
+_PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+
+class GuestError(RuntimeError):
+    """A guest did not boot or had no results; the message ends with its console's last lines."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came out of a guest."""
+
+    kernel: Kernel
+    results: dict[str, Any]
+    log: str
+    """The guest's whole kernel log."""
+    boot_s: float
+    """From the start of the machine to that of the module."""
+    total_s: float
+    hangs: int
+    """Boots before this one that did not end."""
+
+
+def missing() -> str | None:
+    """What a guest cannot be booted without and is not here, as a sentence."""
+    if os.uname().machine != "x86_64":
+        return "the kernels that are tested are for x86-64"
+    for program, package in (
+        (_vng(), "virtme-ng, from PyPI"),
+        ("qemu-system-x86_64", "qemu-system-x86"),
+        ("modprobe", "kmod"),
+        ("file", "file"),  # vng asks it for an image's release
+    ):
+        if not shutil.which(program, path=_PATH):
+            return f"{Path(program).name} is missing; install {package}"
+    return None
+
+
+def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
+    """Boot ``kernel`` and run ``python -m module FOLDER`` in it, as root and without packages.
+
+    A boot that hangs is tried once more, which is said on standard error.
+
+    Args:
+        kernel: what to boot.
+        module: writes its results, and before them the kernel's log, to that folder.
+        folder: an empty one; what the guest shares with us, and where its console is kept.
+        limit_s: how long the module may take.
+
+    Raises:
+        GuestError: it did not boot, or had no results in time.
+    """
+    for hangs in range(_TRIES):
+        began = time.monotonic()
+        (folder / _STARTED).unlink(missing_ok=True)
+        machine = _start(kernel, module, folder)
+        try:
+            if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
+                if machine.poll() is not None:
+                    raise GuestError(_last_words(kernel, folder, "ended before it had booted"))
+                hung = _last_words(kernel, folder, f"did not boot within {_BOOT_LIMIT_S:g} s")
+                print(hung, file=sys.stderr)  # noqa: T201  pytest shows it
+                continue
+            booted = time.monotonic()
+            if not _appears(folder / RESULTS, machine, limit_s):
+                raise GuestError(_last_words(kernel, folder, "had no results"))
+            with suppress(subprocess.TimeoutExpired):
+                machine.wait(_OFF_S)
+            return Run(
+                kernel,
+                json.loads((folder / RESULTS).read_text(encoding="utf-8")),
+                (folder / KERNEL_LOG).read_text(encoding="utf-8"),
+                booted - began,
+                time.monotonic() - began,
+                hangs,
+            )
+        finally:
+            _end(machine)
+    raise GuestError(_last_words(kernel, folder, f"did not boot, {_TRIES} times"))
+
+
+def _vng() -> str:
+    """The vng of our own interpreter's folder, else that on PATH, else its name."""
+    own = Path(sys.executable).with_name("vng")
+    return str(own) if own.exists() else shutil.which("vng", path=_PATH) or "vng"
+
+
+def _start(kernel: Kernel, module: str, folder: Path) -> subprocess.Popen[bytes]:
+    # Each file that an import looks for is a question to this machine: none of site-packages,
+    # and no compiled modules written, which could not be.
+    inside = shlex.join([sys.executable, "-S", "-B", "-m", module, str(folder)])
+    script = f"cd {shlex.quote(str(REPOSITORY))} && : > {folder / _STARTED} && {inside}"
+    command = [
+        *(_vng(), "--run", str(kernel.image), "--verbose"),
+        # The processor's own virtualization does not boot every one of these, nor is it in CI.
+        *("--disable-kvm", "--disable-microvm", "--force-9p"),
+        *("--user", "root", "--memory", "2G", "--cpus", "2"),
+        *("--rwdir", str(folder)),
+        # Nothing of the log may be overwritten before it is read.
+        *("--append", "log_buf_len=8M"),
+        *("--", script),
+    ]
+    with (folder / _CONSOLE).open("ab") as console:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *command],
+            cwd=folder,
+            # vng finds its other half there.
+            env={**os.environ, "PATH": f"{Path(_vng()).parent}:{_PATH}"},
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            # vng, its shell, virtme-run and QEMU: one group, which is ended as one.
+            process_group=0,
+        )
+
+
+def _appears(path: Path, machine: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Whether the file came before the machine ended or the time was over."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        ended = machine.poll() is not None
+        if path.exists():
+            return True
+        if ended:
+            return False
+        time.sleep(0.1)
+    return False
+
+
+def _end(machine: subprocess.Popen[bytes]) -> None:
+    """End all processes of the machine, those too that outlived the first."""
+    with suppress(ProcessLookupError):
+        os.killpg(machine.pid, signal.SIGKILL)
+    machine.wait()
+
+
+def _last_words(kernel: Kernel, folder: Path, what: str) -> str:
+    said = (folder / _CONSOLE).read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(said[-_LAST_WORDS:])
+    return f"{kernel.release} {what}; the end of its console:\n{tail}"

@@ -1,0 +1,179 @@
+"""Get the kernels that are tested, once.
+
+    python -m tests.guests.kernels [name]
+
+prints the path of each, all by default. Of each no more is kept than what a guest boots with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.guests.archive import Archive
+from tests.parts.build import cache_folder, locked
+from tests.parts.recipes import BuildError
+
+WANTED: Final[dict[str, dict[str, Any]]] = tomllib.loads(
+    Path(__file__).with_name("kernels.toml").read_text(encoding="utf-8")
+)
+"""What is asked for, by its name."""
+
+_FRESH_S: Final = 24 * 3600.0
+"""How long the newest is taken for the newest without asking again."""
+
+_MODULES: Final = (
+    *("virtio_pci", "virtio_console", "9pnet_virtio", "9p"),  # the machine's files
+    *("overlay", "unix"),  # files of the guest's own above them
+)
+
+_TOOLS: Final = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that can be booted; its modules are beside ``image`` as vng looks for them."""
+
+    name: str
+    release: str
+    """As uname(1) tells it."""
+    version: str
+    """The Debian package's."""
+    image: Path
+    log_sums: bool
+    """Whether sizes in its log are exact, where a counter lags by what each CPU holds back."""
+
+
+def kernel(name: str) -> Kernel:
+    """The newest kernel that `kernels.toml` has under that name, from the cache if it is there.
+
+    The first time takes about half a minute and a connection to Debian's archive; later times
+    take milliseconds, and once a day seconds.
+
+    Raises:
+        KeyError: no such name.
+        BuildError: it is not in the cache and cannot be had; says why.
+    """
+    wanted = WANTED[name]
+    folder = cache_folder() / "kernels" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        stamp = folder / "newest.json"
+        if not _fresh(stamp):
+            _renew(wanted, folder, stamp)
+        newest = json.loads(stamp.read_text(encoding="utf-8"))
+    release = newest["release"]
+    image = _image(folder / release, release)
+    return Kernel(name, release, newest["version"], image, wanted.get("log_sums", False))
+
+
+def main() -> int:
+    """Get what the command line names; the exit code is 1 if one cannot be had."""
+    for name in sys.argv[1:] or WANTED:
+        try:
+            print(kernel(name).image)  # noqa: T201  what it is called for
+        except BuildError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return 1
+    return 0
+
+
+def _fresh(stamp: Path) -> bool:
+    return stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH_S
+
+
+def _image(root: Path, release: str) -> Path:
+    return root / "boot" / f"vmlinuz-{release}"
+
+
+def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
+    """See that ``folder`` has the newest kernel, and no older one; write down which it is."""
+    packages: list[str] = wanted["packages"]
+    # Beside the targets, so that each rename is atomic.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
+        whole, small, noted = Path(new, "whole"), Path(new, "small"), Path(new, "newest")
+        archive = Archive(wanted["suite"], Path(new, "apt"))
+        try:
+            release, version = archive.newest(packages[0], wanted["series"])
+        except BuildError as error:
+            if not stamp.exists():
+                raise
+            print(f"{error}\nthe kernel in the cache is taken", file=sys.stderr)  # noqa: T201
+            return
+        if not (folder / release).exists():
+            whole.mkdir()
+            archive.unpack([f"{package}-{release}" for package in packages], whole)
+            _keep(whole, small, release)
+            small.rename(folder / release)
+        noted.write_text(json.dumps({"release": release, "version": version}), encoding="utf-8")
+        noted.rename(stamp)
+    for older in folder.glob("[0-9]*"):
+        if older.name != release:
+            shutil.rmtree(older)
+
+
+def _keep(whole: Path, small: Path, release: str) -> None:
+    """Move the image, and the modules that boot needs with those that they need, to ``small``."""
+    modules = Path("usr/lib/modules", release)
+    if not (whole / "usr/lib/modules").exists():
+        (whole / "usr/lib").mkdir(parents=True, exist_ok=True)
+        (whole / "lib/modules").rename(whole / "usr/lib/modules")
+    shutil.rmtree(whole / "lib", ignore_errors=True)
+    # kmod looks in one of the two; which, depends on how it was built.
+    for root in (whole, small):
+        (root / modules).mkdir(parents=True, exist_ok=True)
+        (root / "lib").symlink_to("usr/lib")
+    image = _image(small, release)
+    image.parent.mkdir()
+    (found,) = (*whole.glob("boot/vmlinuz-*"), *(whole / modules).glob("vmlinuz"))
+    found.rename(image)
+
+    _depmod(whole, release)
+    for index in (whole / modules).glob("modules.[bo]*"):  # builtin and order
+        shutil.copy(index, small / modules)
+    for module in set(_needed(whole, release)):
+        target = small / modules / module.resolve().relative_to((whole / modules).resolve())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        module.rename(target)
+    _depmod(small, release)
+
+
+def _needed(root: Path, release: str) -> Iterator[Path]:
+    """The files of `_MODULES` and of what those need; what is built in has none."""
+    for name in _MODULES:
+        done = subprocess.run(
+            ["modprobe", "-C", "/dev/null", "-d", root, "-S", release, "--show-depends", name],
+            env=_TOOLS,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for line in done.stdout.splitlines():
+            action, _, path = line.strip().partition(" ")
+            if action == "insmod":
+                yield Path(path)
+
+
+def _depmod(root: Path, release: str) -> None:
+    try:
+        subprocess.run(
+            ["depmod", "-b", root, release], env=_TOOLS, check=True, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise BuildError(f"depmod cannot be run: {error.strerror}. It is in kmod") from error
+    except subprocess.CalledProcessError as error:
+        raise BuildError(f"depmod failed:\n{error.stderr.strip()}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Memory cgroups and what is killed in them, with as few imports as there can be.
+
+What the package's demonstration has for it brings OTLP along, which takes a guest a minute.
+A guest has cgroup v2, and this knows no other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_MOUNT: Final = Path("/sys/fs/cgroup")
+_KILLED_S: Final = 60.0
+
+_serial = itertools.count()
+
+_HOG = 'echo $$ > "$0" && exec tail /dev/zero'
+"""`tail` keeps what has no newline: it takes memory until it is killed."""
+
+
+@dataclass(frozen=True)
+class Memcg:
+    """A cgroup with the memory controller."""
+
+    path: str
+    """As the kernel tells it."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return _MOUNT / self.path.removeprefix("/")
+
+    @property
+    def procs(self) -> Path:
+        """The file that takes the pid of a process to move it in."""
+        return self.folder / "cgroup.procs"
+
+    @property
+    def inode(self) -> int:
+        """Its number in the file system."""
+        return self.folder.stat().st_ino
+
+    def hand_down(self) -> None:
+        """Let the memory controller account its children apart."""
+        (self.folder / "cgroup.subtree_control").write_text("+memory", encoding="ascii")
+
+    @contextmanager
+    def child(self, name: str) -> Iterator[Memcg]:
+        """A cgroup below it, for as long as the context is."""
+        inner = Memcg(f"{self.path.rstrip('/')}/{name}")
+        inner.folder.mkdir()
+        try:
+            yield inner
+        finally:
+            inner.remove()
+
+    def remove(self) -> None:
+        """Kill what is in it, and remove it once that is gone."""
+        deadline = time.monotonic() + _KILLED_S
+        while pids := self.procs.read_text(encoding="ascii").split():
+            assert time.monotonic() < deadline, f"{self.path} is not left by {pids}"
+            for pid in pids:
+                os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.05)
+        self.folder.rmdir()
+
+
+@contextmanager
+def limited(limit: int) -> Iterator[Memcg]:
+    """A cgroup of one's own below the root that may use ``limit`` bytes."""
+    root = Memcg("/")
+    root.hand_down()
+    with root.child(f"guest-{next(_serial)}") as own:
+        (own.folder / "memory.max").write_text(str(limit), encoding="ascii")
+        yield own
+
+
+def hog(memcg: Memcg) -> int:
+    """Have the kernel kill one process in the cgroup; its pid."""
+    with subprocess.Popen(["/bin/sh", "-c", _HOG, memcg.procs]) as process:
+        killed(process)
+    return process.pid
+
+
+@contextmanager
+def python(program: str, memcg: Memcg) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python process that may enter the cgroup by itself, killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", program, memcg.procs], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def killed(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process was killed.
+
+    Raises:
+        AssertionError: it ended otherwise.
+    """
+    code = process.wait(_KILLED_S)
+    assert code == -signal.SIGKILL, f"{process.args!r} was not killed, it ended with {code}"

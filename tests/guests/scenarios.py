@@ -1,0 +1,185 @@
+"""The kills that every kernel is tried with.
+
+Each scenario makes its kills for real and tells what it knows of them beforehand: whom it had
+killed, in which cgroup, for whose request.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.guests.memcg import Memcg, hog, killed, limited, python
+
+_SMALL: Final = 16 << 20
+_LIMIT: Final = 32 << 20  # Python itself needs some of it
+STORM: Final = 30
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a scenario has had killed; ``None`` is what it does not know beforehand."""
+
+    pids: list[int]
+    memcg: str | None = None
+    memcg_id: int | None = None
+    trigger: int | None = None
+    """The process whose request it was; 0 for none of ours."""
+
+
+_EAT = "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
+_ENTER = "import ctypes, os, sys, threading, time\nopen(sys.argv[1], 'w').write('0')\n"
+_WAIT = "print('ready', flush=True)\ntime.sleep(600)\n"
+
+HOSTILE: Final = b"x) a\n\\\x1b[31m\xff"
+HOSTILE_UID: Final = 4242
+HOSTILE_SCORE: Final = 300
+
+
+def memcg() -> Made:
+    """One process exceeds the limit of its cgroup."""
+    with limited(_SMALL) as own:
+        return Made([pid := hog(own)], own.path, own.inode, trigger=pid)
+
+
+def nested() -> Made:
+    """The limit is that of the victim's cgroup's grandparent."""
+    return _below(apart=True)
+
+
+def uncontrolled() -> Made:
+    """The victim's cgroup has no memory controller: it is accounted to its grandparent."""
+    return _below(apart=False)
+
+
+def _below(*, apart: bool) -> Made:
+    with limited(_SMALL) as own, own.child("pod") as pod:
+        if apart:
+            own.hand_down()
+            pod.hand_down()
+        with pod.child("container") as container:
+            pid = hog(container)
+            accounted = container if apart else own
+            return Made([pid], accounted.path, accounted.inode, trigger=pid)
+
+
+def threads() -> Made:
+    """The victim has nine threads, and it is not the first that asks for memory."""
+    return _eats(
+        "for _ in range(8):\n"
+        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        f"eater = threading.Thread(target=lambda: {_EAT.split('= ')[1].strip()})\n"
+        "eater.start()\n"
+        "eater.join()\n"
+    )
+
+
+def leaderless() -> Made:
+    """The victim's first thread has ended before; its pid is still the process's."""
+    return _eats(
+        f"def eat():\n    time.sleep(0.5)\n    {_EAT}"
+        "threading.Thread(target=eat).start()\n"
+        "ctypes.CDLL(None).syscall(60, 0)\n"  # exit(2): of this thread alone
+    )
+
+
+def hostile() -> Made:
+    """The victim has a name that tries to break what reads it; another user, another score."""
+    return _eats(
+        f"open('/proc/self/oom_score_adj', 'w').write('{HOSTILE_SCORE}')\n"
+        f"open('/proc/self/comm', 'wb').write({HOSTILE!r})\n"
+        f"os.setuid({HOSTILE_UID})\n{_EAT}"
+    )
+
+
+def _eats(program: str) -> Made:
+    with limited(_LIMIT) as own, python(_ENTER + program, own) as eater:
+        killed(eater)
+        return Made([eater.pid], own.path, own.inode, trigger=eater.pid)
+
+
+def other() -> Made:
+    """A small process asks for the memory that a large neighbour has, and is killed for it.
+
+    The small one is spared: it may ask again before the memory of the other is free.
+    """
+    spared = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
+    with limited(_LIMIT) as own, ExitStack() as stack:
+        big = stack.enter_context(python(f"{_ENTER}{_hold(20)}{_WAIT}", own))
+        _ready(big)
+        _adjust(big, 1000)
+        small = stack.enter_context(python(f"{_ENTER}{spared}{_hold(16)}{_WAIT}", own))
+        killed(big)
+        _ready(small)
+        return Made([big.pid], own.path, own.inode, trigger=small.pid)
+
+
+def sysrq() -> Made:
+    """The host's own kill, asked for by hand; the trigger is a kernel thread."""
+    with limited(128 << 20) as own:
+        with python(f"{_ENTER}{_hold(20)}{_WAIT}", own) as chosen:
+            _ready(chosen)
+            _adjust(chosen, 1000)
+            Path("/proc/sysrq-trigger").write_text("f", encoding="ascii")
+            killed(chosen)
+        return Made([chosen.pid], own.path, own.inode, trigger=0)
+
+
+def group() -> Made:
+    """With memory.oom.group, all three of a cgroup are killed for the request of one."""
+    with limited(_SMALL) as own, ExitStack() as stack:
+        (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
+        idle = [stack.enter_context(_idle(own)) for _ in range(2)]
+        eater = hog(own)
+        for process in idle:
+            killed(process)
+        pids = [*(process.pid for process in idle), eater]
+        return Made(pids, own.path, own.inode, trigger=eater)
+
+
+def storm() -> Made:
+    """Many kills, some at a time: more than the kernel prints headers for."""
+
+    def one(_number: int) -> int:
+        with limited(_SMALL) as own:
+            return hog(own)
+
+    with ThreadPoolExecutor(4) as pool:
+        return Made(list(pool.map(one, range(STORM))))
+
+
+def _hold(mib: int) -> str:
+    return f"held = b'x' * ({mib} << 20)\n"
+
+
+@contextmanager
+def _idle(memcg: Memcg) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        try:
+            memcg.procs.write_text(str(process.pid), encoding="ascii")
+            yield process
+        finally:
+            process.kill()
+
+
+def _ready(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+
+def _adjust(process: subprocess.Popen[bytes], score: int) -> None:
+    Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(score), encoding="ascii")
+
+
+SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        *(memcg, nested, uncontrolled, threads, leaderless, hostile),
+        *(other, sysrq, group, storm),
+    )
+}

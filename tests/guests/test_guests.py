@@ -1,0 +1,155 @@
+"""Every kill on every supported kernel, held against that kernel's own log and counters."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+from otel_oom.capture.wire import text
+from otel_oom.event import OomKill, VictimExit
+from tests.guests.guest import Run
+from tests.guests.scenarios import SCENARIOS, Made
+from tests.support.kernel import Killed
+
+KB = 1024
+
+_HELD_BACK = 1 << 20
+"""More than a victim's threads, or a guest's CPUs, can have counted without having told it yet."""
+
+_HEADER = re.compile(r"oom-kill:.*,task_memcg=(?P<memcg>[^,]*),task=.*,pid=(?P<pid>\d+),uid=")
+
+pytestmark = pytest.mark.parametrize("name", SCENARIOS)
+
+
+@dataclass(frozen=True)
+class Played:
+    """One scenario of one guest, as values."""
+
+    made: Made
+    kills: list[OomKill]
+    exits: list[VictimExit]
+    logged: list[Killed]
+    counted: int
+    """By how much /proc/vmstat's oom_kill rose."""
+    tells_task: bool
+    """Whether this kernel's tracepoint passes the victim, not its pid alone."""
+
+    @property
+    def known(self) -> list[OomKill]:
+        """The kills of which more than the victim's pid was told."""
+        return [kill for kill in self.kills if kill.victim.tid is not None]
+
+    def line(self, kill: OomKill) -> Killed:
+        """The first "Killed process" line of a kill; the kernel names a thread in it."""
+        pid = kill.victim.tgid if kill.victim.tid is None else kill.victim.tid
+        return next(line for line in self.logged if line.pid == pid)
+
+
+@pytest.fixture
+def played(run: Run, name: str) -> Played:
+    """The scenario of that name, as it went in the guest."""
+    value = run.results["scenarios"][name]
+    assert "failed" not in value, value["failed"]
+    return Played(
+        Made(**value["made"]),
+        [OomKill.from_json(kill) for kill in value["kills"]],
+        [VictimExit(**exit_) for exit_ in value["exits"]],
+        [Killed(**line) for line in value["logged"]],
+        value["counted"],
+        run.results["tells_task"],
+    )
+
+
+def test_every_kill_is_told_once(played: Played, run: Run) -> None:
+    """Who was killed is in the log, in the counter and in what was captured, each once.
+
+    In a group the kernel may kill, log and count its first choice a second time.
+    """
+    assert sorted(kill.victim.tgid for kill in played.kills) == sorted(played.made.pids)
+    assert sorted({played.line(kill).pid for kill in played.kills}) == sorted(
+        {line.pid for line in played.logged}
+    )
+    assert played.counted == len(played.logged)
+    assert run.results["loss"] == {"victims": 0, "exits": 0, "unreadable": 0}
+
+
+def test_every_victims_end_is_told(played: Played) -> None:
+    """Each victim has one exit, by SIGKILL, after its mark."""
+    marked = {kill.victim.tgid: kill for kill in played.kills}
+    assert sorted(exit_.tgid for exit_ in played.exits) == sorted(marked)
+    for exit_ in played.exits:
+        assert exit_.exit_code & 0x7F == signal.SIGKILL
+        assert exit_.boottime_ns > marked[exit_.tgid].boottime_ns
+        assert exit_.started_ns == (marked[exit_.tgid].victim.started_ns or 0)
+
+
+def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, run: Run) -> None:
+    """Comm, uid, score and every size are those of the "Killed process" line.
+
+    A victim that is not what asked runs on, and may tell what it held back between the mark and
+    the line.
+    """
+    for kill in played.known:
+        line, memory = played.line(kill), kill.memory
+        assert kill.victim.comm == text(_unescaped(line.comm))
+        assert (kill.victim.uid, kill.victim.score_adj) == (line.uid, line.score_adj)
+        assert memory is not None
+        assert memory.total_vm == line.total_vm * KB
+        runs_on = kill.trigger.tid != kill.victim.tid
+        slack = _HELD_BACK if runs_on or run.kernel.log_sums else 0
+        assert abs(memory.anon - line.anon * KB) <= slack
+        assert abs(memory.file - line.file * KB) <= slack
+        assert abs(memory.shmem - line.shmem * KB) <= slack
+        assert memory.page_tables == line.pgtables * KB
+        assert memory.swap == 0
+
+
+def test_a_victim_is_unknown_only_where_the_kernel_tells_a_number(played: Played) -> None:
+    """All is told of a task; of a pid, all if the trigger is of the same process, else nothing."""
+    for kill in played.kills:
+        told = (kill.victim.uid, kill.victim.comm, kill.victim.executable, kill.memory, kill.memcg)
+        if played.tells_task or kill.trigger.tgid == kill.victim.tgid:
+            assert None not in told
+        else:
+            assert told == (None,) * len(told)
+
+
+def test_the_cgroup_is_the_one_that_is_accounted(played: Played, run: Run) -> None:
+    """Path and inode are those of the victim's memory cgroup; the kernel's header has the path."""
+    headers = {int(found["pid"]): found["memcg"] for found in _HEADER.finditer(run.log)}
+    assert any(kill.victim.tgid in headers for kill in played.kills)
+    for kill in played.known:
+        assert kill.memcg is not None
+        assert not kill.memcg.path_cut
+        assert kill.memcg.path == headers.get(kill.victim.tgid, kill.memcg.path)
+        assert played.made.memcg in {None, kill.memcg.path}
+        assert played.made.memcg_id in {None, kill.memcg.id}
+
+
+def test_the_trigger_is_the_one_that_asked(played: Played) -> None:
+    """The process whose request for memory it was; at a kill by hand a thread of the kernel."""
+    for kill in played.kills:
+        trigger = kill.victim.tgid if played.made.trigger is None else played.made.trigger
+        if trigger:
+            assert kill.trigger.tgid == trigger
+        else:
+            assert kill.trigger.comm is not None
+            assert kill.trigger.comm.startswith("kworker/")
+
+
+def test_the_executable_is_the_victims(played: Played) -> None:
+    """It is a path to a file that is there, here as in the guest."""
+    for kill in played.known:
+        assert kill.victim.executable is not None
+        assert kill.victim.executable.startswith("/")
+        assert kill.victim.executable.rpartition("/")[2].startswith(("python", "tail", "sleep"))
+
+
+def _unescaped(comm: str) -> bytes:
+    r"""A name's bytes: /dev/kmsg has ``\xNN`` for what does not print, and for a backslash."""
+    return re.sub(
+        rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), comm.encode("ascii")
+    )
