@@ -1,8 +1,8 @@
 """Allocates until the kernel kills it: a safe way to see an OOM kill.
 
-    sudo python3 examples/bigmem.py              # in a memory cgroup of its own, of 64 MiB
-    sudo python3 examples/bigmem.py --limit 256
-    python3 examples/bigmem.py --here            # in the cgroup that it is started in: see below
+    sudo .venv/bin/python examples/bigmem.py    # in a memory cgroup of its own, of 64 MiB
+    sudo .venv/bin/python examples/bigmem.py --limit 256
+    .venv/bin/python examples/bigmem.py --here  # in the cgroup that it is started in: see below
 
 By default it makes a memory cgroup with a limit, moves a child into it, and lets that allocate:
 the child is killed, and nothing else can be. With --here there is no such cgroup. What stops it

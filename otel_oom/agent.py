@@ -27,6 +27,7 @@ GRACE_S: Final = 3.0
 """How long the end may take to send what waits."""
 
 _STORE_RETRY_S: Final = 1.0
+_MOST_EARLY: Final = 256
 
 
 def run(source: Source, settings: Settings, state_dir: Path) -> None:
@@ -44,12 +45,15 @@ def run(source: Source, settings: Settings, state_dir: Path) -> None:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
         else:
             delivery.start()
+        capture = _Capture(source, store, delivery)
         try:
-            _Capture(source, store, delivery).loop(stop_fd)
+            capture.loop(stop_fd)
         finally:
             notify("STOPPING=1")
             if not settings.disabled:
                 delivery.stop(GRACE_S)
+            # What was killed meanwhile is on disk as well, for the next start to send.
+            capture.finish()
         _LOG.info("Stopped; left on disk: %s", _left(store))
 
 
@@ -69,9 +73,10 @@ class _Capture:
         self._memcg_files = MemcgFiles.find()
         self._loss = Loss()
         self._store_fails = False
+        self._early: dict[tuple[int, int | None], VictimExit] = {}
 
     def loop(self, stop_fd: int) -> None:
-        """Drain whenever there is something, until ``stop_fd`` is readable; then once more."""
+        """Drain whenever there is something, until ``stop_fd`` is readable."""
         with selectors.DefaultSelector() as selector:
             selector.register(stop_fd, selectors.EVENT_READ)
             selector.register(self._source.fileno(), selectors.EVENT_READ)
@@ -85,8 +90,13 @@ class _Capture:
                 else:
                     ready = selector.select()
                 if any(key.fd == stop_fd for key, _ in ready):
-                    self._drain()
                     return
+
+    def finish(self) -> None:
+        """Take what has come since :meth:`loop` ended; the kernel side goes away after this."""
+        self._drain()
+        if self._store_fails:
+            _LOG.error("The store still takes no kills: what waits in the kernel's buffer is lost")
 
     def _drain(self) -> None:
         try:
@@ -107,11 +117,17 @@ class _Capture:
         self._report_loss()
 
     def _handle(self, event: OomKill | VictimExit) -> None:
-        if isinstance(event, OomKill):
-            self._store.record(event, self._look(event))
+        if isinstance(event, VictimExit):
+            if not self._store.record_exit(self._boot_id, event) and len(self._early) < _MOST_EARLY:
+                self._early[event.tgid, event.started_ns] = event
+        elif self._store.record(event, self._look(event)):
             _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
+            # A victim that dies at once, on another CPU, can be told before its mark.
+            early = self._early.pop((event.victim.tgid, event.victim.started_ns), None)
+            if early:
+                self._store.record_exit(self._boot_id, early)
         else:
-            self._store.record_exit(self._boot_id, event)
+            _LOG.info("The kill of pid %d was told before", event.victim.tgid)
         self._delivery.wake()
 
     def _look(self, kill: OomKill) -> Witness:

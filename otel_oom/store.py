@@ -38,7 +38,7 @@ CREATE TABLE journal (
     span_queued INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX journal_open ON journal (id) WHERE NOT (log_queued AND span_queued);
-CREATE INDEX journal_victim ON journal (boot_id, tgid);
+CREATE UNIQUE INDEX journal_victim ON journal (boot_id, tgid, started_ns);
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL,
@@ -182,6 +182,8 @@ class Store:
     def record(self, kill: OomKill, witness: Witness) -> bool:
         """Put a kill on the disk, synced; ``False`` when it was there already.
 
+        A process dies once: marked again, by whatever thread, it is the same kill.
+
         Raises:
             sqlite3.Error: it is not on the disk.
         """
@@ -202,18 +204,19 @@ class Store:
             )
             return cursor.rowcount == 1
 
-    def record_exit(self, boot_id: str, exit_: VictimExit) -> None:
-        """Note how the victim's process ended, for its span.
+    def record_exit(self, boot_id: str, exit_: VictimExit) -> bool:
+        """Note how the victim's process ended, for its span; ``False`` without such a victim.
 
         Raises:
             sqlite3.Error: it is not on the disk.
         """
         with self._transaction() as db:
-            db.execute(
+            cursor = db.execute(
                 "UPDATE journal SET exit = ? WHERE boot_id = ? AND tgid = ?"
                 " AND (started_ns IS NULL OR started_ns = ?) AND exit IS NULL",
                 (json.dumps(exit_.to_json()), boot_id, exit_.tgid, exit_.started_ns),
             )
+            return cursor.rowcount > 0
 
     def open_kills(self, most: int, exit_deadline_unix_ns: int) -> list[JournalRow]:
         """The oldest kills that owe a log, or a span that can be told now.

@@ -100,9 +100,13 @@ class MemcgFiles:
         return self.mount / memcg.path[len(root) :].lstrip("/")
 
     def limits(self, memcg: Memcg) -> Limits | None:
-        """The bounds and usage of ``memcg`` now; ``None`` when its folder is gone."""
+        """The bounds and usage of ``memcg`` now; ``None`` when its folder can't be found."""
         folder = self.folder(memcg)
-        if folder is None or not folder.is_dir():
+        try:
+            # In a cgroup namespace, or where one of that name was made anew, it is another.
+            if folder is None or folder.stat().st_ino != memcg.id:
+                return None
+        except OSError:
             return None
         names = (
             (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 
 from otel_oom.capture.source import CaptureError, Handler, Source
 from otel_oom.event import OomKill, VictimExit
@@ -31,14 +31,16 @@ def watch(source: str = "auto") -> Iterator[Iterator[OomKill | VictimExit]]:
     Raises:
         CaptureError: this host does not allow it.
     """
-    with choose(source) as attached:
-        yield _events(attached)
+    with choose(source) as attached, closing(_events(attached)) as events:
+        yield events
 
 
-def _events(source: Source) -> Iterator[OomKill | VictimExit]:
+def _events(source: Source) -> Generator[OomKill | VictimExit, None, None]:
     waiting: list[OomKill | VictimExit] = []
+    ready = select.poll()
+    ready.register(source, select.POLLIN)
     while True:
-        select.select([source], [], [])
+        ready.poll()
         source.drain(waiting.append)
         yield from waiting
         waiting.clear()

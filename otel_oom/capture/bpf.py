@@ -159,6 +159,10 @@ class LibbpfSource:
             self._unreadable += 1
             _LOG.error("A record of the kernel side cannot be read and is lost: %s", error)
             return True
+        except BaseException as error:  # noqa: BLE001  raised again by drain()
+            self._unreadable += 1
+            self._failure = error
+            return False
         try:
             self._handler(event)
         except BaseException as error:  # noqa: BLE001  raised again by drain()

@@ -15,7 +15,6 @@ from typing import Any, Final
 from otel_oom.capture.source import CaptureError
 
 _MESSAGE_BYTES: Final = 512
-_MESSAGES: Final = 12
 _DEBUG_LEVEL: Final = 2
 
 _Pointer = ctypes.c_void_p
@@ -99,6 +98,22 @@ def load() -> ctypes.CDLL:
     return library
 
 
+_LIBC: Final = ctypes.CDLL(None)
+_MESSAGES: Final[deque[str]] = deque(maxlen=12)
+
+
+def _on_message(level: int, format_: bytes, arguments: int) -> int:
+    if level < _DEBUG_LEVEL:
+        buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        _LIBC.vsnprintf(buffer, _MESSAGE_BYTES, format_, _Pointer(arguments))
+        _MESSAGES.append(buffer.value.decode("utf-8", errors="replace").rstrip())
+    return 0
+
+
+_ON_MESSAGE: Final = _PRINT(_on_message)
+"""libbpf has one such function for the whole process: it must never go."""
+
+
 class Libbpf:
     """The shared library, with a typed prototype for each function used."""
 
@@ -109,18 +124,7 @@ class Libbpf:
             CaptureError: it is not installed, or too old.
         """
         self._library = load()
-        self._libc = ctypes.CDLL(None)
-        self._messages: deque[str] = deque(maxlen=_MESSAGES)
-        # Referenced for as long as libbpf may call it.
-        self._print = _PRINT(self._on_message)
-        self._library.libbpf_set_print(self._print)
-
-    def _on_message(self, level: int, format_: bytes, arguments: int) -> int:
-        if level < _DEBUG_LEVEL:
-            buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
-            self._libc.vsnprintf(buffer, _MESSAGE_BYTES, format_, _Pointer(arguments))
-            self._messages.append(buffer.value.decode("utf-8", errors="replace").rstrip())
-        return 0
+        self._library.libbpf_set_print(_ON_MESSAGE)
 
     def call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401  as the C function returns
         """Call ``name`` and return its result.
@@ -141,8 +145,8 @@ class Libbpf:
 
     def take_messages(self) -> str:
         """What libbpf last printed, and forget it."""
-        said = "\n".join(self._messages)
-        self._messages.clear()
+        said = "\n".join(_MESSAGES)
+        _MESSAGES.clear()
         return said
 
     @property
@@ -244,11 +248,19 @@ class RingBuffer:
         return 0 if self._take(ctypes.string_at(data, size)) else -errno.ECANCELED
 
     def fileno(self) -> int:
-        """An epoll descriptor that is readable when records wait."""
+        """An epoll descriptor that is readable when records wait.
+
+        Raises:
+            ValueError: it is closed.
+        """
+        if self._ring is None:
+            raise ValueError("the ring buffer's consumer is closed")
         return int(self._library.call("ring_buffer__epoll_fd", self._ring))
 
     def consume(self) -> None:
         """Give every waiting record to ``take``, or those up to the one it stops at."""
+        if self._ring is None:
+            raise ValueError("the ring buffer's consumer is closed")
         try:
             self._library.call("ring_buffer__consume", self._ring)
         except LibbpfError as error:

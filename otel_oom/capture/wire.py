@@ -131,6 +131,9 @@ _SIZES = {
 
 _MARK = "mark_oom_victim"
 _MEMBER = "oom_kill_memcg_member"
+_DECISION = "oom_kill_process"
+_DECISION_NS = 1_000_000_000
+"""Longer than one decision takes, shorter than until the same thread has to make another."""
 
 
 class WireError(ValueError):
@@ -201,16 +204,26 @@ class Decoder:
         ``memory.oom.group``, all in the trigger's thread and under the kernel's oom_lock.
         """
         last = self._last
-        member = any(frame.startswith(_MEMBER) for frame in kill.stack)
-        if not member or last is None or last.trigger.tid != kill.trigger.tid:
+        if last is None or not any(frame.startswith(_MEMBER) for frame in kill.stack):
             return None
-        return last.incident or last.uid
+        same = (
+            last.trigger == kill.trigger
+            and kill.boottime_ns - last.boottime_ns < _DECISION_NS
+            and _outside(last.stack) == _outside(kill.stack)
+        )
+        return (last.incident or last.uid) if same else None
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
         """The frames by name; before the mark there are only those of tracing itself."""
         named = [self.symbol(address) for address in record.stack if address]
         marks = [at for at, name in enumerate(named) if name.startswith(_MARK)]
         return tuple(name for name in named[marks[0] if marks else 0 :] if name)
+
+
+def _outside(stack: tuple[str, ...]) -> list[str]:
+    """The functions around the decision: the same for all that it kills."""
+    functions = [frame.partition("+")[0] for frame in stack]
+    return functions[functions.index(_DECISION) + 1 :] if _DECISION in functions else []
 
 
 def text(raw: bytes) -> str:

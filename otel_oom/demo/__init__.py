@@ -54,6 +54,9 @@ def demo(*, as_json: bool) -> int:
         CaptureError: kills can't be captured on this host.
         SettingsError: an ``OTEL_*`` value can't be used.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Ended from outside, it cleans up as well.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     require_prerequisites()
     backend = settings.read(os.environ)
     try:

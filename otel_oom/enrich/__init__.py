@@ -22,6 +22,11 @@ _OF_THE_AGENT: Final = (
     "k8s.container.",
     "k8s.pod.",
     "k8s.daemonset.",
+    "k8s.deployment.",
+    "k8s.replicaset.",
+    "k8s.statefulset.",
+    "k8s.job.",
+    "k8s.cronjob.",
     "k8s.namespace.",
 )
 """Resource attributes that the agent's own environment can say only of the agent."""
@@ -76,7 +81,8 @@ def shared_resource(host: Mapping[str, str], of_agent: Mapping[str, str]) -> dic
     """The host's attributes and what ``OTEL_RESOURCE_ATTRIBUTES`` says of the place it is in.
 
     A deployment environment, a cluster or a region holds for every victim of the host; the
-    agent's own service, process or container does not.
+    agent's own service, process or container does not. What the user says of the host itself
+    goes before what is found, which inside a container is the container's.
     """
     place = {k: v for k, v in of_agent.items() if not k.startswith(_OF_THE_AGENT)}
-    return {**place, **host}
+    return {**host, **place}

@@ -10,11 +10,12 @@ from typing import Final
 #   docker      /docker/ID                                 docker-ID.scope
 #   podman      /libpod_parent/libpod-ID                   libpod-ID.scope   libpod-payload-ID
 #   containerd  /k8s.io/ID, /default/ID                    cri-containerd-ID.scope
+#               nerdctl-ID.scope                           …slice:cri-containerd:ID
 #   CRI-O       /kubepods/…/podUID/crio-ID                 crio-ID.scope
 #   Kubernetes  /kubepods/burstable/podUID/ID (cgroupfs driver, any runtime)
 # A monitor's own cgroup (libpod-conmon-ID.scope, crio-conmon-ID.scope) is not its container's.
 _COMPONENT: Final = re.compile(
-    r"(?:(?P<prefix>docker|libpod|libpod-payload|cri-containerd|crio)-)?"
+    r"(?:(?:.*:)?(?P<prefix>docker|libpod|libpod-payload|cri-containerd|crio|nerdctl)[-:])?"
     r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
 )
 
@@ -24,6 +25,7 @@ _RUNTIME_OF_PREFIX: Final = {
     "libpod-payload": "podman",
     "cri-containerd": "containerd",
     "crio": "cri-o",
+    "nerdctl": "containerd",
 }
 _RUNTIME_OF_PARENT: Final = {"docker": "docker", "k8s.io": "containerd"}
 

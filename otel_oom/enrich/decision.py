@@ -15,11 +15,16 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in."""
+    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in.
+
+    ``already_exiting``: the victim was dying anyway, and was only given the last of the memory to
+    do so. The kernel neither logs nor counts that as a kill.
+    """
 
     by: str | None
     memory: str | None
     entry: str | None
+    already_exiting: bool = False
 
 
 # The first that matches decides: moom_callback() goes on through out_of_memory() as well.
@@ -79,13 +84,30 @@ _MEMORY: Final = (
     ),
 )
 
-# The wrapper that has the call's name ends in a jump to one of the others, and is not in the stack
-# then.
+# The wrapper that has the call's name often ends in a jump to one of these helpers, and is not in
+# the stack then. A helper that several calls share tells none.
 _SYSCALL: Final = re.compile(
-    r"(?:__(?:x64|ia32|arm64|s390x?|riscv|se|do)_sys_|ksys_|__sys_|do_sys_|do_)(?P<name>\w+)"
+    r"(?:__(?:x64|ia32|arm64|s390x?|riscv|se|do)_sys_|ksys_|__sys_)(?P<name>\w+)"
 )
+_HELPERS: Final = {
+    "do_mlock": "mlock",
+    "do_readv": "readv",
+    "do_writev": "writev",
+    "ksys_mmap_pgoff": "mmap",
+}
 _SYSCALL_ENTRY: Final = frozenset(
-    {"do_syscall_64", "el0_svc", "el0_svc_common", "do_el0_svc", "invoke_syscall"}
+    {
+        "__do_fast_syscall_32",
+        "do_el0_svc",
+        "do_fast_syscall_32",
+        "do_int80_emulation",
+        "do_syscall_64",
+        "el0_svc",
+        "el0_svc_common",
+        "ia32_sys_call",
+        "invoke_syscall",
+        "x64_sys_call",
+    }
 )
 _FAULT: Final = frozenset(
     {"exc_page_fault", "asm_exc_page_fault", "do_user_addr_fault", "do_page_fault", "do_mem_abort"}
@@ -102,7 +124,12 @@ def decision_of(stack: Sequence[str]) -> Decision:
     """What ``stack``, from the decision outwards, says."""
     functions = [function(frame) for frame in stack]
     return Decision(
-        by=_first(functions, _BY), memory=_first(functions, _MEMORY), entry=_entry(functions)
+        by=_first(functions, _BY),
+        memory=_first(functions, _MEMORY),
+        entry=_entry(functions),
+        # Who calls mark_oom_victim(): __oom_kill_process() when it kills, these when they don't.
+        already_exiting=functions[:1] == ["mark_oom_victim"]
+        and functions[1:2] in (["oom_kill_process"], ["out_of_memory"]),
     )
 
 
@@ -119,7 +146,7 @@ def _entry(functions: Sequence[str]) -> str | None:
             continue
         if inside_call:
             call = _SYSCALL.fullmatch(name)
-            return call["name"] if call else None
+            return _HELPERS.get(name) or (call["name"] if call else None)
         if name in _FAULT:
             return "page_fault"
         if name in _KERNEL_THREAD:

@@ -45,7 +45,9 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
             timestamp=kill.time_unix_ns,
             observed_timestamp=enriched.observed_unix_ns,
             context=set_span_in_context(NonRecordingSpan(_span_context(enriched))),
-            severity_number=SeverityNumber.FATAL,
+            severity_number=(
+                SeverityNumber.WARN if enriched.decision.already_exiting else SeverityNumber.FATAL
+            ),
             body=sentence(enriched),
             attributes=kill_attributes(enriched),
             event_name=names.EVENT_KILL,

@@ -33,6 +33,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             **_memory(kill),
             **_memcg(kill, witness),
             **_trigger(kill.trigger),
+            names.OUTCOME: "already_exiting" if enriched.decision.already_exiting else "killed",
             names.INCIDENT_ID: kill.incident or kill.uid,
             names.DECISION_BY: enriched.decision.by,
             names.DECISION_STACK: "\n".join(kill.stack) or None,

@@ -18,6 +18,7 @@ EVENT_VICTIM_EXITED: Final = "oom.victim.exited"
 CAPTURE_SOURCE: Final = "oom.capture.source"
 CAPTURE_HOOK: Final = "oom.capture.hook"
 
+OUTCOME: Final = "oom.outcome"
 INCIDENT_ID: Final = "oom.incident.id"
 DECISION_BY: Final = "oom.decision.by"
 DECISION_STACK: Final = "oom.decision.stack"

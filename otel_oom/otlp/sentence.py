@@ -51,8 +51,10 @@ def _request(enriched: EnrichedKill) -> str:
 def sentence(enriched: EnrichedKill) -> str:
     """What was killed, where, and how much memory it and its cgroup had; one sentence."""
     kill, limits = enriched.kill, enriched.witness.limits
-    parts = [f"The kernel's OOM killer killed {kill.victim.comm or 'a process'}"]
-    parts.append(f" (pid {kill.victim.tgid})")
+    victim = f"{kill.victim.comm or 'a process'} (pid {kill.victim.tgid})"
+    parts = [f"The kernel's OOM killer killed {victim}"]
+    if enriched.decision.already_exiting:
+        parts = [f"The kernel's OOM killer chose {victim}, which was already exiting,"]
     container = enriched.resource.get("container.id")
     if container:
         parts.append(f" in container {container[:_ID_CHARS]}")
@@ -61,10 +63,10 @@ def sentence(enriched: EnrichedKill) -> str:
         if kill.memory.swap:
             parts.append(f" and {size(kill.memory.swap)} of swap")
     if kill.memcg:
-        parts.append(f"; its cgroup {kill.memcg.path}")
+        parts.append(f"; its cgroup is {kill.memcg.path}")
         if limits and limits.limit is not None:
-            parts.append(f" may use {size(limits.limit)}")
-        else:
-            parts.append(" has no limit of its own")
+            parts.append(f" and may use {size(limits.limit)}")
+        elif limits and limits.usage is not None:
+            parts.append(" and has no limit of its own")
     parts.append(_request(enriched))
     return "".join(parts) + "."

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from otel_oom.capture.wire import text
+from otel_oom.enrich.decision import decision_of
 from otel_oom.event import OomKill, VictimExit
 from tests.guests.guest import Run
 from tests.guests.scenarios import SCENARIOS, Made
@@ -138,6 +139,14 @@ def test_the_trigger_is_the_one_that_asked(played: Played) -> None:
         else:
             assert kill.trigger.comm is not None
             assert kill.trigger.comm.startswith("kworker/")
+
+
+def test_what_died_is_told_as_killed_and_by_one_decision(played: Played, name: str) -> None:
+    """The stack tells a kill from a victim that exits anyway, and a group from single kills."""
+    with_stack = [kill for kill in played.kills if kill.stack]
+    assert not [kill for kill in with_stack if decision_of(kill.stack).already_exiting]
+    incidents = {kill.incident or kill.uid for kill in with_stack}
+    assert len(incidents) == (min(1, len(with_stack)) if name == "group" else len(with_stack))
 
 
 def test_the_executable_is_the_victims(played: Played) -> None:

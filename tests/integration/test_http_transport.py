@@ -164,7 +164,17 @@ def test_retry_after_as_a_date() -> None:
     assert answer_to(503, Retry_After=past).wait_s == 0
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "Wed, 99 Foo 2026 99:99:99 GMT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "",
+        "soon",
+        "-5",
+        "1.5",
+        "Wed, 99 Foo 2026 99:99:99 GMT",
+    ],
+)
 def test_a_retry_after_without_meaning_is_none(value: str) -> None:
     """A Retry-After in neither form leaves the wait to us."""
     answer = answer_to(503, Retry_After=value)

@@ -146,6 +146,21 @@ def test_a_signal_ends_it_promptly_and_cleanly(
                 assert "2 waiting" in running.said()
 
 
+def test_a_kill_while_it_ends_is_on_disk(tmp_path: Path) -> None:
+    """What is killed while the agent still tries to send is delivered by the next one."""
+    with mute_server() as mute, agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": mute}) as running:
+        pids = [kill_one()]
+        wait_for_log(running, "OOM kill of")
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        pids.append(kill_one())
+        assert running.process.wait(15) == 0
+    backend = Backend()
+    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+        backend.wait_for(2, within_s=30)
+    check_complete(backend, pids)
+
+
 def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
     """However early the signal comes, it does not leave a traceback or a hanging process."""
     for delay_s in (0.05, 0.1, 0.15, 0.2, 0.3):

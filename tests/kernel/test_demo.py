@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,3 +85,20 @@ def test_it_sends_on_to_the_users_backend() -> None:
     assert log.uid == span.uid
     assert log.attributes["process.pid"] in killed
     assert log.uid in lines[0]
+
+
+def test_ended_from_outside_it_leaves_nothing_either() -> None:
+    """SIGTERM in its middle: no agent, no cgroup and no folder stays."""
+    before = leftovers()
+    with subprocess.Popen(
+        [sys.executable, "-m", "otel_oom", "demo"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        assert "Ready" in running.stderr.readline()
+        running.terminate()
+        running.stderr.read()
+        assert running.wait(30) in {0, 128 + signal.SIGTERM}
+    assert leftovers() <= before

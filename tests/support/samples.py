@@ -37,6 +37,7 @@ KILL = OomKill(
     capture=Capture("libbpf", "tp_btf/mark_victim", cpu=0, sequence=1),
     stack=(
         "mark_oom_victim+0x1",
+        "__oom_kill_process+0x1",
         "mem_cgroup_out_of_memory+0x2",
         "shmem_get_folio_gfp+0x3",
         "__x64_sys_write+0x4",
@@ -56,7 +57,9 @@ EXIT = VictimExit(tgid=4711, started_ns=400_000_000, boottime_ns=1_250_000_000, 
 
 def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field of the event
     """The sample kill, another one for each ``number``."""
-    return replace(KILL, boottime_ns=KILL.boottime_ns + number, **changes)
+    victim = replace(KILL.victim, started_ns=(KILL.victim.started_ns or 0) + number)
+    other = replace(KILL, boottime_ns=KILL.boottime_ns + number, victim=victim)
+    return replace(other, **changes)
 
 
 def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401

@@ -10,6 +10,8 @@ MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out
 HOST = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "__alloc_pages_slowpath"]
 FAULT = ["handle_mm_fault", "exc_page_fault", "asm_exc_page_fault"]
 CALL = ["do_syscall_64", "entry_SYSCALL_64_after_hwframe"]
+MEMCG = ["mark_oom_victim", "__oom_kill_process", *MEMCG[1:]]
+HOST = ["mark_oom_victim", "__oom_kill_process", *HOST[1:]]
 WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
 
 
@@ -37,11 +39,11 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
             Decision("memcg", "socket", "sendto"),
         ),
         (
-            ["mark_oom_victim", "out_of_memory", "moom_callback", "worker_thread", "kthread"],
+            ["__oom_kill_process", "out_of_memory", "moom_callback", "worker_thread", "kthread"],
             Decision("sysrq", None, "kernel_thread"),
         ),
         (
-            ["mark_oom_victim", "out_of_memory", "pagefault_out_of_memory", "do_user_addr_fault"],
+            ["__oom_kill_process", "pagefault_out_of_memory", "do_user_addr_fault"],
             Decision("page_fault", None, "page_fault"),
         ),
         (
@@ -53,6 +55,19 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
             Decision("memcg", None, "write"),
         ),
         ([*MEMCG, "filemap_fault", "do_mlock", *CALL], Decision("memcg", "page_cache", "mlock")),
+        (
+            [*MEMCG, "shmem_get_folio_gfp", "__x64_sys_write", "x64_sys_call", *CALL],
+            Decision("memcg", "shmem", "write"),
+        ),
+        ([*MEMCG, "do_sys_openat2", *CALL], Decision("memcg", None, None)),
+        (
+            ["mark_oom_victim", "out_of_memory", "mem_cgroup_out_of_memory", *FAULT],
+            Decision("memcg", None, "page_fault", already_exiting=True),
+        ),
+        (
+            ["mark_oom_victim", "oom_kill_process", "out_of_memory", *FAULT],
+            Decision(None, None, "page_fault", already_exiting=True),
+        ),
         ([*MEMCG, "a_new_way_in", *CALL], Decision("memcg", None, None)),
         (["something_new"], Decision(None, None, None)),
         ([], Decision(None, None, None)),

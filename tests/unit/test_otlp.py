@@ -82,6 +82,7 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.trigger.tid": 100,
         "oom.trigger.comm": "sidecar",
         "oom.trigger.uid": 0,
+        "oom.outcome": "killed",
         "oom.incident.id": KILL.uid,
         "oom.decision.by": "memcg",
         "oom.decision.stack": "\n".join(KILL.stack),
@@ -134,6 +135,15 @@ def test_what_dies_together_is_one_trace() -> None:
     assert span(member).parent_span_id == span(first).span_id != span(member).span_id
     assert span(first).parent_span_id == b""
     assert plain(log(member).attributes)["oom.incident.id"] == KILL.uid
+
+
+def test_a_victim_that_was_exiting_anyway_is_not_told_as_killed() -> None:
+    """The kernel counts it as no kill: the severity is WARN, and the sentence says what it was."""
+    stack = ("mark_oom_victim+0x1", "out_of_memory+0x2", "mem_cgroup_out_of_memory+0x3")
+    record = log(enriched(stack=stack))
+    assert plain(record.attributes)["oom.outcome"] == "already_exiting"
+    assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_WARN
+    assert "killed" not in record.body.string_value
 
 
 def test_a_span_without_an_exit_says_so() -> None:

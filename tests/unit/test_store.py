@@ -48,11 +48,19 @@ def test_a_kill_read_twice_is_one(store: Store) -> None:
     assert store.counts()["journal"] == 1
 
 
+def test_a_process_dies_once(store: Store) -> None:
+    """A process that is marked again later, under another uid, is the kill that it was."""
+    assert store.record(KILL, WITNESS)
+    again = replace(KILL, boottime_ns=KILL.boottime_ns + 10**9)
+    assert again.uid != KILL.uid
+    assert not store.record(again, WITNESS)
+
+
 def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Store) -> None:
     """Pid, start and boot together name a process."""
     store.record(KILL, WITNESS)
-    store.record_exit(KILL.boot_id, replace(EXIT, started_ns=EXIT.started_ns + 1))
-    store.record_exit("another boot", EXIT)
+    assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=EXIT.started_ns + 1))
+    assert not store.record_exit("another boot", EXIT)
     (row,) = store.open_kills(10, NEVER)
     assert row.exit is None
 

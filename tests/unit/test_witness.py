@@ -90,7 +90,9 @@ def test_limits_are_those_of_the_files(
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_text(content, encoding="ascii")
-    assert MemcgFiles(tmp_path, "/", v1=v1).limits(Memcg(1, "/a/b")) == expected
+    files_ = MemcgFiles(tmp_path, "/", v1=v1)
+    assert files_.limits(Memcg(folder.stat().st_ino, "/a/b")) == expected
+    assert files_.limits(Memcg(folder.stat().st_ino + 1, "/a/b")) is None
 
 
 def test_a_cgroup_that_is_gone_has_no_limits(tmp_path: Path) -> None:
