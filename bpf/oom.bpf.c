@@ -3,7 +3,7 @@
 
 /*
  * One record for every process that the OOM killer marks, and one when the last
- * thread of such a process has given up its memory.
+ * thread of such a process exits.
  *
  * mark_oom_victim() (mm/oom_kill.c) is where every kill passes, those of
  * memory.oom.group and of sysrq f too, after SIGKILL is queued and before the
@@ -335,8 +335,8 @@ int mark_victim_raw(__u64 *args)
 	return on_mark_victim(args);
 }
 
-/* do_exit() calls this for every thread of the host, after exit_mm(). For all but the
- * victims it is one look into a small table. */
+/* do_exit() calls this for every thread of the host, after exit_mm() on older kernels, before it on
+ * those that pass group_dead too. For all but the victims it is one look into a small table. */
 SEC("raw_tp/sched_process_exit")
 int process_exit(__u64 *args)
 {

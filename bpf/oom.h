@@ -91,7 +91,7 @@ struct oom_victim_record {
 	char text[OOM_TEXT_LEN];
 };
 
-/* The last thread of a marked victim has gone through exit_mm(). */
+/* The last thread of a marked victim is in do_exit(). */
 struct oom_exit_record {
 	struct oom_header header;
 	__u64 start_boottime_ns;

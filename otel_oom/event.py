@@ -176,7 +176,7 @@ def _span_id(uid: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class VictimExit:
-    """The end of a victim: its last thread has given up its memory (``do_exit()``).
+    """The end of a victim: its last thread is in ``do_exit()``.
 
     ``boottime_ns`` is the kernel's time of it on CLOCK_BOOTTIME, in nanoseconds; ``exit_code``
     is as wait(2) gives it: the signal in the low seven bits.
