@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from otel_oom.export.settings import GRPC, Endpoint, read
 from tests.parts.process import free_port
 from tests.parts.recorder import Recorder
 from tests.parts.wait import until
+from tests.support.closing import ends_at_once
 from tests.support.grpc_server import Call, GrpcServer
 from tests.support.http_server import LIMIT, silent, unreachable
 from tests.support.relay import Relay
@@ -63,19 +63,6 @@ def test_close_ends_a_hanging_call() -> None:
     """A transport that another thread closes gives up at once, also when the answer is due."""
     with GrpcServer(never) as server:
         ends_at_once(GrpcTransport(endpoint(server.address)))
-
-
-def ends_at_once(transport: GrpcTransport) -> None:
-    """A send that hangs ends as LATER when the transport is closed; so does the next one."""
-    with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(transport.send, b"x")
-        with pytest.raises(TimeoutError):
-            under_way.result(0.3)
-        began = time.monotonic()
-        transport.close()
-        assert under_way.result(LIMIT).verdict is Verdict.LATER
-        assert time.monotonic() - began < PROMPT_S
-    assert transport.send(b"x").verdict is Verdict.LATER
 
 
 def test_a_server_that_comes_back_is_found_at_once() -> None:

@@ -16,6 +16,7 @@ from otel_oom.export.answer import Answer, Verdict
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.settings import HTTP, Endpoint
 from tests.parts.process import free_port
+from tests.support.closing import ends_at_once
 from tests.support.http_server import LIMIT, HttpServer, Request, reply, silent, unreachable
 
 PROMPT_S = 5.0
@@ -54,15 +55,8 @@ def test_a_backend_that_does_not_answer_is_given_up(scheme: str, place: Hang) ->
 @pytest.mark.parametrize(("scheme", "place"), PLACES)
 def test_close_ends_a_hanging_send(scheme: str, place: Hang) -> None:
     """A transport that another thread closes gives up at once, in every phase of a request."""
-    with place() as address, ThreadPoolExecutor(1) as pool:
-        transport = HttpTransport(endpoint(f"{scheme}://{address}"))
-        under_way = pool.submit(transport.send, b"x")
-        with pytest.raises(TimeoutError):
-            under_way.result(0.3)
-        began = time.monotonic()
-        transport.close()
-        assert under_way.result(LIMIT).verdict is Verdict.LATER
-        assert time.monotonic() - began < PROMPT_S
+    with place() as address:
+        ends_at_once(HttpTransport(endpoint(f"{scheme}://{address}")))
 
 
 def test_close_ends_a_send_whenever_it_comes() -> None:

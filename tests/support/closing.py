@@ -1,0 +1,27 @@
+"""Closing a transport while it sends."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from otel_oom.export.answer import Transport, Verdict
+from tests.support.http_server import LIMIT
+
+_HANGS_S = 0.3
+_PROMPT_S = 5.0
+
+
+def ends_at_once(transport: Transport) -> None:
+    """A send that hangs ends as LATER when the transport is closed; so does the next one."""
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(transport.send, b"x")
+        with pytest.raises(TimeoutError):
+            under_way.result(_HANGS_S)
+        began = time.monotonic()
+        transport.close()
+        assert under_way.result(LIMIT).verdict is Verdict.LATER
+        assert time.monotonic() - began < _PROMPT_S
+    assert transport.send(b"x").verdict is Verdict.LATER
