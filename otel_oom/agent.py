@@ -118,8 +118,8 @@ class _Capture:
 
     def _handle(self, event: OomKill | VictimExit) -> None:
         if isinstance(event, VictimExit):
-            if not self._store.record_exit(self._boot_id, event) and len(self._early) < _MOST_EARLY:
-                self._early[event.tgid, event.started_ns] = event
+            if not self._store.record_exit(self._boot_id, event):
+                self._keep_early(event)
         elif self._store.record(event, self._look(event)):
             _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
             # A victim that dies at once, on another CPU, can be told before its mark.
@@ -129,6 +129,12 @@ class _Capture:
         else:
             _LOG.info("The kill of pid %d was told before", event.victim.tgid)
         self._delivery.wake()
+
+    def _keep_early(self, event: VictimExit) -> None:
+        if len(self._early) >= _MOST_EARLY:
+            # The oldest: its kill is long past coming.
+            del self._early[next(iter(self._early))]
+        self._early[event.tgid, event.started_ns] = event
 
     def _look(self, kill: OomKill) -> Witness:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from otel_oom.capture import wire
+from otel_oom.capture.symbols import SYMBOL_LEN
 from otel_oom.capture.wire import Decoder, ExitRecord, VictimRecord, WireError
 from otel_oom.event import OomKill, VictimExit
 from tests.parts.need import need
@@ -86,6 +88,19 @@ def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
         (wire.FLAG_NO_TASK, "OOM_FLAG_NO_TASK"),
     ):
         assert values[theirs] == ours
+
+
+def test_both_sides_have_the_same_sizes() -> None:
+    """The header's constants are those that buffers are made by here."""
+    header = (BPF / "oom.h").read_text(encoding="utf-8")
+    defined = dict(re.findall(r"#define OOM_(\w+) (\d+)", header))
+    assert {name: int(text) for name, text in defined.items()} == {
+        "WIRE_VERSION": wire.WIRE_VERSION,
+        "COMM_LEN": wire.COMM_LEN,
+        "TEXT_LEN": wire.TEXT_LEN,
+        "STACK_LEN": wire.STACK_LEN,
+        "SYMBOL_LEN": SYMBOL_LEN,
+    }
 
 
 def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> VictimRecord:

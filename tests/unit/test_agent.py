@@ -1,0 +1,61 @@
+"""The capture loop, with events in an order that a real kernel seldom makes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from otel_oom import agent, clock
+from otel_oom.capture.source import Handler
+from otel_oom.event import Loss, OomKill, VictimExit
+from otel_oom.export.settings import Settings
+from otel_oom.store import Store
+from tests.support.samples import EXIT, KILL
+
+
+class Scripted:
+    """A source that hands over what it is given, then ends the agent."""
+
+    name = hook = "scripted"
+
+    def __init__(self, *events: OomKill | VictimExit) -> None:
+        """Hand over ``events``, once."""
+        self._events = list(events)
+        self._readable = os.pipe()
+
+    def __enter__(self) -> Self:
+        """Nothing is to be attached."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what was waited on."""
+        for descriptor in self._readable:
+            os.close(descriptor)
+
+    def fileno(self) -> int:
+        """A descriptor that never is readable."""
+        return self._readable[0]
+
+    def drain(self, handler: Handler) -> int:
+        """Hand over all, and have the agent stopped."""
+        count = len(self._events)
+        while self._events:
+            handler(self._events.pop(0))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return count
+
+    def loss(self) -> Loss:
+        """Nothing is lost."""
+        return Loss()
+
+
+def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
+    """A victim that dies at once on another CPU is told as exited, though its exit came first."""
+    now = replace(KILL, boot_id=clock.boot_id())
+    agent.run(Scripted(EXIT, now), Settings((), {}, disabled=True), tmp_path)
+    with Store(tmp_path) as store:
+        (row,) = store.open_kills(10, 0)
+    assert row.exit == EXIT
