@@ -314,8 +314,10 @@ static __always_inline int on_mark_victim(__u64 *args)
 	fill_task(&record->trigger, (struct task_struct *)bpf_get_current_task());
 	fill_stack(record->stack, args);
 	size = offsetof(struct oom_victim_record, text) + record->memcg.len + record->exe.len;
-	if (size > sizeof(*record))
+	if (size > sizeof(*record)) {
+		count->lost_victims++;
 		return 0;
+	}
 	record->header.size = size;
 	if (bpf_ringbuf_output(&oom_ring, record, size, 0) != 0)
 		count->lost_victims++;
