@@ -28,9 +28,28 @@ enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+
+/* UAPI: flags of bpf_get_stack(), and what it gives then. */
+enum { BPF_F_USER_STACK = 1 << 8, BPF_F_USER_BUILD_ID = 1 << 11 };
+enum { BPF_STACK_BUILD_ID_VALID = 1 };
+
+/* UAPI: what a kprobe finds in a function's registers. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
+	unsigned long orig_ax, ip, cs, flags, sp, ss;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	__u64 regs[31], sp, pc, pstate;
+};
+struct pt_regs;
+#endif
+#define __VMLINUX_H__ /* to bpf_tracing.h: these are the kernel's own names */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -120,6 +139,8 @@ struct mm_struct {
 	unsigned long total_vm;
 	struct file *exe_file;
 	atomic_long_t pgtables_bytes;
+	unsigned long arg_start;
+	unsigned long arg_end;
 	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 };
 
@@ -163,6 +184,30 @@ struct css_set {
 	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT];
 };
 
+struct page_counter {
+	atomic_long_t usage;
+	unsigned long max;
+};
+
+/* On v1, swap's place has memory and swap together, under the name memsw: the same bytes. */
+struct mem_cgroup {
+	struct cgroup_subsys_state css;
+	struct page_counter memory;
+	struct page_counter swap;
+};
+
+enum oom_constraint { CONSTRAINT_NONE, CONSTRAINT_MEMCG = 3 };
+
+struct oom_control {
+	struct mem_cgroup *memcg;
+	__u32 gfp_mask; /* gfp_t: another type by name, the same by size */
+	int order;
+	unsigned long totalpages;
+	struct task_struct *chosen;
+	long chosen_points;
+	enum oom_constraint constraint;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -180,6 +225,9 @@ struct task_struct {
 };
 
 #pragma clang attribute pop
+
+/* What send_signal() gets for a signal of the kernel's own (include/linux/sched/signal.h). */
+enum { SIGKILL = 9, SEND_SIG_PRIV = 1 };
 
 /* Only to ask whether a kernel has the helper (5.13, kernel commit 7b15523a989b). */
 enum bpf_func_id { BPF_FUNC_snprintf = 165 };

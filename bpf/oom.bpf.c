@@ -10,21 +10,13 @@
  * victim's mm is torn down: its counters can still be read. It runs in the
  * context of the task that needed the memory, the trigger.
  */
-#include "kernel.h"
+#include "fill.h"
 
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
-#include "oom.h"
+#include <bpf/bpf_tracing.h>
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Set by the loader before the program is loaded. */
-const volatile __u64 page_size = 4096;
-
-#define MAX_VICTIMS 8192  /* victims that are dying at one time */
-#define MAX_DEPTH 32	  /* of a path; CRI in a container in a user session: about 12 */
-#define COMPONENT_LEN 256 /* NAME_MAX and its NUL */
+#define MAX_VICTIMS 8192 /* victims that are dying at one time */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -55,13 +47,66 @@ struct {
 	__type(value, char[OOM_SYMBOL_LEN]);
 } oom_symbol SEC(".maps");
 
-/* tgid of each marked victim that has not exited, and when that process started. */
+struct victim {
+	__u64 start_boottime_ns;
+	__u64 mm; /* pinned by its signal struct until the last of the process is gone */
+	__u32 tid;
+	__u32 reserved;
+};
+
+/* Each marked victim that has not exited, by its tgid. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_VICTIMS);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct victim);
 } oom_victims SEC(".maps");
+
+/* Their tgids, by the thread that the mark and the reaper know them by. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_VICTIMS);
+	__type(key, __u32);
+	__type(value, __u32);
+} oom_threads SEC(".maps");
+
+/* The decision that is being made. There is never more than one: the kernel makes them under its
+ * oom_lock. */
+struct pending {
+	__u32 tid; /* of the thread that makes it; 0: none is being made */
+	__u32 marks;
+	__u64 control;	  /* out_of_memory()'s struct oom_control */
+	__u64 limit_node; /* of the cgroup whose limit was hit; 0: the host */
+	__u64 signalled;  /* the task that SIGKILL was last sent to by the kernel */
+	__u32 signaller;
+	__u32 reserved;
+	struct oom_decision decision;
+	struct oom_task chosen;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pending);
+} oom_pending SEC(".maps");
+
+/* When it was last told of a cgroup (0: of the host) that there is none to kill in it. An
+ * allocation that may not fail finds that anew many times a second. */
+struct silence {
+	__u64 told_ns;
+	__u32 repeats;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u64);
+	__type(value, struct silence);
+} oom_silences SEC(".maps");
+
+#define SILENCE_NS 1000000000ULL
 
 static __always_inline struct oom_counters *counters(void)
 {
@@ -70,157 +115,78 @@ static __always_inline struct oom_counters *counters(void)
 	return bpf_map_lookup_elem(&oom_counters, &zero);
 }
 
-static __always_inline void fill_header(struct oom_header *header, enum oom_kind kind, __u32 size,
-					__u64 sequence)
+static __always_inline struct pending *pending(void)
 {
-	header->version = OOM_WIRE_VERSION;
-	header->kind = kind;
-	header->size = size;
-	header->cpu = bpf_get_smp_processor_id();
-	header->flags = 0;
-	header->sequence = sequence;
-	header->boottime_ns = bpf_ktime_get_boot_ns();
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&oom_pending, &zero);
 }
 
-/* A struct pid has a number for each PID namespace it is seen in; the last is its own. */
-static __always_inline void fill_pid_namespace(struct oom_task *out, struct pid *pid)
+static __always_inline __u32 current_tid(void)
 {
-	__u32 level = BPF_CORE_READ(pid, level);
-	struct upid *own = (void *)pid + bpf_core_field_offset(struct pid, numbers) +
-			   level * bpf_core_type_size(struct upid);
-
-	out->ns_tgid = BPF_CORE_READ(own, nr);
-	out->pid_ns = BPF_CORE_READ(own, ns, ns.inum);
+	return (__u32)bpf_get_current_pid_tgid();
 }
 
-static __always_inline void fill_task(struct oom_task *out, struct task_struct *task)
+/* What out_of_memory() and oom_kill_process() know, and no tracepoint passes on. */
+static __always_inline void fill_decision(struct pending *now, struct oom_control *control)
 {
-	out->start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-	out->tgid = BPF_CORE_READ(task, tgid);
-	out->tid = BPF_CORE_READ(task, pid);
-	out->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	out->uid = BPF_CORE_READ(task, real_cred, uid.val);
-	out->gid = BPF_CORE_READ(task, real_cred, gid.val);
-	out->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	out->reserved = 0;
-	fill_pid_namespace(out, BPF_CORE_READ(task, group_leader, thread_pid));
-	out->score_adj = BPF_CORE_READ(task, signal, oom_score_adj);
-	BPF_CORE_READ_STR_INTO(&out->comm, task, comm);
+	struct oom_decision *out = &now->decision;
+	struct mem_cgroup *memcg = BPF_CORE_READ(control, memcg);
+
+	__builtin_memset(out, 0, sizeof(*out));
+	out->boottime_ns = bpf_ktime_get_boot_ns();
+	out->total_pages = BPF_CORE_READ(control, totalpages);
+	out->points = BPF_CORE_READ(control, chosen_points);
+	out->gfp_mask = BPF_CORE_READ(control, gfp_mask);
+	out->order = BPF_CORE_READ(control, order);
+	out->constraint = BPF_CORE_READ(control, constraint);
+	now->limit_node = (__u64)BPF_CORE_READ(memcg, css.cgroup, kn);
+	if (memcg) {
+		out->limit_pages = BPF_CORE_READ(memcg, memory.max);
+		out->usage_pages = BPF_CORE_READ(memcg, memory.usage.counter);
+		out->swap_limit_pages = BPF_CORE_READ(memcg, swap.max);
+		out->swap_usage_pages = BPF_CORE_READ(memcg, swap.usage.counter);
+	}
 }
 
-/* A percpu_counter's count leaves out what each CPU has not yet folded in, so it may be
- * negative; get_mm_counter() shows 0 then, and so does this. */
-static __always_inline __u64 bytes_of(__s64 pages)
+static __always_inline int fill_limit(struct oom_victim_record *out, struct pending *now)
 {
-	return pages > 0 ? pages * page_size : 0;
-}
+	struct kernfs_node *node = (struct kernfs_node *)now->limit_node;
 
-/* A macro, because CO-RE moves an array's index to the kernel's element size only when the
- * index is a constant before inlining. */
-#define RSS_BYTES(mm, member)                                                                      \
-	bytes_of(bpf_core_type_exists(struct mm_rss_stat)                                          \
-			 ? BPF_CORE_READ((struct mm_struct___atomic *)(mm),                        \
-					 rss_stat.count[member].counter)                           \
-			 : BPF_CORE_READ(mm, rss_stat[member].count))
-
-static __always_inline void fill_memory(struct oom_memory *out, struct mm_struct *mm)
-{
-	out->total_vm = BPF_CORE_READ(mm, total_vm) * page_size;
-	out->anon = RSS_BYTES(mm, MM_ANONPAGES);
-	out->file = RSS_BYTES(mm, MM_FILEPAGES);
-	out->shmem = RSS_BYTES(mm, MM_SHMEMPAGES);
-	out->swap = RSS_BYTES(mm, MM_SWAPENTS);
-	out->page_tables = BPF_CORE_READ(mm, pgtables_bytes.counter);
-}
-
-static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
-{
-	if (bpf_core_field_exists(node->__parent))
-		return BPF_CORE_READ(node, __parent);
-	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
-}
-
-/* Put one more component behind those that the path has. Returns 0 when there is no room below
- * `limit`. The length lives in the record, not in a register: there the verifier takes it for any
- * number, and need not follow every combination of lengths through the loops below. */
-static __always_inline int append(struct oom_victim_record *out, struct oom_path *path, __u32 limit,
-				  const void *name)
-{
-	__u32 end = path->offset + path->len;
-	long got;
-
-	if (end > limit - COMPONENT_LEN)
-		return 0;
-	got = bpf_probe_read_kernel_str(&out->text[end], COMPONENT_LEN, name);
-	if (got <= 0)
-		return 0;
-	path->len += got;
-	path->parts++;
-	return 1;
-}
-
-/* The memory controller's own hierarchy is on cgroup v1 and hybrid hosts not the default one. */
-static __always_inline int fill_memcg(struct oom_victim_record *out, struct task_struct *task)
-{
-	__u32 id = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct cgroup_subsys_state *css = NULL;
-	struct kernfs_node *node, *parent;
-
-	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
-		return OOM_FLAG_NO_MEMCG;
-	bpf_core_read(&css, sizeof(css), &set->subsys[id]);
-	node = BPF_CORE_READ(css, cgroup, kn);
+	out->decision = now->decision;
 	if (!node)
-		return OOM_FLAG_NO_MEMCG;
-	out->memcg_id = BPF_CORE_READ(node, id);
-
-	for (int depth = 0; depth < MAX_DEPTH; depth++) {
-		parent = parent_of(node);
-		if (!parent ||
-		    !append(out, &out->memcg, OOM_TEXT_LEN / 2, BPF_CORE_READ(node, name)))
-			break;
-		node = parent;
-	}
-	return parent_of(node) ? OOM_FLAG_MEMCG_CUT : 0;
+		return OOM_FLAG_NO_LIMIT_MEMCG;
+	if (!fill_other_path(out, &out->limit_memcg, node, LIMIT_MEMCG_END))
+		return OOM_FLAG_LIMIT_MEMCG_CUT;
+	return 0;
 }
 
-/* As d_path() would have it, from inside the victim's mount namespace: up to the root of each
- * mount, then on from where that is mounted. */
-static __always_inline int fill_exe(struct oom_victim_record *out, struct mm_struct *mm)
+/* A record to fill, empty but for its stacks, which bpf_get_stack() fills whatever there is. NULL
+ * without one. */
+static __always_inline struct oom_victim_record *begin(enum oom_kind kind)
 {
-	struct file *file = BPF_CORE_READ(mm, exe_file);
-	struct vfsmount *mount = BPF_CORE_READ(file, f_path.mnt);
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	struct dentry *parent;
-	struct mount *around, *outer;
-	int cut = 1;
+	struct oom_counters *count = counters();
+	struct oom_victim_record *record;
+	__u32 zero = 0;
 
-	if (!file)
-		return OOM_FLAG_NO_EXE;
-	for (int depth = 0; depth < MAX_DEPTH; depth++) {
-		parent = BPF_CORE_READ(dentry, d_parent);
-		if (dentry == BPF_CORE_READ(mount, mnt_root)) {
-			around = (void *)mount - bpf_core_field_offset(struct mount, mnt);
-			outer = BPF_CORE_READ(around, mnt_parent);
-			if (outer == around) {
-				cut = 0;
-				break;
-			}
-			dentry = BPF_CORE_READ(around, mnt_mountpoint);
-			mount = (void *)outer + bpf_core_field_offset(struct mount, mnt);
-			continue;
-		}
-		if (!append(out, &out->exe, OOM_TEXT_LEN, BPF_CORE_READ(dentry, d_name.name)))
-			break;
-		/* A file that is in no folder, such as memfd_create()'s. */
-		if (parent == dentry) {
-			cut = 0;
-			break;
-		}
-		dentry = parent;
-	}
-	return cut ? OOM_FLAG_EXE_CUT : 0;
+	record = bpf_map_lookup_elem(&oom_scratch, &zero);
+	if (!count || !record)
+		return NULL;
+	__builtin_memset(record, 0, offsetof(struct oom_victim_record, user_stack));
+	fill_header(&record->header, kind, 0, ++count->sequence);
+	return record;
+}
+
+static __always_inline void send(struct oom_victim_record *record)
+{
+	__u32 size = offsetof(struct oom_victim_record, text) + record->used;
+	struct oom_counters *count = counters();
+
+	record->header.size = size;
+	if (size <= sizeof(*record) && bpf_ringbuf_output(&oom_ring, record, size, 0) == 0)
+		return;
+	if (count)
+		count->lost_victims++;
 }
 
 /* The tracepoint's argument is the victim, or on older kernels only a number: its thread's pid. */
@@ -229,14 +195,20 @@ static __always_inline int passes_task(void)
 	return bpf_core_type_exists(btf_trace_mark_victim___task);
 }
 
-/* Of the numbers, those of the trigger's own process alone can be turned into a task here. */
-static __always_inline struct task_struct *victim_of(__u64 argument)
+/* Of the numbers, those of the task that was just killed, and of the trigger's own process, can be
+ * turned into a task here. */
+static __always_inline struct task_struct *victim_of(__u64 argument, struct pending *now)
 {
-	struct task_struct *current;
+	struct task_struct *current, *signalled;
 
 	if (passes_task())
 		return (struct task_struct *)argument;
 	current = (struct task_struct *)bpf_get_current_task();
+	if (now && now->signaller == current_tid()) {
+		signalled = (struct task_struct *)now->signalled;
+		if (BPF_CORE_READ(signalled, pid) == (int)argument)
+			return signalled;
+	}
 	if (BPF_CORE_READ(current, tgid) == (int)argument)
 		return BPF_CORE_READ(current, group_leader);
 	return BPF_CORE_READ(current, pid) == (int)argument ? current : NULL;
@@ -250,81 +222,191 @@ static __always_inline __u32 tgid_of(struct task_struct *task, __u64 argument)
 	return passes_task() ? 0 : (__u32)argument;
 }
 
-static __always_inline int fill_victim(struct oom_victim_record *out, struct task_struct *task,
-				       __u32 tgid)
-{
-	struct mm_struct *mm = NULL;
-	int flags = 0;
-
-	__builtin_memset(&out->victim, 0, sizeof(out->victim));
-	__builtin_memset(&out->memory, 0, sizeof(out->memory));
-	out->memcg_id = 0;
-	__builtin_memset(&out->memcg, 0, sizeof(out->memcg));
-	__builtin_memset(&out->exe, 0, sizeof(out->exe));
-	if (!task) {
-		out->victim.tgid = tgid;
-		return OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE | OOM_FLAG_NO_MEMCG;
-	}
-	fill_task(&out->victim, task);
-	flags |= fill_memcg(out, task);
-	out->exe.offset = out->memcg.len;
-	mm = BPF_CORE_READ(task, mm);
-	if (mm) {
-		fill_memory(&out->memory, mm);
-		flags |= fill_exe(out, mm);
-	} else {
-		flags |= OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE;
-	}
-	return flags;
-}
-
-/* Where in the kernel the decision fell. Works where kprobes and fentry don't. */
-static __always_inline void fill_stack(__u64 *stack, void *context)
-{
-	__builtin_memset(stack, 0, OOM_STACK_LEN * sizeof(*stack));
-	bpf_get_stack(context, stack, OOM_STACK_LEN * sizeof(*stack), 0);
-}
-
 static __always_inline int on_mark_victim(__u64 *args)
 {
 	__u64 argument = args[0];
-	struct task_struct *task = victim_of(argument);
-	__u64 start = task ? BPF_CORE_READ(task, group_leader, start_boottime) : 0;
-	__u32 tgid = tgid_of(task, argument);
+	struct pending *now = pending();
+	struct task_struct *task = victim_of(argument, now);
+	struct victim next = {};
 	struct oom_victim_record *record;
-	struct oom_counters *count;
-	__u64 *known, sequence;
-	__u32 zero = 0, size;
+	struct victim *seen;
+	__u32 tgid = tgid_of(task, argument);
+	int decided;
 
+	if (!now)
+		return 0;
+	decided = now->tid == current_tid();
+	if (decided)
+		now->marks++;
+	if (task) {
+		next.start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+		next.mm = (__u64)BPF_CORE_READ(task, mm);
+		next.tid = BPF_CORE_READ(task, pid);
+	} else {
+		next.tid = tgid;
+	}
 	/* The mark can come once a thread: tell each process once. */
-	known = bpf_map_lookup_elem(&oom_victims, &tgid);
-	if (known && *known == start)
+	seen = bpf_map_lookup_elem(&oom_victims, &tgid);
+	if (seen && seen->start_boottime_ns == next.start_boottime_ns)
 		return 0;
-	bpf_map_update_elem(&oom_victims, &tgid, &start, BPF_ANY);
+	bpf_map_update_elem(&oom_victims, &tgid, &next, BPF_ANY);
+	bpf_map_update_elem(&oom_threads, &next.tid, &tgid, BPF_ANY);
 
-	count = counters();
-	if (!count)
-		return 0;
-	sequence = ++count->sequence;
-	record = bpf_map_lookup_elem(&oom_scratch, &zero);
+	record = begin(OOM_KIND_VICTIM);
 	if (!record)
 		return 0;
-	fill_header(&record->header, OOM_KIND_VICTIM, 0, sequence);
 	record->header.flags = fill_victim(record, task, tgid);
-	fill_task(&record->trigger, (struct task_struct *)bpf_get_current_task());
-	fill_stack(record->stack, args);
-	size = offsetof(struct oom_victim_record, text) + record->memcg.len + record->exe.len;
-	if (size > sizeof(*record)) {
-		count->lost_victims++;
-		return 0;
-	}
-	record->header.size = size;
-	if (bpf_ringbuf_output(&oom_ring, record, size, 0) != 0)
-		count->lost_victims++;
+	record->header.flags |= fill_trigger(record);
+	if (decided)
+		record->header.flags |= fill_limit(record, now);
+	else
+		record->header.flags |= OOM_FLAG_NO_DECISION | OOM_FLAG_NO_LIMIT_MEMCG;
+	fill_stacks(record, args);
+	send(record);
 	return 0;
 }
 
-/* A program a way of attaching: the loader takes the first that this kernel allows. */
+/* oom_kill_process() begins: what it decides on, and whom. */
+static __always_inline int on_kill_begins(struct oom_control *control, const char *message)
+{
+	struct pending *now = pending();
+
+	if (!now)
+		return 0;
+	now->tid = current_tid();
+	now->marks = 0;
+	fill_decision(now, control);
+	bpf_probe_read_kernel_str(now->decision.message, sizeof(now->decision.message), message);
+	__builtin_memset(&now->chosen, 0, sizeof(now->chosen));
+	fill_task(&now->chosen, BPF_CORE_READ(control, chosen));
+	return 0;
+}
+
+/* It ends. Nobody marked: the chosen one had let go of its memory by itself. The task may be gone
+ * by now, so that what was read at the beginning has to do. */
+static __always_inline int on_kill_ends(void *context)
+{
+	struct pending *now = pending();
+	struct oom_victim_record *record;
+
+	if (!now || now->tid != current_tid())
+		return 0;
+	now->tid = 0;
+	if (now->marks)
+		return 0;
+	record = begin(OOM_KIND_SKIPPED);
+	if (!record)
+		return 0;
+	record->victim = now->chosen;
+	record->header.flags =
+		OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE | OOM_FLAG_NO_MEMCG | OOM_FLAG_NO_COMMAND;
+	record->header.flags |= fill_trigger(record);
+	record->header.flags |= fill_limit(record, now);
+	fill_stacks(record, context);
+	send(record);
+	return 0;
+}
+
+/* Whether the want of memory in this cgroup is to be told again; else it is counted. */
+static __always_inline int breaks_silence(__u64 memcg_id, __u32 *repeats)
+{
+	struct silence *known, next = {.told_ns = bpf_ktime_get_boot_ns()};
+
+	*repeats = 0;
+	known = bpf_map_lookup_elem(&oom_silences, &memcg_id);
+	if (known) {
+		if (next.told_ns - known->told_ns < SILENCE_NS) {
+			known->repeats++;
+			return 0;
+		}
+		*repeats = known->repeats;
+	}
+	bpf_map_update_elem(&oom_silences, &memcg_id, &next, BPF_ANY);
+	return 1;
+}
+
+/* out_of_memory() ends, having found nobody it may kill. Without a capacity it did not look: the
+ * OOM killer is switched off while the host goes to sleep. */
+static __always_inline int on_search_ends(void *context, struct oom_control *control, int found)
+{
+	struct pending *now = pending();
+	struct oom_victim_record *record;
+	struct kernfs_node *limit;
+	__u32 repeats;
+	__u64 id;
+
+	if (!now || found || BPF_CORE_READ(control, chosen) || !BPF_CORE_READ(control, totalpages))
+		return 0;
+	fill_decision(now, control);
+	limit = (struct kernfs_node *)now->limit_node;
+	id = BPF_CORE_READ(limit, id);
+	if (!breaks_silence(id, &repeats))
+		return 0;
+	now->decision.repeats = repeats;
+	record = begin(OOM_KIND_NO_VICTIM);
+	if (!record)
+		return 0;
+	record->header.flags = OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE |
+			       OOM_FLAG_NO_MEMCG | OOM_FLAG_NO_COMMAND;
+	record->header.flags |= fill_trigger(record);
+	record->header.flags |= fill_limit(record, now);
+	fill_stacks(record, context);
+	send(record);
+	return 0;
+}
+
+/* A set of programs a way of attaching: the loader takes the first that this kernel allows. */
+SEC("fentry/oom_kill_process")
+int kill_begins_fentry(__u64 *args)
+{
+	return on_kill_begins((struct oom_control *)args[0], (const char *)args[1]);
+}
+
+SEC("fexit/oom_kill_process")
+int kill_ends_fentry(__u64 *args)
+{
+	return on_kill_ends(args);
+}
+
+SEC("fexit/out_of_memory")
+int search_ends_fentry(__u64 *args)
+{
+	return on_search_ends(args, (struct oom_control *)args[0], args[1] & 0xff);
+}
+
+SEC("kprobe/oom_kill_process")
+int kill_begins_kprobe(struct pt_regs *regs)
+{
+	return on_kill_begins((struct oom_control *)PT_REGS_PARM1(regs),
+			      (const char *)PT_REGS_PARM2(regs));
+}
+
+SEC("kretprobe/oom_kill_process")
+int kill_ends_kprobe(struct pt_regs *regs)
+{
+	return on_kill_ends(regs);
+}
+
+SEC("kprobe/out_of_memory")
+int search_begins_kprobe(struct pt_regs *regs)
+{
+	struct pending *now = pending();
+
+	if (now)
+		now->control = PT_REGS_PARM1(regs);
+	return 0;
+}
+
+SEC("kretprobe/out_of_memory")
+int search_ends_kprobe(struct pt_regs *regs)
+{
+	struct pending *now = pending();
+
+	if (!now)
+		return 0;
+	return on_search_ends(regs, (struct oom_control *)now->control, PT_REGS_RC(regs) & 0xff);
+}
+
 SEC("tp_btf/mark_victim")
 int mark_victim_btf(__u64 *args)
 {
@@ -337,6 +419,29 @@ int mark_victim_raw(__u64 *args)
 	return on_mark_victim(args);
 }
 
+/* Run by the loader (BPF_PROG_RUN): whether signal_generate() is not needed. */
+SEC("raw_tp")
+int mark_has_task(__u64 *args __attribute__((unused)))
+{
+	return passes_task();
+}
+
+/* Where the mark passes a number: the kernel sends SIGKILL right before it, to a task. */
+SEC("raw_tp/signal_generate")
+int signal_generate(__u64 *args)
+{
+	struct pending *now;
+
+	if ((int)args[0] != SIGKILL || args[1] != SEND_SIG_PRIV)
+		return 0;
+	now = pending();
+	if (now) {
+		now->signalled = args[2];
+		now->signaller = current_tid();
+	}
+	return 0;
+}
+
 /* do_exit() calls this for every thread of the host, after exit_mm() on older kernels, before it on
  * those that pass group_dead too. For all but the victims it is one look into a small table. */
 SEC("raw_tp/sched_process_exit")
@@ -346,12 +451,13 @@ int process_exit(__u64 *args)
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct oom_exit_record *record;
 	struct oom_counters *count;
-	__u64 *known, start, sequence;
+	__u64 start, sequence;
+	struct victim *known;
 
 	known = bpf_map_lookup_elem(&oom_victims, &tgid);
 	if (!known || BPF_CORE_READ(task, signal, live.counter) != 0)
 		return 0;
-	start = *known;
+	start = known->start_boottime_ns;
 	/* Threads that end side by side can all see that none is left: one deletes. */
 	if (bpf_map_delete_elem(&oom_victims, &tgid) != 0)
 		return 0;
@@ -371,6 +477,63 @@ int process_exit(__u64 *args)
 	record->exit_code = BPF_CORE_READ(task, exit_code);
 	bpf_ringbuf_submit(record, 0);
 	return 0;
+}
+
+/* The reaper knows its victim by a thread's pid, and works while the victim is not gone. */
+static __always_inline int on_reaper(__u32 tid, enum oom_reaper_stage stage)
+{
+	struct oom_reaper_record *record;
+	struct oom_counters *count;
+	struct victim *victim;
+	__u64 sequence;
+	__u32 *tgid;
+
+	tgid = bpf_map_lookup_elem(&oom_threads, &tid);
+	victim = tgid ? bpf_map_lookup_elem(&oom_victims, tgid) : NULL;
+	count = counters();
+	if (!victim || !count)
+		return 0;
+	sequence = ++count->sequence;
+	record = bpf_ringbuf_reserve(&oom_ring, sizeof(*record), 0);
+	if (!record) {
+		count->lost_exits++;
+		return 0;
+	}
+	fill_header(&record->header, OOM_KIND_REAPER, sizeof(*record), sequence);
+	record->start_boottime_ns = victim->start_boottime_ns;
+	record->tgid = *tgid;
+	record->stage = stage;
+	__builtin_memset(&record->memory, 0, sizeof(record->memory));
+	if (victim->mm)
+		fill_memory(&record->memory, (struct mm_struct *)victim->mm);
+	else
+		record->header.flags = OOM_FLAG_NO_MM;
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+SEC("raw_tp/wake_reaper")
+int wake_reaper(__u64 *args)
+{
+	return on_reaper(args[0], OOM_REAPER_WAKE);
+}
+
+SEC("raw_tp/start_task_reaping")
+int start_task_reaping(__u64 *args)
+{
+	return on_reaper(args[0], OOM_REAPER_START);
+}
+
+SEC("raw_tp/finish_task_reaping")
+int finish_task_reaping(__u64 *args)
+{
+	return on_reaper(args[0], OOM_REAPER_FINISH);
+}
+
+SEC("raw_tp/skip_task_reaping")
+int skip_task_reaping(__u64 *args)
+{
+	return on_reaper(args[0], OOM_REAPER_SKIP);
 }
 
 /* Run by the reader (BPF_PROG_RUN), for a kill should not wait for it: the name of a kernel

@@ -16,7 +16,7 @@ from typing import Final
 from otel_oom import clock, witness
 from otel_oom.capture.source import Source
 from otel_oom.delivery import Delivery
-from otel_oom.event import Loss, OomKill, VictimExit
+from otel_oom.event import Event, Loss, OomKill, Reaping, VictimExit
 from otel_oom.export.settings import Settings
 from otel_oom.store import Store
 from otel_oom.witness import MemcgFiles, Witness
@@ -39,7 +39,12 @@ def run(source: Source, settings: Settings, state_dir: Path) -> None:
     """
     with _signals() as stop_fd, Store(state_dir) as store, source:
         notify("READY=1")
-        _LOG.info("Ready: capturing OOM kills by %s (%s)", source.hook, source.name)
+        _LOG.info(
+            "Ready: capturing OOM kills by %s (%s), their decisions by %s",
+            source.hook,
+            source.name,
+            source.context or "their stacks alone, for this kernel allows no hook of them",
+        )
         delivery = Delivery(store, settings)
         if settings.disabled:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
@@ -116,10 +121,15 @@ class _Capture:
         self._store_fails = False
         self._report_loss()
 
-    def _handle(self, event: OomKill | VictimExit) -> None:
+    def _handle(self, event: Event) -> None:
         if isinstance(event, VictimExit):
             if not self._store.record_exit(self._boot_id, event):
                 self._keep_early(event)
+        elif isinstance(event, Reaping):
+            self._store.record_reaping(self._boot_id, event)
+        elif not isinstance(event, OomKill):
+            if self._store.record(event, Witness(seen=False)):
+                _LOG.warning("There was no memory, and no process that the kernel may kill")
         elif self._store.record(event, self._look(event)):
             _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
             # A victim that dies at once, on another CPU, can be told before its mark.

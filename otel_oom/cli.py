@@ -75,7 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.capture import choose  # noqa: PLC0415
     from otel_oom.export.settings import read  # noqa: PLC0415
 
-    agent.run(choose(arguments.source), read(os.environ), arguments.state_dir)
+    source = choose(arguments.source, want_command=arguments.command_line)
+    agent.run(source, read(os.environ), arguments.state_dir)
     return 0
 
 
@@ -119,6 +120,11 @@ def _parser() -> argparse.ArgumentParser:
         default=_state_dir(),
         metavar="DIR",
         help="journal and outbox (default: $STATE_DIRECTORY, else /var/lib/otel-oom)",
+    )
+    run.add_argument(
+        "--command-line",
+        action="store_true",
+        help="tell the victim's command line too, less what looks like a secret (default: not)",
     )
     run.set_defaults(command=_run)
 

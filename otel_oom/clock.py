@@ -24,6 +24,11 @@ def boot_to_unix_offset_ns() -> int:
     return best_offset
 
 
+def boottime_ns() -> int:
+    """CLOCK_BOOTTIME now, in nanoseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def boot_id() -> str:
     """The kernel's random id of this boot (``/proc/sys/kernel/random/boot_id``)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -11,8 +11,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from otel_oom import clock
+from otel_oom.event import NoVictim
 from otel_oom.export.settings import Settings
 from otel_oom.store import Encoded, JournalRow, Store
+from otel_oom.witness import still_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +38,7 @@ class Delivery:
     def __init__(self, store: Store, settings: Settings) -> None:
         """Deliver what ``store`` has to where ``settings`` say."""
         self._store = store
+        self._boot_id = clock.boot_id()
         self._settings = settings
         self._couriers: list[Courier] = []
         self._wake = threading.Event()
@@ -100,19 +104,19 @@ class Delivery:
 
     def _until_deadline_s(self) -> float | None:
         """The time until some kill has waited long enough for its victim's exit."""
-        oldest = self._store.oldest_open_unix_ns()
+        oldest = self._store.oldest_open_boottime_ns(self._boot_id)
         if oldest is None:
             return None
-        return max(0.0, (oldest - time.time_ns()) / _NS_PER_S + _EXIT_WAIT_S) + _POLL_S
+        return max(0.0, (oldest - clock.boottime_ns()) / _NS_PER_S + _EXIT_WAIT_S) + _POLL_S
 
     def _translate(self, host: Mapping[str, str]) -> None:
         """Bring everything that can be told now into the outbox."""
         while not self._stop.is_set():
-            deadline = time.time_ns() - int(_EXIT_WAIT_S * _NS_PER_S)
-            rows = self._store.open_kills(_ROWS, deadline)
+            deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * _NS_PER_S)
+            rows = self._store.open_kills(_ROWS, self._boot_id, deadline)
             if not rows:
                 return
-            encoded = [_encode(row, host, deadline) for row in rows]
+            encoded = [_encode(row, host, self._boot_id) for row in rows]
             self._store.queue(encoded)
             for courier in self._couriers:
                 if any(entry.payloads[courier.signal] for entry in encoded):
@@ -129,15 +133,23 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
             stop.wait(_RESTART_S)
 
 
-def _encode(row: JournalRow, host: Mapping[str, str], exit_deadline_unix_ns: int) -> Encoded:
+def _encode(row: JournalRow, host: Mapping[str, str], boot_id: str) -> Encoded:
     from otel_oom import otlp  # noqa: PLC0415  as in _run()
-    from otel_oom.enrich import enrich  # noqa: PLC0415
+    from otel_oom.enrich import Alive, End, enrich, enrich_no_victim  # noqa: PLC0415
 
-    enriched = enrich(row.kill, row.witness, row.exit, row.stored_unix_ns, host)
-    ended = row.exit is not None or row.stored_unix_ns < exit_deadline_unix_ns
+    event = row.event
+    if isinstance(event, NoVictim):
+        log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host))
+        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
+    state = None
+    if row.waited and row.exit is None and event.boot_id == boot_id:
+        state = still_alive(event)
+    end = End(row.exit, row.reaper, Alive(clock.boottime_ns(), state) if state else None)
+    enriched = enrich(event, row.witness, end, row.stored_unix_ns, host)
+    ended = row.exit is not None or row.waited
     return Encoded(
         row_id=row.id,
-        uid=row.kill.uid,
+        uid=event.uid,
         log=None if row.log_queued else otlp.log_bytes(enriched),
         span=otlp.span_bytes(enriched) if ended and not row.span_queued else None,
     )

@@ -110,7 +110,8 @@ def _hook() -> Finding:
             refused = "; ".join(
                 f"{hook} was refused: {why.splitlines()[0]}" for hook, why in source.refused.items()
             )
-            detail = f"{source.hook} ({refused or 'the best there is, and the kernel allows it'})"
+            hooks = " and ".join(filter(None, (source.hook, source.context)))
+            detail = f"{hooks} ({refused or 'the best there is, and the kernel allows it'})"
             return Finding("hook", OK, detail)
     except CaptureError as error:
         return _failed("hook", error)

@@ -1,4 +1,4 @@
-"""The event: one OOM kill, as the kernel told it.
+"""The events: an OOM kill, a want of memory that nobody could be killed for, a victim's end.
 
 Values here are frozen and know nothing of where they came from or go to. What a source
 could not know is ``None``, never zero.
@@ -6,8 +6,21 @@ could not know is ``None``, never zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from otel_oom.facts import (
+    Capture,
+    Decision,
+    Memcg,
+    Memory,
+    Task,
+    UserFrame,
+    decision,
+    known,
+    task,
+)
 
 try:
     # What hashlib has under this name; through hashlib it comes with 4 MB of OpenSSL.
@@ -16,108 +29,90 @@ except ImportError:
     from hashlib import blake2b
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    r"""A process, as seen from one of its threads.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """The kernel found no memory and had to decide: what each event of it shares.
 
-    Ids are those of the initial PID and user namespace, but for ``ns_tgid``, the process's pid as
-    its own PID namespace has it. ``pid_ns`` and ``mnt_ns`` name its namespaces by their inodes,
-    as ``/proc/PID/ns`` does. ``started_ns`` is the process's start
-    on CLOCK_BOOTTIME, in nanoseconds: with ``tgid`` it names the process beyond the reuse of
-    its pid. ``comm`` is the kernel's name for the thread, at most 15 bytes, chosen by the
-    process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``.
-    ``executable`` is the path of its program as it sees it itself, from inside its container.
-    """
-
-    tgid: int
-    tid: int | None = None
-    ppid: int | None = None
-    ns_tgid: int | None = None
-    uid: int | None = None
-    gid: int | None = None
-    pid_ns: int | None = None
-    mnt_ns: int | None = None
-    score_adj: int | None = None
-    comm: str | None = None
-    started_ns: int | None = None
-    executable: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a process held when it was marked, in bytes (``mm_struct``'s counters)."""
-
-    total_vm: int
-    anon: int
-    file: int
-    shmem: int
-    swap: int
-    page_tables: int
-
-    @property
-    def resident(self) -> int:
-        """Resident set size in bytes: anonymous, file and shared memory."""
-        return self.anon + self.file + self.shmem
-
-
-@dataclass(frozen=True, slots=True)
-class Memcg:
-    """A memory cgroup: its path in the memory controller's hierarchy and its folder's inode.
-
-    ``path`` begins with ``/``; when ``path_cut``, the components nearest the root are missing
-    and it begins with ``…/``.
-    """
-
-    id: int
-    path: str
-    path_cut: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """Which source saw the event, by which hook, as which record of which CPU."""
-
-    source: str
-    hook: str
-    cpu: int
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class OomKill:
-    """One process marked as an OOM victim (``mark_oom_victim()`` of mm/oom_kill.c).
-
-    ``boottime_ns`` is the kernel's time of the mark on CLOCK_BOOTTIME, ``time_unix_ns`` the
-    same instant in Unix time, both in nanoseconds. ``trigger`` is the task whose request for
-    memory could not be met; it is often, not always, the victim. ``stack`` is where in the kernel
-    that was: names and offsets, from the decision outwards; empty where they can't be told.
-    ``incident`` is set for what was killed along with another (``memory.oom.group``): that
-    one's ``uid``.
+    ``boottime_ns`` is the kernel's time on CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in
+    Unix time, both in nanoseconds. ``trigger`` is the task whose request for memory could not be
+    met, ``trigger_memcg`` its cgroup. ``stack`` is where in the kernel that was: names and
+    offsets, from the decision outwards; ``user_stack`` is where in the trigger's program, from
+    the inside outwards. Both are empty where they can't be told.
     """
 
     boot_id: str
     boottime_ns: int
     time_unix_ns: int
-    victim: Task
-    trigger: Task
-    memory: Memory | None
-    memcg: Memcg | None
+    trigger: Task | None
+    trigger_memcg: Memcg | None = None
+    decision: Decision | None = None
     capture: Capture
     stack: tuple[str, ...] = ()
-    incident: str | None = None
+    user_stack: tuple[UserFrame, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells this event from every other of its boot and instant."""
+        raise NotImplementedError
 
     @property
     def uid(self) -> str:
         """The event's name for life: derived, so that a record read twice keeps it.
 
-        A UUID of version 8 (RFC 9562) out of boot id, kernel time and pid.
+        A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
         """
-        name = f"{self.boot_id}/{self.boottime_ns}/{self.victim.tgid}"
+        name = f"{self.boot_id}/{self.boottime_ns}/{self.name}"
         digest = bytearray(_digest(name, "uid", 16))
         digest[6] = digest[6] & 0x0F | 0x80
         digest[8] = digest[8] & 0x3F | 0x80
         text = digest.hex()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def unix_ns_of(self, boottime_ns: int) -> int:
+        """Another instant of the kernel's clock in Unix time, on this event's own scale.
+
+        The two clocks drift, so that instants of one story are compared on one reading of them.
+        """
+        return self.time_unix_ns + boottime_ns - self.boottime_ns
+
+    def to_json(self) -> dict[str, Any]:
+        """This event as a dictionary that its type's ``from_json()`` takes back."""
+        return asdict(self)
+
+
+def _shared(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an :class:`Incident` out of its JSON form."""
+    memcg, weighed = value.get("trigger_memcg"), value.get("decision")
+    return {
+        **value,
+        "trigger": task(value["trigger"]) if value["trigger"] else None,
+        "trigger_memcg": known(Memcg, memcg) if memcg else None,
+        "decision": decision(weighed) if weighed else None,
+        "capture": known(Capture, value["capture"]),
+        "stack": tuple(value.get("stack", ())),
+        "user_stack": tuple(known(UserFrame, frame) for frame in value.get("user_stack", ())),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OomKill(Incident):
+    """One process marked as an OOM victim (``mark_oom_victim()`` of mm/oom_kill.c).
+
+    The trigger is often, not always, the victim. ``incident`` is set for what was killed along
+    with another (``memory.oom.group``): that one's ``uid``. ``skipped``: it was chosen, and had
+    let go of its memory before it could be killed.
+    """
+
+    victim: Task
+    memory: Memory | None
+    memcg: Memcg | None
+    incident: str | None = None
+    skipped: bool = False
+
+    @property
+    def name(self) -> str:
+        """The victim's pid, as text."""
+        return str(self.victim.tgid)
 
     @property
     def trace_id(self) -> int:
@@ -134,36 +129,44 @@ class OomKill:
         """The span of the kill that this one belongs to; ``None`` for one that stands alone."""
         return None if self.incident is None else _span_id(self.incident)
 
-    def unix_ns_of(self, boottime_ns: int) -> int:
-        """Another instant of the kernel's clock in Unix time, on this kill's own scale.
-
-        The two clocks drift, so that instants of one story are compared on one reading of them.
-        """
-        return self.time_unix_ns + boottime_ns - self.boottime_ns
-
-    def to_json(self) -> dict[str, Any]:
-        """This kill as a dictionary that :meth:`from_json` takes back."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> OomKill:
-        """The kill out of :meth:`to_json`'s dictionary.
+    def from_json(cls, value: Mapping[str, Any]) -> OomKill:
+        """The kill out of :meth:`to_json`'s dictionary; what this version does not know is left.
 
         Raises:
             TypeError: the dictionary is of another shape.
             KeyError: a part is missing.
         """
-        return cls(
-            **{
-                **value,
-                "victim": Task(**value["victim"]),
-                "trigger": Task(**value["trigger"]),
-                "memory": Memory(**value["memory"]) if value["memory"] else None,
-                "memcg": Memcg(**value["memcg"]) if value["memcg"] else None,
-                "capture": Capture(**value["capture"]),
-                "stack": tuple(value.get("stack", ())),
-            }
+        memory, memcg = value["memory"], value["memcg"]
+        return known(
+            cls,
+            {
+                **_shared(value),
+                "victim": task(value["victim"]),
+                "memory": known(Memory, memory) if memory else None,
+                "memcg": known(Memcg, memcg) if memcg else None,
+            },
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoVictim(Incident):
+    """There was no memory, and no process that the kernel may kill (``out_of_memory()``).
+
+    ``repeats`` is how often the same was found again, untold, since it was last told.
+    """
+
+    repeats: int = 0
+
+    @property
+    def name(self) -> str:
+        """There is one such event at an instant."""
+        return "no-victim"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> NoVictim:
+        """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
+        return known(cls, _shared(value))
 
 
 def _digest(name: str, purpose: str, size: int) -> bytes:
@@ -193,13 +196,39 @@ class VictimExit:
 
 
 @dataclass(frozen=True, slots=True)
+class Reaping:
+    """A step of the kernel's oom_reaper, which takes a victim's memory that does not die.
+
+    ``stage`` is ``wake`` (the victim is on the reaper's list), ``start``, ``finish`` (of one
+    attempt, which may not have got all) or ``skip`` (nothing is left to take). ``resident`` is
+    what the victim still held then, in bytes; ``None`` where it can't be told.
+    """
+
+    tgid: int
+    started_ns: int
+    boottime_ns: int
+    stage: str
+    resident: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """This step as a dictionary of its fields."""
+        return asdict(self)
+
+
+Event = OomKill | NoVictim | VictimExit | Reaping
+"""What a source tells."""
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """What a source could not take since its kernel side was loaded.
 
-    ``victims`` and ``exits`` found the kernel's buffer full; ``unreadable`` are records of a
-    layout that this version does not know.
+    ``victims`` and ``exits`` found the kernel's buffer full (``exits`` counts whatever is not a
+    kill); ``unreadable`` are records of a layout that this version does not know; ``lines`` of
+    the kernel's log were overwritten before they could be read.
     """
 
     victims: int = 0
     exits: int = 0
     unreadable: int = 0
+    lines: int = 0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from otel_oom.event import OomKill, VictimExit
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Witness
 
 SCHEMA_VERSION: Final = 1
@@ -28,12 +28,15 @@ CREATE TABLE journal (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,
     boot_id TEXT NOT NULL,
-    tgid INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    tgid INTEGER,
     started_ns INTEGER,
+    boottime_ns INTEGER NOT NULL,
     stored_unix_ns INTEGER NOT NULL,
-    kill TEXT NOT NULL,
+    event TEXT NOT NULL,
     witness TEXT NOT NULL,
     exit TEXT,
+    reaper TEXT NOT NULL DEFAULT '[]',
     log_queued INTEGER NOT NULL DEFAULT 0,
     span_queued INTEGER NOT NULL DEFAULT 0
 );
@@ -58,6 +61,11 @@ CREATE TABLE dead_letters (
 );
 """
 
+_TYPES: Final[dict[str, type[OomKill | NoVictim]]] = {"kill": OomKill, "no_victim": NoVictim}
+
+_MOST_STEPS: Final = 16
+"""The reaper tries a victim again and again; what counts is the first and the last of it."""
+
 
 class StoreError(Exception):
     """The store can't be used; the message says why and what to do next."""
@@ -65,12 +73,17 @@ class StoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JournalRow:
-    """A kill that still owes its log, its span or both."""
+    """An event that still owes its log, its span or both.
+
+    ``waited`` is whether its victim has had its time to exit.
+    """
 
     id: int
-    kill: OomKill
+    event: OomKill | NoVictim
     witness: Witness
     exit: VictimExit | None
+    reaper: tuple[Reaping, ...]
+    waited: bool
     stored_unix_ns: int
     log_queued: bool
     span_queued: bool
@@ -179,27 +192,33 @@ class Store:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def record(self, kill: OomKill, witness: Witness) -> bool:
-        """Put a kill on the disk, synced; ``False`` when it was there already.
+    def record(self, event: OomKill | NoVictim, witness: Witness) -> bool:
+        """Put an event on the disk, synced; ``False`` when it was there already.
 
-        A process dies once: marked again, by whatever thread, it is the same kill.
+        A process dies once: marked again, by whatever thread, it is the same kill. Only what was
+        killed has a span.
 
         Raises:
             sqlite3.Error: it is not on the disk.
         """
+        victim = event.victim if isinstance(event, OomKill) else None
+        dies = isinstance(event, OomKill) and not event.skipped
         with self._transaction() as db:
             cursor = db.execute(
-                "INSERT OR IGNORE INTO journal"
-                " (uid, boot_id, tgid, started_ns, stored_unix_ns, kill, witness)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
+                " stored_unix_ns, event, witness, span_queued)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    kill.uid,
-                    kill.boot_id,
-                    kill.victim.tgid,
-                    kill.victim.started_ns,
+                    event.uid,
+                    event.boot_id,
+                    "kill" if victim else "no_victim",
+                    victim.tgid if victim and dies else None,
+                    victim.started_ns if victim else None,
+                    event.boottime_ns,
                     time.time_ns(),
-                    json.dumps(kill.to_json()),
+                    json.dumps(event.to_json()),
                     json.dumps(witness.to_json()),
+                    not dies,
                 ),
             )
             return cursor.rowcount == 1
@@ -218,38 +237,59 @@ class Store:
             )
             return cursor.rowcount > 0
 
-    def open_kills(self, most: int, exit_deadline_unix_ns: int) -> list[JournalRow]:
-        """The oldest kills that owe a log, or a span that can be told now.
+    def record_reaping(self, boot_id: str, step: Reaping) -> bool:
+        """Note a step of the kernel's reaper, for its victim's span; at most some of them.
 
-        A span can be told when the victim has exited, or when the kill was stored before
-        ``exit_deadline_unix_ns``.
+        Raises:
+            sqlite3.Error: it is not on the disk.
+        """
+        with self._transaction() as db:
+            cursor = db.execute(
+                "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?))"
+                " WHERE boot_id = ? AND tgid = ? AND (started_ns IS NULL OR started_ns = ?)"
+                " AND json_array_length(reaper) < ?",
+                (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
+            )
+            return cursor.rowcount > 0
+
+    def open_kills(self, most: int, boot_id: str, deadline_boottime_ns: int) -> list[JournalRow]:
+        """The oldest events that owe a log, or a span that can be told now.
+
+        A span can be told when the victim has exited, when it was marked before
+        ``deadline_boottime_ns``, or in another boot than ``boot_id``.
         """
         with self._mutex:
             rows = self._db.execute(
-                "SELECT id, kill, witness, exit, stored_unix_ns, log_queued, span_queued"
+                "SELECT id, kind, event, witness, exit, reaper,"
+                " boot_id != ?1 OR boottime_ns < ?2 AS waited,"
+                " stored_unix_ns, log_queued, span_queued"
                 " FROM journal WHERE NOT (log_queued AND span_queued) AND"
-                " (NOT log_queued OR exit IS NOT NULL OR stored_unix_ns < ?)"
-                " ORDER BY id LIMIT ?",
-                (exit_deadline_unix_ns, most),
+                " (NOT log_queued OR exit IS NOT NULL OR waited)"
+                " ORDER BY id LIMIT ?3",
+                (boot_id, deadline_boottime_ns, most),
             ).fetchall()
         return [
             JournalRow(
                 id=row[0],
-                kill=OomKill.from_json(json.loads(row[1])),
-                witness=Witness.from_json(json.loads(row[2])),
-                exit=VictimExit(**json.loads(row[3])) if row[3] else None,
-                stored_unix_ns=row[4],
-                log_queued=bool(row[5]),
-                span_queued=bool(row[6]),
+                event=_TYPES[row[1]].from_json(json.loads(row[2])),
+                witness=Witness.from_json(json.loads(row[3])),
+                exit=VictimExit(**json.loads(row[4])) if row[4] else None,
+                reaper=tuple(Reaping(**step) for step in json.loads(row[5])),
+                waited=bool(row[6]),
+                stored_unix_ns=row[7],
+                log_queued=bool(row[8]),
+                span_queued=bool(row[9]),
             )
             for row in rows
         ]
 
-    def oldest_open_unix_ns(self) -> int | None:
-        """When the oldest kill that still owes something was stored, if there is one."""
+    def oldest_open_boottime_ns(self, boot_id: str) -> int | None:
+        """When the oldest kill of this boot that still owes something was, if there is one."""
         with self._mutex:
             row = self._db.execute(
-                "SELECT min(stored_unix_ns) FROM journal WHERE NOT (log_queued AND span_queued)"
+                "SELECT min(boottime_ns) FROM journal"
+                " WHERE NOT (log_queued AND span_queued) AND boot_id = ?",
+                (boot_id,),
             ).fetchone()
         return None if row[0] is None else int(row[0])
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.event import Memcg, OomKill, Task
+from otel_oom.event import OomKill
+from otel_oom.facts import Limits, Memcg, Task, known
 
 _READ_BYTES: Final = 8192
 _NS_PER_S: Final = 1_000_000_000
@@ -23,20 +24,6 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """How mountinfo writes a space, a tab, a newline and a backslash."""
 
 _DELETED: Final = " (deleted)"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """A memory cgroup's bounds and usage in bytes; a limit of ``None`` is none set or unknown.
-
-    ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap
-    together on v1 (``memory.memsw.limit_in_bytes``).
-    """
-
-    limit: int | None
-    usage: int | None
-    swap_limit: int | None
-    swap_usage: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +51,7 @@ class Witness:
             TypeError: the dictionary is of another shape.
         """
         limits = value.get("limits")
-        return cls(**{**value, "limits": Limits(**limits) if limits else None})
+        return known(cls, {**value, "limits": known(Limits, limits) if limits else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +91,7 @@ class MemcgFiles:
         folder = self.folder(memcg)
         try:
             # In a cgroup namespace, or where one of that name was made anew, it is another.
-            if folder is None or folder.stat().st_ino != memcg.id:
+            if folder is None or memcg.id not in {None, folder.stat().st_ino}:
                 return None
         except OSError:
             return None
@@ -134,6 +121,21 @@ def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) ->
         executable=kill.victim.executable or _link(folder / "exe"),
         limits=limits,
     )
+
+
+_STATE_DEAD: Final = frozenset("ZXx")
+
+
+def still_alive(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
+    """The state of a victim that has not died (proc_pid_stat(5), field 3); ``None`` if it has.
+
+    A zombie is dead: it has let go of its memory.
+    """
+    stat = _read(proc / str(kill.victim.tgid) / "stat")
+    if stat is None or kill.victim.started_ns is None or not _is_of(stat, kill.victim):
+        return None
+    state = stat.rpartition(")")[2].split()[0]
+    return None if state in _STATE_DEAD else state
 
 
 def _is_of(stat: str, victim: Task) -> bool:

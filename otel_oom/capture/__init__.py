@@ -7,21 +7,24 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 
 from otel_oom.capture.source import CaptureError, Handler, Source
-from otel_oom.event import OomKill, VictimExit
+from otel_oom.event import Event
 
 __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
 
 
-def choose(name: str = "auto") -> Source:
-    """The source of that name; ``auto`` is the best that this host allows."""
+def choose(name: str = "auto", *, want_command: bool = False) -> Source:
+    """The source of that name; ``auto`` is the best that this host allows.
+
+    ``want_command`` is whether to tell the victim's command line, which can hold secrets.
+    """
     from otel_oom.capture.bpf import LibbpfSource  # noqa: PLC0415  only the one chosen is loaded
 
     sources = {"auto": LibbpfSource, "libbpf": LibbpfSource}
-    return sources[name]()
+    return sources[name](want_command=want_command)
 
 
 @contextmanager
-def watch(source: str = "auto") -> Iterator[Iterator[OomKill | VictimExit]]:
+def watch(source: str = "auto") -> Iterator[Iterator[Event]]:
     """Kills and exits as they happen, for programs of one's own.
 
     What is yielded waits for the next event without end. The kernel keeps events while the
@@ -35,8 +38,8 @@ def watch(source: str = "auto") -> Iterator[Iterator[OomKill | VictimExit]]:
         yield events
 
 
-def _events(source: Source) -> Generator[OomKill | VictimExit, None, None]:
-    waiting: list[OomKill | VictimExit] = []
+def _events(source: Source) -> Generator[Event, None, None]:
+    waiting: list[Event] = []
     ready = select.poll()
     ready.register(source, select.POLLIN)
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -11,6 +12,8 @@ from typing import Final, Self
 
 from otel_oom import clock
 from otel_oom.capture import libbpf
+from otel_oom.capture.decode import Decoder, WireError
+from otel_oom.capture.gfp import GfpNames
 from otel_oom.capture.libbpf import (
     BpfObject,
     Libbpf,
@@ -20,8 +23,8 @@ from otel_oom.capture.libbpf import (
 )
 from otel_oom.capture.source import CaptureError, Handler
 from otel_oom.capture.symbols import Symbols
-from otel_oom.capture.wire import Counters, Decoder, WireError
-from otel_oom.event import Loss, OomKill, VictimExit
+from otel_oom.capture.wire import Counters
+from otel_oom.event import Event, Loss
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,15 +32,36 @@ OBJECT: Final = Path(__file__).with_name("oom.bpf.o")
 VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 
 RING_BYTES: Final = 1 << 20
-"""Some 1,300 kills while we are busy. It is mapped twice, and all of it counts as ours."""
+"""Some 700 kills while we are busy. It is mapped twice, and all of it counts as ours."""
 
-HOOKS: Final = {
-    "tp_btf/mark_victim": "mark_victim_btf",
-    "raw_tp/mark_victim": "mark_victim_raw",
+MARKS: Final = {
+    "tp_btf/mark_victim": ("mark_victim_btf",),
+    "raw_tp/mark_victim": ("mark_victim_raw",),
 }
-"""How the kill can be seen, the best first, and the program for each."""
+"""How the kill can be seen, the best first, and the programs for each."""
 
-_EXIT_PROGRAM: Final = "process_exit"
+CONTEXTS: Final = {
+    "fentry/oom_kill_process": ("kill_begins_fentry", "kill_ends_fentry", "search_ends_fentry"),
+    "kprobe/oom_kill_process": (
+        "kill_begins_kprobe",
+        "kill_ends_kprobe",
+        "search_begins_kprobe",
+        "search_ends_kprobe",
+    ),
+    "": (),
+}
+"""How the decision around it can be seen, likewise; not at all is good enough for a kill."""
+
+_ENDS: Final = (
+    "process_exit",
+    "wake_reaper",
+    "start_task_reaping",
+    "finish_task_reaping",
+    "skip_task_reaping",
+)
+_ALTERNATIVES: Final = frozenset(
+    program for hooks in (MARKS, CONTEXTS) for programs in hooks.values() for program in programs
+)
 
 _OBJECT_ADVICE: Final = "Install otel-oom again, or build it in a source tree: make -C bpf"
 
@@ -47,17 +71,21 @@ class LibbpfSource:
 
     name = "libbpf"
 
-    def __init__(self, ring_bytes: int = RING_BYTES) -> None:
+    def __init__(self, ring_bytes: int = RING_BYTES, *, want_command: bool = False) -> None:
         """Prepare; nothing touches the kernel before the context is entered.
 
         ``ring_bytes``, a power of two and a multiple of the page size, is how much the kernel
-        keeps for us while we are busy.
+        keeps for us while we are busy. ``want_command`` is whether to read the victim's command
+        line, which can hold secrets.
         """
         self._ring_bytes = ring_bytes
+        self._want_command = want_command
         self.hook = ""
         self.refused: dict[str, str] = {}
         """Hooks that this kernel did not allow, with its reason."""
-        self._unhandled: OomKill | VictimExit | None = None
+        self.context = ""
+        """The hook that tells of decisions; empty where this kernel allows none."""
+        self._unhandled: Event | None = None
         self._failure: BaseException | None = None
         self._taken = 0
         self._unreadable = 0
@@ -75,7 +103,9 @@ class LibbpfSource:
             boot_id=clock.boot_id(),
             source=self.name,
             hook=self.hook,
-            symbol=Symbols(self._object).name,
+            names=Symbols(self._object).names,
+            context=self.context,
+            gfp_flags=GfpNames().flags,
         )
         self._ring = RingBuffer(self._library, self._object.map_fd("oom_ring"), self._take)
         self._counters_fd = self._object.map_fd("oom_counters")
@@ -87,24 +117,20 @@ class LibbpfSource:
         self._object.close()
 
     def _attach(self) -> BpfObject:
+        """Try the best way first, and give up only what this kernel refuses of it."""
         codes = set()
-        for hook, program in HOOKS.items():
-            opened = self._open()
+        marks, contexts = list(MARKS), list(CONTEXTS)
+        while marks:
+            mark, context = marks[0], contexts[0]
             try:
-                for other in HOOKS.values():
-                    if other != program:
-                        opened.skip(other)
-                opened.resize("oom_ring", self._ring_bytes)
-                opened.set_constants(struct.pack("=Q", os.sysconf("SC_PAGE_SIZE")))
-                opened.load()
-                opened.attach(program)
-                opened.attach(_EXIT_PROGRAM)
+                opened = self._load(mark, context)
             except LibbpfError as error:
-                opened.close()
+                of_mark = not context or any(program in str(error) for program in MARKS[mark])
                 codes.add(error.code)
-                self.refused[hook] = str(error)
+                self.refused[mark if of_mark else context] = str(error)
+                (marks if of_mark else contexts).pop(0)
             else:
-                self.hook = hook
+                self.hook, self.context = mark, context
                 return opened
         if codes == {errno.EPERM}:
             raise CaptureError(
@@ -117,6 +143,25 @@ class LibbpfSource:
             "The kernel refused every hook of the OOM killer. Please report it with its reasons:\n"
             + reasons
         )
+
+    def _load(self, mark: str, context: str) -> BpfObject:
+        programs = (*CONTEXTS[context], *MARKS[mark])
+        opened = self._open()
+        try:
+            for program in _ALTERNATIVES.difference(programs):
+                opened.skip(program)
+            opened.resize("oom_ring", self._ring_bytes)
+            wanted = int(self._want_command)
+            opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), wanted))
+            opened.load()
+            for program in (*_ENDS, *programs):
+                opened.attach(program)
+            if not _mark_has_task(opened):
+                opened.attach("signal_generate")
+        except LibbpfError:
+            opened.close()
+            raise
+        return opened
 
     def _open(self) -> BpfObject:
         try:
@@ -181,6 +226,17 @@ class LibbpfSource:
             exits=sum(counter.lost_exits for counter in counters),
             unreadable=self._unreadable,
         )
+
+
+def _mark_has_task(opened: BpfObject) -> bool:
+    """Whether the mark passes the victim; on older kernels it is a number, and a signal before it.
+
+    That signal is one of many on the host, so that nobody looks at them without need.
+    """
+    try:
+        return opened.run("mark_has_task", ctypes.c_uint64(0)) == 1
+    except LibbpfError:
+        return False
 
 
 def require_prerequisites() -> None:

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from otel_oom.capture.source import CaptureError
 
-_MESSAGE_BYTES: Final = 512
+_MESSAGE_BYTES: Final = 1 << 18
+"""A verifier's log is one message, and its reason is at the end."""
+_KEPT_CHARS: Final = 1024
 _DEBUG_LEVEL: Final = 2
 
 _Pointer = ctypes.c_void_p
@@ -106,7 +108,8 @@ def _on_message(level: int, format_: bytes, arguments: int) -> int:
     if level < _DEBUG_LEVEL:
         buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
         _LIBC.vsnprintf(buffer, _MESSAGE_BYTES, format_, _Pointer(arguments))
-        _MESSAGES.append(buffer.value.decode("utf-8", errors="replace").rstrip())
+        said = buffer.value.decode("utf-8", errors="replace").rstrip()
+        _MESSAGES.append(said if len(said) <= _KEPT_CHARS else f"…{said[-_KEPT_CHARS:]}")
     return 0
 
 
@@ -198,7 +201,11 @@ class BpfObject:
 
     def attach(self, program: str) -> None:
         """Attach ``program`` to the hook that its section names."""
-        self._links.append(self._library.call("bpf_program__attach", self._program(program)))
+        try:
+            link = self._library.call("bpf_program__attach", self._program(program))
+        except LibbpfError as error:
+            raise LibbpfError(f"{program} can't be attached", error.code, str(error)) from error
+        self._links.append(link)
 
     def run(self, program: str, argument: ctypes.c_uint64) -> int:
         """Run a loaded raw tracepoint program once with one argument; what it returned.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from otel_oom.event import Loss, OomKill, VictimExit
+from otel_oom.event import Event, Loss
 
-Handler = Callable[[OomKill | VictimExit], None]
+Handler = Callable[[Event], None]
 """Takes one event; the record leaves the kernel's buffer only when it has returned."""
 
 
@@ -23,6 +23,8 @@ class Source(Protocol):
 
     name: str
     hook: str
+    context: str
+    """The hook that tells of decisions; empty where there is none."""
 
     def __enter__(self) -> Self:
         """Attach.

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from otel_oom.enrich.command import scrubbed
 from otel_oom.enrich.container import container_of
-from otel_oom.enrich.decision import Decision, decision_of
+from otel_oom.enrich.limit import limit_scope
+from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.enrich.service import service_name
-from otel_oom.event import OomKill, VictimExit
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Witness
 
-__all__ = ["EnrichedKill", "enrich"]
+__all__ = ["Alive", "End", "EnrichedKill", "EnrichedNoVictim", "enrich", "enrich_no_victim"]
 
 _OF_THE_AGENT: Final = (
     "service.",
@@ -33,48 +35,120 @@ _OF_THE_AGENT: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """A victim that has not died: when it was looked at, on CLOCK_BOOTTIME, and its state then.
+
+    ``state`` is the letter of proc_pid_stat(5), such as ``D`` for an uninterruptible sleep.
+    """
+
+    boottime_ns: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the story of a kill ended, as far as it is known yet."""
+
+    exit: VictimExit | None = None
+    reaper: tuple[Reaping, ...] = ()
+    alive: Alive | None = None
+
+    @property
+    def reaped(self) -> int | None:
+        """How many bytes the reaper took, over all its attempts; ``None`` if it did not come."""
+        held = [step.resident for step in self.reaper if step.stage == "start"]
+        left = [step.resident for step in self.reaper if step.stage == "finish"]
+        if not held or not left or held[0] is None or left[-1] is None:
+            return None
+        return max(0, held[0] - left[-1])
+
+
+@dataclass(frozen=True, slots=True)
 class EnrichedKill:
     """A kill with all that is known about it, ready for translation.
 
-    ``resource`` describes what was killed and where, never the agent. ``exit`` is ``None``
-    while the victim is still dying, or when nobody saw it end.
+    ``resource`` describes what was killed and where, never the agent. ``command`` is without
+    its secrets.
     """
 
     kill: OomKill
     witness: Witness
-    exit: VictimExit | None
+    end: End
     observed_unix_ns: int
     executable: str | None
-    decision: Decision
+    command: tuple[str, ...] | None
+    origin: Origin
+    limit_scope: str | None
+    resource: Mapping[str, str]
+
+    @property
+    def outcome(self) -> str:
+        """What became of the victim: ``killed``, ``already_exiting`` or ``skipped``."""
+        if self.kill.skipped:
+            return "skipped"
+        return "already_exiting" if self.origin.already_exiting else "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedNoVictim:
+    """A want of memory without anyone to kill, ready for translation."""
+
+    event: NoVictim
+    observed_unix_ns: int
+    origin: Origin
     resource: Mapping[str, str]
 
 
 def enrich(
     kill: OomKill,
     witness: Witness,
-    exit_: VictimExit | None,
+    end: End,
     observed_unix_ns: int,
     host: Mapping[str, str],
 ) -> EnrichedKill:
     """Join a kill with its resource; ``host`` is what every victim of this host shares."""
     path = kill.memcg.path if kill.memcg else ""
+    executable = kill.victim.executable or witness.executable
+    origin = origin_of(kill.stack)
+    return EnrichedKill(
+        kill=kill,
+        witness=witness,
+        end=end,
+        observed_unix_ns=observed_unix_ns,
+        executable=executable,
+        command=None if kill.victim.command is None else scrubbed(kill.victim.command),
+        origin=origin,
+        limit_scope=limit_scope(kill, origin),
+        resource=_resource(path, executable, kill.victim.comm, host),
+    )
+
+
+def enrich_no_victim(
+    event: NoVictim, observed_unix_ns: int, host: Mapping[str, str]
+) -> EnrichedNoVictim:
+    """Join a want of memory with the resource of the task that had it: nobody else is concerned."""
+    trigger, memcg = event.trigger, event.trigger_memcg
+    return EnrichedNoVictim(
+        event=event,
+        observed_unix_ns=observed_unix_ns,
+        origin=origin_of(event.stack),
+        resource=_resource(
+            memcg.path if memcg else "", None, trigger.comm if trigger else None, host
+        ),
+    )
+
+
+def _resource(
+    path: str, executable: str | None, comm: str | None, host: Mapping[str, str]
+) -> dict[str, str]:
     container = container_of(path)
     resource = dict(host)
     if container:
         resource["container.id"] = container.id
         if container.runtime:
             resource["container.runtime.name"] = container.runtime
-    executable = kill.victim.executable or witness.executable
-    resource["service.name"] = service_name(path, container, executable, kill.victim.comm)
-    return EnrichedKill(
-        kill=kill,
-        witness=witness,
-        exit=exit_,
-        observed_unix_ns=observed_unix_ns,
-        executable=executable,
-        decision=decision_of(kill.stack),
-        resource=resource,
-    )
+    resource["service.name"] = service_name(path, container, executable, comm)
+    return resource
 
 
 def shared_resource(host: Mapping[str, str], of_agent: Mapping[str, str]) -> dict[str, str]:

@@ -22,15 +22,16 @@ from opentelemetry.trace import (
 )
 
 from otel_oom import __version__
-from otel_oom.enrich import EnrichedKill
+from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
 from otel_oom.otlp import names
-from otel_oom.otlp.attributes import kill_attributes
-from otel_oom.otlp.sentence import sentence
+from otel_oom.otlp.attributes import Attributes, kill_attributes, no_victim_attributes
+from otel_oom.otlp.sentence import no_victim_sentence, sentence
 
-__all__ = ["log_bytes", "log_record", "span", "span_bytes"]
+__all__ = ["log_bytes", "log_record", "no_victim_bytes", "span", "span_bytes"]
 
 _SCOPE = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
 _SIGNAL_BITS = 0x7F
+_NS_PER_S = 1_000_000_000
 
 
 def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
@@ -46,7 +47,7 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
             observed_timestamp=enriched.observed_unix_ns,
             context=set_span_in_context(NonRecordingSpan(_span_context(enriched))),
             severity_number=(
-                SeverityNumber.WARN if enriched.decision.already_exiting else SeverityNumber.FATAL
+                SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN
             ),
             body=sentence(enriched),
             attributes=kill_attributes(enriched),
@@ -60,28 +61,85 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
 def span(enriched: EnrichedKill) -> ReadableSpan:
     """The kill as a span, from the victim's mark to its exit; its events are the stages.
 
-    Without an exit the span ends where it begins and says that no exit was seen.
+    A victim that has not died when it was last looked at ends the span there. When neither its
+    exit nor its life was seen, the span ends where it begins.
     """
-    kill, exit_ = enriched.kill, enriched.exit
+    kill, end = enriched.kill, enriched.end
     attributes = kill_attributes(enriched)
-    end_ns = kill.unix_ns_of(exit_.boottime_ns) if exit_ else kill.time_unix_ns
-    stages = [Event(names.EVENT_VICTIM_MARKED, _mark_attributes(attributes), kill.time_unix_ns)]
-    if exit_:
-        signal = exit_.exit_code & _SIGNAL_BITS
-        stages.append(Event(names.EVENT_VICTIM_EXITED, {names.VICTIM_EXIT_SIGNAL: signal}, end_ns))
+    stages = [
+        Event(names.EVENT_VICTIM_MARKED, _mark_attributes(attributes), kill.time_unix_ns),
+        *_reaper_events(enriched),
+    ]
+    end_ns, exited = kill.time_unix_ns, None
+    if end.exit:
+        end_ns, exited = kill.unix_ns_of(end.exit.boottime_ns), True
+        stages.append(Event(names.EVENT_VICTIM_EXITED, _exit_attributes(enriched), end_ns))
+    elif end.alive:
+        end_ns, exited = kill.unix_ns_of(end.alive.boottime_ns), False
+        state = {names.VICTIM_STATE: end.alive.state}
+        stages.append(Event(names.EVENT_VICTIM_ALIVE, state, end_ns))
+    if exited is not None:
+        attributes[names.VICTIM_EXITED] = exited
+    if end.reaped is not None:
+        attributes[names.VICTIM_REAPED] = end.reaped
     return ReadableSpan(
         name=names.SPAN_KILL,
         context=_span_context(enriched),
         parent=_context(kill.trace_id, kill.parent_span_id) if kill.parent_span_id else None,
         kind=SpanKind.INTERNAL,
         resource=_resource(enriched.resource),
-        attributes={**attributes, names.VICTIM_EXITED: exit_ is not None},
+        attributes=attributes,
         events=stages,
         status=Status(StatusCode.ERROR, sentence(enriched)),
         start_time=kill.time_unix_ns,
         end_time=end_ns,
         instrumentation_scope=_SCOPE,
     )
+
+
+def _reaper_events(enriched: EnrichedKill) -> list[Event]:
+    """What the kernel's reaper did with a victim that did not die by itself."""
+    return [
+        Event(
+            names.EVENT_REAPER,
+            {names.REAPER_STAGE: step.stage}
+            | ({} if step.resident is None else {names.REAPER_RESIDENT: step.resident}),
+            enriched.kill.unix_ns_of(step.boottime_ns),
+        )
+        for step in enriched.end.reaper
+    ]
+
+
+def _exit_attributes(enriched: EnrichedKill) -> Attributes:
+    kill, exit_ = enriched.kill, enriched.end.exit
+    if exit_ is None:
+        return {}
+    return {
+        names.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS,
+        names.VICTIM_EXIT_AFTER: (exit_.boottime_ns - kill.boottime_ns) / _NS_PER_S,
+    }
+
+
+def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
+    """A want of memory without anyone to kill, as a log event ``oom.no_victim``."""
+    event = enriched.event
+    return ReadableLogRecord(
+        log_record=LogRecord(
+            timestamp=event.time_unix_ns,
+            observed_timestamp=enriched.observed_unix_ns,
+            severity_number=SeverityNumber.ERROR,
+            body=no_victim_sentence(enriched),
+            attributes=no_victim_attributes(enriched),
+            event_name=names.EVENT_NO_VICTIM,
+        ),
+        resource=_resource(enriched.resource),
+        instrumentation_scope=_SCOPE,
+    )
+
+
+def no_victim_bytes(enriched: EnrichedNoVictim) -> bytes:
+    """An ``ExportLogsServiceRequest`` with the one log event of :func:`no_victim_record`."""
+    return encode_logs([no_victim_record(enriched)]).SerializeToString()
 
 
 def log_bytes(enriched: EnrichedKill) -> bytes:
@@ -110,7 +168,7 @@ def _context(trace_id: int, span_id: int) -> SpanContext:
     )
 
 
-def _mark_attributes(attributes: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+def _mark_attributes(attributes: Attributes) -> Attributes:
     """What the mark found: the victim and the trigger, as a reader of the span alone needs it."""
     prefixes = ("oom.victim.", "oom.trigger.", "process.pid")
     return {name: value for name, value in attributes.items() if name.startswith(prefixes)}

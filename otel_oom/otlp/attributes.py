@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.enrich import EnrichedKill
-from otel_oom.event import OomKill, Task
+from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
+from otel_oom.enrich.origin import Origin
+from otel_oom.event import Incident, OomKill
+from otel_oom.facts import Limits, Memcg
 from otel_oom.otlp import names
-from otel_oom.witness import Witness
 
-Attributes = dict[str, str | int | bool]
+Value = str | int | float | bool | Sequence[str]
+Attributes = dict[str, Value]
 
 _INT64_MAX: Final = (1 << 63) - 1
 _VALUE_CHARS: Final = 4096
@@ -31,21 +33,71 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.VICTIM_MNT_NS: kill.victim.mnt_ns,
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
-            **_memcg(kill, witness),
-            **_trigger(kill.trigger),
-            names.OUTCOME: "already_exiting" if enriched.decision.already_exiting else "killed",
+            **_cgroup("oom.victim.memcg", kill.memcg, witness.limits),
+            names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,
-            names.DECISION_BY: enriched.decision.by,
-            names.DECISION_STACK: "\n".join(kill.stack) or None,
-            names.REQUEST_MEMORY: enriched.decision.memory,
-            names.REQUEST_ENTRY: enriched.decision.entry,
-            names.CAPTURE_SOURCE: kill.capture.source,
-            names.CAPTURE_HOOK: kill.capture.hook,
+            names.LIMIT_SCOPE: enriched.limit_scope,
+            **_shared(kill, enriched.origin),
         }
     )
 
 
-def _process(enriched: EnrichedKill) -> dict[str, str | int | None]:
+def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
+    """Every attribute of a want of memory without a victim; what is not known is left out."""
+    event = enriched.event
+    return _known(
+        {
+            "log.record.uid": event.uid,
+            names.DECISION_REPEATS: event.repeats,
+            **_shared(event, enriched.origin),
+        }
+    )
+
+
+def _shared(event: Incident, origin: Origin) -> dict[str, Value | None]:
+    """What is told of every decision, whatever came of it."""
+    decision, trigger = event.decision, event.trigger
+    limit = decision.memcg if decision else None
+    return {
+        names.TRIGGER_PID: trigger.tgid if trigger else None,
+        names.TRIGGER_TID: trigger.tid if trigger else None,
+        names.TRIGGER_COMM: trigger.comm if trigger else None,
+        names.TRIGGER_UID: trigger.uid if trigger else None,
+        **_cgroup("oom.trigger.memcg", event.trigger_memcg, None),
+        **_cgroup("oom.limit.memcg", limit, decision.limits if decision else None),
+        names.DECISION_BY: origin.by,
+        names.DECISION_STACK: "\n".join(event.stack) or None,
+        names.DECISION_CONSTRAINT: decision.constraint if decision else None,
+        names.DECISION_POINTS: decision.points if decision else None,
+        names.DECISION_CAPACITY: decision.capacity if decision else None,
+        names.DECISION_MESSAGE: decision.message if decision else None,
+        names.REQUEST_MEMORY: origin.memory,
+        names.REQUEST_ENTRY: origin.entry,
+        names.REQUEST_ORDER: decision.order if decision else None,
+        names.REQUEST_GFP_MASK: decision.gfp_mask if decision else None,
+        names.REQUEST_GFP_FLAGS: decision.gfp_flags if decision else None,
+        names.REQUEST_USER_STACK: "\n".join(
+            f"{frame.build_id}+{frame.offset:#x}" for frame in event.user_stack
+        )
+        or None,
+        names.CAPTURE_SOURCE: event.capture.source,
+        names.CAPTURE_HOOK: event.capture.hook,
+        names.CAPTURE_CONTEXT: decision.hook if decision else None,
+    }
+
+
+def _cgroup(prefix: str, memcg: Memcg | None, limits: Limits | None) -> dict[str, Value | None]:
+    return {
+        f"{prefix}.path": memcg.path if memcg else None,
+        f"{prefix}.id": memcg.id if memcg else None,
+        f"{prefix}.limit": limits.limit if limits else None,
+        f"{prefix}.usage": limits.usage if limits else None,
+        f"{prefix}.swap_limit": limits.swap_limit if limits else None,
+        f"{prefix}.swap_usage": limits.swap_usage if limits else None,
+    }
+
+
+def _process(enriched: EnrichedKill) -> dict[str, Value | None]:
     kill, witness, executable = enriched.kill, enriched.witness, enriched.executable
     return {
         "process.pid": kill.victim.tgid,
@@ -54,6 +106,7 @@ def _process(enriched: EnrichedKill) -> dict[str, str | int | None]:
         "process.creation.time": _creation_time(kill),
         "process.executable.name": executable.rpartition("/")[2] if executable else None,
         "process.executable.path": executable,
+        "process.command_args": enriched.command,
         "process.real_user.id": kill.victim.uid,
         "process.linux.cgroup": witness.cgroup.strip() if witness.cgroup else None,
     }
@@ -83,33 +136,15 @@ def _memory(kill: OomKill) -> dict[str, int | None]:
     }
 
 
-def _memcg(kill: OomKill, witness: Witness) -> dict[str, str | int | None]:
-    memcg, limits = kill.memcg, witness.limits
-    return {
-        names.MEMCG_PATH: memcg.path if memcg else None,
-        names.MEMCG_ID: memcg.id if memcg else None,
-        names.MEMCG_LIMIT: limits.limit if limits else None,
-        names.MEMCG_USAGE: limits.usage if limits else None,
-        names.MEMCG_SWAP_LIMIT: limits.swap_limit if limits else None,
-        names.MEMCG_SWAP_USAGE: limits.swap_usage if limits else None,
-    }
-
-
-def _trigger(trigger: Task) -> dict[str, str | int | None]:
-    return {
-        names.TRIGGER_PID: trigger.tgid,
-        names.TRIGGER_TID: trigger.tid,
-        names.TRIGGER_COMM: trigger.comm,
-        names.TRIGGER_UID: trigger.uid,
-    }
-
-
-def _known(values: Mapping[str, str | int | None]) -> Attributes:
+def _known(values: Mapping[str, Value | None]) -> Attributes:
     """``values`` without what is unknown or does not fit OTLP's 64-bit signed integer."""
     known: Attributes = {}
     for name, value in values.items():
         if isinstance(value, str):
             known[name] = value[:_VALUE_CHARS]
-        elif value is not None and -_INT64_MAX <= value <= _INT64_MAX:
+        elif isinstance(value, int):
+            if -_INT64_MAX <= value <= _INT64_MAX:
+                known[name] = value
+        elif value is not None:
             known[name] = value
     return known

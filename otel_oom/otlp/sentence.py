@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from otel_oom.enrich import EnrichedKill
+from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
+from otel_oom.enrich.origin import Origin
+from otel_oom.event import OomKill
+from otel_oom.facts import Decision, Memcg
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP = 1024
@@ -31,42 +34,97 @@ _MEMORY = {
 _ENTRY = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
 
 
-def _request(enriched: EnrichedKill) -> str:
+def _request(kill: OomKill, origin: Origin) -> str:
     """Who asked for what, and by which call, as far as it is known: the end of the sentence."""
-    kill, decision = enriched.kill, enriched.decision
-    if decision.by == "sysrq":
+    trigger = kill.trigger
+    if origin.by == "sysrq":
         return "; it was asked for by sysrq"
-    itself = kill.trigger.tgid == kill.victim.tgid
-    if itself and decision.memory is None:
+    if trigger is None or (trigger.tgid == kill.victim.tgid and origin.memory is None):
         return ""
-    other = f"{kill.trigger.comm or 'another process'} (pid {kill.trigger.tgid})"
-    asked = (
-        f"; {'it' if itself else other} asked for {_MEMORY.get(decision.memory or '', 'memory')}"
-    )
-    if decision.entry:
-        asked += f" {_ENTRY.get(decision.entry) or f'by {decision.entry}()'}"
+    itself = trigger.tgid == kill.victim.tgid
+    other = f"{trigger.comm or 'another process'} (pid {trigger.tgid})"
+    return f"; {'it' if itself else other} asked for {_asked(origin)}"
+
+
+def _asked(origin: Origin) -> str:
+    asked = _MEMORY.get(origin.memory or "", "memory")
+    if origin.entry:
+        asked += f" {_ENTRY.get(origin.entry) or f'by {origin.entry}()'}"
     return asked
 
 
+def _limit(enriched: EnrichedKill) -> str:
+    """The victim's cgroup, and whose limit it was."""
+    kill, limits, scope = enriched.kill, enriched.witness.limits, enriched.limit_scope
+    own = f"; its cgroup is {kill.memcg.path}" if kill.memcg else ""
+    if scope == "own" and kill.decision and own:
+        return f"{own}, whose own limit{_bound(kill.decision)} was hit"
+    if scope in {"pod", "ancestor"} and kill.decision and kill.decision.memcg and own:
+        whose = "its pod's" if scope == "pod" else "an ancestor's"
+        hit = f"{whose} limit{_bound(kill.decision)} was hit, that of {kill.decision.memcg.path}"
+        return f"{own}, and {hit}"
+    if own and limits and limits.limit is not None:
+        own += f" and may use {size(limits.limit)}"
+    elif own and limits and limits.usage is not None:
+        own += " and has no limit of its own"
+    if scope == "host" and enriched.origin.by != "sysrq":
+        own += f"; the host had no memory left{_bounded_by(kill.decision)}"
+    return own
+
+
+def _bound(decision: Decision) -> str:
+    limit = decision.limits.limit if decision.limits else None
+    return "" if limit is None else f" of {size(limit)}"
+
+
+_CONSTRAINTS = {
+    "cpuset": " on the nodes of its cpuset",
+    "memory_policy": " on the nodes of its memory policy",
+}
+
+
+def _bounded_by(decision: Decision | None) -> str:
+    return _CONSTRAINTS.get(decision.constraint or "", "") if decision else ""
+
+
+_OUTCOMES = {
+    "killed": "The kernel's OOM killer killed {victim}",
+    "already_exiting": "The kernel's OOM killer chose {victim}, which was already exiting,",
+    "skipped": (
+        "The kernel's OOM killer chose {victim} and did not kill it, for it had already let go of "
+        "its memory"
+    ),
+}
+
+
 def sentence(enriched: EnrichedKill) -> str:
-    """What was killed, where, and how much memory it and its cgroup had; one sentence."""
-    kill, limits = enriched.kill, enriched.witness.limits
+    """What was killed, where, whose limit it was, and who asked for which memory; one sentence."""
+    kill = enriched.kill
     victim = f"{kill.victim.comm or 'a process'} (pid {kill.victim.tgid})"
-    parts = [f"The kernel's OOM killer killed {victim}"]
-    if enriched.decision.already_exiting:
-        parts = [f"The kernel's OOM killer chose {victim}, which was already exiting,"]
     container = enriched.resource.get("container.id")
     if container:
-        parts.append(f" in container {container[:_ID_CHARS]}")
+        victim += f" in container {container[:_ID_CHARS]}"
+    # Not format(): a victim may have braces in its name.
+    parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]
     if kill.memory:
         parts.append(f", which held {size(kill.memory.resident)} of memory")
         if kill.memory.swap:
             parts.append(f" and {size(kill.memory.swap)} of swap")
-    if kill.memcg:
-        parts.append(f"; its cgroup is {kill.memcg.path}")
-        if limits and limits.limit is not None:
-            parts.append(f" and may use {size(limits.limit)}")
-        elif limits and limits.usage is not None:
-            parts.append(" and has no limit of its own")
-    parts.append(_request(enriched))
+    parts += [_limit(enriched), _request(kill, enriched.origin)]
     return "".join(parts) + "."
+
+
+def no_victim_sentence(enriched: EnrichedNoVictim) -> str:
+    """Whose limit was hit and who asked for memory when there was nobody to kill; one sentence."""
+    event = enriched.event
+    memcg: Memcg | None = event.decision.memcg if event.decision else None
+    where = f"in the cgroup {memcg.path}" if memcg else "on the host"
+    trigger = event.trigger
+    who = f"{trigger.comm or 'a process'} (pid {trigger.tgid})" if trigger else "a process"
+    limit = _bound(event.decision) if event.decision and memcg else ""
+    hit = f", whose limit{limit} was hit," if memcg else ""
+    repeats = f"; it was found {event.repeats} times more" if event.repeats else ""
+    return (
+        f"The kernel's OOM killer found no process that it may kill {where}{hit} when {who} asked "
+        f"for {_asked(enriched.origin)}{repeats}."
+    )

@@ -47,5 +47,6 @@ def pytest_terminal_summary(
             f"{done.kernel.release} ({done.kernel.version}): "
             f"booted in {done.boot_s:.0f} s{' at the second try' if done.hangs else ''}, "
             f"{done.total_s:.0f} s in all, {done.results.get('hook', 'not attached')}, "
+            f"{done.results.get('context') or 'no context'}, "
             f"instructions verified: {max(programs) if programs else 'not told'}"
         )

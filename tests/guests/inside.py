@@ -23,22 +23,20 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.event import OomKill, VictimExit
+from otel_oom.event import Event, OomKill, VictimExit
 from tests.guests.scenarios import SCENARIOS, Made
 from tests.support.kernel import KernelLog, oom_kill_count
 
 _DRAIN_S: Final = 30.0
-_FORMAT: Final = Path("/sys/kernel/tracing/events/oom/mark_victim/format")
 
 
 def main(folder: Path) -> None:
     """Try every scenario; what cannot be attached or made is told as text, too."""
     results: dict[str, Any] = {"release": os.uname().release, "scenarios": {}}
     try:
-        # The kernel's own description of what its tracepoint has of a victim, beside the pid.
-        results["tells_task"] = "field:uid_t uid" in _FORMAT.read_text(encoding="ascii")
         with LibbpfSource() as source, KernelLog() as log:
-            results |= {"hook": source.hook, "refused": source.refused}
+            results |= {"hook": source.hook, "context": source.context}
+            results["refused"] = source.refused
             results["verified_insns"] = _verified()
             for name, scenario in SCENARIOS.items():
                 results["scenarios"][name] = _tried(scenario, source, log)
@@ -71,7 +69,7 @@ def _tried(scenario: Callable[[], Made], source: LibbpfSource, log: KernelLog) -
 
 def _drain(source: LibbpfSource, exits: int) -> tuple[list[OomKill], list[VictimExit]]:
     """What ``source`` has, once that many victims have exited, or not in time."""
-    events: list[OomKill | VictimExit] = []
+    events: list[Event] = []
     deadline = time.monotonic() + _DRAIN_S
     while True:
         source.drain(events.append)

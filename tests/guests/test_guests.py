@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from otel_oom.capture.wire import text
-from otel_oom.enrich.decision import decision_of
+from otel_oom.capture.decode import text
+from otel_oom.enrich.limit import limit_scope
+from otel_oom.enrich.origin import origin_of
 from otel_oom.event import OomKill, VictimExit
 from tests.guests.guest import Run
 from tests.guests.scenarios import SCENARIOS, Made
@@ -20,7 +21,16 @@ KB = 1024
 _HELD_BACK = 1 << 20
 """More than a victim's threads, or a guest's CPUs, can have counted without having told it yet."""
 
-_HEADER = re.compile(r"oom-kill:.*,task_memcg=(?P<memcg>[^,]*),task=.*,pid=(?P<pid>\d+),uid=")
+_HEADER = re.compile(
+    r"oom-kill:constraint=CONSTRAINT_(?P<constraint>\w+),"
+    r".*?,(?:global_oom|oom_memcg=(?P<hit>[^,]*)),task_memcg=(?P<memcg>[^,]*),task=.*,"
+    r"pid=(?P<pid>\d+),uid="
+)
+_INVOKED = re.compile(
+    r"invoked oom-killer: gfp_mask=(?P<mask>0x[0-9a-f]+)\((?P<flags>[^)]*)\), "
+    r"order=(?P<order>-?\d+),"
+)
+_LIMIT = re.compile(r"memory: usage (?P<usage>\d+)kB, limit (?P<limit>\d+)kB, failcnt")
 
 pytestmark = pytest.mark.parametrize("name", SCENARIOS)
 
@@ -35,18 +45,10 @@ class Played:
     logged: list[Killed]
     counted: int
     """By how much /proc/vmstat's oom_kill rose."""
-    tells_task: bool
-    """Whether this kernel's tracepoint passes the victim, not its pid alone."""
-
-    @property
-    def known(self) -> list[OomKill]:
-        """The kills of which more than the victim's pid was told."""
-        return [kill for kill in self.kills if kill.victim.tid is not None]
 
     def line(self, kill: OomKill) -> Killed:
         """The first "Killed process" line of a kill; the kernel names a thread in it."""
-        pid = kill.victim.tgid if kill.victim.tid is None else kill.victim.tid
-        return next(line for line in self.logged if line.pid == pid)
+        return next(line for line in self.logged if line.pid == kill.victim.tid)
 
 
 @pytest.fixture
@@ -60,7 +62,6 @@ def played(run: Run, name: str) -> Played:
         [VictimExit(**exit_) for exit_ in value["exits"]],
         [Killed(**line) for line in value["logged"]],
         value["counted"],
-        run.results["tells_task"],
     )
 
 
@@ -74,7 +75,7 @@ def test_every_kill_is_told_once(played: Played, run: Run) -> None:
         {line.pid for line in played.logged}
     )
     assert played.counted == len(played.logged)
-    assert run.results["loss"] == {"victims": 0, "exits": 0, "unreadable": 0}
+    assert run.results["loss"] == dict.fromkeys(("victims", "exits", "unreadable", "lines"), 0)
 
 
 def test_every_victims_end_is_told(played: Played) -> None:
@@ -93,13 +94,13 @@ def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, run: Run) -> Non
     A victim that is not what asked runs on, and may tell what it held back between the mark and
     the line.
     """
-    for kill in played.known:
+    for kill in played.kills:
         line, memory = played.line(kill), kill.memory
         assert kill.victim.comm == text(_unescaped(line.comm))
         assert (kill.victim.uid, kill.victim.score_adj) == (line.uid, line.score_adj)
         assert memory is not None
         assert memory.total_vm == line.total_vm * KB
-        runs_on = kill.trigger.tid != kill.victim.tid
+        runs_on = kill.trigger is None or kill.trigger.tid != kill.victim.tid
         slack = _HELD_BACK if runs_on or run.kernel.log_sums else 0
         assert abs(memory.anon - line.anon * KB) <= slack
         assert abs(memory.file - line.file * KB) <= slack
@@ -108,21 +109,62 @@ def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, run: Run) -> Non
         assert memory.swap == 0
 
 
-def test_a_victim_is_unknown_only_where_the_kernel_tells_a_number(played: Played) -> None:
-    """All is told of a task; of a pid, all if the trigger is of the same process, else nothing."""
+def test_nothing_of_a_victim_is_unknown(played: Played) -> None:
+    """Whether the kernel's tracepoint passes a task or a number."""
     for kill in played.kills:
         told = (kill.victim.uid, kill.victim.comm, kill.victim.executable, kill.memory, kill.memcg)
-        if played.tells_task or kill.trigger.tgid == kill.victim.tgid:
-            assert None not in told
-        else:
-            assert told == (None,) * len(told)
+        assert None not in told
+
+
+def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, run: Run, name: str) -> None:
+    """Constraint, request, cgroup, usage and limit are those of the header that the log has of it.
+
+    Of a storm it has few; what a group dies by is one decision.
+    """
+    headers = _headers(run.log)
+    assert any(kill.victim.tgid in headers for kill in played.kills)
+    for kill in played.kills:
+        decision, header = kill.decision, headers.get(kill.victim.tgid)
+        assert decision is not None
+        assert decision.hook == run.results["context"]
+        by_hand = name == "sysrq"
+        scopes = {"sysrq": {"host"}, "nested": {"ancestor"}}
+        assert limit_scope(kill, origin_of(kill.stack)) in scopes.get(name, {"own"})
+        assert (decision.memcg is None) == by_hand
+        if header is None:
+            continue
+        assert decision.constraint == header["constraint"].lower()
+        assert (decision.memcg.path if decision.memcg else None) == header["hit"]
+        assert decision.gfp_mask == int(header["mask"], 16)
+        assert decision.gfp_flags == header["flags"]
+        assert decision.order == int(header["order"])
+        assert decision.message == ("Out of memory" if by_hand else "Memory cgroup out of memory")
+        if decision.limits and header["limit"]:
+            assert decision.limits.limit == int(header["limit"]) * KB
+            assert decision.capacity == decision.limits.limit
+            assert abs((decision.limits.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
+
+
+def _headers(log: str) -> dict[int, dict[str, str]]:
+    """What the log says of each decision, by the pid of whom it chose."""
+    found: dict[int, dict[str, str]] = {}
+    now: dict[str, str] = {}
+    for line in log.splitlines():
+        if begun := _INVOKED.search(line):
+            now = {"limit": "", "usage": "", **begun.groupdict()}
+        elif limit := _LIMIT.search(line):
+            now |= limit.groupdict()
+        elif chosen := _HEADER.search(line):
+            found[int(chosen["pid"])] = now | chosen.groupdict()
+            now = {}
+    return {pid: header for pid, header in found.items() if "mask" in header}
 
 
 def test_the_cgroup_is_the_one_that_is_accounted(played: Played, run: Run) -> None:
     """Path and inode are those of the victim's memory cgroup; the kernel's header has the path."""
     headers = {int(found["pid"]): found["memcg"] for found in _HEADER.finditer(run.log)}
     assert any(kill.victim.tgid in headers for kill in played.kills)
-    for kill in played.known:
+    for kill in played.kills:
         assert kill.memcg is not None
         assert not kill.memcg.path_cut
         assert kill.memcg.path == headers.get(kill.victim.tgid, kill.memcg.path)
@@ -134,6 +176,7 @@ def test_the_trigger_is_the_one_that_asked(played: Played) -> None:
     """The process whose request for memory it was; at a kill by hand a thread of the kernel."""
     for kill in played.kills:
         trigger = kill.victim.tgid if played.made.trigger is None else played.made.trigger
+        assert kill.trigger is not None
         if trigger:
             assert kill.trigger.tgid == trigger
         else:
@@ -143,15 +186,14 @@ def test_the_trigger_is_the_one_that_asked(played: Played) -> None:
 
 def test_what_died_is_told_as_killed_and_by_one_decision(played: Played, name: str) -> None:
     """The stack tells a kill from a victim that exits anyway, and a group from single kills."""
-    with_stack = [kill for kill in played.kills if kill.stack]
-    assert not [kill for kill in with_stack if decision_of(kill.stack).already_exiting]
-    incidents = {kill.incident or kill.uid for kill in with_stack}
-    assert len(incidents) == (min(1, len(with_stack)) if name == "group" else len(with_stack))
+    assert not [kill for kill in played.kills if origin_of(kill.stack).already_exiting]
+    incidents = {kill.incident or kill.uid for kill in played.kills}
+    assert len(incidents) == (1 if name == "group" else len(played.kills))
 
 
 def test_the_executable_is_the_victims(played: Played) -> None:
     """It is a path to a file that is there, here as in the guest."""
-    for kill in played.known:
+    for kill in played.kills:
         assert kill.victim.executable is not None
         assert kill.victim.executable.startswith("/")
         assert kill.victim.executable.rpartition("/")[2].startswith(("python", "tail", "sleep"))

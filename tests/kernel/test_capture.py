@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 from otel_oom import clock
 from otel_oom.capture import watch
 from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.event import OomKill, VictimExit
+from otel_oom.event import Event, OomKill, VictimExit
 from tests.support.kernel import KernelLog, oom_kill_count
 from tests.support.kills import hog, kill_in, kill_many, kill_one, own_memcg, python
 
@@ -35,7 +37,7 @@ def source() -> Iterator[LibbpfSource]:
 
 def drain(source: LibbpfSource, exits: int) -> tuple[list[OomKill], list[VictimExit]]:
     """What ``source`` has, once that many victims have exited."""
-    events: list[OomKill | VictimExit] = []
+    events: list[Event] = []
     deadline = time.monotonic() + DRAIN_S
     while sum(isinstance(event, VictimExit) for event in events) < exits:
         assert time.monotonic() < deadline, events
@@ -45,6 +47,16 @@ def drain(source: LibbpfSource, exits: int) -> tuple[list[OomKill], list[VictimE
         [event for event in events if isinstance(event, OomKill)],
         [event for event in events if isinstance(event, VictimExit)],
     )
+
+
+def drained(source: LibbpfSource, pid: int) -> OomKill:
+    """The kill of that process; other programs of this host may have others at the same time."""
+    kills: list[OomKill] = []
+    deadline = time.monotonic() + DRAIN_S
+    while not any(kill.victim.tgid == pid for kill in kills):
+        assert time.monotonic() < deadline, kills
+        kills += drain(source, exits=1)[0]
+    return next(kill for kill in kills if kill.victim.tgid == pid)
 
 
 def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:
@@ -146,6 +158,7 @@ def test_the_trigger_can_be_another_process(source: LibbpfSource) -> None:
             (kill, *_), _ = drain(source, exits=1)
     assert kill.victim.tgid == big.pid
     assert kill.victim.score_adj == 1000
+    assert kill.trigger is not None
     assert kill.trigger.tgid == small.pid
 
 
@@ -211,11 +224,40 @@ def test_every_kill_of_a_storm_is_seen(source: LibbpfSource) -> None:
     assert source.loss().victims == 0
 
 
+def test_the_command_line_is_told_on_request_alone(source: LibbpfSource) -> None:
+    """Its words are those that the victim was started with; by default there are none."""
+    with LibbpfSource(want_command=True) as asked:
+        pid = kill_one()
+        told = drained(asked, pid)
+    untold = drained(source, pid)
+    assert told.victim.command == ("tail", "/dev/zero")
+    assert untold.victim.command is None
+
+
+def test_the_triggers_program_is_told_by_build_id(source: LibbpfSource) -> None:
+    """The frames are in the files that the trigger runs, as those name themselves."""
+    kill = drained(source, kill_one())
+    program = shutil.which("tail")
+    assert program is not None
+    shown = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    files = [program, *re.findall(r"=> (/\S+)", shown)]
+    named = subprocess.run(["file", "-L", *files], check=True, capture_output=True, text=True)
+    ids = set(re.findall(r"BuildID\[sha1\]=([0-9a-f]{40})", named.stdout))
+    assert kill.user_stack
+    assert {frame.build_id for frame in kill.user_stack} <= ids
+
+
+def test_the_triggers_cgroup_is_told(source: LibbpfSource) -> None:
+    """Where the victim asked for the memory itself, it is the victim's."""
+    kill = drained(source, kill_one())
+    assert kill.trigger_memcg == kill.memcg is not None
+
+
 def test_a_full_ring_buffer_is_counted() -> None:
     """What the kernel's buffer had no room for is told by number."""
     with LibbpfSource(ring_bytes=os.sysconf("SC_PAGE_SIZE")) as small:
         pids = kill_many(40, at_once=1)
-        events: list[OomKill | VictimExit] = []
+        events: list[Event] = []
         small.drain(events.append)
         loss = small.loss()
     seen = [event.victim.tgid for event in events if isinstance(event, OomKill)]

@@ -85,6 +85,8 @@ def plain(attributes: Iterable[KeyValue]) -> dict[str, Any]:
 
     def value(attribute: KeyValue) -> object:
         kind = attribute.value.WhichOneof("value")
+        if kind == "array_value":
+            return [item.string_value for item in attribute.value.array_value.values]
         return getattr(attribute.value, kind) if kind else None
 
     return {attribute.key: value(attribute) for attribute in attributes}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from otel_oom.enrich import EnrichedKill, enrich
-from otel_oom.event import Capture, Memcg, Memory, OomKill, Task, VictimExit
-from otel_oom.witness import Limits, Witness
+from otel_oom.enrich import End, EnrichedKill, enrich
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
+from otel_oom.witness import Witness
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}
@@ -27,6 +28,7 @@ KILL = OomKill(
         mnt_ns=4026532001,
         score_adj=-5,
         comm="java",
+        command=("java", "-Dpassword=hunter2", "-jar", "x.jar"),
         started_ns=400_000_000,
     ),
     trigger=Task(tgid=99, tid=100, uid=0, score_adj=0, comm="sidecar", started_ns=300_000_000),
@@ -34,6 +36,20 @@ KILL = OomKill(
         total_vm=900 << 20, anon=50 << 20, file=3 << 20, shmem=0, swap=0, page_tables=1 << 20
     ),
     memcg=Memcg(id=42, path=f"/docker/{CONTAINER_ID}"),
+    trigger_memcg=Memcg(id=41, path="/docker"),
+    decision=Decision(
+        hook="fentry/oom_kill_process",
+        constraint="memcg",
+        order=0,
+        gfp_mask=0xCC0,
+        gfp_flags="GFP_KERNEL",
+        points=13000,
+        capacity=64 << 20,
+        message="Memory cgroup out of memory",
+        memcg=Memcg(id=41, path="/docker"),
+        limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
+    ),
+    user_stack=(UserFrame("0123456789abcdef0123456789abcdef01234567", 0x1234),),
     capture=Capture("libbpf", "tp_btf/mark_victim", cpu=0, sequence=1),
     stack=(
         "mark_oom_victim+0x1",
@@ -52,6 +68,23 @@ WITNESS = Witness(
     limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
 )
 
+NO_VICTIM = NoVictim(
+    boot_id=KILL.boot_id,
+    boottime_ns=KILL.boottime_ns,
+    time_unix_ns=KILL.time_unix_ns,
+    trigger=KILL.trigger,
+    trigger_memcg=KILL.trigger_memcg,
+    decision=KILL.decision,
+    capture=KILL.capture,
+    stack=KILL.stack,
+    repeats=3,
+)
+
+REAPED = (
+    Reaping(4711, 400_000_000, 1_100_000_000, "start", 50 << 20),
+    Reaping(4711, 400_000_000, 1_200_000_000, "finish", 1 << 20),
+)
+
 EXIT = VictimExit(tgid=4711, started_ns=400_000_000, boottime_ns=1_250_000_000, exit_code=9)
 
 
@@ -64,4 +97,4 @@ def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field
 
 def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
     """The sample kill, enriched."""
-    return enrich(kill(**changes), WITNESS, exit_, KILL.time_unix_ns + 5, HOST)
+    return enrich(kill(**changes), WITNESS, End(exit_), KILL.time_unix_ns + 5, HOST)

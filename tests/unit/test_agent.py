@@ -20,6 +20,7 @@ class Scripted:
     """A source that hands over what it is given, then ends the agent."""
 
     name = hook = "scripted"
+    context = ""
 
     def __init__(self, *events: OomKill | VictimExit) -> None:
         """Hand over ``events``, once."""
@@ -57,5 +58,5 @@ def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
     now = replace(KILL, boot_id=clock.boot_id())
     agent.run(Scripted(EXIT, now), Settings((), {}, disabled=True), tmp_path)
     with Store(tmp_path) as store:
-        (row,) = store.open_kills(10, 0)
+        (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == EXIT

@@ -11,11 +11,11 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__, otlp
-from otel_oom.enrich import EnrichedKill
-from otel_oom.event import Memory
+from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim
+from otel_oom.facts import Memory
 from otel_oom.otlp.sentence import sentence, size
 from tests.support.backend import plain
-from tests.support.samples import CONTAINER_ID, EXIT, KILL, enriched
+from tests.support.samples import CONTAINER_ID, EXIT, KILL, NO_VICTIM, REAPED, enriched
 
 
 def log(kill: EnrichedKill) -> LogRecord:
@@ -60,6 +60,7 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "process.creation.time": "2023-11-14T22:13:19.400Z",
         "process.executable.name": "java",
         "process.executable.path": "/usr/bin/java",
+        "process.command_args": ["java", "-Dpassword=***", "-jar", "x.jar"],
         "process.real_user.id": 1000,
         "process.linux.cgroup": "0::/docker/x",
         "oom.victim.comm": "java",
@@ -82,21 +83,41 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.trigger.tid": 100,
         "oom.trigger.comm": "sidecar",
         "oom.trigger.uid": 0,
+        "oom.trigger.memcg.path": "/docker",
+        "oom.trigger.memcg.id": 41,
+        "oom.limit.scope": "ancestor",
+        "oom.limit.memcg.path": "/docker",
+        "oom.limit.memcg.id": 41,
+        "oom.limit.memcg.limit": 64 << 20,
+        "oom.limit.memcg.usage": 64 << 20,
+        "oom.limit.memcg.swap_limit": 0,
+        "oom.limit.memcg.swap_usage": 0,
         "oom.outcome": "killed",
         "oom.incident.id": KILL.uid,
         "oom.decision.by": "memcg",
         "oom.decision.stack": "\n".join(KILL.stack),
+        "oom.decision.constraint": "memcg",
+        "oom.decision.points": 13000,
+        "oom.decision.capacity": 64 << 20,
+        "oom.decision.message": "Memory cgroup out of memory",
+        "oom.request.order": 0,
+        "oom.request.gfp_mask": 0xCC0,
+        "oom.request.gfp_flags": "GFP_KERNEL",
+        "oom.request.user_stack": "0123456789abcdef0123456789abcdef01234567+0x1234",
         "oom.request.memory": "shmem",
         "oom.request.entry": "write",
         "oom.capture.source": "libbpf",
         "oom.capture.hook": "tp_btf/mark_victim",
+        "oom.capture.context": "fentry/oom_kill_process",
     }
 
 
 def test_what_is_not_known_is_absent() -> None:
     """Without memory and cgroup there are no such attributes, rather than zeros."""
-    names = plain(log(enriched(memory=None, memcg=None)).attributes)
-    assert not [n for n in names if n.startswith(("oom.victim.memory.", "oom.victim.memcg.p"))]
+    unknown = enriched(memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None)
+    names = plain(log(unknown).attributes)
+    prefixes = ("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger.")
+    assert not [n for n in names if n.startswith(prefixes)]
 
 
 def test_a_number_too_large_for_otlp_is_left_out() -> None:
@@ -123,7 +144,10 @@ def test_the_span_is_the_time_of_dying() -> None:
         ("oom.victim.marked", KILL.time_unix_ns),
         ("oom.victim.exited", end),
     ]
-    assert plain(told.events[1].attributes) == {"oom.victim.exit.signal": 9}
+    assert plain(told.events[1].attributes) == {
+        "oom.victim.exit.signal": 9,
+        "oom.victim.exit.after": 0.25,
+    }
     assert told.status.code == Status.STATUS_CODE_ERROR
     assert plain(told.attributes)["oom.victim.exited"] is True
 
@@ -146,12 +170,74 @@ def test_a_victim_that_was_exiting_anyway_is_not_told_as_killed() -> None:
     assert "killed" not in record.body.string_value
 
 
-def test_a_span_without_an_exit_says_so() -> None:
-    """Where nobody saw the end, the span invents none."""
+def test_a_victim_that_was_skipped_is_not_told_as_killed() -> None:
+    """It was chosen, and the kernel let it be: a warning, and a sentence that says so."""
+    record = log(enriched(skipped=True, memory=None))
+    assert plain(record.attributes)["oom.outcome"] == "skipped"
+    assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_WARN
+    assert "did not kill" in record.body.string_value
+
+
+def test_a_span_whose_end_nobody_saw_invents_none() -> None:
+    """Without an exit, and without a sign of life, the span says nothing of either."""
     told = span(enriched(exit_=None))
     assert told.end_time_unix_nano == told.start_time_unix_nano
     assert [event.name for event in told.events] == ["oom.victim.marked"]
+    assert "oom.victim.exited" not in plain(told.attributes)
+
+
+def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
+    """The span ends when it was last seen alive, and says what it was doing."""
+    alive = Alive(KILL.boottime_ns + 10_000_000_000, "D")
+    told = span(replace(enriched(), end=End(alive=alive)))
+    assert told.end_time_unix_nano - told.start_time_unix_nano == 10_000_000_000
+    assert told.events[-1].name == "oom.victim.alive"
+    assert plain(told.events[-1].attributes) == {"oom.victim.state": "D"}
     assert plain(told.attributes)["oom.victim.exited"] is False
+
+
+def test_what_the_reaper_took_is_told() -> None:
+    """Its steps are events of the span, and the sum an attribute."""
+    told = span(replace(enriched(), end=End(EXIT, REAPED)))
+    assert [event.name for event in told.events] == [
+        "oom.victim.marked",
+        "oom.reaper",
+        "oom.reaper",
+        "oom.victim.exited",
+    ]
+    assert plain(told.events[2].attributes) == {
+        "oom.reaper.stage": "finish",
+        "oom.reaper.resident": 1 << 20,
+    }
+    assert plain(told.attributes)["oom.victim.reaped"] == 49 << 20
+
+
+def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
+    """It names nobody as killed, has no span, and says whose limit and whose request it was."""
+    request = ExportLogsServiceRequest.FromString(
+        otlp.no_victim_bytes(enrich_no_victim(NO_VICTIM, 7, {"host.name": "node-1"}))
+    )
+    (record,) = request.resource_logs[0].scope_logs[0].log_records
+    attributes = plain(record.attributes)
+    assert (record.event_name, record.trace_id) == ("oom.no_victim", b"")
+    assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_ERROR
+    assert attributes["oom.limit.memcg.path"] == "/docker"
+    assert (attributes["oom.trigger.pid"], attributes["oom.decision.repeats"]) == (99, 3)
+    assert "process.pid" not in attributes
+    for part in ("no process", "/docker", "64.0 MiB", "sidecar (pid 99)", "3 times"):
+        assert part in record.body.string_value
+
+
+def test_the_sentence_says_whose_limit_it_was() -> None:
+    """The victim's own, an ancestor's, its pod's, or the host's memory."""
+    assert "an ancestor's limit of 64.0 MiB was hit, that of /docker" in sentence(enriched())
+    assert KILL.decision is not None
+    own = replace(KILL.decision, memcg=KILL.memcg)
+    assert "whose own limit of 64.0 MiB was hit" in sentence(enriched(decision=own))
+    host = replace(KILL.decision, memcg=None, constraint="cpuset")
+    assert "the host had no memory left on the nodes of its cpuset" in sentence(
+        enriched(decision=host)
+    )
 
 
 def test_resource_and_scope() -> None:

@@ -7,16 +7,18 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from otel_oom.store import Encoded, JournalRow, Store, StoreError
-from tests.support.samples import EXIT, KILL, WITNESS, kill
+from tests.support.samples import EXIT, KILL, NO_VICTIM, REAPED, WITNESS, kill
 
 FAR = 1 << 62
 NEVER = 0
+BOOT = KILL.boot_id
 
 
 @pytest.fixture
@@ -28,15 +30,15 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def queue(store: Store, row: JournalRow, log: bytes | None, span: bytes | None) -> None:
     """Move one row on."""
-    store.queue([Encoded(row.id, row.kill.uid, log, span)])
+    store.queue([Encoded(row.id, row.event.uid, log, span)])
 
 
 def test_a_kill_is_read_back_as_it_was(store: Store) -> None:
     """The journal gives back the kill, what was witnessed, and the exit."""
     assert store.record(KILL, WITNESS)
     store.record_exit(KILL.boot_id, EXIT)
-    (row,) = store.open_kills(10, NEVER)
-    assert (row.kill, row.witness, row.exit) == (KILL, WITNESS, EXIT)
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert (row.event, row.witness, row.exit) == (KILL, WITNESS, EXIT)
     assert not row.log_queued
     assert not row.span_queued
 
@@ -61,23 +63,23 @@ def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Stor
     store.record(KILL, WITNESS)
     assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=EXIT.started_ns + 1))
     assert not store.record_exit("another boot", EXIT)
-    (row,) = store.open_kills(10, NEVER)
+    (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.exit is None
 
 
 def test_the_log_goes_first_and_the_span_with_the_exit(store: Store) -> None:
     """A kill whose log is queued comes again when its span can be told, and then no more."""
     store.record(KILL, WITNESS)
-    (row,) = store.open_kills(10, NEVER)
+    (row,) = store.open_kills(10, BOOT, NEVER)
     queue(store, row, b"log", None)
-    assert store.open_kills(10, NEVER) == []
-    assert store.oldest_open_unix_ns() == row.stored_unix_ns
+    assert store.open_kills(10, BOOT, NEVER) == []
+    assert store.oldest_open_boottime_ns(BOOT) == KILL.boottime_ns
     store.record_exit(KILL.boot_id, EXIT)
-    (row,) = store.open_kills(10, NEVER)
+    (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.log_queued
     queue(store, row, None, b"span")
-    assert store.open_kills(10, FAR) == []
-    assert store.oldest_open_unix_ns() is None
+    assert store.open_kills(10, BOOT, FAR) == []
+    assert store.oldest_open_boottime_ns(BOOT) is None
     assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"log"]
     assert [m.payload for m in store.waiting("traces", 10, 1000)] == [b"span"]
 
@@ -85,26 +87,75 @@ def test_the_log_goes_first_and_the_span_with_the_exit(store: Store) -> None:
 def test_a_span_does_not_wait_for_ever(store: Store) -> None:
     """After the deadline a kill comes again without an exit."""
     store.record(KILL, WITNESS)
-    (row,) = store.open_kills(10, NEVER)
+    (row,) = store.open_kills(10, BOOT, NEVER)
     queue(store, row, b"log", None)
-    assert len(store.open_kills(10, FAR)) == 1
+    assert len(store.open_kills(10, BOOT, FAR)) == 1
+
+
+def test_a_span_of_another_boot_does_not_wait(store: Store) -> None:
+    """Nobody of an earlier boot exits any more, whatever that boot's clock said."""
+    store.record(KILL, WITNESS)
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert not row.waited
+    queue(store, row, b"log", None)
+    (row,) = store.open_kills(10, "the next boot", NEVER)
+    assert row.waited
+
+
+def test_what_is_not_a_kill_has_no_span(store: Store) -> None:
+    """A want of memory without a victim, and a victim that was skipped, owe a log alone."""
+    skipped = kill(1, skipped=True)
+    for event in (NO_VICTIM, skipped):
+        assert store.record(event, WITNESS)
+    rows = store.open_kills(10, BOOT, NEVER)
+    assert [row.event for row in rows] == [NO_VICTIM, skipped]
+    assert all(row.span_queued for row in rows)
+
+
+def test_a_process_that_was_skipped_can_still_be_killed(store: Store) -> None:
+    """Being chosen in vain is not the death of a process."""
+    assert store.record(kill(skipped=True), WITNESS)
+    assert store.record(kill(boottime_ns=KILL.boottime_ns + 1), WITNESS)
+
+
+def test_the_reapers_steps_stay_with_their_victim(store: Store) -> None:
+    """They come back in their order, bounded in number; those of another process are none."""
+    store.record(KILL, WITNESS)
+    assert store.record_reaping(BOOT, REAPED[0])
+    assert store.record_reaping(BOOT, REAPED[1])
+    assert not store.record_reaping(BOOT, replace(REAPED[0], started_ns=1))
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert row.reaper == REAPED
+    for _ in range(100):
+        store.record_reaping(BOOT, REAPED[0])
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert len(row.reaper) == 16
+
+
+def test_fields_of_a_later_version_are_left_out(store: Store) -> None:
+    """After a downgrade what a newer agent wrote is still told."""
+    store.record(KILL, WITNESS)
+    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as newer, newer:
+        newer.execute("UPDATE journal SET event = json_set(event, '$.new', 1, '$.victim.new', 2)")
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert row.event == KILL
 
 
 def test_kills_that_wait_for_their_exit_hold_up_no_other(store: Store) -> None:
     """A new kill's log is not behind a hundred slow deaths."""
     for number in range(100):
         store.record(kill(number), WITNESS)
-    for row in store.open_kills(100, NEVER):
+    for row in store.open_kills(100, BOOT, NEVER):
         queue(store, row, b"log", None)
     store.record(kill(1000), WITNESS)
-    assert [row.kill for row in store.open_kills(1, NEVER)] == [kill(1000)]
+    assert [row.event for row in store.open_kills(1, BOOT, NEVER)] == [kill(1000)]
 
 
 def test_messages_come_oldest_first_and_bounded(store: Store) -> None:
     """A batch has at most so many messages and bytes, but never none."""
     for number in range(5):
         store.record(kill(number), WITNESS)
-    for row in store.open_kills(10, NEVER):
+    for row in store.open_kills(10, BOOT, NEVER):
         queue(store, row, b"%d" % row.id * 100, None)
     assert [m.payload[:1] for m in store.waiting("logs", 3, 10**6)] == [b"1", b"2", b"3"]
     assert [m.payload[:1] for m in store.waiting("logs", 10, 250)] == [b"1", b"2"]
@@ -115,7 +166,7 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
     """What the backend took leaves the disk; what it will never take stays, with its reason."""
     for number in range(3):
         store.record(kill(number), WITNESS)
-    for row in store.open_kills(10, NEVER):
+    for row in store.open_kills(10, BOOT, NEVER):
         queue(store, row, b"log", None)
     first, second, third = store.waiting("logs", 10, 1000)
     store.delivered([first])
@@ -137,7 +188,7 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False, cwd=Path.cwd())
     with Store(tmp_path) as store:
-        assert [row.kill for row in store.open_kills(10, NEVER)] == [KILL]
+        assert [row.event for row in store.open_kills(10, BOOT, NEVER)] == [KILL]
 
 
 def test_every_commit_is_synced(store: Store, tmp_path: Path) -> None:

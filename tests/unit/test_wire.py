@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 from otel_oom.capture import wire
+from otel_oom.capture.decode import Decoder, WireError
 from otel_oom.capture.symbols import SYMBOL_LEN
-from otel_oom.capture.wire import Decoder, ExitRecord, VictimRecord, WireError
-from otel_oom.event import OomKill, VictimExit
+from otel_oom.capture.wire import ExitRecord, ReaperRecord, VictimRecord
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.facts import Limits, Memcg, UserFrame
 from tests.parts.need import need
 
 MEMBER, OTHER = 0xFFFF0001, 0xFFFF0002
@@ -24,10 +27,13 @@ DECODER = Decoder(
     boot_id="boot",
     source="libbpf",
     hook="tp_btf/mark_victim",
-    symbol=lambda at: SYMBOLS.get(at, ""),
+    names=lambda stack: [SYMBOLS.get(at, "") for at in stack],
+    context="fentry/oom_kill_process",
+    gfp_flags=hex,
 )
 BPF = Path(__file__).parents[2] / "bpf"
 UNIX_OFFSET_NS = 1_000_000_000_000
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 STRUCTURES = {
     "oom_header": wire.Header,
@@ -36,6 +42,10 @@ STRUCTURES = {
     "oom_path": wire.PathRecord,
     "oom_victim_record": wire.VictimRecord,
     "oom_exit_record": wire.ExitRecord,
+    "oom_memcg": wire.MemcgRecord,
+    "oom_decision": wire.DecisionRecord,
+    "oom_user_frame": wire.UserFrameRecord,
+    "oom_reaper_record": wire.ReaperRecord,
     "oom_counters": wire.Counters,
 }
 
@@ -48,7 +58,7 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("layout")
     # Only what a variable has is in the type information.
     variables = [f"struct {name} {name};" for name in STRUCTURES]
-    variables += ["enum oom_kind kind;", "enum oom_flag flag;"]
+    variables += [f"enum oom_{name} {name};" for name in ("kind", "flag", "reaper_stage")]
     source = folder / "layout.c"
     source.write_text("\n".join(['#include "kernel.h"', '#include "oom.h"', *variables, ""]))
     subprocess.run(
@@ -79,15 +89,13 @@ def test_both_sides_have_one_layout(btf: list[dict[str, Any]], name: str) -> Non
 def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
     """Kinds and flags mean the same on both sides."""
     values = {v["name"]: v["val"] for t in btf if t["kind"] == "ENUM" for v in t["values"]}
-    for ours, theirs in (
-        (wire.KIND_VICTIM, "OOM_KIND_VICTIM"),
-        (wire.KIND_EXIT, "OOM_KIND_EXIT"),
-        (wire.FLAG_MEMCG_CUT, "OOM_FLAG_MEMCG_CUT"),
-        (wire.FLAG_NO_MM, "OOM_FLAG_NO_MM"),
-        (wire.FLAG_NO_MEMCG, "OOM_FLAG_NO_MEMCG"),
-        (wire.FLAG_NO_TASK, "OOM_FLAG_NO_TASK"),
-    ):
-        assert values[theirs] == ours
+    ours = {
+        f"OOM_{name}": value
+        for name, value in vars(wire).items()
+        if name.startswith(("KIND_", "FLAG_"))
+    }
+    ours |= {f"OOM_REAPER_{name.upper()}": value for value, name in wire.STAGES.items()}
+    assert {name: value for name, value in values.items() if name.startswith("OOM_")} == ours
 
 
 def test_both_sides_have_the_same_sizes() -> None:
@@ -100,6 +108,9 @@ def test_both_sides_have_the_same_sizes() -> None:
         "TEXT_LEN": wire.TEXT_LEN,
         "STACK_LEN": wire.STACK_LEN,
         "SYMBOL_LEN": SYMBOL_LEN,
+        "MESSAGE_LEN": wire.MESSAGE_LEN,
+        "USER_STACK_LEN": wire.USER_STACK_LEN,
+        "BUILD_ID_LEN": wire.BUILD_ID_LEN,
     }
 
 
@@ -116,8 +127,8 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record.victim.comm = b"sleep"
     record.victim.score_adj = -998
     record.memory.anon = 4096
-    record.memcg_id = 99
-    record.memcg.len, record.memcg.parts = len(names), parts
+    record.memcg.id = 99
+    record.memcg.path.len, record.memcg.path.parts = len(names), parts
     record.text = (ctypes.c_uint8 * wire.TEXT_LEN)(*names)
     return record
 
@@ -183,8 +194,8 @@ def test_names_that_are_no_utf8_stay_readable() -> None:
 def test_lengths_beyond_the_record_are_harmless() -> None:
     """A path length larger than the path reads no further than the record."""
     record = victim()
-    record.memcg.offset = record.memcg.len = 0xFFFF
-    record.memcg.parts = 0xFFFFFFFF
+    record.memcg.path.offset = record.memcg.path.len = 0xFFFF
+    record.memcg.path.parts = 0xFFFFFFFF
     assert decode(record).memcg is not None
 
 
@@ -210,7 +221,7 @@ CUT = bytes(victim())[: VictimRecord.text.offset + 3]
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0" * 31, _with(version=2), _with(kind=9), _with(size=40), _with(size=9999), CUT],
+    [b"", b"\0" * 31, _with(version=1), _with(kind=9), _with(size=40), _with(size=9999), CUT],
     ids=["empty", "half a header", "version", "kind", "too small", "too large", "cut"],
 )
 def test_what_is_no_record_is_refused(data: bytes) -> None:
@@ -232,3 +243,91 @@ def test_the_members_of_a_group_are_one_incident() -> None:
     assert [kill.incident for kill in (first, *members)] == [None, first.uid, first.uid]
     assert decoded(4, 50, OTHER).incident is None
     assert decoded(5, 51, MEMBER).incident is None
+
+
+def test_what_one_decision_kills_is_one_incident() -> None:
+    """Where the decision itself is told, its instant joins its victims, whatever the stack says."""
+
+    def decoded(at: int, decided: int) -> OomKill:
+        record = victim()
+        record.header.boottime_ns, record.decision.boottime_ns = at, decided
+        return decode(record)
+
+    first = decoded(11, 10)
+    assert [decoded(12, 10).incident, decoded(21, 20).incident] == [first.uid, None]
+
+
+def decided(flags: int = 0) -> VictimRecord:
+    """A record with a decision, by a cgroup's limit of 16 pages."""
+    record = victim(flags=flags)
+    told = record.decision
+    told.total_pages, told.points, told.order, told.gfp_mask = 16, 12, -1, 0xCC0
+    told.constraint, told.message = 3, b"Memory cgroup out of memory"
+    told.limit_pages, told.usage_pages, told.swap_usage_pages = 16, 15, 1
+    told.swap_limit_pages = (1 << 63) // PAGE
+    record.limit_memcg.id = 98
+    record.limit_memcg.path.offset, record.limit_memcg.path.len = len(b"leaf\0"), len(b"parent\0")
+    record.limit_memcg.path.parts = 1
+    return record
+
+
+def test_a_decision_is_decoded() -> None:
+    """Pages become bytes, numbers names, and no limit is none."""
+    decision = decode(decided()).decision
+    assert decision is not None
+    assert decision.hook == "fentry/oom_kill_process"
+    assert (decision.constraint, decision.order, decision.points) == ("memcg", -1, 12)
+    assert (decision.gfp_mask, decision.gfp_flags) == (0xCC0, "0xcc0")
+    assert decision.capacity == 16 * PAGE
+    assert decision.message == "Memory cgroup out of memory"
+    assert decision.memcg == Memcg(98, "/parent")
+    assert decision.limits == Limits(16 * PAGE, 15 * PAGE, None, PAGE)
+
+
+def test_a_decision_that_is_not_told_is_absent() -> None:
+    """Neither is the cgroup of one for the host."""
+    assert decode(decided(wire.FLAG_NO_DECISION)).decision is None
+    decision = decode(decided(wire.FLAG_NO_LIMIT_MEMCG)).decision
+    assert decision is not None
+    assert (decision.memcg, decision.limits) == (None, None)
+
+
+def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
+    """The same layout of another kind is another event."""
+    record = decided()
+    record.header.kind = wire.KIND_SKIPPED
+    assert decode(record).skipped
+    record.header.kind, record.decision.repeats = wire.KIND_NO_VICTIM, 4
+    event = DECODER.decode(bytes(record)[: record.header.size], UNIX_OFFSET_NS)
+    assert isinstance(event, NoVictim)
+    assert event.repeats == 4
+    assert event.decision is not None
+    assert event.decision.points is None
+
+
+def test_words_and_user_frames_are_decoded() -> None:
+    """Words end at their NUL; a frame without a build id is none."""
+    record = victim(b"java\0-jar\0\0x.jar\0", 0)
+    record.command.len = len(b"java\0-jar\0\0x.jar\0")
+    for frame in record.user_stack[:2]:
+        frame.build_id[:] = range(20)
+        frame.offset = 0x1234
+    record.user_stack[1].status = 1
+    kill = decode(record)
+    assert kill.victim.command == ("java", "-jar", "", "x.jar")
+    assert kill.user_stack == (UserFrame(bytes(range(20)).hex(), 0x1234),)
+    record.header.flags = wire.FLAG_NO_COMMAND
+    assert decode(record).victim.command is None
+
+
+def test_a_step_of_the_reaper_is_decoded() -> None:
+    """What the victim still holds is its resident memory; a stage that is not known is refused."""
+    record = ReaperRecord()
+    record.header.version, record.header.kind = wire.WIRE_VERSION, wire.KIND_REAPER
+    record.header.size, record.header.boottime_ns = ctypes.sizeof(ReaperRecord), 900
+    record.tgid, record.start_boottime_ns, record.stage = 4711, 100, 3
+    record.memory.anon, record.memory.shmem = 4096, 8192
+    assert DECODER.decode(bytes(record), 0) == Reaping(4711, 100, 900, "finish", 12288)
+    record.stage = 9
+    with pytest.raises(WireError):
+        DECODER.decode(bytes(record), 0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.event import Memcg, Task
-from otel_oom.witness import Limits, MemcgFiles, Witness, look
+from otel_oom.facts import Limits, Memcg, Task
+from otel_oom.witness import MemcgFiles, Witness, look
 from tests.support.samples import KILL, WITNESS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.decision import Decision, decision_of, function
+from otel_oom.enrich.origin import Origin, function, origin_of
 
 MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out_of_memory"]
 HOST = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "__alloc_pages_slowpath"]
@@ -18,64 +18,64 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
 @pytest.mark.parametrize(
     ("functions", "expected"),
     [
-        ([*MEMCG, "do_anonymous_page", *FAULT], Decision("memcg", "anonymous", "page_fault")),
-        ([*HOST, "do_anonymous_page", *FAULT], Decision("host", "anonymous", "page_fault")),
-        ([*MEMCG, "shmem_get_folio_gfp", *WRITE], Decision("memcg", "shmem", "write")),
-        ([*MEMCG, "shmem_getpage_gfp.isra.0", *WRITE], Decision("memcg", "shmem", "write")),
+        ([*MEMCG, "do_anonymous_page", *FAULT], Origin("memcg", "anonymous", "page_fault")),
+        ([*HOST, "do_anonymous_page", *FAULT], Origin("host", "anonymous", "page_fault")),
+        ([*MEMCG, "shmem_get_folio_gfp", *WRITE], Origin("memcg", "shmem", "write")),
+        ([*MEMCG, "shmem_getpage_gfp.isra.0", *WRITE], Origin("memcg", "shmem", "write")),
         (
             [*MEMCG, "filemap_add_folio", "filemap_fault", *FAULT],
-            Decision("memcg", "page_cache", "page_fault"),
+            Origin("memcg", "page_cache", "page_fault"),
         ),
         (
             [*MEMCG, "obj_cgroup_charge_pages", "pte_alloc_one", "do_anonymous_page", *FAULT],
-            Decision("memcg", "page_table", "page_fault"),
+            Origin("memcg", "page_table", "page_fault"),
         ),
         (
             [*MEMCG, "__memcg_kmem_charge_page", "pipe_write", *WRITE],
-            Decision("memcg", "kernel", "write"),
+            Origin("memcg", "kernel", "write"),
         ),
         (
             [*MEMCG, "mem_cgroup_charge_skmem", "tcp_sendmsg", "__x64_sys_sendto", *CALL],
-            Decision("memcg", "socket", "sendto"),
+            Origin("memcg", "socket", "sendto"),
         ),
         (
             ["__oom_kill_process", "out_of_memory", "moom_callback", "worker_thread", "kthread"],
-            Decision("sysrq", None, "kernel_thread"),
+            Origin("sysrq", None, "kernel_thread"),
         ),
         (
             ["__oom_kill_process", "pagefault_out_of_memory", "do_user_addr_fault"],
-            Decision("page_fault", None, "page_fault"),
+            Origin("page_fault", None, "page_fault"),
         ),
         (
             [*MEMCG, "do_cow_fault", "__arm64_sys_mlock", "invoke_syscall", "el0_svc"],
-            Decision("memcg", "anonymous", "mlock"),
+            Origin("memcg", "anonymous", "mlock"),
         ),
         (
             [*MEMCG, "anon_pipe_write", "vfs_write", "ksys_write", *CALL],
-            Decision("memcg", None, "write"),
+            Origin("memcg", None, "write"),
         ),
-        ([*MEMCG, "filemap_fault", "do_mlock", *CALL], Decision("memcg", "page_cache", "mlock")),
+        ([*MEMCG, "filemap_fault", "do_mlock", *CALL], Origin("memcg", "page_cache", "mlock")),
         (
             [*MEMCG, "shmem_get_folio_gfp", "__x64_sys_write", "x64_sys_call", *CALL],
-            Decision("memcg", "shmem", "write"),
+            Origin("memcg", "shmem", "write"),
         ),
-        ([*MEMCG, "do_sys_openat2", *CALL], Decision("memcg", None, None)),
+        ([*MEMCG, "do_sys_openat2", *CALL], Origin("memcg", None, None)),
         (
             ["mark_oom_victim", "out_of_memory", "mem_cgroup_out_of_memory", *FAULT],
-            Decision("memcg", None, "page_fault", already_exiting=True),
+            Origin("memcg", None, "page_fault", already_exiting=True),
         ),
         (
             ["mark_oom_victim", "oom_kill_process", "out_of_memory", *FAULT],
-            Decision(None, None, "page_fault", already_exiting=True),
+            Origin(None, None, "page_fault", already_exiting=True),
         ),
-        ([*MEMCG, "a_new_way_in", *CALL], Decision("memcg", None, None)),
-        (["something_new"], Decision(None, None, None)),
-        ([], Decision(None, None, None)),
+        ([*MEMCG, "a_new_way_in", *CALL], Origin("memcg", None, None)),
+        (["something_new"], Origin(None, None, None)),
+        ([], Origin(None, None, None)),
     ],
 )
-def test_the_stack_tells_the_story(functions: list[str], expected: Decision) -> None:
+def test_the_stack_tells_the_story(functions: list[str], expected: Origin) -> None:
     """Who decided, what was asked for, and how; what no name tells is none."""
-    assert decision_of([f"{name}+0x1f" for name in functions]) == expected
+    assert origin_of([f"{name}+0x1f" for name in functions]) == expected
 
 
 def test_a_frames_function_is_its_name() -> None:

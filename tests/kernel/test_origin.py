@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.enrich.decision import Decision, decision_of
+from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.event import OomKill
 from tests.support.kills import own_memcg, python
 
@@ -70,16 +70,16 @@ def file_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        ("anonymous", Decision("memcg", "anonymous", "page_fault")),
-        ("shmem", Decision("memcg", "shmem", "page_fault")),
-        ("tmpfs", Decision("memcg", "shmem", "write")),
-        ("page_cache", Decision("memcg", "page_cache", "mlock")),
-        ("page_table", Decision("memcg", "page_table", "page_fault")),
-        ("pipe", Decision("memcg", "kernel", "write")),
+        ("anonymous", Origin("memcg", "anonymous", "page_fault")),
+        ("shmem", Origin("memcg", "shmem", "page_fault")),
+        ("tmpfs", Origin("memcg", "shmem", "write")),
+        ("page_cache", Origin("memcg", "page_cache", "mlock")),
+        ("page_table", Origin("memcg", "page_table", "page_fault")),
+        ("pipe", Origin("memcg", "kernel", "write")),
     ],
 )
 def test_the_memory_that_was_asked_for_is_told(
-    program: str, expected: Decision, file_on_disk: Path
+    program: str, expected: Origin, file_on_disk: Path
 ) -> None:
     """A program that asks for one kind of memory alone is killed for that, and by that call."""
     kills: list[OomKill] = []
@@ -89,7 +89,7 @@ def test_the_memory_that_was_asked_for_is_told(
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     assert code == -signal.SIGKILL
     (kill,) = (kill for kill in kills if kill.victim.tgid == asking.pid)
-    assert decision_of(kill.stack) == expected, "\n".join(kill.stack)
+    assert origin_of(kill.stack) == expected, "\n".join(kill.stack)
 
 
 def test_the_frames_are_the_kernels_and_show_no_address() -> None:

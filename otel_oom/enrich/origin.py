@@ -14,7 +14,7 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Origin:
     """What the stack says; ``entry`` is a system call's name, or how else the kernel came in.
 
     ``already_exiting``: the victim was dying anyway, and was only given the last of the memory to
@@ -120,10 +120,10 @@ def function(frame: str) -> str:
     return frame.partition("+")[0].partition(" ")[0].partition(".")[0]
 
 
-def decision_of(stack: Sequence[str]) -> Decision:
+def origin_of(stack: Sequence[str]) -> Origin:
     """What ``stack``, from the decision outwards, says."""
     functions = [function(frame) for frame in stack]
-    return Decision(
+    return Origin(
         by=_first(functions, _BY),
         memory=_first(functions, _MEMORY),
         entry=_entry(functions),

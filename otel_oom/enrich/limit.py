@@ -1,0 +1,33 @@
+"""Whose limit was hit: the victim's own, its pod's, another ancestor's, or the host's."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from otel_oom.enrich.origin import Origin
+from otel_oom.event import OomKill
+
+# The cgroup of a pod, by the kubelet's drivers:
+#   cgroupfs   /kubepods/burstable/podUID
+#   systemd    /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice
+# A static pod's UID is a hash of 32 digits, any other's a UUID.
+_POD: Final = re.compile(
+    r"(?:kubepods(?:-\w+)?-)?pod[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12}(?:\.slice)?"
+)
+
+
+def limit_scope(kill: OomKill, origin: Origin) -> str | None:
+    """``own``, ``pod``, ``ancestor`` or ``host``; ``None`` where it can't be told."""
+    if kill.decision is None:
+        return "host" if origin.by in {"host", "sysrq", "page_fault"} else None
+    hit, own = kill.decision.memcg, kill.memcg
+    if hit is None:
+        return "host"
+    if own is None or hit.path_cut or own.path_cut:
+        return None
+    if hit.path == own.path:
+        return "own"
+    if not own.path.startswith(f"{hit.path.rstrip('/')}/"):
+        return None
+    return "pod" if _POD.fullmatch(hit.path.rpartition("/")[2]) else "ancestor"

@@ -1,0 +1,164 @@
+"""What events are made of: tasks, memory, cgroups, and what the kernel weighed.
+
+Values here are frozen. What a source could not know is ``None``, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    r"""A process, as seen from one of its threads.
+
+    Ids are those of the initial PID and user namespace, but for ``ns_tgid``, the process's pid as
+    its own PID namespace has it. ``pid_ns`` and ``mnt_ns`` name its namespaces by their inodes,
+    as ``/proc/PID/ns`` does. ``started_ns`` is the process's start
+    on CLOCK_BOOTTIME, in nanoseconds: with ``tgid`` it names the process beyond the reuse of
+    its pid. ``comm`` is the kernel's name for the thread, at most 15 bytes, chosen by the
+    process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``.
+    ``executable`` is the path of its program as it sees it itself, from inside its container.
+    ``command`` are the words that it was started with, as it has them in its memory.
+    """
+
+    tgid: int
+    tid: int | None = None
+    ppid: int | None = None
+    ns_tgid: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    pid_ns: int | None = None
+    mnt_ns: int | None = None
+    score_adj: int | None = None
+    comm: str | None = None
+    started_ns: int | None = None
+    executable: str | None = None
+    command: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a process held when it was marked, in bytes (``mm_struct``'s counters)."""
+
+    total_vm: int
+    anon: int
+    file: int
+    shmem: int
+    swap: int | None
+    page_tables: int | None
+
+    @property
+    def resident(self) -> int:
+        """Resident set size in bytes: anonymous, file and shared memory."""
+        return self.anon + self.file + self.shmem
+
+
+@dataclass(frozen=True, slots=True)
+class Memcg:
+    """A memory cgroup: its path in the memory controller's hierarchy and its folder's inode.
+
+    ``path`` begins with ``/``; when ``path_cut``, the components nearest the root are missing
+    and it begins with ``…/``. The kernel's log tells no inode.
+    """
+
+    id: int | None
+    path: str
+    path_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A memory cgroup's bounds and usage in bytes; a limit of ``None`` is none set or unknown.
+
+    ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap
+    together on v1 (``memory.memsw.limit_in_bytes``).
+    """
+
+    limit: int | None
+    usage: int | None
+    swap_limit: int | None
+    swap_usage: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the kernel weighed when it chose: its ``struct oom_control`` (include/linux/oom.h).
+
+    ``constraint`` is what bounded the choice: ``none`` (the host), ``cpuset``, ``memory_policy``
+    or ``memcg``. ``order`` is the request's size as a power of two of pages, -1 for sysrq.
+    ``gfp_mask`` is how it was asked for, as this kernel numbers it; ``gfp_flags`` the same by name,
+    as the kernel's log writes it. ``points`` are the chosen one's badness, in pages. ``capacity``
+    is what could be had at most, in bytes: the cgroup's limit or the host's memory, with swap;
+    never what anyone used. ``message`` is how the kernel's log begins its "Killed process" line.
+    ``memcg`` is the cgroup whose limit was hit, with its ``limits`` at that moment; ``None`` for
+    the host. ``hook`` is what told all this.
+    """
+
+    hook: str
+    constraint: str | None = None
+    order: int | None = None
+    gfp_mask: int | None = None
+    gfp_flags: str | None = None
+    points: int | None = None
+    capacity: int | None = None
+    message: str | None = None
+    memcg: Memcg | None = None
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserFrame:
+    """A return address in user space: the build id of its file, in hexadecimal, and the offset.
+
+    Both stay good after the process is gone.
+    """
+
+    build_id: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Which source saw the event, by which hook, as which record of which CPU.
+
+    The kernel's log is one sequence for all CPUs; ``cpu`` is ``None`` there.
+    """
+
+    source: str
+    hook: str
+    cpu: int | None
+    sequence: int
+
+
+def known(type_: type[_T], value: Mapping[str, Any]) -> _T:
+    """A dataclass out of ``value``, less the fields that this version does not know.
+
+    Raises:
+        TypeError: a field without a default is missing.
+    """
+    names = {field.name for field in fields(type_)}  # type: ignore[arg-type]
+    return type_(**{name: item for name, item in value.items() if name in names})
+
+
+def task(value: Mapping[str, Any]) -> Task:
+    """A task out of its JSON form."""
+    command = value.get("command")
+    return known(Task, {**value, "command": None if command is None else tuple(command)})
+
+
+def decision(value: Mapping[str, Any]) -> Decision:
+    """A decision out of its JSON form."""
+    memcg, limits = value.get("memcg"), value.get("limits")
+    return known(
+        Decision,
+        {
+            **value,
+            "memcg": known(Memcg, memcg) if memcg else None,
+            "limits": known(Limits, limits) if limits else None,
+        },
+    )

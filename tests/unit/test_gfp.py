@@ -1,0 +1,50 @@
+"""The kernel's own names of its gfp flags, out of a tracepoint's print format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otel_oom.capture.gfp import GfpNames, names_of
+
+HEAD = 'print fmt: "gfp_flags=%s", (REC->gfp_flags) ? __print_flags(REC->gfp_flags, "|", '
+
+OLD = HEAD + (
+    "{(unsigned long)((( gfp_t)(0x400u|0x800u)) | (( gfp_t)0x40u) | (( gfp_t)0x80u)), "
+    '"GFP_KERNEL"}, {(unsigned long)(( gfp_t)0x8000u), "__GFP_NOFAIL"}, '
+    '{(unsigned long)(( gfp_t)0x100u), "__GFP_ZERO"} ) : "none"'
+)
+NEW = HEAD + (
+    "{( unsigned long)((( gfp_t)(((((1UL))) << (10))|((((1UL))) << (11)))) | "
+    "(( gfp_t)((((1UL))) << (6))) | (( gfp_t)((((1UL))) << (7)))) & ~(( gfp_t)0), "
+    '"GFP_KERNEL"}, {( unsigned long)(( gfp_t)((((1UL))) << (15))), "__GFP_NOFAIL"}, '
+    '{( unsigned long)(( gfp_t)0), "__GFP_NOTHING"} ) : "none"'
+)
+
+
+@pytest.mark.parametrize("text", [OLD, NEW], ids=["numbers", "shifts"])
+def test_both_forms_of_the_table_are_read(text: str) -> None:
+    """Kernels write the numbers out, or as shifts; a flag without a bit is none."""
+    assert names_of(text)[:2] == [(0xCC0, "GFP_KERNEL"), (0x8000, "__GFP_NOFAIL")]
+    assert "__GFP_NOTHING" not in [name for _, name in names_of(text)]
+
+
+def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
+    """Names in the table's order, each taking its bits away; what has no name stays a number."""
+    (tmp_path / "format").write_text(OLD, encoding="ascii")
+    names = GfpNames((tmp_path / "missing", tmp_path / "format"))
+    assert names.flags(0x8CC0) == "GFP_KERNEL|__GFP_NOFAIL"
+    assert names.flags(0xCC0 | 1 << 40) == "GFP_KERNEL|0x10000000000"
+
+
+def test_without_tracefs_there_are_no_names(tmp_path: Path) -> None:
+    """The mask stays a number, which is told either way."""
+    assert GfpNames((tmp_path / "missing",)).flags(0xCC0) is None
+
+
+@pytest.mark.parametrize("value", ["(1UL) << (99999)", "(1", "1 +", "x", "", "~", "1UL << "])
+def test_what_is_no_such_expression_costs_its_name_alone(value: str) -> None:
+    """Nothing that a kernel writes there can stop the agent."""
+    text = HEAD + f'{{{value}, "BAD"}}, {{0x40u, "GOOD"}} ) : "none"'
+    assert names_of(text) == [(0x40, "GOOD")]

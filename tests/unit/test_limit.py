@@ -1,0 +1,59 @@
+"""Whose limit it was, out of two paths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from otel_oom.enrich.limit import limit_scope
+from otel_oom.enrich.origin import Origin
+from otel_oom.facts import Memcg
+from tests.support.samples import KILL
+
+UUID = "0f5c9b1e-7a60-4f0c-9c2d-2a6a1c0f9b11"
+UNDERSCORED = UUID.replace("-", "_")
+UNKNOWN = Origin(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("hit", "own", "expected"),
+    [
+        ("/a/b", "/a/b", "own"),
+        ("/a", "/a/b", "ancestor"),
+        ("/", "/a/b", "ancestor"),
+        ("/a", "/ab", None),
+        (None, "/a", "host"),
+        (f"/kubepods/burstable/pod{UUID}", f"/kubepods/burstable/pod{UUID}/0123", "pod"),
+        (f"/kubepods/pod{UUID}", f"/kubepods/pod{UUID}/0123", "pod"),
+        ("/kubepods/burstable", f"/kubepods/burstable/pod{UUID}/0123", "ancestor"),
+        (
+            f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice",
+            f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/cri-containerd-0.scope",
+            "pod",
+        ),
+        (
+            "/kubepods.slice/kubepods-besteffort-pod0123456789abcdef0123456789abcdef.slice",
+            "/kubepods.slice/kubepods-besteffort-pod0123456789abcdef0123456789abcdef.slice/x",
+            "pod",
+        ),
+    ],
+)
+def test_two_paths_tell_whose_limit_it_was(hit: str | None, own: str, expected: str | None) -> None:
+    """The same path is the victim's own; above it a pod's or another's; none is the host's."""
+    assert KILL.decision is not None
+    decision = replace(KILL.decision, memcg=None if hit is None else Memcg(1, hit))
+    kill = replace(KILL, decision=decision, memcg=Memcg(2, own))
+    assert limit_scope(kill, UNKNOWN) == expected
+
+
+def test_without_a_decision_the_stack_may_tell() -> None:
+    """The host's own decision needs no more; a cgroup's may be any ancestor's."""
+    kill = replace(KILL, decision=None)
+    assert limit_scope(kill, Origin("host", None, None)) == "host"
+    assert limit_scope(kill, Origin("memcg", None, None)) is None
+
+
+def test_a_path_that_was_cut_tells_nothing() -> None:
+    """What is missing of it may be the difference."""
+    assert limit_scope(replace(KILL, memcg=Memcg(2, "…/docker/x", path_cut=True)), UNKNOWN) is None
