@@ -18,8 +18,9 @@ from otel_oom.store import Encoded, JournalRow, Store
 from otel_oom.witness import still_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from otel_oom.enrich import Host
     from otel_oom.export.courier import Courier
 
 _LOG = logging.getLogger(__name__)
@@ -82,11 +83,12 @@ class Delivery:
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
         from otel_oom import otlp  # noqa: F401, PLC0415  for the first kill not to wait for it
-        from otel_oom.enrich import shared_resource  # noqa: PLC0415
+        from otel_oom.enrich import Host, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host import host_attributes  # noqa: PLC0415
+        from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
 
-        host = shared_resource(host_attributes(), self._settings.resource)
+        host = Host(shared_resource(host_attributes(), self._settings.resource), Resolver())
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
             courier = Courier(self._store, endpoint, connect(endpoint))
             thread = self._thread(endpoint.signal, courier.run)
@@ -109,7 +111,7 @@ class Delivery:
             return None
         return max(0.0, (oldest - clock.boottime_ns()) / _NS_PER_S + _EXIT_WAIT_S) + _POLL_S
 
-    def _translate(self, host: Mapping[str, str]) -> None:
+    def _translate(self, host: Host) -> None:
         """Bring everything that can be told now into the outbox."""
         while not self._stop.is_set():
             deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * _NS_PER_S)
@@ -133,7 +135,7 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
             stop.wait(_RESTART_S)
 
 
-def _encode(row: JournalRow, host: Mapping[str, str], boot_id: str) -> Encoded:
+def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
     from otel_oom import otlp  # noqa: PLC0415  as in _run()
     from otel_oom.enrich import Alive, End, enrich, enrich_no_victim  # noqa: PLC0415
 

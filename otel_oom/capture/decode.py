@@ -43,6 +43,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _UNLIMITED_PAGES = (1 << 63) // _PAGE - 1
 """PAGE_COUNTER_MAX (include/linux/page_counter.h): no limit."""
 
+_OFFSET_MAX = (1 << 63) - 1
+"""Of a file (loff_t). An address behind the end of a stack may be in front of its mapping."""
+
 
 class WireError(ValueError):
     """A record is not of the layout that this version reads."""
@@ -114,7 +117,7 @@ class Decoder:
             "user_stack": tuple(
                 UserFrame(bytes(frame.build_id).hex(), frame.offset)
                 for frame in record.user_stack
-                if frame.status == 1
+                if frame.status == 1 and frame.offset <= _OFFSET_MAX
             ),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich.command import scrubbed
@@ -11,10 +12,11 @@ from otel_oom.enrich.container import container_of
 from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.enrich.service import service_name
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.enrich.user_stack import Resolver
+from otel_oom.event import Incident, NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Witness
 
-__all__ = ["Alive", "End", "EnrichedKill", "EnrichedNoVictim", "enrich", "enrich_no_victim"]
+__all__ = ["Alive", "End", "EnrichedKill", "EnrichedNoVictim", "Host", "enrich", "enrich_no_victim"]
 
 _OF_THE_AGENT: Final = (
     "service.",
@@ -32,6 +34,14 @@ _OF_THE_AGENT: Final = (
     "k8s.namespace.",
 )
 """Resource attributes that the agent's own environment can say only of the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What every victim of this host shares: its resource attributes, and the files on its disk."""
+
+    attributes: Mapping[str, str]
+    files: Resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,7 @@ class EnrichedKill:
     observed_unix_ns: int
     executable: str | None
     command: tuple[str, ...] | None
+    user_stack: tuple[str, ...]
     origin: Origin
     limit_scope: str | None
     resource: Mapping[str, str]
@@ -95,6 +106,7 @@ class EnrichedNoVictim:
 
     event: NoVictim
     observed_unix_ns: int
+    user_stack: tuple[str, ...]
     origin: Origin
     resource: Mapping[str, str]
 
@@ -104,9 +116,9 @@ def enrich(
     witness: Witness,
     end: End,
     observed_unix_ns: int,
-    host: Mapping[str, str],
+    host: Host,
 ) -> EnrichedKill:
-    """Join a kill with its resource; ``host`` is what every victim of this host shares."""
+    """Join a kill with its resource and the names that its numbers have on this host."""
     path = kill.memcg.path if kill.memcg else ""
     executable = kill.victim.executable or witness.executable
     origin = origin_of(kill.stack)
@@ -117,25 +129,34 @@ def enrich(
         observed_unix_ns=observed_unix_ns,
         executable=executable,
         command=None if kill.victim.command is None else scrubbed(kill.victim.command),
+        user_stack=_user_stack(kill, executable, host.files),
         origin=origin,
         limit_scope=limit_scope(kill, origin),
-        resource=_resource(path, executable, kill.victim.comm, host),
+        resource=_resource(path, executable, kill.victim.comm, host.attributes),
     )
 
 
-def enrich_no_victim(
-    event: NoVictim, observed_unix_ns: int, host: Mapping[str, str]
-) -> EnrichedNoVictim:
+def enrich_no_victim(event: NoVictim, observed_unix_ns: int, host: Host) -> EnrichedNoVictim:
     """Join a want of memory with the resource of the task that had it: nobody else is concerned."""
     trigger, memcg = event.trigger, event.trigger_memcg
     return EnrichedNoVictim(
         event=event,
         observed_unix_ns=observed_unix_ns,
+        user_stack=_user_stack(event, None, host.files),
         origin=origin_of(event.stack),
         resource=_resource(
-            memcg.path if memcg else "", None, trigger.comm if trigger else None, host
+            memcg.path if memcg else "", None, trigger.comm if trigger else None, host.attributes
         ),
     )
+
+
+def _user_stack(event: Incident, executable: str | None, files: Resolver) -> tuple[str, ...]:
+    """The trigger's frames by name, as far as its files are still there."""
+    trigger = event.trigger
+    if not event.user_stack or trigger is None:
+        return ()
+    root = Path(f"/proc/{trigger.tgid}/root")
+    return files.lines(event.user_stack, (executable,) if executable else (), (root,))
 
 
 def _resource(

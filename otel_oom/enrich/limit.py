@@ -16,6 +16,8 @@ _POD: Final = re.compile(
     r"(?:kubepods(?:-\w+)?-)?pod[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12}(?:\.slice)?"
 )
 
+_OF_HOST: Final = {"none", "cpuset", "memory_policy"}
+
 
 def limit_scope(kill: OomKill, origin: Origin) -> str | None:
     """``own``, ``pod``, ``ancestor`` or ``host``; ``None`` where it can't be told."""
@@ -23,7 +25,8 @@ def limit_scope(kill: OomKill, origin: Origin) -> str | None:
         return "host" if origin.by in {"host", "sysrq", "page_fault"} else None
     hit, own = kill.decision.memcg, kill.memcg
     if hit is None:
-        return "host"
+        # The kernel's log can leave out which cgroup it was.
+        return "host" if kill.decision.constraint in _OF_HOST else None
     if own is None or hit.path_cut or own.path_cut:
         return None
     if hit.path == own.path:

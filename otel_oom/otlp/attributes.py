@@ -37,7 +37,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,
             names.LIMIT_SCOPE: enriched.limit_scope,
-            **_shared(kill, enriched.origin),
+            **_shared(kill, enriched.origin, enriched.user_stack),
         }
     )
 
@@ -49,12 +49,12 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
         {
             "log.record.uid": event.uid,
             names.DECISION_REPEATS: event.repeats,
-            **_shared(event, enriched.origin),
+            **_shared(event, enriched.origin, enriched.user_stack),
         }
     )
 
 
-def _shared(event: Incident, origin: Origin) -> dict[str, Value | None]:
+def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[str, Value | None]:
     """What is told of every decision, whatever came of it."""
     decision, trigger = event.decision, event.trigger
     limit = decision.memcg if decision else None
@@ -76,10 +76,7 @@ def _shared(event: Incident, origin: Origin) -> dict[str, Value | None]:
         names.REQUEST_ORDER: decision.order if decision else None,
         names.REQUEST_GFP_MASK: decision.gfp_mask if decision else None,
         names.REQUEST_GFP_FLAGS: decision.gfp_flags if decision else None,
-        names.REQUEST_USER_STACK: "\n".join(
-            f"{frame.build_id}+{frame.offset:#x}" for frame in event.user_stack
-        )
-        or None,
+        names.REQUEST_USER_STACK: "\n".join(user_stack) or None,
         names.CAPTURE_SOURCE: event.capture.source,
         names.CAPTURE_HOOK: event.capture.hook,
         names.CAPTURE_CONTEXT: decision.hook if decision else None,

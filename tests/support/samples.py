@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from otel_oom.enrich import End, EnrichedKill, enrich
+from otel_oom.enrich import End, EnrichedKill, Host, enrich
+from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
 from otel_oom.witness import Witness
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}
+ON_HOST = Host(HOST, Resolver(Path("/nonexistent")))
 
 KILL = OomKill(
     boot_id="f0e1d2c3-0000-4000-8000-000000000001",
@@ -97,4 +100,4 @@ def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field
 
 def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
     """The sample kill, enriched."""
-    return enrich(kill(**changes), WITNESS, End(exit_), KILL.time_unix_ns + 5, HOST)
+    return enrich(kill(**changes), WITNESS, End(exit_), KILL.time_unix_ns + 5, ON_HOST)

@@ -42,7 +42,11 @@ UNKNOWN = Origin(None, None, None)
 def test_two_paths_tell_whose_limit_it_was(hit: str | None, own: str, expected: str | None) -> None:
     """The same path is the victim's own; above it a pod's or another's; none is the host's."""
     assert KILL.decision is not None
-    decision = replace(KILL.decision, memcg=None if hit is None else Memcg(1, hit))
+    decision = replace(
+        KILL.decision,
+        memcg=None if hit is None else Memcg(1, hit),
+        constraint="none" if hit is None else "memcg",
+    )
     kill = replace(KILL, decision=decision, memcg=Memcg(2, own))
     assert limit_scope(kill, UNKNOWN) == expected
 
@@ -52,6 +56,14 @@ def test_without_a_decision_the_stack_may_tell() -> None:
     kill = replace(KILL, decision=None)
     assert limit_scope(kill, Origin("host", None, None)) == "host"
     assert limit_scope(kill, Origin("memcg", None, None)) is None
+
+
+def test_a_cgroup_that_is_not_told_is_not_the_host() -> None:
+    """The kernel's log can say that it was a cgroup's limit, or nothing, and leave out whose."""
+    assert KILL.decision is not None
+    for constraint in ("memcg", None):
+        decision = replace(KILL.decision, memcg=None, constraint=constraint)
+        assert limit_scope(replace(KILL, decision=decision), UNKNOWN) is None
 
 
 def test_a_path_that_was_cut_tells_nothing() -> None:

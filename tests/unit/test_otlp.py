@@ -15,7 +15,7 @@ from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim
 from otel_oom.facts import Memory
 from otel_oom.otlp.sentence import sentence, size
 from tests.support.backend import plain
-from tests.support.samples import CONTAINER_ID, EXIT, KILL, NO_VICTIM, REAPED, enriched
+from tests.support.samples import CONTAINER_ID, EXIT, KILL, NO_VICTIM, ON_HOST, REAPED, enriched
 
 
 def log(kill: EnrichedKill) -> LogRecord:
@@ -215,7 +215,7 @@ def test_what_the_reaper_took_is_told() -> None:
 def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     """It names nobody as killed, has no span, and says whose limit and whose request it was."""
     request = ExportLogsServiceRequest.FromString(
-        otlp.no_victim_bytes(enrich_no_victim(NO_VICTIM, 7, {"host.name": "node-1"}))
+        otlp.no_victim_bytes(enrich_no_victim(NO_VICTIM, 7, ON_HOST))
     )
     (record,) = request.resource_logs[0].scope_logs[0].log_records
     attributes = plain(record.attributes)

@@ -306,13 +306,14 @@ def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
 
 
 def test_words_and_user_frames_are_decoded() -> None:
-    """Words end at their NUL; a frame without a build id is none."""
+    """Words end at their NUL; a frame without a build id, or in front of its file, is none."""
     record = victim(b"java\0-jar\0\0x.jar\0", 0)
     record.command.len = len(b"java\0-jar\0\0x.jar\0")
-    for frame in record.user_stack[:2]:
+    for frame in record.user_stack[:3]:
         frame.build_id[:] = range(20)
         frame.offset = 0x1234
-    record.user_stack[1].status = 1
+    record.user_stack[1].status = record.user_stack[2].status = 1
+    record.user_stack[2].offset = (1 << 64) - 4096
     kill = decode(record)
     assert kill.victim.command == ("java", "-jar", "", "x.jar")
     assert kill.user_stack == (UserFrame(bytes(range(20)).hex(), 0x1234),)

@@ -1,0 +1,189 @@
+"""What turns numbers of the running kernel into names, held against the kernel's own."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.capture.gfp import GfpNames
+from otel_oom.capture.libbpf import BpfObject
+from otel_oom.capture.symbols import Symbols
+from otel_oom.enrich.user_stack import Resolver
+from otel_oom.event import Event, OomKill
+from tests.parts.need import need
+from tests.support.kills import own_memcg
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+KALLSYMS = Path("/proc/kallsyms")
+TRACED = [
+    Path(root, "events/kmem/mm_page_alloc/format")
+    for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+]
+DRAIN_S = 10.0
+
+GLUTTON = """
+#include <stdlib.h>
+__attribute__((noinline)) static void devour(volatile char *at) { for (;; at += 4096) *at = 1; }
+__attribute__((noinline)) void feast(void) { devour(malloc(1ul << 30)); __asm__ volatile(""); }
+int main(void) { feast(); return 0; }
+"""
+
+
+@pytest.fixture
+def loaded() -> Iterator[BpfObject]:
+    """The kernel side, which names an address on request."""
+    with LibbpfSource() as source:
+        yield source._object  # noqa: SLF001  what Symbols gets of it
+
+
+@pytest.fixture(scope="module")
+def functions() -> list[int]:
+    """Where the running kernel's functions begin, its modules' too."""
+    found = []
+    with KALLSYMS.open(encoding="ascii") as lines:
+        for line in lines:
+            address, kind, *_ = line.split()
+            if kind in "tT":
+                found.append(int(address, 16))
+    need(any(found), "the kernel hides its addresses: kernel.kptr_restrict is 2, or no root")
+    return found
+
+
+def test_both_ways_give_the_same_names(loaded: BpfObject, functions: list[int]) -> None:
+    """What the list of symbols tells is what the kernel itself prints in a backtrace.
+
+    At a function's first byte too: behind a call there, the caller is the function before.
+    """
+    chosen = random.Random(0).sample(functions, 300)  # noqa: S311  no secret
+    addresses = [at + more for at in chosen for more in (0, 1, 5)]
+    asked = Symbols(loaded)
+    names = asked.names(addresses)
+    need(any(names), "this kernel has no bpf_snprintf(), there is one way only")
+    assert Symbols(None).names(addresses) == names
+    assert [asked.name(address) for address in addresses[:9]] == names[:9]
+
+
+def test_each_name_is_its_addresss(functions: list[int]) -> None:
+    """Names come in the order of what was asked for, equal ones too; what has none is empty."""
+    with KALLSYMS.open(encoding="ascii") as lines:
+        fields = next(line.split() for line in lines if line.split()[2] == "oom_kill_process")
+    at = int(fields[0], 16)
+    expected = ["oom_kill_process+0x10", "", "oom_kill_process+0x4", "oom_kill_process+0x10", ""]
+    assert Symbols(None).names([at + 16, 0, at + 4, at + 16, 0xFFF]) == expected
+    assert at in functions
+
+
+def test_the_list_is_read_once_for_the_same_stack(tmp_path: Path) -> None:
+    """A storm costs one pass; modules, which come last, are in no order of addresses."""
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_text(
+        "0000000000000000 A fixed_percpu_data\n"
+        "ffffffff81000000 T _stext\n"
+        "ffffffff81000100 T second\n"
+        "ffffffff81000100 t alias\n"
+        "ffffffffc0000800 t later\t[xfs]\n"
+        "ffffffffc0000000 t sooner\t[ext4]\n",
+        encoding="ascii",
+    )
+    symbols = Symbols(None, kallsyms)
+    stack = [0xFFFFFFFF81000101, 0xFFFFFFFFC0000801, 0xFFFFFFFFC0000800, 0xFFFFFFFF81000100]
+    names = ["second+0x1", "later+0x1 [xfs]", "sooner+0x800 [ext4]", "_stext+0x100"]
+    assert symbols.names(stack) == names
+    kallsyms.unlink()
+    assert symbols.names(stack) == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0000000000000000 T _stext\n0000000000000000 t second\n", "ffffffff\n\n", "\xff" * 4096],
+    ids=["empty", "hidden", "cut", "noise"],
+)
+def test_without_a_list_there_are_no_names(tmp_path: Path, text: str) -> None:
+    """Hidden addresses (kernel.kptr_restrict) make no name out of the last line of zeros."""
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_text(text, encoding="latin-1")
+    assert Symbols(None, kallsyms).names([0xFFFFFFFF81000101, 1]) == ["", ""]
+    assert Symbols(None, tmp_path / "missing").names([0xFFFFFFFF81000101]) == [""]
+
+
+def kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[OomKill, str]:
+    """A program's kill for its cgroup's limit as captured, and the kernel's log meanwhile."""
+    events: list[Event] = []
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.lseek(log, 0, os.SEEK_END)
+    try:
+        with LibbpfSource() as source, own_memcg(limit) as memcg:
+            enter: list[str | Path] = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', memcg.procs]
+            with subprocess.Popen([*enter, *command]) as process:
+                assert process.wait(60) == -signal.SIGKILL
+            deadline = time.monotonic() + DRAIN_S
+            while not (kills := [it for it in events if isinstance(it, OomKill)]):
+                assert time.monotonic() < deadline, events
+                select.select([source], [], [], 0.1)
+                source.drain(events.append)
+        text = b""
+        try:
+            while True:
+                text += os.read(log, 8192)
+        except BlockingIOError:
+            pass
+    finally:
+        os.close(log)
+    (kill,) = (it for it in kills if it.victim.tgid == process.pid)
+    return kill, text.decode("utf-8", "replace")
+
+
+def test_flags_are_named_as_the_kernel_logs_them() -> None:
+    """Each mask in the log is decoded as the log has it in brackets."""
+    need(any(path.exists() for path in TRACED), "tracefs is not mounted")
+    # Ten headers in five seconds are all that the kernel prints, for whomever.
+    for _ in range(4):
+        _, log = kill_of(["tail", "/dev/zero"])
+        logged = re.findall(r"gfp_mask=(0x[0-9a-f]+)\(([^)]*)\)", log)
+        if logged:
+            break
+        time.sleep(5)
+    assert logged
+    names = GfpNames()
+    assert [names.flags(int(mask, 16)) for mask, _ in logged] == [text for _, text in logged]
+
+
+@pytest.mark.parametrize("strip", [False, True], ids=["whole", "stripped"])
+def test_a_real_user_stack_is_named(tmp_path: Path, *, strip: bool) -> None:
+    """The program's own function, in which it touched the memory, is the innermost frame's.
+
+    Stripped of its symbols there remain the file and an offset, which is in that function.
+    """
+    need(shutil.which("clang") and shutil.which("strip"), "clang and binutils are needed")
+    program = tmp_path / "glutton"
+    source = tmp_path / "glutton.c"
+    source.write_text(GLUTTON, encoding="ascii")
+    flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-Wl,--build-id"]
+    subprocess.run(["clang", *flags, source, "-o", program], check=True)
+    symbols = subprocess.run(["nm", "-S", program], check=True, capture_output=True, text=True)
+    start, size = (int(it, 16) for it in re.findall(r"(\w+) (\w+) t devour", symbols.stdout)[0])
+    if strip:
+        subprocess.run(["strip", program], check=True)
+    kill, _ = kill_of([program])
+    assert kill.user_stack, "the kernel gave no user stack"
+    lines = Resolver(tmp_path).lines(kill.user_stack, ["/glutton"])
+    if strip:
+        name, _, offset = lines[0].partition("+")
+        assert name == "glutton"
+        # The linker's default: code of a position-independent program is at its own offset.
+        assert start <= int(offset, 16) < start + size
+    else:
+        assert re.fullmatch(r"devour\+0x[0-9a-f]+ \(glutton\)", lines[0])
+        assert [line.partition("+")[0] for line in lines[1:3]] == ["feast", "main"]

@@ -1,0 +1,232 @@
+"""Frames of build id and offset into lines, out of real files."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from otel_oom.enrich.user_stack import Resolver
+from otel_oom.facts import UserFrame
+from tests.parts.need import need
+
+CODE = """
+void leave(void) __attribute__((noreturn));
+__attribute__((noinline)) void second(void) { __asm__ volatile("nop"); leave(); }
+__attribute__((noinline)) static void unseen(void) { __asm__ volatile("nop"); }
+void (*user)(void) = unseen;
+"""
+
+
+class Found(ctypes.Structure):
+    """Dl_info of dladdr(3)."""
+
+    _fields_ = (
+        ("path", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("name", ctypes.c_char_p),
+        ("start", ctypes.c_void_p),
+    )
+
+
+def output(*command: str | Path) -> str:
+    """What a program says."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def mapped(address: int) -> tuple[Path, int]:
+    """The file that an address of this process is in, and its offset there."""
+    with Path("/proc/self/maps").open(encoding="utf-8") as maps:
+        for line in maps:
+            found = re.match(r"(\w+)-(\w+) \S+ (\w+) \S+ \d+ +(/.*)", line)
+            if found and int(found[1], 16) <= address < int(found[2], 16):
+                return Path(found[4]), address - int(found[1], 16) + int(found[3], 16)
+    raise AssertionError("the address is in no file")
+
+
+def build(folder: Path, *flags: str, build_id: str = "sha1") -> Path:
+    """A library whose function ``second`` ends with a call."""
+    need(shutil.which("clang") and shutil.which("objcopy"), "clang and binutils are needed")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "code.c").write_text(CODE, encoding="ascii")
+    library = folder / "libcode.so.1"
+    common = ["-O1", "-shared", "-nostdlib", "-fPIC", f"-Wl,--build-id={build_id}"]
+    subprocess.run(["clang", *common, *flags, folder / "code.c", "-o", library], check=True)
+    return library
+
+
+def build_id_of(path: Path) -> str:
+    """As the kernel has it: of 20 bytes, filled up with zeros."""
+    (digits,) = re.findall(r"Build ID: (\w+)", output("readelf", "-n", path))
+    return str(digits).ljust(40, "0")
+
+
+def code(path: Path) -> dict[str, tuple[int, int]]:
+    """The file offset and size of each function."""
+    (section,) = re.findall(r" \.text +PROGBITS +(\w+) (\w+)", output("readelf", "-WS", path))
+    shift = int(section[0], 16) - int(section[1], 16)
+    found = re.findall(r"(\w+) (\w+) [tT] (\w+)", output("nm", "-S", path))
+    return {name: (int(start, 16) - shift, int(size, 16)) for start, size, name in found}
+
+
+def test_functions_of_this_process_are_named_as_the_loader_names_them() -> None:
+    """The C library's, by where the kernel has mapped it and what dladdr(3) says is there."""
+    need(shutil.which("readelf"), "readelf tells the build id")
+    library = ctypes.CDLL(None)
+    library.dladdr.argtypes = (ctypes.c_void_p, ctypes.POINTER(Found))
+    for name in ("malloc", "qsort", "strtol"):
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        assert address is not None
+        found = Found()
+        assert library.dladdr(address + 1, ctypes.byref(found))
+        path, offset = mapped(address)
+        frame = UserFrame(build_id_of(path), offset + 1)
+        (line,) = Resolver().lines([frame])
+        said = re.fullmatch(r"(\w+)\+(0x[0-9a-f]+) \((.*)\)", line)
+        assert said, line
+        same = ctypes.cast(getattr(library, said[1]), ctypes.c_void_p).value
+        assert same == found.start
+        assert int(said[2], 16) == address + 1 - found.start
+        assert said[3] == path.name
+
+
+def test_a_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
+    """A function that ends with a call is left there, and returned to behind its end."""
+    library = build(tmp_path / "usr/lib")
+    start, size = code(library)["second"]
+    behind = UserFrame(build_id_of(library), start + size)
+    innermost, outer = Resolver(tmp_path).lines([behind, behind])
+    assert outer == f"second+{size:#x} (libcode.so.1)"
+    assert not innermost.startswith("second")
+
+
+def test_code_that_is_not_at_its_own_offset_is_named(tmp_path: Path) -> None:
+    """The kernel tells offsets in the file; symbols have addresses."""
+    library = build(tmp_path / "lib", "-Wl,-Ttext-segment=0x700000")
+    offset, _ = code(library)["second"]
+    assert offset < 0x700000
+    frame = UserFrame(build_id_of(library), offset + 1)
+    assert Resolver(tmp_path).lines([frame]) == ("second+0x1 (libcode.so.1)",)
+
+
+@pytest.mark.parametrize("build_id", ["md5", "0x0123456789abcdef", "0x" + "5a" * 20])
+def test_build_ids_of_any_length_are_found(tmp_path: Path, build_id: str) -> None:
+    """The kernel fills short ones up."""
+    library = build(tmp_path / "lib", build_id=build_id)
+    frame = UserFrame(build_id_of(library), code(library)["second"][0])
+    assert Resolver(tmp_path).lines([frame]) == ("second+0x0 (libcode.so.1)",)
+
+
+def test_symbols_are_taken_from_the_debug_file(tmp_path: Path) -> None:
+    """What was stripped of a library is named still where its symbols are installed."""
+    library = build(tmp_path / "lib")
+    digits, functions = build_id_of(library), code(library)
+    debug = tmp_path / "usr/lib/debug/.build-id" / digits[:2] / f"{digits[2:]}.debug"
+    debug.parent.mkdir(parents=True)
+    output("objcopy", "--only-keep-debug", library, debug)
+    output("strip", library)
+    frames = [UserFrame(digits, functions[name][0]) for name in ("unseen", "second")]
+    frames[1] = UserFrame(digits, frames[1].offset + 1)
+    both = Resolver(tmp_path).lines(frames)
+    assert both == ("unseen+0x0 (libcode.so.1)", "second+0x1 (libcode.so.1)")
+    debug.unlink()
+    exported = Resolver(tmp_path).lines(frames)
+    assert exported == (f"libcode.so.1+{frames[0].offset:#x}", "second+0x1 (libcode.so.1)")
+
+
+def test_programs_and_containers_are_looked_into(tmp_path: Path) -> None:
+    """The victim's own program by its path, below any root; a container's libraries too."""
+    host, inside = tmp_path / "host", tmp_path / "inside"
+    program = build(inside / "srv")
+    offset = code(program)["second"][0]
+    frame = UserFrame(build_id_of(program), offset)
+    (inside / "usr/lib").mkdir(parents=True)
+    host.mkdir()
+    bare = (f"{frame.build_id}+{offset:#x}",)
+    named = ("second+0x0 (libcode.so.1)",)
+    resolver = Resolver(host)
+    assert resolver.lines([frame]) == bare
+    assert resolver.lines([frame], ["/srv/other", "srv/libcode.so.1"], [inside]) == bare
+    assert resolver.lines([frame], ["/srv/libcode.so.1"], [inside]) == named
+    program.rename(inside / "usr/lib/libcode.so.1")
+    assert Resolver(host).lines([frame], [], [tmp_path / "gone", inside]) == named
+
+
+def test_the_loaders_cache_tells_of_other_folders(tmp_path: Path) -> None:
+    """As ldconfig(8) writes it."""
+    ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin")
+    need(ldconfig, "ldconfig writes the cache")
+    library = build(tmp_path / "opt/vendor", "-Wl,-soname=libcode.so.1")
+    frame = UserFrame(build_id_of(library), code(library)["second"][0])
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/ld.so.conf").write_text("/opt/vendor\n", encoding="ascii")
+    assert Resolver(tmp_path).lines([frame])[0].startswith(frame.build_id)
+    output(str(ldconfig), "-X", "-r", tmp_path, "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache")
+    assert Resolver(tmp_path).lines([frame]) == ("second+0x0 (libcode.so.1)",)
+
+
+def test_another_version_at_the_same_path_gives_no_name(tmp_path: Path) -> None:
+    """A name is told only by the very file that was mapped."""
+    library = build(tmp_path / "lib", build_id="0x01")
+    frame = UserFrame("02".ljust(40, "0"), code(library)["second"][0])
+    line = f"{frame.build_id}+{frame.offset:#x}"
+    assert Resolver(tmp_path).lines([frame], ["/lib/libcode.so.1"]) == (line,)
+
+
+def test_the_index_is_read_again_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that came later is found; one that nobody has does not cost a search each time."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    resolver = Resolver(tmp_path)
+    (tmp_path / "lib").mkdir()
+    assert resolver.lines([UserFrame("ab" * 20, 1)]) == ("ab" * 20 + "+0x1",)
+    library = build(tmp_path / "lib")
+    frame = UserFrame(build_id_of(library), code(library)["second"][0])
+    now += 59
+    assert resolver.lines([frame])[0].startswith(frame.build_id)
+    now += 2
+    named = ("second+0x0 (libcode.so.1)",)
+    assert resolver.lines([frame]) == named
+    library.unlink()
+    assert resolver.lines([frame]) == named, "what was named once needs no file"
+
+
+def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
+    """A pipe would block and a device would do something; neither does when it is opened."""
+    (tmp_path / "lib").mkdir()
+    os.mkfifo(tmp_path / "lib/libpipe.so")
+    os.mkfifo(tmp_path / "program")
+    (tmp_path / "lib/libzero.so").symlink_to("/dev/zero")
+    (tmp_path / "lib/libnone.so").write_bytes(b"\x7fELF\x02\x01" + b"\xff" * 8192)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/ld.so.cache").write_bytes(b"/" * (1 << 20))
+    frame = UserFrame("ab" * 20, 1)
+    executables = ["/program", "/lib/libzero.so", "/a\0b", "/lib", "…/x", ""]
+    assert Resolver(tmp_path).lines([frame], executables, [tmp_path]) == ("ab" * 20 + "+0x1",)
+
+
+def test_frames_of_no_build_id_stay_as_they_are() -> None:
+    """They come out of a journal, which may hold anything."""
+    frames = [UserFrame("", 5), UserFrame("xyz", 1), UserFrame("ab" * 200, 1 << 70)]
+    lines = Resolver(Path("/nonexistent")).lines(frames)
+    assert lines == ("+0x5", "xyz+0x1", "ab" * 200 + f"+{1 << 70:#x}")
+    assert Resolver().lines([]) == ()
+
+
+def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
+    """However many places kills come from."""
+    library = build(tmp_path / "lib")
+    digits = build_id_of(library)
+    resolver = Resolver(tmp_path)
+    for first in range(0, 2000, 16):
+        resolver.lines([UserFrame(digits, at) for at in range(first, first + 16)])
+    assert len(resolver._lines) <= 512  # noqa: SLF001  there is no other way to see it
