@@ -30,20 +30,20 @@ _STORE_RETRY_S: Final = 1.0
 _MOST_EARLY: Final = 256
 
 
-def run(source: Source, settings: Settings, state_dir: Path) -> None:
+def run(chosen: Source, settings: Settings, state_dir: Path) -> None:
     """Capture and deliver until SIGTERM or SIGINT.
 
     Raises:
         StoreError: the state folder can't be used.
         CaptureError: kills can't be captured.
     """
-    with _signals() as stop_fd, Store(state_dir) as store, source:
+    with _signals() as stop_fd, Store(state_dir) as store, chosen as source:
         notify("READY=1")
         _LOG.info(
             "Ready: capturing OOM kills by %s (%s), their decisions by %s",
             source.hook,
             source.name,
-            source.context or "their stacks alone, for this kernel allows no hook of them",
+            source.context or "nothing, for this host allows neither a hook nor its log",
         )
         delivery = Delivery(store, settings)
         if settings.disabled:
@@ -159,10 +159,11 @@ class _Capture:
         if loss != self._loss:
             _LOG.error(
                 "Lost since the start: %d kills and %d exits that found the kernel's buffer full, "
-                "%d records that could not be read",
+                "%d records that could not be read, %d lines overwritten in the kernel's log",
                 loss.victims,
                 loss.exits,
                 loss.unreadable,
+                loss.lines,
             )
             self._loss = loss
 

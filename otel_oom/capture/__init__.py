@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import select
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import cast
 
 from otel_oom.capture.source import CaptureError, Handler, Source
 from otel_oom.event import Event
@@ -12,15 +14,60 @@ from otel_oom.event import Event
 __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
 
 
+_LOG = logging.getLogger(__name__)
+
+
 def choose(name: str = "auto", *, want_command: bool = False) -> Source:
     """The source of that name; ``auto`` is the best that this host allows.
 
-    ``want_command`` is whether to tell the victim's command line, which can hold secrets.
+    ``want_command`` is whether to tell the victim's command line, which can hold secrets; the
+    kernel's log has none.
     """
+    if name == "libbpf":
+        return _libbpf(want_command=want_command)
+    if name == "kmsg":
+        return _kmsg()
+    return cast("Source", _Best(lambda: _libbpf(want_command=want_command), _kmsg))
+
+
+def _libbpf(*, want_command: bool) -> Source:
     from otel_oom.capture.bpf import LibbpfSource  # noqa: PLC0415  only the one chosen is loaded
 
-    sources = {"auto": LibbpfSource, "libbpf": LibbpfSource}
-    return sources[name](want_command=want_command)
+    return LibbpfSource(want_command=want_command)
+
+
+def _kmsg() -> Source:
+    from otel_oom.capture.kmsg import KmsgSource  # noqa: PLC0415  as above
+
+    return KmsgSource()
+
+
+class _Best:
+    """The first of some sources that this host allows: entering it gives that one."""
+
+    def __init__(self, *sources: Callable[[], Source]) -> None:
+        self._sources = sources
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Source:
+        reasons: list[str] = []
+        for source in self._sources:
+            try:
+                entered = self._entered.enter_context(source())
+            except CaptureError as error:
+                reasons.append(str(error))
+            else:
+                for reason in reasons:
+                    _LOG.warning(
+                        "Capturing by %s, with fewer fields, for BPF is refused: %s",
+                        entered.hook,
+                        reason,
+                    )
+                return entered
+        raise CaptureError("\n".join(reasons))
+
+    def __exit__(self, *exception: object) -> None:
+        self._entered.close()
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import errno
 import logging
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from otel_oom import clock
 from otel_oom.capture import libbpf
@@ -24,7 +25,10 @@ from otel_oom.capture.libbpf import (
 from otel_oom.capture.source import CaptureError, Handler
 from otel_oom.capture.symbols import Symbols
 from otel_oom.capture.wire import Counters
-from otel_oom.event import Event, Loss
+from otel_oom.event import Event, Loss, OomKill
+
+if TYPE_CHECKING:
+    from otel_oom.capture.kmsg_context import KernelLogContext
 
 _LOG = logging.getLogger(__name__)
 
@@ -86,6 +90,7 @@ class LibbpfSource:
         self.context = ""
         """The hook that tells of decisions; empty where this kernel allows none."""
         self._unhandled: Event | None = None
+        self._last: OomKill | None = None
         self._failure: BaseException | None = None
         self._taken = 0
         self._unreadable = 0
@@ -109,10 +114,26 @@ class LibbpfSource:
         )
         self._ring = RingBuffer(self._library, self._object.map_fd("oom_ring"), self._take)
         self._counters_fd = self._object.map_fd("oom_counters")
+        self._log = None if self.context else self._open_log()
         return self
+
+    def _open_log(self) -> KernelLogContext | None:
+        """What tells of decisions where no hook does; a kill is told without them as well."""
+        # 1 MB, which hosts that have a hook do without.
+        from otel_oom.capture.kmsg_context import KernelLogContext  # noqa: PLC0415
+
+        try:
+            log = KernelLogContext().__enter__()
+        except CaptureError as error:
+            self.refused[KernelLogContext.hook] = str(error)
+            return None
+        self.context = log.hook
+        return log
 
     def __exit__(self, *_: object) -> None:
         """Detach and unload."""
+        if self._log:
+            self._log.__exit__()
         self._ring.close()
         self._object.close()
 
@@ -208,6 +229,8 @@ class LibbpfSource:
             self._unreadable += 1
             self._failure = error
             return False
+        if self._log and isinstance(event, OomKill):
+            event = self._decided(event, self._log)
         try:
             self._handler(event)
         except BaseException as error:  # noqa: BLE001  raised again by drain()
@@ -215,6 +238,20 @@ class LibbpfSource:
             return False
         self._taken += 1
         return True
+
+    def _decided(self, kill: OomKill, log: KernelLogContext) -> OomKill:
+        """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
+        last, victim = self._last, kill.victim
+        if kill.incident and last and kill.incident in {last.uid, last.incident}:
+            decision = last.decision
+        else:
+            try:
+                decision = log.decision_of(victim.tid or victim.tgid, victim.tgid, kill.boottime_ns)
+            except OSError as error:
+                _LOG.warning("The kernel's log can't be read: %s", error)
+                decision = None
+        self._last = replace(kill, decision=decision)
+        return self._last
 
     def loss(self) -> Loss:
         """What the ring buffer had no room for, over all CPUs."""

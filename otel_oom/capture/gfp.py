@@ -36,7 +36,8 @@ class GfpNames:
         """``mask`` as the kernel's log writes it: ``GFP_KERNEL|__GFP_NOFAIL``.
 
         As format_flags() of lib/vsprintf.c does: each name whose bits are all there takes them
-        away; what no name is for stays a number. ``None`` where tracefs is not mounted.
+        away; what no name is for stays a number; nothing is an empty text. ``None`` where tracefs
+        is not mounted. The first call reads a file of 4 KiB, which takes a millisecond or two.
         """
         if self._names is None:
             self._names = next((names for names in map(_read, self._formats) if names), [])
@@ -76,7 +77,7 @@ def names_of(text: str) -> list[tuple[int, str]]:
     for pair in _PAIR.finditer(table["pairs"]):
         try:
             value = _value(_CAST.sub("", pair["value"]))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if value:
             names.append((value, pair["name"]))

@@ -139,7 +139,18 @@ def _agent(folder: Path, endpoint: str) -> Iterator[None]:
         "no_proxy": "*",
     }
     agent = subprocess.Popen(
-        [sys.executable, "-m", "otel_oom", "run", "--state-dir", folder / "state"], env=environ
+        # The log would do, but what is demonstrated is the whole of it.
+        [
+            sys.executable,
+            "-m",
+            "otel_oom",
+            "run",
+            "--source",
+            "libbpf",
+            "--state-dir",
+            folder / "state",
+        ],
+        env=environ,
     )
     with ready:
         try:

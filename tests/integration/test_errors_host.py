@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import otel_oom
 from tests.parts.need import need
 from tests.support.command import NOBODY, own_mounts, run
 from tests.support.command import otel_oom as command
+from tests.support.kills import kill_one
 
 USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--")
 
@@ -114,7 +116,7 @@ def anyones(tmp_path: Path) -> Path:
 
 def test_the_agent_says_why_it_cannot_capture(lack: Lack, anyones: Path) -> None:
     """``run`` ends with exit code 1 and one message: what is wrong, and the way out."""
-    words = ("run", "--state-dir", anyones / "state")
+    words = ("run", "--source", "libbpf", "--state-dir", anyones / "state")
     done = command(*words, through=lack.through, cwd=lack.cwd)
     assert done.code == 1
     assert lack.wrong in done.message()
@@ -140,3 +142,32 @@ def test_the_demonstration_says_why_it_cannot_be(lack: Lack, anyones: Path) -> N
     assert lack.wrong in said
     assert lack.advice in said
     assert not list(anyones.iterdir())
+
+
+@pytest.mark.parametrize("make", [_no_btf, _no_libbpf, _no_object])
+def test_where_bpf_is_refused_the_agent_reads_the_kernels_log(
+    make: Callable[[Path], Lack], tmp_path: Path
+) -> None:
+    """It says so once, with the reason, and captures a real kill all the same."""
+    need(os.geteuid() == 0, "to read the kernel's log")
+    lack = make(tmp_path)
+    words: list[str | Path] = [*lack.through, sys.executable, "-m", "otel_oom", "run"]
+    words += ["--state-dir", tmp_path / "state"]
+    settings = os.environ | {"OTEL_SDK_DISABLED": "true"}
+    with subprocess.Popen(words, cwd=lack.cwd, stderr=subprocess.PIPE, env=settings) as agent:
+        assert agent.stderr is not None
+        said = b""
+        while b"Ready" not in said:
+            line = agent.stderr.readline()
+            assert line, said
+            said += line
+        pid = kill_one()
+        while b"pid %d)" % pid not in said:
+            line = agent.stderr.readline()
+            assert line, said
+            said += line
+        agent.terminate()
+        said += agent.stderr.read()
+    assert agent.returncode == 0
+    assert said.count(lack.wrong.encode()) == 1
+    assert b"/dev/kmsg" in said

@@ -43,8 +43,44 @@ def test_without_tracefs_there_are_no_names(tmp_path: Path) -> None:
     assert GfpNames((tmp_path / "missing",)).flags(0xCC0) is None
 
 
-@pytest.mark.parametrize("value", ["(1UL) << (99999)", "(1", "1 +", "x", "", "~", "1UL << "])
+@pytest.mark.parametrize(
+    "value", ["(1UL) << (99999)", "(" * 9000, "(1", "1 +", "x", "", "~", "1UL << "]
+)
 def test_what_is_no_such_expression_costs_its_name_alone(value: str) -> None:
     """Nothing that a kernel writes there can stop the agent."""
     text = HEAD + f'{{{value}, "BAD"}}, {{0x40u, "GOOD"}} ) : "none"'
     assert names_of(text) == [(0x40, "GOOD")]
+
+
+FORMATS = Path(__file__).with_name("data") / "gfp"
+
+# What the kernels themselves wrote of OOM kills: a fault, a shell's fork, sysrq.
+LOGGED = {
+    "5.10": ["0x100cca(GFP_HIGHUSER_MOVABLE)", "0xcc0(GFP_KERNEL)"],
+    "6.1": ["0x100cca(GFP_HIGHUSER_MOVABLE)", "0xcc0(GFP_KERNEL)"],
+    "6.12": ["0x100cca(GFP_HIGHUSER_MOVABLE)", "0xcc0(GFP_KERNEL)"],
+    "6.18": [
+        "0x100cca(GFP_HIGHUSER_MOVABLE)",
+        "0x440dc0(GFP_KERNEL_ACCOUNT|__GFP_ZERO|__GFP_COMP)",
+        "0x500cc2(GFP_HIGHUSER|__GFP_ACCOUNT)",
+        "0xcc0(GFP_KERNEL)",
+    ],
+    "7.2": ["0x100cca(GFP_HIGHUSER_MOVABLE)", "0xcc0(GFP_KERNEL)"],
+}
+
+
+@pytest.mark.parametrize("kernel", LOGGED)
+def test_real_kernels_are_read_whole(kernel: str) -> None:
+    """By the tracepoint's format of that kernel, its own masks as its own log decoded them."""
+    path = FORMATS / f"{kernel}.txt"
+    names = GfpNames((path,))
+    for logged in LOGGED[kernel]:
+        mask, _, text = logged.rstrip(")").partition("(")
+        assert names.flags(int(mask, 16)) == text
+    text = path.read_text(encoding="ascii")
+    assert len(names_of(text)) == text.count('"__GFP_') + text.count('"GFP_') > 30
+
+
+def test_no_flags_are_an_empty_text() -> None:
+    """As format_flags() leaves it; "none" is the tracepoint's own word."""
+    assert GfpNames((FORMATS / "6.12.txt",)).flags(0) == ""

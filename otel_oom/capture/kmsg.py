@@ -1,0 +1,143 @@
+"""The kernel's log as a source of its own: no BPF, no BTF, no privilege but to read it.
+
+What it tells is what the kernel prints. It names threads: which process one is of, and what else
+there is to a process, is read from /proc at once, and unknown if the thread is gone by then.
+"""
+
+from __future__ import annotations
+
+import select
+from collections import deque
+from pathlib import Path
+from typing import Final, Self
+
+from otel_oom import clock
+from otel_oom.capture.exits import Exits
+from otel_oom.capture.kernel_log import (
+    KernelLogParser,
+    LogEvent,
+    LoggedNoVictim,
+    LoggedReaping,
+    Report,
+)
+from otel_oom.capture.kmsg_events import LogEvents
+from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
+from otel_oom.capture.log_clock import LogClock
+from otel_oom.capture.processes import Processes
+from otel_oom.capture.source import Handler
+from otel_oom.event import Event, Loss, OomKill, Reaping
+
+_MOST_LINES: Final = 1 << 14
+"""How many records one drain looks at; more stay in the log, which stays readable."""
+_MOST_VICTIMS: Final = 256
+
+
+class KmsgSource:
+    """Kills out of /dev/kmsg; see :class:`otel_oom.capture.source.Source`.
+
+    Times are those of the log, mapped by :class:`otel_oom.capture.log_clock.LogClock`. A victim's
+    end is told where the kernel tells its exit code (:mod:`otel_oom.capture.exits`).
+    """
+
+    name = "kmsg"
+    hook = context = "/dev/kmsg"
+
+    def __init__(self, device: Path = DEVICE, proc: Path = Path("/proc")) -> None:
+        """Prepare; the log is opened when the context is entered."""
+        self._device = device
+        self._proc = proc
+
+    def __enter__(self) -> Self:
+        """Begin at the end of the log.
+
+        Raises:
+            CaptureError: the log can't be read here.
+        """
+        self._reader = KmsgReader(self._device)
+        self._parser = KernelLogParser()
+        self._clock = LogClock()
+        self._processes = Processes(self._proc)
+        self._events = LogEvents(clock.boot_id(), self.name, self.hook, self._processes)
+        self._epoll = select.epoll()
+        self._epoll.register(self._reader, select.EPOLLIN)
+        self._exits = Exits(self._epoll)
+        self._victims: dict[int, tuple[int, int]] = {}
+        self._waiting: deque[Event] = deque()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the log and what is waited for."""
+        self._exits.close()
+        self._epoll.close()
+        self._reader.close()
+
+    def fileno(self) -> int:
+        """An epoll descriptor that is readable when the log has more or a victim has ended."""
+        return self._epoll.fileno()
+
+    def drain(self, handler: Handler) -> int:
+        """Hand over all events that wait; see :meth:`Source.drain`.
+
+        When ``handler`` raises, the event comes first at the next call; the lines behind it stay
+        in the kernel's log.
+
+        Raises:
+            Exception: whatever ``handler`` raised.
+            OSError: the log can't be read any more.
+        """
+        taken = self._hand_over(handler)
+        for line in self._reader.lines(_MOST_LINES):
+            self._clock.note(line.time_ns)
+            event = self._parser.feed(line)
+            if event is not None:
+                self._take(event)
+                taken += self._hand_over(handler)
+        self._waiting.extend(self._exits.ended())
+        return taken + self._hand_over(handler)
+
+    def loss(self) -> Loss:
+        """How many lines of the log were overwritten unread, whatever they were about."""
+        return Loss(lines=self._reader.lost)
+
+    def _hand_over(self, handler: Handler) -> int:
+        taken = 0
+        while self._waiting:
+            handler(self._waiting[0])
+            self._waiting.popleft()
+            taken += 1
+        return taken
+
+    def _take(self, event: LogEvent) -> None:
+        if isinstance(event, LoggedReaping):
+            self._reaped(event)
+        elif isinstance(event, Report):
+            self._events.notice(event)
+        else:
+            at = self._clock.boottime_of(event.line.time_ns)
+            offset = clock.boot_to_unix_offset_ns()
+            if isinstance(event, LoggedNoVictim):
+                none = self._events.no_victim(event, at, offset)
+                if none:
+                    self._waiting.append(none)
+                return
+            kill = self._events.kill(event, at, offset)
+            self._waiting.append(kill)
+            if not kill.skipped:
+                self._remember(kill)
+
+    def _remember(self, kill: OomKill) -> None:
+        """Wait for the victim's end, and know it again when it is reaped."""
+        victim = kill.victim
+        if victim.started_ns is None:
+            return
+        if len(self._victims) >= _MOST_VICTIMS:
+            del self._victims[next(iter(self._victims))]
+        self._victims[victim.tid or victim.tgid] = victim.tgid, victim.started_ns
+        self._exits.wait(victim.tgid, victim.started_ns, self._processes.started_ns)
+
+    def _reaped(self, event: LoggedReaping) -> None:
+        # Without its start it could be anyone's: its id is all that the line tells.
+        victim = self._victims.get(event.told.pid)
+        if victim is not None:
+            at = self._clock.boottime_of(event.line.time_ns)
+            self._waiting.append(Reaping(*victim, at, "finish", event.told.resident))

@@ -1,0 +1,107 @@
+"""The kernel's log as what tells of decisions, beside another source that tells of kills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill, Report, decision
+from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
+from otel_oom.capture.log_clock import LogClock
+from otel_oom.facts import Decision
+
+_MOST_LINES: Final = 8192
+"""More than the log of a usual kernel holds. A report of 500 tasks takes 2 ms."""
+_MOST_KEPT: Final = 256
+_MOST_AGE_NS: Final = 60_000_000_000
+"""A slow console holds a mark up behind the line before it; after that time it is another's."""
+
+_MARKS: Final = (
+    b"oom-kill",
+    b": usage ",
+    b": Killed process ",
+    b"Memory cgroup stats for ",
+    # A piece of a line has no mark of its own but its record's flag.
+    b",c;",
+    b",c,caller=",
+)
+"""What is needed of a report: not its stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    report: Report
+    boottime_ns: int
+    message: str | None = None
+
+
+class KernelLogContext:
+    """Decisions by their victim, for kernels that allow no hook where they are made.
+
+    The report is printed before the victim is marked, so it is there when the mark is read; the
+    "Killed process" line comes right after. There is none for a kill whose report the kernel left
+    out (10 in 5 s), nor for the rest of a group.
+    """
+
+    hook = "/dev/kmsg"
+
+    def __init__(self, device: Path = DEVICE) -> None:
+        """Prepare; the log is opened when the context is entered."""
+        self._device = device
+
+    def __enter__(self) -> Self:
+        """Begin at the end of the log.
+
+        Raises:
+            CaptureError: the log can't be read here.
+        """
+        self._reader = KmsgReader(self._device, only=_MARKS)
+        self._parser = KernelLogParser()
+        self._clock = LogClock()
+        self._kept: dict[int, _Kept] = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the log."""
+        self._reader.close()
+
+    def decision_of(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> Decision | None:
+        """The decision that fell on this victim, marked at that time of CLOCK_BOOTTIME.
+
+        Chosen is a process, marked is a thread of it. A decision is told once. Reads what the log
+        has by now and never waits.
+
+        Raises:
+            OSError: the log can't be read any more.
+        """
+        self._read()
+        kept = self._kept.pop(victim_tid, None) or self._kept.pop(victim_tgid, None)
+        # Times read off the log are late rather than early.
+        if kept is None or boottime_ns - kept.boottime_ns > _MOST_AGE_NS:
+            return None
+        return decision(kept.report, kept.message, self.hook)
+
+    def _read(self) -> None:
+        for line in self._reader.lines(_MOST_LINES):
+            self._clock.note(line.time_ns)
+            event = self._parser.feed(line)
+            if isinstance(event, Report):
+                self._keep(event)
+            elif isinstance(event, LoggedKill) and event.report and not event.first:
+                self._name(event.report, event.told.message)
+
+    def _keep(self, report: Report) -> None:
+        if report.chosen is None:
+            return
+        pid = report.chosen.pid
+        self._kept.pop(pid, None)
+        if len(self._kept) >= _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[pid] = _Kept(report, self._clock.boottime_of(report.time_ns))
+
+    def _name(self, report: Report, message: str) -> None:
+        pid = report.chosen.pid if report.chosen else None
+        kept = self._kept.get(pid) if pid is not None else None
+        if kept is not None and pid is not None:
+            self._kept[pid] = _Kept(kept.report, kept.boottime_ns, message)

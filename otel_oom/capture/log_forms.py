@@ -1,0 +1,137 @@
+"""What single lines of the kernel's log tell of an OOM kill.
+
+Names in them are as decoded text; sizes are in bytes, whatever unit the kernel prints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel_oom.facts import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One record of the kernel's log.
+
+    ``time_ns`` is on the log's own clock; ``caller`` the id of the thread that printed it, where
+    the kernel tells that. ``continues`` is for a piece of a line whose beginning is the record
+    before; ``after_loss`` for one before which others are missing.
+    """
+
+    text: str
+    time_ns: int
+    sequence: int
+    caller: int | None = None
+    continues: bool = False
+    after_loss: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Invoked:
+    """A report begins; ``score_adj`` is that of the thread that asked for memory."""
+
+    comm: str
+    gfp_mask: int
+    gfp_flags: str
+    order: int
+    score_adj: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The thread that the report's stack is of."""
+
+    tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraceBegins:
+    """The lines that follow are the stack, from the inside outwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """A counter of the cgroup whose limit was hit, in bytes; no ``limit`` is none set."""
+
+    swap: bool
+    usage: int
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOf:
+    """The path of the cgroup whose limit was hit."""
+
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Who is to die and why: the last line of a report.
+
+    A path is ``None`` where there is no cgroup to tell or its end may be missing.
+    """
+
+    constraint: str | None
+    oom_memcg: str | None
+    task_memcg: str | None
+    comm: str
+    pid: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A kill. ``pid`` is that of the thread which the kernel marked."""
+
+    message: str
+    pid: int
+    comm: str
+    memory: Memory
+    uid: int
+    score_adj: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exiting:
+    """Chosen, but without memory when it was to be killed."""
+
+    message: str
+    pid: int
+    comm: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKill:
+    """The rest of a cgroup with ``memory.oom.group`` dies as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoneToKill:
+    """No process may be killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """The kernel took a victim's memory; ``resident`` bytes are left."""
+
+    pid: int
+    comm: str
+    resident: int
+
+
+Form = (
+    Invoked
+    | Asking
+    | TraceBegins
+    | Usage
+    | LimitOf
+    | Chosen
+    | Killed
+    | Exiting
+    | GroupKill
+    | NoneToKill
+    | Reaped
+)
+"""What :func:`otel_oom.capture.log_lines.parse` finds in a line."""

@@ -1,0 +1,237 @@
+"""The lines of the kernel's log that tell of an OOM kill, read one by one.
+
+The forms are those of kernels from 5.10 on, by the functions that print them: dump_header(),
+dump_oom_victim(), __oom_kill_process(), out_of_memory() and oom_reap_task_mm() of mm/oom_kill.c,
+mem_cgroup_print_oom_meminfo(), mem_cgroup_print_oom_context() and mem_cgroup_print_oom_group() of
+mm/memcontrol.c, dump_stack_print_info() of lib/dump_stack.c. Names in them are hostile: a process
+chooses its own, in 15 bytes, and whoever may make cgroups theirs. So every form is matched from
+the first to the last character, and a number has a bounded length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from otel_oom.capture.log_forms import (
+    Asking,
+    Chosen,
+    Exiting,
+    Form,
+    GroupKill,
+    Invoked,
+    Killed,
+    LimitOf,
+    NoneToKill,
+    Reaped,
+    TraceBegins,
+    Usage,
+)
+from otel_oom.facts import Memory
+
+KB: Final = 1024
+
+_COMM_BYTES: Final = 15
+_PATH_CHARS: Final = 990
+"""Printed whole are about 1,000 bytes; a path that is as long may have lost its end."""
+_UNLIMITED_KB: Final = 1 << 52
+"""PAGE_COUNTER_MAX is LONG_MAX bytes, whatever the size of a page."""
+_CONSTRAINTS: Final = frozenset({"none", "cpuset", "memory_policy", "memcg"})
+
+
+def _pattern(expression: str) -> re.Pattern[str]:
+    # A name may hold a newline, and digits of other scripts are none of the kernel's.
+    return re.compile(expression, re.ASCII | re.DOTALL)
+
+
+_INVOKED: Final = _pattern(
+    r"(.{0,80}) invoked oom-killer: gfp_mask=(0|0x[0-9a-f]{1,16})\(([^()]{0,500})\), "
+    r"order=(-?\d{1,3}), oom_score_adj=(-?\d{1,5})"
+)
+_ASKING: Final = _pattern(r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: .*")
+_USAGE: Final = _pattern(
+    r"(memory|swap|memory\+swap): usage (\d{1,19})kB, limit (\d{1,19})kB, failcnt \d{1,20}"
+)
+_LIMIT_OF: Final = _pattern(r"Memory cgroup stats for (/.*):")
+_CHOSEN: Final = _pattern(
+    r"oom-kill:constraint=CONSTRAINT_([A-Z_]{1,32}),nodemask=(.*),pid=(\d{1,10}),uid=(\d{1,10})"
+)
+_ESCAPE: Final = _pattern(r"\\x[0-9a-f]{2}")
+_KILLED: Final = _pattern(
+    r"([^:]{1,64}): Killed process (\d{1,10}) \((.{0,80})\) total-vm:(\d{1,17})kB, "
+    r"anon-rss:(\d{1,17})kB, file-rss:(\d{1,17})kB, shmem-rss:(\d{1,17})kB, UID:(\d{1,10}) "
+    r"pgtables:(\d{1,17})kB oom_score_adj:(-?\d{1,5})"
+)
+_EXITING: Final = _pattern(
+    r"([^:]{1,64}): OOM victim (\d{1,10}) \((.{0,80})\) is already exiting\. Skip killing the task"
+)
+_GROUP: Final = _pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set")
+_REAPED: Final = _pattern(
+    r"oom_reaper: reaped process (\d{1,10}) \((.{0,80})\), now anon-rss:(\d{1,17})kB, "
+    r"file-rss:(\d{1,17})kB, shmem-rss:(\d{1,17})kB"
+)
+_FRAME: Final = _pattern(
+    r" {1,4}(?:\[<[0-9a-f]{1,16}>\] )?([\w.$]{1,120}\+0x[0-9a-f]{1,8})/0x[0-9a-f]{1,8}"
+    r"(?: (\[[\w-]{1,64})(?: [0-9a-f]{1,64})?\])?(?: \([A-Z]{1,8}\))?"
+)
+
+
+def parse(text: str) -> Form | None:
+    """What a line tells; ``None`` for one that tells nothing of a kill."""
+    for sign, of_sign in _SIGNS:
+        if sign in text:
+            form = of_sign(text)
+            if form is not None:
+                return form
+    return None
+
+
+def frame(text: str) -> str | None:
+    """``function+0x1a2``, and its module, out of a line of a stack; ``None`` if it is none.
+
+    A frame behind a question mark is one that the kernel only found lying on the stack.
+    """
+    found = _FRAME.fullmatch(text)
+    if not found:
+        return None
+    return f"{found[1]} {found[2]}]" if found[2] else found[1]
+
+
+def _invoked(text: str) -> Form | None:
+    found = _INVOKED.fullmatch(text)
+    if not found:
+        return None
+    return Invoked(found[1], int(found[2], 16), found[3], int(found[4]), int(found[5]))
+
+
+def _asking(text: str) -> Form | None:
+    found = _ASKING.fullmatch(text)
+    return Asking(int(found[1])) if found else None
+
+
+def _trace_begins(text: str) -> Form | None:
+    return TraceBegins() if text in {"Call Trace:", "Call trace:"} else None
+
+
+def _usage(text: str) -> Form | None:
+    found = _USAGE.fullmatch(text)
+    if not found:
+        return None
+    limit = int(found[3])
+    return Usage(
+        swap=found[1] != "memory",
+        usage=int(found[2]) * KB,
+        limit=None if limit >= _UNLIMITED_KB else limit * KB,
+    )
+
+
+def _limit_of(text: str) -> Form | None:
+    found = _LIMIT_OF.fullmatch(text)
+    return LimitOf(_whole(found[1])) if found else None
+
+
+def _chosen(text: str) -> Form | None:
+    found = _CHOSEN.fullmatch(text)
+    named = _comm_apart(found[2]) if found else None
+    if found is None or named is None:
+        return None
+    where, comm = named
+    constraint = found[1].lower()
+    oom_memcg, task_memcg = _memcgs(where)
+    return Chosen(
+        constraint=constraint if constraint in _CONSTRAINTS else None,
+        oom_memcg=_whole(oom_memcg),
+        task_memcg=_whole(task_memcg),
+        comm=comm,
+        pid=int(found[3]),
+        uid=int(found[4]),
+    )
+
+
+def _comm_apart(text: str) -> tuple[str, str] | None:
+    """What stands before ``,task=``, and the name behind it.
+
+    Either may hold that mark. It is the first behind which there is no more than a name has room
+    for: so a process can't name itself into another's cgroup.
+    """
+    mark = ",task="
+    at = text.find(mark)
+    while at >= 0:
+        comm = text[at + len(mark) :]
+        if len(comm) <= 4 * _COMM_BYTES and len(_ESCAPE.sub("?", comm).encode()) <= _COMM_BYTES:
+            return text[:at], comm
+        at = text.find(mark, at + 1)
+    return None
+
+
+def _memcgs(text: str) -> tuple[str, str]:
+    """The cgroup whose limit was hit and that of the chosen one; empty for none."""
+    mark, limit = ",task_memcg=", ",oom_memcg="
+    before, found, paths = text.partition(limit)
+    if not found:
+        return "", before.partition(mark)[2]
+    oom, _, task = paths.partition(mark)
+    # The chosen one is in the cgroup or below it, whatever marks their names may hold.
+    at = paths.find(mark)
+    while at >= 0:
+        path, below = paths[:at], paths[at + len(mark) :]
+        if f"{below}/".startswith(f"{path.rstrip('/')}/"):
+            return path, below
+        at = paths.find(mark, at + 1)
+    return oom, task
+
+
+def _whole(path: str) -> str | None:
+    return path if path.startswith("/") and len(path) < _PATH_CHARS else None
+
+
+def _killed(text: str) -> Form | None:
+    found = _KILLED.fullmatch(text)
+    if not found:
+        return None
+    total_vm, anon, file, shmem = (int(found[at]) * KB for at in range(4, 8))
+    return Killed(
+        message=found[1],
+        pid=int(found[2]),
+        comm=found[3],
+        memory=Memory(total_vm, anon, file, shmem, swap=None, page_tables=int(found[9]) * KB),
+        uid=int(found[8]),
+        score_adj=int(found[10]),
+    )
+
+
+def _exiting(text: str) -> Form | None:
+    found = _EXITING.fullmatch(text)
+    return Exiting(found[1], int(found[2]), found[3]) if found else None
+
+
+def _group_kill(text: str) -> Form | None:
+    return GroupKill() if _GROUP.fullmatch(text) else None
+
+
+def _none_to_kill(text: str) -> Form | None:
+    return NoneToKill() if text == "Out of memory and no killable processes..." else None
+
+
+def _reaped(text: str) -> Form | None:
+    found = _REAPED.fullmatch(text)
+    if not found:
+        return None
+    return Reaped(int(found[1]), found[2], sum(int(found[at]) for at in (3, 4, 5)) * KB)
+
+
+_SIGNS: Final[tuple[tuple[str, Callable[[str], Form | None]], ...]] = (
+    (": Killed process ", _killed),
+    (" invoked oom-killer: ", _invoked),
+    ("oom-kill:constraint=", _chosen),
+    (": usage ", _usage),
+    ("CPU: ", _asking),
+    ("Call ", _trace_begins),
+    ("Memory cgroup stats for ", _limit_of),
+    ("memory.oom.group", _group_kill),
+    (": OOM victim ", _exiting),
+    ("no killable processes", _none_to_kill),
+    ("oom_reaper: reaped process ", _reaped),
+)
+"""What a line must hold to be looked at closely, and who does that; nearly all hold nothing."""

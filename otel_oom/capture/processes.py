@@ -1,0 +1,127 @@
+"""Threads that the kernel's log names, into their processes, while /proc still has them.
+
+Every read is one bounded read of a small file. A thread is taken for the one that was logged only
+if it bears the same name: its id may be another's by now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_READ_BYTES: Final = 4096
+_INITIAL_PID_NS: Final = 0xEFFFFFFC
+"""PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the initial PID namespace."""
+_START_TIME: Final = 22 - 3
+"""proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
+_NS_PER_S: Final = 1_000_000_000
+_ESCAPE: Final = re.compile(r"\\([n\\])")
+"""How /proc/PID/status writes a newline and a backslash in a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What /proc tells of a process, as :class:`otel_oom.facts.Task` has it.
+
+    ``comm`` is the name of the thread it was found by. ``started_ns`` is exact to a clock tick
+    (10 ms on most machines), rounded down; ``None`` where it can't be read any more.
+    """
+
+    tgid: int
+    comm: str
+    ppid: int | None
+    ns_tgid: int | None
+    uid: int | None
+    gid: int | None
+    pid_ns: int | None
+    mnt_ns: int | None
+    started_ns: int | None
+
+
+class Processes:
+    """The processes of a /proc, by the kernel's own numbers."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        """Look in ``proc``; nothing is found if it counts in another PID namespace."""
+        self._proc = proc
+        self.usable = _inode(proc / "self/ns/pid") == _INITIAL_PID_NS
+
+    def of_thread(self, tid: int, comm: str | None) -> Process | None:
+        """The process of a thread with that name; any name will do for ``None``."""
+        if not self.usable:
+            return None
+        status = _status(_read(self._proc / str(tid) / "status"))
+        tgid = _first(status.get("Tgid"))
+        name = _name(status.get("Name", ""))
+        if tgid is None or not _bears(name, comm):
+            return None
+        folder = self._proc / str(tgid)
+        return Process(
+            tgid=tgid,
+            comm=name,
+            ppid=_first(status.get("PPid")),
+            ns_tgid=_last(status.get("NStgid")),
+            uid=_first(status.get("Uid")),
+            gid=_first(status.get("Gid")),
+            pid_ns=_inode(folder / "ns/pid"),
+            mnt_ns=_inode(folder / "ns/mnt"),
+            started_ns=self.started_ns(tgid),
+        )
+
+    def started_ns(self, tgid: int) -> int | None:
+        """When a process was started, on CLOCK_BOOTTIME, in nanoseconds, to the tick below."""
+        stat = _read(self._proc / str(tgid) / "stat")
+        if stat is None:
+            return None
+        try:
+            ticks = int(stat.rpartition(")")[2].split()[_START_TIME])
+        except (ValueError, IndexError):
+            return None
+        return ticks * _NS_PER_S // os.sysconf("SC_CLK_TCK")
+
+
+def _bears(name: str, comm: str | None) -> bool:
+    # /proc shows a worker of the kernel with what it works on behind its name.
+    return comm is None or name == comm or (comm.startswith("kworker/") and name.startswith(comm))
+
+
+def _status(text: str | None) -> dict[str, str]:
+    pairs = (line.partition(":\t") for line in (text or "").split("\n"))
+    return {name: value for name, found, value in pairs if found}
+
+
+def _name(shown: str) -> str:
+    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else "\\", shown)
+
+
+def _first(value: str | None) -> int | None:
+    words = (value or "").split()
+    return int(words[0]) if words and words[0].isdecimal() else None
+
+
+def _last(value: str | None) -> int | None:
+    words = (value or "").split()
+    return int(words[-1]) if words and words[-1].isdecimal() else None
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, _READ_BYTES).decode("utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

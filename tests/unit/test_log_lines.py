@@ -1,0 +1,149 @@
+"""Hostile text in a kernel's log: names of any kind, lines that resemble, no end of lines."""
+
+from __future__ import annotations
+
+import random
+import sys
+
+import pytest
+
+from otel_oom.capture import log_lines
+from otel_oom.capture.kernel_log import MOST_FRAMES, KernelLogParser, LoggedKill
+from otel_oom.capture.log_forms import Chosen, Line
+from tests.support.log_samples import (
+    EXITING,
+    GROUP,
+    KILLED,
+    NONE,
+    REAPED,
+    REPORT,
+    feed,
+    killed,
+    kills,
+    lines,
+)
+
+
+def test_a_path_that_may_be_cut_is_unknown() -> None:
+    """The kernel prints about a thousand bytes of a path; a longer one has lost its end."""
+    line = REPORT[-1].replace("/outer/inner", "/outer/" + "i" * 1000)
+    chosen = log_lines.parse(line)
+    assert isinstance(chosen, Chosen)
+    assert (chosen.oom_memcg, chosen.task_memcg) == ("/outer", None)
+
+
+@pytest.mark.parametrize(
+    "comm",
+    [
+        "x) total-vm:1kB",
+        "a (b) c",
+        "new\nline",
+        ",pid=1,uid=0",
+        ",task=,pid=1",
+        "\\xff\\xfe",
+        "",
+        " ",
+        "Killed process",
+    ],
+)
+def test_a_name_can_be_anything(comm: str) -> None:
+    """Whatever a process calls itself, it is told by its whole name, number and cgroup."""
+    report = [line.replace("tail", comm) for line in REPORT]
+    (kill,) = kills([*report, killed(5356, comm)])
+    assert (kill.told.pid, kill.told.comm) == (5356, comm)
+    assert kill.report is not None
+    assert kill.report.chosen == Chosen("memcg", "/outer", "/outer/inner", comm, 5356, 0)
+    assert kill.report.invoked is not None
+    assert kill.report.invoked.comm == comm
+
+
+@pytest.mark.parametrize(
+    ("oom", "task"),
+    [
+        ("/a,task_memcg=/b", "/a,task_memcg=/b/c"),
+        ("/a", "/a/,task=x,pid=1,uid=0 and more"),
+        ("/", "/a"),
+        ("/a b", "/a b"),
+    ],
+)
+def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
+    """Paths with the line's own marks in them are told whole."""
+    line = REPORT[-1].replace("=/outer/inner", f"={task}").replace("=/outer", f"={oom}")
+    assert log_lines.parse(line) == Chosen("memcg", oom, task, "tail", 5356, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"x: {KILLED}",
+        f"{KILLED} IN=eth0 OUT=",
+        KILLED.replace("5356", "\uff15\uff13\uff15\uff16"),
+        KILLED.replace("5356", "-1"),
+        KILLED.replace("5356", "9" * 5000),
+        KILLED[:-1].rstrip("-"),
+        'audit: comm="Killed process 1 (x)"',
+        EXITING + "!",
+    ],
+)
+def test_what_only_resembles_a_kill_is_none(text: str) -> None:
+    """A line counts from its first to its last character or not at all."""
+    assert feed(lines([text])) == []
+
+
+@pytest.mark.parametrize("more", [" and more", "\n", "x"])
+def test_what_only_resembles_a_choice_is_none(more: str) -> None:
+    """So is the line of a choice: nothing may stand behind it."""
+    assert log_lines.parse(REPORT[-1] + more) is None
+
+
+def test_no_text_is_too_much() -> None:
+    """Long lines, endless stacks and pieces, and ever new threads leave little behind."""
+    parser = KernelLogParser()
+    for caller in range(500):
+        for text in REPORT[:4]:
+            parser.feed(Line(text, 0, 0, caller))
+        parser.feed(Line("oom-kill:" + "x" * 10_000, 0, 0, caller))
+    for _ in range(10_000):
+        parser.feed(Line(" frame+0x1/0x2", 0, 0, 499))
+    parser.feed(Line("oom-kill:", 0, 0, 499))
+    for _ in range(100):
+        parser.feed(Line("x" * 1_000_000, 0, 0, 499, continues=True))
+    assert parser.feed(Line(KILLED + "x" * 1_000_000, 0, 0)) is None
+    endless = REPORT[-1].replace("(null)", "0," * 500_000)
+    assert parser.feed(Line(endless, 0, 0)) is None
+    threads = parser._threads  # noqa: SLF001  what is kept is the promise
+    assert len(threads) <= 16
+    assert sum(sys.getsizeof(thread.piece) for thread in threads.values()) < 1 << 18
+    assert len(threads[499].frames) <= MOST_FRAMES
+
+
+def test_broken_lines_raise_nothing() -> None:
+    """Real lines cut, spliced, repeated and scrambled give events or none, and never an error."""
+    chance = random.Random(5)  # noqa: S311  the same lines at each run
+    texts = [*REPORT, KILLED, EXITING, GROUP, NONE, REAPED]
+    parser = KernelLogParser()
+    told = 0
+    for at in range(30_000):
+        text = chance.choice(texts)
+        change = chance.randrange(6)
+        cut = chance.randrange(len(text) + 1)
+        if change == 1:
+            text = text[:cut]
+        elif change == 2:
+            text = text[:cut] + chance.choice(texts)[cut:]
+        elif change == 3:
+            text = text[:cut] + chr(chance.randrange(0x250)) + text[cut + 1 :]
+        elif change == 4:
+            text = text.replace(str(chance.randrange(10)), "9" * chance.randrange(40))
+        event = parser.feed(
+            Line(
+                text,
+                chance.randrange(10**9),
+                at,
+                chance.choice([None, 1, 2]),
+                continues=chance.random() < 0.1,
+                after_loss=chance.random() < 0.01,
+            )
+        )
+        told += isinstance(event, LoggedKill)
+    assert told > 1000
