@@ -124,9 +124,12 @@ def _of(line: bytes, address: int) -> str:
         distance = address - int(start, 16)
     except ValueError:
         return ""
-    if not 0 < distance <= _FARTHEST:
+    # What stands in brackets is a module, but for two cases: programs of BPF, which a backtrace
+    # shows without, and pages of tracing and probes, which it has no name for.
+    kind = module[0] if module else ""
+    if not 0 < distance <= _FARTHEST or kind.startswith("[__builtin__"):
         return ""
-    return " ".join([f"{name}+{distance:#x}", *module[:1]])
+    return f"{name}+{distance:#x} {'' if kind == '[bpf]' else kind}".rstrip()
 
 
 def _shown(symbol: str) -> str:

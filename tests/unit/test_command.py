@@ -67,7 +67,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbU
         ("sh", "-c", f"""curl -d '{{"password": "{SECRET}"}}' https://x"""),
         ("bash", "-c", f'sh -c "app --token {SECRET}"'),
         ("app", "-----BEGIN RSA PRIVATE KEY-----\n" + SECRET),
-        ("app", "-----BEGIN", "RSA", "PRIVATE", "KEY-----", SECRET, "-----END"),
+        ("app", "-----BEGIN", "RSA", "PRIVATE", "KEY-----", "MIIE", SECRET, "-----END"),
     ],
 )
 def test_a_secret_does_not_come_through(words: tuple[str, ...]) -> None:
