@@ -72,7 +72,8 @@ def span(enriched: EnrichedKill) -> ReadableSpan:
     ]
     end_ns, exited = kill.time_unix_ns, None
     if end.exit:
-        end_ns, exited = kill.unix_ns_of(end.exit.boottime_ns), True
+        # The signal comes before the mark: on another CPU the victim can be gone by then.
+        end_ns, exited = max(kill.time_unix_ns, kill.unix_ns_of(end.exit.boottime_ns)), True
         stages.append(Event(names.EVENT_VICTIM_EXITED, _exit_attributes(enriched), end_ns))
     elif end.alive:
         end_ns, exited = kill.unix_ns_of(end.alive.boottime_ns), False
@@ -116,7 +117,7 @@ def _exit_attributes(enriched: EnrichedKill) -> Attributes:
         return {}
     return {
         names.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS,
-        names.VICTIM_EXIT_AFTER: (exit_.boottime_ns - kill.boottime_ns) / _NS_PER_S,
+        names.VICTIM_EXIT_AFTER: max(0, exit_.boottime_ns - kill.boottime_ns) / _NS_PER_S,
     }
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.event import Event, OomKill, VictimExit
+from otel_oom.event import Event, NoVictim, OomKill, VictimExit
 from tests.guests.scenarios import SCENARIOS, Made
 from tests.support.kernel import KernelLog, oom_kill_count
 
@@ -56,18 +56,19 @@ def _tried(scenario: Callable[[], Made], source: LibbpfSource, log: KernelLog) -
         made = scenario()
     except Exception:  # noqa: BLE001  the other scenarios go on
         return {"failed": traceback.format_exc()}
-    kills, exits = _drain(source, len(made.pids))
+    events = _drain(source, len(made.pids))
     return {
         "made": asdict(made),
-        "kills": [kill.to_json() for kill in kills],
-        "exits": [exit_.to_json() for exit_ in exits],
+        "kills": [event.to_json() for event in events if isinstance(event, OomKill)],
+        "exits": [event.to_json() for event in events if isinstance(event, VictimExit)],
+        "in_vain": [event.to_json() for event in events if isinstance(event, NoVictim)],
         "logged": [asdict(line) for line in log.killed()],
         "counted": oom_kill_count() - counted,
         "seconds": time.monotonic() - began,
     }
 
 
-def _drain(source: LibbpfSource, exits: int) -> tuple[list[OomKill], list[VictimExit]]:
+def _drain(source: LibbpfSource, exits: int) -> list[Event]:
     """What ``source`` has, once that many victims have exited, or not in time."""
     events: list[Event] = []
     deadline = time.monotonic() + _DRAIN_S
@@ -75,7 +76,7 @@ def _drain(source: LibbpfSource, exits: int) -> tuple[list[OomKill], list[Victim
         source.drain(events.append)
         ended = [event for event in events if isinstance(event, VictimExit)]
         if len(ended) >= exits or time.monotonic() > deadline:
-            return [event for event in events if isinstance(event, OomKill)], ended
+            return events
         select.select([source], [], [], 0.1)
 
 

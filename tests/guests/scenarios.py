@@ -29,7 +29,7 @@ class Made:
     memcg: str | None = None
     memcg_id: int | None = None
     trigger: int | None = None
-    """The process whose request it was; 0 for none of ours."""
+    """The process whose request it was; 0 for none of ours, -1 for whoever came."""
 
 
 _EAT = "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
@@ -130,6 +130,65 @@ def sysrq() -> Made:
         return Made([chosen.pid], own.path, own.inode, trigger=0)
 
 
+_BIGMEM = (
+    "import mmap\nopen('/proc/self/oom_score_adj', 'w').write('1000')\n"
+    # MAP_POPULATE: at once, and by the kernel.
+    "mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000)\n"
+)
+
+
+def host() -> Made:
+    """The host itself has no memory left: one process takes more than there is."""
+    return _bigmem(allocating=False)
+
+
+def allocating() -> Made:
+    """Likewise, and the kernel is set to kill whoever asked."""
+    return _bigmem(allocating=True)
+
+
+def _bigmem(*, allocating: bool) -> Made:
+    settings = {"overcommit_memory": "1", "oom_kill_allocating_task": str(int(allocating))}
+    before = {name: Path("/proc/sys/vm", name).read_text(encoding="ascii") for name in settings}
+    spared = Path("/proc/self/oom_score_adj")
+    spared.write_text("-1000", encoding="ascii")
+    try:
+        for name, value in settings.items():
+            Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
+        with python(_BIGMEM, Memcg("/")) as big:
+            killed(big)
+        return Made([big.pid], trigger=-1)
+    finally:
+        spared.write_text("0", encoding="ascii")
+        for name, value in before.items():
+            Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
+
+
+def namespaced() -> Made:
+    """The victim is the first process of a PID namespace of its own."""
+    enter = 'echo $$ > "$0" && exec unshare --pid --fork tail /dev/zero'
+    with limited(_SMALL) as own, subprocess.Popen(["/bin/sh", "-c", enter, own.procs]) as outer:
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        while not (pids := children.read_text(encoding="ascii").split()):
+            assert outer.poll() is None
+        outer.wait(60)
+        return Made([int(pids[0])], own.path, own.inode, trigger=int(pids[0]))
+
+
+def nobody() -> Made:
+    """The one process of a cgroup is spared, and asks for more by write(2), which may fail."""
+    program = (
+        "import errno, os\nopen('/proc/self/oom_score_adj', 'w').write('-1000')\n"
+        "shared, page = os.memfd_create('x'), bytes(1 << 16)\n"
+        "try:\n    while True:\n        os.write(shared, page)\n"
+        # At once: there is no memory for anything else, and each want of it is a report.
+        "except OSError as error:\n    os._exit(error.errno != errno.ENOMEM)\n"
+    )
+    with limited(_LIMIT) as own, python(_ENTER + program, own) as asking:
+        assert asking.wait(60) == 0
+        return Made([], own.path, own.inode, trigger=asking.pid)
+
+
 def group() -> Made:
     """With memory.oom.group, all three of a cgroup are killed for the request of one."""
     with limited(_SMALL) as own, ExitStack() as stack:
@@ -180,6 +239,7 @@ SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
     scenario.__name__: scenario
     for scenario in (
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),
-        *(other, sysrq, group, storm),
+        *(other, sysrq, group, namespaced),
+        *(nobody, host, allocating, storm),
     )
 }

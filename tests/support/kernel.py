@@ -11,16 +11,20 @@ from pathlib import Path
 from typing import Self
 
 _KILLED = re.compile(
-    r"Killed process (?P<pid>\d+) \((?P<comm>.*)\) total-vm:(?P<total_vm>\d+)kB, "
+    r"(?P<message>[^:]*): Killed process (?P<pid>\d+) \((?P<comm>.*)\) "
+    r"total-vm:(?P<total_vm>\d+)kB, "
     r"anon-rss:(?P<anon>\d+)kB, file-rss:(?P<file>\d+)kB, shmem-rss:(?P<shmem>\d+)kB, "
     r"UID:(?P<uid>\d+) pgtables:(?P<pgtables>\d+)kB oom_score_adj:(?P<score_adj>-?\d+)"
 )
+
+_TEXT = {"message", "comm"}
 
 
 @dataclass(frozen=True)
 class Killed:
     """One "Killed process" line of the kernel log; sizes in kB, as it prints them."""
 
+    message: str
     pid: int
     comm: str
     total_vm: int
@@ -61,8 +65,11 @@ class KernelLog:
         found = (_KILLED.search(message) for message in self._messages())
         return [
             Killed(
+                message=match["message"],
                 comm=match["comm"],
-                **{name: int(text) for name, text in match.groupdict().items() if name != "comm"},
+                **{
+                    name: int(text) for name, text in match.groupdict().items() if name not in _TEXT
+                },
             )
             for match in found
             if match

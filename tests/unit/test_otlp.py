@@ -152,6 +152,14 @@ def test_the_span_is_the_time_of_dying() -> None:
     assert plain(told.attributes)["oom.victim.exited"] is True
 
 
+def test_a_victim_that_was_gone_before_its_mark_ends_no_earlier() -> None:
+    """The kernel signals it first: its span has no length, rather than a negative one."""
+    early = replace(EXIT, boottime_ns=KILL.boottime_ns - 2_600)
+    told = span(enriched(exit_=early))
+    assert told.end_time_unix_nano == told.start_time_unix_nano
+    assert plain(told.events[-1].attributes)["oom.victim.exit.after"] == 0
+
+
 def test_what_dies_together_is_one_trace() -> None:
     """A member of a group is a child of the first one's span, and names it as its incident."""
     first, member = enriched(), enriched(number=1, incident=KILL.uid)
