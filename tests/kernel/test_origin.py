@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -27,17 +28,7 @@ PROGRAMS = {
         "file = os.memfd_create('x')\nfor _ in range(96): os.write(file, b'x' * (1 << 20))\n"
     ),
     # Locked in memory, for else the kernel drops page cache rather than to kill.
-    "page_cache": (
-        "import ctypes\n"
-        "file = os.open(sys.argv[2], os.O_RDONLY)\n"
-        "size = os.fstat(file).st_size\n"
-        "libc = ctypes.CDLL(None)\n"
-        "libc.mmap.restype = ctypes.c_void_p\n"
-        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3\n"
-        "libc.mmap.argtypes += [ctypes.c_long]\n"
-        "at = libc.mmap(None, size, 1, 1, file, 0)\n"
-        "libc.mlock(ctypes.c_void_p(at), ctypes.c_size_t(size))\n"
-    ),
+    "page_cache": "libc.mlock(ctypes.c_void_p(at), ctypes.c_size_t(size))\n",
     # Reading maps the one page of zeros, which is nobody's; the tables to it are our own.
     "page_table": (
         "held = mmap.mmap(-1, 64 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000,\n"
@@ -50,6 +41,23 @@ PROGRAMS = {
         "    out = os.pipe()[1]\n"
         "    os.set_blocking(out, False)\n"
         "    os.write(out, b'x' * (1 << 16))\n"
+    ),
+}
+
+
+BEFORE: Final = {
+    # The page tables are made before it joins, by one page of each; the rest is page cache alone.
+    "page_cache": (
+        "import ctypes, mmap, os, sys\n"
+        "file = os.open(sys.argv[2], os.O_RDONLY)\n"
+        "size = os.fstat(file).st_size\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.mmap.restype = ctypes.c_void_p\n"
+        "libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3\n"
+        "libc.mmap.argtypes += [ctypes.c_long]\n"
+        "at = libc.mmap(None, size, 1, 1, file, 0)\n"
+        "libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), mmap.MADV_RANDOM)\n"
+        "for page in range(at, at + size, 1 << 20): ctypes.string_at(page, 1)\n"
     ),
 }
 
@@ -84,7 +92,8 @@ def test_the_memory_that_was_asked_for_is_told(
     """A program that asks for one kind of memory alone is killed for that, and by that call."""
     kills: list[OomKill] = []
     with LibbpfSource() as source, own_memcg(24 << 20) as memcg:
-        with python(JOIN + PROGRAMS[program], memcg.procs, file_on_disk) as asking:
+        words = BEFORE.get(program, "") + JOIN + PROGRAMS[program]
+        with python(words, memcg.procs, file_on_disk) as asking:
             code = asking.wait(60)
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     assert code == -signal.SIGKILL
