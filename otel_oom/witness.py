@@ -12,13 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from otel_oom import proc as proc_file
 from otel_oom.event import OomKill
 from otel_oom.facts import Limits, Memcg, Task, known
 
 _READ_BYTES: Final = 8192
 _NS_PER_S: Final = 1_000_000_000
-_STAT_START_TIME: Final = 22 - 3
-"""proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """How mountinfo writes a space, a tab, a newline and a backslash."""
@@ -142,11 +141,7 @@ def _is_of(stat: str, victim: Task) -> bool:
     """Whether a ``/proc/PID/stat`` is of the victim itself, not of a later user of its pid."""
     if victim.started_ns is None:
         return True
-    try:
-        ticks = int(stat.rpartition(")")[2].split()[_STAT_START_TIME])
-    except (ValueError, IndexError):
-        return False
-    return ticks == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+    return proc_file.start_ticks(stat) == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
 
 
 def _still_in(memcg: Memcg | None, cgroups: str | None) -> str | None:
@@ -164,16 +159,7 @@ def _still_in(memcg: Memcg | None, cgroups: str | None) -> str | None:
 
 
 def _read(path: Path) -> str | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.read(descriptor, _READ_BYTES).decode("utf-8", errors="backslashreplace")
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    return proc_file.read(path, _READ_BYTES)
 
 
 def _link(path: Path) -> str | None:

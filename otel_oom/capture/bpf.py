@@ -247,8 +247,9 @@ class LibbpfSource:
         else:
             try:
                 decision = log.decision_of(victim.tid or victim.tgid, victim.tgid, kill.boottime_ns)
-            except OSError as error:
-                _LOG.warning("The kernel's log can't be read: %s", error)
+            except Exception:  # noqa: BLE001  whatever it was, the kill comes first
+                # Raised through libbpf's C frames it would be the kill that is lost.
+                _LOG.exception("Nothing could be read of the decision of an OOM kill")
                 decision = None
         self._last = replace(kill, decision=decision)
         return self._last

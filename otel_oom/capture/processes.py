@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_oom import proc as proc_file
+
 _READ_BYTES: Final = 4096
 _INITIAL_PID_NS: Final = 0xEFFFFFFC
 """PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the initial PID namespace."""
-_START_TIME: Final = 22 - 3
-"""proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
 _NS_PER_S: Final = 1_000_000_000
 _ESCAPE: Final = re.compile(r"\\([n\\])")
 """How /proc/PID/status writes a newline and a backslash in a name."""
@@ -74,13 +74,8 @@ class Processes:
     def started_ns(self, tgid: int) -> int | None:
         """When a process was started, on CLOCK_BOOTTIME, in nanoseconds, to the tick below."""
         stat = _read(self._proc / str(tgid) / "stat")
-        if stat is None:
-            return None
-        try:
-            ticks = int(stat.rpartition(")")[2].split()[_START_TIME])
-        except (ValueError, IndexError):
-            return None
-        return ticks * _NS_PER_S // os.sysconf("SC_CLK_TCK")
+        ticks = None if stat is None else proc_file.start_ticks(stat)
+        return None if ticks is None else ticks * _NS_PER_S // os.sysconf("SC_CLK_TCK")
 
 
 def _bears(name: str, comm: str | None) -> bool:
@@ -115,13 +110,4 @@ def _inode(path: Path) -> int | None:
 
 
 def _read(path: Path) -> str | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.read(descriptor, _READ_BYTES).decode("utf-8", errors="backslashreplace")
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    return proc_file.read(path, _READ_BYTES)

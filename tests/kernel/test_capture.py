@@ -18,6 +18,7 @@ import pytest
 from otel_oom import clock
 from otel_oom.capture import watch
 from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.capture.kmsg_context import KernelLogContext
 from otel_oom.event import Event, OomKill, VictimExit
 from tests.support.kernel import KernelLog, oom_kill_count
 from tests.support.kills import hog, kill_in, kill_many, kill_one, own_memcg, python
@@ -222,6 +223,19 @@ def test_every_kill_of_a_storm_is_seen(source: LibbpfSource) -> None:
     assert sorted(kill.victim.tgid for kill in kills) == sorted(pids)
     assert len({kill.uid for kill in kills}) == 100
     assert source.loss().victims == 0
+
+
+def test_a_log_that_cannot_be_read_costs_no_kill(
+    source: LibbpfSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with what tells of decisions, the kill is told."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("no such line")
+
+    monkeypatch.setattr(KernelLogContext, "decision_of", broken)
+    pid = kill_one()
+    assert drained(source, pid).victim.tgid == pid
 
 
 def test_the_command_line_is_told_on_request_alone(source: LibbpfSource) -> None:

@@ -1,0 +1,32 @@
+"""Files of /proc: each is had by one bounded read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_START_TIME: Final = 22 - 3
+"""proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
+
+
+def read(path: Path, most: int) -> str | None:
+    r"""At most so many bytes of a file, ``\xNN`` for what is not UTF-8; ``None`` without it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, most).decode("utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def start_ticks(stat: str) -> int | None:
+    """When the process of a ``/proc/PID/stat`` was started, in clock ticks since the boot."""
+    try:
+        return int(stat.rpartition(")")[2].split()[_START_TIME])
+    except (ValueError, IndexError):
+        return None
