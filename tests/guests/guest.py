@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.guests import programs
 from tests.guests.kernels import Kernel
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -88,7 +89,9 @@ def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
 
     Raises:
         GuestError: it did not boot, or had no results in time.
+        ProgramError: the programs of the scenarios cannot be compiled.
     """
+    programs.build()
     for hangs in range(_TRIES):
         began = time.monotonic()
         (folder / _STARTED).unlink(missing_ok=True)
@@ -128,7 +131,12 @@ def _start(kernel: Kernel, module: str, folder: Path) -> subprocess.Popen[bytes]
     # Each file that an import looks for is a question to this machine: none of site-packages,
     # and no compiled modules written, which could not be.
     inside = shlex.join([sys.executable, "-S", "-B", "-m", module, str(folder)])
-    script = f"cd {shlex.quote(str(REPOSITORY))} && : > {folder / _STARTED} && {inside}"
+    script = (
+        f"cd {shlex.quote(str(REPOSITORY))} && : > {folder / _STARTED} && "
+        # The kernel shall find its victims among those of the scenarios: without its shell a
+        # guest ends.
+        f"echo -1000 > /proc/self/oom_score_adj && {inside}"
+    )
     command = [
         *(_vng(), "--run", str(kernel.image), "--verbose"),
         # The processor's own virtualization does not boot every one of these, nor is it in CI.

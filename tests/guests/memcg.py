@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.guests.programs import program
+
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _KILLED_S: Final = 60.0
 
 _serial = itertools.count()
-
-_HOG = 'echo $$ > "$0" && exec tail /dev/zero'
-"""`tail` keeps what has no newline: it takes memory until it is killed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def limited(limit: int) -> Iterator[Memcg]:
 
 def hog(memcg: Memcg) -> int:
     """Have the kernel kill one process in the cgroup; its pid."""
-    with subprocess.Popen(["/bin/sh", "-c", _HOG, memcg.procs]) as process:
+    with subprocess.Popen([program("hog"), memcg.procs]) as process:
         killed(process)
     return process.pid
 

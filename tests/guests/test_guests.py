@@ -242,7 +242,8 @@ def test_the_executable_is_the_victims(played: Played) -> None:
     for kill in played.kills:
         assert kill.victim.executable is not None
         assert kill.victim.executable.startswith("/")
-        assert kill.victim.executable.rpartition("/")[2].startswith(("python", "tail", "sleep"))
+        name = kill.victim.executable.rpartition("/")[2]
+        assert name.startswith(("python", "tail", "hog", "sleep"))
 
 
 def _unescaped(comm: str) -> bytes:
