@@ -193,7 +193,7 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
 
 def test_every_commit_is_synced(store: Store, tmp_path: Path) -> None:
     """The log of the database is synced at every commit (WAL, FULL)."""
-    database = store._db  # noqa: SLF001  the setting is the connection's, no other can read it
+    database = store._database.connection  # noqa: SLF001  the setting is the connection's, no other can read it
     assert database.execute("PRAGMA synchronous").fetchone() == (2,)
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert (tmp_path / "state" / "otel-oom.db-wal").exists()

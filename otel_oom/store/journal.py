@@ -1,0 +1,117 @@
+"""The journal: one row an event, with what is known of its end, until both its signals are told.
+
+Functions over a connection; those that write are to be called within a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from typing import Final
+
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.store.rows import Encoded, JournalRow
+from otel_oom.witness import Witness
+
+_TYPES: Final[dict[str, type[OomKill | NoVictim]]] = {"kill": OomKill, "no_victim": NoVictim}
+
+_MOST_STEPS: Final = 16
+"""The reaper tries a victim again and again; what counts is the first and the last of it."""
+
+
+def insert(db: sqlite3.Connection, event: OomKill | NoVictim, witness: Witness) -> bool:
+    """Add an event; ``False`` when it was there already.
+
+    A process dies once: marked again, by whatever thread, it is the same kill. Only what was
+    killed has a span.
+    """
+    victim = event.victim if isinstance(event, OomKill) else None
+    dies = isinstance(event, OomKill) and not event.skipped
+    cursor = db.execute(
+        "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
+        " stored_unix_ns, event, witness, span_queued)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            event.uid,
+            event.boot_id,
+            "kill" if victim else "no_victim",
+            victim.tgid if victim and dies else None,
+            victim.started_ns if victim else None,
+            event.boottime_ns,
+            time.time_ns(),
+            json.dumps(event.to_json()),
+            json.dumps(witness.to_json()),
+            not dies,
+        ),
+    )
+    return cursor.rowcount == 1
+
+
+def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
+    """Note how the victim's process ended; ``False`` without such a victim."""
+    cursor = db.execute(
+        "UPDATE journal SET exit = ? WHERE boot_id = ? AND tgid = ?"
+        " AND (started_ns IS NULL OR started_ns = ?) AND exit IS NULL",
+        (json.dumps(exit_.to_json()), boot_id, exit_.tgid, exit_.started_ns),
+    )
+    return cursor.rowcount > 0
+
+
+def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
+    """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
+    cursor = db.execute(
+        "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?))"
+        " WHERE boot_id = ? AND tgid = ? AND (started_ns IS NULL OR started_ns = ?)"
+        " AND json_array_length(reaper) < ?",
+        (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
+    )
+    return cursor.rowcount > 0
+
+
+def owing(
+    db: sqlite3.Connection, most: int, boot_id: str, deadline_boottime_ns: int
+) -> list[JournalRow]:
+    """The oldest events that owe a log, or a span that can be told now."""
+    rows = db.execute(
+        "SELECT id, kind, event, witness, exit, reaper,"
+        " boot_id != ?1 OR boottime_ns < ?2 AS waited,"
+        " stored_unix_ns, log_queued, span_queued"
+        " FROM journal WHERE NOT (log_queued AND span_queued) AND"
+        " (NOT log_queued OR exit IS NOT NULL OR waited)"
+        " ORDER BY id LIMIT ?3",
+        (boot_id, deadline_boottime_ns, most),
+    ).fetchall()
+    return [
+        JournalRow(
+            id=row[0],
+            event=_TYPES[row[1]].from_json(json.loads(row[2])),
+            witness=Witness.from_json(json.loads(row[3])),
+            exit=VictimExit(**json.loads(row[4])) if row[4] else None,
+            reaper=tuple(Reaping(**step) for step in json.loads(row[5])),
+            waited=bool(row[6]),
+            stored_unix_ns=row[7],
+            log_queued=bool(row[8]),
+            span_queued=bool(row[9]),
+        )
+        for row in rows
+    ]
+
+
+def oldest_owing_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None:
+    """When the oldest event of this boot that still owes something was, if there is one."""
+    row = db.execute(
+        "SELECT min(boottime_ns) FROM journal"
+        " WHERE NOT (log_queued AND span_queued) AND boot_id = ?",
+        (boot_id,),
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def told(db: sqlite3.Connection, entry: Encoded) -> None:
+    """Note what of an event is in the outbox now."""
+    db.execute(
+        "UPDATE journal SET log_queued = log_queued OR ?,"
+        " span_queued = span_queued OR ? WHERE id = ?",
+        (entry.log is not None, entry.span is not None, entry.row_id),
+    )

@@ -1,0 +1,50 @@
+"""What the store hands out and takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.witness import Witness
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """An event that still owes its log, its span or both.
+
+    ``waited`` is whether its victim has had its time to exit.
+    """
+
+    id: int
+    event: OomKill | NoVictim
+    witness: Witness
+    exit: VictimExit | None
+    reaper: tuple[Reaping, ...]
+    waited: bool
+    stored_unix_ns: int
+    log_queued: bool
+    span_queued: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a journal row was translated to: its log, its span or both, as OTLP bytes."""
+
+    row_id: int
+    uid: str
+    log: bytes | None
+    span: bytes | None
+
+    @property
+    def payloads(self) -> dict[str, bytes | None]:
+        """The bytes by their signal."""
+        return {"logs": self.log, "traces": self.span}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Encoded OTLP that waits to be sent: one signal of one kill."""
+
+    id: int
+    uid: str
+    payload: bytes
