@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.store import counters
 from otel_oom.store.rows import Encoded, JournalRow
 from otel_oom.witness import Witness
 
@@ -27,6 +28,7 @@ def insert(db: sqlite3.Connection, event: OomKill | NoVictim, witness: Witness) 
     killed has a span.
     """
     victim = event.victim if isinstance(event, OomKill) else None
+    kind = "kill" if victim else "no_victim"
     dies = isinstance(event, OomKill) and not event.skipped
     cursor = db.execute(
         "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
@@ -35,7 +37,7 @@ def insert(db: sqlite3.Connection, event: OomKill | NoVictim, witness: Witness) 
         (
             event.uid,
             event.boot_id,
-            "kill" if victim else "no_victim",
+            kind,
             victim.tgid if victim and dies else None,
             victim.started_ns if victim else None,
             event.boottime_ns,
@@ -45,7 +47,11 @@ def insert(db: sqlite3.Connection, event: OomKill | NoVictim, witness: Witness) 
             not dies,
         ),
     )
-    return cursor.rowcount == 1
+    new = cursor.rowcount == 1
+    if new:
+        what = "skipped" if victim and not dies else kind
+        counters.add(db, event.boot_id, {counters.CAPTURED + what: 1})
+    return new
 
 
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:

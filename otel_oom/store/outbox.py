@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from otel_oom.store.rows import Encoded, Message
@@ -41,6 +42,14 @@ def oldest(db: sqlite3.Connection, signal: str, most: int, most_bytes: int) -> l
     return messages
 
 
-def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> None:
-    """Let go of messages."""
-    db.executemany("DELETE FROM outbox WHERE id = ?", [(m.id,) for m in messages])
+def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> Counter[str]:
+    """Let go of messages; how many of each signal there were."""
+    gone: Counter[str] = Counter()
+    for message in messages:
+        gone.update(
+            signal
+            for (signal,) in db.execute(
+                "DELETE FROM outbox WHERE id = ? RETURNING signal", (message.id,)
+            )
+        )
+    return gone

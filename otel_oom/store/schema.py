@@ -5,56 +5,68 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-VERSION: Final = 1
+_STEPS: Final = (
+    """
+    CREATE TABLE journal (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL UNIQUE,
+        boot_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        tgid INTEGER,
+        started_ns INTEGER,
+        boottime_ns INTEGER NOT NULL,
+        stored_unix_ns INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        witness TEXT NOT NULL,
+        exit TEXT,
+        reaper TEXT NOT NULL DEFAULT '[]',
+        log_queued INTEGER NOT NULL DEFAULT 0,
+        span_queued INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX journal_open ON journal (id) WHERE NOT (log_queued AND span_queued);
+    CREATE UNIQUE INDEX journal_victim ON journal (boot_id, tgid, started_ns);
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL,
+        signal TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        queued_unix_ns INTEGER NOT NULL,
+        UNIQUE (uid, signal)
+    );
+    CREATE INDEX outbox_signal ON outbox (signal, id);
+    CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL,
+        signal TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        reason TEXT NOT NULL,
+        refused_unix_ns INTEGER NOT NULL
+    );
+    """,
+    """
+    CREATE TABLE counters (
+        boot_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value INTEGER NOT NULL,
+        PRIMARY KEY (boot_id, name)
+    ) WITHOUT ROWID;
+    """,
+)
+"""Each brings a file from one version to the next; a new file goes through all of them."""
 
-_TABLES: Final = """
-CREATE TABLE journal (
-    id INTEGER PRIMARY KEY,
-    uid TEXT NOT NULL UNIQUE,
-    boot_id TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    tgid INTEGER,
-    started_ns INTEGER,
-    boottime_ns INTEGER NOT NULL,
-    stored_unix_ns INTEGER NOT NULL,
-    event TEXT NOT NULL,
-    witness TEXT NOT NULL,
-    exit TEXT,
-    reaper TEXT NOT NULL DEFAULT '[]',
-    log_queued INTEGER NOT NULL DEFAULT 0,
-    span_queued INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX journal_open ON journal (id) WHERE NOT (log_queued AND span_queued);
-CREATE UNIQUE INDEX journal_victim ON journal (boot_id, tgid, started_ns);
-CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY,
-    uid TEXT NOT NULL,
-    signal TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    queued_unix_ns INTEGER NOT NULL,
-    UNIQUE (uid, signal)
-);
-CREATE INDEX outbox_signal ON outbox (signal, id);
-CREATE TABLE dead_letters (
-    id INTEGER PRIMARY KEY,
-    uid TEXT NOT NULL,
-    signal TEXT NOT NULL,
-    payload BLOB NOT NULL,
-    reason TEXT NOT NULL,
-    refused_unix_ns INTEGER NOT NULL
-);
-"""
+VERSION: Final = len(_STEPS)
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make the tables in a new file.
+    """Bring the tables to this version, in one transaction.
 
     Raises:
-        sqlite3.Error: they can't be made, or are of a later version, which is left alone.
+        sqlite3.Error: that can't be done, or they are of a later version, which is left alone.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={VERSION};COMMIT;")
-    elif version != VERSION:
+    if version > VERSION:
         message = f"it has schema version {version}, this otel-oom knows {VERSION}"
         raise sqlite3.DatabaseError(message)
+    if version < VERSION:
+        steps = "".join(_STEPS[version:])
+        db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.store import dead_letters, folder, journal, outbox
+from otel_oom.store import counters, dead_letters, folder, journal, outbox
 from otel_oom.store.database import NAME, Database
 from otel_oom.store.rows import Encoded, JournalRow, Message
 from otel_oom.witness import Witness
@@ -97,16 +97,32 @@ class Store:
 
     def delivered(self, messages: Sequence[Message]) -> None:
         """Let go of messages that the backend has taken."""
-        self._database.write(lambda db: outbox.delete(db, messages))
+        self._database.write(lambda db: _let_go(db, messages, counters.SENT))
 
     def refused(self, messages: Sequence[Message], reason: str) -> None:
         """Set messages aside that the backend will not take, with its reason."""
 
         def move(db: sqlite3.Connection) -> None:
             dead_letters.insert(db, messages, reason)
-            outbox.delete(db, messages)
+            _let_go(db, messages, counters.REFUSED)
 
         self._database.write(move)
+
+    def count(self, boot_id: str, counts: Mapping[str, int]) -> None:
+        """Raise counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`."""
+        self._database.write(lambda db: counters.add(db, boot_id, counts))
+
+    def note(self, boot_id: str, values: Mapping[str, int]) -> None:
+        """Set counters to what was last seen."""
+        self._database.write(lambda db: counters.put(db, boot_id, values))
+
+    def counters(self, boot_id: str) -> dict[str, int]:
+        """The counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`, by name."""
+        return self._database.read(lambda db: counters.of(db, boot_id))
+
+    def totals(self) -> dict[str, int]:
+        """The counters of all boots together, by name."""
+        return self._database.read(counters.totals)
 
     def counts(self) -> dict[str, int]:
         """How many rows each table has."""
@@ -116,3 +132,8 @@ class Store:
                 for table in ("journal", "outbox", "dead_letters")
             }
         )
+
+
+def _let_go(db: sqlite3.Connection, messages: Sequence[Message], counter: str) -> None:
+    gone = outbox.delete(db, messages)
+    counters.add(db, counters.NO_BOOT, {counter + signal: n for signal, n in gone.items()})

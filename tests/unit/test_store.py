@@ -224,17 +224,6 @@ def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
     assert not elsewhere.exists()
 
 
-def test_a_later_schema_is_refused(tmp_path: Path) -> None:
-    """The store of a later version is left as it is, with a clear error."""
-    with Store(tmp_path):
-        pass
-    connection = sqlite3.connect(tmp_path / "otel-oom.db")
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(StoreError, match="schema version 99"), Store(tmp_path):
-        pass
-
-
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
     """A start that failed does not stand in the way of the next."""
     (tmp_path / "otel-oom.db").write_bytes(b"this is no database" * 100)

@@ -1,0 +1,51 @@
+"""Counts that outlive the process and the rows that they were of: what the health metrics tell.
+
+A counter belongs to a boot, or to none (:data:`NO_BOOT`). Those of the store's own are counted in
+the transaction that they count, so that a crash makes them neither more nor less.
+
+Functions over a connection; those that write are to be called within a transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+NO_BOOT: Final = ""
+
+CAPTURED: Final = "captured."
+"""With the journal's kind behind it, of the event's boot: ``captured.kill`` and so on."""
+
+SENT: Final = "sent."
+"""With the signal behind it, of no boot: messages that a backend took."""
+
+REFUSED: Final = "refused."
+"""With the signal behind it, of no boot: messages that a backend will never take."""
+
+
+def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None:
+    """Raise counters by so much each."""
+    db.executemany(
+        "INSERT INTO counters (boot_id, name, value) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+        [(boot_id, name, count) for name, count in counts.items()],
+    )
+
+
+def put(db: sqlite3.Connection, boot_id: str, values: Mapping[str, int]) -> None:
+    """Set counters: for what counts elsewhere and was last seen at such a value."""
+    db.executemany(
+        "INSERT OR REPLACE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
+        [(boot_id, name, value) for name, value in values.items()],
+    )
+
+
+def of(db: sqlite3.Connection, boot_id: str) -> dict[str, int]:
+    """The counters of a boot, by name."""
+    return dict(db.execute("SELECT name, value FROM counters WHERE boot_id = ?", (boot_id,)))
+
+
+def totals(db: sqlite3.Connection) -> dict[str, int]:
+    """The counters of all boots together, by name."""
+    return dict(db.execute("SELECT name, sum(value) FROM counters GROUP BY name"))

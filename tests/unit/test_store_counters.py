@@ -1,0 +1,52 @@
+"""Counters: what was captured and sent, whatever became of the rows and the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from otel_oom.store import Encoded, Store
+from otel_oom.store.counters import NO_BOOT
+from tests.support.samples import KILL, NO_VICTIM, WITNESS, kill
+
+BOOT = KILL.boot_id
+
+
+def test_what_is_captured_is_counted_once(tmp_path: Path) -> None:
+    """Each new row counts by its kind and boot, a kill read twice once, over restarts."""
+    with Store(tmp_path) as store:
+        for event in (KILL, KILL, NO_VICTIM, kill(1, skipped=True), kill(2, boot_id="other")):
+            store.record(event, WITNESS)
+    with Store(tmp_path) as store:
+        store.record(kill(3), WITNESS)
+        store.record(KILL, WITNESS)
+        assert store.counters(BOOT) == {
+            "captured.kill": 2,
+            "captured.no_victim": 1,
+            "captured.skipped": 1,
+        }
+        assert store.counters("other") == {"captured.kill": 1}
+        assert store.totals()["captured.kill"] == 3
+
+
+def test_what_leaves_the_outbox_is_counted_by_signal(tmp_path: Path) -> None:
+    """Sent and refused are counted as often as a message left, however often it is told."""
+    with Store(tmp_path) as store:
+        for uid in ("a", "b", "c"):
+            store.queue([Encoded(0, uid, b"log", b"span")])
+        logs, spans = (store.waiting(signal, 10, 1000) for signal in ("logs", "traces"))
+        store.delivered(logs[:2])
+        store.delivered(logs[:2])
+        store.refused(logs[2:], "no")
+        store.delivered(spans)
+        assert store.counters(NO_BOOT) == {"sent.logs": 2, "refused.logs": 1, "sent.traces": 3}
+
+
+def test_others_may_count_here_too(tmp_path: Path) -> None:
+    """A counter can be raised, and set to what was last seen elsewhere."""
+    with Store(tmp_path) as store:
+        store.count(BOOT, {"mine": 2, "yours": 1})
+        store.count(BOOT, {"mine": 3})
+        store.note(BOOT, {"seen": 7})
+        store.note(BOOT, {"seen": 8})
+    with Store(tmp_path) as store:
+        assert store.counters(BOOT) == {"mine": 5, "yours": 1, "seen": 8}
