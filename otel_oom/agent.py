@@ -8,16 +8,18 @@ import selectors
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from otel_oom import clock, witness
+from otel_oom import clock, reconcile, witness
 from otel_oom.capture.source import Source
 from otel_oom.delivery import Delivery
-from otel_oom.event import Event, Loss, OomKill, Reaping, VictimExit
+from otel_oom.event import Event, Loss, Missed, OomKill, Reaping, VictimExit
 from otel_oom.export.settings import Settings
+from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
 from otel_oom.store import Store
 from otel_oom.witness import MemcgFiles, Witness
 
@@ -30,8 +32,10 @@ _STORE_RETRY_S: Final = 1.0
 _MOST_EARLY: Final = 256
 
 
-def run(chosen: Source, settings: Settings, state_dir: Path) -> None:
+def run(chosen: Source, settings: Settings, state_dir: Path, *, history: bool = True) -> None:
     """Capture and deliver until SIGTERM or SIGINT.
+
+    ``history`` is whether the kills of this boot from before the first start are told as well.
 
     Raises:
         StoreError: the state folder can't be used.
@@ -50,7 +54,7 @@ def run(chosen: Source, settings: Settings, state_dir: Path) -> None:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
         else:
             delivery.start()
-        capture = _Capture(source, store, delivery)
+        capture = _Capture(source, store, delivery, history=history)
         try:
             capture.loop(stop_fd)
         finally:
@@ -70,7 +74,7 @@ def _left(store: Store) -> str:
 class _Capture:
     """The loop that takes each event from the kernel to the disk."""
 
-    def __init__(self, source: Source, store: Store, delivery: Delivery) -> None:
+    def __init__(self, source: Source, store: Store, delivery: Delivery, *, history: bool) -> None:
         self._source = source
         self._store = store
         self._delivery = delivery
@@ -79,6 +83,14 @@ class _Capture:
         self._loss = Loss()
         self._store_fails = False
         self._early: dict[tuple[int, int | None], VictimExit] = {}
+        self._reconciler = Reconciler(
+            store,
+            self._boot_id,
+            drain=lambda: source.drain(self._handle),
+            record=self._record_found,
+            history=history,
+        )
+        self._compare_at = time.monotonic()
 
     def loop(self, stop_fd: int) -> None:
         """Drain whenever there is something, until ``stop_fd`` is readable."""
@@ -93,7 +105,7 @@ class _Capture:
                     ready = selector.select(_STORE_RETRY_S)
                     selector.register(self._source.fileno(), selectors.EVENT_READ)
                 else:
-                    ready = selector.select()
+                    ready = selector.select(max(0.0, self._compare_at - time.monotonic()))
                 if any(key.fd == stop_fd for key, _ in ready):
                     return
 
@@ -105,7 +117,7 @@ class _Capture:
 
     def _drain(self) -> None:
         try:
-            self._source.drain(self._handle)
+            self._drain_and_compare()
         except sqlite3.Error as error:
             if not self._store_fails:
                 _LOG.error(
@@ -120,6 +132,23 @@ class _Capture:
             _LOG.info("The store takes kills again")
         self._store_fails = False
         self._report_loss()
+
+    def _drain_and_compare(self) -> None:
+        """Take what has come; now and then hold it against what the kernel has counted by then."""
+        due = time.monotonic() >= self._compare_at
+        count = reconcile.counted() if due else None
+        taken = self._source.drain(self._handle)
+        if due:
+            again = self._reconciler.compare(count)
+            self._compare_at = time.monotonic() + (SOON_S if again else EVERY_S)
+        elif taken:
+            self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
+
+    def _record_found(self, event: Event) -> None:
+        """Store what was found late: of that nothing is to be seen any more."""
+        if isinstance(event, OomKill | Missed):
+            self._store.record(event, Witness(seen=False))
+        self._delivery.wake()
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, VictimExit):
@@ -157,6 +186,8 @@ class _Capture:
     def _report_loss(self) -> None:
         loss = self._source.loss()
         if loss != self._loss:
+            if loss.victims != self._loss.victims:
+                self._reconciler.buffer_was_full()
             _LOG.error(
                 "Lost since the start: %d kills and %d exits that found the kernel's buffer full, "
                 "%d records that could not be read, %d lines overwritten in the kernel's log",

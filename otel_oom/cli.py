@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.export.settings import read  # noqa: PLC0415
 
     source = choose(arguments.source, want_command=arguments.command_line)
-    agent.run(source, read(os.environ), arguments.state_dir)
+    agent.run(source, read(os.environ), arguments.state_dir, history=arguments.history)
     return 0
 
 
@@ -125,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         "--command-line",
         action="store_true",
         help="tell the victim's command line too, less what looks like a secret (default: not)",
+    )
+    run.add_argument(
+        "--no-history",
+        dest="history",
+        action="store_false",
+        help="leave out the kills of this boot from before the agent was first started",
     )
     run.set_defaults(command=_run)
 

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from otel_oom import clock
-from otel_oom.event import NoVictim
+from otel_oom.event import Missed, NoVictim
 from otel_oom.export.settings import Settings
 from otel_oom.store import Encoded, JournalRow, Store
 from otel_oom.witness import still_alive
@@ -140,6 +140,9 @@ def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
     from otel_oom.enrich import Alive, End, enrich, enrich_no_victim  # noqa: PLC0415
 
     event = row.event
+    if isinstance(event, Missed):
+        log = otlp.missed_bytes(event, row.stored_unix_ns, host.attributes)
+        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
     if isinstance(event, NoVictim):
         log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host))
         return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)

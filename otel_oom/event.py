@@ -1,4 +1,4 @@
-"""The events: an OOM kill, a want of memory that nobody could be killed for, a victim's end.
+"""The events: an OOM kill, a want of memory without a victim, a victim's end, what was missed.
 
 Values here are frozen and know nothing of where they came from or go to. What a source
 could not know is ``None``, never zero.
@@ -6,9 +6,9 @@ could not know is ``None``, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from otel_oom.facts import (
     Capture,
@@ -30,19 +30,55 @@ except ImportError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
-    """The kernel found no memory and had to decide: what each event of it shares.
+class Told:
+    """What is told by a log event of its own.
 
     ``boottime_ns`` is the kernel's time on CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in
-    Unix time, both in nanoseconds. ``trigger`` is the task whose request for memory could not be
-    met, ``trigger_memcg`` its cgroup. ``stack`` is where in the kernel that was: names and
-    offsets, from the decision outwards; ``user_stack`` is where in the trigger's program, from
-    the inside outwards. Both are empty where they can't be told.
+    Unix time, both in nanoseconds.
     """
 
     boot_id: str
     boottime_ns: int
     time_unix_ns: int
+
+    @property
+    def name(self) -> str:
+        """What tells this event from every other of its boot and instant."""
+        raise NotImplementedError
+
+    @property
+    def instant(self) -> str:
+        """What it has of the kernel alone, and hence whenever and by whomever it is read."""
+        return str(self.boottime_ns)
+
+    @property
+    def uid(self) -> str:
+        """The event's name for life: derived, so that a record read twice keeps it.
+
+        A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
+        """
+        name = f"{self.boot_id}/{self.instant}/{self.name}"
+        digest = bytearray(_digest(name, "uid", 16))
+        digest[6] = digest[6] & 0x0F | 0x80
+        digest[8] = digest[8] & 0x3F | 0x80
+        text = digest.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def to_json(self) -> dict[str, Any]:
+        """This event as a dictionary that its type's ``from_json()`` takes back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident(Told):
+    """The kernel found no memory and had to decide: what each event of it shares.
+
+    ``trigger`` is the task whose request for memory could not be met, ``trigger_memcg`` its
+    cgroup. ``stack`` is where in the kernel that was: names and offsets, from the decision
+    outwards; ``user_stack`` is where in the trigger's program, from the inside outwards. Both are
+    empty where they can't be told.
+    """
+
     trigger: Task | None
     trigger_memcg: Memcg | None = None
     decision: Decision | None = None
@@ -51,22 +87,9 @@ class Incident:
     user_stack: tuple[UserFrame, ...] = ()
 
     @property
-    def name(self) -> str:
-        """What tells this event from every other of its boot and instant."""
-        raise NotImplementedError
-
-    @property
-    def uid(self) -> str:
-        """The event's name for life: derived, so that a record read twice keeps it.
-
-        A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
-        """
-        name = f"{self.boot_id}/{self.boottime_ns}/{self.name}"
-        digest = bytearray(_digest(name, "uid", 16))
-        digest[6] = digest[6] & 0x0F | 0x80
-        digest[8] = digest[8] & 0x3F | 0x80
-        text = digest.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    def instant(self) -> str:
+        """The kernel's time; of a line of its log the number, for its clock can't be read."""
+        return f"log/{self.capture.sequence}" if self.capture.in_log else str(self.boottime_ns)
 
     def unix_ns_of(self, boottime_ns: int) -> int:
         """Another instant of the kernel's clock in Unix time, on this event's own scale.
@@ -74,10 +97,6 @@ class Incident:
         The two clocks drift, so that instants of one story are compared on one reading of them.
         """
         return self.time_unix_ns + boottime_ns - self.boottime_ns
-
-    def to_json(self) -> dict[str, Any]:
-        """This event as a dictionary that its type's ``from_json()`` takes back."""
-        return asdict(self)
 
 
 def _shared(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +132,16 @@ class OomKill(Incident):
     def name(self) -> str:
         """The victim's pid, as text."""
         return str(self.victim.tgid)
+
+    @property
+    def already_exiting(self) -> bool:
+        """Whether it was dying anyway, and was only given the last of the memory to do so."""
+        return marked_exiting(self.stack)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the kernel counts it in ``/proc/vmstat`` (``__oom_kill_process()``)."""
+        return not self.skipped and not self.already_exiting
 
     @property
     def trace_id(self) -> int:
@@ -169,6 +198,50 @@ class NoVictim(Incident):
         return known(cls, _shared(value))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed(Told):
+    """Kills of this boot that the kernel counted, and that nothing tells of.
+
+    ``count`` are those, ``counted`` all that ``/proc/vmstat`` had when that was found, which is
+    what the times are of. ``reason`` is ``before_first_start`` (of this agent on this boot),
+    ``buffer_full`` (the kernel's ring buffer had no room) or ``unseen``. ``at_most``: the kernel
+    can count the first of a group twice, which only its log tells, and that could not be read.
+    """
+
+    count: int
+    counted: int
+    reason: str
+    at_most: bool = False
+
+    @property
+    def name(self) -> str:
+        """There is one such event at an instant."""
+        return "missed"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Missed:
+        """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
+        return known(cls, value)
+
+
+_KILLS: Final = frozenset({"oom_kill_process", "out_of_memory"})
+
+
+def function(frame: str) -> str:
+    """The function of a frame such as ``shmem_write_begin+0x4b``, less what a compiler added."""
+    return frame.partition("+")[0].partition(" ")[0].partition(".")[0]
+
+
+def marked_exiting(stack: Sequence[str]) -> bool:
+    """Whether the mark that ``stack`` leads to was that of a victim which exits anyway.
+
+    It is told by who calls ``mark_oom_victim()``: ``__oom_kill_process()`` when it kills, these
+    when they don't (``task_will_free_mem()``). The kernel neither logs nor counts that as a kill.
+    """
+    mark, caller = ([function(frame) for frame in stack[:2]] + ["", ""])[:2]
+    return mark == "mark_oom_victim" and caller in _KILLS
+
+
 def _digest(name: str, purpose: str, size: int) -> bytes:
     return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
 
@@ -215,7 +288,7 @@ class Reaping:
         return asdict(self)
 
 
-Event = OomKill | NoVictim | VictimExit | Reaping
+Event = OomKill | NoVictim | Missed | VictimExit | Reaping
 """What a source tells."""
 
 

@@ -134,6 +134,11 @@ class Capture:
     cpu: int | None
     sequence: int
 
+    @property
+    def in_log(self) -> bool:
+        """Whether it is a line of the kernel's log."""
+        return self.cpu is None
+
 
 def known(type_: type[_T], value: Mapping[str, Any]) -> _T:
     """A dataclass out of ``value``, less the fields that this version does not know.

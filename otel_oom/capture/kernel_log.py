@@ -78,6 +78,13 @@ class LoggedKill:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedAgain:
+    """The first of a group, killed, logged and counted once more along with the rest of it."""
+
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedNoVictim:
     """There was nobody to kill."""
 
@@ -93,7 +100,7 @@ class LoggedReaping:
     told: Reaped
 
 
-LogEvent = LoggedKill | LoggedNoVictim | LoggedReaping | Report
+LogEvent = LoggedKill | LoggedAgain | LoggedNoVictim | LoggedReaping | Report
 """A report is told as soon as it says who asked, and again when it says who is to die.
 
 Both are still alive then, as far as the kernel is concerned."""
@@ -260,12 +267,16 @@ def _told(
     return kill
 
 
-def _member(first: LoggedKill, line: Line, form: Killed | Exiting) -> LoggedKill | None:
+def _member(
+    first: LoggedKill, line: Line, form: Killed | Exiting
+) -> LoggedKill | LoggedAgain | None:
     """One of a group. The chosen one may come again; another may be exiting by itself."""
     chosen = first.report.chosen if first.report else None
     again = form.pid == first.told.pid or (chosen is not None and form.pid == chosen.pid)
-    if isinstance(form, Exiting) or (again and isinstance(first.told, Killed)):
+    if isinstance(form, Exiting):
         return None
+    if again and isinstance(first.told, Killed):
+        return LoggedAgain(line)
     return LoggedKill(line, form, first.report, first)
 
 

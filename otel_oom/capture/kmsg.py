@@ -16,6 +16,7 @@ from otel_oom.capture.exits import Exits
 from otel_oom.capture.kernel_log import (
     KernelLogParser,
     LogEvent,
+    LoggedAgain,
     LoggedNoVictim,
     LoggedReaping,
     Report,
@@ -112,7 +113,7 @@ class KmsgSource:
             self._reaped(event)
         elif isinstance(event, Report):
             self._events.notice(event)
-        else:
+        elif not isinstance(event, LoggedAgain):
             at = self._clock.boottime_of(event.line.time_ns)
             offset = clock.boot_to_unix_offset_ns()
             if isinstance(event, LoggedNoVictim):

@@ -1,4 +1,4 @@
-"""Reading /dev/kmsg: one record a read, from the end of the log on.
+"""Reading /dev/kmsg: one record a read, from one end of the log or the other on.
 
 A record is ``level and facility,sequence,microseconds,flags[,caller=T1];text``, then lines of
 ``key=value`` (Documentation/ABI/testing/dev-kmsg). Records of user space have a facility: what is
@@ -71,21 +71,27 @@ def _caller(fields: list[bytes]) -> int | None:
 class KmsgReader:
     """The kernel's lines from now on, and how many of the log's were lost unread."""
 
-    def __init__(self, device: Path = DEVICE, *, only: tuple[bytes, ...] = ()) -> None:
-        """Open the log and go to its end; of its lines only those with one of ``only`` count.
+    def __init__(
+        self, device: Path = DEVICE, *, only: tuple[bytes, ...] = (), from_start: bool = False
+    ) -> None:
+        """Open the log and go to its end, or stay at the oldest line that it still has.
+
+        Of its lines only those with one of ``only`` count.
 
         Raises:
             CaptureError: the log can't be read here; says how to get there.
         """
         self._only = only
         self._fd = -1
-        self._sequence: int | None = None
+        self.sequence: int | None = None
+        """The number of the record that was read last."""
         self._after_loss = False
         self.lost = 0
         """Records that were overwritten before they were read, whoever wrote them."""
         try:
             self._fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            self._skip()
+            if not from_start:
+                self._skip()
         except OSError as error:
             self.close()
             raise CaptureError(_advice(device, error)) from error
@@ -143,10 +149,10 @@ class KmsgReader:
         if not number or not number[0].isdigit():
             return
         sequence = int(number[0][:20])
-        if self._sequence is not None and sequence > self._sequence + 1:
-            self.lost += sequence - self._sequence - 1
+        if self.sequence is not None and sequence > self.sequence + 1:
+            self.lost += sequence - self.sequence - 1
             self._after_loss = True
-        self._sequence = sequence
+        self.sequence = sequence
 
 
 def _advice(device: Path, error: OSError) -> str:

@@ -97,7 +97,7 @@ class EnrichedKill:
         """What became of the victim: ``killed``, ``already_exiting`` or ``skipped``."""
         if self.kill.skipped:
             return "skipped"
-        return "already_exiting" if self.origin.already_exiting else "killed"
+        return "already_exiting" if self.kill.already_exiting else "killed"
 
 
 @dataclass(frozen=True, slots=True)

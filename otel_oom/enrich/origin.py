@@ -12,19 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from otel_oom.event import function
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in.
-
-    ``already_exiting``: the victim was dying anyway, and was only given the last of the memory to
-    do so. The kernel neither logs nor counts that as a kill.
-    """
+    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in."""
 
     by: str | None
     memory: str | None
     entry: str | None
-    already_exiting: bool = False
 
 
 # The first that matches decides: moom_callback() goes on through out_of_memory() as well.
@@ -115,11 +112,6 @@ _FAULT: Final = frozenset(
 _KERNEL_THREAD: Final = frozenset({"kthread", "worker_thread", "process_one_work"})
 
 
-def function(frame: str) -> str:
-    """The function of a frame such as ``shmem_write_begin+0x4b``, less what a compiler added."""
-    return frame.partition("+")[0].partition(" ")[0].partition(".")[0]
-
-
 def origin_of(stack: Sequence[str]) -> Origin:
     """What ``stack``, from the decision outwards, says."""
     functions = [function(frame) for frame in stack]
@@ -127,9 +119,6 @@ def origin_of(stack: Sequence[str]) -> Origin:
         by=_first(functions, _BY),
         memory=_first(functions, _MEMORY),
         entry=_entry(functions),
-        # Who calls mark_oom_victim(): __oom_kill_process() when it kills, these when they don't.
-        already_exiting=functions[:1] == ["mark_oom_victim"]
-        and functions[1:2] in (["oom_kill_process"], ["out_of_memory"]),
     )
 
 

@@ -23,13 +23,20 @@ from opentelemetry.trace import (
 
 from otel_oom import __version__
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
+from otel_oom.event import Missed
 from otel_oom.otlp import names
-from otel_oom.otlp.attributes import Attributes, kill_attributes, no_victim_attributes
-from otel_oom.otlp.sentence import no_victim_sentence, sentence
+from otel_oom.otlp.attributes import (
+    Attributes,
+    kill_attributes,
+    missed_attributes,
+    no_victim_attributes,
+)
+from otel_oom.otlp.sentence import missed_sentence, no_victim_sentence, sentence
 
-__all__ = ["log_bytes", "log_record", "no_victim_bytes", "span", "span_bytes"]
+__all__ = ["log_bytes", "log_record", "missed_bytes", "no_victim_bytes", "span", "span_bytes"]
 
 _SCOPE = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
+_SERVICE = "otel-oom"
 _SIGNAL_BITS = 0x7F
 _NS_PER_S = 1_000_000_000
 
@@ -141,6 +148,32 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
 def no_victim_bytes(enriched: EnrichedNoVictim) -> bytes:
     """An ``ExportLogsServiceRequest`` with the one log event of :func:`no_victim_record`."""
     return encode_logs([no_victim_record(enriched)]).SerializeToString()
+
+
+def missed_record(
+    event: Missed, observed_unix_ns: int, host: Mapping[str, str]
+) -> ReadableLogRecord:
+    """Kills that nothing tells of, as a log event ``oom.missed``.
+
+    What it is about is this agent on its host: nobody knows whose kills they were.
+    """
+    return ReadableLogRecord(
+        log_record=LogRecord(
+            timestamp=event.time_unix_ns,
+            observed_timestamp=observed_unix_ns,
+            severity_number=SeverityNumber.ERROR,
+            body=missed_sentence(event),
+            attributes=missed_attributes(event),
+            event_name=names.EVENT_MISSED,
+        ),
+        resource=_resource({**host, "service.name": _SERVICE}),
+        instrumentation_scope=_SCOPE,
+    )
+
+
+def missed_bytes(event: Missed, observed_unix_ns: int, host: Mapping[str, str]) -> bytes:
+    """An ``ExportLogsServiceRequest`` with the one log event of :func:`missed_record`."""
+    return encode_logs([missed_record(event, observed_unix_ns, host)]).SerializeToString()
 
 
 def log_bytes(enriched: EnrichedKill) -> bytes:

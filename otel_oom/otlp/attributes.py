@@ -8,7 +8,7 @@ from typing import Final
 
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
 from otel_oom.enrich.origin import Origin
-from otel_oom.event import Incident, OomKill
+from otel_oom.event import Incident, Missed, OomKill
 from otel_oom.facts import Limits, Memcg
 from otel_oom.otlp import names
 
@@ -50,6 +50,19 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
             "log.record.uid": event.uid,
             names.DECISION_REPEATS: event.repeats,
             **_shared(event, enriched.origin, enriched.user_stack),
+        }
+    )
+
+
+def missed_attributes(event: Missed) -> Attributes:
+    """Every attribute of kills that nothing tells of."""
+    return _known(
+        {
+            "log.record.uid": event.uid,
+            names.MISSED_COUNT: event.count,
+            names.MISSED_COUNTED: event.counted,
+            names.MISSED_REASON: event.reason,
+            names.MISSED_AT_MOST: event.at_most,
         }
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
 from otel_oom.enrich.origin import Origin
-from otel_oom.event import OomKill
+from otel_oom.event import Missed, OomKill
 from otel_oom.facts import Decision, Memcg
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -127,4 +127,23 @@ def no_victim_sentence(enriched: EnrichedNoVictim) -> str:
     return (
         f"The kernel's OOM killer found no process that it may kill {where}{hit} when {who} asked "
         f"for {_asked(enriched.origin)}{repeats}."
+    )
+
+
+_REASONS = {
+    "before_first_start": "they were before this agent was first started on this boot",
+    "buffer_full": "the kernel's buffer had no room for them",
+    "unseen": "neither the agent nor the kernel's log has seen them",
+}
+
+
+def missed_sentence(event: Missed) -> str:
+    """How many kills are missing, and why as far as that is known; one sentence."""
+    kills = "1 OOM kill" if event.count == 1 else f"{event.count} OOM kills"
+    count = f"At most {kills}" if event.at_most else kills
+    verb = "is" if event.count == 1 else "are"
+    reason = _REASONS.get(event.reason, event.reason)
+    return (
+        f"{count} of the {event.counted} that the kernel counts on this boot {verb} told by no "
+        f"event: {reason}."
     )

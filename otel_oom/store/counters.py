@@ -17,6 +17,18 @@ NO_BOOT: Final = ""
 CAPTURED: Final = "captured."
 """With the journal's kind behind it, of the event's boot: ``captured.kill`` and so on."""
 
+CAPTURED_KILL: Final = "captured.kill"
+"""Kills that the kernel counts as well."""
+
+AGAIN: Final = "kernel.again"
+"""How often the kernel counted the first of a group a second time, of its boot."""
+
+MISSED: Final = "kernel.missed"
+"""Kills that the kernel counted and that were told as missed, of their boot."""
+
+LOG_SEQUENCE: Final = "kernel.log_sequence"
+"""The line of the kernel's log up to which a boot is settled."""
+
 SENT: Final = "sent."
 """With the signal behind it, of no boot: messages that a backend took."""
 

@@ -10,25 +10,31 @@ import sqlite3
 import time
 from typing import Final
 
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.reconcile import Stored
 from otel_oom.store import counters
 from otel_oom.store.rows import Encoded, JournalRow
 from otel_oom.witness import Witness
 
-_TYPES: Final[dict[str, type[OomKill | NoVictim]]] = {"kill": OomKill, "no_victim": NoVictim}
+_TYPES: Final[dict[str, type[OomKill | NoVictim | Missed]]] = {
+    "kill": OomKill,
+    "no_victim": NoVictim,
+    "missed": Missed,
+}
+_KINDS: Final = {type_: kind for kind, type_ in _TYPES.items()}
 
 _MOST_STEPS: Final = 16
 """The reaper tries a victim again and again; what counts is the first and the last of it."""
 
 
-def insert(db: sqlite3.Connection, event: OomKill | NoVictim, witness: Witness) -> bool:
+def insert(db: sqlite3.Connection, event: OomKill | NoVictim | Missed, witness: Witness) -> bool:
     """Add an event; ``False`` when it was there already.
 
     A process dies once: marked again, by whatever thread, it is the same kill. Only what was
     killed has a span.
     """
     victim = event.victim if isinstance(event, OomKill) else None
-    kind = "kill" if victim else "no_victim"
+    kind = _KINDS[type(event)]
     dies = isinstance(event, OomKill) and not event.skipped
     cursor = db.execute(
         "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
@@ -49,9 +55,18 @@ def insert(db: sqlite3.Connection, event: OomKill | NoVictim, witness: Witness) 
     )
     new = cursor.rowcount == 1
     if new:
-        what = "skipped" if victim and not dies else kind
-        counters.add(db, event.boot_id, {counters.CAPTURED + what: 1})
+        counters.add(db, event.boot_id, _counts(event, kind))
     return new
+
+
+def _counts(event: OomKill | NoVictim | Missed, kind: str) -> dict[str, int]:
+    """What a new event raises: kills that the kernel does not count are counted apart."""
+    if isinstance(event, OomKill) and not event.counted:
+        kind = "skipped" if event.skipped else "already_exiting"
+    counts = {counters.CAPTURED + kind: 1}
+    if isinstance(event, Missed):
+        counts[counters.MISSED] = event.count
+    return counts
 
 
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
@@ -112,6 +127,19 @@ def oldest_owing_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None
         (boot_id,),
     ).fetchone()
     return None if row[0] is None else int(row[0])
+
+
+def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[Stored]:
+    """The newest kills of a boot, as far as they can be known again in the kernel's log."""
+    rows = db.execute(
+        "SELECT tgid, json_extract(event, '$.victim.tid'), json_extract(event, '$.victim.comm'),"
+        " boottime_ns, iif(json_extract(event, '$.capture.cpu') IS NULL,"
+        " json_extract(event, '$.capture.sequence'), NULL)"
+        " FROM journal WHERE boot_id = ? AND kind = 'kill' AND tgid IS NOT NULL"
+        " ORDER BY id DESC LIMIT ?",
+        (boot_id, most),
+    )
+    return [Stored(*row) for row in rows]
 
 
 def told(db: sqlite3.Connection, entry: Encoded) -> None:

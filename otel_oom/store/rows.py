@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Witness
 
 
@@ -16,7 +16,7 @@ class JournalRow:
     """
 
     id: int
-    event: OomKill | NoVictim
+    event: OomKill | NoVictim | Missed
     witness: Witness
     exit: VictimExit | None
     reaper: tuple[Reaping, ...]

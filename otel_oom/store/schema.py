@@ -50,6 +50,10 @@ _STEPS: Final = (
         value INTEGER NOT NULL,
         PRIMARY KEY (boot_id, name)
     ) WITHOUT ROWID;
+    INSERT INTO counters (boot_id, name, value)
+        SELECT boot_id, 'captured.' || iif(kind = 'kill' AND tgid IS NULL, 'skipped', kind),
+            count(*)
+        FROM journal GROUP BY 1, 2;
     """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""

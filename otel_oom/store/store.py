@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.reconcile import Account, Stored
 from otel_oom.store import counters, dead_letters, folder, journal, outbox
 from otel_oom.store.database import NAME, Database
 from otel_oom.store.rows import Encoded, JournalRow, Message
@@ -52,7 +53,7 @@ class Store:
         self._database.close()
         os.close(self._lock)
 
-    def record(self, event: OomKill | NoVictim, witness: Witness) -> bool:
+    def record(self, event: OomKill | NoVictim | Missed, witness: Witness) -> bool:
         """Put an event on the disk, synced; ``False`` when it was there already."""
         return self._database.write(lambda db: journal.insert(db, event, witness))
 
@@ -123,6 +124,24 @@ class Store:
     def totals(self) -> dict[str, int]:
         """The counters of all boots together, by name."""
         return self._database.read(counters.totals)
+
+    def account(self, boot_id: str) -> Account:
+        """How far the kernel's own count of a boot is accounted for."""
+        found = self.counters(boot_id)
+        return Account(
+            told=found.get(counters.CAPTURED_KILL, 0),
+            again=found.get(counters.AGAIN, 0),
+            missed=found.get(counters.MISSED, 0),
+            sequence=found.get(counters.LOG_SEQUENCE),
+        )
+
+    def settle(self, boot_id: str, *, again: int, sequence: int) -> None:
+        """Note how often the kernel counted a kill twice, and up to which line of its log."""
+        self.note(boot_id, {counters.AGAIN: again, counters.LOG_SEQUENCE: sequence})
+
+    def kills_of(self, boot_id: str, most: int) -> list[Stored]:
+        """The newest kills of a boot, as far as they can be known again in the kernel's log."""
+        return self._database.read(lambda db: journal.kills_of(db, boot_id, most))
 
     def counts(self) -> dict[str, int]:
         """How many rows each table has."""

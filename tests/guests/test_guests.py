@@ -207,7 +207,7 @@ def test_the_trigger_is_the_one_that_asked(played: Played) -> None:
 @every_kill
 def test_what_died_is_told_as_killed_and_by_one_decision(played: Played, name: str) -> None:
     """The stack tells a kill from a victim that exits anyway, and a group from single kills."""
-    assert not [kill for kill in played.kills if origin_of(kill.stack).already_exiting]
+    assert not [kill for kill in played.kills if kill.already_exiting]
     incidents = {kill.incident or kill.uid for kill in played.kills}
     assert len(incidents) == (1 if name == "group" else len(played.kills))
 

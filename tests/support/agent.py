@@ -35,14 +35,22 @@ class Agent:
 
 @contextmanager
 def agent(
-    folder: Path, environ: Mapping[str, str], *arguments: str, ready: bool = True
+    folder: Path,
+    environ: Mapping[str, str],
+    *arguments: str,
+    ready: bool = True,
+    history: bool = False,
 ) -> Iterator[Agent]:
     """`otel-oom run` with its state in ``folder``, yielded once it has said READY=1.
+
+    Without ``history`` it does not tell what this machine has killed before.
 
     Of the caller's environment it gets no ``OTEL_*`` variable but those in ``environ``.
     """
     notify = folder / "notify"
     notify.unlink(missing_ok=True)
+    if not history:
+        arguments = ("--no-history", *arguments)
     plain = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,

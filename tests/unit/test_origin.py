@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.origin import Origin, function, origin_of
+from otel_oom.enrich.origin import Origin, origin_of
+from otel_oom.event import function, marked_exiting
 
 MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out_of_memory"]
 HOST = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "__alloc_pages_slowpath"]
@@ -62,11 +63,11 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
         ([*MEMCG, "do_sys_openat2", *CALL], Origin("memcg", None, None)),
         (
             ["mark_oom_victim", "out_of_memory", "mem_cgroup_out_of_memory", *FAULT],
-            Origin("memcg", None, "page_fault", already_exiting=True),
+            Origin("memcg", None, "page_fault"),
         ),
         (
             ["mark_oom_victim", "oom_kill_process", "out_of_memory", *FAULT],
-            Origin(None, None, "page_fault", already_exiting=True),
+            Origin(None, None, "page_fault"),
         ),
         ([*MEMCG, "a_new_way_in", *CALL], Origin("memcg", None, None)),
         (["something_new"], Origin(None, None, None)),
@@ -82,3 +83,21 @@ def test_a_frames_function_is_its_name() -> None:
     """Offsets, modules and what a compiler adds to a name are not part of it."""
     assert function("shmem_getpage_gfp.isra.0+0x4b") == "shmem_getpage_gfp"
     assert function("ext4_writepages+0x1 [ext4]") == "ext4_writepages"
+
+
+@pytest.mark.parametrize(
+    ("functions", "exiting"),
+    [
+        (MEMCG, False),
+        (["mark_oom_victim", "out_of_memory", "mem_cgroup_out_of_memory"], True),
+        (["mark_oom_victim.part.0", "oom_kill_process", "out_of_memory"], True),
+        (["mark_oom_victim"], False),
+        (["out_of_memory", "oom_kill_process"], False),
+        ([], False),
+    ],
+)
+def test_a_victim_that_exits_anyway_is_told_by_who_marks_it(
+    functions: list[str], *, exiting: bool
+) -> None:
+    """Only __oom_kill_process() kills; what is not known is taken for a kill."""
+    assert marked_exiting([f"{name}+0x1f" for name in functions]) is exiting

@@ -1,0 +1,81 @@
+"""The kills that the kernel's log still has, whoever was there to see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from otel_oom import clock
+from otel_oom.capture.kernel_log import KernelLogParser, LoggedAgain, LoggedKill
+from otel_oom.capture.kmsg_events import LogEvents
+from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
+from otel_oom.capture.log_clock import LogClock
+from otel_oom.capture.processes import Processes
+from otel_oom.event import OomKill
+
+_MOST_LINES: Final = 1 << 18
+"""More than the largest log that a kernel is usually given (16 MiB) holds."""
+_MOST_KILLS: Final = 1 << 14
+_NOWHERE: Final = Path("/nonexistent")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Kills in the order of the log, as far as it reaches back.
+
+    ``again`` is how often the first of a group was killed, logged and counted a second time.
+    ``sequence`` is the number of the last line that was read.
+    """
+
+    kills: tuple[OomKill, ...]
+    again: int
+    sequence: int
+
+
+def read(boot_id: str, source: str, after: int, device: Path = DEVICE) -> History:
+    """What the log has behind the line of number ``after``.
+
+    Times are the log's own, mapped to CLOCK_BOOTTIME by the last line's: those of lines printed
+    before a suspend are late by as long as that took. What a process was beside what the log
+    tells of it is not looked up: its id is another's by now.
+
+    Raises:
+        CaptureError: the log can't be read here.
+        OSError: it can't be read any more.
+    """
+    reader = KmsgReader(device, from_start=True)
+    parser, line_clock = KernelLogParser(), LogClock()
+    told: list[LoggedKill] = []
+    again, sequence = 0, after
+    try:
+        for line in reader.lines(_MOST_LINES):
+            line_clock.note(line.time_ns)
+            # A report may have begun before the line that the last reading ended at.
+            event = parser.feed(line)
+            if line.sequence <= after:
+                continue
+            sequence = line.sequence
+            if isinstance(event, LoggedAgain):
+                again += 1
+            elif isinstance(event, LoggedKill) and len(told) < _MOST_KILLS:
+                told.append(event)
+    finally:
+        reader.close()
+    events = LogEvents(boot_id, source, str(device), Processes(_NOWHERE))
+    offset = clock.boot_to_unix_offset_ns()
+    kills = (
+        events.kill(event, line_clock.boottime_of(event.line.time_ns), offset) for event in told
+    )
+    return History(tuple(kills), again, sequence)
+
+
+def end(device: Path = DEVICE) -> int:
+    """The number of the log's last line; -1 for a log without any.
+
+    Raises:
+        CaptureError: the log can't be read here.
+    """
+    reader = KmsgReader(device)
+    reader.close()
+    return -1 if reader.sequence is None else reader.sequence
