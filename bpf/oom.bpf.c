@@ -442,6 +442,25 @@ int signal_generate(__u64 *args)
 	return 0;
 }
 
+/* A record that is not a victim's, with its header; NULL, and counted, where there is no room. */
+static __always_inline void *reserve(enum oom_kind kind, __u32 size)
+{
+	struct oom_counters *count = counters();
+	struct oom_header *header;
+	__u64 sequence;
+
+	if (!count)
+		return NULL;
+	sequence = ++count->sequence;
+	header = bpf_ringbuf_reserve(&oom_ring, size, 0);
+	if (!header) {
+		count->lost_exits++;
+		return NULL;
+	}
+	fill_header(header, kind, size, sequence);
+	return header;
+}
+
 /* do_exit() calls this for every thread of the host, after exit_mm() on older kernels, before it on
  * those that pass group_dead too. For all but the victims it is one look into a small table. */
 SEC("raw_tp/sched_process_exit")
@@ -450,9 +469,8 @@ int process_exit(__u64 *args)
 	struct task_struct *task = (struct task_struct *)args[0];
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct oom_exit_record *record;
-	struct oom_counters *count;
-	__u64 start, sequence;
 	struct victim *known;
+	__u64 start;
 
 	known = bpf_map_lookup_elem(&oom_victims, &tgid);
 	if (!known || BPF_CORE_READ(task, signal, live.counter) != 0)
@@ -461,17 +479,9 @@ int process_exit(__u64 *args)
 	/* Threads that end side by side can all see that none is left: one deletes. */
 	if (bpf_map_delete_elem(&oom_victims, &tgid) != 0)
 		return 0;
-
-	count = counters();
-	if (!count)
+	record = reserve(OOM_KIND_EXIT, sizeof(*record));
+	if (!record)
 		return 0;
-	sequence = ++count->sequence;
-	record = bpf_ringbuf_reserve(&oom_ring, sizeof(*record), 0);
-	if (!record) {
-		count->lost_exits++;
-		return 0;
-	}
-	fill_header(&record->header, OOM_KIND_EXIT, sizeof(*record), sequence);
 	record->start_boottime_ns = start;
 	record->tgid = tgid;
 	record->exit_code = BPF_CORE_READ(task, exit_code);
@@ -483,23 +493,16 @@ int process_exit(__u64 *args)
 static __always_inline int on_reaper(__u32 tid, enum oom_reaper_stage stage)
 {
 	struct oom_reaper_record *record;
-	struct oom_counters *count;
 	struct victim *victim;
-	__u64 sequence;
 	__u32 *tgid;
 
 	tgid = bpf_map_lookup_elem(&oom_threads, &tid);
 	victim = tgid ? bpf_map_lookup_elem(&oom_victims, tgid) : NULL;
-	count = counters();
-	if (!victim || !count)
+	if (!victim)
 		return 0;
-	sequence = ++count->sequence;
-	record = bpf_ringbuf_reserve(&oom_ring, sizeof(*record), 0);
-	if (!record) {
-		count->lost_exits++;
+	record = reserve(OOM_KIND_REAPER, sizeof(*record));
+	if (!record)
 		return 0;
-	}
-	fill_header(&record->header, OOM_KIND_REAPER, sizeof(*record), sequence);
 	record->start_boottime_ns = victim->start_boottime_ns;
 	record->tgid = *tgid;
 	record->stage = stage;
