@@ -48,7 +48,8 @@ struct {
 } oom_symbol SEC(".maps");
 
 struct victim {
-	__u64 start_boottime_ns;
+	__u64 start_boottime_ns; /* 0: not known, the mark was a number alone */
+	__u64 marked_ns;
 	__u64 mm; /* pinned by its signal struct until the last of the process is gone */
 	__u32 tid;
 	__u32 reserved;
@@ -227,7 +228,7 @@ static __always_inline int on_mark_victim(__u64 *args)
 	__u64 argument = args[0];
 	struct pending *now = pending();
 	struct task_struct *task = victim_of(argument, now);
-	struct victim next = {};
+	struct victim next = {.marked_ns = bpf_ktime_get_boot_ns()};
 	struct oom_victim_record *record;
 	struct victim *seen;
 	__u32 tgid = tgid_of(task, argument);
@@ -245,9 +246,10 @@ static __always_inline int on_mark_victim(__u64 *args)
 	} else {
 		next.tid = tgid;
 	}
-	/* The mark can come once a thread: tell each process once. */
+	/* The mark can come once a thread: tell each process once. A number alone that comes again
+	 * is another process, for a thread is marked once. */
 	seen = bpf_map_lookup_elem(&oom_victims, &tgid);
-	if (seen && seen->start_boottime_ns == next.start_boottime_ns)
+	if (seen && next.start_boottime_ns && seen->start_boottime_ns == next.start_boottime_ns)
 		return 0;
 	bpf_map_update_elem(&oom_victims, &tgid, &next, BPF_ANY);
 	bpf_map_update_elem(&oom_threads, &next.tid, &tgid, BPF_ANY);
@@ -470,14 +472,18 @@ int process_exit(__u64 *args)
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct oom_exit_record *record;
 	struct victim *known;
-	__u64 start;
+	__u64 start, marked;
 
 	known = bpf_map_lookup_elem(&oom_victims, &tgid);
 	if (!known || BPF_CORE_READ(task, signal, live.counter) != 0)
 		return 0;
-	start = known->start_boottime_ns;
+	start = BPF_CORE_READ(task, group_leader, start_boottime);
+	marked = known->marked_ns;
 	/* Threads that end side by side can all see that none is left: one deletes. */
 	if (bpf_map_delete_elem(&oom_victims, &tgid) != 0)
+		return 0;
+	/* The mark's number was a thread's, or its end went unseen: this is a later process. */
+	if (start > marked)
 		return 0;
 	record = reserve(OOM_KIND_EXIT, sizeof(*record));
 	if (!record)

@@ -160,7 +160,7 @@ enum oom_reaper_stage {
 
 struct oom_reaper_record {
 	struct oom_header header;
-	__u64 start_boottime_ns;
+	__u64 start_boottime_ns; /* 0: not known, for the mark was a number alone */
 	__u32 tgid;
 	__u32 stage;
 	struct oom_memory memory; /* what the victim holds now; not with OOM_FLAG_NO_MM */
