@@ -30,6 +30,8 @@ GRACE_S: Final = 3.0
 
 _STORE_RETRY_S: Final = 1.0
 _MOST_EARLY: Final = 256
+_EARLY_NS: Final = 1_000_000_000
+"""Longer than an exit can come before its mark, shorter than until its id is another's."""
 
 
 def run(chosen: Source, settings: Settings, state_dir: Path, *, history: bool = True) -> None:
@@ -82,7 +84,7 @@ class _Capture:
         self._memcg_files = MemcgFiles.find()
         self._loss = Loss()
         self._store_fails = False
-        self._early: dict[tuple[int, int | None], VictimExit] = {}
+        self._early: dict[int, VictimExit] = {}
         self._reconciler = Reconciler(
             store,
             self._boot_id,
@@ -162,18 +164,20 @@ class _Capture:
         elif self._store.record(event, self._look(event)):
             _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
             # A victim that dies at once, on another CPU, can be told before its mark.
-            early = self._early.pop((event.victim.tgid, event.victim.started_ns), None)
-            if early:
+            early = self._early.get(event.victim.tgid)
+            if early and _is_of(early, event):
                 self._store.record_exit(self._boot_id, early)
+                del self._early[early.tgid]
         else:
             _LOG.info("The kill of pid %d was told before", event.victim.tgid)
         self._delivery.wake()
 
     def _keep_early(self, event: VictimExit) -> None:
+        self._early.pop(event.tgid, None)
         if len(self._early) >= _MOST_EARLY:
             # The oldest: its kill is long past coming.
             del self._early[next(iter(self._early))]
-        self._early[event.tgid, event.started_ns] = event
+        self._early[event.tgid] = event
 
     def _look(self, kill: OomKill) -> Witness:
         try:
@@ -197,6 +201,12 @@ class _Capture:
                 loss.lines,
             )
             self._loss = loss
+
+
+def _is_of(exit_: VictimExit, kill: OomKill) -> bool:
+    """Whether an exit that was told before the kill is its victim's."""
+    same = kill.victim.started_ns in {None, exit_.started_ns}
+    return same and abs(exit_.boottime_ns - kill.boottime_ns) < _EARLY_NS
 
 
 @contextmanager

@@ -254,14 +254,15 @@ def _span_id(uid: str) -> int:
 class VictimExit:
     """The end of a victim: its last thread is in ``do_exit()``.
 
-    ``boottime_ns`` is the kernel's time of it on CLOCK_BOOTTIME, in nanoseconds; ``exit_code``
-    is as wait(2) gives it: the signal in the low seven bits.
+    ``boottime_ns`` is the time of it on CLOCK_BOOTTIME, in nanoseconds; ``exit_code`` is as
+    wait(2) gives it: the signal in the low seven bits. Without ``started_ns`` it is the end of a
+    victim whose start was not told either.
     """
 
     tgid: int
-    started_ns: int
+    started_ns: int | None
     boottime_ns: int
-    exit_code: int
+    exit_code: int | None
 
     def to_json(self) -> dict[str, Any]:
         """This exit as a dictionary of its fields."""
@@ -274,11 +275,12 @@ class Reaping:
 
     ``stage`` is ``wake`` (the victim is on the reaper's list), ``start``, ``finish`` (of one
     attempt, which may not have got all) or ``skip`` (nothing is left to take). ``resident`` is
-    what the victim still held then, in bytes; ``None`` where it can't be told.
+    what the victim still held then, in bytes; ``None`` where it can't be told. ``started_ns`` is as
+    that of :class:`VictimExit`.
     """
 
     tgid: int
-    started_ns: int
+    started_ns: int | None
     boottime_ns: int
     stage: str
     resident: int | None

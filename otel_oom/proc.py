@@ -8,6 +8,7 @@ from typing import Final
 
 _START_TIME: Final = 22 - 3
 """proc_pid_stat(5): field 22, counted from field 3, the first behind the command's name."""
+_EXIT_CODE: Final = 52 - 3
 
 
 def read(path: Path, most: int) -> str | None:
@@ -26,7 +27,19 @@ def read(path: Path, most: int) -> str | None:
 
 def start_ticks(stat: str) -> int | None:
     """When the process of a ``/proc/PID/stat`` was started, in clock ticks since the boot."""
+    return _number(stat, _START_TIME)
+
+
+def exit_code(stat: str) -> int | None:
+    """How a dead process ended, as wait(2) gives it.
+
+    Zero is what those see who may not see it: ``None``.
+    """
+    return _number(stat, _EXIT_CODE) or None
+
+
+def _number(stat: str, field: int) -> int | None:
     try:
-        return int(stat.rpartition(")")[2].split()[_START_TIME])
+        return int(stat.rpartition(")")[2].split()[field])
     except (ValueError, IndexError):
         return None

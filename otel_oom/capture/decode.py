@@ -274,7 +274,7 @@ def _command(record: VictimRecord) -> tuple[str, ...]:
 def _exit(record: ExitRecord) -> VictimExit:
     return VictimExit(
         tgid=record.tgid,
-        started_ns=record.start_boottime_ns,
+        started_ns=record.start_boottime_ns or None,
         boottime_ns=record.header.boottime_ns,
         exit_code=record.exit_code,
     )
@@ -286,7 +286,7 @@ def _reaping(record: ReaperRecord) -> Reaping:
         raise WireError(f"a reaper record of the unknown stage {record.stage}")
     return Reaping(
         tgid=record.tgid,
-        started_ns=record.start_boottime_ns,
+        started_ns=record.start_boottime_ns or None,
         boottime_ns=record.header.boottime_ns,
         stage=stage,
         resident=None if record.header.flags & wire.FLAG_NO_MM else _memory(record.memory).resident,

@@ -36,8 +36,8 @@ _MOST_VICTIMS: Final = 256
 class KmsgSource:
     """Kills out of /dev/kmsg; see :class:`otel_oom.capture.source.Source`.
 
-    Times are those of the log, mapped by :class:`otel_oom.capture.log_clock.LogClock`. A victim's
-    end is told where the kernel tells its exit code (:mod:`otel_oom.capture.exits`).
+    Times are those of the log, mapped by :class:`otel_oom.capture.log_clock.LogClock`. The end of
+    a victim is told by :mod:`otel_oom.capture.exits`, if it was still there when it was named.
     """
 
     name = "kmsg"
@@ -61,8 +61,8 @@ class KmsgSource:
         self._events = LogEvents(clock.boot_id(), self.name, self.hook, self._processes)
         self._epoll = select.epoll()
         self._epoll.register(self._reader, select.EPOLLIN)
-        self._exits = Exits(self._epoll)
-        self._victims: dict[int, tuple[int, int]] = {}
+        self._exits = Exits(self._epoll, self._processes)
+        self._victims: dict[int, tuple[int, int | None]] = {}
         self._waiting: deque[Event] = deque()
         return self
 
@@ -129,15 +129,13 @@ class KmsgSource:
     def _remember(self, kill: OomKill) -> None:
         """Wait for the victim's end, and know it again when it is reaped."""
         victim = kill.victim
-        if victim.started_ns is None:
-            return
         if len(self._victims) >= _MOST_VICTIMS:
             del self._victims[next(iter(self._victims))]
         self._victims[victim.tid or victim.tgid] = victim.tgid, victim.started_ns
-        self._exits.wait(victim.tgid, victim.started_ns, self._processes.started_ns)
+        if victim.started_ns is not None:
+            self._exits.wait(victim.tgid, victim.started_ns)
 
     def _reaped(self, event: LoggedReaping) -> None:
-        # Without its start it could be anyone's: its id is all that the line tells.
         victim = self._victims.get(event.told.pid)
         if victim is not None:
             at = self._clock.boottime_of(event.line.time_ns)

@@ -73,9 +73,26 @@ class Processes:
 
     def started_ns(self, tgid: int) -> int | None:
         """When a process was started, on CLOCK_BOOTTIME, in nanoseconds, to the tick below."""
-        stat = _read(self._proc / str(tgid) / "stat")
-        ticks = None if stat is None else proc_file.start_ticks(stat)
-        return None if ticks is None else ticks * _NS_PER_S // os.sysconf("SC_CLK_TCK")
+        stat = self._stat(tgid)
+        return None if stat is None else _started_ns(stat)
+
+    def exit_code(self, tgid: int, started_ns: int) -> int | None:
+        """How the process of that id and start has ended, as wait(2) gives it.
+
+        ``None`` when its parent has waited for it, or where that may not be seen.
+        """
+        stat = self._stat(tgid)
+        if stat is None or _started_ns(stat) != started_ns:
+            return None
+        return proc_file.exit_code(stat)
+
+    def _stat(self, tgid: int) -> str | None:
+        return _read(self._proc / str(tgid) / "stat")
+
+
+def _started_ns(stat: str) -> int | None:
+    ticks = proc_file.start_ticks(stat)
+    return None if ticks is None else ticks * _NS_PER_S // os.sysconf("SC_CLK_TCK")
 
 
 def _bears(name: str, comm: str | None) -> bool:

@@ -122,10 +122,13 @@ def _exit_attributes(enriched: EnrichedKill) -> Attributes:
     kill, exit_ = enriched.kill, enriched.end.exit
     if exit_ is None:
         return {}
-    return {
-        names.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS,
-        names.VICTIM_EXIT_AFTER: max(0, exit_.boottime_ns - kill.boottime_ns) / _NS_PER_S,
-    }
+    after = max(0, exit_.boottime_ns - kill.boottime_ns) / _NS_PER_S
+    signal = (
+        {}
+        if exit_.exit_code is None
+        else {names.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS}
+    )
+    return {names.VICTIM_EXIT_AFTER: after, **signal}
 
 
 def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:

@@ -23,6 +23,14 @@ _TYPES: Final[dict[str, type[OomKill | NoVictim | Missed]]] = {
 }
 _KINDS: Final = {type_: kind for kind, type_ in _TYPES.items()}
 
+_VICTIM: Final = (
+    "(SELECT id FROM journal WHERE boot_id = ?2 AND tgid = ?3"
+    " AND (started_ns IS NULL OR started_ns = ?4)"
+    " ORDER BY started_ns IS NULL, id DESC LIMIT 1)"
+)
+"""The kill of that process. Where no start was told, the last one of its id: earlier ones are of
+processes that are gone."""
+
 _MOST_STEPS: Final = 16
 """The reaper tries a victim again and again; what counts is the first and the last of it."""
 
@@ -72,8 +80,7 @@ def _counts(event: OomKill | NoVictim | Missed, kind: str) -> dict[str, int]:
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Note how the victim's process ended; ``False`` without such a victim."""
     cursor = db.execute(
-        "UPDATE journal SET exit = ? WHERE boot_id = ? AND tgid = ?"
-        " AND (started_ns IS NULL OR started_ns = ?) AND exit IS NULL",
+        f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL",  # noqa: S608  SQL of our own
         (json.dumps(exit_.to_json()), boot_id, exit_.tgid, exit_.started_ns),
     )
     return cursor.rowcount > 0
@@ -82,9 +89,8 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
 def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
     """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
     cursor = db.execute(
-        "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?))"
-        " WHERE boot_id = ? AND tgid = ? AND (started_ns IS NULL OR started_ns = ?)"
-        " AND json_array_length(reaper) < ?",
+        "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
+        f" WHERE id = {_VICTIM} AND json_array_length(reaper) < ?5",
         (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
     )
     return cursor.rowcount > 0

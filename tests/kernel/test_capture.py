@@ -200,6 +200,7 @@ def test_the_exit_belongs_to_its_kill(source: LibbpfSource) -> None:
     (kill,), (exit_,) = drain(source, exits=1)
     assert (exit_.tgid, exit_.started_ns) == (kill.victim.tgid, kill.victim.started_ns)
     assert exit_.boottime_ns > kill.boottime_ns
+    assert exit_.exit_code is not None
     assert exit_.exit_code & 0x7F == signal.SIGKILL
 
 

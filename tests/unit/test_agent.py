@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from otel_oom import agent, clock
 from otel_oom.capture.source import Handler
 from otel_oom.event import Loss, OomKill, VictimExit
@@ -60,3 +62,24 @@ def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == EXIT
+
+
+@pytest.mark.parametrize(
+    ("exit_", "kept"),
+    [(EXIT, True), (replace(EXIT, boottime_ns=1), False)],
+    ids=["at once", "long before"],
+)
+def test_an_early_exit_is_that_of_a_victim_without_a_start(
+    tmp_path: Path, exit_: VictimExit, *, kept: bool
+) -> None:
+    """Where the start was not told by both, the same id at the same time is the same process."""
+    kill = replace(
+        KILL,
+        boot_id=clock.boot_id(),
+        boottime_ns=EXIT.boottime_ns + 1000,
+        victim=replace(KILL.victim, started_ns=None),
+    )
+    agent.run(Scripted(exit_, kill), Settings((), {}, disabled=True), tmp_path)
+    with Store(tmp_path) as store:
+        (row,) = store.open_kills(10, clock.boot_id(), 0)
+    assert row.exit == (exit_ if kept else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -18,8 +19,8 @@ from otel_oom.capture.kmsg_reader import record
 from otel_oom.capture.log_clock import LogClock
 from otel_oom.capture.log_forms import Line
 from otel_oom.capture.processes import Processes
+from otel_oom.clock import boottime_ns
 from otel_oom.event import VictimExit
-from tests.parts.need import need
 from tests.support.log_samples import KILLED
 
 SECOND = 10**9
@@ -177,31 +178,52 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_an_end_is_told_with_the_kernels_code(sleeper: subprocess.Popen[bytes]) -> None:
-    """Once, when the process is reaped, with the time of its death and the code of wait(2)."""
+def ended(sleeper: subprocess.Popen[bytes], *, reaped: bool) -> tuple[VictimExit, int]:
+    """What is told of a process that is killed, and when that was done, on CLOCK_BOOTTIME."""
     started = Processes().started_ns(sleeper.pid)
     assert started is not None
     told: list[VictimExit] = []
     with select.epoll() as epoll:
-        exits = Exits(epoll)
-        need(exits.usable, "the kernel tells no exit codes by pidfd (Linux 6.15 does)")
-        exits.wait(sleeper.pid, started, Processes().started_ns)
-        exits.wait(sleeper.pid, started, Processes().started_ns)
+        exits = Exits(epoll, Processes())
+        exits.wait(sleeper.pid, started)
+        exits.wait(sleeper.pid, started)
         assert exits.ended() == []
+        killed = boottime_ns()
         sleeper.send_signal(signal.SIGKILL)
+        if reaped:
+            sleeper.wait(10)
         assert epoll.poll(10)
-        dead = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        assert exits.ended() == []
-        # A zombie keeps nobody awake.
+        told += exits.ended()
+        told += exits.ended()
+        # The dead keep nobody awake.
         assert epoll.poll(0.05) == []
-        sleeper.wait(10)
-        assert epoll.poll(10)
-        told += exits.ended()
-        told += exits.ended()
-        assert epoll.poll(0) == []
     (exit_,) = told
-    assert (exit_.tgid, exit_.started_ns, exit_.exit_code) == (sleeper.pid, started, 9)
-    assert abs(exit_.boottime_ns - dead) < SECOND // 50
+    assert (exit_.tgid, exit_.started_ns) == (sleeper.pid, started)
+    return exit_, killed
+
+
+def test_an_end_is_told_with_its_time_and_code(sleeper: subprocess.Popen[bytes]) -> None:
+    """Once, as soon as the process is dead, whether its parent waits for it or not."""
+    exit_, killed = ended(sleeper, reaped=False)
+    assert exit_.exit_code == signal.SIGKILL
+    assert killed < exit_.boottime_ns < boottime_ns()
+
+
+def test_an_end_that_nobody_has_the_code_of_is_told_without(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel before 6.15 has none when the parent has waited, and knows no such question."""
+
+    def unknown(*_: object) -> int:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    exit_, killed = ended(sleeper, reaped=True)
+    assert exit_.exit_code in {None, signal.SIGKILL}
+    monkeypatch.setattr("otel_oom.capture.exits.fcntl.ioctl", unknown)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        exit_, killed = ended(other, reaped=True)
+    assert exit_.exit_code is None
+    assert killed < exit_.boottime_ns < boottime_ns()
 
 
 def test_another_process_of_that_number_is_not_waited_for(
@@ -209,8 +231,8 @@ def test_another_process_of_that_number_is_not_waited_for(
 ) -> None:
     """Its end would be told as that of a victim which is long gone."""
     with select.epoll() as epoll:
-        exits = Exits(epoll)
-        exits.wait(sleeper.pid, 1, Processes().started_ns)
+        exits = Exits(epoll, Processes())
+        exits.wait(sleeper.pid, 1)
         sleeper.kill()
         sleeper.wait(10)
         assert epoll.poll(0.05) == []
@@ -227,11 +249,11 @@ def test_no_more_are_waited_for_than_there_is_room_for() -> None:
     sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(MOST + 6)]
     try:
         with select.epoll() as epoll:
-            exits = Exits(epoll)
+            exits = Exits(epoll, Processes())
             for process in sleepers:
                 started = Processes().started_ns(process.pid)
                 assert started is not None
-                exits.wait(process.pid, started, Processes().started_ns)
+                exits.wait(process.pid, started)
             held = descriptors() - before
             exits.close()
         assert held <= MOST + 1

@@ -169,6 +169,13 @@ def test_what_dies_together_is_one_trace() -> None:
     assert plain(log(member).attributes)["oom.incident.id"] == KILL.uid
 
 
+def test_an_end_without_a_code_is_told_without_a_signal() -> None:
+    """Zero would be a victim that ended by itself."""
+    told = span(enriched(exit_=replace(EXIT, exit_code=None)))
+    assert plain(told.events[-1].attributes) == {"oom.victim.exit.after": 0.25}
+    assert plain(told.attributes)["oom.victim.exited"] is True
+
+
 def test_a_victim_that_was_exiting_anyway_is_not_told_as_killed() -> None:
     """The kernel counts it as no kill: the severity is WARN, and the sentence says what it was."""
     stack = ("mark_oom_victim+0x1", "out_of_memory+0x2", "mem_cgroup_out_of_memory+0x3")

@@ -61,10 +61,36 @@ def test_a_process_dies_once(store: Store) -> None:
 def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Store) -> None:
     """Pid, start and boot together name a process."""
     store.record(KILL, WITNESS)
-    assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=EXIT.started_ns + 1))
+    assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=1))
+    assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=None))
     assert not store.record_exit("another boot", EXIT)
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.exit is None
+
+
+def test_what_comes_without_a_start_is_the_last_victims(store: Store) -> None:
+    """Of victims that nobody told the start of, those before the last one of an id are gone."""
+    unknown = replace(KILL.victim, started_ns=None)
+    for at in (1, 2):
+        store.record(kill(at, victim=unknown), WITNESS)
+    store.record(KILL, WITNESS)
+    step, end = replace(REAPED[0], started_ns=None), replace(EXIT, started_ns=None, exit_code=None)
+    assert store.record_reaping(BOOT, step)
+    assert store.record_exit(BOOT, end)
+    first, last, known = store.open_kills(10, BOOT, NEVER)
+    assert (last.reaper, last.exit) == ((step,), end)
+    assert (first.reaper, first.exit, known.reaper, known.exit) == ((), None, (), None)
+
+
+def test_a_start_that_is_known_at_the_end_alone_does(store: Store) -> None:
+    """It is the end of a victim without a start, unless there is one with that start."""
+    store.record(kill(1, victim=replace(KILL.victim, started_ns=None)), WITNESS)
+    store.record(KILL, WITNESS)
+    later = replace(EXIT, started_ns=(EXIT.started_ns or 0) + 1)
+    assert store.record_exit(BOOT, EXIT)
+    assert store.record_exit(BOOT, later)
+    unknown, known = store.open_kills(10, BOOT, NEVER)
+    assert (unknown.exit, known.exit) == (later, EXIT)
 
 
 def test_the_log_goes_first_and_the_span_with_the_exit(store: Store) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,9 @@ def test_an_exit_is_decoded() -> None:
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ExitRecord), 900
     record.tgid, record.start_boottime_ns, record.exit_code = 4711, 100, 9
     expected = VictimExit(tgid=4711, started_ns=100, boottime_ns=900, exit_code=9)
+    assert DECODER.decode(bytes(record), UNIX_OFFSET_NS) == expected
+    record.start_boottime_ns = 0
+    expected = replace(expected, started_ns=None)
     assert DECODER.decode(bytes(record), UNIX_OFFSET_NS) == expected
 
 
