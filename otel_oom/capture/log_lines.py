@@ -62,6 +62,8 @@ _KILLED: Final = _pattern(
     r"([^:]{1,64}): Killed process (\d{1,10}) \((.{0,80})\) total-vm:(\d{1,17})kB, "
     r"anon-rss:(\d{1,17})kB, file-rss:(\d{1,17})kB, shmem-rss:(\d{1,17})kB, UID:(\d{1,10}) "
     r"pgtables:(\d{1,17})kB oom_score_adj:(-?\d{1,5})"
+    # What a vendor's kernel adds. A name is too short to hold all that stands before it.
+    r"(?:,? [A-Za-z][\w-]{0,31}:[^\s,:()]{1,32}){0,8}"
 )
 _EXITING: Final = _pattern(
     r"([^:]{1,64}): OOM victim (\d{1,10}) \((.{0,80})\) is already exiting\. Skip killing the task"

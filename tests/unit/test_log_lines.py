@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+from dataclasses import replace
 
 import pytest
 
 from otel_oom.capture import log_lines
 from otel_oom.capture.kernel_log import MOST_FRAMES, KernelLogParser, LoggedKill
-from otel_oom.capture.log_forms import Chosen, Line
+from otel_oom.capture.log_forms import Chosen, Killed, Line
 from tests.support.log_samples import (
     EXITING,
     GROUP,
@@ -88,6 +89,44 @@ def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
 def test_what_only_resembles_a_kill_is_none(text: str) -> None:
     """A line counts from its first to its last character or not at all."""
     assert feed(lines([text])) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        " hugetlb-rss:0kB",
+        ", oom_score:1011 swap:-4kB",
+        " a:1 b:2 c:3 d:4 e:5 f:6 g:7 h:8",
+        " t:0x1f",
+    ],
+)
+def test_what_a_vendor_adds_costs_no_kill(more: str) -> None:
+    """Fields of other names behind the last one change nothing of those before."""
+    (plain,), (told,) = kills([KILLED]), kills([KILLED + more])
+    assert told.told == plain.told
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(" swap", " swap:", " :4kB", " swap:4kB ", "swap:4kB", "  swap:4kB", " 1:2", " a:b:c"),
+        *(" a:(b)", " a:" + "1" * 33, " " + "a" * 33 + ":1", " a:1" * 9),
+        *(" oom_score_adj:-3\n", "\n swap:4kB", f" by:{KILLED}", f" comm:x) {KILLED[47:]}"),
+    ],
+)
+def test_what_stands_behind_a_kill_is_fields_or_it_is_none(more: str) -> None:
+    """They are few and short, a name and a value each."""
+    assert feed(lines([KILLED + more])) == []
+
+
+@pytest.mark.parametrize(
+    "comm", ["x) a:1", ") swap:4kB", "x oom_score:1", ", UID:7", "(x) total-vm:9"]
+)
+def test_a_name_adds_no_fields(comm: str) -> None:
+    """Whatever it holds, it is the name, and the fields are the kernel's."""
+    (plain,), (told,) = kills([KILLED]), kills([killed(5356, comm) + " hugetlb-rss:0kB"])
+    assert isinstance(plain.told, Killed)
+    assert told.told == replace(plain.told, comm=comm)
 
 
 @pytest.mark.parametrize("more", [" and more", "\n", "x"])
