@@ -16,6 +16,7 @@ from typing import Final
 
 from otel_oom import __version__
 from otel_oom.capture.bpf import VMLINUX_BTF, LibbpfSource, require_prerequisites
+from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
 from otel_oom.capture.libbpf import Libbpf
 from otel_oom.capture.source import CaptureError
 from otel_oom.export import settings
@@ -32,6 +33,11 @@ _BPFFS: Final = Path("/sys/fs/bpf")
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 _ENDPOINT_S: Final = 5.0
 _LONG_TIMEOUT_S: Final = 600.0
+_BY_LOG: Final = (
+    "Until then `--source auto` takes kills from the kernel's log: without points, capacity, the "
+    "victim's swap, the trigger's cgroup and the user stack, and, of a process that is gone when "
+    "its line is read, without ids, start, executable and end."
+)
 _MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
 
 
@@ -64,15 +70,34 @@ def doctor(*, as_json: bool) -> int:
 def _findings() -> Iterator[Finding]:
     uname = os.uname()
     yield Finding("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
-    yield _btf()
-    yield _libbpf()
-    yield _lockdown()
-    yield _hook()
+    yield from _sources()
     yield _bpffs()
     yield _memcg()
     yield from _oom_settings()
     yield from _endpoints()
     yield from _misspelt()
+
+
+def _sources() -> Iterator[Finding]:
+    """What kills can be captured by; that one of the two is refused is no failure."""
+    log, hook = _log(), _hook()
+    if log.state == OK and hook.state == FAIL:
+        hook = replace(hook, advice=f"{hook.advice}\n{_BY_LOG}")
+    for finding in (_btf(), _libbpf(), _lockdown(), hook):
+        yield finding if log.state == FAIL else _milder(finding)
+    yield log if hook.state == FAIL else _milder(log)
+
+
+def _milder(finding: Finding) -> Finding:
+    return replace(finding, state=WARN) if finding.state == FAIL else finding
+
+
+def _log() -> Finding:
+    try:
+        KmsgReader().close()
+    except CaptureError as error:
+        return _failed("kernel log", error)
+    return Finding("kernel log", OK, str(DEVICE))
 
 
 def _btf() -> Finding:

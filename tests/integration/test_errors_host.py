@@ -16,7 +16,7 @@ import pytest
 
 import otel_oom
 from tests.parts.need import need
-from tests.support.command import NOBODY, own_mounts, run
+from tests.support.command import NOBODY, Done, own_mounts, run
 from tests.support.command import otel_oom as command
 from tests.support.kills import kill_one
 
@@ -123,14 +123,43 @@ def test_the_agent_says_why_it_cannot_capture(lack: Lack, anyones: Path) -> None
     assert lack.advice in done.message()
 
 
-def test_doctor_says_why_kills_cannot_be_captured(lack: Lack) -> None:
-    """``doctor`` ends with exit code 1, and the way out is the advice of the finding."""
-    done = command("doctor", "--json", through=lack.through, cwd=lack.cwd)
-    assert (done.code, done.err) == (1, "")
-    (hook,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "hook")
-    assert hook["state"] == "fail"
+def _doctor(lack: Lack) -> tuple[Done, dict[str, dict[str, str]]]:
+    """What ``doctor`` finds there, by name; sending is no part of it."""
+    off = {"OTEL_SDK_DISABLED": "true"}
+    done = command("doctor", "--json", through=lack.through, cwd=lack.cwd, env=off)
+    assert done.err == ""
+    return done, {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
+
+
+def test_doctor_says_why_bpf_is_refused(lack: Lack) -> None:
+    """It is a warning where the kernel's log can be read, and else a failure, with exit code 1.
+
+    The way out is the advice of the finding.
+    """
+    readable = run([*lack.through, "head", "-c0", "/dev/kmsg"]).code == 0
+    done, found = _doctor(lack)
+    hook, log = found["hook"], found["kernel log"]
     assert lack.wrong in hook["detail"]
     assert lack.advice in hook["advice"]
+    assert (hook["state"], log["state"]) == (("warn", "ok") if readable else ("fail", "fail"))
+    assert ("--source auto" in hook["advice"]) == readable
+    assert done.code == (0 if readable else 1)
+
+
+def test_doctor_fails_where_nothing_can_be_read() -> None:
+    """Without BTF and without the kernel's log no kill can be captured at all."""
+    hide = ("mount -t tmpfs none /sys/kernel/btf", "mount --bind /proc/self/mem /dev/kmsg")
+    done, found = _doctor(Lack(own_mounts(*hide), "", ""))
+    assert done.code == 1
+    for name in ("BTF", "hook", "kernel log"):
+        assert (found[name]["state"], found[name]["advice"] != "") == ("fail", True)
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_a_log_that_cannot_be_read_is_a_warning_where_bpf_is_allowed() -> None:
+    """It is needed for nothing then but what a hook may not tell."""
+    done, found = _doctor(Lack(own_mounts("mount --bind /proc/self/mem /dev/kmsg"), "", ""))
+    assert (done.code, found["hook"]["state"], found["kernel log"]["state"]) == (0, "ok", "warn")
 
 
 def test_the_demonstration_says_why_it_cannot_be(lack: Lack, anyones: Path) -> None:
