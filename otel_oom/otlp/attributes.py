@@ -19,6 +19,16 @@ _INT64_MAX: Final = (1 << 63) - 1
 _VALUE_CHARS: Final = 4096
 _NS_PER_S: Final = 1_000_000_000
 
+_OWN_MEMCG: Final = (
+    *(names.MEMCG_PATH, names.MEMCG_ID, names.MEMCG_LIMIT, names.MEMCG_USAGE),
+    *(names.MEMCG_SWAP_LIMIT, names.MEMCG_SWAP_USAGE),
+)
+_LIMIT_MEMCG: Final = (
+    *(names.LIMIT_MEMCG_PATH, names.LIMIT_MEMCG_ID, names.LIMIT_MEMCG_LIMIT),
+    *(names.LIMIT_MEMCG_USAGE, names.LIMIT_MEMCG_SWAP_LIMIT, names.LIMIT_MEMCG_SWAP_USAGE),
+)
+_TRIGGER_MEMCG: Final = (names.TRIGGER_MEMCG_PATH, names.TRIGGER_MEMCG_ID)
+
 
 def kill_attributes(enriched: EnrichedKill) -> Attributes:
     """Every attribute of the kill itself; what is not known is left out."""
@@ -33,7 +43,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.VICTIM_MNT_NS: kill.victim.mnt_ns,
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
-            **_cgroup("oom.victim.memcg", kill.memcg, witness.limits),
+            **_cgroup(_OWN_MEMCG, kill.memcg, witness.limits),
             names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,
             names.LIMIT_SCOPE: enriched.limit_scope,
@@ -76,8 +86,8 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
         names.TRIGGER_TID: trigger.tid if trigger else None,
         names.TRIGGER_COMM: trigger.comm if trigger else None,
         names.TRIGGER_UID: trigger.uid if trigger else None,
-        **_cgroup("oom.trigger.memcg", event.trigger_memcg, None),
-        **_cgroup("oom.limit.memcg", limit, decision.limits if decision else None),
+        **_cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
+        **_cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
         names.DECISION_BY: origin.by,
         names.DECISION_STACK: "\n".join(event.stack) or None,
         names.DECISION_CONSTRAINT: decision.constraint if decision else None,
@@ -96,15 +106,16 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
     }
 
 
-def _cgroup(prefix: str, memcg: Memcg | None, limits: Limits | None) -> dict[str, Value | None]:
-    return {
-        f"{prefix}.path": memcg.path if memcg else None,
-        f"{prefix}.id": memcg.id if memcg else None,
-        f"{prefix}.limit": limits.limit if limits else None,
-        f"{prefix}.usage": limits.usage if limits else None,
-        f"{prefix}.swap_limit": limits.swap_limit if limits else None,
-        f"{prefix}.swap_usage": limits.swap_usage if limits else None,
-    }
+def _cgroup(
+    keys: Sequence[str], memcg: Memcg | None, limits: Limits | None
+) -> dict[str, Value | None]:
+    """A cgroup under the names ``keys``: path, inode, and behind them its limits if given."""
+    if memcg is None:
+        return {}
+    values: list[Value | None] = [memcg.path, memcg.id]
+    if limits:
+        values += [limits.limit, limits.usage, limits.swap_limit, limits.swap_usage]
+    return dict(zip(keys, values, strict=False))
 
 
 def _process(enriched: EnrichedKill) -> dict[str, Value | None]:
