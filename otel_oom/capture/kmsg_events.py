@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from otel_oom.capture.kernel_log import LoggedKill, LoggedNoVictim, Report, decision
 from otel_oom.capture.log_forms import Killed, Line
-from otel_oom.capture.processes import Process, Processes
+from otel_oom.capture.processes import Processes
 from otel_oom.event import NoVictim, OomKill
 from otel_oom.facts import Capture, Memcg, Task
 
@@ -35,7 +35,7 @@ class LogEvents:
     processes: Processes
     _silences: dict[str | None, _Silence] = field(default_factory=dict)
     _first: tuple[int, OomKill] | None = None
-    _seen: dict[tuple[int, str], Process | None] = field(default_factory=dict)
+    _seen: dict[tuple[int, str], Task | None] = field(default_factory=dict)
 
     def notice(self, report: Report) -> None:
         """Look now at those whom a report names: at its end they may be gone."""
@@ -49,7 +49,7 @@ class LogEvents:
         if len(self._seen) < _MOST_SEEN:
             self._seen[tid, comm] = self.processes.of_thread(tid, comm)
 
-    def _process(self, tid: int, comm: str) -> Process | None:
+    def _process(self, tid: int, comm: str) -> Task | None:
         return self._seen.get((tid, comm)) or self.processes.of_thread(tid, comm)
 
     def kill(self, event: LoggedKill, boottime_ns: int, unix_offset_ns: int) -> OomKill:
@@ -127,7 +127,7 @@ class LogEvents:
         tgid = told.pid
         if chosen and not event.first and _BY_ASKING not in told.message:
             tgid = chosen.pid
-        task = _task(process, told.pid, told.comm) or Task(tgid, told.pid, comm=told.comm)
+        task = process or Task(tgid, told.pid, comm=told.comm)
         if isinstance(told, Killed):
             return replace(task, uid=told.uid, score_adj=told.score_adj)
         return task
@@ -135,8 +135,7 @@ class LogEvents:
     def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
         if event.report is None and event.line.caller is not None:
             # Without a report, the thread that printed the line is still the one that asked.
-            process = self.processes.of_thread(event.line.caller, None)
-            return _task(process, event.line.caller, process.comm) if process else None
+            return self.processes.of_thread(event.line.caller, None)
         return self._asking(event.report, victim)
 
     def _asking(self, report: Report | None, victim: Task | None) -> Task | None:
@@ -144,24 +143,7 @@ class LogEvents:
         if report is None or report.invoked is None or report.tid is None:
             return None
         invoked = report.invoked
-        task = _task(self._process(report.tid, invoked.comm), report.tid, invoked.comm)
+        task = self._process(report.tid, invoked.comm)
         if task is None and victim is not None and report.tid in {victim.tid, victim.tgid}:
             task = replace(victim, tid=report.tid, comm=invoked.comm)
         return replace(task, score_adj=invoked.score_adj) if task else None
-
-
-def _task(process: Process | None, tid: int, comm: str) -> Task | None:
-    if process is None:
-        return None
-    return Task(
-        tgid=process.tgid,
-        tid=tid,
-        ppid=process.ppid,
-        ns_tgid=process.ns_tgid,
-        uid=process.uid,
-        gid=process.gid,
-        pid_ns=process.pid_ns,
-        mnt_ns=process.mnt_ns,
-        comm=comm,
-        started_ns=process.started_ns,
-    )

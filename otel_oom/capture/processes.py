@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from otel_oom import proc as proc_file
+from otel_oom.facts import Task
 
 _READ_BYTES: Final = 4096
 _INITIAL_PID_NS: Final = 0xEFFFFFFC
@@ -20,25 +20,6 @@ _INITIAL_PID_NS: Final = 0xEFFFFFFC
 _NS_PER_S: Final = 1_000_000_000
 _ESCAPE: Final = re.compile(r"\\([n\\])")
 """How /proc/PID/status writes a newline and a backslash in a name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """What /proc tells of a process, as :class:`otel_oom.facts.Task` has it.
-
-    ``comm`` is the name of the thread it was found by. ``started_ns`` is exact to a clock tick
-    (10 ms on most machines), rounded down; ``None`` where it can't be read any more.
-    """
-
-    tgid: int
-    comm: str
-    ppid: int | None
-    ns_tgid: int | None
-    uid: int | None
-    gid: int | None
-    pid_ns: int | None
-    mnt_ns: int | None
-    started_ns: int | None
 
 
 class Processes:
@@ -49,8 +30,12 @@ class Processes:
         self._proc = proc
         self.usable = _inode(proc / "self/ns/pid") == _INITIAL_PID_NS
 
-    def of_thread(self, tid: int, comm: str | None) -> Process | None:
-        """The process of a thread with that name; any name will do for ``None``."""
+    def of_thread(self, tid: int, comm: str | None) -> Task | None:
+        """The process of a thread with that name; any name will do for ``None``.
+
+        Its start is exact to a clock tick (10 ms on most machines), rounded down. What can't be
+        read any more is unknown, and so is what /proc does not say.
+        """
         if not self.usable:
             return None
         status = _status(_read(self._proc / str(tid) / "status"))
@@ -59,15 +44,17 @@ class Processes:
         if tgid is None or not _bears(name, comm):
             return None
         folder = self._proc / str(tgid)
-        return Process(
+        return Task(
             tgid=tgid,
-            comm=name,
+            tid=tid,
             ppid=_first(status.get("PPid")),
             ns_tgid=_last(status.get("NStgid")),
             uid=_first(status.get("Uid")),
             gid=_first(status.get("Gid")),
             pid_ns=_inode(folder / "ns/pid"),
             mnt_ns=_inode(folder / "ns/mnt"),
+            # A worker of the kernel has what it works on behind its name here.
+            comm=name if comm is None else comm,
             started_ns=self.started_ns(tgid),
         )
 
