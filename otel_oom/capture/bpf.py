@@ -56,6 +56,8 @@ CONTEXTS: Final = {
 }
 """How the decision around it can be seen, likewise; not at all is good enough for a kill."""
 
+_SIGNAL: Final = "raw_tp/signal_generate"
+
 _ENDS: Final = (
     "process_exit",
     "wake_reaper",
@@ -178,11 +180,18 @@ class LibbpfSource:
             for program in (*_ENDS, *programs):
                 opened.attach(program)
             if not _mark_has_task(opened):
-                opened.attach("signal_generate")
+                self._attach_signal(opened)
         except LibbpfError:
             opened.close()
             raise
         return opened
+
+    def _attach_signal(self, opened: BpfObject) -> None:
+        """See the victim before a mark that is a number; refused, that costs its details alone."""
+        try:
+            opened.attach(_SIGNAL.rpartition("/")[2])
+        except LibbpfError as error:
+            self.refused[_SIGNAL] = str(error)
 
     def _open(self) -> BpfObject:
         try:

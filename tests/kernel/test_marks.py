@@ -1,12 +1,12 @@
-"""Whose end it is, where a victim is known by a number that another process can have later.
+"""Kernels whose tracepoint passes no task but a number, which another process can have later.
 
-Such marks are of kernels whose tracepoint passes no task: here the table of victims is written as
-they leave it.
+What such a mark leaves in the table of victims is written there by hand.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import struct
 import subprocess
 import time
@@ -15,9 +15,11 @@ from collections.abc import Iterator
 import pytest
 
 from otel_oom import clock
-from otel_oom.capture import libbpf
+from otel_oom.capture import bpf, libbpf
 from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.event import Event, VictimExit
+from otel_oom.capture.libbpf import BpfObject, LibbpfError
+from otel_oom.event import Event, OomKill, VictimExit
+from tests.support.kills import kill_one
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -56,6 +58,26 @@ def ends(source: LibbpfSource, pid: int) -> list[VictimExit]:
     events: list[Event] = []
     source.drain(events.append)
     return [event for event in events if isinstance(event, VictimExit) and event.tgid == pid]
+
+
+def test_a_signal_that_cannot_be_seen_costs_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would tell who a number is; without it the mark is told by the hook that it was."""
+    attach = BpfObject.attach
+
+    def refuse(opened: BpfObject, program: str) -> None:
+        if program == "signal_generate":
+            raise LibbpfError(program, errno.ENOENT)
+        attach(opened, program)
+
+    monkeypatch.setattr(bpf, "_mark_has_task", lambda _: False)
+    monkeypatch.setattr(BpfObject, "attach", refuse)
+    with LibbpfSource() as source:
+        pid = kill_one()
+        events: list[Event] = []
+        source.drain(events.append)
+    assert source.hook in bpf.MARKS
+    assert "No such file" in source.refused["raw_tp/signal_generate"]
+    assert pid in [event.victim.tgid for event in events if isinstance(event, OomKill)]
 
 
 def test_a_victim_known_by_its_number_ends_as_itself(source: LibbpfSource) -> None:
