@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,22 @@ class Backend:
         while min(len(self.logs), len(self.spans)) < count:
             assert time.monotonic() < deadline, f"{len(self.logs)} logs, {len(self.spans)} spans"
             time.sleep(0.02)
+
+    def wait_for_kills(self, pids: Collection[int], within_s: float) -> None:
+        """Wait until a log and a span of each of these victims are there, whatever else is.
+
+        Raises:
+            AssertionError: they were not within that time.
+        """
+        deadline = time.monotonic() + within_s
+        while min(len(kills_of(it, pids)) for it in (self.logs, self.spans)) < len(pids):
+            assert time.monotonic() < deadline, f"{len(self.logs)} logs, {len(self.spans)} spans"
+            time.sleep(0.02)
+
+
+def kills_of(received: Iterable[Received], pids: Collection[int]) -> list[Received]:
+    """What is of these victims: other programs of this host may have others at the same time."""
+    return [one for one in received if one.attributes.get("process.pid") in pids]
 
 
 def _logs(request: ExportLogsServiceRequest) -> Iterator[Received]:
