@@ -25,25 +25,23 @@ _BITS: Final = (1 << 64) - 1
 
 
 class GfpNames:
-    """The names of this kernel's flags, read when they are first asked for."""
+    """The names of this kernel's flags."""
 
     def __init__(self, formats: tuple[Path, ...] = _FORMATS) -> None:
-        """Take them from the first of ``formats`` that can be read."""
-        self._formats = formats
-        self._names: list[tuple[int, str]] | None = None
+        """Take them from the first of ``formats`` that can be read.
+
+        It is a file of 4 KiB, which takes the kernel a millisecond or two: so no kill waits for it.
+        """
+        self._names = next((names for names in map(_read, formats) if names), [])
 
     def flags(self, mask: int) -> str | None:
         """``mask`` as the kernel's log writes it: ``GFP_KERNEL|__GFP_NOFAIL``.
 
         As format_flags() of lib/vsprintf.c does: each name whose bits are all there takes them
         away; what no name is for stays a number; nothing is an empty text. ``None`` where tracefs
-        is not mounted. The first call reads a file of 4 KiB, which takes a millisecond or two.
+        is not mounted.
         """
-        if self._names is None:
-            self._names = next((names for names in map(_read, self._formats) if names), [])
-        if not self._names:
-            return None
-        return decode(mask, self._names)
+        return decode(mask, self._names) if self._names else None
 
 
 def decode(mask: int, names: list[tuple[int, str]]) -> str:
