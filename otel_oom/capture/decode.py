@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from otel_oom.capture import wire
+from otel_oom.capture.stack import DECISION, outwards
 from otel_oom.capture.wire import (
     DecisionRecord,
     ExitRecord,
@@ -33,9 +34,7 @@ _SIZES = {
 }
 """How long a record of each kind may be."""
 
-_MARK = "mark_oom_victim"
 _MEMBER = "oom_kill_memcg_member"
-_DECISION = "oom_kill_process"
 _DECISION_NS = 1_000_000_000
 """Longer than one decision takes, shorter than until the same thread has to make another."""
 
@@ -175,19 +174,13 @@ class Decoder:
         )
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
-        """The frames by name; before the decision there are only those of tracing itself."""
-        named = self.names([address for address in record.stack if address])
-        for first in (_MARK, _DECISION, "out_of_memory"):
-            at = next((at for at, name in enumerate(named) if name.startswith(first)), None)
-            if at is not None:
-                return tuple(name for name in named[at:] if name)
-        return tuple(name for name in named if name)
+        return outwards(self.names([address for address in record.stack if address]))
 
 
 def _outside(stack: tuple[str, ...]) -> list[str]:
     """The functions around the decision: the same for all that it kills."""
     functions = [frame.partition("+")[0] for frame in stack]
-    return functions[functions.index(_DECISION) + 1 :] if _DECISION in functions else []
+    return functions[functions.index(DECISION) + 1 :] if DECISION in functions else []
 
 
 def text(raw: bytes) -> str:

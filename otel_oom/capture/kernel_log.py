@@ -29,6 +29,7 @@ from otel_oom.capture.log_forms import (
     TraceBegins,
     Usage,
 )
+from otel_oom.capture.stack import outwards
 from otel_oom.facts import Decision, Limits, Memcg
 
 MOST_CHARS: Final = 1 << 13
@@ -42,7 +43,6 @@ _GROUP_NS: Final = 250_000_000
 Where no line tells its thread, a kill without a report that follows a group within that time is
 taken for one of the group."""
 
-_DECIDING: Final = frozenset({"oom_kill_process", "out_of_memory"})
 _OF_MEMCG: Final = "Memory cgroup out of memory"
 """How oom_kill_process() begins its line when, and only when, a cgroup's limit was hit."""
 
@@ -248,7 +248,7 @@ def _told(
     """Close what has begun, or tell the choice that is in it."""
     report = thread.report
     if report:
-        report = replace(report, stack=_outwards(thread.frames), time_ns=line.time_ns)
+        report = replace(report, stack=outwards(thread.frames), time_ns=line.time_ns)
     thread.in_trace, thread.piece = False, ""
     if isinstance(form, Chosen):
         if report is None or report.chosen:
@@ -286,11 +286,3 @@ def _fits(report: Report | None, form: Killed | Exiting) -> bool:
     if chosen is None or form.pid == chosen.pid:
         return True
     return isinstance(form, Killed) and form.uid == chosen.uid
-
-
-def _outwards(frames: list[str]) -> tuple[str, ...]:
-    """The frames from the decision on; inside of it there are only those of printing itself."""
-    for at, name in enumerate(frames):
-        if name.partition("+")[0].partition(".")[0] in _DECIDING:
-            return tuple(frames[at:])
-    return tuple(name for name in frames if not name.startswith(("dump_", "show_stack")))
