@@ -20,7 +20,7 @@ from otel_oom.delivery import Delivery
 from otel_oom.event import Event, Loss, Missed, OomKill, Reaping, VictimExit
 from otel_oom.export.settings import Settings
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
-from otel_oom.store import Store
+from otel_oom.store import Bounds, Store
 from otel_oom.witness import MemcgFiles, Witness
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +34,14 @@ _EARLY_NS: Final = 1_000_000_000
 """Longer than an exit can come before its mark, shorter than until its id is another's."""
 
 
-def run(chosen: Source, settings: Settings, state_dir: Path, *, history: bool = True) -> None:
+def run(
+    chosen: Source,
+    settings: Settings,
+    state_dir: Path,
+    *,
+    bounds: Bounds = Bounds(),  # noqa: B008  frozen
+    history: bool = True,
+) -> None:
     """Capture and deliver until SIGTERM or SIGINT.
 
     ``history`` is whether the kills of this boot from before the first start are told as well.
@@ -43,7 +50,7 @@ def run(chosen: Source, settings: Settings, state_dir: Path, *, history: bool = 
         StoreError: the state folder can't be used.
         CaptureError: kills can't be captured.
     """
-    with _signals() as stop_fd, Store(state_dir) as store, chosen as source:
+    with _signals() as stop_fd, Store(state_dir, bounds) as store, chosen as source:
         notify("READY=1")
         _LOG.info(
             "Ready: capturing OOM kills by %s (%s), their decisions by %s",

@@ -13,7 +13,7 @@ from pathlib import Path
 from otel_oom import __version__
 from otel_oom.capture.source import CaptureError
 from otel_oom.export.settings import SettingsError
-from otel_oom.store import StoreError
+from otel_oom.store import BoundsError, StoreError
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -57,7 +57,7 @@ def _command(words: Sequence[str] | None) -> int:
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
-    except SettingsError as error:
+    except (SettingsError, BoundsError) as error:
         return _fail(error, 2)
     except (CaptureError, StoreError) as error:
         return _fail(error, 1)
@@ -74,9 +74,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from otel_oom import agent  # noqa: PLC0415  each command imports what it needs
     from otel_oom.capture import choose  # noqa: PLC0415
     from otel_oom.export.settings import read  # noqa: PLC0415
+    from otel_oom.store import bounds  # noqa: PLC0415
 
     source = choose(arguments.source, want_command=arguments.command_line)
-    agent.run(source, read(os.environ), arguments.state_dir, history=arguments.history)
+    agent.run(
+        source,
+        read(os.environ),
+        arguments.state_dir,
+        bounds=bounds.read(os.environ),
+        history=arguments.history,
+    )
     return 0
 
 

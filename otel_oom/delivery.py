@@ -7,6 +7,8 @@ of all that they need. Each resumes from the disk: a crash leaves work to do, ne
 from __future__ import annotations
 
 import logging
+import math
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -18,7 +20,7 @@ from otel_oom.store import Encoded, JournalRow, Store
 from otel_oom.witness import still_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_oom.enrich import Host
     from otel_oom.export.courier import Courier
@@ -102,13 +104,14 @@ class Delivery:
             self._translate(host)
             if not self._wake.is_set():
                 self._translated.set()
-            self._wake.wait(self._until_deadline_s())
+            due = self._store.upkeep()
+            self._wake.wait(min(due, self._until_deadline_s()))
 
-    def _until_deadline_s(self) -> float | None:
+    def _until_deadline_s(self) -> float:
         """The time until some kill has waited long enough for its victim's exit."""
         oldest = self._store.oldest_open_boottime_ns(self._boot_id)
         if oldest is None:
-            return None
+            return math.inf
         return max(0.0, (oldest - clock.boottime_ns()) / _NS_PER_S + _EXIT_WAIT_S) + _POLL_S
 
     def _translate(self, host: Host) -> None:
@@ -118,18 +121,36 @@ class Delivery:
             rows = self._store.open_kills(_ROWS, self._boot_id, deadline)
             if not rows:
                 return
-            encoded = [_encode(row, host, self._boot_id) for row in rows]
+            encoded = self._encode(rows, host)
             self._store.queue(encoded)
             for courier in self._couriers:
                 if any(entry.payloads[courier.signal] for entry in encoded):
                     courier.wake()
 
+    def _encode(self, rows: Sequence[JournalRow], host: Host) -> list[Encoded]:
+        encoded = []
+        for row in rows:
+            try:
+                encoded.append(_encode(row, host, self._boot_id))
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  one row must not hold up all behind it
+                _LOG.exception("Row %d of the journal can't be encoded", row.id)
+                self._store.unreadable({row.id: f"{type(error).__name__}: {error}"})
+        return encoded
+
 
 def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
     """Do ``work`` until ``stop``, begun anew when it fails: all of it resumes from the disk."""
+    told = ""
     while not stop.is_set():
         try:
             work()
+        except sqlite3.Error as error:
+            if str(error) != told:
+                _LOG.warning("Delivery waits for the store: %s", error)
+            told = str(error)
+            stop.wait(_RESTART_S)
         except Exception:  # noqa: BLE001  a failure must not end delivery for good
             _LOG.exception("Delivery failed and is begun anew in %.0f s", _RESTART_S)
             stop.wait(_RESTART_S)

@@ -35,6 +35,13 @@ SENT: Final = "sent."
 REFUSED: Final = "refused."
 """With the signal behind it, of no boot: messages that a backend will never take."""
 
+DROPPED: Final = "dropped."
+"""With the signal behind it, or ``dead_letters``, of no boot: what the bound in bytes let go of,
+messages that no backend will get."""
+
+UNREADABLE: Final = "unreadable"
+"""Of no boot: journal rows that were set aside because they could not be read or encoded."""
+
 
 def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None:
     """Raise counters by so much each."""

@@ -4,35 +4,117 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_LOCK: Final = "lock"
+_OPEN: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class StoreError(Exception):
     """The store can't be used; the message says why and what to do next."""
 
 
-def lock(folder: Path) -> int:
-    """Make ``folder`` if it is missing, and take its lock; the descriptor that holds it.
+class StateFolder:
+    """The folder ``path``, of mode 0700, whose files nobody else can read or put there."""
 
-    Raises:
-        StoreError: another agent has it, or it can't be written.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = os.open(
-            folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-    except OSError as error:
-        raise StoreError(
-            f"The state folder {folder} can't be used: {error.strerror}. "
-            "Name another with --state-dir, or run as a user who may write there."
-        ) from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        raise StoreError(
-            f"Another otel-oom already works in {folder}. "
-            "Stop it first, or give this one a --state-dir of its own."
-        ) from None
-    return held
+    def __init__(self, path: Path) -> None:
+        """Nothing is looked at before :meth:`take`."""
+        self.path = path
+        self._lock: int | None = None
+
+    def take(self) -> None:
+        """Make the folder if it is missing, and lock it, unless that is done already.
+
+        Raises:
+            StoreError: another agent has it, it is somebody else's, or it can't be written.
+        """
+        try:
+            self._make()
+            if self._is_taken():
+                return
+            lock = os.open(self.path / _LOCK, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"The state folder {self.path} can't be used: {error.strerror}. "
+                "Name another with --state-dir, or run as a user who may write there."
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise StoreError(
+                f"Another otel-oom already works in {self.path}. "
+                "Stop it first, or give this one a --state-dir of its own."
+            ) from None
+        self.release()
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another agent have it."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = None
+
+    def file(self, name: str) -> None:
+        """See that the file ``name`` is there, is one of ours, and is nobody else's to read.
+
+        Raises:
+            OSError: it can't be made, or is a symbolic link.
+            StoreError: it is somebody else's.
+        """
+        file = os.open(self.path / name, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._ours(file, self.path / name, 0o600)
+            # The name shall outlast a power cut just as what is written to the file.
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+    def sync(self) -> None:
+        """Have the names in the folder on the disk.
+
+        Raises:
+            OSError: they may not be.
+        """
+        folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _make(self) -> None:
+        with suppress(FileExistsError):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700)
+        if self.path.is_symlink():
+            raise StoreError(
+                f"The state folder {self.path} is a symbolic link, and those are not followed. "
+                "Name the folder itself with --state-dir."
+            )
+        folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._ours(folder, self.path, 0o700)
+        finally:
+            os.close(folder)
+
+    def _is_taken(self) -> bool:
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.lstat(self.path / _LOCK))
+        except FileNotFoundError:
+            return False
+
+    @staticmethod
+    def _ours(file: int, path: Path, mode: int) -> None:
+        found = os.fstat(file)
+        if found.st_uid != os.geteuid():
+            raise StoreError(
+                f"{path} belongs to user {found.st_uid}, who could change what is told. "
+                f"Give it to user {os.geteuid()}, or name another folder with --state-dir."
+            )
+        if stat.S_IMODE(found.st_mode) & ~mode:
+            os.fchmod(file, mode)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.facts import known
 from otel_oom.reconcile import Stored
 from otel_oom.store import counters
 from otel_oom.store.rows import Encoded, JournalRow
@@ -90,7 +92,8 @@ def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
     """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
     cursor = db.execute(
         "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
-        f" WHERE id = {_VICTIM} AND json_array_length(reaper) < ?5",
+        f" WHERE id = {_VICTIM}"
+        " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END",
         (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
     )
     return cursor.rowcount > 0
@@ -98,38 +101,69 @@ def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
 
 def owing(
     db: sqlite3.Connection, most: int, boot_id: str, deadline_boottime_ns: int
-) -> list[JournalRow]:
-    """The oldest events that owe a log, or a span that can be told now."""
-    rows = db.execute(
-        "SELECT id, kind, event, witness, exit, reaper,"
-        " boot_id != ?1 OR boottime_ns < ?2 AS waited,"
-        " stored_unix_ns, log_queued, span_queued"
-        " FROM journal WHERE NOT (log_queued AND span_queued) AND"
-        " (NOT log_queued OR exit IS NOT NULL OR waited)"
+) -> tuple[list[JournalRow], dict[int, str]]:
+    """The oldest events that owe a log, or a span that can be told now.
+
+    With them, by id, the rows among them that can't be read, and why: this version is older than
+    what wrote them, or the disk has changed them.
+    """
+    rows, unreadable = [], {}
+    # As bytes: one text that is not UTF-8 would keep all the others from being read.
+    for row in db.execute(
+        "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(witness AS BLOB),"
+        " CAST(exit AS BLOB), CAST(reaper AS BLOB),"
+        " boot_id != ?1 OR boottime_ns < ?2 AS waited, stored_unix_ns, log_queued, span_queued"
+        " FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+        " AND (NOT log_queued OR exit IS NOT NULL OR waited)"
         " ORDER BY id LIMIT ?3",
         (boot_id, deadline_boottime_ns, most),
-    ).fetchall()
-    return [
-        JournalRow(
-            id=row[0],
-            event=_TYPES[row[1]].from_json(json.loads(row[2])),
-            witness=Witness.from_json(json.loads(row[3])),
-            exit=VictimExit(**json.loads(row[4])) if row[4] else None,
-            reaper=tuple(Reaping(**step) for step in json.loads(row[5])),
-            waited=bool(row[6]),
-            stored_unix_ns=row[7],
-            log_queued=bool(row[8]),
-            span_queued=bool(row[9]),
+    ):
+        try:
+            rows.append(_row(row))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            unreadable[row[0]] = f"{type(error).__name__}: {error}"
+    return rows, unreadable
+
+
+def _row(row: tuple[Any, ...]) -> JournalRow:
+    return JournalRow(
+        id=row[0],
+        event=_TYPES[row[1].decode()].from_json(json.loads(row[2])),
+        witness=Witness.from_json(json.loads(row[3])),
+        exit=known(VictimExit, json.loads(row[4])) if row[4] else None,
+        reaper=tuple(known(Reaping, step) for step in json.loads(row[5])),
+        waited=bool(row[6]),
+        stored_unix_ns=int(row[7]),
+        log_queued=bool(row[8]),
+        span_queued=bool(row[9]),
+    )
+
+
+def set_unreadable(db: sqlite3.Connection, reasons: Mapping[int, str], version: str) -> None:
+    """Set rows aside, by id, that ``version`` can't read or encode."""
+    for id_, reason in reasons.items():
+        db.execute(
+            "UPDATE journal SET unreadable = ?, unreadable_by = ? WHERE id = ?",
+            (reason, version, id_),
         )
-        for row in rows
-    ]
+    counters.add(db, counters.NO_BOOT, {counters.UNREADABLE: len(reasons)})
+
+
+def retry_unreadable(db: sqlite3.Connection, version: str) -> None:
+    """Take rows up again that another version could not read."""
+    db.execute(
+        "UPDATE journal SET unreadable = NULL, unreadable_by = NULL"
+        " WHERE unreadable IS NOT NULL AND unreadable_by != ?",
+        (version,),
+    )
 
 
 def oldest_owing_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None:
     """When the oldest event of this boot that still owes something was, if there is one."""
     row = db.execute(
         "SELECT min(boottime_ns) FROM journal"
-        " WHERE NOT (log_queued AND span_queued) AND boot_id = ?",
+        " WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+        " AND boot_id = ? AND typeof(boottime_ns) = 'integer'",
         (boot_id,),
     ).fetchone()
     return None if row[0] is None else int(row[0])
@@ -152,6 +186,6 @@ def told(db: sqlite3.Connection, entry: Encoded) -> None:
     """Note what of an event is in the outbox now."""
     db.execute(
         "UPDATE journal SET log_queued = log_queued OR ?,"
-        " span_queued = span_queued OR ? WHERE id = ?",
-        (entry.log is not None, entry.span is not None, entry.row_id),
+        " span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
+        (entry.log is not None, entry.span is not None, entry.row_id, entry.uid),
     )

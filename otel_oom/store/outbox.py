@@ -5,12 +5,14 @@ Functions over a connection; those that write are to be called within a transact
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from otel_oom.store.rows import Encoded, Message
+from otel_oom.store import counters, dead_letters
+from otel_oom.store.rows import Encoded, Message, Settled
 
 
 def insert(db: sqlite3.Connection, entry: Encoded) -> None:
@@ -25,15 +27,19 @@ def insert(db: sqlite3.Connection, entry: Encoded) -> None:
     )
 
 
-def oldest(db: sqlite3.Connection, signal: str, most: int, most_bytes: int) -> list[Message]:
-    """The oldest messages of ``signal``: at most ``most``, of ``most_bytes`` together.
+def oldest(
+    db: sqlite3.Connection, signal: str, most: int, most_bytes: int, but: Iterable[int]
+) -> list[Message]:
+    """The oldest messages of ``signal``, without those of the ids ``but``.
 
-    One message alone may be larger.
+    At most ``most``, of ``most_bytes`` together; one message alone may be larger.
     """
     messages: list[Message] = []
     size = 0
     for id_, uid, payload in db.execute(
-        "SELECT id, uid, payload FROM outbox WHERE signal = ? ORDER BY id LIMIT ?", (signal, most)
+        "SELECT id, uid, payload FROM outbox WHERE signal = ?"
+        " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
+        (signal, json.dumps(list(but)), most),
     ):
         size += len(payload)
         if messages and size > most_bytes:
@@ -42,14 +48,20 @@ def oldest(db: sqlite3.Connection, signal: str, most: int, most_bytes: int) -> l
     return messages
 
 
-def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> Counter[str]:
-    """Let go of messages; how many of each signal there were."""
-    gone: Counter[str] = Counter()
-    for message in messages:
-        gone.update(
-            signal
-            for (signal,) in db.execute(
-                "DELETE FROM outbox WHERE id = ? RETURNING signal", (message.id,)
-            )
-        )
-    return gone
+def settle(db: sqlite3.Connection, settled: Iterable[Settled]) -> None:
+    """Let go of messages that a backend has answered for; the refused become dead letters.
+
+    Each is counted once, however often it is settled.
+    """
+    counts: Counter[str] = Counter()
+    for message in settled:
+        for signal, payload in db.execute(
+            "DELETE FROM outbox WHERE id = ? AND uid = ? RETURNING signal, payload",
+            (message.id, message.uid),
+        ).fetchall():
+            if message.refusal is None:
+                counts[counters.SENT + signal] += 1
+            else:
+                dead_letters.insert(db, message.uid, signal, payload, message.refusal)
+                counts[counters.REFUSED + signal] += 1
+    counters.add(db, counters.NO_BOOT, counts)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from otel_oom.store.folder import StoreError
+
 _STEPS: Final = (
     """
     CREATE TABLE journal (
@@ -55,6 +57,24 @@ _STEPS: Final = (
             count(*)
         FROM journal GROUP BY 1, 2;
     """,
+    """
+    ALTER TABLE journal ADD COLUMN unreadable TEXT;
+    ALTER TABLE journal ADD COLUMN unreadable_by TEXT;
+    DROP INDEX journal_open;
+    CREATE INDEX journal_open ON journal (id)
+        WHERE unreadable IS NULL AND NOT (log_queued AND span_queued);
+    CREATE INDEX journal_unreadable ON journal (id) WHERE unreadable IS NOT NULL;
+    CREATE INDEX journal_history ON journal (stored_unix_ns)
+        WHERE log_queued AND span_queued AND unreadable IS NULL AND event != '';
+    CREATE INDEX journal_empty ON journal (boot_id) WHERE event = '';
+    CREATE TABLE set_aside (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        found_unix_ns INTEGER NOT NULL,
+        rescued INTEGER NOT NULL
+    );
+    """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""
 
@@ -65,12 +85,16 @@ def prepare(db: sqlite3.Connection) -> None:
     """Bring the tables to this version, in one transaction.
 
     Raises:
-        sqlite3.Error: that can't be done, or they are of a later version, which is left alone.
+        sqlite3.Error: that can't be done.
+        StoreError: they are of a later version, and are left alone: they are sound, and a
+            version that knows them will deliver what they hold.
     """
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
-        message = f"it has schema version {version}, this otel-oom knows {VERSION}"
-        raise sqlite3.DatabaseError(message)
+        raise StoreError(
+            f"The database was written by a later otel-oom: it has schema version {version}, this "
+            f"one knows {VERSION}. Run the later one, or name another folder with --state-dir."
+        )
     if version < VERSION:
         steps = "".join(_STEPS[version:])
         db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

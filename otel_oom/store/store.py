@@ -5,18 +5,33 @@ The store does not know what the bytes mean.
 
 from __future__ import annotations
 
-import os
+import logging
 import sqlite3
+import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+from otel_oom import __version__
 from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.reconcile import Account, Stored
-from otel_oom.store import counters, dead_letters, folder, journal, outbox
-from otel_oom.store.database import NAME, Database
-from otel_oom.store.rows import Encoded, JournalRow, Message
+from otel_oom.store import aside, counters, journal, outbox
+from otel_oom.store.aside import Aside
+from otel_oom.store.bounds import Bounds
+from otel_oom.store.database import Database
+from otel_oom.store.folder import StateFolder, StoreError
+from otel_oom.store.rows import Encoded, JournalRow, Message, Settled
 from otel_oom.witness import Witness
+
+_LOG = logging.getLogger(__name__)
+
+_MOST_SETTLED: Final = 4096
+"""So many may wait for the disk to let go of them before nothing more is sent."""
+
+_UPKEEP_S: Final = 60.0
+_SOON_S: Final = 5.0
 
 
 class Store:
@@ -26,10 +41,15 @@ class Store:
     raises sqlite3.Error when what it was to read or write is not on the disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bounds: Bounds = Bounds()) -> None:  # noqa: B008  frozen
         """Prepare a store in the folder ``path``, which is made if it is missing."""
         self.folder = path
-        self._database = Database(path / NAME)
+        self._bounds = bounds
+        self._state_folder = StateFolder(path)
+        self._database = Database(self._state_folder, bounds)
+        self._settled: dict[int, Settled] = {}
+        self._settling = threading.Lock()
+        self._upkeep = 0.0
 
     def __enter__(self) -> Self:
         """Lock and open.
@@ -37,12 +57,17 @@ class Store:
         Raises:
             StoreError: another agent has it, or it can't be read or written.
         """
-        self._lock = folder.lock(self.folder)
+        self._state_folder.take()
         try:
             self._database.open()
+            self._database.write(lambda db: journal.retry_unreadable(db, __version__))
+        except StoreError:
+            self._state_folder.release()
+            raise
         except (sqlite3.Error, OSError) as error:
-            os.close(self._lock)
-            raise folder.StoreError(
+            self._database.close()
+            self._state_folder.release()
+            raise StoreError(
                 f"The database in {self.folder} can't be opened: {error}. "
                 "Move it away and look into it later, or name another folder with --state-dir."
             ) from error
@@ -50,20 +75,22 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         """Close and release the lock."""
+        with suppress(sqlite3.Error):
+            self._let_go()
         self._database.close()
-        os.close(self._lock)
+        self._state_folder.release()
 
     def record(self, event: OomKill | NoVictim | Missed, witness: Witness) -> bool:
         """Put an event on the disk, synced; ``False`` when it was there already."""
-        return self._database.write(lambda db: journal.insert(db, event, witness))
+        return self._database.write(lambda db: journal.insert(db, event, witness), adds=True)
 
     def record_exit(self, boot_id: str, exit_: VictimExit) -> bool:
         """Note how the victim's process ended, for its span; ``False`` without such a victim."""
-        return self._database.write(lambda db: journal.add_exit(db, boot_id, exit_))
+        return self._database.write(lambda db: journal.add_exit(db, boot_id, exit_), adds=True)
 
     def record_reaping(self, boot_id: str, step: Reaping) -> bool:
         """Note a step of the kernel's reaper, for its victim's span; at most some of them."""
-        return self._database.write(lambda db: journal.add_reaping(db, boot_id, step))
+        return self._database.write(lambda db: journal.add_reaping(db, boot_id, step), adds=True)
 
     def open_kills(self, most: int, boot_id: str, deadline_boottime_ns: int) -> list[JournalRow]:
         """The oldest events that owe a log, or a span that can be told now.
@@ -71,9 +98,27 @@ class Store:
         A span can be told when the victim has exited, when it was marked before
         ``deadline_boottime_ns``, or in another boot than ``boot_id``.
         """
-        return self._database.read(
-            lambda db: journal.owing(db, most, boot_id, deadline_boottime_ns)
-        )
+        while True:
+            rows, unreadable = self._database.read(
+                lambda db: journal.owing(db, most, boot_id, deadline_boottime_ns)
+            )
+            if unreadable:
+                self.unreadable(unreadable)
+            if rows or not unreadable:
+                return rows
+
+    def unreadable(self, reasons: Mapping[int, str]) -> None:
+        """Set journal rows aside, by id, that can't be read or encoded; they stay on the disk.
+
+        They are taken up again when another version of this program opens the store.
+        """
+        self._database.write(lambda db: journal.set_unreadable(db, reasons, __version__))
+        for id_, reason in reasons.items():
+            _LOG.error(
+                "Row %d of the journal can't be told (%s); it is kept, and no other waits for it",
+                id_,
+                reason,
+            )
 
     def oldest_open_boottime_ns(self, boot_id: str) -> int | None:
         """When the oldest kill of this boot that still owes something was, if there is one."""
@@ -94,20 +139,57 @@ class Store:
 
         One message alone may be larger.
         """
-        return self._database.read(lambda db: outbox.oldest(db, signal, most, most_bytes))
+        self._let_go()
+        but = [*self._settled]
+        return self._database.read(lambda db: outbox.oldest(db, signal, most, most_bytes, but))
 
     def delivered(self, messages: Sequence[Message]) -> None:
         """Let go of messages that the backend has taken."""
-        self._database.write(lambda db: _let_go(db, messages, counters.SENT))
+        self._settle(messages, None)
 
     def refused(self, messages: Sequence[Message], reason: str) -> None:
         """Set messages aside that the backend will not take, with its reason."""
+        self._settle(messages, reason)
 
-        def move(db: sqlite3.Connection) -> None:
-            dead_letters.insert(db, messages, reason)
-            _let_go(db, messages, counters.REFUSED)
+    def _settle(self, messages: Sequence[Message], refusal: str | None) -> None:
+        with self._settling:
+            self._settled |= {m.id: Settled(m.id, m.uid, refusal) for m in messages}
+        self._let_go()
 
-        self._database.write(move)
+    def _let_go(self) -> None:
+        """Bring to the disk what backends have answered for.
+
+        What the disk can't let go of now is not sent again meanwhile: it is remembered.
+        """
+        with self._settling:
+            settled = [*self._settled.values()]
+        if not settled:
+            return
+        try:
+            self._database.write(lambda db: outbox.settle(db, settled))
+        except sqlite3.Error:
+            self._upkeep = min(self._upkeep, time.monotonic() + _SOON_S)
+            if len(settled) > _MOST_SETTLED:
+                raise
+            return
+        with self._settling:
+            for message in settled:
+                self._settled.pop(message.id, None)
+
+    def upkeep(self) -> float:
+        """Do what is due from time to time, if it is; the seconds until it is due again."""
+        due = self._upkeep - time.monotonic()
+        if due > 0:
+            return due
+        self._let_go()
+        full = self._database.tidy(self._bounds.max_age_s)
+        wait_s = _SOON_S if full or self._settled else _UPKEEP_S
+        self._upkeep = time.monotonic() + wait_s
+        return wait_s
+
+    def set_aside(self) -> list[Aside]:
+        """The databases that could not be read and were moved aside, oldest first."""
+        return self._database.read(aside.known)
 
     def count(self, boot_id: str, counts: Mapping[str, int]) -> None:
         """Raise counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`."""
@@ -151,8 +233,3 @@ class Store:
                 for table in ("journal", "outbox", "dead_letters")
             }
         )
-
-
-def _let_go(db: sqlite3.Connection, messages: Sequence[Message], counter: str) -> None:
-    gone = outbox.delete(db, messages)
-    counters.add(db, counters.NO_BOOT, {counter + signal: n for signal, n in gone.items()})

@@ -60,15 +60,20 @@ def test_a_second_agent(tmp_path: Path) -> None:
     assert "--state-dir" in done.message()
 
 
+@pytest.mark.usefixtures("real_kills")
 def test_a_database_that_is_none(tmp_path: Path) -> None:
-    """What is no database is told with its place, and never overwritten."""
+    """What is no database is told with its new name, and kept as it was; the agent goes on."""
     garbage = b"no database at all, by any means" * 256
-    (tmp_path / "otel-oom.db").write_bytes(garbage)
-    done = run(tmp_path)
-    assert done.code == 1
-    assert "not a database" in done.message()
-    assert str(tmp_path) in done.message()
-    assert (tmp_path / "otel-oom.db").read_bytes() == garbage
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "otel-oom.db").write_bytes(garbage)
+    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
+        assert running.state_dir == state
+        assert running.end() == 0
+    (moved,) = state.glob("otel-oom-*.db")
+    assert moved.read_bytes() == garbage
+    assert "file is not a database" in running.said()
+    assert moved.name in running.said()
 
 
 def test_a_database_of_a_later_version(tmp_path: Path) -> None:

@@ -219,9 +219,13 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
 
 def test_every_commit_is_synced(store: Store, tmp_path: Path) -> None:
     """The log of the database is synced at every commit (WAL, FULL)."""
-    database = store._database.connection  # noqa: SLF001  the setting is the connection's, no other can read it
-    assert database.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    def setting(name: str) -> object:
+        # The setting is the connection's: no other can read it.
+        return store._database.read(lambda db: db.execute(f"PRAGMA {name}").fetchone()[0])  # noqa: SLF001
+
+    assert setting("synchronous") == 2
+    assert setting("journal_mode") == "wal"
     assert (tmp_path / "state" / "otel-oom.db-wal").exists()
 
 
@@ -252,10 +256,10 @@ def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
 
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
     """A start that failed does not stand in the way of the next."""
-    (tmp_path / "otel-oom.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "otel-oom.db").mkdir()
     for _ in range(2):
         with pytest.raises(StoreError, match="can't be opened"), Store(tmp_path):
             pass
-    (tmp_path / "otel-oom.db").unlink()
+    (tmp_path / "otel-oom.db").rmdir()
     with Store(tmp_path) as store:
         assert store.counts()["journal"] == 0

@@ -1,0 +1,148 @@
+"""An unreadable database is moved aside and kept, and what it still tells is taken over.
+
+A file that has been moved is known by its name; the new database notes it once its rows are
+taken over, so that a crash in between leaves that to the next opening.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+_LOG = logging.getLogger(__name__)
+
+_TABLES: Final = {"journal": "id", "dead_letters": "id", "outbox": "id", "counters": "name"}
+"""By what each is in order; what stands behind a page that can't be read is read from the end."""
+
+_TAILS: Final = ("-wal", "-shm", "")
+"""SQLite's own files beside a database. The log goes first: alone it would be taken for rubbish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A database that was moved aside: its file's name, why, when, and how many rows it gave."""
+
+    name: str
+    reason: str
+    found_unix_ns: int
+    rescued: int
+
+
+def move(database: Path) -> Path:
+    """Give the file, with its log, the time in its name; its new path.
+
+    Raises:
+        OSError: it can't be moved.
+    """
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name, number = f"{database.stem}-{now}", 1
+    while (moved := database.with_name(f"{name}{database.suffix}")).exists():
+        number += 1
+        name = f"{database.stem}-{now}-{number}"
+    for tail in _TAILS:
+        part = database.with_name(database.name + tail)
+        with suppress(FileNotFoundError):
+            part.rename(moved.with_name(moved.name + tail))
+    return moved
+
+
+def unseen(db: sqlite3.Connection, database: Path) -> list[Path]:
+    """Files that were moved aside, and that the new database does not know of yet."""
+    seen = {name for (name,) in db.execute("SELECT name FROM set_aside")}
+    found = database.parent.glob(f"{database.stem}-*{database.suffix}")
+    return sorted(path for path in found if path.name not in seen)
+
+
+def rescue(db: sqlite3.Connection, moved: Path, reason: str) -> int:
+    """Take over each row that can still be read, and note the file; how many there were.
+
+    To be called within a transaction.
+
+    Raises:
+        sqlite3.Error: the new database does not take them.
+    """
+    rescued = 0
+    # Read-only: nothing is changed in it, and what its log has is read too.
+    uri = f"file:{quote(str(moved))}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
+        old.text_factory = lambda text: text.decode("utf-8", "replace")
+        for table, order in _TABLES.items():
+            count, whole = _copy(old, db, table, order)
+            rescued += count
+            if table == "outbox" and not whole:
+                _queue_again(db)
+    db.execute(
+        "INSERT INTO set_aside (name, reason, found_unix_ns, rescued) VALUES (?, ?, ?, ?)",
+        (moved.name, reason, time.time_ns(), rescued),
+    )
+    return rescued
+
+
+def known(db: sqlite3.Connection) -> list[Aside]:
+    """The files that were moved aside, oldest first."""
+    rows = db.execute("SELECT name, reason, found_unix_ns, rescued FROM set_aside ORDER BY id")
+    return [Aside(*row) for row in rows]
+
+
+def _copy(
+    old: sqlite3.Connection, new: sqlite3.Connection, table: str, order: str
+) -> tuple[int, bool]:
+    """Copy the rows of a table that can be read; how many, and whether they are all."""
+    columns = [name for name in _columns(new, table) if name in _columns(old, table)]
+    if not columns:
+        return 0, False
+    names, places = ", ".join(columns), ", ".join("?" * len(columns))
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608  names of our own
+    count = 0
+    failures: list[str] = []
+    # From the front, and where that ends early, from the back.
+    for direction in ("ASC", "DESC"):
+        query = f"SELECT {names} FROM {table} ORDER BY {order} {direction}"  # noqa: S608  likewise
+        for row in _rows(old, query, failures):
+            copied = new.execute(insert, row).rowcount
+            if not copied and columns[0] == "id":
+                # The id may be another's by now, which came after the file was moved.
+                copied = new.execute(insert, (None, *row[1:])).rowcount
+            count += copied
+        if not failures:
+            return count, True
+    _LOG.warning("Not every row of %s can be read: %s", table, failures[0])
+    return count, False
+
+
+def _rows(old: sqlite3.Connection, query: str, failures: list[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows until one can't be read, which is noted."""
+    try:
+        yield from old.execute(query)
+    except sqlite3.DatabaseError as error:
+        failures.append(str(error))
+
+
+def _queue_again(db: sqlite3.Connection) -> None:
+    """Have messages made again that may have been lost with a part of the outbox.
+
+    Some will have been delivered: those are sent twice, under one uid.
+    """
+    for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
+        db.execute(
+            f"UPDATE journal SET {queued} = 0 WHERE event != ''"  # noqa: S608  names of our own
+            # What did not die has no span.
+            " AND (?1 = 'logs' OR tgid IS NOT NULL)"
+            " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"
+            " UNION SELECT uid FROM dead_letters WHERE signal = ?1)",
+            (signal,),
+        )
+
+
+def _columns(db: sqlite3.Connection, table: str) -> list[str]:
+    try:
+        return [column[1] for column in db.execute(f"PRAGMA table_info({table})")]
+    except sqlite3.DatabaseError:
+        return []

@@ -1,0 +1,80 @@
+"""A connection to the file: how it is made, made ready, and used for one transaction."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+from otel_oom.store import schema
+from otel_oom.store.trouble import Damaged
+
+_BUSY_S: Final = 1.0
+"""How long another process that reads or writes the file is waited for."""
+
+_T = TypeVar("_T")
+Work = Callable[[sqlite3.Connection], _T]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection, for any thread, that begins no transaction by itself."""
+    return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+
+
+def prepare(db: sqlite3.Connection, *, check: bool) -> None:
+    """Set the connection up, and the tables; with ``check``, after the file has failed.
+
+    Raises:
+        sqlite3.Error: the file can't be used.
+        StoreError: it is of a later version.
+    """
+    # Only a new file heeds the first; an older one keeps its free pages to itself.
+    db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    # What is deleted need not be overwritten with zeros: nobody else reads the file.
+    db.execute("PRAGMA secure_delete=OFF")
+    # In KiB; the default of 2,000 would be a fifteenth of the agent's memory.
+    db.execute("PRAGMA cache_size=-256")
+    if check:
+        # All of the log is written and synced once more, into the file, before it is relied on.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise Damaged(found)
+    schema.prepare(db)
+
+
+def transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
+    """What ``work`` returns, once all of what it wrote is on the disk; on failure nothing is.
+
+    Raises:
+        sqlite3.Error: it is not on the disk.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        done = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+        raise
+    return done
+
+
+def close(db: sqlite3.Connection) -> None:
+    """Close it; what can't be brought from the log into the file stays in the log."""
+    with suppress(sqlite3.Error):
+        db.close()
+
+
+def inode(path: Path) -> int:
+    """What the name leads to, without following a link; 0 for nothing."""
+    try:
+        return os.lstat(path).st_ino
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,104 @@
+"""What goes when there is no room: history first, the oldest that nobody has taken last.
+
+History is what a backend has taken, or refused, of which only the journal still tells. Nothing
+else goes but by the bound in bytes, and what goes then is counted.
+
+Functions over a connection; all are to be called within a transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from otel_oom.store import counters
+
+_NS_PER_S: Final = 1_000_000_000
+_HISTORY: Final = 256
+_DEAD_LETTERS: Final = 64
+_EVENTS: Final = 16
+
+
+def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
+    """Let some of the oldest history go that is older than so long; how many rows there were.
+
+    Of what died in this boot the row stays, without its contents: the kernel's log can tell of
+    it again, and it must be known then.
+    """
+    rows = db.execute(
+        # As the index journal_history has it.
+        "SELECT id, boot_id = ? FROM journal"
+        " WHERE log_queued AND span_queued AND unreadable IS NULL AND event != ''"
+        " AND stored_unix_ns <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = journal.uid)"
+        " ORDER BY stored_unix_ns LIMIT ?",
+        (boot_id, time.time_ns() - int(max_age_s * _NS_PER_S), _HISTORY),
+    ).fetchall()
+    db.executemany(
+        "UPDATE journal SET event = '', witness = '', exit = NULL, reaper = '[]' WHERE id = ?",
+        [(id_,) for id_, this_boot in rows if this_boot],
+    )
+    past = [id_ for id_, this_boot in rows if not this_boot]
+    empty = _ids(db, "journal WHERE event = '' AND boot_id != ?", boot_id, _HISTORY)
+    _delete(db, "journal", past + empty)
+    return len(rows) + len(empty)
+
+
+def oldest(db: sqlite3.Connection) -> Counter[str]:
+    """Let some of the rest go, the oldest that nobody has taken last; the counters of what went.
+
+    They are ``dropped.dead_letters``, and ``dropped.`` with the signal of a message.
+    """
+    gone = _empty_rows(db) or _dead_letters(db) or _events(db) or _messages(db)
+    dropped = {f"{counters.DROPPED}{name}": count for name, count in gone.items() if count}
+    counters.add(db, counters.NO_BOOT, dropped)
+    return gone
+
+
+def _empty_rows(db: sqlite3.Connection) -> Counter[str]:
+    """Rows without contents, which only keep a kill from being told again."""
+    ids = _ids(db, "journal WHERE event = '' ORDER BY id", _HISTORY)
+    _delete(db, "journal", ids)
+    # Nothing is lost with them; that they made room is said by a count of nothing.
+    return Counter({"nothing": 0} if ids else {})
+
+
+def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
+    ids = _ids(db, "dead_letters ORDER BY id", _DEAD_LETTERS)
+    _delete(db, "dead_letters", ids)
+    return Counter({"dead_letters": len(ids)} if ids else {})
+
+
+def _events(db: sqlite3.Connection) -> Counter[str]:
+    """Events with whatever of them has not been taken."""
+    rows = db.execute(
+        "SELECT id, uid, NOT log_queued, NOT span_queued FROM journal ORDER BY id LIMIT ?",
+        (_EVENTS,),
+    ).fetchall()
+    gone: Counter[str] = Counter()
+    for _, uid, log, span in rows:
+        gone.update({"logs": log, "traces": span})
+        sent = db.execute("DELETE FROM outbox WHERE uid = ? RETURNING signal", (uid,))
+        gone.update(signal for (signal,) in sent.fetchall())
+    _delete(db, "journal", [row[0] for row in rows])
+    return gone
+
+
+def _messages(db: sqlite3.Connection) -> Counter[str]:
+    """Messages whose events are gone: a damaged file can have such."""
+    ids = _ids(db, "outbox ORDER BY id", _EVENTS)
+    rows = db.execute("SELECT signal FROM outbox ORDER BY id LIMIT ?", (_EVENTS,)).fetchall()
+    _delete(db, "outbox", ids)
+    return Counter(signal for (signal,) in rows)
+
+
+def _ids(db: sqlite3.Connection, which: str, *values: str | int) -> list[int]:
+    rows = db.execute(f"SELECT id FROM {which} LIMIT ?", values)  # noqa: S608  a text of our own
+    return [id_ for (id_,) in rows]
+
+
+def _delete(db: sqlite3.Connection, table: str, ids: Sequence[int]) -> None:
+    db.executemany(f"DELETE FROM {table} WHERE id = ?", [(id_,) for id_ in ids])  # noqa: S608  likewise

@@ -1,0 +1,53 @@
+"""A disk that can be filled for real."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.parts.need import need
+
+_BLOCK = 4096
+
+
+class Disk:
+    """A file system of its own, mounted at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        """The file system is mounted already."""
+        self.path = path
+        self._filler = path / "filler"
+
+    def fill(self) -> None:
+        """Write until nothing more fits, not one block."""
+        file = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            while True:
+                os.write(file, bytes(_BLOCK))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+        finally:
+            os.close(file)
+
+    def clear(self) -> None:
+        """Make room again."""
+        self._filler.unlink()
+
+
+@contextmanager
+def disk(path: Path, size: str) -> Iterator[Disk]:
+    """A tmpfs of ``size`` at ``path``."""
+    need(os.geteuid() == 0, "to mount a file system needs root")
+    path.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", path], check=True
+    )
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)

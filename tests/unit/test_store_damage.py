@@ -1,0 +1,248 @@
+"""A database that is damaged, taken away, or holds what can't be read: nothing else is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from otel_oom.store import Encoded, Store
+from otel_oom.store.counters import NO_BOOT
+from tests.support.samples import EXIT, KILL, REAPED, WITNESS, kill
+
+BOOT = KILL.boot_id
+NEVER = 0
+FAR = 1 << 62
+PAGE = 4096
+NAME = "otel-oom.db"
+
+
+def events(store: Store) -> set[str]:
+    """The uids of all that owes something."""
+    return {row.event.uid for row in store.open_kills(10_000, BOOT, FAR)}
+
+
+def uids(*numbers: int) -> set[str]:
+    """The uids of sample kills."""
+    return {kill(number).uid for number in numbers}
+
+
+def overwrite(path: Path, place: int, data: bytes) -> None:
+    """Change bytes of a file, and nothing else."""
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(data)
+
+
+def root_page(path: Path, name: str) -> int:
+    """The number of the first page of a table or an index."""
+    with closing(sqlite3.connect(path)) as database:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
+        return int(database.execute(query, (name,)).fetchone()[0])
+
+
+def leaf_pages(path: Path, name: str) -> list[int]:
+    """The numbers of the pages with a table's rows, in the order of the rows."""
+    with closing(sqlite3.connect(path)) as database:
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY path"
+        return [number for (number,) in database.execute(query, (name,))]
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Path:
+    """The file of a store, closed, with a hundred kills; two of them have messages."""
+    with Store(tmp_path) as store:
+        for number in range(100):
+            store.record(kill(number), WITNESS)
+        for number in (0, 1):
+            store.queue([Encoded(number + 1, kill(number).uid, b"log", b"span")])
+        store.refused(store.waiting("logs", 1, 1000), "no")
+    return tmp_path / NAME
+
+
+def no_header(path: Path) -> None:
+    """What every database begins with is gone."""
+    overwrite(path, 0, b"no database")
+
+
+def no_schema(path: Path) -> None:
+    """The page with the tables' names is rubbish, behind a good header."""
+    overwrite(path, 100, os.urandom(PAGE - 100))
+
+
+def cut(path: Path) -> None:
+    """The end of the file is missing."""
+    os.truncate(path, 3 * PAGE)
+
+
+@pytest.mark.parametrize("damage", [no_header, no_schema, cut])
+def test_an_unreadable_database_is_moved_aside(
+    full: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is kept as it was under another name, that is told, and a new one takes its place."""
+    damage(full)
+    before = full.read_bytes()
+    with Store(full.parent) as store:
+        assert store.record(kill(1000), WITNESS)
+        events(store)
+        (found,) = store.set_aside()
+    moved = full.parent / found.name
+    assert moved.read_bytes()[: 3 * PAGE] == before[: 3 * PAGE]
+    assert abs(found.found_unix_ns - time.time_ns()) < 60 * 10**9
+    assert stat.S_IMODE(moved.stat().st_mode) == 0o600
+    assert sum(found.name in message for message in caplog.messages) == 2
+    with Store(full.parent) as store:
+        assert uids(1000) <= events(store)
+        assert len(store.set_aside()) == 1
+
+
+def test_what_can_still_be_read_is_taken_over(full: Path) -> None:
+    """One page that is damaged takes its own rows with it and no other's."""
+    pages = leaf_pages(full, "journal")
+    overwrite(full, (pages[len(pages) // 2] - 1) * PAGE, b"\x55" * PAGE)
+    with Store(full.parent) as store:
+        left = events(store)
+        assert 90 <= len(left) < 100
+        assert uids(2, 99) <= left
+        assert [m.payload for m in store.waiting("traces", 10, 1000)] == [b"span"] * 2
+        assert store.counts()["dead_letters"] == 1
+        assert store.counters(BOOT) == {"captured.kill": 100}
+        assert store.counters(NO_BOOT) == {"refused.logs": 1}
+        (found,) = store.set_aside()
+        assert "malformed" in found.reason
+
+
+def test_damage_that_shows_while_running_is_mended(full: Path) -> None:
+    """A store that works comes upon a damaged page: what was asked for is done nevertheless."""
+    page = root_page(full, "outbox")
+    with Store(full.parent) as store:
+        overwrite(full, (page - 1) * PAGE, b"\x55" * PAGE)
+        store.queue([Encoded(3, kill(2).uid, b"new", None)])
+        assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"new"]
+        assert len(store.set_aside()) == 1
+        assert store.record(kill(1000), WITNESS)
+        assert uids(0, 1, 3, 99, 1000) <= events(store)
+
+
+def test_messages_that_are_lost_are_made_again(full: Path) -> None:
+    """With a page of the outbox go messages, not kills: the journal still has those."""
+    page = root_page(full, "outbox")
+    overwrite(full, (page - 1) * PAGE, b"\x55" * PAGE)
+    with Store(full.parent) as store:
+        store.waiting("logs", 1, 1)
+        rows = {row.event.uid: row for row in store.open_kills(1000, BOOT, FAR)}
+        assert rows.keys() == uids(*range(100))
+        # Its log was refused, and is a dead letter.
+        assert rows[kill(0).uid].log_queued
+        assert not rows[kill(0).uid].span_queued
+        assert not rows[kill(1).uid].log_queued
+
+
+def test_a_move_that_was_cut_short_is_ended_by_the_next_start(full: Path) -> None:
+    """A file that was moved, and whose rows were not yet taken over, is not forgotten."""
+    full.rename(full.with_name("otel-oom-20260101T000000Z.db"))
+    with Store(full.parent) as store:
+        assert len(events(store)) == 98
+        assert [found.name for found in store.set_aside()] == ["otel-oom-20260101T000000Z.db"]
+
+
+def test_the_log_of_a_damaged_database_goes_with_it(tmp_path: Path) -> None:
+    """What was only in the log is taken over too: the log is moved along."""
+    with Store(tmp_path) as store:
+        store.record(kill(0), WITNESS)
+        crashed = tmp_path / "crashed"
+        shutil.copytree(tmp_path, crashed, ignore=shutil.ignore_patterns("crashed"))
+    overwrite(crashed / NAME, 5 * PAGE, b"\x55")
+    (crashed / NAME).rename(crashed / "otel-oom-1.db")
+    (crashed / f"{NAME}-wal").rename(crashed / "otel-oom-1.db-wal")
+    (crashed / f"{NAME}-shm").unlink()
+    with Store(crashed) as store:
+        assert events(store) == uids(0)
+
+
+@pytest.mark.parametrize("which", ["folder", NAME, f"{NAME}-wal", "moved"])
+def test_a_database_that_is_taken_away_is_written_anew(tmp_path: Path, which: str) -> None:
+    """Names can be deleted under a running agent: what they led to is brought back."""
+    state = tmp_path / "state"
+    with Store(state) as store:
+        store.record(kill(0), WITNESS)
+        if which == "folder":
+            shutil.rmtree(state)
+        elif which == "moved":
+            state.rename(tmp_path / "elsewhere")
+        else:
+            (state / which).unlink()
+        assert store.record(kill(1), WITNESS)
+        store.record(kill(2), WITNESS)
+    with Store(state) as store:
+        assert events(store) == uids(0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "event = 'no JSON'",
+        "event = CAST(x'ff80' AS TEXT)",
+        "event = json_remove(event, '$.victim')",
+        "event = '[]'",
+        "witness = '7'",
+        "reaper = '[7]'",
+        "exit = '{}'",
+        "kind = 'of a later version'",
+        "stored_unix_ns = 'then'",
+    ],
+)
+def test_a_row_that_cant_be_read_holds_up_no_other(
+    tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside with the reason, told once, and kept; an agent of another version retries."""
+    with Store(tmp_path) as store:
+        for number in range(3):
+            store.record(kill(number), WITNESS)
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            before = database.execute("SELECT * FROM journal WHERE id = 2").fetchall()
+            database.execute(f"UPDATE journal SET {change} WHERE id = 2")  # noqa: S608  of the list above
+        for _ in range(3):
+            assert [row.id for row in store.open_kills(1, BOOT, NEVER)] == [1]
+            assert [row.id for row in store.open_kills(10, BOOT, NEVER)] == [1, 3]
+        assert store.oldest_open_boottime_ns(BOOT) == KILL.boottime_ns
+        assert sum("can't be told" in message for message in caplog.messages) == 1
+        assert store.counters(NO_BOOT) == {"unreadable": 1}
+        assert store.counts()["journal"] == 3
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            names = [column[1] for column in database.execute("PRAGMA table_info(journal)")]
+            mended = ", ".join(f"{name} = ?" for name in names[:14])
+            database.execute(f"UPDATE journal SET {mended} WHERE id = 2", before[0][:14])  # noqa: S608  its own columns
+    with Store(tmp_path) as store:
+        assert len(store.open_kills(10, BOOT, NEVER)) == 2
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            database.execute("UPDATE journal SET unreadable_by = 'another' WHERE id = 2")
+    with Store(tmp_path) as store:
+        assert len(store.open_kills(10, BOOT, NEVER)) == 3
+
+
+def test_many_rows_that_cant_be_read_hide_no_other(tmp_path: Path) -> None:
+    """More of them than one look takes do not end it."""
+    with Store(tmp_path) as store:
+        for number in range(10):
+            store.record(kill(number), WITNESS)
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            database.execute("UPDATE journal SET event = '?' WHERE id < 10")
+        assert [row.id for row in store.open_kills(2, BOOT, NEVER)] == [10]
+
+
+def test_what_the_reaper_tells_of_a_damaged_row_is_no_trouble(tmp_path: Path) -> None:
+    """Steps that can't be added to a row are left out, and hold up no kill."""
+    with Store(tmp_path) as store:
+        store.record(KILL, WITNESS)
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            database.execute("UPDATE journal SET reaper = 'no JSON'")
+        assert not store.record_reaping(BOOT, REAPED[0])
+        assert store.record_exit(BOOT, EXIT)
