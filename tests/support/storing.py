@@ -1,0 +1,43 @@
+"""A process that stores, tells what is done, and is killed: for tests that let its disk fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from otel_oom.store import Encoded, Store
+from tests.support.samples import WITNESS, kill
+
+KILLS = 4
+TRIES = 5
+
+
+def main(folder: Path, told: Path) -> None:
+    """Record kills, queue two of them, deliver one message; tell each step once it is done."""
+    out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def step(name: str, work: Callable[[], object]) -> None:
+        for _ in range(TRIES):
+            try:
+                work()
+            except sqlite3.Error:
+                continue
+            os.write(out, f"done {name}\n".encode())
+            return
+
+    with Store(folder) as store:
+        os.write(out, b"done open\n")
+        for number in range(KILLS):
+            step(f"record {number}", lambda number=number: store.record(kill(number), WITNESS))  # type: ignore[misc]
+        entries = [Encoded(number + 1, kill(number).uid, b"log", b"span") for number in range(2)]
+        step("queue", lambda: store.queue(entries))
+        step("deliver", lambda: store.delivered(store.waiting("logs", 1, 1)))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
