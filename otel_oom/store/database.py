@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections import Counter
 from contextlib import closing
 from functools import partial
@@ -33,6 +34,7 @@ NAME: Final = "otel-oom.db"
 
 _MOST_TRIES: Final = 5
 """How often room is made for one and the same work."""
+_REPORT_S: Final = 60.0
 
 _T = TypeVar("_T")
 
@@ -54,6 +56,8 @@ class Database:
         self._db: sqlite3.Connection | None = None
         self._inodes: tuple[int, ...] = ()
         self._reasons: dict[str, str] = {}
+        self._dropped: Counter[str] = Counter()
+        self._report = 0.0
 
     def open(self) -> None:
         """Open the file, which is made if it is missing, and moved aside if it can't be read.
@@ -71,6 +75,8 @@ class Database:
                     raise
                 self._db = self._begin_anew(named(error))
             self._take_over(self._db)
+            while self._room.over(self._db) and self._prune(self._db):
+                pass
 
     def close(self) -> None:
         """Close the file."""
@@ -118,11 +124,11 @@ class Database:
         """
         while self.write(lambda db: pruning.history(db, self._boot_id, max_age_s)):
             pass
-        while self.read(self._room.too_much) and self.write(
-            lambda db: pruning.history(db, self._boot_id)
-        ):
+        while self.read(self._room.too_much) and self.write(self._prune_history):
             pass
         self.read(self._room.shrink)
+        with self._mutex:
+            self._report_dropped()
         return self._room.full
 
     def _attempt(self, work: Work[_T]) -> _T:
@@ -157,17 +163,34 @@ class Database:
         if of_disk and not before and not self._room.at_bound(db):
             self._room.spend(db)
             return True
-        if transaction(db, lambda db: pruning.history(db, self._boot_id)):
-            return True
         if of_disk or self._room.full:
-            return False
+            return bool(transaction(db, self._prune_history))
+        return self._prune(db)
+
+    def _prune(self, db: sqlite3.Connection) -> bool:
+        """Let go of history, else of what is oldest; whether there was anything."""
+        if transaction(db, self._prune_history):
+            return True
         gone = transaction(db, pruning.oldest)
-        if gone.total():
-            _LOG.error(
-                "The store has met its bound; of the oldest that nobody has taken, it let go of %s",
-                ", ".join(f"{count} {name}" for name, count in sorted(gone.items()) if count),
-            )
+        self._dropped += gone
+        self._report_dropped()
         return bool(gone)
+
+    def _prune_history(self, db: sqlite3.Connection) -> int:
+        return pruning.history(db, self._boot_id)
+
+    def _report_dropped(self) -> None:
+        """Say what was dropped, but not each time: at the bound every event drops some."""
+        if self._dropped.total() and time.monotonic() >= self._report:
+            what = ", ".join(f"{n} {name}" for name, n in sorted(self._dropped.items()) if n)
+            _LOG.error(
+                "The store %s has met its bound; of the oldest that nobody has taken, it let go "
+                "of: %s",
+                self._path,
+                what,
+            )
+            self._dropped.clear()
+            self._report = time.monotonic() + _REPORT_S
 
     def _after_commit(self) -> None:
         try:

@@ -32,6 +32,8 @@ _EVENT_PAGES: Final = 16
 """More than an event, its indices and its counter can take."""
 _FREE_PAGES: Final = 1024
 """So many free ones may stay in the file for what comes next."""
+_SHRINK_PAGES: Final = 512
+"""At a time: what they are moved with has to fit into the log."""
 
 _RETAKE_S: Final = 1.0
 
@@ -108,6 +110,10 @@ class Room:
         """Whether it is the bound that stands in the way of one more transaction."""
         return used_pages(db) + _OUTBOX_PAGES > self._limit(db)
 
+    def over(self, db: sqlite3.Connection) -> bool:
+        """Whether the file holds more than its bound allows, which then has been lowered."""
+        return not self._full and used_pages(db) + _EVENT_PAGES > self._ceiling
+
     def too_much(self, db: sqlite3.Connection) -> bool:
         """Whether history should go before an event has to wait for that."""
         return used_pages(db) > self._ceiling - self._ceiling // 8
@@ -123,14 +129,15 @@ class Room:
             allocate(self._log, LOG_BYTES)
 
     def shrink(self, db: sqlite3.Connection) -> None:
-        """Give free pages at the file's end back to the disk, when there are many.
+        """Give some free pages back to the disk, when there are many.
 
         Raises:
             sqlite3.Error: it can't be done.
         """
         free = _number(db, "freelist_count")
-        if free > max(_FREE_PAGES, used_pages(db)):
-            db.execute(f"PRAGMA incremental_vacuum({free - _FREE_PAGES})").fetchall()
+        if free > max(_FREE_PAGES, used_pages(db)) or used_pages(db) + free > self._limit(db):
+            # A script, for that is carried on to its end; execute() stops after one page.
+            db.executescript(f"PRAGMA incremental_vacuum({min(free, _SHRINK_PAGES)})")
         if not self._full:
             self._may_grow(db)
 

@@ -1,0 +1,215 @@
+"""The store's bounds: what goes, in which order, and that it is counted."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from otel_oom import clock
+from otel_oom.event import OomKill
+from otel_oom.store import Bounds, BoundsError, Encoded, Store, bounds
+from otel_oom.store.counters import NO_BOOT
+from tests.support.samples import KILL, WITNESS, kill
+
+BOOT = KILL.boot_id
+FAR = 1 << 62
+ALL = 1 << 40
+BOUND = 16 << 20
+DAY_NS = 86_400 * 10**9
+
+
+def large(number: int, boot_id: str = BOOT) -> OomKill:
+    """A sample kill of some 60 KiB, so that not many fill a store."""
+    return kill(number, boot_id=boot_id, stack=("x" * 60_000,))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store that may take 16 MiB, and keep history for a day."""
+    with Store(tmp_path / "state", Bounds(BOUND, 86_400)) as opened:
+        yield opened
+
+
+def size(store: Store) -> int:
+    """What the store takes on the disk, in bytes."""
+    return sum(path.stat().st_blocks * 512 for path in store.folder.iterdir())
+
+
+def queue(store: Store, payload: bytes = b"m") -> None:
+    """Move all that is in the journal to the outbox."""
+    while rows := store.open_kills(16, BOOT, FAR):
+        store.queue([Encoded(row.id, row.event.uid, payload, payload) for row in rows])
+
+
+def deliver(store: Store) -> list[str]:
+    """Let a backend take all; the uids of the logs."""
+    sent = []
+    for signal in ("logs", "traces"):
+        while messages := store.waiting(signal, 512, 1 << 21):
+            sent += [message.uid for message in messages if signal == "logs"]
+            store.delivered(messages)
+    return sent
+
+
+def events(store: Store) -> list[str]:
+    """The uids of the events whose contents are still there, oldest first."""
+    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
+        query = "SELECT uid FROM journal WHERE event != '' ORDER BY id"
+        return [uid for (uid,) in database.execute(query)]
+
+
+def test_history_makes_room_and_nothing_else_does(store: Store) -> None:
+    """What was delivered goes, oldest first; what was not stays, and nothing is dropped."""
+    for number in range(1000):
+        assert store.record(large(number), WITNESS)
+        if number != 500:
+            queue(store)
+            deliver(store) if number != 501 else None
+        assert size(store) <= BOUND
+    left = events(store)
+    assert left == sorted(left, key=[large(number).uid for number in range(1000)].index)
+    assert len(left) > 50
+    assert {large(number).uid for number in (999, 998)} <= set(left)
+    assert not any(name.startswith("dropped") for name in store.totals())
+
+
+def test_the_oldest_that_nobody_took_goes_last_and_is_counted(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the backend away for long the newest stay, and what went is counted and said."""
+    for number in range(200):
+        assert store.record(large(number), WITNESS)
+        queue(store)
+        assert size(store) <= BOUND
+    counts = store.counters(NO_BOOT)
+    sent = deliver(store)
+    assert sent == [large(number).uid for number in range(200 - len(sent), 200)]
+    assert len(sent) > 50
+    assert counts == {"dropped.logs": 200 - len(sent), "dropped.traces": 200 - len(sent)}
+    assert any("has met its bound" in message for message in caplog.messages)
+
+
+def test_the_outbox_keeps_room_of_its_own(store: Store) -> None:
+    """A journal that is full to the bound can still be sent, one batch after the other."""
+    for number in range(200):
+        store.record(large(number), WITNESS)
+    assert store.counters(NO_BOOT)["dropped.logs"] > 0
+    queue(store, b"m" * 5000)
+    assert len(deliver(store)) > 50
+
+
+def test_dead_letters_go_before_what_can_still_be_sent(store: Store) -> None:
+    """What the backend will never take is less than what it might."""
+    for number in range(20):
+        store.record(kill(number), WITNESS)
+    queue(store, b"m" * 100_000)
+    store.refused(store.waiting("logs", 10, ALL), "no")
+    for number in range(100, 200):
+        store.record(large(number), WITNESS)
+    counts = store.counters(NO_BOOT)
+    assert counts["refused.logs"] == counts["dropped.dead_letters"] == 10
+    assert store.counts()["dead_letters"] == 0
+
+
+def test_history_has_its_age(store: Store) -> None:
+    """What was delivered goes when it is too old; what nobody has taken does not."""
+    for number in range(4):
+        store.record(kill(number), WITNESS)
+    queue(store)
+    store.delivered(store.waiting("logs", 3, ALL))
+    store.delivered(store.waiting("traces", 3, ALL))
+    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
+        for id_, age_ns in ((1, DAY_NS + 10**9), (2, DAY_NS - 60 * 10**9), (4, 9 * DAY_NS)):
+            database.execute(
+                "UPDATE journal SET stored_unix_ns = ? WHERE id = ?", (time.time_ns() - age_ns, id_)
+            )
+    assert store.upkeep() > 0
+    assert events(store) == [kill(number).uid for number in (1, 2, 3)]
+
+
+def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
+    """The kernel's log can tell of it as long as the host is up, and no longer."""
+    now = clock.boot_id()
+    events_ = [large(0, now), large(1), kill(2, boot_id=now)]
+    with Store(tmp_path, Bounds(BOUND, 0)) as store:
+        for event in events_:
+            store.record(event, WITNESS)
+        queue(store)
+        deliver(store)
+        store.upkeep()
+        assert events(store) == []
+        assert not store.record(events_[0], WITNESS)
+        assert not store.record(events_[2], WITNESS)
+        assert store.counts()["journal"] == 2
+        assert store.record(events_[1], WITNESS)
+
+
+def test_the_file_becomes_smaller_again(store: Store) -> None:
+    """After a long outage has been made up for, the disk has its room back."""
+    path = store.folder / "otel-oom.db"
+    for number in range(100):
+        store.record(large(number), WITNESS)
+    queue(store)
+    deliver(store)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE journal SET stored_unix_ns = 0")
+        grown = database.execute("PRAGMA page_count").fetchone()[0]
+    store.upkeep()
+    with closing(sqlite3.connect(path)) as database, database:
+        assert database.execute("PRAGMA page_count").fetchone()[0] < grown - 256
+    assert store.record(large(1000), WITNESS)
+
+
+def test_a_bound_that_was_lowered_holds(tmp_path: Path) -> None:
+    """A store that is larger than it may be now lets go of what is over, and says how much."""
+    with Store(tmp_path, Bounds(64 << 20)) as store:
+        for number in range(300):
+            store.record(large(number), WITNESS)
+    with Store(tmp_path, Bounds(BOUND)) as store:
+        for number in range(300, 330):
+            assert store.record(large(number), WITNESS)
+        store.upkeep()
+        dropped = store.counters(NO_BOOT)["dropped.logs"]
+        assert store.counts()["journal"] == 330 - dropped
+        assert store.open_kills(1, BOOT, FAR)[0].event == large(dropped)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, Bounds()),
+        ({bounds.MAX_BYTES: "", bounds.MAX_AGE: " "}, Bounds()),
+        ({bounds.MAX_BYTES: "33554432"}, Bounds(max_bytes=32 << 20)),
+        ({bounds.MAX_BYTES: "1GiB", bounds.MAX_AGE: "90d"}, Bounds(1 << 30, 90 * 86_400)),
+        ({bounds.MAX_BYTES: "65536 KiB", bounds.MAX_AGE: "0s"}, Bounds(64 << 20, 0)),
+        ({bounds.MAX_AGE: "36h"}, Bounds(max_age_s=36 * 3600)),
+    ],
+)
+def test_the_bounds_are_read(environ: dict[str, str], expected: Bounds) -> None:
+    """An amount with its unit; what is not set is 256 MiB and 30 days."""
+    assert bounds.read(environ) == expected
+    assert Bounds() == Bounds(256 * 1024 * 1024, 30 * 24 * 60 * 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (bounds.MAX_BYTES, "1MiB"),
+        (bounds.MAX_BYTES, "256MB"),
+        (bounds.MAX_BYTES, "-1"),
+        (bounds.MAX_BYTES, "lots"),
+        (bounds.MAX_BYTES, "9" * 30),
+        (bounds.MAX_AGE, "30"),
+        (bounds.MAX_AGE, "1 month"),
+        (bounds.MAX_AGE, "99999d"),
+    ],
+)
+def test_a_bound_that_cant_be_used_is_told(name: str, text: str) -> None:
+    """The message names the variable, the value and what it takes."""
+    with pytest.raises(BoundsError, match=f"{name}='{text}' can't be used: it takes "):
+        bounds.read({name: text})
