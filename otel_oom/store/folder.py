@@ -35,7 +35,7 @@ class StateFolder:
             self._make()
             if self._is_taken():
                 return
-            lock = os.open(self.path / _LOCK, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
+            lock = self._open(_LOCK)
         except OSError as error:
             raise StoreError(
                 f"The state folder {self.path} can't be used: {error.strerror}. "
@@ -59,46 +59,49 @@ class StateFolder:
         self._lock = None
 
     def file(self, name: str) -> None:
-        """See that the file ``name`` is there, is one of ours, and is nobody else's to read.
+        """See that the database ``name`` is there, is ours, and nobody else's to read.
 
         Raises:
             OSError: it can't be made, or is a symbolic link.
-            StoreError: it is somebody else's.
+            StoreError: it is somebody else's, or SQLite's own file beside it is a link.
         """
-        file = os.open(self.path / name, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            self._ours(file, self.path / name, 0o600)
-            # The name shall outlast a power cut just as what is written to the file.
-            os.fsync(file)
-        finally:
-            os.close(file)
+        for beside in (f"{name}-wal", f"{name}-shm"):
+            # SQLite opens those itself, and would follow a link.
+            if (self.path / beside).is_symlink():
+                raise _link(self.path / beside)
+        os.close(self._open(name))
 
     def sync(self) -> None:
-        """Have the names in the folder on the disk.
+        """Have the names in the folder, and its own, on the disk: a new one has to outlast a crash.
 
         Raises:
-            OSError: they may not be.
+            OSError: the names in it may not be.
         """
-        folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(self.path)
+        with suppress(OSError):
+            # Not every user may read the folder above.
+            _sync(self.path.parent)
 
     def _make(self) -> None:
         with suppress(FileExistsError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700)
         if self.path.is_symlink():
-            raise StoreError(
-                f"The state folder {self.path} is a symbolic link, and those are not followed. "
-                "Name the folder itself with --state-dir."
-            )
+            raise _link(self.path)
         folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
         try:
             self._ours(folder, self.path, 0o700)
         finally:
             os.close(folder)
+
+    def _open(self, name: str) -> int:
+        file = os.open(self.path / name, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._ours(file, self.path / name, 0o600)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
 
     def _is_taken(self) -> bool:
         if self._lock is None:
@@ -118,3 +121,18 @@ class StateFolder:
             )
         if stat.S_IMODE(found.st_mode) & ~mode:
             os.fchmod(file, mode)
+
+
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _link(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} is a symbolic link, and those are not followed. "
+        "Remove it, or name a folder of its own with --state-dir."
+    )

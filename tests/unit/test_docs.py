@@ -10,6 +10,7 @@ import pytest
 
 from otel_oom import cli
 from otel_oom.export.settings import known_variables
+from otel_oom.store import Bounds, bounds
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +39,13 @@ def test_every_variable_is_documented() -> None:
     general = {n for n in known_variables() if not re.search("_(LOGS|TRACES|METRICS)_", n)}
     mentioned = set(re.findall(r"OTEL_EXPORTER_OTLP_[A-Z_]+", README))
     assert general <= mentioned <= known_variables()
+
+
+def test_every_bound_is_documented() -> None:
+    """Each variable of the store's bounds stands in the README with its default, and no other."""
+    rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `(\w+)`", README))
+    assert rows.keys() == {bounds.MAX_BYTES, bounds.MAX_AGE}
+    assert bounds.read(rows) == Bounds()
 
 
 def test_every_link_leads_somewhere() -> None:

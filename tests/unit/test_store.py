@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from otel_oom.store import Encoded, JournalRow, Store, StoreError
+from tests.parts.need import need
 from tests.support.samples import EXIT, KILL, NO_VICTIM, REAPED, WITNESS, kill
 
 FAR = 1 << 62
@@ -243,15 +245,50 @@ def test_nobody_else_may_read_it(store: Store) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
-    """A link in the place of our files leads nowhere."""
+@pytest.mark.parametrize("name", ["otel-oom.db", "otel-oom.db-wal", "lock", "ballast"])
+def test_symbolic_links_are_not_followed(tmp_path: Path, name: str) -> None:
+    """A link in the place of one of our files leads nowhere."""
     state = tmp_path / "state"
     state.mkdir()
     elsewhere = tmp_path / "elsewhere"
-    (state / "otel-oom.db").symlink_to(elsewhere)
-    with pytest.raises(StoreError), Store(state):
+    elsewhere.write_text("mine", encoding="ascii")
+    (state / name).symlink_to(elsewhere)
+    with suppress(StoreError), Store(state) as store:
+        store.record(KILL, WITNESS)
+    assert elsewhere.read_text(encoding="ascii") == "mine"
+
+
+def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    """Whoever can change the link could read, or change, what is told: that is an error."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "state").symlink_to("elsewhere")
+    with pytest.raises(StoreError, match="symbolic link"), Store(tmp_path / "state"):
         pass
-    assert not elsewhere.exists()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("whose", ["folder", "otel-oom.db", "lock"])
+def test_what_is_somebody_elses_is_not_used(tmp_path: Path, whose: str) -> None:
+    """A folder or a file of another user is refused, with that user's id, and stays as it is."""
+    need(os.geteuid() == 0, "to give a file away needs root")
+    state = tmp_path / "state"
+    with Store(state):
+        pass
+    theirs = state if whose == "folder" else state / whose
+    os.chown(theirs, 12345, -1)
+    with pytest.raises(StoreError, match="belongs to user 12345"), Store(state):
+        pass
+    assert theirs.stat().st_uid == 12345
+
+
+def test_what_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    """A folder and a file that were made with wider rights get the narrow ones."""
+    with Store(tmp_path / "state"):
+        pass
+    (tmp_path / "state").chmod(0o755)
+    (tmp_path / "state" / "otel-oom.db").chmod(0o644)
+    with Store(tmp_path / "state") as store:
+        test_nobody_else_may_read_it(store)
 
 
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:

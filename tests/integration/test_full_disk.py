@@ -1,0 +1,160 @@
+"""The whole way from a kernel's buffer to a backend, on a disk that is full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import pytest
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom import agent
+from otel_oom.capture.source import Handler
+from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.event import Loss, OomKill
+from otel_oom.export import settings
+from otel_oom.store import Store
+from tests.parts.wait import until
+from tests.support.disk import Disk, disk
+from tests.support.samples import kill
+
+KILLS = [kill(number, boot_id="an earlier boot") for number in range(400)]
+"""Of another boot, so that nobody waits for an exit."""
+
+
+class Kernel:
+    """A kernel's buffer: a record leaves it when the handler has returned, not before."""
+
+    name = hook = "buffer"
+    context = ""
+
+    def __init__(self, kills: list[OomKill]) -> None:
+        """Hold ``kills``."""
+        self.buffer = deque(kills)
+        self._readable, self._writable = os.pipe()
+
+    def __enter__(self) -> Self:
+        """Nothing is to be attached."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what was waited on."""
+        os.close(self._readable)
+        os.close(self._writable)
+
+    def fileno(self) -> int:
+        """A descriptor that is never readable: what is there is there from the start."""
+        return self._readable
+
+    def drain(self, handler: Handler) -> int:
+        """Hand over what waits."""
+        count = 0
+        while self.buffer:
+            handler(self.buffer[0])
+            self.buffer.popleft()
+            count += 1
+        return count
+
+    def loss(self) -> Loss:
+        """Nothing is lost."""
+        return Loss()
+
+
+class Backend:
+    """Away at first; then it takes all, and counts each log and span."""
+
+    def __init__(self) -> None:
+        """Answer 503."""
+        self.away = True
+        self.logs: Counter[str] = Counter()
+        self.spans: Counter[int] = Counter()
+
+    def __call__(self, request: Message) -> Reply | None:
+        """Judge one request."""
+        if self.away:
+            return Reply(503)
+        if isinstance(request, ExportLogsServiceRequest):
+            self.logs.update(
+                attribute.value.string_value
+                for group in request.resource_logs
+                for scope in group.scope_logs
+                for record in scope.log_records
+                for attribute in record.attributes
+                if attribute.key == "log.record.uid"
+            )
+        else:
+            assert isinstance(request, ExportTraceServiceRequest)
+            self.spans.update(
+                int.from_bytes(span.span_id)
+                for group in request.resource_spans
+                for scope in group.scope_spans
+                for span in scope.spans
+            )
+        return None
+
+
+def run(kernel: Kernel, backend: Backend, state: Path, story: Callable[[], None]) -> None:
+    """Run the agent while ``story`` is told; raises what the story raised."""
+    raised: list[BaseException] = []
+
+    def tell() -> None:
+        try:
+            story()
+        except BaseException as error:  # noqa: BLE001  told by the main thread
+            raised.append(error)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with Receiver(backend) as receiver:
+        teller = threading.Thread(target=tell)
+        teller.start()
+        agent.run(kernel, settings.read({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}), state)
+        teller.join()
+    if raised:
+        raise raised[0]
+
+
+@pytest.mark.parametrize("way_out", ["the backend comes back", "the disk has room again"])
+def test_a_full_disk_loses_nothing(
+    tmp_path: Path, way_out: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kills wait in the kernel's buffer, that is said once, and all are delivered, each once."""
+    kernel, backend = Kernel(KILLS), Backend()
+    with disk(tmp_path / "disk", "16M") as small:
+        state = small.path / "state"
+        with Store(state):
+            small.fill()
+
+        def story() -> None:
+            until(lambda: "does not take kills" in caplog.text, "the store is full", limit=30)
+            assert kernel.buffer
+            waiting = len(kernel.buffer)
+            # A few more rounds in vain.
+            threading.Event().wait(3)
+            assert len(kernel.buffer) == waiting
+            release(backend, small, way_out)
+            until(lambda: len(backend.spans) == len(KILLS), "all are delivered", limit=120)
+            until(lambda: len(backend.logs) == len(KILLS), "all are delivered", limit=120)
+
+        run(kernel, backend, state, story)
+        assert backend.logs == Counter(kill.uid for kill in KILLS)
+        assert backend.spans == Counter(kill.span_id for kill in KILLS)
+        assert sum("does not take kills" in message for message in caplog.messages) == 1
+        assert sum("is full" in message for message in caplog.messages) == 1
+        assert not any("Traceback" in (record.exc_text or "") for record in caplog.records)
+        with Store(state) as store:
+            assert store.counts()["outbox"] == 0
+
+
+def release(backend: Backend, small: Disk, way_out: str) -> None:
+    """End one of the two troubles; the backend comes back at last either way."""
+    if way_out == "the disk has room again":
+        small.clear()
+    backend.away = False
