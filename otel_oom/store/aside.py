@@ -78,6 +78,11 @@ def rescue(db: sqlite3.Connection, moved: Path, reason: str) -> int:
             rescued += count
             if table == "outbox" and not whole:
                 _queue_again(db)
+    # One that was here already has got another id.
+    db.execute(
+        "DELETE FROM dead_letters WHERE id NOT IN"
+        " (SELECT min(id) FROM dead_letters GROUP BY uid, signal, refused_unix_ns)"
+    )
     db.execute(
         "INSERT INTO set_aside (name, reason, found_unix_ns, rescued) VALUES (?, ?, ?, ?)",
         (moved.name, reason, time.time_ns(), rescued),
@@ -132,7 +137,7 @@ def _queue_again(db: sqlite3.Connection) -> None:
     """
     for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
         db.execute(
-            f"UPDATE journal SET {queued} = 0 WHERE event != ''"  # noqa: S608  names of our own
+            f"UPDATE journal SET {queued} = 0 WHERE NOT emptied"  # noqa: S608  names of our own
             # What did not die has no span.
             " AND (?1 = 'logs' OR tgid IS NOT NULL)"
             " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"

@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from otel_oom.store.trouble import NO_SPACE
-
-_LOG = logging.getLogger(__name__)
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Ballast:
-    """A file of ``size`` bytes that holds nothing.
+    """A file of ``whole`` bytes that holds nothing.
 
     A file system that copies on write, or compresses, can still want more than it gives back.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, whole: int) -> None:
         """Nothing is taken yet, unless an earlier process has left it."""
         self._path = path
-        self._size = size
+        self._whole = whole
 
     @property
     def held(self) -> bool:
         """Whether it is there in full."""
-        return self._bytes() >= self._size
+        return size(self._path) >= self._whole
 
     def take(self) -> bool:
         """Allocate it; ``False`` when the disk has no room for it."""
-        return self.held or allocate(self._path, self._size)
+        return self.held or allocate(self._path, self._whole)
 
-    def take_some(self, size: int) -> None:
-        """Allocate at least so much of it, or half of that, or a quarter."""
-        if not self._bytes():
-            any(allocate(self._path, size // part) for part in (1, 2, 4))
+    def take_some(self, most: int) -> None:
+        """Allocate so much of it, or half of that, or a quarter, where there is nothing of it."""
+        if not size(self._path):
+            any(allocate(self._path, most // part) for part in (1, 2, 4))
 
     def give_back(self) -> bool:
         """Let its space go, to whoever writes next; ``False`` when there was none."""
-        if not self._bytes():
+        if not size(self._path):
             return False
         try:
-            os.truncate(self._path, 0)
-        except OSError as error:
-            _LOG.warning("The space of %s can't be given back: %s", self._path, error.strerror)
+            file = os.open(self._path, _FLAGS)
+        except OSError:
             return False
+        try:
+            os.ftruncate(file, 0)
+        finally:
+            os.close(file)
         return True
 
-    def _bytes(self) -> int:
-        try:
-            return self._path.lstat().st_size
-        except OSError:
-            return 0
+
+def size(path: Path) -> int:
+    """How long a file is, in bytes; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
 
 
-def allocate(path: Path, size: int) -> bool:
-    """Give the file at least ``size`` bytes on the disk; ``False`` when the disk has no room.
+def allocate(path: Path, length: int) -> bool:
+    """Give the file at least ``length`` bytes on the disk; ``False`` when the disk has no room.
 
     What it is longer reads as zeros. Where space can't be allocated for another reason, that is
     as good as done: there is nothing to wait for.
@@ -69,10 +72,11 @@ def allocate(path: Path, size: int) -> bool:
     try:
         before = os.fstat(file).st_size
         try:
-            os.posix_fallocate(file, 0, size)
+            os.posix_fallocate(file, 0, length)
         except OSError as error:
             # A part of it may have been allocated.
-            os.ftruncate(file, before)
+            with suppress(OSError):
+                os.ftruncate(file, before)
             return error.errno not in NO_SPACE
     finally:
         os.close(file)

@@ -14,9 +14,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -24,6 +23,7 @@ from otel_oom import clock
 from otel_oom.store import aside, pruning
 from otel_oom.store.bounds import Bounds
 from otel_oom.store.connection import Work, close, connect, inode, prepare, transaction
+from otel_oom.store.dropped import Dropped
 from otel_oom.store.folder import StateFolder, StoreError
 from otel_oom.store.room import Room
 from otel_oom.store.trouble import NoRoom, Trouble, kind, named, unreadable
@@ -34,7 +34,6 @@ NAME: Final = "otel-oom.db"
 
 _MOST_TRIES: Final = 5
 """How often room is made for one and the same work."""
-_REPORT_S: Final = 60.0
 
 _T = TypeVar("_T")
 
@@ -56,8 +55,7 @@ class Database:
         self._db: sqlite3.Connection | None = None
         self._inodes: tuple[int, ...] = ()
         self._reasons: dict[str, str] = {}
-        self._dropped: Counter[str] = Counter()
-        self._report = 0.0
+        self._dropped = Dropped(self._path)
 
     def open(self) -> None:
         """Open the file, which is made if it is missing, and moved aside if it can't be read.
@@ -74,7 +72,6 @@ class Database:
                 if not unreadable(error):
                     raise
                 self._db = self._begin_anew(named(error))
-            self._take_over(self._db)
             while self._room.over(self._db) and self._prune(self._db):
                 pass
 
@@ -127,8 +124,7 @@ class Database:
         while self.read(self._room.too_much) and self.write(self._prune_history):
             pass
         self.read(self._room.shrink)
-        with self._mutex:
-            self._report_dropped()
+        self._dropped.report()
         return self._room.full
 
     def _attempt(self, work: Work[_T]) -> _T:
@@ -172,32 +168,19 @@ class Database:
         if transaction(db, self._prune_history):
             return True
         gone = transaction(db, pruning.oldest)
-        self._dropped += gone
-        self._report_dropped()
+        self._dropped.add(gone)
         return bool(gone)
 
     def _prune_history(self, db: sqlite3.Connection) -> int:
         return pruning.history(db, self._boot_id)
 
-    def _report_dropped(self) -> None:
-        """Say what was dropped, but not each time: at the bound every event drops some."""
-        if self._dropped.total() and time.monotonic() >= self._report:
-            what = ", ".join(f"{n} {name}" for name, n in sorted(self._dropped.items()) if n)
-            _LOG.error(
-                "The store %s has met its bound; of the oldest that nobody has taken, it let go "
-                "of: %s",
-                self._path,
-                what,
-            )
-            self._dropped.clear()
-            self._report = time.monotonic() + _REPORT_S
-
     def _after_commit(self) -> None:
+        """Keep the log short; what was committed stays so, whatever comes of that."""
         try:
             self._room.trim(self._ready())
-        except (sqlite3.Error, OSError) as error:
-            # What was committed stays so; what is wrong is met again, and mended, by the next.
-            _LOG.debug("The log can't be trimmed: %s", error)
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._mend(error, before=0)
 
     def _ready(self) -> sqlite3.Connection:
         """The connection, opened anew where that is due."""
@@ -228,6 +211,7 @@ class Database:
             close(db)
             raise
         self._inodes = self._found()
+        self._take_over(db)
         return db
 
     def _reopen(self) -> sqlite3.Connection:
@@ -250,11 +234,9 @@ class Database:
                 moved.name,
             )
             self._reasons[moved.name] = reason
-            db = self._connect()
+            return self._connect()
         except (OSError, StoreError) as error:
             raise sqlite3.OperationalError(str(error)) from error
-        self._take_over(db)
-        return db
 
     def _take_over(self, db: sqlite3.Connection) -> None:
         for moved in aside.unseen(db, self._path):

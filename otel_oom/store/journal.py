@@ -172,14 +172,21 @@ def oldest_owing_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None
 def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[Stored]:
     """The newest kills of a boot, as far as they can be known again in the kernel's log."""
     rows = db.execute(
-        "SELECT tgid, json_extract(event, '$.victim.tid'), json_extract(event, '$.victim.comm'),"
-        " boottime_ns, iif(json_extract(event, '$.capture.cpu') IS NULL,"
+        "SELECT tgid, json_extract(event, '$.victim.tid'),"
+        " CAST(json_extract(event, '$.victim.comm') AS BLOB), boottime_ns,"
+        " iif(json_extract(event, '$.capture.cpu') IS NULL,"
         " json_extract(event, '$.capture.sequence'), NULL)"
-        " FROM journal WHERE boot_id = ? AND kind = 'kill' AND tgid IS NOT NULL"
-        " ORDER BY id DESC LIMIT ?",
+        # Of a row that the disk has changed its columns are enough, if those are sound.
+        " FROM (SELECT id, tgid, boottime_ns, iif(json_valid(event), event, '{}') AS event"
+        " FROM journal WHERE boot_id = ? AND kind = 'kill'"
+        " AND typeof(tgid) = 'integer' AND typeof(boottime_ns) = 'integer'"
+        " ORDER BY id DESC LIMIT ?)",
         (boot_id, most),
     )
-    return [Stored(*row) for row in rows]
+    return [
+        Stored(tgid, tid, comm.decode("utf-8", "replace") if comm else None, boottime_ns, in_log)
+        for tgid, tid, comm, boottime_ns, in_log in rows
+    ]
 
 
 def told(db: sqlite3.Connection, entry: Encoded) -> None:

@@ -9,10 +9,9 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from otel_oom.store import counters, dead_letters
-from otel_oom.store.rows import Encoded, Message, Settled
+from otel_oom.store.rows import Encoded, Message
 
 
 def insert(db: sqlite3.Connection, entry: Encoded) -> None:
@@ -48,20 +47,15 @@ def oldest(
     return messages
 
 
-def settle(db: sqlite3.Connection, settled: Iterable[Settled]) -> None:
-    """Let go of messages that a backend has answered for; the refused become dead letters.
+def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> Counter[str]:
+    """Let go of messages; how many of each signal there were.
 
-    Each is counted once, however often it is settled.
+    By id and uid: a database that was begun anew may give an id to another message.
     """
-    counts: Counter[str] = Counter()
-    for message in settled:
-        for signal, payload in db.execute(
-            "DELETE FROM outbox WHERE id = ? AND uid = ? RETURNING signal, payload",
-            (message.id, message.uid),
-        ).fetchall():
-            if message.refusal is None:
-                counts[counters.SENT + signal] += 1
-            else:
-                dead_letters.insert(db, message.uid, signal, payload, message.refusal)
-                counts[counters.REFUSED + signal] += 1
-    counters.add(db, counters.NO_BOOT, counts)
+    names = json.dumps([[message.id, message.uid] for message in messages])
+    gone = db.execute(
+        "DELETE FROM outbox WHERE id IN (SELECT value ->> 0 FROM json_each(?1))"
+        " AND uid IN (SELECT value ->> 1 FROM json_each(?1)) RETURNING signal",
+        (names,),
+    )
+    return Counter(signal for (signal,) in gone)

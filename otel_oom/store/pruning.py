@@ -25,24 +25,28 @@ _EVENTS: Final = 16
 def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
     """Let some of the oldest history go that is older than so long; how many rows there were.
 
-    Of what died in this boot the row stays, without its contents: the kernel's log can tell of
-    it again, and it must be known then.
+    Of this boot's kills the row stays, with no more than what they can be known by when the
+    kernel's log tells of them again: see :func:`otel_oom.store.journal.kills_of`.
     """
     rows = db.execute(
         # As the index journal_history has it.
         "SELECT id, boot_id = ? FROM journal"
-        " WHERE log_queued AND span_queued AND unreadable IS NULL AND event != ''"
+        " WHERE log_queued AND span_queued AND unreadable IS NULL AND NOT emptied"
         " AND stored_unix_ns <= ?"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = journal.uid)"
         " ORDER BY stored_unix_ns LIMIT ?",
         (boot_id, time.time_ns() - int(max_age_s * _NS_PER_S), _HISTORY),
     ).fetchall()
     db.executemany(
-        "UPDATE journal SET event = '', witness = '', exit = NULL, reaper = '[]' WHERE id = ?",
+        "UPDATE journal SET emptied = 1, witness = '', exit = NULL, reaper = '[]',"
+        " event = iif(json_valid(event), json_object("
+        "'victim', json_object('tid', event ->> '$.victim.tid', 'comm', event ->> '$.victim.comm'),"
+        " 'capture', json_object('cpu', event ->> '$.capture.cpu',"
+        " 'sequence', event ->> '$.capture.sequence')), '{}') WHERE id = ?",
         [(id_,) for id_, this_boot in rows if this_boot],
     )
     past = [id_ for id_, this_boot in rows if not this_boot]
-    empty = _ids(db, "journal WHERE event = '' AND boot_id != ?", boot_id, _HISTORY)
+    empty = _ids(db, "journal WHERE emptied AND boot_id != ?", boot_id, _HISTORY)
     _delete(db, "journal", past + empty)
     return len(rows) + len(empty)
 
@@ -52,15 +56,15 @@ def oldest(db: sqlite3.Connection) -> Counter[str]:
 
     They are ``dropped.dead_letters``, and ``dropped.`` with the signal of a message.
     """
-    gone = _empty_rows(db) or _dead_letters(db) or _events(db) or _messages(db)
+    gone = _emptied(db) or _dead_letters(db) or _events(db) or _messages(db)
     dropped = {f"{counters.DROPPED}{name}": count for name, count in gone.items() if count}
     counters.add(db, counters.NO_BOOT, dropped)
     return gone
 
 
-def _empty_rows(db: sqlite3.Connection) -> Counter[str]:
+def _emptied(db: sqlite3.Connection) -> Counter[str]:
     """Rows without contents, which only keep a kill from being told again."""
-    ids = _ids(db, "journal WHERE event = '' ORDER BY id", _HISTORY)
+    ids = _ids(db, "journal WHERE emptied ORDER BY id", _HISTORY)
     _delete(db, "journal", ids)
     # Nothing is lost with them; that they made room is said by a count of nothing.
     return Counter({"nothing": 0} if ids else {})

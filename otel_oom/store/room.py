@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from otel_oom.store.ballast import Ballast, allocate
+from otel_oom.store.ballast import Ballast, allocate, size
 from otel_oom.store.trouble import NoRoom
 
 _LOG = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Room:
         Raises:
             sqlite3.Error: what is in the log can't be brought into the file.
         """
-        if not self._full and self._log.stat().st_size > LOG_BYTES:
+        if not self._full and size(self._log) > LOG_BYTES:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             allocate(self._log, LOG_BYTES)
 

@@ -48,12 +48,3 @@ class Message:
     id: int
     uid: str
     payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A message that a backend has answered for: it took it, or refused it for that reason."""
-
-    id: int
-    uid: str
-    refusal: str | None

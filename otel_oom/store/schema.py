@@ -60,13 +60,14 @@ _STEPS: Final = (
     """
     ALTER TABLE journal ADD COLUMN unreadable TEXT;
     ALTER TABLE journal ADD COLUMN unreadable_by TEXT;
+    ALTER TABLE journal ADD COLUMN emptied INTEGER NOT NULL DEFAULT 0;
     DROP INDEX journal_open;
     CREATE INDEX journal_open ON journal (id)
         WHERE unreadable IS NULL AND NOT (log_queued AND span_queued);
     CREATE INDEX journal_unreadable ON journal (id) WHERE unreadable IS NOT NULL;
     CREATE INDEX journal_history ON journal (stored_unix_ns)
-        WHERE log_queued AND span_queued AND unreadable IS NULL AND event != '';
-    CREATE INDEX journal_empty ON journal (boot_id) WHERE event = '';
+        WHERE log_queued AND span_queued AND unreadable IS NULL AND NOT emptied;
+    CREATE INDEX journal_emptied ON journal (boot_id) WHERE emptied;
     CREATE TABLE set_aside (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,

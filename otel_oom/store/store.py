@@ -9,20 +9,21 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import __version__
 from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.reconcile import Account, Stored
-from otel_oom.store import aside, counters, journal, outbox
+from otel_oom.store import aside, counters, dead_letters, journal, outbox
 from otel_oom.store.aside import Aside
 from otel_oom.store.bounds import Bounds
 from otel_oom.store.database import Database
 from otel_oom.store.folder import StateFolder, StoreError
-from otel_oom.store.rows import Encoded, JournalRow, Message, Settled
+from otel_oom.store.rows import Encoded, JournalRow, Message
 from otel_oom.witness import Witness
 
 _LOG = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Store:
         self._bounds = bounds
         self._state_folder = StateFolder(path)
         self._database = Database(self._state_folder, bounds)
-        self._settled: dict[int, Settled] = {}
+        self._settled: dict[int, tuple[Message, str | None]] = {}
         self._settling = threading.Lock()
         self._upkeep = 0.0
 
@@ -153,7 +154,7 @@ class Store:
 
     def _settle(self, messages: Sequence[Message], refusal: str | None) -> None:
         with self._settling:
-            self._settled |= {m.id: Settled(m.id, m.uid, refusal) for m in messages}
+            self._settled |= {m.id: (replace(m, payload=b""), refusal) for m in messages}
         self._let_go()
 
     def _let_go(self) -> None:
@@ -162,19 +163,19 @@ class Store:
         What the disk can't let go of now is not sent again meanwhile: it is remembered.
         """
         with self._settling:
-            settled = [*self._settled.values()]
+            settled = dict(self._settled)
         if not settled:
             return
         try:
-            self._database.write(lambda db: outbox.settle(db, settled))
+            self._database.write(lambda db: _let_go(db, settled.values()))
         except sqlite3.Error:
             self._upkeep = min(self._upkeep, time.monotonic() + _SOON_S)
             if len(settled) > _MOST_SETTLED:
                 raise
             return
         with self._settling:
-            for message in settled:
-                self._settled.pop(message.id, None)
+            for id_ in settled:
+                del self._settled[id_]
 
     def upkeep(self) -> float:
         """Do what is due from time to time, if it is; the seconds until it is due again."""
@@ -233,3 +234,16 @@ class Store:
                 for table in ("journal", "outbox", "dead_letters")
             }
         )
+
+
+def _let_go(db: sqlite3.Connection, settled: Iterable[tuple[Message, str | None]]) -> None:
+    """Delete what was taken, and move what was refused, each counted as often as it was there."""
+    by_answer: dict[str | None, list[Message]] = {}
+    for message, refusal in settled:
+        by_answer.setdefault(refusal, []).append(message)
+    for refusal, messages in by_answer.items():
+        if refusal is not None:
+            dead_letters.insert(db, messages, refusal)
+        counter = counters.SENT if refusal is None else counters.REFUSED
+        gone = outbox.delete(db, messages)
+        counters.add(db, counters.NO_BOOT, {counter + name: n for name, n in gone.items()})

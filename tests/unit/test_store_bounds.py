@@ -59,7 +59,7 @@ def deliver(store: Store) -> list[str]:
 def events(store: Store) -> list[str]:
     """The uids of the events whose contents are still there, oldest first."""
     with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
-        query = "SELECT uid FROM journal WHERE event != '' ORDER BY id"
+        query = "SELECT uid FROM journal WHERE NOT emptied ORDER BY id"
         return [uid for (uid,) in database.execute(query)]
 
 
@@ -139,10 +139,13 @@ def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     with Store(tmp_path, Bounds(BOUND, 0)) as store:
         for event in events_:
             store.record(event, WITNESS)
+        known = store.kills_of(now, 10)
         queue(store)
         deliver(store)
         store.upkeep()
         assert events(store) == []
+        assert store.kills_of(now, 10) == known
+        assert len(known) == 2
         assert not store.record(events_[0], WITNESS)
         assert not store.record(events_[2], WITNESS)
         assert store.counts()["journal"] == 2

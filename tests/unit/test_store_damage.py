@@ -213,6 +213,7 @@ def test_a_row_that_cant_be_read_holds_up_no_other(
             assert [row.id for row in store.open_kills(1, BOOT, NEVER)] == [1]
             assert [row.id for row in store.open_kills(10, BOOT, NEVER)] == [1, 3]
         assert store.oldest_open_boottime_ns(BOOT) == KILL.boottime_ns
+        assert {kill.boottime_ns for kill in store.kills_of(BOOT, 10)} > {KILL.boottime_ns}
         assert sum("can't be told" in message for message in caplog.messages) == 1
         assert store.counters(NO_BOOT) == {"unreadable": 1}
         assert store.counts()["journal"] == 3
