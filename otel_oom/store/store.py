@@ -175,7 +175,8 @@ class Store:
             return
         with self._settling:
             for id_ in settled:
-                del self._settled[id_]
+                # Another thread may have had the same to let go of.
+                self._settled.pop(id_, None)
 
     def upkeep(self) -> float:
         """Do what is due from time to time, if it is; the seconds until it is due again."""

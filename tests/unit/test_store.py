@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Encoded, JournalRow, Store, StoreError
+from otel_oom.store.counters import NO_BOOT
 from tests.parts.need import need
 from tests.support.samples import EXIT, KILL, NO_VICTIM, REAPED, WITNESS, kill
 
@@ -201,6 +203,23 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
     store.refused([second], "HTTP 400: no")
     assert store.waiting("logs", 10, 1000) == [third]
     assert store.counts() == {"journal": 3, "outbox": 1, "dead_letters": 1}
+
+
+def test_both_signals_are_let_go_of_at_once(store: Store) -> None:
+    """Two threads that each deliver their signal do not get into each other's way."""
+    for number in range(100):
+        store.queue([Encoded(0, kill(number).uid, b"log", b"span")])
+
+    def deliver(signal: str) -> int:
+        count = 0
+        while messages := store.waiting(signal, 1, 1000):
+            store.delivered(messages)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor() as threads:
+        assert list(threads.map(deliver, ("logs", "traces"))) == [100, 100]
+    assert store.counters(NO_BOOT) == {"sent.logs": 100, "sent.traces": 100}
 
 
 def test_everything_outlives_the_process(tmp_path: Path) -> None:

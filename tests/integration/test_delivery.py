@@ -1,0 +1,46 @@
+"""From the journal to a backend, with a row in between that cannot be told."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from otel_oom.delivery import Delivery
+from otel_oom.demo.receiver import Receiver
+from otel_oom.export import settings
+from otel_oom.store import Store
+from otel_oom.store.counters import NO_BOOT
+from tests.parts.wait import until
+from tests.support.courier import Taker
+from tests.support.samples import WITNESS, kill
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "json_set(event, '$.time_unix_ns', 'then')",
+        "json_set(event, '$.boottime_ns', 1.5)",
+        "json_set(event, '$.stack', json('[7]'))",
+        "substr(event, 2)",
+    ],
+)
+def test_a_row_that_cant_be_told_holds_up_no_other(
+    tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set aside, told once, and kept on the disk; those behind it are delivered."""
+    taker = Taker()
+    with Store(tmp_path / "state") as store, Receiver(taker) as receiver:
+        for number in range(3):
+            store.record(kill(number, boot_id="an earlier boot"), WITNESS)
+        with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
+            database.execute(f"UPDATE journal SET event = {change} WHERE id = 2")  # noqa: S608  of the list above
+        delivery = Delivery(store, settings.read({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
+        delivery.start()
+        until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
+        delivery.stop(5)
+        assert store.counts() == {"journal": 3, "outbox": 0, "dead_letters": 0}
+        assert store.counters(NO_BOOT)["unreadable"] == 1
+        assert sum("can't be told" in message for message in caplog.messages) == 1
