@@ -31,8 +31,9 @@ def prepare(db: sqlite3.Connection, *, check: bool) -> None:
         sqlite3.Error: the file can't be used.
         StoreError: it is of a later version.
     """
-    # Only a new file heeds the first; an older one keeps its free pages to itself.
-    db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    if db.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # Only a new file heeds this; one from before keeps its free pages to itself.
+        db.execute("PRAGMA auto_vacuum=INCREMENTAL")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     # What is deleted need not be overwritten with zeros: nobody else reads the file.

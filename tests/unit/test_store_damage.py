@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.store import Encoded, Store
+from otel_oom.store import Encoded, Store, aside
 from otel_oom.store.counters import NO_BOOT
 from tests.support.samples import EXIT, KILL, REAPED, WITNESS, kill
 
@@ -154,17 +154,34 @@ def test_a_move_that_was_cut_short_is_ended_by_the_next_start(full: Path) -> Non
 
 
 def test_the_log_of_a_damaged_database_goes_with_it(tmp_path: Path) -> None:
-    """What was only in the log is taken over too: the log is moved along."""
-    with Store(tmp_path) as store:
-        store.record(kill(0), WITNESS)
-        crashed = tmp_path / "crashed"
-        shutil.copytree(tmp_path, crashed, ignore=shutil.ignore_patterns("crashed"))
-    overwrite(crashed / NAME, 5 * PAGE, b"\x55")
-    (crashed / NAME).rename(crashed / "otel-oom-1.db")
-    (crashed / f"{NAME}-wal").rename(crashed / "otel-oom-1.db-wal")
-    (crashed / f"{NAME}-shm").unlink()
+    """What a crash has left in the log is kept with the file that it belongs to."""
+    crashed = tmp_path / "crashed"
+    with Store(tmp_path / "state") as store:
+        store.record(KILL, WITNESS)
+    with Store(tmp_path / "state") as store:
+        # Of the file's first page the log has no copy now.
+        store.count(BOOT, {"seen": 1})
+        shutil.copytree(store.folder, crashed)
+    no_header(crashed / NAME)
     with Store(crashed) as store:
-        assert events(store) == uids(0)
+        (found,) = store.set_aside()
+        assert store.record(kill(1), WITNESS)
+    overwrite(crashed / found.name, 0, b"SQLite format 3\0")
+    with closing(sqlite3.connect(crashed / found.name)) as mended:
+        query = "SELECT value FROM counters WHERE name = 'seen'"
+        assert mended.execute(query).fetchall() == [(1,)]
+
+
+def test_what_is_moved_stays_one_database(tmp_path: Path) -> None:
+    """A log that could not be brought into its file is still SQLite's to find, each time anew."""
+    for _ in range(2):
+        for tail in ("", "-wal", "-shm"):
+            (tmp_path / f"{NAME}{tail}").write_text(tail, encoding="ascii")
+        moved = aside.move(tmp_path / NAME)
+        for tail in ("", "-wal", "-shm"):
+            assert (tmp_path / f"{moved.name}{tail}").read_text(encoding="ascii") == tail
+            assert not (tmp_path / f"{NAME}{tail}").exists()
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 @pytest.mark.parametrize("which", ["folder", NAME, f"{NAME}-wal", "moved"])
