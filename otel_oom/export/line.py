@@ -14,8 +14,11 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
+
+from otel_oom.export.resolve import Address, LookUp
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -30,6 +33,7 @@ class Line:
         """Begin without a connection."""
         self._mutex = threading.Lock()
         self._handle: socket.socket | None = None
+        self._names: LookUp | None = None
         self._closed = False
         self._deadline = 0.0
         self.at_end = False
@@ -59,9 +63,7 @@ class Line:
             OSError: none does, or the line is closed.
         """
         failure = OSError(f"{address[0]} has no address")
-        for family, kind, protocol, _name, where in socket.getaddrinfo(
-            *address, type=socket.SOCK_STREAM
-        ):
+        for family, kind, protocol, _name, where in self._look_up(address):
             connection = socket.socket(family, kind, protocol)
             try:
                 self._connect(connection, where)
@@ -72,6 +74,20 @@ class Line:
                 connection.settimeout(self.left_s())
                 return connection
         raise failure
+
+    def _look_up(self, address: tuple[str, int]) -> Sequence[Address]:
+        with self._mutex:
+            # A resolver that hangs is waited for again rather than asked a second time.
+            if self._names is None or self._names.address != address:
+                self._names = LookUp(address)
+            names = self._names
+            if self._closed:
+                names.give_up()
+        try:
+            return names.answer(self.left_s())
+        finally:
+            if names.over:
+                self._names = None
 
     def _connect(self, connection: socket.socket, where: tuple[Any, ...]) -> None:
         connection.setblocking(False)  # noqa: FBT003  the library's own signature
@@ -105,6 +121,8 @@ class Line:
         """End the connection, whatever it is busy with, and allow no other."""
         with self._mutex:
             self._closed = True
+            if self._names:
+                self._names.give_up()
             if self._handle:
                 with suppress(OSError):
                     self._handle.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,125 @@
+"""A host whose name can't be looked up: a real resolver, and a name server that misbehaves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from otel_oom.export.settings import GRPC, HTTP
+from tests.support.command import plain_environment
+from tests.support.dns import NAME, NameServer
+from tests.support.grpc_server import GrpcServer
+from tests.support.http_server import LIMIT, HttpServer
+
+TIMEOUT_S = 1.0
+PROMPT_S = 5.0
+
+_SENDER = """
+import json, sys, threading, time
+from contextlib import closing
+from otel_oom.export.courier import connect
+from otel_oom.export.settings import Endpoint
+
+protocol, url, timeout = sys.argv[1:]
+endpoint = Endpoint("logs", protocol, url, timeout_s=float(timeout))
+with closing(connect(endpoint)) as transport:
+    for line in sys.stdin:
+        if line == "close soon\\n":
+            threading.Timer(0.5, transport.close).start()
+        began = time.monotonic()
+        answer = transport.send(b"x")
+        said = [answer.verdict.name, answer.reason, time.monotonic() - began]
+        print(json.dumps([*said, threading.active_count()]), flush=True)
+"""
+"""Sends once for each line that it reads, and prints the answer and how long it took."""
+
+
+class Sender:
+    """A process that sends when it is told to, and asks no name server but the test's."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(
+            command,
+            env=plain_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def send(self, how: str = "send") -> tuple[str, str, float, int]:
+        """Verdict, reason, seconds, and the threads there are then."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{how}\n")
+        self._process.stdin.flush()
+        verdict, reason, seconds, threads = json.loads(self._process.stdout.readline())
+        return verdict, reason, seconds, threads
+
+    def __enter__(self) -> Self:
+        """It runs already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    """A name server that is silent until it is told otherwise."""
+    with NameServer() as server:
+        yield server
+
+
+def sender(
+    names: NameServer, folder: Path, protocol: str, port: int, timeout_s: float = TIMEOUT_S
+) -> Sender:
+    """Send to a host of that name."""
+    url = f"http://{NAME}:{port}"
+    command = [sys.executable, "-c", _SENDER, protocol, url, str(timeout_s)]
+    return Sender([*names.mounts(folder), *command])
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_a_name_server_that_is_silent_holds_nobody(
+    names: NameServer, tmp_path: Path, protocol: str
+) -> None:
+    """A look-up is part of the request: it ends with its timeout, not with the resolver's own."""
+    with sender(names, tmp_path, protocol, 4318) as running:
+        verdict, reason, seconds, threads = running.send()
+        assert names.questions > 0
+        assert verdict == "LATER"
+        assert reason
+        assert seconds < PROMPT_S
+        # Another try does not add another look-up that hangs.
+        assert running.send()[3] <= threads
+
+
+@pytest.mark.parametrize("protocol", [HTTP, GRPC])
+def test_names_come_back(names: NameServer, tmp_path: Path, protocol: str) -> None:
+    """A name that could not be looked up is looked up again, and the host is found."""
+    names.mode = "failing"
+    with HttpServer() as http, GrpcServer() as grpc:
+        port = int(http.url.rpartition(":")[2]) if protocol == HTTP else grpc.port
+        with sender(names, tmp_path, protocol, port, timeout_s=LIMIT) as running:
+            verdict, reason, *_ = running.send()
+            assert verdict == "LATER"
+            assert NAME in reason or "resolution" in reason
+            names.mode = "answering"
+            assert running.send()[0] == "TAKEN"
+
+
+def test_close_ends_a_look_up(names: NameServer, tmp_path: Path) -> None:
+    """A transport that is closed by another thread gives up at once, also while it looks up."""
+    with sender(names, tmp_path, HTTP, 4318, timeout_s=LIMIT) as running:
+        verdict, _, seconds, _ = running.send("close soon")
+    assert verdict == "LATER"
+    assert seconds < PROMPT_S

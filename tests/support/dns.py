@@ -1,0 +1,80 @@
+"""A name server of a test's own, and a process that asks no other.
+
+The resolver reads ``/etc/resolv.conf``, and knows no port but 53: the server has an address of
+its own on loopback, and the process has mounts of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from tests.parts.need import need
+from tests.support.command import own_mounts
+
+NAME = "collector.example.com"
+_ANSWER_A = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04" + socket.inet_aton("127.0.0.1")
+_HEADER = 12
+_FAILURE = 2
+
+
+class NameServer:
+    """Answers every question for an address with 127.0.0.1, says SERVFAIL, or nothing at all."""
+
+    def __init__(self) -> None:
+        """Begin silent."""
+        need(os.geteuid() == 0, "port 53 needs root")
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        # All of 127/8 is this host; by the process id, for tests may run beside each other.
+        pid = os.getpid()
+        self.address = f"127.53.{pid >> 8 & 255}.{pid & 254 | 1}"
+        self._socket.bind((self.address, 53))
+        self._thread = threading.Thread(target=self._serve)
+        self.mode = "silent"
+        """``silent``, ``failing`` or ``answering``."""
+        self.questions = 0
+
+    def __enter__(self) -> Self:
+        """Begin to listen."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop to listen."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def mounts(self, folder: Path) -> tuple[str, ...]:
+        """What to put before a command that is to ask this server, and no other."""
+        configuration = folder / "resolv.conf"
+        configuration.write_text(
+            f"nameserver {self.address}\noptions attempts:2 timeout:10\n", encoding="ascii"
+        )
+        return own_mounts(f"mount --bind {configuration} /etc/resolv.conf")
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                question, client = self._socket.recvfrom(512)
+            except OSError:
+                return
+            if not question:
+                return
+            self.questions += 1
+            if self.mode != "silent":
+                self._socket.sendto(self._answer(question), client)
+
+    def _answer(self, question: bytes) -> bytes:
+        """An answer as RFC 1035 has it, section 4.1."""
+        end = question.index(b"\0", _HEADER) + 5
+        wants_a = question[end - 4 : end - 2] == b"\0\x01"
+        answers = int(wants_a and self.mode == "answering")
+        flags = 0x8180 | (_FAILURE if self.mode == "failing" else 0)
+        head = question[:2] + flags.to_bytes(2) + b"\0\x01" + answers.to_bytes(2) + b"\0" * 4
+        return head + question[_HEADER:end] + _ANSWER_A * answers
