@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from otel_oom.enrich import Host
+    from otel_oom.export.backoff import Backoff
     from otel_oom.export.courier import Courier
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Delivery:
         self._boot_id = clock.boot_id()
         self._settings = settings
         self._couriers: list[Courier] = []
+        self._backoffs: dict[str, Backoff] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._translated = threading.Event()
@@ -57,6 +59,11 @@ class Delivery:
         """Say that there is something new in the journal."""
         self._translated.clear()
         self._wake.set()
+
+    def look_again(self) -> None:
+        """Say that there is something new in the outbox."""
+        for courier in self._couriers:
+            courier.wake()
 
     def stop(self, grace_s: float) -> None:
         """Try for at most ``grace_s`` seconds to send what waits, then end all threads.
@@ -88,11 +95,13 @@ class Delivery:
         from otel_oom.enrich import Host, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
+        from otel_oom.export.backoff import Backoff  # noqa: PLC0415
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
 
         host = Host(shared_resource(host_attributes(), self._settings.resource), Resolver())
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
-            courier = Courier(self._store, endpoint, connect(endpoint))
+            backoff = self._backoffs.setdefault(endpoint.host, Backoff())
+            courier = Courier(self._store, endpoint, connect(endpoint), backoff)
             thread = self._thread(endpoint.signal, courier.run)
             self._couriers.append(courier)
             self._threads.append(thread)

@@ -18,7 +18,11 @@ class Verdict(Enum):
     LATER = "later"
     """It may take them later: send again."""
     REFUSED = "refused"
-    """It will never take them: do not send again."""
+    """It will never take them as they are: do not send again. One of several may be the cause."""
+    TOO_LARGE = "too large"
+    """It will never take so much at once; it may take less."""
+    TURNED_AWAY = "turned away"
+    """It takes nothing that is sent there so, whatever it is: address or credentials are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,29 @@ class Transport(Protocol):
 RETRY_HTTP: Final = frozenset({429, 502, 503, 504})
 """HTTP status codes after which the same request may be sent again."""
 
+TURNED_AWAY_HTTP: Final = frozenset({*range(300, 400), 401, 404, 405, 407, 421})
+"""HTTP status codes that no message is the cause of. Not 403: firewalls say it of contents.
+
+A redirect is not followed: the specification has none, a POST would arrive as a GET or the
+credentials with somebody else. Python's official exporter takes it for success.
+"""
+
+TOO_LARGE_HTTP: Final = 413
+
 RETRY_GRPC: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
 )
 """gRPC status codes likewise; RESOURCE_EXHAUSTED joins them when RetryInfo comes with it."""
+
+TURNED_AWAY_GRPC: Final = frozenset({"UNAUTHENTICATED", "UNIMPLEMENTED"})
+"""gRPC status codes that no message is the cause of."""
+
+TOO_LARGE_GRPC: Final = {
+    "RESOURCE_EXHAUSTED": ("larger than max", "exceeds maximum size", "exceeds the maximum"),
+    "OUT_OF_RANGE": ("message length too large",),
+}
+"""How servers say that a message is too large: Go, C++ and Python; Java; .NET; and Rust (tonic),
+whose code for it would mean to try for ever."""
 
 _REASON_CHARS: Final = 500
 

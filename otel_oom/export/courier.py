@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from tenacity import RetryCallState, Retrying, retry_if_result, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_result
 from tenacity.nap import sleep_using_event
 
 from otel_oom.export.answer import Answer, Transport, Verdict
+from otel_oom.export.backoff import Backoff
 from otel_oom.export.settings import GRPC, Endpoint
-from otel_oom.store import Message, Store
+from otel_oom.store import Message, Refusal, Store
 
 _LOG = logging.getLogger(__name__)
 
-_BATCH: Final = 512
+_BATCH: Final = 1024
 _BATCH_BYTES: Final = 2 << 20
 """A gRPC server takes 4 MiB unless it is told otherwise."""
-
-_FIRST_WAIT_S: Final = 1
-_LONGEST_WAIT_S: Final = 60
-_LONGEST_ASKED_S: Final = 3600
-"""What a backend may ask for at the most: past it, asking again does no harm."""
 
 
 def connect(endpoint: Endpoint) -> Transport:
@@ -44,11 +40,23 @@ class Courier:
     otherwise. Only the time between tries is bounded, not their number.
     """
 
-    def __init__(self, store: Store, endpoint: Endpoint, transport: Transport) -> None:
-        """Deliver what ``store`` has of the endpoint's signal through ``transport``."""
+    def __init__(
+        self,
+        store: Store,
+        endpoint: Endpoint,
+        transport: Transport,
+        backoff: Backoff | None = None,
+    ) -> None:
+        """Deliver what ``store`` has of the endpoint's signal through ``transport``.
+
+        Couriers to one host share its ``backoff``.
+        """
         self._store = store
         self._endpoint = endpoint
         self._transport = transport
+        self._backoff = backoff or Backoff()
+        self._most = _BATCH
+        self._most_bytes = _BATCH_BYTES
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._backing_off = False
@@ -73,13 +81,14 @@ class Courier:
         """End :meth:`run` at once, whatever it waits for; what waits stays in the outbox."""
         self._stop.set()
         self._wake.set()
+        self._backoff.look_up()
         self._transport.close()
 
     def run(self) -> None:
         """Send until stopped."""
         retrying = Retrying(
             retry=retry_if_result(lambda answer: answer and answer.verdict is Verdict.LATER),
-            wait=_wait,
+            wait=lambda _: self._backoff.left_s(),
             stop=lambda _: self._stop.is_set(),
             sleep=sleep_using_event(self._stop),
             before_sleep=self._report_wait,
@@ -101,46 +110,73 @@ class Courier:
 
         A retry sends what is then oldest, so it may send more.
         """
-        self._backing_off = False
-        if self._stop.is_set():
-            return None
-        messages = self._store.waiting(self.signal, _BATCH, _BATCH_BYTES)
-        return self._send(messages) if messages else None
+        # Another's failure keeps it waiting as its own does.
+        self._backing_off = self._backoff.left_s() > 0
+        with self._backoff.turn(self._stop.is_set) as heard:
+            self._backing_off = False
+            if self._stop.is_set():
+                return None
+            messages = self._store.waiting(self.signal, self._most, self._most_bytes)
+            return self._send(messages, heard) if messages else None
 
-    def _send(self, messages: Sequence[Message]) -> Answer:
-        answer = self._transport.send(b"".join(message.payload for message in messages))
-        if answer.verdict is Verdict.TAKEN:
-            self._taken(messages, answer)
-        elif answer.verdict is Verdict.REFUSED and len(messages) > 1:
-            # One of them may be all that the backend minds: each is judged alone.
-            for message in messages:
-                answer = self._send([message])
-                if answer.verdict is Verdict.LATER or self._stop.is_set():
-                    break
-        elif answer.verdict is Verdict.REFUSED:
-            self._refused(messages, answer.reason)
+    def _send(self, messages: Sequence[Message], heard: Callable[[Answer], None]) -> Answer | None:
+        """Send messages, and those of a refused request again by halves, oldest first."""
+        answer = None
+        parts = [messages]
+        while parts and not self._stop.is_set():
+            part = parts.pop()
+            if len(part) > 1 and _size(part) > self._most_bytes:
+                # Known since it was put here: it is too large.
+                parts += reversed(_halves(part))
+                continue
+            answer = self._transport.send(b"".join(message.payload for message in part))
+            heard(answer)
+            if answer.verdict is Verdict.LATER:
+                break
+            parts += reversed(self._settle(part, answer))
         return answer
 
-    def _taken(self, messages: Sequence[Message], answer: Answer) -> None:
-        if answer.rejected:
-            # OTLP does not tell which ones; the request must not be sent again.
-            reason = f"{answer.rejected} of {len(messages)} rejected: {answer.reason}"
-            self._refused(messages, reason)
-            return
-        if answer.reason:
-            _LOG.warning("%s took the %s with a warning: %s", *self._where(), answer.reason)
-        self._store.delivered(messages)
-        _LOG.info("Sent to %s: %d", self._endpoint.shown, len(messages))
+    def _settle(self, messages: Sequence[Message], answer: Answer) -> list[Sequence[Message]]:
+        """Do what an answer says of a request; the parts of it that are to be sent again."""
+        if answer.verdict is Verdict.TAKEN:
+            self._taken(messages, answer)
+            return []
+        if answer.verdict is Verdict.TOO_LARGE and len(messages) > 1:
+            # Half of it may be too much still, and is then halved again.
+            self._most_bytes = min(self._most_bytes, _size(messages) // 2)
+        if answer.verdict is Verdict.TURNED_AWAY or len(messages) == 1:
+            self._refused(messages, answer.reason)
+            return []
+        # One of them may be all that the backend minds. To find one among n takes 2 log2(n)
+        # requests; a backend that minds all gets two for each at the most.
+        return _halves(messages)
 
-    def _refused(self, messages: Sequence[Message], reason: str) -> None:
+    def _taken(self, messages: Sequence[Message], answer: Answer) -> None:
+        if answer.rejected >= len(messages):
+            self._refused(messages, f"rejected: {answer.reason}")
+        elif answer.rejected > 0:
+            # OTLP does not tell which ones, and the request must not be sent again. All are
+            # kept aside as perhaps taken; from here on each goes alone, so that this happens
+            # to an endpoint once.
+            self._most = 1
+            reason = f"{answer.rejected} of {len(messages)} rejected: {answer.reason}"
+            self._refused(messages, reason, doubtful=True)
+        else:
+            if answer.reason:
+                _LOG.warning("%s took the %s with a warning: %s", *self._where(), answer.reason)
+            self._store.delivered(messages)
+            _LOG.info("Sent to %s: %d", self._endpoint.shown, len(messages))
+
+    def _refused(self, messages: Sequence[Message], reason: str, *, doubtful: bool = False) -> None:
         _LOG.error(
-            "%s refused %d %s for good; kept as dead letters: %s",
+            "%s refused %s%d %s for good; kept as dead letters, see otel-oom queue: %s",
             self._endpoint.shown,
+            "some of " if doubtful else "",
             len(messages),
             self.signal,
             reason,
         )
-        self._store.refused(messages, reason)
+        self._store.refused(messages, Refusal(self._endpoint.shown, reason, doubtful))
 
     def _report_wait(self, state: RetryCallState) -> None:
         answer: Answer = state.outcome.result() if state.outcome else Answer(Verdict.LATER)
@@ -157,11 +193,10 @@ class Courier:
         return self._endpoint.shown, self.signal
 
 
-_backoff = wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
+def _size(messages: Sequence[Message]) -> int:
+    return sum(len(message.payload) for message in messages)
 
 
-def _wait(state: RetryCallState) -> float:
-    """What the backend asked for, else a random time below an exponentially growing bound."""
-    asked = state.outcome.result().wait_s if state.outcome else None
-    own = _backoff(state)
-    return own if asked is None else min(max(asked, own), _LONGEST_ASKED_S)
+def _halves(messages: Sequence[Message]) -> list[Sequence[Message]]:
+    middle = len(messages) // 2
+    return [messages[:middle], messages[middle:]]

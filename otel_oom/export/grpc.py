@@ -13,7 +13,14 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
-from otel_oom.export.answer import RETRY_GRPC, Answer, Verdict, bounded
+from otel_oom.export.answer import (
+    RETRY_GRPC,
+    TOO_LARGE_GRPC,
+    TURNED_AWAY_GRPC,
+    Answer,
+    Verdict,
+    bounded,
+)
 from otel_oom.export.settings import Endpoint
 from otel_oom.export.signals import SIGNALS
 
@@ -91,8 +98,13 @@ def _refusal(error: grpc.RpcError) -> Answer:
     code = error.code().name
     reason = bounded(f"gRPC {code}: {error.details()}")
     wait_s = retry_info_s(error.trailing_metadata() or ())
+    words = (error.details() or "").lower()
+    if wait_s is None and any(mark in words for mark in TOO_LARGE_GRPC.get(code, ())):
+        return Answer(Verdict.TOO_LARGE, reason)
     if code in RETRY_GRPC or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
         return Answer(Verdict.LATER, reason, wait_s)
+    if code in TURNED_AWAY_GRPC:
+        return Answer(Verdict.TURNED_AWAY, reason)
     return Answer(Verdict.REFUSED, reason)
 
 

@@ -12,13 +12,20 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
-from otel_oom.export.answer import RETRY_HTTP, Answer, Verdict, bounded
+from otel_oom.export.answer import (
+    RETRY_HTTP,
+    TOO_LARGE_HTTP,
+    TURNED_AWAY_HTTP,
+    Answer,
+    Verdict,
+    bounded,
+)
 from otel_oom.export.client import allow_tls, http
 from otel_oom.export.line import Line
 from otel_oom.export.proxy import proxy_for
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 _CONTENT_TYPE: Final = "application/x-protobuf"
 _ANSWER_BYTES: Final = 1 << 20
 _OK: Final = range(200, 300)
+_REDIRECT: Final = range(300, 400)
 _GZIP_LEVEL: Final = 5
 
 
@@ -66,10 +74,17 @@ class HttpTransport:
             return Answer(Verdict.LATER, bounded(self._said(error)))
         if status in _OK:
             return SIGNALS[self._endpoint.signal].taken(content)
+        if status in _REDIRECT:
+            return Answer(Verdict.TURNED_AWAY, _moved(status, headers.get("Location", "")))
         reason = bounded(f"HTTP {status}{_status_message(content)}")
         if status in RETRY_HTTP:
-            return Answer(Verdict.LATER, reason, wait_s=retry_after_s(headers.get("Retry-After")))
-        return Answer(Verdict.REFUSED, reason)
+            asked_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
+            return Answer(Verdict.LATER, reason, wait_s=asked_s)
+        if status == TOO_LARGE_HTTP:
+            return Answer(Verdict.TOO_LARGE, reason)
+        return Answer(
+            Verdict.TURNED_AWAY if status in TURNED_AWAY_HTTP else Verdict.REFUSED, reason
+        )
 
     def _post(self, data: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         reused = self._connection is not None
@@ -137,7 +152,7 @@ class HttpTransport:
             return "closed while it was sending"
         if isinstance(error, TimeoutError):
             return f"no answer within {self._endpoint.timeout_s:g} s"
-        return str(error) or type(error).__name__
+        return (str(error) or type(error).__name__) + _tls_hint(error)
 
     def close(self) -> None:
         """Give up the connection, also under a :meth:`send` in another thread."""
@@ -149,18 +164,52 @@ class HttpTransport:
             self._sending.release()
 
 
-def retry_after_s(value: str | None, now: datetime | None = None) -> float | None:
-    """The seconds that a ``Retry-After`` header asks for, in either of its forms (RFC 9110)."""
+def retry_after_s(value: str | None, date: str | None = None) -> float | None:
+    """The seconds that a ``Retry-After`` header asks for, in either of its forms (RFC 9110).
+
+    ``date`` is the ``Date`` header of the same answer. Where it is missing, the host's own clock
+    has to do, which may go wrong by as much as the two differ.
+    """
     if not value:
         return None
     if value.strip().isdecimal():
         return float(value)
+    at = _moment(value)
+    if at is None:
+        return None
+    return max(0.0, (at - (_moment(date or "") or datetime.now(UTC))).total_seconds())
+
+
+def _moment(value: str) -> datetime | None:
+    """An HTTP date, if it is one."""
     try:
         at = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _moved(status: int, location: str) -> str:
+    """What a redirect says, and what is to be done: without what may be secret in its target."""
+    try:
+        parts = urlsplit(location)
+        target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        target = ""
+    where = f" to {target}" if target else ""
+    return bounded(
+        f"HTTP {status}: redirected{where}, which is not followed; "
+        "OTEL_EXPORTER_OTLP_ENDPOINT must name the place itself"
+    )
+
+
+def _tls_hint(error: Exception) -> str:
+    """What to do about a failed handshake. Told by names: OpenSSL may not have been loaded."""
+    if type(error).__name__ == "SSLCertVerificationError":
+        return "; whom to trust is said by OTEL_EXPORTER_OTLP_CERTIFICATE"
+    if getattr(error, "reason", None) == "WRONG_VERSION_NUMBER":
+        return "; it does not seem to speak TLS: is it http:// rather than https://?"
+    return ""
 
 
 def tls_context(endpoint: Endpoint) -> SSLContext:

@@ -72,6 +72,11 @@ class Endpoint:
         return self.url.startswith("https:")
 
     @property
+    def host(self) -> str:
+        """Where it is, host and port: what all that is sent there shares."""
+        return urlsplit(self.url).netloc.lower()
+
+    @property
     def shown(self) -> str:
         """The URL as it may be shown: without user, password and query."""
         parts = urlsplit(self.url)

@@ -3,16 +3,19 @@
 from otel_oom.store.aside import Aside
 from otel_oom.store.bounds import Bounds, BoundsError
 from otel_oom.store.folder import StoreError
-from otel_oom.store.rows import Encoded, JournalRow, Message
+from otel_oom.store.rows import Backlog, DeadLetter, Encoded, JournalRow, Message, Refusal
 from otel_oom.store.store import Store
 
 __all__ = [
     "Aside",
+    "Backlog",
     "Bounds",
     "BoundsError",
+    "DeadLetter",
     "Encoded",
     "JournalRow",
     "Message",
+    "Refusal",
     "Store",
     "StoreError",
 ]

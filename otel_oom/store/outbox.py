@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from otel_oom.store.rows import Encoded, Message
+from otel_oom.store.rows import Backlog, Encoded, Message
 
 
 def insert(db: sqlite3.Connection, entry: Encoded) -> None:
@@ -31,20 +31,39 @@ def oldest(
 ) -> list[Message]:
     """The oldest messages of ``signal``, without those of the ids ``but``.
 
-    At most ``most``, of ``most_bytes`` together; one message alone may be larger.
+    At most ``most``, of ``most_bytes`` together; one message alone may be larger, and one that is
+    to go alone comes alone.
     """
     messages: list[Message] = []
     size = 0
-    for id_, uid, payload in db.execute(
-        "SELECT id, uid, payload FROM outbox WHERE signal = ?"
+    # Row by row: what is past the limit is not read.
+    for id_, uid, payload, alone in db.execute(
+        "SELECT id, uid, payload, alone FROM outbox WHERE signal = ?"
         " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
         (signal, json.dumps(list(but)), most),
     ):
         size += len(payload)
-        if messages and size > most_bytes:
+        if messages and (alone or size > most_bytes):
             break
         messages.append(Message(id_, uid, payload))
+        if alone:
+            break
     return messages
+
+
+def tally(db: sqlite3.Connection, after: int, most: int) -> tuple[list[Backlog], int | None]:
+    """A part of what waits, by signal: ``most`` messages past the id ``after``.
+
+    With it the id to go on from, or ``None`` at the end: all of a long outbox in one step would
+    keep a kill waiting for the disk.
+    """
+    rows = db.execute(
+        "SELECT signal, count(*), sum(length(payload)), min(queued_unix_ns), max(id) FROM"
+        " (SELECT * FROM outbox WHERE id > ? ORDER BY id LIMIT ?) GROUP BY signal",
+        (after, most),
+    ).fetchall()
+    found = [Backlog(*row[:4]) for row in rows]
+    return found, max((row[4] for row in rows), default=None)
 
 
 def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> Counter[str]:

@@ -48,3 +48,39 @@ class Message:
     id: int
     uid: str
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Who will not take messages, and why.
+
+    ``endpoint`` holds no secret. ``doubtful``: it took some of them, and did not say which.
+    """
+
+    endpoint: str
+    reason: str
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A refused message, without its payload of ``size`` bytes."""
+
+    id: int
+    uid: str
+    signal: str
+    size: int
+    endpoint: str
+    reason: str
+    doubtful: bool
+    refused_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be sent of one signal; ``oldest_unix_ns`` is when its oldest was queued."""
+
+    signal: str
+    count: int
+    size: int
+    oldest_unix_ns: int

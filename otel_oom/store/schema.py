@@ -76,6 +76,39 @@ _STEPS: Final = (
         rescued INTEGER NOT NULL
     );
     """,
+    # Ids that are never given twice: what is in flight must not share one with what came after
+    # it. SQLite adds that to no table that is there.
+    """
+    ALTER TABLE outbox RENAME TO outbox_before;
+    DROP INDEX outbox_signal;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uid TEXT NOT NULL,
+        signal TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        queued_unix_ns INTEGER NOT NULL,
+        alone INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (uid, signal)
+    );
+    CREATE INDEX outbox_signal ON outbox (signal, id);
+    INSERT INTO outbox (id, uid, signal, payload, queued_unix_ns)
+        SELECT id, uid, signal, payload, queued_unix_ns FROM outbox_before;
+    DROP TABLE outbox_before;
+    ALTER TABLE dead_letters RENAME TO dead_letters_before;
+    CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        uid TEXT NOT NULL,
+        signal TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        endpoint TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL,
+        doubtful INTEGER NOT NULL DEFAULT 0,
+        refused_unix_ns INTEGER NOT NULL
+    );
+    INSERT INTO dead_letters (id, uid, signal, payload, reason, refused_unix_ns)
+        SELECT id, uid, signal, payload, reason, refused_unix_ns FROM dead_letters_before;
+    DROP TABLE dead_letters_before;
+    """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -23,13 +24,23 @@ from otel_oom.store.aside import Aside
 from otel_oom.store.bounds import Bounds
 from otel_oom.store.database import Database
 from otel_oom.store.folder import StateFolder, StoreError
-from otel_oom.store.rows import Encoded, JournalRow, Message
+from otel_oom.store.rows import (
+    Backlog,
+    DeadLetter,
+    Encoded,
+    JournalRow,
+    Message,
+    Refusal,
+)
 from otel_oom.witness import Witness
 
 _LOG = logging.getLogger(__name__)
 
 _MOST_SETTLED: Final = 4096
 """So many may wait for the disk to let go of them before nothing more is sent."""
+
+_TALLY: Final = 1000
+"""Messages that are counted in one step."""
 
 _UPKEEP_S: Final = 60.0
 _SOON_S: Final = 5.0
@@ -48,7 +59,7 @@ class Store:
         self._bounds = bounds
         self._state_folder = StateFolder(path)
         self._database = Database(self._state_folder, bounds)
-        self._settled: dict[int, tuple[Message, str | None]] = {}
+        self._settled: dict[int, tuple[Message, Refusal | None]] = {}
         self._settling = threading.Lock()
         self._upkeep = 0.0
 
@@ -138,7 +149,7 @@ class Store:
     def waiting(self, signal: str, most: int, most_bytes: int) -> list[Message]:
         """The oldest messages of ``signal``: at most ``most``, of ``most_bytes`` together.
 
-        One message alone may be larger.
+        One message alone may be larger; one that is to go alone comes alone.
         """
         self._let_go()
         but = [*self._settled]
@@ -148,11 +159,11 @@ class Store:
         """Let go of messages that the backend has taken."""
         self._settle(messages, None)
 
-    def refused(self, messages: Sequence[Message], reason: str) -> None:
-        """Set messages aside that the backend will not take, with its reason."""
-        self._settle(messages, reason)
+    def refused(self, messages: Sequence[Message], refusal: Refusal) -> None:
+        """Set messages aside that the backend will not take."""
+        self._settle(messages, refusal)
 
-    def _settle(self, messages: Sequence[Message], refusal: str | None) -> None:
+    def _settle(self, messages: Sequence[Message], refusal: Refusal | None) -> None:
         with self._settling:
             self._settled |= {m.id: (replace(m, payload=b""), refusal) for m in messages}
         self._let_go()
@@ -227,6 +238,40 @@ class Store:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
         return self._database.read(lambda db: journal.kills_of(db, boot_id, most))
 
+    def backlogs(self) -> list[Backlog]:
+        """What waits to be sent, by signal; what comes or goes meanwhile may be in it or not."""
+        found: dict[str, Backlog] = {}
+        after: int | None = 0
+        while after is not None:
+            parts, after = self._database.read(partial(outbox.tally, after=after, most=_TALLY))
+            for part in parts:
+                sofar = found.get(part.signal, replace(part, count=0, size=0))
+                found[part.signal] = replace(
+                    sofar, count=sofar.count + part.count, size=sofar.size + part.size
+                )
+        return [found[signal] for signal in sorted(found)]
+
+    def dead_letters(self, after: int, most: int) -> list[DeadLetter]:
+        """The oldest dead letters past the id ``after``, at most ``most``."""
+        return self._database.read(lambda db: dead_letters.page(db, after, most))
+
+    def newest_dead_letter(self) -> int:
+        """The id of the newest dead letter; 0 without any."""
+        return self._database.read(dead_letters.newest)
+
+    def resend(self, ids: Sequence[int]) -> int:
+        """Move dead letters back into the outbox; how many there were."""
+
+        def move(db: sqlite3.Connection) -> int:
+            dead_letters.copy_back(db, ids)
+            return dead_letters.delete(db, ids)
+
+        return self._database.write(move)
+
+    def drop(self, ids: Sequence[int]) -> int:
+        """Delete dead letters; how many there were."""
+        return self._database.write(lambda db: dead_letters.delete(db, ids))
+
     def counts(self) -> dict[str, int]:
         """How many rows each table has."""
         return self._database.read(
@@ -237,9 +282,9 @@ class Store:
         )
 
 
-def _let_go(db: sqlite3.Connection, settled: Iterable[tuple[Message, str | None]]) -> None:
+def _let_go(db: sqlite3.Connection, settled: Iterable[tuple[Message, Refusal | None]]) -> None:
     """Delete what was taken, and move what was refused, each counted as often as it was there."""
-    by_answer: dict[str | None, list[Message]] = {}
+    by_answer: dict[Refusal | None, list[Message]] = {}
     for message, refusal in settled:
         by_answer.setdefault(refusal, []).append(message)
     for refusal, messages in by_answer.items():

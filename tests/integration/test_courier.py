@@ -6,10 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otel_oom.demo.receiver import Receiver, Reply
 from otel_oom.export.courier import Courier, connect
@@ -22,14 +20,6 @@ from tests.support.http_server import LIMIT, silent
 
 PROMPT_S = 5.0
 """What counts as at once on a busy machine."""
-
-
-@pytest.fixture
-def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    """An empty outbox."""
-    made = Outbox(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -135,65 +125,6 @@ def test_transient_failures_are_outlasted(outbox: Outbox) -> None:
     with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
         outbox.empties()
     assert taker.requests == [["a", "b"]] * 4
-
-
-@pytest.mark.parametrize("place", ["first", "middle", "last"])
-def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: str) -> None:
-    """A message that the backend will never take becomes a dead letter; the others arrive once."""
-    uids = [f"kill-{number}" for number in range(20)]
-    poison = uids[{"first": 0, "middle": 10, "last": -1}[place]]
-    taker = Taker(lambda sent: Reply(400, body=b"cannot") if poison in sent else None)
-    outbox.put(*uids)
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.taken == [uid for uid in uids if uid != poison]
-    assert outbox.dead() == [(poison, "HTTP 400: cannot")]
-
-
-def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
-    """If the backend fails while messages are judged one by one, the rest is judged later."""
-    failed = threading.Event()
-
-    def answer(sent: list[str]) -> Reply | None:
-        if "d" in sent:
-            return Reply(400, body=b"cannot")
-        if sent == ["b"] and not failed.is_set():
-            failed.set()
-            return Reply(503)
-        return None
-
-    taker = Taker(answer)
-    outbox.put("a", "b", "c", "d", "e")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
-        outbox.empties()
-    assert failed.is_set()
-    assert taker.taken == ["a", "b", "c", "e"]
-    assert outbox.dead() == [("d", "HTTP 400: cannot")]
-
-
-def test_what_was_partly_rejected_is_kept_with_the_reason(outbox: Outbox) -> None:
-    """OTLP does not tell which records were rejected: all of the request are dead letters."""
-    response = ExportLogsServiceResponse()
-    response.partial_success.rejected_log_records = 1
-    response.partial_success.error_message = "too old"
-    taker = Taker(lambda _: Reply(200, body=response.SerializeToString()))
-    outbox.put("a", "b", "c")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.requests == [["a", "b", "c"]], "a partial success must not be sent again"
-    assert outbox.dead() == [(uid, "1 of 3 rejected: too old") for uid in "abc"]
-
-
-def test_a_warning_is_no_rejection(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
-    """A message of the backend that comes with success is logged, and nothing is set aside."""
-    response = ExportLogsServiceResponse()
-    response.partial_success.error_message = "use another path"
-    taker = Taker(lambda _: Reply(200, body=response.SerializeToString()))
-    outbox.put("a")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
-        outbox.empties()
-    assert outbox.dead() == []
-    assert "use another path" in caplog.text
 
 
 def test_stop_ends_a_wait(outbox: Outbox) -> None:

@@ -121,6 +121,19 @@ def test_tls_trusts_the_named_authority_alone(tmp_path: Path) -> None:
     assert len(server.calls) == 2
 
 
+def test_a_certificate_that_is_mended_is_trusted(tmp_path: Path) -> None:
+    """After a failure whom to trust is read anew: mending the file is enough."""
+    authority, trusted = Authority(tmp_path / "own"), tmp_path / "trusted.pem"
+    trusted.write_bytes(Authority(tmp_path / "other").certificate.read_bytes())
+    with (
+        GrpcServer(identity=authority.issue("server")) as server,
+        closing(secure(server.address, certificate=trusted)) as transport,
+    ):
+        assert transport.send(b"x").verdict is Verdict.LATER
+        trusted.write_bytes(authority.certificate.read_bytes())
+        assert transport.send(b"x").verdict is Verdict.TAKEN
+
+
 def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
     """CLIENT_CERTIFICATE and CLIENT_KEY are who we are; they may be one file."""
     authority = Authority(tmp_path / "own")

@@ -37,12 +37,11 @@ FINAL = [
     "NOT_FOUND",
     "ALREADY_EXISTS",
     "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
     "RESOURCE_EXHAUSTED",
     "FAILED_PRECONDITION",
-    "UNIMPLEMENTED",
     "INTERNAL",
 ]
+TURNED_AWAY = ["UNAUTHENTICATED", "UNIMPLEMENTED"]
 """The table of the OTLP specification, "OTLP/gRPC Response", Failures."""
 
 
@@ -56,12 +55,12 @@ def transport(
         yield made
 
 
-def fail(code: str, *trailers: tuple[str, bytes]) -> Answer:
+def fail(code: str, *trailers: tuple[str, bytes], words: str = "the words") -> Answer:
     """What the transport makes of a call that fails with ``code``."""
 
     def answer(_: Call, context: grpc.ServicerContext) -> bytes:
         context.set_trailing_metadata(trailers)
-        context.abort(grpc.StatusCode[code], "the words")
+        context.abort(grpc.StatusCode[code], words)
         raise AssertionError("abort() raises")
 
     with GrpcServer(answer) as server, transport(server.address) as sender:
@@ -128,9 +127,46 @@ def test_another_code_is_final(code: str) -> None:
     assert fail(code) == Answer(Verdict.REFUSED, f"gRPC {code}: the words")
 
 
+@pytest.mark.parametrize("code", TURNED_AWAY)
+def test_what_no_message_is_the_cause_of_is_told_apart(code: str) -> None:
+    """Credentials or a method that are wrong refuse everything, whatever it is."""
+    assert fail(code) == Answer(Verdict.TURNED_AWAY, f"gRPC {code}: the words")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("RESOURCE_EXHAUSTED", "grpc: received message larger than max (5000000 vs. 4194304)"),
+        ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (5000000 vs. 4194304)"),
+        ("RESOURCE_EXHAUSTED", "gRPC message exceeds maximum size 4194304: 5000000"),
+        (
+            "OUT_OF_RANGE",
+            "Error, decoded message length too large: found 5000 bytes, the limit is: 4096 bytes",
+        ),
+    ],
+    ids=["Go", "Python", "Java", "Rust"],
+)
+def test_too_much_at_once_is_told_apart(code: str, words: str) -> None:
+    """A message over the server's limit means that less may be taken, in each one's words."""
+    assert fail(code, words=words) == Answer(Verdict.TOO_LARGE, f"gRPC {code}: {words}")
+
+
+def test_a_real_limit_is_too_much_at_once() -> None:
+    """A server of gRPC itself, left at its default of 4 MiB, is understood."""
+    with GrpcServer() as server, transport(server.address) as sender:
+        assert sender.send(b"x" * (5 << 20)).verdict is Verdict.TOO_LARGE
+
+
+def test_a_limit_that_will_be_lifted_is_none() -> None:
+    """Words of size with a RetryInfo are a promise: the same may be sent again."""
+    info = RetryInfo(retry_delay=Duration(seconds=1))
+    answer = fail("RESOURCE_EXHAUSTED", in_status(info), words="quota larger than max")
+    assert answer.verdict is Verdict.LATER
+
+
 def test_every_code_is_in_the_table() -> None:
-    """The two lists above are all codes of gRPC but OK."""
-    assert {"OK", *RETRYABLE, *FINAL} == {code.name for code in grpc.StatusCode}
+    """The lists above are all codes of gRPC but OK."""
+    assert {"OK", *RETRYABLE, *FINAL, *TURNED_AWAY} == {code.name for code in grpc.StatusCode}
 
 
 def alone(info: RetryInfo) -> tuple[str, bytes]:

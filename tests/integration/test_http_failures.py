@@ -171,7 +171,7 @@ def test_a_refusal_counts_though_the_request_was_not_read() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         answer = send(url, body=b"x" * (8 << 20))
         served.result(LIMIT)
-    assert answer == Answer(Verdict.REFUSED, "HTTP 413: too large")
+    assert answer == Answer(Verdict.TOO_LARGE, "HTTP 413: too large")
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -111,7 +111,30 @@ def test_another_authority_is_not_trusted(server: HttpServer, tmp_path: Path) ->
         answer = send(server, **files)
         assert answer.verdict is Verdict.LATER
         assert "certificate verify failed" in answer.reason
+        assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in answer.reason
     assert not server.requests
+
+
+def test_a_certificate_that_is_mended_is_trusted(
+    server: HttpServer, authority: Authority, tmp_path: Path
+) -> None:
+    """Whom to trust is read anew for each connection: mending the file is enough."""
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(Authority(tmp_path / "other").certificate.read_bytes())
+    with closing(transport(server, certificate=trusted)) as sender:
+        assert sender.send(b"x").verdict is Verdict.LATER
+        trusted.write_bytes(authority.certificate.read_bytes())
+        assert sender.send(b"x").verdict is Verdict.TAKEN
+
+
+def test_a_server_without_tls_is_told() -> None:
+    """An https:// endpoint that speaks plain HTTP means later, with what may be wrong."""
+    with HttpServer() as plain:
+        secure = read({f"{PREFIX}ENDPOINT": plain.url.replace("http:", "https:")}).endpoints[0]
+        with closing(HttpTransport(secure)) as sender:
+            answer = sender.send(b"x")
+    assert answer.verdict is Verdict.LATER
+    assert "http:// rather than https://" in answer.reason
 
 
 def test_the_certificate_must_be_for_the_host(authority: Authority) -> None:

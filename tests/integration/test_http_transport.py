@@ -164,6 +164,18 @@ def test_retry_after_as_a_date() -> None:
     assert answer_to(503, Retry_After=past).wait_s == 0
 
 
+@pytest.mark.parametrize("off", [timedelta(days=-30), timedelta(), timedelta(hours=5)])
+def test_a_date_is_read_by_the_clock_of_who_wrote_it(off: timedelta) -> None:
+    """A server whose clock is not ours asks for a wait, not for a moment of our clock."""
+    theirs = datetime.now(UTC) + off
+    answer = answer_to(
+        503,
+        Date=format_datetime(theirs, usegmt=True),
+        Retry_After=format_datetime(theirs + timedelta(seconds=90), usegmt=True),
+    )
+    assert answer.wait_s == 90
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -181,13 +193,45 @@ def test_a_retry_after_without_meaning_is_none(value: str) -> None:
     assert (answer.verdict, answer.wait_s) == (Verdict.LATER, None)
 
 
-@pytest.mark.parametrize("status", [301, 307, 400, 401, 403, 404, 408, 413, 500, 501])
+@pytest.mark.parametrize("status", [400, 403, 408, 409, 422, 500, 501, 505])
 def test_another_failure_is_final(status: int) -> None:
     """Every other code means never, with the message of the answer's google.rpc.Status."""
     message = Status(code=3, message="bad data").SerializeToString()
-    headers = {"Location": "http://127.0.0.1:9/elsewhere"} if status < 400 else {}
-    answer = answer_to(status, message, **headers)
-    assert answer == Answer(Verdict.REFUSED, f"HTTP {status}: bad data")
+    assert answer_to(status, message) == Answer(Verdict.REFUSED, f"HTTP {status}: bad data")
+
+
+@pytest.mark.parametrize("status", [401, 404, 405])
+def test_what_no_message_is_the_cause_of_is_told_apart(status: int) -> None:
+    """A place or credentials that are wrong refuse everything, whatever it is."""
+    answer = answer_to(status, b"no such thing")
+    assert answer == Answer(Verdict.TURNED_AWAY, f"HTTP {status}: no such thing")
+
+
+def test_too_much_at_once_is_told_apart() -> None:
+    """413 means that less may be taken."""
+    assert answer_to(413) == Answer(Verdict.TOO_LARGE, "HTTP 413")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_refused_with_a_hint(status: int) -> None:
+    """It is never success and never followed; where it leads is told, without what is secret."""
+    with HttpServer() as elsewhere:
+        address = elsewhere.url.removeprefix("http://")
+        answer = answer_to(status, Location=f"http://me:secret@{address}/new?token=secret")
+    assert answer.verdict is Verdict.TURNED_AWAY
+    assert f"HTTP {status}: redirected to http://{address}/new" in answer.reason
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.reason
+    assert "secret" not in answer.reason
+    assert not elsewhere.requests
+
+
+@pytest.mark.parametrize("location", ["", "http://[broken", "/login", "\x1b[31m"])
+def test_a_redirect_to_nowhere_is_one_as_well(location: str) -> None:
+    """A redirect needs no target that can be read to be none of success."""
+    answer = answer_to(302, Location=location)
+    assert answer.verdict is Verdict.TURNED_AWAY
+    assert answer.reason.startswith("HTTP 302: redirected")
+    assert answer.reason.isprintable()
 
 
 def test_the_words_of_an_error_are_kept_as_one_printable_line() -> None:

@@ -71,8 +71,16 @@ class Recorder:
 
 @contextmanager
 def recorder(
-    binary: Path, *, env: Mapping[str, str] | None = None, folder: Path | None = None
+    binary: Path,
+    *,
+    receiver: Mapping[str, object] | None = None,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Recorder]:
-    """Run a recording backend; the arguments are those of `collector`."""
-    with collector(binary, _CONFIG, env=env, folder=folder) as running:
+    """Run a recording backend; the arguments are those of `collector`.
+
+    ``receiver`` adds to the settings of its OTLP protocols.
+    """
+    own = {"receivers": {"otlp": {"protocols": receiver or {}}}}
+    with collector(binary, _CONFIG, own, env=env, folder=folder) as running:
         yield Recorder(running)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from google.protobuf.message import Message
@@ -14,9 +13,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.demo.receiver import Reply
+from otel_oom.export.backoff import Backoff
 from otel_oom.export.courier import Courier, connect
 from otel_oom.export.settings import HTTP, Endpoint
-from otel_oom.store import Encoded, Store
+from otel_oom.store import DeadLetter, Encoded, Store
 from tests.parts.wait import until
 from tests.support.http_server import LIMIT
 
@@ -28,7 +28,6 @@ class Outbox:
 
     def __init__(self, folder: Path) -> None:
         """Open a new one in ``folder``."""
-        self._folder = folder
         self.store = Store(folder)
         self.store.__enter__()
         self._open = True
@@ -57,11 +56,13 @@ class Outbox:
         """Wait until nothing is left to be sent."""
         until(lambda: not self.waiting(), "the outbox empties", limit=LIMIT, every=0.01)
 
+    def letters(self) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        return self.store.dead_letters(0, _ALL)
+
     def dead(self) -> list[tuple[str, str]]:
-        """Close the store; the uids of its dead letters and the reasons."""
-        self.close()
-        with closing(sqlite3.connect(self._folder / "otel-oom.db")) as database:
-            return database.execute("SELECT uid, reason FROM dead_letters ORDER BY id").fetchall()
+        """The uids of the dead letters and the reasons."""
+        return [(letter.uid, letter.reason) for letter in self.letters()]
 
     def close(self) -> None:
         """Close the store, if that has not been done."""
@@ -97,10 +98,12 @@ class Taker:
         return reply
 
 
-def courier(store: Store, url: str, signal: str = "logs") -> Courier:
+def courier(
+    store: Store, url: str, signal: str = "logs", backoff: Backoff | None = None
+) -> Courier:
     """A courier to the HTTP backend at ``url``."""
     endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=LIMIT)
-    return Courier(store, endpoint, connect(endpoint))
+    return Courier(store, endpoint, connect(endpoint), backoff)
 
 
 @contextmanager

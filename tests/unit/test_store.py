@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.store import Encoded, JournalRow, Store, StoreError
+from otel_oom.store import Encoded, JournalRow, Refusal, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from tests.parts.need import need
 from tests.support.samples import EXIT, KILL, NO_VICTIM, REAPED, WITNESS, kill
@@ -200,7 +200,7 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
         queue(store, row, b"log", None)
     first, second, third = store.waiting("logs", 10, 1000)
     store.delivered([first])
-    store.refused([second], "HTTP 400: no")
+    store.refused([second], Refusal("http://host", "HTTP 400: no"))
     assert store.waiting("logs", 10, 1000) == [third]
     assert store.counts() == {"journal": 3, "outbox": 1, "dead_letters": 1}
 

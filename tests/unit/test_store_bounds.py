@@ -12,7 +12,7 @@ import pytest
 
 from otel_oom import clock
 from otel_oom.event import OomKill
-from otel_oom.store import Bounds, BoundsError, Encoded, Store, bounds
+from otel_oom.store import Bounds, BoundsError, Encoded, Refusal, Store, bounds
 from otel_oom.store.counters import NO_BOOT
 from tests.support.samples import KILL, WITNESS, kill
 
@@ -110,7 +110,7 @@ def test_dead_letters_go_before_what_can_still_be_sent(store: Store) -> None:
     for number in range(20):
         store.record(kill(number), WITNESS)
     queue(store, b"m" * 100_000)
-    store.refused(store.waiting("logs", 10, ALL), "no")
+    store.refused(store.waiting("logs", 10, ALL), Refusal("http://host", "no"))
     for number in range(100, 200):
         store.record(large(number), WITNESS)
     counts = store.counters(NO_BOOT)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.store import Encoded, Store, aside
+from otel_oom.store import Encoded, Refusal, Store, aside
 from otel_oom.store.counters import NO_BOOT
 from tests.support.samples import EXIT, KILL, REAPED, WITNESS, kill
 
@@ -63,7 +63,7 @@ def full(tmp_path: Path) -> Path:
             store.record(kill(number), WITNESS)
         for number in (0, 1):
             store.queue([Encoded(number + 1, kill(number).uid, b"log", b"span")])
-        store.refused(store.waiting("logs", 1, 1000), "no")
+        store.refused(store.waiting("logs", 1, 1000), Refusal("http://host", "no"))
     return tmp_path / NAME
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.event import OomKill
-from otel_oom.store import Encoded, Store, StoreError
+from otel_oom.store import Encoded, Refusal, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.room import BALLAST_BYTES
 from tests.parts.wait import until
@@ -133,7 +133,7 @@ def test_what_was_taken_is_not_sent_again(small: Disk, way: str) -> None:
         messages = store.waiting("logs", 10, ALL)
         with no_room(store, small) if way == "full" else busy(store):
             store.delivered(messages[:9])
-            store.refused(messages[9:], "no")
+            store.refused(messages[9:], Refusal("http://host", "no"))
             waiting = store.waiting("logs", 100, ALL)
             assert [m.uid for m in waiting] == [kill(number).uid for number in range(10, 20)]
             assert store.counts()["outbox"] == 40

@@ -1,0 +1,86 @@
+"""Logs and traces to one host: one outage, one wait, one who tries for both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.export.backoff import Backoff
+from otel_oom.export.courier import Courier
+from tests.parts.wait import until
+from tests.support.courier import Outbox, at_work, courier
+from tests.support.http_server import LIMIT
+
+
+class Host:
+    """A backend that notes when requests of which signal came, and is away for some of them."""
+
+    def __init__(self, away: int, reply: Reply) -> None:
+        """Answer the first ``away`` requests with ``reply``."""
+        self.requests: list[tuple[str, float]] = []
+        self._away = away
+        self._reply = reply
+
+    def __call__(self, request: Message) -> Reply | None:
+        """Judge one request."""
+        signal = "logs" if isinstance(request, ExportLogsServiceRequest) else "traces"
+        self.requests.append((signal, time.monotonic()))
+        return self._reply if len(self.requests) <= self._away else None
+
+
+@contextmanager
+def both(outbox: Outbox, url: str) -> Iterator[list[Courier]]:
+    """Couriers of both signals to one host."""
+    shared = Backoff()
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(at_work(courier(outbox.store, url, signal, shared)))
+            for signal in ("logs", "traces")
+        ]
+
+
+def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -> None:
+    """A host that sent the logs away is not asked to take traces before the wait is over."""
+    host = Host(1, Reply(503, (("Retry-After", "2"),)))
+    with Receiver(host) as server, both(outbox, server.url) as (logs, traces):
+        outbox.put("a")
+        logs.wake()
+        until(lambda: logs.at_rest and host.requests, "it waits", limit=LIMIT)
+        outbox.put("b", signal="traces")
+        traces.wake()
+        until(lambda: traces.at_rest, "the other waits as well", limit=LIMIT)
+        assert len(host.requests) == 1
+        outbox.empties()
+    (_, refused), *later = host.requests
+    assert sorted(signal for signal, _ in later) == ["logs", "traces"]
+    assert min(at for _, at in later) - refused >= 2
+
+
+def test_an_outage_is_probed_once(outbox: Outbox) -> None:
+    """While a host is away it is asked by one at a time, and both arrive when it is back."""
+    host = Host(4, Reply(503))
+    outbox.put("a")
+    outbox.put("b", signal="traces")
+    with Receiver(host) as server, both(outbox, server.url):
+        outbox.empties()
+    assert len(host.requests) == 4 + 2
+    assert {signal for signal, _ in host.requests[4:]} == {"logs", "traces"}
+
+
+def test_a_signal_that_is_never_taken_starves_no_other(outbox: Outbox) -> None:
+    """Where a host takes logs and never traces, new logs arrive."""
+
+    def only_logs(request: Message) -> Reply | None:
+        return None if isinstance(request, ExportLogsServiceRequest) else Reply(503)
+
+    outbox.put("b", signal="traces")
+    with Receiver(only_logs) as server, both(outbox, server.url) as (logs, _):
+        for number in range(3):
+            outbox.put(f"kill-{number}")
+            logs.wake()
+            until(lambda: outbox.waiting() == ["b"], "the log arrives", limit=LIMIT)
