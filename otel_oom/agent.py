@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from otel_oom import clock, reconcile, witness
+from otel_oom import clock, queue, reconcile, witness
 from otel_oom.capture.source import Source
+from otel_oom.control import Control
 from otel_oom.delivery import Delivery
 from otel_oom.event import Event, Loss, Missed, OomKill, Reaping, VictimExit
 from otel_oom.export.settings import Settings
@@ -64,14 +65,15 @@ def run(
         else:
             delivery.start()
         capture = _Capture(source, store, delivery, history=history)
-        try:
-            capture.loop(stop_fd)
-        finally:
-            notify("STOPPING=1")
-            if not settings.disabled:
-                delivery.stop(GRACE_S)
-            # What was killed meanwhile is on disk as well, for the next start to send.
-            capture.finish()
+        with Control(state_dir, queue.answers(store, delivery.look_again)):
+            try:
+                capture.loop(stop_fd)
+            finally:
+                notify("STOPPING=1")
+                if not settings.disabled:
+                    delivery.stop(GRACE_S)
+                # What was killed meanwhile is on disk as well, for the next start to send.
+                capture.finish()
         _LOG.info("Stopped; left on disk: %s", _left(store))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from otel_oom import __version__
 from otel_oom.capture.source import CaptureError
+from otel_oom.control import ControlError
 from otel_oom.export.settings import SettingsError
 from otel_oom.store import BoundsError, StoreError
 
@@ -59,7 +60,7 @@ def _command(words: Sequence[str] | None) -> int:
         return command(arguments)
     except (SettingsError, BoundsError) as error:
         return _fail(error, 2)
-    except (CaptureError, StoreError) as error:
+    except (CaptureError, ControlError, StoreError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return 130
@@ -97,6 +98,24 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from otel_oom.doctor import doctor  # noqa: PLC0415  each command imports what it needs
 
     return doctor(as_json=arguments.json)
+
+
+def _queue(arguments: argparse.Namespace) -> int:
+    from otel_oom import queue  # noqa: PLC0415  each command imports what it needs
+
+    return queue.show(arguments.state_dir, as_json=arguments.json)
+
+
+def _queue_resend(arguments: argparse.Namespace) -> int:
+    from otel_oom import queue  # noqa: PLC0415  as above
+
+    return queue.resend(arguments.state_dir, arguments.uids)
+
+
+def _queue_drop(arguments: argparse.Namespace) -> int:
+    from otel_oom import queue  # noqa: PLC0415  as above
+
+    return queue.drop(arguments.state_dir, arguments.uids)
 
 
 def _state_dir() -> Path:
@@ -150,4 +169,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
+
+    queue = commands.add_parser("queue", help="what waits to be sent, and what was refused and why")
+    queue.add_argument("--json", action="store_true", help="print it as JSON")
+    queue.add_argument(
+        "--state-dir",
+        type=Path,
+        default=_state_dir(),
+        metavar="DIR",
+        help="the agent's folder (default: as for run)",
+    )
+    queue.set_defaults(command=_queue)
+    actions = queue.add_subparsers(metavar="ACTION")
+    for name, command, what in (
+        ("resend", _queue_resend, "send what was refused again"),
+        ("drop", _queue_drop, "delete what was refused"),
+    ):
+        action = actions.add_parser(name, help=what)
+        which = action.add_mutually_exclusive_group(required=True)
+        which.add_argument("uids", nargs="*", default=[], metavar="UID", help="log.record.uid")
+        which.add_argument("--all", action="store_true", help="all of them")
+        # Where it is not given here, what stands before the action holds.
+        action.add_argument(
+            "--state-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="as above"
+        )
+        action.set_defaults(command=command)
     return parser

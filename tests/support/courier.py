@@ -16,7 +16,7 @@ from otel_oom.demo.receiver import Reply
 from otel_oom.export.backoff import Backoff
 from otel_oom.export.courier import Courier, connect
 from otel_oom.export.settings import HTTP, Endpoint
-from otel_oom.store import DeadLetter, Encoded, Store
+from otel_oom.store import Bounds, DeadLetter, Encoded, Store
 from tests.parts.wait import until
 from tests.support.http_server import LIMIT
 
@@ -26,9 +26,9 @@ _ALL = 1 << 40
 class Outbox:
     """A store of a test's own, with messages that are named by their uid."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bounds: Bounds = Bounds()) -> None:  # noqa: B008  frozen
         """Open a new one in ``folder``."""
-        self.store = Store(folder)
+        self.store = Store(folder, bounds)
         self.store.__enter__()
         self._open = True
 

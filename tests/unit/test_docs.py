@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,16 @@ def _commands() -> dict[str, argparse.ArgumentParser]:
     return dict(action.choices)
 
 
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Those of a command and of its actions."""
+    for action in parser._actions:  # noqa: SLF001  as above
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  as above
+            for name, child in action.choices.items():
+                yield name
+                yield from _options(child)
+
+
 @pytest.mark.parametrize("name", _commands())
 def test_every_command_and_option_is_documented(name: str) -> None:
     """Each command has its row in the README, and each option is in that row."""
@@ -29,9 +40,8 @@ def test_every_command_and_option_is_documented(name: str) -> None:
         (line for line in README.splitlines() if line.startswith(f"| `otel-oom {name}`")), ""
     )
     assert row, name
-    for action in _commands()[name]._actions:  # noqa: SLF001  as above
-        for option in action.option_strings:
-            assert option in row or option in {"-h", "--help"}, option
+    for option in _options(_commands()[name]):
+        assert option in row or option in {"-h", "--help"}, option
 
 
 def test_every_variable_is_documented() -> None:

@@ -1,0 +1,222 @@
+"""`otel-oom queue`: what waits and what was refused, with an agent at work and without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.store import Bounds, Refusal, Store
+from tests.parts.wait import until
+from tests.support.agent import agent
+from tests.support.command import Done, otel_oom
+from tests.support.courier import Outbox, Taker
+from tests.support.http_server import LIMIT
+
+ALL = 1 << 30
+WHERE = "http://collector:4318/v1/logs"
+
+
+def queue(state: Path, *words: str) -> Done:
+    """Run the command on the folder ``state``."""
+    return otel_oom("queue", *words, "--state-dir", state)
+
+
+def as_json(state: Path) -> dict[str, Any]:
+    """What `queue --json` says."""
+    done = queue(state, "--json")
+    assert done.code == 0, done
+    report: dict[str, Any] = json.loads(done.out)
+    return report
+
+
+def refused(state: Path) -> list[str]:
+    """The uids of the dead letters."""
+    return [letter["uid"] for letter in as_json(state)["dead_letters"]]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A folder where "a" waits, and "b" and "c" were refused."""
+    outbox = Outbox(tmp_path / "state")
+    outbox.put("b", "c", size=1000)
+    messages = outbox.store.waiting("logs", ALL, ALL)
+    outbox.store.refused(messages[:1], Refusal(WHERE, "HTTP 400: cannot"))
+    outbox.store.refused(messages[1:], Refusal(WHERE, "1 of 9 rejected", doubtful=True))
+    outbox.put("a")
+    outbox.close()
+    return tmp_path / "state"
+
+
+def waiting(state: Path) -> list[str]:
+    """The uids of the logs that wait."""
+    with Store(state) as store:
+        return [message.uid for message in store.waiting("logs", ALL, ALL)]
+
+
+def test_what_waits_and_what_was_refused(state: Path) -> None:
+    """Without an agent the command looks by itself: how much waits; which were refused, and why."""
+    done = queue(state)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert any(line.split()[:2] == ["logs", "1"] for line in lines)
+    assert "Refused for good: 2" in lines
+    (about_b,) = (n for n, line in enumerate(lines) if line.split()[:2] == ["b", "logs"])
+    assert lines[about_b + 1].strip() == f"{WHERE}: HTTP 400: cannot"
+    (about_c,) = (n for n, line in enumerate(lines) if line.split()[:2] == ["c", "logs"])
+    assert lines[about_c + 1].strip() == f"{WHERE}: perhaps taken; 1 of 9 rejected"
+
+
+def test_the_same_as_json(state: Path) -> None:
+    """All of it for programs, whole numbers as they are stored."""
+    report = as_json(state)
+    (logs,) = report["waiting"]
+    assert (logs["signal"], logs["count"]) == ("logs", 1)
+    assert logs["size"] > 0
+    b, c = report["dead_letters"]
+    assert (b["uid"], b["signal"], b["endpoint"], b["reason"], b["doubtful"]) == (
+        "b",
+        "logs",
+        WHERE,
+        "HTTP 400: cannot",
+        False,
+    )
+    assert (c["uid"], c["doubtful"]) == ("c", True)
+    assert b["size"] > 1000
+
+
+def test_nothing_waits(tmp_path: Path) -> None:
+    """An empty store is told as one."""
+    with Store(tmp_path):
+        pass
+    done = queue(tmp_path)
+    assert done.code == 0
+    assert "Refused for good: 0" in done.out
+    assert as_json(tmp_path) == {"waiting": [], "dead_letters": []}
+
+
+def test_send_again_without_an_agent(state: Path) -> None:
+    """What is put back waits for the next agent."""
+    done = queue(state, "resend", "b")
+    assert (done.code, done.out) == (0, "1 dead letters to be sent again\n")
+    assert waiting(state) == ["a", "b"]
+    assert refused(state) == ["c"]
+
+
+def test_all_of_many(tmp_path: Path) -> None:
+    """However many there are, --all means all of them."""
+    uids = [f"kill-{number}" for number in range(1000)]
+    outbox = Outbox(tmp_path)
+    outbox.put(*uids)
+    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Refusal(WHERE, "no"))
+    outbox.close()
+    assert refused(tmp_path) == uids
+    assert "and 950 more" in queue(tmp_path).out
+    assert queue(tmp_path, "resend", "--all").out == "1000 dead letters to be sent again\n"
+    assert waiting(tmp_path) == uids
+
+
+def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
+    """The bound of the store is the agent's: the command, which may not know it, keeps to none."""
+    outbox = Outbox(tmp_path, Bounds(max_bytes=1 << 30))
+    larger_than_default = Bounds().max_bytes + (16 << 20)
+    for number in range(larger_than_default >> 22):
+        outbox.put(f"kill-{number}", size=4 << 20)
+    outbox.close()
+    (logs,) = as_json(tmp_path)["waiting"]
+    assert logs["size"] > Bounds().max_bytes
+    assert logs["count"] == larger_than_default >> 22
+
+
+def test_drop(state: Path) -> None:
+    """What is dropped is gone, and no other."""
+    done = queue(state, "drop", "b")
+    assert (done.code, done.out) == (0, "1 dead letters dropped\n")
+    assert refused(state) == ["c"]
+    assert queue(state, "drop", "--all").code == 0
+    assert refused(state) == []
+    assert waiting(state) == ["a"]
+
+
+def test_a_uid_that_is_none(state: Path) -> None:
+    """An unknown uid is told; what is known is done all the same."""
+    done = queue(state, "resend", "b", "nobody")
+    assert done.code == 1
+    assert "nobody" in done.message()
+    assert refused(state) == ["c"]
+
+
+@pytest.mark.parametrize("words", [["resend"], ["drop"], ["drop", "b", "--all"]])
+def test_wrong_use(state: Path, words: list[str]) -> None:
+    """Neither uids nor --all, or both, does nothing."""
+    assert queue(state, *words).code == 2
+    assert refused(state) == ["b", "c"]
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_without_a_store(tmp_path: Path, *, made: bool) -> None:
+    """A folder that is none of an agent's is told, and left as it is."""
+    folder = tmp_path / "folder"
+    if made:
+        folder.mkdir()
+    done = queue(folder)
+    assert done.code == 1
+    assert str(folder) in done.message()
+    assert "--state-dir" in done.message()
+    assert folder.exists() is made
+    assert not made or not list(folder.iterdir())
+
+
+def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
+    """Words of a backend are shown as text, whatever is in the file."""
+    outbox = Outbox(tmp_path)
+    outbox.put("a")
+    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Refusal(WHERE, "\x1b[31m\nfake"))
+    outbox.close()
+    out = queue(tmp_path).out
+    assert "\x1b" not in out
+    assert not any(line.startswith("fake") for line in out.splitlines())
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_while_an_agent_works(tmp_path: Path) -> None:
+    """The agent is asked: it has the only connection. What is put back it sends at once."""
+    outbox = Outbox(tmp_path / "state")
+    outbox.put("good", "bad", "worse")
+    outbox.close()
+    state = tmp_path / "state"
+    sick = {"bad", "worse"}
+    taker = Taker(lambda batch: Reply(400, body=b"cannot") if sick & set(batch) else None)
+    with (
+        Receiver(taker) as server,
+        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}) as running,
+    ):
+        until(lambda: refused(state) == ["bad", "worse"], "they are refused", limit=LIMIT)
+        report = as_json(state)
+        assert {letter["endpoint"] for letter in report["dead_letters"]} == {
+            f"{server.url}/v1/logs"
+        }
+        assert "good" in taker.taken
+
+        assert queue(state, "drop", "worse").code == 0
+        sick.clear()
+        assert queue(state, "resend", "--all").code == 0
+        until(lambda: "bad" in taker.taken, "it arrives", limit=LIMIT)
+        assert refused(state) == []
+        assert "worse" not in taker.taken
+        assert running.end() == 0
+    assert not (state / "control.sock").exists()
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_an_agent_that_was_killed_stands_in_no_way(tmp_path: Path) -> None:
+    """What a killed agent left of its socket is no agent: the store is looked into."""
+    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
+        until((running.state_dir / "control.sock").exists, "it listens", limit=LIMIT)
+        running.process.kill()
+        running.process.wait()
+        assert (running.state_dir / "control.sock").exists()
+        assert queue(running.state_dir).code == 0
