@@ -10,12 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf.message import Message
 
 from otel_oom.demo.receiver import Receiver, Reply
+from tests.bench.figure import Figure, rss_mb
 from tests.support.agent import Agent, agent
 from tests.support.backend import Backend
 from tests.support.kills import kill_many, kill_one
@@ -27,16 +27,6 @@ _SETTLE_S = 2.0
 _BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 _NS_PER_MS = 1e6
 _EXIT_PROGRAM_INSNS = 1000
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure and the budget it is held against; ``None`` where there is none."""
-
-    name: str
-    value: float
-    unit: str
-    budget: float | None = None
 
 
 class _TimedBackend(Backend):
@@ -75,7 +65,7 @@ def life() -> Iterator[Figure]:
         agent(Path(folder), {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
     ):
         time.sleep(_SETTLE_S)
-        yield Figure("RSS after start", _rss_mb(running), "MB", 32)
+        yield Figure("RSS after start", rss_mb(running), "MB", 32)
 
         cpu = _cpu_s(running)
         time.sleep(IDLE_S)
@@ -89,7 +79,7 @@ def life() -> Iterator[Figure]:
         yield Figure("kernel to receiver, p50", cuts[49], "ms", 5)
         yield Figure("kernel to receiver, p90", cuts[89], "ms")
         yield Figure("kernel to receiver, p99", cuts[98], "ms", 25)
-        yield Figure(f"RSS after {KILLS} kills", _rss_mb(running), "MB", 32)
+        yield Figure(f"RSS after {KILLS} kills", rss_mb(running), "MB", 32)
         yield Figure("kernel cost of a kill, mean", _cost_us(running), "µs", 5)
 
         began = time.monotonic()
@@ -99,7 +89,7 @@ def life() -> Iterator[Figure]:
         yield Figure("storm: kills a second that the machine makes", KILLS / made, "1/s")
         behind = time.monotonic() - began - made
         yield Figure("storm: last kill made to all received", behind, "s")
-        yield Figure(f"RSS after {2 * KILLS} kills", _rss_mb(running), "MB", 32)
+        yield Figure(f"RSS after {2 * KILLS} kills", rss_mb(running), "MB", 32)
 
 
 def sizes() -> Iterator[Figure]:
@@ -126,12 +116,6 @@ def machine() -> dict[str, str]:
         "python": sys.version.split()[0],
         "host": socket.gethostname(),
     }
-
-
-def _rss_mb(running: Agent) -> float:
-    status = Path(f"/proc/{running.process.pid}/status").read_text(encoding="ascii")
-    kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
-    return kb * 1024 / 1e6
 
 
 def _cpu_s(running: Agent) -> float:

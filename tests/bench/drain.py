@@ -1,0 +1,81 @@
+"""A backlog: the real agent, a real Collector, and a store that an outage has filled."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from otel_oom import otlp
+from otel_oom.store import Bounds, Encoded, Store
+from otel_oom.store.bounds import MAX_BYTES
+from tests.bench.figure import Figure, peak_rss_mb, rss_mb
+from tests.parts import build, web
+from tests.parts.build import BuildError
+from tests.parts.collector import Collector, collector
+from tests.parts.wait import until
+from tests.support.agent import agent
+from tests.support.samples import KILL, enriched
+
+EVENTS = 100_000
+_BOUNDS = Bounds(max_bytes=1 << 30)
+_CHUNK = 500
+_LIMIT_S = 300.0
+_EVERY_S = 0.02
+_CONFIG: Mapping[str, object] = {
+    "receivers": {"otlp": {"protocols": {"http": {"endpoint": "${env:OTLP_HTTP_LISTEN}"}}}},
+    "exporters": {"debug": {"verbosity": "basic"}},
+    "service": {
+        "pipelines": {
+            signal: {"receivers": ["otlp"], "exporters": ["debug"]} for signal in ("logs", "traces")
+        }
+    },
+}
+_ACCEPTED = re.compile(r"(?m)^otelcol_receiver_accepted_log_records\S*\{.*\} (\S+)$")
+
+
+def drains() -> Iterator[Figure]:
+    """From the agent's start until the Collector has accepted all that waited."""
+    try:
+        binary = build.binary("collector")
+    except BuildError as error:
+        sys.stderr.write(f"No backlog is drained without a Collector: {error}\n")
+        return
+    # Not /tmp, which may be memory: what is measured is a disk.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, collector(binary, _CONFIG) as to:
+        _fill(Path(folder) / "state")
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": to.http, MAX_BYTES: str(_BOUNDS.max_bytes)}
+        with agent(Path(folder), environ) as running:
+            began = time.monotonic()
+            until(
+                lambda: _accepted(to) >= EVENTS / 10, "some arrive", limit=_LIMIT_S, every=_EVERY_S
+            )
+            early = rss_mb(running)
+            until(lambda: _accepted(to) >= EVENTS, "all arrive", limit=_LIMIT_S, every=_EVERY_S)
+            took = time.monotonic() - began
+            peak = peak_rss_mb(running)
+    yield Figure(f"backlog of {EVENTS} events to a Collector", EVENTS / took, "1/s", 10_000)
+    yield Figure("RSS when a tenth of it was sent", early, "MB")
+    yield Figure("RSS at its peak", peak, "MB", 32)
+
+
+def _fill(state: Path) -> None:
+    """Queue the log of one kill under that many uids."""
+    log, uid = otlp.log_bytes(enriched()), KILL.uid.encode()
+    uids = [f"{number:0{len(uid)}}" for number in range(EVENTS)]
+    with Store(state, _BOUNDS) as store:
+        for at in range(0, EVENTS, _CHUNK):
+            store.queue(
+                [
+                    Encoded(0, name, log.replace(uid, name.encode()), None)
+                    for name in uids[at : at + _CHUNK]
+                ]
+            )
+
+
+def _accepted(server: Collector) -> float:
+    page = web.get(server.metrics).body.decode()
+    return sum(float(value) for value in _ACCEPTED.findall(page))
