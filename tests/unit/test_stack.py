@@ -1,4 +1,4 @@
-"""Which frames of a kernel stack are told. The stacks are as kernels had them."""
+"""Which frames of a kernel stack are told: of those that 5.10 and 6.1 had, and of made ones."""
 
 from __future__ import annotations
 
@@ -8,40 +8,47 @@ from otel_oom.capture.stack import outwards
 
 TRACED = ["bpf_prog_ecf7290be8274c97_mark_victim_btf+0x1534", "bpf_trace_run2+0x4a"]
 KILL = ["mark_oom_victim+0xa4", "__oom_kill_process+0x14a", "oom_kill_process+0x71"]
-FEXIT = "bpf_trampoline_6442477234_0+0xa7"
+MEMBER = [*KILL[:2], "oom_kill_memcg_member+0x55", "mem_cgroup_scan_tasks+0x75", KILL[2]]
+OF_KILL = ["bpf_trampoline_6442529193+0x76", "oom_kill_process+0x5"]
 SEARCH = ["out_of_memory+0x1fd"]
+OF_SEARCH = ["bpf_trampoline_6442529189+0x2e", "out_of_memory+0x5"]
 CALLER = ["mem_cgroup_out_of_memory+0x134", "try_charge_memcg+0x696", "asm_exc_page_fault+0x22"]
+IN_VAIN = ["bpf_prog_1e807f1ca82ce2c3_search_ends_fentry+0xd68", "bpf_trampoline_26446_0+0x3f"]
 PRINTED = ["dump_stack_lvl+0x57", "dump_header+0x43", "oom_kill_process.cold+0x8"]
+FOREIGN = ["handle_mm_fault+0xdb", "bpf_trampoline_1_0+0x50", "handle_mm_fault+0x5", "exc_x+0x1"]
 
 
 @pytest.mark.parametrize(
     ("frames", "told"),
     [
         ([*TRACED, *KILL, *SEARCH, *CALLER], [*KILL, *SEARCH, *CALLER]),
-        ([*TRACED, *KILL, FEXIT, *SEARCH, FEXIT, *CALLER], [*KILL, *SEARCH, *CALLER]),
         (
-            [*TRACED, *KILL, "__kretprobe_trampoline+0x0", *SEARCH, *CALLER],
+            [*TRACED, *KILL, *OF_KILL, *SEARCH, *OF_SEARCH, *CALLER],
             [*KILL, *SEARCH, *CALLER],
         ),
-        (["bpf_prog_1_search_ends_fentry+0x3c", FEXIT, *CALLER], CALLER),
         (
-            [
-                *("bpf_prog_1_search_ends_kprobe+0x3c", "trampoline_handler+0x9"),
-                *("kretprobe_trampoline+0x2a", *CALLER),
-            ],
-            CALLER,
+            [*TRACED, *MEMBER, *OF_KILL, *SEARCH, *OF_SEARCH, *CALLER],
+            [*MEMBER, *SEARCH, *CALLER],
         ),
-        ([*PRINTED, *SEARCH, FEXIT, *CALLER], [PRINTED[2], *SEARCH, *CALLER]),
-        (["dump_stack+0x1", "dump_header+0x2", *CALLER], CALLER),
+        ([*IN_VAIN, OF_SEARCH[1], *CALLER], [OF_SEARCH[1], *CALLER]),
+        ([*IN_VAIN, *CALLER], CALLER),
+        (
+            [*PRINTED, *OF_KILL, *SEARCH, *OF_SEARCH, *CALLER],
+            [PRINTED[2], *SEARCH, *CALLER],
+        ),
+        ([*SEARCH, *FOREIGN], [*SEARCH, FOREIGN[0], FOREIGN[3]]),
+        ([*SEARCH, "recurses+0x5", "recurses+0x5"], [*SEARCH, "recurses+0x5", "recurses+0x5"]),
+        ([*PRINTED[:2], *CALLER], CALLER),
         ([*SEARCH, *CALLER, "dump_emit+0x9"], [*SEARCH, *CALLER, "dump_emit+0x9"]),
         (["", "", *SEARCH, "", *CALLER], [*SEARCH, *CALLER]),
         (CALLER, CALLER),
-        ([FEXIT], []),
+        ([IN_VAIN[1]], []),
         ([], []),
     ],
     ids=[
-        *("plain", "fexit", "kretprobe", "end by fexit", "end by kretprobe"),
-        *("logged", "undecided", "core dump", "unnamed", "outside", "nothing", "empty"),
+        *("kprobe", "fexit", "group", "in vain", "in vain, its frame unnamed", "logged"),
+        *("another's tracing", "recursion", "undecided", "core dump", "unnamed"),
+        *("outside", "nothing", "empty"),
     ],
 )
 def test_tracing_is_not_told(frames: list[str], told: list[str]) -> None:
