@@ -25,7 +25,8 @@ def main() -> int:
             figures.append(figure)
             if not as_json:
                 budget = "" if figure.budget is None else f"{figure.budget:g}"
-                print(f"{figure.name:46} {figure.value:10.3f}  {budget:>8}  {figure.unit}")
+                value = "not told" if figure.value is None else f"{figure.value:.3f}"
+                print(f"{figure.name:46} {value:>10}  {budget:>8}  {figure.unit}")
                 sys.stdout.flush()
     if as_json:
         print(json.dumps({"machine": machine, "figures": [asdict(f) for f in figures]}, indent=2))

@@ -10,10 +10,11 @@ from tests.support.agent import Agent
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure and the budget it is held against; ``None`` where there is none."""
+    """One figure and the budget it is held against; ``None`` where there is none."""
 
     name: str
-    value: float
+    value: float | None
+    """``None`` where this kernel does not tell."""
     unit: str
     budget: float | None = None
 

@@ -19,6 +19,7 @@ from tests.bench.figure import Figure, rss_mb
 from tests.support.agent import Agent, agent
 from tests.support.backend import Backend
 from tests.support.kills import kill_many, kill_one
+from tests.support.loaded import loaded_by
 
 KILLS = 100
 STARTS = 10
@@ -26,7 +27,8 @@ IDLE_S = 30.0
 _SETTLE_S = 2.0
 _BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 _NS_PER_MS = 1e6
-_EXIT_PROGRAM_INSNS = 1000
+_MARK = "mark_victim"
+"""How the programs begin that see a kill, of which one is loaded."""
 
 
 class _TimedBackend(Backend):
@@ -91,6 +93,14 @@ def life() -> Iterator[Figure]:
         yield Figure("storm: last kill made to all received", behind, "s")
         yield Figure(f"RSS after {2 * KILLS} kills", rss_mb(running), "MB", 32)
 
+        for program in loaded_by(running.process.pid):
+            verified = program.verified_insns
+            yield Figure(
+                f"verified: {program.name}",
+                None if verified is None else float(verified),
+                "instructions",
+            )
+
 
 def sizes() -> Iterator[Figure]:
     """What is fixed when the object is built."""
@@ -137,11 +147,7 @@ def _bpf_stats() -> Iterator[None]:
 
 def _cost_us(running: Agent) -> float:
     """The mean run of the program at mark_victim, as the kernel timed it."""
-    spent = runs = 0
-    for fdinfo in Path(f"/proc/{running.process.pid}/fdinfo").iterdir():
-        lines = fdinfo.read_text(encoding="ascii").splitlines()
-        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        # Of the agent's programs this is the long one: the other looks into one table.
-        if int(fields.get("verified_insns", 0)) > _EXIT_PROGRAM_INSNS:
-            spent, runs = int(fields["run_time_ns"]), int(fields["run_cnt"])
-    return spent / max(runs, 1) / 1000
+    (mark,) = (
+        program for program in loaded_by(running.process.pid) if program.name.startswith(_MARK)
+    )
+    return mark.run_ns / max(mark.runs, 1) / 1000
