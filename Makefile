@@ -4,6 +4,8 @@ PYTHON := .venv/bin/python
 # Go may come from the virtual environment: see tools/setup.
 export PATH := $(PATH):$(CURDIR)/.venv/bin
 
+C_FILES := $(wildcard bpf/*.c bpf/*.h tests/guests/programs/*.c)
+
 .PHONY: help
 help:
 	@echo "make demo              one real OOM kill, from the kernel to OTLP, on screen"
@@ -26,12 +28,12 @@ lint: setup-test
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
-	clang-format --dry-run --Werror bpf/*.c bpf/*.h
+	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: format
 format: setup-test
 	$(PYTHON) -m ruff format .
-	clang-format -i bpf/*.c bpf/*.h
+	clang-format -i $(C_FILES)
 
 .PHONY: bench
 bench: setup-test
