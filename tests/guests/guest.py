@@ -26,7 +26,6 @@ from tests.guests.kernels import Kernel
 REPOSITORY: Final = Path(__file__).parents[2]
 
 RESULTS: Final = "results.json"
-KERNEL_LOG: Final = "kernel.log"
 _STARTED: Final = "started"
 _CONSOLE: Final = "console.log"
 
@@ -48,12 +47,10 @@ class GuestError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """What came out of a guest."""
+    """What came out of a kernel."""
 
     kernel: Kernel
     results: dict[str, Any]
-    log: str
-    """The guest's whole kernel log."""
     boot_s: float
     """From the start of the machine to that of the module."""
     total_s: float
@@ -70,6 +67,7 @@ def missing() -> str | None:
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("modprobe", "kmod"),
         ("file", "file"),  # vng asks it for an image's release
+        ("bpftrace", "bpftrace"),
     ):
         if not shutil.which(program, path=_PATH):
             return f"{Path(program).name} is missing; install {package}"
@@ -83,7 +81,7 @@ def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
 
     Args:
         kernel: what to boot.
-        module: writes its results, and before them the kernel's log, to that folder.
+        module: writes its results to that folder.
         folder: an empty one; what the guest shares with us, and where its console is kept.
         limit_s: how long the module may take.
 
@@ -111,7 +109,6 @@ def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
             return Run(
                 kernel,
                 json.loads((folder / RESULTS).read_text(encoding="utf-8")),
-                (folder / KERNEL_LOG).read_text(encoding="utf-8"),
                 booted - began,
                 time.monotonic() - began,
                 hangs,

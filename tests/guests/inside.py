@@ -1,106 +1,103 @@
-"""What runs in a guest: make every kill, and write down what was told of it.
+"""Make every kill, and write down what was told of it; runs in a guest.
 
     python -m tests.guests.inside FOLDER
 
-FOLDER gets the kernel's log and then, whole at once, the results: for each scenario the events
-that were captured, the kernel log's own "Killed process" lines, and what the kernel counted.
-Nothing is judged here.
+FOLDER gets the results, whole at once: for each scenario the events that each source captured,
+what the kernel logged, and what it counted. Nothing is judged here. On a machine that is no guest
+only those scenarios are played that can do it no harm.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import select
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.event import Event, NoVictim, OomKill, VictimExit
-from tests.guests.scenarios import SCENARIOS, Made
-from tests.support.kernel import KernelLog, oom_kill_count
+from otel_oom.capture.kmsg import KmsgSource
+from otel_oom.capture.source import Source
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from tests.guests.made import Made, UnplayableError
+from tests.guests.recipe import recipe
+from tests.guests.scenarios import HARMLESS, SCENARIOS
+from tests.guests.watch import Watched, drained, finish
+from tests.support.kernel import KernelLog, killed_in, oom_kill_count
+from tests.support.loaded import loaded_by
 
-_DRAIN_S: Final = 30.0
+_IN_GUEST: Final = "virtme" in Path("/proc/cmdline").read_text(encoding="ascii")
+"""The machine's own command line has no word of virtme-ng."""
+
+
+_REPORTS_S: Final = 5.0
+_REPORTS: Final = 8
+"""The kernel reports 10 kills in that time whole; of two more nothing is known here."""
 
 
 def main(folder: Path) -> None:
     """Try every scenario; what cannot be attached or made is told as text, too."""
     results: dict[str, Any] = {"release": os.uname().release, "scenarios": {}}
-    # Only the guest's shell is spared.
-    Path("/proc/self/oom_score_adj").write_text("0", encoding="ascii")
+    if _IN_GUEST:
+        recipe()  # while it starts, the others are played
+        # Only the guest's shell is spared.
+        Path("/proc/self/oom_score_adj").write_text("0", encoding="ascii")
     try:
-        with LibbpfSource() as source, KernelLog() as log:
-            results |= {"hook": source.hook, "context": source.context}
-            results["refused"] = source.refused
-            results["verified_insns"] = _verified()
+        with LibbpfSource() as bpf, KmsgSource() as kmsg, KernelLog() as log:
+            results |= {"hook": bpf.hook, "context": bpf.context, "refused": bpf.refused}
+            results["programs"] = [asdict(program) for program in loaded_by(os.getpid())]
+            if not _IN_GUEST:
+                time.sleep(_REPORTS_S)  # there may have been kills before
             for name, scenario in SCENARIOS.items():
-                results["scenarios"][name] = _tried(scenario, source, log)
-            results["loss"] = asdict(source.loss())
+                results["scenarios"][name] = (
+                    _tried(scenario, (bpf, kmsg), log)
+                    if _IN_GUEST or name in HARMLESS
+                    else {"unplayable": "it would act on all of the machine"}
+                )
+            results["loss"] = {source.name: asdict(source.loss()) for source in (bpf, kmsg)}
     except Exception:  # noqa: BLE001  whatever it was, it is told outside
         results["failed"] = traceback.format_exc()
-    (folder / "kernel.log").write_text(_kernel_log(), encoding="utf-8")
     unfinished = folder / "results.new"
     unfinished.write_text(json.dumps(results), encoding="utf-8")
     unfinished.rename(folder / "results.json")
 
 
-def _tried(scenario: Callable[[], Made], source: LibbpfSource, log: KernelLog) -> dict[str, Any]:
+def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelLog) -> Any:  # noqa: ANN401  JSON
+    watched = [Watched(source) for source in sources]
     counted, began = oom_kill_count(), time.monotonic()
-    log.killed()
+    list(log.messages())
     try:
-        made = scenario()
+        with drained(watched):
+            made = scenario()
+        finish(watched, len(made.pids))
+        time.sleep(max(0.0, began + _REPORTS_S / _REPORTS - time.monotonic()))
+    except UnplayableError as error:
+        return {"unplayable": str(error)}
     except Exception:  # noqa: BLE001  the other scenarios go on
         return {"failed": traceback.format_exc()}
-    events = _drain(source, len(made.pids))
+    messages = list(log.messages())
     return {
         "made": asdict(made),
-        "kills": [event.to_json() for event in events if isinstance(event, OomKill)],
-        "exits": [event.to_json() for event in events if isinstance(event, VictimExit)],
-        "in_vain": [event.to_json() for event in events if isinstance(event, NoVictim)],
-        "logged": [asdict(line) for line in log.killed()],
+        "told": {each.source.name: _by_kind(each) for each in watched},
+        "log": "".join(messages),
+        "logged": [asdict(line) for line in killed_in(messages)],
         "counted": oom_kill_count() - counted,
         "seconds": time.monotonic() - began,
     }
 
 
-def _drain(source: LibbpfSource, exits: int) -> list[Event]:
-    """What ``source`` has, once that many victims have exited, or not in time."""
-    events: list[Event] = []
-    deadline = time.monotonic() + _DRAIN_S
-    while True:
-        source.drain(events.append)
-        ended = [event for event in events if isinstance(event, VictimExit)]
-        if len(ended) >= exits or time.monotonic() > deadline:
-            return events
-        select.select([source], [], [], 0.1)
+_KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": Reaping}
 
 
-def _verified() -> list[int]:
-    """How many instructions the verifier went through for each program, if this kernel tells."""
-    found = set()
-    for info in Path("/proc/self/fdinfo").iterdir():
-        with suppress(OSError):
-            found |= set(re.findall(r"verified_insns:\t(\d+)", info.read_text(encoding="ascii")))
-    return sorted(int(number) for number in found)
-
-
-def _kernel_log() -> str:
-    """All of the kernel's log, each record's text on lines of its own."""
-    messages = []
-    descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with suppress(BlockingIOError):
-        while True:
-            record = os.read(descriptor, 8192).decode("utf-8", "replace")
-            messages.append(record.partition(";")[2])
-    os.close(descriptor)
-    return "".join(messages)
+def _by_kind(watched: Watched) -> dict[str, Any]:
+    return {
+        name: [event.to_json() for event in watched.events if isinstance(event, kind)]
+        for name, kind in _KINDS.items()
+    }
 
 
 if __name__ == "__main__":

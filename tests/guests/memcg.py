@@ -1,7 +1,7 @@
 """Memory cgroups and what is killed in them, with as few imports as there can be.
 
 What the package's demonstration has for it brings OTLP along, which takes a guest a minute.
-A guest has cgroup v2, and this knows no other.
+A guest has cgroup v2; the machine itself may have v1.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_oom.witness import MemcgFiles
 from tests.guests.programs import program
 
-_MOUNT: Final = Path("/sys/fs/cgroup")
+FILES: Final = MemcgFiles.find() or MemcgFiles(Path("/sys/fs/cgroup"), "/", v1=False)
+"""The hierarchy that is mounted here."""
+
 _KILLED_S: Final = 60.0
 
 _serial = itertools.count()
@@ -36,7 +39,7 @@ class Memcg:
     @property
     def folder(self) -> Path:
         """Where its files are."""
-        return _MOUNT / self.path.removeprefix("/")
+        return FILES.mount / self.path.removeprefix(FILES.root).lstrip("/")
 
     @property
     def procs(self) -> Path:
@@ -49,8 +52,9 @@ class Memcg:
         return self.folder.stat().st_ino
 
     def hand_down(self) -> None:
-        """Let the memory controller account its children apart."""
-        (self.folder / "cgroup.subtree_control").write_text("+memory", encoding="ascii")
+        """Let the memory controller account its children apart, which v1 always does."""
+        if not FILES.v1:
+            (self.folder / "cgroup.subtree_control").write_text("+memory", encoding="ascii")
 
     @contextmanager
     def child(self, name: str) -> Iterator[Memcg]:
@@ -75,11 +79,19 @@ class Memcg:
 
 @contextmanager
 def limited(limit: int) -> Iterator[Memcg]:
-    """A cgroup of one's own below the root that may use ``limit`` bytes."""
-    root = Memcg("/")
+    """A cgroup of one's own below the root that may use ``limit`` bytes, and no swap."""
+    root = Memcg(FILES.root)
     root.hand_down()
-    with root.child(f"guest-{next(_serial)}") as own:
-        (own.folder / "memory.max").write_text(str(limit), encoding="ascii")
+    bounds = (
+        # On v1 the second is of memory and swap together.
+        {"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit}
+        if FILES.v1
+        else {"memory.max": limit, "memory.swap.max": 0}
+    )
+    with root.child(f"guest-{os.getpid()}-{next(_serial)}") as own:
+        for name, bound in bounds.items():
+            with suppress(FileNotFoundError):  # where the kernel does not account swap
+                (own.folder / name).write_text(str(bound), encoding="ascii")
         yield own
 
 

@@ -1,35 +1,31 @@
 """The kills that every kernel is tried with.
 
 Each scenario makes its kills for real and tells what it knows of them beforehand: whom it had
-killed, in which cgroup, for whose request.
+killed, in which cgroup, for whose request. The first sentence of its docstring is its row in the
+README's table.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.guests.memcg import Memcg, hog, killed, limited, python
+from tests.guests import programs
+from tests.guests.made import Made, UnplayableError
+from tests.guests.memcg import FILES, Memcg, hog, killed, limited, python
+from tests.guests.recipe import recipe
 
+_TINY: Final = 1 << 20
 _SMALL: Final = 16 << 20
 _LIMIT: Final = 32 << 20  # Python itself needs some of it
-STORM: Final = 30
 
-
-@dataclass(frozen=True)
-class Made:
-    """What a scenario has had killed; ``None`` is what it does not know beforehand."""
-
-    pids: list[int]
-    memcg: str | None = None
-    memcg_id: int | None = None
-    trigger: int | None = None
-    """The process whose request it was; 0 for none of ours, -1 for whoever came."""
+STORM: Final = 300
+_AT_ONCE: Final = 4
+_STORM_S: Final = 120.0
 
 
 _EAT = "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
@@ -54,6 +50,8 @@ def nested() -> Made:
 
 def uncontrolled() -> Made:
     """The victim's cgroup has no memory controller: it is accounted to its grandparent."""
+    if FILES.v1:
+        raise UnplayableError("cgroup v1 accounts every cgroup apart")
     return _below(apart=False)
 
 
@@ -65,7 +63,8 @@ def _below(*, apart: bool) -> Made:
         with pod.child("container") as container:
             pid = hog(container)
             accounted = container if apart else own
-            return Made([pid], accounted.path, accounted.inode, trigger=pid)
+            scope = "ancestor" if apart else "own"
+            return Made([pid], accounted.path, accounted.inode, trigger=pid, scope=scope)
 
 
 def threads() -> Made:
@@ -108,6 +107,7 @@ def other() -> Made:
 
     The small one is spared: it may ask again before the memory of the other is free.
     """
+    _need_to_spare()
     spared = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
     with limited(_LIMIT) as own, ExitStack() as stack:
         big = stack.enter_context(python(f"{_ENTER}{_hold(20)}{_WAIT}", own))
@@ -121,13 +121,25 @@ def other() -> Made:
 
 def sysrq() -> Made:
     """The host's own kill, asked for by hand; the trigger is a kernel thread."""
+    return _by_hand()
+
+
+def traced() -> Made:
+    """Likewise, with bpftrace beside us: a kprobe on oom_kill_process, the classic recipe."""
+    with recipe() as running:
+        before = len(running.kills())
+        made = _by_hand()
+        return replace(made, traced=running.after(before))
+
+
+def _by_hand() -> Made:
     with limited(128 << 20) as own:
         with python(f"{_ENTER}{_hold(20)}{_WAIT}", own) as chosen:
             _ready(chosen)
             _adjust(chosen, 1000)
             Path("/proc/sysrq-trigger").write_text("f", encoding="ascii")
             killed(chosen)
-        return Made([chosen.pid], own.path, own.inode, trigger=0)
+        return Made([chosen.pid], own.path, own.inode, trigger=0, scope="host")
 
 
 _BIGMEM = (
@@ -165,7 +177,7 @@ def _bigmem(*, allocating: bool) -> Made:
                 next_best.wait(0.5)
                 pids.append(next_best.pid)
             next_best.kill()
-        return Made(pids, trigger=-1)
+        return Made(pids, trigger=-1, scope="host")
     finally:
         spared.write_text("0", encoding="ascii")
         for name, value in before.items():
@@ -185,6 +197,7 @@ def namespaced() -> Made:
 
 def nobody() -> Made:
     """The one process of a cgroup is spared, and asks for more by write(2), which may fail."""
+    _need_to_spare()
     program = (
         "import errno, os\nopen('/proc/self/oom_score_adj', 'w').write('-1000')\n"
         "shared, page = os.memfd_create('x'), bytes(1 << 16)\n"
@@ -199,6 +212,8 @@ def nobody() -> Made:
 
 def group() -> Made:
     """With memory.oom.group, all three of a cgroup are killed for the request of one."""
+    if FILES.v1:
+        raise UnplayableError("cgroup v1 has no memory.oom.group")
     with limited(_SMALL) as own, ExitStack() as stack:
         (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
         idle = [stack.enter_context(_idle(own)) for _ in range(2)]
@@ -210,14 +225,30 @@ def group() -> Made:
 
 
 def storm() -> Made:
-    """Many kills, some at a time: more than the kernel prints headers for."""
+    """300 kills as fast as the machine makes them: more than the kernel prints reports for."""
+    with ExitStack() as stack:
+        storms = []
+        for own in [stack.enter_context(limited(_TINY)) for _ in range(_AT_ONCE)]:
+            process = subprocess.Popen(
+                [programs.program("storm"), own.procs, str(STORM // _AT_ONCE)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            storms.append(stack.enter_context(process))
+        told = [process.communicate(timeout=_STORM_S)[0] for process in storms]
+        assert not any(process.returncode for process in storms)
+    return Made([int(pid) for pids in told for pid in pids.split()])
 
-    def one(_number: int) -> int:
-        with limited(_SMALL) as own:
-            return hog(own)
 
-    with ThreadPoolExecutor(4) as pool:
-        return Made(list(pool.map(one, range(STORM))))
+_CAP_SYS_RESOURCE: Final = 24
+
+
+def _need_to_spare() -> None:
+    """Only with that capability may a process lower its own oom_score_adj (proc(5))."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff" and not int(value, 16) >> _CAP_SYS_RESOURCE & 1:
+            raise UnplayableError("root may spare no process here: it lacks CAP_SYS_RESOURCE")
 
 
 def _hold(mib: int) -> str:
@@ -248,6 +279,16 @@ SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
     for scenario in (
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),
         *(other, sysrq, group, namespaced),
-        *(nobody, host, allocating, storm),
+        *(nobody, traced, host, allocating, storm),
     )
 }
+"""In the order in which they are played: after the last, the kernel leaves out reports."""
+
+HARMLESS: Final = frozenset(
+    scenario.__name__
+    for scenario in (
+        *(memcg, nested, uncontrolled, threads, leaderless, hostile),
+        *(other, group, namespaced, nobody, storm),
+    )
+)
+"""Those that act on cgroups of their own and on nothing else: any machine may play them."""

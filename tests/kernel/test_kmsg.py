@@ -47,7 +47,7 @@ class ReportLog(KernelLog):
 
     def reported(self) -> list[int]:
         """The pids chosen by reports since the last call: ten in five seconds at most."""
-        found = (_REPORTED.search(message) for message in self._messages())
+        found = (_REPORTED.search(message) for message in self.messages())
         return [int(match["pid"]) for match in found if match]
 
 

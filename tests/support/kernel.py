@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,8 @@ class KernelLog:
         """Close the log."""
         os.close(self._fd)
 
-    def _messages(self) -> Iterator[str]:
+    def messages(self) -> Iterator[str]:
+        """What the kernel has logged since the last call, oldest first."""
         with suppress(BlockingIOError):
             while True:
                 record = os.read(self._fd, 8192).decode("utf-8", "replace")
@@ -62,18 +63,21 @@ class KernelLog:
 
     def killed(self) -> list[Killed]:
         """The kills logged since the last call, oldest first."""
-        found = (_KILLED.search(message) for message in self._messages())
-        return [
-            Killed(
-                message=match["message"],
-                comm=match["comm"],
-                **{
-                    name: int(text) for name, text in match.groupdict().items() if name not in _TEXT
-                },
-            )
-            for match in found
-            if match
-        ]
+        return killed_in(self.messages())
+
+
+def killed_in(messages: Iterable[str]) -> list[Killed]:
+    """The "Killed process" lines among messages of the kernel's log."""
+    found = (_KILLED.search(message) for message in messages)
+    return [
+        Killed(
+            message=match["message"],
+            comm=match["comm"],
+            **{name: int(text) for name, text in match.groupdict().items() if name not in _TEXT},
+        )
+        for match in found
+        if match
+    ]
 
 
 def oom_kill_count() -> int:

@@ -1,0 +1,112 @@
+"""The table of kernels, scenarios and sources: what was seen, and its copy on a page."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.guests.here import HERE
+from tests.guests.kernels import WANTED
+from tests.guests.played import SOURCES
+from tests.guests.scenarios import SCENARIOS
+
+PASSED: Final = "✓"
+ABSENT: Final = "-"
+FAILED: Final = "✗"
+UNSEEN: Final = "?"
+
+_LEGEND: Final = (
+    f"{PASSED}: told as the kernel logged and counted it; {FAILED}: not; "
+    f"{ABSENT}: there is no such kill."
+)
+
+BEGIN: Final = "<!-- matrix -->"
+END: Final = "<!-- /matrix -->"
+
+KERNELS: Final = (*WANTED, HERE)
+"""The table's columns: those of `kernels.toml`, and the machine's own."""
+
+
+class Matrix:
+    """What came out for each kernel, scenario and source."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self._passed: dict[tuple[str, str, str], bool] = {}
+        self._absent: dict[tuple[str, str], str] = {}
+
+    def judged(self, kernel: str, scenario: str, source: str, *, passed: bool) -> None:
+        """Note a judgement; one that failed stays."""
+        cell = kernel, scenario, source
+        self._passed[cell] = passed and self._passed.get(cell, True)
+
+    def absent(self, kernel: str, scenario: str, reason: str) -> None:
+        """Note that the kernel or its machine has no such kill."""
+        self._absent[kernel, scenario] = reason
+
+    @property
+    def complete(self) -> bool:
+        """Whether each cell was seen, and none failed."""
+        return all(
+            set(self._cell(kernel, scenario)) <= {PASSED, ABSENT}
+            for kernel in KERNELS
+            for scenario in SCENARIOS
+        )
+
+    def markdown(self, releases: Mapping[str, str]) -> str:
+        """The table of the kernels in ``releases``, by name; its reasons are notes below it."""
+        kernels = [name for name in KERNELS if name in releases]
+        notes: dict[str, int] = {}
+        lines = [
+            f"{time.strftime('%Y-%m-%d')}. In each cell {' and '.join(SOURCES)}. {_LEGEND}",
+            "",
+            _row("scenario", *kernels),
+            _row(*["---"] * (len(kernels) + 1)),
+            _row("release", *(releases[name] for name in kernels)),
+        ]
+        for scenario, play in SCENARIOS.items():
+            what = (play.__doc__ or "").partition("\n")[0].rstrip(".")
+            cells = []
+            for name in kernels:
+                reason = self._absent.get((name, scenario))
+                note = f" ({notes.setdefault(reason, len(notes) + 1)})" if reason else ""
+                cells.append(" ".join(self._cell(name, scenario)) + note)
+            lines.append(_row(f"`{scenario}`: {what}", *cells))
+        lines += ["", *(f"({number}) {reason}." + "  " for reason, number in notes.items())]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def write(self, page: Path, releases: Mapping[str, str]) -> str:
+        """Put the table between the page's two marks, and say so, or why not."""
+        if not self.complete:
+            return f"{page} is left as it is: the table is not complete, or not all of it passed"
+        text = page.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(f"{before}{BEGIN}\n{self.markdown(releases)}{END}{after}", encoding="utf-8")
+        return f"the table is in {page}"
+
+    def _cell(self, kernel: str, scenario: str) -> list[str]:
+        if (kernel, scenario) in self._absent:
+            return [ABSENT]
+        told = [self._passed.get((kernel, scenario, source)) for source in SOURCES]
+        return [{True: PASSED, False: FAILED, None: UNSEEN}[passed] for passed in told]
+
+
+def shown(page: str) -> tuple[list[str], list[str], str]:
+    """The kernels and the scenarios that a page's table names, and all that is in its cells."""
+    table = page.partition(BEGIN)[2].partition(END)[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+    head, body = rows[0], rows[3:]
+    scenarios = [match[1] for row in body if (match := re.match(r"`(\w+)`: ", row[0]))]
+    return head[1:], scenarios, " ".join(cell for row in body for cell in row[1:])
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

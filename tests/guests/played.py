@@ -1,0 +1,92 @@
+"""One scenario of one kernel, as values: what was made, logged, counted, and told by a source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Self
+
+from otel_oom.event import NoVictim, OomKill, VictimExit
+from tests.guests.made import Made
+from tests.support.kernel import Killed
+
+SOURCES: Final = ("libbpf", "kmsg")
+"""Both run in each guest; what the second one can know is what the kernel prints."""
+
+_HEADER = re.compile(
+    r"oom-kill:constraint=CONSTRAINT_(?P<constraint>\w+),"
+    r".*?,(?:global_oom|oom_memcg=(?P<hit>[^,]*)),task_memcg=(?P<memcg>[^,]*),task=.*,"
+    r"pid=(?P<pid>\d+),uid="
+)
+_INVOKED = re.compile(
+    r"invoked oom-killer: gfp_mask=(?P<mask>0x[0-9a-f]+)\((?P<flags>[^)]*)\), "
+    r"order=(?P<order>-?\d+),"
+)
+_ASKING = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: (?P<asking>\d+) ")
+_LIMIT = re.compile(r"memory: usage (?P<usage>\d+)kB, limit (?P<limit>\d+)kB, failcnt")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one source told of a scenario."""
+
+    source: str
+    kills: list[OomKill]
+    exits: list[VictimExit]
+    in_vain: list[NoVictim]
+
+    @classmethod
+    def from_json(cls, source: str, value: Mapping[str, Any]) -> Self:
+        """What `tests.guests.inside` has written."""
+        return cls(
+            source,
+            [OomKill.from_json(kill) for kill in value["kills"]],
+            [VictimExit(**exit_) for exit_ in value["exits"]],
+            [NoVictim.from_json(event) for event in value["in_vain"]],
+        )
+
+
+@dataclass(frozen=True)
+class Played:
+    """One scenario of one kernel."""
+
+    made: Made
+    told: dict[str, Told]
+    log: str
+    logged: list[Killed]
+    counted: int
+    """By how much /proc/vmstat's oom_kill rose."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """What `tests.guests.inside` has written."""
+        return cls(
+            Made(**value["made"]),
+            {name: Told.from_json(name, told) for name, told in value["told"].items()},
+            value["log"],
+            [Killed(**line) for line in value["logged"]],
+            value["counted"],
+        )
+
+    def line(self, kill: OomKill) -> Killed:
+        """The first "Killed process" line of a kill; the kernel names a thread in it."""
+        return next(line for line in self.logged if line.pid == kill.victim.tid)
+
+    @cached_property
+    def headers(self) -> dict[int, dict[str, str]]:
+        """What the log says of each decision, by the pid of whom it chose."""
+        found: dict[int, dict[str, str]] = {}
+        now: dict[str, str] = {}
+        for line in self.log.splitlines():
+            if begun := _INVOKED.search(line):
+                now = {"limit": "", "usage": "", **begun.groupdict()}
+            elif asking := _ASKING.search(line):
+                now |= asking.groupdict()
+            elif limit := _LIMIT.search(line):
+                now |= limit.groupdict()
+            elif chosen := _HEADER.search(line):
+                found[int(chosen["pid"])] = now | chosen.groupdict()
+                now = {}
+        return {pid: header for pid, header in found.items() if "mask" in header}

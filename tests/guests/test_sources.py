@@ -1,0 +1,95 @@
+"""What BPF and the kernel's log tell of the same kill is the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+
+from otel_oom.event import OomKill
+from tests.guests.guest import Run
+from tests.guests.played import Played
+from tests.guests.scenarios import SCENARIOS
+
+_OWN: Final = (
+    # Of the source itself, or of the instant at which it looks.
+    *("capture.", "decision.hook", "boottime_ns", "time_unix_ns", "incident"),
+    *("stack", "user_stack"),  # the one see below; the log has none of user space
+)
+_HELD_BACK: Final = 1 << 20
+"""More than a victim's threads, or a guest's CPUs, can have counted without having told it yet."""
+
+_SLACK: Final = {
+    # /proc tells a start in clock ticks, rounded down.
+    "victim.started_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
+    "trigger.started_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
+    # Who runs on tells more of its own before the line is printed; likewise a cgroup.
+    "memory.anon": _HELD_BACK,
+    "memory.file": _HELD_BACK,
+    "memory.shmem": _HELD_BACK,
+    "decision.limits.usage": _HELD_BACK,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_both_sources_agree(played: Played) -> None:
+    """Each field that both tell has the same value, and both know which kills are one incident."""
+    logged = {kill.victim.tgid: kill for kill in played.told["kmsg"].kills}
+    seen = {kill.victim.tgid: kill for kill in played.told["libbpf"].kills}
+    assert set(seen) - set(logged) == set(played.made.already_exiting)
+    for tgid, kill in logged.items():
+        one, other = dict(_fields(kill.to_json())), dict(_fields(seen[tgid].to_json()))
+        both = {name for name in one.keys() & other.keys() if not name.startswith(_OWN)}
+        assert {"victim.tgid", "victim.tid", "victim.comm"} <= both
+        different = {
+            name: (one[name], other[name])
+            for name in both
+            if one[name] != other[name]
+            and (name not in _SLACK or abs(one[name] - other[name]) > _SLACK[name])
+        }
+        assert not different
+    assert _incidents(logged) == _incidents({tgid: seen[tgid] for tgid in logged})
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_both_tell_the_same_stack(played: Played, run: Run) -> None:
+    """Outside of the decision itself, where a report has the printing of it, frames are equal."""
+    for kill in played.told["kmsg"].kills:
+        (seen,) = (
+            other for other in played.told["libbpf"].kills if other.victim.tgid == kill.victim.tgid
+        )
+        if kill.stack:
+            assert _outside(kill) == _outside(seen), run.kernel.release
+
+
+@pytest.mark.parametrize("name", ["traced"])
+def test_bpftrace_sees_the_same_kill(played: Played) -> None:
+    """One kprobe on oom_kill_process, one kill by hand: one kill, with the same trigger."""
+    for told in played.told.values():
+        (kill,) = told.kills
+        assert kill.trigger is not None
+        assert [[kill.trigger.tid, kill.trigger.comm]] == played.made.traced
+
+
+def _fields(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields that are known, by their names from the outside in."""
+    for name, item in value.items():
+        if isinstance(item, Mapping):
+            yield from _fields(item, f"{prefix}{name}.")
+        elif item is not None:
+            yield f"{prefix}{name}", item
+
+
+def _incidents(kills: Mapping[int, OomKill]) -> set[frozenset[int]]:
+    """The victims of each incident."""
+    found: dict[str, set[int]] = {}
+    for tgid, kill in kills.items():
+        found.setdefault(kill.incident or kill.uid, set()).add(tgid)
+    return {frozenset(pids) for pids in found.values()}
+
+
+def _outside(kill: OomKill) -> tuple[str, ...]:
+    functions = [frame.partition("+")[0] for frame in kill.stack]
+    return kill.stack[functions.index("out_of_memory") :]
