@@ -12,6 +12,7 @@ help:
 	@echo "make demo ENDPOINT=URL the same, and on to your own OTLP backend"
 	@echo "make test              everything: style, types, unit, kernel and end-to-end tests"
 	@echo "make bench             measure the budgets and print a table (JSON=1 for JSON)"
+	@echo "make matrix            try every kernel and write the table of the README"
 	@echo "make lint | format | lock | clean"
 
 .PHONY: demo
@@ -34,6 +35,10 @@ lint: setup-test
 format: setup-test
 	$(PYTHON) -m ruff format .
 	clang-format -i $(C_FILES)
+
+.PHONY: matrix
+matrix: setup-test
+	$(PYTHON) -m pytest tests/guests --matrix README.md
 
 .PHONY: bench
 bench: setup-test

@@ -1,0 +1,74 @@
+"""The kernels' table: what it says of what was seen, and its copy in the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.guests.matrix import BEGIN, END, FAILED, KERNELS, UNSEEN, Matrix, shown
+from tests.guests.played import SOURCES
+from tests.guests.scenarios import SCENARIOS
+
+README = Path(__file__).parents[2] / "README.md"
+RELEASES = dict.fromkeys(KERNELS, "1.2.3")
+
+
+def _all_passed() -> Matrix:
+    matrix = Matrix()
+    for kernel in KERNELS:
+        for scenario in SCENARIOS:
+            for source in SOURCES:
+                matrix.judged(kernel, scenario, source, passed=True)
+    return matrix
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """A page with a table of another time."""
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{BEGIN}\n| of another time |\n{END}\nafter\n", encoding="utf-8")
+    return path
+
+
+def test_the_readme_shows_what_is_tested() -> None:
+    """Its table names the scenarios and the kernels that the code has, and nothing failed."""
+    kernels, scenarios, cells = shown(README.read_text(encoding="utf-8"))
+    assert kernels == list(KERNELS), "make matrix"
+    assert scenarios == list(SCENARIOS), "make matrix"
+    assert not {FAILED, UNSEEN} & set(cells)
+
+
+def test_a_whole_table_replaces_the_old_one(page: Path) -> None:
+    """What is around it stays; all kernels and scenarios are there, a reason as a note."""
+    matrix = _all_passed()
+    matrix.absent(KERNELS[0], "group", "it has no groups")
+    matrix.write(page, RELEASES)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "another time" not in text
+    assert "(1) it has no groups." in text
+    kernels, scenarios, cells = shown(text)
+    assert (kernels, scenarios) == (list(KERNELS), list(SCENARIOS))
+    assert "- (1)" in cells
+
+
+def test_one_failure_stays_and_keeps_the_page(page: Path) -> None:
+    """A judgement that passes after one that failed makes nothing good."""
+    before = page.read_text(encoding="utf-8")
+    matrix = _all_passed()
+    matrix.judged(KERNELS[0], "memcg", "kmsg", passed=False)
+    matrix.judged(KERNELS[0], "memcg", "kmsg", passed=True)
+    assert "left as it is" in matrix.write(page, RELEASES)
+    assert page.read_text(encoding="utf-8") == before
+    assert f"{FAILED} |" in matrix.markdown(RELEASES)
+
+
+def test_a_part_of_the_kernels_is_no_table_for_the_page(page: Path) -> None:
+    """What was not tried is shown as such, and the page is left as it is."""
+    matrix = Matrix()
+    matrix.judged(KERNELS[0], "memcg", "kmsg", passed=True)
+    assert f"{UNSEEN} ✓" in matrix.markdown({KERNELS[0]: "1.2.3"})
+    assert "left as it is" in matrix.write(page, {KERNELS[0]: "1.2.3"})
+    assert "another time" in page.read_text(encoding="utf-8")
