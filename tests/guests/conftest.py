@@ -54,7 +54,7 @@ def played(request: pytest.FixtureRequest, run: guest.Run, name: str) -> Played:
     value = run.results["scenarios"][name]
     if reason := value.get("unplayable"):
         _matrix(request.config).absent(run.kernel.name, name, reason)
-        pytest.skip(f"there is no such kill on {run.kernel.release}: see the table for the reasons")
+        pytest.skip(f"not made on {run.kernel.release}: the table has the reasons")
     assert "failed" not in value, value["failed"]
     return Played.from_json(value)
 

@@ -20,7 +20,7 @@ UNSEEN: Final = "?"
 
 _LEGEND: Final = (
     f"{PASSED}: told as the kernel logged and counted it; {FAILED}: not; "
-    f"{ABSENT}: there is no such kill."
+    f"{ABSENT}: not made there, for the reason below."
 )
 
 BEGIN: Final = "<!-- matrix -->"

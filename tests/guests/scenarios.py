@@ -125,7 +125,7 @@ def sysrq() -> Made:
 
 
 def traced() -> Made:
-    """Likewise, with bpftrace beside us: a kprobe on oom_kill_process, the classic recipe."""
+    """A kill by hand with bpftrace beside us: a kprobe on oom_kill_process, the classic recipe."""
     with recipe() as running:
         before = len(running.kills())
         made = _by_hand()
