@@ -17,7 +17,11 @@ from otel_oom.event import function
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in."""
+    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in.
+
+    ``memory`` is never a huge page: for more than 8 pages at once nobody is killed
+    (PAGE_ALLOC_COSTLY_ORDER, in ``mem_cgroup_oom()`` and ``__alloc_pages_may_oom()``).
+    """
 
     by: str | None
     memory: str | None
@@ -52,23 +56,23 @@ _MEMORY: Final = (
         ),
     ),
     (
-        "huge_page",
-        (
-            "do_huge_pmd_anonymous_page",
-            "hugetlb_fault",
-            "collapse_huge_page",
-            "vma_alloc_anon_folio_pmd",
-        ),
-    ),
-    (
         "shmem",
-        ("shmem_get_folio_gfp", "shmem_getpage_gfp", "shmem_alloc_and_add_folio", "shmem_fault"),
+        (
+            "shmem_get_folio_gfp",
+            "shmem_getpage_gfp",
+            "shmem_alloc_and_add_folio",
+            "shmem_add_to_page_cache",
+            "shmem_fault",
+        ),
     ),
     (
         "page_cache",
         (
             "filemap_add_folio",
+            "__filemap_add_folio",
             "add_to_page_cache_lru",
+            "__add_to_page_cache_locked",
+            "collapse_file",
             "__filemap_get_folio",
             "pagecache_get_page",
             "filemap_fault",
@@ -77,7 +81,14 @@ _MEMORY: Final = (
     ),
     (
         "anonymous",
-        ("do_anonymous_page", "alloc_anon_folio", "wp_page_copy", "do_cow_fault", "do_swap_page"),
+        (
+            *("do_anonymous_page", "alloc_anon_folio", "wp_page_copy"),
+            *("do_cow_fault", "do_swap_page"),
+            # What these call, where the compiler made them parts of the fault's handler; around
+            # it are the functions above when it is for other memory.
+            *("alloc_pages_vma", "vma_alloc_folio", "vma_alloc_folio_noprof"),
+            *("mem_cgroup_charge", "__mem_cgroup_charge"),
+        ),
     ),
 )
 
@@ -91,6 +102,7 @@ _HELPERS: Final = {
     "do_readv": "readv",
     "do_writev": "writev",
     "ksys_mmap_pgoff": "mmap",
+    "vm_mmap_pgoff": "mmap",
 }
 _SYSCALL_ENTRY: Final = frozenset(
     {

@@ -29,7 +29,6 @@ _MEMORY = {
     "socket": "a socket's buffers",
     "kernel": "kernel memory",
     "page_table": "a page table",
-    "huge_page": "a huge page",
 }
 _ENTRY = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
 

@@ -21,6 +21,30 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
     [
         ([*MEMCG, "do_anonymous_page", *FAULT], Origin("memcg", "anonymous", "page_fault")),
         ([*HOST, "do_anonymous_page", *FAULT], Origin("host", "anonymous", "page_fault")),
+        (
+            [*MEMCG, "try_charge", "mem_cgroup_charge", "handle_mm_fault", "exc_page_fault"],
+            Origin("memcg", "anonymous", "page_fault"),
+        ),
+        (
+            [*MEMCG, "charge_memcg", "__mem_cgroup_charge", "shmem_add_to_page_cache", *WRITE],
+            Origin("memcg", "shmem", "write"),
+        ),
+        (
+            [*MEMCG, "__mem_cgroup_charge", "__filemap_add_folio", *FAULT],
+            Origin("memcg", "page_cache", "page_fault"),
+        ),
+        (
+            [*HOST, "alloc_pages_vma", "handle_mm_fault", "__mm_populate", "vm_mmap_pgoff", *CALL],
+            Origin("host", "anonymous", "mmap"),
+        ),
+        (
+            [*HOST, "pte_alloc_one", "do_huge_pmd_anonymous_page", "vm_mmap_pgoff", *CALL],
+            Origin("host", "page_table", "mmap"),
+        ),
+        (
+            [*MEMCG, "mem_cgroup_sk_charge", "tcp_sendmsg", "__sys_sendto", *CALL],
+            Origin("memcg", "socket", "sendto"),
+        ),
         ([*MEMCG, "shmem_get_folio_gfp", *WRITE], Origin("memcg", "shmem", "write")),
         ([*MEMCG, "shmem_getpage_gfp.isra.0", *WRITE], Origin("memcg", "shmem", "write")),
         (
