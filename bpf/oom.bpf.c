@@ -78,6 +78,7 @@ struct pending {
 	__u32 marks;
 	__u64 control;	  /* out_of_memory()'s struct oom_control */
 	__u64 limit_node; /* of the cgroup whose limit was hit; 0: the host */
+	__u64 candidate;  /* the task that is to be killed */
 	__u64 signalled;  /* the task that SIGKILL was last sent to by the kernel */
 	__u32 signaller;
 	__u32 reserved;
@@ -196,19 +197,24 @@ static __always_inline int passes_task(void)
 	return bpf_core_type_exists(btf_trace_mark_victim___task);
 }
 
-/* Of the numbers, those of the task that was just killed, and of the trigger's own process, can be
- * turned into a task here. */
+/* Of the numbers, those of the task that was just killed, of the one that was chosen and exits
+ * anyway, and of the trigger's own process, can be turned into a task here. */
 static __always_inline struct task_struct *victim_of(__u64 argument, struct pending *now)
 {
-	struct task_struct *current, *signalled;
+	struct task_struct *current, *known;
 
 	if (passes_task())
 		return (struct task_struct *)argument;
 	current = (struct task_struct *)bpf_get_current_task();
 	if (now && now->signaller == current_tid()) {
-		signalled = (struct task_struct *)now->signalled;
-		if (BPF_CORE_READ(signalled, pid) == (int)argument)
-			return signalled;
+		known = (struct task_struct *)now->signalled;
+		if (BPF_CORE_READ(known, pid) == (int)argument)
+			return known;
+	}
+	if (now && now->tid == current_tid()) {
+		known = (struct task_struct *)now->candidate;
+		if (BPF_CORE_READ(known, pid) == (int)argument)
+			return known;
 	}
 	if (BPF_CORE_READ(current, tgid) == (int)argument)
 		return BPF_CORE_READ(current, group_leader);
@@ -272,6 +278,7 @@ static __always_inline int on_mark_victim(__u64 *args)
 static __always_inline int on_kill_begins(struct oom_control *control, const char *message)
 {
 	struct pending *now = pending();
+	struct task_struct *chosen;
 
 	if (!now)
 		return 0;
@@ -279,8 +286,10 @@ static __always_inline int on_kill_begins(struct oom_control *control, const cha
 	now->marks = 0;
 	fill_decision(now, control);
 	bpf_probe_read_kernel_str(now->decision.message, sizeof(now->decision.message), message);
+	chosen = BPF_CORE_READ(control, chosen);
+	now->candidate = (__u64)chosen;
 	__builtin_memset(&now->chosen, 0, sizeof(now->chosen));
-	fill_task(&now->chosen, BPF_CORE_READ(control, chosen));
+	fill_task(&now->chosen, chosen);
 	return 0;
 }
 
