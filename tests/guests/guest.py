@@ -142,6 +142,8 @@ def _start(kernel: Kernel, module: str, folder: Path) -> subprocess.Popen[bytes]
         *("--rwdir", str(folder)),
         # Nothing of the log may be overwritten before it is read.
         *("--append", "log_buf_len=8M"),
+        # Several nodes, to bind to; 5.10 accounts swap to cgroups only if it is told to.
+        *("--append", "numa=fake=4", "--append", "swapaccount=1"),
         *("--", script),
     ]
     with (folder / _CONSOLE).open("ab") as console:

@@ -35,6 +35,7 @@ _FRESH_S: Final = 24 * 3600.0
 _MODULES: Final = (
     *("virtio_pci", "virtio_console", "9pnet_virtio", "9p"),  # the machine's files
     *("overlay", "unix"),  # files of the guest's own above them
+    "brd",  # a disk in memory, to swap to
 )
 
 _TOOLS: Final = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
@@ -89,7 +90,15 @@ def main() -> int:
 
 
 def _fresh(stamp: Path) -> bool:
-    return stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH_S
+    return _complete(stamp) and time.time() - stamp.stat().st_mtime < _FRESH_S
+
+
+def _complete(stamp: Path) -> bool:
+    """Whether what is in the cache was made with all of `_MODULES`."""
+    if not stamp.exists():
+        return False
+    made: dict[str, Any] = json.loads(stamp.read_text(encoding="utf-8"))
+    return made.get("modules") == list(_MODULES)
 
 
 def _image(root: Path, release: str) -> Path:
@@ -110,12 +119,16 @@ def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
                 raise
             print(f"{error}\nthe kernel in the cache is taken", file=sys.stderr)  # noqa: T201
             return
-        if not (folder / release).exists():
+        kept = folder / release
+        if not (kept.exists() and _complete(stamp)):
             whole.mkdir()
             archive.unpack([f"{package}-{release}" for package in packages], whole)
             _keep(whole, small, release)
-            small.rename(folder / release)
-        noted.write_text(json.dumps({"release": release, "version": version}), encoding="utf-8")
+            if kept.exists():
+                kept.rename(Path(new, "older"))
+            small.rename(kept)
+        made = {"release": release, "version": version, "modules": _MODULES}
+        noted.write_text(json.dumps(made), encoding="utf-8")
         noted.rename(stamp)
     for older in folder.glob("[0-9]*"):
         if older.name != release:
