@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.guests import programs
 from tests.guests.guest import REPOSITORY, RESULTS, GuestError, Run
 from tests.guests.kernels import Kernel
 
@@ -22,7 +23,9 @@ def run(module: str, folder: Path, limit_s: float) -> Run:
 
     Raises:
         GuestError: it had no results.
+        ProgramError: the programs of the scenarios cannot be compiled.
     """
+    programs.build()
     began = time.monotonic()
     try:
         subprocess.run(
