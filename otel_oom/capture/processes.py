@@ -41,14 +41,15 @@ class Processes:
         status = _status(_read(self._proc / str(tid) / "status"))
         tgid = _first(status.get("Tgid"))
         name = _name(status.get("Name", ""))
-        if tgid is None or not _bears(name, comm):
+        # 0 is what a thread has that the kernel is just letting go of (task_tgid_nr_ns()).
+        if not tgid or not _bears(name, comm):
             return None
         folder = self._proc / str(tgid)
         return Task(
             tgid=tgid,
             tid=tid,
             ppid=_first(status.get("PPid")),
-            ns_tgid=_last(status.get("NStgid")),
+            ns_tgid=_last(status.get("NStgid")) or None,
             uid=_first(status.get("Uid")),
             gid=_first(status.get("Gid")),
             pid_ns=_inode(folder / "ns/pid"),

@@ -17,6 +17,7 @@ from otel_oom.capture.log_forms import Line
 from otel_oom.capture.processes import Processes
 from otel_oom.capture.source import CaptureError
 from otel_oom.event import Event, OomKill
+from otel_oom.facts import Task
 from tests.parts.need import need
 from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
 
@@ -175,6 +176,21 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
     assert (kill.victim.ppid, kill.victim.ns_tgid) == (12, 7)
     assert kill.trigger is not None
     assert (kill.trigger.tgid, kill.trigger.tid, kill.trigger.ppid) == (5999, 6000, 13)
+
+
+def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
+    """For an instant /proc shows it still, as one of the process 0 (task_state(), array.c)."""
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
+    need(Processes().usable, "/proc counts in another PID namespace than the kernel's log")
+    (tmp_path / "5356").mkdir()
+    status = tmp_path / "5356" / "status"
+    status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t12\n", encoding="ascii")
+    assert Processes(tmp_path).of_thread(5356, "tail")
+    status.write_text("Name:\ttail\nTgid:\t5300\nNStgid:\t0\n", encoding="ascii")
+    assert Processes(tmp_path).of_thread(5356, "tail") == Task(5300, 5356, comm="tail")
+    status.write_text("Name:\ttail\nTgid:\t0\nPPid:\t0\n", encoding="ascii")
+    assert Processes(tmp_path).of_thread(5356, "tail") is None
 
 
 def test_a_group_is_one_incident(events: Callable[[list[str]], list[Event]]) -> None:
