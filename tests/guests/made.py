@@ -23,5 +23,17 @@ class Made:
     already_exiting: list[int] = field(default_factory=list)
     """Those of ``pids`` that are marked while they exit by themselves: the kernel neither logs
     nor counts them, and no log can tell of them."""
+    skipped: list[int] = field(default_factory=list)
+    """Who was chosen and gone before it could be killed."""
+    untold: list[int] = field(default_factory=list)
+    """Who died by the same decision, and is neither marked nor logged nor counted."""
+    memcgs: dict[str, list[int]] = field(default_factory=dict)
+    """Where they were in several cgroups: the pids by the cgroup's path."""
+    trigger_tid: int | None = None
+    """The thread of the trigger, where that is not its first."""
+    with_swap: int | None = None
+    """Bytes of memory and swap together that the cgroup may have, where there is swap."""
+    state: str | None = None
+    """Of a victim that does not die, what :func:`otel_oom.witness.still_alive` says."""
     traced: list[list[int | str]] = field(default_factory=list)
     """What another tracer saw: of each kill the thread that asked, and its name."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Self
 
-from otel_oom.event import NoVictim, OomKill, VictimExit
+from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from tests.guests.made import Made
 from tests.support.kernel import Killed
 
@@ -25,6 +25,7 @@ _INVOKED = re.compile(
     r"order=(?P<order>-?\d+),"
 )
 _ASKING = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: (?P<asking>\d+) ")
+_ROW = re.compile(r"^\[ *(?P<pid>\d+)\] +\d+ +\d+ +[\d ]+ (?P<swapped>\d+) +-?\d+ ", re.MULTILINE)
 _LIMIT = re.compile(r"memory: usage (?P<usage>\d+)kB, limit (?P<limit>\d+)kB, failcnt")
 
 
@@ -36,6 +37,7 @@ class Told:
     kills: list[OomKill]
     exits: list[VictimExit]
     in_vain: list[NoVictim]
+    reapings: list[Reaping]
 
     @classmethod
     def from_json(cls, source: str, value: Mapping[str, Any]) -> Self:
@@ -45,6 +47,7 @@ class Told:
             [OomKill.from_json(kill) for kill in value["kills"]],
             [VictimExit(**exit_) for exit_ in value["exits"]],
             [NoVictim.from_json(event) for event in value["in_vain"]],
+            [Reaping(**event) for event in value["reapings"]],
         )
 
 
@@ -73,6 +76,11 @@ class Played:
     def line(self, kill: OomKill) -> Killed:
         """The first "Killed process" line of a kill; the kernel names a thread in it."""
         return next(line for line in self.logged if line.pid == kill.victim.tid)
+
+    @cached_property
+    def swapped(self) -> dict[int, int]:
+        """Pages of swap of each process that a report has in its table, by pid."""
+        return {int(row["pid"]): int(row["swapped"]) for row in _ROW.finditer(self.log)}
 
     @cached_property
     def headers(self) -> dict[int, dict[str, str]]:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.guests import programs
+from tests.guests import hard_scenarios, programs
 from tests.guests.made import Made, UnplayableError
-from tests.guests.memcg import FILES, Memcg, hog, killed, limited, python
+from tests.guests.memcg import FILES, Memcg, hog, killed, limited, need_to_spare, python
 from tests.guests.recipe import recipe
 
 _TINY: Final = 1 << 20
@@ -107,7 +107,7 @@ def other() -> Made:
 
     The small one is spared: it may ask again before the memory of the other is free.
     """
-    _need_to_spare()
+    need_to_spare()
     spared = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
     with limited(_LIMIT) as own, ExitStack() as stack:
         big = stack.enter_context(python(f"{_ENTER}{_hold(20)}{_WAIT}", own))
@@ -197,7 +197,7 @@ def namespaced() -> Made:
 
 def nobody() -> Made:
     """The one process of a cgroup is spared, and asks for more by write(2), which may fail."""
-    _need_to_spare()
+    need_to_spare()
     program = (
         "import errno, os\nopen('/proc/self/oom_score_adj', 'w').write('-1000')\n"
         "shared, page = os.memfd_create('x'), bytes(1 << 16)\n"
@@ -240,17 +240,6 @@ def storm() -> Made:
     return Made([int(pid) for pids in told for pid in pids.split()])
 
 
-_CAP_SYS_RESOURCE: Final = 24
-
-
-def _need_to_spare() -> None:
-    """Only with that capability may a process lower its own oom_score_adj (proc(5))."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff" and not int(value, 16) >> _CAP_SYS_RESOURCE & 1:
-            raise UnplayableError("root may spare no process here: it lacks CAP_SYS_RESOURCE")
-
-
 def _hold(mib: int) -> str:
     return f"held = b'x' * ({mib} << 20)\n"
 
@@ -279,16 +268,21 @@ SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
     for scenario in (
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),
         *(other, sysrq, group, namespaced),
-        *(nobody, traced, host, allocating, storm),
+        *(nobody, traced, host, allocating),
+        *hard_scenarios.ALL,
+        hard_scenarios.skipped,
+        # After this, the kernel leaves out reports for some seconds.
+        storm,
     )
 }
-"""In the order in which they are played: after the last, the kernel leaves out reports."""
+"""In the order in which they are played."""
 
 HARMLESS: Final = frozenset(
     scenario.__name__
     for scenario in (
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),
         *(other, group, namespaced, nobody, storm),
+        *hard_scenarios.ALL,
     )
 )
 """Those that act on cgroups of their own and on nothing else: any machine may play them."""

@@ -16,9 +16,11 @@ from otel_oom.enrich.origin import origin_of
 from otel_oom.event import OomKill
 from tests.guests.guest import Run
 from tests.guests.played import SOURCES, Played, Told
+from tests.guests.programs import program
 from tests.guests.scenarios import SCENARIOS, STORM
 
 KB = 1024
+PAGE = 4096
 
 _HELD_BACK = 1 << 20
 """More than a victim's threads, or a guest's CPUs, can have counted without having told it yet."""
@@ -26,9 +28,10 @@ _HELD_BACK = 1 << 20
 _SIGNAL_NS = 10_000_000
 """Longer than from the signal to the mark, in the thread that sends the one and makes the other."""
 
-KILLING = [name for name in SCENARIOS if name != "nobody"]
+MARKING = [name for name in SCENARIOS if name != "skipped"]
+KILLING = [name for name in MARKING if name != "nobody"]
 
-every = pytest.mark.parametrize("name", SCENARIOS)
+every = pytest.mark.parametrize("name", MARKING)
 every_kill = pytest.mark.parametrize("name", KILLING)
 by_both = pytest.mark.parametrize("source", SOURCES)
 by_bpf = pytest.mark.parametrize("source", ["libbpf"])
@@ -115,7 +118,11 @@ def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, told: Told, run:
         assert abs(memory.file - line.file * KB) <= slack
         assert abs(memory.shmem - line.shmem * KB) <= slack
         assert memory.page_tables == line.pgtables * KB
-        assert memory.swap == (0 if told.source == "libbpf" else None)
+        swapped = played.swapped.get(line.pid, 0) * PAGE
+        if told.source == "libbpf":
+            assert abs((memory.swap or 0) - swapped) <= slack
+        else:
+            assert memory.swap is None  # a report has it, yet not the line
 
 
 @every_kill
@@ -134,8 +141,9 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
 
     Of a storm it has few; what a group dies by is one decision.
     """
-    assert any(kill.victim.tgid in played.headers for kill in told.kills)
-    for kill in _logged(played, told):
+    logged = _logged(played, told)
+    assert any(kill.victim.tgid in played.headers for kill in logged) or not logged
+    for kill in logged:
         decision, header = kill.decision, played.headers.get(kill.victim.tgid)
         hook = "/dev/kmsg" if told.source == "kmsg" else run.results["context"]
         if hook == "/dev/kmsg" and header is None and not kill.incident:
@@ -159,7 +167,7 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
         assert decision.order == int(header["order"])
         if decision.limits and header["limit"]:
             assert decision.limits.limit == int(header["limit"]) * KB
-            assert decision.capacity in {None, decision.limits.limit}
+            assert decision.capacity in {None, played.made.with_swap or decision.limits.limit}
             assert abs((decision.limits.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
 
 
@@ -212,7 +220,7 @@ def test_what_died_is_told_as_killed_and_by_one_decision(
     exiting = {kill.victim.tgid for kill in told.kills if kill.already_exiting}
     assert exiting == (set(played.made.already_exiting) if told.source == "libbpf" else set())
     incidents = {kill.incident or kill.uid for kill in told.kills}
-    assert len(incidents) == (1 if name == "group" else len(told.kills))
+    assert len(incidents) == (1 if name in {"group", "nested_group"} else len(told.kills))
 
 
 @every_kill
@@ -233,7 +241,8 @@ def test_a_search_in_vain_is_told_as_such(played: Played, told: Told, name: str)
     """When the kernel may kill nobody it says so in its log, and nothing is told as killed."""
     if name == "nobody":
         assert told.in_vain
-    elif name != "other":  # who is spared there may ask once more before the other is gone
+    elif name not in {"other", "exiting", "asker"}:
+        # Who is spared there may ask once more before the other is gone.
         assert not told.in_vain
     for event in told.in_vain:
         assert "Out of memory and no killable processes" in played.log
@@ -254,7 +263,7 @@ def test_the_executable_is_the_victims(told: Told) -> None:
         assert kill.victim.executable is not None
         assert kill.victim.executable.startswith("/")
         name = kill.victim.executable.rpartition("/")[2]
-        assert name.startswith(("python", "tail", "hog", "sleep", "storm"))
+        assert name.startswith(("python", "tail", "sleep")) or program(name).exists()
 
 
 def _logged(played: Played, told: Told) -> list[OomKill]:

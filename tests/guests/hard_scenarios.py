@@ -1,0 +1,206 @@
+"""Kills of which what dies, or how, is not what it seems; see `scenarios`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from otel_oom.capture.processes import Processes
+from otel_oom.event import OomKill
+from otel_oom.facts import Capture, Task
+from otel_oom.witness import still_alive
+from tests.guests.made import Made, UnplayableError
+from tests.guests.memcg import FILES, Memcg, hog, killed, limited, need_to_spare
+from tests.guests.programs import program
+
+_LIMIT: Final = 16 << 20
+_BIG: Final = "10"
+_SMALL: Final = "8"
+"""Of MiB: each alone is within the limit, both together are not."""
+
+_DELAY_MS: Final = Path("/proc/sys/kernel/printk_delay")
+"""How long the kernel waits before each line that it logs."""
+
+_REAPED_S: Final = 60.0
+"""The reaper comes 2 s after the kill, and a guest is slow."""
+
+
+def exiting() -> Made:
+    """The chosen one is exiting already: it is marked, and neither logged nor counted."""
+    need_to_spare()
+    with limited(_LIMIT) as own, _running("stuck", own, _BIG) as tracer:
+        pid = int(_said(tracer))
+        assert _said(tracer) == "ready"
+        _choose(pid)
+        os.kill(pid, signal.SIGKILL)
+        assert _said(tracer) == "exiting"
+        with _running("asker", own, _SMALL) as asking:
+            tid = int(_said(asking))
+            # When the reaper has taken the other's.
+            assert _said(asking) == "ready"
+            _let_go(tracer)
+            return Made(
+                [pid],
+                own.path,
+                own.inode,
+                trigger=asking.pid,
+                trigger_tid=tid,
+                already_exiting=[pid],
+            )
+
+
+def stuck() -> Made:
+    """The victim does not get to its end: the reaper takes its memory."""
+    with limited(_LIMIT) as own, _running("stuck", own, "0") as tracer:
+        pid = int(_said(tracer))
+        started_ns = Processes().started_ns(pid)
+        assert _said(tracer) == "exiting"
+        deadline = time.monotonic() + _REAPED_S
+        while _anonymous(pid):
+            assert time.monotonic() < deadline, "the reaper did not come"
+            time.sleep(0.1)
+        state = still_alive(_kill_of(pid, started_ns))
+        _let_go(tracer)
+        return Made([pid], own.path, own.inode, trigger=pid, state=state)
+
+
+def skipped() -> Made:
+    """The chosen one exits by itself while the kernel still reports: nobody is killed."""
+    if os.cpu_count() == 1:
+        raise UnplayableError("with one CPU nobody exits while the kernel reports")
+    need_to_spare()
+    with limited(_LIMIT) as own, _slow_log(), _running("leaver", own, _BIG) as leaver:
+        assert _said(leaver) == "ready"
+        _choose(leaver.pid)
+        with _running("asker", own, _SMALL) as asking:
+            tid = int(_said(asking))
+            assert _said(asking) == "ready"
+            assert leaver.wait(60) == 0
+            return Made(
+                [],
+                own.path,
+                own.inode,
+                trigger=asking.pid,
+                trigger_tid=tid,
+                skipped=[leaver.pid],
+            )
+
+
+def sharing() -> Made:
+    """Another process has the same memory as the victim: it is killed as well, and not told."""
+    with limited(_LIMIT) as own, _running("sharer", own) as sharer:
+        other = int(_said(sharer))
+        killed(sharer)
+        _, status = os.waitpid(other, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+        return Made([sharer.pid], own.path, own.inode, trigger=sharer.pid, untold=[other])
+
+
+def asker() -> Made:
+    """It is a second thread that asks, of a process that is not the victim."""
+    need_to_spare()
+    with limited(_LIMIT) as own, _running("stuck", own, _BIG) as tracer:
+        pid = int(_said(tracer))
+        assert _said(tracer) == "ready"
+        _choose(pid)
+        with _running("asker", own, _SMALL) as asking:
+            tid = int(_said(asking))
+            assert _said(tracer) == "exiting"
+            _let_go(tracer)
+            assert _said(asking) == "ready"
+            return Made([pid], own.path, own.inode, trigger=asking.pid, trigger_tid=tid)
+
+
+def nested_group() -> Made:
+    """A pod of several containers dies as one, for the limit above it; what is beside it lives."""
+    if FILES.v1:
+        raise UnplayableError("cgroup v1 has no memory.oom.group")
+    with limited(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
+        own.hand_down()
+        pod.hand_down()
+        (pod.folder / "memory.oom.group").write_text("1", encoding="ascii")
+        with ExitStack() as stack:
+            spared = stack.enter_context(_running("member", beside, "0"))
+            containers = [stack.enter_context(pod.child(name)) for name in ("a", "b", "c")]
+            members = [stack.enter_context(_running("member", to, "3")) for to in containers]
+            for process in (spared, *members):
+                assert _said(process) == "ready"
+            eater = hog(containers[0])
+            for process in members:
+                killed(process)
+            assert spared.poll() is None
+            memcgs = {to.path: [one.pid] for to, one in zip(containers, members, strict=True)}
+            memcgs[containers[0].path].append(eater)
+            pids = [pid for some in memcgs.values() for pid in some]
+            return Made(pids, trigger=eater, scope="ancestor", memcgs=memcgs)
+
+
+@contextmanager
+def _slow_log() -> Iterator[None]:
+    """A report of 60 lines takes half a second, however fast the machine is."""
+    before = _DELAY_MS.read_text(encoding="ascii")
+    _DELAY_MS.write_text("10", encoding="ascii")
+    try:
+        yield
+    finally:
+        _DELAY_MS.write_text(before, encoding="ascii")
+
+
+@contextmanager
+def _running(name: str, memcg: Memcg, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One of our programs, which moves into the cgroup by itself; killed at the end."""
+    with subprocess.Popen(
+        [program(name), memcg.procs, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _said(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().decode("ascii").strip()
+
+
+def _let_go(tracer: subprocess.Popen[bytes]) -> None:
+    assert tracer.stdin is not None
+    tracer.stdin.close()
+    assert tracer.wait(60) == 0
+
+
+def _choose(pid: int) -> None:
+    Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _anonymous(pid: int) -> int:
+    """What a process holds of anonymous memory, in kB."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def _kill_of(pid: int, started_ns: int | None) -> OomKill:
+    """As much of the kill as it takes to look whether the victim is alive."""
+    return OomKill(
+        boot_id="",
+        boottime_ns=0,
+        time_unix_ns=0,
+        victim=Task(pid, started_ns=started_ns),
+        memory=None,
+        memcg=None,
+        trigger=None,
+        capture=Capture("", "", None, 0),
+    )
+
+
+ALL: Final[tuple[Callable[[], Made], ...]] = (exiting, stuck, sharing, asker, nested_group)
+"""But for `skipped`, which changes a setting of all of the machine."""

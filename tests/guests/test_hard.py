@@ -1,0 +1,117 @@
+"""What is particular to the kills of `hard_scenarios`.
+
+What they share with every other kill is judged where those are.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+
+from otel_oom.enrich import End
+from otel_oom.event import OomKill
+from tests.guests.played import SOURCES, Played
+
+KB = 1024
+
+_HELD_BACK = 1 << 20
+"""More than a guest's CPUs can have counted of a process without having told it yet."""
+
+
+def only(name: str) -> pytest.MarkDecorator:
+    """A judgement of one scenario."""
+    return pytest.mark.parametrize("name", [name])
+
+
+def one(played: Played, source: str = "libbpf") -> OomKill:
+    """The one event of the scenario."""
+    (kill,) = played.told[source].kills
+    return kill
+
+
+@only("exiting")
+def test_who_exits_anyway_is_marked_and_not_killed(played: Played) -> None:
+    """The kernel neither logs it nor counts it, and there is no report of a decision."""
+    assert played.counted == 0
+    assert "Killed process" not in played.log
+    assert "invoked oom-killer" not in played.log
+    assert one(played).already_exiting
+
+
+@pytest.mark.parametrize("name", ["exiting", "stuck"])
+def test_the_reaper_is_told(played: Played) -> None:
+    """It is woken, comes, and takes what the kernel's log says; the victim ends after that."""
+    told, (victim,) = played.told["libbpf"], played.made.pids
+    found = re.search(
+        rf"oom_reaper: reaped process {victim} \(stuck\), now "
+        r"anon-rss:(?P<anon>\d+)kB, file-rss:(?P<file>\d+)kB, shmem-rss:(?P<shmem>\d+)kB",
+        played.log,
+    )
+    assert found
+    left = sum(int(size) for size in found.groups()) * KB
+    stages = [step.stage for step in told.reapings]
+    assert stages == ["wake", "start", "finish"]
+    assert {step.tgid for step in told.reapings} == {victim}
+    (ended,) = told.exits
+    times = [one(played).boottime_ns, *(step.boottime_ns for step in told.reapings)]
+    assert all(before < after for before, after in pairwise([*times, ended.boottime_ns]))
+    memory = one(played).memory
+    assert memory is not None
+    reaped = End(reaper=tuple(told.reapings)).reaped
+    assert reaped is not None
+    assert abs(memory.resident - reaped - left) <= _HELD_BACK
+
+
+@only("stuck")
+def test_a_victim_that_does_not_die_is_told_as_alive(played: Played) -> None:
+    """Its state is that of proc_pid_stat(5): a tracer holds it."""
+    assert played.made.state == "t"
+
+
+@only("skipped")
+@pytest.mark.parametrize("source", SOURCES)
+def test_who_is_gone_before_the_kill_is_told_as_skipped(played: Played, source: str) -> None:
+    """The kernel says so in its log, and counts nothing."""
+    (chosen,) = played.made.skipped
+    assert f"OOM victim {chosen} (leaver) is already exiting. Skip killing the task" in played.log
+    assert played.counted == 0
+    assert not played.logged
+    told = one(played, source)
+    assert told.skipped
+    assert (told.victim.tgid, told.victim.comm) == (chosen, "leaver")
+    assert not played.told[source].exits
+    assert told.trigger is not None
+    assert (told.trigger.tgid, told.trigger.tid) == (played.made.trigger, played.made.trigger_tid)
+    assert told.decision is not None
+    assert told.decision.memcg is not None
+    assert told.decision.memcg.path == played.made.memcg
+
+
+@only("sharing")
+def test_who_shares_the_victims_memory_is_told_by_nobody(played: Played) -> None:
+    """It was killed too, which the scenario saw: the kernel counts and logs one kill."""
+    (other,) = played.made.untold
+    assert played.counted == len(played.logged) == 1
+    assert f"Killed process {other} " not in played.log
+    assert other not in {kill.victim.tgid for kill in played.told["libbpf"].kills}
+
+
+@pytest.mark.parametrize("name", ["exiting", "asker"])
+def test_the_thread_that_asked_is_told(played: Played) -> None:
+    """Not the first of its process, and by another name."""
+    trigger = one(played).trigger
+    assert trigger is not None
+    assert (trigger.tgid, trigger.tid) == (played.made.trigger, played.made.trigger_tid)
+    assert trigger.comm == "asker-2"
+
+
+@only("nested_group")
+def test_each_of_a_group_is_told_in_its_own_cgroup(played: Played) -> None:
+    """All below the cgroup that dies as one, by whatever limit; threads are no kills of theirs."""
+    told = played.told["libbpf"].kills
+    by_pid = {pid: path for path, pids in played.made.memcgs.items() for pid in pids}
+    assert {kill.victim.tgid: kill.memcg and kill.memcg.path for kill in told} == by_pid
+    pod = next(iter(by_pid.values())).rpartition("/")[0]
+    assert f"Tasks in {pod} are going to be killed due to memory.oom.group set" in played.log
