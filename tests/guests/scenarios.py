@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.guests import hard_scenarios, programs
+from tests.guests import bound_scenarios, hard_scenarios, programs
 from tests.guests.made import Made, UnplayableError
 from tests.guests.memcg import FILES, Memcg, hog, killed, limited, need_to_spare, python
 from tests.guests.recipe import recipe
@@ -271,8 +271,11 @@ SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
         *(nobody, traced, host, allocating),
         *hard_scenarios.ALL,
         hard_scenarios.skipped,
+        *bound_scenarios.ALL,
         # After this, the kernel leaves out reports for some seconds.
         storm,
+        # And after this, there is no memory controller of cgroup v2 any more.
+        bound_scenarios.version_1,
     )
 }
 """In the order in which they are played."""

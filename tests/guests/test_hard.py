@@ -1,4 +1,4 @@
-"""What is particular to the kills of `hard_scenarios`.
+"""What is particular to the kills of `hard_scenarios` and `bound_scenarios`.
 
 What they share with every other kill is judged where those are.
 """
@@ -11,10 +11,12 @@ from itertools import pairwise
 import pytest
 
 from otel_oom.enrich import End
+from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.event import OomKill
 from tests.guests.played import SOURCES, Played
 
 KB = 1024
+PAGE = 4096
 
 _HELD_BACK = 1 << 20
 """More than a guest's CPUs can have counted of a process without having told it yet."""
@@ -115,3 +117,53 @@ def test_each_of_a_group_is_told_in_its_own_cgroup(played: Played) -> None:
     assert {kill.victim.tgid: kill.memcg and kill.memcg.path for kill in told} == by_pid
     pod = next(iter(by_pid.values())).rpartition("/")[0]
     assert f"Tasks in {pod} are going to be killed due to memory.oom.group set" in played.log
+
+
+@pytest.mark.parametrize(
+    ("name", "constraint"), [("policy", "memory_policy"), ("cpuset", "cpuset")]
+)
+def test_what_bounded_the_choice_is_told(played: Played, constraint: str) -> None:
+    """A node's memory is the host's: no cgroup's limit was hit."""
+    decision = one(played).decision
+    assert decision is not None
+    assert decision.constraint == constraint
+    assert f"CONSTRAINT_{constraint.upper()}" in played.log
+
+
+@pytest.mark.parametrize(("name", "what"), [("swap", "swap"), ("version_1", "memory+swap")])
+def test_swap_is_told_as_the_kernel_logs_it(played: Played, what: str) -> None:
+    """That of the cgroup is, of version 1, together with its memory; of the victim see the rest."""
+    found = re.search(
+        rf"^{re.escape(what)}: usage (\d+)kB, limit (\d+)kB", played.log, re.MULTILINE
+    )
+    assert found
+    usage, limit = (int(size) * KB for size in found.groups())
+    decision = one(played).decision
+    assert decision is not None
+    assert decision.limits is not None
+    assert abs((decision.limits.swap_usage or 0) - usage) <= _HELD_BACK
+    assert decision.limits.swap_limit == limit
+    assert any(pages * PAGE > _HELD_BACK for pages in played.swapped.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "memory", "entry"),
+    [
+        ("memcg", "anonymous", "page_fault"),
+        ("swap", "anonymous", "page_fault"),
+        ("huge", "anonymous", "mmap"),
+        ("socket", "socket", "sendto"),
+    ],
+)
+def test_what_was_asked_for_is_told(played: Played, memory: str, entry: str) -> None:
+    """By the names that this kernel has in its stack."""
+    assert origin_of(one(played).stack) == Origin("memcg", memory, entry)
+
+
+@only("huge")
+def test_nobody_is_killed_for_a_huge_page(played: Played) -> None:
+    """The kernel gives it up and asks for a single one, as its log says."""
+    assert "order=0," in played.log
+    decision = one(played).decision
+    assert decision is not None
+    assert decision.order == 0

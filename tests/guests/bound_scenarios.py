@@ -1,0 +1,175 @@
+"""Kills for want of a certain memory: of a node, of swap, of a socket, of a cgroup v1."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from tests.guests.made import Made, UnplayableError
+from tests.guests.memcg import Memcg, hog, killed, limited
+from tests.guests.programs import program
+
+_LIMIT: Final = 16 << 20
+_WITH_SWAP: Final = 24 << 20
+_NODE: Final = "1"
+
+_NODES: Final = Path("/sys/devices/system/node")
+_HUGE: Final = Path("/sys/kernel/mm/transparent_hugepage")
+
+_REPORTS_S: Final = 5.0
+"""After many kills the kernel reports one whole again."""
+
+_V1: Final = Path("/run/memory")
+_FREE_S: Final = 60.0
+"""A cgroup that was removed is there until the last page that was charged to it is freed."""
+
+
+def policy() -> Made:
+    """A process that may use one node alone, by its own policy, takes all of it."""
+    _need_nodes()
+    return replace(_takes(_NODE), scope="host")
+
+
+def cpuset() -> Made:
+    """Likewise by its cgroup's cpuset."""
+    _need_nodes()
+    root = Memcg("/")
+    (root.folder / "cgroup.subtree_control").write_text("+memory +cpuset", encoding="ascii")
+    with root.child("guest-cpuset") as own:
+        (own.folder / "cpuset.mems").write_text(_NODE, encoding="ascii")
+        return replace(_takes("-1", own), scope="host")
+
+
+def huge() -> Made:
+    """Huge pages are what it would rather have, and is refused without anyone being killed."""
+    before = {name: _chosen(_HUGE / name) for name in ("enabled", "defrag")}
+    refused = _vmstat("thp_fault_fallback_charge")
+    try:
+        for name in before:
+            (_HUGE / name).write_text("always", encoding="ascii")
+        with limited(_LIMIT) as own:
+            made = _takes("-1", own)
+    finally:
+        for name, value in before.items():
+            (_HUGE / name).write_text(value, encoding="ascii")
+    assert _vmstat("thp_fault_fallback_charge") > refused
+    return made
+
+
+def _takes(*where: str | Memcg) -> Made:
+    words = [word if isinstance(word, str) else word.procs for word in where]
+    memcg = next((word for word in where if isinstance(word, Memcg)), Memcg("/"))
+    with subprocess.Popen([program("bound"), *words]) as process:
+        killed(process)
+    return Made([process.pid], memcg.path, memcg.inode, trigger=process.pid)
+
+
+def swap() -> Made:
+    """The cgroup's swap is full as well."""
+    with _swap_disk(), limited(_LIMIT) as own:
+        limit = str(_WITH_SWAP - _LIMIT)
+        (own.folder / "memory.swap.max").write_text(limit, encoding="ascii")
+        pid = hog(own)
+        return Made([pid], own.path, own.inode, trigger=pid, with_swap=_WITH_SWAP)
+
+
+def socket() -> Made:
+    """What fills the cgroup is what was sent over TCP and not read."""
+    with limited(_LIMIT) as own, subprocess.Popen([program("sender"), own.procs]) as sender:
+        killed(sender)
+        return Made([sender.pid], own.path, own.inode, trigger=sender.pid)
+
+
+def version_1() -> Made:
+    """The cgroup is of version 1, with a limit of memory and swap together."""
+    time.sleep(_REPORTS_S)
+    with _swap_disk(), _memory_v1() as root:
+        own = root / "guest-v1"
+        own.mkdir()
+        (own / "memory.limit_in_bytes").write_text(str(_LIMIT), encoding="ascii")
+        (own / "memory.memsw.limit_in_bytes").write_text(str(_WITH_SWAP), encoding="ascii")
+        with subprocess.Popen([program("hog"), own / "cgroup.procs"]) as process:
+            killed(process)
+        made = Made(
+            [process.pid],
+            "/guest-v1",
+            own.stat().st_ino,
+            trigger=process.pid,
+            with_swap=_WITH_SWAP,
+        )
+        (own / "memory.force_empty").write_text("0", encoding="ascii")
+        own.rmdir()
+        return made
+
+
+@contextmanager
+def _memory_v1() -> Iterator[Path]:
+    """The memory controller's own hierarchy, which takes it from cgroup v2 for good.
+
+    Raises:
+        UnplayableError: this kernel has none.
+    """
+    for name in ("memory", "cpuset"):
+        control = Memcg("/").folder / "cgroup.subtree_control"
+        control.write_text(f"-{name}", encoding="ascii")
+    _V1.mkdir()
+    deadline = time.monotonic() + _FREE_S
+    while (code := _mount_memory()) == errno.EBUSY and time.monotonic() < deadline:
+        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+        time.sleep(0.5)
+    assert code in {0, errno.EINVAL, errno.ENOENT}, os.strerror(code)
+    if code or not (_V1 / "memory.limit_in_bytes").exists():
+        raise UnplayableError("this kernel is built without cgroup v1's memory controller")
+    yield _V1
+
+
+def _mount_memory() -> int:
+    """0, or the errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.mount(b"cgroup", os.fsencode(_V1), b"cgroup", 0, b"memory")
+    return ctypes.get_errno() if failed else 0
+
+
+@contextmanager
+def _swap_disk() -> Iterator[None]:
+    """64 MiB to swap to."""
+    _do("modprobe", "brd", "rd_nr=1", "rd_size=65536")
+    _do("mkswap", "/dev/ram0")
+    _do("swapon", "/dev/ram0")
+    try:
+        yield
+    finally:
+        _do("swapoff", "/dev/ram0")
+        _do("modprobe", "-r", "brd")
+
+
+def _do(*command: str) -> None:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    subprocess.run(command, check=True, env={"PATH": path}, stdout=subprocess.DEVNULL)
+
+
+def _need_nodes() -> None:
+    if not (_NODES / f"node{_NODE}").exists():
+        raise UnplayableError("all memory is one node")
+
+
+def _chosen(setting: Path) -> str:
+    """Of a file that says ``always [madvise] never``, the word in brackets."""
+    return setting.read_text(encoding="ascii").partition("[")[2].partition("]")[0]
+
+
+def _vmstat(name: str) -> int:
+    lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+ALL: Final[tuple[Callable[[], Made], ...]] = (policy, cpuset, huge, swap, socket)
+"""But for `version_1`: nothing of cgroup v2 can be played after it."""
