@@ -229,10 +229,16 @@ struct task_struct {
 /* What send_signal() gets for a signal of the kernel's own (include/linux/sched/signal.h). */
 enum { SIGKILL = 9, SEND_SIG_PRIV = 1 };
 
+/* UAPI: what there is nothing of. */
+enum { ENOENT = 2 };
+
 /* Only to ask whether a kernel has the helper (5.13, kernel commit 7b15523a989b). */
 enum bpf_func_id { BPF_FUNC_snprintf = 165 };
 
 /* The tracepoint's prototype since 6.9 and its backports; before, it was (void *, int). */
 typedef void (*btf_trace_mark_victim___task)(void *, struct task_struct *, __u32);
+
+/* Since 6.16 the tracepoint comes before exit_mm(), and tells whether the thread is the last. */
+typedef void (*btf_trace_sched_process_exit___group_dead)(void *, struct task_struct *, _Bool);
 
 #endif /* OTEL_OOM_KERNEL_H */

@@ -30,8 +30,8 @@ struct {
 	__type(value, struct oom_counters);
 } oom_counters SEC(".maps");
 
-/* Where a record is put together. Kills are serialized by the kernel's oom_lock, and a CPU runs
- * one of these programs at a time. */
+/* Where a record is put together. Kills are serialized by the kernel's oom_lock, and a program
+ * stays on its CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -188,7 +188,7 @@ static __always_inline void send(struct oom_victim_record *record)
 	if (size <= sizeof(*record) && bpf_ringbuf_output(&oom_ring, record, size, 0) == 0)
 		return;
 	if (count)
-		count->lost_victims++;
+		__sync_fetch_and_add(&count->lost_victims, 1);
 }
 
 /* The tracepoint's argument is the victim, or on older kernels only a number: its thread's pid. */
@@ -227,6 +227,55 @@ static __always_inline __u32 tgid_of(struct task_struct *task, __u64 argument)
 		return BPF_CORE_READ(task, tgid);
 	/* 6.1 does not know that a task is never NULL, and takes no pointer for a number. */
 	return passes_task() ? 0 : (__u32)argument;
+}
+
+/* A record that is not a victim's, with its header; NULL, and counted, where there is no room. */
+static __always_inline void *reserve(enum oom_kind kind, __u32 size)
+{
+	struct oom_counters *count = counters();
+	struct oom_header *header;
+	__u64 sequence;
+
+	if (!count)
+		return NULL;
+	sequence = ++count->sequence;
+	header = bpf_ringbuf_reserve(&oom_ring, size, 0);
+	if (!header) {
+		__sync_fetch_and_add(&count->lost_exits, 1);
+		return NULL;
+	}
+	fill_header(header, kind, size, sequence);
+	return header;
+}
+
+/* The end of a task, which for all but the victims' last is one look into a small table. */
+static __always_inline int on_exit(struct task_struct *task)
+{
+	__u32 tgid = BPF_CORE_READ(task, tgid);
+	struct oom_exit_record *record;
+	struct victim *known;
+	__u64 start, marked;
+
+	known = bpf_map_lookup_elem(&oom_victims, &tgid);
+	if (!known || BPF_CORE_READ(task, signal, live.counter) != 0)
+		return 0;
+	start = BPF_CORE_READ(task, group_leader, start_boottime);
+	marked = known->marked_ns;
+	/* Threads that end side by side can all see that none is left: one deletes. Where the table
+	 * is busy nobody could, and the end is told rather twice than not. */
+	if (bpf_map_delete_elem(&oom_victims, &tgid) == -ENOENT)
+		return 0;
+	/* The mark's number was a thread's, or its end went unseen: this is a later process. */
+	if (start > marked)
+		return 0;
+	record = reserve(OOM_KIND_EXIT, sizeof(*record));
+	if (!record)
+		return 0;
+	record->start_boottime_ns = start;
+	record->tgid = tgid;
+	record->exit_code = BPF_CORE_READ(task, exit_code);
+	bpf_ringbuf_submit(record, 0);
+	return 0;
 }
 
 static __always_inline int on_mark_victim(__u64 *args)
@@ -271,6 +320,10 @@ static __always_inline int on_mark_victim(__u64 *args)
 		record->header.flags |= OOM_FLAG_NO_DECISION | OOM_FLAG_NO_LIMIT_MEMCG;
 	fill_stacks(record, args);
 	send(record);
+	/* SIGKILL comes before the mark. A victim that was quick has passed process_exit() already,
+	 * except where exit_mm() comes first: that waits for the lock which this one holds. */
+	if (task && bpf_core_type_exists(btf_trace_sched_process_exit___group_dead))
+		on_exit(task);
 	return 0;
 }
 
@@ -453,55 +506,12 @@ int signal_generate(__u64 *args)
 	return 0;
 }
 
-/* A record that is not a victim's, with its header; NULL, and counted, where there is no room. */
-static __always_inline void *reserve(enum oom_kind kind, __u32 size)
-{
-	struct oom_counters *count = counters();
-	struct oom_header *header;
-	__u64 sequence;
-
-	if (!count)
-		return NULL;
-	sequence = ++count->sequence;
-	header = bpf_ringbuf_reserve(&oom_ring, size, 0);
-	if (!header) {
-		count->lost_exits++;
-		return NULL;
-	}
-	fill_header(header, kind, size, sequence);
-	return header;
-}
-
 /* do_exit() calls this for every thread of the host, after exit_mm() on older kernels, before it on
- * those that pass group_dead too. For all but the victims it is one look into a small table. */
+ * those that pass group_dead too. */
 SEC("raw_tp/sched_process_exit")
 int process_exit(__u64 *args)
 {
-	struct task_struct *task = (struct task_struct *)args[0];
-	__u32 tgid = BPF_CORE_READ(task, tgid);
-	struct oom_exit_record *record;
-	struct victim *known;
-	__u64 start, marked;
-
-	known = bpf_map_lookup_elem(&oom_victims, &tgid);
-	if (!known || BPF_CORE_READ(task, signal, live.counter) != 0)
-		return 0;
-	start = BPF_CORE_READ(task, group_leader, start_boottime);
-	marked = known->marked_ns;
-	/* Threads that end side by side can all see that none is left: one deletes. */
-	if (bpf_map_delete_elem(&oom_victims, &tgid) != 0)
-		return 0;
-	/* The mark's number was a thread's, or its end went unseen: this is a later process. */
-	if (start > marked)
-		return 0;
-	record = reserve(OOM_KIND_EXIT, sizeof(*record));
-	if (!record)
-		return 0;
-	record->start_boottime_ns = start;
-	record->tgid = tgid;
-	record->exit_code = BPF_CORE_READ(task, exit_code);
-	bpf_ringbuf_submit(record, 0);
-	return 0;
+	return on_exit((struct task_struct *)args[0]);
 }
 
 /* The reaper knows its victim by a thread's pid, and works while the victim is not gone. */

@@ -52,7 +52,9 @@ struct oom_header {
 	__u32 size; /* of the whole record, bytes */
 	__u32 cpu;
 	__u32 flags;
-	__u64 sequence;	   /* of this CPU, from 1, taken before the reserve: a gap is a loss */
+	/* Of this CPU, from 1, taken before the reserve: a gap is a loss. An exit that preempts
+	 * another record on its CPU can share its number. */
+	__u64 sequence;
 	__u64 boottime_ns; /* CLOCK_BOOTTIME */
 };
 

@@ -98,7 +98,8 @@ def pytest_terminal_summary(
             f"booted in {done.boot_s:.0f} s{' at the second try' if done.hangs else ''}, "
             f"{done.total_s:.0f} s in all, {done.results.get('hook', 'not attached')}, "
             f"{done.results.get('context') or 'no context'}, "
-            f"instructions verified: {told or 'not told'}"
+            f"instructions verified: {told or 'not told'}, "
+            f"runs left out: {done.results.get('left_out', 'not told')}"
         )
     matrix = _matrix(config)
     kernels = {done.kernel.name: done.kernel.release for done in runs}

@@ -58,6 +58,7 @@ def main(folder: Path) -> None:
                     if _IN_GUEST or name in HARMLESS
                     else {"unplayable": "it would act on all of the machine"}
                 )
+            results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
             results["loss"] = {source.name: asdict(source.loss()) for source in (bpf, kmsg)}
     except Exception:  # noqa: BLE001  whatever it was, it is told outside
         results["failed"] = traceback.format_exc()

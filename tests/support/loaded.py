@@ -24,6 +24,8 @@ class Loaded:
     """How many instructions the verifier went through; kernels before 5.16 do not tell."""
     run_ns: int
     runs: int
+    left_out: int
+    """How often it was not run because it already was on that CPU; kernels before 5.12 tell 0."""
 
 
 def loaded_by(pid: int) -> list[Loaded]:
@@ -47,6 +49,7 @@ def loaded_by(pid: int) -> list[Loaded]:
                 None if told is None else int(told),
                 int(fields.get("run_time_ns", 0)),
                 int(fields.get("run_cnt", 0)),
+                int(fields.get("recursion_misses", 0)),
             )
     return sorted(found.values(), key=lambda program: program.name)
 
