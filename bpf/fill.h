@@ -70,7 +70,7 @@ static __always_inline __u64 bytes_of(__s64 pages)
 /* A macro, because CO-RE moves an array's index to the kernel's element size only when the
  * index is a constant before inlining. */
 #define RSS_BYTES(mm, member)                                                                      \
-	bytes_of(bpf_core_type_exists(struct mm_rss_stat)                                          \
+	bytes_of(bpf_core_field_exists(struct mm_struct___atomic, rss_stat.count)                  \
 			 ? BPF_CORE_READ((struct mm_struct___atomic *)(mm),                        \
 					 rss_stat.count[member].counter)                           \
 			 : BPF_CORE_READ(mm, rss_stat[member].count))

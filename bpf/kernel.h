@@ -144,13 +144,13 @@ struct mm_struct {
 	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 };
 
-/* Before 6.2 (kernel commit f1a7941243c1): plain atomic counters in a struct of their own. */
-struct mm_rss_stat {
-	atomic_long_t count[NR_MM_COUNTERS];
-};
-
+/* Before 6.2 (kernel commit f1a7941243c1): plain atomic counters, in a struct mm_rss_stat. It goes
+ * without its name here: for a type that the kernel has not, libbpf looks into all modules, which
+ * takes CAP_SYS_ADMIN. */
 struct mm_struct___atomic {
-	struct mm_rss_stat rss_stat;
+	struct {
+		atomic_long_t count[NR_MM_COUNTERS];
+	} rss_stat;
 };
 
 struct signal_struct {
