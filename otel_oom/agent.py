@@ -20,6 +20,7 @@ from otel_oom.control import Control
 from otel_oom.delivery import Delivery
 from otel_oom.event import Event, Loss, Missed, OomKill, Reaping, VictimExit
 from otel_oom.export.settings import Settings
+from otel_oom.health import memory
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
 from otel_oom.store import Bounds, Store
 from otel_oom.witness import MemcgFiles, Witness
@@ -59,9 +60,12 @@ def run(
             source.name,
             source.context or "nothing, for this host allows neither a hook nor its log",
         )
+        memory.spare_me()
+        memory.give_back()
         delivery = Delivery(store, settings)
         if settings.disabled:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
+            memory.hold()
         else:
             delivery.start()
         capture = _Capture(source, store, delivery, history=history)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from otel_oom import clock
 from otel_oom.event import Missed, NoVictim
 from otel_oom.export.settings import Settings
+from otel_oom.health import memory
 from otel_oom.store import Encoded, JournalRow, Store
 from otel_oom.witness import still_alive
 
@@ -106,6 +107,9 @@ class Delivery:
             self._couriers.append(courier)
             self._threads.append(thread)
             thread.start()
+        # All is there that it will ever need.
+        memory.give_back()
+        memory.hold()
         while not self._stop.is_set():
             self._wake.clear()
             if self._stop.is_set():
