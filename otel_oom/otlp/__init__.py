@@ -28,12 +28,23 @@ from otel_oom.otlp import names
 from otel_oom.otlp.attributes import (
     Attributes,
     kill_attributes,
+    kill_label,
     missed_attributes,
+    missed_label,
     no_victim_attributes,
 )
 from otel_oom.otlp.sentence import missed_sentence, no_victim_sentence, sentence
 
-__all__ = ["log_bytes", "log_record", "missed_bytes", "no_victim_bytes", "span", "span_bytes"]
+__all__ = [
+    "kill_label",
+    "log_bytes",
+    "log_record",
+    "missed_bytes",
+    "missed_label",
+    "no_victim_bytes",
+    "span",
+    "span_bytes",
+]
 
 _SCOPE = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
 _SERVICE = "otel-oom"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -169,3 +170,24 @@ def _known(values: Mapping[str, Value | None]) -> Attributes:
         elif value is not None:
             known[name] = value
     return known
+
+
+def kill_label(enriched: EnrichedKill) -> str:
+    """What a kill is counted under, as JSON: attributes that a host has few values of, ever."""
+    decision = enriched.kill.decision
+    return label(enriched.outcome, decision.constraint if decision else None, enriched.limit_scope)
+
+
+def missed_label() -> str:
+    """What kills are counted under that only the kernel's own count tells of."""
+    return label("missed", None, None)
+
+
+def label(outcome: str, constraint: str | None, scope: str | None) -> str:
+    """The same of its parts; what is not known is left out."""
+    attributes = {
+        names.OUTCOME: outcome,
+        names.DECISION_CONSTRAINT: constraint,
+        names.LIMIT_SCOPE: scope,
+    }
+    return json.dumps({name: value for name, value in attributes.items() if value is not None})

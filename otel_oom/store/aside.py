@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+from otel_oom.store import counters
+
 _LOG = logging.getLogger(__name__)
 
 _TABLES: Final = {"journal": "id", "dead_letters": "id", "outbox": "id", "counters": "name"}
@@ -73,11 +75,14 @@ def rescue(db: sqlite3.Connection, moved: Path, reason: str) -> int:
     uri = f"file:{quote(str(moved))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
         old.text_factory = lambda text: text.decode("utf-8", "replace")
+        # A count that is taken over began when it began there.
+        db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_SINCE,))
         for table, order in _TABLES.items():
             count, whole = _copy(old, db, table, order)
             rescued += count
             if table == "outbox" and not whole:
                 _queue_again(db)
+    counters.begin(db)
     # One that was here already has got another id.
     db.execute(
         "DELETE FROM dead_letters WHERE id NOT IN"

@@ -9,6 +9,7 @@ Functions over a connection; those that write are to be called within a transact
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -42,6 +43,16 @@ messages that no backend will get."""
 UNREADABLE: Final = "unreadable"
 """Of no boot: journal rows that were set aside because they could not be read or encoded."""
 
+KILLS: Final = "kills."
+"""With the attributes behind it, of no boot: kills that were told, for ``oom.kills``."""
+
+KILLS_SINCE: Final = "since.kills"
+"""When that count began, in nanoseconds of Unix time; of :data:`SINCE`, for it is no number of
+anything."""
+
+SINCE: Final = "since"
+"""What takes a boot's place for times."""
+
 
 def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None:
     """Raise counters by so much each."""
@@ -49,6 +60,14 @@ def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None
         "INSERT INTO counters (boot_id, name, value) VALUES (?, ?, ?)"
         " ON CONFLICT DO UPDATE SET value = value + excluded.value",
         [(boot_id, name, count) for name, count in counts.items()],
+    )
+
+
+def begin(db: sqlite3.Connection) -> None:
+    """Say that the count of kills begins now, unless it has begun."""
+    db.execute(
+        "INSERT OR IGNORE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
+        (SINCE, KILLS_SINCE, time.time_ns()),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Witness
@@ -28,12 +29,16 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What a journal row was translated to: its log, its span or both, as OTLP bytes."""
+    """What a journal row was translated to: its log, its span or both, as OTLP bytes.
+
+    ``counts`` are counters of no boot to raise in the same step.
+    """
 
     row_id: int
     uid: str
     log: bytes | None
     span: bytes | None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def payloads(self) -> dict[str, bytes | None]:

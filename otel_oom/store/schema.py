@@ -109,6 +109,11 @@ _STEPS: Final = (
         SELECT id, uid, signal, payload, reason, refused_unix_ns FROM dead_letters_before;
     DROP TABLE dead_letters_before;
     """,
+    # To the second: a count that begins anew says when.
+    """
+    INSERT INTO counters (boot_id, name, value)
+        VALUES ('since', 'since.kills', strftime('%s', 'now') * 1000000000);
+    """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""
 

@@ -23,6 +23,7 @@ from otel_oom.store import aside, counters, dead_letters, journal, outbox
 from otel_oom.store.aside import Aside
 from otel_oom.store.bounds import Bounds
 from otel_oom.store.database import Database
+from otel_oom.store.figures import Figures
 from otel_oom.store.folder import StateFolder, StoreError
 from otel_oom.store.rows import (
     Backlog,
@@ -59,6 +60,7 @@ class Store:
         self._bounds = bounds
         self._state_folder = StateFolder(path)
         self._database = Database(self._state_folder, bounds)
+        self.figures = Figures(self._database)
         self._settled: dict[int, tuple[Message, Refusal | None]] = {}
         self._settling = threading.Lock()
         self._upkeep = 0.0
@@ -143,6 +145,7 @@ class Store:
             for entry in entries:
                 outbox.insert(db, entry)
                 journal.told(db, entry)
+                counters.add(db, counters.NO_BOOT, entry.counts)
 
         self._database.write(move)
 
