@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom import clock, queue, reconcile, witness
-from otel_oom.capture.source import Source
+from otel_oom.capture.source import Buffered, Source
 from otel_oom.control import Control
 from otel_oom.delivery import Delivery
-from otel_oom.event import Event, Loss, Missed, OomKill, Reaping, VictimExit
+from otel_oom.event import Event, Missed, OomKill, Reaping, VictimExit
 from otel_oom.export.settings import Settings
-from otel_oom.health import memory
+from otel_oom.health import memory, watchdog
+from otel_oom.health.watchdog import Heartbeat
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
 from otel_oom.store import Bounds, Store
 from otel_oom.witness import MemcgFiles, Witness
@@ -62,13 +63,16 @@ def run(
         )
         memory.spare_me()
         memory.give_back()
-        delivery = Delivery(store, settings)
+        delivery = Delivery(store, settings, source)
         if settings.disabled:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
             memory.hold()
         else:
             delivery.start()
-        capture = _Capture(source, store, delivery, history=history)
+        heartbeat = Heartbeat(
+            watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
+        )
+        capture = _Capture(source, store, delivery, heartbeat, history=history)
         with Control(state_dir, queue.answers(store, delivery.look_again)):
             try:
                 capture.loop(stop_fd)
@@ -81,6 +85,15 @@ def run(
         _LOG.info("Stopped; left on disk: %s", _left(store))
 
 
+def _trouble(store: Store, delivery: Delivery) -> str | None:
+    """What a restart may mend: a store that can't be read, a thread that has ended or is stuck."""
+    try:
+        store.figures.answer()
+    except sqlite3.Error as error:
+        return f"the store can't be read: {error}"
+    return delivery.trouble
+
+
 def _left(store: Store) -> str:
     counts = store.counts()
     return f"{counts['outbox']} waiting, {counts['dead_letters']} refused"
@@ -89,13 +102,23 @@ def _left(store: Store) -> str:
 class _Capture:
     """The loop that takes each event from the kernel to the disk."""
 
-    def __init__(self, source: Source, store: Store, delivery: Delivery, *, history: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        delivery: Delivery,
+        heartbeat: Heartbeat,
+        *,
+        history: bool,
+    ) -> None:
         self._source = source
+        self._buffer = source if isinstance(source, Buffered) else None
         self._store = store
         self._delivery = delivery
+        self._counts = delivery.counts
+        self._heartbeat = heartbeat
         self._boot_id = clock.boot_id()
         self._memcg_files = MemcgFiles.find()
-        self._loss = Loss()
         self._store_fails = False
         self._early: dict[int, VictimExit] = {}
         self._reconciler = Reconciler(
@@ -114,13 +137,15 @@ class _Capture:
             selector.register(self._source.fileno(), selectors.EVENT_READ)
             while True:
                 self._drain()
+                self._heartbeat.turn()
                 if self._store_fails:
                     # The source stays readable: wait for the signal or for some time alone.
                     selector.unregister(self._source.fileno())
-                    ready = selector.select(_STORE_RETRY_S)
+                    ready = selector.select(min(_STORE_RETRY_S, self._heartbeat.wait_s))
                     selector.register(self._source.fileno(), selectors.EVENT_READ)
                 else:
-                    ready = selector.select(max(0.0, self._compare_at - time.monotonic()))
+                    compare_s = max(0.0, self._compare_at - time.monotonic())
+                    ready = selector.select(min(compare_s, self._heartbeat.wait_s))
                 if any(key.fd == stop_fd for key, _ in ready):
                     return
 
@@ -131,6 +156,8 @@ class _Capture:
             _LOG.error("The store still takes no kills: what waits in the kernel's buffer is lost")
 
     def _drain(self) -> None:
+        if self._buffer:
+            self._counts.held(self._buffer.buffered())
         try:
             self._drain_and_compare()
         except sqlite3.Error as error:
@@ -166,24 +193,38 @@ class _Capture:
         self._delivery.wake()
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, VictimExit):
-            if not self._store.record_exit(self._boot_id, event):
-                self._keep_early(event)
-        elif isinstance(event, Reaping):
-            self._store.record_reaping(self._boot_id, event)
-        elif not isinstance(event, OomKill):
-            if self._store.record(event, Witness(seen=False)):
-                _LOG.warning("There was no memory, and no process that the kernel may kill")
-        elif self._store.record(event, self._look(event)):
-            _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
-            # A victim that dies at once, on another CPU, can be told before its mark.
-            early = self._early.get(event.victim.tgid)
-            if early and _is_of(early, event):
-                self._store.record_exit(self._boot_id, early)
-                del self._early[early.tgid]
-        else:
-            _LOG.info("The kill of pid %d was told before", event.victim.tgid)
+        # A storm keeps the loop in one turn for as long as it lasts.
+        self._heartbeat.turn()
+        self._counts.capture(event)
+        if self._store_event(event):
+            self._counts.store(event)
         self._delivery.wake()
+
+    def _store_event(self, event: Event) -> bool:
+        """Put it on the disk; whether it is news."""
+        if isinstance(event, VictimExit):
+            stored = self._store.record_exit(self._boot_id, event)
+            if not stored:
+                self._keep_early(event)
+            return stored
+        if isinstance(event, Reaping):
+            return self._store.record_reaping(self._boot_id, event)
+        if not isinstance(event, OomKill):
+            stored = self._store.record(event, Witness(seen=False))
+            if stored:
+                _LOG.warning("There was no memory, and no process that the kernel may kill")
+            return stored
+        if not self._store.record(event, self._look(event)):
+            _LOG.info("The kill of pid %d was told before", event.victim.tgid)
+            return False
+        _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
+        # A victim that dies at once, on another CPU, can be told before its mark.
+        early = self._early.get(event.victim.tgid)
+        if early and _is_of(early, event):
+            if self._store.record_exit(self._boot_id, early):
+                self._counts.store(early)
+            del self._early[early.tgid]
+        return True
 
     def _keep_early(self, event: VictimExit) -> None:
         self._early.pop(event.tgid, None)
@@ -202,8 +243,8 @@ class _Capture:
 
     def _report_loss(self) -> None:
         loss = self._source.loss()
-        if loss != self._loss:
-            if loss.victims != self._loss.victims:
+        if loss != self._counts.loss:
+            if loss.victims != self._counts.loss.victims:
                 self._reconciler.buffer_was_full()
             _LOG.error(
                 "Lost since the start: %d kills and %d exits that found the kernel's buffer full, "
@@ -213,7 +254,7 @@ class _Capture:
                 loss.unreadable,
                 loss.lines,
             )
-            self._loss = loss
+            self._counts.loss = loss
 
 
 def _is_of(exit_: VictimExit, kill: OomKill) -> bool:

@@ -8,13 +8,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from otel_oom import __version__
 from otel_oom.capture.source import CaptureError
 from otel_oom.control import ControlError
 from otel_oom.export.settings import SettingsError
+from otel_oom.health.settings import MetricSettings
 from otel_oom.store import BoundsError, StoreError
+
+_LOG = logging.getLogger(__name__)
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -80,12 +84,23 @@ def _run(arguments: argparse.Namespace) -> int:
     source = choose(arguments.source, want_command=arguments.command_line)
     agent.run(
         source,
-        read(os.environ),
+        replace(read(os.environ), metrics=_metrics()),
         arguments.state_dir,
         bounds=bounds.read(os.environ),
         history=arguments.history,
     )
     return 0
+
+
+def _metrics() -> MetricSettings | None:
+    from otel_oom.health import settings  # noqa: PLC0415  each command imports what it needs
+
+    try:
+        return settings.read(os.environ)
+    except SettingsError as error:
+        # What is said of metrics is often meant for all services of a host: kills come first.
+        _LOG.warning("The agent's own metrics are not sent: %s", error)
+        return None
 
 
 def _demo(arguments: argparse.Namespace) -> int:

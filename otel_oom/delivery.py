@@ -14,24 +14,31 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from otel_oom import clock
+from otel_oom.capture.source import Source
 from otel_oom.event import Missed, NoVictim
 from otel_oom.export.settings import Settings
 from otel_oom.health import memory
+from otel_oom.health.counts import Counts
+from otel_oom.health.watchdog import STUCK_S, Pulse
 from otel_oom.store import Encoded, JournalRow, Store
+from otel_oom.store.counters import KILLS
 from otel_oom.witness import still_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from otel_oom.enrich import Host
     from otel_oom.export.backoff import Backoff
     from otel_oom.export.courier import Courier
+    from otel_oom.health.metrics import Metrics
 
 _LOG = logging.getLogger(__name__)
 
 _ROWS: Final = 128
 _EXIT_WAIT_S: Final = 10.0
 """How long a span waits for its victim to exit."""
+_METRICS_S: Final = 1.0
+"""How long the end may take to send metrics, beyond what it takes to send kills."""
 _NS_PER_S: Final = 1_000_000_000
 _POLL_S: Final = 0.02
 _RESTART_S: Final = 5.0
@@ -40,16 +47,25 @@ _RESTART_S: Final = 5.0
 class Delivery:
     """The threads behind the store, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        """Deliver what ``store`` has to where ``settings`` say."""
+    def __init__(self, store: Store, settings: Settings, source: Source | None = None) -> None:
+        """Deliver what ``store`` has to where ``settings`` say.
+
+        The metrics that they may ask for tell what ``source`` says of itself as well.
+        """
         self._store = store
         self._boot_id = clock.boot_id()
         self._settings = settings
+        self.counts = Counts()
+        """What the stages have done; those before this one count here as well."""
+        self._source = source
+        self._metrics: Metrics | None = None
         self._couriers: list[Courier] = []
         self._backoffs: dict[str, Backoff] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._translated = threading.Event()
+        self._pulse = Pulse(STUCK_S)
+        self._pulses = {"translate": self._pulse}
         self._threads = [self._thread("translate", self._run)]
 
     def start(self) -> None:
@@ -66,6 +82,17 @@ class Delivery:
         for courier in self._couriers:
             courier.wake()
 
+    @property
+    def trouble(self) -> str | None:
+        """Which thread has ended or is stuck; ``None`` when all that were started are well."""
+        for thread in self._threads:
+            stuck_s = self._pulses[thread.name].stuck_s
+            if thread.ident is not None and not thread.is_alive():
+                return f"the thread {thread.name!r} has ended"
+            if stuck_s is not None:
+                return f"the thread {thread.name!r} has been at one step for {stuck_s:.0f} s"
+        return None
+
     def stop(self, grace_s: float) -> None:
         """Try for at most ``grace_s`` seconds to send what waits, then end all threads.
 
@@ -81,6 +108,8 @@ class Delivery:
             courier.stop()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()) + _POLL_S)
+        if self._metrics:
+            self._metrics.stop(_METRICS_S)
 
     def _thread(self, name: str, work: Callable[[], None]) -> threading.Thread:
         return threading.Thread(
@@ -99,10 +128,13 @@ class Delivery:
         from otel_oom.export.backoff import Backoff  # noqa: PLC0415
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
 
-        host = Host(shared_resource(host_attributes(), self._settings.resource), Resolver())
+        found = host_attributes()
+        host = Host(shared_resource(found, self._settings.resource), Resolver())
+        self._begin_metrics({**found, **self._settings.resource})
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
             backoff = self._backoffs.setdefault(endpoint.host, Backoff())
-            courier = Courier(self._store, endpoint, connect(endpoint), backoff)
+            courier = Courier(self._store, endpoint, connect(endpoint), backoff, self.counts)
+            self._pulses[endpoint.signal] = courier.pulse
             thread = self._thread(endpoint.signal, courier.run)
             self._couriers.append(courier)
             self._threads.append(thread)
@@ -111,14 +143,35 @@ class Delivery:
         memory.give_back()
         memory.hold()
         while not self._stop.is_set():
+            self._pulse.busy()
             self._wake.clear()
             if self._stop.is_set():
                 return
             self._translate(host)
             if not self._wake.is_set():
                 self._translated.set()
-            due = self._store.upkeep()
-            self._wake.wait(min(due, self._until_deadline_s()))
+            wait_s = min(self._store.upkeep(), self._until_deadline_s())
+            self._pulse.rest()
+            self._wake.wait(wait_s)
+
+    def _begin_metrics(self, resource: Mapping[str, str]) -> None:
+        """Tell of ourselves, if that is wanted; it must not be in the way of anything else."""
+        if self._settings.metrics is None or self._metrics:
+            return
+        try:
+            from otel_oom.health.metrics import Metrics  # noqa: PLC0415  as in _run()
+
+            self._metrics = Metrics(
+                self._settings.metrics,
+                resource,
+                self._settings.endpoints,
+                self.counts,
+                self._store,
+            )
+            if self._source:
+                self._metrics.watch(self._source)
+        except Exception:  # noqa: BLE001  whatever it was, kills come first
+            _LOG.exception("The agent's own metrics can't be sent")
 
     def _until_deadline_s(self) -> float:
         """The time until some kill has waited long enough for its victim's exit."""
@@ -131,6 +184,7 @@ class Delivery:
         """Bring everything that can be told now into the outbox."""
         while not self._stop.is_set():
             deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * _NS_PER_S)
+            self._pulse.busy()
             rows = self._store.open_kills(_ROWS, self._boot_id, deadline)
             if not rows:
                 return
@@ -176,7 +230,8 @@ def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
     event = row.event
     if isinstance(event, Missed):
         log = otlp.missed_bytes(event, row.stored_unix_ns, host.attributes)
-        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
+        counts = {KILLS + otlp.missed_label(): event.count}
+        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None, counts=counts)
     if isinstance(event, NoVictim):
         log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host))
         return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
@@ -191,4 +246,5 @@ def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
         uid=event.uid,
         log=None if row.log_queued else otlp.log_bytes(enriched),
         span=otlp.span_bytes(enriched) if ended and not row.span_queued else None,
+        counts={} if row.log_queued else {KILLS + otlp.kill_label(enriched): 1},
     )

@@ -23,6 +23,7 @@ from otel_oom.export import settings
 from otel_oom.export.answer import Verdict
 from otel_oom.export.courier import connect
 from otel_oom.export.settings import Endpoint, SettingsError
+from otel_oom.health import settings as health
 from otel_oom.witness import MemcgFiles
 
 OK: Final = "ok"
@@ -218,6 +219,25 @@ def _endpoints() -> Iterator[Finding]:
         return
     for endpoint in read.endpoints:
         yield _endpoint(endpoint)
+    yield from _metrics()
+
+
+def _metrics() -> Iterator[Finding]:
+    """Metrics are the agent's own: what is wrong with them is in no kill's way."""
+    name, off = "metrics endpoint", "OTEL_METRICS_EXPORTER=none sends no metrics"
+    try:
+        read = health.read(os.environ)
+    except SettingsError as error:
+        yield Finding(name, WARN, str(error), f"No metrics are sent. {off}, and says nothing.")
+        return
+    if read is None:
+        yield Finding(name, OK, "none are sent, as OTEL_METRICS_EXPORTER says")
+        return
+    found = _endpoint(read.endpoint)
+    if found.state == FAIL:
+        advice = f"Kills are not concerned. {off}."
+        found = replace(found, state=WARN, advice=advice)
+    yield found
 
 
 def _endpoint(endpoint: Endpoint) -> Finding:

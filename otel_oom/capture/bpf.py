@@ -84,7 +84,7 @@ class LibbpfSource:
         keeps for us while we are busy. ``want_command`` is whether to read the victim's command
         line, which can hold secrets.
         """
-        self._ring_bytes = ring_bytes
+        self.buffer_bytes = ring_bytes
         self._want_command = want_command
         self.hook = ""
         self.refused: dict[str, str] = {}
@@ -173,7 +173,7 @@ class LibbpfSource:
         try:
             for program in _ALTERNATIVES.difference(programs):
                 opened.skip(program)
-            opened.resize("oom_ring", self._ring_bytes)
+            opened.resize("oom_ring", self.buffer_bytes)
             wanted = int(self._want_command)
             opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), wanted))
             opened.load()
@@ -204,6 +204,10 @@ class LibbpfSource:
     def fileno(self) -> int:
         """An epoll descriptor that is readable when kills wait."""
         return self._ring.fileno()
+
+    def buffered(self) -> int:
+        """How many bytes the kernel's buffer holds for us now."""
+        return self._ring.held()
 
     def drain(self, handler: Handler) -> int:
         """Hand over all events that wait; see :meth:`Source.drain`.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,6 +20,7 @@ _MESSAGE_BYTES: Final = 1 << 18
 """A verifier's log is one message, and its reason is at the end."""
 _KEPT_CHARS: Final = 1024
 _DEBUG_LEVEL: Final = 2
+_POSITION_BYTES: Final = ctypes.sizeof(ctypes.c_ulong)
 
 _Pointer = ctypes.c_void_p
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, _Pointer)
@@ -250,6 +253,12 @@ class RingBuffer:
         # Referenced for as long as libbpf may call it.
         self._sample = _SAMPLE(self._on_sample)
         self._ring = library.call("ring_buffer__new", map_fd, self._sample, None, None)
+        # Two positions, a page each, as the kernel shows them (bpf_ringbuf_mmap_kern/user).
+        page = mmap.PAGESIZE
+        self._positions = [
+            mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset)
+            for offset in (0, page)
+        ]
 
     def _on_sample(self, _context: int, data: int, size: int) -> int:
         return 0 if self._take(ctypes.string_at(data, size)) else -errno.ECANCELED
@@ -274,9 +283,19 @@ class RingBuffer:
             if error.code != errno.ECANCELED:
                 raise
 
+    def held(self) -> int:
+        """How many bytes wait, with the kernel's own 8 for each record."""
+        consumed, produced = (
+            int.from_bytes(position[:_POSITION_BYTES], sys.byteorder)
+            for position in self._positions
+        )
+        return (produced - consumed) % (1 << (8 * _POSITION_BYTES))
+
     def close(self) -> None:
         """Free the consumer; what waits stays in the map."""
         if self._ring:
+            for position in self._positions:
+                position.close()
             self._library.call("ring_buffer__free", self._ring)
             self._ring = None
 

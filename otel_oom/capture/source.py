@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from otel_oom.event import Event, Loss
 
@@ -47,3 +47,14 @@ class Source(Protocol):
 
     def loss(self) -> Loss:
         """What the kernel side had no room for."""
+
+
+@runtime_checkable
+class Buffered(Protocol):
+    """A source whose kernel side has a buffer that can be looked at without emptying it."""
+
+    buffer_bytes: int
+    """What it can hold."""
+
+    def buffered(self) -> int:
+        """How many bytes it holds now."""

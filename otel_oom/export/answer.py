@@ -5,7 +5,7 @@ OTLP specification, "OTLP/HTTP Response" and "OTLP/gRPC Response".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
@@ -30,13 +30,15 @@ class Answer:
     """One verdict, and why.
 
     ``wait_s`` is how long the backend asked to be left alone, in seconds. ``rejected`` is the
-    number of records that it took the request without (partial success).
+    number of records that it took the request without (partial success). ``code`` is the status
+    code of a refusal, as the protocol writes it.
     """
 
     verdict: Verdict
     reason: str = ""
     wait_s: float | None = None
     rejected: int = 0
+    code: str = field(default="", compare=False)
 
 
 class Transport(Protocol):

@@ -100,12 +100,12 @@ def _refusal(error: grpc.RpcError) -> Answer:
     wait_s = retry_info_s(error.trailing_metadata() or ())
     words = (error.details() or "").lower()
     if wait_s is None and any(mark in words for mark in TOO_LARGE_GRPC.get(code, ())):
-        return Answer(Verdict.TOO_LARGE, reason)
+        return Answer(Verdict.TOO_LARGE, reason, code=code)
     if code in RETRY_GRPC or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
         return Answer(Verdict.LATER, reason, wait_s)
     if code in TURNED_AWAY_GRPC:
-        return Answer(Verdict.TURNED_AWAY, reason)
-    return Answer(Verdict.REFUSED, reason)
+        return Answer(Verdict.TURNED_AWAY, reason, code=code)
+    return Answer(Verdict.REFUSED, reason, code=code)
 
 
 def retry_info_s(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:

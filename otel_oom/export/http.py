@@ -75,16 +75,17 @@ class HttpTransport:
         if status in _OK:
             return SIGNALS[self._endpoint.signal].taken(content)
         if status in _REDIRECT:
-            return Answer(Verdict.TURNED_AWAY, _moved(status, headers.get("Location", "")))
+            return Answer(
+                Verdict.TURNED_AWAY, _moved(status, headers.get("Location", "")), code=str(status)
+            )
         reason = bounded(f"HTTP {status}{_status_message(content)}")
         if status in RETRY_HTTP:
             asked_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
             return Answer(Verdict.LATER, reason, wait_s=asked_s)
         if status == TOO_LARGE_HTTP:
-            return Answer(Verdict.TOO_LARGE, reason)
-        return Answer(
-            Verdict.TURNED_AWAY if status in TURNED_AWAY_HTTP else Verdict.REFUSED, reason
-        )
+            return Answer(Verdict.TOO_LARGE, reason, code=str(status))
+        verdict = Verdict.TURNED_AWAY if status in TURNED_AWAY_HTTP else Verdict.REFUSED
+        return Answer(verdict, reason, code=str(status))
 
     def _post(self, data: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         reused = self._connection is not None

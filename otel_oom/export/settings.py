@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from otel_oom.health.settings import MetricSettings
 
 SIGNALS: Final = ("logs", "traces")
 HTTP: Final = "http/protobuf"
@@ -85,11 +88,15 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says: endpoints by signal, the place's resource, the main switch."""
+    """What the environment says: endpoints by signal, the place's resource, the main switch.
+
+    ``metrics`` are the agent's own; there are none unless somebody has read what is said of them.
+    """
 
     endpoints: tuple[Endpoint, ...]
     resource: Mapping[str, str]
     disabled: bool
+    metrics: MetricSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +120,7 @@ def read(environ: Mapping[str, str]) -> Settings:
     resource = _Value("OTEL_RESOURCE_ATTRIBUTES", environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
     disabled = _Value("OTEL_SDK_DISABLED", environ.get("OTEL_SDK_DISABLED", ""))
     return Settings(
-        endpoints=tuple(_endpoint(environ, signal) for signal in SIGNALS),
+        endpoints=tuple(endpoint(environ, signal) for signal in SIGNALS),
         resource=dict(_pairs(resource)),
         disabled=_flag(disabled),
     )
@@ -132,7 +139,13 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     )
 
 
-def _endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
+def endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
+    """Where one signal goes, by its own variables and the general ones.
+
+    Raises:
+        SettingsError: a value can't be used.
+    """
+
     def get(option: str, default: str = "") -> _Value:
         # An empty value is as good as none (Environment Variable Specification).
         for name in (f"{_PREFIX}{signal.upper()}_{option}", f"{_PREFIX}{option}"):

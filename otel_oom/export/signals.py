@@ -10,6 +10,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -63,6 +67,14 @@ SIGNALS: Final = {
             request=ExportTraceServiceRequest,
             response=ExportTraceServiceResponse,
             rejected_field="rejected_spans",
+        ),
+        Signal(
+            name="metrics",
+            path="/v1/metrics",
+            method="/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            request=ExportMetricsServiceRequest,
+            response=ExportMetricsServiceResponse,
+            rejected_field="rejected_data_points",
         ),
     )
 }

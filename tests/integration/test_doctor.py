@@ -14,6 +14,7 @@ from tests.parts.need import need
 from tests.parts.process import LOOPBACK, free_port
 from tests.support.backend import Backend
 from tests.support.command import Done, otel_oom, own_mounts
+from tests.support.metrics import MetricsBackend
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -102,3 +103,17 @@ def test_a_timeout_in_milliseconds_is_pointed_out() -> None:
     endpoint = findings(done)["logs endpoint"]
     assert endpoint["state"] == "warn"
     assert "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds" in endpoint["advice"]
+
+
+def test_a_backend_without_metrics_is_a_warning() -> None:
+    """Kills are not concerned; the advice names what switches metrics off, and then all is well."""
+    backend = MetricsBackend(answer=lambda: Reply(404))
+    with Receiver(backend) as receiver:
+        env = {ENDPOINT: receiver.url}
+        found = findings(otel_oom("doctor", "--json", env=env))
+        off = {**env, "OTEL_METRICS_EXPORTER": "none"}
+        without = findings(otel_oom("doctor", "--json", env=off))
+    assert found["metrics endpoint"]["state"] == "warn"
+    assert "OTEL_METRICS_EXPORTER=none" in found["metrics endpoint"]["advice"]
+    assert found["logs endpoint"]["state"] == "ok"
+    assert without["metrics endpoint"]["state"] == "ok"

@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 READY_S = 30.0
+AGENT = (sys.executable, "-m", "otel_oom", "run")
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Agent:
     process: subprocess.Popen[bytes]
     state_dir: Path
     log: Path
+    manager: socket.socket
+    """Where the service manager listens (``$NOTIFY_SOCKET``)."""
 
     def said(self) -> str:
         """Its log so far."""
@@ -40,10 +43,12 @@ def agent(
     *arguments: str,
     ready: bool = True,
     history: bool = False,
+    through: Sequence[str] = (),
 ) -> Iterator[Agent]:
     """`otel-oom run` with its state in ``folder``, yielded once it has said READY=1.
 
-    Without ``history`` it does not tell what this machine has killed before.
+    ``through`` is what it is started by. Without ``history`` it does not tell what this machine
+    has killed before.
 
     Of the caller's environment it gets no ``OTEL_*`` variable but those in ``environ``.
     """
@@ -57,13 +62,14 @@ def agent(
         (folder / "agent.log").open("ab") as log,
     ):
         manager.bind(str(notify))
+        notify.chmod(0o777)
         manager.settimeout(READY_S)
         process = subprocess.Popen(
-            [sys.executable, "-m", "otel_oom", "run", "--state-dir", folder / "state", *arguments],
+            [*through, *AGENT, "--state-dir", folder / "state", *arguments],
             env={**plain, "NOTIFY_SOCKET": str(notify), **environ},
             stderr=log,
         )
-        running = Agent(process, folder / "state", folder / "agent.log")
+        running = Agent(process, folder / "state", folder / "agent.log", manager)
         try:
             if ready:
                 assert manager.recv(4096) == b"READY=1", running.said()

@@ -32,10 +32,15 @@ def test_every_name_is_defined_once_and_every_definition_is_used(
     groups: dict[str, dict[str, Any]],
 ) -> None:
     """Constants and registry have the same attributes and events."""
-    attributes = [attribute["id"] for attribute in groups["registry.oom"]["attributes"]]
+    attributes = [
+        attribute["id"]
+        for group in ("registry.oom", "registry.otel_oom")
+        for attribute in groups[group]["attributes"]
+    ]
     events = [group["name"] for group in groups.values() if group["type"] == "event"]
+    metrics = [group["metric_name"] for group in groups.values() if group["type"] == "metric"]
     assert len(attributes) == len(set(attributes))
-    assert {*attributes, *events} == CONSTANTS
+    assert {*attributes, *events, *metrics} == CONSTANTS
 
 
 def test_every_definition_says_what_it_is(groups: dict[str, dict[str, Any]]) -> None:

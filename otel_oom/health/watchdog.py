@@ -1,0 +1,103 @@
+"""A heartbeat for the service manager's watchdog that means something (sd_watchdog_enabled(3)).
+
+It is the capture loop that beats, so that there is none when the loop does not turn. Before each
+beat it looks whether the store answers and whether each thread of delivery is alive and moves. A
+backend that is away is none of its business: a restart would not bring it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+_LOG = logging.getLogger(__name__)
+_US_PER_S: Final = 1_000_000
+
+STUCK_S: Final = 60.0
+"""No step of a thread takes longer, but for a request, which has its endpoint's timeout too."""
+
+
+class Pulse:
+    """Whether a thread is at work, and since when; written by that thread, read by others."""
+
+    def __init__(self, limit_s: float) -> None:
+        """A thread no step of which takes longer than ``limit_s`` seconds, unless it is stuck."""
+        self._limit_s = limit_s
+        self._since: float | None = None
+
+    def busy(self) -> None:
+        """A step begins."""
+        self._since = time.monotonic()
+
+    def rest(self) -> None:
+        """What follows is a wait that may take any time."""
+        self._since = None
+
+    @property
+    def stuck_s(self) -> float | None:
+        """How long the thread has been at one step, if that is longer than it can take."""
+        since = self._since
+        if since is None:
+            return None
+        took = time.monotonic() - since
+        return took if took > self._limit_s else None
+
+
+class Heartbeat:
+    """When the next beat is due, and the beat."""
+
+    def __init__(
+        self,
+        interval_s: float | None,
+        trouble: Callable[[], str | None],
+        notify: Callable[[str], None],
+    ) -> None:
+        """Beat every ``interval_s`` seconds, or never, unless ``trouble`` says what is wrong."""
+        self._interval_s = interval_s
+        self._trouble = trouble
+        self._notify = notify
+        self._next = time.monotonic()
+        self._reported: str | None = None
+
+    @property
+    def wait_s(self) -> float:
+        """How long nothing is to be done, in seconds; infinity without a watchdog."""
+        if self._interval_s is None:
+            return math.inf
+        return max(0.0, self._next - time.monotonic())
+
+    def turn(self) -> None:
+        """The capture loop turns: beat, if a beat is due."""
+        if self._interval_s is None or time.monotonic() < self._next:
+            return
+        trouble = self._trouble()
+        if trouble is None:
+            self._notify("WATCHDOG=1")
+        elif self._reported is None:
+            _LOG.error("No heartbeat for the watchdog: %s", trouble)
+        if trouble is None and self._reported is not None:
+            _LOG.info("The heartbeat for the watchdog goes on")
+        self._reported = trouble
+        self._next = time.monotonic() + self._interval_s
+
+
+def interval_s(environ: Mapping[str, str], pid: int | None = None) -> float | None:
+    """Half of the time after which the service manager takes this process for dead, in seconds.
+
+    ``None`` where it does not look: no ``WATCHDOG_USEC``, or one that is meant for another
+    process (``WATCHDOG_PID``).
+    """
+    meant_for = environ.get("WATCHDOG_PID", "")
+    if meant_for and meant_for != str(os.getpid() if pid is None else pid):
+        return None
+    usec = environ.get("WATCHDOG_USEC", "")
+    if not usec:
+        return None
+    if not (usec.isascii() and usec.isdigit() and int(usec)):
+        _LOG.warning("WATCHDOG_USEC=%r is no number of microseconds: no heartbeat is sent", usec)
+        return None
+    return int(usec) / _US_PER_S / 2

@@ -1,0 +1,236 @@
+"""The agent's metrics on the wire: what a real Collector takes, held against the registry."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import yaml
+from opentelemetry.metrics import Counter, Meter, UpDownCounter
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.semconv._incubating.metrics import otel_metrics
+
+from otel_oom.capture.source import Handler
+from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.enrich.host import host_attributes
+from otel_oom.event import Loss
+from otel_oom.export import settings as exports
+from otel_oom.health import settings
+from otel_oom.health.counts import Counts
+from otel_oom.health.metrics import Metrics
+from otel_oom.otlp import names
+from otel_oom.store import Store
+from otel_oom.store.database import NAME
+from tests.parts.recorder import Recorder
+from tests.parts.wait import until
+from tests.support.metrics import MetricsBackend
+from tests.support.samples import KILL
+
+REGISTRY = Path(names.__file__).with_name("registry.yaml")
+LIMIT_S = 30.0
+
+
+class Buffer:
+    """A source with a buffer, of which nothing else is looked at."""
+
+    name = hook = context = "scripted"
+    buffer_bytes = 4096
+
+    def __enter__(self) -> Self:
+        """Nothing is to be attached."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nor detached."""
+
+    def fileno(self) -> int:
+        """Nobody waits."""
+        return -1
+
+    def drain(self, _handler: Handler) -> int:
+        """Nothing comes."""
+        return 0
+
+    def loss(self) -> Loss:
+        """Nothing is lost."""
+        return Loss()
+
+    def buffered(self) -> int:
+        """The same always."""
+        return 96
+
+
+@contextmanager
+def told(
+    store: Store, environ: Mapping[str, str], counts: Counts | None = None
+) -> Iterator[Metrics]:
+    """Metrics of ``store``, sent as ``environ`` says."""
+    environ = {"OTEL_METRIC_EXPORT_INTERVAL": "100", **environ}
+    read = settings.read(environ)
+    assert read is not None
+    kills = exports.read(environ)
+    resource = {**host_attributes(), **kills.resource}
+    metrics = Metrics(read, resource, kills.endpoints, counts or Counts(), store)
+    metrics.watch(Buffer())
+    try:
+        yield metrics
+    finally:
+        metrics.stop(5.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store."""
+    with Store(tmp_path / "state") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_real_collector_takes_them(store: Store, recorder: Recorder, protocol: str) -> None:
+    """By either protocol; what it writes down again is the agent, with its metrics."""
+    collector = recorder.collector
+    url = collector.http if protocol == "http/protobuf" else f"http://{collector.grpc}"
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_RESOURCE_ATTRIBUTES": f"deployment.environment.name={protocol[:4]}",
+    }
+
+    def mine() -> list[Any]:
+        return [
+            resource
+            for request in recorder.requests()
+            for resource in request.get("resourceMetrics", [])
+            if {"key": "deployment.environment.name", "value": {"stringValue": protocol[:4]}}
+            in resource["resource"]["attributes"]
+        ]
+
+    with told(store, environ):
+        until(mine, "the Collector has them", limit=LIMIT_S)
+    attributes = {
+        attribute["key"]: attribute["value"].get("stringValue")
+        for attribute in mine()[0]["resource"]["attributes"]
+    }
+    assert attributes["service.name"] == "otel-oom"
+    assert attributes["host.name"] == host_attributes()["host.name"]
+    assert attributes["service.instance.id"] == attributes.get("host.id", attributes["host.name"])
+    (scope,) = mine()[0]["scopeMetrics"]
+    assert scope["scope"]["name"] == "otel_oom"
+    assert "oom.kills" in {metric["name"] for metric in scope["metrics"]}
+
+
+def _instrument(metric: Metric) -> str:
+    """What it was made by, as far as OTLP tells."""
+    kind = str(metric.WhichOneof("data"))
+    if kind == "sum":
+        return "counter" if metric.sum.is_monotonic else "updowncounter"
+    return kind
+
+
+def test_what_is_sent_is_registered(store: Store) -> None:
+    """Each of ours has the registry's instrument, unit and attributes; none of those is missing."""
+    groups = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))["groups"]
+    registered = {group["metric_name"]: group for group in groups if group["type"] == "metric"}
+    counts = Counts()
+    backend = MetricsBackend()
+    with Receiver(backend) as receiver:
+        with told(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, counts):
+            assert counts.record_lag
+            counts.record_lag("logs", [0.003])
+        sent = backend.metrics()
+    ours = {name: metric for name, metric in sent.items() if not name.startswith("otel.")}
+    assert ours.keys() == registered.keys()
+    for name, metric in ours.items():
+        group = registered[name]
+        assert _instrument(metric) == group["instrument"], name
+        assert metric.unit == group["unit"], name
+        allowed = {attribute["ref"] for attribute in group.get("attributes", [])}
+        needed = {
+            attribute["ref"]
+            for attribute in group.get("attributes", [])
+            if attribute.get("requirement_level") == "required"
+        }
+        for point in backend.points(name):
+            assert needed <= point.attributes.keys() <= allowed, name
+
+
+def test_the_others_are_as_the_conventions_have_them(store: Store) -> None:
+    """Names, instruments and units of otel.sdk.* are those that the conventions' package makes."""
+    meter: Meter = MeterProvider(shutdown_on_exit=False).get_meter("conventions")
+    made = {
+        instrument.name: instrument
+        for name, make in vars(otel_metrics).items()
+        if name.startswith("create_otel_sdk_") and not name.endswith("_count")
+        for instrument in [make(meter)]
+    }
+    backend = MetricsBackend()
+    with Receiver(backend) as receiver:
+        with told(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}):
+            pass
+        sent = backend.metrics()
+    theirs = {name: metric for name, metric in sent.items() if name.startswith("otel.")}
+    assert theirs
+    for name, metric in theirs.items():
+        kind = {"counter": Counter, "updowncounter": UpDownCounter}[_instrument(metric)]
+        assert isinstance(made[name], kind), name
+        assert metric.unit == made[name].unit, name
+        for point in backend.points(name):
+            assert {"otel.component.name", "otel.component.type"} <= point.attributes.keys()
+
+
+def test_a_message_that_comes_again_to_the_store_counts_as_one() -> None:
+    """The source hands an event over again while the disk is full: it was captured once."""
+    counts = Counts()
+    for _ in range(3):
+        counts.capture(KILL)
+    counts.store(KILL)
+    assert counts.captured["kill"] == counts.stored["kill"] == 1
+
+
+def test_differences_of_kills_survive_a_refusal(store: Store) -> None:
+    """With delta temporality each kill is taken once, though the backend is away in between."""
+    answers: list[Reply | None] = [Reply(503)]
+    backend = MetricsBackend(answer=lambda: answers[0])
+    with Receiver(backend) as receiver:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
+        }
+        with told(store, environ):
+            store.count("", {'kills.{"oom.outcome": "killed"}': 3})
+        answers[0] = None
+        for _ in range(2):
+            with told(store, environ):
+                store.count("", {'kills.{"oom.outcome": "killed"}': 1})
+    taken = sum(
+        point.value
+        for number in range(len(backend.requests))
+        for point in backend.points("oom.kills", number)
+    )
+    assert taken == 5
+
+
+def test_a_store_that_can_not_be_read_is_said_and_ends_nothing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reader goes on, and tells again when the store does."""
+    backend = MetricsBackend()
+    with Receiver(backend) as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        with told(store, environ), caplog.at_level("INFO"):
+            until(lambda: backend.requests, "the first come", limit=LIMIT_S)
+            file = store.folder / NAME
+            # A store that fails in earnest, as another program can make it.
+            with closing(sqlite3.connect(file)) as other:
+                other.execute("ALTER TABLE counters RENAME TO gone")
+            until(lambda: "can't be read" in caplog.text, "it is said", limit=LIMIT_S)
+            with closing(sqlite3.connect(file)) as other:
+                other.execute("ALTER TABLE gone RENAME TO counters")
+            backend.next()
+    assert "Traceback" not in caplog.text
+    assert sqlite3.Error.__name__ not in caplog.text

@@ -1,0 +1,297 @@
+"""The agent's own health, with real kills: its metrics, its heartbeat, its memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver, Reply
+from tests.parts.need import need
+from tests.parts.process import free_port
+from tests.parts.wait import until
+from tests.support.agent import Agent, agent
+from tests.support.backend import Backend
+from tests.support.kernel import oom_kill_count
+from tests.support.kills import LIMIT, kill_many, kill_one
+from tests.support.metrics import MetricsBackend
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+BEATS = {"WATCHDOG_USEC": "1000000"}
+"""A heartbeat every half second."""
+
+
+def often(receiver: Receiver) -> dict[str, str]:
+    """The environment that sends to ``receiver``, metrics several times a second."""
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
+
+
+def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
+    """Captured, stored, sent and the sum for alerts all rise by the kernel's own count."""
+    backend, counted = Backend(), oom_kill_count()
+    metrics = MetricsBackend(backend)
+    with Receiver(metrics) as receiver, agent(tmp_path, often(receiver)):
+        pids = kill_many(5)
+        backend.wait_for(5, within_s=30)
+        killed = oom_kill_count() - counted
+        metrics.next()
+    assert killed == len(pids)
+    assert metrics.value("otel_oom.event.captured", otel_oom_event_kind="kill") == killed
+    assert metrics.value("otel_oom.event.stored", otel_oom_event_kind="kill") == killed
+    assert metrics.value("otel.sdk.exporter.log.exported") == killed
+    assert metrics.value("otel.sdk.exporter.span.exported") == killed
+    assert metrics.value("oom.kills", oom_outcome="killed") == metrics.value("oom.kills") == killed
+    assert metrics.value("otel_oom.event.lost") == 0
+    assert metrics.value("otel.sdk.processor.log.queue.size") == 0
+    assert metrics.value("otel_oom.delivery.lag", otel_oom_signal="logs") == killed
+    (usage,) = metrics.points("otel_oom.ring_buffer.usage", 0)
+    (limit,) = metrics.points("otel_oom.ring_buffer.limit")
+    assert 0 <= usage.value < limit.value == 1 << 20
+    fullest = max(
+        metrics.points("otel_oom.ring_buffer.usage", n)[0].value
+        for n in range(len(metrics.requests))
+    )
+    assert fullest > 0, "no record was ever seen in the kernel's buffer"
+
+
+def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
+    """Three lives, two ended by SIGKILL: one sum with one start, each kill in it once."""
+    metrics = MetricsBackend(backend := Backend())
+    with Receiver(metrics) as receiver:
+        for life in (1, 2):
+            with agent(tmp_path, often(receiver)) as running:
+                kill_one()
+                backend.wait_for(life, within_s=30)
+                metrics.next()
+                running.end(signal.SIGKILL)
+        with agent(tmp_path, often(receiver)):
+            metrics.next()
+    sums = [
+        sum(point.value for point in metrics.points("oom.kills", n))
+        for n in range(len(metrics.requests))
+    ]
+    assert sums == sorted(sums), "the sum fell"
+    assert sums[-1] == 2
+    starts = {
+        point.start_unix_ns
+        for n in range(len(metrics.requests))
+        for point in metrics.points("oom.kills", n)
+    }
+    assert len(starts) == 1
+
+
+def test_what_waits_and_what_is_refused_shows(tmp_path: Path) -> None:
+    """While the backend is away the queue grows older; what it then refuses is told as such."""
+    replies = [Reply(503)]
+    backend = Backend(lambda: replies[0])
+    metrics = MetricsBackend(backend)
+    with Receiver(metrics) as receiver, agent(tmp_path, often(receiver)) as running:
+        kill_one()
+        until(lambda: "next try" in running.said(), "the agent tries again")
+        metrics.next()
+        assert metrics.value("otel.sdk.processor.log.queue.size") == 1
+        assert metrics.value("otel_oom.queue.age", otel_oom_signal="logs") > 0
+        assert metrics.value("otel.sdk.exporter.log.exported") == 0
+        replies[0] = Reply(400)
+        until(lambda: running.said().count("for good") == 2, "both are refused", limit=60)
+        metrics.next()
+    assert metrics.value("otel.sdk.exporter.log.exported", error_type="400") == 1
+    assert metrics.value("otel_oom.dead_letter.count", otel_oom_signal="traces") == 1
+    assert metrics.value("otel.sdk.processor.log.queue.size") == 0
+
+
+def test_metrics_that_nobody_takes_are_in_nobodys_way(tmp_path: Path) -> None:
+    """A backend without metrics: kills arrive, and it is said once what switches metrics off."""
+    metrics = MetricsBackend(backend := Backend(), lambda: Reply(404))
+    with Receiver(metrics) as receiver, agent(tmp_path, often(receiver)) as running:
+        until(lambda: "OTEL_METRICS_EXPORTER=none" in running.said(), "it is said")
+        kill_one()
+        backend.wait_for(1, within_s=30)
+        time.sleep(1)
+        assert running.said().count("OTEL_METRICS_EXPORTER=none") == 1
+        assert running.end() == 0
+    assert "Traceback" not in running.said()
+
+
+def beats(running: Agent, within_s: float) -> bool:
+    """Whether a heartbeat comes that was sent from now on."""
+    running.manager.settimeout(0)
+    try:
+        while True:
+            running.manager.recv(4096)
+    except BlockingIOError:
+        pass
+    running.manager.settimeout(within_s)
+    try:
+        return running.manager.recv(4096) == b"WATCHDOG=1"
+    except TimeoutError:
+        return False
+
+
+def test_the_heart_beats_while_the_backend_is_away(tmp_path: Path) -> None:
+    """A restart would not bring it back, so it is none of the watchdog's business."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    environ = {**BEATS, "OTEL_EXPORTER_OTLP_ENDPOINT": nobody}
+    with agent(tmp_path, environ) as running:
+        kill_one()
+        until(lambda: "next try" in running.said(), "the agent tries again")
+        for _ in range(4):
+            assert beats(running, within_s=10)
+
+
+def test_the_heart_stops_with_the_agent_and_goes_on_with_it(tmp_path: Path) -> None:
+    """A process that is stopped sends nothing; one that goes on sends again."""
+    with agent(tmp_path, BEATS) as running:
+        assert beats(running, within_s=10)
+        running.process.send_signal(signal.SIGSTOP)
+        until(lambda: _state(running) == "T", "the agent stops")
+        assert not beats(running, within_s=3)
+        running.process.send_signal(signal.SIGCONT)
+        assert beats(running, within_s=10)
+
+
+def _state(running: Agent) -> str:
+    stat = Path(f"/proc/{running.process.pid}/stat").read_text(encoding="ascii")
+    return stat.rpartition(")")[2].split()[0]
+
+
+def test_a_watchdog_for_another_process_gets_nothing(tmp_path: Path) -> None:
+    """WATCHDOG_PID names who is meant (sd_watchdog_enabled(3))."""
+    with agent(tmp_path, {**BEATS, "WATCHDOG_PID": str(os.getpid())}) as running:
+        assert not beats(running, within_s=2)
+
+
+@contextmanager
+def file_system(folder: Path) -> Iterator[Path]:
+    """A file system of a test's own that can be frozen."""
+    for tool in ("mkfs.ext4", "fsfreeze", "mount"):
+        need(shutil.which(tool), f"{tool} is not installed")
+    image, mounted = folder / "image", folder / "mounted"
+    mounted.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    made = subprocess.run(["mount", "-o", "loop", image, mounted], check=False, capture_output=True)
+    need(made.returncode == 0, "no file system can be mounted from a file here")
+    try:
+        yield mounted
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+
+
+def test_the_heart_stops_when_the_disk_hangs(tmp_path: Path) -> None:
+    """A kill that can't come to the disk stops the beat; once it can, it beats and delivers."""
+    backend = Backend()
+    with (
+        file_system(tmp_path) as mounted,
+        Receiver(backend) as receiver,
+        agent(
+            tmp_path,
+            {**BEATS, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url},
+            "--state-dir",
+            str(mounted / "state"),
+        ) as running,
+    ):
+        assert beats(running, within_s=10)
+        subprocess.run(["fsfreeze", "--freeze", mounted], check=True)
+        try:
+            kill_one()
+            # What was due before the kill came may still be sent.
+            beats(running, within_s=1)
+            assert not beats(running, within_s=3)
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", mounted], check=True)
+        assert beats(running, within_s=10)
+        backend.wait_for(1, within_s=30)
+        running.end()
+
+
+def test_it_spares_itself_or_says_that_it_may_not(tmp_path: Path) -> None:
+    """oom_score_adj is -999, or the log says why not and what to do."""
+    with agent(tmp_path, {}) as running:
+        until(lambda: _locked_kb(running) > 0, "it has done all that it can", limit=30)
+        found = Path(f"/proc/{running.process.pid}/oom_score_adj").read_text(encoding="ascii")
+        said = "may not lower its own oom_score_adj" in running.said()
+    assert (int(found) == -999) is not said
+
+
+def test_what_it_has_in_memory_is_held(tmp_path: Path) -> None:
+    """Its text and data are locked: under pressure a kill reads nothing back from the disk."""
+    with agent(tmp_path, {}) as running:
+        until(lambda: _locked_kb(running) > 0, "memory is locked", limit=30)
+        # Device memory, such as the kernel's buffer, is never taken and never locked.
+        assert _locked_kb(running) > _smaps_kb(running, "Rss") / 2
+
+
+def _locked_kb(running: Agent) -> int:
+    return _smaps_kb(running, "Locked")
+
+
+def _smaps_kb(running: Agent, field: str) -> int:
+    text = Path(f"/proc/{running.process.pid}/smaps_rollup").read_text(encoding="ascii")
+    (number,) = re.findall(rf"(?m)^{field}:\s+(\d+) kB", text)
+    return int(number)
+
+
+def test_the_way_of_a_kill_imports_nothing(tmp_path: Path) -> None:
+    """The first kill finds every module there: under pressure an import can take seconds."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "PYTHONVERBOSE": "1"}
+        with agent(tmp_path, environ) as running:
+            until(lambda: _locked_kb(running) > 0, "all is there", limit=60)
+            before = len(running.said())
+            kill_one()
+            backend.wait_for(1, within_s=30)
+            meanwhile = running.said()[before:]
+    assert "OOM kill of" in meanwhile
+    assert not re.findall(r"(?m)^import '", meanwhile)
+
+
+def test_the_capabilities_of_the_unit_are_enough(tmp_path: Path) -> None:
+    """An unprivileged user with those alone captures by the same hooks as root does."""
+    text = (ROOT / "examples/systemd/otel-oom.service").read_text(encoding="utf-8")
+    (line,) = re.findall(r"(?m)^AmbientCapabilities=(.*)$", text)
+    assert f"\nCapabilityBoundingSet={line}\n" in text
+    names = ",".join(["-all", *(f"+{name.lower()[4:]}" for name in line.split())])
+    through = (
+        *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"),
+        *(f"--{which}-caps={names}" for which in ("inh", "ambient")),
+        *(f"--bounding-set={names}", "--"),
+    )
+    hooks = []
+    for user in ("root", "nobody"):
+        folder = tmp_path / user
+        (folder / "state").mkdir(parents=True)
+        if user == "nobody":
+            os.chown(folder / "state", NOBODY, NOBODY)
+        metrics = MetricsBackend(backend := Backend())
+        with (
+            Receiver(metrics) as receiver,
+            agent(folder, often(receiver), through=through if user == "nobody" else ()) as running,
+        ):
+            hooks += until(partial(_hooks, running), "the agent names its hooks")
+            kill_one()
+            backend.wait_for(1, within_s=30)
+        (log,) = backend.logs
+        # Of the one whose limit was hit, where the kernel said which one that was.
+        limits = {"oom.limit.memcg.limit", "oom.victim.memcg.limit"} & log.attributes.keys()
+        assert {log.attributes[name] for name in limits} == {LIMIT}
+        assert log.attributes["process.executable.name"] == "tail"
+    assert hooks[0] == hooks[1]
+
+
+def _hooks(running: Agent) -> list[str]:
+    return re.findall("Ready: (.*)\n", running.said())
