@@ -72,6 +72,9 @@ def run(
         heartbeat = Heartbeat(
             watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
         )
+        from otel_oom.capture import panic  # noqa: PLC0415  after capture has begun
+
+        panic.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
         capture = _Capture(source, store, delivery, heartbeat, history=history)
         with Control(state_dir, queue.answers(store, delivery.look_again)):
             try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_oom import clock
 from otel_oom.capture.source import Source
-from otel_oom.event import Missed, NoVictim
+from otel_oom.event import Missed, NoVictim, Panic
 from otel_oom.export.settings import Settings
 from otel_oom.health import memory
 from otel_oom.health.counts import Counts
@@ -225,7 +225,7 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
 
 def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
     from otel_oom import otlp  # noqa: PLC0415  as in _run()
-    from otel_oom.enrich import Alive, End, enrich, enrich_no_victim  # noqa: PLC0415
+    from otel_oom.enrich import Alive, End, enrich, enrich_no_victim, enrich_panic  # noqa: PLC0415
 
     event = row.event
     if isinstance(event, Missed):
@@ -234,6 +234,9 @@ def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
         return Encoded(row_id=row.id, uid=event.uid, log=log, span=None, counts=counts)
     if isinstance(event, NoVictim):
         log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host))
+        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
+    if isinstance(event, Panic):
+        log = otlp.panic_bytes(enrich_panic(event, row.stored_unix_ns, host))
         return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
     state = None
     if row.waited and row.exit is None and event.boot_id == boot_id:

@@ -1,4 +1,4 @@
-"""The events: an OOM kill, a want of memory without a victim, a victim's end, what was missed.
+"""The events: an OOM kill, a want of memory without a victim, a panic, what was missed, an end.
 
 Values here are frozen and know nothing of where they came from or go to. What a source
 could not know is ``None``, never zero.
@@ -57,12 +57,7 @@ class Told:
 
         A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
         """
-        name = f"{self.boot_id}/{self.instant}/{self.name}"
-        digest = bytearray(_digest(name, "uid", 16))
-        digest[6] = digest[6] & 0x0F | 0x80
-        digest[8] = digest[8] & 0x3F | 0x80
-        text = digest.hex()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        return _uuid(f"{self.boot_id}/{self.instant}/{self.name}")
 
     def to_json(self) -> dict[str, Any]:
         """This event as a dictionary that its type's ``from_json()`` takes back."""
@@ -224,6 +219,42 @@ class Missed(Told):
         return known(cls, value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panic(Incident):
+    """The kernel found no memory and panicked: ``vm.panic_on_oom`` is set, or nobody was left.
+
+    Told at a later boot, by what was kept of the log. ``boot_id`` is that of the boot which
+    panicked, empty where nothing tells it. ``boottime_ns`` is a time of the log's own clock, which
+    stands still in suspend: of the panic's line, or of the report's first where that one was not
+    kept; 0 for a log without times. ``time_source`` is how ``time_unix_ns`` is known: by the
+    ``log`` mapped to the wall clock, or by when the ``record`` was stored, up to seconds later.
+    ``message`` is what the kernel said; ``None`` where its report was kept and its last words were
+    not. ``tid`` and ``comm`` are the thread's that asked for memory, and ``trigger`` is its
+    process, where the log tells that. ``original`` is the text.
+    """
+
+    message: str | None
+    tid: int | None
+    comm: str | None
+    time_source: str
+    original: str
+
+    @property
+    def name(self) -> str:
+        """What the record says by itself."""
+        return f"panic/{self.message}/{self.tid}"
+
+    @property
+    def uid(self) -> str:
+        """Out of the record alone: its boot's id may be known at one start and not at the next."""
+        return _uuid(f"{self.boottime_ns or self.time_unix_ns}/{self.name}")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Panic:
+        """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
+        return known(cls, _shared(value))
+
+
 _KILLS: Final = frozenset({"oom_kill_process", "out_of_memory"})
 
 
@@ -240,6 +271,14 @@ def marked_exiting(stack: Sequence[str]) -> bool:
     """
     mark, caller = ([function(frame) for frame in stack[:2]] + ["", ""])[:2]
     return mark == "mark_oom_victim" and caller in _KILLS
+
+
+def _uuid(name: str) -> str:
+    digest = bytearray(_digest(name, "uid", 16))
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _digest(name: str, purpose: str, size: int) -> bytes:

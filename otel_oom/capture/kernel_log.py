@@ -175,6 +175,13 @@ class KernelLogParser:
             return _told(thread or self._new(line), line, form)
         return _add(thread, line, form) if thread else None
 
+    def unfinished(self, caller: int | None) -> Report | None:
+        """What that thread has begun to report, and not ended."""
+        thread = self._threads.get(caller)
+        if thread is None or thread.report is None:
+            return None
+        return replace(thread.report, stack=outwards(thread.frames))
+
     def _joined(self, line: Line) -> str:
         """The text, behind what it continues; a long path makes pieces of a line."""
         if not line.continues:

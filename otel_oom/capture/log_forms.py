@@ -40,9 +40,10 @@ class Invoked:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """The thread that the report's stack is of."""
+    """The thread that a stack is of; its name, where the line still has it apart from the rest."""
 
     tid: int
+    comm: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,15 @@ class LimitOf:
     """The path of the cgroup whose limit was hit."""
 
     path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One of those that could have been killed; ``tid`` is that of a thread which has memory."""
+
+    tid: int
+    uid: int
+    tgid: int
 
 
 @dataclass(frozen=True, slots=True)

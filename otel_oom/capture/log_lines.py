@@ -23,6 +23,7 @@ from otel_oom.capture.log_forms import (
     Invoked,
     Killed,
     LimitOf,
+    Listed,
     NoneToKill,
     Reaped,
     TraceBegins,
@@ -49,7 +50,11 @@ _INVOKED: Final = _pattern(
     r"(.{0,80}) invoked oom-killer: gfp_mask=(0|0x[0-9a-f]{1,16})\(([^()]{0,500})\), "
     r"order=(-?\d{1,3}), oom_score_adj=(-?\d{1,5})"
 )
-_ASKING: Final = _pattern(r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: .*")
+_ASKING: Final = _pattern(
+    r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: "
+    # The last of these words: a name has room for "Not tainted", a release never has it.
+    r"(?:(.{0,80}) (?:Not tainted|Tainted: )|).*"
+)
 _USAGE: Final = _pattern(
     r"(memory|swap|memory\+swap): usage (\d{1,19})kB, limit (\d{1,19})kB, failcnt \d{1,20}"
 )
@@ -78,6 +83,13 @@ _FRAME: Final = _pattern(
     r"(?: (\[[\w-]{1,64})(?: [0-9a-f]{1,64})?\])?(?: \([A-Z]{1,8}\))?"
 )
 
+_LISTED: Final = _pattern(r"\[ {0,8}(\d{1,10})\] {1,6}(\d{1,10}) {1,6}(\d{1,10}) {1,9}\d.{0,160}")
+_PANICKED: Final = _pattern(
+    r"Kernel panic - not syncing: "
+    r"(Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled"
+    r"|System is deadlocked on memory)"
+)
+
 
 def parse(text: str) -> Form | None:
     """What a line tells; ``None`` for one that tells nothing of a kill."""
@@ -100,6 +112,21 @@ def frame(text: str) -> str | None:
     return f"{found[1]} {found[2]}]" if found[2] else found[1]
 
 
+def panicked(text: str) -> str | None:
+    """What the kernel panics of, if it is for want of memory.
+
+    check_panic_on_oom() and out_of_memory() of mm/oom_kill.c, by panic() of kernel/panic.c.
+    """
+    found = _PANICKED.fullmatch(text)
+    return found[1] if found else None
+
+
+def listed(text: str) -> Listed | None:
+    """A row of the table of processes (dump_task() of mm/oom_kill.c), up to where its sizes are."""
+    found = _LISTED.fullmatch(text)
+    return Listed(int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
 def _invoked(text: str) -> Form | None:
     found = _INVOKED.fullmatch(text)
     if not found:
@@ -109,7 +136,7 @@ def _invoked(text: str) -> Form | None:
 
 def _asking(text: str) -> Form | None:
     found = _ASKING.fullmatch(text)
-    return Asking(int(found[1])) if found else None
+    return Asking(int(found[1]), found[2]) if found else None
 
 
 def _trace_begins(text: str) -> Form | None:

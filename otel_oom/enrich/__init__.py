@@ -13,10 +13,20 @@ from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.enrich.service import service_name
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import Incident, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Incident, NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.witness import Witness
 
-__all__ = ["Alive", "End", "EnrichedKill", "EnrichedNoVictim", "Host", "enrich", "enrich_no_victim"]
+__all__ = [
+    "Alive",
+    "End",
+    "EnrichedKill",
+    "EnrichedNoVictim",
+    "EnrichedPanic",
+    "Host",
+    "enrich",
+    "enrich_no_victim",
+    "enrich_panic",
+]
 
 _OF_THE_AGENT: Final = (
     "service.",
@@ -111,6 +121,16 @@ class EnrichedNoVictim:
     resource: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class EnrichedPanic:
+    """A panic for want of memory, ready for translation."""
+
+    event: Panic
+    observed_unix_ns: int
+    origin: Origin
+    resource: Mapping[str, str]
+
+
 def enrich(
     kill: OomKill,
     witness: Witness,
@@ -147,6 +167,19 @@ def enrich_no_victim(event: NoVictim, observed_unix_ns: int, host: Host) -> Enri
         resource=_resource(
             memcg.path if memcg else "", None, trigger.comm if trigger else None, host.attributes
         ),
+    )
+
+
+def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPanic:
+    """Join a panic with the host as its resource: that is what went down, with all that was on it.
+
+    What is told of the host is read now, as for all else: its kernel may be another one by then.
+    """
+    return EnrichedPanic(
+        event=event,
+        observed_unix_ns=observed_unix_ns,
+        origin=origin_of(event.stack),
+        resource=_resource("", None, None, host.attributes),
     )
 
 

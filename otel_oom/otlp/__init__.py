@@ -22,7 +22,7 @@ from opentelemetry.trace import (
 )
 
 from otel_oom import __version__
-from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
+from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.event import Missed
 from otel_oom.otlp import names
 from otel_oom.otlp.attributes import (
@@ -32,8 +32,14 @@ from otel_oom.otlp.attributes import (
     missed_attributes,
     missed_label,
     no_victim_attributes,
+    panic_attributes,
 )
-from otel_oom.otlp.sentence import missed_sentence, no_victim_sentence, sentence
+from otel_oom.otlp.sentence import (
+    missed_sentence,
+    no_victim_sentence,
+    panic_sentence,
+    sentence,
+)
 
 __all__ = [
     "kill_label",
@@ -42,6 +48,7 @@ __all__ = [
     "missed_bytes",
     "missed_label",
     "no_victim_bytes",
+    "panic_bytes",
     "span",
     "span_bytes",
 ]
@@ -162,6 +169,28 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
 def no_victim_bytes(enriched: EnrichedNoVictim) -> bytes:
     """An ``ExportLogsServiceRequest`` with the one log event of :func:`no_victim_record`."""
     return encode_logs([no_victim_record(enriched)]).SerializeToString()
+
+
+def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
+    """A panic of an earlier boot for want of memory, as a log event ``oom.panic``."""
+    event = enriched.event
+    return ReadableLogRecord(
+        log_record=LogRecord(
+            timestamp=event.time_unix_ns,
+            observed_timestamp=enriched.observed_unix_ns,
+            severity_number=SeverityNumber.FATAL,
+            body=panic_sentence(enriched),
+            attributes=panic_attributes(enriched),
+            event_name=names.EVENT_PANIC,
+        ),
+        resource=_resource(enriched.resource),
+        instrumentation_scope=_SCOPE,
+    )
+
+
+def panic_bytes(enriched: EnrichedPanic) -> bytes:
+    """An ``ExportLogsServiceRequest`` with the one log event of :func:`panic_record`."""
+    return encode_logs([panic_record(enriched)]).SerializeToString()
 
 
 def missed_record(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
+from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.origin import Origin
 from otel_oom.event import Incident, Missed, OomKill
 from otel_oom.facts import Limits, Memcg
@@ -63,6 +63,26 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
             **_shared(event, enriched.origin, enriched.user_stack),
         }
     )
+
+
+def panic_attributes(enriched: EnrichedPanic) -> Attributes:
+    """Every attribute of a panic for want of memory, and its text; what is not known is left out.
+
+    The text is longer than other values may be: its bound is that of the event.
+    """
+    event = enriched.event
+    known = _known(
+        {
+            "log.record.uid": event.uid,
+            **_shared(event, enriched.origin, ()),
+            names.TRIGGER_TID: event.tid,
+            names.TRIGGER_COMM: event.comm,
+            names.PANIC_MESSAGE: event.message,
+            names.PANIC_BOOT_ID: event.boot_id or None,
+            names.PANIC_TIME_SOURCE: event.time_source,
+        }
+    )
+    return {**known, "log.record.original": event.original}
 
 
 def missed_attributes(event: Missed) -> Attributes:

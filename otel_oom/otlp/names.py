@@ -17,6 +17,7 @@ EVENT_VICTIM_EXITED: Final = "oom.victim.exited"
 EVENT_VICTIM_ALIVE: Final = "oom.victim.alive"
 EVENT_REAPER: Final = "oom.reaper"
 EVENT_NO_VICTIM: Final = "oom.no_victim"
+EVENT_PANIC: Final = "oom.panic"
 EVENT_MISSED: Final = "oom.missed"
 
 CAPTURE_SOURCE: Final = "oom.capture.source"
@@ -38,6 +39,10 @@ REQUEST_ORDER: Final = "oom.request.order"
 REQUEST_GFP_MASK: Final = "oom.request.gfp_mask"
 REQUEST_GFP_FLAGS: Final = "oom.request.gfp_flags"
 REQUEST_USER_STACK: Final = "oom.request.user_stack"
+
+PANIC_MESSAGE: Final = "oom.panic.message"
+PANIC_BOOT_ID: Final = "oom.panic.boot_id"
+PANIC_TIME_SOURCE: Final = "oom.panic.time_source"
 
 LIMIT_SCOPE: Final = "oom.limit.scope"
 LIMIT_MEMCG_PATH: Final = "oom.limit.memcg.path"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_oom.enrich import EnrichedKill, EnrichedNoVictim
+from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.origin import Origin
 from otel_oom.event import Missed, OomKill
 from otel_oom.facts import Decision, Memcg
@@ -126,6 +126,24 @@ def no_victim_sentence(enriched: EnrichedNoVictim) -> str:
     return (
         f"The kernel's OOM killer found no process that it may kill {where}{hit} when {who} asked "
         f"for {_asked(enriched.origin)}{repeats}."
+    )
+
+
+def panic_sentence(enriched: EnrichedPanic) -> str:
+    """Why the host went down, whose limit was hit, and who asked for which memory; one sentence."""
+    event = enriched.event
+    memcg: Memcg | None = event.decision.memcg if event.decision else None
+    why = "the host had no memory left"
+    if memcg and event.decision:
+        why = f"the limit{_bound(event.decision)} of the cgroup {memcg.path} was hit"
+    elif enriched.origin.by == "memcg":
+        why = "a cgroup's limit was hit"
+    thread = f" (thread {event.tid})" if event.tid is not None else ""
+    who = f"{event.comm}{thread}" if event.comm else f"a process{thread}"
+    said = f' and said "{event.message}"' if event.message else ""
+    return (
+        f"The kernel panicked for want of memory{said}, and this host went down with everything on "
+        f"it: {why} when {who} asked for {_asked(enriched.origin)}."
     )
 
 

@@ -11,16 +11,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import known
 from otel_oom.reconcile import Stored
 from otel_oom.store import counters
 from otel_oom.store.rows import Encoded, JournalRow
 from otel_oom.witness import Witness
 
-_TYPES: Final[dict[str, type[OomKill | NoVictim | Missed]]] = {
+_TYPES: Final[dict[str, type[OomKill | NoVictim | Panic | Missed]]] = {
     "kill": OomKill,
     "no_victim": NoVictim,
+    "panic": Panic,
     "missed": Missed,
 }
 _KINDS: Final = {type_: kind for kind, type_ in _TYPES.items()}
@@ -37,7 +38,9 @@ _MOST_STEPS: Final = 16
 """The reaper tries a victim again and again; what counts is the first and the last of it."""
 
 
-def insert(db: sqlite3.Connection, event: OomKill | NoVictim | Missed, witness: Witness) -> bool:
+def insert(
+    db: sqlite3.Connection, event: OomKill | NoVictim | Panic | Missed, witness: Witness
+) -> bool:
     """Add an event; ``False`` when it was there already.
 
     A process dies once: marked again, by whatever thread, it is the same kill. Only what was
@@ -69,7 +72,7 @@ def insert(db: sqlite3.Connection, event: OomKill | NoVictim | Missed, witness: 
     return new
 
 
-def _counts(event: OomKill | NoVictim | Missed, kind: str) -> dict[str, int]:
+def _counts(event: OomKill | NoVictim | Panic | Missed, kind: str) -> dict[str, int]:
     """What a new event raises: kills that the kernel does not count are counted apart."""
     if isinstance(event, OomKill) and not event.counted:
         kind = "skipped" if event.skipped else "already_exiting"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import __version__
-from otel_oom.event import Missed, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.reconcile import Account, Stored
 from otel_oom.store import aside, counters, dead_letters, journal, outbox
 from otel_oom.store.aside import Aside
@@ -94,7 +94,7 @@ class Store:
         self._database.close()
         self._state_folder.release()
 
-    def record(self, event: OomKill | NoVictim | Missed, witness: Witness) -> bool:
+    def record(self, event: OomKill | NoVictim | Panic | Missed, witness: Witness) -> bool:
         """Put an event on the disk, synced; ``False`` when it was there already."""
         return self._database.write(lambda db: journal.insert(db, event, witness), adds=True)
 

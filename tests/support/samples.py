@@ -8,13 +8,26 @@ from typing import Any
 
 from otel_oom.enrich import End, EnrichedKill, Host, enrich
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
 from otel_oom.witness import Witness
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}
 ON_HOST = Host(HOST, Resolver(Path("/nonexistent")))
+
+DECISION = Decision(
+    hook="fentry/oom_kill_process",
+    constraint="memcg",
+    order=0,
+    gfp_mask=0xCC0,
+    gfp_flags="GFP_KERNEL",
+    points=13000,
+    capacity=64 << 20,
+    message="Memory cgroup out of memory",
+    memcg=Memcg(id=41, path="/docker"),
+    limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
+)
 
 KILL = OomKill(
     boot_id="f0e1d2c3-0000-4000-8000-000000000001",
@@ -40,18 +53,7 @@ KILL = OomKill(
     ),
     memcg=Memcg(id=42, path=f"/docker/{CONTAINER_ID}"),
     trigger_memcg=Memcg(id=41, path="/docker"),
-    decision=Decision(
-        hook="fentry/oom_kill_process",
-        constraint="memcg",
-        order=0,
-        gfp_mask=0xCC0,
-        gfp_flags="GFP_KERNEL",
-        points=13000,
-        capacity=64 << 20,
-        message="Memory cgroup out of memory",
-        memcg=Memcg(id=41, path="/docker"),
-        limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
-    ),
+    decision=DECISION,
     user_stack=(UserFrame("0123456789abcdef0123456789abcdef01234567", 0x1234),),
     capture=Capture("libbpf", "tp_btf/mark_victim", cpu=0, sequence=1),
     stack=(
@@ -81,6 +83,21 @@ NO_VICTIM = NoVictim(
     capture=KILL.capture,
     stack=KILL.stack,
     repeats=3,
+)
+
+PANIC = Panic(
+    boot_id="f0e1d2c3-0000-4000-8000-000000000009",
+    boottime_ns=KILL.boottime_ns,
+    time_unix_ns=KILL.time_unix_ns,
+    trigger=Task(tgid=99, tid=100, uid=0, comm="sidecar"),
+    decision=replace(DECISION, hook="/sys/fs/pstore", points=None, capacity=None, message=None),
+    capture=Capture("pstore", "/sys/fs/pstore", cpu=None, sequence=0),
+    stack=KILL.stack[2:],
+    message="Out of memory: compulsory panic_on_oom is enabled",
+    tid=100,
+    comm="sidecar",
+    time_source="log",
+    original="x" * 20_000,
 )
 
 REAPED = (

@@ -11,11 +11,12 @@ from typing import Self
 import pytest
 
 from otel_oom import agent, clock
+from otel_oom.capture import panic
 from otel_oom.capture.source import Handler
 from otel_oom.event import Loss, OomKill, VictimExit
 from otel_oom.export.settings import Settings
 from otel_oom.store import Store
-from tests.support.samples import EXIT, KILL
+from tests.support.samples import EXIT, KILL, PANIC
 
 
 class Scripted:
@@ -83,3 +84,17 @@ def test_an_early_exit_is_that_of_a_victim_without_a_start(
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == (exit_ if kept else None)
+
+
+def test_what_an_earlier_boot_ended_by_is_recorded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A panic that is found at two starts is one row; whether it is new decides what is said."""
+    new = []
+    monkeypatch.setattr(panic, "begin", lambda record, _wake: new.append(record(PANIC)))
+    for _ in range(2):
+        agent.run(Scripted(), Settings((), {}, disabled=True), tmp_path)
+    assert new == [True, False]
+    with Store(tmp_path) as store:
+        (row,) = store.open_kills(10, clock.boot_id(), 0)
+    assert row.event == PANIC

@@ -6,8 +6,8 @@ import json
 import uuid
 from dataclasses import replace
 
-from otel_oom.event import OomKill
-from tests.support.samples import KILL
+from otel_oom.event import OomKill, Panic
+from tests.support.samples import KILL, PANIC
 
 
 def test_the_ids_are_derived() -> None:
@@ -44,3 +44,21 @@ def test_a_kill_survives_the_disk() -> None:
     """What is read back is equal to what was written, absent parts included."""
     for kill in (KILL, replace(KILL, memory=None, memcg=None), replace(KILL, incident="x")):
         assert OomKill.from_json(json.loads(json.dumps(kill.to_json()))) == kill
+
+
+def test_a_panic_is_named_by_its_record() -> None:
+    """Its boot and its wall clock may be known at one start and not at another."""
+    told_again = replace(PANIC, boot_id="", time_unix_ns=1, time_source="record", original="")
+    assert told_again.uid == PANIC.uid
+    others = [
+        replace(PANIC, boottime_ns=PANIC.boottime_ns + 1000),
+        replace(PANIC, tid=101),
+        replace(PANIC, message=None),
+    ]
+    assert len({panic.uid for panic in [PANIC, *others]}) == 4
+
+
+def test_a_panic_survives_the_disk() -> None:
+    """What is read back is equal to what was written, absent parts included."""
+    for panic in (PANIC, replace(PANIC, trigger=None, decision=None, message=None, tid=None)):
+        assert Panic.from_json(json.loads(json.dumps(panic.to_json()))) == panic

@@ -11,11 +11,21 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__, otlp
-from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim
+from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim, enrich_panic
 from otel_oom.facts import Memory
 from otel_oom.otlp.sentence import sentence, size
 from tests.support.backend import plain
-from tests.support.samples import CONTAINER_ID, EXIT, KILL, NO_VICTIM, ON_HOST, REAPED, enriched
+from tests.support.samples import (
+    CONTAINER_ID,
+    EXIT,
+    HOST,
+    KILL,
+    NO_VICTIM,
+    ON_HOST,
+    PANIC,
+    REAPED,
+    enriched,
+)
 
 
 def log(kill: EnrichedKill) -> LogRecord:
@@ -241,6 +251,43 @@ def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     assert "process.pid" not in attributes
     for part in ("no process", "/docker", "64.0 MiB", "sidecar (pid 99)", "3 times"):
         assert part in record.body.string_value
+
+
+def test_a_panic_is_an_event_of_its_host() -> None:
+    """It is FATAL, has no span, and its whole text; what went down is the host, not one service."""
+    request = ExportLogsServiceRequest.FromString(otlp.panic_bytes(enrich_panic(PANIC, 7, ON_HOST)))
+    (group,) = request.resource_logs
+    (record,) = group.scope_logs[0].log_records
+    attributes = plain(record.attributes)
+    assert (record.event_name, record.trace_id) == ("oom.panic", b"")
+    assert record.time_unix_nano == PANIC.time_unix_ns
+    assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_FATAL
+    assert attributes["log.record.uid"] == PANIC.uid
+    assert attributes["log.record.original"] == PANIC.original
+    assert attributes["oom.panic.boot_id"] == PANIC.boot_id
+    assert (attributes["oom.trigger.tid"], attributes["oom.decision.by"]) == (100, "memcg")
+    assert plain(group.resource.attributes) == {**HOST, "service.name": "unknown_service"}
+    for part in ("panicked", str(PANIC.message), "64.0 MiB", "/docker", "sidecar (thread 100)"):
+        assert part in record.body.string_value
+
+
+def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
+    """What nobody kept is absent, and the sentence does without."""
+    bare = replace(
+        PANIC, boot_id="", message=None, tid=None, comm=None, trigger=None, decision=None, stack=()
+    )
+    told = ExportLogsServiceRequest.FromString(otlp.panic_bytes(enrich_panic(bare, 7, ON_HOST)))
+    record = told.resource_logs[0].scope_logs[0].log_records[0]
+    assert set(plain(record.attributes)) == {
+        "log.record.uid",
+        "log.record.original",
+        "oom.capture.source",
+        "oom.capture.hook",
+        "oom.panic.time_source",
+    }
+    assert record.body.string_value.endswith(
+        "the host had no memory left when a process asked for memory."
+    )
 
 
 def test_the_sentence_says_whose_limit_it_was() -> None:

@@ -9,9 +9,10 @@ import pytest
 import yaml
 from opentelemetry.semconv._incubating.attributes import log_attributes, process_attributes
 
+from otel_oom.enrich import enrich_panic
 from otel_oom.otlp import names
-from otel_oom.otlp.attributes import kill_attributes
-from tests.support.samples import enriched
+from otel_oom.otlp.attributes import kill_attributes, panic_attributes
+from tests.support.samples import ON_HOST, PANIC, enriched
 
 REGISTRY = Path(names.__file__).with_name("registry.yaml")
 CONSTANTS = {
@@ -62,6 +63,14 @@ def test_the_event_sends_what_it_is_registered_with(groups: dict[str, dict[str, 
             assert type(value) is python[types[name]]
 
 
+def test_a_panic_sends_what_it_is_registered_with(groups: dict[str, dict[str, Any]]) -> None:
+    """A panic's log has no attribute that its event does not list."""
+    registered = {attribute["ref"] for attribute in groups["event.oom.panic"]["attributes"]}
+    sent = panic_attributes(enrich_panic(PANIC, 0, ON_HOST))
+    # The log tells no inode, and the sample's cgroup has one.
+    assert set(sent) - registered == {"oom.limit.memcg.id"}
+
+
 def test_other_names_are_opentelemetrys_own(groups: dict[str, dict[str, Any]]) -> None:
     """What is not ours exists in the semantic conventions."""
     conventions = {
@@ -70,6 +79,7 @@ def test_other_names_are_opentelemetrys_own(groups: dict[str, dict[str, Any]]) -
         for value in vars(module).values()
         if isinstance(value, str)
     }
-    for attribute in groups["event.oom.kill"]["attributes"]:
-        name = attribute["ref"]
-        assert name.startswith("oom.") or name in conventions
+    for event in ("kill", "panic"):
+        for attribute in groups[f"event.oom.{event}"]["attributes"]:
+            name = attribute["ref"]
+            assert name.startswith("oom.") or name in conventions

@@ -17,8 +17,9 @@ import pytest
 
 from otel_oom.store import Encoded, JournalRow, Refusal, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
+from otel_oom.witness import Witness
 from tests.parts.need import need
-from tests.support.samples import EXIT, KILL, NO_VICTIM, REAPED, WITNESS, kill
+from tests.support.samples import EXIT, KILL, NO_VICTIM, PANIC, REAPED, WITNESS, kill
 
 FAR = 1 << 62
 NEVER = 0
@@ -140,6 +141,16 @@ def test_what_is_not_a_kill_has_no_span(store: Store) -> None:
     rows = store.open_kills(10, BOOT, NEVER)
     assert [row.event for row in rows] == [NO_VICTIM, skipped]
     assert all(row.span_queued for row in rows)
+
+
+def test_a_panic_is_told_once(store: Store) -> None:
+    """It owes a log alone; found again at a later start, it is the one that it was."""
+    assert store.record(PANIC, Witness(seen=False))
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert (row.event, row.span_queued) == (PANIC, True)
+    queue(store, row, b"log", None)
+    assert not store.record(replace(PANIC, boot_id="", time_unix_ns=1), Witness(seen=False))
+    assert store.open_kills(10, BOOT, FAR) == []
 
 
 def test_a_process_that_was_skipped_can_still_be_killed(store: Store) -> None:

@@ -1,0 +1,123 @@
+"""Panics for want of memory, found after the reboot: nobody was there to see them.
+
+The kernel's persistent store has a panic's last lines, some 10 KiB, and nothing else; the journal
+has what was before, and its boot's id. They are of one boot where they share a line: then they
+are read as one log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from otel_oom import proc
+from otel_oom.capture import journal, pstore
+from otel_oom.capture.journal import PreviousBoot
+from otel_oom.capture.log_forms import Line
+from otel_oom.capture.pstore import Dump
+from otel_oom.event import Panic
+
+_LOG = logging.getLogger(__name__)
+
+_WORDS: Final = "Kernel panic - not syncing: "
+_NS_PER_US: Final = 1000
+_POLICY: Final = Path("/proc/sys/vm/panic_on_oom")
+_POLICY_BYTES: Final = 16
+_KILLS: Final = frozenset({"", "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLog:
+    """The last lines of a boot, oldest first.
+
+    ``source`` has those from the index ``own`` on, at ``where``; those before are the journal's.
+    ``unix_ns`` is when they were stored, in nanoseconds of Unix time. ``boot`` is the one that they
+    are of, where the journal tells it.
+    """
+
+    source: str
+    where: str
+    lines: Sequence[Line]
+    own: int = 0
+    unix_ns: int = 0
+    boot: PreviousBoot | None = None
+
+
+def begin(record: Callable[[Panic], bool], wake: Callable[[], None]) -> None:
+    """Look once, in a thread of its own: nothing waits for it.
+
+    ``record`` stores a panic and says whether it was not told before; ``wake`` is called then.
+    Both are called from that thread.
+    """
+    threading.Thread(target=_look, args=(record, wake), name="panics", daemon=True).start()
+
+
+def _look(record: Callable[[Panic], bool], wake: Callable[[], None]) -> None:
+    try:
+        for panic in find():
+            if record(panic):
+                _LOG.warning(
+                    "An earlier boot of this host panicked for want of memory (found in %s)",
+                    panic.capture.hook,
+                )
+                wake()
+    except Exception:  # noqa: BLE001  whatever is wrong with what was left, kills go on
+        _LOG.exception("Earlier panics for want of memory could not be looked for")
+
+
+def find(
+    folders: Sequence[Path] = pstore.FOLDERS,
+    previous_boot: Callable[[], PreviousBoot | None] = journal.previous_boot,
+    has_backend: Callable[[], bool] = pstore.has_backend,
+    policy: Path = _POLICY,
+) -> Iterator[Panic]:
+    """Every panic for want of memory that the store or the journal still has.
+
+    One that both have is told twice, under one uid. Where no store could have kept it, a boot whose
+    log ends within a report that leads to a panic is told as one, too.
+    """
+    boot = previous_boot()
+    logs = [_with_journal(dump, boot) for dump in pstore.panics(folders)]
+    if boot:
+        logs.append(EndedLog("journal", "journalctl", boot.lines, boot=boot))
+    for log in logs:
+        at_end = log.source == "journal" and not has_backend()
+        found = _told(log, _set_to(policy) if at_end else "0")
+        if found:
+            yield found
+
+
+def _told(log: EndedLog, policy: str) -> Panic | None:
+    if policy in _KILLS and not any(line.text.startswith(_WORDS) for line in log.lines):
+        return None
+    # It takes half a megabyte, which most hosts never need.
+    from otel_oom.capture.panic_report import broken_off, panic_in  # noqa: PLC0415
+
+    return panic_in(log) or broken_off(log, policy)
+
+
+def _set_to(policy: Path) -> str:
+    return (proc.read(policy, _POLICY_BYTES) or "").strip()
+
+
+def _with_journal(dump: Dump, boot: PreviousBoot | None) -> EndedLog:
+    """What was stored, behind what the journal has of the same boot, if it is of that boot."""
+    log = EndedLog("pstore", str(dump.folder), dump.lines, unix_ns=dump.unix_ns)
+    if boot is None or not dump.lines:
+        return log
+    known = {_mark(line) for line in boot.lines}
+    if not any(line.time_ns and _mark(line) in known for line in dump.lines):
+        return log
+    older = [line for line in boot.lines if line.time_ns < dump.lines[0].time_ns]
+    # The journal does not tell who printed a line.
+    stored = [replace(line, caller=None) for line in dump.lines]
+    return replace(log, lines=[*older, *stored], own=len(older), boot=boot)
+
+
+def _mark(line: Line) -> tuple[int, str]:
+    """What two boots don't share: a text at one microsecond. The journal trims a line's end."""
+    return line.time_ns // _NS_PER_US, line.text.rstrip()

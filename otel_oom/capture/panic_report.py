@@ -1,0 +1,156 @@
+"""What the log of a boot that is over tells of a panic for want of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from otel_oom.capture import log_lines
+from otel_oom.capture.kernel_log import (
+    MOST_CHARS,
+    MOST_FRAMES,
+    KernelLogParser,
+    LoggedNoVictim,
+    Report,
+    decision,
+)
+from otel_oom.capture.log_forms import Asking, Line, TraceBegins
+from otel_oom.capture.stack import outwards
+from otel_oom.event import Panic
+from otel_oom.facts import Capture, Task
+
+if TYPE_CHECKING:
+    from otel_oom.capture.panic import EndedLog
+
+_INVOKED: Final = " invoked oom-killer: "
+_SYSTEM_WIDE: Final = "system-wide"
+_ORIGINAL_CHARS: Final = 1 << 15
+_NS_PER_US: Final = 1000
+_US_PER_S: Final = 1_000_000
+_HOST_ALONE: Final = "1"
+_ALWAYS: Final = "2"
+_REPORT_NS: Final = 60_000_000_000
+"""Longer than a report takes on a slow console: behind that, something else was the end."""
+
+
+def panic_in(log: EndedLog) -> Panic | None:
+    """The first panic for want of memory in a log: a kernel has no second one."""
+    for at, line in enumerate(log.lines):
+        message = log_lines.panicked(line.text)
+        if message:
+            return _told(log, at, message)
+    return None
+
+
+def broken_off(log: EndedLog, policy: str) -> Panic | None:
+    """A report at a log's end that only a panic follows with ``vm.panic_on_oom`` as ``policy``."""
+    report, _ = _reports(log.lines, None)
+    # Sysrq's request has an order of -1, and never leads to a panic.
+    if report is None or report.invoked is None or report.invoked.order < 0:
+        return None
+    if log.lines[-1].time_ns - report.time_ns > _REPORT_NS:
+        return None
+    of_host = decision(report, None, log.where).constraint is None
+    if policy == _ALWAYS or (policy == _HOST_ALONE and of_host):
+        return _event(log, report.time_ns, None, report, Asking(report.tid) if report.tid else None)
+    return None
+
+
+def _told(log: EndedLog, at: int, message: str) -> Panic:
+    """The panic in the line at ``at``, by the report before it, else by the lines behind it."""
+    line = log.lines[at]
+    # That nobody can be killed ends a report, and begins the panic of a host.
+    begun, in_vain = _reports(log.lines[:at], line.caller)
+    report = begun or in_vain or Report()
+    asking, stack = _trace([after for after in log.lines[at + 1 :] if after.caller == line.caller])
+    if not report.stack:
+        report = replace(report, stack=stack)
+    return _event(log, line.time_ns, message, report, asking)
+
+
+def _reports(lines: Sequence[Line], caller: int | None) -> tuple[Report | None, Report | None]:
+    """What that thread has begun to report and not ended, and what has just ended in vain."""
+    parser = KernelLogParser()
+    in_vain: Report | None = None
+    for line in lines:
+        event = parser.feed(line)
+        if event is not None:
+            in_vain = event.report if isinstance(event, LoggedNoVictim) else None
+    begun = parser.unfinished(caller)
+    # One that has somebody to kill is of a kill.
+    return (None if begun is None or begun.chosen else begun), in_vain
+
+
+def _trace(lines: Sequence[Line]) -> tuple[Asking | None, tuple[str, ...]]:
+    """The thread that panicked and its stack, as panic() itself prints them."""
+    asking: Asking | None = None
+    frames: list[str] = []
+    in_trace = False
+    for text in (line.text for line in lines if len(line.text) <= MOST_CHARS):
+        form = log_lines.parse(text)
+        if isinstance(form, Asking):
+            asking = asking or form
+        elif isinstance(form, TraceBegins):
+            in_trace = not frames
+        elif text.strip() == "</TASK>" or text.startswith("Kernel Offset:"):
+            in_trace = False
+        elif in_trace and len(frames) < MOST_FRAMES and (frame := log_lines.frame(text)):
+            frames.append(frame)
+    return asking, outwards(frames)
+
+
+def _event(
+    log: EndedLog, time_ns: int, message: str | None, report: Report, asking: Asking | None
+) -> Panic:
+    invoked = report.invoked
+    tid = asking.tid if asking else report.tid
+    comm = invoked.comm if invoked else asking.comm if asking else None
+    weighed = decision(report, None, log.where)
+    if message and _SYSTEM_WIDE in message:
+        weighed = replace(weighed, constraint="none")
+    unix_ns, time_source = log.unix_ns, "record"
+    if log.boot and time_ns:
+        unix_ns, time_source = time_ns + log.boot.unix_offset_ns, "log"
+    return Panic(
+        boot_id=log.boot.boot_id if log.boot else "",
+        boottime_ns=time_ns,
+        time_unix_ns=unix_ns,
+        trigger=_process(log.lines, tid, comm),
+        decision=weighed,
+        capture=Capture(log.source, log.where, cpu=None, sequence=0),
+        stack=report.stack,
+        message=message,
+        tid=tid,
+        comm=comm,
+        time_source=time_source,
+        original=_original(log, whole=invoked is not None),
+    )
+
+
+def _process(lines: Sequence[Line], tid: int | None, comm: str | None) -> Task | None:
+    """The process of a thread, if the report's table has it: there each has one row."""
+    for line in reversed(lines):
+        row = log_lines.listed(line.text) if tid is not None else None
+        if row and tid in {row.tid, row.tgid}:
+            return Task(row.tgid, tid, uid=row.uid, comm=comm)
+    return None
+
+
+def _original(log: EndedLog, *, whole: bool) -> str:
+    """The log from the report on, or from where the record begins; of a long one, the end."""
+    begin = log.own
+    if whole:
+        begin = max(at for at, line in enumerate(log.lines) if _INVOKED in line.text)
+    lines = [_printed(line) for line in log.lines[begin:]]
+    room = _ORIGINAL_CHARS
+    for at in reversed(range(len(lines))):
+        room -= len(lines[at]) + 1
+        if room < 0:
+            return "\n".join(lines[at + 1 :])
+    return "\n".join(lines)
+
+
+def _printed(line: Line) -> str:
+    seconds, micros = divmod(line.time_ns // _NS_PER_US, _US_PER_S)
+    return f"[{seconds:5}.{micros:06}] {line.text}" if line.time_ns else line.text

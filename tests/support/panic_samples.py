@@ -1,0 +1,86 @@
+"""The log of a kernel that panics for want of memory, as its persistent store keeps it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from otel_oom.capture.journal import PreviousBoot
+from otel_oom.capture.log_forms import Line
+from tests.support.log_samples import REPORT
+
+COMPULSORY = "Out of memory: compulsory panic_on_oom is enabled"
+SYSTEM_WIDE = "Out of memory: system-wide panic_on_oom is enabled"
+DEADLOCK = "System is deadlocked on memory"
+
+BOOT_ID = "f0e1d2c3-0000-4000-8000-000000000009"
+BEGIN_NS = 500_000_000_000
+STEP_NS = 1_000_000
+STORED_NS = 1_700_000_000_000_000_000
+
+OF_MEMCG = REPORT[:-1]
+"""A cgroup's report, up to the line that a panic comes in place of."""
+
+OF_HOST = [
+    line for line in OF_MEMCG if ": usage " not in line and not line.startswith("Memory cgroup")
+]
+OF_HOST = [
+    line.replace("mem_cgroup_out_of_memory+0xc0/0x110", "__alloc_pages_slowpath+0xdb3/0xe90")
+    for line in OF_HOST
+]
+
+
+def panic(message: str) -> list[str]:
+    """The lines of a panic, by the thread of the reports."""
+    return [
+        f"Kernel panic - not syncing: {message}",
+        "CPU: 1 UID: 0 PID: 5356 Comm: tail Not tainted 6.18.44 #1 PREEMPT(none) ",
+        "Call Trace:",
+        " <TASK>",
+        " dump_stack_lvl+0x57/0x80",
+        " vpanic+0x11a/0x2d0",
+        " panic+0x58/0x60",
+        " out_of_memory.cold+0x5f/0x7e",
+        " __alloc_pages_slowpath+0xdb3/0xe90",
+        " do_anonymous_page+0xf8/0x8d0",
+        " asm_exc_page_fault+0x22/0x30",
+        "RIP: 0010:read_zero+0x77/0xd0",
+        " </TASK>",
+        "Kernel Offset: 0x1a000000 from 0xffffffff81000000",
+    ]
+
+
+def stored(texts: list[str], begin_ns: int = BEGIN_NS, *, prefix: str = "") -> list[bytes]:
+    """Lines as a record has them, a millisecond apart; ``prefix`` is a caller's."""
+    return [
+        b"<4>[%5d.%06d]%s %s" % (*divmod(ns // 1000, 10**6), prefix.encode(), text.encode())
+        for ns, text in ((begin_ns + at * STEP_NS, text) for at, text in enumerate(texts))
+    ]
+
+
+def store(
+    folder: Path,
+    lines: list[bytes],
+    *,
+    parts: int = 1,
+    number: int = 7_000_000_000,
+    unix_ns: int = STORED_NS,
+) -> list[Path]:
+    """Write a record of so many parts, the end of the log first, as the kernel does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    size = -(-len(lines) // parts)
+    for part in range(1, parts + 1):
+        end = len(lines) - (part - 1) * size
+        piece = b"\n".join(lines[max(0, end - size) : end])
+        path = folder / f"dmesg-erst-{number + part}"
+        path.write_bytes(b"Panic#1 Part%d\n%s\n" % (part, piece))
+        os.utime(path, ns=(unix_ns, unix_ns))
+        paths.append(path)
+    return paths
+
+
+def journal(texts: list[str], begin_ns: int = BEGIN_NS) -> PreviousBoot:
+    """The same lines as the journal has them: at the microsecond, without spaces at their end."""
+    lines = [Line(text.rstrip(), begin_ns + at * STEP_NS, at) for at, text in enumerate(texts)]
+    return PreviousBoot(BOOT_ID, tuple(lines), STORED_NS)

@@ -1,0 +1,38 @@
+"""The way from the journal to the outbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otel_oom.delivery import Delivery
+from otel_oom.event import NoVictim, OomKill, Panic
+from otel_oom.export.settings import Settings
+from otel_oom.store import Store
+from otel_oom.witness import Witness
+from tests.support.samples import KILL, NO_VICTIM, PANIC
+
+GRACE_S = 30.0
+
+
+def test_every_kind_of_event_becomes_its_log(tmp_path: Path) -> None:
+    """What was recorded is in the outbox under its own name and uid, before the end."""
+    events: dict[str, OomKill | NoVictim | Panic] = {
+        "oom.kill": KILL,
+        "oom.no_victim": NO_VICTIM,
+        "oom.panic": PANIC,
+    }
+    with Store(tmp_path) as store:
+        for event in events.values():
+            store.record(event, Witness(seen=False))
+        delivery = Delivery(store, Settings((), {}, disabled=False))
+        delivery.start()
+        delivery.stop(GRACE_S)
+        messages = store.waiting("logs", 10, 1 << 20)
+    told = {}
+    for message in messages:
+        request = ExportLogsServiceRequest.FromString(message.payload)
+        (record,) = request.resource_logs[0].scope_logs[0].log_records
+        told[record.event_name] = message.uid
+    assert told == {name: event.uid for name, event in events.items()}
