@@ -1,8 +1,8 @@
 """Panics for want of memory, found after the reboot: nobody was there to see them.
 
 The kernel's persistent store has a panic's last lines, some 10 KiB, and nothing else; the journal
-has what was before, and its boot's id. They are of one boot where they share a line: then they
-are read as one log.
+has what was before, and its boot's id. They are of one boot where they share their lines:
+then they are read as one log.
 """
 
 from __future__ import annotations
@@ -107,10 +107,7 @@ def _set_to(policy: Path) -> str:
 def _with_journal(dump: Dump, boot: PreviousBoot | None) -> EndedLog:
     """What was stored, behind what the journal has of the same boot, if it is of that boot."""
     log = EndedLog("pstore", str(dump.folder), dump.lines, unix_ns=dump.unix_ns)
-    if boot is None or not dump.lines:
-        return log
-    known = {_mark(line) for line in boot.lines}
-    if not any(line.time_ns and _mark(line) in known for line in dump.lines):
+    if boot is None or not _of_one_boot(dump.lines, boot.lines):
         return log
     older = [line for line in boot.lines if line.time_ns < dump.lines[0].time_ns]
     # The journal does not tell who printed a line.
@@ -118,6 +115,17 @@ def _with_journal(dump: Dump, boot: PreviousBoot | None) -> EndedLog:
     return replace(log, lines=[*older, *stored], own=len(older), boot=boot)
 
 
+def _of_one_boot(stored: Sequence[Line], kept: Sequence[Line]) -> bool:
+    """Whether most of the stored lines that the journal should have kept as well are in it.
+
+    Two boots of a host print much the same, and a few lines of it at the same microsecond.
+    """
+    known = {_mark(line) for line in kept}
+    first, last = max(1, kept[0].time_ns), kept[-1].time_ns
+    both = [_mark(line) in known for line in stored if first <= line.time_ns <= last]
+    return 2 * sum(both) > len(both)
+
+
 def _mark(line: Line) -> tuple[int, str]:
-    """What two boots don't share: a text at one microsecond. The journal trims a line's end."""
+    """A line's time and text, in the precision of both and without the end that one trims."""
     return line.time_ns // _NS_PER_US, line.text.rstrip()

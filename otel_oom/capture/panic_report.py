@@ -27,6 +27,7 @@ _INVOKED: Final = " invoked oom-killer: "
 _SYSTEM_WIDE: Final = "system-wide"
 _ORIGINAL_CHARS: Final = 1 << 15
 _NS_PER_US: Final = 1000
+_NS_PER_S: Final = 1_000_000_000
 _US_PER_S: Final = 1_000_000
 _HOST_ALONE: Final = "1"
 _ALWAYS: Final = "2"
@@ -111,7 +112,10 @@ def _event(
         weighed = replace(weighed, constraint="none")
     unix_ns, time_source = log.unix_ns, "record"
     if log.boot and time_ns:
-        unix_ns, time_source = time_ns + log.boot.unix_offset_ns, "log"
+        mapped = time_ns + log.boot.unix_offset_ns
+        # A journal that was late to read the log tells its times too late.
+        if not unix_ns or mapped < unix_ns + _NS_PER_S:
+            unix_ns, time_source = mapped, "log"
     return Panic(
         boot_id=log.boot.boot_id if log.boot else "",
         boottime_ns=time_ns,

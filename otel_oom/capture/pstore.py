@@ -136,6 +136,13 @@ def _parts(folder: Path) -> Iterator[_Part]:
 def _files(folder: Path, depth: int) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except PermissionError:
+        _LOG.warning(
+            "Panics that %s may have kept can't be told, for it can't be read. Run this as root or "
+            "with the capability CAP_DAC_READ_SEARCH (systemd: AmbientCapabilities=).",
+            folder,
+        )
+        return
     except OSError:
         return
     for entry in entries:

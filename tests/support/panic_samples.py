@@ -13,6 +13,9 @@ COMPULSORY = "Out of memory: compulsory panic_on_oom is enabled"
 SYSTEM_WIDE = "Out of memory: system-wide panic_on_oom is enabled"
 DEADLOCK = "System is deadlocked on memory"
 
+UNIX_OFFSET_NS = 1_699_999_499_000_000_000
+"""From the log's clock to Unix time: what is at BEGIN_NS is a second before STORED_NS."""
+
 BOOT_ID = "f0e1d2c3-0000-4000-8000-000000000009"
 BEGIN_NS = 500_000_000_000
 STEP_NS = 1_000_000
@@ -83,4 +86,4 @@ def store(
 def journal(texts: list[str], begin_ns: int = BEGIN_NS) -> PreviousBoot:
     """The same lines as the journal has them: at the microsecond, without spaces at their end."""
     lines = [Line(text.rstrip(), begin_ns + at * STEP_NS, at) for at, text in enumerate(texts)]
-    return PreviousBoot(BOOT_ID, tuple(lines), STORED_NS)
+    return PreviousBoot(BOOT_ID, tuple(lines), UNIX_OFFSET_NS)

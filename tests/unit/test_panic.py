@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tests.support.panic_samples import (
     STEP_NS,
     STORED_NS,
     SYSTEM_WIDE,
+    UNIX_OFFSET_NS,
     journal,
     panic,
     store,
@@ -261,7 +263,7 @@ def test_the_journal_adds_what_was_before(found: Find, tmp_path: Path) -> None:
     assert event.decision.memcg is not None
     at = BEGIN_NS + texts.index(panic(COMPULSORY)[0]) * STEP_NS
     assert event.boottime_ns == at
-    assert (event.time_unix_ns, event.time_source) == (STORED_NS + at, "log")
+    assert (event.time_unix_ns, event.time_source) == (UNIX_OFFSET_NS + at, "log")
     told = [line.partition("] ")[2].rstrip() for line in event.original.split("\n")]
     assert told == [text.rstrip() for text in texts[1:]]
 
@@ -276,12 +278,35 @@ def test_another_boots_journal_adds_nothing(found: Find, tmp_path: Path) -> None
     assert event.decision.order is None
 
 
+def test_a_coincidence_makes_no_boot(found: Find, tmp_path: Path) -> None:
+    """Two boots can print some line at one microsecond: most of them, they can't."""
+    texts = [*OF_MEMCG, *panic(COMPULSORY)]
+    store(tmp_path / "pstore", stored(texts))
+    other = journal(texts[:-15], BEGIN_NS + 1000)
+    (line, *_) = journal(texts[:1]).lines
+    (event,) = found(replace(other, lines=(line, *other.lines)))
+    assert event.boot_id == ""
+    # Of the time from before the clock runs, both have the same lines.
+    (event,) = found(replace(journal(texts[:5], 0), lines=journal(texts[:1], 0).lines))
+    assert event.boot_id == ""
+
+
+def test_a_journal_that_was_late_does_not_tell_the_time(found: Find, tmp_path: Path) -> None:
+    """A panic is not later than its record."""
+    texts = [*OF_MEMCG, *panic(COMPULSORY)]
+    store(tmp_path / "pstore", stored(texts))
+    late = replace(journal(texts[:-15]), unix_offset_ns=UNIX_OFFSET_NS + 5 * 10**9)
+    (event,) = found(late)
+    assert (event.boot_id, event.time_source) == (BOOT_ID, "record")
+    assert event.time_unix_ns == STORED_NS
+
+
 def test_last_words_in_the_journal_are_enough(found: Find) -> None:
     """A panic that reached the disk is told without any store."""
     (event,) = found(journal([*OF_HOST, *panic(SYSTEM_WIDE)]))
     assert (event.message, event.boot_id) == (SYSTEM_WIDE, BOOT_ID)
     assert event.capture.source == "journal"
-    assert event.time_unix_ns == STORED_NS + event.boottime_ns
+    assert event.time_unix_ns == UNIX_OFFSET_NS + event.boottime_ns
 
 
 @pytest.mark.parametrize(
@@ -341,6 +366,22 @@ def test_records_that_are_still_packed_are_said(
     (tmp_path / "dmesg-erst-1.enc.z").write_bytes(b"x")
     assert list(panics((tmp_path,))) == []
     assert "1 records" in caplog.text
+
+
+def test_a_store_that_may_not_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is root's alone; a host that has none is no reason to say anything."""
+    assert list(panics((tmp_path / "none",))) == []
+    assert not caplog.records
+
+    def refuse(_folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(f"{panics.__module__}.os.scandir", refuse)
+    assert list(panics((tmp_path,))) == []
+    assert str(tmp_path) in caplog.text
+    assert "CAP_DAC_READ_SEARCH" in caplog.text
 
 
 def test_a_store_is_there_or_not(tmp_path: Path) -> None:
