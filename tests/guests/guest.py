@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ _CONSOLE: Final = "console.log"
 _BOOT_LIMIT_S: Final = 120.0
 """An idle machine takes 10 s, and a busy one ten times that."""
 
-_OFF_S: Final = 20.0
-"""What a guest that is done may take to switch itself off."""
+_OFF_S: Final = 120.0
+"""What a guest that is done may take to switch itself off; a panic prints its report first."""
 
 _TRIES: Final = 2
 _LAST_WORDS: Final = 40
@@ -74,7 +75,9 @@ def missing() -> str | None:
     return None
 
 
-def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
+def run(
+    kernel: Kernel, module: str, folder: Path, limit_s: float, devices: Sequence[str] = ()
+) -> Run:
     """Boot ``kernel`` and run ``python -m module FOLDER`` in it, as root and without packages.
 
     A boot that hangs is tried once more, which is said on standard error.
@@ -84,6 +87,7 @@ def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
         module: writes its results to that folder.
         folder: an empty one; what the guest shares with us, and where its console is kept.
         limit_s: how long the module may take.
+        devices: what else QEMU shall be told of the machine.
 
     Raises:
         GuestError: it did not boot, or had no results in time.
@@ -93,7 +97,7 @@ def run(kernel: Kernel, module: str, folder: Path, limit_s: float) -> Run:
     for hangs in range(_TRIES):
         began = time.monotonic()
         (folder / _STARTED).unlink(missing_ok=True)
-        machine = _start(kernel, module, folder)
+        machine = _start(kernel, module, folder, devices)
         try:
             if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
                 if machine.poll() is not None:
@@ -124,7 +128,9 @@ def _vng() -> str:
     return str(own) if own.exists() else shutil.which("vng", path=_PATH) or "vng"
 
 
-def _start(kernel: Kernel, module: str, folder: Path) -> subprocess.Popen[bytes]:
+def _start(
+    kernel: Kernel, module: str, folder: Path, devices: Sequence[str]
+) -> subprocess.Popen[bytes]:
     # Each file that an import looks for is a question to this machine: none of site-packages,
     # and no compiled modules written, which could not be.
     inside = shlex.join([sys.executable, "-S", "-B", "-m", module, str(folder)])
@@ -144,6 +150,7 @@ def _start(kernel: Kernel, module: str, folder: Path) -> subprocess.Popen[bytes]
         *("--append", "log_buf_len=8M"),
         # Several nodes, to bind to; 5.10 accounts swap to cgroups only if it is told to.
         *("--append", "numa=fake=4", "--append", "swapaccount=1"),
+        *([f"--qemu-opts={' '.join(devices)}"] if devices else []),
         *("--", script),
     ]
     with (folder / _CONSOLE).open("ab") as console:
