@@ -55,6 +55,9 @@ class StateFolder:
     def release(self) -> None:
         """Let another agent have it."""
         if self._lock is not None:
+            # Closed alone, it would be held for as long as a process that is being started has a
+            # copy of it.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
         self._lock = None
 

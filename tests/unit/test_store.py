@@ -17,6 +17,7 @@ import pytest
 
 from otel_oom.store import Encoded, JournalRow, Refusal, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
+from otel_oom.store.folder import StateFolder
 from otel_oom.witness import Witness
 from tests.parts.need import need
 from tests.support.samples import EXIT, KILL, NO_VICTIM, PANIC, REAPED, WITNESS, kill
@@ -265,6 +266,17 @@ def test_a_second_agent_is_told_so(store: Store) -> None:
     """Two agents on one folder would take each other's kills: the second gets a clear error."""
     with pytest.raises(StoreError, match="Another otel-oom"), Store(store.folder):
         pass
+
+
+def test_a_folder_is_free_when_its_agent_has_ended(tmp_path: Path) -> None:
+    """Though a process that it was just starting still has a copy of every descriptor."""
+    ended = StateFolder(tmp_path)
+    ended.take()
+    assert ended._lock is not None  # noqa: SLF001  its copy stands for that process
+    copy = os.dup(ended._lock)  # noqa: SLF001
+    ended.release()
+    StateFolder(tmp_path).take()
+    os.close(copy)
 
 
 def test_nobody_else_may_read_it(store: Store) -> None:
