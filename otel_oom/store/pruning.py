@@ -26,11 +26,12 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
     """Let some of the oldest history go that is older than so long; how many rows there were.
 
     Of this boot's kills the row stays, with no more than what they can be known by when the
-    kernel's log tells of them again: see :func:`otel_oom.store.journal.kills_of`.
+    kernel's log tells of them again: see :func:`otel_oom.store.journal.kills_of`. So it does of a
+    panic, which the kernel's store may tell of at every start.
     """
     rows = db.execute(
         # As the index journal_history has it.
-        "SELECT id, boot_id = ? FROM journal"
+        "SELECT id, boot_id = ? OR kind = 'panic' FROM journal"
         " WHERE log_queued AND span_queued AND unreadable IS NULL AND NOT emptied"
         " AND stored_unix_ns <= ?"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = journal.uid)"
@@ -43,10 +44,12 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
         "'victim', json_object('tid', event ->> '$.victim.tid', 'comm', event ->> '$.victim.comm'),"
         " 'capture', json_object('cpu', event ->> '$.capture.cpu',"
         " 'sequence', event ->> '$.capture.sequence')), '{}') WHERE id = ?",
-        [(id_,) for id_, this_boot in rows if this_boot],
+        [(id_,) for id_, told_again in rows if told_again],
     )
-    past = [id_ for id_, this_boot in rows if not this_boot]
-    empty = _ids(db, "journal WHERE emptied AND boot_id != ?", boot_id, _HISTORY)
+    past = [id_ for id_, told_again in rows if not told_again]
+    empty = _ids(
+        db, "journal WHERE emptied AND boot_id != ? AND kind != 'panic'", boot_id, _HISTORY
+    )
     _delete(db, "journal", past + empty)
     return len(rows) + len(empty)
 

@@ -14,7 +14,7 @@ from otel_oom import clock
 from otel_oom.event import OomKill
 from otel_oom.store import Bounds, BoundsError, Encoded, Refusal, Store, bounds
 from otel_oom.store.counters import NO_BOOT
-from tests.support.samples import KILL, WITNESS, kill
+from tests.support.samples import KILL, PANIC, WITNESS, kill
 
 BOOT = KILL.boot_id
 FAR = 1 << 62
@@ -152,6 +152,20 @@ def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
         assert not store.record(events_[2], WITNESS)
         assert store.counts()["journal"] == 2
         assert store.record(events_[1], WITNESS)
+
+
+def test_a_panic_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
+    """The kernel's store can tell of it at every start, whatever boot that is of."""
+    with Store(tmp_path, Bounds(BOUND, 0)) as store:
+        assert store.record(PANIC, WITNESS)
+        queue(store)
+        deliver(store)
+        store.upkeep()
+        assert events(store) == []
+    with Store(tmp_path, Bounds(BOUND, 0)) as store:
+        store.upkeep()
+        assert not store.record(PANIC, WITNESS)
+        assert store.open_kills(1, BOOT, FAR) == []
 
 
 def test_the_file_becomes_smaller_again(store: Store) -> None:
