@@ -19,9 +19,9 @@ from otel_oom.capture.libbpf import (
     BpfObject,
     Libbpf,
     LibbpfError,
-    RingBuffer,
     per_cpu_values,
 )
+from otel_oom.capture.ring import RingBuffer, RingError
 from otel_oom.capture.source import CaptureError, Handler
 from otel_oom.capture.symbols import Symbols
 from otel_oom.capture.wire import Counters
@@ -91,10 +91,8 @@ class LibbpfSource:
         """Hooks that this kernel did not allow, with its reason."""
         self.context = ""
         """The hook that tells of decisions; empty where this kernel allows none."""
-        self._unhandled: Event | None = None
+        self._waiting: Event | None = None
         self._last: OomKill | None = None
-        self._failure: BaseException | None = None
-        self._taken = 0
         self._unreadable = 0
 
     def __enter__(self) -> Self:
@@ -114,7 +112,7 @@ class LibbpfSource:
             context=self.context,
             gfp_flags=GfpNames().flags,
         )
-        self._ring = RingBuffer(self._library, self._object.map_fd("oom_ring"), self._take)
+        self._ring = RingBuffer(self._object.map_fd("oom_ring"), self.buffer_bytes)
         self._counters_fd = self._object.map_fd("oom_counters")
         self._log = None if self.context else self._open_log()
         return self
@@ -202,7 +200,7 @@ class LibbpfSource:
             ) from error
 
     def fileno(self) -> int:
-        """An epoll descriptor that is readable when kills wait."""
+        """A descriptor that is readable when kills wait."""
         return self._ring.fileno()
 
     def buffered(self) -> int:
@@ -212,45 +210,37 @@ class LibbpfSource:
     def drain(self, handler: Handler) -> int:
         """Hand over all events that wait; see :meth:`Source.drain`.
 
-        libbpf releases a record whatever its callback returns. So when ``handler`` raises, the
-        event is kept and comes first at the next call.
+        A record leaves the kernel's buffer when ``handler`` has returned; when it raises, the event
+        comes first at the next call.
 
         Raises:
             Exception: whatever ``handler`` raised.
         """
-        self._handler, self._taken = handler, 0
-        if self._unhandled is not None:
-            handler(self._unhandled)
-            self._unhandled = None
-            self._taken = 1
         self._offset_ns = clock.boot_to_unix_offset_ns()
-        self._ring.consume()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-        return self._taken
-
-    def _take(self, data: bytes) -> bool:
-        # An exception must not travel through libbpf's C frames: it is raised after them.
+        taken = 0
         try:
-            event = self._decoder.decode(data, self._offset_ns)
+            for record in self._ring.records():
+                # What was handed over in vain has been decoded, which is done once in order.
+                self._waiting = self._waiting or self._event(record)
+                if self._waiting:
+                    handler(self._waiting)
+                    self._waiting = None
+                    taken += 1
+        except RingError as error:
+            self._unreadable += 1
+            _LOG.error("What waited in the kernel's buffer is lost: %s", error)
+        return taken
+
+    def _event(self, record: bytes) -> Event | None:
+        try:
+            event = self._decoder.decode(record, self._offset_ns)
         except WireError as error:
             self._unreadable += 1
             _LOG.error("A record of the kernel side cannot be read and is lost: %s", error)
-            return True
-        except BaseException as error:  # noqa: BLE001  raised again by drain()
-            self._unreadable += 1
-            self._failure = error
-            return False
+            return None
         if self._log and isinstance(event, OomKill):
-            event = self._decided(event, self._log)
-        try:
-            self._handler(event)
-        except BaseException as error:  # noqa: BLE001  raised again by drain()
-            self._unhandled, self._failure = event, error
-            return False
-        self._taken += 1
-        return True
+            return self._decided(event, self._log)
+        return event
 
     def _decided(self, kill: OomKill, log: KernelLogContext) -> OomKill:
         """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
@@ -261,7 +251,6 @@ class LibbpfSource:
             try:
                 decision = log.decision_of(victim.tid or victim.tgid, victim.tgid, kill.boottime_ns)
             except Exception:  # noqa: BLE001  whatever it was, the kill comes first
-                # Raised through libbpf's C frames it would be the kill that is lost.
                 _LOG.exception("Nothing could be read of the decision of an OOM kill")
                 decision = None
         self._last = replace(kill, decision=decision)

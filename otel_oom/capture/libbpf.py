@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
 import os
-import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final
 
 from otel_oom.capture.source import CaptureError
@@ -20,11 +17,9 @@ _MESSAGE_BYTES: Final = 1 << 18
 """A verifier's log is one message, and its reason is at the end."""
 _KEPT_CHARS: Final = 1024
 _DEBUG_LEVEL: Final = 2
-_POSITION_BYTES: Final = ctypes.sizeof(ctypes.c_ulong)
 
 _Pointer = ctypes.c_void_p
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, _Pointer)
-_SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t)
 
 _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "libbpf_set_print": (_Pointer, _PRINT),
@@ -44,10 +39,6 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_prog_test_run_opts": (ctypes.c_int, ctypes.c_int, _Pointer),
     "bpf_program__fd": (ctypes.c_int, _Pointer),
     "bpf_link__destroy": (ctypes.c_int, _Pointer),
-    "ring_buffer__new": (_Pointer, ctypes.c_int, _SAMPLE, _Pointer, _Pointer),
-    "ring_buffer__epoll_fd": (ctypes.c_int, _Pointer),
-    "ring_buffer__consume": (ctypes.c_int, _Pointer),
-    "ring_buffer__free": (None, _Pointer),
 }
 
 
@@ -241,63 +232,6 @@ class BpfObject:
         if self._object:
             self._library.call("bpf_object__close", self._object)
             self._object = None
-
-
-class RingBuffer:
-    """The consumer of one ring buffer map."""
-
-    def __init__(self, library: Libbpf, map_fd: int, take: Callable[[bytes], bool]) -> None:
-        """Read the ring at ``map_fd``; ``take`` gets each record and says whether to go on."""
-        self._library = library
-        self._take = take
-        # Referenced for as long as libbpf may call it.
-        self._sample = _SAMPLE(self._on_sample)
-        self._ring = library.call("ring_buffer__new", map_fd, self._sample, None, None)
-        # Two positions, a page each, as the kernel shows them (bpf_ringbuf_mmap_kern/user).
-        page = mmap.PAGESIZE
-        self._positions = [
-            mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=offset)
-            for offset in (0, page)
-        ]
-
-    def _on_sample(self, _context: int, data: int, size: int) -> int:
-        return 0 if self._take(ctypes.string_at(data, size)) else -errno.ECANCELED
-
-    def fileno(self) -> int:
-        """An epoll descriptor that is readable when records wait.
-
-        Raises:
-            ValueError: it is closed.
-        """
-        if self._ring is None:
-            raise ValueError("the ring buffer's consumer is closed")
-        return int(self._library.call("ring_buffer__epoll_fd", self._ring))
-
-    def consume(self) -> None:
-        """Give every waiting record to ``take``, or those up to the one it stops at."""
-        if self._ring is None:
-            raise ValueError("the ring buffer's consumer is closed")
-        try:
-            self._library.call("ring_buffer__consume", self._ring)
-        except LibbpfError as error:
-            if error.code != errno.ECANCELED:
-                raise
-
-    def held(self) -> int:
-        """How many bytes wait, with the kernel's own 8 for each record."""
-        consumed, produced = (
-            int.from_bytes(position[:_POSITION_BYTES], sys.byteorder)
-            for position in self._positions
-        )
-        return (produced - consumed) % (1 << (8 * _POSITION_BYTES))
-
-    def close(self) -> None:
-        """Free the consumer; what waits stays in the map."""
-        if self._ring:
-            for position in self._positions:
-                position.close()
-            self._library.call("ring_buffer__free", self._ring)
-            self._ring = None
 
 
 def per_cpu_values(library: Libbpf, map_fd: int, value_size: int) -> list[bytes]:
