@@ -18,6 +18,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define MAX_VICTIMS 8192 /* victims that are dying at one time */
 
+/*
+ * The maps, but for oom_scratch and oom_symbol, outlive these programs: the loader pins them, and
+ * the next one's programs go on with them, for a time beside these. Another layout or meaning of
+ * what is in them is a new OOM_WIRE_VERSION, which has maps of its own.
+ */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096); /* the loader decides */
@@ -29,6 +35,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct oom_counters);
 } oom_counters SEC(".maps");
+
+/* Of the counters, what was told; the reader's own, to be found by the next one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct oom_counters);
+} oom_told SEC(".maps");
 
 /* Where a record is put together. Kills are serialized by the kernel's oom_lock, and a program
  * stays on its CPU. */

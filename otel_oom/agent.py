@@ -14,16 +14,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from otel_oom import clock, queue, reconcile, witness
+from otel_oom import clock, queue, reconcile, unread, witness
 from otel_oom.capture.source import Buffered, Source
 from otel_oom.control import Control
 from otel_oom.delivery import Delivery
-from otel_oom.event import Event, Missed, OomKill, Reaping, VictimExit
+from otel_oom.event import Event, Missed, NoVictim, OomKill, Reaping, Unread, VictimExit
 from otel_oom.export.settings import Settings
 from otel_oom.health import memory, watchdog
 from otel_oom.health.watchdog import Heartbeat
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
-from otel_oom.store import Bounds, Store
+from otel_oom.store import Bounds, Store, StoreError
 from otel_oom.witness import MemcgFiles, Witness
 
 _LOG = logging.getLogger(__name__)
@@ -153,17 +153,20 @@ class _Capture:
                     return
 
     def finish(self) -> None:
-        """Take what has come since :meth:`loop` ended; the kernel side goes away after this."""
+        """Take what has come since :meth:`loop` ended; the kernel side may go away after this."""
         self._drain()
         if self._store_fails:
-            _LOG.error("The store still takes no kills: what waits in the kernel's buffer is lost")
+            _LOG.error(
+                "The store still takes no kills: what waits in the kernel's buffer %s",
+                "stays there for the next start" if self._source.pinned else "is lost",
+            )
 
     def _drain(self) -> None:
         if self._buffer:
             self._counts.held(self._buffer.buffered())
         try:
             self._drain_and_compare()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreError) as error:
             if not self._store_fails:
                 _LOG.error(
                     "The store does not take kills (%s); they wait in the kernel's buffer, and "
@@ -198,12 +201,16 @@ class _Capture:
     def _handle(self, event: Event) -> None:
         # A storm keeps the loop in one turn for as long as it lasts.
         self._heartbeat.turn()
+        if isinstance(event, Unread):
+            place = unread.keep(self._store.folder, event.record)
+            _LOG.error("A record can't be read (%s), and is kept in %s", event.reason, place)
+            return
         self._counts.capture(event)
         if self._store_event(event):
             self._counts.store(event)
         self._delivery.wake()
 
-    def _store_event(self, event: Event) -> bool:
+    def _store_event(self, event: OomKill | NoVictim | Missed | VictimExit | Reaping) -> bool:
         """Put it on the disk; whether it is news."""
         if isinstance(event, VictimExit):
             stored = self._store.record_exit(self._boot_id, event)
@@ -220,7 +227,8 @@ class _Capture:
         if not self._store.record(event, self._look(event)):
             _LOG.info("The kill of pid %d was told before", event.victim.tgid)
             return False
-        _LOG.info("OOM kill of %r (pid %d)", event.victim.comm, event.victim.tgid)
+        late = ", of before this start" if event.capture.late else ""
+        _LOG.info("OOM kill of %r (pid %d)%s", event.victim.comm, event.victim.tgid, late)
         # A victim that dies at once, on another CPU, can be told before its mark.
         early = self._early.get(event.victim.tgid)
         if early and _is_of(early, event):
@@ -250,8 +258,9 @@ class _Capture:
             if loss.victims != self._counts.loss.victims:
                 self._reconciler.buffer_was_full()
             _LOG.error(
-                "Lost since the start: %d kills and %d exits that found the kernel's buffer full, "
-                "%d records that could not be read, %d lines overwritten in the kernel's log",
+                "Lost since the last agent ended: %d kills and %d exits that found the kernel's "
+                "buffer full, %d records that could not be read, %d lines overwritten in the "
+                "kernel's log",
                 loss.victims,
                 loss.exits,
                 loss.unreadable,

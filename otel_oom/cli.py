@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from otel_oom import __version__
-from otel_oom.capture.source import CaptureError
+from otel_oom.capture.source import PIN_DIR, CaptureError
 from otel_oom.control import ControlError
 from otel_oom.export.settings import SettingsError
 from otel_oom.health.settings import MetricSettings
@@ -81,7 +81,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.export.settings import read  # noqa: PLC0415
     from otel_oom.store import bounds  # noqa: PLC0415
 
-    source = choose(arguments.source, want_command=arguments.command_line)
+    source = choose(
+        arguments.source,
+        want_command=arguments.command_line,
+        pin_dir=None if arguments.no_pin else arguments.pin_dir,
+    )
     agent.run(
         source,
         replace(read(os.environ), metrics=_metrics()),
@@ -101,6 +105,12 @@ def _metrics() -> MetricSettings | None:
         # What is said of metrics is often meant for all services of a host: kills come first.
         _LOG.warning("The agent's own metrics are not sent: %s", error)
         return None
+
+
+def _unpin(arguments: argparse.Namespace) -> int:
+    from otel_oom.unpin import unpin  # noqa: PLC0415  each command imports what it needs
+
+    return unpin(arguments.pin_dir)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -139,6 +149,16 @@ def _state_dir() -> Path:
     return Path(folder or "/var/lib/otel-oom")
 
 
+def _add_pin_dir(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--pin-dir",
+        type=Path,
+        default=PIN_DIR,
+        metavar="DIR",
+        help=f"{what} (default: {PIN_DIR})",
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="otel-oom",
@@ -162,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="journal and outbox (default: $STATE_DIRECTORY, else /var/lib/otel-oom)",
     )
+    _add_pin_dir(run, "where the kernel side goes on while no agent runs, in bpffs")
+    run.add_argument(
+        "--no-pin",
+        action="store_true",
+        help="let the kernel side end with the agent (default: it outlives it)",
+    )
     run.add_argument(
         "--command-line",
         action="store_true",
@@ -174,6 +200,10 @@ def _parser() -> argparse.ArgumentParser:
         help="leave out the kills of this boot from before the agent was first started",
     )
     run.set_defaults(command=_run)
+
+    unpin = commands.add_parser("unpin", help="end what goes on in the kernel while no agent runs")
+    _add_pin_dir(unpin, "where it was pinned")
+    unpin.set_defaults(command=_unpin)
 
     demo = commands.add_parser("demo", help="one real kill, from the kernel to OTLP, on screen")
     demo.add_argument("--json", action="store_true", help="print the telemetry as OTLP/JSON lines")

@@ -18,7 +18,7 @@ from otel_oom import __version__
 from otel_oom.capture.bpf import VMLINUX_BTF, LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
 from otel_oom.capture.libbpf import Libbpf
-from otel_oom.capture.source import CaptureError
+from otel_oom.capture.source import PIN_DIR, CaptureError
 from otel_oom.export import settings
 from otel_oom.export.answer import Verdict
 from otel_oom.export.courier import connect
@@ -73,6 +73,7 @@ def _findings() -> Iterator[Finding]:
     yield Finding("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
     yield from _sources()
     yield _bpffs()
+    yield _pins()
     yield _memcg()
     yield from _oom_settings()
     yield from _endpoints()
@@ -157,6 +158,29 @@ def _bpffs() -> Finding:
         return Finding("bpffs", OK, str(_BPFFS))
     advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {_BPFFS}"
     return Finding("bpffs", WARN, f"not mounted at {_BPFFS}", advice)
+
+
+def _pins() -> Finding:
+    """What goes on in the kernel, and whether there is an agent to take it."""
+    try:
+        folder = PIN_DIR.stat()
+        pinned = any(PIN_DIR.iterdir())
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except FileNotFoundError:
+        pinned = False
+    except OSError as error:
+        return Finding("pins", OK, f"{PIN_DIR}: {error.strerror}")
+    if not pinned:
+        return Finding("pins", OK, f"none in {PIN_DIR}: kills are captured while an agent runs")
+    device = folder.st_dev
+    held = f" {os.major(device):02x}:{os.minor(device):02x}:{folder.st_ino} "
+    if held in locks:
+        return Finding("pins", OK, f"in {PIN_DIR}, for the agent that runs and the next one")
+    advice = (
+        "The kernel records kills, and no agent takes them. Start it: otel-oom run; or end that: "
+        "otel-oom unpin"
+    )
+    return Finding("pins", WARN, f"in {PIN_DIR}, without an agent", advice)
 
 
 def _memcg() -> Finding:

@@ -329,17 +329,30 @@ class Reaping:
         return asdict(self)
 
 
-Event = OomKill | NoVictim | Missed | VictimExit | Reaping
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A record of the kernel side that this version can't read, as it was, and why."""
+
+    record: bytes
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """This record as a dictionary, its bytes in hexadecimal."""
+        return {"record": self.record.hex(), "reason": self.reason}
+
+
+Event = OomKill | NoVictim | Missed | VictimExit | Reaping | Unread
 """What a source tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What a source could not take since its kernel side was loaded.
+    """What a source could not take and has not told before.
 
     ``victims`` and ``exits`` found the kernel's buffer full (``exits`` counts whatever is not a
-    kill); ``unreadable`` are records of a layout that this version does not know; ``lines`` of
-    the kernel's log were overwritten before they could be read.
+    kill); ``unreadable`` are records that this version can't read, handed over as they were, and
+    damages of the kernel's buffer; ``lines`` of the kernel's log were overwritten before they
+    could be read.
     """
 
     victims: int = 0

@@ -126,13 +126,15 @@ class UserFrame:
 class Capture:
     """Which source saw the event, by which hook, as which record of which CPU.
 
-    The kernel's log is one sequence for all CPUs; ``cpu`` is ``None`` there.
+    The kernel's log is one sequence for all CPUs; ``cpu`` is ``None`` there. ``late`` is whether
+    it was before the source was attached: the kernel recorded it while no agent ran.
     """
 
     source: str
     hook: str
     cpu: int | None
     sequence: int
+    late: bool = False
 
     @property
     def in_log(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,6 +110,9 @@ class MemcgFiles:
 def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) -> Witness:
     """Read at once what vanishes with the victim of ``kill``."""
     limits = files.limits(kill.memcg) if files and kill.memcg else None
+    if limits and kill.capture.late:
+        # What was used then nobody knows any more; a limit mostly stands.
+        limits = replace(limits, usage=None, swap_usage=None)
     folder = proc / str(kill.victim.tgid)
     stat = _read(folder / "stat")
     if stat is None or not _is_of(stat, kill.victim):

@@ -6,9 +6,10 @@ import logging
 import select
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import cast
 
-from otel_oom.capture.source import CaptureError, Handler, Source
+from otel_oom.capture.source import CaptureError, Handler, InUseError, Source
 from otel_oom.event import Event
 
 __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
@@ -17,23 +18,25 @@ __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
 _LOG = logging.getLogger(__name__)
 
 
-def choose(name: str = "auto", *, want_command: bool = False) -> Source:
+def choose(
+    name: str = "auto", *, want_command: bool = False, pin_dir: Path | None = None
+) -> Source:
     """The source of that name; ``auto`` is the best that this host allows.
 
     ``want_command`` is whether to tell the victim's command line, which can hold secrets; the
-    kernel's log has none.
+    kernel's log has none. In ``pin_dir``, a folder of bpffs, the kernel side outlives the process.
     """
+
+    def libbpf() -> Source:
+        from otel_oom.capture.bpf import LibbpfSource  # noqa: PLC0415  only the chosen is loaded
+
+        return LibbpfSource(want_command=want_command, pin_dir=pin_dir)
+
     if name == "libbpf":
-        return _libbpf(want_command=want_command)
+        return libbpf()
     if name == "kmsg":
         return _kmsg()
-    return cast("Source", _Best(lambda: _libbpf(want_command=want_command), _kmsg))
-
-
-def _libbpf(*, want_command: bool) -> Source:
-    from otel_oom.capture.bpf import LibbpfSource  # noqa: PLC0415  only the one chosen is loaded
-
-    return LibbpfSource(want_command=want_command)
+    return cast("Source", _Best(libbpf, _kmsg))
 
 
 def _kmsg() -> Source:
@@ -54,6 +57,8 @@ class _Best:
         for source in self._sources:
             try:
                 entered = self._entered.enter_context(source())
+            except InUseError:
+                raise
             except CaptureError as error:
                 reasons.append(str(error))
             else:

@@ -67,6 +67,8 @@ class Decoder:
     """The hook that tells of decisions, if there is one."""
     gfp_flags: Callable[[int], str | None] = lambda _mask: None
     """A request's flags by name."""
+    since_ns: int = 0
+    """When the source was attached, on CLOCK_BOOTTIME: what was before it is late."""
     _last: OomKill | None = None
     _last_decision_ns: int = 0
 
@@ -111,7 +113,13 @@ class Decoder:
                 wire.FLAG_TRIGGER_MEMCG_CUT,
             ),
             "decision": self._decision(record),
-            "capture": Capture(self.source, self.hook, header.cpu, header.sequence),
+            "capture": Capture(
+                self.source,
+                self.hook,
+                header.cpu,
+                header.sequence,
+                late=header.boottime_ns < self.since_ns,
+            ),
             "stack": self._stack(record),
             "user_stack": tuple(
                 UserFrame(bytes(frame.build_id).hex(), frame.offset)

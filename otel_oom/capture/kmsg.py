@@ -42,6 +42,7 @@ class KmsgSource:
 
     name = "kmsg"
     hook = context = "/dev/kmsg"
+    pinned = False
 
     def __init__(self, device: Path = DEVICE, proc: Path = Path("/proc")) -> None:
         """Prepare; the log is opened when the context is entered."""

@@ -32,7 +32,6 @@ _MARKS: Final = (
 @dataclass(frozen=True, slots=True)
 class _Kept:
     report: Report
-    boottime_ns: int
     message: str | None = None
 
 
@@ -46,17 +45,21 @@ class KernelLogContext:
 
     hook = "/dev/kmsg"
 
-    def __init__(self, device: Path = DEVICE) -> None:
-        """Prepare; the log is opened when the context is entered."""
+    def __init__(self, device: Path = DEVICE, *, from_start: bool = False) -> None:
+        """Prepare; the log is opened when the context is entered.
+
+        ``from_start`` is for victims of before that: it is read from its beginning.
+        """
         self._device = device
+        self._from_start = from_start
 
     def __enter__(self) -> Self:
-        """Begin at the end of the log.
+        """Begin at the end of the log, or at its beginning.
 
         Raises:
             CaptureError: the log can't be read here.
         """
-        self._reader = KmsgReader(self._device, only=_MARKS)
+        self._reader = KmsgReader(self._device, only=_MARKS, from_start=self._from_start)
         self._parser = KernelLogParser()
         self._clock = LogClock()
         self._kept: dict[int, _Kept] = {}
@@ -77,8 +80,11 @@ class KernelLogContext:
         """
         self._read()
         kept = self._kept.pop(victim_tid, None) or self._kept.pop(victim_tgid, None)
+        if kept is None:
+            return None
         # Times read off the log are late rather than early.
-        if kept is None or boottime_ns - kept.boottime_ns > _MOST_AGE_NS:
+        printed_ns = self._clock.boottime_of(kept.report.time_ns)
+        if boottime_ns - printed_ns > _MOST_AGE_NS:
             return None
         return decision(kept.report, kept.message, self.hook)
 
@@ -98,10 +104,10 @@ class KernelLogContext:
         self._kept.pop(pid, None)
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[pid] = _Kept(report, self._clock.boottime_of(report.time_ns))
+        self._kept[pid] = _Kept(report)
 
     def _name(self, report: Report, message: str) -> None:
         pid = report.chosen.pid if report.chosen else None
         kept = self._kept.get(pid) if pid is not None else None
         if kept is not None and pid is not None:
-            self._kept[pid] = _Kept(kept.report, kept.boottime_ns, message)
+            self._kept[pid] = _Kept(kept.report, message)

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 from collections import deque
+from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_oom.capture.source import CaptureError
@@ -31,14 +32,26 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_object__find_map_by_name": (_Pointer, _Pointer, ctypes.c_char_p),
     "bpf_object__find_program_by_name": (_Pointer, _Pointer, ctypes.c_char_p),
     "bpf_map__fd": (ctypes.c_int, _Pointer),
+    "bpf_map__type": (ctypes.c_int, _Pointer),
+    "bpf_map__key_size": (ctypes.c_uint32, _Pointer),
+    "bpf_map__value_size": (ctypes.c_uint32, _Pointer),
+    "bpf_map__max_entries": (ctypes.c_uint32, _Pointer),
+    "bpf_map__reuse_fd": (ctypes.c_int, _Pointer, ctypes.c_int),
     "bpf_map__set_max_entries": (ctypes.c_int, _Pointer, ctypes.c_uint32),
     "bpf_map__set_initial_value": (ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t),
     "bpf_map_lookup_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
+    "bpf_map_update_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer, ctypes.c_uint64),
     "bpf_program__set_autoload": (ctypes.c_int, _Pointer, ctypes.c_bool),
     "bpf_program__attach": (_Pointer, _Pointer),
     "bpf_prog_test_run_opts": (ctypes.c_int, ctypes.c_int, _Pointer),
     "bpf_program__fd": (ctypes.c_int, _Pointer),
+    "bpf_link__fd": (ctypes.c_int, _Pointer),
+    "bpf_link__disconnect": (None, _Pointer),
     "bpf_link__destroy": (ctypes.c_int, _Pointer),
+    "bpf_obj_pin": (ctypes.c_int, ctypes.c_int, ctypes.c_char_p),
+    "bpf_obj_get": (ctypes.c_int, ctypes.c_char_p),
+    "bpf_obj_get_info_by_fd": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
+    "bpf_prog_get_fd_by_id": (ctypes.c_int, ctypes.c_uint32),
 }
 
 
@@ -152,6 +165,20 @@ class Libbpf:
         return str(self._library.libbpf_version_string().decode())
 
 
+@dataclass(frozen=True, slots=True)
+class MapShape:
+    """What tells a map from another; type as the kernel numbers it, sizes in bytes."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+
+
+MAP_FIELDS: Final = ("type", "key_size", "value_size", "max_entries")
+
+
 class BpfObject:
     """One BPF object file, opened; its programs, maps and links are freed by :meth:`close`."""
 
@@ -162,7 +189,7 @@ class BpfObject:
             LibbpfError: not readable, or not a BPF object.
         """
         self._library = library
-        self._links: list[int] = []
+        self._links: dict[str, int] = {}
         self._object = library.call("bpf_object__open_file", os.fsencode(path), None)
 
     def _map(self, name: str) -> int:
@@ -180,6 +207,17 @@ class BpfObject:
     def resize(self, map_: str, entries: int) -> None:
         """Give a map another size; only before :meth:`load`."""
         self._library.call("bpf_map__set_max_entries", self._map(map_), entries)
+
+    def shape(self, map_: str) -> MapShape:
+        """What the map is, or will be when it is loaded."""
+        found = self._map(map_)
+        return MapShape(
+            map_, *(int(self._library.call(f"bpf_map__{field}", found)) for field in MAP_FIELDS)
+        )
+
+    def reuse(self, map_: str, descriptor: int) -> None:
+        """Take an existing map for this one; only before :meth:`load`."""
+        self._library.call("bpf_map__reuse_fd", self._map(map_), descriptor)
 
     def skip(self, program: str) -> None:
         """Leave ``program`` out of :meth:`load`."""
@@ -199,7 +237,19 @@ class BpfObject:
             link = self._library.call("bpf_program__attach", self._program(program))
         except LibbpfError as error:
             raise LibbpfError(f"{program} can't be attached", error.code, str(error)) from error
-        self._links.append(link)
+        self._links[program] = link
+
+    def links(self) -> dict[str, int]:
+        """The file descriptor of each link, by its program."""
+        return {name: self._library.call("bpf_link__fd", it) for name, it in self._links.items()}
+
+    def let_go(self, program: str) -> None:
+        """Forget a link that is pinned; destroyed by libbpf, a probe would be switched off."""
+        link = self._links.pop(program)
+        descriptor = self._library.call("bpf_link__fd", link)
+        self._library.call("bpf_link__disconnect", link)
+        self._library.call("bpf_link__destroy", link)
+        os.close(descriptor)
 
     def run(self, program: str, argument: ctypes.c_uint64) -> int:
         """Run a loaded raw tracepoint program once with one argument; what it returned.
@@ -221,6 +271,19 @@ class BpfObject:
         self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
         return value.raw
 
+    def set_value(self, map_: str, value: bytes) -> None:
+        """Write the value at key 0 of an array map."""
+        key = ctypes.c_uint32(0)
+        descriptor = self.map_fd(map_)
+        self._library.call("bpf_map_update_elem", descriptor, ctypes.byref(key), value, 0)
+
+    def values(self, map_: str, size: int) -> list[bytes]:
+        """The value at key 0 of a per-CPU array, ``size`` bytes for each possible CPU."""
+        cpus = self._library.call("libbpf_num_possible_cpus")
+        stride = (size + 7) // 8 * 8
+        raw = self.value(map_, stride * cpus)
+        return [raw[cpu * stride : cpu * stride + size] for cpu in range(cpus)]
+
     def map_fd(self, name: str) -> int:
         """The file descriptor of a loaded map."""
         return int(self._library.call("bpf_map__fd", self._map(name)))
@@ -228,17 +291,7 @@ class BpfObject:
     def close(self) -> None:
         """Detach and free everything."""
         while self._links:
-            self._library.call("bpf_link__destroy", self._links.pop())
+            self._library.call("bpf_link__destroy", self._links.popitem()[1])
         if self._object:
             self._library.call("bpf_object__close", self._object)
             self._object = None
-
-
-def per_cpu_values(library: Libbpf, map_fd: int, value_size: int) -> list[bytes]:
-    """The value at key 0 of a per-CPU array, for each possible CPU."""
-    cpus = library.call("libbpf_num_possible_cpus")
-    stride = (value_size + 7) // 8 * 8
-    key = ctypes.c_uint32(0)
-    values = ctypes.create_string_buffer(stride * cpus)
-    library.call("bpf_map_lookup_elem", map_fd, ctypes.byref(key), values)
-    return [values.raw[cpu * stride : cpu * stride + value_size] for cpu in range(cpus)]

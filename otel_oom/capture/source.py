@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, Self, runtime_checkable
+from pathlib import Path
+from typing import Final, Protocol, Self, runtime_checkable
 
 from otel_oom.event import Event, Loss
+
+PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
+"""Where the kernel side outlives the process, unless the user names another folder of bpffs."""
 
 Handler = Callable[[Event], None]
 """Takes one event; the record leaves the kernel's buffer only when it has returned."""
@@ -13,6 +17,10 @@ Handler = Callable[[Event], None]
 
 class CaptureError(Exception):
     """Kills cannot be captured; the message says why and what to do next."""
+
+
+class InUseError(CaptureError):
+    """Another agent has what this one was told to use: no other source is an answer to that."""
 
 
 class Source(Protocol):
@@ -25,6 +33,8 @@ class Source(Protocol):
     hook: str
     context: str
     """The hook that tells of decisions; empty where there is none."""
+    pinned: bool
+    """Whether the kernel goes on recording for the next start when this one has ended."""
 
     def __enter__(self) -> Self:
         """Attach.

@@ -147,6 +147,7 @@ def _agent(folder: Path, endpoint: str) -> Iterator[None]:
             "run",
             "--source",
             "libbpf",
+            "--no-pin",
             "--state-dir",
             folder / "state",
         ],

@@ -124,6 +124,7 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
         names.CAPTURE_SOURCE: event.capture.source,
         names.CAPTURE_HOOK: event.capture.hook,
         names.CAPTURE_CONTEXT: decision.hook if decision else None,
+        names.CAPTURE_LATE: event.capture.late or None,
     }
 
 

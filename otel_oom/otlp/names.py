@@ -23,6 +23,7 @@ EVENT_MISSED: Final = "oom.missed"
 CAPTURE_SOURCE: Final = "oom.capture.source"
 CAPTURE_HOOK: Final = "oom.capture.hook"
 CAPTURE_CONTEXT: Final = "oom.capture.context"
+CAPTURE_LATE: Final = "oom.capture.late"
 
 OUTCOME: Final = "oom.outcome"
 INCIDENT_ID: Final = "oom.incident.id"

@@ -26,6 +26,7 @@ from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from tests.guests.made import Made, UnplayableError
 from tests.guests.recipe import recipe
 from tests.guests.scenarios import HARMLESS, SCENARIOS
+from tests.guests.unattended import unattended
 from tests.guests.watch import Watched, drained, finish
 from tests.support.kernel import KernelLog, killed_in, oom_kill_count
 from tests.support.loaded import loaded_by
@@ -60,6 +61,8 @@ def main(folder: Path) -> None:
                 )
             results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
             results["loss"] = {source.name: asdict(source.loss()) for source in (bpf, kmsg)}
+        if _IN_GUEST:
+            results["unattended"] = unattended()
     except Exception:  # noqa: BLE001  whatever it was, it is told outside
         results["failed"] = traceback.format_exc()
     unfinished = folder / "results.new"

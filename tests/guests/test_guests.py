@@ -273,6 +273,23 @@ def _logged(played: Played, told: Told) -> list[OomKill]:
     return [kill for kill in told.kills if kill.victim.tgid not in played.made.already_exiting]
 
 
+def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
+    """Pinned programs record it, its decision and its end; the next process tells it as late."""
+    told = run.results.get("unattended")
+    if told is None:
+        pytest.skip("it would be pinned on this machine itself; tests/kernel does so")
+    kills = [OomKill.from_json(kill) for kill in told["kills"]]
+    assert [kill.victim.tgid for kill in kills] == told["made"]["pids"]
+    assert [exit_["tgid"] for exit_ in told["exits"]] == told["made"]["pids"]
+    (kill,), (line,) = kills, told["logged"]
+    assert kill.capture.late
+    assert kill.memory is not None
+    assert kill.memory.page_tables == line["pgtables"] * KB
+    assert kill.decision is not None
+    assert kill.decision.hook == run.results["context"]
+    assert {"process_exit", "kill_begins_fentry"} <= set(told["pinned"])
+
+
 def _unescaped(comm: str) -> bytes:
     r"""A name's bytes: /dev/kmsg has ``\xNN`` for what does not print, and for a backslash."""
     return re.sub(

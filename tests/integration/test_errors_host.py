@@ -116,7 +116,7 @@ def anyones(tmp_path: Path) -> Path:
 
 def test_the_agent_says_why_it_cannot_capture(lack: Lack, anyones: Path) -> None:
     """``run`` ends with exit code 1 and one message: what is wrong, and the way out."""
-    words = ("run", "--source", "libbpf", "--state-dir", anyones / "state")
+    words = ("run", "--no-pin", "--source", "libbpf", "--state-dir", anyones / "state")
     done = command(*words, through=lack.through, cwd=lack.cwd)
     assert done.code == 1
     assert lack.wrong in done.message()
@@ -181,7 +181,7 @@ def test_where_bpf_is_refused_the_agent_reads_the_kernels_log(
     need(os.geteuid() == 0, "to read the kernel's log")
     lack = make(tmp_path)
     words: list[str | Path] = [*lack.through, sys.executable, "-m", "otel_oom", "run"]
-    words += ["--state-dir", tmp_path / "state"]
+    words += ["--no-pin", "--state-dir", tmp_path / "state"]
     settings = os.environ | {"OTEL_SDK_DISABLED": "true"}
     with subprocess.Popen(words, cwd=lack.cwd, stderr=subprocess.PIPE, env=settings) as agent:
         assert agent.stderr is not None

@@ -36,7 +36,7 @@ WRONG = [
 @pytest.mark.parametrize(("name", "value", "takes"), WRONG)
 def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, takes: str) -> None:
     """The agent does not start (exit code 2) and says which variable it is and what it takes."""
-    done = otel_oom("run", "--state-dir", tmp_path / "state", env={name: value})
+    done = otel_oom("run", "--no-pin", "--state-dir", tmp_path / "state", env={name: value})
     assert done.code == 2
     assert name in done.message()
     assert takes in done.message()

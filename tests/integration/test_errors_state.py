@@ -16,7 +16,7 @@ from tests.support.command import NOBODY, Done, otel_oom, own_mounts
 
 def run(state: Path, through: tuple[str, ...] = ()) -> Done:
     """Run the agent with its state in ``state``."""
-    return otel_oom("run", "--state-dir", state, through=through)
+    return otel_oom("run", "--no-pin", "--state-dir", state, through=through)
 
 
 @pytest.mark.parametrize("below", ["", "state"])

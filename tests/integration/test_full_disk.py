@@ -34,6 +34,7 @@ class Kernel:
 
     name = hook = "buffer"
     context = ""
+    pinned = True
 
     def __init__(self, kills: list[OomKill]) -> None:
         """Hold ``kills``."""

@@ -39,6 +39,7 @@ class Buffer:
     """A source with a buffer, of which nothing else is looked at."""
 
     name = hook = context = "scripted"
+    pinned = False
     buffer_bytes = 4096
 
     def __enter__(self) -> Self:

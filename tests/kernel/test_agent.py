@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import pytest
 
 from otel_oom.demo.receiver import Receiver, Reply
 from tests.parts.process import free_port
-from tests.support.agent import Agent, agent
+from tests.support.agent import AGENT, Agent, agent
 from tests.support.backend import Backend, kills_of
 from tests.support.kernel import oom_kill_count
 from tests.support.kills import kill_many, kill_one
@@ -183,7 +182,7 @@ def test_a_second_agent_on_the_same_folder_says_so(tmp_path: Path) -> None:
     """It ends with exit code 1 and a sentence, and the first goes on."""
     with agent(tmp_path, {}) as first:
         second = subprocess.run(
-            [sys.executable, "-m", "otel_oom", "run", "--state-dir", first.state_dir],
+            [*AGENT, "--no-pin", "--state-dir", first.state_dir],
             capture_output=True,
             text=True,
             timeout=20,

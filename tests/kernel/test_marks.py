@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import pytest
 
 from otel_oom import clock
-from otel_oom.capture import bpf, libbpf
+from otel_oom.capture import attach as attaching
+from otel_oom.capture import libbpf
 from otel_oom.capture.bpf import LibbpfSource
 from otel_oom.capture.libbpf import BpfObject, LibbpfError
 from otel_oom.event import Event, OomKill, VictimExit
@@ -69,13 +70,13 @@ def test_a_signal_that_cannot_be_seen_costs_no_kill(monkeypatch: pytest.MonkeyPa
             raise LibbpfError(program, errno.ENOENT)
         attach(opened, program)
 
-    monkeypatch.setattr(bpf, "_mark_has_task", lambda _: False)
+    monkeypatch.setattr(attaching, "_mark_has_task", lambda _: False)
     monkeypatch.setattr(BpfObject, "attach", refuse)
     with LibbpfSource() as source:
         pid = kill_one()
         events: list[Event] = []
         source.drain(events.append)
-    assert source.hook in bpf.MARKS
+    assert source.hook in attaching.MARKS
     assert "No such file" in source.refused["raw_tp/signal_generate"]
     assert pid in [event.victim.tgid for event in events if isinstance(event, OomKill)]
 

@@ -37,21 +37,23 @@ class Agent:
 
 
 @contextmanager
-def agent(
+def agent(  # noqa: PLR0913  each is named at the call
     folder: Path,
     environ: Mapping[str, str],
     *arguments: str,
     ready: bool = True,
     history: bool = False,
     through: Sequence[str] = (),
+    pin_dir: Path | None = None,
 ) -> Iterator[Agent]:
     """`otel-oom run` with its state in ``folder``, yielded once it has said READY=1.
 
     ``through`` is what it is started by. Without ``history`` it does not tell what this machine
-    has killed before.
+    has killed before; without a ``pin_dir`` it leaves nothing behind in the kernel.
 
     Of the caller's environment it gets no ``OTEL_*`` variable but those in ``environ``.
     """
+    pinning = ["--pin-dir", pin_dir] if pin_dir else ["--no-pin"]
     notify = folder / "notify"
     notify.unlink(missing_ok=True)
     if not history:
@@ -65,7 +67,7 @@ def agent(
         notify.chmod(0o777)
         manager.settimeout(READY_S)
         process = subprocess.Popen(
-            [*through, *AGENT, "--state-dir", folder / "state", *arguments],
+            [*through, *AGENT, "--state-dir", folder / "state", *pinning, *arguments],
             env={**plain, "NOTIFY_SOCKET": str(notify), **environ},
             stderr=log,
         )

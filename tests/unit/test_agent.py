@@ -24,6 +24,7 @@ class Scripted:
 
     name = hook = "scripted"
     context = ""
+    pinned = False
 
     def __init__(self, *events: OomKill | VictimExit) -> None:
         """Hand over ``events``, once."""

@@ -213,6 +213,14 @@ def test_an_exit_is_decoded() -> None:
     assert DECODER.decode(bytes(record), UNIX_OFFSET_NS) == expected
 
 
+def test_what_was_before_the_source_is_late() -> None:
+    """A record's time says whether there was somebody to take it."""
+    for since_ns, late in ((500, False), (501, True)):
+        kill = replace(DECODER, since_ns=since_ns).decode(bytes(victim()), UNIX_OFFSET_NS)
+        assert isinstance(kill, OomKill)
+        assert (kill.boottime_ns, kill.capture.late) == (500, late)
+
+
 def _with(**header: int) -> bytes:
     record = victim()
     for name, value in header.items():

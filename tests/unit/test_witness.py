@@ -148,3 +148,15 @@ def test_a_witness_survives_the_disk() -> None:
     """What is read back is equal to what was written."""
     for witness in (WITNESS, Witness(seen=False)):
         assert Witness.from_json(witness.to_json()) == witness
+
+
+def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
+    """What its cgroup uses now is not what it used then; its limit is told as it is found."""
+    memcg = tmp_path / "pod"
+    memcg.mkdir()
+    for name, value in (("memory.max", 64), ("memory.current", 7), ("memory.swap.current", 3)):
+        (memcg / name).write_text(f"{value}\n", encoding="ascii")
+    where = Memcg(id=memcg.stat().st_ino, path="/pod")
+    late = replace(KILL, memcg=where, capture=replace(KILL.capture, late=True))
+    witness = look(late, MemcgFiles(tmp_path, "/", v1=False), tmp_path)
+    assert witness.limits == Limits(limit=64, usage=None, swap_limit=None, swap_usage=None)

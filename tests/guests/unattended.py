@@ -1,0 +1,32 @@
+"""A kill while no process captures: what the kernel has of it is pinned in bpffs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.capture.source import PIN_DIR
+from otel_oom.event import OomKill, VictimExit
+from tests.guests.scenarios import SCENARIOS
+from tests.guests.watch import Watched, finish
+from tests.support.kernel import KernelLog, killed_in
+
+
+def unattended() -> dict[str, Any]:
+    """What the next process tells of it; bpffs is mounted for that, if this guest has none."""
+    with LibbpfSource(pin_dir=PIN_DIR):
+        pinned = [link.name for link in PIN_DIR.glob("wire-*/links/*")]
+    with KernelLog() as log:
+        made = SCENARIOS["memcg"]()
+        messages = list(log.messages())
+    with LibbpfSource(pin_dir=PIN_DIR) as source:
+        watched = Watched(source)
+        finish([watched], len(made.pids))
+    return {
+        "made": asdict(made),
+        "pinned": pinned,
+        "kills": [each.to_json() for each in watched.events if isinstance(each, OomKill)],
+        "exits": [each.to_json() for each in watched.events if isinstance(each, VictimExit)],
+        "logged": [asdict(line) for line in killed_in(messages)],
+    }

@@ -1,0 +1,24 @@
+"""A bpffs of a test's own: whatever is pinned there ends with it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.parts.need import need
+
+
+@contextmanager
+def own_bpffs(folder: Path) -> Iterator[Path]:
+    """Mount one at ``folder``; gone with all its pins in the end."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "bpf", "-o", "mode=700", "bpf", folder], check=False, capture_output=True
+    )
+    need(mounted.returncode == 0, f"bpffs can't be mounted: {mounted.stderr.decode()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
