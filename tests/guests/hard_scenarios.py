@@ -132,6 +132,7 @@ def nested_group() -> Made:
             members = [stack.enter_context(_running("member", to, "3")) for to in containers]
             for process in (spared, *members):
                 assert _said(process) == "ready"
+            threads = [tid for one in members for tid in _threads(one) if tid != one.pid]
             eater = hog(containers[0])
             for process in members:
                 killed(process)
@@ -139,7 +140,11 @@ def nested_group() -> Made:
             memcgs = {to.path: [one.pid] for to, one in zip(containers, members, strict=True)}
             memcgs[containers[0].path].append(eater)
             pids = [pid for some in memcgs.values() for pid in some]
-            return Made(pids, trigger=eater, scope="ancestor", memcgs=memcgs)
+            return Made(pids, trigger=eater, scope="ancestor", threads=threads, memcgs=memcgs)
+
+
+def _threads(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
 
 
 @contextmanager

@@ -27,6 +27,9 @@ class Made:
     """Who was chosen and gone before it could be killed."""
     untold: list[int] = field(default_factory=list)
     """Who died by the same decision, and is neither marked nor logged nor counted."""
+    threads: list[int] = field(default_factory=list)
+    """Further threads of ``pids``: of a group's process that is nearly gone the kernel can kill,
+    log and count one more, by its own number."""
     memcgs: dict[str, list[int]] = field(default_factory=dict)
     """Where they were in several cgroups: the pids by the cgroup's path."""
     trigger_tid: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
 
@@ -60,17 +60,24 @@ class Played:
     log: str
     logged: list[Killed]
     counted: int
-    """By how much /proc/vmstat's oom_kill rose."""
+    """By how much /proc/vmstat's oom_kill rose, less those of processes that were killed before."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """What `tests.guests.inside` has written."""
+        made = Made(**value["made"])
+        told = {name: Told.from_json(name, by_one) for name, by_one in value["told"].items()}
+        # A thread that is gone when its line is read is a process of its own to the log's reader.
+        again = set(made.threads) - {kill.victim.tid for kill in told["libbpf"].kills}
+        kmsg = told["kmsg"]
+        kills = [kill for kill in kmsg.kills if kill.victim.tid not in again]
+        logged = [Killed(**line) for line in value["logged"]]
         return cls(
-            Made(**value["made"]),
-            {name: Told.from_json(name, told) for name, told in value["told"].items()},
+            made,
+            told | {"kmsg": replace(kmsg, kills=kills)},
             value["log"],
-            [Killed(**line) for line in value["logged"]],
-            value["counted"],
+            [line for line in logged if line.pid not in again],
+            value["counted"] - sum(line.pid in again for line in logged),
         )
 
     def line(self, kill: OomKill) -> Killed:
