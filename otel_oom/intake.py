@@ -1,0 +1,207 @@
+"""From the source to the disk: what must not wait.
+
+Each event is stored, synced, before the kernel's buffer lets go of it. The counterpart of
+:mod:`otel_oom.delivery`, which may take its time.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import sqlite3
+import time
+from typing import Final
+
+from otel_oom import clock, reconcile, unread, witness
+from otel_oom.capture.source import Buffered, Source
+from otel_oom.delivery import Delivery
+from otel_oom.event import Event, Missed, NoVictim, OomKill, Reaping, Unread, VictimExit
+from otel_oom.health.watchdog import Heartbeat
+from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
+from otel_oom.store import Store, StoreError
+from otel_oom.witness import MemcgFiles, Witness
+
+_LOG = logging.getLogger(__name__)
+
+_STORE_RETRY_S: Final = 1.0
+_MOST_EARLY: Final = 256
+_EARLY_NS: Final = 1_000_000_000
+"""Longer than an exit can come before its mark, shorter than until its id is another's."""
+
+
+class Intake:
+    """The loop that takes each event from the kernel to the disk, in the thread that captures."""
+
+    def __init__(
+        self,
+        source: Source,
+        store: Store,
+        delivery: Delivery,
+        heartbeat: Heartbeat,
+        *,
+        history: bool,
+    ) -> None:
+        """Take from ``source``, which is attached, to ``store``, and wake ``delivery``.
+
+        ``history`` is whether what was killed on this boot before the first start counts too.
+        """
+        self._source = source
+        self._buffer = source if isinstance(source, Buffered) else None
+        self._store = store
+        self._delivery = delivery
+        self._counts = delivery.counts
+        self._heartbeat = heartbeat
+        self._boot_id = clock.boot_id()
+        self._memcg_files = MemcgFiles.find()
+        self._store_fails = False
+        self._early: dict[int, VictimExit] = {}
+        self._reconciler = Reconciler(
+            store,
+            self._boot_id,
+            drain=lambda: source.drain(self._handle),
+            record=self._record_found,
+            history=history,
+        )
+        self._compare_at = time.monotonic()
+
+    def loop(self, stop_fd: int) -> None:
+        """Drain whenever there is something, until ``stop_fd`` is readable."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stop_fd, selectors.EVENT_READ)
+            selector.register(self._source.fileno(), selectors.EVENT_READ)
+            while True:
+                self._drain()
+                self._heartbeat.turn()
+                if self._store_fails:
+                    # The source stays readable: wait for the signal or for some time alone.
+                    selector.unregister(self._source.fileno())
+                    ready = selector.select(min(_STORE_RETRY_S, self._heartbeat.wait_s))
+                    selector.register(self._source.fileno(), selectors.EVENT_READ)
+                else:
+                    compare_s = max(0.0, self._compare_at - time.monotonic())
+                    ready = selector.select(min(compare_s, self._heartbeat.wait_s))
+                if any(key.fd == stop_fd for key, _ in ready):
+                    return
+
+    def finish(self) -> None:
+        """Take what has come since :meth:`loop` ended; the kernel side may go away after this."""
+        self._drain()
+        if self._store_fails:
+            _LOG.error(
+                "The store still takes no kills: what waits in the kernel's buffer %s",
+                "stays there for the next start" if self._source.pinned else "is lost",
+            )
+
+    def _drain(self) -> None:
+        if self._buffer:
+            self._counts.held(self._buffer.buffered())
+        try:
+            self._drain_and_compare()
+        except (sqlite3.Error, StoreError, MemoryError) as error:
+            # SQLite has an error of Python's own for what it can't allocate.
+            if not self._store_fails:
+                _LOG.error(
+                    "The store does not take kills (%s); they wait in the kernel's buffer, and "
+                    "are tried again every %.0f s",
+                    error,
+                    _STORE_RETRY_S,
+                )
+            self._store_fails = True
+            return
+        if self._store_fails:
+            _LOG.info("The store takes kills again")
+        self._store_fails = False
+        self._report_loss()
+
+    def _drain_and_compare(self) -> None:
+        """Take what has come; now and then hold it against what the kernel has counted by then."""
+        due = time.monotonic() >= self._compare_at
+        count = reconcile.counted() if due else None
+        taken = self._source.drain(self._handle)
+        if due:
+            again = self._reconciler.compare(count)
+            self._compare_at = time.monotonic() + (SOON_S if again else EVERY_S)
+        elif taken:
+            self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
+
+    def _record_found(self, event: Event) -> None:
+        """Store what was found late: of that nothing is to be seen any more."""
+        if isinstance(event, OomKill | Missed):
+            self._store.record(event, Witness(seen=False))
+        self._delivery.wake()
+
+    def _handle(self, event: Event) -> None:
+        # A storm keeps the loop in one turn for as long as it lasts.
+        self._heartbeat.turn()
+        if isinstance(event, Unread):
+            place = unread.keep(self._store.folder, event.record)
+            _LOG.error("A record can't be read (%s), and is kept in %s", event.reason, place)
+            return
+        self._counts.capture(event)
+        if self._store_event(event):
+            self._counts.store(event)
+        self._delivery.wake()
+
+    def _store_event(self, event: OomKill | NoVictim | Missed | VictimExit | Reaping) -> bool:
+        """Put it on the disk; whether it is news."""
+        if isinstance(event, VictimExit):
+            stored = self._store.record_exit(self._boot_id, event)
+            if not stored:
+                self._keep_early(event)
+            return stored
+        if isinstance(event, Reaping):
+            return self._store.record_reaping(self._boot_id, event)
+        if not isinstance(event, OomKill):
+            stored = self._store.record(event, Witness(seen=False))
+            if stored:
+                _LOG.warning("There was no memory, and no process that the kernel may kill")
+            return stored
+        if not self._store.record(event, self._look(event)):
+            _LOG.info("The kill of pid %d was told before", event.victim.tgid)
+            return False
+        late = ", of before this start" if event.capture.late else ""
+        _LOG.info("OOM kill of %r (pid %d)%s", event.victim.comm, event.victim.tgid, late)
+        # A victim that dies at once, on another CPU, can be told before its mark.
+        early = self._early.get(event.victim.tgid)
+        if early and _is_of(early, event):
+            if self._store.record_exit(self._boot_id, early):
+                self._counts.store(early)
+            del self._early[early.tgid]
+        return True
+
+    def _keep_early(self, event: VictimExit) -> None:
+        self._early.pop(event.tgid, None)
+        if len(self._early) >= _MOST_EARLY:
+            # The oldest: its kill is long past coming.
+            del self._early[next(iter(self._early))]
+        self._early[event.tgid] = event
+
+    def _look(self, kill: OomKill) -> Witness:
+        try:
+            return witness.look(kill, self._memcg_files)
+        except Exception:  # noqa: BLE001  whatever it was, the kill comes first
+            # What the kernel said is stored whatever user space could not read.
+            _LOG.exception("Nothing could be read of the victim of an OOM kill")
+            return Witness(seen=False)
+
+    def _report_loss(self) -> None:
+        loss = self._source.loss()
+        if loss != self._counts.loss:
+            if loss.victims != self._counts.loss.victims:
+                self._reconciler.buffer_was_full()
+            _LOG.error(
+                "Lost since the last agent ended: %d kills and %d exits that found the kernel's "
+                "buffer full, %d records that could not be read, %d lines overwritten in the "
+                "kernel's log",
+                loss.victims,
+                loss.exits,
+                loss.unreadable,
+                loss.lines,
+            )
+            self._counts.loss = loss
+
+
+def _is_of(exit_: VictimExit, kill: OomKill) -> bool:
+    """Whether an exit that was told before the kill is its victim's."""
+    same = kill.victim.started_ns in {None, exit_.started_ns}
+    return same and abs(exit_.boottime_ns - kill.boottime_ns) < _EARLY_NS
