@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
+from otel_oom.enrich.kubernetes import is_pod
 from otel_oom.enrich.origin import Origin
 from otel_oom.event import OomKill
-
-# The cgroup of a pod, by the kubelet's drivers:
-#   cgroupfs   /kubepods/burstable/podUID
-#   systemd    /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice
-# A static pod's UID is a hash of 32 digits, any other's a UUID.
-_POD: Final = re.compile(
-    r"(?:kubepods(?:-\w+)?-)?pod[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12}(?:\.slice)?"
-)
 
 _OF_HOST: Final = {"none", "cpuset", "memory_policy"}
 
@@ -33,4 +25,4 @@ def limit_scope(kill: OomKill, origin: Origin) -> str | None:
         return "own"
     if not own.path.startswith(f"{hit.path.rstrip('/')}/"):
         return None
-    return "pod" if _POD.fullmatch(hit.path.rpartition("/")[2]) else "ancestor"
+    return "pod" if is_pod(hit.path.rpartition("/")[2]) else "ancestor"

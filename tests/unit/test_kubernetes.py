@@ -1,0 +1,182 @@
+"""The pod of a victim, by paths of real kubelets and annotations of real runtimes."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_oom.enrich.kubernetes import image_version, is_pod, pod_of
+
+ID = "0123456789abcdef" * 4
+UUID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
+SLICE = UUID.replace("-", "_")
+STATIC = "d4f2f3a1c09b4e7d8f6a5b3c2d1e0f9a"
+
+CONTAINERD = {
+    "io.kubernetes.cri.container-name": "server",
+    "io.kubernetes.cri.container-type": "container",
+    "io.kubernetes.cri.image-name": "registry.example:5000/shop/checkout:1.4.2",
+    "io.kubernetes.cri.sandbox-id": ID,
+    "io.kubernetes.cri.sandbox-name": "checkout-7d9f8b6c5-x2k4z",
+    "io.kubernetes.cri.sandbox-namespace": "shop",
+    "io.kubernetes.cri.sandbox-uid": UUID,
+}
+CRI_O = {
+    "io.container.manager": "cri-o",
+    "io.kubernetes.container.name": "server",
+    "io.kubernetes.container.restartCount": "7",
+    "io.kubernetes.cri-o.ContainerName": f"k8s_server_checkout-7d9f8b6c5-x2k4z_shop_{UUID}_7",
+    "io.kubernetes.cri-o.ImageName": "registry.example:5000/shop/checkout:1.4.2",
+    "io.kubernetes.pod.name": "checkout-7d9f8b6c5-x2k4z",
+    "io.kubernetes.pod.namespace": "shop",
+    "io.kubernetes.pod.uid": UUID,
+}
+DOCKER = {
+    "annotation.io.kubernetes.container.restartCount": "7",
+    "io.kubernetes.container.name": "server",
+    "io.kubernetes.docker.type": "container",
+    "io.kubernetes.pod.name": "checkout-7d9f8b6c5-x2k4z",
+    "io.kubernetes.pod.namespace": "shop",
+    "io.kubernetes.pod.uid": UUID,
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "uid", "qos_class"),
+    [
+        (f"/kubepods/burstable/pod{UUID}/{ID}", UUID, "Burstable"),
+        (f"/kubepods/besteffort/pod{UUID}/{ID}", UUID, "BestEffort"),
+        (f"/kubepods/pod{UUID}/{ID}", UUID, "Guaranteed"),
+        (f"/kubepods/pod{UUID}", UUID, "Guaranteed"),
+        (f"/kubepods/burstable/pod{STATIC}/{ID}", STATIC, "Burstable"),
+        (
+            (
+                f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{SLICE}.slice"
+                f"/cri-containerd-{ID}.scope"
+            ),
+            UUID,
+            "Burstable",
+        ),
+        (
+            (
+                f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{SLICE}.slice"
+                f"/crio-{ID}.scope/container"
+            ),
+            UUID,
+            "BestEffort",
+        ),
+        (f"/kubepods.slice/kubepods-pod{SLICE}.slice/docker-{ID}.scope", UUID, "Guaranteed"),
+        (
+            (
+                f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{STATIC}.slice"
+                f"/cri-containerd-{ID}.scope"
+            ),
+            STATIC,
+            "Burstable",
+        ),
+        # A kubelet with --cgroup-root=/kubelet, as kind's, in a container of its own.
+        (f"/docker/{ID}/kubelet/kubepods/besteffort/pod{UUID}/{ID}", UUID, "BestEffort"),
+        (
+            (
+                f"/system.slice/docker-{ID}.scope/kubelet.slice/kubelet-kubepods.slice"
+                f"/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{SLICE}.slice"
+                f"/cri-containerd-{ID}.scope"
+            ),
+            UUID,
+            "Burstable",
+        ),
+        # A kubelet with the systemd driver, and a containerd with the other.
+        (
+            (
+                f"/system.slice/containerd.service/kubepods-burstable-pod{SLICE}.slice"
+                f":cri-containerd:{ID}"
+            ),
+            UUID,
+            "Burstable",
+        ),
+        (f"/kubepods/burstable/pod{UUID[:-1]}/{ID}", None, None),
+        (f"/system.slice/pod{UUID}x", None, None),
+        ("/", None, None),
+    ],
+)
+def test_uid_and_class_are_in_the_path(path: str, uid: str | None, qos_class: str | None) -> None:
+    """By each driver of the kubelet, for each class, for static pods and clusters in containers."""
+    pod = pod_of(path, {})
+    assert (pod.uid if pod else None) == uid
+    assert (pod.qos_class if pod else None) == qos_class
+
+
+@pytest.mark.parametrize(("annotations", "restarts"), [(CONTAINERD, None), (CRI_O, 7), (DOCKER, 7)])
+def test_each_runtime_names_the_pod(annotations: dict[str, str], restarts: int | None) -> None:
+    """Pod, namespace and container; containerd's configuration has no count of restarts."""
+    pod = pod_of(f"/kubepods/burstable/pod{UUID}/{ID}", annotations)
+    assert pod is not None
+    expected = {
+        "k8s.pod.uid": UUID,
+        "k8s.pod.name": "checkout-7d9f8b6c5-x2k4z",
+        "k8s.namespace.name": "shop",
+        "k8s.container.name": "server",
+        "k8s.container.restart_count": restarts,
+    }
+    assert pod.attributes() == {name: it for name, it in expected.items() if it is not None}
+
+
+def test_a_pod_outside_of_the_kubelets_cgroups_is_known_by_its_annotations() -> None:
+    """A container that another client of the CRI made has a pod as well, without a class."""
+    pod = pod_of(f"/k8s.io/{ID}", CONTAINERD)
+    assert pod is not None
+    assert (pod.uid, pod.name, pod.qos_class) == (UUID, "checkout-7d9f8b6c5-x2k4z", None)
+
+
+def test_the_container_that_holds_the_pod_has_no_name() -> None:
+    """``POD`` is the kubelet's word for the pause container, not a container of the pod's."""
+    pod = pod_of(f"/kubepods/pod{UUID}/{ID}", {**DOCKER, "io.kubernetes.container.name": "POD"})
+    assert pod is not None
+    assert pod.container is None
+
+
+def test_annotations_that_are_resource_attributes_are_kept_and_bounded() -> None:
+    """Of a pod's annotations those for OpenTelemetry, at most 32, and nothing else."""
+    many = {f"resource.opentelemetry.io/x.{n:03}": "y" * 999 for n in range(100)}
+    pod = pod_of(f"/kubepods/pod{UUID}/{ID}", {"secret": "hunter2", **many})
+    assert pod is not None
+    assert pod.own == {f"x.{n:03}": "y" * 256 for n in range(32)}
+
+
+@pytest.mark.parametrize("count", ["", "-1", "x", "1e3", "9" * 400, "७"])
+def test_a_count_that_is_none_is_not_told(count: str) -> None:
+    """Whatever an annotation holds, it is no error."""
+    pod = pod_of(f"/kubepods/pod{UUID}/{ID}", {"io.kubernetes.container.restartCount": count})
+    assert pod is not None
+    assert pod.restarts is None
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("shop/checkout:1.4.2", "1.4.2"),
+        ("registry.example:5000/shop/checkout", None),
+        ("registry.example:5000/shop/checkout:1.4.2", "1.4.2"),
+        ("checkout@sha256:abc", "sha256:abc"),
+        ("registry.example:5000/checkout:1.4.2@sha256:abc", "1.4.2@sha256:abc"),
+        ("checkout", None),
+        ("", None),
+    ],
+)
+def test_the_version_is_the_images(image: str, version: str | None) -> None:
+    """The tag, the digest or both; a registry's port is no tag."""
+    assert image_version(image) == version
+
+
+@pytest.mark.parametrize(
+    ("component", "expected"),
+    [
+        (f"pod{UUID}", True),
+        (f"kubepods-pod{SLICE}.slice", True),
+        (f"kubelet-kubepods-burstable-pod{STATIC}.slice", True),
+        ("kubepods-burstable.slice", False),
+        (ID, False),
+    ],
+)
+def test_a_pods_cgroup_is_known_as_one(component: str, *, expected: bool) -> None:
+    """Its parent, the cgroup of a class, and its containers' are none."""
+    assert is_pod(component) is expected
