@@ -1,0 +1,96 @@
+"""The units in a cgroup's path, held against what systemd itself makes of such paths."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_oom.enrich.systemd import Units, plain_name, unit_owning, units_of
+
+USER = "/user.slice/user-1000.slice/user@1000.service"
+
+
+@pytest.mark.parametrize(
+    ("path", "unit", "slice_", "user_unit"),
+    [
+        ("/system.slice/nginx.service", "nginx.service", "system.slice", None),
+        ("/system.slice/nginx.service/worker", "nginx.service", "system.slice", None),
+        (
+            "/system.slice/system-getty.slice/getty@tty1.service",
+            "getty@tty1.service",
+            "system-getty.slice",
+            None,
+        ),
+        ("/init.scope", "init.scope", None, None),
+        ("/user.slice/user-0.slice/session-3.scope", "session-3.scope", "user-0.slice", None),
+        (
+            f"{USER}/app.slice/web.service",
+            "user@1000.service",
+            "user-1000.slice",
+            "web.service",
+        ),
+        (
+            rf"{USER}/app.slice/app-org.kde.konsole\x2d77.scope/x",
+            "user@1000.service",
+            "user-1000.slice",
+            r"app-org.kde.konsole\x2d77.scope",
+        ),
+        (f"{USER}/init.scope", "user@1000.service", "user-1000.slice", "init.scope"),
+        (f"{USER}/user.slice", "user@1000.service", "user-1000.slice", None),
+        # A folder `memory.service` would look like a file of the kernel's memory controller.
+        ("/system.slice/_memory.service", "memory.service", "system.slice", None),
+        # systemd in a container: the unit is the container's, not that of the systemd in it.
+        (
+            "/machine.slice/libpod-0123.scope/system.slice/nginx.service",
+            "libpod-0123.scope",
+            "machine.slice",
+            None,
+        ),
+        ("/system.slice", None, "system.slice", None),
+        ("/docker/0123/system.slice/nginx.service", None, None, None),
+        ("/system.slice/web front.service", None, "system.slice", None),
+        ("…/nginx.service", None, None, None),
+        ("/", None, None, None),
+        ("", None, None, None),
+    ],
+)
+def test_units_are_those_of_systemd(
+    path: str, unit: str | None, slice_: str | None, user_unit: str | None
+) -> None:
+    """The outermost unit behind the slices, and a user's own unit in that user's manager."""
+    assert units_of(path) == Units(unit, slice_, user_unit)
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        ("/system.slice/web.service", "web.service"),
+        ("/system.slice", "system.slice"),
+        (f"{USER}/app.slice/web.service", "web.service"),
+        (f"{USER}/app.slice", "app.slice"),
+        (USER, "user@1000.service"),
+        ("/system.slice/web.service/worker", None),
+        ("/docker/0123", None),
+        ("/", None),
+    ],
+)
+def test_a_limit_belongs_to_the_unit_whose_cgroup_it_is_set_on(
+    path: str, owner: str | None
+) -> None:
+    """A cgroup that a service made within its own is not the service's."""
+    assert unit_owning(path) == owner
+
+
+@pytest.mark.parametrize(
+    ("unit", "name"),
+    [
+        ("nginx.service", "nginx"),
+        ("getty@tty1.service", "getty@tty1"),
+        (r"web\x2dfront.service", "web-front"),
+        (r"caf\xc3\xa9.service", "café"),
+        (r"bad\xff.service", r"bad\xff"),
+        (r"esc\x1b.service", r"esc\x1b"),
+    ],
+)
+def test_a_service_has_a_plain_name(unit: str, name: str) -> None:
+    """Escapes are characters again, unless those are none, or would steer a terminal."""
+    assert plain_name(unit) == name
