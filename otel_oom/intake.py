@@ -15,6 +15,7 @@ from typing import Final
 from otel_oom import clock, reconcile, unread, witness
 from otel_oom.capture.source import Buffered, Source
 from otel_oom.delivery import Delivery
+from otel_oom.environ import EnvironReader
 from otel_oom.event import Event, Missed, NoVictim, OomKill, Reaping, Unread, VictimExit
 from otel_oom.health.watchdog import Heartbeat
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
@@ -53,6 +54,7 @@ class Intake:
         self._heartbeat = heartbeat
         self._boot_id = clock.boot_id()
         self._memcg_files = MemcgFiles.find()
+        self._environ = EnvironReader()
         self._store_fails = False
         self._early: dict[int, VictimExit] = {}
         self._reconciler = Reconciler(
@@ -178,7 +180,7 @@ class Intake:
 
     def _look(self, kill: OomKill) -> Witness:
         try:
-            return witness.look(kill, self._memcg_files)
+            return witness.look(kill, self._memcg_files, environ=self._environ)
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")

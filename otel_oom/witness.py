@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from otel_oom import proc as proc_file
+from otel_oom.environ import EnvironReader
 from otel_oom.event import OomKill
 from otel_oom.facts import Limits, Memcg, Task, known
 
@@ -31,12 +33,14 @@ class Witness:
 
     ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
     ``cgroup`` is the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups.
+    ``environ`` are the variables of its environment by which it names itself to OpenTelemetry.
     """
 
     seen: bool
     cgroup: str | None = None
     executable: str | None = None
     limits: Limits | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """This witness as a dictionary that :meth:`from_json` takes back."""
@@ -107,8 +111,15 @@ class MemcgFiles:
         return Limits(*(_number(folder / name) for name in names))
 
 
-def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) -> Witness:
+def look(
+    kill: OomKill,
+    files: MemcgFiles | None,
+    proc: Path = Path("/proc"),
+    environ: EnvironReader | None = None,
+) -> Witness:
     """Read at once what vanishes with the victim of ``kill``."""
+    # The first to vanish, with the victim's memory.
+    own = environ.read(kill.victim.tgid) if environ and not kill.capture.late else {}
     limits = files.limits(kill.memcg) if files and kill.memcg else None
     if limits and kill.capture.late:
         # What was used then nobody knows any more; a limit mostly stands.
@@ -122,6 +133,7 @@ def look(kill: OomKill, files: MemcgFiles | None, proc: Path = Path("/proc")) ->
         cgroup=_still_in(kill.memcg, _read(folder / "cgroup")),
         executable=kill.victim.executable or _link(folder / "exe"),
         limits=limits,
+        environ=own,
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich.command import scrubbed
 from otel_oom.enrich.container import container_of
+from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
-from otel_oom.enrich.service import service_name
+from otel_oom.enrich.place import cgroup_path
+from otel_oom.enrich.service import Facts, identity
+from otel_oom.enrich.systemd import units_of
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import Incident, NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.witness import Witness
@@ -45,12 +48,18 @@ _OF_THE_AGENT: Final = (
 )
 """Resource attributes that the agent's own environment can say only of the agent."""
 
+Attributes = Mapping[str, str | int]
+"""Resource attributes by their names."""
+
+_MORE_THAN_THE_HOST: Final = ("service.", "deployment.")
+"""What a victim says of itself, though the host's environment says it of the host."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """What every victim of this host shares: its resource attributes, and the files on its disk."""
 
-    attributes: Mapping[str, str]
+    attributes: Attributes
     files: Resolver
 
 
@@ -100,7 +109,7 @@ class EnrichedKill:
     user_stack: tuple[str, ...]
     origin: Origin
     limit_scope: str | None
-    resource: Mapping[str, str]
+    resource: Attributes
 
     @property
     def outcome(self) -> str:
@@ -118,7 +127,7 @@ class EnrichedNoVictim:
     observed_unix_ns: int
     user_stack: tuple[str, ...]
     origin: Origin
-    resource: Mapping[str, str]
+    resource: Attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ class EnrichedPanic:
     event: Panic
     observed_unix_ns: int
     origin: Origin
-    resource: Mapping[str, str]
+    resource: Attributes
 
 
 def enrich(
@@ -139,7 +148,6 @@ def enrich(
     host: Host,
 ) -> EnrichedKill:
     """Join a kill with its resource and the names that its numbers have on this host."""
-    path = kill.memcg.path if kill.memcg else ""
     executable = kill.victim.executable or witness.executable
     origin = origin_of(kill.stack)
     return EnrichedKill(
@@ -152,7 +160,11 @@ def enrich(
         user_stack=_user_stack(kill, executable, host.files),
         origin=origin,
         limit_scope=limit_scope(kill, origin),
-        resource=_resource(path, executable, kill.victim.comm, host.attributes),
+        resource=_resource(
+            cgroup_path(kill, witness),
+            Facts(witness.environ, executable=executable, comm=kill.victim.comm),
+            host.attributes,
+        ),
     )
 
 
@@ -165,7 +177,9 @@ def enrich_no_victim(event: NoVictim, observed_unix_ns: int, host: Host) -> Enri
         user_stack=_user_stack(event, None, host.files),
         origin=origin_of(event.stack),
         resource=_resource(
-            memcg.path if memcg else "", None, trigger.comm if trigger else None, host.attributes
+            memcg.path if memcg else "",
+            Facts(comm=trigger.comm if trigger else None),
+            host.attributes,
         ),
     )
 
@@ -179,7 +193,7 @@ def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPan
         event=event,
         observed_unix_ns=observed_unix_ns,
         origin=origin_of(event.stack),
-        resource=_resource("", None, None, host.attributes),
+        resource=_resource("", Facts(), host.attributes),
     )
 
 
@@ -192,20 +206,28 @@ def _user_stack(event: Incident, executable: str | None, files: Resolver) -> tup
     return files.lines(event.user_stack, (executable,) if executable else (), (root,))
 
 
-def _resource(
-    path: str, executable: str | None, comm: str | None, host: Mapping[str, str]
-) -> dict[str, str]:
+def _resource(path: str, facts: Facts, host: Attributes) -> dict[str, str | int]:
+    """What was killed: the host, what it and its pod's author say, and above all what is known."""
     container = container_of(path)
-    resource = dict(host)
+    pod = pod_of(path, {})
+    # Within a container, the units are those of the systemd that runs in it.
+    units = units_of(_within(path, container.id) if container else path)
+    own = identity(replace(facts, pod=pod, units=units))
+    resource = {k: v for k, v in own.items() if k.startswith(_MORE_THAN_THE_HOST) or k not in host}
+    known: dict[str, str | int] = pod.attributes() if pod else {}
     if container:
-        resource["container.id"] = container.id
+        known["container.id"] = container.id
         if container.runtime:
-            resource["container.runtime.name"] = container.runtime
-    resource["service.name"] = service_name(path, container, executable, comm)
-    return resource
+            known["container.runtime.name"] = container.runtime
+    return {**host, **resource, **known}
 
 
-def shared_resource(host: Mapping[str, str], of_agent: Mapping[str, str]) -> dict[str, str]:
+def _within(path: str, container: str) -> str:
+    """The rest of ``path`` behind the container's own cgroup, and the one that podman adds."""
+    return path.rpartition(container)[2].partition("/")[2].removeprefix("container/")
+
+
+def shared_resource(host: Attributes, of_agent: Attributes) -> dict[str, str | int]:
     """The host's attributes and what ``OTEL_RESOURCE_ATTRIBUTES`` says of the place it is in.
 
     A deployment environment, a cluster or a region holds for every victim of the host; the

@@ -102,7 +102,7 @@ def sentence(enriched: EnrichedKill) -> str:
     victim = f"{kill.victim.comm or 'a process'} (pid {kill.victim.tgid})"
     container = enriched.resource.get("container.id")
     if container:
-        victim += f" in container {container[:_ID_CHARS]}"
+        victim += f" in container {str(container)[:_ID_CHARS]}"
     # Not format(): a victim may have braces in its name.
     parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]
     if kill.memory:

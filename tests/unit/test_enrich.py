@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich import shared_resource
+from otel_oom.enrich import End, enrich, shared_resource
 from otel_oom.enrich.container import Container, container_of
 from otel_oom.enrich.host import host_attributes
-from otel_oom.enrich.service import service_name
+from otel_oom.enrich.place import cgroup_path
+from otel_oom.facts import Memcg
 from tests.support.samples import CONTAINER_ID as ID
-from tests.support.samples import HOST, enriched
+from tests.support.samples import HOST, KILL, ON_HOST, WITNESS, enriched
 
 OUTER = "f" * 64
 POD = "pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -64,29 +66,6 @@ def test_the_container_is_in_the_path(path: str, runtime: str | None) -> None:
 def test_other_paths_name_no_container(path: str) -> None:
     """A runtime's monitor, a session or a mere likeness is no container."""
     assert container_of(path) is None
-
-
-@pytest.mark.parametrize(
-    ("path", "container", "executable", "name"),
-    [
-        ("/system.slice/nginx.service", None, "/usr/sbin/nginx", "nginx"),
-        ("/system.slice/system-getty.slice/getty@tty1.service", None, "/x", "getty@tty1"),
-        ("/user.slice/user@1000.service/app.slice/web.service", None, "/x", "web"),
-        ("/user.slice/user@1000.service/session.slice/x.scope", None, "/bin/tool", "tool"),
-        (f"/system.slice/containerd.service/{ID}", Container(ID, None), "/usr/bin/java", "java"),
-        ("/", None, None, "comm"),
-    ],
-)
-def test_the_service_is_the_unit_or_the_program(
-    path: str, container: Container | None, executable: str | None, name: str
-) -> None:
-    """The victim's own unit, never its user's manager's or its runtime's; else its program."""
-    assert service_name(path, container, executable, "comm") == name
-
-
-def test_no_name_at_all_is_said_as_opentelemetry_says_it() -> None:
-    """Where nothing is known the service is ``unknown_service``."""
-    assert service_name("/", None, None, None) == "unknown_service"
 
 
 def test_the_host_is_this_one() -> None:
@@ -140,3 +119,71 @@ def test_a_kill_gets_its_resource() -> None:
         "container.runtime.name": "docker",
         "service.name": "java",
     }
+
+
+def test_what_is_known_goes_before_what_the_victim_says() -> None:
+    """It names its service and its environment, not its host, container or pod."""
+    environ = {
+        "OTEL_SERVICE_NAME": "checkout",
+        "OTEL_RESOURCE_ATTRIBUTES": (
+            "service.version=2,deployment.environment.name=staging,host.name=evil,"
+            "container.id=evil,k8s.pod.uid=evil,k8s.pod.name=checkout-x2k4z,secret=hunter2"
+        ),
+    }
+    memcg = Memcg(id=42, path=f"/kubepods/burstable/{POD}/{ID}")
+    host = replace(ON_HOST, attributes={**HOST, "deployment.environment.name": "prod"})
+    found = enrich(
+        replace(KILL, memcg=memcg),
+        replace(WITNESS, environ=environ),
+        End(),
+        KILL.time_unix_ns,
+        host,
+    )
+    assert dict(found.resource) == {
+        "host.name": "node-1",
+        "deployment.environment.name": "staging",
+        "container.id": ID,
+        "k8s.pod.uid": POD.removeprefix("pod"),
+        "k8s.pod.name": "checkout-x2k4z",
+        "service.name": "checkout",
+        "service.version": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/system.slice/nginx.service", "nginx"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", "web"),
+        (f"/system.slice/containerd.service/{ID}", "java"),
+        (f"/machine.slice/libpod-{ID}.scope/container/system.slice/nginx.service", "nginx"),
+        (f"/docker/{ID}/system.slice/nginx.service", "nginx"),
+    ],
+)
+def test_a_unit_names_the_service_of_what_is_in_it(path: str, service: str) -> None:
+    """The victim's own unit, in a container only that of the systemd in it, never the runtime's."""
+    assert enriched(memcg=Memcg(id=42, path=path)).resource["service.name"] == service
+
+
+@pytest.mark.parametrize(
+    ("memory", "cgroup", "expected"),
+    [
+        ("/a", "0::/a/b\n", "/a/b"),
+        ("/a", "0::/a\n", "/a"),
+        ("/", "5:memory:/\n1:name=systemd:/system.slice/x.service\n", "/system.slice/x.service"),
+        ("/a", "5:memory:/a\n3:cpu:/a/b\n0::/\n", "/a"),
+        ("/a", "0::/other\n", "/a"),
+        ("/a", "0::/ab\n", "/a"),
+        ("/", "0::/../../a\n", "/"),
+        ("/", "0::/\n", "/"),
+        ("/a:b", "0::/a:b/c:d\n", "/a:b/c:d"),
+        ("/a", None, "/a"),
+        ("/a", "nonsense", "/a"),
+    ],
+)
+def test_the_cgroup_is_the_finest_that_goes_on_from_the_memory_cgroup(
+    memory: str, cgroup: str | None, expected: str
+) -> None:
+    """Where the memory controller ends on the way, v2's or systemd's hierarchy tells the rest."""
+    kill = replace(KILL, memcg=Memcg(id=42, path=memory))
+    assert cgroup_path(kill, replace(WITNESS, cgroup=cgroup)) == expected

@@ -146,7 +146,8 @@ def test_no_hierarchy_is_no_error(tmp_path: Path) -> None:
 
 def test_a_witness_survives_the_disk() -> None:
     """What is read back is equal to what was written."""
-    for witness in (WITNESS, Witness(seen=False)):
+    named = replace(WITNESS, environ={"OTEL_SERVICE_NAME": "shop"})
+    for witness in (WITNESS, named, Witness(seen=False)):
         assert Witness.from_json(witness.to_json()) == witness
 
 

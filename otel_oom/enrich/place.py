@@ -1,0 +1,28 @@
+"""Which of the victim's cgroups tells most of where it is: its pod, its container, its unit."""
+
+from __future__ import annotations
+
+from otel_oom.event import OomKill
+from otel_oom.witness import Witness
+
+_SYSTEMD: frozenset[str] = frozenset({"", "name=systemd"})
+"""The second field of the lines for cgroup v2 and for systemd's own v1 hierarchy."""
+
+
+def cgroup_path(kill: OomKill, witness: Witness) -> str:
+    """The victim's cgroup in the finest hierarchy that is known; empty where none is.
+
+    Its memory cgroup can be an ancestor's, where the memory controller is not enabled all the way
+    down. Another hierarchy is taken only where it goes on from there: as ``/proc/PID/cgroup`` shows
+    it (cgroup_namespaces(7)), it can also be cut at the top.
+    """
+    memory = kill.memcg.path if kill.memcg else ""
+    if kill.memcg and kill.memcg.path_cut:
+        return memory
+    above = f"{memory.rstrip('/')}/"
+    for line in (witness.cgroup or "").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers in _SYSTEMD and path.startswith(above) and "/.." not in path:
+            return path if path != "/" else memory
+    return memory

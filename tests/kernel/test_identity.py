@@ -1,0 +1,63 @@
+"""Real kills of processes that say which service they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver
+from tests.support.agent import agent
+from tests.support.backend import Backend, kills_of
+from tests.support.kills import own_memcg
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+KILLS = 20
+_HOG = 'echo $$ > "$0" && exec tail /dev/zero'
+
+
+def kill_with(environ: dict[str, str]) -> int:
+    """Have the kernel kill a process with this environment; its pid."""
+    with (
+        own_memcg() as memcg,
+        subprocess.Popen(
+            ["/bin/sh", "-c", _HOG, memcg.procs], env={"PATH": os.defpath, **environ}
+        ) as process,
+    ):
+        assert process.wait(60) == -signal.SIGKILL
+        return process.pid
+
+
+def test_a_victim_stands_under_the_name_of_its_own_telemetry(tmp_path: Path) -> None:
+    """Its service's name and environment are its own; no other variable leaves the host.
+
+    The kernel may have taken a victim's memory before anyone can read it: not each is caught.
+    """
+    environ = {
+        "SECRET": "hunter2",
+        "OTEL_SERVICE_NAME": "checkout",
+        "OTEL_RESOURCE_ATTRIBUTES": "service.version=1.4.2,deployment.environment.name=staging",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=hunter2",
+    }
+    backend = Backend()
+    with (
+        Receiver(backend) as receiver,
+        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
+    ):
+        pids = [kill_with(environ) for _ in range(KILLS)]
+        backend.wait_for_kills(pids, within_s=30)
+        assert running.end() == 0
+    logs = kills_of(backend.logs, pids)
+    own = [log.resource for log in logs if log.resource["service.name"] == "checkout"]
+    assert own
+    for resource in own:
+        assert resource["service.version"] == "1.4.2"
+        assert resource["deployment.environment.name"] == "staging"
+    assert {log.resource["service.name"] for log in logs} <= {"checkout", "tail"}
+    assert all("hunter2" not in str(one.item) for one in (*logs, *backend.spans))
+    for file in (tmp_path / "state").iterdir():
+        assert b"hunter2" not in file.read_bytes()

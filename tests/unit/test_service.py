@@ -1,0 +1,129 @@
+"""Which service the victim was, by OpenTelemetry's rules and in their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from otel_oom.enrich.kubernetes import Pod
+from otel_oom.enrich.service import Facts, identity, resource_attributes
+from otel_oom.enrich.systemd import Units
+
+POD = Pod(
+    uid="0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0",
+    name="checkout-7d9f8b6c5-x2k4z",
+    namespace="shop",
+    container="server",
+    image="registry.example:5000/shop/checkout:1.4.2",
+)
+ANNOTATED = replace(
+    POD,
+    own={
+        "service.name": "annotated",
+        "service.namespace": "annotated-namespace",
+        "service.instance.id": "annotated-instance",
+        "service.version": "annotated-version",
+        "team": "payments",
+    },
+)
+ALL = {
+    "OTEL_RESOURCE_ATTRIBUTES": (
+        "service.name=attribute,service.namespace=own-namespace,service.instance.id=own-instance,"
+        "service.version=own-version"
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        # The process's own words, wherever it runs.
+        (Facts({"OTEL_SERVICE_NAME": "variable", **ALL}, pod=ANNOTATED), "variable"),
+        (Facts(ALL, pod=ANNOTATED), "attribute"),
+        (Facts(ALL, units=Units("nginx.service")), "attribute"),
+        (Facts({"OTEL_SERVICE_NAME": " "}, executable="/usr/bin/java"), "java"),
+        (Facts({"OTEL_SERVICE_NAME": "unknown_service:java"}, container="shop"), "shop"),
+        # In Kubernetes.
+        (Facts(pod=ANNOTATED, executable="/usr/bin/java"), "annotated"),
+        (Facts(pod=POD, container="k8s_server", units=Units("x.service")), POD.name),
+        (Facts(pod=replace(POD, name=None)), "server"),
+        (Facts(pod=Pod("uid"), executable="/usr/bin/java"), "unknown_service:java"),
+        (Facts(pod=Pod("uid")), "unknown_service"),
+        # Elsewhere.
+        (Facts(units=Units("nginx.service", "system.slice"), container="c"), "nginx"),
+        (Facts(units=Units("user@1000.service", None, "web.service")), "web"),
+        (Facts(units=Units("user@1000.service"), executable="/usr/bin/java"), "java"),
+        (Facts(units=Units("session-3.scope"), executable="/usr/bin/java"), "java"),
+        (Facts(container="shop", executable="/usr/bin/java"), "shop"),
+        (Facts(executable="/usr/bin/java", comm="main"), "java"),
+        (Facts(comm="main"), "main"),
+        (Facts(), "unknown_service"),
+    ],
+)
+def test_the_first_that_names_it_names_it(facts: Facts, name: str) -> None:
+    """Own environment, annotation, pod, container; or unit, container, executable, thread."""
+    assert identity(facts)["service.name"] == name
+
+
+WORKLOADS = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
+
+
+@pytest.mark.parametrize("first", range(len(WORKLOADS)))
+def test_the_workload_that_owns_a_pod_names_it(first: int) -> None:
+    """In the conventions' order; it is told by who set the pod up, in its environment."""
+    told = ",".join(f"k8s.{kind}.name=the-{kind}" for kind in reversed(WORKLOADS[first:]))
+    found = identity(Facts({"OTEL_RESOURCE_ATTRIBUTES": told}, pod=POD))
+    assert found["service.name"] == f"the-{WORKLOADS[first]}"
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (Facts(ALL, pod=ANNOTATED), ("own-namespace", "own-instance", "own-version")),
+        (
+            Facts(pod=ANNOTATED),
+            ("annotated-namespace", "annotated-instance", "annotated-version"),
+        ),
+        (Facts(pod=POD), ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "1.4.2")),
+        (Facts(pod=replace(POD, container=None, image=None)), ("shop", None, None)),
+        (Facts(executable="/usr/bin/java"), (None, None, None)),
+    ],
+)
+def test_the_rest_of_a_services_identity(
+    facts: Facts, expected: tuple[str | None, str | None, str | None]
+) -> None:
+    """Namespace, instance and version; what nobody says is left out."""
+    found = identity(facts)
+    names = ("service.namespace", "service.instance.id", "service.version")
+    assert tuple(found.get(name) for name in names) == expected
+
+
+def test_of_the_environment_only_what_is_listed_is_told() -> None:
+    """A secret that stands among a process's resource attributes stays there."""
+    told = "api.key=hunter2,host.name=evil,k8s.pod.name=evil,deployment.environment.name=prod"
+    found = identity(Facts({"OTEL_RESOURCE_ATTRIBUTES": told}, comm="main"))
+    assert found == {"service.name": "main", "deployment.environment.name": "prod"}
+
+
+def test_what_the_pods_author_annotated_is_told() -> None:
+    """All annotations for OpenTelemetry are resource attributes: somebody wrote them as such."""
+    assert identity(Facts(pod=ANNOTATED))["team"] == "payments"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=1, b = 2 ", {"a": "1", "b": "2"}),
+        ("a=x%2Cy%20z,b=1=2", {"a": "x,y z", "b": "1=2"}),
+        ("a,=1,,b=", {"b": ""}),
+        ("a=%ff", {"a": "\N{REPLACEMENT CHARACTER}"}),
+        ("a=%1b[31mred%0a", {"a": "[31mred"}),
+        ("a=" + "x" * 999, {"a": "x" * 256}),
+    ],
+)
+def test_resource_attributes_are_read_as_the_sdks_read_them(
+    text: str, expected: dict[str, str]
+) -> None:
+    """Pairs by commas, percent-encoded; bounded, and without what steers a terminal."""
+    assert resource_attributes(text) == expected
