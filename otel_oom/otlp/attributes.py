@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
+from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.origin import Origin
+from otel_oom.enrich.place import cgroup_path
+from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.event import Incident, Missed, OomKill
 from otel_oom.facts import Limits, Memcg
 from otel_oom.otlp import names
@@ -45,6 +48,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
             **_cgroup(_OWN_MEMCG, kill.memcg, witness.limits),
+            **_victim_place(cgroup_path(kill, witness)),
             names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,
             names.LIMIT_SCOPE: enriched.limit_scope,
@@ -108,6 +112,8 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
         names.TRIGGER_COMM: trigger.comm if trigger else None,
         names.TRIGGER_UID: trigger.uid if trigger else None,
         **_cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
+        **_trigger_place(event),
+        names.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
         **_cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
         names.DECISION_BY: origin.by,
         names.DECISION_STACK: "\n".join(event.stack) or None,
@@ -125,6 +131,31 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
         names.CAPTURE_HOOK: event.capture.hook,
         names.CAPTURE_CONTEXT: decision.hook if decision else None,
         names.CAPTURE_LATE: event.capture.late or None,
+    }
+
+
+def _victim_place(path: str) -> dict[str, Value | None]:
+    """The units that it was in, and its pod's class."""
+    units, pod = units_of(path), pod_of(path, {})
+    return {
+        names.VICTIM_UNIT: units.unit,
+        names.VICTIM_SLICE: units.slice,
+        names.VICTIM_USER_UNIT: units.user_unit,
+        names.VICTIM_QOS_CLASS: pod.qos_class if pod else None,
+    }
+
+
+def _trigger_place(event: Incident) -> dict[str, Value | None]:
+    """The unit and the pod of a trigger that was somewhere else than the victim."""
+    memcg = event.trigger_memcg
+    own = event.memcg if isinstance(event, OomKill) else None
+    if memcg is None or (own and own.path == memcg.path):
+        return {}
+    units, pod = units_of(memcg.path), pod_of(memcg.path, {})
+    return {
+        names.TRIGGER_UNIT: units.unit,
+        names.TRIGGER_USER_UNIT: units.user_unit,
+        names.TRIGGER_POD_UID: pod.uid if pod else None,
     }
 
 

@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__, otlp
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim, enrich_panic
-from otel_oom.facts import Memory
+from otel_oom.facts import Memcg, Memory
 from otel_oom.otlp.sentence import sentence, size
 from tests.support.backend import plain
 from tests.support.samples import (
@@ -120,6 +120,37 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.capture.hook": "tp_btf/mark_victim",
         "oom.capture.context": "fentry/oom_kill_process",
     }
+
+
+def test_victim_trigger_and_limit_each_have_their_unit() -> None:
+    """A service killed at its slice's limit for another one's request, each by its name."""
+    decision = KILL.decision
+    assert decision
+    kill = enriched(
+        memcg=Memcg(id=42, path="/shop.slice/web.service/worker"),
+        trigger_memcg=Memcg(id=43, path="/shop.slice/backup.service"),
+        decision=replace(decision, memcg=Memcg(id=41, path="/shop.slice")),
+    )
+    attributes = plain(log(kill).attributes)
+    assert {name: value for name, value in attributes.items() if ".systemd." in name} == {
+        "oom.victim.systemd.unit": "web.service",
+        "oom.victim.systemd.slice": "shop.slice",
+        "oom.trigger.systemd.unit": "backup.service",
+        "oom.limit.systemd.unit": "shop.slice",
+    }
+
+
+def test_victim_and_trigger_each_have_their_pod() -> None:
+    """The victim's is its resource, with the class beside it; another pod's trigger is named."""
+    uids = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "ab"]
+    paths = [f"/kubepods/burstable/pod{uid}/{CONTAINER_ID}" for uid in uids]
+    kill = enriched(memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=43, path=paths[1]))
+    attributes = plain(log(kill).attributes)
+    assert kill.resource["k8s.pod.uid"] == uids[0]
+    assert attributes["oom.victim.pod.qos_class"] == "Burstable"
+    assert attributes["oom.trigger.pod.uid"] == uids[1]
+    alone = enriched(memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=42, path=paths[0]))
+    assert "oom.trigger.pod.uid" not in plain(log(alone).attributes)
 
 
 def test_what_is_not_known_is_absent() -> None:
