@@ -27,6 +27,8 @@ from otel_oom.witness import still_alive
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from opentelemetry.util.types import AttributeValue
+
     from otel_oom.enrich import Host
     from otel_oom.export.backoff import Backoff
     from otel_oom.export.courier import Courier
@@ -59,6 +61,7 @@ class Delivery:
         """What the stages have done; those before this one count here as well."""
         self._source = source
         self._metrics: Metrics | None = None
+        self._detected: Mapping[str, AttributeValue] | None = None
         self._couriers: list[Courier] = []
         self._backoffs: dict[str, Backoff] = {}
         self._wake = threading.Event()
@@ -128,9 +131,9 @@ class Delivery:
         from otel_oom.export.backoff import Backoff  # noqa: PLC0415
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
 
-        found = host_attributes()
-        host = Host(shared_resource(found, self._settings.resource), Resolver())
-        self._begin_metrics({**found, **self._settings.resource})
+        found, told = host_attributes(), {**self._detect(), **self._settings.resource}
+        host = Host(shared_resource(found, told), Resolver())
+        self._begin_metrics({**found, **told})
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
             backoff = self._backoffs.setdefault(endpoint.host, Backoff())
             courier = Courier(self._store, endpoint, connect(endpoint), backoff, self.counts)
@@ -154,7 +157,17 @@ class Delivery:
             self._pulse.rest()
             self._wake.wait(wait_s)
 
-    def _begin_metrics(self, resource: Mapping[str, str]) -> None:
+    def _detect(self) -> Mapping[str, AttributeValue]:
+        """What the user's resource detectors say of the host; once, though this may begin anew."""
+        if self._detected is None:
+            self._detected = {}
+            if self._settings.detectors:
+                from otel_oom.enrich.detectors import detected  # noqa: PLC0415  as in _run()
+
+                self._detected = detected(self._settings.detectors)
+        return self._detected
+
+    def _begin_metrics(self, resource: Mapping[str, AttributeValue]) -> None:
         """Tell of ourselves, if that is wanted; it must not be in the way of anything else."""
         if self._settings.metrics is None or self._metrics:
             return

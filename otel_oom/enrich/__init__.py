@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from opentelemetry.util.types import AttributeValue
+
 from otel_oom.enrich.command import scrubbed
 from otel_oom.enrich.container import container_of
 from otel_oom.enrich.kubernetes import pod_of
@@ -48,7 +50,7 @@ _OF_THE_AGENT: Final = (
 )
 """Resource attributes that the agent's own environment can say only of the agent."""
 
-Attributes = Mapping[str, str | int]
+Attributes = Mapping[str, AttributeValue]
 """Resource attributes by their names."""
 
 _MORE_THAN_THE_HOST: Final = ("service.", "deployment.")
@@ -206,7 +208,7 @@ def _user_stack(event: Incident, executable: str | None, files: Resolver) -> tup
     return files.lines(event.user_stack, (executable,) if executable else (), (root,))
 
 
-def _resource(path: str, facts: Facts, host: Attributes) -> dict[str, str | int]:
+def _resource(path: str, facts: Facts, host: Attributes) -> dict[str, AttributeValue]:
     """What was killed: the host, what it and its pod's author say, and above all what is known."""
     container = container_of(path)
     pod = pod_of(path, {})
@@ -214,7 +216,7 @@ def _resource(path: str, facts: Facts, host: Attributes) -> dict[str, str | int]
     units = units_of(_within(path, container.id) if container else path)
     own = identity(replace(facts, pod=pod, units=units))
     resource = {k: v for k, v in own.items() if k.startswith(_MORE_THAN_THE_HOST) or k not in host}
-    known: dict[str, str | int] = pod.attributes() if pod else {}
+    known: dict[str, AttributeValue] = {**pod.attributes()} if pod else {}
     if container:
         known["container.id"] = container.id
         if container.runtime:
@@ -227,7 +229,7 @@ def _within(path: str, container: str) -> str:
     return path.rpartition(container)[2].partition("/")[2].removeprefix("container/")
 
 
-def shared_resource(host: Attributes, of_agent: Attributes) -> dict[str, str | int]:
+def shared_resource(host: Attributes, of_agent: Attributes) -> dict[str, AttributeValue]:
     """The host's attributes and what ``OTEL_RESOURCE_ATTRIBUTES`` says of the place it is in.
 
     A deployment environment, a cluster or a region holds for every victim of the host; the

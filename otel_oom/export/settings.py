@@ -91,12 +91,14 @@ class Settings:
     """What the environment says: endpoints by signal, the place's resource, the main switch.
 
     ``metrics`` are the agent's own; there are none unless somebody has read what is said of them.
+    ``detectors`` are the names of the resource detectors that are asked about the host.
     """
 
     endpoints: tuple[Endpoint, ...]
     resource: Mapping[str, str]
     disabled: bool
     metrics: MetricSettings | None = None
+    detectors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,20 @@ def read(environ: Mapping[str, str]) -> Settings:
     """
     resource = _Value("OTEL_RESOURCE_ATTRIBUTES", environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
     disabled = _Value("OTEL_SDK_DISABLED", environ.get("OTEL_SDK_DISABLED", ""))
+    # As the manifest of a pod hands the name of its node to it.
+    node = environ.get("K8S_NODE_NAME", "").strip()
     return Settings(
         endpoints=tuple(endpoint(environ, signal) for signal in SIGNALS),
-        resource=dict(_pairs(resource)),
+        resource={**({"k8s.node.name": node} if node else {}), **dict(_pairs(resource))},
         disabled=_flag(disabled),
+        detectors=_detectors(environ.get("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "")),
     )
+
+
+def _detectors(text: str) -> tuple[str, ...]:
+    """The names of a list by commas, less the SDK's own for ``OTEL_RESOURCE_ATTRIBUTES``."""
+    names = (name.strip() for name in text.split(","))
+    return tuple(name for name in names if name and name != "otel")
 
 
 def known_variables() -> frozenset[str]:

@@ -19,6 +19,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.version import __version__ as sdk_version
+from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
 from otel_oom.capture.source import Buffered, Source
@@ -62,7 +63,7 @@ class Metrics:
     def __init__(
         self,
         settings: MetricSettings,
-        resource: Mapping[str, str],
+        resource: Mapping[str, AttributeValue],
         endpoints: Iterable[Endpoint],
         counts: Counts,
         store: Store,
@@ -246,7 +247,7 @@ def _exporter(endpoint: Endpoint) -> dict[str, str | int]:
     }
 
 
-def _resource(service_name: str, attributes: Mapping[str, str]) -> Resource:
+def _resource(service_name: str, attributes: Mapping[str, AttributeValue]) -> Resource:
     """The agent itself: here it is what is observed.
 
     One agent works on a host, so the host's id is the instance's as well: it stays the same over

@@ -20,6 +20,7 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
+from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
@@ -194,7 +195,7 @@ def panic_bytes(enriched: EnrichedPanic) -> bytes:
 
 
 def missed_record(
-    event: Missed, observed_unix_ns: int, host: Mapping[str, str | int]
+    event: Missed, observed_unix_ns: int, host: Mapping[str, AttributeValue]
 ) -> ReadableLogRecord:
     """Kills that nothing tells of, as a log event ``oom.missed``.
 
@@ -214,7 +215,7 @@ def missed_record(
     )
 
 
-def missed_bytes(event: Missed, observed_unix_ns: int, host: Mapping[str, str | int]) -> bytes:
+def missed_bytes(event: Missed, observed_unix_ns: int, host: Mapping[str, AttributeValue]) -> bytes:
     """An ``ExportLogsServiceRequest`` with the one log event of :func:`missed_record`."""
     return encode_logs([missed_record(event, observed_unix_ns, host)]).SerializeToString()
 
@@ -251,6 +252,6 @@ def _mark_attributes(attributes: Attributes) -> Attributes:
     return {name: value for name, value in attributes.items() if name.startswith(prefixes)}
 
 
-def _resource(attributes: Mapping[str, str | int]) -> Resource:
+def _resource(attributes: Mapping[str, AttributeValue]) -> Resource:
     # Never Resource.create(): that would merge the agent's own environment into the victim's.
     return Resource(dict(attributes), names.SCHEMA_URL)

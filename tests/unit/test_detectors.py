@@ -1,0 +1,120 @@
+"""Resource detectors of the user's, installed as real ones are: by entry points of a package."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from otel_oom.delivery import Delivery
+from otel_oom.enrich.detectors import GROUP, detected
+from otel_oom.export import settings
+from otel_oom.export.settings import Settings
+from otel_oom.store import Store
+from otel_oom.witness import Witness
+from tests.support.backend import plain
+from tests.support.samples import KILL
+
+MODULE = """
+import time
+
+from opentelemetry.sdk.resources import Resource, ResourceDetector
+
+
+class Cloud(ResourceDetector):
+    def detect(self):
+        return Resource({
+            "cloud.provider": "example", "cloud.region": "north-1", "host.id": "i-0123",
+            "service.name": "agent", "process.pid": 1, "container.id": "agent",
+        })
+
+
+class Other(ResourceDetector):
+    def detect(self):
+        return Resource({"cloud.region": "south-1"})
+
+
+class Failing(ResourceDetector):
+    def detect(self):
+        raise ConnectionError("no route to the metadata server")
+
+
+class Hanging(ResourceDetector):
+    def detect(self):
+        time.sleep(60)
+"""
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution with detectors, on the path as an installed one is."""
+    site = tmp_path / "site"
+    info = site / "some_cloud-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "some_cloud.py").write_text(MODULE, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-cloud\nVersion: 1.0\n")
+    names = ("Cloud", "Other", "Failing", "Hanging")
+    lines = [f"test_{name.lower()} = some_cloud:{name}" for name in names]
+    lines.append("test_missing = some_cloud_that_is_gone:X")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\n" + "\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(site)
+
+
+def test_what_detectors_find_is_joined() -> None:
+    """In the order of their names in the variable, a later one before an earlier."""
+    assert detected(["test_cloud", "test_other"])["cloud.region"] == "south-1"
+    assert detected(["test_other", "test_cloud"])["cloud.region"] == "north-1"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("test_failing", "The resource detector test_failing failed: ConnectionError: no route"),
+        ("test_missing", "The resource detector test_missing failed: ModuleNotFoundError"),
+        ("test_nowhere", "No resource detector 'test_nowhere' is installed; there are: "),
+        ("test_hanging", "No answer within 0 s from the resource detector test_hanging"),
+    ],
+)
+def test_one_that_fails_is_said_and_no_loss(
+    name: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong with one, what the others found is there."""
+    found = detected(["test_other", name], 0.4 if name == "test_hanging" else 30.0)
+    assert found == {"cloud.region": "south-1"}
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith(says)
+
+
+def test_none_is_asked_unless_named() -> None:
+    """By default nothing of the user's is run; the SDK's own reader of the environment neither."""
+    assert settings.read({}).detectors == ()
+    read = settings.read({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel, test_cloud,"})
+    assert read.detectors == ("test_cloud",)
+
+
+def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
+    """And not what it says of the agent; what the user says goes before it."""
+    said = Settings((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
+    with Store(tmp_path) as store:
+        store.record(KILL, Witness(seen=False))
+        delivery = Delivery(store, said)
+        delivery.start()
+        delivery.stop(30.0)
+        (message,) = store.waiting("logs", 10, 1 << 20)
+    request = ExportLogsServiceRequest.FromString(message.payload)
+    resource = plain(request.resource_logs[0].resource.attributes)
+    assert resource["cloud.provider"] == "example"
+    assert resource["host.id"] == "mine"
+    assert resource["service.name"] != "agent"
+    assert resource["container.id"] != "agent"
+    assert "process.pid" not in resource
+
+
+def test_the_node_is_told_by_its_pods_variable() -> None:
+    """``K8S_NODE_NAME`` as manifests set it; what OTEL_RESOURCE_ATTRIBUTES says goes before it."""
+    assert settings.read({"K8S_NODE_NAME": "node-1"}).resource == {"k8s.node.name": "node-1"}
+    both = {"K8S_NODE_NAME": "node-1", "OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-2"}
+    assert settings.read(both).resource == {"k8s.node.name": "node-2"}
