@@ -1,0 +1,114 @@
+"""collector-config/kubernetes.yaml: what the cluster's API adds to a kill in a pod."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.parts.collector import collector, complaints
+from tests.parts.kube_api import kube_api
+from tests.parts.process import LOOPBACK, free_port
+from tests.parts.recorder import recorder
+from tests.parts.wait import until
+from tests.parts.web import Json, post
+
+FOLDER = Path(__file__).parents[2] / "collector-config"
+FILES = (FOLDER / "agent.yaml", FOLDER / "kubernetes.yaml")
+UID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
+NAME = "checkout-7d9f8b6c5-x2k4z"
+OUTSIDE: Json = {"processors": {"k8s_attributes": {"auth_type": "kubeConfig"}}}
+"""The tests run in no pod: the API's address is in a file."""
+
+POD: Json = {
+    "metadata": {
+        "name": NAME,
+        "namespace": "shop",
+        "uid": UID,
+        "labels": {"pod-template-hash": "7d9f8b6c5"},
+        "ownerReferences": [
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ReplicaSet",
+                "name": "checkout-7d9f8b6c5",
+                "uid": "1",
+                "controller": True,
+            }
+        ],
+    },
+    "spec": {"nodeName": "node-1", "containers": [{"name": "server", "image": "checkout:1.4.2"}]},
+    # The API knows it by the agent's address as well, as it does a pod on the host's network.
+    "status": {"phase": "Running", "podIP": LOOPBACK, "hostIP": LOOPBACK},
+}
+
+
+def resource_of(attributes: dict[str, str], binary: Path, folder: Path) -> dict[str, str]:
+    """Send a kill with this resource through the Collector; the resource that comes out."""
+    backend = f"{LOOPBACK}:{free_port()}"
+    resource = {
+        "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()]
+    }
+    scopes = [{"logRecords": [{"eventName": "oom.kill", "severityNumber": 21}]}]
+    with (
+        kube_api([POD], folder) as kubeconfig,
+        recorder(binary, env={"OTLP_HTTP_LISTEN": backend}) as sink,
+        collector(
+            binary,
+            *FILES,
+            OUTSIDE,
+            {"processors": {"k8s_attributes": {"wait_for_metadata": True}}},
+            env={
+                "BACKEND_ENDPOINT": f"http://{backend}",
+                "QUEUE_DIRECTORY": str(folder / "queue"),
+                "KUBECONFIG": str(kubeconfig),
+            },
+        ) as gateway,
+    ):
+        body = {"resourceLogs": [{"resource": resource, "scopeLogs": scopes}]}
+        assert post(f"{gateway.http}/v1/logs", body).status == 200
+        (request,) = until(sink.requests, "the log", limit=30)
+    (group,) = request["resourceLogs"]
+    return {it["key"]: it["value"].get("stringValue") for it in group["resource"]["attributes"]}
+
+
+def test_it_is_valid_over_the_agents(collector_binary: Path) -> None:
+    """The Collector has nothing against the two."""
+    assert (
+        complaints(collector_binary, *FILES, env={"BACKEND_ENDPOINT": "http://127.0.0.1:9"}) == ""
+    )
+
+
+@pytest.mark.parametrize("name", [NAME, "unknown_service:java"])
+def test_a_pods_workload_names_the_service(
+    name: str, collector_binary: Path, tmp_path: Path
+) -> None:
+    """Where otel-oom had no better name than the pod's, or none."""
+    sent = {"k8s.pod.uid": UID, "k8s.pod.name": NAME, "service.name": name}
+    found = resource_of(sent, collector_binary, tmp_path)
+    assert found["k8s.deployment.name"] == "checkout"
+    assert found["service.name"] == "checkout"
+    assert found["service.namespace"] == "shop"
+    assert found["k8s.node.name"] == "node-1"
+
+
+def test_a_service_that_named_itself_keeps_its_name(collector_binary: Path, tmp_path: Path) -> None:
+    """What was said by the process or its pod's annotation goes first."""
+    sent = {"k8s.pod.uid": UID, "k8s.pod.name": NAME, "service.name": "pay"}
+    found = resource_of(sent, collector_binary, tmp_path)
+    assert (found["service.name"], found["k8s.deployment.name"]) == ("pay", "checkout")
+
+
+def test_a_pod_that_the_api_does_not_know_keeps_its_name(
+    collector_binary: Path, tmp_path: Path
+) -> None:
+    """It was deleted, or is a static one."""
+    sent = {"k8s.pod.uid": UID[::-1], "k8s.pod.name": "gone-0", "service.name": "gone-0"}
+    assert resource_of(sent, collector_binary, tmp_path) == sent
+
+
+def test_what_is_in_no_pod_is_not_taken_for_the_senders(
+    collector_binary: Path, tmp_path: Path
+) -> None:
+    """A kill on the node itself has nothing of the pod from which it is sent."""
+    sent = {"host.name": "node-1", "service.name": "sshd"}
+    assert resource_of(sent, collector_binary, tmp_path) == sent
