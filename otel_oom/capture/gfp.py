@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_FORMATS: Final = tuple(
+FORMATS: Final = tuple(
     Path(root, "events/kmem/mm_page_alloc/format")
     for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 )
@@ -27,7 +27,7 @@ _BITS: Final = (1 << 64) - 1
 class GfpNames:
     """The names of this kernel's flags."""
 
-    def __init__(self, formats: tuple[Path, ...] = _FORMATS) -> None:
+    def __init__(self, formats: tuple[Path, ...] = FORMATS) -> None:
         """Take them from the first of ``formats`` that can be read.
 
         It is a file of 4 KiB, which takes the kernel a millisecond or two: so no kill waits for it.
