@@ -16,9 +16,11 @@ from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.enrich.place import cgroup_path
 from otel_oom.enrich.service import Facts, identity
-from otel_oom.enrich.systemd import units_of
+from otel_oom.enrich.systemd import unit_owning, units_of
+from otel_oom.enrich.unit_files import Setting, memory_setting
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import Incident, NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.facts import Decision
 from otel_oom.witness import Witness
 
 __all__ = [
@@ -111,6 +113,7 @@ class EnrichedKill:
     user_stack: tuple[str, ...]
     origin: Origin
     limit_scope: str | None
+    limit_setting: Setting | None
     resource: Attributes
 
     @property
@@ -162,6 +165,7 @@ def enrich(
         user_stack=_user_stack(kill, executable, host.files),
         origin=origin,
         limit_scope=limit_scope(kill, origin),
+        limit_setting=_limit_setting(kill.decision),
         resource=_resource(
             cgroup_path(kill, witness),
             Facts(witness.environ, executable=executable, comm=kill.victim.comm),
@@ -206,6 +210,17 @@ def _user_stack(event: Incident, executable: str | None, files: Resolver) -> tup
         return ()
     root = Path(f"/proc/{trigger.tgid}/root")
     return files.lines(event.user_stack, (executable,) if executable else (), (root,))
+
+
+def _limit_setting(decision: Decision | None) -> Setting | None:
+    """What in a file of systemd's set the limit that was hit, if it is one of the host's units."""
+    if decision is None or decision.memcg is None or decision.limits is None:
+        return None
+    units, owner = units_of(decision.memcg.path), unit_owning(decision.memcg.path)
+    of_user = units.unit is not None and owner != units.unit
+    if owner is None or of_user or decision.limits.limit is None:
+        return None
+    return memory_setting(owner, decision.limits.limit)
 
 
 def _resource(path: str, facts: Facts, host: Attributes) -> dict[str, AttributeValue]:

@@ -36,7 +36,7 @@ _TRIGGER_MEMCG: Final = (names.TRIGGER_MEMCG_PATH, names.TRIGGER_MEMCG_ID)
 
 def kill_attributes(enriched: EnrichedKill) -> Attributes:
     """Every attribute of the kill itself; what is not known is left out."""
-    kill, witness = enriched.kill, enriched.witness
+    kill, witness, setting = enriched.kill, enriched.witness, enriched.limit_setting
     return _known(
         {
             "log.record.uid": kill.uid,
@@ -52,6 +52,8 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,
             names.LIMIT_SCOPE: enriched.limit_scope,
+            names.LIMIT_SETTING: setting.line if setting else None,
+            names.LIMIT_FILE: str(setting.file) if setting else None,
             **_shared(kill, enriched.origin, enriched.user_stack),
         }
     )

@@ -53,6 +53,8 @@ LIMIT_MEMCG_USAGE: Final = "oom.limit.memcg.usage"
 LIMIT_MEMCG_SWAP_LIMIT: Final = "oom.limit.memcg.swap_limit"
 LIMIT_MEMCG_SWAP_USAGE: Final = "oom.limit.memcg.swap_usage"
 LIMIT_UNIT: Final = "oom.limit.systemd.unit"
+LIMIT_SETTING: Final = "oom.limit.systemd.setting"
+LIMIT_FILE: Final = "oom.limit.systemd.file"
 
 VICTIM_COMM: Final = "oom.victim.comm"
 VICTIM_GID: Final = "oom.victim.gid"

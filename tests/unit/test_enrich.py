@@ -187,3 +187,27 @@ def test_the_cgroup_is_the_finest_that_goes_on_from_the_memory_cgroup(
     """Where the memory controller ends on the way, v2's or systemd's hierarchy tells the rest."""
     kill = replace(KILL, memcg=Memcg(id=42, path=memory))
     assert cgroup_path(kill, replace(WITNESS, cgroup=cgroup)) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("/system.slice/web.service", "web.service"),
+        ("/shop.slice", "shop.slice"),
+        ("/user.slice/user-1000.slice/user@1000.service", "user@1000.service"),
+        # Their files are in that user's home, and not the host's of the same name.
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", None),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice", None),
+        ("/system.slice/web.service/worker", None),
+        ("/docker/0123", None),
+    ],
+)
+def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
+    monkeypatch: pytest.MonkeyPatch, path: str, unit: str | None
+) -> None:
+    """With the limit as it was at the decision; where it is no unit's of the host, in none."""
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr("otel_oom.enrich.memory_setting", lambda *it: asked.append(it))
+    assert KILL.decision
+    enriched(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
+    assert asked == ([(unit, 64 << 20)] if unit else [])

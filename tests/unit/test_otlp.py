@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -12,6 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__, otlp
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim, enrich_panic
+from otel_oom.enrich.unit_files import Setting
 from otel_oom.facts import Memcg, Memory
 from otel_oom.otlp.sentence import sentence, size
 from tests.support.backend import plain
@@ -138,6 +140,14 @@ def test_victim_trigger_and_limit_each_have_their_unit() -> None:
         "oom.trigger.systemd.unit": "backup.service",
         "oom.limit.systemd.unit": "shop.slice",
     }
+
+
+def test_the_setting_of_a_limit_is_told_with_its_file() -> None:
+    """Where to look for it, and what stands there."""
+    setting = Setting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
+    attributes = plain(log(replace(enriched(), limit_setting=setting)).attributes)
+    assert attributes["oom.limit.systemd.setting"] == "MemoryMax=64M"
+    assert attributes["oom.limit.systemd.file"] == "/etc/systemd/system/web.service"
 
 
 def test_victim_and_trigger_each_have_their_pod() -> None:
