@@ -13,6 +13,8 @@ from typing import Final
 
 from otel_oom.clock import boottime_ns
 
+_APART_NS: Final = 250_000_000
+"""How far apart the clocks may begin, as the kernel starts."""
 _DRIFT_SHIFT: Final = 12
 """By 1 part in 4096 the clocks part at most: adjtimex(2) slews by 500 ppm, half of it is rare."""
 
@@ -24,12 +26,13 @@ def _monotonic_ns() -> int:
 class LogClock:
     """The distance of two clocks, by the line that was read the soonest after it was printed.
 
-    Each line read bounds it from above: time of reading minus time of printing. The smallest such
-    difference counts, and grows with time as far as the clocks may have parted since. So a time
-    told is late by about as long as it takes to read a line that has just been printed, well under
-    a millisecond if the reader was waiting, and never early by more than the drift. CLOCK_MONOTONIC
-    stands between, which stops in suspend as well: only a line printed before a suspend and read
-    after it is told as late as that took.
+    Each line read bounds it from above: time of reading minus time of printing; and so does what
+    the clocks may have parted since the kernel started, where the last line is from long ago. The
+    smallest such difference counts, and grows with time as far as the clocks may have parted since.
+    So a time told is late by about as long as it takes to read a line that has just been printed,
+    well under a millisecond if the reader was waiting, and never early by more than the drift.
+    CLOCK_MONOTONIC stands between, which stops in suspend as well: only a line printed before a
+    suspend and read after it is told as late as that took.
     """
 
     def __init__(
@@ -40,19 +43,16 @@ class LogClock:
         """Measure by these clocks, in nanoseconds."""
         self._monotonic = monotonic
         self._boottime = boottime
-        self._offset: int | None = None
+        self._offset = _APART_NS
         self._measured_ns = 0
 
     def note(self, log_ns: int) -> None:
         """A line of that time has just been read."""
         now = self._monotonic()
-        offset = now - log_ns
-        if self._offset is not None:
-            parted = (now - self._measured_ns) >> _DRIFT_SHIFT
-            offset = min(offset, self._offset + parted)
-        self._offset, self._measured_ns = offset, now
+        parted = (now - self._measured_ns) >> _DRIFT_SHIFT
+        self._offset, self._measured_ns = min(now - log_ns, self._offset + parted), now
 
     def boottime_of(self, log_ns: int) -> int:
         """A line's time on CLOCK_BOOTTIME; a line has been noted before."""
         asleep = self._boottime() - self._monotonic()
-        return log_ns + (self._offset or 0) + asleep
+        return log_ns + self._offset + asleep

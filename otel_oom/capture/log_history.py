@@ -36,9 +36,9 @@ class History:
 def read(boot_id: str, source: str, after: int, device: Path = DEVICE) -> History:
     """What the log has behind the line of number ``after``.
 
-    Times are the log's own, mapped to CLOCK_BOOTTIME by the last line's: those of lines printed
-    before a suspend are late by as long as that took. What a process was beside what the log
-    tells of it is not looked up: its id is another's by now.
+    Times are the log's own, mapped to CLOCK_BOOTTIME: those of lines printed before a suspend are
+    late by as long as that took. What a process was beside what the log tells of it is not looked
+    up: its id is another's by now.
 
     Raises:
         CaptureError: the log can't be read here.

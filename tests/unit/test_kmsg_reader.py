@@ -103,6 +103,15 @@ def test_the_soonest_reading_counts() -> None:
     assert 0 <= clock.boottime_of(102 * SECOND) - 102 * SECOND <= 10 * SECOND >> 12
 
 
+def test_a_line_read_hours_later_is_told_at_its_time() -> None:
+    """It is late by what the clocks may have parted since the kernel started, at the most."""
+    clocks = Clocks()
+    clock = clocks.log_clock()
+    clocks.monotonic = clocks.boottime = 7200 * SECOND
+    clock.note(60 * SECOND)
+    assert 0 <= clock.boottime_of(60 * SECOND) - 60 * SECOND <= 2.1 * SECOND
+
+
 def test_clocks_that_part_are_followed() -> None:
     """After a day at 50 millionths either way, a line read at once is told at its time."""
     for parts in (-50, 50):
