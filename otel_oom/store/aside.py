@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from otel_oom.store import counters
+from otel_oom.store import counters, sums
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,26 +62,32 @@ def unseen(db: sqlite3.Connection, database: Path) -> list[Path]:
     return sorted(path for path in found if path.name not in seen)
 
 
-def rescue(db: sqlite3.Connection, moved: Path, reason: str) -> int:
-    """Take over each row that can still be read, and note the file; how many there were.
+def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> int:
+    """Take over each row that can still be believed, and note the file; how many there were.
 
-    To be called within a transaction.
+    What is not in it any more of the boot ``boot_id``, which runs, is a gap in its account from
+    then on, to be filled from the kernel's log. To be called within a transaction.
 
     Raises:
         sqlite3.Error: the new database does not take them.
     """
     rescued = 0
+    lost: set[str] = set()
     # Read-only: nothing is changed in it, and what its log has is read too.
     uri = f"file:{quote(str(moved))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
         old.text_factory = lambda text: text.decode("utf-8", "replace")
+        sums.install(old)
         # A count that is taken over began when it began there.
         db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_SINCE,))
         for table, order in _TABLES.items():
             count, whole = _copy(old, db, table, order)
             rescued += count
-            if table == "outbox" and not whole:
-                _queue_again(db)
+            lost |= set() if whole else {table}
+    if "outbox" in lost:
+        _queue_again(db)
+    if "journal" in lost:
+        _count_again(db, boot_id)
     counters.begin(db)
     # One that was here already has got another id.
     db.execute(
@@ -110,12 +116,16 @@ def _copy(
         return 0, False
     names, places = ", ".join(columns), ", ".join("?" * len(columns))
     insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608  names of our own
+    sound = sums.sound(table) if "sum" in columns else "1"
     count = 0
     failures: list[str] = []
     # From the front, and where that ends early, from the back.
     for direction in ("ASC", "DESC"):
-        query = f"SELECT {names} FROM {table} ORDER BY {order} {direction}"  # noqa: S608  likewise
-        for row in _rows(old, query, failures):
+        query = f"SELECT {sound}, {names} FROM {table} ORDER BY {order} {direction}"  # noqa: S608  likewise
+        for believed, *row in _rows(old, query, failures):
+            if not believed:
+                failures.append(f"row {row[0]} is not as it was written")
+                continue
             copied = new.execute(insert, row).rowcount
             if not copied and columns[0] == "id":
                 # The id may be another's by now, which came after the file was moved.
@@ -149,6 +159,21 @@ def _queue_again(db: sqlite3.Connection) -> None:
             " UNION SELECT uid FROM dead_letters WHERE signal = ?1)",
             (signal,),
         )
+
+
+def _count_again(db: sqlite3.Connection, boot_id: str) -> None:
+    """Count the kills of a boot that there are, and have its log read from the beginning."""
+    db.execute(
+        "UPDATE counters SET value = (SELECT count(*) FROM journal"
+        " WHERE boot_id = ?1 AND kind = 'kill' AND tgid IS NOT NULL)"
+        " - coalesce((SELECT value FROM counters WHERE boot_id = ?1 AND name = ?3), 0)"
+        " WHERE boot_id = ?1 AND name = ?2",
+        (boot_id, counters.CAPTURED_KILL, counters.CAPTURED_EXITING),
+    )
+    db.execute(
+        "UPDATE counters SET value = -1 WHERE boot_id = ? AND name = ?",
+        (boot_id, counters.LOG_SEQUENCE),
+    )
 
 
 def _columns(db: sqlite3.Connection, table: str) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from otel_oom.store import schema
+from otel_oom.store import schema, sums
 from otel_oom.store.trouble import Damaged
 
 _BUSY_S: Final = 1.0
@@ -21,7 +21,9 @@ Work = Callable[[sqlite3.Connection], _T]
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection, for any thread, that begins no transaction by itself."""
-    return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    sums.install(db)
+    return db
 
 
 def prepare(db: sqlite3.Connection, *, check: bool) -> None:

@@ -21,6 +21,9 @@ CAPTURED: Final = "captured."
 CAPTURED_KILL: Final = "captured.kill"
 """Kills that the kernel counts as well."""
 
+CAPTURED_EXITING: Final = "captured.already_exiting"
+"""Victims that were exiting already, which the kernel does not count."""
+
 AGAIN: Final = "kernel.again"
 """How often the kernel counted the first of a group a second time, of its boot."""
 

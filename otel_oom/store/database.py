@@ -242,7 +242,9 @@ class Database:
         for moved in aside.unseen(db, self._path):
             reason = self._reasons.pop(moved.name, "")
             try:
-                rescued = transaction(db, partial(aside.rescue, moved=moved, reason=reason))
+                rescued = transaction(
+                    db, partial(aside.rescue, moved=moved, reason=reason, boot_id=self._boot_id)
+                )
             except sqlite3.Error as error:
                 _LOG.error("Nothing of %s can be taken over now: %s", moved.name, named(error))
             else:

@@ -14,8 +14,9 @@ from typing import Any, Final
 from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import known
 from otel_oom.reconcile import Stored
-from otel_oom.store import counters
+from otel_oom.store import counters, sums
 from otel_oom.store.rows import Encoded, JournalRow
+from otel_oom.store.trouble import Damaged
 from otel_oom.witness import Witness
 
 _TYPES: Final[dict[str, type[OomKill | NoVictim | Panic | Missed]]] = {
@@ -67,7 +68,8 @@ def insert(
         ),
     )
     new = cursor.rowcount == 1
-    if new:
+    if new and cursor.lastrowid is not None:
+        sums.seal(db, "journal", [cursor.lastrowid])
         counters.add(db, event.boot_id, _counts(event, kind))
     return new
 
@@ -84,22 +86,24 @@ def _counts(event: OomKill | NoVictim | Panic | Missed, kind: str) -> dict[str, 
 
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Note how the victim's process ended; ``False`` without such a victim."""
-    cursor = db.execute(
-        f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL",  # noqa: S608  SQL of our own
+    found = db.execute(
+        f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
         (json.dumps(exit_.to_json()), boot_id, exit_.tgid, exit_.started_ns),
-    )
-    return cursor.rowcount > 0
+    ).fetchall()
+    sums.seal(db, "journal", [id_ for (id_,) in found])
+    return bool(found)
 
 
 def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
     """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
-    cursor = db.execute(
+    found = db.execute(
         "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
         f" WHERE id = {_VICTIM}"
-        " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END",
+        " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END RETURNING id",
         (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
-    )
-    return cursor.rowcount > 0
+    ).fetchall()
+    sums.seal(db, "journal", [id_ for (id_,) in found])
+    return bool(found)
 
 
 def owing(
@@ -108,19 +112,25 @@ def owing(
     """The oldest events that owe a log, or a span that can be told now.
 
     With them, by id, the rows among them that can't be read, and why: this version is older than
-    what wrote them, or the disk has changed them.
+    what wrote them.
+
+    Raises:
+        Damaged: a row is not as it was written.
     """
     rows, unreadable = [], {}
     # As bytes: one text that is not UTF-8 would keep all the others from being read.
     for row in db.execute(
-        "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(witness AS BLOB),"
+        "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(witness AS BLOB),"  # noqa: S608  SQL of our own
         " CAST(exit AS BLOB), CAST(reaper AS BLOB),"
-        " boot_id != ?1 OR boottime_ns < ?2 AS waited, stored_unix_ns, log_queued, span_queued"
+        " boot_id != ?1 OR boottime_ns < ?2 AS waited, stored_unix_ns, log_queued, span_queued,"
+        f" {sums.sound('journal')}"
         " FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
         " AND (NOT log_queued OR exit IS NOT NULL OR waited)"
         " ORDER BY id LIMIT ?3",
         (boot_id, deadline_boottime_ns, most),
     ):
+        if not row[10]:
+            raise Damaged(f"row {row[0]} of the journal is not as it was written")
         try:
             rows.append(_row(row))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -11,15 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from otel_oom.store import sums
 from otel_oom.store.rows import Backlog, Encoded, Message
+from otel_oom.store.trouble import Damaged
 
 
 def insert(db: sqlite3.Connection, entry: Encoded) -> None:
     """Add what an event was translated to."""
+    now = time.time_ns()
     db.executemany(
-        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns) VALUES (?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, sum)"
+        " VALUES (?, ?, ?, ?, ?)",
         [
-            (entry.uid, signal, payload, time.time_ns())
+            (entry.uid, signal, payload, now, sums.of_message(entry.uid, signal, payload))
             for signal, payload in entry.payloads.items()
             if payload is not None
         ],
@@ -33,15 +37,20 @@ def oldest(
 
     At most ``most``, of ``most_bytes`` together; one message alone may be larger, and one that is
     to go alone comes alone.
+
+    Raises:
+        Damaged: a message is not as it was written.
     """
     messages: list[Message] = []
     size = 0
     # Row by row: what is past the limit is not read.
-    for id_, uid, payload, alone in db.execute(
-        "SELECT id, uid, payload, alone FROM outbox WHERE signal = ?"
+    for id_, uid, payload, alone, sound in db.execute(
+        f"SELECT id, uid, payload, alone, {sums.sound('outbox')} FROM outbox WHERE signal = ?"  # noqa: S608  SQL of our own
         " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
         (signal, json.dumps(list(but)), most),
     ):
+        if not sound:
+            raise Damaged(f"message {id_} is not as it was written")
         size += len(payload)
         if messages and (alone or size > most_bytes):
             break

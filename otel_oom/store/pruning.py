@@ -39,7 +39,7 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
         (boot_id, time.time_ns() - int(max_age_s * _NS_PER_S), _HISTORY),
     ).fetchall()
     db.executemany(
-        "UPDATE journal SET emptied = 1, witness = '', exit = NULL, reaper = '[]',"
+        "UPDATE journal SET emptied = 1, sum = NULL, witness = '', exit = NULL, reaper = '[]',"
         " event = iif(json_valid(event), json_object("
         "'victim', json_object('tid', event ->> '$.victim.tid', 'comm', event ->> '$.victim.comm'),"
         " 'capture', json_object('cpu', event ->> '$.capture.cpu',"

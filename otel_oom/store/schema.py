@@ -114,6 +114,11 @@ _STEPS: Final = (
     INSERT INTO counters (boot_id, name, value)
         VALUES ('since', 'since.kills', strftime('%s', 'now') * 1000000000);
     """,
+    # Of rows from before nothing is known.
+    """
+    ALTER TABLE journal ADD COLUMN sum INTEGER;
+    ALTER TABLE outbox ADD COLUMN sum INTEGER;
+    """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""
 

@@ -178,7 +178,9 @@ def test_fields_of_a_later_version_are_left_out(store: Store) -> None:
     """After a downgrade what a newer agent wrote is still told."""
     store.record(KILL, WITNESS)
     with closing(sqlite3.connect(store.folder / "otel-oom.db")) as newer, newer:
-        newer.execute("UPDATE journal SET event = json_set(event, '$.new', 1, '$.victim.new', 2)")
+        newer.execute(
+            "UPDATE journal SET sum = NULL, event = json_set(event, '$.new', 1, '$.victim.new', 2)"
+        )
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.event == KILL
 

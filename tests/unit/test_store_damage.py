@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom import clock
 from otel_oom.store import Encoded, Refusal, Store, aside
 from otel_oom.store.counters import NO_BOOT
 from tests.support.samples import EXIT, KILL, REAPED, WITNESS, kill
@@ -225,7 +226,7 @@ def test_a_row_that_cant_be_read_holds_up_no_other(
             store.record(kill(number), WITNESS)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             before = database.execute("SELECT * FROM journal WHERE id = 2").fetchall()
-            database.execute(f"UPDATE journal SET {change} WHERE id = 2")  # noqa: S608  of the list above
+            database.execute(f"UPDATE journal SET {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
         for _ in range(3):
             assert [row.id for row in store.open_kills(1, BOOT, NEVER)] == [1]
             assert [row.id for row in store.open_kills(10, BOOT, NEVER)] == [1, 3]
@@ -246,13 +247,41 @@ def test_a_row_that_cant_be_read_holds_up_no_other(
         assert len(store.open_kills(10, BOOT, NEVER)) == 3
 
 
+def test_a_bit_that_the_disk_has_changed_is_no_other_kill(tmp_path: Path) -> None:
+    """A row that can be read, and is not as it was written, is not told: its kill is a gap."""
+    boot = clock.boot_id()
+    kills = [kill(number, boot_id=boot) for number in range(3)]
+    with Store(tmp_path) as store:
+        for each in kills:
+            store.record(each, WITNESS)
+        store.settle(boot, again=0, sequence=100)
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            database.execute("UPDATE journal SET event = replace(event, '4711', '4715') WHERE id=2")
+        assert events(store) == {kills[0].uid, kills[2].uid}
+        assert (store.account(boot).told, store.account(boot).sequence) == (2, -1)
+        (found,) = store.set_aside()
+        assert "row 2 of the journal is not as it was written" in found.reason
+        assert store.record(kills[1], WITNESS)
+        assert store.account(boot).told == 3
+
+
+def test_a_bit_that_the_disk_has_changed_is_not_sent(full: Path) -> None:
+    """A message that is not as it was written is made again out of the journal."""
+    with closing(sqlite3.connect(full)) as database, database:
+        database.execute("UPDATE outbox SET payload = x'6c6f66' WHERE signal = 'logs'")
+    with Store(full.parent) as store:
+        assert store.waiting("logs", 10, 1000) == []
+        assert uids(1) <= events(store)
+        assert [m.payload for m in store.waiting("traces", 10, 1000)] == [b"span"] * 2
+
+
 def test_many_rows_that_cant_be_read_hide_no_other(tmp_path: Path) -> None:
     """More of them than one look takes do not end it."""
     with Store(tmp_path) as store:
         for number in range(10):
             store.record(kill(number), WITNESS)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            database.execute("UPDATE journal SET event = '?' WHERE id < 10")
+            database.execute("UPDATE journal SET event = '?', sum = NULL WHERE id < 10")
         assert [row.id for row in store.open_kills(2, BOOT, NEVER)] == [10]
 
 
