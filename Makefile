@@ -11,6 +11,7 @@ help:
 	@echo "make demo              one real OOM kill, from the kernel to OTLP, on screen"
 	@echo "make demo ENDPOINT=URL the same, and on to your own OTLP backend"
 	@echo "make test              everything: style, types, unit, kernel and end-to-end tests"
+	@echo "make test-faults       play every fault in full and write what came of it into the README"
 	@echo "make bench             measure the budgets and print a table (JSON=1 for JSON)"
 	@echo "make matrix            try every kernel and write the table of the README"
 	@echo "make lint | format | lock | clean"
@@ -23,6 +24,10 @@ demo:
 .PHONY: test
 test: lint
 	$(PYTHON) -m pytest
+
+.PHONY: test-faults
+test-faults: setup-test
+	$(PYTHON) -m tests.faults
 
 .PHONY: lint
 lint: setup-test

@@ -15,8 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -101,13 +101,13 @@ def run(
         try:
             if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
                 if machine.poll() is not None:
-                    raise GuestError(_last_words(kernel, folder, "ended before it had booted"))
-                hung = _last_words(kernel, folder, f"did not boot within {_BOOT_LIMIT_S:g} s")
+                    raise GuestError(last_words(kernel, folder, "ended before it had booted"))
+                hung = last_words(kernel, folder, f"did not boot within {_BOOT_LIMIT_S:g} s")
                 print(hung, file=sys.stderr)  # noqa: T201  pytest shows it
                 continue
             booted = time.monotonic()
             if not _appears(folder / RESULTS, machine, limit_s):
-                raise GuestError(_last_words(kernel, folder, "had no results"))
+                raise GuestError(last_words(kernel, folder, "had no results"))
             with suppress(subprocess.TimeoutExpired):
                 machine.wait(_OFF_S)
             return Run(
@@ -119,7 +119,26 @@ def run(
             )
         finally:
             _end(machine)
-    raise GuestError(_last_words(kernel, folder, f"did not boot, {_TRIES} times"))
+    raise GuestError(last_words(kernel, folder, f"did not boot, {_TRIES} times"))
+
+
+@contextmanager
+def machine(
+    kernel: Kernel, module: str, folder: Path, devices: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A guest in which the module runs, yielded at once; its power is cut at the end.
+
+    The arguments are those of :func:`run`.
+
+    Raises:
+        ProgramError: the programs of the scenarios cannot be compiled.
+    """
+    programs.build()
+    started = _start(kernel, module, folder, devices)
+    try:
+        yield started
+    finally:
+        _end(started)
 
 
 def _vng() -> str:
@@ -187,7 +206,8 @@ def _end(machine: subprocess.Popen[bytes]) -> None:
     machine.wait()
 
 
-def _last_words(kernel: Kernel, folder: Path, what: str) -> str:
+def last_words(kernel: Kernel, folder: Path, what: str) -> str:
+    """What became of a guest, and the end of its console."""
     said = (folder / _CONSOLE).read_text(encoding="utf-8", errors="replace").splitlines()
     tail = "\n".join(said[-_LAST_WORDS:])
     return f"{kernel.release} {what}; the end of its console:\n{tail}"

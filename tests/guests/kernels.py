@@ -36,6 +36,7 @@ _MODULES: Final = (
     *("virtio_pci", "virtio_console", "9pnet_virtio", "9p"),  # the machine's files
     *("overlay", "unix"),  # files of the guest's own above them
     "brd",  # a disk in memory, to swap to
+    *("virtio_blk", "ext4"),  # a disk of its own, whose power can be cut
 )
 
 _TOOLS: Final = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}

@@ -39,15 +39,17 @@ def reply(status: int, body: bytes = b"", **headers: str) -> bytes:
 class HttpServer:
     """Listens on loopback while its context is entered; keeps what it is sent."""
 
-    def __init__(self, answer: Answer | None = None, tls: ssl.SSLContext | None = None) -> None:
-        """Answer each POST by ``answer``, or with success."""
+    def __init__(
+        self, answer: Answer | None = None, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
+        """Answer each POST by ``answer``, or with success, on ``port`` or on one that is free."""
         self.requests: list[Request] = []
         self.connections = 0
         self.over = threading.Event()
         self._answer = answer or (lambda _: reply(200))
         self._tls = tls
         self._open: list[socket.socket] = []
-        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", port), self._handler())
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))

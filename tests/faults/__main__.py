@@ -1,0 +1,65 @@
+"""Play the faults in full, and put the table of what came of them into the README.
+
+    python -m tests.faults [--short] [NAME…]
+
+Each is kept when it is done, so that the table can be made of several runs: with a name, that one
+is played and the table is made of what there is by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from tests.faults import table
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.verdict import Tally
+
+_KEPT: Final = Path(__file__).parents[2] / "build" / "faults"
+
+
+def main() -> int:
+    """Play what the command line names, or all; the exit code is 1 if anything was lost."""
+    words = argparse.ArgumentParser()
+    words.add_argument("names", nargs="*", metavar="NAME", help=", ".join(f.name for f in FAULTS))
+    words.add_argument("--short", action="store_true", help="as in `make test`, and keep nothing")
+    given = words.parse_args()
+    # What is mounted, started and made is to be ended by SIGTERM as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    chosen = [fault for fault in FAULTS if not given.names or fault.name in given.names]
+    lost = sum(_play(fault, short=given.short) for fault in chosen)
+    kept = {fault.what: _kept(fault) for fault in FAULTS if _file(fault).exists()}
+    if len(kept) == len(FAULTS) and not given.short:
+        table.write(kept)
+    return int(bool(lost))
+
+
+def _play(fault: Fault, *, short: bool) -> int:
+    """How many kills were lost."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="otel-oom-faults-") as folder:
+        tally = fault.run(Path(folder), short=short)
+    print(f"{fault.name}: {tally}, {time.monotonic() - began:.0f} s", flush=True)
+    if not short:
+        _KEPT.mkdir(parents=True, exist_ok=True)
+        _file(fault).write_text(json.dumps(asdict(tally)), encoding="utf-8")
+    return tally.lost
+
+
+def _file(fault: Fault) -> Path:
+    return _KEPT / f"{fault.name}.json"
+
+
+def _kept(fault: Fault) -> Tally:
+    return Tally(**json.loads(_file(fault).read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""A disk whose file system the kernel finds broken, and makes read-only for that."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+_BYTES: Final = 64 << 20
+_REPAIRED: Final = {0, 1}
+"""e2fsck(8): nothing to do, or all errors corrected."""
+
+
+class FailingDisk:
+    """An ext4 of its own in the file ``image``, mounted at ``path``."""
+
+    def __init__(self, image: Path, path: Path) -> None:
+        """Make and mount it."""
+        self.path = path
+        self._image = image
+        with image.open("wb") as file:
+            file.truncate(_BYTES)
+        subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        path.mkdir()
+        self._mount()
+
+    def _mount(self) -> None:
+        options = "loop,errors=remount-ro"
+        subprocess.run(["mount", "-o", options, self._image, self.path], check=True)
+        found = ["findmnt", "--noheadings", "--output", "SOURCE", str(self.path)]
+        device = subprocess.run(found, check=True, capture_output=True, text=True).stdout.strip()
+        self._sysfs = Path("/sys/fs/ext4", Path(device).name)
+
+    def fail(self) -> None:
+        """Have the kernel find an error: whatever is open can't be written from then on."""
+        (self._sysfs / "trigger_fs_error").write_text("1", encoding="ascii")
+
+    def repair(self) -> None:
+        """Unmount it, correct what was left half done, and mount it again."""
+        self.unmount()
+        done = subprocess.run(["e2fsck", "-p", self._image], check=False, capture_output=True)
+        assert done.returncode in _REPAIRED, done
+        self._mount()
+
+    def unmount(self) -> None:
+        """Give it back."""
+        subprocess.run(["umount", self.path], check=True)
+
+
+@contextmanager
+def failing_disk(image: Path, path: Path) -> Iterator[FailingDisk]:
+    """Such a disk, for as long as the context is."""
+    failing = FailingDisk(image, path)
+    try:
+        yield failing
+    finally:
+        failing.unmount()

@@ -1,0 +1,95 @@
+"""The agent stopped while the kernel's buffer overflows, and the agent as the victim itself."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.faults.storm import Death, own_memcg
+from tests.faults.trial import ENDS_S, Life, Trial
+from tests.guests.programs import program
+from tests.support.command import own_mounts
+
+_RING_BYTES: Final = 16384
+_FULL: Final = 40
+"""More kills than that ring holds, and no more than the smallest kernel log does."""
+_ROUNDS: Final = 5
+_LOST: Final = re.compile(r"Lost since [^:]*: (\d+) kills")
+
+_NO_LOG: Final = (
+    "mount --bind /dev/kmsg /dev/kmsg",
+    # To open a device on a file system without devices is refused to everybody.
+    "mount -o remount,bind,nodev /dev/kmsg",
+)
+
+
+def overflow(trial: Trial, *, short: bool) -> None:
+    """SIGSTOP it, and kill more than its buffer holds: the kernel's log has the rest."""
+    _overflow(trial, (), short=short)
+    assert not trial.tally().missed
+
+
+def overflow_without_log(trial: Trial, *, short: bool) -> None:
+    """The same where the kernel's log can't be read: what is missed is told by its exact count."""
+    refused = _overflow(trial, own_mounts(*_NO_LOG), short=short)
+    assert trial.tally().missed == refused > 0
+
+
+def _overflow(trial: Trial, through: tuple[str, ...], *, short: bool) -> int:
+    """How many kills found the buffer full, by the kernel side's own count."""
+    trial.install()
+    refused = 0
+    runner = ("--ring-bytes", str(_RING_BYTES))
+    for _ in range(1 if short else _ROUNDS):
+        trial.unpin()
+        with trial.agent(runner=runner, through=through) as life:
+            life.process.send_signal(signal.SIGSTOP)
+            trial.storm.kill(_FULL, trial.memcg)
+            life.process.send_signal(signal.SIGCONT)
+            life.says("found the kernel's buffer full")
+            # It compares once more when all is stored.
+            life.says("kills that nothing tells of" if through else "in the kernel's log alone")
+            time.sleep(_AGAIN_S)
+            refused += int(_LOST.findall(life.said())[-1])
+            trial.crash(life)
+    trial.settle(through=through, but=refused if through else 0)
+    return refused
+
+
+_AGAIN_S: Final = 3.0
+
+
+def own_victim(trial: Trial, *, short: bool) -> None:
+    """Have the kernel kill the agent itself for its own cgroup's limit, with kills going on."""
+    trial.install()
+    with own_memcg(f"{trial.memcg.folder.name}-agent", _AGENT_BYTES) as own, trial.raging():
+        for _ in range(1 if short else _ROUNDS):
+            began = time.time_ns()
+            with trial.agent(through=_in(own.procs)) as life:
+                # Whatever it has asked for: the kernel shall find it first.
+                Path(f"/proc/{life.process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
+                with subprocess.Popen([program("hog"), own.procs]) as hog:
+                    code = _death(trial, life, began)
+                    assert code == -signal.SIGKILL, life.said()
+                    assert hog.wait(ENDS_S) == -signal.SIGKILL
+                trial.storm.add(Death(hog.pid, began, time.time_ns()))
+                trial.crashes += 1
+    trial.settle()
+
+
+_AGENT_BYTES: Final = 96 << 20
+
+
+def _in(procs: Path) -> tuple[str, ...]:
+    """Put before a command: it is run in that cgroup."""
+    return ("/bin/sh", "-c", f'echo $$ > {procs} && exec "$@"', "sh")
+
+
+def _death(trial: Trial, life: Life, began: int) -> int:
+    code = life.process.wait(ENDS_S)
+    trial.storm.add(Death(life.process.pid, began, time.time_ns()))
+    return code

@@ -1,0 +1,98 @@
+"""The fault harness judges as it should, and its table is of the faults that there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.faults import table
+from tests.faults.faults import FAULTS
+from tests.faults.steps import STEPS, Step, located
+from tests.faults.storm import Death
+from tests.faults.verdict import Tally, judge
+from tests.support.backend import Received
+
+S = 1_000_000_000
+
+
+def log(pid: int, at_s: float, uid: str, event: str = "oom.kill", **more: object) -> Received:
+    """A log record of a kill."""
+    item = SimpleNamespace(event_name=event, time_unix_nano=int(at_s * S))
+    attributes = {"process.pid": pid, "log.record.uid": uid, "oom.outcome": "killed", **more}
+    return Received(item, attributes, {})
+
+
+def span(pid: int, at_s: float) -> Received:
+    """A span of a kill."""
+    return Received(SimpleNamespace(start_time_unix_nano=int(at_s * S)), {"process.pid": pid}, {})
+
+
+DEATHS = [Death(1, 10 * S, 11 * S), Death(2, 20 * S, 21 * S), Death(1, 30 * S, 31 * S)]
+LOGS = [log(1, 10.5, "a"), log(2, 20.5, "b"), log(1, 30.5, "c")]
+SPANS = [span(1, 10.5), span(2, 20.5), span(1, 30.5)]
+
+
+def judged(logs: list[Received], spans: list[Received] = SPANS, counted: int = 3) -> Tally:
+    """The tally of three deaths."""
+    return judge(
+        logs, spans, DEATHS, counted=counted, since_ns=5 * S, crashes=7, again_allowed=False
+    )
+
+
+def test_all_told_is_nothing_lost() -> None:
+    """A pid that comes again later is another kill."""
+    assert judged(LOGS) == Tally(7, kills=3, events=3, missed=0, duplicates=0, again=0, lost=0)
+
+
+def test_a_twin_has_its_uid() -> None:
+    """The same uid again is a duplicate; another uid for the same death is not allowed."""
+    assert judged([*LOGS, LOGS[0]]).duplicates == 1
+    with pytest.raises(AssertionError, match="several uids"):
+        judged([*LOGS, log(1, 10.6, "d")])
+    with pytest.raises(AssertionError, match="is of"):
+        judged([*LOGS[:2], log(1, 30.5, "a")])
+
+
+def test_what_is_not_told_is_lost() -> None:
+    """A death without a log, without a span, or of a count that nobody saw."""
+    assert judged(LOGS[1:]).lost == 1
+    assert judged(LOGS, SPANS[:2]).lost == 1
+    assert judged(LOGS, counted=5).lost == 2
+
+
+def test_what_is_told_by_number_is_missed() -> None:
+    """A kill that is told as missed is not lost, and an event of before counts for nothing."""
+    one = {"oom.missed.count": 1, "oom.missed.reason": "buffer_full"}
+    missed = log(0, 40, "m", "oom.missed", **one)
+    before = log(0, 40, "n", "oom.missed", **one | {"oom.missed.reason": "before_first_start"})
+    tally = judged([*LOGS[1:], missed, missed, before])
+    assert (tally.missed, tally.lost, tally.events) == (1, 0, 2)
+    assert judged([*LOGS, log(9, 4, "old")]).events == 3
+
+
+def test_the_table_has_a_row_for_each_fault() -> None:
+    """What the README shows was made by these faults, in their order."""
+    assert table.faults_of() == [fault.what for fault in FAULTS]
+
+
+def test_a_table_is_written_between_its_marks(tmp_path: Path) -> None:
+    """The rest of the README stays, and what was written is found again."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", encoding="utf-8")
+    tally = Tally(2, kills=3, events=3, missed=0, duplicates=1, again=0, lost=0)
+    table.write({"a fault": tally, "another": replace(tally, crashes=1000)}, readme)
+    text = readme.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{table.BEGIN}\n")
+    assert text.endswith(f"{table.END}\nafter\n")
+    assert "| **all** | 1,002 | 6 | 6 | 0 | 2 | 0 | 0 |" in text
+    assert table.faults_of(readme) == ["a fault", "another"]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])
+def test_every_step_is_a_function_of_the_product(step: Step) -> None:
+    """A step whose function was renamed would never be passed."""
+    owner, name = located(step)
+    assert callable(getattr(owner, name))
