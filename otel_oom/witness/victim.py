@@ -1,0 +1,94 @@
+"""The victim itself: its ``/proc`` files, and whether it has died."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from otel_oom import proc as proc_file
+from otel_oom.environ import EnvironReader
+from otel_oom.event import OomKill
+from otel_oom.facts import Memcg, Task
+from otel_oom.witness.memcg import MemcgFiles
+from otel_oom.witness.seen import Witness
+
+_READ_BYTES: Final = 8192
+_NS_PER_S: Final = 1_000_000_000
+
+_DELETED: Final = " (deleted)"
+
+
+def look(
+    kill: OomKill,
+    files: MemcgFiles | None,
+    proc: Path = Path("/proc"),
+    environ: EnvironReader | None = None,
+) -> Witness:
+    """Read at once what vanishes with the victim of ``kill``."""
+    # The first to vanish, with the victim's memory.
+    own = environ.read(kill.victim.tgid) if environ and not kill.capture.late else {}
+    limits = files.limits(kill.memcg) if files and kill.memcg else None
+    if limits and kill.capture.late:
+        # What was used then nobody knows any more; a limit mostly stands.
+        limits = replace(limits, usage=None, swap_usage=None)
+    folder = proc / str(kill.victim.tgid)
+    stat = _read(folder / "stat")
+    if stat is None or not _is_of(stat, kill.victim):
+        return Witness(seen=False, limits=limits)
+    return Witness(
+        seen=True,
+        cgroup=_still_in(kill.memcg, _read(folder / "cgroup")),
+        executable=kill.victim.executable or _link(folder / "exe"),
+        limits=limits,
+        environ=own,
+    )
+
+
+_STATE_DEAD: Final = frozenset("ZXx")
+
+
+def still_alive(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
+    """The state of a victim that has not died (proc_pid_stat(5), field 3); ``None`` if it has.
+
+    A zombie is dead: it has let go of its memory.
+    """
+    stat = _read(proc / str(kill.victim.tgid) / "stat")
+    if stat is None or kill.victim.started_ns is None or not _is_of(stat, kill.victim):
+        return None
+    state = stat.rpartition(")")[2].split()[0]
+    return None if state in _STATE_DEAD else state
+
+
+def _is_of(stat: str, victim: Task) -> bool:
+    """Whether a ``/proc/PID/stat`` is of the victim itself, not of a later user of its pid."""
+    if victim.started_ns is None:
+        return True
+    return proc_file.start_ticks(stat) == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+
+
+def _still_in(memcg: Memcg | None, cgroups: str | None) -> str | None:
+    """``/proc/PID/cgroup`` as it is, unless the victim has already left its cgroups.
+
+    On v1 a task that is far into its exit shows the root of every hierarchy: that is not where
+    it was killed.
+    """
+    if memcg is None or cgroups is None or memcg.path == "/":
+        return cgroups
+    # The last line may have been cut by the bound of the read.
+    lines = [line.split(":", 2) for line in cgroups.splitlines() if line.count(":") > 1]
+    of_memory = [path for _, controllers, path in lines if "memory" in controllers.split(",")]
+    return None if of_memory == ["/"] else cgroups
+
+
+def _read(path: Path) -> str | None:
+    return proc_file.read(path, _READ_BYTES)
+
+
+def _link(path: Path) -> str | None:
+    try:
+        target = os.fsencode(path.readlink()).decode("utf-8", errors="backslashreplace")
+    except OSError:
+        return None
+    return target.removesuffix(_DELETED)
