@@ -20,7 +20,7 @@ from otel_oom.event import Event, Missed, NoVictim, OomKill, Reaping, Unread, Vi
 from otel_oom.health.watchdog import Heartbeat
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
 from otel_oom.store import Store, StoreError
-from otel_oom.witness import MemcgFiles, Witness
+from otel_oom.witness import MemcgFiles, Scanner, Witness
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Intake:
         self._boot_id = clock.boot_id()
         self._memcg_files = MemcgFiles.find()
         self._environ = EnvironReader()
+        self._scanner = Scanner(self._memcg_files)
         self._store_fails = False
         self._early: dict[int, VictimExit] = {}
         self._reconciler = Reconciler(
@@ -158,11 +159,14 @@ class Intake:
             if stored:
                 _LOG.warning("There was no memory, and no process that the kernel may kill")
             return stored
-        if not self._store.record(event, self._look(event)):
+        seen = self._look(event)
+        if not self._store.record(event, seen, unfinished=not event.capture.late):
             _LOG.info("The kill of pid %d was told before", event.victim.tgid)
             return False
         late = ", of before this start" if event.capture.late else ""
         _LOG.info("OOM kill of %r (pid %d)%s", event.victim.comm, event.victim.tgid, late)
+        if not event.capture.late:
+            self._look_around(event, seen)
         # A victim that dies at once, on another CPU, can be told before its mark.
         early = self._early.get(event.victim.tgid)
         if early and _is_of(early, event):
@@ -185,6 +189,18 @@ class Intake:
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")
             return Witness(seen=False)
+
+    def _look_around(self, kill: OomKill, seen: Witness) -> None:
+        """See what takes longer, now that the kill is on the disk, and add it there."""
+        more = None
+        try:
+            more = self._scanner.complete(kill, seen)
+        except Exception:  # noqa: BLE001  as above
+            _LOG.exception("It could not be seen who used the memory")
+        try:
+            self._store.finish(kill.uid, more)
+        except (sqlite3.Error, StoreError, MemoryError) as error:
+            _LOG.warning("Who used the memory is not told, for it can't be stored: %s", error)
 
     def _report_loss(self) -> None:
         loss = self._source.loss()

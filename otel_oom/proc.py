@@ -11,7 +11,7 @@ _START_TIME: Final = 22 - 3
 _EXIT_CODE: Final = 52 - 3
 
 
-def read(path: Path, most: int) -> str | None:
+def read(path: Path | str, most: int) -> str | None:
     r"""At most so many bytes of a file, ``\xNN`` for what is not UTF-8; ``None`` without it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

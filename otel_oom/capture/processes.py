@@ -40,7 +40,7 @@ class Processes:
             return None
         status = _status(_read(self._proc / str(tid) / "status"))
         tgid = _first(status.get("Tgid"))
-        name = _name(status.get("Name", ""))
+        name = name_of(status.get("Name", ""))
         # 0 is what a thread has that the kernel is just letting go of (task_tgid_nr_ns()).
         if not tgid or not _bears(name, comm):
             return None
@@ -93,7 +93,8 @@ def _status(text: str | None) -> dict[str, str]:
     return {name: value for name, found, value in pairs if found}
 
 
-def _name(shown: str) -> str:
+def name_of(shown: str) -> str:
+    """A name as it is, out of how /proc/PID/status shows it."""
     return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else "\\", shown)
 
 

@@ -15,6 +15,7 @@ from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.enrich.place import cgroup_path
+from otel_oom.enrich.ranking import Ranked, ranked
 from otel_oom.enrich.service import Facts, identity
 from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.enrich.unit_files import Setting, memory_setting
@@ -114,6 +115,7 @@ class EnrichedKill:
     origin: Origin
     limit_scope: str | None
     limit_setting: Setting | None
+    candidates: tuple[Ranked, ...]
     resource: Attributes
 
     @property
@@ -166,6 +168,7 @@ def enrich(
         origin=origin,
         limit_scope=limit_scope(kill, origin),
         limit_setting=_limit_setting(kill.decision),
+        candidates=ranked(kill, witness.candidates),
         resource=_resource(
             cgroup_path(kill, witness),
             Facts(witness.environ, executable=executable, comm=kill.victim.comm),

@@ -27,7 +27,6 @@ from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.event import Missed
 from otel_oom.otlp import names
 from otel_oom.otlp.attributes import (
-    Attributes,
     kill_attributes,
     kill_label,
     missed_attributes,
@@ -41,6 +40,7 @@ from otel_oom.otlp.sentence import (
     panic_sentence,
     sentence,
 )
+from otel_oom.otlp.values import Attributes
 
 __all__ = [
     "kill_label",
@@ -249,7 +249,12 @@ def _context(trace_id: int, span_id: int) -> SpanContext:
 def _mark_attributes(attributes: Attributes) -> Attributes:
     """What the mark found: the victim and the trigger, as a reader of the span alone needs it."""
     prefixes = ("oom.victim.", "oom.trigger.", "process.pid")
-    return {name: value for name, value in attributes.items() if name.startswith(prefixes)}
+    around = (names.MEMCG_STAT, names.MEMCG_EVENTS, names.MEMCG_PRESSURE)
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name.startswith(prefixes) and not name.startswith(around)
+    }
 
 
 def _resource(attributes: Mapping[str, AttributeValue]) -> Resource:

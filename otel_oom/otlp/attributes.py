@@ -15,9 +15,8 @@ from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.event import Incident, Missed, OomKill
 from otel_oom.facts import Limits, Memcg
 from otel_oom.otlp import names
-
-Value = str | int | float | bool | Sequence[str]
-Attributes = dict[str, Value]
+from otel_oom.otlp.seen import seen_attributes
+from otel_oom.otlp.values import Attributes, Value
 
 _INT64_MAX: Final = (1 << 63) - 1
 _VALUE_CHARS: Final = 4096
@@ -54,6 +53,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.LIMIT_SCOPE: enriched.limit_scope,
             names.LIMIT_SETTING: setting.line if setting else None,
             names.LIMIT_FILE: str(setting.file) if setting else None,
+            **seen_attributes(enriched),
             **_shared(kill, enriched.origin, enriched.user_stack),
         }
     )

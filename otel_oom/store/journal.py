@@ -94,6 +94,11 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     return bool(found)
 
 
+def set_witness(db: sqlite3.Connection, uid: str, witness: Witness) -> None:
+    """Put ``witness`` in place of what an event has."""
+    db.execute("UPDATE journal SET witness = ? WHERE uid = ?", (json.dumps(witness.to_json()), uid))
+
+
 def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
     """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
     found = db.execute(
@@ -107,9 +112,13 @@ def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
 
 
 def owing(
-    db: sqlite3.Connection, most: int, boot_id: str, deadline_boottime_ns: int
+    db: sqlite3.Connection,
+    most: int,
+    boot_id: str,
+    deadline_boottime_ns: int,
+    but: str | None = None,
 ) -> tuple[list[JournalRow], dict[int, str]]:
-    """The oldest events that owe a log, or a span that can be told now.
+    """The oldest events that owe a log, or a span that can be told now, less the uid ``but``.
 
     With them, by id, the rows among them that can't be read, and why: this version is older than
     what wrote them.
@@ -126,8 +135,8 @@ def owing(
         f" {sums.sound('journal')}"
         " FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
         " AND (NOT log_queued OR exit IS NOT NULL OR waited)"
-        " ORDER BY id LIMIT ?3",
-        (boot_id, deadline_boottime_ns, most),
+        " AND uid IS NOT ?4 ORDER BY id LIMIT ?3",
+        (boot_id, deadline_boottime_ns, most, but),
     ):
         if not row[10]:
             raise Damaged(f"row {row[0]} of the journal is not as it was written")

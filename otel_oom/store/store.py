@@ -64,6 +64,7 @@ class Store:
         self._settled: dict[int, tuple[Message, Refusal | None]] = {}
         self._settling = threading.Lock()
         self._upkeep = 0.0
+        self._unfinished: str | None = None
 
     def __enter__(self) -> Self:
         """Lock and open.
@@ -94,9 +95,36 @@ class Store:
         self._database.close()
         self._state_folder.release()
 
-    def record(self, event: OomKill | NoVictim | Panic | Missed, witness: Witness) -> bool:
-        """Put an event on the disk, synced; ``False`` when it was there already."""
-        return self._database.write(lambda db: journal.insert(db, event, witness), adds=True)
+    def record(
+        self,
+        event: OomKill | NoVictim | Panic | Missed,
+        witness: Witness,
+        *,
+        unfinished: bool = False,
+    ) -> bool:
+        """Put an event on the disk, synced; ``False`` when it was there already.
+
+        One that is ``unfinished`` is not told before :meth:`finish`, or the next start.
+        """
+
+        def insert(db: sqlite3.Connection) -> bool:
+            new = journal.insert(db, event, witness)
+            if new and unfinished:
+                self._unfinished = event.uid
+            return new
+
+        return self._database.write(insert, adds=True)
+
+    def finish(self, uid: str, witness: Witness | None) -> None:
+        """Put in place of the unfinished event's witness one that has seen more, if there is one.
+
+        It may be told from now on, even when this fails.
+        """
+        try:
+            if witness:
+                self._database.write(lambda db: journal.set_witness(db, uid, witness), adds=True)
+        finally:
+            self._unfinished = None
 
     def record_exit(self, boot_id: str, exit_: VictimExit) -> bool:
         """Note how the victim's process ended, for its span; ``False`` without such a victim."""
@@ -114,7 +142,7 @@ class Store:
         """
         while True:
             rows, unreadable = self._database.read(
-                lambda db: journal.owing(db, most, boot_id, deadline_boottime_ns)
+                lambda db: journal.owing(db, most, boot_id, deadline_boottime_ns, self._unfinished)
             )
             if unreadable:
                 self.unreadable(unreadable)

@@ -1,11 +1,13 @@
-"""What must be read before the victim is gone: its ``/proc`` files and its cgroup's numbers.
+"""What must be read before it is gone: the victim, the numbers of cgroups and host, who used what.
 
-Everything here runs between the kernel's record and the journal's row. So each read is one
-bounded read of a kernel file, no name is looked up, and what can't be read is ``None``.
+``look`` runs between the kernel's record and the journal's row. So each read is one bounded read
+of a kernel file, no name is looked up, and what can't be read is ``None``. What costs with the
+number of processes comes behind the row: see :mod:`otel_oom.witness.scanner`.
 """
 
 from otel_oom.witness.memcg import MemcgFiles
+from otel_oom.witness.scanner import Scanner
 from otel_oom.witness.seen import Witness
 from otel_oom.witness.victim import look, still_alive
 
-__all__ = ["MemcgFiles", "Witness", "look", "still_alive"]
+__all__ = ["MemcgFiles", "Scanner", "Witness", "look", "still_alive"]

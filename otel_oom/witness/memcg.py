@@ -48,14 +48,20 @@ class MemcgFiles:
             return None
         return self.mount / memcg.path[len(root) :].lstrip("/")
 
-    def limits(self, memcg: Memcg) -> Limits | None:
-        """The bounds and usage of ``memcg`` now; ``None`` when its folder can't be found."""
+    def own_folder(self, memcg: Memcg) -> Path | None:
+        """The folder of ``memcg`` if it is there and is its own."""
         folder = self.folder(memcg)
         try:
             # In a cgroup namespace, or where one of that name was made anew, it is another.
-            if folder is None or memcg.id not in {None, folder.stat().st_ino}:
-                return None
+            same = folder is not None and memcg.id in {None, folder.stat().st_ino}
         except OSError:
+            return None
+        return folder if same else None
+
+    def limits(self, memcg: Memcg) -> Limits | None:
+        """The bounds and usage of ``memcg`` now; ``None`` when its folder can't be found."""
+        folder = self.own_folder(memcg)
+        if folder is None:
             return None
         names = (
             (

@@ -7,15 +7,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from otel_oom.facts import Limits, known
+from otel_oom.witness.candidates import Candidates
+from otel_oom.witness.host import HostNumbers
+from otel_oom.witness.numbers import MemcgNumbers
 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What user space saw of the victim.
+    """What user space saw of the victim and of what was around it.
 
     ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
     ``cgroup`` is the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups.
     ``environ`` are the variables of its environment by which it names itself to OpenTelemetry.
+
+    ``limits`` and ``own`` are of the victim's cgroup, ``hit`` is of the one whose limit was hit
+    where that is another; ``own`` is ``None`` where it is the same, and ``hit`` is of both then.
+    They and ``host`` were read at ``boottime_ns`` on CLOCK_BOOTTIME. ``settings`` are the kernel's
+    ``vm.*``; they and ``candidates`` are seen once the kill is on the disk.
     """
 
     seen: bool
@@ -23,6 +31,12 @@ class Witness:
     executable: str | None = None
     limits: Limits | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
+    boottime_ns: int | None = None
+    own: MemcgNumbers | None = None
+    hit: MemcgNumbers | None = None
+    host: HostNumbers | None = None
+    settings: Mapping[str, int] = field(default_factory=dict)
+    candidates: Candidates | None = None
 
     def to_json(self) -> dict[str, Any]:
         """This witness as a dictionary that :meth:`from_json` takes back."""
@@ -34,6 +48,17 @@ class Witness:
 
         Raises:
             TypeError: the dictionary is of another shape.
+            KeyError: a part is missing.
         """
         limits = value.get("limits")
-        return known(cls, {**value, "limits": known(Limits, limits) if limits else None})
+        return known(
+            cls,
+            {
+                **value,
+                "limits": known(Limits, limits) if limits else None,
+                "own": MemcgNumbers.from_json(value.get("own")),
+                "hit": MemcgNumbers.from_json(value.get("hit")),
+                "host": HostNumbers.from_json(value.get("host")),
+                "candidates": Candidates.from_json(value.get("candidates")),
+            },
+        )

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom import proc as proc_file
+from otel_oom.clock import boottime_ns
 from otel_oom.environ import EnvironReader
 from otel_oom.event import OomKill
 from otel_oom.facts import Memcg, Task
+from otel_oom.witness.host import host_numbers
 from otel_oom.witness.memcg import MemcgFiles
+from otel_oom.witness.numbers import numbers
 from otel_oom.witness.seen import Witness
 
 _READ_BYTES: Final = 8192
@@ -26,23 +29,39 @@ def look(
     proc: Path = Path("/proc"),
     environ: EnvironReader | None = None,
 ) -> Witness:
-    """Read at once what vanishes with the victim of ``kill``."""
+    """Read at once what vanishes with the victim of ``kill``, and what changes at once."""
     # The first to vanish, with the victim's memory.
-    own = environ.read(kill.victim.tgid) if environ and not kill.capture.late else {}
-    limits = files.limits(kill.memcg) if files and kill.memcg else None
-    if limits and kill.capture.late:
-        # What was used then nobody knows any more; a limit mostly stands.
-        limits = replace(limits, usage=None, swap_usage=None)
+    named = environ.read(kill.victim.tgid) if environ and not kill.capture.late else {}
+    around = _around(kill, files, proc)
     folder = proc / str(kill.victim.tgid)
     stat = _read(folder / "stat")
     if stat is None or not _is_of(stat, kill.victim):
-        return Witness(seen=False, limits=limits)
-    return Witness(
+        return around
+    return replace(
+        around,
         seen=True,
         cgroup=_still_in(kill.memcg, _read(folder / "cgroup")),
         executable=kill.victim.executable or _link(folder / "exe"),
+        environ=named,
+    )
+
+
+def _around(kill: OomKill, files: MemcgFiles | None, proc: Path) -> Witness:
+    """The cgroups and the host: their memory is free as soon as the victim is gone."""
+    own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
+    limits = files.limits(own) if files and own else None
+    if kill.capture.late:
+        # What was used then nobody knows any more; a limit mostly stands.
+        limits = replace(limits, usage=None, swap_usage=None) if limits else None
+        return Witness(seen=False, limits=limits)
+    same = own is not None and hit is not None and own.path == hit.path
+    return Witness(
+        seen=False,
+        boottime_ns=boottime_ns(),
         limits=limits,
-        environ=own,
+        own=numbers(files, own) if files and own and not same else None,
+        hit=numbers(files, hit) if files and hit else None,
+        host=host_numbers(proc),
     )
 
 

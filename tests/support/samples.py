@@ -11,6 +11,9 @@ from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
 from otel_oom.witness import Witness
+from otel_oom.witness.candidates import Candidate, Candidates
+from otel_oom.witness.host import HostNumbers
+from otel_oom.witness.numbers import MemcgNumbers
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}
@@ -71,6 +74,29 @@ WITNESS = Witness(
     cgroup="0::/docker/x\n",
     executable="/usr/bin/java",
     limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
+    boottime_ns=KILL.boottime_ns + 800_000,
+    own=MemcgNumbers({"anon": 50 << 20, "file": 3 << 20}, {"max": 3, "oom_kill": 1}, {}),
+    hit=MemcgNumbers(
+        {"anon": 58 << 20, "file": 4 << 20, "shmem": 1 << 20},
+        {"max": 120, "oom_kill": 1},
+        {"some.avg10": 12.5, "some.avg60": 3.0, "full.avg10": 9.25, "full.avg60": 2.0},
+    ),
+    host=HostNumbers(
+        {"total": 8 << 30, "available": 5 << 30, "swap_total": 0, "swap_free": 0},
+        {"some.avg10": 0.5, "some.avg60": 0.25, "full.avg10": 0.0, "full.avg60": 0.0},
+    ),
+    settings={"oom_kill_allocating_task": 0, "panic_on_oom": 0, "swappiness": 60},
+    candidates=Candidates(
+        memcg="/docker",
+        boottime_ns=KILL.boottime_ns + 1_500_000,
+        count=3,
+        left_out=0,
+        largest=(
+            Candidate(4711, "java", 20 << 20, 0, 1 << 20, 1000, -5, f"/docker/{CONTAINER_ID}"),
+            Candidate(99, "sidecar", 8 << 20, 0, 64 << 10, 0, 0, "/docker/sidecar"),
+            Candidate(98, 'sh "x"\n\x1b[31m', 1 << 20, 0, 4 << 10, 0, -1000, "/docker/sidecar"),
+        ),
+    ),
 )
 
 NO_VICTIM = NoVictim(

@@ -16,6 +16,7 @@ from otel_oom.capture.source import Handler
 from otel_oom.event import Loss, OomKill, VictimExit
 from otel_oom.export.settings import Settings
 from otel_oom.store import Store
+from otel_oom.witness import Scanner
 from tests.support.samples import EXIT, KILL, PANIC
 
 
@@ -85,6 +86,38 @@ def test_an_early_exit_is_that_of_a_victim_without_a_start(
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == (exit_ if kept else None)
+
+
+def test_who_used_the_memory_is_added_to_what_is_on_the_disk(tmp_path: Path) -> None:
+    """The kill is stored with what was around it then; of one that is told late nothing is."""
+    now = replace(KILL, boot_id=clock.boot_id(), decision=None, stack=())
+    late = replace(
+        now,
+        boottime_ns=now.boottime_ns + 1,
+        victim=replace(now.victim, started_ns=1),
+        capture=replace(now.capture, late=True),
+    )
+    agent.run(Scripted(now, late), Settings((), {}, disabled=True), tmp_path)
+    with Store(tmp_path) as store:
+        seen, nothing = (row.witness for row in store.open_kills(10, clock.boot_id(), 0))
+    assert seen.candidates is not None
+    assert seen.candidates.largest
+    assert seen.settings["panic_on_oom"] in {0, 1, 2}
+    assert seen.host is not None
+    assert (nothing.candidates, nothing.settings, nothing.host) == (None, {}, None)
+
+
+def test_a_kill_is_told_though_nothing_else_can_be_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in looking around, the kill that is on the disk is told as it is."""
+    monkeypatch.setattr(Scanner, "complete", lambda *_: 1 / 0)
+    now = replace(KILL, boot_id=clock.boot_id())
+    agent.run(Scripted(now), Settings((), {}, disabled=True), tmp_path)
+    with Store(tmp_path) as store:
+        (row,) = store.open_kills(10, clock.boot_id(), 0)
+    assert row.event == now
+    assert row.witness.candidates is None
 
 
 def test_what_an_earlier_boot_ended_by_is_recorded_once(

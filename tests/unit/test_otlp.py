@@ -16,6 +16,7 @@ from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim, enrich_p
 from otel_oom.enrich.unit_files import Setting
 from otel_oom.facts import Memcg, Memory
 from otel_oom.otlp.sentence import sentence, size
+from otel_oom.witness import Witness
 from tests.support.backend import plain
 from tests.support.samples import (
     CONTAINER_ID,
@@ -104,6 +105,42 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.limit.memcg.usage": 64 << 20,
         "oom.limit.memcg.swap_limit": 0,
         "oom.limit.memcg.swap_usage": 0,
+        "oom.limit.memcg.stat.anon": 58 << 20,
+        "oom.limit.memcg.stat.file": 4 << 20,
+        "oom.limit.memcg.stat.shmem": 1 << 20,
+        "oom.limit.memcg.events.max": 120,
+        "oom.limit.memcg.events.oom_kill": 1,
+        "oom.limit.memcg.pressure.some.avg10": 12.5,
+        "oom.limit.memcg.pressure.some.avg60": 3.0,
+        "oom.limit.memcg.pressure.full.avg10": 9.25,
+        "oom.limit.memcg.pressure.full.avg60": 2.0,
+        "oom.victim.memcg.stat.anon": 50 << 20,
+        "oom.victim.memcg.stat.file": 3 << 20,
+        "oom.victim.memcg.events.max": 3,
+        "oom.victim.memcg.events.oom_kill": 1,
+        "oom.host.memory.total": 8 << 30,
+        "oom.host.memory.available": 5 << 30,
+        "oom.host.memory.swap_total": 0,
+        "oom.host.memory.swap_free": 0,
+        "oom.host.pressure.some.avg10": 0.5,
+        "oom.host.pressure.some.avg60": 0.25,
+        "oom.host.pressure.full.avg10": 0.0,
+        "oom.host.pressure.full.avg60": 0.0,
+        "oom.settings.vm.oom_kill_allocating_task": 0,
+        "oom.settings.vm.panic_on_oom": 0,
+        "oom.settings.vm.swappiness": 60,
+        "oom.witness.after": 0.0008,
+        "oom.candidates.largest": (
+            "pid=4711 comm=java resident=55574528 points=13000 score_adj=-5 uid=1000"
+            f" memcg=/docker/{CONTAINER_ID} killed=true\n"
+            "pid=99 comm=sidecar resident=8388608 points=2064 score_adj=0 uid=0"
+            " memcg=/docker/sidecar\n"
+            r'pid=98 comm="sh \"x\"\n\u001b[31m" resident=1048576 score_adj=-1000 uid=0'
+            " memcg=/docker/sidecar"
+        ),
+        "oom.candidates.count": 3,
+        "oom.candidates.memcg": "/docker",
+        "oom.candidates.after": 0.0015,
         "oom.outcome": "killed",
         "oom.incident.id": KILL.uid,
         "oom.decision.by": "memcg",
@@ -166,8 +203,12 @@ def test_victim_and_trigger_each_have_their_pod() -> None:
 def test_what_is_not_known_is_absent() -> None:
     """Without memory and cgroup there are no such attributes, rather than zeros."""
     unknown = enriched(memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None)
+    unknown = replace(unknown, witness=Witness(seen=False), candidates=())
     names = plain(log(unknown).attributes)
-    prefixes = ("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger.")
+    prefixes = (
+        *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
+        *("oom.host.", "oom.settings.", "oom.candidates.", "oom.witness."),
+    )
     assert not [n for n in names if n.startswith(prefixes)]
 
 

@@ -64,6 +64,36 @@ def test_a_process_dies_once(store: Store) -> None:
     assert not store.record(again, WITNESS)
 
 
+def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
+    """It is on the disk at once, not told before it is finished, and holds up no other."""
+    less = replace(WITNESS, candidates=None, settings={})
+    assert store.record(KILL, less, unfinished=True)
+    store.record(kill(1), WITNESS)
+    assert [row.event for row in store.open_kills(10, BOOT, NEVER)] == [kill(1)]
+    store.finish(KILL.uid, WITNESS)
+    first, _ = store.open_kills(10, BOOT, NEVER)
+    assert (first.event, first.witness) == (KILL, WITNESS)
+
+
+def test_an_unfinished_kill_is_told_when_nothing_else_was_seen(store: Store) -> None:
+    """Told again meanwhile it is still the same one, and at the end it is told as it was."""
+    store.record(KILL, WITNESS, unfinished=True)
+    assert not store.record(KILL, WITNESS, unfinished=True)
+    assert store.open_kills(10, BOOT, NEVER) == []
+    store.finish(KILL.uid, None)
+    (row,) = store.open_kills(10, BOOT, NEVER)
+    assert row.witness == WITNESS
+
+
+def test_an_unfinished_kill_is_told_by_the_next_life(tmp_path: Path) -> None:
+    """What an agent that was killed had not finished is told by the next one as it is."""
+    with Store(tmp_path) as store:
+        store.record(KILL, WITNESS, unfinished=True)
+    with Store(tmp_path) as store:
+        (row,) = store.open_kills(10, BOOT, NEVER)
+    assert row.event == KILL
+
+
 def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Store) -> None:
     """Pid, start and boot together name a process."""
     store.record(KILL, WITNESS)

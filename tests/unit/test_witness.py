@@ -11,6 +11,8 @@ import pytest
 
 from otel_oom.facts import Limits, Memcg, Task
 from otel_oom.witness import MemcgFiles, Witness, look
+from otel_oom.witness.host import settings
+from otel_oom.witness.numbers import MemcgNumbers, numbers
 from tests.support.samples import KILL, WITNESS
 
 
@@ -41,21 +43,20 @@ def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
         ("0::/docker/x\n1", "0::/docker/x\n1"),
     ):
         (folder / "cgroup").write_text(text, encoding="ascii")
-        assert look(KILL, None, tmp_path) == Witness(
-            seen=True, cgroup=expected, executable=None, limits=None
-        )
+        witness = look(KILL, None, tmp_path)
+        assert (witness.seen, witness.cgroup, witness.executable) == (True, expected, None)
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
     """A pid that was used again says nothing of the victim."""
     later = replace(KILL, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns() - 10**9))
-    assert look(later, None) == Witness(seen=False)
+    assert not look(later, None).seen
 
 
 def test_a_process_that_is_gone_is_not_seen() -> None:
     """Without its /proc folder there is nothing to tell, and no error."""
     gone = replace(KILL, victim=Task(tgid=2**22 + 1, started_ns=1))
-    assert look(gone, None) == Witness(seen=False)
+    assert not look(gone, None).seen
 
 
 @pytest.mark.parametrize(
@@ -161,3 +162,108 @@ def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
     late = replace(KILL, memcg=where, capture=replace(KILL.capture, late=True))
     witness = look(late, MemcgFiles(tmp_path, "/", v1=False), tmp_path)
     assert witness.limits == Limits(limit=64, usage=None, swap_limit=None, swap_usage=None)
+    assert (witness.host, witness.own, witness.hit) == (None, None, None)
+
+
+V2 = {
+    "memory.stat": "anon 10\nfile 20\nshmem 5\nkernel 7\nsock 1\npgfault 99\nslab 3\n",
+    "memory.events": "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\n",
+    "memory.pressure": (
+        "some avg10=12.50 avg60=3.07 avg300=0.00 total=1\n"
+        "full avg10=9.25 avg60=2.00 avg300=0.00 total=1\n"
+    ),
+}
+V1 = {
+    "memory.stat": "cache 1\nrss 2\ntotal_cache 20\ntotal_rss 10\ntotal_shmem 5\ntotal_swap 9\n",
+    "memory.kmem.usage_in_bytes": "7\n",
+    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
+    "memory.failcnt": "5\n",
+    "memory.memsw.failcnt": "7\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("v1", "files", "expected"),
+    [
+        (
+            False,
+            V2,
+            MemcgNumbers(
+                {"anon": 10, "file": 20, "shmem": 5, "kernel": 7, "sock": 1},
+                {"low": 0, "high": 0, "max": 12, "oom": 3, "oom_kill": 2},
+                {"some.avg10": 12.5, "some.avg60": 3.07, "full.avg10": 9.25, "full.avg60": 2.0},
+            ),
+        ),
+        (
+            True,
+            V1,
+            MemcgNumbers(
+                {"anon": 10, "file": 20, "shmem": 5, "kernel": 7}, {"oom_kill": 2, "max": 12}
+            ),
+        ),
+        (True, {"memory.failcnt": "0\n", "memory.memsw.failcnt": "0\n"}, MemcgNumbers()),
+        (False, {}, MemcgNumbers()),
+        (False, {"memory.stat": "anon\nfile x\nsock -1\n", "memory.events": ""}, MemcgNumbers()),
+    ],
+    ids=["v2", "v1", "not counted", "no files", "no numbers"],
+)
+def test_a_cgroups_numbers_have_the_names_of_v2(
+    tmp_path: Path,
+    v1: bool,  # noqa: FBT001  a parameter of the table
+    files: dict[str, str],
+    expected: MemcgNumbers,
+) -> None:
+    """On both versions; what the kernel does not tell is left out."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="ascii")
+    memcg = Memcg(folder.stat().st_ino, "/a")
+    assert numbers(MemcgFiles(tmp_path, "/", v1=v1), memcg) == expected
+    assert numbers(MemcgFiles(tmp_path, "/", v1=v1), Memcg(1, "/a")) is None
+
+
+def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Path) -> None:
+    """Both where they are two, and one that is the same is read once."""
+    (tmp_path / "pod/app").mkdir(parents=True)
+    for path, anon in (("pod", 50), ("pod/app", 40)):
+        (tmp_path / path / "memory.stat").write_text(f"anon {anon}\n", encoding="ascii")
+    files = MemcgFiles(tmp_path, "/", v1=False)
+    pod, app = MemcgNumbers({"anon": 50}), MemcgNumbers({"anon": 40})
+    assert KILL.decision is not None
+    for hit, own, expected in (
+        ("/pod", "/pod/app", (pod, app)),
+        ("/pod", "/pod", (pod, None)),
+        (None, "/pod/app", (None, app)),
+        ("/gone", "/pod/app", (None, app)),
+    ):
+        memcg = Memcg(None, hit) if hit else None
+        decided = replace(
+            KILL, memcg=Memcg(None, own), decision=replace(KILL.decision, memcg=memcg)
+        )
+        witness = look(decided, files, tmp_path)
+        assert (witness.hit, witness.own) == expected
+
+
+def test_the_hosts_numbers_are_those_of_its_files() -> None:
+    """Memory in bytes, as /proc/meminfo has it in kB, and the pressure where there is any."""
+    host = look(KILL, None).host
+    assert host is not None
+    assert host.memory["total"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < host.memory["available"] <= host.memory["total"]
+    assert {"free", "anon", "shmem", "swap_total", "swap_free", "committed"} < host.memory.keys()
+    assert bool(host.pressure) == Path("/proc/pressure/memory").exists()
+    assert set(host.pressure) <= {"some.avg10", "some.avg60", "full.avg10", "full.avg60"}
+
+
+def test_the_settings_are_the_kernels() -> None:
+    """Each that bears on a kill, as sysctl shows it."""
+    vm = Path("/proc/sys/vm")
+    expected = {
+        name: int((vm / name).read_text(encoding="ascii"))
+        for name in (
+            *("overcommit_memory", "overcommit_ratio", "panic_on_oom", "oom_dump_tasks"),
+            *("oom_kill_allocating_task", "min_free_kbytes", "swappiness"),
+        )
+    }
+    assert settings() == expected

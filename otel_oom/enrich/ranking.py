@@ -1,0 +1,78 @@
+"""The chosen one beside those that the kernel could have chosen, by what each held."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from otel_oom.event import OomKill
+from otel_oom.witness.candidates import Candidate, Candidates
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_MOST: Final = 10
+_SPARED: Final = -1000
+"""OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h): never chosen."""
+_INIT: Final = 1
+_SHARES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A process that held memory, and what that counted for.
+
+    ``points`` are as ``oom_badness()`` of mm/oom_kill.c gives them, in pages; ``None`` for what
+    the kernel never chooses, and where it can't be told. ``killed`` is whether it is the victim,
+    which is told as the kernel marked it.
+    """
+
+    candidate: Candidate
+    points: int | None
+    killed: bool = False
+
+
+def ranked(kill: OomKill, seen: Candidates | None) -> tuple[Ranked, ...]:
+    """The victim and the largest of the others, at most ten, the largest first."""
+    if seen is None:
+        return ()
+    others = [
+        Ranked(candidate, _points(candidate, kill))
+        for candidate in seen.largest
+        if candidate.tgid != kill.victim.tgid
+    ]
+    every = sorted([*_victim(kill), *others], key=lambda one: one.candidate.held, reverse=True)
+    # The victim stays in it, however small.
+    while len(every) > _MOST:
+        every.remove(next(one for one in reversed(every) if not one.killed))
+    return tuple(every)
+
+
+def _victim(kill: OomKill) -> list[Ranked]:
+    memory = kill.memory
+    if memory is None:
+        return []
+    candidate = Candidate(
+        tgid=kill.victim.tgid,
+        comm=kill.victim.comm or "",
+        resident=memory.resident,
+        swap=memory.swap or 0,
+        page_tables=memory.page_tables or 0,
+        uid=kill.victim.uid,
+        score_adj=kill.victim.score_adj,
+        memcg=kill.memcg.path if kill.memcg else None,
+    )
+    # What the kernel weighed is of the first of a group.
+    told = kill.decision.points if kill.decision and kill.incident is None else None
+    return [Ranked(candidate, _points(candidate, kill) if told is None else told, killed=True)]
+
+
+def _points(candidate: Candidate, kill: OomKill) -> int | None:
+    if candidate.score_adj in {None, _SPARED} or candidate.tgid == _INIT:
+        return None
+    pages = candidate.held // _PAGE
+    if not candidate.score_adj:
+        return pages
+    capacity = kill.decision.capacity if kill.decision else None
+    if capacity is None:
+        return None
+    return pages + candidate.score_adj * (capacity // _PAGE // _SHARES)

@@ -1,0 +1,58 @@
+"""The candidates as text: a line each, in the form that is called logfmt.
+
+One value rather than five arrays side by side, for a person reads it as it stands, and a backend
+that knows no arrays keeps it whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from otel_oom.enrich.ranking import Ranked
+
+_CHARS: Final = 4096
+_PATH_CHARS: Final = 200
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%+,…\-]+")
+
+
+def candidate_lines(candidates: Sequence[Ranked]) -> str:
+    """A line for each, the largest first; what is not known is left out.
+
+    Only names that are full of escapes make it so long that the last ones are left out.
+    """
+    lines: list[str] = []
+    left = _CHARS
+    for line in map(_line, candidates):
+        left -= len(line) + 1
+        if left < 0:
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _line(one: Ranked) -> str:
+    candidate = one.candidate
+    fields = {
+        "pid": candidate.tgid,
+        "comm": _quoted(candidate.comm),
+        "resident": candidate.resident,
+        "swap": candidate.swap or None,
+        "points": one.points,
+        "score_adj": candidate.score_adj,
+        "uid": candidate.uid,
+        "memcg": None if candidate.memcg is None else _quoted(_end(candidate.memcg)),
+        "killed": "true" if one.killed else None,
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+
+
+def _end(path: str) -> str:
+    return path if len(path) <= _PATH_CHARS else f"…{path[-_PATH_CHARS:]}"
+
+
+def _quoted(text: str) -> str:
+    """A name that its owner chose: as it is when it is plain, else as a string of JSON."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -1,0 +1,58 @@
+"""What was seen around a kill, as attributes: cgroups, host, settings, candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from otel_oom.enrich import EnrichedKill
+from otel_oom.event import OomKill
+from otel_oom.otlp import names
+from otel_oom.otlp.candidates import candidate_lines
+from otel_oom.otlp.values import Value
+from otel_oom.witness.numbers import MemcgNumbers
+
+_NS_PER_S: Final = 1_000_000_000
+
+_OWN: Final = (names.MEMCG_STAT, names.MEMCG_EVENTS, names.MEMCG_PRESSURE)
+_HIT: Final = (names.LIMIT_MEMCG_STAT, names.LIMIT_MEMCG_EVENTS, names.LIMIT_MEMCG_PRESSURE)
+
+
+def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
+    """What user space saw, but for the victim itself."""
+    kill, witness, candidates = enriched.kill, enriched.witness, enriched.witness.candidates
+    host = witness.host
+    return {
+        **_memcg(_OWN, witness.own),
+        **_memcg(_HIT, witness.hit),
+        **(_keyed(names.HOST_MEMORY, host.memory) if host else {}),
+        **(_keyed(names.HOST_PRESSURE, host.pressure) if host else {}),
+        **_keyed(names.SETTINGS_VM, witness.settings),
+        names.WITNESS_AFTER: _after(kill, witness.boottime_ns),
+        names.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
+        names.CANDIDATES_COUNT: candidates.count if candidates else None,
+        names.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
+        names.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
+        names.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),
+    }
+
+
+def _memcg(keys: tuple[str, str, str], numbers: MemcgNumbers | None) -> dict[str, Value | None]:
+    if numbers is None:
+        return {}
+    stat, events, pressure = keys
+    return {
+        **_keyed(stat, numbers.stat),
+        **_keyed(events, numbers.events),
+        **_keyed(pressure, numbers.pressure),
+    }
+
+
+def _keyed(name: str, values: Mapping[str, float]) -> dict[str, Value | None]:
+    """One attribute for each key, behind a common name."""
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
+def _after(kill: OomKill, boottime_ns: int | None) -> float | None:
+    """How long after the mark that was, in seconds; negative before it."""
+    return None if boottime_ns is None else (boottime_ns - kill.boottime_ns) / _NS_PER_S

@@ -1,0 +1,8 @@
+"""What an attribute may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Value = str | int | float | bool | Sequence[str]
+Attributes = dict[str, Value]

@@ -1,0 +1,163 @@
+"""Who used the memory, held against /proc itself and against a /proc made by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from otel_oom.facts import Memcg
+from otel_oom.witness import MemcgFiles, Scanner, scanner
+from tests.support.samples import KILL
+
+ON_HOST = replace(KILL, decision=None, stack=(), memcg=None)
+KB = 1024
+
+
+def status(pid: int) -> dict[str, int]:
+    """The sizes of a process that it shows itself, in bytes."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    return {name: int(kb) * KB for name, kb in re.findall(r"(?m)^(\w+):\s+(\d+) kB$", text)}
+
+
+@contextmanager
+def holding(mib: int) -> Iterator[int]:
+    """A process that holds so much memory; its pid."""
+    program = f"held = b'x' * ({mib} << 20)\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
+    """With what its own files say of it; the kernel's threads have no memory and are not told."""
+    # All of them, for there may be larger ones on this machine.
+    monkeypatch.setattr(scanner, "MOST", 1 << 20)
+    with holding(64) as pid:
+        found = Scanner(MemcgFiles.find()).look(ON_HOST, swapped=swapped)
+        assert found is not None
+        (one,) = (candidate for candidate in found.largest if candidate.tgid == pid)
+        assert abs(one.resident - status(pid)["VmRSS"]) < 1 << 20
+        assert one.page_tables == status(pid)["VmPTE"]
+        assert one.comm == Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
+        assert one.uid == os.getuid()
+        score = Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii")
+        assert one.score_adj == int(score)
+        assert f":{one.memcg}\n" in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    held = [candidate.held for candidate in found.largest]
+    assert held == sorted(held, reverse=True)
+    assert all(candidate.resident for candidate in found.largest)
+    assert (found.memcg, found.left_out) == (None, 0)
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Path:
+    """A /proc of the first PID namespace without processes."""
+    (tmp_path / "proc/self/ns").mkdir(parents=True)
+    (tmp_path / "proc/self/ns/pid").symlink_to("/proc/self/ns/pid")
+    return tmp_path / "proc"
+
+
+def put(proc: Path, pid: int, kb: int, *, swap: int = 0, name: str = "x") -> None:
+    """A process with so much resident memory and swap."""
+    folder = proc / str(pid)
+    folder.mkdir()
+    (folder / "statm").write_text(f"9999 {kb // 4} 0 0 0 0 0\n", encoding="ascii")
+    memory = f"VmRSS:\t{kb:8} kB\nVmPTE:\t       4 kB\nVmSwap:\t{swap:8} kB\n" if kb else ""
+    (folder / "status").write_text(f"Name:\t{name}\nUid:\t5\t6\t7\t8\n{memory}", encoding="ascii")
+    (folder / "cgroup").write_text("4:memory:/v1\n0::/v2\n", encoding="ascii")
+    (folder / "oom_score_adj").write_text("-17\n", encoding="ascii")
+
+
+def test_only_the_processes_below_the_limit_are_looked_at(proc: Path, tmp_path: Path) -> None:
+    """Those of the cgroup whose limit was hit and of the cgroups in it, on both versions."""
+    for pid in range(1, 5):
+        put(proc, pid, 1000 * pid)
+    for path, pids in (("a", "1\n"), ("a/b", "2\n4\n"), ("c", "3\n")):
+        (tmp_path / "cgroup" / path).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / path / "cgroup.procs").write_text(pids, encoding="ascii")
+    assert KILL.decision is not None
+    hit = replace(KILL, decision=replace(KILL.decision, memcg=Memcg(None, "/a")))
+    for v1 in (True, False):
+        found = Scanner(MemcgFiles(tmp_path / "cgroup", "/", v1=v1), proc).look(hit, swapped=False)
+        assert found is not None
+        assert [one.tgid for one in found.largest] == [4, 2, 1]
+        assert {one.memcg for one in found.largest} == {"/v1" if v1 else "/v2"}
+        assert {(one.uid, one.score_adj) for one in found.largest} == {(5, -17)}
+        assert (found.memcg, found.count) == ("/a", 3)
+
+
+def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
+    """Of many processes, one that was swapped out is found as the largest if swap is in use."""
+    put(proc, 5, 8, swap=900_000, name=r"a\nb\\c")
+    for pid in range(1000, 1200):
+        put(proc, pid, 1000)
+    for swapped in (True, False):
+        found = Scanner(None, proc).look(ON_HOST, swapped=swapped)
+        assert found is not None
+        assert (found.largest[0].tgid == 5) is swapped
+        assert found.count == 201
+        assert len(found.largest) == scanner.MOST + 1
+    found = Scanner(None, proc).look(ON_HOST, swapped=True)
+    assert found is not None
+    assert found.largest[0].comm == "a\nb\\c"
+
+
+def test_kills_of_a_storm_share_what_was_seen(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a while nothing is looked at again, and what is told is of then; later it is."""
+    put(proc, 5, 4000)
+    looking = Scanner(None, proc)
+    first = looking.look(ON_HOST, swapped=False)
+    put(proc, 6, 8000)
+    assert looking.look(ON_HOST, swapped=False) is first
+    later = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    second = looking.look(ON_HOST, swapped=False)
+    assert first is not None
+    assert second is not None
+    assert [one.tgid for one in second.largest] == [6, 5]
+    assert second.boottime_ns > first.boottime_ns
+
+
+def test_looking_has_an_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the time is over, what was not looked at is told as such."""
+    for pid in range(1, 11):
+        put(proc, pid, 1000)
+    clock = iter(range(100))
+    # Each look at the clock is a fortieth of a second later: the limit is a tenth.
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 40)
+    found = Scanner(None, proc).look(ON_HOST, swapped=False)
+    assert found is not None
+    assert found.count == len(found.largest) == 4
+    assert found.left_out == 6
+
+
+def test_processes_of_another_namespace_are_not_told(tmp_path: Path) -> None:
+    """Where /proc is not the first PID namespace's, it does not show what the kernel weighed."""
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").write_text("", encoding="ascii")
+    put(tmp_path, 5, 4000)
+    assert Scanner(None, tmp_path).look(ON_HOST, swapped=False) is None
+
+
+def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
+    """Nothing of it can be read any more, and it does not keep the others from being told."""
+    put(proc, 5, 4000)
+    (proc / "6").mkdir()
+    put(proc, 7, 0)
+    found = Scanner(None, proc).look(ON_HOST, swapped=False)
+    assert found is not None
+    assert [one.tgid for one in found.largest] == [5]
