@@ -15,6 +15,7 @@ from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.event import Incident, Missed, OomKill
 from otel_oom.facts import Limits, Memcg
 from otel_oom.otlp import names
+from otel_oom.otlp.advice import advice
 from otel_oom.otlp.seen import seen_attributes
 from otel_oom.otlp.values import Attributes, Value
 
@@ -54,6 +55,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.LIMIT_SETTING: setting.line if setting else None,
             names.LIMIT_FILE: str(setting.file) if setting else None,
             **seen_attributes(enriched),
+            names.ADVICE: advice(enriched),
             **_shared(kill, enriched.origin, enriched.user_stack),
         }
     )

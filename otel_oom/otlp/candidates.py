@@ -37,13 +37,13 @@ def _line(one: Ranked) -> str:
     candidate = one.candidate
     fields = {
         "pid": candidate.tgid,
-        "comm": _quoted(candidate.comm),
+        "comm": quoted(candidate.comm),
         "resident": candidate.resident,
         "swap": candidate.swap or None,
         "points": one.points,
         "score_adj": candidate.score_adj,
         "uid": candidate.uid,
-        "memcg": None if candidate.memcg is None else _quoted(_end(candidate.memcg)),
+        "memcg": None if candidate.memcg is None else quoted(_end(candidate.memcg)),
         "killed": "true" if one.killed else None,
     }
     return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
@@ -53,6 +53,6 @@ def _end(path: str) -> str:
     return path if len(path) <= _PATH_CHARS else f"…{path[-_PATH_CHARS:]}"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A name that its owner chose: as it is when it is plain, else as a string of JSON."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text)

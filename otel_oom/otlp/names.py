@@ -25,6 +25,7 @@ CAPTURE_HOOK: Final = "oom.capture.hook"
 CAPTURE_CONTEXT: Final = "oom.capture.context"
 CAPTURE_LATE: Final = "oom.capture.late"
 
+ADVICE: Final = "oom.advice"
 OUTCOME: Final = "oom.outcome"
 INCIDENT_ID: Final = "oom.incident.id"
 DECISION_BY: Final = "oom.decision.by"

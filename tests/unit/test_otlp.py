@@ -138,6 +138,10 @@ def test_the_attributes_are_flat_and_complete() -> None:
             r'pid=98 comm="sh \"x\"\n\u001b[31m" resident=1048576 score_adj=-1000 uid=0'
             " memcg=/docker/sidecar"
         ),
+        "oom.advice": (
+            "java (pid 4711) alone held 54.0 MiB of the limit of 64.0 MiB: have it use less, or "
+            "raise the limit of /docker (the host had 4.9 GiB left)."
+        ),
         "oom.candidates.count": 3,
         "oom.candidates.memcg": "/docker",
         "oom.candidates.after": 0.0015,

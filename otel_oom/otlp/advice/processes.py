@@ -1,0 +1,44 @@
+"""Advice on who had the memory, of a cgroup and of the host alike."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_oom.otlp.advice.facts import Facts, who, whose
+from otel_oom.otlp.sentence import size
+
+_MANY: Final = 8
+
+
+def spared(facts: Facts) -> str | None:
+    """A larger one was not chosen, for it is adjusted."""
+    victim, largest = facts.victim.candidate, facts.largest.candidate if facts.largest else None
+    if largest is None or largest.held <= victim.held:
+        return None
+    if largest.score_adj is None or victim.score_adj is None:
+        return None
+    if largest.score_adj >= victim.score_adj or facts.largest is None:
+        return None
+    return (
+        f"{who(facts.largest)} held more, {size(largest.held)}, and was spared by its "
+        f"oom_score_adj of {largest.score_adj} against {victim.score_adj}: change that if it is "
+        "not what you want, or have it use less."
+    )
+
+
+def together(facts: Facts) -> str | None:
+    """Many processes, none of them large."""
+    seen, held = facts.enriched.witness.candidates, facts.victim.candidate.held
+    largest = max(held, facts.largest.candidate.held if facts.largest else 0)
+    bound = facts.limit if facts.limit is not None else facts.host.get("total", 0)
+    if seen is None or seen.left_out or seen.count < _MANY or largest * 4 >= bound:
+        return None
+    if facts.limit is None:
+        return (
+            f"No process stands out: of {seen.count}, the largest held {size(largest)} of the "
+            f"host's {size(bound)}; have fewer of them, or give the host more memory."
+        )
+    return (
+        f"No process stands out: of {seen.count}, the largest held {size(largest)} of the limit of "
+        f"{size(bound)}; have fewer of them, or raise the limit of {whose(facts)}."
+    )

@@ -1,0 +1,188 @@
+"""The advice, for each thing that can be said and for each time when nothing can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from otel_oom.enrich import End, EnrichedKill, enrich
+from otel_oom.facts import Limits, Memcg
+from otel_oom.otlp.advice import advice
+from otel_oom.witness.candidates import Candidate, Candidates
+from otel_oom.witness.host import HostNumbers
+from otel_oom.witness.numbers import MemcgNumbers
+from tests.support.samples import KILL, ON_HOST, WITNESS
+
+MIB, GIB = 1 << 20, 1 << 30
+OWN = "/pod/app"
+OF_HOST = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "__alloc_pages_may_oom+0x2")
+BY_HAND = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "moom_callback+0x2")
+
+
+def other(
+    pid: int, mib: int, *, score_adj: int = 0, memcg: str = "/pod/other", comm: str = "other"
+) -> Candidate:
+    """Another process of that size."""
+    return Candidate(pid, comm, mib * MIB, 0, 0, 0, score_adj, memcg)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kill of a process of 54 MiB with page tables: what differs from the sample."""
+
+    says: str | None
+    """A part of the advice; ``None`` for none."""
+    hit: str | None = OWN
+    limit: int | None = 64 * MIB
+    stat: dict[str, int] = field(default_factory=dict)
+    host: dict[str, int] = field(default_factory=lambda: {"total": 8 * GIB, "available": 5 * GIB})
+    others: Sequence[Candidate] = ()
+    constraint: str | None = None
+    order: int = 0
+    message: str = "Memory cgroup out of memory"
+    stack: tuple[str, ...] = KILL.stack
+    score_adj: int = 0
+    seen: bool = True
+    skipped: bool = False
+
+    def enriched(self) -> EnrichedKill:
+        """The kill with these facts."""
+        assert KILL.decision is not None
+        kill = replace(
+            KILL,
+            victim=replace(KILL.victim, score_adj=self.score_adj),
+            memcg=Memcg(None, OWN),
+            stack=self.stack,
+            skipped=self.skipped,
+            decision=replace(
+                KILL.decision,
+                constraint=self.constraint or ("memcg" if self.hit else "none"),
+                order=self.order,
+                message=self.message,
+                memcg=Memcg(None, self.hit) if self.hit else None,
+                limits=Limits(self.limit, self.limit, None, None) if self.hit else None,
+            ),
+        )
+        found = Candidates(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
+        witness = replace(
+            WITNESS,
+            own=None,
+            hit=MemcgNumbers(self.stat) if self.hit else None,
+            host=HostNumbers(self.host),
+            candidates=found if self.seen else None,
+        )
+        return enrich(kill, witness, End(), KILL.time_unix_ns, ON_HOST)
+
+
+SMALL_HOST = {"total": 100 * MIB, "available": 55 * MIB, "swap_total": 0}
+
+CASES = {
+    "alone": Case(
+        "java (pid 4711) alone held 54.0 MiB of the limit of 64.0 MiB: have it use less, or raise "
+        "the limit of /pod/app (the host had 4.9 GiB left)."
+    ),
+    "alone on a full host": Case(
+        "or raise the limit of /pod/app.", host={"total": 8 * GIB, "available": 60 * MIB}
+    ),
+    "tmpfs": Case("40.0 MiB of the limit of 64.0 MiB are shared", stat={"shmem": 40 * MIB}),
+    "half is enough": Case("32.0 MiB of the limit", stat={"shmem": 32 * MIB}),
+    "less is not": Case("alone held", stat={"shmem": 31 * MIB, "sock": 31 * MIB}),
+    "sockets": Case("are buffers of sockets", stat={"sock": 40 * MIB, "kernel": 40 * MIB}),
+    "kernel": Case("are kernel memory", stat={"kernel": 40 * MIB}),
+    "a slow disk": Case(
+        "40.0 MiB of the limit of 64.0 MiB wait to be written",
+        stat={"file_dirty": 30 * MIB, "file_writeback": 10 * MIB},
+    ),
+    "a spared one": Case(
+        "other (pid 7) held more, 60.0 MiB, and was spared by its oom_score_adj of -500 against 0",
+        others=[other(7, 60, score_adj=-500)],
+    ),
+    "a larger one that is not spared": Case("alone held", others=[other(7, 60)]),
+    "a smaller one that is spared": Case("alone held", others=[other(7, 20, score_adj=-500)]),
+    "neighbours": Case(
+        "The limit of 128.0 MiB is shared, and /pod/other had at least 80.0 MiB of it",
+        hit="/pod",
+        limit=128 * MIB,
+        others=[other(7, 40), other(8, 40)],
+    ),
+    "small neighbours": Case("java (pid 4711) alone", hit="/pod", others=[other(7, 20)]),
+    "many": Case(
+        "No process stands out: of 11, the largest held 54.0 MiB of the limit of 512.0 MiB",
+        limit=512 * MIB,
+        others=[other(pid, 40, memcg=OWN) for pid in range(10, 20)],
+    ),
+    "few": Case(None, limit=512 * MIB, others=[other(7, 40)]),
+    "the host": Case(
+        "java (pid 4711) held 54.0 MiB of the host's 100.0 MiB: give its cgroup a limit that "
+        "leaves room for the others on this host, which has no swap, or have it use less.",
+        hit=None,
+        host=SMALL_HOST,
+        stack=OF_HOST,
+    ),
+    "the host with swap": Case(
+        "on this host, or", hit=None, host=SMALL_HOST | {"swap_total": 1}, stack=OF_HOST
+    ),
+    "many on the host": Case(
+        "No process stands out: of 11, the largest held 54.0 MiB of the host's 8.0 GiB",
+        hit=None,
+        stack=OF_HOST,
+        others=[other(pid, 40) for pid in range(10, 20)],
+    ),
+    "huge pages": Case(
+        "60.0 MiB of the host's 100.0 MiB are set apart as huge pages",
+        hit=None,
+        host=SMALL_HOST | {"hugetlb": 60 * MIB},
+    ),
+    "tmpfs of the host": Case(
+        "shared memory or tmpfs", hit=None, host=SMALL_HOST | {"shmem": 50 * MIB}
+    ),
+    "slab": Case("slabtop", hit=None, host=SMALL_HOST | {"slab_unreclaimable": 50 * MIB}),
+    "the allocating one": Case(
+        "The kernel is set to kill whoever asks for memory (vm.oom_kill_allocating_task), and "
+        "other (pid 7) held more, 80.0 MiB",
+        hit=None,
+        host=SMALL_HOST,
+        message="Out of memory (oom_kill_allocating_task)",
+        others=[other(7, 80)],
+    ),
+    "the allocating one was the largest": Case(
+        "held 54.0 MiB of the host's 100.0 MiB",
+        hit=None,
+        host=SMALL_HOST,
+        message="Out of memory (oom_kill_allocating_task)",
+        others=[other(7, 8)],
+    ),
+    "a cpuset": Case(
+        "not on the nodes that the trigger may use: widen its cpuset (cpuset.mems)",
+        hit=None,
+        constraint="cpuset",
+    ),
+    "a memory policy": Case("widen its memory policy", hit=None, constraint="memory_policy"),
+    "a cpuset on a full host": Case(
+        "held 54.0 MiB of the host's", hit=None, constraint="cpuset", host=SMALL_HOST
+    ),
+    "fragmented": Case("16.0 KiB in one piece were asked for", hit=None, order=2),
+    "by hand": Case("sysrq f", hit=None, order=-1, stack=BY_HAND, seen=False),
+    "nobody was seen": Case(None, seen=False),
+    "skipped": Case(None, skipped=True),
+    "no limit is known": Case(None, limit=None),
+    "a hostile name": Case(
+        r'"x\n\u001b[2J" (pid 7) held more',
+        others=[other(7, 60, score_adj=-500, comm="x\n\x1b[2J")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_advice_follows_from_the_facts(case: Case) -> None:
+    """One line with the facts in it, and none where they say nothing."""
+    said = advice(case.enriched())
+    if case.says is None:
+        assert said is None
+    else:
+        assert said is not None
+        assert case.says in said
+        assert said.isprintable()
+        assert said.endswith(".")
