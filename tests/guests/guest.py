@@ -169,6 +169,8 @@ def _start(
         *("--append", "log_buf_len=8M"),
         # Several nodes, to bind to; 5.10 accounts swap to cgroups only if it is told to.
         *("--append", "numa=fake=4", "--append", "swapaccount=1"),
+        # Debian's keep no pressure stall information unless they are told to.
+        *("--append", "psi=1"),
         *([f"--qemu-opts={' '.join(devices)}"] if devices else []),
         *("--", script),
     ]

@@ -23,7 +23,9 @@ from otel_oom.capture.bpf import LibbpfSource
 from otel_oom.capture.kmsg import KmsgSource
 from otel_oom.capture.source import Source
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.witness import Scanner, Witness, look
 from tests.guests.made import Made, UnplayableError
+from tests.guests.memcg import FILES
 from tests.guests.recipe import recipe
 from tests.guests.scenarios import HARMLESS, SCENARIOS
 from tests.guests.unattended import unattended
@@ -50,6 +52,8 @@ def main(folder: Path) -> None:
     try:
         with LibbpfSource() as bpf, KmsgSource() as kmsg, KernelLog() as log:
             results |= {"hook": bpf.hook, "context": bpf.context, "refused": bpf.refused}
+            results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
+            results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             results["programs"] = [asdict(program) for program in loaded_by(os.getpid())]
             if not _IN_GUEST:
                 time.sleep(_REPORTS_S)  # there may have been kills before
@@ -71,7 +75,7 @@ def main(folder: Path) -> None:
 
 
 def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelLog) -> Any:  # noqa: ANN401  JSON
-    watched = [Watched(source) for source in sources]
+    watched = [Watched(sources[0], _look), *(Watched(source) for source in sources[1:])]
     counted, began = oom_kill_count(), time.monotonic()
     list(log.messages())
     try:
@@ -94,6 +98,14 @@ def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelL
     }
 
 
+_SCANNER: Final = Scanner(FILES)
+
+
+def _look(kill: OomKill) -> Witness:
+    """What the agent sees of a kill, once it has its record."""
+    return _SCANNER.complete(kill, look(kill, FILES))
+
+
 _KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": Reaping}
 
 
@@ -101,7 +113,7 @@ def _by_kind(watched: Watched) -> dict[str, Any]:
     return {
         name: [event.to_json() for event in watched.events if isinstance(event, kind)]
         for name, kind in _KINDS.items()
-    }
+    } | {"seen": [seen.to_json() for seen in watched.seen]}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final, Self
 
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.witness import Witness
 from tests.guests.made import Made
 from tests.support.kernel import Killed
 
@@ -38,6 +39,8 @@ class Told:
     exits: list[VictimExit]
     in_vain: list[NoVictim]
     reapings: list[Reaping]
+    seen: list[Witness]
+    """What was seen of each kill, where that was looked at."""
 
     @classmethod
     def from_json(cls, source: str, value: Mapping[str, Any]) -> Self:
@@ -48,6 +51,7 @@ class Told:
             [VictimExit(**exit_) for exit_ in value["exits"]],
             [NoVictim.from_json(event) for event in value["in_vain"]],
             [Reaping(**event) for event in value["reapings"]],
+            [Witness.from_json(seen) for seen in value["seen"]],
         )
 
 

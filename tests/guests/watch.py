@@ -5,14 +5,15 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from otel_oom.capture.source import Source
-from otel_oom.event import Event, VictimExit
+from otel_oom.event import Event, OomKill, VictimExit
+from otel_oom.witness import Witness
 
 _LOOK_S: Final = 0.1
 _ENDS_S: Final = 30.0
@@ -23,11 +24,19 @@ class Watched:
     """A source, and the events that it has told."""
 
     source: Source
+    look: Callable[[OomKill], Witness] | None = None
+    """What is to be seen of each kill at once, if anything."""
     events: list[Event] = field(default_factory=list)
+    seen: list[Witness] = field(default_factory=list)
 
     def drain(self) -> int:
         """Take what waits now, and return how many that were."""
-        return self.source.drain(self.events.append)
+        return self.source.drain(self._take)
+
+    def _take(self, event: Event) -> None:
+        self.events.append(event)
+        if self.look and isinstance(event, OomKill):
+            self.seen.append(self.look(event))
 
     def ended(self) -> int:
         """How many victims have ended by what it told."""

@@ -1,0 +1,113 @@
+"""Why it happened, on every supported kernel, held against that kernel's own report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from otel_oom.enrich import End, enrich
+from otel_oom.event import OomKill
+from otel_oom.otlp.advice import advice
+from otel_oom.witness import Witness
+from tests.guests.guest import Run
+from tests.guests.played import Played
+from tests.support.samples import ON_HOST
+
+PAGE: Final = 4096
+
+_HELD_BACK: Final = 1 << 20
+"""More than a process, or a guest's CPUs, can have counted without having told it yet."""
+
+ONE_CGROUP: Final = ["memcg", "threads", "hostile", "other"]
+"""Scenarios with one kill, in one cgroup without any below it."""
+
+_STATS: Final = re.compile(r"(?:\\x0a|\n|^)(\w+) (\d+)(?=\\x0a|\n|$)")
+_TABLE: Final = re.compile(
+    r"(?m)^\[ *(?P<pid>\d+)\] +\d+ +\d+ +\d+ +(?P<rss>\d+) .* (?P<adj>-?\d+) +\S.*$"
+)
+
+
+def seen_of(played: Played) -> Iterator[tuple[OomKill, Witness]]:
+    """Each kill of the scenario with what was seen of it."""
+    told = played.told["libbpf"]
+    for kill, seen in zip(told.kills, told.seen, strict=True):
+        if kill.victim.tgid in played.made.pids:
+            yield kill, seen
+
+
+@pytest.mark.parametrize("name", ONE_CGROUP)
+def test_the_candidates_are_those_of_the_kernels_table(played: Played) -> None:
+    """Nobody is told that the kernel did not weigh, and each with what it held and its score.
+
+    What was not killed goes on, and may hold more by then.
+    """
+    for kill, seen in seen_of(played):
+        rows = {int(row["pid"]): row for row in _TABLE.finditer(played.log)}
+        assert kill.victim.tgid in rows
+        assert seen.candidates is not None
+        assert seen.candidates.memcg == played.made.memcg
+        assert {one.tgid for one in seen.candidates.largest} <= rows.keys()
+        for one in seen.candidates.largest:
+            assert one.memcg == played.made.memcg
+            assert one.score_adj == int(rows[one.tgid]["adj"])
+            if one.tgid != kill.victim.tgid:
+                assert one.resident >= int(rows[one.tgid]["rss"]) * PAGE - _HELD_BACK
+
+
+@pytest.mark.parametrize("name", ["other"])
+def test_one_that_is_spared_is_told_beside_the_victim(played: Played) -> None:
+    """Who asked, and is never chosen, held much of the memory, and is told as a candidate."""
+    ((_, seen),) = seen_of(played)
+    assert seen.candidates is not None
+    (spared,) = (one for one in seen.candidates.largest if one.tgid == played.made.trigger)
+    assert spared.score_adj == -1000
+    assert spared.resident > 4 << 20
+
+
+@pytest.mark.parametrize("name", ONE_CGROUP)
+def test_the_cgroups_numbers_are_its_own(played: Played, run: Run) -> None:
+    """On v2 each part that the kernel's report has of it is told, by the same name."""
+    for kill, seen in seen_of(played):
+        assert kill.decision is not None
+        numbers = seen.hit if kill.decision.memcg else seen.own
+        assert numbers is not None
+        assert numbers.events["oom_kill"] == played.counted
+        assert numbers.stat["anon"] <= (
+            kill.decision.limits.limit or 0 if kill.decision.limits else 0
+        )
+        if run.results["v1"]:
+            continue
+        report = played.log.partition("Memory cgroup stats for ")[2].partition("Tasks state")[0]
+        logged = dict(_STATS.findall(report))
+        assert {"anon", "file", "shmem", "sock"} <= numbers.stat.keys()
+        assert numbers.stat.keys() <= logged.keys()
+        assert numbers.stat["anon"] <= int(logged["anon"]) + _HELD_BACK
+        assert numbers.events["max"] > 0
+        assert bool(numbers.pressure) == run.results["pressure"]
+
+
+@pytest.mark.parametrize("name", ["memcg", "host", "sysrq", "allocating"])
+def test_the_hosts_numbers_are_its_own(played: Played, run: Run, name: str) -> None:
+    """Its memory, its pressure where it has such a file, and how it was set at that moment."""
+    for _, seen in seen_of(played):
+        assert seen.host is not None
+        assert seen.host.memory["total"] == run.results["memory"]
+        assert 0 < seen.host.memory["available"] < run.results["memory"]
+        assert bool(seen.host.pressure) == run.results["pressure"]
+        assert seen.settings["oom_kill_allocating_task"] == (name == "allocating")
+        assert len(seen.settings) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("memcg", "alone held"), ("sysrq", "sysrq f"), ("host", "of the host's")],
+)
+def test_the_advice_is_that_of_the_scenario(played: Played, says: str) -> None:
+    """What was made is what the advice is about; it was the first that was killed."""
+    kill, seen = next(seen_of(played))
+    said = advice(enrich(kill, seen, End(), kill.time_unix_ns, ON_HOST))
+    assert said is not None
+    assert says in said
