@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from otel_oom.store import schema, sums
+from otel_oom.store.folder import StoreError
 from otel_oom.store.trouble import Damaged
 
 _BUSY_S: Final = 1.0
@@ -31,8 +32,9 @@ def prepare(db: sqlite3.Connection, *, check: bool) -> None:
 
     Raises:
         sqlite3.Error: the file can't be used.
-        StoreError: it is of a later version.
+        StoreError: it is of a later version, or SQLite of too early a one.
     """
+    _require_operators(db)
     if db.execute("PRAGMA page_count").fetchone()[0] == 0:
         # Only a new file heeds this; one from before keeps its free pages to itself.
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -49,6 +51,17 @@ def prepare(db: sqlite3.Connection, *, check: bool) -> None:
         if found != "ok":
             raise Damaged(found)
     schema.prepare(db)
+
+
+def _require_operators(db: sqlite3.Connection) -> None:
+    try:
+        db.execute("SELECT '{}' ->> '$.x'")
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"This Python has SQLite {sqlite3.sqlite_version}, which lacks what the store needs "
+            f"({error}). Use one with SQLite 3.38 or later: Debian 12, Ubuntu 22.10 and Fedora 37 "
+            "have it."
+        ) from error
 
 
 def transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:

@@ -96,7 +96,11 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
 
 def set_witness(db: sqlite3.Connection, uid: str, witness: Witness) -> None:
     """Put ``witness`` in place of what an event has."""
-    db.execute("UPDATE journal SET witness = ? WHERE uid = ?", (json.dumps(witness.to_json()), uid))
+    found = db.execute(
+        "UPDATE journal SET witness = ? WHERE uid = ? RETURNING id",
+        (json.dumps(witness.to_json()), uid),
+    ).fetchall()
+    sums.seal(db, "journal", [id_ for (id_,) in found])
 
 
 def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:

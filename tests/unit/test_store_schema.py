@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store, StoreError
+from otel_oom.store.connection import prepare
 from tests.support.samples import EXIT, KILL, WITNESS, kill
 
 FAR = 1 << 62
@@ -137,3 +138,17 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
         pass
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+def test_a_sqlite_without_the_operators_is_refused() -> None:
+    """What the store needs of SQLite (3.38) is asked for before anything is written."""
+
+    def deny(action: int, _first: str | None, function: str | None, *_: object) -> int:
+        lacks = action == sqlite3.SQLITE_FUNCTION and function == "->>"
+        return sqlite3.SQLITE_DENY if lacks else sqlite3.SQLITE_OK
+
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.set_authorizer(deny)
+        with pytest.raises(StoreError, match=sqlite3.sqlite_version):
+            prepare(database, check=False)
+        assert database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
