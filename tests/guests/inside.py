@@ -50,6 +50,9 @@ def main(folder: Path) -> None:
         # Only the guest's shell is spared.
         Path("/proc/self/oom_score_adj").write_text("0", encoding="ascii")
     try:
+        if _IN_GUEST:
+            # Before the last scenarios, which leave nothing of cgroup v2 to play in.
+            results["unattended"] = unattended()
         with LibbpfSource() as bpf, KmsgSource() as kmsg, KernelLog() as log:
             results |= {"hook": bpf.hook, "context": bpf.context, "refused": bpf.refused}
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
@@ -65,8 +68,6 @@ def main(folder: Path) -> None:
                 )
             results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
             results["loss"] = {source.name: asdict(source.loss()) for source in (bpf, kmsg)}
-        if _IN_GUEST:
-            results["unattended"] = unattended()
     except Exception:  # noqa: BLE001  whatever it was, it is told outside
         results["failed"] = traceback.format_exc()
     unfinished = folder / "results.new"
