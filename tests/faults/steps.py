@@ -148,12 +148,14 @@ def _wrapped(
 
     @wraps(function)
     def resumed(*args: object, **named: object) -> Iterator[object]:
-        values = function(*args, **named)
-        for number, value in enumerate(values):
-            if number:
+        given = False
+        for value in function(*args, **named):
+            if given:
                 passed()
+            given = True
             yield value
-        passed()
+        if given:
+            passed()
 
     ways: dict[When, Callable[..., Any]] = {
         When.BEFORE: before,
