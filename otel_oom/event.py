@@ -6,106 +6,20 @@ could not know is ``None``, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
-from otel_oom.facts import (
-    Capture,
-    Decision,
-    Memcg,
-    Memory,
-    Task,
-    UserFrame,
-    decision,
-    known,
-    task,
+from otel_oom.facts import Memcg, Memory, Task, known, task
+from otel_oom.incident import (
+    Incident,
+    Told,
+    digest_of,
+    marked_exiting,
+    shared,
+    span_id_of,
+    uuid_of,
 )
-
-try:
-    # What hashlib has under this name; through hashlib it comes with 4 MB of OpenSSL.
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What is told by a log event of its own.
-
-    ``boottime_ns`` is the kernel's time on CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in
-    Unix time, both in nanoseconds.
-    """
-
-    boot_id: str
-    boottime_ns: int
-    time_unix_ns: int
-
-    @property
-    def name(self) -> str:
-        """What tells this event from every other of its boot and instant."""
-        raise NotImplementedError
-
-    @property
-    def instant(self) -> str:
-        """What it has of the kernel alone, and hence whenever and by whomever it is read."""
-        return str(self.boottime_ns)
-
-    @property
-    def uid(self) -> str:
-        """The event's name for life: derived, so that a record read twice keeps it.
-
-        A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
-        """
-        return _uuid(f"{self.boot_id}/{self.instant}/{self.name}")
-
-    def to_json(self) -> dict[str, Any]:
-        """This event as a dictionary that its type's ``from_json()`` takes back."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident(Told):
-    """The kernel found no memory and had to decide: what each event of it shares.
-
-    ``trigger`` is the task whose request for memory could not be met, ``trigger_memcg`` its
-    cgroup. ``stack`` is where in the kernel that was: names and offsets, from the decision
-    outwards; ``user_stack`` is where in the trigger's program, from the inside outwards. Both are
-    empty where they can't be told.
-    """
-
-    trigger: Task | None
-    trigger_memcg: Memcg | None = None
-    decision: Decision | None = None
-    capture: Capture
-    stack: tuple[str, ...] = ()
-    user_stack: tuple[UserFrame, ...] = ()
-
-    @property
-    def instant(self) -> str:
-        """The kernel's time; of a line of its log the number, for its clock can't be read."""
-        return f"log/{self.capture.sequence}" if self.capture.in_log else str(self.boottime_ns)
-
-    def unix_ns_of(self, boottime_ns: int) -> int:
-        """Another instant of the kernel's clock in Unix time, on this event's own scale.
-
-        The two clocks drift, so that instants of one story are compared on one reading of them.
-        """
-        return self.time_unix_ns + boottime_ns - self.boottime_ns
-
-
-def _shared(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an :class:`Incident` out of its JSON form."""
-    memcg, weighed = value.get("trigger_memcg"), value.get("decision")
-    return {
-        **value,
-        "trigger": task(value["trigger"]) if value["trigger"] else None,
-        "trigger_memcg": known(Memcg, memcg) if memcg else None,
-        "decision": decision(weighed) if weighed else None,
-        "capture": known(Capture, value["capture"]),
-        "stack": tuple(value.get("stack", ())),
-        "user_stack": tuple(known(UserFrame, frame) for frame in value.get("user_stack", ())),
-    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,17 +55,17 @@ class OomKill(Incident):
     @property
     def trace_id(self) -> int:
         """The 128 bits of the trace of this kill's incident; never zero."""
-        return int.from_bytes(_digest(self.incident or self.uid, "trace", 16), "big") or 1
+        return int.from_bytes(digest_of(self.incident or self.uid, "trace", 16), "big") or 1
 
     @property
     def span_id(self) -> int:
         """The 64 bits of this kill's span; never zero."""
-        return _span_id(self.uid)
+        return span_id_of(self.uid)
 
     @property
     def parent_span_id(self) -> int | None:
         """The span of the kill that this one belongs to; ``None`` for one that stands alone."""
-        return None if self.incident is None else _span_id(self.incident)
+        return None if self.incident is None else span_id_of(self.incident)
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> OomKill:
@@ -165,7 +79,7 @@ class OomKill(Incident):
         return known(
             cls,
             {
-                **_shared(value),
+                **shared(value),
                 "victim": task(value["victim"]),
                 "memory": known(Memory, memory) if memory else None,
                 "memcg": known(Memcg, memcg) if memcg else None,
@@ -190,7 +104,7 @@ class NoVictim(Incident):
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NoVictim:
         """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
-        return known(cls, _shared(value))
+        return known(cls, shared(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,46 +161,12 @@ class Panic(Incident):
     @property
     def uid(self) -> str:
         """Out of the record alone: its boot's id may be known at one start and not at the next."""
-        return _uuid(f"{self.boottime_ns or self.time_unix_ns}/{self.name}")
+        return uuid_of(f"{self.boottime_ns or self.time_unix_ns}/{self.name}")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Panic:
         """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
-        return known(cls, _shared(value))
-
-
-_KILLS: Final = frozenset({"oom_kill_process", "out_of_memory"})
-
-
-def function(frame: str) -> str:
-    """The function of a frame such as ``shmem_write_begin+0x4b``, less what a compiler added."""
-    return frame.partition("+")[0].partition(" ")[0].partition(".")[0]
-
-
-def marked_exiting(stack: Sequence[str]) -> bool:
-    """Whether the mark that ``stack`` leads to was that of a victim which exits anyway.
-
-    It is told by who calls ``mark_oom_victim()``: ``__oom_kill_process()`` when it kills, these
-    when they don't (``task_will_free_mem()``). The kernel neither logs nor counts that as a kill.
-    """
-    mark, caller = ([function(frame) for frame in stack[:2]] + ["", ""])[:2]
-    return mark == "mark_oom_victim" and caller in _KILLS
-
-
-def _uuid(name: str) -> str:
-    digest = bytearray(_digest(name, "uid", 16))
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def _digest(name: str, purpose: str, size: int) -> bytes:
-    return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
-
-
-def _span_id(uid: str) -> int:
-    return int.from_bytes(_digest(uid, "span", 8), "big") or 1
+        return known(cls, shared(value))
 
 
 @dataclass(frozen=True, slots=True)

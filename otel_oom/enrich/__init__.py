@@ -20,8 +20,9 @@ from otel_oom.enrich.service import Facts, identity
 from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.enrich.unit_files import Setting, memory_setting
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import Incident, NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import Decision
+from otel_oom.incident import Incident
 from otel_oom.witness import Witness
 
 __all__ = [

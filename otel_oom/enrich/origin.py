@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.event import function
+from otel_oom.incident import function
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.origin import Origin
 from otel_oom.enrich.place import cgroup_path
 from otel_oom.enrich.systemd import unit_owning, units_of
-from otel_oom.event import Incident, Missed, OomKill
+from otel_oom.event import Missed, OomKill
 from otel_oom.facts import Limits, Memcg
+from otel_oom.incident import Incident
 from otel_oom.otlp import names
 from otel_oom.otlp.advice import advice
 from otel_oom.otlp.seen import seen_attributes

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from otel_oom.event import OomKill, function
+from otel_oom.event import OomKill
 from otel_oom.facts import Memcg, known
+from otel_oom.incident import function
 
 _OF_MEMCG: Final = "mem_cgroup_out_of_memory"
 
