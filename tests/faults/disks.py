@@ -45,8 +45,10 @@ def full(trial: Trial, *, short: bool) -> None:
             trial.storm.kill(_SOME, trial.memcg)
             small.clear()
             trial.wait_until_told()
-            # Now under a running agent, whose backend is away, until it takes no more.
-            trial.backend.mood = trial.backend.unavailable
+            trial.crash(life)
+        # Now under a running agent, whose backend is away, until it takes no more.
+        trial.backend.mood = trial.backend.unavailable
+        with trial.agent() as life:
             small.fill()
             with trial.raging(0.0):
                 if short:
