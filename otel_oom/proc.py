@@ -1,4 +1,4 @@
-"""Files of /proc: each is had by one bounded read."""
+"""Files of the kernel: each is had by a bounded read."""
 
 from __future__ import annotations
 
@@ -23,6 +23,28 @@ def read(path: Path | str, most: int) -> str | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def read_lines(path: Path, most: int) -> list[str]:
+    """The lines of a file of many records, at most so many bytes of it; none without it.
+
+    The kernel gives no more than a page of it at once (``seq_read_iter()``).
+    """
+    parts, left = [], most
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        while left > 0 and (part := os.read(descriptor, left)):
+            parts.append(part)
+            left -= len(part)
+    except OSError:
+        # What was read before is good.
+        pass
+    finally:
+        os.close(descriptor)
+    return b"".join(parts).decode("utf-8", errors="backslashreplace").splitlines()
 
 
 def start_ticks(stat: str) -> int | None:

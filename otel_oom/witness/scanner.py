@@ -34,7 +34,7 @@ _MOST_SHARED: Final = 64
 _FEW: Final = 64
 """So many processes are looked at one by one; of more, first for their resident memory alone."""
 _READ_BYTES: Final = 4096
-_PROCS_BYTES: Final = 1 << 17
+_PROCS_BYTES: Final = 1 << 18
 
 _LIMIT_S: Final = 0.1
 _SHARED_S: Final = 0.2
@@ -52,7 +52,7 @@ class Scanner:
     files: MemcgFiles | None
     proc: Path = Path("/proc")
     _usable: bool = field(init=False)
-    _shared: dict[str | None, tuple[float, Candidates]] = field(init=False, default_factory=dict)
+    _shared: dict[Memcg | None, tuple[float, Candidates]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         # In a PID namespace of its own it would show others than the kernel weighed.
@@ -77,21 +77,20 @@ class Scanner:
         memcg = scope(kill)
         if not self._usable or (memcg and self.files is None):
             return None
-        key = memcg.path if memcg else None
         now = time.monotonic()
-        until, shared = self._shared.get(key, (0.0, None))
+        until, shared = self._shared.get(memcg, (0.0, None))
         if shared and now < until:
             return shared
         pids = self._pids(memcg)
         if pids is None:
             return None
         found = self._largest(pids, now + _LIMIT_S, swapped=swapped)
-        found = replace(found, memcg=key)
-        self._shared.pop(key, None)
+        found = replace(found, memcg=memcg.path if memcg else None)
+        self._shared.pop(memcg, None)
         if len(self._shared) >= _MOST_SHARED:
             del self._shared[next(iter(self._shared))]
         after = time.monotonic()
-        self._shared[key] = (after + max(_SHARED_S, _DUTY * (after - now)), found)
+        self._shared[memcg] = (after + max(_SHARED_S, _DUTY * (after - now)), found)
         return found
 
     def _pids(self, memcg: Memcg | None) -> list[int] | None:
@@ -101,10 +100,10 @@ class Scanner:
         folder = self.files.own_folder(memcg) if self.files else None
         if folder is None:
             return None
-        texts = (
-            proc_file.read(below / "cgroup.procs", _PROCS_BYTES) or "" for below in _below(folder)
+        lists = (
+            proc_file.read_lines(below / "cgroup.procs", _PROCS_BYTES) for below in _below(folder)
         )
-        return [int(pid) for text in texts for pid in text.split() if pid.isdecimal()]
+        return [int(pid) for pids in lists for pid in pids if pid.isdecimal()]
 
     def _largest(self, pids: list[int], deadline: float, *, swapped: bool) -> Candidates:
         """The largest of some processes, each seen whole or, of many, by its resident memory."""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from otel_oom import facts
 from otel_oom.demo.receiver import Receiver
+from otel_oom.witness import MemcgFiles, Scanner
 from tests.guests.memcg import Memcg, limited
 from tests.support.agent import agent
 from tests.support.backend import Backend, kills_of
-from tests.support.kills import hog
+from tests.support.kills import hog, own_memcg
+from tests.support.samples import KILL
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -148,3 +154,19 @@ def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
     assert log.attributes["oom.candidates.memcg"] == pod.path
     assert log.attributes["oom.limit.memcg.stat.anon"] >= 24 * MIB
     assert log.attributes["oom.victim.memcg.stat.anon"] <= 40 * MIB
+
+
+def test_all_the_processes_of_a_cgroup_are_looked_at() -> None:
+    """However many there are: the kernel tells them a page at a time."""
+    many = "i=0; while [ $i -lt 900 ]; do sleep 600 & i=$((i + 1)); done; echo; wait"
+    files = MemcgFiles.find()
+    with own_memcg(512 * MIB) as memcg:
+        shell: list[str | Path] = ["/bin/sh", "-c", f'echo $$ > "$0"; {many}', memcg.procs]
+        with subprocess.Popen(shell, stdout=subprocess.PIPE, start_new_session=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            kill = replace(KILL, decision=None, memcg=facts.Memcg(None, memcg.path))
+            found = Scanner(files).look(kill, swapped=False)
+            os.killpg(process.pid, signal.SIGKILL)
+    assert found is not None
+    assert found.count + found.left_out == 901
