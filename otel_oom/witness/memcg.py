@@ -16,6 +16,11 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 """How mountinfo writes a space, a tab, a newline and a backslash."""
 
 
+_ABOVE: Final = re.compile(r"(?:/\.\.)*/?")
+"""The top of the hierarchy, from wherever in it (cgroup_namespaces(7)); what is mounted may be less
+than that, which the inode of a cgroup's folder tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemcgFiles:
     """Where the memory controller's hierarchy is mounted, and in which version's file names."""
@@ -43,7 +48,8 @@ class MemcgFiles:
 
     def folder(self, memcg: Memcg) -> Path | None:
         """The folder of ``memcg``; ``None`` when it is not below this mount."""
-        root = self.root.rstrip("/")
+        # Above the top of a cgroup namespace, such as a container's, is the host's.
+        root = "" if _ABOVE.fullmatch(self.root) else self.root.rstrip("/")
         if memcg.path_cut or not f"{memcg.path}/".startswith(f"{root}/"):
             return None
         return self.mount / memcg.path[len(root) :].lstrip("/")

@@ -108,6 +108,9 @@ def test_a_mount_of_a_part_of_the_hierarchy(tmp_path: Path) -> None:
     assert files.folder(Memcg(1, "/docker/abc")) == tmp_path
     assert files.folder(Memcg(1, "/docker/abcd")) is None
     assert files.folder(Memcg(1, "…/abc/x", path_cut=True)) is None
+    above = MemcgFiles(tmp_path, "/../..", v1=False)
+    assert above.folder(Memcg(1, "/docker/abc")) == tmp_path / "docker/abc"
+    assert MemcgFiles(tmp_path, "/..x", v1=False).folder(Memcg(1, "/docker/abc")) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""The agent with the rights of the manifest for Kubernetes, and what it sees from there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from otel_oom.demo.receiver import Receiver
+from tests.support.agent import agent
+from tests.support.backend import Backend, kills_of
+from tests.support.kills import LIMIT, kill_one, own_memcg
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+MANIFEST = Path(__file__).parents[2] / "examples/kubernetes/daemonset.yaml"
+_MOVE = 'echo $$ > "$0" && exec "$@"'
+
+
+def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
+    """Root with the manifest's capabilities alone, in a cgroup namespace as containers have it."""
+    documents = yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8"))
+    _, daemons = documents
+    (container,) = daemons["spec"]["template"]["spec"]["containers"]
+    rights = container["securityContext"]["capabilities"]["add"]
+    caps = ",".join(["-all", *(f"+{name.lower()}" for name in rights)])
+    backend = Backend()
+    with own_memcg(limit=1 << 30) as memcg, Receiver(backend) as receiver:
+        through = (
+            *("/bin/sh", "-c", _MOVE, str(memcg.procs), "unshare", "--cgroup", "--"),
+            *("setpriv", f"--bounding-set={caps}", "--inh-caps=-all", "--no-new-privs", "--"),
+        )
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "K8S_NODE_NAME": "node-1",
+            "OTEL_RESOURCE_ATTRIBUTES": "host.name=node-1",
+        }
+        with agent(tmp_path, environ, through=through) as running:
+            assert "capturing OOM kills by tp_btf/mark_victim" in running.said()
+            pid = kill_one()
+            backend.wait_for_kills([pid], within_s=30)
+    (log,) = kills_of(backend.logs, [pid])
+    assert log.attributes["oom.victim.memcg.limit"] == LIMIT
+    assert log.attributes["process.executable.name"] == Path(os.path.realpath("/usr/bin/tail")).name
+    assert log.resource["host.name"] == "node-1"
+    assert log.resource["k8s.node.name"] == "node-1"
