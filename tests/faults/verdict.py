@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from otel_oom import clock
 from tests.faults.storm import Death
 from tests.support.backend import Received
 
 _KILL: Final = "oom.kill"
 _MISSED: Final = "oom.missed"
 _BEFORE: Final = "before_first_start"
-_SLACK_NS: Final = 2_000_000_000
-"""By how much the log's clock may differ from ours. No pid comes again so soon."""
+_EARLY_NS: Final = 1_000_000_000
+_LATE_NS: Final = _EARLY_NS + (clock.boottime_ns() >> 12)
+"""By how much the log's clock may differ from ours, by what :class:`LogClock` promises for one that
+has not seen a line as it was printed. No pid comes again so soon."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def _is_of(log: Received, death: Death) -> bool:
 
 
 def _around(death: Death, time_ns: int) -> bool:
-    return death.after_ns - _SLACK_NS <= time_ns <= death.before_ns + _SLACK_NS
+    return death.after_ns - _EARLY_NS <= time_ns <= death.before_ns + _LATE_NS
 
 
 def _time(one: Received) -> int:
