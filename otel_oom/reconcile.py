@@ -71,8 +71,11 @@ class Ledger(Protocol):
     def account(self, boot_id: str) -> Account:
         """The account of a boot; an empty one if nothing is stored of it."""
 
-    def settle(self, boot_id: str, *, again: int, sequence: int) -> None:
-        """Set how far a boot is settled; ``told`` and ``missed`` follow what is stored."""
+    def settle(self, boot_id: str, *, again: int, sequence: int, begins: bool = False) -> None:
+        """Set how far a boot is settled; ``told`` and ``missed`` follow what is stored.
+
+        ``begins`` is whether nothing up to that line of the log is ever to be told.
+        """
 
     def kills_of(self, boot_id: str, most: int) -> list[Stored]:
         """The newest kills of a boot that are still stored."""
@@ -192,7 +195,8 @@ class Reconciler:
         """Take all that was before now for settled; ``False`` while kills come in between."""
         if counted(self._vmstat) != count:
             return False
-        self._settle(account, again=count - account.settled, sequence=_log_end())
+        again = account.again + count - account.settled
+        self._ledger.settle(self._boot_id, again=again, sequence=_log_end(), begins=True)
         return True
 
     def _settle(self, account: Account, *, again: int = 0, sequence: int | None = None) -> None:

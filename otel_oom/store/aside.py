@@ -162,7 +162,7 @@ def _queue_again(db: sqlite3.Connection) -> None:
 
 
 def _count_again(db: sqlite3.Connection, boot_id: str) -> None:
-    """Count the kills of a boot that there are, and have its log read from the beginning."""
+    """Count the kills of a boot that there are, and have its log read from where it counts."""
     db.execute(
         "UPDATE counters SET value = (SELECT count(*) FROM journal"
         " WHERE boot_id = ?1 AND kind = 'kill' AND tgid IS NOT NULL)"
@@ -171,8 +171,10 @@ def _count_again(db: sqlite3.Connection, boot_id: str) -> None:
         (boot_id, counters.CAPTURED_KILL, counters.CAPTURED_EXITING),
     )
     db.execute(
-        "UPDATE counters SET value = -1 WHERE boot_id = ? AND name = ?",
-        (boot_id, counters.LOG_SEQUENCE),
+        "UPDATE counters SET value ="
+        " coalesce((SELECT value FROM counters WHERE boot_id = ?1 AND name = ?3), -1)"
+        " WHERE boot_id = ?1 AND name = ?2",
+        (boot_id, counters.LOG_SEQUENCE, counters.LOG_BEGIN),
     )
 
 

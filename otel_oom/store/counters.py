@@ -33,6 +33,9 @@ MISSED: Final = "kernel.missed"
 LOG_SEQUENCE: Final = "kernel.log_sequence"
 """The line of the kernel's log up to which a boot is settled."""
 
+LOG_BEGIN: Final = "kernel.log_begin"
+"""The line of the kernel's log up to which nothing of a boot is ever told, if there is such."""
+
 SENT: Final = "sent."
 """With the signal behind it, of no boot: messages that a backend took."""
 

@@ -261,9 +261,13 @@ class Store:
             sequence=found.get(counters.LOG_SEQUENCE),
         )
 
-    def settle(self, boot_id: str, *, again: int, sequence: int) -> None:
-        """Note how often the kernel counted a kill twice, and up to which line of its log."""
-        self.note(boot_id, {counters.AGAIN: again, counters.LOG_SEQUENCE: sequence})
+    def settle(self, boot_id: str, *, again: int, sequence: int, begins: bool = False) -> None:
+        """Note how often the kernel counted a kill twice, and up to which line of its log.
+
+        ``begins`` is whether the log counts from behind that line on, as long as the boot lasts.
+        """
+        begin = {counters.LOG_BEGIN: sequence} if begins else {}
+        self.note(boot_id, {counters.AGAIN: again, counters.LOG_SEQUENCE: sequence, **begin})
 
     def kills_of(self, boot_id: str, most: int) -> list[Stored]:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
