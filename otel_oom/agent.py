@@ -14,6 +14,7 @@ from typing import Final
 
 from otel_oom import queue
 from otel_oom.capture.source import Source
+from otel_oom.containers.runtimes import Runtimes
 from otel_oom.control import Control
 from otel_oom.delivery import Delivery
 from otel_oom.export.settings import Settings
@@ -29,17 +30,19 @@ GRACE_S: Final = 3.0
 """How long the end may take to send what waits."""
 
 
-def run(
+def run(  # noqa: PLR0913  each is named at the call
     chosen: Source,
     settings: Settings,
     state_dir: Path,
     *,
     bounds: Bounds = Bounds(),  # noqa: B008  frozen
+    labels: frozenset[str] = frozenset(),
     history: bool = True,
 ) -> None:
     """Capture and deliver until SIGTERM or SIGINT.
 
-    ``history`` is whether the kills of this boot from before the first start are told as well.
+    ``labels`` are the keys of the containers' labels to tell; ``history`` is whether the kills of
+    this boot from before the first start are told as well.
 
     Raises:
         StoreError: the state folder can't be used.
@@ -55,7 +58,8 @@ def run(
         )
         memory.spare_me()
         memory.give_back()
-        delivery = Delivery(store, settings, source)
+        delivery = Delivery(store, settings, Runtimes(labels), source)
+        delivery.runtimes.start()
         if settings.disabled:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
             memory.hold()

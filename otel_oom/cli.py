@@ -78,6 +78,7 @@ def _fail(error: Exception, code: int) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from otel_oom import agent  # noqa: PLC0415  each command imports what it needs
     from otel_oom.capture import choose  # noqa: PLC0415
+    from otel_oom.containers import settings as container_settings  # noqa: PLC0415
     from otel_oom.export.settings import read  # noqa: PLC0415
     from otel_oom.store import bounds  # noqa: PLC0415
 
@@ -91,6 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
         replace(read(os.environ), metrics=_metrics()),
         arguments.state_dir,
         bounds=bounds.read(os.environ),
+        labels=container_settings.labels(os.environ),
         history=arguments.history,
     )
     return 0

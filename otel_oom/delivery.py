@@ -11,6 +11,7 @@ import math
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_oom import clock
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
+    from otel_oom.containers.runtimes import Runtimes
     from otel_oom.enrich import Host
     from otel_oom.export.backoff import Backoff
     from otel_oom.export.courier import Courier
@@ -49,7 +51,9 @@ _RESTART_S: Final = 5.0
 class Delivery:
     """The threads behind the store, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, store: Store, settings: Settings, source: Source | None = None) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, runtimes: Runtimes, source: Source | None = None
+    ) -> None:
         """Deliver what ``store`` has to where ``settings`` say.
 
         The metrics that they may ask for tell what ``source`` says of itself as well.
@@ -57,6 +61,8 @@ class Delivery:
         self._store = store
         self._boot_id = clock.boot_id()
         self._settings = settings
+        self.runtimes = runtimes
+        """Which containers there are; the stages before this one ask it as well."""
         self.counts = Counts()
         """What the stages have done; those before this one count here as well."""
         self._source = source
@@ -211,7 +217,7 @@ class Delivery:
         encoded = []
         for row in rows:
             try:
-                encoded.append(_encode(row, host, self._boot_id))
+                encoded.append(_encode(row, host, self._boot_id, self.runtimes))
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  one row must not hold up all behind it
@@ -236,7 +242,7 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
             stop.wait(_RESTART_S)
 
 
-def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
+def _encode(row: JournalRow, host: Host, boot_id: str, runtimes: Runtimes) -> Encoded:
     from otel_oom import otlp  # noqa: PLC0415  as in _run()
     from otel_oom.enrich import Alive, End, enrich, enrich_no_victim, enrich_panic  # noqa: PLC0415
 
@@ -245,8 +251,9 @@ def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
         log = otlp.missed_bytes(event, row.stored_unix_ns, host.attributes)
         counts = {KILLS + otlp.missed_label(): event.count}
         return Encoded(row_id=row.id, uid=event.uid, log=log, span=None, counts=counts)
+    containers = runtimes.later(event, row.witness.containers)
     if isinstance(event, NoVictim):
-        log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host))
+        log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host, containers))
         return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
     if isinstance(event, Panic):
         log = otlp.panic_bytes(enrich_panic(event, row.stored_unix_ns, host))
@@ -255,7 +262,8 @@ def _encode(row: JournalRow, host: Host, boot_id: str) -> Encoded:
     if row.waited and row.exit is None and event.boot_id == boot_id:
         state = still_alive(event)
     end = End(row.exit, row.reaper, Alive(clock.boottime_ns(), state) if state else None)
-    enriched = enrich(event, row.witness, end, row.stored_unix_ns, host)
+    witness = replace(row.witness, containers=containers)
+    enriched = enrich(event, witness, end, row.stored_unix_ns, host)
     ended = row.exit is not None or row.waited
     return Encoded(
         row_id=row.id,

@@ -10,6 +10,7 @@ import logging
 import selectors
 import sqlite3
 import time
+from dataclasses import replace
 from typing import Final
 
 from otel_oom import clock, reconcile, unread, witness
@@ -51,6 +52,7 @@ class Intake:
         self._store = store
         self._delivery = delivery
         self._counts = delivery.counts
+        self._runtimes = delivery.runtimes
         self._heartbeat = heartbeat
         self._boot_id = clock.boot_id()
         self._memcg_files = MemcgFiles.find()
@@ -155,7 +157,8 @@ class Intake:
         if isinstance(event, Reaping):
             return self._store.record_reaping(self._boot_id, event)
         if not isinstance(event, OomKill):
-            stored = self._store.record(event, Witness(seen=False))
+            seen = Witness(seen=False, containers=self._runtimes.at_once(event))
+            stored = self._store.record(event, seen)
             if stored:
                 _LOG.warning("There was no memory, and no process that the kernel may kill")
             return stored
@@ -184,11 +187,12 @@ class Intake:
 
     def _look(self, kill: OomKill) -> Witness:
         try:
-            return witness.look(kill, self._memcg_files, environ=self._environ)
+            seen = witness.look(kill, self._memcg_files, environ=self._environ)
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")
-            return Witness(seen=False)
+            seen = Witness(seen=False)
+        return replace(seen, containers=self._runtimes.at_once(kill))
 
     def _look_around(self, kill: OomKill, seen: Witness) -> None:
         """See what takes longer, now that the kill is on the disk, and add it there."""

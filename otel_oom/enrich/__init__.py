@@ -9,8 +9,10 @@ from typing import Final
 
 from opentelemetry.util.types import AttributeValue
 
+from otel_oom.containers.container import Contained, Container
+from otel_oom.containers.of_event import by_path
 from otel_oom.enrich.command import scrubbed
-from otel_oom.enrich.container import container_of
+from otel_oom.enrich.container import container_attributes
 from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
@@ -117,6 +119,7 @@ class EnrichedKill:
     limit_scope: str | None
     limit_setting: Setting | None
     candidates: tuple[Ranked, ...]
+    containers: Contained
     resource: Attributes
 
     @property
@@ -135,6 +138,7 @@ class EnrichedNoVictim:
     observed_unix_ns: int
     user_stack: tuple[str, ...]
     origin: Origin
+    containers: Contained
     resource: Attributes
 
 
@@ -156,6 +160,7 @@ def enrich(
     host: Host,
 ) -> EnrichedKill:
     """Join a kill with its resource and the names that its numbers have on this host."""
+    containers = witness.containers or by_path(kill)
     executable = kill.victim.executable or witness.executable
     origin = origin_of(kill.stack)
     return EnrichedKill(
@@ -170,24 +175,31 @@ def enrich(
         limit_scope=limit_scope(kill, origin),
         limit_setting=_limit_setting(kill.decision),
         candidates=ranked(kill, witness.candidates),
+        containers=containers,
         resource=_resource(
             cgroup_path(kill, witness),
+            containers.victim,
             Facts(witness.environ, executable=executable, comm=kill.victim.comm),
             host.attributes,
         ),
     )
 
 
-def enrich_no_victim(event: NoVictim, observed_unix_ns: int, host: Host) -> EnrichedNoVictim:
+def enrich_no_victim(
+    event: NoVictim, observed_unix_ns: int, host: Host, containers: Contained | None = None
+) -> EnrichedNoVictim:
     """Join a want of memory with the resource of the task that had it: nobody else is concerned."""
     trigger, memcg = event.trigger, event.trigger_memcg
+    containers = containers or by_path(event)
     return EnrichedNoVictim(
         event=event,
         observed_unix_ns=observed_unix_ns,
         user_stack=_user_stack(event, None, host.files),
         origin=origin_of(event.stack),
+        containers=containers,
         resource=_resource(
             memcg.path if memcg else "",
+            containers.victim,
             Facts(comm=trigger.comm if trigger else None),
             host.attributes,
         ),
@@ -203,7 +215,7 @@ def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPan
         event=event,
         observed_unix_ns=observed_unix_ns,
         origin=origin_of(event.stack),
-        resource=_resource("", Facts(), host.attributes),
+        resource=_resource("", None, Facts(), host.attributes),
     )
 
 
@@ -227,25 +239,24 @@ def _limit_setting(decision: Decision | None) -> Setting | None:
     return memory_setting(owner, decision.limits.limit)
 
 
-def _resource(path: str, facts: Facts, host: Attributes) -> dict[str, AttributeValue]:
+def _resource(
+    path: str, container: Container | None, facts: Facts, host: Attributes
+) -> dict[str, AttributeValue]:
     """What was killed: the host, what it and its pod's author say, and above all what is known."""
-    container = container_of(path)
-    pod = pod_of(path, {})
+    pod = pod_of(path, container.annotations if container else {})
     # Within a container, the units are those of the systemd that runs in it.
     units = units_of(_within(path, container.id) if container else path)
-    own = identity(replace(facts, pod=pod, units=units))
+    name = container.name if container else None
+    own = identity(replace(facts, pod=pod, units=units, container=name))
     resource = {k: v for k, v in own.items() if k.startswith(_MORE_THAN_THE_HOST) or k not in host}
-    known: dict[str, AttributeValue] = {**pod.attributes()} if pod else {}
-    if container:
-        known["container.id"] = container.id
-        if container.runtime:
-            known["container.runtime.name"] = container.runtime
-    return {**host, **resource, **known}
+    of_pod = pod.attributes() if pod else {}
+    return {**host, **resource, **of_pod, **container_attributes(container)}
 
 
 def _within(path: str, container: str) -> str:
     """The rest of ``path`` behind the container's own cgroup, and the one that podman adds."""
-    return path.rpartition(container)[2].partition("/")[2].removeprefix("container/")
+    _, own, rest = path.rpartition(container)
+    return rest.partition("/")[2].removeprefix("container/") if own else ""
 
 
 def shared_resource(host: Attributes, of_agent: Attributes) -> dict[str, AttributeValue]:

@@ -1,50 +1,40 @@
-"""The container of a process, out of its cgroup's path alone."""
+"""A container as resource attributes, by OpenTelemetry's conventions for ``container.*``."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
-# The last component of the path that names a container, by runtime and cgroup driver:
-#   docker      /docker/ID                                 docker-ID.scope
-#   podman      /libpod_parent/libpod-ID                   libpod-ID.scope   libpod-payload-ID
-#   containerd  /k8s.io/ID, /default/ID                    cri-containerd-ID.scope
-#               nerdctl-ID.scope                           …slice:cri-containerd:ID
-#   CRI-O       /kubepods/…/podUID/crio-ID                 crio-ID.scope
-#   Kubernetes  /kubepods/burstable/podUID/ID (cgroupfs driver, any runtime)
-# A monitor's own cgroup (libpod-conmon-ID.scope, crio-conmon-ID.scope) is not its container's.
-_COMPONENT: Final = re.compile(
-    r"(?:(?:.*:)?(?P<prefix>docker|libpod|libpod-payload|cri-containerd|crio|nerdctl)[-:])?"
-    r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
-)
+from otel_oom.containers.container import Container
 
-_RUNTIME_OF_PREFIX: Final = {
-    "docker": "docker",
-    "libpod": "podman",
-    "libpod-payload": "podman",
-    "cri-containerd": "containerd",
-    "crio": "cri-o",
-    "nerdctl": "containerd",
-}
-_RUNTIME_OF_PARENT: Final = {"docker": "docker", "k8s.io": "containerd"}
+_IMAGE: Final = re.compile(r"(?P<name>.+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>\w+:[0-9a-f]+))?")
+"""A reference to an image: a port in its registry's name is followed by a slash, a tag is not."""
+
+_BARE_ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A container's id (64 hexadecimal digits) and its runtime where the path tells it."""
+def container_attributes(container: Container | None) -> dict[str, str | tuple[str, ...]]:
+    """What is known of ``container``."""
+    if container is None:
+        return {}
+    name, tag, digest = _image(container.image)
+    values = {
+        "container.id": container.id,
+        "container.name": container.name,
+        "container.runtime.name": container.runtime,
+        "container.runtime.version": container.runtime_version,
+        "container.image.name": name,
+        "container.image.tags": (tag,) if tag else None,
+        "container.image.id": container.image_id,
+        "container.image.repo_digests": (f"{name}@{digest}",) if digest else None,
+        **{f"container.label.{key}": value for key, value in container.labels.items()},
+    }
+    return {name: value for name, value in values.items() if value}
 
-    id: str
-    runtime: str | None
 
-
-def container_of(cgroup_path: str) -> Container | None:
-    """The innermost container that ``cgroup_path`` is in, if any."""
-    components = cgroup_path.split("/")
-    for index in range(len(components) - 1, 0, -1):
-        found = _COMPONENT.fullmatch(components[index])
-        if found:
-            prefix, parent = found["prefix"], components[index - 1]
-            runtime = _RUNTIME_OF_PREFIX[prefix] if prefix else _RUNTIME_OF_PARENT.get(parent)
-            return Container(found["id"], runtime)
-    return None
+def _image(image: str | None) -> tuple[str | None, str | None, str | None]:
+    """Name, tag and digest of a reference; an image that was asked for by its id has no name."""
+    found = _IMAGE.fullmatch(image or "")
+    if found is None or _BARE_ID.fullmatch(image or ""):
+        return None, None, None
+    return found["name"], found["tag"], found["digest"]

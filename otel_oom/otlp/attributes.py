@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from otel_oom.containers.container import Contained
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.origin import Origin
@@ -57,6 +58,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.LIMIT_FILE: str(setting.file) if setting else None,
             **seen_attributes(enriched),
             names.ADVICE: advice(enriched),
+            **_containers(enriched.containers),
             **_shared(kill, enriched.origin, enriched.user_stack),
         }
     )
@@ -69,6 +71,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
         {
             "log.record.uid": event.uid,
             names.DECISION_REPEATS: event.repeats,
+            **_containers(enriched.containers),
             **_shared(event, enriched.origin, enriched.user_stack),
         }
     )
@@ -161,6 +164,19 @@ def _trigger_place(event: Incident) -> dict[str, Value | None]:
         names.TRIGGER_UNIT: units.unit,
         names.TRIGGER_USER_UNIT: units.user_unit,
         names.TRIGGER_POD_UID: pod.uid if pod else None,
+    }
+
+
+def _containers(containers: Contained) -> dict[str, Value | None]:
+    """Those beside the victim's own, which is in the resource, and what could not be found out."""
+    outer, trigger = containers.outer, containers.trigger
+    errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
+    return {
+        names.OUTER_CONTAINER_ID: outer.id if outer else None,
+        names.OUTER_CONTAINER_NAME: outer.name if outer else None,
+        names.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
+        names.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
+        names.ENRICH_ERROR: "\n".join(sorted(errors)) or None,
     }
 
 

@@ -115,6 +115,12 @@ TRIGGER_MEMCG_ID: Final = "oom.trigger.memcg.id"
 TRIGGER_UNIT: Final = "oom.trigger.systemd.unit"
 TRIGGER_USER_UNIT: Final = "oom.trigger.systemd.user_unit"
 TRIGGER_POD_UID: Final = "oom.trigger.pod.uid"
+TRIGGER_CONTAINER_ID: Final = "oom.trigger.container.id"
+TRIGGER_CONTAINER_NAME: Final = "oom.trigger.container.name"
+
+OUTER_CONTAINER_ID: Final = "oom.container.outer.id"
+OUTER_CONTAINER_NAME: Final = "oom.container.outer.name"
+ENRICH_ERROR: Final = "oom.enrich.error"
 
 MISSED_COUNT: Final = "oom.missed.count"
 MISSED_COUNTED: Final = "oom.missed.counted"

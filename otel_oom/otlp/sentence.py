@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_oom.containers.container import Container
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.origin import Origin
 from otel_oom.event import Missed, OomKill
@@ -33,8 +34,11 @@ _MEMORY = {
 _ENTRY = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
 
 
-def _request(kill: OomKill, origin: Origin) -> str:
-    """Who asked for what, and by which call, as far as it is known: the end of the sentence."""
+def _request(kill: OomKill, origin: Origin, container: Container | None) -> str:
+    """Who asked for what, and by which call, as far as it is known: the end of the sentence.
+
+    ``container`` is the trigger's, where that is another than the victim's.
+    """
     trigger = kill.trigger
     if origin.by == "sysrq":
         return "; it was asked for by sysrq"
@@ -42,7 +46,16 @@ def _request(kill: OomKill, origin: Origin) -> str:
         return ""
     itself = trigger.tgid == kill.victim.tgid
     other = f"{trigger.comm or 'another process'} (pid {trigger.tgid})"
-    return f"; {'it' if itself else other} asked for {_asked(origin)}"
+    return f"; {'it' if itself else other}{_inside(container)} asked for {_asked(origin)}"
+
+
+def _inside(container: Container | None) -> str:
+    """The container by what people call it, and the part of its id that tools print."""
+    if container is None:
+        return ""
+    if container.name is None:
+        return f" in container {container.id[:_ID_CHARS]}"
+    return f" in container {container.name} ({container.id[:_ID_CHARS]})"
 
 
 def _asked(origin: Origin) -> str:
@@ -100,16 +113,14 @@ def sentence(enriched: EnrichedKill) -> str:
     """What was killed, where, whose limit it was, and who asked for which memory; one sentence."""
     kill = enriched.kill
     victim = f"{kill.victim.comm or 'a process'} (pid {kill.victim.tgid})"
-    container = enriched.resource.get("container.id")
-    if container:
-        victim += f" in container {str(container)[:_ID_CHARS]}"
+    victim += _inside(enriched.containers.victim)
     # Not format(): a victim may have braces in its name.
     parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]
     if kill.memory:
         parts.append(f", which held {size(kill.memory.resident)} of memory")
         if kill.memory.swap:
             parts.append(f" and {size(kill.memory.swap)} of swap")
-    parts += [_limit(enriched), _request(kill, enriched.origin)]
+    parts += [_limit(enriched), _request(kill, enriched.origin, enriched.containers.trigger)]
     return "".join(parts) + "."
 
 

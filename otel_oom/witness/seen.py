@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from otel_oom.containers.container import Contained
 from otel_oom.facts import Limits, known
 from otel_oom.witness.candidates import Candidates
 from otel_oom.witness.host import HostNumbers
@@ -18,6 +19,7 @@ class Witness:
 
     ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
     ``cgroup`` is the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups.
+    ``containers`` is what was known of its container and the trigger's; ``None`` if nobody looked.
     ``environ`` are the variables of its environment by which it names itself to OpenTelemetry.
 
     ``limits`` and ``own`` are of the victim's cgroup, ``hit`` is of the one whose limit was hit
@@ -37,6 +39,7 @@ class Witness:
     host: HostNumbers | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
     candidates: Candidates | None = None
+    containers: Contained | None = None
 
     def to_json(self) -> dict[str, Any]:
         """This witness as a dictionary that :meth:`from_json` takes back."""
@@ -50,7 +53,7 @@ class Witness:
             TypeError: the dictionary is of another shape.
             KeyError: a part is missing.
         """
-        limits = value.get("limits")
+        limits, containers = value.get("limits"), value.get("containers")
         return known(
             cls,
             {
@@ -59,6 +62,7 @@ class Witness:
                 "own": MemcgNumbers.from_json(value.get("own")),
                 "hit": MemcgNumbers.from_json(value.get("hit")),
                 "host": HostNumbers.from_json(value.get("host")),
+                "containers": Contained.from_json(containers) if containers else None,
                 "candidates": Candidates.from_json(value.get("candidates")),
             },
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.containers.runtimes import Runtimes
 from otel_oom.delivery import Delivery
 from otel_oom.demo.receiver import Receiver
 from otel_oom.export import settings
@@ -37,7 +38,8 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
             store.record(kill(number, boot_id="an earlier boot"), WITNESS)
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
             database.execute(f"UPDATE journal SET event = {change} WHERE id = 2")  # noqa: S608  of the list above
-        delivery = Delivery(store, settings.read({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        delivery = Delivery(store, settings.read(endpoint), Runtimes())
         delivery.start()
         until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)

@@ -54,31 +54,50 @@ class Podman:
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             tar.add(BUSYBOX, "bin/busybox")
-            for name in ("sh", "tail"):
+            for name in ("dd", "head", "sh", "sleep", "tail"):
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link)
         self._podman("import", "-", IMAGE, input=buffer.getvalue())
 
-    def run_until_killed(self, name: str, memory: str = "24m") -> dict[str, Any]:
-        """Run a container that takes more than ``memory``; what ``podman inspect`` says of it."""
-        self._podman(
+    def run(self, name: str, program: str, *options: str) -> str:
+        """Run a container with a shell's ``program``; what podman prints, whatever it ends with."""
+        return self._podman(
             "run",
             f"--name={name}",
             "--network=none",
             # The defaults raise limits above what an unprivileged host allows.
             "--ulimit=nofile=1024:1024",
             "--ulimit=nproc=1024:1024",
-            f"--memory={memory}",
+            *options,
             IMAGE,
-            "sh",
-            "-c",
-            "exec tail /dev/zero",
+            *("sh", "-c", program),
             check=False,
         )
+
+    def run_until_killed(self, name: str, *options: str, memory: str = "24m") -> dict[str, Any]:
+        """Run a container that takes more than ``memory``; what ``podman inspect`` says of it."""
+        self.run(name, "exec tail /dev/zero", f"--memory={memory}", *options)
+        inspected = self.inspect(name)
+        self.remove(name)
+        return inspected
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What ``podman inspect`` says of a container."""
         inspected: list[dict[str, Any]] = json.loads(self._podman("inspect", name))
-        self._podman("rm", "--force", name)
         return inspected[0]
+
+    def logs(self, name: str) -> str:
+        """What a container has printed."""
+        return self._podman("logs", name)
+
+    def exists(self, name: str) -> bool:
+        """Whether podman knows a container."""
+        return bool(self._podman("ps", "--all", "--quiet", f"--filter=name=^{name}$"))
+
+    def remove(self, *names: str) -> None:
+        """End and forget containers."""
+        self._podman("rm", "--force", "--time=0", *names)
 
 
 def missing() -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otel_oom.containers.runtimes import Runtimes
 from otel_oom.delivery import Delivery
 from otel_oom.event import NoVictim, OomKill, Panic
 from otel_oom.export.settings import Settings
@@ -26,7 +27,7 @@ def test_every_kind_of_event_becomes_its_log(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         for event in events.values():
             store.record(event, Witness(seen=False))
-        delivery = Delivery(store, Settings((), {}, disabled=False))
+        delivery = Delivery(store, Settings((), {}, disabled=False), Runtimes())
         delivery.start()
         delivery.stop(GRACE_S)
         messages = store.waiting("logs", 10, 1 << 20)

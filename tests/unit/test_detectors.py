@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from otel_oom.containers.runtimes import Runtimes
 from otel_oom.delivery import Delivery
 from otel_oom.enrich.detectors import GROUP, detected
 from otel_oom.export import settings
@@ -100,7 +101,7 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
     said = Settings((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
         store.record(KILL, Witness(seen=False))
-        delivery = Delivery(store, said)
+        delivery = Delivery(store, said, Runtimes())
         delivery.start()
         delivery.stop(30.0)
         (message,) = store.waiting("logs", 10, 1 << 20)

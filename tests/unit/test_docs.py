@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom import cli
+from otel_oom.containers import settings as container_settings
 from otel_oom.export.settings import known_variables
 from otel_oom.store import Bounds, bounds
 
@@ -56,6 +57,11 @@ def test_every_bound_is_documented() -> None:
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `(\w+)`", README))
     assert rows.keys() == {bounds.MAX_BYTES, bounds.MAX_AGE}
     assert bounds.read(rows) == Bounds()
+
+
+def test_the_labels_variable_is_documented() -> None:
+    """What chooses the containers' labels stands in the README."""
+    assert f"| `{container_settings.LABELS}` | none" in README
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.containers.cgroup import ContainerId, container_of
 from otel_oom.enrich import End, enrich, shared_resource
-from otel_oom.enrich.container import Container, container_of
 from otel_oom.enrich.host import host_attributes
 from otel_oom.enrich.place import cgroup_path
 from otel_oom.facts import Memcg
@@ -46,7 +46,7 @@ POD_SYSTEMD = "pod0b1c2d3e_4f50_6172_8394_a5b6c7d8e9f0"
 )
 def test_the_container_is_in_the_path(path: str, runtime: str | None) -> None:
     """Each runtime's and cgroup driver's form of path gives its, innermost, container."""
-    assert container_of(path) == Container(ID, runtime)
+    assert container_of(path) == ContainerId(ID, runtime)
 
 
 @pytest.mark.parametrize(

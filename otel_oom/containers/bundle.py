@@ -1,0 +1,50 @@
+"""The OCI bundle: the folder that a runtime starts a container from, with its ``config.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from otel_oom.containers import cri, docker, json_file, podman
+from otel_oom.containers.container import Container
+from otel_oom.containers.places import Place, below
+
+_MANAGER: Final = "io.container.manager"
+
+
+def read(
+    container_id: str, place: Place, labels: frozenset[str], run_lists: Path | None = None
+) -> Container | None:
+    """What a container's bundle, and its runtime's own files, say of it.
+
+    Args:
+        container_id: its id.
+        place: where its bundle is, if it is there.
+        labels: the keys of those to keep.
+        run_lists: podman's second folder of lists, in the mount namespace of ``place``.
+
+    Returns:
+        The container; ``None`` where the bundle is not there, or not yet whole.
+    """
+    folder, root = place.bundle(container_id), place.root
+    try:
+        config = json_file.read(below(root, folder) / "config.json")
+        if not isinstance(config, dict):
+            return None
+        annotations = json_file.mapping(config.get("annotations"))
+        if annotations.get(_MANAGER) == podman.MANAGER:
+            of_run = run_lists or Path("/run/containers/storage") / place.parent.name
+            return podman.read(container_id, (place.folder, below(root, of_run)))
+        if cri.is_cri(annotations):
+            return cri.read(container_id, annotations, labels)
+        of_daemon = docker.folder(container_id, config)
+        if of_daemon:
+            return docker.read(container_id, below(root, of_daemon), labels)
+        return Container(container_id, _runtime(folder))
+    except PermissionError as error:
+        return Container(container_id, error=f"{error.filename}: may not be read")
+
+
+def _runtime(folder: Path) -> str | None:
+    of_containerd = any(part.startswith("io.containerd.runtime") for part in folder.parts)
+    return "containerd" if of_containerd else None

@@ -1,0 +1,80 @@
+"""What is known of a container, and the containers that an event is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from otel_oom.facts import known
+
+_TEXT_CHARS: Final = 1024
+_MOST_ENTRIES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as its runtime has it; what is not known is ``None``.
+
+    ``id`` has 64 hexadecimal digits. ``image`` is the image as it was asked for, tag and digest
+    included; ``image_id`` the runtime's own id of it. ``labels`` are those that the settings ask
+    for. ``annotations`` are those of Kubernetes' runtime interface, under the names that the
+    runtime gives them. Neither has anything else of what the runtime keeps: environment and
+    command hold secrets. ``error`` is why something is missing.
+    """
+
+    id: str
+    runtime: str | None = None
+    runtime_version: str | None = None
+    name: str | None = None
+    image: str | None = None
+    image_id: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contained:
+    """The containers of an event.
+
+    ``victim`` is the innermost one that the victim was in, ``outer`` the outermost where they are
+    nested. ``trigger`` is the trigger's, where that is another than the victim's.
+    """
+
+    victim: Container | None = None
+    outer: Container | None = None
+    trigger: Container | None = None
+
+    @property
+    def parts(self) -> tuple[Container | None, Container | None, Container | None]:
+        """The victim's, the outer one and the trigger's."""
+        return self.victim, self.outer, self.trigger
+
+    def to_json(self) -> dict[str, Any]:
+        """These containers as a dictionary that :meth:`from_json` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Contained:
+        """The containers out of :meth:`to_json`'s dictionary.
+
+        Raises:
+            TypeError: the dictionary is of another shape.
+        """
+        parts = {name: item and known(Container, item) for name, item in value.items()}
+        return known(cls, parts)
+
+
+def text(value: object) -> str | None:
+    """``value`` if it is a text that says something, of bounded length."""
+    return value[:_TEXT_CHARS] if isinstance(value, str) and value else None
+
+
+def texts(value: object, keep: Mapping[str, Any] | frozenset[str]) -> dict[str, str]:
+    """The entries of the mapping ``value`` whose keys are to be kept and whose values are text."""
+    if not isinstance(value, Mapping):
+        return {}
+    kept = {key: text(item) for key, item in value.items() if key in keep}
+    said = [(key, item) for key, item in kept.items() if item is not None]
+    return dict(said[:_MOST_ENTRIES])

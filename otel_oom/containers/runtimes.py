@@ -1,0 +1,141 @@
+"""The host's containers, known ahead of time and asked for at each kill."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import selectors
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from otel_oom.containers.container import Contained, Container
+from otel_oom.containers.finder import Finder
+from otel_oom.containers.watch import Watch
+from otel_oom.event import Event
+from otel_oom.incident import Incident
+
+_LOG = logging.getLogger(__name__)
+
+_WAIT_S: Final = 0.02
+"""What a kill may wait for the runtimes' files."""
+
+
+@dataclass(slots=True)
+class _Request:
+    event: Incident
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: Contained | None = None
+
+
+class Runtimes:
+    """One thread that reads what runtimes write, so that a file that hangs holds up no kill."""
+
+    def __init__(self, labels: frozenset[str] = frozenset()) -> None:
+        """Keep of the containers' labels those with the keys ``labels``."""
+        self._finder = Finder(labels)
+        self._requests: deque[_Request] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._late = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="containers", daemon=True)
+
+    def start(self) -> None:
+        """Begin to know what runs; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, unless a file holds it up."""
+        self._stop.set()
+        self._ring()
+        if self._thread.is_alive():
+            self._thread.join(_WAIT_S)
+
+    def at_once(self, event: Event) -> Contained | None:
+        """The containers of an event that has just happened, within 20 ms; raises nothing.
+
+        While some file holds the thread up, what it would have found is left out without a wait:
+        :meth:`later` has it if it comes.
+        """
+        # Of what happened before this start, no process is there to look for.
+        if not isinstance(event, Incident) or event.capture.late:
+            return None
+        try:
+            return self._now(event)
+        except Exception:  # noqa: BLE001  whatever it was, the kill comes first
+            _LOG.exception("Nothing could be found out about the container of an OOM kill")
+            return None
+
+    def _now(self, event: Incident) -> Contained:
+        if not self._late.is_set() and self._needs_look(event):
+            request = _Request(event)
+            self._requests.append(request)
+            self._ring()
+            if request.done.wait(_WAIT_S) and request.answer:
+                return request.answer
+            self._late.set()
+        return self._finder.by_path(event)
+
+    def later(self, event: Incident, contained: Contained | None) -> Contained:
+        """The same with what has become known since; for a caller that may wait."""
+        if contained is None:
+            return self._finder.contained(event, look=False)
+        return Contained(*(self._known(one) for one in contained.parts))
+
+    def _needs_look(self, event: Incident) -> bool:
+        # What is known already is had without a change of threads.
+        return self._thread.is_alive() and self._finder.needs_look(event)
+
+    def _known(self, container: Container | None) -> Container | None:
+        if container is None or container.name:
+            return container
+        return self._finder.known(container.id) or container
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_write(self._wake, 1)
+
+    def _run(self) -> None:
+        try:
+            watch: Watch | None = Watch(self._finder)
+        except OSError as error:
+            watch = None
+            _LOG.warning("Containers are not watched, and are looked for at each kill: %s", error)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            if watch:
+                selector.register(watch, selectors.EVENT_READ)
+            fill = watch.fill() if watch else iter(())
+            while not self._stop.is_set():
+                try:
+                    self._turn(selector, watch, fill)
+                except Exception:  # noqa: BLE001  one container must not end it for all others
+                    _LOG.exception("What a container runtime has written could not be read")
+        if watch:
+            watch.close()
+
+    def _turn(
+        self, selector: selectors.BaseSelector, watch: Watch | None, fill: Iterator[None]
+    ) -> None:
+        self._answer()
+        wait = watch.try_again() if watch else math.inf
+        if next(fill, self) is not self:
+            wait = 0.0
+        for key, _ in selector.select(None if wait == math.inf else wait):
+            if key.fileobj is watch and watch:
+                watch.take()
+            else:
+                os.eventfd_read(self._wake)
+
+    def _answer(self) -> None:
+        while self._requests:
+            request = self._requests.popleft()
+            try:
+                request.answer = self._finder.contained(request.event, look=True)
+            finally:
+                request.done.set()
+        self._late.clear()

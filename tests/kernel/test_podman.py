@@ -1,0 +1,120 @@
+"""Kills in podman's containers, and what podman itself says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver
+from tests.parts.need import need
+from tests.parts.podman import IMAGE, Podman, missing, podman
+from tests.parts.wait import until
+from tests.support.agent import agent
+from tests.support.backend import Backend, Received
+from tests.support.kills import own_memcg
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+ARRIVES_S = 30.0
+HOLD = "dd if=/dev/zero bs={bytes} | (head -c 1 >/dev/null; echo full; sleep 1000)"
+"""A program that keeps so many bytes, for nobody takes them, and says when."""
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Podman]:
+    """podman, with an image."""
+    need(not missing(), f"containers need {missing()}")
+    with podman() as running:
+        yield running
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    """What an agent sends that was started before any container."""
+    received = Backend()
+    with (
+        Receiver(received) as receiver,
+        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+    ):
+        yield received
+
+
+def kill_in(backend: Backend, container_id: str) -> Received:
+    """The log of the one kill in a container."""
+
+    def found() -> list[Received]:
+        return [log for log in backend.logs if log.resource.get("container.id") == container_id]
+
+    (log,) = until(found, "the kill's log", limit=ARRIVES_S)
+    return log
+
+
+def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
+    """The resource is what ``podman inspect`` says."""
+    name, _, tag = inspected["ImageName"].rpartition(":")
+    assert resource["container.id"] == inspected["Id"]
+    assert resource["container.name"] == inspected["Name"]
+    assert resource["container.runtime.name"] == "podman"
+    assert resource["container.image.name"] == name
+    assert resource["container.image.tags"] == [tag]
+    assert resource["container.image.id"] == inspected["Image"]
+
+
+def test_a_container_is_named_as_podman_names_it(runtime: Podman, backend: Backend) -> None:
+    """Name, image, tag and image id in log and span, and the name in the sentence."""
+    inspected = runtime.run_until_killed("shop-web")
+    log = kill_in(backend, inspected["Id"])
+    check_resource(log.resource, inspected)
+    assert f"in container shop-web ({inspected['Id'][:12]})" in log.item.body.string_value
+    assert "oom.enrich.error" not in log.attributes
+    span = until(
+        lambda: next((span for span in backend.spans if span.uid == log.uid), None),
+        "the kill's span",
+        limit=ARRIVES_S,
+    )
+    assert span is not None
+    assert span.resource == log.resource
+
+
+def test_a_container_that_is_removed_at_once_is_named(runtime: Podman, backend: Backend) -> None:
+    """With --rm nothing is left of it to ask podman about."""
+    identity = runtime.folder / "identity"
+    runtime.run(
+        "short-lived", "exec tail /dev/zero", "--rm", "--memory=24m", f"--cidfile={identity}"
+    )
+    log = kill_in(backend, identity.read_text(encoding="ascii").strip())
+    assert not runtime.exists("short-lived")
+    assert log.resource["container.name"] == "short-lived"
+    assert f"{log.resource['container.image.name']}:latest" == IMAGE
+
+
+def test_nothing_secret_leaves_the_host(runtime: Podman, backend: Backend) -> None:
+    """Neither environment nor labels nor the command are told or kept by default."""
+    options = ("--env=PASSWORD=hunter2", "--label=key=hunter2", "--annotation=key=hunter2")
+    inspected = runtime.run_until_killed("discreet", *options)
+    log = kill_in(backend, inspected["Id"])
+    assert "hunter2" in str(inspected)
+    assert "hunter2" not in str(log)
+
+
+def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend) -> None:
+    """In a cgroup with two containers, one asks for memory and the larger one is killed for it."""
+    with own_memcg(32 << 20) as memcg:
+        parent = f"--cgroup-parent=/{memcg.procs.parent.name}"
+        runtime.run("large", HOLD.format(bytes=20 << 20), parent, "--detach")
+        until(lambda: runtime.logs("large"), "the larger container's memory", limit=ARRIVES_S)
+        large = runtime.inspect("large")
+        runtime.run("greedy", "exec tail /dev/zero", parent)
+        greedy = runtime.inspect("greedy")
+        log = kill_in(backend, large["Id"])
+        other = kill_in(backend, greedy["Id"])
+        runtime.remove("large", "greedy")
+    check_resource(log.resource, large)
+    assert log.attributes["oom.trigger.container.id"] == greedy["Id"]
+    assert log.attributes["oom.trigger.container.name"] == "greedy"
+    assert f"in container greedy ({greedy['Id'][:12]}) asked for" in log.item.body.string_value
+    # The second was killed for what it asked for itself.
+    assert "oom.trigger.container.id" not in other.attributes
