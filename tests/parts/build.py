@@ -1,8 +1,8 @@
 """Build the real servers from pinned sources, once.
 
-    python -m tests.parts.build [collector] [jaeger] [loki]
+    python -m tests.parts.build [collector] [crictl] [jaeger] [loki]
 
-prints the path of each binary, all three by default. They are kept in $OTEL_OOM_PARTS, else in
+prints the path of each binary, all of them by default. They are kept in $OTEL_OOM_PARTS, else in
 the user's cache folder, under a name that has the version and a hash of all they depend on.
 """
 
@@ -27,7 +27,7 @@ from tests.parts.recipes import BuildError
 
 __all__ = ["PARTS", "BuildError", "binary", "main"]
 
-PARTS = ("collector", "jaeger", "loki")
+PARTS = ("collector", "crictl", "jaeger", "loki")
 LOCK_LIMIT = 3600.0
 """Seconds to wait for another builder of the same binary."""
 
