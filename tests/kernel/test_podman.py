@@ -13,12 +13,12 @@ from tests.parts.need import need
 from tests.parts.podman import IMAGE, Podman, missing, podman
 from tests.parts.wait import until
 from tests.support.agent import agent
-from tests.support.backend import Backend, Received
+from tests.support.backend import Backend
+from tests.support.container_kills import ARRIVES_S, kill_in, span_of
 from tests.support.kills import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-ARRIVES_S = 30.0
 HOLD = "dd if=/dev/zero bs={bytes} | (head -c 1 >/dev/null; echo full; sleep 1000)"
 """A program that keeps so many bytes, for nobody takes them, and says when."""
 
@@ -42,16 +42,6 @@ def backend(tmp_path: Path) -> Iterator[Backend]:
         yield received
 
 
-def kill_in(backend: Backend, container_id: str) -> Received:
-    """The log of the one kill in a container."""
-
-    def found() -> list[Received]:
-        return [log for log in backend.logs if log.resource.get("container.id") == container_id]
-
-    (log,) = until(found, "the kill's log", limit=ARRIVES_S)
-    return log
-
-
 def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
     """The resource is what ``podman inspect`` says."""
     name, _, tag = inspected["ImageName"].rpartition(":")
@@ -70,13 +60,7 @@ def test_a_container_is_named_as_podman_names_it(runtime: Podman, backend: Backe
     check_resource(log.resource, inspected)
     assert f"in container shop-web ({inspected['Id'][:12]})" in log.item.body.string_value
     assert "oom.enrich.error" not in log.attributes
-    span = until(
-        lambda: next((span for span in backend.spans if span.uid == log.uid), None),
-        "the kill's span",
-        limit=ARRIVES_S,
-    )
-    assert span is not None
-    assert span.resource == log.resource
+    assert span_of(backend, log).resource == log.resource
 
 
 def test_a_container_that_is_removed_at_once_is_named(runtime: Podman, backend: Backend) -> None:

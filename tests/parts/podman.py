@@ -50,15 +50,8 @@ class Podman:
         return str(done.stdout.decode())
 
     def import_image(self) -> None:
-        """Make the image: a busybox that answers to a few names."""
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            tar.add(BUSYBOX, "bin/busybox")
-            for name in ("dd", "head", "sh", "sleep", "tail"):
-                link = tarfile.TarInfo(f"bin/{name}")
-                link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-                tar.addfile(link)
-        self._podman("import", "-", IMAGE, input=buffer.getvalue())
+        """Make the image."""
+        self._podman("import", "-", IMAGE, input=image())
 
     def run(self, name: str, program: str, *options: str) -> str:
         """Run a container with a shell's ``program``; what podman prints, whatever it ends with."""
@@ -98,6 +91,18 @@ class Podman:
     def remove(self, *names: str) -> None:
         """End and forget containers."""
         self._podman("rm", "--force", "--time=0", *names)
+
+
+def image() -> bytes:
+    """The files of an image, as tar has them: a busybox that answers to a few names."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        tar.add(BUSYBOX, "bin/busybox")
+        for name in ("dd", "head", "sh", "sleep", "tail"):
+            link = tarfile.TarInfo(f"bin/{name}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return buffer.getvalue()
 
 
 def missing() -> str:

@@ -1,0 +1,90 @@
+"""Real containers by Docker: a daemon with all of its folders in one of the test's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.parts import podman
+from tests.parts.process import Process, running
+
+IMAGE = "localhost/otel-oom-test:1.2"
+_LIMIT_S = 60
+
+
+@dataclass(frozen=True)
+class Docker:
+    """A running dockerd with one small image of our own making; every container is named."""
+
+    process: Process
+
+    @property
+    def socket(self) -> Path:
+        """Where its API is."""
+        return self.process.folder / "docker.sock"
+
+    def docker(self, *words: str, check: bool = True, given: bytes | None = None) -> str:
+        """Run the client; what it prints."""
+        done = subprocess.run(
+            ["docker", "--host", f"unix://{self.socket}", *words],
+            check=False,
+            capture_output=True,
+            timeout=_LIMIT_S,
+            input=given,
+        )
+        assert not check or done.returncode == 0, done.stderr.decode(errors="replace")
+        return done.stdout.decode()
+
+    def run(self, name: str, program: str, *options: str) -> str:
+        """Run a container with a shell's ``program``; what Docker prints, whatever it ends with."""
+        shell = ("sh", "-c", program)
+        named = (f"--name={name}", "--network=none", *options)
+        return self.docker("run", *named, IMAGE, *shell, check=False)
+
+    def run_until_killed(self, name: str, *options: str, memory: str = "24m") -> dict[str, Any]:
+        """Run a container that takes more than ``memory``; what ``docker inspect`` says of it."""
+        self.run(name, "exec tail /dev/zero", f"--memory={memory}", *options)
+        inspected: list[dict[str, Any]] = json.loads(self.docker("inspect", name))
+        self.docker("rm", "--force", name)
+        return inspected[0]
+
+
+def missing() -> str:
+    """What this machine lacks to run containers; nothing if it can."""
+    tools = [name for name in ("dockerd", "docker", "iptables") if not shutil.which(name)]
+    return " and ".join([*tools, *([] if podman.BUSYBOX.exists() else ["busybox-static"])])
+
+
+@contextmanager
+def docker() -> Iterator[Docker]:
+    """Yield Docker with its image ready; nothing of it is left afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="docker-"))
+    command = (
+        *("dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"),
+        *("--storage-driver=vfs", f"--data-root={folder / 'data'}"),
+        *(f"--exec-root={folder / 'exec'}", f"--pidfile={folder / 'pid'}"),
+        f"--host=unix://{folder / 'docker.sock'}",
+    )
+    try:
+        with running(
+            "dockerd", command, folder=folder, ready=lambda process: _answers(Docker(process))
+        ) as process:
+            runtime = Docker(process)
+            runtime.docker("import", "-", IMAGE, given=podman.image())
+            yield runtime
+            left = runtime.docker("ps", "--all", "--quiet").split()
+            if left:
+                runtime.docker("rm", "--force", *left)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(runtime: Docker) -> bool:
+    return runtime.socket.exists() and bool(runtime.docker("version", check=False).count("Server"))
