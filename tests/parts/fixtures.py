@@ -37,6 +37,12 @@ def collector_binary() -> Path:
 
 
 @pytest.fixture(scope="session")
+def crictl_binary() -> Path:
+    """The path of crictl, the client of Kubernetes' runtime interface."""
+    return _binary("crictl")
+
+
+@pytest.fixture(scope="session")
 def jaeger_binary() -> Path:
     """The path of a Jaeger."""
     return _binary("jaeger")
