@@ -46,7 +46,9 @@ class Finder:
     def remember(self, container: Container) -> Container:
         """Know ``container`` from now on."""
         with self._lock:
-            self._known.pop(container.id, None)
+            known = self._known.pop(container.id, None)
+            if known and known.name and not container.name:
+                container = known
             self._known[container.id] = container
             while len(self._known) > _MOST_KNOWN:
                 del self._known[next(iter(self._known))]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from otel_oom.containers.container import Contained, Container
 from otel_oom.containers.finder import Finder
@@ -19,8 +19,12 @@ from otel_oom.containers.watch import Watch
 from otel_oom.event import Event
 from otel_oom.incident import Incident
 
+if TYPE_CHECKING:
+    from otel_oom.containers.api import Api
+
 _LOG = logging.getLogger(__name__)
 
+_MOST_ASKED: Final = 2048
 _WAIT_S: Final = 0.02
 """What a kill may wait for the runtimes' files."""
 
@@ -38,6 +42,9 @@ class Runtimes:
     def __init__(self, labels: frozenset[str] = frozenset()) -> None:
         """Keep of the containers' labels those with the keys ``labels``."""
         self._finder = Finder(labels)
+        self._labels = labels
+        self._api: Api | None = None
+        self._asked: dict[str, None] = {}
         self._requests: deque[_Request] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._late = threading.Event()
@@ -83,16 +90,29 @@ class Runtimes:
     def later(self, event: Incident, contained: Contained | None) -> Contained:
         """The same with what has become known since; for a caller that may wait."""
         if contained is None:
-            return self._finder.contained(event, look=False)
-        return Contained(*(self._known(one) for one in contained.parts))
+            contained = self._finder.contained(event, look=False)
+        return Contained(*(self._completed(one) for one in contained.parts))
+
+    def _completed(self, container: Container | None) -> Container | None:
+        """What is known by now, else what the runtime's API tells: asked once for a container."""
+        known = self._known(container)
+        if known is None or known.id in self._asked:
+            return known
+        from otel_oom.containers.api import Api  # noqa: PLC0415  only where there are containers
+
+        self._api = self._api or Api(self._labels, os.environ)
+        self._asked[known.id] = None
+        while len(self._asked) > _MOST_ASKED:
+            del self._asked[next(iter(self._asked))]
+        return self._finder.remember(self._api.complete(known))
 
     def _needs_look(self, event: Incident) -> bool:
         # What is known already is had without a change of threads.
         return self._thread.is_alive() and self._finder.needs_look(event)
 
     def _known(self, container: Container | None) -> Container | None:
-        if container is None or container.name:
-            return container
+        if container is None:
+            return None
         return self._finder.known(container.id) or container
 
     def _ring(self) -> None:

@@ -102,3 +102,24 @@ def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend
     assert f"in container greedy ({greedy['Id'][:12]}) asked for" in log.item.body.string_value
     # The second was killed for what it asked for itself.
     assert "oom.trigger.container.id" not in other.attributes
+
+
+def test_labels_are_asked_for_at_the_api(runtime: Podman, tmp_path: Path) -> None:
+    """Podman's files do not tell labels; its API does, and its version."""
+    received = Backend()
+    with runtime.api() as address, Receiver(received) as receiver:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_OOM_CONTAINER_LABELS": "team",
+            "CONTAINER_HOST": f"unix://{address}",
+        }
+        with agent(tmp_path, environ):
+            options = ("--label=team=shop", "--label=secret=hunter2")
+            runtime.run("labelled", "exec tail /dev/zero", "--memory=24m", *options)
+            inspected = runtime.inspect("labelled")
+            log = kill_in(received, inspected["Id"])
+            runtime.remove("labelled")
+    check_resource(log.resource, inspected)
+    assert log.resource["container.label.team"] == inspected["Config"]["Labels"]["team"]
+    assert "hunter2" not in str(log)
+    assert log.resource["container.runtime.version"] == runtime.version()

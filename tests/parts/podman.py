@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.parts.process import running
+
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/otel-oom-test:latest"
 _LIMIT_S = 60
@@ -26,20 +28,9 @@ class Podman:
     folder: Path
 
     def _podman(self, *words: str, check: bool = True, **options: Any) -> str:  # noqa: ANN401  subprocess's own
-        command = [
-            "podman",
-            f"--root={self.folder / 'storage'}",
-            f"--runroot={self.folder / 'run'}",
-            f"--tmpdir={self.folder / 'tmp'}",
-            "--storage-driver=vfs",
-            "--cgroup-manager=cgroupfs",
-            "--events-backend=none",
-            "--runtime=runc",
-            *words,
-        ]
         # The container's monitor leaves a file named `oom` in the folder it was started in.
         done = subprocess.run(
-            command,
+            [*self._command, *words],
             check=False,
             capture_output=True,
             timeout=_LIMIT_S,
@@ -48,6 +39,19 @@ class Podman:
         )
         assert not check or done.returncode == 0, done.stderr.decode(errors="replace")
         return str(done.stdout.decode())
+
+    @property
+    def _command(self) -> list[str]:
+        return [
+            "podman",
+            f"--root={self.folder / 'storage'}",
+            f"--runroot={self.folder / 'run'}",
+            f"--tmpdir={self.folder / 'tmp'}",
+            "--storage-driver=vfs",
+            "--cgroup-manager=cgroupfs",
+            "--events-backend=none",
+            "--runtime=runc",
+        ]
 
     def import_image(self) -> None:
         """Make the image."""
@@ -80,9 +84,25 @@ class Podman:
         inspected: list[dict[str, Any]] = json.loads(self._podman("inspect", name))
         return inspected[0]
 
+    def version(self) -> str:
+        """Its own."""
+        return self._podman("version", "--format={{.Version}}").strip()
+
     def logs(self, name: str) -> str:
         """What a container has printed."""
         return self._podman("logs", name)
+
+    @contextmanager
+    def api(self) -> Iterator[Path]:
+        """Podman's API on a Unix socket."""
+        address = self.folder / "api.sock"
+        with running(
+            "podman-api",
+            [*self._command, "system", "service", "--time=0", f"unix://{address}"],
+            folder=self.folder,
+            ready=lambda _: address.exists(),
+        ):
+            yield address
 
     def exists(self, name: str) -> bool:
         """Whether podman knows a container."""

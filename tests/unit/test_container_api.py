@@ -1,0 +1,91 @@
+"""A runtime's API that does not answer as it should."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from otel_oom.containers.api import Api
+from otel_oom.containers.container import Container
+
+ASKED = Container("1" * 64, "podman")
+
+
+class Server:
+    """A Unix socket that says the same to everybody, and counts them."""
+
+    def __init__(self, path: Path, answer: bytes | None) -> None:
+        """Say ``answer``, or nothing without ever hanging up."""
+        self.asked = 0
+        self._answer = answer
+        self._held: list[socket.socket] = []
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(path))
+        self._socket.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            connected, _ = self._socket.accept()
+            self.asked += 1
+            if self._answer is None:
+                self._held.append(connected)
+                continue
+            with connected:
+                connected.recv(4096)
+                connected.sendall(self._answer)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Path:
+    """Where the socket is."""
+    return tmp_path / "sock"
+
+
+def api(address: Path) -> Api:
+    """What asks there."""
+    return Api(frozenset({"team"}), {"CONTAINER_HOST": f"unix://{address}"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        b"",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_a_socket_without_an_answer_is_asked_once(address: Path, answer: bytes | None) -> None:
+    """The second container pays no deadline; both have what they had, and why there is no more."""
+    server = Server(address, answer)
+    asking = api(address)
+    for container in (ASKED, Container("2" * 64, "podman", name="web")):
+        said = replace(container, error=f"no answer about it at {address}")
+        assert asking.complete(container) == said
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"7", b'{"Config": 5, "Name": [], "Version": {}}'])
+def test_an_answer_of_another_shape_says_nothing(address: Path, body: bytes) -> None:
+    """Whatever it holds, the container stays what it was."""
+    Server(address, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
+    assert api(address).complete(ASKED) == ASKED
+
+
+def test_no_socket_is_no_failure(address: Path) -> None:
+    """Where no API is served there is nothing to wait for, and it is said."""
+    assert api(address).complete(ASKED).error == f"no answer about it at {address}"
+
+
+def test_a_container_that_the_files_told_all_of_is_not_asked_for(address: Path) -> None:
+    """The version alone is asked for, once for all containers."""
+    server = Server(address, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"Version": "4.3.1"}')
+    asking = api(address)
+    for number in range(3):
+        told = Container(f"{number:064}", "podman", name="web", labels={"team": "shop"})
+        assert asking.complete(told).runtime_version == "4.3.1"
+    assert server.asked == 1

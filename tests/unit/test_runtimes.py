@@ -1,0 +1,111 @@
+"""A kill waits for no file, and a container that comes is known before it is killed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from otel_oom.containers import bundle
+from otel_oom.containers.container import Container
+from otel_oom.containers.finder import Finder
+from otel_oom.containers.places import Place
+from otel_oom.containers.runtimes import Runtimes
+from otel_oom.containers.watch import Watch
+from otel_oom.event import Missed
+from otel_oom.facts import Memcg
+from tests.parts.wait import until
+from tests.support.samples import KILL
+
+INNER, OUTER = "1" * 64, "2" * 64
+ALONE = replace(KILL, trigger=None, memcg=Memcg(1, f"/docker/{INNER}"))
+
+
+@pytest.fixture
+def runtimes() -> Iterator[Runtimes]:
+    """A thread that runs."""
+    running = Runtimes()
+    running.start()
+    yield running
+    running.stop()
+
+
+def test_a_file_that_hangs_holds_up_one_kill_only(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bare id is told then, and why; once the file has answered, what it said is told."""
+    hangs, reads = threading.Event(), []
+
+    def read(container_id: str, *_: object) -> Container:
+        reads.append(container_id)
+        hangs.wait(30)
+        return Container(container_id, "docker", name="web")
+
+    # A disk that does not answer can't be had on loopback.
+    monkeypatch.setattr(bundle, "read", read)
+    monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
+    late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
+    at_once = [runtimes.at_once(ALONE) for _ in range(3)]
+    assert [told and told.victim for told in at_once] == [late] * 3
+    assert len(reads) == 1
+    hangs.set()
+    until(lambda: runtimes.later(ALONE, at_once[0]).victim != late, "what the file says")
+    told = runtimes.later(ALONE, at_once[0]).victim
+    assert told is not None
+    assert told.name == "web"
+
+
+def test_a_container_in_another_is_the_victims_own(runtimes: Runtimes) -> None:
+    """The inner one is the victim's, the outermost is told beside it."""
+    nested = replace(ALONE, memcg=Memcg(1, f"/docker/{OUTER}/libpod_parent/libpod-{INNER}"))
+    told = runtimes.at_once(nested)
+    assert told is not None
+    assert told.victim is not None
+    assert told.outer is not None
+    assert (told.victim.id, told.victim.runtime) == (INNER, "podman")
+    assert (told.outer.id, told.outer.runtime) == (OUTER, "docker")
+
+
+def test_the_triggers_container_is_told_where_it_is_another(runtimes: Runtimes) -> None:
+    """A trigger in the victim's own container is none of another's."""
+    other = replace(ALONE, trigger=KILL.trigger, trigger_memcg=Memcg(2, f"/docker/{OUTER}"))
+    same = replace(ALONE, trigger=KILL.trigger, trigger_memcg=ALONE.memcg)
+    told, alike = runtimes.at_once(other), runtimes.at_once(same)
+    assert told is not None
+    assert told.trigger is not None
+    assert told.trigger.id == OUTER
+    assert alike is not None
+    assert alike.trigger is None
+
+
+def test_what_is_of_no_task_is_in_no_container(runtimes: Runtimes) -> None:
+    """Kills that nobody saw are nobody's."""
+    missed = Missed(boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, counted=1, reason="unseen")
+    assert runtimes.at_once(missed) is None
+
+
+def test_a_container_is_known_as_soon_as_its_bundle_is_whole(tmp_path: Path) -> None:
+    """Its folder comes first and its file later; when both are gone it is still known."""
+    finder = Finder(frozenset())
+    finder.learn(Place(Path("/"), tmp_path))
+    watch = Watch(finder)
+    watch.watch()
+    folder = tmp_path / INNER
+    folder.mkdir()
+    watch.take()
+    assert finder.known(INNER) is None
+    kept = {
+        "io.kubernetes.cri.container-type": "container",
+        "io.kubernetes.cri.container-name": "web",
+    }
+    annotations = {**kept, "secret": "hunter2"}
+    (folder / "config.json").write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
+    until(lambda: watch.try_again() == float("inf"), "the bundle")
+    (folder / "config.json").unlink()
+    folder.rmdir()
+    assert finder.known(INNER) == Container(INNER, "containerd", name="web", annotations=kept)
+    watch.close()
