@@ -56,10 +56,15 @@ def move(database: Path) -> Path:
 
 
 def unseen(db: sqlite3.Connection, database: Path) -> list[Path]:
-    """Files that were moved aside, and that the new database does not know of yet."""
+    """Files that were moved aside, oldest first, and that the database does not know of yet."""
     seen = {name for (name,) in db.execute("SELECT name FROM set_aside")}
     found = database.parent.glob(f"{database.stem}-*{database.suffix}")
-    return sorted(path for path in found if path.name not in seen)
+    return sorted((path for path in found if path.name not in seen), key=_last_written)
+
+
+def _last_written(path: Path) -> int:
+    # Names of one second are in no order.
+    return path.stat().st_mtime_ns
 
 
 def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> int:
@@ -80,6 +85,7 @@ def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> in
         sums.install(old)
         # A count that is taken over began when it began there.
         db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_SINCE,))
+        _know(old, db)
         for table, order in _TABLES.items():
             count, whole = _copy(old, db, table, order)
             rescued += count
@@ -99,6 +105,18 @@ def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> in
         (moved.name, reason, time.time_ns(), rescued),
     )
     return rescued
+
+
+def _know(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    """Take over which files were moved aside before: what they told is in ``old``."""
+    with suppress(sqlite3.DatabaseError):
+        new.executemany(
+            "INSERT INTO set_aside (name, reason, found_unix_ns, rescued)"
+            " SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM set_aside WHERE name = ?1)",
+            old.execute(
+                "SELECT name, reason, found_unix_ns, rescued FROM set_aside ORDER BY id"
+            ).fetchall(),
+        )
 
 
 def known(db: sqlite3.Connection) -> list[Aside]:

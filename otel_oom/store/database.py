@@ -239,7 +239,11 @@ class Database:
             raise sqlite3.OperationalError(str(error)) from error
 
     def _take_over(self, db: sqlite3.Connection) -> None:
-        for moved in aside.unseen(db, self._path):
+        tried: set[str] = set()
+        while new := [path for path in aside.unseen(db, self._path) if path.name not in tried]:
+            # What the newest knows of the older ones goes for them, too.
+            moved = new[-1]
+            tried.add(moved.name)
             reason = self._reasons.pop(moved.name, "")
             try:
                 rescued = transaction(

@@ -185,6 +185,23 @@ def test_what_is_moved_stays_one_database(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 6
 
 
+def test_what_was_taken_over_once_is_not_again(full: Path) -> None:
+    """After a second damage only the second file is: what the first had was told since."""
+    for id_, left in (10, 97), (11, 0):
+        with closing(sqlite3.connect(full)) as database, database:
+            damage = "UPDATE journal SET event = 'no JSON', log_queued = 0 WHERE id = ?"
+            database.execute(damage, (id_,))
+        with Store(full.parent) as store:
+            assert len(events(store)) == left
+            for row in store.open_kills(1000, BOOT, FAR):
+                store.queue([Encoded(row.id, row.event.uid, b"log", b"span")])
+            for signal in ("logs", "traces"):
+                store.delivered(store.waiting(signal, 1000, 10**6))
+            assert store.counts()["outbox"] == 0
+    with Store(full.parent) as store:
+        assert len(store.set_aside()) == 2
+
+
 @pytest.mark.parametrize("which", ["folder", NAME, f"{NAME}-wal", "moved"])
 def test_a_database_that_is_taken_away_is_written_anew(tmp_path: Path, which: str) -> None:
     """Names can be deleted under a running agent: what they led to is brought back."""
