@@ -55,7 +55,7 @@ _LIST: Final = (
     ("overflow", "SIGSTOP until the kernel's buffer overflows", memory.overflow),
     ("overflow-no-log", "the same, without the kernel's log", memory.overflow_without_log),
     ("own-victim", "the agent is the OOM victim itself", memory.own_victim),
-    ("power", "power cut in a guest; of its kills those told as stored", power.cut),
+    ("power", "power cut in a guest of Debian's 6.1; of its kills those told as stored", power.cut),
 )
 FAULTS: Final = tuple(Fault(*fault) for fault in _LIST)
 
