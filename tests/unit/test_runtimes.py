@@ -38,7 +38,9 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bare id is told then, and why; once the file has answered, what it said is told."""
-    hangs, reads = threading.Event(), []
+    hangs = threading.Event()
+    reads: list[str] = []
+    looks: list[int] = []
 
     def read(container_id: str, *_: object) -> Container:
         reads.append(container_id)
@@ -48,10 +50,17 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     # A disk that does not answer can't be had on loopback.
     monkeypatch.setattr(bundle, "read", read)
     monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
+
+    def needs_look(*_: object) -> bool:
+        looks.append(1)
+        return True
+
+    monkeypatch.setattr(Finder, "needs_look", needs_look)
     late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
     at_once = [runtimes.at_once(ALONE) for _ in range(3)]
     assert [told and told.victim for told in at_once] == [late] * 3
     assert len(reads) == 1
+    assert len(looks) == 1, "the others have waited as well"
     hangs.set()
     until(lambda: runtimes.later(ALONE, at_once[0]).victim != late, "what the file says")
     told = runtimes.later(ALONE, at_once[0]).victim
