@@ -114,9 +114,9 @@ def test_loki_has_the_kernels_time(story: Story) -> None:
 
 
 def test_jaeger_has_the_span(story: Story) -> None:
-    """By its API: an error under the victim's service, with the victim and its container."""
+    """By its API: an error under the container's name, with the victim and its container."""
     assert story.span["operationName"] == "oom.kill"
-    assert story.process["serviceName"] == "busybox"
+    assert story.process["serviceName"] == story.container["Name"]
     resource = {tag["key"]: tag["value"] for tag in story.process["tags"]}
     assert resource["container.id"] == story.container["Id"]
     assert story.tags["process.pid"] == story.logged.pid
