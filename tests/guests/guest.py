@@ -80,7 +80,7 @@ def run(
 ) -> Run:
     """Boot ``kernel`` and run ``python -m module FOLDER`` in it, as root and without packages.
 
-    A boot that hangs is tried once more, which is said on standard error.
+    A boot that hangs or fails is tried once more, which is said on standard error.
 
     Args:
         kernel: what to boot.
@@ -100,10 +100,10 @@ def run(
         machine = _start(kernel, module, folder, devices)
         try:
             if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
-                if machine.poll() is not None:
-                    raise GuestError(last_words(kernel, folder, "ended before it had booted"))
-                hung = last_words(kernel, folder, f"did not boot within {_BOOT_LIMIT_S:g} s")
-                print(hung, file=sys.stderr)  # noqa: T201  pytest shows it
+                # An emulated processor can fail as well: seen once, in the kernel's first second.
+                ended = machine.poll() is not None
+                what = "ended before it had booted" if ended else "did not boot in time"
+                print(last_words(kernel, folder, what), file=sys.stderr)  # noqa: T201  pytest shows it
                 continue
             booted = time.monotonic()
             if not _appears(folder / RESULTS, machine, limit_s):

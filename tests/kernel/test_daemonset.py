@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from otel_oom.demo.receiver import Receiver
+from tests.parts.wait import until
 from tests.support.agent import agent
 from tests.support.backend import Backend, kills_of
 from tests.support.kills import LIMIT, kill_one, own_memcg
@@ -38,7 +39,11 @@ def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
             "OTEL_RESOURCE_ATTRIBUTES": "host.name=node-1",
         }
         with agent(tmp_path, environ, through=through) as running:
-            assert "capturing OOM kills by tp_btf/mark_victim" in running.said()
+            # It says so to the service manager first.
+            until(
+                lambda: "capturing OOM kills by tp_btf/mark_victim" in running.said(),
+                "its log line",
+            )
             pid = kill_one()
             backend.wait_for_kills([pid], within_s=30)
     (log,) = kills_of(backend.logs, [pid])
