@@ -48,7 +48,7 @@ class Processes:
         return Task(
             tgid=tgid,
             tid=tid,
-            ppid=_first(status.get("PPid")),
+            ppid=_first(status.get("PPid")) or None,
             ns_tgid=_last(status.get("NStgid")) or None,
             uid=_first(status.get("Uid")),
             gid=_first(status.get("Gid")),

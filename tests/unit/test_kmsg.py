@@ -187,7 +187,7 @@ def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
     status = tmp_path / "5356" / "status"
     status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t12\n", encoding="ascii")
     assert Processes(tmp_path).of_thread(5356, "tail")
-    status.write_text("Name:\ttail\nTgid:\t5300\nNStgid:\t0\n", encoding="ascii")
+    status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t0\nNStgid:\t0\n", encoding="ascii")
     assert Processes(tmp_path).of_thread(5356, "tail") == Task(5300, 5356, comm="tail")
     status.write_text("Name:\ttail\nTgid:\t0\nPPid:\t0\n", encoding="ascii")
     assert Processes(tmp_path).of_thread(5356, "tail") is None
