@@ -12,7 +12,7 @@ from otel_oom.demo.receiver import Receiver
 from tests.parts.wait import until
 from tests.support.agent import agent
 from tests.support.backend import Backend, kills_of
-from tests.support.kills import LIMIT, kill_one, own_memcg
+from tests.support.kills import LIMIT, kill_in, own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -38,13 +38,14 @@ def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
             "K8S_NODE_NAME": "node-1",
             "OTEL_RESOURCE_ATTRIBUTES": "host.name=node-1",
         }
-        with agent(tmp_path, environ, through=through) as running:
+        # Its files have the victim's limit: the cgroup stays until its kill is told.
+        with own_memcg() as victims, agent(tmp_path, environ, through=through) as running:
             # It says so to the service manager first.
             until(
                 lambda: "capturing OOM kills by tp_btf/mark_victim" in running.said(),
                 "its log line",
             )
-            pid = kill_one()
+            pid = kill_in(victims)
             backend.wait_for_kills([pid], within_s=30)
     (log,) = kills_of(backend.logs, [pid])
     assert log.attributes["oom.victim.memcg.limit"] == LIMIT
