@@ -10,7 +10,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.parts.wait import until
 from tests.support.agent import Agent, agent
 from tests.support.backend import Backend
 from tests.support.kernel import oom_kill_count
-from tests.support.kills import LIMIT, kill_many, kill_one
+from tests.support.kills import kill_many, kill_one
 from tests.support.metrics import MetricsBackend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -258,40 +257,3 @@ def test_the_way_of_a_kill_imports_nothing(tmp_path: Path) -> None:
             meanwhile = running.said()[before:]
     assert "OOM kill of" in meanwhile
     assert not re.findall(r"(?m)^import '", meanwhile)
-
-
-def test_the_capabilities_of_the_unit_are_enough(tmp_path: Path) -> None:
-    """An unprivileged user with those alone captures by the same hooks as root does."""
-    text = (ROOT / "examples/systemd/otel-oom.service").read_text(encoding="utf-8")
-    (line,) = re.findall(r"(?m)^AmbientCapabilities=(.*)$", text)
-    assert f"\nCapabilityBoundingSet={line}\n" in text
-    names = ",".join(["-all", *(f"+{name.lower()[4:]}" for name in line.split())])
-    through = (
-        *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"),
-        *(f"--{which}-caps={names}" for which in ("inh", "ambient")),
-        *(f"--bounding-set={names}", "--"),
-    )
-    hooks = []
-    for user in ("root", "nobody"):
-        folder = tmp_path / user
-        (folder / "state").mkdir(parents=True)
-        if user == "nobody":
-            os.chown(folder / "state", NOBODY, NOBODY)
-        metrics = MetricsBackend(backend := Backend())
-        with (
-            Receiver(metrics) as receiver,
-            agent(folder, often(receiver), through=through if user == "nobody" else ()) as running,
-        ):
-            hooks += until(partial(_hooks, running), "the agent names its hooks")
-            kill_one()
-            backend.wait_for(1, within_s=30)
-        (log,) = backend.logs
-        # Of the one whose limit was hit, where the kernel said which one that was.
-        limits = {"oom.limit.memcg.limit", "oom.victim.memcg.limit"} & log.attributes.keys()
-        assert {log.attributes[name] for name in limits} == {LIMIT}
-        assert log.attributes["process.executable.name"] == "tail"
-    assert hooks[0] == hooks[1]
-
-
-def _hooks(running: Agent) -> list[str]:
-    return re.findall("Ready: (.*)\n", running.said())
