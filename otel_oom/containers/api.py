@@ -16,7 +16,9 @@ from typing import Any, Final
 from otel_oom.containers import json_file
 from otel_oom.containers.container import Container, text, texts
 
-_DEADLINE_S: Final = 1.0
+_DEADLINE_S: Final = 3.0
+"""A host without memory is slow, and podman answers for no container that it is cleaning up."""
+
 _DEAD_S: Final = 60.0
 """How long a socket that did not answer is left alone."""
 

@@ -129,7 +129,7 @@ class Runtimes:
             selector.register(self._wake, selectors.EVENT_READ)
             if watch:
                 selector.register(watch, selectors.EVENT_READ)
-            fill = watch.fill() if watch else iter(())
+            fill = self._fill(watch) if watch else iter(())
             while not self._stop.is_set():
                 try:
                     self._turn(selector, watch, fill)
@@ -137,6 +137,10 @@ class Runtimes:
                     _LOG.exception("What a container runtime has written could not be read")
         if watch:
             watch.close()
+
+    def _fill(self, watch: Watch) -> Iterator[None]:
+        yield from watch.fill()
+        _LOG.info("Watching for containers in %s", watch)
 
     def _turn(
         self, selector: selectors.BaseSelector, watch: Watch | None, fill: Iterator[None]

@@ -51,6 +51,11 @@ class Watch:
         self._places: dict[int, Place] = {}
         self._pending: deque[_Pending] = deque(maxlen=_MOST_PENDING)
 
+    def __str__(self) -> str:
+        """The folders that are watched."""
+        folders = ", ".join(sorted(str(place.folder) for place in self._places.values()))
+        return folders or "no folder yet"
+
     def fileno(self) -> int:
         """Readable when :meth:`take` has something to do."""
         return self._inotify.fileno()
