@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.parts.process import LOOPBACK, free_port
 from tests.parts.recorder import recorder
 from tests.parts.wait import until
+from tests.parts.web import Json
 from tests.support.agent import agent
 from tests.support.kills import kill_many
 
@@ -29,15 +31,21 @@ def test_a_collector_started_after_the_kill_gets_it(
     with agent(tmp_path, environ):
         pids = kill_many(3)
         with recorder(collector_binary, env=listen) as backend:
-            until(lambda: len(backend.logs()) >= 3 <= len(backend.spans()), "kills", limit=90)
-            arrived = [_pid(item) for item in backend.logs()]
-            spans = [_pid(item) for item in backend.spans()]
-    assert sorted(arrived) == sorted(spans) == sorted(pids)
+
+            def arrived() -> tuple[list[int], list[int]] | None:
+                logs, spans = (_of(pids, items) for items in (backend.logs(), backend.spans()))
+                return (logs, spans) if set(logs) == set(spans) == set(pids) else None
+
+            logs, spans = until(arrived, "the kills", limit=90) or ([], [])
+    assert logs == spans == sorted(pids)
 
 
-def _pid(item: dict[str, list[dict[str, dict[str, str]]]]) -> int:
-    return next(
+def _of(pids: Collection[int], items: Iterable[Json]) -> list[int]:
+    """The victims of ``items``, less those of others who have processes killed on this host."""
+    found = (
         int(attribute["value"]["intValue"])
+        for item in items
         for attribute in item["attributes"]
-        if str(attribute["key"]) == "process.pid"
+        if attribute["key"] == "process.pid"
     )
+    return sorted(pid for pid in found if pid in pids)

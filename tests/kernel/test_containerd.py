@@ -29,12 +29,13 @@ def runtime(crictl_binary: Path) -> Iterator[Containerd]:
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was started before any container."""
+    """What an agent sends that was started before a test's containers."""
     received = Backend()
     with (
         Receiver(received) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
     ):
+        running.until_watching()
         yield received
 
 

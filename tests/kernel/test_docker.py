@@ -28,14 +28,15 @@ def runtime() -> Iterator[Docker]:
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was started before any container and asks for two labels."""
+    """What an agent sends that was started before a test's containers and asks for two labels."""
     received = Backend()
     with Receiver(received) as receiver:
         environ = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
             "OTEL_OOM_CONTAINER_LABELS": "team,absent",
         }
-        with agent(tmp_path, environ):
+        with agent(tmp_path, environ) as running:
+            running.until_watching()
             yield received
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import time
@@ -39,16 +38,6 @@ NAMED = (
 
 
 _T = TypeVar("_T")
-_REPORTED = re.compile(r"oom-kill:constraint=.*,pid=(?P<pid>\d+),uid=\d+$", re.MULTILINE)
-
-
-class ReportLog(KernelLog):
-    """The kernel's log, read for whole reports."""
-
-    def reported(self) -> list[int]:
-        """The pids chosen by reports since the last call: ten in five seconds at most."""
-        found = (_REPORTED.search(message) for message in self.messages())
-        return [int(match["pid"]) for match in found if match]
 
 
 def reported(make: Callable[[], tuple[int, _T]]) -> _T:
@@ -57,7 +46,7 @@ def reported(make: Callable[[], tuple[int, _T]]) -> _T:
     It leaves reports out when kills come fast, whoever has made them.
     """
     for _ in range(20):
-        with ReportLog() as log:
+        with KernelLog() as log:
             pid, value = make()
             if pid in log.reported():
                 return value

@@ -33,12 +33,13 @@ def runtime() -> Iterator[Podman]:
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was started before any container."""
+    """What an agent sends that was started before a test's containers."""
     received = Backend()
     with (
         Receiver(received) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
     ):
+        running.until_watching()
         yield received
 
 
@@ -113,7 +114,8 @@ def test_labels_are_asked_for_at_the_api(runtime: Podman, tmp_path: Path) -> Non
             "OTEL_OOM_CONTAINER_LABELS": "team",
             "CONTAINER_HOST": f"unix://{address}",
         }
-        with agent(tmp_path, environ):
+        with agent(tmp_path, environ) as running:
+            running.until_watching()
             options = ("--label=team=shop", "--label=secret=hunter2")
             runtime.run("labelled", "exec tail /dev/zero", "--memory=24m", *options)
             inspected = runtime.inspect("labelled")

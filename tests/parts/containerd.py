@@ -63,37 +63,63 @@ class Containerd:
             *words,
         )
 
-    def start_pod(self, name: str, namespace: str) -> Pod:
-        """Start a pod, which has no containers yet."""
-        uid = str(uuid.uuid4())
+    def start_pod(
+        self, name: str, namespace: str, uid: str | None = None, cgroup: str | None = None
+    ) -> Pod:
+        """Start a pod, which has no containers yet; ``cgroup`` is what the kubelet made for it."""
+        uid = uid or str(uuid.uuid4())
         labels = {"name": name, "namespace": namespace, "uid": uid}
         config: Mapping[str, Any] = {
             "metadata": {"name": name, "namespace": namespace, "uid": uid, "attempt": 0},
             "labels": {f"io.kubernetes.pod.{key}": value for key, value in labels.items()},
             "log_directory": str(self.process.folder),
-            # The host's network, for which no plug-in is needed.
-            "linux": {"security_context": {"namespace_options": {"network": 2}}},
+            "linux": {
+                # The host's network, for which no plug-in is needed.
+                "security_context": {"namespace_options": {"network": 2}},
+                **({"cgroup_parent": cgroup} if cgroup else {}),
+            },
         }
         return Pod(self.crictl("runp", self._file("pod", config)).strip(), config)
 
-    def start(self, pod: Pod, name: str, program: str, memory: int = 24 << 20) -> str:
-        """Start a container of a pod with a shell's ``program``; its id."""
+    def start(self, pod: Pod, name: str, program: str, memory: int | None = 24 << 20) -> str:
+        """Start a container of a pod with a shell's ``program``; its id.
+
+        ``memory`` is its own limit in bytes, if it is to have one.
+        """
         config = {
             "metadata": {"name": name, "attempt": 0},
             "image": {"image": IMAGE},
             "command": ["sh", "-c", program],
             "labels": {"io.kubernetes.container.name": name},
             "log_path": f"{name}.log",
-            "linux": {"resources": {"memory_limit_in_bytes": memory}},
+            "linux": {"resources": {"memory_limit_in_bytes": memory or 0}},
         }
         files = (self._file(name, config), self._file("pod", pod.config))
         container_id = self.crictl("create", pod.sandbox, *files).strip()
         self.crictl("start", container_id)
         return container_id
 
+    def run_in(self, container_id: str, program: str) -> None:
+        """Run a shell's ``program`` in a container that runs."""
+        self.crictl("exec", "--sync", container_id, "sh", "-c", program)
+
+    def ended(self, container_id: str) -> int:
+        """Wait for the end of a container; its exit code."""
+        status = until(lambda: self._ended(container_id), f"the end of {container_id}")
+        return int(status["exitCode"])
+
+    def _ended(self, container_id: str) -> dict[str, Any]:
+        status: dict[str, Any] = self.inspect(container_id)["status"]
+        return status if status["state"] == "CONTAINER_EXITED" else {}
+
     def inspect(self, container_id: str) -> dict[str, Any]:
         """What the runtime says of a container."""
         inspected: dict[str, Any] = json.loads(self.crictl("inspect", container_id))
+        return inspected
+
+    def inspect_pod(self, pod: Pod) -> dict[str, Any]:
+        """What the runtime says of a pod."""
+        inspected: dict[str, Any] = json.loads(self.crictl("inspectp", pod.sandbox))
         return inspected
 
     def remove(self, pod: Pod) -> None:
@@ -121,7 +147,10 @@ def missing() -> str:
 
 @contextmanager
 def containerd(client: Path) -> Iterator[Containerd]:
-    """Yield containerd with its images ready; ``client`` is crictl. Nothing of it is left."""
+    """Yield containerd with its images ready; ``client`` is crictl. Nothing of it is left.
+
+    As with podman's containers, one pod is there all the time.
+    """
     folder = Path(tempfile.mkdtemp(prefix="containerd-"))
     config = folder / "config.toml"
     config.write_text(_CONFIG.format(folder=folder, pause=_PAUSE), encoding="utf-8")
@@ -138,6 +167,7 @@ def containerd(client: Path) -> Iterator[Containerd]:
             address = ("ctr", f"--address={runtime.socket}", "--namespace=k8s.io")
             _output(*address, "images", "import", archive)
             try:
+                runtime.start_pod("standing", "kube-system")
                 yield runtime
             finally:
                 for sandbox in runtime.crictl("pods", "--quiet").split():

@@ -42,6 +42,10 @@ class Docker:
         assert not check or done.returncode == 0, done.stderr.decode(errors="replace")
         return done.stdout.decode()
 
+    def version(self) -> str:
+        """The daemon's own."""
+        return self.docker("version", "--format={{.Server.Version}}").strip()
+
     def run(self, name: str, program: str, *options: str) -> str:
         """Run a container with a shell's ``program``; what Docker prints, whatever it ends with."""
         shell = ("sh", "-c", program)
@@ -49,10 +53,30 @@ class Docker:
         return self.docker("run", *named, IMAGE, *shell, check=False)
 
     def run_until_killed(self, name: str, *options: str, memory: str = "24m") -> dict[str, Any]:
-        """Run a container that takes more than ``memory``; what ``docker inspect`` says of it."""
-        self.run(name, "exec tail /dev/zero", f"--memory={memory}", *options)
+        """Run a container that takes more than ``memory``; what ``docker inspect`` says of it.
+
+        It waits until Docker has said its pid, which it knows only while it runs. Killed, it is
+        left to be looked at.
+        """
+        self.run(name, podman.TAKES_ALL, f"--memory={memory}", "--detach", *options)
+        pid = self.inspect(name)["State"]["Pid"]
+        self.run_in(name, podman.LET)
+        assert self.ended(name) == podman.KILLED, self.docker("logs", name)
+        ended = self.inspect(name)
+        ended["State"]["Pid"] = pid
+        return ended
+
+    def run_in(self, name: str, program: str) -> None:
+        """Run a shell's ``program`` in a container that runs."""
+        self.docker("exec", name, "sh", "-c", program)
+
+    def ended(self, name: str) -> int:
+        """Wait for the end of a container; its exit code."""
+        return int(self.docker("wait", name))
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """What ``docker inspect`` says of a container."""
         inspected: list[dict[str, Any]] = json.loads(self.docker("inspect", name))
-        self.docker("rm", "--force", name)
         return inspected[0]
 
 
@@ -64,7 +88,10 @@ def missing() -> str:
 
 @contextmanager
 def docker() -> Iterator[Docker]:
-    """Yield Docker with its image ready; nothing of it is left afterwards."""
+    """Yield Docker with its image ready; nothing of it is left afterwards.
+
+    As with podman's, one container runs all the time.
+    """
     folder = Path(tempfile.mkdtemp(prefix="docker-"))
     command = (
         *("dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"),
@@ -78,6 +105,7 @@ def docker() -> Iterator[Docker]:
         ) as process:
             runtime = Docker(process)
             runtime.docker("import", "-", IMAGE, given=podman.image())
+            runtime.run("standing", podman.STANDS, "--detach")
             yield runtime
             left = runtime.docker("ps", "--all", "--quiet").split()
             if left:

@@ -20,6 +20,14 @@ BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/otel-oom-test:latest"
 _LIMIT_S = 60
 
+TAKES_ALL = "mkfifo /gate; read _ < /gate; exec tail /dev/zero"
+"""A container's program that takes memory until it is killed, once it is let."""
+STANDS = "exec sleep 100000"
+LET = "echo > /gate"
+"""Run in the same container, this lets it."""
+KILLED = 137
+"""What runtimes have as exit code of a program that SIGKILL has ended."""
+
 
 @dataclass(frozen=True)
 class Podman:
@@ -73,11 +81,26 @@ class Podman:
         )
 
     def run_until_killed(self, name: str, *options: str, memory: str = "24m") -> dict[str, Any]:
-        """Run a container that takes more than ``memory``; what ``podman inspect`` says of it."""
-        self.run(name, "exec tail /dev/zero", f"--memory={memory}", *options)
-        inspected = self.inspect(name)
-        self.remove(name)
-        return inspected
+        """Run a container that takes more than ``memory``; what ``podman inspect`` says of it.
+
+        It waits until podman has said what it knows of it only while it runs, its pid and cgroup.
+        Killed, it is left to be looked at.
+        """
+        self.run(name, TAKES_ALL, f"--memory={memory}", "--detach", *options)
+        running = self.inspect(name)["State"]
+        self.run_in(name, LET)
+        assert self.ended(name) == KILLED, self.logs(name)
+        ended = self.inspect(name)
+        ended["State"] |= {key: running[key] for key in ("Pid", "CgroupPath")}
+        return ended
+
+    def run_in(self, name: str, program: str) -> None:
+        """Run a shell's ``program`` in a container that runs."""
+        self._podman("exec", name, "sh", "-c", program)
+
+    def ended(self, name: str) -> int:
+        """Wait for the end of a container; its exit code."""
+        return int(self._podman("wait", name))
 
     def inspect(self, name: str) -> dict[str, Any]:
         """What ``podman inspect`` says of a container."""
@@ -118,7 +141,7 @@ def image() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         tar.add(BUSYBOX, "bin/busybox")
-        for name in ("dd", "head", "sh", "sleep", "tail"):
+        for name in ("dd", "head", "mkfifo", "sh", "sleep", "tail"):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
@@ -133,13 +156,19 @@ def missing() -> str:
 
 @contextmanager
 def podman() -> Iterator[Podman]:
-    """Yield podman with its image ready; nothing of it is left afterwards."""
+    """Yield podman with its image ready; nothing of it is left afterwards.
+
+    A container runs all the time. Its folders are not the usual ones, and an agent learns of them
+    by this one as it starts.
+    """
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
     running = Podman(folder)
     try:
         running.import_image()
+        running.run("standing", STANDS, "--detach")
         yield running
     finally:
+        running._podman("rm", "--all", "--force", "--time=0", check=False)  # noqa: SLF001  its own module
         # Removes what podman mounted in its folders before the folders go.
         running._podman("system", "reset", "--force", check=False)  # noqa: SLF001  its own module
         shutil.rmtree(folder, ignore_errors=True)

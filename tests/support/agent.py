@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.parts.wait import until
+
 READY_S = 30.0
 AGENT = (sys.executable, "-m", "otel_oom", "run")
 
@@ -29,6 +31,10 @@ class Agent:
     def said(self) -> str:
         """Its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def until_watching(self) -> None:
+        """Wait until it knows the containers that run, and where others will be."""
+        until(lambda: "Watching for containers" in self.said(), "its watch", limit=READY_S)
 
     def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 15.0) -> int:
         """Send it a signal and wait; its exit code."""

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Self
+
+from tests.parts.wait import until
 
 _KILLED = re.compile(
     r"(?P<message>[^:]*): Killed process (?P<pid>\d+) \((?P<comm>.*)\) "
@@ -18,6 +21,8 @@ _KILLED = re.compile(
 )
 
 _TEXT = {"message", "comm"}
+
+_REPORT = re.compile(r"oom-kill:constraint=.*,pid=(?P<pid>\d+),uid=\d+$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,10 @@ class Killed:
 class KernelLog:
     """What the kernel logs from now on (``/dev/kmsg``, facility 0)."""
 
-    def __init__(self) -> None:
-        """Remember where the log ends now."""
+    def __init__(self, *, whole: bool = False) -> None:
+        """Remember where the log ends now; of a ``whole`` one, where it begins."""
         self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.lseek(self._fd, 0, os.SEEK_END)
+        os.lseek(self._fd, 0, os.SEEK_SET if whole else os.SEEK_END)
 
     def __enter__(self) -> Self:
         """Nothing more is needed."""
@@ -54,16 +59,55 @@ class KernelLog:
 
     def messages(self) -> Iterator[str]:
         """What the kernel has logged since the last call, oldest first."""
+        for _, message in self.records():
+            yield message
+
+    def records(self) -> Iterator[tuple[float, str]]:
+        """The same, each with its time in seconds on the log's clock."""
         with suppress(BlockingIOError):
             while True:
                 record = os.read(self._fd, 8192).decode("utf-8", "replace")
                 prefix, _, message = record.partition(";")
-                if int(prefix.split(",")[0]) >> 3 == 0:
-                    yield message
+                priority, _, time_us = prefix.split(",")[:3]
+                if int(priority) >> 3 == 0:
+                    yield int(time_us) / 1e6, message
+
+    def reported(self) -> list[int]:
+        """The pids chosen by whole reports since the last call: ten in five seconds at most."""
+        found = (_REPORT.search(message) for message in self.messages())
+        return [int(match["pid"]) for match in found if match]
 
     def killed(self) -> list[Killed]:
         """The kills logged since the last call, oldest first."""
         return killed_in(self.messages())
+
+
+_REPORTED = 10
+_REPORTED_S = 5.5
+"""Of so many seconds the kernel reports so many kills, and of any more the victim alone.
+
+``DEFAULT_RATELIMIT_INTERVAL`` and ``_BURST``, by which ``oom_kill_process()`` goes. The log's clock
+is not quite CLOCK_MONOTONIC.
+"""
+
+
+def until_reported(kills: int, limit: float = 60.0) -> None:
+    """Wait until the kernel reports the next ``kills``, whatever was killed on this host before.
+
+    Where no hook of BPF's sees its decisions, they are had from there.
+
+    Raises:
+        TimeoutError: others go on having processes killed.
+    """
+    times: list[float] = []
+    with KernelLog(whole=True) as log:
+
+        def few() -> bool:
+            times.extend(time for time, text in log.records() if _KILLED.search(text))
+            late = [time for time in times if time > monotonic() - _REPORTED_S]
+            return len(late) + kills <= _REPORTED
+
+        until(few, "an end of others' kills", limit=limit)
 
 
 def killed_in(messages: Iterable[str]) -> list[Killed]:

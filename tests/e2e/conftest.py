@@ -1,0 +1,23 @@
+"""The backends that all end-to-end tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts.collector import Collector, collector
+from tests.parts.jaeger import Jaeger
+from tests.parts.loki import Loki
+
+CONFIGS = Path(__file__).parents[2] / "collector-config"
+
+
+@pytest.fixture(scope="package")
+def backends(collector_binary: Path, jaeger: Jaeger, loki: Loki) -> Iterator[Collector]:
+    """A Collector with the project's own configurations for Jaeger and Loki."""
+    environ = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki.url}
+    files = (CONFIGS / "jaeger.yaml", CONFIGS / "loki.yaml")
+    with collector(collector_binary, *files, env=environ) as running:
+        yield running
