@@ -21,7 +21,7 @@ class StateFolder:
     """The folder ``path``, of mode 0700, whose files nobody else can read or put there."""
 
     def __init__(self, path: Path) -> None:
-        """Nothing is looked at before :meth:`take`."""
+        """Nothing is looked at before :meth:`take`, which follows a link that is root's."""
         self.path = path
         self._lock: int | None = None
 
@@ -90,7 +90,7 @@ class StateFolder:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700)
         if self.path.is_symlink():
-            raise _link(self.path)
+            self.path = _followed(self.path)
         folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
         try:
             self._ours(folder, self.path, 0o700)
@@ -132,6 +132,18 @@ def _sync(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _followed(path: Path) -> Path:
+    """Where a link leads that nobody but root can have made, or could put another in place of.
+
+    systemd makes one of its StateDirectory= for a service with DynamicUser= (systemd.exec(5)).
+    """
+    link, around = path.lstat(), path.parent.stat()
+    others_write = around.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if link.st_uid != 0 or around.st_uid != 0 or others_write:
+        raise _link(path)
+    return path.resolve(strict=True)
 
 
 def _link(path: Path) -> StoreError:

@@ -1,26 +1,26 @@
-"""The example unit's user: what it may do with the unit's rights, and nothing else."""
+"""The example unit: its rights are enough, and it runs as systemd starts it."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
 
 from otel_oom.demo.receiver import Receiver
-from tests.parts.process import free_port
+from tests.parts.need import need
+from tests.parts.systemd import missing, systemd
 from tests.parts.wait import until
 from tests.support.agent import Agent, agent
 from tests.support.backend import Backend, kills_of
-from tests.support.bpffs import own_bpffs
 from tests.support.kills import LIMIT, kill_in, kill_one, own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-UNIT = Path(__file__).parents[2] / "examples/systemd/otel-oom.service"
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "examples/systemd/otel-oom.service"
 NOBODY = 65534
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -34,17 +34,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """As systemd mounts it: root's alone."""
-    with own_bpffs(tmp_path / "bpffs") as mounted:
-        yield mounted
-
-
 def setting(name: str) -> str:
-    """The one value of a line of the unit, as systemd hands it on."""
+    """The one value of a line of the unit."""
     (value,) = re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text(encoding="utf-8"))
-    return str(value).replace("%%", "%")
+    return str(value)
 
 
 def as_its_user() -> tuple[str, ...]:
@@ -62,6 +55,26 @@ def as_its_user() -> tuple[str, ...]:
 def hooks(running: Agent) -> list[str]:
     """What the agent says that it captures by."""
     return until(lambda: re.findall("Ready: (.*)\n", running.said()), "the agent names its hooks")
+
+
+_HERE = """\
+[Unit]
+DefaultDependencies=no
+[Service]
+ExecStart=
+# The interpreter of the tests may be below root's home: the unit's rights open what that hides.
+ExecStart=/usr/bin/env {python} -m otel_oom run --no-history
+WorkingDirectory={root}
+ProtectHome=read-only
+# No process here may lower its score.
+OOMScoreAdjust=0
+Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}
+"""
+"""What this machine needs to be otherwise."""
+
+
+def _here(url: str) -> str:
+    return _HERE.format(python=sys.executable, root=ROOT, url=url)
 
 
 def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:
@@ -83,29 +96,20 @@ def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:
     assert log.attributes["process.executable.name"] == "tail"
 
 
-def test_it_tells_of_kills_while_it_did_not_run(folder: Path, bpffs: Path) -> None:
-    """What the unit runs as root first lets its user pin: a kill between two runs is told late."""
-    before = setting("ExecStartPre")
-    assert before.startswith("+/bin/sh -c '")
-    # As another user would have left it: with DynamicUser= each start may have its own.
-    (bpffs / "otel-oom" / "v1").mkdir(parents=True)
-    program = before.removeprefix("+/bin/sh -c '").removesuffix("'")
-    program = program.replace("/sys/fs/bpf", f"{bpffs}")
-    subprocess.run(
-        ["/bin/sh", "-c", program],
-        env={"STATE_DIRECTORY": f"{folder / 'state'}", "PATH": os.environ["PATH"]},
-        check=True,
-    )
-    pins = bpffs / "otel-oom" / "v1"
-    nowhere = {ENDPOINT: f"http://127.0.0.1:{free_port()}"}
-    with agent(folder, nowhere, pin_dir=pins, through=as_its_user()) as first:
-        first.end()
-    pid = kill_one()
+def test_it_runs_and_pins_as_systemd_starts_it() -> None:
+    """The unit as it is, under a real systemd: what is killed while it is stopped is told late."""
+    need(not missing(), f"units need {missing()}")
     backend = Backend()
-    with (
-        Receiver(backend) as receiver,
-        agent(folder, {ENDPOINT: receiver.url}, pin_dir=pins, through=as_its_user()),
-    ):
+    with Receiver(backend) as receiver, systemd() as manager:
+        manager.install(UNIT.name, UNIT.read_text(encoding="utf-8"))
+        manager.install(f"{UNIT.name}.d/here.conf", _here(receiver.url))
+        manager.systemctl("start", UNIT.name)
+        manager.systemctl("stop", UNIT.name)
+        pid = kill_one()
+        manager.systemctl("start", UNIT.name)
         backend.wait_for_kills([pid], within_s=30)
+        said = manager.show(UNIT.stem)
+        manager.systemctl("stop", UNIT.name)
     (log,) = kills_of(backend.logs, [pid])
     assert log.attributes["oom.capture.late"] is True
+    assert (said["DynamicUser"], said["NRestarts"]) == ("yes", "0")

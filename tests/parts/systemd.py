@@ -49,6 +49,8 @@ exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child sh -ec '
     mount --bind /run/systemd/transient "$0/run/systemd/transient"
     mount --rbind "$0/run" /run
     printf "[Unit]\\nDefaultDependencies=no\\n" > /run/systemd/system/units.target
+    mount -t tmpfs -o mode=755 tmpfs /var/lib
+    mount -t bpf -o mode=700 bpf /sys/fs/bpf
     # It must not change a setting or a file of the host.
     mount --bind /proc/sys /proc/sys
     mount -o remount,bind,ro /proc/sys
@@ -74,6 +76,12 @@ class Systemd:
         options = [f"--property={one}" for one in ("DefaultDependencies=no", *properties)]
         self._within("systemd-run", f"--unit={name}", *options, "/bin/sh", "-c", program)
 
+    def install(self, name: str, text: str) -> None:
+        """Have ``text`` as the file of a unit, or of a drop-in: ``name`` is below the folder."""
+        path = Path("/run/systemd/system", name)
+        self._within("sh", "-c", 'mkdir -p "$0" && printf %s "$1" > "$2"', path.parent, text, path)
+        self.systemctl("daemon-reload")
+
     def show(self, name: str) -> dict[str, str]:
         """What ``systemctl show`` says of a service."""
         lines = self.systemctl("show", f"{name}.service").splitlines()
@@ -88,7 +96,7 @@ class Systemd:
         said = self.show(name)
         return said if said["ActiveState"] in {"failed", "inactive"} else {}
 
-    def _within(self, *command: str, check: bool = True) -> str:
+    def _within(self, *command: str | Path, check: bool = True) -> str:
         first = _first(self.process)
         done = subprocess.run(
             ["nsenter", f"--target={first}", "--mount", "--pid", "--", *command],

@@ -336,9 +336,20 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     """Whoever can change the link could read, or change, what is told: that is an error."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "state").symlink_to("elsewhere")
+    tmp_path.chmod(0o777)
     with pytest.raises(StoreError, match="symbolic link"), Store(tmp_path / "state"):
         pass
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_link_that_is_roots_alone_is_followed(tmp_path: Path) -> None:
+    """As systemd.exec(5) has it: with DynamicUser= the state folder is a link of root's."""
+    need(os.geteuid() == 0, "links of root's")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "state").symlink_to("private")
+    with Store(tmp_path / "state") as store:
+        store.record(KILL, WITNESS)
+    assert (tmp_path / "private/otel-oom.db").is_file()
 
 
 @pytest.mark.parametrize("whose", ["folder", "otel-oom.db", "lock"])
