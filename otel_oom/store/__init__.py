@@ -3,7 +3,15 @@
 from otel_oom.store.aside import Aside
 from otel_oom.store.bounds import Bounds, BoundsError
 from otel_oom.store.folder import StoreError
-from otel_oom.store.rows import Backlog, DeadLetter, Encoded, JournalRow, Message, Refusal
+from otel_oom.store.rows import (
+    Backlog,
+    DeadLetter,
+    Encoded,
+    HistoryRow,
+    JournalRow,
+    Message,
+    Refusal,
+)
 from otel_oom.store.store import Store
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "BoundsError",
     "DeadLetter",
     "Encoded",
+    "HistoryRow",
     "JournalRow",
     "Message",
     "Refusal",

@@ -20,7 +20,13 @@ from otel_oom.store import counters, sums
 
 _LOG = logging.getLogger(__name__)
 
-_TABLES: Final = {"journal": "id", "dead_letters": "id", "outbox": "id", "counters": "name"}
+_TABLES: Final = {
+    "journal": "id",
+    "dead_letters": "id",
+    "outbox": "id",
+    "counters": "name",
+    "told": "uid",
+}
 """By what each is in order; what stands behind a page that can't be read is read from the end."""
 
 _TAILS: Final = ("-wal", "-shm", "")

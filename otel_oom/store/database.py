@@ -113,6 +113,10 @@ class Database:
             self._after_commit()
             return done
 
+    def spare(self, db: sqlite3.Connection) -> bool:
+        """Whether there is room for what could be done without; within a step of work."""
+        return not self._room.full and not self._room.at_bound(db)
+
     def tidy(self, max_age_s: float) -> bool:
         """Let go of old history; whether the disk is full.
 

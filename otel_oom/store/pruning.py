@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_oom.store import counters
+from otel_oom.store.told import forget, forget_oldest
 
 _NS_PER_S: Final = 1_000_000_000
 _HISTORY: Final = 256
@@ -38,6 +39,7 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
         " ORDER BY stored_unix_ns LIMIT ?",
         (boot_id, time.time_ns() - int(max_age_s * _NS_PER_S), _HISTORY),
     ).fetchall()
+    forget(db, (id_ for id_, _ in rows))
     db.executemany(
         "UPDATE journal SET emptied = 1, sum = NULL, witness = '', exit = NULL, reaper = '[]',"
         " event = iif(json_valid(event), json_object("
@@ -59,7 +61,7 @@ def oldest(db: sqlite3.Connection) -> Counter[str]:
 
     They are ``dropped.dead_letters``, and ``dropped.`` with the signal of a message.
     """
-    gone = _emptied(db) or _dead_letters(db) or _events(db) or _messages(db)
+    gone = _emptied(db) or _copies(db) or _dead_letters(db) or _events(db) or _messages(db)
     dropped = {f"{counters.DROPPED}{name}": count for name, count in gone.items() if count}
     counters.add(db, counters.NO_BOOT, dropped)
     return gone
@@ -71,6 +73,11 @@ def _emptied(db: sqlite3.Connection) -> Counter[str]:
     _delete(db, "journal", ids)
     # Nothing is lost with them; that they made room is said by a count of nothing.
     return Counter({"nothing": 0} if ids else {})
+
+
+def _copies(db: sqlite3.Connection) -> Counter[str]:
+    """What events that stay were told as: they can be told anew."""
+    return Counter({"nothing": 0} if forget_oldest(db, _HISTORY) else {})
 
 
 def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
@@ -90,7 +97,9 @@ def _events(db: sqlite3.Connection) -> Counter[str]:
         gone.update({"logs": log, "traces": span})
         sent = db.execute("DELETE FROM outbox WHERE uid = ? RETURNING signal", (uid,))
         gone.update(signal for (signal,) in sent.fetchall())
-    _delete(db, "journal", [row[0] for row in rows])
+    ids = [row[0] for row in rows]
+    forget(db, ids)
+    _delete(db, "journal", ids)
     return gone
 
 

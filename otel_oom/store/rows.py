@@ -89,3 +89,29 @@ class Backlog:
     count: int
     size: int
     oldest_unix_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """An event of the journal, whatever has become of it, and what it was told as.
+
+    ``event``, ``witness``, ``exit`` and ``reaper`` are JSON, as in the journal; ``unreadable`` is
+    why the version that wrote the rest could not read them. ``log`` and ``span`` are the OTLP
+    requests that it was told as; ``None`` for what is still owed, and where that is not kept.
+    ``log_fate`` and ``span_fate`` are what has become of them: ``owed``, ``waiting``, ``taken``,
+    ``refused by …`` with the reason, or ``None`` where there is none to tell.
+    """
+
+    id: int
+    uid: str
+    kind: str
+    event: str
+    witness: str
+    exit: str | None
+    reaper: str
+    stored_unix_ns: int
+    unreadable: str | None
+    log: bytes | None
+    span: bytes | None
+    log_fate: str | None
+    span_fate: str | None

@@ -119,6 +119,16 @@ _STEPS: Final = (
     ALTER TABLE journal ADD COLUMN sum INTEGER;
     ALTER TABLE outbox ADD COLUMN sum INTEGER;
     """,
+    # What an event was told as, for as long as the journal has it.
+    """
+    CREATE TABLE told (
+        uid TEXT NOT NULL,
+        signal TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        PRIMARY KEY (uid, signal)
+    );
+    CREATE INDEX dead_letters_uid ON dead_letters (uid, signal);
+    """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""
 

@@ -19,12 +19,13 @@ from typing import Final, Self
 from otel_oom import __version__
 from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.reconcile import Account, Stored
-from otel_oom.store import aside, counters, dead_letters, journal, outbox
+from otel_oom.store import aside, counters, dead_letters, journal, outbox, told
 from otel_oom.store.aside import Aside
 from otel_oom.store.bounds import Bounds
 from otel_oom.store.database import Database
 from otel_oom.store.figures import Figures
 from otel_oom.store.folder import StateFolder, StoreError
+from otel_oom.store.history import History
 from otel_oom.store.rows import (
     Backlog,
     DeadLetter,
@@ -61,6 +62,7 @@ class Store:
         self._state_folder = StateFolder(path)
         self._database = Database(self._state_folder, bounds)
         self.figures = Figures(self._database)
+        self.history = History(self._database)
         self._settled: dict[int, tuple[Message, Refusal | None]] = {}
         self._settling = threading.Lock()
         self._upkeep = 0.0
@@ -173,6 +175,8 @@ class Store:
             for entry in entries:
                 outbox.insert(db, entry)
                 journal.told(db, entry)
+                if self._database.spare(db):
+                    told.keep(db, entry)
                 counters.add(db, counters.NO_BOOT, entry.counts)
 
         self._database.write(move)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -232,3 +233,33 @@ def test_a_bound_that_cant_be_used_is_told(name: str, text: str) -> None:
     """The message names the variable, the value and what it takes."""
     with pytest.raises(BoundsError, match=f"{name}='{text}' can't be used: it takes "):
         bounds.read({name: text})
+
+
+def test_what_an_event_was_told_as_goes_before_what_nobody_has_taken(store: Store) -> None:
+    """It can be told anew; so it takes no event's place in an outage."""
+    for number in range(30):
+        store.record(large(number), WITNESS)
+    kills = [kill(number) for number in range(30, 40)]
+    for event in kills:
+        store.record(event, WITNESS)
+    payload = os.urandom(40_000)
+    # Behind others that are not told yet, and older.
+    for row in store.open_kills(ALL, BOOT, FAR)[30:]:
+        store.queue([Encoded(row.id, row.event.uid, payload, payload)])
+    assert sum(row.log is not None for row in store.history.before(None)) == len(kills)
+    for number in range(100, 300):
+        store.record(large(number), WITNESS)
+        if any(name.startswith("dropped") for name in store.counters(NO_BOOT)):
+            break
+    assert store.counters(NO_BOOT)["dropped.logs"] > 0
+    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
+        assert database.execute("SELECT count(*) FROM told").fetchone() == (0,)
+
+
+def test_at_the_bound_nothing_is_kept_that_could_be_done_without(store: Store) -> None:
+    """What is told then is sent, and its history is told anew."""
+    for number in range(200):
+        store.record(large(number), WITNESS)
+    queue(store, os.urandom(5_000))
+    newest = store.history.before(None)[0]
+    assert (newest.log, newest.log_fate) == (None, "waiting")
