@@ -6,33 +6,23 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom import control
-from otel_oom.control import Answers, NoAgentError, Request
+from otel_oom.asking import Ask, asking
+from otel_oom.control import Answers, Request
 from otel_oom.export.answer import bounded
-from otel_oom.store import Bounds, Store, StoreError
+from otel_oom.store import Store
 
 _PAGE: Final = 256
 _SHOWN: Final = 50
 _NS_PER_S: Final = 1_000_000_000
 _KIB: Final = 1024
-_UNBOUNDED: Final = Bounds(max_bytes=1 << 42)
-"""The agent's bounds are in its own environment: who looks on must let nothing go by others."""
-
-_COME_OR_GO_S: Final = 2.0
-"""How long an agent may have the folder's lock and not answer: as it starts, and as it ends."""
-_EVERY_S: Final = 0.1
-
-_Ask = Callable[[Request], Any]
 
 
-def answers(store: Store, look_again: Callable[[], None]) -> Answers:
+def answers(store: Store, look_again: Callable[[], None] = lambda: None) -> Answers:
     """What can be asked of ``store``; ``look_again`` is called when there is more to send."""
 
     def resend(request: Request) -> int:
@@ -55,7 +45,7 @@ def answers(store: Store, look_again: Callable[[], None]) -> Answers:
 
 def show(state_dir: Path, *, as_json: bool) -> int:
     """Print what waits and what was refused."""
-    with _asking(state_dir) as ask:
+    with asking(state_dir, answers) as ask:
         found = ask({"do": "queue"})
         pages = _pages(ask, found["newest_dead_letter"])
         letters = [letter for page in pages for letter in page]
@@ -81,7 +71,7 @@ def drop(state_dir: Path, uids: Sequence[str]) -> int:
 def _act(state_dir: Path, action: str, uids: Sequence[str], done: str) -> int:
     unknown = set(uids)
     count = 0
-    with _asking(state_dir) as ask:
+    with asking(state_dir, answers) as ask:
         # Not past the newest of now: what is refused again meanwhile would come round for ever.
         for page in _pages(ask, ask({"do": "queue"})["newest_dead_letter"]):
             chosen = [letter for letter in page if not uids or letter["uid"] in uids]
@@ -94,49 +84,7 @@ def _act(state_dir: Path, action: str, uids: Sequence[str], done: str) -> int:
     return int(bool(unknown))
 
 
-@contextmanager
-def _asking(state_dir: Path) -> Iterator[_Ask]:
-    """Whom to ask: the agent that works there, else the store itself.
-
-    Raises:
-        StoreError: neither can be asked.
-    """
-    with ExitStack() as stack:
-        yield _asked(state_dir, stack)
-
-
-def _asked(state_dir: Path, stack: ExitStack) -> _Ask:
-    deadline = time.monotonic() + _COME_OR_GO_S
-    while not _agent_answers(state_dir):
-        try:
-            store = stack.enter_context(Store(state_dir, _UNBOUNDED))
-        except StoreError:
-            # Perhaps an agent has the folder, and is about to listen or to end.
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_EVERY_S)
-        else:
-            known = answers(store, lambda: None)
-            return lambda request: known[request["do"]](request)
-    return partial(control.ask, state_dir)
-
-
-def _agent_answers(state_dir: Path) -> bool:
-    try:
-        control.ask(state_dir, {"do": "queue"})
-    except NoAgentError:
-        if not (state_dir / "otel-oom.db").exists():
-            raise StoreError(
-                f"There is nothing in {state_dir}: no agent has kept its state there. "
-                "Name its folder with --state-dir."
-            ) from None
-        return False
-    except OSError as error:
-        raise StoreError(f"The agent in {state_dir} can't be asked: {error}.") from error
-    return True
-
-
-def _pages(ask: _Ask, newest: int) -> Iterator[list[dict[str, Any]]]:
+def _pages(ask: Ask, newest: int) -> Iterator[list[dict[str, Any]]]:
     """The dead letters up to ``newest``, oldest first, some at a time."""
     after = 0
     while after < newest:
