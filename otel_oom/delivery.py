@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from otel_oom import clock
 from otel_oom.capture.source import Source
-from otel_oom.event import Missed, NoVictim, Panic
+from otel_oom.event import OomKill
 from otel_oom.export.settings import Settings
 from otel_oom.health import memory
 from otel_oom.health.counts import Counts
 from otel_oom.health.watchdog import STUCK_S, Pulse
+from otel_oom.incident import Incident
 from otel_oom.store import Encoded, JournalRow, Store
-from otel_oom.store.counters import KILLS
 from otel_oom.witness import still_alive
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Delivery:
 
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
-        from otel_oom import otlp  # noqa: F401, PLC0415  for the first kill not to wait for it
+        from otel_oom import translation  # noqa: F401, PLC0415  for the first kill not to wait for it
         from otel_oom.enrich import Host, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
@@ -243,32 +243,21 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
 
 
 def _encode(row: JournalRow, host: Host, boot_id: str, runtimes: Runtimes) -> Encoded:
-    from otel_oom import otlp  # noqa: PLC0415  as in _run()
-    from otel_oom.enrich import Alive, End, enrich, enrich_no_victim, enrich_panic  # noqa: PLC0415
+    from otel_oom.enrich import Alive, End  # noqa: PLC0415  as in _run()
+    from otel_oom.translation import translate  # noqa: PLC0415  likewise
 
-    event = row.event
-    if isinstance(event, Missed):
-        log = otlp.missed_bytes(event, row.stored_unix_ns, host.attributes)
-        counts = {KILLS + otlp.missed_label(): event.count}
-        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None, counts=counts)
-    containers = runtimes.later(event, row.witness.containers)
-    if isinstance(event, NoVictim):
-        log = otlp.no_victim_bytes(enrich_no_victim(event, row.stored_unix_ns, host, containers))
-        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
-    if isinstance(event, Panic):
-        log = otlp.panic_bytes(enrich_panic(event, row.stored_unix_ns, host))
-        return Encoded(row_id=row.id, uid=event.uid, log=log, span=None)
-    state = None
-    if row.waited and row.exit is None and event.boot_id == boot_id:
+    event, witness, state = row.event, row.witness, None
+    if isinstance(event, Incident):
+        witness = replace(witness, containers=runtimes.later(event, witness.containers))
+    if isinstance(event, OomKill) and row.waited and row.exit is None and event.boot_id == boot_id:
         state = still_alive(event)
     end = End(row.exit, row.reaper, Alive(clock.boottime_ns(), state) if state else None)
-    witness = replace(row.witness, containers=containers)
-    enriched = enrich(event, witness, end, row.stored_unix_ns, host)
+    told = translate(event, witness, end, row.stored_unix_ns, host)
     ended = row.exit is not None or row.waited
     return Encoded(
         row_id=row.id,
         uid=event.uid,
-        log=None if row.log_queued else otlp.log_bytes(enriched),
-        span=otlp.span_bytes(enriched) if ended and not row.span_queued else None,
-        counts={} if row.log_queued else {KILLS + otlp.kill_label(enriched): 1},
+        log=None if row.log_queued else told.log(),
+        span=told.span() if told.span and ended and not row.span_queued else None,
+        counts={} if row.log_queued else told.counts,
     )

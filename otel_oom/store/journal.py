@@ -154,7 +154,7 @@ def owing(
 def _row(row: tuple[Any, ...]) -> JournalRow:
     return JournalRow(
         id=row[0],
-        event=_TYPES[row[1].decode()].from_json(json.loads(row[2])),
+        event=event_of(row[1].decode(), row[2]),
         witness=Witness.from_json(json.loads(row[3])),
         exit=known(VictimExit, json.loads(row[4])) if row[4] else None,
         reaper=tuple(known(Reaping, step) for step in json.loads(row[5])),
@@ -163,6 +163,15 @@ def _row(row: tuple[Any, ...]) -> JournalRow:
         log_queued=bool(row[8]),
         span_queued=bool(row[9]),
     )
+
+
+def event_of(kind: str, text: str | bytes) -> OomKill | NoVictim | Panic | Missed:
+    """The event out of its columns.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: another version wrote it.
+    """
+    return _TYPES[kind].from_json(json.loads(text))
 
 
 def set_unreadable(db: sqlite3.Connection, reasons: Mapping[int, str], version: str) -> None:
