@@ -20,6 +20,7 @@ from otel_oom.delivery import Delivery
 from otel_oom.export.settings import Settings
 from otel_oom.health import memory, watchdog
 from otel_oom.health.watchdog import Heartbeat
+from otel_oom.history import asked
 from otel_oom.intake import Intake
 from otel_oom.store import Bounds, Store
 from otel_oom.witness import Witness
@@ -72,7 +73,9 @@ def run(  # noqa: PLR0913  each is named at the call
 
         panic.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
         intake = Intake(source, store, delivery, heartbeat, history=history)
-        with Control(state_dir, queue.answers(store, delivery.look_again)):
+        with Control(
+            state_dir, {**asked.answers(store), **queue.answers(store, delivery.look_again)}
+        ):
             try:
                 intake.loop(stop_fd)
             finally:

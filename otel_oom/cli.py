@@ -16,6 +16,7 @@ from otel_oom.capture.source import PIN_DIR, CaptureError
 from otel_oom.control import ControlError
 from otel_oom.export.settings import SettingsError
 from otel_oom.health.settings import MetricSettings
+from otel_oom.history import commands as history
 from otel_oom.store import BoundsError, StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -216,6 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(command=_doctor)
+
+    history.add_to(commands, _state_dir)
 
     queue = commands.add_parser("queue", help="what waits to be sent, and what was refused and why")
     queue.add_argument("--json", action="store_true", help="print it as JSON")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
@@ -13,18 +12,12 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otel_oom.terminal import printable
+
 _NS_PER_MS: Final = 1e6
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1000
 _NAME_WIDTH: Final = 34
-
-
-def printable(text: str) -> str:
-    """``text`` with nothing in it that a terminal would obey: controls stand as escapes."""
-    return "".join(
-        char if unicodedata.category(char)[0] != "C" else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def log_lines(request: ExportLogsServiceRequest) -> Iterable[str]:

@@ -23,7 +23,7 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
-_MEMORY = {
+MEMORY = {
     "anonymous": "anonymous memory",
     "page_cache": "page cache",
     "shmem": "shared memory or tmpfs",
@@ -59,7 +59,7 @@ def _inside(container: Container | None) -> str:
 
 
 def _asked(origin: Origin) -> str:
-    asked = _MEMORY.get(origin.memory or "", "memory")
+    asked = MEMORY.get(origin.memory or "", "memory")
     if origin.entry:
         asked += f" {_ENTRY.get(origin.entry) or f'by {origin.entry}()'}"
     return asked

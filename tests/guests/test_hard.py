@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from otel_oom.enrich import End
 from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.event import OomKill
+from otel_oom.store import Store
+from otel_oom.witness import Witness
 from tests.guests.played import SOURCES, Played
+from tests.support.command import otel_oom
 
 KB = 1024
 PAGE = 4096
@@ -117,6 +121,24 @@ def test_each_of_a_group_is_told_in_its_own_cgroup(played: Played) -> None:
     assert {kill.victim.tgid: kill.memcg and kill.memcg.path for kill in told} == by_pid
     pod = next(iter(by_pid.values())).rpartition("/")[0]
     assert f"Tasks in {pod} are going to be killed due to memory.oom.group set" in played.log
+
+
+@only("nested_group")
+def test_all_of_a_group_stand_on_the_page_of_each(played: Played, tmp_path: Path) -> None:
+    """Whichever of them is asked for, from the journal as the agent would have filled it."""
+    told = played.told["libbpf"].kills
+    with Store(tmp_path) as store:
+        for kill in told:
+            store.record(kill, Witness(seen=False))
+    for kill in told:
+        done = otel_oom("show", kill.uid, "--state-dir", tmp_path)
+        assert done.code == 0, done
+        title = f"Killed together (memory.oom.group): {len(told)}"
+        group = done.out.partition(f"\n{title}\n")[2].partition("\n\n")[0]
+        marked = [line.split()[1] for line in group.splitlines() if "▶" in line]
+        assert marked == [kill.uid[:8]]
+        assert all(member.uid[:8] in group for member in told)
+        assert all((member.victim.comm or "?") in group for member in told)
 
 
 @pytest.mark.parametrize(

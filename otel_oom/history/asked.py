@@ -1,0 +1,111 @@
+"""What is asked of the journal, and what it answers, in JSON.
+
+The agent answers for a running one: nothing here imports more than it has.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from otel_oom.asking import Ask
+from otel_oom.control import Answers, Request
+from otel_oom.facts import known
+from otel_oom.store import HistoryRow, Store
+from otel_oom.store.history import PAGE
+
+_BYTES: Final = ("log", "span")
+_APART: Final = 2
+"""What one decision killed is stored together: so many looks without any of it end the search."""
+
+
+def answers(store: Store) -> Answers:
+    """What can be asked of the history in ``store``."""
+    history = store.history
+
+    def find(request: Request) -> list[int]:
+        if request["by"] == "uid":
+            return history.by_uid(request["value"])
+        return history.by_pid(request["value"]) if request["by"] == "pid" else history.newest_kill()
+
+    return {
+        # Of the queue, for whoever asks whether somebody answers.
+        "queue": lambda _: {},
+        "history": lambda request: _to_json(history.before(request["before"])),
+        "history_of": lambda request: _to_json(history.of_ids(request["ids"])),
+        "find": find,
+        "members": lambda request: list(history.members(request["incident"], request["after"])),
+    }
+
+
+def newest(ask: Ask) -> Iterator[HistoryRow]:
+    """Every event of the journal, the newest first."""
+    before: int | None = None
+    while rows := _rows(ask({"do": "history", "before": before})):
+        yield from rows
+        before = rows[-1].id
+
+
+def of_uid(ask: Ask, prefix: str) -> list[int]:
+    """The ids of the events whose uid begins with ``prefix``: some, the newest first."""
+    return list(ask({"do": "find", "by": "uid", "value": prefix}))
+
+
+def of_pid(ask: Ask, pid: int) -> list[int]:
+    """The ids of the kills of that process id: some, the newest first."""
+    return list(ask({"do": "find", "by": "pid", "value": pid}))
+
+
+def newest_kill(ask: Ask) -> list[int]:
+    """The id of the newest kill, if there is one."""
+    return list(ask({"do": "find", "by": "newest"}))
+
+
+def rows_of(ask: Ask, ids: Sequence[int]) -> list[HistoryRow]:
+    """The events of some ids, in this order; less those that have gone meanwhile."""
+    found: list[HistoryRow] = []
+    left = list(ids)
+    while left:
+        page = left[:PAGE]
+        rows = _rows(ask({"do": "history_of", "ids": page}))
+        found += rows
+        # An answer may have room for some of them alone.
+        left = left[page.index(rows[-1].id) + 1 if rows else len(page) :]
+    return found
+
+
+def members(ask: Ask, incident: str, after: int) -> list[int]:
+    """The ids of what was killed along with the event of the uid ``incident``, past an id."""
+    found: list[int] = []
+    nothing, at = 0, after
+    while nothing < _APART:
+        ids, going_on = ask({"do": "members", "incident": incident, "after": at})
+        found += ids
+        if going_on is None:
+            break
+        nothing, at = 0 if ids else nothing + 1, going_on
+    return found
+
+
+def _to_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
+    return [
+        {name: _text(value) if name in _BYTES else value for name, value in asdict(row).items()}
+        for row in rows
+    ]
+
+
+def _rows(answer: Sequence[Mapping[str, Any]]) -> list[HistoryRow]:
+    return [
+        known(HistoryRow, {n: _bytes(v) if n in _BYTES else v for n, v in row.items()})
+        for row in answer
+    ]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else b64encode(value).decode("ascii")
+
+
+def _bytes(value: str | None) -> bytes | None:
+    return None if value is None else b64decode(value)

@@ -1,0 +1,97 @@
+"""One event of the journal as OTLP: what it was told as, else what it would be told as now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom.enrich import End, Host, shared_resource
+from otel_oom.enrich.host import host_attributes
+from otel_oom.enrich.user_stack import Resolver
+from otel_oom.event import Reaping, VictimExit
+from otel_oom.facts import known
+from otel_oom.history.record import Record, record_of
+from otel_oom.store import HistoryRow
+from otel_oom.store.journal import event_of
+from otel_oom.translation import translate
+from otel_oom.witness import Witness
+
+_NOT_READ: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
+    DecodeError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event as OTLP.
+
+    ``span`` is ``None`` for what has none. ``record`` is the same as plain values. ``log_fate`` and
+    ``span_fate`` are as those of :class:`~otel_oom.store.HistoryRow`.
+    """
+
+    id: int
+    log: ExportLogsServiceRequest
+    span: ExportTraceServiceRequest | None
+    record: Record
+    log_fate: str | None
+    span_fate: str | None
+
+
+class UnreadableError(Exception):
+    """An event of the journal can't be read by this version; the message says which and why."""
+
+
+def entry_of(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
+    """The event of ``row``; ``host`` is asked for what is not told yet.
+
+    Raises:
+        UnreadableError: another version wrote it, or the disk has changed it.
+    """
+    try:
+        log, span = _told(row, host or this_host)
+        record = record_of(log, span)
+    except _NOT_READ as error:
+        raise UnreadableError(
+            f"The event {row.uid} can't be read by this version "
+            f"({row.unreadable or f'{type(error).__name__}: {error}'})."
+        ) from error
+    return Entry(row.id, log, span, record, row.log_fate, row.span_fate)
+
+
+@cache
+def this_host() -> Host:
+    """What is known here of the host: the agent's own environment is not known."""
+    found = host_attributes()
+    return Host(shared_resource(found, {}), Resolver())
+
+
+def _told(
+    row: HistoryRow, host: Callable[[], Host]
+) -> tuple[ExportLogsServiceRequest, ExportTraceServiceRequest | None]:
+    log, span = row.log, row.span
+    if log is None or (row.span_fate is not None and span is None):
+        log_now, span_now = _now(row, host())
+        log, span = log or log_now, span or span_now
+    return (
+        ExportLogsServiceRequest.FromString(log),
+        None if span is None else ExportTraceServiceRequest.FromString(span),
+    )
+
+
+def _now(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
+    """What the event would be told as, by what is known of it here and now."""
+    end = End(
+        known(VictimExit, json.loads(row.exit)) if row.exit else None,
+        tuple(known(Reaping, step) for step in json.loads(row.reaper)),
+    )
+    witness = Witness.from_json(json.loads(row.witness))
+    told = translate(event_of(row.kind, row.event), witness, end, row.stored_unix_ns, host)
+    return told.log(), told.span() if told.span and row.span_fate else None

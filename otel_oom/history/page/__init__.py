@@ -1,0 +1,102 @@
+"""The page of one event, from top to bottom: what, whose limit, who used it, where, when, advice.
+
+Pure: text in, lines out. What an event does not tell has no line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from otel_oom.history import words
+from otel_oom.history.entry import Entry
+from otel_oom.history.page import candidates, code, limit, timeline, victim
+from otel_oom.history.record import Record
+from otel_oom.layout import Layout
+from otel_oom.otlp import names
+from otel_oom.otlp.sentence import size
+from otel_oom.terminal import Terminal
+from otel_oom.vm_settings import meanings
+
+__all__ = ["lines"]
+
+_TITLES: Final = {
+    names.EVENT_KILL: "OOM kill",
+    names.EVENT_NO_VICTIM: "No memory, and nobody to kill",
+    names.EVENT_PANIC: "Kernel panic for want of memory",
+    names.EVENT_MISSED: "OOM kills that were missed",
+}
+
+
+def lines(entry: Entry, members: Sequence[Entry], terminal: Terminal) -> Iterator[str]:
+    """The page of ``entry``; ``members`` are all that were killed with it, itself included."""
+    layout, record = Layout(terminal), entry.record
+    title = _TITLES.get(record.name, record.name)
+    yield from layout.paragraph(f"{title}, {words.time_of(record.unix_ns)}", "bold", "red")
+    yield ""
+    yield from layout.paragraph(record.sentence)
+    yield from victim.lines(record, layout)
+    yield from _members(entry, members, layout)
+    yield from limit.lines(record, layout)
+    yield from candidates.lines(record, layout)
+    yield from code.lines(record, layout)
+    yield from timeline.lines(entry, layout)
+    yield from _settings(record, layout)
+    yield from _advice(record, layout)
+    yield from _ids(record, layout)
+
+
+def _members(entry: Entry, members: Sequence[Entry], layout: Layout) -> Iterator[str]:
+    if len(members) < 2:  # noqa: PLR2004  it alone
+        return
+    yield from layout.heading(f"Killed together (memory.oom.group): {len(members)}")
+    rows = [
+        (
+            one.record.uid[:8],
+            words.victim(one.record),
+            _resident(one.record),
+            words.outcome(one.record),
+            one.record.values.text(names.MEMCG_PATH) or "-",
+        )
+        for one in members
+    ]
+    marked = frozenset(at for at, one in enumerate(members) if one.id == entry.id)
+    heads = ("UID", "VICTIM", "RESIDENT", "OUTCOME", "CGROUP")
+    yield from layout.table(heads, rows, right=frozenset({2}), marked=marked, flexible=(1,))
+
+
+def _resident(record: Record) -> str:
+    parts = (names.MEMORY_ANON, names.MEMORY_FILE, names.MEMORY_SHMEM)
+    held = [value for value in map(record.values.number, parts) if value is not None]
+    return size(sum(held)) if held else "-"
+
+
+def _settings(record: Record, layout: Layout) -> Iterator[str]:
+    values = record.values
+    found = [*meanings(values.keyed(names.SETTINGS_VM), values.keyed(names.HOST_MEMORY))]
+    if not found:
+        return
+    yield from layout.heading("Settings in force")
+    for one in found:
+        yield from layout.paragraph(
+            f"{one.name} = {one.value}: {one.sentence}", indent=2, hanging=2
+        )
+
+
+def _advice(record: Record, layout: Layout) -> Iterator[str]:
+    advice = record.values.text(names.ADVICE)
+    if advice:
+        yield from layout.heading("What to do")
+        yield from layout.paragraph(advice, "green", indent=2)
+
+
+def _ids(record: Record, layout: Layout) -> Iterator[str]:
+    values = record.values
+    yield from layout.heading("Where to find it")
+    yield from layout.row("uid", record.uid)
+    yield from layout.row("trace", record.trace_id)
+    yield from layout.row("span", record.span_id)
+    told_by = (names.CAPTURE_SOURCE, names.CAPTURE_HOOK, names.CAPTURE_CONTEXT)
+    yield from layout.row("captured by", ", ".join(filter(None, map(values.text, told_by))))
+    if values.all.get(names.CAPTURE_LATE):
+        yield from layout.row("", "recorded by the kernel while no agent ran")

@@ -1,0 +1,78 @@
+"""Who asked for the memory, for which, and where in the kernel and in its own program."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from otel_oom.history.record import Record
+from otel_oom.layout import Layout
+from otel_oom.otlp import names
+from otel_oom.otlp.sentence import MEMORY, size
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
+_BY: Final = {
+    "memcg": "a cgroup had no room",
+    "host": "the host had no page left",
+    "page_fault": "a page fault found no memory",
+    "sysrq": "somebody asked for it (sysrq f)",
+}
+_ID_CHARS: Final = 12
+
+
+def lines(record: Record, layout: Layout) -> Iterator[str]:
+    """The section; empty where nothing is known of it."""
+    values = record.values
+    kernel = (values.text(names.DECISION_STACK) or "").splitlines()
+    program = (values.text(names.REQUEST_USER_STACK) or "").splitlines()
+    rows = [
+        *layout.row("asked by", _trigger(record)),
+        *layout.row("for", _request(record)),
+        *layout.row("decided as", _decision(record)),
+    ]
+    if not rows and not kernel and not program:
+        return
+    yield from layout.heading("Where it was asked for")
+    yield from rows
+    if kernel or program:
+        yield ""
+        left = ["in the kernel, from the decision outwards", *(f"  {frame}" for frame in kernel)]
+        right = ["in the program, from the inside outwards", *(f"  {frame}" for frame in program)]
+        yield from layout.columns(left if kernel else [], right if program else [])
+
+
+def _trigger(record: Record) -> str | None:
+    values = record.values
+    pid, comm = values.number(names.TRIGGER_PID), values.text(names.TRIGGER_COMM)
+    if pid is None:
+        return comm
+    tid = values.number(names.TRIGGER_TID)
+    thread = f", thread {tid}" if tid not in {None, pid} else ""
+    who = f"{comm or 'a process'}, pid {pid}{thread}"
+    if pid == values.number("process.pid"):
+        return f"{who}: the victim itself"
+    container = values.text(names.TRIGGER_CONTAINER_NAME) or values.text(names.TRIGGER_CONTAINER_ID)
+    unit = values.text(names.TRIGGER_USER_UNIT) or values.text(names.TRIGGER_UNIT)
+    where = f"container {container}" if container else unit or values.text(names.TRIGGER_MEMCG_PATH)
+    return f"{who}, another than the victim{f', in {where}' if where else ''}"
+
+
+def _request(record: Record) -> str | None:
+    values = record.values
+    memory, entry = values.text(names.REQUEST_MEMORY), values.text(names.REQUEST_ENTRY)
+    order, flags = values.number(names.REQUEST_ORDER), values.text(names.REQUEST_GFP_FLAGS)
+    parts = [
+        MEMORY.get(memory, memory) if memory else None,
+        (f"in {_ENTRIES[entry]}" if entry in _ENTRIES else f"by {entry}()") if entry else None,
+        size(_PAGE << order) if order is not None and order >= 0 else None,
+        flags,
+    ]
+    return ", ".join(filter(None, parts)) or None
+
+
+def _decision(record: Record) -> str | None:
+    values = record.values
+    by, message = values.text(names.DECISION_BY), values.text(names.DECISION_MESSAGE)
+    return "; ".join(filter(None, (_BY.get(by or ""), f'"{message}"' if message else None))) or None

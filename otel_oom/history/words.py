@@ -1,0 +1,84 @@
+"""What the list and the page say alike: whose it was, whose limit, what became of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from otel_oom.history.record import Record
+from otel_oom.otlp import names
+from otel_oom.otlp.sentence import size
+
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_US: Final = 1000
+_ID_CHARS: Final = 12
+_OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "let go before"}
+_EVENTS: Final = {
+    names.EVENT_NO_VICTIM: "nobody to kill",
+    names.EVENT_PANIC: "the host panicked",
+}
+
+
+def time_of(unix_ns: int, *, exact: bool = False) -> str:
+    """A time in UTC to the second, or to the microsecond."""
+    at = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
+    micros = f".{unix_ns % _NS_PER_S // _NS_PER_US:06d}" if exact else ""
+    return f"{at:%Y-%m-%dT%H:%M:%S}{micros}Z"
+
+
+def victim(record: Record) -> str:
+    """The victim by name and id; of a want of memory without one, nobody."""
+    pid = record.values.number("process.pid")
+    if pid is None:
+        return "-"
+    return f"{record.values.text(names.VICTIM_COMM) or 'a process'} ({pid})"
+
+
+def whose(record: Record) -> str:
+    """The pod, the container, the unit or the service that it was, by what people call it."""
+    values, resource = record.values, record.resource
+    pod, container = resource.text("k8s.pod.name"), resource.text("container.id")
+    if pod:
+        parts = (resource.text("k8s.namespace.name"), pod, resource.text("k8s.container.name"))
+        return f"pod {'/'.join(filter(None, parts))}"
+    if container:
+        return f"container {resource.text('container.name') or container[:_ID_CHARS]}"
+    unit = values.text(names.VICTIM_USER_UNIT) or values.text(names.VICTIM_UNIT)
+    if unit:
+        return f"unit {unit}"
+    service = resource.text("service.name")
+    return f"service {service}" if service and record.name != names.EVENT_MISSED else "-"
+
+
+def limit(record: Record) -> str:
+    """Whose limit was hit, and what it was."""
+    values = record.values
+    amount = values.number(names.LIMIT_MEMCG_LIMIT)
+    of = f" {size(amount)}" if amount is not None else ""
+    path = values.text(names.LIMIT_MEMCG_PATH)
+    scope = values.text(names.LIMIT_SCOPE)
+    if scope == "own":
+        return f"own{of}"
+    if scope == "pod":
+        return f"its pod's{of}"
+    if path:
+        return f"{path}{of}"
+    by_host = scope == "host" or values.text(names.DECISION_BY) in {"host", "page_fault"}
+    return "the host" if by_host else "-"
+
+
+def outcome(record: Record) -> str:
+    """What became of it."""
+    if record.name == names.EVENT_KILL:
+        told = record.values.text(names.OUTCOME) or "killed"
+        return _OUTCOMES.get(told, told)
+    if record.name == names.EVENT_MISSED:
+        return f"{record.values.number(names.MISSED_COUNT)} missed"
+    return _EVENTS.get(record.name, record.name.removeprefix("oom."))
+
+
+def fate(fate: str | None) -> str:
+    """What has become of a message, in a word."""
+    if fate is None:
+        return "-"
+    return {"taken": "sent", "waiting": "waits", "owed": "not yet"}.get(fate, "refused")

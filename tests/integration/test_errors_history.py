@@ -1,0 +1,138 @@
+"""`otel-oom events` and `show` where there is nothing to show, or not that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from otel_oom.store import Store
+from tests.parts.need import need
+from tests.support.agent import agent
+from tests.support.command import NOBODY, otel_oom
+from tests.support.samples import KILL, NO_VICTIM, WITNESS, kill
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A folder with two kills of one process id, in a time of their own."""
+    with Store(tmp_path / "state") as store:
+        for number in range(2):
+            store.record(kill(number), WITNESS)
+    return tmp_path / "state"
+
+
+@pytest.mark.parametrize("command", ["events", "show"])
+def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
+    """The folder is named, and how to name another; nothing is made there."""
+    done = otel_oom(command, "--state-dir", tmp_path / "nowhere")
+    assert (done.code, done.out) == (1, "")
+    assert f"There is nothing in {tmp_path / 'nowhere'}" in done.message()
+    assert "--state-dir" in done.message()
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("command", ["events", "show", "queue"])
+def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None:
+    """Who may not read it is told who may."""
+    need(os.geteuid() == 0, "to become somebody else needs root")
+    through = [word for word in NOBODY if "dac_read_search" not in word]
+    done = otel_oom(command, "--state-dir", state, through=through)
+    assert (done.code, done.out) == (1, "")
+    assert "sudo" in done.message()
+
+
+def test_a_journal_without_a_kill(tmp_path: Path) -> None:
+    """An empty list is no failure; no last kill is one, with what to do."""
+    with Store(tmp_path) as store:
+        store.record(NO_VICTIM, WITNESS)
+    done = otel_oom("show", "--state-dir", tmp_path)
+    assert done.code == 1
+    assert "No OOM kill is in the journal" in done.message()
+    assert "otel-oom events" in done.message()
+    listed = otel_oom("events", "--since", "1s", "--state-dir", tmp_path)
+    assert (listed.code, listed.err) == (0, "")
+    assert "No OOM kill" in listed.out
+
+
+@pytest.mark.parametrize("which", ["99", "ffffffff-ffff", "\x1b[31mx", "%", ""])
+def test_an_event_that_is_not_there(state: Path, which: str) -> None:
+    """What was asked for is told, harmless, and where to look."""
+    done = otel_oom("show", which, "--state-dir", state)
+    assert (done.code, done.out) == (1, "")
+    assert "otel-oom events" in done.message()
+    assert done.message().isprintable()
+
+
+def test_a_process_id_of_several_kills(state: Path) -> None:
+    """The newest is shown, and that there are others is said beside it."""
+    done = otel_oom("show", str(KILL.victim.tgid), "--state-dir", state)
+    assert done.code == 0
+    assert kill(1).uid in done.out
+    assert "2 kills had the process id" in done.err
+
+
+def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
+    """They are named, and more of it is asked for."""
+    with Store(tmp_path) as store:
+        for number in range(40):
+            store.record(kill(number), WITNESS)
+    uids = [kill(number).uid for number in range(40)]
+    digit = max("0123456789abcdef", key=lambda one: sum(uid[0] == one for uid in uids))
+    done = otel_oom("show", digit, "--state-dir", tmp_path)
+    assert done.code == 1
+    assert "Give more of it" in done.message()
+    assert sum(uid in done.message() for uid in uids) > 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--since", "yesterday"), ("--since", "2d3h"), ("--last", "0"), ("--last", "many")],
+)
+def test_words_that_are_no_time_and_no_number(state: Path, option: str, value: str) -> None:
+    """Wrong use, with what is understood."""
+    done = otel_oom("events", option, value, "--state-dir", state)
+    assert (done.code, done.out) == (2, "")
+    assert value in done.err
+
+
+def test_so_many_and_since_then(state: Path) -> None:
+    """The newest of them; none of what was before."""
+    every = otel_oom("events", "--state-dir", state).out.splitlines()
+    last = otel_oom("events", "--last", "1", "--state-dir", state).out.splitlines()
+    assert kill(1).uid[:8] in last[1]
+    assert kill(0).uid[:8] not in "".join(last)
+    assert len(every) == len(last) + 1
+    since = otel_oom("events", "--since", "2023-11-14T22:13:21Z", "--state-dir", state)
+    assert kill(0).uid[:8] not in since.out
+    since = otel_oom("events", "--since", "2023-11-14", "--state-dir", state)
+    assert kill(0).uid[:8] in since.out
+
+
+def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: Path) -> None:
+    """It is told by its uid, and the exit code says that the list is not whole."""
+    with Store(tmp_path) as store:
+        store.record(KILL, WITNESS)
+        store.record(kill(1), WITNESS)
+        store._database.write(  # noqa: SLF001  as another version would write it
+            lambda db: db.execute(
+                "UPDATE journal SET event = '{}', sum = NULL WHERE uid = ?", (KILL.uid,)
+            )
+        )
+    done = otel_oom("events", "--state-dir", tmp_path)
+    assert done.code == 1
+    assert KILL.uid in done.message()
+    assert kill(1).uid[:8] in done.out
+    one = otel_oom("show", KILL.uid, "--state-dir", tmp_path)
+    assert one.code == 1
+    assert "can't be read by this version" in one.message()
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_the_agent_answers_for_the_same(tmp_path: Path) -> None:
+    """What is not there is told alike while an agent works."""
+    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
+        done = otel_oom("show", "ffffffff-ffff", "--state-dir", running.state_dir)
+    assert done.code == 1
+    assert "otel-oom events" in done.message()

@@ -1,0 +1,226 @@
+"""`otel-oom events` and `otel-oom show`: real kills, with the agent at work and after its end."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom.demo.receiver import Receiver
+from otel_oom.terminal import printable
+from tests.parts.collector import collector
+from tests.parts.wait import until
+from tests.support.agent import agent
+from tests.support.backend import Backend, Received, kills_of, plain
+from tests.support.command import Done, otel_oom
+from tests.support.kills import kill_in, kill_one, own_memcg, python
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+LIMIT_S = 60.0
+ALL = ("--last", "100000")
+IDS = frozenset({"traceId", "spanId", "parentSpanId"})
+NOT_SENT = {"OTEL_SDK_DISABLED": "true"}
+
+HOG = """
+import sys
+open("/proc/self/comm", "wb").write(b"\\x1b[2J\\n\\xff")
+open(sys.argv[1], "w").write("0")
+held = []
+while True:
+    held.append(bytearray(1 << 20))
+"""
+NAME = "\x1b[2J\n\\xff"
+"""What the hog calls itself, as its events have it: what is not UTF-8 is an escape there."""
+
+
+def history(state: Path, *words: str) -> Done:
+    """Run a command on the folder ``state``."""
+    done = otel_oom(*words, "--state-dir", state)
+    assert "Traceback" not in done.err
+    return done
+
+
+def shown(state: Path, *words: str) -> str:
+    """What a command prints that has nothing to complain of."""
+    done = history(state, *words)
+    assert (done.code, done.err) == (0, ""), done
+    return done.out
+
+
+def request(line: str) -> ExportLogsServiceRequest | ExportTraceServiceRequest:
+    """A line of OTLP/JSON as the official message; raises for whatever is not in it."""
+    value = json.loads(line)
+    message = ExportLogsServiceRequest if "resourceLogs" in value else ExportTraceServiceRequest
+    return ParseDict(_base64_ids(value), message())
+
+
+def _base64_ids(value: Any) -> Any:  # noqa: ANN401  JSON
+    if isinstance(value, dict):
+        return {
+            name: b64encode(bytes.fromhex(item)).decode() if name in IDS else _base64_ids(item)
+            for name, item in value.items()
+        }
+    return [_base64_ids(item) for item in value] if isinstance(value, list) else value
+
+
+def check_same(line: str, received: Received) -> None:
+    """The line is one request, with what the backend received in it and nothing else."""
+    one = request(line)
+    if isinstance(one, ExportLogsServiceRequest):
+        (group,) = one.resource_logs
+        (item,) = group.scope_logs[0].log_records
+        assert item == received.item
+    else:
+        (traces,) = one.resource_spans
+        (span,) = traces.scope_spans[0].spans
+        assert span == received.item
+    resource = one.resource_logs if isinstance(one, ExportLogsServiceRequest) else None
+    attributes = (resource or one.resource_spans)[0].resource.attributes  # type: ignore[union-attr]
+    assert plain(attributes) == received.resource
+
+
+def test_a_delivered_kill_is_shown_as_the_backend_has_it(tmp_path: Path) -> None:
+    """Log and span to the last attribute, by pid, by uid and as the last; then without an agent."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=only-the-agent-knows",
+        }
+        with agent(tmp_path, environ) as running:
+            state = running.state_dir
+            first, pid = kill_one(), kill_one()
+            backend.wait_for_kills([first, pid], within_s=LIMIT_S)
+            (log,), (span,) = kills_of(backend.logs, [pid]), kills_of(backend.spans, [pid])
+            until(
+                lambda: shown(state, "show", str(pid)).count("taken by the backend") == 2,
+                "its answer is noted",
+                limit=LIMIT_S,
+            )
+            working = told(state, log.uid)
+            assert shown(state, "show", str(pid), "--json") == working[0]
+            lines = shown(state, "events", *ALL, "--json").splitlines()
+            assert running.end() == 0
+    told_log, told_span = working[0].splitlines()
+    check_same(told_log, log)
+    check_same(told_span, span)
+    assert log.resource["deployment.environment.name"] == "only-the-agent-knows"
+    # The host may have kills of its own at the same time.
+    assert [one for one in map(_pid, lines) if one in {first, pid}] == [first, pid]
+    assert told(state, log.uid) == working
+
+
+def told(state: Path, uid: str) -> tuple[str, str, list[str]]:
+    """All that is shown of one event: as JSON, as a page, and its line in the list."""
+    events = shown(state, "events", *ALL).splitlines()
+    (line,) = (columns for columns in map(str.split, events) if uid[:8] in columns)
+    return shown(state, "show", uid[:13], "--json"), shown(state, "show", uid), line
+
+
+def _pid(line: str) -> int | None:
+    one = request(line)
+    assert isinstance(one, ExportLogsServiceRequest)
+    (record,) = one.resource_logs[0].scope_logs[0].log_records
+    pid: int | None = plain(record.attributes).get("process.pid")
+    return pid
+
+
+def test_a_hostile_name_in_the_list_and_on_the_page(tmp_path: Path) -> None:
+    """The victim's own choice of a name stands escaped on screen, and whole in JSON."""
+    with agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
+        with python(HOG, memcg.procs) as hog:
+            assert hog.wait(LIMIT_S) == -9
+        state, pid = running.state_dir, str(hog.pid)
+        until(lambda: history(state, "show", pid).code == 0, "it is stored", limit=LIMIT_S)
+        page, listed = shown(state, "show", pid), shown(state, "events", *ALL)
+        log, _ = shown(state, "show", pid, "--json").splitlines()
+    for text in (page, listed):
+        assert printable(NAME) in text
+        assert all(line.isprintable() for line in text.split("\n"))
+    assert any(
+        attribute["value"].get("stringValue") == NAME
+        for attribute in json.loads(log)["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0][
+            "attributes"
+        ]
+    )
+
+
+def test_a_kill_that_is_not_told_yet_is_shown_as_far_as_it_is_known(tmp_path: Path) -> None:
+    """Under the uid that it will be told by, with who used the memory and its end."""
+    stored = ("Who used the memory", "the victim exited, by signal 9")
+    # The cgroup stays until it was looked at.
+    with agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
+        state, pid = running.state_dir, str(kill_in(memcg))
+        until(
+            lambda: all(text in history(state, "show", pid).out for text in stored),
+            "it is stored, with what was seen and its end",
+            limit=LIMIT_S,
+        )
+        page, before = shown(state, "show", pid), shown(state, "show", pid, "--json")
+        assert running.end() == 0
+    assert page.count("not told yet") == 2
+    assert memcg.path in page
+    backend = Backend()
+    with (
+        Receiver(backend) as receiver,
+        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+    ):
+        backend.wait_for_kills([int(pid)], within_s=LIMIT_S)
+    log, span = map(request, before.splitlines())
+    assert isinstance(log, ExportLogsServiceRequest)
+    assert isinstance(span, ExportTraceServiceRequest)
+    (told_log,) = kills_of(backend.logs, [int(pid)])
+    (told_span,) = kills_of(backend.spans, [int(pid)])
+    (record,) = log.resource_logs[0].scope_logs[0].log_records
+    assert plain(record.attributes)["log.record.uid"] == told_log.uid
+    assert record.body == told_log.item.body
+    assert span.resource_spans[0].scope_spans[0].spans[0].span_id == told_span.item.span_id
+
+
+def test_a_real_collector_reads_the_lines(tmp_path: Path, collector_binary: Path) -> None:
+    """Its ``otlpjsonfile`` receiver takes what the commands print, and has the same ids."""
+    with agent(tmp_path, NOT_SENT) as running:
+        state, pids = running.state_dir, [str(kill_one()), str(kill_one())]
+        for pid in pids:
+            until(lambda pid=pid: history(state, "show", pid).code == 0, "stored", limit=LIMIT_S)  # type: ignore[misc]
+        lines = shown(state, "show", pids[0], "--json") + shown(state, "show", pids[1], "--json")
+    (tmp_path / "shown.jsonl").write_text(lines, encoding="utf-8")
+    config = {
+        "receivers": {
+            "otlpjsonfile": {"include": [str(tmp_path / "shown.jsonl")], "start_at": "beginning"}
+        },
+        "exporters": {"file": {"path": str(tmp_path / "read.jsonl"), "flush_interval": "50ms"}},
+        "service": {
+            "pipelines": {
+                signal: {"receivers": ["otlpjsonfile"], "exporters": ["file"]}
+                for signal in ("logs", "traces")
+            }
+        },
+    }
+    with collector(collector_binary, config):
+        until(lambda: len(_ids(tmp_path / "read.jsonl")) >= 4, "it is read", limit=LIMIT_S)
+    assert sorted(_ids(tmp_path / "read.jsonl")) == sorted(_ids(tmp_path / "shown.jsonl"))
+
+
+def _ids(file: Path) -> list[tuple[str, str, str]]:
+    """The kind, trace and span id of each record in a file of OTLP/JSON lines."""
+    found = []
+    *lines, _half_written = file.read_text(encoding="utf-8").split("\n") if file.exists() else [""]
+    for line in lines:
+        value = json.loads(line)
+        items = [
+            item
+            for group in value.get("resourceLogs", []) + value.get("resourceSpans", [])
+            for scope in group.get("scopeLogs", []) + group.get("scopeSpans", [])
+            for item in scope.get("logRecords", []) + scope.get("spans", [])
+        ]
+        kind = "log" if "resourceLogs" in value else "span"
+        found += [(kind, item["traceId"], item["spanId"]) for item in items]
+    return found

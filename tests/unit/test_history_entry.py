@@ -1,0 +1,180 @@
+"""An event of the history as OTLP: what it was told as, else what it would be told as now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom import otlp
+from otel_oom.asking import Ask
+from otel_oom.control import Request
+from otel_oom.enrich import End, Host, enrich, enrich_panic
+from otel_oom.event import Missed, NoVictim, OomKill, Panic
+from otel_oom.history import asked
+from otel_oom.history.commands import since_ns
+from otel_oom.history.entry import UnreadableError, entry_of
+from otel_oom.store import Encoded, HistoryRow, Store
+from tests.support.samples import (
+    EXIT,
+    KILL,
+    NO_VICTIM,
+    ON_HOST,
+    PANIC,
+    REAPED,
+    WITNESS,
+    enriched,
+    kill,
+)
+
+NS = 10**9
+
+
+def on_host() -> Host:
+    """What is known of the host."""
+    return ON_HOST
+
+
+def nobody() -> Host:
+    """Nobody is to ask."""
+    raise AssertionError
+
+
+def asking(store: Store) -> Ask:
+    """Ask a store as one asks an agent: through JSON."""
+    known = asked.answers(store)
+    return lambda request: json.loads(json.dumps(known[request["do"]](request)))
+
+
+def stored(
+    folder: Path,
+    event: OomKill | NoVictim | Panic | Missed = KILL,
+    told: Mapping[str, bytes] | None = None,
+) -> HistoryRow:
+    """The event as the history has it, told or not."""
+    with Store(folder) as store:
+        store.record(event, WITNESS)
+        if isinstance(event, OomKill):
+            for step in REAPED:
+                store.record_reaping(event.boot_id, step)
+            store.record_exit(event.boot_id, EXIT)
+        if told:
+            store.queue([Encoded(1, event.uid, told.get("log"), told.get("span"))])
+        (row,) = asked.newest(asking(store))
+        return row
+
+
+def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
+    """Byte for byte; nothing of the host is asked."""
+    told = {"log": otlp.log_bytes(enriched()), "span": otlp.span_bytes(enriched())}
+    entry = entry_of(stored(tmp_path, told=told), nobody)
+    assert entry.log.SerializeToString() == told["log"]
+    assert entry.span
+    assert entry.span.SerializeToString() == told["span"]
+    assert (entry.log_fate, entry.span_fate) == ("waiting", "waiting")
+
+
+def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
+    """The same translation as the agent's, with all that is stored of the victim's end."""
+    row = stored(tmp_path)
+    entry = entry_of(row, on_host)
+    now = enrich(KILL, WITNESS, End(EXIT, REAPED), row.stored_unix_ns, ON_HOST)
+    assert entry.log.SerializeToString() == otlp.log_bytes(now)
+    assert entry.span
+    assert entry.span.SerializeToString() == otlp.span_bytes(now)
+    assert (entry.log_fate, entry.span_fate) == ("owed", "owed")
+
+
+def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
+    """The log as it was told, the span as it would be now: their ids are the same."""
+    log = otlp.log_bytes(replace(enriched(), resource={"service.name": "as it was told"}))
+    entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
+    assert entry.log.SerializeToString() == log
+    assert entry.span
+    assert entry.span.resource_spans[0].scope_spans[0].spans[0].trace_id.hex() == (
+        entry.record.trace_id
+    )
+    assert entry.record.resource.text("service.name") == "as it was told"
+
+
+def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
+    """All of them come, an answer after the other, in the order that they were asked for."""
+    answered: list[int] = []
+    with Store(tmp_path) as store:
+        for number in range(20):
+            store.record(kill(number, stack=("x" * 300_000,)), WITNESS)
+        ask = asking(store)
+
+        def counting(wanted: Request) -> Any:  # noqa: ANN401  JSON
+            answer = ask(wanted)
+            answered.append(len(json.dumps(answer)))
+            return answer
+
+        ids = [row.id for row in asked.newest(counting)]
+        assert [row.id for row in asked.rows_of(counting, [*ids[::-1], 99])] == ids[::-1]
+    assert len(ids) == 20
+    assert max(answered) < 2 << 20
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        NO_VICTIM,
+        PANIC,
+        Missed(boot_id="b", boottime_ns=1, time_unix_ns=NS, count=3, counted=9, reason="unseen"),
+        replace(KILL, skipped=True),
+    ],
+)
+def test_every_kind_of_event(tmp_path: Path, event: NoVictim | Panic | Missed | OomKill) -> None:
+    """Each has a log under its uid, and no span."""
+    entry = entry_of(stored(tmp_path, event), on_host)
+    assert entry.record.uid == event.uid
+    assert entry.record.unix_ns == event.time_unix_ns
+    assert entry.record.sentence
+    assert (entry.span, entry.span_fate) == (None, None)
+
+
+def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
+    """With its text, which is longer than other values may be."""
+    row = stored(tmp_path, PANIC)
+    log = otlp.panic_bytes(enrich_panic(PANIC, row.stored_unix_ns, ON_HOST))
+    assert entry_of(row, on_host).log.SerializeToString() == log
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"event": "{}"},
+        {"event": "no JSON"},
+        {"witness": "[]"},
+        {"kind": "of a later version"},
+        {"log": b"\xff\xff", "span": b""},
+        {"log": b"", "span": b""},
+    ],
+)
+def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, Any]) -> None:
+    """By its uid, whatever is wrong with it."""
+    row = replace(stored(tmp_path), **change)
+    with pytest.raises(UnreadableError, match=row.uid):
+        entry_of(row, on_host)
+
+
+def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
+    """Whatever kind it is: what it was told as says all."""
+    told = {"log": otlp.log_bytes(enriched()), "span": otlp.span_bytes(enriched())}
+    row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
+    assert entry_of(row, nobody).record.uid == KILL.uid
+
+
+def test_since_when() -> None:
+    """So long ago, or a time of the calendar, in UTC unless it says otherwise."""
+    now = 1_700_000_000 * NS
+    assert since_ns("90m", now) == now - 5400 * NS
+    assert since_ns("2d", now) == now - 172_800 * NS
+    assert since_ns("2023-11-14T22:13:20") == now
+    assert since_ns("2023-11-14T23:13:20+01:00") == now
+    assert since_ns("2023-11-14") < now
