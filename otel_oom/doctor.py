@@ -1,4 +1,4 @@
-"""``otel-oom doctor``: what this host allows, and whether the endpoint answers.
+"""``otel-oom doctor``: what this host allows, who would be killed, if the endpoint answers.
 
 Every finding that is not well says what to do.
 """
@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from otel_oom import __version__
+from otel_oom import __version__, outlook
 from otel_oom.capture.bpf import VMLINUX_BTF, LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
 from otel_oom.capture.libbpf import Libbpf
@@ -24,7 +24,10 @@ from otel_oom.export.answer import Verdict
 from otel_oom.export.courier import connect
 from otel_oom.export.settings import Endpoint, SettingsError
 from otel_oom.health import settings as health
-from otel_oom.witness import MemcgFiles
+from otel_oom.layout import Layout
+from otel_oom.terminal import Terminal
+from otel_oom.vm_settings import meanings
+from otel_oom.witness import MemcgFiles, host
 
 OK: Final = "ok"
 WARN: Final = "warn"
@@ -56,8 +59,14 @@ def doctor(*, as_json: bool) -> int:
     """Look at everything and print it; 0 when kills can be captured and sent, else 1."""
     findings = list(_findings())
     failed = any(finding.state == FAIL for finding in findings)
+    seen = outlook.look()
     if as_json:
-        report = {"version": __version__, "ok": not failed, "findings": [*map(asdict, findings)]}
+        report = {
+            "version": __version__,
+            "ok": not failed,
+            "findings": [*map(asdict, findings)],
+            "outlook": seen.to_json(),
+        }
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
         for finding in findings:
@@ -65,6 +74,8 @@ def doctor(*, as_json: bool) -> int:
             if finding.advice:
                 advice = finding.advice.replace("\n", "\n      ")
                 sys.stdout.write(f"    → {advice}\n")
+        for line in outlook.lines(seen, Layout(Terminal.of(sys.stdout))):
+            sys.stdout.write(line + "\n")
     return int(failed)
 
 
@@ -211,22 +222,9 @@ def _has_memory_controller(files: MemcgFiles) -> bool:
 
 
 def _oom_settings() -> Iterator[Finding]:
-    def value(name: str) -> str:
-        try:
-            return Path("/proc/sys/vm", name).read_text(encoding="ascii").strip()
-        except OSError:
-            return "unknown"
-
-    panic = value("panic_on_oom")
-    if panic in {"1", "2"}:
-        advice = "The kernel panics instead of killing. To let it kill: sysctl vm.panic_on_oom=0"
-        yield Finding("vm.panic_on_oom", WARN, panic, advice)
-    else:
-        yield Finding("vm.panic_on_oom", OK, f"{panic}: it kills a process")
-    trigger = value("oom_kill_allocating_task")
-    whom = "the one with the highest oom_score" if trigger == "0" else "whichever asked for memory"
-    yield Finding("vm.oom_kill_allocating_task", OK, f"{trigger}: it kills {whom}")
-    yield Finding("vm.overcommit_memory", OK, value("overcommit_memory"))
+    for one in meanings(host.settings(), host.host_numbers().memory):
+        state = WARN if one.advice else OK
+        yield Finding(one.name, state, f"{one.value}: {one.sentence}", one.advice)
 
 
 def _endpoints() -> Iterator[Finding]:

@@ -48,11 +48,19 @@ class MemcgFiles:
 
     def folder(self, memcg: Memcg) -> Path | None:
         """The folder of ``memcg``; ``None`` when it is not below this mount."""
-        # Above the top of a cgroup namespace, such as a container's, is the host's.
-        root = "" if _ABOVE.fullmatch(self.root) else self.root.rstrip("/")
+        root = self._top
         if memcg.path_cut or not f"{memcg.path}/".startswith(f"{root}/"):
             return None
         return self.mount / memcg.path[len(root) :].lstrip("/")
+
+    def path_of(self, folder: Path) -> str:
+        """The path of the cgroup whose folder is ``folder``, below this mount."""
+        return f"{self._top}/{folder.relative_to(self.mount)}".removesuffix("/.") or "/"
+
+    @property
+    def _top(self) -> str:
+        # Above the top of a cgroup namespace, such as a container's, is the host's.
+        return "" if _ABOVE.fullmatch(self.root) else self.root.rstrip("/")
 
     def own_folder(self, memcg: Memcg) -> Path | None:
         """The folder of ``memcg`` if it is there and is its own."""

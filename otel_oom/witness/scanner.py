@@ -100,9 +100,7 @@ class Scanner:
         folder = self.files.own_folder(memcg) if self.files else None
         if folder is None:
             return None
-        lists = (
-            proc_file.read_lines(below / "cgroup.procs", _PROCS_BYTES) for below in _below(folder)
-        )
+        lists = (proc_file.read_lines(one / "cgroup.procs", _PROCS_BYTES) for one in below(folder))
         return [int(pid) for pids in lists for pid in pids if pid.isdecimal()]
 
     def _largest(self, pids: list[int], deadline: float, *, swapped: bool) -> Candidates:
@@ -178,7 +176,7 @@ def _bytes(size: str) -> int:
     return int(number) * _KB if number.isdecimal() else 0
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def below(folder: Path) -> Iterator[Path]:
     """A cgroup's folder and those of the cgroups in it, some thousands at most."""
     waiting, count = [folder], 0
     while waiting and count < _MOST_FOLDERS:

@@ -43,7 +43,9 @@ def test_all_is_well() -> None:
     )
     assert [f for f in report["findings"] if f["state"] != "ok" or f["advice"]] == []
     lines = [f"✓ {f['name']}: {f['detail']}" for f in report["findings"]]
-    assert on_screen.out.splitlines() == lines
+    assert on_screen.out.splitlines()[: len(lines)] == lines
+    assert "Who would be killed next" in on_screen.out
+    assert {"pid", "oom_score", "cgroup"} <= report["outlook"]["processes"][0].keys()
     assert (backend.logs, backend.spans) == ([], [])
 
 
