@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from otel_oom.candidates import Candidates
 from otel_oom.facts import Memcg, Memory, Task, known, task
 from otel_oom.incident import (
     Incident,
@@ -28,7 +29,8 @@ class OomKill(Incident):
 
     The trigger is often, not always, the victim. ``incident`` is set for what was killed along
     with another (``memory.oom.group``): that one's ``uid``. ``skipped``: it was chosen, and had
-    let go of its memory before it could be killed.
+    let go of its memory before it could be killed. ``original`` is what the kernel's log has of it,
+    and ``candidates`` are those of the table in that; of a group the first one has them.
     """
 
     victim: Task
@@ -36,11 +38,13 @@ class OomKill(Incident):
     memcg: Memcg | None
     incident: str | None = None
     skipped: bool = False
+    original: str | None = None
+    candidates: Candidates | None = None
 
     @property
     def name(self) -> str:
-        """The victim's pid, as text."""
-        return str(self.victim.tgid)
+        """The victim's pid, as text; its name where that is all there is."""
+        return str(self.victim.tgid if self.victim.tgid is not None else self.victim.comm)
 
     @property
     def already_exiting(self) -> bool:
@@ -83,6 +87,7 @@ class OomKill(Incident):
                 "victim": task(value["victim"]),
                 "memory": known(Memory, memory) if memory else None,
                 "memcg": known(Memcg, memcg) if memcg else None,
+                "candidates": Candidates.from_json(value.get("candidates")),
             },
         )
 
@@ -92,9 +97,11 @@ class NoVictim(Incident):
     """There was no memory, and no process that the kernel may kill (``out_of_memory()``).
 
     ``repeats`` is how often the same was found again, untold, since it was last told.
+    ``original`` is what the kernel's log has of it.
     """
 
     repeats: int = 0
+    original: str | None = None
 
     @property
     def name(self) -> str:

@@ -21,12 +21,13 @@ class Task:
     as ``/proc/PID/ns`` does. ``started_ns`` is the process's start
     on CLOCK_BOOTTIME, in nanoseconds: with ``tgid`` it names the process beyond the reuse of
     its pid. ``comm`` is the kernel's name for the thread, at most 15 bytes, chosen by the
-    process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``.
+    process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``. Without
+    ``tgid`` it is one that the log of an old kernel tells by that name alone.
     ``executable`` is the path of its program as it sees it itself, from inside its container.
     ``command`` are the words that it was started with, as it has them in its memory.
     """
 
-    tgid: int
+    tgid: int | None
     tid: int | None = None
     ppid: int | None = None
     ns_tgid: int | None = None
@@ -43,19 +44,22 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a process held when it was marked, in bytes (``mm_struct``'s counters)."""
+    """What a process held when it was marked, in bytes (``mm_struct``'s counters).
+
+    Without ``shmem``, which kernels before 4.5 do not tell apart, that is in ``file``.
+    """
 
     total_vm: int
     anon: int
     file: int
-    shmem: int
+    shmem: int | None
     swap: int | None
     page_tables: int | None
 
     @property
     def resident(self) -> int:
         """Resident set size in bytes: anonymous, file and shared memory."""
-        return self.anon + self.file + self.shmem
+        return self.anon + self.file + (self.shmem or 0)
 
 
 @dataclass(frozen=True, slots=True)

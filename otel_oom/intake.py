@@ -164,14 +164,14 @@ class Intake:
             return stored
         seen = self._look(event)
         if not self._store.record(event, seen, unfinished=not event.capture.late):
-            _LOG.info("The kill of pid %d was told before", event.victim.tgid)
+            _LOG.info("The kill of pid %s was told before", event.victim.tgid)
             return False
         late = ", of before this start" if event.capture.late else ""
-        _LOG.info("OOM kill of %r (pid %d)%s", event.victim.comm, event.victim.tgid, late)
+        _LOG.info("OOM kill of %r (pid %s)%s", event.victim.comm, event.victim.tgid, late)
         if not event.capture.late:
             self._look_around(event, seen)
         # A victim that dies at once, on another CPU, can be told before its mark.
-        early = self._early.get(event.victim.tgid)
+        early = self._early.get(event.victim.tgid or 0)
         if early and _is_of(early, event):
             if self._store.record_exit(self._boot_id, early):
                 self._counts.store(early)

@@ -200,17 +200,16 @@ class LibbpfSource:
 
     def _decided(self, kill: OomKill, log: KernelLogContext) -> OomKill:
         """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
-        last, victim = self._last, kill.victim
+        last = self._last
         if kill.incident and last and kill.incident in {last.uid, last.incident}:
-            decision = last.decision
+            kill = replace(kill, decision=last.decision)
         else:
             try:
-                decision = log.decision_of(victim.tid or victim.tgid, victim.tgid, kill.boottime_ns)
+                kill = log.completed(kill)
             except Exception:  # noqa: BLE001  whatever it was, the kill comes first
                 _LOG.exception("Nothing could be read of the decision of an OOM kill")
-                decision = None
-        self._last = replace(kill, decision=decision)
-        return self._last
+        self._last = kill
+        return kill
 
     def loss(self) -> Loss:
         """What the ring buffer had no room for, over all CPUs, since an agent last asked."""

@@ -130,6 +130,8 @@ class KmsgSource:
     def _remember(self, kill: OomKill) -> None:
         """Wait for the victim's end, and know it again when it is reaped."""
         victim = kill.victim
+        if victim.tgid is None:
+            return
         if len(self._victims) >= _MOST_VICTIMS:
             del self._victims[next(iter(self._victims))]
         self._victims[victim.tid or victim.tgid] = victim.tgid, victim.started_ns

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
 from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill, Report, decision
 from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
+from otel_oom.capture.log_candidates import candidates
 from otel_oom.capture.log_clock import LogClock
+from otel_oom.event import OomKill
 from otel_oom.facts import Decision
 
 _MOST_LINES: Final = 8192
 """More than the log of a usual kernel holds. A report of 500 tasks takes 2 ms."""
-_MOST_KEPT: Final = 256
+_MOST_KEPT: Final = 64
 _MOST_AGE_NS: Final = 60_000_000_000
 """A slow console holds a mark up behind the line before it; after that time it is another's."""
-
-_MARKS: Final = (
-    b"oom-kill",
-    b": usage ",
-    b": Killed process ",
-    b"Memory cgroup stats for ",
-    # A piece of a line has no mark of its own but its record's flag.
-    b",c;",
-    b",c,caller=",
-)
-"""What is needed of a report: not its stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """A report, and the kill that it led to, once that is logged."""
+
     report: Report
-    message: str | None = None
+    kill: LoggedKill | None = None
+
+    @property
+    def text(self) -> str | None:
+        return self.kill.text if self.kill else self.report.text
 
 
 class KernelLogContext:
@@ -59,7 +56,7 @@ class KernelLogContext:
         Raises:
             CaptureError: the log can't be read here.
         """
-        self._reader = KmsgReader(self._device, only=_MARKS, from_start=self._from_start)
+        self._reader = KmsgReader(self._device, from_start=self._from_start)
         self._parser = KernelLogParser()
         self._clock = LogClock()
         self._kept: dict[int, _Kept] = {}
@@ -78,15 +75,39 @@ class KernelLogContext:
         Raises:
             OSError: the log can't be read any more.
         """
+        kept = self._take(victim_tid, victim_tgid, boottime_ns)
+        return self._decision(kept) if kept else None
+
+    def completed(self, kill: OomKill) -> OomKill:
+        """``kill`` with what the log has of its decision, as :meth:`decision_of`.
+
+        Its own line is in ``original`` if it is logged by now, which is after the mark.
+
+        Raises:
+            OSError: the log can't be read any more.
+        """
+        tgid = kill.victim.tgid or 0
+        kept = self._take(kill.victim.tid or tgid, tgid, kill.boottime_ns)
+        if kept is None:
+            return kill
+        return replace(
+            kill,
+            decision=self._decision(kept),
+            original=kept.text,
+            candidates=candidates(kept.report, kept.kill, kill.boottime_ns),
+        )
+
+    def _take(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> _Kept | None:
         self._read()
         kept = self._kept.pop(victim_tid, None) or self._kept.pop(victim_tgid, None)
         if kept is None:
             return None
         # Times read off the log are late rather than early.
         printed_ns = self._clock.boottime_of(kept.report.time_ns)
-        if boottime_ns - printed_ns > _MOST_AGE_NS:
-            return None
-        return decision(kept.report, kept.message, self.hook)
+        return None if boottime_ns - printed_ns > _MOST_AGE_NS else kept
+
+    def _decision(self, kept: _Kept) -> Decision:
+        return decision(kept.report, kept.kill.told.message if kept.kill else None, self.hook)
 
     def _read(self) -> None:
         for line in self._reader.lines(_MOST_LINES):
@@ -95,19 +116,17 @@ class KernelLogContext:
             if isinstance(event, Report):
                 self._keep(event)
             elif isinstance(event, LoggedKill) and event.report and not event.first:
-                self._name(event.report, event.told.message)
+                self._name(event.report, event)
 
     def _keep(self, report: Report) -> None:
-        if report.chosen is None:
+        if report.named is None:
             return
-        pid = report.chosen.pid
+        pid = report.named.pid
         self._kept.pop(pid, None)
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[pid] = _Kept(report)
 
-    def _name(self, report: Report, message: str) -> None:
-        pid = report.chosen.pid if report.chosen else None
-        kept = self._kept.get(pid) if pid is not None else None
-        if kept is not None and pid is not None:
-            self._kept[pid] = _Kept(kept.report, message)
+    def _name(self, report: Report, kill: LoggedKill) -> None:
+        if report.named and report.named.pid in self._kept:
+            self._kept[report.named.pid] = _Kept(report, kill)

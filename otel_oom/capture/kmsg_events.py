@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from otel_oom.capture.kernel_log import LoggedKill, LoggedNoVictim, Report, decision
+from otel_oom.capture.log_candidates import candidates, process_of
 from otel_oom.capture.log_forms import Killed, Line
+from otel_oom.capture.log_report import LoggedKill, LoggedNoVictim, Report, decision
 from otel_oom.capture.processes import Processes
 from otel_oom.event import NoVictim, OomKill
 from otel_oom.facts import Capture, Memcg, Task
@@ -35,21 +36,21 @@ class LogEvents:
     processes: Processes
     _silences: dict[str | None, _Silence] = field(default_factory=dict)
     _first: tuple[int, OomKill] | None = None
-    _seen: dict[tuple[int, str], Task | None] = field(default_factory=dict)
+    _seen: dict[tuple[int, str | None], Task | None] = field(default_factory=dict)
 
     def notice(self, report: Report) -> None:
         """Look now at those whom a report names: at its end they may be gone."""
-        if report.chosen:
-            self._look(report.chosen.pid, report.chosen.comm)
+        if report.named:
+            self._look(report.named.pid, report.named.comm)
         elif report.invoked and report.tid is not None:
             self._seen.clear()
             self._look(report.tid, report.invoked.comm)
 
-    def _look(self, tid: int, comm: str) -> None:
+    def _look(self, tid: int, comm: str | None) -> None:
         if len(self._seen) < _MOST_SEEN:
             self._seen[tid, comm] = self.processes.of_thread(tid, comm)
 
-    def _process(self, tid: int, comm: str) -> Task | None:
+    def _process(self, tid: int, comm: str | None) -> Task | None:
         return self._seen.get((tid, comm)) or self.processes.of_thread(tid, comm)
 
     def kill(self, event: LoggedKill, boottime_ns: int, unix_offset_ns: int) -> OomKill:
@@ -61,15 +62,19 @@ class LogEvents:
         victim = self._victim(event)
         first = self._first_of(event)
         # What a group's other members have of the report is how it was decided, not who they are.
-        memcg = report.chosen.task_memcg if report and report.chosen and not event.first else None
+        memcg = _task_memcg(report) if report and not event.first else None
+        asking = report.asking_memcg if report else None
         kill = OomKill(
             **self._shared(event.line, report, event.told.message, boottime_ns, unix_offset_ns),
             trigger=first.trigger if first else self._trigger(event, victim),
             victim=victim,
             memory=event.told.memory if isinstance(event.told, Killed) else None,
             memcg=Memcg(None, memcg) if memcg else None,
+            trigger_memcg=Memcg(None, asking) if asking else None,
             incident=first.uid if first else None,
             skipped=not isinstance(event.told, Killed),
+            original=event.text,
+            candidates=None if event.first else candidates(report, event, boottime_ns),
         )
         self._seen.clear()
         if not event.first:
@@ -90,7 +95,12 @@ class LogEvents:
             self._silences[where] = silence
             return None
         self._silences[where] = _Silence(boottime_ns)
-        return NoVictim(**shared, trigger=self._asking(event.report, None), repeats=silence.repeats)
+        return NoVictim(
+            **shared,
+            trigger=self._asking(event.report, None),
+            repeats=silence.repeats,
+            original=event.report.text if event.report else event.line.text,
+        )
 
     def _shared(
         self,
@@ -123,13 +133,18 @@ class LogEvents:
         find_lock_task_mm() takes another thread only where the first has exited by itself.
         """
         told, chosen = event.told, event.report.chosen if event.report else None
+        if told.pid is None:
+            return Task(None, comm=told.comm)
         process = self._process(told.pid, told.comm)
-        tgid = told.pid
-        if chosen and not event.first and _BY_ASKING not in told.message:
+        tgid = process_of(event.report, told.pid)
+        if chosen and not event.first and _BY_ASKING not in (told.message or ""):
             tgid = chosen.pid
         task = process or Task(tgid, told.pid, comm=told.comm)
         if isinstance(told, Killed):
-            return replace(task, uid=told.uid, score_adj=told.score_adj)
+            # Older kernels print neither.
+            uid = task.uid if told.uid is None else told.uid
+            score_adj = task.score_adj if told.score_adj is None else told.score_adj
+            return replace(task, uid=uid, score_adj=score_adj)
         return task
 
     def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
@@ -146,4 +161,10 @@ class LogEvents:
         task = self._process(report.tid, invoked.comm)
         if task is None and victim is not None and report.tid in {victim.tid, victim.tgid}:
             task = replace(victim, tid=report.tid, comm=invoked.comm)
+        if task is None and report.table and report.tid in report.table.total_vm:
+            task = Task(process_of(report, report.tid), report.tid, comm=invoked.comm)
         return replace(task, score_adj=invoked.score_adj) if task else None
+
+
+def _task_memcg(report: Report) -> str | None:
+    return (report.chosen.task_memcg if report.chosen else None) or report.task_memcg

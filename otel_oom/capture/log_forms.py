@@ -16,7 +16,9 @@ class Line:
 
     ``time_ns`` is on the log's own clock; ``caller`` the id of the thread that printed it, where
     the kernel tells that. ``continues`` is for a piece of a line whose beginning is the record
-    before; ``after_loss`` for one before which others are missing.
+    before; ``after_loss`` for one before which others are missing. ``exact``: the text is the
+    kernel's own from its first character on, where a file may have more before it. ``stream``
+    tells logs apart that are merged: the host that a line is of.
     """
 
     text: str
@@ -25,17 +27,19 @@ class Line:
     caller: int | None = None
     continues: bool = False
     after_loss: bool = False
+    exact: bool = False
+    stream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Invoked:
     """A report begins; ``score_adj`` is that of the thread that asked for memory."""
 
-    comm: str
+    comm: str | None
     gfp_mask: int
-    gfp_flags: str
+    gfp_flags: str | None
     order: int
-    score_adj: int
+    score_adj: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,26 @@ class LimitOf:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskIn:
+    """Where the one was that is to die, and the cgroup whose limit was hit (2.6.29 to 4.20)."""
+
+    task_memcg: str | None
+    oom_memcg: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryInfo:
+    """What the host's memory is in use for follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableBegins:
+    """The lines that follow are the processes to choose from; ``columns`` are behind the id."""
+
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One of those that could have been killed; ``tid`` is that of a thread which has memory."""
 
@@ -92,15 +116,27 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Killed:
-    """A kill. ``pid`` is that of the thread which the kernel marked."""
+class Choice:
+    """Who is to die, or a child of it (before 5.2): the kill has a line of its own behind this."""
 
     message: str
     pid: int
     comm: str
-    memory: Memory
-    uid: int
-    score_adj: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A kill. ``pid`` is that of the thread which the kernel marked.
+
+    Older kernels tell less: some no number, most no user, no score or no ``message``.
+    """
+
+    message: str | None
+    pid: int | None
+    comm: str
+    memory: Memory | None = None
+    uid: int | None = None
+    score_adj: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +173,11 @@ Form = (
     | TraceBegins
     | Usage
     | LimitOf
+    | TaskIn
+    | MemoryInfo
+    | TableBegins
     | Chosen
+    | Choice
     | Killed
     | Exiting
     | GroupKill

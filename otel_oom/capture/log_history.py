@@ -60,6 +60,7 @@ def read(boot_id: str, source: str, after: int, device: Path = DEVICE) -> Histor
                 again += 1
             elif isinstance(event, LoggedKill) and len(told) < _MOST_KILLS:
                 told.append(event)
+        told += [event for event in parser.end() if isinstance(event, LoggedKill)]
     finally:
         reader.close()
     events = LogEvents(boot_id, source, str(device), Processes(_NOWHERE))

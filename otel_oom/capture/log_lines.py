@@ -1,90 +1,82 @@
 """The lines of the kernel's log that tell of an OOM kill, read one by one.
 
-The forms are those of kernels from 5.10 on, by the functions that print them: dump_header(),
-dump_oom_victim(), __oom_kill_process(), out_of_memory() and oom_reap_task_mm() of mm/oom_kill.c,
-mem_cgroup_print_oom_meminfo(), mem_cgroup_print_oom_context() and mem_cgroup_print_oom_group() of
-mm/memcontrol.c, dump_stack_print_info() of lib/dump_stack.c. Names in them are hostile: a process
-chooses its own, in 15 bytes, and whoever may make cgroups theirs. So every form is matched from
-the first to the last character, and a number has a bounded length.
+The forms are those of kernels from 2.6 on, by the functions that print them: dump_header() (before
+2.6.32 in out_of_memory()), dump_tasks() and out_of_memory() of mm/oom_kill.c,
+mem_cgroup_print_oom_info() and its successors of mm/memcontrol.c, dump_stack_print_info() of
+lib/dump_stack.c; those of kills are in :mod:`otel_oom.capture.log_kills`. Names in them are
+hostile: a process chooses its own, in 15 bytes, and whoever may make cgroups theirs. So every form
+is matched from the first to the last character, and a number has a bounded length.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
+from otel_oom.capture import log_kills
 from otel_oom.capture.log_forms import (
     Asking,
     Chosen,
-    Exiting,
     Form,
     GroupKill,
     Invoked,
-    Killed,
     LimitOf,
     Listed,
+    MemoryInfo,
     NoneToKill,
-    Reaped,
+    TableBegins,
+    TaskIn,
     TraceBegins,
     Usage,
 )
-from otel_oom.facts import Memory
-
-KB: Final = 1024
+from otel_oom.capture.log_kills import KB
+from otel_oom.capture.log_pattern import pattern
 
 _COMM_BYTES: Final = 15
 _PATH_CHARS: Final = 990
 """Printed whole are about 1,000 bytes; a path that is as long may have lost its end."""
 _UNLIMITED_KB: Final = 1 << 52
 """PAGE_COUNTER_MAX is LONG_MAX bytes, whatever the size of a page."""
+_UNLIMITED_32_BIT_KB: Final = ((1 << 31) - 1) * 4
+"""There it is LONG_MAX pages."""
 _CONSTRAINTS: Final = frozenset({"none", "cpuset", "memory_policy", "memcg"})
 
 
-def _pattern(expression: str) -> re.Pattern[str]:
-    # A name may hold a newline, and digits of other scripts are none of the kernel's.
-    return re.compile(expression, re.ASCII | re.DOTALL)
-
-
-_INVOKED: Final = _pattern(
-    r"(.{0,80}) invoked oom-killer: gfp_mask=(0|0x[0-9a-f]{1,16})\(([^()]{0,500})\), "
-    r"order=(-?\d{1,3}), oom_score_adj=(-?\d{1,5})"
+_INVOKED: Final = pattern(
+    r"(?:(.{0,80}) invoked )?oom-killer: gfp_mask=(0|0x[0-9a-f]{1,16})(?:\(([^()]{0,500})\))?, "
+    r"(?:nodemask=[^ ]{1,100}, {1,2})?order=(-?\d{1,3})"
+    # Before 2.6.36 there is a score of another scale; then both are there.
+    r"(?:, (?:oomkilladj|oom_adj)=-?\d{1,3})?(?:, oom_score_adj=(-?\d{1,5}))?"
 )
-_ASKING: Final = _pattern(
+_ASKING: Final = pattern(
     r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: "
     # The last of these words: a name has room for "Not tainted", a release never has it.
     r"(?:(.{0,80}) (?:Not tainted|Tainted: )|).*"
 )
-_USAGE: Final = _pattern(
+_ASKING_OLD: Final = pattern(
+    r"Pid: (\d{1,10}), comm: {1,20}(?:(.{0,80}) (?:Not tainted|Tainted: )|).*"
+)
+_USAGE: Final = pattern(
     r"(memory|swap|memory\+swap): usage (\d{1,19})kB, limit (\d{1,19})kB, failcnt \d{1,20}"
 )
-_LIMIT_OF: Final = _pattern(r"Memory cgroup stats for (/.*):")
-_CHOSEN: Final = _pattern(
+_LIMIT_OF: Final = pattern(
+    # Up to 5.1 the counters stand in the same line.
+    r"Memory cgroup stats for (/.*):(?: {1,2}[a-z_]{1,32}:\d{1,20}KB){0,40} ?"
+)
+_LIMIT_REACHED: Final = pattern(r"Memory limit reached of cgroup (/.*)")
+_TABLE: Final = pattern(r"\[ {1,8}pid {1,8}\]((?: {1,12}[a-z_]{1,32}){4,16})")
+_CHOSEN: Final = pattern(
     r"oom-kill:constraint=CONSTRAINT_([A-Z_]{1,32}),nodemask=(.*),pid=(\d{1,10}),uid=(\d{1,10})"
 )
-_ESCAPE: Final = _pattern(r"\\x[0-9a-f]{2}")
-_KILLED: Final = _pattern(
-    r"([^:]{1,64}): Killed process (\d{1,10}) \((.{0,80})\) total-vm:(\d{1,17})kB, "
-    r"anon-rss:(\d{1,17})kB, file-rss:(\d{1,17})kB, shmem-rss:(\d{1,17})kB, UID:(\d{1,10}) "
-    r"pgtables:(\d{1,17})kB oom_score_adj:(-?\d{1,5})"
-    # What a vendor's kernel adds. A name is too short to hold all that stands before it.
-    r"(?:,? [A-Za-z][\w-]{0,31}:[^\s,:()]{1,32}){0,8}"
-)
-_EXITING: Final = _pattern(
-    r"([^:]{1,64}): OOM victim (\d{1,10}) \((.{0,80})\) is already exiting\. Skip killing the task"
-)
-_GROUP: Final = _pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set")
-_REAPED: Final = _pattern(
-    r"oom_reaper: reaped process (\d{1,10}) \((.{0,80})\), now anon-rss:(\d{1,17})kB, "
-    r"file-rss:(\d{1,17})kB, shmem-rss:(\d{1,17})kB"
-)
-_FRAME: Final = _pattern(
+_ESCAPE: Final = pattern(r"\\x[0-9a-f]{2}")
+_GROUP: Final = pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set")
+_FRAME: Final = pattern(
     r" {1,4}(?:\[<[0-9a-f]{1,16}>\] )?([\w.$]{1,120}\+0x[0-9a-f]{1,8})/0x[0-9a-f]{1,8}"
     r"(?: (\[[\w-]{1,64})(?: [0-9a-f]{1,64})?\])?(?: \([A-Z]{1,8}\))?"
 )
 
-_LISTED: Final = _pattern(r"\[ {0,8}(\d{1,10})\] {1,6}(\d{1,10}) {1,6}(\d{1,10}) {1,9}\d.{0,160}")
-_PANICKED: Final = _pattern(
+_LISTED: Final = pattern(r"\[ {0,8}(\d{1,10})\] {1,6}(\d{1,10}) {1,6}(\d{1,10}) {1,9}\d.{0,160}")
+_PANICKED: Final = pattern(
     r"Kernel panic - not syncing: "
     r"(Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled"
     r"|System is deadlocked on memory)"
@@ -131,11 +123,12 @@ def _invoked(text: str) -> Form | None:
     found = _INVOKED.fullmatch(text)
     if not found:
         return None
-    return Invoked(found[1], int(found[2], 16), found[3], int(found[4]), int(found[5]))
+    score_adj = None if found[5] is None else int(found[5])
+    return Invoked(found[1], int(found[2], 16), found[3], int(found[4]), score_adj)
 
 
 def _asking(text: str) -> Form | None:
-    found = _ASKING.fullmatch(text)
+    found = _ASKING.fullmatch(text) or _ASKING_OLD.fullmatch(text)
     return Asking(int(found[1]), found[2]) if found else None
 
 
@@ -148,16 +141,42 @@ def _usage(text: str) -> Form | None:
     if not found:
         return None
     limit = int(found[3])
+    unlimited = limit >= _UNLIMITED_KB or limit == _UNLIMITED_32_BIT_KB
     return Usage(
         swap=found[1] != "memory",
         usage=int(found[2]) * KB,
-        limit=None if limit >= _UNLIMITED_KB else limit * KB,
+        limit=None if unlimited else limit * KB,
     )
 
 
 def _limit_of(text: str) -> Form | None:
-    found = _LIMIT_OF.fullmatch(text)
+    found = _LIMIT_OF.fullmatch(text) or _LIMIT_REACHED.fullmatch(text)
     return LimitOf(_whole(found[1])) if found else None
+
+
+def _task_in(text: str) -> Form | None:
+    """Where the one was that is to die: in the cgroup whose limit was hit, or below it."""
+    begin = "Task in "
+    if not text.startswith(begin):
+        return None
+    mark, paths = " killed as a result of limit of ", text.removeprefix(begin)
+    at = paths.find(mark)
+    while at >= 0:
+        task, limit = paths[:at], paths[at + len(mark) :]
+        if f"{task}/".startswith(f"{limit.rstrip('/')}/"):
+            return TaskIn(_whole(task), _whole(limit))
+        at = paths.find(mark, at + 1)
+    return None
+
+
+def _memory_info(text: str) -> Form | None:
+    return MemoryInfo() if text in {"Mem-Info:", "Mem-info:"} else None
+
+
+def _table(text: str) -> Form | None:
+    found = _TABLE.fullmatch(text)
+    columns = tuple(found[1].split()) if found else ()
+    return TableBegins(columns) if columns[-1:] == ("name",) else None
 
 
 def _chosen(text: str) -> Form | None:
@@ -215,26 +234,6 @@ def _whole(path: str) -> str | None:
     return path if path.startswith("/") and len(path) < _PATH_CHARS else None
 
 
-def _killed(text: str) -> Form | None:
-    found = _KILLED.fullmatch(text)
-    if not found:
-        return None
-    total_vm, anon, file, shmem = (int(found[at]) * KB for at in range(4, 8))
-    return Killed(
-        message=found[1],
-        pid=int(found[2]),
-        comm=found[3],
-        memory=Memory(total_vm, anon, file, shmem, swap=None, page_tables=int(found[9]) * KB),
-        uid=int(found[8]),
-        score_adj=int(found[10]),
-    )
-
-
-def _exiting(text: str) -> Form | None:
-    found = _EXITING.fullmatch(text)
-    return Exiting(found[1], int(found[2]), found[3]) if found else None
-
-
 def _group_kill(text: str) -> Form | None:
     return GroupKill() if _GROUP.fullmatch(text) else None
 
@@ -243,24 +242,24 @@ def _none_to_kill(text: str) -> Form | None:
     return NoneToKill() if text == "Out of memory and no killable processes..." else None
 
 
-def _reaped(text: str) -> Form | None:
-    found = _REAPED.fullmatch(text)
-    if not found:
-        return None
-    return Reaped(int(found[1]), found[2], sum(int(found[at]) for at in (3, 4, 5)) * KB)
-
-
 _SIGNS: Final[tuple[tuple[str, Callable[[str], Form | None]], ...]] = (
-    (": Killed process ", _killed),
-    (" invoked oom-killer: ", _invoked),
+    ("Killed process ", log_kills.killed),
+    ("oom-killer: ", _invoked),
     ("oom-kill:constraint=", _chosen),
+    ("ill process ", log_kills.choice),
     (": usage ", _usage),
     ("CPU: ", _asking),
     ("Call ", _trace_begins),
+    ("Mem-", _memory_info),
+    ("[ ", _table),
     ("Memory cgroup stats for ", _limit_of),
     ("memory.oom.group", _group_kill),
-    (": OOM victim ", _exiting),
+    (": OOM victim ", log_kills.exiting),
     ("no killable processes", _none_to_kill),
-    ("oom_reaper: reaped process ", _reaped),
+    ("oom_reaper: reaped process ", log_kills.reaped),
+    (" killed as a result of limit of ", _task_in),
+    ("Memory limit reached of cgroup ", _limit_of),
+    ("Pid: ", _asking),
+    ("illing process ", log_kills.killing),
 )
 """What a line must hold to be looked at closely, and who does that; nearly all hold nothing."""

@@ -154,4 +154,4 @@ class Finder:
 
 def _start(task: Task) -> int:
     """Where to begin among a task's ancestors: it may be gone itself."""
-    return task.ppid or task.tgid
+    return task.ppid or task.tgid or 0

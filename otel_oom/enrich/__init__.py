@@ -17,7 +17,7 @@ from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.limit import limit_scope
 from otel_oom.enrich.origin import Origin, origin_of
 from otel_oom.enrich.place import cgroup_path
-from otel_oom.enrich.ranking import Ranked, ranked
+from otel_oom.enrich.ranking import Ranked, chosen_among, ranked
 from otel_oom.enrich.service import Facts, identity
 from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.enrich.unit_files import Setting, memory_setting
@@ -161,6 +161,7 @@ def enrich(
 ) -> EnrichedKill:
     """Join a kill with its resource and the names that its numbers have on this host."""
     containers = witness.containers or by_path(kill)
+    witness = replace(witness, candidates=chosen_among(kill, witness.candidates))
     executable = kill.victim.executable or witness.executable
     origin = origin_of(kill.stack)
     return EnrichedKill(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from otel_oom.candidates import Candidate, Candidates
 from otel_oom.event import OomKill
-from otel_oom.witness.candidates import Candidate, Candidates
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MOST: Final = 10
@@ -31,6 +31,20 @@ class Ranked:
     killed: bool = False
 
 
+def chosen_among(kill: OomKill, seen: Candidates | None) -> Candidates | None:
+    """Those that the kernel listed, if it did, and otherwise those ``seen`` in /proc.
+
+    The kernel's list is of the moment of its choice; what it lacks are their cgroups.
+    """
+    if kill.candidates is None:
+        return seen
+    paths = {(one.tgid, one.comm): one.memcg for one in seen.largest} if seen else {}
+    largest = tuple(
+        replace(one, memcg=paths.get((one.tgid, one.comm))) for one in kill.candidates.largest
+    )
+    return replace(kill.candidates, largest=largest)
+
+
 def ranked(kill: OomKill, seen: Candidates | None) -> tuple[Ranked, ...]:
     """The victim and the largest of the others, at most ten, the largest first."""
     if seen is None:
@@ -49,14 +63,14 @@ def ranked(kill: OomKill, seen: Candidates | None) -> tuple[Ranked, ...]:
 
 def _victim(kill: OomKill) -> list[Ranked]:
     memory = kill.memory
-    if memory is None:
+    if memory is None or kill.victim.tgid is None:
         return []
     candidate = Candidate(
         tgid=kill.victim.tgid,
         comm=kill.victim.comm or "",
         resident=memory.resident,
-        swap=memory.swap or 0,
-        page_tables=memory.page_tables or 0,
+        swap=memory.swap,
+        page_tables=memory.page_tables,
         uid=kill.victim.uid,
         score_adj=kill.victim.score_adj,
         memcg=kill.memcg.path if kill.memcg else None,

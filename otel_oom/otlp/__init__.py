@@ -32,6 +32,7 @@ from otel_oom.otlp.attributes import (
     missed_attributes,
     missed_label,
     no_victim_attributes,
+    original,
     panic_attributes,
 )
 from otel_oom.otlp.sentence import (
@@ -76,7 +77,7 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
                 SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN
             ),
             body=sentence(enriched),
-            attributes=kill_attributes(enriched),
+            attributes=kill_attributes(enriched) | original(kill),
             event_name=names.EVENT_KILL,
         ),
         resource=_resource(enriched.resource),
@@ -159,7 +160,7 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
             observed_timestamp=enriched.observed_unix_ns,
             severity_number=SeverityNumber.ERROR,
             body=no_victim_sentence(enriched),
-            attributes=no_victim_attributes(enriched),
+            attributes=no_victim_attributes(enriched) | original(event),
             event_name=names.EVENT_NO_VICTIM,
         ),
         resource=_resource(enriched.resource),
@@ -181,7 +182,7 @@ def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
             observed_timestamp=enriched.observed_unix_ns,
             severity_number=SeverityNumber.FATAL,
             body=panic_sentence(enriched),
-            attributes=panic_attributes(enriched),
+            attributes=panic_attributes(enriched) | original(event),
             event_name=names.EVENT_PANIC,
         ),
         resource=_resource(enriched.resource),

@@ -13,7 +13,7 @@ from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.origin import Origin
 from otel_oom.enrich.place import cgroup_path
 from otel_oom.enrich.systemd import unit_owning, units_of
-from otel_oom.event import Missed, OomKill
+from otel_oom.event import Missed, NoVictim, OomKill, Panic
 from otel_oom.facts import Limits, Memcg
 from otel_oom.incident import Incident
 from otel_oom.otlp import names
@@ -34,6 +34,14 @@ _LIMIT_MEMCG: Final = (
     *(names.LIMIT_MEMCG_USAGE, names.LIMIT_MEMCG_SWAP_LIMIT, names.LIMIT_MEMCG_SWAP_USAGE),
 )
 _TRIGGER_MEMCG: Final = (names.TRIGGER_MEMCG_PATH, names.TRIGGER_MEMCG_ID)
+
+
+def original(event: OomKill | NoVictim | Panic) -> Attributes:
+    """The text of the kernel's log, which is longer than other values may be.
+
+    Its bound is that of the event. A span has it in the log event that bears its id.
+    """
+    return {"log.record.original": event.original} if event.original else {}
 
 
 def kill_attributes(enriched: EnrichedKill) -> Attributes:
@@ -78,12 +86,9 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
 
 
 def panic_attributes(enriched: EnrichedPanic) -> Attributes:
-    """Every attribute of a panic for want of memory, and its text; what is not known is left out.
-
-    The text is longer than other values may be: its bound is that of the event.
-    """
+    """Every attribute of a panic for want of memory; what is not known is left out."""
     event = enriched.event
-    known = _known(
+    return _known(
         {
             "log.record.uid": event.uid,
             **_shared(event, enriched.origin, ()),
@@ -94,7 +99,6 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
             names.PANIC_TIME_SOURCE: event.time_source,
         }
     )
-    return {**known, "log.record.original": event.original}
 
 
 def missed_attributes(event: Missed) -> Attributes:

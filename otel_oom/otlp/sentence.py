@@ -112,7 +112,8 @@ _OUTCOMES = {
 def sentence(enriched: EnrichedKill) -> str:
     """What was killed, where, whose limit it was, and who asked for which memory; one sentence."""
     kill = enriched.kill
-    victim = f"{kill.victim.comm or 'a process'} (pid {kill.victim.tgid})"
+    victim = kill.victim.comm or "a process"
+    victim += "" if kill.victim.tgid is None else f" (pid {kill.victim.tgid})"
     victim += _inside(enriched.containers.victim)
     # Not format(): a victim may have braces in its name.
     parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom import proc as proc_file
+from otel_oom.candidates import Candidate, Candidates
 from otel_oom.capture.processes import Processes, name_of
 from otel_oom.clock import boottime_ns
 from otel_oom.event import OomKill
 from otel_oom.facts import Memcg
-from otel_oom.witness.candidates import Candidate, Candidates, scope
+from otel_oom.witness.candidates import scope
 from otel_oom.witness.host import settings
 from otel_oom.witness.memcg import MemcgFiles
 from otel_oom.witness.seen import Witness

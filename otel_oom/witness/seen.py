@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from otel_oom.candidates import Candidates
 from otel_oom.containers.container import Contained
 from otel_oom.facts import Limits, known
-from otel_oom.witness.candidates import Candidates
 from otel_oom.witness.host import HostNumbers
 from otel_oom.witness.numbers import MemcgNumbers
 

@@ -31,9 +31,10 @@ def look(
 ) -> Witness:
     """Read at once what vanishes with the victim of ``kill``, and what changes at once."""
     # The first to vanish, with the victim's memory.
-    named = environ.read(kill.victim.tgid) if environ and not kill.capture.late else {}
+    tgid = kill.victim.tgid
+    named = environ.read(tgid) if environ and tgid and not kill.capture.late else {}
     around = _around(kill, files, proc)
-    folder = proc / str(kill.victim.tgid)
+    folder = proc / str(tgid)
     stat = _read(folder / "stat")
     if stat is None or not _is_of(stat, kill.victim):
         return around

@@ -40,8 +40,8 @@ _RIP: Final = re.compile(r"RIP: 0010:(\S+\+0x[0-9a-f]+)/")
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_both_sources_agree(played: Played) -> None:
     """Each field that both tell has the same value, and both know which kills are one incident."""
-    logged = {kill.victim.tgid: kill for kill in played.told["kmsg"].kills}
-    seen = {kill.victim.tgid: kill for kill in played.told["libbpf"].kills}
+    logged = {kill.victim.tgid or 0: kill for kill in played.told["kmsg"].kills}
+    seen = {kill.victim.tgid or 0: kill for kill in played.told["libbpf"].kills}
     assert set(seen) - set(logged) == set(played.made.already_exiting)
     for tgid, kill in logged.items():
         one, other = dict(_fields(kill.to_json())), dict(_fields(seen[tgid].to_json()))
@@ -66,11 +66,11 @@ def test_both_tell_the_same_stack(played: Played) -> None:
 
     Where the fault was in the kernel, the log has that frame among the registers.
     """
-    seen = {kill.victim.tgid: kill for kill in played.told["libbpf"].kills}
+    seen = {kill.victim.tgid or 0: kill for kill in played.told["libbpf"].kills}
     in_registers = set(_RIP.findall(played.log))
     for kill in played.told["kmsg"].kills:
         if kill.stack:
-            logged, whole = _outside(kill), _outside(seen[kill.victim.tgid])
+            logged, whole = _outside(kill), _outside(seen[kill.victim.tgid or 0])
             assert [frame for frame in logged if frame not in in_registers] == [
                 frame for frame in whole if frame not in in_registers
             ]

@@ -28,8 +28,10 @@ kmem: usage 104kB, limit 9007199254740988kB, failcnt 0
 Memory cgroup stats for /outer:
 cache 20480
 Tasks state (memory values in pages):
-[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes
-[   5356]     0  5356     4701     4383     4000      383         0    77824        0   tail
+[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem \
+pgtables_bytes swapents oom_score_adj name
+[   5356]     0  5356     4701     4000     3617      383         1    \
+77824        0            -3 tail
 oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,\
 oom_memcg=/outer,task_memcg=/outer/inner,task=tail,pid=5356,uid=0
 """.splitlines()

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from otel_oom.candidates import Candidate, Candidates
 from otel_oom.enrich import End, EnrichedKill, Host, enrich
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
 from otel_oom.witness import Witness
-from otel_oom.witness.candidates import Candidate, Candidates
 from otel_oom.witness.host import HostNumbers
 from otel_oom.witness.numbers import MemcgNumbers
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from otel_oom.candidates import Candidate, Candidates
 from otel_oom.enrich import End, EnrichedKill, enrich
 from otel_oom.facts import Limits, Memcg
 from otel_oom.otlp.advice import advice
-from otel_oom.witness.candidates import Candidate, Candidates
 from otel_oom.witness.host import HostNumbers
 from otel_oom.witness.numbers import MemcgNumbers
 from tests.support.samples import KILL, ON_HOST, WITNESS

@@ -153,7 +153,7 @@ def test_no_text_is_too_much() -> None:
     threads = parser._threads  # noqa: SLF001  what is kept is the promise
     assert len(threads) <= 16
     assert sum(sys.getsizeof(thread.piece) for thread in threads.values()) < 1 << 18
-    assert len(threads[499].frames) <= MOST_FRAMES
+    assert len(threads[None, 499].frames) <= MOST_FRAMES
 
 
 def test_broken_lines_raise_nothing() -> None:

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from otel_oom.candidates import Candidate, Candidates
 from otel_oom.enrich.ranking import Ranked, ranked
 from otel_oom.facts import Memcg
 from otel_oom.otlp.candidates import candidate_lines
-from otel_oom.witness.candidates import Candidate, Candidates, scope
+from otel_oom.witness.candidates import scope
 from tests.support.samples import KILL, WITNESS
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -31,7 +32,7 @@ def process(pid: int, mib: int, score_adj: int | None = 0) -> Candidate:
 def test_the_victim_is_told_as_it_was_marked() -> None:
     """Not as it was seen later, when it had let go of some, nor left out when it was gone."""
     assert KILL.memory is not None
-    for others in (seen(process(KILL.victim.tgid, 1)), seen()):
+    for others in (seen(process(KILL.victim.tgid or 0, 1)), seen()):
         (one,) = ranked(KILL, others)
         assert one.killed
         assert one.candidate.resident == KILL.memory.resident

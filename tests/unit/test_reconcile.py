@@ -29,7 +29,7 @@ def stored(
 
 def pids(kills: list[OomKill]) -> list[int]:
     """Whose kills they are."""
-    return [kill.victim.tgid for kill in kills]
+    return [kill.victim.tgid or 0 for kill in kills]
 
 
 def test_what_is_stored_is_not_new() -> None:

@@ -1,0 +1,70 @@
+"""Each form in which a kernel since 2.6 logs a kill, and what else its log has of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otel_oom.capture.kernel_log import KernelLogParser, LogEvent, LoggedKill
+from otel_oom.capture.kmsg_events import LogEvents
+from otel_oom.capture.log_forms import Line
+from otel_oom.capture.log_needles import may_tell
+from otel_oom.capture.processes import Processes
+from otel_oom.event import OomKill
+from tests.support.log_forms import FORMS, KB, Form, Victim
+
+NOWHERE = Path("/nonexistent")
+
+
+def lines(form: Form) -> list[Line]:
+    """As a log without sequence numbers and callers has them, a millisecond apart."""
+    return [Line(text, at * 1_000_000, at) for at, text in enumerate(form.lines)]
+
+
+def told(given: list[Line]) -> list[OomKill]:
+    """The events of the kills in a log."""
+    parser = KernelLogParser()
+    events: list[LogEvent | None] = [parser.feed(line) for line in given]
+    events += parser.end()
+    made = LogEvents("boot", "replay", "file", Processes(NOWHERE))
+    return [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
+
+
+def as_victim(kill: OomKill) -> Victim:
+    """What the event tells, as the expectation is written."""
+    memory, decision = kill.memory, kill.decision
+    assert decision is not None
+    sizes = (
+        [memory.total_vm, memory.anon, memory.file, memory.shmem, memory.page_tables]
+        if memory
+        else [None] * 5
+    )
+    total_vm, anon, file, shmem, page_tables = (
+        None if size is None else size // KB for size in sizes
+    )
+    limits = decision.limits
+    return Victim(
+        pid=kill.victim.tgid,
+        comm=kill.victim.comm or "",
+        message=decision.message,
+        constraint=decision.constraint,
+        total_vm=total_vm,
+        anon=anon,
+        file=file,
+        shmem=shmem,
+        page_tables=page_tables,
+        uid=kill.victim.uid,
+        score_adj=kill.victim.score_adj,
+        trigger=kill.trigger.tid if kill.trigger else None,
+        limit_of=decision.memcg.path if decision.memcg else None,
+        memcg=kill.memcg.path if kill.memcg else None,
+        limit=limits.limit // KB if limits and limits.limit else None,
+        candidates=tuple(one.tgid for one in kill.candidates.largest) if kill.candidates else (),
+    )
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.number}-{form.name}")
+def test_every_form_is_told_for_what_it_is(form: Form) -> None:
+    """One event a kill, with what that kernel prints of it; what it does not print is absent."""
+    assert [as_victim(kill) for kill in told(lines(form))] == list(form.victims)
