@@ -43,6 +43,7 @@ from otel_oom.capture.log_report import (
     Report,
     decision,
 )
+from otel_oom.capture.log_text import escaped
 from otel_oom.capture.log_thread import MOST_FRAMES, Pending, Thread
 
 __all__ = [
@@ -129,7 +130,7 @@ class KernelLogParser:
             form = None
         else:
             form = log_lines.parse(text)
-            if form is None and not (thread.in_trace and thread.trace(text)):
+            if form is None and not thread.trace(text):
                 return None
         thread.seen_ns, thread.seen_at = line.time_ns, self._at
         return None if form is None else self._take(thread, line, form)
@@ -161,7 +162,7 @@ class KernelLogParser:
         return self._victim(thread, line, form)
 
     def _choice(self, thread: Thread, line: Line, form: Choice) -> Report:
-        report = thread.close(line) or Report(text=line.text, time_ns=line.time_ns)
+        report = thread.close(line) or Report(text=escaped(line.text), time_ns=line.time_ns)
         report = replace(report, choice=form)
         late = thread.wait_for_kill(Pending(line, form, report, self._at))
         if late:
@@ -177,14 +178,14 @@ class KernelLogParser:
             pending = thread.chosen_for(form)
             if pending:
                 told = replace(form, message=form.message or pending.choice.message)
-                text = f"{pending.kill().text}\n{line.text}"
+                text = f"{pending.kill().text}\n{escaped(line.text)}"
                 return _last(thread, line, told, pending.report, text)
         report = thread.close(line)
         if report is None and thread.group is not None and thread.soon(line) and thread.last:
             thread.last_ns = line.time_ns
             return _member(thread.last, thread.group, line, form)
         fitting = report if _fits(report, form) else None
-        return _last(thread, line, form, fitting, (fitting and fitting.text) or line.text)
+        return _last(thread, line, form, fitting, (fitting and fitting.text) or escaped(line.text))
 
     def _joined(self, line: Line) -> str:
         """The text, behind what it continues; a long path makes pieces of a line."""
@@ -257,7 +258,7 @@ def _member(
         return LoggedAgain(line)
     if len(dead) < _MOST_DEAD:
         dead.add(process)
-    return LoggedKill(line, form, first.report, first, text=line.text)
+    return LoggedKill(line, form, first.report, first, text=escaped(line.text))
 
 
 _MOST_DEAD: Final = 4096

@@ -14,7 +14,7 @@ from otel_oom.event import OomKill
 from otel_oom.facts import Decision
 
 _MOST_LINES: Final = 8192
-"""More than the log of a usual kernel holds. A report of 500 tasks takes 2 ms."""
+"""More than the log of a usual kernel holds. A report of 80 lines takes 1 ms."""
 _MOST_KEPT: Final = 64
 _MOST_AGE_NS: Final = 60_000_000_000
 """A slow console holds a mark up behind the line before it; after that time it is another's."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from otel_oom.capture.log_candidates import candidates, process_of
 from otel_oom.capture.log_forms import Killed, Line
 from otel_oom.capture.log_report import LoggedKill, LoggedNoVictim, Report, decision
+from otel_oom.capture.log_text import escaped
 from otel_oom.capture.processes import Processes
 from otel_oom.event import NoVictim, OomKill
 from otel_oom.facts import Capture, Memcg, Task
@@ -99,7 +100,7 @@ class LogEvents:
             **shared,
             trigger=self._asking(event.report, None),
             repeats=silence.repeats,
-            original=event.report.text if event.report else event.line.text,
+            original=event.report.text if event.report else escaped(event.line.text),
         )
 
     def _shared(

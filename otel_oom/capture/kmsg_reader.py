@@ -57,6 +57,7 @@ def record(raw: bytes, *, after_loss: bool = False) -> Line | None:
         caller=_caller(fields[_PREFIX_FIELDS:]),
         continues=fields[3] == b"c",
         after_loss=after_loss,
+        exact=True,
     )
 
 

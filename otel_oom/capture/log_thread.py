@@ -25,11 +25,12 @@ from otel_oom.capture.log_forms import (
 )
 from otel_oom.capture.log_report import LoggedKill, Report
 from otel_oom.capture.log_table import TableReader
-from otel_oom.capture.log_text import Text
+from otel_oom.capture.log_text import Text, escaped
 from otel_oom.capture.stack import outwards
 from otel_oom.facts import Limits
 
 MOST_FRAMES: Final = 48
+_MOST_SECTIONS: Final = 64
 _MOST_PENDING: Final = 4
 _MOST_RECENT: Final = 64
 _NS_PER_S: Final = 1_000_000_000
@@ -45,7 +46,9 @@ _KILL_NS: Final = 10 * _NS_PER_S
 _KILL_LINES: Final = 256
 """The same from a choice to its kill: the kill's own line was lost."""
 
-_SECTIONS: Final[Sequence[type[Form]]] = (Invoked, TaskIn, Usage, MemoryInfo, TableBegins, Chosen)
+_SECTIONS: Final[Sequence[type[Form]]] = (
+    *(Invoked, Asking, TraceBegins, TaskIn, Usage, MemoryInfo, TableBegins, Chosen),
+)
 """What a report has, in this order and once each; which of them is up to the kernel."""
 
 
@@ -65,7 +68,9 @@ class Pending:
     def kill(self) -> LoggedKill:
         """The kill, by the choice alone."""
         told = Killed(self.choice.message, self.choice.pid, self.choice.comm)
-        return LoggedKill(self.line, told, self.report, text=self.report.text or self.line.text)
+        return LoggedKill(
+            self.line, told, self.report, text=self.report.text or escaped(self.line.text)
+        )
 
 
 @dataclass(slots=True)
@@ -105,6 +110,8 @@ class Thread:
         report = self.report
         if report is None or report.chosen:
             return None
+        if not (isinstance(form, Usage) and form.swap):
+            self._note(type(form))
         if isinstance(form, TraceBegins):
             # A second stack is somebody else's.
             self.in_trace = not self.frames
@@ -115,8 +122,6 @@ class Thread:
             self.report = report
             return report
         self.in_trace = False
-        if not (isinstance(form, Usage) and form.swap):
-            self._sections.append(type(form))
         if isinstance(form, Usage):
             report = replace(report, limits=_limits(report.limits, form))
         elif isinstance(form, LimitOf):
@@ -129,13 +134,22 @@ class Thread:
         self.report = report
         return None
 
+    def _note(self, section: type[Form]) -> None:
+        if len(self._sections) < _MOST_SECTIONS:
+            self._sections.append(section)
+
     def trace(self, text: str) -> bool:
-        """Take a line of the stack; whether it is one."""
+        """Take what may be a line of the stack; whether it is one."""
+        if not self.in_trace and not self._begun:
+            return False
         if text.strip() == "</TASK>":
             self.in_trace = False
             return True
         frame = log_lines.frame(text)
-        if frame and len(self.frames) < MOST_FRAMES:
+        if frame and not self.in_trace:
+            # Of the report before this one.
+            self._note(TraceBegins)
+        elif frame and len(self.frames) < MOST_FRAMES:
             self.frames.append(frame)
         return frame is not None
 
@@ -146,7 +160,7 @@ class Thread:
             self._begun = _NONE
             self._open(Report(tid=line.caller))
             self.keep(line)
-        self._sections.append(Chosen)
+        self._note(Chosen)
         self.last, self.group, self.in_trace = None, None, False
         self.report = replace(self._told(line) or Report(), chosen=form)
         return self.report

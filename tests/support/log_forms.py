@@ -343,6 +343,12 @@ file-rss:4kB, shmem-rss:0kB, UID:0 pgtables:36kB oom_score_adj:0
         ),
     ),
     Form(
+        15,
+        "chosen, and gone before it was killed",
+        "4.20 and later",
+        "Memory cgroup out of memory: OOM victim 31 (sh) is already exiting. Skip killing the task",
+    ),
+    Form(
         16,
         "what the reaper has left",
         "4.6 and later",
@@ -369,5 +375,4 @@ Kernel panic - not syncing: Out of memory and no killable processes...
 """,
     ),
 )
-"""Each with its report where that is of a form of its own. Form 15, which kills nobody either, is
-told as a choice that was skipped: see ``EXITING`` of :mod:`tests.support.log_samples`."""
+"""Each with its report where that is of a form of its own."""

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 
 from otel_oom.event import OomKill, Panic
-from tests.support.samples import KILL, PANIC
+from tests.support.samples import KILL, PANIC, WITNESS
 
 
 def test_the_ids_are_derived() -> None:
@@ -42,7 +42,9 @@ def test_trace_and_span_ids_have_their_sizes() -> None:
 
 def test_a_kill_survives_the_disk() -> None:
     """What is read back is equal to what was written, absent parts included."""
-    for kill in (KILL, replace(KILL, memory=None, memcg=None), replace(KILL, incident="x")):
+    logged = replace(KILL, original="a\nb", candidates=WITNESS.candidates)
+    bare = replace(KILL, memory=None, memcg=None)
+    for kill in (KILL, bare, replace(KILL, incident="x"), logged):
         assert OomKill.from_json(json.loads(json.dumps(kill.to_json()))) == kill
 
 

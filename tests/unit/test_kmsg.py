@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from otel_oom.event import Event, OomKill
 from otel_oom.facts import Task
 from tests.parts.need import need
 from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
+from tests.support.samples import KILL
 
 SECOND = 10**9
 NOBODY = 4194305
@@ -256,6 +258,27 @@ def test_decisions_are_told_by_victim(script: Script, device: Path) -> None:
     assert (decision.message, named.message) == (None, "Memory cgroup out of memory")
     assert decision.limits == named.limits
     assert decision.limits is not None
+
+
+def test_a_kill_is_completed_by_the_log(script: Script, device: Path) -> None:
+    """With the decision, the whole report, and those that the kernel listed in it."""
+    kill = replace(KILL, victim=replace(KILL.victim, tgid=5356, tid=5356), boottime_ns=0)
+    with KernelLogContext(device) as context:
+        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        early = context.completed(kill)
+        assert context.completed(kill) == kill
+        script([raw(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
+        late = context.completed(kill)
+    assert early.original == "\n".join(REPORT)
+    assert late.original == "\n".join([*REPORT, KILLED])
+    assert early.decision is not None
+    assert early.decision.hook == "/dev/kmsg"
+    for told in (early, late):
+        assert told.candidates is not None
+        assert told.candidates.memcg == "/outer"
+        (candidate,) = told.candidates.largest
+        assert (candidate.tgid, candidate.comm, candidate.page_tables) == (5356, "tail", 77824)
+        assert candidate.resident == 4000 * 4096
 
 
 def test_an_old_decision_is_another_victims(script: Script, device: Path) -> None:

@@ -29,7 +29,7 @@ SECOND = 10**9
 def test_a_record_is_taken_apart() -> None:
     """Number, time, thread and text; what follows in lines of their own is left."""
     line = record(b"3,435,6714986382,-,caller=T5356;Some text; more\n SUBSYSTEM=virtio\n")
-    assert line == Line("Some text; more", 6714986382000, 435, 5356)
+    assert line == Line("Some text; more", 6714986382000, 435, 5356, exact=True)
 
 
 def test_a_piece_of_a_line_says_so() -> None:

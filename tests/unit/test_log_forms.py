@@ -28,7 +28,8 @@ def told(given: list[Line]) -> list[OomKill]:
     events: list[LogEvent | None] = [parser.feed(line) for line in given]
     events += parser.end()
     made = LogEvents("boot", "replay", "file", Processes(NOWHERE))
-    return [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
+    kills = [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
+    return [kill for kill in kills if not kill.skipped]
 
 
 def as_victim(kill: OomKill) -> Victim:
@@ -68,3 +69,21 @@ def as_victim(kill: OomKill) -> Victim:
 def test_every_form_is_told_for_what_it_is(form: Form) -> None:
     """One event a kill, with what that kernel prints of it; what it does not print is absent."""
     assert [as_victim(kill) for kill in told(lines(form))] == list(form.victims)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.number}-{form.name}")
+def test_a_block_without_a_needle_has_no_kill(form: Form) -> None:
+    """Of a log, no more has to be read than the blocks that may tell, and reports to their ends."""
+    parser = KernelLogParser()
+    read, events = [], []
+    for line in lines(form):
+        if parser.in_report or may_tell(line.text.encode()):
+            read.append(line)
+            events.append(parser.feed(line))
+    assert [as_victim(kill) for kill in told(read)] == list(form.victims)
+    assert not parser.in_report or not form.victims
+
+
+def test_every_form_is_there() -> None:
+    """The list of forms has 18."""
+    assert {form.number for form in FORMS} == set(range(1, 19))

@@ -339,6 +339,18 @@ def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
         assert part in record.body.string_value
 
 
+def test_the_kernels_own_report_is_told_whole_and_once() -> None:
+    """However long it is, the log event has it; the span, which bears its id, does without."""
+    text = "line\n" * 5000
+    told = enriched(original=text)
+    record = otlp.log_record(told).log_record
+    assert record.attributes is not None
+    assert record.attributes["log.record.original"] == text
+    assert "log.record.original" not in (otlp.span(told).attributes or {})
+    plain_record = otlp.log_record(enriched()).log_record
+    assert "log.record.original" not in (plain_record.attributes or {})
+
+
 def test_a_panic_is_an_event_of_its_host() -> None:
     """It is FATAL, has no span, and its whole text; what went down is the host, not one service."""
     request = ExportLogsServiceRequest.FromString(otlp.panic_bytes(enrich_panic(PANIC, 7, ON_HOST)))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from otel_oom.candidates import Candidate, Candidates
-from otel_oom.enrich.ranking import Ranked, ranked
+from otel_oom.enrich.ranking import Ranked, chosen_among, ranked
 from otel_oom.facts import Memcg
 from otel_oom.otlp.candidates import candidate_lines
 from otel_oom.witness.candidates import scope
@@ -37,6 +37,19 @@ def test_the_victim_is_told_as_it_was_marked() -> None:
         assert one.killed
         assert one.candidate.resident == KILL.memory.resident
         assert one.points == 13000
+
+
+def test_the_kernels_own_list_goes_before_what_was_seen_later() -> None:
+    """It is of the moment of the choice; what it lacks, their cgroups, is taken from the other."""
+    listed = seen(replace(process(8, 300), memcg=None), replace(process(9, 200), memcg=None))
+    kill = replace(KILL, candidates=listed)
+    later = seen(process(7, 500), replace(process(9, 100), memcg="/a"))
+    chosen = chosen_among(kill, later)
+    assert chosen == replace(
+        listed, largest=(listed.largest[0], replace(listed.largest[1], memcg="/a"))
+    )
+    assert chosen_among(kill, None) == listed
+    assert chosen_among(KILL, later) == later
 
 
 def test_nothing_is_ranked_when_nothing_was_seen() -> None:

@@ -1,0 +1,83 @@
+"""What stands before or around the kernel's own text in logs that were kept elsewhere."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from otel_oom.capture.kernel_log import LoggedKill
+from otel_oom.capture.log_dress import undressed, unwrapped
+from otel_oom.capture.log_forms import Line
+from tests.support.log_samples import KILLED, REPORT, feed, killed
+
+
+@pytest.mark.parametrize(
+    ("text", "bare", "caller"),
+    [
+        ("[  T123] a b", "a b", 123),
+        ("[    C1] a b", "a b", None),
+        ("[   12.345678][ T1234567] a b", "a b", 1234567),
+        ("<6>[    0.000000] a b", "a b", None),
+        ("<6>a b", "a b", None),
+        ("\x1b[32m[   12.345678] \x1b[0m\x1b[33ma \x1b[0m\x1b[31mb\x1b[0m", "a b", None),
+        (
+            "[   12]     0    12     1     1   0   0 x",
+            "[   12]     0    12     1     1   0   0 x",
+            None,
+        ),
+        (" frame+0x1/0x2", " frame+0x1/0x2", None),
+        ("[Tx] a", "[Tx] a", None),
+        ("", "", None),
+    ],
+)
+def test_the_kernels_text_is_laid_bare(text: str, bare: str, caller: int | None) -> None:
+    """Colour, level, time and thread go; a table's rows, which begin like a thread's, stay."""
+    assert undressed(Line(text, 1, 2)) == Line(bare, 1, 2, caller)
+
+
+def test_a_thread_that_is_known_stays_known() -> None:
+    """A line whose record tells its thread keeps that."""
+    assert undressed(Line("<4>a", 0, 0, 7)).caller == 7
+
+
+def test_what_the_kernel_gave_is_left_as_it_is() -> None:
+    """A name that looks like what a file adds is a name, where there is no file."""
+    (kill,) = feed([Line(killed(5, "[T7] \x1b[1mx"), 0, 0, exact=True)])
+    assert isinstance(kill, LoggedKill)
+    assert kill.told.comm == "[T7] \x1b[1mx"
+
+
+def test_reports_of_two_threads_are_told_apart_by_what_is_printed_before_them() -> None:
+    """As their records would have it."""
+    other = [line.replace("5356", "6000") for line in REPORT]
+    woven = [
+        Line(f"[{caller:>7}] {text}", 0, 0)
+        for one, two in zip([*REPORT, KILLED], [*other, killed(6000)], strict=True)
+        for caller, text in (("T5356", one), ("T6000", two))
+    ]
+    told = [event for event in feed(woven) if isinstance(event, LoggedKill)]
+    assert [kill.told.pid for kill in told] == [5356, 6000]
+    for kill in told:
+        assert kill.report is not None
+        assert kill.report.tid == kill.told.pid
+        assert len(kill.report.stack) == 5
+
+
+@pytest.mark.parametrize("text", [KILLED, "", 'a "b" \\ \x1b {'])
+def test_a_containers_log_is_unwrapped(text: str) -> None:
+    """As container runtimes of Kubernetes and Docker keep what a container prints."""
+    time = "2026-01-31T10:00:00.123456789Z"
+    docker = json.dumps({"log": f"{text}\n", "stream": "stdout", "time": time})
+    assert unwrapped(docker) == text
+    assert unwrapped(f"{time} stdout F {text}") == text
+    assert unwrapped(f"2026-01-31T10:00:00.123456789+01:00 stderr P {text}") == text
+    assert unwrapped(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"log":1}', "[1]", "{" * 100_000, "2026-01-31T10:00:00Z stdout", "2026"]
+)
+def test_what_only_resembles_a_wrapper_is_left(text: str) -> None:
+    """It costs nothing, and raises nothing."""
+    assert unwrapped(text) == text

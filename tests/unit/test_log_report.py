@@ -1,0 +1,251 @@
+"""Reports that are cut, mixed, late or long, and what is kept of their text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from otel_oom.capture.kernel_log import (
+    KernelLogParser,
+    LogEvent,
+    LoggedAgain,
+    LoggedKill,
+    LoggedNoVictim,
+)
+from otel_oom.capture.log_forms import Killed, Line
+from otel_oom.capture.log_text import MOST_TEXT
+from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, feed, killed, kills, lines
+
+SECOND = 10**9
+
+OLD = """\
+sh invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0
+Pid: 100, comm: sh Not tainted 3.2.0 #1
+Task in /a killed as a result of limit of /a
+memory: usage 100kB, limit 100kB, failcnt 1
+[ pid ]   uid  tgid total_vm      rss cpu oom_adj oom_score_adj name
+[  100]     0   100     1000      100   0       0             0 sh
+Memory cgroup out of memory: Kill process 100 (sh) score 900 or sacrifice child
+Killed process 100 (sh) total-vm:4000kB, anon-rss:400kB, file-rss:0kB
+""".splitlines()
+CHOICE, OLD_KILLED = OLD[-2:]
+OTHER = [re.sub(r"\b100\b", "200", line).replace("/a", "/b") for line in OLD]
+
+
+def all_of(texts: list[str]) -> list[LogEvent]:
+    """The events of a log that has ended."""
+    parser = KernelLogParser()
+    events = [parser.feed(line) for line in lines(texts)]
+    return [event for event in [*events, *parser.end()] if event is not None]
+
+
+def kills_of(texts: list[str]) -> list[LoggedKill]:
+    """The kills of a log that has ended."""
+    return [event for event in all_of(texts) if isinstance(event, LoggedKill)]
+
+
+def test_the_text_is_the_whole_report() -> None:
+    """From the line that says who asked to the kill's own, and none of what is around it."""
+    (kill,) = kills(["before", *REPORT, KILLED, "after"])
+    assert kill.text == "\n".join([*REPORT, KILLED])
+    (old,) = kills_of(["before", *OLD, "after"])
+    assert old.text == "\n".join(OLD)
+
+
+def test_the_text_of_a_kill_without_a_report_is_its_line() -> None:
+    """So is that of one which is killed along: the first of its group has the report."""
+    (alone,) = kills([KILLED])
+    assert alone.text == KILLED
+    (pair,) = kills_of([CHOICE, OLD_KILLED])
+    assert pair.text == f"{CHOICE}\n{OLD_KILLED}"
+    first, member = kills([*REPORT, KILLED, GROUP, killed(5400)])
+    assert first.text.endswith(KILLED)
+    assert member.text == killed(5400)
+
+
+def test_a_search_in_vain_has_its_text() -> None:
+    """The report, and that there was nobody."""
+    (event,) = feed(lines([*REPORT[:-1], NONE]))
+    assert isinstance(event, LoggedNoVictim)
+    assert event.report is not None
+    assert event.report.text == "\n".join([*REPORT[:-1], NONE])
+
+
+def test_a_long_text_says_what_is_left_out() -> None:
+    """Beginning and end stay, the number of lines between them is told, and the kill is whole."""
+    rows = [REPORT[-2].replace("5356", str(10_000 + at)) for at in range(2000)]
+    (kill,) = kills([*REPORT[:-1], *rows, REPORT[-1], KILLED])
+    assert len(kill.text) <= MOST_TEXT
+    assert kill.text.startswith("\n".join(REPORT[:-1]))
+    assert kill.text.endswith(f"{REPORT[-1]}\n{KILLED}")
+    kept = [line for line in kill.text.split("\n") if not line.startswith("[…")]
+    assert f"[… {len(REPORT) + 2001 - len(kept)} lines are left out …]" in kill.text
+    assert kill.report is not None
+    assert kill.report.table is not None
+    assert kill.report.table.count == 2001
+
+
+def test_a_name_adds_no_line_to_the_text() -> None:
+    """Control characters in it are told by their numbers."""
+    report = [line.replace("tail", "a\n\x1bb") for line in REPORT]
+    given = [replace(line, exact=True) for line in lines([*report, killed(5356, "a\n\x1bb")])]
+    (kill,) = feed(given)
+    assert isinstance(kill, LoggedKill)
+    assert kill.told.comm == "a\n\x1bb"
+    assert kill.text.count("\n") == len(REPORT)
+    assert "a\\x0a\\x1bb" in kill.text
+
+
+def test_two_lines_of_one_kill_are_one() -> None:
+    """The choice, and the kill of it or of a child of it."""
+    (kill,) = kills_of(OLD)
+    assert isinstance(kill.told, Killed)
+    assert (kill.told.message, kill.told.pid) == ("Memory cgroup out of memory", 100)
+    (child,) = kills_of([*OLD[:-1], OLD_KILLED.replace("100 (sh)", "101 (ls)")])
+    assert (child.told.pid, child.told.comm) == (101, "ls")
+    assert child.report is not None
+    assert child.report.limit_of == "/a"
+
+
+@pytest.mark.parametrize("behind", [[], ["other"] * 300, OTHER])
+def test_a_choice_whose_kill_is_lost_is_a_kill(behind: list[str]) -> None:
+    """By its own line, with all of its report; once, whatever comes behind it."""
+    told = kills_of([*OLD[:-1], *behind])
+    lost = [kill for kill in told if kill.told.pid == 100]
+    assert len(lost) == 1
+    assert isinstance(lost[0].told, Killed)
+    assert lost[0].told.memory is None
+    assert lost[0].report is not None
+    assert lost[0].report.limit_of == "/a"
+    assert [kill.told.pid for kill in told if kill.told.pid != 100] == [200] * (behind is OTHER)
+
+
+def test_a_choice_before_a_loss_is_a_kill() -> None:
+    """What is missing is most likely the line of the kill."""
+    parser = KernelLogParser()
+    for line in lines(OLD[:-1]):
+        parser.feed(line)
+    kill = parser.feed(Line("something else", SECOND, 99, after_loss=True))
+    assert isinstance(kill, LoggedKill)
+    assert kill.told.pid == 100
+    assert parser.end() == []
+
+
+def test_a_storm_of_choices_is_as_many_kills() -> None:
+    """Reports are left out then, and pairs may be woven into one another."""
+    pairs = [
+        (line.replace("100 (sh)", f"{pid} (sh)"), kill.replace("100 (sh)", f"{pid} (sh)"))
+        for pid, line, kill in ((pid, CHOICE, OLD_KILLED) for pid in range(1000, 1300))
+    ]
+    apart = [text for pair in pairs for text in pair]
+    assert [kill.told.pid for kill in kills_of(apart)] == list(range(1000, 1300))
+    woven = [
+        text
+        for one, other in zip(pairs[::2], pairs[1::2], strict=True)
+        for text in (one[0], other[0], one[1], other[1])
+    ]
+    assert [kill.told.pid for kill in kills_of(woven)] == list(range(1000, 1300))
+
+
+def test_two_hosts_logs_are_told_apart() -> None:
+    """Merged line by line, each kill has its own report, and each report its own stack."""
+    given = [
+        replace(line, stream=stream)
+        for one, other in zip(lines(OLD), lines(OTHER), strict=True)
+        for line, stream in ((one, "a"), (other, "b"))
+    ]
+    one, two = (event for event in feed(given) if isinstance(event, LoggedKill))
+    for kill, pid, path, texts in ((one, 100, "/a", OLD), (two, 200, "/b", OTHER)):
+        assert kill.report is not None
+        assert (kill.told.pid, kill.report.tid, kill.report.limit_of) == (pid, pid, path)
+        assert kill.text == "\n".join(texts)
+
+
+def _renamed(texts: list[str], pid: int, path: str) -> list[str]:
+    return [
+        re.sub(r"/(a|outer)\b", path, re.sub(r"\b(100|5356)\b", str(pid), text)) for text in texts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "shift"),
+    [(texts, shift) for texts in (OLD, [*REPORT, KILLED]) for shift in range(1, len(texts))],
+)
+def test_mixed_reports_lend_one_another_nothing(texts: list[str], shift: int) -> None:
+    """Where nothing tells their lines apart, each kill is told, and never with the other's facts.
+
+    The second begins so many lines behind the first.
+    """
+    places = [(2 * at, line) for at, line in enumerate(_renamed(texts, 300, "/one"))]
+    places += [(2 * (at + shift) + 1, line) for at, line in enumerate(_renamed(texts, 400, "/two"))]
+    told = kills_of([line for _, line in sorted(places)])
+    assert sorted(kill.told.pid or 0 for kill in told) == [300, 400]
+    for kill in told:
+        own = {300: "/one", 400: "/two"}[kill.told.pid or 0]
+        report = kill.report
+        if report is None:
+            continue
+        assert report.limit_of in {None, own}
+        assert report.chosen is None or report.chosen.oom_memcg == own
+        assert report.tid in {None, kill.told.pid}
+        assert report.table is None or kill.told.pid in report.table.total_vm
+
+
+@pytest.mark.parametrize("cut", range(1, len(REPORT)))
+def test_a_report_cut_in_its_middle_costs_the_next_nothing(cut: int) -> None:
+    """The next one is whole, with its own text."""
+    (kill,) = kills([*REPORT[:cut], *REPORT, KILLED])
+    assert kill.report is not None
+    assert kill.report.invoked is not None
+    assert kill.text == "\n".join([*REPORT, KILLED])
+    assert kill.report.limits is not None
+    assert len(kill.report.stack) == 5
+
+
+@pytest.mark.parametrize("cut", [1, 5, len(REPORT) - 1])
+def test_a_report_without_an_end_is_nobodys(cut: int) -> None:
+    """A kill a minute later, whose report was left out, gets none; nor one behind 5,000 lines."""
+    given = lines(REPORT[:cut])
+    (late,) = feed([*given, Line(killed(6000), 61 * SECOND, 99)])
+    assert isinstance(late, LoggedKill)
+    assert late.report is None
+    (far,) = kills([*REPORT[:cut], *["other"] * 5000, killed(6000)])
+    assert far.report is None
+
+
+def test_a_report_that_has_no_end_is_given_up() -> None:
+    """Nobody has to read on for it for ever, not even where others print its like."""
+    parser = KernelLogParser()
+    for line in lines(REPORT[:5], caller=7):
+        parser.feed(line)
+    assert parser.in_report
+    for line in lines(["other"] * 6000, caller=8):
+        parser.feed(line)
+    assert not parser.in_report
+
+
+def test_a_groups_thread_is_its_process() -> None:
+    """A process that was killed may be printed again by another thread, which the table has."""
+    row = REPORT[-2].replace("5356", "5401", 1).replace("5356", "5400")
+    report = [*REPORT[:-1], row, REPORT[-1]]
+    told = feed(lines([*report, KILLED, GROUP, killed(5400), killed(5401), killed(5402)]))
+    assert isinstance(told[2], LoggedAgain)
+    rest = [event for event in told if isinstance(event, LoggedKill)]
+    assert [kill.told.pid for kill in rest] == [5356, 5400, 5402]
+
+
+def test_a_group_in_a_log_of_whole_seconds_is_one() -> None:
+    """Where times have no fractions, the next second is soon."""
+    texts = [*REPORT, KILLED, GROUP, killed(5400), killed(5401)]
+    given = [replace(line, time_ns=7 * SECOND) for line in lines(texts)]
+    given[-1] = replace(given[-1], time_ns=8 * SECOND)
+    told = [event for event in feed(given) if isinstance(event, LoggedKill)]
+    assert [kill.first for kill in told] == [None, told[0], told[0]]
+
+
+def test_a_kill_of_one_that_shares_its_memory_is_none() -> None:
+    """The kernel does not count it, and prints it amid the two lines of the victim's."""
+    (kill,) = kills_of([*OLD[:-1], "Kill process 101 (twin) sharing same memory", OLD_KILLED])
+    assert kill.told.pid == 100

@@ -1,0 +1,112 @@
+"""The table of processes in a report: its layouts, who is largest, and what a page is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from otel_oom.capture.log_table import MOST_LARGEST, Row, TableReader
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+LAYOUTS = {
+    "2.6.25": (
+        "uid tgid total_vm rss cpu oom_adj name",
+        "[ 5007]  1000  5007     8421     1220   3     -17 a b) c",
+        Row(5007, 1000, 5007, 1220, "a b) c"),
+    ),
+    "2.6.36": (
+        "uid tgid total_vm rss cpu oom_adj oom_score_adj name",
+        "[   17]     0    16      710       12   0       0           -17 x",
+        Row(17, 0, 16, 12, "x", score_adj=-17),
+    ),
+    "3.7": (
+        "uid tgid total_vm rss nr_ptes swapents oom_score_adj name",
+        "[  811] 65534   811    40000      900      70      300             0  7 8",
+        Row(811, 65534, 811, 900, " 7 8", 300, 70, score_adj=0),
+    ),
+    "4.0": (
+        "uid tgid total_vm rss nr_ptes nr_pmds swapents oom_score_adj name",
+        "[  811]    -1   811    40000      900      70       3      300          1000 ",
+        Row(811, (1 << 32) - 1, 811, 900, "", 300, 73, score_adj=1000),
+    ),
+    "4.15": (
+        "uid tgid total_vm rss pgtables_bytes swapents oom_score_adj name",
+        "[    811]     0   811    40000      900   290816      300         -1000 y",
+        Row(811, 0, 811, 900, "y", 300, page_table_bytes=290816, score_adj=-1000),
+    ),
+    "6.8": (
+        "uid tgid total_vm rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj x",
+        "[1234567] 1000 1234567    40000     900     800     90    10   290816     300   5 z",
+        Row(1234567, 1000, 1234567, 900, "z", 300, page_table_bytes=290816, score_adj=5),
+    ),
+}
+
+
+def reader(columns: str, *rows: str) -> TableReader:
+    """What has taken these rows."""
+    table = TableReader(tuple(columns.split()), 0)
+    assert [table.add(row) for row in rows] == [True] * len(rows)
+    return table
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_is_read_by_its_first_line(layout: str) -> None:
+    """Numbers are where that says; what it has no column for is unknown; a name is whole."""
+    columns, text, row = LAYOUTS[layout]
+    table = reader(columns, text).table()
+    assert table.largest == (row,)
+    assert table.processes == ({row.tid: row.tgid} if row.tid != row.tgid else {})
+
+
+def test_the_largest_are_kept_and_all_are_counted() -> None:
+    """By what each held: in memory, in swap, and for its page tables."""
+    columns = LAYOUTS["4.15"][0]
+    rows = [
+        f"[{pid:7}]     0 {pid:5}     9000 {pid:8}     0        0     0 p" for pid in range(500)
+    ]
+    rows.append(f"[    999]     0   999     9000        0 {600 * PAGE:8} 400    0 swapped")
+    table = reader(columns, *rows).table()
+    assert table.count == 501
+    assert [row.tid for row in table.largest] == [999, *range(499, 499 - MOST_LARGEST + 1, -1)]
+
+
+@pytest.mark.parametrize("size", [4096, 16384, 65536])
+def test_the_size_of_a_page_is_that_of_the_kernel_that_printed_it(size: int) -> None:
+    """A file may be another machine's: its pages are known by one process that is told in kB."""
+    table = reader(*LAYOUTS["4.15"][:2]).table()
+    assert table.page(811, 40000 * size) == size
+    for unknown in (table.page(1, 40000 * size), table.page(811, 40000 * 5), table.page(811, 0)):
+        assert unknown == PAGE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[  811]     0   811    40000      900   290816      300",
+        "[  811]     0   811    40000      900   290816      300         -1000y",
+        "[  811]     0   x11    40000      900   290816      300         -1000 y",
+        "[" + " " * 9000 + "811]     0   811    40000      900   290816      300   -1000 y",
+        "[  811]     0   811    40000      900   290816      300         -1000 " + "y" * 100,
+        "[  811]     0   811    40000      900   290816      300         " + "9" * 99 + " y",
+        "",
+    ],
+)
+def test_what_only_resembles_a_row_is_none(text: str) -> None:
+    """It costs only itself."""
+    table = TableReader(tuple(LAYOUTS["4.15"][0].split()), 0)
+    assert not table.add(text)
+    assert table.table().count == 0
+
+
+def test_a_table_without_end_is_bounded() -> None:
+    """A million rows leave the largest, and the sizes of some thousands."""
+    table = TableReader(tuple(LAYOUTS["2.6.25"][0].split()), 0)
+    for pid in range(20_000):
+        assert table.add(f"[{pid}] 0 {pid + 1} 1 {pid} 0 0 x")
+    told = table.table()
+    assert told.count == 20_000
+    assert len(told.largest) == MOST_LARGEST
+    assert len(told.total_vm) <= 4096
+    assert len(told.processes) <= 4096
