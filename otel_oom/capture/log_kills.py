@@ -22,6 +22,7 @@ from otel_oom.capture.log_pattern import pattern
 from otel_oom.facts import Memory
 
 KB: Final = 1024
+_PAGE: Final = 4096
 
 _MESSAGE: Final = (
     r"(Out of [Mm]emory[^:]{0,40}|Memory cgroup out of memory|No available memory[^:]{0,20})"
@@ -63,12 +64,13 @@ def killed(text: str) -> Form | None:
         return Killed(plain[1], int(plain[2]), plain[3]) if plain else None
     message, pid, before, comm, behind, *sizes, shmem, uid, page_tables, score_adj = found.groups()
     total_vm, anon, file = (int(size) * KB for size in sizes)
+    resident = anon + file + (_bytes(shmem) or 0)
     return Killed(
         message=message,
         pid=int(pid),
         comm=comm,
         memory=Memory(
-            total_vm, anon, file, _bytes(shmem), swap=None, page_tables=_bytes(page_tables)
+            total_vm, anon, file, _bytes(shmem), None, _page_tables(page_tables, resident)
         ),
         uid=_number(before or behind or uid),
         score_adj=_number(score_adj),
@@ -99,6 +101,18 @@ def reaped(text: str) -> Form | None:
     if not found:
         return None
     return Reaped(int(found[1]), found[2], sum(int(found[at]) for at in (3, 4, 5)) * KB)
+
+
+def _page_tables(told: str | None, resident: int) -> int | None:
+    """The size of page tables in bytes, which 5.4 and 5.5 print as such and call kB.
+
+    It is bytes that are a whole number of pages, and so many that as kB they were more than all
+    that they map.
+    """
+    if told is None:
+        return None
+    size = int(told)
+    return size if size % _PAGE == 0 and size * KB > resident else size * KB
 
 
 def _number(digits: str | None) -> int | None:

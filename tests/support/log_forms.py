@@ -294,6 +294,16 @@ file-rss:396kB, shmem-rss:4kB, UID:7 pgtables:80kB oom_score_adj:1
         ),
     ),
     Form(
+        10,
+        "page tables in bytes that are called kB",
+        "5.4 and 5.5",
+        """
+Out of memory: Killed process 31 (sh) total-vm:4000kB, anon-rss:100kB, file-rss:8kB, \
+shmem-rss:0kB, UID:0 pgtables:45056kB oom_score_adj:0
+""",
+        (Victim(31, "sh", "Out of memory", None, 4000, 100, 8, 0, 44, 0, 0),),
+    ),
+    Form(
         11,
         "the choice in one line, and its kill",
         "5.0 and later",

@@ -1,0 +1,65 @@
+"""Any bytes as a kernel's log: nothing is raised, no line is two kills, and little is kept."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from otel_oom.capture.kernel_log import KernelLogParser
+from otel_oom.capture.log_forms import Line
+from tests.fuzz.target import one
+from tests.parts.need import need
+
+CORPUS = Path(__file__).with_name("corpus")
+DICTIONARY = Path(__file__).with_name("kernel_log.dict")
+
+RUNS = 3000
+BOUND = 8 << 20
+"""Sixteen threads, each with a report of 32 KiB, its rows, and what Python takes for them."""
+
+
+@pytest.mark.parametrize("seed", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
+def test_what_was_found_once_stays_found(seed: Path) -> None:
+    """Each input of the corpus reaches something that no other does."""
+    one(seed.read_bytes())
+
+
+def test_new_inputs_break_nothing(tmp_path: Path) -> None:
+    """A short run guided by coverage; `python -m tests.fuzz` makes a long one."""
+    need(importlib.util.find_spec("atheris"), "atheris is missing; run tools/setup test")
+    found = tmp_path / "found"
+    found.mkdir()
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.fuzz", f"-runs={RUNS}", "-max_len=4096", "-timeout=60"),
+            *(f"-dict={DICTIONARY}", f"-artifact_prefix={tmp_path}/", found, CORPUS),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-4000:]
+
+
+def test_no_log_makes_the_parser_grow() -> None:
+    """A hundred thousand lines, spliced of all that begins or continues something."""
+    chance = random.Random(7)  # noqa: S311  the same lines at each run
+    seeds = [seed.read_bytes().decode(errors="backslashreplace") for seed in CORPUS.iterdir()]
+    texts = [line for text in seeds for line in text.split("\n")]
+    parser = KernelLogParser()
+    tracemalloc.start()
+    for at in range(100_000):
+        text = chance.choice(texts)
+        if chance.random() < 0.05:
+            text += chance.choice(texts) * chance.randrange(40)
+        caller = chance.choice([None, *range(30)])
+        parser.feed(Line(text, at * 1000, at, caller, continues=chance.random() < 0.2))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < BOUND
