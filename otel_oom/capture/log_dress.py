@@ -22,19 +22,24 @@ _DRESS: Final = pattern(
     r"(?:\[ {0,12}(?:T(\d{1,10})|C\d{1,5})\] )?(?=.)"
 )
 _CRI: Final = pattern(r"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (?:stdout|stderr) [FP] ")
-_BEGINNINGS: Final = ("<", "[")
+_ESCAPE: Final = "\x1b"
+_BEGINNINGS: Final = ("<", "[", _ESCAPE)
 
 
 def undressed(line: Line) -> Line:
     """The line with the kernel's own text, and the thread that printed it."""
     text, caller = line.text, line.caller
-    if "\x1b" in text:
-        text = _COLOUR.sub("", text)
-    if text.startswith(_BEGINNINGS) and (found := _DRESS.match(text)):
-        if found[1]:
-            caller = int(found[1])
-        text = text[found.end() :]
+    if text.startswith(_BEGINNINGS):
+        text = _uncoloured(text)
+        if found := _DRESS.match(text):
+            caller = int(found[1]) if found[1] else caller
+            text = _uncoloured(text[found.end() :])
     return line if len(text) == len(line.text) else replace(line, text=text, caller=caller)
+
+
+def _uncoloured(text: str) -> str:
+    # Within a line without, it is a name that has colour.
+    return _COLOUR.sub("", text) if text.startswith(_ESCAPE) else text
 
 
 def unwrapped(text: str) -> str:

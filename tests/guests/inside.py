@@ -30,7 +30,7 @@ from tests.guests.recipe import recipe
 from tests.guests.scenarios import HARMLESS, SCENARIOS
 from tests.guests.unattended import unattended
 from tests.guests.watch import Watched, drained, finish
-from tests.support.kernel import KernelLog, killed_in, oom_kill_count
+from tests.support.kernel import KernelLog, killed_in, message_of, oom_kill_count
 from tests.support.loaded import loaded_by
 
 _IN_GUEST: Final = "virtme" in Path("/proc/cmdline").read_text(encoding="ascii")
@@ -88,11 +88,13 @@ def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelL
         return {"unplayable": str(error)}
     except Exception:  # noqa: BLE001  the other scenarios go on
         return {"failed": traceback.format_exc()}
-    messages = list(log.messages())
+    records = list(log.raw())
+    messages = list(map(message_of, records))
     return {
         "made": asdict(made),
         "told": {each.source.name: _by_kind(each) for each in watched},
         "log": "".join(messages),
+        "records": records,
         "logged": [asdict(line) for line in killed_in(messages)],
         "counted": oom_kill_count() - counted,
         "seconds": time.monotonic() - began,

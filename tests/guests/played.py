@@ -62,6 +62,8 @@ class Played:
     made: Made
     told: dict[str, Told]
     log: str
+    records: list[str]
+    """The same as the kernel's log gives it, each with its number and time."""
     logged: list[Killed]
     counted: int
     """By how much /proc/vmstat's oom_kill rose, less those of processes that were killed before."""
@@ -80,6 +82,7 @@ class Played:
             made,
             told | {"kmsg": replace(kmsg, kills=kills)},
             value["log"],
+            value["records"],
             [line for line in logged if line.pid not in again],
             value["counted"] - sum(line.pid in again for line in logged),
         )

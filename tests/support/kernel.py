@@ -41,6 +41,11 @@ class Killed:
     score_adj: int
 
 
+def message_of(record: str) -> str:
+    """What the kernel said, out of a record of its log."""
+    return record.partition(";")[2]
+
+
 class KernelLog:
     """What the kernel logs from now on (``/dev/kmsg``, facility 0)."""
 
@@ -57,20 +62,21 @@ class KernelLog:
         """Close the log."""
         os.close(self._fd)
 
-    def messages(self) -> Iterator[str]:
-        """What the kernel has logged since the last call, oldest first."""
-        for _, message in self.records():
-            yield message
-
-    def records(self) -> Iterator[tuple[float, str]]:
-        """The same, each with its time in seconds on the log's clock."""
+    def raw(self) -> Iterator[str]:
+        """The records that the kernel has logged since the last call, as they are, oldest first."""
         with suppress(BlockingIOError):
             while True:
                 record = os.read(self._fd, 8192).decode("utf-8", "replace")
-                prefix, _, message = record.partition(";")
-                priority, _, time_us = prefix.split(",")[:3]
-                if int(priority) >> 3 == 0:
-                    yield int(time_us) / 1e6, message
+                if int(record.split(",")[0]) >> 3 == 0:
+                    yield record
+
+    def messages(self) -> Iterator[str]:
+        """What the kernel has logged since the last call, oldest first."""
+        return map(message_of, self.raw())
+
+    def records(self) -> Iterator[tuple[float, str]]:
+        """The same, each with its time in seconds on the log's clock."""
+        return ((int(raw.split(",")[2]) / 1e6, message_of(raw)) for raw in self.raw())
 
     def reported(self) -> list[int]:
         """The pids chosen by whole reports since the last call: ten in five seconds at most."""

@@ -28,6 +28,8 @@ from tests.support.log_samples import KILLED, REPORT, feed, killed
         ),
         (" frame+0x1/0x2", " frame+0x1/0x2", None),
         ("[Tx] a", "[Tx] a", None),
+        ("a \x1b[31mb", "a \x1b[31mb", None),
+        ("[   12.345678] \x1b[1ma\x1b[0m b", "a b", None),
         ("", "", None),
     ],
 )

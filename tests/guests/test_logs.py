@@ -1,0 +1,109 @@
+"""The log that each kernel leaves, read as a file is, beside what was captured live."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill
+from otel_oom.capture.kmsg_events import LogEvents
+from otel_oom.capture.kmsg_reader import record
+from otel_oom.capture.processes import Processes
+from otel_oom.event import OomKill
+from tests.guests.played import Played
+from tests.guests.scenarios import SCENARIOS
+
+KB = 1024
+PAGE = 4096
+
+_HELD_BACK = 1 << 20
+"""More than a victim's threads can have counted between the table and the kill."""
+
+every = pytest.mark.parametrize("name", SCENARIOS)
+
+
+def read(played: Played) -> list[OomKill]:
+    """The kills in what a file has of the log: it does not tell which thread printed a line."""
+    lines = [line for raw in played.records if (line := record(raw.encode()))]
+    parser = KernelLogParser()
+    told = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
+    events = LogEvents("boot", "replay", "file", Processes(Path("/nonexistent")))
+    kills = [event for event in [*told, *parser.end()] if isinstance(event, LoggedKill)]
+    return [events.kill(event, event.line.time_ns, 0) for event in kills]
+
+
+@every
+def test_the_log_tells_later_what_it_told_live(played: Played) -> None:
+    """The same victims in the same order, each with the same facts and the same text.
+
+    Who asked is told live by /proc as well, and so is more of a victim.
+    """
+    live = {kill.victim.tid: kill for kill in played.told["kmsg"].kills}
+    later = [kill for kill in read(played) if kill.victim.tid in live]
+    assert [kill.victim.tid for kill in later] == list(live)
+    for kill in later:
+        other = live[kill.victim.tid]
+        assert other.decision is not None
+        assert kill.decision == replace(other.decision, hook="file")
+        assert (kill.memory, kill.memcg, kill.stack) == (other.memory, other.memcg, other.stack)
+        assert (kill.skipped, bool(kill.incident)) == (other.skipped, bool(other.incident))
+        victim, seen = kill.victim, other.victim
+        assert (victim.comm, victim.uid, victim.score_adj) == (seen.comm, seen.uid, seen.score_adj)
+        if kill.trigger and other.trigger:
+            assert (kill.trigger.tgid, kill.trigger.tid) == (other.trigger.tgid, other.trigger.tid)
+        assert (kill.original, kill.candidates is None) == (
+            other.original,
+            other.candidates is None,
+        )
+
+
+@every
+def test_the_log_tells_no_other_kill(played: Played) -> None:
+    """Nothing in it is taken for one but a thread of a process that was killed before."""
+    live = {kill.victim.tid for kill in played.told["kmsg"].kills}
+    assert {kill.victim.tid for kill in read(played)} - live <= set(played.made.threads)
+
+
+@every
+def test_the_text_is_the_kernels(played: Played) -> None:
+    """It has the kill's own line and, where the kernel printed one, the report from its beginning.
+
+    Both sources have it where both read the log; BPF may be told of a kill before its last line.
+    """
+    for source, told in played.told.items():
+        for kill in told.kills:
+            header = played.headers.get(kill.victim.tgid or 0)
+            if kill.original is None:
+                assert source == "libbpf"
+                continue
+            lines = kill.original.split("\n")
+            if header and not kill.incident:
+                assert " invoked oom-killer: gfp_mask=" in lines[0]
+                assert any(f",pid={kill.victim.tgid}," in line for line in lines)
+            if source == "kmsg" and not kill.skipped:
+                assert f"Killed process {kill.victim.tid} (" in lines[-1]
+
+
+@every
+def test_the_candidates_are_the_reports(played: Played) -> None:
+    """The victim is among them, with what its row and its kill's line say that it held."""
+    for told in played.told.values():
+        for kill in told.kills:
+            if kill.candidates is None:
+                continue
+            assert kill.candidates.count >= len(kill.candidates.largest) > 0
+            assert kill.candidates.memcg == (
+                kill.decision.memcg.path if kill.decision and kill.decision.memcg else None
+            )
+            held = [one.held for one in kill.candidates.largest]
+            assert held == sorted(held, reverse=True)
+            rows = [one for one in kill.candidates.largest if one.tgid == kill.victim.tgid]
+            if not rows or kill.memory is None:
+                continue
+            (row,) = rows
+            assert (row.uid, row.score_adj) == (kill.victim.uid, kill.victim.score_adj)
+            assert abs(row.resident - kill.memory.resident) <= _HELD_BACK
+            assert row.page_tables == kill.memory.page_tables
+            assert row.swap == played.swapped.get(row.tgid, 0) * PAGE
