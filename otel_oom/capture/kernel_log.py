@@ -8,7 +8,7 @@ last (a cgroup's own did without before 4.2). Lines of others may stand between 
 line tells the thread that printed it, they are told apart by that. Where two reports are mixed and
 nothing tells their lines apart, neither is told what may be the other's.
 
-Up to 5.1 there is a line of the choice before the kill's own: both are one kill, which may be that
+Up to 5.0 there is a line of the choice before the kill's own: both are one kill, which may be that
 of a child; without the second line, the chosen one. A process that dies because it shares its
 memory with the victim ("sharing same memory") is none: the kernel does not count it either.
 """

@@ -117,7 +117,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who is to die, or a child of it (before 5.2): the kill has a line of its own behind this."""
+    """Who is to die, or a child of it (before 5.1): the kill has a line of its own behind this."""
 
     message: str
     pid: int

@@ -8,7 +8,7 @@ architecture's page fault handler, oldest first; what a kernel does not print is
 - ``Killed process N (X)``, then with sizes behind it (``vsz`` or ``total-vm``), with the user
   before or behind the name (Red Hat's), with a message before it (5.1), with page tables and score
   behind it (5.4);
-- before all but the first two, up to 5.1, a line of the choice.
+- before all but the first two, up to 5.0, a line of the choice.
 
 A name is chosen by its process, in 15 bytes: too few for what has to stand behind it.
 """

@@ -60,7 +60,7 @@ _USAGE: Final = pattern(
     r"(memory|swap|memory\+swap): usage (\d{1,19})kB, limit (\d{1,19})kB, failcnt \d{1,20}"
 )
 _LIMIT_OF: Final = pattern(
-    # Up to 5.1 the counters stand in the same line.
+    # Before 5.3 the counters stand in the same line.
     r"Memory cgroup stats for (/.*):(?: {1,2}[a-z_]{1,32}:\d{1,20}KB){0,40} ?"
 )
 _LIMIT_REACHED: Final = pattern(r"Memory limit reached of cgroup (/.*)")

@@ -7,7 +7,8 @@ producers: whatever wraps its lines, as a log that is kept on a disk does, the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Final
 
 KB: Final = 1024
@@ -49,6 +50,26 @@ class Form:
     def lines(self) -> list[str]:
         """The lines, in their order."""
         return self.text.strip("\n").split("\n")
+
+
+def markdown() -> str:
+    """The forms as a table, with what is told of each."""
+    head = ["| | form | kernels | kills | told |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *_rows()])
+
+
+def _rows() -> Iterator[str]:
+    for form in FORMS:
+        told = dict.fromkeys(
+            field.name.replace("_", " ")
+            for victim in form.victims
+            for field in fields(victim)
+            if getattr(victim, field.name) not in {None, ()}
+        )
+        yield (
+            f"| {form.number} | {form.name} | {form.kernels} | {len(form.victims)} "
+            f"| {', '.join(told) or '-'} |"
+        )
 
 
 FORMS: Final = (
@@ -102,7 +123,7 @@ Killed process 811 (cc1)
     Form(
         3,
         "chosen, and the kill's own line lost",
-        "2.6.19 to 2.6.32",
+        "2.6.19 to 2.6.35",
         "No available memory (MPOL_BIND): kill process 700 (make) score 4711 or a child",
         (Victim(700, "make", "No available memory (MPOL_BIND)", "memory_policy"),),
     ),
@@ -328,7 +349,7 @@ Task in /b/c killed as a result of limit of /b killed as a result of limit of /b
     Form(
         13,
         "a limit, and nobody to kill for it",
-        "4.19 to 4.20",
+        "4.1 to 4.20",
         """
 q invoked oom-killer: gfp_mask=0x6000c0(GFP_KERNEL), nodemask=(null), order=0, oom_score_adj=0
 Memory limit reached of cgroup /b
@@ -355,7 +376,7 @@ file-rss:4kB, shmem-rss:0kB, UID:0 pgtables:36kB oom_score_adj:0
     Form(
         15,
         "chosen, and gone before it was killed",
-        "4.20 and later",
+        "5.9 and later",
         "Memory cgroup out of memory: OOM victim 31 (sh) is already exiting. Skip killing the task",
     ),
     Form(
@@ -371,7 +392,7 @@ oom_reaper: unable to reap pid:33 (cp)
     Form(
         17,
         "dies along, for it shares the victim's memory",
-        "2.6.39 to 4.20",
+        "2.6.37 to 4.4",
         "Kill process 45 (twin) sharing same memory",
     ),
     Form(

@@ -12,7 +12,7 @@ from otel_oom.capture.log_forms import Line
 from otel_oom.capture.log_needles import may_tell
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
-from tests.support.log_forms import FORMS, KB, Form, Victim
+from tests.support.log_forms import FORMS, KB, Form, Victim, markdown
 
 NOWHERE = Path("/nonexistent")
 
@@ -82,6 +82,13 @@ def test_a_block_without_a_needle_has_no_kill(form: Form) -> None:
             events.append(parser.feed(line))
     assert [as_victim(kill) for kill in told(read)] == list(form.victims)
     assert not parser.in_report or not form.victims
+
+
+def test_the_readme_has_the_table() -> None:
+    """Of what this file has told, and of nothing else."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("<!-- forms -->\n")[2].partition("\n<!-- /forms -->")[0]
+    assert table == markdown()
 
 
 def test_every_form_is_there() -> None:
