@@ -122,6 +122,17 @@ def test_a_choice_whose_kill_is_lost_is_a_kill(behind: list[str]) -> None:
     assert [kill.told.pid for kill in told if kill.told.pid != 100] == [200] * (behind is OTHER)
 
 
+@pytest.mark.parametrize("passed_ns", [1, 11 * SECOND])
+def test_a_lost_kill_is_not_waited_for_without_end(passed_ns: int) -> None:
+    """Some seconds, or some hundred lines: a log that is followed has no end."""
+    parser = KernelLogParser()
+    for line in lines(OLD[:-1]):
+        assert not isinstance(parser.feed(line), LoggedKill)
+    count = 300 if passed_ns == 1 else 1
+    told = [parser.feed(Line("other", passed_ns, at)) for at in range(count)]
+    assert [type(event) for event in told if event] == [LoggedKill]
+
+
 def test_a_choice_before_a_loss_is_a_kill() -> None:
     """What is missing is most likely the line of the kill."""
     parser = KernelLogParser()
@@ -224,6 +235,15 @@ def test_a_report_that_has_no_end_is_given_up() -> None:
     for line in lines(["other"] * 6000, caller=8):
         parser.feed(line)
     assert not parser.in_report
+
+
+def test_a_mixed_report_without_end_is_bounded() -> None:
+    """Frames of a stack that never ends, among another's lines, leave little behind."""
+    parser = KernelLogParser()
+    for line in lines([*REPORT[:6], *REPORT[:1], *[REPORT[5]] * 5000]):
+        parser.feed(line)
+    (thread,) = parser._threads.values()  # noqa: SLF001  what is kept is the promise
+    assert len(thread.frames) + len(thread._sections) < 200  # noqa: SLF001
 
 
 def test_a_groups_thread_is_its_process() -> None:
