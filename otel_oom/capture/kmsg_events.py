@@ -145,8 +145,8 @@ class LogEvents:
             # Older kernels print neither.
             uid = task.uid if told.uid is None else told.uid
             score_adj = task.score_adj if told.score_adj is None else told.score_adj
-            return replace(task, uid=uid, score_adj=score_adj)
-        return task
+            task = replace(task, uid=uid, score_adj=score_adj)
+        return _listed(task, event.report)
 
     def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
         if event.report is None and event.line.caller is not None:
@@ -165,6 +165,19 @@ class LogEvents:
         if task is None and report.table and report.tid in report.table.total_vm:
             task = Task(process_of(report, report.tid), report.tid, comm=invoked.comm)
         return replace(task, score_adj=invoked.score_adj) if task else None
+
+
+def _listed(victim: Task, report: Report | None) -> Task:
+    """The victim with what the report has of it, where the line of its kill has less."""
+    row = report.table.row(victim.tid) if report and report.table else None
+    uid = row.uid if row else None
+    if uid is None and report and report.chosen and report.chosen.pid == victim.tid:
+        uid = report.chosen.uid
+    return replace(
+        victim,
+        uid=uid if victim.uid is None else victim.uid,
+        score_adj=row.score_adj if row and victim.score_adj is None else victim.score_adj,
+    )
 
 
 def _task_memcg(report: Report) -> str | None:

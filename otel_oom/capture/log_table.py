@@ -66,6 +66,10 @@ class Table:
     processes: Mapping[int, int]
     time_ns: int
 
+    def row(self, tid: int | None) -> Row | None:
+        """The row of that thread, if it is one of the largest."""
+        return next((row for row in self.largest if row.tid == tid), None)
+
     def page(self, tid: int, total_vm: int) -> int:
         """The size of a page, in bytes, by what that thread has in bytes; else this machine's."""
         pages = self.total_vm.get(tid)

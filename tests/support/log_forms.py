@@ -154,6 +154,7 @@ Killed process 1501 (stress) vsz:72000kB, anon-rss:59000kB, file-rss:1000kB
             Victim(
                 *(1501, "stress", "Memory cgroup out of memory", "memcg"),
                 *(72000, 59000, 1000),
+                uid=1000,
                 trigger=1501,
                 limit_of="/lxc",
                 limit=65536,
@@ -179,6 +180,7 @@ Killed process 3000, UID 501, (java) total-vm:3600000kB, anon-rss:1600000kB, fil
             Victim(
                 *(3000, "java", "Out of memory", None, 3600000, 1600000, 24),
                 uid=501,
+                score_adj=0,
                 candidates=(3000, 900),
             ),
         ),
@@ -213,6 +215,8 @@ Killed process 5120 (apache2) total-vm:160000kB, anon-rss:95000kB, file-rss:1000
         (
             Victim(
                 *(5120, "apache2", "Memory cgroup out of memory", "memcg", 160000, 95000, 1000),
+                uid=33,
+                score_adj=0,
                 trigger=5120,
                 limit_of="/web",
                 memcg="/web/a",
@@ -260,6 +264,8 @@ Killed process 640 (node) total-vm:1200000kB, anon-rss:790000kB, file-rss:10000k
         (
             Victim(
                 *(640, "node", "Out of memory", None, 1200000, 790000, 10000, 0),
+                uid=1000,
+                score_adj=0,
                 trigger=640,
                 candidates=(640, 600),
             ),
