@@ -228,10 +228,7 @@ class Thread:
 
     def soon(self, line: Line) -> bool:
         """Whether ``line`` can be of the decision that the last kill was of."""
-        whole = line.time_ns % _NS_PER_S == 0 == self.last_ns % _NS_PER_S
-        # Some logs tell whole seconds.
-        most = _NS_PER_S + 1 if whole else _GROUP_NS
-        return self.last is not None and 0 <= line.time_ns - self.last_ns < most
+        return self.last is not None and 0 <= line.time_ns - self.last_ns < _GROUP_NS
 
     def told_before(self, form: Killed, line: Line) -> bool:
         """Whether a kill without a number is one that was told by its own line before."""

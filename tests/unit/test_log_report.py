@@ -256,15 +256,6 @@ def test_a_groups_thread_is_its_process() -> None:
     assert [kill.told.pid for kill in rest] == [5356, 5400, 5402]
 
 
-def test_a_group_in_a_log_of_whole_seconds_is_one() -> None:
-    """Where times have no fractions, the next second is soon."""
-    texts = [*REPORT, KILLED, GROUP, killed(5400), killed(5401)]
-    given = [replace(line, time_ns=7 * SECOND) for line in lines(texts)]
-    given[-1] = replace(given[-1], time_ns=8 * SECOND)
-    told = [event for event in feed(given) if isinstance(event, LoggedKill)]
-    assert [kill.first for kill in told] == [None, told[0], told[0]]
-
-
 def test_a_kill_of_one_that_shares_its_memory_is_none() -> None:
     """The kernel does not count it, and prints it amid the two lines of the victim's."""
     (kill,) = kills_of([*OLD[:-1], "Kill process 101 (twin) sharing same memory", OLD_KILLED])
