@@ -1,4 +1,4 @@
-"""What stands before or around the kernel's own text in a log that was kept elsewhere.
+"""What stands before the kernel's own text in a log that was kept elsewhere.
 
 The date, host and program that a producer of logs puts before a line are taken off by who reads
 its files. Behind them may be still: colours (``dmesg --color``), the level (``<6>``), the time
@@ -8,20 +8,17 @@ printk() with CONFIG_PRINTK_CALLER), each in this order.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
 
 from otel_oom.capture.log_forms import Line
 from otel_oom.capture.log_pattern import pattern
 
-_MOST_CHARS: Final = 1 << 17
 _COLOUR: Final = pattern(r"\x1b\[[0-9;]{0,16}[mK]")
 _DRESS: Final = pattern(
     r"(?:<\d{1,3}>)?(?:\[ {0,8}\d{1,10}\.\d{1,9}\] ?)?"
     r"(?:\[ {0,12}(?:T(\d{1,10})|C\d{1,5})\] )?(?=.)"
 )
-_CRI: Final = pattern(r"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) (?:stdout|stderr) [FP] ")
 _ESCAPE: Final = "\x1b"
 _BEGINNINGS: Final = ("<", "[", _ESCAPE)
 
@@ -40,24 +37,3 @@ def undressed(line: Line) -> Line:
 def _uncoloured(text: str) -> str:
     # Within a line without, it is a name that has colour.
     return _COLOUR.sub("", text) if text.startswith(_ESCAPE) else text
-
-
-def unwrapped(text: str) -> str:
-    r"""A line out of the log of a container that prints one: of a container runtime, or Docker's.
-
-    ``2026-01-31T10:00:00.123456789Z stdout F text`` is how runtimes of Kubernetes keep it (CRI),
-    ``{"log":"text\n","stream":"stdout","time":"…"}`` how Docker does (json-file).
-    """
-    if text.startswith("{") and len(text) < _MOST_CHARS:
-        return _of_json(text)
-    found = _CRI.match(text) if text[:1].isdigit() else None
-    return text[found.end() :] if found else text
-
-
-def _of_json(text: str) -> str:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    log = value.get("log") if isinstance(value, dict) else None
-    return log.removesuffix("\n") if isinstance(log, str) else text

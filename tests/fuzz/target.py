@@ -13,7 +13,6 @@ from typing import Final
 from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill, LoggedNoVictim
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.kmsg_reader import record
-from otel_oom.capture.log_dress import unwrapped
 from otel_oom.capture.log_forms import Line
 from otel_oom.capture.log_text import MOST_TEXT
 from otel_oom.capture.processes import Processes
@@ -34,7 +33,7 @@ def lines(data: bytes) -> list[Line]:
         time_ns += _STEPS_NS[how & 3]
         made.append(
             Line(
-                unwrapped(text.decode("utf-8", errors="backslashreplace")),
+                text.decode("utf-8", errors="backslashreplace"),
                 time_ns,
                 at,
                 caller=None if how & 0x0C == 0 else how & 0x0C,

@@ -1,13 +1,11 @@
-"""What stands before or around the kernel's own text in logs that were kept elsewhere."""
+"""What stands before the kernel's own text in logs that were kept elsewhere."""
 
 from __future__ import annotations
-
-import json
 
 import pytest
 
 from otel_oom.capture.kernel_log import LoggedKill
-from otel_oom.capture.log_dress import undressed, unwrapped
+from otel_oom.capture.log_dress import undressed
 from otel_oom.capture.log_forms import Line
 from tests.support.log_samples import KILLED, REPORT, feed, killed
 
@@ -64,22 +62,3 @@ def test_reports_of_two_threads_are_told_apart_by_what_is_printed_before_them() 
         assert kill.report is not None
         assert kill.report.tid == kill.told.pid
         assert len(kill.report.stack) == 5
-
-
-@pytest.mark.parametrize("text", [KILLED, "", 'a "b" \\ \x1b {'])
-def test_a_containers_log_is_unwrapped(text: str) -> None:
-    """As container runtimes of Kubernetes and Docker keep what a container prints."""
-    time = "2026-01-31T10:00:00.123456789Z"
-    docker = json.dumps({"log": f"{text}\n", "stream": "stdout", "time": time})
-    assert unwrapped(docker) == text
-    assert unwrapped(f"{time} stdout F {text}") == text
-    assert unwrapped(f"2026-01-31T10:00:00.123456789+01:00 stderr P {text}") == text
-    assert unwrapped(text) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "{}", '{"log":1}', "[1]", "{" * 100_000, "2026-01-31T10:00:00Z stdout", "2026"]
-)
-def test_what_only_resembles_a_wrapper_is_left(text: str) -> None:
-    """It costs nothing, and raises nothing."""
-    assert unwrapped(text) == text

@@ -9,7 +9,6 @@ import pytest
 from otel_oom.capture.kernel_log import KernelLogParser, LogEvent, LoggedKill
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.log_forms import Line
-from otel_oom.capture.log_needles import may_tell
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
 from tests.support.log_forms import FORMS, KB, Form, Victim, markdown
@@ -69,19 +68,6 @@ def as_victim(kill: OomKill) -> Victim:
 def test_every_form_is_told_for_what_it_is(form: Form) -> None:
     """One event a kill, with what that kernel prints of it; what it does not print is absent."""
     assert [as_victim(kill) for kill in told(lines(form))] == list(form.victims)
-
-
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.number}-{form.name}")
-def test_a_block_without_a_needle_has_no_kill(form: Form) -> None:
-    """Of a log, no more has to be read than the blocks that may tell, and reports to their ends."""
-    parser = KernelLogParser()
-    read, events = [], []
-    for line in lines(form):
-        if parser.in_report or may_tell(line.text.encode()):
-            read.append(line)
-            events.append(parser.feed(line))
-    assert [as_victim(kill) for kill in told(read)] == list(form.victims)
-    assert not parser.in_report or not form.victims
 
 
 def test_the_readme_has_the_table() -> None:
