@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Final
 
 from otel_oom.capture import log_lines
-from otel_oom.capture.log_candidates import process_of
 from otel_oom.capture.log_dress import undressed
 from otel_oom.capture.log_forms import (
     Choice,
@@ -34,6 +33,7 @@ from otel_oom.capture.log_forms import (
     NoneToKill,
     Reaped,
 )
+from otel_oom.capture.log_group import dead_of, fits, member
 from otel_oom.capture.log_report import (
     LogEvent,
     LoggedAgain,
@@ -115,6 +115,8 @@ class KernelLogParser:
                 self._drop(key)
         if self._at % _SWEEP_LINES == 0:
             self._sweep(line)
+        if len(line.text) > 2 * MOST_CHARS:
+            return None
         if not line.exact:
             line = undressed(line)
         text = self._joined(line)
@@ -145,7 +147,7 @@ class KernelLogParser:
         if not isinstance(form, GroupKill):
             return thread.add(line, form) if thread else None
         if thread and thread.last and thread.soon(line):
-            thread.group, thread.last_ns = _of(thread.last), line.time_ns
+            thread.group, thread.last_ns = dead_of(thread.last), line.time_ns
         return None
 
     def _of_report(
@@ -183,8 +185,8 @@ class KernelLogParser:
         report = thread.close(line)
         if report is None and thread.group is not None and thread.soon(line) and thread.last:
             thread.last_ns = line.time_ns
-            return _member(thread.last, thread.group, line, form)
-        fitting = report if _fits(report, form) else None
+            return member(thread.last, thread.group, line, form)
+        fitting = report if fits(report, form) else None
         return _last(thread, line, form, fitting, (fitting and fitting.text) or escaped(line.text))
 
     def _joined(self, line: Line) -> str:
@@ -236,39 +238,3 @@ def _last(
     kill = LoggedKill(line, form, report, text=text)
     thread.last, thread.last_ns, thread.group = kill, line.time_ns, None
     return kill
-
-
-def _of(kill: LoggedKill) -> set[int]:
-    """The processes that are dead once this kill is told."""
-    chosen = kill.report.chosen if kill.report else None
-    dead = {chosen.pid} if chosen and isinstance(kill.told, Killed) else set()
-    if isinstance(kill.told, Killed) and kill.told.pid is not None:
-        dead.add(process_of(kill.report, kill.told.pid))
-    return dead
-
-
-def _member(
-    first: LoggedKill, dead: set[int], line: Line, form: Killed | Exiting
-) -> LoggedKill | LoggedAgain | None:
-    """One of a group. One may come again, by another thread; another may be exiting."""
-    if isinstance(form, Exiting) or form.pid is None:
-        return None
-    process = process_of(first.report, form.pid)
-    if process in dead:
-        return LoggedAgain(line)
-    if len(dead) < _MOST_DEAD:
-        dead.add(process)
-    return LoggedKill(line, form, first.report, first, text=escaped(line.text))
-
-
-_MOST_DEAD: Final = 4096
-
-
-def _fits(report: Report | None, form: Killed | Exiting) -> bool:
-    """Whether the kill is the report's. Chosen is a process, marked is a thread of it."""
-    chosen = report.chosen if report else None
-    if report is None or chosen is None or form.pid == chosen.pid:
-        return True
-    if form.pid is not None and process_of(report, form.pid) == chosen.pid:
-        return True
-    return isinstance(form, Killed) and form.uid == chosen.uid
