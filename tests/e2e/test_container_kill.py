@@ -100,6 +100,16 @@ def test_loki_has_the_event(story: Story) -> None:
     assert story.container["Id"][:12] in story.entry.line
 
 
+def test_loki_has_the_kernels_own_report(story: Story) -> None:
+    """From its first line on, where the kernel's log is what tells of decisions."""
+    labels = story.entry.labels
+    text = labels.get("log_record_original", "")
+    assert bool(text) == (labels["oom_capture_context"] == "/dev/kmsg")
+    if text:
+        assert " invoked oom-killer: gfp_mask=" in text.splitlines()[0]
+        assert f",pid={story.logged.pid}," in text
+
+
 def test_loki_has_the_kernels_time(story: Story) -> None:
     """The line stands at the time of the kill, not of its arrival."""
     assert story.entry.time == story.span["startTime"] * 1000 + story.entry.time % 1000
