@@ -18,6 +18,7 @@ _NS_PER_MS: Final = 1e6
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1000
 _NAME_WIDTH: Final = 34
+_MOST_LINES: Final = 24
 
 
 def log_lines(request: ExportLogsServiceRequest) -> Iterable[str]:
@@ -58,9 +59,16 @@ def _span(span: Span) -> Iterable[str]:
 
 def _attributes(attributes: Iterable[KeyValue]) -> Iterable[str]:
     for attribute in sorted(attributes, key=lambda attribute: attribute.key):
-        for index, part in enumerate(_value(attribute.value).splitlines() or [""]):
+        for index, part in enumerate(_shortened(_value(attribute.value).splitlines())):
             name = printable(attribute.key) if index == 0 else ""
             yield f"    {name:{_NAME_WIDTH}} {printable(part)}"
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    """Of a text that fills the screen, its first line and its last."""
+    if len(lines) > _MOST_LINES:
+        return [lines[0], f"… {len(lines) - 2} lines …", lines[-1]]
+    return lines or [""]
 
 
 def _value(value: AnyValue) -> str:

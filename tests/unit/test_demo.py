@@ -23,6 +23,20 @@ def test_a_hostile_name_is_harmless_on_a_terminal() -> None:
     assert "x\\x1b]0;pwned\\x07\\r\\n\\u202egpj\\u200b\\x9b31m" in text
 
 
+def test_a_report_does_not_fill_the_screen() -> None:
+    """Of a text of many lines the first and the last are shown, and how many are between."""
+    text = "\n".join(f"line {at}" for at in range(100))
+    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(enriched(original=text)))
+    lines = list(show.log_lines(request))
+    at = next(at for at, line in enumerate(lines) if "log.record.original" in line)
+    shown = [line.split(maxsplit=1) for line in lines[at : at + 3]]
+    assert shown == [
+        ["log.record.original", "line 0"],
+        ["…", "98 lines …"],
+        ["line", "99"],
+    ]
+
+
 def test_the_timeline_is_in_milliseconds_from_the_mark() -> None:
     """The span shows its stages by their distance to the first."""
     request = ExportTraceServiceRequest.FromString(otlp.span_bytes(enriched()))

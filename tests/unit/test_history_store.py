@@ -134,7 +134,7 @@ def test_an_event_is_found_by_its_uid_or_its_process(store: Store) -> None:
     assert store.history.by_uid(first[:20]) == [ids[first]]
     assert store.history.by_uid(first + "0") == []
     assert store.history.by_uid("%") == []
-    assert store.history.by_pid(KILL.victim.tgid) == [ids[second], ids[first]]
+    assert store.history.by_pid(KILL.victim.tgid or 0) == [ids[second], ids[first]]
     assert store.history.by_pid(1) == []
     spared = replace(kill(7, skipped=True), victim=replace(KILL.victim, tgid=88))
     store.record(spared, WITNESS)
