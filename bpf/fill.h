@@ -92,6 +92,11 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
 }
 
+static __always_inline struct kernfs_node *node_of(struct mem_cgroup *memcg)
+{
+	return BPF_CORE_READ(memcg, css.cgroup, kn);
+}
+
 /* Each part of the text has a share of it. */
 #define MEMCG_END (OOM_TEXT_LEN / 4)
 #define EXE_END (OOM_TEXT_LEN / 2 - COMMAND_LEN)
@@ -148,7 +153,7 @@ static __always_inline int fill_other_path(struct oom_victim_record *out, struct
 
 /* A task's cgroup in the memory controller's own hierarchy, which on cgroup v1 and hybrid hosts is
  * not the default one. */
-static __always_inline struct kernfs_node *memcg_of(struct task_struct *task)
+static __always_inline struct mem_cgroup *memcg_of(struct task_struct *task)
 {
 	__u32 id = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
@@ -157,7 +162,16 @@ static __always_inline struct kernfs_node *memcg_of(struct task_struct *task)
 	if (!bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
 		return NULL;
 	bpf_core_read(&css, sizeof(css), &set->subsys[id]);
-	return BPF_CORE_READ(css, cgroup, kn);
+	return css ? (void *)css - bpf_core_field_offset(struct mem_cgroup, css) : NULL;
+}
+
+/* Read here, for whoever runs containers may remove the cgroup as soon as the victim is gone. */
+static __always_inline void fill_limits(struct oom_limits *out, struct mem_cgroup *memcg)
+{
+	out->limit_pages = BPF_CORE_READ(memcg, memory.max);
+	out->usage_pages = BPF_CORE_READ(memcg, memory.usage.counter);
+	out->swap_limit_pages = BPF_CORE_READ(memcg, swap.max);
+	out->swap_usage_pages = BPF_CORE_READ(memcg, swap.usage.counter);
 }
 
 /* As d_path() would have it, from inside the victim's mount namespace: up to the root of each
@@ -227,7 +241,7 @@ static __always_inline int fill_command(struct oom_victim_record *out, struct ta
 static __always_inline int fill_victim(struct oom_victim_record *out, struct task_struct *task,
 				       __u32 tgid)
 {
-	struct kernfs_node *node;
+	struct mem_cgroup *memcg;
 	struct mm_struct *mm;
 	int flags = 0;
 
@@ -237,11 +251,14 @@ static __always_inline int fill_victim(struct oom_victim_record *out, struct tas
 		       OOM_FLAG_NO_COMMAND;
 	}
 	fill_task(&out->victim, task);
-	node = memcg_of(task);
-	if (!node)
+	memcg = memcg_of(task);
+	if (!memcg) {
 		flags |= OOM_FLAG_NO_MEMCG;
-	else if (!fill_path(out, &out->memcg, node, MEMCG_END))
-		flags |= OOM_FLAG_MEMCG_CUT;
+	} else {
+		fill_limits(&out->limits, memcg);
+		if (!fill_path(out, &out->memcg, node_of(memcg), MEMCG_END))
+			flags |= OOM_FLAG_MEMCG_CUT;
+	}
 
 	mm = BPF_CORE_READ(task, mm);
 	if (!mm)
@@ -256,12 +273,12 @@ static __always_inline int fill_victim(struct oom_victim_record *out, struct tas
 static __always_inline int fill_trigger(struct oom_victim_record *out)
 {
 	struct task_struct *current = (struct task_struct *)bpf_get_current_task();
-	struct kernfs_node *node = memcg_of(current);
+	struct mem_cgroup *memcg = memcg_of(current);
 
 	fill_task(&out->trigger, current);
-	if (!node)
+	if (!memcg)
 		return OOM_FLAG_NO_TRIGGER_MEMCG;
-	if (!fill_other_path(out, &out->trigger_memcg, node, TRIGGER_MEMCG_END))
+	if (!fill_other_path(out, &out->trigger_memcg, node_of(memcg), TRIGGER_MEMCG_END))
 		return OOM_FLAG_TRIGGER_MEMCG_CUT;
 	return 0;
 }

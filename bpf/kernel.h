@@ -23,7 +23,7 @@ typedef __u32 __be32;
 typedef __u16 __sum16;
 typedef __u32 __wsum;
 
-/* UAPI: enum bpf_map_type and enum bpf_update_elem_flags */
+/* UAPI: enum bpf_map_type, enum bpf_update_elem_flags and a flag of a map */
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
@@ -32,6 +32,7 @@ enum {
 	BPF_MAP_TYPE_RINGBUF = 27
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_F_MMAPABLE = 1 << 10 };
 
 /* UAPI: flags of bpf_get_stack(), and what it gives then. */
 enum { BPF_F_USER_STACK = 1 << 8, BPF_F_USER_BUILD_ID = 1 << 11 };

@@ -85,6 +85,23 @@ struct {
 	__type(value, __u32);
 } oom_threads SEC(".maps");
 
+/* The last victims, whatever became of their records, and how many there have been: the next one
+ * is at that number modulo OOM_MARKS. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, OOM_MARKS);
+	__type(key, __u32);
+	__type(value, struct oom_mark);
+} oom_marks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} oom_mark_count SEC(".maps");
+
 /* The decision that is being made. There is never more than one: the kernel makes them under its
  * oom_lock. */
 struct pending {
@@ -156,13 +173,9 @@ static __always_inline void fill_decision(struct pending *now, struct oom_contro
 	out->gfp_mask = BPF_CORE_READ(control, gfp_mask);
 	out->order = BPF_CORE_READ(control, order);
 	out->constraint = BPF_CORE_READ(control, constraint);
-	now->limit_node = (__u64)BPF_CORE_READ(memcg, css.cgroup, kn);
-	if (memcg) {
-		out->limit_pages = BPF_CORE_READ(memcg, memory.max);
-		out->usage_pages = BPF_CORE_READ(memcg, memory.usage.counter);
-		out->swap_limit_pages = BPF_CORE_READ(memcg, swap.max);
-		out->swap_usage_pages = BPF_CORE_READ(memcg, swap.usage.counter);
-	}
+	now->limit_node = (__u64)node_of(memcg);
+	if (memcg)
+		fill_limits(&out->limits, memcg);
 }
 
 static __always_inline int fill_limit(struct oom_victim_record *out, struct pending *now)
@@ -292,6 +305,38 @@ static __always_inline int on_exit(struct task_struct *task)
 	return 0;
 }
 
+/* Remember the mark of a victim, and return its time. Programs of two versions that see the same
+ * one, while the one takes over from the other, agree on that. */
+static __always_inline __u64 remember(struct victim *victim, __u32 tgid, struct task_struct *task)
+{
+	__u32 zero = 0, last, next;
+	struct oom_mark *mark;
+	__u64 *count;
+
+	count = bpf_map_lookup_elem(&oom_mark_count, &zero);
+	if (!count)
+		return victim->marked_ns;
+	last = (*count - 1) % OOM_MARKS;
+	mark = bpf_map_lookup_elem(&oom_marks, &last);
+	if (mark && victim->start_boottime_ns && mark->tgid == tgid &&
+	    mark->start_boottime_ns == victim->start_boottime_ns)
+		return mark->boottime_ns;
+	next = *count % OOM_MARKS;
+	mark = bpf_map_lookup_elem(&oom_marks, &next);
+	if (!mark)
+		return victim->marked_ns;
+	mark->boottime_ns = victim->marked_ns;
+	mark->monotonic_ns = bpf_ktime_get_ns();
+	mark->start_boottime_ns = victim->start_boottime_ns;
+	mark->tgid = tgid;
+	mark->tid = victim->tid;
+	__builtin_memset(mark->comm, 0, sizeof(mark->comm));
+	if (task)
+		BPF_CORE_READ_STR_INTO(&mark->comm, task, comm);
+	++*count;
+	return victim->marked_ns;
+}
+
 static __always_inline int on_mark_victim(__u64 *args)
 {
 	__u64 argument = args[0];
@@ -320,12 +365,14 @@ static __always_inline int on_mark_victim(__u64 *args)
 	seen = bpf_map_lookup_elem(&oom_victims, &tgid);
 	if (seen && next.start_boottime_ns && seen->start_boottime_ns == next.start_boottime_ns)
 		return 0;
+	next.marked_ns = remember(&next, tgid, task);
 	bpf_map_update_elem(&oom_victims, &tgid, &next, BPF_ANY);
 	bpf_map_update_elem(&oom_threads, &next.tid, &tgid, BPF_ANY);
 
 	record = begin(OOM_KIND_VICTIM);
 	if (!record)
 		return 0;
+	record->header.boottime_ns = next.marked_ns;
 	record->header.flags = fill_victim(record, task, tgid);
 	record->header.flags |= fill_trigger(record);
 	if (decided)

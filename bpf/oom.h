@@ -10,7 +10,7 @@
 #ifndef OTEL_OOM_H
 #define OTEL_OOM_H
 
-#define OOM_WIRE_VERSION 2
+#define OOM_WIRE_VERSION 3
 
 #define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
 #define OOM_TEXT_LEN 4096 /* all paths of a record together, and its words */
@@ -19,6 +19,7 @@
 #define OOM_MESSAGE_LEN 48
 #define OOM_USER_STACK_LEN 16
 #define OOM_BUILD_ID_LEN 20
+#define OOM_MARKS 8192 /* that are remembered; a power of two */
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -35,7 +36,7 @@ enum oom_flag {
 	OOM_FLAG_NO_TASK = 1 << 0,     /* the kernel told only the victim's pid, as victim.tgid */
 	OOM_FLAG_NO_MM = 1 << 1,       /* the victim had no mm: its memory is not known */
 	OOM_FLAG_NO_EXE = 1 << 2,      /* no executable: exe is not known */
-	OOM_FLAG_NO_MEMCG = 1 << 3,    /* no memory controller: memcg and memcg_id are not known */
+	OOM_FLAG_NO_MEMCG = 1 << 3,    /* no memory controller: memcg and limits are not known */
 	OOM_FLAG_MEMCG_CUT = 1 << 4,   /* memcg lacks the components nearest the root */
 	OOM_FLAG_EXE_CUT = 1 << 5,     /* so does exe */
 	OOM_FLAG_NO_DECISION = 1 << 6, /* decision and limit_memcg are not known */
@@ -99,16 +100,22 @@ struct oom_memcg {
 	struct oom_path path;
 };
 
-/* What the kernel weighed: its struct oom_control, and the bounds of the cgroup whose limit was
- * hit, in pages as of oom_kill_process(). */
-struct oom_decision {
-	__u64 boottime_ns; /* CLOCK_BOOTTIME; the same for all that one decision kills */
-	__u64 total_pages; /* what could be had at most: a capacity */
-	__s64 points;
+/* The bounds of a memory cgroup and what it uses of them, by its page counters. A bound that is
+ * none is PAGE_COUNTER_MAX. */
+struct oom_limits {
 	__u64 limit_pages;
 	__u64 usage_pages;
 	__u64 swap_limit_pages; /* of swap on v2, of memory and swap together on v1 */
 	__u64 swap_usage_pages;
+};
+
+/* What the kernel weighed: its struct oom_control, and the bounds of the cgroup whose limit was
+ * hit, as of oom_kill_process(). */
+struct oom_decision {
+	__u64 boottime_ns; /* CLOCK_BOOTTIME; the same for all that one decision kills */
+	__u64 total_pages; /* what could be had at most: a capacity */
+	__s64 points;
+	struct oom_limits limits;
 	__u32 gfp_mask;
 	__s32 order;	  /* -1 for sysrq */
 	__s32 constraint; /* enum oom_constraint */
@@ -133,6 +140,7 @@ struct oom_victim_record {
 	struct oom_memcg memcg;
 	struct oom_memcg trigger_memcg;
 	struct oom_memcg limit_memcg; /* the cgroup whose limit was hit */
+	struct oom_limits limits;     /* of memcg, as of the mark */
 	struct oom_path exe;	      /* in the victim's own mount namespace */
 	struct oom_path command;      /* the first words of its command line, each ended by NUL */
 	__u32 used;		      /* bytes of text */
@@ -168,6 +176,17 @@ struct oom_reaper_record {
 	struct oom_memory memory; /* what the victim holds now; not with OOM_FLAG_NO_MM */
 };
 
+/* What names a kill: the header's boottime_ns of its record, and its process. Kept when the record
+ * is long gone, for the kernel's log, which knows a thread's pid and a clock of its own. */
+struct oom_mark {
+	__u64 boottime_ns;
+	__u64 monotonic_ns;	 /* CLOCK_MONOTONIC: stops in suspend, as the log's clock does */
+	__u64 start_boottime_ns; /* 0: not known, for the mark was a number alone */
+	__u32 tgid;
+	__u32 tid; /* 0: nothing was marked yet */
+	char comm[OOM_COMM_LEN];
+};
+
 /* Per CPU; summed by the reader. */
 struct oom_counters {
 	__u64 sequence;
@@ -180,10 +199,12 @@ _Static_assert(sizeof(struct oom_task) == 64, "oom_task");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
 _Static_assert(sizeof(struct oom_path) == 8, "oom_path");
 _Static_assert(sizeof(struct oom_memcg) == 16, "oom_memcg");
+_Static_assert(sizeof(struct oom_limits) == 32, "oom_limits");
+_Static_assert(sizeof(struct oom_mark) == 48, "oom_mark");
 _Static_assert(sizeof(struct oom_decision) == 72 + OOM_MESSAGE_LEN, "oom_decision");
 _Static_assert(sizeof(struct oom_user_frame) == 32, "oom_user_frame");
 _Static_assert(sizeof(struct oom_victim_record) ==
-		       400 + 32 * OOM_USER_STACK_LEN + 8 * OOM_STACK_LEN + OOM_TEXT_LEN,
+		       432 + 32 * OOM_USER_STACK_LEN + 8 * OOM_STACK_LEN + OOM_TEXT_LEN,
 	       "oom_victim_record");
 _Static_assert(sizeof(struct oom_reaper_record) == 96, "oom_reaper_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from otel_oom.candidates import Candidates
-from otel_oom.facts import Memcg, Memory, Task, known, task
+from otel_oom.facts import Limits, Memcg, Memory, Task, known, task
 from otel_oom.incident import (
     Incident,
     Told,
@@ -29,13 +29,15 @@ class OomKill(Incident):
 
     The trigger is often, not always, the victim. ``incident`` is set for what was killed along
     with another (``memory.oom.group``): that one's ``uid``. ``skipped``: it was chosen, and had
-    let go of its memory before it could be killed. ``original`` is what the kernel's log has of it,
-    and ``candidates`` are those of the table in that; of a group the first one has them.
+    let go of its memory before it could be killed. ``limits`` are those of ``memcg`` at the mark.
+    ``original`` is what the kernel's log has of it, and ``candidates`` are those of the table in
+    that; of a group the first one has them.
     """
 
     victim: Task
     memory: Memory | None
     memcg: Memcg | None
+    limits: Limits | None = None
     incident: str | None = None
     skipped: bool = False
     original: str | None = None
@@ -79,7 +81,7 @@ class OomKill(Incident):
             TypeError: the dictionary is of another shape.
             KeyError: a part is missing.
         """
-        memory, memcg = value["memory"], value["memcg"]
+        memory, memcg, limits = value["memory"], value["memcg"], value.get("limits")
         return known(
             cls,
             {
@@ -87,6 +89,7 @@ class OomKill(Incident):
                 "victim": task(value["victim"]),
                 "memory": known(Memory, memory) if memory else None,
                 "memcg": known(Memcg, memcg) if memcg else None,
+                "limits": known(Limits, limits) if limits else None,
                 "candidates": Candidates.from_json(value.get("candidates")),
             },
         )

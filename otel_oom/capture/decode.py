@@ -14,6 +14,7 @@ from otel_oom.capture.wire import (
     DecisionRecord,
     ExitRecord,
     Header,
+    LimitsRecord,
     MemcgRecord,
     MemoryRecord,
     PathRecord,
@@ -130,11 +131,14 @@ class Decoder:
 
     def _kill(self, record: VictimRecord, unix_offset_ns: int) -> OomKill:
         flags = record.header.flags
+        memcg = _memcg(record, record.memcg, wire.FLAG_NO_MEMCG, wire.FLAG_MEMCG_CUT)
         kill = OomKill(
             **self._incident(record, unix_offset_ns),
             victim=_victim(record),
             memory=None if flags & wire.FLAG_NO_MM else _memory(record.memory),
-            memcg=_memcg(record, record.memcg, wire.FLAG_NO_MEMCG, wire.FLAG_MEMCG_CUT),
+            memcg=memcg,
+            # The root has no bounds, and its counters do not count all.
+            limits=_limits(record.limits) if memcg and memcg.path != "/" else None,
             skipped=record.header.kind == wire.KIND_SKIPPED,
         )
         kill = replace(kill, incident=self._incident_of(kill, record.decision.boottime_ns))
@@ -178,7 +182,7 @@ class Decoder:
             capacity=told.total_pages * _PAGE,
             message=text(told.message) or None,
             memcg=memcg,
-            limits=_limits(told) if memcg else None,
+            limits=_limits(told.limits) if memcg else None,
         )
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
@@ -236,7 +240,7 @@ def _memory(record: MemoryRecord) -> Memory:
     )
 
 
-def _limits(told: DecisionRecord) -> Limits:
+def _limits(told: LimitsRecord) -> Limits:
     return Limits(
         limit=_bound(told.limit_pages),
         usage=told.usage_pages * _PAGE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
 COMM_LEN = 16
 TEXT_LEN = 4096
@@ -16,6 +16,7 @@ STACK_LEN = 48
 MESSAGE_LEN = 48
 USER_STACK_LEN = 16
 BUILD_ID_LEN = 20
+MARKS = 8192
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
@@ -105,6 +106,17 @@ class MemcgRecord(ctypes.Structure):
     _fields_ = (("id", ctypes.c_uint64), ("path", PathRecord))
 
 
+class LimitsRecord(ctypes.Structure):
+    """``struct oom_limits``."""
+
+    _fields_ = (
+        ("limit_pages", ctypes.c_uint64),
+        ("usage_pages", ctypes.c_uint64),
+        ("swap_limit_pages", ctypes.c_uint64),
+        ("swap_usage_pages", ctypes.c_uint64),
+    )
+
+
 class DecisionRecord(ctypes.Structure):
     """``struct oom_decision``."""
 
@@ -112,10 +124,7 @@ class DecisionRecord(ctypes.Structure):
         ("boottime_ns", ctypes.c_uint64),
         ("total_pages", ctypes.c_uint64),
         ("points", ctypes.c_int64),
-        ("limit_pages", ctypes.c_uint64),
-        ("usage_pages", ctypes.c_uint64),
-        ("swap_limit_pages", ctypes.c_uint64),
-        ("swap_usage_pages", ctypes.c_uint64),
+        ("limits", LimitsRecord),
         ("gfp_mask", ctypes.c_uint32),
         ("order", ctypes.c_int32),
         ("constraint", ctypes.c_int32),
@@ -146,6 +155,7 @@ class VictimRecord(ctypes.Structure):
         ("memcg", MemcgRecord),
         ("trigger_memcg", MemcgRecord),
         ("limit_memcg", MemcgRecord),
+        ("limits", LimitsRecord),
         ("exe", PathRecord),
         ("command", PathRecord),
         ("used", ctypes.c_uint32),
@@ -176,6 +186,19 @@ class ReaperRecord(ctypes.Structure):
         ("tgid", ctypes.c_uint32),
         ("stage", ctypes.c_uint32),
         ("memory", MemoryRecord),
+    )
+
+
+class MarkRecord(ctypes.Structure):
+    """``struct oom_mark``."""
+
+    _fields_ = (
+        ("boottime_ns", ctypes.c_uint64),
+        ("monotonic_ns", ctypes.c_uint64),
+        ("start_boottime_ns", ctypes.c_uint64),
+        ("tgid", ctypes.c_uint32),
+        ("tid", ctypes.c_uint32),
+        ("comm", ctypes.c_char * COMM_LEN),
     )
 
 

@@ -23,7 +23,7 @@ from otel_oom.enrich.systemd import unit_owning, units_of
 from otel_oom.enrich.unit_files import Setting, memory_setting
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
-from otel_oom.facts import Decision
+from otel_oom.facts import Decision, Limits
 from otel_oom.incident import Incident
 from otel_oom.witness import Witness
 
@@ -128,6 +128,15 @@ class EnrichedKill:
         if self.kill.skipped:
             return "skipped"
         return "already_exiting" if self.kill.already_exiting else "killed"
+
+    @property
+    def limits(self) -> Limits | None:
+        """Of the victim's cgroup: those of the mark, or else what was read after it."""
+        marked, read = self.kill.limits, self.witness.limits
+        if marked and read and read.usage is not None and read.swap_usage is None:
+            # A kernel that accounts no swap has its counters all the same, and no file of them.
+            return replace(marked, swap_limit=None, swap_usage=None)
+        return marked or read
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.VICTIM_MNT_NS: kill.victim.mnt_ns,
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
-            **_cgroup(_OWN_MEMCG, kill.memcg, witness.limits),
+            **_cgroup(_OWN_MEMCG, kill.memcg, enriched.limits),
             **_victim_place(cgroup_path(kill, witness)),
             names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,

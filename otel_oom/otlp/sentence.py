@@ -67,7 +67,7 @@ def _asked(origin: Origin) -> str:
 
 def _limit(enriched: EnrichedKill) -> str:
     """The victim's cgroup, and whose limit it was."""
-    kill, limits, scope = enriched.kill, enriched.witness.limits, enriched.limit_scope
+    kill, limits, scope = enriched.kill, enriched.limits, enriched.limit_scope
     own = f"; its cgroup is {kill.memcg.path}" if kill.memcg else ""
     if scope == "own" and kill.decision and own:
         return f"{own}, whose own limit{_bound(kill.decision)} was hit"

@@ -24,6 +24,7 @@ class Witness:
 
     ``limits`` and ``own`` are of the victim's cgroup, ``hit`` is of the one whose limit was hit
     where that is another; ``own`` is ``None`` where it is the same, and ``hit`` is of both then.
+    ``limits`` were read after the mark, unlike those of the kill itself.
     They and ``host`` were read at ``boottime_ns`` on CLOCK_BOOTTIME. ``settings`` are the kernel's
     ``vm.*``; they and ``candidates`` are seen once the kill is on the disk.
     """

@@ -19,7 +19,7 @@ from tests.parts.process import free_port
 from tests.support.agent import AGENT, Agent, agent
 from tests.support.backend import Backend, kills_of
 from tests.support.kernel import oom_kill_count
-from tests.support.kills import kill_many, kill_one
+from tests.support.kills import LIMIT, kill_many, kill_one
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -92,6 +92,20 @@ def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> No
     with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
         backend.wait_for_kills([pid], within_s=30)
     check_complete(backend, [pid])
+
+
+def test_a_limit_is_told_though_its_cgroup_is_gone(tmp_path: Path) -> None:
+    """Container runtimes remove a cgroup with its last process; here the agent has to be late."""
+    backend = Backend()
+    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)) as running:
+        running.process.send_signal(signal.SIGSTOP)
+        pid = kill_one()
+        running.process.send_signal(signal.SIGCONT)
+        backend.wait_for_kills([pid], within_s=30)
+    (log,) = kills_of(backend.logs, [pid])
+    assert log.attributes["oom.victim.memcg.limit"] == LIMIT
+    assert 0 < log.attributes["oom.victim.memcg.usage"] <= LIMIT
+    assert "oom.limit.memcg.stat.anon" not in log.attributes
 
 
 @contextmanager

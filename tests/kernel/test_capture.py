@@ -22,7 +22,7 @@ from otel_oom.capture.kmsg_context import KernelLogContext
 from otel_oom.event import Event, OomKill, VictimExit
 from otel_oom.facts import Task
 from tests.support.kernel import KernelLog, oom_kill_count
-from tests.support.kills import hog, kill_in, kill_many, kill_one, own_memcg, python
+from tests.support.kills import LIMIT, hog, kill_in, kill_many, kill_one, own_memcg, python
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -74,6 +74,18 @@ def drained(source: LibbpfSource, pid: int) -> OomKill:
     """The one kill of that process."""
     (kill,), _ = drain(source, pid)
     return kill
+
+
+def test_the_limits_of_a_cgroup_that_is_removed_at_once_are_told(source: LibbpfSource) -> None:
+    """They are as of the mark: when its record is taken, there is no file of the cgroup's."""
+    with own_memcg() as memcg:
+        pid = kill_in(memcg)
+    kill = drained(source, pid)
+    assert kill.limits is not None
+    assert kill.limits.limit == LIMIT
+    assert kill.limits.usage is not None
+    assert kill.memory is not None
+    assert kill.memory.anon <= kill.limits.usage <= LIMIT
 
 
 def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otel_oom import __version__, otlp
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim, enrich_panic
 from otel_oom.enrich.unit_files import Setting
-from otel_oom.facts import Memcg, Memory
+from otel_oom.facts import Limits, Memcg, Memory
 from otel_oom.otlp.sentence import sentence, size
 from otel_oom.witness import Witness
 from tests.support.backend import plain
@@ -214,6 +214,26 @@ def test_what_is_not_known_is_absent() -> None:
         *("oom.host.", "oom.settings.", "oom.candidates.", "oom.witness."),
     )
     assert not [n for n in names if n.startswith(prefixes)]
+
+
+def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> None:
+    """They are exact; of swap only where the kernel has files of it, if there are any to see."""
+    marked = enriched(limits=Limits(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0))
+    own = "oom.victim.memcg."
+
+    def told(kill: EnrichedKill, read: Limits | None) -> dict[str, object]:
+        seen = replace(kill, witness=replace(kill.witness, limits=read))
+        attributes = plain(log(seen).attributes)
+        names = ("limit", "usage", "swap_limit", "swap_usage")
+        return {name: attributes[own + name] for name in names if own + name in attributes}
+
+    bounds = {"limit": 32 << 20, "usage": 31 << 20}
+    assert told(marked, None) == bounds | {"swap_usage": 0}
+    assert told(marked, Limits(64, 1, None, 1)) == bounds | {"swap_usage": 0}
+    assert told(marked, Limits(64, 1, None, None)) == bounds
+    # Of a late kill no usage is read at all.
+    assert told(marked, Limits(64, None, None, None)) == bounds | {"swap_usage": 0}
+    assert told(enriched(), Limits(64, 1, None, None)) == {"limit": 64, "usage": 1}
 
 
 def test_a_number_too_large_for_otlp_is_left_out() -> None:

@@ -44,6 +44,8 @@ STRUCTURES = {
     "oom_victim_record": wire.VictimRecord,
     "oom_exit_record": wire.ExitRecord,
     "oom_memcg": wire.MemcgRecord,
+    "oom_limits": wire.LimitsRecord,
+    "oom_mark": wire.MarkRecord,
     "oom_decision": wire.DecisionRecord,
     "oom_user_frame": wire.UserFrameRecord,
     "oom_reaper_record": wire.ReaperRecord,
@@ -112,6 +114,7 @@ def test_both_sides_have_the_same_sizes() -> None:
         "MESSAGE_LEN": wire.MESSAGE_LEN,
         "USER_STACK_LEN": wire.USER_STACK_LEN,
         "BUILD_ID_LEN": wire.BUILD_ID_LEN,
+        "MARKS": wire.MARKS,
     }
 
 
@@ -159,6 +162,17 @@ def test_the_root_cgroup_is_a_slash() -> None:
     kill = decode(victim(b"", 0))
     assert kill.memcg is not None
     assert kill.memcg.path == "/"
+
+
+def test_the_limits_of_its_cgroup_are_decoded() -> None:
+    """In bytes; the root has none, nor has a victim whose cgroup is not known."""
+    record = victim()
+    record.limits.limit_pages, record.limits.usage_pages = 16, 15
+    record.limits.swap_limit_pages, record.limits.swap_usage_pages = (1 << 63) // PAGE, 2
+    assert decode(record).limits == Limits(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
+    assert OomKill.from_json(decode(record).to_json()) == decode(record)
+    assert decode(victim(b"", 0)).limits is None
+    assert decode(victim(flags=wire.FLAG_NO_MEMCG)).limits is None
 
 
 def test_a_cut_path_shows_that_it_is_cut() -> None:
@@ -275,8 +289,9 @@ def decided(flags: int = 0) -> VictimRecord:
     told = record.decision
     told.total_pages, told.points, told.order, told.gfp_mask = 16, 12, -1, 0xCC0
     told.constraint, told.message = 3, b"Memory cgroup out of memory"
-    told.limit_pages, told.usage_pages, told.swap_usage_pages = 16, 15, 1
-    told.swap_limit_pages = (1 << 63) // PAGE
+    limits = told.limits
+    limits.limit_pages, limits.usage_pages, limits.swap_usage_pages = 16, 15, 1
+    limits.swap_limit_pages = (1 << 63) // PAGE
     record.limit_memcg.id = 98
     record.limit_memcg.path.offset, record.limit_memcg.path.len = len(b"leaf\0"), len(b"parent\0")
     record.limit_memcg.path.parts = 1
