@@ -131,7 +131,9 @@ class Capture:
     """Which source saw the event, by which hook, as which record of which CPU.
 
     The kernel's log is one sequence for all CPUs; ``cpu`` is ``None`` there. ``late`` is whether
-    it was before the source was attached: the kernel recorded it while no agent ran.
+    it was before the source was attached: the kernel recorded it while no agent ran. ``marked`` is
+    whether what the log tells was found among the kernel side's marks, whose time and process it
+    has then.
     """
 
     source: str
@@ -139,11 +141,17 @@ class Capture:
     cpu: int | None
     sequence: int
     late: bool = False
+    marked: bool = False
 
     @property
     def in_log(self) -> bool:
         """Whether it is a line of the kernel's log."""
         return self.cpu is None
+
+    @property
+    def by_line(self) -> bool:
+        """Whether the number of that line is all there is to name it by."""
+        return self.in_log and not self.marked
 
 
 def known(type_: type[_T], value: Mapping[str, Any]) -> _T:

@@ -73,7 +73,7 @@ class Incident(Told):
     @property
     def instant(self) -> str:
         """The kernel's time; of a line of its log the number, for its clock can't be read."""
-        return f"log/{self.capture.sequence}" if self.capture.in_log else str(self.boottime_ns)
+        return f"log/{self.capture.sequence}" if self.capture.by_line else str(self.boottime_ns)
 
     def unix_ns_of(self, boottime_ns: int) -> int:
         """Another instant of the kernel's clock in Unix time, on this event's own scale.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from otel_oom import clock, reconcile, unread, witness
-from otel_oom.capture.source import Buffered, Source
+from otel_oom.capture.source import Buffered, Remembering, Source
 from otel_oom.delivery import Delivery
 from otel_oom.environ import EnvironReader
 from otel_oom.event import Event, Missed, NoVictim, OomKill, Reaping, Unread, VictimExit
@@ -65,6 +65,7 @@ class Intake:
             self._boot_id,
             drain=lambda: source.drain(self._handle),
             record=self._record_found,
+            marks=source.marks if isinstance(source, Remembering) else None,
             history=history,
         )
         self._compare_at = time.monotonic()

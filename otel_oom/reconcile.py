@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_oom import clock
 from otel_oom.event import Event, Missed, OomKill
+from otel_oom.twins import Marks, nearest
 
 if TYPE_CHECKING:
     from otel_oom.capture.log_history import History
@@ -109,19 +110,13 @@ def untold(logged: Sequence[OomKill], stored: Iterable[Stored]) -> list[OomKill]
         for number in {mark.tgid, mark.tid}:
             if number is not None:
                 by_number.setdefault(number, []).append(at)
-    pairs = sorted(
+    found = nearest(
         (abs(kill.boottime_ns - marks[mark].boottime_ns), at, mark)
         for at, kill in enumerate(open_)
         for number in {kill.victim.tgid, kill.victim.tid}
         for mark in by_number.get(number or 0, ())
         if marks[mark].comm in {None, kill.victim.comm}
     )
-    found: set[int] = set()
-    taken: set[int] = set()
-    for _, at, nearest in pairs:
-        if at not in found and nearest not in taken:
-            found.add(at)
-            taken.add(nearest)
     return [kill for at, kill in enumerate(open_) if at not in found]
 
 
@@ -139,18 +134,21 @@ class Reconciler:
         drain: Callable[[], object],
         record: Callable[[Event], None],
         *,
+        marks: Marks | None = None,
         history: bool = True,
         vmstat: Path = _VMSTAT,
     ) -> None:
         """Keep ``ledger`` settled; what it lacks is handed to ``record``, which stores it.
 
-        ``drain`` stores all that the source has by then. Without ``history``, what was before this
-        boot was first settled is none of ours.
+        ``drain`` stores all that the source has by then. ``marks`` is what its kernel side
+        remembers, by which a kill has one uid whoever tells of it. Without ``history``, what was
+        before this boot was first settled is none of ours.
         """
         self._ledger = ledger
         self._boot_id = boot_id
         self._drain = drain
         self._record = record
+        self._marks = marks
         self._history = history
         self._vmstat = vmstat
         self._difference = 0
@@ -234,7 +232,7 @@ class Reconciler:
         from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
         try:
-            return log_history.read(self._boot_id, SOURCE, after)
+            return log_history.read(self._boot_id, SOURCE, after, self._marks)
         except (CaptureError, OSError) as error:
             _LOG.warning("Nothing can be filled in from the kernel's log. %s", error)
             return None

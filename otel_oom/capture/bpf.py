@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from otel_oom import clock
-from otel_oom.capture import libbpf
+from otel_oom.capture import libbpf, marks
 from otel_oom.capture.attach import OBJECT, OBJECT_ADVICE, Attached, Wanted, attach
 from otel_oom.capture.bpffs import BpffsError
 from otel_oom.capture.decode import Decoder, WireError
@@ -22,6 +22,7 @@ from otel_oom.capture.ring import RingBuffer, RingError
 from otel_oom.capture.source import CaptureError, Handler
 from otel_oom.capture.symbols import Symbols
 from otel_oom.event import Event, Loss, OomKill, Unread
+from otel_oom.twins import Mark
 
 if TYPE_CHECKING:
     from otel_oom.capture.kmsg_context import KernelLogContext
@@ -214,6 +215,14 @@ class LibbpfSource:
     def loss(self) -> Loss:
         """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
         return replace(self._losses.loss(), unreadable=self._unreadable)
+
+    def marks(self, tids: Collection[int]) -> list[Mark]:
+        """The marks of threads by their ids, as far as the kernel side remembers them."""
+        try:
+            return marks.read(self._object.map_fd(marks.MARKS), tids)
+        except OSError as error:
+            _LOG.warning("The marks can't be read, so that kills may be told as new: %s", error)
+            return []
 
 
 def require_prerequisites() -> None:

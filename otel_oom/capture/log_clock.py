@@ -52,6 +52,18 @@ class LogClock:
         parted = (now - self._measured_ns) >> _DRIFT_SHIFT
         self._offset, self._measured_ns = min(now - log_ns, self._offset + parted), now
 
+    def told_at(self, monotonic_ns: int) -> int:
+        """What :meth:`boottime_of` a line would be that was printed then, but for its doubt."""
+        return monotonic_ns + self._boottime() - self._monotonic()
+
+    @property
+    def doubt_ns(self) -> int:
+        """By how much a time told may be wrong, in either direction, suspends apart.
+
+        The log's clock can be as much ahead as it was taken to be behind.
+        """
+        return 2 * (_APART_NS + (self._monotonic() >> _DRIFT_SHIFT))
+
     def boottime_of(self, log_ns: int) -> int:
         """A line's time on CLOCK_BOOTTIME; a line has been noted before."""
         asleep = self._boottime() - self._monotonic()

@@ -13,6 +13,7 @@ from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
 from otel_oom.capture.log_clock import LogClock
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
+from otel_oom.twins import Marks, twinned
 
 _MOST_LINES: Final = 1 << 18
 """More than the largest log that a kernel is usually given (16 MiB) holds."""
@@ -33,12 +34,15 @@ class History:
     sequence: int
 
 
-def read(boot_id: str, source: str, after: int, device: Path = DEVICE) -> History:
+def read(
+    boot_id: str, source: str, after: int, marks: Marks | None = None, device: Path = DEVICE
+) -> History:
     """What the log has behind the line of number ``after``.
 
-    Times are the log's own, mapped to CLOCK_BOOTTIME: those of lines printed before a suspend are
-    late by as long as that took. What a process was beside what the log tells of it is not looked
-    up: its id is another's by now.
+    Each kill that ``marks`` knows has time and process of its mark. Times of the others are the
+    log's own, mapped to CLOCK_BOOTTIME: those of lines printed before a suspend are late by as
+    long as that took. What a process was beside what the log tells of it is not looked up: its id
+    is another's by now.
 
     Raises:
         CaptureError: the log can't be read here.
@@ -65,10 +69,23 @@ def read(boot_id: str, source: str, after: int, device: Path = DEVICE) -> Histor
         reader.close()
     events = LogEvents(boot_id, source, str(device), Processes(_NOWHERE))
     offset = clock.boot_to_unix_offset_ns()
-    kills = (
-        events.kill(event, line_clock.boottime_of(event.line.time_ns), offset) for event in told
-    )
-    return History(tuple(kills), again, sequence)
+
+    def kill(event: LoggedKill) -> OomKill:
+        return events.kill(event, line_clock.boottime_of(event.line.time_ns), offset)
+
+    found: dict[int, OomKill] = {}
+    for event in told:
+        if event.first and event.first.line.sequence not in found:
+            # It was read before; the rest of its group bears its name.
+            found[event.first.line.sequence] = kill(event.first)
+        found[event.line.sequence] = kill(event)
+    kills = list(found.values())
+    if marks and kills:
+        # Asked behind the log: whatever that has is marked by now.
+        tids = {kill.victim.tid for kill in kills if kill.victim.tid}
+        kills = twinned(kills, marks(tids), line_clock.told_at, line_clock.doubt_ns)
+    new = (kill for kill in kills if kill.capture.sequence > after)
+    return History(tuple(new), again, sequence)
 
 
 def end(device: Path = DEVICE) -> int:

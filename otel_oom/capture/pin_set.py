@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_oom.capture import marks
 from otel_oom.capture.bpffs import BpffsError
 from otel_oom.capture.kernel_objects import LINK, MAP, KernelObjects
 from otel_oom.capture.libbpf import BpfObject, LibbpfError
@@ -19,6 +20,8 @@ from otel_oom.capture.ring import RingBuffer
 _LOG = logging.getLogger(__name__)
 
 RING: Final = "oom_ring"
+_MARKS: Final = (marks.MARKS, marks.COUNT)
+"""Those that outlive the layout of the records too."""
 _STATE: Final = (
     RING,
     "oom_counters",
@@ -27,6 +30,7 @@ _STATE: Final = (
     "oom_threads",
     "oom_pending",
     "oom_silences",
+    *_MARKS,
 )
 """The maps that outlive their programs."""
 
@@ -57,12 +61,19 @@ class PinSet:
         Raises:
             StrangeError: they are not all there, or not of the shape that it needs.
         """
+        self._lend(opened, _STATE)
+
+    def lend_marks(self, opened: BpfObject) -> None:
+        """Likewise those alone that name kills which were told long since."""
+        self._lend(opened, _MARKS)
+
+    def _lend(self, opened: BpfObject, names: Sequence[str]) -> None:
         if self.folder.is_symlink():
             # What it leads to has a name of its own, by which it may be removed.
             raise StrangeError(f"{self.folder} is a symbolic link")
         descriptors: dict[str, int] = {}
         try:
-            for name in _STATE:
+            for name in names:
                 descriptors[name] = self._map(name)
                 self._compare(descriptors[name], opened, name)
             for name, descriptor in descriptors.items():

@@ -2,13 +2,14 @@
 
 The folder has one set of pins for each layout of the records, named by its version:
 
-    wire-2/maps/oom_ring …      all state; kept from one agent to the next
-    wire-2/links/process_exit … what writes into it; each agent attaches its own for these
+    wire-3/maps/oom_ring …      all state; kept from one agent to the next
+    wire-3/links/process_exit … what writes into it; each agent attaches its own for these
 
 Each step is one rename or one removal, so that SIGKILL leaves something with a name: ``making`` is
 a set that never had a link, ``links/new`` a link that is not in its place yet, ``old-1`` a set that
-is to be emptied and removed, as are those of other versions. While a link is being replaced two
-programs write into the same maps, where the second finds what the first has told.
+is to be emptied and removed, as are those of other versions, but for the marks of the last victims:
+the next set goes on with them. While a link is being replaced two programs write into the same
+maps, where the second finds what the first has told.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Pins:
         If they are not what it needs, they are set aside, to be emptied.
         """
         if not self._current.there:
+            self._lend_marks(opened)
             return
         try:
             self._current.lend_maps(opened)
@@ -81,8 +83,16 @@ class Pins:
                 error,
             )
             self._set_aside()
+            self._lend_marks(opened)
         else:
             self.reused = not self._made
+
+    def _lend_marks(self, opened: BpfObject) -> None:
+        """Have the marks go on from the newest other set that has any, whatever its records."""
+        for each in sorted(self.old_sets(), key=_made_at, reverse=True):
+            with suppress(StrangeError):
+                each.lend_marks(opened)
+                return
 
     def _set_aside(self) -> None:
         number = 1
@@ -147,6 +157,10 @@ class Pins:
             self.folder.rmdir()
             self.folder.parent.rmdir()
         return untaken
+
+
+def _made_at(pins: PinSet) -> int:
+    return pins.folder.lstat().st_mtime_ns
 
 
 def _locked(folder: Path) -> int:

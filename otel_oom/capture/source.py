@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
 
 from otel_oom.event import Event, Loss
+from otel_oom.twins import Mark
 
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
 """Where the kernel side outlives the process, unless the user names another folder of bpffs."""
@@ -68,3 +69,11 @@ class Buffered(Protocol):
 
     def buffered(self) -> int:
         """How many bytes it holds now."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A source whose kernel side remembers its last victims when their records are gone."""
+
+    def marks(self, tids: Collection[int]) -> Sequence[Mark]:
+        """The marks of threads by their ids, as far as they are remembered."""

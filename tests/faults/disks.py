@@ -84,7 +84,6 @@ def folder_gone(trial: Trial, *, short: bool) -> None:
         trial.backend.mood = trial.backend.well
     trial.settle()
     # What is not told yet goes with it, but for what the kernel still knows.
-    trial.database_lost = True
     with trial.agent() as life:
         trial.backend.mood = trial.backend.unavailable
         trial.storm.kill(_SOME, trial.memcg)
@@ -134,7 +133,6 @@ def flipped_while_up(trial: Trial, *, short: bool) -> None:
 
 
 def _flipped(trial: Trial, flip: Callable[[], None], *, short: bool, down: bool) -> None:
-    trial.database_lost = True
     trial.install()
     for _ in range(1 if short else _ROUNDS):
         trial.backend.mood = trial.backend.unavailable

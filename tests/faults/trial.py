@@ -87,8 +87,6 @@ class Trial:
     crashes: int = 0
     elsewhere: bool = False
     """Whether it was another kernel that killed, whose count is of all that died there."""
-    database_lost: bool = False
-    """Whether what was told was forgotten, so that it may be told again under another uid."""
 
     @contextmanager
     def agent(  # noqa: PLR0913  each is named at the call
@@ -212,7 +210,6 @@ class Trial:
             counted=len(deaths) if self.elsewhere else oom_kill_count() - self.counted,
             since_ns=self.began_ns,
             crashes=self.crashes,
-            again_allowed=self.database_lost,
             elsewhere=self.elsewhere,
         )
 

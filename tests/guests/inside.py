@@ -19,9 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from otel_oom.capture import log_history
 from otel_oom.capture.bpf import LibbpfSource
 from otel_oom.capture.kmsg import KmsgSource
-from otel_oom.capture.source import Source
+from otel_oom.capture.source import Remembering, Source
+from otel_oom.clock import boot_id
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Scanner, Witness, look
 from tests.guests.made import Made, UnplayableError
@@ -76,8 +78,11 @@ def main(folder: Path) -> None:
 
 
 def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelLog) -> Any:  # noqa: ANN401  JSON
-    watched = [Watched(sources[0], _look), *(Watched(source) for source in sources[1:])]
+    bpf = sources[0]
+    assert isinstance(bpf, Remembering)
+    watched = [Watched(bpf, _look), *(Watched(source) for source in sources[1:])]
     counted, began = oom_kill_count(), time.monotonic()
+    before = log_history.end()
     list(log.messages())
     try:
         with drained(watched):
@@ -95,6 +100,9 @@ def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelL
         "told": {each.source.name: _by_kind(each) for each in watched},
         "log": "".join(messages),
         "records": records,
+        "found": [
+            kill.to_json() for kill in log_history.read(boot_id(), "kmsg", before, bpf.marks).kills
+        ],
         "logged": [asdict(line) for line in killed_in(messages)],
         "counted": oom_kill_count() - counted,
         "seconds": time.monotonic() - began,

@@ -65,6 +65,8 @@ class Played:
     records: list[str]
     """The same as the kernel's log gives it, each with its number and time."""
     logged: list[Killed]
+    found: list[OomKill]
+    """What the kernel's log tells when all is over, by the marks that its kills have left."""
     counted: int
     """By how much /proc/vmstat's oom_kill rose, less those of processes that were killed before."""
 
@@ -84,6 +86,7 @@ class Played:
             value["log"],
             value["records"],
             [line for line in logged if line.pid not in again],
+            [OomKill.from_json(kill) for kill in value["found"]],
             value["counted"] - sum(line.pid in again for line in logged),
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterable
 
 import pytest
 
@@ -222,6 +223,37 @@ def test_what_died_is_told_as_killed_and_by_one_decision(
     assert exiting == (set(played.made.already_exiting) if told.source == "libbpf" else set())
     incidents = {kill.incident or kill.uid for kill in told.kills}
     assert len(incidents) == (1 if name in {"group", "nested_group"} else len(told.kills))
+
+
+@every_kill
+@by_bpf
+def test_the_cgroups_own_limit_is_told_as_of_the_mark(played: Played, told: Told) -> None:
+    """It needs no file of the cgroup's: where it is the limit that was hit, a report has both."""
+    for kill in told.kills:
+        assert kill.memcg is not None
+        header = played.headers.get(kill.victim.tgid)
+        if not header or not header["limit"] or header["hit"] != kill.memcg.path:
+            continue
+        assert kill.limits is not None
+        assert kill.limits.limit == int(header["limit"]) * KB
+        assert abs((kill.limits.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
+
+
+@every_kill
+@by_bpf
+def test_a_kill_found_in_the_log_has_the_name_that_it_was_told_by(
+    played: Played, told: Told
+) -> None:
+    """Uid and incident, time and process: it is the same event, should the first be forgotten."""
+
+    def named(kills: Iterable[OomKill]) -> set[tuple[str, str | None, int, int, int | None]]:
+        return {
+            (each.uid, each.incident, each.boottime_ns, each.victim.tgid, each.victim.started_ns)
+            for each in kills
+        }
+
+    found = named(kill for kill in played.found if kill.victim.tgid in played.made.pids)
+    assert found == named(_logged(played, told))
 
 
 @every_kill

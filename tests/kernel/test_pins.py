@@ -442,6 +442,28 @@ def test_another_size_of_ring_keeps_what_the_first_held(pin_dir: Path) -> None:
     assert told(events, early, now) == [(early, True), (now, False)]
 
 
+def test_marks_outlive_the_maps_that_they_were_made_beside(
+    pin_dir: Path, next_version: Callable[[Path], None]
+) -> None:
+    """Neither another size of ring nor another layout of records makes a kill a new one."""
+    with LibbpfSource(1 << 16, pin_dir=pin_dir):
+        first = kill_one()
+    with LibbpfSource(pin_dir=pin_dir) as source:
+        (mark,) = source.marks({first})
+        (kill, *_) = [event for event in drained(source, first) if isinstance(event, OomKill)]
+        assert (mark.boottime_ns, mark.started_ns) == (kill.boottime_ns, kill.victim.started_ns)
+        assert mark.comm == kill.victim.comm
+    next_version(pin_dir)
+    second = kill_one()
+    with LibbpfSource(pin_dir=pin_dir) as source:
+        source.drain(lambda _event: None)
+        assert [each.name for each in pin_dir.iterdir()] == [CURRENT]
+        third = kill_one()
+        found = source.marks({first, second, third})
+    assert found[0] == mark
+    assert [each.tgid for each in found] == [first, second, third]
+
+
 def test_other_options_are_no_other_pins(pin_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whether to tell command lines is a matter of the programs: nothing is set aside for it."""
     with LibbpfSource(pin_dir=pin_dir):

@@ -25,21 +25,20 @@ def log(pid: int, at_s: float, uid: str, event: str = "oom.kill", **more: object
     return Received(item, attributes, {})
 
 
-def span(pid: int, at_s: float) -> Received:
+def span(pid: int, at_s: float, uid: str) -> Received:
     """A span of a kill."""
-    return Received(SimpleNamespace(start_time_unix_nano=int(at_s * S)), {"process.pid": pid}, {})
+    attributes = {"process.pid": pid, "log.record.uid": uid}
+    return Received(SimpleNamespace(start_time_unix_nano=int(at_s * S)), attributes, {})
 
 
 DEATHS = [Death(1, 10 * S, 11 * S), Death(2, 20 * S, 21 * S), Death(1, 30 * S, 31 * S)]
 LOGS = [log(1, 10.5, "a"), log(2, 20.5, "b"), log(1, 30.5, "c")]
-SPANS = [span(1, 10.5), span(2, 20.5), span(1, 30.5)]
+SPANS = [span(1, 10.5, "a"), span(2, 20.5, "b"), span(1, 30.5, "c")]
 
 
 def judged(logs: list[Received], spans: list[Received] = SPANS, counted: int = 3) -> Tally:
     """The tally of three deaths."""
-    return judge(
-        logs, spans, DEATHS, counted=counted, since_ns=5 * S, crashes=7, again_allowed=False
-    )
+    return judge(logs, spans, DEATHS, counted=counted, since_ns=5 * S, crashes=7)
 
 
 def test_all_told_is_nothing_lost() -> None:
@@ -54,6 +53,8 @@ def test_a_twin_has_its_uid() -> None:
         judged([*LOGS, log(1, 10.6, "d")])
     with pytest.raises(AssertionError, match="is of"):
         judged([*LOGS[:2], log(1, 30.5, "a")])
+    with pytest.raises(AssertionError, match="the span d"):
+        judged(LOGS, [*SPANS, span(2, 20.5, "d")])
 
 
 def test_what_is_not_told_is_lost() -> None:

@@ -1,0 +1,88 @@
+"""A kill that was delivered, forgotten and found again is the same event to a backend."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom import clock
+from otel_oom.capture import log_history
+from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.demo.receiver import Receiver
+from otel_oom.event import Event, OomKill
+from tests.support.agent import agent
+from tests.support.backend import Backend, Received, kills_of
+from tests.support.bpffs import own_bpffs
+from tests.support.kernel import KernelLog
+from tests.support.kills import kill_many, kill_one
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+WITHIN_S = 60.0
+
+
+@pytest.fixture
+def pin_dir(tmp_path: Path) -> Iterator[Path]:
+    """A folder for pins that is not there yet, in a bpffs of the test's own."""
+    with own_bpffs(tmp_path / "bpffs") as mounted:
+        yield mounted / "otel-oom" / "v1"
+
+
+def ids(received: list[Received], pids: Collection[int]) -> dict[int, set[tuple[Any, ...]]]:
+    """Of each of these processes the uid, trace and span that its kill was received under."""
+    found: dict[int, set[tuple[Any, ...]]] = {pid: set() for pid in pids}
+    for one in kills_of(received, pids):
+        named = one.uid, one.item.trace_id, one.item.span_id
+        found[one.attributes["process.pid"]].add(named)
+    return found
+
+
+def test_what_was_forgotten_comes_again_under_its_uid(tmp_path: Path, pin_dir: Path) -> None:
+    """The state folder is deleted twice: from the kernel's log all is told again, as it was."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        with agent(tmp_path, environ, pin_dir=pin_dir) as first:
+            seen = kill_many(3)
+            backend.wait_for_kills(seen, within_s=WITHIN_S)
+            first.end(signal.SIGKILL)
+        told = ids(backend.logs, seen)
+        for _ in range(2):
+            shutil.rmtree(tmp_path / "state")
+            backend.logs.clear()
+            backend.spans.clear()
+            with agent(tmp_path, environ, pin_dir=pin_dir, history=True) as again:
+                backend.wait_for_kills(seen, within_s=WITHIN_S)
+                again.end(signal.SIGKILL)
+            logs = kills_of(backend.logs, seen)
+            assert {log.attributes["oom.capture.source"] for log in logs} == {"kmsg"}
+            assert ids(backend.logs, seen) == ids(backend.spans, seen) == told
+    assert [len(found) for found in told.values()] == [1] * len(seen)
+
+
+def test_the_log_finds_the_marks_of_its_kills() -> None:
+    """Each line's kill has uid, time and process of its record; that of before has no mark."""
+    with KernelLog() as log:
+        before = kill_one()
+        start = log_history.end()
+        with LibbpfSource() as source:
+            made = [kill_one() for _ in range(3)]
+            events: list[Event] = []
+            source.drain(events.append)
+            told = {e.victim.tgid: e for e in events if isinstance(e, OomKill)}
+            found = {
+                kill.victim.tgid: kill
+                for kill in log_history.read(clock.boot_id(), "kmsg", -1, source.marks).kills
+                if kill.capture.sequence > start or kill.victim.tgid == before
+            }
+        assert {line.pid for line in log.killed()} >= {before, *made}
+    for pid in made:
+        assert found[pid].uid == told[pid].uid
+        assert found[pid].boottime_ns == told[pid].boottime_ns
+        assert found[pid].victim.started_ns == told[pid].victim.started_ns
+    assert found[before].capture.by_line
