@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from otel_oom.store import counters, sums
+from otel_oom.store.schema import SUMMED, db_version
 
 _LOG = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ def _copy(
 ) -> tuple[int, bool]:
     """Copy the rows of a table that can be read; how many, and whether they are all."""
     columns = [name for name in _columns(new, table) if name in _columns(old, table)]
+    if "sum" in columns and not _summed_alike(old):
+        columns.remove("sum")
     if not columns:
         return 0, False
     names, places = ", ".join(columns), ", ".join("?" * len(columns))
@@ -161,6 +164,15 @@ def _copy(
     return count, False
 
 
+def _summed_alike(old: sqlite3.Connection) -> bool:
+    """Whether the sums of ``old`` are of the same as those of now."""
+    try:
+        version = db_version(old)
+    except sqlite3.DatabaseError:
+        return True
+    return version >= SUMMED
+
+
 def _rows(old: sqlite3.Connection, query: str, failures: list[str]) -> Iterator[tuple[Any, ...]]:
     """The rows until one can't be read, which is noted."""
     try:
@@ -175,14 +187,15 @@ def _queue_again(db: sqlite3.Connection) -> None:
     Some will have been delivered: those are sent twice, under one uid.
     """
     for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
-        db.execute(
-            f"UPDATE journal SET {queued} = 0 WHERE NOT emptied"  # noqa: S608  names of our own
+        found = db.execute(
+            f"UPDATE journal SET {queued} = 0 WHERE {queued} AND NOT emptied"  # noqa: S608  names of our own
             # What did not die has no span.
             " AND (?1 = 'logs' OR tgid IS NOT NULL)"
             " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"
-            " UNION SELECT uid FROM dead_letters WHERE signal = ?1)",
+            " UNION SELECT uid FROM dead_letters WHERE signal = ?1) RETURNING id",
             (signal,),
-        )
+        ).fetchall()
+        sums.seal(db, "journal", [id_ for (id_,) in found])
 
 
 def _count_again(db: sqlite3.Connection, boot_id: str) -> None:

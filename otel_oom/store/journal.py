@@ -46,6 +46,9 @@ def insert(
 
     A process dies once: marked again, by whatever thread, it is the same kill. Only what was
     killed has a span.
+
+    Raises:
+        Damaged: it is there, and not as it was written.
     """
     victim = event.victim if isinstance(event, OomKill) else None
     kind = _KINDS[type(event)]
@@ -71,7 +74,14 @@ def insert(
     if new and cursor.lastrowid is not None:
         sums.seal(db, "journal", [cursor.lastrowid])
         counters.add(db, event.boot_id, _counts(event, kind))
+    elif not _sound(db, event.uid):
+        raise Damaged(f"the journal's row of {event.uid} is not as it was written")
     return new
+
+
+def _sound(db: sqlite3.Connection, uid: str) -> bool:
+    query = f"SELECT {sums.sound('journal')} FROM journal WHERE uid = ?"  # noqa: S608  SQL of our own
+    return all(sound for (sound,) in db.execute(query, (uid,)))
 
 
 def _counts(event: OomKill | NoVictim | Panic | Missed, kind: str) -> dict[str, int]:
@@ -231,3 +241,4 @@ def told(db: sqlite3.Connection, entry: Encoded) -> None:
         " span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
         (entry.log is not None, entry.span is not None, entry.row_id, entry.uid),
     )
+    sums.seal(db, "journal", [entry.row_id])

@@ -129,10 +129,26 @@ _STEPS: Final = (
     );
     CREATE INDEX dead_letters_uid ON dead_letters (uid, signal);
     """,
+    # Sums are of more than they were; of rows from before nothing is known.
+    """
+    UPDATE journal SET sum = NULL;
+    """,
 )
 """Each brings a file from one version to the next; a new file goes through all of them."""
 
 VERSION: Final = len(_STEPS)
+
+SUMMED: Final = 8
+"""From this version on sums are of what they are of now."""
+
+
+def db_version(db: sqlite3.Connection) -> int:
+    """The version that a file is of; 0 for a new one.
+
+    Raises:
+        sqlite3.Error: it can't be read.
+    """
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def prepare(db: sqlite3.Connection) -> None:
@@ -143,7 +159,7 @@ def prepare(db: sqlite3.Connection) -> None:
         StoreError: they are of a later version, and are left alone: they are sound, and a
             version that knows them will deliver what they hold.
     """
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version = db_version(db)
     if version > VERSION:
         raise StoreError(
             f"The database was written by a later otel-oom: it has schema version {version}, this "

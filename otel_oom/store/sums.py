@@ -13,7 +13,10 @@ from collections.abc import Iterable
 from typing import Final
 
 _PARTS: Final = {
-    "journal": ("uid", "event", "witness", "exit", "reaper"),
+    "journal": (
+        *("uid", "boot_id", "kind", "tgid", "started_ns", "boottime_ns"),
+        *("log_queued", "span_queued", "event", "witness", "exit", "reaper"),
+    ),
     "outbox": ("uid", "signal", "payload"),
 }
 _LENGTH_BYTES: Final = 8

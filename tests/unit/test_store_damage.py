@@ -290,6 +290,57 @@ def test_a_bit_that_the_disk_has_changed_is_no_other_kill(
         assert store.account(boot).told == 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "boot_id = 'c' || boot_id",
+        "kind = 'panic'",
+        "tgid = tgid + 4",
+        "started_ns = started_ns - 4",
+        "boottime_ns = boottime_ns + 4096",
+        "log_queued = 1, span_queued = 1",
+    ],
+)
+def test_a_kill_whose_row_was_changed_can_be_stored_again(tmp_path: Path, change: str) -> None:
+    """Found in the kernel's log it has the uid of that row, which is not to stand in its way."""
+    boot = clock.boot_id()
+    kills = [kill(number, boot_id=boot) for number in range(3)]
+    with Store(tmp_path) as store:
+        for each in kills:
+            store.record(each, WITNESS)
+        store.settle(boot, again=0, sequence=100)
+        with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+            database.execute(f"UPDATE journal SET {change} WHERE id = 2")  # noqa: S608  of the list above
+        assert store.record(kills[1], WITNESS)
+        assert events(store) == {each.uid for each in kills}
+        assert store.account(boot).told == 3
+        assert len(store.set_aside()) == 1
+        assert not store.record(kills[1], WITNESS)
+
+
+def test_sums_of_an_older_kind_are_not_held_against_a_row(tmp_path: Path) -> None:
+    """A file that was moved aside before it was brought up to date gives what it has."""
+    with Store(tmp_path) as store:
+        store.record(KILL, WITNESS)
+    with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+        database.execute("UPDATE journal SET sum = 1")
+        database.execute("PRAGMA user_version = 7")
+    aside.move(tmp_path / NAME)
+    with Store(tmp_path) as store:
+        assert events(store) == {KILL.uid}
+        assert len(store.set_aside()) == 1
+
+
+def test_what_was_queued_is_as_it_was_written(tmp_path: Path) -> None:
+    """A row that has moved on is sealed anew: told again, it is the same kill."""
+    with Store(tmp_path) as store:
+        store.record(KILL, WITNESS)
+        (row,) = store.open_kills(10, BOOT, FAR)
+        store.queue([Encoded(row.id, row.event.uid, b"log", b"span")])
+        assert not store.record(KILL, WITNESS)
+        assert store.set_aside() == []
+
+
 def test_a_bit_that_the_disk_has_changed_is_not_sent(full: Path) -> None:
     """A message that is not as it was written is made again out of the journal."""
     with closing(sqlite3.connect(full)) as database, database:
