@@ -21,7 +21,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /*
  * The maps, but for oom_scratch and oom_symbol, outlive these programs: the loader pins them, and
  * the next one's programs go on with them, for a time beside these. Another layout or meaning of
- * what is in them is a new OOM_WIRE_VERSION, which has maps of its own.
+ * what is in them is a new OOM_WIRE_VERSION, which has maps of its own, but for the marks: those go
+ * on, so that another layout of them is a map of another name.
  */
 
 struct {
