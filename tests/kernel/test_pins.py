@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from otel_oom import proc
 from otel_oom.capture import attach, pins
 from otel_oom.capture.attach import MARKS
 from otel_oom.capture.bpf import RING_BYTES, LibbpfSource
@@ -26,7 +27,7 @@ from otel_oom.event import Event, OomKill, VictimExit
 from tests.parts.need import need
 from tests.parts.process import free_port
 from tests.support.agent import AGENT, Agent, agent
-from tests.support.backend import Backend
+from tests.support.backend import Backend, kills_of
 from tests.support.bpffs import own_bpffs
 from tests.support.command import Done, otel_oom, own_mounts
 from tests.support.kernel import KernelLog, oom_kill_count
@@ -108,27 +109,29 @@ def test_kills_without_an_agent_are_told_by_the_next(
     with Receiver(backend) as receiver:
         environ = {ENDPOINT: receiver.url}
         with agent(tmp_path, environ, pin_dir=pin_dir) as second:
-            backend.wait_for(4, within_s=30)
+            backend.wait_for_kills([seen, *unseen], within_s=30)
             after = kill_one()
-            backend.wait_for(5, within_s=30)
+            backend.wait_for_kills([after], within_s=30)
             second.end()
         # What was told is not told again.
         with agent(tmp_path, environ, pin_dir=pin_dir) as third:
             last = kill_one()
-            backend.wait_for(6, within_s=30)
+            backend.wait_for_kills([last], within_s=30)
             third.end()
-    for received in (backend.logs, backend.spans):
+    made = [seen, *unseen, after, last]
+    for received in (kills_of(backend.logs, made), kills_of(backend.spans, made)):
         # What was under way when its answer was cut off may come twice, under one uid.
         assert len({each.uid for each in received}) == 6
         told = {each.attributes["process.pid"]: each.attributes for each in received}
-        assert sorted(told) == sorted([seen, *unseen, after, last])
+        assert sorted(told) == sorted(made)
         assert {pid for pid in told if told[pid].get("oom.capture.late")} == set(unseen)
         for pid in unseen:
             assert told[pid]["oom.victim.memory.anon"] == logged[pid].anon * 1024
             assert told[pid]["oom.victim.comm"] == logged[pid].comm
             assert "process.linux.cgroup" not in told[pid]
             assert told[pid].get("oom.limit.scope") == ("own" if hooked or explained(pid) else None)
-    assert all(each.attributes["oom.victim.exited"] for each in backend.spans)
+    spans = kills_of(backend.spans, made)
+    assert all(each.attributes["oom.victim.exited"] for each in spans)
 
 
 def explained(pid: int) -> bool:
@@ -208,7 +211,8 @@ def test_without_pins_nothing_is_left(tmp_path: Path, pin_dir: Path) -> None:
     arguments = ("--pin-dir", str(pin_dir), "--no-pin")
     with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, *arguments) as first:
         files = Path(f"/proc/{first.process.pid}/fdinfo").iterdir()
-        text = "".join(file.read_text(encoding="ascii") for file in files)
+        # Some are open for a moment only.
+        text = "".join(proc.read(file, 8192) or "" for file in files)
         used = {int(number) for number in re.findall(r"prog_id:\t(\d+)", text)}
         assert used
         first.end(signal.SIGKILL)
