@@ -3,21 +3,12 @@
 
 /*
  * What a record is filled with: tasks, memory, paths and stacks, read out of the kernel's own
- * structures.
+ * structures. Where their members are comes from what is included before this: core.h or headers.h.
  */
 #ifndef OTEL_OOM_FILL_H
 #define OTEL_OOM_FILL_H
 
-#include "kernel.h"
-
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-
 #include "oom.h"
-
-/* Set by the loader before the programs are loaded. */
-const volatile __u64 page_size = 4096;
-const volatile __u64 want_command = 0; /* whether to tell the victim's command line */
 
 #define MAX_DEPTH 32	  /* of a path; CRI in a container in a user session: about 12 */
 #define COMPONENT_LEN 256 /* NAME_MAX and its NUL */
@@ -67,29 +58,14 @@ static __always_inline __u64 bytes_of(__s64 pages)
 	return pages > 0 ? pages * page_size : 0;
 }
 
-/* A macro, because CO-RE moves an array's index to the kernel's element size only when the
- * index is a constant before inlining. */
-#define RSS_BYTES(mm, member)                                                                      \
-	bytes_of(bpf_core_field_exists(struct mm_struct___atomic, rss_stat.count)                  \
-			 ? BPF_CORE_READ((struct mm_struct___atomic *)(mm),                        \
-					 rss_stat.count[member].counter)                           \
-			 : BPF_CORE_READ(mm, rss_stat[member].count))
-
 static __always_inline void fill_memory(struct oom_memory *out, struct mm_struct *mm)
 {
 	out->total_vm = BPF_CORE_READ(mm, total_vm) * page_size;
-	out->anon = RSS_BYTES(mm, MM_ANONPAGES);
-	out->file = RSS_BYTES(mm, MM_FILEPAGES);
-	out->shmem = RSS_BYTES(mm, MM_SHMEMPAGES);
-	out->swap = RSS_BYTES(mm, MM_SWAPENTS);
+	out->anon = bytes_of(RSS_PAGES(mm, MM_ANONPAGES));
+	out->file = bytes_of(RSS_PAGES(mm, MM_FILEPAGES));
+	out->shmem = bytes_of(RSS_PAGES(mm, MM_SHMEMPAGES));
+	out->swap = bytes_of(RSS_PAGES(mm, MM_SWAPENTS));
 	out->page_tables = BPF_CORE_READ(mm, pgtables_bytes.counter);
-}
-
-static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
-{
-	if (bpf_core_field_exists(node->__parent))
-		return BPF_CORE_READ(node, __parent);
-	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
 }
 
 static __always_inline struct kernfs_node *node_of(struct mem_cgroup *memcg)
