@@ -65,8 +65,8 @@ static __always_inline long forget_victim(__u32 tgid); /* -ENOENT: it was not th
 static __always_inline __u32 *tgid_at(__u32 tid);
 static __always_inline void keep_tgid(__u32 tid, __u32 tgid);
 
-/* The last victims, whatever became of their records, by their number modulo OOM_MARKS, and how many
- * there have been. */
+/* The last victims, whatever became of their records, by their number modulo OOM_MARKS, and how
+ * many there have been. */
 static __always_inline struct oom_mark *mark_at(__u32 index);
 static __always_inline __u64 *mark_count(void);
 

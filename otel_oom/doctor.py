@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom import __version__, outlook
-from otel_oom.capture.bpf import VMLINUX_BTF, LibbpfSource, require_prerequisites
+from otel_oom.capture.bpf import LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
 from otel_oom.capture.libbpf import Libbpf
-from otel_oom.capture.source import PIN_DIR, CaptureError
+from otel_oom.capture.source import PIN_DIR, VMLINUX_BTF, CaptureError
 from otel_oom.export import settings
 from otel_oom.export.answer import Verdict
 from otel_oom.export.courier import connect
@@ -92,13 +92,15 @@ def _findings() -> Iterator[Finding]:
 
 
 def _sources() -> Iterator[Finding]:
-    """What kills can be captured by; that one of the two is refused is no failure."""
-    log, hook = _log(), _hook()
-    if log.state == OK and hook.state == FAIL:
+    """What kills can be captured by; what another one stands in for is no failure."""
+    log, hook, bcc = _log(), _hook(), _bcc()
+    compiled = bcc.state == OK and not VMLINUX_BTF.exists()
+    if log.state == OK and hook.state == FAIL and not compiled:
         hook = replace(hook, advice=f"{hook.advice}\n{_BY_LOG}")
-    for finding in (_btf(), _libbpf(), _lockdown(), hook):
-        yield finding if log.state == FAIL else _milder(finding)
-    yield log if hook.state == FAIL else _milder(log)
+    needed = log.state == FAIL and not compiled
+    for finding in (_btf(), _libbpf(), _lockdown(), hook, bcc):
+        yield finding if needed else _milder(finding)
+    yield log if hook.state == FAIL and not compiled else _milder(log)
 
 
 def _milder(finding: Finding) -> Finding:
@@ -116,7 +118,7 @@ def _log() -> Finding:
 def _btf() -> Finding:
     if VMLINUX_BTF.exists():
         return Finding("BTF", OK, str(VMLINUX_BTF))
-    advice = "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y."
+    advice = "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, or BCC: see below."
     return Finding("BTF", FAIL, f"{VMLINUX_BTF} is missing", advice)
 
 
@@ -153,6 +155,20 @@ def _hook() -> Finding:
             return Finding("hook", OK, detail)
     except CaptureError as error:
         return _failed("hook", error)
+
+
+def _bcc() -> Finding:
+    """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
+    if VMLINUX_BTF.exists():
+        return Finding("BCC", OK, "not needed: this kernel has BTF")
+    from otel_oom.capture.bcc import BccSource, installed  # noqa: PLC0415  rarely needed
+
+    try:
+        with BccSource() as source:
+            hooks = " and ".join(filter(None, (source.hook, source.context)))
+            return Finding("BCC", OK, f"{hooks} ({installed()})")
+    except CaptureError as error:
+        return _failed("BCC", error)
 
 
 def _failed(name: str, error: CaptureError) -> Finding:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.libbpf import BpfObject, Libbpf, LibbpfError
+from otel_oom.capture.maps import Maps
 from otel_oom.capture.pin_set import RING
 from otel_oom.capture.pins import Pins
 from otel_oom.capture.source import CaptureError
@@ -62,7 +63,7 @@ class Wanted:
 class Attached:
     """A loaded object that captures, by which hooks, and the reasons for each that was refused."""
 
-    object: BpfObject
+    object: Maps
     hook: str
     context: str
     refused: dict[str, str]

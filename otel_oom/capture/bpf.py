@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
 
 from otel_oom import clock
-from otel_oom.capture import libbpf, marks
-from otel_oom.capture.attach import OBJECT, OBJECT_ADVICE, Attached, Wanted, attach
+from otel_oom.capture import libbpf
+from otel_oom.capture.attach import OBJECT, OBJECT_ADVICE, Attached, attach
 from otel_oom.capture.bpffs import BpffsError
-from otel_oom.capture.decode import Decoder, WireError
-from otel_oom.capture.gfp import GfpNames
-from otel_oom.capture.libbpf import Libbpf
-from otel_oom.capture.losses import Losses
-from otel_oom.capture.pin_set import RING, PinSet
+from otel_oom.capture.pin_set import PinSet
 from otel_oom.capture.pins import Pins
-from otel_oom.capture.ring import RingBuffer, RingError
-from otel_oom.capture.source import CaptureError, Handler
-from otel_oom.capture.symbols import Symbols
-from otel_oom.event import Event, Loss, OomKill, Unread
-from otel_oom.twins import Mark
-
-if TYPE_CHECKING:
-    from otel_oom.capture.kmsg_context import KernelLogContext
+from otel_oom.capture.rights import require_rights
+from otel_oom.capture.ring_source import RING_BYTES, RingSource
+from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler
 
 _LOG = logging.getLogger(__name__)
 
-VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 
-RING_BYTES: Final = 1 << 20
-"""Some 700 kills while we are busy. It is mapped twice, and all of it counts as ours."""
-
-
-class LibbpfSource:
+class LibbpfSource(RingSource):
     """Kills out of the ring buffer that ``bpf/oom.bpf.c`` fills; see :class:`Source`."""
 
     name = "libbpf"
@@ -47,58 +30,26 @@ class LibbpfSource:
         want_command: bool = False,
         pin_dir: Path | None = None,
     ) -> None:
-        """Prepare; nothing touches the kernel before the context is entered.
+        """Prepare, as every source with a ring buffer.
 
-        ``ring_bytes``, a power of two and a multiple of the page size, is how much the kernel
-        keeps for us while we are busy. ``want_command`` is whether to read the victim's command
-        line, which can hold secrets. In ``pin_dir``, a folder of bpffs, the kernel side outlives
-        this process; without one it ends with it.
+        In ``pin_dir``, a folder of bpffs, the kernel side outlives this process; without one it
+        ends with it.
         """
-        self.buffer_bytes = ring_bytes
-        self._wanted = Wanted(ring_bytes, want_command)
+        super().__init__(ring_bytes, want_command=want_command)
         self._pin_dir = pin_dir
-        self.hook = ""
-        self.refused: dict[str, str] = {}
-        """Hooks that this kernel did not allow, with its reason."""
-        self.context = ""
-        """The hook that tells of decisions; empty where this kernel allows none."""
-        self.pinned = False
+        self._pins: Pins | None = None
         self._old: list[PinSet] = []
-        self._waiting: Event | None = None
-        self._last: OomKill | None = None
-        self._unreadable = 0
 
-    def __enter__(self) -> Self:
-        """Load and attach by the first hook that the kernel allows.
-
-        Raises:
-            CaptureError: not allowed, no BTF, no libbpf, no BPF object.
-            InUseError: another agent captures by the same pins.
-        """
+    def _require(self) -> None:
         require_prerequisites()
-        self._library = Libbpf()
-        since_ns = clock.boottime_ns()
-        attached = self._attach()
-        self._object = attached.object
-        self.hook, self.context = attached.hook, attached.context
-        self.refused |= attached.refused
-        self._decoder = Decoder(
-            boot_id=clock.boot_id(),
-            source=self.name,
-            hook=self.hook,
-            names=Symbols(self._object).names,
-            context=self.context,
-            gfp_flags=GfpNames().flags,
-            since_ns=since_ns,
-        )
-        self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
-        self._losses = Losses(self._object)
-        self._log = None if self.context else self._open_log()
-        return self
+
+    @property
+    def _reused(self) -> bool:
+        return bool(self._pins and self._pins.reused)
 
     def _attach(self) -> Attached:
         """Attach and pin, or only attach where nothing can be pinned."""
-        self._pins: Pins | None = None
+        self._pins = None
         if self._pin_dir:
             try:
                 self._pins = Pins(self._pin_dir, self._library)
@@ -126,45 +77,14 @@ class LibbpfSource:
             self._pins.abandon()
             self._pins = None
 
-    def _open_log(self) -> KernelLogContext | None:
-        """What tells of decisions where no hook does; a kill is told without them as well."""
-        # 1 MB, which hosts that have a hook do without.
-        from otel_oom.capture.kmsg_context import KernelLogContext  # noqa: PLC0415
-
-        try:
-            log = KernelLogContext(from_start=bool(self._pins and self._pins.reused)).__enter__()
-        except CaptureError as error:
-            self.refused[KernelLogContext.hook] = str(error)
-            return None
-        self.context = log.hook
-        return log
-
     def __exit__(self, *_: object) -> None:
         """Let go of the kernel side; unless it is pinned, that detaches and unloads it."""
-        if self._log:
-            self._log.__exit__()
-        self._ring.close()
-        self._object.close()
+        super().__exit__()
         if self._pins:
             self._pins.close()
 
-    def fileno(self) -> int:
-        """A descriptor that is readable when kills wait."""
-        return self._ring.fileno()
-
-    def buffered(self) -> int:
-        """How many bytes the kernel's buffer holds for us now."""
-        return self._ring.held()
-
     def drain(self, handler: Handler) -> int:
-        """Hand over all events that wait; see :meth:`Source.drain`.
-
-        What an earlier version has recorded comes first. A record leaves the kernel's buffer when
-        ``handler`` has returned; when it raises, the event comes first at the next call.
-
-        Raises:
-            Exception: whatever ``handler`` raised.
-        """
+        """Hand over all events that wait, what an earlier version has recorded first."""
         self._offset_ns = clock.boot_to_unix_offset_ns()
         taken = 0
         while self._old:
@@ -172,57 +92,7 @@ class LibbpfSource:
             taken += self._take_all(old.records(), handler)
             old.remove()
             del self._old[0]
-        return taken + self._take_all(self._ring.records(), handler)
-
-    def _take_all(self, records: Iterator[bytes], handler: Handler) -> int:
-        taken = 0
-        try:
-            for record in records:
-                # What was handed over in vain has been decoded, which is done once in order.
-                self._waiting = self._waiting or self._event(record)
-                handler(self._waiting)
-                self._waiting = None
-                taken += 1
-        except RingError as error:
-            self._unreadable += 1
-            _LOG.error("What waited in the kernel's buffer is lost: %s", error)
-        return taken
-
-    def _event(self, record: bytes) -> Event:
-        try:
-            event = self._decoder.decode(record, self._offset_ns)
-        except Exception as error:  # noqa: BLE001  whatever it was, nothing of it is lost
-            self._unreadable += 1
-            reason = str(error) if isinstance(error, WireError) else repr(error)
-            return Unread(record, reason)
-        if self._log and isinstance(event, OomKill):
-            return self._decided(event, self._log)
-        return event
-
-    def _decided(self, kill: OomKill, log: KernelLogContext) -> OomKill:
-        """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
-        last = self._last
-        if kill.incident and last and kill.incident in {last.uid, last.incident}:
-            kill = replace(kill, decision=last.decision)
-        else:
-            try:
-                kill = log.completed(kill)
-            except Exception:  # noqa: BLE001  whatever it was, the kill comes first
-                _LOG.exception("Nothing could be read of the decision of an OOM kill")
-        self._last = kill
-        return kill
-
-    def loss(self) -> Loss:
-        """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
-        return replace(self._losses.loss(), unreadable=self._unreadable)
-
-    def marks(self, tids: Collection[int]) -> list[Mark]:
-        """The marks of threads by their ids, as far as the kernel side remembers them."""
-        try:
-            return marks.read(self._object.map_fd(marks.MARKS), tids)
-        except OSError as error:
-            _LOG.warning("The marks can't be read, so that kills may be told as new: %s", error)
-            return []
+        return taken + super().drain(handler)
 
 
 def require_prerequisites() -> None:
@@ -239,26 +109,7 @@ def require_prerequisites() -> None:
         raise CaptureError(
             f"This kernel has no BTF ({VMLINUX_BTF} is missing), which BPF programs need to find "
             "their way in it. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian 11, "
-            "Ubuntu 20.10, RHEL 8.2 and later have it."
+            "Ubuntu 20.10, RHEL 8.2 and later have it. Or compile for this one: --source bcc"
         )
-    if not _may_load_bpf():
-        raise CaptureError(
-            "This process may not load BPF programs. Run it as root (sudo), or give it the "
-            "capabilities CAP_BPF and CAP_PERFMON (systemd: AmbientCapabilities=)."
-        )
+    require_rights()
     libbpf.load()
-
-
-_CAP_SYS_ADMIN: Final = 21
-_CAP_PERFMON: Final = 38
-_CAP_BPF: Final = 39
-
-
-def _may_load_bpf() -> bool:
-    """Whether this process has CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON, in effect."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
-            both = 1 << _CAP_PERFMON | 1 << _CAP_BPF
-            return bool(effective >> _CAP_SYS_ADMIN & 1) or effective & both == both
-    return False

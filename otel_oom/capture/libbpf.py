@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
+from otel_oom.capture.maps import Maps
 from otel_oom.capture.source import CaptureError
 
 _MESSAGE_BYTES: Final = 1 << 18
@@ -179,7 +180,7 @@ class MapShape:
 MAP_FIELDS: Final = ("type", "key_size", "value_size", "max_entries")
 
 
-class BpfObject:
+class BpfObject(Maps):
     """One BPF object file, opened; its programs, maps and links are freed by :meth:`close`."""
 
     def __init__(self, library: Libbpf, path: os.PathLike[str]) -> None:
@@ -263,26 +264,6 @@ class BpfObject:
         options.ctx_in = ctypes.addressof(argument)
         self._library.call("bpf_prog_test_run_opts", descriptor, ctypes.byref(options))
         return ctypes.c_int32(options.retval).value
-
-    def value(self, map_: str, size: int) -> bytes:
-        """The value at key 0 of an array map, ``size`` bytes of it."""
-        key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(size)
-        descriptor = self.map_fd(map_)
-        self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
-        return value.raw
-
-    def set_value(self, map_: str, value: bytes) -> None:
-        """Write the value at key 0 of an array map."""
-        key = ctypes.c_uint32(0)
-        descriptor = self.map_fd(map_)
-        self._library.call("bpf_map_update_elem", descriptor, ctypes.byref(key), value, 0)
-
-    def values(self, map_: str, size: int) -> list[bytes]:
-        """The value at key 0 of a per-CPU array, ``size`` bytes for each possible CPU."""
-        cpus = self._library.call("libbpf_num_possible_cpus")
-        stride = (size + 7) // 8 * 8
-        raw = self.value(map_, stride * cpus)
-        return [raw[cpu * stride : cpu * stride + size] for cpu in range(cpus)]
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a loaded map."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from otel_oom.capture.libbpf import BpfObject
+from otel_oom.capture.maps import Maps
 from otel_oom.capture.wire import Counters
 from otel_oom.event import Loss
 
@@ -15,7 +15,7 @@ class Losses:
     What was told stands beside them, and lives as long as they do.
     """
 
-    def __init__(self, loaded: BpfObject) -> None:
+    def __init__(self, loaded: Maps) -> None:
         """Read what was told before."""
         self._object = loaded
         raw = loaded.value("oom_told", ctypes.sizeof(Counters))

@@ -12,6 +12,9 @@ from otel_oom.twins import Mark
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
 """Where the kernel side outlives the process, unless the user names another folder of bpffs."""
 
+VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
+"""The kernel's type information, by which libbpf finds its way in it."""
+
 Handler = Callable[[Event], None]
 """Takes one event; the record leaves the kernel's buffer only when it has returned."""
 

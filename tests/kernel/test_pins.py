@@ -19,8 +19,9 @@ import pytest
 from otel_oom import proc
 from otel_oom.capture import attach, pins
 from otel_oom.capture.attach import MARKS
-from otel_oom.capture.bpf import RING_BYTES, LibbpfSource
+from otel_oom.capture.bpf import LibbpfSource
 from otel_oom.capture.pin_set import remove
+from otel_oom.capture.ring_source import RING_BYTES
 from otel_oom.capture.wire import WIRE_VERSION, Header
 from otel_oom.demo.receiver import Receiver
 from otel_oom.event import Event, OomKill, VictimExit

@@ -41,7 +41,9 @@ int main(void) { feast(); return 0; }
 def loaded() -> Iterator[BpfObject]:
     """The kernel side, which names an address on request."""
     with LibbpfSource() as source:
-        yield source._object  # noqa: SLF001  what Symbols gets of it
+        loaded = source._object  # noqa: SLF001  what Symbols gets of it
+        assert isinstance(loaded, BpfObject)
+        yield loaded
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import yaml
 
 from otel_oom import cli
 from otel_oom.capture import gfp
-from otel_oom.capture.bpf import VMLINUX_BTF
 from otel_oom.capture.bpffs import BPFFS
+from otel_oom.capture.source import VMLINUX_BTF
 from otel_oom.export import settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

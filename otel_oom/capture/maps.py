@@ -1,0 +1,70 @@
+"""The values of loaded maps, whoever has loaded them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_oom.capture.libbpf import Libbpf
+
+
+class Maps(ABC):
+    """Loaded maps, by their names."""
+
+    _library: Libbpf
+
+    @abstractmethod
+    def map_fd(self, name: str) -> int:
+        """The file descriptor of a loaded map."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of them, and of what was loaded with them."""
+
+    def value(self, map_: str, size: int) -> bytes:
+        """The value at key 0 of an array map, ``size`` bytes of it."""
+        key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(size)
+        descriptor = self.map_fd(map_)
+        self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
+        return value.raw
+
+    def set_value(self, map_: str, value: bytes) -> None:
+        """Write the value at key 0 of an array map."""
+        key = ctypes.c_uint32(0)
+        descriptor = self.map_fd(map_)
+        self._library.call("bpf_map_update_elem", descriptor, ctypes.byref(key), value, 0)
+
+    def values(self, map_: str, size: int) -> list[bytes]:
+        """The value at key 0 of a per-CPU array, ``size`` bytes for each possible CPU."""
+        cpus = self._library.call("libbpf_num_possible_cpus")
+        stride = (size + 7) // 8 * 8
+        raw = self.value(map_, stride * cpus)
+        return [raw[cpu * stride : cpu * stride + size] for cpu in range(cpus)]
+
+
+class HeldMaps(Maps):
+    """Maps of which nothing is known but their file descriptors, which are ours.
+
+    So are those of the links of the programs that work with them: closed, they are detached.
+    """
+
+    def __init__(self, library: Libbpf, maps: Mapping[str, int], links: Sequence[int]) -> None:
+        """Take on the descriptors of ``maps``, by name, and of ``links``."""
+        self._library = library
+        self._maps = dict(maps)
+        self._links = list(links)
+
+    def map_fd(self, name: str) -> int:
+        """The file descriptor of a map."""
+        return self._maps[name]
+
+    def close(self) -> None:
+        """Detach, and let go of the maps."""
+        while self._links:
+            os.close(self._links.pop())
+        while self._maps:
+            os.close(self._maps.popitem()[1])

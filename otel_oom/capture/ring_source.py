@@ -1,0 +1,192 @@
+"""What the sources share whose kernel side fills a ring buffer, whoever has loaded it."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Self
+
+from otel_oom import clock
+from otel_oom.capture import marks
+from otel_oom.capture.attach import Attached, Wanted
+from otel_oom.capture.decode import Decoder, WireError
+from otel_oom.capture.gfp import GfpNames
+from otel_oom.capture.libbpf import BpfObject, Libbpf
+from otel_oom.capture.losses import Losses
+from otel_oom.capture.pin_set import RING
+from otel_oom.capture.ring import RingBuffer, RingError
+from otel_oom.capture.source import CaptureError, Handler
+from otel_oom.capture.symbols import Symbols
+from otel_oom.event import Event, Loss, OomKill, Unread
+from otel_oom.twins import Mark
+
+if TYPE_CHECKING:
+    from otel_oom.capture.kmsg_context import KernelLogContext
+
+_LOG = logging.getLogger(__name__)
+
+RING_BYTES: Final = 1 << 20
+"""Some 700 kills while we are busy. It is mapped twice, and all of it counts as ours."""
+
+
+class RingSource(ABC):
+    """Kills out of a ring buffer in the wire format of ``bpf/oom.h``; see :class:`Source`."""
+
+    name: str
+
+    def __init__(self, ring_bytes: int, *, want_command: bool) -> None:
+        """Prepare; nothing touches the kernel before the context is entered.
+
+        ``ring_bytes``, a power of two and a multiple of the page size, is how much the kernel
+        keeps for us while we are busy. ``want_command`` is whether to read the victim's command
+        line, which can hold secrets.
+        """
+        self.buffer_bytes = ring_bytes
+        self._wanted = Wanted(ring_bytes, want_command)
+        self.hook = ""
+        self.refused: dict[str, str] = {}
+        """Hooks that this kernel did not allow, with its reason."""
+        self.context = ""
+        """The hook that tells of decisions; empty where this kernel allows none."""
+        self.pinned = False
+        self._waiting: Event | None = None
+        self._last: OomKill | None = None
+        self._unreadable = 0
+
+    @abstractmethod
+    def _require(self) -> None:
+        """See that what loading needs is there.
+
+        Raises:
+            CaptureError: the first thing that is missing, and how to get it.
+        """
+
+    @abstractmethod
+    def _attach(self) -> Attached:
+        """Load and attach by the first hook that the kernel allows."""
+
+    @property
+    def _reused(self) -> bool:
+        """Whether the kernel side was at work before us."""
+        return False
+
+    def __enter__(self) -> Self:
+        """Load and attach by the first hook that the kernel allows.
+
+        Raises:
+            CaptureError: it is not allowed, or something for it is missing.
+            InUseError: another agent captures by the same pins.
+        """
+        self._require()
+        self._library = Libbpf()
+        since_ns = clock.boottime_ns()
+        attached = self._attach()
+        self._object = attached.object
+        self.hook, self.context = attached.hook, attached.context
+        self.refused |= attached.refused
+        named = self._object if isinstance(self._object, BpfObject) else None
+        self._decoder = Decoder(
+            boot_id=clock.boot_id(),
+            source=self.name,
+            hook=self.hook,
+            names=Symbols(named).names,
+            context=self.context,
+            gfp_flags=GfpNames().flags,
+            since_ns=since_ns,
+        )
+        self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
+        self._losses = Losses(self._object)
+        self._log = None if self.context else self._open_log()
+        return self
+
+    def _open_log(self) -> KernelLogContext | None:
+        """What tells of decisions where no hook does; a kill is told without them as well."""
+        # 1 MB, which hosts that have a hook do without.
+        from otel_oom.capture.kmsg_context import KernelLogContext  # noqa: PLC0415
+
+        try:
+            log = KernelLogContext(from_start=self._reused).__enter__()
+        except CaptureError as error:
+            self.refused[KernelLogContext.hook] = str(error)
+            return None
+        self.context = log.hook
+        return log
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the kernel side; unless it is pinned, that detaches and unloads it."""
+        if self._log:
+            self._log.__exit__()
+        self._ring.close()
+        self._object.close()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when kills wait."""
+        return self._ring.fileno()
+
+    def buffered(self) -> int:
+        """How many bytes the kernel's buffer holds for us now."""
+        return self._ring.held()
+
+    def drain(self, handler: Handler) -> int:
+        """Hand over all events that wait; see :meth:`Source.drain`.
+
+        A record leaves the kernel's buffer when ``handler`` has returned; when it raises, the
+        event comes first at the next call.
+
+        Raises:
+            Exception: whatever ``handler`` raised.
+        """
+        self._offset_ns = clock.boot_to_unix_offset_ns()
+        return self._take_all(self._ring.records(), handler)
+
+    def _take_all(self, records: Iterator[bytes], handler: Handler) -> int:
+        taken = 0
+        try:
+            for record in records:
+                # What was handed over in vain has been decoded, which is done once in order.
+                self._waiting = self._waiting or self._event(record)
+                handler(self._waiting)
+                self._waiting = None
+                taken += 1
+        except RingError as error:
+            self._unreadable += 1
+            _LOG.error("What waited in the kernel's buffer is lost: %s", error)
+        return taken
+
+    def _event(self, record: bytes) -> Event:
+        try:
+            event = self._decoder.decode(record, self._offset_ns)
+        except Exception as error:  # noqa: BLE001  whatever it was, nothing of it is lost
+            self._unreadable += 1
+            reason = str(error) if isinstance(error, WireError) else repr(error)
+            return Unread(record, reason)
+        if self._log and isinstance(event, OomKill):
+            return self._decided(event, self._log)
+        return event
+
+    def _decided(self, kill: OomKill, log: KernelLogContext) -> OomKill:
+        """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
+        last = self._last
+        if kill.incident and last and kill.incident in {last.uid, last.incident}:
+            kill = replace(kill, decision=last.decision)
+        else:
+            try:
+                kill = log.completed(kill)
+            except Exception:  # noqa: BLE001  whatever it was, the kill comes first
+                _LOG.exception("Nothing could be read of the decision of an OOM kill")
+        self._last = kill
+        return kill
+
+    def loss(self) -> Loss:
+        """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
+        return replace(self._losses.loss(), unreadable=self._unreadable)
+
+    def marks(self, tids: Collection[int]) -> list[Mark]:
+        """The marks of threads by their ids, as far as the kernel side remembers them."""
+        try:
+            return marks.read(self._object.map_fd(marks.MARKS), tids)
+        except OSError as error:
+            _LOG.warning("The marks can't be read, so that kills may be told as new: %s", error)
+            return []
