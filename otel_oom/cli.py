@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="the agent: capture and send until stopped")
     run.add_argument(
         "--source",
-        choices=("auto", "libbpf", "kmsg"),
+        choices=("auto", "libbpf", "bcc", "kmsg"),
         default="auto",
         help="where kills are read from (default: auto, the best that this host allows)",
     )

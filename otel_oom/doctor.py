@@ -161,7 +161,8 @@ def _bcc() -> Finding:
     """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
     if VMLINUX_BTF.exists():
         return Finding("BCC", OK, "not needed: this kernel has BTF")
-    from otel_oom.capture.bcc import BccSource, installed  # noqa: PLC0415  rarely needed
+    from otel_oom.capture.bcc import BccSource  # noqa: PLC0415  rarely needed
+    from otel_oom.capture.bcc_process import installed  # noqa: PLC0415  as above
 
     try:
         with BccSource() as source:

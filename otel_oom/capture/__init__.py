@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import cast
 
-from otel_oom.capture.source import CaptureError, Handler, InUseError, Source
+from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler, InUseError, Source
 from otel_oom.event import Event
 
 __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
@@ -32,11 +32,17 @@ def choose(
 
         return LibbpfSource(want_command=want_command, pin_dir=pin_dir)
 
-    if name == "libbpf":
-        return libbpf()
-    if name == "kmsg":
-        return _kmsg()
-    return cast("Source", _Best(libbpf, _kmsg))
+    def bcc() -> Source:
+        from otel_oom.capture.bcc import BccSource  # noqa: PLC0415  as above
+
+        return BccSource(want_command=want_command)
+
+    named: dict[str, Callable[[], Source]] = {"libbpf": libbpf, "bcc": bcc, "kmsg": _kmsg}
+    if name in named:
+        return named[name]()
+    # To compile on the host is worth its while only where libbpf can't find its way.
+    ladder = (libbpf, _kmsg) if VMLINUX_BTF.exists() else (libbpf, bcc, _kmsg)
+    return cast("Source", _Best(*ladder))
 
 
 def _kmsg() -> Source:

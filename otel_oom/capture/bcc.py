@@ -1,0 +1,72 @@
+"""The source for kernels without BTF: compiled by BCC on the host that it runs on.
+
+What is compiled is `bpf/oom.bcc.c`; its records are those of `bpf/oom.bpf.c`, and so is what is done
+with them here. BCC itself works in another process, which ends when all is attached: it holds its
+compiler for as long as it lives. Nor is its `ring_buffer_poll()` used, which lets go of a record
+whatever became of it. Nothing of this can be pinned.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from otel_oom.capture import bcc_child, libbpf
+from otel_oom.capture.attach import Attached
+from otel_oom.capture.bcc_process import hand_over
+from otel_oom.capture.kernel_headers import KernelHeaders
+from otel_oom.capture.maps import HeldMaps
+from otel_oom.capture.rights import require_rights
+from otel_oom.capture.ring_source import RING_BYTES, RingSource
+
+SOURCE: Final = Path(__file__).with_name("bpf_source")
+"""A copy of `bpf/`: `make -C bpf` puts it there."""
+
+
+class BccSource(RingSource):
+    """Kills out of the ring buffer that ``bpf/oom.bcc.c`` fills; see :class:`Source`.
+
+    What is killed while no agent runs, only the kernel's log tells.
+    """
+
+    name = "bcc"
+
+    def __init__(
+        self,
+        ring_bytes: int = RING_BYTES,
+        *,
+        want_command: bool = False,
+        interpreters: Sequence[str] = (),
+    ) -> None:
+        """Prepare, as every source with a ring buffer.
+
+        ``interpreters`` are tried for BCC in this order: by default our own, if it has a module
+        of that name, and the system's.
+        """
+        super().__init__(ring_bytes, want_command=want_command)
+        self._interpreters = interpreters
+
+    def _require(self) -> None:
+        require_rights()
+        self._headers = KernelHeaders.find(os.environ)
+        libbpf.load()
+
+    def _attach(self) -> Attached:
+        given = hand_over(
+            {
+                "source": str(SOURCE),
+                "headers": [str(folder) for folder in self._headers.include],
+                "page_size": os.sysconf("SC_PAGE_SIZE"),
+                "ring_bytes": self._wanted.ring_bytes,
+                "command": self._wanted.command,
+            },
+            self._interpreters,
+        )
+        names = given.reply["maps"]
+        maps = dict(zip(names, given.descriptors, strict=False))
+        held = HeldMaps(self._library, maps, given.descriptors[len(names) :])
+        refused: dict[str, str] = given.reply["refused"]
+        context = "" if refused else bcc_child.CONTEXT_HOOK
+        return Attached(held, bcc_child.MARK_HOOK, context, refused)
