@@ -1,9 +1,9 @@
 """The source for kernels without BTF: compiled by BCC on the host that it runs on.
 
-What is compiled is `bpf/oom.bcc.c`; its records are those of `bpf/oom.bpf.c`, and so is what is done
-with them here. BCC itself works in another process, which ends when all is attached: it holds its
-compiler for as long as it lives. Nor is its `ring_buffer_poll()` used, which lets go of a record
-whatever became of it. Nothing of this can be pinned.
+What is compiled is `bpf/oom.bcc.c`; its records are those of `bpf/oom.bpf.c`, and so is what is
+done with them here. BCC itself works in another process, which ends when all is attached, and its
+compiler with it. Its `ring_buffer_poll()` is not used either: that lets go of a record whatever
+became of it. Nothing of this can be pinned.
 """
 
 from __future__ import annotations

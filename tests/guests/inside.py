@@ -26,6 +26,7 @@ from otel_oom.capture.source import Remembering, Source
 from otel_oom.clock import boot_id
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Scanner, Witness, look
+from tests.guests.compiled import compiled
 from tests.guests.made import Made, UnplayableError
 from tests.guests.memcg import FILES
 from tests.guests.recipe import recipe
@@ -55,6 +56,8 @@ def main(folder: Path) -> None:
         if _IN_GUEST:
             # Before the last scenarios, which leave nothing of cgroup v2 to play in.
             results["unattended"] = unattended()
+            results["compiled"] = compiled()
+            time.sleep(_REPORTS_S)
         with LibbpfSource() as bpf, KmsgSource() as kmsg, KernelLog() as log:
             results |= {"hook": bpf.hook, "context": bpf.context, "refused": bpf.refused}
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}

@@ -71,7 +71,7 @@ def kernel(name: str) -> Kernel:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / "lock"):
         stamp = folder / "newest.json"
-        if not _fresh(stamp):
+        if not _fresh(stamp, wanted):
             _renew(wanted, folder, stamp)
         newest = json.loads(stamp.read_text(encoding="utf-8"))
     release = newest["release"]
@@ -90,16 +90,17 @@ def main() -> int:
     return 0
 
 
-def _fresh(stamp: Path) -> bool:
-    return _complete(stamp) and time.time() - stamp.stat().st_mtime < _FRESH_S
+def _fresh(stamp: Path, wanted: dict[str, Any]) -> bool:
+    return _complete(stamp, wanted) and time.time() - stamp.stat().st_mtime < _FRESH_S
 
 
-def _complete(stamp: Path) -> bool:
-    """Whether what is in the cache was made with all of `_MODULES`."""
+def _complete(stamp: Path, wanted: dict[str, Any]) -> bool:
+    """Whether what is in the cache was made with all of `_MODULES`, and the headers if wanted."""
     if not stamp.exists():
         return False
     made: dict[str, Any] = json.loads(stamp.read_text(encoding="utf-8"))
-    return made.get("modules") == list(_MODULES)
+    headers = wanted.get("headers", False)
+    return made.get("modules") == list(_MODULES) and made.get("headers", False) == headers
 
 
 def _image(root: Path, release: str) -> Path:
@@ -121,14 +122,17 @@ def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
             print(f"{error}\nthe kernel in the cache is taken", file=sys.stderr)  # noqa: T201
             return
         kept = folder / release
-        if not (kept.exists() and _complete(stamp)):
+        headers = wanted.get("headers", False)
+        if not (kept.exists() and _complete(stamp, wanted)):
             whole.mkdir()
             archive.unpack([f"{package}-{release}" for package in packages], whole)
             _keep(whole, small, release)
+            if headers:
+                _keep_headers(archive, Path(new, "headers"), small, release)
             if kept.exists():
                 kept.rename(Path(new, "older"))
             small.rename(kept)
-        made = {"release": release, "version": version, "modules": _MODULES}
+        made = {"release": release, "version": version, "modules": _MODULES, "headers": headers}
         noted.write_text(json.dumps(made), encoding="utf-8")
         noted.rename(stamp)
     for older in folder.glob("[0-9]*"):
@@ -160,6 +164,26 @@ def _keep(whole: Path, small: Path, release: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         module.rename(target)
     _depmod(small, release)
+
+
+def _keep_headers(archive: Archive, whole: Path, small: Path, release: str) -> None:
+    """Put the headers where the modules say that they are; of architectures, one is kept."""
+    whole.mkdir()
+    own, shared = release, f"{release.removesuffix('-amd64')}-common"
+    archive.unpack([f"linux-headers-{it}" for it in (own, shared)], whole)
+    for link, name in (("build", own), ("source", shared)):
+        found, kept = (root / "usr/src" / f"linux-headers-{name}" for root in (whole, small))
+        kept.mkdir(parents=True)
+        for folder in ("include", "arch/x86/include"):
+            (found / folder).rename(_with_parent(kept / folder))
+        (small / "usr/lib/modules" / release / link).symlink_to(
+            Path("../../../src", kept.name)  # seen from its own folder
+        )
+
+
+def _with_parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _needed(root: Path, release: str) -> Iterator[Path]:

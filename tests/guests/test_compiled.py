@@ -1,0 +1,77 @@
+"""What BCC compiles against a kernel's own headers tells what libbpf tells."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from otel_oom.event import OomKill, VictimExit
+from tests.guests.compiled import PLAYED
+from tests.guests.guest import Run
+from tests.support.bcc import fields
+
+_HELD_BACK: Final = 1 << 20
+"""More than a guest's CPUs can have counted between two programs on one hook."""
+
+_MOVING: Final = ("memory.", "limits.", "decision.limits.")
+"""What goes on changing while others run."""
+
+
+@pytest.fixture
+def compiled(run: Run) -> dict[str, Any]:
+    """What came out of it on that kernel."""
+    found: dict[str, Any] | None = run.results.get("compiled")
+    if found is None:
+        pytest.skip(f"no headers are fetched for {run.kernel.name}")
+    return found
+
+
+def test_bcc_takes_the_hooks_that_it_knows(compiled: dict[str, Any]) -> None:
+    """The mark by its tracepoint, the decision by kprobes."""
+    assert compiled["hook"] == "raw_tp/mark_victim"
+    assert compiled["context"] == "kprobe/oom_kill_process"
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> None:
+    """The same kills, each field of them alike; and the same ends."""
+    played = compiled["played"][name]
+    bcc, libbpf = (played["told"][source] for source in ("bcc", "libbpf"))
+    one, other = _kills(bcc), _kills(libbpf)
+    assert set(one) == set(other) == set(played["made"]["pids"])
+    for pid, kill in one.items():
+        ours, theirs = fields(kill), fields(other[pid])
+        assert {ours.pop("decision.hook"), theirs.pop("decision.hook")} == {
+            "kprobe/oom_kill_process",
+            "fentry/oom_kill_process",
+        }
+        assert ours.keys() == theirs.keys()
+        different = {
+            field: (value, theirs[field])
+            for field, value in ours.items()
+            if value != theirs[field]
+            and not (field.startswith(_MOVING) and abs(value - theirs[field]) < _HELD_BACK)
+        }
+        assert not different
+    assert _incidents(one) == _incidents(other)
+    assert _ends(bcc) == _ends(libbpf)
+
+
+def _kills(told: dict[str, Any]) -> dict[int, OomKill]:
+    kills = [OomKill.from_json(kill) for kill in told["kills"]]
+    assert len({kill.victim.tgid for kill in kills}) == len(kills)
+    return {kill.victim.tgid: kill for kill in kills}
+
+
+def _incidents(kills: dict[int, OomKill]) -> set[frozenset[int]]:
+    """The victims of each incident."""
+    found: dict[str, set[int]] = {}
+    for pid, kill in kills.items():
+        found.setdefault(kill.incident or kill.uid, set()).add(pid)
+    return {frozenset(pids) for pids in found.values()}
+
+
+def _ends(told: dict[str, Any]) -> list[dict[str, Any]]:
+    ends = (VictimExit(**exit_) for exit_ in told["exits"])
+    return [fields(end) for end in sorted(ends, key=lambda end: end.tgid)]
