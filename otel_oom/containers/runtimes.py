@@ -104,7 +104,9 @@ class Runtimes:
         self._asked[known.id] = None
         while len(self._asked) > _MOST_ASKED:
             del self._asked[next(iter(self._asked))]
-        return self._finder.remember(self._api.complete(known))
+        completed = self._api.complete(known)
+        # Known without a name it would not be looked for again, and its file may answer by then.
+        return self._finder.remember(completed) if completed.name else completed
 
     def _needs_look(self, event: Incident) -> bool:
         # What is known already is had without a change of threads.

@@ -58,15 +58,15 @@ def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> Non
     assert _ends(bcc) == _ends(libbpf)
 
 
-def _kills(told: dict[str, Any]) -> dict[int, OomKill]:
+def _kills(told: dict[str, Any]) -> dict[int | None, OomKill]:
     kills = [OomKill.from_json(kill) for kill in told["kills"]]
     assert len({kill.victim.tgid for kill in kills}) == len(kills)
     return {kill.victim.tgid: kill for kill in kills}
 
 
-def _incidents(kills: dict[int, OomKill]) -> set[frozenset[int]]:
+def _incidents(kills: dict[int | None, OomKill]) -> set[frozenset[int | None]]:
     """The victims of each incident."""
-    found: dict[str, set[int]] = {}
+    found: dict[str, set[int | None]] = {}
     for pid, kill in kills.items():
         found.setdefault(kill.incident or kill.uid, set()).add(pid)
     return {frozenset(pids) for pids in found.values()}

@@ -231,7 +231,7 @@ def test_the_cgroups_own_limit_is_told_as_of_the_mark(played: Played, told: Told
     """It needs no file of the cgroup's: where it is the limit that was hit, a report has both."""
     for kill in told.kills:
         assert kill.memcg is not None
-        header = played.headers.get(kill.victim.tgid)
+        header = played.headers.get(kill.victim.tgid or 0)
         if not header or not header["limit"] or header["hit"] != kill.memcg.path:
             continue
         assert kill.limits is not None
@@ -246,7 +246,7 @@ def test_a_kill_found_in_the_log_has_the_name_that_it_was_told_by(
 ) -> None:
     """Uid and incident, time and process: it is the same event, should the first be forgotten."""
 
-    def named(kills: Iterable[OomKill]) -> set[tuple[str, str | None, int, int, int | None]]:
+    def named(kills: Iterable[OomKill]) -> set[tuple[str | int | None, ...]]:
         return {
             (each.uid, each.incident, each.boottime_ns, each.victim.tgid, each.victim.started_ns)
             for each in kills

@@ -28,6 +28,7 @@ def told(pid: int, at_s: float, tid: int | None = None, comm: str = "java") -> O
 def mark(of: OomKill) -> Mark:
     """What the kernel side remembers of a kill."""
     victim = of.victim
+    assert victim.tgid is not None
     assert victim.tid is not None
     return Mark(
         of.boottime_ns,
@@ -49,7 +50,7 @@ def logged(
         boottime_ns=at_ns,
         time_unix_ns=KILL.unix_ns_of(at_ns),
         victim=replace(of.victim, tgid=of.victim.tid or 0, started_ns=None),
-        capture=Capture("kmsg", "/dev/kmsg", cpu=None, sequence=line or of.victim.tgid),
+        capture=Capture("kmsg", "/dev/kmsg", cpu=None, sequence=line or of.victim.tgid or 0),
         incident=incident,
     )
 
