@@ -52,12 +52,20 @@ class Delivery:
     """The threads behind the store, from :meth:`start` to :meth:`stop`."""
 
     def __init__(
-        self, store: Store, settings: Settings, runtimes: Runtimes, source: Source | None = None
+        self,
+        store: Store,
+        settings: Settings,
+        runtimes: Runtimes,
+        source: Source | None = None,
+        *,
+        resident: bool = True,
     ) -> None:
         """Deliver what ``store`` has to where ``settings`` say.
 
-        The metrics that they may ask for tell what ``source`` says of itself as well.
+        The metrics that they may ask for tell what ``source`` says of itself as well. ``resident``
+        is whether to hold what it has in memory: it must work when that is short.
         """
+        self._resident = resident
         self._store = store
         self._boot_id = clock.boot_id()
         self._settings = settings
@@ -131,14 +139,15 @@ class Delivery:
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
         from otel_oom import translation  # noqa: F401, PLC0415  for the first kill not to wait for it
-        from otel_oom.enrich import Host, shared_resource  # noqa: PLC0415
+        from otel_oom.enrich import Host, of_place, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
         from otel_oom.export.backoff import Backoff  # noqa: PLC0415
         from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
 
         found, told = host_attributes(), {**self._detect(), **self._settings.resource}
-        host = Host(shared_resource(found, told), Resolver())
+        said = of_place(self._settings.resource)
+        host = Host(shared_resource(found, told), Resolver(), said)
         self._begin_metrics({**found, **told})
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
             backoff = self._backoffs.setdefault(endpoint.host, Backoff())
@@ -149,8 +158,9 @@ class Delivery:
             self._threads.append(thread)
             thread.start()
         # All is there that it will ever need.
-        memory.give_back()
-        memory.hold()
+        if self._resident:
+            memory.give_back()
+            memory.hold()
         while not self._stop.is_set():
             self._pulse.busy()
             self._wake.clear()

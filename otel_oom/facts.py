@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
+
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_US: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,34 @@ class Capture:
     def by_line(self) -> bool:
         """Whether the number of that line is all there is to name it by."""
         return self.in_log and not self.marked
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """In which log of the past an event was found, for it was not captured.
+
+    ``line`` is the kernel's line of it, without the names in it, and ``since_boot_ns`` the time of
+    that on the log's own clock: both are the same in whatever file the line is kept. ``host`` and
+    ``host_id`` (machine-id(5)) are whose log it is, as far as it says that. ``time_source`` is how
+    its time is known: see :mod:`otel_oom.replay.timeline`. ``file`` is where it was found.
+    """
+
+    line: str
+    since_boot_ns: int | None
+    host: str | None
+    host_id: str | None
+    time_source: str
+    file: str | None
+
+    def mark(self, time_unix_ns: int) -> str:
+        """What the event is known by, wherever it is found.
+
+        Uptime and numbers of one line are no other's. Without the uptime it is the time, in
+        seconds.
+        """
+        if self.since_boot_ns is None:
+            return f"unix/{time_unix_ns // _NS_PER_S}/{self.line}"
+        return f"boot/{self.since_boot_ns // _NS_PER_US}/{self.line}"
 
 
 def known(type_: type[_T], value: Mapping[str, Any]) -> _T:

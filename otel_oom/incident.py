@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from otel_oom.facts import Capture, Decision, Memcg, Task, UserFrame, decision, known, task
+from otel_oom.facts import Capture, Decision, Found, Memcg, Task, UserFrame, decision, known, task
 
 try:
     # What hashlib has under this name; through hashlib it comes with 4 MB of OpenSSL.
@@ -41,12 +41,17 @@ class Told:
         return str(self.boottime_ns)
 
     @property
+    def moment(self) -> str:
+        """Its boot and its instant."""
+        return f"{self.boot_id}/{self.instant}"
+
+    @property
     def uid(self) -> str:
         """The event's name for life: derived, so that a record read twice keeps it.
 
         A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
         """
-        return uuid_of(f"{self.boot_id}/{self.instant}/{self.name}")
+        return uuid_of(f"{self.moment}/{self.name}")
 
     def to_json(self) -> dict[str, Any]:
         """This event as a dictionary that its type's ``from_json()`` takes back."""
@@ -60,7 +65,8 @@ class Incident(Told):
     ``trigger`` is the task whose request for memory could not be met, ``trigger_memcg`` its
     cgroup. ``stack`` is where in the kernel that was: names and offsets, from the decision
     outwards; ``user_stack`` is where in the trigger's program, from the inside outwards. Both are
-    empty where they can't be told.
+    empty where they can't be told. ``found`` is set for what was not captured: it was found in a
+    log of the past.
     """
 
     trigger: Task | None
@@ -69,6 +75,14 @@ class Incident(Told):
     capture: Capture
     stack: tuple[str, ...] = ()
     user_stack: tuple[UserFrame, ...] = ()
+    found: Found | None = None
+
+    @property
+    def moment(self) -> str:
+        """Its boot and its instant; what it was found by, for not every log tells its boot."""
+        if self.found:
+            return self.found.mark(self.time_unix_ns)
+        return f"{self.boot_id}/{self.instant}"
 
     @property
     def instant(self) -> str:
@@ -92,6 +106,7 @@ def shared(value: Mapping[str, Any]) -> dict[str, Any]:
         "trigger_memcg": known(Memcg, memcg) if memcg else None,
         "decision": decision(weighed) if weighed else None,
         "capture": known(Capture, value["capture"]),
+        "found": known(Found, value["found"]) if value.get("found") else None,
         "stack": tuple(value.get("stack", ())),
         "user_stack": tuple(known(UserFrame, frame) for frame in value.get("user_stack", ())),
     }

@@ -31,7 +31,11 @@ def translate(
     stored_unix_ns: int,
     host: Host,
 ) -> Translation:
-    """What ``event`` is told as, by what is known of it; ``end`` is of a kill alone."""
+    """What ``event`` is told as, by what is known of it; ``end`` is of a kill alone.
+
+    ``host`` is this one: of what was found in another's log, it tells nothing.
+    """
+    host = host.of(event)
     if isinstance(event, Missed):
         return Translation(
             lambda: otlp.missed_bytes(event, stored_unix_ns, host.attributes),

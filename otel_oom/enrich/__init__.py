@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,7 @@ from otel_oom.enrich.unit_files import Setting, memory_setting
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
 from otel_oom.facts import Decision, Limits
-from otel_oom.incident import Incident
+from otel_oom.incident import Incident, Told
 from otel_oom.witness import Witness
 
 __all__ = [
@@ -65,10 +65,23 @@ _MORE_THAN_THE_HOST: Final = ("service.", "deployment.")
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What every victim of this host shares: its resource attributes, and the files on its disk."""
+    """What every victim of this host shares: its resource attributes, and the files on its disk.
+
+    ``said`` are those of the attributes that the user says of the place.
+    """
 
     attributes: Attributes
     files: Resolver
+    said: Attributes = field(default_factory=dict)
+
+    def of(self, event: Told) -> Host:
+        """The host that an event is of: for what was found in a log, the one whose log that is."""
+        found = event.found if isinstance(event, Incident) else None
+        if found is None:
+            return self
+        named = {"host.name": found.host, "host.id": found.host_id, "os.type": "linux"}
+        told = {name: value for name, value in named.items() if value is not None}
+        return replace(self, attributes={**self.said, **told})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +186,8 @@ def enrich(
     witness = replace(witness, candidates=chosen_among(kill, witness.candidates))
     executable = kill.victim.executable or witness.executable
     origin = origin_of(kill.stack)
+    # Of another time, or another host, the files here tell nothing.
+    setting = None if kill.found else _limit_setting(kill.decision)
     return EnrichedKill(
         kill=kill,
         witness=witness,
@@ -183,7 +198,7 @@ def enrich(
         user_stack=_user_stack(kill, executable, host.files),
         origin=origin,
         limit_scope=limit_scope(kill, origin),
-        limit_setting=_limit_setting(kill.decision),
+        limit_setting=setting,
         candidates=ranked(kill, witness.candidates),
         containers=containers,
         resource=_resource(
@@ -269,6 +284,11 @@ def _within(path: str, container: str) -> str:
     return rest.partition("/")[2].removeprefix("container/") if own else ""
 
 
+def of_place(of_agent: Attributes) -> dict[str, AttributeValue]:
+    """What ``OTEL_RESOURCE_ATTRIBUTES`` says of the place, less what it says of the agent."""
+    return {k: v for k, v in of_agent.items() if not k.startswith(_OF_THE_AGENT)}
+
+
 def shared_resource(host: Attributes, of_agent: Attributes) -> dict[str, AttributeValue]:
     """The host's attributes and what ``OTEL_RESOURCE_ATTRIBUTES`` says of the place it is in.
 
@@ -276,5 +296,4 @@ def shared_resource(host: Attributes, of_agent: Attributes) -> dict[str, Attribu
     agent's own service, process or container does not. What the user says of the host itself
     goes before what is found, which inside a container is the container's.
     """
-    place = {k: v for k, v in of_agent.items() if not k.startswith(_OF_THE_AGENT)}
-    return {**host, **place}
+    return {**host, **of_place(of_agent)}

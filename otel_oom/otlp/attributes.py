@@ -143,7 +143,16 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
         names.CAPTURE_HOOK: event.capture.hook,
         names.CAPTURE_CONTEXT: decision.hook if decision else None,
         names.CAPTURE_LATE: event.capture.late or None,
+        **_found(event),
     }
+
+
+def _found(event: Incident) -> dict[str, Value | None]:
+    """In which log of the past it was found."""
+    found = event.found
+    if found is None:
+        return {}
+    return {names.TIME_SOURCE: found.time_source, "log.file.path": found.file}
 
 
 def _victim_place(path: str) -> dict[str, Value | None]:

@@ -24,6 +24,7 @@ CAPTURE_SOURCE: Final = "oom.capture.source"
 CAPTURE_HOOK: Final = "oom.capture.hook"
 CAPTURE_CONTEXT: Final = "oom.capture.context"
 CAPTURE_LATE: Final = "oom.capture.late"
+TIME_SOURCE: Final = "oom.time.source"
 
 ADVICE: Final = "oom.advice"
 OUTCOME: Final = "oom.outcome"

@@ -9,6 +9,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
@@ -232,6 +233,37 @@ def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[Stored]:
         Stored(tgid, tid, comm.decode("utf-8", "replace") if comm else None, boottime_ns, in_log)
         for tgid, tid, comm, boottime_ns, in_log in rows
     ]
+
+
+def found_after(
+    db: sqlite3.Connection, after: int, most: int
+) -> tuple[list[OomKill | NoVictim], int | None]:
+    """Some of what was found in logs of the past, past the id ``after``, and where to go on.
+
+    Rows that can't be read, and those that history has emptied, are left out.
+    """
+    found: list[OomKill | NoVictim] = []
+    last: int | None = None
+    for id_, kind, event in db.execute(
+        "SELECT id, kind, CAST(event AS BLOB) FROM journal"
+        " WHERE id > ? AND kind IN ('kill', 'no_victim') ORDER BY id LIMIT ?",
+        (after, most),
+    ):
+        last = int(id_)
+        with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            told = _TYPES[kind].from_json(json.loads(event))
+            if isinstance(told, OomKill | NoVictim) and told.found:
+                found.append(told)
+    return found, last
+
+
+def count_owing(db: sqlite3.Connection) -> int:
+    """How many events owe a log or a span."""
+    row = db.execute(
+        "SELECT count(*) FROM journal"
+        " WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+    ).fetchone()
+    return int(row[0])
 
 
 def told(db: sqlite3.Connection, entry: Encoded) -> None:

@@ -9,7 +9,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -276,6 +276,20 @@ class Store:
     def kills_of(self, boot_id: str, most: int) -> list[Stored]:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
         return self._database.read(lambda db: journal.kills_of(db, boot_id, most))
+
+    def found(self) -> Iterator[OomKill | NoVictim]:
+        """What was found in logs of the past and is still stored, oldest first."""
+        after: int | None = 0
+        while after is not None:
+            events, after = self._database.read(
+                partial(journal.found_after, after=after, most=_TALLY)
+            )
+            yield from events
+
+    def left(self) -> int:
+        """How much is still to be sent: messages, and events that are not made into any yet."""
+        waiting = sum(backlog.count for backlog in self.backlogs())
+        return waiting + self._database.read(journal.count_owing)
 
     def backlogs(self) -> list[Backlog]:
         """What waits to be sent, by signal; what comes or goes meanwhile may be in it or not."""

@@ -1,0 +1,117 @@
+"""What was found, to the backends: through a store and a delivery as the agent's, in its own folder.
+
+The agent may be at work on the same host, and its store is of its own kernel's kills.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from otel_oom import queue
+from otel_oom.containers.container import Contained
+from otel_oom.containers.of_event import by_path
+from otel_oom.containers.runtimes import Runtimes
+from otel_oom.control import Control
+from otel_oom.delivery import Delivery
+from otel_oom.event import NoVictim, OomKill
+from otel_oom.export.settings import Settings
+from otel_oom.incident import Incident
+from otel_oom.store import Bounds, Store
+from otel_oom.witness import Witness
+
+_MOST_WAITING: Final = 4096
+"""Reading waits for the backends when so much is to be sent: the store has a bound."""
+_PATIENCE_S: Final = 20.0
+"""How long nothing may leave the store before it is left for another time."""
+_POLL_S: Final = 0.02
+_STOP_S: Final = 3.0
+
+
+class NotTakenError(Exception):
+    """A backend takes nothing now; what is left is on the disk."""
+
+
+class _ByPath(Runtimes):
+    """What cgroups' paths tell of containers: those of a log are no longer there to be asked for."""
+
+    def later(self, event: Incident, contained: Contained | None) -> Contained:
+        return contained or by_path(event)
+
+
+class Sender:
+    """Takes events, and is done when the backends have them."""
+
+    def __init__(self, store: Store, delivery: Delivery, *, sends: bool) -> None:
+        """Into ``store``, out of which ``delivery`` takes, if it ``sends``."""
+        self._store = store
+        self._delivery = delivery
+        self._sends = sends
+        self.new = 0
+        """How many of the events were not in the store before."""
+
+    def take(self, event: OomKill | NoVictim) -> None:
+        """Bring an event to the disk.
+
+        Raises:
+            NotTakenError: too much waits there, and no backend takes it.
+        """
+        seen = Witness(seen=False, containers=by_path(event))
+        if self._store.record(event, seen):
+            self.new += 1
+            self._delivery.wake()
+            if self._sends and self.new % _MOST_WAITING == 0:
+                self._wait(_MOST_WAITING)
+
+    def finish(self) -> str:
+        """Wait until all is sent; what has become of it.
+
+        Raises:
+            NotTakenError: a backend does not take it.
+        """
+        refused = self._store.newest_dead_letter()
+        if self._sends:
+            self._wait(0)
+        refused = self._store.newest_dead_letter() - refused
+        if not self._sends:
+            return "kept on disk, for OTEL_SDK_DISABLED is true"
+        return f"{refused} messages refused for good: see otel-oom queue" if refused else "sent"
+
+    def _wait(self, most: int) -> None:
+        last, moved = self._store.left(), time.monotonic()
+        while last > most:
+            time.sleep(_POLL_S)
+            left = self._store.left()
+            if left != last:
+                last, moved = left, time.monotonic()
+            elif time.monotonic() - moved > _PATIENCE_S:
+                raise NotTakenError(
+                    f"{left} messages wait in {self._store.folder}, for nothing was taken for "
+                    f"{_PATIENCE_S:.0f} s. The same command sends them another time, each once."
+                )
+
+
+@contextmanager
+def sender(state_dir: Path, settings: Settings, bounds: Bounds) -> Iterator[tuple[Sender, Store]]:
+    """Where to send what is found.
+
+    Raises:
+        StoreError: the state folder can't be used.
+    """
+    # What is found of the place that this process is in is not the logs'.
+    plain = replace(settings, metrics=None, detectors=())
+    with Store(state_dir, bounds) as store:
+        delivery = Delivery(store, plain, _ByPath(), resident=False)
+        if not settings.disabled:
+            delivery.start()
+        with Control(state_dir, queue.answers(store, delivery.look_again)):
+            try:
+                yield Sender(store, delivery, sends=not settings.disabled), store
+            finally:
+                if not settings.disabled:
+                    delivery.stop(_STOP_S)

@@ -1,0 +1,72 @@
+"""What was found, on screen in place of sending it: sentences, or OTLP/JSON lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom import otlp
+from otel_oom.demo.otlp_json import line
+from otel_oom.demo.show import printable
+from otel_oom.enrich import Attributes, End, Host, enrich, enrich_no_victim
+from otel_oom.enrich.user_stack import Resolver
+from otel_oom.event import NoVictim, OomKill
+from otel_oom.otlp.sentence import no_victim_sentence, sentence
+from otel_oom.replay.timeline import FILE, WITHOUT_YEAR, WITHOUT_ZONE
+from otel_oom.witness import Witness
+
+_NS_PER_S: Final = 1_000_000_000
+_KNOWN_BY: Final = {
+    WITHOUT_ZONE: " (the log tells no zone)",
+    WITHOUT_YEAR: " (the log tells no year)",
+    FILE: " or earlier (the log tells no date)",
+}
+
+
+class Shower:
+    """Prints events."""
+
+    def __init__(self, said: Attributes, *, as_json: bool) -> None:
+        """With the attributes that the user ``said`` of the place, as they would be sent."""
+        self._host = Host({}, Resolver(Path("/nonexistent")), said)
+        self._as_json = as_json
+
+    def take(self, event: OomKill | NoVictim) -> None:
+        """Print one."""
+        host = self._host.of(event)
+        now = time.time_ns()
+        if isinstance(event, NoVictim):
+            in_vain = enrich_no_victim(event, now, host)
+            words = no_victim_sentence(in_vain)
+            log, span = otlp.no_victim_bytes(in_vain), b""
+        else:
+            kill = enrich(event, Witness(seen=False), End(), now, host)
+            words = sentence(kill)
+            log, span = otlp.log_bytes(kill), otlp.span_bytes(kill)
+        if not self._as_json:
+            self._write(f"{_heading(event)}\n  {printable(words)}")
+            return
+        self._write(line(ExportLogsServiceRequest.FromString(log)))
+        if span:
+            self._write(line(ExportTraceServiceRequest.FromString(span)))
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+
+
+def _heading(event: OomKill | NoVictim) -> str:
+    """When it was, how well that is known, and where."""
+    seconds, ns = divmod(event.time_unix_ns, _NS_PER_S)
+    at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000:03d}Z"
+    found = event.found
+    if found is None:
+        return at
+    where = f"  {printable(found.host)}" if found.host else ""
+    file = f"  {printable(found.file)}" if found.file else ""
+    return f"{at}{_KNOWN_BY.get(found.time_source, '')}{where}{file}"
