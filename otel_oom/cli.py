@@ -242,7 +242,9 @@ def _parser() -> argparse.ArgumentParser:
 
     history.add_to(commands, _state_dir)
 
-    replay = commands.add_parser("replay", help="kernel logs of the past, sent as what was captured")
+    replay = commands.add_parser(
+        "replay", help="kernel logs of the past, sent as what was captured"
+    )
     replay.add_argument(
         "files",
         nargs="+",

@@ -178,10 +178,11 @@ class Found:
         """What the event is known by, wherever it is found.
 
         Uptime and numbers of one line are no other's. Without the uptime it is the time, in
-        seconds.
+        seconds, and the host: many that are alike may do the same at once.
         """
         if self.since_boot_ns is None:
-            return f"unix/{time_unix_ns // _NS_PER_S}/{self.line}"
+            host = (self.host or "").partition(".")[0].lower()
+            return f"unix/{time_unix_ns // _NS_PER_S}/{host}/{self.line}"
         return f"boot/{self.since_boot_ns // _NS_PER_US}/{self.line}"
 
 

@@ -18,22 +18,20 @@ FORM: Final = "dmesg"
 MONTHS: Final = {
     name: number
     for number, name in enumerate(
-        (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun")
-        + (b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"),
+        b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(),
         1,
     )
 }
 
 _SINCE_BOOT: Final = re.compile(
+    rb"\[ {0,9}(\d{1,9})\.(\d{6})(?: *<[^>\n]{0,20}>?)?\]"
     # In brackets of its own the thread (T) or the processor (C) that printed it.
-    rb"\[ {0,9}(\d{1,9})\.(\d{6})(?: *<[^>\n]{0,20}>?)?\](?: ?\[ {0,9}(?:T(\d{1,10})|C\d{1,10})\])? ?"
+    rb"(?: ?\[ {0,9}(?:T(\d{1,10})|C\d{1,10})\])? ?"
 )
 _CTIME: Final = re.compile(
     rb"\[[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})\] ?"
 )
-_ISO: Final = re.compile(
-    rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d),(\d{6})([+-]\d\d:\d\d) ?"
-)
+_ISO: Final = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d),(\d{6})([+-]\d\d:\d\d) ?")
 _LEVEL: Final = re.compile(rb"<(\d{1,4})>")
 _DECODED: Final = re.compile(rb"([a-z0-9]{2,9}) {0,6}:[a-z]{3,7} {0,6}: ?")
 _FACILITY_SHIFT: Final = 3
@@ -56,8 +54,9 @@ def parse(raw: bytes) -> LoggedLine | None:
         return LoggedLine(FORM, text(rest[found.end() :]), when=stamp) if stamp else None
     found = _ISO.match(rest)
     if found:
-        *date, micros, zone = found.groups()
-        stamp = Stamp(*map(int, date), int(micros) * _NS_PER_US, offset_s(zone))
+        ns, zone = int(found[7]) * _NS_PER_US, offset_s(found[8])
+        digits = found.groups()[2:6]
+        stamp = Stamp.of(int(found[1]), int(found[2]), digits, ns=ns, offset_s=zone)
         return LoggedLine(FORM, text(rest[found.end() :]), when=stamp)
     return since_boot(LoggedLine(FORM, ""), rest)
 
@@ -97,4 +96,4 @@ def _ctime(found: re.Match[bytes]) -> Stamp | None:
     month = MONTHS.get(found[1])
     if month is None:
         return None
-    return Stamp(int(found[6]), month, int(found[2]), int(found[3]), int(found[4]), int(found[5]))
+    return Stamp.of(int(found[6]), month, found.groups()[1:5])

@@ -24,9 +24,7 @@ _SIZE_BYTES: Final = 8
 _COUNTED: Final = re.compile(rb"\n([A-Z0-9_]{1,64})\n")
 
 
-def near_kills(
-    stream: Stream, progress: Callable[[int], None] = lambda _: None
-) -> Iterator[Raw]:
+def near_kills(stream: Stream, progress: Callable[[int], None] = lambda _: None) -> Iterator[Raw]:
     """The entries that matter, whole; the arguments are those of :func:`blocks.whole_lines`."""
     window = Window()
     for entry in _entries(stream, progress):
@@ -106,4 +104,4 @@ class _Reader:
                 self.at += past or len(self.data) - self.at - 1
                 whole, past = False, 0
             if not self.more(past + 1 if counted else len(self.data) - self.at + 1):
-                return len(self.data), whole and not counted
+                return len(self.data), whole and not counted and self.data.endswith(b"\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 from otel_oom.replay import export
@@ -106,4 +107,4 @@ def dashed(boot_id: str) -> str:
     if not boot_id:
         return ""
     cuts = (0, 8, 12, 16, 20, 32)
-    return "-".join(boot_id[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False))
+    return "-".join(boot_id[begin:end] for begin, end in pairwise(cuts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -25,6 +26,20 @@ class Stamp:
     second: int
     ns: int = 0
     offset_s: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        year: int | None,
+        month: int,
+        rest: Sequence[bytes],
+        *,
+        ns: int = 0,
+        offset_s: int | None = None,
+    ) -> Stamp:
+        """With the digits of day, hour, minute and second as the ``rest``."""
+        day, hour, minute, second = map(int, rest)
+        return cls(year, month, day, hour, minute, second, ns, offset_s)
 
     def unix_ns(self, year: int | None = None) -> int:
         """Unix time in nanoseconds, in ``year`` if it has none; without a zone, in this machine's.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +52,8 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
         try:
             for event in reader.events(store.found()):
                 sending.take(event)
-            return reader.end(f"{sending.new} of them new: {sending.finish()}")
+            done = sending.finish()
+            return reader.end(f"{sending.new} of them new; {done}")
         except NotTakenError as error:
             reader.fail(str(error))
             return reader.end(f"{sending.new} of them new")
@@ -79,7 +80,7 @@ class _Reader:
             names = ", ".join(map(str, paths))
             self.fail(f"There is no kernel log in {names}. Name its files themselves.")
 
-    def events(self, told: Iterator[Event] = iter(())) -> Iterator[Event]:
+    def events(self, told: Iterable[Event] = ()) -> Iterator[Event]:
         """What the files tell that is not among what was ``told`` before, each event once."""
         known = Known()
         for event in told:

@@ -1,11 +1,10 @@
-"""What was found, to the backends: through a store and a delivery as the agent's, in its own folder.
+"""What was found, to the backends: by a store and a delivery as the agent's, in a folder apart.
 
 The agent may be at work on the same host, and its store is of its own kernel's kills.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,18 +26,18 @@ from otel_oom.witness import Witness
 
 _MOST_WAITING: Final = 4096
 """Reading waits for the backends when so much is to be sent: the store has a bound."""
-_PATIENCE_S: Final = 20.0
+_PATIENCE_S: Final = 10.0
 """How long nothing may leave the store before it is left for another time."""
 _POLL_S: Final = 0.02
 _STOP_S: Final = 3.0
 
 
 class NotTakenError(Exception):
-    """A backend takes nothing now; what is left is on the disk."""
+    """A backend has not taken all; what is left is on the disk. The message says what to do."""
 
 
 class _ByPath(Runtimes):
-    """What cgroups' paths tell of containers: those of a log are no longer there to be asked for."""
+    """What cgroups' paths tell of containers: those of a log are gone, or another host's."""
 
     def later(self, event: Incident, contained: Contained | None) -> Contained:
         return contained or by_path(event)
@@ -52,6 +51,7 @@ class Sender:
         self._store = store
         self._delivery = delivery
         self._sends = sends
+        self._refused = store.newest_dead_letter()
         self.new = 0
         """How many of the events were not in the store before."""
 
@@ -72,15 +72,18 @@ class Sender:
         """Wait until all is sent; what has become of it.
 
         Raises:
-            NotTakenError: a backend does not take it.
+            NotTakenError: a backend does not take it, or will not take some of it at all.
         """
-        refused = self._store.newest_dead_letter()
-        if self._sends:
-            self._wait(0)
-        refused = self._store.newest_dead_letter() - refused
         if not self._sends:
             return "kept on disk, for OTEL_SDK_DISABLED is true"
-        return f"{refused} messages refused for good: see otel-oom queue" if refused else "sent"
+        self._wait(0)
+        refused = self._store.newest_dead_letter() - self._refused
+        if refused:
+            raise NotTakenError(
+                f"{refused} messages were refused for good. otel-oom queue --state-dir "
+                f"{self._store.folder} shows why, and sends them again."
+            )
+        return "all is sent"
 
     def _wait(self, most: int) -> None:
         last, moved = self._store.left(), time.monotonic()

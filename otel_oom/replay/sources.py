@@ -23,7 +23,9 @@ _USUAL: Final = ("kern", "syslog", "messages", "dmesg")
 """How those begin that have kernel logs, whatever stands at their beginning."""
 _RANKS: Final = (("kern", 1), ("syslog", 2), ("messages", 2), ("dmesg", 3))
 _PACKED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
-_ROTATED: Final = re.compile(r"(?P<base>.+?)(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8}[\d-]{0,11}))?")
+_ROTATED: Final = re.compile(
+    r"(?P<base>.+?)(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8}[\d-]{0,11}))?"
+)
 
 
 @dataclass(frozen=True, slots=True)

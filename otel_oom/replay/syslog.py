@@ -27,7 +27,8 @@ _TIME: Final = re.compile(
 )
 _TAG: Final = re.compile(rb"(?:([\w.:-]{1,255}) )?kernel(?:\[\d{1,10}\])?: ?")
 _TAG_5424: Final = re.compile(
-    rb'([!-~]{1,255}) kernel [!-~]{1,128} [!-~]{1,32} (?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) ?'
+    rb"([!-~]{1,255}) kernel [!-~]{1,128} [!-~]{1,32} "
+    rb'(?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) ?'
     rb"(?:\xef\xbb\xbf)?"
 )
 _FACILITY_SHIFT: Final = 3
@@ -61,12 +62,12 @@ def _timed(found: re.Match[bytes]) -> LoggedLine | None:
     if month:
         if month not in dmesg.MONTHS:
             return None
-        numbers = (int(found[at]) for at in range(2, 6))
-        stamp = Stamp(None, dmesg.MONTHS[month], *numbers, _ns(found[6]))
+        rest = found.groups()[1:5]
+        stamp = Stamp.of(None, dmesg.MONTHS[month], rest, ns=_ns(found[6]))
         return LoggedLine(FORM, "", when=stamp)
     if found[7]:
-        numbers = (int(found[at]) for at in range(7, 13))
-        stamp = Stamp(*numbers, _ns(found[13]), dmesg.offset_s(found[14]))
+        rest, zone = found.groups()[8:12], dmesg.offset_s(found[14])
+        stamp = Stamp.of(int(found[7]), int(found[8]), rest, ns=_ns(found[13]), offset_s=zone)
         return LoggedLine(FORM, "", when=stamp)
     if found[15]:
         return LoggedLine(FORM, "", when=int(found[15]) * _NS_PER_S + int(found[16]) * _NS_PER_US)

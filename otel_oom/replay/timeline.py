@@ -140,4 +140,4 @@ class Timeline:
 
 def _day(stamp: Stamp) -> int:
     """A day's number in the year, near enough to compare."""
-    return stamp.month * _MONTH_DAYS + stamp.day
+    return (stamp.month - 1) * _MONTH_DAYS + stamp.day

@@ -106,7 +106,7 @@ class _Guarded:
 def _file(path: Path) -> BufferedReader:
     try:
         if path == STDIN:
-            return open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: PTH123, SIM115  is open
+            return open(sys.stdin.fileno(), "rb", closefd=False)
         # A pipe nobody writes to would hold up its opening for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -115,7 +115,7 @@ def _file(path: Path) -> BufferedReader:
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UnreadableError(f"{path} is a folder.")
-    return open(descriptor, "rb")  # noqa: PTH123, SIM115  closed by who asked
+    return open(descriptor, "rb")  # noqa: PTH123  a descriptor
 
 
 def _unpacked(file: BufferedReader) -> _Readable:
@@ -170,7 +170,9 @@ class _Piped:
         data = self._process.stdout.read(size)
         if not data and self._process.wait():
             assert self._process.stderr is not None  # noqa: S101  likewise
-            raise EOFError(self._process.stderr.read(_PACKED_BYTES).decode(errors="replace").strip())
+            raise EOFError(
+                self._process.stderr.read(_PACKED_BYTES).decode(errors="replace").strip()
+            )
         return data
 
 

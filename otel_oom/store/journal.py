@@ -260,8 +260,7 @@ def found_after(
 def count_owing(db: sqlite3.Connection) -> int:
     """How many events owe a log or a span."""
     row = db.execute(
-        "SELECT count(*) FROM journal"
-        " WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+        "SELECT count(*) FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
     ).fetchone()
     return int(row[0])
 

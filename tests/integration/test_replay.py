@@ -1,0 +1,285 @@
+"""`otel-oom replay` as a whole: real producers' output, a real receiver, and a backend away."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver, Reply
+from tests.parts.need import need
+from tests.support.backend import Backend
+from tests.support.command import NOBODY, Done, otel_oom, plain_environment, run
+from tests.support.kernel import killed_in
+from tests.support.log_samples import killed
+from tests.support.replayed import KILL, as_json, dmesg, entries, kills, syslog
+
+STORM = [*KILL, *(killed(pid) for pid in range(6000, 6050))]
+PIDS = [5356, *range(6000, 6050)]
+
+
+def _write(path: Path, lines: Sequence[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def _shown(done: Done) -> list[dict[str, Any]]:
+    """The attributes of each log event that was printed as OTLP/JSON."""
+    assert done.code == 0, done
+    return [
+        {a["key"]: next(iter(a["value"].values())) for a in record["attributes"]}
+        for line in done.out.splitlines()
+        for group in json.loads(line).get("resourceLogs", ())
+        for record in group["scopeLogs"][0]["logRecords"]
+    ]
+
+
+@pytest.fixture
+def backend() -> Iterator[tuple[Backend, str]]:
+    """A backend, and where it is."""
+    taking = Backend()
+    with Receiver(taking) as receiver:
+        yield taking, receiver.url
+
+
+def _send(url: str, state: Path, *files: Path, **more: Any) -> Done:  # noqa: ANN401  of otel_oom()
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "no_proxy": "*"}
+    return otel_oom("replay", "--state-dir", state, *files, env=env, **more)
+
+
+def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path) -> None:
+    """A folder in which three logs have the same kills; and a second time sends nothing."""
+    taking, url = backend
+    logs = tmp_path / "log"
+    timed = [f"[  100.{at:06}] {text}" for at, text in enumerate(STORM)]
+    _write(logs / "kern.log", syslog(timed))
+    _write(logs / "syslog", syslog(STORM))
+    _write(logs / "journal.json", as_json(entries(STORM)))
+    done = _send(url, tmp_path / "state", logs)
+    assert done.code == 0, done
+    assert "51 of them new" in done.err
+    assert [log.attributes["process.pid"] for log in taking.logs] == PIDS
+    assert len({log.uid for log in taking.logs}) == len(PIDS)
+    assert {span.uid for span in taking.spans} == {log.uid for log in taking.logs}
+    log = taking.logs[0]
+    assert log.resource["host.name"] == "db1"
+    assert "host.id" not in log.resource or log.attributes["log.file.path"].endswith("json")
+    assert log.attributes["oom.capture.source"] == "replay"
+    again = _send(url, tmp_path / "state", logs)
+    assert again.code == 0, again
+    assert "0 of them new" in again.err
+    renamed = _write(tmp_path / "other", syslog(STORM))
+    assert _send(url, tmp_path / "state", renamed).code == 0
+    assert len(taking.logs) == len(taking.spans) == len(PIDS)
+
+
+def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> None:
+    """It says how many wait and ends with 1; the same command sends them when they are taken."""
+    log = _write(tmp_path / "kern.log", syslog(KILL))
+    away = Backend(lambda: Reply(503, (("Retry-After", "1"),)))
+    with Receiver(away) as receiver:
+        done = _send(receiver.url, tmp_path / "state", log)
+    assert done.code == 1
+    assert "2 messages wait in" in done.message()
+    taking = Backend()
+    with Receiver(taking) as receiver:
+        done = _send(receiver.url, tmp_path / "state", log)
+    assert done.code == 0, done
+    assert [one.attributes["process.pid"] for one in taking.logs] == [5356]
+
+
+def test_what_is_refused_is_told(tmp_path: Path) -> None:
+    """It is kept as a dead letter, which `otel-oom queue` shows."""
+    log = _write(tmp_path / "kern.log", syslog(KILL))
+    with Receiver(Backend(lambda: Reply(400))) as receiver:
+        done = _send(receiver.url, tmp_path / "state", log)
+    assert done.code == 1
+    assert "2 messages were refused for good" in done.message()
+    shown = otel_oom("queue", "--state-dir", tmp_path / "state", "--json")
+    assert len(json.loads(shown.out)["dead_letters"]) == 2
+
+
+def test_nothing_is_sent_to_show(backend: tuple[Backend, str], tmp_path: Path) -> None:
+    """Neither with --dry-run nor with --json, and no state folder is made."""
+    taking, url = backend
+    log = _write(tmp_path / "kern.log", syslog(KILL))
+    dry = _send(url, tmp_path / "state", log, Path("--dry-run"))
+    assert dry.code == 0, dry
+    assert "The kernel's OOM killer killed tail (pid 5356), which held" in dry.out
+    assert "db1" in dry.out
+    assert "the log tells no year" in dry.out
+    shown = _shown(_send(url, tmp_path / "state", log, Path("--json")))
+    assert [attributes["process.pid"] for attributes in shown] == ["5356"]
+    assert shown[0]["oom.time.source"] == "log_without_year"
+    assert (taking.logs, taking.spans) == ([], [])
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_standard_input_is_read(pack: Any) -> None:  # noqa: ANN401  a function
+    """Packed or not: ``dmesg | otel-oom replay -``."""
+    data = pack("".join(f"{line}\n" for line in dmesg(STORM)).encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_oom", "replay", "--json", "-"],
+        input=data,
+        capture_output=True,
+        env=plain_environment(),
+        check=True,
+    )
+    shown = _shown(Done(0, done.stdout.decode(), ""))
+    assert [int(attributes["process.pid"]) for attributes in shown] == PIDS
+    assert "log.file.path" not in shown[0]
+
+
+def test_what_cannot_be_read_does_not_keep_the_rest_from_being_told(tmp_path: Path) -> None:
+    """Each is told, and the exit code is 1."""
+    log = _write(tmp_path / "kern.log", syslog(KILL))
+    broken = tmp_path / "kern.log.1.gz"
+    broken.write_bytes(gzip.compress(b"x" * 1000)[:20])
+    done = otel_oom("replay", "--dry-run", log, broken, tmp_path / "none")
+    assert done.code == 1
+    assert "pid 5356" in done.out
+    told = [line for line in done.err.splitlines() if line.startswith("otel-oom: ")]
+    assert len(told) == 2
+    assert "Traceback" not in done.err
+
+
+def test_a_folder_without_a_kernels_log_is_told(tmp_path: Path) -> None:
+    """With what to do."""
+    _write(tmp_path / "auth.log", ["Nov 14 21:00:00 db1 sshd[1]: hello"])
+    done = otel_oom("replay", "--dry-run", tmp_path)
+    assert done.code == 1
+    assert "There is no kernel log in" in done.message()
+
+
+def test_an_ordinary_user_may_replay(backend: tuple[Backend, str], tmp_path: Path) -> None:
+    """On a laptop: the state is in that user's own folder, as XDG has it."""
+    need(os.geteuid() == 0, "to be another user needs root")
+    taking, url = backend
+    log = _write(tmp_path / "kern.log", syslog(KILL))
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "no_proxy": "*",
+        "XDG_STATE_HOME": str(home / "state"),
+    }
+    done = otel_oom("replay", log, env=env, through=NOBODY)
+    assert done.code == 0, done
+    assert len(taking.logs) == 1
+    assert (home / "state/otel-oom-replay/otel-oom.db").exists()
+    # That it may hold no memory and lower no score is no matter here.
+    assert "WARNING" not in done.err
+
+
+RAW = "".join(
+    f"<{3 if 'Killed' in line else 4}>{line}\n" for line in dmesg(STORM, since_boot_s=12345.0)
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--raw",),
+        ("--decode",),
+        ("--ctime",),
+        ("--decode", "--ctime"),
+        ("--time-format", "iso"),
+        ("--decode", "--time-format", "iso"),
+        ("--show-delta",),
+        ("--color=always",),
+        ("--notime",),
+    ],
+)
+def test_the_real_dmesgs_output_is_read(options: tuple[str, ...], tmp_path: Path) -> None:
+    """Whatever the options, the same kills with the same report come out of the same log."""
+    raw = tmp_path / "raw"
+    raw.write_text(RAW, encoding="utf-8")
+    printed = run(["dmesg", "--file", raw, *options])
+    assert printed.code == 0, printed
+    told = kills(printed.out.encode())
+    assert [kill.victim.tgid for kill in told] == PIDS
+    assert told[0].decision is not None
+    assert told[0].decision.memcg is not None
+    assert told[0].decision.memcg.path == "/outer"
+    assert told[0].decision.message == "Memory cgroup out of memory"
+
+
+JOURNAL_FORMS = (
+    *("short", "short-precise", "short-iso", "short-iso-precise", "short-full"),
+    *("short-monotonic", "short-unix", "with-unit", "json", "json-seq", "json-sse", "export"),
+)
+
+_JOURNALD = """
+set -e
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/log
+mkdir -p /run/log/journal /run/systemd/journal
+timeout 60 /lib/systemd/systemd-journald &
+trap "kill $!" EXIT
+until journalctl -D /run/log/journal -k -q -o cat 2>/dev/null | grep -q "$MARK"; do sleep 0.1; done
+kill $!
+wait $! || true
+trap - EXIT
+cp -r /run/log/journal "$OUT/journal"
+for form in $FORMS; do
+    journalctl -D "$OUT/journal" -k -q -a --no-pager -o "$form" > "$OUT/$form"
+done
+"""
+"""journald of one's own: it reads what the kernel's log has, and then no more."""
+
+
+@pytest.fixture(scope="module")
+def journald(
+    real_kills: None,  # noqa: ARG001  they must be possible
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """What journalctl prints of the journal that a real journald wrote, with a real kill in it."""
+    from tests.support.kills import kill_one  # noqa: PLC0415  needs root
+
+    need(Path("/lib/systemd/systemd-journald").exists(), "journald is systemd's")
+    out = tmp_path_factory.mktemp("journal")
+    forms = " ".join((*JOURNAL_FORMS, "cat"))
+    env = {"OUT": str(out), "FORMS": forms, "MARK": f"Killed process {kill_one()} "}
+    own = ("unshare", "--mount", "--propagation", "private", "--")
+    need(run([*own, "true"]).code == 0, "no mounts of one's own are allowed here")
+    done = run([*own, "sh", "-c", _JOURNALD], env)
+    assert done.code == 0, done
+    return out
+
+
+@pytest.mark.parametrize("form", JOURNAL_FORMS)
+def test_the_real_journals_output_is_read(form: str, journald: Path) -> None:
+    """Whatever its form: every kill that the kernel logged, in its order, with the same report."""
+    logged = (journald / "cat").read_text(encoding="utf-8", errors="replace").splitlines()
+    told = kills((journald / form).read_bytes())
+    pids = [line.pid for line in killed_in(logged)]
+    assert [kill.victim.tid for kill in told if not kill.skipped] == pids
+    with_all = kills((journald / "json").read_bytes())
+    assert [(kill.victim, kill.memcg, kill.stack) for kill in told] == [
+        (kill.victim, kill.memcg, kill.stack) for kill in with_all
+    ]
+
+
+def test_all_forms_of_the_real_journal_have_the_same_kills(journald: Path) -> None:
+    """As one folder they are told once; those with the kernel's own time have one id."""
+    uids = {
+        tuple(kill.uid for kill in kills((journald / form).read_bytes()))
+        for form in ("json", "export", "short-monotonic")
+    }
+    (journald / "cat").unlink()  # what has no time at all is nobody's
+    of_files = _shown(otel_oom("replay", "--json", journald / "journal"))
+    uids.add(tuple(one["log.record.uid"] for one in of_files))
+    assert len(uids) == 1
+    everything = _shown(otel_oom("replay", "--json", journald))
+    assert sorted(one["log.record.uid"] for one in everything) == sorted(*uids)

@@ -1,0 +1,106 @@
+"""Logs of the past, as producers keep them, and what is found in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from otel_oom.event import NoVictim, OomKill
+from otel_oom.replay import blocks, export
+from otel_oom.replay.kills import Kills
+from tests.support.log_samples import KILLED, REPORT
+
+BOOT: Final = "f0e1d2c3000040008000000000000001"
+MACHINE: Final = "0123456789abcdef0123456789abcdef"
+DAY_NS: Final = 86_400 * 10**9
+ENDED_NS: Final = 1_700_000_000 * 10**9
+"""2023-11-14T22:13:20Z: when the samples' files were last written."""
+
+KILL: Final = (*REPORT, KILLED)
+
+
+class Pieces:
+    """A stream that gives what it has in pieces of one size."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        """Of ``data``, ``size`` bytes at a time."""
+        self._data = data
+        self._size = size
+
+    def read(self, size: int, /) -> bytes:
+        """The next piece."""
+        piece, self._data = (
+            self._data[: min(size, self._size)],
+            self._data[min(size, self._size) :],
+        )
+        return piece
+
+
+def syslog(texts: Iterable[str], time: str = "Nov 14 21:00:00", host: str = "db1") -> list[str]:
+    """Lines as rsyslog writes them in its traditional format."""
+    return [f"{time} {host} kernel: {text}" for text in texts]
+
+
+def dmesg(texts: Iterable[str], since_boot_s: float = 100.0) -> list[str]:
+    """Lines as dmesg prints them, a microsecond apart."""
+    return [f"[{since_boot_s + at * 1e-6:12.6f}] {text}" for at, text in enumerate(texts)]
+
+
+def entries(texts: Iterable[str], since_boot_s: float = 100.0, **more: str) -> list[dict[str, str]]:
+    """Entries of a journal, a microsecond apart, each read 5 s after it was printed."""
+    return [
+        {
+            "__CURSOR": f"s=0;i={at}",
+            "__REALTIME_TIMESTAMP": str(ENDED_NS // 1000 + at),
+            "__MONOTONIC_TIMESTAMP": str(int((since_boot_s + 5) * 1e6) + at),
+            "_BOOT_ID": BOOT,
+            "_MACHINE_ID": MACHINE,
+            "_HOSTNAME": "db1",
+            "_TRANSPORT": "kernel",
+            "SYSLOG_FACILITY": "0",
+            "SYSLOG_IDENTIFIER": "kernel",
+            "_SOURCE_MONOTONIC_TIMESTAMP": str(int(since_boot_s * 1e6) + at),
+            "MESSAGE": text,
+            **more,
+        }
+        for at, text in enumerate(texts)
+    ]
+
+
+def as_json(given: Iterable[dict[str, str]]) -> list[str]:
+    """Entries as ``journalctl -o json`` prints them."""
+    return [json.dumps(entry) for entry in given]
+
+
+def as_export(given: Iterable[dict[str, str]]) -> bytes:
+    """Entries as ``journalctl -o export`` prints them."""
+    return b"".join(
+        b"".join(f"{name}={value}\n".encode() for name, value in entry.items()) + b"\n"
+        for entry in given
+    )
+
+
+def found(
+    data: bytes | list[str],
+    *,
+    ended_ns: int = ENDED_NS,
+    file: Path | None = None,
+    piece: int = 1 << 20,
+) -> list[OomKill | NoVictim]:
+    """What is found in a file of those bytes or lines."""
+    if isinstance(data, list):
+        data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")
+    stream = Pieces(data, piece)
+    raws: Iterator[blocks.Raw]
+    if data.startswith(export.BEGIN):
+        raws = export.near_kills(stream)
+    else:
+        raws = blocks.near_kills(blocks.whole_lines(stream))
+    return list(Kills(file, ended_ns).of(raws))
+
+
+def kills(data: bytes | list[str], **more: int) -> list[OomKill]:
+    """The kills among them."""
+    return [event for event in found(data, **more) if isinstance(event, OomKill)]  # type: ignore[arg-type]

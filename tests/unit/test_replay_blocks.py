@@ -1,0 +1,144 @@
+"""What of a log is looked at: all that is near a kill, in a bounded memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterable
+
+import pytest
+
+from otel_oom.replay import blocks, export
+from tests.support.replayed import KILL, Pieces, as_export, entries
+
+PLAIN = [f"line {number} of something else" for number in range(2000)]
+
+
+def _near(data: bytes, piece: int = 1 << 20) -> list[str]:
+    raws = blocks.near_kills(blocks.whole_lines(Pieces(data, piece)))
+    return [raw.text.decode() for raw in raws if raw.near]
+
+
+def _joined(*texts: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for part in texts for line in part).encode()
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 64, 4096, 1 << 20])
+def test_a_report_is_handed_on_whole_wherever_a_block_ends(piece: int) -> None:
+    """From its header to the kill's own line, and nothing of what is around it."""
+    data = _joined(PLAIN[:50], KILL, PLAIN[50:90], KILL[-1:], PLAIN[90:])
+    assert _near(data, piece) == [*KILL, KILL[-1]]
+
+
+def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
+    """Before a kill, and at a block's end: it tells how late it is."""
+    raws = list(blocks.near_kills(blocks.whole_lines(Pieces(_joined(PLAIN, KILL, PLAIN), 1 << 20))))
+    assert [raw.text.decode() for raw in raws if not raw.near] == [PLAIN[-1], PLAIN[-1]]
+
+
+def test_a_last_line_without_an_end_counts() -> None:
+    """A file may be cut off, or be written to still."""
+    assert _near(_joined(PLAIN, KILL)[:-1], 100) == [*KILL]
+
+
+def test_a_report_without_a_kill_does_not_last_for_ever() -> None:
+    """A header that nothing follows does not have the rest of the file read line by line."""
+    data = KILL[0].encode() + b"\n" + b"x\n" * 200_000
+    assert len(_near(data)) < 70_000
+
+
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
+    """With or without an end; what follows it is read."""
+
+    class Long:
+        left = 1 << 10
+        block = b"Killed process " * (1 << 16)
+
+        def read(self, size: int, /) -> bytes:
+            self.left -= 1
+            if self.left >= 0:
+                return self.block[:size]
+            return b"" if self.left < -1 or not newline else newline + _joined(KILL)
+
+    tracemalloc.start()
+    try:
+        raws = [raw for raw in blocks.near_kills(blocks.whole_lines(Long())) if raw.near]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [raw.text.decode() for raw in raws] == ([*KILL] if newline else [])
+    assert peak < 16 << 20
+
+
+def _messages(data: bytes, piece: int = 1 << 20) -> list[str]:
+    raws = export.near_kills(Pieces(data, piece))
+    found = [export.fields(raw.text).get("MESSAGE") for raw in raws]
+    return [message.decode() for message in found if message is not None]
+
+
+def _counted(name: str, value: bytes) -> bytes:
+    return name.encode() + b"\n" + len(value).to_bytes(8, "little") + value + b"\n"
+
+
+@pytest.mark.parametrize("piece", [1, 3, 100, 1 << 20])
+def test_entries_are_found_wherever_a_block_ends(piece: int) -> None:
+    """Those of a report, and of the rest those with a sign alone."""
+    data = as_export(entries([*PLAIN[:20], *KILL, *PLAIN[:20]]))
+    assert _messages(data, piece) == [*KILL]
+    assert _messages(data.removesuffix(b"\n"), piece) == [*KILL]
+
+
+@pytest.mark.parametrize("piece", [1, 5, 1 << 20])
+@pytest.mark.parametrize("size", [10, 300])
+def test_an_entry_within_a_field_is_no_entry(piece: int, size: int) -> None:
+    """Whoever logs a text may write an entry of the kernel's into it: sizes tell the two apart.
+
+    One size is written as a newline.
+    """
+    forged = b"\n\n" + as_export(entries(KILL))[: size - 2]
+    inner = as_export(entries(["hello"], _TRANSPORT="stdout"))[:-1] + _counted("MORE", forged)
+    data = as_export(entries(PLAIN[:2])) + inner + b"\n" + as_export(entries(KILL))
+    assert _messages(data, piece) == [*KILL]
+
+
+def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
+    """The journal has core dumps, too; the entry behind one is read."""
+    before = as_export(entries(["a core dump"]))[:-1]
+    size = 1 << 30
+    behind = b"\n\n" + as_export(entries(KILL))
+
+    class Large:
+        def __init__(self) -> None:
+            self.parts = [before + b"COREDUMP\n" + size.to_bytes(8, "little")]
+            self.left = size >> 20
+            self.block = b"\n\n__CURSOR=" + bytes((1 << 20) - 11)
+
+        def read(self, _: int, /) -> bytes:
+            if self.parts:
+                return self.parts.pop()
+            self.left -= 1
+            return self.block if self.left >= 0 else behind if self.left == -1 else b""
+
+    tracemalloc.start()
+    try:
+        raws = list(export.near_kills(Large()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [export.fields(raw.text)["MESSAGE"].decode() for raw in raws] == [*KILL]
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+def test_an_export_that_is_cut_off_ends(piece: int) -> None:
+    """Wherever that is: what came before is told, and the part that is left is none."""
+    whole = as_export(entries(KILL[:3])) + b"A=b\n" + _counted("MESSAGE", b"x" * 50)
+    for cut in range(len(whole)):
+        messages = _messages(whole[:cut], piece)
+        assert messages == [*KILL[: len(messages)]]
+
+
+def test_a_size_beyond_all_bounds_ends_the_file() -> None:
+    """As a damaged file has it: nothing is kept of it."""
+    data = as_export(entries(KILL)) + b"MESSAGE\n" + b"\xff" * 8 + b"x" * 1000
+    assert _messages(data) == [*KILL]

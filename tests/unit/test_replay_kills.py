@@ -1,0 +1,254 @@
+"""Whole files into events: reports, boots, hosts, ids, and each event once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from otel_oom.enrich import Host
+from otel_oom.enrich.user_stack import Resolver
+from otel_oom.event import NoVictim, OomKill
+from otel_oom.replay.known import Known
+from otel_oom.replay.timeline import FILE, LOG, WITHOUT_YEAR
+from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
+from tests.support.replayed import (
+    ENDED_NS,
+    KILL,
+    MACHINE,
+    as_export,
+    as_json,
+    dmesg,
+    entries,
+    found,
+    kills,
+    syslog,
+)
+
+NOISE = ["Nov 14 21:00:00 db1 sshd[1]: Accepted publickey for root", "not a line of a log"]
+PRODUCERS: dict[str, bytes | list[str]] = {
+    "kern.log": syslog(f"[  100.{at:06}] {text}" for at, text in enumerate(KILL)),
+    "messages": syslog(KILL),
+    "dmesg": dmesg(KILL),
+    "dmesg -r": [f"<4>{line}" for line in dmesg(KILL)],
+    "dmesg -x": [f"kern  :err   : {line}" for line in dmesg(KILL)],
+    "dmesg -T": [f"[Tue Nov 14 21:00:00 2023] {text}" for text in KILL],
+    "dmesg iso": [f"2023-11-14T21:00:00,{at:06}+00:00 {text}" for at, text in enumerate(KILL)],
+    "journal as JSON": as_json(entries(KILL)),
+    "journal as export": as_export(entries(KILL)),
+    "pstore": ["Panic#1 Part1", *(f"<4>{line}" for line in dmesg(KILL))],
+    "nothing but text": list(KILL),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCERS)
+def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
+    """Victim, memory, cgroups, request and stack are in the report, and every form has it all."""
+    (kill,) = kills(PRODUCERS[name])
+    assert (kill.victim.tgid, kill.victim.comm, kill.victim.uid) == (5356, "tail", 0)
+    assert kill.memory is not None
+    assert kill.memory.anon == 16000 << 10
+    assert kill.memcg is not None
+    assert kill.memcg.path == "/outer/inner"
+    assert kill.decision is not None
+    assert kill.decision.gfp_flags == "GFP_KERNEL"
+    assert kill.decision.limits is not None
+    assert kill.decision.limits.limit == 16384 << 10
+    assert kill.trigger is not None
+    assert kill.trigger.tid == 5356
+    assert kill.stack[0] == "out_of_memory+0x214" or "oom_kill_process" in kill.stack[0]
+    assert (kill.capture.source, kill.capture.cpu) == ("replay", None)
+    assert OomKill.from_json(kill.to_json()) == kill
+
+
+def test_a_kill_has_one_id_in_every_log_that_has_its_uptime() -> None:
+    """It is of the line's own numbers, so neither producer nor host nor boot change it."""
+    with_uptime = ["kern.log", "dmesg", "dmesg -r", "dmesg -x", "journal as JSON"]
+    uids = {kill.uid for name in with_uptime for kill in kills(PRODUCERS[name])}
+    uids |= {kill.uid for kill in kills(PRODUCERS["journal as export"])}
+    assert len(uids) == 1
+    (other,) = kills(dmesg(KILL, since_boot_s=101))
+    assert other.uid not in uids
+
+
+def test_a_kill_has_one_id_in_every_log_that_has_its_second() -> None:
+    """Another second is another kill."""
+    of_iso, of_ctime = (kills(PRODUCERS[name])[0].uid for name in ("dmesg iso", "dmesg -T"))
+    assert of_iso == of_ctime
+    (other,) = kills(syslog(KILL, "Nov 14 21:00:01"))
+    assert other.uid != of_iso
+
+
+def test_times_are_told_with_how_they_are_known() -> None:
+    """The journal's is the kernel's own; dmesg's is the file's, less the time to its end."""
+    (journal,) = kills(PRODUCERS["journal as JSON"])
+    assert journal.found is not None
+    assert journal.found.time_source == LOG
+    assert journal.time_unix_ns == ENDED_NS - 5 * 10**9 + (len(KILL) - 1) * 1000
+    assert journal.boot_id == "f0e1d2c3-0000-4000-8000-000000000001"
+    (without_year,) = kills(PRODUCERS["messages"])
+    assert without_year.found is not None
+    assert without_year.found.time_source == WITHOUT_YEAR
+    later = [*dmesg(KILL), "[  160.000000] the last line"]
+    (uptime,) = kills(later)
+    assert uptime.found is not None
+    assert uptime.found.time_source == FILE
+    assert round((ENDED_NS - uptime.time_unix_ns) / 1e9) == 60
+
+
+def test_the_host_is_the_logs_and_never_this_one() -> None:
+    """What the user says of the place holds; what was found of this machine does not."""
+    here = Host(
+        {"host.name": "laptop", "host.id": "mine", "k8s.cluster.name": "c"},
+        Resolver(Path("/nonexistent")),
+        {"k8s.cluster.name": "c", "host.name": "said"},
+    )
+    (journal,) = kills(PRODUCERS["journal as JSON"])
+    assert here.of(journal).attributes == {
+        "host.name": "db1",
+        "host.id": MACHINE,
+        "os.type": "linux",
+        "k8s.cluster.name": "c",
+    }
+    (nameless,) = kills(PRODUCERS["dmesg"])
+    assert here.of(nameless).attributes["host.name"] == "said"
+    assert here.of(replace(nameless, found=None)) is here
+
+
+def test_lines_of_two_hosts_are_two_logs() -> None:
+    """A central server's file: reports that are printed at once do not mix."""
+    other = [line.replace("5356", "77") for line in KILL]
+    mixed = [
+        line
+        for pair in zip(syslog(KILL), syslog(other, host="web2"), strict=True)
+        for line in (*pair, *NOISE)
+    ]
+    first, second = kills(mixed)
+    assert [kill.found.host for kill in (first, second) if kill.found] == ["db1", "web2"]
+    assert [kill.victim.tgid for kill in (first, second)] == [5356, 77]
+    for kill in (first, second):
+        assert kill.memcg is not None
+        assert kill.trigger is not None
+        assert kill.trigger.tid == kill.victim.tgid
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        dmesg(["Linux version 6.1.0"], 3000),
+        dmesg(["usb 1-1: new device"], 1),
+        ["-- Reboot --"],
+        ["-- Boot f0e1d2c3000040008000000000000002 --"],
+    ],
+)
+def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(between: list[str]) -> None:
+    """The kill behind it has no report."""
+    (kill,) = kills([*dmesg(REPORT), *between, *dmesg([KILLED], 4000)])
+    assert kill.memcg is None
+    assert not kill.stack
+
+
+def test_a_boots_id_is_taken_from_journalctls_marks() -> None:
+    """``journalctl -k -b all`` prints it between the boots."""
+    mark = "-- Boot f0e1d2c3000040008000000000000002 --"
+    first, second = kills([*syslog(KILL), mark, *syslog(KILL, "Nov 14 22:00:00")])
+    assert (first.boot_id, second.boot_id) == ("", "f0e1d2c3-0000-4000-8000-000000000002")
+
+
+@pytest.mark.parametrize("seconds", ["00 00 00 00 00", "00 00 00 01 01"])
+def test_a_group_is_one_incident_though_a_log_has_no_more_than_seconds(seconds: str) -> None:
+    """The second may turn between two of its lines."""
+    group = [*REPORT, KILLED, GROUP, KILLED, killed(5357), killed(5358)]
+    times = ["00"] * (len(group) - 5) + seconds.split()
+    log = [
+        line
+        for text, second in zip(group, times, strict=True)
+        for line in syslog([text], f"Nov 14 21:00:{second}")
+    ]
+    first, *others = kills([*log[:-1], *NOISE, log[-1]])
+    assert [kill.victim.tgid for kill in others] == [5357, 5358]
+    assert {kill.incident for kill in others} == {first.uid}
+    assert first.incident is None
+
+
+def test_kills_long_after_a_group_are_their_own() -> None:
+    """Two seconds later it is another decision."""
+    log = syslog([*KILL, GROUP]) + syslog([killed(5357)], "Nov 14 21:00:02")
+    assert [kill.incident for kill in kills(log)] == [None, None]
+
+
+def test_a_storm_is_told_in_its_order_and_each_once() -> None:
+    """Most of its kills have no report."""
+    log = syslog([*KILL, *(killed(pid) for pid in range(6000, 6300))])
+    told = kills(log)
+    assert [kill.victim.tgid for kill in told] == [5356, *range(6000, 6300)]
+    assert len({kill.uid for kill in told}) == 301
+
+
+def test_a_search_in_vain_is_found() -> None:
+    """With and without times: one that repeats at once is told once."""
+    in_vain = [*REPORT[:-1], NONE]
+    for log in (syslog(in_vain * 2), dmesg(in_vain * 2)):
+        (event,) = found(log)
+        assert isinstance(event, NoVictim)
+        assert event.decision is not None
+        assert event.decision.memcg is not None
+
+
+def test_what_only_resembles_a_kill_is_none() -> None:
+    """A service manager's own line, an application's, a line that is cut off."""
+    log = [
+        "Nov 14 21:00:00 db1 systemd[1]: a.service: Killed process 5356 (tail) with signal SIGKILL",
+        f"Nov 14 21:00:00 db1 app[7]: {KILLED}",
+        f"Nov 14 21:00:00 db1 kernel: app: {KILLED[:80]}",
+        "Nov 14 21:00:00 db1 kernel: Killed process",
+    ]
+    assert found(log) == []
+
+
+def test_any_bytes_are_read() -> None:
+    """A name of bytes that are no text, and a file of nothing but such."""
+    (kill,) = kills(syslog([killed(7, "a\udcff)b")]))
+    assert kill.victim.comm == "a\\xff)b"
+    assert found(bytes(range(256)) * 100 + KILLED.encode()) == []
+
+
+def test_a_hostile_name_does_not_change_the_id() -> None:
+    """Each writer escapes it in a way of its own."""
+    (one,) = kills(dmesg([killed(7, "a\\x1b) (b")]))
+    (other,) = kills(dmesg([killed(7, "a#033) (b")]))
+    assert one.uid == other.uid
+
+
+def _news(*logs: list[OomKill]) -> int:
+    known = Known()
+    return sum(known.add(kill) for log in logs for kill in log)
+
+
+def test_the_same_kill_of_several_logs_is_one() -> None:
+    """With its uptime, with the second alone, and however late its writer read it."""
+    logs = [kills(PRODUCERS[name]) for name in PRODUCERS if name != "nothing but text"]
+    # The samples' journal was read an hour after the samples' syslog.
+    journal, *others = (log for log in logs if log[0].capture.hook == "journal")
+    assert _news(journal, *others) == 1
+    rest = [log for log in logs if log[0].capture.hook != "journal"]
+    assert _news(*rest) == 1
+    assert _news(kills(syslog(KILL)), kills(syslog(KILL, "Nov 14 21:00:01"))) == 1
+
+
+def test_other_kills_are_others() -> None:
+    """Another pid, another host, another uptime, another day."""
+    assert _news(kills(syslog([killed(1), killed(2)]))) == 2
+    assert _news(kills(syslog(KILL)), kills(syslog(KILL, host="web2"))) == 2
+    assert _news(kills(syslog(KILL)), kills(syslog(KILL, host="db1.example.com"))) == 1
+    assert _news(kills(dmesg(KILL)), kills(dmesg(KILL, since_boot_s=100.5))) == 2
+    assert _news(kills(syslog(KILL)), kills(syslog(KILL, "Nov 13 05:00:00"))) == 2
+
+
+def test_searches_in_vain_minutes_apart_are_others() -> None:
+    """Their lines are all the same."""
+    known = Known()
+    for time, news in (("21:00:00", True), ("21:00:00", False), ("21:05:00", True)):
+        (event,) = found(syslog([NONE], f"Nov 14 {time}"))
+        assert known.add(event) == news

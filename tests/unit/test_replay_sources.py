@@ -1,0 +1,219 @@
+"""Which files are read, in which order, and whatever they are packed with."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import random
+import subprocess
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from otel_oom.replay.progress import Progress
+from otel_oom.replay.sources import chosen
+from otel_oom.replay.unpack import STDIN, UnreadableError, journals, opened
+from tests.parts.need import need
+from tests.support.replayed import KILL, as_export, as_json, dmesg, entries, syslog
+
+PLAIN = "".join(f"{line}\n" for line in syslog(KILL)).encode()
+
+
+def _zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    ".zst": _zstd,
+}
+
+
+def _read(path: Path) -> bytes:
+    with opened(path) as (stream, position):
+        data = b"".join(iter(lambda: stream.read(1000), b""))
+        assert position() in {0, path.stat().st_size}
+    return data
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_packed_file_is_unpacked_whatever_it_is_called(suffix: str, tmp_path: Path) -> None:
+    """By its first bytes; several that are joined are one."""
+    packed = PACKERS[suffix](PLAIN)
+    (tmp_path / "kern.log").write_bytes(packed * 3)
+    assert _read(tmp_path / "kern.log") == PLAIN * 3
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
+@pytest.mark.parametrize("damage", ["cut off", "overwritten"])
+def test_a_damaged_file_is_read_as_far_as_it_goes(suffix: str, damage: str, tmp_path: Path) -> None:
+    """What comes before the damage is told, and then a sentence with the file's name."""
+    noise = random.Random(1).randbytes(3 << 20)  # noqa: S311  the same each time
+    whole = PACKERS[suffix](PLAIN + noise)
+    half = len(whole) // 2
+    damaged = whole[:half] if damage == "cut off" else whole[:half] + bytes(64) + whole[half + 64 :]
+    path = tmp_path / f"kern.log{suffix}"
+    path.write_bytes(damaged)
+    got = b""
+    with opened(path) as (stream, _):
+        try:
+            while data := stream.read(1000):
+                got += data
+        except UnreadableError as error:
+            told = str(error)
+    assert "damaged" in told
+    assert str(path) in told
+    assert got.startswith(PLAIN)
+
+
+def test_padding_behind_xz_is_no_damage(tmp_path: Path) -> None:
+    """Zeros may follow a stream, and another stream those."""
+    packed = lzma.compress(PLAIN)
+    (tmp_path / "log").write_bytes(packed + bytes(8) + packed + bytes(4))
+    assert _read(tmp_path / "log") == PLAIN * 2
+
+
+def test_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
+    """A file says how large a dictionary it needs."""
+    packed = bytearray(lzma.compress(PLAIN))
+    # The block's header: the dictionary's size is its one filter's property, a sum is its end.
+    at = packed.index(b"\x21\x01", 12)
+    packed[at + 2] = 36  # 1 GiB
+    end = 12 + (packed[12] + 1) * 4
+    packed[end - 4 : end] = zlib.crc32(bytes(packed[12 : end - 4])).to_bytes(4, "little")
+    (tmp_path / "log").write_bytes(packed)
+    with pytest.raises(UnreadableError, match="Memory usage limit"):
+        _read(tmp_path / "log")
+
+
+def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    """A file that is not there, and a folder."""
+    with pytest.raises(UnreadableError, match="No such file"), opened(tmp_path / "none"):
+        pass
+    with pytest.raises(UnreadableError, match="is a folder"), opened(tmp_path):
+        pass
+
+
+def test_zstd_without_its_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to install."""
+    (tmp_path / "log").write_bytes(_zstd(PLAIN))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnreadableError, match="Install it"), opened(tmp_path / "log"):
+        pass
+
+
+def test_journals_without_journalctl_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their format is systemd's own."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnreadableError, match="journalctl"), journals([tmp_path / "a.journal"]):
+        pass
+
+
+def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
+    """By their names, or by a line of the kernel's at their beginning; the richest first."""
+    logs = {
+        "kern.log": b"",
+        "kern.log.1": PLAIN,
+        "kern.log.10.gz": gzip.compress(PLAIN),
+        "kern.log.2.gz": gzip.compress(PLAIN),
+        "messages-20231101": b"",
+        "messages-20231108.xz": lzma.compress(PLAIN),
+        "messages": b"",
+        "syslog": b"nothing of the kernel's\n",
+        "dmesg.0": b"",
+        "sos/kernel.txt": "\n".join(dmesg(KILL)).encode(),
+        "sos/journal.json": "\n".join(as_json(entries(KILL))).encode(),
+        "sos/journal.export": as_export(entries(KILL)),
+        "journal/x/system@1.journal": b"",
+        "auth.log": b"Nov 14 21:00:00 db1 sshd[1]: Killed process\n",
+        "wtmp": bytes(1000),
+    }
+    for name, data in logs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "link.log").symlink_to(tmp_path / "kern.log.1")
+    found = chosen([tmp_path])
+    assert found.refused == ()
+    assert [str(file.paths[0].relative_to(tmp_path)) for file in found.files] == [
+        "journal/x/system@1.journal",
+        "kern.log.10.gz",
+        "kern.log.2.gz",
+        "kern.log.1",
+        "kern.log",
+        "sos/kernel.txt",
+        "messages-20231101",
+        "messages-20231108.xz",
+        "messages",
+        "sos/journal.export",
+        "sos/journal.json",
+        "syslog",
+        "dmesg.0",
+    ]
+    assert found.files[0].is_journal
+
+
+def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
+    """And so is the standard input; what is not there is told."""
+    (tmp_path / "x").write_bytes(b"nothing")
+    found = chosen([tmp_path / "x", STDIN, tmp_path / "none"])
+    assert [file.paths[0] for file in found.files] == [STDIN, tmp_path / "x"]
+    assert [file.path for file in found.files] == [None, tmp_path / "x"]
+    assert "No such file" in found.refused[0]
+
+
+def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
+    """A log in a folder that another user keeps to themselves."""
+    need(os.geteuid() == 0, "another user's file needs root")
+    (tmp_path / "kern.log").write_bytes(PLAIN)
+    (tmp_path / "kern.log").chmod(0)
+    tmp_path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        found = chosen([tmp_path])
+    finally:
+        os.seteuid(0)
+    if not found.files:
+        assert "Permission denied" in found.refused[0]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_a_line_on_a_terminal() -> None:
+    """Share, amount, rate and kills, ten times a second at most; it is taken away at the end."""
+    output = _Terminal()
+    now = 0.0
+    progress = Progress(1000, output, lambda: now)
+    progress.position = lambda: 500
+    progress.kills = 3
+    for _ in range(100):
+        now += 0.01
+        progress.add(1 << 20)
+    shown = output.getvalue().split("\r\x1b[K")
+    assert 9 <= len(shown) - 1 <= 11
+    assert "50%" in shown[-1]
+    assert "105 MB/s" in shown[-1]
+    assert "3 kills" in shown[-1]
+    progress.close()
+    assert output.getvalue().endswith("\r\x1b[K")
+
+
+def test_progress_is_nothing_elsewhere() -> None:
+    """In a pipe or a file there is no one to see it."""
+    output = io.StringIO()
+    progress = Progress(1000, output)
+    progress.add(1 << 20)
+    progress.close()
+    assert output.getvalue() == ""
