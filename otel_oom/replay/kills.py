@@ -36,6 +36,12 @@ _NS_PER_S: Final = 1_000_000_000
 _SOME_YEAR: Final = 2000
 """A leap year: it only tells how far apart two dates are."""
 
+_PIECES: Final = (
+    *(",cpuset=", ",mems_allowed=", ",global_oom,", ",oom_memcg=", ",task_memcg=", ",task="),
+    " are going to be killed due to",
+)
+"""What a line of the kernel's begins with that was printed in pieces, for it was long; only
+/dev/kmsg tells that it goes on with the one before."""
 _NAMES: Final = re.compile(r"\(.*\)", re.DOTALL)
 """Each writer of logs escapes a hostile name in its own way; all else of a line is plain."""
 
@@ -168,7 +174,13 @@ class Kills:
 
     def _feed(self, boot: _Boot, line: LoggedLine, moment: Moment) -> None:
         self._sequence += 1
-        text = Line(line.text, boot.time_ns(line), self._sequence, line.caller)
+        text = Line(
+            line.text,
+            boot.time_ns(line),
+            self._sequence,
+            line.caller,
+            continues=line.text.startswith(_PIECES),
+        )
         told = boot.parser.feed(text)
         if isinstance(told, LoggedKill | LoggedNoVictim):
             self._waiting.append(_Waiting(told, line, moment, boot.events))

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Final
 
-from otel_oom.replay import dmesg, journal, syslog
+from otel_oom.replay import dmesg, export, journal, syslog
 from otel_oom.replay.logged import LoggedLine
 
 BARE: Final = "text"
@@ -27,13 +27,13 @@ _BOOT: Final = re.compile(rb"-- (?:Boot ([0-9a-f]{32})|Reboot) --")
 
 def parse(raw: bytes) -> LoggedLine | None:
     """The kernel's line; ``None`` for others' and for what is no such line."""
+    if raw.startswith(export.BEGIN):
+        return journal.of_export(raw)
     raw = raw.rstrip(b"\r")
     if b"\x1b[" in raw:
         raw = _COLOUR.sub(b"", raw)
     for around in _AROUND_JSON:
         raw = raw.removeprefix(around)
-    if raw.startswith(b"__CURSOR="):
-        return journal.of_export(raw)
     if raw.startswith(b"{"):
         return journal.of_json(raw) or _of_docker(raw)
     wrapped = _CRI.match(raw)
