@@ -21,16 +21,21 @@ BEGIN: Final = b"__CURSOR="
 _MOST_BYTES: Final = 1 << 20
 """The largest entry that is looked at; the journal has core dumps, too."""
 _SIZE_BYTES: Final = 8
-_COUNTED: Final = re.compile(rb"\n([A-Z0-9_]{1,64})\n")
+_COUNTED: Final = re.compile(rb"\n[A-Z0-9_]{1,64}\n")
 
 
 def near_kills(stream: Stream, progress: Callable[[int], None] = lambda _: None) -> Iterator[Raw]:
     """The entries that matter, whole; the arguments are those of :func:`blocks.whole_lines`."""
-    window = Window()
-    for entry in _entries(stream, progress):
+    window, reader = Window(), _Reader(stream, progress)
+    while reader.more(1):
+        if not window.is_open:
+            # Each entry has a time and a boot of its own: what is passed over tells nothing.
+            reader.pass_over(window)
+        end, whole = reader.end_of_entry()
+        entry = reader.data[reader.at : end] if whole else b""
+        reader.at = end + 2
         sign = window.sign(entry)
-        # Each entry has a time and a boot of its own: what is passed over tells nothing.
-        if sign or window.is_open:
+        if sign or (window.is_open and whole):
             yield window.take(entry, sign)
 
 
@@ -52,16 +57,6 @@ def fields(entry: bytes) -> Mapping[str, bytes]:
     return found
 
 
-def _entries(stream: Stream, progress: Callable[[int], None]) -> Iterator[bytes]:
-    """Each entry without its empty line; one that is too large is left out."""
-    reader = _Reader(stream, progress)
-    while reader.more(1):
-        end, whole = reader.end_of_entry()
-        if whole:
-            yield reader.data[reader.at : end]
-        reader.at = end + 2
-
-
 class _Reader:
     """A stream as one piece of bytes with a place in it, of which only what is ahead is kept."""
 
@@ -70,6 +65,8 @@ class _Reader:
         self._progress = progress
         self.data = b""
         self.at = 0
+        self._plain_to = 0
+        """Up to where no field is counted."""
 
     def more(self, ahead: int) -> bool:
         """Whether so many bytes are ahead; reads what is missing."""
@@ -80,7 +77,19 @@ class _Reader:
             self._progress(len(block))
             # Past the end of what is there the place is a distance to skip.
             self.data, self.at = self.data[self.at :] + block, max(0, self.at - len(self.data))
+            self._plain_to = 0
         return True
+
+    def pass_over(self, window: Window) -> None:
+        """Go on to the entry of the next sign or counted field: up to there each is plain."""
+        if self._plain_to <= self.at:
+            counted = _COUNTED.search(self.data, self.at)
+            self._plain_to = counted.start() if counted else len(self.data)
+        sign = window.sign(self.data, self.at, self._plain_to)
+        until = sign.start() if sign else self._plain_to
+        before = self.data.rfind(b"\n\n", self.at, until)
+        if before >= 0:
+            self.at = before + 2
 
     def end_of_entry(self) -> tuple[int, bool]:
         """Where the entry ends, and whether all of it is at hand."""

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from tests.bench import drain, measure, seeing
+from tests.bench import drain, measure, replay, seeing
 
 
 def main() -> int:
@@ -20,7 +20,15 @@ def main() -> int:
     if not as_json:
         print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "host"))
         print(f"{'':46} {'measured':>10}  {'budget':>8}")
-    for part in (measure.starts, measure.life, drain.drains, seeing.sees, measure.sizes):
+    parts = (
+        measure.starts,
+        measure.life,
+        drain.drains,
+        seeing.sees,
+        replay.replays,
+        measure.sizes,
+    )
+    for part in parts:
         for figure in part():
             figures.append(figure)
             if not as_json:
