@@ -29,6 +29,7 @@ SOURCE: Final = "replay"
 _MOST_HOSTS: Final = 256
 _MOST_WAITING: Final = 1 << 16
 """So many kills may wait for the end of their file, which tells when they were."""
+_MOST_RECENT: Final = 1 << 12
 _NOWHERE: Final = Path("/nonexistent")
 _BOOTED: Final = "Linux version "
 _BACK_NS: Final = 1_000_000_000
@@ -62,6 +63,8 @@ class _Boot:
     boot_id: str
     events: _FoundEvents
     parser: KernelLogParser = field(default_factory=KernelLogParser)
+    recent: dict[int, tuple[LoggedLine, Moment]] = field(default_factory=dict)
+    """The last lines by their numbers: a kill may be told some lines after its own."""
     since_boot_ns: int = 0
     rough_ns: int = 0
     clock_ns: int = 0
@@ -181,8 +184,12 @@ class Kills:
             line.caller,
             continues=line.text.startswith(_PIECES),
         )
+        boot.recent[self._sequence] = line, moment
+        if len(boot.recent) > _MOST_RECENT:
+            del boot.recent[next(iter(boot.recent))]
         told = boot.parser.feed(text)
         if isinstance(told, LoggedKill | LoggedNoVictim):
+            line, moment = boot.recent.get(told.line.sequence, (line, moment))
             self._waiting.append(_Waiting(told, line, moment, boot.events))
             self._held = self._held or not moment.is_known
 

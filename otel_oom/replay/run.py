@@ -18,10 +18,11 @@ from otel_oom.replay import blocks, export
 from otel_oom.replay.blocks import Raw
 from otel_oom.replay.kills import Kills
 from otel_oom.replay.known import Known
+from otel_oom.replay.logfile import LogFile
 from otel_oom.replay.progress import Progress
 from otel_oom.replay.send import NotTakenError, sender
 from otel_oom.replay.show import Shower
-from otel_oom.replay.sources import LogFile, chosen
+from otel_oom.replay.sources import chosen
 from otel_oom.replay.unpack import Stream, UnreadableError, journals, opened
 from otel_oom.store import bounds
 

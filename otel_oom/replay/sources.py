@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from otel_oom.replay import export, lines
+from otel_oom.replay import export, lines, rotation
+from otel_oom.replay.logfile import LogFile
 from otel_oom.replay.unpack import STDIN, UnreadableError, opened
 
 _DEPTH: Final = 5
@@ -22,30 +23,6 @@ _JOURNALS: Final = (".journal", ".journal~")
 _USUAL: Final = ("kern", "syslog", "messages", "dmesg")
 """How those begin that have kernel logs, whatever stands at their beginning."""
 _RANKS: Final = (("kern", 1), ("syslog", 2), ("messages", 2), ("dmesg", 3))
-_PACKED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
-_ROTATED: Final = re.compile(
-    r"(?P<base>.+?)(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8}[\d-]{0,11}))?"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """A file to be read, or several of the journal's own, which are read together.
-
-    ``ended_unix_ns`` is when it was last written. ``series`` is the name that it shares with those
-    that were rotated away before and after it.
-    """
-
-    paths: tuple[Path, ...]
-    size: int
-    ended_unix_ns: int
-    series: str
-    is_journal: bool = False
-
-    @property
-    def path(self) -> Path | None:
-        """What it is called, unless it is the standard input."""
-        return None if self.paths[0] == STDIN else self.paths[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +90,13 @@ def _ordered(files: dict[Path, os.stat_result | None]) -> list[LogFile]:
             (path,),
             status.st_size if status else 0,
             status.st_mtime_ns if status and stat.S_ISREG(status.st_mode) else time.time_ns(),
-            str(path.with_name(_base(path.name))),
+            str(path.with_name(rotation.base(path.name))),
         )
         for path, status in files.items()
         if not path.name.endswith(_JOURNALS)
     ]
-    found.sort(key=lambda file: (_rank(file.paths[0].name), file.series, _age(file)))
+    found.sort(key=lambda file: (_rank(file.paths[0].name), file.series, rotation.age(file)))
+    found = [file for _, series in groupby(found, _series) for file in rotation.ended([*series])]
     journals = sorted(path for path in files if path.name.endswith(_JOURNALS))
     if journals:
         size = sum(status.st_size for path, status in files.items() if status and path in journals)
@@ -130,16 +108,5 @@ def _rank(name: str) -> int:
     return next((rank for begin, rank in _RANKS if name.startswith(begin)), 2)
 
 
-def _base(name: str) -> str:
-    found = _ROTATED.fullmatch(_PACKED.sub("", name))
-    return found["base"] if found else name
-
-
-def _age(file: LogFile) -> tuple[int, str, int, int]:
-    """Less for an older one of a series: dated, then numbered, then what is written to."""
-    found = _ROTATED.fullmatch(_PACKED.sub("", file.paths[0].name))
-    if found and found["date"]:
-        return 0, found["date"], 0, file.ended_unix_ns
-    if found and found["number"]:
-        return 1, "", -int(found["number"]), file.ended_unix_ns
-    return 2, "", 0, file.ended_unix_ns
+def _series(file: LogFile) -> str:
+    return file.series

@@ -11,6 +11,7 @@ import random
 import subprocess
 import zlib
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,30 @@ def test_progress_is_nothing_elsewhere() -> None:
     progress.add(1 << 20)
     progress.close()
     assert output.getvalue() == ""
+
+
+def test_a_rotated_file_ended_before_the_next_began(tmp_path: Path) -> None:
+    """Copies that have lost their times, of a log without years: the order tells the years."""
+    at = 1_700_000_000  # 2023-11-14
+    logs = {
+        "messages.3": "Aug  1 10:00:00 db1 kernel: x\n",
+        "messages.2": "Feb  1 10:00:00 db1 kernel: x\n",
+        "messages.1": "Aug  1 10:00:00 db1 kernel: x\nDec  1 10:00:00 db1 kernel: y\n",
+        "messages": "Jan  5 10:00:00 db1 kernel: x\n",
+    }
+    for name, text in logs.items():
+        (tmp_path / name).write_text(text, encoding="ascii")
+        os.utime(tmp_path / name, (at, at))
+    files = chosen([tmp_path]).files
+    assert [file.paths[0].name for file in files] == [*logs]
+    years = [datetime.fromtimestamp(file.ended_unix_ns // 10**9, UTC).year for file in files]
+    assert years == [2022, 2022, 2023, 2023]
+
+
+def test_a_date_in_a_rotated_files_name_bounds_it(tmp_path: Path) -> None:
+    """Whatever time the file has: a zone ahead is allowed for."""
+    (tmp_path / "messages-20200229.xz").write_bytes(lzma.compress(PLAIN))
+    (tmp_path / "messages-20209999").write_bytes(PLAIN)
+    dated, odd = chosen([tmp_path]).files
+    assert datetime.fromtimestamp(dated.ended_unix_ns // 10**9, UTC).date() == date(2020, 3, 2)
+    assert datetime.fromtimestamp(odd.ended_unix_ns // 10**9, UTC).year >= 2026
