@@ -288,8 +288,9 @@ class Store:
 
     def left(self) -> int:
         """How much is still to be sent: messages, and events that are not made into any yet."""
-        waiting = sum(backlog.count for backlog in self.backlogs())
-        return waiting + self._database.read(journal.count_owing)
+        # In this order: what becomes a message meanwhile counts twice, and never not at all.
+        owing = self._database.read(journal.count_owing)
+        return owing + sum(backlog.count for backlog in self.backlogs())
 
     def backlogs(self) -> list[Backlog]:
         """What waits to be sent, by signal; what comes or goes meanwhile may be in it or not."""
