@@ -17,6 +17,7 @@ from otel_oom.control import ControlError
 from otel_oom.export.settings import SettingsError
 from otel_oom.health.settings import MetricSettings
 from otel_oom.history import commands as history
+from otel_oom.replay import commands as replay
 from otel_oom.store import BoundsError, StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -128,17 +129,6 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return doctor(as_json=arguments.json)
 
 
-def _replay(arguments: argparse.Namespace) -> int:
-    from otel_oom.replay.run import replay  # noqa: PLC0415  each command imports what it needs
-
-    return replay(
-        arguments.files,
-        arguments.state_dir,
-        dry_run=arguments.dry_run,
-        as_json=arguments.json,
-    )
-
-
 def _queue(arguments: argparse.Namespace) -> int:
     from otel_oom import queue  # noqa: PLC0415  each command imports what it needs
 
@@ -161,17 +151,6 @@ def _state_dir() -> Path:
     # systemd gives several folders separated by colons; the first is the service's own.
     folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(folder or "/var/lib/otel-oom")
-
-
-def _replay_state_dir() -> Path:
-    """Not the agent's, which may be at work; root's own where root runs it, for others' may not."""
-    if os.environ.get("STATE_DIRECTORY"):
-        return _state_dir() / "replay"
-    if os.geteuid() == 0:
-        return Path("/var/lib/otel-oom-replay")
-    folder = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(folder) if folder.startswith("/") else Path.home() / ".local/state"
-    return state / "otel-oom-replay"
 
 
 def _add_pin_dir(command: argparse.ArgumentParser, what: str) -> None:
@@ -241,33 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
 
     history.add_to(commands, _state_dir)
-
-    replay = commands.add_parser(
-        "replay", help="kernel logs of the past, sent as what was captured"
-    )
-    replay.add_argument(
-        "files",
-        nargs="+",
-        type=Path,
-        metavar="FILE",
-        help="kern.log, syslog, messages, dmesg's or journalctl's output, packed or not; "
-        "a folder such as /var/log; - for the standard input",
-    )
-    replay.add_argument(
-        "--dry-run", action="store_true", help="show what is found instead of sending it"
-    )
-    replay.add_argument(
-        "--json", action="store_true", help="show it as OTLP/JSON lines instead of sending it"
-    )
-    replay.add_argument(
-        "--state-dir",
-        type=Path,
-        default=_replay_state_dir(),
-        metavar="DIR",
-        help="journal and outbox, not the agent's (default: $STATE_DIRECTORY/replay, else "
-        "/var/lib/otel-oom-replay for root, $XDG_STATE_HOME/otel-oom-replay for others)",
-    )
-    replay.set_defaults(command=_replay)
+    replay.add_to(commands, _state_dir)
 
     queue = commands.add_parser("queue", help="what waits to be sent, and what was refused and why")
     queue.add_argument("--json", action="store_true", help="print it as JSON")

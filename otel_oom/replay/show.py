@@ -11,14 +11,13 @@ from typing import Final
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom import otlp
 from otel_oom.demo.otlp_json import line
-from otel_oom.demo.show import printable
-from otel_oom.enrich import Attributes, End, Host, enrich, enrich_no_victim
+from otel_oom.enrich import Attributes, End, Host
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill
-from otel_oom.otlp.sentence import no_victim_sentence, sentence
 from otel_oom.replay.timeline import FILE, WITHOUT_YEAR, WITHOUT_ZONE
+from otel_oom.terminal import printable
+from otel_oom.translation import translate
 from otel_oom.witness import Witness
 
 _NS_PER_S: Final = 1_000_000_000
@@ -39,25 +38,15 @@ class Shower:
 
     def take(self, event: OomKill | NoVictim) -> None:
         """Print one."""
-        host = self._host.of(event)
-        now = time.time_ns()
-        if isinstance(event, NoVictim):
-            in_vain = enrich_no_victim(event, now, host)
-            words = no_victim_sentence(in_vain)
-            log, span = otlp.no_victim_bytes(in_vain), b""
-        else:
-            kill = enrich(event, Witness(seen=False), End(), now, host)
-            words = sentence(kill)
-            log, span = otlp.log_bytes(kill), otlp.span_bytes(kill)
+        told = translate(event, Witness(seen=False), End(), time.time_ns(), self._host)
+        log = ExportLogsServiceRequest.FromString(told.log())
         if not self._as_json:
-            self._write(f"{_heading(event)}\n  {printable(words)}")
+            sentence = log.resource_logs[0].scope_logs[0].log_records[0].body.string_value
+            sys.stdout.write(f"{_heading(event)}\n  {printable(sentence)}\n")
             return
-        self._write(line(ExportLogsServiceRequest.FromString(log)))
-        if span:
-            self._write(line(ExportTraceServiceRequest.FromString(span)))
-
-    def _write(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(line(log) + "\n")
+        if told.span:
+            sys.stdout.write(line(ExportTraceServiceRequest.FromString(told.span())) + "\n")
 
 
 def _heading(event: OomKill | NoVictim) -> str:
