@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from otel_oom.capture.kernel_log import (
     KernelLogParser,
+    LogEvent,
     LoggedKill,
     LoggedNoVictim,
 )
@@ -129,8 +130,10 @@ class Kills:
                 if self._waiting and (not self._held or len(self._waiting) > _MOST_WAITING):
                     yield from self._settled()
         except UnreadableError:
+            self._end(*self._boots.values())
             yield from self._settled()
             raise
+        self._end(*self._boots.values())
         yield from self._settled()
 
     def _settled(self) -> Iterator[OomKill | NoVictim]:
@@ -144,6 +147,7 @@ class Kills:
         boot_id = lines.boot(raw.text)
         if boot_id is not None:
             self._boot_id = boot_id
+            self._end(*self._boots.values())
             self._boots.clear()
             return
         line = lines.parse(raw.text)
@@ -167,8 +171,10 @@ class Kills:
         if begins and line.when is None:
             self._timeline.new_boot()
         if boot is None or begins or _is_over(boot, line):
-            if len(self._boots) >= _MOST_HOSTS:
-                del self._boots[next(iter(self._boots))]
+            if boot is not None:
+                self._end(boot)
+            elif len(self._boots) >= _MOST_HOSTS:
+                self._end(self._boots.pop(next(iter(self._boots))))
             events = _FoundEvents(line.boot_id, SOURCE, line.form, Processes(_NOWHERE))
             boot = self._boots[line.host] = _Boot(line.boot_id, events)
         if line.since_boot_ns is not None:
@@ -183,15 +189,24 @@ class Kills:
             self._sequence,
             line.caller,
             continues=line.text.startswith(_PIECES),
+            exact=line.form != lines.BARE,
         )
         boot.recent[self._sequence] = line, moment
         if len(boot.recent) > _MOST_RECENT:
             del boot.recent[next(iter(boot.recent))]
-        told = boot.parser.feed(text)
-        if isinstance(told, LoggedKill | LoggedNoVictim):
-            line, moment = boot.recent.get(told.line.sequence, (line, moment))
-            self._waiting.append(_Waiting(told, line, moment, boot.events))
-            self._held = self._held or not moment.is_known
+        self._tell(boot, boot.parser.feed(text))
+
+    def _tell(self, boot: _Boot, *told: LogEvent | None) -> None:
+        for event in told:
+            if isinstance(event, LoggedKill | LoggedNoVictim):
+                line, moment = boot.recent[event.line.sequence]
+                self._waiting.append(_Waiting(event, line, moment, boot.events))
+                self._held = self._held or not moment.is_known
+
+    def _end(self, *boots: _Boot) -> None:
+        """Tell what these boots' parsers still wait with: there are no more lines of theirs."""
+        for boot in boots:
+            self._tell(boot, *boot.parser.end())
 
     def _event(self, one: _Waiting) -> OomKill | NoVictim | None:
         unix_ns, time_source = self._timeline.unix_ns(one.moment)

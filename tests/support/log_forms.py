@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
+from otel_oom.event import OomKill
+
 KB: Final = 1024
 
 
@@ -50,6 +52,39 @@ class Form:
     def lines(self) -> list[str]:
         """The lines, in their order."""
         return self.text.strip("\n").split("\n")
+
+
+def as_victim(kill: OomKill) -> Victim:
+    """What the event tells, as the expectation is written."""
+    memory, decision = kill.memory, kill.decision
+    assert decision is not None
+    sizes = (
+        [memory.total_vm, memory.anon, memory.file, memory.shmem, memory.page_tables]
+        if memory
+        else [None] * 5
+    )
+    total_vm, anon, file, shmem, page_tables = (
+        None if size is None else size // KB for size in sizes
+    )
+    limits = decision.limits
+    return Victim(
+        pid=kill.victim.tgid,
+        comm=kill.victim.comm or "",
+        message=decision.message,
+        constraint=decision.constraint,
+        total_vm=total_vm,
+        anon=anon,
+        file=file,
+        shmem=shmem,
+        page_tables=page_tables,
+        uid=kill.victim.uid,
+        score_adj=kill.victim.score_adj,
+        trigger=kill.trigger.tid if kill.trigger else None,
+        limit_of=decision.memcg.path if decision.memcg else None,
+        memcg=kill.memcg.path if kill.memcg else None,
+        limit=limits.limit // KB if limits and limits.limit else None,
+        candidates=tuple(one.tgid for one in kill.candidates.largest) if kill.candidates else (),
+    )
 
 
 def markdown() -> str:

@@ -11,7 +11,7 @@ from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.log_forms import Line
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
-from tests.support.log_forms import FORMS, KB, Form, Victim, markdown
+from tests.support.log_forms import FORMS, Form, as_victim, markdown
 
 NOWHERE = Path("/nonexistent")
 
@@ -29,39 +29,6 @@ def told(given: list[Line]) -> list[OomKill]:
     made = LogEvents("boot", "replay", "file", Processes(NOWHERE))
     kills = [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
     return [kill for kill in kills if not kill.skipped]
-
-
-def as_victim(kill: OomKill) -> Victim:
-    """What the event tells, as the expectation is written."""
-    memory, decision = kill.memory, kill.decision
-    assert decision is not None
-    sizes = (
-        [memory.total_vm, memory.anon, memory.file, memory.shmem, memory.page_tables]
-        if memory
-        else [None] * 5
-    )
-    total_vm, anon, file, shmem, page_tables = (
-        None if size is None else size // KB for size in sizes
-    )
-    limits = decision.limits
-    return Victim(
-        pid=kill.victim.tgid,
-        comm=kill.victim.comm or "",
-        message=decision.message,
-        constraint=decision.constraint,
-        total_vm=total_vm,
-        anon=anon,
-        file=file,
-        shmem=shmem,
-        page_tables=page_tables,
-        uid=kill.victim.uid,
-        score_adj=kill.victim.score_adj,
-        trigger=kill.trigger.tid if kill.trigger else None,
-        limit_of=decision.memcg.path if decision.memcg else None,
-        memcg=kill.memcg.path if kill.memcg else None,
-        limit=limits.limit // KB if limits and limits.limit else None,
-        candidates=tuple(one.tgid for one in kill.candidates.largest) if kill.candidates else (),
-    )
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.number}-{form.name}")
