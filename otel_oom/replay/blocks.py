@@ -27,11 +27,13 @@ _BEGINS: Final = (
     rb"killer: "
     # Bytes that are no UTF-8 stand as numbers in JSON: what they say is seen when they are read.
     rb'|MESSAGE" ?: ?\['
+    # Of a panic the stack follows: … panic_on_oom is enabled; System is deadlocked on memory
+    rb"|_on_oom is enabled|ked on memory"
 )
 _ENDS: Final = (
     rb"Killed process |killed process |Kill process |kill process |killing process |OOM victim "
-    # no killable processes; System is deadlocked on memory; … panic_on_oom is enabled
-    rb"|killable processes|ked on memory|_on_oom is enabled"
+    # no killable processes
+    rb"|killable processes"
 )
 _BESIDE: Final = (
     # oom-kill:constraint=…; … memory.oom.group set; oom_reaper: …

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.event import NoVictim, OomKill
+from otel_oom.replay.kills import Event
 from otel_oom.replay.timeline import LOG
 
 _ZONES_NS: Final = 14 * 3600 * 1_000_000_000
@@ -40,7 +40,7 @@ class Known:
         self._by_line: dict[str, list[_Known]] = {}
         self._uids: set[str] = set()
 
-    def add(self, event: OomKill | NoVictim) -> bool:
+    def add(self, event: Event) -> bool:
         """Remember an event; whether it is news."""
         if event.found is None or event.uid in self._uids:
             return False

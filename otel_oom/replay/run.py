@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich import of_place
-from otel_oom.event import NoVictim, OomKill
+from otel_oom.event import OomKill
 from otel_oom.export import settings as export_settings
 from otel_oom.replay import blocks, export
 from otel_oom.replay.blocks import Raw
-from otel_oom.replay.kills import Kills
+from otel_oom.replay.kills import Event, Kills
 from otel_oom.replay.known import Known
 from otel_oom.replay.logfile import LogFile
 from otel_oom.replay.progress import Progress
@@ -27,8 +27,6 @@ from otel_oom.replay.unpack import Stream, UnreadableError, journals, opened
 from otel_oom.store import bounds
 
 _FOR_EVER_S: Final = 10_000 * 86_400
-
-Event = OomKill | NoVictim
 
 
 def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bool) -> int:

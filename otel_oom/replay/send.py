@@ -18,9 +18,9 @@ from otel_oom.containers.of_event import by_path
 from otel_oom.containers.runtimes import Runtimes
 from otel_oom.control import Control
 from otel_oom.delivery import Delivery
-from otel_oom.event import NoVictim, OomKill
 from otel_oom.export.settings import Settings
 from otel_oom.incident import Incident
+from otel_oom.replay.kills import Event
 from otel_oom.store import Bounds, Store
 from otel_oom.witness import Witness
 
@@ -55,7 +55,7 @@ class Sender:
         self.new = 0
         """How many of the events were not in the store before."""
 
-    def take(self, event: OomKill | NoVictim) -> None:
+    def take(self, event: Event) -> None:
         """Bring an event to the disk.
 
         Raises:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_oom.demo.otlp_json import line
 from otel_oom.enrich import Attributes, End, Host
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import NoVictim, OomKill
+from otel_oom.replay.kills import Event
 from otel_oom.replay.timeline import FILE, WITHOUT_YEAR, WITHOUT_ZONE
 from otel_oom.terminal import printable
 from otel_oom.translation import translate
@@ -36,7 +36,7 @@ class Shower:
         self._host = Host({}, Resolver(Path("/nonexistent")), said)
         self._as_json = as_json
 
-    def take(self, event: OomKill | NoVictim) -> None:
+    def take(self, event: Event) -> None:
         """Print one."""
         told = translate(event, Witness(seen=False), End(), time.time_ns(), self._host)
         log = ExportLogsServiceRequest.FromString(told.log())
@@ -49,7 +49,7 @@ class Shower:
             sys.stdout.write(line(ExportTraceServiceRequest.FromString(told.span())) + "\n")
 
 
-def _heading(event: OomKill | NoVictim) -> str:
+def _heading(event: Event) -> str:
     """When it was, how well that is known, and where."""
     seconds, ns = divmod(event.time_unix_ns, _NS_PER_S)
     at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000:03d}Z"

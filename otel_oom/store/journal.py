@@ -237,22 +237,22 @@ def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[Stored]:
 
 def found_after(
     db: sqlite3.Connection, after: int, most: int
-) -> tuple[list[OomKill | NoVictim], int | None]:
+) -> tuple[list[OomKill | NoVictim | Panic], int | None]:
     """Some of what was found in logs of the past, past the id ``after``, and where to go on.
 
     Rows that can't be read, and those that history has emptied, are left out.
     """
-    found: list[OomKill | NoVictim] = []
+    found: list[OomKill | NoVictim | Panic] = []
     last: int | None = None
     for id_, kind, event in db.execute(
         "SELECT id, kind, CAST(event AS BLOB) FROM journal"
-        " WHERE id > ? AND kind IN ('kill', 'no_victim') ORDER BY id LIMIT ?",
+        " WHERE id > ? AND kind IN ('kill', 'no_victim', 'panic') ORDER BY id LIMIT ?",
         (after, most),
     ):
         last = int(id_)
         with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
             told = _TYPES[kind].from_json(json.loads(event))
-            if isinstance(told, OomKill | NoVictim) and told.found:
+            if isinstance(told, OomKill | NoVictim | Panic) and told.found:
                 found.append(told)
     return found, last
 

@@ -277,7 +277,7 @@ class Store:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
         return self._database.read(lambda db: journal.kills_of(db, boot_id, most))
 
-    def found(self) -> Iterator[OomKill | NoVictim]:
+    def found(self) -> Iterator[OomKill | NoVictim | Panic]:
         """What was found in logs of the past and is still stored, oldest first."""
         after: int | None = 0
         while after is not None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from otel_oom.event import NoVictim, OomKill
+from otel_oom.event import OomKill
 from otel_oom.replay import blocks, export
-from otel_oom.replay.kills import Kills
+from otel_oom.replay.kills import Event, Kills
 from tests.support.log_samples import KILLED, REPORT
 
 BOOT: Final = "f0e1d2c3000040008000000000000001"
@@ -88,7 +88,7 @@ def found(
     ended_ns: int = ENDED_NS,
     file: Path | None = None,
     piece: int = 1 << 20,
-) -> list[OomKill | NoVictim]:
+) -> list[Event]:
     """What is found in a file of those bytes or lines."""
     if isinstance(data, list):
         data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.capture.log_forms import Line
+from otel_oom.capture.panic import EndedLog
+from otel_oom.capture.panic_report import panic_in
 from otel_oom.enrich import Host
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import NoVictim, OomKill
+from otel_oom.event import NoVictim, OomKill, Panic
 from otel_oom.replay.known import Known
 from otel_oom.replay.timeline import FILE, LOG, WITHOUT_YEAR
 from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
+from tests.support.panic_samples import OF_HOST, SYSTEM_WIDE, panic
 from tests.support.replayed import (
     ENDED_NS,
     KILL,
@@ -27,6 +31,7 @@ from tests.support.replayed import (
 )
 
 NOISE = ["Nov 14 21:00:00 db1 sshd[1]: Accepted publickey for root", "not a line of a log"]
+DIED = [*OF_HOST, *panic(SYSTEM_WIDE)]
 PRODUCERS: dict[str, bytes | list[str]] = {
     "kern.log": syslog(f"[  100.{at:06}] {text}" for at, text in enumerate(KILL)),
     "messages": syslog(KILL),
@@ -194,6 +199,45 @@ def test_a_search_in_vain_is_found() -> None:
         assert isinstance(event, NoVictim)
         assert event.decision is not None
         assert event.decision.memcg is not None
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        ["Panic#1 Part1", *(f"<4>{line}" for line in dmesg(DIED, 500.0))],
+        dmesg([*DIED, *NOISE * 100], 500.0),
+        syslog(f"[  500.{at:06}] {text}" for at, text in enumerate(DIED)),
+        as_export(entries(DIED, 500.0)),
+    ],
+)
+def test_a_panic_is_found(log: bytes | list[str]) -> None:
+    """With the report before it; its id is the one that it has for who finds it in pstore."""
+    (event,) = found(log)
+    assert isinstance(event, Panic)
+    assert event.message == SYSTEM_WIDE
+    assert (event.tid, event.comm) == (5356, "tail")
+    assert "__alloc_pages_slowpath+0xdb3" in event.stack
+    assert REPORT[0] in event.original
+    kept = EndedLog(
+        "pstore",
+        "/sys/fs/pstore",
+        [Line(text, 500 * 10**9 + at * 1000, at) for at, text in enumerate(DIED)],
+    )
+    at_start = panic_in(kept)
+    assert at_start is not None
+    assert event.uid == at_start.uid
+    assert Panic.from_json(event.to_json()) == event
+    known = Known()
+    assert [known.add(event), known.add(event)] == [True, False]
+
+
+def test_the_next_boot_is_not_the_panics() -> None:
+    """A panic is told though the log ends, or goes on with another boot, before its stack does."""
+    (cut,) = found(dmesg(DIED[: len(OF_HOST) + 2]))
+    assert isinstance(cut, Panic)
+    panicked, kill = found([*dmesg(DIED), *dmesg(["Linux version 6.1"], 0), *dmesg(KILL, 50)])
+    assert isinstance(panicked, Panic)
+    assert isinstance(kill, OomKill)
 
 
 def test_what_only_resembles_a_kill_is_none() -> None:

@@ -1,0 +1,157 @@
+"""The lines of one boot of one host: what is told of by some of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from otel_oom.capture import log_lines
+from otel_oom.capture.kernel_log import (
+    KernelLogParser,
+    LogEvent,
+    LoggedKill,
+    LoggedNoVictim,
+)
+from otel_oom.capture.kmsg_events import LogEvents
+from otel_oom.capture.log_forms import Line
+from otel_oom.capture.panic import EndedLog
+from otel_oom.capture.panic_report import panic_in
+from otel_oom.capture.processes import Processes
+from otel_oom.event import Panic
+from otel_oom.facts import Found
+from otel_oom.replay.lines import BARE
+from otel_oom.replay.logged import LoggedLine, Stamp
+from otel_oom.replay.timeline import Moment
+
+SOURCE: Final = "replay"
+BEGINS: Final = "Linux version "
+"""What a kernel says first."""
+
+_MOST_RECENT: Final = 1 << 12
+"""More than from a line to the one by which it is told: a report of as many processes."""
+_PANIC_LINES: Final = 64
+"""So many behind a panic's own line have its stack."""
+_NOWHERE: Final = Path("/nonexistent")
+_BACK_NS: Final = 1_000_000_000
+"""By so much the log's clock may go back within a boot: processors disagree."""
+_NS_PER_S: Final = 1_000_000_000
+_SOME_YEAR: Final = 2000
+"""A leap year: it only tells how far apart two dates are."""
+_PIECES: Final = (
+    *(",cpuset=", ",mems_allowed=", ",global_oom,", ",oom_memcg=", ",task_memcg=", ",task="),
+    " are going to be killed due to",
+)
+"""What a line of the kernel's begins with that was printed in pieces, for it was long; only
+/dev/kmsg tells that it goes on with the one before."""
+
+
+class FoundEvents(LogEvents):
+    """Makes events of what was found, as those of one boot are made of what was captured."""
+
+    found: Found
+
+    def _shared(self, *about: Any) -> dict[str, Any]:  # noqa: ANN401  those of LogEvents
+        return {**super()._shared(*about), "found": self.found}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was logged, in which line, and all that is needed to make an event of it."""
+
+    event: LoggedKill | LoggedNoVictim | Panic
+    line: LoggedLine
+    moment: Moment
+    events: FoundEvents
+
+
+class Boot:
+    """Follows the log of one boot."""
+
+    def __init__(self, first: LoggedLine) -> None:
+        """Begin with the boot of that line."""
+        self._boot_id = first.boot_id
+        self._events = FoundEvents(first.boot_id, SOURCE, first.form, Processes(_NOWHERE))
+        self._parser = KernelLogParser()
+        self._recent: dict[int, tuple[Line, LoggedLine, Moment]] = {}
+        self._sequence = 0
+        self._panic: int | None = None
+        """The number of a panic's line, until its stack has been read."""
+        self._since_boot_ns = 0
+        self._rough_ns = 0
+        self._clock_ns = 0
+
+    def is_over(self, line: LoggedLine) -> bool:
+        """Whether a line is of another boot than those before it."""
+        if line.boot_id != self._boot_id or line.text.startswith(BEGINS):
+            return True
+        now_ns = line.since_boot_ns
+        return now_ns is not None and now_ns < self._since_boot_ns - _BACK_NS
+
+    def pass_by(self, line: LoggedLine) -> None:
+        """See how late it is by a line that is near no kill."""
+        if line.since_boot_ns is not None:
+            self._since_boot_ns = line.since_boot_ns
+
+    def feed(self, line: LoggedLine, moment: Moment) -> Iterator[Told]:
+        """What the line completes."""
+        self.pass_by(line)
+        self._sequence += 1
+        given = Line(
+            line.text,
+            self._time_ns(line),
+            self._sequence,
+            line.caller,
+            continues=line.text.startswith(_PIECES),
+            exact=line.form != BARE,
+        )
+        self._recent[self._sequence] = given, line, moment
+        if len(self._recent) > _MOST_RECENT:
+            del self._recent[next(iter(self._recent))]
+        yield from self._told(self._parser.feed(given))
+        if self._panic is None and log_lines.panicked(line.text):
+            self._panic = self._sequence
+        if self._panic is not None and self._sequence - self._panic >= _PANIC_LINES:
+            yield from self._panicked()
+
+    def end(self) -> Iterator[Told]:
+        """What is still to be told when there are no more lines."""
+        yield from self._told(*self._parser.end())
+        yield from self._panicked()
+
+    def _told(self, *events: LogEvent | None) -> Iterator[Told]:
+        for event in events:
+            if isinstance(event, LoggedKill | LoggedNoVictim):
+                _, line, moment = self._recent[event.line.sequence]
+                yield Told(event, line, moment, self._events)
+
+    def _panicked(self) -> Iterator[Told]:
+        if self._panic is None:
+            return
+        _, line, moment = self._recent[self._panic]
+        self._panic = None
+        kept = [given for given, _, _ in self._recent.values()]
+        panic = panic_in(EndedLog(SOURCE, line.form, kept))
+        if panic:
+            yield Told(panic, line, moment, self._events)
+
+    def _time_ns(self, line: LoggedLine) -> int:
+        """A time by which two lines can be told to be of one decision.
+
+        Of times in whole seconds the second may just have turned.
+        """
+        if line.since_boot_ns is not None:
+            return line.since_boot_ns
+        stamp = line.when if isinstance(line.when, Stamp) else None
+        when = line.when if isinstance(line.when, int) else None
+        in_seconds = stamp is not None and not stamp.ns
+        if stamp:
+            with suppress(ValueError, OverflowError):
+                when = stamp.unix_ns(_SOME_YEAR)
+        if when is not None:
+            passed = when - self._rough_ns
+            self._rough_ns = when
+            self._clock_ns += max(0, passed - _NS_PER_S) if in_seconds else passed
+        return self._clock_ns
