@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.log_forms import FORMS, Form, as_victim
@@ -15,3 +17,9 @@ def test_every_form_is_read_from_every_producer(form: Form, producer: str) -> No
     """As many kills as from the kernel's own lines, with the same of each."""
     told = [kill for kill in kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
     assert [as_victim(kill) for kill in told] == list(form.victims)
+
+
+def test_the_readme_names_every_producer() -> None:
+    """In the order of the table, and no other."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"by the tests: {'; '.join(PRODUCERS)}. So are" in readme
