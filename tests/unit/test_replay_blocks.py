@@ -89,16 +89,16 @@ def test_entries_are_found_wherever_a_block_ends(piece: int) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 5, 1 << 20])
-@pytest.mark.parametrize("size", [10, 300])
-def test_an_entry_within_a_field_is_no_entry(piece: int, size: int) -> None:
+def test_an_entry_within_a_field_is_no_entry(piece: int) -> None:
     """Whoever logs a text may write an entry of the kernel's into it: sizes tell the two apart.
 
-    One size is written as a newline.
+    The size itself begins with a newline here.
     """
-    forged = b"\n\n" + as_export(entries(KILL))[: size - 2]
+    forged = b"\n\n" + as_export(entries(["forged: Killed process 1 (a)"]))
+    forged += b"x" * (ord("\n") - len(forged) % 256 + 256)
     inner = as_export(entries(["hello"], _TRANSPORT="stdout"))[:-1] + _counted("MORE", forged)
     data = as_export(entries(PLAIN[:2])) + inner + b"\n" + as_export(entries(KILL))
-    assert _messages(data, piece) == [*KILL]
+    assert _messages(data, piece) == ["hello", *KILL]
 
 
 def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:

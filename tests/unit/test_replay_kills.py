@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom import enrich
 from otel_oom.capture.log_forms import Line
 from otel_oom.capture.panic import EndedLog
 from otel_oom.capture.panic_report import panic_in
 from otel_oom.enrich import Host
+from otel_oom.enrich.unit_files import Setting
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Panic
+from otel_oom.replay.blocks import Raw
+from otel_oom.replay.kills import Kills
 from otel_oom.replay.known import Known
 from otel_oom.replay.timeline import FILE, LOG, WITHOUT_YEAR
+from otel_oom.witness import Witness
 from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
 from tests.support.panic_samples import OF_HOST, SYSTEM_WIDE, panic
 from tests.support.replayed import (
@@ -139,19 +144,58 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
 
 
 @pytest.mark.parametrize(
-    "between",
+    "log",
     [
-        dmesg(["Linux version 6.1.0"], 3000),
-        dmesg(["usb 1-1: new device"], 1),
-        ["-- Reboot --"],
-        ["-- Boot f0e1d2c3000040008000000000000002 --"],
+        [*dmesg(REPORT, 10), *dmesg(["Linux version 6.1.0"], 10.5), *dmesg([KILLED], 11)],
+        [*dmesg(REPORT, 10), *dmesg(["usb 1-1: new device", KILLED], 1)],
+        [*syslog(REPORT), *syslog(["Linux version 6.1.0", KILLED])],
+        [*syslog(REPORT), "-- Reboot --", *syslog([KILLED])],
+        [*syslog(REPORT), f"-- Boot {'0' * 32} --", *syslog([KILLED])],
+        as_json([*entries(REPORT), *entries([KILLED], 101, _BOOT_ID="0" * 32)]),
     ],
 )
-def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(between: list[str]) -> None:
+def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(log: list[str]) -> None:
     """The kill behind it has no report."""
-    (kill,) = kills([*dmesg(REPORT), *between, *dmesg([KILLED], 4000)])
+    (kill,) = kills(log)
     assert kill.memcg is None
     assert not kill.stack
+
+
+@pytest.mark.parametrize("mark", [",oom_memcg=", ",task_memcg=", ",task="])
+def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
+    """The kernel prints long paths so; no file tells that it goes on with the line before."""
+    chosen, _, rest = REPORT[-1].partition(mark)
+    for log in (dmesg, syslog):
+        (kill,) = kills(log([*REPORT[:-1], chosen, mark + rest, KILLED]))
+        assert kill.memcg is not None
+        assert kill.memcg.path == "/outer/inner"
+
+
+def test_a_thousand_hosts_take_a_bounded_memory() -> None:
+    """Of a central server's file only the last ones are in the middle of something."""
+    reader = Kills(None, ENDED_NS)
+    lines = [line for at in range(1000) for line in syslog(REPORT[:1], host=f"host{at}")]
+    assert list(reader.of(Raw(line.encode(), near=True) for line in lines)) == []
+    (kill,) = kills([*lines, *syslog(KILL, host="host0")])
+    assert kill.memcg is not None
+    held: list[int] = []
+    for line in lines:
+        reader._take(Raw(line.encode(), near=True))  # noqa: SLF001  what it holds is its own
+        held.append(len(reader._boots))  # noqa: SLF001  likewise
+    assert max(held) == 256
+
+
+def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What set the limit then, or there, is not what is set here now."""
+    monkeypatch.setattr(enrich, "memory_setting", lambda *_: Setting("MemoryMax=1", Path("/x")))
+    (replayed,) = kills([line.replace("/outer", "/system.slice/a.service") for line in dmesg(KILL)])
+    here = Host({}, Resolver(Path("/nonexistent")))
+    captured = replace(replayed, found=None)
+    settings = [
+        enrich.enrich(kill, Witness(seen=False), enrich.End(), 0, here).limit_setting
+        for kill in (captured, replayed)
+    ]
+    assert settings == [Setting("MemoryMax=1", Path("/x")), None]
 
 
 def test_a_boots_id_is_taken_from_journalctls_marks() -> None:
