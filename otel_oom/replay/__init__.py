@@ -1,6 +1,7 @@
 """Kernel logs of the past into the same events, sent by the same way.
 
-The flow is that of the folder: `sources` says which files, `unpack` opens them, `blocks` finds
-what is near a kill, the forms (`syslog`, `dmesg`, `journal`, by way of `lines`) make lines of it,
-`timeline` their times, `kills` events, `known` keeps each to once, `send` or `show` ends it.
+The flow: `sources` says which files and `rotation` how late they can be, `unpack` opens them,
+`blocks` and `export` find what is near a kill, `lines` has `syslog`, `dmesg` or `journal` make the
+kernel's lines of that, `timeline` tells their times, `boots` and `kills` make events of them,
+`known` lets each through once, and `send` or `show` is where they end. `run` joins it all.
 """
