@@ -30,6 +30,7 @@ def mark(of: OomKill) -> Mark:
     victim = of.victim
     assert victim.tgid is not None
     assert victim.tid is not None
+    assert victim.tgid is not None
     return Mark(
         of.boottime_ns,
         of.boottime_ns - ASLEEP,
