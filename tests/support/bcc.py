@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from otel_oom.event import Event, NoVictim, OomKill, Reaping, VictimExit
 
-_OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident")
+_OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "candidates.boottime_ns")
 """Of the source itself, or of the instant at which it looks."""
 
 
