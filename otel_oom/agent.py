@@ -70,12 +70,16 @@ def run(  # noqa: PLR0913  each is named at the call
             watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
         )
         from otel_oom.capture import panic  # noqa: PLC0415  after capture has begun
+        from otel_oom.killers.source import JournalSource  # noqa: PLC0415  likewise
 
         panic.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
-        intake = Intake(source, store, delivery, heartbeat, history=history)
-        with Control(
-            state_dir, {**asked.answers(store), **queue.answers(store, delivery.look_again)}
+        with (
+            JournalSource(state_dir, history=history) as killers,
+            Control(
+                state_dir, {**asked.answers(store), **queue.answers(store, delivery.look_again)}
+            ),
         ):
+            intake = Intake([source, killers], store, delivery, heartbeat, history=history)
             try:
                 intake.loop(stop_fd)
             finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_oom import clock
 from otel_oom.capture.source import Source
-from otel_oom.event import OomKill
+from otel_oom.event import OomKill, UserspaceKill
 from otel_oom.export.settings import Settings
 from otel_oom.health import memory
 from otel_oom.health.counts import Counts
@@ -263,7 +263,8 @@ def _encode(row: JournalRow, host: Host, boot_id: str, runtimes: Runtimes) -> En
         state = still_alive(event)
     end = End(row.exit, row.reaper, Alive(clock.boottime_ns(), state) if state else None)
     told = translate(event, witness, end, row.stored_unix_ns, host)
-    ended = row.exit is not None or row.waited
+    # Of a kill by user space there is no end to wait for.
+    ended = row.exit is not None or row.waited or isinstance(event, UserspaceKill)
     return Encoded(
         row_id=row.id,
         uid=event.uid,

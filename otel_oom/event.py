@@ -1,4 +1,4 @@
-"""The events: an OOM kill, a want of memory without a victim, a panic, what was missed, an end.
+"""The events: a kill, a want of memory without a victim, a panic, what was missed, an end.
 
 Values here are frozen and know nothing of where they came from or go to. What a source
 could not know is ``None``, never zero.
@@ -11,14 +11,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from otel_oom.candidates import Candidates
-from otel_oom.facts import Limits, Memcg, Memory, Task, known, task
+from otel_oom.facts import Killer, Limits, Memcg, Memory, Task, known, task
 from otel_oom.incident import (
     Incident,
     Told,
-    digest_of,
     marked_exiting,
     shared,
     span_id_of,
+    trace_id_of,
     uuid_of,
 )
 
@@ -61,7 +61,7 @@ class OomKill(Incident):
     @property
     def trace_id(self) -> int:
         """The 128 bits of the trace of this kill's incident; never zero."""
-        return int.from_bytes(digest_of(self.incident or self.uid, "trace", 16), "big") or 1
+        return trace_id_of(self.incident or self.uid)
 
     @property
     def span_id(self) -> int:
@@ -91,6 +91,67 @@ class OomKill(Incident):
                 "memcg": known(Memcg, memcg) if memcg else None,
                 "limits": known(Limits, limits) if limits else None,
                 "candidates": Candidates.from_json(value.get("candidates")),
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserspaceKill(Incident):
+    """A kill by a program of user space, as it told it itself; the kernel had decided nothing.
+
+    What was killed is a process, ``victim``, or all of a cgroup, and then there is no victim, for
+    nobody told which processes those were. ``memcg`` is the victim's cgroup, or the one that was
+    killed, with its ``usage`` in bytes where the killer told that; ``resident`` is what the victim
+    had in memory, in bytes. ``done``: it was told when it was done, not as it was begun.
+    ``original`` are the killer's own words. The sequence of ``capture`` is when systemd's journal
+    took them, in microseconds of CLOCK_MONOTONIC.
+    """
+
+    killer: Killer
+    victim: Task | None
+    memcg: Memcg | None
+    resident: int | None = None
+    usage: int | None = None
+    done: bool
+    original: str
+
+    @property
+    def name(self) -> str:
+        """Who killed whom."""
+        whom = self.victim.tgid if self.victim else self.memcg.path if self.memcg else ""
+        return f"{self.killer.name}/{whom}"
+
+    @property
+    def instant(self) -> str:
+        """What the journal's entry says, whenever it is read."""
+        return f"journal/{self.capture.sequence}"
+
+    @property
+    def counted(self) -> bool:
+        """Whether the kernel counts it in ``/proc/vmstat``: it knows nothing of it."""
+        return False
+
+    @property
+    def trace_id(self) -> int:
+        """The 128 bits of this kill's trace; never zero."""
+        return trace_id_of(self.uid)
+
+    @property
+    def span_id(self) -> int:
+        """The 64 bits of this kill's span; never zero."""
+        return span_id_of(self.uid)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> UserspaceKill:
+        """The kill out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
+        victim, memcg = value["victim"], value["memcg"]
+        return known(
+            cls,
+            {
+                **shared(value),
+                "killer": known(Killer, value["killer"]),
+                "victim": task(victim) if victim else None,
+                "memcg": known(Memcg, memcg) if memcg else None,
             },
         )
 
@@ -231,8 +292,11 @@ class Unread:
         return {"record": self.record.hex(), "reason": self.reason}
 
 
-Event = OomKill | NoVictim | Missed | VictimExit | Reaping | Unread
+Event = OomKill | UserspaceKill | NoVictim | Missed | VictimExit | Reaping | Unread
 """What a source tells."""
+
+Recorded = OomKill | UserspaceKill | NoVictim | Panic | Missed
+"""What is told by a log event of its own, and has a row in the journal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,26 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Killer:
+    """A program that kills for want of memory before the kernel has to, and what it said of why.
+
+    ``name`` is ``systemd-oomd``, ``earlyoom`` or ``oomd``. ``signal`` is what it sends, such as
+    ``SIGTERM``. ``reason`` is ``memory_pressure``, ``memory_used``, ``swap_used`` or
+    ``memory_available``, and ``limit`` the bound on that in percent, beyond which it kills;
+    ``pressure`` is the memory pressure that it found, in percent of the last 10 s, and
+    ``memcg`` the path of the cgroup that had it. ``rule`` is which of its rules it was.
+    """
+
+    name: str
+    signal: str | None = None
+    reason: str | None = None
+    limit: float | None = None
+    pressure: float | None = None
+    memcg: str | None = None
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UserFrame:
     """A return address in user space: the build id of its file, in hexadecimal, and the offset.
 

@@ -144,6 +144,11 @@ def digest_of(name: str, purpose: str, size: int) -> bytes:
     return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
 
 
+def trace_id_of(uid: str) -> int:
+    """The 128 bits of the trace of an incident, by its first event; never zero."""
+    return int.from_bytes(digest_of(uid, "trace", 16), "big") or 1
+
+
 def span_id_of(uid: str) -> int:
     """The 64 bits of the span of an event; never zero."""
     return int.from_bytes(digest_of(uid, "span", 8), "big") or 1

@@ -10,6 +10,7 @@ import logging
 import selectors
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,16 @@ from otel_oom import clock, reconcile, unread, witness
 from otel_oom.capture.source import Buffered, Remembering, Source
 from otel_oom.delivery import Delivery
 from otel_oom.environ import EnvironReader
-from otel_oom.event import Event, Missed, NoVictim, OomKill, Reaping, Unread, VictimExit
+from otel_oom.event import (
+    Event,
+    Missed,
+    NoVictim,
+    OomKill,
+    Reaping,
+    Unread,
+    UserspaceKill,
+    VictimExit,
+)
 from otel_oom.health.watchdog import Heartbeat
 from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
 from otel_oom.store import Store, StoreError
@@ -36,17 +46,19 @@ class Intake:
 
     def __init__(
         self,
-        source: Source,
+        sources: Sequence[Source],
         store: Store,
         delivery: Delivery,
         heartbeat: Heartbeat,
         *,
         history: bool,
     ) -> None:
-        """Take from ``source``, which is attached, to ``store``, and wake ``delivery``.
+        """Take from ``sources``, which are attached, to ``store``, and wake ``delivery``.
 
-        ``history`` is whether what was killed on this boot before the first start counts too.
+        The first tells of what the kernel counts, and no other does. ``history`` is whether what
+        was killed on this boot before the first start counts too.
         """
+        source, *self._beside = sources
         self._source = source
         self._buffer = source if isinstance(source, Buffered) else None
         self._store = store
@@ -74,15 +86,19 @@ class Intake:
         """Drain whenever there is something, until ``stop_fd`` is readable."""
         with selectors.DefaultSelector() as selector:
             selector.register(stop_fd, selectors.EVENT_READ)
-            selector.register(self._source.fileno(), selectors.EVENT_READ)
+            sources = [source.fileno() for source in (self._source, *self._beside)]
+            for source in sources:
+                selector.register(source, selectors.EVENT_READ)
             while True:
                 self._drain()
                 self._heartbeat.turn()
                 if self._store_fails:
-                    # The source stays readable: wait for the signal or for some time alone.
-                    selector.unregister(self._source.fileno())
+                    # The sources stay readable: wait for the signal or for some time alone.
+                    for source in sources:
+                        selector.unregister(source)
                     ready = selector.select(min(_STORE_RETRY_S, self._heartbeat.wait_s))
-                    selector.register(self._source.fileno(), selectors.EVENT_READ)
+                    for source in sources:
+                        selector.register(source, selectors.EVENT_READ)
                 else:
                     compare_s = max(0.0, self._compare_at - time.monotonic())
                     ready = selector.select(min(compare_s, self._heartbeat.wait_s))
@@ -129,6 +145,9 @@ class Intake:
             self._compare_at = time.monotonic() + (SOON_S if again else EVERY_S)
         elif taken:
             self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
+        # Behind the kernel's: what waits there is kept by what tells it.
+        for source in self._beside:
+            source.drain(self._handle)
 
     def _record_found(self, event: Event) -> None:
         """Store what was found late: of that nothing is to be seen any more."""
@@ -148,7 +167,9 @@ class Intake:
             self._counts.store(event)
         self._delivery.wake()
 
-    def _store_event(self, event: OomKill | NoVictim | Missed | VictimExit | Reaping) -> bool:
+    def _store_event(
+        self, event: OomKill | UserspaceKill | NoVictim | Missed | VictimExit | Reaping
+    ) -> bool:
         """Put it on the disk; whether it is news."""
         if isinstance(event, VictimExit):
             stored = self._store.record_exit(self._boot_id, event)
@@ -157,12 +178,17 @@ class Intake:
             return stored
         if isinstance(event, Reaping):
             return self._store.record_reaping(self._boot_id, event)
-        if not isinstance(event, OomKill):
-            seen = Witness(seen=False, containers=self._runtimes.at_once(event))
-            stored = self._store.record(event, seen)
-            if stored:
-                _LOG.warning("There was no memory, and no process that the kernel may kill")
-            return stored
+        if isinstance(event, OomKill):
+            return self._store_kill(event)
+        if isinstance(event, UserspaceKill):
+            return self._store_userspace_kill(event)
+        seen = Witness(seen=False, containers=self._runtimes.at_once(event))
+        stored = self._store.record(event, seen)
+        if stored:
+            _LOG.warning("There was no memory, and no process that the kernel may kill")
+        return stored
+
+    def _store_kill(self, event: OomKill) -> bool:
         seen = self._look(event)
         if not self._store.record(event, seen, unfinished=not event.capture.late):
             _LOG.info("The kill of pid %s was told before", event.victim.tgid)
@@ -179,6 +205,13 @@ class Intake:
             del self._early[early.tgid]
         return True
 
+    def _store_userspace_kill(self, event: UserspaceKill) -> bool:
+        stored = self._store.record(event, self._look(event))
+        if stored:
+            late = ", of before this start" if event.capture.late else ""
+            _LOG.info("Kill by %s%s: %r", event.killer.name, late, event.original)
+        return stored
+
     def _keep_early(self, event: VictimExit) -> None:
         self._early.pop(event.tgid, None)
         if len(self._early) >= _MOST_EARLY:
@@ -186,7 +219,7 @@ class Intake:
             del self._early[next(iter(self._early))]
         self._early[event.tgid] = event
 
-    def _look(self, kill: OomKill) -> Witness:
+    def _look(self, kill: OomKill | UserspaceKill) -> Witness:
         try:
             seen = witness.look(kill, self._memcg_files, environ=self._environ)
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from otel_oom import otlp
 from otel_oom.enrich import End, Host, enrich, enrich_no_victim, enrich_panic
-from otel_oom.event import Missed, NoVictim, OomKill, Panic
+from otel_oom.event import Missed, NoVictim, Panic, Recorded, UserspaceKill
 from otel_oom.store.counters import KILLS
 from otel_oom.witness import Witness
 
@@ -25,7 +25,7 @@ class Translation:
 
 
 def translate(
-    event: OomKill | NoVictim | Panic | Missed,
+    event: Recorded,
     witness: Witness,
     end: End,
     stored_unix_ns: int,
@@ -47,9 +47,25 @@ def translate(
     if isinstance(event, Panic):
         panic = enrich_panic(event, stored_unix_ns, host)
         return Translation(lambda: otlp.panic_bytes(panic))
+    if isinstance(event, UserspaceKill):
+        return _by_userspace(event, witness, stored_unix_ns, host)
     kill = enrich(event, witness, end, stored_unix_ns, host)
     return Translation(
         lambda: otlp.log_bytes(kill),
         lambda: otlp.span_bytes(kill),
         {KILLS + otlp.kill_label(kill): 1},
+    )
+
+
+def _by_userspace(
+    event: UserspaceKill, witness: Witness, stored_unix_ns: int, host: Host
+) -> Translation:
+    from otel_oom.enrich.userspace import enrich_userspace_kill  # noqa: PLC0415  few hosts have any
+    from otel_oom.otlp import userspace  # noqa: PLC0415  likewise
+
+    told = enrich_userspace_kill(event, witness, stored_unix_ns, host)
+    return Translation(
+        lambda: userspace.userspace_log_bytes(told),
+        lambda: userspace.userspace_span_bytes(told),
+        {KILLS + userspace.userspace_label(told): 1},
     )

@@ -95,19 +95,25 @@ def _entry(raw: bytes, sequence: int) -> tuple[str, Line, int] | None:
     """The boot's id, a line of the kernel's own, and when it arrived; ``None`` for all else."""
     try:
         entry: Mapping[str, Any] = json.loads(raw)
-        boot_id = _BOOT_ID.fullmatch(entry["_BOOT_ID"])
-        text = _text(entry["MESSAGE"])
-        time_ns = _ns(entry["_SOURCE_MONOTONIC_TIMESTAMP"])
-        unix_ns = _ns(entry["__REALTIME_TIMESTAMP"])
+        boot_id = boot_id_of(entry["_BOOT_ID"])
+        text = text_of(entry["MESSAGE"])
+        time_ns = ns_of(entry["_SOURCE_MONOTONIC_TIMESTAMP"])
+        unix_ns = ns_of(entry["__REALTIME_TIMESTAMP"])
         facility = entry["SYSLOG_FACILITY"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if boot_id is None or text is None or facility != _KERNEL:
         return None
-    return "-".join(boot_id.groups()), Line(text, time_ns, sequence), unix_ns
+    return boot_id, Line(text, time_ns, sequence), unix_ns
 
 
-def _ns(micros: str) -> int:
+def boot_id_of(value: str) -> str | None:
+    """A boot's id as the kernel writes it; ``None`` for what is none."""
+    found = _BOOT_ID.fullmatch(value)
+    return "-".join(found.groups()) if found else None
+
+
+def ns_of(micros: str) -> int:
     """Nanoseconds out of a number of microseconds.
 
     Raises:
@@ -119,7 +125,7 @@ def _ns(micros: str) -> int:
     return value
 
 
-def _text(message: object) -> str | None:
+def text_of(message: object) -> str | None:
     """A text; what is not one by itself is told as the numbers of its bytes."""
     if isinstance(message, str):
         return message

@@ -15,7 +15,7 @@ from otel_oom.containers.container import Contained, Container
 from otel_oom.containers.monitors import Monitor
 from otel_oom.containers.of_event import contained, of_path
 from otel_oom.containers.places import Place, usual
-from otel_oom.event import OomKill
+from otel_oom.event import OomKill, UserspaceKill
 from otel_oom.facts import Memcg, Task
 from otel_oom.incident import Incident
 
@@ -102,8 +102,8 @@ class Finder:
 
     def needs_look(self, event: Incident) -> bool:
         """Whether :meth:`contained` finds more than :meth:`by_path`; waits for nothing."""
-        tasks = [(event.trigger, event.trigger_memcg)]
-        if isinstance(event, OomKill):
+        tasks: list[tuple[Task | None, Memcg | None]] = [(event.trigger, event.trigger_memcg)]
+        if isinstance(event, OomKill | UserspaceKill):
             tasks.append((event.victim, event.memcg))
         return any(self._unknown(task, memcg) for task, memcg in tasks)
 

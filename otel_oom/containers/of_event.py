@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from otel_oom.containers.cgroup import containers_of
 from otel_oom.containers.container import Contained, Container
-from otel_oom.event import OomKill
+from otel_oom.event import OomKill, UserspaceKill
 from otel_oom.facts import Memcg, Task
 from otel_oom.incident import Incident
 
@@ -16,13 +16,13 @@ Of = Callable[[Task | None, Memcg | None], Sequence[Container]]
 
 def contained(event: Incident, of: Of) -> Contained:
     """The containers of an event, those of each of its tasks being had by ``of``."""
-    if not isinstance(event, OomKill):
+    if not isinstance(event, OomKill | UserspaceKill):
         found = of(event.trigger, event.trigger_memcg)
         return Contained(victim=found[-1] if found else None)
     found = of(event.victim, event.memcg)
     inner = found[-1] if found else None
     trigger = None
-    if event.trigger and event.trigger.tgid != event.victim.tgid:
+    if event.trigger and event.victim and event.trigger.tgid != event.victim.tgid:
         of_trigger = of(event.trigger, event.trigger_memcg)
         if of_trigger and (inner is None or of_trigger[-1].id != inner.id):
             trigger = of_trigger[-1]

@@ -201,7 +201,7 @@ def enrich(
         limit_setting=setting,
         candidates=ranked(kill, witness.candidates),
         containers=containers,
-        resource=_resource(
+        resource=resource_of(
             cgroup_path(kill, witness),
             containers.victim,
             Facts(witness.environ, executable=executable, comm=kill.victim.comm),
@@ -222,7 +222,7 @@ def enrich_no_victim(
         user_stack=_user_stack(event, None, host.files),
         origin=origin_of(event.stack),
         containers=containers,
-        resource=_resource(
+        resource=resource_of(
             memcg.path if memcg else "",
             containers.victim,
             Facts(comm=trigger.comm if trigger else None),
@@ -240,7 +240,7 @@ def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPan
         event=event,
         observed_unix_ns=observed_unix_ns,
         origin=origin_of(event.stack),
-        resource=_resource("", None, Facts(), host.attributes),
+        resource=resource_of("", None, Facts(), host.attributes),
     )
 
 
@@ -264,7 +264,7 @@ def _limit_setting(decision: Decision | None) -> Setting | None:
     return memory_setting(owner, decision.limits.limit)
 
 
-def _resource(
+def resource_of(
     path: str, container: Container | None, facts: Facts, host: Attributes
 ) -> dict[str, AttributeValue]:
     """What was killed: the host, what it and its pod's author say, and above all what is known."""

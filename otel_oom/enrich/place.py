@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from otel_oom.event import OomKill
+from otel_oom.event import OomKill, UserspaceKill
 from otel_oom.witness import Witness
 
 _SYSTEMD: frozenset[str] = frozenset({"", "name=systemd"})
 """The second field of the lines for cgroup v2 and for systemd's own v1 hierarchy."""
 
 
-def cgroup_path(kill: OomKill, witness: Witness) -> str:
+def cgroup_path(kill: OomKill | UserspaceKill, witness: Witness) -> str:
     """The victim's cgroup in the finest hierarchy that is known; empty where none is.
 
     Its memory cgroup can be an ancestor's, where the memory controller is not enabled all the way

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from otel_oom.event import Event, Loss, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.event import Event, Loss, NoVictim, OomKill, Reaping, UserspaceKill, VictimExit
 
 KINDS: Final[dict[type[Event], str]] = {
     OomKill: "kill",
+    UserspaceKill: "userspace_kill",
     NoVictim: "no_victim",
     VictimExit: "exit",
     Reaping: "reaping",

@@ -1,4 +1,4 @@
-"""``oom.kills``: how many processes the OOM killer killed on this host, for alerts.
+"""``oom.kills``: how many processes were killed for want of memory on this host, for alerts.
 
 Each kill is counted on the disk, in the step that queues its log event: once, whatever happens to
 the agent. So the sum goes on over restarts, and its start is when that disk's count began. The
@@ -18,7 +18,7 @@ from otel_oom.otlp import names
 from otel_oom.otlp.attributes import label
 from otel_oom.store.counters import KILLS, KILLS_SINCE
 
-_DESCRIPTION: Final = "Processes that the kernel's OOM killer chose."
+_DESCRIPTION: Final = "Processes that were chosen to be killed for want of memory."
 _UNIT: Final = "{kill}"
 
 _AT_ZERO: Final = tuple(

@@ -7,6 +7,7 @@ from typing import Final
 
 from otel_oom.history.record import Record
 from otel_oom.otlp import names
+from otel_oom.otlp.attributes import KERNEL
 from otel_oom.otlp.sentence import size
 
 _NS_PER_S: Final = 1_000_000_000
@@ -27,10 +28,10 @@ def time_of(unix_ns: int, *, exact: bool = False) -> str:
 
 
 def victim(record: Record) -> str:
-    """The victim by name and id; of a want of memory without one, nobody."""
+    """The victim by name and id; nobody, or all of a cgroup, where no process was told."""
     pid = record.values.number("process.pid")
     if pid is None:
-        return "-"
+        return "all of it" if record.name == names.EVENT_KILL else "-"
     return f"{record.values.text(names.VICTIM_COMM) or 'a process'} ({pid})"
 
 
@@ -71,7 +72,9 @@ def outcome(record: Record) -> str:
     """What became of it."""
     if record.name == names.EVENT_KILL:
         told = record.values.text(names.OUTCOME) or "killed"
-        return _OUTCOMES.get(told, told)
+        killer = record.values.text(names.KILLER_NAME)
+        by = f" by {killer}" if killer and killer != KERNEL else ""
+        return _OUTCOMES.get(told, told) + by
     if record.name == names.EVENT_MISSED:
         return f"{record.values.number(names.MISSED_COUNT)} missed"
     return _EVENTS.get(record.name, record.name.removeprefix("oom."))

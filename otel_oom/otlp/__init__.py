@@ -55,7 +55,7 @@ __all__ = [
     "span_bytes",
 ]
 
-_SCOPE = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
+SCOPE = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
 _SERVICE = "otel-oom"
 _SIGNAL_BITS = 0x7F
 _NS_PER_S = 1_000_000_000
@@ -80,8 +80,8 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
             attributes=kill_attributes(enriched) | original(kill),
             event_name=names.EVENT_KILL,
         ),
-        resource=_resource(enriched.resource),
-        instrumentation_scope=_SCOPE,
+        resource=resource_of(enriched.resource),
+        instrumentation_scope=SCOPE,
     )
 
 
@@ -113,15 +113,15 @@ def span(enriched: EnrichedKill) -> ReadableSpan:
     return ReadableSpan(
         name=names.SPAN_KILL,
         context=_span_context(enriched),
-        parent=_context(kill.trace_id, kill.parent_span_id) if kill.parent_span_id else None,
+        parent=context_of(kill.trace_id, kill.parent_span_id) if kill.parent_span_id else None,
         kind=SpanKind.INTERNAL,
-        resource=_resource(enriched.resource),
+        resource=resource_of(enriched.resource),
         attributes=attributes,
         events=stages,
         status=Status(StatusCode.ERROR, sentence(enriched)),
         start_time=kill.time_unix_ns,
         end_time=end_ns,
-        instrumentation_scope=_SCOPE,
+        instrumentation_scope=SCOPE,
     )
 
 
@@ -163,8 +163,8 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
             attributes=no_victim_attributes(enriched) | original(event),
             event_name=names.EVENT_NO_VICTIM,
         ),
-        resource=_resource(enriched.resource),
-        instrumentation_scope=_SCOPE,
+        resource=resource_of(enriched.resource),
+        instrumentation_scope=SCOPE,
     )
 
 
@@ -185,8 +185,8 @@ def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
             attributes=panic_attributes(enriched) | original(event),
             event_name=names.EVENT_PANIC,
         ),
-        resource=_resource(enriched.resource),
-        instrumentation_scope=_SCOPE,
+        resource=resource_of(enriched.resource),
+        instrumentation_scope=SCOPE,
     )
 
 
@@ -211,8 +211,8 @@ def missed_record(
             attributes=missed_attributes(event),
             event_name=names.EVENT_MISSED,
         ),
-        resource=_resource({**host, "service.name": _SERVICE}),
-        instrumentation_scope=_SCOPE,
+        resource=resource_of({**host, "service.name": _SERVICE}),
+        instrumentation_scope=SCOPE,
     )
 
 
@@ -235,10 +235,10 @@ def span_bytes(enriched: EnrichedKill) -> bytes:
 
 
 def _span_context(enriched: EnrichedKill) -> SpanContext:
-    return _context(enriched.kill.trace_id, enriched.kill.span_id)
+    return context_of(enriched.kill.trace_id, enriched.kill.span_id)
 
 
-def _context(trace_id: int, span_id: int) -> SpanContext:
+def context_of(trace_id: int, span_id: int) -> SpanContext:
     return SpanContext(
         trace_id=trace_id,
         span_id=span_id,
@@ -258,6 +258,6 @@ def _mark_attributes(attributes: Attributes) -> Attributes:
     }
 
 
-def _resource(attributes: Mapping[str, AttributeValue]) -> Resource:
+def resource_of(attributes: Mapping[str, AttributeValue]) -> Resource:
     # Never Resource.create(): that would merge the agent's own environment into the victim's.
     return Resource(dict(attributes), names.SCHEMA_URL)

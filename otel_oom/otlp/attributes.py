@@ -13,19 +13,23 @@ from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.origin import Origin
 from otel_oom.enrich.place import cgroup_path
 from otel_oom.enrich.systemd import unit_owning, units_of
-from otel_oom.event import Missed, NoVictim, OomKill, Panic
-from otel_oom.facts import Limits, Memcg
+from otel_oom.event import Missed, NoVictim, OomKill, Panic, UserspaceKill
+from otel_oom.facts import Limits, Memcg, Task
 from otel_oom.incident import Incident
 from otel_oom.otlp import names
 from otel_oom.otlp.advice import advice
 from otel_oom.otlp.seen import seen_attributes
 from otel_oom.otlp.values import Attributes, Value
+from otel_oom.witness import Witness
+
+KERNEL: Final = "kernel"
+"""The killer of every kill but those that a program of user space tells of."""
 
 _INT64_MAX: Final = (1 << 63) - 1
 _VALUE_CHARS: Final = 4096
 _NS_PER_S: Final = 1_000_000_000
 
-_OWN_MEMCG: Final = (
+OWN_MEMCG: Final = (
     *(names.MEMCG_PATH, names.MEMCG_ID, names.MEMCG_LIMIT, names.MEMCG_USAGE),
     *(names.MEMCG_SWAP_LIMIT, names.MEMCG_SWAP_USAGE),
 )
@@ -47,18 +51,20 @@ def original(event: OomKill | NoVictim | Panic) -> Attributes:
 def kill_attributes(enriched: EnrichedKill) -> Attributes:
     """Every attribute of the kill itself; what is not known is left out."""
     kill, witness, setting = enriched.kill, enriched.witness, enriched.limit_setting
-    return _known(
+    return only_known(
         {
             "log.record.uid": kill.uid,
-            **_process(enriched),
+            **victim_process(kill, kill.victim, enriched.executable, witness),
+            "process.command_args": enriched.command,
+            names.KILLER_NAME: KERNEL,
             names.VICTIM_COMM: kill.victim.comm,
             names.VICTIM_GID: kill.victim.gid,
             names.VICTIM_PID_NS: kill.victim.pid_ns,
             names.VICTIM_MNT_NS: kill.victim.mnt_ns,
             names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
-            **_cgroup(_OWN_MEMCG, kill.memcg, enriched.limits),
-            **_victim_place(cgroup_path(kill, witness)),
+            **cgroup(OWN_MEMCG, kill.memcg, enriched.limits),
+            **victim_place(cgroup_path(kill, witness)),
             names.OUTCOME: enriched.outcome,
             names.INCIDENT_ID: kill.incident or kill.uid,
             names.LIMIT_SCOPE: enriched.limit_scope,
@@ -66,7 +72,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             names.LIMIT_FILE: str(setting.file) if setting else None,
             **seen_attributes(enriched),
             names.ADVICE: advice(enriched),
-            **_containers(enriched.containers),
+            **around_containers(enriched.containers),
             **_shared(kill, enriched.origin, enriched.user_stack),
         }
     )
@@ -75,11 +81,11 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
 def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
     """Every attribute of a want of memory without a victim; what is not known is left out."""
     event = enriched.event
-    return _known(
+    return only_known(
         {
             "log.record.uid": event.uid,
             names.DECISION_REPEATS: event.repeats,
-            **_containers(enriched.containers),
+            **around_containers(enriched.containers),
             **_shared(event, enriched.origin, enriched.user_stack),
         }
     )
@@ -88,7 +94,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
 def panic_attributes(enriched: EnrichedPanic) -> Attributes:
     """Every attribute of a panic for want of memory; what is not known is left out."""
     event = enriched.event
-    return _known(
+    return only_known(
         {
             "log.record.uid": event.uid,
             **_shared(event, enriched.origin, ()),
@@ -103,7 +109,7 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
 
 def missed_attributes(event: Missed) -> Attributes:
     """Every attribute of kills that nothing tells of."""
-    return _known(
+    return only_known(
         {
             "log.record.uid": event.uid,
             names.MISSED_COUNT: event.count,
@@ -123,10 +129,10 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
         names.TRIGGER_TID: trigger.tid if trigger else None,
         names.TRIGGER_COMM: trigger.comm if trigger else None,
         names.TRIGGER_UID: trigger.uid if trigger else None,
-        **_cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
+        **cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
         **_trigger_place(event),
         names.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
-        **_cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
+        **cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
         names.DECISION_BY: origin.by,
         names.DECISION_STACK: "\n".join(event.stack) or None,
         names.DECISION_CONSTRAINT: decision.constraint if decision else None,
@@ -155,7 +161,7 @@ def _found(event: Incident) -> dict[str, Value | None]:
     return {names.TIME_SOURCE: found.time_source, "log.file.path": found.file}
 
 
-def _victim_place(path: str) -> dict[str, Value | None]:
+def victim_place(path: str) -> dict[str, Value | None]:
     """The units that it was in, and its pod's class."""
     units, pod = units_of(path), pod_of(path, {})
     return {
@@ -180,7 +186,7 @@ def _trigger_place(event: Incident) -> dict[str, Value | None]:
     }
 
 
-def _containers(containers: Contained) -> dict[str, Value | None]:
+def around_containers(containers: Contained) -> dict[str, Value | None]:
     """Those beside the victim's own, which is in the resource, and what could not be found out."""
     outer, trigger = containers.outer, containers.trigger
     errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
@@ -193,7 +199,7 @@ def _containers(containers: Contained) -> dict[str, Value | None]:
     }
 
 
-def _cgroup(
+def cgroup(
     keys: Sequence[str], memcg: Memcg | None, limits: Limits | None
 ) -> dict[str, Value | None]:
     """A cgroup under the names ``keys``: path, inode, and behind them its limits if given."""
@@ -205,26 +211,27 @@ def _cgroup(
     return dict(zip(keys, values, strict=False))
 
 
-def _process(enriched: EnrichedKill) -> dict[str, Value | None]:
-    kill, witness, executable = enriched.kill, enriched.witness, enriched.executable
+def victim_process(
+    event: OomKill | UserspaceKill, victim: Task, executable: str | None, witness: Witness
+) -> dict[str, Value | None]:
+    """The victim as a process, by the names that OpenTelemetry has for that."""
     return {
-        "process.pid": kill.victim.tgid,
-        "process.vpid": kill.victim.ns_tgid,
-        "process.parent_pid": kill.victim.ppid,
-        "process.creation.time": _creation_time(kill),
+        "process.pid": victim.tgid,
+        "process.vpid": victim.ns_tgid,
+        "process.parent_pid": victim.ppid,
+        "process.creation.time": _creation_time(event, victim),
         "process.executable.name": executable.rpartition("/")[2] if executable else None,
         "process.executable.path": executable,
-        "process.command_args": enriched.command,
-        "process.real_user.id": kill.victim.uid,
+        "process.real_user.id": victim.uid,
         "process.linux.cgroup": witness.cgroup.strip() if witness.cgroup else None,
     }
 
 
-def _creation_time(kill: OomKill) -> str | None:
+def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
     """The victim's start in ISO 8601, from its distance to the kill on the kernel's clock."""
-    if kill.victim.started_ns is None:
+    if victim.started_ns is None:
         return None
-    unix_ns = kill.unix_ns_of(kill.victim.started_ns)
+    unix_ns = event.unix_ns_of(victim.started_ns)
     started = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
     millis = unix_ns % _NS_PER_S // 1_000_000
     return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
@@ -244,7 +251,7 @@ def _memory(kill: OomKill) -> dict[str, int | None]:
     }
 
 
-def _known(values: Mapping[str, Value | None]) -> Attributes:
+def only_known(values: Mapping[str, Value | None]) -> Attributes:
     """``values`` without what is unknown or does not fit OTLP's 64-bit signed integer."""
     known: Attributes = {}
     for name, value in values.items():
@@ -269,10 +276,13 @@ def missed_label() -> str:
     return label("missed", None, None)
 
 
-def label(outcome: str, constraint: str | None, scope: str | None) -> str:
-    """The same of its parts; what is not known is left out."""
+def label(
+    outcome: str, constraint: str | None, scope: str | None, killer: str | None = None
+) -> str:
+    """The same of its parts; what is not known is left out, and so is the kernel as the killer."""
     attributes = {
         names.OUTCOME: outcome,
+        names.KILLER_NAME: killer,
         names.DECISION_CONSTRAINT: constraint,
         names.LIMIT_SCOPE: scope,
     }

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_oom.enrich import EnrichedKill
-from otel_oom.event import OomKill
+from otel_oom.incident import Told
 from otel_oom.otlp import names
 from otel_oom.otlp.candidates import candidate_lines
 from otel_oom.otlp.values import Value
+from otel_oom.witness import Witness
 from otel_oom.witness.numbers import MemcgNumbers
 
 _NS_PER_S: Final = 1_000_000_000
@@ -20,7 +21,19 @@ _HIT: Final = (names.LIMIT_MEMCG_STAT, names.LIMIT_MEMCG_EVENTS, names.LIMIT_MEM
 
 def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     """What user space saw, but for the victim itself."""
-    kill, witness, candidates = enriched.kill, enriched.witness, enriched.witness.candidates
+    kill, candidates = enriched.kill, enriched.witness.candidates
+    return {
+        **around(kill, enriched.witness),
+        names.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
+        names.CANDIDATES_COUNT: candidates.count if candidates else None,
+        names.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
+        names.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
+        names.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),
+    }
+
+
+def around(event: Told, witness: Witness) -> dict[str, Value | None]:
+    """The cgroups, the host and its settings."""
     host = witness.host
     return {
         **_memcg(_OWN, witness.own),
@@ -28,12 +41,7 @@ def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
         **(_keyed(names.HOST_MEMORY, host.memory) if host else {}),
         **(_keyed(names.HOST_PRESSURE, host.pressure) if host else {}),
         **_keyed(names.SETTINGS_VM, witness.settings),
-        names.WITNESS_AFTER: _after(kill, witness.boottime_ns),
-        names.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
-        names.CANDIDATES_COUNT: candidates.count if candidates else None,
-        names.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
-        names.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
-        names.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),
+        names.WITNESS_AFTER: _after(event, witness.boottime_ns),
     }
 
 
@@ -53,6 +61,6 @@ def _keyed(name: str, values: Mapping[str, float]) -> dict[str, Value | None]:
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def _after(kill: OomKill, boottime_ns: int | None) -> float | None:
+def _after(event: Told, boottime_ns: int | None) -> float | None:
     """How long after the mark that was, in seconds; negative before it."""
-    return None if boottime_ns is None else (boottime_ns - kill.boottime_ns) / _NS_PER_S
+    return None if boottime_ns is None else (boottime_ns - event.boottime_ns) / _NS_PER_S

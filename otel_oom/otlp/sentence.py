@@ -46,10 +46,10 @@ def _request(kill: OomKill, origin: Origin, container: Container | None) -> str:
         return ""
     itself = trigger.tgid == kill.victim.tgid
     other = f"{trigger.comm or 'another process'} (pid {trigger.tgid})"
-    return f"; {'it' if itself else other}{_inside(container)} asked for {_asked(origin)}"
+    return f"; {'it' if itself else other}{inside(container)} asked for {_asked(origin)}"
 
 
-def _inside(container: Container | None) -> str:
+def inside(container: Container | None) -> str:
     """The container by what people call it, and the part of its id that tools print."""
     if container is None:
         return ""
@@ -114,7 +114,7 @@ def sentence(enriched: EnrichedKill) -> str:
     kill = enriched.kill
     victim = kill.victim.comm or "a process"
     victim += "" if kill.victim.tgid is None else f" (pid {kill.victim.tgid})"
-    victim += _inside(enriched.containers.victim)
+    victim += inside(enriched.containers.victim)
     # Not format(): a victim may have braces in its name.
     parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]
     if kill.memory:

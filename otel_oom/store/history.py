@@ -19,6 +19,8 @@ _MOST_BYTES: Final = 1 << 20
 
 _SCANNED: Final = 128
 _MOST_FOUND: Final = 64
+_KILL: Final = "kind IN ('kill', 'userspace_kill')"
+"""Whoever killed."""
 
 
 class History:
@@ -51,10 +53,10 @@ class History:
 
         def find(db: sqlite3.Connection) -> list[int]:
             killed = _ids(db, f"{boots} AND tgid = ?1", pid)
-            # One that was not killed has its process id in the event alone.
+            # One that the kernel did not kill has its process id in the event alone.
             spared = db.execute(
                 "SELECT id FROM (SELECT id, event FROM journal"  # noqa: S608  SQL of our own
-                f" WHERE {boots} AND tgid IS NULL AND kind = 'kill' AND NOT emptied"
+                f" WHERE {boots} AND tgid IS NULL AND {_KILL} AND NOT emptied"
                 " ORDER BY id DESC LIMIT ?1)"
                 " WHERE iif(json_valid(event), event ->> '$.victim.tgid', NULL) = ?2",
                 (_SCANNED, pid),
@@ -65,7 +67,7 @@ class History:
 
     def newest_kill(self) -> list[int]:
         """The id of the newest kill, if there is one."""
-        return self._database.read(lambda db: _ids(db, "kind = ?1", "kill", most=1))
+        return self._database.read(lambda db: _ids(db, _KILL, None, most=1))
 
     def members(self, incident: str, after: int) -> tuple[list[int], int | None]:
         """The ids of what was killed along with the event of the uid ``incident``, past an id.

@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.event import (
+    Missed,
+    NoVictim,
+    OomKill,
+    Panic,
+    Reaping,
+    Recorded,
+    UserspaceKill,
+    VictimExit,
+)
 from otel_oom.facts import known
 from otel_oom.reconcile import Stored
 from otel_oom.store import counters, sums
@@ -20,8 +29,9 @@ from otel_oom.store.rows import Encoded, JournalRow
 from otel_oom.store.trouble import Damaged
 from otel_oom.witness import Witness
 
-_TYPES: Final[dict[str, type[OomKill | NoVictim | Panic | Missed]]] = {
+_TYPES: Final[dict[str, type[Recorded]]] = {
     "kill": OomKill,
+    "userspace_kill": UserspaceKill,
     "no_victim": NoVictim,
     "panic": Panic,
     "missed": Missed,
@@ -40,20 +50,18 @@ _MOST_STEPS: Final = 16
 """The reaper tries a victim again and again; what counts is the first and the last of it."""
 
 
-def insert(
-    db: sqlite3.Connection, event: OomKill | NoVictim | Panic | Missed, witness: Witness
-) -> bool:
+def insert(db: sqlite3.Connection, event: Recorded, witness: Witness) -> bool:
     """Add an event; ``False`` when it was there already.
 
-    A process dies once: marked again, by whatever thread, it is the same kill. Only what was
-    killed has a span.
+    A process dies once: marked again, by whatever thread, it is the same kill. One by user space
+    and one by the kernel are two decisions, even on one process. Only what was killed has a span.
 
     Raises:
         Damaged: it is there, and not as it was written.
     """
     victim = event.victim if isinstance(event, OomKill) else None
     kind = _KINDS[type(event)]
-    dies = isinstance(event, OomKill) and not event.skipped
+    dies = isinstance(event, UserspaceKill) or (isinstance(event, OomKill) and not event.skipped)
     cursor = db.execute(
         "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
         " stored_unix_ns, event, witness, span_queued)"
@@ -85,7 +93,7 @@ def _sound(db: sqlite3.Connection, uid: str) -> bool:
     return all(sound for (sound,) in db.execute(query, (uid,)))
 
 
-def _counts(event: OomKill | NoVictim | Panic | Missed, kind: str) -> dict[str, int]:
+def _counts(event: Recorded, kind: str) -> dict[str, int]:
     """What a new event raises: kills that the kernel does not count are counted apart."""
     if isinstance(event, OomKill) and not event.counted:
         kind = "skipped" if event.skipped else "already_exiting"
@@ -176,7 +184,7 @@ def _row(row: tuple[Any, ...]) -> JournalRow:
     )
 
 
-def event_of(kind: str, text: str | bytes) -> OomKill | NoVictim | Panic | Missed:
+def event_of(kind: str, text: str | bytes) -> Recorded:
     """The event out of its columns.
 
     Raises:

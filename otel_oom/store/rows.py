@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from otel_oom.event import Missed, NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.event import Reaping, Recorded, VictimExit
 from otel_oom.witness import Witness
 
 
@@ -17,7 +17,7 @@ class JournalRow:
     """
 
     id: int
-    event: OomKill | NoVictim | Panic | Missed
+    event: Recorded
     witness: Witness
     exit: VictimExit | None
     reaper: tuple[Reaping, ...]

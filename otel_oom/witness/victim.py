@@ -10,7 +10,7 @@ from typing import Final
 from otel_oom import proc as proc_file
 from otel_oom.clock import boottime_ns
 from otel_oom.environ import EnvironReader
-from otel_oom.event import OomKill
+from otel_oom.event import OomKill, UserspaceKill
 from otel_oom.facts import Memcg, Task
 from otel_oom.witness.host import host_numbers
 from otel_oom.witness.memcg import MemcgFiles
@@ -24,30 +24,33 @@ _DELETED: Final = " (deleted)"
 
 
 def look(
-    kill: OomKill,
+    kill: OomKill | UserspaceKill,
     files: MemcgFiles | None,
     proc: Path = Path("/proc"),
     environ: EnvironReader | None = None,
 ) -> Witness:
     """Read at once what vanishes with the victim of ``kill``, and what changes at once."""
+    victim = kill.victim
+    if victim is None:
+        return _around(kill, files, proc)
     # The first to vanish, with the victim's memory.
-    tgid = kill.victim.tgid
+    tgid = victim.tgid
     named = environ.read(tgid) if environ and tgid and not kill.capture.late else {}
     around = _around(kill, files, proc)
     folder = proc / str(tgid)
     stat = _read(folder / "stat")
-    if stat is None or not _is_of(stat, kill.victim):
+    if stat is None or not _is_of(stat, victim):
         return around
     return replace(
         around,
         seen=True,
         cgroup=_still_in(kill.memcg, _read(folder / "cgroup")),
-        executable=kill.victim.executable or _link(folder / "exe"),
+        executable=victim.executable or _link(folder / "exe"),
         environ=named,
     )
 
 
-def _around(kill: OomKill, files: MemcgFiles | None, proc: Path) -> Witness:
+def _around(kill: OomKill | UserspaceKill, files: MemcgFiles | None, proc: Path) -> Witness:
     """The cgroups and the host: their memory is free as soon as the victim is gone."""
     own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
     limits = files.limits(own) if files and own else None

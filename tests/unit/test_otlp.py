@@ -159,6 +159,7 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.request.user_stack": "0123456789abcdef0123456789abcdef01234567+0x1234",
         "oom.request.memory": "shmem",
         "oom.request.entry": "write",
+        "oom.killer.name": "kernel",
         "oom.capture.source": "libbpf",
         "oom.capture.hook": "tp_btf/mark_victim",
         "oom.capture.context": "fentry/oom_kill_process",

@@ -99,4 +99,4 @@ def _ids(record: Record, layout: Layout) -> Iterator[str]:
     told_by = (names.CAPTURE_SOURCE, names.CAPTURE_HOOK, names.CAPTURE_CONTEXT)
     yield from layout.row("captured by", ", ".join(filter(None, map(values.text, told_by))))
     if values.all.get(names.CAPTURE_LATE):
-        yield from layout.row("", "recorded by the kernel while no agent ran")
+        yield from layout.row("", "recorded while no agent ran")

@@ -1,0 +1,56 @@
+"""A kill by user space, joined with the resource that it was of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from otel_oom.containers.container import Contained
+from otel_oom.containers.of_event import by_path
+from otel_oom.enrich import Attributes, Host, resource_of
+from otel_oom.enrich.place import cgroup_path
+from otel_oom.enrich.service import Facts
+from otel_oom.event import UserspaceKill
+from otel_oom.witness import Witness
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedUserspaceKill:
+    """A kill by user space with all that is known about it, ready for translation.
+
+    ``place`` is the path of the victim's cgroup, empty where none is known.
+    """
+
+    event: UserspaceKill
+    witness: Witness
+    observed_unix_ns: int
+    executable: str | None
+    place: str
+    containers: Contained
+    resource: Attributes
+
+    @property
+    def outcome(self) -> str:
+        """``killed``, or ``signalled``: told as it was begun, and what came of it nobody says."""
+        return "killed" if self.event.done else "signalled"
+
+
+def enrich_userspace_kill(
+    event: UserspaceKill, witness: Witness, observed_unix_ns: int, host: Host
+) -> EnrichedUserspaceKill:
+    """Join a kill with its resource: the victim's, or the unit's or container's that was killed."""
+    containers = witness.containers or by_path(event)
+    place, comm = cgroup_path(event, witness), event.victim.comm if event.victim else None
+    return EnrichedUserspaceKill(
+        event=event,
+        witness=witness,
+        observed_unix_ns=observed_unix_ns,
+        executable=witness.executable,
+        place=place,
+        containers=containers,
+        resource=resource_of(
+            place,
+            containers.victim,
+            Facts(witness.environ, executable=witness.executable, comm=comm),
+            host.attributes,
+        ),
+    )

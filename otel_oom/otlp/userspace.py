@@ -1,0 +1,163 @@
+"""A kill by user space as OTLP: the same event as one by the kernel, with the killer named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanKind,
+    Status,
+    StatusCode,
+    set_span_in_context,
+)
+
+from otel_oom.enrich.userspace import EnrichedUserspaceKill
+from otel_oom.facts import Killer
+from otel_oom.otlp import SCOPE, context_of, names, resource_of
+from otel_oom.otlp.attributes import (
+    OWN_MEMCG,
+    around_containers,
+    cgroup,
+    label,
+    only_known,
+    victim_place,
+    victim_process,
+)
+from otel_oom.otlp.seen import around
+from otel_oom.otlp.sentence import inside, size
+from otel_oom.otlp.values import Attributes
+
+
+def userspace_log_bytes(enriched: EnrichedUserspaceKill) -> bytes:
+    """An ``ExportLogsServiceRequest`` with the kill's one log event, ``oom.kill``."""
+    return encode_logs([userspace_record(enriched)]).SerializeToString()
+
+
+def userspace_span_bytes(enriched: EnrichedUserspaceKill) -> bytes:
+    """An ``ExportTraceServiceRequest`` with the kill's one span.
+
+    It ends where it begins: no killer tells of every victim when it died. What was said stands in
+    the log event that bears its id.
+    """
+    event, attributes = enriched.event, userspace_attributes(enriched)
+    attributes.pop("log.record.original", None)
+    span = ReadableSpan(
+        name=names.SPAN_KILL,
+        context=context_of(event.trace_id, event.span_id),
+        kind=SpanKind.INTERNAL,
+        resource=resource_of(enriched.resource),
+        attributes=attributes,
+        status=Status(StatusCode.ERROR, userspace_sentence(enriched)),
+        start_time=event.time_unix_ns,
+        end_time=event.time_unix_ns,
+        instrumentation_scope=SCOPE,
+    )
+    return encode_spans([span]).SerializeToString()
+
+
+def userspace_label(enriched: EnrichedUserspaceKill) -> str:
+    """What it is counted under: see :func:`otel_oom.otlp.attributes.kill_label`."""
+    return label(enriched.outcome, None, None, enriched.event.killer.name)
+
+
+def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
+    """The kill as a log event, as :func:`otel_oom.otlp.log_record` has those by the kernel."""
+    event = enriched.event
+    context = context_of(event.trace_id, event.span_id)
+    return ReadableLogRecord(
+        log_record=LogRecord(
+            timestamp=event.time_unix_ns,
+            observed_timestamp=enriched.observed_unix_ns,
+            context=set_span_in_context(NonRecordingSpan(context)),
+            severity_number=SeverityNumber.FATAL,
+            body=userspace_sentence(enriched),
+            attributes=userspace_attributes(enriched),
+            event_name=names.EVENT_KILL,
+        ),
+        resource=resource_of(enriched.resource),
+        instrumentation_scope=SCOPE,
+    )
+
+
+def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
+    """Every attribute of the kill; what nobody told is left out."""
+    event, witness, killer = enriched.event, enriched.witness, enriched.event.killer
+    victim, limits = event.victim, witness.limits
+    if event.done:
+        # What the cgroup holds by now, it does not hold for the killed.
+        limits = replace(limits, usage=event.usage, swap_usage=None) if limits else None
+        witness = replace(witness, own=None)
+    return only_known(
+        {
+            "log.record.uid": event.uid,
+            "log.record.original": event.original,
+            names.KILLER_NAME: killer.name,
+            names.KILLER_SIGNAL: killer.signal,
+            names.KILLER_REASON: killer.reason,
+            names.KILLER_LIMIT: killer.limit,
+            names.KILLER_PRESSURE: killer.pressure,
+            names.KILLER_MEMCG_PATH: killer.memcg,
+            names.KILLER_RULE: killer.rule,
+            **(victim_process(event, victim, enriched.executable, witness) if victim else {}),
+            names.VICTIM_COMM: victim.comm if victim else None,
+            names.VICTIM_GID: victim.gid if victim else None,
+            names.VICTIM_PID_NS: victim.pid_ns if victim else None,
+            names.VICTIM_MNT_NS: victim.mnt_ns if victim else None,
+            names.VICTIM_SCORE_ADJ: victim.score_adj if victim else None,
+            names.MEMORY_RESIDENT: event.resident,
+            names.MEMCG_USAGE: event.usage,
+            **cgroup(OWN_MEMCG, event.memcg, limits),
+            **victim_place(enriched.place),
+            names.OUTCOME: enriched.outcome,
+            names.INCIDENT_ID: event.uid,
+            **around(event, witness),
+            **around_containers(enriched.containers),
+            names.CAPTURE_SOURCE: event.capture.source,
+            names.CAPTURE_HOOK: event.capture.hook,
+            names.CAPTURE_LATE: event.capture.late or None,
+        }
+    )
+
+
+def userspace_sentence(enriched: EnrichedUserspaceKill) -> str:
+    """Who killed what, where, and why as far as it said so; one sentence."""
+    event, container = enriched.event, enriched.containers.victim
+    path = event.memcg.path if event.memcg else None
+    if event.victim:
+        whom = f"{event.victim.comm or 'a process'} (pid {event.victim.tgid}){inside(container)}"
+        what = f"{event.killer.name} sent {event.killer.signal} to {whom}"
+        if event.resident is not None:
+            what += f", which held {size(event.resident)} of memory"
+        place = f"; its cgroup is {path}" if path else ""
+    else:
+        did = "killed" if event.done else "is about to kill"
+        what = f"{event.killer.name} {did} every process of the cgroup {path}{inside(container)}"
+        if event.usage is not None:
+            what += f", which held {size(event.usage)} of memory"
+        place = ""
+    return f"{what}{_why(event.killer)}{place}."
+
+
+_BOUNDS = {
+    "memory_used": "of the host's memory and of its swap were used",
+    "swap_used": "of the host's swap were used",
+}
+
+
+def _why(killer: Killer) -> str:
+    if killer.reason == "memory_available":
+        least = "it watches over" if killer.limit is None else f"{killer.limit:g} %"
+        return f", for the host had less memory available than {least}"
+    if killer.reason in _BOUNDS and killer.limit is not None:
+        return f", for more than {killer.limit:g} % {_BOUNDS[killer.reason]}"
+    rule = f", by its rule {killer.rule}" if killer.rule else ""
+    if killer.pressure is None:
+        return rule
+    bound = "" if killer.limit is None else f", of which it allows {killer.limit:g} %"
+    return f"{rule}; the memory pressure of {killer.memcg} was {killer.pressure:g} %{bound}"

@@ -1,0 +1,82 @@
+"""Journal files with entries of our own, written by systemd's own program for received ones.
+
+``systemd-journal-remote`` takes entries as another host sends them, with the fields that only a
+journal daemon may set.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+READER: Final = shutil.which("journalctl")
+WRITER: Final = Path("/lib/systemd/systemd-journal-remote")
+
+
+@dataclass
+class Journal:
+    """A journal in ``folder``, one more file at each :meth:`add`."""
+
+    folder: Path
+    boot_id: str
+    _count: int = field(init=False, default=0)
+
+    @property
+    def files(self) -> Path:
+        """Where its files are."""
+        return self.folder / "journal"
+
+    def program(self) -> str:
+        """The real journalctl, on this journal."""
+        self.files.mkdir(exist_ok=True)
+        path = self.folder / "journalctl"
+        path.write_text(
+            f'#!/bin/sh\nexec {READER} --directory={shlex.quote(str(self.files))} "$@"\n',
+            encoding="utf-8",
+        )
+        path.chmod(0o700)
+        return str(path)
+
+    def add(self, unit: str, message: str, unix_ns: int, boot_id: str | None = None) -> None:
+        """An entry of a unit, as of that time; in whole microseconds."""
+        self._write(self._entry(unit, message, unix_ns, boot_id or self.boot_id))
+
+    def add_at_once(self, unit: str, messages: Sequence[str], unix_ns: int) -> None:
+        """Several entries, a microsecond apart, which a reader finds together."""
+        self._write(
+            "\n".join(
+                self._entry(unit, message, unix_ns + number * 1000, self.boot_id)
+                for number, message in enumerate(messages)
+            )
+        )
+
+    @staticmethod
+    def _entry(unit: str, message: str, unix_ns: int, boot_id: str) -> str:
+        fields = {
+            "__REALTIME_TIMESTAMP": unix_ns // 1000,
+            "__MONOTONIC_TIMESTAMP": unix_ns // 1000 % 10**12,
+            "_BOOT_ID": boot_id.replace("-", ""),
+            "_SYSTEMD_UNIT": unit,
+            "_PID": 999_999_999,
+            "SYSLOG_IDENTIFIER": unit.removesuffix(".service"),
+            "MESSAGE": message,
+        }
+        return "".join(f"{name}={value}\n" for name, value in fields.items())
+
+    def _write(self, entries: str) -> None:
+        self._count += 1
+        self.files.mkdir(exist_ok=True)
+        # Beside, and then with the others: a file is there whole at once.
+        new = self.folder / f"{self._count}.journal"
+        subprocess.run(
+            [WRITER, f"--output={new}", "-"],
+            input=f"{entries}\n".encode(),
+            check=True,
+            capture_output=True,
+        )
+        new.rename(self.files / new.name)
