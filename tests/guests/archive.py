@@ -37,8 +37,7 @@ class Archive:
         Raises:
             BuildError: the archive does not answer, or has none.
         """
-        self._prepare()
-        self._run("apt-get", "update", "-qq")
+        self._update()
         listed = self._run("apt-cache", "search", "--names-only", "--full", f"^{package}-[0-9]")
         found = re.findall(
             rf"(?m)^Package: {package}-({re.escape(series)}.*)\n(?:.+\n)*?Version: (.+)$", listed
@@ -51,6 +50,11 @@ class Archive:
         release = max(kernels, key=_numbers)
         return release, kernels[release]
 
+    def fetch(self, packages: list[str], folder: Path) -> None:
+        """As :meth:`unpack`, the first time."""
+        self._update()
+        self.unpack(packages, folder)
+
     def unpack(self, packages: list[str], folder: Path) -> None:
         """Download ``packages`` and put their files below ``folder``.
 
@@ -61,6 +65,10 @@ class Archive:
         for package in sorted(folder.glob("*.deb")):
             self._run("dpkg", "-x", str(package), str(folder))
             package.unlink()
+
+    def _update(self) -> None:
+        self._prepare()
+        self._run("apt-get", "update", "-qq")
 
     def _prepare(self) -> None:
         for name in ("lists/partial", "cache/archives/partial"):

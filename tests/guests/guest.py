@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.guests import programs
+from tests.guests import programs, systemd
 from tests.guests.kernels import Kernel
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -75,8 +75,14 @@ def missing() -> str | None:
     return None
 
 
-def run(
-    kernel: Kernel, module: str, folder: Path, limit_s: float, devices: Sequence[str] = ()
+def run(  # noqa: PLR0913  the last are seldom given
+    kernel: Kernel,
+    module: str,
+    folder: Path,
+    limit_s: float,
+    devices: Sequence[str] = (),
+    *,
+    by_systemd: bool = False,
 ) -> Run:
     """Boot ``kernel`` and run ``python -m module FOLDER`` in it, as root and without packages.
 
@@ -88,6 +94,7 @@ def run(
         folder: an empty one; what the guest shares with us, and where its console is kept.
         limit_s: how long the module may take.
         devices: what else QEMU shall be told of the machine.
+        by_systemd: whether the module runs as a service of systemd, as there is on a host.
 
     Raises:
         GuestError: it did not boot, or had no results in time.
@@ -97,7 +104,7 @@ def run(
     for hangs in range(_TRIES):
         began = time.monotonic()
         (folder / _STARTED).unlink(missing_ok=True)
-        machine = _start(kernel, module, folder, devices)
+        machine = _start(kernel, module, folder, devices, by_systemd=by_systemd)
         try:
             if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
                 # An emulated processor can fail as well: seen once, in the kernel's first second.
@@ -148,7 +155,7 @@ def _vng() -> str:
 
 
 def _start(
-    kernel: Kernel, module: str, folder: Path, devices: Sequence[str]
+    kernel: Kernel, module: str, folder: Path, devices: Sequence[str], *, by_systemd: bool = False
 ) -> subprocess.Popen[bytes]:
     # Each file that an import looks for is a question to this machine: none of site-packages,
     # and no compiled modules written, which could not be.
@@ -172,7 +179,8 @@ def _start(
         # Debian's keep no pressure stall information unless they are told to.
         *("--append", "psi=1"),
         *([f"--qemu-opts={' '.join(devices)}"] if devices else []),
-        *("--", script),
+        *(systemd.first(folder, script) if by_systemd else []),
+        *("--", "true" if by_systemd else script),
     ]
     with (folder / _CONSOLE).open("ab") as console:
         return subprocess.Popen(

@@ -1,0 +1,41 @@
+"""Debian's packages of the killers of user space, unpacked and never installed.
+
+Installed, they would begin to kill on the machine itself.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from tests.guests.archive import Archive
+from tests.parts.build import cache_folder, locked
+
+KILLERS: Final = ("systemd-oomd", "earlyoom", "oomd")
+
+
+def unpacked() -> Path:
+    """The folder with their files, from the cache if it is there.
+
+    They are of the machine's own suite, whose systemd has the library that systemd-oomd needs.
+
+    Raises:
+        BuildError: they are not in the cache, and the archive does not answer.
+    """
+    suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "stable")
+    folder = cache_folder() / "killers"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock"):
+        kept = folder / suite
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
+                whole = Path(new, "whole")
+                whole.mkdir()
+                Archive(suite, Path(new, "apt")).fetch([*KILLERS], whole)
+                for other in ("usr/share/doc", "usr/share/man"):
+                    shutil.rmtree(whole / other, ignore_errors=True)
+                whole.rename(kept)
+    return kept

@@ -1,0 +1,51 @@
+"""A guest in which systemd is the first process, with nothing of the machine's own services.
+
+vng's own way to that needs a folder to write in below the machine's /lib. Its first process, a
+script for bash, reads what ``BASH_ENV`` names before all else, and what the kernel's command line
+has is its environment.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Final
+
+_HOOK: Final = "first.sh"
+
+_FIRST: Final = """\
+[ $$ = 1 ] || return
+unset BASH_ENV
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs -o mode=0755 run /run
+mount -t tmpfs tmp /tmp
+mount --bind /dev/null /etc/fstab
+mkdir -p {folder}
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 virtme.initmount0 {folder}
+insmod "$virtme_link_mods/kernel/drivers/block/brd.ko" rd_nr=1 rd_size=65536
+mkdir -p /run/systemd/system
+cat > /run/systemd/system/guest.service << 'END'
+[Unit]
+DefaultDependencies=no
+Wants=systemd-journald.service
+After=systemd-journald.service
+SuccessAction=poweroff-immediate
+FailureAction=poweroff-immediate
+[Service]
+OOMScoreAdjust=-1000
+StandardOutput=null
+StandardError=file:{folder}/stderr
+ExecStart=/bin/bash {folder}/guest.sh
+END
+exec /lib/systemd/systemd --unit=guest.service
+"""
+
+
+def first(folder: Path, script: str) -> list[str]:
+    """Have systemd run the bash ``script`` as its one service: more arguments for vng."""
+    (folder / "guest.sh").write_text(f"{script}\n", encoding="utf-8")
+    text = _FIRST.replace("{folder}", shlex.quote(str(folder)))
+    (folder / _HOOK).write_text(text, encoding="utf-8")
+    return ["--no-virtme-ng-init", "--append", f"BASH_ENV={folder / _HOOK}"]
