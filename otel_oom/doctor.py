@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +25,7 @@ from otel_oom.export.answer import Verdict
 from otel_oom.export.courier import connect
 from otel_oom.export.settings import Endpoint, SettingsError
 from otel_oom.health import settings as health
+from otel_oom.killers.installed import installed
 from otel_oom.layout import Layout
 from otel_oom.terminal import Terminal
 from otel_oom.vm_settings import meanings
@@ -101,6 +103,31 @@ def _sources() -> Iterator[Finding]:
     for finding in (_btf(), _libbpf(), _lockdown(), hook, bcc):
         yield finding if needed else _milder(finding)
     yield log if hook.state == FAIL and not compiled else _milder(log)
+    yield from _taken(hook, log, compiled=compiled)
+    yield _killers()
+
+
+def _taken(hook: Finding, log: Finding, *, compiled: bool) -> Iterator[Finding]:
+    """What `--source auto` takes, and why; what can take nothing has said so."""
+    if hook.state == OK:
+        yield Finding("source", OK, "libbpf, the best there is, and this host allows it")
+    elif compiled:
+        yield Finding("source", OK, f"bcc, for libbpf is refused: {hook.detail}")
+    elif log.state == OK:
+        yield Finding("source", OK, f"kmsg, for libbpf is refused: {hook.detail}")
+
+
+def _killers() -> Finding:
+    """Who else kills here, and whether that can be known."""
+    name = "killers"
+    units = installed()
+    if not units:
+        return Finding(name, OK, "the kernel alone: no systemd-oomd, earlyoom or oomd is here")
+    others = ", ".join(unit.removesuffix(".service") for unit in units)
+    if shutil.which("journalctl"):
+        return Finding(name, OK, f"the kernel, and {others} by systemd's journal")
+    advice = "They tell it to systemd's journal alone: install journalctl, which is in systemd."
+    return Finding(name, WARN, f"what {others} kills is not told", advice)
 
 
 def _milder(finding: Finding) -> Finding:

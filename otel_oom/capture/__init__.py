@@ -74,6 +74,8 @@ class _Best:
                         entered.hook,
                         reason,
                     )
+                why = "those before it are refused" if reasons else "the best, and allowed here"
+                _LOG.info("--source auto takes %s: %s", entered.name, why)
                 return entered
         raise CaptureError("\n".join(reasons))
 

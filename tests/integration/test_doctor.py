@@ -119,3 +119,25 @@ def test_a_backend_without_metrics_is_a_warning() -> None:
     assert "OTEL_METRICS_EXPORTER=none" in found["metrics endpoint"]["advice"]
     assert found["logs endpoint"]["state"] == "ok"
     assert without["metrics endpoint"]["state"] == "ok"
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_it_says_what_is_taken_and_why() -> None:
+    """BPF where the host allows it; else the log, with the reason why not BPF."""
+    best = findings(otel_oom("doctor", "--json"))["source"]
+    assert (best["state"], best["detail"].partition(",")[0]) == ("ok", "libbpf")
+    no_btf = own_mounts("mount -t tmpfs none /sys/kernel/btf")
+    second = findings(otel_oom("doctor", "--json", through=no_btf))["source"]
+    assert second["detail"].startswith("kmsg, for libbpf is refused: This kernel has no BTF")
+
+
+def test_it_names_who_else_kills() -> None:
+    """By its unit; without journalctl there is no way to know of what it kills."""
+    units = "/run/systemd/system"
+    unit = ("mount -t tmpfs none /run", f"mkdir -p {units}", f"touch {units}/earlyoom.service")
+    found = findings(otel_oom("doctor", "--json", through=own_mounts(*unit)))["killers"]
+    assert (found["state"], "earlyoom" in found["detail"]) == ("ok", True)
+    hidden = own_mounts(*unit, 'mount --bind /dev/null "$(command -v journalctl)"')
+    found = findings(otel_oom("doctor", "--json", through=hidden))["killers"]
+    assert found["state"] == "warn"
+    assert "install journalctl" in found["advice"]
