@@ -8,7 +8,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,16 +70,19 @@ def run(  # noqa: PLR0913  each is named at the call
             watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
         )
         from otel_oom.capture import panic  # noqa: PLC0415  after capture has begun
+        from otel_oom.capture.sources import Sources, log_beside  # noqa: PLC0415  likewise
         from otel_oom.killers.source import JournalSource  # noqa: PLC0415  likewise
 
         panic.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
         with (
+            ExitStack() as until,
             JournalSource(state_dir, history=history) as killers,
             Control(
                 state_dir, {**asked.answers(store), **queue.answers(store, delivery.look_again)}
             ),
         ):
-            intake = Intake([source, killers], store, delivery, heartbeat, history=history)
+            sources = Sources(source, (killers,), log_beside(source, until))
+            intake = Intake(sources, store, delivery, heartbeat, history=history)
             try:
                 intake.loop(stop_fd)
             finally:

@@ -10,12 +10,12 @@ import logging
 import selectors
 import sqlite3
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from otel_oom import clock, reconcile, unread, witness
-from otel_oom.capture.source import Buffered, Remembering, Source
+from otel_oom.capture.source import Buffered, Remembering
+from otel_oom.capture.sources import Sources
 from otel_oom.delivery import Delivery
 from otel_oom.environ import EnvironReader
 from otel_oom.event import (
@@ -46,7 +46,7 @@ class Intake:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sources,
         store: Store,
         delivery: Delivery,
         heartbeat: Heartbeat,
@@ -55,11 +55,11 @@ class Intake:
     ) -> None:
         """Take from ``sources``, which are attached, to ``store``, and wake ``delivery``.
 
-        The first tells of what the kernel counts, and no other does. ``history`` is whether what
-        was killed on this boot before the first start counts too.
+        ``history`` is whether what was killed on this boot before the first start counts too.
         """
-        source, *self._beside = sources
+        source = sources.kernel
         self._source = source
+        self._sources = sources
         self._buffer = source if isinstance(source, Buffered) else None
         self._store = store
         self._delivery = delivery
@@ -86,7 +86,7 @@ class Intake:
         """Drain whenever there is something, until ``stop_fd`` is readable."""
         with selectors.DefaultSelector() as selector:
             selector.register(stop_fd, selectors.EVENT_READ)
-            sources = [source.fileno() for source in (self._source, *self._beside)]
+            sources = [source.fileno() for source in self._sources.all]
             for source in sources:
                 selector.register(source, selectors.EVENT_READ)
             while True:
@@ -146,7 +146,7 @@ class Intake:
         elif taken:
             self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
         # Behind the kernel's: what waits there is kept by what tells it.
-        for source in self._beside:
+        for source in self._sources.beside:
             source.drain(self._handle)
 
     def _record_found(self, event: Event) -> None:
@@ -190,13 +190,12 @@ class Intake:
 
     def _store_kill(self, event: OomKill) -> bool:
         seen = self._look(event)
-        if not self._store.record(event, seen, unfinished=not event.capture.late):
+        if not self._store.record(event, seen, unfinished=True):
             _LOG.info("The kill of pid %s was told before", event.victim.tgid)
             return False
         late = ", of before this start" if event.capture.late else ""
         _LOG.info("OOM kill of %r (pid %s)%s", event.victim.comm, event.victim.tgid, late)
-        if not event.capture.late:
-            self._look_around(event, seen)
+        self._look_around(event, seen)
         # A victim that dies at once, on another CPU, can be told before its mark.
         early = self._early.get(event.victim.tgid or 0)
         if early and _is_of(early, event):
@@ -230,13 +229,20 @@ class Intake:
 
     def _look_around(self, kill: OomKill, seen: Witness) -> None:
         """See what takes longer, now that the kill is on the disk, and add it there."""
-        more = None
+        more = seen
         try:
-            more = self._scanner.complete(kill, seen)
+            if not kill.capture.late:
+                more = self._scanner.complete(kill, seen)
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("It could not be seen who used the memory")
         try:
-            self._store.finish(kill.uid, more)
+            if self._sources.log:
+                logged = self._sources.log.completed(kill)
+                more = replace(more, report=logged.original, listed=logged.candidates)
+        except Exception:  # noqa: BLE001  as above
+            _LOG.exception("The kernel's own report of an OOM kill could not be read")
+        try:
+            self._store.finish(kill.uid, None if more is seen else more)
         except (sqlite3.Error, StoreError, MemoryError) as error:
             _LOG.warning("Who used the memory is not told, for it can't be stored: %s", error)
 

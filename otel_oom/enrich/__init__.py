@@ -183,6 +183,8 @@ def enrich(
 ) -> EnrichedKill:
     """Join a kill with its resource and the names that its numbers have on this host."""
     containers = witness.containers or by_path(kill)
+    if witness.report and kill.original is None:
+        kill = replace(kill, original=witness.report, candidates=witness.listed)
     witness = replace(witness, candidates=chosen_among(kill, witness.candidates))
     executable = kill.victim.executable or witness.executable
     origin = origin_of(kill.stack)

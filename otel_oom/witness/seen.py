@@ -26,7 +26,9 @@ class Witness:
     where that is another; ``own`` is ``None`` where it is the same, and ``hit`` is of both then.
     ``limits`` were read after the mark, unlike those of the kill itself.
     They and ``host`` were read at ``boottime_ns`` on CLOCK_BOOTTIME. ``settings`` are the kernel's
-    ``vm.*``; they and ``candidates`` are seen once the kill is on the disk.
+    ``vm.*``; they and ``candidates`` are seen once the kill is on the disk. So is the kernel's log,
+    where the kill's source does not read it: ``report`` is what it has of the kill, and ``listed``
+    are the processes in that.
     """
 
     seen: bool
@@ -41,6 +43,8 @@ class Witness:
     settings: Mapping[str, int] = field(default_factory=dict)
     candidates: Candidates | None = None
     containers: Contained | None = None
+    report: str | None = None
+    listed: Candidates | None = None
 
     def to_json(self) -> dict[str, Any]:
         """This witness as a dictionary that :meth:`from_json` takes back."""
@@ -65,5 +69,6 @@ class Witness:
                 "host": HostNumbers.from_json(value.get("host")),
                 "containers": Contained.from_json(containers) if containers else None,
                 "candidates": Candidates.from_json(value.get("candidates")),
+                "listed": Candidates.from_json(value.get("listed")),
             },
         )

@@ -15,14 +15,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.capture import log_history
 from otel_oom.capture.bpf import LibbpfSource
 from otel_oom.capture.kmsg import KmsgSource
-from otel_oom.capture.source import Remembering, Source
+from otel_oom.capture.kmsg_context import KernelLogContext
+from otel_oom.capture.source import Remembering
+from otel_oom.capture.sources import log_beside
 from otel_oom.clock import boot_id
 from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
 from otel_oom.witness import Scanner, Witness, look
@@ -58,7 +62,13 @@ def main(folder: Path) -> None:
             results["unattended"] = unattended()
             results["compiled"] = compiled()
             time.sleep(_REPORTS_S)
-        with LibbpfSource() as bpf, KmsgSource() as kmsg, KernelLog() as log:
+        with (
+            ExitStack() as until,
+            LibbpfSource() as bpf,
+            KmsgSource() as kmsg,
+            KernelLog() as log,
+        ):
+            look_at = partial(_look, log_beside(bpf, until))
             results |= {"hook": bpf.hook, "context": bpf.context, "refused": bpf.refused}
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
             results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -67,7 +77,7 @@ def main(folder: Path) -> None:
                 time.sleep(_REPORTS_S)  # there may have been kills before
             for name, scenario in SCENARIOS.items():
                 results["scenarios"][name] = (
-                    _tried(scenario, (bpf, kmsg), log)
+                    _tried(scenario, [Watched(bpf, look_at), Watched(kmsg)], log)
                     if _IN_GUEST or name in HARMLESS
                     else {"unplayable": "it would act on all of the machine"}
                 )
@@ -80,10 +90,9 @@ def main(folder: Path) -> None:
     unfinished.rename(folder / "results.json")
 
 
-def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelLog) -> Any:  # noqa: ANN401  JSON
-    bpf = sources[0]
+def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: KernelLog) -> Any:  # noqa: ANN401  JSON
+    bpf = watched[0].source
     assert isinstance(bpf, Remembering)
-    watched = [Watched(bpf, _look), *(Watched(source) for source in sources[1:])]
     counted, began = oom_kill_count(), time.monotonic()
     before = log_history.end()
     list(log.messages())
@@ -115,9 +124,10 @@ def _tried(scenario: Callable[[], Made], sources: Sequence[Source], log: KernelL
 _SCANNER: Final = Scanner(FILES)
 
 
-def _look(kill: OomKill) -> Witness:
-    """What the agent sees of a kill, once it has its record."""
-    return _SCANNER.complete(kill, look(kill, FILES))
+def _look(log: KernelLogContext | None, kill: OomKill) -> Witness:
+    """What the agent sees of a kill, once it has its record, and what the log beside BPF has."""
+    seen = _SCANNER.complete(kill, look(kill, FILES))
+    return replace(seen, report=log.completed(kill).original) if log else seen
 
 
 _KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": Reaping}

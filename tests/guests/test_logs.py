@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill
+from otel_oom.capture.kmsg_context import KernelLogContext
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.kmsg_reader import record
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
+from tests.guests.guest import Run
 from tests.guests.played import Played
 from tests.guests.scenarios import SCENARIOS
 
@@ -114,3 +116,26 @@ def test_the_candidates_are_the_reports(played: Played) -> None:
             assert abs(row.resident - kill.memory.resident) <= _HELD_BACK
             assert row.page_tables == kill.memory.page_tables
             assert row.swap == played.swapped.get(row.tgid, 0) * PAGE
+
+
+@every
+def test_the_report_is_joined_to_what_bpf_tells(played: Played) -> None:
+    """What the log beside BPF has of a kill is what the log by itself tells of it.
+
+    It is read right after the mark: the kill's own line may be yet to come.
+    """
+    texts = {kill.victim.tid: kill.original or "" for kill in played.told["kmsg"].kills}
+    told = played.told["libbpf"]
+    for kill, seen in zip(told.kills, told.seen, strict=True):
+        if seen.report:
+            assert texts[kill.victim.tid].startswith(seen.report)
+
+
+@pytest.mark.parametrize("name", ["memcg"])
+def test_a_hook_of_bpf_costs_no_report(played: Played, run: Run) -> None:
+    """Where BPF tells of the decision, the log beside it has the report; else BPF's kill has."""
+    (kill,), (seen,) = played.told["libbpf"].kills, played.told["libbpf"].seen
+    by_log = run.results["context"] == KernelLogContext.hook
+    (text,) = (each for each in (kill.original, seen.report) if each)
+    assert text == (kill.original if by_log else seen.report)
+    assert " invoked oom-killer: " in text

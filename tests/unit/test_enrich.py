@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.candidates import Candidate, Candidates
 from otel_oom.containers.cgroup import ContainerId, container_of
 from otel_oom.enrich import End, enrich, shared_resource
 from otel_oom.enrich.host import host_attributes
 from otel_oom.enrich.place import cgroup_path
 from otel_oom.facts import Memcg
+from otel_oom.witness import Witness
 from tests.support.samples import CONTAINER_ID as ID
 from tests.support.samples import HOST, KILL, ON_HOST, WITNESS, enriched
 
@@ -211,3 +213,15 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
     assert KILL.decision
     enriched(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert asked == ([(unit, 64 << 20)] if unit else [])
+
+
+def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
+    """Its report, and the processes that it lists; what the source itself had of it goes first."""
+    listed = Candidates("/a", KILL.boottime_ns, 1, 0, (Candidate(7, "listed", 4096, 0, 0),))
+    witness = replace(WITNESS, report="the report", listed=listed)
+    seen = enrich(KILL, Witness.from_json(witness.to_json()), End(None), 0, ON_HOST)
+    assert seen.kill.original == "the report"
+    assert seen.witness.candidates is not None
+    assert [one.comm for one in seen.witness.candidates.largest] == ["listed"]
+    own = enrich(replace(KILL, original="its own"), witness, End(None), 0, ON_HOST)
+    assert own.kill.original == "its own"
