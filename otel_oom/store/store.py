@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import __version__
-from otel_oom.event import Reaping, Recorded, VictimExit
+from otel_oom.event import NoVictim, OomKill, Panic, Reaping, Recorded, VictimExit
 from otel_oom.reconcile import Account, Stored
 from otel_oom.store import aside, counters, dead_letters, journal, outbox, told
 from otel_oom.store.aside import Aside
