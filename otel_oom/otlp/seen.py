@@ -25,7 +25,10 @@ def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     return {
         **around(kill, enriched.witness),
         names.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
-        names.CANDIDATES_COUNT: candidates.count if candidates else None,
+        # The victim can have left its cgroup before it was looked for, and is told all the same.
+        names.CANDIDATES_COUNT: max(candidates.count, len(enriched.candidates))
+        if candidates
+        else None,
         names.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
         names.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
         names.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),

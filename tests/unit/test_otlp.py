@@ -12,7 +12,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__, otlp
-from otel_oom.enrich import Alive, End, EnrichedKill, enrich_no_victim, enrich_panic
+from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
 from otel_oom.enrich.unit_files import Setting
 from otel_oom.facts import Limits, Memcg, Memory
 from otel_oom.otlp.sentence import sentence, size
@@ -27,6 +27,7 @@ from tests.support.samples import (
     ON_HOST,
     PANIC,
     REAPED,
+    WITNESS,
     enriched,
 )
 
@@ -235,6 +236,16 @@ def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> Non
     # Of a late kill no usage is read at all.
     assert told(marked, Limits(64, None, None, None)) == bounds | {"swap_usage": 0}
     assert told(enriched(), Limits(64, 1, None, None)) == {"limit": 64, "usage": 1}
+
+
+def test_no_fewer_candidates_are_counted_than_told() -> None:
+    """A victim that was gone when its cgroup was looked into is told, and counted."""
+    assert WITNESS.candidates is not None
+    empty = replace(WITNESS.candidates, count=0, largest=())
+    kill = enrich(KILL, replace(WITNESS, candidates=empty), End(), 5, ON_HOST)
+    attributes = plain(log(kill).attributes)
+    assert str(attributes["oom.candidates.largest"]).count("killed=true") == 1
+    assert attributes["oom.candidates.count"] == 1
 
 
 def test_a_number_too_large_for_otlp_is_left_out() -> None:

@@ -75,7 +75,8 @@ def put(proc: Path, pid: int, kb: int, *, swap: int = 0, name: str = "x") -> Non
     """A process with so much resident memory and swap."""
     folder = proc / str(pid)
     folder.mkdir()
-    (folder / "statm").write_text(f"9999 {kb // 4} 0 0 0 0 0\n", encoding="ascii")
+    data = (kb + swap) // 4
+    (folder / "statm").write_text(f"9999999 {kb // 4} 0 0 0 {data} 0\n", encoding="ascii")
     memory = f"VmRSS:\t{kb:8} kB\nVmPTE:\t       4 kB\nVmSwap:\t{swap:8} kB\n" if kb else ""
     (folder / "status").write_text(f"Name:\t{name}\nUid:\t5\t6\t7\t8\n{memory}", encoding="ascii")
     (folder / "cgroup").write_text("4:memory:/v1\n0::/v2\n", encoding="ascii")
@@ -105,6 +106,8 @@ def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
     put(proc, 5, 8, swap=900_000, name=r"a\nb\\c")
     for pid in range(1000, 1200):
         put(proc, pid, 1000)
+    # What may be in swap is no more than a bound: this one has nothing there.
+    (proc / "1000/statm").write_text("9999999 250 0 0 0 8888888 0\n", encoding="ascii")
     for swapped in (True, False):
         found = Scanner(None, proc).look(ON_HOST, swapped=swapped)
         assert found is not None
@@ -114,6 +117,29 @@ def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
     found = Scanner(None, proc).look(ON_HOST, swapped=True)
     assert found is not None
     assert found.largest[0].comm == "a\nb\\c"
+
+
+def test_the_kernels_threads_are_passed_over(proc: Path) -> None:
+    """Neither opened nor counted; a program that the kernel itself has run is told if it is large.
+
+    Both are children of kthreadd, and a thread's number can be such a program's later.
+    """
+    for pid in (2, 3, 4):
+        put(proc, pid, 0)
+    put(proc, 5, 4000)
+    children = proc / "2/task/2/children"
+    children.parent.mkdir(parents=True)
+    children.write_text("3 4 ", encoding="ascii")
+    looking = Scanner(None, proc)
+    children.write_text("3 6 ", encoding="ascii")
+    put(proc, 6, 8000)
+    (proc / "3/statm").write_text("9 9 9 9 9 9 9\n", encoding="ascii")
+    (proc / "3/status").write_text("Name:\tx\nVmRSS:\t       9 kB\n", encoding="ascii")
+    found = looking.look(ON_HOST, swapped=False)
+    assert found is not None
+    assert [one.tgid for one in found.largest] == [6, 5]
+    # kthreadd itself, one that is no child of it any more, and the two that were told.
+    assert found.count == 4
 
 
 def test_kills_of_a_storm_share_what_was_seen(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
