@@ -9,6 +9,7 @@ from otel_oom.containers import cri, docker, json_file, podman
 from otel_oom.containers.container import Container
 from otel_oom.containers.places import Place, below
 
+_CONFIG: Final = "config.json"
 _MANAGER: Final = "io.container.manager"
 
 
@@ -28,7 +29,7 @@ def read(
     """
     folder, root = place.bundle(container_id), place.root
     try:
-        config = json_file.read(below(root, folder) / "config.json")
+        config = json_file.read(below(root, folder) / _CONFIG)
         if not isinstance(config, dict):
             return None
         annotations = json_file.mapping(config.get("annotations"))
@@ -36,7 +37,11 @@ def read(
             of_run = run_lists or Path("/run/containers/storage") / place.parent.name
             return podman.read(container_id, (place.folder, below(root, of_run)))
         if cri.is_cri(annotations):
-            return cri.read(container_id, annotations, labels)
+            sandbox = cri.sandbox(annotations)
+            bundle_of_pod = below(root, place.bundle(sandbox)) if sandbox else None
+            of_pod = json_file.mapping(bundle_of_pod and json_file.read(bundle_of_pod / _CONFIG))
+            told = json_file.mapping(of_pod.get("annotations"))
+            return cri.read(container_id, annotations, labels, of_pod=told)
         of_daemon = docker.folder(container_id, config)
         if of_daemon:
             return docker.read(container_id, below(root, of_daemon), labels)

@@ -1,11 +1,13 @@
 """Containers that Kubernetes' runtime interface has made: what the bundle's annotations say.
 
-containerd: ``pkg/cri/annotations``; CRI-O: ``pkg/annotations``. What else stands there (CRI-O keeps
-all of a pod's annotations as one text) may hold secrets, and is left.
+containerd: ``pkg/cri/annotations``; CRI-O: ``pkg/annotations``. CRI-O has a pod's own labels and
+annotations in the bundle of the pod's sandbox, containerd in no file. What else stands there (all
+of the pod's annotations, as one text) may hold secrets, and is left.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +16,8 @@ from otel_oom.containers.container import Container, text, texts
 
 _CONTAINERD: Final = "io.kubernetes.cri."
 _CRI_O: Final = "io.kubernetes.cri-o."
+_RESOURCE: Final = "resource.opentelemetry.io/"
+_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 KEPT: Final = frozenset(
     {
@@ -24,10 +28,7 @@ KEPT: Final = frozenset(
         *(f"io.kubernetes.pod.{name}" for name in ("name", "namespace", "uid")),
         "io.kubernetes.container.name",
         "io.kubernetes.container.restartCount",
-        "resource.opentelemetry.io/service.name",
-        "resource.opentelemetry.io/service.namespace",
-        "resource.opentelemetry.io/service.instance.id",
-        "resource.opentelemetry.io/service.version",
+        *(f"{_RESOURCE}service.{name}" for name in ("name", "namespace", "instance.id", "version")),
     }
 )
 
@@ -37,18 +38,31 @@ def is_cri(annotations: Mapping[str, Any]) -> bool:
     return f"{_CONTAINERD}container-type" in annotations or f"{_CRI_O}ContainerType" in annotations
 
 
-def read(container_id: str, annotations: Mapping[str, Any], labels: frozenset[str]) -> Container:
-    """The container out of its bundle's annotations."""
+def sandbox(annotations: Mapping[str, Any]) -> str | None:
+    """The id of the sandbox whose bundle tells more of the pod of a container of CRI-O's."""
+    found = text(annotations.get(f"{_CRI_O}SandboxID")) or ""
+    return found if _ID.fullmatch(found) else None
+
+
+def read(
+    container_id: str,
+    annotations: Mapping[str, Any],
+    labels: frozenset[str],
+    of_pod: Mapping[str, Any],
+) -> Container:
+    """The container out of its bundle's annotations, and out of those of its pod's sandbox."""
     kept = texts(annotations, KEPT)
     if f"{_CRI_O}ContainerType" in annotations:
+        own, above = texts(_labels(annotations), labels), texts(_labels(of_pod), labels)
+        resource = {k: v for k, v in texts(of_pod, KEPT).items() if k.startswith(_RESOURCE)}
         return Container(
             container_id,
             "cri-o",
             name=kept.get(f"{_CRI_O}Name"),
             image=kept.get(f"{_CRI_O}ImageName"),
             image_id=text(annotations.get(f"{_CRI_O}ImageRef")),
-            labels=texts(_labels(annotations), labels),
-            annotations=kept,
+            labels={**above, **own},
+            annotations={**resource, **kept},
         )
     return Container(
         container_id,

@@ -19,6 +19,9 @@ from otel_oom.event import OomKill, UserspaceKill
 from otel_oom.facts import Memcg, Task
 from otel_oom.incident import Incident
 
+LATE: Final = "the files of its runtime did not answer in time"
+"""Why nothing is known yet of a container: its files may answer later."""
+
 _MOST_KNOWN: Final = 2048
 _MOST_PLACES: Final = 64
 _SANDBOX: Final = ("io.kubernetes.cri.container-type", "sandbox")
@@ -97,8 +100,7 @@ class Finder:
         return contained(event, lambda _, memcg: [self._late(one) for one in of_path(memcg)])
 
     def _late(self, container: Container) -> Container:
-        late = "the files of its runtime did not answer in time"
-        return self.known(container.id) or replace(container, error=late)
+        return self.known(container.id) or replace(container, error=LATE)
 
     def needs_look(self, event: Incident) -> bool:
         """Whether :meth:`contained` finds more than :meth:`by_path`; waits for nothing."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.finder import Finder
+from otel_oom.containers.finder import LATE, Finder
 from otel_oom.containers.watch import Watch
 from otel_oom.event import Event
 from otel_oom.incident import Incident
@@ -104,9 +104,9 @@ class Runtimes:
         self._asked[known.id] = None
         while len(self._asked) > _MOST_ASKED:
             del self._asked[next(iter(self._asked))]
-        completed = self._api.complete(known)
+        told = self._api.complete(known)
         # Known without a name it would not be looked for again, and its file may answer by then.
-        return self._finder.remember(completed) if completed.name else completed
+        return self._finder.remember(told) if told.name else told
 
     def _needs_look(self, event: Incident) -> bool:
         # What is known already is had without a change of threads.

@@ -274,7 +274,8 @@ def resource_of(
     # Within a container, the units are those of the systemd that runs in it.
     units = units_of(_within(path, container.id) if container else path)
     name = container.name if container else None
-    own = identity(replace(facts, pod=pod, units=units, container=name))
+    labels = container.labels if container else {}
+    own = identity(replace(facts, pod=pod, labels=labels, units=units, container=name))
     resource = {k: v for k, v in own.items() if k.startswith(_MORE_THAN_THE_HOST) or k not in host}
     of_pod = pod.attributes() if pod else {}
     return {**host, **resource, **of_pod, **container_attributes(container)}

@@ -25,6 +25,9 @@ _WORKLOADS: Final = tuple(
     for kind in ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
 )
 """What may own a pod, in the order in which it names the service."""
+_LABELS: Final = ("app.kubernetes.io/instance", "app.kubernetes.io/name")
+"""What may name a pod's service before its workload does, for a user who asks for these labels."""
+_VERSION_LABEL: Final = "app.kubernetes.io/version"
 _POD: Final = ("k8s.pod.name", "k8s.namespace.name", "k8s.container.name")
 
 _VALUE_CHARS: Final = 256
@@ -34,12 +37,14 @@ _VALUE_CHARS: Final = 256
 class Facts:
     """What is known of the victim that can name it.
 
-    ``environ`` are the variables that :mod:`otel_oom.environ` keeps. ``units`` are those of the
-    victim itself, not of the container that it is in.
+    ``environ`` are the variables that :mod:`otel_oom.environ` keeps. ``labels`` are those of its
+    pod and container that the user asks for. ``units`` are those of the victim itself, not of the
+    container that it is in.
     """
 
     environ: Mapping[str, str] = field(default_factory=dict)
     pod: Pod | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     units: Units = field(default_factory=Units)
     container: str | None = None
     executable: str | None = None
@@ -50,7 +55,7 @@ def identity(facts: Facts) -> dict[str, str]:
     """``service.*`` of the victim, and what else it or its pod's author says of itself.
 
     What the process says in its own environment goes first, as it does for its own telemetry;
-    then its pod's annotations. Outside of Kubernetes the systemd unit, the container's name, the
+    then its pod's annotations, and its labels where they are asked for. Outside of Kubernetes the systemd unit, the container's name, the
     executable's and the kernel's name for the thread follow.
     """
     claimed = _claimed(facts)
@@ -59,7 +64,7 @@ def identity(facts: Facts) -> dict[str, str]:
         "service.name": _name(facts, known),
         "service.namespace": known.get("k8s.namespace.name"),
         "service.instance.id": _instance(known) if facts.pod else None,
-        "service.version": image_version(facts.pod.image) if facts.pod and facts.pod.image else "",
+        "service.version": _version(facts.pod, facts.labels) if facts.pod else None,
     }
     named = {name: str(value) for name, value in found.items() if value}
     return {**named, **claimed}
@@ -98,14 +103,19 @@ def _plain(value: str) -> str:
 def _name(facts: Facts, known: Mapping[str, str | int]) -> str:
     executable = (facts.executable or "").rpartition("/")[2]
     if facts.pod:
-        names = (*_WORKLOADS, "k8s.pod.name", "k8s.container.name")
-        name = next((str(known[key]) for key in names if known.get(key)), "")
+        names = (*_LABELS, *_WORKLOADS, "k8s.pod.name", "k8s.container.name")
+        told = {**known, **facts.labels}
+        name = next((str(told[key]) for key in names if told.get(key)), "")
         # Nothing names the pod: what does know it can tell by this that the name is none.
         return name or (f"{UNKNOWN}:{executable}" if executable else UNKNOWN)
     unit = facts.units.user_unit or facts.units.unit or ""
     if unit.endswith(".service") and not unit.startswith("user@"):
         return plain_name(unit)
     return facts.container or executable or facts.comm or UNKNOWN
+
+
+def _version(pod: Pod, labels: Mapping[str, str]) -> str | None:
+    return labels.get(_VERSION_LABEL) or (image_version(pod.image) if pod.image else None)
 
 
 def _instance(known: Mapping[str, str | int]) -> str | None:

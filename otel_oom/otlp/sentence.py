@@ -5,6 +5,8 @@ from __future__ import annotations
 from otel_oom.containers.container import Container
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.origin import Origin
+from otel_oom.enrich.place import cgroup_path
+from otel_oom.enrich.systemd import units_of
 from otel_oom.event import Missed, OomKill
 from otel_oom.facts import Decision, Memcg
 
@@ -34,10 +36,10 @@ MEMORY = {
 _ENTRY = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
 
 
-def _request(kill: OomKill, origin: Origin, container: Container | None) -> str:
+def _request(kill: OomKill, origin: Origin, inside: str) -> str:
     """Who asked for what, and by which call, as far as it is known: the end of the sentence.
 
-    ``container`` is the trigger's, where that is another than the victim's.
+    ``inside`` is the trigger's container or unit, where that is another than the victim's.
     """
     trigger = kill.trigger
     if origin.by == "sysrq":
@@ -46,13 +48,18 @@ def _request(kill: OomKill, origin: Origin, container: Container | None) -> str:
         return ""
     itself = trigger.tgid == kill.victim.tgid
     other = f"{trigger.comm or 'another process'} (pid {trigger.tgid})"
-    return f"; {'it' if itself else other}{inside(container)} asked for {_asked(origin)}"
+    return f"; {'it' if itself else other}{inside} asked for {_asked(origin)}"
 
 
-def inside(container: Container | None) -> str:
-    """The container by what people call it, and the part of its id that tools print."""
+def inside_of(container: Container | None, path: str) -> str:
+    """The container by what people call it, and the part of its id that tools print.
+
+    Where there is none, the systemd unit, a user's own rather than that user's manager.
+    """
     if container is None:
-        return ""
+        units = units_of(path)
+        unit = units.user_unit or units.unit
+        return f" in {unit}" if unit else ""
     if container.name is None:
         return f" in container {container.id[:_ID_CHARS]}"
     return f" in container {container.name} ({container.id[:_ID_CHARS]})"
@@ -99,6 +106,18 @@ def _bounded_by(decision: Decision | None) -> str:
     return _CONSTRAINTS.get(decision.constraint or "", "") if decision else ""
 
 
+def _of_trigger(enriched: EnrichedKill, of_victim: str) -> str:
+    """The trigger's container or unit; nothing where it is the victim's own."""
+    kill, containers = enriched.kill, enriched.containers
+    path = kill.trigger_memcg.path if kill.trigger_memcg else ""
+    own = containers.victim
+    # In the victim's container it is in no other; where no cgroup has its name, nobody can tell.
+    if own and (own.id in path or not kill.memcg or own.id not in kill.memcg.path):
+        path = ""
+    inside = inside_of(containers.trigger, path)
+    return "" if inside == of_victim else inside
+
+
 _OUTCOMES = {
     "killed": "The kernel's OOM killer killed {victim}",
     "already_exiting": "The kernel's OOM killer chose {victim}, which was already exiting,",
@@ -112,16 +131,17 @@ _OUTCOMES = {
 def sentence(enriched: EnrichedKill) -> str:
     """What was killed, where, whose limit it was, and who asked for which memory; one sentence."""
     kill = enriched.kill
+    inside = inside_of(enriched.containers.victim, cgroup_path(kill, enriched.witness))
     victim = kill.victim.comm or "a process"
     victim += "" if kill.victim.tgid is None else f" (pid {kill.victim.tgid})"
-    victim += inside(enriched.containers.victim)
+    victim += inside
     # Not format(): a victim may have braces in its name.
     parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]
     if kill.memory:
         parts.append(f", which held {size(kill.memory.resident)} of memory")
         if kill.memory.swap:
             parts.append(f" and {size(kill.memory.swap)} of swap")
-    parts += [_limit(enriched), _request(kill, enriched.origin, enriched.containers.trigger)]
+    parts += [_limit(enriched), _request(kill, enriched.origin, _of_trigger(enriched, inside))]
     return "".join(parts) + "."
 
 

@@ -30,7 +30,7 @@ from otel_oom.otlp.attributes import (
     victim_process,
 )
 from otel_oom.otlp.seen import around
-from otel_oom.otlp.sentence import inside, size
+from otel_oom.otlp.sentence import inside_of, size
 from otel_oom.otlp.values import Attributes
 
 
@@ -129,15 +129,16 @@ def userspace_sentence(enriched: EnrichedUserspaceKill) -> str:
     """Who killed what, where, and why as far as it said so; one sentence."""
     event, container = enriched.event, enriched.containers.victim
     path = event.memcg.path if event.memcg else None
+    inside = inside_of(container, path or "" if event.victim else "")
     if event.victim:
-        whom = f"{event.victim.comm or 'a process'} (pid {event.victim.tgid}){inside(container)}"
+        whom = f"{event.victim.comm or 'a process'} (pid {event.victim.tgid}){inside}"
         what = f"{event.killer.name} sent {event.killer.signal} to {whom}"
         if event.resident is not None:
             what += f", which held {size(event.resident)} of memory"
         place = f"; its cgroup is {path}" if path else ""
     else:
         did = "killed" if event.done else "is about to kill"
-        what = f"{event.killer.name} {did} every process of the cgroup {path}{inside(container)}"
+        what = f"{event.killer.name} {did} every process of the cgroup {path}{inside}"
         if event.usage is not None:
             what += f", which held {size(event.usage)} of memory"
         place = ""

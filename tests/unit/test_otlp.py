@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
@@ -30,6 +31,9 @@ from tests.support.samples import (
     WITNESS,
     enriched,
 )
+
+
+CONTAINED = f"container {CONTAINER_ID[:12]}"
 
 
 def log(kill: EnrichedKill) -> LogRecord:
@@ -246,6 +250,37 @@ def test_no_fewer_candidates_are_counted_than_told() -> None:
     attributes = plain(log(kill).attributes)
     assert str(attributes["oom.candidates.largest"]).count("killed=true") == 1
     assert attributes["oom.candidates.count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "of_trigger", "expected"),
+    [
+        ("/system.slice/web.service", "/system.slice/db.service", ("web.service", "db.service")),
+        ("/system.slice/web.service", "/system.slice/web.service/x", ("web.service", None)),
+        (
+            "/user.slice/user-1.slice/user@1.service/app.slice/shop.service",
+            "/user.slice/user-1.slice/user@1.service/init.scope",
+            ("shop.service", "init.scope"),
+        ),
+        ("/x", "/system.slice/db.service", (None, "db.service")),
+        # Of a container its name says more.
+        (
+            f"/system.slice/docker-{CONTAINER_ID}.scope",
+            f"/system.slice/docker-{CONTAINER_ID}.scope/x",
+            (CONTAINED, None),
+        ),
+        (f"/docker/{CONTAINER_ID}", "/system.slice/db.service", (CONTAINED, "db.service")),
+    ],
+)
+def test_the_unit_is_in_the_sentence(
+    path: str, of_trigger: str, expected: tuple[str | None, str | None]
+) -> None:
+    """Of the victim and of a trigger that is not in the same, where they are in no container."""
+    text = sentence(enriched(memcg=Memcg(42, path), trigger_memcg=Memcg(43, of_trigger)))
+    victim, trigger = expected
+    of_victim = f" in {victim}" if victim else ""
+    assert f"java (pid 4711){of_victim}, which held" in text
+    assert ("sidecar (pid 99) asked" if trigger is None else f"(pid 99) in {trigger} asked") in text
 
 
 def test_a_number_too_large_for_otlp_is_left_out() -> None:

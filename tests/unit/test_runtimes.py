@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.containers import bundle
-from otel_oom.containers.container import Container
+from otel_oom.containers.container import Contained, Container
 from otel_oom.containers.finder import Finder
 from otel_oom.containers.places import Place
 from otel_oom.containers.runtimes import Runtimes
@@ -66,6 +66,23 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     told = runtimes.later(ALONE, at_once[0]).victim
     assert told is not None
     assert told.name == "web"
+
+
+def test_files_that_were_late_are_read_for_the_next_kill(
+    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was told of the first kill, the bare id, is not all that is known from then on."""
+    late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
+    assert runtimes.later(ALONE, Contained(late)).victim is not None
+    found = Container(INNER, "docker", name="web")
+    monkeypatch.setattr(bundle, "read", lambda *_: found)
+    monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
+
+    def at_once() -> bool:
+        told = runtimes.at_once(ALONE)
+        return told is not None and told.victim == found
+
+    until(at_once, "the container by its file")
 
 
 def test_a_container_in_another_is_the_victims_own(runtimes: Runtimes) -> None:

@@ -27,6 +27,12 @@ ANNOTATED = replace(
         "team": "payments",
     },
 )
+LABELS = {
+    "app.kubernetes.io/name": "checkout",
+    "app.kubernetes.io/instance": "shop-checkout",
+    "app.kubernetes.io/version": "2.0",
+}
+DEPLOYED = "k8s.deployment.name=the-deployment"
 ALL = {
     "OTEL_RESOURCE_ATTRIBUTES": (
         "service.name=attribute,service.namespace=own-namespace,service.instance.id=own-instance,"
@@ -47,6 +53,12 @@ ALL = {
         # In Kubernetes.
         (Facts(pod=ANNOTATED, executable="/usr/bin/java"), "annotated"),
         (Facts(pod=POD, container="k8s_server", units=Units("x.service")), POD.name),
+        (Facts(pod=ANNOTATED, labels=LABELS), "annotated"),
+        (Facts(pod=POD, labels=LABELS), "shop-checkout"),
+        (Facts(pod=POD, labels={"app.kubernetes.io/name": "checkout"}), "checkout"),
+        (Facts({"OTEL_RESOURCE_ATTRIBUTES": DEPLOYED}, pod=POD, labels=LABELS), "shop-checkout"),
+        (Facts(pod=POD, labels={"app": "x"}), POD.name),
+        (Facts(container="shop", labels=LABELS), "shop"),
         (Facts(pod=replace(POD, name=None)), "server"),
         (Facts(pod=Pod("uid"), executable="/usr/bin/java"), "unknown_service:java"),
         (Facts(pod=Pod("uid")), "unknown_service"),
@@ -62,7 +74,7 @@ ALL = {
     ],
 )
 def test_the_first_that_names_it_names_it(facts: Facts, name: str) -> None:
-    """Own environment, annotation, pod, container; or unit, container, executable, thread."""
+    """Own environment, annotation, label, pod, container; or unit, container, executable, thread."""
     assert identity(facts)["service.name"] == name
 
 
@@ -86,6 +98,7 @@ def test_the_workload_that_owns_a_pod_names_it(first: int) -> None:
             ("annotated-namespace", "annotated-instance", "annotated-version"),
         ),
         (Facts(pod=POD), ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "1.4.2")),
+        (Facts(pod=POD, labels=LABELS), ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "2.0")),
         (Facts(pod=replace(POD, container=None, image=None)), ("shop", None, None)),
         (Facts(executable="/usr/bin/java"), (None, None, None)),
     ],
