@@ -55,8 +55,9 @@ def identity(facts: Facts) -> dict[str, str]:
     """``service.*`` of the victim, and what else it or its pod's author says of itself.
 
     What the process says in its own environment goes first, as it does for its own telemetry;
-    then its pod's annotations, and its labels where they are asked for. Outside of Kubernetes the systemd unit, the container's name, the
-    executable's and the kernel's name for the thread follow.
+    then its pod's annotations, and its labels where they are asked for. Outside of Kubernetes the
+    systemd unit, the container's name, the executable's and the kernel's name for the thread
+    follow.
     """
     claimed = _claimed(facts)
     known = {**claimed, **(facts.pod.attributes() if facts.pod else {})}

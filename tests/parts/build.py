@@ -1,6 +1,6 @@
 """Build the real servers from pinned sources, once.
 
-    python -m tests.parts.build [collector] [crictl] [jaeger] [loki]
+    python -m tests.parts.build [collector] [crictl] [crio] [jaeger] [loki] [pinns]
 
 prints the path of each binary, all of them by default. They are kept in $OTEL_OOM_PARTS, else in
 the user's cache folder, under a name that has the version and a hash of all they depend on.
@@ -27,7 +27,9 @@ from tests.parts.recipes import BuildError
 
 __all__ = ["PARTS", "BuildError", "binary", "main"]
 
-PARTS = ("collector", "crictl", "jaeger", "loki")
+PARTS = ("collector", "crictl", "crio", "jaeger", "loki", "pinns")
+_RECIPES = {"collector": recipes.collector, "pinns": recipes.compiled}
+"""Of those that are no command of a published module."""
 LOCK_LIMIT = 3600.0
 """Seconds to wait for another builder of the same binary."""
 
@@ -37,7 +39,7 @@ _VERSIONS = Path(__file__).with_name("versions.toml")
 def binary(name: str) -> Path:
     """Return the path of a part's binary, building it first if it is not in the cache.
 
-    The first build takes about five minutes on two cores and needs Go and its module proxy;
+    The first build takes about a minute for each on two cores and needs Go and its module proxy;
     later calls take milliseconds.
 
     Args:
@@ -87,7 +89,7 @@ def _build(name: str, pins: recipes.Pins, path: Path) -> None:
     print(f"building {name} {pins['version']}, which takes minutes", file=sys.stderr)
     # Beside the target, so that the rename at the end is atomic.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{name}-") as folder:
-        recipe = recipes.collector if name == "collector" else recipes.published
+        recipe = _RECIPES.get(name, recipes.published)
         recipe(pins, Path(folder)).rename(path)
     print(f"built {name} in {time.monotonic() - started:.0f} s", file=sys.stderr)
 

@@ -7,136 +7,21 @@ import io
 import json
 import platform
 import shutil
-import subprocess
 import tarfile
 import tempfile
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.parts import podman
-from tests.parts.process import Process, running
-from tests.parts.wait import until
+from tests.parts.cri import IMAGE, PAUSE, Runtime, output
+from tests.parts.process import running
 
-IMAGE = "localhost/otel-oom-test:1.2"
-_PAUSE = "localhost/otel-oom-pause:1"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
-_LIMIT_S = 60
 
 
-@dataclass(frozen=True)
-class Pod:
-    """A pod that runs: the id of its sandbox, and what it was asked for with."""
-
-    sandbox: str
-    config: Mapping[str, Any]
-
-    @property
-    def uid(self) -> str:
-        """The uid that Kubernetes would have given it."""
-        return str(self.config["metadata"]["uid"])
-
-
-@dataclass(frozen=True)
-class Containerd:
-    """A running containerd, and the client of Kubernetes' runtime interface for it."""
-
-    process: Process
-    client: Path
-
-    @property
-    def socket(self) -> Path:
-        """Where its API is."""
-        return self.process.folder / "sock"
-
-    def crictl(self, *words: str | Path) -> str:
-        """Run crictl; what it prints."""
-        address = f"unix://{self.socket}"
-        config = self.process.folder / "crictl.yaml"
-        config.touch()
-        return _output(
-            *(self.client, f"--config={config}"),
-            *(f"--runtime-endpoint={address}", f"--image-endpoint={address}"),
-            *words,
-        )
-
-    def start_pod(
-        self, name: str, namespace: str, uid: str | None = None, cgroup: str | None = None
-    ) -> Pod:
-        """Start a pod, which has no containers yet; ``cgroup`` is what the kubelet made for it."""
-        uid = uid or str(uuid.uuid4())
-        labels = {"name": name, "namespace": namespace, "uid": uid}
-        config: Mapping[str, Any] = {
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "attempt": 0},
-            "labels": {f"io.kubernetes.pod.{key}": value for key, value in labels.items()},
-            "log_directory": str(self.process.folder),
-            "linux": {
-                # The host's network, for which no plug-in is needed.
-                "security_context": {"namespace_options": {"network": 2}},
-                **({"cgroup_parent": cgroup} if cgroup else {}),
-            },
-        }
-        return Pod(self.crictl("runp", self._file("pod", config)).strip(), config)
-
-    def start(self, pod: Pod, name: str, program: str, memory: int | None = 24 << 20) -> str:
-        """Start a container of a pod with a shell's ``program``; its id.
-
-        ``memory`` is its own limit in bytes, if it is to have one.
-        """
-        config = {
-            "metadata": {"name": name, "attempt": 0},
-            "image": {"image": IMAGE},
-            "command": ["sh", "-c", program],
-            "labels": {"io.kubernetes.container.name": name},
-            "log_path": f"{name}.log",
-            "linux": {"resources": {"memory_limit_in_bytes": memory or 0}},
-        }
-        files = (self._file(name, config), self._file("pod", pod.config))
-        container_id = self.crictl("create", pod.sandbox, *files).strip()
-        self.crictl("start", container_id)
-        return container_id
-
-    def run_in(self, container_id: str, program: str) -> None:
-        """Run a shell's ``program`` in a container that runs."""
-        self.crictl("exec", "--sync", container_id, "sh", "-c", program)
-
-    def ended(self, container_id: str) -> int:
-        """Wait for the end of a container; its exit code."""
-        status = until(lambda: self._ended(container_id), f"the end of {container_id}")
-        return int(status["exitCode"])
-
-    def _ended(self, container_id: str) -> dict[str, Any]:
-        status: dict[str, Any] = self.inspect(container_id)["status"]
-        return status if status["state"] == "CONTAINER_EXITED" else {}
-
-    def inspect(self, container_id: str) -> dict[str, Any]:
-        """What the runtime says of a container."""
-        inspected: dict[str, Any] = json.loads(self.crictl("inspect", container_id))
-        return inspected
-
-    def inspect_pod(self, pod: Pod) -> dict[str, Any]:
-        """What the runtime says of a pod."""
-        inspected: dict[str, Any] = json.loads(self.crictl("inspectp", pod.sandbox))
-        return inspected
-
-    def remove(self, pod: Pod) -> None:
-        """End and forget a pod and all that is in it."""
-        self.remove_sandbox(pod.sandbox)
-
-    def remove_sandbox(self, sandbox: str) -> None:
-        """The same by the id of its sandbox."""
-        self.crictl("stopp", sandbox)
-        # A container that has just died by itself still counts as running for a moment.
-        until(lambda: not self.crictl("ps", "--quiet", f"--pod={sandbox}"), "the pod's end")
-        self.crictl("rmp", sandbox)
-
-    def _file(self, name: str, content: Mapping[str, Any]) -> Path:
-        path = self.process.folder / f"{name}.json"
-        path.write_text(json.dumps(content), encoding="utf-8")
-        return path
+class Containerd(Runtime):
+    """A running containerd."""
 
 
 def missing() -> str:
@@ -153,7 +38,7 @@ def containerd(client: Path) -> Iterator[Containerd]:
     """
     folder = Path(tempfile.mkdtemp(prefix="containerd-"))
     config = folder / "config.toml"
-    config.write_text(_CONFIG.format(folder=folder, pause=_PAUSE), encoding="utf-8")
+    config.write_text(_CONFIG.format(folder=folder, pause=PAUSE), encoding="utf-8")
     try:
         with running(
             "containerd",
@@ -165,7 +50,7 @@ def containerd(client: Path) -> Iterator[Containerd]:
             archive = folder / "images.tar"
             archive.write_bytes(_images())
             address = ("ctr", f"--address={runtime.socket}", "--namespace=k8s.io")
-            _output(*address, "images", "import", archive)
+            output(*address, "images", "import", archive)
             try:
                 runtime.start_pod("standing", "kube-system")
                 yield runtime
@@ -194,7 +79,7 @@ snapshotter = "native"
 def _answers(runtime: Containerd) -> bool:
     if not runtime.socket.exists():
         return False
-    listed = _output("ctr", f"--address={runtime.socket}", "plugins", "ls")
+    listed = output("ctr", f"--address={runtime.socket}", "plugins", "ls")
     return any("cri" in line.split() and "ok" in line.split() for line in listed.splitlines())
 
 
@@ -204,7 +89,7 @@ def _images() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         manifest = []
-        for tag, command in ((IMAGE, ["/bin/sh"]), (_PAUSE, ["/bin/sleep", "100000"])):
+        for tag, command in ((IMAGE, ["/bin/sh"]), (PAUSE, ["/bin/sleep", "100000"])):
             config = {
                 "architecture": _MACHINES[platform.machine()],
                 "os": "linux",
@@ -226,9 +111,3 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
-
-
-def _output(*command: str | Path) -> str:
-    done = subprocess.run(command, check=False, capture_output=True, timeout=_LIMIT_S)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
-    return done.stdout.decode()

@@ -43,6 +43,12 @@ def crictl_binary() -> Path:
 
 
 @pytest.fixture(scope="session")
+def crio_binaries() -> tuple[Path, Path]:
+    """The paths of CRI-O and of its helper."""
+    return _binary("crio"), _binary("pinns")
+
+
+@pytest.fixture(scope="session")
 def jaeger_binary() -> Path:
     """The path of a Jaeger."""
     return _binary("jaeger")

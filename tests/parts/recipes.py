@@ -48,10 +48,7 @@ def published(pins: Pins, folder: Path) -> Path:
     Raises:
         BuildError: with the end of what Go printed.
     """
-    module = json.loads(
-        _go(["mod", "download", "-json", f"{pins['module']}@{pins['version']}"], folder)
-    )
-    source = Path(module["Dir"])
+    source = _source(pins, folder)
     for name in ("go.mod", "go.sum"):
         (folder / name).write_bytes((source / name).read_bytes())
     # A replacement by a relative folder is a module of the same repository, which is not part
@@ -67,8 +64,30 @@ def published(pins: Pins, folder: Path) -> Path:
     binary = folder / "binary"
     modfile = folder / "go.mod"
     flags = [f"-mod={mode}", f"-modfile={modfile}", *FLAGS, "-o", str(binary)]
-    _go(["-C", str(source), "build", *flags, pins["package"]], folder)
+    tags = ["-tags", ",".join(pins["tags"])] if "tags" in pins else []
+    _go(["-C", str(source), "build", *flags, *tags, pins["package"]], folder)
     return binary
+
+
+def compiled(pins: Pins, folder: Path) -> Path:
+    """Compile a program in C of a published module's, in `folder`.
+
+    Raises:
+        BuildError: with what the compiler printed.
+    """
+    sources = sorted((_source(pins, folder) / pins["sources"]).glob("*.c"))
+    binary = folder / "binary"
+    command = ["clang", "-std=c99", "-Os", "-static", "-o", binary, *sources]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT)
+    if done.returncode:
+        raise BuildError(f"`{' '.join(map(str, command))}` failed:\n{done.stderr}")
+    return binary
+
+
+def _source(pins: Pins, folder: Path) -> Path:
+    """Where Go has unpacked a published module."""
+    wanted = f"{pins['module']}@{pins['version']}"
+    return Path(json.loads(_go(["mod", "download", "-json", wanted], folder))["Dir"])
 
 
 def collector(pins: Pins, folder: Path) -> Path:

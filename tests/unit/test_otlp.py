@@ -32,7 +32,6 @@ from tests.support.samples import (
     enriched,
 )
 
-
 CONTAINED = f"container {CONTAINER_ID[:12]}"
 
 

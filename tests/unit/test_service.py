@@ -74,7 +74,7 @@ ALL = {
     ],
 )
 def test_the_first_that_names_it_names_it(facts: Facts, name: str) -> None:
-    """Own environment, annotation, label, pod, container; or unit, container, executable, thread."""
+    """Environment, annotation, label, pod, container; or unit, container, executable, thread."""
     assert identity(facts)["service.name"] == name
 
 
