@@ -1,8 +1,8 @@
 """Containers that Kubernetes' runtime interface has made: what the bundle's annotations say.
 
-containerd: ``pkg/cri/annotations``; CRI-O: ``pkg/annotations``. CRI-O has a pod's own labels and
-annotations in the bundle of the pod's sandbox, containerd in no file. What else stands there (all
-of the pod's annotations, as one text) may hold secrets, and is left.
+containerd: ``pkg/cri/annotations``; CRI-O: ``pkg/annotations``. Of a pod itself, CRI-O has the
+annotations among those of its containers, and the labels in the bundle of its sandbox; containerd
+has neither in a file. What else stands there may hold secrets, and is left.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ def read(
     kept = texts(annotations, KEPT)
     if f"{_CRI_O}ContainerType" in annotations:
         own, above = texts(_labels(annotations), labels), texts(_labels(of_pod), labels)
-        resource = {k: v for k, v in texts(of_pod, KEPT).items() if k.startswith(_RESOURCE)}
         return Container(
             container_id,
             "cri-o",
@@ -62,7 +61,7 @@ def read(
             image=kept.get(f"{_CRI_O}ImageName"),
             image_id=text(annotations.get(f"{_CRI_O}ImageRef")),
             labels={**above, **own},
-            annotations={**resource, **kept},
+            annotations=kept,
         )
     return Container(
         container_id,
