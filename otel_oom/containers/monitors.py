@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_oom import proc as proc_file
 from otel_oom.containers.cgroup import containers_of
-from otel_oom.containers.places import Place
+from otel_oom.containers.places import Place, below
 
 _STAT_BYTES: Final = 4096
 _CMDLINE_BYTES: Final = 16384
@@ -101,7 +101,7 @@ def _conmon(words: list[str], folder: Path) -> Monitor | None:
     of_run = container_id in pid_file.parts and pid_file.is_absolute()
     return Monitor(
         container_id,
-        Place(_root(folder), Path(*bundle.parts[:at]), "/".join(bundle.parts[at + 1 :])),
+        Place(_root(folder, bundle), Path(*bundle.parts[:at]), "/".join(bundle.parts[at + 1 :])),
         alone=True,
         name=_after("-n", words) or None,
         run_lists=Path(*pid_file.parts[: pid_file.parts.index(container_id)]) if of_run else None,
@@ -117,7 +117,7 @@ def _shim(words: list[str], folder: Path) -> Monitor | None:
         return None
     if not container_id or bundle.name != container_id:
         return None
-    return Monitor(container_id, Place(_root(folder), bundle.parent), alone=False)
+    return Monitor(container_id, Place(_root(folder, bundle), bundle.parent), alone=False)
 
 
 def _after(option: str, words: list[str]) -> str:
@@ -127,11 +127,16 @@ def _after(option: str, words: list[str]) -> str:
         return ""
 
 
-def _root(folder: Path) -> Path:
-    """A root folder that has the process's mounts, and outlives the process where one does."""
+def _root(folder: Path, bundle: Path) -> Path:
+    """A root folder that has the process's bundle, and outlives the process where one does.
+
+    Rootless podman has mounts of its own, and its folders lie in its user's home all the same.
+    """
     for lasting, root in (("self", Path("/")), ("1", folder.parent / "1/root")):
         try:
             if (folder / "ns/mnt").readlink() == (folder.parent / lasting / "ns/mnt").readlink():
+                return root
+            if below(root, bundle).samefile(below(folder / "root", bundle)):
                 return root
         except OSError:
             continue

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from otel_oom import proc as proc_file
+
 _CONTAINERD: Final = (
     Path("/run/containerd/io.containerd.runtime.v2.task"),
     # The containerd that dockerd starts by itself.
@@ -16,6 +18,12 @@ _CONTAINERD: Final = (
     Path("/var/run/docker/containerd/daemon/io.containerd.runtime.v2.task"),
 )
 _STORAGES: Final = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
+_USERS: Final = Path("/run/user")
+"""Has a folder for each user who is there, or whose services go on."""
+_OF_USER: Final = Path(".local/share/containers/storage")
+_PASSWD: Final = Path("/etc/passwd")
+_PASSWD_FIELDS: Final = 7
+_PASSWD_BYTES: Final = 1 << 18
 _MOST_FOLDERS: Final = 64
 
 
@@ -47,11 +55,24 @@ def usual(root: Path) -> Iterator[Place]:
     for tasks in _CONTAINERD:
         for namespace in _folders(below(root, tasks)):
             yield Place(root, tasks / namespace)
-    for storage in _STORAGES:
+    for storage in (*_STORAGES, *_of_users(root)):
         for name in _folders(below(root, storage)):
             # By the storage's driver: overlay-containers, vfs-containers.
             if name.endswith("-containers"):
                 yield Place(root, storage / name, "userdata")
+
+
+def _of_users(root: Path) -> Iterator[Path]:
+    """Where rootless podman keeps what it has for the users who are there now.
+
+    Of users that are in no file of this host, their monitors tell it.
+    """
+    users = set(_folders(below(root, _USERS)))
+    lines = proc_file.read_lines(below(root, _PASSWD), _PASSWD_BYTES) if users else []
+    for line in lines:
+        fields = line.split(":")
+        if len(fields) == _PASSWD_FIELDS and fields[2] in users and fields[5].startswith("/"):
+            yield Path(fields[5]) / _OF_USER
 
 
 def _folders(folder: Path) -> list[str]:

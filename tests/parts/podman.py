@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +27,21 @@ TAKES_ALL = "mkfifo /gate; read _ < /gate; exec tail /dev/zero"
 STANDS = "exec sleep 100000"
 LET = "echo > /gate"
 """Run in the same container, this lets it."""
+_NOBODY = 65534
 KILLED = 137
 """What runtimes have as exit code of a program that SIGKILL has ended."""
 
 
 @dataclass(frozen=True)
 class Podman:
-    """podman with one small image of our own making; every container is named."""
+    """podman with one small image of our own making; every container is named.
+
+    ``rootless`` runs it as a user who may do nothing, with a home in ``folder``. That user has no
+    further ids, and all in its containers is one user's.
+    """
 
     folder: Path
+    rootless: bool = False
 
     def _podman(self, *words: str, check: bool = True, **options: Any) -> str:  # noqa: ANN401  subprocess's own
         # The container's monitor leaves a file named `oom` in the folder it was started in.
@@ -50,16 +58,15 @@ class Podman:
 
     @property
     def _command(self) -> list[str]:
-        return [
-            "podman",
-            f"--root={self.folder / 'storage'}",
-            f"--runroot={self.folder / 'run'}",
-            f"--tmpdir={self.folder / 'tmp'}",
-            "--storage-driver=vfs",
-            "--cgroup-manager=cgroupfs",
-            "--events-backend=none",
-            "--runtime=runc",
-        ]
+        options = ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]
+        if self.rootless:
+            home, run = (f"{name}={self.folder}" for name in ("HOME", "XDG_RUNTIME_DIR"))
+            of_user = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+            clean = ["env", "--ignore-environment", home, run, f"PATH={os.environ['PATH']}"]
+            one_user = "--storage-opt=vfs.ignore_chown_errors=true"
+            return [*of_user, *clean, "podman", *options, one_user, "--runtime=runc"]
+        own = [f"--root={self.folder / 'storage'}", f"--runroot={self.folder / 'run'}"]
+        return ["podman", *own, f"--tmpdir={self.folder / 'tmp'}", *options, "--runtime=runc"]
 
     def import_image(self) -> None:
         """Make the image."""
@@ -161,14 +168,31 @@ def podman() -> Iterator[Podman]:
     A container runs all the time. Its folders are not the usual ones, and an agent learns of them
     by this one as it starts.
     """
+    with _cleaned(Podman(Path(tempfile.mkdtemp(prefix="podman-")))) as running:
+        running.run("standing", STANDS, "--detach")
+        yield running
+
+
+@contextmanager
+def rootless() -> Iterator[Podman]:
+    """Yield podman of a user who is not root, with its image ready."""
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
-    running = Podman(folder)
+    os.chown(folder, _NOBODY, _NOBODY)
+    with _cleaned(Podman(folder, rootless=True)) as running:
+        yield running
+
+
+@contextmanager
+def _cleaned(running: Podman) -> Iterator[Podman]:
     try:
         running.import_image()
-        running.run("standing", STANDS, "--detach")
         yield running
     finally:
         running._podman("rm", "--all", "--force", "--time=0", check=False)  # noqa: SLF001  its own module
         # Removes what podman mounted in its folders before the folders go.
         running._podman("system", "reset", "--force", check=False)  # noqa: SLF001  its own module
-        shutil.rmtree(folder, ignore_errors=True)
+        # The process that holds a user's namespaces outlives all else.
+        with suppress(OSError, ValueError):
+            held_by = (running.folder / "libpod/tmp/pause.pid").read_text(encoding="ascii")
+            os.kill(int(held_by), signal.SIGKILL)
+        shutil.rmtree(running.folder, ignore_errors=True)

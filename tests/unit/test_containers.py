@@ -14,7 +14,7 @@ from otel_oom.containers import json_file, monitors
 from otel_oom.containers.cgroup import containers_of
 from otel_oom.containers.container import Contained, Container
 from otel_oom.containers.finder import Finder
-from otel_oom.containers.places import Place
+from otel_oom.containers.places import Place, usual
 from otel_oom.containers.settings import labels
 from otel_oom.enrich.container import container_attributes
 from otel_oom.facts import Memcg
@@ -117,6 +117,36 @@ def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: 
         assert found == Container(
             INNER, "podman", name="web", image=f"{REGISTRY}:1.2", image_id="a" * 64
         )
+
+
+def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundle: Path) -> None:
+    """Rootless podman's mounts are its own, its folders are the host's: one place for all."""
+    proc = tmp_path / "proc"
+    for pid, of in ((10, "mnt:[1]"), ("self", "mnt:[2]"), (1, "mnt:[2]")):
+        (proc / str(pid) / "ns").mkdir(parents=True)
+        (proc / str(pid) / "ns/mnt").symlink_to(of)
+    (proc / "10/root").symlink_to("/")
+    for name, text in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
+        (proc / "10" / name).write_text(text, encoding="ascii")
+    (monitor,) = monitors.running(proc)
+    assert monitor.place == Place(Path("/"), bundle.parents[1], "userdata")
+    (proc / "10/root").unlink()
+    (proc / "10/root").symlink_to(tmp_path)
+    (monitor,) = monitors.running(proc)
+    assert monitor.place.root == proc / "10/root", "what is another's is no longer there later"
+
+
+def test_the_usual_folders_are_of_users_too(tmp_path: Path) -> None:
+    """Of those who are there now, by the host's own list of users."""
+    for uid in ("1000", "1001"):
+        (tmp_path / "run/user" / uid).mkdir(parents=True)
+    folders = [tmp_path / home / ".local/share/containers/storage" for home in ("home/a", "b")]
+    for folder in folders:
+        (folder / "overlay-containers").mkdir(parents=True)
+    users = "a:x:1000:1000::/home/a:/bin/sh\nb:x:1002:1002::/b:/bin/sh\n+\nc:x:1001:1::c:/bin/sh\n"
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(users, encoding="ascii")
+    assert [place.folder for place in usual(tmp_path)] == [folders[0] / "overlay-containers"]
 
 
 def test_a_process_cant_pass_for_its_own_containers_monitor(tmp_path: Path, bundle: Path) -> None:
