@@ -28,6 +28,11 @@ _MOST_ASKED: Final = 2048
 _WAIT_S: Final = 0.02
 """What a kill may wait for the runtimes' files."""
 
+_LATER_S: Final = 3.0
+"""What its delivery may, which is in nobody's way: on a busy host the thread has its turn late."""
+
+_MOST_LATE: Final = 64
+
 
 @dataclass(slots=True)
 class _Request:
@@ -45,9 +50,11 @@ class Runtimes:
         self._labels = labels
         self._api: Api | None = None
         self._asked: dict[str, None] = {}
-        self._requests: deque[_Request] = deque()
+        self._requests: deque[_Request] = deque(maxlen=_MOST_LATE)
+        self._unanswered: dict[str, _Request] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._late = threading.Event()
+        self._stuck = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="containers", daemon=True)
 
@@ -78,20 +85,33 @@ class Runtimes:
             return None
 
     def _now(self, event: Incident) -> Contained:
-        if not self._late.is_set() and self._needs_look(event):
+        if self._needs_look(event):
             request = _Request(event)
             self._requests.append(request)
             self._ring()
-            if request.done.wait(_WAIT_S) and request.answer:
+            if not self._late.is_set() and request.done.wait(_WAIT_S) and request.answer:
                 return request.answer
             self._late.set()
+            self._unanswered[event.uid] = request
+            while len(self._unanswered) > _MOST_LATE:
+                self._unanswered.pop(next(iter(self._unanswered)), None)
         return self._finder.by_path(event)
 
     def later(self, event: Incident, contained: Contained | None) -> Contained:
         """The same with what has become known since; for a caller that may wait."""
+        contained = self._answer_to(event) or contained
         if contained is None:
             contained = self._finder.contained(event, look=False)
         return Contained(*(self._completed(one) for one in contained.parts))
+
+    def _answer_to(self, event: Incident) -> Contained | None:
+        """What came too late for the kill itself, if it found more than the cgroup's path tells."""
+        request = self._unanswered.pop(event.uid, None)
+        if request is None:
+            return None
+        if not self._stuck.is_set() and not request.done.wait(_LATER_S):
+            self._stuck.set()
+        return request.answer if request.answer and request.answer.victim else None
 
     def _completed(self, container: Container | None) -> Container | None:
         """What is known by now, else what the runtime's API tells: asked once for a container."""
@@ -165,3 +185,4 @@ class Runtimes:
             finally:
                 request.done.set()
         self._late.clear()
+        self._stuck.clear()

@@ -11,11 +11,14 @@ import pytest
 
 from otel_oom.demo.receiver import Receiver
 from tests.parts.need import need
-from tests.parts.podman import LET, TAKES_ALL, Podman, missing, rootless
+from tests.parts.podman import LET, Podman, missing, rootless
 from tests.support.agent import agent
 from tests.support.backend import Backend
 from tests.support.container_kills import kill_in
 from tests.support.kills import own_memcg
+
+CHILD_TAKES_ALL = "mkfifo /gate; read _ < /gate; tail /dev/zero; exec sleep 100000"
+"""The container goes on without the one that was killed: its monitor is there to be found."""
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -34,14 +37,14 @@ def killed(runtime: Podman, name: str, backend: Backend) -> None:
     Where a user may set no limit, as on cgroup v1, the container is in its user's own cgroup. The
     limit here is that of a cgroup that knows nothing of containers.
     """
-    runtime.run(name, TAKES_ALL, "--detach")
+    runtime.run(name, CHILD_TAKES_ALL, "--detach")
     inspected = runtime.inspect(name)
     with own_memcg() as memcg:
         memcg.procs.write_text(str(inspected["State"]["Pid"]), encoding="ascii")
         runtime.run_in(name, LET)
         log = kill_in(backend, inspected["Id"])
     check(log.resource, inspected)
-    assert log.attributes["process.pid"] == inspected["State"]["Pid"]
+    assert log.attributes["process.parent_pid"] == inspected["State"]["Pid"]
     assert inspected["Id"] not in log.attributes["oom.victim.memcg.path"]
     assert f"in container {name} ({inspected['Id'][:12]})" in log.item.body.string_value
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.containers import bundle
+from otel_oom.containers import runtimes as runtimes_module
 from otel_oom.containers.container import Contained, Container
 from otel_oom.containers.finder import Finder
 from otel_oom.containers.places import Place
@@ -40,7 +41,7 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     """The bare id is told then, and why; once the file has answered, what it said is told."""
     hangs = threading.Event()
     reads: list[str] = []
-    looks: list[int] = []
+    waits: list[float | None] = []
 
     def read(container_id: str, *_: object) -> Container:
         reads.append(container_id)
@@ -51,19 +52,51 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     monkeypatch.setattr(bundle, "read", read)
     monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
 
-    def needs_look(*_: object) -> bool:
-        looks.append(1)
-        return True
+    class Done(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return super().wait(timeout)
 
-    monkeypatch.setattr(Finder, "needs_look", needs_look)
+    asked = runtimes_module._Request  # noqa: SLF001  what waits is in there
+    monkeypatch.setattr(runtimes_module, "_Request", lambda event: asked(event, Done()))
     late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
     at_once = [runtimes.at_once(ALONE) for _ in range(3)]
     assert [told and told.victim for told in at_once] == [late] * 3
     assert len(reads) == 1
-    assert len(looks) == 1, "the others have waited as well"
+    assert len(waits) == 1, "the others have waited as well"
     hangs.set()
     until(lambda: runtimes.later(ALONE, at_once[0]).victim != late, "what the file says")
     told = runtimes.later(ALONE, at_once[0]).victim
+    assert told is not None
+    assert told.name == "web"
+
+
+def test_a_late_answer_is_not_lost(runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cgroup tells nothing, only the look at the victim's parents tells of a container.
+
+    The delivery has its answer, and waits once for one that does not come.
+    """
+    monkeypatch.setattr(runtimes_module, "_WAIT_S", 0.0)
+    monkeypatch.setattr(Finder, "needs_look", lambda *_: True)
+    goes_on = threading.Event()
+    found = Contained(Container(INNER, "podman", name="web"))
+
+    def contained(*_: object, look: bool) -> Contained:
+        if look:
+            goes_on.wait(30)
+        return found if look else Contained()
+
+    monkeypatch.setattr(Finder, "contained", contained)
+    bare = replace(ALONE, memcg=Memcg(1, "/user.slice"))
+    other = replace(bare, victim=replace(bare.victim, tgid=7), boottime_ns=7)
+    for event in (bare, other):
+        assert runtimes.at_once(event) == Contained()
+    monkeypatch.setattr(runtimes_module, "_LATER_S", 0.0)
+    assert runtimes.later(other, Contained()) == Contained()
+    monkeypatch.setattr(runtimes_module, "_LATER_S", 30.0)
+    goes_on.set()
+    until(lambda: not runtimes._stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
+    told = runtimes.later(bare, Contained()).victim
     assert told is not None
     assert told.name == "web"
 
