@@ -11,14 +11,11 @@ import pytest
 
 from otel_oom.demo.receiver import Receiver
 from tests.parts.need import need
-from tests.parts.podman import LET, Podman, missing, rootless
+from tests.parts.podman import CHILD_TAKES_ALL, LET, Podman, missing, rootless
 from tests.support.agent import agent
 from tests.support.backend import Backend
 from tests.support.container_kills import kill_in
 from tests.support.kills import own_memcg
-
-CHILD_TAKES_ALL = "mkfifo /gate; read _ < /gate; tail /dev/zero; exec sleep 100000"
-"""The container goes on without the one that was killed: its monitor is there to be found."""
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -24,6 +24,8 @@ _LIMIT_S = 60
 
 TAKES_ALL = "mkfifo /gate; read _ < /gate; exec tail /dev/zero"
 """A container's program that takes memory until it is killed, once it is let."""
+CHILD_TAKES_ALL = "mkfifo /gate; read _ < /gate; tail /dev/zero; exec sleep 100000"
+"""The same, and the container goes on without it: its monitor is there to be found."""
 STANDS = "exec sleep 100000"
 LET = "echo > /gate"
 """Run in the same container, this lets it."""
@@ -72,7 +74,7 @@ class Podman:
         """Make the image."""
         self._podman("import", "-", IMAGE, input=image())
 
-    def run(self, name: str, program: str, *options: str) -> str:
+    def run(self, name: str, program: str, *options: str, image: str = IMAGE) -> str:
         """Run a container with a shell's ``program``; what podman prints, whatever it ends with."""
         return self._podman(
             "run",
@@ -82,7 +84,7 @@ class Podman:
             "--ulimit=nofile=1024:1024",
             "--ulimit=nproc=1024:1024",
             *options,
-            IMAGE,
+            image,
             *("sh", "-c", program),
             check=False,
         )

@@ -1,0 +1,51 @@
+"""A kill in a container that runs in another: both are named, each as its own runtime names it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from otel_oom.demo.receiver import Receiver
+from tests.parts.need import need
+from tests.parts.nested import podman_in
+from tests.parts.podman import CHILD_TAKES_ALL, LET, missing, podman
+from tests.support.agent import agent
+from tests.support.backend import Backend
+from tests.support.container_kills import kill_in
+
+pytestmark = pytest.mark.usefixtures("real_kills")
+
+
+def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: Path) -> None:
+    """The inner one's files are in the outer one alone, and are found by way of its monitor.
+
+    The cgroup of the one is in that of the other.
+    """
+    need(not missing(), f"containers need {missing()}")
+    received = Backend()
+    with podman() as runtime, Receiver(received) as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        with agent(tmp_path, environ) as running:
+            running.until_watching()
+            with podman_in(runtime, "outer-host") as inner:
+                inner.run("shop-web", CHILD_TAKES_ALL, "--memory=24m", "--detach")
+                inspected, around = inner.inspect("shop-web"), runtime.inspect("outer-host")
+                inner.run_in("shop-web", LET)
+                log = kill_in(received, inspected["Id"])
+    name, _, tag = inspected["ImageName"].rpartition(":")
+    expected = {
+        "container.id": inspected["Id"],
+        "container.name": inspected["Name"],
+        "container.runtime.name": "podman",
+        "container.image.name": name,
+        "container.image.tags": [tag],
+        "container.image.id": inspected["Image"],
+        "service.name": inspected["Name"],
+    }
+    assert {name: log.resource.get(name) for name in expected} == expected
+    assert log.attributes["oom.container.outer.id"] == around["Id"]
+    assert log.attributes["oom.container.outer.name"] == around["Name"]
+    assert "oom.enrich.error" not in log.attributes
+    path = str(log.attributes["oom.victim.memcg.path"])
+    assert 0 < path.find(around["Id"]) < path.find(inspected["Id"])
