@@ -35,7 +35,8 @@ def sees() -> Iterator[Figure]:
             stack.callback(stack.enter_context(subprocess.Popen(["sleep", "600"])).kill)
         name = f"look for the largest of {_processes()} processes, CPU"
         # Each with a memory of its own, for it would share what it has seen.
-        took = _cpu_ms(lambda: Scanner(files).look(of_host, swapped=False))
+        scanners = iter([Scanner(files) for _ in range(_TIMES)])
+        took = _cpu_ms(lambda: next(scanners).look(of_host, swapped=False))
         yield Figure(name, took, "ms", 2)
 
 
