@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.finder import LATE, Finder
+from otel_oom.containers.finder import Finder
 from otel_oom.containers.watch import Watch
 from otel_oom.event import Event
 from otel_oom.incident import Incident
