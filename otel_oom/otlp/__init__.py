@@ -35,6 +35,7 @@ from otel_oom.otlp.attributes import (
     original,
     panic_attributes,
 )
+from otel_oom.otlp.bounds import bounded
 from otel_oom.otlp.sentence import (
     missed_sentence,
     no_victim_sentence,
@@ -77,7 +78,9 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
                 SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN
             ),
             body=sentence(enriched),
-            attributes=kill_attributes(enriched) | original(kill),
+            attributes=bounded(
+                kill_attributes(enriched) | original(kill), beside=len(enriched.resource)
+            ),
             event_name=names.EVENT_KILL,
         ),
         resource=resource_of(enriched.resource),

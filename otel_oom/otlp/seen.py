@@ -18,6 +18,9 @@ _NS_PER_S: Final = 1_000_000_000
 _OWN: Final = (names.MEMCG_STAT, names.MEMCG_EVENTS, names.MEMCG_PRESSURE)
 _HIT: Final = (names.LIMIT_MEMCG_STAT, names.LIMIT_MEMCG_EVENTS, names.LIMIT_MEMCG_PRESSURE)
 
+_WHOLE: Final = ("anon", "file", "kernel")
+_SMALL: Final = 100
+
 
 def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     """What user space saw, but for the victim itself."""
@@ -53,10 +56,16 @@ def _memcg(keys: tuple[str, str, str], numbers: MemcgNumbers | None) -> dict[str
         return {}
     stat, events, pressure = keys
     return {
-        **_keyed(stat, numbers.stat),
-        **_keyed(events, numbers.events),
+        **_keyed(stat, _large(numbers.stat)),
+        **_keyed(events, {name: count for name, count in numbers.events.items() if count}),
         **_keyed(pressure, numbers.pressure),
     }
+
+
+def _large(stat: Mapping[str, int]) -> dict[str, int]:
+    """The parts of a cgroup's memory that are worth a word: a hundredth of it or more."""
+    least = sum(stat.get(part, 0) for part in _WHOLE) / _SMALL
+    return {name: size for name, size in stat.items() if size >= least and size}
 
 
 def _keyed(name: str, values: Mapping[str, float]) -> dict[str, Value | None]:

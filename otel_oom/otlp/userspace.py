@@ -29,6 +29,7 @@ from otel_oom.otlp.attributes import (
     victim_place,
     victim_process,
 )
+from otel_oom.otlp.bounds import bounded
 from otel_oom.otlp.seen import around
 from otel_oom.otlp.sentence import inside_of, size
 from otel_oom.otlp.values import Attributes
@@ -77,7 +78,7 @@ def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
             context=set_span_in_context(NonRecordingSpan(context)),
             severity_number=SeverityNumber.FATAL,
             body=userspace_sentence(enriched),
-            attributes=userspace_attributes(enriched),
+            attributes=bounded(userspace_attributes(enriched), beside=len(enriched.resource)),
             event_name=names.EVENT_KILL,
         ),
         resource=resource_of(enriched.resource),

@@ -18,6 +18,7 @@ from otel_oom.enrich.unit_files import Setting
 from otel_oom.facts import Limits, Memcg, Memory
 from otel_oom.otlp.sentence import sentence, size
 from otel_oom.witness import Witness
+from otel_oom.witness.numbers import MemcgNumbers
 from tests.support.backend import plain
 from tests.support.samples import (
     CONTAINER_ID,
@@ -167,6 +168,39 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.capture.source": "libbpf",
         "oom.capture.hook": "tp_btf/mark_victim",
         "oom.capture.context": "fentry/oom_kill_process",
+    }
+
+
+def test_loki_takes_a_record_however_much_is_known() -> None:
+    """Its default is 128 entries of record and resource, a dozen of which are its own words."""
+    record, alone = enriched(), plain(log(enriched()).attributes)
+    more = {f"a.{at}": "x" for at in range(30)}
+    few, many = log(record), log(replace(record, resource={**record.resource, **more}))
+    assert few.dropped_attributes_count == 0
+    told = plain(many.attributes)
+    assert len(told) + len(record.resource) + len(more) == 112
+    assert many.dropped_attributes_count == len(alone) - len(told)
+    # What goes is around the kill, never the kill itself.
+    assert all(
+        name.startswith(("oom.settings.vm.", "oom.host.", "oom.victim.memcg."))
+        for name in alone.keys() - told.keys()
+    )
+
+
+def test_small_parts_of_a_cgroups_memory_are_not_worth_a_word() -> None:
+    """A hundredth is, less is not; of what never happened there is no count."""
+    parts = {"anon": 900, "file": 100, "shmem": 10, "sock": 9, "percpu": 0}
+    seen = MemcgNumbers(stat=parts, events={"oom": 0, "oom_kill": 2})
+    kill = enriched()
+    attributes = plain(log(replace(kill, witness=replace(kill.witness, hit=seen))).attributes)
+    told = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
+    assert {name for name in told if name.startswith("stat.")} == {
+        "stat.anon",
+        "stat.file",
+        "stat.shmem",
+    }
+    assert {name: told[name] for name in told if name.startswith("events.")} == {
+        "events.oom_kill": 2
     }
 
 
