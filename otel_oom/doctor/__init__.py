@@ -1,0 +1,55 @@
+"""``otel-oom doctor``: what this host allows, who would be killed, if the endpoint answers.
+
+Every finding that is not well says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Final
+
+from otel_oom import __version__, outlook
+from otel_oom.doctor.endpoints import delivery
+from otel_oom.doctor.finding import FAIL, OK, WARN, Finding
+from otel_oom.doctor.host import on_host
+from otel_oom.doctor.sources import sources
+from otel_oom.layout import Layout
+from otel_oom.terminal import Terminal
+
+_MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
+
+
+def doctor(*, as_json: bool) -> int:
+    """Look at everything and print it; 0 when kills can be captured and sent, else 1."""
+    findings = list(_findings())
+    failed = any(finding.state == FAIL for finding in findings)
+    seen = outlook.look()
+    if as_json:
+        report = {
+            "version": __version__,
+            "ok": not failed,
+            "findings": [*map(asdict, findings)],
+            "outlook": seen.to_json(),
+        }
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        for finding in findings:
+            sys.stdout.write(f"{_MARKS[finding.state]} {finding.name}: {finding.detail}\n")
+            if finding.advice:
+                advice = finding.advice.replace("\n", "\n      ")
+                sys.stdout.write(f"    → {advice}\n")
+        for line in outlook.lines(seen, Layout(Terminal.of(sys.stdout))):
+            sys.stdout.write(line + "\n")
+    return int(failed)
+
+
+def _findings() -> Iterator[Finding]:
+    uname = os.uname()
+    yield Finding("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
+    yield from sources()
+    yield from on_host()
+    yield from delivery()

@@ -1,0 +1,89 @@
+"""What the host lets an agent keep and see, and how it is set to deal with a want of memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from otel_oom.capture.source import PIN_DIR
+from otel_oom.doctor.finding import OK, WARN, Finding
+from otel_oom.vm_settings import meanings
+from otel_oom.witness import MemcgFiles, host
+
+_BPFFS: Final = Path("/sys/fs/bpf")
+
+
+def on_host() -> Iterator[Finding]:
+    """The places that an agent needs, and the kernel's settings."""
+    yield _bpffs()
+    yield _pins()
+    yield _memcg()
+    yield from _oom_settings()
+
+
+def _bpffs() -> Finding:
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    # Of several mounts at one place, the last is the one that is seen.
+    types = [fields[2] for fields in map(str.split, mounts) if fields[1] == str(_BPFFS)]
+    if types[-1:] == ["bpf"]:
+        return Finding("bpffs", OK, str(_BPFFS))
+    advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {_BPFFS}"
+    return Finding("bpffs", WARN, f"not mounted at {_BPFFS}", advice)
+
+
+def _pins() -> Finding:
+    """What goes on in the kernel, and whether there is an agent to take it."""
+    try:
+        folder = PIN_DIR.stat()
+        pinned = any(PIN_DIR.iterdir())
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except FileNotFoundError:
+        pinned = False
+    except OSError as error:
+        return Finding("pins", OK, f"{PIN_DIR}: {error.strerror}")
+    if not pinned:
+        return Finding("pins", OK, f"none in {PIN_DIR}: kills are captured while an agent runs")
+    device = folder.st_dev
+    held = f" {os.major(device):02x}:{os.minor(device):02x}:{folder.st_ino} "
+    if held in locks:
+        return Finding("pins", OK, f"in {PIN_DIR}, for the agent that runs and the next one")
+    advice = (
+        "The kernel records kills, and no agent takes them. Start it: otel-oom run; or end that: "
+        "otel-oom unpin"
+    )
+    return Finding("pins", WARN, f"in {PIN_DIR}, without an agent", advice)
+
+
+def _memcg() -> Finding:
+    name, loss = "memory cgroups", "Limits and usage of cgroups will be missing"
+    files = MemcgFiles.find()
+    if files is None:
+        advice = f"{loss}: mount -t cgroup2 none /sys/fs/cgroup"
+        return Finding(name, WARN, "none mounted here", advice)
+    where = f"v{1 if files.v1 else 2} at {files.mount}"
+    if _has_memory_controller(files):
+        return Finding(name, OK, where)
+    advice = (
+        f"{loss}. See that nothing is mounted over it, and that the memory controller is on "
+        "(boot with cgroup_enable=memory)."
+    )
+    return Finding(name, WARN, f"{where} has no memory controller", advice)
+
+
+def _has_memory_controller(files: MemcgFiles) -> bool:
+    """Whether it is there in fact: another mount may lie over this one."""
+    if files.v1:
+        return (files.mount / "memory.limit_in_bytes").exists()
+    try:
+        controllers = (files.mount / "cgroup.controllers").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return "memory" in controllers.split()
+
+
+def _oom_settings() -> Iterator[Finding]:
+    for one in meanings(host.settings(), host.host_numbers().memory):
+        state = WARN if one.advice else OK
+        yield Finding(one.name, state, f"{one.value}: {one.sentence}", one.advice)

@@ -1,0 +1,125 @@
+"""What kills can be captured by here: each source is asked by really using it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from otel_oom.capture.bpf import LibbpfSource, require_prerequisites
+from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
+from otel_oom.capture.libbpf import Libbpf
+from otel_oom.capture.source import VMLINUX_BTF, CaptureError
+from otel_oom.doctor.finding import FAIL, OK, WARN, Finding, failed, milder
+from otel_oom.killers.installed import installed
+
+_LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
+_BY_LOG: Final = (
+    "Until then `--source auto` takes kills from the kernel's log: without points, capacity, the "
+    "victim's swap, the trigger's cgroup and the user stack, and, of a process that is gone when "
+    "its line is read, without ids, start, executable and end."
+)
+
+
+def sources() -> Iterator[Finding]:
+    """What kills can be captured by; what another one stands in for is no failure."""
+    log, hook, bcc = _log(), _hook(), _bcc()
+    compiled = bcc.state == OK and not VMLINUX_BTF.exists()
+    if log.state == OK and hook.state == FAIL and not compiled:
+        hook = replace(hook, advice=f"{hook.advice}\n{_BY_LOG}")
+    needed = log.state == FAIL and not compiled
+    for finding in (_btf(), _libbpf(), _lockdown(), hook, bcc):
+        yield finding if needed else milder(finding)
+    yield log if hook.state == FAIL and not compiled else milder(log)
+    yield from _taken(hook, log, compiled=compiled)
+    yield _killers()
+
+
+def _taken(hook: Finding, log: Finding, *, compiled: bool) -> Iterator[Finding]:
+    """What `--source auto` takes, and why; what can take nothing has said so."""
+    if hook.state == OK:
+        yield Finding("source", OK, "libbpf, the best there is, and this host allows it")
+    elif compiled:
+        yield Finding("source", OK, f"bcc, for libbpf is refused: {hook.detail}")
+    elif log.state == OK:
+        yield Finding("source", OK, f"kmsg, for libbpf is refused: {hook.detail}")
+
+
+def _killers() -> Finding:
+    """Who else kills here, and whether that can be known."""
+    name = "killers"
+    units = installed()
+    if not units:
+        return Finding(name, OK, "the kernel alone: no systemd-oomd, earlyoom or oomd is here")
+    others = ", ".join(unit.removesuffix(".service") for unit in units)
+    if shutil.which("journalctl"):
+        return Finding(name, OK, f"the kernel, and {others} by systemd's journal")
+    advice = "They tell it to systemd's journal alone: install journalctl, which is in systemd."
+    return Finding(name, WARN, f"what {others} kills is not told", advice)
+
+
+def _log() -> Finding:
+    try:
+        KmsgReader().close()
+    except CaptureError as error:
+        return failed("kernel log", error)
+    return Finding("kernel log", OK, str(DEVICE))
+
+
+def _btf() -> Finding:
+    if VMLINUX_BTF.exists():
+        return Finding("BTF", OK, str(VMLINUX_BTF))
+    advice = "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, or BCC: see below."
+    return Finding("BTF", FAIL, f"{VMLINUX_BTF} is missing", advice)
+
+
+def _libbpf() -> Finding:
+    try:
+        return Finding("libbpf", OK, Libbpf().version)
+    except CaptureError as error:
+        return failed("libbpf", error)
+
+
+def _lockdown() -> Finding:
+    try:
+        modes = _LOCKDOWN.read_text(encoding="ascii").split()
+    except OSError:
+        return Finding("lockdown", OK, "not in this kernel, or securityfs is not mounted")
+    mode = next((word.strip("[]") for word in modes if word.startswith("[")), "unknown")
+    if mode == "confidentiality":
+        advice = "BPF may not read the kernel in this mode; boot with lockdown=integrity or less."
+        return Finding("lockdown", FAIL, mode, advice)
+    return Finding("lockdown", OK, mode)
+
+
+def _hook() -> Finding:
+    """Really load and attach, for a moment: the only answer that holds."""
+    source = LibbpfSource()
+    try:
+        require_prerequisites()
+        with source:
+            refused = "; ".join(
+                f"{hook} was refused: {why.splitlines()[0]}" for hook, why in source.refused.items()
+            )
+            hooks = " and ".join(filter(None, (source.hook, source.context)))
+            detail = f"{hooks} ({refused or 'the best there is, and the kernel allows it'})"
+            return Finding("hook", OK, detail)
+    except CaptureError as error:
+        return failed("hook", error)
+
+
+def _bcc() -> Finding:
+    """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
+    if VMLINUX_BTF.exists():
+        return Finding("BCC", OK, "not needed: this kernel has BTF")
+    from otel_oom.capture.bcc import BccSource  # noqa: PLC0415  rarely needed
+    from otel_oom.capture.bcc_process import installed  # noqa: PLC0415  as above
+
+    try:
+        with BccSource() as source:
+            hooks = " and ".join(filter(None, (source.hook, source.context)))
+            return Finding("BCC", OK, f"{hooks} ({installed()})")
+    except CaptureError as error:
+        return failed("BCC", error)
