@@ -13,7 +13,13 @@ from typing import Final, Self
 
 from otel_oom import clock
 from otel_oom.capture.exits import Exits
-from otel_oom.capture.kernel_log import (
+from otel_oom.capture.kmsg_events import LogEvents
+from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
+from otel_oom.capture.log_clock import LogClock
+from otel_oom.capture.processes import Processes
+from otel_oom.capture.source import Handler
+from otel_oom.event import Event, Loss, OomKill, Reaping
+from otel_oom.kernel_log.parser import (
     KernelLogParser,
     LogEvent,
     LoggedAgain,
@@ -21,12 +27,6 @@ from otel_oom.capture.kernel_log import (
     LoggedReaping,
     Report,
 )
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
-from otel_oom.capture.log_clock import LogClock
-from otel_oom.capture.processes import Processes
-from otel_oom.capture.source import Handler
-from otel_oom.event import Event, Loss, OomKill, Reaping
 
 _MOST_LINES: Final = 1 << 14
 """How many records one drain looks at; more stay in the log, which stays readable."""

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.log_forms import Line
 from otel_oom.capture.source import CaptureError
+from otel_oom.kernel_log.forms import Line
 
 DEVICE: Final = Path("/dev/kmsg")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom import clock
-from otel_oom.capture.kernel_log import KernelLogParser, LoggedAgain, LoggedKill
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
 from otel_oom.capture.log_clock import LogClock
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
+from otel_oom.kernel_log.parser import KernelLogParser, LoggedAgain, LoggedKill
 from otel_oom.twins import Marks, twinned
 
 _MOST_LINES: Final = 1 << 18

@@ -17,9 +17,9 @@ from typing import Final
 from otel_oom import proc
 from otel_oom.capture import journal, pstore
 from otel_oom.capture.journal import PreviousBoot
-from otel_oom.capture.log_forms import Line
 from otel_oom.capture.pstore import Dump
 from otel_oom.event import Panic
+from otel_oom.kernel_log.forms import Line
 
 _LOG = logging.getLogger(__name__)
 

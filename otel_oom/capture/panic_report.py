@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from otel_oom.capture import log_lines
-from otel_oom.capture.kernel_log import (
+from otel_oom.capture.stack import outwards
+from otel_oom.event import Panic
+from otel_oom.facts import Capture, Task
+from otel_oom.kernel_log import lines as log_lines
+from otel_oom.kernel_log.forms import Asking, Line, TraceBegins
+from otel_oom.kernel_log.parser import (
     MOST_CHARS,
     MOST_FRAMES,
     KernelLogParser,
@@ -15,10 +19,6 @@ from otel_oom.capture.kernel_log import (
     Report,
     decision,
 )
-from otel_oom.capture.log_forms import Asking, Line, TraceBegins
-from otel_oom.capture.stack import outwards
-from otel_oom.event import Panic
-from otel_oom.facts import Capture, Task
 
 if TYPE_CHECKING:
     from otel_oom.capture.panic import EndedLog

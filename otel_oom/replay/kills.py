@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.kernel_log import LoggedKill
 from otel_oom.event import NoVictim, OomKill, Panic
 from otel_oom.facts import Found
+from otel_oom.kernel_log.parser import LoggedKill
 from otel_oom.replay import lines
 from otel_oom.replay.blocks import Raw
 from otel_oom.replay.boots import BEGINS, Boot, Told

@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill, LoggedNoVictim
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.kmsg_reader import record
-from otel_oom.capture.log_forms import Line
-from otel_oom.capture.log_text import MOST_TEXT
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
+from otel_oom.kernel_log.forms import Line
+from otel_oom.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
+from otel_oom.kernel_log.text import MOST_TEXT
 
 _NOWHERE: Final = Path("/nonexistent")
 _STEPS_NS: Final = (1_000_000, 0, 400_000_000, 70_000_000_000)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kernel_log import KernelLogParser
-from otel_oom.capture.log_forms import Line
+from otel_oom.kernel_log.forms import Line
+from otel_oom.kernel_log.parser import KernelLogParser
 from tests.fuzz.target import one
 from tests.parts.need import need
 

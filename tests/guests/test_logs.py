@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kernel_log import KernelLogParser, LoggedKill
 from otel_oom.capture.kmsg_context import KernelLogContext
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.kmsg_reader import record
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
+from otel_oom.kernel_log.parser import KernelLogParser, LoggedKill
 from tests.guests.guest import Run
 from tests.guests.played import Played
 from tests.guests.scenarios import SCENARIOS

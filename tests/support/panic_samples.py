@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from otel_oom.capture.journal import PreviousBoot
-from otel_oom.capture.log_forms import Line
+from otel_oom.kernel_log.forms import Line
 from tests.support.log_samples import REPORT
 
 COMPULSORY = "Out of memory: compulsory panic_on_oom is enabled"

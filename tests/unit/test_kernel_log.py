@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from otel_oom.capture.kernel_log import (
+from otel_oom.facts import Limits, Memcg, Memory
+from otel_oom.kernel_log.forms import Chosen, Exiting, Killed, Line
+from otel_oom.kernel_log.parser import (
     KernelLogParser,
     LoggedKill,
     LoggedNoVictim,
@@ -10,8 +12,6 @@ from otel_oom.capture.kernel_log import (
     Report,
     decision,
 )
-from otel_oom.capture.log_forms import Chosen, Exiting, Killed, Line
-from otel_oom.facts import Limits, Memcg, Memory
 from tests.support.log_samples import (
     EXITING,
     GROUP,

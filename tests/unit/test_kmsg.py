@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kernel_log import LoggedNoVictim, Report
 from otel_oom.capture.kmsg import KmsgSource
 from otel_oom.capture.kmsg_context import KernelLogContext
 from otel_oom.capture.kmsg_events import LogEvents
 from otel_oom.capture.kmsg_reader import KmsgReader
-from otel_oom.capture.log_forms import Line
 from otel_oom.capture.processes import Processes
 from otel_oom.capture.source import CaptureError
 from otel_oom.event import Event, OomKill
 from otel_oom.facts import Task
+from otel_oom.kernel_log.forms import Line
+from otel_oom.kernel_log.parser import LoggedNoVictim, Report
 from tests.parts.need import need
 from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
 from tests.support.samples import KILL

@@ -17,10 +17,10 @@ import pytest
 from otel_oom.capture.exits import MOST, Exits
 from otel_oom.capture.kmsg_reader import record
 from otel_oom.capture.log_clock import LogClock
-from otel_oom.capture.log_forms import Line
 from otel_oom.capture.processes import Processes
 from otel_oom.clock import boottime_ns
 from otel_oom.event import VictimExit
+from otel_oom.kernel_log.forms import Line
 from tests.support.log_samples import KILLED
 
 SECOND = 10**9

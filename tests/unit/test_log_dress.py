@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.capture.kernel_log import LoggedKill
-from otel_oom.capture.log_dress import undressed
-from otel_oom.capture.log_forms import Line
+from otel_oom.kernel_log.dress import undressed
+from otel_oom.kernel_log.forms import Line
+from otel_oom.kernel_log.parser import LoggedKill
 from tests.support.log_samples import KILLED, REPORT, feed, killed
 
 

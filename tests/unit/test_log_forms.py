@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kernel_log import KernelLogParser, LogEvent, LoggedKill
 from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.log_forms import Line
 from otel_oom.capture.processes import Processes
 from otel_oom.event import OomKill
+from otel_oom.kernel_log.forms import Line
+from otel_oom.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
 from tests.support.log_forms import FORMS, Form, as_victim, markdown
 
 NOWHERE = Path("/nonexistent")

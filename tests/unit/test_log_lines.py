@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.capture import log_lines
-from otel_oom.capture.kernel_log import MOST_FRAMES, KernelLogParser, LoggedKill
-from otel_oom.capture.log_forms import Chosen, Killed, Line
+from otel_oom.kernel_log import lines as log_lines
+from otel_oom.kernel_log.forms import Chosen, Killed, Line
+from otel_oom.kernel_log.parser import MOST_FRAMES, KernelLogParser, LoggedKill
 from tests.support.log_samples import (
     EXITING,
     GROUP,

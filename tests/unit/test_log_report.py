@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.capture.kernel_log import (
+from otel_oom.kernel_log.forms import Killed, Line
+from otel_oom.kernel_log.parser import (
     KernelLogParser,
     LogEvent,
     LoggedAgain,
     LoggedKill,
     LoggedNoVictim,
 )
-from otel_oom.capture.log_forms import Killed, Line
-from otel_oom.capture.log_text import MOST_TEXT
+from otel_oom.kernel_log.text import MOST_TEXT
 from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, feed, killed, kills, lines
 
 SECOND = 10**9

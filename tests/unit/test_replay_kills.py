@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from otel_oom import enrich
-from otel_oom.capture.log_forms import Line
 from otel_oom.capture.panic import EndedLog
 from otel_oom.capture.panic_report import panic_in
 from otel_oom.enrich import Host
 from otel_oom.enrich.unit_files import Setting
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.event import NoVictim, OomKill, Panic
+from otel_oom.kernel_log.forms import Line
 from otel_oom.replay.blocks import Raw
 from otel_oom.replay.kills import Kills
 from otel_oom.replay.known import Known

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.capture.log_forms import (
+from otel_oom.facts import Decision, Limits, Memcg
+from otel_oom.kernel_log.forms import (
     Choice,
     Chosen,
     Exiting,
@@ -14,8 +15,7 @@ from otel_oom.capture.log_forms import (
     Line,
     Reaped,
 )
-from otel_oom.capture.log_table import Table
-from otel_oom.facts import Decision, Limits, Memcg
+from otel_oom.kernel_log.table import Table
 
 _OF_MEMCG: Final = "Memory cgroup out of memory"
 """How oom_kill_process() begins its line when, and only when, a cgroup's limit was hit."""

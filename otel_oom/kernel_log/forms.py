@@ -184,4 +184,4 @@ Form = (
     | NoneToKill
     | Reaped
 )
-"""What :func:`otel_oom.capture.log_lines.parse` finds in a line."""
+"""What :func:`otel_oom.kernel_log.lines.parse` finds in a line."""

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from otel_oom.capture import log_lines
-from otel_oom.capture.log_forms import (
+from otel_oom.capture.stack import outwards
+from otel_oom.facts import Limits
+from otel_oom.kernel_log import lines
+from otel_oom.kernel_log.forms import (
     Asking,
     Choice,
     Chosen,
@@ -23,11 +25,9 @@ from otel_oom.capture.log_forms import (
     TraceBegins,
     Usage,
 )
-from otel_oom.capture.log_report import LoggedKill, Report
-from otel_oom.capture.log_table import TableReader
-from otel_oom.capture.log_text import Text, escaped
-from otel_oom.capture.stack import outwards
-from otel_oom.facts import Limits
+from otel_oom.kernel_log.report import LoggedKill, Report
+from otel_oom.kernel_log.table import TableReader
+from otel_oom.kernel_log.text import Text, escaped
 
 MOST_FRAMES: Final = 48
 _MOST_SECTIONS: Final = 64
@@ -145,7 +145,7 @@ class Thread:
         if text.strip() == "</TASK>":
             self.in_trace = False
             return True
-        frame = log_lines.frame(text)
+        frame = lines.frame(text)
         if frame and not self.in_trace:
             # Of the report before this one.
             self._note(TraceBegins)

@@ -19,9 +19,9 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.capture import log_lines
-from otel_oom.capture.log_dress import undressed
-from otel_oom.capture.log_forms import (
+from otel_oom.kernel_log import lines
+from otel_oom.kernel_log.dress import undressed
+from otel_oom.kernel_log.forms import (
     Choice,
     Chosen,
     Exiting,
@@ -33,8 +33,8 @@ from otel_oom.capture.log_forms import (
     NoneToKill,
     Reaped,
 )
-from otel_oom.capture.log_group import dead_of, fits, member
-from otel_oom.capture.log_report import (
+from otel_oom.kernel_log.group import dead_of, fits, member
+from otel_oom.kernel_log.report import (
     LogEvent,
     LoggedAgain,
     LoggedKill,
@@ -43,8 +43,8 @@ from otel_oom.capture.log_report import (
     Report,
     decision,
 )
-from otel_oom.capture.log_text import escaped
-from otel_oom.capture.log_thread import MOST_FRAMES, Pending, Thread
+from otel_oom.kernel_log.text import escaped
+from otel_oom.kernel_log.thread import MOST_FRAMES, Pending, Thread
 
 __all__ = [
     "MOST_CHARS",
@@ -124,14 +124,14 @@ class KernelLogParser:
             return None
         thread = self._threads.get((line.stream, line.caller))
         if thread is None:
-            form = log_lines.parse(text)
+            form = lines.parse(text)
             return None if form is None else self._take(None, line, form)
         self._expire(thread, line)
         thread.keep(line)
         if thread.table and text.startswith("[") and thread.table.add(text):
             form = None
         else:
-            form = log_lines.parse(text)
+            form = lines.parse(text)
             if form is None and not thread.trace(text):
                 return None
         thread.seen_ns, thread.seen_at = line.time_ns, self._at

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from otel_oom.candidates import Candidate, Candidates
-from otel_oom.capture.log_forms import Killed
-from otel_oom.capture.log_report import LoggedKill, Report
-from otel_oom.capture.log_table import Row
+from otel_oom.kernel_log.forms import Killed
+from otel_oom.kernel_log.report import LoggedKill, Report
+from otel_oom.kernel_log.table import Row
 
 
 def candidates(
