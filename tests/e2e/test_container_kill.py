@@ -95,6 +95,7 @@ def test_loki_has_the_event(story: Story) -> None:
     assert labels["process_pid"] == str(story.logged.pid)
     assert labels["oom_victim_comm"] == story.logged.comm
     assert labels["oom_victim_memory_anon"] == str(story.logged.anon * 1024)
+    assert labels["oom_victim_memcg_limit"] == str(24 << 20)
     assert labels["severity_number"] == "21"
     assert str(story.logged.pid) in story.entry.line
     assert story.container["Id"][:12] in story.entry.line
