@@ -20,7 +20,12 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs -o mode=0755 run /run
+# The repository may be below /tmp itself.
+mkdir /run/repository
+mount --bind {repository} /run/repository
 mount -t tmpfs tmp /tmp
+mkdir -p {repository}
+mount --bind /run/repository {repository}
 mount --bind /dev/null /etc/fstab
 mkdir -p {folder}
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 virtme.initmount0 {folder}
@@ -43,9 +48,10 @@ exec /lib/systemd/systemd --unit=guest.service
 """
 
 
-def first(folder: Path, script: str) -> list[str]:
+def first(folder: Path, script: str, repository: Path) -> list[str]:
     """Have systemd run the bash ``script`` as its one service: more arguments for vng."""
     (folder / "guest.sh").write_text(f"{script}\n", encoding="utf-8")
     text = _FIRST.replace("{folder}", shlex.quote(str(folder)))
+    text = text.replace("{repository}", shlex.quote(str(repository)))
     (folder / _HOOK).write_text(text, encoding="utf-8")
     return ["--no-virtme-ng-init", "--append", f"BASH_ENV={folder / _HOOK}"]
