@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
-    NonRecordingSpan,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
-    TraceFlags,
-    set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
 
-from otel_oom import __version__
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.event import Missed
 from otel_oom.otlp import names
@@ -35,7 +29,7 @@ from otel_oom.otlp.attributes import (
     original,
     panic_attributes,
 )
-from otel_oom.otlp.bounds import bounded
+from otel_oom.otlp.log_event import SCOPE, context_of, log_event, resource_of
 from otel_oom.otlp.sentence import (
     missed_sentence,
     no_victim_sentence,
@@ -56,7 +50,6 @@ __all__ = [
     "span_bytes",
 ]
 
-SCOPE = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
 _SERVICE = "otel-oom"
 _SIGNAL_BITS = 0x7F
 _NS_PER_S = 1_000_000_000
@@ -69,22 +62,15 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
     attributes, a body to display; the trace and span id are those of :func:`span`.
     """
     kill = enriched.kill
-    return ReadableLogRecord(
-        log_record=LogRecord(
-            timestamp=kill.time_unix_ns,
-            observed_timestamp=enriched.observed_unix_ns,
-            context=set_span_in_context(NonRecordingSpan(_span_context(enriched))),
-            severity_number=(
-                SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN
-            ),
-            body=sentence(enriched),
-            attributes=bounded(
-                kill_attributes(enriched) | original(kill), beside=len(enriched.resource)
-            ),
-            event_name=names.EVENT_KILL,
-        ),
-        resource=resource_of(enriched.resource),
-        instrumentation_scope=SCOPE,
+    return log_event(
+        kill,
+        enriched.observed_unix_ns,
+        name=names.EVENT_KILL,
+        severity=SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN,
+        body=sentence(enriched),
+        attributes=kill_attributes(enriched) | original(kill),
+        resource=enriched.resource,
+        span=_span_context(enriched),
     )
 
 
@@ -157,17 +143,14 @@ def _exit_attributes(enriched: EnrichedKill) -> Attributes:
 def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
     """A want of memory without anyone to kill, as a log event ``oom.no_victim``."""
     event = enriched.event
-    return ReadableLogRecord(
-        log_record=LogRecord(
-            timestamp=event.time_unix_ns,
-            observed_timestamp=enriched.observed_unix_ns,
-            severity_number=SeverityNumber.ERROR,
-            body=no_victim_sentence(enriched),
-            attributes=no_victim_attributes(enriched) | original(event),
-            event_name=names.EVENT_NO_VICTIM,
-        ),
-        resource=resource_of(enriched.resource),
-        instrumentation_scope=SCOPE,
+    return log_event(
+        event,
+        enriched.observed_unix_ns,
+        name=names.EVENT_NO_VICTIM,
+        severity=SeverityNumber.ERROR,
+        body=no_victim_sentence(enriched),
+        attributes=no_victim_attributes(enriched) | original(event),
+        resource=enriched.resource,
     )
 
 
@@ -179,17 +162,14 @@ def no_victim_bytes(enriched: EnrichedNoVictim) -> bytes:
 def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
     """A panic of an earlier boot for want of memory, as a log event ``oom.panic``."""
     event = enriched.event
-    return ReadableLogRecord(
-        log_record=LogRecord(
-            timestamp=event.time_unix_ns,
-            observed_timestamp=enriched.observed_unix_ns,
-            severity_number=SeverityNumber.FATAL,
-            body=panic_sentence(enriched),
-            attributes=panic_attributes(enriched) | original(event),
-            event_name=names.EVENT_PANIC,
-        ),
-        resource=resource_of(enriched.resource),
-        instrumentation_scope=SCOPE,
+    return log_event(
+        event,
+        enriched.observed_unix_ns,
+        name=names.EVENT_PANIC,
+        severity=SeverityNumber.FATAL,
+        body=panic_sentence(enriched),
+        attributes=panic_attributes(enriched) | original(event),
+        resource=enriched.resource,
     )
 
 
@@ -205,17 +185,14 @@ def missed_record(
 
     What it is about is this agent on its host: nobody knows whose kills they were.
     """
-    return ReadableLogRecord(
-        log_record=LogRecord(
-            timestamp=event.time_unix_ns,
-            observed_timestamp=observed_unix_ns,
-            severity_number=SeverityNumber.ERROR,
-            body=missed_sentence(event),
-            attributes=missed_attributes(event),
-            event_name=names.EVENT_MISSED,
-        ),
-        resource=resource_of({**host, "service.name": _SERVICE}),
-        instrumentation_scope=SCOPE,
+    return log_event(
+        event,
+        observed_unix_ns,
+        name=names.EVENT_MISSED,
+        severity=SeverityNumber.ERROR,
+        body=missed_sentence(event),
+        attributes=missed_attributes(event),
+        resource={**host, "service.name": _SERVICE},
     )
 
 
@@ -241,15 +218,6 @@ def _span_context(enriched: EnrichedKill) -> SpanContext:
     return context_of(enriched.kill.trace_id, enriched.kill.span_id)
 
 
-def context_of(trace_id: int, span_id: int) -> SpanContext:
-    return SpanContext(
-        trace_id=trace_id,
-        span_id=span_id,
-        is_remote=False,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED),
-    )
-
-
 def _mark_attributes(attributes: Attributes) -> Attributes:
     """What the mark found: the victim and the trigger, as a reader of the span alone needs it."""
     prefixes = ("oom.victim.", "oom.trigger.", "process.pid")
@@ -259,8 +227,3 @@ def _mark_attributes(attributes: Attributes) -> Attributes:
         for name, value in attributes.items()
         if name.startswith(prefixes) and not name.startswith(around)
     }
-
-
-def resource_of(attributes: Mapping[str, AttributeValue]) -> Resource:
-    # Never Resource.create(): that would merge the agent's own environment into the victim's.
-    return Resource(dict(attributes), names.SCHEMA_URL)

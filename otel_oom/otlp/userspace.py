@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
-    NonRecordingSpan,
     SpanKind,
     Status,
     StatusCode,
-    set_span_in_context,
 )
 
 from otel_oom.enrich.userspace import EnrichedUserspaceKill
 from otel_oom.facts import Killer
-from otel_oom.otlp import SCOPE, context_of, names, resource_of
+from otel_oom.otlp import names
 from otel_oom.otlp.attributes import (
     OWN_MEMCG,
     around_containers,
@@ -29,7 +27,7 @@ from otel_oom.otlp.attributes import (
     victim_place,
     victim_process,
 )
-from otel_oom.otlp.bounds import bounded
+from otel_oom.otlp.log_event import SCOPE, context_of, log_event, resource_of
 from otel_oom.otlp.seen import around
 from otel_oom.otlp.sentence import inside_of, size
 from otel_oom.otlp.values import Attributes
@@ -70,19 +68,15 @@ def userspace_label(enriched: EnrichedUserspaceKill) -> str:
 def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
     """The kill as a log event, as :func:`otel_oom.otlp.log_record` has those by the kernel."""
     event = enriched.event
-    context = context_of(event.trace_id, event.span_id)
-    return ReadableLogRecord(
-        log_record=LogRecord(
-            timestamp=event.time_unix_ns,
-            observed_timestamp=enriched.observed_unix_ns,
-            context=set_span_in_context(NonRecordingSpan(context)),
-            severity_number=SeverityNumber.FATAL,
-            body=userspace_sentence(enriched),
-            attributes=bounded(userspace_attributes(enriched), beside=len(enriched.resource)),
-            event_name=names.EVENT_KILL,
-        ),
-        resource=resource_of(enriched.resource),
-        instrumentation_scope=SCOPE,
+    return log_event(
+        event,
+        enriched.observed_unix_ns,
+        name=names.EVENT_KILL,
+        severity=SeverityNumber.FATAL,
+        body=userspace_sentence(enriched),
+        attributes=userspace_attributes(enriched),
+        resource=enriched.resource,
+        span=context_of(event.trace_id, event.span_id),
     )
 
 
