@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _KB: Final = 1024
 _MUCH_RESERVED: Final = 0.05

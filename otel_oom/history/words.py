@@ -8,7 +8,7 @@ from typing import Final
 from otel_oom.history.record import Record
 from otel_oom.otlp import names
 from otel_oom.otlp.attributes import KERNEL
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1000

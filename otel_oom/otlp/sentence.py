@@ -9,20 +9,9 @@ from otel_oom.enrich.place import cgroup_path
 from otel_oom.enrich.systemd import units_of
 from otel_oom.event import Missed, OomKill
 from otel_oom.facts import Decision, Memcg
+from otel_oom.units import size
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP = 1024
 _ID_CHARS = 12
-
-
-def size(count: int) -> str:
-    """``count`` bytes in the largest unit that leaves at least one: ``49.6 MiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
-            break
-        value /= _STEP
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
 
 
 MEMORY = {

@@ -29,8 +29,9 @@ from otel_oom.otlp.attributes import (
 )
 from otel_oom.otlp.log_event import SCOPE, context_of, log_event, resource_of
 from otel_oom.otlp.seen import around
-from otel_oom.otlp.sentence import inside_of, size
+from otel_oom.otlp.sentence import inside_of
 from otel_oom.otlp.values import Attributes
+from otel_oom.units import size
 
 
 def userspace_log_bytes(enriched: EnrichedUserspaceKill) -> bytes:

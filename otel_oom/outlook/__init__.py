@@ -10,9 +10,9 @@ from otel_oom.containers.cgroup import container_of
 from otel_oom.containers.finder import Finder
 from otel_oom.enrich.systemd import units_of
 from otel_oom.layout import Layout
-from otel_oom.otlp.sentence import size
 from otel_oom.outlook.memcgs import Near, nearest
 from otel_oom.outlook.processes import Look, Standing
+from otel_oom.units import size
 from otel_oom.witness import MemcgFiles
 from otel_oom.witness.host import host_numbers, settings
 

@@ -66,6 +66,8 @@ ExecStart=
 ExecStart=/usr/bin/env {python} -m otel_oom run --no-history
 WorkingDirectory={root}
 ProtectHome=read-only
+# The repository may be below /tmp.
+PrivateTmp=no
 # No process here may lower its score.
 OOMScoreAdjust=0
 Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}

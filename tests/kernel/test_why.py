@@ -93,7 +93,9 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
     (log,) = kills_of(backend.logs, [pid])
     (span,) = kills_of(backend.spans, [pid])
     told = log.attributes
-    assert told.items() <= span.attributes.items()
+    # The kernel's own report is the log's alone.
+    shared = {name: value for name, value in told.items() if name != "log.record.original"}
+    assert shared.items() <= span.attributes.items()
 
     lines = candidates(told)
     assert set(lines) == {pid, other}
@@ -105,7 +107,10 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
     held = sum(told[f"oom.victim.memory.{kind}"] for kind in ("anon", "file", "shmem"))
     assert int(lines[pid]["resident"]) == held
     assert "killed" not in lines[other]
-    assert 0 <= told["oom.witness.after"] <= told["oom.candidates.after"]
+    # The table in the kernel's log is of before the mark; a look of ours is the last one.
+    assert told["oom.witness.after"] >= 0
+    after = told["oom.candidates.after"]
+    assert after < 0 or after >= told["oom.witness.after"]
 
     # On a host that allows no hook for decisions, its log may not have told the limit's cgroup.
     prefix = "oom.limit" if "oom.limit.memcg.path" in told else "oom.victim"
@@ -153,7 +158,8 @@ def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
     assert lines[other]["memcg"] == sidecar.path
     assert log.attributes["oom.candidates.memcg"] == pod.path
     assert log.attributes["oom.limit.memcg.stat.anon"] >= 24 * MIB
-    assert log.attributes["oom.victim.memcg.stat.anon"] <= 40 * MIB
+    # What it had may be gone, and is then no part that is worth a word.
+    assert log.attributes.get("oom.victim.memcg.stat.anon", 0) <= 40 * MIB
 
 
 def test_all_the_processes_of_a_cgroup_are_looked_at() -> None:

@@ -16,7 +16,8 @@ from otel_oom import __version__, otlp
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
 from otel_oom.enrich.unit_files import Setting
 from otel_oom.facts import Limits, Memcg, Memory
-from otel_oom.otlp.sentence import sentence, size
+from otel_oom.otlp.sentence import sentence
+from otel_oom.units import size
 from otel_oom.witness import Witness
 from otel_oom.witness.numbers import MemcgNumbers
 from tests.support.backend import plain

@@ -14,8 +14,8 @@ from otel_oom.history.page import candidates, code, limit, timeline, victim
 from otel_oom.history.record import Record
 from otel_oom.layout import Layout
 from otel_oom.otlp import names
-from otel_oom.otlp.sentence import size
 from otel_oom.terminal import Terminal
+from otel_oom.units import size
 from otel_oom.vm_settings import meanings
 
 __all__ = ["lines"]

@@ -10,7 +10,7 @@ from typing import Final
 from otel_oom.history.record import Record
 from otel_oom.layout import Layout
 from otel_oom.otlp import names
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _FIELD: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 _HEADS: Final = ("PID", "COMM", "RESIDENT", "SWAP", "POINTS", "ADJ", "USER", "CGROUP")

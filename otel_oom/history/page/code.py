@@ -9,7 +9,8 @@ from typing import Final
 from otel_oom.history.record import Record
 from otel_oom.layout import Layout
 from otel_oom.otlp import names
-from otel_oom.otlp.sentence import MEMORY, size
+from otel_oom.otlp.sentence import MEMORY
+from otel_oom.units import size
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}

@@ -8,7 +8,7 @@ from typing import Final
 from otel_oom.history.record import Record
 from otel_oom.layout import Layout
 from otel_oom.otlp import names
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _SCOPES: Final = {
     "own": "the victim's own cgroup",

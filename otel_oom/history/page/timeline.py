@@ -11,7 +11,7 @@ from otel_oom.history.entry import Entry
 from otel_oom.history.record import Record, Stage
 from otel_oom.layout import Layout
 from otel_oom.otlp import names
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1e6

@@ -7,7 +7,7 @@ from typing import Final
 
 from otel_oom.otlp.advice.facts import Facts, who, whose
 from otel_oom.otlp.candidates import quoted
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _KINDS: Final = (
     (

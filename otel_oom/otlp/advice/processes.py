@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_oom.otlp.advice.facts import Facts, who, whose
-from otel_oom.otlp.sentence import size
+from otel_oom.units import size
 
 _MANY: Final = 8
 
