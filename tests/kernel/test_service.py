@@ -64,10 +64,10 @@ DefaultDependencies=no
 ExecStart=
 # The interpreter of the tests may be below root's home: the unit's rights open what that hides.
 ExecStart=/usr/bin/env {python} -m otel_oom run --no-history
-WorkingDirectory={root}
+WorkingDirectory={seen}
 ProtectHome=read-only
-# The repository may be below /tmp.
-PrivateTmp=no
+# The repository may be below /tmp, of which the unit has its own.
+BindReadOnlyPaths={root}:{seen}
 # No process here may lower its score.
 OOMScoreAdjust=0
 Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}
@@ -76,7 +76,9 @@ Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}
 
 
 def _here(url: str) -> str:
-    return _HERE.format(python=sys.executable, root=ROOT, url=url)
+    seen = "/run/otel-oom-repository"
+    python = sys.executable.replace(f"{ROOT}/", f"{seen}/")
+    return _HERE.format(python=python, root=ROOT, seen=seen, url=url)
 
 
 def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:
