@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from otel_oom import __version__
+from otel_oom.arguments import add_state_dir
 from otel_oom.capture.source import PIN_DIR, CaptureError
 from otel_oom.control import ControlError
 from otel_oom.export.settings import SettingsError
@@ -179,13 +180,8 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="where kills are read from (default: auto, the best that this host allows)",
     )
-    run.add_argument(
-        "--state-dir",
-        type=Path,
-        default=_state_dir(),
-        metavar="DIR",
-        help="journal and outbox (default: $STATE_DIRECTORY, else /var/lib/otel-oom)",
-    )
+    what = "journal and outbox (default: $STATE_DIRECTORY, else /var/lib/otel-oom)"
+    add_state_dir(run, _state_dir(), what)
     _add_pin_dir(run, "where the kernel side goes on while no agent runs, in bpffs")
     run.add_argument(
         "--no-pin",
@@ -224,13 +220,7 @@ def _parser() -> argparse.ArgumentParser:
 
     queue = commands.add_parser("queue", help="what waits to be sent, and what was refused and why")
     queue.add_argument("--json", action="store_true", help="print it as JSON")
-    queue.add_argument(
-        "--state-dir",
-        type=Path,
-        default=_state_dir(),
-        metavar="DIR",
-        help="the agent's folder (default: as for run)",
-    )
+    add_state_dir(queue, _state_dir())
     queue.set_defaults(command=_queue)
     actions = queue.add_subparsers(metavar="ACTION")
     for name, command, what in (

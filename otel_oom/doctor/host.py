@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
+from otel_oom.capture.bpffs import BPFFS, is_bpffs
 from otel_oom.capture.source import PIN_DIR
 from otel_oom.doctor.finding import OK, WARN, Finding
 from otel_oom.vm_settings import meanings
 from otel_oom.witness import MemcgFiles, host
-
-_BPFFS: Final = Path("/sys/fs/bpf")
 
 
 def on_host() -> Iterator[Finding]:
@@ -24,13 +22,10 @@ def on_host() -> Iterator[Finding]:
 
 
 def _bpffs() -> Finding:
-    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
-    # Of several mounts at one place, the last is the one that is seen.
-    types = [fields[2] for fields in map(str.split, mounts) if fields[1] == str(_BPFFS)]
-    if types[-1:] == ["bpf"]:
-        return Finding("bpffs", OK, str(_BPFFS))
-    advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {_BPFFS}"
-    return Finding("bpffs", WARN, f"not mounted at {_BPFFS}", advice)
+    if is_bpffs(BPFFS):
+        return Finding("bpffs", OK, str(BPFFS))
+    advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {BPFFS}"
+    return Finding("bpffs", WARN, f"not mounted at {BPFFS}", advice)
 
 
 def _pins() -> Finding:

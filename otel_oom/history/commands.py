@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from otel_oom.arguments import add_state_dir
+
 _NS_PER_S: Final = 1_000_000_000
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.ASCII)
@@ -42,13 +44,7 @@ def add_to(
     show.set_defaults(command=_show)
     for command in (events, show):
         command.add_argument("--json", action="store_true", help="print it as OTLP/JSON lines")
-        command.add_argument(
-            "--state-dir",
-            type=Path,
-            default=state_dir(),
-            metavar="DIR",
-            help="the agent's folder (default: as for run)",
-        )
+        add_state_dir(command, state_dir())
 
 
 def since_ns(text: str, now_ns: int | None = None) -> int:

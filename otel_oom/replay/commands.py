@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from otel_oom.arguments import add_state_dir
+
 
 def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], state_dir: Callable[[], Path]
@@ -29,14 +31,11 @@ def add_to(
     replay.add_argument(
         "--json", action="store_true", help="show it as OTLP/JSON lines instead of sending it"
     )
-    replay.add_argument(
-        "--state-dir",
-        type=Path,
-        default=_state_dir(state_dir),
-        metavar="DIR",
-        help="journal and outbox, not the agent's (default: $STATE_DIRECTORY/replay, else "
-        "/var/lib/otel-oom-replay for root, $XDG_STATE_HOME/otel-oom-replay for others)",
+    what = (
+        "journal and outbox, not the agent's (default: $STATE_DIRECTORY/replay, else "
+        "/var/lib/otel-oom-replay for root, $XDG_STATE_HOME/otel-oom-replay for others)"
     )
+    add_state_dir(replay, _state_dir(state_dir), what)
     replay.set_defaults(command=_replay)
 
 
