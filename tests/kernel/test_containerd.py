@@ -9,12 +9,10 @@ import pytest
 
 from otel_oom.containers import monitors
 from otel_oom.containers.finder import Finder
-from otel_oom.demo.receiver import Receiver
 from tests.parts.containerd import Containerd, containerd, missing
 from tests.parts.need import need
-from tests.support.agent import agent
 from tests.support.backend import Backend
-from tests.support.container_kills import kill_in, span_of
+from tests.support.container_kills import kill_in, span_of, watched
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -30,12 +28,7 @@ def runtime(crictl_binary: Path) -> Iterator[Containerd]:
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was started before a test's containers."""
-    received = Backend()
-    with (
-        Receiver(received) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
-    ):
-        running.until_watching()
+    with watched(tmp_path) as received:
         yield received
 
 

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
 from tests.parts.crio import CriO, crio, missing
 from tests.parts.need import need
 from tests.parts.podman import LET, TAKES_ALL
-from tests.support.agent import agent
 from tests.support.backend import Backend
-from tests.support.container_kills import kill_in
+from tests.support.container_kills import kill_in, watched
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -29,15 +27,8 @@ def runtime(crio_binaries: tuple[Path, Path], crictl_binary: Path) -> Iterator[C
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was asked for a pod's label."""
-    received = Backend()
-    with Receiver(received) as receiver:
-        environ = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
-            "OTEL_OOM_CONTAINER_LABELS": "app.kubernetes.io/name",
-        }
-        with agent(tmp_path, environ) as running:
-            running.until_watching()
-            yield received
+    with watched(tmp_path, OTEL_OOM_CONTAINER_LABELS="app.kubernetes.io/name") as received:
+        yield received
 
 
 def test_a_container_of_a_pod_is_named_as_cri_o_names_it(runtime: CriO, backend: Backend) -> None:

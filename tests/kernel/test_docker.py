@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
 from tests.parts.docker import IMAGE, Docker, docker, missing
 from tests.parts.need import need
-from tests.support.agent import agent
 from tests.support.backend import Backend
-from tests.support.container_kills import kill_in, span_of
+from tests.support.container_kills import kill_in, span_of, watched
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -29,15 +27,8 @@ def runtime() -> Iterator[Docker]:
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was started before a test's containers and asks for two labels."""
-    received = Backend()
-    with Receiver(received) as receiver:
-        environ = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
-            "OTEL_OOM_CONTAINER_LABELS": "team,absent",
-        }
-        with agent(tmp_path, environ) as running:
-            running.until_watching()
-            yield received
+    with watched(tmp_path, OTEL_OOM_CONTAINER_LABELS="team,absent") as received:
+        yield received
 
 
 def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from tests.parts.podman import IMAGE, Podman, missing, podman
 from tests.parts.wait import until
 from tests.support.agent import agent
 from tests.support.backend import Backend
-from tests.support.container_kills import ARRIVES_S, kill_in, span_of
+from tests.support.container_kills import ARRIVES_S, kill_in, span_of, watched
 from tests.support.kills import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -34,12 +34,7 @@ def runtime() -> Iterator[Podman]:
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was started before a test's containers."""
-    received = Backend()
-    with (
-        Receiver(received) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
-    ):
-        running.until_watching()
+    with watched(tmp_path) as received:
         yield received
 
 

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from otel_oom.demo.receiver import Receiver
 from tests.parts.wait import until
+from tests.support.agent import agent
 from tests.support.backend import Backend, Received
 
 ARRIVES_S = 30.0
+
+
+@contextmanager
+def watched(folder: Path, **environ: str) -> Iterator[Backend]:
+    """What an agent with that environment sends, started before a test's containers."""
+    received = Backend()
+    with Receiver(received) as receiver:
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
+        with agent(folder, environ) as running:
+            running.until_watching()
+            yield received
 
 
 def kill_in(backend: Backend, container_id: str) -> Received:
