@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 # Go may come from the virtual environment: see tools/setup.
 export PATH := $(PATH):$(CURDIR)/.venv/bin
 
-C_FILES := $(wildcard bpf/*.c bpf/*.h tests/guests/programs/*.c)
+C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/guests/programs/*.c)
 
 .PHONY: help
 help:

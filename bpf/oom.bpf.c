@@ -3,13 +3,13 @@
 
 /*
  * The kernel side as libbpf loads it: compiled once, it finds its way by the BTF of the kernel it
- * runs on. Here are its maps and what calls it; what it does is in kills.h.
+ * runs on. Here are its maps and what calls it; what it does is in handlers.bpf.h.
  */
-#include "core.h"
+#include "core_compat.bpf.h"
 
 #include <bpf/bpf_tracing.h>
 
-#include "kills.h"
+#include "handlers.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

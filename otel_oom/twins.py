@@ -15,7 +15,7 @@ from otel_oom.event import OomKill
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What names a kill (``struct oom_mark`` of bpf/oom.h).
+    """What names a kill (``struct oom_mark`` of bpf/events.h).
 
     ``boottime_ns`` is that of its record; ``monotonic_ns`` the same instant on CLOCK_MONOTONIC.
     ``started_ns`` and ``comm`` are ``None`` where the kernel told a number alone, as ``tid``.

@@ -1,6 +1,6 @@
 """The source for kernels without BTF: compiled by BCC on the host that it runs on.
 
-What is compiled is `bpf/oom.bcc.c`; its records are those of `bpf/oom.bpf.c`, and so is what is
+What is compiled is `bpf/bcc/oom.bcc.c`; its records are those of `bpf/oom.bpf.c`, and so is what is
 done with them here. BCC itself works in another process, which ends when all is attached, and its
 compiler with it. Its `ring_buffer_poll()` is not used either: that lets go of a record whatever
 became of it. Nothing of this can be pinned.
@@ -26,7 +26,7 @@ SOURCE: Final = Path(__file__).with_name("bpf_source")
 
 
 class BccSource(RingSource):
-    """Kills out of the ring buffer that ``bpf/oom.bcc.c`` fills; see :class:`Source`.
+    """Kills out of the ring buffer that ``bpf/bcc/oom.bcc.c`` fills; see :class:`Source`.
 
     What is killed while no agent runs, only the kernel's log tells.
     """

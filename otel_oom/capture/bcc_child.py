@@ -8,7 +8,7 @@ long as its process lives: so this one ends, and what remains are file descripto
 the socket of that number, with a JSON object that says what they are, or why there are none. What
 the compiler and the kernel's verifier say is on standard error.
 
-SETTINGS is a JSON object: `source` (the folder of `oom.bcc.c`), `headers` (folders of the kernel's
+SETTINGS is a JSON object: `source` (a copy of `bpf/`), `headers` (folders of the kernel's
 headers), `page_size` and `ring_bytes` (in bytes), `command` (whether to tell command lines). An
 empty one asks only which BCC there is.
 """
@@ -54,7 +54,7 @@ PROBES = {
         r"struct ns_common \{(?:(?!refcount_t)[^}])*\}",
     ),
 }
-"""What `bpf/headers.h` can't ask itself of the kernel's headers: a file, and a text in it."""
+"""What `bpf/bcc/compat.h` can't ask itself of the kernel's headers: a file, and a text in it."""
 
 
 class HandOverError(Exception):
@@ -97,7 +97,7 @@ def hand_over(wanted: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         *(f"-D{flag}={int(found)}" for flag, found in texts.items()),
     ]
     try:
-        loaded = bcc.BPF(src_file=os.fsencode(f"{wanted['source']}/oom.bcc.c"), cflags=flags)
+        loaded = bcc.BPF(src_file=os.fsencode(f"{wanted['source']}/bcc/oom.bcc.c"), cflags=flags)
     except Exception as error:
         raise HandOverError("compile", str(error)) from error
     try:

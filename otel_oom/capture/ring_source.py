@@ -32,7 +32,7 @@ RING_BYTES: Final = 1 << 20
 
 
 class RingSource(ABC):
-    """Kills out of a ring buffer in the wire format of ``bpf/oom.h``; see :class:`Source`."""
+    """Kills out of a ring buffer in the wire format of ``bpf/events.h``; see :class:`Source`."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""The layout of the ring buffer's records (``bpf/oom.h``).
+"""The layout of the ring buffer's records (``bpf/events.h``).
 
 The structures below are those of the header, field by field; the tests compare them with the type
 information that the compiler put into the BPF object.

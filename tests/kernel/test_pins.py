@@ -394,7 +394,7 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
     need(shutil.which("clang"), "clang builds the other version")
     source = Path(attach.__file__).parents[2] / "bpf"
     built = shutil.copytree(source, tmp_path / "next" / "bpf")
-    header = built / "oom.h"
+    header = built / "events.h"
     text = header.read_text(encoding="utf-8")
     number = f"#define OOM_WIRE_VERSION {WIRE_VERSION}"
     assert number in text

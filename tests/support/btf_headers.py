@@ -1,7 +1,7 @@
 """Headers for a kernel that has none, made of the type information that it has instead.
 
-The headers that `bpf/headers.h` and BCC include all lead to two files. One has the structures that
-are read, with no members but those, each at its place; the other what every kernel header has.
+The headers that `bpf/bcc/compat.h` and BCC include all lead to two files. One has the structures
+that are read, with no members but those, each at its place; the other what every kernel header has.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def write(folder: Path) -> None:
         subprocess.CalledProcessError: the running kernel has no type information.
     """
     btf = Btf()
-    own = (REPOSITORY / "bpf/headers.h").read_text(encoding="utf-8")
+    own = (REPOSITORY / "bpf/bcc/compat.h").read_text(encoding="utf-8")
     files = {
         **dict.fromkeys(_OF_BCC, "#include <linux/types.h>"),
         **dict.fromkeys(re.findall(r"#include <(.+)>", own), "#include <btf.h>"),

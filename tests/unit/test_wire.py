@@ -55,7 +55,7 @@ STRUCTURES = {
 
 @pytest.fixture(scope="module")
 def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The types of bpf/oom.h as the compiler lays them out for the kernel side."""
+    """The types of bpf/events.h as the compiler lays them out for the kernel side."""
     bpftool = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
     need(bpftool and shutil.which("clang"), "clang and bpftool are needed to read the header")
     folder = tmp_path_factory.mktemp("layout")
@@ -63,7 +63,9 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     variables = [f"struct {name} {name};" for name in STRUCTURES]
     variables += [f"enum oom_{name} {name};" for name in ("kind", "flag", "reaper_stage")]
     source = folder / "layout.c"
-    source.write_text("\n".join(['#include "kernel.h"', '#include "oom.h"', *variables, ""]))
+    source.write_text(
+        "\n".join(['#include "vmlinux_min.h"', '#include "events.h"', *variables, ""])
+    )
     subprocess.run(
         ["clang", "-target", "bpf", "-g", "-I", BPF, "-c", source, "-o", folder / "layout.o"],
         check=True,
@@ -81,7 +83,7 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_both_sides_have_one_layout(btf: list[dict[str, Any]], name: str) -> None:
     """Every member stands where the compiler put it, and each structure has its size."""
     found = next((t for t in btf if t["kind"] == "STRUCT" and t["name"] == name), None)
-    assert found, f"{name} is not in bpf/oom.h"
+    assert found, f"{name} is not in bpf/events.h"
     structure = STRUCTURES[name]
     theirs = [(member["name"], member["bits_offset"] // 8) for member in found["members"]]
     ours = [(field[0], getattr(structure, field[0]).offset) for field in structure._fields_]
@@ -103,7 +105,7 @@ def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
 
 def test_both_sides_have_the_same_sizes() -> None:
     """The header's constants are those that buffers are made by here."""
-    header = (BPF / "oom.h").read_text(encoding="utf-8")
+    header = (BPF / "events.h").read_text(encoding="utf-8")
     defined = dict(re.findall(r"#define OOM_(\w+) (\d+)", header))
     assert {name: int(text) for name, text in defined.items()} == {
         "WIRE_VERSION": wire.WIRE_VERSION,

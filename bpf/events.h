@@ -7,8 +7,8 @@
  * may choose. Both sides assert the layout; a change of it is a new
  * OOM_WIRE_VERSION.
  */
-#ifndef OTEL_OOM_H
-#define OTEL_OOM_H
+#ifndef OTEL_OOM_EVENTS_H
+#define OTEL_OOM_EVENTS_H
 
 #define OOM_WIRE_VERSION 3
 
@@ -210,4 +210,4 @@ _Static_assert(sizeof(struct oom_reaper_record) == 96, "oom_reaper_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
 
-#endif /* OTEL_OOM_H */
+#endif /* OTEL_OOM_EVENTS_H */

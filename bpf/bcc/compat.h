@@ -3,11 +3,11 @@
 
 /*
  * How oom.bcc.c reads the kernel: by the headers of the one it runs on, under the names that
- * core.h has from libbpf. What a preprocessor can't ask of headers, bcc_child.py has asked of their
- * text: OOM_MARK_PASSES_TASK, OOM_EXIT_PRECEDES_MM and OOM_MNT_NS_HAS_COUNT.
+ * core_compat.bpf.h has from libbpf. What a preprocessor can't ask of headers, bcc_child.py has
+ * asked of their text: OOM_MARK_PASSES_TASK, OOM_EXIT_PRECEDES_MM and OOM_MNT_NS_HAS_COUNT.
  */
-#ifndef OTEL_OOM_HEADERS_H
-#define OTEL_OOM_HEADERS_H
+#ifndef OTEL_OOM_BCC_COMPAT_H
+#define OTEL_OOM_BCC_COMPAT_H
 
 /* Since 6.15 (kernel commit 633488947ef6) the member of struct kernfs_node has underscores. */
 #define __parent parent
@@ -33,7 +33,7 @@
 #undef SEND_SIG_PRIV
 #define SEND_SIG_PRIV 1
 
-#include "oom.h"
+#include "events.h"
 
 /* Of these two the kernel keeps the header to itself (fs/mount.h); as far as they are read. */
 struct mount {
@@ -112,4 +112,4 @@ static __always_inline int exit_precedes_mm(void)
 	return OOM_EXIT_PRECEDES_MM;
 }
 
-#endif /* OTEL_OOM_HEADERS_H */
+#endif /* OTEL_OOM_BCC_COMPAT_H */

@@ -3,11 +3,11 @@
 
 /*
  * The kernel side as BCC compiles it on the host it runs on, for kernels without BTF. Here are its
- * maps and what calls it; what it does is in kills.h. BCC rewrites its tables' methods in this file
- * alone, and nowhere inside of a macro.
+ * maps and what calls it; what it does is in handlers.bpf.h. BCC rewrites its tables' methods in
+ * this file alone, and nowhere inside of a macro.
  */
-#include "headers.h"
-#include "state.h"
+#include "bcc/compat.h"
+#include "maps.bpf.h"
 
 BPF_RINGBUF_OUTPUT(oom_ring, OOM_RING_PAGES);
 BPF_PERCPU_ARRAY(oom_counters, struct oom_counters, 1);
@@ -93,7 +93,7 @@ static __always_inline void keep_silence(u64 memcg_id, struct silence *silence)
 	oom_silences.update(&memcg_id, silence);
 }
 
-#include "kills.h"
+#include "handlers.bpf.h"
 
 int kill_begins(struct pt_regs *ctx)
 {

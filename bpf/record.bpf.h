@@ -3,12 +3,13 @@
 
 /*
  * What a record is filled with: tasks, memory, paths and stacks, read out of the kernel's own
- * structures. Where their members are comes from what is included before this: core.h or headers.h.
+ * structures. Where their members are comes from what is included before this: core_compat.bpf.h or
+ * bcc/compat.h.
  */
-#ifndef OTEL_OOM_FILL_H
-#define OTEL_OOM_FILL_H
+#ifndef OTEL_OOM_RECORD_BPF_H
+#define OTEL_OOM_RECORD_BPF_H
 
-#include "oom.h"
+#include "events.h"
 
 #define MAX_DEPTH 32	  /* of a path; CRI in a container in a user session: about 12 */
 #define COMPONENT_LEN 256 /* NAME_MAX and its NUL */
@@ -268,4 +269,4 @@ static __always_inline void fill_stacks(struct oom_victim_record *out, void *con
 		      BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
 }
 
-#endif /* OTEL_OOM_FILL_H */
+#endif /* OTEL_OOM_RECORD_BPF_H */

@@ -10,11 +10,11 @@
  * victim's mm is torn down: its counters can still be read. It runs in the
  * context of the task that needed the memory, the trigger.
  */
-#ifndef OTEL_OOM_KILLS_H
-#define OTEL_OOM_KILLS_H
+#ifndef OTEL_OOM_HANDLERS_BPF_H
+#define OTEL_OOM_HANDLERS_BPF_H
 
-#include "fill.h"
-#include "state.h"
+#include "record.bpf.h"
+#include "maps.bpf.h"
 
 #define SILENCE_NS 1000000000ULL
 
@@ -359,4 +359,4 @@ static __always_inline int on_reaper(void *context, __u32 tid, enum oom_reaper_s
 	return 0;
 }
 
-#endif /* OTEL_OOM_KILLS_H */
+#endif /* OTEL_OOM_HANDLERS_BPF_H */

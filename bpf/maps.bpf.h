@@ -5,10 +5,10 @@
  * What the programs remember from one call to the next. The maps that hold it are declared in each
  * loader's own words, in oom.bpf.c and oom.bcc.c; they are reached by the functions below.
  */
-#ifndef OTEL_OOM_STATE_H
-#define OTEL_OOM_STATE_H
+#ifndef OTEL_OOM_MAPS_BPF_H
+#define OTEL_OOM_MAPS_BPF_H
 
-#include "oom.h"
+#include "events.h"
 
 #define MAX_VICTIMS 8192 /* victims that are dying at one time */
 #define MAX_SILENCES 256
@@ -73,4 +73,4 @@ static __always_inline __u64 *mark_count(void);
 static __always_inline struct silence *silence_at(__u64 memcg_id);
 static __always_inline void keep_silence(__u64 memcg_id, struct silence *silence);
 
-#endif /* OTEL_OOM_STATE_H */
+#endif /* OTEL_OOM_MAPS_BPF_H */

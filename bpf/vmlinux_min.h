@@ -7,8 +7,8 @@
  * mean nothing. A name that ends in ___x is another version of the same kernel
  * type; which one a kernel has is probed, never derived from its release.
  */
-#ifndef OTEL_OOM_KERNEL_H
-#define OTEL_OOM_KERNEL_H
+#ifndef OTEL_OOM_VMLINUX_MIN_H
+#define OTEL_OOM_VMLINUX_MIN_H
 
 typedef unsigned char __u8;
 typedef unsigned short __u16;
@@ -242,4 +242,4 @@ typedef void (*btf_trace_mark_victim___task)(void *, struct task_struct *, __u32
 /* Since 6.16 the tracepoint comes before exit_mm(), and tells whether the thread is the last. */
 typedef void (*btf_trace_sched_process_exit___group_dead)(void *, struct task_struct *, _Bool);
 
-#endif /* OTEL_OOM_KERNEL_H */
+#endif /* OTEL_OOM_VMLINUX_MIN_H */

@@ -5,10 +5,10 @@
  * How oom.bpf.c reads the kernel: by CO-RE, so that what differs between kernels is asked of the
  * one that it is loaded into.
  */
-#ifndef OTEL_OOM_CORE_H
-#define OTEL_OOM_CORE_H
+#ifndef OTEL_OOM_CORE_COMPAT_BPF_H
+#define OTEL_OOM_CORE_COMPAT_BPF_H
 
-#include "kernel.h"
+#include "vmlinux_min.h"
 
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
@@ -45,4 +45,4 @@ static __always_inline int exit_precedes_mm(void)
 	return bpf_core_type_exists(btf_trace_sched_process_exit___group_dead);
 }
 
-#endif /* OTEL_OOM_CORE_H */
+#endif /* OTEL_OOM_CORE_COMPAT_BPF_H */
