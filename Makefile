@@ -1,10 +1,10 @@
 # The two commands of the README, and what development needs beside them.
 
 PYTHON := .venv/bin/python
-# Go may come from the virtual environment: see tools/setup.
+# Go may come from the virtual environment: see scripts/setup.
 export PATH := $(PATH):$(CURDIR)/.venv/bin
 
-C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/guests/programs/*.c)
+C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/vmtest/programs/*.c)
 
 .PHONY: help
 help:
@@ -18,7 +18,7 @@ help:
 
 .PHONY: demo
 demo:
-	@tools/setup demo
+	@scripts/setup demo
 	@$(if $(ENDPOINT),OTEL_EXPORTER_OTLP_ENDPOINT="$(ENDPOINT)") .venv/bin/otel-oom demo
 
 .PHONY: test
@@ -43,7 +43,7 @@ format: setup-test
 
 .PHONY: matrix
 matrix: setup-test
-	$(PYTHON) -m pytest tests/guests --matrix README.md
+	$(PYTHON) -m pytest tests/vmtest --matrix README.md
 
 .PHONY: bench
 bench: setup-test
@@ -51,7 +51,7 @@ bench: setup-test
 
 .PHONY: setup-test
 setup-test:
-	@tools/setup test
+	@scripts/setup test
 
 # Pins and hashes, without a word on where packages come from.
 LOCK = $(PYTHON) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \

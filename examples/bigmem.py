@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 
-from otel_oom.demo.memcg import MemcgError, OwnMemcg
+from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
 
 MIB = 1 << 20
 STEP = 8 * MIB

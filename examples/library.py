@@ -11,7 +11,7 @@ import itertools
 import sys
 
 from otel_oom.capture import watch
-from otel_oom.event import OomKill
+from otel_oom.model.events import OomKill
 
 
 def main(most: int | None) -> None:

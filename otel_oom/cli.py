@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from otel_oom import __version__
-from otel_oom.arguments import add_state_dir
+from otel_oom.agent.control_server import ControlError
 from otel_oom.capture.source import PIN_DIR, CaptureError
-from otel_oom.control import ControlError
-from otel_oom.export.settings import SettingsError
-from otel_oom.health.settings import MetricSettings
-from otel_oom.history import commands as history
-from otel_oom.replay import commands as replay
+from otel_oom.commands.history import options as history
+from otel_oom.commands.options import add_state_dir
+from otel_oom.commands.replay import options as replay
+from otel_oom.config.metrics import MetricSettings
+from otel_oom.config.otlp import SettingsError
 from otel_oom.store import BoundsError, StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -79,22 +79,22 @@ def _fail(error: Exception, code: int) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from otel_oom import agent  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.agent import service  # noqa: PLC0415  each command imports what it needs
     from otel_oom.capture import choose  # noqa: PLC0415
-    from otel_oom.containers import settings as container_settings  # noqa: PLC0415
-    from otel_oom.export.settings import read  # noqa: PLC0415
-    from otel_oom.store import bounds  # noqa: PLC0415
+    from otel_oom.config import containers as container_settings  # noqa: PLC0415
+    from otel_oom.config import store  # noqa: PLC0415
+    from otel_oom.config.otlp import read  # noqa: PLC0415
 
     source = choose(
         arguments.source,
         want_command=arguments.command_line,
         pin_dir=None if arguments.no_pin else arguments.pin_dir,
     )
-    agent.run(
+    service.run(
         source,
         replace(read(os.environ), metrics=_metrics()),
         arguments.state_dir,
-        bounds=bounds.read(os.environ),
+        bounds=store.read(os.environ),
         labels=container_settings.labels(os.environ),
         history=arguments.history,
     )
@@ -102,10 +102,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _metrics() -> MetricSettings | None:
-    from otel_oom.health import settings  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.config import metrics  # noqa: PLC0415  each command imports what it needs
 
     try:
-        return settings.read(os.environ)
+        return metrics.read(os.environ)
     except SettingsError as error:
         # What is said of metrics is often meant for all services of a host: kills come first.
         _LOG.warning("The agent's own metrics are not sent: %s", error)
@@ -113,37 +113,37 @@ def _metrics() -> MetricSettings | None:
 
 
 def _unpin(arguments: argparse.Namespace) -> int:
-    from otel_oom.unpin import unpin  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands.unpin import unpin  # noqa: PLC0415  each command imports what it needs
 
     return unpin(arguments.pin_dir)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from otel_oom.demo import demo  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands.demo import demo  # noqa: PLC0415  each command imports what it needs
 
     return demo(as_json=arguments.json)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from otel_oom.doctor import doctor  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands.doctor import doctor  # noqa: PLC0415  each command imports what it needs
 
     return doctor(as_json=arguments.json)
 
 
 def _queue(arguments: argparse.Namespace) -> int:
-    from otel_oom import queue  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands import queue  # noqa: PLC0415  each command imports what it needs
 
     return queue.show(arguments.state_dir, as_json=arguments.json)
 
 
 def _queue_resend(arguments: argparse.Namespace) -> int:
-    from otel_oom import queue  # noqa: PLC0415  as above
+    from otel_oom.commands import queue  # noqa: PLC0415  as above
 
     return queue.resend(arguments.state_dir, arguments.uids)
 
 
 def _queue_drop(arguments: argparse.Namespace) -> int:
-    from otel_oom import queue  # noqa: PLC0415  as above
+    from otel_oom.commands import queue  # noqa: PLC0415  as above
 
     return queue.drop(arguments.state_dir, arguments.uids)
 

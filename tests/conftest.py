@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.bpf import require_prerequisites
+from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.capture.source import CaptureError
-from tests.parts.need import need
+from tests.testlib.need import need
 
-pytest_plugins = ["tests.parts.fixtures"]
+pytest_plugins = ["tests.testlib.fixtures"]
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom import control
-from otel_oom.control import Answers, NoAgentError, Request
+from otel_oom.agent import control_server
+from otel_oom.agent.control_server import Answers, NoAgentError, Request
 from otel_oom.store import Bounds, Store, StoreError
 
 Ask = Callable[[Request], Any]
@@ -48,12 +48,12 @@ def _asked(state_dir: Path, answers: Callable[[Store], Answers], stack: ExitStac
         else:
             known = answers(store)
             return lambda request: known[request["do"]](request)
-    return partial(control.ask, state_dir)
+    return partial(control_server.ask, state_dir)
 
 
 def _agent_answers(state_dir: Path) -> bool:
     try:
-        control.ask(state_dir, {"do": "queue"})
+        control_server.ask(state_dir, {"do": "queue"})
     except NoAgentError:
         if not (state_dir / "otel-oom.db").exists():
             raise StoreError(

@@ -14,27 +14,27 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from otel_oom import clock
+from otel_oom.agent import memory
+from otel_oom.agent.stats import Counts
+from otel_oom.agent.watchdog import STUCK_S, Pulse
 from otel_oom.capture.source import Source
-from otel_oom.event import OomKill, UserspaceKill
-from otel_oom.export.settings import Settings
-from otel_oom.health import memory
-from otel_oom.health.counts import Counts
-from otel_oom.health.watchdog import STUCK_S, Pulse
-from otel_oom.incident import Incident
+from otel_oom.config.otlp import Settings
+from otel_oom.linux import clock
+from otel_oom.model.event_base import Incident
+from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.snapshot import still_alive
 from otel_oom.store import Encoded, JournalRow, Store
-from otel_oom.witness import still_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.util.types import AttributeValue
 
-    from otel_oom.containers.runtimes import Runtimes
+    from otel_oom.agent.metrics.instruments import Metrics
     from otel_oom.enrich import Host
-    from otel_oom.export.backoff import Backoff
-    from otel_oom.export.courier import Courier
-    from otel_oom.health.metrics import Metrics
+    from otel_oom.export.exporter import Courier
+    from otel_oom.export.retry import Backoff
+    from otel_oom.linux.containers.service import Runtimes
 
 _LOG = logging.getLogger(__name__)
 
@@ -138,12 +138,12 @@ class Delivery:
 
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
-        from otel_oom import translation  # noqa: F401, PLC0415  for the first kill not to wait for it
         from otel_oom.enrich import Host, of_place, shared_resource  # noqa: PLC0415
-        from otel_oom.enrich.host import host_attributes  # noqa: PLC0415
+        from otel_oom.enrich.host_attributes import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
-        from otel_oom.export.backoff import Backoff  # noqa: PLC0415
-        from otel_oom.export.courier import Courier, connect  # noqa: PLC0415
+        from otel_oom.export.exporter import Courier, connect  # noqa: PLC0415
+        from otel_oom.export.retry import Backoff  # noqa: PLC0415
+        from otel_oom.otlp import encode  # noqa: F401, PLC0415  for the first kill not to wait for it
 
         found, told = host_attributes(), {**self._detect(), **self._settings.resource}
         said = of_place(self._settings.resource)
@@ -178,7 +178,7 @@ class Delivery:
         if self._detected is None:
             self._detected = {}
             if self._settings.detectors:
-                from otel_oom.enrich.detectors import detected  # noqa: PLC0415  as in _run()
+                from otel_oom.enrich.resource_detectors import detected  # noqa: PLC0415  as in _run()
 
                 self._detected = detected(self._settings.detectors)
         return self._detected
@@ -188,7 +188,7 @@ class Delivery:
         if self._settings.metrics is None or self._metrics:
             return
         try:
-            from otel_oom.health.metrics import Metrics  # noqa: PLC0415  as in _run()
+            from otel_oom.agent.metrics.instruments import Metrics  # noqa: PLC0415  as in _run()
 
             self._metrics = Metrics(
                 self._settings.metrics,
@@ -254,7 +254,7 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
 
 def _encode(row: JournalRow, host: Host, boot_id: str, runtimes: Runtimes) -> Encoded:
     from otel_oom.enrich import Alive, End  # noqa: PLC0415  as in _run()
-    from otel_oom.translation import translate  # noqa: PLC0415  likewise
+    from otel_oom.otlp.encode import translate  # noqa: PLC0415  likewise
 
     event, witness, state = row.event, row.witness, None
     if isinstance(event, Incident):

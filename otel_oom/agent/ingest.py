@@ -1,7 +1,7 @@
 """From the source to the disk: what must not wait.
 
 Each event is stored, synced, before the kernel's buffer lets go of it. The counterpart of
-:mod:`otel_oom.delivery`, which may take its time.
+:mod:`otel_oom.agent.delivery`, which may take its time.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from otel_oom import clock, reconcile, unread, witness
+from otel_oom import snapshot
+from otel_oom.agent import reconciler
+from otel_oom.agent.delivery import Delivery
+from otel_oom.agent.reconciler import EVERY_S, SOON_S, Reconciler
+from otel_oom.agent.watchdog import Heartbeat
 from otel_oom.capture.source import Buffered, Remembering
-from otel_oom.capture.sources import Sources
-from otel_oom.delivery import Delivery
-from otel_oom.environ import EnvironReader
-from otel_oom.event import (
+from otel_oom.capture.source_set import Sources
+from otel_oom.linux import clock
+from otel_oom.model.events import (
     Event,
     Missed,
     NoVictim,
@@ -28,10 +31,9 @@ from otel_oom.event import (
     UserspaceKill,
     VictimExit,
 )
-from otel_oom.health.watchdog import Heartbeat
-from otel_oom.reconcile import EVERY_S, SOON_S, Reconciler
-from otel_oom.store import Store, StoreError
-from otel_oom.witness import MemcgFiles, Scanner, Witness
+from otel_oom.snapshot import MemcgFiles, Scanner, Witness
+from otel_oom.snapshot.environ import EnvironReader
+from otel_oom.store import Store, StoreError, undecodable
 
 _LOG = logging.getLogger(__name__)
 
@@ -138,7 +140,7 @@ class Intake:
     def _drain_and_compare(self) -> None:
         """Take what has come; now and then hold it against what the kernel has counted by then."""
         due = time.monotonic() >= self._compare_at
-        count = reconcile.counted() if due else None
+        count = reconciler.counted() if due else None
         taken = self._source.drain(self._handle)
         if due:
             again = self._reconciler.compare(count)
@@ -159,7 +161,7 @@ class Intake:
         # A storm keeps the loop in one turn for as long as it lasts.
         self._heartbeat.turn()
         if isinstance(event, Unread):
-            place = unread.keep(self._store.folder, event.record)
+            place = undecodable.keep(self._store.folder, event.record)
             _LOG.error("A record can't be read (%s), and is kept in %s", event.reason, place)
             return
         self._counts.capture(event)
@@ -220,7 +222,7 @@ class Intake:
 
     def _look(self, kill: OomKill | UserspaceKill) -> Witness:
         try:
-            seen = witness.look(kill, self._memcg_files, environ=self._environ)
+            seen = snapshot.look(kill, self._memcg_files, environ=self._environ)
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from otel_oom import clock
-from otel_oom.event import Event, Missed, OomKill
-from otel_oom.twins import Marks, nearest
+from otel_oom.capture.bpf.mark_matching import Marks, nearest
+from otel_oom.linux import clock
+from otel_oom.model.events import Event, Missed, OomKill
 
 if TYPE_CHECKING:
-    from otel_oom.capture.log_history import History
+    from otel_oom.capture.kmsg.backlog import History
 
 _LOG = logging.getLogger(__name__)
 
@@ -228,11 +228,11 @@ class Reconciler:
         self._full = False
 
     def _of_log(self, after: int) -> History | None:
-        from otel_oom.capture import log_history  # noqa: PLC0415  1 MB that is hardly ever needed
+        from otel_oom.capture.kmsg import backlog  # noqa: PLC0415  1 MB that is hardly ever needed
         from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
         try:
-            return log_history.read(self._boot_id, SOURCE, after, self._marks)
+            return backlog.read(self._boot_id, SOURCE, after, self._marks)
         except (CaptureError, OSError) as error:
             _LOG.warning("Nothing can be filled in from the kernel's log. %s", error)
             return None
@@ -255,10 +255,10 @@ class Reconciler:
 
 def _log_end() -> int:
     """The number of the log's last line; -1 if it can't be read."""
-    from otel_oom.capture import log_history  # noqa: PLC0415  as above
+    from otel_oom.capture.kmsg import backlog  # noqa: PLC0415  as above
     from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
     try:
-        return log_history.end()
+        return backlog.end()
     except (CaptureError, OSError):
         return -1

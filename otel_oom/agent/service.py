@@ -12,18 +12,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from otel_oom import queue
+from otel_oom.agent import memory, watchdog
+from otel_oom.agent.control_server import Control
+from otel_oom.agent.delivery import Delivery
+from otel_oom.agent.ingest import Intake
+from otel_oom.agent.watchdog import Heartbeat
 from otel_oom.capture.source import Source
-from otel_oom.containers.runtimes import Runtimes
-from otel_oom.control import Control
-from otel_oom.delivery import Delivery
-from otel_oom.export.settings import Settings
-from otel_oom.health import memory, watchdog
-from otel_oom.health.watchdog import Heartbeat
-from otel_oom.history import asked
-from otel_oom.intake import Intake
+from otel_oom.commands import queue
+from otel_oom.commands.history import queries
+from otel_oom.config.otlp import Settings
+from otel_oom.linux.containers.service import Runtimes
+from otel_oom.snapshot import Witness
 from otel_oom.store import Bounds, Store
-from otel_oom.witness import Witness
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,16 +69,16 @@ def run(  # noqa: PLR0913  each is named at the call
         heartbeat = Heartbeat(
             watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
         )
-        from otel_oom.capture import panic  # noqa: PLC0415  after capture has begun
-        from otel_oom.capture.sources import Sources, log_beside  # noqa: PLC0415  likewise
-        from otel_oom.killers.source import JournalSource  # noqa: PLC0415  likewise
+        from otel_oom.capture.panic import scan  # noqa: PLC0415  after capture has begun
+        from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
+        from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
-        panic.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
+        scan.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
         with (
             ExitStack() as until,
             JournalSource(state_dir, history=history) as killers,
             Control(
-                state_dir, {**asked.answers(store), **queue.answers(store, delivery.look_again)}
+                state_dir, {**queries.answers(store), **queue.answers(store, delivery.look_again)}
             ),
         ):
             sources = Sources(source, (killers,), log_beside(source, until))

@@ -1,7 +1,7 @@
 """What each stage has done since the agent started, counted where it happens.
 
 Plain numbers, each raised by one thread alone: counting on the path of a kill takes no lock and
-can't fail. What they mean to OpenTelemetry is said in :mod:`otel_oom.health.metrics`.
+can't fail. What they mean to OpenTelemetry is said in :mod:`otel_oom.agent.metrics.instruments`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from otel_oom.event import Event, Loss, NoVictim, OomKill, Reaping, UserspaceKill, VictimExit
+from otel_oom.model.events import Event, Loss, NoVictim, OomKill, Reaping, UserspaceKill, VictimExit
 
 KINDS: Final[dict[type[Event], str]] = {
     OomKill: "kill",

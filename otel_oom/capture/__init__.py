@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler, InUseError, Source
-from otel_oom.event import Event
+from otel_oom.model.events import Event
 
 __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
 
@@ -28,12 +28,12 @@ def choose(
     """
 
     def libbpf() -> Source:
-        from otel_oom.capture.bpf import LibbpfSource  # noqa: PLC0415  only the chosen is loaded
+        from otel_oom.capture.bpf.source import LibbpfSource  # noqa: PLC0415  only the chosen is loaded
 
         return LibbpfSource(want_command=want_command, pin_dir=pin_dir)
 
     def bcc() -> Source:
-        from otel_oom.capture.bcc import BccSource  # noqa: PLC0415  as above
+        from otel_oom.capture.bcc.source import BccSource  # noqa: PLC0415  as above
 
         return BccSource(want_command=want_command)
 
@@ -46,7 +46,7 @@ def choose(
 
 
 def _kmsg() -> Source:
-    from otel_oom.capture.kmsg import KmsgSource  # noqa: PLC0415  as above
+    from otel_oom.capture.kmsg.source import KmsgSource  # noqa: PLC0415  as above
 
     return KmsgSource()
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
 
-from otel_oom.event import Event, Loss
-from otel_oom.twins import Mark
+from otel_oom.capture.bpf.mark_matching import Mark
+from otel_oom.model.events import Event, Loss
 
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
 """Where the kernel side outlives the process, unless the user names another folder of bpffs."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.capture.kmsg_context import KernelLogContext
+from otel_oom.capture.kmsg.report_lookup import KernelLogContext
 from otel_oom.capture.source import CaptureError, Source
 
 _LOG = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.asking import Ask, asking
-from otel_oom.control import Answers, Request
-from otel_oom.export.answer import bounded
+from otel_oom.agent.control_client import Ask, asking
+from otel_oom.agent.control_server import Answers, Request
+from otel_oom.export.result import bounded
 from otel_oom.store import Store
 
 _PAGE: Final = 256

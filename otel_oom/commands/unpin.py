@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from otel_oom.capture.bpffs import BpffsError
-from otel_oom.capture.libbpf import Libbpf
-from otel_oom.capture.pins import Pins
+from otel_oom.capture.bpf.bpffs import BpffsError
+from otel_oom.capture.bpf.libbpf import Libbpf
+from otel_oom.capture.bpf.pinning import Pins
 
 
 def unpin(folder: Path) -> int:

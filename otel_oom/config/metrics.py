@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from otel_oom.export.settings import Endpoint, SettingsError, endpoint
+from otel_oom.config.otlp import Endpoint, SettingsError, endpoint
 
 _CHOICES: Final = {"otlp": True, "none": False}
 _TEMPORALITIES: Final = {name: name for name in ("cumulative", "delta", "lowmemory")}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from otel_oom.health.settings import MetricSettings
+    from otel_oom.config.metrics import MetricSettings
 
 SIGNALS: Final = ("logs", "traces")
 HTTP: Final = "http/protobuf"

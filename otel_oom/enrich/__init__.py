@@ -9,23 +9,23 @@ from typing import Final
 
 from opentelemetry.util.types import AttributeValue
 
-from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.of_event import by_path
-from otel_oom.enrich.command import scrubbed
-from otel_oom.enrich.container import container_attributes
+from otel_oom.enrich.badness import Ranked, chosen_among, ranked
+from otel_oom.enrich.cgroup_path import cgroup_path
+from otel_oom.enrich.container_attributes import container_attributes
 from otel_oom.enrich.kubernetes import pod_of
-from otel_oom.enrich.limit import limit_scope
-from otel_oom.enrich.origin import Origin, origin_of
-from otel_oom.enrich.place import cgroup_path
-from otel_oom.enrich.ranking import Ranked, chosen_among, ranked
-from otel_oom.enrich.service import Facts, identity
-from otel_oom.enrich.systemd import unit_owning, units_of
-from otel_oom.enrich.unit_files import Setting, memory_setting
+from otel_oom.enrich.limit_scope import limit_scope
+from otel_oom.enrich.redact import scrubbed
+from otel_oom.enrich.service_identity import Facts, identity
+from otel_oom.enrich.stack_analysis import Origin, origin_of
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
-from otel_oom.facts import Decision, Limits
-from otel_oom.incident import Incident, Told
-from otel_oom.witness import Witness
+from otel_oom.linux.containers.of_event import by_path
+from otel_oom.linux.systemd.unit_files import Setting, memory_setting
+from otel_oom.linux.systemd.units import unit_owning, units_of
+from otel_oom.model.container import Contained, Container
+from otel_oom.model.event_base import Incident, Told
+from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.model.types import Decision, Limits
+from otel_oom.snapshot import Witness
 
 __all__ = [
     "Alive",

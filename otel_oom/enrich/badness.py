@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import Final
 
-from otel_oom.candidates import Candidate, Candidates
-from otel_oom.event import OomKill
+from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.events import OomKill
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MOST: Final = 10

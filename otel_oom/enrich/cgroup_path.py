@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from otel_oom.event import OomKill, UserspaceKill
-from otel_oom.witness import Witness
+from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.snapshot import Witness
 
 _SYSTEMD: frozenset[str] = frozenset({"", "name=systemd"})
 """The second field of the lines for cgroup v2 and for systemd's own v1 hierarchy."""

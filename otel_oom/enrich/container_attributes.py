@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from otel_oom.containers.container import Container
+from otel_oom.model.container import Container
 
 _IMAGE: Final = re.compile(r"(?P<name>.+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>\w+:[0-9a-f]+))?")
 """A reference to an image: a port in its registry's name is followed by a slash, a tag is not."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from otel_oom.enrich.kubernetes import is_pod
-from otel_oom.enrich.origin import Origin
-from otel_oom.event import OomKill
+from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.model.events import OomKill
 
 _OF_HOST: Final = {"none", "cpuset", "memory_policy"}
 

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from otel_oom.enrich.kubernetes import Pod, image_version
-from otel_oom.enrich.systemd import Units, plain_name
+from otel_oom.linux.systemd.units import Units, plain_name
 
 UNKNOWN: Final = "unknown_service"
 """The name that OpenTelemetry prescribes where there is none."""
@@ -37,9 +37,9 @@ _VALUE_CHARS: Final = 256
 class Facts:
     """What is known of the victim that can name it.
 
-    ``environ`` are the variables that :mod:`otel_oom.environ` keeps. ``labels`` are those of its
-    pod and container that the user asks for. ``units`` are those of the victim itself, not of the
-    container that it is in.
+    ``environ`` are the variables that :mod:`~otel_oom.snapshot.environ` keeps. ``labels`` are those
+    of its pod and container that the user asks for. ``units`` are those of the victim itself, not
+    of the container that it is in.
     """
 
     environ: Mapping[str, str] = field(default_factory=dict)

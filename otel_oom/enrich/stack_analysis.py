@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.incident import function
+from otel_oom.model.event_base import function
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from otel_oom.enrich import elf
-from otel_oom.facts import UserFrame
+from otel_oom.linux import elf
+from otel_oom.model.types import UserFrame
 
 _CACHE: Final = "etc/ld.so.cache"
 _CACHE_BYTES: Final = 1 << 18

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otel_oom.containers.container import Contained
-from otel_oom.containers.of_event import by_path
 from otel_oom.enrich import Attributes, Host, resource_of
-from otel_oom.enrich.place import cgroup_path
-from otel_oom.enrich.service import Facts
-from otel_oom.event import UserspaceKill
-from otel_oom.witness import Witness
+from otel_oom.enrich.cgroup_path import cgroup_path
+from otel_oom.enrich.service_identity import Facts
+from otel_oom.linux.containers.of_event import by_path
+from otel_oom.model.container import Contained
+from otel_oom.model.events import UserspaceKill
+from otel_oom.snapshot import Witness
 
 
 @dataclass(frozen=True, slots=True)

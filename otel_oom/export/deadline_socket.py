@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from otel_oom.export.resolve import Address, LookUp
+from otel_oom.export.resolver import Address, LookUp
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -12,12 +12,12 @@ from typing import Final
 from tenacity import RetryCallState, Retrying, retry_if_result
 from tenacity.nap import sleep_using_event
 
-from otel_oom import clock
-from otel_oom.export.answer import Answer, Transport, Verdict
-from otel_oom.export.backoff import Backoff
-from otel_oom.export.settings import GRPC, Endpoint
-from otel_oom.health.counts import Counts
-from otel_oom.health.watchdog import STUCK_S, Pulse
+from otel_oom.agent.stats import Counts
+from otel_oom.agent.watchdog import STUCK_S, Pulse
+from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.export.result import Answer, Transport, Verdict
+from otel_oom.export.retry import Backoff
+from otel_oom.linux import clock
 from otel_oom.store import Message, Refusal, Store
 
 _LOG = logging.getLogger(__name__)

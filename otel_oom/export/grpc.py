@@ -13,7 +13,8 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
-from otel_oom.export.answer import (
+from otel_oom.config.otlp import Endpoint
+from otel_oom.export.result import (
     RETRY_GRPC,
     TOO_LARGE_GRPC,
     TURNED_AWAY_GRPC,
@@ -21,7 +22,6 @@ from otel_oom.export.answer import (
     Verdict,
     bounded,
 )
-from otel_oom.export.settings import Endpoint
 from otel_oom.export.signals import SIGNALS
 
 _NANOS: Final = 1e9

@@ -18,7 +18,11 @@ from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
-from otel_oom.export.answer import (
+from otel_oom.config.otlp import Endpoint
+from otel_oom.export.deadline_socket import Line
+from otel_oom.export.http_client import allow_tls, http
+from otel_oom.export.proxy import proxy_for
+from otel_oom.export.result import (
     RETRY_HTTP,
     TOO_LARGE_HTTP,
     TURNED_AWAY_HTTP,
@@ -26,10 +30,6 @@ from otel_oom.export.answer import (
     Verdict,
     bounded,
 )
-from otel_oom.export.client import allow_tls, http
-from otel_oom.export.line import Line
-from otel_oom.export.proxy import proxy_for
-from otel_oom.export.settings import Endpoint
 from otel_oom.export.signals import SIGNALS
 
 if TYPE_CHECKING:

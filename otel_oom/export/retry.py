@@ -15,7 +15,7 @@ from typing import Final
 
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.export.result import Answer, Verdict
 
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 60.0

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_oom.export.answer import Answer, Verdict, bounded
+from otel_oom.export.result import Answer, Verdict, bounded
 
 
 @dataclass(frozen=True, slots=True)

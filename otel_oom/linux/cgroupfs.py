@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.facts import Limits, Memcg
+from otel_oom.linux import procfs as proc_file
+from otel_oom.model.types import Limits, Memcg
 
 _READ_BYTES: Final = 8192
 

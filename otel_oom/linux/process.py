@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.facts import Task
+from otel_oom.linux import procfs as proc_file
+from otel_oom.model.types import Task
 
 _READ_BYTES: Final = 4096
 _INITIAL_PID_NS: Final = 0xEFFFFFFC

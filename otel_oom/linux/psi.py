@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
+from otel_oom.linux import procfs as proc_file
 
 _READ_BYTES: Final = 512
 _LINE: Final = re.compile(r"(some|full) avg10=(\d+\.\d+) avg60=(\d+\.\d+) ")

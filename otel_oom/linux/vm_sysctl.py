@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.units import size
+from otel_oom.model.units import size
 
 _KB: Final = 1024
 _MUCH_RESERVED: Final = 0.05
@@ -32,7 +32,7 @@ def meanings(settings: Mapping[str, float], host: Mapping[str, float]) -> Iterat
 
     Args:
         settings: files of ``/proc/sys/vm`` by their names.
-        host: the host's memory in bytes, as :mod:`otel_oom.witness.host` names it.
+        host: the host's memory in bytes, as :mod:`otel_oom.snapshot.host_stats` names it.
     """
     known = {name: int(value) for name, value in settings.items()}
     yield from _panic(known)

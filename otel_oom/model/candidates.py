@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otel_oom.facts import known
+from otel_oom.model.types import known
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from otel_oom.facts import known
+from otel_oom.model.types import known
 
 _TEXT_CHARS: Final = 1024
 _MOST_ENTRIES: Final = 64

@@ -9,7 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from otel_oom.facts import Capture, Decision, Found, Memcg, Task, UserFrame, decision, known, task
+from otel_oom.model.types import (
+    Capture,
+    Decision,
+    Found,
+    Memcg,
+    Task,
+    UserFrame,
+    decision,
+    known,
+    task,
+)
 
 try:
     # What hashlib has under this name; through hashlib it comes with 4 MB of OpenSSL.

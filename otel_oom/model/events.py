@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from otel_oom.candidates import Candidates
-from otel_oom.facts import Killer, Limits, Memcg, Memory, Task, known, task
-from otel_oom.incident import (
+from otel_oom.model.candidates import Candidates
+from otel_oom.model.event_base import (
     Incident,
     Told,
     marked_exiting,
@@ -21,6 +20,7 @@ from otel_oom.incident import (
     trace_id_of,
     uuid_of,
 )
+from otel_oom.model.types import Killer, Limits, Memcg, Memory, Task, known, task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from otel_oom.candidates import Candidates
-from otel_oom.containers.container import Contained
-from otel_oom.facts import Limits, known
-from otel_oom.witness.host import HostNumbers
-from otel_oom.witness.numbers import MemcgNumbers
+from otel_oom.model.candidates import Candidates
+from otel_oom.model.container import Contained
+from otel_oom.model.types import Limits, known
+from otel_oom.snapshot.cgroup_stats import MemcgNumbers
+from otel_oom.snapshot.host_stats import HostNumbers
 
 
 @dataclass(frozen=True, slots=True)

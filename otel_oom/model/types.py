@@ -184,7 +184,7 @@ class Found:
     ``line`` is the kernel's line of it, without the names in it, and ``since_boot_ns`` the time of
     that on the log's own clock: both are the same in whatever file the line is kept. ``host`` and
     ``host_id`` (machine-id(5)) are whose log it is, as far as it says that. ``time_source`` is how
-    its time is known: see :mod:`otel_oom.replay.timeline`. ``file`` is where it was found.
+    its time is known: see ``commands/replay/timestamps.py``. ``file`` is where it was found.
     """
 
     line: str

@@ -11,22 +11,22 @@ from typing import Final
 
 from opentelemetry.attributes import BoundedAttributes
 
-from otel_oom.otlp import names
-from otel_oom.otlp.values import Attributes
+from otel_oom.otlp import semconv
+from otel_oom.otlp.types import Attributes
 
 MOST: Final = 112
 """Of a record and its resource."""
 
 _FIRST_TO_GO: Final = (
-    names.SETTINGS_VM,
-    names.HOST_PRESSURE,
-    names.MEMCG_PRESSURE,
-    names.MEMCG_EVENTS,
-    names.MEMCG_STAT,
-    names.HOST_MEMORY,
-    names.LIMIT_MEMCG_PRESSURE,
-    names.LIMIT_MEMCG_EVENTS,
-    names.LIMIT_MEMCG_STAT,
+    semconv.SETTINGS_VM,
+    semconv.HOST_PRESSURE,
+    semconv.MEMCG_PRESSURE,
+    semconv.MEMCG_EVENTS,
+    semconv.MEMCG_STAT,
+    semconv.HOST_MEMORY,
+    semconv.LIMIT_MEMCG_PRESSURE,
+    semconv.LIMIT_MEMCG_EVENTS,
+    semconv.LIMIT_MEMCG_STAT,
     "oom.trigger.",
     "container.label.",
 )

@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.containers.container import Contained
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
+from otel_oom.enrich.advice import advice
+from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.kubernetes import pod_of
-from otel_oom.enrich.origin import Origin
-from otel_oom.enrich.place import cgroup_path
-from otel_oom.enrich.systemd import unit_owning, units_of
-from otel_oom.event import Missed, NoVictim, OomKill, Panic, UserspaceKill
-from otel_oom.facts import Limits, Memcg, Task
-from otel_oom.incident import Incident
-from otel_oom.otlp import names
-from otel_oom.otlp.advice import advice
-from otel_oom.otlp.seen import seen_attributes
-from otel_oom.otlp.values import Attributes, Value
-from otel_oom.witness import Witness
+from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.linux.systemd.units import unit_owning, units_of
+from otel_oom.model.container import Contained
+from otel_oom.model.event_base import Incident
+from otel_oom.model.events import Missed, NoVictim, OomKill, Panic, UserspaceKill
+from otel_oom.model.types import Limits, Memcg, Task
+from otel_oom.otlp import semconv
+from otel_oom.otlp.snapshot_attributes import seen_attributes
+from otel_oom.otlp.types import Attributes, Value
+from otel_oom.snapshot import Witness
 
 KERNEL: Final = "kernel"
 """The killer of every kill but those that a program of user space tells of."""
@@ -30,14 +30,14 @@ _VALUE_CHARS: Final = 4096
 _NS_PER_S: Final = 1_000_000_000
 
 OWN_MEMCG: Final = (
-    *(names.MEMCG_PATH, names.MEMCG_ID, names.MEMCG_LIMIT, names.MEMCG_USAGE),
-    *(names.MEMCG_SWAP_LIMIT, names.MEMCG_SWAP_USAGE),
+    *(semconv.MEMCG_PATH, semconv.MEMCG_ID, semconv.MEMCG_LIMIT, semconv.MEMCG_USAGE),
+    *(semconv.MEMCG_SWAP_LIMIT, semconv.MEMCG_SWAP_USAGE),
 )
 _LIMIT_MEMCG: Final = (
-    *(names.LIMIT_MEMCG_PATH, names.LIMIT_MEMCG_ID, names.LIMIT_MEMCG_LIMIT),
-    *(names.LIMIT_MEMCG_USAGE, names.LIMIT_MEMCG_SWAP_LIMIT, names.LIMIT_MEMCG_SWAP_USAGE),
+    *(semconv.LIMIT_MEMCG_PATH, semconv.LIMIT_MEMCG_ID, semconv.LIMIT_MEMCG_LIMIT),
+    *(semconv.LIMIT_MEMCG_USAGE, semconv.LIMIT_MEMCG_SWAP_LIMIT, semconv.LIMIT_MEMCG_SWAP_USAGE),
 )
-_TRIGGER_MEMCG: Final = (names.TRIGGER_MEMCG_PATH, names.TRIGGER_MEMCG_ID)
+_TRIGGER_MEMCG: Final = (semconv.TRIGGER_MEMCG_PATH, semconv.TRIGGER_MEMCG_ID)
 
 
 def original(event: OomKill | NoVictim | Panic) -> Attributes:
@@ -56,22 +56,22 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             "log.record.uid": kill.uid,
             **victim_process(kill, kill.victim, enriched.executable, witness),
             "process.command_args": enriched.command,
-            names.KILLER_NAME: KERNEL,
-            names.VICTIM_COMM: kill.victim.comm,
-            names.VICTIM_GID: kill.victim.gid,
-            names.VICTIM_PID_NS: kill.victim.pid_ns,
-            names.VICTIM_MNT_NS: kill.victim.mnt_ns,
-            names.VICTIM_SCORE_ADJ: kill.victim.score_adj,
+            semconv.KILLER_NAME: KERNEL,
+            semconv.VICTIM_COMM: kill.victim.comm,
+            semconv.VICTIM_GID: kill.victim.gid,
+            semconv.VICTIM_PID_NS: kill.victim.pid_ns,
+            semconv.VICTIM_MNT_NS: kill.victim.mnt_ns,
+            semconv.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
             **cgroup(OWN_MEMCG, kill.memcg, enriched.limits),
             **victim_place(cgroup_path(kill, witness)),
-            names.OUTCOME: enriched.outcome,
-            names.INCIDENT_ID: kill.incident or kill.uid,
-            names.LIMIT_SCOPE: enriched.limit_scope,
-            names.LIMIT_SETTING: setting.line if setting else None,
-            names.LIMIT_FILE: str(setting.file) if setting else None,
+            semconv.OUTCOME: enriched.outcome,
+            semconv.INCIDENT_ID: kill.incident or kill.uid,
+            semconv.LIMIT_SCOPE: enriched.limit_scope,
+            semconv.LIMIT_SETTING: setting.line if setting else None,
+            semconv.LIMIT_FILE: str(setting.file) if setting else None,
             **seen_attributes(enriched),
-            names.ADVICE: advice(enriched),
+            semconv.ADVICE: advice(enriched),
             **around_containers(enriched.containers),
             **_shared(kill, enriched.origin, enriched.user_stack),
         }
@@ -84,7 +84,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
     return only_known(
         {
             "log.record.uid": event.uid,
-            names.DECISION_REPEATS: event.repeats,
+            semconv.DECISION_REPEATS: event.repeats,
             **around_containers(enriched.containers),
             **_shared(event, enriched.origin, enriched.user_stack),
         }
@@ -98,11 +98,11 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
         {
             "log.record.uid": event.uid,
             **_shared(event, enriched.origin, ()),
-            names.TRIGGER_TID: event.tid,
-            names.TRIGGER_COMM: event.comm,
-            names.PANIC_MESSAGE: event.message,
-            names.PANIC_BOOT_ID: event.boot_id or None,
-            names.PANIC_TIME_SOURCE: event.time_source,
+            semconv.TRIGGER_TID: event.tid,
+            semconv.TRIGGER_COMM: event.comm,
+            semconv.PANIC_MESSAGE: event.message,
+            semconv.PANIC_BOOT_ID: event.boot_id or None,
+            semconv.PANIC_TIME_SOURCE: event.time_source,
         }
     )
 
@@ -112,10 +112,10 @@ def missed_attributes(event: Missed) -> Attributes:
     return only_known(
         {
             "log.record.uid": event.uid,
-            names.MISSED_COUNT: event.count,
-            names.MISSED_COUNTED: event.counted,
-            names.MISSED_REASON: event.reason,
-            names.MISSED_AT_MOST: event.at_most,
+            semconv.MISSED_COUNT: event.count,
+            semconv.MISSED_COUNTED: event.counted,
+            semconv.MISSED_REASON: event.reason,
+            semconv.MISSED_AT_MOST: event.at_most,
         }
     )
 
@@ -125,30 +125,30 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
     decision, trigger = event.decision, event.trigger
     limit = decision.memcg if decision else None
     return {
-        names.TRIGGER_PID: trigger.tgid if trigger else None,
-        names.TRIGGER_TID: trigger.tid if trigger else None,
-        names.TRIGGER_COMM: trigger.comm if trigger else None,
-        names.TRIGGER_UID: trigger.uid if trigger else None,
+        semconv.TRIGGER_PID: trigger.tgid if trigger else None,
+        semconv.TRIGGER_TID: trigger.tid if trigger else None,
+        semconv.TRIGGER_COMM: trigger.comm if trigger else None,
+        semconv.TRIGGER_UID: trigger.uid if trigger else None,
         **cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
         **_trigger_place(event),
-        names.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
+        semconv.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
         **cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
-        names.DECISION_BY: origin.by,
-        names.DECISION_STACK: "\n".join(event.stack) or None,
-        names.DECISION_CONSTRAINT: decision.constraint if decision else None,
-        names.DECISION_POINTS: decision.points if decision else None,
-        names.DECISION_CAPACITY: decision.capacity if decision else None,
-        names.DECISION_MESSAGE: decision.message if decision else None,
-        names.REQUEST_MEMORY: origin.memory,
-        names.REQUEST_ENTRY: origin.entry,
-        names.REQUEST_ORDER: decision.order if decision else None,
-        names.REQUEST_GFP_MASK: decision.gfp_mask if decision else None,
-        names.REQUEST_GFP_FLAGS: decision.gfp_flags if decision else None,
-        names.REQUEST_USER_STACK: "\n".join(user_stack) or None,
-        names.CAPTURE_SOURCE: event.capture.source,
-        names.CAPTURE_HOOK: event.capture.hook,
-        names.CAPTURE_CONTEXT: decision.hook if decision else None,
-        names.CAPTURE_LATE: event.capture.late or None,
+        semconv.DECISION_BY: origin.by,
+        semconv.DECISION_STACK: "\n".join(event.stack) or None,
+        semconv.DECISION_CONSTRAINT: decision.constraint if decision else None,
+        semconv.DECISION_POINTS: decision.points if decision else None,
+        semconv.DECISION_CAPACITY: decision.capacity if decision else None,
+        semconv.DECISION_MESSAGE: decision.message if decision else None,
+        semconv.REQUEST_MEMORY: origin.memory,
+        semconv.REQUEST_ENTRY: origin.entry,
+        semconv.REQUEST_ORDER: decision.order if decision else None,
+        semconv.REQUEST_GFP_MASK: decision.gfp_mask if decision else None,
+        semconv.REQUEST_GFP_FLAGS: decision.gfp_flags if decision else None,
+        semconv.REQUEST_USER_STACK: "\n".join(user_stack) or None,
+        semconv.CAPTURE_SOURCE: event.capture.source,
+        semconv.CAPTURE_HOOK: event.capture.hook,
+        semconv.CAPTURE_CONTEXT: decision.hook if decision else None,
+        semconv.CAPTURE_LATE: event.capture.late or None,
         **_found(event),
     }
 
@@ -158,17 +158,17 @@ def _found(event: Incident) -> dict[str, Value | None]:
     found = event.found
     if found is None:
         return {}
-    return {names.TIME_SOURCE: found.time_source, "log.file.path": found.file}
+    return {semconv.TIME_SOURCE: found.time_source, "log.file.path": found.file}
 
 
 def victim_place(path: str) -> dict[str, Value | None]:
     """The units that it was in, and its pod's class."""
     units, pod = units_of(path), pod_of(path, {})
     return {
-        names.VICTIM_UNIT: units.unit,
-        names.VICTIM_SLICE: units.slice,
-        names.VICTIM_USER_UNIT: units.user_unit,
-        names.VICTIM_QOS_CLASS: pod.qos_class if pod else None,
+        semconv.VICTIM_UNIT: units.unit,
+        semconv.VICTIM_SLICE: units.slice,
+        semconv.VICTIM_USER_UNIT: units.user_unit,
+        semconv.VICTIM_QOS_CLASS: pod.qos_class if pod else None,
     }
 
 
@@ -180,9 +180,9 @@ def _trigger_place(event: Incident) -> dict[str, Value | None]:
         return {}
     units, pod = units_of(memcg.path), pod_of(memcg.path, {})
     return {
-        names.TRIGGER_UNIT: units.unit,
-        names.TRIGGER_USER_UNIT: units.user_unit,
-        names.TRIGGER_POD_UID: pod.uid if pod else None,
+        semconv.TRIGGER_UNIT: units.unit,
+        semconv.TRIGGER_USER_UNIT: units.user_unit,
+        semconv.TRIGGER_POD_UID: pod.uid if pod else None,
     }
 
 
@@ -191,11 +191,11 @@ def around_containers(containers: Contained) -> dict[str, Value | None]:
     outer, trigger = containers.outer, containers.trigger
     errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
     return {
-        names.OUTER_CONTAINER_ID: outer.id if outer else None,
-        names.OUTER_CONTAINER_NAME: outer.name if outer else None,
-        names.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
-        names.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
-        names.ENRICH_ERROR: "\n".join(sorted(errors)) or None,
+        semconv.OUTER_CONTAINER_ID: outer.id if outer else None,
+        semconv.OUTER_CONTAINER_NAME: outer.name if outer else None,
+        semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
+        semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
+        semconv.ENRICH_ERROR: "\n".join(sorted(errors)) or None,
     }
 
 
@@ -242,12 +242,12 @@ def _memory(kill: OomKill) -> dict[str, int | None]:
     if memory is None:
         return {}
     return {
-        names.MEMORY_TOTAL_VM: memory.total_vm,
-        names.MEMORY_ANON: memory.anon,
-        names.MEMORY_FILE: memory.file,
-        names.MEMORY_SHMEM: memory.shmem,
-        names.MEMORY_SWAP: memory.swap,
-        names.MEMORY_PAGE_TABLES: memory.page_tables,
+        semconv.MEMORY_TOTAL_VM: memory.total_vm,
+        semconv.MEMORY_ANON: memory.anon,
+        semconv.MEMORY_FILE: memory.file,
+        semconv.MEMORY_SHMEM: memory.shmem,
+        semconv.MEMORY_SWAP: memory.swap,
+        semconv.MEMORY_PAGE_TABLES: memory.page_tables,
     }
 
 
@@ -281,9 +281,9 @@ def label(
 ) -> str:
     """The same of its parts; what is not known is left out, and so is the kernel as the killer."""
     attributes = {
-        names.OUTCOME: outcome,
-        names.KILLER_NAME: killer,
-        names.DECISION_CONSTRAINT: constraint,
-        names.LIMIT_SCOPE: scope,
+        semconv.OUTCOME: outcome,
+        semconv.KILLER_NAME: killer,
+        semconv.DECISION_CONSTRAINT: constraint,
+        semconv.LIMIT_SCOPE: scope,
     }
     return json.dumps({name: value for name, value in attributes.items() if value is not None})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from otel_oom.containers.container import Container
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
-from otel_oom.enrich.origin import Origin
-from otel_oom.enrich.place import cgroup_path
-from otel_oom.enrich.systemd import units_of
-from otel_oom.event import Missed, OomKill
-from otel_oom.facts import Decision, Memcg
-from otel_oom.units import size
+from otel_oom.enrich.cgroup_path import cgroup_path
+from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.linux.systemd.units import units_of
+from otel_oom.model.container import Container
+from otel_oom.model.events import Missed, OomKill
+from otel_oom.model.types import Decision, Memcg
+from otel_oom.model.units import size
 
 _ID_CHARS = 12
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from otel_oom import otlp
 from otel_oom.enrich import End, Host, enrich, enrich_no_victim, enrich_panic
-from otel_oom.event import Missed, NoVictim, Panic, Recorded, UserspaceKill
+from otel_oom.model.events import Missed, NoVictim, Panic, Recorded, UserspaceKill
+from otel_oom.otlp import kernel_kill
+from otel_oom.snapshot import Witness
 from otel_oom.store.counters import KILLS
-from otel_oom.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,34 +38,34 @@ def translate(
     host = host.of(event)
     if isinstance(event, Missed):
         return Translation(
-            lambda: otlp.missed_bytes(event, stored_unix_ns, host.attributes),
-            counts={KILLS + otlp.missed_label(): event.count},
+            lambda: kernel_kill.missed_bytes(event, stored_unix_ns, host.attributes),
+            counts={KILLS + kernel_kill.missed_label(): event.count},
         )
     if isinstance(event, NoVictim):
         no_victim = enrich_no_victim(event, stored_unix_ns, host, witness.containers)
-        return Translation(lambda: otlp.no_victim_bytes(no_victim))
+        return Translation(lambda: kernel_kill.no_victim_bytes(no_victim))
     if isinstance(event, Panic):
         panic = enrich_panic(event, stored_unix_ns, host)
-        return Translation(lambda: otlp.panic_bytes(panic))
+        return Translation(lambda: kernel_kill.panic_bytes(panic))
     if isinstance(event, UserspaceKill):
         return _by_userspace(event, witness, stored_unix_ns, host)
     kill = enrich(event, witness, end, stored_unix_ns, host)
     return Translation(
-        lambda: otlp.log_bytes(kill),
-        lambda: otlp.span_bytes(kill),
-        {KILLS + otlp.kill_label(kill): 1},
+        lambda: kernel_kill.log_bytes(kill),
+        lambda: kernel_kill.span_bytes(kill),
+        {KILLS + kernel_kill.kill_label(kill): 1},
     )
 
 
 def _by_userspace(
     event: UserspaceKill, witness: Witness, stored_unix_ns: int, host: Host
 ) -> Translation:
-    from otel_oom.enrich.userspace import enrich_userspace_kill  # noqa: PLC0415  few hosts have any
-    from otel_oom.otlp import userspace  # noqa: PLC0415  likewise
+    from otel_oom.enrich.userspace_kill import enrich_userspace_kill  # noqa: PLC0415  few hosts have any
+    from otel_oom.otlp import userspace_kill  # noqa: PLC0415  likewise
 
     told = enrich_userspace_kill(event, witness, stored_unix_ns, host)
     return Translation(
-        lambda: userspace.userspace_log_bytes(told),
-        lambda: userspace.userspace_span_bytes(told),
-        {KILLS + userspace.userspace_label(told): 1},
+        lambda: userspace_kill.userspace_log_bytes(told),
+        lambda: userspace_kill.userspace_span_bytes(told),
+        {KILLS + userspace_kill.userspace_label(told): 1},
     )

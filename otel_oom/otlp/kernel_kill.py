@@ -18,8 +18,8 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
-from otel_oom.event import Missed
-from otel_oom.otlp import names
+from otel_oom.model.events import Missed
+from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
     kill_attributes,
     kill_label,
@@ -29,14 +29,9 @@ from otel_oom.otlp.attributes import (
     original,
     panic_attributes,
 )
-from otel_oom.otlp.log_event import SCOPE, context_of, log_event, resource_of
-from otel_oom.otlp.sentence import (
-    missed_sentence,
-    no_victim_sentence,
-    panic_sentence,
-    sentence,
-)
-from otel_oom.otlp.values import Attributes
+from otel_oom.otlp.body import missed_sentence, no_victim_sentence, panic_sentence, sentence
+from otel_oom.otlp.log_record import SCOPE, context_of, log_event, resource_of
+from otel_oom.otlp.types import Attributes
 
 __all__ = [
     "kill_label",
@@ -65,7 +60,7 @@ def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
     return log_event(
         kill,
         enriched.observed_unix_ns,
-        name=names.EVENT_KILL,
+        name=semconv.EVENT_KILL,
         severity=SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN,
         body=sentence(enriched),
         attributes=kill_attributes(enriched) | original(kill),
@@ -83,24 +78,24 @@ def span(enriched: EnrichedKill) -> ReadableSpan:
     kill, end = enriched.kill, enriched.end
     attributes = kill_attributes(enriched)
     stages = [
-        Event(names.EVENT_VICTIM_MARKED, _mark_attributes(attributes), kill.time_unix_ns),
+        Event(semconv.EVENT_VICTIM_MARKED, _mark_attributes(attributes), kill.time_unix_ns),
         *_reaper_events(enriched),
     ]
     end_ns, exited = kill.time_unix_ns, None
     if end.exit:
         # The signal comes before the mark: on another CPU the victim can be gone by then.
         end_ns, exited = max(kill.time_unix_ns, kill.unix_ns_of(end.exit.boottime_ns)), True
-        stages.append(Event(names.EVENT_VICTIM_EXITED, _exit_attributes(enriched), end_ns))
+        stages.append(Event(semconv.EVENT_VICTIM_EXITED, _exit_attributes(enriched), end_ns))
     elif end.alive:
         end_ns, exited = kill.unix_ns_of(end.alive.boottime_ns), False
-        state = {names.VICTIM_STATE: end.alive.state}
-        stages.append(Event(names.EVENT_VICTIM_ALIVE, state, end_ns))
+        state = {semconv.VICTIM_STATE: end.alive.state}
+        stages.append(Event(semconv.EVENT_VICTIM_ALIVE, state, end_ns))
     if exited is not None:
-        attributes[names.VICTIM_EXITED] = exited
+        attributes[semconv.VICTIM_EXITED] = exited
     if end.reaped is not None:
-        attributes[names.VICTIM_REAPED] = end.reaped
+        attributes[semconv.VICTIM_REAPED] = end.reaped
     return ReadableSpan(
-        name=names.SPAN_KILL,
+        name=semconv.SPAN_KILL,
         context=_span_context(enriched),
         parent=context_of(kill.trace_id, kill.parent_span_id) if kill.parent_span_id else None,
         kind=SpanKind.INTERNAL,
@@ -118,9 +113,9 @@ def _reaper_events(enriched: EnrichedKill) -> list[Event]:
     """What the kernel's reaper did with a victim that did not die by itself."""
     return [
         Event(
-            names.EVENT_REAPER,
-            {names.REAPER_STAGE: step.stage}
-            | ({} if step.resident is None else {names.REAPER_RESIDENT: step.resident}),
+            semconv.EVENT_REAPER,
+            {semconv.REAPER_STAGE: step.stage}
+            | ({} if step.resident is None else {semconv.REAPER_RESIDENT: step.resident}),
             enriched.kill.unix_ns_of(step.boottime_ns),
         )
         for step in enriched.end.reaper
@@ -135,9 +130,9 @@ def _exit_attributes(enriched: EnrichedKill) -> Attributes:
     signal = (
         {}
         if exit_.exit_code is None
-        else {names.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS}
+        else {semconv.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS}
     )
-    return {names.VICTIM_EXIT_AFTER: after, **signal}
+    return {semconv.VICTIM_EXIT_AFTER: after, **signal}
 
 
 def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
@@ -146,7 +141,7 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
     return log_event(
         event,
         enriched.observed_unix_ns,
-        name=names.EVENT_NO_VICTIM,
+        name=semconv.EVENT_NO_VICTIM,
         severity=SeverityNumber.ERROR,
         body=no_victim_sentence(enriched),
         attributes=no_victim_attributes(enriched) | original(event),
@@ -165,7 +160,7 @@ def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
     return log_event(
         event,
         enriched.observed_unix_ns,
-        name=names.EVENT_PANIC,
+        name=semconv.EVENT_PANIC,
         severity=SeverityNumber.FATAL,
         body=panic_sentence(enriched),
         attributes=panic_attributes(enriched) | original(event),
@@ -188,7 +183,7 @@ def missed_record(
     return log_event(
         event,
         observed_unix_ns,
-        name=names.EVENT_MISSED,
+        name=semconv.EVENT_MISSED,
         severity=SeverityNumber.ERROR,
         body=missed_sentence(event),
         attributes=missed_attributes(event),
@@ -221,7 +216,7 @@ def _span_context(enriched: EnrichedKill) -> SpanContext:
 def _mark_attributes(attributes: Attributes) -> Attributes:
     """What the mark found: the victim and the trigger, as a reader of the span alone needs it."""
     prefixes = ("oom.victim.", "oom.trigger.", "process.pid")
-    around = (names.MEMCG_STAT, names.MEMCG_EVENTS, names.MEMCG_PRESSURE)
+    around = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
     return {
         name: value
         for name, value in attributes.items()

@@ -13,12 +13,12 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
-from otel_oom.incident import Told
-from otel_oom.otlp import names
-from otel_oom.otlp.bounds import bounded
-from otel_oom.otlp.values import Attributes
+from otel_oom.model.event_base import Told
+from otel_oom.otlp import semconv
+from otel_oom.otlp.attribute_limit import bounded
+from otel_oom.otlp.types import Attributes
 
-SCOPE: Final = InstrumentationScope(names.SCOPE, __version__, names.SCHEMA_URL)
+SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
 
 def log_event(  # noqa: PLR0913  each is named at the call
@@ -65,4 +65,4 @@ def context_of(trace_id: int, span_id: int) -> SpanContext:
 def resource_of(attributes: Mapping[str, AttributeValue]) -> Resource:
     """A resource with those attributes alone."""
     # Never Resource.create(): that would merge the agent's own environment into the victim's.
-    return Resource(dict(attributes), names.SCHEMA_URL)
+    return Resource(dict(attributes), semconv.SCHEMA_URL)

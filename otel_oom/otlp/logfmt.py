@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from otel_oom.enrich.ranking import Ranked
+from otel_oom.enrich.badness import Ranked
 
 _CHARS: Final = 4096
 _PATH_CHARS: Final = 200

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_oom.enrich import EnrichedKill
-from otel_oom.incident import Told
-from otel_oom.otlp import names
-from otel_oom.otlp.candidates import candidate_lines
-from otel_oom.otlp.values import Value
-from otel_oom.witness import Witness
-from otel_oom.witness.numbers import MemcgNumbers
+from otel_oom.model.event_base import Told
+from otel_oom.otlp import semconv
+from otel_oom.otlp.logfmt import candidate_lines
+from otel_oom.otlp.types import Value
+from otel_oom.snapshot import Witness
+from otel_oom.snapshot.cgroup_stats import MemcgNumbers
 
 _NS_PER_S: Final = 1_000_000_000
 
-_OWN: Final = (names.MEMCG_STAT, names.MEMCG_EVENTS, names.MEMCG_PRESSURE)
-_HIT: Final = (names.LIMIT_MEMCG_STAT, names.LIMIT_MEMCG_EVENTS, names.LIMIT_MEMCG_PRESSURE)
+_OWN: Final = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
+_HIT: Final = (semconv.LIMIT_MEMCG_STAT, semconv.LIMIT_MEMCG_EVENTS, semconv.LIMIT_MEMCG_PRESSURE)
 
 _WHOLE: Final = ("anon", "file", "kernel")
 _SMALL: Final = 100
@@ -27,14 +27,14 @@ def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     kill, candidates = enriched.kill, enriched.witness.candidates
     return {
         **around(kill, enriched.witness),
-        names.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
+        semconv.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
         # The victim can have left its cgroup before it was looked for, and is told all the same.
-        names.CANDIDATES_COUNT: max(candidates.count, len(enriched.candidates))
+        semconv.CANDIDATES_COUNT: max(candidates.count, len(enriched.candidates))
         if candidates
         else None,
-        names.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
-        names.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
-        names.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),
+        semconv.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
+        semconv.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
+        semconv.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),
     }
 
 
@@ -44,10 +44,10 @@ def around(event: Told, witness: Witness) -> dict[str, Value | None]:
     return {
         **_memcg(_OWN, witness.own),
         **_memcg(_HIT, witness.hit),
-        **(_keyed(names.HOST_MEMORY, host.memory) if host else {}),
-        **(_keyed(names.HOST_PRESSURE, host.pressure) if host else {}),
-        **_keyed(names.SETTINGS_VM, witness.settings),
-        names.WITNESS_AFTER: _after(event, witness.boottime_ns),
+        **(_keyed(semconv.HOST_MEMORY, host.memory) if host else {}),
+        **(_keyed(semconv.HOST_PRESSURE, host.pressure) if host else {}),
+        **_keyed(semconv.SETTINGS_VM, witness.settings),
+        semconv.WITNESS_AFTER: _after(event, witness.boottime_ns),
     }
 
 

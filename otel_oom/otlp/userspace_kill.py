@@ -15,9 +15,10 @@ from opentelemetry.trace import (
     StatusCode,
 )
 
-from otel_oom.enrich.userspace import EnrichedUserspaceKill
-from otel_oom.facts import Killer
-from otel_oom.otlp import names
+from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill
+from otel_oom.model.types import Killer
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
     OWN_MEMCG,
     around_containers,
@@ -27,11 +28,10 @@ from otel_oom.otlp.attributes import (
     victim_place,
     victim_process,
 )
-from otel_oom.otlp.log_event import SCOPE, context_of, log_event, resource_of
-from otel_oom.otlp.seen import around
-from otel_oom.otlp.sentence import inside_of
-from otel_oom.otlp.values import Attributes
-from otel_oom.units import size
+from otel_oom.otlp.body import inside_of
+from otel_oom.otlp.log_record import SCOPE, context_of, log_event, resource_of
+from otel_oom.otlp.snapshot_attributes import around
+from otel_oom.otlp.types import Attributes
 
 
 def userspace_log_bytes(enriched: EnrichedUserspaceKill) -> bytes:
@@ -48,7 +48,7 @@ def userspace_span_bytes(enriched: EnrichedUserspaceKill) -> bytes:
     event, attributes = enriched.event, userspace_attributes(enriched)
     attributes.pop("log.record.original", None)
     span = ReadableSpan(
-        name=names.SPAN_KILL,
+        name=semconv.SPAN_KILL,
         context=context_of(event.trace_id, event.span_id),
         kind=SpanKind.INTERNAL,
         resource=resource_of(enriched.resource),
@@ -67,12 +67,12 @@ def userspace_label(enriched: EnrichedUserspaceKill) -> str:
 
 
 def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
-    """The kill as a log event, as :func:`otel_oom.otlp.log_record` has those by the kernel."""
+    """Build the log event of a userspace kill."""
     event = enriched.event
     return log_event(
         event,
         enriched.observed_unix_ns,
-        name=names.EVENT_KILL,
+        name=semconv.EVENT_KILL,
         severity=SeverityNumber.FATAL,
         body=userspace_sentence(enriched),
         attributes=userspace_attributes(enriched),
@@ -93,30 +93,30 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
         {
             "log.record.uid": event.uid,
             "log.record.original": event.original,
-            names.KILLER_NAME: killer.name,
-            names.KILLER_SIGNAL: killer.signal,
-            names.KILLER_REASON: killer.reason,
-            names.KILLER_LIMIT: killer.limit,
-            names.KILLER_PRESSURE: killer.pressure,
-            names.KILLER_MEMCG_PATH: killer.memcg,
-            names.KILLER_RULE: killer.rule,
+            semconv.KILLER_NAME: killer.name,
+            semconv.KILLER_SIGNAL: killer.signal,
+            semconv.KILLER_REASON: killer.reason,
+            semconv.KILLER_LIMIT: killer.limit,
+            semconv.KILLER_PRESSURE: killer.pressure,
+            semconv.KILLER_MEMCG_PATH: killer.memcg,
+            semconv.KILLER_RULE: killer.rule,
             **(victim_process(event, victim, enriched.executable, witness) if victim else {}),
-            names.VICTIM_COMM: victim.comm if victim else None,
-            names.VICTIM_GID: victim.gid if victim else None,
-            names.VICTIM_PID_NS: victim.pid_ns if victim else None,
-            names.VICTIM_MNT_NS: victim.mnt_ns if victim else None,
-            names.VICTIM_SCORE_ADJ: victim.score_adj if victim else None,
-            names.MEMORY_RESIDENT: event.resident,
-            names.MEMCG_USAGE: event.usage,
+            semconv.VICTIM_COMM: victim.comm if victim else None,
+            semconv.VICTIM_GID: victim.gid if victim else None,
+            semconv.VICTIM_PID_NS: victim.pid_ns if victim else None,
+            semconv.VICTIM_MNT_NS: victim.mnt_ns if victim else None,
+            semconv.VICTIM_SCORE_ADJ: victim.score_adj if victim else None,
+            semconv.MEMORY_RESIDENT: event.resident,
+            semconv.MEMCG_USAGE: event.usage,
             **cgroup(OWN_MEMCG, event.memcg, limits),
             **victim_place(enriched.place),
-            names.OUTCOME: enriched.outcome,
-            names.INCIDENT_ID: event.uid,
+            semconv.OUTCOME: enriched.outcome,
+            semconv.INCIDENT_ID: event.uid,
             **around(event, witness),
             **around_containers(enriched.containers),
-            names.CAPTURE_SOURCE: event.capture.source,
-            names.CAPTURE_HOOK: event.capture.hook,
-            names.CAPTURE_LATE: event.capture.late or None,
+            semconv.CAPTURE_SOURCE: event.capture.source,
+            semconv.CAPTURE_HOOK: event.capture.hook,
+            semconv.CAPTURE_LATE: event.capture.late or None,
         }
     )
 

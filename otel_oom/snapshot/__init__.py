@@ -2,12 +2,12 @@
 
 ``look`` runs between the kernel's record and the journal's row. So each read is one bounded read
 of a kernel file, no name is looked up, and what can't be read is ``None``. What costs with the
-number of processes comes behind the row: see :mod:`otel_oom.witness.scanner`.
+number of processes comes behind the row: see :mod:`otel_oom.snapshot.process_scanner`.
 """
 
-from otel_oom.witness.memcg import MemcgFiles
-from otel_oom.witness.scanner import Scanner
-from otel_oom.witness.seen import Witness
-from otel_oom.witness.victim import look, still_alive
+from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.model.snapshot import Witness
+from otel_oom.snapshot.process_scanner import Scanner
+from otel_oom.snapshot.victim import look, still_alive
 
 __all__ = ["MemcgFiles", "Scanner", "Witness", "look", "still_alive"]

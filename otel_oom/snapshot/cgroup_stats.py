@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom import proc as proc_file
-from otel_oom.facts import Memcg, known
-from otel_oom.witness.memcg import MemcgFiles
-from otel_oom.witness.pressure import pressure
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.psi import pressure
+from otel_oom.model.types import Memcg, known
 
 _READ_BYTES: Final = 8192
 
@@ -52,7 +52,7 @@ class MemcgNumbers:
     """A memory cgroup's numbers at one moment.
 
     ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as
-    :func:`~otel_oom.witness.pressure.pressure` has it. What the kernel does not tell is left out.
+    :func:`~otel_oom.linux.psi.pressure` has it. What the kernel does not tell is left out.
     """
 
     stat: Mapping[str, int] = field(default_factory=dict)

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
+from otel_oom.linux import procfs as proc_file
 
 VARIABLES: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 """All that is kept. Others of OpenTelemetry's hold secrets, such as the exporters' headers."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom import proc as proc_file
-from otel_oom.facts import known
-from otel_oom.witness.pressure import pressure
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.psi import pressure
+from otel_oom.model.types import known
 
 _READ_BYTES: Final = 8192
 _KB: Final = 1024

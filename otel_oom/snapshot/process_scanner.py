@@ -16,16 +16,16 @@ from heapq import heappush, heapreplace
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.candidates import Candidate, Candidates
-from otel_oom.capture.processes import Processes, name_of
-from otel_oom.clock import boottime_ns
-from otel_oom.event import OomKill
-from otel_oom.facts import Memcg
-from otel_oom.witness.candidates import scope
-from otel_oom.witness.host import settings
-from otel_oom.witness.memcg import MemcgFiles
-from otel_oom.witness.seen import Witness
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.process import Processes, name_of
+from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.events import OomKill
+from otel_oom.model.snapshot import Witness
+from otel_oom.model.types import Memcg
+from otel_oom.snapshot.host_stats import settings
+from otel_oom.snapshot.scope import scope
 
 MOST: Final = 10
 """So many are told, beside the victim."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.event import OomKill
-from otel_oom.facts import Memcg
-from otel_oom.incident import function
+from otel_oom.model.event_base import function
+from otel_oom.model.events import OomKill
+from otel_oom.model.types import Memcg
 
 _OF_MEMCG: Final = "mem_cgroup_out_of_memory"
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.clock import boottime_ns
-from otel_oom.environ import EnvironReader
-from otel_oom.event import OomKill, UserspaceKill
-from otel_oom.facts import Memcg, Task
-from otel_oom.witness.host import host_numbers
-from otel_oom.witness.memcg import MemcgFiles
-from otel_oom.witness.numbers import numbers
-from otel_oom.witness.seen import Witness
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.clock import boottime_ns
+from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.snapshot import Witness
+from otel_oom.model.types import Memcg, Task
+from otel_oom.snapshot.cgroup_stats import numbers
+from otel_oom.snapshot.environ import EnvironReader
+from otel_oom.snapshot.host_stats import host_numbers
 
 _READ_BYTES: Final = 8192
 _NS_PER_S: Final = 1_000_000_000

@@ -1,9 +1,10 @@
 """What is on disk: the journal of kills, the outbox of OTLP bytes, the dead letters."""
 
-from otel_oom.store.aside import Aside
-from otel_oom.store.bounds import Bounds, BoundsError
-from otel_oom.store.folder import StoreError
-from otel_oom.store.rows import (
+from otel_oom.config.store import Bounds, BoundsError
+from otel_oom.store.recovery.salvage import Aside
+from otel_oom.store.state_dir import StoreError
+from otel_oom.store.store import Store
+from otel_oom.store.types import (
     Backlog,
     DeadLetter,
     Encoded,
@@ -12,7 +13,6 @@ from otel_oom.store.rows import (
     Message,
     Refusal,
 )
-from otel_oom.store.store import Store
 
 __all__ = [
     "Aside",

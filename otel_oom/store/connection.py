@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from otel_oom.store import schema, sums
-from otel_oom.store.folder import StoreError
-from otel_oom.store.trouble import Damaged
+from otel_oom.store import schema
+from otel_oom.store.recovery import checksums
+from otel_oom.store.recovery.errors import Damaged
+from otel_oom.store.state_dir import StoreError
 
 _BUSY_S: Final = 1.0
 """How long another process that reads or writes the file is waited for."""
@@ -23,7 +24,7 @@ Work = Callable[[sqlite3.Connection], _T]
 def connect(path: Path) -> sqlite3.Connection:
     """A connection, for any thread, that begins no transaction by itself."""
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    sums.install(db)
+    checksums.install(db)
     return db
 
 

@@ -2,7 +2,8 @@
 
 Each kind of trouble has its remedy, after which the work is done again from its beginning:
 
-- no room: what was allocated ahead is used, then history goes; see :mod:`otel_oom.store.room`;
+- no room: what was allocated ahead is used, then history goes; see
+  :mod:`~otel_oom.store.recovery.disk_space`;
 - a file that can't be read, written or synced: what the kernel holds of it may differ from what
   is on the disk, so it is closed, opened, written anew from its log and checked;
 - a damaged file: it is moved aside, and what it still tells is taken over into a new one;
@@ -19,14 +20,15 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Final, TypeVar
 
-from otel_oom import clock
-from otel_oom.store import aside, pruning
-from otel_oom.store.bounds import Bounds
+from otel_oom.config.store import Bounds
+from otel_oom.linux import clock
+from otel_oom.store import retention
 from otel_oom.store.connection import Work, close, connect, inode, prepare, transaction
-from otel_oom.store.dropped import Dropped
-from otel_oom.store.folder import StateFolder, StoreError
-from otel_oom.store.room import Room
-from otel_oom.store.trouble import NoRoom, Trouble, kind, named, unreadable
+from otel_oom.store.recovery import salvage
+from otel_oom.store.recovery.disk_space import Room
+from otel_oom.store.recovery.drop_log import Dropped
+from otel_oom.store.recovery.errors import NoRoom, Trouble, kind, named, unreadable
+from otel_oom.store.state_dir import StateFolder, StoreError
 
 _LOG = logging.getLogger(__name__)
 
@@ -123,7 +125,7 @@ class Database:
         Raises:
             sqlite3.Error: it can't be done.
         """
-        while self.write(lambda db: pruning.history(db, self._boot_id, max_age_s)):
+        while self.write(lambda db: retention.history(db, self._boot_id, max_age_s)):
             pass
         while self.read(self._room.too_much) and self.write(self._prune_history):
             pass
@@ -171,12 +173,12 @@ class Database:
         """Let go of history, else of what is oldest; whether there was anything."""
         if transaction(db, self._prune_history):
             return True
-        gone = transaction(db, pruning.oldest)
+        gone = transaction(db, retention.oldest)
         self._dropped.add(gone)
         return bool(gone)
 
     def _prune_history(self, db: sqlite3.Connection) -> int:
-        return pruning.history(db, self._boot_id)
+        return retention.history(db, self._boot_id)
 
     def _after_commit(self) -> None:
         """Keep the log short; what was committed stays so, whatever comes of that."""
@@ -230,7 +232,7 @@ class Database:
         """Move the file aside, and take over what it still tells."""
         self._close()
         try:
-            moved = aside.move(self._path)
+            moved = salvage.move(self._path)
             _LOG.error(
                 "The database %s can't be read (%s); it is kept as %s, and a new one begun",
                 self._path,
@@ -244,14 +246,14 @@ class Database:
 
     def _take_over(self, db: sqlite3.Connection) -> None:
         tried: set[str] = set()
-        while new := [path for path in aside.unseen(db, self._path) if path.name not in tried]:
+        while new := [path for path in salvage.unseen(db, self._path) if path.name not in tried]:
             # What the newest knows of the older ones goes for them, too.
             moved = new[-1]
             tried.add(moved.name)
             reason = self._reasons.pop(moved.name, "")
             try:
                 rescued = transaction(
-                    db, partial(aside.rescue, moved=moved, reason=reason, boot_id=self._boot_id)
+                    db, partial(salvage.rescue, moved=moved, reason=reason, boot_id=self._boot_id)
                 )
             except sqlite3.Error as error:
                 _LOG.error("Nothing of %s can be taken over now: %s", moved.name, named(error))
@@ -268,7 +270,7 @@ class Database:
         with closing(sqlite3.connect(made)) as new:
             old.backup(new)
         if self._path.exists():
-            aside.move(self._path)
+            salvage.move(self._path)
         made.rename(self._path)
         # Before the new one's log is made: closing deletes the log by its name.
         self._close()

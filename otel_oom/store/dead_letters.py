@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from otel_oom.store.rows import DeadLetter, Message, Refusal
+from otel_oom.store.types import DeadLetter, Message, Refusal
 
 
 def insert(db: sqlite3.Connection, messages: Sequence[Message], refusal: Refusal) -> None:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from otel_oom.event import (
+from otel_oom.agent.reconciler import Stored
+from otel_oom.model.events import (
     Missed,
     NoVictim,
     OomKill,
@@ -22,12 +23,12 @@ from otel_oom.event import (
     UserspaceKill,
     VictimExit,
 )
-from otel_oom.facts import known
-from otel_oom.reconcile import Stored
-from otel_oom.store import counters, sums
-from otel_oom.store.rows import Encoded, JournalRow
-from otel_oom.store.trouble import Damaged
-from otel_oom.witness import Witness
+from otel_oom.model.types import known
+from otel_oom.snapshot import Witness
+from otel_oom.store import counters
+from otel_oom.store.recovery import checksums
+from otel_oom.store.recovery.errors import Damaged
+from otel_oom.store.types import Encoded, JournalRow
 
 _TYPES: Final[dict[str, type[Recorded]]] = {
     "kill": OomKill,
@@ -81,7 +82,7 @@ def insert(db: sqlite3.Connection, event: Recorded, witness: Witness) -> bool:
     )
     new = cursor.rowcount == 1
     if new and cursor.lastrowid is not None:
-        sums.seal(db, "journal", [cursor.lastrowid])
+        checksums.seal(db, "journal", [cursor.lastrowid])
         counters.add(db, event.boot_id, _counts(event, kind))
     elif not _sound(db, event.uid):
         raise Damaged(f"the journal's row of {event.uid} is not as it was written")
@@ -89,7 +90,7 @@ def insert(db: sqlite3.Connection, event: Recorded, witness: Witness) -> bool:
 
 
 def _sound(db: sqlite3.Connection, uid: str) -> bool:
-    query = f"SELECT {sums.sound('journal')} FROM journal WHERE uid = ?"  # noqa: S608  SQL of our own
+    query = f"SELECT {checksums.sound('journal')} FROM journal WHERE uid = ?"  # noqa: S608  SQL of our own
     return all(sound for (sound,) in db.execute(query, (uid,)))
 
 
@@ -109,7 +110,7 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
         f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
         (json.dumps(exit_.to_json()), boot_id, exit_.tgid, exit_.started_ns),
     ).fetchall()
-    sums.seal(db, "journal", [id_ for (id_,) in found])
+    checksums.seal(db, "journal", [id_ for (id_,) in found])
     return bool(found)
 
 
@@ -119,7 +120,7 @@ def set_witness(db: sqlite3.Connection, uid: str, witness: Witness) -> None:
         "UPDATE journal SET witness = ? WHERE uid = ? RETURNING id",
         (json.dumps(witness.to_json()), uid),
     ).fetchall()
-    sums.seal(db, "journal", [id_ for (id_,) in found])
+    checksums.seal(db, "journal", [id_ for (id_,) in found])
 
 
 def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
@@ -130,7 +131,7 @@ def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
         " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END RETURNING id",
         (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
     ).fetchall()
-    sums.seal(db, "journal", [id_ for (id_,) in found])
+    checksums.seal(db, "journal", [id_ for (id_,) in found])
     return bool(found)
 
 
@@ -155,7 +156,7 @@ def owing(
         "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(witness AS BLOB),"  # noqa: S608  SQL of our own
         " CAST(exit AS BLOB), CAST(reaper AS BLOB),"
         " boot_id != ?1 OR boottime_ns < ?2 AS waited, stored_unix_ns, log_queued, span_queued,"
-        f" {sums.sound('journal')}"
+        f" {checksums.sound('journal')}"
         " FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
         " AND (NOT log_queued OR exit IS NOT NULL OR waited)"
         " AND uid IS NOT ?4 ORDER BY id LIMIT ?3",
@@ -280,4 +281,4 @@ def told(db: sqlite3.Connection, entry: Encoded) -> None:
         " span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
         (entry.log is not None, entry.span is not None, entry.row_id, entry.uid),
     )
-    sums.seal(db, "journal", [entry.row_id])
+    checksums.seal(db, "journal", [entry.row_id])

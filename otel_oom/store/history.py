@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from otel_oom.store import told
+from otel_oom.store import sent_copies
 from otel_oom.store.database import Database
-from otel_oom.store.rows import HistoryRow
+from otel_oom.store.types import HistoryRow
 
 PAGE: Final = 16
 """So many events are read at a time, at most."""
@@ -136,8 +136,8 @@ def _row(db: sqlite3.Connection, row: tuple[Any, ...]) -> HistoryRow:
         reaper=_text(row[6]),
         stored_unix_ns=int(row[7]),
         unreadable=None if row[8] is None else _text(row[8]),
-        log=told.of(db, uid, "logs"),
-        span=told.of(db, uid, "traces") if has_span else None,
+        log=sent_copies.of(db, uid, "logs"),
+        span=sent_copies.of(db, uid, "traces") if has_span else None,
         log_fate=_fate(db, uid, "logs") if row[9] else "owed",
         span_fate=(_fate(db, uid, "traces") if row[10] else "owed") if has_span else None,
     )

@@ -11,9 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from otel_oom.store import sums
-from otel_oom.store.rows import Backlog, Encoded, Message
-from otel_oom.store.trouble import Damaged
+from otel_oom.store.recovery import checksums
+from otel_oom.store.recovery.errors import Damaged
+from otel_oom.store.types import Backlog, Encoded, Message
 
 
 def insert(db: sqlite3.Connection, entry: Encoded) -> None:
@@ -23,7 +23,7 @@ def insert(db: sqlite3.Connection, entry: Encoded) -> None:
         "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, sum)"
         " VALUES (?, ?, ?, ?, ?)",
         [
-            (entry.uid, signal, payload, now, sums.of_message(entry.uid, signal, payload))
+            (entry.uid, signal, payload, now, checksums.of_message(entry.uid, signal, payload))
             for signal, payload in entry.payloads.items()
             if payload is not None
         ],
@@ -45,7 +45,7 @@ def oldest(
     size = 0
     # Row by row: what is past the limit is not read.
     for id_, uid, payload, alone, sound in db.execute(
-        f"SELECT id, uid, payload, alone, {sums.sound('outbox')} FROM outbox WHERE signal = ?"  # noqa: S608  SQL of our own
+        f"SELECT id, uid, payload, alone, {checksums.sound('outbox')} FROM outbox WHERE signal = ?"  # noqa: S608  SQL of our own
         " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
         (signal, json.dumps(list(but)), most),
     ):

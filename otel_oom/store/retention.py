@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_oom.store import counters
-from otel_oom.store.told import forget, forget_oldest
+from otel_oom.store.sent_copies import forget, forget_oldest
 
 _NS_PER_S: Final = 1_000_000_000
 _HISTORY: Final = 256
@@ -27,7 +27,7 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
     """Let some of the oldest history go that is older than so long; how many rows there were.
 
     Of this boot's kills the row stays, with no more than what they can be known by when the
-    kernel's log tells of them again: see :func:`otel_oom.store.journal.kills_of`. So it does of a
+    kernel's log tells of them again: see :func:`otel_oom.store.event_log.kills_of`. So it does of a
     panic, which the kernel's store may tell of at every start.
     """
     rows = db.execute(

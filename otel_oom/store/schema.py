@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from otel_oom.store.folder import StoreError
+from otel_oom.store.state_dir import StoreError
 
 _STEPS: Final = (
     """

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-from otel_oom.store.rows import Encoded
+from otel_oom.store.types import Encoded
 
 _LEVEL: Final = 1
 _MOST_BYTES: Final = 1 << 20

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_oom.store.database import Database
-from otel_oom.store.rows import Message
+from otel_oom.store.types import Message
 
 _NS_PER_S: Final = 1e9
 

@@ -17,24 +17,18 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import __version__
-from otel_oom.event import NoVictim, OomKill, Panic, Reaping, Recorded, VictimExit
-from otel_oom.reconcile import Account, Stored
-from otel_oom.store import aside, counters, dead_letters, journal, outbox, told
-from otel_oom.store.aside import Aside
-from otel_oom.store.bounds import Bounds
+from otel_oom.agent.reconciler import Account, Stored
+from otel_oom.config.store import Bounds
+from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, Recorded, VictimExit
+from otel_oom.snapshot import Witness
+from otel_oom.store import counters, dead_letters, event_log, outbox, sent_copies
 from otel_oom.store.database import Database
-from otel_oom.store.figures import Figures
-from otel_oom.store.folder import StateFolder, StoreError
 from otel_oom.store.history import History
-from otel_oom.store.rows import (
-    Backlog,
-    DeadLetter,
-    Encoded,
-    JournalRow,
-    Message,
-    Refusal,
-)
-from otel_oom.witness import Witness
+from otel_oom.store.recovery import salvage
+from otel_oom.store.recovery.salvage import Aside
+from otel_oom.store.state_dir import StateFolder, StoreError
+from otel_oom.store.stats import Figures
+from otel_oom.store.types import Backlog, DeadLetter, Encoded, JournalRow, Message, Refusal
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +71,7 @@ class Store:
         self._state_folder.take()
         try:
             self._database.open()
-            self._database.write(lambda db: journal.retry_unreadable(db, __version__))
+            self._database.write(lambda db: event_log.retry_unreadable(db, __version__))
         except StoreError:
             self._state_folder.release()
             raise
@@ -110,7 +104,7 @@ class Store:
         """
 
         def insert(db: sqlite3.Connection) -> bool:
-            new = journal.insert(db, event, witness)
+            new = event_log.insert(db, event, witness)
             if new and unfinished:
                 self._unfinished = event.uid
             return new
@@ -124,17 +118,17 @@ class Store:
         """
         try:
             if witness:
-                self._database.write(lambda db: journal.set_witness(db, uid, witness), adds=True)
+                self._database.write(lambda db: event_log.set_witness(db, uid, witness), adds=True)
         finally:
             self._unfinished = None
 
     def record_exit(self, boot_id: str, exit_: VictimExit) -> bool:
         """Note how the victim's process ended, for its span; ``False`` without such a victim."""
-        return self._database.write(lambda db: journal.add_exit(db, boot_id, exit_), adds=True)
+        return self._database.write(lambda db: event_log.add_exit(db, boot_id, exit_), adds=True)
 
     def record_reaping(self, boot_id: str, step: Reaping) -> bool:
         """Note a step of the kernel's reaper, for its victim's span; at most some of them."""
-        return self._database.write(lambda db: journal.add_reaping(db, boot_id, step), adds=True)
+        return self._database.write(lambda db: event_log.add_reaping(db, boot_id, step), adds=True)
 
     def open_kills(self, most: int, boot_id: str, deadline_boottime_ns: int) -> list[JournalRow]:
         """The oldest events that owe a log, or a span that can be told now.
@@ -144,7 +138,9 @@ class Store:
         """
         while True:
             rows, unreadable = self._database.read(
-                lambda db: journal.owing(db, most, boot_id, deadline_boottime_ns, self._unfinished)
+                lambda db: event_log.owing(
+                    db, most, boot_id, deadline_boottime_ns, self._unfinished
+                )
             )
             if unreadable:
                 self.unreadable(unreadable)
@@ -156,7 +152,7 @@ class Store:
 
         They are taken up again when another version of this program opens the store.
         """
-        self._database.write(lambda db: journal.set_unreadable(db, reasons, __version__))
+        self._database.write(lambda db: event_log.set_unreadable(db, reasons, __version__))
         for id_, reason in reasons.items():
             _LOG.error(
                 "Row %d of the journal can't be told (%s); it is kept, and no other waits for it",
@@ -166,7 +162,7 @@ class Store:
 
     def oldest_open_boottime_ns(self, boot_id: str) -> int | None:
         """When the oldest kill of this boot that still owes something was, if there is one."""
-        return self._database.read(lambda db: journal.oldest_owing_boottime_ns(db, boot_id))
+        return self._database.read(lambda db: event_log.oldest_owing_boottime_ns(db, boot_id))
 
     def queue(self, entries: Sequence[Encoded]) -> None:
         """Move logs and spans into the outbox and their kills on in the journal, as one step."""
@@ -174,9 +170,9 @@ class Store:
         def move(db: sqlite3.Connection) -> None:
             for entry in entries:
                 outbox.insert(db, entry)
-                journal.told(db, entry)
+                event_log.told(db, entry)
                 if self._database.spare(db):
-                    told.keep(db, entry)
+                    sent_copies.keep(db, entry)
                 counters.add(db, counters.NO_BOOT, entry.counts)
 
         self._database.write(move)
@@ -237,7 +233,7 @@ class Store:
 
     def set_aside(self) -> list[Aside]:
         """The databases that could not be read and were moved aside, oldest first."""
-        return self._database.read(aside.known)
+        return self._database.read(salvage.known)
 
     def count(self, boot_id: str, counts: Mapping[str, int]) -> None:
         """Raise counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`."""
@@ -275,21 +271,21 @@ class Store:
 
     def kills_of(self, boot_id: str, most: int) -> list[Stored]:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
-        return self._database.read(lambda db: journal.kills_of(db, boot_id, most))
+        return self._database.read(lambda db: event_log.kills_of(db, boot_id, most))
 
     def found(self) -> Iterator[OomKill | NoVictim | Panic]:
         """What was found in logs of the past and is still stored, oldest first."""
         after: int | None = 0
         while after is not None:
             events, after = self._database.read(
-                partial(journal.found_after, after=after, most=_TALLY)
+                partial(event_log.found_after, after=after, most=_TALLY)
             )
             yield from events
 
     def left(self) -> int:
         """How much is still to be sent: messages, and events that are not made into any yet."""
         # In this order: what becomes a message meanwhile counts twice, and never not at all.
-        owing = self._database.read(journal.count_owing)
+        owing = self._database.read(event_log.count_owing)
         return owing + sum(backlog.count for backlog in self.backlogs())
 
     def backlogs(self) -> list[Backlog]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from otel_oom.event import Reaping, Recorded, VictimExit
-from otel_oom.witness import Witness
+from otel_oom.model.events import Reaping, Recorded, VictimExit
+from otel_oom.snapshot import Witness
 
 
 @dataclass(frozen=True, slots=True)

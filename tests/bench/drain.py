@@ -9,16 +9,16 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from otel_oom import otlp
+from otel_oom.config.store import MAX_BYTES
+from otel_oom.otlp import kernel_kill
 from otel_oom.store import Bounds, Encoded, Store
-from otel_oom.store.bounds import MAX_BYTES
 from tests.bench.figure import Figure, peak_rss_mb, rss_mb
-from tests.parts import build, web
-from tests.parts.build import BuildError
-from tests.parts.collector import Collector, collector
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.samples import KILL, enriched
+from tests.testlib.agent import agent
+from tests.testlib.samples.events import KILL, enriched
+from tests.testlib.servers import build, web
+from tests.testlib.servers.build import BuildError
+from tests.testlib.servers.collector import Collector, collector
+from tests.testlib.wait import until
 
 EVENTS = 100_000
 _BOUNDS = Bounds(max_bytes=1 << 30)
@@ -64,7 +64,7 @@ def drains() -> Iterator[Figure]:
 
 def _fill(state: Path) -> None:
     """Queue the log of one kill under that many uids."""
-    log, uid = otlp.log_bytes(enriched()), KILL.uid.encode()
+    log, uid = kernel_kill.log_bytes(enriched()), KILL.uid.encode()
     uids = [f"{number:0{len(uid)}}" for number in range(EVENTS)]
     with Store(state, _BOUNDS) as store:
         for at in range(0, EVENTS, _CHUNK):

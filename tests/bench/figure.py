@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.agent import Agent
+from tests.testlib.agent import Agent
 
 
 @dataclass(frozen=True)

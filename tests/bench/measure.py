@@ -14,12 +14,12 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
-from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.commands.demo.receiver import Receiver, Reply
 from tests.bench.figure import Figure, rss_mb
-from tests.support.agent import Agent, agent
-from tests.support.backend import Backend
-from tests.support.kills import kill_many, kill_one
-from tests.support.loaded import loaded_by
+from tests.testlib.agent import Agent, agent
+from tests.testlib.kernel.kills import kill_many, kill_one
+from tests.testlib.kernel.loaded_programs import loaded_by
+from tests.testlib.servers.backend import Backend
 
 KILLS = 100
 STARTS = 10
@@ -104,7 +104,7 @@ def life() -> Iterator[Figure]:
 
 def sizes() -> Iterator[Figure]:
     """What is fixed when the object is built."""
-    from otel_oom.capture.wire import VictimRecord  # noqa: PLC0415  beside its only use
+    from otel_oom.capture.bpf.records import VictimRecord  # noqa: PLC0415  beside its only use
 
     yield Figure("record of a kill", float(len(bytes(VictimRecord()))), "bytes")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.figure import Figure
-from tests.support.replayed import KILL, as_export, as_json, entries, syslog
+from tests.testlib.samples.replay_logs import KILL, as_export, as_json, entries, syslog
 
 MB: Final = 300
 KILLS: Final = 10

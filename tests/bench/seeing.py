@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom.facts import Memcg
-from otel_oom.witness import MemcgFiles, Scanner, look
+from otel_oom.model.types import Memcg
+from otel_oom.snapshot import MemcgFiles, Scanner, look
 from tests.bench.figure import Figure
-from tests.support.samples import KILL
+from tests.testlib.samples.events import KILL
 
 _TIMES: Final = 31
 PROCESSES: Final = 500

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.collector import Collector, collector
-from tests.parts.jaeger import Jaeger
-from tests.parts.loki import Loki
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.servers.collector import Collector, collector
+from tests.testlib.servers.jaeger import Jaeger
+from tests.testlib.servers.loki import Loki
 
-CONFIGS = Path(__file__).parents[2] / "collector-config"
+CONFIGS = REPOSITORY / "collector-config"
 
 
 @pytest.fixture(scope="package")

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.parts.collector import Collector
-from tests.parts.jaeger import Jaeger
-from tests.parts.loki import Entry, Loki
-from tests.parts.need import need
-from tests.parts.podman import missing, podman
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.kernel import KernelLog, Killed, until_reported
+from tests.testlib.agent import agent
+from tests.testlib.containers.podman import missing, podman
+from tests.testlib.kernel.oracle import KernelLog, Killed, until_reported
+from tests.testlib.need import need
+from tests.testlib.servers.collector import Collector
+from tests.testlib.servers.jaeger import Jaeger
+from tests.testlib.servers.loki import Entry, Loki
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

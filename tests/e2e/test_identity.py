@@ -14,16 +14,17 @@ from typing import Any
 
 import pytest
 
-from tests.e2e import whose
-from tests.e2e.whose import Expected
-from tests.parts import containerd, docker, podman, systemd
-from tests.parts.collector import Collector
-from tests.parts.jaeger import Jaeger
-from tests.parts.loki import Entry, Loki
-from tests.parts.need import need
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.kernel import KernelLog, until_reported
+from tests.e2e import workloads
+from tests.e2e.workloads import Expected
+from tests.testlib.agent import agent
+from tests.testlib.containers import containerd, docker, podman
+from tests.testlib.kernel import systemd
+from tests.testlib.kernel.oracle import KernelLog, until_reported
+from tests.testlib.need import need
+from tests.testlib.servers.collector import Collector
+from tests.testlib.servers.jaeger import Jaeger
+from tests.testlib.servers.loki import Entry, Loki
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -85,12 +86,12 @@ def kills(
         }
         stack.enter_context(agent(folder, environ)).until_watching()
         made: dict[str, Callable[[], Expected]] = {
-            "podman": lambda: whose.in_podman(of_podman),
-            "docker": lambda: whose.in_docker(of_docker),
-            "pod": lambda: whose.in_pod(of_containerd, stack),
-            "unit": lambda: whose.in_unit(of_systemd),
-            "slice": lambda: whose.in_slice(of_systemd),
-            "alone": lambda: whose.alone(folder, stack),
+            "podman": lambda: workloads.in_podman(of_podman),
+            "docker": lambda: workloads.in_docker(of_docker),
+            "pod": lambda: workloads.in_pod(of_containerd, stack),
+            "unit": lambda: workloads.in_unit(of_systemd),
+            "slice": lambda: workloads.in_slice(of_systemd),
+            "alone": lambda: workloads.alone(folder, stack),
         }
         until_reported(kills=len(PLACES) + 2)  # of two, the one that asked is killed as well
         log = stack.enter_context(KernelLog())

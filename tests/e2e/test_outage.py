@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.process import LOOPBACK, free_port
-from tests.parts.recorder import recorder
-from tests.parts.wait import until
-from tests.parts.web import Json
-from tests.support.agent import agent
-from tests.support.kills import kill_many
+from tests.testlib.agent import agent
+from tests.testlib.kernel.kills import kill_many
+from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.servers.recorder import recorder
+from tests.testlib.servers.web import Json
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.parts.cgroups import nested_memcg
-from tests.parts.containerd import Containerd
-from tests.parts.docker import Docker
-from tests.parts.podman import KILLED, LET, TAKES_ALL, Podman
-from tests.parts.systemd import Systemd
-from tests.parts.wait import until
-from tests.support.kills import own_memcg
+from tests.testlib.containers.containerd import Containerd
+from tests.testlib.containers.docker import Docker
+from tests.testlib.containers.podman import KILLED, LET, TAKES_ALL, Podman
+from tests.testlib.kernel.cgroups import nested_memcg
+from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.kernel.systemd import Systemd
+from tests.testlib.wait import until
 
 LARGE: Final = (
     "mkfifo {pipe}; (head -c 1 >/dev/null; echo full; exec sleep 1000) < {pipe} & "

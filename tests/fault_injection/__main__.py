@@ -18,11 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from tests.faults import table
-from tests.faults.faults import FAULTS, Fault
-from tests.faults.verdict import Tally
+from tests.fault_injection import table
+from tests.fault_injection.fault_list import FAULTS, Fault
+from tests.fault_injection.tally import Tally
+from tests.testlib.repository import REPOSITORY
 
-_KEPT: Final = Path(__file__).parents[2] / "build" / "faults"
+_KEPT: Final = REPOSITORY / "build" / "faults"
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """The agent as it is, which a test has told where to die.
 
-    python -m tests.faults.agent [--die-at STEP --pass N --note FILE] [--ring-bytes N] -- run …
+    python -m tests.fault_injection.agent [--die-at STEP --pass N --note FILE] [--ring-bytes N]
+        -- run …
 
 At the N-th pass of the step it writes the step's name to FILE, synced, and kills itself by
 SIGKILL: there is no way to clean up after that, for the product or for us.
@@ -17,7 +18,7 @@ import sys
 from pathlib import Path
 
 from otel_oom import cli
-from tests.faults import steps
+from tests.fault_injection import steps
 
 
 def main() -> int:
@@ -52,9 +53,9 @@ def die_at(step: steps.Step, number: int, note: Path) -> None:
 
 def take_ring(size: int) -> None:
     """Give the kernel's buffer another size, which no option does."""
-    from otel_oom.capture import bpf  # noqa: PLC0415  where it is asked for
+    from otel_oom.capture.bpf import source  # noqa: PLC0415  where it is asked for
 
-    bpf.LibbpfSource = functools.partial(bpf.LibbpfSource, size)  # type: ignore[misc,assignment]
+    source.LibbpfSource = functools.partial(source.LibbpfSource, size)  # type: ignore[misc,assignment]
 
 
 if __name__ == "__main__":

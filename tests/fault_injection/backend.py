@@ -11,9 +11,9 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from otel_oom.export.signals import SIGNALS
-from tests.support.backend import Backend as Taken
-from tests.support.backend import Received
-from tests.support.http_server import HttpServer, Request, reply
+from tests.testlib.servers.backend import Backend as Taken
+from tests.testlib.servers.backend import Received
+from tests.testlib.servers.http_server import HttpServer, Request, reply
 
 Answer = bytes | Iterable[bytes]
 

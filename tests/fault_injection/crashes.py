@@ -8,8 +8,8 @@ import subprocess
 import time
 from typing import Final
 
-from tests.faults.steps import STEPS, Needs, Step
-from tests.faults.trial import DIES_S, Life, Trial
+from tests.fault_injection.steps import STEPS, Needs, Step
+from tests.fault_injection.trial import DIES_S, Life, Trial
 
 _PASSES: Final = (1, 3)
 _LIVES_S: Final = 2.0

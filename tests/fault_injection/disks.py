@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.faults.failing_disk import failing_disk
-from tests.faults.trial import ENDS_S, Trial
-from tests.support.disk import Disk, disk
+from tests.fault_injection.failing_disk import failing_disk
+from tests.fault_injection.trial import ENDS_S, Trial
+from tests.testlib.kernel.disk import Disk, disk
 
 _SEED: Final = 7
 _SOME: Final = 5

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.faults import crashes, disks, memory, network, power
-from tests.faults.trial import Trial, trial
-from tests.faults.verdict import Tally
+from tests.fault_injection import crashes, disks, memory, network, power
+from tests.fault_injection.tally import Tally
+from tests.fault_injection.trial import Trial, trial
 
 
 class Play(Protocol):

@@ -1,6 +1,6 @@
 """What runs in a guest whose power is cut: the agent with its store on a disk, a backend, kills.
 
-    python -m tests.faults.inside FOLDER
+    python -m tests.fault_injection.guest_main FOLDER
 
 It never ends by itself. What is told in FOLDER is on the disk of the machine around the guest when
 it is told: the agent's log, each request that the backend takes before it says so, and each kill.
@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.faults.shared import AGENT_LOG, DEATHS, FAILED, REQUESTS
-from tests.guests.memcg import hog, limited
+from tests.fault_injection.guest_files import AGENT_LOG, DEATHS, FAILED, REQUESTS
+from tests.vmtest.memcg import hog, limited
 
 _DISK: Final = "/dev/vda"
 _MOUNT: Final = Path("/mnt")

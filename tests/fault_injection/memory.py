@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.faults.storm import Death, own_memcg
-from tests.faults.trial import ENDS_S, Life, Trial
-from tests.guests.programs import program
-from tests.support.command import own_mounts
+from tests.fault_injection.storm import Death, own_memcg
+from tests.fault_injection.trial import ENDS_S, Life, Trial
+from tests.testlib.command import own_mounts
+from tests.vmtest.programs import program
 
 _RING_BYTES: Final = 16384
 _FULL: Final = 40

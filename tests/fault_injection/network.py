@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tests.faults.backend import Backend
-from tests.faults.trial import Trial
+from tests.fault_injection.backend import Backend
+from tests.fault_injection.trial import Trial
 
 _LONG_S: Final = 30.0
 _SHORT_S: Final = 2.0

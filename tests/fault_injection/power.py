@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.export.signals import SIGNALS
-from tests.faults.shared import AGENT_LOG, DEATHS, FAILED, REQUESTS
-from tests.faults.storm import Death
-from tests.faults.trial import Trial, wait
-from tests.guests import guest
-from tests.guests.kernels import kernel
+from tests.fault_injection.guest_files import AGENT_LOG, DEATHS, FAILED, REQUESTS
+from tests.fault_injection.storm import Death
+from tests.fault_injection.trial import Trial, wait
+from tests.vmtest import guest
+from tests.vmtest.kernels import kernel
 
 _KERNEL: Final = "6.1"
 _DISK_BYTES: Final = 64 << 20
@@ -52,7 +52,9 @@ def _storm(folder: Path, image: Path) -> None:
     """Run the agent in a guest until it has stored and sent some, then cut the power."""
     drive = f"file={image},format=raw,if=virtio,cache=writethrough"
     wanted = kernel(_KERNEL)
-    with guest.machine(wanted, "tests.faults.inside", folder, ("-drive", drive)) as running:
+    with guest.machine(
+        wanted, "tests.fault_injection.guest_main", folder, ("-drive", drive)
+    ) as running:
 
         def busy() -> bool:
             assert not (folder / FAILED).exists(), (folder / FAILED).read_text(encoding="utf-8")

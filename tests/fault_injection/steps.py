@@ -45,40 +45,40 @@ class Step:
     needs: Needs = Needs.NOTHING
 
 
-_CAPTURE: Final = "otel_oom.capture"
+_CAPTURE: Final = "otel_oom.capture.bpf"
 _STORE: Final = "otel_oom.store"
 
 STEPS: Final = (
     # The start.
-    Step("the state folder is locked", f"{_STORE}.folder:StateFolder.take", When.AFTER),
+    Step("the state folder is locked", f"{_STORE}.state_dir:StateFolder.take", When.AFTER),
     Step("the tables are to be made ready", f"{_STORE}.schema:prepare", When.BEFORE),
     Step("the store is open", f"{_STORE}.store:Store.__enter__", When.AFTER),
-    Step("the pins are locked", f"{_CAPTURE}.pins:_locked", When.AFTER),
-    Step("maps are lent", f"{_CAPTURE}.pins:Pins.lend_maps", When.AFTER),
+    Step("the pins are locked", f"{_CAPTURE}.pinning:_locked", When.AFTER),
+    Step("maps are lent", f"{_CAPTURE}.pinning:Pins.lend_maps", When.AFTER),
     Step("maps are to be pinned", f"{_CAPTURE}.pin_set:PinSet.pin_maps", When.BEFORE, Needs.GAP),
     Step("maps are pinned", f"{_CAPTURE}.pin_set:PinSet.pin_maps", When.AFTER, Needs.GAP),
-    Step("the pins have their name", f"{_CAPTURE}.pins:Pins.hold_maps", When.AFTER, Needs.GAP),
-    Step("a link is pinned", f"{_CAPTURE}.kernel_objects:KernelObjects.pin", When.AFTER),
+    Step("the pins have their name", f"{_CAPTURE}.pinning:Pins.hold_maps", When.AFTER, Needs.GAP),
+    Step("a link is pinned", f"{_CAPTURE}.object_info:KernelObjects.pin", When.AFTER),
     Step("a link is in its place", f"{_CAPTURE}.pin_set:PinSet._replace", When.AFTER),
     Step("a link is let go of", f"{_CAPTURE}.libbpf:BpfObject.let_go", When.AFTER),
-    Step("the links are pinned", f"{_CAPTURE}.pins:Pins.hold_links", When.AFTER),
-    Step("capture has begun", f"{_CAPTURE}.bpf:LibbpfSource.__enter__", When.AFTER),
+    Step("the links are pinned", f"{_CAPTURE}.pinning:Pins.hold_links", When.AFTER),
+    Step("capture has begun", f"{_CAPTURE}.source:LibbpfSource.__enter__", When.AFTER),
     # From the kernel's buffer to the disk.
-    Step("a record is to be decoded", f"{_CAPTURE}.decode:Decoder.decode", When.BEFORE),
-    Step("a record is decoded", f"{_CAPTURE}.decode:Decoder.decode", When.AFTER),
-    Step("the victim is to be looked at", "otel_oom.witness:look", When.BEFORE),
-    Step("the victim is looked at", "otel_oom.witness:look", When.AFTER),
-    Step("a kill is written, not committed", f"{_STORE}.journal:insert", When.AFTER),
+    Step("a record is to be decoded", f"{_CAPTURE}.decoder:Decoder.decode", When.BEFORE),
+    Step("a record is decoded", f"{_CAPTURE}.decoder:Decoder.decode", When.AFTER),
+    Step("the victim is to be looked at", "otel_oom.snapshot:look", When.BEFORE),
+    Step("the victim is looked at", "otel_oom.snapshot:look", When.AFTER),
+    Step("a kill is written, not committed", f"{_STORE}.event_log:insert", When.AFTER),
     Step("a kill is committed", f"{_STORE}.store:Store.record", When.AFTER),
-    Step("an exit is written, not committed", f"{_STORE}.journal:add_exit", When.AFTER),
+    Step("an exit is written, not committed", f"{_STORE}.event_log:add_exit", When.AFTER),
     Step("an exit is committed", f"{_STORE}.store:Store.record_exit", When.AFTER),
-    Step("a record is handled, not released", "otel_oom.intake:Intake._handle", When.AFTER),
-    Step("a record is released", f"{_CAPTURE}.ring:RingBuffer.records", When.RESUMED),
+    Step("a record is handled, not released", "otel_oom.agent.ingest:Intake._handle", When.AFTER),
+    Step("a record is released", f"{_CAPTURE}.ring_buffer:RingBuffer.records", When.RESUMED),
     # From the disk to the backend.
-    Step("a kill is to be encoded", "otel_oom.delivery:_encode", When.BEFORE),
-    Step("a kill is encoded", "otel_oom.delivery:_encode", When.AFTER),
+    Step("a kill is to be encoded", "otel_oom.agent.delivery:_encode", When.BEFORE),
+    Step("a kill is encoded", "otel_oom.agent.delivery:_encode", When.AFTER),
     Step("a message is queued, not committed", f"{_STORE}.outbox:insert", When.AFTER),
-    Step("the journal is told, not committed", f"{_STORE}.journal:told", When.AFTER),
+    Step("the journal is told, not committed", f"{_STORE}.event_log:told", When.AFTER),
     Step("messages are queued", f"{_STORE}.store:Store.queue", When.AFTER),
     Step("messages are to be sent", "otel_oom.export.http:HttpTransport.send", When.BEFORE),
     Step("messages are sent", "otel_oom.export.http:HttpTransport._exchange", When.AFTER),
@@ -89,15 +89,32 @@ STEPS: Final = (
     Step("a refusal is to be noted", f"{_STORE}.store:Store.refused", When.BEFORE, Needs.REFUSAL),
     Step("a refusal is noted", f"{_STORE}.store:Store.refused", When.AFTER, Needs.REFUSAL),
     # What the kernel has counted against what is told.
-    Step("the count is to be compared", "otel_oom.reconcile:Reconciler.compare", When.BEFORE),
-    Step("a gap is found", "otel_oom.reconcile:Reconciler._fill_in", When.BEFORE, Needs.GAP),
-    Step("the log is read", "otel_oom.reconcile:Reconciler._of_log", When.AFTER, Needs.GAP),
-    Step("a found kill is stored", "otel_oom.intake:Intake._record_found", When.AFTER, Needs.GAP),
-    Step("a gap is to be settled", "otel_oom.reconcile:Reconciler._settle", When.BEFORE, Needs.GAP),
+    Step(
+        "the count is to be compared", "otel_oom.agent.reconciler:Reconciler.compare", When.BEFORE
+    ),
+    Step("a gap is found", "otel_oom.agent.reconciler:Reconciler._fill_in", When.BEFORE, Needs.GAP),
+    Step("the log is read", "otel_oom.agent.reconciler:Reconciler._of_log", When.AFTER, Needs.GAP),
+    Step(
+        "a found kill is stored",
+        "otel_oom.agent.ingest:Intake._record_found",
+        When.AFTER,
+        Needs.GAP,
+    ),
+    Step(
+        "a gap is to be settled",
+        "otel_oom.agent.reconciler:Reconciler._settle",
+        When.BEFORE,
+        Needs.GAP,
+    ),
     Step("a gap is settled", f"{_STORE}.store:Store.settle", When.AFTER, Needs.GAP),
     # The end.
-    Step("delivery is to be stopped", "otel_oom.delivery:Delivery.stop", When.BEFORE, Needs.STOP),
-    Step("delivery is stopped", "otel_oom.delivery:Delivery.stop", When.AFTER, Needs.STOP),
+    Step(
+        "delivery is to be stopped",
+        "otel_oom.agent.delivery:Delivery.stop",
+        When.BEFORE,
+        Needs.STOP,
+    ),
+    Step("delivery is stopped", "otel_oom.agent.delivery:Delivery.stop", When.AFTER, Needs.STOP),
     Step("the store is closed", f"{_STORE}.store:Store.__exit__", When.AFTER, Needs.STOP),
 )
 """In the order of a kill's way."""

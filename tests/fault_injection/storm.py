@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.demo.memcg import OwnMemcg
-from tests.guests.programs import program
-from tests.support.kills import LIMIT
+from otel_oom.linux.temporary_cgroup import OwnMemcg
+from tests.testlib.kernel.kills import LIMIT
+from tests.vmtest.programs import program
 
 _WITHIN_S: Final = 60.0
 

@@ -10,9 +10,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
-from tests.faults.verdict import Tally
+from tests.fault_injection.tally import Tally
+from tests.testlib.repository import REPOSITORY
 
-README: Final = Path(__file__).parents[2] / "README.md"
+README: Final = REPOSITORY / "README.md"
 BEGIN: Final = "<!-- faults -->"
 END: Final = "<!-- /faults -->"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom import clock
-from tests.faults.storm import Death
-from tests.support.backend import Received
+from otel_oom.linux import clock
+from tests.fault_injection.storm import Death
+from tests.testlib.servers.backend import Received
 
 _KILL: Final = "oom.kill"
 _MISSED: Final = "oom.missed"

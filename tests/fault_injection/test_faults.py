@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faults import FAULTS, TESTED, Fault
+from tests.fault_injection.fault_list import FAULTS, TESTED, Fault
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from otel_oom.demo.memcg import OwnMemcg
-from tests.faults.backend import Backend
-from tests.faults.storm import Death, Storm, own_memcg
-from tests.faults.verdict import Tally, judge, untold
-from tests.guests import programs
-from tests.support.bpffs import own_bpffs
-from tests.support.command import otel_oom, plain_environment
-from tests.support.kernel import oom_kill_count
+from otel_oom.linux.temporary_cgroup import OwnMemcg
+from tests.fault_injection.backend import Backend
+from tests.fault_injection.storm import Death, Storm, own_memcg
+from tests.fault_injection.tally import Tally, judge, untold
+from tests.testlib.command import otel_oom, plain_environment
+from tests.testlib.kernel.bpffs import own_bpffs
+from tests.testlib.kernel.oracle import oom_kill_count
+from tests.vmtest import programs
 
 READY_S: Final = 60.0
 DIES_S: Final = 90.0
@@ -102,12 +102,13 @@ class Trial:
     ) -> Iterator[Life]:
         """An agent that sends to the backend, yielded once it captures; killed at the end.
 
-        ``runner`` are options of :mod:`tests.faults.agent`, ``through`` is what it is started by.
+        ``runner`` are options of :mod:`tests.fault_injection.agent`, ``through``
+        is what it is started by.
         """
         log = self.folder / "agent.log"
         pins = ["--pin-dir", str(self.pin_dir)] if pin else ["--no-pin"]
         options = [*pins, *([] if history else ["--no-history"]), "--source", source]
-        command = [sys.executable, "-m", "tests.faults.agent", *runner, "--", "run"]
+        command = [sys.executable, "-m", "tests.fault_injection.agent", *runner, "--", "run"]
         with log.open("ab") as stderr:
             begins_at = stderr.tell()
             process = subprocess.Popen(

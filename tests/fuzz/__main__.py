@@ -12,7 +12,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["otel_oom.capture", "otel_oom.event"]):
+with atheris.instrument_imports(include=["otel_oom.capture", "otel_oom.model.events"]):
     from tests.fuzz.target import one
 
 

@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.kmsg_reader import record
-from otel_oom.capture.processes import Processes
-from otel_oom.event import OomKill
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
-from otel_oom.kernel_log.text import MOST_TEXT
+from otel_oom.capture.kmsg.reader import record
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
+from otel_oom.linux.kernel_log.report_text import MOST_TEXT
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import OomKill
 
 _NOWHERE: Final = Path("/nonexistent")
 _STEPS_NS: Final = (1_000_000, 0, 400_000_000, 70_000_000_000)

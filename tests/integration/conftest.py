@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.courier import Outbox
+from tests.testlib.exporter import Outbox
 
 
 @pytest.fixture(autouse=True)

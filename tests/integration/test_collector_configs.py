@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.collector import Collector, collector, complaints
-from tests.parts.jaeger import Jaeger
-from tests.parts.loki import Entry, Loki
-from tests.parts.process import LOOPBACK, free_port
-from tests.parts.recorder import recorder
-from tests.parts.wait import until
-from tests.parts.web import Json, Reply, ok, post
+from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.servers.collector import Collector, collector, complaints
+from tests.testlib.servers.jaeger import Jaeger
+from tests.testlib.servers.loki import Entry, Loki
+from tests.testlib.servers.recorder import recorder
+from tests.testlib.servers.web import Json, Reply, ok, post
+from tests.testlib.wait import until
 
-FOLDER = Path(__file__).parents[2] / "collector-config"
+FOLDER = REPOSITORY / "collector-config"
 AGENT, JAEGER, LOKI = (FOLDER / f"{name}.yaml" for name in ("agent", "jaeger", "loki"))
 NOWHERE = f"http://{LOOPBACK}:9"  # the discard port, which nothing listens on
 

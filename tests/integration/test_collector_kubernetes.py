@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.collector import collector, complaints
-from tests.parts.kube_api import kube_api
-from tests.parts.process import LOOPBACK, free_port
-from tests.parts.recorder import recorder
-from tests.parts.wait import until
-from tests.parts.web import Json, post
+from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.servers.collector import collector, complaints
+from tests.testlib.servers.kube_api import kube_api
+from tests.testlib.servers.recorder import recorder
+from tests.testlib.servers.web import Json, post
+from tests.testlib.wait import until
 
-FOLDER = Path(__file__).parents[2] / "collector-config"
+FOLDER = REPOSITORY / "collector-config"
 FILES = (FOLDER / "agent.yaml", FOLDER / "kubernetes.yaml")
 UID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
 NAME = "checkout-7d9f8b6c5-x2k4z"

@@ -11,11 +11,11 @@ from typing import Self
 
 import pytest
 
-from otel_oom.export.settings import GRPC, HTTP
-from tests.support.command import plain_environment
-from tests.support.dns import NAME, NameServer
-from tests.support.grpc_server import GrpcServer
-from tests.support.http_server import LIMIT, HttpServer
+from otel_oom.config.otlp import GRPC, HTTP
+from tests.testlib.command import plain_environment
+from tests.testlib.servers.dns import NAME, NameServer
+from tests.testlib.servers.grpc_server import GrpcServer
+from tests.testlib.servers.http_server import LIMIT, HttpServer
 
 TIMEOUT_S = 1.0
 PROMPT_S = 5.0
@@ -23,8 +23,8 @@ PROMPT_S = 5.0
 _SENDER = """
 import json, sys, threading, time
 from contextlib import closing
-from otel_oom.export.courier import connect
-from otel_oom.export.settings import Endpoint
+from otel_oom.export.exporter import connect
+from otel_oom.config.otlp import Endpoint
 
 protocol, url, timeout = sys.argv[1:]
 endpoint = Endpoint("logs", protocol, url, timeout_s=float(timeout))

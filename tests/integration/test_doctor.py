@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from otel_oom import __version__
-from otel_oom.demo.receiver import Receiver, Reply
-from tests.parts.need import need
-from tests.parts.process import LOOPBACK, free_port
-from tests.support.backend import Backend
-from tests.support.command import Done, otel_oom, own_mounts
-from tests.support.metrics import MetricsBackend
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from tests.testlib.command import Done, otel_oom, own_mounts
+from tests.testlib.need import need
+from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.servers.backend import Backend
+from tests.testlib.servers.metrics import MetricsBackend
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from otel_oom import __version__
-from tests.support.command import Done, otel_oom
+from tests.testlib.command import Done, otel_oom
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import otel_oom
+from tests.testlib.command import otel_oom
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 

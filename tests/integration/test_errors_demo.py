@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from otel_oom.witness import MemcgFiles
-from tests.parts.process import LOOPBACK, free_port
-from tests.support.backend import Backend
-from tests.support.command import otel_oom, own_mounts
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.snapshot import MemcgFiles
+from tests.testlib.command import otel_oom, own_mounts
+from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store
-from tests.parts.need import need
-from tests.support.agent import agent
-from tests.support.command import NOBODY, otel_oom
-from tests.support.samples import KILL, NO_VICTIM, WITNESS, kill
+from tests.testlib.agent import agent
+from tests.testlib.command import NOBODY, otel_oom
+from tests.testlib.need import need
+from tests.testlib.samples.events import KILL, NO_VICTIM, WITNESS, kill
 
 
 @pytest.fixture

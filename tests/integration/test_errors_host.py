@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import otel_oom
-from tests.parts.need import need
-from tests.support.command import NOBODY, Done, own_mounts, run
-from tests.support.command import otel_oom as command
-from tests.support.kills import kill_one
+from tests.testlib.command import NOBODY, Done, own_mounts, run
+from tests.testlib.command import otel_oom as command
+from tests.testlib.kernel.kills import kill_one
+from tests.testlib.need import need
 
 USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--")
 
@@ -83,7 +83,7 @@ def _no_object(folder: Path) -> Lack:
 def _broken_object(folder: Path) -> Lack:
     need(os.geteuid() == 0, "without root the object is not even tried")
     _package(folder)
-    (folder / "otel_oom/capture/oom.bpf.o").write_bytes(b"\x7fELF, and no more")
+    (folder / "otel_oom/capture/bpf/oom.bpf.o").write_bytes(b"\x7fELF, and no more")
     return Lack((), "oom.bpf.o can't be used", "make -C bpf", folder, by_agent=True)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.need import need
-from tests.support.agent import agent
-from tests.support.command import NOBODY, Done, otel_oom, own_mounts
+from tests.testlib.agent import agent
+from tests.testlib.command import NOBODY, Done, otel_oom, own_mounts
+from tests.testlib.need import need
 
 
 def run(state: Path, through: tuple[str, ...] = ()) -> Done:

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.export.courier import Courier, connect
-from otel_oom.export.settings import GRPC, Endpoint
-from tests.parts.process import free_port
-from tests.parts.wait import until
-from tests.support.courier import Outbox, Taker, at_work, courier
-from tests.support.grpc_server import GrpcServer
-from tests.support.http_server import LIMIT, silent
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.export.exporter import Courier, connect
+from tests.testlib.exporter import Outbox, Taker, at_work, courier
+from tests.testlib.process import free_port
+from tests.testlib.servers.grpc_server import GrpcServer
+from tests.testlib.servers.http_server import LIMIT, silent
+from tests.testlib.wait import until
 
 PROMPT_S = 5.0
 """What counts as at once on a busy machine."""

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.export.courier import Courier, connect
-from otel_oom.export.settings import GRPC, HTTP, Endpoint
-from tests.parts.recorder import recorder
-from tests.parts.wait import until
-from tests.support.courier import Outbox, Taker, at_work, courier
-from tests.support.http_server import LIMIT
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.config.otlp import GRPC, HTTP, Endpoint
+from otel_oom.export.exporter import Courier, connect
+from tests.testlib.exporter import Outbox, Taker, at_work, courier
+from tests.testlib.servers.http_server import LIMIT
+from tests.testlib.servers.recorder import recorder
+from tests.testlib.wait import until
 
 _SMALL = {
     HTTP: {"http": {"max_request_body_size": 1_000_000}},

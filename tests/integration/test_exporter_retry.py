@@ -9,12 +9,12 @@ from contextlib import ExitStack, contextmanager
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.export.backoff import Backoff
-from otel_oom.export.courier import Courier
-from tests.parts.wait import until
-from tests.support.courier import Outbox, at_work, courier
-from tests.support.http_server import LIMIT
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.export.exporter import Courier
+from otel_oom.export.retry import Backoff
+from tests.testlib.exporter import Outbox, at_work, courier
+from tests.testlib.servers.http_server import LIMIT
+from tests.testlib.wait import until
 
 
 class Host:

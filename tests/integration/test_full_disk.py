@@ -15,15 +15,15 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom import agent
+from otel_oom.agent import service
 from otel_oom.capture.source import Handler
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.event import Loss, OomKill
-from otel_oom.export import settings
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.config import otlp
+from otel_oom.model.events import Loss, OomKill
 from otel_oom.store import Store
-from tests.parts.wait import until
-from tests.support.disk import Disk, disk
-from tests.support.samples import kill
+from tests.testlib.kernel.disk import Disk, disk
+from tests.testlib.samples.events import kill
+from tests.testlib.wait import until
 
 KILLS = [kill(number, boot_id="an earlier boot") for number in range(400)]
 """Of another boot, so that nobody waits for an exit."""
@@ -116,8 +116,8 @@ def run(kernel: Kernel, backend: Backend, state: Path, story: Callable[[], None]
     with Receiver(backend) as receiver:
         teller = threading.Thread(target=tell)
         teller.start()
-        endpoint = settings.read({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
-        agent.run(kernel, endpoint, state, history=False)
+        endpoint = otlp.read({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
+        service.run(kernel, endpoint, state, history=False)
         teller.join()
     if raised:
         raise raised[0]

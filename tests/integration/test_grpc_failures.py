@@ -10,17 +10,17 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.config.otlp import GRPC, Endpoint, read
 from otel_oom.export.grpc import GrpcTransport
-from otel_oom.export.settings import GRPC, Endpoint, read
-from tests.parts.process import free_port
-from tests.parts.recorder import Recorder
-from tests.parts.wait import until
-from tests.support.closing import ends_at_once
-from tests.support.grpc_server import Call, GrpcServer
-from tests.support.http_server import LIMIT, silent, unreachable
-from tests.support.relay import Relay
-from tests.support.tls import Authority
+from otel_oom.export.result import Answer, Verdict
+from tests.testlib.process import free_port
+from tests.testlib.servers.closing import ends_at_once
+from tests.testlib.servers.grpc_server import Call, GrpcServer
+from tests.testlib.servers.http_server import LIMIT, silent, unreachable
+from tests.testlib.servers.recorder import Recorder
+from tests.testlib.servers.relay import Relay
+from tests.testlib.servers.tls import Authority
+from tests.testlib.wait import until
 
 PROMPT_S = 5.0
 PREFIX = "OTEL_EXPORTER_OTLP_"

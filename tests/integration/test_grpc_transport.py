@@ -15,11 +15,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.config.otlp import GRPC, Endpoint, read
 from otel_oom.export.grpc import GrpcTransport
-from otel_oom.export.settings import GRPC, Endpoint, read
-from tests.support.grpc_server import Call, GrpcServer
-from tests.support.relay import Relay
+from otel_oom.export.result import Answer, Verdict
+from tests.testlib.servers.grpc_server import Call, GrpcServer
+from tests.testlib.servers.relay import Relay
 
 LOGS = "opentelemetry.proto.collector.logs.v1.LogsService"
 TRACES = "opentelemetry.proto.collector.trace.v1.TraceService"

@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.config.otlp import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.settings import HTTP, Endpoint
-from tests.parts.process import free_port
-from tests.support.closing import ends_at_once
-from tests.support.http_server import LIMIT, HttpServer, Request, reply, silent, unreachable
+from otel_oom.export.result import Answer, Verdict
+from tests.testlib.process import free_port
+from tests.testlib.servers.closing import ends_at_once
+from tests.testlib.servers.http_server import LIMIT, HttpServer, Request, reply, silent, unreachable
 
 PROMPT_S = 5.0
 """What counts as at once on a busy machine; far below the limits of what is ended."""

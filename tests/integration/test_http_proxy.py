@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.config.otlp import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.settings import HTTP, Endpoint
-from tests.support.http_server import HttpServer
-from tests.support.proxy import Proxy
-from tests.support.tls import Authority, server_context
+from otel_oom.export.result import Answer, Verdict
+from tests.testlib.servers.http_server import HttpServer
+from tests.testlib.servers.proxy import Proxy
+from tests.testlib.servers.tls import Authority, server_context
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.config.otlp import read
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.settings import read
-from tests.support.http_server import HttpServer
-from tests.support.tls import Authority, Identity, server_context
+from otel_oom.export.result import Answer, Verdict
+from tests.testlib.servers.http_server import HttpServer
+from tests.testlib.servers.tls import Authority, Identity, server_context
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 
@@ -22,7 +22,7 @@ _PLAIN_THEN_TLS = """
 import sys
 from pathlib import Path
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.settings import HTTP, Endpoint
+from otel_oom.config.otlp import HTTP, Endpoint
 
 plain, secure, certificate = sys.argv[1:]
 first = HttpTransport(Endpoint("logs", HTTP, plain))

@@ -14,11 +14,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.export.answer import Answer, Verdict
+from otel_oom.config.otlp import HTTP, Endpoint, read
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.settings import HTTP, Endpoint, read
-from tests.parts.wait import until
-from tests.support.http_server import HttpServer, reply
+from otel_oom.export.result import Answer, Verdict
+from tests.testlib.servers.http_server import HttpServer, reply
+from tests.testlib.wait import until
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 

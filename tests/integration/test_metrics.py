@@ -15,23 +15,23 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.semconv._incubating.metrics import otel_metrics
 
+from otel_oom.agent.metrics.instruments import Metrics
+from otel_oom.agent.stats import Counts
 from otel_oom.capture.source import Handler
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.enrich.host import host_attributes
-from otel_oom.event import Loss
-from otel_oom.export import settings as exports
-from otel_oom.health import settings
-from otel_oom.health.counts import Counts
-from otel_oom.health.metrics import Metrics
-from otel_oom.otlp import names
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.config import metrics as settings
+from otel_oom.config import otlp as exports
+from otel_oom.enrich.host_attributes import host_attributes
+from otel_oom.model.events import Loss
+from otel_oom.otlp import semconv
 from otel_oom.store import Store
 from otel_oom.store.database import NAME
-from tests.parts.recorder import Recorder
-from tests.parts.wait import until
-from tests.support.metrics import MetricsBackend
-from tests.support.samples import KILL
+from tests.testlib.samples.events import KILL
+from tests.testlib.servers.metrics import MetricsBackend
+from tests.testlib.servers.recorder import Recorder
+from tests.testlib.wait import until
 
-REGISTRY = Path(names.__file__).with_name("registry.yaml")
+REGISTRY = Path(semconv.__file__).with_name("registry.yaml")
 LIMIT_S = 30.0
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver, Reply
+from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.store import Bounds, Refusal, Store
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.command import Done, otel_oom
-from tests.support.courier import Outbox, Taker
-from tests.support.http_server import LIMIT
+from tests.testlib.agent import agent
+from tests.testlib.command import Done, otel_oom
+from tests.testlib.exporter import Outbox, Taker
+from tests.testlib.servers.http_server import LIMIT
+from tests.testlib.wait import until
 
 ALL = 1 << 30
 WHERE = "http://collector:4318/v1/logs"

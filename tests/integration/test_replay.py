@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.event import OomKill
-from tests.parts.need import need
-from tests.support.backend import Backend
-from tests.support.command import NOBODY, Done, otel_oom, plain_environment, run
-from tests.support.kernel import killed_in
-from tests.support.log_samples import killed
-from tests.support.replayed import KILL, as_json, dmesg, entries, kills, syslog
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.model.events import OomKill
+from tests.testlib.command import NOBODY, Done, otel_oom, plain_environment, run
+from tests.testlib.kernel.oracle import killed_in
+from tests.testlib.need import need
+from tests.testlib.samples.log_lines import killed
+from tests.testlib.samples.replay_logs import KILL, as_json, dmesg, entries, kills, syslog
+from tests.testlib.servers.backend import Backend
 
 STORM = [*KILL, *(killed(pid) for pid in range(6000, 6050))]
 PIDS = [5356, *range(6000, 6050)]
@@ -246,7 +246,7 @@ def journald(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """What journalctl prints of the journal that a real journald wrote, with a real kill in it."""
-    from tests.support.kills import kill_one  # noqa: PLC0415  needs root
+    from tests.testlib.kernel.kills import kill_one  # noqa: PLC0415  needs root
 
     log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True, errors="replace")
     before = {line.pid for line in killed_in(log.stdout.splitlines())}

@@ -1,4 +1,4 @@
-"""``tools/setup`` where something is missing: it says what, and how to get it.
+"""``scripts/setup`` where something is missing: it says what, and how to get it.
 
 It runs as a copy in a folder of its own, with a PATH that is a folder of links, and where an
 ``apt-get`` is on that PATH it is one that only writes down that it was called.
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.need import need
-from tests.support.command import NOBODY, Done, run
+from tests.testlib.command import NOBODY, Done, run
+from tests.testlib.need import need
+from tests.testlib.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 MISSING = {"make", "clang", "llvm"}
 
 
@@ -29,7 +29,7 @@ class Host:
         self.folder = folder
         self.tools = folder / "tools"
         self.tools.mkdir()
-        shutil.copy(REPOSITORY / "tools/setup", self.tools)
+        shutil.copy(REPOSITORY / "scripts/setup", self.tools)
         self.bin = folder / "bin"
         self.bin.mkdir()
         self.called = folder / "called"

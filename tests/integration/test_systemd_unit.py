@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.need import need
+from tests.testlib.need import need
+from tests.testlib.repository import REPOSITORY
 
-UNIT = Path(__file__).parents[2] / "examples/systemd/otel-oom.service"
+UNIT = REPOSITORY / "deploy/systemd/otel-oom.service"
 MOST_EXPOSURE = 29
 """Tenths: under 3.0."""
 

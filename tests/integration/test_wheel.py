@@ -15,10 +15,10 @@ from zipfile import ZipFile
 import pytest
 
 from otel_oom import __version__
-from tests.parts.need import need
-from tests.support.command import Done, own_mounts, run
+from tests.testlib.command import Done, own_mounts, run
+from tests.testlib.need import need
+from tests.testlib.repository import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 BUILD_S = 120.0
 INSTALL_S = 400.0
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -60,7 +60,7 @@ def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
     """The package with the BPF object, and the licences; no tests, tools or leftovers."""
     with ZipFile(wheel) as archive:
         names = archive.namelist()
-        elf = archive.read("otel_oom/capture/oom.bpf.o")
+        elf = archive.read("otel_oom/capture/bpf/oom.bpf.o")
     info = f"otel_oom-{__version__}.dist-info"
     licences = {name for name in names if name.startswith(f"{info}/licenses/")}
     assert {name.rpartition("/")[2] for name in licences} == {
@@ -71,7 +71,7 @@ def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
     assert elf.startswith(b"\x7fELF")
     source = REPOSITORY / "bpf/bcc/oom.bcc.c"
     included = re.findall(r'#include "(.+)"', source.read_text(encoding="utf-8"))
-    assert {f"otel_oom/capture/bpf_source/{it}" for it in ("bcc/oom.bcc.c", *included)} <= {*names}
+    assert {f"otel_oom/capture/bcc/bpf_source/{it}" for it in ("bcc/oom.bcc.c", *included)} <= {*names}
     assert f"{info}/entry_points.txt" in names
     assert {name.partition("/")[0] for name in names} == {"otel_oom", info}
     endings = {Path(name).suffix for name in names if name.startswith("otel_oom/")}

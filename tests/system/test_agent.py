@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver, Reply
-from tests.parts.process import free_port
-from tests.support.agent import AGENT, Agent, agent
-from tests.support.backend import Backend, kills_of
-from tests.support.kernel import oom_kill_count
-from tests.support.kills import LIMIT, kill_many, kill_one
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from tests.testlib.agent import AGENT, Agent, agent
+from tests.testlib.kernel.kills import LIMIT, kill_many, kill_one
+from tests.testlib.kernel.oracle import oom_kill_count
+from tests.testlib.process import free_port
+from tests.testlib.servers.backend import Backend, kills_of
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -18,19 +18,19 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.bcc import BccSource
-from otel_oom.capture.bcc_process import SYSTEM_PYTHON, BccError, installed
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.kernel_headers import VARIABLE
+from otel_oom.capture.bcc.child import SYSTEM_PYTHON, BccError, installed
+from otel_oom.capture.bcc.kernel_headers import VARIABLE
+from otel_oom.capture.bcc.source import BccSource
+from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source import CaptureError, Remembering
-from otel_oom.event import Event, OomKill, VictimExit
-from tests.parts.need import need
-from tests.parts.wait import until
-from tests.support import btf_headers
-from tests.support.agent import agent
-from tests.support.bcc import descriptors, fields
-from tests.support.command import otel_oom, own_mounts
-from tests.support.kills import kill_one, own_memcg
+from otel_oom.model.events import Event, OomKill, VictimExit
+from tests.testlib.agent import agent
+from tests.testlib.command import otel_oom, own_mounts
+from tests.testlib.kernel import btf_headers
+from tests.testlib.kernel.bcc import descriptors, fields
+from tests.testlib.kernel.kills import kill_one, own_memcg
+from tests.testlib.need import need
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

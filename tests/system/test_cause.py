@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from otel_oom import facts
-from otel_oom.demo.receiver import Receiver
-from otel_oom.witness import MemcgFiles, Scanner
-from tests.guests.memcg import Memcg, limited
-from tests.support.agent import agent
-from tests.support.backend import Backend, kills_of
-from tests.support.kills import hog, own_memcg
-from tests.support.samples import KILL
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.model import types
+from otel_oom.snapshot import MemcgFiles, Scanner
+from tests.testlib.agent import agent
+from tests.testlib.kernel.kills import hog, own_memcg
+from tests.testlib.samples.events import KILL
+from tests.testlib.servers.backend import Backend, kills_of
+from tests.vmtest.memcg import Memcg, limited
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -171,7 +171,7 @@ def test_all_the_processes_of_a_cgroup_are_looked_at() -> None:
         with subprocess.Popen(shell, stdout=subprocess.PIPE, start_new_session=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            kill = replace(KILL, decision=None, memcg=facts.Memcg(None, memcg.path))
+            kill = replace(KILL, decision=None, memcg=types.Memcg(None, memcg.path))
             found = Scanner(files).look(kill, swapped=False)
             os.killpg(process.pid, signal.SIGKILL)
     assert found is not None

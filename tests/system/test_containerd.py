@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.containers import monitors
-from otel_oom.containers.finder import Finder
-from tests.parts.containerd import Containerd, containerd, missing
-from tests.parts.need import need
-from tests.support.backend import Backend
-from tests.support.container_kills import kill_in, span_of, watched
+from otel_oom.linux.containers import shims
+from otel_oom.linux.containers.lookup import Finder
+from tests.testlib.containers.containerd import Containerd, containerd, missing
+from tests.testlib.containers.kills import kill_in, span_of, watched
+from tests.testlib.need import need
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -65,7 +65,7 @@ def test_the_pod_stands_in_the_annotations(runtime: Containerd) -> None:
     pod = runtime.start_pod("shop-9f", "prod")
     container_id = runtime.start(pod, "web", "exec sleep 1000")
     finder = Finder(frozenset())
-    place = next(m.place for m in monitors.running() if m.container_id == pod.sandbox)
+    place = next(m.place for m in shims.running() if m.container_id == pod.sandbox)
     found = finder.read(container_id, place)
     inspected = runtime.inspect(container_id)
     runtime.remove(pod)

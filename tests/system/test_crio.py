@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.crio import CriO, crio, missing
-from tests.parts.need import need
-from tests.parts.podman import LET, TAKES_ALL
-from tests.support.backend import Backend
-from tests.support.container_kills import kill_in, watched
+from tests.testlib.containers.crio import CriO, crio, missing
+from tests.testlib.containers.kills import kill_in, watched
+from tests.testlib.containers.podman import LET, TAKES_ALL
+from tests.testlib.need import need
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from otel_oom.demo.receiver import Receiver
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.backend import Backend, kills_of
-from tests.support.kills import LIMIT, kill_in, own_memcg
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.kernel.kills import LIMIT, kill_in, own_memcg
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-MANIFEST = Path(__file__).parents[2] / "examples/kubernetes/daemonset.yaml"
+MANIFEST = REPOSITORY / "deploy/kubernetes/daemonset.yaml"
 _MOVE = 'echo $$ > "$0" && exec "$@"'
 
 

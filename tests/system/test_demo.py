@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from otel_oom.witness import MemcgFiles
-from tests.support.backend import Backend
-from tests.support.kernel import KernelLog, Killed
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.snapshot import MemcgFiles
+from tests.testlib.kernel.oracle import KernelLog, Killed
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

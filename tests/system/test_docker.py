@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.parts.docker import IMAGE, Docker, docker, missing
-from tests.parts.need import need
-from tests.support.backend import Backend
-from tests.support.container_kills import kill_in, span_of, watched
+from tests.testlib.containers.docker import IMAGE, Docker, docker, missing
+from tests.testlib.containers.kills import kill_in, span_of, watched
+from tests.testlib.need import need
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

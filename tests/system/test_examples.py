@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from otel_oom.witness import MemcgFiles
-from tests.support.kernel import KernelLog
-from tests.support.kills import kill_one
+from otel_oom.snapshot import MemcgFiles
+from tests.testlib.kernel.kills import kill_one
+from tests.testlib.kernel.oracle import KernelLog
+from tests.testlib.repository import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = REPOSITORY / "examples"
 
 
 def test_bigmem_is_killed_and_leaves_nothing() -> None:

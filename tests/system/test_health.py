@@ -14,19 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver, Reply
-from tests.parts.need import need
-from tests.parts.process import free_port
-from tests.parts.wait import until
-from tests.support.agent import Agent, agent
-from tests.support.backend import Backend
-from tests.support.kernel import oom_kill_count
-from tests.support.kills import kill_many, kill_one
-from tests.support.metrics import MetricsBackend
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from tests.testlib.agent import Agent, agent
+from tests.testlib.kernel.kills import kill_many, kill_one
+from tests.testlib.kernel.oracle import oom_kill_count
+from tests.testlib.need import need
+from tests.testlib.process import free_port
+from tests.testlib.servers.backend import Backend
+from tests.testlib.servers.metrics import MetricsBackend
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 BEATS = {"WATCHDOG_USEC": "1000000"}
 """A heartbeat every half second."""

@@ -12,14 +12,14 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.demo.receiver import Receiver
-from otel_oom.terminal import printable
-from tests.parts.collector import collector
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.backend import Backend, Received, kills_of, plain
-from tests.support.command import Done, otel_oom
-from tests.support.kills import kill_in, kill_one, own_memcg, python
+from otel_oom.commands.console.terminal import printable
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.command import Done, otel_oom
+from tests.testlib.kernel.kills import kill_in, kill_one, own_memcg, python
+from tests.testlib.servers.backend import Backend, Received, kills_of, plain
+from tests.testlib.servers.collector import collector
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

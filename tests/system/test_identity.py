@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from tests.support.agent import agent
-from tests.support.backend import Backend, kills_of
-from tests.support.kills import own_memcg
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.servers.backend import Backend, kills_of
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

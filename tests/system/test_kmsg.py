@@ -12,14 +12,14 @@ from typing import TypeVar
 
 import pytest
 
-from otel_oom import clock
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.kmsg import KmsgSource
-from otel_oom.capture.kmsg_context import KernelLogContext
-from otel_oom.event import Event, OomKill, VictimExit
-from otel_oom.facts import Decision
-from tests.support.kernel import KernelLog, oom_kill_count
-from tests.support.kills import kill_many, kill_one, own_memcg, python
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.source import KmsgSource
+from otel_oom.linux import clock
+from otel_oom.model.events import Event, OomKill, VictimExit
+from otel_oom.model.types import Decision
+from tests.testlib.kernel.kills import kill_many, kill_one, own_memcg, python
+from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

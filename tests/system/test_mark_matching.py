@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from otel_oom import clock
-from otel_oom.capture import log_history
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.demo.receiver import Receiver
-from otel_oom.event import Event, OomKill
-from tests.support.agent import agent
-from tests.support.backend import Backend, Received, kills_of
-from tests.support.bpffs import own_bpffs
-from tests.support.kernel import KernelLog
-from tests.support.kills import kill_many, kill_one
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.capture.kmsg import backlog
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.linux import clock
+from otel_oom.model.events import Event, OomKill
+from tests.testlib.agent import agent
+from tests.testlib.kernel.bpffs import own_bpffs
+from tests.testlib.kernel.kills import kill_many, kill_one
+from tests.testlib.kernel.oracle import KernelLog
+from tests.testlib.servers.backend import Backend, Received, kills_of
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -69,7 +69,7 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
     """Each line's kill has uid, time and process of its record; that of before has no mark."""
     with KernelLog() as log:
         before = kill_one()
-        start = log_history.end()
+        start = backlog.end()
         with LibbpfSource() as source:
             made = [kill_one() for _ in range(3)]
             events: list[Event] = []
@@ -77,7 +77,7 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
             told = {e.victim.tgid: e for e in events if isinstance(e, OomKill)}
             found = {
                 kill.victim.tgid: kill
-                for kill in log_history.read(clock.boot_id(), "kmsg", -1, source.marks).kills
+                for kill in backlog.read(clock.boot_id(), "kmsg", -1, source.marks).kills
                 if kill.capture.sequence > start or kill.victim.tgid == before
             }
         assert {line.pid for line in log.killed()} >= {before, *made}

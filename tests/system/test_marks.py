@@ -14,13 +14,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_oom import clock
-from otel_oom.capture import attach as attaching
-from otel_oom.capture import libbpf
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.libbpf import BpfObject, LibbpfError
-from otel_oom.event import Event, OomKill, VictimExit
-from tests.support.kills import kill_one
+from otel_oom.capture.bpf import libbpf
+from otel_oom.capture.bpf import loader as attaching
+from otel_oom.capture.bpf.libbpf import BpfObject, LibbpfError
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.linux import clock
+from otel_oom.model.events import Event, OomKill, VictimExit
+from tests.testlib.kernel.kills import kill_one
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

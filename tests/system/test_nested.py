@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from tests.parts.need import need
-from tests.parts.nested import podman_in
-from tests.parts.podman import CHILD_TAKES_ALL, LET, missing, podman
-from tests.support.agent import agent
-from tests.support.backend import Backend
-from tests.support.container_kills import kill_in
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.containers.kills import kill_in
+from tests.testlib.containers.nested import podman_in
+from tests.testlib.containers.podman import CHILD_TAKES_ALL, LET, missing, podman
+from tests.testlib.need import need
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -16,23 +16,24 @@ from typing import Any
 
 import pytest
 
-from otel_oom import proc
-from otel_oom.capture import attach, pins
-from otel_oom.capture.attach import MARKS
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.pin_set import remove
-from otel_oom.capture.ring_source import RING_BYTES
-from otel_oom.capture.wire import WIRE_VERSION, Header
-from otel_oom.demo.receiver import Receiver
-from otel_oom.event import Event, OomKill, VictimExit
-from tests.parts.need import need
-from tests.parts.process import free_port
-from tests.support.agent import AGENT, Agent, agent
-from tests.support.backend import Backend, kills_of
-from tests.support.bpffs import own_bpffs
-from tests.support.command import Done, otel_oom, own_mounts
-from tests.support.kernel import KernelLog, oom_kill_count
-from tests.support.kills import kill_many, kill_one
+from otel_oom.capture.bpf import loader, pinning
+from otel_oom.capture.bpf.loader import MARKS
+from otel_oom.capture.bpf.pin_set import remove
+from otel_oom.capture.bpf.records import WIRE_VERSION, Header
+from otel_oom.capture.bpf.ring_source import RING_BYTES
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.linux import procfs
+from otel_oom.model.events import Event, OomKill, VictimExit
+from tests.testlib.agent import AGENT, Agent, agent
+from tests.testlib.command import Done, otel_oom, own_mounts
+from tests.testlib.kernel.bpffs import own_bpffs
+from tests.testlib.kernel.kills import kill_many, kill_one
+from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
+from tests.testlib.need import need
+from tests.testlib.process import free_port
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.servers.backend import Backend, kills_of
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -213,7 +214,7 @@ def test_without_pins_nothing_is_left(tmp_path: Path, pin_dir: Path) -> None:
     with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, *arguments) as first:
         files = Path(f"/proc/{first.process.pid}/fdinfo").iterdir()
         # Some are open for a moment only.
-        text = "".join(proc.read(file, 8192) or "" for file in files)
+        text = "".join(procfs.read(file, 8192) or "" for file in files)
         used = {int(number) for number in re.findall(r"prog_id:\t(\d+)", text)}
         assert used
         first.end(signal.SIGKILL)
@@ -392,7 +393,7 @@ def test_sigkill_while_it_pins_leaves_nothing_that_is_in_the_way(
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Pins as a later version's agent leaves them, its records of another layout."""
     need(shutil.which("clang"), "clang builds the other version")
-    source = Path(attach.__file__).parents[2] / "bpf"
+    source = REPOSITORY / "bpf"
     built = shutil.copytree(source, tmp_path / "next" / "bpf")
     header = built / "events.h"
     text = header.read_text(encoding="utf-8")
@@ -405,8 +406,8 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[P
 
     def leave(pin_dir: Path) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(attach, "OBJECT", tmp_path / "next.bpf.o")
-            patched.setattr(pins, "_CURRENT", f"wire-{WIRE_VERSION + 1}")
+            patched.setattr(loader, "OBJECT", tmp_path / "next.bpf.o")
+            patched.setattr(pinning, "_CURRENT", f"wire-{WIRE_VERSION + 1}")
             with LibbpfSource(pin_dir=pin_dir):
                 pass
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from tests.parts.need import need
-from tests.parts.podman import IMAGE, Podman, missing, podman
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.backend import Backend
-from tests.support.container_kills import ARRIVES_S, kill_in, span_of, watched
-from tests.support.kills import own_memcg
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.containers.kills import ARRIVES_S, kill_in, span_of, watched
+from tests.testlib.containers.podman import IMAGE, Podman, missing, podman
+from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.need import need
+from tests.testlib.servers.backend import Backend
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom import outlook
-from otel_oom.layout import Layout
-from otel_oom.outlook.memcgs import nearest
-from otel_oom.outlook.processes import Look
-from otel_oom.terminal import Terminal
-from otel_oom.witness import MemcgFiles
-from otel_oom.witness.host import host_numbers
-from tests.support.kills import own_memcg
+from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.terminal import Terminal
+from otel_oom.commands.doctor import prediction
+from otel_oom.commands.doctor.cgroup_pressure import nearest
+from otel_oom.commands.doctor.next_victim import Look
+from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot.host_stats import host_numbers
+from tests.testlib.kernel.kills import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -110,8 +110,8 @@ def test_the_cgroup_nearest_to_its_limit_and_who_would_be_killed_in_it() -> None
 def test_the_text_and_the_json_say_the_same_and_names_are_harmless() -> None:
     """In a cgroup that is nearly full, a process with a name that would steer a terminal."""
     with own_memcg(12 * MIB) as memcg, holder(1000, 8, memcg.procs) as process:
-        seen = outlook.look()
-    lines = list(outlook.lines(seen, Layout(Terminal(120))))
+        seen = prediction.look()
+    lines = list(prediction.lines(seen, Layout(Terminal(120))))
     assert all(line.isprintable() for line in lines)
     told = seen.to_json()
     if process.pid in {one["pid"] for one in told["processes"]}:

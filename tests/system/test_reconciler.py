@@ -10,16 +10,17 @@ from typing import Final
 
 import pytest
 
-from otel_oom import clock, reconcile
-from otel_oom.demo.receiver import Receiver
-from otel_oom.event import Event, Missed, OomKill
-from otel_oom.reconcile import Reconciler
+from otel_oom.agent import reconciler as reconcile
+from otel_oom.agent.reconciler import Reconciler
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.linux import clock
+from otel_oom.model.events import Event, Missed, OomKill
+from otel_oom.snapshot import Witness
 from otel_oom.store import Store
-from otel_oom.witness import Witness
-from tests.support.agent import agent
-from tests.support.backend import Backend, Received
-from tests.support.kernel import oom_kill_count
-from tests.support.kills import kill_many, kill_one
+from tests.testlib.agent import agent
+from tests.testlib.kernel.kills import kill_many, kill_one
+from tests.testlib.kernel.oracle import oom_kill_count
+from tests.testlib.servers.backend import Backend, Received
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

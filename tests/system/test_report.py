@@ -6,12 +6,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.sources import log_beside
-from otel_oom.event import Event, OomKill
-from tests.parts.wait import until
-from tests.support.kernel import KernelLog, killed_in
-from tests.support.kills import kill_one
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.capture.source_set import log_beside
+from otel_oom.model.events import Event, OomKill
+from tests.testlib.kernel.kills import kill_one
+from tests.testlib.kernel.oracle import KernelLog, killed_in
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from tests.parts.need import need
-from tests.parts.podman import CHILD_TAKES_ALL, LET, Podman, missing, rootless
-from tests.support.agent import agent
-from tests.support.backend import Backend
-from tests.support.container_kills import kill_in
-from tests.support.kills import own_memcg
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.containers.kills import kill_in
+from tests.testlib.containers.podman import CHILD_TAKES_ALL, LET, Podman, missing, rootless
+from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.need import need
+from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

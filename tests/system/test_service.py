@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.demo.receiver import Receiver
-from tests.parts.need import need
-from tests.parts.systemd import missing, systemd
-from tests.parts.wait import until
-from tests.support.agent import Agent, agent
-from tests.support.backend import Backend, kills_of
-from tests.support.kills import LIMIT, kill_in, kill_one, own_memcg
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import Agent, agent
+from tests.testlib.kernel.kills import LIMIT, kill_in, kill_one, own_memcg
+from tests.testlib.kernel.systemd import missing, systemd
+from tests.testlib.need import need
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "examples/systemd/otel-oom.service"
+UNIT = REPOSITORY / "deploy/systemd/otel-oom.service"
 NOBODY = 65534
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -77,8 +77,8 @@ Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}
 
 def _here(url: str) -> str:
     seen = "/run/otel-oom-repository"
-    python = sys.executable.replace(f"{ROOT}/", f"{seen}/")
-    return _HERE.format(python=python, root=ROOT, seen=seen, url=url)
+    python = sys.executable.replace(f"{REPOSITORY}/", f"{seen}/")
+    return _HERE.format(python=python, root=REPOSITORY, seen=seen, url=url)
 
 
 def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.enrich.origin import Origin, origin_of
-from otel_oom.event import OomKill
-from tests.support.kills import own_memcg, python
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.model.events import OomKill
+from tests.testlib.kernel.kills import own_memcg, python
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

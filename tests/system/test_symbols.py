@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.gfp import FORMATS, GfpNames
-from otel_oom.capture.libbpf import BpfObject
-from otel_oom.capture.symbols import Symbols
+from otel_oom.capture.bpf.ksyms import Symbols
+from otel_oom.capture.bpf.libbpf import BpfObject
+from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import Event, OomKill
-from tests.parts.need import need
-from tests.support.kills import own_memcg
+from otel_oom.linux.gfp_flags import FORMATS, GfpNames
+from otel_oom.model.events import Event, OomKill
+from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.need import need
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom import clock
-from otel_oom.demo.receiver import Receiver
-from otel_oom.event import Event, UserspaceKill
-from otel_oom.killers.installed import EARLYOOM, UNITS
-from otel_oom.killers.source import JournalSource
-from tests.parts.need import need
-from tests.parts.wait import until
-from tests.support.agent import Agent, agent
-from tests.support.backend import Backend, kills_of
-from tests.support.command import otel_oom, own_mounts
-from tests.support.journal import WRITER, Journal
+from otel_oom.capture.userspace.daemons import EARLYOOM, UNITS
+from otel_oom.capture.userspace.source import JournalSource
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.linux import clock
+from otel_oom.model.events import Event, UserspaceKill
+from tests.testlib.agent import Agent, agent
+from tests.testlib.command import otel_oom, own_mounts
+from tests.testlib.need import need
+from tests.testlib.samples.journal import WRITER, Journal
+from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.wait import until
 
 NS_PER_S = 10**9
 EARLIER_BOOT = "11112222-3333-4444-5555-666677778888"

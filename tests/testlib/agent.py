@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.wait import until
+from tests.testlib.wait import until
 
 READY_S = 30.0
 AGENT = (sys.executable, "-m", "otel_oom", "run")

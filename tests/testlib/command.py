@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.need import need
+from tests.testlib.need import need
 
 LIMIT_S = 90.0
 

@@ -12,13 +12,13 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.demo.receiver import Reply
-from otel_oom.export.backoff import Backoff
-from otel_oom.export.courier import Courier, connect
-from otel_oom.export.settings import HTTP, Endpoint
+from otel_oom.commands.demo.receiver import Reply
+from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.export.exporter import Courier, connect
+from otel_oom.export.retry import Backoff
 from otel_oom.store import Bounds, DeadLetter, Encoded, Store
-from tests.parts.wait import until
-from tests.support.http_server import LIMIT
+from tests.testlib.servers.http_server import LIMIT
+from tests.testlib.wait import until
 
 _ALL = 1 << 40
 

@@ -1,4 +1,4 @@
-"""The real servers as pytest fixtures: `pytest_plugins = ["tests.parts.fixtures"]`.
+"""The real servers as pytest fixtures: `pytest_plugins = ["tests.testlib.fixtures"]`.
 
 Servers are shared by all tests of a session, so a test tells its own telemetry apart, by a
 service name or a trace id of its own. A Collector's configuration is the test's matter: it
@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import build
-from tests.parts.jaeger import Jaeger
-from tests.parts.jaeger import jaeger as run_jaeger
-from tests.parts.loki import Loki
-from tests.parts.loki import loki as run_loki
-from tests.parts.need import need
-from tests.parts.recorder import Recorder
-from tests.parts.recorder import recorder as run_recorder
+from tests.testlib.need import need
+from tests.testlib.servers import build
+from tests.testlib.servers.jaeger import Jaeger
+from tests.testlib.servers.jaeger import jaeger as run_jaeger
+from tests.testlib.servers.loki import Loki
+from tests.testlib.servers.loki import loki as run_loki
+from tests.testlib.servers.recorder import Recorder
+from tests.testlib.servers.recorder import recorder as run_recorder
 
 
 def _binary(name: str) -> Path:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.parts.wait import until
+from tests.testlib.wait import until
 
 LOOPBACK = "127.0.0.1"
 START_LIMIT = 60.0

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from otel_oom.store import Encoded, Store
-from tests.support.samples import WITNESS, kill
+from tests.testlib.samples.events import WITNESS, kill
 
 KILLS = 4
 TRIES = 5

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from otel_oom import cli
-from otel_oom.capture import gfp
-from otel_oom.capture.bpffs import BPFFS
+from otel_oom.capture.bpf.bpffs import BPFFS
 from otel_oom.capture.source import VMLINUX_BTF
-from otel_oom.export import settings
+from otel_oom.config import otlp
+from otel_oom.linux import gfp_flags
+from tests.testlib.repository import REPOSITORY
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = REPOSITORY / "deploy"
 UNIT = (EXAMPLES / "systemd/otel-oom.service").read_text(encoding="utf-8")
 OBJECTS = list(
     yaml.safe_load_all((EXAMPLES / "kubernetes/daemonset.yaml").read_text(encoding="utf-8"))
@@ -59,7 +60,7 @@ def test_its_mounts_are_what_the_agent_looks_for(monkeypatch: pytest.MonkeyPatch
     assert str(VMLINUX_BTF.parent) in MOUNTS
     tracing = Path("/sys/kernel/tracing")
     assert str(tracing) in MOUNTS
-    assert any(path.is_relative_to(tracing) for path in gfp.FORMATS)
+    assert any(path.is_relative_to(tracing) for path in gfp_flags.FORMATS)
 
 
 def test_its_variables_are_read() -> None:
@@ -68,7 +69,7 @@ def test_its_variables_are_read() -> None:
     environ["K8S_NODE_NAME"] = "node-1"
     for name, value in environ.items():
         environ[name] = value.replace("$(K8S_NODE_NAME)", "node-1")
-    read = settings.read(environ)
+    read = otlp.read(environ)
     assert read.resource == {"host.name": "node-1", "k8s.node.name": "node-1"}
     assert {endpoint.url.rpartition("/v1/")[0] for endpoint in read.endpoints} == {
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from otel_oom import cli
-from otel_oom.containers import settings as container_settings
-from otel_oom.export.settings import known_variables
-from otel_oom.store import Bounds, bounds
+from otel_oom.config import containers as container_settings
+from otel_oom.config import store
+from otel_oom.config.otlp import known_variables
+from otel_oom.store import Bounds
+from tests.testlib.repository import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
@@ -55,8 +55,8 @@ def test_every_variable_is_documented() -> None:
 def test_every_bound_is_documented() -> None:
     """Each variable of the store's bounds stands in the README with its default, and no other."""
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `(\w+)`", README))
-    assert rows.keys() == {bounds.MAX_BYTES, bounds.MAX_AGE}
-    assert bounds.read(rows) == Bounds()
+    assert rows.keys() == {store.MAX_BYTES, store.MAX_AGE}
+    assert store.read(rows) == Bounds()
 
 
 def test_the_labels_variable_is_documented() -> None:
@@ -67,13 +67,13 @@ def test_the_labels_variable_is_documented() -> None:
 def test_every_link_leads_somewhere() -> None:
     """Links within the repository exist, in each page."""
     for page in ("README.md", "examples/README.md", "collector-config/README.md"):
-        text = (ROOT / page).read_text(encoding="utf-8")
+        text = (REPOSITORY / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+            assert ((REPOSITORY / page).parent / target).exists(), f"{page}: {target}"
 
 
 def test_every_make_target_is_there() -> None:
     """Each `make x` of the README is a target."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
     assert set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", README)) <= targets

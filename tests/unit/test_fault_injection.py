@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.faults import table
-from tests.faults.faults import FAULTS
-from tests.faults.steps import STEPS, Step, located
-from tests.faults.storm import Death
-from tests.faults.verdict import Tally, judge
-from tests.support.backend import Received
+from tests.fault_injection import table
+from tests.fault_injection.fault_list import FAULTS
+from tests.fault_injection.steps import STEPS, Step, located
+from tests.fault_injection.storm import Death
+from tests.fault_injection.tally import Tally, judge
+from tests.testlib.servers.backend import Received
 
 S = 1_000_000_000
 

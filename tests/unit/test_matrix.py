@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.guests.matrix import BEGIN, END, FAILED, KERNELS, UNSEEN, Matrix, shown
-from tests.guests.played import SOURCES
-from tests.guests.scenarios import SCENARIOS
+from tests.testlib.repository import REPOSITORY
+from tests.vmtest.matrix import BEGIN, END, FAILED, KERNELS, UNSEEN, Matrix, shown
+from tests.vmtest.scenario_result import SOURCES
+from tests.vmtest.scenarios import SCENARIOS
 
-README = Path(__file__).parents[2] / "README.md"
+README = REPOSITORY / "README.md"
 RELEASES = dict.fromkeys(KERNELS, "1.2.3")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.parts.recipes import BuildError
+from tests.testlib.servers.recipes import BuildError
 
 _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LIMIT_S: Final = 600.0

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.capture.bcc import BccSource
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.event import OomKill, VictimExit
-from tests.guests.scenarios import SCENARIOS
-from tests.guests.watch import Watched, drained, finish
+from otel_oom.capture.bcc.source import BccSource
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.model.events import OomKill, VictimExit
+from tests.vmtest.scenarios import SCENARIOS
+from tests.vmtest.source_recorder import Watched, drained, finish
 
 PLAYED: Final = ("memcg", "group")
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import pytest
 
-from tests.guests import guest, here
-from tests.guests.kernels import WANTED, kernel
-from tests.guests.matrix import Matrix
-from tests.guests.played import SOURCES, Played
-from tests.parts.need import need
-from tests.parts.recipes import BuildError
+from tests.testlib.need import need
+from tests.testlib.servers.recipes import BuildError
+from tests.vmtest import guest, host_kernel
+from tests.vmtest.kernels import WANTED, kernel
+from tests.vmtest.matrix import Matrix
+from tests.vmtest.scenario_result import SOURCES, Played
 
 _RUNS: Final = pytest.StashKey[list[guest.Run]]()
 _MATRIX: Final = pytest.StashKey[Matrix]()
@@ -26,13 +26,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", type=Path, help="the page to write the kernels' table to")
 
 
-@pytest.fixture(scope="session", params=[*WANTED, here.HERE])
+@pytest.fixture(scope="session", params=[*WANTED, host_kernel.HERE])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> guest.Run:
     """What came out of that kernel, on which every scenario was played."""
     folder = tmp_path_factory.mktemp("guest")
-    if request.param == here.HERE:
+    if request.param == host_kernel.HERE:
         request.getfixturevalue("real_kills")
-        done = here.run("tests.guests.inside", folder, _LIMIT_S)
+        done = host_kernel.run("tests.vmtest.guest_main", folder, _LIMIT_S)
     else:
         missing = guest.missing()
         need(not missing, str(missing))
@@ -41,7 +41,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         except BuildError as error:
             need(condition=False, reason=str(error))
             raise  # not reached
-        done = guest.run(wanted, "tests.guests.inside", folder, _LIMIT_S)
+        done = guest.run(wanted, "tests.vmtest.guest_main", folder, _LIMIT_S)
     request.config.stash.setdefault(_RUNS, []).append(done)
     if "failed" in done.results:
         pytest.fail(f"{done.kernel.release}: {done.results['failed']}", pytrace=False)

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.guests.made import Made, UnplayableError
-from tests.guests.memcg import Memcg, hog, killed, limited
-from tests.guests.programs import program
+from tests.vmtest.memcg import Memcg, hog, killed, limited
+from tests.vmtest.programs import program
+from tests.vmtest.scenario_kills import Made, UnplayableError
 
 _LIMIT: Final = 16 << 20
 _WITH_SWAP: Final = 24 << 20

@@ -12,13 +12,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.processes import Processes
-from otel_oom.event import OomKill
-from otel_oom.facts import Capture, Task
-from otel_oom.witness import still_alive
-from tests.guests.made import Made, UnplayableError
-from tests.guests.memcg import FILES, Memcg, hog, killed, limited, need_to_spare
-from tests.guests.programs import program
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import OomKill
+from otel_oom.model.types import Capture, Task
+from otel_oom.snapshot import still_alive
+from tests.vmtest.memcg import FILES, Memcg, hog, killed, limited, need_to_spare
+from tests.vmtest.programs import program
+from tests.vmtest.scenario_kills import Made, UnplayableError
 
 _LIMIT: Final = 16 << 20
 _BIG: Final = "10"

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.guests import programs, systemd
-from tests.guests.kernels import Kernel
-
-REPOSITORY: Final = Path(__file__).parents[2]
+from tests.testlib.repository import REPOSITORY
+from tests.vmtest import programs, systemd
+from tests.vmtest.kernels import Kernel
 
 RESULTS: Final = "results.json"
 _STARTED: Final = "started"

@@ -1,6 +1,6 @@
 """Make every kill, and write down what was told of it; runs in a guest.
 
-    python -m tests.guests.inside FOLDER
+    python -m tests.vmtest.guest_main FOLDER
 
 FOLDER gets the results, whole at once: for each scenario the events that each source captured,
 what the kernel logged, and what it counted. Nothing is judged here. On a machine that is no guest
@@ -21,24 +21,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.capture import log_history
-from otel_oom.capture.bpf import LibbpfSource
-from otel_oom.capture.kmsg import KmsgSource
-from otel_oom.capture.kmsg_context import KernelLogContext
+from otel_oom.capture.bpf.source import LibbpfSource
+from otel_oom.capture.kmsg import backlog
+from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.capture.source import Remembering
-from otel_oom.capture.sources import log_beside
-from otel_oom.clock import boot_id
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.witness import Scanner, Witness, look
-from tests.guests.compiled import compiled
-from tests.guests.made import Made, UnplayableError
-from tests.guests.memcg import FILES
-from tests.guests.recipe import recipe
-from tests.guests.scenarios import HARMLESS, SCENARIOS
-from tests.guests.unattended import unattended
-from tests.guests.watch import Watched, drained, finish
-from tests.support.kernel import KernelLog, killed_in, message_of, oom_kill_count
-from tests.support.loaded import loaded_by
+from otel_oom.capture.source_set import log_beside
+from otel_oom.linux.clock import boot_id
+from otel_oom.model.events import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.snapshot import Scanner, Witness, look
+from tests.testlib.kernel.loaded_programs import loaded_by
+from tests.testlib.kernel.oracle import KernelLog, killed_in, message_of, oom_kill_count
+from tests.vmtest.bcc_kills import compiled
+from tests.vmtest.bpftrace_recipe import recipe
+from tests.vmtest.memcg import FILES
+from tests.vmtest.pinned_kills import unattended
+from tests.vmtest.scenario_kills import Made, UnplayableError
+from tests.vmtest.scenarios import HARMLESS, SCENARIOS
+from tests.vmtest.source_recorder import Watched, drained, finish
 
 _IN_GUEST: Final = "virtme" in Path("/proc/cmdline").read_text(encoding="ascii")
 """The machine's own command line has no word of virtme-ng."""
@@ -94,7 +94,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     bpf = watched[0].source
     assert isinstance(bpf, Remembering)
     counted, began = oom_kill_count(), time.monotonic()
-    before = log_history.end()
+    before = backlog.end()
     list(log.messages())
     try:
         with drained(watched):
@@ -113,7 +113,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
         "log": "".join(messages),
         "records": records,
         "found": [
-            kill.to_json() for kill in log_history.read(boot_id(), "kmsg", before, bpf.marks).kills
+            kill.to_json() for kill in backlog.read(boot_id(), "kmsg", before, bpf.marks).kills
         ],
         "logged": [asdict(line) for line in killed_in(messages)],
         "counted": oom_kill_count() - counted,

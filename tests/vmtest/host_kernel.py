@@ -10,16 +10,17 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.guests import programs
-from tests.guests.guest import REPOSITORY, RESULTS, GuestError, Run
-from tests.guests.kernels import Kernel
+from tests.testlib.repository import REPOSITORY
+from tests.vmtest import programs
+from tests.vmtest.guest import RESULTS, GuestError, Run
+from tests.vmtest.kernels import Kernel
 
 HERE: Final = "here"
 """What the machine's own kernel is called beside those of `kernels.toml`."""
 
 
 def run(module: str, folder: Path, limit_s: float) -> Run:
-    """Run ``python -m module FOLDER``, as :func:`tests.guests.guest.run` does in a guest.
+    """Run ``python -m module FOLDER``, as :func:`tests.vmtest.guest.run` does in a guest.
 
     Raises:
         GuestError: it had no results.

@@ -1,6 +1,6 @@
 """Get the kernels that are tested, once.
 
-    python -m tests.guests.kernels [name]
+    python -m tests.vmtest.kernels [name]
 
 prints the path of each, all by default. Of each no more is kept than what a guest boots with.
 """
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.guests.archive import Archive
-from tests.parts.build import cache_folder, locked
-from tests.parts.recipes import BuildError
+from tests.testlib.servers.build import cache_folder, locked
+from tests.testlib.servers.recipes import BuildError
+from tests.vmtest.archive import Archive
 
 WANTED: Final[dict[str, dict[str, Any]]] = tomllib.loads(
     Path(__file__).with_name("kernels.toml").read_text(encoding="utf-8")

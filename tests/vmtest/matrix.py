@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.guests.here import HERE
-from tests.guests.kernels import WANTED
-from tests.guests.played import SOURCES
-from tests.guests.scenarios import SCENARIOS
+from tests.vmtest.host_kernel import HERE
+from tests.vmtest.kernels import WANTED
+from tests.vmtest.scenario_result import SOURCES
+from tests.vmtest.scenarios import SCENARIOS
 
 PASSED: Final = "✓"
 ABSENT: Final = "-"

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.witness import MemcgFiles
-from tests.guests.made import UnplayableError
-from tests.guests.programs import program
+from otel_oom.snapshot import MemcgFiles
+from tests.vmtest.programs import program
+from tests.vmtest.scenario_kills import UnplayableError
 
 FILES: Final = MemcgFiles.find() or MemcgFiles(Path("/sys/fs/cgroup"), "/", v1=False)
 """The hierarchy that is mounted here."""

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.guests.archive import Archive
-from tests.parts.build import cache_folder, locked
+from tests.testlib.servers.build import cache_folder, locked
+from tests.vmtest.archive import Archive
 
 KILLERS: Final = ("systemd-oomd", "earlyoom", "oomd")
 

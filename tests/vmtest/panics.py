@@ -1,6 +1,6 @@
 """What runs in a guest that is to panic for want of memory, and in the one after it.
 
-    python -m tests.guests.panics FOLDER
+    python -m tests.vmtest.panics FOLDER
 
 FOLDER is named for what to do: ``memcg`` and ``host`` are panics, before which FOLDER gets what is
 known of them and the journal of that boot. ``after`` gets what is told of them out of the store
@@ -19,11 +19,11 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.capture.panic import find
-from otel_oom.capture.pstore import FOLDERS, has_backend
-from otel_oom.clock import boot_id
-from tests.guests.memcg import Memcg, limited, python
-from tests.guests.programs import program
+from otel_oom.capture.panic.pstore import FOLDERS, has_backend
+from otel_oom.capture.panic.scan import find
+from otel_oom.linux.clock import boot_id
+from tests.vmtest.memcg import Memcg, limited, python
+from tests.vmtest.programs import program
 
 PANICS: Final = ("memcg", "host")
 AFTER: Final = "after"

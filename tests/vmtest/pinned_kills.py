@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from otel_oom.capture.bpf import LibbpfSource
+from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source import PIN_DIR
-from otel_oom.event import OomKill, VictimExit
-from tests.guests.scenarios import SCENARIOS
-from tests.guests.watch import Watched, finish
-from tests.support.kernel import KernelLog, killed_in
+from otel_oom.model.events import OomKill, VictimExit
+from tests.testlib.kernel.oracle import KernelLog, killed_in
+from tests.vmtest.scenarios import SCENARIOS
+from tests.vmtest.source_recorder import Watched, finish
 
 
 def unattended() -> dict[str, Any]:

@@ -9,8 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.testlib.repository import REPOSITORY
+
 _SOURCES: Final = Path(__file__).with_name("programs")
-_BUILT: Final = Path(__file__).parents[2] / "build" / "guests"
+_BUILT: Final = REPOSITORY / "build" / "guests"
 _FLAGS: Final = (
     *("-static", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"),
     "-fno-builtin",  # else memory that is filled and never read is not even taken

@@ -37,6 +37,6 @@ class Made:
     with_swap: int | None = None
     """Bytes of memory and swap together that the cgroup may have, where there is swap."""
     state: str | None = None
-    """Of a victim that does not die, what :func:`otel_oom.witness.still_alive` says."""
+    """Of a victim that does not die, what :func:`otel_oom.snapshot.still_alive` says."""
     traced: list[list[int | str]] = field(default_factory=list)
     """What another tracer saw: of each kill the thread that asked, and its name."""

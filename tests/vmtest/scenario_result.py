@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
 
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.witness import Witness
-from tests.guests.made import Made
-from tests.support.kernel import Killed
+from otel_oom.model.events import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.snapshot import Witness
+from tests.testlib.kernel.oracle import Killed
+from tests.vmtest.scenario_kills import Made
 
 SOURCES: Final = ("libbpf", "kmsg")
 """Both run in each guest; what the second one can know is what the kernel prints."""
@@ -44,7 +44,7 @@ class Told:
 
     @classmethod
     def from_json(cls, source: str, value: Mapping[str, Any]) -> Self:
-        """What `tests.guests.inside` has written."""
+        """What `tests.vmtest.guest_main` has written."""
         return cls(
             source,
             [OomKill.from_json(kill) for kill in value["kills"]],
@@ -72,7 +72,7 @@ class Played:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """What `tests.guests.inside` has written."""
+        """What `tests.vmtest.guest_main` has written."""
         made = Made(**value["made"])
         told = {name: Told.from_json(name, by_one) for name, by_one in value["told"].items()}
         # A thread that is gone when its line is read is a process of its own to the log's reader.

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.guests import bound_scenarios, hard_scenarios, programs
-from tests.guests.made import Made, UnplayableError
-from tests.guests.memcg import FILES, Memcg, hog, killed, limited, need_to_spare, python
-from tests.guests.recipe import recipe
+from tests.vmtest import constraint_scenarios, edge_scenarios, programs
+from tests.vmtest.bpftrace_recipe import recipe
+from tests.vmtest.memcg import FILES, Memcg, hog, killed, limited, need_to_spare, python
+from tests.vmtest.scenario_kills import Made, UnplayableError
 
 _TINY: Final = 1 << 20
 _SMALL: Final = 16 << 20
@@ -273,13 +273,13 @@ SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),
         *(other, sysrq, group, namespaced),
         *(nobody, traced, host, allocating),
-        *hard_scenarios.ALL,
-        hard_scenarios.skipped,
-        *bound_scenarios.ALL,
+        *edge_scenarios.ALL,
+        edge_scenarios.skipped,
+        *constraint_scenarios.ALL,
         # After this, the kernel leaves out reports for some seconds.
         storm,
         # And after this, there is no memory controller of cgroup v2 any more.
-        bound_scenarios.version_1,
+        constraint_scenarios.version_1,
     )
 }
 """In the order in which they are played."""
@@ -289,7 +289,7 @@ HARMLESS: Final = frozenset(
     for scenario in (
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),
         *(other, group, namespaced, nobody, storm),
-        *hard_scenarios.ALL,
+        *edge_scenarios.ALL,
     )
 )
 """Those that act on cgroups of their own and on nothing else: any machine may play them."""

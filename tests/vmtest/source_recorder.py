@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from otel_oom.capture.source import Source
-from otel_oom.event import Event, OomKill, VictimExit
-from otel_oom.witness import Witness
+from otel_oom.model.events import Event, OomKill, VictimExit
+from otel_oom.snapshot import Witness
 
 _LOOK_S: Final = 0.1
 _ENDS_S: Final = 30.0

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import pytest
 
-from otel_oom.event import OomKill, VictimExit
-from tests.guests.compiled import PLAYED
-from tests.guests.guest import Run
-from tests.support.bcc import fields
+from otel_oom.model.events import OomKill, VictimExit
+from tests.testlib.kernel.bcc import fields
+from tests.vmtest.bcc_kills import PLAYED
+from tests.vmtest.guest import Run
 
 _HELD_BACK: Final = 1 << 20
 """More than a guest's CPUs can have counted between two programs on one hook."""

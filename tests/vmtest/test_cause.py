@@ -9,12 +9,12 @@ from typing import Final
 import pytest
 
 from otel_oom.enrich import End, enrich
-from otel_oom.event import OomKill
-from otel_oom.otlp.advice import advice
-from otel_oom.witness import Witness
-from tests.guests.guest import Run
-from tests.guests.played import Played
-from tests.support.samples import ON_HOST
+from otel_oom.enrich.advice import advice
+from otel_oom.model.events import OomKill
+from otel_oom.snapshot import Witness
+from tests.testlib.samples.events import ON_HOST
+from tests.vmtest.guest import Run
+from tests.vmtest.scenario_result import Played
 
 PAGE: Final = 4096
 

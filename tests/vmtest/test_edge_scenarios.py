@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from otel_oom.enrich import End
-from otel_oom.enrich.origin import Origin, origin_of
-from otel_oom.event import OomKill
+from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.model.events import OomKill
+from otel_oom.snapshot import Witness
 from otel_oom.store import Store
-from otel_oom.witness import Witness
-from tests.guests.played import SOURCES, Played
-from tests.support.command import otel_oom
+from tests.testlib.command import otel_oom
+from tests.vmtest.scenario_result import SOURCES, Played
 
 KB = 1024
 PAGE = 4096

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from otel_oom.capture.decode import text
-from otel_oom.enrich.limit import limit_scope
-from otel_oom.enrich.origin import origin_of
-from otel_oom.event import OomKill
-from tests.guests.guest import Run
-from tests.guests.played import SOURCES, Played, Told
-from tests.guests.programs import program
-from tests.guests.scenarios import SCENARIOS, STORM
+from otel_oom.capture.bpf.decoder import text
+from otel_oom.enrich.limit_scope import limit_scope
+from otel_oom.enrich.stack_analysis import origin_of
+from otel_oom.model.events import OomKill
+from tests.vmtest.guest import Run
+from tests.vmtest.programs import program
+from tests.vmtest.scenario_result import SOURCES, Played, Told
+from tests.vmtest.scenarios import SCENARIOS, STORM
 
 KB = 1024
 PAGE = 4096
@@ -310,7 +310,7 @@ def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
     """Pinned programs record it, its decision and its end; the next process tells it as late."""
     told = run.results.get("unattended")
     if told is None:
-        pytest.skip("it would be pinned on this machine itself; tests/kernel does so")
+        pytest.skip("it would be pinned on this machine itself; tests/system does so")
     kills = [OomKill.from_json(kill) for kill in told["kills"]]
     assert [kill.victim.tgid for kill in kills] == told["made"]["pids"]
     assert [exit_["tgid"] for exit_ in told["exits"]] == told["made"]["pids"]

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kmsg_context import KernelLogContext
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.kmsg_reader import record
-from otel_oom.capture.processes import Processes
-from otel_oom.event import OomKill
-from otel_oom.kernel_log.parser import KernelLogParser, LoggedKill
-from tests.guests.guest import Run
-from tests.guests.played import Played
-from tests.guests.scenarios import SCENARIOS
+from otel_oom.capture.kmsg.reader import record
+from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import OomKill
+from tests.vmtest.guest import Run
+from tests.vmtest.scenario_result import Played
+from tests.vmtest.scenarios import SCENARIOS
 
 KB = 1024
 PAGE = 4096

@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from otel_oom.capture.journal import previous_boot
-from otel_oom.capture.panic import find
-from otel_oom.enrich.origin import origin_of
-from otel_oom.event import Panic
-from tests.guests import guest
-from tests.guests.kernels import WANTED, kernel
-from tests.guests.panics import AFTER, JOURNAL, LIMIT, PANICS, STORED
-from tests.parts.need import need
-from tests.parts.recipes import BuildError
+from otel_oom.capture.panic.previous_boot import previous_boot
+from otel_oom.capture.panic.scan import find
+from otel_oom.enrich.stack_analysis import origin_of
+from otel_oom.model.events import Panic
+from tests.testlib.need import need
+from tests.testlib.servers.recipes import BuildError
+from tests.vmtest import guest
+from tests.vmtest.kernels import WANTED, kernel
+from tests.vmtest.panics import AFTER, JOURNAL, LIMIT, PANICS, STORED
 
 MESSAGES = {
     "memcg": "Out of memory: compulsory panic_on_oom is enabled",
@@ -78,7 +78,7 @@ def panicked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     for name in (*PANICS, AFTER):
         folder = machine / name
         folder.mkdir()
-        done = guest.run(wanted, "tests.guests.panics", folder, _LIMIT_S, devices)
+        done = guest.run(wanted, "tests.vmtest.panics", folder, _LIMIT_S, devices)
         results[name] = done.results
     assert "failed" not in results[AFTER], results[AFTER]["failed"]
     return Panicked(machine, results, results[AFTER], time.time())

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import pytest
 
-from otel_oom.event import OomKill
-from tests.guests.played import Played
-from tests.guests.scenarios import SCENARIOS, STORM
-from tests.support.replayed import BOOT, ENDED_NS, kills
+from otel_oom.model.events import OomKill
+from tests.testlib.samples.replay_logs import BOOT, ENDED_NS, kills
+from tests.vmtest.scenario_result import Played
+from tests.vmtest.scenarios import SCENARIOS, STORM
 
 _US: Final = 1_000_000
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-f]{2})")

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
-from otel_oom.event import OomKill
-from tests.guests.played import Played
-from tests.guests.scenarios import SCENARIOS
+from otel_oom.model.events import OomKill
+from tests.vmtest.scenario_result import Played
+from tests.vmtest.scenarios import SCENARIOS
 
 _OWN: Final = (
     # Of the source itself, or of the instant at which it looks.

@@ -12,17 +12,17 @@ from typing import Any, Final
 
 import pytest
 
-from otel_oom.enrich.userspace import enrich_userspace_kill
-from otel_oom.event import UserspaceKill
-from otel_oom.otlp.userspace import userspace_attributes
-from otel_oom.witness import Witness
-from tests.guests import guest
-from tests.guests.kernels import kernel
-from tests.guests.killers import PACKAGES
-from tests.guests.packages import KILLERS, unpacked
-from tests.parts.need import need
-from tests.parts.recipes import BuildError
-from tests.support.samples import ON_HOST
+from otel_oom.enrich.userspace_kill import enrich_userspace_kill
+from otel_oom.model.events import UserspaceKill
+from otel_oom.otlp.userspace_kill import userspace_attributes
+from otel_oom.snapshot import Witness
+from tests.testlib.need import need
+from tests.testlib.samples.events import ON_HOST
+from tests.testlib.servers.recipes import BuildError
+from tests.vmtest import guest
+from tests.vmtest.kernels import kernel
+from tests.vmtest.packages import KILLERS, unpacked
+from tests.vmtest.userspace_daemons import PACKAGES
 
 _KERNEL: Final = "6.1"
 """That of the suite which has these packages."""
@@ -44,7 +44,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     except BuildError as error:
         need(condition=False, reason=str(error))
         raise  # not reached
-    done = guest.run(booted, "tests.guests.killers", folder, _LIMIT_S, by_systemd=True)
+    done = guest.run(booted, "tests.vmtest.userspace_daemons", folder, _LIMIT_S, by_systemd=True)
     if "failed" in done.results:
         pytest.fail(f"{done.results['failed']}\n{done.results['journal']}", pytrace=False)
     return done.results

@@ -1,6 +1,6 @@
 """Have systemd-oomd, earlyoom and oomd kill for real, and write down what was told of it.
 
-    python -m tests.guests.killers FOLDER
+    python -m tests.vmtest.userspace_daemons FOLDER
 
 Runs in a guest whose first process is systemd. FOLDER has the packages' files below ``packages``,
 and gets the results. Nothing is judged here.
@@ -23,11 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.clock import boot_id
-from otel_oom.event import Event, UserspaceKill
-from otel_oom.killers.source import JournalSource
+from otel_oom.capture.userspace.source import JournalSource
+from otel_oom.linux.clock import boot_id
+from otel_oom.model.events import Event, UserspaceKill
+from otel_oom.snapshot import MemcgFiles, look
 from otel_oom.store import Store
-from otel_oom.witness import MemcgFiles, look
 
 PACKAGES: Final = "packages"
 _UNITS: Final = Path("/run/systemd/system")

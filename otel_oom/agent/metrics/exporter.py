@@ -26,12 +26,12 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
-from otel_oom.export.answer import Answer, Transport, Verdict
-from otel_oom.health import kills
+from otel_oom.agent.metrics import kill_counter
+from otel_oom.export.result import Answer, Transport, Verdict
 from otel_oom.store.counters import NO_BOOT, SINCE
 
 if TYPE_CHECKING:
-    from otel_oom.health.settings import MetricSettings
+    from otel_oom.config.metrics import MetricSettings
     from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ class Exporter(MetricExporter):
         except sqlite3.Error as error:
             self._report(Answer(Verdict.LATER, f"the store can't be read: {error}"))
             return MetricExportResult.FAILURE
-        count = kills.counted(counters)
-        told = kills.told(counters) if self._delta else None
-        data = _joined(metrics_data, kills.metric(count, told, now))
+        count = kill_counter.counted(counters)
+        told = kill_counter.told(counters) if self._delta else None
+        data = _joined(metrics_data, kill_counter.metric(count, told, now))
         answer = self._transport.send(encode_metrics(data).SerializeToString())
         self._report(answer)
         if answer.verdict is not Verdict.TAKEN:
@@ -88,7 +88,7 @@ class Exporter(MetricExporter):
         if self._delta:
             # Where the disk takes nothing now, which the store says, it is told once more.
             with suppress(sqlite3.Error):
-                self._store.note(NO_BOOT, kills.as_told(count, now))
+                self._store.note(NO_BOOT, kill_counter.as_told(count, now))
         return MetricExportResult.SUCCESS
 
     def _report(self, answer: Answer) -> None:

@@ -22,18 +22,18 @@ from opentelemetry.sdk.version import __version__ as sdk_version
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
+from otel_oom.agent.metrics.exporter import Exporter
 from otel_oom.capture.source import Buffered, Source
-from otel_oom.export.courier import Courier, connect
-from otel_oom.export.settings import GRPC, Endpoint
-from otel_oom.health.exporter import Exporter
-from otel_oom.otlp import names
+from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.export.exporter import Courier, connect
+from otel_oom.otlp import semconv
 from otel_oom.store.counters import DROPPED, NO_BOOT
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes
 
-    from otel_oom.health.counts import Counts
-    from otel_oom.health.settings import MetricSettings
+    from otel_oom.agent.stats import Counts
+    from otel_oom.config.metrics import MetricSettings
     from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Metrics:
         self._provider = MeterProvider(
             [reader], _resource(settings.service_name, resource), shutdown_on_exit=False
         )
-        self._meter = self._provider.get_meter(names.SCOPE, __version__, names.SCHEMA_URL)
+        self._meter = self._provider.get_meter(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
         self._of_capture()
         self._of_delivery()
 
@@ -98,13 +98,13 @@ class Metrics:
             return
         size = source.buffer_bytes
         self._meter.create_observable_gauge(
-            names.METRIC_BUFFER_USAGE,
+            semconv.METRIC_BUFFER_USAGE,
             [lambda _: [Observation(max(self._counts.take_fullest(), source.buffered()))]],
             "By",
             "The most that the kernel's ring buffer held since the last collection.",
         )
         self._meter.create_observable_up_down_counter(
-            names.METRIC_BUFFER_LIMIT,
+            semconv.METRIC_BUFFER_LIMIT,
             [lambda _: [Observation(size)]],
             "By",
             "What the kernel's ring buffer can hold.",
@@ -113,14 +113,14 @@ class Metrics:
     def _of_capture(self) -> None:
         counts = self._counts
         for name, numbers, description in (
-            (names.METRIC_CAPTURED, counts.captured, "Events that the kernel told the agent."),
-            (names.METRIC_STORED, counts.stored, "Events that came to the disk, synced."),
+            (semconv.METRIC_CAPTURED, counts.captured, "Events that the kernel told the agent."),
+            (semconv.METRIC_STORED, counts.stored, "Events that came to the disk, synced."),
         ):
             self._meter.create_observable_counter(
-                name, [_by(names.EVENT_KIND, numbers)], "{event}", description
+                name, [_by(semconv.EVENT_KIND, numbers)], "{event}", description
             )
         self._meter.create_observable_counter(
-            names.METRIC_LOST,
+            semconv.METRIC_LOST,
             [lambda _: self._lost()],
             "{event}",
             "Events that the agent could not take, and will never have.",
@@ -129,8 +129,8 @@ class Metrics:
     def _lost(self) -> list[Observation]:
         loss = self._counts.loss
         return [
-            Observation(loss.victims, {"error.type": "buffer_full", names.EVENT_KIND: "kill"}),
-            Observation(loss.exits, {"error.type": "buffer_full", names.EVENT_KIND: "exit"}),
+            Observation(loss.victims, {"error.type": "buffer_full", semconv.EVENT_KIND: "kill"}),
+            Observation(loss.exits, {"error.type": "buffer_full", semconv.EVENT_KIND: "exit"}),
             Observation(loss.unreadable, {"error.type": "unreadable"}),
             Observation(loss.lines, {"error.type": "overwritten"}),
         ]
@@ -150,9 +150,9 @@ class Metrics:
                 _UNITS[signal],
                 "Those that wait on the disk to be sent.",
             )
-        by_signal = {signal: {names.SIGNAL: signal} for signal in ITEMS}
+        by_signal = {signal: {semconv.SIGNAL: signal} for signal in ITEMS}
         self._meter.create_observable_gauge(
-            names.METRIC_QUEUE_AGE,
+            semconv.METRIC_QUEUE_AGE,
             [
                 self._of_store(partial(self._store.figures.age_s, signal), attributes)
                 for signal, attributes in by_signal.items()
@@ -161,7 +161,7 @@ class Metrics:
             "How long the oldest has waited on the disk to be sent; 0 where none waits.",
         )
         self._meter.create_observable_up_down_counter(
-            names.METRIC_DEAD_LETTERS,
+            semconv.METRIC_DEAD_LETTERS,
             [
                 self._of_store(partial(self._store.figures.dead, signal), attributes)
                 for signal, attributes in by_signal.items()
@@ -171,7 +171,7 @@ class Metrics:
         )
         before = self._dropped()
         self._meter.create_observable_counter(
-            names.METRIC_DROPPED,
+            semconv.METRIC_DROPPED,
             [
                 self._of_store(partial(self._dropped_since, before, signal), attributes)
                 for signal, attributes in by_signal.items()
@@ -180,7 +180,7 @@ class Metrics:
             "Messages that the bound of the store let go of, which no backend will get.",
         )
         lag = self._meter.create_histogram(
-            names.METRIC_LAG,
+            semconv.METRIC_LAG,
             "s",
             "From the kernel's time of an event to the backend's having it.",
             explicit_bucket_boundaries_advisory=_LAG_BOUNDS_S,
@@ -265,7 +265,7 @@ def _resource(service_name: str, attributes: Mapping[str, AttributeValue]) -> Re
         **({"service.name": service_name} if service_name else {}),
     }
     # Never Resource.create(): it imports every detector that is installed.
-    return Resource(resource, names.SCHEMA_URL)
+    return Resource(resource, semconv.SCHEMA_URL)
 
 
 __all__ = ["Metrics"]

@@ -14,7 +14,7 @@ from typing import Final
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
-from otel_oom.otlp import names
+from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import label
 from otel_oom.store.counters import KILLS, KILLS_SINCE
 
@@ -76,7 +76,7 @@ def metric(count: Count, before: Count | None, now_unix_ns: int) -> Metric:
         for key, value in {**dict.fromkeys(_AT_ZERO, 0), **count.values}.items()
     ]
     temporality = AggregationTemporality.DELTA if delta else AggregationTemporality.CUMULATIVE
-    return Metric(names.METRIC_KILLS, _DESCRIPTION, _UNIT, Sum(points, temporality, True))  # noqa: FBT003  the SDK's own signature
+    return Metric(semconv.METRIC_KILLS, _DESCRIPTION, _UNIT, Sum(points, temporality, True))  # noqa: FBT003  the SDK's own signature
 
 
 def _behind(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import IO, Any, Final
 
-from otel_oom.capture import bcc_child
-from otel_oom.capture.kernel_headers import VARIABLE
+from otel_oom.capture.bcc import child_main
+from otel_oom.capture.bcc.kernel_headers import VARIABLE
 from otel_oom.capture.source import CaptureError
 
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
@@ -88,7 +88,7 @@ def hand_over(wanted: dict[str, Any], interpreters: Sequence[str] = ()) -> Hande
 
 def _ask(interpreter: str, wanted: dict[str, Any]) -> HandedOver:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    words = [interpreter, "-I", "-B", bcc_child.__file__, str(theirs.fileno()), json.dumps(wanted)]
+    words = [interpreter, "-I", "-B", child_main.__file__, str(theirs.fileno()), json.dumps(wanted)]
     with ours, tempfile.TemporaryFile() as said:
         with theirs:
             try:

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture import bcc_child, libbpf
-from otel_oom.capture.attach import Attached
-from otel_oom.capture.bcc_process import hand_over
-from otel_oom.capture.kernel_headers import KernelHeaders
-from otel_oom.capture.maps import HeldMaps
-from otel_oom.capture.rights import require_rights
-from otel_oom.capture.ring_source import RING_BYTES, RingSource
+from otel_oom.capture.bcc import child_main
+from otel_oom.capture.bcc.child import hand_over
+from otel_oom.capture.bcc.kernel_headers import KernelHeaders
+from otel_oom.capture.bpf import libbpf
+from otel_oom.capture.bpf.capabilities import require_rights
+from otel_oom.capture.bpf.loader import Attached
+from otel_oom.capture.bpf.maps import HeldMaps
+from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
 
 SOURCE: Final = Path(__file__).with_name("bpf_source")
 """A copy of `bpf/`: `make -C bpf` puts it there."""
@@ -68,5 +69,5 @@ class BccSource(RingSource):
         maps = dict(zip(names, given.descriptors, strict=False))
         held = HeldMaps(self._library, maps, given.descriptors[len(names) :])
         refused: dict[str, str] = given.reply["refused"]
-        context = "" if refused else bcc_child.CONTEXT_HOOK
-        return Attached(held, bcc_child.MARK_HOOK, context, refused)
+        context = "" if refused else child_main.CONTEXT_HOOK
+        return Attached(held, child_main.MARK_HOOK, context, refused)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from otel_oom.capture import wire
-from otel_oom.capture.stack import DECISION, outwards
-from otel_oom.capture.wire import (
+from otel_oom.capture.bpf import records
+from otel_oom.capture.bpf.records import (
     DecisionRecord,
     ExitRecord,
     Header,
@@ -22,16 +21,17 @@ from otel_oom.capture.wire import (
     TaskRecord,
     VictimRecord,
 )
-from otel_oom.event import Event, NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
+from otel_oom.linux.kernel_stack import DECISION, outwards
+from otel_oom.model.events import Event, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.model.types import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
 
 _VICTIM_SIZES = range(VictimRecord.text.offset, ctypes.sizeof(VictimRecord) + 1)
 _SIZES = {
-    wire.KIND_VICTIM: _VICTIM_SIZES,
-    wire.KIND_SKIPPED: _VICTIM_SIZES,
-    wire.KIND_NO_VICTIM: _VICTIM_SIZES,
-    wire.KIND_EXIT: range(ctypes.sizeof(ExitRecord), ctypes.sizeof(ExitRecord) + 1),
-    wire.KIND_REAPER: range(ctypes.sizeof(ReaperRecord), ctypes.sizeof(ReaperRecord) + 1),
+    records.KIND_VICTIM: _VICTIM_SIZES,
+    records.KIND_SKIPPED: _VICTIM_SIZES,
+    records.KIND_NO_VICTIM: _VICTIM_SIZES,
+    records.KIND_EXIT: range(ctypes.sizeof(ExitRecord), ctypes.sizeof(ExitRecord) + 1),
+    records.KIND_REAPER: range(ctypes.sizeof(ReaperRecord), ctypes.sizeof(ReaperRecord) + 1),
 }
 """How long a record of each kind may be."""
 
@@ -82,19 +82,21 @@ class Decoder:
         if len(data) < ctypes.sizeof(Header):
             raise WireError(f"a record of {len(data)} bytes is shorter than its header")
         header = Header.from_buffer_copy(data)
-        if header.version != wire.WIRE_VERSION:
-            raise WireError(f"a record of wire version {header.version}, not {wire.WIRE_VERSION}")
+        if header.version != records.WIRE_VERSION:
+            raise WireError(
+                f"a record of wire version {header.version}, not {records.WIRE_VERSION}"
+            )
         if header.size not in _SIZES.get(header.kind, ()) or header.size > len(data):
             raise WireError(
                 f"a record of kind {header.kind} with {header.size} of {len(data)} bytes"
             )
-        if header.kind == wire.KIND_EXIT:
+        if header.kind == records.KIND_EXIT:
             return _exit(ExitRecord.from_buffer_copy(data))
-        if header.kind == wire.KIND_REAPER:
+        if header.kind == records.KIND_REAPER:
             return _reaping(ReaperRecord.from_buffer_copy(data))
         whole = data[: header.size].ljust(ctypes.sizeof(VictimRecord), b"\0")
         record = VictimRecord.from_buffer_copy(whole)
-        if header.kind == wire.KIND_NO_VICTIM:
+        if header.kind == records.KIND_NO_VICTIM:
             shared = self._incident(record, unix_offset_ns)
             return NoVictim(**shared, repeats=record.decision.repeats)
         return self._kill(record, unix_offset_ns)
@@ -110,8 +112,8 @@ class Decoder:
             "trigger_memcg": _memcg(
                 record,
                 record.trigger_memcg,
-                wire.FLAG_NO_TRIGGER_MEMCG,
-                wire.FLAG_TRIGGER_MEMCG_CUT,
+                records.FLAG_NO_TRIGGER_MEMCG,
+                records.FLAG_TRIGGER_MEMCG_CUT,
             ),
             "decision": self._decision(record),
             "capture": Capture(
@@ -131,15 +133,15 @@ class Decoder:
 
     def _kill(self, record: VictimRecord, unix_offset_ns: int) -> OomKill:
         flags = record.header.flags
-        memcg = _memcg(record, record.memcg, wire.FLAG_NO_MEMCG, wire.FLAG_MEMCG_CUT)
+        memcg = _memcg(record, record.memcg, records.FLAG_NO_MEMCG, records.FLAG_MEMCG_CUT)
         kill = OomKill(
             **self._incident(record, unix_offset_ns),
             victim=_victim(record),
-            memory=None if flags & wire.FLAG_NO_MM else _memory(record.memory),
+            memory=None if flags & records.FLAG_NO_MM else _memory(record.memory),
             memcg=memcg,
             # The root has no bounds, and its counters do not count all.
             limits=_limits(record.limits) if memcg and memcg.path != "/" else None,
-            skipped=record.header.kind == wire.KIND_SKIPPED,
+            skipped=record.header.kind == records.KIND_SKIPPED,
         )
         kill = replace(kill, incident=self._incident_of(kill, record.decision.boottime_ns))
         self._last, self._last_decision_ns = kill, record.decision.boottime_ns
@@ -166,19 +168,19 @@ class Decoder:
         return (last.incident or last.uid) if same else None
 
     def _decision(self, record: VictimRecord) -> Decision | None:
-        if record.header.flags & wire.FLAG_NO_DECISION:
+        if record.header.flags & records.FLAG_NO_DECISION:
             return None
         told: DecisionRecord = record.decision
         memcg = _memcg(
-            record, record.limit_memcg, wire.FLAG_NO_LIMIT_MEMCG, wire.FLAG_LIMIT_MEMCG_CUT
+            record, record.limit_memcg, records.FLAG_NO_LIMIT_MEMCG, records.FLAG_LIMIT_MEMCG_CUT
         )
         return Decision(
             hook=self.context,
-            constraint=wire.CONSTRAINTS.get(told.constraint),
+            constraint=records.CONSTRAINTS.get(told.constraint),
             order=told.order,
             gfp_mask=told.gfp_mask,
             gfp_flags=self.gfp_flags(told.gfp_mask),
-            points=None if record.header.kind == wire.KIND_NO_VICTIM else told.points,
+            points=None if record.header.kind == records.KIND_NO_VICTIM else told.points,
             capacity=told.total_pages * _PAGE,
             message=text(told.message) or None,
             memcg=memcg,
@@ -202,14 +204,14 @@ def text(raw: bytes) -> str:
 
 def _victim(record: VictimRecord) -> Task:
     flags = record.header.flags
-    if flags & wire.FLAG_NO_TASK:
+    if flags & records.FLAG_NO_TASK:
         return Task(record.victim.tgid)
     return replace(
         _task(record.victim),
         executable=None
-        if flags & wire.FLAG_NO_EXE
-        else _path(record, record.exe, flags & wire.FLAG_EXE_CUT),
-        command=None if flags & wire.FLAG_NO_COMMAND else _command(record),
+        if flags & records.FLAG_NO_EXE
+        else _path(record, record.exe, flags & records.FLAG_EXE_CUT),
+        command=None if flags & records.FLAG_NO_COMMAND else _command(record),
     )
 
 
@@ -286,7 +288,7 @@ def _exit(record: ExitRecord) -> VictimExit:
 
 
 def _reaping(record: ReaperRecord) -> Reaping:
-    stage = wire.STAGES.get(record.stage)
+    stage = records.STAGES.get(record.stage)
     if stage is None:
         raise WireError(f"a reaper record of the unknown stage {record.stage}")
     return Reaping(
@@ -294,5 +296,7 @@ def _reaping(record: ReaperRecord) -> Reaping:
         started_ns=record.start_boottime_ns or None,
         boottime_ns=record.header.boottime_ns,
         stage=stage,
-        resident=None if record.header.flags & wire.FLAG_NO_MM else _memory(record.memory).resident,
+        resident=None
+        if record.header.flags & records.FLAG_NO_MM
+        else _memory(record.memory).resident,
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.libbpf import BpfObject, LibbpfError
+from otel_oom.capture.bpf.libbpf import BpfObject, LibbpfError
 
 SYMBOL_LEN: Final = 96
 _MOST_CACHED: Final = 4096

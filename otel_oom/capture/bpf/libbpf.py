@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from otel_oom.capture.maps import Maps
+from otel_oom.capture.bpf.maps import Maps
 from otel_oom.capture.source import CaptureError
 
 _MESSAGE_BYTES: Final = 1 << 18

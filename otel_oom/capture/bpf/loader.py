@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.libbpf import BpfObject, Libbpf, LibbpfError
-from otel_oom.capture.maps import Maps
-from otel_oom.capture.pin_set import RING
-from otel_oom.capture.pins import Pins
+from otel_oom.capture.bpf.libbpf import BpfObject, Libbpf, LibbpfError
+from otel_oom.capture.bpf.maps import Maps
+from otel_oom.capture.bpf.pin_set import RING
+from otel_oom.capture.bpf.pinning import Pins
 from otel_oom.capture.source import CaptureError
 
 OBJECT: Final = Path(__file__).with_name("oom.bpf.o")

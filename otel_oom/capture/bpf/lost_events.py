@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 
-from otel_oom.capture.maps import Maps
-from otel_oom.capture.wire import Counters
-from otel_oom.event import Loss
+from otel_oom.capture.bpf.maps import Maps
+from otel_oom.capture.bpf.records import Counters
+from otel_oom.model.events import Loss
 
 
 class Losses:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_oom.capture.libbpf import Libbpf
+    from otel_oom.capture.bpf.libbpf import Libbpf
 
 
 class Maps(ABC):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from otel_oom.event import OomKill
+from otel_oom.model.events import OomKill
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import mmap
 from collections.abc import Collection
 from typing import Final
 
-from otel_oom.capture import wire
-from otel_oom.capture.decode import text
-from otel_oom.capture.wire import MarkRecord
-from otel_oom.twins import Mark
+from otel_oom.capture.bpf import records as wire
+from otel_oom.capture.bpf.decoder import text
+from otel_oom.capture.bpf.mark_matching import Mark
+from otel_oom.capture.bpf.records import MarkRecord
 
 MARKS: Final = "oom_marks"
 COUNT: Final = "oom_mark_count"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture import marks
-from otel_oom.capture.bpffs import BpffsError
-from otel_oom.capture.kernel_objects import LINK, MAP, KernelObjects
-from otel_oom.capture.libbpf import BpfObject, LibbpfError
-from otel_oom.capture.ring import RingBuffer
+from otel_oom.capture.bpf import marks
+from otel_oom.capture.bpf.bpffs import BpffsError
+from otel_oom.capture.bpf.libbpf import BpfObject, LibbpfError
+from otel_oom.capture.bpf.object_info import LINK, MAP, KernelObjects
+from otel_oom.capture.bpf.ring_buffer import RingBuffer
 
 _LOG = logging.getLogger(__name__)
 

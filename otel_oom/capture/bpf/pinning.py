@@ -22,13 +22,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpffs import BpffsError, prepare
-from otel_oom.capture.kernel_objects import KernelObjects
-from otel_oom.capture.libbpf import BpfObject, Libbpf
-from otel_oom.capture.pin_set import PinSet, StrangeError
-from otel_oom.capture.ring import RingError
+from otel_oom.capture.bpf.bpffs import BpffsError, prepare
+from otel_oom.capture.bpf.libbpf import BpfObject, Libbpf
+from otel_oom.capture.bpf.object_info import KernelObjects
+from otel_oom.capture.bpf.pin_set import PinSet, StrangeError
+from otel_oom.capture.bpf.records import WIRE_VERSION
+from otel_oom.capture.bpf.ring_buffer import RingError
 from otel_oom.capture.source import InUseError
-from otel_oom.capture.wire import WIRE_VERSION
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,22 +8,22 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
 
-from otel_oom import clock
-from otel_oom.capture import marks
-from otel_oom.capture.attach import Attached, Wanted
-from otel_oom.capture.decode import Decoder, WireError
-from otel_oom.capture.gfp import GfpNames
-from otel_oom.capture.libbpf import BpfObject, Libbpf
-from otel_oom.capture.losses import Losses
-from otel_oom.capture.pin_set import RING
-from otel_oom.capture.ring import RingBuffer, RingError
+from otel_oom.capture.bpf import marks
+from otel_oom.capture.bpf.decoder import Decoder, WireError
+from otel_oom.capture.bpf.ksyms import Symbols
+from otel_oom.capture.bpf.libbpf import BpfObject, Libbpf
+from otel_oom.capture.bpf.loader import Attached, Wanted
+from otel_oom.capture.bpf.lost_events import Losses
+from otel_oom.capture.bpf.mark_matching import Mark
+from otel_oom.capture.bpf.pin_set import RING
+from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
 from otel_oom.capture.source import CaptureError, Handler
-from otel_oom.capture.symbols import Symbols
-from otel_oom.event import Event, Loss, OomKill, Unread
-from otel_oom.twins import Mark
+from otel_oom.linux import clock
+from otel_oom.linux.gfp_flags import GfpNames
+from otel_oom.model.events import Event, Loss, OomKill, Unread
 
 if TYPE_CHECKING:
-    from otel_oom.capture.kmsg_context import KernelLogContext
+    from otel_oom.capture.kmsg.report_lookup import KernelLogContext
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class RingSource(ABC):
     def _open_log(self) -> KernelLogContext | None:
         """What tells of decisions where no hook does; a kill is told without them as well."""
         # 1 MB, which hosts that have a hook do without.
-        from otel_oom.capture.kmsg_context import KernelLogContext  # noqa: PLC0415
+        from otel_oom.capture.kmsg.report_lookup import KernelLogContext  # noqa: PLC0415
 
         try:
             log = KernelLogContext(from_start=self._reused).__enter__()

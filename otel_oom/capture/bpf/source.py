@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from otel_oom import clock
-from otel_oom.capture import libbpf
-from otel_oom.capture.attach import OBJECT, OBJECT_ADVICE, Attached, attach
-from otel_oom.capture.bpffs import BpffsError
-from otel_oom.capture.pin_set import PinSet
-from otel_oom.capture.pins import Pins
-from otel_oom.capture.rights import require_rights
-from otel_oom.capture.ring_source import RING_BYTES, RingSource
+from otel_oom.capture.bpf import libbpf
+from otel_oom.capture.bpf.bpffs import BpffsError
+from otel_oom.capture.bpf.capabilities import require_rights
+from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, Attached, attach
+from otel_oom.capture.bpf.pin_set import PinSet
+from otel_oom.capture.bpf.pinning import Pins
+from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler
+from otel_oom.linux import clock
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom import clock
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
-from otel_oom.capture.log_clock import LogClock
-from otel_oom.capture.processes import Processes
-from otel_oom.event import OomKill
-from otel_oom.kernel_log.parser import KernelLogParser, LoggedAgain, LoggedKill
-from otel_oom.twins import Marks, twinned
+from otel_oom.capture.bpf.mark_matching import Marks, twinned
+from otel_oom.capture.kmsg.clock import LogClock
+from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.linux import clock
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedAgain, LoggedKill
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import OomKill
 
 _MOST_LINES: Final = 1 << 18
 """More than the largest log that a kernel is usually given (16 MiB) holds."""

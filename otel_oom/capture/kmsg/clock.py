@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from otel_oom.clock import boottime_ns
+from otel_oom.linux.clock import boottime_ns
 
 _APART_NS: Final = 250_000_000
 """How far apart the clocks may begin, as the kernel starts."""

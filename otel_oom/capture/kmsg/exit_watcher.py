@@ -14,9 +14,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.capture.processes import Processes
-from otel_oom.clock import boottime_ns
-from otel_oom.event import VictimExit
+from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import VictimExit
 
 MOST: Final = 64
 """How many victims are waited for; for one more the oldest is let go."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.source import CaptureError
-from otel_oom.kernel_log.forms import Line
+from otel_oom.linux.kernel_log.line_types import Line
 
 DEVICE: Final = Path("/dev/kmsg")
 

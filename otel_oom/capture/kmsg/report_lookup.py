@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
-from otel_oom.capture.log_clock import LogClock
-from otel_oom.event import OomKill
-from otel_oom.facts import Decision
-from otel_oom.kernel_log.candidates import candidates
-from otel_oom.kernel_log.parser import KernelLogParser, LoggedKill, Report, decision
+from otel_oom.capture.kmsg.clock import LogClock
+from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.linux.kernel_log.candidates import candidates
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, Report, decision
+from otel_oom.model.events import OomKill
+from otel_oom.model.types import Decision
 
 _MOST_LINES: Final = 8192
 """More than the log of a usual kernel holds. A report of 80 lines takes 1 ms."""

@@ -11,15 +11,13 @@ from collections import deque
 from pathlib import Path
 from typing import Final, Self
 
-from otel_oom import clock
-from otel_oom.capture.exits import Exits
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
-from otel_oom.capture.log_clock import LogClock
-from otel_oom.capture.processes import Processes
+from otel_oom.capture.kmsg.clock import LogClock
+from otel_oom.capture.kmsg.exit_watcher import Exits
+from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import Handler
-from otel_oom.event import Event, Loss, OomKill, Reaping
-from otel_oom.kernel_log.parser import (
+from otel_oom.linux import clock
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.parser import (
     KernelLogParser,
     LogEvent,
     LoggedAgain,
@@ -27,6 +25,8 @@ from otel_oom.kernel_log.parser import (
     LoggedReaping,
     Report,
 )
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import Event, Loss, OomKill, Reaping
 
 _MOST_LINES: Final = 1 << 14
 """How many records one drain looks at; more stay in the log, which stays readable."""
@@ -36,8 +36,9 @@ _MOST_VICTIMS: Final = 256
 class KmsgSource:
     """Kills out of /dev/kmsg; see :class:`otel_oom.capture.source.Source`.
 
-    Times are those of the log, mapped by :class:`otel_oom.capture.log_clock.LogClock`. The end of
-    a victim is told by :mod:`otel_oom.capture.exits`, if it was still there when it was named.
+    Times are those of the log, mapped by :class:`~otel_oom.capture.kmsg.clock.LogClock`. The end
+    of a victim is from :mod:`~otel_oom.capture.kmsg.exit_watcher`, if it was still there when it
+    was named.
     """
 
     name = "kmsg"

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from otel_oom.kernel_log.forms import Line
+from otel_oom.linux.kernel_log.line_types import Line
 
 _ARGUMENTS: Final = (
     "--dmesg",

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from otel_oom.kernel_log.forms import Line
+from otel_oom.linux.kernel_log.line_types import Line
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc
-from otel_oom.capture import journal, pstore
-from otel_oom.capture.journal import PreviousBoot
-from otel_oom.capture.pstore import Dump
-from otel_oom.event import Panic
-from otel_oom.kernel_log.forms import Line
+from otel_oom.capture.panic import previous_boot as journal
+from otel_oom.capture.panic import pstore
+from otel_oom.capture.panic.previous_boot import PreviousBoot
+from otel_oom.capture.panic.pstore import Dump
+from otel_oom.linux import procfs
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.model.events import Panic
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,13 +96,13 @@ def _told(log: EndedLog, policy: str) -> Panic | None:
     if policy in _KILLS and not any(line.text.startswith(_WORDS) for line in log.lines):
         return None
     # It takes half a megabyte, which most hosts never need.
-    from otel_oom.capture.panic_report import broken_off, panic_in  # noqa: PLC0415
+    from otel_oom.linux.kernel_log.panic_report import broken_off, panic_in  # noqa: PLC0415
 
     return panic_in(log) or broken_off(log, policy)
 
 
 def _set_to(policy: Path) -> str:
-    return (proc.read(policy, _POLICY_BYTES) or "").strip()
+    return (procfs.read(policy, _POLICY_BYTES) or "").strip()
 
 
 def _with_journal(dump: Dump, boot: PreviousBoot | None) -> EndedLog:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.facts import Killer, Task
-from otel_oom.killers.installed import EARLYOOM, OOMD, SYSTEMD_OOMD
+from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD
+from otel_oom.model.types import Killer, Task
 
 _MIB: Final = 1 << 20
 _CGROUP_MOUNT: Final = "/sys/fs/cgroup"

@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from otel_oom import clock
-from otel_oom import proc as proc_file
-from otel_oom.capture.processes import Processes
 from otel_oom.capture.source import Handler
-from otel_oom.event import Loss, UserspaceKill
-from otel_oom.facts import Capture, Memcg, Task
-from otel_oom.killers.installed import UNITS, installed
+from otel_oom.capture.userspace.daemons import UNITS, installed
+from otel_oom.linux import clock
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import Loss, UserspaceKill
+from otel_oom.model.types import Capture, Memcg, Task
 
 if TYPE_CHECKING:
-    from otel_oom.killers.entry import Entry
-    from otel_oom.killers.follow import Follower
+    from otel_oom.linux.systemd.journal_entry import Entry
+    from otel_oom.linux.systemd.journal_follower import Follower
 
 _LOG = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ class JournalSource:
         if not units:
             return
         # Only a host with such a program needs the rest.
-        from otel_oom.killers.follow import Follower  # noqa: PLC0415
-        from otel_oom.killers.position import Position  # noqa: PLC0415
+        from otel_oom.linux.systemd.journal_cursor import Position  # noqa: PLC0415
+        from otel_oom.linux.systemd.journal_follower import Follower  # noqa: PLC0415
 
         self._follower = Follower(
             UNITS,
@@ -141,7 +141,7 @@ class JournalSource:
         return taken
 
     def _kill(self, entry: Entry) -> UserspaceKill | None:
-        from otel_oom.killers.forms import told_by  # noqa: PLC0415  loaded with the first entry
+        from otel_oom.capture.userspace.messages import told_by  # noqa: PLC0415  loaded with the first entry
 
         told = told_by(entry.unit, entry.message, self._said.get(entry.unit, ""))
         self._said[entry.unit] = entry.message

@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.terminal import Terminal, bar, cells, cut, fitted, padded, printable, wrapped
+from otel_oom.commands.console.terminal import (
+    Terminal,
+    bar,
+    cells,
+    cut,
+    fitted,
+    padded,
+    printable,
+    wrapped,
+)
 
 _INDENT: Final = 2
 _LABEL: Final = 13

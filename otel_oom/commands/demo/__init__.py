@@ -26,14 +26,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_oom.capture.bpf import require_prerequisites
-from otel_oom.demo import show, victim
-from otel_oom.demo.memcg import MemcgError, OwnMemcg
-from otel_oom.demo.otlp_json import line
-from otel_oom.demo.receiver import Receiver, Reply
-from otel_oom.export import settings
-from otel_oom.export.answer import Verdict
-from otel_oom.export.courier import connect
+from otel_oom.capture.bpf.source import require_prerequisites
+from otel_oom.commands.demo import show, victim
+from otel_oom.commands.demo.receiver import Receiver, Reply
+from otel_oom.config import otlp
+from otel_oom.export.exporter import connect
+from otel_oom.export.result import Verdict
+from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
+from otel_oom.otlp.json import line
 
 _LIMIT: Final = 48 << 20
 _READY_S: Final = 20.0
@@ -58,7 +58,7 @@ def demo(*, as_json: bool) -> int:
         # Ended from outside, it cleans up as well.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     require_prerequisites()
-    backend = settings.read(os.environ)
+    backend = otlp.read(os.environ)
     try:
         received = _kill_and_receive()
         _print(received, as_json=as_json)
@@ -70,7 +70,7 @@ def demo(*, as_json: bool) -> int:
     return 0
 
 
-def _is_named(endpoint: settings.Endpoint) -> bool:
+def _is_named(endpoint: otlp.Endpoint) -> bool:
     """Whether the environment names it: nothing goes to a default address unasked."""
     scopes = ("", f"{endpoint.signal.upper()}_")
     return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)
@@ -92,7 +92,7 @@ def _kill_and_receive() -> list[Message]:
     ):
         pid = _kill()
         found: dict[type[Message], Message] = {}
-        while len(found) < len(settings.SIGNALS):
+        while len(found) < len(otlp.SIGNALS):
             try:
                 request = requests.get(timeout=_DELIVERED_S)
             except queue.Empty:
@@ -217,7 +217,7 @@ def _print(received: list[Message], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _forward(received: list[Message], backend: settings.Settings) -> None:
+def _forward(received: list[Message], backend: otlp.Settings) -> None:
     """Send what was received on to the user's own backend, once.
 
     Raises:

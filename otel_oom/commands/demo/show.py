@@ -12,7 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_oom.terminal import printable
+from otel_oom.commands.console.terminal import printable
 
 _NS_PER_MS: Final = 1e6
 _NS_PER_S: Final = 1_000_000_000

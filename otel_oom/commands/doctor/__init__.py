@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Final
 
-from otel_oom import __version__, outlook
-from otel_oom.doctor.endpoints import delivery
-from otel_oom.doctor.finding import FAIL, OK, WARN, Finding
-from otel_oom.doctor.host import on_host
-from otel_oom.doctor.sources import sources
-from otel_oom.layout import Layout
-from otel_oom.terminal import Terminal
+from otel_oom import __version__
+from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.terminal import Terminal
+from otel_oom.commands.doctor import prediction
+from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding
+from otel_oom.commands.doctor.endpoints import delivery
+from otel_oom.commands.doctor.host import on_host
+from otel_oom.commands.doctor.sources import sources
 
 _MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
 
@@ -27,7 +28,7 @@ def doctor(*, as_json: bool) -> int:
     """Look at everything and print it; 0 when kills can be captured and sent, else 1."""
     findings = list(_findings())
     failed = any(finding.state == FAIL for finding in findings)
-    seen = outlook.look()
+    seen = prediction.look()
     if as_json:
         report = {
             "version": __version__,
@@ -42,7 +43,7 @@ def doctor(*, as_json: bool) -> int:
             if finding.advice:
                 advice = finding.advice.replace("\n", "\n      ")
                 sys.stdout.write(f"    → {advice}\n")
-        for line in outlook.lines(seen, Layout(Terminal.of(sys.stdout))):
+        for line in prediction.lines(seen, Layout(Terminal.of(sys.stdout))):
             sys.stdout.write(line + "\n")
     return int(failed)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.facts import Memcg
-from otel_oom.outlook.processes import Look, Standing
-from otel_oom.witness.memcg import MemcgFiles
-from otel_oom.witness.scanner import below
+from otel_oom.commands.doctor.next_victim import Look, Standing
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.model.types import Memcg
+from otel_oom.snapshot.process_scanner import below
 
 _READ_BYTES: Final = 8192
 _PROCS_BYTES: Final = 1 << 16

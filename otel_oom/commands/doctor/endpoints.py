@@ -8,12 +8,12 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from otel_oom.doctor.finding import FAIL, OK, WARN, Finding
-from otel_oom.export import settings
-from otel_oom.export.answer import Verdict
-from otel_oom.export.courier import connect
-from otel_oom.export.settings import Endpoint, SettingsError
-from otel_oom.health import settings as health
+from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding
+from otel_oom.config import metrics as health
+from otel_oom.config import otlp
+from otel_oom.config.otlp import Endpoint, SettingsError
+from otel_oom.export.exporter import connect
+from otel_oom.export.result import Verdict
 
 _ENDPOINT_S: Final = 5.0
 _LONG_TIMEOUT_S: Final = 600.0
@@ -27,7 +27,7 @@ def delivery() -> Iterator[Finding]:
 
 def _endpoints() -> Iterator[Finding]:
     try:
-        read = settings.read(os.environ)
+        read = otlp.read(os.environ)
     except SettingsError as error:
         # From the right: the value itself, which is shown, may hold a colon.
         detail, _, advice = str(error).rpartition(": ")
@@ -86,7 +86,7 @@ def _endpoint(endpoint: Endpoint) -> Finding:
 
 
 def _misspelt() -> Iterator[Finding]:
-    for name in settings.unknown_variables(os.environ):
-        near = get_close_matches(name, settings.known_variables(), n=1)
+    for name in otlp.unknown_variables(os.environ):
+        near = get_close_matches(name, otlp.known_variables(), n=1)
         advice = f"Did you mean {near[0]}?" if near else "Unset it."
         yield Finding("settings", WARN, f"{name} is not a variable that is read", advice)

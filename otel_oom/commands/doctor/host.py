@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from otel_oom.capture.bpffs import BPFFS, is_bpffs
+from otel_oom.capture.bpf.bpffs import BPFFS, is_bpffs
 from otel_oom.capture.source import PIN_DIR
-from otel_oom.doctor.finding import OK, WARN, Finding
-from otel_oom.vm_settings import meanings
-from otel_oom.witness import MemcgFiles, host
+from otel_oom.commands.doctor.check import OK, WARN, Finding
+from otel_oom.linux.vm_sysctl import meanings
+from otel_oom.snapshot import MemcgFiles, host_stats
 
 
 def on_host() -> Iterator[Finding]:
@@ -79,6 +79,6 @@ def _has_memory_controller(files: MemcgFiles) -> bool:
 
 
 def _oom_settings() -> Iterator[Finding]:
-    for one in meanings(host.settings(), host.host_numbers().memory):
+    for one in meanings(host_stats.settings(), host_stats.host_numbers().memory):
         state = WARN if one.advice else OK
         yield Finding(one.name, state, f"{one.value}: {one.sentence}", one.advice)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.capture.processes import name_of
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.process import name_of
 
 _READ_BYTES: Final = 4096
 _MOST_TIED: Final = 256

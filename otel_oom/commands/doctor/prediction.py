@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from otel_oom.containers.cgroup import container_of
-from otel_oom.containers.finder import Finder
-from otel_oom.enrich.systemd import units_of
-from otel_oom.layout import Layout
-from otel_oom.outlook.memcgs import Near, nearest
-from otel_oom.outlook.processes import Look, Standing
-from otel_oom.units import size
-from otel_oom.witness import MemcgFiles
-from otel_oom.witness.host import host_numbers, settings
+from otel_oom.commands.console.page import Layout
+from otel_oom.commands.doctor.cgroup_pressure import Near, nearest
+from otel_oom.commands.doctor.next_victim import Look, Standing
+from otel_oom.linux.containers.cgroup_id import container_of
+from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.systemd.units import units_of
+from otel_oom.model.units import size
+from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot.host_stats import host_numbers, settings
 
 __all__ = ["Outlook", "lines", "look"]
 

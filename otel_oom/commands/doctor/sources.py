@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpf import LibbpfSource, require_prerequisites
-from otel_oom.capture.kmsg_reader import DEVICE, KmsgReader
-from otel_oom.capture.libbpf import Libbpf
+from otel_oom.capture.bpf.libbpf import Libbpf
+from otel_oom.capture.bpf.source import LibbpfSource, require_prerequisites
+from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError
-from otel_oom.doctor.finding import FAIL, OK, WARN, Finding, failed, milder
-from otel_oom.killers.installed import installed
+from otel_oom.capture.userspace.daemons import installed
+from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding, failed, milder
 
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 _BY_LOG: Final = (
@@ -114,8 +114,8 @@ def _bcc() -> Finding:
     """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
     if VMLINUX_BTF.exists():
         return Finding("BCC", OK, "not needed: this kernel has BTF")
-    from otel_oom.capture.bcc import BccSource  # noqa: PLC0415  rarely needed
-    from otel_oom.capture.bcc_process import installed  # noqa: PLC0415  as above
+    from otel_oom.capture.bcc.child import installed  # noqa: PLC0415  as above
+    from otel_oom.capture.bcc.source import BccSource  # noqa: PLC0415  rarely needed
 
     try:
         with BccSource() as source:

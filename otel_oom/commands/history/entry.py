@@ -13,15 +13,15 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.enrich import End, Host, shared_resource
-from otel_oom.enrich.host import host_attributes
+from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import Reaping, VictimExit
-from otel_oom.facts import known
-from otel_oom.history.record import Record, record_of
+from otel_oom.model.events import Reaping, VictimExit
+from otel_oom.model.types import known
+from otel_oom.otlp.decode import Record, record_of
+from otel_oom.otlp.encode import translate
+from otel_oom.snapshot import Witness
 from otel_oom.store import HistoryRow
-from otel_oom.store.journal import event_of
-from otel_oom.translation import translate
-from otel_oom.witness import Witness
+from otel_oom.store.event_log import event_of
 
 _NOT_READ: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),

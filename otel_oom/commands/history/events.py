@@ -8,12 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from otel_oom.asking import Ask, asking
-from otel_oom.demo.otlp_json import line
-from otel_oom.history import asked, table
-from otel_oom.history.entry import Entry, UnreadableError, entry_of
+from otel_oom.agent.control_client import Ask, asking
+from otel_oom.commands.console.terminal import Terminal
+from otel_oom.commands.history import queries, table
+from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
+from otel_oom.otlp.json import line
 from otel_oom.store import HistoryRow
-from otel_oom.terminal import Terminal
 
 LAST: Final = 20
 """So many are shown where nobody says how many, nor since when."""
@@ -21,7 +21,7 @@ LAST: Final = 20
 
 def events(state_dir: Path, *, last: int | None, since: int | None, as_json: bool) -> int:
     """Print the ``last`` events, or all ``since`` then; 1 if some of them can't be read."""
-    with asking(state_dir, asked.answers) as ask:
+    with asking(state_dir, queries.answers) as ask:
         rows = _rows(ask, last if last is not None or since is not None else LAST, since)
     found, unreadable = _entries(rows)
     if since is not None:
@@ -35,7 +35,7 @@ def events(state_dir: Path, *, last: int | None, since: int | None, as_json: boo
 
 def _rows(ask: Ask, last: int | None, since: int | None) -> list[HistoryRow]:
     """The newest rows; what was stored before ``since`` was no later than that."""
-    rows: Iterable[HistoryRow] = islice(asked.newest(ask), last)
+    rows: Iterable[HistoryRow] = islice(queries.newest(ask), last)
     if since is None:
         return list(rows)
     found = []

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.history.record import Record
-from otel_oom.otlp import names
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import KERNEL
-from otel_oom.units import size
+from otel_oom.otlp.decode import Record
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1000
 _ID_CHARS: Final = 12
 _OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "let go before"}
 _EVENTS: Final = {
-    names.EVENT_NO_VICTIM: "nobody to kill",
-    names.EVENT_PANIC: "the host panicked",
+    semconv.EVENT_NO_VICTIM: "nobody to kill",
+    semconv.EVENT_PANIC: "the host panicked",
 }
 
 
@@ -31,8 +31,8 @@ def victim(record: Record) -> str:
     """The victim by name and id; nobody, or all of a cgroup, where no process was told."""
     pid = record.values.number("process.pid")
     if pid is None:
-        return "all of it" if record.name == names.EVENT_KILL else "-"
-    return f"{record.values.text(names.VICTIM_COMM) or 'a process'} ({pid})"
+        return "all of it" if record.name == semconv.EVENT_KILL else "-"
+    return f"{record.values.text(semconv.VICTIM_COMM) or 'a process'} ({pid})"
 
 
 def whose(record: Record) -> str:
@@ -44,39 +44,39 @@ def whose(record: Record) -> str:
         return f"pod {'/'.join(filter(None, parts))}"
     if container:
         return f"container {resource.text('container.name') or container[:_ID_CHARS]}"
-    unit = values.text(names.VICTIM_USER_UNIT) or values.text(names.VICTIM_UNIT)
+    unit = values.text(semconv.VICTIM_USER_UNIT) or values.text(semconv.VICTIM_UNIT)
     if unit:
         return f"unit {unit}"
     service = resource.text("service.name")
-    return f"service {service}" if service and record.name != names.EVENT_MISSED else "-"
+    return f"service {service}" if service and record.name != semconv.EVENT_MISSED else "-"
 
 
 def limit(record: Record) -> str:
     """Whose limit was hit, and what it was."""
     values = record.values
-    amount = values.number(names.LIMIT_MEMCG_LIMIT)
+    amount = values.number(semconv.LIMIT_MEMCG_LIMIT)
     of = f" {size(amount)}" if amount is not None else ""
-    path = values.text(names.LIMIT_MEMCG_PATH)
-    scope = values.text(names.LIMIT_SCOPE)
+    path = values.text(semconv.LIMIT_MEMCG_PATH)
+    scope = values.text(semconv.LIMIT_SCOPE)
     if scope == "own":
         return f"own{of}"
     if scope == "pod":
         return f"its pod's{of}"
     if path:
         return f"{path}{of}"
-    by_host = scope == "host" or values.text(names.DECISION_BY) in {"host", "page_fault"}
+    by_host = scope == "host" or values.text(semconv.DECISION_BY) in {"host", "page_fault"}
     return "the host" if by_host else "-"
 
 
 def outcome(record: Record) -> str:
     """What became of it."""
-    if record.name == names.EVENT_KILL:
-        told = record.values.text(names.OUTCOME) or "killed"
-        killer = record.values.text(names.KILLER_NAME)
+    if record.name == semconv.EVENT_KILL:
+        told = record.values.text(semconv.OUTCOME) or "killed"
+        killer = record.values.text(semconv.KILLER_NAME)
         by = f" by {killer}" if killer and killer != KERNEL else ""
         return _OUTCOMES.get(told, told) + by
-    if record.name == names.EVENT_MISSED:
-        return f"{record.values.number(names.MISSED_COUNT)} missed"
+    if record.name == semconv.EVENT_MISSED:
+        return f"{record.values.number(semconv.MISSED_COUNT)} missed"
     return _EVENTS.get(record.name, record.name.removeprefix("oom."))
 
 

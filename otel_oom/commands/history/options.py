@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from otel_oom.arguments import add_state_dir
+from otel_oom.commands.options import add_state_dir
 
 _NS_PER_S: Final = 1_000_000_000
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -75,7 +75,7 @@ def _count(text: str) -> int:
 
 
 def _events(arguments: argparse.Namespace) -> int:
-    from otel_oom.history.events import events  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands.history.events import events  # noqa: PLC0415  each command imports what it needs
 
     return events(
         arguments.state_dir, last=arguments.last, since=arguments.since, as_json=arguments.json
@@ -83,8 +83,8 @@ def _events(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from otel_oom.history.entry import UnreadableError  # noqa: PLC0415  as above
-    from otel_oom.history.show import NoSuchEventError, show  # noqa: PLC0415  as above
+    from otel_oom.commands.history.entry import UnreadableError  # noqa: PLC0415  as above
+    from otel_oom.commands.history.show import NoSuchEventError, show  # noqa: PLC0415  as above
 
     try:
         return show(arguments.state_dir, arguments.which, as_json=arguments.json)

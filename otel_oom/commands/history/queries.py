@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from otel_oom.asking import Ask
-from otel_oom.control import Answers, Request
-from otel_oom.facts import known
+from otel_oom.agent.control_client import Ask
+from otel_oom.agent.control_server import Answers, Request
+from otel_oom.model.types import known
 from otel_oom.store import HistoryRow, Store
 from otel_oom.store.history import PAGE
 

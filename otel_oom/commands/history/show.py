@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_oom.asking import Ask, asking
-from otel_oom.demo.otlp_json import line
-from otel_oom.history import asked, page
-from otel_oom.history.entry import Entry, UnreadableError, entry_of
-from otel_oom.otlp import names
-from otel_oom.terminal import Terminal, printable
+from otel_oom.agent.control_client import Ask, asking
+from otel_oom.commands.console.terminal import Terminal, printable
+from otel_oom.commands.history import page, queries
+from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
+from otel_oom.otlp import semconv
+from otel_oom.otlp.json import line
 
 LAST: Final = "last"
 _UID: Final = re.compile(r"[0-9a-f-]{1,36}")
@@ -33,7 +33,7 @@ def show(state_dir: Path, which: str, *, as_json: bool) -> int:
         UnreadableError: this version can't read it.
         StoreError: the state can't be read.
     """
-    with asking(state_dir, asked.answers) as ask:
+    with asking(state_dir, queries.answers) as ask:
         entry = _entry(ask, which)
         members = _members(ask, entry)
     if as_json:
@@ -49,7 +49,7 @@ def show(state_dir: Path, which: str, *, as_json: bool) -> int:
 def _entry(ask: Ask, which: str) -> Entry:
     ids: Sequence[int]
     if which == LAST:
-        ids = asked.newest_kill(ask)
+        ids = queries.newest_kill(ask)
         if not ids:
             raise NoSuchEventError(
                 "No OOM kill is in the journal of this host. Those that the agent captures are: "
@@ -57,7 +57,7 @@ def _entry(ask: Ask, which: str) -> Entry:
             )
     else:
         ids = _ids(ask, which)
-    rows = asked.rows_of(ask, ids[:1])
+    rows = queries.rows_of(ask, ids[:1])
     if not rows:
         raise NoSuchEventError("The event has just been let go of: see otel-oom events.")
     return entry_of(rows[0])
@@ -66,7 +66,7 @@ def _entry(ask: Ask, which: str) -> Entry:
 def _ids(ask: Ask, which: str) -> Sequence[int]:
     """The one event that is meant; of several kills of a process id the newest."""
     if which.isascii() and which.isdecimal() and len(which) < 11:  # noqa: PLR2004  a process id
-        of_pid = asked.of_pid(ask, int(which))
+        of_pid = queries.of_pid(ask, int(which))
         if len(of_pid) > 1:
             sys.stderr.write(
                 f"{len(of_pid)} kills had the process id {which}; this is the newest. "
@@ -75,9 +75,9 @@ def _ids(ask: Ask, which: str) -> Sequence[int]:
         if of_pid:
             return of_pid
     prefix = which.strip().lower()
-    found = asked.of_uid(ask, prefix) if _UID.fullmatch(prefix) else []
+    found = queries.of_uid(ask, prefix) if _UID.fullmatch(prefix) else []
     if len(found) > 1:
-        uids = [row.uid for row in asked.rows_of(ask, found[:_MOST_NAMED])]
+        uids = [row.uid for row in queries.rows_of(ask, found[:_MOST_NAMED])]
         more = ", …" if len(found) > len(uids) else ""
         raise NoSuchEventError(
             f"{len(found)} events begin with {which}: {', '.join(uids)}{more}. Give more of it."
@@ -94,16 +94,16 @@ def _ids(ask: Ask, which: str) -> Sequence[int]:
 def _members(ask: Ask, entry: Entry) -> list[Entry]:
     """All that were killed by the same decision, in their order, itself included."""
     record = entry.record
-    incident = record.values.text(names.INCIDENT_ID)
-    if record.name != names.EVENT_KILL or incident is None:
+    incident = record.values.text(semconv.INCIDENT_ID)
+    if record.name != semconv.EVENT_KILL or incident is None:
         return [entry]
-    leader = [entry.id] if incident == record.uid else asked.of_uid(ask, incident)
+    leader = [entry.id] if incident == record.uid else queries.of_uid(ask, incident)
     # Where the first of them has gone, those before this one are not looked for.
-    ids = leader[:1] + asked.members(ask, incident, min([*leader, entry.id]))
+    ids = leader[:1] + queries.members(ask, incident, min([*leader, entry.id]))
     if len(ids) == 1:
         return [entry]
     members = []
-    for row in asked.rows_of(ask, sorted({entry.id, *ids[:_MOST_MEMBERS]})):
+    for row in queries.rows_of(ask, sorted({entry.id, *ids[:_MOST_MEMBERS]})):
         try:
             members.append(entry_of(row))
         except UnreadableError as error:

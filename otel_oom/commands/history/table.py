@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from otel_oom.history import words
-from otel_oom.history.entry import Entry
-from otel_oom.otlp import names
-from otel_oom.terminal import Terminal, cells, cut, fitted, padded, printable
+from otel_oom.commands.console.terminal import Terminal, cells, cut, fitted, padded, printable
+from otel_oom.commands.history import labels
+from otel_oom.commands.history.entry import Entry
+from otel_oom.otlp import semconv
 
 _HEADS: Final = ("TIME", "UID", "VICTIM", "WHOSE", "LIMIT", "OUTCOME", "LOG")
 _FLEXIBLE: Final = (4, 3, 2)
@@ -42,15 +42,15 @@ def lines(entries: Sequence[Entry], terminal: Terminal) -> Iterator[str]:
 def _row(entry: Entry) -> tuple[str, ...]:
     record = entry.record
     told = (
-        *(words.time_of(record.unix_ns), record.uid[:_UID_CHARS], words.victim(record)),
-        *(words.whose(record), words.limit(record), words.outcome(record)),
-        words.fate(entry.log_fate),
+        *(labels.time_of(record.unix_ns), record.uid[:_UID_CHARS], labels.victim(record)),
+        *(labels.whose(record), labels.limit(record), labels.outcome(record)),
+        labels.fate(entry.log_fate),
     )
     return tuple(map(printable, told))
 
 
 def _style(entry: Entry) -> tuple[str, ...]:
     name = entry.record.name
-    if name in {names.EVENT_PANIC, names.EVENT_MISSED}:
+    if name in {semconv.EVENT_PANIC, semconv.EVENT_MISSED}:
         return ("red",)
-    return ("yellow",) if name == names.EVENT_NO_VICTIM else ()
+    return ("yellow",) if name == semconv.EVENT_NO_VICTIM else ()

@@ -8,23 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.panic import EndedLog
-from otel_oom.capture.panic_report import panic_in
-from otel_oom.capture.processes import Processes
-from otel_oom.event import Panic
-from otel_oom.facts import Found
-from otel_oom.kernel_log import lines
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.parser import (
-    KernelLogParser,
-    LogEvent,
-    LoggedKill,
-    LoggedNoVictim,
-)
-from otel_oom.replay.lines import BARE
-from otel_oom.replay.logged import LoggedLine, Stamp
-from otel_oom.replay.timeline import Moment
+from otel_oom.capture.panic.scan import EndedLog
+from otel_oom.commands.replay.formats.detect import BARE
+from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from otel_oom.commands.replay.timestamps import Moment
+from otel_oom.linux.kernel_log import line_parser
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.panic_report import panic_in
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import Panic
+from otel_oom.model.types import Found
 
 SOURCE: Final = "replay"
 BEGINS: Final = "Linux version "
@@ -111,7 +106,7 @@ class Boot:
         if len(self._recent) > _MOST_RECENT:
             del self._recent[next(iter(self._recent))]
         yield from self._told(self._parser.feed(given))
-        if self._panic is None and lines.panicked(line.text):
+        if self._panic is None and line_parser.panicked(line.text):
             self._panic = self._sequence
         if self._panic is not None and self._sequence - self._panic >= _PANIC_LINES:
             yield from self._panicked()

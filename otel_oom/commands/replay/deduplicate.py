@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.replay.kills import Event
-from otel_oom.replay.timeline import LOG
+from otel_oom.commands.replay.events import Event
+from otel_oom.commands.replay.timestamps import LOG
 
 _ZONES_NS: Final = 14 * 3600 * 1_000_000_000
 """By so much the zone of a log may be another than that of who reads it."""

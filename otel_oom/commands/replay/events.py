@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom.event import NoVictim, OomKill, Panic
-from otel_oom.facts import Found
-from otel_oom.kernel_log.parser import LoggedKill
-from otel_oom.replay import lines
-from otel_oom.replay.blocks import Raw
-from otel_oom.replay.boots import BEGINS, Boot, Told
-from otel_oom.replay.logged import LoggedLine
-from otel_oom.replay.timeline import FILE, Timeline
-from otel_oom.replay.unpack import UnreadableError
+from otel_oom.commands.replay.boots import BEGINS, Boot, Told
+from otel_oom.commands.replay.decompress import UnreadableError
+from otel_oom.commands.replay.formats import detect
+from otel_oom.commands.replay.formats.log_line import LoggedLine
+from otel_oom.commands.replay.prefilter import Raw
+from otel_oom.commands.replay.timestamps import FILE, Timeline
+from otel_oom.linux.kernel_log.parser import LoggedKill
+from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.model.types import Found
 
 Event = OomKill | NoVictim | Panic
 """What a log of the past can tell."""
@@ -69,16 +69,16 @@ class Kills:
                 yield event
 
     def _take(self, raw: Raw) -> None:
-        boot_id = lines.boot(raw.text)
+        boot_id = detect.boot(raw.text)
         if boot_id is not None:
             self._end_all()
             self._boot_id = boot_id
             return
-        line = lines.parse(raw.text)
+        line = detect.parse(raw.text)
         if line is not None:
             self._bare = False
         elif self._bare and raw.near:
-            line = lines.bare(raw.text)
+            line = detect.bare(raw.text)
         if line is None:
             return
         if self._boot_id and not line.boot_id:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from otel_oom.replay.unpack import STDIN
+from otel_oom.commands.replay.decompress import STDIN
 
 
 @dataclass(frozen=True, slots=True)

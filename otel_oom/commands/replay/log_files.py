@@ -11,9 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from otel_oom.replay import export, lines, rotation
-from otel_oom.replay.logfile import LogFile
-from otel_oom.replay.unpack import STDIN, UnreadableError, opened
+from otel_oom.commands.replay import rotation
+from otel_oom.commands.replay.decompress import STDIN, UnreadableError, opened
+from otel_oom.commands.replay.formats import detect, journal_export
+from otel_oom.commands.replay.log_file import LogFile
 
 _DEPTH: Final = 5
 _MOST_FILES: Final = 1 << 14
@@ -79,9 +80,9 @@ def _is_kernels(path: Path) -> bool:
     """
     with opened(path) as (stream, _):
         head = stream.read(_SNIFFED_BYTES)
-    if path.name.startswith(_USUAL) or head.startswith(export.BEGIN):
+    if path.name.startswith(_USUAL) or head.startswith(journal_export.BEGIN):
         return True
-    return any(lines.parse(line) for line in head.split(b"\n"))
+    return any(detect.parse(line) for line in head.split(b"\n"))
 
 
 def _ordered(files: dict[Path, os.stat_result | None]) -> list[LogFile]:

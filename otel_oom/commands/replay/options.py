@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from otel_oom.arguments import add_state_dir
+from otel_oom.commands.options import add_state_dir
 
 
 def add_to(
@@ -52,7 +52,7 @@ def _state_dir(of_agent: Callable[[], Path]) -> Path:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from otel_oom.replay.run import replay  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands.replay.run import replay  # noqa: PLC0415  each command imports what it needs
 
     return replay(
         arguments.files,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.replay.unpack import Stream
+from otel_oom.commands.replay.decompress import Stream
 
 BLOCK_BYTES: Final = 1 << 20
 MOST_LINE_BYTES: Final = 1 << 16

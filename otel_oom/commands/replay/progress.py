@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from otel_oom.units import size
+from otel_oom.model.units import size
 
 _EVERY_S: Final = 0.1
 _WIDTH: Final = 24

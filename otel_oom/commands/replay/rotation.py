@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.replay import lines
-from otel_oom.replay.logfile import LogFile
-from otel_oom.replay.timeline import FILE, Timeline
-from otel_oom.replay.unpack import UnreadableError, opened
+from otel_oom.commands.replay.decompress import UnreadableError, opened
+from otel_oom.commands.replay.formats import detect
+from otel_oom.commands.replay.log_file import LogFile
+from otel_oom.commands.replay.timestamps import FILE, Timeline
 
 _PACKED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
 _ROTATED: Final = re.compile(
@@ -75,7 +75,7 @@ def _began(file: LogFile) -> int:
         return file.ended_unix_ns
     timeline = Timeline(file.ended_unix_ns)
     for raw in head.split(b"\n"):
-        line = lines.parse(raw)
+        line = detect.parse(raw)
         if line is not None and line.when is not None:
             unix_ns, source = timeline.unix_ns(timeline.note(line))
             if source != FILE:

@@ -11,20 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from otel_oom.commands.replay import prefilter
+from otel_oom.commands.replay.decompress import Stream, UnreadableError, journals, opened
+from otel_oom.commands.replay.deduplicate import Known
+from otel_oom.commands.replay.events import Event, Kills
+from otel_oom.commands.replay.formats import journal_export
+from otel_oom.commands.replay.log_file import LogFile
+from otel_oom.commands.replay.log_files import chosen
+from otel_oom.commands.replay.prefilter import Raw
+from otel_oom.commands.replay.progress import Progress
+from otel_oom.commands.replay.send import NotTakenError, sender
+from otel_oom.commands.replay.show import Shower
+from otel_oom.config import otlp as export_settings
+from otel_oom.config import store as bounds
 from otel_oom.enrich import of_place
-from otel_oom.event import OomKill
-from otel_oom.export import settings as export_settings
-from otel_oom.replay import blocks, export
-from otel_oom.replay.blocks import Raw
-from otel_oom.replay.kills import Event, Kills
-from otel_oom.replay.known import Known
-from otel_oom.replay.logfile import LogFile
-from otel_oom.replay.progress import Progress
-from otel_oom.replay.send import NotTakenError, sender
-from otel_oom.replay.show import Shower
-from otel_oom.replay.sources import chosen
-from otel_oom.replay.unpack import Stream, UnreadableError, journals, opened
-from otel_oom.store import bounds
+from otel_oom.model.events import OomKill
 
 _FOR_EVER_S: Final = 10_000 * 86_400
 
@@ -127,11 +128,11 @@ def _stream(file: LogFile) -> Iterator[tuple[Stream, Callable[[], int]]]:
 
 def _near_kills(stream: Stream, progress: Callable[[int], None]) -> Iterator[Raw]:
     """The lines or entries that matter, by what the file begins with."""
-    head = stream.read(len(export.BEGIN))
+    head = stream.read(len(journal_export.BEGIN))
     whole = _Headed(head, stream)
-    if head == export.BEGIN:
-        return export.near_kills(whole, progress)
-    return blocks.near_kills(blocks.whole_lines(whole, progress))
+    if head == journal_export.BEGIN:
+        return journal_export.near_kills(whole, progress)
+    return prefilter.near_kills(prefilter.whole_lines(whole, progress))
 
 
 class _Headed:

@@ -12,17 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom import queue
-from otel_oom.containers.container import Contained
-from otel_oom.containers.of_event import by_path
-from otel_oom.containers.runtimes import Runtimes
-from otel_oom.control import Control
-from otel_oom.delivery import Delivery
-from otel_oom.export.settings import Settings
-from otel_oom.incident import Incident
-from otel_oom.replay.kills import Event
+from otel_oom.agent.control_server import Control
+from otel_oom.agent.delivery import Delivery
+from otel_oom.commands import queue
+from otel_oom.commands.replay.events import Event
+from otel_oom.config.otlp import Settings
+from otel_oom.linux.containers.of_event import by_path
+from otel_oom.linux.containers.service import Runtimes
+from otel_oom.model.container import Contained
+from otel_oom.model.event_base import Incident
+from otel_oom.snapshot import Witness
 from otel_oom.store import Bounds, Store
-from otel_oom.witness import Witness
 
 _MOST_WAITING: Final = 4096
 """Reading waits for the backends when so much is to be sent: the store has a bound."""

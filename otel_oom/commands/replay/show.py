@@ -11,14 +11,14 @@ from typing import Final
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.demo.otlp_json import line
+from otel_oom.commands.console.terminal import printable
+from otel_oom.commands.replay.events import Event
+from otel_oom.commands.replay.timestamps import FILE, WITHOUT_YEAR, WITHOUT_ZONE
 from otel_oom.enrich import Attributes, End, Host
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.replay.kills import Event
-from otel_oom.replay.timeline import FILE, WITHOUT_YEAR, WITHOUT_ZONE
-from otel_oom.terminal import printable
-from otel_oom.translation import translate
-from otel_oom.witness import Witness
+from otel_oom.otlp.encode import translate
+from otel_oom.otlp.json import line
+from otel_oom.snapshot import Witness
 
 _NS_PER_S: Final = 1_000_000_000
 _KNOWN_BY: Final = {

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.replay.logged import LoggedLine, Stamp
+from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
 
 LOG: Final = "log"
 WITHOUT_ZONE: Final = "log_without_zone"

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from typing import Final
 
 from otel_oom.enrich import EnrichedKill
-from otel_oom.otlp.advice import host, memcg, processes
-from otel_oom.otlp.advice.facts import Facts, facts_of
+from otel_oom.enrich.advice import cgroup, host, processes
+from otel_oom.enrich.advice.inputs import Facts, facts_of
 
 _Rule = Callable[[Facts], str | None]
 
 _OF_MEMCG: Final[tuple[_Rule, ...]] = (
-    memcg.kind,
+    cgroup.kind,
     processes.spared,
-    memcg.neighbours,
-    memcg.alone,
+    cgroup.neighbours,
+    cgroup.alone,
     processes.together,
 )
 _OF_HOST: Final[tuple[_Rule, ...]] = (

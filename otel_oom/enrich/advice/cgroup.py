@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from otel_oom.otlp.advice.facts import Facts, who, whose
-from otel_oom.otlp.candidates import quoted
-from otel_oom.units import size
+from otel_oom.enrich.advice.inputs import Facts, who, whose
+from otel_oom.model.units import size
+from otel_oom.otlp.logfmt import quoted
 
 _KINDS: Final = (
     (

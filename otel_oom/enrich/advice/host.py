@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from otel_oom.otlp.advice.facts import Facts, who
-from otel_oom.units import size
+from otel_oom.enrich.advice.inputs import Facts, who
+from otel_oom.model.units import size
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _SET_TO_ALLOCATING: Final = "oom_kill_allocating_task"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.otlp.advice.facts import Facts, who, whose
-from otel_oom.units import size
+from otel_oom.enrich.advice.inputs import Facts, who, whose
+from otel_oom.model.units import size
 
 _MANY: Final = 8
 

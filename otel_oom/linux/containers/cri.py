@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_oom.containers import json_file
-from otel_oom.containers.container import Container, text, texts
+from otel_oom.linux.containers import json_file
+from otel_oom.model.container import Container, text, texts
 
 _CONTAINERD: Final = "io.kubernetes.cri."
 _CRI_O: Final = "io.kubernetes.cri-o."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from otel_oom.containers import json_file
-from otel_oom.containers.container import Container, text, texts
+from otel_oom.linux.containers import json_file
+from otel_oom.model.container import Container, text, texts
 
 
 def folder(container_id: str, config: dict[str, Any]) -> Path | None:

@@ -9,15 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from otel_oom.containers import bundle, monitors
-from otel_oom.containers.cgroup import containers_of
-from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.monitors import Monitor
-from otel_oom.containers.of_event import contained, of_path
-from otel_oom.containers.places import Place, usual
-from otel_oom.event import OomKill, UserspaceKill
-from otel_oom.facts import Memcg, Task
-from otel_oom.incident import Incident
+from otel_oom.linux.containers import oci_bundle, shims
+from otel_oom.linux.containers.bundle_dirs import Place, usual
+from otel_oom.linux.containers.cgroup_id import containers_of
+from otel_oom.linux.containers.of_event import contained, of_path
+from otel_oom.linux.containers.shims import Monitor
+from otel_oom.model.container import Contained, Container
+from otel_oom.model.event_base import Incident
+from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.types import Memcg, Task
 
 LATE: Final = "the files of its runtime did not answer in time"
 """Why nothing is known yet of a container: its files may answer later."""
@@ -72,13 +72,13 @@ class Finder:
 
     def read(self, container_id: str, place: Place) -> Container | None:
         """What ``place`` has of a container, if it is there: known from now on."""
-        found = bundle.read(container_id, place, self._labels)
+        found = oci_bundle.read(container_id, place, self._labels)
         return self.remember(found) if found else None
 
     def meet(self, monitor: Monitor, container_id: str | None = None) -> Container | None:
         """What is to be read of the container of a monitor, or of another one of its pod."""
         wanted = container_id or monitor.container_id
-        found = bundle.read(wanted, monitor.place, self._labels, monitor.run_lists)
+        found = oci_bundle.read(wanted, monitor.place, self._labels, monitor.run_lists)
         if found is None:
             return None
         self.learn(monitor.place)
@@ -113,14 +113,14 @@ class Finder:
         ids = containers_of(memcg.path) if memcg else ()
         if ids:
             return any(self.known(one.id) is None for one in ids)
-        return task is not None and monitors.any_above(_start(task), self._proc)
+        return task is not None and shims.any_above(_start(task), self._proc)
 
     def _of(self, task: Task | None, memcg: Memcg | None, *, look: bool) -> list[Container]:
         """The containers of a task, the outermost first."""
         ids = containers_of(memcg.path) if memcg else ()
         above: list[Monitor] = []
         if look and task and not (ids and all(self.known(one.id) for one in ids)):
-            above = list(monitors.above(_start(task), self._proc))
+            above = list(shims.above(_start(task), self._proc))
         if ids or not above:
             return [self._find(one.id, one.runtime, above) for one in ids]
         # No cgroup has its name: rootless, without a memory controller.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from otel_oom.containers import cri, docker, json_file, podman
-from otel_oom.containers.container import Container
-from otel_oom.containers.places import Place, below
+from otel_oom.linux.containers import cri, docker, json_file, podman
+from otel_oom.linux.containers.bundle_dirs import Place, below
+from otel_oom.model.container import Container
 
 _CONFIG: Final = "config.json"
 _MANAGER: Final = "io.container.manager"

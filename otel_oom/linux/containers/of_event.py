@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from otel_oom.containers.cgroup import containers_of
-from otel_oom.containers.container import Contained, Container
-from otel_oom.event import OomKill, UserspaceKill
-from otel_oom.facts import Memcg, Task
-from otel_oom.incident import Incident
+from otel_oom.linux.containers.cgroup_id import containers_of
+from otel_oom.model.container import Contained, Container
+from otel_oom.model.event_base import Incident
+from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.types import Memcg, Task
 
 Of = Callable[[Task | None, Memcg | None], Sequence[Container]]
 """The containers of a task in a memory cgroup, the outermost first."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.containers import json_file
-from otel_oom.containers.container import Container, text
+from otel_oom.linux.containers import json_file
+from otel_oom.model.container import Container, text
 
 LISTS: Final = ("containers.json", "volatile-containers.json")
 MANAGER: Final = "libpod"

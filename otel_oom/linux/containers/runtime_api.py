@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.containers import json_file
-from otel_oom.containers.container import Container, text, texts
+from otel_oom.linux.containers import json_file
+from otel_oom.model.container import Container, text, texts
 
 _DEADLINE_S: Final = 3.0
 """A host without memory is slow, and podman answers for no container that it is cleaning up."""

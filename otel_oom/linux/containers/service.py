@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.finder import Finder
-from otel_oom.containers.watch import Watch
-from otel_oom.event import Event
-from otel_oom.incident import Incident
+from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.containers.watcher import Watch
+from otel_oom.model.container import Contained, Container
+from otel_oom.model.event_base import Incident
+from otel_oom.model.events import Event
 
 if TYPE_CHECKING:
-    from otel_oom.containers.api import Api
+    from otel_oom.linux.containers.runtime_api import Api
 
 _LOG = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Runtimes:
         known = self._known(container)
         if known is None or known.id in self._asked:
             return known
-        from otel_oom.containers.api import Api  # noqa: PLC0415  only where there are containers
+        from otel_oom.linux.containers.runtime_api import Api  # noqa: PLC0415  only where there are containers
 
         self._api = self._api or Api(self._labels, os.environ)
         self._asked[known.id] = None

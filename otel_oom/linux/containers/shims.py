@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
-from otel_oom.containers.cgroup import containers_of
-from otel_oom.containers.places import Place, below
+from otel_oom.linux import procfs as proc_file
+from otel_oom.linux.containers.bundle_dirs import Place, below
+from otel_oom.linux.containers.cgroup_id import containers_of
 
 _STAT_BYTES: Final = 4096
 _CMDLINE_BYTES: Final = 16384

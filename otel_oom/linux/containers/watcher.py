@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom.containers import monitors
-from otel_oom.containers.finder import Finder
-from otel_oom.containers.inotify import Inotify
-from otel_oom.containers.places import Place
+from otel_oom.linux.containers import shims
+from otel_oom.linux.containers.bundle_dirs import Place
+from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.inotify import Inotify
 
 _TRIES: Final = 9
 _FIRST_TRY_S: Final = 0.01
@@ -63,7 +63,7 @@ class Watch:
     def fill(self, proc: Path = Path("/proc")) -> Iterator[None]:
         """Know what runs now; other work may be done at each step."""
         self.watch()
-        for monitor in monitors.running(proc):
+        for monitor in shims.running(proc):
             self._finder.meet(monitor)
             self.watch()
             yield

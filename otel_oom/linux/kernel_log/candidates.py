@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from otel_oom.candidates import Candidate, Candidates
-from otel_oom.kernel_log.forms import Killed
-from otel_oom.kernel_log.report import LoggedKill, Report
-from otel_oom.kernel_log.table import Row
+from otel_oom.linux.kernel_log.line_types import Killed
+from otel_oom.linux.kernel_log.report import LoggedKill, Report
+from otel_oom.linux.kernel_log.task_table import Row
+from otel_oom.model.candidates import Candidate, Candidates
 
 
 def candidates(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from otel_oom.capture.processes import Processes
-from otel_oom.event import NoVictim, OomKill
-from otel_oom.facts import Capture, Memcg, Task
-from otel_oom.kernel_log.candidates import candidates, process_of
-from otel_oom.kernel_log.forms import Killed, Line
-from otel_oom.kernel_log.report import LoggedKill, LoggedNoVictim, Report, decision
-from otel_oom.kernel_log.text import escaped
+from otel_oom.linux.kernel_log.candidates import candidates, process_of
+from otel_oom.linux.kernel_log.line_types import Killed, Line
+from otel_oom.linux.kernel_log.report import LoggedKill, LoggedNoVictim, Report, decision
+from otel_oom.linux.kernel_log.report_text import escaped
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import NoVictim, OomKill
+from otel_oom.model.types import Capture, Memcg, Task
 
 _SILENCE_NS: Final = 1_000_000_000
 """How long the same want of memory is only counted; an allocation may repeat it without end."""

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.facts import Memory
-from otel_oom.kernel_log.forms import Choice, Exiting, Form, Killed, Reaped
-from otel_oom.kernel_log.pattern import pattern
+from otel_oom.linux.kernel_log.line_types import Choice, Exiting, Form, Killed, Reaped
+from otel_oom.linux.kernel_log.pattern import pattern
+from otel_oom.model.types import Memory
 
 KB: Final = 1024
 _PAGE: Final = 4096

@@ -3,7 +3,7 @@
 The forms are those of kernels from 2.6 on, by the functions that print them: dump_header() (before
 2.6.32 in out_of_memory()), dump_tasks() and out_of_memory() of mm/oom_kill.c,
 mem_cgroup_print_oom_info() and its successors of mm/memcontrol.c, dump_stack_print_info() of
-lib/dump_stack.c; those of kills are in :mod:`otel_oom.kernel_log.kills`. Names in them are
+lib/dump_stack.c; those of kills are in :mod:`.kill_lines`. Names in them are
 hostile: a process chooses its own, in 15 bytes, and whoever may make cgroups theirs. So every form
 is matched from the first to the last character, and a number has a bounded length.
 """
@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from otel_oom.kernel_log import kills
-from otel_oom.kernel_log.forms import (
+from otel_oom.linux.kernel_log import kill_lines
+from otel_oom.linux.kernel_log.kill_lines import KB
+from otel_oom.linux.kernel_log.line_types import (
     Asking,
     Chosen,
     Form,
@@ -29,8 +30,7 @@ from otel_oom.kernel_log.forms import (
     TraceBegins,
     Usage,
 )
-from otel_oom.kernel_log.kills import KB
-from otel_oom.kernel_log.pattern import pattern
+from otel_oom.linux.kernel_log.pattern import pattern
 
 _COMM_BYTES: Final = 15
 _PATH_CHARS: Final = 990
@@ -243,10 +243,10 @@ def _none_to_kill(text: str) -> Form | None:
 
 
 _SIGNS: Final[tuple[tuple[str, Callable[[str], Form | None]], ...]] = (
-    ("Killed process ", kills.killed),
+    ("Killed process ", kill_lines.killed),
     ("oom-killer: ", _invoked),
     ("oom-kill:constraint=", _chosen),
-    ("ill process ", kills.choice),
+    ("ill process ", kill_lines.choice),
     (": usage ", _usage),
     ("CPU: ", _asking),
     ("Call ", _trace_begins),
@@ -254,12 +254,12 @@ _SIGNS: Final[tuple[tuple[str, Callable[[str], Form | None]], ...]] = (
     ("[ ", _table),
     ("Memory cgroup stats for ", _limit_of),
     ("memory.oom.group", _group_kill),
-    (": OOM victim ", kills.exiting),
+    (": OOM victim ", kill_lines.exiting),
     ("no killable processes", _none_to_kill),
-    ("oom_reaper: reaped process ", kills.reaped),
+    ("oom_reaper: reaped process ", kill_lines.reaped),
     (" killed as a result of limit of ", _task_in),
     ("Memory limit reached of cgroup ", _limit_of),
     ("Pid: ", _asking),
-    ("illing process ", kills.killing),
+    ("illing process ", kill_lines.killing),
 )
 """What a line must hold to be looked at closely, and who does that; nearly all hold nothing."""

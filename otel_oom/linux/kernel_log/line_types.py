@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from otel_oom.facts import Memory
+from otel_oom.model.types import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +184,4 @@ Form = (
     | NoneToKill
     | Reaped
 )
-"""What :func:`otel_oom.kernel_log.lines.parse` finds in a line."""
+"""What :func:`otel_oom.linux.kernel_log.line_parser.parse` finds in a line."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.kernel_log.candidates import process_of
-from otel_oom.kernel_log.forms import Exiting, Killed, Line
-from otel_oom.kernel_log.report import LoggedAgain, LoggedKill, Report
-from otel_oom.kernel_log.text import escaped
+from otel_oom.linux.kernel_log.candidates import process_of
+from otel_oom.linux.kernel_log.line_types import Exiting, Killed, Line
+from otel_oom.linux.kernel_log.report import LoggedAgain, LoggedKill, Report
+from otel_oom.linux.kernel_log.report_text import escaped
 
 _MOST_DEAD: Final = 4096
 

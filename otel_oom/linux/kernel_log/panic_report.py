@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from otel_oom.capture.stack import outwards
-from otel_oom.event import Panic
-from otel_oom.facts import Capture, Task
-from otel_oom.kernel_log import lines as log_lines
-from otel_oom.kernel_log.forms import Asking, Line, TraceBegins
-from otel_oom.kernel_log.parser import (
+from otel_oom.linux.kernel_log import line_parser as log_lines
+from otel_oom.linux.kernel_log.line_types import Asking, Line, TraceBegins
+from otel_oom.linux.kernel_log.parser import (
     MOST_CHARS,
     MOST_FRAMES,
     KernelLogParser,
@@ -19,9 +16,12 @@ from otel_oom.kernel_log.parser import (
     Report,
     decision,
 )
+from otel_oom.linux.kernel_stack import outwards
+from otel_oom.model.events import Panic
+from otel_oom.model.types import Capture, Task
 
 if TYPE_CHECKING:
-    from otel_oom.capture.panic import EndedLog
+    from otel_oom.capture.panic.scan import EndedLog
 
 _INVOKED: Final = " invoked oom-killer: "
 _SYSTEM_WIDE: Final = "system-wide"

@@ -19,9 +19,8 @@ from collections import deque
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.kernel_log import lines
-from otel_oom.kernel_log.dress import undressed
-from otel_oom.kernel_log.forms import (
+from otel_oom.linux.kernel_log import line_parser
+from otel_oom.linux.kernel_log.line_types import (
     Choice,
     Chosen,
     Exiting,
@@ -33,8 +32,9 @@ from otel_oom.kernel_log.forms import (
     NoneToKill,
     Reaped,
 )
-from otel_oom.kernel_log.group import dead_of, fits, member
-from otel_oom.kernel_log.report import (
+from otel_oom.linux.kernel_log.oom_group import dead_of, fits, member
+from otel_oom.linux.kernel_log.prefix import undressed
+from otel_oom.linux.kernel_log.report import (
     LogEvent,
     LoggedAgain,
     LoggedKill,
@@ -43,8 +43,8 @@ from otel_oom.kernel_log.report import (
     Report,
     decision,
 )
-from otel_oom.kernel_log.text import escaped
-from otel_oom.kernel_log.thread import MOST_FRAMES, Pending, Thread
+from otel_oom.linux.kernel_log.report_assembler import MOST_FRAMES, Pending, Thread
+from otel_oom.linux.kernel_log.report_text import escaped
 
 __all__ = [
     "MOST_CHARS",
@@ -124,14 +124,14 @@ class KernelLogParser:
             return None
         thread = self._threads.get((line.stream, line.caller))
         if thread is None:
-            form = lines.parse(text)
+            form = line_parser.parse(text)
             return None if form is None else self._take(None, line, form)
         self._expire(thread, line)
         thread.keep(line)
         if thread.table and text.startswith("[") and thread.table.add(text):
             form = None
         else:
-            form = lines.parse(text)
+            form = line_parser.parse(text)
             if form is None and not thread.trace(text):
                 return None
         thread.seen_ns, thread.seen_at = line.time_ns, self._at

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.pattern import pattern
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.pattern import pattern
 
 _COLOUR: Final = pattern(r"\x1b\[[0-9;]{0,16}[mK]")
 _DRESS: Final = pattern(

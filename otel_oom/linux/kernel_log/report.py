@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.facts import Decision, Limits, Memcg
-from otel_oom.kernel_log.forms import (
+from otel_oom.linux.kernel_log.line_types import (
     Choice,
     Chosen,
     Exiting,
@@ -15,7 +14,8 @@ from otel_oom.kernel_log.forms import (
     Line,
     Reaped,
 )
-from otel_oom.kernel_log.table import Table
+from otel_oom.linux.kernel_log.task_table import Table
+from otel_oom.model.types import Decision, Limits, Memcg
 
 _OF_MEMCG: Final = "Memory cgroup out of memory"
 """How oom_kill_process() begins its line when, and only when, a cgroup's limit was hit."""

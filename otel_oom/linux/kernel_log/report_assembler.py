@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from otel_oom.capture.stack import outwards
-from otel_oom.facts import Limits
-from otel_oom.kernel_log import lines
-from otel_oom.kernel_log.forms import (
+from otel_oom.linux.kernel_log import line_parser
+from otel_oom.linux.kernel_log.line_types import (
     Asking,
     Choice,
     Chosen,
@@ -25,9 +23,11 @@ from otel_oom.kernel_log.forms import (
     TraceBegins,
     Usage,
 )
-from otel_oom.kernel_log.report import LoggedKill, Report
-from otel_oom.kernel_log.table import TableReader
-from otel_oom.kernel_log.text import Text, escaped
+from otel_oom.linux.kernel_log.report import LoggedKill, Report
+from otel_oom.linux.kernel_log.report_text import Text, escaped
+from otel_oom.linux.kernel_log.task_table import TableReader
+from otel_oom.linux.kernel_stack import outwards
+from otel_oom.model.types import Limits
 
 MOST_FRAMES: Final = 48
 _MOST_SECTIONS: Final = 64
@@ -145,7 +145,7 @@ class Thread:
         if text.strip() == "</TASK>":
             self.in_trace = False
             return True
-        frame = lines.frame(text)
+        frame = line_parser.frame(text)
         if frame and not self.in_trace:
             # Of the report before this one.
             self._note(TraceBegins)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from typing import Final
 
-from otel_oom.kernel_log.pattern import pattern
+from otel_oom.linux.kernel_log.pattern import pattern
 
 MOST_LARGEST: Final = 11
 """The ten largest beside the victim."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.capture.journal import boot_id_of, ns_of, text_of
+from otel_oom.capture.panic.previous_boot import boot_id_of, ns_of, text_of
 
 FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
 """What is asked for; position, boot and times of its coming are always told."""

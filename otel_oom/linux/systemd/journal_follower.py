@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Final
 
-from otel_oom import clock
-from otel_oom.killers.entry import FIELDS, Entry, cursor_of, entry_of
-from otel_oom.killers.position import Position
+from otel_oom.linux import clock
+from otel_oom.linux.systemd.journal_cursor import Position
+from otel_oom.linux.systemd.journal_entry import FIELDS, Entry, cursor_of, entry_of
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom import proc as proc_file
+from otel_oom.linux import procfs as proc_file
 
 _FOLDERS: Final = (
     "etc/systemd/system.control",

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from otel_oom.store.ballast import Ballast, allocate, size
-from otel_oom.store.trouble import NoRoom
+from otel_oom.store.recovery.errors import NoRoom
+from otel_oom.store.recovery.reserve_file import Ballast, allocate, size
 
 _LOG = logging.getLogger(__name__)
 

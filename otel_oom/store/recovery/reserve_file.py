@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from otel_oom.store.trouble import NO_SPACE
+from otel_oom.store.recovery.errors import NO_SPACE
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 

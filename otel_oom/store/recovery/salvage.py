@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from otel_oom.store import counters, sums
+from otel_oom.store import counters
+from otel_oom.store.recovery import checksums
 from otel_oom.store.schema import SUMMED, db_version
 
 _LOG = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> in
     uri = f"file:{quote(str(moved))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
         old.text_factory = lambda text: text.decode("utf-8", "replace")
-        sums.install(old)
+        checksums.install(old)
         # A count that is taken over began when it began there.
         db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_SINCE,))
         _know(old, db)
@@ -143,7 +144,7 @@ def _copy(
         return 0, False
     names, places = ", ".join(columns), ", ".join("?" * len(columns))
     insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608  names of our own
-    sound = sums.sound(table) if "sum" in columns else "1"
+    sound = checksums.sound(table) if "sum" in columns else "1"
     count = 0
     failures: list[str] = []
     # From the front, and where that ends early, from the back.
@@ -195,7 +196,7 @@ def _queue_again(db: sqlite3.Connection) -> None:
             " UNION SELECT uid FROM dead_letters WHERE signal = ?1) RETURNING id",
             (signal,),
         ).fetchall()
-        sums.seal(db, "journal", [id_ for (id_,) in found])
+        checksums.seal(db, "journal", [id_ for (id_,) in found])
 
 
 def _count_again(db: sqlite3.Connection, boot_id: str) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.parts import podman
-from tests.parts.cri import IMAGE, PAUSE, Runtime, output
-from tests.parts.process import running
+from tests.testlib.containers import podman
+from tests.testlib.containers.cri import IMAGE, PAUSE, Runtime, output
+from tests.testlib.process import running
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.parts.process import Process
-from tests.parts.wait import until
+from tests.testlib.process import Process
+from tests.testlib.wait import until
 
 IMAGE = "localhost/otel-oom-test:1.2"
 PAUSE = "localhost/otel-oom-pause:1"

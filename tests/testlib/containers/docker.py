@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.parts import podman
-from tests.parts.process import Process, running
+from tests.testlib.containers import podman
+from tests.testlib.process import Process, running
 
 IMAGE = "localhost/otel-oom-test:1.2"
 _LIMIT_S = 60

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_oom.demo.receiver import Receiver
-from tests.parts.wait import until
-from tests.support.agent import agent
-from tests.support.backend import Backend, Received
+from otel_oom.commands.demo.receiver import Receiver
+from tests.testlib.agent import agent
+from tests.testlib.servers.backend import Backend, Received
+from tests.testlib.wait import until
 
 ARRIVES_S = 30.0
 

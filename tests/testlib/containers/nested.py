@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.parts.podman import STANDS, Podman
+from tests.testlib.containers.podman import STANDS, Podman
 
 _IMAGE = "localhost/otel-oom-host:latest"
 _FOLDERS = ("bin", "lib", "lib64", "sbin")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.parts.process import running
+from tests.testlib.process import running
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/otel-oom-test:latest"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from otel_oom.event import Event, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.model.events import Event, NoVictim, OomKill, Reaping, VictimExit
 
 _OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "candidates.boottime_ns")
 """Of the source itself, or of the instant at which it looks."""

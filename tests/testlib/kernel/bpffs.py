@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.parts.need import need
+from tests.testlib.need import need
 
 
 @contextmanager

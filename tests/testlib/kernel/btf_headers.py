@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.btf import Btf, Type
-
-REPOSITORY: Final = Path(__file__).parents[2]
+from tests.testlib.kernel.btf import Btf, Type
+from tests.testlib.repository import REPOSITORY
 
 _READ: Final = {
     "hlist_node": ("next", "pprev"),

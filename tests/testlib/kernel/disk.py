@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.parts.need import need
+from tests.testlib.need import need
 
 _BLOCK = 4096
 

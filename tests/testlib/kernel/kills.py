@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_oom.demo.memcg import OwnMemcg
+from otel_oom.linux.temporary_cgroup import OwnMemcg
 
 LIMIT = 16 << 20
 

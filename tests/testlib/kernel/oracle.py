@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Self
 
-from tests.parts.wait import until
+from tests.testlib.wait import until
 
 _KILLED = re.compile(
     r"(?P<message>[^:]*): Killed process (?P<pid>\d+) \((?P<comm>.*)\) "

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.cgroups import CGROUPS, MEMORY_V1, remove
-from tests.parts.process import GRACE, Process, running
-from tests.parts.wait import until
+from tests.testlib.kernel.cgroups import CGROUPS, MEMORY_V1, remove
+from tests.testlib.process import GRACE, Process, running
+from tests.testlib.wait import until
 
 TRANSIENT = Path("/run/systemd/transient")
 """Where systemd writes units that it is told over its socket; here it is the host's own folder."""

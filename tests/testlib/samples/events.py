@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from otel_oom.candidates import Candidate, Candidates
 from otel_oom.enrich import End, EnrichedKill, Host, enrich
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import NoVictim, OomKill, Panic, Reaping, VictimExit
-from otel_oom.facts import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
-from otel_oom.witness import Witness
-from otel_oom.witness.host import HostNumbers
-from otel_oom.witness.numbers import MemcgNumbers
+from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.model.types import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
+from otel_oom.snapshot import Witness
+from otel_oom.snapshot.cgroup_stats import MemcgNumbers
+from otel_oom.snapshot.host_stats import HostNumbers
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}

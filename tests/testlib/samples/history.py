@@ -5,18 +5,18 @@ from __future__ import annotations
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom import otlp
+from otel_oom.commands.history.entry import Entry
 from otel_oom.enrich import EnrichedKill
-from otel_oom.history.entry import Entry
-from otel_oom.history.record import record_of
+from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.decode import record_of
 
 
 def entry(
     kill: EnrichedKill, id_: int = 1, log_fate: str = "taken", span_fate: str | None = "taken"
 ) -> Entry:
     """A kill as it was told."""
-    log = ExportLogsServiceRequest.FromString(otlp.log_bytes(kill))
-    span = ExportTraceServiceRequest.FromString(otlp.span_bytes(kill)) if span_fate else None
+    log = ExportLogsServiceRequest.FromString(kernel_kill.log_bytes(kill))
+    span = ExportTraceServiceRequest.FromString(kernel_kill.span_bytes(kill)) if span_fate else None
     return Entry(id_, log, span, record_of(log, span), log_fate, span_fate)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
-from otel_oom.event import OomKill
+from otel_oom.model.events import OomKill
 
 KB: Final = 1024
 

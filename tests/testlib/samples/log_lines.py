@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, Report
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, Report
 
 # Printed by Linux 6.18, less most counters and registers.
 REPORT = """\

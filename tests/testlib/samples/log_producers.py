@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.support.replayed import as_export, as_json, dmesg, entries, syslog
+from tests.testlib.samples.replay_logs import as_export, as_json, dmesg, entries, syslog
 
 Producer = Callable[[Sequence[str]], bytes | list[str]]
 

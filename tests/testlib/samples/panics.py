@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from otel_oom.capture.journal import PreviousBoot
-from otel_oom.kernel_log.forms import Line
-from tests.support.log_samples import REPORT
+from otel_oom.capture.panic.previous_boot import PreviousBoot
+from otel_oom.linux.kernel_log.line_types import Line
+from tests.testlib.samples.log_lines import REPORT
 
 COMPULSORY = "Out of memory: compulsory panic_on_oom is enabled"
 SYSTEM_WIDE = "Out of memory: system-wide panic_on_oom is enabled"

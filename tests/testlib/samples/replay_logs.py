@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from otel_oom.event import OomKill
-from otel_oom.replay import blocks, export
-from otel_oom.replay.kills import Event, Kills
-from tests.support.log_samples import KILLED, REPORT
+from otel_oom.commands.replay import prefilter
+from otel_oom.commands.replay.events import Event, Kills
+from otel_oom.commands.replay.formats import journal_export
+from otel_oom.model.events import OomKill
+from tests.testlib.samples.log_lines import KILLED, REPORT
 
 BOOT: Final = "f0e1d2c3000040008000000000000001"
 MACHINE: Final = "0123456789abcdef0123456789abcdef"
@@ -93,11 +94,11 @@ def found(
     if isinstance(data, list):
         data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")
     stream = Pieces(data, piece)
-    raws: Iterator[blocks.Raw]
-    if data.startswith(export.BEGIN):
-        raws = export.near_kills(stream)
+    raws: Iterator[prefilter.Raw]
+    if data.startswith(journal_export.BEGIN):
+        raws = journal_export.near_kills(stream)
     else:
-        raws = blocks.near_kills(blocks.whole_lines(stream))
+        raws = prefilter.near_kills(prefilter.whole_lines(stream))
     return list(Kills(file, ended_ns).of(raws))
 
 

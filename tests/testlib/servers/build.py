@@ -1,6 +1,6 @@
 """Build the real servers from pinned sources, once.
 
-    python -m tests.parts.build [collector] [crictl] [crio] [jaeger] [loki] [pinns]
+    python -m tests.testlib.servers.build [collector] [crictl] [crio] [jaeger] [loki] [pinns]
 
 prints the path of each binary, all of them by default. They are kept in $OTEL_OOM_PARTS, else in
 the user's cache folder, under a name that has the version and a hash of all they depend on.
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.parts import recipes
-from tests.parts.recipes import BuildError
+from tests.testlib.servers import recipes
+from tests.testlib.servers.recipes import BuildError
 
 __all__ = ["PARTS", "BuildError", "binary", "main"]
 
@@ -64,7 +64,9 @@ def binary(name: str) -> Path:
 
 def main() -> int:
     """Build what the command line names; the exit code is 1 if a build failed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.parts.build", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.testlib.servers.build", description=__doc__
+    )
     parser.add_argument("part", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}")
     for name in parser.parse_args().part or PARTS:
         if name not in PARTS:

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from otel_oom.export.answer import Transport, Verdict
-from tests.support.http_server import LIMIT
+from otel_oom.export.result import Transport, Verdict
+from tests.testlib.servers.http_server import LIMIT
 
 _HANGS_S = 0.3
 _PROMPT_S = 5.0

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.process import LOOPBACK, Process, free_port, running
+from tests.testlib.process import LOOPBACK, Process, free_port, running
 
 Config = Path | Mapping[str, object]
 """A configuration: a file, or its content."""

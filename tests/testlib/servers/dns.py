@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from tests.parts.need import need
-from tests.support.command import own_mounts
+from tests.testlib.command import own_mounts
+from tests.testlib.need import need
 
 NAME = "collector.example.com"
 _ANSWER_A = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04" + socket.inet_aton("127.0.0.1")

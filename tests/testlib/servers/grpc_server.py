@@ -10,7 +10,7 @@ from typing import Self
 
 import grpc
 
-from tests.support.tls import Authority, Identity
+from tests.testlib.servers.tls import Authority, Identity
 
 _SERVICES = (
     "opentelemetry.proto.collector.logs.v1.LogsService",

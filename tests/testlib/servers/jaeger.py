@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.parts.process import LOOPBACK, Process, free_port, running
-from tests.parts.web import Json, get, ok
+from tests.testlib.process import LOOPBACK, Process, free_port, running
+from tests.testlib.servers.web import Json, get, ok
 
 
 @dataclass(frozen=True)

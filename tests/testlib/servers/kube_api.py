@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.parts.process import LOOPBACK
-from tests.parts.web import Json
+from tests.testlib.process import LOOPBACK
+from tests.testlib.servers.web import Json
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from tests.parts.process import LOOPBACK, Process, free_port, running
-from tests.parts.web import get, ok
+from tests.testlib.process import LOOPBACK, Process, free_port, running
+from tests.testlib.servers.web import get, ok
 
 _QUERY = "/loki/api/v1/query_range"
 _ANY = urlencode({"query": '{service_name="none"}'})  # "ready" comes seconds before it answers

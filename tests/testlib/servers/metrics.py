@@ -12,9 +12,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 
-from otel_oom.demo.receiver import Reply
-from tests.parts.wait import until
-from tests.support.backend import plain
+from otel_oom.commands.demo.receiver import Reply
+from tests.testlib.servers.backend import plain
+from tests.testlib.wait import until
 
 
 @dataclass(frozen=True)

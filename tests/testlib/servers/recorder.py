@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.collector import Collector, collector
-from tests.parts.web import Json
+from tests.testlib.servers.collector import Collector, collector
+from tests.testlib.servers.web import Json
 
 _FILE = "received.jsonl"
 _CONFIG: Mapping[str, object] = {

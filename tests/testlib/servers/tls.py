@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.need import need
+from tests.testlib.need import need
 
 _MAKE = ("openssl", "req", "-x509", "-config", "openssl.cnf")
 _CONFIG = """\

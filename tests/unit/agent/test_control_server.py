@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from otel_oom.control import Control, ControlError, NoAgentError, Request, ask
+from otel_oom.agent.control_server import Control, ControlError, NoAgentError, Request, ask
 
 ECHO: dict[str, Any] = {"echo": lambda request: request["what"]}
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otel_oom.containers.runtimes import Runtimes
-from otel_oom.delivery import Delivery
-from otel_oom.event import NoVictim, OomKill, Panic
-from otel_oom.export.settings import Settings
+from otel_oom.agent.delivery import Delivery
+from otel_oom.config.otlp import Settings
+from otel_oom.linux.containers.service import Runtimes
+from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.snapshot import Witness
 from otel_oom.store import Store
-from otel_oom.witness import Witness
-from tests.support.samples import KILL, NO_VICTIM, PANIC
+from tests.testlib.samples.events import KILL, NO_VICTIM, PANIC
 
 GRACE_S = 30.0
 

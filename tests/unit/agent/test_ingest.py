@@ -10,14 +10,15 @@ from typing import Self
 
 import pytest
 
-from otel_oom import agent, clock
-from otel_oom.capture import panic
+from otel_oom.agent import service
+from otel_oom.capture.panic import scan
 from otel_oom.capture.source import Handler
-from otel_oom.event import Loss, OomKill, VictimExit
-from otel_oom.export.settings import Settings
+from otel_oom.config.otlp import Settings
+from otel_oom.linux import clock
+from otel_oom.model.events import Loss, OomKill, VictimExit
+from otel_oom.snapshot import Scanner
 from otel_oom.store import Store
-from otel_oom.witness import Scanner
-from tests.support.samples import EXIT, KILL, PANIC
+from tests.testlib.samples.events import EXIT, KILL, PANIC
 
 
 class Scripted:
@@ -61,7 +62,7 @@ class Scripted:
 def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
     """A victim that dies at once on another CPU is told as exited, though its exit came first."""
     now = replace(KILL, boot_id=clock.boot_id())
-    agent.run(Scripted(EXIT, now), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(EXIT, now), Settings((), {}, disabled=True), tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == EXIT
@@ -82,7 +83,7 @@ def test_an_early_exit_is_that_of_a_victim_without_a_start(
         boottime_ns=EXIT.boottime_ns + 1000,
         victim=replace(KILL.victim, started_ns=None),
     )
-    agent.run(Scripted(exit_, kill), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(exit_, kill), Settings((), {}, disabled=True), tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == (exit_ if kept else None)
@@ -97,7 +98,7 @@ def test_who_used_the_memory_is_added_to_what_is_on_the_disk(tmp_path: Path) -> 
         victim=replace(now.victim, started_ns=1),
         capture=replace(now.capture, late=True),
     )
-    agent.run(Scripted(now, late), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(now, late), Settings((), {}, disabled=True), tmp_path)
     with Store(tmp_path) as store:
         seen, nothing = (row.witness for row in store.open_kills(10, clock.boot_id(), 0))
     assert seen.candidates is not None
@@ -113,7 +114,7 @@ def test_a_kill_is_told_though_nothing_else_can_be_seen(
     """Whatever goes wrong in looking around, the kill that is on the disk is told as it is."""
     monkeypatch.setattr(Scanner, "complete", lambda *_: 1 / 0)
     now = replace(KILL, boot_id=clock.boot_id())
-    agent.run(Scripted(now), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(now), Settings((), {}, disabled=True), tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.event == now
@@ -125,9 +126,9 @@ def test_what_an_earlier_boot_ended_by_is_recorded_once(
 ) -> None:
     """A panic that is found at two starts is one row; whether it is new decides what is said."""
     new = []
-    monkeypatch.setattr(panic, "begin", lambda record, _wake: new.append(record(PANIC)))
+    monkeypatch.setattr(scan, "begin", lambda record, _wake: new.append(record(PANIC)))
     for _ in range(2):
-        agent.run(Scripted(), Settings((), {}, disabled=True), tmp_path)
+        service.run(Scripted(), Settings((), {}, disabled=True), tmp_path)
     assert new == [True, False]
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Sum
 
-from otel_oom.health import kills
+from otel_oom.agent.metrics import kill_counter
 from otel_oom.otlp.attributes import label
 from otel_oom.store import Encoded, Store
 from otel_oom.store.counters import KILLS, NO_BOOT, SINCE
@@ -18,8 +18,8 @@ ZEROS = 4
 
 def told(found: dict[str, int], now: int, *, delta: bool) -> Sum:
     """The metric's data, as it would be sent at ``now``."""
-    count = kills.counted(found)
-    data = kills.metric(count, kills.told(found) if delta else None, now).data
+    count = kill_counter.counted(found)
+    data = kill_counter.metric(count, kill_counter.told(found) if delta else None, now).data
     assert isinstance(data, Sum)
     assert data.is_monotonic
     return data
@@ -54,11 +54,11 @@ def test_a_new_database_is_a_new_start(tmp_path: Path) -> None:
     """Who reads the metric can tell that the count began anew, and when."""
     with Store(tmp_path) as store:
         killed(store, 1)
-        first = kills.counted(counters(store))
+        first = kill_counter.counted(counters(store))
     for file in tmp_path.glob("otel-oom.db*"):
         file.unlink()
     with Store(tmp_path) as store:
-        second = kills.counted(counters(store))
+        second = kill_counter.counted(counters(store))
     assert not second.values
     assert second.since_unix_ns >= first.since_unix_ns
 
@@ -67,10 +67,10 @@ def test_a_database_that_was_moved_aside_hands_its_count_over(tmp_path: Path) ->
     """With its start: else what was counted before would have come since the new one began."""
     with Store(tmp_path) as store:
         killed(store, 1)
-        first = kills.counted(counters(store))
+        first = kill_counter.counted(counters(store))
     (tmp_path / NAME).rename(tmp_path / "otel-oom-20260101T000000Z.db")
     with Store(tmp_path) as store:
-        assert kills.counted(counters(store)) == first
+        assert kill_counter.counted(counters(store)) == first
 
 
 def test_what_can_happen_is_told_at_zero_before_it_does(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_differences_add_up_whatever_fails_between(tmp_path: Path) -> None:
             assert data.aggregation_temporality == AggregationTemporality.DELTA
             taken += sum(int(point.value) for point in data.data_points)
             ends.append({point.start_time_unix_nano for point in data.data_points})
-            store.note(NO_BOOT, kills.as_told(kills.counted(found), now))
+            store.note(NO_BOOT, kill_counter.as_told(kill_counter.counted(found), now))
     assert taken == 4
     # Each interval begins where the last one that was taken ended.
     assert ends[1] == {20}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from otel_oom.event import OomKill
-from otel_oom.facts import Capture
-from otel_oom.reconcile import Stored, counted, untold
-from tests.support.samples import KILL
+from otel_oom.agent.reconciler import Stored, counted, untold
+from otel_oom.model.events import OomKill
+from otel_oom.model.types import Capture
+from tests.testlib.samples.events import KILL
 
 S = 1_000_000_000
 

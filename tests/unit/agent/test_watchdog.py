@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from otel_oom.health.watchdog import Heartbeat, Pulse, interval_s
+from otel_oom.agent.watchdog import Heartbeat, Pulse, interval_s
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.export import settings
-from otel_oom.export.settings import Endpoint, SettingsError
+from otel_oom.config import otlp
+from otel_oom.config.otlp import Endpoint, SettingsError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
 PEM = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
@@ -17,13 +17,13 @@ PEM = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
 def endpoints(**options: str) -> dict[str, Endpoint]:
     """The endpoints by signal; ``options`` are variables without their common prefix."""
     environ = {GENERAL + name: value for name, value in options.items()}
-    return {endpoint.signal: endpoint for endpoint in settings.read(environ).endpoints}
+    return {endpoint.signal: endpoint for endpoint in otlp.read(environ).endpoints}
 
 
 def test_defaults() -> None:
     """Without a variable both signals go to a Collector on this host, by OTLP/HTTP, in 10 s."""
-    read = settings.read({})
-    assert read == settings.Settings(
+    read = otlp.read({})
+    assert read == otlp.Settings(
         endpoints=(
             Endpoint("logs", "http/protobuf", "http://localhost:4318/v1/logs", timeout_s=10),
             Endpoint("traces", "http/protobuf", "http://localhost:4318/v1/traces", timeout_s=10),
@@ -129,7 +129,7 @@ def test_an_empty_value_is_as_good_as_none(empty: str) -> None:
     """An empty variable of a signal leaves the general one, an empty general one the default."""
     names = [
         name.removeprefix(GENERAL)
-        for name in settings.known_variables()
+        for name in otlp.known_variables()
         if not name.removeprefix(GENERAL).startswith("METRICS_")
     ]
     assert endpoints(**dict.fromkeys(names, empty)) == endpoints()
@@ -176,7 +176,7 @@ def test_an_endpoint_is_shown_without_its_query() -> None:
 
 def test_resource_attributes_and_the_main_switch() -> None:
     """OTEL_RESOURCE_ATTRIBUTES describes the place, OTEL_SDK_DISABLED=true switches sending off."""
-    read = settings.read(
+    read = otlp.read(
         {
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,team=a%2Cb,note=x%0Ay",
             "OTEL_SDK_DISABLED": "True",
@@ -193,7 +193,7 @@ def test_resource_attributes_and_the_main_switch() -> None:
 @pytest.mark.parametrize("value", ["", "false", "False"])
 def test_anything_but_true_leaves_sending_on(value: str) -> None:
     """OTEL_SDK_DISABLED is false when it is empty or says so."""
-    assert not settings.read({"OTEL_SDK_DISABLED": value}).disabled
+    assert not otlp.read({"OTEL_SDK_DISABLED": value}).disabled
 
 
 def test_misspelt_variables_are_found() -> None:
@@ -201,7 +201,7 @@ def test_misspelt_variables_are_found() -> None:
     wrong = ["ENDPIONT", "LOG_ENDPOINT", "LOGS_TEMPORALITY_PREFERENCE", "TRACE_HEADERS"]
     right = ["ENDPOINT", "LOGS_HEADERS", "TRACES_INSECURE", "METRICS_TEMPORALITY_PREFERENCE"]
     environ = {GENERAL + name: "x" for name in wrong + right} | {"OTEL_SERVICE_NAME": "x"}
-    assert settings.unknown_variables(environ) == sorted(GENERAL + name for name in wrong)
+    assert otlp.unknown_variables(environ) == sorted(GENERAL + name for name in wrong)
 
 
 def test_the_error_is_a_value_error() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.export import settings
-from otel_oom.export.settings import SettingsError
+from otel_oom.config import otlp
+from otel_oom.config.otlp import SettingsError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
 HTTP = {f"{GENERAL}PROTOCOL": "http/protobuf"}
@@ -18,7 +18,7 @@ GRPC = {f"{GENERAL}PROTOCOL": "grpc"}
 def message(environ: Mapping[str, str]) -> str:
     """What the user is told about ``environ``."""
     with pytest.raises(SettingsError) as caught:
-        settings.read(environ)
+        otlp.read(environ)
     return str(caught.value)
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.candidates import Candidate, Candidates
-from otel_oom.enrich.ranking import Ranked, chosen_among, ranked
-from otel_oom.facts import Memcg
-from otel_oom.otlp.candidates import candidate_lines
-from otel_oom.witness.candidates import scope
-from tests.support.samples import KILL, WITNESS
+from otel_oom.enrich.badness import Ranked, chosen_among, ranked
+from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.types import Memcg
+from otel_oom.otlp.logfmt import candidate_lines
+from otel_oom.snapshot.scope import scope
+from tests.testlib.samples.events import KILL, WITNESS
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

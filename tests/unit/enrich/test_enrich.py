@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.candidates import Candidate, Candidates
-from otel_oom.containers.cgroup import ContainerId, container_of
 from otel_oom.enrich import End, enrich, shared_resource
-from otel_oom.enrich.host import host_attributes
-from otel_oom.enrich.place import cgroup_path
-from otel_oom.facts import Memcg
-from otel_oom.witness import Witness
-from tests.support.samples import CONTAINER_ID as ID
-from tests.support.samples import HOST, KILL, ON_HOST, WITNESS, enriched
+from otel_oom.enrich.cgroup_path import cgroup_path
+from otel_oom.enrich.host_attributes import host_attributes
+from otel_oom.linux.containers.cgroup_id import ContainerId, container_of
+from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.types import Memcg
+from otel_oom.snapshot import Witness
+from tests.testlib.samples.events import CONTAINER_ID as ID
+from tests.testlib.samples.events import HOST, KILL, ON_HOST, WITNESS, enriched
 
 OUTER = "f" * 64
 POD = "pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"

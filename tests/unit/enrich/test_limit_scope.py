@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.enrich.limit import limit_scope
-from otel_oom.enrich.origin import Origin
-from otel_oom.facts import Memcg
-from tests.support.samples import KILL
+from otel_oom.enrich.limit_scope import limit_scope
+from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.model.types import Memcg
+from tests.testlib.samples.events import KILL
 
 UUID = "0f5c9b1e-7a60-4f0c-9c2d-2a6a1c0f9b11"
 UNDERSCORED = UUID.replace("-", "_")

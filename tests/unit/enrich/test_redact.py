@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from otel_oom.enrich.command import scrubbed
+from otel_oom.enrich.redact import scrubbed
 
 SECRET = "hunter2"  # noqa: S105  it is one, and nobody's
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1g"

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from otel_oom.enrich.kubernetes import Pod
-from otel_oom.enrich.service import Facts, identity, resource_attributes
-from otel_oom.enrich.systemd import Units
+from otel_oom.enrich.service_identity import Facts, identity, resource_attributes
+from otel_oom.linux.systemd.units import Units
 
 POD = Pod(
     uid="0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0",

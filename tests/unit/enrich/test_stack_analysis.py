@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.origin import Origin, origin_of
-from otel_oom.incident import function, marked_exiting
+from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.model.event_base import function, marked_exiting
 
 MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out_of_memory"]
 HOST = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "__alloc_pages_slowpath"]

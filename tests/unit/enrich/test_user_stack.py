@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.facts import UserFrame
-from tests.parts.need import need
+from otel_oom.model.types import UserFrame
+from tests.testlib.need import need
 
 CODE = """
 void leave(void) __attribute__((noreturn));

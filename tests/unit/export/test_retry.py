@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from otel_oom.export import backoff
-from otel_oom.export.answer import Answer, Verdict
-from otel_oom.export.backoff import Backoff, wait_s
-from tests.parts.wait import until
+from otel_oom.export import retry
+from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.retry import Backoff, wait_s
+from tests.testlib.wait import until
 
 LATER = Answer(Verdict.LATER)
 TAKEN = Answer(Verdict.TAKEN)
@@ -80,7 +80,7 @@ def test_a_wait_of_none_is_our_own() -> None:
 @pytest.fixture
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns follow each other at once: what is tested is their order."""
-    monkeypatch.setattr(backoff, "wait_s", lambda *_: 0.0)
+    monkeypatch.setattr(retry, "wait_s", lambda *_: 0.0)
 
 
 def test_turns_overlap_while_all_is_well() -> None:
@@ -99,7 +99,7 @@ def test_one_outage_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
         counted.append(failures)
         return 0.0
 
-    monkeypatch.setattr(backoff, "wait_s", no_wait)
+    monkeypatch.setattr(retry, "wait_s", no_wait)
     shared = Backoff()
     with shared.turn(never) as one, shared.turn(never) as other:
         one(LATER)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich import elf
-from tests.parts.need import need
+from otel_oom.linux import elf
+from tests.testlib.need import need
 
 CODE = """
 __attribute__((noinline)) static int hidden(int x) { __asm__ volatile(""); return x + 1; }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.gfp import GfpNames, names_of
+from otel_oom.linux.gfp_flags import GfpNames, names_of
 
 HEAD = 'print fmt: "gfp_flags=%s", (REC->gfp_flags) ? __print_flags(REC->gfp_flags, "|", '
 

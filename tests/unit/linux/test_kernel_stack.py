@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.capture.stack import outwards
+from otel_oom.linux.kernel_stack import outwards
 
 TRACED = ["bpf_prog_ecf7290be8274c97_mark_victim_btf+0x1534", "bpf_trace_run2+0x4a"]
 KILL = ["mark_oom_victim+0xa4", "__oom_kill_process+0x14a", "oom_kill_process+0x71"]

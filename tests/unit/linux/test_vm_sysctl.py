@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.vm_settings import Meaning, meanings
+from otel_oom.linux.vm_sysctl import Meaning, meanings
 
 GIB = 1 << 30
 HOST = {"total": 8 * GIB, "swap_total": 0, "commit_limit": 4 * GIB, "committed": 3 * GIB}

@@ -6,8 +6,8 @@ import json
 import uuid
 from dataclasses import replace
 
-from otel_oom.event import OomKill, Panic
-from tests.support.samples import KILL, PANIC, WITNESS
+from otel_oom.model.events import OomKill, Panic
+from tests.testlib.samples.events import KILL, PANIC, WITNESS
 
 
 def test_the_ids_are_derived() -> None:

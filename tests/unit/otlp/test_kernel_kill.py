@@ -12,16 +12,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otel_oom import __version__, otlp
+from otel_oom import __version__
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
-from otel_oom.enrich.unit_files import Setting
-from otel_oom.facts import Limits, Memcg, Memory
-from otel_oom.otlp.sentence import sentence
-from otel_oom.units import size
-from otel_oom.witness import Witness
-from otel_oom.witness.numbers import MemcgNumbers
-from tests.support.backend import plain
-from tests.support.samples import (
+from otel_oom.linux.systemd.unit_files import Setting
+from otel_oom.model.types import Limits, Memcg, Memory
+from otel_oom.model.units import size
+from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.body import sentence
+from otel_oom.snapshot import Witness
+from otel_oom.snapshot.cgroup_stats import MemcgNumbers
+from tests.testlib.samples.events import (
     CONTAINER_ID,
     EXIT,
     HOST,
@@ -33,19 +33,20 @@ from tests.support.samples import (
     WITNESS,
     enriched,
 )
+from tests.testlib.servers.backend import plain
 
 CONTAINED = f"container {CONTAINER_ID[:12]}"
 
 
 def log(kill: EnrichedKill) -> LogRecord:
     """The one log record of ``kill``, through the wire."""
-    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(kill))
+    request = ExportLogsServiceRequest.FromString(kernel_kill.log_bytes(kill))
     return request.resource_logs[0].scope_logs[0].log_records[0]
 
 
 def span(kill: EnrichedKill) -> Span:
     """The one span of ``kill``, through the wire."""
-    request = ExportTraceServiceRequest.FromString(otlp.span_bytes(kill))
+    request = ExportTraceServiceRequest.FromString(kernel_kill.span_bytes(kill))
     return request.resource_spans[0].scope_spans[0].spans[0]
 
 
@@ -427,7 +428,7 @@ def test_what_the_reaper_took_is_told() -> None:
 def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     """It names nobody as killed, has no span, and says whose limit and whose request it was."""
     request = ExportLogsServiceRequest.FromString(
-        otlp.no_victim_bytes(enrich_no_victim(NO_VICTIM, 7, ON_HOST))
+        kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 7, ON_HOST))
     )
     (record,) = request.resource_logs[0].scope_logs[0].log_records
     attributes = plain(record.attributes)
@@ -444,17 +445,19 @@ def test_the_kernels_own_report_is_told_whole_and_once() -> None:
     """However long it is, the log event has it; the span, which bears its id, does without."""
     text = "line\n" * 5000
     told = enriched(original=text)
-    record = otlp.log_record(told).log_record
+    record = kernel_kill.log_record(told).log_record
     assert record.attributes is not None
     assert record.attributes["log.record.original"] == text
-    assert "log.record.original" not in (otlp.span(told).attributes or {})
-    plain_record = otlp.log_record(enriched()).log_record
+    assert "log.record.original" not in (kernel_kill.span(told).attributes or {})
+    plain_record = kernel_kill.log_record(enriched()).log_record
     assert "log.record.original" not in (plain_record.attributes or {})
 
 
 def test_a_panic_is_an_event_of_its_host() -> None:
     """It is FATAL, has no span, and its whole text; what went down is the host, not one service."""
-    request = ExportLogsServiceRequest.FromString(otlp.panic_bytes(enrich_panic(PANIC, 7, ON_HOST)))
+    request = ExportLogsServiceRequest.FromString(
+        kernel_kill.panic_bytes(enrich_panic(PANIC, 7, ON_HOST))
+    )
     (group,) = request.resource_logs
     (record,) = group.scope_logs[0].log_records
     attributes = plain(record.attributes)
@@ -475,7 +478,9 @@ def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
     bare = replace(
         PANIC, boot_id="", message=None, tid=None, comm=None, trigger=None, decision=None, stack=()
     )
-    told = ExportLogsServiceRequest.FromString(otlp.panic_bytes(enrich_panic(bare, 7, ON_HOST)))
+    told = ExportLogsServiceRequest.FromString(
+        kernel_kill.panic_bytes(enrich_panic(bare, 7, ON_HOST))
+    )
     record = told.resource_logs[0].scope_logs[0].log_records[0]
     assert set(plain(record.attributes)) == {
         "log.record.uid",
@@ -503,7 +508,7 @@ def test_the_sentence_says_whose_limit_it_was() -> None:
 
 def test_resource_and_scope() -> None:
     """The resource is the victim's alone, the agent is the scope, and both name their schema."""
-    request = ExportLogsServiceRequest.FromString(otlp.log_bytes(enriched()))
+    request = ExportLogsServiceRequest.FromString(kernel_kill.log_bytes(enriched()))
     (group,) = request.resource_logs
     assert plain(group.resource.attributes) == dict(enriched().resource)
     (scope,) = group.scope_logs
@@ -513,7 +518,7 @@ def test_resource_and_scope() -> None:
 
 def test_requests_join_to_one() -> None:
     """Messages stored one by one are one valid request when they are sent together."""
-    joined = otlp.log_bytes(enriched()) + otlp.log_bytes(enriched(number=1))
+    joined = kernel_kill.log_bytes(enriched()) + kernel_kill.log_bytes(enriched(number=1))
     request = ExportLogsServiceRequest.FromString(joined)
     uids = [
         plain(record.attributes)["log.record.uid"]

@@ -10,14 +10,14 @@ import yaml
 from opentelemetry.semconv._incubating.attributes import log_attributes, process_attributes
 
 from otel_oom.enrich import enrich_panic
-from otel_oom.otlp import names
+from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import kill_attributes, panic_attributes
-from tests.support.samples import ON_HOST, PANIC, enriched
+from tests.testlib.samples.events import ON_HOST, PANIC, enriched
 
-REGISTRY = Path(names.__file__).with_name("registry.yaml")
+REGISTRY = Path(semconv.__file__).with_name("registry.yaml")
 CONSTANTS = {
     value
-    for name, value in vars(names).items()
+    for name, value in vars(semconv).items()
     if name.isupper() and name not in {"SCOPE", "SCHEMA_URL"}
 }
 TYPES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.environ import EnvironReader, kept
+from otel_oom.snapshot.environ import EnvironReader, kept
 
 OWN = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c=d"}
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.facts import Memcg
-from otel_oom.witness import MemcgFiles, Scanner, scanner
-from tests.support.samples import KILL
+from otel_oom.model.types import Memcg
+from otel_oom.snapshot import MemcgFiles, Scanner, process_scanner
+from tests.testlib.samples.events import KILL
 
 ON_HOST = replace(KILL, decision=None, stack=(), memcg=None)
 KB = 1024
@@ -45,7 +45,7 @@ def holding(mib: int) -> Iterator[int]:
 def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
     """With what its own files say of it; the kernel's threads have no memory and are not told."""
     # All of them, for there may be larger ones on this machine.
-    monkeypatch.setattr(scanner, "MOST", 1 << 20)
+    monkeypatch.setattr(process_scanner, "MOST", 1 << 20)
     with holding(64) as pid:
         found = Scanner(MemcgFiles.find()).look(ON_HOST, swapped=swapped)
         assert found is not None
@@ -113,7 +113,7 @@ def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
         assert found is not None
         assert (found.largest[0].tgid == 5) is swapped
         assert found.count == 201
-        assert len(found.largest) == scanner.MOST + 1
+        assert len(found.largest) == process_scanner.MOST + 1
     found = Scanner(None, proc).look(ON_HOST, swapped=True)
     assert found is not None
     assert found.largest[0].comm == "a\nb\\c"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.facts import Limits, Memcg, Task
-from otel_oom.witness import MemcgFiles, Witness, look
-from otel_oom.witness.host import settings
-from otel_oom.witness.numbers import MemcgNumbers, numbers
-from tests.support.samples import KILL, WITNESS
+from otel_oom.model.types import Limits, Memcg, Task
+from otel_oom.snapshot import MemcgFiles, Witness, look
+from otel_oom.snapshot.cgroup_stats import MemcgNumbers, numbers
+from otel_oom.snapshot.host_stats import settings
+from tests.testlib.samples.events import KILL, WITNESS
 
 
 def _own_start_ns() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from otel_oom.store import Encoded, Refusal, Store
 from otel_oom.store.counters import NO_BOOT
-from tests.support.samples import KILL, NO_VICTIM, WITNESS, kill
+from tests.testlib.samples.events import KILL, NO_VICTIM, WITNESS, kill
 
 BOOT = KILL.boot_id
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Encoded, HistoryRow, Refusal, Store
-from tests.support.samples import EXIT, KILL, NO_VICTIM, WITNESS, kill
+from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, WITNESS, kill
 
 ALL = 1 << 30
 

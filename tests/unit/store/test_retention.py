@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom import clock
-from otel_oom.event import OomKill
-from otel_oom.store import Bounds, BoundsError, Encoded, Refusal, Store, bounds
+from otel_oom.config import store as bounds
+from otel_oom.linux import clock
+from otel_oom.model.events import OomKill
+from otel_oom.store import Bounds, BoundsError, Encoded, Refusal, Store
 from otel_oom.store.counters import NO_BOOT
-from tests.support.samples import KILL, PANIC, WITNESS, kill
+from tests.testlib.samples.events import KILL, PANIC, WITNESS, kill
 
 BOOT = KILL.boot_id
 FAR = 1 << 62

@@ -11,7 +11,7 @@ import pytest
 
 from otel_oom.store import Store, StoreError
 from otel_oom.store.connection import prepare
-from tests.support.samples import EXIT, KILL, WITNESS, kill
+from tests.testlib.samples.events import EXIT, KILL, WITNESS, kill
 
 FAR = 1 << 62
 

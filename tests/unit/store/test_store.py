@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.snapshot import Witness
 from otel_oom.store import Encoded, JournalRow, Refusal, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
-from otel_oom.store.folder import StateFolder
-from otel_oom.witness import Witness
-from tests.parts.need import need
-from tests.support.samples import EXIT, KILL, NO_VICTIM, PANIC, REAPED, WITNESS, kill
+from otel_oom.store.state_dir import StateFolder
+from tests.testlib.need import need
+from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, PANIC, REAPED, WITNESS, kill
 
 FAR = 1 << 62
 NEVER = 0
@@ -272,7 +272,7 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from otel_oom.store import Store\n"
-        "from tests.support.samples import KILL, WITNESS\n"
+        "from tests.testlib.samples.events import KILL, WITNESS\n"
         "store = Store(Path(sys.argv[1])).__enter__()\n"
         "store.record(KILL, WITNESS)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom import unread
-from otel_oom.store import StoreError
-from otel_oom.unread import keep
+from otel_oom.store import StoreError, undecodable
+from otel_oom.store.undecodable import keep
 
 
 def test_a_record_is_kept_byte_for_byte_and_once(tmp_path: Path) -> None:
@@ -32,7 +31,7 @@ def test_what_a_crash_left_half_written_is_begun_anew(tmp_path: Path) -> None:
 
 def test_a_full_folder_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the record stays where it is, and the way out is told."""
-    monkeypatch.setattr(unread, "_MOST", 1)
+    monkeypatch.setattr(undecodable, "_MOST", 1)
     kept = keep(tmp_path, b"first")
     with pytest.raises(StoreError, match="move it away"):
         keep(tmp_path, b"second")

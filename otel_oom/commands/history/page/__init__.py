@@ -8,23 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from otel_oom.history import words
-from otel_oom.history.entry import Entry
-from otel_oom.history.page import candidates, code, limit, timeline, victim
-from otel_oom.history.record import Record
-from otel_oom.layout import Layout
-from otel_oom.otlp import names
-from otel_oom.terminal import Terminal
-from otel_oom.units import size
-from otel_oom.vm_settings import meanings
+from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.terminal import Terminal
+from otel_oom.commands.history import labels
+from otel_oom.commands.history.entry import Entry
+from otel_oom.commands.history.page import candidates, limit, stacks, timeline, victim
+from otel_oom.linux.vm_sysctl import meanings
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
+from otel_oom.otlp.decode import Record
 
 __all__ = ["lines"]
 
 _TITLES: Final = {
-    names.EVENT_KILL: "OOM kill",
-    names.EVENT_NO_VICTIM: "No memory, and nobody to kill",
-    names.EVENT_PANIC: "Kernel panic for want of memory",
-    names.EVENT_MISSED: "OOM kills that were missed",
+    semconv.EVENT_KILL: "OOM kill",
+    semconv.EVENT_NO_VICTIM: "No memory, and nobody to kill",
+    semconv.EVENT_PANIC: "Kernel panic for want of memory",
+    semconv.EVENT_MISSED: "OOM kills that were missed",
 }
 
 
@@ -32,14 +32,14 @@ def lines(entry: Entry, members: Sequence[Entry], terminal: Terminal) -> Iterato
     """The page of ``entry``; ``members`` are all that were killed with it, itself included."""
     layout, record = Layout(terminal), entry.record
     title = _TITLES.get(record.name, record.name)
-    yield from layout.paragraph(f"{title}, {words.time_of(record.unix_ns)}", "bold", "red")
+    yield from layout.paragraph(f"{title}, {labels.time_of(record.unix_ns)}", "bold", "red")
     yield ""
     yield from layout.paragraph(record.sentence)
     yield from victim.lines(record, layout)
     yield from _members(entry, members, layout)
     yield from limit.lines(record, layout)
     yield from candidates.lines(record, layout)
-    yield from code.lines(record, layout)
+    yield from stacks.lines(record, layout)
     yield from timeline.lines(entry, layout)
     yield from _settings(record, layout)
     yield from _advice(record, layout)
@@ -53,10 +53,10 @@ def _members(entry: Entry, members: Sequence[Entry], layout: Layout) -> Iterator
     rows = [
         (
             one.record.uid[:8],
-            words.victim(one.record),
+            labels.victim(one.record),
             _resident(one.record),
-            words.outcome(one.record),
-            one.record.values.text(names.MEMCG_PATH) or "-",
+            labels.outcome(one.record),
+            one.record.values.text(semconv.MEMCG_PATH) or "-",
         )
         for one in members
     ]
@@ -66,14 +66,14 @@ def _members(entry: Entry, members: Sequence[Entry], layout: Layout) -> Iterator
 
 
 def _resident(record: Record) -> str:
-    parts = (names.MEMORY_ANON, names.MEMORY_FILE, names.MEMORY_SHMEM)
+    parts = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
     held = [value for value in map(record.values.number, parts) if value is not None]
     return size(sum(held)) if held else "-"
 
 
 def _settings(record: Record, layout: Layout) -> Iterator[str]:
     values = record.values
-    found = [*meanings(values.keyed(names.SETTINGS_VM), values.keyed(names.HOST_MEMORY))]
+    found = [*meanings(values.keyed(semconv.SETTINGS_VM), values.keyed(semconv.HOST_MEMORY))]
     if not found:
         return
     yield from layout.heading("Settings in force")
@@ -84,7 +84,7 @@ def _settings(record: Record, layout: Layout) -> Iterator[str]:
 
 
 def _advice(record: Record, layout: Layout) -> Iterator[str]:
-    advice = record.values.text(names.ADVICE)
+    advice = record.values.text(semconv.ADVICE)
     if advice:
         yield from layout.heading("What to do")
         yield from layout.paragraph(advice, "green", indent=2)
@@ -96,7 +96,7 @@ def _ids(record: Record, layout: Layout) -> Iterator[str]:
     yield from layout.row("uid", record.uid)
     yield from layout.row("trace", record.trace_id)
     yield from layout.row("span", record.span_id)
-    told_by = (names.CAPTURE_SOURCE, names.CAPTURE_HOOK, names.CAPTURE_CONTEXT)
+    told_by = (semconv.CAPTURE_SOURCE, semconv.CAPTURE_HOOK, semconv.CAPTURE_CONTEXT)
     yield from layout.row("captured by", ", ".join(filter(None, map(values.text, told_by))))
-    if values.all.get(names.CAPTURE_LATE):
+    if values.all.get(semconv.CAPTURE_LATE):
         yield from layout.row("", "recorded while no agent ran")

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from otel_oom.history.record import Record
-from otel_oom.layout import Layout
-from otel_oom.otlp import names
-from otel_oom.units import size
+from otel_oom.commands.console.page import Layout
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
+from otel_oom.otlp.decode import Record
 
 _FIELD: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 _HEADS: Final = ("PID", "COMM", "RESIDENT", "SWAP", "POINTS", "ADJ", "USER", "CGROUP")
@@ -24,7 +24,7 @@ Fields = Mapping[str, str]
 def lines(record: Record, layout: Layout) -> Iterator[str]:
     """The section; empty where nobody looked."""
     values = record.values
-    told = read(values.text(names.CANDIDATES_LARGEST) or "")
+    told = read(values.text(semconv.CANDIDATES_LARGEST) or "")
     if not told:
         return
     yield from layout.heading("Who used the memory")
@@ -58,9 +58,9 @@ def _unquoted(value: str) -> str:
 
 def _when(record: Record, shown: int) -> str:
     values = record.values
-    after, count = values.real(names.CANDIDATES_AFTER), values.number(names.CANDIDATES_COUNT)
-    left_out = values.number(names.CANDIDATES_LEFT_OUT)
-    memcg = values.text(names.CANDIDATES_MEMCG)
+    after, count = values.real(semconv.CANDIDATES_AFTER), values.number(semconv.CANDIDATES_COUNT)
+    left_out = values.number(semconv.CANDIDATES_LEFT_OUT)
+    memcg = values.text(semconv.CANDIDATES_MEMCG)
     when = f", seen {after * _MS:.1f} ms after the mark" if after is not None else ""
     of = f" of {count}" if count is not None and count > shown else ""
     where = f"in {memcg}" if memcg else "on the host"

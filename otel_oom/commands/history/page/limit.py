@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from otel_oom.history.record import Record
-from otel_oom.layout import Layout
-from otel_oom.otlp import names
-from otel_oom.units import size
+from otel_oom.commands.console.page import Layout
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
+from otel_oom.otlp.decode import Record
 
 _SCOPES: Final = {
     "own": "the victim's own cgroup",
@@ -46,17 +46,17 @@ _EVENTS: Final = {
 def lines(record: Record, layout: Layout) -> Iterator[str]:
     """The section; empty where nothing is known of any limit."""
     values = record.values
-    scope, path = values.text(names.LIMIT_SCOPE), values.text(names.LIMIT_MEMCG_PATH)
-    host = values.keyed(names.HOST_MEMORY)
+    scope, path = values.text(semconv.LIMIT_SCOPE), values.text(semconv.LIMIT_MEMCG_PATH)
+    host = values.keyed(semconv.HOST_MEMORY)
     if scope is None and path is None and not host:
         return
     yield from layout.heading("Whose limit was hit")
     whose = _SCOPES.get(scope or "") or _unknown(record)
-    bound = _CONSTRAINTS.get(values.text(names.DECISION_CONSTRAINT) or "")
+    bound = _CONSTRAINTS.get(values.text(semconv.DECISION_CONSTRAINT) or "")
     yield from layout.row("limit of", ", ".join(filter(None, (whose, bound))), "bold")
     yield from layout.row("cgroup", path)
-    yield from layout.row("unit", values.text(names.LIMIT_UNIT))
-    setting, file = values.text(names.LIMIT_SETTING), values.text(names.LIMIT_FILE)
+    yield from layout.row("unit", values.text(semconv.LIMIT_UNIT))
+    setting, file = values.text(semconv.LIMIT_SETTING), values.text(semconv.LIMIT_FILE)
     yield from layout.row("set by", f"{setting} in {file}" if setting else None)
     if path is not None:
         yield from _memcg(record, layout)
@@ -67,32 +67,35 @@ def lines(record: Record, layout: Layout) -> Iterator[str]:
 
 def _unknown(record: Record) -> str:
     """Where it can't be told how the limit's owner stands to the victim."""
-    if record.values.text(names.LIMIT_MEMCG_PATH):
+    if record.values.text(semconv.LIMIT_MEMCG_PATH):
         return "a cgroup"
-    of_memcg = record.values.text(names.DECISION_BY) == "memcg"
+    of_memcg = record.values.text(semconv.DECISION_BY) == "memcg"
     return "a cgroup, of which it is not known which one" if of_memcg else "not known"
 
 
 def _memcg(record: Record, layout: Layout) -> Iterator[str]:
     values = record.values
-    limit, usage = values.number(names.LIMIT_MEMCG_LIMIT), values.number(names.LIMIT_MEMCG_USAGE)
+    limit, usage = (
+        values.number(semconv.LIMIT_MEMCG_LIMIT),
+        values.number(semconv.LIMIT_MEMCG_USAGE),
+    )
     if limit is not None and usage is not None:
         yield from _usage(layout, "usage", usage, limit)
-    after, parts = values.real(names.WITNESS_AFTER), values.keyed(names.LIMIT_MEMCG_STAT)
+    after, parts = values.real(semconv.WITNESS_AFTER), values.keyed(semconv.LIMIT_MEMCG_STAT)
     if after is not None and parts:
         # The victim may have let go of all of its own by then.
         yield from layout.row("made of", f"(read {after * _MS:.1f} ms after the mark)", "dim")
     yield from _made_of(parts, limit or usage or 0, layout)
     yield from layout.row("swap", _swap(record))
-    yield from layout.row("so far", _told(values.keyed(names.LIMIT_MEMCG_EVENTS)))
-    yield from layout.row("pressure", _pressure(values.keyed(names.LIMIT_MEMCG_PRESSURE)))
+    yield from layout.row("so far", _told(values.keyed(semconv.LIMIT_MEMCG_EVENTS)))
+    yield from layout.row("pressure", _pressure(values.keyed(semconv.LIMIT_MEMCG_PRESSURE)))
 
 
 def _swap(record: Record) -> str | None:
     values = record.values
-    used = values.number(names.LIMIT_MEMCG_SWAP_USAGE)
-    most = values.number(names.LIMIT_MEMCG_SWAP_LIMIT)
-    host_has = values.keyed(names.HOST_MEMORY).get("swap_total")
+    used = values.number(semconv.LIMIT_MEMCG_SWAP_USAGE)
+    most = values.number(semconv.LIMIT_MEMCG_SWAP_LIMIT)
+    host_has = values.keyed(semconv.HOST_MEMORY).get("swap_total")
     if used is None or host_has == 0:
         return None
     if not most:
@@ -120,7 +123,7 @@ def _made_of(parts: Mapping[str, float], whole: float, layout: Layout) -> Iterat
 def _own(record: Record, layout: Layout) -> Iterator[str]:
     """The victim's own cgroup, where that is another than the one whose limit was hit."""
     values = record.values
-    usage, limit = values.number(names.MEMCG_USAGE), values.number(names.MEMCG_LIMIT)
+    usage, limit = values.number(semconv.MEMCG_USAGE), values.number(semconv.MEMCG_LIMIT)
     if usage is None:
         return
     own = (
@@ -140,7 +143,7 @@ def _host(host: Mapping[str, float], record: Record, layout: Layout, *, hit: boo
         swap_total, free = host.get("swap_total"), host.get("swap_free")
         if swap_total and free is not None:
             yield from _usage(layout, "swap", swap_total - free, swap_total)
-        yield from layout.row("pressure", _pressure(record.values.keyed(names.HOST_PRESSURE)))
+        yield from layout.row("pressure", _pressure(record.values.keyed(semconv.HOST_PRESSURE)))
 
 
 def _told(events: Mapping[str, float]) -> str:

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.history.record import Record
-from otel_oom.layout import Layout
-from otel_oom.otlp import names
-from otel_oom.otlp.sentence import MEMORY
-from otel_oom.units import size
+from otel_oom.commands.console.page import Layout
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
+from otel_oom.otlp.body import MEMORY
+from otel_oom.otlp.decode import Record
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
@@ -26,8 +26,8 @@ _ID_CHARS: Final = 12
 def lines(record: Record, layout: Layout) -> Iterator[str]:
     """The section; empty where nothing is known of it."""
     values = record.values
-    kernel = (values.text(names.DECISION_STACK) or "").splitlines()
-    program = (values.text(names.REQUEST_USER_STACK) or "").splitlines()
+    kernel = (values.text(semconv.DECISION_STACK) or "").splitlines()
+    program = (values.text(semconv.REQUEST_USER_STACK) or "").splitlines()
     rows = [
         *layout.row("asked by", _trigger(record)),
         *layout.row("for", _request(record)),
@@ -46,24 +46,28 @@ def lines(record: Record, layout: Layout) -> Iterator[str]:
 
 def _trigger(record: Record) -> str | None:
     values = record.values
-    pid, comm = values.number(names.TRIGGER_PID), values.text(names.TRIGGER_COMM)
+    pid, comm = values.number(semconv.TRIGGER_PID), values.text(semconv.TRIGGER_COMM)
     if pid is None:
         return comm
-    tid = values.number(names.TRIGGER_TID)
+    tid = values.number(semconv.TRIGGER_TID)
     thread = f", thread {tid}" if tid not in {None, pid} else ""
     who = f"{comm or 'a process'}, pid {pid}{thread}"
     if pid == values.number("process.pid"):
         return f"{who}: the victim itself"
-    container = values.text(names.TRIGGER_CONTAINER_NAME) or values.text(names.TRIGGER_CONTAINER_ID)
-    unit = values.text(names.TRIGGER_USER_UNIT) or values.text(names.TRIGGER_UNIT)
-    where = f"container {container}" if container else unit or values.text(names.TRIGGER_MEMCG_PATH)
+    container = values.text(semconv.TRIGGER_CONTAINER_NAME) or values.text(
+        semconv.TRIGGER_CONTAINER_ID
+    )
+    unit = values.text(semconv.TRIGGER_USER_UNIT) or values.text(semconv.TRIGGER_UNIT)
+    where = (
+        f"container {container}" if container else unit or values.text(semconv.TRIGGER_MEMCG_PATH)
+    )
     return f"{who}, another than the victim{f', in {where}' if where else ''}"
 
 
 def _request(record: Record) -> str | None:
     values = record.values
-    memory, entry = values.text(names.REQUEST_MEMORY), values.text(names.REQUEST_ENTRY)
-    order, flags = values.number(names.REQUEST_ORDER), values.text(names.REQUEST_GFP_FLAGS)
+    memory, entry = values.text(semconv.REQUEST_MEMORY), values.text(semconv.REQUEST_ENTRY)
+    order, flags = values.number(semconv.REQUEST_ORDER), values.text(semconv.REQUEST_GFP_FLAGS)
     parts = [
         MEMORY.get(memory, memory) if memory else None,
         (f"in {_ENTRIES[entry]}" if entry in _ENTRIES else f"by {entry}()") if entry else None,
@@ -75,5 +79,5 @@ def _request(record: Record) -> str | None:
 
 def _decision(record: Record) -> str | None:
     values = record.values
-    by, message = values.text(names.DECISION_BY), values.text(names.DECISION_MESSAGE)
+    by, message = values.text(semconv.DECISION_BY), values.text(semconv.DECISION_MESSAGE)
     return "; ".join(filter(None, (_BY.get(by or ""), f'"{message}"' if message else None))) or None

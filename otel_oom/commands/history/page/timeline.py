@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from otel_oom.history import words
-from otel_oom.history.entry import Entry
-from otel_oom.history.record import Record, Stage
-from otel_oom.layout import Layout
-from otel_oom.otlp import names
-from otel_oom.units import size
+from otel_oom.commands.console.page import Layout
+from otel_oom.commands.history import labels
+from otel_oom.commands.history.entry import Entry
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
+from otel_oom.otlp.decode import Record, Stage
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1e6
@@ -30,7 +30,7 @@ def lines(entry: Entry, layout: Layout) -> Iterator[str]:
     yield from layout.heading("Timeline")
     for unix_ns, what in sorted(_steps(record), key=lambda step: step[0]):
         yield from layout.row(_distance(unix_ns - record.unix_ns), what)
-    if record.name == names.EVENT_KILL and not _has_ended(record):
+    if record.name == semconv.EVENT_KILL and not _has_ended(record):
         yield from layout.row("…", "it was not seen to exit yet", "yellow")
     yield from layout.row("log", _fate(entry.log_fate), *_style(entry.log_fate))
     yield from layout.row("span", _fate(entry.span_fate), *_style(entry.span_fate))
@@ -42,10 +42,10 @@ def _steps(record: Record) -> Iterator[tuple[int, str]]:
     if started is not None:
         yield started, "the victim was started"
     marked = "the kernel chose it and sent SIGKILL" if record.stages else "it happened"
-    yield record.unix_ns, f"{marked} ({words.time_of(record.unix_ns, exact=True)})"
+    yield record.unix_ns, f"{marked} ({labels.time_of(record.unix_ns, exact=True)})"
     for name, what in (
-        (names.WITNESS_AFTER, "the agent read the numbers of cgroup and host"),
-        (names.CANDIDATES_AFTER, "the agent looked at who used the memory"),
+        (semconv.WITNESS_AFTER, "the agent read the numbers of cgroup and host"),
+        (semconv.CANDIDATES_AFTER, "the agent looked at who used the memory"),
     ):
         after = values.real(name)
         if after is not None:
@@ -58,21 +58,21 @@ def _steps(record: Record) -> Iterator[tuple[int, str]]:
 
 
 def _stage(stage: Stage) -> str | None:
-    if stage.name == names.EVENT_REAPER:
-        held = stage.values.number(names.REAPER_RESIDENT)
-        what = _STEPS.get(stage.values.text(names.REAPER_STAGE) or "", "the kernel's reaper")
+    if stage.name == semconv.EVENT_REAPER:
+        held = stage.values.number(semconv.REAPER_RESIDENT)
+        what = _STEPS.get(stage.values.text(semconv.REAPER_STAGE) or "", "the kernel's reaper")
         return what + (f", {size(held)} left" if held is not None else "")
-    if stage.name == names.EVENT_VICTIM_EXITED:
-        signal = stage.values.number(names.VICTIM_EXIT_SIGNAL)
+    if stage.name == semconv.EVENT_VICTIM_EXITED:
+        signal = stage.values.number(semconv.VICTIM_EXIT_SIGNAL)
         return "the victim exited" + (f", by signal {signal}" if signal else "")
-    if stage.name == names.EVENT_VICTIM_ALIVE:
-        return f"the victim was still there, in state {stage.values.text(names.VICTIM_STATE)}"
+    if stage.name == semconv.EVENT_VICTIM_ALIVE:
+        return f"the victim was still there, in state {stage.values.text(semconv.VICTIM_STATE)}"
     return None
 
 
 def _has_ended(record: Record) -> bool:
-    ends = {names.EVENT_VICTIM_EXITED, names.EVENT_VICTIM_ALIVE}
-    skipped = record.values.text(names.OUTCOME) == "skipped"
+    ends = {semconv.EVENT_VICTIM_EXITED, semconv.EVENT_VICTIM_ALIVE}
+    skipped = record.values.text(semconv.OUTCOME) == "skipped"
     return skipped or any(stage.name in ends for stage in record.stages)
 
 
@@ -88,7 +88,7 @@ def _fate(fate: str | None) -> str | None:
 
 
 def _style(fate: str | None) -> tuple[str, ...]:
-    word = words.fate(fate)
+    word = labels.fate(fate)
     return ("red",) if word == "refused" else ("yellow",) if word in {"waits", "not yet"} else ()
 
 

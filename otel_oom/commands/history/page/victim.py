@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.history.record import Record
-from otel_oom.layout import Layout
-from otel_oom.otlp import names
-from otel_oom.units import size
+from otel_oom.commands.console.page import Layout
+from otel_oom.model.units import size
+from otel_oom.otlp import semconv
+from otel_oom.otlp.decode import Record
 
 _ID_CHARS: Final = 12
 
@@ -27,9 +27,9 @@ def lines(record: Record, layout: Layout) -> Iterator[str]:
     yield from layout.row("program", values.text("process.executable.path"))
     yield from layout.row("command", _command(record))
     yield from layout.row("memory", _memory(record))
-    yield from layout.row("cgroup", values.text(names.MEMCG_PATH))
+    yield from layout.row("cgroup", values.text(semconv.MEMCG_PATH))
     yield from layout.row("host", resource.text("host.name"))
-    yield from layout.row("not found out", values.text(names.ENRICH_ERROR), "yellow")
+    yield from layout.row("not found out", values.text(semconv.ENRICH_ERROR), "yellow")
 
 
 def _service(record: Record) -> str | None:
@@ -53,7 +53,7 @@ def _pod(record: Record) -> str | None:
     parts = [
         "/".join(filter(None, (namespace, name))) or f"uid {uid}",
         f"container {container}" if container else None,
-        record.values.text(names.VICTIM_QOS_CLASS),
+        record.values.text(semconv.VICTIM_QOS_CLASS),
         f"restarted {restarts} times before" if restarts else None,
     ]
     return ", ".join(filter(None, parts))
@@ -65,8 +65,8 @@ def _container(record: Record) -> str | None:
     if id_ is None:
         return None
     image, tags = resource.text("container.image.name"), resource.text("container.image.tags")
-    outer = record.values.text(names.OUTER_CONTAINER_NAME) or record.values.text(
-        names.OUTER_CONTAINER_ID
+    outer = record.values.text(semconv.OUTER_CONTAINER_NAME) or record.values.text(
+        semconv.OUTER_CONTAINER_ID
     )
     parts = [
         f"{name} ({id_[:_ID_CHARS]})" if name else id_[:_ID_CHARS],
@@ -79,17 +79,17 @@ def _container(record: Record) -> str | None:
 
 def _unit(record: Record) -> str | None:
     values = record.values
-    units = (names.VICTIM_USER_UNIT, names.VICTIM_UNIT, names.VICTIM_SLICE)
+    units = (semconv.VICTIM_USER_UNIT, semconv.VICTIM_UNIT, semconv.VICTIM_SLICE)
     return " in ".join(filter(None, map(values.text, units))) or None
 
 
 def _process(record: Record) -> str:
     values = record.values
     pid, inside = values.number("process.pid"), values.number("process.vpid")
-    adjusted = values.number(names.VICTIM_SCORE_ADJ)
+    adjusted = values.number(semconv.VICTIM_SCORE_ADJ)
     user, parent = values.number("process.real_user.id"), values.number("process.parent_pid")
     parts = [
-        f"{values.text(names.VICTIM_COMM) or 'a process'}, pid {pid}",
+        f"{values.text(semconv.VICTIM_COMM) or 'a process'}, pid {pid}",
         f"pid {inside} where it ran" if inside not in {None, pid} else None,
         f"child of pid {parent}" if parent else None,
         f"user {user}" if user is not None else None,
@@ -106,15 +106,15 @@ def _command(record: Record) -> str | None:
 def _memory(record: Record) -> str | None:
     values = record.values
     parts = {
-        "anonymous": values.number(names.MEMORY_ANON),
-        "of files": values.number(names.MEMORY_FILE),
-        "shared": values.number(names.MEMORY_SHMEM),
+        "anonymous": values.number(semconv.MEMORY_ANON),
+        "of files": values.number(semconv.MEMORY_FILE),
+        "shared": values.number(semconv.MEMORY_SHMEM),
     }
     known = {name: held for name, held in parts.items() if held is not None}
     if not known:
         return None
     made_of = ", ".join(f"{size(held)} {name}" for name, held in known.items() if held)
     told = f"{size(sum(known.values()))} resident" + (f" ({made_of})" if made_of else "")
-    swap, tables = values.number(names.MEMORY_SWAP), values.number(names.MEMORY_PAGE_TABLES)
+    swap, tables = values.number(semconv.MEMORY_SWAP), values.number(semconv.MEMORY_PAGE_TABLES)
     told += f", {size(swap)} in swap" if swap else ""
     return told + (f", {size(tables)} of page tables" if tables else "")

@@ -10,8 +10,8 @@ import json
 import re
 from typing import Final
 
-from otel_oom.replay import dmesg, export, journal, syslog
-from otel_oom.replay.logged import LoggedLine
+from otel_oom.commands.replay.formats import dmesg, journal_export, journal_fields, syslog
+from otel_oom.commands.replay.formats.log_line import LoggedLine
 
 BARE: Final = "text"
 
@@ -27,15 +27,15 @@ _BOOT: Final = re.compile(rb"-- (?:Boot ([0-9a-f]{32})|Reboot) --")
 
 def parse(raw: bytes) -> LoggedLine | None:
     """The kernel's line; ``None`` for others' and for what is no such line."""
-    if raw.startswith(export.BEGIN):
-        return journal.of_export(raw)
+    if raw.startswith(journal_export.BEGIN):
+        return journal_fields.of_export(raw)
     raw = raw.rstrip(b"\r")
     if b"\x1b[" in raw:
         raw = _COLOUR.sub(b"", raw)
     for around in _AROUND_JSON:
         raw = raw.removeprefix(around)
     if raw.startswith(b"{"):
-        return journal.of_json(raw) or _of_docker(raw)
+        return journal_fields.of_json(raw) or _of_docker(raw)
     wrapped = _CRI.match(raw)
     if wrapped:
         raw = raw[wrapped.end() :]
@@ -47,7 +47,7 @@ def boot(raw: bytes) -> str | None:
     found = _BOOT.fullmatch(raw.rstrip(b"\r"))
     if not found:
         return None
-    return journal.dashed(found[1].decode("ascii")) if found[1] else ""
+    return journal_fields.dashed(found[1].decode("ascii")) if found[1] else ""
 
 
 def bare(raw: bytes) -> LoggedLine | None:

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.replay.logged import LoggedLine, Stamp
+from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
 
 FORM: Final = "dmesg"
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from otel_oom.replay.blocks import BLOCK_BYTES, Raw, Window
-from otel_oom.replay.unpack import Stream
+from otel_oom.commands.replay.decompress import Stream
+from otel_oom.commands.replay.prefilter import BLOCK_BYTES, Raw, Window
 
 BEGIN: Final = b"__CURSOR="
 """What journalctl(1) begins each entry with."""

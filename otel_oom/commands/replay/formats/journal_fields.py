@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Final
 
-from otel_oom.replay import export
-from otel_oom.replay.dmesg import text
-from otel_oom.replay.logged import LoggedLine
+from otel_oom.commands.replay.formats import journal_export
+from otel_oom.commands.replay.formats.dmesg import text
+from otel_oom.commands.replay.formats.log_line import LoggedLine
 
 FORM: Final = "journal"
 
@@ -40,7 +40,7 @@ def of_json(raw: bytes) -> LoggedLine | None:
 
 def of_export(entry: bytes) -> LoggedLine | None:
     """The kernel's line in an entry of the export format; ``None`` for others'."""
-    return _line(export.fields(entry))
+    return _line(journal_export.fields(entry))
 
 
 def _bytes(value: Any) -> bytes | None:  # noqa: ANN401  JSON

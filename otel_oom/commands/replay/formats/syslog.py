@@ -12,8 +12,8 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.replay import dmesg
-from otel_oom.replay.logged import LoggedLine, Stamp
+from otel_oom.commands.replay.formats import dmesg
+from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
 
 FORM: Final = "syslog"
 

@@ -7,12 +7,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from otel_oom.capture import marks, wire
-from otel_oom.capture.wire import MarkRecord
-from otel_oom.event import OomKill
-from otel_oom.facts import Capture
-from otel_oom.twins import Mark, twinned
-from tests.support.samples import KILL
+from otel_oom.capture.bpf import marks, records
+from otel_oom.capture.bpf.mark_matching import Mark, twinned
+from otel_oom.capture.bpf.records import MarkRecord
+from otel_oom.model.events import OomKill
+from otel_oom.model.types import Capture
+from tests.testlib.samples.events import KILL
 
 S = 1_000_000_000
 ASLEEP = 7 * S
@@ -126,7 +126,7 @@ def test_who_was_not_killed_has_no_mark() -> None:
 
 def test_the_marks_of_some_threads_are_read(tmp_path: Path) -> None:
     """Of a map's 8,192 those that were asked for, names decoded, unknown ones none."""
-    table = (MarkRecord * wire.MARKS)()
+    table = (MarkRecord * records.MARKS)()
     table[3] = MarkRecord(10, 9, 8, 4711, 4713, b"ja\xffva")
     table[4] = MarkRecord(20, 19, 0, 7, 7)
     table[5] = MarkRecord(30, 29, 28, 12, 12, b"other")

@@ -9,18 +9,18 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from otel_oom.capture import wire
-from otel_oom.capture.decode import Decoder, WireError
-from otel_oom.capture.symbols import SYMBOL_LEN
-from otel_oom.capture.wire import ExitRecord, ReaperRecord, VictimRecord
-from otel_oom.event import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.facts import Limits, Memcg, UserFrame
-from tests.parts.need import need
+from otel_oom.capture.bpf import records
+from otel_oom.capture.bpf.decoder import Decoder, WireError
+from otel_oom.capture.bpf.ksyms import SYMBOL_LEN
+from otel_oom.capture.bpf.records import ExitRecord, ReaperRecord, VictimRecord
+from otel_oom.model.events import NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.model.types import Limits, Memcg, UserFrame
+from tests.testlib.need import need
+from tests.testlib.repository import REPOSITORY
 
 MEMBER, OTHER = 0xFFFF0001, 0xFFFF0002
 SYMBOLS = {MEMBER: "oom_kill_memcg_member+0x1", OTHER: "out_of_memory+0x2"}
@@ -32,24 +32,24 @@ DECODER = Decoder(
     context="fentry/oom_kill_process",
     gfp_flags=hex,
 )
-BPF = Path(__file__).parents[2] / "bpf"
+BPF = REPOSITORY / "bpf"
 UNIX_OFFSET_NS = 1_000_000_000_000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 STRUCTURES = {
-    "oom_header": wire.Header,
-    "oom_task": wire.TaskRecord,
-    "oom_memory": wire.MemoryRecord,
-    "oom_path": wire.PathRecord,
-    "oom_victim_record": wire.VictimRecord,
-    "oom_exit_record": wire.ExitRecord,
-    "oom_memcg": wire.MemcgRecord,
-    "oom_limits": wire.LimitsRecord,
-    "oom_mark": wire.MarkRecord,
-    "oom_decision": wire.DecisionRecord,
-    "oom_user_frame": wire.UserFrameRecord,
-    "oom_reaper_record": wire.ReaperRecord,
-    "oom_counters": wire.Counters,
+    "oom_header": records.Header,
+    "oom_task": records.TaskRecord,
+    "oom_memory": records.MemoryRecord,
+    "oom_path": records.PathRecord,
+    "oom_victim_record": records.VictimRecord,
+    "oom_exit_record": records.ExitRecord,
+    "oom_memcg": records.MemcgRecord,
+    "oom_limits": records.LimitsRecord,
+    "oom_mark": records.MarkRecord,
+    "oom_decision": records.DecisionRecord,
+    "oom_user_frame": records.UserFrameRecord,
+    "oom_reaper_record": records.ReaperRecord,
+    "oom_counters": records.Counters,
 }
 
 
@@ -96,10 +96,10 @@ def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
     values = {v["name"]: v["val"] for t in btf if t["kind"] == "ENUM" for v in t["values"]}
     ours = {
         f"OOM_{name}": value
-        for name, value in vars(wire).items()
+        for name, value in vars(records).items()
         if name.startswith(("KIND_", "FLAG_"))
     }
-    ours |= {f"OOM_REAPER_{name.upper()}": value for value, name in wire.STAGES.items()}
+    ours |= {f"OOM_REAPER_{name.upper()}": value for value, name in records.STAGES.items()}
     assert {name: value for name, value in values.items() if name.startswith("OOM_")} == ours
 
 
@@ -108,23 +108,23 @@ def test_both_sides_have_the_same_sizes() -> None:
     header = (BPF / "events.h").read_text(encoding="utf-8")
     defined = dict(re.findall(r"#define OOM_(\w+) (\d+)", header))
     assert {name: int(text) for name, text in defined.items()} == {
-        "WIRE_VERSION": wire.WIRE_VERSION,
-        "COMM_LEN": wire.COMM_LEN,
-        "TEXT_LEN": wire.TEXT_LEN,
-        "STACK_LEN": wire.STACK_LEN,
+        "WIRE_VERSION": records.WIRE_VERSION,
+        "COMM_LEN": records.COMM_LEN,
+        "TEXT_LEN": records.TEXT_LEN,
+        "STACK_LEN": records.STACK_LEN,
         "SYMBOL_LEN": SYMBOL_LEN,
-        "MESSAGE_LEN": wire.MESSAGE_LEN,
-        "USER_STACK_LEN": wire.USER_STACK_LEN,
-        "BUILD_ID_LEN": wire.BUILD_ID_LEN,
-        "MARKS": wire.MARKS,
+        "MESSAGE_LEN": records.MESSAGE_LEN,
+        "USER_STACK_LEN": records.USER_STACK_LEN,
+        "BUILD_ID_LEN": records.BUILD_ID_LEN,
+        "MARKS": records.MARKS,
     }
 
 
 def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> VictimRecord:
     """A victim's record, as the kernel side would write it."""
     record = VictimRecord()
-    record.header.version = wire.WIRE_VERSION
-    record.header.kind = wire.KIND_VICTIM
+    record.header.version = records.WIRE_VERSION
+    record.header.kind = records.KIND_VICTIM
     record.header.size = VictimRecord.text.offset + len(names)
     record.header.boottime_ns = 500
     record.header.flags = flags
@@ -135,7 +135,7 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record.memory.anon = 4096
     record.memcg.id = 99
     record.memcg.path.len, record.memcg.path.parts = len(names), parts
-    record.text = (ctypes.c_uint8 * wire.TEXT_LEN)(*names)
+    record.text = (ctypes.c_uint8 * records.TEXT_LEN)(*names)
     return record
 
 
@@ -174,18 +174,18 @@ def test_the_limits_of_its_cgroup_are_decoded() -> None:
     assert decode(record).limits == Limits(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
     assert OomKill.from_json(decode(record).to_json()) == decode(record)
     assert decode(victim(b"", 0)).limits is None
-    assert decode(victim(flags=wire.FLAG_NO_MEMCG)).limits is None
+    assert decode(victim(flags=records.FLAG_NO_MEMCG)).limits is None
 
 
 def test_a_cut_path_shows_that_it_is_cut() -> None:
     """A path too deep for the record does not pass for a whole one."""
-    kill = decode(victim(flags=wire.FLAG_MEMCG_CUT))
+    kill = decode(victim(flags=records.FLAG_MEMCG_CUT))
     assert kill.memcg is not None
     assert (kill.memcg.path, kill.memcg.path_cut) == ("…/parent/leaf", True)
 
 
 @pytest.mark.parametrize(
-    ("flag", "part"), [(wire.FLAG_NO_MM, "memory"), (wire.FLAG_NO_MEMCG, "memcg")]
+    ("flag", "part"), [(records.FLAG_NO_MM, "memory"), (records.FLAG_NO_MEMCG, "memcg")]
 )
 def test_what_the_kernel_did_not_know_is_absent(flag: int, part: str) -> None:
     """An unknown is none, never zeros."""
@@ -194,7 +194,7 @@ def test_what_the_kernel_did_not_know_is_absent(flag: int, part: str) -> None:
 
 def test_a_kernel_that_tells_only_a_pid() -> None:
     """Then the victim has its pid and nothing else."""
-    task = decode(victim(flags=wire.FLAG_NO_TASK)).victim
+    task = decode(victim(flags=records.FLAG_NO_TASK)).victim
     assert (task.tgid, task.tid, task.uid, task.comm, task.started_ns) == (4711, *[None] * 4)
 
 
@@ -219,7 +219,7 @@ def test_lengths_beyond_the_record_are_harmless() -> None:
 def test_an_exit_is_decoded() -> None:
     """An exit names its process by pid and start."""
     record = ExitRecord()
-    record.header.version, record.header.kind = wire.WIRE_VERSION, wire.KIND_EXIT
+    record.header.version, record.header.kind = records.WIRE_VERSION, records.KIND_EXIT
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ExitRecord), 900
     record.tgid, record.start_boottime_ns, record.exit_code = 4711, 100, 9
     expected = VictimExit(tgid=4711, started_ns=100, boottime_ns=900, exit_code=9)
@@ -315,8 +315,8 @@ def test_a_decision_is_decoded() -> None:
 
 def test_a_decision_that_is_not_told_is_absent() -> None:
     """Neither is the cgroup of one for the host."""
-    assert decode(decided(wire.FLAG_NO_DECISION)).decision is None
-    decision = decode(decided(wire.FLAG_NO_LIMIT_MEMCG)).decision
+    assert decode(decided(records.FLAG_NO_DECISION)).decision is None
+    decision = decode(decided(records.FLAG_NO_LIMIT_MEMCG)).decision
     assert decision is not None
     assert (decision.memcg, decision.limits) == (None, None)
 
@@ -324,9 +324,9 @@ def test_a_decision_that_is_not_told_is_absent() -> None:
 def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
     """The same layout of another kind is another event."""
     record = decided()
-    record.header.kind = wire.KIND_SKIPPED
+    record.header.kind = records.KIND_SKIPPED
     assert decode(record).skipped
-    record.header.kind, record.decision.repeats = wire.KIND_NO_VICTIM, 4
+    record.header.kind, record.decision.repeats = records.KIND_NO_VICTIM, 4
     event = DECODER.decode(bytes(record)[: record.header.size], UNIX_OFFSET_NS)
     assert isinstance(event, NoVictim)
     assert event.repeats == 4
@@ -346,14 +346,14 @@ def test_words_and_user_frames_are_decoded() -> None:
     kill = decode(record)
     assert kill.victim.command == ("java", "-jar", "", "x.jar")
     assert kill.user_stack == (UserFrame(bytes(range(20)).hex(), 0x1234),)
-    record.header.flags = wire.FLAG_NO_COMMAND
+    record.header.flags = records.FLAG_NO_COMMAND
     assert decode(record).victim.command is None
 
 
 def test_a_step_of_the_reaper_is_decoded() -> None:
     """What the victim still holds is its resident memory; a stage that is not known is refused."""
     record = ReaperRecord()
-    record.header.version, record.header.kind = wire.WIRE_VERSION, wire.KIND_REAPER
+    record.header.version, record.header.kind = records.WIRE_VERSION, records.KIND_REAPER
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ReaperRecord), 900
     record.tgid, record.start_boottime_ns, record.stage = 4711, 100, 3
     record.memory.anon, record.memory.shmem = 4096, 8192

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.ring import RingBuffer, RingError
+from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SIZE = PAGE

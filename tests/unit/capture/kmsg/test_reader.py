@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.exits import MOST, Exits
-from otel_oom.capture.kmsg_reader import record
-from otel_oom.capture.log_clock import LogClock
-from otel_oom.capture.processes import Processes
-from otel_oom.clock import boottime_ns
-from otel_oom.event import VictimExit
-from otel_oom.kernel_log.forms import Line
-from tests.support.log_samples import KILLED
+from otel_oom.capture.kmsg.clock import LogClock
+from otel_oom.capture.kmsg.exit_watcher import MOST, Exits
+from otel_oom.capture.kmsg.reader import record
+from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import VictimExit
+from tests.testlib.samples.log_lines import KILLED
 
 SECOND = 10**9
 
@@ -228,7 +228,7 @@ def test_an_end_that_nobody_has_the_code_of_is_told_without(
 
     exit_, killed = ended(sleeper, reaped=True)
     assert exit_.exit_code in {None, signal.SIGKILL}
-    monkeypatch.setattr("otel_oom.capture.exits.fcntl.ioctl", unknown)
+    monkeypatch.setattr("otel_oom.capture.kmsg.exit_watcher.fcntl.ioctl", unknown)
     with subprocess.Popen(["sleep", "60"]) as other:
         exit_, killed = ended(other, reaped=True)
     assert exit_.exit_code is None

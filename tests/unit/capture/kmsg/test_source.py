@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kmsg import KmsgSource
-from otel_oom.capture.kmsg_context import KernelLogContext
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.kmsg_reader import KmsgReader
-from otel_oom.capture.processes import Processes
+from otel_oom.capture.kmsg.reader import KmsgReader
+from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.capture.source import CaptureError
-from otel_oom.event import Event, OomKill
-from otel_oom.facts import Task
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.parser import LoggedNoVictim, Report
-from tests.parts.need import need
-from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
-from tests.support.samples import KILL
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.parser import LoggedNoVictim, Report
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import Event, OomKill
+from otel_oom.model.types import Task
+from tests.testlib.need import need
+from tests.testlib.samples.events import KILL
+from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
 
 SECOND = 10**9
 NOBODY = 4194305

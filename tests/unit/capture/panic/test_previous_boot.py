@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from otel_oom.capture import journal
-from otel_oom.capture.journal import PreviousBoot, previous_boot
+from otel_oom.capture.panic import previous_boot as journal
+from otel_oom.capture.panic.previous_boot import PreviousBoot, previous_boot
 
 BOOT = "0123456789abcdef0123456789abcdef"
 UNIX_US = 1_700_000_000_000_000

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture import panic as panic_module
-from otel_oom.capture.journal import PreviousBoot
-from otel_oom.capture.panic import begin, find
-from otel_oom.capture.pstore import has_backend, panics
-from otel_oom.enrich.origin import origin_of
-from otel_oom.event import Panic
-from tests.support.log_samples import HOST_CHOICE, KILLED, NONE, REPORT
-from tests.support.panic_samples import (
+from otel_oom.capture.panic import scan as panic_module
+from otel_oom.capture.panic.previous_boot import PreviousBoot
+from otel_oom.capture.panic.pstore import has_backend, panics
+from otel_oom.capture.panic.scan import begin, find
+from otel_oom.enrich.stack_analysis import origin_of
+from otel_oom.model.events import Panic
+from tests.testlib.samples.log_lines import HOST_CHOICE, KILLED, NONE, REPORT
+from tests.testlib.samples.panics import (
     BEGIN_NS,
     BOOT_ID,
     COMPULSORY,

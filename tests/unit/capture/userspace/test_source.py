@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
-from otel_oom.enrich.userspace import enrich_userspace_kill
-from otel_oom.event import UserspaceKill, VictimExit
-from otel_oom.facts import Capture, Killer, Memcg, Task
-from otel_oom.killers.forms import ToldKill, told_by
-from otel_oom.killers.installed import EARLYOOM, OOMD, SYSTEMD_OOMD, installed
-from otel_oom.killers.position import Position
-from otel_oom.killers.source import memory_cgroup
-from otel_oom.otlp import names
-from otel_oom.otlp.userspace import userspace_attributes, userspace_record, userspace_sentence
+from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed
+from otel_oom.capture.userspace.messages import ToldKill, told_by
+from otel_oom.capture.userspace.source import memory_cgroup
+from otel_oom.enrich.userspace_kill import enrich_userspace_kill
+from otel_oom.linux.systemd.journal_cursor import Position
+from otel_oom.model.events import UserspaceKill, VictimExit
+from otel_oom.model.types import Capture, Killer, Memcg, Task
+from otel_oom.otlp import semconv
+from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_record, userspace_sentence
+from otel_oom.snapshot import Witness
 from otel_oom.store import Store
-from otel_oom.witness import Witness
-from tests.support.samples import KILL, ON_HOST
+from tests.testlib.samples.events import KILL, ON_HOST
 
 MIB = 1 << 20
 
@@ -243,7 +243,7 @@ def test_a_killed_cgroup_is_the_resource_and_no_process() -> None:
         "oom.killer.memcg.path": USER,
     }
     assert attributes["log.record.original"] == FORMS["systemd-oomd 252, pressure"][1]
-    assert attributes[names.OUTCOME] == "killed"
+    assert attributes[semconv.OUTCOME] == "killed"
 
 
 def test_earlyoom_says_its_limit_a_line_before() -> None:
@@ -262,7 +262,7 @@ def test_a_signal_is_no_death() -> None:
     attributes = userspace_attributes(told)
     assert attributes["process.pid"] == 4711
     assert attributes["oom.victim.memory.resident"] == 1843 * MIB
-    assert attributes[names.OUTCOME] == "signalled"
+    assert attributes[semconv.OUTCOME] == "signalled"
     assert userspace_sentence(told) == (
         "earlyoom sent SIGTERM to Web Content (pid 4711), which held 1.8 GiB of memory, for the "
         "host had less memory available than it watches over."
@@ -272,7 +272,7 @@ def test_a_signal_is_no_death() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_it_is_the_same_event_with_the_names_of_the_registry(form: str) -> None:
     """Each form is an ``oom.kill``, with no attribute that the registry's event has not."""
-    registry = Path(names.__file__).with_name("registry.yaml")
+    registry = Path(semconv.__file__).with_name("registry.yaml")
     groups = {
         group["id"]: group
         for group in yaml.safe_load(registry.read_text(encoding="utf-8"))["groups"]

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from otel_oom.terminal import Terminal, bar, cells, cut, padded, printable, wrapped
+from otel_oom.commands.console.terminal import Terminal, bar, cells, cut, padded, printable, wrapped
 
 WIDE = "漢字かな"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.outlook.processes import Look
+from otel_oom.commands.doctor.next_victim import Look
 
 GIB = 1 << 30
 STATUS = "Name:\t{name}\nVmRSS:\t{rss} kB\nVmPTE:\t4 kB\nVmSwap:\t0 kB\n"

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from otel_oom import otlp
-from otel_oom.asking import Ask
-from otel_oom.control import Request
+from otel_oom.agent.control_client import Ask
+from otel_oom.agent.control_server import Request
+from otel_oom.commands.history import queries
+from otel_oom.commands.history.entry import UnreadableError, entry_of
+from otel_oom.commands.history.options import since_ns
 from otel_oom.enrich import End, Host, enrich, enrich_panic
-from otel_oom.event import Missed, NoVictim, OomKill, Panic
-from otel_oom.history import asked
-from otel_oom.history.commands import since_ns
-from otel_oom.history.entry import UnreadableError, entry_of
+from otel_oom.model.events import Missed, NoVictim, OomKill, Panic
+from otel_oom.otlp import kernel_kill
 from otel_oom.store import Encoded, HistoryRow, Store
-from tests.support.samples import (
+from tests.testlib.samples.events import (
     EXIT,
     KILL,
     NO_VICTIM,
@@ -46,7 +46,7 @@ def nobody() -> Host:
 
 def asking(store: Store) -> Ask:
     """Ask a store as one asks an agent: through JSON."""
-    known = asked.answers(store)
+    known = queries.answers(store)
     return lambda request: json.loads(json.dumps(known[request["do"]](request)))
 
 
@@ -64,13 +64,13 @@ def stored(
             store.record_exit(event.boot_id, EXIT)
         if told:
             store.queue([Encoded(1, event.uid, told.get("log"), told.get("span"))])
-        (row,) = asked.newest(asking(store))
+        (row,) = queries.newest(asking(store))
         return row
 
 
 def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
     """Byte for byte; nothing of the host is asked."""
-    told = {"log": otlp.log_bytes(enriched()), "span": otlp.span_bytes(enriched())}
+    told = {"log": kernel_kill.log_bytes(enriched()), "span": kernel_kill.span_bytes(enriched())}
     entry = entry_of(stored(tmp_path, told=told), nobody)
     assert entry.log.SerializeToString() == told["log"]
     assert entry.span
@@ -83,15 +83,15 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     row = stored(tmp_path)
     entry = entry_of(row, on_host)
     now = enrich(KILL, WITNESS, End(EXIT, REAPED), row.stored_unix_ns, ON_HOST)
-    assert entry.log.SerializeToString() == otlp.log_bytes(now)
+    assert entry.log.SerializeToString() == kernel_kill.log_bytes(now)
     assert entry.span
-    assert entry.span.SerializeToString() == otlp.span_bytes(now)
+    assert entry.span.SerializeToString() == kernel_kill.span_bytes(now)
     assert (entry.log_fate, entry.span_fate) == ("owed", "owed")
 
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
     """The log as it was told, the span as it would be now: their ids are the same."""
-    log = otlp.log_bytes(replace(enriched(), resource={"service.name": "as it was told"}))
+    log = kernel_kill.log_bytes(replace(enriched(), resource={"service.name": "as it was told"}))
     entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
     assert entry.log.SerializeToString() == log
     assert entry.span
@@ -114,8 +114,8 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
             answered.append(len(json.dumps(answer)))
             return answer
 
-        ids = [row.id for row in asked.newest(counting)]
-        assert [row.id for row in asked.rows_of(counting, [*ids[::-1], 99])] == ids[::-1]
+        ids = [row.id for row in queries.newest(counting)]
+        assert [row.id for row in queries.rows_of(counting, [*ids[::-1], 99])] == ids[::-1]
     assert len(ids) == 20
     assert max(answered) < 2 << 20
 
@@ -141,7 +141,7 @@ def test_every_kind_of_event(tmp_path: Path, event: NoVictim | Panic | Missed | 
 def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
     """With its text, which is longer than other values may be."""
     row = stored(tmp_path, PANIC)
-    log = otlp.panic_bytes(enrich_panic(PANIC, row.stored_unix_ns, ON_HOST))
+    log = kernel_kill.panic_bytes(enrich_panic(PANIC, row.stored_unix_ns, ON_HOST))
     assert entry_of(row, on_host).log.SerializeToString() == log
 
 
@@ -165,7 +165,7 @@ def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, 
 
 def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
     """Whatever kind it is: what it was told as says all."""
-    told = {"log": otlp.log_bytes(enriched()), "span": otlp.span_bytes(enriched())}
+    told = {"log": kernel_kill.log_bytes(enriched()), "span": kernel_kill.span_bytes(enriched())}
     row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
     assert entry_of(row, nobody).record.uid == KILL.uid
 

@@ -7,17 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom import otlp
+from otel_oom.commands.console.terminal import Terminal, cells
+from otel_oom.commands.history import page
+from otel_oom.commands.history.page.candidates import read
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
-from otel_oom.event import Missed
-from otel_oom.facts import Limits, Memcg
-from otel_oom.history import page
-from otel_oom.history.page.candidates import read
-from otel_oom.otlp.candidates import candidate_lines
-from otel_oom.terminal import Terminal, cells
-from otel_oom.witness.host import HostNumbers
-from tests.support.entries import entry, log_entry
-from tests.support.samples import (
+from otel_oom.model.events import Missed
+from otel_oom.model.types import Limits, Memcg
+from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.logfmt import candidate_lines
+from otel_oom.snapshot.host_stats import HostNumbers
+from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
     EXIT,
@@ -30,6 +29,7 @@ from tests.support.samples import (
     enriched,
     kill,
 )
+from tests.testlib.samples.history import entry, log_entry
 
 PLAIN = Terminal(100)
 HOSTILE = 'a\x1b[2J"\\\n\u202e= b'
@@ -58,7 +58,7 @@ def test_it_reads_from_top_to_bottom() -> None:
     one = enriched()
     text = told(one)
     begin = flat(text.partition("What was killed")[0])
-    assert begin.endswith(flat(str(otlp.log_record(one).log_record.body)))
+    assert begin.endswith(flat(str(kernel_kill.log_record(one).log_record.body)))
     headings = [line for line in text.splitlines() if re.match(r"[A-Z]", line)]
     order = [
         *("OOM kill, 2023-11-14T22:13:20Z", "What was killed", "Whose limit was hit"),
@@ -198,7 +198,7 @@ def test_the_settings_and_the_advice() -> None:
     one = enriched()
     text = told(one)
     assert "vm.oom_kill_allocating_task = 0: it kills the one with the highest oom_score" in text
-    advice = (otlp.log_record(one).log_record.attributes or {}).get("oom.advice")
+    advice = (kernel_kill.log_record(one).log_record.attributes or {}).get("oom.advice")
     assert advice
     assert flat(section(text, "What to do")) == advice
     assert KILL.uid in section(text, "Where to find it")
@@ -271,9 +271,9 @@ def test_events_without_a_victim() -> None:
         boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unseen"
     )
     for log, title in (
-        (otlp.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),
-        (otlp.panic_bytes(enrich_panic(PANIC, 0, ON_HOST)), "Kernel panic"),
-        (otlp.missed_bytes(missed, 0, {}), "missed"),
+        (kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),
+        (kernel_kill.panic_bytes(enrich_panic(PANIC, 0, ON_HOST)), "Kernel panic"),
+        (kernel_kill.missed_bytes(missed, 0, {}), "missed"),
     ):
         made = log_entry(log)
         text = "\n".join(page.lines(made, [made], PLAIN))

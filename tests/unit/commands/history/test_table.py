@@ -6,16 +6,24 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom import otlp
-from otel_oom.containers.container import Contained
+from otel_oom.commands.console.terminal import Terminal, cells
+from otel_oom.commands.history import table
+from otel_oom.commands.history.entry import Entry
 from otel_oom.enrich import enrich_no_victim, enrich_panic
-from otel_oom.event import Missed
-from otel_oom.facts import Memcg
-from otel_oom.history import table
-from otel_oom.history.entry import Entry
-from otel_oom.terminal import Terminal, cells
-from tests.support.entries import entry, log_entry
-from tests.support.samples import CONTAINER_ID, DECISION, KILL, NO_VICTIM, ON_HOST, PANIC, enriched
+from otel_oom.model.container import Contained
+from otel_oom.model.events import Missed
+from otel_oom.model.types import Memcg
+from otel_oom.otlp import kernel_kill
+from tests.testlib.samples.events import (
+    CONTAINER_ID,
+    DECISION,
+    KILL,
+    NO_VICTIM,
+    ON_HOST,
+    PANIC,
+    enriched,
+)
+from tests.testlib.samples.history import entry, log_entry
 
 WIDE = Terminal(400)
 POD_UID = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -85,9 +93,9 @@ def test_events_without_a_victim_stand_in_it_too() -> None:
     outcomes = [
         row(log_entry(log))[-2]
         for log in (
-            otlp.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)),
-            otlp.panic_bytes(enrich_panic(PANIC, 0, ON_HOST)),
-            otlp.missed_bytes(MISSED, 0, {}),
+            kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)),
+            kernel_kill.panic_bytes(enrich_panic(PANIC, 0, ON_HOST)),
+            kernel_kill.missed_bytes(MISSED, 0, {}),
         )
     ]
     assert outcomes == ["nobody to kill", "the host panicked", "3 missed"]

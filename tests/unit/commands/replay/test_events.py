@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from otel_oom import enrich
-from otel_oom.capture.panic import EndedLog
-from otel_oom.capture.panic_report import panic_in
+from otel_oom.capture.panic.scan import EndedLog
+from otel_oom.commands.replay.deduplicate import Known
+from otel_oom.commands.replay.events import Kills
+from otel_oom.commands.replay.prefilter import Raw
+from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR
 from otel_oom.enrich import Host
-from otel_oom.enrich.unit_files import Setting
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.event import NoVictim, OomKill, Panic
-from otel_oom.kernel_log.forms import Line
-from otel_oom.replay.blocks import Raw
-from otel_oom.replay.kills import Kills
-from otel_oom.replay.known import Known
-from otel_oom.replay.timeline import FILE, LOG, WITHOUT_YEAR
-from otel_oom.witness import Witness
-from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, killed
-from tests.support.panic_samples import OF_HOST, SYSTEM_WIDE, panic
-from tests.support.replayed import (
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.panic_report import panic_in
+from otel_oom.linux.systemd.unit_files import Setting
+from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.snapshot import Witness
+from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
+from tests.testlib.samples.panics import OF_HOST, SYSTEM_WIDE, panic
+from tests.testlib.samples.replay_logs import (
     ENDED_NS,
     KILL,
     MACHINE,

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from otel_oom.replay import lines
-from otel_oom.replay.logged import LoggedLine, Stamp
-from tests.support.replayed import BOOT, MACHINE, as_export, as_json, entries
+from otel_oom.commands.replay.formats import detect
+from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from tests.testlib.samples.replay_logs import BOOT, MACHINE, as_export, as_json, entries
 
 TEXT = "oom_reaper: reaped process 1 (a b), now anon-rss:0kB"
 UPTIME_NS = 12345_678901_000
@@ -56,7 +56,7 @@ SYSLOG: dict[str, tuple[str, int | Stamp]] = {
 def test_a_syslog_line_has_time_host_and_text(name: str) -> None:
     """Whatever wrote it: what stands before the text is read, and taken off."""
     before, when = SYSLOG[name]
-    line = lines.parse(f"{before}{TEXT}".encode())
+    line = detect.parse(f"{before}{TEXT}".encode())
     host = "10.0.0.7" if "address" in name else "db1"
     assert line == LoggedLine("syslog", TEXT, when=when, host=host)
 
@@ -65,7 +65,7 @@ def test_a_syslog_line_has_time_host_and_text(name: str) -> None:
 def test_the_kernels_own_time_in_a_syslog_line_is_read_too(name: str) -> None:
     """With ``printk.time=1`` it stands before the text; behind it the thread, if that is told."""
     before, when = SYSLOG[name]
-    line = lines.parse(f"{before}[12345.678901][ T4711] {TEXT}".encode())
+    line = detect.parse(f"{before}[12345.678901][ T4711] {TEXT}".encode())
     assert line is not None
     assert (line.since_boot_ns, line.caller, line.when) == (UPTIME_NS, 4711, when)
     assert line.text == TEXT
@@ -84,23 +84,23 @@ DMESG = {
 @pytest.mark.parametrize("name", DMESG)
 def test_a_line_of_dmesg_has_the_time_since_the_boot(name: str) -> None:
     """As dmesg(1) prints it with that option."""
-    line = lines.parse(f"{DMESG[name]}{TEXT}".encode())
+    line = detect.parse(f"{DMESG[name]}{TEXT}".encode())
     assert line == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
 
 
 @pytest.mark.parametrize("before", ["", "kern  :err   : "])
 def test_a_line_of_dmesg_may_have_a_date_instead(before: str) -> None:
     """With ``-T`` in the machine's zone, with ``--time-format iso`` to the microsecond."""
-    of_ctime = lines.parse(f"{before}[Wed Mar  1 09:05:07 2023] {TEXT}".encode())
+    of_ctime = detect.parse(f"{before}[Wed Mar  1 09:05:07 2023] {TEXT}".encode())
     assert of_ctime == LoggedLine("dmesg", TEXT, when=Stamp(*DATE))
-    of_iso = lines.parse(f"{before}2023-03-01T09:05:07,123456+01:00 {TEXT}".encode())
+    of_iso = detect.parse(f"{before}2023-03-01T09:05:07,123456+01:00 {TEXT}".encode())
     assert of_iso == LoggedLine("dmesg", TEXT, when=Stamp(*DATE, 123_456_000, 3600))
 
 
 def test_short_monotonic_has_a_host_and_no_date() -> None:
     """``journalctl -o short-monotonic``; ``short-delta`` has a second number in the brackets."""
     for before in ("[12345.678901]", "[12345.678901 <    0.000090 >]"):
-        line = lines.parse(f"{before} db1 kernel: {TEXT}".encode())
+        line = detect.parse(f"{before} db1 kernel: {TEXT}".encode())
         assert line == LoggedLine("syslog", TEXT, since_boot_ns=UPTIME_NS, host="db1")
 
 
@@ -123,7 +123,7 @@ def test_an_entry_of_the_journal_has_all() -> None:
         b"data: " + as_text.encode(),
         as_export([entry]),
     ):
-        assert lines.parse(raw) == expected
+        assert detect.parse(raw) == expected
 
 
 def test_bytes_that_are_no_text_are_read() -> None:
@@ -135,7 +135,7 @@ def test_bytes_that_are_no_text_are_read() -> None:
     exported = as_export([entry])[:-1]
     exported += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
     for given in (raw, exported):
-        line = lines.parse(given)
+        line = detect.parse(given)
         assert line is not None
         assert line.text == "Killed process 1 (\\xff\n) total-vm"
 
@@ -149,7 +149,7 @@ def test_bytes_that_are_no_text_are_read() -> None:
 )
 def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
     """As the kubelet and Docker keep what a container prints, such as one that follows the log."""
-    assert lines.parse(raw.encode()) == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
+    assert detect.parse(raw.encode()) == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
 
 
 @pytest.mark.parametrize(
@@ -177,18 +177,18 @@ def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
 )
 def test_what_the_kernel_did_not_print_is_left_out(raw: str) -> None:
     """Where a log tells who wrote a line, nobody else's is taken for the kernel's."""
-    assert lines.parse(raw.encode()) is None
+    assert detect.parse(raw.encode()) is None
 
 
 def test_the_marks_of_another_boot_are_journalctls() -> None:
     """With the boot's id, or in earlier versions without."""
-    assert lines.boot(f"-- Boot {BOOT} --".encode()) == BOOT_ID
-    assert lines.boot(b"-- Reboot --") == ""
-    assert lines.boot(b"-- No entries --") is None
+    assert detect.boot(f"-- Boot {BOOT} --".encode()) == BOOT_ID
+    assert detect.boot(b"-- Reboot --") == ""
+    assert detect.boot(b"-- No entries --") is None
 
 
 @pytest.mark.parametrize("text", ["    MESSAGE=Killed process 1", '        "MESSAGE" : "x"'])
 def test_fields_of_other_formats_are_no_bare_text(text: str) -> None:
     """Its verbose and json-pretty of journalctl have lines that begin with a field's name."""
-    assert lines.bare(text.encode()) is None
-    assert lines.bare(TEXT.encode()) == LoggedLine("text", TEXT)
+    assert detect.bare(text.encode()) is None
+    assert detect.bare(TEXT.encode()) == LoggedLine("text", TEXT)

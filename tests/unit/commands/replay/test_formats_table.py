@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.support.log_forms import FORMS, Form, as_victim
-from tests.support.producers import PRODUCERS
-from tests.support.replayed import kills
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim
+from tests.testlib.samples.log_producers import PRODUCERS
+from tests.testlib.samples.replay_logs import kills
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
@@ -21,5 +20,5 @@ def test_every_form_is_read_from_every_producer(form: Form, producer: str) -> No
 
 def test_the_readme_names_every_producer() -> None:
     """In the order of the table, and no other."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert f"by the tests: {'; '.join(PRODUCERS)}. So are" in readme

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.replay.progress import Progress
-from otel_oom.replay.sources import chosen
-from otel_oom.replay.unpack import STDIN, UnreadableError, journals, opened
-from tests.parts.need import need
-from tests.support.replayed import KILL, as_export, as_json, dmesg, entries, syslog
+from otel_oom.commands.replay.decompress import STDIN, UnreadableError, journals, opened
+from otel_oom.commands.replay.log_files import chosen
+from otel_oom.commands.replay.progress import Progress
+from tests.testlib.need import need
+from tests.testlib.samples.replay_logs import KILL, as_export, as_json, dmesg, entries, syslog
 
 PLAIN = "".join(f"{line}\n" for line in syslog(KILL)).encode()
 

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from otel_oom.replay import blocks, export
-from tests.support.replayed import KILL, Pieces, as_export, entries
+from otel_oom.commands.replay import prefilter
+from otel_oom.commands.replay.formats import journal_export
+from tests.testlib.samples.replay_logs import KILL, Pieces, as_export, entries
 
 PLAIN = [f"line {number} of something else" for number in range(2000)]
 
 
 def _near(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = blocks.near_kills(blocks.whole_lines(Pieces(data, piece)))
+    raws = prefilter.near_kills(prefilter.whole_lines(Pieces(data, piece)))
     return [raw.text.decode() for raw in raws if raw.near]
 
 
@@ -31,7 +32,9 @@ def test_a_report_is_handed_on_whole_wherever_a_block_ends(piece: int) -> None:
 
 def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
     """Before a kill, and at a block's end: it tells how late it is."""
-    raws = list(blocks.near_kills(blocks.whole_lines(Pieces(_joined(PLAIN, KILL, PLAIN), 1 << 20))))
+    raws = list(
+        prefilter.near_kills(prefilter.whole_lines(Pieces(_joined(PLAIN, KILL, PLAIN), 1 << 20)))
+    )
     assert [raw.text.decode() for raw in raws if not raw.near] == [PLAIN[-1], PLAIN[-1]]
 
 
@@ -62,7 +65,7 @@ def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
 
     tracemalloc.start()
     try:
-        raws = [raw for raw in blocks.near_kills(blocks.whole_lines(Long())) if raw.near]
+        raws = [raw for raw in prefilter.near_kills(prefilter.whole_lines(Long())) if raw.near]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -71,8 +74,8 @@ def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
 
 
 def _messages(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = export.near_kills(Pieces(data, piece))
-    found = [export.fields(raw.text).get("MESSAGE") for raw in raws]
+    raws = journal_export.near_kills(Pieces(data, piece))
+    found = [journal_export.fields(raw.text).get("MESSAGE") for raw in raws]
     return [message.decode() for message in found if message is not None]
 
 
@@ -121,11 +124,11 @@ def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
 
     tracemalloc.start()
     try:
-        raws = list(export.near_kills(Large()))
+        raws = list(journal_export.near_kills(Large()))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [export.fields(raw.text)["MESSAGE"].decode() for raw in raws] == [*KILL]
+    assert [journal_export.fields(raw.text)["MESSAGE"].decode() for raw in raws] == [*KILL]
     assert peak < 16 << 20
 
 

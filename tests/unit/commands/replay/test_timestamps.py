@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from otel_oom.replay.logged import LoggedLine, Stamp
-from otel_oom.replay.timeline import FILE, LOG, WITHOUT_YEAR, WITHOUT_ZONE, Timeline
+from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR, WITHOUT_ZONE, Timeline
 
 S = 10**9
 

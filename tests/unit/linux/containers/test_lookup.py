@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from otel_oom.containers import json_file, monitors
-from otel_oom.containers.cgroup import containers_of
-from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.finder import Finder
-from otel_oom.containers.places import Place, usual
-from otel_oom.containers.settings import labels
-from otel_oom.enrich.container import container_attributes
-from otel_oom.facts import Memcg
-from tests.support.samples import KILL
+from otel_oom.config.containers import labels
+from otel_oom.enrich.container_attributes import container_attributes
+from otel_oom.linux.containers import json_file, shims
+from otel_oom.linux.containers.bundle_dirs import Place, usual
+from otel_oom.linux.containers.cgroup_id import containers_of
+from otel_oom.linux.containers.lookup import Finder
+from otel_oom.model.container import Contained, Container
+from otel_oom.model.types import Memcg
+from tests.testlib.samples.events import KILL
 
 INNER, OUTER, OTHER = "1" * 64, "2" * 64, "3" * 64
 REGISTRY = "registry.example:5000/team/shop"
@@ -128,11 +128,11 @@ def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundl
     (proc / "10/root").symlink_to("/")
     for name, text in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
         (proc / "10" / name).write_text(text, encoding="ascii")
-    (monitor,) = monitors.running(proc)
+    (monitor,) = shims.running(proc)
     assert monitor.place == Place(Path("/"), bundle.parents[1], "userdata")
     (proc / "10/root").unlink()
     (proc / "10/root").symlink_to(tmp_path)
-    (monitor,) = monitors.running(proc)
+    (monitor,) = shims.running(proc)
     assert monitor.place.root == proc / "10/root", "what is another's is no longer there later"
 
 
@@ -153,8 +153,8 @@ def test_a_process_cant_pass_for_its_own_containers_monitor(tmp_path: Path, bund
     """What has a monitor's name inside of the container is not believed."""
     proc = tmp_path / "proc"
     process(proc, 10, 1, "conmon", *conmon(bundle), cgroup=f"/libpod_parent/libpod-{INNER}")
-    assert list(monitors.above(10, proc)) == []
-    assert list(monitors.running(proc)) == []
+    assert list(shims.above(10, proc)) == []
+    assert list(shims.running(proc)) == []
 
 
 @pytest.mark.parametrize("name", ["containerd-shim", "conmon"])
@@ -166,7 +166,7 @@ def test_monitors_of_other_words_are_left(
 ) -> None:
     """A name alone is no monitor."""
     process(tmp_path, 10, 1, name, *words)
-    assert list(monitors.above(10, tmp_path)) == []
+    assert list(shims.above(10, tmp_path)) == []
 
 
 def test_files_of_others_may_hold_anything(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.containers.api import Api
-from otel_oom.containers.container import Container
+from otel_oom.linux.containers.runtime_api import Api
+from otel_oom.model.container import Container
 
 ASKED = Container("1" * 64, "podman")
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.containers import bundle
-from otel_oom.containers import runtimes as runtimes_module
-from otel_oom.containers.container import Contained, Container
-from otel_oom.containers.finder import Finder
-from otel_oom.containers.places import Place
-from otel_oom.containers.runtimes import Runtimes
-from otel_oom.containers.watch import Watch
-from otel_oom.event import Missed
-from otel_oom.facts import Memcg
-from tests.parts.wait import until
-from tests.support.samples import KILL
+from otel_oom.linux.containers import oci_bundle
+from otel_oom.linux.containers import service as runtimes_module
+from otel_oom.linux.containers.bundle_dirs import Place
+from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.containers.service import Runtimes
+from otel_oom.linux.containers.watcher import Watch
+from otel_oom.model.container import Contained, Container
+from otel_oom.model.events import Missed
+from otel_oom.model.types import Memcg
+from tests.testlib.samples.events import KILL
+from tests.testlib.wait import until
 
 INNER, OUTER = "1" * 64, "2" * 64
 ALONE = replace(KILL, trigger=None, memcg=Memcg(1, f"/docker/{INNER}"))
@@ -49,7 +49,7 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
         return Container(container_id, "docker", name="web")
 
     # A disk that does not answer can't be had on loopback.
-    monkeypatch.setattr(bundle, "read", read)
+    monkeypatch.setattr(oci_bundle, "read", read)
     monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
 
     class Done(threading.Event):
@@ -108,7 +108,7 @@ def test_files_that_were_late_are_read_for_the_next_kill(
     late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
     assert runtimes.later(ALONE, Contained(late)).victim is not None
     found = Container(INNER, "docker", name="web")
-    monkeypatch.setattr(bundle, "read", lambda *_: found)
+    monkeypatch.setattr(oci_bundle, "read", lambda *_: found)
     monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
 
     def at_once() -> bool:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.kernel_log import lines as log_lines
-from otel_oom.kernel_log.forms import Chosen, Killed, Line
-from otel_oom.kernel_log.parser import MOST_FRAMES, KernelLogParser, LoggedKill
-from tests.support.log_samples import (
+from otel_oom.linux.kernel_log import line_parser as log_lines
+from otel_oom.linux.kernel_log.line_types import Chosen, Killed, Line
+from otel_oom.linux.kernel_log.parser import MOST_FRAMES, KernelLogParser, LoggedKill
+from tests.testlib.samples.log_lines import (
     EXITING,
     GROUP,
     KILLED,

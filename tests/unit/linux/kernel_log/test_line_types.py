@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kmsg_events import LogEvents
-from otel_oom.capture.processes import Processes
-from otel_oom.event import OomKill
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
-from tests.support.log_forms import FORMS, Form, as_victim, markdown
+from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
+from otel_oom.linux.process import Processes
+from otel_oom.model.events import OomKill
+from tests.testlib.repository import REPOSITORY
+from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim, markdown
 
 NOWHERE = Path("/nonexistent")
 
@@ -39,7 +40,7 @@ def test_every_form_is_told_for_what_it_is(form: Form) -> None:
 
 def test_the_readme_has_the_table() -> None:
     """Of what this file has told, and of nothing else."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     table = readme.partition("<!-- forms -->\n")[2].partition("\n<!-- /forms -->")[0]
     assert table == markdown()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from otel_oom.facts import Limits, Memcg, Memory
-from otel_oom.kernel_log.forms import Chosen, Exiting, Killed, Line
-from otel_oom.kernel_log.parser import (
+from otel_oom.linux.kernel_log.line_types import Chosen, Exiting, Killed, Line
+from otel_oom.linux.kernel_log.parser import (
     KernelLogParser,
     LoggedKill,
     LoggedNoVictim,
@@ -12,7 +11,8 @@ from otel_oom.kernel_log.parser import (
     Report,
     decision,
 )
-from tests.support.log_samples import (
+from otel_oom.model.types import Limits, Memcg, Memory
+from tests.testlib.samples.log_lines import (
     EXITING,
     GROUP,
     HOST_CHOICE,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.kernel_log.dress import undressed
-from otel_oom.kernel_log.forms import Line
-from otel_oom.kernel_log.parser import LoggedKill
-from tests.support.log_samples import KILLED, REPORT, feed, killed
+from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.parser import LoggedKill
+from otel_oom.linux.kernel_log.prefix import undressed
+from tests.testlib.samples.log_lines import KILLED, REPORT, feed, killed
 
 
 @pytest.mark.parametrize(

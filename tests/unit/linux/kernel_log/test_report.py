@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.kernel_log.forms import Killed, Line
-from otel_oom.kernel_log.parser import (
+from otel_oom.linux.kernel_log.line_types import Killed, Line
+from otel_oom.linux.kernel_log.parser import (
     KernelLogParser,
     LogEvent,
     LoggedAgain,
     LoggedKill,
     LoggedNoVictim,
 )
-from otel_oom.kernel_log.text import MOST_TEXT
-from tests.support.log_samples import GROUP, KILLED, NONE, REPORT, feed, killed, kills, lines
+from otel_oom.linux.kernel_log.report_text import MOST_TEXT
+from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, feed, killed, kills, lines
 
 SECOND = 10**9
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from otel_oom.kernel_log.table import MOST_LARGEST, Row, TableReader
+from otel_oom.linux.kernel_log.task_table import MOST_LARGEST, Row, TableReader
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich.unit_files import memory_setting
+from otel_oom.linux.systemd.unit_files import memory_setting
 
 MIB = 1 << 20
 LIB, ETC, RUN = "usr/lib/systemd/system", "etc/systemd/system", "run/systemd/system"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.systemd import Units, plain_name, unit_owning, units_of
+from otel_oom.linux.systemd.units import Units, plain_name, unit_owning, units_of
 
 USER = "/user.slice/user-1000.slice/user@1000.service"
 

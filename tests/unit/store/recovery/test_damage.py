@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom import clock
-from otel_oom.store import Encoded, Refusal, Store, aside
+from otel_oom.linux import clock
+from otel_oom.store import Encoded, Refusal, Store
 from otel_oom.store.counters import NO_BOOT
-from tests.support.samples import EXIT, KILL, REAPED, WITNESS, kill
+from otel_oom.store.recovery import salvage
+from tests.testlib.samples.events import EXIT, KILL, REAPED, WITNESS, kill
 
 BOOT = KILL.boot_id
 NEVER = 0
@@ -178,7 +179,7 @@ def test_what_is_moved_stays_one_database(tmp_path: Path) -> None:
     for _ in range(2):
         for tail in ("", "-wal", "-shm"):
             (tmp_path / f"{NAME}{tail}").write_text(tail, encoding="ascii")
-        moved = aside.move(tmp_path / NAME)
+        moved = salvage.move(tmp_path / NAME)
         for tail in ("", "-wal", "-shm"):
             assert (tmp_path / f"{moved.name}{tail}").read_text(encoding="ascii") == tail
             assert not (tmp_path / f"{NAME}{tail}").exists()
@@ -325,7 +326,7 @@ def test_sums_of_an_older_kind_are_not_held_against_a_row(tmp_path: Path) -> Non
     with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
         database.execute("UPDATE journal SET sum = 1")
         database.execute("PRAGMA user_version = 7")
-    aside.move(tmp_path / NAME)
+    salvage.move(tmp_path / NAME)
     with Store(tmp_path) as store:
         assert events(store) == {KILL.uid}
         assert len(store.set_aside()) == 1

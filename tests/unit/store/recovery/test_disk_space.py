@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.event import OomKill
+from otel_oom.model.events import OomKill
 from otel_oom.store import Encoded, Refusal, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
-from otel_oom.store.room import BALLAST_BYTES
-from tests.parts.wait import until
-from tests.support.disk import Disk, disk
-from tests.support.samples import KILL, WITNESS, kill
+from otel_oom.store.recovery.disk_space import BALLAST_BYTES
+from tests.testlib.kernel.disk import Disk, disk
+from tests.testlib.samples.events import KILL, WITNESS, kill
+from tests.testlib.wait import until
 
 BOOT = KILL.boot_id
 FAR = 1 << 62

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store
-from tests.parts.need import need
-from tests.support.samples import KILL, kill
-from tests.support.storing import KILLS
+from tests.testlib.need import need
+from tests.testlib.samples.events import KILL, kill
+from tests.testlib.store_process import KILLS
 
 BOOT = KILL.boot_id
 FAR = 1 << 62
@@ -31,7 +31,7 @@ def run(folder: Path, fault: str | None) -> tuple[list[str], list[str]]:
     command += ["-P", state / NAME, "-P", state / f"{NAME}-wal", "-P", told]
     if fault:
         command += ["-e", f"inject={fault}"]
-    command += [sys.executable, "-m", "tests.support.storing", state, told]
+    command += [sys.executable, "-m", "tests.testlib.store_process", state, told]
     done = subprocess.run(command, check=False, cwd=Path.cwd(), capture_output=True, text=True)
     need("ptrace" not in done.stderr.lower(), f"to trace a process: {done.stderr[-200:]}")
     lines = told.read_text(encoding="ascii").splitlines() if told.exists() else []

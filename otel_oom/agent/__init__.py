@@ -1,0 +1,1 @@
+"""Run the agent: lifecycle, ingest loop, delivery threads, control socket and its own metrics."""

@@ -1,0 +1,1 @@
+"""Capture by BCC, which compiles the BPF program on the host."""

@@ -1,0 +1,1 @@
+"""Capture by BPF: load, attach and read the ring buffer."""

@@ -1,0 +1,1 @@
+"""Capture from the kernel log, /dev/kmsg."""

@@ -1,0 +1,1 @@
+"""Panics of earlier boots, from pstore and systemd's journal."""

@@ -1,0 +1,1 @@
+"""Formats in which kernel logs are kept."""

@@ -1,0 +1,1 @@
+"""Readers of a Linux host: no policy."""

@@ -1,0 +1,1 @@
+"""Readers of systemd: units, unit files, journal."""

@@ -1,0 +1,1 @@
+"""Events as OTLP: enriched events in, encoded requests out."""

@@ -1,0 +1,1 @@
+"""Recovery of the store: full disk, damaged file, corrupt rows."""
