@@ -71,7 +71,9 @@ def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
     assert elf.startswith(b"\x7fELF")
     source = REPOSITORY / "bpf/bcc/oom.bcc.c"
     included = re.findall(r'#include "(.+)"', source.read_text(encoding="utf-8"))
-    assert {f"otel_oom/capture/bcc/bpf_source/{it}" for it in ("bcc/oom.bcc.c", *included)} <= {*names}
+    assert {f"otel_oom/capture/bcc/bpf_source/{it}" for it in ("bcc/oom.bcc.c", *included)} <= {
+        *names
+    }
     assert f"{info}/entry_points.txt" in names
     assert {name.partition("/")[0] for name in names} == {"otel_oom", info}
     endings = {Path(name).suffix for name in names if name.startswith("otel_oom/")}
