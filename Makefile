@@ -34,6 +34,7 @@ lint: setup-test
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-logo
 	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: format

@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.capture import choose  # noqa: PLC0415
     from otel_oom.config import containers as container_settings  # noqa: PLC0415
     from otel_oom.config import store  # noqa: PLC0415
-    from otel_oom.config.otlp import read  # noqa: PLC0415
+    from otel_oom.config.settings import read  # noqa: PLC0415
 
     source = choose(
         arguments.source,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.agent import control_server
-from otel_oom.agent.control_server import Answers, NoAgentError, Request
+from otel_oom.agent.control_handlers import store_handlers
+from otel_oom.agent.control_server import NoAgentError, Request
 from otel_oom.store import Bounds, Store, StoreError
 
 Ask = Callable[[Request], Any]
@@ -25,17 +26,17 @@ _EVERY_S: Final = 0.1
 
 
 @contextmanager
-def asking(state_dir: Path, answers: Callable[[Store], Answers]) -> Iterator[Ask]:
-    """Whom to ask about ``state_dir``; where no agent works, the store answers by ``answers``.
+def asking(state_dir: Path) -> Iterator[Ask]:
+    """Yield a function that queries the agent of ``state_dir``, or the store if none runs.
 
     Raises:
         StoreError: neither can be asked.
     """
     with ExitStack() as stack:
-        yield _asked(state_dir, answers, stack)
+        yield _asked(state_dir, stack)
 
 
-def _asked(state_dir: Path, answers: Callable[[Store], Answers], stack: ExitStack) -> Ask:
+def _asked(state_dir: Path, stack: ExitStack) -> Ask:
     deadline = time.monotonic() + _COME_OR_GO_S
     while not _agent_answers(state_dir):
         try:
@@ -46,7 +47,7 @@ def _asked(state_dir: Path, answers: Callable[[Store], Answers], stack: ExitStac
                 raise
             time.sleep(_EVERY_S)
         else:
-            known = answers(store)
+            known = store_handlers(store)
             return lambda request: known[request["do"]](request)
     return partial(control_server.ask, state_dir)
 

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_oom.agent import memory
+from otel_oom.agent.liveness import STUCK_S, Pulse
 from otel_oom.agent.stats import Counts
-from otel_oom.agent.watchdog import STUCK_S, Pulse
 from otel_oom.capture.source import Source
-from otel_oom.config.otlp import Settings
+from otel_oom.config.settings import Settings
 from otel_oom.linux import clock
 from otel_oom.model.event_base import Incident
 from otel_oom.model.events import OomKill, UserspaceKill
@@ -138,6 +138,7 @@ class Delivery:
 
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
+        from otel_oom.agent.liveness import ExporterStatus  # noqa: PLC0415
         from otel_oom.enrich import Host, of_place, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host_attributes import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
@@ -151,8 +152,9 @@ class Delivery:
         self._begin_metrics({**found, **told})
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
             backoff = self._backoffs.setdefault(endpoint.host, Backoff())
-            courier = Courier(self._store, endpoint, connect(endpoint), backoff, self.counts)
-            self._pulses[endpoint.signal] = courier.pulse
+            status = ExporterStatus(self.counts, endpoint.timeout_s)
+            courier = Courier(self._store, endpoint, connect(endpoint), backoff, status)
+            self._pulses[endpoint.signal] = status.pulse
             thread = self._thread(endpoint.signal, courier.run)
             self._couriers.append(courier)
             self._threads.append(thread)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from otel_oom.capture.bpf.mark_matching import Marks, nearest
+from otel_oom.capture.mark_matching import Marks, nearest
 from otel_oom.linux import clock
 from otel_oom.model.events import Event, Missed, OomKill
+from otel_oom.store.types import Account, Stored
 
 if TYPE_CHECKING:
     from otel_oom.capture.kmsg.backlog import History
@@ -32,38 +32,6 @@ EVERY_S: Final = 60.0
 """How often the count is looked at when nothing is told. A look takes 0.1 ms."""
 
 SOURCE: Final = "kmsg"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What is known of one boot's count.
-
-    ``told`` are the kills in the store that the kernel counts, ``again`` how often it counted the
-    first of a group twice, ``missed`` what was told as missed; ``sequence`` is the line of the
-    kernel's log up to which all this is settled, ``None`` before it was settled at all.
-    """
-
-    told: int = 0
-    again: int = 0
-    missed: int = 0
-    sequence: int | None = None
-
-    @property
-    def settled(self) -> int:
-        """How much of the kernel's count is accounted for."""
-        return self.told + self.again + self.missed
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A kill in the store, as far as it can be known again in the log."""
-
-    tgid: int
-    tid: int | None
-    comm: str | None
-    boottime_ns: int
-    in_log: int | None
-    """The number of its line, if the log is where it comes from."""
 
 
 class Ledger(Protocol):

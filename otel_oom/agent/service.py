@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.agent import memory, watchdog
+from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import Control
 from otel_oom.agent.delivery import Delivery
 from otel_oom.agent.ingest import Intake
 from otel_oom.agent.watchdog import Heartbeat
 from otel_oom.capture.source import Source
-from otel_oom.commands import queue
-from otel_oom.commands.history import queries
-from otel_oom.config.otlp import Settings
+from otel_oom.config.settings import Settings
 from otel_oom.linux.containers.service import Runtimes
 from otel_oom.snapshot import Witness
 from otel_oom.store import Bounds, Store
@@ -77,9 +76,7 @@ def run(  # noqa: PLR0913  each is named at the call
         with (
             ExitStack() as until,
             JournalSource(state_dir, history=history) as killers,
-            Control(
-                state_dir, {**queries.answers(store), **queue.answers(store, delivery.look_again)}
-            ),
+            Control(state_dir, store_handlers(store, delivery.look_again)),
         ):
             sources = Sources(source, (killers,), log_beside(source, until))
             intake = Intake(sources, store, delivery, heartbeat, history=history)

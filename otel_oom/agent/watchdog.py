@@ -17,35 +17,6 @@ from typing import Final
 _LOG = logging.getLogger(__name__)
 _US_PER_S: Final = 1_000_000
 
-STUCK_S: Final = 60.0
-"""No step of a thread takes longer, but for a request, which has its endpoint's timeout too."""
-
-
-class Pulse:
-    """Whether a thread is at work, and since when; written by that thread, read by others."""
-
-    def __init__(self, limit_s: float) -> None:
-        """A thread no step of which takes longer than ``limit_s`` seconds, unless it is stuck."""
-        self._limit_s = limit_s
-        self._since: float | None = None
-
-    def busy(self) -> None:
-        """A step begins."""
-        self._since = time.monotonic()
-
-    def rest(self) -> None:
-        """What follows is a wait that may take any time."""
-        self._since = None
-
-    @property
-    def stuck_s(self) -> float | None:
-        """How long the thread has been at one step, if that is longer than it can take."""
-        since = self._since
-        if since is None:
-            return None
-        took = time.monotonic() - since
-        return took if took > self._limit_s else None
-
 
 class Heartbeat:
     """When the next beat is due, and the beat."""

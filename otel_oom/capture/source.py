@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
 
-from otel_oom.capture.bpf.mark_matching import Mark
+from otel_oom.capture.mark_matching import Mark
 from otel_oom.model.events import Event, Loss
 
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")

@@ -5,47 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.agent.control_client import Ask, asking
-from otel_oom.agent.control_server import Answers, Request
 from otel_oom.export.result import bounded
-from otel_oom.store import Store
 
-_PAGE: Final = 256
 _SHOWN: Final = 50
 _NS_PER_S: Final = 1_000_000_000
 _KIB: Final = 1024
 
 
-def answers(store: Store, look_again: Callable[[], None] = lambda: None) -> Answers:
-    """What can be asked of ``store``; ``look_again`` is called when there is more to send."""
-
-    def resend(request: Request) -> int:
-        count = store.resend(request["ids"])
-        look_again()
-        return count
-
-    return {
-        "queue": lambda _: {
-            "waiting": [asdict(backlog) for backlog in store.backlogs()],
-            "newest_dead_letter": store.newest_dead_letter(),
-        },
-        "dead_letters": lambda request: [
-            asdict(letter) for letter in store.dead_letters(request["after"], _PAGE)
-        ],
-        "resend": resend,
-        "drop": lambda request: store.drop(request["ids"]),
-    }
-
-
 def show(state_dir: Path, *, as_json: bool) -> int:
     """Print what waits and what was refused."""
-    with asking(state_dir, answers) as ask:
+    with asking(state_dir) as ask:
         found = ask({"do": "queue"})
         pages = _pages(ask, found["newest_dead_letter"])
         letters = [letter for page in pages for letter in page]
@@ -71,7 +46,7 @@ def drop(state_dir: Path, uids: Sequence[str]) -> int:
 def _act(state_dir: Path, action: str, uids: Sequence[str], done: str) -> int:
     unknown = set(uids)
     count = 0
-    with asking(state_dir, answers) as ask:
+    with asking(state_dir) as ask:
         # Not past the newest of now: what is refused again meanwhile would come round for ever.
         for page in _pages(ask, ask({"do": "queue"})["newest_dead_letter"]):
             chosen = [letter for letter in page if not uids or letter["uid"] in uids]

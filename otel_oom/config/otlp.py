@@ -13,13 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-if TYPE_CHECKING:
-    from otel_oom.config.metrics import MetricSettings
-
-SIGNALS: Final = ("logs", "traces")
 HTTP: Final = "http/protobuf"
 GRPC: Final = "grpc"
 
@@ -87,54 +83,16 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What the environment says: endpoints by signal, the place's resource, the main switch.
-
-    ``metrics`` are the agent's own; there are none unless somebody has read what is said of them.
-    ``detectors`` are the names of the resource detectors that are asked about the host.
-    """
-
-    endpoints: tuple[Endpoint, ...]
-    resource: Mapping[str, str]
-    disabled: bool
-    metrics: MetricSettings | None = None
-    detectors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
+class Variable:
     """A variable's text and the name under which the user set it."""
 
     name: str
     text: str
 
     def wrong(self, takes: str) -> SettingsError:
+        """Return the error that says what the variable takes, without credentials."""
         shown = _CREDENTIALS.sub("", self.text)
         return SettingsError(f"{self.name}={shown!r} can't be used: it takes {takes}.")
-
-
-def read(environ: Mapping[str, str]) -> Settings:
-    """The settings that ``environ`` holds.
-
-    Raises:
-        SettingsError: a value can't be used.
-    """
-    resource = _Value("OTEL_RESOURCE_ATTRIBUTES", environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
-    disabled = _Value("OTEL_SDK_DISABLED", environ.get("OTEL_SDK_DISABLED", ""))
-    # As the manifest of a pod hands the name of its node to it.
-    node = environ.get("K8S_NODE_NAME", "").strip()
-    return Settings(
-        endpoints=tuple(endpoint(environ, signal) for signal in SIGNALS),
-        resource={**({"k8s.node.name": node} if node else {}), **dict(_pairs(resource))},
-        disabled=_flag(disabled),
-        detectors=_detectors(environ.get("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "")),
-    )
-
-
-def _detectors(text: str) -> tuple[str, ...]:
-    """The names of a list by commas, less the SDK's own for ``OTEL_RESOURCE_ATTRIBUTES``."""
-    names = (name.strip() for name in text.split(","))
-    return tuple(name for name in names if name and name != "otel")
 
 
 def known_variables() -> frozenset[str]:
@@ -157,23 +115,23 @@ def endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
         SettingsError: a value can't be used.
     """
 
-    def get(option: str, default: str = "") -> _Value:
+    def get(option: str, default: str = "") -> Variable:
         # An empty value is as good as none (Environment Variable Specification).
         for name in (f"{_PREFIX}{signal.upper()}_{option}", f"{_PREFIX}{option}"):
             if environ.get(name, "").strip():
-                return _Value(name, environ[name].strip())
-        return _Value(f"{_PREFIX}{option}", default)
+                return Variable(name, environ[name].strip())
+        return Variable(f"{_PREFIX}{option}", default)
 
     protocol = get("PROTOCOL", HTTP)
     if protocol.text not in _DEFAULT_URL:
         raise protocol.wrong(f"{HTTP} or {GRPC}")
     own = get("ENDPOINT").name == f"{_PREFIX}{signal.upper()}_ENDPOINT"
     url = (
-        _grpc_url(get("ENDPOINT", _DEFAULT_URL[GRPC]), insecure=_flag(get("INSECURE")))
+        _grpc_url(get("ENDPOINT", _DEFAULT_URL[GRPC]), insecure=parse_flag(get("INSECURE")))
         if protocol.text == GRPC
         else _http_url(get("ENDPOINT", _DEFAULT_URL[HTTP]), "" if own else f"/v1/{signal}")
     )
-    headers = _pairs(get("HEADERS"), _HEADER[protocol.text])
+    headers = parse_pairs(get("HEADERS"), _HEADER[protocol.text])
     parts = urlsplit(url)
     user, at, netloc = parts.netloc.rpartition("@")
     if at and not any(name.lower() == "authorization" for name, _ in headers):
@@ -199,19 +157,19 @@ def basic_auth(user: str) -> str:
     return "Basic " + b64encode(unquote(user).encode()).decode()
 
 
-def _http_url(value: _Value, path: str) -> str:
+def _http_url(value: Variable, path: str) -> str:
     """The URL to POST to: a signal's own endpoint as it is, the general one with the path."""
     parts = _parts(value, value.text)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path if path else parts.path))
 
 
-def _grpc_url(value: _Value, *, insecure: bool) -> str:
+def _grpc_url(value: Variable, *, insecure: bool) -> str:
     """The target with a scheme: the endpoint's own, else as ``…_INSECURE`` says."""
     url = value.text if "://" in value.text else f"http{'' if insecure else 's'}://{value.text}"
     return urlunsplit(_parts(value, url))
 
 
-def _parts(value: _Value, url: str) -> SplitResult:
+def _parts(value: Variable, url: str) -> SplitResult:
     takes = "a URL such as http://localhost:4318 or https://otlp.example.com"
     try:
         parts = urlsplit(url)
@@ -227,8 +185,14 @@ def _parts(value: _Value, url: str) -> SplitResult:
     return parts
 
 
-def _pairs(value: _Value, header: re.Pattern[str] | None = None) -> tuple[tuple[str, str], ...]:
-    """``key=value,key=value``, percent-encoded (W3C Baggage)."""
+def parse_pairs(
+    value: Variable, header: re.Pattern[str] | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Parse ``key=value,key=value``, percent-encoded (W3C Baggage).
+
+    Raises:
+        SettingsError: a pair is incomplete, or ``header`` does not match it.
+    """
     pairs = []
     for item in value.text.split(","):
         if not item.strip():
@@ -246,7 +210,7 @@ def _pairs(value: _Value, header: re.Pattern[str] | None = None) -> tuple[tuple[
     return tuple(pairs)
 
 
-def _seconds(value: _Value) -> float:
+def _seconds(value: Variable) -> float:
     try:
         seconds = float(value.text)
     except ValueError:
@@ -256,19 +220,20 @@ def _seconds(value: _Value) -> float:
     return seconds
 
 
-def _gzip(value: _Value) -> bool:
+def _gzip(value: Variable) -> bool:
     if value.text.lower() not in {"none", "gzip"}:
         raise value.wrong("gzip or none")
     return value.text.lower() == "gzip"
 
 
-def _flag(value: _Value) -> bool:
+def parse_flag(value: Variable) -> bool:
+    """Parse ``true`` or ``false``; empty is false. Raises SettingsError."""
     if value.text.strip().lower() not in {"", "true", "false"}:
         raise value.wrong("true or false")
     return value.text.strip().lower() == "true"
 
 
-def _file(value: _Value) -> Path | None:
+def _file(value: Variable) -> Path | None:
     if not value.text:
         return None
     path = Path(value.text)

@@ -12,9 +12,8 @@ from typing import Final
 from tenacity import RetryCallState, Retrying, retry_if_result
 from tenacity.nap import sleep_using_event
 
-from otel_oom.agent.stats import Counts
-from otel_oom.agent.watchdog import STUCK_S, Pulse
 from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.export.observer import ExportObserver
 from otel_oom.export.result import Answer, Transport, Verdict
 from otel_oom.export.retry import Backoff
 from otel_oom.linux import clock
@@ -52,11 +51,11 @@ class Courier:
         endpoint: Endpoint,
         transport: Transport,
         backoff: Backoff | None = None,
-        counts: Counts | None = None,
+        observer: ExportObserver | None = None,
     ) -> None:
         """Deliver what ``store`` has of the endpoint's signal through ``transport``.
 
-        Couriers to one host share its ``backoff``; ``counts`` gets what has become of it all.
+        Couriers to one host share its ``backoff``; ``observer`` gets what has become of it all.
         """
         self._store = store
         self._endpoint = endpoint
@@ -64,10 +63,8 @@ class Courier:
         self._backoff = backoff or Backoff()
         self._most = _BATCH
         self._most_bytes = _BATCH_BYTES
-        self._counts = counts or Counts()
+        self._observer = observer or ExportObserver()
         self._boot_id = clock.boot_id()
-        self.pulse = Pulse(STUCK_S + endpoint.timeout_s)
-        """Whether :meth:`run` is at work, and for how long."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._backing_off = False
@@ -114,7 +111,7 @@ class Courier:
                 # Looked at after clear(), which may have taken back the wake-up of stop().
                 return
             self._idle = True
-            self.pulse.rest()
+            self._observer.rest()
             self._wake.wait()
 
     def _send_next(self) -> Answer | None:
@@ -124,10 +121,10 @@ class Courier:
         """
         # Another's failure keeps it waiting as its own does.
         self._backing_off = self._backoff.left_s() > 0
-        self.pulse.rest()
+        self._observer.rest()
         with self._backoff.turn(self._stop.is_set) as heard:
             self._backing_off = False
-            self.pulse.busy()
+            self._observer.begin_step()
             if self._stop.is_set():
                 return None
             messages = self._store.waiting(self.signal, self._most, self._most_bytes)
@@ -143,7 +140,7 @@ class Courier:
                 # Known since it was put here: it is too large.
                 parts += reversed(_halves(part))
                 continue
-            self.pulse.busy()
+            self._observer.begin_step()
             answer = self._transport.send(b"".join(message.payload for message in part))
             heard(answer)
             if answer.verdict is Verdict.LATER:
@@ -161,7 +158,7 @@ class Courier:
             self._most_bytes = min(self._most_bytes, _size(messages) // 2)
         if answer.verdict is Verdict.TURNED_AWAY or len(messages) == 1:
             self._refused(messages, answer.reason)
-            self._counts.exported[self.signal, answer.code] += len(messages)
+            self._observer.exported(self.signal, answer.code, len(messages))
             return []
         # One of them may be all that the backend minds. To find one among n takes 2 log2(n)
         # requests; a backend that minds all gets two for each at the most.
@@ -170,7 +167,7 @@ class Courier:
     def _taken(self, messages: Sequence[Message], answer: Answer) -> None:
         if answer.rejected >= len(messages):
             self._refused(messages, f"rejected: {answer.reason}")
-            self._counts.exported[self.signal, "rejected"] += len(messages)
+            self._observer.exported(self.signal, "rejected", len(messages))
         elif answer.rejected > 0:
             # OTLP does not tell which ones, and the request must not be sent again. All are
             # kept aside as perhaps taken; from here on each goes alone, so that this happens
@@ -178,22 +175,22 @@ class Courier:
             self._most = 1
             reason = f"{answer.rejected} of {len(messages)} rejected: {answer.reason}"
             self._refused(messages, reason, doubtful=True)
-            self._counts.exported[self.signal, "rejected"] += answer.rejected
-            self._counts.exported[self.signal, ""] += len(messages) - answer.rejected
+            self._observer.exported(self.signal, "rejected", answer.rejected)
+            self._observer.exported(self.signal, "", len(messages) - answer.rejected)
         else:
             if answer.reason:
                 _LOG.warning("%s took the %s with a warning: %s", *self._where(), answer.reason)
             self._store.delivered(messages)
-            self._counts.exported[self.signal, ""] += len(messages)
+            self._observer.exported(self.signal, "", len(messages))
             self._measure(messages)
             _LOG.info("Sent to %s: %d", self._endpoint.shown, len(messages))
 
     def _measure(self, messages: Sequence[Message]) -> None:
         """Tell how long they took, if somebody wants to know; nothing else waits for that."""
-        if self._counts.record_lag:
+        if self._observer.measures_delays:
             with suppress(sqlite3.Error):
                 lags_s = self._store.figures.lags_s(messages, self._boot_id)
-                self._counts.record_lag(self.signal, lags_s)
+                self._observer.delivered_after(self.signal, lags_s)
 
     def _refused(self, messages: Sequence[Message], reason: str, *, doubtful: bool = False) -> None:
         _LOG.error(
@@ -210,7 +207,7 @@ class Courier:
         answer: Answer = state.outcome.result() if state.outcome else Answer(Verdict.LATER)
         wait_s = state.next_action.sleep if state.next_action else 0.0
         self._backing_off = True
-        self.pulse.rest()
+        self._observer.rest()
         _LOG.warning(
             "%s does not take %s now (%s); next try in %.1f s",
             *self._where(),

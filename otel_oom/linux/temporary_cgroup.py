@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.linux.cgroupfs import MemcgFiles
 
 _REMOVE_TRIES: Final = 50
 _REMOVE_PAUSE_S: Final = 0.05

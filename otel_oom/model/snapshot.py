@@ -9,8 +9,45 @@ from typing import Any
 from otel_oom.model.candidates import Candidates
 from otel_oom.model.container import Contained
 from otel_oom.model.types import Limits, known
-from otel_oom.snapshot.cgroup_stats import MemcgNumbers
-from otel_oom.snapshot.host_stats import HostNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class MemcgNumbers:
+    """A memory cgroup's numbers at one moment.
+
+    ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as
+    :func:`~otel_oom.linux.psi.pressure` has it. What the kernel does not tell is left out.
+    """
+
+    stat: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    pressure: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> MemcgNumbers | None:
+        """The numbers out of their JSON form, if there are any."""
+        return known(cls, value) if value else None
+
+
+@dataclass(frozen=True, slots=True)
+class HostNumbers:
+    """The host's memory in bytes and its pressure in percent at one moment.
+
+    What the kernel does not tell is left out.
+    """
+
+    memory: Mapping[str, int] = field(default_factory=dict)
+    pressure: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> HostNumbers | None:
+        """The numbers out of their JSON form, if there are any."""
+        return known(cls, value) if value else None
+
+    @property
+    def swapped(self) -> int:
+        """How much of the host's swap is in use, in bytes."""
+        return self.memory.get("swap_total", 0) - self.memory.get("swap_free", 0)
 
 
 @dataclass(frozen=True, slots=True)

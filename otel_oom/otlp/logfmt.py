@@ -6,16 +6,14 @@ that knows no arrays keeps it whole.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from otel_oom.enrich.badness import Ranked
+from otel_oom.model.text import quoted
 
 _CHARS: Final = 4096
 _PATH_CHARS: Final = 200
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%+,…\-]+")
 
 
 def candidate_lines(candidates: Sequence[Ranked]) -> str:
@@ -51,8 +49,3 @@ def _line(one: Ranked) -> str:
 
 def _end(path: str) -> str:
     return path if len(path) <= _PATH_CHARS else f"…{path[-_PATH_CHARS:]}"
-
-
-def quoted(text: str) -> str:
-    """A name that its owner chose: as it is when it is plain, else as a string of JSON."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -7,11 +7,11 @@ from typing import Final
 
 from otel_oom.enrich import EnrichedKill
 from otel_oom.model.event_base import Told
+from otel_oom.model.snapshot import MemcgNumbers
 from otel_oom.otlp import semconv
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.otlp.types import Value
 from otel_oom.snapshot import Witness
-from otel_oom.snapshot.cgroup_stats import MemcgNumbers
 
 _NS_PER_S: Final = 1_000_000_000
 

@@ -7,14 +7,14 @@ other names, or not at all. All of it includes the cgroups below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.cgroupfs import MemcgFiles
 from otel_oom.linux.psi import pressure
-from otel_oom.model.types import Memcg, known
+from otel_oom.model.snapshot import MemcgNumbers
+from otel_oom.model.types import Memcg
 
 _READ_BYTES: Final = 8192
 
@@ -45,24 +45,6 @@ _LIMITS_V1: Final = ("memory.failcnt", "memory.memsw.failcnt")
 _EVENTS: Final = {
     name: name for name in ("low", "high", "max", "oom", "oom_kill", "oom_group_kill")
 }
-
-
-@dataclass(frozen=True, slots=True)
-class MemcgNumbers:
-    """A memory cgroup's numbers at one moment.
-
-    ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as
-    :func:`~otel_oom.linux.psi.pressure` has it. What the kernel does not tell is left out.
-    """
-
-    stat: Mapping[str, int] = field(default_factory=dict)
-    events: Mapping[str, int] = field(default_factory=dict)
-    pressure: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> MemcgNumbers | None:
-        """The numbers out of their JSON form, if there are any."""
-        return known(cls, value) if value else None
 
 
 def numbers(files: MemcgFiles, memcg: Memcg) -> MemcgNumbers | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.psi import pressure
-from otel_oom.model.types import known
+from otel_oom.model.snapshot import HostNumbers
 
 _READ_BYTES: Final = 8192
 _KB: Final = 1024
@@ -38,27 +36,6 @@ _SETTINGS: Final = (
     *("oom_dump_tasks", "min_free_kbytes", "swappiness"),
 )
 """Files of /proc/sys/vm (Documentation/admin-guide/sysctl/vm.rst)."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostNumbers:
-    """The host's memory in bytes and its pressure in percent at one moment.
-
-    What the kernel does not tell is left out.
-    """
-
-    memory: Mapping[str, int] = field(default_factory=dict)
-    pressure: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> HostNumbers | None:
-        """The numbers out of their JSON form, if there are any."""
-        return known(cls, value) if value else None
-
-    @property
-    def swapped(self) -> int:
-        """How much of the host's swap is in use, in bytes."""
-        return self.memory.get("swap_total", 0) - self.memory.get("swap_free", 0)
 
 
 def host_numbers(proc: Path = Path("/proc")) -> HostNumbers:

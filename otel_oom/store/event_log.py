@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from otel_oom.agent.reconciler import Stored
 from otel_oom.model.events import (
     Missed,
     NoVictim,
@@ -28,7 +27,7 @@ from otel_oom.snapshot import Witness
 from otel_oom.store import counters
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.errors import Damaged
-from otel_oom.store.types import Encoded, JournalRow
+from otel_oom.store.types import Encoded, JournalRow, Stored
 
 _TYPES: Final[dict[str, type[Recorded]]] = {
     "kill": OomKill,

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import __version__
-from otel_oom.agent.reconciler import Account, Stored
 from otel_oom.config.store import Bounds
 from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, Recorded, VictimExit
 from otel_oom.snapshot import Witness
@@ -28,7 +27,16 @@ from otel_oom.store.recovery import salvage
 from otel_oom.store.recovery.salvage import Aside
 from otel_oom.store.state_dir import StateFolder, StoreError
 from otel_oom.store.stats import Figures
-from otel_oom.store.types import Backlog, DeadLetter, Encoded, JournalRow, Message, Refusal
+from otel_oom.store.types import (
+    Account,
+    Backlog,
+    DeadLetter,
+    Encoded,
+    JournalRow,
+    Message,
+    Refusal,
+    Stored,
+)
 
 _LOG = logging.getLogger(__name__)
 

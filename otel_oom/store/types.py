@@ -115,3 +115,35 @@ class HistoryRow:
     span: bytes | None
     log_fate: str | None
     span_fate: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is known of one boot's count.
+
+    ``told`` are the kills in the store that the kernel counts, ``again`` how often it counted the
+    first of a group twice, ``missed`` what was told as missed; ``sequence`` is the line of the
+    kernel's log up to which all this is settled, ``None`` before it was settled at all.
+    """
+
+    told: int = 0
+    again: int = 0
+    missed: int = 0
+    sequence: int | None = None
+
+    @property
+    def settled(self) -> int:
+        """How much of the kernel's count is accounted for."""
+        return self.told + self.again + self.missed
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A kill in the store, as far as it can be known again in the log."""
+
+    tgid: int
+    tid: int | None
+    comm: str | None
+    boottime_ns: int
+    in_log: int | None
+    """The number of its line, if the log is where it comes from."""

@@ -60,7 +60,7 @@ STEPS: Final = (
     Step("the pins have their name", f"{_CAPTURE}.pinning:Pins.hold_maps", When.AFTER, Needs.GAP),
     Step("a link is pinned", f"{_CAPTURE}.object_info:KernelObjects.pin", When.AFTER),
     Step("a link is in its place", f"{_CAPTURE}.pin_set:PinSet._replace", When.AFTER),
-    Step("a link is let go of", f"{_CAPTURE}.libbpf:BpfObject.let_go", When.AFTER),
+    Step("a link is let go of", f"{_CAPTURE}.object:BpfObject.let_go", When.AFTER),
     Step("the links are pinned", f"{_CAPTURE}.pinning:Pins.hold_links", When.AFTER),
     Step("capture has begun", f"{_CAPTURE}.source:LibbpfSource.__enter__", When.AFTER),
     # From the kernel's buffer to the disk.

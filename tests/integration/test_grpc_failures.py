@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otel_oom.config.otlp import GRPC, Endpoint, read
+from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.config.settings import read
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import Answer, Verdict
 from tests.testlib.process import free_port

@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.otlp import GRPC, Endpoint, read
+from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.config.settings import read
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import Answer, Verdict
 from tests.testlib.servers.grpc_server import Call, GrpcServer

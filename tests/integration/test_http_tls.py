@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config.otlp import read
+from otel_oom.config.settings import read
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import Answer, Verdict
 from tests.testlib.servers.http_server import HttpServer

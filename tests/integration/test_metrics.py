@@ -20,7 +20,7 @@ from otel_oom.agent.stats import Counts
 from otel_oom.capture.source import Handler
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config import metrics as settings
-from otel_oom.config import otlp as exports
+from otel_oom.config import settings as exports
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.model.events import Loss
 from otel_oom.otlp import semconv

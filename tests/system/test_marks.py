@@ -16,7 +16,8 @@ import pytest
 
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf import loader as attaching
-from otel_oom.capture.bpf.libbpf import BpfObject, LibbpfError
+from otel_oom.capture.bpf.libbpf import LibbpfError
+from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.linux import clock
 from otel_oom.model.events import Event, OomKill, VictimExit

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.bpf.ksyms import Symbols
-from otel_oom.capture.bpf.libbpf import BpfObject
+from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.gfp_flags import FORMATS, GfpNames

@@ -12,7 +12,7 @@ import yaml
 from otel_oom import cli
 from otel_oom.capture.bpf.bpffs import BPFFS
 from otel_oom.capture.source import VMLINUX_BTF
-from otel_oom.config import otlp
+from otel_oom.config import settings
 from otel_oom.linux import gfp_flags
 from tests.testlib.repository import REPOSITORY
 
@@ -69,7 +69,7 @@ def test_its_variables_are_read() -> None:
     environ["K8S_NODE_NAME"] = "node-1"
     for name, value in environ.items():
         environ[name] = value.replace("$(K8S_NODE_NAME)", "node-1")
-    read = otlp.read(environ)
+    read = settings.read(environ)
     assert read.resource == {"host.name": "node-1", "k8s.node.name": "node-1"}
     assert {endpoint.url.rpartition("/v1/")[0] for endpoint in read.endpoints} == {
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"]

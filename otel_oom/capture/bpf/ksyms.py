@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpf.libbpf import BpfObject, LibbpfError
+from otel_oom.capture.bpf.libbpf import LibbpfError
+from otel_oom.capture.bpf.object import BpfObject
 
 SYMBOL_LEN: Final = 96
 _MOST_CACHED: Final = 4096

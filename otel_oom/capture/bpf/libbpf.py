@@ -9,10 +9,8 @@ import ctypes
 import errno
 import os
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Final
 
-from otel_oom.capture.bpf.maps import Maps
 from otel_oom.capture.source import CaptureError
 
 _MESSAGE_BYTES: Final = 1 << 18
@@ -54,28 +52,6 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_obj_get_info_by_fd": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
     "bpf_prog_get_fd_by_id": (ctypes.c_int, ctypes.c_uint32),
 }
-
-
-class _RunOptions(ctypes.Structure):
-    """``struct bpf_test_run_opts``."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("data_in", _Pointer),
-        ("data_out", _Pointer),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("ctx_in", _Pointer),
-        ("ctx_out", _Pointer),
-        ("ctx_size_in", ctypes.c_uint32),
-        ("ctx_size_out", ctypes.c_uint32),
-        ("retval", ctypes.c_uint32),
-        ("repeat", ctypes.c_int),
-        ("duration", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-    )
 
 
 class LibbpfError(CaptureError):
@@ -164,115 +140,3 @@ class Libbpf:
     def version(self) -> str:
         """The library's version, such as ``v1.1``."""
         return str(self._library.libbpf_version_string().decode())
-
-
-@dataclass(frozen=True, slots=True)
-class MapShape:
-    """What tells a map from another; type as the kernel numbers it, sizes in bytes."""
-
-    name: str
-    type: int
-    key_size: int
-    value_size: int
-    max_entries: int
-
-
-MAP_FIELDS: Final = ("type", "key_size", "value_size", "max_entries")
-
-
-class BpfObject(Maps):
-    """One BPF object file, opened; its programs, maps and links are freed by :meth:`close`."""
-
-    def __init__(self, library: Libbpf, path: os.PathLike[str]) -> None:
-        """Open the object file at ``path``.
-
-        Raises:
-            LibbpfError: not readable, or not a BPF object.
-        """
-        self._library = library
-        self._links: dict[str, int] = {}
-        self._object = library.call("bpf_object__open_file", os.fsencode(path), None)
-
-    def _map(self, name: str) -> int:
-        return int(self._library.call("bpf_object__find_map_by_name", self._object, name.encode()))
-
-    def _program(self, name: str) -> int:
-        return int(
-            self._library.call("bpf_object__find_program_by_name", self._object, name.encode())
-        )
-
-    def set_constants(self, data: bytes) -> None:
-        """Give ``.rodata`` its content; only before :meth:`load`."""
-        self._library.call("bpf_map__set_initial_value", self._map(".rodata"), data, len(data))
-
-    def resize(self, map_: str, entries: int) -> None:
-        """Give a map another size; only before :meth:`load`."""
-        self._library.call("bpf_map__set_max_entries", self._map(map_), entries)
-
-    def shape(self, map_: str) -> MapShape:
-        """What the map is, or will be when it is loaded."""
-        found = self._map(map_)
-        return MapShape(
-            map_, *(int(self._library.call(f"bpf_map__{field}", found)) for field in MAP_FIELDS)
-        )
-
-    def reuse(self, map_: str, descriptor: int) -> None:
-        """Take an existing map for this one; only before :meth:`load`."""
-        self._library.call("bpf_map__reuse_fd", self._map(map_), descriptor)
-
-    def skip(self, program: str) -> None:
-        """Leave ``program`` out of :meth:`load`."""
-        self._library.call("bpf_program__set_autoload", self._program(program), False)  # noqa: FBT003  C's own signature
-
-    def load(self) -> None:
-        """Load maps and programs into the kernel.
-
-        Raises:
-            LibbpfError: the kernel refused; with what libbpf said.
-        """
-        self._library.call("bpf_object__load", self._object)
-
-    def attach(self, program: str) -> None:
-        """Attach ``program`` to the hook that its section names."""
-        try:
-            link = self._library.call("bpf_program__attach", self._program(program))
-        except LibbpfError as error:
-            raise LibbpfError(f"{program} can't be attached", error.code, str(error)) from error
-        self._links[program] = link
-
-    def links(self) -> dict[str, int]:
-        """The file descriptor of each link, by its program."""
-        return {name: self._library.call("bpf_link__fd", it) for name, it in self._links.items()}
-
-    def let_go(self, program: str) -> None:
-        """Forget a link that is pinned; destroyed by libbpf, a probe would be switched off."""
-        link = self._links.pop(program)
-        descriptor = self._library.call("bpf_link__fd", link)
-        self._library.call("bpf_link__disconnect", link)
-        self._library.call("bpf_link__destroy", link)
-        os.close(descriptor)
-
-    def run(self, program: str, argument: ctypes.c_uint64) -> int:
-        """Run a loaded raw tracepoint program once with one argument; what it returned.
-
-        Raises:
-            LibbpfError: the kernel does not run it.
-        """
-        descriptor = self._library.call("bpf_program__fd", self._program(program))
-        size = ctypes.sizeof(argument)
-        options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_size_in=size)
-        options.ctx_in = ctypes.addressof(argument)
-        self._library.call("bpf_prog_test_run_opts", descriptor, ctypes.byref(options))
-        return ctypes.c_int32(options.retval).value
-
-    def map_fd(self, name: str) -> int:
-        """The file descriptor of a loaded map."""
-        return int(self._library.call("bpf_map__fd", self._map(name)))
-
-    def close(self) -> None:
-        """Detach and free everything."""
-        while self._links:
-            self._library.call("bpf_link__destroy", self._links.popitem()[1])
-        if self._object:
-            self._library.call("bpf_object__close", self._object)
-            self._object = None

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpf.libbpf import BpfObject, Libbpf, LibbpfError
+from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
 from otel_oom.capture.bpf.maps import Maps
+from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import RING
 from otel_oom.capture.bpf.pinning import Pins
 from otel_oom.capture.source import CaptureError

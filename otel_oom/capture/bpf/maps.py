@@ -6,10 +6,8 @@ import ctypes
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from otel_oom.capture.bpf.libbpf import Libbpf
+from otel_oom.capture.bpf.libbpf import Libbpf
 
 
 class Maps(ABC):

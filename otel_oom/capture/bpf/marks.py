@@ -9,8 +9,8 @@ from typing import Final
 
 from otel_oom.capture.bpf import records as wire
 from otel_oom.capture.bpf.decoder import text
-from otel_oom.capture.bpf.mark_matching import Mark
 from otel_oom.capture.bpf.records import MarkRecord
+from otel_oom.capture.mark_matching import Mark
 
 MARKS: Final = "oom_marks"
 COUNT: Final = "oom_mark_count"

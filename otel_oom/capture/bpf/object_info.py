@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError, MapShape
+from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
+from otel_oom.capture.bpf.object import MapShape
 
 MAP: Final = "bpf-map"
 LINK: Final = "link"

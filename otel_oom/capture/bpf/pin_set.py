@@ -13,7 +13,8 @@ from typing import Final
 
 from otel_oom.capture.bpf import marks
 from otel_oom.capture.bpf.bpffs import BpffsError
-from otel_oom.capture.bpf.libbpf import BpfObject, LibbpfError
+from otel_oom.capture.bpf.libbpf import LibbpfError
+from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.object_info import LINK, MAP, KernelObjects
 from otel_oom.capture.bpf.ring_buffer import RingBuffer
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.bpf.bpffs import BpffsError, prepare
-from otel_oom.capture.bpf.libbpf import BpfObject, Libbpf
+from otel_oom.capture.bpf.libbpf import Libbpf
+from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.object_info import KernelObjects
 from otel_oom.capture.bpf.pin_set import PinSet, StrangeError
 from otel_oom.capture.bpf.records import WIRE_VERSION

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final, Self
 from otel_oom.capture.bpf import marks
 from otel_oom.capture.bpf.decoder import Decoder, WireError
 from otel_oom.capture.bpf.ksyms import Symbols
-from otel_oom.capture.bpf.libbpf import BpfObject, Libbpf
+from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.loader import Attached, Wanted
 from otel_oom.capture.bpf.lost_events import Losses
-from otel_oom.capture.bpf.mark_matching import Mark
+from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import RING
 from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
+from otel_oom.capture.mark_matching import Mark
 from otel_oom.capture.source import CaptureError, Handler
 from otel_oom.linux import clock
 from otel_oom.linux.gfp_flags import GfpNames

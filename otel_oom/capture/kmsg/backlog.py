@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpf.mark_matching import Marks, twinned
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.capture.mark_matching import Marks, twinned
 from otel_oom.linux import clock
 from otel_oom.linux.kernel_log.event_builder import LogEvents
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedAgain, LoggedKill

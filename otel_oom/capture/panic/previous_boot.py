@@ -8,7 +8,6 @@ the kernel says in its last second is seldom in it, for nobody runs any more who
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.systemd.journal_entry import boot_id_of, ns_of, text_of
 
 _ARGUMENTS: Final = (
     "--dmesg",
@@ -32,11 +32,7 @@ _LINE_BYTES: Final = 1 << 15
 _OF_CLOCK: Final = 64
 """The newest lines alone tell how the clocks stood at the end: a suspend moves them."""
 
-_BOOT_ID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
 _KERNEL: Final = "0"
-_NS_PER_US: Final = 1000
-_DIGITS: Final = 20
-_MOST_NS: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +101,3 @@ def _entry(raw: bytes, sequence: int) -> tuple[str, Line, int] | None:
     if boot_id is None or text is None or facility != _KERNEL:
         return None
     return boot_id, Line(text, time_ns, sequence), unix_ns
-
-
-def boot_id_of(value: str) -> str | None:
-    """A boot's id as the kernel writes it; ``None`` for what is none."""
-    found = _BOOT_ID.fullmatch(value)
-    return "-".join(found.groups()) if found else None
-
-
-def ns_of(micros: str) -> int:
-    """Nanoseconds out of a number of microseconds.
-
-    Raises:
-        ValueError: it is none, or of no year that this will see.
-    """
-    value = int(micros[:_DIGITS]) * _NS_PER_US
-    if not 0 <= value < _MOST_NS:
-        raise ValueError(micros)
-    return value
-
-
-def text_of(message: object) -> str | None:
-    """A text; what is not one by itself is told as the numbers of its bytes."""
-    if isinstance(message, str):
-        return message
-    if isinstance(message, list):
-        return bytes(message).decode("utf-8", errors="backslashreplace")
-    return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from otel_oom.capture.panic import previous_boot as journal
 from otel_oom.capture.panic import pstore
 from otel_oom.capture.panic.previous_boot import PreviousBoot
 from otel_oom.capture.panic.pstore import Dump
+from otel_oom.capture.panic.report import EndedLog
 from otel_oom.linux import procfs
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.model.events import Panic
@@ -29,23 +30,6 @@ _NS_PER_US: Final = 1000
 _POLICY: Final = Path("/proc/sys/vm/panic_on_oom")
 _POLICY_BYTES: Final = 16
 _KILLS: Final = frozenset({"", "0"})
-
-
-@dataclass(frozen=True, slots=True)
-class EndedLog:
-    """The last lines of a boot, oldest first.
-
-    ``source`` has those from the index ``own`` on, at ``where``; those before are the journal's.
-    ``unix_ns`` is when they were stored, in nanoseconds of Unix time. ``boot`` is the one that they
-    are of, where the journal tells it.
-    """
-
-    source: str
-    where: str
-    lines: Sequence[Line]
-    own: int = 0
-    unix_ns: int = 0
-    boot: PreviousBoot | None = None
 
 
 def begin(record: Callable[[Panic], bool], wake: Callable[[], None]) -> None:
@@ -96,7 +80,7 @@ def _told(log: EndedLog, policy: str) -> Panic | None:
     if policy in _KILLS and not any(line.text.startswith(_WORDS) for line in log.lines):
         return None
     # It takes half a megabyte, which most hosts never need.
-    from otel_oom.linux.kernel_log.panic_report import broken_off, panic_in  # noqa: PLC0415
+    from otel_oom.capture.panic.report import broken_off, panic_in  # noqa: PLC0415
 
     return panic_in(log) or broken_off(log, policy)
 

@@ -29,7 +29,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.commands.demo import show, victim
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config import otlp
+from otel_oom.config import otlp, settings
 from otel_oom.export.exporter import connect
 from otel_oom.export.result import Verdict
 from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
@@ -58,7 +58,7 @@ def demo(*, as_json: bool) -> int:
         # Ended from outside, it cleans up as well.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     require_prerequisites()
-    backend = otlp.read(os.environ)
+    backend = settings.read(os.environ)
     try:
         received = _kill_and_receive()
         _print(received, as_json=as_json)
@@ -92,7 +92,7 @@ def _kill_and_receive() -> list[Message]:
     ):
         pid = _kill()
         found: dict[type[Message], Message] = {}
-        while len(found) < len(otlp.SIGNALS):
+        while len(found) < len(settings.SIGNALS):
             try:
                 request = requests.get(timeout=_DELIVERED_S)
             except queue.Empty:
@@ -217,7 +217,7 @@ def _print(received: list[Message], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _forward(received: list[Message], backend: otlp.Settings) -> None:
+def _forward(received: list[Message], backend: settings.Settings) -> None:
     """Send what was received on to the user's own backend, once.
 
     Raises:

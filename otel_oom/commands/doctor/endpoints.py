@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding
 from otel_oom.config import metrics as health
-from otel_oom.config import otlp
+from otel_oom.config import otlp, settings
 from otel_oom.config.otlp import Endpoint, SettingsError
 from otel_oom.export.exporter import connect
 from otel_oom.export.result import Verdict
@@ -27,7 +27,7 @@ def delivery() -> Iterator[Finding]:
 
 def _endpoints() -> Iterator[Finding]:
     try:
-        read = otlp.read(os.environ)
+        read = settings.read(os.environ)
     except SettingsError as error:
         # From the right: the value itself, which is shown, may hold a colon.
         detail, _, advice = str(error).rpartition(": ")

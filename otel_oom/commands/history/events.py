@@ -21,7 +21,7 @@ LAST: Final = 20
 
 def events(state_dir: Path, *, last: int | None, since: int | None, as_json: bool) -> int:
     """Print the ``last`` events, or all ``since`` then; 1 if some of them can't be read."""
-    with asking(state_dir, queries.answers) as ask:
+    with asking(state_dir) as ask:
         rows = _rows(ask, last if last is not None or since is not None else LAST, since)
     found, unreadable = _entries(rows)
     if since is not None:

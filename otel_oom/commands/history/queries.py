@@ -1,43 +1,19 @@
-"""What is asked of the journal, and what it answers, in JSON.
-
-The agent answers for a running one: nothing here imports more than it has.
-"""
+"""Queries of the event log, by the agent's control socket."""
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from otel_oom.agent.control_client import Ask
-from otel_oom.agent.control_server import Answers, Request
+from otel_oom.agent.control_handlers import BYTES_FIELDS
 from otel_oom.model.types import known
-from otel_oom.store import HistoryRow, Store
+from otel_oom.store import HistoryRow
 from otel_oom.store.history import PAGE
 
-_BYTES: Final = ("log", "span")
 _APART: Final = 2
 """What one decision killed is stored together: so many looks without any of it end the search."""
-
-
-def answers(store: Store) -> Answers:
-    """What can be asked of the history in ``store``."""
-    history = store.history
-
-    def find(request: Request) -> list[int]:
-        if request["by"] == "uid":
-            return history.by_uid(request["value"])
-        return history.by_pid(request["value"]) if request["by"] == "pid" else history.newest_kill()
-
-    return {
-        # Of the queue, for whoever asks whether somebody answers.
-        "queue": lambda _: {},
-        "history": lambda request: _to_json(history.before(request["before"])),
-        "history_of": lambda request: _to_json(history.of_ids(request["ids"])),
-        "find": find,
-        "members": lambda request: list(history.members(request["incident"], request["after"])),
-    }
 
 
 def newest(ask: Ask) -> Iterator[HistoryRow]:
@@ -89,22 +65,11 @@ def members(ask: Ask, incident: str, after: int) -> list[int]:
     return found
 
 
-def _to_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
-    return [
-        {name: _text(value) if name in _BYTES else value for name, value in asdict(row).items()}
-        for row in rows
-    ]
-
-
 def _rows(answer: Sequence[Mapping[str, Any]]) -> list[HistoryRow]:
     return [
-        known(HistoryRow, {n: _bytes(v) if n in _BYTES else v for n, v in row.items()})
+        known(HistoryRow, {n: _bytes(v) if n in BYTES_FIELDS else v for n, v in row.items()})
         for row in answer
     ]
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode("ascii")
 
 
 def _bytes(value: str | None) -> bytes | None:

@@ -33,7 +33,7 @@ def show(state_dir: Path, which: str, *, as_json: bool) -> int:
         UnreadableError: this version can't read it.
         StoreError: the state can't be read.
     """
-    with asking(state_dir, queries.answers) as ask:
+    with asking(state_dir) as ask:
         entry = _entry(ask, which)
         members = _members(ask, entry)
     if as_json:

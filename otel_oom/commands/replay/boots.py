@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.capture.panic.scan import EndedLog
+from otel_oom.capture.panic.report import EndedLog, panic_in
 from otel_oom.commands.replay.formats.detect import BARE
 from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
 from otel_oom.commands.replay.timestamps import Moment
 from otel_oom.linux.kernel_log import line_parser
 from otel_oom.linux.kernel_log.event_builder import LogEvents
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.panic_report import panic_in
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import Panic

@@ -22,7 +22,7 @@ from otel_oom.commands.replay.prefilter import Raw
 from otel_oom.commands.replay.progress import Progress
 from otel_oom.commands.replay.send import NotTakenError, sender
 from otel_oom.commands.replay.show import Shower
-from otel_oom.config import otlp as export_settings
+from otel_oom.config import settings as export_settings
 from otel_oom.config import store as bounds
 from otel_oom.enrich import of_place
 from otel_oom.model.events import OomKill

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import Control
 from otel_oom.agent.delivery import Delivery
-from otel_oom.commands import queue
 from otel_oom.commands.replay.events import Event
-from otel_oom.config.otlp import Settings
+from otel_oom.config.settings import Settings
 from otel_oom.linux.containers.of_event import by_path
 from otel_oom.linux.containers.service import Runtimes
 from otel_oom.model.container import Contained
@@ -112,7 +112,7 @@ def sender(state_dir: Path, settings: Settings, bounds: Bounds) -> Iterator[tupl
         delivery = Delivery(store, plain, _ByPath(), resident=False)
         if not settings.disabled:
             delivery.start()
-        with Control(state_dir, queue.answers(store, delivery.look_again)):
+        with Control(state_dir, store_handlers(store, delivery.look_again)):
             try:
                 yield Sender(store, delivery, sends=not settings.disabled), store
             finally:

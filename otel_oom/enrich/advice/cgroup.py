@@ -6,8 +6,8 @@ from collections import defaultdict
 from typing import Final
 
 from otel_oom.enrich.advice.inputs import Facts, who, whose
+from otel_oom.model.text import quoted
 from otel_oom.model.units import size
-from otel_oom.otlp.logfmt import quoted
 
 _KINDS: Final = (
     (

@@ -8,8 +8,8 @@ from typing import Final
 
 from otel_oom.enrich import EnrichedKill
 from otel_oom.enrich.badness import Ranked
+from otel_oom.model.text import quoted
 from otel_oom.model.types import Memcg
-from otel_oom.otlp.logfmt import quoted
 
 _PLENTY: Final = 10
 """A tenth of the host is enough not to be the reason of a kill."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final
-
-from otel_oom.capture.panic.previous_boot import boot_id_of, ns_of, text_of
 
 FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
 """What is asked for; position, boot and times of its coming are always told."""
 
+_BOOT_ID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
 _NS_PER_US: Final = 1000
+_DIGITS: Final = 20
+_MOST_NS: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +60,30 @@ def cursor_of(raw: bytes) -> str | None:
         return str(json.loads(raw)["__CURSOR"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def boot_id_of(value: str) -> str | None:
+    """A boot's id as the kernel writes it; ``None`` for what is none."""
+    found = _BOOT_ID.fullmatch(value)
+    return "-".join(found.groups()) if found else None
+
+
+def ns_of(micros: str) -> int:
+    """Nanoseconds out of a number of microseconds.
+
+    Raises:
+        ValueError: it is none, or of no year that this will see.
+    """
+    value = int(micros[:_DIGITS]) * _NS_PER_US
+    if not 0 <= value < _MOST_NS:
+        raise ValueError(micros)
+    return value
+
+
+def text_of(message: object) -> str | None:
+    """A text; what is not one by itself is told as the numbers of its bytes."""
+    if isinstance(message, str):
+        return message
+    if isinstance(message, list):
+        return bytes(message).decode("utf-8", errors="backslashreplace")
+    return None

@@ -10,10 +10,9 @@ from otel_oom.enrich import End, EnrichedKill, Host, enrich
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.model.candidates import Candidate, Candidates
 from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, VictimExit
+from otel_oom.model.snapshot import HostNumbers, MemcgNumbers
 from otel_oom.model.types import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
 from otel_oom.snapshot import Witness
-from otel_oom.snapshot.cgroup_stats import MemcgNumbers
-from otel_oom.snapshot.host_stats import HostNumbers
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.agent.delivery import Delivery
-from otel_oom.config.otlp import Settings
+from otel_oom.config.settings import Settings
 from otel_oom.linux.containers.service import Runtimes
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.snapshot import Witness

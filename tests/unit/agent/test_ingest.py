@@ -13,7 +13,7 @@ import pytest
 from otel_oom.agent import service
 from otel_oom.capture.panic import scan
 from otel_oom.capture.source import Handler
-from otel_oom.config.otlp import Settings
+from otel_oom.config.settings import Settings
 from otel_oom.linux import clock
 from otel_oom.model.events import Loss, OomKill, VictimExit
 from otel_oom.snapshot import Scanner

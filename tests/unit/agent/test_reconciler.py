@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from otel_oom.agent.reconciler import Stored, counted, untold
+from otel_oom.agent.reconciler import counted, untold
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
+from otel_oom.store.types import Stored
 from tests.testlib.samples.events import KILL
 
 S = 1_000_000_000

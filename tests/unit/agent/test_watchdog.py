@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from otel_oom.agent.watchdog import Heartbeat, Pulse, interval_s
+from otel_oom.agent.liveness import Pulse
+from otel_oom.agent.watchdog import Heartbeat, interval_s
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config import otlp
+from otel_oom.config import otlp, settings
 from otel_oom.config.otlp import Endpoint, SettingsError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
@@ -17,13 +17,13 @@ PEM = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
 def endpoints(**options: str) -> dict[str, Endpoint]:
     """The endpoints by signal; ``options`` are variables without their common prefix."""
     environ = {GENERAL + name: value for name, value in options.items()}
-    return {endpoint.signal: endpoint for endpoint in otlp.read(environ).endpoints}
+    return {endpoint.signal: endpoint for endpoint in settings.read(environ).endpoints}
 
 
 def test_defaults() -> None:
     """Without a variable both signals go to a Collector on this host, by OTLP/HTTP, in 10 s."""
-    read = otlp.read({})
-    assert read == otlp.Settings(
+    read = settings.read({})
+    assert read == settings.Settings(
         endpoints=(
             Endpoint("logs", "http/protobuf", "http://localhost:4318/v1/logs", timeout_s=10),
             Endpoint("traces", "http/protobuf", "http://localhost:4318/v1/traces", timeout_s=10),
@@ -176,7 +176,7 @@ def test_an_endpoint_is_shown_without_its_query() -> None:
 
 def test_resource_attributes_and_the_main_switch() -> None:
     """OTEL_RESOURCE_ATTRIBUTES describes the place, OTEL_SDK_DISABLED=true switches sending off."""
-    read = otlp.read(
+    read = settings.read(
         {
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,team=a%2Cb,note=x%0Ay",
             "OTEL_SDK_DISABLED": "True",
@@ -193,7 +193,7 @@ def test_resource_attributes_and_the_main_switch() -> None:
 @pytest.mark.parametrize("value", ["", "false", "False"])
 def test_anything_but_true_leaves_sending_on(value: str) -> None:
     """OTEL_SDK_DISABLED is false when it is empty or says so."""
-    assert not otlp.read({"OTEL_SDK_DISABLED": value}).disabled
+    assert not settings.read({"OTEL_SDK_DISABLED": value}).disabled
 
 
 def test_misspelt_variables_are_found() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config import otlp
+from otel_oom.config import settings
 from otel_oom.config.otlp import SettingsError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
@@ -18,7 +18,7 @@ GRPC = {f"{GENERAL}PROTOCOL": "grpc"}
 def message(environ: Mapping[str, str]) -> str:
     """What the user is told about ``environ``."""
     with pytest.raises(SettingsError) as caught:
-        otlp.read(environ)
+        settings.read(environ)
     return str(caught.value)
 
 

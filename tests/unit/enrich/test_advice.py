@@ -10,9 +10,8 @@ import pytest
 from otel_oom.enrich import End, EnrichedKill, enrich
 from otel_oom.enrich.advice import advice
 from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.snapshot import HostNumbers, MemcgNumbers
 from otel_oom.model.types import Limits, Memcg
-from otel_oom.snapshot.cgroup_stats import MemcgNumbers
-from otel_oom.snapshot.host_stats import HostNumbers
 from tests.testlib.samples.events import KILL, ON_HOST, WITNESS
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -9,8 +9,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.agent.delivery import Delivery
-from otel_oom.config import otlp
-from otel_oom.config.otlp import Settings
+from otel_oom.config import settings
+from otel_oom.config.settings import Settings
 from otel_oom.enrich.resource_detectors import GROUP, detected
 from otel_oom.linux.containers.service import Runtimes
 from otel_oom.snapshot import Witness
@@ -91,8 +91,8 @@ def test_one_that_fails_is_said_and_no_loss(
 
 def test_none_is_asked_unless_named() -> None:
     """By default nothing of the user's is run; the SDK's own reader of the environment neither."""
-    assert otlp.read({}).detectors == ()
-    read = otlp.read({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel, test_cloud,"})
+    assert settings.read({}).detectors == ()
+    read = settings.read({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel, test_cloud,"})
     assert read.detectors == ("test_cloud",)
 
 
@@ -116,6 +116,6 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
 
 def test_the_node_is_told_by_its_pods_variable() -> None:
     """``K8S_NODE_NAME`` as manifests set it; what OTEL_RESOURCE_ATTRIBUTES says goes before it."""
-    assert otlp.read({"K8S_NODE_NAME": "node-1"}).resource == {"k8s.node.name": "node-1"}
+    assert settings.read({"K8S_NODE_NAME": "node-1"}).resource == {"k8s.node.name": "node-1"}
     both = {"K8S_NODE_NAME": "node-1", "OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-2"}
-    assert otlp.read(both).resource == {"k8s.node.name": "node-2"}
+    assert settings.read(both).resource == {"k8s.node.name": "node-2"}

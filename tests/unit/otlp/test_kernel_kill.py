@@ -15,12 +15,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otel_oom import __version__
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
 from otel_oom.linux.systemd.unit_files import Setting
+from otel_oom.model.snapshot import MemcgNumbers
 from otel_oom.model.types import Limits, Memcg, Memory
 from otel_oom.model.units import size
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.body import sentence
 from otel_oom.snapshot import Witness
-from otel_oom.snapshot.cgroup_stats import MemcgNumbers
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     EXIT,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.model.snapshot import MemcgNumbers
 from otel_oom.model.types import Limits, Memcg, Task
 from otel_oom.snapshot import MemcgFiles, Witness, look
-from otel_oom.snapshot.cgroup_stats import MemcgNumbers, numbers
+from otel_oom.snapshot.cgroup_stats import numbers
 from otel_oom.snapshot.host_stats import settings
 from tests.testlib.samples.events import KILL, WITNESS
 

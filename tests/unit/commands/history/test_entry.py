@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from otel_oom.agent.control_client import Ask
+from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import Request
 from otel_oom.commands.history import queries
 from otel_oom.commands.history.entry import UnreadableError, entry_of
@@ -46,7 +47,7 @@ def nobody() -> Host:
 
 def asking(store: Store) -> Ask:
     """Ask a store as one asks an agent: through JSON."""
-    known = queries.answers(store)
+    known = store_handlers(store)
     return lambda request: json.loads(json.dumps(known[request["do"]](request)))
 
 

@@ -12,10 +12,10 @@ from otel_oom.commands.history import page
 from otel_oom.commands.history.page.candidates import read
 from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
 from otel_oom.model.events import Missed
+from otel_oom.model.snapshot import HostNumbers
 from otel_oom.model.types import Limits, Memcg
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.logfmt import candidate_lines
-from otel_oom.snapshot.host_stats import HostNumbers
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,

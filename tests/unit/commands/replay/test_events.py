@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom import enrich
-from otel_oom.capture.panic.scan import EndedLog
+from otel_oom.capture.panic.report import EndedLog, panic_in
 from otel_oom.commands.replay.deduplicate import Known
 from otel_oom.commands.replay.events import Kills
 from otel_oom.commands.replay.prefilter import Raw
@@ -16,7 +16,6 @@ from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR
 from otel_oom.enrich import Host
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.panic_report import panic_in
 from otel_oom.linux.systemd.unit_files import Setting
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.snapshot import Witness

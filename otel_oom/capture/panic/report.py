@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
+from otel_oom.capture.panic.previous_boot import PreviousBoot
 from otel_oom.linux.kernel_log import line_parser as log_lines
 from otel_oom.linux.kernel_log.line_types import Asking, Line, TraceBegins
 from otel_oom.linux.kernel_log.parser import (
@@ -20,9 +21,6 @@ from otel_oom.linux.kernel_stack import outwards
 from otel_oom.model.events import Panic
 from otel_oom.model.types import Capture, Task
 
-if TYPE_CHECKING:
-    from otel_oom.capture.panic.scan import EndedLog
-
 _INVOKED: Final = " invoked oom-killer: "
 _SYSTEM_WIDE: Final = "system-wide"
 _ORIGINAL_CHARS: Final = 1 << 15
@@ -33,6 +31,23 @@ _HOST_ALONE: Final = "1"
 _ALWAYS: Final = "2"
 _REPORT_NS: Final = 60_000_000_000
 """Longer than a report takes on a slow console: behind that, something else was the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedLog:
+    """The last lines of a boot, oldest first.
+
+    ``source`` has those from the index ``own`` on, at ``where``; those before are the journal's.
+    ``unix_ns`` is when they were stored, in nanoseconds of Unix time. ``boot`` is the one that they
+    are of, where the journal tells it.
+    """
+
+    source: str
+    where: str
+    lines: Sequence[Line]
+    own: int = 0
+    unix_ns: int = 0
+    boot: PreviousBoot | None = None
 
 
 def panic_in(log: EndedLog) -> Panic | None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from otel_oom.capture.bpf import marks, records
-from otel_oom.capture.bpf.mark_matching import Mark, twinned
 from otel_oom.capture.bpf.records import MarkRecord
+from otel_oom.capture.mark_matching import Mark, twinned
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
 from tests.testlib.samples.events import KILL
