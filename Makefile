@@ -1,4 +1,4 @@
-# The two commands of the README, and what development needs beside them.
+# What users, developers and CI run.
 
 PYTHON := .venv/bin/python
 # Go may come from the virtual environment: see scripts/setup.
@@ -11,9 +11,10 @@ help:
 	@echo "make demo              one real OOM kill, from the kernel to OTLP, on screen"
 	@echo "make demo ENDPOINT=URL the same, and on to your own OTLP backend"
 	@echo "make test              everything: style, types, unit, kernel and end-to-end tests"
-	@echo "make test-faults       play every fault in full and write what came of it into the README"
-	@echo "make bench             measure the budgets and print a table (JSON=1 for JSON)"
-	@echo "make matrix            try every kernel and write the table of the README"
+	@echo "make test-faults       inject every fault in full and write the table in docs/reliability.md"
+	@echo "make bench             measure the budgets and print a table (JSON=1: JSON; WRITE=1: docs/performance.md)"
+	@echo "make matrix            run every kernel and write the table in docs/kernels.md"
+	@echo "make docs              write the generated parts of docs/"
 	@echo "make lint | format | lock | clean"
 
 .PHONY: demo
@@ -27,7 +28,7 @@ test: lint
 
 .PHONY: test-faults
 test-faults: setup-test
-	$(PYTHON) -m tests.faults
+	$(PYTHON) -m tests.fault_injection
 
 .PHONY: lint
 lint: setup-test
@@ -44,11 +45,15 @@ format: setup-test
 
 .PHONY: matrix
 matrix: setup-test
-	$(PYTHON) -m pytest tests/vmtest --matrix README.md
+	$(PYTHON) -m pytest tests/vmtest --matrix docs/kernels.md
+
+.PHONY: docs
+docs: setup-test
+	$(PYTHON) scripts/generate_docs.py
 
 .PHONY: bench
 bench: setup-test
-	$(PYTHON) -m tests.bench $(if $(JSON),--json)
+	$(PYTHON) -m tests.bench $(if $(JSON),--json) $(if $(WRITE),--write)
 
 .PHONY: setup-test
 setup-test:

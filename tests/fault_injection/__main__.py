@@ -1,9 +1,9 @@
-"""Play the faults in full, and put the table of what came of them into the README.
+"""Inject the faults in full, and write the table of the results into docs/reliability.md.
 
-    python -m tests.faults [--short] [NAME…]
+    python -m tests.fault_injection [--short] [NAME…]
 
-Each is kept when it is done, so that the table can be made of several runs: with a name, that one
-is played and the table is made of what there is by then.
+Each result is stored, so that the table can be made of several runs: with names, only these faults
+are injected, and the table is made of all results by then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of the README: what each fault came to, when, and on which kernel."""
+"""The table in docs/reliability.md: the result of each fault, with date and kernel."""
 
 from __future__ import annotations
 
@@ -11,28 +11,25 @@ from pathlib import Path
 from typing import Final
 
 from tests.fault_injection.tally import Tally
+from tests.testlib.page_block import read_block, write_block
 from tests.testlib.repository import REPOSITORY
 
-README: Final = REPOSITORY / "README.md"
-BEGIN: Final = "<!-- faults -->"
-END: Final = "<!-- /faults -->"
+PAGE: Final = REPOSITORY / "docs/reliability.md"
+BLOCK: Final = "faults"
 
 _HEAD: Final = (
-    "| fault | crashes | kills, by the kernel | distinct events | missed, told by number "
-    "| duplicates, under one uid | again, under another uid | lost |"
+    "| fault | crashes | kills counted by the kernel | distinct events | reported by number only "
+    "| duplicates, same uid | duplicates, another uid | lost |"
 )
 
 
-def write(tallies: Mapping[str, Tally], readme: Path = README) -> None:
-    """Put a table of what was done, each with its tally, between the marks of ``readme``."""
-    text = readme.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n{table(tallies)}\n{END}{after}", encoding="utf-8")
+def write(tallies: Mapping[str, Tally], page: Path = PAGE) -> None:
+    """Write the table of the faults with their tallies into ``page``."""
+    write_block(page, BLOCK, table(tallies))
 
 
 def table(tallies: Mapping[str, Tally]) -> str:
-    """The table as Markdown, under a line that says when and on what."""
+    """Return the table as Markdown, below a line with date, kernel and CPUs."""
     total = Tally(*(sum(column) for column in zip(*map(astuple, tallies.values()), strict=True)))
     rows = [_row(what, tally) for what, tally in tallies.items()]
     date = time.strftime("%Y-%m-%d", time.gmtime())
@@ -48,10 +45,9 @@ def table(tallies: Mapping[str, Tally]) -> str:
     )
 
 
-def faults_of(readme: Path = README) -> list[str]:
-    """What the rows of the README's table are of, but for the last."""
-    text = readme.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    rows = re.findall(r"(?m)^\| ([^|]+) \|", text)
+def faults_of(page: Path = PAGE) -> list[str]:
+    """Return the faults that the table of ``page`` has rows of, without the total."""
+    rows = re.findall(r"(?m)^\| ([^|]+) \|", read_block(page, BLOCK))
     return [row for row in rows if row not in {"fault", "**all**"}]
 
 

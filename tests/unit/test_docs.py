@@ -1,79 +1,134 @@
-"""What the README says is there, and what is there the README says."""
+"""The documentation, compared with the code and with itself."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 
 import pytest
 
-from otel_oom import cli
-from otel_oom.config import containers as container_settings
-from otel_oom.config import store
+from otel_oom.config import containers, store
 from otel_oom.config.otlp import known_variables
 from otel_oom.store import Bounds
+from scripts import generate_docs
 from tests.testlib.repository import REPOSITORY
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    str(path.relative_to(REPOSITORY))
+    for pattern in ("*.md", "docs/*.md", "*/README.md")
+    for path in REPOSITORY.glob(pattern)
+)
+CONFIGURATION = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
 
 
-def _commands() -> dict[str, argparse.ArgumentParser]:
-    parser = cli._parser()  # noqa: SLF001  the words of the command line are nowhere else
-    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
-    return dict(action.choices)
+def read(page: str) -> str:
+    return (REPOSITORY / page).read_text(encoding="utf-8")
 
 
-def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """Those of a command and of its actions."""
-    for action in parser._actions:  # noqa: SLF001  as above
-        yield from action.option_strings
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  as above
-            for name, child in action.choices.items():
-                yield name
-                yield from _options(child)
+@pytest.mark.parametrize("page", generate_docs.PAGES)
+def test_generated_part_is_up_to_date(page: str) -> None:
+    assert generate_docs.generate(page) == read(page), "run make docs"
 
 
-@pytest.mark.parametrize("name", _commands())
-def test_every_command_and_option_is_documented(name: str) -> None:
-    """Each command has its row in the README, and each option is in that row."""
-    row = next(
-        (line for line in README.splitlines() if line.startswith(f"| `otel-oom {name}`")), ""
-    )
-    assert row, name
-    for option in _options(_commands()[name]):
-        assert option in row or option in {"-h", "--help"}, option
+def test_check_reports_a_stale_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate_docs.main(["--check"]) == 0
+    monkeypatch.setitem(generate_docs.PAGES, "docs/cli.md", ("parser", lambda: iter(["new"])))
+    assert generate_docs.main(["--check"]) == 1
+    assert capsys.readouterr().err == "docs/cli.md is stale: run make docs\n"
 
 
-def test_every_variable_is_documented() -> None:
-    """Each variable of the exporters stands in the README, and no other that looks like one."""
+def test_readme_is_short() -> None:
+    assert len(read("README.md").splitlines()) <= 150
+
+
+def test_every_exporter_variable_is_documented() -> None:
+    """Each general variable has a row; nothing else that looks like one is mentioned."""
     general = {n for n in known_variables() if not re.search("_(LOGS|TRACES|METRICS)_", n)}
-    mentioned = set(re.findall(r"OTEL_EXPORTER_OTLP_[A-Z_]+", README))
-    assert general <= mentioned <= known_variables()
+    rows = set(re.findall(r"(?m)^\| `(OTEL_EXPORTER_OTLP_[A-Z_]+)`", CONFIGURATION))
+    mentioned = {
+        name
+        for page in PAGES
+        for name in re.findall(r"\bOTEL_EXPORTER_OTLP_[A-Z_]+\b", read(page))
+        if not name.endswith("_")
+    }
+    assert general <= rows
+    assert mentioned <= known_variables()
 
 
-def test_every_bound_is_documented() -> None:
-    """Each variable of the store's bounds stands in the README with its default, and no other."""
-    rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `(\w+)`", README))
+def test_every_own_variable_is_documented() -> None:
+    """Each `OTEL_OOM_*` variable has a row with its default, and there is no other row."""
+    rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `?(\w+)", CONFIGURATION))
+    assert rows.pop(containers.LABELS) == "none"
     assert rows.keys() == {store.MAX_BYTES, store.MAX_AGE}
     assert store.read(rows) == Bounds()
 
 
-def test_the_labels_variable_is_documented() -> None:
-    """What chooses the containers' labels stands in the README."""
-    assert f"| `{container_settings.LABELS}` | none" in README
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    """The file of each relative link exists, and has the heading that its anchor names."""
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", prose(page)):
+        target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert target.exists(), f"{page}: {path}"
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), anchor
 
 
-def test_every_link_leads_somewhere() -> None:
-    """Links within the repository exist, in each page."""
-    for page in ("README.md", "examples/README.md", "collector-config/README.md"):
-        text = (REPOSITORY / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-            assert ((REPOSITORY / page).parent / target).exists(), f"{page}: {target}"
+def prose(page: str) -> str:
+    """Return the page without its code blocks."""
+    return re.sub(r"(?ms)^```.*?^```$", "", read(page))
 
 
-def test_every_make_target_is_there() -> None:
-    """Each `make x` of the README is a target."""
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
-    assert set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", README)) <= targets
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of the headings."""
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in headings}
+
+
+def test_every_make_target_exists() -> None:
+    targets = {"check", *re.findall(r"(?m)^([a-z-]+):", read("Makefile"))}
+    for page in (*PAGES, *workflows()):
+        mentioned = set(re.findall(r"(?m)(?:^|`|entry: |run: )make ([a-z][a-z-]*)", read(page)))
+        assert mentioned <= targets, page
+
+
+def workflows() -> Iterator[str]:
+    """Yield the files outside of the documentation that name make targets."""
+    yield ".pre-commit-config.yaml"
+    yield from (str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob(".github/**/*.[ym]*"))
+
+
+ABOLISHED = {
+    r"\b(un)?told\b|\btell(s|ing)?\b": "emit, report, record, encode",
+    r"\bcouriers?\b": "exporter",
+    r"\bwitness(es)?\b|\bseen\b": "snapshot, observed",
+    r"\btwin(s|ned)?\b": "match, duplicate",
+    r"\baside\b": "quarantined, salvaged",
+    r"\b(un)?dress(ed|es)?\b": "prefix",
+    r"\btroubles?\b": "fault, error kind",
+    r"\bmend(s|ed|ing)?\b": "recover",
+    r"\bask(s|ed|ing)?\b": "request, query",
+    r"\boutlook\b": "prediction",
+    r"\bfigures?\b": "number, stats",
+    r"\bsums?\b|\bseal(s|ed)?\b|\bsound\b": "checksum",
+    r"\brooms?\b": "disk space, reserve",
+    r"\bforms\b": "message formats",
+    r"\bplaces\b": "bundle directories",
+    r"\bmonitors\b": "shims",
+    r"\bkillers\b": "userspace OOM daemons",
+    r"\bwants? of memory\b|\bno memory left\b": "out of memory",
+    r"\blet(s|ting)? go\b": "release, drop, evict",
+    r"\b(verdicts?|doubtful|turned away)\b|perhaps taken|backend('s)? answers?": "response, result",
+    r"\b(begin|begun|began)s? anew\b|in vain|in nobody's way|gone without|none of its business"
+    "|as good as none": "",
+}
+"""Words that a newcomer can't look up, each with the words of the field."""
+
+_REWORDED_LATER = ("docs/cli.md", "docs/telemetry.md", "docs/kernels.md", "docs/reliability.md")
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES} - {*_REWORDED_LATER}))
+def test_no_abolished_word(page: str) -> None:
+    for pattern, words in ABOLISHED.items():
+        found = re.search(pattern, prose(page), re.IGNORECASE)
+        assert not found, f"{page}: {found[0]!r}; better: {words}"

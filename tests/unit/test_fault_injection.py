@@ -75,21 +75,21 @@ def test_what_is_told_by_number_is_missed() -> None:
 
 
 def test_the_table_has_a_row_for_each_fault() -> None:
-    """What the README shows was made by these faults, in their order."""
+    """The table shows these faults, in their order."""
     assert table.faults_of() == [fault.what for fault in FAULTS]
 
 
 def test_a_table_is_written_between_its_marks(tmp_path: Path) -> None:
-    """The rest of the README stays, and what was written is found again."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", encoding="utf-8")
+    """The rest of the page is unchanged, and the written table can be read."""
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter\n", encoding="utf-8")
     tally = Tally(2, kills=3, events=3, missed=0, duplicates=1, again=0, lost=0)
-    table.write({"a fault": tally, "another": replace(tally, crashes=1000)}, readme)
-    text = readme.read_text(encoding="utf-8")
-    assert text.startswith(f"before\n{table.BEGIN}\n")
-    assert text.endswith(f"{table.END}\nafter\n")
+    table.write({"a fault": tally, "another": replace(tally, crashes=1000)}, page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- faults -->\n")
+    assert text.endswith("<!-- /faults -->\nafter\n")
     assert "| **all** | 1,002 | 6 | 6 | 0 | 2 | 0 | 0 |" in text
-    assert table.faults_of(readme) == ["a fault", "another"]
+    assert table.faults_of(page) == ["a fault", "another"]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=[step.name for step in STEPS])

@@ -1,4 +1,4 @@
-"""The kernels' table: what it says of what was seen, and its copy in the README."""
+"""The table of kernels, and its copy in docs/kernels.md."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.repository import REPOSITORY
-from tests.vmtest.matrix import BEGIN, END, FAILED, KERNELS, UNSEEN, Matrix, shown
+from tests.vmtest.matrix import FAILED, KERNELS, UNSEEN, Matrix, shown
 from tests.vmtest.scenario_result import SOURCES
 from tests.vmtest.scenarios import SCENARIOS
 
-README = REPOSITORY / "README.md"
+PAGE = REPOSITORY / "docs/kernels.md"
+BEGIN, END = "<!-- matrix -->", "<!-- /matrix -->"
 RELEASES = dict.fromkeys(KERNELS, "1.2.3")
 
 
@@ -32,9 +33,9 @@ def page(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_readme_shows_what_is_tested() -> None:
+def test_the_page_shows_what_is_tested() -> None:
     """Its table names the scenarios and the kernels that the code has, and nothing failed."""
-    kernels, scenarios, cells = shown(README.read_text(encoding="utf-8"))
+    kernels, scenarios, cells = shown(PAGE)
     assert kernels == list(KERNELS), "make matrix"
     assert scenarios == list(SCENARIOS), "make matrix"
     assert not {FAILED, UNSEEN} & set(cells)
@@ -50,7 +51,7 @@ def test_a_whole_table_replaces_the_old_one(page: Path) -> None:
     assert text.endswith(f"{END}\nafter\n")
     assert "another time" not in text
     assert "(1) it has no groups." in text
-    kernels, scenarios, cells = shown(text)
+    kernels, scenarios, cells = shown(page)
     assert (kernels, scenarios) == (list(KERNELS), list(SCENARIOS))
     assert "- (1)" in cells
 

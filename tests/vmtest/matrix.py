@@ -1,4 +1,4 @@
-"""The table of kernels, scenarios and sources: what was seen, and its copy on a page."""
+"""The table of kernels, scenarios and sources in docs/kernels.md."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.testlib.page_block import read_block, write_block
 from tests.vmtest.host_kernel import HERE
 from tests.vmtest.kernels import WANTED
 from tests.vmtest.scenario_result import SOURCES
@@ -19,12 +20,11 @@ FAILED: Final = "✗"
 UNSEEN: Final = "?"
 
 _LEGEND: Final = (
-    f"{PASSED}: told as the kernel logged and counted it; {FAILED}: not; "
-    f"{ABSENT}: not made there, for the reason below."
+    f"{PASSED}: recorded as the kernel logged and counted it; {FAILED}: not; "
+    f"{ABSENT}: not run there, for the reason below."
 )
 
-BEGIN: Final = "<!-- matrix -->"
-END: Final = "<!-- /matrix -->"
+BLOCK: Final = "matrix"
 
 KERNELS: Final = (*WANTED, HERE)
 """The table's columns: those of `kernels.toml`, and the machine's own."""
@@ -79,13 +79,10 @@ class Matrix:
         return "\n".join(lines).rstrip() + "\n"
 
     def write(self, page: Path, releases: Mapping[str, str]) -> str:
-        """Put the table between the page's two marks, and say so, or why not."""
+        """Write the table into ``page``, and return what was done, or why not."""
         if not self.complete:
             return f"{page} is left as it is: the table is not complete, or not all of it passed"
-        text = page.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        page.write_text(f"{before}{BEGIN}\n{self.markdown(releases)}{END}{after}", encoding="utf-8")
+        write_block(page, BLOCK, self.markdown(releases).rstrip("\n"))
         return f"the table is in {page}"
 
     def _cell(self, kernel: str, scenario: str) -> list[str]:
@@ -95,9 +92,9 @@ class Matrix:
         return [{True: PASSED, False: FAILED, None: UNSEEN}[passed] for passed in told]
 
 
-def shown(page: str) -> tuple[list[str], list[str], str]:
-    """The kernels and the scenarios that a page's table names, and all that is in its cells."""
-    table = page.partition(BEGIN)[2].partition(END)[0]
+def shown(page: Path) -> tuple[list[str], list[str], str]:
+    """Return the kernels and the scenarios of the table in ``page``, and the text of its cells."""
+    table = read_block(page, BLOCK)
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in table.splitlines()

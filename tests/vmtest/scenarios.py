@@ -2,7 +2,7 @@
 
 Each scenario makes its kills for real and tells what it knows of them beforehand: whom it had
 killed, in which cgroup, for whose request. The first sentence of its docstring is its row in the
-README's table.
+table in docs/kernels.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.testlib.repository import REPOSITORY
 from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim
 from tests.testlib.samples.log_producers import PRODUCERS
 from tests.testlib.samples.replay_logs import kills
@@ -16,9 +15,3 @@ def test_every_form_is_read_from_every_producer(form: Form, producer: str) -> No
     """As many kills as from the kernel's own lines, with the same of each."""
     told = [kill for kill in kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
     assert [as_victim(kill) for kill in told] == list(form.victims)
-
-
-def test_the_readme_names_every_producer() -> None:
-    """In the order of the table, and no other."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    assert f"by the tests: {'; '.join(PRODUCERS)}. So are" in readme

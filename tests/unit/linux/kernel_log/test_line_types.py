@@ -11,8 +11,7 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import OomKill
-from tests.testlib.repository import REPOSITORY
-from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim, markdown
+from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim
 
 NOWHERE = Path("/nonexistent")
 
@@ -36,13 +35,6 @@ def told(given: list[Line]) -> list[OomKill]:
 def test_every_form_is_told_for_what_it_is(form: Form) -> None:
     """One event a kill, with what that kernel prints of it; what it does not print is absent."""
     assert [as_victim(kill) for kill in told(lines(form))] == list(form.victims)
-
-
-def test_the_readme_has_the_table() -> None:
-    """Of what this file has told, and of nothing else."""
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    table = readme.partition("<!-- forms -->\n")[2].partition("\n<!-- /forms -->")[0]
-    assert table == markdown()
 
 
 def test_every_form_is_there() -> None:

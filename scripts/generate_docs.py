@@ -1,0 +1,202 @@
+"""Write the generated parts of docs/, each between two markers (`make docs`).
+
+With --check nothing is written: the exit code is 1 while a page is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+ROOT: Final = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from otel_oom import cli  # noqa: E402  the path comes first
+from tests.testlib.page_block import replace_block  # noqa: E402  likewise
+from tests.testlib.samples import kernel_logs, log_producers  # noqa: E402  likewise
+
+REGISTRY: Final = ROOT / "otel_oom/otlp/registry.yaml"
+_SEMCONV: Final = "https://opentelemetry.io/docs/specs/semconv/registry/attributes"
+_SUBPARSERS: Final = argparse._SubParsersAction  # noqa: SLF001  argparse has no public way in
+
+Group = Mapping[str, Any]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Write stale pages, or only name them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 while one is stale")
+    check = parser.parse_args(words).check
+    stale = [page for page in PAGES if generate(page) != _read(page)]
+    for page in stale:
+        if check:
+            sys.stderr.write(f"{page} is stale: run make docs\n")
+        else:
+            (ROOT / page).write_text(generate(page), encoding="utf-8")
+            sys.stderr.write(f"{page}: written\n")
+    return int(check and bool(stale))
+
+
+def generate(page: str) -> str:
+    """Return the text of ``page`` with its generated part up to date."""
+    name, content = PAGES[page]
+    return replace_block(ROOT / page, name, "\n".join(content()))
+
+
+def _read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def command_line() -> Iterator[str]:
+    """Yield a section for each command, with a row for each of its options."""
+    yield "\nEach command has `--help`. `otel-oom --version` prints the version."
+    yield from _commands("otel-oom", cli._parser())  # noqa: SLF001  nothing else builds it
+
+
+def _commands(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:  # noqa: SLF001  as above
+        if isinstance(action, _SUBPARSERS):
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001  as above
+            for command, child in action.choices.items():
+                yield from _command(f"{name} {command}", helps[command], child)
+                yield from _commands(f"{name} {command}", child)
+
+
+def _command(name: str, text: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    actions = [
+        action
+        for action in parser._actions  # noqa: SLF001  as above
+        if not isinstance(action, (_SUBPARSERS, argparse._HelpAction))  # noqa: SLF001  as above
+    ]
+    yield f"\n## `{name}`\n\n{text[:1].upper()}{text[1:]}."
+    if actions:
+        rows = [(f"`{_words(action)}`", action.help or "") for action in actions]
+        yield from ("", *_table(("argument", "meaning"), rows))
+
+
+def _words(action: argparse.Action) -> str:
+    value = action.metavar or (action.choices and f"{{{','.join(action.choices)}}}") or ""
+    if not action.option_strings:
+        return f"{value}{' …' if action.nargs in {'*', '+'} else ''}"
+    return f"{', '.join(action.option_strings)} {value if action.nargs != 0 else ''}".strip()
+
+
+def telemetry() -> Iterator[str]:
+    """Yield a table for each event, span and resource of the registry, and one of the metrics."""
+    groups = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))["groups"]
+    defined = {
+        attribute["id"]: attribute
+        for group in groups
+        for attribute in group.get("attributes", ())
+        if "id" in attribute
+    }
+    for group in groups:
+        if title := _title(group):
+            yield f"\n## {title}\n\n{_sentences(group)}"
+            if rows := [_attribute(use, defined) for use in group.get("attributes", ())]:
+                yield from ("", *_table(("attribute", "type", "meaning", "present"), rows))
+    yield "\n## Metrics\n"
+    metrics = [group for group in groups if group["type"] == "metric"]
+    yield from _table(
+        ("metric", "instrument", "unit", "meaning", "attributes"), map(_metric, metrics)
+    )
+    yield "\n## Notes\n"
+    for name, attribute in defined.items():
+        if "note" in attribute:
+            yield f"- `{name}`: {_line(attribute['note'])}"
+
+
+def _title(group: Group) -> str:
+    """Name the section of a group; metrics and definitions have none of their own."""
+    uses = {use.get("ref") for use in group.get("attributes", ())}
+    match group["type"]:
+        case "event":
+            return f"{'Log' if 'log.record.uid' in uses else 'Span'} event `{group['name']}`"
+        case "span":
+            return f"Span `{group['id'].removeprefix('span.')}`"
+        case "attribute_group" if None not in uses:
+            return str(group["display_name"])
+        case _:
+            return ""
+
+
+def _attribute(use: Group, defined: Mapping[str, Group]) -> tuple[str, ...]:
+    name = use["ref"]
+    level = use.get("requirement_level", "recommended")
+    present = level["conditionally_required"] if isinstance(level, dict) else _LEVELS[level]
+    if name in defined:
+        return f"`{name}`", f"{defined[name]['type']}", _line(defined[name]["brief"]), present
+    area = name.partition(".")[0]
+    return f"`{name}`", f"[OTel]({_SEMCONV}/{area}/)", _line(_conventions(area)[name]), present
+
+
+_LEVELS: Final = {"required": "always", "recommended": "if known", "opt_in": "on request"}
+
+
+@cache
+def _conventions(area: str) -> Mapping[str, str]:
+    """Return the first paragraph that OpenTelemetry's package has for each name of ``area``."""
+    module = importlib.import_module(
+        f"opentelemetry.semconv._incubating.attributes.{area}_attributes"
+    )
+    body = ast.parse(inspect.getsource(module)).body
+    texts: dict[str, str] = {}
+    for constant, text in pairwise(body):
+        match constant, text:
+            case ast.AnnAssign(value=ast.Constant(value=name)), ast.Expr(
+                value=ast.Constant(value=doc)
+            ):
+                texts[str(name)] = str(doc).strip().partition("\n")[0]
+    return texts
+
+
+def _metric(group: Group) -> tuple[str, ...]:
+    names = ", ".join(f"`{use['ref']}`" for use in group.get("attributes", ()))
+    name, unit = f"`{group['metric_name']}`", f"`{group['unit']}`"
+    return name, group["instrument"], unit, _sentences(group), names
+
+
+def message_formats() -> Iterator[str]:
+    """Yield the table of the formats in which kernels log a kill."""
+    yield kernel_logs.markdown()
+
+
+def producers() -> Iterator[str]:
+    """Yield a list of the programs whose logs are read."""
+    yield from (f"- {name}" for name in log_producers.PRODUCERS)
+
+
+def _sentences(group: Group) -> str:
+    return _line(f"{group['brief']} {group.get('note', '')}")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    for cells in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+PAGES: Final[Mapping[str, tuple[str, Callable[[], Iterator[str]]]]] = {
+    "docs/cli.md": ("parser", command_line),
+    "docs/telemetry.md": ("registry", telemetry),
+    "docs/kernels.md": ("message-formats", message_formats),
+    "docs/replay.md": ("producers", producers),
+}
+"""Each page with the name of its block, and the function that yields the lines of it."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
