@@ -40,22 +40,26 @@ class Fault:
 
 
 _LIST: Final = (
-    ("steps", "SIGKILL at each of its steps, from start to end", crashes.at_every_step),
+    ("steps", "SIGKILL at each step, from start to stop", crashes.at_every_step),
     ("random", "SIGKILL at random times", crashes.at_random_times),
-    ("full", "the disk full, before and under a running agent", disks.full),
-    ("folder", "the state folder deleted, while it runs and while not", disks.folder_gone),
-    ("read-only", "the file system made read-only, as the kernel found it broken", disks.read_only),
-    ("flips-down", "bits flipped in database and log between two starts", disks.flipped_while_down),
-    ("flips-up", "bits flipped in both while it runs", disks.flipped_while_up),
-    ("gone", "the backend dies and comes back", network.gone),
-    ("silent", "the backend never answers", network.silent),
-    ("busy", "the backend answers 503 for long", network.unavailable),
-    ("mad", "the backend answers rubbish, or takes all and hangs up", network.mad),
-    ("moved", "another endpoint after the restart", network.moved),
-    ("overflow", "SIGSTOP until the kernel's buffer overflows", memory.overflow),
-    ("overflow-no-log", "the same, without the kernel's log", memory.overflow_without_log),
-    ("own-victim", "the agent is the OOM victim itself", memory.own_victim),
-    ("power", "power cut in a guest of Debian's 6.1; of its kills those told as stored", power.cut),
+    ("full", "disk full, before the start and while running", disks.full),
+    ("folder", "state directory deleted, while running and while stopped", disks.folder_gone),
+    ("read-only", "file system remounted read-only, as after an error", disks.read_only),
+    ("flips-down", "bits flipped in database and log, while stopped", disks.flipped_while_down),
+    ("flips-up", "bits flipped in database and log, while running", disks.flipped_while_up),
+    ("gone", "backend ends and restarts", network.gone),
+    ("silent", "backend never responds", network.silent),
+    ("busy", "backend responds 503 for a long time", network.unavailable),
+    ("mad", "backend responds garbage, or accepts everything and disconnects", network.mad),
+    ("moved", "another endpoint after a restart", network.moved),
+    ("overflow", "SIGSTOP until the ring buffer overflows", memory.overflow),
+    ("overflow-no-log", "the same, without the kernel log", memory.overflow_without_log),
+    ("own-victim", "the agent itself is the OOM victim", memory.own_victim),
+    (
+        "power",
+        "power cut in a guest of Debian's 6.1; only kills that it had logged as stored",
+        power.cut,
+    ),
 )
 FAULTS: Final = tuple(Fault(*fault) for fault in _LIST)
 

@@ -33,13 +33,13 @@ _FREE_S: Final = 60.0
 
 
 def policy() -> Made:
-    """A process that may use one node alone, by its own policy, takes all of it."""
+    """A process fills the only memory node that its memory policy allows."""
     _need_nodes()
     return replace(_takes(_NODE), scope="host")
 
 
 def cpuset() -> Made:
-    """Likewise by its cgroup's cpuset."""
+    """A process fills the only memory node that its cpuset allows."""
     _need_nodes()
     root = Memcg("/")
     (root.folder / "cgroup.subtree_control").write_text("+memory +cpuset", encoding="ascii")
@@ -49,7 +49,7 @@ def cpuset() -> Made:
 
 
 def huge() -> Made:
-    """Huge pages are what it would rather have, and is refused without anyone being killed."""
+    """Huge pages are preferred; only the request for a single page leads to a kill."""
     before = {name: _chosen(_HUGE / name) for name in ("enabled", "defrag")}
     refused = _vmstat("thp_fault_fallback_charge")
     try:
@@ -73,7 +73,7 @@ def _takes(*where: str | Memcg) -> Made:
 
 
 def swap() -> Made:
-    """The cgroup's swap is full as well."""
+    """Memory and swap of the cgroup are full."""
     with _swap_disk(), limited(_LIMIT) as own:
         limit = str(_WITH_SWAP - _LIMIT)
         (own.folder / "memory.swap.max").write_text(limit, encoding="ascii")
@@ -82,14 +82,14 @@ def swap() -> Made:
 
 
 def socket() -> Made:
-    """What fills the cgroup is what was sent over TCP and not read."""
+    """Unread TCP data fills the cgroup."""
     with limited(_LIMIT) as own, subprocess.Popen([program("sender"), own.procs]) as sender:
         killed(sender)
         return Made([sender.pid], own.path, own.inode, trigger=sender.pid)
 
 
 def version_1() -> Made:
-    """The cgroup is of version 1, with a limit of memory and swap together."""
+    """The cgroup is of version 1, with a limit on memory plus swap."""
     time.sleep(_REPORTS_S)
     with _swap_disk(), _memory_v1() as root:
         own = root / "guest-v1"
@@ -127,7 +127,7 @@ def _memory_v1() -> Iterator[Path]:
         time.sleep(0.5)
     assert code in {0, errno.EINVAL, errno.ENOENT}, os.strerror(code)
     if code or not (_V1 / "memory.limit_in_bytes").exists():
-        raise UnplayableError("this kernel is built without cgroup v1's memory controller")
+        raise UnplayableError("this kernel has no memory controller for cgroup v1")
     yield _V1
 
 

@@ -33,7 +33,7 @@ _REAPED_S: Final = 60.0
 
 
 def exiting() -> Made:
-    """The chosen one is exiting already: it is marked, and neither logged nor counted."""
+    """The victim is already exiting: it is marked, but neither logged nor counted."""
     need_to_spare()
     with limited(_LIMIT) as own, _running("stuck", own, _BIG) as tracer:
         pid = int(_said(tracer))
@@ -57,7 +57,7 @@ def exiting() -> Made:
 
 
 def stuck() -> Made:
-    """The victim does not get to its end: the reaper takes its memory."""
+    """The victim cannot exit: the oom_reaper releases its memory."""
     with limited(_LIMIT) as own, _running("stuck", own, "0") as tracer:
         pid = int(_said(tracer))
         started_ns = Processes().started_ns(pid)
@@ -72,7 +72,7 @@ def stuck() -> Made:
 
 
 def skipped() -> Made:
-    """The chosen one exits by itself while the kernel still reports: nobody is killed."""
+    """The chosen process exits while the kernel prints its report: nothing is killed."""
     if os.cpu_count() == 1:
         raise UnplayableError("with one CPU nobody exits while the kernel reports")
     need_to_spare()
@@ -94,7 +94,7 @@ def skipped() -> Made:
 
 
 def sharing() -> Made:
-    """Another process has the same memory as the victim: it is killed as well, and not told."""
+    """Another process shares the victim's memory: it is killed as well, without a mark."""
     with limited(_LIMIT) as own, _running("sharer", own) as sharer:
         other = int(_said(sharer))
         killed(sharer)
@@ -104,7 +104,7 @@ def sharing() -> Made:
 
 
 def asker() -> Made:
-    """It is a second thread that asks, of a process that is not the victim."""
+    """The second thread of another process than the victim allocates."""
     need_to_spare()
     with limited(_LIMIT) as own, _running("stuck", own, _BIG) as tracer:
         pid = int(_said(tracer))
@@ -119,7 +119,7 @@ def asker() -> Made:
 
 
 def nested_group() -> Made:
-    """A pod of several containers dies as one, for the limit above it; what is beside it lives."""
+    """A pod of several containers is killed as a group, by the limit above it; its sibling survives."""
     if FILES.v1:
         raise UnplayableError("cgroup v1 has no memory.oom.group")
     with limited(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:

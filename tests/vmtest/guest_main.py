@@ -79,7 +79,7 @@ def main(folder: Path) -> None:
                 results["scenarios"][name] = (
                     _tried(scenario, [Watched(bpf, look_at), Watched(kmsg)], log)
                     if _IN_GUEST or name in HARMLESS
-                    else {"unplayable": "it would act on all of the machine"}
+                    else {"unplayable": "it would affect the whole machine"}
                 )
             results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
             results["loss"] = {source.name: asdict(source.loss()) for source in (bpf, kmsg)}

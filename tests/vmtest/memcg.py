@@ -137,4 +137,4 @@ def need_to_spare() -> None:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff" and not int(value, 16) >> _CAP_SYS_RESOURCE & 1:
-            raise UnplayableError("root may spare no process here: it lacks CAP_SYS_RESOURCE")
+            raise UnplayableError("root cannot protect a process here: it lacks CAP_SYS_RESOURCE")

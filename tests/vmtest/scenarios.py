@@ -46,14 +46,14 @@ def memcg() -> Made:
 
 
 def nested() -> Made:
-    """The limit is that of the victim's cgroup's grandparent."""
+    """The limit of the cgroup two levels above the victim's is hit."""
     return _below(apart=True)
 
 
 def uncontrolled() -> Made:
-    """The victim's cgroup has no memory controller: it is accounted to its grandparent."""
+    """The victim's cgroup has no memory controller; the one two levels above accounts it."""
     if FILES.v1:
-        raise UnplayableError("cgroup v1 accounts every cgroup apart")
+        raise UnplayableError("cgroup v1 accounts each cgroup separately")
     return _below(apart=False)
 
 
@@ -70,7 +70,7 @@ def _below(*, apart: bool) -> Made:
 
 
 def threads() -> Made:
-    """The victim has nine threads, and it is not the first that asks for memory."""
+    """The victim has nine threads; another one than the first allocates."""
     return _eats(
         "for _ in range(8):\n"
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
@@ -81,7 +81,7 @@ def threads() -> Made:
 
 
 def leaderless() -> Made:
-    """The victim's first thread has ended before; its pid is still the process's."""
+    """The victim's first thread has exited before; its pid still names the process."""
     return _eats(
         f"def eat():\n    time.sleep(0.5)\n    {_EAT}"
         "threading.Thread(target=eat).start()\n"
@@ -90,7 +90,7 @@ def leaderless() -> Made:
 
 
 def hostile() -> Made:
-    """The victim has a name that tries to break what reads it; another user, another score."""
+    """The victim's name tries to break parsers; another user, another oom_score_adj."""
     return _eats(
         f"open('/proc/self/oom_score_adj', 'w').write('{HOSTILE_SCORE}')\n"
         f"open('/proc/self/comm', 'wb').write({HOSTILE!r})\n"
@@ -105,7 +105,7 @@ def _eats(program: str) -> Made:
 
 
 def other() -> Made:
-    """A small process asks for the memory that a large neighbour has, and is killed for it.
+    """A small process allocates; its large neighbour is killed.
 
     The small one is spared: it may ask again before the memory of the other is free.
     """
@@ -124,12 +124,12 @@ def other() -> Made:
 
 
 def sysrq() -> Made:
-    """The host's own kill, asked for by hand; the trigger is a kernel thread."""
+    """A kill of the host by sysrq; the trigger is a kernel thread."""
     return _by_hand()
 
 
 def traced() -> Made:
-    """A kill by hand with bpftrace beside us: a kprobe on oom_kill_process, the classic recipe."""
+    """A kill by sysrq while bpftrace has a kprobe on oom_kill_process."""
     with recipe() as running:
         before = len(running.kills())
         made = _by_hand()
@@ -154,12 +154,12 @@ _BIGMEM = (
 
 
 def host() -> Made:
-    """The host itself has no memory left: one process takes more than there is."""
+    """The host is out of memory: one process allocates more than it has."""
     return _bigmem(allocating=False)
 
 
 def allocating() -> Made:
-    """Likewise, and the kernel is set to kill whoever asked."""
+    """The host is out of memory, with vm.oom_kill_allocating_task."""
     return _bigmem(allocating=True)
 
 
@@ -200,7 +200,7 @@ def namespaced() -> Made:
 
 
 def nobody() -> Made:
-    """The one process of a cgroup is spared, and asks for more by write(2), which may fail."""
+    """The only process of a cgroup is protected, and allocates by write(2), which may fail."""
     need_to_spare()
     program = (
         "import errno, os\nopen('/proc/self/oom_score_adj', 'w').write('-1000')\n"
@@ -215,7 +215,7 @@ def nobody() -> Made:
 
 
 def group() -> Made:
-    """With memory.oom.group, all three of a cgroup are killed for the request of one."""
+    """With memory.oom.group, all three processes of a cgroup are killed."""
     if FILES.v1:
         raise UnplayableError("cgroup v1 has no memory.oom.group")
     with limited(_SMALL) as own, ExitStack() as stack:
@@ -229,7 +229,7 @@ def group() -> Made:
 
 
 def storm() -> Made:
-    """300 kills as fast as the machine makes them: more than the kernel prints reports for."""
+    """300 kills at full speed: more than the kernel prints reports for."""
     with ExitStack() as stack:
         storms = []
         for own in [stack.enter_context(limited(_TINY)) for _ in range(_AT_ONCE)]:

@@ -89,7 +89,7 @@ def as_victim(kill: OomKill) -> Victim:
 
 def markdown() -> str:
     """The forms as a table, with what is told of each."""
-    head = ["| | form | kernels | kills | told |", "| --- | --- | --- | --- | --- |"]
+    head = ["| | format | kernels | kills | values |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *_rows()])
 
 
@@ -110,21 +110,21 @@ def _rows() -> Iterator[str]:
 FORMS: Final = (
     Form(
         1,
-        "the page fault's own",
+        "page fault",
         "2.6.0 to 2.6.28",
         "VM: killing process mysqld",
         (Victim(None, "mysqld"),),
     ),
     Form(
         1,
-        "the page fault's own, with its number",
+        "page fault, with pid",
         "2.6.0 to 2.6.37",
         "VM: killing process my(sql) d(4242)",
         (Victim(4242, "my(sql) d"),),
     ),
     Form(
         2,
-        "killed, in one line",
+        "kill in one line",
         "2.6.0 to 2.6.18",
         """
 oom-killer: gfp_mask=0xd2, order=0
@@ -139,7 +139,7 @@ VM: killing process httpd
     ),
     Form(
         3,
-        "chosen, it or a child",
+        "kill process or a child",
         "2.6.19 to 2.6.32",
         """
 cc1 invoked oom-killer: gfp_mask=0x201da, order=0, oomkilladj=0
@@ -157,14 +157,14 @@ Killed process 811 (cc1)
     ),
     Form(
         3,
-        "chosen, and the kill's own line lost",
+        "kill process or a child, without the line of the kill",
         "2.6.19 to 2.6.35",
         "No available memory (MPOL_BIND): kill process 700 (make) score 4711 or a child",
         (Victim(700, "make", "No available memory (MPOL_BIND)", "memory_policy"),),
     ),
     Form(
         4,
-        "sizes from vsz on, the oldest table",
+        "sizes from vsz on; oldest task table",
         "2.6.33 to 2.6.35",
         """
 stress invoked oom-killer: gfp_mask=0xd0, order=0, oom_adj=3
@@ -199,7 +199,7 @@ Killed process 1501 (stress) vsz:72000kB, anon-rss:59000kB, file-rss:1000kB
     ),
     Form(
         5,
-        "the user before the name",
+        "user before the name",
         "2.6.32 of Red Hat 6",
         """
 java invoked oom-killer: gfp_mask=0x280da, order=0, oom_adj=0, oom_score_adj=0
@@ -222,7 +222,7 @@ Killed process 3000, UID 501, (java) total-vm:3600000kB, anon-rss:1600000kB, fil
     ),
     Form(
         6,
-        "chosen, it or a child to be sacrificed",
+        "kill process or sacrifice child",
         "2.6.36 to 4.4",
         """
 apache2 invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0
@@ -262,7 +262,7 @@ Killed process 5120 (apache2) total-vm:160000kB, anon-rss:95000kB, file-rss:1000
     ),
     Form(
         7,
-        "the user behind the name",
+        "user after the name",
         "3.10 of Red Hat 7",
         """
 Memory cgroup out of memory: Kill process 88 (x) y) score 12 or sacrifice child
@@ -277,7 +277,7 @@ Killed process 88 (x) y), UID 1001, total-vm:900kB, anon-rss:80kB, file-rss:8kB,
     ),
     Form(
         8,
-        "form 6 with shared memory",
+        "format 6 with shared memory",
         "4.5 to 5.0",
         """
 node invoked oom-killer: gfp_mask=0x14201ca(GFP_HIGHUSER_MOVABLE|__GFP_COLD), \
@@ -308,7 +308,7 @@ Killed process 640 (node) total-vm:1200000kB, anon-rss:790000kB, file-rss:10000k
     ),
     Form(
         9,
-        "the kill with its message",
+        "kill with its message",
         "5.1 to 5.3",
         """
 Memory cgroup out of memory: Killed process 31 (sh) total-vm:4000kB, anon-rss:100kB, \
@@ -318,7 +318,7 @@ file-rss:8kB, shmem-rss:0kB
     ),
     Form(
         10,
-        "user, page tables and score, the newest table",
+        "user, page tables and score; newest task table",
         "5.4 and later",
         """
 w invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=1
@@ -357,7 +357,7 @@ file-rss:396kB, shmem-rss:4kB, UID:7 pgtables:80kB oom_score_adj:1
     ),
     Form(
         10,
-        "page tables in bytes that are called kB",
+        "page tables in bytes, labelled kB",
         "5.4 and 5.5",
         """
 Out of memory: Killed process 31 (sh) total-vm:4000kB, anon-rss:100kB, file-rss:8kB, \
@@ -367,7 +367,7 @@ shmem-rss:0kB, UID:0 pgtables:45056kB oom_score_adj:0
     ),
     Form(
         11,
-        "the choice in one line, and its kill",
+        "summary in one line, and its kill",
         "5.0 and later",
         """
 oom-kill:constraint=CONSTRAINT_CPUSET,nodemask=0-1,cpuset=c,mems_allowed=1,global_oom,\
@@ -379,7 +379,7 @@ UID:4 pgtables:40kB oom_score_adj:0
     ),
     Form(
         12,
-        "the cgroups alone",
+        "cgroups only",
         "2.6.29 to 4.20",
         """
 q invoked oom-killer: gfp_mask=0xd0, order=0, oom_score_adj=0
@@ -389,7 +389,7 @@ Task in /b/c killed as a result of limit of /b killed as a result of limit of /b
     ),
     Form(
         13,
-        "a limit, and nobody to kill for it",
+        "limit reached, no killable process",
         "4.1 to 4.20",
         """
 q invoked oom-killer: gfp_mask=0x6000c0(GFP_KERNEL), nodemask=(null), order=0, oom_score_adj=0
@@ -398,7 +398,7 @@ Memory limit reached of cgroup /b
     ),
     Form(
         14,
-        "the rest of a group",
+        "other members of a group",
         "4.19 and later",
         """
 Memory cgroup out of memory: Killed process 31 (sh) total-vm:4000kB, anon-rss:100kB, \
@@ -416,13 +416,13 @@ file-rss:4kB, shmem-rss:0kB, UID:0 pgtables:36kB oom_score_adj:0
     ),
     Form(
         15,
-        "chosen, and gone before it was killed",
+        "victim already exiting, skipped",
         "5.9 and later",
         "Memory cgroup out of memory: OOM victim 31 (sh) is already exiting. Skip killing the task",
     ),
     Form(
         16,
-        "what the reaper has left",
+        "oom_reaper result",
         "4.6 and later",
         """
 oom_reaper: reaped process 31 (sh), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB
@@ -432,13 +432,13 @@ oom_reaper: unable to reap pid:33 (cp)
     ),
     Form(
         17,
-        "dies along, for it shares the victim's memory",
+        "process that shares the victim's memory",
         "2.6.37 to 4.4",
         "Kill process 45 (twin) sharing same memory",
     ),
     Form(
         18,
-        "nobody is killed",
+        "no killable process, or panic",
         "2.6 and later",
         """
 System is deadlocked on memory
