@@ -119,7 +119,7 @@ def asker() -> Made:
 
 
 def nested_group() -> Made:
-    """A pod of several containers is killed as a group, by the limit above it; its sibling survives."""
+    """A pod of several containers is killed as a group, by a limit above it; a sibling survives."""
     if FILES.v1:
         raise UnplayableError("cgroup v1 has no memory.oom.group")
     with limited(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
