@@ -9,8 +9,10 @@ import argparse
 import ast
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -145,19 +147,26 @@ _LEVELS: Final = {"required": "always", "recommended": "if known", "opt_in": "on
 
 @cache
 def _conventions(area: str) -> Mapping[str, str]:
-    """Return the first paragraph that OpenTelemetry's package has for each name of ``area``."""
-    module = importlib.import_module(
-        f"opentelemetry.semconv._incubating.attributes.{area}_attributes"
-    )
-    body = ast.parse(inspect.getsource(module)).body
+    """Return the first sentence that OpenTelemetry's package has for each name of ``area``."""
     texts: dict[str, str] = {}
-    for constant, text in pairwise(body):
-        match constant, text:
-            case ast.AnnAssign(value=ast.Constant(value=name)), ast.Expr(
-                value=ast.Constant(value=doc)
-            ):
-                texts[str(name)] = str(doc).strip().partition("\n")[0]
+    # The stable names come last: the others only refer to them.
+    for package in ("_incubating.attributes", "attributes"):
+        with suppress(ModuleNotFoundError):
+            module = importlib.import_module(f"opentelemetry.semconv.{package}.{area}_attributes")
+            texts |= _documented_constants(inspect.getsource(module))
     return texts
+
+
+def _documented_constants(source: str) -> Iterator[tuple[str, str]]:
+    """Yield each constant of a module with the first sentence of the text behind it."""
+    for constant, text in pairwise(ast.parse(source).body):
+        match constant, text:
+            case (
+                ast.AnnAssign(value=ast.Constant(value=name)),
+                ast.Expr(value=ast.Constant(value=doc)),
+            ):
+                sentence = re.split(r"\n|(?<=\.) (?=[A-Z])", str(doc).strip())[0]
+                yield str(name), re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", sentence)
 
 
 def _metric(group: Group) -> tuple[str, ...]:

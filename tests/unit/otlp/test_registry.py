@@ -81,6 +81,12 @@ def test_a_panic_sends_what_it_is_registered_with(groups: dict[str, dict[str, An
     assert set(sent) - registered == {"oom.limit.memcg.id"}
 
 
+def test_resource_is_registered(groups: dict[str, dict[str, Any]]) -> None:
+    """The resource of a kill has no attribute that the registry does not list."""
+    registered = {attribute["ref"] for attribute in groups["resource.oom"]["attributes"]}
+    assert set(enriched().resource) <= registered
+
+
 def test_other_names_are_opentelemetrys_own(groups: dict[str, dict[str, Any]]) -> None:
     """What is not ours exists in the semantic conventions."""
     conventions = {
