@@ -12,12 +12,12 @@ from typing import Any, Final
 from otel_oom.agent import control_server
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import NoAgentError, Request
-from otel_oom.store import Bounds, Store, StoreError
+from otel_oom.store import Store, StoreError, StoreLimits
 
 Ask = Callable[[Request], Any]
 """Takes a request and returns its answer; raises ControlError where there is none."""
 
-_UNBOUNDED: Final = Bounds(max_bytes=1 << 42)
+_UNBOUNDED: Final = StoreLimits(max_bytes=1 << 42)
 """The agent's bounds are in its own environment: who looks on must let nothing go by others."""
 
 _COME_OR_GO_S: Final = 2.0
@@ -26,7 +26,7 @@ _EVERY_S: Final = 0.1
 
 
 @contextmanager
-def asking(state_dir: Path) -> Iterator[Ask]:
+def open_control_client(state_dir: Path) -> Iterator[Ask]:
     """Yield a function that queries the agent of ``state_dir``, or the store if none runs.
 
     Raises:
@@ -49,12 +49,12 @@ def _asked(state_dir: Path, stack: ExitStack) -> Ask:
         else:
             known = store_handlers(store)
             return lambda request: known[request["do"]](request)
-    return partial(control_server.ask, state_dir)
+    return partial(control_server.send_request, state_dir)
 
 
 def _agent_answers(state_dir: Path) -> bool:
     try:
-        control_server.ask(state_dir, {"do": "queue"})
+        control_server.send_request(state_dir, {"do": "queue"})
     except NoAgentError:
         if not (state_dir / "otel-oom.db").exists():
             raise StoreError(

@@ -43,7 +43,7 @@ class ControlError(Exception):
     """The agent does not do what was asked; the message is its sentence."""
 
 
-class Control:
+class ControlServer:
     """Answers on a socket in the state folder, in a thread of its own, while it is entered.
 
     The folder is locked by then, so whatever has the socket's name there was left by a process
@@ -110,7 +110,7 @@ class Control:
             return {"error": "The request failed; the agent's log says how."}
 
 
-def ask(folder: Path, request: Request) -> Any:  # noqa: ANN401  JSON
+def send_request(folder: Path, request: Request) -> Any:  # noqa: ANN401  JSON
     """What the agent that works in ``folder`` answers to ``request``.
 
     Raises:

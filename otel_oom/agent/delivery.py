@@ -15,15 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_oom.agent import memory
-from otel_oom.agent.liveness import STUCK_S, Pulse
-from otel_oom.agent.stats import Counts
+from otel_oom.agent.liveness import STUCK_S, Liveness
+from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import Source
 from otel_oom.config.settings import Settings
 from otel_oom.linux import clock
-from otel_oom.model.event_base import Incident
+from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.snapshot import still_alive
-from otel_oom.store import Encoded, JournalRow, Store
+from otel_oom.snapshot import process_state
+from otel_oom.store import EventRow, OutboxEntry, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from otel_oom.agent.metrics.instruments import Metrics
     from otel_oom.enrich import Host
-    from otel_oom.export.exporter import Courier
-    from otel_oom.export.retry import Backoff
-    from otel_oom.linux.containers.service import Runtimes
+    from otel_oom.export.exporter import SignalExporter
+    from otel_oom.export.retry import RetryGate
+    from otel_oom.linux.containers.service import ContainerService
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ _POLL_S: Final = 0.02
 _RESTART_S: Final = 5.0
 
 
-class Delivery:
+class DeliveryPipeline:
     """The threads behind the store, from :meth:`start` to :meth:`stop`."""
 
     def __init__(
         self,
         store: Store,
         settings: Settings,
-        runtimes: Runtimes,
+        runtimes: ContainerService,
         source: Source | None = None,
         *,
         resident: bool = True,
@@ -71,17 +71,17 @@ class Delivery:
         self._settings = settings
         self.runtimes = runtimes
         """Which containers there are; the stages before this one ask it as well."""
-        self.counts = Counts()
+        self.counts = Stats()
         """What the stages have done; those before this one count here as well."""
         self._source = source
         self._metrics: Metrics | None = None
         self._detected: Mapping[str, AttributeValue] | None = None
-        self._couriers: list[Courier] = []
-        self._backoffs: dict[str, Backoff] = {}
+        self._couriers: list[SignalExporter] = []
+        self._backoffs: dict[str, RetryGate] = {}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._translated = threading.Event()
-        self._pulse = Pulse(STUCK_S)
+        self._pulse = Liveness(STUCK_S)
         self._pulses = {"translate": self._pulse}
         self._threads = [self._thread("translate", self._run)]
 
@@ -142,8 +142,8 @@ class Delivery:
         from otel_oom.enrich import Host, of_place, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host_attributes import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
-        from otel_oom.export.exporter import Courier, connect  # noqa: PLC0415
-        from otel_oom.export.retry import Backoff  # noqa: PLC0415
+        from otel_oom.export.exporter import SignalExporter, connect  # noqa: PLC0415
+        from otel_oom.export.retry import RetryGate  # noqa: PLC0415
         from otel_oom.otlp import encode  # noqa: F401, PLC0415  for the first kill not to wait for it
 
         found, told = host_attributes(), {**self._detect(), **self._settings.resource}
@@ -151,9 +151,9 @@ class Delivery:
         host = Host(shared_resource(found, told), Resolver(), said)
         self._begin_metrics({**found, **told})
         for endpoint in self._settings.endpoints[len(self._couriers) :]:
-            backoff = self._backoffs.setdefault(endpoint.host, Backoff())
+            backoff = self._backoffs.setdefault(endpoint.host, RetryGate())
             status = ExporterStatus(self.counts, endpoint.timeout_s)
-            courier = Courier(self._store, endpoint, connect(endpoint), backoff, status)
+            courier = SignalExporter(self._store, endpoint, connect(endpoint), backoff, status)
             self._pulses[endpoint.signal] = status.pulse
             thread = self._thread(endpoint.signal, courier.run)
             self._couriers.append(courier)
@@ -225,7 +225,7 @@ class Delivery:
                 if any(entry.payloads[courier.signal] for entry in encoded):
                     courier.wake()
 
-    def _encode(self, rows: Sequence[JournalRow], host: Host) -> list[Encoded]:
+    def _encode(self, rows: Sequence[EventRow], host: Host) -> list[OutboxEntry]:
         encoded = []
         for row in rows:
             try:
@@ -254,20 +254,22 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
             stop.wait(_RESTART_S)
 
 
-def _encode(row: JournalRow, host: Host, boot_id: str, runtimes: Runtimes) -> Encoded:
-    from otel_oom.enrich import Alive, End  # noqa: PLC0415  as in _run()
-    from otel_oom.otlp.encode import translate  # noqa: PLC0415  likewise
+def _encode(row: EventRow, host: Host, boot_id: str, runtimes: ContainerService) -> OutboxEntry:
+    from otel_oom.enrich import StillAlive, VictimOutcome  # noqa: PLC0415  as in _run()
+    from otel_oom.otlp.encode import encode_event  # noqa: PLC0415  likewise
 
     event, witness, state = row.event, row.witness, None
-    if isinstance(event, Incident):
+    if isinstance(event, OomEvent):
         witness = replace(witness, containers=runtimes.later(event, witness.containers))
     if isinstance(event, OomKill) and row.waited and row.exit is None and event.boot_id == boot_id:
-        state = still_alive(event)
-    end = End(row.exit, row.reaper, Alive(clock.boottime_ns(), state) if state else None)
-    told = translate(event, witness, end, row.stored_unix_ns, host)
+        state = process_state(event)
+    end = VictimOutcome(
+        row.exit, row.reaper, StillAlive(clock.boottime_ns(), state) if state else None
+    )
+    told = encode_event(event, witness, end, row.stored_unix_ns, host)
     # Of a kill by user space there is no end to wait for.
     ended = row.exit is not None or row.waited or isinstance(event, UserspaceKill)
-    return Encoded(
+    return OutboxEntry(
         row_id=row.id,
         uid=event.uid,
         log=None if row.log_queued else told.log(),

@@ -15,23 +15,23 @@ from typing import Final
 
 from otel_oom import snapshot
 from otel_oom.agent import reconciler
-from otel_oom.agent.delivery import Delivery
+from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent.reconciler import EVERY_S, SOON_S, Reconciler
-from otel_oom.agent.watchdog import Heartbeat
-from otel_oom.capture.source import Buffered, Remembering
+from otel_oom.agent.watchdog import Watchdog
+from otel_oom.capture.source import SupportsBufferStats, SupportsMarks
 from otel_oom.capture.source_set import Sources
 from otel_oom.linux import clock
 from otel_oom.model.events import (
-    Event,
-    Missed,
+    CapturedEvent,
+    MissedKills,
     NoVictim,
     OomKill,
-    Reaping,
-    Unread,
+    ReaperStep,
+    UndecodableRecord,
     UserspaceKill,
     VictimExit,
 )
-from otel_oom.snapshot import MemcgFiles, Scanner, Witness
+from otel_oom.snapshot import CgroupMount, ProcessScanner, Snapshot
 from otel_oom.snapshot.environ import EnvironReader
 from otel_oom.store import Store, StoreError, undecodable
 
@@ -43,15 +43,15 @@ _EARLY_NS: Final = 1_000_000_000
 """Longer than an exit can come before its mark, shorter than until its id is another's."""
 
 
-class Intake:
+class IngestLoop:
     """The loop that takes each event from the kernel to the disk, in the thread that captures."""
 
     def __init__(
         self,
         sources: Sources,
         store: Store,
-        delivery: Delivery,
-        heartbeat: Heartbeat,
+        delivery: DeliveryPipeline,
+        heartbeat: Watchdog,
         *,
         history: bool,
     ) -> None:
@@ -62,16 +62,16 @@ class Intake:
         source = sources.kernel
         self._source = source
         self._sources = sources
-        self._buffer = source if isinstance(source, Buffered) else None
+        self._buffer = source if isinstance(source, SupportsBufferStats) else None
         self._store = store
         self._delivery = delivery
         self._counts = delivery.counts
         self._runtimes = delivery.runtimes
         self._heartbeat = heartbeat
         self._boot_id = clock.boot_id()
-        self._memcg_files = MemcgFiles.find()
+        self._memcg_files = CgroupMount.find()
         self._environ = EnvironReader()
-        self._scanner = Scanner(self._memcg_files)
+        self._scanner = ProcessScanner(self._memcg_files)
         self._store_fails = False
         self._early: dict[int, VictimExit] = {}
         self._reconciler = Reconciler(
@@ -79,7 +79,7 @@ class Intake:
             self._boot_id,
             drain=lambda: source.drain(self._handle),
             record=self._record_found,
-            marks=source.marks if isinstance(source, Remembering) else None,
+            marks=source.marks if isinstance(source, SupportsMarks) else None,
             history=history,
         )
         self._compare_at = time.monotonic()
@@ -151,16 +151,16 @@ class Intake:
         for source in self._sources.beside:
             source.drain(self._handle)
 
-    def _record_found(self, event: Event) -> None:
+    def _record_found(self, event: CapturedEvent) -> None:
         """Store what was found late: of that nothing is to be seen any more."""
-        if isinstance(event, OomKill | Missed):
-            self._store.record(event, Witness(seen=False))
+        if isinstance(event, OomKill | MissedKills):
+            self._store.record(event, Snapshot(seen=False))
         self._delivery.wake()
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: CapturedEvent) -> None:
         # A storm keeps the loop in one turn for as long as it lasts.
         self._heartbeat.turn()
-        if isinstance(event, Unread):
+        if isinstance(event, UndecodableRecord):
             place = undecodable.keep(self._store.folder, event.record)
             _LOG.error("A record can't be read (%s), and is kept in %s", event.reason, place)
             return
@@ -170,7 +170,7 @@ class Intake:
         self._delivery.wake()
 
     def _store_event(
-        self, event: OomKill | UserspaceKill | NoVictim | Missed | VictimExit | Reaping
+        self, event: OomKill | UserspaceKill | NoVictim | MissedKills | VictimExit | ReaperStep
     ) -> bool:
         """Put it on the disk; whether it is news."""
         if isinstance(event, VictimExit):
@@ -178,13 +178,13 @@ class Intake:
             if not stored:
                 self._keep_early(event)
             return stored
-        if isinstance(event, Reaping):
+        if isinstance(event, ReaperStep):
             return self._store.record_reaping(self._boot_id, event)
         if isinstance(event, OomKill):
             return self._store_kill(event)
         if isinstance(event, UserspaceKill):
             return self._store_userspace_kill(event)
-        seen = Witness(seen=False, containers=self._runtimes.at_once(event))
+        seen = Snapshot(seen=False, containers=self._runtimes.at_once(event))
         stored = self._store.record(event, seen)
         if stored:
             _LOG.warning("There was no memory, and no process that the kernel may kill")
@@ -220,16 +220,16 @@ class Intake:
             del self._early[next(iter(self._early))]
         self._early[event.tgid] = event
 
-    def _look(self, kill: OomKill | UserspaceKill) -> Witness:
+    def _look(self, kill: OomKill | UserspaceKill) -> Snapshot:
         try:
-            seen = snapshot.look(kill, self._memcg_files, environ=self._environ)
+            seen = snapshot.take_snapshot(kill, self._memcg_files, environ=self._environ)
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")
-            seen = Witness(seen=False)
+            seen = Snapshot(seen=False)
         return replace(seen, containers=self._runtimes.at_once(kill))
 
-    def _look_around(self, kill: OomKill, seen: Witness) -> None:
+    def _look_around(self, kill: OomKill, seen: Snapshot) -> None:
         """See what takes longer, now that the kill is on the disk, and add it there."""
         more = seen
         try:

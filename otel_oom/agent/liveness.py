@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from otel_oom.agent.stats import Counts
+from otel_oom.agent.stats import Stats
 from otel_oom.export.observer import ExportObserver
 
 STUCK_S: Final = 60.0
 """No step of a thread takes longer, but for a request, which has its endpoint's timeout too."""
 
 
-class Pulse:
+class Liveness:
     """Whether a thread is at work, and since when; written by that thread, read by others."""
 
     def __init__(self, limit_s: float) -> None:
@@ -42,10 +42,10 @@ class Pulse:
 class ExporterStatus(ExportObserver):
     """Liveness and counts of one exporter, as it reports them."""
 
-    def __init__(self, counts: Counts, timeout_s: float) -> None:
+    def __init__(self, counts: Stats, timeout_s: float) -> None:
         """Count in ``counts``; a request takes ``timeout_s`` seconds at most."""
         self._counts = counts
-        self.pulse = Pulse(STUCK_S + timeout_s)
+        self.pulse = Liveness(STUCK_S + timeout_s)
 
     def begin_step(self) -> None:
         """Note that a bounded step begins."""

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from otel_oom.capture.mark_matching import Marks, nearest
+from otel_oom.capture.mark_matching import Marks, nearest_pairs
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, Missed, OomKill
-from otel_oom.store.types import Account, Stored
+from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
+from otel_oom.store.types import BootTally, StoredKill
 
 if TYPE_CHECKING:
-    from otel_oom.capture.kmsg.backlog import History
+    from otel_oom.capture.kmsg.backlog import KmsgBacklog
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ SOURCE: Final = "kmsg"
 class Ledger(Protocol):
     """Where the accounts of boots are kept, on the disk."""
 
-    def account(self, boot_id: str) -> Account:
+    def account(self, boot_id: str) -> BootTally:
         """The account of a boot; an empty one if nothing is stored of it."""
 
     def settle(self, boot_id: str, *, again: int, sequence: int, begins: bool = False) -> None:
@@ -46,7 +46,7 @@ class Ledger(Protocol):
         ``begins`` is whether nothing up to that line of the log is ever to be told.
         """
 
-    def kills_of(self, boot_id: str, most: int) -> list[Stored]:
+    def kills_of(self, boot_id: str, most: int) -> list[StoredKill]:
         """The newest kills of a boot that are still stored."""
 
 
@@ -63,7 +63,7 @@ def counted(vmstat: Path = _VMSTAT) -> int | None:
     return None
 
 
-def untold(logged: Sequence[OomKill], stored: Iterable[Stored]) -> list[OomKill]:
+def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> list[OomKill]:
     """Those of ``logged`` that are none of ``stored``, in their order.
 
     A line names a thread, and the clocks of log and mark differ by what cannot be known once the
@@ -78,7 +78,7 @@ def untold(logged: Sequence[OomKill], stored: Iterable[Stored]) -> list[OomKill]
         for number in {mark.tgid, mark.tid}:
             if number is not None:
                 by_number.setdefault(number, []).append(at)
-    found = nearest(
+    found = nearest_pairs(
         (abs(kill.boottime_ns - marks[mark].boottime_ns), at, mark)
         for at, kill in enumerate(open_)
         for number in {kill.victim.tgid, kill.victim.tid}
@@ -100,7 +100,7 @@ class Reconciler:
         ledger: Ledger,
         boot_id: str,
         drain: Callable[[], object],
-        record: Callable[[Event], None],
+        record: Callable[[CapturedEvent], None],
         *,
         marks: Marks | None = None,
         history: bool = True,
@@ -157,7 +157,7 @@ class Reconciler:
             self._settle(account)
         return False
 
-    def _begin(self, account: Account, count: int) -> bool:
+    def _begin(self, account: BootTally, count: int) -> bool:
         """Take all that was before now for settled; ``False`` while kills come in between."""
         if counted(self._vmstat) != count:
             return False
@@ -165,7 +165,7 @@ class Reconciler:
         self._ledger.settle(self._boot_id, again=again, sequence=_log_end(), begins=True)
         return True
 
-    def _settle(self, account: Account, *, again: int = 0, sequence: int | None = None) -> None:
+    def _settle(self, account: BootTally, *, again: int = 0, sequence: int | None = None) -> None:
         reached = account.sequence if sequence is None else sequence
         self._ledger.settle(
             self._boot_id,
@@ -173,14 +173,14 @@ class Reconciler:
             sequence=-1 if reached is None else reached,
         )
 
-    def _fill_in(self, account: Account, count: int) -> None:
+    def _fill_in(self, account: BootTally, count: int) -> None:
         """Store what only the log has; what is left of the difference is missed."""
         history = self._of_log(-1 if account.sequence is None else account.sequence)
         # A kill is marked before its line is printed: what the log has is stored after this.
         self._drain()
         if history:
             stored = self._ledger.kills_of(self._boot_id, _MOST_STORED)
-            missing = [kill for kill in untold(history.kills, stored) if kill.counted]
+            missing = [kill for kill in missing_kills(history.kills, stored) if kill.counted]
             for kill in missing:
                 self._record(kill)
             if missing:
@@ -195,7 +195,7 @@ class Reconciler:
             self._miss(rest, count, reason, at_most=history is None)
         self._full = False
 
-    def _of_log(self, after: int) -> History | None:
+    def _of_log(self, after: int) -> KmsgBacklog | None:
         from otel_oom.capture.kmsg import backlog  # noqa: PLC0415  1 MB that is hardly ever needed
         from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
@@ -209,7 +209,7 @@ class Reconciler:
         now = clock.boottime_ns()
         _LOG.error("The kernel counted %d kills that nothing tells of (%s)", count, reason)
         self._record(
-            Missed(
+            MissedKills(
                 boot_id=self._boot_id,
                 boottime_ns=now,
                 time_unix_ns=now + clock.boot_to_unix_offset_ns(),

@@ -14,15 +14,15 @@ from typing import Final
 
 from otel_oom.agent import memory, watchdog
 from otel_oom.agent.control_handlers import store_handlers
-from otel_oom.agent.control_server import Control
-from otel_oom.agent.delivery import Delivery
-from otel_oom.agent.ingest import Intake
-from otel_oom.agent.watchdog import Heartbeat
+from otel_oom.agent.control_server import ControlServer
+from otel_oom.agent.delivery import DeliveryPipeline
+from otel_oom.agent.ingest import IngestLoop
+from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import Source
 from otel_oom.config.settings import Settings
-from otel_oom.linux.containers.service import Runtimes
-from otel_oom.snapshot import Witness
-from otel_oom.store import Bounds, Store
+from otel_oom.linux.containers.service import ContainerService
+from otel_oom.snapshot import Snapshot
+from otel_oom.store import Store, StoreLimits
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def run(  # noqa: PLR0913  each is named at the call
     settings: Settings,
     state_dir: Path,
     *,
-    bounds: Bounds = Bounds(),  # noqa: B008  frozen
+    bounds: StoreLimits = StoreLimits(),  # noqa: B008  frozen
     labels: frozenset[str] = frozenset(),
     history: bool = True,
 ) -> None:
@@ -58,28 +58,28 @@ def run(  # noqa: PLR0913  each is named at the call
         )
         memory.spare_me()
         memory.give_back()
-        delivery = Delivery(store, settings, Runtimes(labels), source)
+        delivery = DeliveryPipeline(store, settings, ContainerService(labels), source)
         delivery.runtimes.start()
         if settings.disabled:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
             memory.hold()
         else:
             delivery.start()
-        heartbeat = Heartbeat(
+        heartbeat = Watchdog(
             watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
         )
         from otel_oom.capture.panic import scan  # noqa: PLC0415  after capture has begun
         from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
         from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
-        scan.begin(lambda event: store.record(event, Witness(seen=False)), delivery.wake)
+        scan.begin(lambda event: store.record(event, Snapshot(seen=False)), delivery.wake)
         with (
             ExitStack() as until,
             JournalSource(state_dir, history=history) as killers,
-            Control(state_dir, store_handlers(store, delivery.look_again)),
+            ControlServer(state_dir, store_handlers(store, delivery.look_again)),
         ):
             sources = Sources(source, (killers,), log_beside(source, until))
-            intake = Intake(sources, store, delivery, heartbeat, history=history)
+            intake = IngestLoop(sources, store, delivery, heartbeat, history=history)
             try:
                 intake.loop(stop_fd)
             finally:
@@ -91,7 +91,7 @@ def run(  # noqa: PLR0913  each is named at the call
         _LOG.info("Stopped; left on disk: %s", _left(store))
 
 
-def _trouble(store: Store, delivery: Delivery) -> str | None:
+def _trouble(store: Store, delivery: DeliveryPipeline) -> str | None:
     """What a restart may mend: a store that can't be read, a thread that has ended or is stuck."""
     try:
         store.figures.answer()

@@ -10,19 +10,27 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from otel_oom.model.events import Event, Loss, NoVictim, OomKill, Reaping, UserspaceKill, VictimExit
+from otel_oom.model.events import (
+    CapturedEvent,
+    LostEvents,
+    NoVictim,
+    OomKill,
+    ReaperStep,
+    UserspaceKill,
+    VictimExit,
+)
 
-KINDS: Final[dict[type[Event], str]] = {
+KINDS: Final[dict[type[CapturedEvent], str]] = {
     OomKill: "kill",
     UserspaceKill: "userspace_kill",
     NoVictim: "no_victim",
     VictimExit: "exit",
-    Reaping: "reaping",
+    ReaperStep: "reaping",
 }
 """Each type of event by the name that metrics give it."""
 
 
-class Counts:
+class Stats:
     """The numbers; whoever shows them reads them as they are."""
 
     def __init__(self) -> None:
@@ -31,7 +39,7 @@ class Counts:
         """Events that a source handed over."""
         self.stored = dict.fromkeys(KINDS.values(), 0)
         """Those of them that are on disk, synced, and were not before."""
-        self.loss = Loss()
+        self.loss = LostEvents()
         """What the source had no room for, by its own account."""
         self.fullest = 0
         """The most that the kernel's buffer held for us since this was last set back, in bytes."""
@@ -39,15 +47,15 @@ class Counts:
         """Messages that a backend decided on, by signal and what was wrong: nothing, if taken."""
         self.record_lag: Callable[[str, Iterable[float]], None] | None = None
         """Takes a signal, and the seconds from the kernel to the backend of messages of it."""
-        self._last: Event | None = None
+        self._last: CapturedEvent | None = None
 
-    def capture(self, event: Event) -> None:
+    def capture(self, event: CapturedEvent) -> None:
         """Count an event that comes from a source; one that comes again is the same one."""
         if event is not self._last:
             self.captured[KINDS[type(event)]] += 1
         self._last = event
 
-    def store(self, event: Event) -> None:
+    def store(self, event: CapturedEvent) -> None:
         """Count an event that has reached the disk."""
         self.stored[KINDS[type(event)]] += 1
 

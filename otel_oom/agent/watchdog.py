@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 _US_PER_S: Final = 1_000_000
 
 
-class Heartbeat:
+class Watchdog:
     """When the next beat is due, and the beat."""
 
     def __init__(

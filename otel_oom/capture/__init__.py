@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler, InUseError, Source
-from otel_oom.model.events import Event
+from otel_oom.model.events import CapturedEvent
 
 __all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
 
@@ -84,7 +84,7 @@ class _Best:
 
 
 @contextmanager
-def watch(source: str = "auto") -> Iterator[Iterator[Event]]:
+def watch(source: str = "auto") -> Iterator[Iterator[CapturedEvent]]:
     """Kills and exits as they happen, for programs of one's own.
 
     What is yielded waits for the next event without end. The kernel keeps events while the
@@ -98,8 +98,8 @@ def watch(source: str = "auto") -> Iterator[Iterator[Event]]:
         yield events
 
 
-def _events(source: Source) -> Generator[Event, None, None]:
-    waiting: list[Event] = []
+def _events(source: Source) -> Generator[CapturedEvent, None, None]:
+    waiting: list[CapturedEvent] = []
     ready = select.poll()
     ready.register(source, select.POLLIN)
     while True:

@@ -14,7 +14,7 @@ from otel_oom.model.events import OomKill
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class KillMark:
     """What names a kill (``struct oom_mark`` of bpf/events.h).
 
     ``boottime_ns`` is that of its record; ``monotonic_ns`` the same instant on CLOCK_MONOTONIC.
@@ -29,13 +29,13 @@ class Mark:
     comm: str | None
 
 
-Marks = Callable[[Collection[int]], Sequence[Mark]]
+Marks = Callable[[Collection[int]], Sequence[KillMark]]
 """Gives the marks of threads by their ids, as far as they are remembered."""
 
 
-def twinned(
+def match_marks(
     kills: Sequence[OomKill],
-    marks: Sequence[Mark],
+    marks: Sequence[KillMark],
     told_at: Callable[[int], int],
     doubt_ns: int,
 ) -> list[OomKill]:
@@ -58,7 +58,7 @@ def twinned(
     likely = [each for each in apart if abs(each[0]) <= doubt_ns]
     # By how much the clocks are apart is nearly the same for all.
     usual = sorted(by for by, _, _ in likely)[len(likely) // 2] if likely else 0
-    found = nearest((abs(by - usual), at, mark) for by, at, mark in likely)
+    found = nearest_pairs((abs(by - usual), at, mark) for by, at, mark in likely)
     names: dict[str, str] = {}
     twins = []
     for at, kill in enumerate(kills):
@@ -70,7 +70,7 @@ def twinned(
     return twins
 
 
-def _marked(kill: OomKill, mark: Mark) -> OomKill:
+def _marked(kill: OomKill, mark: KillMark) -> OomKill:
     return replace(
         kill,
         boottime_ns=mark.boottime_ns,
@@ -80,7 +80,7 @@ def _marked(kill: OomKill, mark: Mark) -> OomKill:
     )
 
 
-def nearest(pairs: Iterable[tuple[int, int, int]]) -> dict[int, int]:
+def nearest_pairs(pairs: Iterable[tuple[int, int, int]]) -> dict[int, int]:
     """Of all (distance, one, other) the nearest ones, each one and each other in one at most."""
     found: dict[int, int] = {}
     taken: set[int] = set()

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
 
-from otel_oom.capture.mark_matching import Mark
-from otel_oom.model.events import Event, Loss
+from otel_oom.capture.mark_matching import KillMark
+from otel_oom.model.events import CapturedEvent, LostEvents
 
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
 """Where the kernel side outlives the process, unless the user names another folder of bpffs."""
@@ -15,7 +15,7 @@ PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
 VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 """The kernel's type information, by which libbpf finds its way in it."""
 
-Handler = Callable[[Event], None]
+Handler = Callable[[CapturedEvent], None]
 """Takes one event; the record leaves the kernel's buffer only when it has returned."""
 
 
@@ -59,12 +59,12 @@ class Source(Protocol):
         Raises whatever ``handler`` raised, after which the events behind that one still wait.
         """
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """What the kernel side had no room for."""
 
 
 @runtime_checkable
-class Buffered(Protocol):
+class SupportsBufferStats(Protocol):
     """A source whose kernel side has a buffer that can be looked at without emptying it."""
 
     buffer_bytes: int
@@ -75,8 +75,8 @@ class Buffered(Protocol):
 
 
 @runtime_checkable
-class Remembering(Protocol):
+class SupportsMarks(Protocol):
     """A source whose kernel side remembers its last victims when their records are gone."""
 
-    def marks(self, tids: Collection[int]) -> Sequence[Mark]:
+    def marks(self, tids: Collection[int]) -> Sequence[KillMark]:
         """The marks of threads by their ids, as far as they are remembered."""

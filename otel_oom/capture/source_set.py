@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.capture.source import CaptureError, Source
 
 _LOG = logging.getLogger(__name__)
 
-_BY_LOG: Final = KernelLogContext.hook
+_BY_LOG: Final = OomReportIndex.hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Sources:
 
     kernel: Source
     beside: tuple[Source, ...] = ()
-    log: KernelLogContext | None = None
+    log: OomReportIndex | None = None
 
     @property
     def all(self) -> tuple[Source, ...]:
@@ -33,7 +33,7 @@ class Sources:
         return (self.kernel, *self.beside)
 
 
-def log_beside(source: Source, until: ExitStack) -> KernelLogContext | None:
+def log_beside(source: Source, until: ExitStack) -> OomReportIndex | None:
     """The kernel's log beside ``source``, which is attached, closed with ``until``.
 
     ``None`` where the source reads the log itself, and where it can't be read: a kill is told
@@ -42,7 +42,7 @@ def log_beside(source: Source, until: ExitStack) -> KernelLogContext | None:
     if _BY_LOG in {source.hook, source.context}:
         return None
     try:
-        log = until.enter_context(KernelLogContext(from_start=source.pinned))
+        log = until.enter_context(OomReportIndex(from_start=source.pinned))
     except CaptureError as error:
         _LOG.warning("The kernel's own report of a kill is not told: %s", error)
         return None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.agent.control_client import Ask, asking
+from otel_oom.agent.control_client import Ask, open_control_client
 from otel_oom.export.result import bounded
 
 _SHOWN: Final = 50
@@ -20,7 +20,7 @@ _KIB: Final = 1024
 
 def show(state_dir: Path, *, as_json: bool) -> int:
     """Print what waits and what was refused."""
-    with asking(state_dir) as ask:
+    with open_control_client(state_dir) as ask:
         found = ask({"do": "queue"})
         pages = _pages(ask, found["newest_dead_letter"])
         letters = [letter for page in pages for letter in page]
@@ -46,7 +46,7 @@ def drop(state_dir: Path, uids: Sequence[str]) -> int:
 def _act(state_dir: Path, action: str, uids: Sequence[str], done: str) -> int:
     unknown = set(uids)
     count = 0
-    with asking(state_dir) as ask:
+    with open_control_client(state_dir) as ask:
         # Not past the newest of now: what is refused again meanwhile would come round for ever.
         for page in _pages(ask, ask({"do": "queue"})["newest_dead_letter"]):
             chosen = [letter for letter in page if not uids or letter["uid"] in uids]

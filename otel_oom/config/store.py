@@ -19,7 +19,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class StoreLimits:
     """What the store may take on the disk, in bytes, and how long it keeps history, in seconds.
 
     The age is of what a backend has taken. What none has taken has no age limit: that is for the
@@ -34,20 +34,20 @@ class BoundsError(ValueError):
     """A bound can't be used; the message names the variable and what it takes."""
 
 
-def read(environ: Mapping[str, str]) -> Bounds:
+def read(environ: Mapping[str, str]) -> StoreLimits:
     """The bounds that ``environ`` holds; an empty value is as good as none.
 
     Raises:
         BoundsError: a value can't be used.
     """
-    default = Bounds()
+    default = StoreLimits()
     size = _amount(environ.get(MAX_BYTES, ""), _BYTES, default.max_bytes)
     if size is None or not _LEAST_BYTES <= size < 1 << 43:
         raise _wrong(environ, MAX_BYTES, "bytes, 16MiB or more, such as 268435456 or 256MiB")
     age = _amount(environ.get(MAX_AGE, ""), _SECONDS, default.max_age_s)
     if age is None or age > 10_000 * _DAY_S:
         raise _wrong(environ, MAX_AGE, "a time such as 30d, 12h or 3600s")
-    return Bounds(size, age)
+    return StoreLimits(size, age)
 
 
 def _amount(text: str, units: Mapping[str, int], default: int) -> int | None:

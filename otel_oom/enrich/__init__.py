@@ -9,31 +9,31 @@ from typing import Final
 
 from opentelemetry.util.types import AttributeValue
 
-from otel_oom.enrich.badness import Ranked, chosen_among, ranked
+from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.container_attributes import container_attributes
 from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.limit_scope import limit_scope
-from otel_oom.enrich.redact import scrubbed
-from otel_oom.enrich.service_identity import Facts, identity
-from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.enrich.redact import redact
+from otel_oom.enrich.service_identity import ServiceHints, resolve_service
+from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.containers.of_event import by_path
 from otel_oom.linux.systemd.unit_files import Setting, memory_setting
 from otel_oom.linux.systemd.units import unit_owning, units_of
-from otel_oom.model.container import Contained, Container
-from otel_oom.model.event_base import Incident, Told
-from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, VictimExit
-from otel_oom.model.types import Decision, Limits
-from otel_oom.snapshot import Witness
+from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.event_base import Event, OomEvent
+from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
+from otel_oom.model.types import MemcgUsage, OomControl
+from otel_oom.snapshot import Snapshot
 
 __all__ = [
-    "Alive",
-    "End",
     "EnrichedKill",
     "EnrichedNoVictim",
     "EnrichedPanic",
     "Host",
+    "StillAlive",
+    "VictimOutcome",
     "enrich",
     "enrich_no_victim",
     "enrich_panic",
@@ -74,9 +74,9 @@ class Host:
     files: Resolver
     said: Attributes = field(default_factory=dict)
 
-    def of(self, event: Told) -> Host:
+    def of(self, event: Event) -> Host:
         """The host that an event is of: for what was found in a log, the one whose log that is."""
-        found = event.found if isinstance(event, Incident) else None
+        found = event.found if isinstance(event, OomEvent) else None
         if found is None:
             return self
         named = {"host.name": found.host, "host.id": found.host_id, "os.type": "linux"}
@@ -85,7 +85,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Alive:
+class StillAlive:
     """A victim that has not died: when it was looked at, on CLOCK_BOOTTIME, and its state then.
 
     ``state`` is the letter of proc_pid_stat(5), such as ``D`` for an uninterruptible sleep.
@@ -96,12 +96,12 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class VictimOutcome:
     """How the story of a kill ended, as far as it is known yet."""
 
     exit: VictimExit | None = None
-    reaper: tuple[Reaping, ...] = ()
-    alive: Alive | None = None
+    reaper: tuple[ReaperStep, ...] = ()
+    alive: StillAlive | None = None
 
     @property
     def reaped(self) -> int | None:
@@ -122,17 +122,17 @@ class EnrichedKill:
     """
 
     kill: OomKill
-    witness: Witness
-    end: End
+    witness: Snapshot
+    end: VictimOutcome
     observed_unix_ns: int
     executable: str | None
     command: tuple[str, ...] | None
     user_stack: tuple[str, ...]
-    origin: Origin
+    origin: StackAnalysis
     limit_scope: str | None
     limit_setting: Setting | None
-    candidates: tuple[Ranked, ...]
-    containers: Contained
+    candidates: tuple[RankedTask, ...]
+    containers: EventContainers
     resource: Attributes
 
     @property
@@ -143,7 +143,7 @@ class EnrichedKill:
         return "already_exiting" if self.kill.already_exiting else "killed"
 
     @property
-    def limits(self) -> Limits | None:
+    def limits(self) -> MemcgUsage | None:
         """Of the victim's cgroup: those of the mark, or else what was read after it."""
         marked, read = self.kill.limits, self.witness.limits
         if marked and read and read.usage is not None and read.swap_usage is None:
@@ -159,8 +159,8 @@ class EnrichedNoVictim:
     event: NoVictim
     observed_unix_ns: int
     user_stack: tuple[str, ...]
-    origin: Origin
-    containers: Contained
+    origin: StackAnalysis
+    containers: EventContainers
     resource: Attributes
 
 
@@ -170,14 +170,14 @@ class EnrichedPanic:
 
     event: Panic
     observed_unix_ns: int
-    origin: Origin
+    origin: StackAnalysis
     resource: Attributes
 
 
 def enrich(
     kill: OomKill,
-    witness: Witness,
-    end: End,
+    witness: Snapshot,
+    end: VictimOutcome,
     observed_unix_ns: int,
     host: Host,
 ) -> EnrichedKill:
@@ -187,7 +187,7 @@ def enrich(
         kill = replace(kill, original=witness.report, candidates=witness.listed)
     witness = replace(witness, candidates=chosen_among(kill, witness.candidates))
     executable = kill.victim.executable or witness.executable
-    origin = origin_of(kill.stack)
+    origin = analyse_stack(kill.stack)
     # Of another time, or another host, the files here tell nothing.
     setting = None if kill.found else _limit_setting(kill.decision)
     return EnrichedKill(
@@ -196,7 +196,7 @@ def enrich(
         end=end,
         observed_unix_ns=observed_unix_ns,
         executable=executable,
-        command=None if kill.victim.command is None else scrubbed(kill.victim.command),
+        command=None if kill.victim.command is None else redact(kill.victim.command),
         user_stack=_user_stack(kill, executable, host.files),
         origin=origin,
         limit_scope=limit_scope(kill, origin),
@@ -206,14 +206,14 @@ def enrich(
         resource=resource_of(
             cgroup_path(kill, witness),
             containers.victim,
-            Facts(witness.environ, executable=executable, comm=kill.victim.comm),
+            ServiceHints(witness.environ, executable=executable, comm=kill.victim.comm),
             host.attributes,
         ),
     )
 
 
 def enrich_no_victim(
-    event: NoVictim, observed_unix_ns: int, host: Host, containers: Contained | None = None
+    event: NoVictim, observed_unix_ns: int, host: Host, containers: EventContainers | None = None
 ) -> EnrichedNoVictim:
     """Join a want of memory with the resource of the task that had it: nobody else is concerned."""
     trigger, memcg = event.trigger, event.trigger_memcg
@@ -222,12 +222,12 @@ def enrich_no_victim(
         event=event,
         observed_unix_ns=observed_unix_ns,
         user_stack=_user_stack(event, None, host.files),
-        origin=origin_of(event.stack),
+        origin=analyse_stack(event.stack),
         containers=containers,
         resource=resource_of(
             memcg.path if memcg else "",
             containers.victim,
-            Facts(comm=trigger.comm if trigger else None),
+            ServiceHints(comm=trigger.comm if trigger else None),
             host.attributes,
         ),
     )
@@ -241,12 +241,12 @@ def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPan
     return EnrichedPanic(
         event=event,
         observed_unix_ns=observed_unix_ns,
-        origin=origin_of(event.stack),
-        resource=resource_of("", None, Facts(), host.attributes),
+        origin=analyse_stack(event.stack),
+        resource=resource_of("", None, ServiceHints(), host.attributes),
     )
 
 
-def _user_stack(event: Incident, executable: str | None, files: Resolver) -> tuple[str, ...]:
+def _user_stack(event: OomEvent, executable: str | None, files: Resolver) -> tuple[str, ...]:
     """The trigger's frames by name, as far as its files are still there."""
     trigger = event.trigger
     if not event.user_stack or trigger is None:
@@ -255,7 +255,7 @@ def _user_stack(event: Incident, executable: str | None, files: Resolver) -> tup
     return files.lines(event.user_stack, (executable,) if executable else (), (root,))
 
 
-def _limit_setting(decision: Decision | None) -> Setting | None:
+def _limit_setting(decision: OomControl | None) -> Setting | None:
     """What in a file of systemd's set the limit that was hit, if it is one of the host's units."""
     if decision is None or decision.memcg is None or decision.limits is None:
         return None
@@ -267,7 +267,7 @@ def _limit_setting(decision: Decision | None) -> Setting | None:
 
 
 def resource_of(
-    path: str, container: Container | None, facts: Facts, host: Attributes
+    path: str, container: Container | None, facts: ServiceHints, host: Attributes
 ) -> dict[str, AttributeValue]:
     """What was killed: the host, what it and its pod's author say, and above all what is known."""
     pod = pod_of(path, container.annotations if container else {})
@@ -275,7 +275,7 @@ def resource_of(
     units = units_of(_within(path, container.id) if container else path)
     name = container.name if container else None
     labels = container.labels if container else {}
-    own = identity(replace(facts, pod=pod, labels=labels, units=units, container=name))
+    own = resolve_service(replace(facts, pod=pod, labels=labels, units=units, container=name))
     resource = {k: v for k, v in own.items() if k.startswith(_MORE_THAN_THE_HOST) or k not in host}
     of_pod = pod.attributes() if pod else {}
     return {**host, **resource, **of_pod, **container_attributes(container)}

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Final
 
-from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.events import OomKill
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -18,7 +18,7 @@ _SHARES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankedTask:
     """A process that held memory, and what that counted for.
 
     ``points`` are as ``oom_badness()`` of mm/oom_kill.c gives them, in pages; ``None`` for what
@@ -26,12 +26,12 @@ class Ranked:
     which is told as the kernel marked it.
     """
 
-    candidate: Candidate
+    candidate: OomTask
     points: int | None
     killed: bool = False
 
 
-def chosen_among(kill: OomKill, seen: Candidates | None) -> Candidates | None:
+def chosen_among(kill: OomKill, seen: TaskList | None) -> TaskList | None:
     """Those that the kernel listed, if it did, and otherwise those ``seen`` in /proc.
 
     The kernel's list is of the moment of its choice; what it lacks are their cgroups.
@@ -45,12 +45,12 @@ def chosen_among(kill: OomKill, seen: Candidates | None) -> Candidates | None:
     return replace(kill.candidates, largest=largest)
 
 
-def ranked(kill: OomKill, seen: Candidates | None) -> tuple[Ranked, ...]:
+def ranked(kill: OomKill, seen: TaskList | None) -> tuple[RankedTask, ...]:
     """The victim and the largest of the others, at most ten, the largest first."""
     if seen is None:
         return ()
     others = [
-        Ranked(candidate, _points(candidate, kill))
+        RankedTask(candidate, _points(candidate, kill))
         for candidate in seen.largest
         if candidate.tgid != kill.victim.tgid
     ]
@@ -61,11 +61,11 @@ def ranked(kill: OomKill, seen: Candidates | None) -> tuple[Ranked, ...]:
     return tuple(every)
 
 
-def _victim(kill: OomKill) -> list[Ranked]:
+def _victim(kill: OomKill) -> list[RankedTask]:
     memory = kill.memory
     if memory is None or kill.victim.tgid is None:
         return []
-    candidate = Candidate(
+    candidate = OomTask(
         tgid=kill.victim.tgid,
         comm=kill.victim.comm or "",
         resident=memory.resident,
@@ -77,10 +77,10 @@ def _victim(kill: OomKill) -> list[Ranked]:
     )
     # What the kernel weighed is of the first of a group.
     told = kill.decision.points if kill.decision and kill.incident is None else None
-    return [Ranked(candidate, _points(candidate, kill) if told is None else told, killed=True)]
+    return [RankedTask(candidate, _points(candidate, kill) if told is None else told, killed=True)]
 
 
-def _points(candidate: Candidate, kill: OomKill) -> int | None:
+def _points(candidate: OomTask, kill: OomKill) -> int | None:
     if candidate.score_adj in {None, _SPARED} or candidate.tgid == _INIT:
         return None
     pages = candidate.held // _PAGE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 
 _SYSTEMD: frozenset[str] = frozenset({"", "name=systemd"})
 """The second field of the lines for cgroup v2 and for systemd's own v1 hierarchy."""
 
 
-def cgroup_path(kill: OomKill | UserspaceKill, witness: Witness) -> str:
+def cgroup_path(kill: OomKill | UserspaceKill, witness: Snapshot) -> str:
     """The victim's cgroup in the finest hierarchy that is known; empty where none is.
 
     Its memory cgroup can be an ancestor's, where the memory controller is not enabled all the way

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from otel_oom.enrich.kubernetes import is_pod
-from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.model.events import OomKill
 
 _OF_HOST: Final = {"none", "cpuset", "memory_policy"}
 
 
-def limit_scope(kill: OomKill, origin: Origin) -> str | None:
+def limit_scope(kill: OomKill, origin: StackAnalysis) -> str | None:
     """``own``, ``pod``, ``ancestor`` or ``host``; ``None`` where it can't be told."""
     if kill.decision is None:
         return "host" if origin.by in {"host", "sysrq", "page_fault"} else None

@@ -61,7 +61,7 @@ _LONG: Final = frozenset({"--user", "--proxy-user"})
 _PARTS: Final = re.compile(r"\s+|(?:\"[^\"]*+\"?|'[^']*+'?|[^\s\"']++)++")
 
 
-def scrubbed(words: Sequence[str]) -> tuple[str, ...]:
+def redact(words: Sequence[str]) -> tuple[str, ...]:
     """``words`` with ``***`` for what may be a secret.
 
     At most 64 words and then ``…``; of a word at most 256 characters and then ``…``. Takes a

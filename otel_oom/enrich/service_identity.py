@@ -34,7 +34,7 @@ _VALUE_CHARS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ServiceHints:
     """What is known of the victim that can name it.
 
     ``environ`` are the variables that :mod:`~otel_oom.snapshot.environ` keeps. ``labels`` are those
@@ -51,7 +51,7 @@ class Facts:
     comm: str | None = None
 
 
-def identity(facts: Facts) -> dict[str, str]:
+def resolve_service(facts: ServiceHints) -> dict[str, str]:
     """``service.*`` of the victim, and what else it or its pod's author says of itself.
 
     What the process says in its own environment goes first, as it does for its own telemetry;
@@ -71,7 +71,7 @@ def identity(facts: Facts) -> dict[str, str]:
     return {**named, **claimed}
 
 
-def _claimed(facts: Facts) -> dict[str, str]:
+def _claimed(facts: ServiceHints) -> dict[str, str]:
     """What the pod's author and the process itself say; of the process no more than is listed."""
     allowed = {*_SERVICE, *_ENVIRONMENT}
     if facts.pod:
@@ -101,7 +101,7 @@ def _plain(value: str) -> str:
     return "".join(char for char in value[:_VALUE_CHARS] if char.isprintable())
 
 
-def _name(facts: Facts, known: Mapping[str, str | int]) -> str:
+def _name(facts: ServiceHints, known: Mapping[str, str | int]) -> str:
     executable = (facts.executable or "").rpartition("/")[2]
     if facts.pod:
         names = (*_LABELS, *_WORKLOADS, "k8s.pod.name", "k8s.container.name")

@@ -16,7 +16,7 @@ from otel_oom.model.event_base import function
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class StackAnalysis:
     """What the stack says; ``entry`` is a system call's name, or how else the kernel came in.
 
     ``memory`` is never a huge page: for more than 8 pages at once nobody is killed
@@ -124,10 +124,10 @@ _FAULT: Final = frozenset(
 _KERNEL_THREAD: Final = frozenset({"kthread", "worker_thread", "process_one_work"})
 
 
-def origin_of(stack: Sequence[str]) -> Origin:
+def analyse_stack(stack: Sequence[str]) -> StackAnalysis:
     """What ``stack``, from the decision outwards, says."""
     functions = [function(frame) for frame in stack]
-    return Origin(
+    return StackAnalysis(
         by=_first(functions, _BY),
         memory=_first(functions, _MEMORY),
         entry=_entry(functions),

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from otel_oom.enrich import Attributes, Host, resource_of
 from otel_oom.enrich.cgroup_path import cgroup_path
-from otel_oom.enrich.service_identity import Facts
+from otel_oom.enrich.service_identity import ServiceHints
 from otel_oom.linux.containers.of_event import by_path
-from otel_oom.model.container import Contained
+from otel_oom.model.container import EventContainers
 from otel_oom.model.events import UserspaceKill
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class EnrichedUserspaceKill:
     """
 
     event: UserspaceKill
-    witness: Witness
+    witness: Snapshot
     observed_unix_ns: int
     executable: str | None
     place: str
-    containers: Contained
+    containers: EventContainers
     resource: Attributes
 
     @property
@@ -35,7 +35,7 @@ class EnrichedUserspaceKill:
 
 
 def enrich_userspace_kill(
-    event: UserspaceKill, witness: Witness, observed_unix_ns: int, host: Host
+    event: UserspaceKill, witness: Snapshot, observed_unix_ns: int, host: Host
 ) -> EnrichedUserspaceKill:
     """Join a kill with its resource: the victim's, or the unit's or container's that was killed."""
     containers = witness.containers or by_path(event)
@@ -50,7 +50,7 @@ def enrich_userspace_kill(
         resource=resource_of(
             place,
             containers.victim,
-            Facts(witness.environ, executable=witness.executable, comm=comm),
+            ServiceHints(witness.environ, executable=witness.executable, comm=comm),
             host.attributes,
         ),
     )

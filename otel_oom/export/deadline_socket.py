@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from otel_oom.export.resolver import Address, LookUp
+from otel_oom.export.resolver import Address, DnsQuery
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _MS_PER_S: Final = 1000
 
 
-class Line:
+class DeadlineConnection:
     """One connection at a time, by one thread at a time; :meth:`close` is for any other."""
 
     def __init__(self) -> None:
         """Begin without a connection."""
         self._mutex = threading.Lock()
         self._handle: socket.socket | None = None
-        self._names: LookUp | None = None
+        self._names: DnsQuery | None = None
         self._closed = False
         self._deadline = 0.0
         self.at_end = False
@@ -79,7 +79,7 @@ class Line:
         with self._mutex:
             # A resolver that hangs is waited for again rather than asked a second time.
             if self._names is None or self._names.address != address:
-                self._names = LookUp(address)
+                self._names = DnsQuery(address)
             names = self._names
             if self._closed:
                 names.give_up()
@@ -136,7 +136,7 @@ class Line:
 class _Bounded:
     """What HTTP uses of a connected socket, each wait no longer than what is left in all."""
 
-    def __init__(self, connected: socket.socket, line: Line) -> None:
+    def __init__(self, connected: socket.socket, line: DeadlineConnection) -> None:
         self._socket = connected
         self._line = line
 
@@ -154,7 +154,7 @@ class _Bounded:
 class _Reader(io.RawIOBase):
     """The reading side of a socket, which stays open until this is closed as well."""
 
-    def __init__(self, connected: socket.socket, line: Line) -> None:
+    def __init__(self, connected: socket.socket, line: DeadlineConnection) -> None:
         self._socket = connected
         self._raw = connected.makefile("rb", buffering=0)
         self._line = line

@@ -14,10 +14,10 @@ from tenacity.nap import sleep_using_event
 
 from otel_oom.config.otlp import GRPC, Endpoint
 from otel_oom.export.observer import ExportObserver
-from otel_oom.export.result import Answer, Transport, Verdict
-from otel_oom.export.retry import Backoff
+from otel_oom.export.result import ExportResponse, ExportResult, Transport
+from otel_oom.export.retry import RetryGate
 from otel_oom.linux import clock
-from otel_oom.store import Message, Refusal, Store
+from otel_oom.store import Message, Rejection, Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def connect(endpoint: Endpoint) -> Transport:
     return HttpTransport(endpoint)
 
 
-class Courier:
+class SignalExporter:
     """Delivers one signal. :meth:`run` is a thread's whole life; the rest is for other threads.
 
     A message leaves the outbox when the backend has taken it or refused it for good, never
@@ -50,17 +50,17 @@ class Courier:
         store: Store,
         endpoint: Endpoint,
         transport: Transport,
-        backoff: Backoff | None = None,
+        backoff: RetryGate | None = None,
         observer: ExportObserver | None = None,
     ) -> None:
         """Deliver what ``store`` has of the endpoint's signal through ``transport``.
 
-        Couriers to one host share its ``backoff``; ``observer`` gets what has become of it all.
+        Exporters to one host share its ``backoff``; ``observer`` gets what has become of it all.
         """
         self._store = store
         self._endpoint = endpoint
         self._transport = transport
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or RetryGate()
         self._most = _BATCH
         self._most_bytes = _BATCH_BYTES
         self._observer = observer or ExportObserver()
@@ -95,7 +95,9 @@ class Courier:
     def run(self) -> None:
         """Send until stopped."""
         retrying = Retrying(
-            retry=retry_if_result(lambda answer: answer and answer.verdict is Verdict.LATER),
+            retry=retry_if_result(
+                lambda answer: answer and answer.verdict is ExportResult.RETRYABLE
+            ),
             wait=lambda _: self._backoff.left_s(),
             stop=lambda _: self._stop.is_set(),
             sleep=sleep_using_event(self._stop),
@@ -114,7 +116,7 @@ class Courier:
             self._observer.rest()
             self._wake.wait()
 
-    def _send_next(self) -> Answer | None:
+    def _send_next(self) -> ExportResponse | None:
         """Send the oldest messages; ``None`` when there are none, or no more time.
 
         A retry sends what is then oldest, so it may send more.
@@ -130,7 +132,9 @@ class Courier:
             messages = self._store.waiting(self.signal, self._most, self._most_bytes)
             return self._send(messages, heard) if messages else None
 
-    def _send(self, messages: Sequence[Message], heard: Callable[[Answer], None]) -> Answer | None:
+    def _send(
+        self, messages: Sequence[Message], heard: Callable[[ExportResponse], None]
+    ) -> ExportResponse | None:
         """Send messages, and those of a refused request again by halves, oldest first."""
         answer = None
         parts = [messages]
@@ -143,20 +147,22 @@ class Courier:
             self._observer.begin_step()
             answer = self._transport.send(b"".join(message.payload for message in part))
             heard(answer)
-            if answer.verdict is Verdict.LATER:
+            if answer.verdict is ExportResult.RETRYABLE:
                 break
             parts += reversed(self._settle(part, answer))
         return answer
 
-    def _settle(self, messages: Sequence[Message], answer: Answer) -> list[Sequence[Message]]:
+    def _settle(
+        self, messages: Sequence[Message], answer: ExportResponse
+    ) -> list[Sequence[Message]]:
         """Do what an answer says of a request; the parts of it that are to be sent again."""
-        if answer.verdict is Verdict.TAKEN:
+        if answer.verdict is ExportResult.ACCEPTED:
             self._taken(messages, answer)
             return []
-        if answer.verdict is Verdict.TOO_LARGE and len(messages) > 1:
+        if answer.verdict is ExportResult.TOO_LARGE and len(messages) > 1:
             # Half of it may be too much still, and is then halved again.
             self._most_bytes = min(self._most_bytes, _size(messages) // 2)
-        if answer.verdict is Verdict.TURNED_AWAY or len(messages) == 1:
+        if answer.verdict is ExportResult.MISCONFIGURED or len(messages) == 1:
             self._refused(messages, answer.reason)
             self._observer.exported(self.signal, answer.code, len(messages))
             return []
@@ -164,7 +170,7 @@ class Courier:
         # requests; a backend that minds all gets two for each at the most.
         return _halves(messages)
 
-    def _taken(self, messages: Sequence[Message], answer: Answer) -> None:
+    def _taken(self, messages: Sequence[Message], answer: ExportResponse) -> None:
         if answer.rejected >= len(messages):
             self._refused(messages, f"rejected: {answer.reason}")
             self._observer.exported(self.signal, "rejected", len(messages))
@@ -201,10 +207,12 @@ class Courier:
             self.signal,
             reason,
         )
-        self._store.refused(messages, Refusal(self._endpoint.shown, reason, doubtful))
+        self._store.refused(messages, Rejection(self._endpoint.shown, reason, doubtful))
 
     def _report_wait(self, state: RetryCallState) -> None:
-        answer: Answer = state.outcome.result() if state.outcome else Answer(Verdict.LATER)
+        answer: ExportResponse = (
+            state.outcome.result() if state.outcome else ExportResponse(ExportResult.RETRYABLE)
+        )
         wait_s = state.next_action.sleep if state.next_action else 0.0
         self._backing_off = True
         self._observer.rest()

@@ -15,11 +15,11 @@ from google.rpc.status_pb2 import Status
 from otel_oom import __version__
 from otel_oom.config.otlp import Endpoint
 from otel_oom.export.result import (
+    MISCONFIGURED_GRPC_STATUS,
     RETRY_GRPC,
     TOO_LARGE_GRPC,
-    TURNED_AWAY_GRPC,
-    Answer,
-    Verdict,
+    ExportResponse,
+    ExportResult,
     bounded,
 )
 from otel_oom.export.signals import SIGNALS
@@ -44,7 +44,7 @@ class GrpcTransport:
         self._closed = False
         self._channel: grpc.Channel | None = None
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> ExportResponse:
         """Call ``Export`` with ``body``; see :meth:`Transport.send`."""
         try:
             # Bytes in, bytes out: what is sent was encoded long before.
@@ -54,10 +54,10 @@ class GrpcTransport:
             answer = _refusal(error)
         except (OSError, ValueError) as error:
             # A file that has gone; or what grpc raises once its channel is closed.
-            answer = Answer(Verdict.LATER, bounded(str(error)))
+            answer = ExportResponse(ExportResult.RETRYABLE, bounded(str(error)))
         else:
             return self._signal.taken(content)
-        if answer.verdict is Verdict.LATER:
+        if answer.verdict is ExportResult.RETRYABLE:
             # A channel keeps a dead connection for many minutes, fails calls unsent for up to
             # two after a backend has come back, and never reads its files again.
             self._drop()
@@ -94,18 +94,18 @@ def _metadatum(name: str, text: str) -> tuple[str, str | bytes]:
     return name, text.encode() if name.endswith("-bin") else text
 
 
-def _refusal(error: grpc.RpcError) -> Answer:
+def _refusal(error: grpc.RpcError) -> ExportResponse:
     code = error.code().name
     reason = bounded(f"gRPC {code}: {error.details()}")
     wait_s = retry_info_s(error.trailing_metadata() or ())
     words = (error.details() or "").lower()
     if wait_s is None and any(mark in words for mark in TOO_LARGE_GRPC.get(code, ())):
-        return Answer(Verdict.TOO_LARGE, reason, code=code)
+        return ExportResponse(ExportResult.TOO_LARGE, reason, code=code)
     if code in RETRY_GRPC or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
-        return Answer(Verdict.LATER, reason, wait_s)
-    if code in TURNED_AWAY_GRPC:
-        return Answer(Verdict.TURNED_AWAY, reason, code=code)
-    return Answer(Verdict.REFUSED, reason, code=code)
+        return ExportResponse(ExportResult.RETRYABLE, reason, wait_s)
+    if code in MISCONFIGURED_GRPC_STATUS:
+        return ExportResponse(ExportResult.MISCONFIGURED, reason, code=code)
+    return ExportResponse(ExportResult.REJECTED, reason, code=code)
 
 
 def retry_info_s(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:

@@ -19,15 +19,15 @@ from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
 from otel_oom.config.otlp import Endpoint
-from otel_oom.export.deadline_socket import Line
+from otel_oom.export.deadline_socket import DeadlineConnection
 from otel_oom.export.http_client import allow_tls, http
 from otel_oom.export.proxy import proxy_for
 from otel_oom.export.result import (
+    MISCONFIGURED_HTTP_STATUS,
     RETRY_HTTP,
     TOO_LARGE_HTTP,
-    TURNED_AWAY_HTTP,
-    Answer,
-    Verdict,
+    ExportResponse,
+    ExportResult,
     bounded,
 )
 from otel_oom.export.signals import SIGNALS
@@ -52,11 +52,11 @@ class HttpTransport:
         self._target = ""
         self._headers: dict[str, str | bytes] = {}
         self._connection: http.client.HTTPConnection | None = None
-        self._line = Line()
+        self._line = DeadlineConnection()
         self._sending = threading.Lock()
         self._closed = False
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> ExportResponse:
         """POST ``body``; see :meth:`Transport.send`."""
         with self._sending:
             answer = self._send(body)
@@ -64,28 +64,34 @@ class HttpTransport:
             self._drop()
         return answer
 
-    def _send(self, body: bytes) -> Answer:
+    def _send(self, body: bytes) -> ExportResponse:
         data = gzip.compress(body, _GZIP_LEVEL) if self._endpoint.gzip else body
         self._line.begin(self._endpoint.timeout_s)
         try:
             status, headers, content = self._post(data)
         except (OSError, http.client.HTTPException) as error:
             self._drop()
-            return Answer(Verdict.LATER, bounded(self._said(error)))
+            return ExportResponse(ExportResult.RETRYABLE, bounded(self._said(error)))
         if status in _OK:
             return SIGNALS[self._endpoint.signal].taken(content)
         if status in _REDIRECT:
-            return Answer(
-                Verdict.TURNED_AWAY, _moved(status, headers.get("Location", "")), code=str(status)
+            return ExportResponse(
+                ExportResult.MISCONFIGURED,
+                _moved(status, headers.get("Location", "")),
+                code=str(status),
             )
         reason = bounded(f"HTTP {status}{_status_message(content)}")
         if status in RETRY_HTTP:
             asked_s = retry_after_s(headers.get("Retry-After"), headers.get("Date"))
-            return Answer(Verdict.LATER, reason, wait_s=asked_s)
+            return ExportResponse(ExportResult.RETRYABLE, reason, wait_s=asked_s)
         if status == TOO_LARGE_HTTP:
-            return Answer(Verdict.TOO_LARGE, reason, code=str(status))
-        verdict = Verdict.TURNED_AWAY if status in TURNED_AWAY_HTTP else Verdict.REFUSED
-        return Answer(verdict, reason, code=str(status))
+            return ExportResponse(ExportResult.TOO_LARGE, reason, code=str(status))
+        verdict = (
+            ExportResult.MISCONFIGURED
+            if status in MISCONFIGURED_HTTP_STATUS
+            else ExportResult.REJECTED
+        )
+        return ExportResponse(verdict, reason, code=str(status))
 
     def _post(self, data: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         reused = self._connection is not None

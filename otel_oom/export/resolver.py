@@ -13,7 +13,7 @@ Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ..
 """As :func:`socket.getaddrinfo` has it."""
 
 
-class LookUp:
+class DnsQuery:
     """One question, asked in a thread of its own, which is left alone where it hangs."""
 
     def __init__(self, address: tuple[str, int]) -> None:

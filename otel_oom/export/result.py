@@ -10,23 +10,23 @@ from enum import Enum
 from typing import Final, Protocol
 
 
-class Verdict(Enum):
+class ExportResult(Enum):
     """What becomes of the messages of a request."""
 
-    TAKEN = "taken"
+    ACCEPTED = "taken"
     """The backend has them."""
-    LATER = "later"
+    RETRYABLE = "later"
     """It may take them later: send again."""
-    REFUSED = "refused"
+    REJECTED = "refused"
     """It will never take them as they are: do not send again. One of several may be the cause."""
     TOO_LARGE = "too large"
     """It will never take so much at once; it may take less."""
-    TURNED_AWAY = "turned away"
+    MISCONFIGURED = "turned away"
     """It takes nothing that is sent there so, whatever it is: address or credentials are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ExportResponse:
     """One verdict, and why.
 
     ``wait_s`` is how long the backend asked to be left alone, in seconds. ``rejected`` is the
@@ -34,7 +34,7 @@ class Answer:
     code of a refusal, as the protocol writes it.
     """
 
-    verdict: Verdict
+    verdict: ExportResult
     reason: str = ""
     wait_s: float | None = None
     rejected: int = 0
@@ -44,17 +44,17 @@ class Answer:
 class Transport(Protocol):
     """One way to send OTLP bytes to one endpoint."""
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> ExportResponse:
         """Send one encoded request and wait for its answer, at most the endpoint's timeout."""
 
     def close(self) -> None:
-        """Give up the connection; a request under way ends with a verdict of ``LATER``."""
+        """Give up the connection; a request under way ends with a verdict of ``RETRYABLE``."""
 
 
 RETRY_HTTP: Final = frozenset({429, 502, 503, 504})
 """HTTP status codes after which the same request may be sent again."""
 
-TURNED_AWAY_HTTP: Final = frozenset({*range(300, 400), 401, 404, 405, 407, 421})
+MISCONFIGURED_HTTP_STATUS: Final = frozenset({*range(300, 400), 401, 404, 405, 407, 421})
 """HTTP status codes that no message is the cause of. Not 403: firewalls say it of contents.
 
 A redirect is not followed: the specification has none, a POST would arrive as a GET or the
@@ -68,7 +68,7 @@ RETRY_GRPC: Final = frozenset(
 )
 """gRPC status codes likewise; RESOURCE_EXHAUSTED joins them when RetryInfo comes with it."""
 
-TURNED_AWAY_GRPC: Final = frozenset({"UNAUTHENTICATED", "UNIMPLEMENTED"})
+MISCONFIGURED_GRPC_STATUS: Final = frozenset({"UNAUTHENTICATED", "UNIMPLEMENTED"})
 """gRPC status codes that no message is the cause of."""
 
 TOO_LARGE_GRPC: Final = {

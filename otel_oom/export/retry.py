@@ -15,7 +15,7 @@ from typing import Final
 
 from tenacity import RetryCallState, Retrying, wait_random_exponential
 
-from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult
 
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 60.0
@@ -23,7 +23,7 @@ _LONGEST_ASKED_S: Final = 3600.0
 """What a backend may ask for at the most: past it, asking again does no harm."""
 
 
-class Backoff:
+class RetryGate:
     """The tries of one host, in turns while it fails; safe to use from several threads.
 
     While all is well turns overlap freely. From a failure on nobody has one until the wait is
@@ -39,7 +39,7 @@ class Backoff:
         self._waiting: deque[object] = deque()
 
     @contextmanager
-    def turn(self, stopped: Callable[[], bool]) -> Iterator[Callable[[Answer], None]]:
+    def turn(self, stopped: Callable[[], bool]) -> Iterator[Callable[[ExportResponse], None]]:
         """Wait for one's turn, or until ``stopped``; what it yields is to be told each answer."""
         with self._changed:
             self._await(stopped)
@@ -48,7 +48,7 @@ class Backoff:
             alone = began > 0 and not stopped()
             self._trying = self._trying or alone
 
-        def heard(answer: Answer) -> None:
+        def heard(answer: ExportResponse) -> None:
             nonlocal began
             with self._changed:
                 began = self._note(began, answer)
@@ -72,9 +72,9 @@ class Backoff:
             self._waiting.remove(me)
             self._changed.notify_all()
 
-    def _note(self, began: int, answer: Answer) -> int:
+    def _note(self, began: int, answer: ExportResponse) -> int:
         """What an answer changes; the failures that its turn knows of from now on."""
-        if answer.verdict is not Verdict.LATER:
+        if answer.verdict is not ExportResult.RETRYABLE:
             self._failures = 0
             self._not_before = 0.0
         elif began == self._failures:

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_oom.export.result import Answer, Verdict, bounded
+from otel_oom.export.result import ExportResponse, ExportResult, bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class Signal:
     response: type[Message]
     rejected_field: str
 
-    def taken(self, content: bytes) -> Answer:
+    def taken(self, content: bytes) -> ExportResponse:
         """What a response with success means: all taken, or some rejected (partial success)."""
         response = self.response()
         try:
             response.ParseFromString(content)
         except DecodeError:
             # Backends exist that answer success in words of their own.
-            return Answer(Verdict.TAKEN)
+            return ExportResponse(ExportResult.ACCEPTED)
         partial = getattr(response, "partial_success")  # noqa: B009  both responses have it
-        return Answer(
-            Verdict.TAKEN,
+        return ExportResponse(
+            ExportResult.ACCEPTED,
             bounded(partial.error_message),
             rejected=getattr(partial, self.rejected_field),
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import procfs as proc_file
-from otel_oom.model.types import Limits, Memcg
+from otel_oom.model.types import Memcg, MemcgUsage
 
 _READ_BYTES: Final = 8192
 
@@ -22,7 +22,7 @@ than that, which the inode of a cgroup's folder tells."""
 
 
 @dataclass(frozen=True, slots=True)
-class MemcgFiles:
+class CgroupMount:
     """Where the memory controller's hierarchy is mounted, and in which version's file names."""
 
     mount: Path
@@ -30,7 +30,7 @@ class MemcgFiles:
     v1: bool
 
     @classmethod
-    def find(cls, mountinfo: Path = Path("/proc/self/mountinfo")) -> MemcgFiles | None:
+    def find(cls, mountinfo: Path = Path("/proc/self/mountinfo")) -> CgroupMount | None:
         """The memory hierarchy among this process's mounts (proc_pid_mountinfo(5)), if any.
 
         A v1 mount with the memory controller wins: then v2, if mounted, has no memory files.
@@ -72,7 +72,7 @@ class MemcgFiles:
             return None
         return folder if same else None
 
-    def limits(self, memcg: Memcg) -> Limits | None:
+    def limits(self, memcg: Memcg) -> MemcgUsage | None:
         """The bounds and usage of ``memcg`` now; ``None`` when its folder can't be found."""
         folder = self.own_folder(memcg)
         if folder is None:
@@ -87,7 +87,7 @@ class MemcgFiles:
             if self.v1
             else ("memory.max", "memory.current", "memory.swap.max", "memory.swap.current")
         )
-        return Limits(*(_number(folder / name) for name in names))
+        return MemcgUsage(*(_number(folder / name) for name in names))
 
 
 _V1_UNLIMITED: Final = 1 << 62

@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|\d+)[uUlL]*|(?P<
 _BITS: Final = (1 << 64) - 1
 
 
-class GfpNames:
+class GfpFlagNames:
     """The names of this kernel's flags."""
 
     def __init__(self, formats: tuple[Path, ...] = FORMATS) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.cgroupfs import CgroupMount
 
 _REMOVE_TRIES: Final = 50
 _REMOVE_PAUSE_S: Final = 0.05
@@ -24,7 +24,7 @@ class OwnMemcg:
 
     def __init__(self, name: str, limit: int) -> None:
         """Prepare a cgroup ``name``, directly below the root, that may use ``limit`` bytes."""
-        files = MemcgFiles.find()
+        files = CgroupMount.find()
         if files is None:
             raise MemcgError(
                 "No memory cgroup hierarchy is mounted. "

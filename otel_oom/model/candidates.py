@@ -10,7 +10,7 @@ from otel_oom.model.types import known
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class OomTask:
     """A process and what it held, in bytes: resident, in swap, and its page tables.
 
     Old kernels' logs tell neither of the last two. ``comm`` and ``memcg``, the path of its cgroup,
@@ -33,7 +33,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class TaskList:
     """The largest processes of one cgroup, or of the host, at one moment; the largest first.
 
     ``memcg`` is the path of the cgroup, ``None`` for the host. ``boottime_ns`` is when they were
@@ -44,12 +44,12 @@ class Candidates:
     boottime_ns: int
     count: int
     left_out: int
-    largest: tuple[Candidate, ...]
+    largest: tuple[OomTask, ...]
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> Candidates | None:
+    def from_json(cls, value: Mapping[str, Any] | None) -> TaskList | None:
         """The candidates out of their JSON form, if there are any."""
         if not value:
             return None
-        largest = tuple(known(Candidate, candidate) for candidate in value["largest"])
+        largest = tuple(known(OomTask, candidate) for candidate in value["largest"])
         return known(cls, {**value, "largest": largest})

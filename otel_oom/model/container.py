@@ -35,7 +35,7 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
-class Contained:
+class EventContainers:
     """The containers of an event.
 
     ``victim`` is the innermost one that the victim was in, ``outer`` the outermost where they are
@@ -56,7 +56,7 @@ class Contained:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Contained:
+    def from_json(cls, value: Mapping[str, Any]) -> EventContainers:
         """The containers out of :meth:`to_json`'s dictionary.
 
         Raises:

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from otel_oom.model.types import (
     Capture,
-    Decision,
-    Found,
+    LogProvenance,
     Memcg,
+    OomControl,
     Task,
     UserFrame,
     decision,
@@ -29,7 +29,7 @@ except ImportError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Event:
     """What is told by a log event of its own.
 
     ``boottime_ns`` is the kernel's time on CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in
@@ -69,7 +69,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Incident(Told):
+class OomEvent(Event):
     """The kernel found no memory and had to decide: what each event of it shares.
 
     ``trigger`` is the task whose request for memory could not be met, ``trigger_memcg`` its
@@ -81,11 +81,11 @@ class Incident(Told):
 
     trigger: Task | None
     trigger_memcg: Memcg | None = None
-    decision: Decision | None = None
+    decision: OomControl | None = None
     capture: Capture
     stack: tuple[str, ...] = ()
     user_stack: tuple[UserFrame, ...] = ()
-    found: Found | None = None
+    found: LogProvenance | None = None
 
     @property
     def moment(self) -> str:
@@ -108,7 +108,7 @@ class Incident(Told):
 
 
 def shared(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an :class:`Incident` out of its JSON form."""
+    """The fields of an :class:`OomEvent` out of its JSON form."""
     memcg, weighed = value.get("trigger_memcg"), value.get("decision")
     return {
         **value,
@@ -116,7 +116,7 @@ def shared(value: Mapping[str, Any]) -> dict[str, Any]:
         "trigger_memcg": known(Memcg, memcg) if memcg else None,
         "decision": decision(weighed) if weighed else None,
         "capture": known(Capture, value["capture"]),
-        "found": known(Found, value["found"]) if value.get("found") else None,
+        "found": known(LogProvenance, value["found"]) if value.get("found") else None,
         "stack": tuple(value.get("stack", ())),
         "user_stack": tuple(known(UserFrame, frame) for frame in value.get("user_stack", ())),
     }

@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from otel_oom.model.candidates import Candidates
+from otel_oom.model.candidates import TaskList
 from otel_oom.model.event_base import (
-    Incident,
-    Told,
+    Event,
+    OomEvent,
     marked_exiting,
     shared,
     span_id_of,
     trace_id_of,
     uuid_of,
 )
-from otel_oom.model.types import Killer, Limits, Memcg, Memory, Task, known, task
+from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserspaceOomDaemon, known, task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OomKill(Incident):
+class OomKill(OomEvent):
     """One process marked as an OOM victim (``mark_oom_victim()`` of mm/oom_kill.c).
 
     The trigger is often, not always, the victim. ``incident`` is set for what was killed along
@@ -37,11 +37,11 @@ class OomKill(Incident):
     victim: Task
     memory: Memory | None
     memcg: Memcg | None
-    limits: Limits | None = None
+    limits: MemcgUsage | None = None
     incident: str | None = None
     skipped: bool = False
     original: str | None = None
-    candidates: Candidates | None = None
+    candidates: TaskList | None = None
 
     @property
     def name(self) -> str:
@@ -89,14 +89,14 @@ class OomKill(Incident):
                 "victim": task(value["victim"]),
                 "memory": known(Memory, memory) if memory else None,
                 "memcg": known(Memcg, memcg) if memcg else None,
-                "limits": known(Limits, limits) if limits else None,
-                "candidates": Candidates.from_json(value.get("candidates")),
+                "limits": known(MemcgUsage, limits) if limits else None,
+                "candidates": TaskList.from_json(value.get("candidates")),
             },
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserspaceKill(Incident):
+class UserspaceKill(OomEvent):
     """A kill by a program of user space, as it told it itself; the kernel had decided nothing.
 
     What was killed is a process, ``victim``, or all of a cgroup, and then there is no victim, for
@@ -107,7 +107,7 @@ class UserspaceKill(Incident):
     took them, in microseconds of CLOCK_MONOTONIC.
     """
 
-    killer: Killer
+    killer: UserspaceOomDaemon
     victim: Task | None
     memcg: Memcg | None
     resident: int | None = None
@@ -149,7 +149,7 @@ class UserspaceKill(Incident):
             cls,
             {
                 **shared(value),
-                "killer": known(Killer, value["killer"]),
+                "killer": known(UserspaceOomDaemon, value["killer"]),
                 "victim": task(victim) if victim else None,
                 "memcg": known(Memcg, memcg) if memcg else None,
             },
@@ -157,7 +157,7 @@ class UserspaceKill(Incident):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoVictim(Incident):
+class NoVictim(OomEvent):
     """There was no memory, and no process that the kernel may kill (``out_of_memory()``).
 
     ``repeats`` is how often the same was found again, untold, since it was last told.
@@ -179,7 +179,7 @@ class NoVictim(Incident):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Missed(Told):
+class MissedKills(Event):
     """Kills of this boot that the kernel counted, and that nothing tells of.
 
     ``count`` are those, ``counted`` all that ``/proc/vmstat`` had when that was found, which is
@@ -199,13 +199,13 @@ class Missed(Told):
         return "missed"
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Missed:
+    def from_json(cls, value: Mapping[str, Any]) -> MissedKills:
         """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
         return known(cls, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panic(Incident):
+class Panic(OomEvent):
     """The kernel found no memory and panicked: ``vm.panic_on_oom`` is set, or nobody was left.
 
     Told at a later boot, by what was kept of the log. ``boot_id`` is that of the boot which
@@ -260,7 +260,7 @@ class VictimExit:
 
 
 @dataclass(frozen=True, slots=True)
-class Reaping:
+class ReaperStep:
     """A step of the kernel's oom_reaper, which takes a victim's memory that does not die.
 
     ``stage`` is ``wake`` (the victim is on the reaper's list), ``start``, ``finish`` (of one
@@ -281,7 +281,7 @@ class Reaping:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class UndecodableRecord:
     """A record of the kernel side that this version can't read, as it was, and why."""
 
     record: bytes
@@ -292,15 +292,17 @@ class Unread:
         return {"record": self.record.hex(), "reason": self.reason}
 
 
-Event = OomKill | UserspaceKill | NoVictim | Missed | VictimExit | Reaping | Unread
+CapturedEvent = (
+    OomKill | UserspaceKill | NoVictim | MissedKills | VictimExit | ReaperStep | UndecodableRecord
+)
 """What a source tells."""
 
-Recorded = OomKill | UserspaceKill | NoVictim | Panic | Missed
+StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills
 """What is told by a log event of its own, and has a row in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LostEvents:
     """What a source could not take and has not told before.
 
     ``victims`` and ``exits`` found the kernel's buffer full (``exits`` counts whatever is not a

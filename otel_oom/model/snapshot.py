@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from otel_oom.model.candidates import Candidates
-from otel_oom.model.container import Contained
-from otel_oom.model.types import Limits, known
+from otel_oom.model.candidates import TaskList
+from otel_oom.model.container import EventContainers
+from otel_oom.model.types import MemcgUsage, known
 
 
 @dataclass(frozen=True, slots=True)
-class MemcgNumbers:
+class MemcgStats:
     """A memory cgroup's numbers at one moment.
 
     ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as
@@ -24,13 +24,13 @@ class MemcgNumbers:
     pressure: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> MemcgNumbers | None:
+    def from_json(cls, value: Mapping[str, Any] | None) -> MemcgStats | None:
         """The numbers out of their JSON form, if there are any."""
         return known(cls, value) if value else None
 
 
 @dataclass(frozen=True, slots=True)
-class HostNumbers:
+class HostMemory:
     """The host's memory in bytes and its pressure in percent at one moment.
 
     What the kernel does not tell is left out.
@@ -40,7 +40,7 @@ class HostNumbers:
     pressure: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> HostNumbers | None:
+    def from_json(cls, value: Mapping[str, Any] | None) -> HostMemory | None:
         """The numbers out of their JSON form, if there are any."""
         return known(cls, value) if value else None
 
@@ -51,7 +51,7 @@ class HostNumbers:
 
 
 @dataclass(frozen=True, slots=True)
-class Witness:
+class Snapshot:
     """What user space saw of the victim and of what was around it.
 
     ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
@@ -71,24 +71,24 @@ class Witness:
     seen: bool
     cgroup: str | None = None
     executable: str | None = None
-    limits: Limits | None = None
+    limits: MemcgUsage | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     boottime_ns: int | None = None
-    own: MemcgNumbers | None = None
-    hit: MemcgNumbers | None = None
-    host: HostNumbers | None = None
+    own: MemcgStats | None = None
+    hit: MemcgStats | None = None
+    host: HostMemory | None = None
     settings: Mapping[str, int] = field(default_factory=dict)
-    candidates: Candidates | None = None
-    containers: Contained | None = None
+    candidates: TaskList | None = None
+    containers: EventContainers | None = None
     report: str | None = None
-    listed: Candidates | None = None
+    listed: TaskList | None = None
 
     def to_json(self) -> dict[str, Any]:
         """This witness as a dictionary that :meth:`from_json` takes back."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Witness:
+    def from_json(cls, value: dict[str, Any]) -> Snapshot:
         """The witness out of :meth:`to_json`'s dictionary.
 
         Raises:
@@ -100,12 +100,12 @@ class Witness:
             cls,
             {
                 **value,
-                "limits": known(Limits, limits) if limits else None,
-                "own": MemcgNumbers.from_json(value.get("own")),
-                "hit": MemcgNumbers.from_json(value.get("hit")),
-                "host": HostNumbers.from_json(value.get("host")),
-                "containers": Contained.from_json(containers) if containers else None,
-                "candidates": Candidates.from_json(value.get("candidates")),
-                "listed": Candidates.from_json(value.get("listed")),
+                "limits": known(MemcgUsage, limits) if limits else None,
+                "own": MemcgStats.from_json(value.get("own")),
+                "hit": MemcgStats.from_json(value.get("hit")),
+                "host": HostMemory.from_json(value.get("host")),
+                "containers": EventContainers.from_json(containers) if containers else None,
+                "candidates": TaskList.from_json(value.get("candidates")),
+                "listed": TaskList.from_json(value.get("listed")),
             },
         )

@@ -79,7 +79,7 @@ class Memcg:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MemcgUsage:
     """A memory cgroup's bounds and usage in bytes; a limit of ``None`` is none set or unknown.
 
     ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap
@@ -93,7 +93,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class OomControl:
     """What the kernel weighed when it chose: its ``struct oom_control`` (include/linux/oom.h).
 
     ``constraint`` is what bounded the choice: ``none`` (the host), ``cpuset``, ``memory_policy``
@@ -115,11 +115,11 @@ class Decision:
     capacity: int | None = None
     message: str | None = None
     memcg: Memcg | None = None
-    limits: Limits | None = None
+    limits: MemcgUsage | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Killer:
+class UserspaceOomDaemon:
     """A program that kills for want of memory before the kernel has to, and what it said of why.
 
     ``name`` is ``systemd-oomd``, ``earlyoom`` or ``oomd``. ``signal`` is what it sends, such as
@@ -178,7 +178,7 @@ class Capture:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LogProvenance:
     """In which log of the past an event was found, for it was not captured.
 
     ``line`` is the kernel's line of it, without the names in it, and ``since_boot_ns`` the time of
@@ -222,14 +222,14 @@ def task(value: Mapping[str, Any]) -> Task:
     return known(Task, {**value, "command": None if command is None else tuple(command)})
 
 
-def decision(value: Mapping[str, Any]) -> Decision:
+def decision(value: Mapping[str, Any]) -> OomControl:
     """A decision out of its JSON form."""
     memcg, limits = value.get("memcg"), value.get("limits")
     return known(
-        Decision,
+        OomControl,
         {
             **value,
             "memcg": known(Memcg, memcg) if memcg else None,
-            "limits": known(Limits, limits) if limits else None,
+            "limits": known(MemcgUsage, limits) if limits else None,
         },
     )

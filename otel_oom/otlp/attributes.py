@@ -11,16 +11,16 @@ from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.advice import advice
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.kubernetes import pod_of
-from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.units import unit_owning, units_of
-from otel_oom.model.container import Contained
-from otel_oom.model.event_base import Incident
-from otel_oom.model.events import Missed, NoVictim, OomKill, Panic, UserspaceKill
-from otel_oom.model.types import Limits, Memcg, Task
+from otel_oom.model.container import EventContainers
+from otel_oom.model.event_base import OomEvent
+from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, UserspaceKill
+from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.otlp import semconv
 from otel_oom.otlp.snapshot_attributes import seen_attributes
 from otel_oom.otlp.types import Attributes, Value
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 
 KERNEL: Final = "kernel"
 """The killer of every kill but those that a program of user space tells of."""
@@ -107,7 +107,7 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
     )
 
 
-def missed_attributes(event: Missed) -> Attributes:
+def missed_attributes(event: MissedKills) -> Attributes:
     """Every attribute of kills that nothing tells of."""
     return only_known(
         {
@@ -120,7 +120,9 @@ def missed_attributes(event: Missed) -> Attributes:
     )
 
 
-def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[str, Value | None]:
+def _shared(
+    event: OomEvent, origin: StackAnalysis, user_stack: Sequence[str]
+) -> dict[str, Value | None]:
     """What is told of every decision, whatever came of it."""
     decision, trigger = event.decision, event.trigger
     limit = decision.memcg if decision else None
@@ -153,7 +155,7 @@ def _shared(event: Incident, origin: Origin, user_stack: Sequence[str]) -> dict[
     }
 
 
-def _found(event: Incident) -> dict[str, Value | None]:
+def _found(event: OomEvent) -> dict[str, Value | None]:
     """In which log of the past it was found."""
     found = event.found
     if found is None:
@@ -172,7 +174,7 @@ def victim_place(path: str) -> dict[str, Value | None]:
     }
 
 
-def _trigger_place(event: Incident) -> dict[str, Value | None]:
+def _trigger_place(event: OomEvent) -> dict[str, Value | None]:
     """The unit and the pod of a trigger that was somewhere else than the victim."""
     memcg = event.trigger_memcg
     own = event.memcg if isinstance(event, OomKill) else None
@@ -186,7 +188,7 @@ def _trigger_place(event: Incident) -> dict[str, Value | None]:
     }
 
 
-def around_containers(containers: Contained) -> dict[str, Value | None]:
+def around_containers(containers: EventContainers) -> dict[str, Value | None]:
     """Those beside the victim's own, which is in the resource, and what could not be found out."""
     outer, trigger = containers.outer, containers.trigger
     errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
@@ -200,7 +202,7 @@ def around_containers(containers: Contained) -> dict[str, Value | None]:
 
 
 def cgroup(
-    keys: Sequence[str], memcg: Memcg | None, limits: Limits | None
+    keys: Sequence[str], memcg: Memcg | None, limits: MemcgUsage | None
 ) -> dict[str, Value | None]:
     """A cgroup under the names ``keys``: path, inode, and behind them its limits if given."""
     if memcg is None:
@@ -212,7 +214,7 @@ def cgroup(
 
 
 def victim_process(
-    event: OomKill | UserspaceKill, victim: Task, executable: str | None, witness: Witness
+    event: OomKill | UserspaceKill, victim: Task, executable: str | None, witness: Snapshot
 ) -> dict[str, Value | None]:
     """The victim as a process, by the names that OpenTelemetry has for that."""
     return {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.cgroup_path import cgroup_path
-from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.units import units_of
 from otel_oom.model.container import Container
-from otel_oom.model.events import Missed, OomKill
-from otel_oom.model.types import Decision, Memcg
+from otel_oom.model.events import MissedKills, OomKill
+from otel_oom.model.types import Memcg, OomControl
 from otel_oom.model.units import size
 
 _ID_CHARS = 12
@@ -25,7 +25,7 @@ MEMORY = {
 _ENTRY = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
 
 
-def _request(kill: OomKill, origin: Origin, inside: str) -> str:
+def _request(kill: OomKill, origin: StackAnalysis, inside: str) -> str:
     """Who asked for what, and by which call, as far as it is known: the end of the sentence.
 
     ``inside`` is the trigger's container or unit, where that is another than the victim's.
@@ -54,7 +54,7 @@ def inside_of(container: Container | None, path: str) -> str:
     return f" in container {container.name} ({container.id[:_ID_CHARS]})"
 
 
-def _asked(origin: Origin) -> str:
+def _asked(origin: StackAnalysis) -> str:
     asked = MEMORY.get(origin.memory or "", "memory")
     if origin.entry:
         asked += f" {_ENTRY.get(origin.entry) or f'by {origin.entry}()'}"
@@ -80,7 +80,7 @@ def _limit(enriched: EnrichedKill) -> str:
     return own
 
 
-def _bound(decision: Decision) -> str:
+def _bound(decision: OomControl) -> str:
     limit = decision.limits.limit if decision.limits else None
     return "" if limit is None else f" of {size(limit)}"
 
@@ -91,7 +91,7 @@ _CONSTRAINTS = {
 }
 
 
-def _bounded_by(decision: Decision | None) -> str:
+def _bounded_by(decision: OomControl | None) -> str:
     return _CONSTRAINTS.get(decision.constraint or "", "") if decision else ""
 
 
@@ -175,7 +175,7 @@ _REASONS = {
 }
 
 
-def missed_sentence(event: Missed) -> str:
+def missed_sentence(event: MissedKills) -> str:
     """How many kills are missing, and why as far as that is known; one sentence."""
     kills = "1 OOM kill" if event.count == 1 else f"{event.count} OOM kills"
     count = f"At most {kills}" if event.at_most else kills

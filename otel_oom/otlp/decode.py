@@ -13,7 +13,7 @@ Value = str | int | float | bool | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class Attributes:
     """Attributes by their names; each method is for one type, ``None`` for what is not there."""
 
     all: Mapping[str, Value] = field(default_factory=dict)
@@ -45,16 +45,16 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class SpanEvent:
     """An event of the span; ``unix_ns`` is in nanoseconds."""
 
     name: str
     unix_ns: int
-    values: Values
+    values: Attributes
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DecodedEvent:
     """A log event and its span.
 
     Times are in nanoseconds of Unix time; ``stored_unix_ns`` is when it was on the disk. ``values``
@@ -65,11 +65,11 @@ class Record:
     unix_ns: int
     stored_unix_ns: int
     sentence: str
-    values: Values
-    resource: Values
+    values: Attributes
+    resource: Attributes
     trace_id: str
     span_id: str
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[SpanEvent, ...] = ()
 
     @property
     def uid(self) -> str:
@@ -77,7 +77,9 @@ class Record:
         return self.values.text("log.record.uid") or ""
 
 
-def record_of(log: ExportLogsServiceRequest, span: ExportTraceServiceRequest | None) -> Record:
+def record_of(
+    log: ExportLogsServiceRequest, span: ExportTraceServiceRequest | None
+) -> DecodedEvent:
     """The one event of ``log``, and its span.
 
     Raises:
@@ -86,21 +88,23 @@ def record_of(log: ExportLogsServiceRequest, span: ExportTraceServiceRequest | N
     for resource_logs in log.resource_logs:
         for record in resource_logs.scope_logs[0].log_records:
             values = _values(record.attributes)
-            stages: tuple[Stage, ...] = ()
+            stages: tuple[SpanEvent, ...] = ()
             if span is not None:
                 own = span.resource_spans[0].scope_spans[0].spans[0]
                 values = {**_values(own.attributes), **values}
                 stages = tuple(
-                    Stage(stage.name, stage.time_unix_nano, Values(_values(stage.attributes)))
+                    SpanEvent(
+                        stage.name, stage.time_unix_nano, Attributes(_values(stage.attributes))
+                    )
                     for stage in own.events
                 )
-            return Record(
+            return DecodedEvent(
                 name=record.event_name,
                 unix_ns=record.time_unix_nano,
                 stored_unix_ns=record.observed_time_unix_nano,
                 sentence=record.body.string_value,
-                values=Values(values),
-                resource=Values(_values(resource_logs.resource.attributes)),
+                values=Attributes(values),
+                resource=Attributes(_values(resource_logs.resource.attributes)),
                 trace_id=record.trace_id.hex(),
                 span_id=record.span_id.hex(),
                 stages=stages,

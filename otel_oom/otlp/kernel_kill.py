@@ -18,7 +18,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
-from otel_oom.model.events import Missed
+from otel_oom.model.events import MissedKills
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
     kill_attributes,
@@ -174,7 +174,7 @@ def panic_bytes(enriched: EnrichedPanic) -> bytes:
 
 
 def missed_record(
-    event: Missed, observed_unix_ns: int, host: Mapping[str, AttributeValue]
+    event: MissedKills, observed_unix_ns: int, host: Mapping[str, AttributeValue]
 ) -> ReadableLogRecord:
     """Kills that nothing tells of, as a log event ``oom.missed``.
 
@@ -191,7 +191,9 @@ def missed_record(
     )
 
 
-def missed_bytes(event: Missed, observed_unix_ns: int, host: Mapping[str, AttributeValue]) -> bytes:
+def missed_bytes(
+    event: MissedKills, observed_unix_ns: int, host: Mapping[str, AttributeValue]
+) -> bytes:
     """An ``ExportLogsServiceRequest`` with the one log event of :func:`missed_record`."""
     return encode_logs([missed_record(event, observed_unix_ns, host)]).SerializeToString()
 

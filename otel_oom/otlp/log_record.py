@@ -13,7 +13,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
-from otel_oom.model.event_base import Told
+from otel_oom.model.event_base import Event
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attribute_limit import bounded
 from otel_oom.otlp.types import Attributes
@@ -22,7 +22,7 @@ SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_U
 
 
 def log_event(  # noqa: PLR0913  each is named at the call
-    event: Told,
+    event: Event,
     observed_unix_ns: int,
     *,
     name: str,

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from otel_oom.enrich.badness import Ranked
+from otel_oom.enrich.badness import RankedTask
 from otel_oom.model.text import quoted
 
 _CHARS: Final = 4096
 _PATH_CHARS: Final = 200
 
 
-def candidate_lines(candidates: Sequence[Ranked]) -> str:
+def candidate_lines(candidates: Sequence[RankedTask]) -> str:
     """A line for each, the largest first; what is not known is left out.
 
     Only names that are full of escapes make it so long that the last ones are left out.
@@ -31,7 +31,7 @@ def candidate_lines(candidates: Sequence[Ranked]) -> str:
     return "\n".join(lines)
 
 
-def _line(one: Ranked) -> str:
+def _line(one: RankedTask) -> str:
     candidate = one.candidate
     fields = {
         "pid": candidate.tgid,

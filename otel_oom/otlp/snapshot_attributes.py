@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_oom.enrich import EnrichedKill
-from otel_oom.model.event_base import Told
-from otel_oom.model.snapshot import MemcgNumbers
+from otel_oom.model.event_base import Event
+from otel_oom.model.snapshot import MemcgStats
 from otel_oom.otlp import semconv
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.otlp.types import Value
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -38,7 +38,7 @@ def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     }
 
 
-def around(event: Told, witness: Witness) -> dict[str, Value | None]:
+def around(event: Event, witness: Snapshot) -> dict[str, Value | None]:
     """The cgroups, the host and its settings."""
     host = witness.host
     return {
@@ -51,7 +51,7 @@ def around(event: Told, witness: Witness) -> dict[str, Value | None]:
     }
 
 
-def _memcg(keys: tuple[str, str, str], numbers: MemcgNumbers | None) -> dict[str, Value | None]:
+def _memcg(keys: tuple[str, str, str], numbers: MemcgStats | None) -> dict[str, Value | None]:
     if numbers is None:
         return {}
     stat, events, pressure = keys
@@ -73,6 +73,6 @@ def _keyed(name: str, values: Mapping[str, float]) -> dict[str, Value | None]:
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
-def _after(event: Told, boottime_ns: int | None) -> float | None:
+def _after(event: Event, boottime_ns: int | None) -> float | None:
     """How long after the mark that was, in seconds; negative before it."""
     return None if boottime_ns is None else (boottime_ns - event.boottime_ns) / _NS_PER_S

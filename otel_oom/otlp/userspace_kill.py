@@ -16,7 +16,7 @@ from opentelemetry.trace import (
 )
 
 from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill
-from otel_oom.model.types import Killer
+from otel_oom.model.types import UserspaceOomDaemon
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
@@ -147,7 +147,7 @@ _BOUNDS = {
 }
 
 
-def _why(killer: Killer) -> str:
+def _why(killer: UserspaceOomDaemon) -> str:
     if killer.reason == "memory_available":
         least = "it watches over" if killer.limit is None else f"{killer.limit:g} %"
         return f", for the host had less memory available than {least}"

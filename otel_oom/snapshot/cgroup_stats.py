@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.psi import pressure
-from otel_oom.model.snapshot import MemcgNumbers
+from otel_oom.model.snapshot import MemcgStats
 from otel_oom.model.types import Memcg
 
 _READ_BYTES: Final = 8192
@@ -47,19 +47,19 @@ _EVENTS: Final = {
 }
 
 
-def numbers(files: MemcgFiles, memcg: Memcg) -> MemcgNumbers | None:
+def read_memcg_stats(files: CgroupMount, memcg: Memcg) -> MemcgStats | None:
     """The numbers of ``memcg`` now; ``None`` when its folder can't be found."""
     folder = files.own_folder(memcg)
     if folder is None:
         return None
     if not files.v1:
-        return MemcgNumbers(
+        return MemcgStats(
             stat=_table(folder / "memory.stat", _STAT),
             events=_table(folder / "memory.events", _EVENTS),
             pressure=pressure(folder / "memory.pressure"),
         )
     hits = _single((folder / file, "max") for file in _LIMITS_V1)
-    return MemcgNumbers(
+    return MemcgStats(
         stat=_table(folder / "memory.stat", _STAT_V1)
         | _single((folder / file, name) for file, name in _FILES_V1.items()),
         events=_table(folder / "memory.oom_control", _EVENTS)

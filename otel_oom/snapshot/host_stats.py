@@ -7,7 +7,7 @@ from typing import Final
 
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.psi import pressure
-from otel_oom.model.snapshot import HostNumbers
+from otel_oom.model.snapshot import HostMemory
 
 _READ_BYTES: Final = 8192
 _KB: Final = 1024
@@ -38,7 +38,7 @@ _SETTINGS: Final = (
 """Files of /proc/sys/vm (Documentation/admin-guide/sysctl/vm.rst)."""
 
 
-def host_numbers(proc: Path = Path("/proc")) -> HostNumbers:
+def host_numbers(proc: Path = Path("/proc")) -> HostMemory:
     """The host's numbers now."""
     memory = {}
     for line in (proc_file.read(proc / "meminfo", _READ_BYTES) or "").splitlines():
@@ -46,7 +46,7 @@ def host_numbers(proc: Path = Path("/proc")) -> HostNumbers:
         number = value.removesuffix(" kB").strip()
         if name in _MEMORY and number.isdecimal():
             memory[_MEMORY[name]] = int(number) * _KB
-    return HostNumbers(memory, pressure(proc / "pressure/memory"))
+    return HostMemory(memory, pressure(proc / "pressure/memory"))
 
 
 def settings(proc: Path = Path("/proc")) -> dict[str, int]:

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import Processes, name_of
-from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.events import OomKill
-from otel_oom.model.snapshot import Witness
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg
 from otel_oom.snapshot.host_stats import settings
-from otel_oom.snapshot.scope import scope
+from otel_oom.snapshot.scope import oom_domain
 
 MOST: Final = 10
 """So many are told, beside the victim."""
@@ -48,15 +48,15 @@ _STATUS: Final = re.compile(r"^(Name|VmRSS|VmSwap|VmPTE|Uid):[\t ]*(.*)$", re.MU
 
 
 @dataclass(slots=True)
-class Scanner:
+class ProcessScanner:
     """Looks at processes, and remembers for a moment what it saw."""
 
-    files: MemcgFiles | None
+    files: CgroupMount | None
     proc: Path = Path("/proc")
     _folder: str = field(init=False)
     _usable: bool = field(init=False)
     _threads: frozenset[int] = field(init=False, default=frozenset())
-    _shared: dict[Memcg | None, tuple[float, Candidates]] = field(init=False, default_factory=dict)
+    _shared: dict[Memcg | None, tuple[float, TaskList]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._folder = str(self.proc)
@@ -65,13 +65,13 @@ class Scanner:
         if self._usable:
             self._threads = frozenset(pid for pid in self._of_kthreadd() if not self._most(pid))
 
-    def complete(self, kill: OomKill, seen: Witness) -> Witness:
+    def complete(self, kill: OomKill, seen: Snapshot) -> Snapshot:
         """``seen`` and what takes longer: who used the memory, and the settings in force."""
         swapped = bool(seen.host and seen.host.swapped)
         candidates = self.look(kill, swapped=swapped)
         return replace(seen, settings=settings(self.proc), candidates=candidates)
 
-    def look(self, kill: OomKill, *, swapped: bool) -> Candidates | None:
+    def look(self, kill: OomKill, *, swapped: bool) -> TaskList | None:
         """The largest processes that the kernel could choose from, but for the dead.
 
         Args:
@@ -81,7 +81,7 @@ class Scanner:
         Returns:
             What was seen now or, in a storm, just before; ``None`` where it can't be seen.
         """
-        memcg = scope(kill)
+        memcg = oom_domain(kill)
         if not self._usable or (memcg and self.files is None):
             return None
         now = time.monotonic()
@@ -121,7 +121,7 @@ class Scanner:
         of = self.proc / f"{_KTHREADD}/task/{_KTHREADD}/children"
         return [int(pid) for line in proc_file.read_lines(of, _PROCS_BYTES) for pid in line.split()]
 
-    def _largest(self, pids: list[int], deadline: float, *, swapped: bool) -> Candidates:
+    def _largest(self, pids: list[int], deadline: float, *, swapped: bool) -> TaskList:
         """The largest of some processes.
 
         What each holds at most is had from a file that is cheap; what it does hold, beginning with
@@ -138,7 +138,7 @@ class Scanner:
             if held:
                 most.append((held, pid))
         most.sort(reverse=True)
-        found: list[tuple[int, int, Candidate]] = []
+        found: list[tuple[int, int, OomTask]] = []
         for held, pid in most:
             enough = len(found) > MOST
             if enough and (held <= found[0][0] or time.monotonic() > deadline):
@@ -151,7 +151,7 @@ class Scanner:
             elif one.held > found[0][0]:
                 heapreplace(found, (one.held, pid, one))
         largest = tuple(self._placed(one) for _, _, one in sorted(found, reverse=True))
-        return Candidates(None, began, count, len(pids) - count, largest)
+        return TaskList(None, began, count, len(pids) - count, largest)
 
     def _most(self, pid: int, *, swapped: bool = False) -> int:
         """What a process holds at most, in bytes, but for page tables; 0 for one without memory.
@@ -172,14 +172,14 @@ class Scanner:
         finally:
             os.close(descriptor)
 
-    def _status(self, pid: int) -> Candidate | None:
+    def _status(self, pid: int) -> OomTask | None:
         """A process by its own account (proc_pid_status(5)); ``None`` for one without memory."""
         fields = dict(_STATUS.findall(self._read(pid, "status") or ""))
         resident, swap = _bytes(fields.get("VmRSS", "")), _bytes(fields.get("VmSwap", ""))
         if not resident and not swap:
             return None
         uid = fields.get("Uid", "").partition("\t")[0]
-        return Candidate(
+        return OomTask(
             tgid=pid,
             comm=name_of(fields.get("Name", "")),
             resident=resident,
@@ -188,7 +188,7 @@ class Scanner:
             uid=int(uid) if uid.isdecimal() else None,
         )
 
-    def _placed(self, one: Candidate) -> Candidate:
+    def _placed(self, one: OomTask) -> OomTask:
         """A process with its score and its cgroup."""
         score = (self._read(one.tgid, "oom_score_adj") or "").strip()
         return replace(

@@ -11,7 +11,7 @@ from otel_oom.model.types import Memcg
 _OF_MEMCG: Final = "mem_cgroup_out_of_memory"
 
 
-def scope(kill: OomKill) -> Memcg | None:
+def oom_domain(kill: OomKill) -> Memcg | None:
     """The cgroup that the kernel chose in; ``None`` for the host.
 
     Where it can't be told which cgroup's limit was hit, it is the victim's own.

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.model.snapshot import Witness
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg, Task
-from otel_oom.snapshot.cgroup_stats import numbers
+from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.environ import EnvironReader
 from otel_oom.snapshot.host_stats import host_numbers
 
@@ -23,12 +23,12 @@ _NS_PER_S: Final = 1_000_000_000
 _DELETED: Final = " (deleted)"
 
 
-def look(
+def take_snapshot(
     kill: OomKill | UserspaceKill,
-    files: MemcgFiles | None,
+    files: CgroupMount | None,
     proc: Path = Path("/proc"),
     environ: EnvironReader | None = None,
-) -> Witness:
+) -> Snapshot:
     """Read at once what vanishes with the victim of ``kill``, and what changes at once."""
     victim = kill.victim
     if victim is None:
@@ -50,21 +50,21 @@ def look(
     )
 
 
-def _around(kill: OomKill | UserspaceKill, files: MemcgFiles | None, proc: Path) -> Witness:
+def _around(kill: OomKill | UserspaceKill, files: CgroupMount | None, proc: Path) -> Snapshot:
     """The cgroups and the host: their memory is free as soon as the victim is gone."""
     own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
     limits = files.limits(own) if files and own else None
     if kill.capture.late:
         # What was used then nobody knows any more; a limit mostly stands.
         limits = replace(limits, usage=None, swap_usage=None) if limits else None
-        return Witness(seen=False, limits=limits)
+        return Snapshot(seen=False, limits=limits)
     same = own is not None and hit is not None and own.path == hit.path
-    return Witness(
+    return Snapshot(
         seen=False,
         boottime_ns=boottime_ns(),
         limits=limits,
-        own=numbers(files, own) if files and own and not same else None,
-        hit=numbers(files, hit) if files and hit else None,
+        own=read_memcg_stats(files, own) if files and own and not same else None,
+        hit=read_memcg_stats(files, hit) if files and hit else None,
         host=host_numbers(proc),
     )
 
@@ -72,7 +72,7 @@ def _around(kill: OomKill | UserspaceKill, files: MemcgFiles | None, proc: Path)
 _STATE_DEAD: Final = frozenset("ZXx")
 
 
-def still_alive(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
+def process_state(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
     """The state of a victim that has not died (proc_pid_stat(5), field 3); ``None`` if it has.
 
     A zombie is dead: it has let go of its memory.

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from otel_oom.store import schema
 from otel_oom.store.recovery import checksums
-from otel_oom.store.recovery.errors import Damaged
+from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.state_dir import StoreError
 
 _BUSY_S: Final = 1.0
@@ -50,7 +50,7 @@ def prepare(db: sqlite3.Connection, *, check: bool) -> None:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise Damaged(found)
+            raise CorruptRowError(found)
     schema.prepare(db)
 
 

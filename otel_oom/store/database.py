@@ -20,14 +20,14 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import Final, TypeVar
 
-from otel_oom.config.store import Bounds
+from otel_oom.config.store import StoreLimits
 from otel_oom.linux import clock
 from otel_oom.store import retention
 from otel_oom.store.connection import Work, close, connect, inode, prepare, transaction
 from otel_oom.store.recovery import salvage
-from otel_oom.store.recovery.disk_space import Room
-from otel_oom.store.recovery.drop_log import Dropped
-from otel_oom.store.recovery.errors import NoRoom, Trouble, kind, named, unreadable
+from otel_oom.store.recovery.disk_space import DiskReserve
+from otel_oom.store.recovery.drop_log import DropReporter
+from otel_oom.store.recovery.errors import FaultKind, NoSpaceError, kind, named, unreadable
 from otel_oom.store.state_dir import StateFolder, StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -46,18 +46,18 @@ class Database:
     One connection: versions of SQLite before 3.51.3 can corrupt the log when two reset it.
     """
 
-    def __init__(self, folder: StateFolder, bounds: Bounds) -> None:
+    def __init__(self, folder: StateFolder, bounds: StoreLimits) -> None:
         """Prepare to open the file in ``folder``."""
         self._folder = folder
         self._path = folder.path / NAME
         self._names = (self._path, self._path.with_name(f"{NAME}-wal"))
-        self._room = Room(self._path, bounds.max_bytes)
+        self._room = DiskReserve(self._path, bounds.max_bytes)
         self._boot_id = clock.boot_id()
         self._mutex = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._inodes: tuple[int, ...] = ()
         self._reasons: dict[str, str] = {}
-        self._dropped = Dropped(self._path)
+        self._dropped = DropReporter(self._path)
 
     def open(self) -> None:
         """Open the file, which is made if it is missing, and moved aside if it can't be read.
@@ -135,7 +135,7 @@ class Database:
 
     def _attempt(self, work: Work[_T]) -> _T:
         """Do ``work``, and again after each remedy for its failure."""
-        tried: Counter[Trouble] = Counter()
+        tried: Counter[FaultKind] = Counter()
         while True:
             try:
                 return work(self._ready())
@@ -148,11 +148,11 @@ class Database:
     def _mend(self, error: sqlite3.Error, before: int) -> bool:
         """Do something about ``error``, having tried so often before; ``False`` without a way."""
         trouble = kind(error)
-        if trouble is Trouble.FULL:
+        if trouble is FaultKind.FULL:
             return before < _MOST_TRIES and self._make_room(error, before)
-        if before or trouble is Trouble.OTHER:
+        if before or trouble is FaultKind.OTHER:
             return False
-        if trouble is Trouble.DAMAGED:
+        if trouble is FaultKind.DAMAGED:
             self._db = self._begin_anew(named(error))
         else:
             _LOG.error("The database %s fails: %s; it is opened anew", self._path, named(error))
@@ -161,7 +161,7 @@ class Database:
 
     def _make_room(self, error: sqlite3.Error, before: int) -> bool:
         db = self._ready()
-        of_disk = not isinstance(error, NoRoom)
+        of_disk = not isinstance(error, NoSpaceError)
         if of_disk and not before and not self._room.at_bound(db):
             self._room.spend(db)
             return True

@@ -10,10 +10,10 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from otel_oom.store.types import DeadLetter, Message, Refusal
+from otel_oom.store.types import DeadLetter, Message, Rejection
 
 
-def insert(db: sqlite3.Connection, messages: Sequence[Message], refusal: Refusal) -> None:
+def insert(db: sqlite3.Connection, messages: Sequence[Message], refusal: Rejection) -> None:
     """Keep a copy of messages of the outbox."""
     now = time.time_ns()
     db.executemany(

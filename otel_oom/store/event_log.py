@@ -13,28 +13,28 @@ from contextlib import suppress
 from typing import Any, Final
 
 from otel_oom.model.events import (
-    Missed,
+    MissedKills,
     NoVictim,
     OomKill,
     Panic,
-    Reaping,
-    Recorded,
+    ReaperStep,
+    StoredEvent,
     UserspaceKill,
     VictimExit,
 )
 from otel_oom.model.types import known
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import counters
 from otel_oom.store.recovery import checksums
-from otel_oom.store.recovery.errors import Damaged
-from otel_oom.store.types import Encoded, JournalRow, Stored
+from otel_oom.store.recovery.errors import CorruptRowError
+from otel_oom.store.types import EventRow, OutboxEntry, StoredKill
 
-_TYPES: Final[dict[str, type[Recorded]]] = {
+_TYPES: Final[dict[str, type[StoredEvent]]] = {
     "kill": OomKill,
     "userspace_kill": UserspaceKill,
     "no_victim": NoVictim,
     "panic": Panic,
-    "missed": Missed,
+    "missed": MissedKills,
 }
 _KINDS: Final = {type_: kind for kind, type_ in _TYPES.items()}
 
@@ -50,7 +50,7 @@ _MOST_STEPS: Final = 16
 """The reaper tries a victim again and again; what counts is the first and the last of it."""
 
 
-def insert(db: sqlite3.Connection, event: Recorded, witness: Witness) -> bool:
+def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> bool:
     """Add an event; ``False`` when it was there already.
 
     A process dies once: marked again, by whatever thread, it is the same kill. One by user space
@@ -84,7 +84,7 @@ def insert(db: sqlite3.Connection, event: Recorded, witness: Witness) -> bool:
         checksums.seal(db, "journal", [cursor.lastrowid])
         counters.add(db, event.boot_id, _counts(event, kind))
     elif not _sound(db, event.uid):
-        raise Damaged(f"the journal's row of {event.uid} is not as it was written")
+        raise CorruptRowError(f"the journal's row of {event.uid} is not as it was written")
     return new
 
 
@@ -93,12 +93,12 @@ def _sound(db: sqlite3.Connection, uid: str) -> bool:
     return all(sound for (sound,) in db.execute(query, (uid,)))
 
 
-def _counts(event: Recorded, kind: str) -> dict[str, int]:
+def _counts(event: StoredEvent, kind: str) -> dict[str, int]:
     """What a new event raises: kills that the kernel does not count are counted apart."""
     if isinstance(event, OomKill) and not event.counted:
         kind = "skipped" if event.skipped else "already_exiting"
     counts = {counters.CAPTURED + kind: 1}
-    if isinstance(event, Missed):
+    if isinstance(event, MissedKills):
         counts[counters.MISSED] = event.count
     return counts
 
@@ -113,7 +113,7 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     return bool(found)
 
 
-def set_witness(db: sqlite3.Connection, uid: str, witness: Witness) -> None:
+def set_witness(db: sqlite3.Connection, uid: str, witness: Snapshot) -> None:
     """Put ``witness`` in place of what an event has."""
     found = db.execute(
         "UPDATE journal SET witness = ? WHERE uid = ? RETURNING id",
@@ -122,7 +122,7 @@ def set_witness(db: sqlite3.Connection, uid: str, witness: Witness) -> None:
     checksums.seal(db, "journal", [id_ for (id_,) in found])
 
 
-def add_reaping(db: sqlite3.Connection, boot_id: str, step: Reaping) -> bool:
+def add_reaping(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
     """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
     found = db.execute(
         "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
@@ -140,7 +140,7 @@ def owing(
     boot_id: str,
     deadline_boottime_ns: int,
     but: str | None = None,
-) -> tuple[list[JournalRow], dict[int, str]]:
+) -> tuple[list[EventRow], dict[int, str]]:
     """The oldest events that owe a log, or a span that can be told now, less the uid ``but``.
 
     With them, by id, the rows among them that can't be read, and why: this version is older than
@@ -162,7 +162,7 @@ def owing(
         (boot_id, deadline_boottime_ns, most, but),
     ):
         if not row[10]:
-            raise Damaged(f"row {row[0]} of the journal is not as it was written")
+            raise CorruptRowError(f"row {row[0]} of the journal is not as it was written")
         try:
             rows.append(_row(row))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -170,13 +170,13 @@ def owing(
     return rows, unreadable
 
 
-def _row(row: tuple[Any, ...]) -> JournalRow:
-    return JournalRow(
+def _row(row: tuple[Any, ...]) -> EventRow:
+    return EventRow(
         id=row[0],
         event=event_of(row[1].decode(), row[2]),
-        witness=Witness.from_json(json.loads(row[3])),
+        witness=Snapshot.from_json(json.loads(row[3])),
         exit=known(VictimExit, json.loads(row[4])) if row[4] else None,
-        reaper=tuple(known(Reaping, step) for step in json.loads(row[5])),
+        reaper=tuple(known(ReaperStep, step) for step in json.loads(row[5])),
         waited=bool(row[6]),
         stored_unix_ns=int(row[7]),
         log_queued=bool(row[8]),
@@ -184,7 +184,7 @@ def _row(row: tuple[Any, ...]) -> JournalRow:
     )
 
 
-def event_of(kind: str, text: str | bytes) -> Recorded:
+def event_of(kind: str, text: str | bytes) -> StoredEvent:
     """The event out of its columns.
 
     Raises:
@@ -223,7 +223,7 @@ def oldest_owing_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None
     return None if row[0] is None else int(row[0])
 
 
-def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[Stored]:
+def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[StoredKill]:
     """The newest kills of a boot, as far as they can be known again in the kernel's log."""
     rows = db.execute(
         "SELECT tgid, json_extract(event, '$.victim.tid'),"
@@ -238,7 +238,9 @@ def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[Stored]:
         (boot_id, most),
     )
     return [
-        Stored(tgid, tid, comm.decode("utf-8", "replace") if comm else None, boottime_ns, in_log)
+        StoredKill(
+            tgid, tid, comm.decode("utf-8", "replace") if comm else None, boottime_ns, in_log
+        )
         for tgid, tid, comm, boottime_ns, in_log in rows
     ]
 
@@ -273,7 +275,7 @@ def count_owing(db: sqlite3.Connection) -> int:
     return int(row[0])
 
 
-def told(db: sqlite3.Connection, entry: Encoded) -> None:
+def told(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Note what of an event is in the outbox now."""
     db.execute(
         "UPDATE journal SET log_queued = log_queued OR ?,"

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from otel_oom.store.recovery import checksums
-from otel_oom.store.recovery.errors import Damaged
-from otel_oom.store.types import Backlog, Encoded, Message
+from otel_oom.store.recovery.errors import CorruptRowError
+from otel_oom.store.types import Backlog, Message, OutboxEntry
 
 
-def insert(db: sqlite3.Connection, entry: Encoded) -> None:
+def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Add what an event was translated to."""
     now = time.time_ns()
     db.executemany(
@@ -50,7 +50,7 @@ def oldest(
         (signal, json.dumps(list(but)), most),
     ):
         if not sound:
-            raise Damaged(f"message {id_} is not as it was written")
+            raise CorruptRowError(f"message {id_} is not as it was written")
         size += len(payload)
         if messages and (alone or size > most_bytes):
             break

@@ -13,14 +13,14 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-from otel_oom.store.types import Encoded
+from otel_oom.store.types import OutboxEntry
 
 _LEVEL: Final = 1
 _MOST_BYTES: Final = 1 << 20
 """More than any one event is told as."""
 
 
-def keep(db: sqlite3.Connection, entry: Encoded) -> None:
+def keep(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Keep what an event of the journal was told as; not of one that is gone by now."""
     if not db.execute("SELECT 1 FROM journal WHERE uid = ?", (entry.uid,)).fetchone():
         return

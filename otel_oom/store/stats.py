@@ -13,7 +13,7 @@ from otel_oom.store.types import Message
 _NS_PER_S: Final = 1e9
 
 
-class Figures:
+class StoreStats:
     """Numbers of one database; each method raises sqlite3.Error when it can't be read."""
 
     def __init__(self, database: Database) -> None:

@@ -17,25 +17,25 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom import __version__
-from otel_oom.config.store import Bounds
-from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, Recorded, VictimExit
-from otel_oom.snapshot import Witness
+from otel_oom.config.store import StoreLimits
+from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, StoredEvent, VictimExit
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import counters, dead_letters, event_log, outbox, sent_copies
 from otel_oom.store.database import Database
 from otel_oom.store.history import History
 from otel_oom.store.recovery import salvage
-from otel_oom.store.recovery.salvage import Aside
+from otel_oom.store.recovery.salvage import QuarantinedDatabase
 from otel_oom.store.state_dir import StateFolder, StoreError
-from otel_oom.store.stats import Figures
+from otel_oom.store.stats import StoreStats
 from otel_oom.store.types import (
-    Account,
     Backlog,
+    BootTally,
     DeadLetter,
-    Encoded,
-    JournalRow,
+    EventRow,
     Message,
-    Refusal,
-    Stored,
+    OutboxEntry,
+    Rejection,
+    StoredKill,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -57,15 +57,15 @@ class Store:
     raises sqlite3.Error when what it was to read or write is not on the disk.
     """
 
-    def __init__(self, path: Path, bounds: Bounds = Bounds()) -> None:  # noqa: B008  frozen
+    def __init__(self, path: Path, bounds: StoreLimits = StoreLimits()) -> None:  # noqa: B008  frozen
         """Prepare a store in the folder ``path``, which is made if it is missing."""
         self.folder = path
         self._bounds = bounds
         self._state_folder = StateFolder(path)
         self._database = Database(self._state_folder, bounds)
-        self.figures = Figures(self._database)
+        self.figures = StoreStats(self._database)
         self.history = History(self._database)
-        self._settled: dict[int, tuple[Message, Refusal | None]] = {}
+        self._settled: dict[int, tuple[Message, Rejection | None]] = {}
         self._settling = threading.Lock()
         self._upkeep = 0.0
         self._unfinished: str | None = None
@@ -101,8 +101,8 @@ class Store:
 
     def record(
         self,
-        event: Recorded,
-        witness: Witness,
+        event: StoredEvent,
+        witness: Snapshot,
         *,
         unfinished: bool = False,
     ) -> bool:
@@ -119,7 +119,7 @@ class Store:
 
         return self._database.write(insert, adds=True)
 
-    def finish(self, uid: str, witness: Witness | None) -> None:
+    def finish(self, uid: str, witness: Snapshot | None) -> None:
         """Put in place of the unfinished event's witness one that has seen more, if there is one.
 
         It may be told from now on, even when this fails.
@@ -134,11 +134,11 @@ class Store:
         """Note how the victim's process ended, for its span; ``False`` without such a victim."""
         return self._database.write(lambda db: event_log.add_exit(db, boot_id, exit_), adds=True)
 
-    def record_reaping(self, boot_id: str, step: Reaping) -> bool:
+    def record_reaping(self, boot_id: str, step: ReaperStep) -> bool:
         """Note a step of the kernel's reaper, for its victim's span; at most some of them."""
         return self._database.write(lambda db: event_log.add_reaping(db, boot_id, step), adds=True)
 
-    def open_kills(self, most: int, boot_id: str, deadline_boottime_ns: int) -> list[JournalRow]:
+    def open_kills(self, most: int, boot_id: str, deadline_boottime_ns: int) -> list[EventRow]:
         """The oldest events that owe a log, or a span that can be told now.
 
         A span can be told when the victim has exited, when it was marked before
@@ -172,7 +172,7 @@ class Store:
         """When the oldest kill of this boot that still owes something was, if there is one."""
         return self._database.read(lambda db: event_log.oldest_owing_boottime_ns(db, boot_id))
 
-    def queue(self, entries: Sequence[Encoded]) -> None:
+    def queue(self, entries: Sequence[OutboxEntry]) -> None:
         """Move logs and spans into the outbox and their kills on in the journal, as one step."""
 
         def move(db: sqlite3.Connection) -> None:
@@ -198,11 +198,11 @@ class Store:
         """Let go of messages that the backend has taken."""
         self._settle(messages, None)
 
-    def refused(self, messages: Sequence[Message], refusal: Refusal) -> None:
+    def refused(self, messages: Sequence[Message], refusal: Rejection) -> None:
         """Set messages aside that the backend will not take."""
         self._settle(messages, refusal)
 
-    def _settle(self, messages: Sequence[Message], refusal: Refusal | None) -> None:
+    def _settle(self, messages: Sequence[Message], refusal: Rejection | None) -> None:
         with self._settling:
             self._settled |= {m.id: (replace(m, payload=b""), refusal) for m in messages}
         self._let_go()
@@ -239,7 +239,7 @@ class Store:
         self._upkeep = time.monotonic() + wait_s
         return wait_s
 
-    def set_aside(self) -> list[Aside]:
+    def set_aside(self) -> list[QuarantinedDatabase]:
         """The databases that could not be read and were moved aside, oldest first."""
         return self._database.read(salvage.known)
 
@@ -259,10 +259,10 @@ class Store:
         """The counters of all boots together, by name."""
         return self._database.read(counters.totals)
 
-    def account(self, boot_id: str) -> Account:
+    def account(self, boot_id: str) -> BootTally:
         """How far the kernel's own count of a boot is accounted for."""
         found = self.counters(boot_id)
-        return Account(
+        return BootTally(
             told=found.get(counters.CAPTURED_KILL, 0),
             again=found.get(counters.AGAIN, 0),
             missed=found.get(counters.MISSED, 0),
@@ -277,7 +277,7 @@ class Store:
         begin = {counters.LOG_BEGIN: sequence} if begins else {}
         self.note(boot_id, {counters.AGAIN: again, counters.LOG_SEQUENCE: sequence, **begin})
 
-    def kills_of(self, boot_id: str, most: int) -> list[Stored]:
+    def kills_of(self, boot_id: str, most: int) -> list[StoredKill]:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
         return self._database.read(lambda db: event_log.kills_of(db, boot_id, most))
 
@@ -340,9 +340,9 @@ class Store:
         )
 
 
-def _let_go(db: sqlite3.Connection, settled: Iterable[tuple[Message, Refusal | None]]) -> None:
+def _let_go(db: sqlite3.Connection, settled: Iterable[tuple[Message, Rejection | None]]) -> None:
     """Delete what was taken, and move what was refused, each counted as often as it was there."""
-    by_answer: dict[Refusal | None, list[Message]] = {}
+    by_answer: dict[Rejection | None, list[Message]] = {}
     for message, refusal in settled:
         by_answer.setdefault(refusal, []).append(message)
     for refusal, messages in by_answer.items():

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from otel_oom.model.events import Reaping, Recorded, VictimExit
-from otel_oom.snapshot import Witness
+from otel_oom.model.events import ReaperStep, StoredEvent, VictimExit
+from otel_oom.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class JournalRow:
+class EventRow:
     """An event that still owes its log, its span or both.
 
     ``waited`` is whether its victim has had its time to exit.
     """
 
     id: int
-    event: Recorded
-    witness: Witness
+    event: StoredEvent
+    witness: Snapshot
     exit: VictimExit | None
-    reaper: tuple[Reaping, ...]
+    reaper: tuple[ReaperStep, ...]
     waited: bool
     stored_unix_ns: int
     log_queued: bool
@@ -28,7 +28,7 @@ class JournalRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class OutboxEntry:
     """What a journal row was translated to: its log, its span or both, as OTLP bytes.
 
     ``counts`` are counters of no boot to raise in the same step.
@@ -56,7 +56,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """Who will not take messages, and why.
 
     ``endpoint`` holds no secret. ``doubtful``: it took some of them, and did not say which.
@@ -118,7 +118,7 @@ class HistoryRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class BootTally:
     """What is known of one boot's count.
 
     ``told`` are the kills in the store that the kernel counts, ``again`` how often it counted the
@@ -138,7 +138,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredKill:
     """A kill in the store, as far as it can be known again in the log."""
 
     tgid: int

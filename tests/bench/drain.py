@@ -11,7 +11,7 @@ from pathlib import Path
 
 from otel_oom.config.store import MAX_BYTES
 from otel_oom.otlp import kernel_kill
-from otel_oom.store import Bounds, Encoded, Store
+from otel_oom.store import OutboxEntry, Store, StoreLimits
 from tests.bench.figure import Figure, peak_rss_mb, rss_mb
 from tests.testlib.agent import agent
 from tests.testlib.samples.events import KILL, enriched
@@ -21,7 +21,7 @@ from tests.testlib.servers.collector import Collector, collector
 from tests.testlib.wait import until
 
 EVENTS = 100_000
-_BOUNDS = Bounds(max_bytes=1 << 30)
+_BOUNDS = StoreLimits(max_bytes=1 << 30)
 _CHUNK = 500
 _LIMIT_S = 300.0
 _EVERY_S = 0.02
@@ -70,7 +70,7 @@ def _fill(state: Path) -> None:
         for at in range(0, EVENTS, _CHUNK):
             store.queue(
                 [
-                    Encoded(0, name, log.replace(uid, name.encode()), None)
+                    OutboxEntry(0, name, log.replace(uid, name.encode()), None)
                     for name in uids[at : at + _CHUNK]
                 ]
             )

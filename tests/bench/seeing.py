@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot import MemcgFiles, Scanner, look
+from otel_oom.snapshot import CgroupMount, ProcessScanner, take_snapshot
 from tests.bench.figure import Figure
 from tests.testlib.samples.events import KILL
 
@@ -22,20 +22,22 @@ PROCESSES: Final = 500
 
 def sees() -> Iterator[Figure]:
     """The CPU time of a look at the cgroups and the host, and of one at every process."""
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     root = Memcg(None, files.root if files else "/")
     assert KILL.decision is not None
     of_memcg = replace(KILL, memcg=root, decision=replace(KILL.decision, memcg=root))
     of_host = replace(KILL, memcg=None, decision=None, stack=())
     yield Figure(
-        "look before the row is on the disk, CPU", _cpu_ms(lambda: look(of_memcg, files)), "ms"
+        "look before the row is on the disk, CPU",
+        _cpu_ms(lambda: take_snapshot(of_memcg, files)),
+        "ms",
     )
     with ExitStack() as stack:
         for _ in range(PROCESSES - _processes()):
             stack.callback(stack.enter_context(subprocess.Popen(["sleep", "600"])).kill)
         name = f"look for the largest of {_processes()} processes, CPU"
         # Each with a memory of its own, for it would share what it has seen.
-        scanners = iter([Scanner(files) for _ in range(_TIMES)])
+        scanners = iter([ProcessScanner(files) for _ in range(_TIMES)])
         took = _cpu_ms(lambda: next(scanners).look(of_host, swapped=False))
         yield Figure(name, took, "ms", 2)
 

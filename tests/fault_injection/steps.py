@@ -58,7 +58,7 @@ STEPS: Final = (
     Step("maps are to be pinned", f"{_CAPTURE}.pin_set:PinSet.pin_maps", When.BEFORE, Needs.GAP),
     Step("maps are pinned", f"{_CAPTURE}.pin_set:PinSet.pin_maps", When.AFTER, Needs.GAP),
     Step("the pins have their name", f"{_CAPTURE}.pinning:Pins.hold_maps", When.AFTER, Needs.GAP),
-    Step("a link is pinned", f"{_CAPTURE}.object_info:KernelObjects.pin", When.AFTER),
+    Step("a link is pinned", f"{_CAPTURE}.object_info:BpfObjectInfo.pin", When.AFTER),
     Step("a link is in its place", f"{_CAPTURE}.pin_set:PinSet._replace", When.AFTER),
     Step("a link is let go of", f"{_CAPTURE}.object:BpfObject.let_go", When.AFTER),
     Step("the links are pinned", f"{_CAPTURE}.pinning:Pins.hold_links", When.AFTER),
@@ -66,13 +66,15 @@ STEPS: Final = (
     # From the kernel's buffer to the disk.
     Step("a record is to be decoded", f"{_CAPTURE}.decoder:Decoder.decode", When.BEFORE),
     Step("a record is decoded", f"{_CAPTURE}.decoder:Decoder.decode", When.AFTER),
-    Step("the victim is to be looked at", "otel_oom.snapshot:look", When.BEFORE),
-    Step("the victim is looked at", "otel_oom.snapshot:look", When.AFTER),
+    Step("the victim is to be looked at", "otel_oom.snapshot:take_snapshot", When.BEFORE),
+    Step("the victim is looked at", "otel_oom.snapshot:take_snapshot", When.AFTER),
     Step("a kill is written, not committed", f"{_STORE}.event_log:insert", When.AFTER),
     Step("a kill is committed", f"{_STORE}.store:Store.record", When.AFTER),
     Step("an exit is written, not committed", f"{_STORE}.event_log:add_exit", When.AFTER),
     Step("an exit is committed", f"{_STORE}.store:Store.record_exit", When.AFTER),
-    Step("a record is handled, not released", "otel_oom.agent.ingest:Intake._handle", When.AFTER),
+    Step(
+        "a record is handled, not released", "otel_oom.agent.ingest:IngestLoop._handle", When.AFTER
+    ),
     Step("a record is released", f"{_CAPTURE}.ring_buffer:RingBuffer.records", When.RESUMED),
     # From the disk to the backend.
     Step("a kill is to be encoded", "otel_oom.agent.delivery:_encode", When.BEFORE),
@@ -96,7 +98,7 @@ STEPS: Final = (
     Step("the log is read", "otel_oom.agent.reconciler:Reconciler._of_log", When.AFTER, Needs.GAP),
     Step(
         "a found kill is stored",
-        "otel_oom.agent.ingest:Intake._record_found",
+        "otel_oom.agent.ingest:IngestLoop._record_found",
         When.AFTER,
         Needs.GAP,
     ),
@@ -110,11 +112,16 @@ STEPS: Final = (
     # The end.
     Step(
         "delivery is to be stopped",
-        "otel_oom.agent.delivery:Delivery.stop",
+        "otel_oom.agent.delivery:DeliveryPipeline.stop",
         When.BEFORE,
         Needs.STOP,
     ),
-    Step("delivery is stopped", "otel_oom.agent.delivery:Delivery.stop", When.AFTER, Needs.STOP),
+    Step(
+        "delivery is stopped",
+        "otel_oom.agent.delivery:DeliveryPipeline.stop",
+        When.AFTER,
+        Needs.STOP,
+    ),
     Step("the store is closed", f"{_STORE}.store:Store.__exit__", When.AFTER, Needs.STOP),
 )
 """In the order of a kill's way."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.kmsg.reader import record
-from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
@@ -54,7 +54,7 @@ def one(data: bytes) -> int:
     given = lines(data)
     parser = KernelLogParser()
     told = [parser.feed(line) for line in given] + parser.end()
-    events = LogEvents("boot", "fuzz", "file", Processes(_NOWHERE))
+    events = EventBuilder("boot", "fuzz", "file", Processes(_NOWHERE))
     kills = [event for event in told if isinstance(event, LoggedKill)]
     assert len(kills) <= len(given)
     assert len({event.line.sequence for event in kills}) == len(kills), "a line is two kills"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.agent.delivery import Delivery
+from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.config import settings
-from otel_oom.linux.containers.service import Runtimes
+from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import Store
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.exporter import Taker
@@ -39,7 +39,7 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
             database.execute(f"UPDATE journal SET event = {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        delivery = Delivery(store, settings.read(endpoint), Runtimes())
+        delivery = DeliveryPipeline(store, settings.read(endpoint), ContainerService())
         delivery.start()
         until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)

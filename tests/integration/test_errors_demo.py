@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot import CgroupMount
 from tests.testlib.command import otel_oom, own_mounts
 from tests.testlib.process import LOOPBACK, free_port
 from tests.testlib.servers.backend import Backend
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Temporary folders and cgroups of the demonstration are gone after it."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     yield
     assert not list(tmp_path.iterdir())
     assert files is None or not list(files.mount.glob("otel-oom-demo-*"))

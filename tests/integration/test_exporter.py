@@ -11,7 +11,7 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.otlp import GRPC, Endpoint
-from otel_oom.export.exporter import Courier, connect
+from otel_oom.export.exporter import SignalExporter, connect
 from tests.testlib.exporter import Outbox, Taker, at_work, courier
 from tests.testlib.process import free_port
 from tests.testlib.servers.grpc_server import GrpcServer
@@ -83,7 +83,7 @@ def test_grpc_delivers_as_well(outbox: Outbox) -> None:
     outbox.put("a")
     with GrpcServer() as server:
         place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=LIMIT)
-        with at_work(Courier(outbox.store, place, connect(place))):
+        with at_work(SignalExporter(outbox.store, place, connect(place))):
             outbox.empties()
     assert len(server.calls) == 1
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.otlp import GRPC, HTTP, Endpoint
-from otel_oom.export.exporter import Courier, connect
+from otel_oom.export.exporter import SignalExporter, connect
 from tests.testlib.exporter import Outbox, Taker, at_work, courier
 from tests.testlib.servers.http_server import LIMIT
 from tests.testlib.servers.recorder import recorder
@@ -63,7 +63,7 @@ def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
         url = f"{server.url}/v1/traces"
         endpoint = Endpoint("traces", HTTP, f"{url}?token=secret", timeout_s=LIMIT)
         plain = Endpoint("traces", HTTP, url, timeout_s=LIMIT)
-        with at_work(Courier(outbox.store, endpoint, connect(plain))):
+        with at_work(SignalExporter(outbox.store, endpoint, connect(plain))):
             outbox.empties()
     (letter,) = outbox.letters()
     assert (letter.uid, letter.signal, letter.endpoint) == ("a", "traces", url)
@@ -155,7 +155,7 @@ def test_a_real_collectors_limit_is_met(
         outbox.put(*uids(100), size=30_000)
         outbox.put("giant", size=1_500_000)
         outbox.put("last")
-        with at_work(Courier(outbox.store, endpoint, connect(endpoint))):
+        with at_work(SignalExporter(outbox.store, endpoint, connect(endpoint))):
             outbox.empties()
         until(lambda: len(backend.logs()) == 101, "all are written down", limit=LIMIT)
         names = [log["eventName"] for log in backend.logs()]

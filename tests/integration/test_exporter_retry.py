@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.export.exporter import Courier
-from otel_oom.export.retry import Backoff
+from otel_oom.export.exporter import SignalExporter
+from otel_oom.export.retry import RetryGate
 from tests.testlib.exporter import Outbox, at_work, courier
 from tests.testlib.servers.http_server import LIMIT
 from tests.testlib.wait import until
@@ -34,9 +34,9 @@ class Host:
 
 
 @contextmanager
-def both(outbox: Outbox, url: str) -> Iterator[list[Courier]]:
+def both(outbox: Outbox, url: str) -> Iterator[list[SignalExporter]]:
     """Couriers of both signals to one host."""
-    shared = Backoff()
+    shared = RetryGate()
     with ExitStack() as stack:
         yield [
             stack.enter_context(at_work(courier(outbox.store, url, signal, shared)))

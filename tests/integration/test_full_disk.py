@@ -19,7 +19,7 @@ from otel_oom.agent import service
 from otel_oom.capture.source import Handler
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config import settings
-from otel_oom.model.events import Loss, OomKill
+from otel_oom.model.events import LostEvents, OomKill
 from otel_oom.store import Store
 from tests.testlib.kernel.disk import Disk, disk
 from tests.testlib.samples.events import kill
@@ -63,9 +63,9 @@ class Kernel:
             count += 1
         return count
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """Nothing is lost."""
-        return Loss()
+        return LostEvents()
 
 
 class Backend:

@@ -18,7 +18,7 @@ from otel_oom import __version__
 from otel_oom.config.otlp import GRPC, Endpoint
 from otel_oom.config.settings import read
 from otel_oom.export.grpc import GrpcTransport
-from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.grpc_server import Call, GrpcServer
 from tests.testlib.servers.relay import Relay
 
@@ -56,7 +56,7 @@ def transport(
         yield made
 
 
-def fail(code: str, *trailers: tuple[str, bytes], words: str = "the words") -> Answer:
+def fail(code: str, *trailers: tuple[str, bytes], words: str = "the words") -> ExportResponse:
     """What the transport makes of a call that fails with ``code``."""
 
     def answer(_: Call, context: grpc.ServicerContext) -> bytes:
@@ -73,7 +73,7 @@ def test_the_stored_bytes_are_sent_as_they_are(signal: str, service: str) -> Non
     """A call of the signal's Export carries the very bytes, under the product's name."""
     body = bytes(range(256)) * 10
     with GrpcServer() as server, transport(server.address, signal) as sender:
-        assert sender.send(body) == Answer(Verdict.TAKEN)
+        assert sender.send(body) == ExportResponse(ExportResult.ACCEPTED)
     (call,) = server.calls
     assert (call.service, call.body) == (service, body)
     assert str(call.metadata["user-agent"]).startswith(f"otel-oom/{__version__} ")
@@ -88,7 +88,7 @@ def test_gzip_is_on_the_wire(*, gzipped: bool) -> None:
         Relay(server.port) as relay,
         transport(relay.address, gzipped=gzipped) as sender,
     ):
-        assert sender.send(body).verdict is Verdict.TAKEN
+        assert sender.send(body).verdict is ExportResult.ACCEPTED
     assert server.calls[0].body == body
     assert (body[:100] in relay.sent) is not gzipped
     assert (len(relay.sent) < 2000) is gzipped
@@ -103,7 +103,7 @@ def test_headers_arrive() -> None:
             "OTEL_EXPORTER_OTLP_HEADERS": "Api-Key=a%2Cb,trace-bin=xyz",
         }
         with closing(GrpcTransport(read(environ).endpoints[0])) as sender:
-            assert sender.send(b"x") == Answer(Verdict.TAKEN)
+            assert sender.send(b"x") == ExportResponse(ExportResult.ACCEPTED)
     metadata = server.calls[0].metadata
     assert metadata["api-key"] == "a,b"
     assert metadata["trace-bin"] == b"xyz"
@@ -113,25 +113,25 @@ def test_headers_arrive() -> None:
 def test_a_path_in_the_endpoint_does_no_harm() -> None:
     """An endpoint's path is not part of the target: the methods of gRPC have paths of their own."""
     with GrpcServer() as server, transport(f"{server.address}/v1/logs") as sender:
-        assert sender.send(b"x") == Answer(Verdict.TAKEN)
+        assert sender.send(b"x") == ExportResponse(ExportResult.ACCEPTED)
 
 
 @pytest.mark.parametrize("code", RETRYABLE)
 def test_a_retryable_code_is_sent_again(code: str) -> None:
     """The specification's retryable codes mean later."""
-    assert fail(code) == Answer(Verdict.LATER, f"gRPC {code}: the words")
+    assert fail(code) == ExportResponse(ExportResult.RETRYABLE, f"gRPC {code}: the words")
 
 
 @pytest.mark.parametrize("code", FINAL)
 def test_another_code_is_final(code: str) -> None:
     """All other codes mean never, also RESOURCE_EXHAUSTED that promises no recovery."""
-    assert fail(code) == Answer(Verdict.REFUSED, f"gRPC {code}: the words")
+    assert fail(code) == ExportResponse(ExportResult.REJECTED, f"gRPC {code}: the words")
 
 
 @pytest.mark.parametrize("code", TURNED_AWAY)
 def test_what_no_message_is_the_cause_of_is_told_apart(code: str) -> None:
     """Credentials or a method that are wrong refuse everything, whatever it is."""
-    assert fail(code) == Answer(Verdict.TURNED_AWAY, f"gRPC {code}: the words")
+    assert fail(code) == ExportResponse(ExportResult.MISCONFIGURED, f"gRPC {code}: the words")
 
 
 @pytest.mark.parametrize(
@@ -149,20 +149,22 @@ def test_what_no_message_is_the_cause_of_is_told_apart(code: str) -> None:
 )
 def test_too_much_at_once_is_told_apart(code: str, words: str) -> None:
     """A message over the server's limit means that less may be taken, in each one's words."""
-    assert fail(code, words=words) == Answer(Verdict.TOO_LARGE, f"gRPC {code}: {words}")
+    assert fail(code, words=words) == ExportResponse(
+        ExportResult.TOO_LARGE, f"gRPC {code}: {words}"
+    )
 
 
 def test_a_real_limit_is_too_much_at_once() -> None:
     """A server of gRPC itself, left at its default of 4 MiB, is understood."""
     with GrpcServer() as server, transport(server.address) as sender:
-        assert sender.send(b"x" * (5 << 20)).verdict is Verdict.TOO_LARGE
+        assert sender.send(b"x" * (5 << 20)).verdict is ExportResult.TOO_LARGE
 
 
 def test_a_limit_that_will_be_lifted_is_none() -> None:
     """Words of size with a RetryInfo are a promise: the same may be sent again."""
     info = RetryInfo(retry_delay=Duration(seconds=1))
     answer = fail("RESOURCE_EXHAUSTED", in_status(info), words="quota larger than max")
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
 
 
 def test_every_code_is_in_the_table() -> None:
@@ -189,7 +191,7 @@ def in_status(info: RetryInfo) -> tuple[str, bytes]:
 def test_retry_info_is_how_long_to_wait(code: str) -> None:
     """RetryInfo, in either form, says when to come back, and makes RESOURCE_EXHAUSTED passing."""
     info = RetryInfo(retry_delay=Duration(seconds=7, nanos=500_000_000))
-    expected = Answer(Verdict.LATER, f"gRPC {code}: the words", wait_s=7.5)
+    expected = ExportResponse(ExportResult.RETRYABLE, f"gRPC {code}: the words", wait_s=7.5)
     assert fail(code, alone(info)) == expected
     assert fail(code, in_status(info)) == expected
 
@@ -198,15 +200,15 @@ def test_retry_info_is_how_long_to_wait(code: str) -> None:
 def test_retry_info_without_a_time(info: RetryInfo) -> None:
     """RetryInfo with no time, or one before now, still promises recovery."""
     answer = fail("RESOURCE_EXHAUSTED", in_status(info))
-    assert (answer.verdict, answer.wait_s) == (Verdict.LATER, 0)
+    assert (answer.verdict, answer.wait_s) == (ExportResult.RETRYABLE, 0)
 
 
 @pytest.mark.parametrize("name", ["google.rpc.retryinfo-bin", "grpc-status-details-bin"])
 def test_details_that_cannot_be_read_are_none(name: str) -> None:
     """Garbage in the trailers promises nothing."""
-    assert fail("RESOURCE_EXHAUSTED", (name, b"\xff\xff\xff")).verdict is Verdict.REFUSED
+    assert fail("RESOURCE_EXHAUSTED", (name, b"\xff\xff\xff")).verdict is ExportResult.REJECTED
     answer = fail("UNAVAILABLE", (name, b"\xff\xff\xff"))
-    assert (answer.verdict, answer.wait_s) == (Verdict.LATER, None)
+    assert (answer.verdict, answer.wait_s) == (ExportResult.RETRYABLE, None)
 
 
 def test_other_details_do_not_make_exhaustion_passing() -> None:
@@ -216,7 +218,7 @@ def test_other_details_do_not_make_exhaustion_passing() -> None:
     packed.Pack(BadRequest())
     status.details.append(packed)
     trailer = ("grpc-status-details-bin", status.SerializeToString())
-    assert fail("RESOURCE_EXHAUSTED", trailer).verdict is Verdict.REFUSED
+    assert fail("RESOURCE_EXHAUSTED", trailer).verdict is ExportResult.REJECTED
 
 
 def test_rejected_records_are_counted() -> None:
@@ -228,9 +230,11 @@ def test_rejected_records_are_counted() -> None:
     answers = {LOGS: logs.SerializeToString(), TRACES: traces.SerializeToString()}
     with GrpcServer(lambda call, _: answers[call.service]) as server:
         with transport(server.address) as sender:
-            assert sender.send(b"x") == Answer(Verdict.TAKEN, "too old", rejected=3)
+            assert sender.send(b"x") == ExportResponse(ExportResult.ACCEPTED, "too old", rejected=3)
         with transport(server.address, "traces") as sender:
-            assert sender.send(b"x") == Answer(Verdict.TAKEN, "a warning", rejected=0)
+            assert sender.send(b"x") == ExportResponse(
+                ExportResult.ACCEPTED, "a warning", rejected=0
+            )
 
 
 def test_success_in_other_words_is_success() -> None:
@@ -239,4 +243,4 @@ def test_success_in_other_words_is_success() -> None:
         GrpcServer(lambda *_: b"\xff\xff\xff") as server,
         transport(server.address) as sender,
     ):
-        assert sender.send(b"x").verdict is Verdict.TAKEN
+        assert sender.send(b"x").verdict is ExportResult.ACCEPTED

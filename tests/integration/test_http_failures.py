@@ -14,7 +14,7 @@ import pytest
 
 from otel_oom.config.otlp import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.process import free_port
 from tests.testlib.servers.closing import ends_at_once
 from tests.testlib.servers.http_server import LIMIT, HttpServer, Request, reply, silent, unreachable
@@ -28,7 +28,7 @@ def endpoint(url: str, timeout_s: float = LIMIT) -> Endpoint:
     return Endpoint("logs", HTTP, f"{url}/v1/logs", timeout_s=timeout_s)
 
 
-def send(url: str, timeout_s: float = LIMIT, body: bytes = b"x") -> Answer:
+def send(url: str, timeout_s: float = LIMIT, body: bytes = b"x") -> ExportResponse:
     """Send once."""
     with closing(HttpTransport(endpoint(url, timeout_s))) as transport:
         return transport.send(body)
@@ -48,7 +48,7 @@ def test_a_backend_that_does_not_answer_is_given_up(scheme: str, place: Hang) ->
     with place() as address:
         began = time.monotonic()
         answer = send(f"{scheme}://{address}", timeout_s=0.5)
-    assert answer == Answer(Verdict.LATER, "no answer within 0.5 s")
+    assert answer == ExportResponse(ExportResult.RETRYABLE, "no answer within 0.5 s")
     assert 0.4 < time.monotonic() - began < PROMPT_S
 
 
@@ -67,17 +67,17 @@ def test_close_ends_a_send_whenever_it_comes() -> None:
             under_way = pool.submit(transport.send, b"x")
             time.sleep(step * 0.000_02)  # not a wait: it moves through the phases
             transport.close()
-            assert under_way.result(LIMIT).verdict is Verdict.LATER
+            assert under_way.result(LIMIT).verdict is ExportResult.RETRYABLE
 
 
 def test_a_closed_transport_sends_nothing() -> None:
     """After close() a send connects no more, and says later."""
     with HttpServer() as server:
         transport = HttpTransport(endpoint(server.url))
-        assert transport.send(b"x").verdict is Verdict.TAKEN
+        assert transport.send(b"x").verdict is ExportResult.ACCEPTED
         transport.close()
         transport.close()
-        assert transport.send(b"x").verdict is Verdict.LATER
+        assert transport.send(b"x").verdict is ExportResult.RETRYABLE
     assert len(server.requests) == 1
 
 
@@ -107,7 +107,7 @@ def test_an_answer_that_trickles_in_is_given_up(head: bytes) -> None:
         began = time.monotonic()
         answer = send(server.url, timeout_s=0.5)
         over.set()
-    assert answer == Answer(Verdict.LATER, "no answer within 0.5 s")
+    assert answer == ExportResponse(ExportResult.RETRYABLE, "no answer within 0.5 s")
     assert time.monotonic() - began < PROMPT_S
 
 
@@ -121,15 +121,19 @@ def endless(head: bytes, piece: bytes) -> Iterator[bytes]:
 @pytest.mark.parametrize(
     ("head", "piece", "verdict"),
     [
-        (b"HTTP/1.1 400 Bad\r\n\r\n", b"x" * 65536, Verdict.REFUSED),
-        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, Verdict.TAKEN),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n", b"x" * 65536, Verdict.TAKEN),
-        (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536, Verdict.LATER),
-        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000, Verdict.LATER),
+        (b"HTTP/1.1 400 Bad\r\n\r\n", b"x" * 65536, ExportResult.REJECTED),
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, ExportResult.ACCEPTED),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n",
+            b"x" * 65536,
+            ExportResult.ACCEPTED,
+        ),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536, ExportResult.RETRYABLE),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000, ExportResult.RETRYABLE),
     ],
     ids=["refusal", "success", "announced", "header", "headers"],
 )
-def test_an_answer_without_end_is_cut(head: bytes, piece: bytes, verdict: Verdict) -> None:
+def test_an_answer_without_end_is_cut(head: bytes, piece: bytes, verdict: ExportResult) -> None:
     """Of an answer a bounded part is read: what came is judged, and the connection given up."""
     with HttpServer(lambda _: endless(head, piece)) as server:
         answer = send(server.url)
@@ -153,7 +157,7 @@ def test_an_answer_that_is_cut_short_is_none(answer: bytes) -> None:
     """Without a complete answer nothing is known, not even what a 200 rejected: send again."""
     with HttpServer(lambda _: [answer]) as server:
         said = send(server.url)
-    assert said.verdict is Verdict.LATER
+    assert said.verdict is ExportResult.RETRYABLE
     assert said.reason
 
 
@@ -171,20 +175,20 @@ def test_a_refusal_counts_though_the_request_was_not_read() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         answer = send(url, body=b"x" * (8 << 20))
         served.result(LIMIT)
-    assert answer == Answer(Verdict.TOO_LARGE, "HTTP 413: too large")
+    assert answer == ExportResponse(ExportResult.TOO_LARGE, "HTTP 413: too large")
 
 
 def test_a_server_that_is_not_there() -> None:
     """A refused connection means later, in words that tell it."""
     answer = send(f"http://127.0.0.1:{free_port()}")
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert "refused" in answer.reason
 
 
 def test_a_name_that_does_not_resolve() -> None:
     """A name without an address means later: names come back."""
     answer = send("http://collector.invalid:4318", timeout_s=5)
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert answer.reason
 
 
@@ -200,4 +204,4 @@ def test_a_failed_try_is_followed_by_a_good_one() -> None:
         closing(HttpTransport(endpoint(server.url))) as transport,
     ):
         verdicts = [transport.send(b"x").verdict for _ in range(2)]
-    assert verdicts == [Verdict.LATER, Verdict.TAKEN]
+    assert verdicts == [ExportResult.RETRYABLE, ExportResult.ACCEPTED]

@@ -10,7 +10,7 @@ import pytest
 
 from otel_oom.config.otlp import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer
 from tests.testlib.servers.proxy import Proxy
 from tests.testlib.servers.tls import Authority, server_context
@@ -30,7 +30,7 @@ def server() -> Iterator[HttpServer]:
         yield running
 
 
-def send(url: str, certificate: Path | None = None) -> Answer:
+def send(url: str, certificate: Path | None = None) -> ExportResponse:
     """Send once."""
     endpoint = Endpoint("logs", HTTP, f"{url}/v1/logs", certificate=certificate, timeout_s=10)
     with closing(HttpTransport(endpoint)) as transport:
@@ -44,7 +44,7 @@ def test_plain_requests_go_through_the_proxy(
 ) -> None:
     """A proxy for http is asked for the whole URL."""
     monkeypatch.setenv(name, scheme + proxy.address)
-    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     assert proxy.asked == [("POST", f"{server.url}/v1/logs", None)]
     assert [request.body for request in server.requests] == [b"body"]
 
@@ -57,7 +57,7 @@ def test_tls_goes_through_a_tunnel(
     authority = Authority(tmp_path / "authority")
     monkeypatch.setenv(name, f"http://{proxy.address}")
     with HttpServer(tls=server_context(authority.issue("server"))) as server:
-        assert send(server.url, authority.certificate) == Answer(Verdict.TAKEN)
+        assert send(server.url, authority.certificate) == ExportResponse(ExportResult.ACCEPTED)
     assert proxy.asked == [("CONNECT", server.url.removeprefix("https://"), None)]
     assert [request.body for request in server.requests] == [b"body"]
 
@@ -68,10 +68,10 @@ def test_credentials_are_the_proxys_alone(
     """User and password of the proxy's URL go to the proxy, in a tunnel not to the backend."""
     monkeypatch.setenv("HTTP_PROXY", f"http://me:s%40cret@{proxy.address}")
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:s%40cret@{proxy.address}")
-    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     authority = Authority(tmp_path / "authority")
     with HttpServer(tls=server_context(authority.issue("server"))) as secure:
-        assert send(secure.url, authority.certificate) == Answer(Verdict.TAKEN)
+        assert send(secure.url, authority.certificate) == ExportResponse(ExportResult.ACCEPTED)
     assert [credentials for _, _, credentials in proxy.asked] == ["Basic bWU6c0BjcmV0"] * 2
     assert "Proxy-Authorization" not in secure.requests[0].headers
 
@@ -83,7 +83,7 @@ def test_exempt_hosts_are_asked_themselves(
     """Hosts that NO_PROXY names are reached without the proxy."""
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     monkeypatch.setenv("NO_PROXY", exempt)
-    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     assert not proxy.asked
 
 
@@ -92,7 +92,7 @@ def test_a_proxy_for_the_other_scheme_is_not_used(
 ) -> None:
     """HTTPS_PROXY says nothing about http."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
-    assert send(server.url) == Answer(Verdict.TAKEN)
+    assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     assert not proxy.asked
 
 
@@ -105,7 +105,7 @@ def test_a_proxy_that_cannot_be_used_is_named(
     """A proxy of another kind is no reason to go without one, nor to lose anything."""
     monkeypatch.setenv("HTTP_PROXY", value)
     answer = send(server.url)
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert "HTTP_PROXY" in answer.reason
     assert "secret" not in answer.reason
     assert not server.requests
@@ -117,5 +117,5 @@ def test_a_proxy_that_refuses_a_tunnel(
     """A proxy that opens no tunnel means later, with its answer as the reason."""
     monkeypatch.setenv("HTTPS_PROXY", server.url)  # it knows no CONNECT
     answer = send("https://127.0.0.1:9", Authority(tmp_path / "authority").certificate)
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert "501" in answer.reason

@@ -12,7 +12,7 @@ import pytest
 
 from otel_oom.config.settings import read
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer
 from tests.testlib.servers.tls import Authority, Identity, server_context
 
@@ -62,7 +62,7 @@ def transport(server: HttpServer, **files: Path) -> HttpTransport:
     return HttpTransport(read({f"{PREFIX}ENDPOINT": server.url, **environ}).endpoints[0])
 
 
-def send(server: HttpServer, **files: Path) -> Answer:
+def send(server: HttpServer, **files: Path) -> ExportResponse:
     """Send once."""
     with closing(transport(server, **files)) as sender:
         return sender.send(b"x")
@@ -73,7 +73,7 @@ def test_a_certificate_by_the_named_authority_is_trusted(
 ) -> None:
     """OTEL_EXPORTER_OTLP_CERTIFICATE names whom to trust; the connection is kept as well."""
     with closing(transport(server, certificate=authority.certificate)) as sender:
-        assert [sender.send(b"x") for _ in range(2)] == [Answer(Verdict.TAKEN)] * 2
+        assert [sender.send(b"x") for _ in range(2)] == [ExportResponse(ExportResult.ACCEPTED)] * 2
     assert server.connections == 1
 
 
@@ -82,9 +82,9 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(
 ) -> None:
     """A server that ends an idle connection, without a word of TLS, costs no failed try."""
     with closing(transport(server, certificate=authority.certificate)) as sender:
-        assert sender.send(b"first").verdict is Verdict.TAKEN
+        assert sender.send(b"first").verdict is ExportResult.ACCEPTED
         server.hang_up()
-        assert sender.send(b"second").verdict is Verdict.TAKEN
+        assert sender.send(b"second").verdict is ExportResult.ACCEPTED
     assert [request.body for request in server.requests] == [b"first", b"second"]
 
 
@@ -109,7 +109,7 @@ def test_another_authority_is_not_trusted(server: HttpServer, tmp_path: Path) ->
     other = Authority(tmp_path / "other")
     for files in ({"certificate": other.certificate}, {}):
         answer = send(server, **files)
-        assert answer.verdict is Verdict.LATER
+        assert answer.verdict is ExportResult.RETRYABLE
         assert "certificate verify failed" in answer.reason
         assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in answer.reason
     assert not server.requests
@@ -122,9 +122,9 @@ def test_a_certificate_that_is_mended_is_trusted(
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(Authority(tmp_path / "other").certificate.read_bytes())
     with closing(transport(server, certificate=trusted)) as sender:
-        assert sender.send(b"x").verdict is Verdict.LATER
+        assert sender.send(b"x").verdict is ExportResult.RETRYABLE
         trusted.write_bytes(authority.certificate.read_bytes())
-        assert sender.send(b"x").verdict is Verdict.TAKEN
+        assert sender.send(b"x").verdict is ExportResult.ACCEPTED
 
 
 def test_a_server_without_tls_is_told() -> None:
@@ -133,7 +133,7 @@ def test_a_server_without_tls_is_told() -> None:
         secure = read({f"{PREFIX}ENDPOINT": plain.url.replace("http:", "https:")}).endpoints[0]
         with closing(HttpTransport(secure)) as sender:
             answer = sender.send(b"x")
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert "http:// rather than https://" in answer.reason
 
 
@@ -142,7 +142,7 @@ def test_the_certificate_must_be_for_the_host(authority: Authority) -> None:
     elsewhere = authority.issue("elsewhere", hosts="DNS:otlp.example.com,IP:127.0.0.2")
     with HttpServer(tls=server_context(elsewhere)) as server:
         answer = send(server, certificate=authority.certificate)
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert "127.0.0.1" in answer.reason
     assert not server.requests
 
@@ -156,7 +156,7 @@ def test_a_client_shows_its_certificate(strict_server: HttpServer, authority: Au
         client_certificate=own.certificate,
         client_key=own.key,
     )
-    assert answer == Answer(Verdict.TAKEN)
+    assert answer == ExportResponse(ExportResult.ACCEPTED)
 
 
 def test_certificate_and_key_may_be_one_file(
@@ -167,7 +167,7 @@ def test_certificate_and_key_may_be_one_file(
     both = tmp_path / "both.pem"
     both.write_bytes(own.certificate.read_bytes() + own.key.read_bytes())
     answer = send(strict_server, certificate=authority.certificate, client_certificate=both)
-    assert answer == Answer(Verdict.TAKEN)
+    assert answer == ExportResponse(ExportResult.ACCEPTED)
 
 
 def test_a_client_that_must_show_a_certificate_is_told(
@@ -177,7 +177,7 @@ def test_a_client_that_must_show_a_certificate_is_told(
     stranger = Authority(tmp_path / "other").issue("stranger")
     for own in ({}, {"client_certificate": stranger.certificate, "client_key": stranger.key}):
         answer = send(strict_server, certificate=authority.certificate, **own)
-        assert answer.verdict is Verdict.LATER
+        assert answer.verdict is ExportResult.RETRYABLE
         assert answer.reason
     assert not strict_server.requests
 
@@ -192,8 +192,8 @@ def test_files_that_do_not_fit_or_have_gone(server: HttpServer, authority: Autho
         "client_key": mixed.key,
     }
     answer = send(server, **files)
-    assert answer.verdict is Verdict.LATER
+    assert answer.verdict is ExportResult.RETRYABLE
     assert "mismatch" in answer.reason.lower()
     with closing(transport(server, certificate=authority.certificate)) as sender:
         authority.certificate.unlink()
-        assert sender.send(b"x").verdict is Verdict.LATER
+        assert sender.send(b"x").verdict is ExportResult.RETRYABLE

@@ -17,7 +17,7 @@ from otel_oom import __version__
 from otel_oom.config.otlp import HTTP, Endpoint
 from otel_oom.config.settings import read
 from otel_oom.export.http import HttpTransport
-from otel_oom.export.result import Answer, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer, reply
 from tests.testlib.wait import until
 
@@ -34,7 +34,9 @@ def transport(
         yield made
 
 
-def answer_to(status: int, body: bytes = b"", signal: str = "logs", **headers: str) -> Answer:
+def answer_to(
+    status: int, body: bytes = b"", signal: str = "logs", **headers: str
+) -> ExportResponse:
     """What the transport makes of one answer."""
     with (
         HttpServer(lambda _: reply(status, body, **headers)) as server,
@@ -47,7 +49,7 @@ def test_the_stored_bytes_are_posted_as_they_are() -> None:
     """A request is a POST of the very bytes, typed as protobuf, under the product's name."""
     body = bytes(range(256)) * 10
     with HttpServer() as server, transport(server) as sender:
-        assert sender.send(body) == Answer(Verdict.TAKEN)
+        assert sender.send(body) == ExportResponse(ExportResult.ACCEPTED)
     (request,) = server.requests
     assert request.target == "/v1/logs"
     assert request.body == body
@@ -59,7 +61,7 @@ def test_the_stored_bytes_are_posted_as_they_are() -> None:
 def test_gzip_is_on_the_wire() -> None:
     """With gzip the body is compressed and said to be."""
     with HttpServer() as server, transport(server, gzipped=True) as sender:
-        assert sender.send(b"x" * 100_000).verdict is Verdict.TAKEN
+        assert sender.send(b"x" * 100_000).verdict is ExportResult.ACCEPTED
     (request,) = server.requests
     assert request.headers["Content-Encoding"] == "gzip"
     assert len(request.body) < 1000
@@ -81,7 +83,7 @@ def test_headers_arrive_once(setting: str, name: str, received: str) -> None:
     with HttpServer() as server:
         endpoint = read({f"{PREFIX}ENDPOINT": server.url, f"{PREFIX}HEADERS": setting}).endpoints[0]
         with closing(HttpTransport(endpoint)) as sender:
-            assert sender.send(b"x").verdict is Verdict.TAKEN
+            assert sender.send(b"x").verdict is ExportResult.ACCEPTED
     values = server.requests[0].headers.get_all(name)
     assert values is not None
     # What http.server reads as Latin-1 are the bytes of the wire.
@@ -94,7 +96,7 @@ def test_user_and_password_of_the_url_arrive() -> None:
         url = server.url.replace("//", "//me:s%40cret@")
         endpoint = read({f"{PREFIX}ENDPOINT": url}).endpoints[0]
         with closing(HttpTransport(endpoint)) as sender:
-            assert sender.send(b"x").verdict is Verdict.TAKEN
+            assert sender.send(b"x").verdict is ExportResult.ACCEPTED
     headers = server.requests[0].headers
     assert headers.get_all("Authorization") == ["Basic bWU6c0BjcmV0"]
     assert headers["Host"] == server.url.removeprefix("http://")
@@ -107,7 +109,7 @@ def test_the_path_and_query_of_a_signal_are_used_as_they_are() -> None:
             url = server.url + suffix
             endpoint = read({f"{PREFIX}LOGS_ENDPOINT": url}).endpoints[0]
             with closing(HttpTransport(endpoint)) as sender:
-                assert sender.send(b"x").verdict is Verdict.TAKEN
+                assert sender.send(b"x").verdict is ExportResult.ACCEPTED
     assert [request.target for request in server.requests] == ["/x/y/?k=v", "/"]
 
 
@@ -116,16 +118,21 @@ def test_the_connection_is_kept() -> None:
     answers = iter([reply(200), reply(503), reply(400, b"no"), reply(200)])
     with HttpServer(lambda _: next(answers)) as server, transport(server) as sender:
         verdicts = [sender.send(b"x").verdict for _ in range(4)]
-    assert verdicts == [Verdict.TAKEN, Verdict.LATER, Verdict.REFUSED, Verdict.TAKEN]
+    assert verdicts == [
+        ExportResult.ACCEPTED,
+        ExportResult.RETRYABLE,
+        ExportResult.REJECTED,
+        ExportResult.ACCEPTED,
+    ]
     assert server.connections == 1
 
 
 def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
     """A server that closes idle connections costs no failed try and no double send."""
     with HttpServer() as server, transport(server) as sender:
-        assert sender.send(b"first").verdict is Verdict.TAKEN
+        assert sender.send(b"first").verdict is ExportResult.ACCEPTED
         server.hang_up()
-        assert sender.send(b"second").verdict is Verdict.TAKEN
+        assert sender.send(b"second").verdict is ExportResult.ACCEPTED
     assert [request.body for request in server.requests] == [b"first", b"second"]
     assert server.connections == 2
 
@@ -135,7 +142,7 @@ def test_an_announced_end_of_the_connection_is_respected(farewell: str) -> None:
     """After `Connection: close` the next request takes a new connection."""
     answer = reply(200, Connection=farewell)
     with HttpServer(lambda _: answer) as server, transport(server) as sender:
-        assert [sender.send(b"x").verdict for _ in range(2)] == [Verdict.TAKEN] * 2
+        assert [sender.send(b"x").verdict for _ in range(2)] == [ExportResult.ACCEPTED] * 2
     assert server.connections == 2
 
 
@@ -143,8 +150,8 @@ def test_an_announced_end_of_the_connection_is_respected(farewell: str) -> None:
 def test_a_transient_failure_is_sent_again(status: int) -> None:
     """The four transient codes mean later, after a wait of our own when none is asked for."""
     message = Status(message="queue is full").SerializeToString()
-    assert answer_to(status, message) == Answer(
-        Verdict.LATER, f"HTTP {status}: queue is full", wait_s=None
+    assert answer_to(status, message) == ExportResponse(
+        ExportResult.RETRYABLE, f"HTTP {status}: queue is full", wait_s=None
     )
 
 
@@ -191,26 +198,28 @@ def test_a_date_is_read_by_the_clock_of_who_wrote_it(off: timedelta) -> None:
 def test_a_retry_after_without_meaning_is_none(value: str) -> None:
     """A Retry-After in neither form leaves the wait to us."""
     answer = answer_to(503, Retry_After=value)
-    assert (answer.verdict, answer.wait_s) == (Verdict.LATER, None)
+    assert (answer.verdict, answer.wait_s) == (ExportResult.RETRYABLE, None)
 
 
 @pytest.mark.parametrize("status", [400, 403, 408, 409, 422, 500, 501, 505])
 def test_another_failure_is_final(status: int) -> None:
     """Every other code means never, with the message of the answer's google.rpc.Status."""
     message = Status(code=3, message="bad data").SerializeToString()
-    assert answer_to(status, message) == Answer(Verdict.REFUSED, f"HTTP {status}: bad data")
+    assert answer_to(status, message) == ExportResponse(
+        ExportResult.REJECTED, f"HTTP {status}: bad data"
+    )
 
 
 @pytest.mark.parametrize("status", [401, 404, 405])
 def test_what_no_message_is_the_cause_of_is_told_apart(status: int) -> None:
     """A place or credentials that are wrong refuse everything, whatever it is."""
     answer = answer_to(status, b"no such thing")
-    assert answer == Answer(Verdict.TURNED_AWAY, f"HTTP {status}: no such thing")
+    assert answer == ExportResponse(ExportResult.MISCONFIGURED, f"HTTP {status}: no such thing")
 
 
 def test_too_much_at_once_is_told_apart() -> None:
     """413 means that less may be taken."""
-    assert answer_to(413) == Answer(Verdict.TOO_LARGE, "HTTP 413")
+    assert answer_to(413) == ExportResponse(ExportResult.TOO_LARGE, "HTTP 413")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -219,7 +228,7 @@ def test_a_redirect_is_refused_with_a_hint(status: int) -> None:
     with HttpServer() as elsewhere:
         address = elsewhere.url.removeprefix("http://")
         answer = answer_to(status, Location=f"http://me:secret@{address}/new?token=secret")
-    assert answer.verdict is Verdict.TURNED_AWAY
+    assert answer.verdict is ExportResult.MISCONFIGURED
     assert f"HTTP {status}: redirected to http://{address}/new" in answer.reason
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.reason
     assert "secret" not in answer.reason
@@ -230,7 +239,7 @@ def test_a_redirect_is_refused_with_a_hint(status: int) -> None:
 def test_a_redirect_to_nowhere_is_one_as_well(location: str) -> None:
     """A redirect needs no target that can be read to be none of success."""
     answer = answer_to(302, Location=location)
-    assert answer.verdict is Verdict.TURNED_AWAY
+    assert answer.verdict is ExportResult.MISCONFIGURED
     assert answer.reason.startswith("HTTP 302: redirected")
     assert answer.reason.isprintable()
 
@@ -249,12 +258,12 @@ def test_rejected_records_are_counted() -> None:
     logs = ExportLogsServiceResponse()
     logs.partial_success.rejected_log_records = 3
     logs.partial_success.error_message = "too old"
-    expected = Answer(Verdict.TAKEN, "too old", rejected=3)
+    expected = ExportResponse(ExportResult.ACCEPTED, "too old", rejected=3)
     assert answer_to(200, logs.SerializeToString()) == expected
 
     traces = ExportTraceServiceResponse()
     traces.partial_success.rejected_spans = 1
-    expected = Answer(Verdict.TAKEN, "", rejected=1)
+    expected = ExportResponse(ExportResult.ACCEPTED, "", rejected=1)
     assert answer_to(200, traces.SerializeToString(), signal="traces") == expected
 
 
@@ -263,14 +272,14 @@ def test_a_warning_comes_with_success() -> None:
     response = ExportLogsServiceResponse()
     response.partial_success.error_message = "deprecated"
     answer = answer_to(200, response.SerializeToString())
-    assert answer == Answer(Verdict.TAKEN, "deprecated", rejected=0)
+    assert answer == ExportResponse(ExportResult.ACCEPTED, "deprecated", rejected=0)
 
 
 @pytest.mark.parametrize("body", [b"OK", b"\xff\xff\xff", b'{"partialSuccess":{}}'])
 @pytest.mark.parametrize("status", [200, 202])
 def test_success_in_other_words_is_success(status: int, body: bytes) -> None:
     """Backends exist whose body for success is no protobuf: what they took, they took."""
-    assert answer_to(status, body).verdict is Verdict.TAKEN
+    assert answer_to(status, body).verdict is ExportResult.ACCEPTED
 
 
 def test_no_descriptor_is_left() -> None:

@@ -16,13 +16,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.semconv._incubating.metrics import otel_metrics
 
 from otel_oom.agent.metrics.instruments import Metrics
-from otel_oom.agent.stats import Counts
+from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import Handler
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config import metrics as settings
 from otel_oom.config import settings as exports
 from otel_oom.enrich.host_attributes import host_attributes
-from otel_oom.model.events import Loss
+from otel_oom.model.events import LostEvents
 from otel_oom.otlp import semconv
 from otel_oom.store import Store
 from otel_oom.store.database import NAME
@@ -57,9 +57,9 @@ class Buffer:
         """Nothing comes."""
         return 0
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """Nothing is lost."""
-        return Loss()
+        return LostEvents()
 
     def buffered(self) -> int:
         """The same always."""
@@ -68,7 +68,7 @@ class Buffer:
 
 @contextmanager
 def told(
-    store: Store, environ: Mapping[str, str], counts: Counts | None = None
+    store: Store, environ: Mapping[str, str], counts: Stats | None = None
 ) -> Iterator[Metrics]:
     """Metrics of ``store``, sent as ``environ`` says."""
     environ = {"OTEL_METRIC_EXPORT_INTERVAL": "100", **environ}
@@ -76,7 +76,7 @@ def told(
     assert read is not None
     kills = exports.read(environ)
     resource = {**host_attributes(), **kills.resource}
-    metrics = Metrics(read, resource, kills.endpoints, counts or Counts(), store)
+    metrics = Metrics(read, resource, kills.endpoints, counts or Stats(), store)
     metrics.watch(Buffer())
     try:
         yield metrics
@@ -137,7 +137,7 @@ def test_what_is_sent_is_registered(store: Store) -> None:
     """Each of ours has the registry's instrument, unit and attributes; none of those is missing."""
     groups = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))["groups"]
     registered = {group["metric_name"]: group for group in groups if group["type"] == "metric"}
-    counts = Counts()
+    counts = Stats()
     backend = MetricsBackend()
     with Receiver(backend) as receiver:
         with told(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, counts):
@@ -186,7 +186,7 @@ def test_the_others_are_as_the_conventions_have_them(store: Store) -> None:
 
 def test_a_message_that_comes_again_to_the_store_counts_as_one() -> None:
     """The source hands an event over again while the disk is full: it was captured once."""
-    counts = Counts()
+    counts = Stats()
     for _ in range(3):
         counts.capture(KILL)
     counts.store(KILL)

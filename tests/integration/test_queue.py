@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.store import Bounds, Refusal, Store
+from otel_oom.store import Rejection, Store, StoreLimits
 from tests.testlib.agent import agent
 from tests.testlib.command import Done, otel_oom
 from tests.testlib.exporter import Outbox, Taker
@@ -44,8 +44,8 @@ def state(tmp_path: Path) -> Path:
     outbox = Outbox(tmp_path / "state")
     outbox.put("b", "c", size=1000)
     messages = outbox.store.waiting("logs", ALL, ALL)
-    outbox.store.refused(messages[:1], Refusal(WHERE, "HTTP 400: cannot"))
-    outbox.store.refused(messages[1:], Refusal(WHERE, "1 of 9 rejected", doubtful=True))
+    outbox.store.refused(messages[:1], Rejection(WHERE, "HTTP 400: cannot"))
+    outbox.store.refused(messages[1:], Rejection(WHERE, "1 of 9 rejected", doubtful=True))
     outbox.put("a")
     outbox.close()
     return tmp_path / "state"
@@ -111,7 +111,7 @@ def test_all_of_many(tmp_path: Path) -> None:
     uids = [f"kill-{number}" for number in range(1000)]
     outbox = Outbox(tmp_path)
     outbox.put(*uids)
-    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Refusal(WHERE, "no"))
+    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Rejection(WHERE, "no"))
     outbox.close()
     assert refused(tmp_path) == uids
     assert "and 950 more" in queue(tmp_path).out
@@ -121,13 +121,13 @@ def test_all_of_many(tmp_path: Path) -> None:
 
 def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
     """The bound of the store is the agent's: the command, which may not know it, keeps to none."""
-    outbox = Outbox(tmp_path, Bounds(max_bytes=1 << 30))
-    larger_than_default = Bounds().max_bytes + (16 << 20)
+    outbox = Outbox(tmp_path, StoreLimits(max_bytes=1 << 30))
+    larger_than_default = StoreLimits().max_bytes + (16 << 20)
     for number in range(larger_than_default >> 22):
         outbox.put(f"kill-{number}", size=4 << 20)
     outbox.close()
     (logs,) = as_json(tmp_path)["waiting"]
-    assert logs["size"] > Bounds().max_bytes
+    assert logs["size"] > StoreLimits().max_bytes
     assert logs["count"] == larger_than_default >> 22
 
 
@@ -174,7 +174,7 @@ def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
     """Words of a backend are shown as text, whatever is in the file."""
     outbox = Outbox(tmp_path)
     outbox.put("a")
-    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Refusal(WHERE, "\x1b[31m\nfake"))
+    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Rejection(WHERE, "\x1b[31m\nfake"))
     outbox.close()
     out = queue(tmp_path).out
     assert "\x1b" not in out

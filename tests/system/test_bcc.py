@@ -22,8 +22,8 @@ from otel_oom.capture.bcc.child import SYSTEM_PYTHON, BccError, installed
 from otel_oom.capture.bcc.kernel_headers import VARIABLE
 from otel_oom.capture.bcc.source import BccSource
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.capture.source import CaptureError, Remembering
-from otel_oom.model.events import Event, OomKill, VictimExit
+from otel_oom.capture.source import CaptureError, SupportsMarks
+from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from tests.testlib.agent import agent
 from tests.testlib.command import otel_oom, own_mounts
 from tests.testlib.kernel import btf_headers
@@ -65,7 +65,7 @@ def source(headers: Path) -> Iterator[BccSource]:
 
 def told(source: BccSource | LibbpfSource, pid: int) -> tuple[OomKill, VictimExit]:
     """The kill of that process and its end, of all that there may be."""
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
 
     def both() -> tuple[OomKill, VictimExit] | None:
         source.drain(events.append)
@@ -94,7 +94,7 @@ def test_both_sources_tell_the_same_of_one_kill(source: BccSource) -> None:
 
 def test_its_marks_outlive_its_records(source: BccSource) -> None:
     """What the kernel's log has of a kill can be recognised when its record is long gone."""
-    assert isinstance(source, Remembering)
+    assert isinstance(source, SupportsMarks)
     kill, _ = told(source, kill_one())
     assert kill.victim.tid is not None
     marks = source.marks([kill.victim.tid])
@@ -130,7 +130,7 @@ def test_a_victim_in_namespaces_of_its_own_is_told_the_same(source: BccSource) -
 
 
 def _of_namespace(source: BccSource | LibbpfSource, pid_ns: int) -> OomKill | None:
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
     source.drain(events.append)
     kills = (event for event in events if isinstance(event, OomKill))
     return next((kill for kill in kills if kill.victim.pid_ns == pid_ns), None)
@@ -166,7 +166,7 @@ def test_a_full_ring_buffer_is_counted(headers: Path) -> None:
     with BccSource(ring_bytes=os.sysconf("SC_PAGE_SIZE")) as small:
         for _ in range(8):
             kill_one()
-        events: list[Event] = []
+        events: list[CapturedEvent] = []
         small.drain(events.append)
         lost = small.loss()
     assert 0 < sum(isinstance(event, OomKill) for event in events) < 8

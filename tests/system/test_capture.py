@@ -17,9 +17,9 @@ import pytest
 
 from otel_oom.capture import watch
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, OomKill, VictimExit
+from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.types import Task
 from tests.testlib.kernel.kills import LIMIT, hog, kill_in, kill_many, kill_one, own_memcg, python
 from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
@@ -37,9 +37,11 @@ def source() -> Iterator[LibbpfSource]:
         yield attached
 
 
-def events_of(source: LibbpfSource, enough: Callable[[list[Event]], bool]) -> list[Event]:
+def events_of(
+    source: LibbpfSource, enough: Callable[[list[CapturedEvent]], bool]
+) -> list[CapturedEvent]:
     """What ``source`` tells until that is enough, of whomever."""
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
     deadline = time.monotonic() + DRAIN_S
     while not enough(events):
         assert time.monotonic() < deadline, events
@@ -48,13 +50,13 @@ def events_of(source: LibbpfSource, enough: Callable[[list[Event]], bool]) -> li
     return events
 
 
-def kills_in(events: list[Event], pids: Collection[int]) -> list[OomKill]:
+def kills_in(events: list[CapturedEvent], pids: Collection[int]) -> list[OomKill]:
     """Those of these processes: other programs of this host may have others at the same time."""
     kills = (event for event in events if isinstance(event, OomKill))
     return [kill for kill in kills if kill.victim.tgid in pids]
 
 
-def exits_in(events: list[Event], pids: Collection[int]) -> list[VictimExit]:
+def exits_in(events: list[CapturedEvent], pids: Collection[int]) -> list[VictimExit]:
     """Likewise."""
     exits = (event for event in events if isinstance(event, VictimExit))
     return [exit_ for exit_ in exits if exit_.tgid in pids]
@@ -63,7 +65,7 @@ def exits_in(events: list[Event], pids: Collection[int]) -> list[VictimExit]:
 def drain(source: LibbpfSource, *pids: int) -> tuple[list[OomKill], list[VictimExit]]:
     """The kills and the ends of these processes, once there are as many of each."""
 
-    def all_told(events: list[Event]) -> bool:
+    def all_told(events: list[CapturedEvent]) -> bool:
         return min(len(kills_in(events, pids)), len(exits_in(events, pids))) >= len(pids)
 
     events = events_of(source, all_told)
@@ -155,7 +157,7 @@ def test_the_victims_ids_are_those_that_proc_showed(source: LibbpfSource) -> Non
             own_pid, mnt_ns, pid_ns = (int(word) for word in outer.stdout.readline().split())
             outer.wait(30)
 
-    def children(events: list[Event]) -> list[Task]:
+    def children(events: list[CapturedEvent]) -> list[Task]:
         victims = (event.victim for event in events if isinstance(event, OomKill))
         return [victim for victim in victims if victim.ppid == outer.pid]
 
@@ -249,7 +251,7 @@ def test_every_kill_of_a_storm_is_seen(source: LibbpfSource) -> None:
     pids = kill_many(100)
     rise = oom_kill_count() - counted
 
-    def all_told(events: list[Event]) -> bool:
+    def all_told(events: list[CapturedEvent]) -> bool:
         kills = [event for event in events if isinstance(event, OomKill)]
         return len(kills) >= rise and len(exits_in(events, pids)) >= 100
 
@@ -269,7 +271,7 @@ def test_a_log_that_cannot_be_read_costs_no_kill(
     def broken(*_: object) -> None:
         raise ValueError("no such line")
 
-    monkeypatch.setattr(KernelLogContext, "decision_of", broken)
+    monkeypatch.setattr(OomReportIndex, "decision_of", broken)
     pid = kill_one()
     assert drained(source, pid).victim.tgid == pid
 
@@ -309,7 +311,7 @@ def test_a_full_ring_buffer_is_counted() -> None:
         counted = oom_kill_count()
         pids = kill_many(40, at_once=1)
         others = oom_kill_count() - counted - 40
-        events: list[Event] = []
+        events: list[CapturedEvent] = []
         small.drain(events.append)
         loss = small.loss()
     seen = [kill.victim.tgid for kill in kills_in(events, pids)]

@@ -17,7 +17,7 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.model import types
-from otel_oom.snapshot import MemcgFiles, Scanner
+from otel_oom.snapshot import CgroupMount, ProcessScanner
 from tests.testlib.agent import agent
 from tests.testlib.kernel.kills import hog, own_memcg
 from tests.testlib.samples.events import KILL
@@ -165,14 +165,14 @@ def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
 def test_all_the_processes_of_a_cgroup_are_looked_at() -> None:
     """However many there are: the kernel tells them a page at a time."""
     many = "i=0; while [ $i -lt 900 ]; do sleep 600 & i=$((i + 1)); done; echo; wait"
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     with own_memcg(512 * MIB) as memcg:
         shell: list[str | Path] = ["/bin/sh", "-c", f'echo $$ > "$0"; {many}', memcg.procs]
         with subprocess.Popen(shell, stdout=subprocess.PIPE, start_new_session=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
             kill = replace(KILL, decision=None, memcg=types.Memcg(None, memcg.path))
-            found = Scanner(files).look(kill, swapped=False)
+            found = ProcessScanner(files).look(kill, swapped=False)
             os.killpg(process.pid, signal.SIGKILL)
     assert found is not None
     assert found.count + found.left_out == 901

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.linux.containers import shims
-from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.containers.lookup import ContainerLookup
 from tests.testlib.containers.containerd import Containerd, containerd, missing
 from tests.testlib.containers.kills import kill_in, span_of, watched
 from tests.testlib.need import need
@@ -64,7 +64,7 @@ def test_the_pod_stands_in_the_annotations(runtime: Containerd) -> None:
     """What Kubernetes calls the container and its pod is kept under the runtime's own names."""
     pod = runtime.start_pod("shop-9f", "prod")
     container_id = runtime.start(pod, "web", "exec sleep 1000")
-    finder = Finder(frozenset())
+    finder = ContainerLookup(frozenset())
     place = next(m.place for m in shims.running() if m.container_id == pod.sandbox)
     found = finder.read(container_id, place)
     inspected = runtime.inspect(container_id)

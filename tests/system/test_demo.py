@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot import CgroupMount
 from tests.testlib.kernel.oracle import KernelLog, Killed
 from tests.testlib.servers.backend import Backend
 
@@ -45,7 +45,7 @@ def attributes(item: dict[str, Any]) -> dict[str, Any]:
 
 def leftovers() -> set[str]:
     """Cgroups, temporary folders and processes that could be the demonstration's."""
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     assert files is not None
     commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
     return {

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot import CgroupMount
 from tests.testlib.kernel.kills import kill_one
 from tests.testlib.kernel.oracle import KernelLog
 from tests.testlib.repository import REPOSITORY
@@ -33,7 +33,7 @@ def test_bigmem_is_killed_and_leaves_nothing() -> None:
     child = int(done.stdout.split()[2])
     assert done.stdout == f"bigmem: process {child} was killed\n"
     assert child in killed
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     assert files is not None
     assert not list(files.mount.glob("bigmem-*"))
 

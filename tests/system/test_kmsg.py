@@ -13,11 +13,11 @@ from typing import TypeVar
 import pytest
 
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, OomKill, VictimExit
-from otel_oom.model.types import Decision
+from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
+from otel_oom.model.types import OomControl
 from tests.testlib.kernel.kills import kill_many, kill_one, own_memcg, python
 from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
 
@@ -61,9 +61,11 @@ def source() -> Iterator[KmsgSource]:
         yield opened
 
 
-def drain(source: KmsgSource | LibbpfSource, done: Callable[[list[Event]], bool]) -> list[Event]:
+def drain(
+    source: KmsgSource | LibbpfSource, done: Callable[[list[CapturedEvent]], bool]
+) -> list[CapturedEvent]:
     """What ``source`` tells until that is enough."""
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
     deadline = time.monotonic() + DRAIN_S
     while not done(events):
         assert time.monotonic() < deadline, events
@@ -75,7 +77,7 @@ def drain(source: KmsgSource | LibbpfSource, done: Callable[[list[Event]], bool]
 def kills_of(source: KmsgSource | LibbpfSource, pids: list[int]) -> list[OomKill]:
     """The kills of these processes, once each of them is told."""
 
-    def ours(events: list[Event]) -> list[OomKill]:
+    def ours(events: list[CapturedEvent]) -> list[OomKill]:
         kills = (event for event in events if isinstance(event, OomKill))
         return [kill for kill in kills if kill.victim.tgid in pids]
 
@@ -168,12 +170,12 @@ def test_what_was_weighed_is_told(source: KmsgSource) -> None:
 def test_a_context_tells_it_of_a_kill_that_another_source_saw() -> None:
     """When BPF's record of the mark is read, the log has its decision already."""
 
-    def ask() -> tuple[int, tuple[OomKill, Decision | None]]:
+    def ask() -> tuple[int, tuple[OomKill, OomControl | None]]:
         pid = kill_one()
         (kill,) = kills_of(bpf, [pid])
         return pid, (kill, context.decision_of(pid, pid, kill.boottime_ns))
 
-    with LibbpfSource() as bpf, KernelLogContext() as context:
+    with LibbpfSource() as bpf, OomReportIndex() as context:
         kill, decision = reported(ask)
     assert decision is not None
     assert decision.constraint == "memcg"
@@ -242,11 +244,11 @@ def test_what_user_space_writes_is_no_kill(source: KmsgSource) -> None:
     assert 1 not in [_tgid(event) for event in told]
 
 
-def _tgid(event: Event) -> int | None:
+def _tgid(event: CapturedEvent) -> int | None:
     return event.victim.tgid if isinstance(event, OomKill) else None
 
 
-def _ended(event: Event) -> int | None:
+def _ended(event: CapturedEvent) -> int | None:
     return event.tgid if isinstance(event, VictimExit) else None
 
 

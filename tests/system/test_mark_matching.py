@@ -14,7 +14,7 @@ from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.kmsg import backlog
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, OomKill
+from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.agent import agent
 from tests.testlib.kernel.bpffs import own_bpffs
 from tests.testlib.kernel.kills import kill_many, kill_one
@@ -72,7 +72,7 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
         start = backlog.end()
         with LibbpfSource() as source:
             made = [kill_one() for _ in range(3)]
-            events: list[Event] = []
+            events: list[CapturedEvent] = []
             source.drain(events.append)
             told = {e.victim.tgid: e for e in events if isinstance(e, OomKill)}
             found = {

@@ -20,7 +20,7 @@ from otel_oom.capture.bpf.libbpf import LibbpfError
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, OomKill, VictimExit
+from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from tests.testlib.kernel.kills import kill_one
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -57,7 +57,7 @@ def source() -> Iterator[LibbpfSource]:
 
 def ends(source: LibbpfSource, pid: int) -> list[VictimExit]:
     """Those that were told of that process."""
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
     source.drain(events.append)
     return [event for event in events if isinstance(event, VictimExit) and event.tgid == pid]
 
@@ -75,9 +75,9 @@ def test_a_signal_that_cannot_be_seen_costs_no_kill(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(BpfObject, "attach", refuse)
     with LibbpfSource() as source:
         pid = kill_one()
-        events: list[Event] = []
+        events: list[CapturedEvent] = []
         source.drain(events.append)
-    assert source.hook in attaching.MARKS
+    assert source.hook in attaching.VICTIM_HOOKS
     assert "No such file" in source.refused["raw_tp/signal_generate"]
     assert pid in [event.victim.tgid for event in events if isinstance(event, OomKill)]
 

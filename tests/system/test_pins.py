@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from otel_oom.capture.bpf import loader, pinning
-from otel_oom.capture.bpf.loader import MARKS
+from otel_oom.capture.bpf.loader import VICTIM_HOOKS
 from otel_oom.capture.bpf.pin_set import remove
 from otel_oom.capture.bpf.records import WIRE_VERSION, Header
 from otel_oom.capture.bpf.ring_source import RING_BYTES
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import procfs
-from otel_oom.model.events import Event, OomKill, VictimExit
+from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from tests.testlib.agent import AGENT, Agent, agent
 from tests.testlib.command import Done, otel_oom, own_mounts
 from tests.testlib.kernel.bpffs import own_bpffs
@@ -49,9 +49,9 @@ def pin_dir(tmp_path: Path) -> Iterator[Path]:
         yield mounted / "otel-oom" / "v1"
 
 
-def drained(source: LibbpfSource, *made: int) -> list[Event]:
+def drained(source: LibbpfSource, *made: int) -> list[CapturedEvent]:
     """What ``source`` has, once those victims have exited; others of the host's left out."""
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
     deadline = time.monotonic() + DRAIN_S
     while not set(made) <= {event.tgid for event in events if isinstance(event, VictimExit)}:
         assert time.monotonic() < deadline, events
@@ -60,7 +60,7 @@ def drained(source: LibbpfSource, *made: int) -> list[Event]:
     return events
 
 
-def told(events: list[Event], *made: int) -> list[tuple[int, bool]]:
+def told(events: list[CapturedEvent], *made: int) -> list[tuple[int, bool]]:
     """Of the victims ``made``, who was told of as killed, and whether as late."""
     kills = [event for event in events if isinstance(event, OomKill)]
     pairs = [(kill.victim.tgid, kill.capture.late) for kill in kills]
@@ -83,7 +83,7 @@ def rings(pin_dir: Path) -> set[int]:
 
 def writers(of: set[int], expected: int) -> int:
     """How many programs tell of marks in those rings, once the kernel has freed what it can."""
-    names = {name for names in MARKS.values() for name in names}
+    names = {name for names in VICTIM_HOOKS.values() for name in names}
     deadline = time.monotonic() + DRAIN_S
     while True:
         programs = [each for each in bpftool("prog", "show") if each.get("name") in names]
@@ -169,7 +169,7 @@ def test_a_victim_that_outlives_the_agent_is_told_to_have_exited(pin_dir: Path) 
     """Its mark and its exit belong together, though another program saw each."""
     with LibbpfSource(pin_dir=pin_dir) as source:
         pid = kill_one()
-        events: list[Event] = []
+        events: list[CapturedEvent] = []
         source.drain(events.append)
     with LibbpfSource(pin_dir=pin_dir) as source:
         if not any(isinstance(event, VictimExit) for event in events):
@@ -492,7 +492,7 @@ def test_losses_without_an_agent_are_told_once(pin_dir: Path) -> None:
     kill_many(12, at_once=1)
     with LibbpfSource(page, pin_dir=pin_dir) as source:
         made = oom_kill_count() - counted
-        events: list[Event] = []
+        events: list[CapturedEvent] = []
         source.drain(events.append)
         seen = sum(isinstance(event, OomKill) for event in events)
         assert 0 < seen < made

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.doctor import prediction
 from otel_oom.commands.doctor.cgroup_pressure import nearest
-from otel_oom.commands.doctor.next_victim import Look
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.commands.doctor.next_victim import ProcessTable
+from otel_oom.snapshot import CgroupMount
 from otel_oom.snapshot.host_stats import host_numbers
 from tests.testlib.kernel.kills import own_memcg
 
@@ -71,7 +71,9 @@ def test_the_highest_score_is_first() -> None:
     """One that is adjusted to be killed first is first, with what the kernel says of it."""
     with holder(adjusted=999) as least, holder(adjusted=1000) as most:
         # Any other on this host that is adjusted as far may hold more.
-        found = [one for one in Look().next(capacity(), ALL) if one.pid in {least.pid, most.pid}]
+        found = [
+            one for one in ProcessTable().next(capacity(), ALL) if one.pid in {least.pid, most.pid}
+        ]
         score = int(Path(f"/proc/{most.pid}/oom_score").read_text(encoding="ascii"))
     assert [one.pid for one in found] == [most.pid, least.pid]
     assert (found[0].score, found[0].score_adj) == (score, 1000)
@@ -81,21 +83,21 @@ def test_the_highest_score_is_first() -> None:
 
 def test_neither_init_nor_who_looks_is_told() -> None:
     """The one is never killed, and the other gone by then."""
-    found = {one.pid for one in Look().next(capacity(), ALL)}
+    found = {one.pid for one in ProcessTable().next(capacity(), ALL)}
     assert found
     assert not found & {1, os.getpid()}
 
 
 def test_the_cgroup_nearest_to_its_limit_and_who_would_be_killed_in_it() -> None:
     """The kernel then kills whom it was said to kill."""
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     assert files
     with (
         own_memcg(48 * MIB) as memcg,
         holder(0, 24, memcg.procs) as large,
         holder(300, 4, memcg.procs) as adjusted,
     ):
-        told = next(one for one in nearest(files, Look(), ALL) if one.path == memcg.path)
+        told = next(one for one in nearest(files, ProcessTable(), ALL) if one.path == memcg.path)
         assert told.limit == 48 * MIB
         assert 28 * MIB <= told.held <= 48 * MIB
         assert told.first
@@ -111,7 +113,7 @@ def test_the_text_and_the_json_say_the_same_and_names_are_harmless() -> None:
     """In a cgroup that is nearly full, a process with a name that would steer a terminal."""
     with own_memcg(12 * MIB) as memcg, holder(1000, 8, memcg.procs) as process:
         seen = prediction.look()
-    lines = list(prediction.lines(seen, Layout(Terminal(120))))
+    lines = list(prediction.lines(seen, Page(Terminal(120))))
     assert all(line.isprintable() for line in lines)
     told = seen.to_json()
     if process.pid in {one["pid"] for one in told["processes"]}:

@@ -14,8 +14,8 @@ from otel_oom.agent import reconciler as reconcile
 from otel_oom.agent.reconciler import Reconciler
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, Missed, OomKill
-from otel_oom.snapshot import Witness
+from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.agent import agent
 from tests.testlib.kernel.kills import kill_many, kill_one
@@ -99,12 +99,12 @@ class _Found:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.events: list[Event] = []
+        self.events: list[CapturedEvent] = []
 
-    def __call__(self, event: Event) -> None:
-        assert isinstance(event, OomKill | Missed)
+    def __call__(self, event: CapturedEvent) -> None:
+        assert isinstance(event, OomKill | MissedKills)
         self.events.append(event)
-        self._store.record(event, Witness(seen=False))
+        self._store.record(event, Snapshot(seen=False))
 
 
 def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
         reconciler.buffer_was_full()
         assert not compare(8)
         (missed,) = found.events
-        assert isinstance(missed, Missed)
+        assert isinstance(missed, MissedKills)
         assert (missed.count, missed.counted, missed.reason) == (3, 8, "buffer_full")
         assert not compare(8)
         again = Reconciler(

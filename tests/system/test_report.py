@@ -8,7 +8,7 @@ import pytest
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source_set import log_beside
-from otel_oom.model.events import Event, OomKill
+from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import kill_one
 from tests.testlib.kernel.oracle import KernelLog, killed_in
 from tests.testlib.wait import until
@@ -26,7 +26,7 @@ class Hooked(LibbpfSource):
 
 def test_the_report_is_read_beside_a_source_that_does_not() -> None:
     """From its first line to the kill's own, as the kernel's log has them."""
-    kills: list[Event] = []
+    kills: list[CapturedEvent] = []
     with Hooked() as source, ExitStack() as opened, KernelLog() as kernel:
         log = log_beside(source, opened)
         assert log is not None
@@ -43,7 +43,7 @@ def test_the_report_is_read_beside_a_source_that_does_not() -> None:
     assert set(reported) <= {line.rstrip("\n") for message in lines for line in message.split("\n")}
 
 
-def _of(events: list[Event], pid: int) -> list[OomKill]:
+def _of(events: list[CapturedEvent], pid: int) -> list[OomKill]:
     return [e for e in events if isinstance(e, OomKill) and e.victim.tgid == pid]
 
 

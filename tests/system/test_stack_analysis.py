@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.events import OomKill
 from tests.testlib.kernel.kills import own_memcg, python
 
@@ -78,16 +78,16 @@ def file_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("program", "expected"),
     [
-        ("anonymous", Origin("memcg", "anonymous", "page_fault")),
-        ("shmem", Origin("memcg", "shmem", "page_fault")),
-        ("tmpfs", Origin("memcg", "shmem", "write")),
-        ("page_cache", Origin("memcg", "page_cache", "mlock")),
-        ("page_table", Origin("memcg", "page_table", "page_fault")),
-        ("pipe", Origin("memcg", "kernel", "write")),
+        ("anonymous", StackAnalysis("memcg", "anonymous", "page_fault")),
+        ("shmem", StackAnalysis("memcg", "shmem", "page_fault")),
+        ("tmpfs", StackAnalysis("memcg", "shmem", "write")),
+        ("page_cache", StackAnalysis("memcg", "page_cache", "mlock")),
+        ("page_table", StackAnalysis("memcg", "page_table", "page_fault")),
+        ("pipe", StackAnalysis("memcg", "kernel", "write")),
     ],
 )
 def test_the_memory_that_was_asked_for_is_told(
-    program: str, expected: Origin, file_on_disk: Path
+    program: str, expected: StackAnalysis, file_on_disk: Path
 ) -> None:
     """A program that asks for one kind of memory alone is killed for that, and by that call."""
     kills: list[OomKill] = []
@@ -98,7 +98,7 @@ def test_the_memory_that_was_asked_for_is_told(
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     assert code == -signal.SIGKILL
     (kill,) = (kill for kill in kills if kill.victim.tgid == asking.pid)
-    assert origin_of(kill.stack) == expected, "\n".join(kill.stack)
+    assert analyse_stack(kill.stack) == expected, "\n".join(kill.stack)
 
 
 def test_the_frames_are_the_kernels_and_show_no_address() -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.bpf.ksyms import Symbols
+from otel_oom.capture.bpf.ksyms import KernelSymbolizer
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.linux.gfp_flags import FORMATS, GfpNames
-from otel_oom.model.events import Event, OomKill
+from otel_oom.linux.gfp_flags import FORMATS, GfpFlagNames
+from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import own_memcg
 from tests.testlib.need import need
 
@@ -70,10 +70,10 @@ def test_both_ways_give_the_same_names(loaded: BpfObject, functions: list[int]) 
         chosen += [int(line.split()[0], 16) for line in lines if line.rstrip().endswith("]")][:50]
     addresses = [at + more for at in chosen for more in (1, 5)]
     addresses += chosen[:300]
-    asked = Symbols(loaded)
+    asked = KernelSymbolizer(loaded)
     names = asked.names(addresses)
     need(any(names), "this kernel has no bpf_snprintf(), there is one way only")
-    assert Symbols(None).names(addresses) == names
+    assert KernelSymbolizer(None).names(addresses) == names
     assert [asked.name(address) for address in addresses[:9]] == names[:9]
 
 
@@ -83,7 +83,7 @@ def test_each_name_is_its_addresss(functions: list[int]) -> None:
         fields = next(line.split() for line in lines if line.split()[2] == "oom_kill_process")
     at = int(fields[0], 16)
     expected = ["oom_kill_process+0x10", "", "oom_kill_process+0x4", "oom_kill_process+0x10", ""]
-    assert Symbols(None).names([at + 16, 0, at + 4, at + 16, 0xFFF]) == expected
+    assert KernelSymbolizer(None).names([at + 16, 0, at + 4, at + 16, 0xFFF]) == expected
     assert at in functions
 
 
@@ -101,7 +101,7 @@ def test_the_list_is_read_once_for_the_same_stack(tmp_path: Path) -> None:
         "ffffffffc0002000 t ftrace_trampoline\t[__builtin__ftrace]\n",
         encoding="ascii",
     )
-    symbols = Symbols(None, kallsyms)
+    symbols = KernelSymbolizer(None, kallsyms)
     stack = [0xFFFFFFFF81000101, 0xFFFFFFFFC0000801, 0xFFFFFFFFC0000800, 0xFFFFFFFF81000100]
     stack += [0xFFFFFFFFC0001001, 0xFFFFFFFFC0002001]
     names = ["second+0x1", "later+0x1 [xfs]", "sooner+0x800 [ext4]", "_stext+0x100"]
@@ -120,13 +120,13 @@ def test_without_a_list_there_are_no_names(tmp_path: Path, text: str) -> None:
     """Hidden addresses (kernel.kptr_restrict) make no name out of the last line of zeros."""
     kallsyms = tmp_path / "kallsyms"
     kallsyms.write_text(text, encoding="latin-1")
-    assert Symbols(None, kallsyms).names([0xFFFFFFFF81000101, 1]) == ["", ""]
-    assert Symbols(None, tmp_path / "missing").names([0xFFFFFFFF81000101]) == [""]
+    assert KernelSymbolizer(None, kallsyms).names([0xFFFFFFFF81000101, 1]) == ["", ""]
+    assert KernelSymbolizer(None, tmp_path / "missing").names([0xFFFFFFFF81000101]) == [""]
 
 
 def kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[OomKill, str]:
     """A program's kill for its cgroup's limit as captured, and the kernel's log meanwhile."""
-    events: list[Event] = []
+    events: list[CapturedEvent] = []
     log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.lseek(log, 0, os.SEEK_END)
     try:
@@ -177,7 +177,7 @@ def test_flags_are_named_as_the_kernel_logs_them(formats: tuple[Path, ...]) -> N
             break
         time.sleep(5)
     assert logged
-    names = GfpNames(formats)
+    names = GfpFlagNames(formats)
     assert [names.flags(int(mask, 16)) for mask, _ in logged] == [text for _, text in logged]
 
 

@@ -18,7 +18,7 @@ from otel_oom.capture.userspace.daemons import EARLYOOM, UNITS
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
-from otel_oom.model.events import Event, UserspaceKill
+from otel_oom.model.events import CapturedEvent, UserspaceKill
 from tests.testlib.agent import Agent, agent
 from tests.testlib.command import otel_oom, own_mounts
 from tests.testlib.need import need
@@ -51,7 +51,7 @@ class Told(list[UserspaceKill]):
 
     refusals = 0
 
-    def take(self, event: Event) -> None:
+    def take(self, event: CapturedEvent) -> None:
         """Keep it."""
         assert isinstance(event, UserspaceKill)
         if self.refusals:

@@ -14,9 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_oom.commands.demo.receiver import Reply
 from otel_oom.config.otlp import HTTP, Endpoint
-from otel_oom.export.exporter import Courier, connect
-from otel_oom.export.retry import Backoff
-from otel_oom.store import Bounds, DeadLetter, Encoded, Store
+from otel_oom.export.exporter import SignalExporter, connect
+from otel_oom.export.retry import RetryGate
+from otel_oom.store import DeadLetter, OutboxEntry, Store, StoreLimits
 from tests.testlib.servers.http_server import LIMIT
 from tests.testlib.wait import until
 
@@ -26,7 +26,7 @@ _ALL = 1 << 40
 class Outbox:
     """A store of a test's own, with messages that are named by their uid."""
 
-    def __init__(self, folder: Path, bounds: Bounds = Bounds()) -> None:  # noqa: B008  frozen
+    def __init__(self, folder: Path, bounds: StoreLimits = StoreLimits()) -> None:  # noqa: B008  frozen
         """Open a new one in ``folder``."""
         self.store = Store(folder, bounds)
         self.store.__enter__()
@@ -37,9 +37,9 @@ class Outbox:
         payloads = [(uid, _payload(uid, signal, size)) for uid in uids]
         self.store.queue(
             [
-                Encoded(0, uid, payload, None)
+                OutboxEntry(0, uid, payload, None)
                 if signal == "logs"
-                else Encoded(0, uid, None, payload)
+                else OutboxEntry(0, uid, None, payload)
                 for uid, payload in payloads
             ]
         )
@@ -99,15 +99,15 @@ class Taker:
 
 
 def courier(
-    store: Store, url: str, signal: str = "logs", backoff: Backoff | None = None
-) -> Courier:
+    store: Store, url: str, signal: str = "logs", backoff: RetryGate | None = None
+) -> SignalExporter:
     """A courier to the HTTP backend at ``url``."""
     endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=LIMIT)
-    return Courier(store, endpoint, connect(endpoint), backoff)
+    return SignalExporter(store, endpoint, connect(endpoint), backoff)
 
 
 @contextmanager
-def at_work(running: Courier) -> Iterator[Courier]:
+def at_work(running: SignalExporter) -> Iterator[SignalExporter]:
     """Run it in a thread of its own; on leaving, stop it and see that the thread ends."""
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from otel_oom.store import Encoded, Store
+from otel_oom.store import OutboxEntry, Store
 from tests.testlib.samples.events import WITNESS, kill
 
 KILLS = 4
@@ -33,7 +33,9 @@ def main(folder: Path, told: Path) -> None:
         os.write(out, b"done open\n")
         for number in range(KILLS):
             step(f"record {number}", lambda number=number: store.record(kill(number), WITNESS))  # type: ignore[misc]
-        entries = [Encoded(number + 1, kill(number).uid, b"log", b"span") for number in range(2)]
+        entries = [
+            OutboxEntry(number + 1, kill(number).uid, b"log", b"span") for number in range(2)
+        ]
         step("queue", lambda: store.queue(entries))
         step("deliver", lambda: store.delivered(store.waiting("logs", 1, 1)))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -9,7 +9,7 @@ import pytest
 
 from otel_oom.config import containers, store
 from otel_oom.config.otlp import known_variables
-from otel_oom.store import Bounds
+from otel_oom.store import StoreLimits
 from scripts import generate_docs
 from tests.testlib.repository import REPOSITORY
 
@@ -62,7 +62,7 @@ def test_every_own_variable_is_documented() -> None:
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `?(\w+)", CONFIGURATION))
     assert rows.pop(containers.LABELS) == "none"
     assert rows.keys() == {store.MAX_BYTES, store.MAX_AGE}
-    assert store.read(rows) == Bounds()
+    assert store.read(rows) == StoreLimits()
 
 
 @pytest.mark.parametrize("page", PAGES)

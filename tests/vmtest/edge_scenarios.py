@@ -15,7 +15,7 @@ from typing import Final
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture, Task
-from otel_oom.snapshot import still_alive
+from otel_oom.snapshot import process_state
 from tests.vmtest.memcg import FILES, Memcg, hog, killed, limited, need_to_spare
 from tests.vmtest.programs import program
 from tests.vmtest.scenario_kills import Made, UnplayableError
@@ -66,7 +66,7 @@ def stuck() -> Made:
         while _anonymous(pid):
             assert time.monotonic() < deadline, "the reaper did not come"
             time.sleep(0.1)
-        state = still_alive(_kill_of(pid, started_ns))
+        state = process_state(_kill_of(pid, started_ns))
         _let_go(tracer)
         return Made([pid], own.path, own.inode, trigger=pid, state=state)
 

@@ -23,13 +23,13 @@ from typing import Any, Final
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.kmsg import backlog
-from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.capture.kmsg.source import KmsgSource
-from otel_oom.capture.source import Remembering
+from otel_oom.capture.source import SupportsMarks
 from otel_oom.capture.source_set import log_beside
 from otel_oom.linux.clock import boot_id
-from otel_oom.model.events import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.snapshot import Scanner, Witness, look
+from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
+from otel_oom.snapshot import ProcessScanner, Snapshot, take_snapshot
 from tests.testlib.kernel.loaded_programs import loaded_by
 from tests.testlib.kernel.oracle import KernelLog, killed_in, message_of, oom_kill_count
 from tests.vmtest.bcc_kills import compiled
@@ -92,7 +92,7 @@ def main(folder: Path) -> None:
 
 def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: KernelLog) -> Any:  # noqa: ANN401  JSON
     bpf = watched[0].source
-    assert isinstance(bpf, Remembering)
+    assert isinstance(bpf, SupportsMarks)
     counted, began = oom_kill_count(), time.monotonic()
     before = backlog.end()
     list(log.messages())
@@ -121,16 +121,16 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     }
 
 
-_SCANNER: Final = Scanner(FILES)
+_SCANNER: Final = ProcessScanner(FILES)
 
 
-def _look(log: KernelLogContext | None, kill: OomKill) -> Witness:
+def _look(log: OomReportIndex | None, kill: OomKill) -> Snapshot:
     """What the agent sees of a kill, once it has its record, and what the log beside BPF has."""
-    seen = _SCANNER.complete(kill, look(kill, FILES))
+    seen = _SCANNER.complete(kill, take_snapshot(kill, FILES))
     return replace(seen, report=log.completed(kill).original) if log else seen
 
 
-_KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": Reaping}
+_KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": ReaperStep}
 
 
 def _by_kind(watched: Watched) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot import CgroupMount
 from tests.vmtest.programs import program
 from tests.vmtest.scenario_kills import UnplayableError
 
-FILES: Final = MemcgFiles.find() or MemcgFiles(Path("/sys/fs/cgroup"), "/", v1=False)
+FILES: Final = CgroupMount.find() or CgroupMount(Path("/sys/fs/cgroup"), "/", v1=False)
 """The hierarchy that is mounted here."""
 
 _KILLED_S: Final = 60.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
 
-from otel_oom.model.events import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.snapshot import Witness
+from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
+from otel_oom.snapshot import Snapshot
 from tests.testlib.kernel.oracle import Killed
 from tests.vmtest.scenario_kills import Made
 
@@ -38,8 +38,8 @@ class Told:
     kills: list[OomKill]
     exits: list[VictimExit]
     in_vain: list[NoVictim]
-    reapings: list[Reaping]
-    seen: list[Witness]
+    reapings: list[ReaperStep]
+    seen: list[Snapshot]
     """What was seen of each kill, where that was looked at."""
 
     @classmethod
@@ -50,8 +50,8 @@ class Told:
             [OomKill.from_json(kill) for kill in value["kills"]],
             [VictimExit(**exit_) for exit_ in value["exits"]],
             [NoVictim.from_json(event) for event in value["in_vain"]],
-            [Reaping(**event) for event in value["reapings"]],
-            [Witness.from_json(seen) for seen in value["seen"]],
+            [ReaperStep(**event) for event in value["reapings"]],
+            [Snapshot.from_json(seen) for seen in value["seen"]],
         )
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from otel_oom.capture.source import Source
-from otel_oom.model.events import Event, OomKill, VictimExit
-from otel_oom.snapshot import Witness
+from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
+from otel_oom.snapshot import Snapshot
 
 _LOOK_S: Final = 0.1
 _ENDS_S: Final = 30.0
@@ -24,16 +24,16 @@ class Watched:
     """A source, and the events that it has told."""
 
     source: Source
-    look: Callable[[OomKill], Witness] | None = None
+    look: Callable[[OomKill], Snapshot] | None = None
     """What is to be seen of each kill at once, if anything."""
-    events: list[Event] = field(default_factory=list)
-    seen: list[Witness] = field(default_factory=list)
+    events: list[CapturedEvent] = field(default_factory=list)
+    seen: list[Snapshot] = field(default_factory=list)
 
     def drain(self) -> int:
         """Take what waits now, and return how many that were."""
         return self.source.drain(self._take)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: CapturedEvent) -> None:
         self.events.append(event)
         if self.look and isinstance(event, OomKill):
             self.seen.append(self.look(event))

@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from otel_oom.enrich import End, enrich
+from otel_oom.enrich import VictimOutcome, enrich
 from otel_oom.enrich.advice import advice
 from otel_oom.model.events import OomKill
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import ON_HOST
 from tests.vmtest.guest import Run
 from tests.vmtest.scenario_result import Played
@@ -34,7 +34,7 @@ _TABLE: Final = re.compile(
 )
 
 
-def seen_of(played: Played) -> Iterator[tuple[OomKill, Witness]]:
+def seen_of(played: Played) -> Iterator[tuple[OomKill, Snapshot]]:
     """Each kill of the scenario with what was seen of it."""
     told = played.told["libbpf"]
     for kill, seen in zip(told.kills, told.seen, strict=True):
@@ -42,7 +42,7 @@ def seen_of(played: Played) -> Iterator[tuple[OomKill, Witness]]:
             yield kill, seen
 
 
-def in_one_cgroup(run: Run) -> list[tuple[Played, OomKill, Witness]]:
+def in_one_cgroup(run: Run) -> list[tuple[Played, OomKill, Snapshot]]:
     """Those kills whose cgroup was still there when it was looked at."""
     values = (run.results["scenarios"][name] for name in ONE_CGROUP)
     every = [Played.from_json(value) for value in values if "unplayable" not in value]
@@ -119,6 +119,6 @@ def test_the_hosts_numbers_are_its_own(played: Played, run: Run, name: str) -> N
 def test_the_advice_is_that_of_the_scenario(played: Played, says: str) -> None:
     """What was made is what the advice is about; it was the first that was killed."""
     kill, seen = next(seen_of(played))
-    said = advice(enrich(kill, seen, End(), kill.time_unix_ns, ON_HOST))
+    said = advice(enrich(kill, seen, VictimOutcome(), kill.time_unix_ns, ON_HOST))
     assert said is not None
     assert says in said

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich import End
-from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.enrich import VictimOutcome
+from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.events import OomKill
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.command import otel_oom
 from tests.vmtest.scenario_result import SOURCES, Played
@@ -65,7 +65,7 @@ def test_the_reaper_is_told(played: Played) -> None:
     assert all(before < after for before, after in pairwise([*times, ended.boottime_ns]))
     memory = one(played).memory
     assert memory is not None
-    reaped = End(reaper=tuple(told.reapings)).reaped
+    reaped = VictimOutcome(reaper=tuple(told.reapings)).reaped
     assert reaped is not None
     assert abs(memory.resident - reaped - left) <= _HELD_BACK
 
@@ -129,7 +129,7 @@ def test_all_of_a_group_stand_on_the_page_of_each(played: Played, tmp_path: Path
     told = played.told["libbpf"].kills
     with Store(tmp_path) as store:
         for kill in told:
-            store.record(kill, Witness(seen=False))
+            store.record(kill, Snapshot(seen=False))
     for kill in told:
         done = otel_oom("show", kill.uid, "--state-dir", tmp_path)
         assert done.code == 0, done
@@ -179,7 +179,7 @@ def test_swap_is_told_as_the_kernel_logs_it(played: Played, what: str) -> None:
 )
 def test_what_was_asked_for_is_told(played: Played, memory: str, entry: str) -> None:
     """By the names that this kernel has in its stack."""
-    assert origin_of(one(played).stack) == Origin("memcg", memory, entry)
+    assert analyse_stack(one(played).stack) == StackAnalysis("memcg", memory, entry)
 
 
 @only("huge")

@@ -13,7 +13,7 @@ import pytest
 
 from otel_oom.capture.bpf.decoder import text
 from otel_oom.enrich.limit_scope import limit_scope
-from otel_oom.enrich.stack_analysis import origin_of
+from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import OomKill
 from tests.vmtest.guest import Run
 from tests.vmtest.programs import program
@@ -157,7 +157,7 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
         # The log does not tell the cgroups of those that are killed along.
         known = kill.memcg is not None or played.made.scope == "host"
         assert known or (told.source == "kmsg" and kill.incident)
-        scope = limit_scope(kill, origin_of(kill.stack))
+        scope = limit_scope(kill, analyse_stack(kill.stack))
         assert scope == (played.made.scope if known else None)
         assert (decision.memcg is None) == (played.made.scope == "host")
         if header is None:

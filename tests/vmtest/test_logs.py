@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.kmsg.reader import record
-from otel_oom.capture.kmsg.report_lookup import KernelLogContext
-from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import OomKill
@@ -31,7 +31,7 @@ def read(played: Played) -> list[OomKill]:
     lines = [line for raw in played.records if (line := record(raw.encode()))]
     parser = KernelLogParser()
     told = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
-    events = LogEvents("boot", "replay", "file", Processes(Path("/nonexistent")))
+    events = EventBuilder("boot", "replay", "file", Processes(Path("/nonexistent")))
     kills = [event for event in [*told, *parser.end()] if isinstance(event, LoggedKill)]
     return [events.kill(event, event.line.time_ns, 0) for event in kills]
 
@@ -135,7 +135,7 @@ def test_the_report_is_joined_to_what_bpf_tells(played: Played) -> None:
 def test_a_hook_of_bpf_costs_no_report(played: Played, run: Run) -> None:
     """Where BPF tells of the decision, the log beside it has the report; else BPF's kill has."""
     (kill,), (seen,) = played.told["libbpf"].kills, played.told["libbpf"].seen
-    by_log = run.results["context"] == KernelLogContext.hook
+    by_log = run.results["context"] == OomReportIndex.hook
     (text,) = (each for each in (kill.original, seen.report) if each)
     assert text == (kill.original if by_log else seen.report)
     assert " invoked oom-killer: " in text

@@ -17,7 +17,7 @@ import pytest
 
 from otel_oom.capture.panic.previous_boot import previous_boot
 from otel_oom.capture.panic.scan import find
-from otel_oom.enrich.stack_analysis import origin_of
+from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
 from tests.testlib.need import need
 from tests.testlib.servers.recipes import BuildError
@@ -117,7 +117,7 @@ def test_the_time_is_the_panics(panicked: Panicked, name: str) -> None:
 def test_a_cgroups_panic_is_told_with_its_limit(panicked: Panicked) -> None:
     """Whose limit it was, what was asked for, by whom and where in the kernel."""
     event = panicked.told("memcg", panicked.after["told"][0])
-    decision, origin = event.decision, origin_of(event.stack)
+    decision, origin = event.decision, analyse_stack(event.stack)
     assert decision is not None
     assert (decision.constraint, decision.order) == ("memcg", 0)
     assert decision.gfp_mask
@@ -135,7 +135,7 @@ def test_a_hosts_panic_is_told_as_such(panicked: Panicked) -> None:
     event = panicked.told("host", panicked.after["told"][0])
     assert event.decision is not None
     assert (event.decision.constraint, event.decision.memcg) == ("none", None)
-    assert origin_of(event.stack).by == "host"
+    assert analyse_stack(event.stack).by == "host"
 
 
 def test_what_systemd_has_moved_is_the_same(panicked: Panicked) -> None:

@@ -15,7 +15,7 @@ import pytest
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.model.events import UserspaceKill
 from otel_oom.otlp.userspace_kill import userspace_attributes
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from tests.testlib.need import need
 from tests.testlib.samples.events import ON_HOST
 from tests.testlib.servers.recipes import BuildError
@@ -56,14 +56,14 @@ def made(results: dict[str, Any], killer: str) -> dict[str, Any]:
     return dict(found)
 
 
-def told(results: dict[str, Any], killer: str) -> tuple[UserspaceKill, Witness]:
+def told(results: dict[str, Any], killer: str) -> tuple[UserspaceKill, Snapshot]:
     """The one kill by that killer, as it was told."""
     (one,) = (
         one
         for one in results["running"] + results["late"]
         if one["event"]["killer"]["name"] == killer
     )
-    return UserspaceKill.from_json(one["event"]), Witness.from_json(one["witness"])
+    return UserspaceKill.from_json(one["event"]), Snapshot.from_json(one["witness"])
 
 
 @every_killer

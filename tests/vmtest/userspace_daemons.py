@@ -25,8 +25,8 @@ from typing import Any, Final
 
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.linux.clock import boot_id
-from otel_oom.model.events import Event, UserspaceKill
-from otel_oom.snapshot import MemcgFiles, look
+from otel_oom.model.events import CapturedEvent, UserspaceKill
+from otel_oom.snapshot import CgroupMount, take_snapshot
 from otel_oom.store import Store
 
 PACKAGES: Final = "packages"
@@ -138,12 +138,12 @@ def _told(
 ) -> list[dict[str, Any]]:
     """What is told while ``kills`` are made, or until so many are told, and what is seen then."""
     told: list[dict[str, Any]] = []
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     over = threading.Event()
 
-    def take(event: Event) -> None:
+    def take(event: CapturedEvent) -> None:
         assert isinstance(event, UserspaceKill)
-        witness = look(event, files)
+        witness = take_snapshot(event, files)
         new = store.record(event, witness)
         told.append({"event": event.to_json(), "witness": witness.to_json(), "new": new})
 

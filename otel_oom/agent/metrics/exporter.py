@@ -27,7 +27,7 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from otel_oom.agent.metrics import kill_counter
-from otel_oom.export.result import Answer, Transport, Verdict
+from otel_oom.export.result import ExportResponse, ExportResult, Transport
 from otel_oom.store.counters import NO_BOOT, SINCE
 
 if TYPE_CHECKING:
@@ -76,14 +76,15 @@ class Exporter(MetricExporter):
         try:
             counters = self._store.counters(NO_BOOT) | self._store.counters(SINCE)
         except sqlite3.Error as error:
-            self._report(Answer(Verdict.LATER, f"the store can't be read: {error}"))
+            reason = f"the store can't be read: {error}"
+            self._report(ExportResponse(ExportResult.RETRYABLE, reason))
             return MetricExportResult.FAILURE
         count = kill_counter.counted(counters)
         told = kill_counter.told(counters) if self._delta else None
         data = _joined(metrics_data, kill_counter.metric(count, told, now))
         answer = self._transport.send(encode_metrics(data).SerializeToString())
         self._report(answer)
-        if answer.verdict is not Verdict.TAKEN:
+        if answer.verdict is not ExportResult.ACCEPTED:
             return MetricExportResult.FAILURE
         if self._delta:
             # Where the disk takes nothing now, which the store says, it is told once more.
@@ -91,8 +92,8 @@ class Exporter(MetricExporter):
                 self._store.note(NO_BOOT, kill_counter.as_told(count, now))
         return MetricExportResult.SUCCESS
 
-    def _report(self, answer: Answer) -> None:
-        failing = answer.verdict is not Verdict.TAKEN or answer.rejected > 0
+    def _report(self, answer: ExportResponse) -> None:
+        failing = answer.verdict is not ExportResult.ACCEPTED or answer.rejected > 0
         if failing and not self._failing:
             _LOG.warning(
                 "%s does not take the agent's own metrics (%s); they are tried again every %g s. "

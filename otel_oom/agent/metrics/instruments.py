@@ -23,16 +23,16 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
 from otel_oom.agent.metrics.exporter import Exporter
-from otel_oom.capture.source import Buffered, Source
+from otel_oom.capture.source import Source, SupportsBufferStats
 from otel_oom.config.otlp import GRPC, Endpoint
-from otel_oom.export.exporter import Courier, connect
+from otel_oom.export.exporter import SignalExporter, connect
 from otel_oom.otlp import semconv
 from otel_oom.store.counters import DROPPED, NO_BOOT
 
 if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes
 
-    from otel_oom.agent.stats import Counts
+    from otel_oom.agent.stats import Stats
     from otel_oom.config.metrics import MetricSettings
     from otel_oom.store import Store
 
@@ -51,7 +51,7 @@ _LAG_BOUNDS_S: Final = (
 )
 """From what a Collector on the same host takes to an outage of a day."""
 
-_QUEUE: Final = f"{Courier.__module__}.{Courier.__qualname__}"
+_QUEUE: Final = f"{SignalExporter.__module__}.{SignalExporter.__qualname__}"
 """The type of what has the queue; the conventions ask for the language's own name of it."""
 
 _Callback = Callable[[CallbackOptions], Iterable[Observation]]
@@ -65,7 +65,7 @@ class Metrics:
         settings: MetricSettings,
         resource: Mapping[str, AttributeValue],
         endpoints: Iterable[Endpoint],
-        counts: Counts,
+        counts: Stats,
         store: Store,
     ) -> None:
         """Send what ``counts`` and ``store`` have, as ``settings`` say.
@@ -94,7 +94,7 @@ class Metrics:
 
     def watch(self, source: Source) -> None:
         """Tell how full the kernel's buffer gets, where ``source`` has one of its own."""
-        if not isinstance(source, Buffered):
+        if not isinstance(source, SupportsBufferStats):
             return
         size = source.buffer_bytes
         self._meter.create_observable_gauge(

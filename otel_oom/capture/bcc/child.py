@@ -42,7 +42,7 @@ class BccError(CaptureError):
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOver:
+class FdTransfer:
     """An answer of BCC's, and the descriptors that it is about, which are ours now."""
 
     interpreter: str
@@ -68,7 +68,7 @@ def _interpreters() -> Iterator[str]:
         yield SYSTEM_PYTHON
 
 
-def hand_over(wanted: dict[str, Any], interpreters: Sequence[str] = ()) -> HandedOver:
+def hand_over(wanted: dict[str, Any], interpreters: Sequence[str] = ()) -> FdTransfer:
     """The answer of the first interpreter that has BCC to the settings of :mod:`bcc_child`.
 
     Raises:
@@ -86,7 +86,7 @@ def hand_over(wanted: dict[str, Any], interpreters: Sequence[str] = ()) -> Hande
     raise next((error for error in errors if error.kind != "absent"), errors[0])
 
 
-def _ask(interpreter: str, wanted: dict[str, Any]) -> HandedOver:
+def _ask(interpreter: str, wanted: dict[str, Any]) -> FdTransfer:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words = [interpreter, "-I", "-B", child_main.__file__, str(theirs.fileno()), json.dumps(wanted)]
     with ours, tempfile.TemporaryFile() as said:
@@ -117,7 +117,7 @@ def _ask(interpreter: str, wanted: dict[str, Any]) -> HandedOver:
         reply = json.loads(message)
         if "error" in reply:
             raise BccError(reply["kind"], _sentence(reply, interpreter, said))
-        return HandedOver(interpreter, reply, descriptors)
+        return FdTransfer(interpreter, reply, descriptors)
 
 
 def _environ() -> dict[str, str]:

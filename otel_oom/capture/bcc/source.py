@@ -18,8 +18,8 @@ from otel_oom.capture.bcc.child import hand_over
 from otel_oom.capture.bcc.kernel_headers import KernelHeaders
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf.capabilities import require_rights
-from otel_oom.capture.bpf.loader import Attached
-from otel_oom.capture.bpf.maps import HeldMaps
+from otel_oom.capture.bpf.loader import LoadedObject
+from otel_oom.capture.bpf.maps import InheritedMaps
 from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
 
 SOURCE: Final = Path(__file__).with_name("bpf_source")
@@ -54,7 +54,7 @@ class BccSource(RingSource):
         self._headers = KernelHeaders.find(os.environ)
         libbpf.load()
 
-    def _attach(self) -> Attached:
+    def _attach(self) -> LoadedObject:
         given = hand_over(
             {
                 "source": str(SOURCE),
@@ -67,7 +67,7 @@ class BccSource(RingSource):
         )
         names = given.reply["maps"]
         maps = dict(zip(names, given.descriptors, strict=False))
-        held = HeldMaps(self._library, maps, given.descriptors[len(names) :])
+        held = InheritedMaps(self._library, maps, given.descriptors[len(names) :])
         refused: dict[str, str] = given.reply["refused"]
         context = "" if refused else child_main.CONTEXT_HOOK
-        return Attached(held, child_main.MARK_HOOK, context, refused)
+        return LoadedObject(held, child_main.MARK_HOOK, context, refused)

@@ -22,8 +22,8 @@ from otel_oom.capture.bpf.records import (
     VictimRecord,
 )
 from otel_oom.linux.kernel_stack import DECISION, outwards
-from otel_oom.model.events import Event, NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.model.types import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
+from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
+from otel_oom.model.types import Capture, Memcg, MemcgUsage, Memory, OomControl, Task, UserFrame
 
 _VICTIM_SIZES = range(VictimRecord.text.offset, ctypes.sizeof(VictimRecord) + 1)
 _SIZES = {
@@ -73,7 +73,7 @@ class Decoder:
     _last: OomKill | None = None
     _last_decision_ns: int = 0
 
-    def decode(self, data: bytes, unix_offset_ns: int) -> Event:
+    def decode(self, data: bytes, unix_offset_ns: int) -> CapturedEvent:
         """The event in ``data``; ``unix_offset_ns`` leads from the boot clock to Unix time.
 
         Raises:
@@ -167,14 +167,14 @@ class Decoder:
             )
         return (last.incident or last.uid) if same else None
 
-    def _decision(self, record: VictimRecord) -> Decision | None:
+    def _decision(self, record: VictimRecord) -> OomControl | None:
         if record.header.flags & records.FLAG_NO_DECISION:
             return None
         told: DecisionRecord = record.decision
         memcg = _memcg(
             record, record.limit_memcg, records.FLAG_NO_LIMIT_MEMCG, records.FLAG_LIMIT_MEMCG_CUT
         )
-        return Decision(
+        return OomControl(
             hook=self.context,
             constraint=records.CONSTRAINTS.get(told.constraint),
             order=told.order,
@@ -242,8 +242,8 @@ def _memory(record: MemoryRecord) -> Memory:
     )
 
 
-def _limits(told: LimitsRecord) -> Limits:
-    return Limits(
+def _limits(told: LimitsRecord) -> MemcgUsage:
+    return MemcgUsage(
         limit=_bound(told.limit_pages),
         usage=told.usage_pages * _PAGE,
         swap_limit=_bound(told.swap_limit_pages),
@@ -287,11 +287,11 @@ def _exit(record: ExitRecord) -> VictimExit:
     )
 
 
-def _reaping(record: ReaperRecord) -> Reaping:
+def _reaping(record: ReaperRecord) -> ReaperStep:
     stage = records.STAGES.get(record.stage)
     if stage is None:
         raise WireError(f"a reaper record of the unknown stage {record.stage}")
-    return Reaping(
+    return ReaperStep(
         tgid=record.tgid,
         started_ns=record.start_boottime_ns or None,
         boottime_ns=record.header.boottime_ns,

@@ -28,7 +28,7 @@ _FARTHEST: Final = 1 << 20
 """A function is shorter: what is farther behind a symbol is in none that we know."""
 
 
-class Symbols:
+class KernelSymbolizer:
     """Names for the addresses of one boot."""
 
     def __init__(self, loaded: BpfObject | None, kallsyms: Path = _KALLSYMS) -> None:

@@ -20,13 +20,13 @@ from otel_oom.capture.source import CaptureError
 OBJECT: Final = Path(__file__).with_name("oom.bpf.o")
 OBJECT_ADVICE: Final = "Install otel-oom again, or build it in a source tree: make -C bpf"
 
-MARKS: Final = {
+VICTIM_HOOKS: Final = {
     "tp_btf/mark_victim": ("mark_victim_btf",),
     "raw_tp/mark_victim": ("mark_victim_raw",),
 }
 """How the kill can be seen, the best first, and the programs for each."""
 
-CONTEXTS: Final = {
+DECISION_HOOKS: Final = {
     "fentry/oom_kill_process": ("kill_begins_fentry", "kill_ends_fentry", "search_ends_fentry"),
     "kprobe/oom_kill_process": (
         "kill_begins_kprobe",
@@ -48,12 +48,15 @@ _ENDS: Final = (
     "skip_task_reaping",
 )
 _ALTERNATIVES: Final = frozenset(
-    program for hooks in (MARKS, CONTEXTS) for programs in hooks.values() for program in programs
+    program
+    for hooks in (VICTIM_HOOKS, DECISION_HOOKS)
+    for programs in hooks.values()
+    for program in programs
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LoadOptions:
     """What the loader decides on: the size of the ring in bytes, and what to read of a victim."""
 
     ring_bytes: int
@@ -61,7 +64,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class LoadedObject:
     """A loaded object that captures, by which hooks, and the reasons for each that was refused."""
 
     object: Maps
@@ -70,7 +73,7 @@ class Attached:
     refused: dict[str, str]
 
 
-def attach(library: Libbpf, wanted: Wanted, pins: Pins | None) -> Attached:
+def attach(library: Libbpf, wanted: LoadOptions, pins: Pins | None) -> LoadedObject:
     """Try the best way first, and give up only what this kernel refuses of it.
 
     With ``pins`` the state of an earlier agent is taken on, and its links are replaced.
@@ -81,18 +84,20 @@ def attach(library: Libbpf, wanted: Wanted, pins: Pins | None) -> Attached:
     """
     codes = set()
     refused: dict[str, str] = {}
-    marks, contexts = list(MARKS), list(CONTEXTS)
+    marks, contexts = list(VICTIM_HOOKS), list(DECISION_HOOKS)
     while marks:
         mark, context = marks[0], contexts[0]
         try:
-            opened = _load(library, wanted, pins, (*CONTEXTS[context], *MARKS[mark]), refused)
+            opened = _load(
+                library, wanted, pins, (*DECISION_HOOKS[context], *VICTIM_HOOKS[mark]), refused
+            )
         except LibbpfError as error:
-            of_mark = not context or any(program in str(error) for program in MARKS[mark])
+            of_mark = not context or any(program in str(error) for program in VICTIM_HOOKS[mark])
             codes.add(error.code)
             refused[mark if of_mark else context] = str(error)
             (marks if of_mark else contexts).pop(0)
         else:
-            return Attached(opened, mark, context, refused)
+            return LoadedObject(opened, mark, context, refused)
     if codes == {errno.EPERM}:
         raise CaptureError(
             "The kernel lets this process load no BPF programs, although it has the "
@@ -108,7 +113,7 @@ def attach(library: Libbpf, wanted: Wanted, pins: Pins | None) -> Attached:
 
 def _load(
     library: Libbpf,
-    wanted: Wanted,
+    wanted: LoadOptions,
     pins: Pins | None,
     programs: tuple[str, ...],
     refused: dict[str, str],

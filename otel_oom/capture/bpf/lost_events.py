@@ -6,10 +6,10 @@ import ctypes
 
 from otel_oom.capture.bpf.maps import Maps
 from otel_oom.capture.bpf.records import Counters
-from otel_oom.model.events import Loss
+from otel_oom.model.events import LostEvents
 
 
-class Losses:
+class LostEventCounter:
     """The counters of the kernel side, less what an earlier agent has told of them.
 
     What was told stands beside them, and lives as long as they do.
@@ -22,7 +22,7 @@ class Losses:
         self._before = Counters.from_buffer_copy(raw)
         self._told = raw
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """The losses since an earlier agent has last told of them; as of now they are told."""
         values = self._object.values("oom_counters", ctypes.sizeof(Counters))
         counters = [Counters.from_buffer_copy(value) for value in values]
@@ -33,7 +33,7 @@ class Losses:
         if bytes(total) != self._told:
             self._object.set_value("oom_told", bytes(total))
             self._told = bytes(total)
-        return Loss(
+        return LostEvents(
             victims=total.lost_victims - self._before.lost_victims,
             exits=total.lost_exits - self._before.lost_exits,
         )

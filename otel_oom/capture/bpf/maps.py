@@ -44,7 +44,7 @@ class Maps(ABC):
         return [raw[cpu * stride : cpu * stride + size] for cpu in range(cpus)]
 
 
-class HeldMaps(Maps):
+class InheritedMaps(Maps):
     """Maps of which nothing is known but their file descriptors, which are ours.
 
     So are those of the links of the programs that work with them: closed, they are detached.

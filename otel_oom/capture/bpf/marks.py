@@ -10,13 +10,13 @@ from typing import Final
 from otel_oom.capture.bpf import records as wire
 from otel_oom.capture.bpf.decoder import text
 from otel_oom.capture.bpf.records import MarkRecord
-from otel_oom.capture.mark_matching import Mark
+from otel_oom.capture.mark_matching import KillMark
 
 MARKS: Final = "oom_marks"
 COUNT: Final = "oom_mark_count"
 
 
-def read(map_fd: int, tids: Collection[int]) -> list[Mark]:
+def read(map_fd: int, tids: Collection[int]) -> list[KillMark]:
     """The marks of these threads in the map at ``map_fd``, which stays the caller's.
 
     One that is being written meanwhile may come out torn: it is of a victim that was not told of
@@ -31,10 +31,10 @@ def read(map_fd: int, tids: Collection[int]) -> list[Mark]:
     return [_mark(record) for record in found if record.tid and record.tid in tids]
 
 
-def _mark(record: MarkRecord) -> Mark:
+def _mark(record: MarkRecord) -> KillMark:
     # Without a task there was nothing to read a start and a name of.
     started_ns = record.start_boottime_ns or None
-    return Mark(
+    return KillMark(
         boottime_ns=record.boottime_ns,
         monotonic_ns=record.monotonic_ns,
         started_ns=started_ns,

@@ -66,7 +66,7 @@ class _LinkInfo(ctypes.Structure):
     )
 
 
-class KernelObjects:
+class BpfObjectInfo:
     """The questions, asked through one libbpf."""
 
     def __init__(self, library: Libbpf) -> None:

@@ -15,7 +15,7 @@ from otel_oom.capture.bpf import marks
 from otel_oom.capture.bpf.bpffs import BpffsError
 from otel_oom.capture.bpf.libbpf import LibbpfError
 from otel_oom.capture.bpf.object import BpfObject
-from otel_oom.capture.bpf.object_info import LINK, MAP, KernelObjects
+from otel_oom.capture.bpf.object_info import LINK, MAP, BpfObjectInfo
 from otel_oom.capture.bpf.ring_buffer import RingBuffer
 
 _LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _RING_TYPE: Final = 27
 """BPF_MAP_TYPE_RINGBUF."""
 
 
-class StrangeError(Exception):
+class IncompatiblePinsError(Exception):
     """What is pinned is not what its name says; the message says how."""
 
 
@@ -49,7 +49,7 @@ class PinSet:
     """The pins in one folder of bpffs: ``maps/oom_ring`` and so on, ``links/process_exit``."""
 
     folder: Path
-    objects: KernelObjects
+    objects: BpfObjectInfo
 
     @property
     def there(self) -> bool:
@@ -71,7 +71,7 @@ class PinSet:
     def _lend(self, opened: BpfObject, names: Sequence[str]) -> None:
         if self.folder.is_symlink():
             # What it leads to has a name of its own, by which it may be removed.
-            raise StrangeError(f"{self.folder} is a symbolic link")
+            raise IncompatiblePinsError(f"{self.folder} is a symbolic link")
         descriptors: dict[str, int] = {}
         try:
             for name in names:
@@ -80,7 +80,7 @@ class PinSet:
             for name, descriptor in descriptors.items():
                 opened.reuse(name, descriptor)
         except LibbpfError as error:
-            raise StrangeError(str(error)) from error
+            raise IncompatiblePinsError(str(error)) from error
         finally:
             for descriptor in descriptors.values():
                 os.close(descriptor)
@@ -92,7 +92,7 @@ class PinSet:
         _, found = self.objects.map(descriptor)
         needed = opened.shape(name)
         if found != needed:
-            raise StrangeError(f"{name} is {found}, not {needed}")
+            raise IncompatiblePinsError(f"{name} is {found}, not {needed}")
 
     def pin_maps(self, loaded: BpfObject) -> None:
         """Make this set out of the maps of ``loaded``.

@@ -25,8 +25,8 @@ from typing import Final
 from otel_oom.capture.bpf.bpffs import BpffsError, prepare
 from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.object import BpfObject
-from otel_oom.capture.bpf.object_info import KernelObjects
-from otel_oom.capture.bpf.pin_set import PinSet, StrangeError
+from otel_oom.capture.bpf.object_info import BpfObjectInfo
+from otel_oom.capture.bpf.pin_set import IncompatiblePinsError, PinSet
 from otel_oom.capture.bpf.records import WIRE_VERSION
 from otel_oom.capture.bpf.ring_buffer import RingError
 from otel_oom.capture.source import InUseError
@@ -50,7 +50,7 @@ class Pins:
             InUseError: another agent has it.
         """
         self.folder = folder
-        self._objects = KernelObjects(library)
+        self._objects = BpfObjectInfo(library)
         self._current = PinSet(folder / _CURRENT, self._objects)
         self._lock = _locked(folder)
         self._made = False
@@ -77,7 +77,7 @@ class Pins:
             return
         try:
             self._current.lend_maps(opened)
-        except StrangeError as error:
+        except IncompatiblePinsError as error:
             _LOG.warning(
                 "The pins in %s are not those of this version, and are replaced: %s",
                 self._current.folder,
@@ -91,7 +91,7 @@ class Pins:
     def _lend_marks(self, opened: BpfObject) -> None:
         """Have the marks go on from the newest other set that has any, whatever its records."""
         for each in sorted(self.old_sets(), key=_made_at, reverse=True):
-            with suppress(StrangeError):
+            with suppress(IncompatiblePinsError):
                 each.lend_marks(opened)
                 return
 

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Final, Self
 
 from otel_oom.capture.bpf import marks
 from otel_oom.capture.bpf.decoder import Decoder, WireError
-from otel_oom.capture.bpf.ksyms import Symbols
+from otel_oom.capture.bpf.ksyms import KernelSymbolizer
 from otel_oom.capture.bpf.libbpf import Libbpf
-from otel_oom.capture.bpf.loader import Attached, Wanted
-from otel_oom.capture.bpf.lost_events import Losses
+from otel_oom.capture.bpf.loader import LoadedObject, LoadOptions
+from otel_oom.capture.bpf.lost_events import LostEventCounter
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import RING
 from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
-from otel_oom.capture.mark_matching import Mark
+from otel_oom.capture.mark_matching import KillMark
 from otel_oom.capture.source import CaptureError, Handler
 from otel_oom.linux import clock
-from otel_oom.linux.gfp_flags import GfpNames
-from otel_oom.model.events import Event, Loss, OomKill, Unread
+from otel_oom.linux.gfp_flags import GfpFlagNames
+from otel_oom.model.events import CapturedEvent, LostEvents, OomKill, UndecodableRecord
 
 if TYPE_CHECKING:
-    from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+    from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class RingSource(ABC):
         line, which can hold secrets.
         """
         self.buffer_bytes = ring_bytes
-        self._wanted = Wanted(ring_bytes, want_command)
+        self._wanted = LoadOptions(ring_bytes, want_command)
         self.hook = ""
         self.refused: dict[str, str] = {}
         """Hooks that this kernel did not allow, with its reason."""
         self.context = ""
         """The hook that tells of decisions; empty where this kernel allows none."""
         self.pinned = False
-        self._waiting: Event | None = None
+        self._waiting: CapturedEvent | None = None
         self._last: OomKill | None = None
         self._unreadable = 0
 
@@ -65,7 +65,7 @@ class RingSource(ABC):
         """
 
     @abstractmethod
-    def _attach(self) -> Attached:
+    def _attach(self) -> LoadedObject:
         """Load and attach by the first hook that the kernel allows."""
 
     @property
@@ -92,25 +92,25 @@ class RingSource(ABC):
             boot_id=clock.boot_id(),
             source=self.name,
             hook=self.hook,
-            names=Symbols(named).names,
+            names=KernelSymbolizer(named).names,
             context=self.context,
-            gfp_flags=GfpNames().flags,
+            gfp_flags=GfpFlagNames().flags,
             since_ns=since_ns,
         )
         self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
-        self._losses = Losses(self._object)
+        self._losses = LostEventCounter(self._object)
         self._log = None if self.context else self._open_log()
         return self
 
-    def _open_log(self) -> KernelLogContext | None:
+    def _open_log(self) -> OomReportIndex | None:
         """What tells of decisions where no hook does; a kill is told without them as well."""
         # 1 MB, which hosts that have a hook do without.
-        from otel_oom.capture.kmsg.report_lookup import KernelLogContext  # noqa: PLC0415
+        from otel_oom.capture.kmsg.report_lookup import OomReportIndex  # noqa: PLC0415
 
         try:
-            log = KernelLogContext(from_start=self._reused).__enter__()
+            log = OomReportIndex(from_start=self._reused).__enter__()
         except CaptureError as error:
-            self.refused[KernelLogContext.hook] = str(error)
+            self.refused[OomReportIndex.hook] = str(error)
             return None
         self.context = log.hook
         return log
@@ -156,18 +156,18 @@ class RingSource(ABC):
             _LOG.error("What waited in the kernel's buffer is lost: %s", error)
         return taken
 
-    def _event(self, record: bytes) -> Event:
+    def _event(self, record: bytes) -> CapturedEvent:
         try:
             event = self._decoder.decode(record, self._offset_ns)
         except Exception as error:  # noqa: BLE001  whatever it was, nothing of it is lost
             self._unreadable += 1
             reason = str(error) if isinstance(error, WireError) else repr(error)
-            return Unread(record, reason)
+            return UndecodableRecord(record, reason)
         if self._log and isinstance(event, OomKill):
             return self._decided(event, self._log)
         return event
 
-    def _decided(self, kill: OomKill, log: KernelLogContext) -> OomKill:
+    def _decided(self, kill: OomKill, log: OomReportIndex) -> OomKill:
         """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
         last = self._last
         if kill.incident and last and kill.incident in {last.uid, last.incident}:
@@ -180,11 +180,11 @@ class RingSource(ABC):
         self._last = kill
         return kill
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
         return replace(self._losses.loss(), unreadable=self._unreadable)
 
-    def marks(self, tids: Collection[int]) -> list[Mark]:
+    def marks(self, tids: Collection[int]) -> list[KillMark]:
         """The marks of threads by their ids, as far as the kernel side remembers them."""
         try:
             return marks.read(self._object.map_fd(marks.MARKS), tids)

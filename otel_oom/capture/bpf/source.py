@@ -8,7 +8,7 @@ from pathlib import Path
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf.bpffs import BpffsError
 from otel_oom.capture.bpf.capabilities import require_rights
-from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, Attached, attach
+from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, LoadedObject, attach
 from otel_oom.capture.bpf.pin_set import PinSet
 from otel_oom.capture.bpf.pinning import Pins
 from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
@@ -47,7 +47,7 @@ class LibbpfSource(RingSource):
     def _reused(self) -> bool:
         return bool(self._pins and self._pins.reused)
 
-    def _attach(self) -> Attached:
+    def _attach(self) -> LoadedObject:
         """Attach and pin, or only attach where nothing can be pinned."""
         self._pins = None
         if self._pin_dir:

@@ -8,10 +8,10 @@ from typing import Final
 
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
-from otel_oom.capture.mark_matching import Marks, twinned
+from otel_oom.capture.mark_matching import Marks, match_marks
 from otel_oom.linux import clock
-from otel_oom.linux.kernel_log.event_builder import LogEvents
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedAgain, LoggedKill
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
+from otel_oom.linux.kernel_log.parser import DuplicateKillLine, KernelLogParser, LoggedKill
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import OomKill
 
@@ -22,7 +22,7 @@ _NOWHERE: Final = Path("/nonexistent")
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class KmsgBacklog:
     """Kills in the order of the log, as far as it reaches back.
 
     ``again`` is how often the first of a group was killed, logged and counted a second time.
@@ -36,7 +36,7 @@ class History:
 
 def read(
     boot_id: str, source: str, after: int, marks: Marks | None = None, device: Path = DEVICE
-) -> History:
+) -> KmsgBacklog:
     """What the log has behind the line of number ``after``.
 
     Each kill that ``marks`` knows has time and process of its mark. Times of the others are the
@@ -60,14 +60,14 @@ def read(
             if line.sequence <= after:
                 continue
             sequence = line.sequence
-            if isinstance(event, LoggedAgain):
+            if isinstance(event, DuplicateKillLine):
                 again += 1
             elif isinstance(event, LoggedKill) and len(told) < _MOST_KILLS:
                 told.append(event)
         told += [event for event in parser.end() if isinstance(event, LoggedKill)]
     finally:
         reader.close()
-    events = LogEvents(boot_id, source, str(device), Processes(_NOWHERE))
+    events = EventBuilder(boot_id, source, str(device), Processes(_NOWHERE))
     offset = clock.boot_to_unix_offset_ns()
 
     def kill(event: LoggedKill) -> OomKill:
@@ -83,9 +83,9 @@ def read(
     if marks and kills:
         # Asked behind the log: whatever that has is marked by now.
         tids = {kill.victim.tid for kill in kills if kill.victim.tid}
-        kills = twinned(kills, marks(tids), line_clock.told_at, line_clock.doubt_ns)
+        kills = match_marks(kills, marks(tids), line_clock.told_at, line_clock.doubt_ns)
     new = (kill for kill in kills if kill.capture.sequence > after)
-    return History(tuple(new), again, sequence)
+    return KmsgBacklog(tuple(new), again, sequence)
 
 
 def end(device: Path = DEVICE) -> int:

@@ -34,7 +34,7 @@ class _Waited:
     started_ns: int
 
 
-class Exits:
+class ExitWatcher:
     """Victims whose end is waited for, on somebody's epoll."""
 
     def __init__(self, epoll: select.epoll, processes: Processes) -> None:

@@ -11,7 +11,7 @@ from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.linux.kernel_log.candidates import candidates
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, Report, decision
 from otel_oom.model.events import OomKill
-from otel_oom.model.types import Decision
+from otel_oom.model.types import OomControl
 
 _MOST_LINES: Final = 8192
 """More than the log of a usual kernel holds. A report of 80 lines takes 1 ms."""
@@ -32,7 +32,7 @@ class _Kept:
         return self.kill.text if self.kill else self.report.text
 
 
-class KernelLogContext:
+class OomReportIndex:
     """Decisions by their victim, for kernels that allow no hook where they are made.
 
     The report is printed before the victim is marked, so it is there when the mark is read; the
@@ -66,7 +66,7 @@ class KernelLogContext:
         """Close the log."""
         self._reader.close()
 
-    def decision_of(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> Decision | None:
+    def decision_of(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> OomControl | None:
         """The decision that fell on this victim, marked at that time of CLOCK_BOOTTIME.
 
         Chosen is a process, marked is a thread of it. A decision is told once. Reads what the log
@@ -106,7 +106,7 @@ class KernelLogContext:
         printed_ns = self._clock.boottime_of(kept.report.time_ns)
         return None if boottime_ns - printed_ns > _MOST_AGE_NS else kept
 
-    def _decision(self, kept: _Kept) -> Decision:
+    def _decision(self, kept: _Kept) -> OomControl:
         return decision(kept.report, kept.kill.told.message if kept.kill else None, self.hook)
 
     def _read(self) -> None:

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Final, Self
 
 from otel_oom.capture.kmsg.clock import LogClock
-from otel_oom.capture.kmsg.exit_watcher import Exits
+from otel_oom.capture.kmsg.exit_watcher import ExitWatcher
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
-from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import (
+    DuplicateKillLine,
     KernelLogParser,
     LogEvent,
-    LoggedAgain,
     LoggedNoVictim,
     LoggedReaping,
     Report,
 )
 from otel_oom.linux.process import Processes
-from otel_oom.model.events import Event, Loss, OomKill, Reaping
+from otel_oom.model.events import CapturedEvent, LostEvents, OomKill, ReaperStep
 
 _MOST_LINES: Final = 1 << 14
 """How many records one drain looks at; more stay in the log, which stays readable."""
@@ -60,12 +60,12 @@ class KmsgSource:
         self._parser = KernelLogParser()
         self._clock = LogClock()
         self._processes = Processes(self._proc)
-        self._events = LogEvents(clock.boot_id(), self.name, self.hook, self._processes)
+        self._events = EventBuilder(clock.boot_id(), self.name, self.hook, self._processes)
         self._epoll = select.epoll()
         self._epoll.register(self._reader, select.EPOLLIN)
-        self._exits = Exits(self._epoll, self._processes)
+        self._exits = ExitWatcher(self._epoll, self._processes)
         self._victims: dict[int, tuple[int, int | None]] = {}
-        self._waiting: deque[Event] = deque()
+        self._waiting: deque[CapturedEvent] = deque()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,9 +98,9 @@ class KmsgSource:
         self._waiting.extend(self._exits.ended())
         return taken + self._hand_over(handler)
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """How many lines of the log were overwritten unread, whatever they were about."""
-        return Loss(lines=self._reader.lost)
+        return LostEvents(lines=self._reader.lost)
 
     def _hand_over(self, handler: Handler) -> int:
         taken = 0
@@ -115,7 +115,7 @@ class KmsgSource:
             self._reaped(event)
         elif isinstance(event, Report):
             self._events.notice(event)
-        elif not isinstance(event, LoggedAgain):
+        elif not isinstance(event, DuplicateKillLine):
             at = self._clock.boottime_of(event.line.time_ns)
             offset = clock.boot_to_unix_offset_ns()
             if isinstance(event, LoggedNoVictim):
@@ -143,4 +143,4 @@ class KmsgSource:
         victim = self._victims.get(event.told.pid)
         if victim is not None:
             at = self._clock.boottime_of(event.line.time_ns)
-            self._waiting.append(Reaping(*victim, at, "finish", event.told.resident))
+            self._waiting.append(ReaperStep(*victim, at, "finish", event.told.resident))

@@ -46,7 +46,7 @@ _NS_PER_US: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Dump:
+class PstoreDump:
     """The end of the log of a kernel that panicked.
 
     ``folder`` is where it was found; ``unix_ns`` when it was stored, in nanoseconds of Unix time,
@@ -76,7 +76,7 @@ def has_backend(parameter: Path = _BACKEND) -> bool:
         return False
 
 
-def panics(folders: Sequence[Path] = FOLDERS) -> Iterator[Dump]:
+def panics(folders: Sequence[Path] = FOLDERS) -> Iterator[PstoreDump]:
     """Every panic that was stored and can be read, whatever it was for, oldest first."""
     parts = [part for folder in folders for part in _parts(folder)]
     parts.sort(key=lambda part: (str(part.folder), part.order))
@@ -100,10 +100,10 @@ def _follows(last: _Part, part: _Part) -> bool:
     )
 
 
-def _joined(parts: Sequence[_Part]) -> Dump:
+def _joined(parts: Sequence[_Part]) -> PstoreDump:
     texts = [text for part in reversed(parts) for text in part.text.split(b"\n")]
     lines = [_line(text, at) for at, text in enumerate(texts)]
-    return Dump(
+    return PstoreDump(
         parts[0].folder, parts[0].unix_ns, tuple(line for line in lines if line is not None)
     )
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from otel_oom.capture.panic.previous_boot import PreviousBoot
 from otel_oom.linux.kernel_log import line_parser as log_lines
-from otel_oom.linux.kernel_log.line_types import Asking, Line, TraceBegins
+from otel_oom.linux.kernel_log.line_types import AllocatingTask, Line, TraceBegins
 from otel_oom.linux.kernel_log.parser import (
     MOST_CHARS,
     MOST_FRAMES,
@@ -34,7 +34,7 @@ _REPORT_NS: Final = 60_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class EndedLog:
+class BootLogTail:
     """The last lines of a boot, oldest first.
 
     ``source`` has those from the index ``own`` on, at ``where``; those before are the journal's.
@@ -50,7 +50,7 @@ class EndedLog:
     boot: PreviousBoot | None = None
 
 
-def panic_in(log: EndedLog) -> Panic | None:
+def panic_in(log: BootLogTail) -> Panic | None:
     """The first panic for want of memory in a log: a kernel has no second one."""
     for at, line in enumerate(log.lines):
         message = log_lines.panicked(line.text)
@@ -59,7 +59,7 @@ def panic_in(log: EndedLog) -> Panic | None:
     return None
 
 
-def broken_off(log: EndedLog, policy: str) -> Panic | None:
+def truncated_report(log: BootLogTail, policy: str) -> Panic | None:
     """A report at a log's end that only a panic follows with ``vm.panic_on_oom`` as ``policy``."""
     report, _ = _reports(log.lines, None)
     # Sysrq's request has an order of -1, and never leads to a panic.
@@ -69,11 +69,13 @@ def broken_off(log: EndedLog, policy: str) -> Panic | None:
         return None
     of_host = decision(report, None, log.where).constraint is None
     if policy == _ALWAYS or (policy == _HOST_ALONE and of_host):
-        return _event(log, report.time_ns, None, report, Asking(report.tid) if report.tid else None)
+        return _event(
+            log, report.time_ns, None, report, AllocatingTask(report.tid) if report.tid else None
+        )
     return None
 
 
-def _told(log: EndedLog, at: int, message: str) -> Panic:
+def _told(log: BootLogTail, at: int, message: str) -> Panic:
     """The panic in the line at ``at``, by the report before it, else by the lines behind it."""
     line = log.lines[at]
     # That nobody can be killed ends a report, and begins the panic of a host.
@@ -98,14 +100,14 @@ def _reports(lines: Sequence[Line], caller: int | None) -> tuple[Report | None, 
     return (None if begun is None or begun.chosen else begun), in_vain
 
 
-def _trace(lines: Sequence[Line]) -> tuple[Asking | None, tuple[str, ...]]:
+def _trace(lines: Sequence[Line]) -> tuple[AllocatingTask | None, tuple[str, ...]]:
     """The thread that panicked and its stack, as panic() itself prints them."""
-    asking: Asking | None = None
+    asking: AllocatingTask | None = None
     frames: list[str] = []
     in_trace = False
     for text in (line.text for line in lines if len(line.text) <= MOST_CHARS):
         form = log_lines.parse(text)
-        if isinstance(form, Asking):
+        if isinstance(form, AllocatingTask):
             asking = asking or form
         elif isinstance(form, TraceBegins):
             in_trace = not frames
@@ -117,7 +119,11 @@ def _trace(lines: Sequence[Line]) -> tuple[Asking | None, tuple[str, ...]]:
 
 
 def _event(
-    log: EndedLog, time_ns: int, message: str | None, report: Report, asking: Asking | None
+    log: BootLogTail,
+    time_ns: int,
+    message: str | None,
+    report: Report,
+    asking: AllocatingTask | None,
 ) -> Panic:
     invoked = report.invoked
     tid = asking.tid if asking else report.tid
@@ -156,7 +162,7 @@ def _process(lines: Sequence[Line], tid: int | None, comm: str | None) -> Task |
     return None
 
 
-def _original(log: EndedLog, *, whole: bool) -> str:
+def _original(log: BootLogTail, *, whole: bool) -> str:
     """The log from the report on, or from where the record begins; of a long one, the end."""
     begin = log.own
     if whole:

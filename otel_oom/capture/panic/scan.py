@@ -17,8 +17,8 @@ from typing import Final
 from otel_oom.capture.panic import previous_boot as journal
 from otel_oom.capture.panic import pstore
 from otel_oom.capture.panic.previous_boot import PreviousBoot
-from otel_oom.capture.panic.pstore import Dump
-from otel_oom.capture.panic.report import EndedLog
+from otel_oom.capture.panic.pstore import PstoreDump
+from otel_oom.capture.panic.report import BootLogTail
 from otel_oom.linux import procfs
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.model.events import Panic
@@ -68,7 +68,7 @@ def find(
     boot = previous_boot()
     logs = [_with_journal(dump, boot) for dump in pstore.panics(folders)]
     if boot:
-        logs.append(EndedLog("journal", "journalctl", boot.lines, boot=boot))
+        logs.append(BootLogTail("journal", "journalctl", boot.lines, boot=boot))
     for log in logs:
         at_end = log.source == "journal" and not has_backend()
         found = _told(log, _set_to(policy) if at_end else "0")
@@ -76,22 +76,22 @@ def find(
             yield found
 
 
-def _told(log: EndedLog, policy: str) -> Panic | None:
+def _told(log: BootLogTail, policy: str) -> Panic | None:
     if policy in _KILLS and not any(line.text.startswith(_WORDS) for line in log.lines):
         return None
     # It takes half a megabyte, which most hosts never need.
-    from otel_oom.capture.panic.report import broken_off, panic_in  # noqa: PLC0415
+    from otel_oom.capture.panic.report import panic_in, truncated_report  # noqa: PLC0415
 
-    return panic_in(log) or broken_off(log, policy)
+    return panic_in(log) or truncated_report(log, policy)
 
 
 def _set_to(policy: Path) -> str:
     return (procfs.read(policy, _POLICY_BYTES) or "").strip()
 
 
-def _with_journal(dump: Dump, boot: PreviousBoot | None) -> EndedLog:
+def _with_journal(dump: PstoreDump, boot: PreviousBoot | None) -> BootLogTail:
     """What was stored, behind what the journal has of the same boot, if it is of that boot."""
-    log = EndedLog("pstore", str(dump.folder), dump.lines, unix_ns=dump.unix_ns)
+    log = BootLogTail("pstore", str(dump.folder), dump.lines, unix_ns=dump.unix_ns)
     if boot is None or not _of_one_boot(dump.lines, boot.lines):
         return log
     older = [line for line in boot.lines if line.time_ns < dump.lines[0].time_ns]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD
-from otel_oom.model.types import Killer, Task
+from otel_oom.model.types import Task, UserspaceOomDaemon
 
 _MIB: Final = 1 << 20
 _CGROUP_MOUNT: Final = "/sys/fs/cgroup"
@@ -23,13 +23,13 @@ _MOST_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
-class ToldKill:
+class ParsedKill:
     """One kill as its killer told it: of a process, ``victim``, or of all in the cgroup ``path``.
 
     Sizes are in bytes. ``done`` is whether it was told when it was done.
     """
 
-    killer: Killer
+    killer: UserspaceOomDaemon
     victim: Task | None = None
     path: str | None = None
     resident: int | None = None
@@ -37,7 +37,7 @@ class ToldKill:
     done: bool = True
 
 
-def told_by(unit: str, message: str, before: str = "") -> ToldKill | None:
+def told_by(unit: str, message: str, before: str = "") -> ParsedKill | None:
     """What ``message`` of a killer's ``unit`` tells; ``None`` for whatever is no kill.
 
     ``before`` is what it said before that, if it is known.
@@ -62,14 +62,14 @@ _SYSTEMD: Final = re.compile(
 )
 
 
-def _systemd_oomd(message: str) -> ToldKill | None:
+def _systemd_oomd(message: str) -> ParsedKill | None:
     """It kills all of a cgroup: one that is ``Marked`` waits for its hooks, since systemd 260."""
     found = _SYSTEMD.fullmatch(message)
     if found is None:
         return None
     what = found["what"]
-    return ToldKill(
-        Killer(
+    return ParsedKill(
+        UserspaceOomDaemon(
             "systemd-oomd",
             signal="SIGKILL",
             reason=f"{what}_used" if what else "memory_pressure",
@@ -101,7 +101,7 @@ _LOW: Final = re.compile(
 _SIGNALS: Final = {"9": "SIGKILL", "15": "SIGTERM"}
 
 
-def _earlyoom(message: str, before: str) -> ToldKill | None:
+def _earlyoom(message: str, before: str) -> ParsedKill | None:
     """It tells before it sends a signal; whether that killed is another matter.
 
     At which limit it does so is said in the message before.
@@ -118,8 +118,8 @@ def _earlyoom(message: str, before: str) -> ToldKill | None:
         comm=found["comm"] or None,
     )
     signal = told.get("signal") or _SIGNALS[found["number"]]
-    return ToldKill(
-        Killer(
+    return ParsedKill(
+        UserspaceOomDaemon(
             "earlyoom",
             signal=signal,
             reason="memory_available",
@@ -141,14 +141,14 @@ _OOMD: Final = re.compile(
 )
 
 
-def _oomd(message: str) -> ToldKill | None:
+def _oomd(message: str) -> ParsedKill | None:
     """It kills all of a cgroup, by whichever of the rules that it was given."""
     found = _OOMD.fullmatch(message)
     if found is None:
         return None
     path = _cgroup(f"/{found['path'].lstrip('/')}")
-    return ToldKill(
-        Killer(
+    return ParsedKill(
+        UserspaceOomDaemon(
             "oomd",
             signal="SIGKILL",
             pressure=float(found["pressure"]),

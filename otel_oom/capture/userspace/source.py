@@ -17,12 +17,12 @@ from otel_oom.capture.userspace.daemons import UNITS, installed
 from otel_oom.linux import clock
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.process import Processes
-from otel_oom.model.events import Loss, UserspaceKill
+from otel_oom.model.events import LostEvents, UserspaceKill
 from otel_oom.model.types import Capture, Memcg, Task
 
 if TYPE_CHECKING:
     from otel_oom.linux.systemd.journal_entry import Entry
-    from otel_oom.linux.systemd.journal_follower import Follower
+    from otel_oom.linux.systemd.journal_follower import JournalFollower
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class JournalSource:
         self._processes = Processes(self._proc)
         self._waiting: deque[tuple[UserspaceKill, str]] = deque()
         self._said: dict[str, str] = {}
-        self._follower: Follower | None = None
+        self._follower: JournalFollower | None = None
         self._look_at = -math.inf
         self._begin()
         return self
@@ -103,9 +103,9 @@ class JournalSource:
                 taken += self._hand_over(handler)
         return taken
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """Nothing that is known of: the journal keeps what nobody reads."""
-        return Loss()
+        return LostEvents()
 
     def _begin(self) -> None:
         """Start to read as soon as there is somebody who kills."""
@@ -116,12 +116,12 @@ class JournalSource:
         if not units:
             return
         # Only a host with such a program needs the rest.
-        from otel_oom.linux.systemd.journal_cursor import Position  # noqa: PLC0415
-        from otel_oom.linux.systemd.journal_follower import Follower  # noqa: PLC0415
+        from otel_oom.linux.systemd.journal_cursor import JournalCursor  # noqa: PLC0415
+        from otel_oom.linux.systemd.journal_follower import JournalFollower  # noqa: PLC0415
 
-        self._follower = Follower(
+        self._follower = JournalFollower(
             UNITS,
-            Position(self._state_dir),
+            JournalCursor(self._state_dir),
             self._epoll,
             history=self._history,
             program=self._program,

@@ -26,7 +26,7 @@ _MARK: Final = "▶ "
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class Page:
     """Sets text for one terminal."""
 
     terminal: Terminal

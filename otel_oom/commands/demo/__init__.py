@@ -31,7 +31,7 @@ from otel_oom.commands.demo import show, victim
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config import otlp, settings
 from otel_oom.export.exporter import connect
-from otel_oom.export.result import Verdict
+from otel_oom.export.result import ExportResult
 from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
 from otel_oom.otlp.json import line
 
@@ -229,6 +229,6 @@ def _forward(received: list[Message], backend: settings.Settings) -> None:
         transport = connect(endpoint)
         answer = transport.send(request.SerializeToString())
         transport.close()
-        if answer.verdict is not Verdict.TAKEN or answer.rejected:
+        if answer.verdict is not ExportResult.ACCEPTED or answer.rejected:
             raise DemoError(f"{endpoint.shown} did not take the {endpoint.signal}: {answer.reason}")
         sys.stderr.write(f"Sent to {endpoint.shown}\n")

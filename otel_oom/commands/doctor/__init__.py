@@ -13,10 +13,10 @@ from dataclasses import asdict
 from typing import Final
 
 from otel_oom import __version__
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.doctor import prediction
-from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding
+from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check
 from otel_oom.commands.doctor.endpoints import delivery
 from otel_oom.commands.doctor.host import on_host
 from otel_oom.commands.doctor.sources import sources
@@ -43,14 +43,14 @@ def doctor(*, as_json: bool) -> int:
             if finding.advice:
                 advice = finding.advice.replace("\n", "\n      ")
                 sys.stdout.write(f"    → {advice}\n")
-        for line in prediction.lines(seen, Layout(Terminal.of(sys.stdout))):
+        for line in prediction.lines(seen, Page(Terminal.of(sys.stdout))):
             sys.stdout.write(line + "\n")
     return int(failed)
 
 
-def _findings() -> Iterator[Finding]:
+def _findings() -> Iterator[Check]:
     uname = os.uname()
-    yield Finding("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
+    yield Check("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
     yield from sources()
     yield from on_host()
     yield from delivery()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.commands.doctor.next_victim import Look, Standing
+from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.cgroupfs import MemcgFiles
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model.types import Memcg
 from otel_oom.snapshot.process_scanner import below
 
@@ -20,7 +20,7 @@ _INACTIVE: Final = {"inactive_file", "total_inactive_file"}
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class CgroupHeadroom:
     """A cgroup near its limit, in bytes; ``held`` is its usage without what can be had back.
 
     ``first`` is who would be killed in it, ``None`` where nobody may be.
@@ -29,23 +29,25 @@ class Near:
     path: str
     held: int
     limit: int
-    first: Standing | None
+    first: ProcessScore | None
 
 
-def nearest(files: MemcgFiles, look: Look, most: int) -> list[Near]:
+def nearest(files: CgroupMount, look: ProcessTable, most: int) -> list[CgroupHeadroom]:
     """The cgroups with processes whose usage is nearest to their own limit, the nearest first."""
-    near: list[Near] = []
+    near: list[CgroupHeadroom] = []
     for folder, held, limit in sorted(_limited(files), key=lambda one: -one[1] / one[2]):
         pids = [*_pids(folder)]
         # Where nothing runs, nothing asks for memory.
         if pids:
-            near.append(Near(files.path_of(folder), held, limit, look.next_of(pids, limit)))
+            near.append(
+                CgroupHeadroom(files.path_of(folder), held, limit, look.next_of(pids, limit))
+            )
         if len(near) == most:
             break
     return near
 
 
-def _limited(files: MemcgFiles) -> Iterator[tuple[Path, int, int]]:
+def _limited(files: CgroupMount) -> Iterator[tuple[Path, int, int]]:
     """Each cgroup that has a limit, with what it holds and may hold."""
     for folder in below(files.mount):
         limits = files.limits(Memcg(id=None, path=files.path_of(folder)))

@@ -13,7 +13,7 @@ FAIL: Final = "fail"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One thing that was looked at; ``advice`` is empty when all is well."""
 
     name: str
@@ -22,12 +22,12 @@ class Finding:
     advice: str = ""
 
 
-def milder(finding: Finding) -> Finding:
+def milder(finding: Check) -> Check:
     """The same where something else stands in for what failed."""
     return replace(finding, state=WARN) if finding.state == FAIL else finding
 
 
-def failed(name: str, error: CaptureError) -> Finding:
+def failed(name: str, error: CaptureError) -> Check:
     """A finding out of an error whose first sentence is what is wrong, and the rest the way out."""
     detail, _, advice = str(error).partition(". ")
-    return Finding(name, FAIL, detail, advice)
+    return Check(name, FAIL, detail, advice)

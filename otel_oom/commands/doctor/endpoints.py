@@ -8,50 +8,50 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding
+from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check
 from otel_oom.config import metrics as health
 from otel_oom.config import otlp, settings
 from otel_oom.config.otlp import Endpoint, SettingsError
 from otel_oom.export.exporter import connect
-from otel_oom.export.result import Verdict
+from otel_oom.export.result import ExportResult
 
 _ENDPOINT_S: Final = 5.0
 _LONG_TIMEOUT_S: Final = 600.0
 
 
-def delivery() -> Iterator[Finding]:
+def delivery() -> Iterator[Check]:
     """The endpoints, and variables that look like settings and are none."""
     yield from _endpoints()
     yield from _misspelt()
 
 
-def _endpoints() -> Iterator[Finding]:
+def _endpoints() -> Iterator[Check]:
     try:
         read = settings.read(os.environ)
     except SettingsError as error:
         # From the right: the value itself, which is shown, may hold a colon.
         detail, _, advice = str(error).rpartition(": ")
-        yield Finding("settings", FAIL, detail, advice[:1].upper() + advice[1:])
+        yield Check("settings", FAIL, detail, advice[:1].upper() + advice[1:])
         return
     if read.disabled:
         advice = "Kills are kept on disk and not sent. Unset it to send."
-        yield Finding("settings", WARN, "OTEL_SDK_DISABLED is true", advice)
+        yield Check("settings", WARN, "OTEL_SDK_DISABLED is true", advice)
         return
     for endpoint in read.endpoints:
         yield _endpoint(endpoint)
     yield from _metrics()
 
 
-def _metrics() -> Iterator[Finding]:
+def _metrics() -> Iterator[Check]:
     """Metrics are the agent's own: what is wrong with them is in no kill's way."""
     name, off = "metrics endpoint", "OTEL_METRICS_EXPORTER=none sends no metrics"
     try:
         read = health.read(os.environ)
     except SettingsError as error:
-        yield Finding(name, WARN, str(error), f"No metrics are sent. {off}, and says nothing.")
+        yield Check(name, WARN, str(error), f"No metrics are sent. {off}, and says nothing.")
         return
     if read is None:
-        yield Finding(name, OK, "none are sent, as OTEL_METRICS_EXPORTER says")
+        yield Check(name, OK, "none are sent, as OTEL_METRICS_EXPORTER says")
         return
     found = _endpoint(read.endpoint)
     if found.state == FAIL:
@@ -60,33 +60,31 @@ def _metrics() -> Iterator[Finding]:
     yield found
 
 
-def _endpoint(endpoint: Endpoint) -> Finding:
+def _endpoint(endpoint: Endpoint) -> Check:
     """Send an empty request, which every OTLP server takes."""
     name = f"{endpoint.signal} endpoint"
     where = f"{endpoint.shown} ({endpoint.protocol})"
     try:
         transport = connect(replace(endpoint, timeout_s=min(endpoint.timeout_s, _ENDPOINT_S)))
     except (OSError, ValueError) as error:
-        return Finding(name, FAIL, f"{where}: {error}", "Check the certificate and key files.")
+        return Check(name, FAIL, f"{where}: {error}", "Check the certificate and key files.")
     answer = transport.send(b"")
     transport.close()
-    if answer.verdict is Verdict.TAKEN and endpoint.timeout_s > _LONG_TIMEOUT_S:
+    if answer.verdict is ExportResult.ACCEPTED and endpoint.timeout_s > _LONG_TIMEOUT_S:
         advice = "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds, as in OpenTelemetry's Python exporters."
-        return Finding(
-            name, WARN, f"{where} answers, with {endpoint.timeout_s:g} s to do so", advice
-        )
-    if answer.verdict is Verdict.TAKEN:
-        return Finding(name, OK, f"{where} answers")
+        return Check(name, WARN, f"{where} answers, with {endpoint.timeout_s:g} s to do so", advice)
+    if answer.verdict is ExportResult.ACCEPTED:
+        return Check(name, OK, f"{where} answers")
     advice = (
         "Is it up, and is OTEL_EXPORTER_OTLP_ENDPOINT right? What is captured waits on disk."
-        if answer.verdict is Verdict.LATER
+        if answer.verdict is ExportResult.RETRYABLE
         else "It answers, and refuses: check its address, protocol and credentials."
     )
-    return Finding(name, FAIL, f"{where}: {answer.reason}", advice)
+    return Check(name, FAIL, f"{where}: {answer.reason}", advice)
 
 
-def _misspelt() -> Iterator[Finding]:
+def _misspelt() -> Iterator[Check]:
     for name in otlp.unknown_variables(os.environ):
         near = get_close_matches(name, otlp.known_variables(), n=1)
         advice = f"Did you mean {near[0]}?" if near else "Unset it."
-        yield Finding("settings", WARN, f"{name} is not a variable that is read", advice)
+        yield Check("settings", WARN, f"{name} is not a variable that is read", advice)

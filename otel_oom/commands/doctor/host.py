@@ -8,12 +8,12 @@ from pathlib import Path
 
 from otel_oom.capture.bpf.bpffs import BPFFS, is_bpffs
 from otel_oom.capture.source import PIN_DIR
-from otel_oom.commands.doctor.check import OK, WARN, Finding
+from otel_oom.commands.doctor.check import OK, WARN, Check
 from otel_oom.linux.vm_sysctl import meanings
-from otel_oom.snapshot import MemcgFiles, host_stats
+from otel_oom.snapshot import CgroupMount, host_stats
 
 
-def on_host() -> Iterator[Finding]:
+def on_host() -> Iterator[Check]:
     """The places that an agent needs, and the kernel's settings."""
     yield _bpffs()
     yield _pins()
@@ -21,14 +21,14 @@ def on_host() -> Iterator[Finding]:
     yield from _oom_settings()
 
 
-def _bpffs() -> Finding:
+def _bpffs() -> Check:
     if is_bpffs(BPFFS):
-        return Finding("bpffs", OK, str(BPFFS))
+        return Check("bpffs", OK, str(BPFFS))
     advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {BPFFS}"
-    return Finding("bpffs", WARN, f"not mounted at {BPFFS}", advice)
+    return Check("bpffs", WARN, f"not mounted at {BPFFS}", advice)
 
 
-def _pins() -> Finding:
+def _pins() -> Check:
     """What goes on in the kernel, and whether there is an agent to take it."""
     try:
         folder = PIN_DIR.stat()
@@ -37,37 +37,37 @@ def _pins() -> Finding:
     except FileNotFoundError:
         pinned = False
     except OSError as error:
-        return Finding("pins", OK, f"{PIN_DIR}: {error.strerror}")
+        return Check("pins", OK, f"{PIN_DIR}: {error.strerror}")
     if not pinned:
-        return Finding("pins", OK, f"none in {PIN_DIR}: kills are captured while an agent runs")
+        return Check("pins", OK, f"none in {PIN_DIR}: kills are captured while an agent runs")
     device = folder.st_dev
     held = f" {os.major(device):02x}:{os.minor(device):02x}:{folder.st_ino} "
     if held in locks:
-        return Finding("pins", OK, f"in {PIN_DIR}, for the agent that runs and the next one")
+        return Check("pins", OK, f"in {PIN_DIR}, for the agent that runs and the next one")
     advice = (
         "The kernel records kills, and no agent takes them. Start it: otel-oom run; or end that: "
         "otel-oom unpin"
     )
-    return Finding("pins", WARN, f"in {PIN_DIR}, without an agent", advice)
+    return Check("pins", WARN, f"in {PIN_DIR}, without an agent", advice)
 
 
-def _memcg() -> Finding:
+def _memcg() -> Check:
     name, loss = "memory cgroups", "Limits and usage of cgroups will be missing"
-    files = MemcgFiles.find()
+    files = CgroupMount.find()
     if files is None:
         advice = f"{loss}: mount -t cgroup2 none /sys/fs/cgroup"
-        return Finding(name, WARN, "none mounted here", advice)
+        return Check(name, WARN, "none mounted here", advice)
     where = f"v{1 if files.v1 else 2} at {files.mount}"
     if _has_memory_controller(files):
-        return Finding(name, OK, where)
+        return Check(name, OK, where)
     advice = (
         f"{loss}. See that nothing is mounted over it, and that the memory controller is on "
         "(boot with cgroup_enable=memory)."
     )
-    return Finding(name, WARN, f"{where} has no memory controller", advice)
+    return Check(name, WARN, f"{where} has no memory controller", advice)
 
 
-def _has_memory_controller(files: MemcgFiles) -> bool:
+def _has_memory_controller(files: CgroupMount) -> bool:
     """Whether it is there in fact: another mount may lie over this one."""
     if files.v1:
         return (files.mount / "memory.limit_in_bytes").exists()
@@ -78,7 +78,7 @@ def _has_memory_controller(files: MemcgFiles) -> bool:
     return "memory" in controllers.split()
 
 
-def _oom_settings() -> Iterator[Finding]:
+def _oom_settings() -> Iterator[Check]:
     for one in meanings(host_stats.settings(), host_stats.host_numbers().memory):
         state = WARN if one.advice else OK
-        yield Finding(one.name, state, f"{one.value}: {one.sentence}", one.advice)
+        yield Check(one.name, state, f"{one.value}: {one.sentence}", one.advice)

@@ -27,7 +27,7 @@ _STATUS: Final = re.compile(r"^(Name|VmRSS|VmSwap|VmPTE):[\t ]*(.*)$", re.MULTIL
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProcessScore:
     """A process as the kernel would see it now.
 
     ``held`` is what its death would free, in bytes. ``score`` is its ``oom_score``, ``None`` for
@@ -48,12 +48,12 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProcessTable:
     """Looks at the processes of one /proc."""
 
     proc: Path = Path("/proc")
 
-    def next(self, capacity: int, most: int) -> list[Standing]:
+    def next(self, capacity: int, most: int) -> list[ProcessScore]:
         """Those that would be killed first, the first first.
 
         Args:
@@ -67,12 +67,12 @@ class Look:
         tied = [pid for score, pid in scores[:_MOST_TIED] if score >= last]
         return self._first(tied, capacity, most)
 
-    def next_of(self, pids: Iterable[int], capacity: int) -> Standing | None:
+    def next_of(self, pids: Iterable[int], capacity: int) -> ProcessScore | None:
         """The one of some processes that would be killed first, if any of them may be."""
         some = list(pids)[:_MOST_TIED]
         return next(iter(self._first(some, capacity, 1)), None)
 
-    def spared(self, most: int) -> tuple[list[Standing], int]:
+    def spared(self, most: int) -> tuple[list[ProcessScore], int]:
         """Those that are never chosen, the largest first; and how many there are."""
         pids = (
             pid
@@ -82,7 +82,7 @@ class Look:
         found.sort(key=lambda one: one.held, reverse=True)
         return found[:most], len(found)
 
-    def _first(self, pids: Iterable[int], capacity: int, most: int) -> list[Standing]:
+    def _first(self, pids: Iterable[int], capacity: int, most: int) -> list[ProcessScore]:
         found = [one for one in map(self._standing, pids) if one and one.score is not None]
         found.sort(key=lambda one: one.points(capacity), reverse=True)
         return found[:most]
@@ -101,7 +101,7 @@ class Look:
             if number is not None and keep(number):
                 yield number, pid
 
-    def _standing(self, pid: int) -> Standing | None:
+    def _standing(self, pid: int) -> ProcessScore | None:
         """A process by its own account; ``None`` for one that is gone, or has no memory."""
         status = dict(_STATUS.findall(self._read(pid, "status")))
         held = sum(_bytes(status.get(name, "")) for name in ("VmRSS", "VmSwap", "VmPTE"))
@@ -109,7 +109,7 @@ class Look:
         if not held or score is None or adjusted is None:
             return None
         never = adjusted == _SPARED or pid == 1
-        return Standing(
+        return ProcessScore(
             pid=pid,
             comm=name_of(status.get("Name", "")),
             held=held,

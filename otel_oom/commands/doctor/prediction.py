@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from otel_oom.commands.console.page import Layout
-from otel_oom.commands.doctor.cgroup_pressure import Near, nearest
-from otel_oom.commands.doctor.next_victim import Look, Standing
+from otel_oom.commands.console.page import Page
+from otel_oom.commands.doctor.cgroup_pressure import CgroupHeadroom, nearest
+from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux.containers.cgroup_id import container_of
-from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.systemd.units import units_of
 from otel_oom.model.units import size
-from otel_oom.snapshot import MemcgFiles
+from otel_oom.snapshot import CgroupMount
 from otel_oom.snapshot.host_stats import host_numbers, settings
 
-__all__ = ["Outlook", "lines", "look"]
+__all__ = ["OomPrediction", "lines", "look"]
 
 _PROCESSES: Final = 5
 _MEMCGS: Final = 3
@@ -24,10 +24,10 @@ _ID_CHARS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class PredictedVictim:
     """A process and where it is; ``whose`` is its container or unit, if it is in one."""
 
-    process: Standing
+    process: ProcessScore
     cgroup: str
     whose: str | None
 
@@ -46,13 +46,13 @@ class Next:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class OomPrediction:
     """Who would be killed first, who never (the largest of so many), and the nearest limits."""
 
-    first: tuple[Next, ...]
-    spared: tuple[Next, ...]
+    first: tuple[PredictedVictim, ...]
+    spared: tuple[PredictedVictim, ...]
     spared_count: int
-    memcgs: tuple[Near, ...]
+    memcgs: tuple[CgroupHeadroom, ...]
     allocating: bool
 
     def to_json(self) -> dict[str, Any]:
@@ -65,13 +65,13 @@ class Outlook:
         }
 
 
-def look() -> Outlook:
+def look() -> OomPrediction:
     """The outlook now."""
-    processes, files, finder = Look(), MemcgFiles.find(), Finder(frozenset())
+    processes, files, finder = ProcessTable(), CgroupMount.find(), ContainerLookup(frozenset())
     memory = host_numbers().memory
     capacity = memory.get("total", 0) + memory.get("swap_total", 0)
     spared, count = processes.spared(_PROCESSES)
-    return Outlook(
+    return OomPrediction(
         first=tuple(_placed(one, finder) for one in processes.next(capacity, _PROCESSES)),
         spared=tuple(_placed(one, finder) for one in spared),
         spared_count=count,
@@ -80,7 +80,7 @@ def look() -> Outlook:
     )
 
 
-def lines(outlook: Outlook, layout: Layout) -> Iterator[str]:
+def lines(outlook: OomPrediction, layout: Page) -> Iterator[str]:
     """The outlook as text."""
     yield from layout.heading("Who would be killed next, if the host had no memory left now")
     if outlook.allocating:
@@ -108,7 +108,7 @@ def lines(outlook: Outlook, layout: Layout) -> Iterator[str]:
             yield from layout.paragraph(_near(near), indent=2, hanging=2)
 
 
-def _row(one: Next) -> tuple[str, ...]:
+def _row(one: PredictedVictim) -> tuple[str, ...]:
     process = one.process
     return (
         *(str(process.score), str(process.pid), process.comm, size(process.held)),
@@ -116,23 +116,23 @@ def _row(one: Next) -> tuple[str, ...]:
     )
 
 
-def _near(near: Near) -> str:
+def _near(near: CgroupHeadroom) -> str:
     first = near.first
     who = f"{first.comm} (pid {first.pid}) would be killed" if first else "nobody may be killed"
     share = near.held / near.limit
     return f"{near.path}: {size(near.held)} of {size(near.limit)} ({share:.0%}), {who}"
 
 
-def _placed(one: Standing, finder: Finder) -> Next:
+def _placed(one: ProcessScore, finder: ContainerLookup) -> PredictedVictim:
     path = _finest(one.cgroups)
     inside = container_of(path)
     if inside is None:
         units = units_of(path)
-        return Next(one, path, units.user_unit or units.unit)
+        return PredictedVictim(one, path, units.user_unit or units.unit)
     places = finder.places()
     found = next(filter(None, (finder.read(inside.id, place) for place in places)), None)
     name = found.name if found else None
-    return Next(one, path, f"container {name or inside.id[:_ID_CHARS]}")
+    return PredictedVictim(one, path, f"container {name or inside.id[:_ID_CHARS]}")
 
 
 def _finest(cgroups: str) -> str:
@@ -141,5 +141,5 @@ def _finest(cgroups: str) -> str:
     return max(paths, key=len, default="")
 
 
-def _pid(one: Standing | None) -> Mapping[str, Any] | None:
+def _pid(one: ProcessScore | None) -> Mapping[str, Any] | None:
     return None if one is None else {"pid": one.pid, "comm": one.comm}

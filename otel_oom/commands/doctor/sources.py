@@ -13,7 +13,7 @@ from otel_oom.capture.bpf.source import LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError
 from otel_oom.capture.userspace.daemons import installed
-from otel_oom.commands.doctor.check import FAIL, OK, WARN, Finding, failed, milder
+from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check, failed, milder
 
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 _BY_LOG: Final = (
@@ -23,7 +23,7 @@ _BY_LOG: Final = (
 )
 
 
-def sources() -> Iterator[Finding]:
+def sources() -> Iterator[Check]:
     """What kills can be captured by; what another one stands in for is no failure."""
     log, hook, bcc = _log(), _hook(), _bcc()
     compiled = bcc.state == OK and not VMLINUX_BTF.exists()
@@ -37,64 +37,64 @@ def sources() -> Iterator[Finding]:
     yield _killers()
 
 
-def _taken(hook: Finding, log: Finding, *, compiled: bool) -> Iterator[Finding]:
+def _taken(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
     """What `--source auto` takes, and why; what can take nothing has said so."""
     if hook.state == OK:
-        yield Finding("source", OK, "libbpf, the best there is, and this host allows it")
+        yield Check("source", OK, "libbpf, the best there is, and this host allows it")
     elif compiled:
-        yield Finding("source", OK, f"bcc, for libbpf is refused: {hook.detail}")
+        yield Check("source", OK, f"bcc, for libbpf is refused: {hook.detail}")
     elif log.state == OK:
-        yield Finding("source", OK, f"kmsg, for libbpf is refused: {hook.detail}")
+        yield Check("source", OK, f"kmsg, for libbpf is refused: {hook.detail}")
 
 
-def _killers() -> Finding:
+def _killers() -> Check:
     """Who else kills here, and whether that can be known."""
     name = "killers"
     units = installed()
     if not units:
-        return Finding(name, OK, "the kernel alone: no systemd-oomd, earlyoom or oomd is here")
+        return Check(name, OK, "the kernel alone: no systemd-oomd, earlyoom or oomd is here")
     others = ", ".join(unit.removesuffix(".service") for unit in units)
     if shutil.which("journalctl"):
-        return Finding(name, OK, f"the kernel, and {others} by systemd's journal")
+        return Check(name, OK, f"the kernel, and {others} by systemd's journal")
     advice = "They tell it to systemd's journal alone: install journalctl, which is in systemd."
-    return Finding(name, WARN, f"what {others} kills is not told", advice)
+    return Check(name, WARN, f"what {others} kills is not told", advice)
 
 
-def _log() -> Finding:
+def _log() -> Check:
     try:
         KmsgReader().close()
     except CaptureError as error:
         return failed("kernel log", error)
-    return Finding("kernel log", OK, str(DEVICE))
+    return Check("kernel log", OK, str(DEVICE))
 
 
-def _btf() -> Finding:
+def _btf() -> Check:
     if VMLINUX_BTF.exists():
-        return Finding("BTF", OK, str(VMLINUX_BTF))
+        return Check("BTF", OK, str(VMLINUX_BTF))
     advice = "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, or BCC: see below."
-    return Finding("BTF", FAIL, f"{VMLINUX_BTF} is missing", advice)
+    return Check("BTF", FAIL, f"{VMLINUX_BTF} is missing", advice)
 
 
-def _libbpf() -> Finding:
+def _libbpf() -> Check:
     try:
-        return Finding("libbpf", OK, Libbpf().version)
+        return Check("libbpf", OK, Libbpf().version)
     except CaptureError as error:
         return failed("libbpf", error)
 
 
-def _lockdown() -> Finding:
+def _lockdown() -> Check:
     try:
         modes = _LOCKDOWN.read_text(encoding="ascii").split()
     except OSError:
-        return Finding("lockdown", OK, "not in this kernel, or securityfs is not mounted")
+        return Check("lockdown", OK, "not in this kernel, or securityfs is not mounted")
     mode = next((word.strip("[]") for word in modes if word.startswith("[")), "unknown")
     if mode == "confidentiality":
         advice = "BPF may not read the kernel in this mode; boot with lockdown=integrity or less."
-        return Finding("lockdown", FAIL, mode, advice)
-    return Finding("lockdown", OK, mode)
+        return Check("lockdown", FAIL, mode, advice)
+    return Check("lockdown", OK, mode)
 
 
-def _hook() -> Finding:
+def _hook() -> Check:
     """Really load and attach, for a moment: the only answer that holds."""
     source = LibbpfSource()
     try:
@@ -105,21 +105,21 @@ def _hook() -> Finding:
             )
             hooks = " and ".join(filter(None, (source.hook, source.context)))
             detail = f"{hooks} ({refused or 'the best there is, and the kernel allows it'})"
-            return Finding("hook", OK, detail)
+            return Check("hook", OK, detail)
     except CaptureError as error:
         return failed("hook", error)
 
 
-def _bcc() -> Finding:
+def _bcc() -> Check:
     """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
     if VMLINUX_BTF.exists():
-        return Finding("BCC", OK, "not needed: this kernel has BTF")
+        return Check("BCC", OK, "not needed: this kernel has BTF")
     from otel_oom.capture.bcc.child import installed  # noqa: PLC0415  as above
     from otel_oom.capture.bcc.source import BccSource  # noqa: PLC0415  rarely needed
 
     try:
         with BccSource() as source:
             hooks = " and ".join(filter(None, (source.hook, source.context)))
-            return Finding("BCC", OK, f"{hooks} ({installed()})")
+            return Check("BCC", OK, f"{hooks} ({installed()})")
     except CaptureError as error:
         return failed("BCC", error)

@@ -12,14 +12,14 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.enrich import End, Host, shared_resource
+from otel_oom.enrich import Host, VictimOutcome, shared_resource
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.model.events import Reaping, VictimExit
+from otel_oom.model.events import ReaperStep, VictimExit
 from otel_oom.model.types import known
-from otel_oom.otlp.decode import Record, record_of
-from otel_oom.otlp.encode import translate
-from otel_oom.snapshot import Witness
+from otel_oom.otlp.decode import DecodedEvent, record_of
+from otel_oom.otlp.encode import encode_event
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import HistoryRow
 from otel_oom.store.event_log import event_of
 
@@ -40,7 +40,7 @@ class Entry:
     id: int
     log: ExportLogsServiceRequest
     span: ExportTraceServiceRequest | None
-    record: Record
+    record: DecodedEvent
     log_fate: str | None
     span_fate: str | None
 
@@ -88,10 +88,10 @@ def _told(
 
 def _now(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
     """What the event would be told as, by what is known of it here and now."""
-    end = End(
+    end = VictimOutcome(
         known(VictimExit, json.loads(row.exit)) if row.exit else None,
-        tuple(known(Reaping, step) for step in json.loads(row.reaper)),
+        tuple(known(ReaperStep, step) for step in json.loads(row.reaper)),
     )
-    witness = Witness.from_json(json.loads(row.witness))
-    told = translate(event_of(row.kind, row.event), witness, end, row.stored_unix_ns, host)
+    witness = Snapshot.from_json(json.loads(row.witness))
+    told = encode_event(event_of(row.kind, row.event), witness, end, row.stored_unix_ns, host)
     return told.log(), told.span() if told.span and row.span_fate else None

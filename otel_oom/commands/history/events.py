@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from otel_oom.agent.control_client import Ask, asking
+from otel_oom.agent.control_client import Ask, open_control_client
 from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.history import queries, table
 from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
@@ -21,7 +21,7 @@ LAST: Final = 20
 
 def events(state_dir: Path, *, last: int | None, since: int | None, as_json: bool) -> int:
     """Print the ``last`` events, or all ``since`` then; 1 if some of them can't be read."""
-    with asking(state_dir) as ask:
+    with open_control_client(state_dir) as ask:
         rows = _rows(ask, last if last is not None or since is not None else LAST, since)
     found, unreadable = _entries(rows)
     if since is not None:

@@ -8,7 +8,7 @@ from typing import Final
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import KERNEL
-from otel_oom.otlp.decode import Record
+from otel_oom.otlp.decode import DecodedEvent
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1000
@@ -27,7 +27,7 @@ def time_of(unix_ns: int, *, exact: bool = False) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}{micros}Z"
 
 
-def victim(record: Record) -> str:
+def victim(record: DecodedEvent) -> str:
     """The victim by name and id; nobody, or all of a cgroup, where no process was told."""
     pid = record.values.number("process.pid")
     if pid is None:
@@ -35,7 +35,7 @@ def victim(record: Record) -> str:
     return f"{record.values.text(semconv.VICTIM_COMM) or 'a process'} ({pid})"
 
 
-def whose(record: Record) -> str:
+def whose(record: DecodedEvent) -> str:
     """The pod, the container, the unit or the service that it was, by what people call it."""
     values, resource = record.values, record.resource
     pod, container = resource.text("k8s.pod.name"), resource.text("container.id")
@@ -51,7 +51,7 @@ def whose(record: Record) -> str:
     return f"service {service}" if service and record.name != semconv.EVENT_MISSED else "-"
 
 
-def limit(record: Record) -> str:
+def limit(record: DecodedEvent) -> str:
     """Whose limit was hit, and what it was."""
     values = record.values
     amount = values.number(semconv.LIMIT_MEMCG_LIMIT)
@@ -68,7 +68,7 @@ def limit(record: Record) -> str:
     return "the host" if by_host else "-"
 
 
-def outcome(record: Record) -> str:
+def outcome(record: DecodedEvent) -> str:
     """What became of it."""
     if record.name == semconv.EVENT_KILL:
         told = record.values.text(semconv.OUTCOME) or "killed"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_oom.agent.control_client import Ask, asking
+from otel_oom.agent.control_client import Ask, open_control_client
 from otel_oom.commands.console.terminal import Terminal, printable
 from otel_oom.commands.history import page, queries
 from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
@@ -33,7 +33,7 @@ def show(state_dir: Path, which: str, *, as_json: bool) -> int:
         UnreadableError: this version can't read it.
         StoreError: the state can't be read.
     """
-    with asking(state_dir) as ask:
+    with open_control_client(state_dir) as ask:
         entry = _entry(ask, which)
         members = _members(ask, entry)
     if as_json:

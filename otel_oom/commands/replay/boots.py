@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.capture.panic.report import EndedLog, panic_in
+from otel_oom.capture.panic.report import BootLogTail, panic_in
 from otel_oom.commands.replay.formats.detect import BARE
-from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
-from otel_oom.commands.replay.timestamps import Moment
+from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.commands.replay.timestamps import LinePosition
 from otel_oom.linux.kernel_log import line_parser
-from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import Panic
-from otel_oom.model.types import Found
+from otel_oom.model.types import LogProvenance
 
 SOURCE: Final = "replay"
 BEGINS: Final = "Linux version "
@@ -42,22 +42,22 @@ _PIECES: Final = (
 /dev/kmsg tells that it goes on with the one before."""
 
 
-class FoundEvents(LogEvents):
+class FoundEvents(EventBuilder):
     """Makes events of what was found, as those of one boot are made of what was captured."""
 
-    found: Found
+    found: LogProvenance
 
     def _shared(self, *about: Any) -> dict[str, Any]:  # noqa: ANN401  those of LogEvents
         return {**super()._shared(*about), "found": self.found}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PendingEvent:
     """What was logged, in which line, and all that is needed to make an event of it."""
 
     event: LoggedKill | LoggedNoVictim | Panic
     line: LoggedLine
-    moment: Moment
+    moment: LinePosition
     events: FoundEvents
 
 
@@ -69,7 +69,7 @@ class Boot:
         self._boot_id = first.boot_id
         self._events = FoundEvents(first.boot_id, SOURCE, first.form, Processes(_NOWHERE))
         self._parser = KernelLogParser()
-        self._recent: dict[int, tuple[Line, LoggedLine, Moment]] = {}
+        self._recent: dict[int, tuple[Line, LoggedLine, LinePosition]] = {}
         self._sequence = 0
         self._panic: int | None = None
         """The number of a panic's line, until its stack has been read."""
@@ -89,7 +89,7 @@ class Boot:
         if line.since_boot_ns is not None:
             self._since_boot_ns = line.since_boot_ns
 
-    def feed(self, line: LoggedLine, moment: Moment) -> Iterator[Told]:
+    def feed(self, line: LoggedLine, moment: LinePosition) -> Iterator[PendingEvent]:
         """What the line completes."""
         self.pass_by(line)
         self._sequence += 1
@@ -110,26 +110,26 @@ class Boot:
         if self._panic is not None and self._sequence - self._panic >= _PANIC_LINES:
             yield from self._panicked()
 
-    def end(self) -> Iterator[Told]:
+    def end(self) -> Iterator[PendingEvent]:
         """What is still to be told when there are no more lines."""
         yield from self._told(*self._parser.end())
         yield from self._panicked()
 
-    def _told(self, *events: LogEvent | None) -> Iterator[Told]:
+    def _told(self, *events: LogEvent | None) -> Iterator[PendingEvent]:
         for event in events:
             if isinstance(event, LoggedKill | LoggedNoVictim):
                 _, line, moment = self._recent[event.line.sequence]
-                yield Told(event, line, moment, self._events)
+                yield PendingEvent(event, line, moment, self._events)
 
-    def _panicked(self) -> Iterator[Told]:
+    def _panicked(self) -> Iterator[PendingEvent]:
         if self._panic is None:
             return
         _, line, moment = self._recent[self._panic]
         self._panic = None
         kept = [given for given, _, _ in self._recent.values()]
-        panic = panic_in(EndedLog(SOURCE, line.form, kept))
+        panic = panic_in(BootLogTail(SOURCE, line.form, kept))
         if panic:
-            yield Told(panic, line, moment, self._events)
+            yield PendingEvent(panic, line, moment, self._events)
 
     def _time_ns(self, line: LoggedLine) -> int:
         """A time by which two lines can be told to be of one decision.
@@ -138,7 +138,7 @@ class Boot:
         """
         if line.since_boot_ns is not None:
             return line.since_boot_ns
-        stamp = line.when if isinstance(line.when, Stamp) else None
+        stamp = line.when if isinstance(line.when, PartialTimestamp) else None
         when = line.when if isinstance(line.when, int) else None
         in_seconds = stamp is not None and not stamp.ns
         if stamp:

@@ -59,7 +59,7 @@ def journals(files: Sequence[Path]) -> Iterator[Stream]:
     """
     words = ("--quiet", "--no-pager", "--all", "--output=export", "_TRANSPORT=kernel")
     with piped(("journalctl", *(f"--file={file}" for file in files), *words)) as stream:
-        yield _Guarded(stream, files[0])
+        yield _ErrorMappingStream(stream, files[0])
 
 
 @contextmanager
@@ -78,16 +78,16 @@ def opened(path: Path) -> Iterator[tuple[Stream, Callable[[], int]]]:
 
         if file.peek(_HEAD_BYTES).startswith(_ZSTD):
             with _zstd(file, path) as stream:
-                yield _Guarded(stream, path), position
+                yield _ErrorMappingStream(stream, path), position
         else:
-            yield _Guarded(_unpacked(file), path), position
+            yield _ErrorMappingStream(_unpacked(file), path), position
 
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class _Guarded:
+class _ErrorMappingStream:
     """A stream whose every failure is one kind of error, with a sentence."""
 
     def __init__(self, stream: _Readable, path: Path) -> None:

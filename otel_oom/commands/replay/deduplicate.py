@@ -32,7 +32,7 @@ class _Known:
     host: str
 
 
-class Known:
+class Deduplicator:
     """Remembers events by what the kernel's lines say of them; some 200 bytes for each."""
 
     def __init__(self) -> None:

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from otel_oom.commands.replay.boots import BEGINS, Boot, Told
+from otel_oom.commands.replay.boots import BEGINS, Boot, PendingEvent
 from otel_oom.commands.replay.decompress import UnreadableError
 from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.formats.log_line import LoggedLine
-from otel_oom.commands.replay.prefilter import Raw
-from otel_oom.commands.replay.timestamps import FILE, Timeline
+from otel_oom.commands.replay.prefilter import RawLine
+from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
 from otel_oom.linux.kernel_log.parser import LoggedKill
 from otel_oom.model.events import NoVictim, OomKill, Panic
-from otel_oom.model.types import Found
+from otel_oom.model.types import LogProvenance
 
 Event = OomKill | NoVictim | Panic
 """What a log of the past can tell."""
@@ -28,20 +28,20 @@ _NAMES: Final = re.compile(r"\(.*\)", re.DOTALL)
 """Each writer of logs escapes a hostile name in its own way; all else of a line is plain."""
 
 
-class Kills:
+class EventExtractor:
     """Finds the events of one file."""
 
     def __init__(self, file: Path | None, ended_unix_ns: int) -> None:
         """Of ``file``, if it has a name, which was last written at that time in Unix time."""
         self._file = str(file) if file else None
-        self._timeline = Timeline(ended_unix_ns)
+        self._timeline = TimestampResolver(ended_unix_ns)
         self._boots: dict[str | None, Boot] = {}
         self._boot_id = ""
         self._bare = True
-        self._waiting: list[Told] = []
+        self._waiting: list[PendingEvent] = []
         self._held = False
 
-    def of(self, raws: Iterable[Raw]) -> Iterator[Event]:
+    def of(self, raws: Iterable[RawLine]) -> Iterator[Event]:
         """The events, in their order; those whose time only the file's end tells come then.
 
         If the file can be read no further, what came before is told first.
@@ -68,7 +68,7 @@ class Kills:
             if event is not None:
                 yield event
 
-    def _take(self, raw: Raw) -> None:
+    def _take(self, raw: RawLine) -> None:
         boot_id = detect.boot(raw.text)
         if boot_id is not None:
             self._end_all()
@@ -108,15 +108,15 @@ class Kills:
             self._hold(boot.end())
         self._boots.clear()
 
-    def _hold(self, told: Iterable[Told]) -> None:
+    def _hold(self, told: Iterable[PendingEvent]) -> None:
         for one in told:
             self._waiting.append(one)
             self._held = self._held or not one.moment.is_known
 
-    def _event(self, one: Told) -> Event | None:
+    def _event(self, one: PendingEvent) -> Event | None:
         unix_ns, time_source = self._timeline.unix_ns(one.moment)
         line, events = one.line, one.events
-        found = events.found = Found(
+        found = events.found = LogProvenance(
             line=_NAMES.sub("()", line.text).strip(),
             since_boot_ns=line.since_boot_ns,
             host=line.host,

@@ -27,14 +27,14 @@ _RANKS: Final = (("kern", 1), ("syslog", 2), ("messages", 2), ("dmesg", 3))
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class LogFiles:
     """The files to be read, in their order, and why some can't be, as sentences."""
 
     files: tuple[LogFile, ...]
     refused: tuple[str, ...]
 
 
-def chosen(paths: Sequence[Path]) -> Chosen:
+def chosen(paths: Sequence[Path]) -> LogFiles:
     """What to read of ``paths``: of a folder those files that have lines of a kernel's log."""
     files: dict[Path, os.stat_result | None] = {}
     refused: list[str] = []
@@ -47,7 +47,7 @@ def chosen(paths: Sequence[Path]) -> Chosen:
                 files[path] = found
         except OSError as error:
             refused.append(f"{path} can't be read: {error.strerror}.")
-    return Chosen(tuple(_ordered(files)), tuple(refused))
+    return LogFiles(tuple(_ordered(files)), tuple(refused))
 
 
 def _in_folder(

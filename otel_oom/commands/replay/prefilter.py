@@ -49,7 +49,7 @@ _END: Final = re.compile(_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class RawLine:
     """A line as it stands in a file, without its end.
 
     ``near`` is whether it may be of a kill; others only tell how late it is.
@@ -59,7 +59,7 @@ class Raw:
     near: bool
 
 
-class Window:
+class ReportWindow:
     """Which lines are of a report that has begun."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Window:
         """The first sign of a kill in that part of ``text``."""
         return _SIGN.search(text, begin, len(text) if end is None else end)
 
-    def take(self, line: bytes, sign: re.Match[bytes] | None) -> Raw:
+    def take(self, line: bytes, sign: re.Match[bytes] | None) -> RawLine:
         """A line that is near a kill, and what its sign does to what follows."""
         if sign is None:
             self._left -= 1
@@ -83,17 +83,17 @@ class Window:
             self._left = _REPORT_LINES
         elif _END.fullmatch(sign[0]):
             self._left = 0
-        return Raw(line, near=True)
+        return RawLine(line, near=True)
 
 
-def near_kills(blocks: Iterator[bytes]) -> Iterator[Raw]:
+def prefilter_lines(blocks: Iterator[bytes]) -> Iterator[RawLine]:
     """The lines that matter, in their order; each block ends with a line's end."""
-    window = Window()
+    window = ReportWindow()
     for block in blocks:
         yield from _of_block(block, window)
 
 
-def _of_block(block: bytes, window: Window) -> Iterator[Raw]:
+def _of_block(block: bytes, window: ReportWindow) -> Iterator[RawLine]:
     at = 0
     while at < len(block):
         if window.is_open:
@@ -104,11 +104,11 @@ def _of_block(block: bytes, window: Window) -> Iterator[Raw]:
             begin = block.rfind(b"\n", at, sign.start() if sign else len(block) - 1) + 1 or at
             end = block.find(b"\n", sign.end() if sign else begin)
             if sign is None:
-                yield Raw(block[begin:end], near=False)
+                yield RawLine(block[begin:end], near=False)
                 return
             if begin > at:
                 before = block.rfind(b"\n", at, begin - 1) + 1 or at
-                yield Raw(block[before : begin - 1], near=False)
+                yield RawLine(block[before : begin - 1], near=False)
         yield window.take(block[begin:end], sign)
         at = end + 1
 

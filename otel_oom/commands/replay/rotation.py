@@ -15,7 +15,7 @@ from typing import Final
 from otel_oom.commands.replay.decompress import UnreadableError, opened
 from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.log_file import LogFile
-from otel_oom.commands.replay.timestamps import FILE, Timeline
+from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
 
 _PACKED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
 _ROTATED: Final = re.compile(
@@ -73,7 +73,7 @@ def _began(file: LogFile) -> int:
             head = stream.read(_HEAD_BYTES)
     except UnreadableError:
         return file.ended_unix_ns
-    timeline = Timeline(file.ended_unix_ns)
+    timeline = TimestampResolver(file.ended_unix_ns)
     for raw in head.split(b"\n"):
         line = detect.parse(raw)
         if line is not None and line.when is not None:

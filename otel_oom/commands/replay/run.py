@@ -13,15 +13,15 @@ from typing import Final
 
 from otel_oom.commands.replay import prefilter
 from otel_oom.commands.replay.decompress import Stream, UnreadableError, journals, opened
-from otel_oom.commands.replay.deduplicate import Known
-from otel_oom.commands.replay.events import Event, Kills
+from otel_oom.commands.replay.deduplicate import Deduplicator
+from otel_oom.commands.replay.events import Event, EventExtractor
 from otel_oom.commands.replay.formats import journal_export
 from otel_oom.commands.replay.log_file import LogFile
 from otel_oom.commands.replay.log_files import chosen
-from otel_oom.commands.replay.prefilter import Raw
+from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.progress import Progress
-from otel_oom.commands.replay.send import NotTakenError, sender
-from otel_oom.commands.replay.show import Shower
+from otel_oom.commands.replay.send import DeliveryTimeoutError, sender
+from otel_oom.commands.replay.show import Printer
 from otel_oom.config import settings as export_settings
 from otel_oom.config import store as bounds
 from otel_oom.enrich import of_place
@@ -44,7 +44,7 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
     if not reader.files:
         return reader.end("")
     if dry_run or as_json:
-        shower = Shower(of_place(settings.resource), as_json=as_json)
+        shower = Printer(of_place(settings.resource), as_json=as_json)
         for event in reader.events():
             shower.take(event)
         return reader.end("shown, and not sent")
@@ -54,12 +54,12 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
                 sending.take(event)
             done = sending.finish()
             return reader.end(f"{sending.new} of them new; {done}")
-        except NotTakenError as error:
+        except DeliveryTimeoutError as error:
             reader.fail(str(error))
             return reader.end(f"{sending.new} of them new")
 
 
-def _bounds() -> bounds.Bounds:
+def _bounds() -> bounds.StoreLimits:
     """What the store may keep: without a word on its age, what was told stays known for ever."""
     told = bounds.read(os.environ)
     return told if os.environ.get(bounds.MAX_AGE) else replace(told, max_age_s=_FOR_EVER_S)
@@ -82,7 +82,7 @@ class _Reader:
 
     def events(self, told: Iterable[Event] = ()) -> Iterator[Event]:
         """What the files tell that is not among what was ``told`` before, each event once."""
-        known = Known()
+        known = Deduplicator()
         for event in told:
             known.add(event)
         for file in self.files:
@@ -113,7 +113,9 @@ class _Reader:
 def _of_file(file: LogFile, progress: Progress) -> Iterator[Event]:
     with _stream(file) as (stream, position):
         progress.position = position
-        yield from Kills(file.path, file.ended_unix_ns).of(_near_kills(stream, progress.add))
+        yield from EventExtractor(file.path, file.ended_unix_ns).of(
+            _near_kills(stream, progress.add)
+        )
 
 
 @contextmanager
@@ -126,16 +128,16 @@ def _stream(file: LogFile) -> Iterator[tuple[Stream, Callable[[], int]]]:
             yield both
 
 
-def _near_kills(stream: Stream, progress: Callable[[int], None]) -> Iterator[Raw]:
+def _near_kills(stream: Stream, progress: Callable[[int], None]) -> Iterator[RawLine]:
     """The lines or entries that matter, by what the file begins with."""
     head = stream.read(len(journal_export.BEGIN))
-    whole = _Headed(head, stream)
+    whole = _PrependedStream(head, stream)
     if head == journal_export.BEGIN:
         return journal_export.near_kills(whole, progress)
-    return prefilter.near_kills(prefilter.whole_lines(whole, progress))
+    return prefilter.prefilter_lines(prefilter.whole_lines(whole, progress))
 
 
-class _Headed:
+class _PrependedStream:
     """A stream of which the beginning was read already."""
 
     def __init__(self, head: bytes, rest: Stream) -> None:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.agent.control_handlers import store_handlers
-from otel_oom.agent.control_server import Control
-from otel_oom.agent.delivery import Delivery
+from otel_oom.agent.control_server import ControlServer
+from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.commands.replay.events import Event
 from otel_oom.config.settings import Settings
 from otel_oom.linux.containers.of_event import by_path
-from otel_oom.linux.containers.service import Runtimes
-from otel_oom.model.container import Contained
-from otel_oom.model.event_base import Incident
-from otel_oom.snapshot import Witness
-from otel_oom.store import Bounds, Store
+from otel_oom.linux.containers.service import ContainerService
+from otel_oom.model.container import EventContainers
+from otel_oom.model.event_base import OomEvent
+from otel_oom.snapshot import Snapshot
+from otel_oom.store import Store, StoreLimits
 
 _MOST_WAITING: Final = 4096
 """Reading waits for the backends when so much is to be sent: the store has a bound."""
@@ -32,21 +32,21 @@ _POLL_S: Final = 0.02
 _STOP_S: Final = 3.0
 
 
-class NotTakenError(Exception):
+class DeliveryTimeoutError(Exception):
     """A backend has not taken all; what is left is on the disk. The message says what to do."""
 
 
-class _ByPath(Runtimes):
+class _ByPath(ContainerService):
     """What cgroups' paths tell of containers: those of a log are gone, or another host's."""
 
-    def later(self, event: Incident, contained: Contained | None) -> Contained:
+    def later(self, event: OomEvent, contained: EventContainers | None) -> EventContainers:
         return contained or by_path(event)
 
 
-class Sender:
+class Submitter:
     """Takes events, and is done when the backends have them."""
 
-    def __init__(self, store: Store, delivery: Delivery, *, sends: bool) -> None:
+    def __init__(self, store: Store, delivery: DeliveryPipeline, *, sends: bool) -> None:
         """Into ``store``, out of which ``delivery`` takes, if it ``sends``."""
         self._store = store
         self._delivery = delivery
@@ -61,7 +61,7 @@ class Sender:
         Raises:
             NotTakenError: too much waits there, and no backend takes it.
         """
-        seen = Witness(seen=False, containers=by_path(event))
+        seen = Snapshot(seen=False, containers=by_path(event))
         if self._store.record(event, seen):
             self.new += 1
             self._delivery.wake()
@@ -79,7 +79,7 @@ class Sender:
         self._wait(0)
         refused = self._store.newest_dead_letter() - self._refused
         if refused:
-            raise NotTakenError(
+            raise DeliveryTimeoutError(
                 f"{refused} messages were refused for good. otel-oom queue --state-dir "
                 f"{self._store.folder} shows why, and sends them again."
             )
@@ -93,14 +93,16 @@ class Sender:
             if left != last:
                 last, moved = left, time.monotonic()
             elif time.monotonic() - moved > _PATIENCE_S:
-                raise NotTakenError(
+                raise DeliveryTimeoutError(
                     f"{left} messages wait in {self._store.folder}, for nothing was taken for "
                     f"{_PATIENCE_S:.0f} s. The same command sends them another time, each once."
                 )
 
 
 @contextmanager
-def sender(state_dir: Path, settings: Settings, bounds: Bounds) -> Iterator[tuple[Sender, Store]]:
+def sender(
+    state_dir: Path, settings: Settings, bounds: StoreLimits
+) -> Iterator[tuple[Submitter, Store]]:
     """Where to send what is found.
 
     Raises:
@@ -109,12 +111,12 @@ def sender(state_dir: Path, settings: Settings, bounds: Bounds) -> Iterator[tupl
     # What is found of the place that this process is in is not the logs'.
     plain = replace(settings, metrics=None, detectors=())
     with Store(state_dir, bounds) as store:
-        delivery = Delivery(store, plain, _ByPath(), resident=False)
+        delivery = DeliveryPipeline(store, plain, _ByPath(), resident=False)
         if not settings.disabled:
             delivery.start()
-        with Control(state_dir, store_handlers(store, delivery.look_again)):
+        with ControlServer(state_dir, store_handlers(store, delivery.look_again)):
             try:
-                yield Sender(store, delivery, sends=not settings.disabled), store
+                yield Submitter(store, delivery, sends=not settings.disabled), store
             finally:
                 if not settings.disabled:
                     delivery.stop(_STOP_S)

@@ -14,11 +14,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_oom.commands.console.terminal import printable
 from otel_oom.commands.replay.events import Event
 from otel_oom.commands.replay.timestamps import FILE, WITHOUT_YEAR, WITHOUT_ZONE
-from otel_oom.enrich import Attributes, End, Host
+from otel_oom.enrich import Attributes, Host, VictimOutcome
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.otlp.encode import translate
+from otel_oom.otlp.encode import encode_event
 from otel_oom.otlp.json import line
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 
 _NS_PER_S: Final = 1_000_000_000
 _KNOWN_BY: Final = {
@@ -28,7 +28,7 @@ _KNOWN_BY: Final = {
 }
 
 
-class Shower:
+class Printer:
     """Prints events."""
 
     def __init__(self, said: Attributes, *, as_json: bool) -> None:
@@ -38,7 +38,9 @@ class Shower:
 
     def take(self, event: Event) -> None:
         """Print one."""
-        told = translate(event, Witness(seen=False), End(), time.time_ns(), self._host)
+        told = encode_event(
+            event, Snapshot(seen=False), VictimOutcome(), time.time_ns(), self._host
+        )
         log = ExportLogsServiceRequest.FromString(told.log())
         if not self._as_json:
             sentence = log.resource_logs[0].scope_logs[0].log_records[0].body.string_value

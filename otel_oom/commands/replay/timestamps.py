@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 
 LOG: Final = "log"
 WITHOUT_ZONE: Final = "log_without_zone"
@@ -36,13 +36,13 @@ _DAY_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class LinePosition:
     """When a line was printed, as far as its file tells before its end.
 
     ``turn`` is how many years had begun since the file's first line, ``boot`` how many boots.
     """
 
-    when: int | Stamp | None
+    when: int | PartialTimestamp | None
     since_boot_ns: int | None
     turn: int
     boot: int
@@ -53,20 +53,20 @@ class Moment:
         return isinstance(self.when, int) or bool(self.when and self.when.year is not None)
 
 
-class Timeline:
+class TimestampResolver:
     """Follows the times of a file's lines, given in their order."""
 
     def __init__(self, ended_unix_ns: int) -> None:
         """Of a file that was last written at that Unix time, in nanoseconds."""
         self._ended_unix_ns = ended_unix_ns
         self._turn = 0
-        self._last: Stamp | None = None
+        self._last: PartialTimestamp | None = None
         self._ends_ns: list[int | None] = [None]
         """The last time since the boot that each boot has told."""
 
-    def note(self, line: LoggedLine) -> Moment:
+    def note(self, line: LoggedLine) -> LinePosition:
         """A line's place."""
-        if isinstance(line.when, Stamp) and line.when.year is None:
+        if isinstance(line.when, PartialTimestamp) and line.when.year is None:
             self._note_date(line.when)
         if line.since_boot_ns is not None and line.when is None:
             last = self._ends_ns[-1]
@@ -74,14 +74,14 @@ class Timeline:
                 self.new_boot()
                 last = None
             self._ends_ns[-1] = max(last or 0, line.since_boot_ns)
-        return Moment(line.when, line.since_boot_ns, self._turn, len(self._ends_ns) - 1)
+        return LinePosition(line.when, line.since_boot_ns, self._turn, len(self._ends_ns) - 1)
 
     def new_boot(self) -> None:
         """What follows is of another boot."""
         if self._ends_ns[-1] is not None:
             self._ends_ns.append(None)
 
-    def unix_ns(self, moment: Moment) -> tuple[int, str]:
+    def unix_ns(self, moment: LinePosition) -> tuple[int, str]:
         """The Unix time of a moment in nanoseconds, and how it is known.
 
         Of a moment that is not known by itself once all lines are noted.
@@ -99,7 +99,7 @@ class Timeline:
             pass
         return self._by_file(moment), FILE
 
-    def _note_date(self, stamp: Stamp) -> None:
+    def _note_date(self, stamp: PartialTimestamp) -> None:
         if self._last is not None:
             ahead = _day(stamp) - _day(self._last)
             if ahead < -_DAYS_BACK:
@@ -109,7 +109,7 @@ class Timeline:
                 self._turn -= 1
         self._last = stamp
 
-    def _in_year(self, stamp: Stamp, turn: int) -> int:
+    def _in_year(self, stamp: PartialTimestamp, turn: int) -> int:
         return stamp.unix_ns(self._last_year() - (self._turn - turn))
 
     def _last_year(self) -> int:
@@ -127,7 +127,7 @@ class Timeline:
                     return year - back
         raise ValueError(self._last)
 
-    def _by_file(self, moment: Moment) -> int:
+    def _by_file(self, moment: LinePosition) -> int:
         if moment.since_boot_ns is None:
             return self._ended_unix_ns
         ended = self._ended_unix_ns
@@ -138,6 +138,6 @@ class Timeline:
         return ended - max(0, last - moment.since_boot_ns)
 
 
-def _day(stamp: Stamp) -> int:
+def _day(stamp: PartialTimestamp) -> int:
     """A day's number in the year, near enough to compare."""
     return (stamp.month - 1) * _MONTH_DAYS + stamp.day

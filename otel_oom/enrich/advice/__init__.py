@@ -11,9 +11,9 @@ from typing import Final
 
 from otel_oom.enrich import EnrichedKill
 from otel_oom.enrich.advice import cgroup, host, processes
-from otel_oom.enrich.advice.inputs import Facts, facts_of
+from otel_oom.enrich.advice.inputs import AdviceInput, facts_of
 
-_Rule = Callable[[Facts], str | None]
+_Rule = Callable[[AdviceInput], str | None]
 
 _OF_MEMCG: Final[tuple[_Rule, ...]] = (
     cgroup.kind,

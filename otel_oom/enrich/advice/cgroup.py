@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import Facts, who, whose
+from otel_oom.enrich.advice.inputs import AdviceInput, who, whose
 from otel_oom.model.text import quoted
 from otel_oom.model.units import size
 
@@ -33,7 +33,7 @@ _KINDS: Final = (
 """Parts of memory.stat that no process is to blame for, and what to do about each."""
 
 
-def kind(facts: Facts) -> str | None:
+def kind(facts: AdviceInput) -> str | None:
     """Most of it was of a kind that is not what processes hold."""
     for names, what in _KINDS:
         held = sum(facts.parts.get(name, 0) for name in names)
@@ -45,7 +45,7 @@ def kind(facts: Facts) -> str | None:
     return None
 
 
-def neighbours(facts: Facts) -> str | None:
+def neighbours(facts: AdviceInput) -> str | None:
     """The limit is shared, and another cgroup had more of it than the victim's."""
     if facts.enriched.limit_scope not in {"pod", "ancestor"} or facts.limit is None:
         return None
@@ -63,7 +63,7 @@ def neighbours(facts: Facts) -> str | None:
     )
 
 
-def alone(facts: Facts) -> str | None:
+def alone(facts: AdviceInput) -> str | None:
     """It was the victim itself."""
     held = facts.victim.candidate.held
     if facts.limit is None or held * 2 < facts.limit:

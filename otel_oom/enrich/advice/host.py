@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import Facts, who
+from otel_oom.enrich.advice.inputs import AdviceInput, who
 from otel_oom.model.units import size
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -28,7 +28,7 @@ _KINDS: Final = (
 """Parts of /proc/meminfo that no process is to blame for, and what to do about each."""
 
 
-def allocating(facts: Facts) -> str | None:
+def allocating(facts: AdviceInput) -> str | None:
     """The kernel was set not to choose."""
     message = facts.enriched.kill.decision.message if facts.enriched.kill.decision else None
     largest = facts.largest
@@ -43,7 +43,7 @@ def allocating(facts: Facts) -> str | None:
     )
 
 
-def nodes(facts: Facts) -> str | None:
+def nodes(facts: AdviceInput) -> str | None:
     """There was memory, where the trigger may not have it."""
     decision = facts.enriched.kill.decision
     bound = _NODES.get((decision.constraint or "") if decision else "")
@@ -55,7 +55,7 @@ def nodes(facts: Facts) -> str | None:
     )
 
 
-def fragmented(facts: Facts) -> str | None:
+def fragmented(facts: AdviceInput) -> str | None:
     """There was memory, in smaller pieces than were asked for."""
     decision = facts.enriched.kill.decision
     order = decision.order if decision else None
@@ -67,7 +67,7 @@ def fragmented(facts: Facts) -> str | None:
     )
 
 
-def kind(facts: Facts) -> str | None:
+def kind(facts: AdviceInput) -> str | None:
     """Most of it was of a kind that is not what processes hold."""
     total = facts.host.get("total", 0)
     for name, what in _KINDS:
@@ -77,7 +77,7 @@ def kind(facts: Facts) -> str | None:
     return None
 
 
-def alone(facts: Facts) -> str | None:
+def alone(facts: AdviceInput) -> str | None:
     """It was the victim itself."""
     held, total = facts.victim.candidate.held, facts.host.get("total", 0)
     if not total or held * 4 < total:

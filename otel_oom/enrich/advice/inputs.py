@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.enrich import EnrichedKill
-from otel_oom.enrich.badness import Ranked
+from otel_oom.enrich.badness import RankedTask
 from otel_oom.model.text import quoted
 from otel_oom.model.types import Memcg
 
@@ -16,7 +16,7 @@ _PLENTY: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class AdviceInput:
     """What the rules look at.
 
     ``limit`` is in bytes, and ``None`` for the host's own memory; ``memcg`` is whose it was and
@@ -24,8 +24,8 @@ class Facts:
     """
 
     enriched: EnrichedKill
-    victim: Ranked
-    largest: Ranked | None
+    victim: RankedTask
+    largest: RankedTask | None
     memcg: Memcg | None
     limit: int | None
     parts: Mapping[str, int]
@@ -42,7 +42,7 @@ class Facts:
         return bool(self.host) and self.spare * _PLENTY >= self.host.get("total", 0)
 
 
-def facts_of(enriched: EnrichedKill) -> Facts | None:
+def facts_of(enriched: EnrichedKill) -> AdviceInput | None:
     """The facts of a kill; ``None`` where it was not seen who used the memory."""
     victim = next((one for one in enriched.candidates if one.killed), None)
     decision, witness = enriched.kill.decision, enriched.witness
@@ -50,7 +50,7 @@ def facts_of(enriched: EnrichedKill) -> Facts | None:
         return None
     memcg = decision.memcg if decision else None
     limits = decision.limits if decision and memcg else None
-    return Facts(
+    return AdviceInput(
         enriched=enriched,
         victim=victim,
         largest=next((one for one in enriched.candidates if not one.killed), None),
@@ -61,11 +61,11 @@ def facts_of(enriched: EnrichedKill) -> Facts | None:
     )
 
 
-def who(one: Ranked) -> str:
+def who(one: RankedTask) -> str:
     """A process by name and id, whatever it is called."""
     return f"{quoted(one.candidate.comm) or 'a process'} (pid {one.candidate.tgid})"
 
 
-def whose(facts: Facts) -> str:
+def whose(facts: AdviceInput) -> str:
     """The cgroup whose limit was hit."""
     return quoted(facts.memcg.path) if facts.memcg else "the cgroup"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import Facts, who, whose
+from otel_oom.enrich.advice.inputs import AdviceInput, who, whose
 from otel_oom.model.units import size
 
 _MANY: Final = 8
 
 
-def spared(facts: Facts) -> str | None:
+def spared(facts: AdviceInput) -> str | None:
     """A larger one was not chosen, for it is adjusted."""
     victim, largest = facts.victim.candidate, facts.largest.candidate if facts.largest else None
     if largest is None or largest.held <= victim.held:
@@ -26,7 +26,7 @@ def spared(facts: Facts) -> str | None:
     )
 
 
-def together(facts: Facts) -> str | None:
+def together(facts: AdviceInput) -> str | None:
     """Many processes, none of them large."""
     seen, held = facts.enriched.witness.candidates, facts.victim.candidate.held
     largest = max(held, facts.largest.candidate.held if facts.largest else 0)

@@ -28,7 +28,7 @@ _MOST_FOLDERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BundleDir:
     """A folder of bundles: one is ``root`` + ``parent`` / the container's id / ``child``."""
 
     root: Path
@@ -50,16 +50,16 @@ def below(root: Path, path: Path) -> Path:
     return root / path.relative_to("/")
 
 
-def usual(root: Path) -> Iterator[Place]:
+def usual(root: Path) -> Iterator[BundleDir]:
     """The usual folders that are there now, below ``root``."""
     for tasks in _CONTAINERD:
         for namespace in _folders(below(root, tasks)):
-            yield Place(root, tasks / namespace)
+            yield BundleDir(root, tasks / namespace)
     for storage in (*_STORAGES, *_of_users(root)):
         for name in _folders(below(root, storage)):
             # By the storage's driver: overlay-containers, vfs-containers.
             if name.endswith("-containers"):
-                yield Place(root, storage / name, "userdata")
+                yield BundleDir(root, storage / name, "userdata")
 
 
 def _of_users(root: Path) -> Iterator[Path]:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.containers import oci_bundle, shims
-from otel_oom.linux.containers.bundle_dirs import Place, usual
+from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
 from otel_oom.linux.containers.cgroup_id import containers_of
 from otel_oom.linux.containers.of_event import contained, of_path
-from otel_oom.linux.containers.shims import Monitor
-from otel_oom.model.container import Contained, Container
-from otel_oom.model.event_base import Incident
+from otel_oom.linux.containers.shims import Shim
+from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.types import Memcg, Task
 
@@ -27,7 +27,7 @@ _MOST_PLACES: Final = 64
 _SANDBOX: Final = ("io.kubernetes.cri.container-type", "sandbox")
 
 
-class Finder:
+class ContainerLookup:
     """The containers known so far, and where others may be found.
 
     It may be asked from several threads. A container that is known once stays so when it is gone,
@@ -39,7 +39,7 @@ class Finder:
         self._labels = labels
         self._proc = proc
         self._known: dict[str, Container] = {}
-        self._places: dict[Path, Place] = {}
+        self._places: dict[Path, BundleDir] = {}
         self._lock = threading.Lock()
 
     def known(self, container_id: str) -> Container | None:
@@ -57,25 +57,25 @@ class Finder:
                 del self._known[next(iter(self._known))]
         return container
 
-    def places(self) -> list[Place]:
+    def places(self) -> list[BundleDir]:
         """Where bundles may be: the usual places that are there now, and those learned."""
         roots = (Path("/"),) if self._same_mounts_as_init() else (Path("/"), self._proc / "1/root")
         found = {place.folder: place for root in roots for place in usual(root)}
         with self._lock:
             return list({**found, **self._places}.values())
 
-    def learn(self, place: Place) -> None:
+    def learn(self, place: BundleDir) -> None:
         """Look into ``place`` too from now on."""
         with self._lock:
             if len(self._places) < _MOST_PLACES:
                 self._places.setdefault(place.folder, place)
 
-    def read(self, container_id: str, place: Place) -> Container | None:
+    def read(self, container_id: str, place: BundleDir) -> Container | None:
         """What ``place`` has of a container, if it is there: known from now on."""
         found = oci_bundle.read(container_id, place, self._labels)
         return self.remember(found) if found else None
 
-    def meet(self, monitor: Monitor, container_id: str | None = None) -> Container | None:
+    def meet(self, monitor: Shim, container_id: str | None = None) -> Container | None:
         """What is to be read of the container of a monitor, or of another one of its pod."""
         wanted = container_id or monitor.container_id
         found = oci_bundle.read(wanted, monitor.place, self._labels, monitor.run_lists)
@@ -86,7 +86,7 @@ class Finder:
             found = replace(found, name=monitor.name)
         return self.remember(found)
 
-    def contained(self, event: Incident, *, look: bool) -> Contained:
+    def contained(self, event: OomEvent, *, look: bool) -> EventContainers:
         """The containers of an event.
 
         Args:
@@ -95,14 +95,14 @@ class Finder:
         """
         return contained(event, lambda task, memcg: self._of(task, memcg, look=look))
 
-    def by_path(self, event: Incident) -> Contained:
+    def by_path(self, event: OomEvent) -> EventContainers:
         """The same without any file: what is known already, and the bare ids."""
         return contained(event, lambda _, memcg: [self._late(one) for one in of_path(memcg)])
 
     def _late(self, container: Container) -> Container:
         return self.known(container.id) or replace(container, error=LATE)
 
-    def needs_look(self, event: Incident) -> bool:
+    def needs_look(self, event: OomEvent) -> bool:
         """Whether :meth:`contained` finds more than :meth:`by_path`; waits for nothing."""
         tasks: list[tuple[Task | None, Memcg | None]] = [(event.trigger, event.trigger_memcg)]
         if isinstance(event, OomKill | UserspaceKill):
@@ -118,7 +118,7 @@ class Finder:
     def _of(self, task: Task | None, memcg: Memcg | None, *, look: bool) -> list[Container]:
         """The containers of a task, the outermost first."""
         ids = containers_of(memcg.path) if memcg else ()
-        above: list[Monitor] = []
+        above: list[Shim] = []
         if look and task and not (ids and all(self.known(one.id) for one in ids)):
             above = list(shims.above(_start(task), self._proc))
         if ids or not above:
@@ -127,7 +127,7 @@ class Finder:
         unnamed = self._unnamed(above[0])
         return [unnamed] if unnamed else []
 
-    def _find(self, container_id: str, runtime: str | None, above: list[Monitor]) -> Container:
+    def _find(self, container_id: str, runtime: str | None, above: list[Shim]) -> Container:
         known = self.known(container_id)
         if known:
             return known
@@ -137,10 +137,10 @@ class Finder:
         return found or Container(container_id, runtime, error="no file of a runtime tells of it")
 
     @staticmethod
-    def _may_have(monitor: Monitor, container_id: str) -> bool:
+    def _may_have(monitor: Shim, container_id: str) -> bool:
         return not monitor.alone or monitor.container_id == container_id
 
-    def _unnamed(self, monitor: Monitor) -> Container | None:
+    def _unnamed(self, monitor: Shim) -> Container | None:
         """The container of a monitor; which one of a pod it is, a cgroup alone tells."""
         found = self.known(monitor.container_id) or self.meet(monitor)
         name, value = _SANDBOX

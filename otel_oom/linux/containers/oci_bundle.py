@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.containers import cri, docker, json_file, podman
-from otel_oom.linux.containers.bundle_dirs import Place, below
+from otel_oom.linux.containers.bundle_dirs import BundleDir, below
 from otel_oom.model.container import Container
 
 _CONFIG: Final = "config.json"
@@ -14,7 +14,7 @@ _MANAGER: Final = "io.container.manager"
 
 
 def read(
-    container_id: str, place: Place, labels: frozenset[str], run_lists: Path | None = None
+    container_id: str, place: BundleDir, labels: frozenset[str], run_lists: Path | None = None
 ) -> Container | None:
     """What a container's bundle, and its runtime's own files, say of it.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from otel_oom.linux.containers.cgroup_id import containers_of
-from otel_oom.model.container import Contained, Container
-from otel_oom.model.event_base import Incident
+from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.types import Memcg, Task
 
@@ -14,11 +14,11 @@ Of = Callable[[Task | None, Memcg | None], Sequence[Container]]
 """The containers of a task in a memory cgroup, the outermost first."""
 
 
-def contained(event: Incident, of: Of) -> Contained:
+def contained(event: OomEvent, of: Of) -> EventContainers:
     """The containers of an event, those of each of its tasks being had by ``of``."""
     if not isinstance(event, OomKill | UserspaceKill):
         found = of(event.trigger, event.trigger_memcg)
-        return Contained(victim=found[-1] if found else None)
+        return EventContainers(victim=found[-1] if found else None)
     found = of(event.victim, event.memcg)
     inner = found[-1] if found else None
     trigger = None
@@ -26,10 +26,10 @@ def contained(event: Incident, of: Of) -> Contained:
         of_trigger = of(event.trigger, event.trigger_memcg)
         if of_trigger and (inner is None or of_trigger[-1].id != inner.id):
             trigger = of_trigger[-1]
-    return Contained(inner, found[0] if len(found) > 1 else None, trigger)
+    return EventContainers(inner, found[0] if len(found) > 1 else None, trigger)
 
 
-def by_path(event: Incident) -> Contained:
+def by_path(event: OomEvent) -> EventContainers:
     """What the cgroups' paths alone say of an event's containers."""
     return contained(event, lambda _, memcg: of_path(memcg))
 

@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.watcher import Watch
-from otel_oom.model.container import Contained, Container
-from otel_oom.model.event_base import Incident
-from otel_oom.model.events import Event
+from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.event_base import OomEvent
+from otel_oom.model.events import CapturedEvent
 
 if TYPE_CHECKING:
     from otel_oom.linux.containers.runtime_api import Api
@@ -36,17 +36,17 @@ _MOST_LATE: Final = 64
 
 @dataclass(slots=True)
 class _Request:
-    event: Incident
+    event: OomEvent
     done: threading.Event = field(default_factory=threading.Event)
-    answer: Contained | None = None
+    answer: EventContainers | None = None
 
 
-class Runtimes:
+class ContainerService:
     """One thread that reads what runtimes write, so that a file that hangs holds up no kill."""
 
     def __init__(self, labels: frozenset[str] = frozenset()) -> None:
         """Keep of the containers' labels those with the keys ``labels``."""
-        self._finder = Finder(labels)
+        self._finder = ContainerLookup(labels)
         self._labels = labels
         self._api: Api | None = None
         self._asked: dict[str, None] = {}
@@ -69,14 +69,14 @@ class Runtimes:
         if self._thread.is_alive():
             self._thread.join(_WAIT_S)
 
-    def at_once(self, event: Event) -> Contained | None:
+    def at_once(self, event: CapturedEvent) -> EventContainers | None:
         """The containers of an event that has just happened, within 20 ms; raises nothing.
 
         While some file holds the thread up, what it would have found is left out without a wait:
         :meth:`later` has it if it comes.
         """
         # Of what happened before this start, no process is there to look for.
-        if not isinstance(event, Incident) or event.capture.late:
+        if not isinstance(event, OomEvent) or event.capture.late:
             return None
         try:
             return self._now(event)
@@ -84,7 +84,7 @@ class Runtimes:
             _LOG.exception("Nothing could be found out about the container of an OOM kill")
             return None
 
-    def _now(self, event: Incident) -> Contained:
+    def _now(self, event: OomEvent) -> EventContainers:
         if self._needs_look(event):
             request = _Request(event)
             self._requests.append(request)
@@ -97,14 +97,14 @@ class Runtimes:
                 self._unanswered.pop(next(iter(self._unanswered)), None)
         return self._finder.by_path(event)
 
-    def later(self, event: Incident, contained: Contained | None) -> Contained:
+    def later(self, event: OomEvent, contained: EventContainers | None) -> EventContainers:
         """The same with what has become known since; for a caller that may wait."""
         contained = self._answer_to(event) or contained
         if contained is None:
             contained = self._finder.contained(event, look=False)
-        return Contained(*(self._completed(one) for one in contained.parts))
+        return EventContainers(*(self._completed(one) for one in contained.parts))
 
-    def _answer_to(self, event: Incident) -> Contained | None:
+    def _answer_to(self, event: OomEvent) -> EventContainers | None:
         """What came too late for the kill itself, if it found more than the cgroup's path tells."""
         request = self._unanswered.pop(event.uid, None)
         if request is None:
@@ -128,7 +128,7 @@ class Runtimes:
         # Known without a name it would not be looked for again, and its file may answer by then.
         return self._finder.remember(told) if told.name else told
 
-    def _needs_look(self, event: Incident) -> bool:
+    def _needs_look(self, event: OomEvent) -> bool:
         # What is known already is had without a change of threads.
         return self._thread.is_alive() and self._finder.needs_look(event)
 

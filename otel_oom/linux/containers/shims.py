@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.containers.bundle_dirs import Place, below
+from otel_oom.linux.containers.bundle_dirs import BundleDir, below
 from otel_oom.linux.containers.cgroup_id import containers_of
 
 _STAT_BYTES: Final = 4096
@@ -27,7 +27,7 @@ _NAMES: Final = frozenset({_CONMON, _SHIM})
 
 
 @dataclass(frozen=True, slots=True)
-class Monitor:
+class Shim:
     """podman's and CRI-O's conmon, or containerd's and Docker's shim.
 
     conmon is there for one container ``alone``, whose ``name`` it may know, and a folder of
@@ -35,13 +35,13 @@ class Monitor:
     """
 
     container_id: str
-    place: Place
+    place: BundleDir
     alone: bool
     name: str | None = None
     run_lists: Path | None = None
 
 
-def above(pid: int, proc: Path = Path("/proc")) -> Iterator[Monitor]:
+def above(pid: int, proc: Path = Path("/proc")) -> Iterator[Shim]:
     """The monitors among ``pid`` and its ancestors, the nearest first."""
     for ancestor, name in _ancestors(pid, proc):
         monitor = _monitor(ancestor, name, proc)
@@ -54,7 +54,7 @@ def any_above(pid: int, proc: Path = Path("/proc")) -> bool:
     return any(name in _NAMES for _, name in _ancestors(pid, proc))
 
 
-def running(proc: Path = Path("/proc")) -> Iterator[Monitor]:
+def running(proc: Path = Path("/proc")) -> Iterator[Shim]:
     """The monitors that run now."""
     for entry in proc.iterdir():
         if entry.name.isdecimal():
@@ -79,7 +79,7 @@ def _name(stat: str) -> str:
     return stat.partition("(")[2].rpartition(")")[0]
 
 
-def _monitor(pid: int, name: str, proc: Path) -> Monitor | None:
+def _monitor(pid: int, name: str, proc: Path) -> Shim | None:
     if name not in _NAMES:
         return None
     folder = proc / str(pid)
@@ -91,7 +91,7 @@ def _monitor(pid: int, name: str, proc: Path) -> Monitor | None:
     return found if found and found.container_id not in inside else None
 
 
-def _conmon(words: list[str], folder: Path) -> Monitor | None:
+def _conmon(words: list[str], folder: Path) -> Shim | None:
     """``conmon -c ID -b BUNDLE -n NAME -p PIDFILE …`` (conmon(8))."""
     container_id, bundle = _after("-c", words), Path(_after("-b", words))
     if not container_id or container_id not in bundle.parts or not bundle.is_absolute():
@@ -99,16 +99,18 @@ def _conmon(words: list[str], folder: Path) -> Monitor | None:
     at = bundle.parts.index(container_id)
     pid_file = Path(_after("-p", words))
     of_run = container_id in pid_file.parts and pid_file.is_absolute()
-    return Monitor(
+    return Shim(
         container_id,
-        Place(_root(folder, bundle), Path(*bundle.parts[:at]), "/".join(bundle.parts[at + 1 :])),
+        BundleDir(
+            _root(folder, bundle), Path(*bundle.parts[:at]), "/".join(bundle.parts[at + 1 :])
+        ),
         alone=True,
         name=_after("-n", words) or None,
         run_lists=Path(*pid_file.parts[: pid_file.parts.index(container_id)]) if of_run else None,
     )
 
 
-def _shim(words: list[str], folder: Path) -> Monitor | None:
+def _shim(words: list[str], folder: Path) -> Shim | None:
     """``containerd-shim-runc-v2 -namespace NS -id ID …``, in the bundle as its working folder."""
     container_id = _after("-id", words)
     try:
@@ -117,7 +119,7 @@ def _shim(words: list[str], folder: Path) -> Monitor | None:
         return None
     if not container_id or bundle.name != container_id:
         return None
-    return Monitor(container_id, Place(_root(folder, bundle), bundle.parent), alone=False)
+    return Shim(container_id, BundleDir(_root(folder, bundle), bundle.parent), alone=False)
 
 
 def _after(option: str, words: list[str]) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.containers import shims
-from otel_oom.linux.containers.bundle_dirs import Place
-from otel_oom.linux.containers.lookup import Finder
+from otel_oom.linux.containers.bundle_dirs import BundleDir
+from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.inotify import Inotify
 
 _TRIES: Final = 9
@@ -34,13 +34,13 @@ class _Pending:
     due: float
     tries: int
     container_id: str
-    place: Place
+    place: BundleDir
 
 
 class Watch:
     """The folders of bundles, and what is new in them."""
 
-    def __init__(self, finder: Finder) -> None:
+    def __init__(self, finder: ContainerLookup) -> None:
         """Tell ``finder`` of the containers that come.
 
         Raises:
@@ -48,7 +48,7 @@ class Watch:
         """
         self._finder = finder
         self._inotify = Inotify()
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, BundleDir] = {}
         self._pending: deque[_Pending] = deque(maxlen=_MOST_PENDING)
 
     def __str__(self) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from otel_oom.linux.kernel_log.line_types import Killed
 from otel_oom.linux.kernel_log.report import LoggedKill, Report
 from otel_oom.linux.kernel_log.task_table import Row
-from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.candidates import OomTask, TaskList
 
 
-def candidates(
-    report: Report | None, kill: LoggedKill | None, boottime_ns: int
-) -> Candidates | None:
+def candidates(report: Report | None, kill: LoggedKill | None, boottime_ns: int) -> TaskList | None:
     """The largest processes as the kernel listed them before the kill at ``boottime_ns``.
 
     ``kill`` is that, once it is logged: it tells what the size of a page is on that machine.
@@ -23,7 +21,7 @@ def candidates(
     page = report.table.page(told.pid or 0 if told else 0, total_vm)
     time_ns = kill.line.time_ns if kill else report.time_ns
     chosen = report.chosen
-    return Candidates(
+    return TaskList(
         memcg=(chosen.oom_memcg if chosen else None) or report.limit_of,
         boottime_ns=boottime_ns - max(0, time_ns - report.table.time_ns),
         count=report.table.count,
@@ -37,11 +35,11 @@ def process_of(report: Report | None, tid: int) -> int:
     return report.table.processes.get(tid, tid) if report and report.table else tid
 
 
-def _candidate(row: Row, page: int) -> Candidate:
+def _candidate(row: Row, page: int) -> OomTask:
     tables = row.page_table_bytes
     if tables is None and row.page_table_pages is not None:
         tables = row.page_table_pages * page
-    return Candidate(
+    return OomTask(
         tgid=row.tgid,
         comm=row.comm,
         resident=row.rss * page,

@@ -28,7 +28,7 @@ class _Silence:
 
 
 @dataclass(slots=True)
-class LogEvents:
+class EventBuilder:
     """Makes the events of one boot and source."""
 
     boot_id: str

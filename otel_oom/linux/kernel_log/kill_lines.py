@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.linux.kernel_log.line_types import Choice, Exiting, Form, Killed, Reaped
+from otel_oom.linux.kernel_log.line_types import Exiting, KillAnnouncement, Killed, LineType, Reaped
 from otel_oom.linux.kernel_log.pattern import pattern
 from otel_oom.model.types import Memory
 
@@ -56,7 +56,7 @@ _REAPED: Final = pattern(
 )
 
 
-def killed(text: str) -> Form | None:
+def killed(text: str) -> LineType | None:
     """A kill, or one that some kernels tell in less words."""
     found = _KILLED.fullmatch(text)
     if not found:
@@ -77,25 +77,25 @@ def killed(text: str) -> Form | None:
     )
 
 
-def killing(text: str) -> Form | None:
+def killing(text: str) -> LineType | None:
     """A process that found no memory for a page of its own (before 2.6.29)."""
     found = _KILLING.fullmatch(text)
     return Killed(None, _number(found[2]), found[1]) if found else None
 
 
-def choice(text: str) -> Form | None:
+def choice(text: str) -> LineType | None:
     """Who is to die, or a child of it."""
     found = _CHOICE.fullmatch(text)
-    return Choice(found[1], int(found[2]), found[3]) if found else None
+    return KillAnnouncement(found[1], int(found[2]), found[3]) if found else None
 
 
-def exiting(text: str) -> Form | None:
+def exiting(text: str) -> LineType | None:
     """Chosen, and gone before it could be killed."""
     found = _EXITING.fullmatch(text)
     return Exiting(found[1], int(found[2]), found[3]) if found else None
 
 
-def reaped(text: str) -> Form | None:
+def reaped(text: str) -> LineType | None:
     """What the reaper has left of a victim's memory."""
     found = _REAPED.fullmatch(text)
     if not found:

@@ -16,17 +16,17 @@ from typing import Final
 from otel_oom.linux.kernel_log import kill_lines
 from otel_oom.linux.kernel_log.kill_lines import KB
 from otel_oom.linux.kernel_log.line_types import (
-    Asking,
-    Chosen,
-    Form,
+    AllocatingTask,
     GroupKill,
     Invoked,
-    LimitOf,
-    Listed,
+    LineType,
+    MemcgOomTask,
     MemoryInfo,
-    NoneToKill,
+    NoKillableProcess,
+    OomKillSummary,
+    OomMemcg,
     TableBegins,
-    TaskIn,
+    TaskRow,
     TraceBegins,
     Usage,
 )
@@ -83,7 +83,7 @@ _PANICKED: Final = pattern(
 )
 
 
-def parse(text: str) -> Form | None:
+def parse(text: str) -> LineType | None:
     """What a line tells; ``None`` for one that tells nothing of a kill."""
     for sign, of_sign in _SIGNS:
         if sign in text:
@@ -113,13 +113,13 @@ def panicked(text: str) -> str | None:
     return found[1] if found else None
 
 
-def listed(text: str) -> Listed | None:
+def listed(text: str) -> TaskRow | None:
     """A row of the table of processes (dump_task() of mm/oom_kill.c), up to where its sizes are."""
     found = _LISTED.fullmatch(text)
-    return Listed(int(found[1]), int(found[2]), int(found[3])) if found else None
+    return TaskRow(int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
-def _invoked(text: str) -> Form | None:
+def _invoked(text: str) -> LineType | None:
     found = _INVOKED.fullmatch(text)
     if not found:
         return None
@@ -127,16 +127,16 @@ def _invoked(text: str) -> Form | None:
     return Invoked(found[1], int(found[2], 16), found[3], int(found[4]), score_adj)
 
 
-def _asking(text: str) -> Form | None:
+def _asking(text: str) -> LineType | None:
     found = _ASKING.fullmatch(text) or _ASKING_OLD.fullmatch(text)
-    return Asking(int(found[1]), found[2]) if found else None
+    return AllocatingTask(int(found[1]), found[2]) if found else None
 
 
-def _trace_begins(text: str) -> Form | None:
+def _trace_begins(text: str) -> LineType | None:
     return TraceBegins() if text in {"Call Trace:", "Call trace:"} else None
 
 
-def _usage(text: str) -> Form | None:
+def _usage(text: str) -> LineType | None:
     found = _USAGE.fullmatch(text)
     if not found:
         return None
@@ -149,12 +149,12 @@ def _usage(text: str) -> Form | None:
     )
 
 
-def _limit_of(text: str) -> Form | None:
+def _limit_of(text: str) -> LineType | None:
     found = _LIMIT_OF.fullmatch(text) or _LIMIT_REACHED.fullmatch(text)
-    return LimitOf(_whole(found[1])) if found else None
+    return OomMemcg(_whole(found[1])) if found else None
 
 
-def _task_in(text: str) -> Form | None:
+def _task_in(text: str) -> LineType | None:
     """Where the one was that is to die: in the cgroup whose limit was hit, or below it."""
     begin = "Task in "
     if not text.startswith(begin):
@@ -164,22 +164,22 @@ def _task_in(text: str) -> Form | None:
     while at >= 0:
         task, limit = paths[:at], paths[at + len(mark) :]
         if f"{task}/".startswith(f"{limit.rstrip('/')}/"):
-            return TaskIn(_whole(task), _whole(limit))
+            return MemcgOomTask(_whole(task), _whole(limit))
         at = paths.find(mark, at + 1)
     return None
 
 
-def _memory_info(text: str) -> Form | None:
+def _memory_info(text: str) -> LineType | None:
     return MemoryInfo() if text in {"Mem-Info:", "Mem-info:"} else None
 
 
-def _table(text: str) -> Form | None:
+def _table(text: str) -> LineType | None:
     found = _TABLE.fullmatch(text)
     columns = tuple(found[1].split()) if found else ()
     return TableBegins(columns) if columns[-1:] == ("name",) else None
 
 
-def _chosen(text: str) -> Form | None:
+def _chosen(text: str) -> LineType | None:
     found = _CHOSEN.fullmatch(text)
     named = _comm_apart(found[2]) if found else None
     if found is None or named is None:
@@ -187,7 +187,7 @@ def _chosen(text: str) -> Form | None:
     where, comm = named
     constraint = found[1].lower()
     oom_memcg, task_memcg = _memcgs(where)
-    return Chosen(
+    return OomKillSummary(
         constraint=constraint if constraint in _CONSTRAINTS else None,
         oom_memcg=_whole(oom_memcg),
         task_memcg=_whole(task_memcg),
@@ -234,15 +234,15 @@ def _whole(path: str) -> str | None:
     return path if path.startswith("/") and len(path) < _PATH_CHARS else None
 
 
-def _group_kill(text: str) -> Form | None:
+def _group_kill(text: str) -> LineType | None:
     return GroupKill() if _GROUP.fullmatch(text) else None
 
 
-def _none_to_kill(text: str) -> Form | None:
-    return NoneToKill() if text == "Out of memory and no killable processes..." else None
+def _none_to_kill(text: str) -> LineType | None:
+    return NoKillableProcess() if text == "Out of memory and no killable processes..." else None
 
 
-_SIGNS: Final[tuple[tuple[str, Callable[[str], Form | None]], ...]] = (
+_SIGNS: Final[tuple[tuple[str, Callable[[str], LineType | None]], ...]] = (
     ("Killed process ", kill_lines.killed),
     ("oom-killer: ", _invoked),
     ("oom-kill:constraint=", _chosen),

@@ -43,7 +43,7 @@ class Invoked:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class AllocatingTask:
     """The thread that a stack is of; its name, where the line still has it apart from the rest."""
 
     tid: int
@@ -65,14 +65,14 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitOf:
+class OomMemcg:
     """The path of the cgroup whose limit was hit."""
 
     path: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class TaskIn:
+class MemcgOomTask:
     """Where the one was that is to die, and the cgroup whose limit was hit (2.6.29 to 4.20)."""
 
     task_memcg: str | None
@@ -92,7 +92,7 @@ class TableBegins:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class TaskRow:
     """One of those that could have been killed; ``tid`` is that of a thread which has memory."""
 
     tid: int
@@ -101,7 +101,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class OomKillSummary:
     """Who is to die and why: the last line of a report.
 
     A path is ``None`` where there is no cgroup to tell or its end may be missing.
@@ -116,7 +116,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class KillAnnouncement:
     """Who is to die, or a child of it (before 5.1): the kill has a line of its own behind this."""
 
     message: str
@@ -154,7 +154,7 @@ class GroupKill:
 
 
 @dataclass(frozen=True, slots=True)
-class NoneToKill:
+class NoKillableProcess:
     """No process may be killed."""
 
 
@@ -167,21 +167,21 @@ class Reaped:
     resident: int
 
 
-Form = (
+LineType = (
     Invoked
-    | Asking
+    | AllocatingTask
     | TraceBegins
     | Usage
-    | LimitOf
-    | TaskIn
+    | OomMemcg
+    | MemcgOomTask
     | MemoryInfo
     | TableBegins
-    | Chosen
-    | Choice
+    | OomKillSummary
+    | KillAnnouncement
     | Killed
     | Exiting
     | GroupKill
-    | NoneToKill
+    | NoKillableProcess
     | Reaped
 )
 """What :func:`otel_oom.linux.kernel_log.line_parser.parse` finds in a line."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from otel_oom.linux.kernel_log.candidates import process_of
 from otel_oom.linux.kernel_log.line_types import Exiting, Killed, Line
-from otel_oom.linux.kernel_log.report import LoggedAgain, LoggedKill, Report
+from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill, Report
 from otel_oom.linux.kernel_log.report_text import escaped
 
 _MOST_DEAD: Final = 4096
@@ -23,13 +23,13 @@ def dead_of(kill: LoggedKill) -> set[int]:
 
 def member(
     first: LoggedKill, dead: set[int], line: Line, form: Killed | Exiting
-) -> LoggedKill | LoggedAgain | None:
+) -> LoggedKill | DuplicateKillLine | None:
     """One of a group. One may come again, by another thread; another may be exiting."""
     if isinstance(form, Exiting) or form.pid is None:
         return None
     process = process_of(first.report, form.pid)
     if process in dead:
-        return LoggedAgain(line)
+        return DuplicateKillLine(line)
     if len(dead) < _MOST_DEAD:
         dead.add(process)
     return LoggedKill(line, form, first.report, first, text=escaped(line.text))

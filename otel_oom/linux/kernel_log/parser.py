@@ -21,22 +21,22 @@ from typing import Final
 
 from otel_oom.linux.kernel_log import line_parser
 from otel_oom.linux.kernel_log.line_types import (
-    Choice,
-    Chosen,
     Exiting,
-    Form,
     GroupKill,
     Invoked,
+    KillAnnouncement,
     Killed,
     Line,
-    NoneToKill,
+    LineType,
+    NoKillableProcess,
+    OomKillSummary,
     Reaped,
 )
 from otel_oom.linux.kernel_log.oom_group import dead_of, fits, member
 from otel_oom.linux.kernel_log.prefix import undressed
 from otel_oom.linux.kernel_log.report import (
+    DuplicateKillLine,
     LogEvent,
-    LoggedAgain,
     LoggedKill,
     LoggedNoVictim,
     LoggedReaping,
@@ -49,9 +49,9 @@ from otel_oom.linux.kernel_log.report_text import escaped
 __all__ = [
     "MOST_CHARS",
     "MOST_FRAMES",
+    "DuplicateKillLine",
     "KernelLogParser",
     "LogEvent",
-    "LoggedAgain",
     "LoggedKill",
     "LoggedNoVictim",
     "LoggedReaping",
@@ -137,12 +137,12 @@ class KernelLogParser:
         thread.seen_ns, thread.seen_at = line.time_ns, self._at
         return None if form is None else self._take(thread, line, form)
 
-    def _take(self, thread: Thread | None, line: Line, form: Form) -> LogEvent | None:
+    def _take(self, thread: Thread | None, line: Line, form: LineType) -> LogEvent | None:
         if isinstance(form, Reaped):
             return LoggedReaping(line, form)
-        if isinstance(form, Invoked | Chosen | Choice | Killed | Exiting):
+        if isinstance(form, Invoked | OomKillSummary | KillAnnouncement | Killed | Exiting):
             return self._of_report(self._moved(line), line, form)
-        if isinstance(form, NoneToKill):
+        if isinstance(form, NoKillableProcess):
             return LoggedNoVictim(line, thread.close(line) if thread else None)
         if not isinstance(form, GroupKill):
             return thread.add(line, form) if thread else None
@@ -151,19 +151,22 @@ class KernelLogParser:
         return None
 
     def _of_report(
-        self, thread: Thread, line: Line, form: Invoked | Chosen | Choice | Killed | Exiting
+        self,
+        thread: Thread,
+        line: Line,
+        form: Invoked | OomKillSummary | KillAnnouncement | Killed | Exiting,
     ) -> LogEvent | None:
         if isinstance(form, Invoked):
             thread.begin(line, form)
             thread.keep(line)
             return None
-        if isinstance(form, Chosen):
+        if isinstance(form, OomKillSummary):
             return thread.choose(line, form)
-        if isinstance(form, Choice):
+        if isinstance(form, KillAnnouncement):
             return self._choice(thread, line, form)
         return self._victim(thread, line, form)
 
-    def _choice(self, thread: Thread, line: Line, form: Choice) -> Report:
+    def _choice(self, thread: Thread, line: Line, form: KillAnnouncement) -> Report:
         report = thread.close(line) or Report(text=escaped(line.text), time_ns=line.time_ns)
         report = replace(report, choice=form)
         late = thread.wait_for_kill(Pending(line, form, report, self._at))

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.linux.kernel_log.line_types import (
-    Choice,
-    Chosen,
     Exiting,
     Invoked,
+    KillAnnouncement,
     Killed,
     Line,
+    OomKillSummary,
     Reaped,
 )
 from otel_oom.linux.kernel_log.task_table import Table
-from otel_oom.model.types import Decision, Limits, Memcg
+from otel_oom.model.types import Memcg, MemcgUsage, OomControl
 
 _OF_MEMCG: Final = "Memory cgroup out of memory"
 """How oom_kill_process() begins its line when, and only when, a cgroup's limit was hit."""
@@ -39,19 +39,19 @@ class Report:
     invoked: Invoked | None = None
     tid: int | None = None
     stack: tuple[str, ...] = ()
-    limits: Limits | None = None
+    limits: MemcgUsage | None = None
     limit_of: str | None = None
     task_memcg: str | None = None
     asking_memcg: str | None = None
     table: Table | None = None
-    chosen: Chosen | None = None
-    choice: Choice | None = None
+    chosen: OomKillSummary | None = None
+    choice: KillAnnouncement | None = None
     text: str | None = None
     time_ns: int = 0
     """When its last line was printed, on the log's clock."""
 
     @property
-    def named(self) -> Chosen | Choice | None:
+    def named(self) -> OomKillSummary | KillAnnouncement | None:
         """Who is to die, once that is known."""
         return self.chosen or self.choice
 
@@ -72,7 +72,7 @@ class LoggedKill:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedAgain:
+class DuplicateKillLine:
     """One of a group, killed, logged and counted once more along with the rest of it."""
 
     line: Line
@@ -94,13 +94,13 @@ class LoggedReaping:
     told: Reaped
 
 
-LogEvent = LoggedKill | LoggedAgain | LoggedNoVictim | LoggedReaping | Report
+LogEvent = LoggedKill | DuplicateKillLine | LoggedNoVictim | LoggedReaping | Report
 """A report is told as soon as it says who asked, and again when it says who is to die.
 
 Both are still alive then, as far as the kernel is concerned."""
 
 
-def decision(report: Report | None, message: str | None, hook: str) -> Decision:
+def decision(report: Report | None, message: str | None, hook: str) -> OomControl:
     """What the kernel weighed, as far as its log tells: neither points nor capacity.
 
     ``message`` is how the "Killed process" line begins, where that is known already.
@@ -108,7 +108,7 @@ def decision(report: Report | None, message: str | None, hook: str) -> Decision:
     report = report or Report()
     invoked, chosen = report.invoked, report.chosen
     path = (chosen and chosen.oom_memcg) or report.limit_of
-    return Decision(
+    return OomControl(
         hook=hook,
         constraint=chosen.constraint if chosen else _constraint(report, message or ""),
         order=invoked.order if invoked else None,

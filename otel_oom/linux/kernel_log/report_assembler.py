@@ -9,17 +9,17 @@ from typing import Final
 
 from otel_oom.linux.kernel_log import line_parser
 from otel_oom.linux.kernel_log.line_types import (
-    Asking,
-    Choice,
-    Chosen,
-    Form,
+    AllocatingTask,
     Invoked,
+    KillAnnouncement,
     Killed,
-    LimitOf,
     Line,
+    LineType,
+    MemcgOomTask,
     MemoryInfo,
+    OomKillSummary,
+    OomMemcg,
     TableBegins,
-    TaskIn,
     TraceBegins,
     Usage,
 )
@@ -27,7 +27,7 @@ from otel_oom.linux.kernel_log.report import LoggedKill, Report
 from otel_oom.linux.kernel_log.report_text import Text, escaped
 from otel_oom.linux.kernel_log.task_table import TableReader
 from otel_oom.linux.kernel_stack import outwards
-from otel_oom.model.types import Limits
+from otel_oom.model.types import MemcgUsage
 
 MOST_FRAMES: Final = 48
 _MOST_SECTIONS: Final = 64
@@ -46,8 +46,17 @@ _KILL_NS: Final = 10 * _NS_PER_S
 _KILL_LINES: Final = 256
 """The same from a choice to its kill: the kill's own line was lost."""
 
-_SECTIONS: Final[Sequence[type[Form]]] = (
-    *(Invoked, Asking, TraceBegins, TaskIn, Usage, MemoryInfo, TableBegins, Chosen),
+_SECTIONS: Final[Sequence[type[LineType]]] = (
+    *(
+        Invoked,
+        AllocatingTask,
+        TraceBegins,
+        MemcgOomTask,
+        Usage,
+        MemoryInfo,
+        TableBegins,
+        OomKillSummary,
+    ),
 )
 """What a report has, in this order and once each; which of them is up to the kernel."""
 
@@ -57,7 +66,7 @@ class Pending:
     """A choice that waits for the line of its kill, printed at ``at`` lines from the first."""
 
     line: Line
-    choice: Choice
+    choice: KillAnnouncement
     report: Report
     at: int
 
@@ -90,8 +99,8 @@ class Thread:
     recent: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=_MOST_RECENT))
     seen_ns: int = 0
     seen_at: int = 0
-    _sections: list[type[Form]] = field(default_factory=list)
-    _begun: frozenset[type[Form]] = frozenset()
+    _sections: list[type[LineType]] = field(default_factory=list)
+    _begun: frozenset[type[LineType]] = frozenset()
 
     def begin(self, line: Line, form: Invoked) -> None:
         """A report begins; one that has not ended may go on among its lines."""
@@ -105,7 +114,7 @@ class Thread:
         self.in_trace, self.frames, self.piece = False, [], ""
         self._sections = []
 
-    def add(self, line: Line, form: Form) -> Report | None:
+    def add(self, line: Line, form: LineType) -> Report | None:
         """Take a line that tells more of what has begun; the report, if it is who asked."""
         report = self.report
         if report is None or report.chosen:
@@ -116,7 +125,7 @@ class Thread:
             # A second stack is somebody else's.
             self.in_trace = not self.frames
             return None
-        if isinstance(form, Asking):
+        if isinstance(form, AllocatingTask):
             if report.tid is None and _same(report, form.comm):
                 report = replace(report, tid=form.tid)
             self.report = report
@@ -124,17 +133,17 @@ class Thread:
         self.in_trace = False
         if isinstance(form, Usage):
             report = replace(report, limits=_limits(report.limits, form))
-        elif isinstance(form, LimitOf):
+        elif isinstance(form, OomMemcg):
             # Those of the cgroups below it follow.
             report = replace(report, limit_of=report.limit_of or form.path)
-        elif isinstance(form, TaskIn):
+        elif isinstance(form, MemcgOomTask):
             report = _with_task(report, form)
         elif isinstance(form, TableBegins):
             self.table = TableReader(form.columns, line.time_ns)
         self.report = report
         return None
 
-    def _note(self, section: type[Form]) -> None:
+    def _note(self, section: type[LineType]) -> None:
         if len(self._sections) < _MOST_SECTIONS:
             self._sections.append(section)
 
@@ -153,14 +162,14 @@ class Thread:
             self.frames.append(frame)
         return frame is not None
 
-    def choose(self, line: Line, form: Chosen) -> Report:
+    def choose(self, line: Line, form: OomKillSummary) -> Report:
         """Take who is to die: all but the kill itself is known then."""
         report = self.report
         if report is None or report.chosen:
             self._begun = _NONE
             self._open(Report(tid=line.caller))
             self.keep(line)
-        self._note(Chosen)
+        self._note(OomKillSummary)
         self.last, self.group, self.in_trace = None, None, False
         self.report = replace(self._told(line) or Report(), chosen=form)
         return self.report
@@ -240,7 +249,7 @@ class Thread:
         return False
 
 
-_NONE: Final[frozenset[type[Form]]] = frozenset()
+_NONE: Final[frozenset[type[LineType]]] = frozenset()
 
 
 def _same(report: Report, comm: str | None) -> bool:
@@ -249,7 +258,7 @@ def _same(report: Report, comm: str | None) -> bool:
     return None in {asked, comm} or asked == comm
 
 
-def _with_task(report: Report, form: TaskIn) -> Report:
+def _with_task(report: Report, form: MemcgOomTask) -> Report:
     report = replace(report, limit_of=form.oom_memcg)
     # Before 2.6.36, whose first line has no such score, it is the one that asked who is told.
     if report.invoked and report.invoked.score_adj is None:
@@ -257,8 +266,8 @@ def _with_task(report: Report, form: TaskIn) -> Report:
     return replace(report, task_memcg=form.task_memcg)
 
 
-def _limits(known: Limits | None, form: Usage) -> Limits:
-    known = known or Limits(None, None, None, None)
+def _limits(known: MemcgUsage | None, form: Usage) -> MemcgUsage:
+    known = known or MemcgUsage(None, None, None, None)
     if form.swap:
         return replace(known, swap_limit=form.limit, swap_usage=form.usage)
     return replace(known, limit=form.limit, usage=form.usage)

@@ -19,7 +19,7 @@ _MOST_BYTES: Final = 512
 _CURSOR: Final = re.compile(r"[0-9A-Za-z=;:_+/.-]{1,512}")
 
 
-class Position:
+class JournalCursor:
     """The cursor of the last entry that needs no reading again; ``None`` before the first."""
 
     def __init__(self, state_dir: Path) -> None:

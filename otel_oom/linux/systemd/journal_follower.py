@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Final
 
 from otel_oom.linux import clock
-from otel_oom.linux.systemd.journal_cursor import Position
+from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.linux.systemd.journal_entry import FIELDS, Entry, cursor_of, entry_of
 
 _LOG = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ class _Step(Enum):
     FOLLOW = "what is being said"
 
 
-class Follower:
+class JournalFollower:
     """The entries of ``units`` behind ``position``, which :meth:`done_to` moves on."""
 
     def __init__(
         self,
         units: Sequence[str],
-        position: Position,
+        position: JournalCursor,
         epoll: select.epoll,
         *,
         history: bool,

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from otel_oom.store.recovery.errors import NoRoom
+from otel_oom.store.recovery.errors import NoSpaceError
 from otel_oom.store.recovery.reserve_file import Ballast, allocate, size
 
 _LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _SHRINK_PAGES: Final = 512
 _RETAKE_S: Final = 1.0
 
 
-class Room:
+class DiskReserve:
     """The ballast, and the limits that hold with and without it."""
 
     def __init__(self, database: Path, max_bytes: int) -> None:
@@ -104,7 +104,7 @@ class Room:
             NoRoom: it would not.
         """
         if used_pages(db) + _EVENT_PAGES > self._ceiling:
-            raise NoRoom("no room but what is kept for sending")
+            raise NoSpaceError("no room but what is kept for sending")
 
     def at_bound(self, db: sqlite3.Connection) -> bool:
         """Whether it is the bound that stands in the way of one more transaction."""

@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 _EVERY_S: Final = 60.0
 
 
-class Dropped:
+class DropReporter:
     """What was dropped and not yet told; safe to use from several threads."""
 
     def __init__(self, database: Path) -> None:

@@ -12,15 +12,15 @@ from enum import Enum, auto
 from typing import Final
 
 
-class NoRoom(sqlite3.OperationalError):
+class NoSpaceError(sqlite3.OperationalError):
     """What little room is left is for what makes room."""
 
 
-class Damaged(sqlite3.DatabaseError):
+class CorruptRowError(sqlite3.DatabaseError):
     """The file is a database, and not a sound one."""
 
 
-class Trouble(Enum):
+class FaultKind(Enum):
     """A kind of error."""
 
     FULL = auto()
@@ -34,12 +34,12 @@ class Trouble(Enum):
 
 
 _KINDS: Final = {
-    sqlite3.SQLITE_FULL: Trouble.FULL,
-    sqlite3.SQLITE_CORRUPT: Trouble.DAMAGED,
-    sqlite3.SQLITE_NOTADB: Trouble.DAMAGED,
-    sqlite3.SQLITE_IOERR: Trouble.BROKEN,
-    sqlite3.SQLITE_CANTOPEN: Trouble.BROKEN,
-    sqlite3.SQLITE_READONLY: Trouble.BROKEN,
+    sqlite3.SQLITE_FULL: FaultKind.FULL,
+    sqlite3.SQLITE_CORRUPT: FaultKind.DAMAGED,
+    sqlite3.SQLITE_NOTADB: FaultKind.DAMAGED,
+    sqlite3.SQLITE_IOERR: FaultKind.BROKEN,
+    sqlite3.SQLITE_CANTOPEN: FaultKind.BROKEN,
+    sqlite3.SQLITE_READONLY: FaultKind.BROKEN,
 }
 
 _UNREADABLE: Final = frozenset(
@@ -49,18 +49,18 @@ _UNREADABLE: Final = frozenset(
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def kind(error: sqlite3.Error) -> Trouble:
+def kind(error: sqlite3.Error) -> FaultKind:
     """The kind of ``error``; the module's own errors, which have no code, are none of SQLite's."""
-    if isinstance(error, NoRoom):
-        return Trouble.FULL
-    if isinstance(error, Damaged):
-        return Trouble.DAMAGED
-    return _KINDS.get(_code(error) & 0xFF, Trouble.OTHER)
+    if isinstance(error, NoSpaceError):
+        return FaultKind.FULL
+    if isinstance(error, CorruptRowError):
+        return FaultKind.DAMAGED
+    return _KINDS.get(_code(error) & 0xFF, FaultKind.OTHER)
 
 
 def unreadable(error: sqlite3.Error) -> bool:
     """Whether a file that was just opened will not be read the next time either."""
-    return kind(error) is Trouble.DAMAGED or _code(error) in _UNREADABLE
+    return kind(error) is FaultKind.DAMAGED or _code(error) in _UNREADABLE
 
 
 def named(error: sqlite3.Error) -> str:

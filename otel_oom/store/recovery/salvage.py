@@ -36,7 +36,7 @@ _TAILS: Final = ("-wal", "-shm", "")
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
+class QuarantinedDatabase:
     """A database that was moved aside: its file's name, why, when, and how many rows it gave."""
 
     name: str
@@ -127,10 +127,10 @@ def _know(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
         )
 
 
-def known(db: sqlite3.Connection) -> list[Aside]:
+def known(db: sqlite3.Connection) -> list[QuarantinedDatabase]:
     """The files that were moved aside, oldest first."""
     rows = db.execute("SELECT name, reason, found_unix_ns, rescued FROM set_aside ORDER BY id")
-    return [Aside(*row) for row in rows]
+    return [QuarantinedDatabase(*row) for row in rows]
 
 
 def _copy(

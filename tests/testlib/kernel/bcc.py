@@ -6,19 +6,19 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from otel_oom.model.events import Event, NoVictim, OomKill, Reaping, VictimExit
+from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 
 _OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "candidates.boottime_ns")
 """Of the source itself, or of the instant at which it looks."""
 
 
-def fields(event: Event) -> dict[str, Any]:
+def fields(event: CapturedEvent) -> dict[str, Any]:
     """What two sources must tell alike of one event, by names from the outside in.
 
     The decisions are those of two programs on one hook: their times differ, and hence what they
     belong to.
     """
-    assert isinstance(event, OomKill | NoVictim | VictimExit | Reaping)
+    assert isinstance(event, OomKill | NoVictim | VictimExit | ReaperStep)
     return {name: value for name, value in _flat(event.to_json()) if not name.startswith(_OWN)}
 
 

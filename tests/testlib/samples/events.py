@@ -6,19 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from otel_oom.enrich import End, EnrichedKill, Host, enrich
+from otel_oom.enrich import EnrichedKill, Host, VictimOutcome, enrich
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.model.candidates import Candidate, Candidates
-from otel_oom.model.events import NoVictim, OomKill, Panic, Reaping, VictimExit
-from otel_oom.model.snapshot import HostNumbers, MemcgNumbers
-from otel_oom.model.types import Capture, Decision, Limits, Memcg, Memory, Task, UserFrame
-from otel_oom.snapshot import Witness
+from otel_oom.model.candidates import OomTask, TaskList
+from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
+from otel_oom.model.snapshot import HostMemory, MemcgStats
+from otel_oom.model.types import Capture, Memcg, MemcgUsage, Memory, OomControl, Task, UserFrame
+from otel_oom.snapshot import Snapshot
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}
 ON_HOST = Host(HOST, Resolver(Path("/nonexistent")))
 
-DECISION = Decision(
+DECISION = OomControl(
     hook="fentry/oom_kill_process",
     constraint="memcg",
     order=0,
@@ -28,7 +28,7 @@ DECISION = Decision(
     capacity=64 << 20,
     message="Memory cgroup out of memory",
     memcg=Memcg(id=41, path="/docker"),
-    limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
+    limits=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
 )
 
 KILL = OomKill(
@@ -68,32 +68,32 @@ KILL = OomKill(
     ),
 )
 
-WITNESS = Witness(
+WITNESS = Snapshot(
     seen=True,
     cgroup="0::/docker/x\n",
     executable="/usr/bin/java",
-    limits=Limits(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
+    limits=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
     boottime_ns=KILL.boottime_ns + 800_000,
-    own=MemcgNumbers({"anon": 50 << 20, "file": 3 << 20}, {"max": 3, "oom_kill": 1}, {}),
-    hit=MemcgNumbers(
+    own=MemcgStats({"anon": 50 << 20, "file": 3 << 20}, {"max": 3, "oom_kill": 1}, {}),
+    hit=MemcgStats(
         {"anon": 58 << 20, "file": 4 << 20, "shmem": 1 << 20},
         {"max": 120, "oom_kill": 1},
         {"some.avg10": 12.5, "some.avg60": 3.0, "full.avg10": 9.25, "full.avg60": 2.0},
     ),
-    host=HostNumbers(
+    host=HostMemory(
         {"total": 8 << 30, "available": 5 << 30, "swap_total": 0, "swap_free": 0},
         {"some.avg10": 0.5, "some.avg60": 0.25, "full.avg10": 0.0, "full.avg60": 0.0},
     ),
     settings={"oom_kill_allocating_task": 0, "panic_on_oom": 0, "swappiness": 60},
-    candidates=Candidates(
+    candidates=TaskList(
         memcg="/docker",
         boottime_ns=KILL.boottime_ns + 1_500_000,
         count=3,
         left_out=0,
         largest=(
-            Candidate(4711, "java", 20 << 20, 0, 1 << 20, 1000, -5, f"/docker/{CONTAINER_ID}"),
-            Candidate(99, "sidecar", 8 << 20, 0, 64 << 10, 0, 0, "/docker/sidecar"),
-            Candidate(98, 'sh "x"\n\x1b[31m', 1 << 20, 0, 4 << 10, 0, -1000, "/docker/sidecar"),
+            OomTask(4711, "java", 20 << 20, 0, 1 << 20, 1000, -5, f"/docker/{CONTAINER_ID}"),
+            OomTask(99, "sidecar", 8 << 20, 0, 64 << 10, 0, 0, "/docker/sidecar"),
+            OomTask(98, 'sh "x"\n\x1b[31m', 1 << 20, 0, 4 << 10, 0, -1000, "/docker/sidecar"),
         ),
     ),
 )
@@ -126,8 +126,8 @@ PANIC = Panic(
 )
 
 REAPED = (
-    Reaping(4711, 400_000_000, 1_100_000_000, "start", 50 << 20),
-    Reaping(4711, 400_000_000, 1_200_000_000, "finish", 1 << 20),
+    ReaperStep(4711, 400_000_000, 1_100_000_000, "start", 50 << 20),
+    ReaperStep(4711, 400_000_000, 1_200_000_000, "finish", 1 << 20),
 )
 
 EXIT = VictimExit(tgid=4711, started_ns=400_000_000, boottime_ns=1_250_000_000, exit_code=9)
@@ -142,4 +142,4 @@ def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field
 
 def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
     """The sample kill, enriched."""
-    return enrich(kill(**changes), WITNESS, End(exit_), KILL.time_unix_ns + 5, ON_HOST)
+    return enrich(kill(**changes), WITNESS, VictimOutcome(exit_), KILL.time_unix_ns + 5, ON_HOST)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.replay import prefilter
-from otel_oom.commands.replay.events import Event, Kills
+from otel_oom.commands.replay.events import Event, EventExtractor
 from otel_oom.commands.replay.formats import journal_export
 from otel_oom.model.events import OomKill
 from tests.testlib.samples.log_lines import KILLED, REPORT
@@ -94,12 +94,12 @@ def found(
     if isinstance(data, list):
         data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")
     stream = Pieces(data, piece)
-    raws: Iterator[prefilter.Raw]
+    raws: Iterator[prefilter.RawLine]
     if data.startswith(journal_export.BEGIN):
         raws = journal_export.near_kills(stream)
     else:
-        raws = prefilter.near_kills(prefilter.whole_lines(stream))
-    return list(Kills(file, ended_ns).of(raws))
+        raws = prefilter.prefilter_lines(prefilter.whole_lines(stream))
+    return list(EventExtractor(file, ended_ns).of(raws))
 
 
 def kills(data: bytes | list[str], **more: int) -> list[OomKill]:

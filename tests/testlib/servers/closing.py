@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from otel_oom.export.result import Transport, Verdict
+from otel_oom.export.result import ExportResult, Transport
 from tests.testlib.servers.http_server import LIMIT
 
 _HANGS_S = 0.3
@@ -22,6 +22,6 @@ def ends_at_once(transport: Transport) -> None:
             under_way.result(_HANGS_S)
         began = time.monotonic()
         transport.close()
-        assert under_way.result(LIMIT).verdict is Verdict.LATER
+        assert under_way.result(LIMIT).verdict is ExportResult.RETRYABLE
         assert time.monotonic() - began < _PROMPT_S
-    assert transport.send(b"x").verdict is Verdict.LATER
+    assert transport.send(b"x").verdict is ExportResult.RETRYABLE

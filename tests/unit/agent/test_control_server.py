@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from otel_oom.agent.control_server import Control, ControlError, NoAgentError, Request, ask
+from otel_oom.agent.control_server import (
+    ControlError,
+    ControlServer,
+    NoAgentError,
+    Request,
+    send_request,
+)
 
 ECHO: dict[str, Any] = {"echo": lambda request: request["what"]}
 
@@ -33,9 +39,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def agent(folder: Path) -> Iterator[Control]:
+def agent(folder: Path) -> Iterator[ControlServer]:
     """What an agent runs."""
-    with Control(folder, {**ECHO, "broken": broken}) as running:
+    with ControlServer(folder, {**ECHO, "broken": broken}) as running:
         yield running
 
 
@@ -67,7 +73,7 @@ def raw(folder: Path, data: bytes) -> bytes:
 def test_a_request_is_answered(folder: Path) -> None:
     """What is asked comes back, also where it is longer than one read."""
     for what in ("x", ["é\n", None, 1], "y" * 60_000):
-        assert ask(folder, {"do": "echo", "what": what}) == what
+        assert send_request(folder, {"do": "echo", "what": what}) == what
 
 
 @pytest.mark.usefixtures("agent")
@@ -86,7 +92,7 @@ def test_only_its_owner_may_ask(folder: Path) -> None:
 def test_rubbish_is_answered_with_a_sentence(folder: Path, line: bytes) -> None:
     """Who asks what is not known is told so, and the next one is answered."""
     assert "error" in json.loads(raw(folder, line))
-    assert ask(folder, {"do": "echo", "what": 1}) == 1
+    assert send_request(folder, {"do": "echo", "what": 1}) == 1
 
 
 @pytest.mark.usefixtures("agent")
@@ -94,39 +100,39 @@ def test_a_request_without_end_is_given_up(folder: Path) -> None:
     """A request is read to a limit, then judged as it is."""
     with suppress(OSError):  # it may have hung up by then
         assert "error" in json.loads(raw(folder, b"x" * (8 << 20)))
-    assert ask(folder, {"do": "echo", "what": 1}) == 1
+    assert send_request(folder, {"do": "echo", "what": 1}) == 1
 
 
 @pytest.mark.usefixtures("agent")
 def test_who_says_nothing_is_given_up(folder: Path) -> None:
     """A client that hangs keeps the next one waiting for a while, not for ever."""
     with connected(folder):
-        assert ask(folder, {"do": "echo", "what": 1}) == 1
+        assert send_request(folder, {"do": "echo", "what": 1}) == 1
 
 
 @pytest.mark.usefixtures("agent")
 def test_what_the_store_says_reaches_who_asked(folder: Path) -> None:
     """A failure of the disk is the answer, as a sentence."""
     with pytest.raises(ControlError, match="disk is full"):
-        ask(folder, {"do": "broken"})
+        send_request(folder, {"do": "broken"})
 
 
 def test_nobody_there_is_told_apart(folder: Path, tmp_path: Path) -> None:
     """No folder, no socket, and a socket that a killed agent left behind are all no agent."""
     with pytest.raises(NoAgentError):
-        ask(tmp_path / "nowhere", {"do": "echo"})
+        send_request(tmp_path / "nowhere", {"do": "echo"})
     with pytest.raises(NoAgentError):
-        ask(folder, {"do": "echo"})
-    with Control(folder, ECHO):
+        send_request(folder, {"do": "echo"})
+    with ControlServer(folder, ECHO):
         pass
     with pytest.raises(NoAgentError):
-        ask(folder, {"do": "echo"})
+        send_request(folder, {"do": "echo"})
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(address(folder))
     with pytest.raises(NoAgentError):
-        ask(folder, {"do": "echo"})
-    with Control(folder, ECHO):
-        assert ask(folder, {"do": "echo", "what": 1}) == 1
+        send_request(folder, {"do": "echo"})
+    with ControlServer(folder, ECHO):
+        assert send_request(folder, {"do": "echo", "what": 1}) == 1
 
 
 def test_a_link_in_its_place_leads_nowhere(folder: Path, tmp_path: Path) -> None:
@@ -134,14 +140,14 @@ def test_a_link_in_its_place_leads_nowhere(folder: Path, tmp_path: Path) -> None
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine", encoding="ascii")
     (folder / "control.sock").symlink_to(elsewhere)
-    with Control(folder, ECHO):
-        assert ask(folder, {"do": "echo", "what": 1}) == 1
+    with ControlServer(folder, ECHO):
+        assert send_request(folder, {"do": "echo", "what": 1}) == 1
     assert elsewhere.read_text(encoding="ascii") == "mine"
 
 
 def test_an_agent_without_a_socket_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where there can be no socket the agent says so, and goes on."""
-    with Control(tmp_path / "nowhere", ECHO):
+    with ControlServer(tmp_path / "nowhere", ECHO):
         pass
     assert "can't ask this agent" in caplog.text
 
@@ -149,7 +155,7 @@ def test_an_agent_without_a_socket_works(tmp_path: Path, caplog: pytest.LogCaptu
 def test_the_end_leaves_nothing(folder: Path) -> None:
     """After the end there is no thread and no socket."""
     before = threading.active_count()
-    with Control(folder, ECHO):
+    with ControlServer(folder, ECHO):
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
     assert not (folder / "control.sock").exists()

@@ -15,8 +15,8 @@ from otel_oom.capture.panic import scan
 from otel_oom.capture.source import Handler
 from otel_oom.config.settings import Settings
 from otel_oom.linux import clock
-from otel_oom.model.events import Loss, OomKill, VictimExit
-from otel_oom.snapshot import Scanner
+from otel_oom.model.events import LostEvents, OomKill, VictimExit
+from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import Store
 from tests.testlib.samples.events import EXIT, KILL, PANIC
 
@@ -54,9 +54,9 @@ class Scripted:
         os.kill(os.getpid(), signal.SIGTERM)
         return count
 
-    def loss(self) -> Loss:
+    def loss(self) -> LostEvents:
         """Nothing is lost."""
-        return Loss()
+        return LostEvents()
 
 
 def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_kill_is_told_though_nothing_else_can_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever goes wrong in looking around, the kill that is on the disk is told as it is."""
-    monkeypatch.setattr(Scanner, "complete", lambda *_: 1 / 0)
+    monkeypatch.setattr(ProcessScanner, "complete", lambda *_: 1 / 0)
     now = replace(KILL, boot_id=clock.boot_id())
     service.run(Scripted(now), Settings((), {}, disabled=True), tmp_path)
     with Store(tmp_path) as store:

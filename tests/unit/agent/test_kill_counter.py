@@ -8,7 +8,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, Sum
 
 from otel_oom.agent.metrics import kill_counter
 from otel_oom.otlp.attributes import label
-from otel_oom.store import Encoded, Store
+from otel_oom.store import OutboxEntry, Store
 from otel_oom.store.counters import KILLS, NO_BOOT, SINCE
 from otel_oom.store.database import NAME
 
@@ -32,7 +32,7 @@ def counters(store: Store) -> dict[str, int]:
 
 def killed(store: Store, number: int) -> None:
     """Queue the log of one kill more."""
-    store.queue([Encoded(number, str(number), b"log", None, {KILLS + OWN: 1})])
+    store.queue([OutboxEntry(number, str(number), b"log", None, {KILLS + OWN: 1})])
 
 
 def test_the_sum_goes_on_over_restarts_with_one_start(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from otel_oom.agent.reconciler import counted, untold
+from otel_oom.agent.reconciler import counted, missing_kills
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
-from otel_oom.store.types import Stored
+from otel_oom.store.types import StoredKill
 from tests.testlib.samples.events import KILL
 
 S = 1_000_000_000
@@ -23,9 +23,9 @@ def logged(pid: int, at_s: float, comm: str = "java", line: int = 0) -> OomKill:
 
 def stored(
     pid: int, at_s: float, comm: str = "java", tid: int | None = None, line: int | None = None
-) -> Stored:
+) -> StoredKill:
     """A kill in the store."""
-    return Stored(pid, tid or pid, comm, int(at_s * S), line)
+    return StoredKill(pid, tid or pid, comm, int(at_s * S), line)
 
 
 def pids(kills: list[OomKill]) -> list[int]:
@@ -36,38 +36,38 @@ def pids(kills: list[OomKill]) -> list[int]:
 def test_what_is_stored_is_not_new() -> None:
     """A kill is known again by its process and name, though the clocks differ."""
     log = [logged(1, 10.2), logged(2, 11.2), logged(3, 12.2)]
-    assert pids(untold(log, [stored(1, 10), stored(3, 12)])) == [2]
+    assert pids(missing_kills(log, [stored(1, 10), stored(3, 12)])) == [2]
 
 
 def test_the_log_names_a_thread() -> None:
     """The mark's process and its thread are both numbers that the log may have."""
-    assert not untold([logged(7, 10)], [stored(1, 10, tid=7)])
-    assert not untold([logged(1, 10)], [stored(1, 10, tid=7)])
+    assert not missing_kills([logged(7, 10)], [stored(1, 10, tid=7)])
+    assert not missing_kills([logged(1, 10)], [stored(1, 10, tid=7)])
 
 
 def test_each_stored_kill_is_one_logged() -> None:
     """Of two kills of one number and name the nearer one is the stored one."""
     log = [logged(1, 10, line=5), logged(1, 50, line=6)]
-    (new,) = untold(log, [stored(1, 49)])
+    (new,) = missing_kills(log, [stored(1, 49)])
     assert new.capture.sequence == 5
 
 
 def test_nearer_is_judged_over_all() -> None:
     """The first of a row does not take what belongs to the second."""
     log = [logged(1, 40, line=5), logged(1, 50, line=6), logged(1, 60, line=7)]
-    (new,) = untold(log, [stored(1, 59), stored(1, 49)])
+    (new,) = missing_kills(log, [stored(1, 59), stored(1, 49)])
     assert new.capture.sequence == 5
 
 
 def test_a_number_used_again_under_another_name_is_another() -> None:
     """A process's number alone does not make it the same."""
-    assert pids(untold([logged(1, 10, "java")], [stored(1, 10, "python")])) == [1]
+    assert pids(missing_kills([logged(1, 10, "java")], [stored(1, 10, "python")])) == [1]
 
 
 def test_a_line_is_itself() -> None:
     """A kill that came from the log is known by the number of its line, whatever its time."""
-    assert not untold([logged(1, 10, line=5)], [stored(1, 99, line=5)])
-    assert pids(untold([logged(1, 10, line=5)], [stored(1, 10, line=6)])) == [1]
+    assert not missing_kills([logged(1, 10, line=5)], [stored(1, 99, line=5)])
+    assert pids(missing_kills([logged(1, 10, line=5)], [stored(1, 10, line=6)])) == [1]
 
 
 def test_the_kernels_counter_is_read(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from otel_oom.agent.liveness import Pulse
-from otel_oom.agent.watchdog import Heartbeat, interval_s
+from otel_oom.agent.liveness import Liveness
+from otel_oom.agent.watchdog import Watchdog, interval_s
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_it_beats_at_half_of_what_the_manager_allows(
 def test_without_a_watchdog_nothing_is_sent_and_nothing_waited_for() -> None:
     """The loop then sleeps for as long as it likes."""
     sent: list[str] = []
-    heartbeat = Heartbeat(None, lambda: None, sent.append)
+    heartbeat = Watchdog(None, lambda: None, sent.append)
     heartbeat.turn()
     assert heartbeat.wait_s == math.inf
     assert not sent
@@ -43,7 +43,7 @@ def test_without_a_watchdog_nothing_is_sent_and_nothing_waited_for() -> None:
 def test_it_beats_once_an_interval_however_often_the_loop_turns() -> None:
     """The first turn beats, the next waits for the interval to pass."""
     sent: list[str] = []
-    heartbeat = Heartbeat(3600.0, lambda: None, sent.append)
+    heartbeat = Watchdog(3600.0, lambda: None, sent.append)
     for _ in range(100):
         heartbeat.turn()
     assert sent == ["WATCHDOG=1"]
@@ -54,7 +54,7 @@ def test_trouble_stops_it_and_is_said_once(caplog: pytest.LogCaptureFixture) -> 
     """While something is wrong there is no beat; when it is well again there is."""
     trouble: list[str | None] = ["the store can't be read: disk I/O error"]
     sent: list[str] = []
-    heartbeat = Heartbeat(1e-9, lambda: trouble[0], sent.append)
+    heartbeat = Watchdog(1e-9, lambda: trouble[0], sent.append)
     for _ in range(3):
         heartbeat.turn()
         time.sleep(0.001)
@@ -67,7 +67,7 @@ def test_trouble_stops_it_and_is_said_once(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_thread_that_hangs_in_a_step_is_stuck_and_one_that_waits_is_not() -> None:
     """A real thread that does not come back is told; rest, of any length, is not."""
-    pulse, release = Pulse(limit_s=0.01), threading.Event()
+    pulse, release = Liveness(limit_s=0.01), threading.Event()
 
     def work() -> None:
         pulse.busy()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from otel_oom.capture.bpf import marks, records
 from otel_oom.capture.bpf.records import MarkRecord
-from otel_oom.capture.mark_matching import Mark, twinned
+from otel_oom.capture.mark_matching import KillMark, match_marks
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
 from tests.testlib.samples.events import KILL
@@ -25,13 +25,13 @@ def told(pid: int, at_s: float, tid: int | None = None, comm: str = "java") -> O
     return replace(KILL, boottime_ns=int(at_s * S), victim=victim)
 
 
-def mark(of: OomKill) -> Mark:
+def mark(of: OomKill) -> KillMark:
     """What the kernel side remembers of a kill."""
     victim = of.victim
     assert victim.tgid is not None
     assert victim.tid is not None
     assert victim.tgid is not None
-    return Mark(
+    return KillMark(
         of.boottime_ns,
         of.boottime_ns - ASLEEP,
         victim.started_ns,
@@ -58,7 +58,7 @@ def logged(
 
 def twins(kills: list[OomKill], *of: OomKill, doubt_s: float = 1.0) -> list[OomKill]:
     """What they come out as by the marks of those kills."""
-    return twinned(kills, [mark(kill) for kill in of], lambda ns: ns + ASLEEP, int(doubt_s * S))
+    return match_marks(kills, [mark(kill) for kill in of], lambda ns: ns + ASLEEP, int(doubt_s * S))
 
 
 def test_a_kill_of_the_log_has_the_name_of_its_twin() -> None:
@@ -101,7 +101,7 @@ def test_a_mark_of_another_name_is_none() -> None:
     kill = logged(first, line=5)
     assert twins([kill], told(1, 10, comm="python")) == [kill]
     nameless = replace(mark(first), comm=None, started_ns=None)
-    (found,) = twinned([kill], [nameless], lambda ns: ns + ASLEEP, S)
+    (found,) = match_marks([kill], [nameless], lambda ns: ns + ASLEEP, S)
     assert (found.uid, found.victim.started_ns) == (first.uid, None)
 
 
@@ -137,5 +137,8 @@ def test_the_marks_of_some_threads_are_read(tmp_path: Path) -> None:
         found = marks.read(file, {0, 7, 4713})
     finally:
         os.close(file)
-    assert found == [Mark(10, 9, 8, 4711, 4713, "ja\\xffva"), Mark(20, 19, None, 7, 7, None)]
+    assert found == [
+        KillMark(10, 9, 8, 4711, 4713, "ja\\xffva"),
+        KillMark(20, 19, None, 7, 7, None),
+    ]
     assert ctypes.sizeof(table) % os.sysconf("SC_PAGE_SIZE") == 0

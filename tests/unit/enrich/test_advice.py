@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from otel_oom.enrich import End, EnrichedKill, enrich
+from otel_oom.enrich import EnrichedKill, VictimOutcome, enrich
 from otel_oom.enrich.advice import advice
-from otel_oom.model.candidates import Candidate, Candidates
-from otel_oom.model.snapshot import HostNumbers, MemcgNumbers
-from otel_oom.model.types import Limits, Memcg
+from otel_oom.model.candidates import OomTask, TaskList
+from otel_oom.model.snapshot import HostMemory, MemcgStats
+from otel_oom.model.types import Memcg, MemcgUsage
 from tests.testlib.samples.events import KILL, ON_HOST, WITNESS
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -22,9 +22,9 @@ BY_HAND = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "moom_callback+0x2")
 
 def other(
     pid: int, mib: int, *, score_adj: int = 0, memcg: str = "/pod/other", comm: str = "other"
-) -> Candidate:
+) -> OomTask:
     """Another process of that size."""
-    return Candidate(pid, comm, mib * MIB, 0, 0, 0, score_adj, memcg)
+    return OomTask(pid, comm, mib * MIB, 0, 0, 0, score_adj, memcg)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Case:
     limit: int | None = 64 * MIB
     stat: dict[str, int] = field(default_factory=dict)
     host: dict[str, int] = field(default_factory=lambda: {"total": 8 * GIB, "available": 5 * GIB})
-    others: Sequence[Candidate] = ()
+    others: Sequence[OomTask] = ()
     constraint: str | None = None
     order: int = 0
     message: str = "Memory cgroup out of memory"
@@ -61,18 +61,18 @@ class Case:
                 order=self.order,
                 message=self.message,
                 memcg=Memcg(None, self.hit) if self.hit else None,
-                limits=Limits(self.limit, self.limit, None, None) if self.hit else None,
+                limits=MemcgUsage(self.limit, self.limit, None, None) if self.hit else None,
             ),
         )
-        found = Candidates(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
+        found = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
         witness = replace(
             WITNESS,
             own=None,
-            hit=MemcgNumbers(self.stat) if self.hit else None,
-            host=HostNumbers(self.host),
+            hit=MemcgStats(self.stat) if self.hit else None,
+            host=HostMemory(self.host),
             candidates=found if self.seen else None,
         )
-        return enrich(kill, witness, End(), KILL.time_unix_ns, ON_HOST)
+        return enrich(kill, witness, VictimOutcome(), KILL.time_unix_ns, ON_HOST)
 
 
 SMALL_HOST = {"total": 100 * MIB, "available": 55 * MIB, "swap_total": 0}

@@ -9,24 +9,24 @@ from dataclasses import replace
 
 import pytest
 
-from otel_oom.enrich.badness import Ranked, chosen_among, ranked
-from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
+from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.types import Memcg
 from otel_oom.otlp.logfmt import candidate_lines
-from otel_oom.snapshot.scope import scope
+from otel_oom.snapshot.scope import oom_domain
 from tests.testlib.samples.events import KILL, WITNESS
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def seen(*largest: Candidate) -> Candidates:
+def seen(*largest: OomTask) -> TaskList:
     """Some candidates of the host."""
-    return Candidates(None, 0, len(largest), 0, largest)
+    return TaskList(None, 0, len(largest), 0, largest)
 
 
-def process(pid: int, mib: int, score_adj: int | None = 0) -> Candidate:
+def process(pid: int, mib: int, score_adj: int | None = 0) -> OomTask:
     """A process of that size."""
-    return Candidate(pid, "x", mib << 20, 0, 0, 0, score_adj, "/")
+    return OomTask(pid, "x", mib << 20, 0, 0, 0, score_adj, "/")
 
 
 def test_the_victim_is_told_as_it_was_marked() -> None:
@@ -68,14 +68,14 @@ def test_the_largest_come_first_and_the_victim_always() -> None:
     ("candidate", "points"),
     [
         # oom_badness(): RSS, swap and page tables in pages, and the adjustment in thousandths.
-        (Candidate(7, "x", 10 * PAGE, 2 * PAGE, PAGE, 0, 0, "/"), 13),
-        (Candidate(7, "x", 10 * PAGE, 0, 0, 0, 500, "/"), 10 + 500 * (64 * 1024 // 4 // 1000)),
-        (Candidate(7, "x", 10 * PAGE, 0, 0, 0, -1000, "/"), None),
-        (Candidate(7, "x", 10 * PAGE, 0, 0, 0, None, "/"), None),
-        (Candidate(1, "init", 10 * PAGE, 0, 0, 0, 0, "/"), None),
+        (OomTask(7, "x", 10 * PAGE, 2 * PAGE, PAGE, 0, 0, "/"), 13),
+        (OomTask(7, "x", 10 * PAGE, 0, 0, 0, 500, "/"), 10 + 500 * (64 * 1024 // 4 // 1000)),
+        (OomTask(7, "x", 10 * PAGE, 0, 0, 0, -1000, "/"), None),
+        (OomTask(7, "x", 10 * PAGE, 0, 0, 0, None, "/"), None),
+        (OomTask(1, "init", 10 * PAGE, 0, 0, 0, 0, "/"), None),
     ],
 )
-def test_points_are_the_kernels(candidate: Candidate, points: int | None) -> None:
+def test_points_are_the_kernels(candidate: OomTask, points: int | None) -> None:
     """As oom_badness() counts on a capacity of 64 MiB; what is never chosen has none."""
     assert [one.points for one in ranked(KILL, seen(candidate)) if not one.killed] == [points]
 
@@ -104,8 +104,8 @@ def test_the_points_of_a_group_are_its_first_ones() -> None:
 def test_hostile_names_make_no_lines_and_no_fields() -> None:
     """Whatever a process is called, there is one line for it, and its fields can be told apart."""
     hostile = 'a killed=true\npid=1 \x1b[31m"\\\u202e'
-    candidate = Candidate(7, hostile, 1, 0, 0, 0, 0, f"/{hostile}")
-    line = candidate_lines([Ranked(candidate, 1)])
+    candidate = OomTask(7, hostile, 1, 0, 0, 0, 0, f"/{hostile}")
+    line = candidate_lines([RankedTask(candidate, 1)])
     assert line.isprintable()
     names = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]+)', line)
     fields = dict(names)
@@ -118,8 +118,8 @@ def test_hostile_names_make_no_lines_and_no_fields() -> None:
 
 def test_the_lines_are_bounded() -> None:
     """The longest names there can be, all of escapes, make fewer lines, and each is whole."""
-    candidate = Candidate(7, "\x01" * 15, 1, 0, 0, 0, 0, "/\x01" * 2048)
-    text = candidate_lines([Ranked(candidate, 1)] * 10)
+    candidate = OomTask(7, "\x01" * 15, 1, 0, 0, 0, 0, "/\x01" * 2048)
+    text = candidate_lines([RankedTask(candidate, 1)] * 10)
     assert 0 < len(text) <= 4096
     assert len(set(text.splitlines())) == 1
 
@@ -127,7 +127,7 @@ def test_the_lines_are_bounded() -> None:
 def test_what_was_seen_last_is_not_lost_on_the_disk() -> None:
     """Candidates come back from their JSON form as they were."""
     assert WITNESS.candidates is not None
-    assert Candidates.from_json(WITNESS.to_json()["candidates"]) == WITNESS.candidates
+    assert TaskList.from_json(WITNESS.to_json()["candidates"]) == WITNESS.candidates
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_who_could_be_chosen_is_told_by_whose_limit_it_was(
     decision = replace(
         KILL.decision, constraint=constraint, memcg=Memcg(None, hit) if hit else None
     )
-    memcg = scope(replace(KILL, memcg=Memcg(None, "/own"), decision=decision, stack=stack))
+    memcg = oom_domain(replace(KILL, memcg=Memcg(None, "/own"), decision=decision, stack=stack))
     assert (memcg.path if memcg else None) == expected
 
 
@@ -159,5 +159,5 @@ def test_without_a_decision_the_stack_says_whose_limit_it_was(
     stack: tuple[str, ...], expected: str | None
 ) -> None:
     """In a storm the kernel may tell no more than that."""
-    memcg = scope(replace(KILL, memcg=Memcg(None, "/own"), decision=None, stack=stack))
+    memcg = oom_domain(replace(KILL, memcg=Memcg(None, "/own"), decision=None, stack=stack))
     assert (memcg.path if memcg else None) == expected

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich import End, enrich, shared_resource
+from otel_oom.enrich import VictimOutcome, enrich, shared_resource
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.linux.containers.cgroup_id import ContainerId, container_of
-from otel_oom.model.candidates import Candidate, Candidates
+from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import CONTAINER_ID as ID
 from tests.testlib.samples.events import HOST, KILL, ON_HOST, WITNESS, enriched
 
@@ -137,7 +137,7 @@ def test_what_is_known_goes_before_what_the_victim_says() -> None:
     found = enrich(
         replace(KILL, memcg=memcg),
         replace(WITNESS, environ=environ),
-        End(),
+        VictimOutcome(),
         KILL.time_unix_ns,
         host,
     )
@@ -217,11 +217,11 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
 
 def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
     """Its report, and the processes that it lists; what the source itself had of it goes first."""
-    listed = Candidates("/a", KILL.boottime_ns, 1, 0, (Candidate(7, "listed", 4096, 0, 0),))
+    listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
     witness = replace(WITNESS, report="the report", listed=listed)
-    seen = enrich(KILL, Witness.from_json(witness.to_json()), End(None), 0, ON_HOST)
+    seen = enrich(KILL, Snapshot.from_json(witness.to_json()), VictimOutcome(None), 0, ON_HOST)
     assert seen.kill.original == "the report"
     assert seen.witness.candidates is not None
     assert [one.comm for one in seen.witness.candidates.largest] == ["listed"]
-    own = enrich(replace(KILL, original="its own"), witness, End(None), 0, ON_HOST)
+    own = enrich(replace(KILL, original="its own"), witness, VictimOutcome(None), 0, ON_HOST)
     assert own.kill.original == "its own"

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from otel_oom.enrich.limit_scope import limit_scope
-from otel_oom.enrich.stack_analysis import Origin
+from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL
 
 UUID = "0f5c9b1e-7a60-4f0c-9c2d-2a6a1c0f9b11"
 UNDERSCORED = UUID.replace("-", "_")
-UNKNOWN = Origin(None, None, None)
+UNKNOWN = StackAnalysis(None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_two_paths_tell_whose_limit_it_was(hit: str | None, own: str, expected: 
 def test_without_a_decision_the_stack_may_tell() -> None:
     """The host's own decision needs no more; a cgroup's may be any ancestor's."""
     kill = replace(KILL, decision=None)
-    assert limit_scope(kill, Origin("host", None, None)) == "host"
-    assert limit_scope(kill, Origin("memcg", None, None)) is None
+    assert limit_scope(kill, StackAnalysis("host", None, None)) == "host"
+    assert limit_scope(kill, StackAnalysis("memcg", None, None)) is None
 
 
 def test_a_cgroup_that_is_not_told_is_not_the_host() -> None:

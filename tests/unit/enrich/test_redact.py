@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from otel_oom.enrich.redact import scrubbed
+from otel_oom.enrich.redact import redact
 
 SECRET = "hunter2"  # noqa: S105  it is one, and nobody's
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1g"
@@ -72,7 +72,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbU
 )
 def test_a_secret_does_not_come_through(words: tuple[str, ...]) -> None:
     """By whichever way it was given to the program."""
-    assert SECRET not in " ".join(scrubbed(words))
+    assert SECRET not in " ".join(redact(words))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_a_secret_does_not_come_through(words: tuple[str, ...]) -> None:
 )
 def test_a_token_is_known_by_its_form(token: str) -> None:
     """Wherever it stands."""
-    assert token not in " ".join(scrubbed(("app", token, f"x={token}")))
+    assert token not in " ".join(redact(("app", token, f"x={token}")))
 
 
 def test_what_is_no_secret_stays() -> None:
     """A command line is of use only as long as it can be recognized."""
     words = ("java", "-Xmx512m", "-jar", "/srv/app.jar", "--port=8080", "http://db:5432/x", "")
-    assert scrubbed(words) == words
+    assert redact(words) == words
     for line in (
         "docker run -p 80:80 -e MODE=fast nginx",
         "java -cp /x org.example.TokenServer --port 8080",
@@ -94,8 +94,8 @@ def test_what_is_no_secret_stays() -> None:
         "ssh -i /home/me/.ssh/id_rsa me@host uptime",
         "tail -n 5 /var/log/monkey.log keyboard=de",
     ):
-        assert scrubbed(line.split()) == tuple(line.split())
-    assert scrubbed(("sh", "-c", "cd /x;  exec app --port 1")) == (
+        assert redact(line.split()) == tuple(line.split())
+    assert redact(("sh", "-c", "cd /x;  exec app --port 1")) == (
         *("sh", "-c"),
         "cd /x;  exec app --port 1",
     )
@@ -103,7 +103,7 @@ def test_what_is_no_secret_stays() -> None:
 
 def test_the_name_of_a_secret_stays() -> None:
     """What was hidden is told."""
-    assert scrubbed(("a", "--password=x", "--token", "y")) == (
+    assert redact(("a", "--password=x", "--token", "y")) == (
         "a",
         "--password=***",
         "--token",
@@ -113,7 +113,7 @@ def test_the_name_of_a_secret_stays() -> None:
 
 def test_a_command_line_is_bounded() -> None:
     """Neither its words nor their length are without end."""
-    result = scrubbed(["x" * 100_000] * 1000)
+    result = redact(["x" * 100_000] * 1000)
     assert len(result) == 65
     assert result[-1] == "…"
     assert max(map(len, result)) == 257
@@ -144,7 +144,7 @@ def test_a_planted_secret_never_comes_through() -> None:
             *rng.choice(forms),
             *rng.choices(plain, k=rng.randrange(9)),
         ]
-        assert secret not in " ".join(scrubbed(words)), words
+        assert secret not in " ".join(redact(words)), words
 
 
 @pytest.mark.parametrize(
@@ -153,5 +153,5 @@ def test_a_planted_secret_never_comes_through() -> None:
 )
 def test_words_made_to_take_long_do_not(unit: str) -> None:
     """A program chooses its words itself; an expression that tries every way would take hours."""
-    result = scrubbed([unit * 5000 + "!"] * 64)
+    result = redact([unit * 5000 + "!"] * 64)
     assert len(result) == 64

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from otel_oom.agent.delivery import Delivery
+from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.config import settings
 from otel_oom.config.settings import Settings
 from otel_oom.enrich.resource_detectors import GROUP, detected
-from otel_oom.linux.containers.service import Runtimes
-from otel_oom.snapshot import Witness
+from otel_oom.linux.containers.service import ContainerService
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.samples.events import KILL
 from tests.testlib.servers.backend import plain
@@ -100,8 +100,8 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
     """And not what it says of the agent; what the user says goes before it."""
     said = Settings((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
-        store.record(KILL, Witness(seen=False))
-        delivery = Delivery(store, said, Runtimes())
+        store.record(KILL, Snapshot(seen=False))
+        delivery = DeliveryPipeline(store, said, ContainerService())
         delivery.start()
         delivery.stop(30.0)
         (message,) = store.waiting("logs", 10, 1 << 20)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from otel_oom.enrich.kubernetes import Pod
-from otel_oom.enrich.service_identity import Facts, identity, resource_attributes
+from otel_oom.enrich.service_identity import ServiceHints, resolve_service, resource_attributes
 from otel_oom.linux.systemd.units import Units
 
 POD = Pod(
@@ -45,37 +45,40 @@ ALL = {
     ("facts", "name"),
     [
         # The process's own words, wherever it runs.
-        (Facts({"OTEL_SERVICE_NAME": "variable", **ALL}, pod=ANNOTATED), "variable"),
-        (Facts(ALL, pod=ANNOTATED), "attribute"),
-        (Facts(ALL, units=Units("nginx.service")), "attribute"),
-        (Facts({"OTEL_SERVICE_NAME": " "}, executable="/usr/bin/java"), "java"),
-        (Facts({"OTEL_SERVICE_NAME": "unknown_service:java"}, container="shop"), "shop"),
+        (ServiceHints({"OTEL_SERVICE_NAME": "variable", **ALL}, pod=ANNOTATED), "variable"),
+        (ServiceHints(ALL, pod=ANNOTATED), "attribute"),
+        (ServiceHints(ALL, units=Units("nginx.service")), "attribute"),
+        (ServiceHints({"OTEL_SERVICE_NAME": " "}, executable="/usr/bin/java"), "java"),
+        (ServiceHints({"OTEL_SERVICE_NAME": "unknown_service:java"}, container="shop"), "shop"),
         # In Kubernetes.
-        (Facts(pod=ANNOTATED, executable="/usr/bin/java"), "annotated"),
-        (Facts(pod=POD, container="k8s_server", units=Units("x.service")), POD.name),
-        (Facts(pod=ANNOTATED, labels=LABELS), "annotated"),
-        (Facts(pod=POD, labels=LABELS), "shop-checkout"),
-        (Facts(pod=POD, labels={"app.kubernetes.io/name": "checkout"}), "checkout"),
-        (Facts({"OTEL_RESOURCE_ATTRIBUTES": DEPLOYED}, pod=POD, labels=LABELS), "shop-checkout"),
-        (Facts(pod=POD, labels={"app": "x"}), POD.name),
-        (Facts(container="shop", labels=LABELS), "shop"),
-        (Facts(pod=replace(POD, name=None)), "server"),
-        (Facts(pod=Pod("uid"), executable="/usr/bin/java"), "unknown_service:java"),
-        (Facts(pod=Pod("uid")), "unknown_service"),
+        (ServiceHints(pod=ANNOTATED, executable="/usr/bin/java"), "annotated"),
+        (ServiceHints(pod=POD, container="k8s_server", units=Units("x.service")), POD.name),
+        (ServiceHints(pod=ANNOTATED, labels=LABELS), "annotated"),
+        (ServiceHints(pod=POD, labels=LABELS), "shop-checkout"),
+        (ServiceHints(pod=POD, labels={"app.kubernetes.io/name": "checkout"}), "checkout"),
+        (
+            ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": DEPLOYED}, pod=POD, labels=LABELS),
+            "shop-checkout",
+        ),
+        (ServiceHints(pod=POD, labels={"app": "x"}), POD.name),
+        (ServiceHints(container="shop", labels=LABELS), "shop"),
+        (ServiceHints(pod=replace(POD, name=None)), "server"),
+        (ServiceHints(pod=Pod("uid"), executable="/usr/bin/java"), "unknown_service:java"),
+        (ServiceHints(pod=Pod("uid")), "unknown_service"),
         # Elsewhere.
-        (Facts(units=Units("nginx.service", "system.slice"), container="c"), "nginx"),
-        (Facts(units=Units("user@1000.service", None, "web.service")), "web"),
-        (Facts(units=Units("user@1000.service"), executable="/usr/bin/java"), "java"),
-        (Facts(units=Units("session-3.scope"), executable="/usr/bin/java"), "java"),
-        (Facts(container="shop", executable="/usr/bin/java"), "shop"),
-        (Facts(executable="/usr/bin/java", comm="main"), "java"),
-        (Facts(comm="main"), "main"),
-        (Facts(), "unknown_service"),
+        (ServiceHints(units=Units("nginx.service", "system.slice"), container="c"), "nginx"),
+        (ServiceHints(units=Units("user@1000.service", None, "web.service")), "web"),
+        (ServiceHints(units=Units("user@1000.service"), executable="/usr/bin/java"), "java"),
+        (ServiceHints(units=Units("session-3.scope"), executable="/usr/bin/java"), "java"),
+        (ServiceHints(container="shop", executable="/usr/bin/java"), "shop"),
+        (ServiceHints(executable="/usr/bin/java", comm="main"), "java"),
+        (ServiceHints(comm="main"), "main"),
+        (ServiceHints(), "unknown_service"),
     ],
 )
-def test_the_first_that_names_it_names_it(facts: Facts, name: str) -> None:
+def test_the_first_that_names_it_names_it(facts: ServiceHints, name: str) -> None:
     """Environment, annotation, label, pod, container; or unit, container, executable, thread."""
-    assert identity(facts)["service.name"] == name
+    assert resolve_service(facts)["service.name"] == name
 
 
 WORKLOADS = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
@@ -85,29 +88,32 @@ WORKLOADS = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", 
 def test_the_workload_that_owns_a_pod_names_it(first: int) -> None:
     """In the conventions' order; it is told by who set the pod up, in its environment."""
     told = ",".join(f"k8s.{kind}.name=the-{kind}" for kind in reversed(WORKLOADS[first:]))
-    found = identity(Facts({"OTEL_RESOURCE_ATTRIBUTES": told}, pod=POD))
+    found = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": told}, pod=POD))
     assert found["service.name"] == f"the-{WORKLOADS[first]}"
 
 
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        (Facts(ALL, pod=ANNOTATED), ("own-namespace", "own-instance", "own-version")),
+        (ServiceHints(ALL, pod=ANNOTATED), ("own-namespace", "own-instance", "own-version")),
         (
-            Facts(pod=ANNOTATED),
+            ServiceHints(pod=ANNOTATED),
             ("annotated-namespace", "annotated-instance", "annotated-version"),
         ),
-        (Facts(pod=POD), ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "1.4.2")),
-        (Facts(pod=POD, labels=LABELS), ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "2.0")),
-        (Facts(pod=replace(POD, container=None, image=None)), ("shop", None, None)),
-        (Facts(executable="/usr/bin/java"), (None, None, None)),
+        (ServiceHints(pod=POD), ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "1.4.2")),
+        (
+            ServiceHints(pod=POD, labels=LABELS),
+            ("shop", "shop.checkout-7d9f8b6c5-x2k4z.server", "2.0"),
+        ),
+        (ServiceHints(pod=replace(POD, container=None, image=None)), ("shop", None, None)),
+        (ServiceHints(executable="/usr/bin/java"), (None, None, None)),
     ],
 )
 def test_the_rest_of_a_services_identity(
-    facts: Facts, expected: tuple[str | None, str | None, str | None]
+    facts: ServiceHints, expected: tuple[str | None, str | None, str | None]
 ) -> None:
     """Namespace, instance and version; what nobody says is left out."""
-    found = identity(facts)
+    found = resolve_service(facts)
     names = ("service.namespace", "service.instance.id", "service.version")
     assert tuple(found.get(name) for name in names) == expected
 
@@ -115,13 +121,13 @@ def test_the_rest_of_a_services_identity(
 def test_of_the_environment_only_what_is_listed_is_told() -> None:
     """A secret that stands among a process's resource attributes stays there."""
     told = "api.key=hunter2,host.name=evil,k8s.pod.name=evil,deployment.environment.name=prod"
-    found = identity(Facts({"OTEL_RESOURCE_ATTRIBUTES": told}, comm="main"))
+    found = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": told}, comm="main"))
     assert found == {"service.name": "main", "deployment.environment.name": "prod"}
 
 
 def test_what_the_pods_author_annotated_is_told() -> None:
     """All annotations for OpenTelemetry are resource attributes: somebody wrote them as such."""
-    assert identity(Facts(pod=ANNOTATED))["team"] == "payments"
+    assert resolve_service(ServiceHints(pod=ANNOTATED))["team"] == "payments"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.stack_analysis import Origin, origin_of
+from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.event_base import function, marked_exiting
 
 MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out_of_memory"]
@@ -19,88 +19,91 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
 @pytest.mark.parametrize(
     ("functions", "expected"),
     [
-        ([*MEMCG, "do_anonymous_page", *FAULT], Origin("memcg", "anonymous", "page_fault")),
-        ([*HOST, "do_anonymous_page", *FAULT], Origin("host", "anonymous", "page_fault")),
+        ([*MEMCG, "do_anonymous_page", *FAULT], StackAnalysis("memcg", "anonymous", "page_fault")),
+        ([*HOST, "do_anonymous_page", *FAULT], StackAnalysis("host", "anonymous", "page_fault")),
         (
             [*MEMCG, "try_charge", "mem_cgroup_charge", "handle_mm_fault", "exc_page_fault"],
-            Origin("memcg", "anonymous", "page_fault"),
+            StackAnalysis("memcg", "anonymous", "page_fault"),
         ),
         (
             [*MEMCG, "charge_memcg", "__mem_cgroup_charge", "shmem_add_to_page_cache", *WRITE],
-            Origin("memcg", "shmem", "write"),
+            StackAnalysis("memcg", "shmem", "write"),
         ),
         (
             [*MEMCG, "__mem_cgroup_charge", "__filemap_add_folio", *FAULT],
-            Origin("memcg", "page_cache", "page_fault"),
+            StackAnalysis("memcg", "page_cache", "page_fault"),
         ),
         (
             [*HOST, "alloc_pages_vma", "handle_mm_fault", "__mm_populate", "vm_mmap_pgoff", *CALL],
-            Origin("host", "anonymous", "mmap"),
+            StackAnalysis("host", "anonymous", "mmap"),
         ),
         (
             [*HOST, "pte_alloc_one", "do_huge_pmd_anonymous_page", "vm_mmap_pgoff", *CALL],
-            Origin("host", "page_table", "mmap"),
+            StackAnalysis("host", "page_table", "mmap"),
         ),
         (
             [*MEMCG, "mem_cgroup_sk_charge", "tcp_sendmsg", "__sys_sendto", *CALL],
-            Origin("memcg", "socket", "sendto"),
+            StackAnalysis("memcg", "socket", "sendto"),
         ),
-        ([*MEMCG, "shmem_get_folio_gfp", *WRITE], Origin("memcg", "shmem", "write")),
-        ([*MEMCG, "shmem_getpage_gfp.isra.0", *WRITE], Origin("memcg", "shmem", "write")),
+        ([*MEMCG, "shmem_get_folio_gfp", *WRITE], StackAnalysis("memcg", "shmem", "write")),
+        ([*MEMCG, "shmem_getpage_gfp.isra.0", *WRITE], StackAnalysis("memcg", "shmem", "write")),
         (
             [*MEMCG, "filemap_add_folio", "filemap_fault", *FAULT],
-            Origin("memcg", "page_cache", "page_fault"),
+            StackAnalysis("memcg", "page_cache", "page_fault"),
         ),
         (
             [*MEMCG, "obj_cgroup_charge_pages", "pte_alloc_one", "do_anonymous_page", *FAULT],
-            Origin("memcg", "page_table", "page_fault"),
+            StackAnalysis("memcg", "page_table", "page_fault"),
         ),
         (
             [*MEMCG, "__memcg_kmem_charge_page", "pipe_write", *WRITE],
-            Origin("memcg", "kernel", "write"),
+            StackAnalysis("memcg", "kernel", "write"),
         ),
         (
             [*MEMCG, "mem_cgroup_charge_skmem", "tcp_sendmsg", "__x64_sys_sendto", *CALL],
-            Origin("memcg", "socket", "sendto"),
+            StackAnalysis("memcg", "socket", "sendto"),
         ),
         (
             ["__oom_kill_process", "out_of_memory", "moom_callback", "worker_thread", "kthread"],
-            Origin("sysrq", None, "kernel_thread"),
+            StackAnalysis("sysrq", None, "kernel_thread"),
         ),
         (
             ["__oom_kill_process", "pagefault_out_of_memory", "do_user_addr_fault"],
-            Origin("page_fault", None, "page_fault"),
+            StackAnalysis("page_fault", None, "page_fault"),
         ),
         (
             [*MEMCG, "do_cow_fault", "__arm64_sys_mlock", "invoke_syscall", "el0_svc"],
-            Origin("memcg", "anonymous", "mlock"),
+            StackAnalysis("memcg", "anonymous", "mlock"),
         ),
         (
             [*MEMCG, "anon_pipe_write", "vfs_write", "ksys_write", *CALL],
-            Origin("memcg", None, "write"),
+            StackAnalysis("memcg", None, "write"),
         ),
-        ([*MEMCG, "filemap_fault", "do_mlock", *CALL], Origin("memcg", "page_cache", "mlock")),
+        (
+            [*MEMCG, "filemap_fault", "do_mlock", *CALL],
+            StackAnalysis("memcg", "page_cache", "mlock"),
+        ),
         (
             [*MEMCG, "shmem_get_folio_gfp", "__x64_sys_write", "x64_sys_call", *CALL],
-            Origin("memcg", "shmem", "write"),
+            StackAnalysis("memcg", "shmem", "write"),
         ),
-        ([*MEMCG, "do_sys_openat2", *CALL], Origin("memcg", None, None)),
+        ([*MEMCG, "do_sys_openat2", *CALL], StackAnalysis("memcg", None, None)),
         (
             ["mark_oom_victim", "out_of_memory", "mem_cgroup_out_of_memory", *FAULT],
-            Origin("memcg", None, "page_fault"),
+            StackAnalysis("memcg", None, "page_fault"),
         ),
         (
             ["mark_oom_victim", "oom_kill_process", "out_of_memory", *FAULT],
-            Origin(None, None, "page_fault"),
+            StackAnalysis(None, None, "page_fault"),
         ),
-        ([*MEMCG, "a_new_way_in", *CALL], Origin("memcg", None, None)),
-        (["something_new"], Origin(None, None, None)),
-        ([], Origin(None, None, None)),
+        ([*MEMCG, "a_new_way_in", *CALL], StackAnalysis("memcg", None, None)),
+        (["something_new"], StackAnalysis(None, None, None)),
+        ([], StackAnalysis(None, None, None)),
     ],
 )
-def test_the_stack_tells_the_story(functions: list[str], expected: Origin) -> None:
+def test_the_stack_tells_the_story(functions: list[str], expected: StackAnalysis) -> None:
     """Who decided, what was asked for, and how; what no name tells is none."""
-    assert origin_of([f"{name}+0x1f" for name in functions]) == expected
+    assert analyse_stack([f"{name}+0x1f" for name in functions]) == expected
 
 
 def test_a_frames_function_is_its_name() -> None:

@@ -11,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from otel_oom.export import retry
-from otel_oom.export.result import Answer, Verdict
-from otel_oom.export.retry import Backoff, wait_s
+from otel_oom.export.result import ExportResponse, ExportResult
+from otel_oom.export.retry import RetryGate, wait_s
 from tests.testlib.wait import until
 
-LATER = Answer(Verdict.LATER)
-TAKEN = Answer(Verdict.TAKEN)
+LATER = ExportResponse(ExportResult.RETRYABLE)
+TAKEN = ExportResponse(ExportResult.ACCEPTED)
 LIMIT = 30.0
 HOSTS = 1000
 
@@ -85,7 +85,7 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_turns_overlap_while_all_is_well() -> None:
     """Two signals are sent at the same time."""
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never), shared.turn(never) as heard:
         heard(TAKEN)
     assert shared.left_s() == 0
@@ -100,7 +100,7 @@ def test_one_outage_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0.0
 
     monkeypatch.setattr(retry, "wait_s", no_wait)
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never) as one, shared.turn(never) as other:
         one(LATER)
         other(LATER)
@@ -111,35 +111,35 @@ def test_one_outage_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_longer_wish_of_two_is_kept() -> None:
     """What a backend asks of one signal holds for the other's answer as well."""
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never) as one, shared.turn(never) as other:
         one(LATER)
-        other(Answer(Verdict.LATER, wait_s=500))
+        other(ExportResponse(ExportResult.RETRYABLE, wait_s=500))
     assert 400 < shared.left_s() <= 560
 
 
-@pytest.mark.parametrize("verdict", [v for v in Verdict if v is not Verdict.LATER])
-def test_any_answer_ends_the_outage(verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [v for v in ExportResult if v is not ExportResult.RETRYABLE])
+def test_any_answer_ends_the_outage(verdict: ExportResult) -> None:
     """A host that judges what it is sent is there again."""
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never) as heard:
-        heard(Answer(Verdict.LATER, wait_s=500))
-        heard(Answer(verdict))
+        heard(ExportResponse(ExportResult.RETRYABLE, wait_s=500))
+        heard(ExportResponse(verdict))
     assert shared.left_s() == 0
 
 
 class Others:
     """Threads that want a turn; each holds it until it is told the answer."""
 
-    def __init__(self, shared: Backoff, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, shared: RetryGate, pool: ThreadPoolExecutor) -> None:
         """Want turns of ``shared``."""
         self._shared = shared
         self._pool = pool
         self.having: list[str] = []
 
-    def want(self, name: str, stopped: Callable[[], bool] = never) -> Future[Answer]:
+    def want(self, name: str, stopped: Callable[[], bool] = never) -> Future[ExportResponse]:
         """Ask for a turn in a thread of its own; set the result to end it."""
-        answer: Future[Answer] = Future()
+        answer: Future[ExportResponse] = Future()
         asked = threading.Event()
 
         def work() -> None:
@@ -158,7 +158,7 @@ class Others:
 @pytest.mark.usefixtures("no_wait")
 def test_while_it_fails_one_tries_for_all_in_their_order() -> None:
     """A host that fails is tried by one at a time; who has waited longest is next."""
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never) as heard:
         heard(LATER)
     with ThreadPoolExecutor(3) as pool:
@@ -180,9 +180,9 @@ def test_while_it_fails_one_tries_for_all_in_their_order() -> None:
 
 def test_who_is_stopped_waits_no_longer() -> None:
     """A wait of an hour ends when its courier is stopped; the wait goes on for others."""
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never) as heard:
-        heard(Answer(Verdict.LATER, wait_s=3600))
+        heard(ExportResponse(ExportResult.RETRYABLE, wait_s=3600))
     stop = threading.Event()
     with ThreadPoolExecutor(2) as pool:
         others = Others(shared, pool)
@@ -196,7 +196,7 @@ def test_who_is_stopped_waits_no_longer() -> None:
 @pytest.mark.usefixtures("no_wait")
 def test_a_turn_that_fails_by_itself_stops_nobody() -> None:
     """An error in a turn, such as a full disk, gives the turn back."""
-    shared = Backoff()
+    shared = RetryGate()
     with shared.turn(never) as heard:
         heard(LATER)
     for _ in itertools.repeat(None, 2):

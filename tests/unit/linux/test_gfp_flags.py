@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.linux.gfp_flags import GfpNames, names_of
+from otel_oom.linux.gfp_flags import GfpFlagNames, names_of
 
 HEAD = 'print fmt: "gfp_flags=%s", (REC->gfp_flags) ? __print_flags(REC->gfp_flags, "|", '
 
@@ -33,7 +33,7 @@ def test_both_forms_of_the_table_are_read(text: str) -> None:
 def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
     """Names in the table's order, each taking its bits away; what has no name stays a number."""
     (tmp_path / "format").write_text(OLD, encoding="ascii")
-    names = GfpNames((tmp_path / "missing", tmp_path / "format"))
+    names = GfpFlagNames((tmp_path / "missing", tmp_path / "format"))
     # Read beforehand: a kill waits for no file.
     (tmp_path / "format").unlink()
     assert names.flags(0x8CC0) == "GFP_KERNEL|__GFP_NOFAIL"
@@ -42,7 +42,7 @@ def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
 
 def test_without_tracefs_there_are_no_names(tmp_path: Path) -> None:
     """The mask stays a number, which is told either way."""
-    assert GfpNames((tmp_path / "missing",)).flags(0xCC0) is None
+    assert GfpFlagNames((tmp_path / "missing",)).flags(0xCC0) is None
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ LOGGED = {
 def test_real_kernels_are_read_whole(kernel: str) -> None:
     """By the tracepoint's format of that kernel, its own masks as its own log decoded them."""
     path = FORMATS / f"{kernel}.txt"
-    names = GfpNames((path,))
+    names = GfpFlagNames((path,))
     for logged in LOGGED[kernel]:
         mask, _, text = logged.rstrip(")").partition("(")
         assert names.flags(int(mask, 16)) == text
@@ -85,4 +85,4 @@ def test_real_kernels_are_read_whole(kernel: str) -> None:
 
 def test_no_flags_are_an_empty_text() -> None:
     """As format_flags() leaves it; "none" is the tracepoint's own word."""
-    assert GfpNames((FORMATS / "6.12.txt",)).flags(0) == ""
+    assert GfpFlagNames((FORMATS / "6.12.txt",)).flags(0) == ""

@@ -13,14 +13,21 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__
-from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
+from otel_oom.enrich import (
+    EnrichedKill,
+    StillAlive,
+    VictimOutcome,
+    enrich,
+    enrich_no_victim,
+    enrich_panic,
+)
 from otel_oom.linux.systemd.unit_files import Setting
-from otel_oom.model.snapshot import MemcgNumbers
-from otel_oom.model.types import Limits, Memcg, Memory
+from otel_oom.model.snapshot import MemcgStats
+from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from otel_oom.model.units import size
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.body import sentence
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     EXIT,
@@ -192,7 +199,7 @@ def test_loki_takes_a_record_however_much_is_known() -> None:
 def test_small_parts_of_a_cgroups_memory_are_not_worth_a_word() -> None:
     """A hundredth is, less is not; of what never happened there is no count."""
     parts = {"anon": 900, "file": 100, "shmem": 10, "sock": 9, "percpu": 0}
-    seen = MemcgNumbers(stat=parts, events={"oom": 0, "oom_kill": 2})
+    seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
     kill = enriched()
     attributes = plain(log(replace(kill, witness=replace(kill.witness, hit=seen))).attributes)
     told = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
@@ -248,7 +255,7 @@ def test_victim_and_trigger_each_have_their_pod() -> None:
 def test_what_is_not_known_is_absent() -> None:
     """Without memory and cgroup there are no such attributes, rather than zeros."""
     unknown = enriched(memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None)
-    unknown = replace(unknown, witness=Witness(seen=False), candidates=())
+    unknown = replace(unknown, witness=Snapshot(seen=False), candidates=())
     names = plain(log(unknown).attributes)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
@@ -259,10 +266,12 @@ def test_what_is_not_known_is_absent() -> None:
 
 def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> None:
     """They are exact; of swap only where the kernel has files of it, if there are any to see."""
-    marked = enriched(limits=Limits(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0))
+    marked = enriched(
+        limits=MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
+    )
     own = "oom.victim.memcg."
 
-    def told(kill: EnrichedKill, read: Limits | None) -> dict[str, object]:
+    def told(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
         seen = replace(kill, witness=replace(kill.witness, limits=read))
         attributes = plain(log(seen).attributes)
         names = ("limit", "usage", "swap_limit", "swap_usage")
@@ -270,18 +279,18 @@ def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> Non
 
     bounds = {"limit": 32 << 20, "usage": 31 << 20}
     assert told(marked, None) == bounds | {"swap_usage": 0}
-    assert told(marked, Limits(64, 1, None, 1)) == bounds | {"swap_usage": 0}
-    assert told(marked, Limits(64, 1, None, None)) == bounds
+    assert told(marked, MemcgUsage(64, 1, None, 1)) == bounds | {"swap_usage": 0}
+    assert told(marked, MemcgUsage(64, 1, None, None)) == bounds
     # Of a late kill no usage is read at all.
-    assert told(marked, Limits(64, None, None, None)) == bounds | {"swap_usage": 0}
-    assert told(enriched(), Limits(64, 1, None, None)) == {"limit": 64, "usage": 1}
+    assert told(marked, MemcgUsage(64, None, None, None)) == bounds | {"swap_usage": 0}
+    assert told(enriched(), MemcgUsage(64, 1, None, None)) == {"limit": 64, "usage": 1}
 
 
 def test_no_fewer_candidates_are_counted_than_told() -> None:
     """A victim that was gone when its cgroup was looked into is told, and counted."""
     assert WITNESS.candidates is not None
     empty = replace(WITNESS.candidates, count=0, largest=())
-    kill = enrich(KILL, replace(WITNESS, candidates=empty), End(), 5, ON_HOST)
+    kill = enrich(KILL, replace(WITNESS, candidates=empty), VictimOutcome(), 5, ON_HOST)
     attributes = plain(log(kill).attributes)
     assert str(attributes["oom.candidates.largest"]).count("killed=true") == 1
     assert attributes["oom.candidates.count"] == 1
@@ -401,8 +410,8 @@ def test_a_span_whose_end_nobody_saw_invents_none() -> None:
 
 def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
     """The span ends when it was last seen alive, and says what it was doing."""
-    alive = Alive(KILL.boottime_ns + 10_000_000_000, "D")
-    told = span(replace(enriched(), end=End(alive=alive)))
+    alive = StillAlive(KILL.boottime_ns + 10_000_000_000, "D")
+    told = span(replace(enriched(), end=VictimOutcome(alive=alive)))
     assert told.end_time_unix_nano - told.start_time_unix_nano == 10_000_000_000
     assert told.events[-1].name == "oom.victim.alive"
     assert plain(told.events[-1].attributes) == {"oom.victim.state": "D"}
@@ -411,7 +420,7 @@ def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
 
 def test_what_the_reaper_took_is_told() -> None:
     """Its steps are events of the span, and the sum an attribute."""
-    told = span(replace(enriched(), end=End(EXIT, REAPED)))
+    told = span(replace(enriched(), end=VictimOutcome(EXIT, REAPED)))
     assert [event.name for event in told.events] == [
         "oom.victim.marked",
         "oom.reaper",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot import MemcgFiles, Scanner, process_scanner
+from otel_oom.snapshot import CgroupMount, ProcessScanner, process_scanner
 from tests.testlib.samples.events import KILL
 
 ON_HOST = replace(KILL, decision=None, stack=(), memcg=None)
@@ -47,7 +47,7 @@ def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapp
     # All of them, for there may be larger ones on this machine.
     monkeypatch.setattr(process_scanner, "MOST", 1 << 20)
     with holding(64) as pid:
-        found = Scanner(MemcgFiles.find()).look(ON_HOST, swapped=swapped)
+        found = ProcessScanner(CgroupMount.find()).look(ON_HOST, swapped=swapped)
         assert found is not None
         (one,) = (candidate for candidate in found.largest if candidate.tgid == pid)
         assert abs(one.resident - status(pid)["VmRSS"]) < 1 << 20
@@ -93,7 +93,9 @@ def test_only_the_processes_below_the_limit_are_looked_at(proc: Path, tmp_path: 
     assert KILL.decision is not None
     hit = replace(KILL, decision=replace(KILL.decision, memcg=Memcg(None, "/a")))
     for v1 in (True, False):
-        found = Scanner(MemcgFiles(tmp_path / "cgroup", "/", v1=v1), proc).look(hit, swapped=False)
+        found = ProcessScanner(CgroupMount(tmp_path / "cgroup", "/", v1=v1), proc).look(
+            hit, swapped=False
+        )
         assert found is not None
         assert [one.tgid for one in found.largest] == [4, 2, 1]
         assert {one.memcg for one in found.largest} == {"/v1" if v1 else "/v2"}
@@ -109,12 +111,12 @@ def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
     # What may be in swap is no more than a bound: this one has nothing there.
     (proc / "1000/statm").write_text("9999999 250 0 0 0 8888888 0\n", encoding="ascii")
     for swapped in (True, False):
-        found = Scanner(None, proc).look(ON_HOST, swapped=swapped)
+        found = ProcessScanner(None, proc).look(ON_HOST, swapped=swapped)
         assert found is not None
         assert (found.largest[0].tgid == 5) is swapped
         assert found.count == 201
         assert len(found.largest) == process_scanner.MOST + 1
-    found = Scanner(None, proc).look(ON_HOST, swapped=True)
+    found = ProcessScanner(None, proc).look(ON_HOST, swapped=True)
     assert found is not None
     assert found.largest[0].comm == "a\nb\\c"
 
@@ -130,7 +132,7 @@ def test_the_kernels_threads_are_passed_over(proc: Path) -> None:
     children = proc / "2/task/2/children"
     children.parent.mkdir(parents=True)
     children.write_text("3 4 ", encoding="ascii")
-    looking = Scanner(None, proc)
+    looking = ProcessScanner(None, proc)
     children.write_text("3 6 ", encoding="ascii")
     put(proc, 6, 8000)
     (proc / "3/statm").write_text("9 9 9 9 9 9 9\n", encoding="ascii")
@@ -145,7 +147,7 @@ def test_the_kernels_threads_are_passed_over(proc: Path) -> None:
 def test_kills_of_a_storm_share_what_was_seen(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within a while nothing is looked at again, and what is told is of then; later it is."""
     put(proc, 5, 4000)
-    looking = Scanner(None, proc)
+    looking = ProcessScanner(None, proc)
     first = looking.look(ON_HOST, swapped=False)
     put(proc, 6, 8000)
     assert looking.look(ON_HOST, swapped=False) is first
@@ -165,7 +167,7 @@ def test_looking_has_an_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None
     clock = iter(range(100))
     # Each look at the clock is a fortieth of a second later: the limit is a tenth.
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 40)
-    found = Scanner(None, proc).look(ON_HOST, swapped=False)
+    found = ProcessScanner(None, proc).look(ON_HOST, swapped=False)
     assert found is not None
     assert found.count == len(found.largest) == 4
     assert found.left_out == 6
@@ -176,7 +178,7 @@ def test_processes_of_another_namespace_are_not_told(tmp_path: Path) -> None:
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").write_text("", encoding="ascii")
     put(tmp_path, 5, 4000)
-    assert Scanner(None, tmp_path).look(ON_HOST, swapped=False) is None
+    assert ProcessScanner(None, tmp_path).look(ON_HOST, swapped=False) is None
 
 
 def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
@@ -184,6 +186,6 @@ def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
     put(proc, 5, 4000)
     (proc / "6").mkdir()
     put(proc, 7, 0)
-    found = Scanner(None, proc).look(ON_HOST, swapped=False)
+    found = ProcessScanner(None, proc).look(ON_HOST, swapped=False)
     assert found is not None
     assert [one.tgid for one in found.largest] == [5]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.model.snapshot import MemcgNumbers
-from otel_oom.model.types import Limits, Memcg, Task
-from otel_oom.snapshot import MemcgFiles, Witness, look
-from otel_oom.snapshot.cgroup_stats import numbers
+from otel_oom.model.snapshot import MemcgStats
+from otel_oom.model.types import Memcg, MemcgUsage, Task
+from otel_oom.snapshot import CgroupMount, Snapshot, take_snapshot
+from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import settings
 from tests.testlib.samples.events import KILL, WITNESS
 
@@ -25,7 +25,7 @@ def _own_start_ns() -> int:
 def test_a_process_is_seen() -> None:
     """Executable and cgroups are what /proc says."""
     me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns()))
-    witness = look(me, None)
+    witness = take_snapshot(me, None)
     assert witness.seen
     assert witness.executable == os.path.realpath(sys.executable)
     assert witness.cgroup == Path("/proc/self/cgroup").read_text(encoding="utf-8")
@@ -44,20 +44,20 @@ def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
         ("0::/docker/x\n1", "0::/docker/x\n1"),
     ):
         (folder / "cgroup").write_text(text, encoding="ascii")
-        witness = look(KILL, None, tmp_path)
+        witness = take_snapshot(KILL, None, tmp_path)
         assert (witness.seen, witness.cgroup, witness.executable) == (True, expected, None)
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
     """A pid that was used again says nothing of the victim."""
     later = replace(KILL, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns() - 10**9))
-    assert not look(later, None).seen
+    assert not take_snapshot(later, None).seen
 
 
 def test_a_process_that_is_gone_is_not_seen() -> None:
     """Without its /proc folder there is nothing to tell, and no error."""
     gone = replace(KILL, victim=Task(tgid=2**22 + 1, started_ns=1))
-    assert not look(gone, None).seen
+    assert not take_snapshot(gone, None).seen
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_a_process_that_is_gone_is_not_seen() -> None:
         (
             False,
             {"memory.max": "1048576\n", "memory.current": "4096\n", "memory.swap.max": "max\n"},
-            Limits(1048576, 4096, None, None),
+            MemcgUsage(1048576, 4096, None, None),
         ),
-        (False, {"memory.max": "max\n", "memory.current": "1\n"}, Limits(None, 1, None, None)),
+        (False, {"memory.max": "max\n", "memory.current": "1\n"}, MemcgUsage(None, 1, None, None)),
         (
             True,
             {
@@ -77,7 +77,7 @@ def test_a_process_that_is_gone_is_not_seen() -> None:
                 "memory.memsw.limit_in_bytes": "8192\n",
                 "memory.memsw.usage_in_bytes": "6000\n",
             },
-            Limits(None, 4096, 8192, 6000),
+            MemcgUsage(None, 4096, 8192, 6000),
         ),
     ],
 )
@@ -85,33 +85,33 @@ def test_limits_are_those_of_the_files(
     tmp_path: Path,
     v1: bool,  # noqa: FBT001  a parameter of the table
     files: dict[str, str],
-    expected: Limits,
+    expected: MemcgUsage,
 ) -> None:
     """On both versions of cgroups; no limit is none, however the kernel writes it."""
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_text(content, encoding="ascii")
-    files_ = MemcgFiles(tmp_path, "/", v1=v1)
+    files_ = CgroupMount(tmp_path, "/", v1=v1)
     assert files_.limits(Memcg(folder.stat().st_ino, "/a/b")) == expected
     assert files_.limits(Memcg(folder.stat().st_ino + 1, "/a/b")) is None
 
 
 def test_a_cgroup_that_is_gone_has_no_limits(tmp_path: Path) -> None:
     """Unknown is not unlimited: there are no limits to tell at all."""
-    assert MemcgFiles(tmp_path, "/", v1=False).limits(Memcg(1, "/gone")) is None
+    assert CgroupMount(tmp_path, "/", v1=False).limits(Memcg(1, "/gone")) is None
 
 
 def test_a_mount_of_a_part_of_the_hierarchy(tmp_path: Path) -> None:
     """Where only a subtree is mounted, paths are below it or not to be found."""
-    files = MemcgFiles(tmp_path, "/docker/abc", v1=False)
+    files = CgroupMount(tmp_path, "/docker/abc", v1=False)
     assert files.folder(Memcg(1, "/docker/abc/x")) == tmp_path / "x"
     assert files.folder(Memcg(1, "/docker/abc")) == tmp_path
     assert files.folder(Memcg(1, "/docker/abcd")) is None
     assert files.folder(Memcg(1, "…/abc/x", path_cut=True)) is None
-    above = MemcgFiles(tmp_path, "/../..", v1=False)
+    above = CgroupMount(tmp_path, "/../..", v1=False)
     assert above.folder(Memcg(1, "/docker/abc")) == tmp_path / "docker/abc"
-    assert MemcgFiles(tmp_path, "/..x", v1=False).folder(Memcg(1, "/docker/abc")) is None
+    assert CgroupMount(tmp_path, "/..x", v1=False).folder(Memcg(1, "/docker/abc")) is None
 
 
 @pytest.mark.parametrize(
@@ -139,21 +139,21 @@ def test_the_memory_hierarchy_is_found(
     """On pure v2, on hybrid hosts, and with a space in the mount point."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text(mounts, encoding="utf-8")
-    assert MemcgFiles.find(mountinfo) == MemcgFiles(Path(mount), "/", v1=v1)
+    assert CgroupMount.find(mountinfo) == CgroupMount(Path(mount), "/", v1=v1)
 
 
 def test_no_hierarchy_is_no_error(tmp_path: Path) -> None:
     """A host without cgroups has none."""
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text("21 24 0:19 / /proc rw - proc proc rw\n", encoding="ascii")
-    assert MemcgFiles.find(mountinfo) is None
+    assert CgroupMount.find(mountinfo) is None
 
 
 def test_a_witness_survives_the_disk() -> None:
     """What is read back is equal to what was written."""
     named = replace(WITNESS, environ={"OTEL_SERVICE_NAME": "shop"})
-    for witness in (WITNESS, named, Witness(seen=False)):
-        assert Witness.from_json(witness.to_json()) == witness
+    for witness in (WITNESS, named, Snapshot(seen=False)):
+        assert Snapshot.from_json(witness.to_json()) == witness
 
 
 def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
         (memcg / name).write_text(f"{value}\n", encoding="ascii")
     where = Memcg(id=memcg.stat().st_ino, path="/pod")
     late = replace(KILL, memcg=where, capture=replace(KILL.capture, late=True))
-    witness = look(late, MemcgFiles(tmp_path, "/", v1=False), tmp_path)
-    assert witness.limits == Limits(limit=64, usage=None, swap_limit=None, swap_usage=None)
+    witness = take_snapshot(late, CgroupMount(tmp_path, "/", v1=False), tmp_path)
+    assert witness.limits == MemcgUsage(limit=64, usage=None, swap_limit=None, swap_usage=None)
     assert (witness.host, witness.own, witness.hit) == (None, None, None)
 
 
@@ -192,7 +192,7 @@ V1 = {
         (
             False,
             V2,
-            MemcgNumbers(
+            MemcgStats(
                 {"anon": 10, "file": 20, "shmem": 5, "kernel": 7, "sock": 1},
                 {"low": 0, "high": 0, "max": 12, "oom": 3, "oom_kill": 2},
                 {"some.avg10": 12.5, "some.avg60": 3.07, "full.avg10": 9.25, "full.avg60": 2.0},
@@ -201,13 +201,13 @@ V1 = {
         (
             True,
             V1,
-            MemcgNumbers(
+            MemcgStats(
                 {"anon": 10, "file": 20, "shmem": 5, "kernel": 7}, {"oom_kill": 2, "max": 12}
             ),
         ),
-        (True, {"memory.failcnt": "0\n", "memory.memsw.failcnt": "0\n"}, MemcgNumbers()),
-        (False, {}, MemcgNumbers()),
-        (False, {"memory.stat": "anon\nfile x\nsock -1\n", "memory.events": ""}, MemcgNumbers()),
+        (True, {"memory.failcnt": "0\n", "memory.memsw.failcnt": "0\n"}, MemcgStats()),
+        (False, {}, MemcgStats()),
+        (False, {"memory.stat": "anon\nfile x\nsock -1\n", "memory.events": ""}, MemcgStats()),
     ],
     ids=["v2", "v1", "not counted", "no files", "no numbers"],
 )
@@ -215,7 +215,7 @@ def test_a_cgroups_numbers_have_the_names_of_v2(
     tmp_path: Path,
     v1: bool,  # noqa: FBT001  a parameter of the table
     files: dict[str, str],
-    expected: MemcgNumbers,
+    expected: MemcgStats,
 ) -> None:
     """On both versions; what the kernel does not tell is left out."""
     folder = tmp_path / "a"
@@ -223,8 +223,8 @@ def test_a_cgroups_numbers_have_the_names_of_v2(
     for name, content in files.items():
         (folder / name).write_text(content, encoding="ascii")
     memcg = Memcg(folder.stat().st_ino, "/a")
-    assert numbers(MemcgFiles(tmp_path, "/", v1=v1), memcg) == expected
-    assert numbers(MemcgFiles(tmp_path, "/", v1=v1), Memcg(1, "/a")) is None
+    assert read_memcg_stats(CgroupMount(tmp_path, "/", v1=v1), memcg) == expected
+    assert read_memcg_stats(CgroupMount(tmp_path, "/", v1=v1), Memcg(1, "/a")) is None
 
 
 def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Path) -> None:
@@ -232,8 +232,8 @@ def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Pa
     (tmp_path / "pod/app").mkdir(parents=True)
     for path, anon in (("pod", 50), ("pod/app", 40)):
         (tmp_path / path / "memory.stat").write_text(f"anon {anon}\n", encoding="ascii")
-    files = MemcgFiles(tmp_path, "/", v1=False)
-    pod, app = MemcgNumbers({"anon": 50}), MemcgNumbers({"anon": 40})
+    files = CgroupMount(tmp_path, "/", v1=False)
+    pod, app = MemcgStats({"anon": 50}), MemcgStats({"anon": 40})
     assert KILL.decision is not None
     for hit, own, expected in (
         ("/pod", "/pod/app", (pod, app)),
@@ -245,13 +245,13 @@ def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Pa
         decided = replace(
             KILL, memcg=Memcg(None, own), decision=replace(KILL.decision, memcg=memcg)
         )
-        witness = look(decided, files, tmp_path)
+        witness = take_snapshot(decided, files, tmp_path)
         assert (witness.hit, witness.own) == expected
 
 
 def test_the_hosts_numbers_are_those_of_its_files() -> None:
     """Memory in bytes, as /proc/meminfo has it in kB, and the pressure where there is any."""
-    host = look(KILL, None).host
+    host = take_snapshot(KILL, None).host
     assert host is not None
     assert host.memory["total"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < host.memory["available"] <= host.memory["total"]

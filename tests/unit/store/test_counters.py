@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from otel_oom.store import Encoded, Refusal, Store
+from otel_oom.store import OutboxEntry, Rejection, Store
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.samples.events import KILL, NO_VICTIM, WITNESS, kill
 
@@ -32,11 +32,11 @@ def test_what_leaves_the_outbox_is_counted_by_signal(tmp_path: Path) -> None:
     """Sent and refused are counted as often as a message left, however often it is told."""
     with Store(tmp_path) as store:
         for uid in ("a", "b", "c"):
-            store.queue([Encoded(0, uid, b"log", b"span")])
+            store.queue([OutboxEntry(0, uid, b"log", b"span")])
         logs, spans = (store.waiting(signal, 10, 1000) for signal in ("logs", "traces"))
         store.delivered(logs[:2])
         store.delivered(logs[:2])
-        store.refused(logs[2:], Refusal("http://host", "no"))
+        store.refused(logs[2:], Rejection("http://host", "no"))
         store.delivered(spans)
         assert store.counters(NO_BOOT) == {"sent.logs": 2, "refused.logs": 1, "sent.traces": 3}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.store import Backlog, Encoded, Refusal, Store
+from otel_oom.store import Backlog, OutboxEntry, Rejection, Store
 
-REFUSAL = Refusal("http://collector:4318/v1/logs", "HTTP 400: no")
+REFUSAL = Rejection("http://collector:4318/v1/logs", "HTTP 400: no")
 ALL = 1 << 30
 
 
@@ -23,10 +23,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def put(store: Store, *uids: str, span: bytes | None = b"span") -> None:
     """Queue a log and a span for each."""
-    store.queue([Encoded(0, uid, f"log of {uid}".encode(), span) for uid in uids])
+    store.queue([OutboxEntry(0, uid, f"log of {uid}".encode(), span) for uid in uids])
 
 
-def refuse(store: Store, refusal: Refusal = REFUSAL) -> None:
+def refuse(store: Store, refusal: Rejection = REFUSAL) -> None:
     """Have all logs that wait refused."""
     store.refused(store.waiting("logs", ALL, ALL), refusal)
 
@@ -35,7 +35,7 @@ def test_a_dead_letter_says_all_that_is_known(store: Store) -> None:
     """Which message, how large, who refused it, why, when, and whether there is doubt."""
     put(store, "a")
     before = time.time_ns()
-    refuse(store, Refusal("http://host", "1 of 2 rejected", doubtful=True))
+    refuse(store, Rejection("http://host", "1 of 2 rejected", doubtful=True))
     (letter,) = store.dead_letters(0, ALL)
     assert (letter.uid, letter.signal, letter.size) == ("a", "logs", len(b"log of a"))
     assert (letter.endpoint, letter.reason, letter.doubtful) == (
@@ -75,7 +75,7 @@ def test_what_is_sent_again_waits_as_it_was(store: Store) -> None:
 def test_what_was_perhaps_taken_goes_alone(store: Store) -> None:
     """The answer to a doubtful message is about it and no other; the rest goes together."""
     put(store, "a", "b")
-    refuse(store, Refusal("http://host", "1 of 2 rejected", doubtful=True))
+    refuse(store, Rejection("http://host", "1 of 2 rejected", doubtful=True))
     put(store, "c", "d")
     store.resend([letter.id for letter in store.dead_letters(0, ALL)])
     batches = []

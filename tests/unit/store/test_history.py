@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.store import Encoded, HistoryRow, Refusal, Store
+from otel_oom.store import HistoryRow, OutboxEntry, Rejection, Store
 from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, WITNESS, kill
 
 ALL = 1 << 30
@@ -28,7 +28,7 @@ def tell(store: Store, number: int = 0, *, span: bytes | None = b"span") -> str:
     one = kill(number)
     store.record(one, WITNESS)
     (row,) = (row for row in store.open_kills(ALL, one.boot_id, 0) if row.event.uid == one.uid)
-    store.queue([Encoded(row.id, one.uid, b"log of %d" % number, span)])
+    store.queue([OutboxEntry(row.id, one.uid, b"log of %d" % number, span)])
     return one.uid
 
 
@@ -57,13 +57,13 @@ def test_each_fate_of_what_is_told(store: Store) -> None:
     """Owed, waiting, refused by whom and why: each of log and span by itself."""
     store.record(KILL, WITNESS)
     assert (newest(store).log_fate, newest(store).span_fate) == ("owed", "owed")
-    store.queue([Encoded(newest(store).id, KILL.uid, b"log", None)])
+    store.queue([OutboxEntry(newest(store).id, KILL.uid, b"log", None)])
     assert (newest(store).log_fate, newest(store).span_fate) == ("waiting", "owed")
     assert (newest(store).log, newest(store).span) == (b"log", None)
     store.record_exit(KILL.boot_id, EXIT)
-    store.queue([Encoded(newest(store).id, KILL.uid, None, b"span")])
+    store.queue([OutboxEntry(newest(store).id, KILL.uid, None, b"span")])
     deliver_log = store.waiting("logs", ALL, ALL)
-    store.refused(deliver_log, Refusal("http://there", "HTTP 400: no"))
+    store.refused(deliver_log, Rejection("http://there", "HTTP 400: no"))
     row = newest(store)
     assert row.log_fate == "refused by http://there: HTTP 400: no"
     assert (row.log, row.span, row.span_fate) == (b"log", b"span", "waiting")
@@ -99,7 +99,7 @@ def kept(folder: Path) -> int:
 def test_a_message_of_no_event_is_not_kept(tmp_path: Path) -> None:
     """Of what the journal does not have there is no history."""
     with Store(tmp_path) as store:
-        store.queue([Encoded(0, "nobody", b"log", b"span")])
+        store.queue([OutboxEntry(0, "nobody", b"log", b"span")])
     assert kept(tmp_path) == 0
 
 

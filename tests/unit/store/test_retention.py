@@ -14,7 +14,7 @@ import pytest
 from otel_oom.config import store as bounds
 from otel_oom.linux import clock
 from otel_oom.model.events import OomKill
-from otel_oom.store import Bounds, BoundsError, Encoded, Refusal, Store
+from otel_oom.store import BoundsError, OutboxEntry, Rejection, Store, StoreLimits
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.samples.events import KILL, PANIC, WITNESS, kill
 
@@ -33,7 +33,7 @@ def large(number: int, boot_id: str = BOOT) -> OomKill:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """A store that may take 16 MiB, and keep history for a day."""
-    with Store(tmp_path / "state", Bounds(BOUND, 86_400)) as opened:
+    with Store(tmp_path / "state", StoreLimits(BOUND, 86_400)) as opened:
         yield opened
 
 
@@ -45,7 +45,7 @@ def size(store: Store) -> int:
 def queue(store: Store, payload: bytes = b"m") -> None:
     """Move all that is in the journal to the outbox."""
     while rows := store.open_kills(16, BOOT, FAR):
-        store.queue([Encoded(row.id, row.event.uid, payload, payload) for row in rows])
+        store.queue([OutboxEntry(row.id, row.event.uid, payload, payload) for row in rows])
 
 
 def deliver(store: Store, but: str = "") -> list[str]:
@@ -112,7 +112,7 @@ def test_dead_letters_go_before_what_can_still_be_sent(store: Store) -> None:
     for number in range(20):
         store.record(kill(number), WITNESS)
     queue(store, b"m" * 100_000)
-    store.refused(store.waiting("logs", 10, ALL), Refusal("http://host", "no"))
+    store.refused(store.waiting("logs", 10, ALL), Rejection("http://host", "no"))
     for number in range(100, 200):
         store.record(large(number), WITNESS)
     counts = store.counters(NO_BOOT)
@@ -140,7 +140,7 @@ def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     """The kernel's log can tell of it as long as the host is up, and no longer."""
     now = clock.boot_id()
     events_ = [large(0, now), large(1), kill(2, boot_id=now)]
-    with Store(tmp_path, Bounds(BOUND, 0)) as store:
+    with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         for event in events_:
             store.record(event, WITNESS)
         known = store.kills_of(now, 10)
@@ -158,13 +158,13 @@ def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
 
 def test_a_panic_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     """The kernel's store can tell of it at every start, whatever boot that is of."""
-    with Store(tmp_path, Bounds(BOUND, 0)) as store:
+    with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         assert store.record(PANIC, WITNESS)
         queue(store)
         deliver(store)
         store.upkeep()
         assert events(store) == []
-    with Store(tmp_path, Bounds(BOUND, 0)) as store:
+    with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         store.upkeep()
         assert not store.record(PANIC, WITNESS)
         assert store.open_kills(1, BOOT, FAR) == []
@@ -188,10 +188,10 @@ def test_the_file_becomes_smaller_again(store: Store) -> None:
 
 def test_a_bound_that_was_lowered_holds(tmp_path: Path) -> None:
     """A store that is larger than it may be now lets go of what is over, and says how much."""
-    with Store(tmp_path, Bounds(64 << 20)) as store:
+    with Store(tmp_path, StoreLimits(64 << 20)) as store:
         for number in range(300):
             store.record(large(number), WITNESS)
-    with Store(tmp_path, Bounds(BOUND)) as store:
+    with Store(tmp_path, StoreLimits(BOUND)) as store:
         for number in range(300, 330):
             assert store.record(large(number), WITNESS)
         store.upkeep()
@@ -203,18 +203,18 @@ def test_a_bound_that_was_lowered_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({}, Bounds()),
-        ({bounds.MAX_BYTES: "", bounds.MAX_AGE: " "}, Bounds()),
-        ({bounds.MAX_BYTES: "33554432"}, Bounds(max_bytes=32 << 20)),
-        ({bounds.MAX_BYTES: "1GiB", bounds.MAX_AGE: "90d"}, Bounds(1 << 30, 90 * 86_400)),
-        ({bounds.MAX_BYTES: "65536 KiB", bounds.MAX_AGE: "0s"}, Bounds(64 << 20, 0)),
-        ({bounds.MAX_AGE: "36h"}, Bounds(max_age_s=36 * 3600)),
+        ({}, StoreLimits()),
+        ({bounds.MAX_BYTES: "", bounds.MAX_AGE: " "}, StoreLimits()),
+        ({bounds.MAX_BYTES: "33554432"}, StoreLimits(max_bytes=32 << 20)),
+        ({bounds.MAX_BYTES: "1GiB", bounds.MAX_AGE: "90d"}, StoreLimits(1 << 30, 90 * 86_400)),
+        ({bounds.MAX_BYTES: "65536 KiB", bounds.MAX_AGE: "0s"}, StoreLimits(64 << 20, 0)),
+        ({bounds.MAX_AGE: "36h"}, StoreLimits(max_age_s=36 * 3600)),
     ],
 )
-def test_the_bounds_are_read(environ: dict[str, str], expected: Bounds) -> None:
+def test_the_bounds_are_read(environ: dict[str, str], expected: StoreLimits) -> None:
     """An amount with its unit; what is not set is 256 MiB and 30 days."""
     assert bounds.read(environ) == expected
-    assert Bounds() == Bounds(256 * 1024 * 1024, 30 * 24 * 60 * 60)
+    assert StoreLimits() == StoreLimits(256 * 1024 * 1024, 30 * 24 * 60 * 60)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_what_an_event_was_told_as_goes_before_what_nobody_has_taken(store: Stor
     payload = os.urandom(40_000)
     # Behind others that are not told yet, and older.
     for row in store.open_kills(ALL, BOOT, FAR)[30:]:
-        store.queue([Encoded(row.id, row.event.uid, payload, payload)])
+        store.queue([OutboxEntry(row.id, row.event.uid, payload, payload)])
     assert sum(row.log is not None for row in store.history.before(None)) == len(kills)
     for number in range(100, 300):
         store.record(large(number), WITNESS)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.snapshot import Witness
-from otel_oom.store import Encoded, JournalRow, Refusal, Store, StoreError
+from otel_oom.snapshot import Snapshot
+from otel_oom.store import EventRow, OutboxEntry, Rejection, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.state_dir import StateFolder
 from tests.testlib.need import need
@@ -34,9 +34,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def queue(store: Store, row: JournalRow, log: bytes | None, span: bytes | None) -> None:
+def queue(store: Store, row: EventRow, log: bytes | None, span: bytes | None) -> None:
     """Move one row on."""
-    store.queue([Encoded(row.id, row.event.uid, log, span)])
+    store.queue([OutboxEntry(row.id, row.event.uid, log, span)])
 
 
 def test_a_kill_is_read_back_as_it_was(store: Store) -> None:
@@ -176,11 +176,11 @@ def test_what_is_not_a_kill_has_no_span(store: Store) -> None:
 
 def test_a_panic_is_told_once(store: Store) -> None:
     """It owes a log alone; found again at a later start, it is the one that it was."""
-    assert store.record(PANIC, Witness(seen=False))
+    assert store.record(PANIC, Snapshot(seen=False))
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert (row.event, row.span_queued) == (PANIC, True)
     queue(store, row, b"log", None)
-    assert not store.record(replace(PANIC, boot_id="", time_unix_ns=1), Witness(seen=False))
+    assert not store.record(replace(PANIC, boot_id="", time_unix_ns=1), Snapshot(seen=False))
     assert store.open_kills(10, BOOT, FAR) == []
 
 
@@ -244,7 +244,7 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
         queue(store, row, b"log", None)
     first, second, third = store.waiting("logs", 10, 1000)
     store.delivered([first])
-    store.refused([second], Refusal("http://host", "HTTP 400: no"))
+    store.refused([second], Rejection("http://host", "HTTP 400: no"))
     assert store.waiting("logs", 10, 1000) == [third]
     assert store.counts() == {"journal": 3, "outbox": 1, "dead_letters": 1}
 
@@ -252,7 +252,7 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
 def test_both_signals_are_let_go_of_at_once(store: Store) -> None:
     """Two threads that each deliver their signal do not get into each other's way."""
     for number in range(100):
-        store.queue([Encoded(0, kill(number).uid, b"log", b"span")])
+        store.queue([OutboxEntry(0, kill(number).uid, b"log", b"span")])
 
     def deliver(signal: str) -> int:
         count = 0

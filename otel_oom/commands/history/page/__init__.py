@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
@@ -16,7 +16,7 @@ from otel_oom.commands.history.page import candidates, limit, stacks, timeline, 
 from otel_oom.linux.vm_sysctl import meanings
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
-from otel_oom.otlp.decode import Record
+from otel_oom.otlp.decode import DecodedEvent
 
 __all__ = ["lines"]
 
@@ -30,7 +30,7 @@ _TITLES: Final = {
 
 def lines(entry: Entry, members: Sequence[Entry], terminal: Terminal) -> Iterator[str]:
     """The page of ``entry``; ``members`` are all that were killed with it, itself included."""
-    layout, record = Layout(terminal), entry.record
+    layout, record = Page(terminal), entry.record
     title = _TITLES.get(record.name, record.name)
     yield from layout.paragraph(f"{title}, {labels.time_of(record.unix_ns)}", "bold", "red")
     yield ""
@@ -46,7 +46,7 @@ def lines(entry: Entry, members: Sequence[Entry], terminal: Terminal) -> Iterato
     yield from _ids(record, layout)
 
 
-def _members(entry: Entry, members: Sequence[Entry], layout: Layout) -> Iterator[str]:
+def _members(entry: Entry, members: Sequence[Entry], layout: Page) -> Iterator[str]:
     if len(members) < 2:  # noqa: PLR2004  it alone
         return
     yield from layout.heading(f"Killed together (memory.oom.group): {len(members)}")
@@ -65,13 +65,13 @@ def _members(entry: Entry, members: Sequence[Entry], layout: Layout) -> Iterator
     yield from layout.table(heads, rows, right=frozenset({2}), marked=marked, flexible=(1,))
 
 
-def _resident(record: Record) -> str:
+def _resident(record: DecodedEvent) -> str:
     parts = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
     held = [value for value in map(record.values.number, parts) if value is not None]
     return size(sum(held)) if held else "-"
 
 
-def _settings(record: Record, layout: Layout) -> Iterator[str]:
+def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:
     values = record.values
     found = [*meanings(values.keyed(semconv.SETTINGS_VM), values.keyed(semconv.HOST_MEMORY))]
     if not found:
@@ -83,14 +83,14 @@ def _settings(record: Record, layout: Layout) -> Iterator[str]:
         )
 
 
-def _advice(record: Record, layout: Layout) -> Iterator[str]:
+def _advice(record: DecodedEvent, layout: Page) -> Iterator[str]:
     advice = record.values.text(semconv.ADVICE)
     if advice:
         yield from layout.heading("What to do")
         yield from layout.paragraph(advice, "green", indent=2)
 
 
-def _ids(record: Record, layout: Layout) -> Iterator[str]:
+def _ids(record: DecodedEvent, layout: Page) -> Iterator[str]:
     values = record.values
     yield from layout.heading("Where to find it")
     yield from layout.row("uid", record.uid)

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
-from otel_oom.otlp.decode import Record
+from otel_oom.otlp.decode import DecodedEvent
 
 _FIELD: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 _HEADS: Final = ("PID", "COMM", "RESIDENT", "SWAP", "POINTS", "ADJ", "USER", "CGROUP")
@@ -21,7 +21,7 @@ _SPARED: Final = "-1000"
 Fields = Mapping[str, str]
 
 
-def lines(record: Record, layout: Layout) -> Iterator[str]:
+def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nobody looked."""
     values = record.values
     told = read(values.text(semconv.CANDIDATES_LARGEST) or "")
@@ -56,7 +56,7 @@ def _unquoted(value: str) -> str:
         return value
 
 
-def _when(record: Record, shown: int) -> str:
+def _when(record: DecodedEvent, shown: int) -> str:
     values = record.values
     after, count = values.real(semconv.CANDIDATES_AFTER), values.number(semconv.CANDIDATES_COUNT)
     left_out = values.number(semconv.CANDIDATES_LEFT_OUT)

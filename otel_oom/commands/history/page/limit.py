@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
-from otel_oom.otlp.decode import Record
+from otel_oom.otlp.decode import DecodedEvent
 
 _SCOPES: Final = {
     "own": "the victim's own cgroup",
@@ -43,7 +43,7 @@ _EVENTS: Final = {
 }
 
 
-def lines(record: Record, layout: Layout) -> Iterator[str]:
+def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nothing is known of any limit."""
     values = record.values
     scope, path = values.text(semconv.LIMIT_SCOPE), values.text(semconv.LIMIT_MEMCG_PATH)
@@ -65,7 +65,7 @@ def lines(record: Record, layout: Layout) -> Iterator[str]:
     yield from _host(host, record, layout, hit=scope == "host")
 
 
-def _unknown(record: Record) -> str:
+def _unknown(record: DecodedEvent) -> str:
     """Where it can't be told how the limit's owner stands to the victim."""
     if record.values.text(semconv.LIMIT_MEMCG_PATH):
         return "a cgroup"
@@ -73,7 +73,7 @@ def _unknown(record: Record) -> str:
     return "a cgroup, of which it is not known which one" if of_memcg else "not known"
 
 
-def _memcg(record: Record, layout: Layout) -> Iterator[str]:
+def _memcg(record: DecodedEvent, layout: Page) -> Iterator[str]:
     values = record.values
     limit, usage = (
         values.number(semconv.LIMIT_MEMCG_LIMIT),
@@ -91,7 +91,7 @@ def _memcg(record: Record, layout: Layout) -> Iterator[str]:
     yield from layout.row("pressure", _pressure(values.keyed(semconv.LIMIT_MEMCG_PRESSURE)))
 
 
-def _swap(record: Record) -> str | None:
+def _swap(record: DecodedEvent) -> str | None:
     values = record.values
     used = values.number(semconv.LIMIT_MEMCG_SWAP_USAGE)
     most = values.number(semconv.LIMIT_MEMCG_SWAP_LIMIT)
@@ -103,7 +103,7 @@ def _swap(record: Record) -> str | None:
     return f"{size(used)} of {size(most)} (of cgroup v1: memory and swap together)"
 
 
-def _usage(layout: Layout, label: str, usage: float, limit: float) -> Iterator[str]:
+def _usage(layout: Page, label: str, usage: float, limit: float) -> Iterator[str]:
     share = f" ({usage / limit:.0%})" if limit else ""
     text = f"{size(int(usage))} of {size(int(limit))}{share}"
     yield from layout.bar(
@@ -111,7 +111,7 @@ def _usage(layout: Layout, label: str, usage: float, limit: float) -> Iterator[s
     )
 
 
-def _made_of(parts: Mapping[str, float], whole: float, layout: Layout) -> Iterator[str]:
+def _made_of(parts: Mapping[str, float], whole: float, layout: Page) -> Iterator[str]:
     # The kernel's memory as a whole, or what of it is known by itself.
     within = {"slab_unreclaimable", "sock"} if "kernel" in parts else set()
     for name, label in {**_PARTS, **_WITHIN}.items():
@@ -120,7 +120,7 @@ def _made_of(parts: Mapping[str, float], whole: float, layout: Layout) -> Iterat
             yield from layout.bar(f"  {label}"[:13], held, whole, size(int(held)))
 
 
-def _own(record: Record, layout: Layout) -> Iterator[str]:
+def _own(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The victim's own cgroup, where that is another than the one whose limit was hit."""
     values = record.values
     usage, limit = values.number(semconv.MEMCG_USAGE), values.number(semconv.MEMCG_LIMIT)
@@ -132,7 +132,9 @@ def _own(record: Record, layout: Layout) -> Iterator[str]:
     yield from layout.row("victim's own", own)
 
 
-def _host(host: Mapping[str, float], record: Record, layout: Layout, *, hit: bool) -> Iterator[str]:
+def _host(
+    host: Mapping[str, float], record: DecodedEvent, layout: Page, *, hit: bool
+) -> Iterator[str]:
     total, available = host.get("total"), host.get("available")
     if not total or available is None:
         return

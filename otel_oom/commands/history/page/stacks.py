@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import MEMORY
-from otel_oom.otlp.decode import Record
+from otel_oom.otlp.decode import DecodedEvent
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
@@ -23,7 +23,7 @@ _BY: Final = {
 _ID_CHARS: Final = 12
 
 
-def lines(record: Record, layout: Layout) -> Iterator[str]:
+def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nothing is known of it."""
     values = record.values
     kernel = (values.text(semconv.DECISION_STACK) or "").splitlines()
@@ -44,7 +44,7 @@ def lines(record: Record, layout: Layout) -> Iterator[str]:
         yield from layout.columns(left if kernel else [], right if program else [])
 
 
-def _trigger(record: Record) -> str | None:
+def _trigger(record: DecodedEvent) -> str | None:
     values = record.values
     pid, comm = values.number(semconv.TRIGGER_PID), values.text(semconv.TRIGGER_COMM)
     if pid is None:
@@ -64,7 +64,7 @@ def _trigger(record: Record) -> str | None:
     return f"{who}, another than the victim{f', in {where}' if where else ''}"
 
 
-def _request(record: Record) -> str | None:
+def _request(record: DecodedEvent) -> str | None:
     values = record.values
     memory, entry = values.text(semconv.REQUEST_MEMORY), values.text(semconv.REQUEST_ENTRY)
     order, flags = values.number(semconv.REQUEST_ORDER), values.text(semconv.REQUEST_GFP_FLAGS)
@@ -77,7 +77,7 @@ def _request(record: Record) -> str | None:
     return ", ".join(filter(None, parts)) or None
 
 
-def _decision(record: Record) -> str | None:
+def _decision(record: DecodedEvent) -> str | None:
     values = record.values
     by, message = values.text(semconv.DECISION_BY), values.text(semconv.DECISION_MESSAGE)
     return "; ".join(filter(None, (_BY.get(by or ""), f'"{message}"' if message else None))) or None

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
-from otel_oom.otlp.decode import Record, Stage
+from otel_oom.otlp.decode import DecodedEvent, SpanEvent
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1e6
@@ -24,7 +24,7 @@ _STEPS: Final = {
 }
 
 
-def lines(entry: Entry, layout: Layout) -> Iterator[str]:
+def lines(entry: Entry, layout: Page) -> Iterator[str]:
     """The section."""
     record = entry.record
     yield from layout.heading("Timeline")
@@ -36,7 +36,7 @@ def lines(entry: Entry, layout: Layout) -> Iterator[str]:
     yield from layout.row("span", _fate(entry.span_fate), *_style(entry.span_fate))
 
 
-def _steps(record: Record) -> Iterator[tuple[int, str]]:
+def _steps(record: DecodedEvent) -> Iterator[tuple[int, str]]:
     values = record.values
     started = _unix_ns(values.text("process.creation.time"))
     if started is not None:
@@ -57,7 +57,7 @@ def _steps(record: Record) -> Iterator[tuple[int, str]]:
             yield stage.unix_ns, told
 
 
-def _stage(stage: Stage) -> str | None:
+def _stage(stage: SpanEvent) -> str | None:
     if stage.name == semconv.EVENT_REAPER:
         held = stage.values.number(semconv.REAPER_RESIDENT)
         what = _STEPS.get(stage.values.text(semconv.REAPER_STAGE) or "", "the kernel's reaper")
@@ -70,7 +70,7 @@ def _stage(stage: Stage) -> str | None:
     return None
 
 
-def _has_ended(record: Record) -> bool:
+def _has_ended(record: DecodedEvent) -> bool:
     ends = {semconv.EVENT_VICTIM_EXITED, semconv.EVENT_VICTIM_ALIVE}
     skipped = record.values.text(semconv.OUTCOME) == "skipped"
     return skipped or any(stage.name in ends for stage in record.stages)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.commands.console.page import Layout
+from otel_oom.commands.console.page import Page
 from otel_oom.model.units import size
 from otel_oom.otlp import semconv
-from otel_oom.otlp.decode import Record
+from otel_oom.otlp.decode import DecodedEvent
 
 _ID_CHARS: Final = 12
 
 
-def lines(record: Record, layout: Layout) -> Iterator[str]:
+def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty for what had no victim."""
     values, resource = record.values, record.resource
     if values.number("process.pid") is None:
@@ -32,7 +32,7 @@ def lines(record: Record, layout: Layout) -> Iterator[str]:
     yield from layout.row("not found out", values.text(semconv.ENRICH_ERROR), "yellow")
 
 
-def _service(record: Record) -> str | None:
+def _service(record: DecodedEvent) -> str | None:
     resource = record.resource
     name, namespace = resource.text("service.name"), resource.text("service.namespace")
     version = resource.text("service.version")
@@ -43,7 +43,7 @@ def _service(record: Record) -> str | None:
     )
 
 
-def _pod(record: Record) -> str | None:
+def _pod(record: DecodedEvent) -> str | None:
     resource = record.resource
     uid, name = resource.text("k8s.pod.uid"), resource.text("k8s.pod.name")
     if uid is None and name is None:
@@ -59,7 +59,7 @@ def _pod(record: Record) -> str | None:
     return ", ".join(filter(None, parts))
 
 
-def _container(record: Record) -> str | None:
+def _container(record: DecodedEvent) -> str | None:
     resource = record.resource
     id_, name = resource.text("container.id"), resource.text("container.name")
     if id_ is None:
@@ -77,13 +77,13 @@ def _container(record: Record) -> str | None:
     return ", ".join(filter(None, parts))
 
 
-def _unit(record: Record) -> str | None:
+def _unit(record: DecodedEvent) -> str | None:
     values = record.values
     units = (semconv.VICTIM_USER_UNIT, semconv.VICTIM_UNIT, semconv.VICTIM_SLICE)
     return " in ".join(filter(None, map(values.text, units))) or None
 
 
-def _process(record: Record) -> str:
+def _process(record: DecodedEvent) -> str:
     values = record.values
     pid, inside = values.number("process.pid"), values.number("process.vpid")
     adjusted = values.number(semconv.VICTIM_SCORE_ADJ)
@@ -98,12 +98,12 @@ def _process(record: Record) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _command(record: Record) -> str | None:
+def _command(record: DecodedEvent) -> str | None:
     words = record.values.all.get("process.command_args")
     return " ".join(words) if isinstance(words, tuple) else None
 
 
-def _memory(record: Record) -> str | None:
+def _memory(record: DecodedEvent) -> str | None:
     values = record.values
     parts = {
         "anonymous": values.number(semconv.MEMORY_ANON),

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 
 FORM: Final = "dmesg"
 
@@ -56,7 +56,7 @@ def parse(raw: bytes) -> LoggedLine | None:
     if found:
         ns, zone = int(found[7]) * _NS_PER_US, offset_s(found[8])
         digits = found.groups()[2:6]
-        stamp = Stamp.of(int(found[1]), int(found[2]), digits, ns=ns, offset_s=zone)
+        stamp = PartialTimestamp.of(int(found[1]), int(found[2]), digits, ns=ns, offset_s=zone)
         return LoggedLine(FORM, text(rest[found.end() :]), when=stamp)
     return since_boot(LoggedLine(FORM, ""), rest)
 
@@ -92,8 +92,8 @@ def offset_s(zone: bytes | None) -> int | None:
     return -seconds if zone[:1] == b"-" else seconds
 
 
-def _ctime(found: re.Match[bytes]) -> Stamp | None:
+def _ctime(found: re.Match[bytes]) -> PartialTimestamp | None:
     month = MONTHS.get(found[1])
     if month is None:
         return None
-    return Stamp.of(int(found[6]), month, found.groups()[1:5])
+    return PartialTimestamp.of(int(found[6]), month, found.groups()[1:5])

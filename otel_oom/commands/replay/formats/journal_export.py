@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from otel_oom.commands.replay.decompress import Stream
-from otel_oom.commands.replay.prefilter import BLOCK_BYTES, Raw, Window
+from otel_oom.commands.replay.prefilter import BLOCK_BYTES, RawLine, ReportWindow
 
 BEGIN: Final = b"__CURSOR="
 """What journalctl(1) begins each entry with."""
@@ -24,9 +24,11 @@ _SIZE_BYTES: Final = 8
 _COUNTED: Final = re.compile(rb"\n[A-Z0-9_]{1,64}\n")
 
 
-def near_kills(stream: Stream, progress: Callable[[int], None] = lambda _: None) -> Iterator[Raw]:
+def near_kills(
+    stream: Stream, progress: Callable[[int], None] = lambda _: None
+) -> Iterator[RawLine]:
     """The entries that matter, whole; the arguments are those of :func:`blocks.whole_lines`."""
-    window, reader = Window(), _Reader(stream, progress)
+    window, reader = ReportWindow(), _Reader(stream, progress)
     while reader.more(1):
         if not window.is_open:
             # Each entry has a time and a boot of its own: what is passed over tells nothing.
@@ -80,7 +82,7 @@ class _Reader:
             self._plain_to = 0
         return True
 
-    def pass_over(self, window: Window) -> None:
+    def pass_over(self, window: ReportWindow) -> None:
         """Go on to the entry of the next sign or counted field: up to there each is plain."""
         if self._plain_to <= self.at:
             counted = _COUNTED.search(self.data, self.at)

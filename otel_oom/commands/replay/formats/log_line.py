@@ -12,7 +12,7 @@ _NS_PER_S: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class PartialTimestamp:
     """A date and time as it is written; ``year`` and ``offset_s`` (of its zone) where they are.
 
     ``ns`` are the nanoseconds of the second.
@@ -36,7 +36,7 @@ class Stamp:
         *,
         ns: int = 0,
         offset_s: int | None = None,
-    ) -> Stamp:
+    ) -> PartialTimestamp:
         """With the digits of day, hour, minute and second as the ``rest``."""
         day, hour, minute, second = map(int, rest)
         return cls(year, month, day, hour, minute, second, ns, offset_s)
@@ -74,7 +74,7 @@ class LoggedLine:
     form: str
     text: str
     since_boot_ns: int | None = None
-    when: int | Stamp | None = None
+    when: int | PartialTimestamp | None = None
     host: str | None = None
     host_id: str | None = None
     boot_id: str = ""

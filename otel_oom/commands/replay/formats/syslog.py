@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from otel_oom.commands.replay.formats import dmesg
-from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 
 FORM: Final = "syslog"
 
@@ -63,11 +63,13 @@ def _timed(found: re.Match[bytes]) -> LoggedLine | None:
         if month not in dmesg.MONTHS:
             return None
         rest = found.groups()[1:5]
-        stamp = Stamp.of(None, dmesg.MONTHS[month], rest, ns=_ns(found[6]))
+        stamp = PartialTimestamp.of(None, dmesg.MONTHS[month], rest, ns=_ns(found[6]))
         return LoggedLine(FORM, "", when=stamp)
     if found[7]:
         rest, zone = found.groups()[8:12], dmesg.offset_s(found[14])
-        stamp = Stamp.of(int(found[7]), int(found[8]), rest, ns=_ns(found[13]), offset_s=zone)
+        stamp = PartialTimestamp.of(
+            int(found[7]), int(found[8]), rest, ns=_ns(found[13]), offset_s=zone
+        )
         return LoggedLine(FORM, "", when=stamp)
     if found[15]:
         return LoggedLine(FORM, "", when=int(found[15]) * _NS_PER_S + int(found[16]) * _NS_PER_US)

@@ -17,8 +17,8 @@ from otel_oom.capture.bpf import records
 from otel_oom.capture.bpf.decoder import Decoder, WireError
 from otel_oom.capture.bpf.ksyms import SYMBOL_LEN
 from otel_oom.capture.bpf.records import ExitRecord, ReaperRecord, VictimRecord
-from otel_oom.model.events import NoVictim, OomKill, Reaping, VictimExit
-from otel_oom.model.types import Limits, Memcg, UserFrame
+from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
+from otel_oom.model.types import Memcg, MemcgUsage, UserFrame
 from tests.testlib.need import need
 from tests.testlib.repository import REPOSITORY
 
@@ -171,7 +171,7 @@ def test_the_limits_of_its_cgroup_are_decoded() -> None:
     record = victim()
     record.limits.limit_pages, record.limits.usage_pages = 16, 15
     record.limits.swap_limit_pages, record.limits.swap_usage_pages = (1 << 63) // PAGE, 2
-    assert decode(record).limits == Limits(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
+    assert decode(record).limits == MemcgUsage(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
     assert OomKill.from_json(decode(record).to_json()) == decode(record)
     assert decode(victim(b"", 0)).limits is None
     assert decode(victim(flags=records.FLAG_NO_MEMCG)).limits is None
@@ -310,7 +310,7 @@ def test_a_decision_is_decoded() -> None:
     assert decision.capacity == 16 * PAGE
     assert decision.message == "Memory cgroup out of memory"
     assert decision.memcg == Memcg(98, "/parent")
-    assert decision.limits == Limits(16 * PAGE, 15 * PAGE, None, PAGE)
+    assert decision.limits == MemcgUsage(16 * PAGE, 15 * PAGE, None, PAGE)
 
 
 def test_a_decision_that_is_not_told_is_absent() -> None:
@@ -357,7 +357,7 @@ def test_a_step_of_the_reaper_is_decoded() -> None:
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ReaperRecord), 900
     record.tgid, record.start_boottime_ns, record.stage = 4711, 100, 3
     record.memory.anon, record.memory.shmem = 4096, 8192
-    assert DECODER.decode(bytes(record), 0) == Reaping(4711, 100, 900, "finish", 12288)
+    assert DECODER.decode(bytes(record), 0) == ReaperStep(4711, 100, 900, "finish", 12288)
     record.stage = 9
     with pytest.raises(WireError):
         DECODER.decode(bytes(record), 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.kmsg.clock import LogClock
-from otel_oom.capture.kmsg.exit_watcher import MOST, Exits
+from otel_oom.capture.kmsg.exit_watcher import MOST, ExitWatcher
 from otel_oom.capture.kmsg.reader import record
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.kernel_log.line_types import Line
@@ -193,7 +193,7 @@ def ended(sleeper: subprocess.Popen[bytes], *, reaped: bool) -> tuple[VictimExit
     assert started is not None
     told: list[VictimExit] = []
     with select.epoll() as epoll:
-        exits = Exits(epoll, Processes())
+        exits = ExitWatcher(epoll, Processes())
         exits.wait(sleeper.pid, started)
         exits.wait(sleeper.pid, started)
         assert exits.ended() == []
@@ -240,7 +240,7 @@ def test_another_process_of_that_number_is_not_waited_for(
 ) -> None:
     """Its end would be told as that of a victim which is long gone."""
     with select.epoll() as epoll:
-        exits = Exits(epoll, Processes())
+        exits = ExitWatcher(epoll, Processes())
         exits.wait(sleeper.pid, 1)
         sleeper.kill()
         sleeper.wait(10)
@@ -258,7 +258,7 @@ def test_no_more_are_waited_for_than_there_is_room_for() -> None:
     sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(MOST + 6)]
     try:
         with select.epoll() as epoll:
-            exits = Exits(epoll, Processes())
+            exits = ExitWatcher(epoll, Processes())
             for process in sleepers:
                 started = Processes().started_ns(process.pid)
                 assert started is not None

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.kmsg.reader import KmsgReader
-from otel_oom.capture.kmsg.report_lookup import KernelLogContext
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.capture.source import CaptureError
-from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import LoggedNoVictim, Report
 from otel_oom.linux.process import Processes
-from otel_oom.model.events import Event, OomKill
+from otel_oom.model.events import CapturedEvent, OomKill
 from otel_oom.model.types import Task
 from tests.testlib.need import need
 from tests.testlib.samples.events import KILL
@@ -103,7 +103,7 @@ def test_a_log_that_cannot_be_opened_says_what_to_do(
         raise error
 
     monkeypatch.setattr(f"{KmsgReader.__module__}.os.open", refuse)
-    for opened in (KmsgSource(), KernelLogContext()):
+    for opened in (KmsgSource(), OomReportIndex()):
         with pytest.raises(CaptureError, match=advice) as raised, opened:
             pass
         assert "/dev/kmsg" in str(raised.value)
@@ -111,11 +111,13 @@ def test_a_log_that_cannot_be_opened_says_what_to_do(
 
 
 @pytest.fixture
-def events(script: Script, device: Path, tmp_path: Path) -> Callable[[list[str]], list[Event]]:
+def events(
+    script: Script, device: Path, tmp_path: Path
+) -> Callable[[list[str]], list[CapturedEvent]]:
     """The events of a log of these texts, on a host where every process is gone by now."""
 
-    def tell(texts: list[str]) -> list[Event]:
-        told: list[Event] = []
+    def tell(texts: list[str]) -> list[CapturedEvent]:
+        told: list[CapturedEvent] = []
         with KmsgSource(device, tmp_path) as source:
             script([raw(number, text) for number, text in enumerate(texts, 1)])
             source.drain(told.append)
@@ -125,7 +127,7 @@ def events(script: Script, device: Path, tmp_path: Path) -> Callable[[list[str]]
 
 
 def test_a_victim_that_is_gone_is_told_by_the_log(
-    events: Callable[[list[str]], list[Event]],
+    events: Callable[[list[str]], list[CapturedEvent]],
 ) -> None:
     """Its process's id is the logged one, and so is its trigger's; what nobody told is unknown."""
     (kill,) = events([*REPORT, KILLED])
@@ -141,7 +143,9 @@ def test_a_victim_that_is_gone_is_told_by_the_log(
     assert (kill.memcg.id, kill.memcg.path) == (None, "/outer/inner")
 
 
-def test_a_trigger_that_is_gone_is_unknown(events: Callable[[list[str]], list[Event]]) -> None:
+def test_a_trigger_that_is_gone_is_unknown(
+    events: Callable[[list[str]], list[CapturedEvent]],
+) -> None:
     """A thread that is not the victim's own is of some process: nobody knows of which."""
     report = [line.replace("PID: 5356", f"PID: {NOBODY}") for line in REPORT]
     (kill,) = events([*report, KILLED])
@@ -163,7 +167,7 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
         (tmp_path / tid / "status").touch()
     report = [line.replace("PID: 5356", "PID: 6000") for line in REPORT]
     records: list[bytes | OSError] = [raw(number, text) for number, text in enumerate(report, 1)]
-    told: list[Event] = []
+    told: list[CapturedEvent] = []
     with KmsgSource(device, tmp_path) as source:
         # The fixture stands in for every read: of the log, then of the file of whom it named.
         script([*records[:2], statuses["6000"], *records[2:], statuses["5356"]])
@@ -195,7 +199,7 @@ def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
     assert Processes(tmp_path).of_thread(5356, "tail") is None
 
 
-def test_a_group_is_one_incident(events: Callable[[list[str]], list[Event]]) -> None:
+def test_a_group_is_one_incident(events: Callable[[list[str]], list[CapturedEvent]]) -> None:
     """Its members carry the first one's name and decision, and not its cgroup."""
     first, second = events([*REPORT, KILLED, GROUP, KILLED, killed(NOBODY)])
     assert isinstance(first, OomKill)
@@ -210,7 +214,7 @@ def test_a_group_is_one_incident(events: Callable[[list[str]], list[Event]]) -> 
 
 def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
     """What repeats within a second is counted, for each cgroup by itself."""
-    made = LogEvents("boot", "kmsg", "/dev/kmsg", Processes(tmp_path))
+    made = EventBuilder("boot", "kmsg", "/dev/kmsg", Processes(tmp_path))
 
     def want(at_ns: int, path: str) -> int | None:
         report = Report(limit_of=path)
@@ -233,7 +237,7 @@ def test_a_failing_handler_keeps_the_event(script: Script, device: Path, tmp_pat
     def full(_event: object) -> None:
         raise OSError("no space left on device")
 
-    told: list[Event] = []
+    told: list[CapturedEvent] = []
     with KmsgSource(device, tmp_path) as source:
         script([raw(1, KILLED), raw(2, killed(6000))])
         for _ in range(3):
@@ -245,7 +249,7 @@ def test_a_failing_handler_keeps_the_event(script: Script, device: Path, tmp_pat
 
 def test_decisions_are_told_by_victim(script: Script, device: Path) -> None:
     """By its number or its process's, once; the kill's own line may be there or not."""
-    with KernelLogContext(device) as context:
+    with OomReportIndex(device) as context:
         script([raw(number, text) for number, text in enumerate(REPORT, 1)])
         assert context.decision_of(1, 1, 0) is None
         decision = context.decision_of(5357, 5356, 0)
@@ -263,7 +267,7 @@ def test_decisions_are_told_by_victim(script: Script, device: Path) -> None:
 def test_a_kill_is_completed_by_the_log(script: Script, device: Path) -> None:
     """With the decision, the whole report, and those that the kernel listed in it."""
     kill = replace(KILL, victim=replace(KILL.victim, tgid=5356, tid=5356), boottime_ns=0)
-    with KernelLogContext(device) as context:
+    with OomReportIndex(device) as context:
         script([raw(number, text) for number, text in enumerate(REPORT, 1)])
         early = context.completed(kill)
         assert context.completed(kill) == kill
@@ -283,7 +287,7 @@ def test_a_kill_is_completed_by_the_log(script: Script, device: Path) -> None:
 
 def test_an_old_decision_is_another_victims(script: Script, device: Path) -> None:
     """A mark long after a decision on that number is of a later process with that number."""
-    with KernelLogContext(device) as context:
+    with OomReportIndex(device) as context:
         script([raw(number, text) for number, text in enumerate(REPORT, 1)])
         # The line is told as of now, since it has just been read.
         later = 2**62

@@ -14,7 +14,7 @@ from otel_oom.capture.panic import scan as panic_module
 from otel_oom.capture.panic.previous_boot import PreviousBoot
 from otel_oom.capture.panic.pstore import has_backend, panics
 from otel_oom.capture.panic.scan import begin, find
-from otel_oom.enrich.stack_analysis import origin_of
+from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
 from tests.testlib.samples.log_lines import HOST_CHOICE, KILLED, NONE, REPORT
 from tests.testlib.samples.panics import (
@@ -67,7 +67,7 @@ def test_a_panic_is_told_with_its_report(found: Find, tmp_path: Path) -> None:
     assert decision.memcg.path == "/outer"
     assert decision.limits is not None
     assert decision.limits.limit == 16384 << 10
-    assert origin_of(event.stack).by == "memcg"
+    assert analyse_stack(event.stack).by == "memcg"
     assert event.time_unix_ns == STORED_NS
     assert event.time_source == "record"
     assert event.boot_id == ""
@@ -93,7 +93,7 @@ def test_a_hosts_panic_has_no_cgroup(
     assert event.decision.constraint == constraint
     assert event.decision.gfp_flags == "GFP_KERNEL"
     assert event.decision.memcg is None
-    assert origin_of(event.stack).by == "host"
+    assert analyse_stack(event.stack).by == "host"
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -144,7 +144,7 @@ def test_a_panic_without_its_report_is_told_by_its_own_stack(found: Find, tmp_pa
     (event,) = found()
     assert (event.tid, event.comm, event.trigger) == (5356, "tail", None)
     assert event.stack[0].startswith("out_of_memory.cold+")
-    origin = origin_of(event.stack)
+    origin = analyse_stack(event.stack)
     assert (origin.by, origin.memory, origin.entry) == ("host", "anonymous", "page_fault")
     assert event.decision is not None
     assert event.decision.gfp_mask is None

@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed
-from otel_oom.capture.userspace.messages import ToldKill, told_by
+from otel_oom.capture.userspace.messages import ParsedKill, told_by
 from otel_oom.capture.userspace.source import memory_cgroup
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
-from otel_oom.linux.systemd.journal_cursor import Position
+from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.model.events import UserspaceKill, VictimExit
-from otel_oom.model.types import Capture, Killer, Memcg, Task
+from otel_oom.model.types import Capture, Memcg, Task, UserspaceOomDaemon
 from otel_oom.otlp import semconv
 from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_record, userspace_sentence
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.samples.events import KILL, ON_HOST
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 USER = "/user.slice/user-1000.slice/user@1000.service"
 MOUNT = "/sys/fs/cgroup"
 
-PRESSED = Killer(
+PRESSED = UserspaceOomDaemon(
     "systemd-oomd",
     signal="SIGKILL",
     reason="memory_pressure",
@@ -35,17 +35,17 @@ PRESSED = Killer(
     pressure=60.13,
     memcg=USER,
 )
-USED = Killer("systemd-oomd", signal="SIGKILL", reason="memory_used", limit=90.0)
-AVAILABLE = Killer("earlyoom", signal="SIGTERM", reason="memory_available")
+USED = UserspaceOomDaemon("systemd-oomd", signal="SIGKILL", reason="memory_used", limit=90.0)
+AVAILABLE = UserspaceOomDaemon("earlyoom", signal="SIGTERM", reason="memory_available")
 
-FORMS: dict[str, tuple[str, str, ToldKill]] = {
+FORMS: dict[str, tuple[str, str, ParsedKill]] = {
     "systemd-oomd 252, pressure": (
         SYSTEMD_OOMD,
         (
             f"Killed {USER}/app.slice/editor.service due to memory pressure for {USER} being "
             "60.13% > 50.00% for > 20s with reclaim activity"
         ),
-        ToldKill(PRESSED, path=f"{USER}/app.slice/editor.service"),
+        ParsedKill(PRESSED, path=f"{USER}/app.slice/editor.service"),
     ),
     "systemd-oomd 248, with the mount in its paths": (
         SYSTEMD_OOMD,
@@ -53,7 +53,7 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             f"Killed {MOUNT}/system.slice/x y.service due to memory pressure for {MOUNT}{USER} "
             "being 60.13% > 50.00% for > 1min 30s with reclaim activity"
         ),
-        ToldKill(PRESSED, path="/system.slice/x y.service"),
+        ParsedKill(PRESSED, path="/system.slice/x y.service"),
     ),
     "systemd-oomd 252, memory and swap": (
         SYSTEMD_OOMD,
@@ -61,7 +61,7 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             "Killed /a.slice/x.service due to memory used (15500000000) / total (16000000000) "
             "and swap used (7800000000) / total (8000000000) being more than 90.00%"
         ),
-        ToldKill(USED, path="/a.slice/x.service"),
+        ParsedKill(USED, path="/a.slice/x.service"),
     ),
     "systemd-oomd 248, swap": (
         SYSTEMD_OOMD,
@@ -69,8 +69,8 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             "Killed /system.slice/x.service due to swap used (7800000000) / total (8000000000) "
             "being more than 90.00%"
         ),
-        ToldKill(
-            Killer("systemd-oomd", signal="SIGKILL", reason="swap_used", limit=90.0),
+        ParsedKill(
+            UserspaceOomDaemon("systemd-oomd", signal="SIGKILL", reason="swap_used", limit=90.0),
             path="/system.slice/x.service",
         ),
     ),
@@ -81,12 +81,12 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             "total (16000000000) and swap used (7800000000) / total (8000000000) being more "
             "than 90.00%"
         ),
-        ToldKill(USED, path="/system.slice/x.service", done=False),
+        ParsedKill(USED, path="/system.slice/x.service", done=False),
     ),
     "earlyoom 1.7": (
         EARLYOOM,
         'sending SIGTERM to process 4711 uid 1000 "Web Content": badness 312, VmRSS 1843 MiB',
-        ToldKill(
+        ParsedKill(
             AVAILABLE,
             victim=Task(4711, uid=1000, comm="Web Content"),
             resident=1843 * MIB,
@@ -99,8 +99,8 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             'sending SIGKILL to process 4711 uid 1000 "a": badness 1": oom_score 900, '
             'oom_score_adj -300, VmRSS 12 MiB, cmdline "a "b""'
         ),
-        ToldKill(
-            Killer("earlyoom", signal="SIGKILL", reason="memory_available"),
+        ParsedKill(
+            UserspaceOomDaemon("earlyoom", signal="SIGKILL", reason="memory_available"),
             victim=Task(4711, uid=1000, score_adj=-300, comm='a": badness 1'),
             resident=12 * MIB,
             done=False,
@@ -112,17 +112,17 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             'sending SIGTERM to process 4711 uid 0 "hog": oom_score -9, oom_score_adj 0, '
             'VmRSS -9 MiB, cmdline "hog --with'
         ),
-        ToldKill(AVAILABLE, victim=Task(4711, uid=0, score_adj=0, comm="hog"), done=False),
+        ParsedKill(AVAILABLE, victim=Task(4711, uid=0, score_adj=0, comm="hog"), done=False),
     ),
     "earlyoom 1.3, without a uid": (
         EARLYOOM,
         'sending SIGTERM to process 4711 "hog": badness 3, VmRSS 12 MiB',
-        ToldKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, done=False),
+        ParsedKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, done=False),
     ),
     "earlyoom 1.2": (
         EARLYOOM,
         "Killing process 'hog' with signal 15, pid: 4711, badness: 3, VmRSS: 12 MiB",
-        ToldKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, done=False),
+        ParsedKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, done=False),
     ),
     "oomd 0.5, its own output": (
         OOMD,
@@ -130,8 +130,8 @@ FORMS: dict[str, tuple[str, str, ToldKill]] = {
             "[../src/oomd/Log.cpp:115] 5.02 3.61 1.20 workload.slice/big.service 33554432 "
             "ruleset:[too large] detectorgroup:[a, b] killer:kill_by_memory_size_or_growth v2"
         ),
-        ToldKill(
-            Killer(
+        ParsedKill(
+            UserspaceOomDaemon(
                 "oomd",
                 signal="SIGKILL",
                 pressure=5.02,
@@ -229,7 +229,7 @@ def test_the_kernel_does_not_count_it() -> None:
 def test_a_killed_cgroup_is_the_resource_and_no_process() -> None:
     """The unit is the service; what the killer found stands beside; no pid is made up."""
     told = enrich_userspace_kill(
-        kill("systemd-oomd 252, pressure"), Witness(seen=False), 0, ON_HOST
+        kill("systemd-oomd 252, pressure"), Snapshot(seen=False), 0, ON_HOST
     )
     attributes = userspace_attributes(told)
     assert told.resource["service.name"] == "editor"
@@ -258,7 +258,7 @@ def test_earlyoom_says_its_limit_a_line_before() -> None:
 
 def test_a_signal_is_no_death() -> None:
     """What earlyoom tells is that it sends SIGTERM, and no more is told."""
-    told = enrich_userspace_kill(kill("earlyoom 1.7"), Witness(seen=False), 0, ON_HOST)
+    told = enrich_userspace_kill(kill("earlyoom 1.7"), Snapshot(seen=False), 0, ON_HOST)
     attributes = userspace_attributes(told)
     assert attributes["process.pid"] == 4711
     assert attributes["oom.victim.memory.resident"] == 1843 * MIB
@@ -278,7 +278,7 @@ def test_it_is_the_same_event_with_the_names_of_the_registry(form: str) -> None:
         for group in yaml.safe_load(registry.read_text(encoding="utf-8"))["groups"]
     }
     registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
-    told = enrich_userspace_kill(kill(form), Witness(seen=False), 0, ON_HOST)
+    told = enrich_userspace_kill(kill(form), Snapshot(seen=False), 0, ON_HOST)
     record = userspace_record(told).log_record
     assert record.event_name == "oom.kill"
     assert set(record.attributes or {}) <= registered
@@ -302,15 +302,15 @@ def test_a_killer_is_there_by_its_unit(tmp_path: Path) -> None:
 
 def test_a_position_outlasts_the_process(tmp_path: Path) -> None:
     """It is there at the next start; what is no cursor is none, nor is a symbolic link."""
-    Position(tmp_path).set("s=1;i=2")
-    assert Position(tmp_path).cursor == "s=1;i=2"
+    JournalCursor(tmp_path).set("s=1;i=2")
+    assert JournalCursor(tmp_path).cursor == "s=1;i=2"
     (file,) = tmp_path.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     file.write_text("two words\n", encoding="ascii")
-    assert Position(tmp_path).cursor is None
+    assert JournalCursor(tmp_path).cursor is None
     file.unlink()
     file.symlink_to("/proc/self/comm")
-    assert Position(tmp_path).cursor is None
+    assert JournalCursor(tmp_path).cursor is None
 
 
 def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
     by_earlyoom = kill("earlyoom 1.7", boot_id=KILL.boot_id, victim=by_kernel.victim)
     with Store(tmp_path) as store:
         recorded = [
-            store.record(event, Witness(seen=False))
+            store.record(event, Snapshot(seen=False))
             for event in (by_earlyoom, by_kernel, by_earlyoom, by_kernel)
         ]
         assert recorded == [True, True, False, False]
@@ -335,7 +335,7 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
         # Whoever looks for the process finds both, the last of them first.
         found = store.history.by_pid(4711)
         assert [row.uid for row in store.history.of_ids(found)] == [by_kernel.uid, by_earlyoom.uid]
-        store.record(kill("oomd 0.5, its own output"), Witness(seen=False))
+        store.record(kill("oomd 0.5, its own output"), Snapshot(seen=False))
         (newest,) = store.history.newest_kill()
         assert newest > max(found)
     assert [(row.event, row.exit) for row in rows] == [(by_earlyoom, None), (by_kernel, end)]

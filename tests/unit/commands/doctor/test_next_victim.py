@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.commands.doctor.next_victim import Look
+from otel_oom.commands.doctor.next_victim import ProcessTable
 
 GIB = 1 << 30
 STATUS = "Name:\t{name}\nVmRSS:\t{rss} kB\nVmPTE:\t4 kB\nVmSwap:\t0 kB\n"
@@ -39,26 +39,26 @@ def proc(tmp_path: Path) -> Path:
 
 def test_what_is_spared_is_told_apart_the_largest_first(proc: Path) -> None:
     """By its oom_score_adj; with how many there are."""
-    spared, count = Look(proc).spared(1)
+    spared, count = ProcessTable(proc).spared(1)
     assert ([one.comm for one in spared], count) == (["udevd"], 2)
     assert spared[0].score is None
 
 
 def test_the_first_are_those_that_the_kernel_may_kill(proc: Path) -> None:
     """Not init, no kernel thread, none that is spared or gone; ties by what they hold."""
-    found = Look(proc).next(2 * GIB, 9)
+    found = ProcessTable(proc).next(2 * GIB, 9)
     assert [one.comm for one in found] == ["largest", "adjusted", "large", "small"]
     assert found[0].held == 900_004 << 10
 
 
 def test_what_an_adjustment_counts_for_is_a_matter_of_what_there_is(proc: Path) -> None:
     """A tenth of a large host is more than any of them holds; within a cgroup it may be less."""
-    assert [one.comm for one in Look(proc).next(64 * GIB, 1)] == ["adjusted"]
-    of_cgroup = Look(proc).next_of([41, 43], GIB >> 6)
+    assert [one.comm for one in ProcessTable(proc).next(64 * GIB, 1)] == ["adjusted"]
+    of_cgroup = ProcessTable(proc).next_of([41, 43], GIB >> 6)
     assert of_cgroup
     assert of_cgroup.comm == "large"
 
 
 def test_where_all_may_not_be_killed_there_is_none(proc: Path) -> None:
     """A cgroup of init and of those that are spared."""
-    assert Look(proc).next_of([1, 30, 31], GIB) is None
+    assert ProcessTable(proc).next_of([1, 30, 31], GIB) is None

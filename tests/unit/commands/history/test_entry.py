@@ -16,10 +16,10 @@ from otel_oom.agent.control_server import Request
 from otel_oom.commands.history import queries
 from otel_oom.commands.history.entry import UnreadableError, entry_of
 from otel_oom.commands.history.options import since_ns
-from otel_oom.enrich import End, Host, enrich, enrich_panic
-from otel_oom.model.events import Missed, NoVictim, OomKill, Panic
+from otel_oom.enrich import Host, VictimOutcome, enrich, enrich_panic
+from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic
 from otel_oom.otlp import kernel_kill
-from otel_oom.store import Encoded, HistoryRow, Store
+from otel_oom.store import HistoryRow, OutboxEntry, Store
 from tests.testlib.samples.events import (
     EXIT,
     KILL,
@@ -53,7 +53,7 @@ def asking(store: Store) -> Ask:
 
 def stored(
     folder: Path,
-    event: OomKill | NoVictim | Panic | Missed = KILL,
+    event: OomKill | NoVictim | Panic | MissedKills = KILL,
     told: Mapping[str, bytes] | None = None,
 ) -> HistoryRow:
     """The event as the history has it, told or not."""
@@ -64,7 +64,7 @@ def stored(
                 store.record_reaping(event.boot_id, step)
             store.record_exit(event.boot_id, EXIT)
         if told:
-            store.queue([Encoded(1, event.uid, told.get("log"), told.get("span"))])
+            store.queue([OutboxEntry(1, event.uid, told.get("log"), told.get("span"))])
         (row,) = queries.newest(asking(store))
         return row
 
@@ -83,7 +83,7 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     """The same translation as the agent's, with all that is stored of the victim's end."""
     row = stored(tmp_path)
     entry = entry_of(row, on_host)
-    now = enrich(KILL, WITNESS, End(EXIT, REAPED), row.stored_unix_ns, ON_HOST)
+    now = enrich(KILL, WITNESS, VictimOutcome(EXIT, REAPED), row.stored_unix_ns, ON_HOST)
     assert entry.log.SerializeToString() == kernel_kill.log_bytes(now)
     assert entry.span
     assert entry.span.SerializeToString() == kernel_kill.span_bytes(now)
@@ -126,11 +126,15 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
     [
         NO_VICTIM,
         PANIC,
-        Missed(boot_id="b", boottime_ns=1, time_unix_ns=NS, count=3, counted=9, reason="unseen"),
+        MissedKills(
+            boot_id="b", boottime_ns=1, time_unix_ns=NS, count=3, counted=9, reason="unseen"
+        ),
         replace(KILL, skipped=True),
     ],
 )
-def test_every_kind_of_event(tmp_path: Path, event: NoVictim | Panic | Missed | OomKill) -> None:
+def test_every_kind_of_event(
+    tmp_path: Path, event: NoVictim | Panic | MissedKills | OomKill
+) -> None:
     """Each has a log under its uid, and no span."""
     entry = entry_of(stored(tmp_path, event), on_host)
     assert entry.record.uid == event.uid

@@ -10,10 +10,17 @@ import pytest
 from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import page
 from otel_oom.commands.history.page.candidates import read
-from otel_oom.enrich import Alive, End, EnrichedKill, enrich, enrich_no_victim, enrich_panic
-from otel_oom.model.events import Missed
-from otel_oom.model.snapshot import HostNumbers
-from otel_oom.model.types import Limits, Memcg
+from otel_oom.enrich import (
+    EnrichedKill,
+    StillAlive,
+    VictimOutcome,
+    enrich,
+    enrich_no_victim,
+    enrich_panic,
+)
+from otel_oom.model.events import MissedKills
+from otel_oom.model.snapshot import HostMemory
+from otel_oom.model.types import Memcg, MemcgUsage
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.logfmt import candidate_lines
 from tests.testlib.samples.events import (
@@ -99,11 +106,13 @@ def test_the_limit_is_drawn_with_what_used_it_up() -> None:
 def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
     """With the kinds of it that no process is to blame for."""
     decision = replace(DECISION, constraint="none", memcg=None, limits=None)
-    host = HostNumbers(
+    host = HostMemory(
         {"total": 8 << 30, "available": 0, "hugetlb": 6 << 30}
         | {"swap_total": 1 << 30, "swap_free": 0}
     )
-    one = enrich(kill(decision=decision), replace(WITNESS, host=host), End(EXIT), 0, ON_HOST)
+    one = enrich(
+        kill(decision=decision), replace(WITNESS, host=host), VictimOutcome(EXIT), 0, ON_HOST
+    )
     limit = section(told(one), "Whose limit was hit")
     assert "the host itself: it had no memory left" in limit
     assert re.search(r"huge pages +▕█{30} +▏ 6\.0 GiB", limit)
@@ -155,7 +164,9 @@ def test_where_it_was_asked_for() -> None:
 
 def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
     """Start, mark, what was read when, the reaper, the exit; what became of log and span."""
-    one = enrich(KILL, WITNESS, End(EXIT, REAPED), KILL.time_unix_ns + 150_000_000, ON_HOST)
+    one = enrich(
+        KILL, WITNESS, VictimOutcome(EXIT, REAPED), KILL.time_unix_ns + 150_000_000, ON_HOST
+    )
     lines = [line.strip() for line in section(told(one), "Timeline").splitlines()]
     assert [re.split(r"  +", line) for line in lines] == [
         ["-600.000 ms", "the victim was started"],
@@ -187,7 +198,7 @@ def test_what_has_become_of_it(fate: str, says: str) -> None:
 
 def test_a_victim_that_has_not_died() -> None:
     """Seen alive it is told with its state; not seen to exit, that is told."""
-    alive = enrich(KILL, WITNESS, End(alive=Alive(11 * 10**9, "D")), 0, ON_HOST)
+    alive = enrich(KILL, WITNESS, VictimOutcome(alive=StillAlive(11 * 10**9, "D")), 0, ON_HOST)
     assert re.search(r"\+10\.0 s +the victim was still there, in state D", told(alive))
     assert "it was not seen to exit yet" in told(enriched(exit_=None))
     assert "it was not seen to exit yet" not in told(alive)
@@ -227,7 +238,7 @@ def test_all_members_of_a_group() -> None:
     """Each that the same decision killed, with this one marked."""
     first = entry(enriched(), 1)
     other = kill(5, incident=KILL.uid, memcg=Memcg(43, "/docker/other"))
-    second = entry(enrich(other, WITNESS, End(), 0, ON_HOST), 2)
+    second = entry(enrich(other, WITNESS, VictimOutcome(), 0, ON_HOST), 2)
     text = "\n".join(page.lines(second, [first, second], PLAIN))
     group = section(text, "Killed together (memory.oom.group): 2")
     rows = [line.split() for line in group.splitlines()]
@@ -258,8 +269,10 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
     assert ("\x1b[1" in text) is colour
 
 
-@pytest.mark.parametrize("limits", [None, Limits(None, None, None, None), Limits(0, 0, 0, 0)])
-def test_any_limits_can_be_drawn(limits: Limits | None) -> None:
+@pytest.mark.parametrize(
+    "limits", [None, MemcgUsage(None, None, None, None), MemcgUsage(0, 0, 0, 0)]
+)
+def test_any_limits_can_be_drawn(limits: MemcgUsage | None) -> None:
     """Also those that are not known, and a limit of nothing."""
     text = told(enriched(decision=replace(DECISION, limits=limits)))
     assert "Whose limit was hit" in text
@@ -267,7 +280,7 @@ def test_any_limits_can_be_drawn(limits: Limits | None) -> None:
 
 def test_events_without_a_victim() -> None:
     """Their pages have their own sentence and what is known; no victim is made up."""
-    missed = Missed(
+    missed = MissedKills(
         boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unseen"
     )
     for log, title in (

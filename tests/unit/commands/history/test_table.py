@@ -10,8 +10,8 @@ from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import table
 from otel_oom.commands.history.entry import Entry
 from otel_oom.enrich import enrich_no_victim, enrich_panic
-from otel_oom.model.container import Contained
-from otel_oom.model.events import Missed
+from otel_oom.model.container import EventContainers
+from otel_oom.model.events import MissedKills
 from otel_oom.model.types import Memcg
 from otel_oom.otlp import kernel_kill
 from tests.testlib.samples.events import (
@@ -27,7 +27,7 @@ from tests.testlib.samples.history import entry, log_entry
 
 WIDE = Terminal(400)
 POD_UID = "0a1b2c3d-0000-4000-8000-000000000001"
-MISSED = Missed(
+MISSED = MissedKills(
     boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unseen"
 )
 
@@ -57,7 +57,7 @@ def test_a_kill_on_one_line() -> None:
 def test_whose_it_was_by_its_cgroup(path: str, whose: str) -> None:
     """The unit, a user's own before the manager of all; without any the service."""
     one = enriched(memcg=Memcg(1, path))
-    assert row(entry(replace(one, containers=Contained())))[3] == whose
+    assert row(entry(replace(one, containers=EventContainers())))[3] == whose
 
 
 def test_a_pod_and_a_container_by_their_names() -> None:

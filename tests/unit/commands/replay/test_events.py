@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from otel_oom import enrich
-from otel_oom.capture.panic.report import EndedLog, panic_in
-from otel_oom.commands.replay.deduplicate import Known
-from otel_oom.commands.replay.events import Kills
-from otel_oom.commands.replay.prefilter import Raw
+from otel_oom.capture.panic.report import BootLogTail, panic_in
+from otel_oom.commands.replay.deduplicate import Deduplicator
+from otel_oom.commands.replay.events import EventExtractor
+from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR
 from otel_oom.enrich import Host
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.unit_files import Setting
 from otel_oom.model.events import NoVictim, OomKill, Panic
-from otel_oom.snapshot import Witness
+from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
 from tests.testlib.samples.panics import OF_HOST, SYSTEM_WIDE, panic
 from tests.testlib.samples.replay_logs import (
@@ -172,14 +172,14 @@ def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
 
 def test_a_thousand_hosts_take_a_bounded_memory() -> None:
     """Of a central server's file only the last ones are in the middle of something."""
-    reader = Kills(None, ENDED_NS)
+    reader = EventExtractor(None, ENDED_NS)
     lines = [line for at in range(1000) for line in syslog(REPORT[:1], host=f"host{at}")]
-    assert list(reader.of(Raw(line.encode(), near=True) for line in lines)) == []
+    assert list(reader.of(RawLine(line.encode(), near=True) for line in lines)) == []
     (kill,) = kills([*lines, *syslog(KILL, host="host0")])
     assert kill.memcg is not None
     held: list[int] = []
     for line in lines:
-        reader._take(Raw(line.encode(), near=True))  # noqa: SLF001  what it holds is its own
+        reader._take(RawLine(line.encode(), near=True))  # noqa: SLF001  what it holds is its own
         held.append(len(reader._boots))  # noqa: SLF001  likewise
     assert max(held) == 256
 
@@ -191,7 +191,7 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
     here = Host({}, Resolver(Path("/nonexistent")))
     captured = replace(replayed, found=None)
     settings = [
-        enrich.enrich(kill, Witness(seen=False), enrich.End(), 0, here).limit_setting
+        enrich.enrich(kill, Snapshot(seen=False), enrich.VictimOutcome(), 0, here).limit_setting
         for kill in (captured, replayed)
     ]
     assert settings == [Setting("MemoryMax=1", Path("/x")), None]
@@ -261,7 +261,7 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
     assert (event.tid, event.comm) == (5356, "tail")
     assert "__alloc_pages_slowpath+0xdb3" in event.stack
     assert REPORT[0] in event.original
-    kept = EndedLog(
+    kept = BootLogTail(
         "pstore",
         "/sys/fs/pstore",
         [Line(text, 500 * 10**9 + at * 1000, at) for at, text in enumerate(DIED)],
@@ -270,7 +270,7 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
     assert at_start is not None
     assert event.uid == at_start.uid
     assert Panic.from_json(event.to_json()) == event
-    known = Known()
+    known = Deduplicator()
     assert [known.add(event), known.add(event)] == [True, False]
 
 
@@ -309,7 +309,7 @@ def test_a_hostile_name_does_not_change_the_id() -> None:
 
 
 def _news(*logs: list[OomKill]) -> int:
-    known = Known()
+    known = Deduplicator()
     return sum(known.add(kill) for log in logs for kill in log)
 
 
@@ -335,7 +335,7 @@ def test_other_kills_are_others() -> None:
 
 def test_searches_in_vain_minutes_apart_are_others() -> None:
     """Their lines are all the same."""
-    known = Known()
+    known = Deduplicator()
     for time, news in (("21:00:00", True), ("21:00:00", False), ("21:05:00", True)):
         (event,) = found(syslog([NONE], f"Nov 14 {time}"))
         assert known.add(event) == news

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from otel_oom.commands.replay.formats import detect
-from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
+from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from tests.testlib.samples.replay_logs import BOOT, MACHINE, as_export, as_json, entries
 
 TEXT = "oom_reaper: reaped process 1 (a b), now anon-rss:0kB"
@@ -15,39 +15,45 @@ UPTIME_NS = 12345_678901_000
 DATE = (2023, 3, 1, 9, 5, 7)
 BOOT_ID = "f0e1d2c3-0000-4000-8000-000000000001"
 
-SYSLOG: dict[str, tuple[str, int | Stamp]] = {
+SYSLOG: dict[str, tuple[str, int | PartialTimestamp]] = {
     # RFC 3164, section 4.1.2; the day is padded with a space.
-    "traditional": ("Mar  1 09:05:07 db1 kernel: ", Stamp(None, *DATE[1:])),
-    "traditional, no space": ("Mar  1 09:05:07 db1 kernel:", Stamp(None, *DATE[1:])),
-    "traditional, two digits": ("Mar 11 09:05:07 db1 kernel: ", Stamp(None, 3, 11, 9, 5, 7)),
-    "wire": ("<4>Mar  1 09:05:07 db1 kernel: ", Stamp(None, *DATE[1:])),
+    "traditional": ("Mar  1 09:05:07 db1 kernel: ", PartialTimestamp(None, *DATE[1:])),
+    "traditional, no space": ("Mar  1 09:05:07 db1 kernel:", PartialTimestamp(None, *DATE[1:])),
+    "traditional, two digits": (
+        "Mar 11 09:05:07 db1 kernel: ",
+        PartialTimestamp(None, 3, 11, 9, 5, 7),
+    ),
+    "wire": ("<4>Mar  1 09:05:07 db1 kernel: ", PartialTimestamp(None, *DATE[1:])),
     "short-precise": (
         "Mar 01 09:05:07.123456 db1 kernel: ",
-        Stamp(None, *DATE[1:], 123_456_000),
+        PartialTimestamp(None, *DATE[1:], 123_456_000),
     ),
     # RFC 3339, as rsyslog writes files by default since 8.2210 in Debian.
     "rsyslog": (
         "2023-03-01T09:05:07.123456+01:00 db1 kernel: ",
-        Stamp(*DATE, 123_456_000, 3600),
+        PartialTimestamp(*DATE, 123_456_000, 3600),
     ),
-    "rsyslog, UTC": ("2023-03-01T09:05:07Z db1 kernel: ", Stamp(*DATE, 0, 0)),
-    "short-iso": ("2023-03-01T09:05:07+0100 db1 kernel: ", Stamp(*DATE, 0, 3600)),
+    "rsyslog, UTC": ("2023-03-01T09:05:07Z db1 kernel: ", PartialTimestamp(*DATE, 0, 0)),
+    "short-iso": ("2023-03-01T09:05:07+0100 db1 kernel: ", PartialTimestamp(*DATE, 0, 3600)),
     "short-iso-precise": (
         "2023-03-01T09:05:07.000001-0330 db1 kernel: ",
-        Stamp(*DATE, 1000, -12600),
+        PartialTimestamp(*DATE, 1000, -12600),
     ),
-    "short-full": ("Wed 2023-03-01 09:05:07 UTC db1 kernel: ", Stamp(*DATE, 0, 0)),
-    "short-full, a zone's name": ("Wed 2023-03-01 09:05:07 CET db1 kernel: ", Stamp(*DATE)),
+    "short-full": ("Wed 2023-03-01 09:05:07 UTC db1 kernel: ", PartialTimestamp(*DATE, 0, 0)),
+    "short-full, a zone's name": (
+        "Wed 2023-03-01 09:05:07 CET db1 kernel: ",
+        PartialTimestamp(*DATE),
+    ),
     "short-unix": ("1677661507.123456 db1 kernel: ", 1677661507_123456_000),
-    "an address": ("Mar  1 09:05:07 10.0.0.7 kernel: ", Stamp(None, *DATE[1:])),
+    "an address": ("Mar  1 09:05:07 10.0.0.7 kernel: ", PartialTimestamp(None, *DATE[1:])),
     # RFC 5424, section 6, with and without structured data.
     "RFC 5424": (
         "<4>1 2023-03-01T09:05:07.5Z db1 kernel - - - ",
-        Stamp(*DATE, 500_000_000, 0),
+        PartialTimestamp(*DATE, 500_000_000, 0),
     ),
     "RFC 5424 with data": (
         r'<4>1 2023-03-01T09:05:07Z db1 kernel - - [a@1 b="c\"] d"][e@1] ',
-        Stamp(*DATE, 0, 0),
+        PartialTimestamp(*DATE, 0, 0),
     ),
 }
 
@@ -92,9 +98,9 @@ def test_a_line_of_dmesg_has_the_time_since_the_boot(name: str) -> None:
 def test_a_line_of_dmesg_may_have_a_date_instead(before: str) -> None:
     """With ``-T`` in the machine's zone, with ``--time-format iso`` to the microsecond."""
     of_ctime = detect.parse(f"{before}[Wed Mar  1 09:05:07 2023] {TEXT}".encode())
-    assert of_ctime == LoggedLine("dmesg", TEXT, when=Stamp(*DATE))
+    assert of_ctime == LoggedLine("dmesg", TEXT, when=PartialTimestamp(*DATE))
     of_iso = detect.parse(f"{before}2023-03-01T09:05:07,123456+01:00 {TEXT}".encode())
-    assert of_iso == LoggedLine("dmesg", TEXT, when=Stamp(*DATE, 123_456_000, 3600))
+    assert of_iso == LoggedLine("dmesg", TEXT, when=PartialTimestamp(*DATE, 123_456_000, 3600))
 
 
 def test_short_monotonic_has_a_host_and_no_date() -> None:

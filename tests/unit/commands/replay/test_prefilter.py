@@ -15,7 +15,7 @@ PLAIN = [f"line {number} of something else" for number in range(2000)]
 
 
 def _near(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = prefilter.near_kills(prefilter.whole_lines(Pieces(data, piece)))
+    raws = prefilter.prefilter_lines(prefilter.whole_lines(Pieces(data, piece)))
     return [raw.text.decode() for raw in raws if raw.near]
 
 
@@ -33,7 +33,9 @@ def test_a_report_is_handed_on_whole_wherever_a_block_ends(piece: int) -> None:
 def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
     """Before a kill, and at a block's end: it tells how late it is."""
     raws = list(
-        prefilter.near_kills(prefilter.whole_lines(Pieces(_joined(PLAIN, KILL, PLAIN), 1 << 20)))
+        prefilter.prefilter_lines(
+            prefilter.whole_lines(Pieces(_joined(PLAIN, KILL, PLAIN), 1 << 20))
+        )
     )
     assert [raw.text.decode() for raw in raws if not raw.near] == [PLAIN[-1], PLAIN[-1]]
 
@@ -65,7 +67,7 @@ def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
 
     tracemalloc.start()
     try:
-        raws = [raw for raw in prefilter.near_kills(prefilter.whole_lines(Long())) if raw.near]
+        raws = [raw for raw in prefilter.prefilter_lines(prefilter.whole_lines(Long())) if raw.near]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

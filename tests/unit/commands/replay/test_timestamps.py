@@ -8,8 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from otel_oom.commands.replay.formats.log_line import LoggedLine, Stamp
-from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR, WITHOUT_ZONE, Timeline
+from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.commands.replay.timestamps import (
+    FILE,
+    LOG,
+    WITHOUT_YEAR,
+    WITHOUT_ZONE,
+    TimestampResolver,
+)
 
 S = 10**9
 
@@ -19,7 +25,7 @@ def _ns(*date: int) -> int:
 
 
 def _dated(month: int, day: int, year: int | None = None) -> LoggedLine:
-    return LoggedLine("syslog", "", when=Stamp(year, month, day, 12, 0, 0))
+    return LoggedLine("syslog", "", when=PartialTimestamp(year, month, day, 12, 0, 0))
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +40,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _years(ended: tuple[int, ...], *dates: tuple[int, int]) -> list[int]:
     """The years of these dates, in a file that was last written then."""
-    line = Timeline(_ns(*ended))
+    line = TimestampResolver(_ns(*ended))
     moments = [line.note(_dated(*date)) for date in dates]
     told = [line.unix_ns(moment) for moment in moments]
     assert {source for _, source in told} <= {WITHOUT_YEAR}
@@ -69,9 +75,9 @@ def test_a_year_is_the_last_that_fits_the_file(
 
 def test_a_date_that_has_all_needs_no_file() -> None:
     """Nothing of it is inferred but the zone where there is none, and it is known at once."""
-    line = Timeline(_ns(2023, 11, 14))
-    whole = line.note(LoggedLine("syslog", "", when=Stamp(2020, 1, 2, 3, 4, 5, 6, 3600)))
-    local = line.note(LoggedLine("dmesg", "", when=Stamp(2020, 1, 2, 3, 4, 5)))
+    line = TimestampResolver(_ns(2023, 11, 14))
+    whole = line.note(LoggedLine("syslog", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5, 6, 3600)))
+    local = line.note(LoggedLine("dmesg", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5)))
     unix = line.note(LoggedLine("journal", "", when=77))
     assert all(moment.is_known for moment in (whole, local, unix))
     assert line.unix_ns(whole) == (_ns(2020, 1, 2, 2, 4, 5) + 6, LOG)
@@ -83,13 +89,13 @@ def test_a_zone_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     """As its rules were on that day."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
-    line = Timeline(_ns(2023, 11, 14))
+    line = TimestampResolver(_ns(2023, 11, 14))
     assert line.unix_ns(line.note(_dated(7, 1, 2023)))[0] == _ns(2023, 7, 1, 10)
     assert line.unix_ns(line.note(_dated(1, 1, 2023)))[0] == _ns(2023, 1, 1, 11)
 
 
 def _uptimes(*uptimes_s: float, ended_s: int = 10_000) -> list[float]:
-    line = Timeline(ended_s * S)
+    line = TimestampResolver(ended_s * S)
     moments = [
         line.note(LoggedLine("dmesg", "", since_boot_ns=int(uptime_s * S)))
         for uptime_s in uptimes_s
@@ -113,8 +119,8 @@ def test_an_earlier_boot_ended_before_the_next_began() -> None:
 
 def test_a_day_that_is_none_is_told_by_the_file() -> None:
     """A line with a date that cannot be is still a line."""
-    line = Timeline(_ns(2023, 11, 14))
+    line = TimestampResolver(_ns(2023, 11, 14))
     moment = line.note(_dated(2, 30))
     assert line.unix_ns(moment) == (_ns(2023, 11, 14), FILE)
-    moment = line.note(LoggedLine("syslog", "", when=Stamp(2023, 13, 1, 0, 0, 0)))
+    moment = line.note(LoggedLine("syslog", "", when=PartialTimestamp(2023, 13, 1, 0, 0, 0)))
     assert line.unix_ns(moment) == (_ns(2023, 11, 14), FILE)

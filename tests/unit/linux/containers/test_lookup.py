@@ -13,10 +13,10 @@ import pytest
 from otel_oom.config.containers import labels
 from otel_oom.enrich.container_attributes import container_attributes
 from otel_oom.linux.containers import json_file, shims
-from otel_oom.linux.containers.bundle_dirs import Place, usual
+from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
 from otel_oom.linux.containers.cgroup_id import containers_of
-from otel_oom.linux.containers.lookup import Finder
-from otel_oom.model.container import Contained, Container
+from otel_oom.linux.containers.lookup import ContainerLookup
+from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL
 
@@ -99,8 +99,8 @@ def test_labels_are_those_asked_for() -> None:
 
 def test_containers_come_back_from_the_journal() -> None:
     """What was known at once is the same after the disk."""
-    contained = Contained(Container(INNER, name="web", labels={"a": "b"}), Container(OUTER))
-    assert Contained.from_json(json.loads(json.dumps(contained.to_json()))) == contained
+    contained = EventContainers(Container(INNER, name="web", labels={"a": "b"}), Container(OUTER))
+    assert EventContainers.from_json(json.loads(json.dumps(contained.to_json()))) == contained
 
 
 def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: 
     victim = replace(KILL.victim, ppid=12)
     for path in (f"/libpod_parent/libpod-{INNER}", "/user.slice"):
         event = replace(KILL, victim=victim, memcg=Memcg(1, path), trigger=None)
-        found = Finder(frozenset(), proc).contained(event, look=True).victim
+        found = ContainerLookup(frozenset(), proc).contained(event, look=True).victim
         assert found == Container(
             INNER, "podman", name="web", image=f"{REGISTRY}:1.2", image_id="a" * 64
         )
@@ -129,7 +129,7 @@ def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundl
     for name, text in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
         (proc / "10" / name).write_text(text, encoding="ascii")
     (monitor,) = shims.running(proc)
-    assert monitor.place == Place(Path("/"), bundle.parents[1], "userdata")
+    assert monitor.place == BundleDir(Path("/"), bundle.parents[1], "userdata")
     (proc / "10/root").unlink()
     (proc / "10/root").symlink_to(tmp_path)
     (monitor,) = shims.running(proc)
@@ -186,13 +186,15 @@ def test_files_of_others_may_hold_anything(tmp_path: Path) -> None:
 def test_a_list_of_another_shape_leaves_the_bare_container(bundle: Path, listed: object) -> None:
     """What podman's list does not say is not known, and nothing fails."""
     write(bundle.parents[1] / "containers.json", listed)
-    found = Finder(frozenset()).read(INNER, Place(Path("/"), bundle.parents[1], "userdata"))
+    found = ContainerLookup(frozenset()).read(
+        INNER, BundleDir(Path("/"), bundle.parents[1], "userdata")
+    )
     assert found == Container(INNER, "podman")
 
 
 def test_a_container_of_no_runtime_is_said_to_be_unknown(tmp_path: Path) -> None:
     """The id stands by itself, and why there is no more."""
-    found = Finder(frozenset(), tmp_path).contained(KILL, look=True).victim
+    found = ContainerLookup(frozenset(), tmp_path).contained(KILL, look=True).victim
     assert found is not None
     assert found.runtime == "docker"
     assert found.name is None
@@ -201,7 +203,7 @@ def test_a_container_of_no_runtime_is_said_to_be_unknown(tmp_path: Path) -> None
 
 def test_no_more_containers_are_kept_than_a_host_has(tmp_path: Path) -> None:
     """The oldest are forgotten."""
-    finder = Finder(frozenset(), tmp_path)
+    finder = ContainerLookup(frozenset(), tmp_path)
     for number in range(3000):
         finder.remember(Container(f"{number:064}"))
     assert finder.known(f"{0:064}") is None

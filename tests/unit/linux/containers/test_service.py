@@ -12,12 +12,12 @@ import pytest
 
 from otel_oom.linux.containers import oci_bundle
 from otel_oom.linux.containers import service as runtimes_module
-from otel_oom.linux.containers.bundle_dirs import Place
-from otel_oom.linux.containers.lookup import Finder
-from otel_oom.linux.containers.service import Runtimes
+from otel_oom.linux.containers.bundle_dirs import BundleDir
+from otel_oom.linux.containers.lookup import ContainerLookup
+from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.containers.watcher import Watch
-from otel_oom.model.container import Contained, Container
-from otel_oom.model.events import Missed
+from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.events import MissedKills
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL
 from tests.testlib.wait import until
@@ -27,16 +27,16 @@ ALONE = replace(KILL, trigger=None, memcg=Memcg(1, f"/docker/{INNER}"))
 
 
 @pytest.fixture
-def runtimes() -> Iterator[Runtimes]:
+def runtimes() -> Iterator[ContainerService]:
     """A thread that runs."""
-    running = Runtimes()
+    running = ContainerService()
     running.start()
     yield running
     running.stop()
 
 
 def test_a_file_that_hangs_holds_up_one_kill_only(
-    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+    runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bare id is told then, and why; once the file has answered, what it said is told."""
     hangs = threading.Event()
@@ -50,7 +50,7 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
 
     # A disk that does not answer can't be had on loopback.
     monkeypatch.setattr(oci_bundle, "read", read)
-    monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
+    monkeypatch.setattr(ContainerLookup, "places", lambda _: [BundleDir(Path("/"), Path("/run"))])
 
     class Done(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -71,45 +71,47 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     assert told.name == "web"
 
 
-def test_a_late_answer_is_not_lost(runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_answer_is_not_lost(
+    runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the cgroup tells nothing, only the look at the victim's parents tells of a container.
 
     The delivery has its answer, and waits once for one that does not come.
     """
     monkeypatch.setattr(runtimes_module, "_WAIT_S", 0.0)
-    monkeypatch.setattr(Finder, "needs_look", lambda *_: True)
+    monkeypatch.setattr(ContainerLookup, "needs_look", lambda *_: True)
     goes_on = threading.Event()
-    found = Contained(Container(INNER, "podman", name="web"))
+    found = EventContainers(Container(INNER, "podman", name="web"))
 
-    def contained(*_: object, look: bool) -> Contained:
+    def contained(*_: object, look: bool) -> EventContainers:
         if look:
             goes_on.wait(30)
-        return found if look else Contained()
+        return found if look else EventContainers()
 
-    monkeypatch.setattr(Finder, "contained", contained)
+    monkeypatch.setattr(ContainerLookup, "contained", contained)
     bare = replace(ALONE, memcg=Memcg(1, "/user.slice"))
     other = replace(bare, victim=replace(bare.victim, tgid=7), boottime_ns=7)
     for event in (bare, other):
-        assert runtimes.at_once(event) == Contained()
+        assert runtimes.at_once(event) == EventContainers()
     monkeypatch.setattr(runtimes_module, "_LATER_S", 0.0)
-    assert runtimes.later(other, Contained()) == Contained()
+    assert runtimes.later(other, EventContainers()) == EventContainers()
     monkeypatch.setattr(runtimes_module, "_LATER_S", 30.0)
     goes_on.set()
     until(lambda: not runtimes._stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
-    told = runtimes.later(bare, Contained()).victim
+    told = runtimes.later(bare, EventContainers()).victim
     assert told is not None
     assert told.name == "web"
 
 
 def test_files_that_were_late_are_read_for_the_next_kill(
-    runtimes: Runtimes, monkeypatch: pytest.MonkeyPatch
+    runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was told of the first kill, the bare id, is not all that is known from then on."""
     late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
-    assert runtimes.later(ALONE, Contained(late)).victim is not None
+    assert runtimes.later(ALONE, EventContainers(late)).victim is not None
     found = Container(INNER, "docker", name="web")
     monkeypatch.setattr(oci_bundle, "read", lambda *_: found)
-    monkeypatch.setattr(Finder, "places", lambda _: [Place(Path("/"), Path("/run"))])
+    monkeypatch.setattr(ContainerLookup, "places", lambda _: [BundleDir(Path("/"), Path("/run"))])
 
     def at_once() -> bool:
         told = runtimes.at_once(ALONE)
@@ -118,7 +120,7 @@ def test_files_that_were_late_are_read_for_the_next_kill(
     until(at_once, "the container by its file")
 
 
-def test_a_container_in_another_is_the_victims_own(runtimes: Runtimes) -> None:
+def test_a_container_in_another_is_the_victims_own(runtimes: ContainerService) -> None:
     """The inner one is the victim's, the outermost is told beside it."""
     nested = replace(ALONE, memcg=Memcg(1, f"/docker/{OUTER}/libpod_parent/libpod-{INNER}"))
     told = runtimes.at_once(nested)
@@ -129,7 +131,7 @@ def test_a_container_in_another_is_the_victims_own(runtimes: Runtimes) -> None:
     assert (told.outer.id, told.outer.runtime) == (OUTER, "docker")
 
 
-def test_the_triggers_container_is_told_where_it_is_another(runtimes: Runtimes) -> None:
+def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerService) -> None:
     """A trigger in the victim's own container is none of another's."""
     other = replace(ALONE, trigger=KILL.trigger, trigger_memcg=Memcg(2, f"/docker/{OUTER}"))
     same = replace(ALONE, trigger=KILL.trigger, trigger_memcg=ALONE.memcg)
@@ -141,16 +143,18 @@ def test_the_triggers_container_is_told_where_it_is_another(runtimes: Runtimes) 
     assert alike.trigger is None
 
 
-def test_what_is_of_no_task_is_in_no_container(runtimes: Runtimes) -> None:
+def test_what_is_of_no_task_is_in_no_container(runtimes: ContainerService) -> None:
     """Kills that nobody saw are nobody's."""
-    missed = Missed(boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, counted=1, reason="unseen")
+    missed = MissedKills(
+        boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, counted=1, reason="unseen"
+    )
     assert runtimes.at_once(missed) is None
 
 
 def test_a_container_is_known_as_soon_as_its_bundle_is_whole(tmp_path: Path) -> None:
     """Its folder comes first and its file later; when both are gone it is still known."""
-    finder = Finder(frozenset())
-    finder.learn(Place(Path("/"), tmp_path))
+    finder = ContainerLookup(frozenset())
+    finder.learn(BundleDir(Path("/"), tmp_path))
     watch = Watch(finder)
     watch.watch()
     folder = tmp_path / INNER

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from otel_oom.linux.kernel_log import line_parser as log_lines
-from otel_oom.linux.kernel_log.line_types import Chosen, Killed, Line
+from otel_oom.linux.kernel_log.line_types import Killed, Line, OomKillSummary
 from otel_oom.linux.kernel_log.parser import MOST_FRAMES, KernelLogParser, LoggedKill
 from tests.testlib.samples.log_lines import (
     EXITING,
@@ -29,7 +29,7 @@ def test_a_path_that_may_be_cut_is_unknown() -> None:
     """The kernel prints about a thousand bytes of a path; a longer one has lost its end."""
     line = REPORT[-1].replace("/outer/inner", "/outer/" + "i" * 1000)
     chosen = log_lines.parse(line)
-    assert isinstance(chosen, Chosen)
+    assert isinstance(chosen, OomKillSummary)
     assert (chosen.oom_memcg, chosen.task_memcg) == ("/outer", None)
 
 
@@ -53,7 +53,7 @@ def test_a_name_can_be_anything(comm: str) -> None:
     (kill,) = kills([*report, killed(5356, comm)])
     assert (kill.told.pid, kill.told.comm) == (5356, comm)
     assert kill.report is not None
-    assert kill.report.chosen == Chosen("memcg", "/outer", "/outer/inner", comm, 5356, 0)
+    assert kill.report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", comm, 5356, 0)
     assert kill.report.invoked is not None
     assert kill.report.invoked.comm == comm
 
@@ -70,7 +70,7 @@ def test_a_name_can_be_anything(comm: str) -> None:
 def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
     """Paths with the line's own marks in them are told whole."""
     line = REPORT[-1].replace("=/outer/inner", f"={task}").replace("=/outer", f"={oom}")
-    assert log_lines.parse(line) == Chosen("memcg", oom, task, "tail", 5356, 0)
+    assert log_lines.parse(line) == OomKillSummary("memcg", oom, task, "tail", 5356, 0)
 
 
 @pytest.mark.parametrize(

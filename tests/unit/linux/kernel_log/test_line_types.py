@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.linux.kernel_log.event_builder import LogEvents
+from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
 from otel_oom.linux.process import Processes
@@ -26,7 +26,7 @@ def told(given: list[Line]) -> list[OomKill]:
     parser = KernelLogParser()
     events: list[LogEvent | None] = [parser.feed(line) for line in given]
     events += parser.end()
-    made = LogEvents("boot", "replay", "file", Processes(NOWHERE))
+    made = EventBuilder("boot", "replay", "file", Processes(NOWHERE))
     kills = [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
     return [kill for kill in kills if not kill.skipped]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otel_oom.linux.kernel_log.line_types import Chosen, Exiting, Killed, Line
+from otel_oom.linux.kernel_log.line_types import Exiting, Killed, Line, OomKillSummary
 from otel_oom.linux.kernel_log.parser import (
     KernelLogParser,
     LoggedKill,
@@ -11,7 +11,7 @@ from otel_oom.linux.kernel_log.parser import (
     Report,
     decision,
 )
-from otel_oom.model.types import Limits, Memcg, Memory
+from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from tests.testlib.samples.log_lines import (
     EXITING,
     GROUP,
@@ -51,9 +51,9 @@ def test_a_whole_report_is_one_kill() -> None:
         "asm_exc_page_fault+0x22",
         "vfs_read+0xbb [some_mod]",
     )
-    assert report.chosen == Chosen("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
+    assert report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
     weighed = decision(report, kill.told.message, "/dev/kmsg")
-    assert weighed.limits == Limits(16384 * KB, 16168 * KB, None, 16170 * KB)
+    assert weighed.limits == MemcgUsage(16384 * KB, 16168 * KB, None, 16170 * KB)
     assert weighed.memcg == Memcg(None, "/outer")
     assert (weighed.constraint, weighed.order) == ("memcg", 0)
     assert (weighed.gfp_mask, weighed.gfp_flags) == (0xCC0, "GFP_KERNEL")
@@ -223,4 +223,4 @@ def test_a_line_in_pieces_is_joined() -> None:
     (kill,) = feed([*given, *pieces, Line(KILLED, 2, 3)])
     assert isinstance(kill, LoggedKill)
     assert kill.report is not None
-    assert kill.report.chosen == Chosen("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
+    assert kill.report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)

@@ -9,9 +9,9 @@ import pytest
 
 from otel_oom.linux.kernel_log.line_types import Killed, Line
 from otel_oom.linux.kernel_log.parser import (
+    DuplicateKillLine,
     KernelLogParser,
     LogEvent,
-    LoggedAgain,
     LoggedKill,
     LoggedNoVictim,
 )
@@ -251,7 +251,7 @@ def test_a_groups_thread_is_its_process() -> None:
     row = REPORT[-2].replace("5356", "5401", 1).replace("5356", "5400")
     report = [*REPORT[:-1], row, REPORT[-1]]
     told = feed(lines([*report, KILLED, GROUP, killed(5400), killed(5401), killed(5402)]))
-    assert isinstance(told[2], LoggedAgain)
+    assert isinstance(told[2], DuplicateKillLine)
     rest = [event for event in told if isinstance(event, LoggedKill)]
     assert [kill.told.pid for kill in rest] == [5356, 5400, 5402]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.linux import clock
-from otel_oom.store import Encoded, Refusal, Store
+from otel_oom.store import OutboxEntry, Rejection, Store
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.recovery import salvage
 from tests.testlib.samples.events import EXIT, KILL, REAPED, WITNESS, kill
@@ -64,8 +64,8 @@ def full(tmp_path: Path) -> Path:
         for number in range(100):
             store.record(kill(number), WITNESS)
         for number in (0, 1):
-            store.queue([Encoded(number + 1, kill(number).uid, b"log", b"span")])
-        store.refused(store.waiting("logs", 1, 1000), Refusal("http://host", "no"))
+            store.queue([OutboxEntry(number + 1, kill(number).uid, b"log", b"span")])
+        store.refused(store.waiting("logs", 1, 1000), Rejection("http://host", "no"))
     return tmp_path / NAME
 
 
@@ -126,7 +126,7 @@ def test_damage_that_shows_while_running_is_mended(full: Path) -> None:
     page = root_page(full, "outbox")
     with Store(full.parent) as store:
         overwrite(full, (page - 1) * PAGE, b"\x55" * PAGE)
-        store.queue([Encoded(3, kill(2).uid, b"new", None)])
+        store.queue([OutboxEntry(3, kill(2).uid, b"new", None)])
         assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"new"]
         assert len(store.set_aside()) == 1
         assert store.record(kill(1000), WITNESS)
@@ -195,7 +195,7 @@ def test_what_was_taken_over_once_is_not_again(full: Path) -> None:
         with Store(full.parent) as store:
             assert len(events(store)) == left
             for row in store.open_kills(1000, BOOT, FAR):
-                store.queue([Encoded(row.id, row.event.uid, b"log", b"span")])
+                store.queue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
             for signal in ("logs", "traces"):
                 store.delivered(store.waiting(signal, 1000, 10**6))
             assert store.counts()["outbox"] == 0
@@ -337,7 +337,7 @@ def test_what_was_queued_is_as_it_was_written(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.record(KILL, WITNESS)
         (row,) = store.open_kills(10, BOOT, FAR)
-        store.queue([Encoded(row.id, row.event.uid, b"log", b"span")])
+        store.queue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
         assert not store.record(KILL, WITNESS)
         assert store.set_aside() == []
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.model.events import OomKill
-from otel_oom.store import Encoded, Refusal, Store, StoreError
+from otel_oom.store import OutboxEntry, Rejection, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.recovery.disk_space import BALLAST_BYTES
 from tests.testlib.kernel.disk import Disk, disk
@@ -56,7 +56,7 @@ def queue_all(store: Store) -> None:
     """Move what is in the journal to the outbox, as far as there is room."""
     with suppress(sqlite3.OperationalError):
         while rows := store.open_kills(128, BOOT, FAR):
-            store.queue([Encoded(row.id, row.event.uid, PAYLOAD, PAYLOAD) for row in rows])
+            store.queue([OutboxEntry(row.id, row.event.uid, PAYLOAD, PAYLOAD) for row in rows])
 
 
 def deliver_all(store: Store) -> list[str]:
@@ -133,7 +133,7 @@ def test_what_was_taken_is_not_sent_again(small: Disk, way: str) -> None:
         messages = store.waiting("logs", 10, ALL)
         with no_room(store, small) if way == "full" else busy(store):
             store.delivered(messages[:9])
-            store.refused(messages[9:], Refusal("http://host", "no"))
+            store.refused(messages[9:], Rejection("http://host", "no"))
             waiting = store.waiting("logs", 100, ALL)
             assert [m.uid for m in waiting] == [kill(number).uid for number in range(10, 20)]
             assert store.counts()["outbox"] == 40
