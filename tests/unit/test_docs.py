@@ -132,3 +132,20 @@ def test_no_abolished_word(page: str) -> None:
     for pattern, words in ABOLISHED.items():
         found = re.search(pattern, prose(page), re.IGNORECASE)
         assert not found, f"{page}: {found[0]!r}; better: {words}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_exists(page: str) -> None:
+    """Paths are given from the root, from `otel_oom/`, or from the folder of the page."""
+    roots = (REPOSITORY, REPOSITORY / "otel_oom", (REPOSITORY / page).parent)
+    names = "|".join({path.name for root in roots[:2] for path in root.iterdir() if path.is_dir()})
+    for path in re.findall(rf"`((?:{names})/[\w./-]*)`", read(page)):
+        assert any((root / path).exists() for root in roots), f"{page}: {path}"
+
+
+def test_types_of_the_architecture_exist() -> None:
+    code = "".join(path.read_text("utf-8") for path in REPOSITORY.glob("otel_oom/**/*.py"))
+    steps = re.findall(r"(?m)^\| \d.*\| `([A-Z]\w+)` \|$", read("docs/architecture.md"))
+    assert steps
+    for name in steps:
+        assert re.search(rf"(?m)^(class )?{name}\b", code), name
