@@ -151,9 +151,17 @@ def test_types_of_the_architecture_exist() -> None:
         assert re.search(rf"(?m)^(class )?{name}\b", code), name
 
 
-_PENDING = ("oom.capture.recovered", "oom.container.host", "oom.decision.origin")
-_PENDING += ("oom.enrichment.error", "oom.host.sysctl.vm", "oom.request.entry_point")
-_PENDING += ("oom.request.memory_type", "oom.snapshot.delay", "oom.tasks")
+_PENDING = {
+    "oom.capture.recovered",
+    "oom.container.host",
+    "oom.decision.origin",
+    "oom.enrichment.error",
+    "oom.host.sysctl.vm",
+    "oom.request.entry_point",
+    "oom.request.memory_type",
+    "oom.snapshot.delay",
+    "oom.tasks",
+}
 """Names that the registry gets next."""
 
 
