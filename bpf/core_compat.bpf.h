@@ -2,8 +2,7 @@
 /* Copyright The otel-oom authors */
 
 /*
- * How oom.bpf.c reads the kernel: by CO-RE, so that what differs between kernels is asked of the
- * one that it is loaded into.
+ * Differences between kernels, resolved by CO-RE when libbpf loads the object.
  */
 #ifndef OTEL_OOM_CORE_COMPAT_BPF_H
 #define OTEL_OOM_CORE_COMPAT_BPF_H
@@ -13,12 +12,12 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 
-/* Set by the loader before the programs are loaded. */
+/* Set by the loader before it loads the programs. */
 const volatile __u64 page_size = 4096;
-const volatile __u64 want_command = 0; /* whether to tell the victim's command line */
+const volatile __u64 want_command = 0; /* record the victim's command line */
 
-/* A macro, because CO-RE moves an array's index to the kernel's element size only when the
- * index is a constant before inlining. */
+/* A macro, because CO-RE relocates an array index to the kernel's element size only if the index is
+ * constant before inlining. */
 #define RSS_PAGES(mm, member)                                                                      \
 	(bpf_core_field_exists(struct mm_struct___atomic, rss_stat.count)                          \
 		 ? BPF_CORE_READ((struct mm_struct___atomic *)(mm),                                \
@@ -32,14 +31,13 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return BPF_CORE_READ((struct kernfs_node___parent *)node, parent);
 }
 
-/* The argument of mark_victim is the victim, or on older kernels only a number: its thread's pid.
- */
-static __always_inline int passes_task(void)
+/* True if mark_victim passes the victim's task_struct; older kernels pass only its thread's pid. */
+static __always_inline int mark_passes_task(void)
 {
 	return bpf_core_type_exists(btf_trace_mark_victim___task);
 }
 
-/* sched_process_exit comes before exit_mm(). */
+/* True if do_exit() calls the tracepoint sched_process_exit before exit_mm(). */
 static __always_inline int exit_precedes_mm(void)
 {
 	return bpf_core_type_exists(btf_trace_sched_process_exit___group_dead);

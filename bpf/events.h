@@ -2,9 +2,9 @@
 /* Copyright The otel-oom authors */
 
 /*
- * The wire format: what the kernel side writes into the ring buffer and
- * otel_oom/capture/wire.py reads. Native byte order, no padding the compiler
- * may choose. Both sides assert the layout; a change of it is a new
+ * The wire format: the records that the kernel side writes into the ring buffer
+ * and otel_oom/capture/bpf/records.py reads. Native byte order, no implicit padding.
+ * Both sides assert the layout; a change of the layout needs a new
  * OOM_WIRE_VERSION.
  */
 #ifndef OTEL_OOM_EVENTS_H
@@ -13,38 +13,38 @@
 #define OOM_WIRE_VERSION 3
 
 #define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
-#define OOM_TEXT_LEN 4096 /* all paths of a record together, and its words */
-#define OOM_STACK_LEN 48  /* frames; those farther from the decision are left out */
-#define OOM_SYMBOL_LEN 96 /* a frame's name and offset, with its NUL */
+#define OOM_TEXT_LEN 4096 /* all paths of a record and its command line */
+#define OOM_STACK_LEN 48  /* frames; the outermost ones are dropped */
+#define OOM_SYMBOL_LEN 96 /* name and offset of a frame, with NUL */
 #define OOM_MESSAGE_LEN 48
 #define OOM_USER_STACK_LEN 16
 #define OOM_BUILD_ID_LEN 20
-#define OOM_MARKS 8192 /* that are remembered; a power of two */
+#define OOM_MAX_MARKS 8192 /* a power of two */
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
 	OOM_KIND_EXIT = 2,   /* struct oom_exit_record */
-	/* struct oom_victim_record of a process that was chosen and not killed, for it had let go
-	 * of its memory: without memory, memcg and exe. */
+	/* struct oom_victim_record of a process that was chosen but not killed, because it had
+	 * already released its memory. Without memory, memcg and exe. */
 	OOM_KIND_SKIPPED = 3,
-	/* struct oom_victim_record without a victim: there was none to choose. */
+	/* struct oom_victim_record without a victim: no process could be chosen. */
 	OOM_KIND_NO_VICTIM = 4,
 	OOM_KIND_REAPER = 5, /* struct oom_reaper_record */
 };
 
 enum oom_flag {
-	OOM_FLAG_NO_TASK = 1 << 0,     /* the kernel told only the victim's pid, as victim.tgid */
-	OOM_FLAG_NO_MM = 1 << 1,       /* the victim had no mm: its memory is not known */
-	OOM_FLAG_NO_EXE = 1 << 2,      /* no executable: exe is not known */
-	OOM_FLAG_NO_MEMCG = 1 << 3,    /* no memory controller: memcg and limits are not known */
+	OOM_FLAG_NO_TASK = 1 << 0,     /* only the victim's pid is known, as victim.tgid */
+	OOM_FLAG_NO_MM = 1 << 1,       /* the victim had no mm: memory is unknown */
+	OOM_FLAG_NO_EXE = 1 << 2,      /* no executable: exe is unknown */
+	OOM_FLAG_NO_MEMCG = 1 << 3,    /* no memory controller: memcg and memcg_usage are unknown */
 	OOM_FLAG_MEMCG_CUT = 1 << 4,   /* memcg lacks the components nearest the root */
-	OOM_FLAG_EXE_CUT = 1 << 5,     /* so does exe */
-	OOM_FLAG_NO_DECISION = 1 << 6, /* decision and limit_memcg are not known */
-	OOM_FLAG_NO_LIMIT_MEMCG = 1 << 7,     /* the host's memory: no cgroup's limit was hit */
+	OOM_FLAG_EXE_CUT = 1 << 5,     /* exe lacks the components nearest the root */
+	OOM_FLAG_NO_DECISION = 1 << 6, /* decision and limit_memcg are unknown */
+	OOM_FLAG_NO_LIMIT_MEMCG = 1 << 7, /* no cgroup's limit was hit: the host is out of memory */
 	OOM_FLAG_LIMIT_MEMCG_CUT = 1 << 8,    /* as OOM_FLAG_MEMCG_CUT */
-	OOM_FLAG_NO_TRIGGER_MEMCG = 1 << 9,   /* the trigger's is not known */
+	OOM_FLAG_NO_TRIGGER_MEMCG = 1 << 9,   /* trigger_memcg is unknown */
 	OOM_FLAG_TRIGGER_MEMCG_CUT = 1 << 10, /* as OOM_FLAG_MEMCG_CUT */
-	OOM_FLAG_NO_COMMAND = 1 << 11, /* the victim's words were not asked for, or not there */
+	OOM_FLAG_NO_COMMAND = 1 << 11,	      /* command was not wanted or could not be read */
 };
 
 struct oom_header {
@@ -53,20 +53,20 @@ struct oom_header {
 	__u32 size; /* of the whole record, bytes */
 	__u32 cpu;
 	__u32 flags;
-	/* Of this CPU, from 1, taken before the reserve: a gap is a loss. An exit that preempts
-	 * another record on its CPU can share its number. */
+	/* Per CPU, from 1. Counted before the record enters the ring buffer: a gap is a lost
+	 * record. An exit that preempts another record on its CPU can have the same number. */
 	__u64 sequence;
 	__u64 boottime_ns; /* CLOCK_BOOTTIME */
 };
 
-/* Ids are those of the initial namespaces, but for ns_tgid. Of the namespaces, the inode, as in
- * /proc/PID/ns; zero when the task has already left them. */
+/* Ids are those of the initial namespaces, except ns_tgid. pid_ns and mnt_ns are inodes, as in
+ * /proc/PID/ns; 0 if the task has already left its namespaces. */
 struct oom_task {
 	__u64 start_boottime_ns; /* of the process, CLOCK_BOOTTIME */
 	__u32 tgid;
 	__u32 tid;
 	__u32 ppid;
-	__u32 ns_tgid; /* the process's pid in its own PID namespace */
+	__u32 ns_tgid; /* in the process's own PID namespace */
 	__u32 uid;
 	__u32 gid;
 	__u32 pid_ns;
@@ -76,7 +76,7 @@ struct oom_task {
 	char comm[OOM_COMM_LEN];
 };
 
-/* Bytes, as of the moment of the mark, before anything is freed. */
+/* Bytes, read at the mark, before anything is freed. */
 struct oom_memory {
 	__u64 total_vm;
 	__u64 anon;
@@ -86,51 +86,50 @@ struct oom_memory {
 	__u64 page_tables;
 };
 
-/* Where in a record's text a path is. Components go from the leaf to the root, each ended by NUL:
- * the order in which the kernel's trees can be walked. The root itself is none. */
+/* A path in a record's text. Components go from the leaf to the root, each with its NUL: the order
+ * in which the kernel's trees can be walked. The root itself has no component. */
 struct oom_path {
 	__u16 offset; /* into text */
-	__u16 len;    /* bytes used */
-	__u32 parts;  /* components in them */
+	__u16 len;    /* bytes */
+	__u32 components;
 };
 
-/* A memory cgroup: the inode of its folder, and its path in the memory controller's hierarchy. */
+/* A memory cgroup and its path in the memory controller's hierarchy. */
 struct oom_memcg {
-	__u64 id;
+	__u64 id; /* inode of its folder */
 	struct oom_path path;
 };
 
-/* The bounds of a memory cgroup and what it uses of them, by its page counters. A bound that is
- * none is PAGE_COUNTER_MAX. */
-struct oom_limits {
+/* Limits and usage of a memory cgroup, from its page counters. PAGE_COUNTER_MAX: no limit. */
+struct oom_memcg_usage {
 	__u64 limit_pages;
 	__u64 usage_pages;
 	__u64 swap_limit_pages; /* of swap on v2, of memory and swap together on v1 */
 	__u64 swap_usage_pages;
 };
 
-/* What the kernel weighed: its struct oom_control, and the bounds of the cgroup whose limit was
- * hit, as of oom_kill_process(). */
+/* The input of the kernel's decision: its struct oom_control, read at oom_kill_process() or,
+ * without a victim, at the end of out_of_memory(). */
 struct oom_decision {
-	__u64 boottime_ns; /* CLOCK_BOOTTIME; the same for all that one decision kills */
-	__u64 total_pages; /* what could be had at most: a capacity */
-	__s64 points;
-	struct oom_limits limits;
+	__u64 boottime_ns; /* CLOCK_BOOTTIME; the same for all victims of one decision */
+	__u64 totalpages;
+	__s64 chosen_points;
+	struct oom_memcg_usage limit_memcg_usage;
 	__u32 gfp_mask;
 	__s32 order;	  /* -1 for sysrq */
 	__s32 constraint; /* enum oom_constraint */
-	__u32 repeats;	  /* OOM_KIND_NO_VICTIM: how often it was left untold since the last */
+	__u32 repeats;	  /* OOM_KIND_NO_VICTIM: records suppressed since the last one */
 	char message[OOM_MESSAGE_LEN];
 };
 
-/* A return address of the trigger in user space, as the kernel's struct bpf_stack_build_id. */
+/* A return address of the trigger in user space: the kernel's struct bpf_stack_build_id. */
 struct oom_user_frame {
-	__s32 status; /* 1: valid */
+	__s32 status; /* BPF_STACK_BUILD_ID_VALID (1), or the rest is not set */
 	__u8 build_id[OOM_BUILD_ID_LEN];
 	__u64 offset; /* into the file */
 };
 
-/* Sent as long as it is used: header.size ends it within text. */
+/* Of variable size: header.size ends within text. */
 struct oom_victim_record {
 	struct oom_header header;
 	struct oom_task victim;
@@ -139,59 +138,59 @@ struct oom_victim_record {
 	struct oom_decision decision;
 	struct oom_memcg memcg;
 	struct oom_memcg trigger_memcg;
-	struct oom_memcg limit_memcg; /* the cgroup whose limit was hit */
-	struct oom_limits limits;     /* of memcg, as of the mark */
-	struct oom_path exe;	      /* in the victim's own mount namespace */
-	struct oom_path command;      /* the first words of its command line, each ended by NUL */
-	__u32 used;		      /* bytes of text */
+	struct oom_memcg limit_memcg;	    /* the cgroup whose limit was hit */
+	struct oom_memcg_usage memcg_usage; /* read at the mark */
+	struct oom_path exe;		    /* in the victim's own mount namespace */
+	struct oom_path command; /* the start of the command line, each argument with its NUL */
+	__u32 text_len;
 	__u32 reserved;
-	struct oom_user_frame user_stack[OOM_USER_STACK_LEN]; /* from the inside outwards */
-	/* The trigger's kernel stack, from the decision outwards: return addresses, ended by
-	 * zero if there are fewer. They are for resolve_symbol() and never leave the host. */
+	struct oom_user_frame user_stack[OOM_USER_STACK_LEN]; /* innermost frame first */
+	/* Return addresses of the trigger's kernel stack, innermost first, then zeros. Only for
+	 * resolve_symbol(): addresses never leave the host. */
 	__u64 stack[OOM_STACK_LEN];
 	char text[OOM_TEXT_LEN];
 };
 
-/* The last thread of a marked victim is in do_exit(). */
+/* Written when the last thread of a marked victim is in do_exit(). */
 struct oom_exit_record {
 	struct oom_header header;
 	__u64 start_boottime_ns;
 	__u32 tgid;
-	__u32 exit_code; /* as in wait(2): signal in the low seven bits */
+	__u32 exit_code; /* as in wait(2): the signal is in the low seven bits */
 };
 
-/* A step of the oom_reaper, which takes the memory of a victim that does not die. */
+/* A step of the oom_reaper, which frees the memory of a victim that does not exit by itself. */
 enum oom_reaper_stage {
-	OOM_REAPER_WAKE = 1,   /* the victim is on its list */
-	OOM_REAPER_START = 2,  /* of an attempt */
-	OOM_REAPER_FINISH = 3, /* of an attempt, which may not have got all */
-	OOM_REAPER_SKIP = 4,   /* there is nothing left to take */
+	OOM_REAPER_WAKE = 1,   /* the victim is queued */
+	OOM_REAPER_START = 2,  /* an attempt starts */
+	OOM_REAPER_FINISH = 3, /* an attempt ends; it may have freed only a part */
+	OOM_REAPER_SKIP = 4,   /* nothing is left to free */
 };
 
 struct oom_reaper_record {
 	struct oom_header header;
-	__u64 start_boottime_ns; /* 0: not known, for the mark was a number alone */
+	__u64 start_boottime_ns; /* 0: unknown, the mark passed only a pid */
 	__u32 tgid;
 	__u32 stage;
-	struct oom_memory memory; /* what the victim holds now; not with OOM_FLAG_NO_MM */
+	struct oom_memory memory; /* as of this step; not with OOM_FLAG_NO_MM */
 };
 
-/* What names a kill: the header's boottime_ns of its record, and its process. Kept when the record
- * is long gone, for the kernel's log, which knows a thread's pid and a clock of its own. */
+/* The identity of a kill. It outlives the kill's record, so that a kill read from the kernel log,
+ * which has only the thread's pid and another clock, gets the same identity. */
 struct oom_mark {
-	__u64 boottime_ns;
+	__u64 boottime_ns;	 /* header.boottime_ns of the kill's record */
 	__u64 monotonic_ns;	 /* CLOCK_MONOTONIC: stops in suspend, as the log's clock does */
-	__u64 start_boottime_ns; /* 0: not known, for the mark was a number alone */
+	__u64 start_boottime_ns; /* 0: unknown, the mark passed only a pid */
 	__u32 tgid;
-	__u32 tid; /* 0: nothing was marked yet */
+	__u32 tid; /* 0: an unused slot */
 	char comm[OOM_COMM_LEN];
 };
 
-/* Per CPU; summed by the reader. */
+/* Per CPU. Records are lost when the ring buffer is full. */
 struct oom_counters {
 	__u64 sequence;
-	__u64 lost_victims; /* the ring buffer was full */
-	__u64 lost_exits;   /* and reaper records */
+	__u64 lost_victims;
+	__u64 lost_exits; /* including reaper records */
 };
 
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
@@ -199,7 +198,7 @@ _Static_assert(sizeof(struct oom_task) == 64, "oom_task");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
 _Static_assert(sizeof(struct oom_path) == 8, "oom_path");
 _Static_assert(sizeof(struct oom_memcg) == 16, "oom_memcg");
-_Static_assert(sizeof(struct oom_limits) == 32, "oom_limits");
+_Static_assert(sizeof(struct oom_memcg_usage) == 32, "oom_memcg_usage");
 _Static_assert(sizeof(struct oom_mark) == 48, "oom_mark");
 _Static_assert(sizeof(struct oom_decision) == 72 + OOM_MESSAGE_LEN, "oom_decision");
 _Static_assert(sizeof(struct oom_user_frame) == 32, "oom_user_frame");

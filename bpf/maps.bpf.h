@@ -2,44 +2,43 @@
 /* Copyright The otel-oom authors */
 
 /*
- * What the programs remember from one call to the next. The maps that hold it are declared in each
- * loader's own words, in oom.bpf.c and oom.bcc.c; they are reached by the functions below.
+ * The state that the programs keep between calls. oom.bpf.c and bcc/oom.bcc.c each declare the maps
+ * in their loader's syntax, and define the accessors below.
  */
 #ifndef OTEL_OOM_MAPS_BPF_H
 #define OTEL_OOM_MAPS_BPF_H
 
 #include "events.h"
 
-#define MAX_VICTIMS 8192 /* victims that are dying at one time */
-#define MAX_SILENCES 256
+#define MAX_VICTIMS 8192 /* dying at the same time */
+#define MAX_RATELIMITS 256
 
 struct victim {
-	__u64 start_boottime_ns; /* 0: not known, the mark was a number alone */
+	__u64 start_boottime_ns; /* 0: unknown, the mark passed only a pid */
 	__u64 marked_ns;
-	__u64 mm; /* pinned by its signal struct until the last of the process is gone */
+	__u64 mm; /* its signal struct keeps it until the last thread is gone */
 	__u32 tid;
 	__u32 reserved;
 };
 
-/* The decision that is being made. There is never more than one: the kernel makes them under its
- * oom_lock. */
-struct pending {
-	__u32 tid; /* of the thread that makes it; 0: none is being made */
+/* The decision in progress. There is at most one, because the kernel decides under oom_lock. */
+struct decision_state {
+	__u32 tid; /* of the deciding thread; 0: no decision in progress */
 	__u32 marks;
-	__u64 control;	  /* out_of_memory()'s struct oom_control */
-	__u64 limit_node; /* of the cgroup whose limit was hit; 0: the host */
-	__u64 candidate;  /* the task that is to be killed */
-	__u64 signalled;  /* the task that SIGKILL was last sent to by the kernel */
-	__u32 signaller;
+	__u64 control;	   /* out_of_memory()'s struct oom_control */
+	__u64 limit_node;  /* kernfs node of the cgroup whose limit was hit; 0: the host */
+	__u64 chosen;	   /* the task that oom_kill_process() is to kill */
+	__u64 signal_task; /* the task that the kernel last sent SIGKILL to */
+	__u32 signal_tid;  /* of the thread that sent it */
 	__u32 reserved;
 	struct oom_decision decision;
-	struct oom_task chosen;
+	struct oom_task chosen_task; /* read in time: the task can be gone when its kill ends */
 };
 
-/* When it was last told of a cgroup (0: of the host) that there is none to kill in it. An
- * allocation that may not fail finds that anew many times a second. */
-struct silence {
-	__u64 told_ns;
+/* Rate limit of OOM_KIND_NO_VICTIM records, per cgroup (0: host): an allocation that must not fail
+ * retries many times a second. */
+struct ratelimit {
+	__u64 reported_ns;
 	__u32 repeats;
 	__u32 reserved;
 };
@@ -47,30 +46,30 @@ struct silence {
 /* Of this CPU. */
 static __always_inline struct oom_counters *counters(void);
 
-/* Where a record is put together. Kills are serialized by the kernel's oom_lock, and a program
- * stays on its CPU. */
-static __always_inline struct oom_victim_record *scratch(void);
+/* The buffer in which a record is built: it is too large for the stack. One per CPU is enough,
+ * because the kernel kills under oom_lock and a program does not change its CPU. */
+static __always_inline struct oom_victim_record *scratch_record(void);
 
-/* Put a record where the reader takes it from; not 0 when there is no room. */
-static __always_inline long output(void *context, void *record, __u32 size);
+/* Returns a negative number if the ring buffer is full. */
+static __always_inline long ring_output(void *context, void *record, __u32 size);
 
-static __always_inline struct pending *pending(void);
+static __always_inline struct decision_state *current_decision(void);
 
-/* Each marked victim that has not exited, by its tgid. */
-static __always_inline struct victim *victim_at(__u32 tgid);
-static __always_inline void keep_victim(__u32 tgid, struct victim *victim);
-static __always_inline long forget_victim(__u32 tgid); /* -ENOENT: it was not there */
+/* The marked victims that have not exited, by tgid. */
+static __always_inline struct victim *victim_lookup(__u32 tgid);
+static __always_inline void victim_update(__u32 tgid, struct victim *victim);
+static __always_inline long victim_delete(__u32 tgid); /* -ENOENT: there was none */
 
-/* Their tgids, by the thread that the mark and the reaper know them by. */
-static __always_inline __u32 *tgid_at(__u32 tid);
-static __always_inline void keep_tgid(__u32 tid, __u32 tgid);
+/* The victims' tgids, by the thread id that mark_victim and the reaper's tracepoints pass. */
+static __always_inline __u32 *thread_tgid_lookup(__u32 tid);
+static __always_inline void thread_tgid_update(__u32 tid, __u32 tgid);
 
-/* The last victims, whatever became of their records, by their number modulo OOM_MARKS, and how
- * many there have been. */
-static __always_inline struct oom_mark *mark_at(__u32 index);
+/* The last OOM_MAX_MARKS victims, even if their records were lost: mark number N, counted from 0,
+ * is at index N modulo OOM_MAX_MARKS. */
+static __always_inline struct oom_mark *mark_lookup(__u32 index);
 static __always_inline __u64 *mark_count(void);
 
-static __always_inline struct silence *silence_at(__u64 memcg_id);
-static __always_inline void keep_silence(__u64 memcg_id, struct silence *silence);
+static __always_inline struct ratelimit *ratelimit_lookup(__u64 memcg_id);
+static __always_inline void ratelimit_update(__u64 memcg_id, struct ratelimit *ratelimit);
 
 #endif /* OTEL_OOM_MAPS_BPF_H */

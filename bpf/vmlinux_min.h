@@ -2,10 +2,10 @@
 /* Copyright The otel-oom authors */
 
 /*
- * The few kernel types that oom.bpf.c reads, with the members it reads and no
- * others: CO-RE finds each by name in the running kernel's BTF, so offsets here
- * mean nothing. A name that ends in ___x is another version of the same kernel
- * type; which one a kernel has is probed, never derived from its release.
+ * A reduced vmlinux.h: the kernel types and members that oom.bpf.c reads, and no others. CO-RE
+ * finds each member by name in the running kernel's BTF, so the offsets here do not matter. A name
+ * that ends in ___x is another version of a kernel type; the running kernel's BTF says which one
+ * applies, never its release.
  */
 #ifndef OTEL_OOM_VMLINUX_MIN_H
 #define OTEL_OOM_VMLINUX_MIN_H
@@ -23,7 +23,7 @@ typedef __u32 __be32;
 typedef __u16 __sum16;
 typedef __u32 __wsum;
 
-/* UAPI: enum bpf_map_type, enum bpf_update_elem_flags and a flag of a map */
+/* UAPI: enum bpf_map_type, a flag of bpf_map_update_elem() and a flag of a map. */
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
@@ -31,14 +31,13 @@ enum {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27
 };
-enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { BPF_ANY = 0 };
 enum { BPF_F_MMAPABLE = 1 << 10 };
 
-/* UAPI: flags of bpf_get_stack(), and what it gives then. */
+/* UAPI: flags of bpf_get_stack(). */
 enum { BPF_F_USER_STACK = 1 << 8, BPF_F_USER_BUILD_ID = 1 << 11 };
-enum { BPF_STACK_BUILD_ID_VALID = 1 };
 
-/* UAPI: what a kprobe finds in a function's registers. */
+/* UAPI: the registers that a kprobe passes. */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
@@ -50,7 +49,7 @@ struct user_pt_regs {
 };
 struct pt_regs;
 #endif
-#define __VMLINUX_H__ /* to bpf_tracing.h: these are the kernel's own names */
+#define __VMLINUX_H__ /* tells bpf_tracing.h that the registers have the kernel's own names */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -133,7 +132,7 @@ struct file {
 	struct path f_path;
 };
 
-/* MM_FILEPAGES … of enum rss_stat is the index into mm_struct.rss_stat. */
+/* Indexes into mm_struct.rss_stat (include/linux/mm_types_task.h). */
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
 
 struct mm_struct {
@@ -145,9 +144,9 @@ struct mm_struct {
 	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 };
 
-/* Before 6.2 (kernel commit f1a7941243c1): plain atomic counters, in a struct mm_rss_stat. It goes
- * without its name here: for a type that the kernel has not, libbpf looks into all modules, which
- * takes CAP_SYS_ADMIN. */
+/* Before 6.2 (kernel commit f1a7941243c1): plain atomic counters, in a struct mm_rss_stat. The
+ * struct has no name here, because libbpf searches all modules for a type that vmlinux lacks, which
+ * needs CAP_SYS_ADMIN. */
 struct mm_struct___atomic {
 	struct {
 		atomic_long_t count[NR_MM_COUNTERS];
@@ -165,7 +164,7 @@ struct kernfs_node {
 	__u64 id;
 };
 
-/* Before 6.15 (kernel commit 633488947ef6): the member had no underscores. */
+/* Before 6.15 (kernel commit 633488947ef6): the member has no underscores. */
 struct kernfs_node___parent {
 	struct kernfs_node *parent;
 };
@@ -178,7 +177,7 @@ struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 };
 
-/* The value differs with the kernel's configuration: always through bpf_core_enum_value(). */
+/* The values depend on the kernel's configuration: always use bpf_core_enum_value(). */
 enum cgroup_subsys_id { memory_cgrp_id = 4, CGROUP_SUBSYS_COUNT = 16 };
 
 struct css_set {
@@ -190,18 +189,18 @@ struct page_counter {
 	unsigned long max;
 };
 
-/* On v1, swap's place has memory and swap together, under the name memsw: the same bytes. */
+/* On cgroup v1, swap counts memory and swap together: it is in a union with memsw. */
 struct mem_cgroup {
 	struct cgroup_subsys_state css;
 	struct page_counter memory;
 	struct page_counter swap;
 };
 
-enum oom_constraint { CONSTRAINT_NONE, CONSTRAINT_MEMCG = 3 };
+enum oom_constraint { CONSTRAINT_NONE };
 
 struct oom_control {
 	struct mem_cgroup *memcg;
-	__u32 gfp_mask; /* gfp_t: another type by name, the same by size */
+	__u32 gfp_mask; /* gfp_t, of the same size */
 	int order;
 	unsigned long totalpages;
 	struct task_struct *chosen;
@@ -227,19 +226,16 @@ struct task_struct {
 
 #pragma clang attribute pop
 
-/* What send_signal() gets for a signal of the kernel's own (include/linux/sched/signal.h). */
-enum { SIGKILL = 9, SEND_SIG_PRIV = 1 };
+/* SEND_SIG_PRIV: a signal sent by the kernel itself (include/linux/sched/signal.h). */
+enum { ENOENT = 2, SIGKILL = 9, SEND_SIG_PRIV = 1 };
 
-/* UAPI: what there is nothing of. */
-enum { ENOENT = 2 };
-
-/* Only to ask whether a kernel has the helper (5.13, kernel commit 7b15523a989b). */
+/* To test whether the kernel has the helper (5.13, kernel commit 7b15523a989b). */
 enum bpf_func_id { BPF_FUNC_snprintf = 165 };
 
-/* The tracepoint's prototype since 6.9 and its backports; before, it was (void *, int). */
+/* The prototype of mark_victim since 6.9 and in backports; it was (void *, int) before. */
 typedef void (*btf_trace_mark_victim___task)(void *, struct task_struct *, __u32);
 
-/* Since 6.16 the tracepoint comes before exit_mm(), and tells whether the thread is the last. */
+/* Since 6.16 sched_process_exit comes before exit_mm() and passes group_dead. */
 typedef void (*btf_trace_sched_process_exit___group_dead)(void *, struct task_struct *, _Bool);
 
 #endif /* OTEL_OOM_VMLINUX_MIN_H */

@@ -2,14 +2,14 @@
 /* Copyright The otel-oom authors */
 
 /*
- * How oom.bcc.c reads the kernel: by the headers of the one it runs on, under the names that
- * core_compat.bpf.h has from libbpf. What a preprocessor can't ask of headers, bcc_child.py has
- * asked of their text: OOM_MARK_PASSES_TASK, OOM_EXIT_PRECEDES_MM and OOM_MNT_NS_HAS_COUNT.
+ * The running kernel's headers under the names of libbpf's CO-RE macros. A preprocessor cannot test
+ * everything in headers: child_main.py searches their text, and defines OOM_MARK_PASSES_TASK,
+ * OOM_EXIT_PRECEDES_MM and OOM_MNT_NS_HAS_COUNT.
  */
 #ifndef OTEL_OOM_BCC_COMPAT_H
 #define OTEL_OOM_BCC_COMPAT_H
 
-/* Since 6.15 (kernel commit 633488947ef6) the member of struct kernfs_node has underscores. */
+/* The name of this member of struct kernfs_node since 6.15 (kernel commit 633488947ef6). */
 #define __parent parent
 
 #include <linux/sched.h>
@@ -29,13 +29,13 @@
 #undef __parent
 #undef current
 
-/* A pointer there; a number to a tracepoint. */
+/* The kernel's definition is a pointer; raw tracepoints pass numbers. */
 #undef SEND_SIG_PRIV
 #define SEND_SIG_PRIV 1
 
 #include "events.h"
 
-/* Of these two the kernel keeps the header to itself (fs/mount.h); as far as they are read. */
+/* The kernel does not export fs/mount.h. These have only the members up to those that are read. */
 struct mount {
 	struct hlist_node mnt_hash;
 	struct mount *mnt_parent;
@@ -50,7 +50,6 @@ struct mnt_namespace {
 	struct ns_common ns;
 };
 
-/* A kernel without memory cgroups has no number for them either. */
 #ifdef CONFIG_MEMCG
 #define OOM_HAS_MEMCG 1
 #else
@@ -61,7 +60,7 @@ struct mnt_namespace {
 #define page_size OOM_PAGE_SIZE
 #define want_command OOM_WANT_COMMAND
 
-/* The comma makes it a value: its type is the member's without const. */
+/* The comma operator yields a value, whose type is the member's without const. */
 #define READ_1(from, a)                                                                            \
 	({                                                                                         \
 		typeof(((void)0, (from)->a)) value_;                                               \
@@ -81,8 +80,8 @@ struct mnt_namespace {
 #define bpf_core_enum_value(type, value) (value)
 #define bpf_core_enum_value_exists(type, value) OOM_HAS_MEMCG
 
-/* The elements of mm_struct.rss_stat are percpu_counters since 6.2 (kernel commit f1a7941243c1),
- * and were longs before, in a struct of their own. */
+/* The elements of mm_struct.rss_stat are percpu_counters since 6.2 (kernel commit f1a7941243c1);
+ * before, they were longs in a struct. */
 #define RSS_STRIDE (sizeof(((struct mm_struct *)0)->rss_stat) / NR_MM_COUNTERS)
 #define RSS_COUNT (RSS_STRIDE == sizeof(long) ? 0 : offsetof(struct percpu_counter, count))
 #define RSS_PAGES(mm, member)                                                                      \
@@ -99,14 +98,11 @@ static __always_inline struct kernfs_node *parent_of(struct kernfs_node *node)
 	return BPF_CORE_READ(node, parent);
 }
 
-/* The argument of mark_victim is the victim, or on older kernels only a number: its thread's pid.
- */
-static __always_inline int passes_task(void)
+static __always_inline int mark_passes_task(void)
 {
 	return OOM_MARK_PASSES_TASK;
 }
 
-/* sched_process_exit comes before exit_mm(). */
 static __always_inline int exit_precedes_mm(void)
 {
 	return OOM_EXIT_PRECEDES_MM;

@@ -240,7 +240,7 @@ def _other_link(pin_dir: Path) -> None:
     other = pin_dir.with_name("other")
     with LibbpfSource(pin_dir=other):
         pass
-    link = "links/process_exit"
+    link = "links/sched_process_exit"
     (other / CURRENT / link).rename(pin_dir / CURRENT / link)
     remove(other)
 
@@ -248,7 +248,7 @@ def _other_link(pin_dir: Path) -> None:
 def _replaced_by_a_map(pin_dir: Path) -> None:
     _other_map(pin_dir)
     stray = pin_dir / CURRENT / "maps" / "oom_victims"
-    stray.rename(pin_dir / CURRENT / "links" / "process_exit")
+    stray.rename(pin_dir / CURRENT / "links" / "sched_process_exit")
 
 
 def _no_ring(pin_dir: Path) -> None:
@@ -256,7 +256,7 @@ def _no_ring(pin_dir: Path) -> None:
 
 
 def _no_link(pin_dir: Path) -> None:
-    (pin_dir / CURRENT / "links" / "process_exit").unlink()
+    (pin_dir / CURRENT / "links" / "sched_process_exit").unlink()
 
 
 def _no_links(pin_dir: Path) -> None:
@@ -268,12 +268,12 @@ def _no_links(pin_dir: Path) -> None:
 
 def _unfinished_link(pin_dir: Path) -> None:
     links = pin_dir / CURRENT / "links"
-    (links / "process_exit").rename(links / "new")
+    (links / "sched_process_exit").rename(links / "new")
 
 
 def _folder_for_a_link(pin_dir: Path) -> None:
-    (pin_dir / CURRENT / "links" / "process_exit").unlink()
-    (pin_dir / CURRENT / "links" / "process_exit" / "deeper").mkdir(parents=True)
+    (pin_dir / CURRENT / "links" / "sched_process_exit").unlink()
+    (pin_dir / CURRENT / "links" / "sched_process_exit" / "deeper").mkdir(parents=True)
 
 
 def _strangers_in_the_set(pin_dir: Path) -> None:
@@ -310,13 +310,13 @@ def _empty(pin_dir: Path) -> None:
     ("harm", "said", "kept"),
     [
         (_other_map, "oom_victims is", True),
-        (_other_link, "process_exit wrote elsewhere", True),
+        (_other_link, "sched_process_exit wrote elsewhere", True),
         (_replaced_by_a_map, "are replaced", True),
         (_no_ring, "oom_ring", False),
-        (_no_link, "process_exit was not pinned", True),
-        (_no_links, "process_exit was not pinned", True),
-        (_unfinished_link, "process_exit was not pinned", True),
-        (_folder_for_a_link, "process_exit", True),
+        (_no_link, "sched_process_exit was not pinned", True),
+        (_no_links, "sched_process_exit was not pinned", True),
+        (_unfinished_link, "sched_process_exit was not pinned", True),
+        (_folder_for_a_link, "sched_process_exit", True),
         (_strangers_in_the_set, "", True),
         (_half_made, "", False),
         (_set_aside, "", True),

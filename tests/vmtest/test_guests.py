@@ -320,7 +320,7 @@ def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
     assert kill.memory.page_tables == line["pgtables"] * KB
     assert kill.decision is not None
     assert kill.decision.hook == run.results["context"]
-    assert {"process_exit", "kill_begins_fentry"} <= set(told["pinned"])
+    assert {"sched_process_exit", "oom_kill_process_fentry"} <= set(told["pinned"])
 
 
 def _unescaped(comm: str) -> bytes:

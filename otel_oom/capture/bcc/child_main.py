@@ -30,15 +30,17 @@ MARK_HOOK = "raw_tp/mark_victim"
 CONTEXT_HOOK = "kprobe/oom_kill_process"
 MARK = "mark_victim"
 SIGNAL = "signal_generate"
-EXIT = "sched_process_exit"
-REAPER = ("wake_reaper", "start_task_reaping", "finish_task_reaping", "skip_task_reaping")
-CONTEXT = (
-    ("kprobe", "oom_kill_process", "kill_begins"),
-    ("kretprobe", "oom_kill_process", "kill_ends"),
-    ("kprobe", "out_of_memory", "search_begins"),
-    ("kretprobe", "out_of_memory", "search_ends"),
+TRACEPOINTS = (
+    *("sched_process_exit", "wake_reaper"),
+    *("start_task_reaping", "finish_task_reaping", "skip_task_reaping"),
 )
-MAPS = ("oom_ring", "oom_counters", "oom_told", "oom_marks")
+CONTEXT = (
+    ("kprobe", "oom_kill_process", "oom_kill_process_kprobe"),
+    ("kretprobe", "oom_kill_process", "oom_kill_process_kretprobe"),
+    ("kprobe", "out_of_memory", "out_of_memory_kprobe"),
+    ("kretprobe", "out_of_memory", "out_of_memory_kretprobe"),
+)
+MAPS = ("oom_ring", "oom_counters", "oom_reported", "oom_marks")
 
 PROBES = {
     "OOM_MARK_PASSES_TASK": (
@@ -126,7 +128,7 @@ def _bcc() -> Any:  # noqa: ANN401  a module without types
 
 
 def _attach_tracepoints(loaded: Any, kinds: Any, *, passes_task: bool) -> None:  # noqa: ANN401  as above
-    programs = {MARK: MARK, EXIT: "process_exit", **{name: name for name in REAPER}}
+    programs = {MARK: "mark_victim_raw", **{name: name for name in TRACEPOINTS}}
     if not passes_task:
         # That signal is one of many on the host: nobody looks at them without need.
         programs[SIGNAL] = SIGNAL

@@ -13,8 +13,8 @@ from otel_oom.capture.bpf.records import (
     DecisionRecord,
     ExitRecord,
     Header,
-    LimitsRecord,
     MemcgRecord,
+    MemcgUsageRecord,
     MemoryRecord,
     PathRecord,
     ReaperRecord,
@@ -140,7 +140,7 @@ class Decoder:
             memory=None if flags & records.FLAG_NO_MM else _memory(record.memory),
             memcg=memcg,
             # The root has no bounds, and its counters do not count all.
-            limits=_limits(record.limits) if memcg and memcg.path != "/" else None,
+            limits=_limits(record.memcg_usage) if memcg and memcg.path != "/" else None,
             skipped=record.header.kind == records.KIND_SKIPPED,
         )
         kill = replace(kill, incident=self._incident_of(kill, record.decision.boottime_ns))
@@ -180,11 +180,11 @@ class Decoder:
             order=told.order,
             gfp_mask=told.gfp_mask,
             gfp_flags=self.gfp_flags(told.gfp_mask),
-            points=None if record.header.kind == records.KIND_NO_VICTIM else told.points,
-            capacity=told.total_pages * _PAGE,
+            points=None if record.header.kind == records.KIND_NO_VICTIM else told.chosen_points,
+            capacity=told.totalpages * _PAGE,
             message=text(told.message) or None,
             memcg=memcg,
-            limits=_limits(told.limits) if memcg else None,
+            limits=_limits(told.limit_memcg_usage) if memcg else None,
         )
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def _memory(record: MemoryRecord) -> Memory:
     )
 
 
-def _limits(told: LimitsRecord) -> MemcgUsage:
+def _limits(told: MemcgUsageRecord) -> MemcgUsage:
     return MemcgUsage(
         limit=_bound(told.limit_pages),
         usage=told.usage_pages * _PAGE,
@@ -269,7 +269,7 @@ def _text(record: VictimRecord, where: PathRecord) -> bytes:
 
 
 def _path(record: VictimRecord, where: PathRecord, cut: int) -> str:
-    names = _text(record, where).split(b"\0")[: where.parts]
+    names = _text(record, where).split(b"\0")[: where.components]
     return f"{'…' if cut else ''}/{text(b'/'.join(reversed(names)))}"
 
 

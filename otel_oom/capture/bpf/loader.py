@@ -27,12 +27,16 @@ VICTIM_HOOKS: Final = {
 """How the kill can be seen, the best first, and the programs for each."""
 
 DECISION_HOOKS: Final = {
-    "fentry/oom_kill_process": ("kill_begins_fentry", "kill_ends_fentry", "search_ends_fentry"),
+    "fentry/oom_kill_process": (
+        "oom_kill_process_fentry",
+        "oom_kill_process_fexit",
+        "out_of_memory_fexit",
+    ),
     "kprobe/oom_kill_process": (
-        "kill_begins_kprobe",
-        "kill_ends_kprobe",
-        "search_begins_kprobe",
-        "search_ends_kprobe",
+        "oom_kill_process_kprobe",
+        "oom_kill_process_kretprobe",
+        "out_of_memory_kprobe",
+        "out_of_memory_kretprobe",
     ),
     "": (),
 }
@@ -41,7 +45,7 @@ DECISION_HOOKS: Final = {
 _SIGNAL: Final = "raw_tp/signal_generate"
 
 _ENDS: Final = (
-    "process_exit",
+    "sched_process_exit",
     "wake_reaper",
     "start_task_reaping",
     "finish_task_reaping",

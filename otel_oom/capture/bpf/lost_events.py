@@ -18,7 +18,7 @@ class LostEventCounter:
     def __init__(self, loaded: Maps) -> None:
         """Read what was told before."""
         self._object = loaded
-        raw = loaded.value("oom_told", ctypes.sizeof(Counters))
+        raw = loaded.value("oom_reported", ctypes.sizeof(Counters))
         self._before = Counters.from_buffer_copy(raw)
         self._told = raw
 
@@ -31,7 +31,7 @@ class LostEventCounter:
             lost_exits=sum(counter.lost_exits for counter in counters),
         )
         if bytes(total) != self._told:
-            self._object.set_value("oom_told", bytes(total))
+            self._object.set_value("oom_reported", bytes(total))
             self._told = bytes(total)
         return LostEvents(
             victims=total.lost_victims - self._before.lost_victims,

@@ -25,7 +25,7 @@ def read(map_fd: int, tids: Collection[int]) -> list[KillMark]:
     Raises:
         OSError: the map can't be read.
     """
-    records = MarkRecord * wire.MARKS
+    records = MarkRecord * wire.MAX_MARKS
     with mmap.mmap(map_fd, ctypes.sizeof(records), mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
         found = records.from_buffer_copy(mapped)
     return [_mark(record) for record in found if record.tid and record.tid in tids]

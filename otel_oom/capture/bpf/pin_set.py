@@ -26,11 +26,11 @@ _MARKS: Final = (marks.MARKS, marks.COUNT)
 _STATE: Final = (
     RING,
     "oom_counters",
-    "oom_told",
+    "oom_reported",
     "oom_victims",
     "oom_threads",
-    "oom_pending",
-    "oom_silences",
+    "oom_decision",
+    "oom_ratelimits",
     *_MARKS,
 )
 """The maps that outlive their programs."""
@@ -46,7 +46,7 @@ class IncompatiblePinsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PinSet:
-    """The pins in one folder of bpffs: ``maps/oom_ring`` and so on, ``links/process_exit``."""
+    """Pins in one folder of bpffs: ``maps/oom_ring``, ``links/sched_process_exit`` and so on."""
 
     folder: Path
     objects: BpfObjectInfo

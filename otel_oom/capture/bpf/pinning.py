@@ -2,8 +2,8 @@
 
 The folder has one set of pins for each layout of the records, named by its version:
 
-    wire-3/maps/oom_ring …      all state; kept from one agent to the next
-    wire-3/links/process_exit … what writes into it; each agent attaches its own for these
+    wire-3/maps/oom_ring …            all state; kept from one agent to the next
+    wire-3/links/sched_process_exit … what writes into it; each agent attaches its own for these
 
 Each step is one rename or one removal, so that SIGKILL leaves something with a name: ``making`` is
 a set that never had a link, ``links/new`` a link that is not in its place yet, ``old-1`` a set that

@@ -16,7 +16,7 @@ STACK_LEN = 48
 MESSAGE_LEN = 48
 USER_STACK_LEN = 16
 BUILD_ID_LEN = 20
-MARKS = 8192
+MAX_MARKS = 8192
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
@@ -96,7 +96,7 @@ class PathRecord(ctypes.Structure):
     _fields_ = (
         ("offset", ctypes.c_uint16),
         ("len", ctypes.c_uint16),
-        ("parts", ctypes.c_uint32),
+        ("components", ctypes.c_uint32),
     )
 
 
@@ -106,8 +106,8 @@ class MemcgRecord(ctypes.Structure):
     _fields_ = (("id", ctypes.c_uint64), ("path", PathRecord))
 
 
-class LimitsRecord(ctypes.Structure):
-    """``struct oom_limits``."""
+class MemcgUsageRecord(ctypes.Structure):
+    """``struct oom_memcg_usage``."""
 
     _fields_ = (
         ("limit_pages", ctypes.c_uint64),
@@ -122,9 +122,9 @@ class DecisionRecord(ctypes.Structure):
 
     _fields_ = (
         ("boottime_ns", ctypes.c_uint64),
-        ("total_pages", ctypes.c_uint64),
-        ("points", ctypes.c_int64),
-        ("limits", LimitsRecord),
+        ("totalpages", ctypes.c_uint64),
+        ("chosen_points", ctypes.c_int64),
+        ("limit_memcg_usage", MemcgUsageRecord),
         ("gfp_mask", ctypes.c_uint32),
         ("order", ctypes.c_int32),
         ("constraint", ctypes.c_int32),
@@ -155,10 +155,10 @@ class VictimRecord(ctypes.Structure):
         ("memcg", MemcgRecord),
         ("trigger_memcg", MemcgRecord),
         ("limit_memcg", MemcgRecord),
-        ("limits", LimitsRecord),
+        ("memcg_usage", MemcgUsageRecord),
         ("exe", PathRecord),
         ("command", PathRecord),
-        ("used", ctypes.c_uint32),
+        ("text_len", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
         ("user_stack", UserFrameRecord * USER_STACK_LEN),
         ("stack", ctypes.c_uint64 * STACK_LEN),

@@ -126,7 +126,7 @@ def test_who_was_not_killed_has_no_mark() -> None:
 
 def test_the_marks_of_some_threads_are_read(tmp_path: Path) -> None:
     """Of a map's 8,192 those that were asked for, names decoded, unknown ones none."""
-    table = (MarkRecord * records.MARKS)()
+    table = (MarkRecord * records.MAX_MARKS)()
     table[3] = MarkRecord(10, 9, 8, 4711, 4713, b"ja\xffva")
     table[4] = MarkRecord(20, 19, 0, 7, 7)
     table[5] = MarkRecord(30, 29, 28, 12, 12, b"other")

@@ -13,7 +13,7 @@ OF_KILL = ["bpf_trampoline_6442529193+0x76", "oom_kill_process+0x5"]
 SEARCH = ["out_of_memory+0x1fd"]
 OF_SEARCH = ["bpf_trampoline_6442529189+0x2e", "out_of_memory+0x5"]
 CALLER = ["mem_cgroup_out_of_memory+0x134", "try_charge_memcg+0x696", "asm_exc_page_fault+0x22"]
-IN_VAIN = ["bpf_prog_1e807f1ca82ce2c3_search_ends_fentry+0xd68", "bpf_trampoline_26446_0+0x3f"]
+IN_VAIN = ["bpf_prog_1e807f1ca82ce2c3_out_of_memory_fexit+0xd68", "bpf_trampoline_26446_0+0x3f"]
 PRINTED = ["dump_stack_lvl+0x57", "dump_header+0x43", "oom_kill_process.cold+0x8"]
 FOREIGN = ["handle_mm_fault+0xdb", "bpf_trampoline_1_0+0x50", "handle_mm_fault+0x5", "exc_x+0x1"]
 

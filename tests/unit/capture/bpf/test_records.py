@@ -44,7 +44,7 @@ STRUCTURES = {
     "oom_victim_record": records.VictimRecord,
     "oom_exit_record": records.ExitRecord,
     "oom_memcg": records.MemcgRecord,
-    "oom_limits": records.LimitsRecord,
+    "oom_memcg_usage": records.MemcgUsageRecord,
     "oom_mark": records.MarkRecord,
     "oom_decision": records.DecisionRecord,
     "oom_user_frame": records.UserFrameRecord,
@@ -116,7 +116,7 @@ def test_both_sides_have_the_same_sizes() -> None:
         "MESSAGE_LEN": records.MESSAGE_LEN,
         "USER_STACK_LEN": records.USER_STACK_LEN,
         "BUILD_ID_LEN": records.BUILD_ID_LEN,
-        "MARKS": records.MARKS,
+        "MAX_MARKS": records.MAX_MARKS,
     }
 
 
@@ -134,7 +134,7 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record.victim.score_adj = -998
     record.memory.anon = 4096
     record.memcg.id = 99
-    record.memcg.path.len, record.memcg.path.parts = len(names), parts
+    record.memcg.path.len, record.memcg.path.components = len(names), parts
     record.text = (ctypes.c_uint8 * records.TEXT_LEN)(*names)
     return record
 
@@ -169,8 +169,8 @@ def test_the_root_cgroup_is_a_slash() -> None:
 def test_the_limits_of_its_cgroup_are_decoded() -> None:
     """In bytes; the root has none, nor has a victim whose cgroup is not known."""
     record = victim()
-    record.limits.limit_pages, record.limits.usage_pages = 16, 15
-    record.limits.swap_limit_pages, record.limits.swap_usage_pages = (1 << 63) // PAGE, 2
+    record.memcg_usage.limit_pages, record.memcg_usage.usage_pages = 16, 15
+    record.memcg_usage.swap_limit_pages, record.memcg_usage.swap_usage_pages = (1 << 63) // PAGE, 2
     assert decode(record).limits == MemcgUsage(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
     assert OomKill.from_json(decode(record).to_json()) == decode(record)
     assert decode(victim(b"", 0)).limits is None
@@ -212,7 +212,7 @@ def test_lengths_beyond_the_record_are_harmless() -> None:
     """A path length larger than the path reads no further than the record."""
     record = victim()
     record.memcg.path.offset = record.memcg.path.len = 0xFFFF
-    record.memcg.path.parts = 0xFFFFFFFF
+    record.memcg.path.components = 0xFFFFFFFF
     assert decode(record).memcg is not None
 
 
@@ -289,14 +289,14 @@ def decided(flags: int = 0) -> VictimRecord:
     """A record with a decision, by a cgroup's limit of 16 pages."""
     record = victim(flags=flags)
     told = record.decision
-    told.total_pages, told.points, told.order, told.gfp_mask = 16, 12, -1, 0xCC0
+    told.totalpages, told.chosen_points, told.order, told.gfp_mask = 16, 12, -1, 0xCC0
     told.constraint, told.message = 3, b"Memory cgroup out of memory"
-    limits = told.limits
+    limits = told.limit_memcg_usage
     limits.limit_pages, limits.usage_pages, limits.swap_usage_pages = 16, 15, 1
     limits.swap_limit_pages = (1 << 63) // PAGE
     record.limit_memcg.id = 98
     record.limit_memcg.path.offset, record.limit_memcg.path.len = len(b"leaf\0"), len(b"parent\0")
-    record.limit_memcg.path.parts = 1
+    record.limit_memcg.path.components = 1
     return record
 
 
