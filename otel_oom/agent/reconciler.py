@@ -191,7 +191,7 @@ class Reconciler:
         rest = count - self._ledger.account(self._boot_id).settled
         if rest > 0:
             first = account.sequence is None
-            reason = "before_first_start" if first else "buffer_full" if self._full else "unseen"
+            reason = "before_first_start" if first else "buffer_full" if self._full else "unknown"
             self._miss(rest, count, reason, at_most=history is None)
         self._full = False
 

@@ -25,7 +25,7 @@ KINDS: Final[dict[type[CapturedEvent], str]] = {
     UserspaceKill: "userspace_kill",
     NoVictim: "no_victim",
     VictimExit: "exit",
-    ReaperStep: "reaping",
+    ReaperStep: "reaper",
 }
 """Each type of event by the name that metrics give it."""
 

@@ -184,7 +184,7 @@ class MissedKills(Event):
 
     ``count`` are those, ``counted`` all that ``/proc/vmstat`` had when that was found, which is
     what the times are of. ``reason`` is ``before_first_start`` (of this agent on this boot),
-    ``buffer_full`` (the kernel's ring buffer had no room) or ``unseen``. ``at_most``: the kernel
+    ``buffer_full`` (the kernel's ring buffer had no room) or ``unknown``. ``at_most``: the kernel
     can count the first of a group twice, which only its log tells, and that could not be read.
     """
 

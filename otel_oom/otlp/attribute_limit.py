@@ -18,7 +18,7 @@ MOST: Final = 112
 """Of a record and its resource."""
 
 _FIRST_TO_GO: Final = (
-    semconv.SETTINGS_VM,
+    semconv.SYSCTL_VM,
     semconv.HOST_PRESSURE,
     semconv.MEMCG_PRESSURE,
     semconv.MEMCG_EVENTS,

@@ -59,8 +59,8 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             semconv.KILLER_NAME: KERNEL,
             semconv.VICTIM_COMM: kill.victim.comm,
             semconv.VICTIM_GID: kill.victim.gid,
-            semconv.VICTIM_PID_NS: kill.victim.pid_ns,
-            semconv.VICTIM_MNT_NS: kill.victim.mnt_ns,
+            semconv.VICTIM_PID_NAMESPACE: kill.victim.pid_ns,
+            semconv.VICTIM_MOUNT_NAMESPACE: kill.victim.mnt_ns,
             semconv.VICTIM_SCORE_ADJ: kill.victim.score_adj,
             **_memory(kill),
             **cgroup(OWN_MEMCG, kill.memcg, enriched.limits),
@@ -84,7 +84,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
     return only_known(
         {
             "log.record.uid": event.uid,
-            semconv.DECISION_REPEATS: event.repeats,
+            semconv.DECISION_REPEAT_COUNT: event.repeats,
             **around_containers(enriched.containers),
             **_shared(event, enriched.origin, enriched.user_stack),
         }
@@ -97,12 +97,12 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
     return only_known(
         {
             "log.record.uid": event.uid,
+            semconv.TIME_SOURCE: event.time_source,
             **_shared(event, enriched.origin, ()),
             semconv.TRIGGER_TID: event.tid,
             semconv.TRIGGER_COMM: event.comm,
             semconv.PANIC_MESSAGE: event.message,
             semconv.PANIC_BOOT_ID: event.boot_id or None,
-            semconv.PANIC_TIME_SOURCE: event.time_source,
         }
     )
 
@@ -113,9 +113,9 @@ def missed_attributes(event: MissedKills) -> Attributes:
         {
             "log.record.uid": event.uid,
             semconv.MISSED_COUNT: event.count,
-            semconv.MISSED_COUNTED: event.counted,
+            semconv.MISSED_KERNEL_COUNT: event.counted,
             semconv.MISSED_REASON: event.reason,
-            semconv.MISSED_AT_MOST: event.at_most,
+            semconv.MISSED_UPPER_BOUND: event.at_most,
         }
     )
 
@@ -135,22 +135,22 @@ def _shared(
         **_trigger_place(event),
         semconv.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
         **cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
-        semconv.DECISION_BY: origin.by,
-        semconv.DECISION_STACK: "\n".join(event.stack) or None,
+        semconv.DECISION_ORIGIN: origin.by,
+        semconv.REQUEST_KERNEL_STACK: "\n".join(event.stack) or None,
         semconv.DECISION_CONSTRAINT: decision.constraint if decision else None,
         semconv.DECISION_POINTS: decision.points if decision else None,
-        semconv.DECISION_CAPACITY: decision.capacity if decision else None,
+        semconv.DECISION_TOTAL_MEMORY: decision.capacity if decision else None,
         semconv.DECISION_MESSAGE: decision.message if decision else None,
-        semconv.REQUEST_MEMORY: origin.memory,
-        semconv.REQUEST_ENTRY: origin.entry,
+        semconv.REQUEST_MEMORY_TYPE: origin.memory,
+        semconv.REQUEST_ENTRY_POINT: origin.entry,
         semconv.REQUEST_ORDER: decision.order if decision else None,
         semconv.REQUEST_GFP_MASK: decision.gfp_mask if decision else None,
         semconv.REQUEST_GFP_FLAGS: decision.gfp_flags if decision else None,
         semconv.REQUEST_USER_STACK: "\n".join(user_stack) or None,
         semconv.CAPTURE_SOURCE: event.capture.source,
         semconv.CAPTURE_HOOK: event.capture.hook,
-        semconv.CAPTURE_CONTEXT: decision.hook if decision else None,
-        semconv.CAPTURE_LATE: event.capture.late or None,
+        semconv.DECISION_SOURCE: decision.hook if decision else None,
+        semconv.CAPTURE_RECOVERED: event.capture.late or None,
         **_found(event),
     }
 
@@ -193,11 +193,11 @@ def around_containers(containers: EventContainers) -> dict[str, Value | None]:
     outer, trigger = containers.outer, containers.trigger
     errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
     return {
-        semconv.OUTER_CONTAINER_ID: outer.id if outer else None,
-        semconv.OUTER_CONTAINER_NAME: outer.name if outer else None,
+        semconv.HOST_CONTAINER_ID: outer.id if outer else None,
+        semconv.HOST_CONTAINER_NAME: outer.name if outer else None,
         semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
         semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
-        semconv.ENRICH_ERROR: "\n".join(sorted(errors)) or None,
+        semconv.ENRICHMENT_ERROR: "\n".join(sorted(errors)) or None,
     }
 
 

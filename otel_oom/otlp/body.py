@@ -171,7 +171,7 @@ def panic_sentence(enriched: EnrichedPanic) -> str:
 _REASONS = {
     "before_first_start": "they were before this agent was first started on this boot",
     "buffer_full": "the kernel's buffer had no room for them",
-    "unseen": "neither the agent nor the kernel's log has seen them",
+    "unknown": "neither the agent nor the kernel's log has seen them",
 }
 
 

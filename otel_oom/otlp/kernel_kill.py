@@ -93,7 +93,7 @@ def span(enriched: EnrichedKill) -> ReadableSpan:
     if exited is not None:
         attributes[semconv.VICTIM_EXITED] = exited
     if end.reaped is not None:
-        attributes[semconv.VICTIM_REAPED] = end.reaped
+        attributes[semconv.MEMORY_REAPED] = end.reaped
     return ReadableSpan(
         name=semconv.SPAN_KILL,
         context=_span_context(enriched),
@@ -132,7 +132,7 @@ def _exit_attributes(enriched: EnrichedKill) -> Attributes:
         if exit_.exit_code is None
         else {semconv.VICTIM_EXIT_SIGNAL: exit_.exit_code & _SIGNAL_BITS}
     )
-    return {semconv.VICTIM_EXIT_AFTER: after, **signal}
+    return {semconv.VICTIM_EXIT_DELAY: after, **signal}
 
 
 def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:

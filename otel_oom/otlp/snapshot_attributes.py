@@ -27,14 +27,14 @@ def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     kill, candidates = enriched.kill, enriched.witness.candidates
     return {
         **around(kill, enriched.witness),
-        semconv.CANDIDATES_LARGEST: candidate_lines(enriched.candidates) or None,
+        semconv.TASKS_LARGEST: candidate_lines(enriched.candidates) or None,
         # The victim can have left its cgroup before it was looked for, and is told all the same.
-        semconv.CANDIDATES_COUNT: max(candidates.count, len(enriched.candidates))
+        semconv.TASKS_COUNT: max(candidates.count, len(enriched.candidates))
         if candidates
         else None,
-        semconv.CANDIDATES_LEFT_OUT: candidates.left_out or None if candidates else None,
-        semconv.CANDIDATES_MEMCG: candidates.memcg if candidates else None,
-        semconv.CANDIDATES_AFTER: _after(kill, candidates.boottime_ns if candidates else None),
+        semconv.TASKS_SKIPPED: candidates.left_out or None if candidates else None,
+        semconv.TASKS_MEMCG_PATH: candidates.memcg if candidates else None,
+        semconv.TASKS_DELAY: _after(kill, candidates.boottime_ns if candidates else None),
     }
 
 
@@ -46,8 +46,8 @@ def around(event: Event, witness: Snapshot) -> dict[str, Value | None]:
         **_memcg(_HIT, witness.hit),
         **(_keyed(semconv.HOST_MEMORY, host.memory) if host else {}),
         **(_keyed(semconv.HOST_PRESSURE, host.pressure) if host else {}),
-        **_keyed(semconv.SETTINGS_VM, witness.settings),
-        semconv.WITNESS_AFTER: _after(event, witness.boottime_ns),
+        **_keyed(semconv.SYSCTL_VM, witness.settings),
+        semconv.SNAPSHOT_DELAY: _after(event, witness.boottime_ns),
     }
 
 

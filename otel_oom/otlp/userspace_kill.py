@@ -103,8 +103,8 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             **(victim_process(event, victim, enriched.executable, witness) if victim else {}),
             semconv.VICTIM_COMM: victim.comm if victim else None,
             semconv.VICTIM_GID: victim.gid if victim else None,
-            semconv.VICTIM_PID_NS: victim.pid_ns if victim else None,
-            semconv.VICTIM_MNT_NS: victim.mnt_ns if victim else None,
+            semconv.VICTIM_PID_NAMESPACE: victim.pid_ns if victim else None,
+            semconv.VICTIM_MOUNT_NAMESPACE: victim.mnt_ns if victim else None,
             semconv.VICTIM_SCORE_ADJ: victim.score_adj if victim else None,
             semconv.MEMORY_RESIDENT: event.resident,
             semconv.MEMCG_USAGE: event.usage,
@@ -116,7 +116,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             **around_containers(enriched.containers),
             semconv.CAPTURE_SOURCE: event.capture.source,
             semconv.CAPTURE_HOOK: event.capture.hook,
-            semconv.CAPTURE_LATE: event.capture.late or None,
+            semconv.CAPTURE_RECOVERED: event.capture.late or None,
         }
     )
 

@@ -105,7 +105,7 @@ def test_loki_has_the_kernels_own_report(story: Story) -> None:
     """From its first line on, where the kernel's log is what tells of decisions."""
     labels = story.entry.labels
     text = labels.get("log_record_original", "")
-    assert bool(text) == (labels["oom_capture_context"] == "/dev/kmsg")
+    assert bool(text) == (labels["oom_decision_source"] == "/dev/kmsg")
     if text:
         assert " invoked oom-killer: gfp_mask=" in text.splitlines()[0]
         assert f",pid={story.logged.pid}," in text

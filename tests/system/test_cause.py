@@ -59,7 +59,7 @@ def _below(limit: int) -> Iterator[tuple[Memcg, Memcg, Memcg]]:
 
 def candidates(attributes: dict[str, Any]) -> dict[int, dict[str, str]]:
     """The lines of the candidates by their pids."""
-    lines = str(attributes["oom.candidates.largest"]).splitlines()
+    lines = str(attributes["oom.tasks.largest"]).splitlines()
     return {int(fields["pid"]): fields for fields in (dict(_LINE.findall(line)) for line in lines)}
 
 
@@ -102,15 +102,15 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
     assert abs(int(lines[other]["resident"]) - resident) < MIB
     pages = (int(lines[other]["resident"]) + tables) // 4096
     assert int(lines[other]["points"]) == pages
-    assert lines[other]["memcg"] == told["oom.victim.memcg.path"] == told["oom.candidates.memcg"]
+    assert lines[other]["memcg"] == told["oom.victim.memcg.path"] == told["oom.tasks.memcg.path"]
     assert lines[pid]["killed"] == "true"
     held = sum(told[f"oom.victim.memory.{kind}"] for kind in ("anon", "file", "shmem"))
     assert int(lines[pid]["resident"]) == held
     assert "killed" not in lines[other]
     # The table in the kernel's log is of before the mark; a look of ours is the last one.
-    assert told["oom.witness.after"] >= 0
-    after = told["oom.candidates.after"]
-    assert after < 0 or after >= told["oom.witness.after"]
+    assert told["oom.snapshot.delay"] >= 0
+    after = told["oom.tasks.delay"]
+    assert after < 0 or after >= told["oom.snapshot.delay"]
 
     # On a host that allows no hook for decisions, its log may not have told the limit's cgroup.
     prefix = "oom.limit" if "oom.limit.memcg.path" in told else "oom.victim"
@@ -130,7 +130,7 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
     assert 0 < told["oom.host.memory.available"] < total
     for name in ("panic_on_oom", "oom_kill_allocating_task", "overcommit_memory", "swappiness"):
         file = Path("/proc/sys/vm", name)
-        assert told[f"oom.settings.vm.{name}"] == int(file.read_text(encoding="ascii"))
+        assert told[f"oom.host.sysctl.vm.{name}"] == int(file.read_text(encoding="ascii"))
 
 
 def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
     assert lines[pid]["memcg"] == app.path
     # Its header can be missing in the kernel's log, on a host that allows no hook.
     if log.attributes.get("oom.limit.memcg.path") != pod.path:
-        assert log.attributes["oom.candidates.memcg"] == app.path
+        assert log.attributes["oom.tasks.memcg.path"] == app.path
         return
     assert set(lines) == {pid, other}
     assert lines[other]["memcg"] == sidecar.path
-    assert log.attributes["oom.candidates.memcg"] == pod.path
+    assert log.attributes["oom.tasks.memcg.path"] == pod.path
     assert log.attributes["oom.limit.memcg.stat.anon"] >= 24 * MIB
     # What it had may be gone, and is then no part that is worth a word.
     assert log.attributes.get("oom.victim.memcg.stat.anon", 0) <= 40 * MIB

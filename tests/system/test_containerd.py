@@ -47,7 +47,7 @@ def test_a_container_of_a_pod_is_named_as_the_runtime_names_it(
     assert log.resource["container.runtime.name"] == "containerd"
     assert log.resource["container.image.name"] == name
     assert log.resource["container.image.tags"] == [tag]
-    assert "oom.enrich.error" not in log.attributes
+    assert "oom.enrichment.error" not in log.attributes
     assert span_of(backend, log).resource == log.resource
 
 

@@ -60,7 +60,7 @@ def test_a_container_of_a_pod_is_named_as_cri_o_names_it(runtime: CriO, backend:
     }
     assert {name: log.resource.get(name) for name in expected} == expected
     assert log.resource["container.image.id"] in status["imageRef"] + status["imageId"]
-    assert "oom.enrich.error" not in log.attributes
+    assert "oom.enrichment.error" not in log.attributes
     assert "hunter2" not in str(log)
 
 

@@ -51,7 +51,7 @@ def test_a_container_is_named_as_docker_names_it(runtime: Docker, backend: Backe
     labels = {k: v for k, v in log.resource.items() if k.startswith("container.label.")}
     assert labels == {"container.label.team": inspected["Config"]["Labels"]["team"]}
     assert "hunter2" not in str(log)
-    assert "oom.enrich.error" not in log.attributes
+    assert "oom.enrichment.error" not in log.attributes
     assert span_of(backend, log).resource == log.resource
 
 

@@ -53,7 +53,7 @@ def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
     assert metrics.value("oom.kills", oom_outcome="killed") == metrics.value("oom.kills") == killed
     assert metrics.value("otel_oom.event.lost") == 0
     assert metrics.value("otel.sdk.processor.log.queue.size") == 0
-    assert metrics.value("otel_oom.delivery.lag", otel_oom_signal="logs") == killed
+    assert metrics.value("otel_oom.delivery.duration", otel_oom_signal="logs") == killed
     (usage,) = metrics.points("otel_oom.ring_buffer.usage", 0)
     (limit,) = metrics.points("otel_oom.ring_buffer.limit")
     assert 0 <= usage.value < limit.value == 1 << 20

@@ -44,8 +44,8 @@ def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: 
         "service.name": inspected["Name"],
     }
     assert {name: log.resource.get(name) for name in expected} == expected
-    assert log.attributes["oom.container.outer.id"] == around["Id"]
-    assert log.attributes["oom.container.outer.name"] == around["Name"]
-    assert "oom.enrich.error" not in log.attributes
+    assert log.attributes["oom.container.host.id"] == around["Id"]
+    assert log.attributes["oom.container.host.name"] == around["Name"]
+    assert "oom.enrichment.error" not in log.attributes
     path = str(log.attributes["oom.victim.memcg.path"])
     assert 0 < path.find(around["Id"]) < path.find(inspected["Id"])

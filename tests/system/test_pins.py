@@ -126,7 +126,7 @@ def test_kills_without_an_agent_are_told_by_the_next(
         assert len({each.uid for each in received}) == 6
         told = {each.attributes["process.pid"]: each.attributes for each in received}
         assert sorted(told) == sorted(made)
-        assert {pid for pid in told if told[pid].get("oom.capture.late")} == set(unseen)
+        assert {pid for pid in told if told[pid].get("oom.capture.recovered")} == set(unseen)
         for pid in unseen:
             assert told[pid]["oom.victim.memory.anon"] == logged[pid].anon * 1024
             assert told[pid]["oom.victim.comm"] == logged[pid].comm

@@ -55,7 +55,7 @@ def test_a_container_is_named_as_podman_names_it(runtime: Podman, backend: Backe
     log = kill_in(backend, inspected["Id"])
     check_resource(log.resource, inspected)
     assert f"in container shop-web ({inspected['Id'][:12]})" in log.item.body.string_value
-    assert "oom.enrich.error" not in log.attributes
+    assert "oom.enrichment.error" not in log.attributes
     assert span_of(backend, log).resource == log.resource
 
 

@@ -115,5 +115,5 @@ def test_it_runs_and_pins_as_systemd_starts_it() -> None:
         said = manager.show(UNIT.stem)
         manager.systemctl("stop", UNIT.name)
     (log,) = kills_of(backend.logs, [pid])
-    assert log.attributes["oom.capture.late"] is True
+    assert log.attributes["oom.capture.recovered"] is True
     assert (said["DynamicUser"], said["NRestarts"]) == ("yes", "0")

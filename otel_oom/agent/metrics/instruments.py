@@ -131,7 +131,7 @@ class Metrics:
         return [
             Observation(loss.victims, {"error.type": "buffer_full", semconv.EVENT_KIND: "kill"}),
             Observation(loss.exits, {"error.type": "buffer_full", semconv.EVENT_KIND: "exit"}),
-            Observation(loss.unreadable, {"error.type": "unreadable"}),
+            Observation(loss.unreadable, {"error.type": "decode_error"}),
             Observation(loss.lines, {"error.type": "overwritten"}),
         ]
 
@@ -180,7 +180,7 @@ class Metrics:
             "Messages that the bound of the store let go of, which no backend will get.",
         )
         lag = self._meter.create_histogram(
-            semconv.METRIC_LAG,
+            semconv.METRIC_DELIVERY_DURATION,
             "s",
             "From the kernel's time of an event to the backend's having it.",
             explicit_bucket_boundaries_advisory=_LAG_BOUNDS_S,

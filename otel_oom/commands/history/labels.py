@@ -64,7 +64,7 @@ def limit(record: DecodedEvent) -> str:
         return f"its pod's{of}"
     if path:
         return f"{path}{of}"
-    by_host = scope == "host" or values.text(semconv.DECISION_BY) in {"host", "page_fault"}
+    by_host = scope == "host" or values.text(semconv.DECISION_ORIGIN) in {"host", "page_fault"}
     return "the host" if by_host else "-"
 
 

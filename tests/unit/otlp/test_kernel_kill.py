@@ -140,11 +140,11 @@ def test_the_attributes_are_flat_and_complete() -> None:
         "oom.host.pressure.some.avg60": 0.25,
         "oom.host.pressure.full.avg10": 0.0,
         "oom.host.pressure.full.avg60": 0.0,
-        "oom.settings.vm.oom_kill_allocating_task": 0,
-        "oom.settings.vm.panic_on_oom": 0,
-        "oom.settings.vm.swappiness": 60,
-        "oom.witness.after": 0.0008,
-        "oom.candidates.largest": (
+        "oom.host.sysctl.vm.oom_kill_allocating_task": 0,
+        "oom.host.sysctl.vm.panic_on_oom": 0,
+        "oom.host.sysctl.vm.swappiness": 60,
+        "oom.snapshot.delay": 0.0008,
+        "oom.tasks.largest": (
             "pid=4711 comm=java resident=55574528 points=13000 score_adj=-5 uid=1000"
             f" memcg=/docker/{CONTAINER_ID} killed=true\n"
             "pid=99 comm=sidecar resident=8388608 points=2064 score_adj=0 uid=0"
@@ -156,27 +156,27 @@ def test_the_attributes_are_flat_and_complete() -> None:
             "java (pid 4711) alone held 54.0 MiB of the limit of 64.0 MiB: have it use less, or "
             "raise the limit of /docker (the host had 4.9 GiB left)."
         ),
-        "oom.candidates.count": 3,
-        "oom.candidates.memcg": "/docker",
-        "oom.candidates.after": 0.0015,
+        "oom.tasks.count": 3,
+        "oom.tasks.memcg.path": "/docker",
+        "oom.tasks.delay": 0.0015,
         "oom.outcome": "killed",
         "oom.incident.id": KILL.uid,
-        "oom.decision.by": "memcg",
-        "oom.decision.stack": "\n".join(KILL.stack),
+        "oom.decision.origin": "memcg",
+        "oom.request.kernel_stack": "\n".join(KILL.stack),
         "oom.decision.constraint": "memcg",
         "oom.decision.points": 13000,
-        "oom.decision.capacity": 64 << 20,
+        "oom.decision.total_memory": 64 << 20,
         "oom.decision.message": "Memory cgroup out of memory",
         "oom.request.order": 0,
         "oom.request.gfp_mask": 0xCC0,
         "oom.request.gfp_flags": "GFP_KERNEL",
         "oom.request.user_stack": "0123456789abcdef0123456789abcdef01234567+0x1234",
-        "oom.request.memory": "shmem",
-        "oom.request.entry": "write",
+        "oom.request.memory_type": "shmem",
+        "oom.request.entry_point": "write",
         "oom.killer.name": "kernel",
         "oom.capture.source": "libbpf",
         "oom.capture.hook": "tp_btf/mark_victim",
-        "oom.capture.context": "fentry/oom_kill_process",
+        "oom.decision.source": "fentry/oom_kill_process",
     }
 
 
@@ -191,7 +191,7 @@ def test_loki_takes_a_record_however_much_is_known() -> None:
     assert many.dropped_attributes_count == len(alone) - len(told)
     # What goes is around the kill, never the kill itself.
     assert all(
-        name.startswith(("oom.settings.vm.", "oom.host.", "oom.victim.memcg."))
+        name.startswith(("oom.host.sysctl.vm.", "oom.host.", "oom.victim.memcg."))
         for name in alone.keys() - told.keys()
     )
 
@@ -259,7 +259,7 @@ def test_what_is_not_known_is_absent() -> None:
     names = plain(log(unknown).attributes)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
-        *("oom.host.", "oom.settings.", "oom.candidates.", "oom.witness."),
+        *("oom.host.", "oom.tasks.", "oom.snapshot."),
     )
     assert not [n for n in names if n.startswith(prefixes)]
 
@@ -292,8 +292,8 @@ def test_no_fewer_candidates_are_counted_than_told() -> None:
     empty = replace(WITNESS.candidates, count=0, largest=())
     kill = enrich(KILL, replace(WITNESS, candidates=empty), VictimOutcome(), 5, ON_HOST)
     attributes = plain(log(kill).attributes)
-    assert str(attributes["oom.candidates.largest"]).count("killed=true") == 1
-    assert attributes["oom.candidates.count"] == 1
+    assert str(attributes["oom.tasks.largest"]).count("killed=true") == 1
+    assert attributes["oom.tasks.count"] == 1
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_the_span_is_the_time_of_dying() -> None:
     ]
     assert plain(told.events[1].attributes) == {
         "oom.victim.exit.signal": 9,
-        "oom.victim.exit.after": 0.25,
+        "oom.victim.exit.delay": 0.25,
     }
     assert told.status.code == Status.STATUS_CODE_ERROR
     assert plain(told.attributes)["oom.victim.exited"] is True
@@ -364,7 +364,7 @@ def test_a_victim_that_was_gone_before_its_mark_ends_no_earlier() -> None:
     early = replace(EXIT, boottime_ns=KILL.boottime_ns - 2_600)
     told = span(enriched(exit_=early))
     assert told.end_time_unix_nano == told.start_time_unix_nano
-    assert plain(told.events[-1].attributes)["oom.victim.exit.after"] == 0
+    assert plain(told.events[-1].attributes)["oom.victim.exit.delay"] == 0
 
 
 def test_what_dies_together_is_one_trace() -> None:
@@ -379,7 +379,7 @@ def test_what_dies_together_is_one_trace() -> None:
 def test_an_end_without_a_code_is_told_without_a_signal() -> None:
     """Zero would be a victim that ended by itself."""
     told = span(enriched(exit_=replace(EXIT, exit_code=None)))
-    assert plain(told.events[-1].attributes) == {"oom.victim.exit.after": 0.25}
+    assert plain(told.events[-1].attributes) == {"oom.victim.exit.delay": 0.25}
     assert plain(told.attributes)["oom.victim.exited"] is True
 
 
@@ -431,7 +431,7 @@ def test_what_the_reaper_took_is_told() -> None:
         "oom.reaper.stage": "finish",
         "oom.reaper.resident": 1 << 20,
     }
-    assert plain(told.attributes)["oom.victim.reaped"] == 49 << 20
+    assert plain(told.attributes)["oom.victim.memory.reaped"] == 49 << 20
 
 
 def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
@@ -444,7 +444,7 @@ def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     assert (record.event_name, record.trace_id) == ("oom.no_victim", b"")
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_ERROR
     assert attributes["oom.limit.memcg.path"] == "/docker"
-    assert (attributes["oom.trigger.pid"], attributes["oom.decision.repeats"]) == (99, 3)
+    assert (attributes["oom.trigger.pid"], attributes["oom.decision.repeat_count"]) == (99, 3)
     assert "process.pid" not in attributes
     for part in ("no process", "/docker", "64.0 MiB", "sidecar (pid 99)", "3 times"):
         assert part in record.body.string_value
@@ -476,7 +476,7 @@ def test_a_panic_is_an_event_of_its_host() -> None:
     assert attributes["log.record.uid"] == PANIC.uid
     assert attributes["log.record.original"] == PANIC.original
     assert attributes["oom.panic.boot_id"] == PANIC.boot_id
-    assert (attributes["oom.trigger.tid"], attributes["oom.decision.by"]) == (100, "memcg")
+    assert (attributes["oom.trigger.tid"], attributes["oom.decision.origin"]) == (100, "memcg")
     assert plain(group.resource.attributes) == {**HOST, "service.name": "unknown_service"}
     for part in ("panicked", str(PANIC.message), "64.0 MiB", "/docker", "sidecar (thread 100)"):
         assert part in record.body.string_value
@@ -496,7 +496,7 @@ def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
         "log.record.original",
         "oom.capture.source",
         "oom.capture.hook",
-        "oom.panic.time_source",
+        "oom.time.source",
     }
     assert record.body.string_value.endswith(
         "the host had no memory left when a process asked for memory."

@@ -73,7 +73,7 @@ def _resident(record: DecodedEvent) -> str:
 
 def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:
     values = record.values
-    found = [*meanings(values.keyed(semconv.SETTINGS_VM), values.keyed(semconv.HOST_MEMORY))]
+    found = [*meanings(values.keyed(semconv.SYSCTL_VM), values.keyed(semconv.HOST_MEMORY))]
     if not found:
         return
     yield from layout.heading("Settings in force")
@@ -96,7 +96,7 @@ def _ids(record: DecodedEvent, layout: Page) -> Iterator[str]:
     yield from layout.row("uid", record.uid)
     yield from layout.row("trace", record.trace_id)
     yield from layout.row("span", record.span_id)
-    told_by = (semconv.CAPTURE_SOURCE, semconv.CAPTURE_HOOK, semconv.CAPTURE_CONTEXT)
+    told_by = (semconv.CAPTURE_SOURCE, semconv.CAPTURE_HOOK, semconv.DECISION_SOURCE)
     yield from layout.row("captured by", ", ".join(filter(None, map(values.text, told_by))))
-    if values.all.get(semconv.CAPTURE_LATE):
+    if values.all.get(semconv.CAPTURE_RECOVERED):
         yield from layout.row("", "recorded while no agent ran")

@@ -24,7 +24,7 @@ Fields = Mapping[str, str]
 def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nobody looked."""
     values = record.values
-    told = read(values.text(semconv.CANDIDATES_LARGEST) or "")
+    told = read(values.text(semconv.TASKS_LARGEST) or "")
     if not told:
         return
     yield from layout.heading("Who used the memory")
@@ -40,7 +40,7 @@ def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
 
 
 def read(lines: str) -> list[Fields]:
-    """The lines of ``oom.candidates.largest`` by their fields (logfmt, texts as in JSON)."""
+    """The lines of ``oom.tasks.largest`` by their fields (logfmt, texts as in JSON)."""
     return [
         {name: _unquoted(value) for name, value in _FIELD.findall(line)}
         for line in lines.splitlines()
@@ -58,9 +58,9 @@ def _unquoted(value: str) -> str:
 
 def _when(record: DecodedEvent, shown: int) -> str:
     values = record.values
-    after, count = values.real(semconv.CANDIDATES_AFTER), values.number(semconv.CANDIDATES_COUNT)
-    left_out = values.number(semconv.CANDIDATES_LEFT_OUT)
-    memcg = values.text(semconv.CANDIDATES_MEMCG)
+    after, count = values.real(semconv.TASKS_DELAY), values.number(semconv.TASKS_COUNT)
+    left_out = values.number(semconv.TASKS_SKIPPED)
+    memcg = values.text(semconv.TASKS_MEMCG_PATH)
     when = f", seen {after * _MS:.1f} ms after the mark" if after is not None else ""
     of = f" of {count}" if count is not None and count > shown else ""
     where = f"in {memcg}" if memcg else "on the host"

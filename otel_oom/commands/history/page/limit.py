@@ -69,7 +69,7 @@ def _unknown(record: DecodedEvent) -> str:
     """Where it can't be told how the limit's owner stands to the victim."""
     if record.values.text(semconv.LIMIT_MEMCG_PATH):
         return "a cgroup"
-    of_memcg = record.values.text(semconv.DECISION_BY) == "memcg"
+    of_memcg = record.values.text(semconv.DECISION_ORIGIN) == "memcg"
     return "a cgroup, of which it is not known which one" if of_memcg else "not known"
 
 
@@ -81,7 +81,7 @@ def _memcg(record: DecodedEvent, layout: Page) -> Iterator[str]:
     )
     if limit is not None and usage is not None:
         yield from _usage(layout, "usage", usage, limit)
-    after, parts = values.real(semconv.WITNESS_AFTER), values.keyed(semconv.LIMIT_MEMCG_STAT)
+    after, parts = values.real(semconv.SNAPSHOT_DELAY), values.keyed(semconv.LIMIT_MEMCG_STAT)
     if after is not None and parts:
         # The victim may have let go of all of its own by then.
         yield from layout.row("made of", f"(read {after * _MS:.1f} ms after the mark)", "dim")

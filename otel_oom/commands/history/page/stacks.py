@@ -26,7 +26,7 @@ _ID_CHARS: Final = 12
 def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nothing is known of it."""
     values = record.values
-    kernel = (values.text(semconv.DECISION_STACK) or "").splitlines()
+    kernel = (values.text(semconv.REQUEST_KERNEL_STACK) or "").splitlines()
     program = (values.text(semconv.REQUEST_USER_STACK) or "").splitlines()
     rows = [
         *layout.row("asked by", _trigger(record)),
@@ -66,7 +66,10 @@ def _trigger(record: DecodedEvent) -> str | None:
 
 def _request(record: DecodedEvent) -> str | None:
     values = record.values
-    memory, entry = values.text(semconv.REQUEST_MEMORY), values.text(semconv.REQUEST_ENTRY)
+    memory, entry = (
+        values.text(semconv.REQUEST_MEMORY_TYPE),
+        values.text(semconv.REQUEST_ENTRY_POINT),
+    )
     order, flags = values.number(semconv.REQUEST_ORDER), values.text(semconv.REQUEST_GFP_FLAGS)
     parts = [
         MEMORY.get(memory, memory) if memory else None,
@@ -79,5 +82,5 @@ def _request(record: DecodedEvent) -> str | None:
 
 def _decision(record: DecodedEvent) -> str | None:
     values = record.values
-    by, message = values.text(semconv.DECISION_BY), values.text(semconv.DECISION_MESSAGE)
+    by, message = values.text(semconv.DECISION_ORIGIN), values.text(semconv.DECISION_MESSAGE)
     return "; ".join(filter(None, (_BY.get(by or ""), f'"{message}"' if message else None))) or None

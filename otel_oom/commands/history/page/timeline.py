@@ -44,8 +44,8 @@ def _steps(record: DecodedEvent) -> Iterator[tuple[int, str]]:
     marked = "the kernel chose it and sent SIGKILL" if record.stages else "it happened"
     yield record.unix_ns, f"{marked} ({labels.time_of(record.unix_ns, exact=True)})"
     for name, what in (
-        (semconv.WITNESS_AFTER, "the agent read the numbers of cgroup and host"),
-        (semconv.CANDIDATES_AFTER, "the agent looked at who used the memory"),
+        (semconv.SNAPSHOT_DELAY, "the agent read the numbers of cgroup and host"),
+        (semconv.TASKS_DELAY, "the agent looked at who used the memory"),
     ):
         after = values.real(name)
         if after is not None:

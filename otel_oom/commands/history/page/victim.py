@@ -29,7 +29,7 @@ def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     yield from layout.row("memory", _memory(record))
     yield from layout.row("cgroup", values.text(semconv.MEMCG_PATH))
     yield from layout.row("host", resource.text("host.name"))
-    yield from layout.row("not found out", values.text(semconv.ENRICH_ERROR), "yellow")
+    yield from layout.row("not found out", values.text(semconv.ENRICHMENT_ERROR), "yellow")
 
 
 def _service(record: DecodedEvent) -> str | None:
@@ -65,8 +65,8 @@ def _container(record: DecodedEvent) -> str | None:
     if id_ is None:
         return None
     image, tags = resource.text("container.image.name"), resource.text("container.image.tags")
-    outer = record.values.text(semconv.OUTER_CONTAINER_NAME) or record.values.text(
-        semconv.OUTER_CONTAINER_ID
+    outer = record.values.text(semconv.HOST_CONTAINER_NAME) or record.values.text(
+        semconv.HOST_CONTAINER_ID
     )
     parts = [
         f"{name} ({id_[:_ID_CHARS]})" if name else id_[:_ID_CHARS],

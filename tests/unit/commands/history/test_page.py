@@ -281,7 +281,7 @@ def test_any_limits_can_be_drawn(limits: MemcgUsage | None) -> None:
 def test_events_without_a_victim() -> None:
     """Their pages have their own sentence and what is known; no victim is made up."""
     missed = MissedKills(
-        boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unseen"
+        boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unknown"
     )
     for log, title in (
         (kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),

@@ -28,7 +28,7 @@ from tests.testlib.samples.history import entry, log_entry
 WIDE = Terminal(400)
 POD_UID = "0a1b2c3d-0000-4000-8000-000000000001"
 MISSED = MissedKills(
-    boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unseen"
+    boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unknown"
 )
 
 

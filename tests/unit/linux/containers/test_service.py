@@ -146,7 +146,7 @@ def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerS
 def test_what_is_of_no_task_is_in_no_container(runtimes: ContainerService) -> None:
     """Kills that nobody saw are nobody's."""
     missed = MissedKills(
-        boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, counted=1, reason="unseen"
+        boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, counted=1, reason="unknown"
     )
     assert runtimes.at_once(missed) is None
 
