@@ -80,12 +80,12 @@ def _fail(error: Exception, code: int) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.agent import service  # noqa: PLC0415  each command imports what it needs
-    from otel_oom.capture import choose  # noqa: PLC0415
+    from otel_oom.capture import open_source  # noqa: PLC0415
     from otel_oom.config import containers as container_settings  # noqa: PLC0415
     from otel_oom.config import store  # noqa: PLC0415
     from otel_oom.config.settings import read  # noqa: PLC0415
 
-    source = choose(
+    source = open_source(
         arguments.source,
         want_command=arguments.command_line,
         pin_dir=None if arguments.no_pin else arguments.pin_dir,

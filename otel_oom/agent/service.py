@@ -8,7 +8,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ GRACE_S: Final = 3.0
 
 
 def run(  # noqa: PLR0913  each is named at the call
-    chosen: Source,
+    opening: AbstractContextManager[Source],
     settings: Settings,
     state_dir: Path,
     *,
@@ -48,7 +48,7 @@ def run(  # noqa: PLR0913  each is named at the call
         StoreError: the state folder can't be used.
         CaptureError: kills can't be captured.
     """
-    with _signals() as stop_fd, Store(state_dir, bounds) as store, chosen as source:
+    with _signals() as stop_fd, Store(state_dir, bounds) as store, opening as source:
         notify("READY=1")
         _LOG.info(
             "Ready: capturing OOM kills by %s (%s), their decisions by %s",

@@ -1,30 +1,34 @@
-"""Where kills come from: the sources, which to take, and how to watch one."""
+"""Sources of OOM events: open the best that this host allows, and watch it."""
 
 from __future__ import annotations
 
 import logging
 import select
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import cast
 
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler, InUseError, Source
 from otel_oom.model.events import CapturedEvent
 
-__all__ = ["CaptureError", "Handler", "Source", "choose", "watch"]
+__all__ = ["CaptureError", "Handler", "Source", "open_source", "watch"]
 
 
 _LOG = logging.getLogger(__name__)
 
 
-def choose(
+@contextmanager
+def open_source(
     name: str = "auto", *, want_command: bool = False, pin_dir: Path | None = None
-) -> Source:
-    """The source of that name; ``auto`` is the best that this host allows.
+) -> Iterator[Source]:
+    """Attach the source of that name until the context ends.
 
-    ``want_command`` is whether to tell the victim's command line, which can hold secrets; the
-    kernel's log has none. In ``pin_dir``, a folder of bpffs, the kernel side outlives the process.
+    ``auto`` is the best source that this host allows. ``want_command`` records the victim's command
+    line, which can hold secrets; the kernel log has none. In ``pin_dir``, a directory of bpffs, the
+    BPF objects outlive the process.
+
+    Raises:
+        CaptureError: this host does not allow it.
     """
 
     def libbpf() -> Source:
@@ -37,73 +41,61 @@ def choose(
 
         return BccSource(want_command=want_command)
 
-    named: dict[str, Callable[[], Source]] = {"libbpf": libbpf, "bcc": bcc, "kmsg": _kmsg}
-    if name in named:
-        return named[name]()
-    # To compile on the host is worth its while only where libbpf can't find its way.
-    ladder = (libbpf, _kmsg) if VMLINUX_BTF.exists() else (libbpf, bcc, _kmsg)
-    return cast("Source", _Best(*ladder))
+    def kmsg() -> Source:
+        from otel_oom.capture.kmsg.source import KmsgSource  # noqa: PLC0415  as above
+
+        return KmsgSource()
+
+    factories: dict[str, Callable[[], Source]] = {"libbpf": libbpf, "bcc": bcc, "kmsg": kmsg}
+    with ExitStack() as attached:
+        if name in factories:
+            yield attached.enter_context(factories[name]())
+            return
+        # BCC compiles for seconds: it is tried only where libbpf lacks BTF.
+        ladder = (libbpf, kmsg) if VMLINUX_BTF.exists() else (libbpf, bcc, kmsg)
+        yield _attach_best(ladder, attached)
 
 
-def _kmsg() -> Source:
-    from otel_oom.capture.kmsg.source import KmsgSource  # noqa: PLC0415  as above
-
-    return KmsgSource()
-
-
-class _Best:
-    """The first of some sources that this host allows: entering it gives that one."""
-
-    def __init__(self, *sources: Callable[[], Source]) -> None:
-        self._sources = sources
-        self._entered = ExitStack()
-
-    def __enter__(self) -> Source:
-        reasons: list[str] = []
-        for source in self._sources:
-            try:
-                entered = self._entered.enter_context(source())
-            except InUseError:
-                raise
-            except CaptureError as error:
-                reasons.append(str(error))
-            else:
-                for reason in reasons:
-                    _LOG.warning(
-                        "Capturing by %s, with fewer fields, for BPF is refused: %s",
-                        entered.hook,
-                        reason,
-                    )
-                why = "those before it are refused" if reasons else "the best, and allowed here"
-                _LOG.info("--source auto takes %s: %s", entered.name, why)
-                return entered
-        raise CaptureError("\n".join(reasons))
-
-    def __exit__(self, *exception: object) -> None:
-        self._entered.close()
+def _attach_best(ladder: Sequence[Callable[[], Source]], attached: ExitStack) -> Source:
+    reasons: list[str] = []
+    for factory in ladder:
+        try:
+            source = attached.enter_context(factory())
+        except InUseError:
+            raise
+        except CaptureError as error:
+            reasons.append(str(error))
+            continue
+        for reason in reasons:
+            _LOG.warning(
+                "BPF unavailable; falling back to %s with fewer fields: %s", source.hook, reason
+            )
+        why = "better ones are unavailable" if reasons else "the best one, and available"
+        _LOG.info("--source auto uses %s: %s", source.name, why)
+        return source
+    raise CaptureError("\n".join(reasons))
 
 
 @contextmanager
 def watch(source: str = "auto") -> Iterator[Iterator[CapturedEvent]]:
-    """Kills and exits as they happen, for programs of one's own.
+    """Yield kills and exits as they happen, for programs other than the agent.
 
-    What is yielded waits for the next event without end. The kernel keeps events while the
-    caller is busy with one, as many as its buffer holds; what a caller must not lose on its way
-    to somewhere else is the agent's work.
+    The iterator waits for the next event without end. The kernel keeps events in its buffer while
+    the caller processes one. Delivery without loss is the agent's work.
 
     Raises:
         CaptureError: this host does not allow it.
     """
-    with choose(source) as attached, closing(_events(attached)) as events:
+    with open_source(source) as attached, closing(_events(attached)) as events:
         yield events
 
 
 def _events(source: Source) -> Generator[CapturedEvent, None, None]:
-    waiting: list[CapturedEvent] = []
-    ready = select.poll()
-    ready.register(source, select.POLLIN)
+    pending: list[CapturedEvent] = []
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
     while True:
-        ready.poll()
-        source.drain(waiting.append)
-        yield from waiting
-        waiting.clear()
+        poll.poll()
+        source.drain(pending.append)
+        yield from pending
+        pending.clear()

@@ -230,7 +230,7 @@ def test_the_agent_tells_of_kills_that_the_kernel_did_not_make(journal: Journal)
             until(lambda: _has_place(journal, "state/"), "the journal is read")
             journal.add(EARLYOOM, words(A), time.time_ns())
             backend.wait_for_kills([A], within_s=60)
-            assert "--source auto takes " in running.said()
+            assert "--source auto uses " in running.said()
             assert running.end(signal.SIGKILL) == -signal.SIGKILL
         journal.add(EARLYOOM, words(B), time.time_ns())
         with whole_agent(journal, receiver) as running:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from otel_oom.capture.bpf import records as wire
-from otel_oom.capture.bpf.decoder import text
+from otel_oom.capture.bpf.record_values import decode_text
 from otel_oom.capture.bpf.records import MarkRecord
 from otel_oom.capture.mark_matching import KillMark
 
@@ -40,5 +40,5 @@ def _mark(record: MarkRecord) -> KillMark:
         started_ns=started_ns,
         tgid=record.tgid,
         tid=record.tid,
-        comm=text(record.comm) if started_ns else None,
+        comm=decode_text(record.comm) if started_ns else None,
     )

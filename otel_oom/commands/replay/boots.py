@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from otel_oom.capture.panic.report import BootLogTail, panic_in
 from otel_oom.commands.replay.formats.detect import BARE
@@ -18,7 +18,6 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import Panic
-from otel_oom.model.types import LogProvenance
 
 SOURCE: Final = "replay"
 BEGINS: Final = "Linux version "
@@ -42,15 +41,6 @@ _PIECES: Final = (
 /dev/kmsg tells that it goes on with the one before."""
 
 
-class FoundEvents(EventBuilder):
-    """Makes events of what was found, as those of one boot are made of what was captured."""
-
-    found: LogProvenance
-
-    def _shared(self, *about: Any) -> dict[str, Any]:  # noqa: ANN401  those of LogEvents
-        return {**super()._shared(*about), "found": self.found}
-
-
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
     """What was logged, in which line, and all that is needed to make an event of it."""
@@ -58,7 +48,7 @@ class PendingEvent:
     event: LoggedKill | LoggedNoVictim | Panic
     line: LoggedLine
     moment: LinePosition
-    events: FoundEvents
+    events: EventBuilder
 
 
 class Boot:
@@ -67,7 +57,7 @@ class Boot:
     def __init__(self, first: LoggedLine) -> None:
         """Begin with the boot of that line."""
         self._boot_id = first.boot_id
-        self._events = FoundEvents(first.boot_id, SOURCE, first.form, Processes(_NOWHERE))
+        self._events = EventBuilder(first.boot_id, SOURCE, first.form, Processes(_NOWHERE))
         self._parser = KernelLogParser()
         self._recent: dict[int, tuple[Line, LoggedLine, LinePosition]] = {}
         self._sequence = 0

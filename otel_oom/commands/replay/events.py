@@ -116,7 +116,7 @@ class EventExtractor:
     def _event(self, one: PendingEvent) -> Event | None:
         unix_ns, time_source = self._timeline.unix_ns(one.moment)
         line, events = one.line, one.events
-        found = events.found = LogProvenance(
+        found = LogProvenance(
             line=_NAMES.sub("()", line.text).strip(),
             since_boot_ns=line.since_boot_ns,
             host=line.host,
@@ -138,7 +138,7 @@ class EventExtractor:
         offset_ns = unix_ns - since_boot_ns
         event: OomKill | NoVictim | None
         if isinstance(one.event, LoggedKill):
-            event = events.kill(one.event, since_boot_ns, offset_ns)
+            event = events.kill(one.event, since_boot_ns, offset_ns, found)
         else:
-            event = events.no_victim(one.event, since_boot_ns, offset_ns)
+            event = events.no_victim(one.event, since_boot_ns, offset_ns, found)
         return event and replace(event, boottime_ns=line.since_boot_ns or 0)

@@ -11,7 +11,7 @@ from otel_oom.linux.kernel_log.report import LoggedKill, LoggedNoVictim, Report,
 from otel_oom.linux.kernel_log.report_text import escaped
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import NoVictim, OomKill
-from otel_oom.model.types import Capture, Memcg, Task
+from otel_oom.model.types import Capture, LogProvenance, Memcg, Task
 
 _SILENCE_NS: Final = 1_000_000_000
 """How long the same want of memory is only counted; an allocation may repeat it without end."""
@@ -54,7 +54,13 @@ class EventBuilder:
     def _process(self, tid: int, comm: str | None) -> Task | None:
         return self._seen.get((tid, comm)) or self.processes.of_thread(tid, comm)
 
-    def kill(self, event: LoggedKill, boottime_ns: int, unix_offset_ns: int) -> OomKill:
+    def kill(
+        self,
+        event: LoggedKill,
+        boottime_ns: int,
+        unix_offset_ns: int,
+        provenance: LogProvenance | None = None,
+    ) -> OomKill:
         """The kill at that time of CLOCK_BOOTTIME; the offset leads from there to Unix time.
 
         The swap that the victim held is not in the log, nor is its cgroup's inode.
@@ -76,6 +82,7 @@ class EventBuilder:
             skipped=not isinstance(event.told, Killed),
             original=event.text,
             candidates=None if event.first else candidates(report, event, boottime_ns),
+            found=provenance,
         )
         self._seen.clear()
         if not event.first:
@@ -83,7 +90,11 @@ class EventBuilder:
         return kill
 
     def no_victim(
-        self, event: LoggedNoVictim, boottime_ns: int, unix_offset_ns: int
+        self,
+        event: LoggedNoVictim,
+        boottime_ns: int,
+        unix_offset_ns: int,
+        provenance: LogProvenance | None = None,
     ) -> NoVictim | None:
         """The want of memory; ``None`` if the same was told a moment ago."""
         shared = self._shared(event.line, event.report, None, boottime_ns, unix_offset_ns)
@@ -101,6 +112,7 @@ class EventBuilder:
             trigger=self._asking(event.report, None),
             repeats=silence.repeats,
             original=event.report.text if event.report else escaped(event.line.text),
+            found=provenance,
         )
 
     def _shared(
