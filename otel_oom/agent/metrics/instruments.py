@@ -101,20 +101,20 @@ class Metrics:
             semconv.METRIC_BUFFER_USAGE,
             [lambda _: [Observation(max(self._counts.take_fullest(), source.buffered()))]],
             "By",
-            "The most that the kernel's ring buffer held since the last collection.",
+            "Peak usage of the kernel's ring buffer since the last collection.",
         )
         self._meter.create_observable_up_down_counter(
             semconv.METRIC_BUFFER_LIMIT,
             [lambda _: [Observation(size)]],
             "By",
-            "What the kernel's ring buffer can hold.",
+            "Size of the kernel's ring buffer.",
         )
 
     def _of_capture(self) -> None:
         counts = self._counts
         for name, numbers, description in (
-            (semconv.METRIC_CAPTURED, counts.captured, "Events that the kernel told the agent."),
-            (semconv.METRIC_STORED, counts.stored, "Events that came to the disk, synced."),
+            (semconv.METRIC_CAPTURED, counts.captured, "Events received from the kernel."),
+            (semconv.METRIC_STORED, counts.stored, "Events stored on disk and synced."),
         ):
             self._meter.create_observable_counter(
                 name, [_by(semconv.EVENT_KIND, numbers)], "{event}", description
@@ -123,7 +123,7 @@ class Metrics:
             semconv.METRIC_LOST,
             [lambda _: self._lost()],
             "{event}",
-            "Events that the agent could not take, and will never have.",
+            "Events lost before they reached the agent.",
         )
 
     def _lost(self) -> list[Observation]:
@@ -141,14 +141,14 @@ class Metrics:
                 f"otel.sdk.exporter.{item}.exported",
                 [self._exported(signal)],
                 _UNITS[signal],
-                "Those that a backend has decided on, taken or refused for good.",
+                "Messages that a backend accepted or rejected.",
             )
             queue = {"otel.component.type": _QUEUE, "otel.component.name": f"{_QUEUE}/{signal}"}
             self._meter.create_observable_up_down_counter(
                 f"otel.sdk.processor.{item}.queue.size",
                 [self._of_store(partial(self._store.figures.depth, signal), queue)],
                 _UNITS[signal],
-                "Those that wait on the disk to be sent.",
+                "Messages in the outbox.",
             )
         by_signal = {signal: {semconv.SIGNAL: signal} for signal in ITEMS}
         self._meter.create_observable_gauge(
@@ -158,7 +158,7 @@ class Metrics:
                 for signal, attributes in by_signal.items()
             ],
             "s",
-            "How long the oldest has waited on the disk to be sent; 0 where none waits.",
+            "Age of the oldest message in the outbox; 0 if it is empty.",
         )
         self._meter.create_observable_up_down_counter(
             semconv.METRIC_DEAD_LETTERS,
@@ -167,7 +167,7 @@ class Metrics:
                 for signal, attributes in by_signal.items()
             ],
             "{message}",
-            "Messages that a backend refused for good, kept on the disk.",
+            "Messages that a backend rejected, kept on disk.",
         )
         before = self._dropped()
         self._meter.create_observable_counter(
@@ -177,12 +177,12 @@ class Metrics:
                 for signal, attributes in by_signal.items()
             ],
             "{message}",
-            "Messages that the bound of the store let go of, which no backend will get.",
+            "Undelivered messages dropped at the size limit of the store.",
         )
         lag = self._meter.create_histogram(
             semconv.METRIC_DELIVERY_DURATION,
             "s",
-            "From the kernel's time of an event to the backend's having it.",
+            "Time from the kernel's timestamp of an event to its acceptance by the backend.",
             explicit_bucket_boundaries_advisory=_LAG_BOUNDS_S,
         )
 

@@ -18,7 +18,7 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import label
 from otel_oom.store.counters import KILLS, KILLS_SINCE
 
-_DESCRIPTION: Final = "Processes that were chosen to be killed for want of memory."
+_DESCRIPTION: Final = "OOM kills on this host, by outcome."
 _UNIT: Final = "{kill}"
 
 _AT_ZERO: Final = tuple(
