@@ -40,10 +40,11 @@ def get(url: str, params: dict[str, str] | None = None, *, timeout: float = 10.0
     return _send(Request(f"{url}?{urlencode(params)}" if params else url), timeout)  # noqa: S310  callers pass loopback URLs
 
 
-def post(url: str, body: Json, *, timeout: float = 10.0) -> Reply:
-    """POST a JSON object. Raises OSError if no answer comes within `timeout` seconds."""
-    headers = {"Content-Type": "application/json"}
-    return _send(Request(url, json.dumps(body).encode(), headers), timeout)  # noqa: S310  as above
+def post(url: str, body: Json | bytes, *, timeout: float = 10.0) -> Reply:
+    """POST JSON, or Protobuf as bytes. Raises OSError if no answer comes in `timeout` seconds."""
+    kind = "application/x-protobuf" if isinstance(body, bytes) else "application/json"
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return _send(Request(url, content, {"Content-Type": kind}), timeout)  # noqa: S310  as above
 
 
 def ok(url: str) -> bool:
