@@ -1,4 +1,4 @@
-"""The kill of a real container, through a real Collector, to real Jaeger and Loki."""
+"""The kill of a real container, through a real Collector, to real Jaeger and VictoriaLogs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.testlib.kernel.oracle import KernelLog, Killed, until_reported
 from tests.testlib.need import need
 from tests.testlib.servers.collector import Collector
 from tests.testlib.servers.jaeger import Jaeger
-from tests.testlib.servers.loki import Entry, Loki
+from tests.testlib.servers.loki_receiver import LokiReceiver
+from tests.testlib.servers.victorialogs import Entry, VictoriaLogs
 from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -24,7 +25,7 @@ ARRIVES_S = 30.0
 
 @dataclass(frozen=True)
 class Story:
-    """One kill as everybody tells it: the runtime, the kernel, Jaeger, Loki."""
+    """One kill as everybody tells it: the runtime, the kernel, Jaeger, VictoriaLogs."""
 
     container: dict[str, Any]
     logged: Killed
@@ -43,7 +44,7 @@ def story(
     request: pytest.FixtureRequest,
     backends: Collector,
     jaeger: Jaeger,
-    loki: Loki,
+    victorialogs: VictoriaLogs,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Story:
     """The kill of a container, sent over HTTP and over gRPC."""
@@ -65,12 +66,12 @@ def story(
     ):
         running.until_watching()
         container = runtime.run_until_killed(name)
-        query = f'{{service_name=~".+"}} | container_id="{container["Id"]}"'
-        entry = until(lambda: loki.query(query), "the log in Loki", limit=ARRIVES_S)[0]
+        query = f'container.id:="{container["Id"]}"'
+        (entry,) = until(lambda: victorialogs.query(query), "the log", limit=ARRIVES_S)
         # The host may have kills of its own at the same time.
-        pid = entry.labels["process_pid"]
+        pid = entry.fields["process.pid"]
         (logged,) = (killed for killed in log.killed() if str(killed.pid) == pid)
-        trace_id = entry.labels["trace_id"]
+        trace_id = entry.fields["trace_id"]
         trace = until(lambda: jaeger.trace(trace_id), "the trace in Jaeger", limit=ARRIVES_S)
     assert trace is not None
     (span,) = trace["spans"]
@@ -86,35 +87,56 @@ def test_the_container_was_killed_for_its_memory(story: Story) -> None:
     assert story.logged.comm == "tail"
 
 
-def test_loki_has_the_event(story: Story) -> None:
-    """By LogQL: the event's name, the container, the victim as the kernel logged it."""
-    labels = story.entry.labels
-    assert labels["event_name"] == "oom.kill"
-    assert labels["container_id"] == story.container["Id"]
-    assert labels["container_runtime_name"] == "podman"
-    assert labels["process_pid"] == str(story.logged.pid)
-    assert labels["oom_victim_comm"] == story.logged.comm
-    assert labels["oom_victim_memory_anon"] == str(story.logged.anon * 1024)
-    assert labels["oom_victim_memcg_limit"] == str(24 << 20)
-    assert labels["severity_number"] == "21"
-    assert str(story.logged.pid) in story.entry.line
-    assert story.container["Id"][:12] in story.entry.line
+def test_victorialogs_has_the_event(story: Story) -> None:
+    """By LogsQL: the event's name, the container, the victim as the kernel logged it."""
+    fields = story.entry.fields
+    assert fields["event_name"] == "oom.kill"
+    assert fields["service.name"] == story.container["Name"]
+    assert fields["container.id"] == story.container["Id"]
+    assert fields["container.runtime.name"] == "podman"
+    assert fields["process.pid"] == str(story.logged.pid)
+    assert fields["oom.victim.comm"] == story.logged.comm
+    assert fields["oom.victim.memory.anon"] == str(story.logged.anon * 1024)
+    assert fields["oom.victim.memcg.limit"] == str(24 << 20)
+    assert fields["severity_number"] == "21"
+    assert fields["scope.name"] == "otel_oom"
+    assert str(story.logged.pid) in story.entry.message
+    assert story.container["Id"][:12] in story.entry.message
 
 
-def test_loki_has_the_kernels_own_report(story: Story) -> None:
+def test_its_stream_is_the_service_on_this_host(story: Story) -> None:
+    """Not the container, which ends with the kill."""
+    service, host = story.entry.fields["service.name"], story.entry.fields["host.name"]
+    assert story.entry.stream == f'{{host.name="{host}",service.name="{service}"}}'
+
+
+def test_victorialogs_has_the_kernels_own_report(story: Story) -> None:
     """From its first line on, where the kernel's log is what tells of decisions."""
-    labels = story.entry.labels
-    text = labels.get("log_record_original", "")
-    assert bool(text) == (labels["oom_decision_source"] == "/dev/kmsg")
+    fields = story.entry.fields
+    text = fields.get("log.record.original", "")
+    assert bool(text) == (fields["oom.decision.source"] == "/dev/kmsg")
     if text:
         assert " invoked oom-killer: gfp_mask=" in text.splitlines()[0]
         assert f",pid={story.logged.pid}," in text
 
 
-def test_loki_has_the_kernels_time(story: Story) -> None:
-    """The line stands at the time of the kill, not of its arrival."""
+def test_victorialogs_has_the_kernels_time(story: Story) -> None:
+    """The entry stands at the time of the kill, not of its arrival."""
     assert story.entry.time == story.span["startTime"] * 1000 + story.entry.time % 1000
     assert abs(time.time_ns() - story.entry.time) < 600 * 10**9
+
+
+def test_loki_would_store_all_that_victorialogs_has(
+    story: Story, loki_receiver: LokiReceiver
+) -> None:
+    """Within Loki's documented limits, each attribute under the name that Loki allows."""
+    (entry,) = loki_receiver.find(log_record_uid=story.entry.fields["log.record.uid"])
+    assert loki_receiver.rejections == []
+    assert (entry.time, entry.line) == (story.entry.time, story.entry.message)
+    own = {"severity_text"}  # VictoriaLogs' word for the number
+    wanted = {n.replace(".", "_"): v for n, v in story.entry.fields.items() if n not in own}
+    assert wanted.items() <= entry.fields.items()
+    assert entry.labels.keys() == {"service_name", "container_name"}
 
 
 def test_jaeger_has_the_span(story: Story) -> None:
@@ -140,7 +162,7 @@ def test_jaeger_has_the_stages(story: Story) -> None:
 
 
 def test_log_and_span_are_tied(story: Story) -> None:
-    """The line in Loki leads to the span in Jaeger, by ids and by the event's uid."""
-    assert story.entry.labels["trace_id"] == story.span["traceID"]
-    assert story.entry.labels["span_id"] == story.span["spanID"]
-    assert story.entry.labels["log_record_uid"] == story.tags["log.record.uid"]
+    """The entry in VictoriaLogs leads to the span in Jaeger, by ids and by the event's uid."""
+    assert story.entry.fields["trace_id"] == story.span["traceID"]
+    assert story.entry.fields["span_id"] == story.span["spanID"]
+    assert story.entry.fields["log.record.uid"] == story.tags["log.record.uid"]

@@ -23,7 +23,7 @@ from tests.testlib.kernel.oracle import KernelLog, until_reported
 from tests.testlib.need import need
 from tests.testlib.servers.collector import Collector
 from tests.testlib.servers.jaeger import Jaeger
-from tests.testlib.servers.loki import Entry, Loki
+from tests.testlib.servers.victorialogs import Entry, VictoriaLogs
 from tests.testlib.wait import until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -40,7 +40,7 @@ OF_EVERY_TRIGGER = {
 
 @dataclass(frozen=True)
 class Told:
-    """A kill as Loki and Jaeger have it; whether the kernel's log ``reported`` all of it."""
+    """A kill as the backends have it; whether the kernel's log ``reported`` all of it."""
 
     expected: Expected
     reported: bool
@@ -100,27 +100,29 @@ def kills(
 
 
 @pytest.fixture(scope="module", params=PLACES)
-def told(request: pytest.FixtureRequest, kills: Kills, loki: Loki, jaeger: Jaeger) -> Told:
+def told(
+    request: pytest.FixtureRequest, kills: Kills, victorialogs: VictoriaLogs, jaeger: Jaeger
+) -> Told:
     """The kill in one of the places."""
     expected = kills.expected[request.param]
-    query = f'{{service_name="{expected.service}"}} {expected.only}'
-    (entry,) = until(lambda: loki.query(query), f"{query} in Loki", limit=ARRIVES_S)
-    trace_id = entry.labels["trace_id"]
+    query = f'service.name:="{expected.service}" {expected.only}'
+    (entry,) = until(lambda: victorialogs.query(query), query, limit=ARRIVES_S)
+    trace_id = entry.fields["trace_id"]
     trace = until(lambda: jaeger.trace(trace_id), "its trace in Jaeger", limit=ARRIVES_S)
     assert trace is not None
     (span,) = trace["spans"]
-    reported = int(entry.labels["process_pid"]) in kills.reported
+    reported = int(entry.fields["process.pid"]) in kills.reported
     return Told(expected, reported, entry, span, trace["processes"][span["processID"]])
 
 
-def test_loki_has_it_under_its_own_service(told: Told) -> None:
-    """One line under the service's name, and in it what the runtime says of the victim."""
+def test_victorialogs_has_it_under_its_own_service(told: Told) -> None:
+    """One entry under the service's name, and in it what the runtime says of the victim."""
     expected = told.expected
     wanted = {**expected.resource, **expected.victim, **expected.trigger}
-    labels = {name: told.entry.labels.get(name.replace(".", "_")) for name in wanted}
-    assert labels == {name: _text(value) for name, value in wanted.items()}
-    assert told.entry.labels["event_name"] == "oom.kill"
-    assert told.entry.labels["oom_outcome"] == "killed"
+    fields = {name: told.entry.fields.get(name) for name in wanted}
+    assert fields == {name: _text(value) for name, value in wanted.items()}
+    assert told.entry.fields["event_name"] == "oom.kill"
+    assert told.entry.fields["oom.outcome"] == "killed"
 
 
 def test_jaeger_has_it_under_its_own_service(told: Told) -> None:
@@ -137,8 +139,8 @@ def test_the_limit_that_was_hit_is_told(told: Told) -> None:
     need(told.reported, "the kernel reports no more than ten kills in five seconds")
     limit = told.expected.limit
     assert {name: told.tags.get(name) for name in limit} == dict(limit)
-    labels = {name: told.entry.labels.get(name.replace(".", "_")) for name in limit}
-    assert labels == {name: _text(value) for name, value in limit.items()}
+    fields = {name: told.entry.fields.get(name) for name in limit}
+    assert fields == {name: _text(value) for name, value in limit.items()}
 
 
 def test_nobody_elses_place_is_in_its_resource(told: Told) -> None:
@@ -146,7 +148,8 @@ def test_nobody_elses_place_is_in_its_resource(told: Told) -> None:
     expected = told.expected
     for kind in ("container.", "k8s."):
         if not any(name.startswith(kind) for name in expected.resource):
-            assert [name for name in told.resource if name.startswith(kind)] == []
+            names = [*told.resource, *told.entry.fields]
+            assert [name for name in names if name.startswith(kind)] == []
 
 
 def test_victim_and_trigger_are_told_apart(told: Told) -> None:
@@ -165,8 +168,8 @@ def test_victim_and_trigger_are_told_apart(told: Told) -> None:
 
 
 def _text(value: object) -> str:
-    """A value as Loki keeps it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as VictoriaLogs keeps it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _tag(value: object) -> object:

@@ -42,7 +42,7 @@ _LIMIT_S: Final = 30.0
 class Expected:
     """What is to be told of a kill, by the names of OpenTelemetry's data model.
 
-    ``only`` selects it in LogQL among all that stand under the name of the ``service``.
+    ``only`` selects it in LogsQL among all that stand under the name of the ``service``.
     ``limit`` is what was hit. ``trigger`` is told of a trigger that is somewhere else than the
     victim, and only then.
     """
@@ -115,7 +115,7 @@ def in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
     name = status["metadata"]["name"]
     return Expected(
         service=sandbox["name"],
-        only=f'| k8s_container_name="{name}"',
+        only=f'k8s.container.name:="{name}"',
         resource={
             **_of_container("containerd", status["id"], name, status["image"]["image"]),
             "k8s.pod.name": sandbox["name"],

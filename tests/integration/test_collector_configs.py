@@ -3,90 +3,40 @@
 from __future__ import annotations
 
 import re
-import secrets
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.process import LOOPBACK, ServerError, free_port
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.collector import Collector, collector, complaints
+from tests.testlib.servers.collector import collector, complaints
 from tests.testlib.servers.jaeger import Jaeger
-from tests.testlib.servers.loki import Entry, Loki
+from tests.testlib.servers.loki_receiver import LokiReceiver
 from tests.testlib.servers.recorder import recorder
-from tests.testlib.servers.web import Json, Reply, ok, post
+from tests.testlib.servers.sent_kill import Kill, until_printed
+from tests.testlib.servers.victorialogs import VictoriaLogs
+from tests.testlib.servers.web import Json, ok
 from tests.testlib.wait import until
 
 FOLDER = REPOSITORY / "collector-config"
-AGENT, JAEGER, LOKI = (FOLDER / f"{name}.yaml" for name in ("agent", "jaeger", "loki"))
+NAMES = ("agent", "jaeger", "loki", "victorialogs")
+AGENT, JAEGER, LOKI, VICTORIALOGS = FILES = [FOLDER / f"{name}.yaml" for name in NAMES]
 NOWHERE = f"http://{LOOPBACK}:9"  # the discard port, which nothing listens on
-
-
-@dataclass(frozen=True)
-class Kill:
-    """A kill as OTLP/JSON, of a service of its own, with a log record and a span."""
-
-    service: str = field(default_factory=lambda: f"shop-{secrets.token_hex(4)}")
-    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
-    time: int = field(default_factory=time.time_ns)
-
-    def send(self, to: Collector) -> None:
-        """Post both, and expect both to be taken."""
-        assert self.send_log(to).status == 200
-        assert self.send_span(to).status == 200
-
-    def send_log(self, to: Collector) -> Reply:
-        """Post the log record."""
-        record = {
-            "timeUnixNano": str(self.time),
-            "severityNumber": 21,
-            "eventName": "oom.kill",
-            "body": {"stringValue": f"{self.service} was killed"},
-            "traceId": self.trace_id,
-            "spanId": self.trace_id[:16],
-        }
-        scopes = [{"scope": {"name": "otel_oom"}, "logRecords": [record]}]
-        body = {"resourceLogs": [{"resource": self._resource(), "scopeLogs": scopes}]}
-        return post(f"{to.http}/v1/logs", body)
-
-    def send_span(self, to: Collector) -> Reply:
-        """Post the span."""
-        span = {
-            "traceId": self.trace_id,
-            "spanId": self.trace_id[:16],
-            "name": "oom.kill",
-            "kind": 1,
-            "startTimeUnixNano": str(self.time),
-            "endTimeUnixNano": str(self.time + 1_000_000),
-        }
-        scopes = [{"scope": {"name": "otel_oom"}, "spans": [span]}]
-        body = {"resourceSpans": [{"resource": self._resource(), "scopeSpans": scopes}]}
-        return post(f"{to.http}/v1/traces", body)
-
-    def send_metric(self, to: Collector) -> Reply:
-        """Post a count of one."""
-        points = [{"asInt": "1", "timeUnixNano": str(self.time)}]
-        counter = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}
-        scopes = [{"metrics": [{"name": "oom.kills", "sum": counter}]}]
-        body = {"resourceMetrics": [{"resource": self._resource(), "scopeMetrics": scopes}]}
-        return post(f"{to.http}/v1/metrics", body)
-
-    def _resource(self) -> Json:
-        name = {"key": "service.name", "value": {"stringValue": self.service}}
-        return {"attributes": [name]}
 
 
 @pytest.mark.parametrize(
     "files",
-    [(AGENT,), (JAEGER,), (LOKI,), (JAEGER, LOKI), (LOKI, JAEGER)],
+    [
+        *((file,) for file in FILES),
+        *((JAEGER, LOKI), (LOKI, JAEGER)),
+        *((JAEGER, VICTORIALOGS), (JAEGER, LOKI, VICTORIALOGS)),
+    ],
     ids=lambda files: "+".join(file.stem for file in files),
 )
 def test_a_config_is_valid_without_a_warning(
     collector_binary: Path, files: tuple[Path, ...]
 ) -> None:
-    """The Collector has nothing against any file, nor against the pair in either order."""
+    """The Collector has nothing against any file, nor against those that go together."""
     assert complaints(collector_binary, *files, env={"BACKEND_ENDPOINT": NOWHERE}) == ""
 
 
@@ -97,7 +47,7 @@ def test_agent_without_a_backend_is_refused(collector_binary: Path) -> None:
 
 def test_the_readme_lists_the_variables_and_their_defaults() -> None:
     """The table has each variable once, none beside them, and their defaults."""
-    configs = "".join(file.read_text(encoding="utf-8") for file in (AGENT, JAEGER, LOKI))
+    configs = "".join(file.read_text(encoding="utf-8") for file in FILES)
     used = dict(re.findall(r"\$\{env:(\w+)(?::-([^}]*))?\}", configs))
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     rows = dict(
@@ -195,32 +145,52 @@ def test_jaeger_gets_the_span_and_the_console_the_rest(
     assert kill.trace_id not in printed
 
 
-def test_loki_gets_the_log_and_the_console_the_rest(collector_binary: Path, loki: Loki) -> None:
-    """No signal is refused: Loki has the line, and the log tells the rest."""
-    kill = Kill()
-    with collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server:
-        kill.send(server)
-        assert kill.send_metric(server).status == 200
-        printed = until_printed(server, kill.trace_id, "oom.kills")
-    entry = entry_of(loki, kill)
-    assert entry.time == kill.time
-    assert entry.line == f"{kill.service} was killed"
-    assert entry.labels["trace_id"] == kill.trace_id
-    assert f"{kill.service} was killed" not in printed
-
-
 @pytest.mark.parametrize("files", [(JAEGER, LOKI), (LOKI, JAEGER)], ids=["jl", "lj"])
 def test_together_each_gets_its_own(
-    collector_binary: Path, jaeger: Jaeger, loki: Loki, files: tuple[Path, Path]
+    collector_binary: Path,
+    jaeger: Jaeger,
+    loki_receiver: LokiReceiver,
+    files: tuple[Path, Path],
 ) -> None:
     """Neither file takes the other's pipeline away, whichever comes first."""
     kill = Kill()
-    env = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki.url}
+    env = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki_receiver.url}
     with collector(collector_binary, *files, env=env) as server:
         kill.send(server)
         assert ok(server.health)
     assert spans_of(jaeger, kill) == ["oom.kill"]
-    assert entry_of(loki, kill).labels["event_name"] == "oom.kill"
+    (entry,) = loki_receiver.find(service_name=kill.service)
+    assert entry.fields["event_name"] == "oom.kill"
+
+
+def test_victorialogs_after_jaeger_each_gets_its_own(
+    collector_binary: Path, jaeger: Jaeger, victorialogs: VictoriaLogs, tmp_path: Path
+) -> None:
+    """The file with the longer list of extensions comes last, as its comment says."""
+    kill = Kill()
+    env = {
+        "JAEGER_URL": jaeger.http,
+        "VICTORIALOGS_URL": victorialogs.url,
+        "QUEUE_DIRECTORY": str(tmp_path / "queue"),
+    }
+    with collector(collector_binary, JAEGER, VICTORIALOGS, env=env) as server:
+        kill.send(server)
+        query = f'service.name:="{kill.service}"'
+        (entry,) = until(lambda: victorialogs.query(query), "the log in VictoriaLogs")
+    assert spans_of(jaeger, kill) == ["oom.kill"]
+    assert entry.fields["event_name"] == "oom.kill"
+
+
+def test_victorialogs_before_jaeger_is_an_error_at_start(
+    collector_binary: Path, tmp_path: Path
+) -> None:
+    """A Collector without the extension of the queue does not start and lose what it is sent."""
+    env = {"QUEUE_DIRECTORY": str(tmp_path / "queue")}
+    with (
+        pytest.raises(ServerError, match="no storage client extension found"),
+        collector(collector_binary, VICTORIALOGS, JAEGER, env=env),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -235,22 +205,8 @@ def test_what_an_absent_backend_cannot_take_stays_with_the_sender(
     assert reply.status == 503
 
 
-def until_printed(server: Collector, *words: str) -> str:
-    """Wait for words in the Collector's log; return the log."""
-    output = server.process.output
-    until(lambda: all(word in output() for word in words), f"{words} in the log")
-    return output()
-
-
 def spans_of(jaeger: Jaeger, kill: Kill) -> list[str]:
     """Return the names of the spans that Jaeger has of a kill, when it has any."""
     trace = until(lambda: jaeger.trace(kill.trace_id), "the trace in Jaeger")
     assert trace is not None
     return [span["operationName"] for span in trace["spans"]]
-
-
-def entry_of(loki: Loki, kill: Kill) -> Entry:
-    """Return the one line that Loki has of a kill, found by the name of its event."""
-    query = f'{{service_name="{kill.service}"}} | event_name="oom.kill"'
-    (entry,) = until(lambda: loki.query(query), "the line in Loki")
-    return entry

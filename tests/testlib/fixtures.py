@@ -16,10 +16,11 @@ from tests.testlib.need import need
 from tests.testlib.servers import build
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.jaeger import jaeger as run_jaeger
-from tests.testlib.servers.loki import Loki
-from tests.testlib.servers.loki import loki as run_loki
+from tests.testlib.servers.loki_receiver import LokiReceiver
 from tests.testlib.servers.recorder import Recorder
 from tests.testlib.servers.recorder import recorder as run_recorder
+from tests.testlib.servers.victorialogs import VictoriaLogs
+from tests.testlib.servers.victorialogs import victorialogs as run_victorialogs
 
 
 def _binary(name: str) -> Path:
@@ -55,9 +56,9 @@ def jaeger_binary() -> Path:
 
 
 @pytest.fixture(scope="session")
-def loki_binary() -> Path:
-    """The path of a Loki."""
-    return _binary("loki")
+def victorialogs_binary() -> Path:
+    """The path of a VictoriaLogs."""
+    return _binary("victorialogs")
 
 
 @pytest.fixture
@@ -75,7 +76,14 @@ def jaeger(jaeger_binary: Path) -> Iterator[Jaeger]:
 
 
 @pytest.fixture(scope="session")
-def loki(loki_binary: Path) -> Iterator[Loki]:
-    """A running Loki."""
-    with run_loki(loki_binary) as server:
+def victorialogs(victorialogs_binary: Path) -> Iterator[VictoriaLogs]:
+    """A running VictoriaLogs."""
+    with run_victorialogs(victorialogs_binary) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def loki_receiver() -> Iterator[LokiReceiver]:
+    """A receiver with Loki's path, mapping and limits."""
+    with LokiReceiver() as server:
         yield server

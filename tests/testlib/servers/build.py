@@ -1,6 +1,6 @@
 """Build the real servers from pinned sources, once.
 
-    python -m tests.testlib.servers.build [collector] [crictl] [crio] [jaeger] [loki] [pinns]
+    python -m tests.testlib.servers.build [NAME …]
 
 prints the path of each binary, all of them by default. They are kept in $OTEL_OOM_PARTS, else in
 the user's cache folder, under a name that has the version and a hash of all they depend on.
@@ -27,7 +27,7 @@ from tests.testlib.servers.recipes import BuildError
 
 __all__ = ["PARTS", "BuildError", "binary", "main"]
 
-PARTS = ("collector", "crictl", "crio", "jaeger", "loki", "pinns")
+PARTS = ("collector", "crictl", "crio", "jaeger", "pinns", "victorialogs")
 _RECIPES = {"collector": recipes.collector, "pinns": recipes.compiled}
 """Of those that are no command of a published module."""
 LOCK_LIMIT = 3600.0

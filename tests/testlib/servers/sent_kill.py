@@ -1,0 +1,76 @@
+"""Telemetry of a kill, sent to a Collector by hand."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tests.testlib.servers.collector import Collector
+from tests.testlib.servers.web import Json, Reply, post
+from tests.testlib.wait import until
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A log record and a span of a kill as OTLP/JSON, of a service of its own."""
+
+    service: str = field(default_factory=lambda: f"shop-{secrets.token_hex(4)}")
+    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    time: int = field(default_factory=time.time_ns)
+    resource: Mapping[str, str] = field(default_factory=dict)
+    """Attributes beside the service's name."""
+
+    def send(self, to: Collector) -> None:
+        """Post both, and expect both to be accepted."""
+        assert self.send_log(to).status == 200
+        assert self.send_span(to).status == 200
+
+    def send_log(self, to: Collector) -> Reply:
+        """Post the log record."""
+        record = {
+            "timeUnixNano": str(self.time),
+            "severityNumber": 21,
+            "eventName": "oom.kill",
+            "body": {"stringValue": f"{self.service} was killed"},
+            "traceId": self.trace_id,
+            "spanId": self.trace_id[:16],
+        }
+        scopes = [{"scope": {"name": "otel_oom"}, "logRecords": [record]}]
+        body = {"resourceLogs": [{"resource": self._resource(), "scopeLogs": scopes}]}
+        return post(f"{to.http}/v1/logs", body)
+
+    def send_span(self, to: Collector) -> Reply:
+        """Post the span."""
+        span = {
+            "traceId": self.trace_id,
+            "spanId": self.trace_id[:16],
+            "name": "oom.kill",
+            "kind": 1,
+            "startTimeUnixNano": str(self.time),
+            "endTimeUnixNano": str(self.time + 1_000_000),
+        }
+        scopes = [{"scope": {"name": "otel_oom"}, "spans": [span]}]
+        body = {"resourceSpans": [{"resource": self._resource(), "scopeSpans": scopes}]}
+        return post(f"{to.http}/v1/traces", body)
+
+    def send_metric(self, to: Collector) -> Reply:
+        """Post a count of one."""
+        points = [{"asInt": "1", "timeUnixNano": str(self.time)}]
+        counter = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}
+        scopes = [{"metrics": [{"name": "oom.kills", "sum": counter}]}]
+        body = {"resourceMetrics": [{"resource": self._resource(), "scopeMetrics": scopes}]}
+        return post(f"{to.http}/v1/metrics", body)
+
+    def _resource(self) -> Json:
+        attributes = {"service.name": self.service, **self.resource}
+        pairs = [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()]
+        return {"attributes": pairs}
+
+
+def until_printed(server: Collector, *words: str) -> str:
+    """Wait for words in the Collector's log; return the log."""
+    output = server.process.output
+    until(lambda: all(word in output() for word in words), f"{words} in the log")
+    return output()
