@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 # Go may come from the virtual environment: see scripts/setup.
 export PATH := $(PATH):$(CURDIR)/.venv/bin
 
-C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/vmtest/programs/*.c)
+C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/vmtest/programs/*.[ch])
 
 .PHONY: help
 help:

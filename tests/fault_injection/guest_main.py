@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fault_injection.guest_files import AGENT_LOG, DEATHS, FAILED, REQUESTS
-from tests.vmtest.memcg import hog, limited
+from tests.vmtest.memcg import fill_cgroup, limited
 
 _DISK: Final = "/dev/vda"
 _MOUNT: Final = Path("/mnt")
@@ -43,7 +43,7 @@ def main(folder: Path) -> None:
         deaths = os.open(folder / DEATHS, _APPEND)
         while True:
             began = time.time_ns()
-            pid = hog(memcg)
+            pid = fill_cgroup(memcg)
             os.write(deaths, f"{pid} {began} {time.time_ns()}\n".encode())
             time.sleep(_EVERY_S)
 

@@ -72,11 +72,11 @@ def own_victim(trial: Trial, *, short: bool) -> None:
             with trial.agent(through=_in(own.procs)) as life:
                 # Whatever it has asked for: the kernel shall find it first.
                 Path(f"/proc/{life.process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
-                with subprocess.Popen([program("hog"), own.procs]) as hog:
+                with subprocess.Popen([program("fill_cgroup"), own.procs]) as process:
                     code = _death(trial, life, began)
                     assert code == -signal.SIGKILL, life.said()
-                    assert hog.wait(ENDS_S) == -signal.SIGKILL
-                trial.storm.add(Death(hog.pid, began, time.time_ns()))
+                    assert process.wait(ENDS_S) == -signal.SIGKILL
+                trial.storm.add(Death(process.pid, began, time.time_ns()))
                 trial.crashes += 1
     trial.settle()
 

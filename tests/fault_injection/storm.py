@@ -50,10 +50,10 @@ class Storm:
         """Have the kernel kill ``count`` processes in ``memcg``, one after another."""
         for _ in range(count):
             began = time.time_ns()
-            with subprocess.Popen([program("hog"), memcg.procs]) as hog:
-                code = hog.wait(_WITHIN_S)
-            assert code == -signal.SIGKILL, f"the kernel did not kill the hog: {code}"
-            self.add(Death(hog.pid, began, time.time_ns()))
+            with subprocess.Popen([program("fill_cgroup"), memcg.procs]) as process:
+                code = process.wait(_WITHIN_S)
+            assert code == -signal.SIGKILL, f"the kernel did not kill fill_cgroup: {code}"
+            self.add(Death(process.pid, began, time.time_ns()))
 
     @contextmanager
     def going_on(self, memcg: OwnMemcg, every_s: float) -> Iterator[None]:

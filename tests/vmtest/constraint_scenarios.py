@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.vmtest.memcg import Memcg, hog, killed, limited
+from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited
 from tests.vmtest.programs import program
 from tests.vmtest.scenario_kills import Made, UnplayableError
 
@@ -67,7 +67,7 @@ def huge() -> Made:
 def _takes(*where: str | Memcg) -> Made:
     words = [word if isinstance(word, str) else word.procs for word in where]
     memcg = next((word for word in where if isinstance(word, Memcg)), Memcg("/"))
-    with subprocess.Popen([program("bound"), *words]) as process:
+    with subprocess.Popen([program("fill_node"), *words]) as process:
         killed(process)
     return Made([process.pid], memcg.path, memcg.inode, trigger=process.pid)
 
@@ -77,15 +77,15 @@ def swap() -> Made:
     with _swap_disk(), limited(_LIMIT) as own:
         limit = str(_WITH_SWAP - _LIMIT)
         (own.folder / "memory.swap.max").write_text(limit, encoding="ascii")
-        pid = hog(own)
+        pid = fill_cgroup(own)
         return Made([pid], own.path, own.inode, trigger=pid, with_swap=_WITH_SWAP)
 
 
 def socket() -> Made:
     """Unread TCP data fills the cgroup."""
-    with limited(_LIMIT) as own, subprocess.Popen([program("sender"), own.procs]) as sender:
-        killed(sender)
-        return Made([sender.pid], own.path, own.inode, trigger=sender.pid)
+    with limited(_LIMIT) as own, subprocess.Popen([program("fill_sockets"), own.procs]) as process:
+        killed(process)
+        return Made([process.pid], own.path, own.inode, trigger=process.pid)
 
 
 def version_1() -> Made:
@@ -96,7 +96,7 @@ def version_1() -> Made:
         own.mkdir()
         (own / "memory.limit_in_bytes").write_text(str(_LIMIT), encoding="ascii")
         (own / "memory.memsw.limit_in_bytes").write_text(str(_WITH_SWAP), encoding="ascii")
-        with subprocess.Popen([program("hog"), own / "cgroup.procs"]) as process:
+        with subprocess.Popen([program("fill_cgroup"), own / "cgroup.procs"]) as process:
             killed(process)
         made = Made(
             [process.pid],

@@ -16,7 +16,7 @@ from otel_oom.linux.process import Processes
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
-from tests.vmtest.memcg import FILES, Memcg, hog, killed, limited, need_to_spare
+from tests.vmtest.memcg import FILES, Memcg, fill_cgroup, killed, limited, need_to_spare
 from tests.vmtest.programs import program
 from tests.vmtest.scenario_kills import Made, UnplayableError
 
@@ -35,22 +35,22 @@ _REAPED_S: Final = 60.0
 def exiting() -> Made:
     """The victim is already exiting: it is marked, but neither logged nor counted."""
     need_to_spare()
-    with limited(_LIMIT) as own, _running("stuck", own, _BIG) as tracer:
-        pid = int(_said(tracer))
-        assert _said(tracer) == "ready"
+    with limited(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
+        pid = int(_read_line(tracer))
+        assert _read_line(tracer) == "ready"
         _choose(pid)
         os.kill(pid, signal.SIGKILL)
-        assert _said(tracer) == "exiting"
-        with _running("asker", own, _SMALL) as asking:
-            tid = int(_said(asking))
+        assert _read_line(tracer) == "exiting"
+        with _running("alloc_in_thread", own, _SMALL) as allocator:
+            tid = int(_read_line(allocator))
             # When the reaper has taken the other's.
-            assert _said(asking) == "ready"
-            _let_go(tracer)
+            assert _read_line(allocator) == "ready"
+            _release(tracer)
             return Made(
                 [pid],
                 own.path,
                 own.inode,
-                trigger=asking.pid,
+                trigger=allocator.pid,
                 trigger_tid=tid,
                 already_exiting=[pid],
             )
@@ -58,16 +58,16 @@ def exiting() -> Made:
 
 def stuck() -> Made:
     """The victim cannot exit: the oom_reaper releases its memory."""
-    with limited(_LIMIT) as own, _running("stuck", own, "0") as tracer:
-        pid = int(_said(tracer))
+    with limited(_LIMIT) as own, _running("hold_in_exit", own, "0") as tracer:
+        pid = int(_read_line(tracer))
         started_ns = Processes().started_ns(pid)
-        assert _said(tracer) == "exiting"
+        assert _read_line(tracer) == "exiting"
         deadline = time.monotonic() + _REAPED_S
         while _anonymous(pid):
             assert time.monotonic() < deadline, "the reaper did not come"
             time.sleep(0.1)
         state = process_state(_kill_of(pid, started_ns))
-        _let_go(tracer)
+        _release(tracer)
         return Made([pid], own.path, own.inode, trigger=pid, state=state)
 
 
@@ -76,46 +76,46 @@ def skipped() -> Made:
     if os.cpu_count() == 1:
         raise UnplayableError("with one CPU nobody exits while the kernel reports")
     need_to_spare()
-    with limited(_LIMIT) as own, _slow_log(), _running("leaver", own, _BIG) as leaver:
-        assert _said(leaver) == "ready"
-        _choose(leaver.pid)
-        with _running("asker", own, _SMALL) as asking:
-            tid = int(_said(asking))
-            assert _said(asking) == "ready"
-            assert leaver.wait(60) == 0
+    with limited(_LIMIT) as own, _slow_log(), _running("exit_on_oom", own, _BIG) as chosen:
+        assert _read_line(chosen) == "ready"
+        _choose(chosen.pid)
+        with _running("alloc_in_thread", own, _SMALL) as allocator:
+            tid = int(_read_line(allocator))
+            assert _read_line(allocator) == "ready"
+            assert chosen.wait(60) == 0
             return Made(
                 [],
                 own.path,
                 own.inode,
-                trigger=asking.pid,
+                trigger=allocator.pid,
                 trigger_tid=tid,
-                skipped=[leaver.pid],
+                skipped=[chosen.pid],
             )
 
 
 def sharing() -> Made:
     """Another process shares the victim's memory: it is killed as well, without a mark."""
-    with limited(_LIMIT) as own, _running("sharer", own) as sharer:
-        other = int(_said(sharer))
-        killed(sharer)
+    with limited(_LIMIT) as own, _running("share_memory", own) as victim:
+        other = int(_read_line(victim))
+        killed(victim)
         _, status = os.waitpid(other, 0)
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
-        return Made([sharer.pid], own.path, own.inode, trigger=sharer.pid, untold=[other])
+        return Made([victim.pid], own.path, own.inode, trigger=victim.pid, untold=[other])
 
 
-def asker() -> Made:
+def other_thread() -> Made:
     """The second thread of another process than the victim allocates."""
     need_to_spare()
-    with limited(_LIMIT) as own, _running("stuck", own, _BIG) as tracer:
-        pid = int(_said(tracer))
-        assert _said(tracer) == "ready"
+    with limited(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
+        pid = int(_read_line(tracer))
+        assert _read_line(tracer) == "ready"
         _choose(pid)
-        with _running("asker", own, _SMALL) as asking:
-            tid = int(_said(asking))
-            assert _said(tracer) == "exiting"
-            _let_go(tracer)
-            assert _said(asking) == "ready"
-            return Made([pid], own.path, own.inode, trigger=asking.pid, trigger_tid=tid)
+        with _running("alloc_in_thread", own, _SMALL) as allocator:
+            tid = int(_read_line(allocator))
+            assert _read_line(tracer) == "exiting"
+            _release(tracer)
+            assert _read_line(allocator) == "ready"
+            return Made([pid], own.path, own.inode, trigger=allocator.pid, trigger_tid=tid)
 
 
 def nested_group() -> Made:
@@ -127,13 +127,13 @@ def nested_group() -> Made:
         pod.hand_down()
         (pod.folder / "memory.oom.group").write_text("1", encoding="ascii")
         with ExitStack() as stack:
-            spared = stack.enter_context(_running("member", beside, "0"))
+            spared = stack.enter_context(_running("idle_threads", beside, "0"))
             containers = [stack.enter_context(pod.child(name)) for name in ("a", "b", "c")]
-            members = [stack.enter_context(_running("member", to, "3")) for to in containers]
+            members = [stack.enter_context(_running("idle_threads", to, "3")) for to in containers]
             for process in (spared, *members):
-                assert _said(process) == "ready"
+                assert _read_line(process) == "ready"
             threads = [tid for one in members for tid in _threads(one) if tid != one.pid]
-            eater = hog(containers[0])
+            eater = fill_cgroup(containers[0])
             for process in members:
                 killed(process)
             assert spared.poll() is None
@@ -170,12 +170,12 @@ def _running(name: str, memcg: Memcg, *words: str) -> Iterator[subprocess.Popen[
             process.kill()
 
 
-def _said(process: subprocess.Popen[bytes]) -> str:
+def _read_line(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().decode("ascii").strip()
 
 
-def _let_go(tracer: subprocess.Popen[bytes]) -> None:
+def _release(tracer: subprocess.Popen[bytes]) -> None:
     assert tracer.stdin is not None
     tracer.stdin.close()
     assert tracer.wait(60) == 0
@@ -207,5 +207,5 @@ def _kill_of(pid: int, started_ns: int | None) -> OomKill:
     )
 
 
-ALL: Final[tuple[Callable[[], Made], ...]] = (exiting, stuck, sharing, asker, nested_group)
+ALL: Final[tuple[Callable[[], Made], ...]] = (exiting, stuck, sharing, other_thread, nested_group)
 """But for `skipped`, which changes a setting of all of the machine."""

@@ -96,9 +96,9 @@ def limited(limit: int) -> Iterator[Memcg]:
         yield own
 
 
-def hog(memcg: Memcg) -> int:
-    """Have the kernel kill one process in the cgroup; its pid."""
-    with subprocess.Popen([program("hog"), memcg.procs]) as process:
+def fill_cgroup(memcg: Memcg) -> int:
+    """Fill the cgroup from one process until the kernel kills it; return its pid."""
+    with subprocess.Popen([program("fill_cgroup"), memcg.procs]) as process:
         killed(process)
     return process.pid
 

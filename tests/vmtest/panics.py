@@ -58,12 +58,12 @@ def _panic(folder: Path, sysctl: Path) -> None:
         if folder.name == "memcg":
             (sysctl / "panic_on_oom").write_text("2", encoding="ascii")
             _write(folder, {**known, "memcg": own.path, "began": time.time()})
-            subprocess.run([program("hog"), own.procs], check=False)
+            subprocess.run([program("fill_cgroup"), own.procs], check=False)
         else:
             (sysctl / "panic_on_oom").write_text("1", encoding="ascii")
             (sysctl / "overcommit_memory").write_text("1", encoding="ascii")
             # A limit of a cgroup alone makes no panic then.
-            subprocess.run([program("hog"), own.procs], check=False)
+            subprocess.run([program("fill_cgroup"), own.procs], check=False)
             _write(folder, {**known, "memcg": None, "began": time.time()})
             with python(
                 "import mmap\nflags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000\n"

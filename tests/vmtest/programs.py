@@ -35,9 +35,10 @@ def build() -> None:
         ProgramError: clang is missing or refuses a program.
     """
     _BUILT.mkdir(parents=True, exist_ok=True)
+    shared = (*_SOURCES.glob("*.h"), Path(__file__))
     for source in sorted(_SOURCES.glob("*.c")):
         path = program(source.stem)
-        newest = max(made_of.stat().st_mtime for made_of in (source, Path(__file__)))
+        newest = max(made_of.stat().st_mtime for made_of in (source, *shared))
         if path.exists() and path.stat().st_mtime > newest:
             continue
         unfinished = path.with_suffix(".new")

@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.vmtest import constraint_scenarios, edge_scenarios, programs
 from tests.vmtest.bpftrace_recipe import recipe
-from tests.vmtest.memcg import FILES, Memcg, hog, killed, limited, need_to_spare, python
+from tests.vmtest.memcg import FILES, Memcg, fill_cgroup, killed, limited, need_to_spare, python
 from tests.vmtest.scenario_kills import Made, UnplayableError
 
 _TINY: Final = 1 << 20
@@ -42,7 +42,7 @@ HOSTILE_SCORE: Final = 300
 def memcg() -> Made:
     """One process exceeds the limit of its cgroup."""
     with limited(_SMALL) as own:
-        return Made([pid := hog(own)], own.path, own.inode, trigger=pid)
+        return Made([pid := fill_cgroup(own)], own.path, own.inode, trigger=pid)
 
 
 def nested() -> Made:
@@ -63,7 +63,7 @@ def _below(*, apart: bool) -> Made:
             own.hand_down()
             pod.hand_down()
         with pod.child("container") as container:
-            pid = hog(container)
+            pid = fill_cgroup(container)
             accounted = container if apart else own
             scope = "ancestor" if apart else "own"
             return Made([pid], accounted.path, accounted.inode, trigger=pid, scope=scope)
@@ -221,7 +221,7 @@ def group() -> Made:
     with limited(_SMALL) as own, ExitStack() as stack:
         (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
         idle = [stack.enter_context(_idle(own)) for _ in range(2)]
-        eater = hog(own)
+        eater = fill_cgroup(own)
         for process in idle:
             killed(process)
         pids = [*(process.pid for process in idle), eater]
@@ -234,7 +234,7 @@ def storm() -> Made:
         storms = []
         for own in [stack.enter_context(limited(_TINY)) for _ in range(_AT_ONCE)]:
             process = subprocess.Popen(
-                [programs.program("storm"), own.procs, str(STORM // _AT_ONCE)],
+                [programs.program("kill_storm"), own.procs, str(STORM // _AT_ONCE)],
                 stdout=subprocess.PIPE,
                 text=True,
             )

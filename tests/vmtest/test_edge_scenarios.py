@@ -51,7 +51,7 @@ def test_the_reaper_is_told(played: Played) -> None:
     """It is woken, comes, and takes what the kernel's log says; the victim ends after that."""
     told, (victim,) = played.told["libbpf"], played.made.pids
     found = re.search(
-        rf"oom_reaper: reaped process {victim} \(stuck\), now "
+        rf"oom_reaper: reaped process {victim} \(hold_in_exit\), now "
         r"anon-rss:(?P<anon>\d+)kB, file-rss:(?P<file>\d+)kB, shmem-rss:(?P<shmem>\d+)kB",
         played.log,
     )
@@ -81,12 +81,14 @@ def test_a_victim_that_does_not_die_is_told_as_alive(played: Played) -> None:
 def test_who_is_gone_before_the_kill_is_told_as_skipped(played: Played, source: str) -> None:
     """The kernel says so in its log, and counts nothing."""
     (chosen,) = played.made.skipped
-    assert f"OOM victim {chosen} (leaver) is already exiting. Skip killing the task" in played.log
+    assert (
+        f"OOM victim {chosen} (exit_on_oom) is already exiting. Skip killing the task" in played.log
+    )
     assert played.counted == 0
     assert not played.logged
     told = one(played, source)
     assert told.skipped
-    assert (told.victim.tgid, told.victim.comm) == (chosen, "leaver")
+    assert (told.victim.tgid, told.victim.comm) == (chosen, "exit_on_oom")
     assert not played.told[source].exits
     assert told.trigger is not None
     assert (told.trigger.tgid, told.trigger.tid) == (played.made.trigger, played.made.trigger_tid)
@@ -104,13 +106,13 @@ def test_who_shares_the_victims_memory_is_told_by_nobody(played: Played) -> None
     assert other not in {kill.victim.tgid for kill in played.told["libbpf"].kills}
 
 
-@pytest.mark.parametrize("name", ["exiting", "asker"])
+@pytest.mark.parametrize("name", ["exiting", "other_thread"])
 def test_the_thread_that_asked_is_told(played: Played) -> None:
     """Not the first of its process, and by another name."""
     trigger = one(played).trigger
     assert trigger is not None
     assert (trigger.tgid, trigger.tid) == (played.made.trigger, played.made.trigger_tid)
-    assert trigger.comm == "asker-2"
+    assert trigger.comm == "alloc-thread"
 
 
 @only("nested_group")

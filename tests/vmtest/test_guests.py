@@ -274,7 +274,7 @@ def test_a_search_in_vain_is_told_as_such(played: Played, told: Told, name: str)
     """When the kernel may kill nobody it says so in its log, and nothing is told as killed."""
     if name == "nobody":
         assert told.in_vain
-    elif name not in {"other", "exiting", "asker"}:
+    elif name not in {"other", "exiting", "other_thread"}:
         # Who is spared there may ask once more before the other is gone.
         assert not told.in_vain
     for event in told.in_vain:
