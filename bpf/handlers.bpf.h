@@ -45,8 +45,9 @@ static __always_inline int has_pid(struct task_struct *task, __u64 pid)
 	return BPF_CORE_READ(task, pid) == (int)pid;
 }
 
-/* Where mark_victim passes a pid, no helper finds its task. Known are the task that SIGKILL was
- * just sent to, the chosen task (which may exit by itself), and the trigger's own process. */
+/* Where mark_victim passes a pid, no helper finds its task. The candidates are the task that
+ * SIGKILL was just sent to, the chosen task (which may exit by itself), and the trigger's own
+ * process. */
 static __always_inline struct task_struct *victim_task(__u64 argument, struct decision_state *state)
 {
 	struct task_struct *task;

@@ -2,8 +2,8 @@
 // Copyright The otel-oom authors
 
 /*
- * The kernel side for libbpf, compiled once for all kernels with BTF (CO-RE). This file declares
- * the maps and the programs; handlers.bpf.h has what the programs do.
+ * The kernel side for libbpf, compiled once for all kernels with BTF (CO-RE). This file has the
+ * maps and the entry points; the handlers that they call are in handlers.bpf.h.
  */
 #include "core_compat.bpf.h"
 

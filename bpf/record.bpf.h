@@ -177,7 +177,7 @@ static __always_inline struct oom_victim_record *record_begin(enum oom_kind kind
 	return record;
 }
 
-/* Add the trigger, the decision (if it was seen) and the stacks to a record, and submit it.
+/* Add the trigger, the decision (unless `state` is NULL) and the stacks to a record, and submit it.
  * bpf_get_stack() also works on kernels without kprobes and fentry. */
 static __always_inline int record_submit(void *context, struct oom_victim_record *record,
 					 struct decision_state *state)

@@ -49,7 +49,7 @@ struct user_pt_regs {
 };
 struct pt_regs;
 #endif
-#define __VMLINUX_H__ /* tells bpf_tracing.h that the registers have the kernel's own names */
+#define __VMLINUX_H__ /* for bpf_tracing.h: the registers have the kernel's own names */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 

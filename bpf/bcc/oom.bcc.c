@@ -2,9 +2,9 @@
 // Copyright The otel-oom authors
 
 /*
- * The kernel side for BCC, which compiles it on a host whose kernel has no BTF. This file declares
- * the maps and the programs; handlers.bpf.h has what the programs do. BCC rewrites the methods of
- * its tables only in this file, and not inside macros.
+ * The kernel side for BCC, which compiles it on a host whose kernel has no BTF. This file has the
+ * maps and the entry points; the handlers that they call are in handlers.bpf.h. BCC rewrites the
+ * methods of its tables only in this file, and not inside macros.
  */
 #include "bcc/compat.h"
 #include "maps.bpf.h"
