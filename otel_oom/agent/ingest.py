@@ -79,7 +79,7 @@ class IngestLoop:
             self._boot_id,
             drain=lambda: source.drain(self._handle),
             record=self._record_found,
-            marks=source.marks if isinstance(source, SupportsMarks) else None,
+            marks=source.read_marks if isinstance(source, SupportsMarks) else None,
             history=history,
         )
         self._compare_at = time.monotonic()
@@ -118,7 +118,7 @@ class IngestLoop:
 
     def _drain(self) -> None:
         if self._buffer:
-            self._counts.held(self._buffer.buffered())
+            self._counts.held(self._buffer.buffered_bytes())
         try:
             self._drain_and_compare()
         except (sqlite3.Error, StoreError, MemoryError) as error:
@@ -249,7 +249,7 @@ class IngestLoop:
             _LOG.warning("Who used the memory is not told, for it can't be stored: %s", error)
 
     def _report_loss(self) -> None:
-        loss = self._source.loss()
+        loss = self._source.lost_events()
         if loss != self._counts.loss:
             if loss.victims != self._counts.loss.victims:
                 self._reconciler.buffer_was_full()

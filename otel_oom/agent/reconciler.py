@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from otel_oom.capture.mark_matching import Marks, nearest_pairs
+from otel_oom.capture.mark_matching import ReadMarks, nearest_pairs
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
 from otel_oom.store.types import BootTally, StoredKill
@@ -102,7 +102,7 @@ class Reconciler:
         drain: Callable[[], object],
         record: Callable[[CapturedEvent], None],
         *,
-        marks: Marks | None = None,
+        marks: ReadMarks | None = None,
         history: bool = True,
         vmstat: Path = _VMSTAT,
     ) -> None:
@@ -200,7 +200,7 @@ class Reconciler:
         from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
         try:
-            return backlog.read(self._boot_id, SOURCE, after, self._marks)
+            return backlog.read_kills(self._boot_id, SOURCE, after, self._marks)
         except (CaptureError, OSError) as error:
             _LOG.warning("Nothing can be filled in from the kernel's log. %s", error)
             return None
@@ -227,6 +227,6 @@ def _log_end() -> int:
     from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
     try:
-        return backlog.end()
+        return backlog.last_sequence()
     except (CaptureError, OSError):
         return -1

@@ -54,7 +54,7 @@ def run(  # noqa: PLR0913  each is named at the call
             "Ready: capturing OOM kills by %s (%s), their decisions by %s",
             source.hook,
             source.name,
-            source.context or "nothing, for this host allows neither a hook nor its log",
+            source.decision_source or "nothing, for this host allows neither a hook nor its log",
         )
         memory.spare_me()
         memory.give_back()

@@ -29,7 +29,7 @@ class KillMark:
     comm: str | None
 
 
-Marks = Callable[[Collection[int]], Sequence[KillMark]]
+ReadMarks = Callable[[Collection[int]], Sequence[KillMark]]
 """Gives the marks of threads by their ids, as far as they are remembered."""
 
 

@@ -35,7 +35,7 @@ class Source(Protocol):
 
     name: str
     hook: str
-    context: str
+    decision_source: str
     """The hook that tells of decisions; empty where there is none."""
     pinned: bool
     """Whether the kernel goes on recording for the next start when this one has ended."""
@@ -59,7 +59,7 @@ class Source(Protocol):
         Raises whatever ``handler`` raised, after which the events behind that one still wait.
         """
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """What the kernel side had no room for."""
 
 
@@ -70,7 +70,7 @@ class SupportsBufferStats(Protocol):
     buffer_bytes: int
     """What it can hold."""
 
-    def buffered(self) -> int:
+    def buffered_bytes(self) -> int:
         """How many bytes it holds now."""
 
 
@@ -78,5 +78,5 @@ class SupportsBufferStats(Protocol):
 class SupportsMarks(Protocol):
     """A source whose kernel side remembers its last victims when their records are gone."""
 
-    def marks(self, tids: Collection[int]) -> Sequence[KillMark]:
+    def read_marks(self, tids: Collection[int]) -> Sequence[KillMark]:
         """The marks of threads by their ids, as far as they are remembered."""

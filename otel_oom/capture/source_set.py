@@ -39,7 +39,7 @@ def log_beside(source: Source, until: ExitStack) -> OomReportIndex | None:
     ``None`` where the source reads the log itself, and where it can't be read: a kill is told
     without its report then.
     """
-    if _BY_LOG in {source.hook, source.context}:
+    if _BY_LOG in {source.hook, source.decision_source}:
         return None
     try:
         log = until.enter_context(OomReportIndex(from_start=source.pinned))

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.kmsg.reader import record
+from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
@@ -68,5 +68,5 @@ def one(data: bytes) -> int:
     assert not parser.in_report
     assert parser.end() == []
     for raw in data.split(b"\n"):
-        record(raw)
+        parse_record(raw)
     return len(kills)

@@ -33,7 +33,7 @@ class Kernel:
     """A kernel's buffer: a record leaves it when the handler has returned, not before."""
 
     name = hook = "buffer"
-    context = ""
+    decision_source = ""
     pinned = True
 
     def __init__(self, kills: list[OomKill]) -> None:
@@ -63,7 +63,7 @@ class Kernel:
             count += 1
         return count
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """Nothing is lost."""
         return LostEvents()
 

@@ -38,7 +38,7 @@ LIMIT_S = 30.0
 class Buffer:
     """A source with a buffer, of which nothing else is looked at."""
 
-    name = hook = context = "scripted"
+    name = hook = decision_source = "scripted"
     pinned = False
     buffer_bytes = 4096
 
@@ -57,11 +57,11 @@ class Buffer:
         """Nothing comes."""
         return 0
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """Nothing is lost."""
         return LostEvents()
 
-    def buffered(self) -> int:
+    def buffered_bytes(self) -> int:
         """The same always."""
         return 96
 

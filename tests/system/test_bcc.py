@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.bcc.child import SYSTEM_PYTHON, BccError, installed
+from otel_oom.capture.bcc.child import SYSTEM_PYTHON, BccError, installed_bcc
 from otel_oom.capture.bcc.kernel_headers import VARIABLE
 from otel_oom.capture.bcc.source import BccSource
 from otel_oom.capture.bpf.source import LibbpfSource
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Headers for the running kernel."""
     try:
-        installed()
+        installed_bcc()
     except CaptureError as error:
         need(condition=False, reason=str(error))
     folder = tmp_path_factory.mktemp("headers")
@@ -97,7 +97,7 @@ def test_its_marks_outlive_its_records(source: BccSource) -> None:
     assert isinstance(source, SupportsMarks)
     kill, _ = told(source, kill_one())
     assert kill.victim.tid is not None
-    marks = source.marks([kill.victim.tid])
+    marks = source.read_marks([kill.victim.tid])
     assert [(mark.tgid, mark.boottime_ns) for mark in marks] == [
         (kill.victim.tgid, kill.boottime_ns)
     ]
@@ -168,7 +168,7 @@ def test_a_full_ring_buffer_is_counted(headers: Path) -> None:
             kill_one()
         events: list[CapturedEvent] = []
         small.drain(events.append)
-        lost = small.loss()
+        lost = small.lost_events()
     assert 0 < sum(isinstance(event, OomKill) for event in events) < 8
     assert lost.victims > 0
 

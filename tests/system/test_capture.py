@@ -260,7 +260,7 @@ def test_every_kill_of_a_storm_is_seen(source: LibbpfSource) -> None:
     assert rise >= 100
     assert sorted(kill.victim.tgid or 0 for kill in kills) == sorted(pids)
     assert len({kill.uid for kill in kills}) == 100
-    assert source.loss().victims == 0
+    assert source.lost_events().victims == 0
 
 
 def test_a_log_that_cannot_be_read_costs_no_kill(
@@ -313,7 +313,7 @@ def test_a_full_ring_buffer_is_counted() -> None:
         others = oom_kill_count() - counted - 40
         events: list[CapturedEvent] = []
         small.drain(events.append)
-        loss = small.loss()
+        loss = small.lost_events()
     seen = [kill.victim.tgid for kill in kills_in(events, pids)]
     assert 0 < len(seen) < 40
     assert seen == pids[: len(seen)]

@@ -228,7 +228,7 @@ def test_every_kill_of_a_storm_is_told(source: KmsgSource) -> None:
     assert rise == len(killed) >= 30
     assert all(kill.incident is None for kill in kills)
     assert any(kill.decision and kill.decision.order is None for kill in kills)
-    assert source.loss().lines == 0
+    assert source.lost_events().lines == 0
 
 
 def test_what_user_space_writes_is_no_kill(source: KmsgSource) -> None:

@@ -455,7 +455,7 @@ def test_marks_outlive_the_maps_that_they_were_made_beside(
     with LibbpfSource(1 << 16, pin_dir=pin_dir):
         first = kill_one()
     with LibbpfSource(pin_dir=pin_dir) as source:
-        (mark,) = source.marks({first})
+        (mark,) = source.read_marks({first})
         (kill, *_) = [event for event in drained(source, first) if isinstance(event, OomKill)]
         assert (mark.boottime_ns, mark.started_ns) == (kill.boottime_ns, kill.victim.started_ns)
         assert mark.comm == kill.victim.comm
@@ -465,7 +465,7 @@ def test_marks_outlive_the_maps_that_they_were_made_beside(
         source.drain(lambda _event: None)
         assert [each.name for each in pin_dir.iterdir()] == [CURRENT]
         third = kill_one()
-        found = source.marks({first, second, third})
+        found = source.read_marks({first, second, third})
     assert found[0] == mark
     assert [each.tgid for each in found] == [first, second, third]
 
@@ -488,7 +488,7 @@ def test_losses_without_an_agent_are_told_once(pin_dir: Path) -> None:
     page = os.sysconf("SC_PAGE_SIZE")
     counted = oom_kill_count()
     with LibbpfSource(page, pin_dir=pin_dir) as source:
-        assert source.loss().victims == 0
+        assert source.lost_events().victims == 0
     kill_many(12, at_once=1)
     with LibbpfSource(page, pin_dir=pin_dir) as source:
         made = oom_kill_count() - counted
@@ -496,10 +496,10 @@ def test_losses_without_an_agent_are_told_once(pin_dir: Path) -> None:
         source.drain(events.append)
         seen = sum(isinstance(event, OomKill) for event in events)
         assert 0 < seen < made
-        assert source.loss().victims == made - seen
-        assert source.loss().victims == made - seen
+        assert source.lost_events().victims == made - seen
+        assert source.lost_events().victims == made - seen
     with LibbpfSource(page, pin_dir=pin_dir) as source:
-        assert (source.loss().victims, source.loss().exits) == (0, 0)
+        assert (source.lost_events().victims, source.lost_events().exits) == (0, 0)
 
 
 def run_unpinned(tmp_path: Path, folder: Path, through: tuple[str, ...] = ()) -> str:

@@ -21,7 +21,7 @@ class Hooked(LibbpfSource):
 
     def _open_log(self) -> None:
         """Leave the log to others; what is told is told by the hook."""
-        self.context = "fentry/oom_kill_process"
+        self.decision_source = "fentry/oom_kill_process"
 
 
 def test_the_report_is_read_beside_a_source_that_does_not() -> None:
@@ -50,5 +50,5 @@ def _of(events: list[CapturedEvent], pid: int) -> list[OomKill]:
 def test_a_source_that_reads_the_log_needs_no_other() -> None:
     """The log is opened beside what leaves it to others, and only then."""
     with LibbpfSource() as source, ExitStack() as opened:
-        by_log = source.context == "/dev/kmsg"
+        by_log = source.decision_source == "/dev/kmsg"
         assert (log_beside(source, opened) is None) == by_log

@@ -26,7 +26,7 @@ def compiled() -> dict[str, Any] | None:
         results: dict[str, Any] = {
             "seconds": time.monotonic() - began,
             "hook": bcc.hook,
-            "context": bcc.context,
+            "decision_source": bcc.decision_source,
             "played": {},
         }
         for name in PLAYED:

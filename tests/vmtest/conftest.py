@@ -97,7 +97,7 @@ def pytest_terminal_summary(
             f"{done.kernel.release} ({done.kernel.version}): "
             f"booted in {done.boot_s:.0f} s{' at the second try' if done.hangs else ''}, "
             f"{done.total_s:.0f} s in all, {done.results.get('hook', 'not attached')}, "
-            f"{done.results.get('context') or 'no context'}, "
+            f"{done.results.get('decision_source') or 'no decision hook'}, "
             f"instructions verified: {told or 'not told'}, "
             f"runs left out: {done.results.get('left_out', 'not told')}"
         )

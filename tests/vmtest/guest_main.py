@@ -69,7 +69,11 @@ def main(folder: Path) -> None:
             KernelLog() as log,
         ):
             look_at = partial(_look, log_beside(bpf, until))
-            results |= {"hook": bpf.hook, "context": bpf.context, "refused": bpf.refused}
+            results |= {
+                "hook": bpf.hook,
+                "decision_source": bpf.decision_source,
+                "refused": bpf.refused,
+            }
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
             results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             results["programs"] = [asdict(program) for program in loaded_by(os.getpid())]
@@ -82,7 +86,7 @@ def main(folder: Path) -> None:
                     else {"unplayable": "it would affect the whole machine"}
                 )
             results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
-            results["loss"] = {source.name: asdict(source.loss()) for source in (bpf, kmsg)}
+            results["loss"] = {source.name: asdict(source.lost_events()) for source in (bpf, kmsg)}
     except Exception:  # noqa: BLE001  whatever it was, it is told outside
         results["failed"] = traceback.format_exc()
     unfinished = folder / "results.new"
@@ -94,7 +98,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     bpf = watched[0].source
     assert isinstance(bpf, SupportsMarks)
     counted, began = oom_kill_count(), time.monotonic()
-    before = backlog.end()
+    before = backlog.last_sequence()
     list(log.messages())
     try:
         with drained(watched):
@@ -113,7 +117,8 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
         "log": "".join(messages),
         "records": records,
         "found": [
-            kill.to_json() for kill in backlog.read(boot_id(), "kmsg", before, bpf.marks).kills
+            kill.to_json()
+            for kill in backlog.read_kills(boot_id(), "kmsg", before, bpf.read_marks).kills
         ],
         "logged": [asdict(line) for line in killed_in(messages)],
         "counted": oom_kill_count() - counted,

@@ -30,7 +30,7 @@ def compiled(run: Run) -> dict[str, Any]:
 def test_bcc_takes_the_hooks_that_it_knows(compiled: dict[str, Any]) -> None:
     """The mark by its tracepoint, the decision by kprobes."""
     assert compiled["hook"] == "raw_tp/mark_victim"
-    assert compiled["context"] == "kprobe/oom_kill_process"
+    assert compiled["decision_source"] == "kprobe/oom_kill_process"
 
 
 @pytest.mark.parametrize("name", PLAYED)

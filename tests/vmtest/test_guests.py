@@ -147,7 +147,7 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
     assert any(kill.victim.tgid in played.headers for kill in logged) or not logged
     for kill in logged:
         decision, header = kill.decision, played.headers.get(kill.victim.tgid or 0)
-        hook = "/dev/kmsg" if told.source == "kmsg" else run.results["context"]
+        hook = "/dev/kmsg" if told.source == "kmsg" else run.results["decision_source"]
         if hook == "/dev/kmsg" and header is None and not kill.incident:
             assert decision is None or decision.gfp_mask is None
             continue
@@ -319,7 +319,7 @@ def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
     assert kill.memory is not None
     assert kill.memory.page_tables == line["pgtables"] * KB
     assert kill.decision is not None
-    assert kill.decision.hook == run.results["context"]
+    assert kill.decision.hook == run.results["decision_source"]
     assert {"sched_process_exit", "oom_kill_process_fentry"} <= set(told["pinned"])
 
 

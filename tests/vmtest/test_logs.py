@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture.kmsg.reader import record
+from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill
@@ -28,7 +28,7 @@ every = pytest.mark.parametrize("name", SCENARIOS)
 
 def read(played: Played) -> list[OomKill]:
     """The kills in what a file has of the log: it does not tell which thread printed a line."""
-    lines = [line for raw in played.records if (line := record(raw.encode()))]
+    lines = [line for raw in played.records if (line := parse_record(raw.encode()))]
     parser = KernelLogParser()
     told = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
     events = EventBuilder("boot", "replay", "file", Processes(Path("/nonexistent")))
@@ -135,7 +135,7 @@ def test_the_report_is_joined_to_what_bpf_tells(played: Played) -> None:
 def test_a_hook_of_bpf_costs_no_report(played: Played, run: Run) -> None:
     """Where BPF tells of the decision, the log beside it has the report; else BPF's kill has."""
     (kill,), (seen,) = played.told["libbpf"].kills, played.told["libbpf"].seen
-    by_log = run.results["context"] == OomReportIndex.hook
+    by_log = run.results["decision_source"] == OomReportIndex.hook
     (text,) = (each for each in (kill.original, seen.report) if each)
     assert text == (kill.original if by_log else seen.report)
     assert " invoked oom-killer: " in text

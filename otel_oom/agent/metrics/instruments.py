@@ -99,7 +99,7 @@ class Metrics:
         size = source.buffer_bytes
         self._meter.create_observable_gauge(
             semconv.METRIC_BUFFER_USAGE,
-            [lambda _: [Observation(max(self._counts.take_fullest(), source.buffered()))]],
+            [lambda _: [Observation(max(self._counts.take_fullest(), source.buffered_bytes()))]],
             "By",
             "Peak usage of the kernel's ring buffer since the last collection.",
         )

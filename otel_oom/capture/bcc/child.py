@@ -50,7 +50,7 @@ class FdTransfer:
     descriptors: list[int]
 
 
-def installed(interpreters: Sequence[str] = ()) -> str:
+def installed_bcc(interpreters: Sequence[str] = ()) -> str:
     """Which BCC there is, and for which interpreter.
 
     Raises:

@@ -17,7 +17,7 @@ from otel_oom.capture.bcc import child_main
 from otel_oom.capture.bcc.child import hand_over
 from otel_oom.capture.bcc.kernel_headers import KernelHeaders
 from otel_oom.capture.bpf import libbpf
-from otel_oom.capture.bpf.capabilities import require_rights
+from otel_oom.capture.bpf.capabilities import require_bpf_capabilities
 from otel_oom.capture.bpf.loader import LoadedObject
 from otel_oom.capture.bpf.maps import InheritedMaps
 from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
@@ -50,7 +50,7 @@ class BccSource(RingSource):
         self._interpreters = interpreters
 
     def _require(self) -> None:
-        require_rights()
+        require_bpf_capabilities()
         self._headers = KernelHeaders.find(os.environ)
         libbpf.load()
 
@@ -69,5 +69,5 @@ class BccSource(RingSource):
         maps = dict(zip(names, given.descriptors, strict=False))
         held = InheritedMaps(self._library, maps, given.descriptors[len(names) :])
         refused: dict[str, str] = given.reply["refused"]
-        context = "" if refused else child_main.CONTEXT_HOOK
-        return LoadedObject(held, child_main.MARK_HOOK, context, refused)
+        decision_source = "" if refused else child_main.CONTEXT_HOOK
+        return LoadedObject(held, child_main.MARK_HOOK, decision_source, refused)

@@ -12,7 +12,7 @@ _CAP_PERFMON: Final = 38
 _CAP_BPF: Final = 39
 
 
-def require_rights() -> None:
+def require_bpf_capabilities() -> None:
     """See that this process has CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON, in effect.
 
     Raises:

@@ -61,7 +61,7 @@ class Decoder:
     hook: str
     names: Callable[[Sequence[int]], list[str]]
     """Resolves kernel addresses to names; empty where an address has none."""
-    context: str = ""
+    decision_source: str = ""
     """Hook that reports decisions; empty without one."""
     gfp_flags: Callable[[int], str | None] = lambda _mask: None
     """Formats a gfp mask by flag names."""
@@ -158,7 +158,7 @@ class Decoder:
             record, record.limit_memcg, records.FLAG_NO_LIMIT_MEMCG, records.FLAG_LIMIT_MEMCG_CUT
         )
         return OomControl(
-            hook=self.context,
+            hook=self.decision_source,
             constraint=records.CONSTRAINTS.get(decision.constraint),
             order=decision.order,
             gfp_mask=decision.gfp_mask,

@@ -127,10 +127,10 @@ class Libbpf:
         )
         if failed:
             code = -result if isinstance(result, int) and result < -1 else ctypes.get_errno()
-            raise LibbpfError(name, code or errno.EINVAL, self.take_messages())
+            raise LibbpfError(name, code or errno.EINVAL, self.pop_messages())
         return result
 
-    def take_messages(self) -> str:
+    def pop_messages(self) -> str:
         """What libbpf last printed, and forget it."""
         said = "\n".join(_MESSAGES)
         _MESSAGES.clear()

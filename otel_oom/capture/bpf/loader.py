@@ -73,7 +73,7 @@ class LoadedObject:
 
     object: Maps
     hook: str
-    context: str
+    decision_source: str
     refused: dict[str, str]
 
 
@@ -129,16 +129,16 @@ def _load(
         opened.resize(RING, wanted.ring_bytes)
         opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), int(wanted.command)))
         if pins:
-            pins.lend_maps(opened)
+            pins.reuse_maps(opened)
         opened.load()
         if pins:
-            pins.hold_maps(opened)
+            pins.pin_maps(opened)
         for program in (*_ENDS, *programs):
             opened.attach(program)
         if not _mark_has_task(opened):
             _attach_signal(opened, refused)
         if pins:
-            pins.hold_links(opened)
+            pins.pin_links(opened)
     except BaseException:
         opened.close()
         raise

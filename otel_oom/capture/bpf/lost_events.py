@@ -22,7 +22,7 @@ class LostEventCounter:
         self._before = Counters.from_buffer_copy(raw)
         self._told = raw
 
-    def loss(self) -> LostEvents:
+    def read(self) -> LostEvents:
         """The losses since an earlier agent has last told of them; as of now they are told."""
         values = self._object.values("oom_counters", ctypes.sizeof(Counters))
         counters = [Counters.from_buffer_copy(value) for value in values]

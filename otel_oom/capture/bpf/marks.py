@@ -16,7 +16,7 @@ MARKS: Final = "oom_marks"
 COUNT: Final = "oom_mark_count"
 
 
-def read(map_fd: int, tids: Collection[int]) -> list[KillMark]:
+def read_marks(map_fd: int, tids: Collection[int]) -> list[KillMark]:
     """The marks of these threads in the map at ``map_fd``, which stays the caller's.
 
     One that is being written meanwhile may come out torn: it is of a victim that was not told of

@@ -111,7 +111,7 @@ class BpfObject(Maps):
         """The file descriptor of each link, by its program."""
         return {name: self._library.call("bpf_link__fd", it) for name, it in self._links.items()}
 
-    def let_go(self, program: str) -> None:
+    def disconnect_link(self, program: str) -> None:
         """Forget a link that is pinned; destroyed by libbpf, a probe would be switched off."""
         link = self._links.pop(program)
         descriptor = self._library.call("bpf_link__fd", link)

@@ -52,11 +52,11 @@ class PinSet:
     objects: BpfObjectInfo
 
     @property
-    def there(self) -> bool:
+    def exists(self) -> bool:
         """Whether there is anything of that name."""
         return os.path.lexists(self.folder)
 
-    def lend_maps(self, opened: BpfObject) -> None:
+    def reuse_maps(self, opened: BpfObject) -> None:
         """Give ``opened``, which is not loaded yet, these maps in the place of its own.
 
         Raises:
@@ -64,7 +64,7 @@ class PinSet:
         """
         self._lend(opened, _STATE)
 
-    def lend_marks(self, opened: BpfObject) -> None:
+    def reuse_marks(self, opened: BpfObject) -> None:
         """Likewise those alone that name kills which were told long since."""
         self._lend(opened, _MARKS)
 
@@ -128,7 +128,7 @@ class PinSet:
                 except LibbpfError as error:
                     refused[program] = os.strerror(error.code)
                 else:
-                    attached.let_go(program)
+                    attached.disconnect_link(program)
             for pin in folder.iterdir():
                 if pin.name not in links or pin.name in refused:
                     remove(pin)
@@ -144,7 +144,7 @@ class PinSet:
             remove(place)
         new.rename(place)
 
-    def flaws(self, expected: Collection[str]) -> list[str]:
+    def validate(self, expected: Collection[str]) -> list[str]:
         """Which of the ``expected`` links do not write into this set's ring, and why not.
 
         A link is attached as long as it is there: those used here can't be detached otherwise.

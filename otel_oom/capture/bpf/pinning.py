@@ -61,22 +61,22 @@ class Pins:
         """Let another have the folder."""
         os.close(self._lock)
 
-    def abandon(self) -> None:
+    def rollback(self) -> None:
         """Close, and leave no maps that nothing writes into."""
         if self._made:
             self._current.remove()
         self.close()
 
-    def lend_maps(self, opened: BpfObject) -> None:
+    def reuse_maps(self, opened: BpfObject) -> None:
         """Give ``opened``, which is not loaded yet, the maps of an earlier agent, if there are any.
 
         If they are not what it needs, they are set aside, to be emptied.
         """
-        if not self._current.there:
-            self._lend_marks(opened)
+        if not self._current.exists:
+            self._reuse_marks(opened)
             return
         try:
-            self._current.lend_maps(opened)
+            self._current.reuse_maps(opened)
         except IncompatiblePinsError as error:
             _LOG.warning(
                 "The pins in %s are not those of this version, and are replaced: %s",
@@ -84,30 +84,30 @@ class Pins:
                 error,
             )
             self._set_aside()
-            self._lend_marks(opened)
+            self._reuse_marks(opened)
         else:
             self.reused = not self._made
 
-    def _lend_marks(self, opened: BpfObject) -> None:
+    def _reuse_marks(self, opened: BpfObject) -> None:
         """Have the marks go on from the newest other set that has any, whatever its records."""
         for each in sorted(self.old_sets(), key=_made_at, reverse=True):
             with suppress(IncompatiblePinsError):
-                each.lend_marks(opened)
+                each.reuse_marks(opened)
                 return
 
     def _set_aside(self) -> None:
         number = 1
-        while PinSet(self.folder / f"old-{number}", self._objects).there:
+        while PinSet(self.folder / f"old-{number}", self._objects).exists:
             number += 1
         self._current.folder.rename(self.folder / f"old-{number}")
 
-    def hold_maps(self, loaded: BpfObject) -> None:
+    def pin_maps(self, loaded: BpfObject) -> None:
         """Pin the maps of ``loaded``, unless they are those that are pinned.
 
         Raises:
             BpffsError: the kernel or bpffs refuses.
         """
-        if self._current.there:
+        if self._current.exists:
             return
         making = PinSet(self.folder / _MAKING, self._objects)
         making.remove()
@@ -115,14 +115,14 @@ class Pins:
         making.folder.rename(self._current.folder)
         self._made = True
 
-    def hold_links(self, attached: BpfObject) -> None:
+    def pin_links(self, attached: BpfObject) -> None:
         """Pin what ``attached`` is attached by, in the place of an earlier agent's.
 
         Raises:
             BpffsError: bpffs refuses.
         """
         if self.reused:
-            flaws = self._current.flaws(attached.links())
+            flaws = self._current.validate(attached.links())
             if flaws:
                 _LOG.warning(
                     "The pins in %s were not whole, and are replaced: %s. Kills of before this "

@@ -49,7 +49,7 @@ class RingSource(ABC):
         self.hook = ""
         self.refused: dict[str, str] = {}
         """Hooks that this kernel did not allow, with its reason."""
-        self.context = ""
+        self.decision_source = ""
         """The hook that tells of decisions; empty where this kernel allows none."""
         self.pinned = False
         self._waiting: CapturedEvent | None = None
@@ -85,7 +85,7 @@ class RingSource(ABC):
         since_ns = clock.boottime_ns()
         attached = self._attach()
         self._object = attached.object
-        self.hook, self.context = attached.hook, attached.context
+        self.hook, self.decision_source = attached.hook, attached.decision_source
         self.refused |= attached.refused
         named = self._object if isinstance(self._object, BpfObject) else None
         self._decoder = Decoder(
@@ -93,13 +93,13 @@ class RingSource(ABC):
             source=self.name,
             hook=self.hook,
             names=KernelSymbolizer(named).names,
-            context=self.context,
+            decision_source=self.decision_source,
             gfp_flags=GfpFlagNames().flags,
             since_ns=since_ns,
         )
         self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
-        self._losses = LostEventCounter(self._object)
-        self._log = None if self.context else self._open_log()
+        self._lost = LostEventCounter(self._object)
+        self._log = None if self.decision_source else self._open_log()
         return self
 
     def _open_log(self) -> OomReportIndex | None:
@@ -112,7 +112,7 @@ class RingSource(ABC):
         except CaptureError as error:
             self.refused[OomReportIndex.hook] = str(error)
             return None
-        self.context = log.hook
+        self.decision_source = log.hook
         return log
 
     def __exit__(self, *_: object) -> None:
@@ -126,7 +126,7 @@ class RingSource(ABC):
         """A descriptor that is readable when kills wait."""
         return self._ring.fileno()
 
-    def buffered(self) -> int:
+    def buffered_bytes(self) -> int:
         """How many bytes the kernel's buffer holds for us now."""
         return self._ring.held()
 
@@ -180,14 +180,14 @@ class RingSource(ABC):
         self._last = kill
         return kill
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
-        return replace(self._losses.loss(), unreadable=self._unreadable)
+        return replace(self._lost.read(), unreadable=self._unreadable)
 
-    def marks(self, tids: Collection[int]) -> list[KillMark]:
+    def read_marks(self, tids: Collection[int]) -> list[KillMark]:
         """The marks of threads by their ids, as far as the kernel side remembers them."""
         try:
-            return marks.read(self._object.map_fd(marks.MARKS), tids)
+            return marks.read_marks(self._object.map_fd(marks.MARKS), tids)
         except OSError as error:
             _LOG.warning("The marks can't be read, so that kills may be told as new: %s", error)
             return []

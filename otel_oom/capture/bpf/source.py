@@ -7,7 +7,7 @@ from pathlib import Path
 
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf.bpffs import BpffsError
-from otel_oom.capture.bpf.capabilities import require_rights
+from otel_oom.capture.bpf.capabilities import require_bpf_capabilities
 from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, LoadedObject, attach
 from otel_oom.capture.bpf.pin_set import PinSet
 from otel_oom.capture.bpf.pinning import Pins
@@ -60,9 +60,9 @@ class LibbpfSource(RingSource):
                     "%s",
                     error,
                 )
-                self._abandon()
+                self._rollback()
             except BaseException:
-                self._abandon()
+                self._rollback()
                 raise
             else:
                 self.pinned = True
@@ -72,9 +72,9 @@ class LibbpfSource(RingSource):
                 return attached
         return attach(self._library, self._wanted, None)
 
-    def _abandon(self) -> None:
+    def _rollback(self) -> None:
         if self._pins:
-            self._pins.abandon()
+            self._pins.rollback()
             self._pins = None
 
     def __exit__(self, *_: object) -> None:
@@ -111,5 +111,5 @@ def require_prerequisites() -> None:
             "their way in it. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian 11, "
             "Ubuntu 20.10, RHEL 8.2 and later have it. Or compile for this one: --source bcc"
         )
-    require_rights()
+    require_bpf_capabilities()
     libbpf.load()

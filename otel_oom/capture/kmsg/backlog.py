@@ -8,7 +8,7 @@ from typing import Final
 
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
-from otel_oom.capture.mark_matching import Marks, match_marks
+from otel_oom.capture.mark_matching import ReadMarks, match_marks
 from otel_oom.linux import clock
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import DuplicateKillLine, KernelLogParser, LoggedKill
@@ -34,8 +34,8 @@ class KmsgBacklog:
     sequence: int
 
 
-def read(
-    boot_id: str, source: str, after: int, marks: Marks | None = None, device: Path = DEVICE
+def read_kills(
+    boot_id: str, source: str, after: int, marks: ReadMarks | None = None, device: Path = DEVICE
 ) -> KmsgBacklog:
     """What the log has behind the line of number ``after``.
 
@@ -53,7 +53,7 @@ def read(
     told: list[LoggedKill] = []
     again, sequence = 0, after
     try:
-        for line in reader.lines(_MOST_LINES):
+        for line in reader.read_lines(_MOST_LINES):
             line_clock.note(line.time_ns)
             # A report may have begun before the line that the last reading ended at.
             event = parser.feed(line)
@@ -88,7 +88,7 @@ def read(
     return KmsgBacklog(tuple(new), again, sequence)
 
 
-def end(device: Path = DEVICE) -> int:
+def last_sequence(device: Path = DEVICE) -> int:
     """The number of the log's last line; -1 for a log without any.
 
     Raises:

@@ -18,7 +18,7 @@ from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import Processes
 from otel_oom.model.events import VictimExit
 
-MOST: Final = 64
+MAX_VICTIMS: Final = 64
 """How many victims are waited for; for one more the oldest is let go."""
 
 _INFO: Final = struct.Struct("=QQ11Ii")
@@ -43,7 +43,7 @@ class ExitWatcher:
         self._processes = processes
         self._waited: dict[int, _Waited] = {}
 
-    def wait(self, tgid: int, started_ns: int) -> None:
+    def add(self, tgid: int, started_ns: int) -> None:
         """Wait for the process of that id and start.
 
         One that is gone already, or whose id is another's, is not waited for.
@@ -58,12 +58,12 @@ class ExitWatcher:
         if self._processes.started_ns(tgid) != started_ns:
             os.close(descriptor)
             return
-        while len(self._waited) >= MOST:
+        while len(self._waited) >= MAX_VICTIMS:
             self._let_go(next(iter(self._waited)))
         self._waited[descriptor] = _Waited(tgid, started_ns)
         self._epoll.register(descriptor, select.EPOLLIN)
 
-    def ended(self) -> list[VictimExit]:
+    def poll(self) -> list[VictimExit]:
         """Those that have ended since, at the time at which that was seen here."""
         if not self._waited:
             return []

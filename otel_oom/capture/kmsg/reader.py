@@ -28,7 +28,7 @@ _FACILITY_SHIFT: Final = 3
 _PREFIX_FIELDS: Final = 4
 
 
-def text(raw: bytes) -> str:
+def decode_text(raw: bytes) -> str:
     r"""The bytes that the kernel printed, as text; what is not UTF-8 stays as ``\xNN``.
 
     The kernel escapes what is not printable ASCII, and the backslash.
@@ -38,7 +38,7 @@ def text(raw: bytes) -> str:
     return raw.decode("utf-8", errors="backslashreplace")
 
 
-def record(raw: bytes, *, after_loss: bool = False) -> Line | None:
+def parse_record(raw: bytes, *, after_loss: bool = False) -> Line | None:
     """The kernel's line in a record; ``None`` for user space's and for what is no record."""
     prefix, found, body = raw.partition(b";")
     fields = prefix.split(b",")
@@ -51,7 +51,7 @@ def record(raw: bytes, *, after_loss: bool = False) -> Line | None:
     if level < 0 or level >> _FACILITY_SHIFT:
         return None
     return Line(
-        text=text(body.partition(b"\n")[0]),
+        text=decode_text(body.partition(b"\n")[0]),
         time_ns=microseconds * _NS_PER_US,
         sequence=sequence,
         caller=_caller(fields[_PREFIX_FIELDS:]),
@@ -113,7 +113,7 @@ class KmsgReader:
             os.close(self._fd)
             self._fd = -1
 
-    def lines(self, most: int) -> Iterator[Line]:
+    def read_lines(self, most: int) -> Iterator[Line]:
         """The kernel's lines that count, until the log has no more.
 
         At most so many records are looked at, that a flood of them holds up nothing else.
@@ -127,7 +127,7 @@ class KmsgReader:
                 return
             if self._only and not any(mark in raw for mark in self._only):
                 continue
-            line = record(raw, after_loss=self._after_loss)
+            line = parse_record(raw, after_loss=self._after_loss)
             if line is not None:
                 self._after_loss = False
                 yield line

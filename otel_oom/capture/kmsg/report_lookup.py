@@ -110,7 +110,7 @@ class OomReportIndex:
         return decision(kept.report, kept.kill.told.message if kept.kill else None, self.hook)
 
     def _read(self) -> None:
-        for line in self._reader.lines(_MOST_LINES):
+        for line in self._reader.read_lines(_MOST_LINES):
             self._clock.note(line.time_ns)
             event = self._parser.feed(line)
             if isinstance(event, Report):

@@ -42,7 +42,7 @@ class KmsgSource:
     """
 
     name = "kmsg"
-    hook = context = "/dev/kmsg"
+    hook = decision_source = "/dev/kmsg"
     pinned = False
 
     def __init__(self, device: Path = DEVICE, proc: Path = Path("/proc")) -> None:
@@ -89,16 +89,16 @@ class KmsgSource:
             OSError: the log can't be read any more.
         """
         taken = self._hand_over(handler)
-        for line in self._reader.lines(_MOST_LINES):
+        for line in self._reader.read_lines(_MOST_LINES):
             self._clock.note(line.time_ns)
             event = self._parser.feed(line)
             if event is not None:
                 self._take(event)
                 taken += self._hand_over(handler)
-        self._waiting.extend(self._exits.ended())
+        self._waiting.extend(self._exits.poll())
         return taken + self._hand_over(handler)
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """How many lines of the log were overwritten unread, whatever they were about."""
         return LostEvents(lines=self._reader.lost)
 
@@ -137,7 +137,7 @@ class KmsgSource:
             del self._victims[next(iter(self._victims))]
         self._victims[victim.tid or victim.tgid] = victim.tgid, victim.started_ns
         if victim.started_ns is not None:
-            self._exits.wait(victim.tgid, victim.started_ns)
+            self._exits.add(victim.tgid, victim.started_ns)
 
     def _reaped(self, event: LoggedReaping) -> None:
         victim = self._victims.get(event.told.pid)

@@ -26,6 +26,6 @@ _FOLDERS: Final = tuple(
 """Where systemd looks for units (systemd.unit(5)), and puts those that `systemd-run` makes."""
 
 
-def installed(folders: Sequence[Path] = _FOLDERS) -> tuple[str, ...]:
+def installed_daemons(folders: Sequence[Path] = _FOLDERS) -> tuple[str, ...]:
     """The units of the killers that are there. A look takes 0.1 ms."""
     return tuple(unit for unit in UNITS if any((folder / unit).exists() for folder in folders))

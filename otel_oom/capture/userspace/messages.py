@@ -37,7 +37,7 @@ class ParsedKill:
     done: bool = True
 
 
-def told_by(unit: str, message: str, before: str = "") -> ParsedKill | None:
+def parse_message(unit: str, message: str, before: str = "") -> ParsedKill | None:
     """What ``message`` of a killer's ``unit`` tells; ``None`` for whatever is no kill.
 
     ``before`` is what it said before that, if it is known.

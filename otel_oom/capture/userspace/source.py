@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from otel_oom.capture.source import Handler
-from otel_oom.capture.userspace.daemons import UNITS, installed
+from otel_oom.capture.userspace.daemons import UNITS, installed_daemons
 from otel_oom.linux import clock
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.process import Processes
@@ -41,7 +41,7 @@ class JournalSource:
 
     name = "journal"
     hook = "systemd-journald"
-    context = ""
+    decision_source = ""
     pinned = True
     """What is said while no agent runs stays in the journal."""
 
@@ -51,7 +51,7 @@ class JournalSource:
         *,
         history: bool,
         proc: Path = Path("/proc"),
-        look: Callable[[], Sequence[str]] = installed,
+        look: Callable[[], Sequence[str]] = installed_daemons,
         program: str = "journalctl",
     ) -> None:
         """Keep how far it was read in ``state_dir``; ``history``: the first time, all this boot."""
@@ -103,7 +103,7 @@ class JournalSource:
                 taken += self._hand_over(handler)
         return taken
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """Nothing that is known of: the journal keeps what nobody reads."""
         return LostEvents()
 
@@ -141,9 +141,9 @@ class JournalSource:
         return taken
 
     def _kill(self, entry: Entry) -> UserspaceKill | None:
-        from otel_oom.capture.userspace.messages import told_by  # noqa: PLC0415  loaded with the first entry
+        from otel_oom.capture.userspace.messages import parse_message  # noqa: PLC0415  loaded with the first entry
 
-        told = told_by(entry.unit, entry.message, self._said.get(entry.unit, ""))
+        told = parse_message(entry.unit, entry.message, self._said.get(entry.unit, ""))
         self._said[entry.unit] = entry.message
         if told is None or self._pretends(entry):
             return None

@@ -12,7 +12,7 @@ from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.source import LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError
-from otel_oom.capture.userspace.daemons import installed
+from otel_oom.capture.userspace.daemons import installed_daemons
 from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check, failed, milder
 
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
@@ -50,7 +50,7 @@ def _taken(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
 def _killers() -> Check:
     """Who else kills here, and whether that can be known."""
     name = "killers"
-    units = installed()
+    units = installed_daemons()
     if not units:
         return Check(name, OK, "the kernel alone: no systemd-oomd, earlyoom or oomd is here")
     others = ", ".join(unit.removesuffix(".service") for unit in units)
@@ -103,7 +103,7 @@ def _hook() -> Check:
             refused = "; ".join(
                 f"{hook} was refused: {why.splitlines()[0]}" for hook, why in source.refused.items()
             )
-            hooks = " and ".join(filter(None, (source.hook, source.context)))
+            hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
             detail = f"{hooks} ({refused or 'the best there is, and the kernel allows it'})"
             return Check("hook", OK, detail)
     except CaptureError as error:
@@ -114,12 +114,12 @@ def _bcc() -> Check:
     """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
     if VMLINUX_BTF.exists():
         return Check("BCC", OK, "not needed: this kernel has BTF")
-    from otel_oom.capture.bcc.child import installed  # noqa: PLC0415  as above
+    from otel_oom.capture.bcc.child import installed_bcc  # noqa: PLC0415  as above
     from otel_oom.capture.bcc.source import BccSource  # noqa: PLC0415  rarely needed
 
     try:
         with BccSource() as source:
-            hooks = " and ".join(filter(None, (source.hook, source.context)))
-            return Check("BCC", OK, f"{hooks} ({installed()})")
+            hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
+            return Check("BCC", OK, f"{hooks} ({installed_bcc()})")
     except CaptureError as error:
         return failed("BCC", error)

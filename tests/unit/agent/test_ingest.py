@@ -25,7 +25,7 @@ class Scripted:
     """A source that hands over what it is given, then ends the agent."""
 
     name = hook = "scripted"
-    context = ""
+    decision_source = ""
     pinned = False
 
     def __init__(self, *events: OomKill | VictimExit) -> None:
@@ -54,7 +54,7 @@ class Scripted:
         os.kill(os.getpid(), signal.SIGTERM)
         return count
 
-    def loss(self) -> LostEvents:
+    def lost_events(self) -> LostEvents:
         """Nothing is lost."""
         return LostEvents()
 

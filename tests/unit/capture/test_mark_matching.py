@@ -134,7 +134,7 @@ def test_the_marks_of_some_threads_are_read(tmp_path: Path) -> None:
     path.write_bytes(bytes(table))
     file = os.open(path, os.O_RDONLY)
     try:
-        found = marks.read(file, {0, 7, 4713})
+        found = marks.read_marks(file, {0, 7, 4713})
     finally:
         os.close(file)
     assert found == [

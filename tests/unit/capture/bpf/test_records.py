@@ -29,7 +29,7 @@ DECODER = Decoder(
     source="libbpf",
     hook="tp_btf/mark_victim",
     names=lambda stack: [SYMBOLS.get(at, "") for at in stack],
-    context="fentry/oom_kill_process",
+    decision_source="fentry/oom_kill_process",
     gfp_flags=hex,
 )
 BPF = REPOSITORY / "bpf"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from otel_oom.capture.kmsg.clock import LogClock
-from otel_oom.capture.kmsg.exit_watcher import MOST, ExitWatcher
-from otel_oom.capture.kmsg.reader import record
+from otel_oom.capture.kmsg.exit_watcher import MAX_VICTIMS, ExitWatcher
+from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.process import Processes
@@ -28,13 +28,13 @@ SECOND = 10**9
 
 def test_a_record_is_taken_apart() -> None:
     """Number, time, thread and text; what follows in lines of their own is left."""
-    line = record(b"3,435,6714986382,-,caller=T5356;Some text; more\n SUBSYSTEM=virtio\n")
+    line = parse_record(b"3,435,6714986382,-,caller=T5356;Some text; more\n SUBSYSTEM=virtio\n")
     assert line == Line("Some text; more", 6714986382000, 435, 5356, exact=True)
 
 
 def test_a_piece_of_a_line_says_so() -> None:
     """A record with the flag ``c`` continues the one before."""
-    line = record(b"4,5743,7587417807,c;,task=tail,pid=8045,uid=0\n")
+    line = parse_record(b"4,5743,7587417807,c;,task=tail,pid=8045,uid=0\n")
     assert line is not None
     assert line.continues
 
@@ -42,14 +42,14 @@ def test_a_piece_of_a_line_says_so() -> None:
 def test_what_user_space_wrote_is_none() -> None:
     """Whoever may write to the log can only do so under another facility than the kernel's."""
     text = KILLED.encode()
-    assert record(b"3,1,1,-;" + text) is not None
+    assert parse_record(b"3,1,1,-;" + text) is not None
     for facility in range(1, 24):
-        assert record(b"%d,1,1,-;%s" % (facility << 3 | 3, text)) is None
+        assert parse_record(b"%d,1,1,-;%s" % (facility << 3 | 3, text)) is None
 
 
 def test_escaped_bytes_are_text_again() -> None:
     r"""What the kernel escaped is decoded; what is no UTF-8 then stands as ``\xNN``."""
-    line = record(rb"4,1,1,-;x) a\x0a\x1b[31m\xff\x5c \xc3\xa4 \x5cx41")
+    line = parse_record(rb"4,1,1,-;x) a\x0a\x1b[31m\xff\x5c \xc3\xa4 \x5cx41")
     assert line is not None
     assert line.text == "x) a\n\x1b[31m\\xff\\ ä \\x41"
 
@@ -70,13 +70,13 @@ def test_escaped_bytes_are_text_again() -> None:
 )
 def test_what_is_no_record_is_none(broken: bytes) -> None:
     """Bytes of another form are no line, and no error."""
-    assert record(broken) is None
+    assert parse_record(broken) is None
 
 
 def test_a_processor_is_no_thread() -> None:
     """``caller=C0`` is an interrupt's; a caller of an unknown form is none."""
     for caller in (b"caller=C0", b"caller=T", b"caller=Tx", b"else=T1"):
-        line = record(b"6,1,1,-," + caller + b";x")
+        line = parse_record(b"6,1,1,-," + caller + b";x")
         assert line is not None
         assert line.caller is None
 
@@ -194,16 +194,16 @@ def ended(sleeper: subprocess.Popen[bytes], *, reaped: bool) -> tuple[VictimExit
     told: list[VictimExit] = []
     with select.epoll() as epoll:
         exits = ExitWatcher(epoll, Processes())
-        exits.wait(sleeper.pid, started)
-        exits.wait(sleeper.pid, started)
-        assert exits.ended() == []
+        exits.add(sleeper.pid, started)
+        exits.add(sleeper.pid, started)
+        assert exits.poll() == []
         killed = boottime_ns()
         sleeper.send_signal(signal.SIGKILL)
         if reaped:
             sleeper.wait(10)
         assert epoll.poll(10)
-        told += exits.ended()
-        told += exits.ended()
+        told += exits.poll()
+        told += exits.poll()
         # The dead keep nobody awake.
         assert epoll.poll(0.05) == []
     (exit_,) = told
@@ -241,7 +241,7 @@ def test_another_process_of_that_number_is_not_waited_for(
     """Its end would be told as that of a victim which is long gone."""
     with select.epoll() as epoll:
         exits = ExitWatcher(epoll, Processes())
-        exits.wait(sleeper.pid, 1)
+        exits.add(sleeper.pid, 1)
         sleeper.kill()
         sleeper.wait(10)
         assert epoll.poll(0.05) == []
@@ -255,17 +255,17 @@ def descriptors() -> int:
 def test_no_more_are_waited_for_than_there_is_room_for() -> None:
     """Each takes a descriptor: of very many victims the oldest are let go."""
     before = descriptors()
-    sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(MOST + 6)]
+    sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(MAX_VICTIMS + 6)]
     try:
         with select.epoll() as epoll:
             exits = ExitWatcher(epoll, Processes())
             for process in sleepers:
                 started = Processes().started_ns(process.pid)
                 assert started is not None
-                exits.wait(process.pid, started)
+                exits.add(process.pid, started)
             held = descriptors() - before
             exits.close()
-        assert held <= MOST + 1
+        assert held <= MAX_VICTIMS + 1
         assert descriptors() == before
     finally:
         for process in sleepers:

@@ -71,7 +71,7 @@ def test_overwritten_lines_are_counted(script: Script, device: Path) -> None:
     script(
         [raw(8, "one"), BrokenPipeError(), raw(20, "user", 14), raw(21, "two"), raw(22, "three")]
     )
-    told = [(line.sequence, line.after_loss) for line in reader.lines(100)]
+    told = [(line.sequence, line.after_loss) for line in reader.read_lines(100)]
     assert told == [(8, False), (21, True), (22, False)]
     assert reader.lost == 11
     reader.close()
@@ -81,8 +81,8 @@ def test_a_flood_is_taken_in_parts(script: Script, device: Path) -> None:
     """One call looks at as many records as it may, and the next goes on where that ended."""
     reader = KmsgReader(device)
     script([raw(number, "x") for number in range(10)])
-    assert [line.sequence for line in reader.lines(4)] == [0, 1, 2, 3]
-    assert [line.sequence for line in reader.lines(100)] == [4, 5, 6, 7, 8, 9]
+    assert [line.sequence for line in reader.read_lines(4)] == [0, 1, 2, 3]
+    assert [line.sequence for line in reader.read_lines(100)] == [4, 5, 6, 7, 8, 9]
     reader.close()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed
-from otel_oom.capture.userspace.messages import ParsedKill, told_by
+from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed_daemons
+from otel_oom.capture.userspace.messages import ParsedKill, parse_message
 from otel_oom.capture.userspace.source import memory_cgroup
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
@@ -149,7 +149,7 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
 def test_every_form_is_told(form: str) -> None:
     """Each form of each killer, from its sources, with all that it says."""
     unit, message, told = FORMS[form]
-    assert told_by(unit, message) == told
+    assert parse_message(unit, message) == told
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_every_form_is_told(form: str) -> None:
 )
 def test_what_only_resembles_a_kill_is_none(unit: str, message: str) -> None:
     """What is only considered, pretended or tried, and whatever another unit says."""
-    assert told_by(unit, message) is None
+    assert parse_message(unit, message) is None
 
 
 def kill(form: str, **more: Any) -> UserspaceKill:  # noqa: ANN401  any field
@@ -251,9 +251,9 @@ def test_earlyoom_says_its_limit_a_line_before() -> None:
     _, message, told = FORMS["earlyoom 1.7"]
     low = "low memory! at or below SIGTERM limits: mem  9.50%, swap 10.00%"
     killer = replace(told.killer, limit=9.5)
-    assert told_by(EARLYOOM, message, low) == replace(told, killer=killer)
-    assert told_by(EARLYOOM, message, "mem avail: 9.50%") == told
-    assert told_by(EARLYOOM, low, message) is None
+    assert parse_message(EARLYOOM, message, low) == replace(told, killer=killer)
+    assert parse_message(EARLYOOM, message, "mem avail: 9.50%") == told
+    assert parse_message(EARLYOOM, low, message) is None
 
 
 def test_a_signal_is_no_death() -> None:
@@ -297,7 +297,7 @@ def test_a_killer_is_there_by_its_unit(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "earlyoom.service").touch()
     (tmp_path / "b" / "ssh.service").touch()
-    assert installed([tmp_path / "a", tmp_path / "b"]) == ("earlyoom.service",)
+    assert installed_daemons([tmp_path / "a", tmp_path / "b"]) == ("earlyoom.service",)
 
 
 def test_a_position_outlasts_the_process(tmp_path: Path) -> None:
@@ -352,4 +352,4 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [9_000, 48_000])
 def test_whatever_is_in_a_name_or_a_path_is_read(unit: str, part: str, size: int) -> None:
     """It ends, and soon, at whatever length the journal has a line."""
-    assert told_by(unit, part * (size // len(part)) + "x", "") is None or unit == EARLYOOM
+    assert parse_message(unit, part * (size // len(part)) + "x", "") is None or unit == EARLYOOM
