@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from otel_oom import __version__
@@ -17,11 +16,9 @@ from otel_oom.capture.source import PIN_DIR, CaptureError
 from otel_oom.commands.history import options as history
 from otel_oom.commands.options import add_state_dir
 from otel_oom.commands.replay import options as replay
-from otel_oom.config.metrics import MetricSettings
-from otel_oom.config.otlp import SettingsError
-from otel_oom.store import BoundsError, StoreError
-
-_LOG = logging.getLogger(__name__)
+from otel_oom.config.state_dir import read_state_dir
+from otel_oom.config.variable import ConfigError
+from otel_oom.store import StoreError
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -58,14 +55,14 @@ def _drop_output() -> None:
 
 
 def _command(words: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(words)
+    arguments = build_parser().parse_args(words)
     logging.basicConfig(
         format=_LOG_FORMAT, level=logging.INFO, stream=sys.stderr, datefmt="%Y-%m-%dT%H:%M:%S%z"
     )
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
-    except (SettingsError, BoundsError) as error:
+    except ConfigError as error:
         return _fail(error, 2)
     except (CaptureError, ControlError, StoreError) as error:
         return _fail(error, 1)
@@ -81,35 +78,16 @@ def _fail(error: Exception, code: int) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.agent import service  # noqa: PLC0415  each command imports what it needs
     from otel_oom.capture import open_source  # noqa: PLC0415
-    from otel_oom.config import containers as container_settings  # noqa: PLC0415
-    from otel_oom.config import store  # noqa: PLC0415
-    from otel_oom.config.settings import read  # noqa: PLC0415
+    from otel_oom.config.agent import read_agent_config  # noqa: PLC0415
 
+    config = read_agent_config(os.environ)
     source = open_source(
         arguments.source,
         want_command=arguments.command_line,
         pin_dir=None if arguments.no_pin else arguments.pin_dir,
     )
-    service.run(
-        source,
-        replace(read(os.environ), metrics=_metrics()),
-        arguments.state_dir,
-        bounds=store.read(os.environ),
-        labels=container_settings.labels(os.environ),
-        history=arguments.history,
-    )
+    service.run(source, config, arguments.state_dir, history=arguments.history)
     return 0
-
-
-def _metrics() -> MetricSettings | None:
-    from otel_oom.config import metrics  # noqa: PLC0415  each command imports what it needs
-
-    try:
-        return metrics.read(os.environ)
-    except SettingsError as error:
-        # What is said of metrics is often meant for all services of a host: kills come first.
-        _LOG.warning("The agent's own metrics are not sent: %s", error)
-        return None
 
 
 def _unpin(arguments: argparse.Namespace) -> int:
@@ -149,9 +127,7 @@ def _queue_drop(arguments: argparse.Namespace) -> int:
 
 
 def _state_dir() -> Path:
-    # systemd gives several folders separated by colons; the first is the service's own.
-    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(folder or "/var/lib/otel-oom")
+    return read_state_dir(os.environ)
 
 
 def _add_pin_dir(command: argparse.ArgumentParser, what: str) -> None:
@@ -164,7 +140,8 @@ def _add_pin_dir(command: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands; ``command`` in its result runs the chosen one."""
     parser = argparse.ArgumentParser(
         prog="otel-oom",
         description="Every OOM kill of this host as OpenTelemetry logs and spans.",
@@ -216,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
 
     history.add_to(commands, _state_dir)
-    replay.add_to(commands, _state_dir)
+    replay.add_to(commands)
 
     queue = commands.add_parser("queue", help="what waits to be sent, and what was refused and why")
     queue.add_argument("--json", action="store_true", help="print it as JSON")

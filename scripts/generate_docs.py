@@ -62,7 +62,7 @@ def _read(page: str) -> str:
 def command_line() -> Iterator[str]:
     """Yield a section for each command, with a row for each of its options."""
     yield "\nEach command has `--help`. `otel-oom --version` prints the version."
-    yield from _commands("otel-oom", cli._parser())  # noqa: SLF001  nothing else builds it
+    yield from _commands("otel-oom", cli.build_parser())
 
 
 def _commands(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:

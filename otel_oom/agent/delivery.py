@@ -18,7 +18,7 @@ from otel_oom.agent import memory
 from otel_oom.agent.liveness import STUCK_S, Liveness
 from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import Source
-from otel_oom.config.settings import Settings
+from otel_oom.config.agent import AgentConfig
 from otel_oom.linux import clock
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
@@ -54,13 +54,13 @@ class DeliveryPipeline:
     def __init__(
         self,
         store: Store,
-        settings: Settings,
+        config: AgentConfig,
         runtimes: ContainerService,
         source: Source | None = None,
         *,
         resident: bool = True,
     ) -> None:
-        """Deliver what ``store`` has to where ``settings`` say.
+        """Deliver what ``store`` has to the endpoints of ``config``.
 
         The metrics that they may ask for tell what ``source`` says of itself as well. ``resident``
         is whether to hold what it has in memory: it must work when that is short.
@@ -68,7 +68,7 @@ class DeliveryPipeline:
         self._resident = resident
         self._store = store
         self._boot_id = clock.boot_id()
-        self._settings = settings
+        self._config = config
         self.runtimes = runtimes
         """Which containers there are; the stages before this one ask it as well."""
         self.counts = Stats()
@@ -146,11 +146,11 @@ class DeliveryPipeline:
         from otel_oom.export.retry import RetryGate  # noqa: PLC0415
         from otel_oom.otlp import encode  # noqa: F401, PLC0415  for the first kill not to wait for it
 
-        found, told = host_attributes(), {**self._detect(), **self._settings.resource}
-        said = of_place(self._settings.resource)
+        found, told = host_attributes(), {**self._detect(), **self._config.otlp.resource}
+        said = of_place(self._config.otlp.resource)
         host = Host(shared_resource(found, told), Resolver(), said)
         self._begin_metrics({**found, **told})
-        for endpoint in self._settings.endpoints[len(self._couriers) :]:
+        for endpoint in self._config.otlp.endpoints[len(self._couriers) :]:
             backoff = self._backoffs.setdefault(endpoint.host, RetryGate())
             status = ExporterStatus(self.counts, endpoint.timeout_s)
             courier = SignalExporter(self._store, endpoint, connect(endpoint), backoff, status)
@@ -179,23 +179,23 @@ class DeliveryPipeline:
         """What the user's resource detectors say of the host; once, though this may begin anew."""
         if self._detected is None:
             self._detected = {}
-            if self._settings.detectors:
+            if self._config.otlp.detectors:
                 from otel_oom.enrich.resource_detectors import detected  # noqa: PLC0415  as in _run()
 
-                self._detected = detected(self._settings.detectors)
+                self._detected = detected(self._config.otlp.detectors)
         return self._detected
 
     def _begin_metrics(self, resource: Mapping[str, AttributeValue]) -> None:
         """Tell of ourselves, if that is wanted; it must not be in the way of anything else."""
-        if self._settings.metrics is None or self._metrics:
+        if self._config.metrics is None or self._metrics:
             return
         try:
             from otel_oom.agent.metrics.instruments import Metrics  # noqa: PLC0415  as in _run()
 
             self._metrics = Metrics(
-                self._settings.metrics,
+                self._config.metrics,
                 resource,
-                self._settings.endpoints,
+                self._config.otlp.endpoints,
                 self.counts,
                 self._store,
             )

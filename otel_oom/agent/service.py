@@ -5,24 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from otel_oom.agent import memory, watchdog
+from otel_oom.agent import memory
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import ControlServer
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent.ingest import IngestLoop
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import Source
-from otel_oom.config.settings import Settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.systemd import read_notify_socket, read_watchdog_interval_s
 from otel_oom.linux.containers.service import ContainerService
+from otel_oom.linux.systemd.notify import notify as send_notification
 from otel_oom.snapshot import Snapshot
-from otel_oom.store import Store, StoreLimits
+from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,25 +32,27 @@ GRACE_S: Final = 3.0
 """How long the end may take to send what waits."""
 
 
-def run(  # noqa: PLR0913  each is named at the call
+def run(
     opening: AbstractContextManager[Source],
-    settings: Settings,
+    config: AgentConfig,
     state_dir: Path,
     *,
-    bounds: StoreLimits = StoreLimits(),  # noqa: B008  frozen
-    labels: frozenset[str] = frozenset(),
     history: bool = True,
 ) -> None:
     """Capture and deliver until SIGTERM or SIGINT.
 
-    ``labels`` are the keys of the containers' labels to tell; ``history`` is whether the kills of
-    this boot from before the first start are told as well.
+    ``history`` is whether to record the kills of this boot from before the first start.
 
     Raises:
-        StoreError: the state folder can't be used.
+        StoreError: the state directory is unusable.
         CaptureError: kills can't be captured.
     """
-    with _signals() as stop_fd, Store(state_dir, bounds) as store, opening as source:
+    with (
+        _signals() as stop_fd,
+        Store(state_dir, config.store_limits) as store,
+        opening as source,
+    ):
+        notify = partial(send_notification, read_notify_socket(os.environ))
         notify("READY=1")
         _LOG.info(
             "Ready: capturing OOM kills by %s (%s), their decisions by %s",
@@ -58,15 +62,17 @@ def run(  # noqa: PLR0913  each is named at the call
         )
         memory.spare_me()
         memory.give_back()
-        delivery = DeliveryPipeline(store, settings, ContainerService(labels), source)
+        delivery = DeliveryPipeline(
+            store, config, ContainerService(config.container_labels), source
+        )
         delivery.runtimes.start()
-        if settings.disabled:
+        if config.otlp.disabled:
             _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
             memory.hold()
         else:
             delivery.start()
         heartbeat = Watchdog(
-            watchdog.interval_s(os.environ), lambda: _trouble(store, delivery), notify
+            read_watchdog_interval_s(os.environ), lambda: _trouble(store, delivery), notify
         )
         from otel_oom.capture.panic import scan  # noqa: PLC0415  after capture has begun
         from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
@@ -84,7 +90,7 @@ def run(  # noqa: PLR0913  each is named at the call
                 intake.loop(stop_fd)
             finally:
                 notify("STOPPING=1")
-                if not settings.disabled:
+                if not config.otlp.disabled:
                     delivery.stop(GRACE_S)
                 # What was killed meanwhile is on disk as well, for the next start to send.
                 intake.finish()
@@ -121,17 +127,3 @@ def _signals() -> Iterator[int]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
-
-
-def notify(state: str) -> None:
-    """Tell the service manager ``state``, if there is one (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with (
-        suppress(OSError),
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager,
-    ):
-        manager.sendto(state.encode(), address)

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable
 
 _LOG = logging.getLogger(__name__)
-_US_PER_S: Final = 1_000_000
 
 
 class Watchdog:
@@ -54,21 +51,3 @@ class Watchdog:
             _LOG.info("The heartbeat for the watchdog goes on")
         self._reported = trouble
         self._next = time.monotonic() + self._interval_s
-
-
-def interval_s(environ: Mapping[str, str], pid: int | None = None) -> float | None:
-    """Half of the time after which the service manager takes this process for dead, in seconds.
-
-    ``None`` where it does not look: no ``WATCHDOG_USEC``, or one that is meant for another
-    process (``WATCHDOG_PID``).
-    """
-    meant_for = environ.get("WATCHDOG_PID", "")
-    if meant_for and meant_for != str(os.getpid() if pid is None else pid):
-        return None
-    usec = environ.get("WATCHDOG_USEC", "")
-    if not usec:
-        return None
-    if not (usec.isascii() and usec.isdigit() and int(usec)):
-        _LOG.warning("WATCHDOG_USEC=%r is no number of microseconds: no heartbeat is sent", usec)
-        return None
-    return int(usec) / _US_PER_S / 2

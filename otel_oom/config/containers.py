@@ -1,4 +1,4 @@
-"""What of containers the user asks to be told."""
+"""Which labels of containers are recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 LABELS: Final = "OTEL_OOM_CONTAINER_LABELS"
 
 
-def labels(environ: Mapping[str, str]) -> frozenset[str]:
-    """The keys of the labels to keep, separated by commas in ``environ``; none by default."""
+def read_container_labels(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the keys of the labels to record, separated by commas; none by default."""
     keys = (key.strip() for key in environ.get(LABELS, "").split(","))
     return frozenset(key for key in keys if key)

@@ -12,7 +12,7 @@ from typing import Final
 from tenacity import RetryCallState, Retrying, retry_if_result
 from tenacity.nap import sleep_using_event
 
-from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.config.endpoint import GRPC, Endpoint
 from otel_oom.export.observer import ExportObserver
 from otel_oom.export.result import ExportResponse, ExportResult, Transport
 from otel_oom.export.retry import RetryGate
@@ -189,7 +189,7 @@ class SignalExporter:
             self._store.delivered(messages)
             self._observer.exported(self.signal, "", len(messages))
             self._measure(messages)
-            _LOG.info("Sent to %s: %d", self._endpoint.shown, len(messages))
+            _LOG.info("Sent to %s: %d", self._endpoint.redacted_url, len(messages))
 
     def _measure(self, messages: Sequence[Message]) -> None:
         """Tell how long they took, if somebody wants to know; nothing else waits for that."""
@@ -201,13 +201,13 @@ class SignalExporter:
     def _refused(self, messages: Sequence[Message], reason: str, *, doubtful: bool = False) -> None:
         _LOG.error(
             "%s refused %s%d %s for good; kept as dead letters, see otel-oom queue: %s",
-            self._endpoint.shown,
+            self._endpoint.redacted_url,
             "some of " if doubtful else "",
             len(messages),
             self.signal,
             reason,
         )
-        self._store.refused(messages, Rejection(self._endpoint.shown, reason, doubtful))
+        self._store.refused(messages, Rejection(self._endpoint.redacted_url, reason, doubtful))
 
     def _report_wait(self, state: RetryCallState) -> None:
         answer: ExportResponse = (
@@ -224,7 +224,7 @@ class SignalExporter:
         )
 
     def _where(self) -> tuple[str, str]:
-        return self._endpoint.shown, self.signal
+        return self._endpoint.redacted_url, self.signal
 
 
 def _size(messages: Sequence[Message]) -> int:

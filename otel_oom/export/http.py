@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
-from otel_oom.config.otlp import Endpoint
+from otel_oom.config.endpoint import Endpoint
 from otel_oom.export.deadline_socket import DeadlineConnection
 from otel_oom.export.http_client import allow_tls, http
 from otel_oom.export.proxy import proxy_for

@@ -1,6 +1,6 @@
 """What is on disk: the journal of kills, the outbox of OTLP bytes, the dead letters."""
 
-from otel_oom.config.store import BoundsError, StoreLimits
+from otel_oom.config.store import StoreLimits
 from otel_oom.store.recovery.salvage import QuarantinedDatabase
 from otel_oom.store.state_dir import StoreError
 from otel_oom.store.store import Store
@@ -16,7 +16,6 @@ from otel_oom.store.types import (
 
 __all__ = [
     "Backlog",
-    "BoundsError",
     "DeadLetter",
     "EventRow",
     "HistoryRow",

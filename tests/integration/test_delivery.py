@@ -10,7 +10,8 @@ import pytest
 
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.config import settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import Store
 from otel_oom.store.counters import NO_BOOT
@@ -39,7 +40,9 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
             database.execute(f"UPDATE journal SET event = {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        delivery = DeliveryPipeline(store, settings.read(endpoint), ContainerService())
+        delivery = DeliveryPipeline(
+            store, AgentConfig(read_otlp_config(endpoint)), ContainerService()
+        )
         delivery.start()
         until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)

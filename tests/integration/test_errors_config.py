@@ -52,7 +52,7 @@ def test_doctor_finds_a_value_that_cannot_be_used(name: str, value: str, takes: 
     (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
     assert finding["state"] == "fail"
     assert finding["detail"].startswith(name)
-    assert finding["detail"].endswith("can't be used")
+    assert finding["detail"].endswith("is invalid")
     assert takes in finding["advice"]
     assert "s3cret" not in done.out
 

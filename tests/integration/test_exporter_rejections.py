@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config.otlp import GRPC, HTTP, Endpoint
+from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
 from otel_oom.export.exporter import SignalExporter, connect
 from tests.testlib.exporter import Outbox, Taker, at_work, courier
 from tests.testlib.servers.http_server import LIMIT

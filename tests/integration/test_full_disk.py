@@ -18,7 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_oom.agent import service
 from otel_oom.capture.source import Handler
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config import settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.model.events import LostEvents, OomKill
 from otel_oom.store import Store
 from tests.testlib.kernel.disk import Disk, disk
@@ -116,8 +117,8 @@ def run(kernel: Kernel, backend: Backend, state: Path, story: Callable[[], None]
     with Receiver(backend) as receiver:
         teller = threading.Thread(target=tell)
         teller.start()
-        endpoint = settings.read({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
-        service.run(kernel, endpoint, state, history=False)
+        config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
+        service.run(kernel, config, state, history=False)
         teller.join()
     if raised:
         raise raised[0]

@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otel_oom.config.otlp import GRPC, Endpoint
-from otel_oom.config.settings import read
+from otel_oom.config.endpoint import GRPC, Endpoint
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.process import free_port
@@ -104,7 +104,7 @@ def secure(address: str, **files: Path) -> GrpcTransport:
     """A transport by the user's variables; ``files`` are options in lower case."""
     environ = {f"{PREFIX}{option.upper()}": str(path) for option, path in files.items()}
     own = {f"{PREFIX}PROTOCOL": "grpc", f"{PREFIX}ENDPOINT": address, f"{PREFIX}TIMEOUT": "5"}
-    return GrpcTransport(read({**own, **environ}).endpoints[0])
+    return GrpcTransport(read_otlp_config({**own, **environ}).endpoints[0])
 
 
 def send(address: str, **files: Path) -> ExportResponse:

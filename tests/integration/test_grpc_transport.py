@@ -15,8 +15,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.otlp import GRPC, Endpoint
-from otel_oom.config.settings import read
+from otel_oom.config.endpoint import GRPC, Endpoint
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.grpc_server import Call, GrpcServer
@@ -102,7 +102,7 @@ def test_headers_arrive() -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:s%40cret@{server.address}",
             "OTEL_EXPORTER_OTLP_HEADERS": "Api-Key=a%2Cb,trace-bin=xyz",
         }
-        with closing(GrpcTransport(read(environ).endpoints[0])) as sender:
+        with closing(GrpcTransport(read_otlp_config(environ).endpoints[0])) as sender:
             assert sender.send(b"x") == ExportResponse(ExportResult.ACCEPTED)
     metadata = server.calls[0].metadata
     assert metadata["api-key"] == "a,b"

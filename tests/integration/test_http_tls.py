@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config.settings import read
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer
@@ -22,7 +22,7 @@ _PLAIN_THEN_TLS = """
 import sys
 from pathlib import Path
 from otel_oom.export.http import HttpTransport
-from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.config.endpoint import HTTP, Endpoint
 
 plain, secure, certificate = sys.argv[1:]
 first = HttpTransport(Endpoint("logs", HTTP, plain))
@@ -59,7 +59,9 @@ def strict_server(authority: Authority) -> Iterator[HttpServer]:
 def transport(server: HttpServer, **files: Path) -> HttpTransport:
     """A transport by the user's variables; ``files`` are options in lower case."""
     environ = {f"{PREFIX}{option.upper()}": str(path) for option, path in files.items()}
-    return HttpTransport(read({f"{PREFIX}ENDPOINT": server.url, **environ}).endpoints[0])
+    return HttpTransport(
+        read_otlp_config({f"{PREFIX}ENDPOINT": server.url, **environ}).endpoints[0]
+    )
 
 
 def send(server: HttpServer, **files: Path) -> ExportResponse:
@@ -100,7 +102,7 @@ def test_openssl_is_loaded_when_it_is_needed(server: HttpServer, authority: Auth
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["False", "TAKEN", "False", "TAKEN", "True", "TAKEN"]
+    assert done.stdout.split() == ["False", "ACCEPTED", "False", "ACCEPTED", "True", "ACCEPTED"]
     assert (plain.connections, server.connections) == (1, 1)
 
 
@@ -130,7 +132,9 @@ def test_a_certificate_that_is_mended_is_trusted(
 def test_a_server_without_tls_is_told() -> None:
     """An https:// endpoint that speaks plain HTTP means later, with what may be wrong."""
     with HttpServer() as plain:
-        secure = read({f"{PREFIX}ENDPOINT": plain.url.replace("http:", "https:")}).endpoints[0]
+        secure = read_otlp_config(
+            {f"{PREFIX}ENDPOINT": plain.url.replace("http:", "https:")}
+        ).endpoints[0]
         with closing(HttpTransport(secure)) as sender:
             answer = sender.send(b"x")
     assert answer.verdict is ExportResult.RETRYABLE

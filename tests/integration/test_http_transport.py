@@ -14,8 +14,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.otlp import HTTP, Endpoint
-from otel_oom.config.settings import read
+from otel_oom.config.endpoint import HTTP, Endpoint
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer, reply
@@ -81,7 +81,9 @@ def test_gzip_is_on_the_wire() -> None:
 def test_headers_arrive_once(setting: str, name: str, received: str) -> None:
     """The user's headers arrive decoded, and win over ours but for the type of the body."""
     with HttpServer() as server:
-        endpoint = read({f"{PREFIX}ENDPOINT": server.url, f"{PREFIX}HEADERS": setting}).endpoints[0]
+        endpoint = read_otlp_config(
+            {f"{PREFIX}ENDPOINT": server.url, f"{PREFIX}HEADERS": setting}
+        ).endpoints[0]
         with closing(HttpTransport(endpoint)) as sender:
             assert sender.send(b"x").verdict is ExportResult.ACCEPTED
     values = server.requests[0].headers.get_all(name)
@@ -94,7 +96,7 @@ def test_user_and_password_of_the_url_arrive() -> None:
     """Credentials in the endpoint's URL are sent as Basic authorization, decoded."""
     with HttpServer() as server:
         url = server.url.replace("//", "//me:s%40cret@")
-        endpoint = read({f"{PREFIX}ENDPOINT": url}).endpoints[0]
+        endpoint = read_otlp_config({f"{PREFIX}ENDPOINT": url}).endpoints[0]
         with closing(HttpTransport(endpoint)) as sender:
             assert sender.send(b"x").verdict is ExportResult.ACCEPTED
     headers = server.requests[0].headers
@@ -107,7 +109,7 @@ def test_the_path_and_query_of_a_signal_are_used_as_they_are() -> None:
     with HttpServer() as server:
         for suffix in ("/x/y/?k=v", ""):
             url = server.url + suffix
-            endpoint = read({f"{PREFIX}LOGS_ENDPOINT": url}).endpoints[0]
+            endpoint = read_otlp_config({f"{PREFIX}LOGS_ENDPOINT": url}).endpoints[0]
             with closing(HttpTransport(endpoint)) as sender:
                 assert sender.send(b"x").verdict is ExportResult.ACCEPTED
     assert [request.target for request in server.requests] == ["/x/y/?k=v", "/"]

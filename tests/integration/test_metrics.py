@@ -19,8 +19,8 @@ from otel_oom.agent.metrics.instruments import Metrics
 from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import Handler
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config import metrics as settings
-from otel_oom.config import settings as exports
+from otel_oom.config.metrics import read_metrics_config
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.model.events import LostEvents
 from otel_oom.otlp import semconv
@@ -72,9 +72,9 @@ def told(
 ) -> Iterator[Metrics]:
     """Metrics of ``store``, sent as ``environ`` says."""
     environ = {"OTEL_METRIC_EXPORT_INTERVAL": "100", **environ}
-    read = settings.read(environ)
+    read = read_metrics_config(environ)
     assert read is not None
-    kills = exports.read(environ)
+    kills = read_otlp_config(environ)
     resource = {**host_attributes(), **kills.resource}
     metrics = Metrics(read, resource, kills.endpoints, counts or Stats(), store)
     metrics.watch(Buffer())

@@ -12,7 +12,7 @@ import yaml
 from otel_oom import cli
 from otel_oom.capture.bpf.bpffs import BPFFS
 from otel_oom.capture.source import VMLINUX_BTF
-from otel_oom.config import settings
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.linux import gfp_flags
 from tests.testlib.repository import REPOSITORY
 
@@ -53,7 +53,7 @@ def test_it_has_the_rights_of_the_systemd_unit() -> None:
 def test_its_mounts_are_what_the_agent_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state's default folder can be written to; the kernel's files are there to be read."""
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    arguments = cli._parser().parse_args(CONTAINER["args"])  # noqa: SLF001  as test_docs has it
+    arguments = cli.build_parser().parse_args(CONTAINER["args"])
     writable = {path for path, mount in MOUNTS.items() if not mount.get("readOnly")}
     assert writable == {str(arguments.state_dir), str(BPFFS)}
     assert arguments.pin_dir.is_relative_to(BPFFS)
@@ -69,7 +69,7 @@ def test_its_variables_are_read() -> None:
     environ["K8S_NODE_NAME"] = "node-1"
     for name, value in environ.items():
         environ[name] = value.replace("$(K8S_NODE_NAME)", "node-1")
-    read = settings.read(environ)
+    read = read_otlp_config(environ)
     assert read.resource == {"host.name": "node-1", "k8s.node.name": "node-1"}
     assert {endpoint.url.rpartition("/v1/")[0] for endpoint in read.endpoints} == {
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"]

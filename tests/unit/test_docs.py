@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_oom.config import containers, store
-from otel_oom.config.otlp import known_variables
+from otel_oom.config.endpoint import otlp_variables
 from otel_oom.store import StoreLimits
 from scripts import generate_docs
 from tests.testlib.repository import REPOSITORY
@@ -45,7 +45,7 @@ def test_readme_is_short() -> None:
 
 def test_every_exporter_variable_is_documented() -> None:
     """Each general variable has a row; nothing else that looks like one is mentioned."""
-    general = {n for n in known_variables() if not re.search("_(LOGS|TRACES|METRICS)_", n)}
+    general = {n for n in otlp_variables() if not re.search("_(LOGS|TRACES|METRICS)_", n)}
     rows = set(re.findall(r"(?m)^\| `(OTEL_EXPORTER_OTLP_[A-Z_]+)`", CONFIGURATION))
     mentioned = {
         name
@@ -54,7 +54,7 @@ def test_every_exporter_variable_is_documented() -> None:
         if not name.endswith("_")
     }
     assert general <= rows
-    assert mentioned <= known_variables()
+    assert mentioned <= otlp_variables()
 
 
 def test_every_own_variable_is_documented() -> None:
@@ -62,7 +62,7 @@ def test_every_own_variable_is_documented() -> None:
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `?(\w+)", CONFIGURATION))
     assert rows.pop(containers.LABELS) == "none"
     assert rows.keys() == {store.MAX_BYTES, store.MAX_AGE}
-    assert store.read(rows) == StoreLimits()
+    assert store.read_store_limits(rows) == StoreLimits()
 
 
 @pytest.mark.parametrize("page", PAGES)

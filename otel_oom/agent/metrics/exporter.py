@@ -31,7 +31,7 @@ from otel_oom.export.result import ExportResponse, ExportResult, Transport
 from otel_oom.store.counters import NO_BOOT, SINCE
 
 if TYPE_CHECKING:
-    from otel_oom.config.metrics import MetricSettings
+    from otel_oom.config.metrics import MetricsConfig
     from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Exporter(MetricExporter):
     tells the same the next time.
     """
 
-    def __init__(self, settings: MetricSettings, transport: Transport, store: Store) -> None:
+    def __init__(self, settings: MetricsConfig, transport: Transport, store: Store) -> None:
         """Send through ``transport`` what ``store`` counts and the SDK collects."""
         super().__init__(
             preferred_temporality=dict.fromkeys(
@@ -98,12 +98,12 @@ class Exporter(MetricExporter):
             _LOG.warning(
                 "%s does not take the agent's own metrics (%s); they are tried again every %g s. "
                 "Kills are not concerned. OTEL_METRICS_EXPORTER=none sends no metrics.",
-                self._settings.endpoint.shown,
+                self._settings.endpoint.redacted_url,
                 answer.reason,
                 self._settings.interval_s,
             )
         elif self._failing and not failing:
-            _LOG.info("%s takes metrics again", self._settings.endpoint.shown)
+            _LOG.info("%s takes metrics again", self._settings.endpoint.redacted_url)
         self._failing = failing
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:

@@ -24,7 +24,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_oom import __version__
 from otel_oom.agent.metrics.exporter import Exporter
 from otel_oom.capture.source import Source, SupportsBufferStats
-from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.config.endpoint import GRPC, Endpoint
 from otel_oom.export.exporter import SignalExporter, connect
 from otel_oom.otlp import semconv
 from otel_oom.store.counters import DROPPED, NO_BOOT
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes
 
     from otel_oom.agent.stats import Stats
-    from otel_oom.config.metrics import MetricSettings
+    from otel_oom.config.metrics import MetricsConfig
     from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Metrics:
 
     def __init__(
         self,
-        settings: MetricSettings,
+        settings: MetricsConfig,
         resource: Mapping[str, AttributeValue],
         endpoints: Iterable[Endpoint],
         counts: Stats,

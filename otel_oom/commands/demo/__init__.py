@@ -29,7 +29,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.commands.demo import show, victim
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config import otlp, settings
+from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.otlp import SIGNALS, OtlpConfig, read_otlp_config
 from otel_oom.export.exporter import connect
 from otel_oom.export.result import ExportResult
 from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
@@ -52,13 +53,13 @@ def demo(*, as_json: bool) -> int:
 
     Raises:
         CaptureError: kills can't be captured on this host.
-        SettingsError: an ``OTEL_*`` value can't be used.
+        ConfigError: a variable is invalid.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Ended from outside, it cleans up as well.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     require_prerequisites()
-    backend = settings.read(os.environ)
+    backend = read_otlp_config(os.environ)
     try:
         received = _kill_and_receive()
         _print(received, as_json=as_json)
@@ -70,7 +71,7 @@ def demo(*, as_json: bool) -> int:
     return 0
 
 
-def _is_named(endpoint: otlp.Endpoint) -> bool:
+def _is_named(endpoint: Endpoint) -> bool:
     """Whether the environment names it: nothing goes to a default address unasked."""
     scopes = ("", f"{endpoint.signal.upper()}_")
     return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)
@@ -92,7 +93,7 @@ def _kill_and_receive() -> list[Message]:
     ):
         pid = _kill()
         found: dict[type[Message], Message] = {}
-        while len(found) < len(settings.SIGNALS):
+        while len(found) < len(SIGNALS):
             try:
                 request = requests.get(timeout=_DELIVERED_S)
             except queue.Empty:
@@ -217,7 +218,7 @@ def _print(received: list[Message], *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _forward(received: list[Message], backend: settings.Settings) -> None:
+def _forward(received: list[Message], backend: OtlpConfig) -> None:
     """Send what was received on to the user's own backend, once.
 
     Raises:
@@ -230,5 +231,7 @@ def _forward(received: list[Message], backend: settings.Settings) -> None:
         answer = transport.send(request.SerializeToString())
         transport.close()
         if answer.verdict is not ExportResult.ACCEPTED or answer.rejected:
-            raise DemoError(f"{endpoint.shown} did not take the {endpoint.signal}: {answer.reason}")
-        sys.stderr.write(f"Sent to {endpoint.shown}\n")
+            raise DemoError(
+                f"{endpoint.redacted_url} did not take the {endpoint.signal}: {answer.reason}"
+            )
+        sys.stderr.write(f"Sent to {endpoint.redacted_url}\n")

@@ -9,9 +9,10 @@ from difflib import get_close_matches
 from typing import Final
 
 from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check
-from otel_oom.config import metrics as health
-from otel_oom.config import otlp, settings
-from otel_oom.config.otlp import Endpoint, SettingsError
+from otel_oom.config.endpoint import Endpoint, otlp_variables, unknown_otlp_variables
+from otel_oom.config.metrics import read_metrics_config
+from otel_oom.config.otlp import read_otlp_config
+from otel_oom.config.variable import ConfigError
 from otel_oom.export.exporter import connect
 from otel_oom.export.result import ExportResult
 
@@ -27,8 +28,8 @@ def delivery() -> Iterator[Check]:
 
 def _endpoints() -> Iterator[Check]:
     try:
-        read = settings.read(os.environ)
-    except SettingsError as error:
+        read = read_otlp_config(os.environ)
+    except ConfigError as error:
         # From the right: the value itself, which is shown, may hold a colon.
         detail, _, advice = str(error).rpartition(": ")
         yield Check("settings", FAIL, detail, advice[:1].upper() + advice[1:])
@@ -46,8 +47,8 @@ def _metrics() -> Iterator[Check]:
     """Metrics are the agent's own: what is wrong with them is in no kill's way."""
     name, off = "metrics endpoint", "OTEL_METRICS_EXPORTER=none sends no metrics"
     try:
-        read = health.read(os.environ)
-    except SettingsError as error:
+        read = read_metrics_config(os.environ)
+    except ConfigError as error:
         yield Check(name, WARN, str(error), f"No metrics are sent. {off}, and says nothing.")
         return
     if read is None:
@@ -63,7 +64,7 @@ def _metrics() -> Iterator[Check]:
 def _endpoint(endpoint: Endpoint) -> Check:
     """Send an empty request, which every OTLP server takes."""
     name = f"{endpoint.signal} endpoint"
-    where = f"{endpoint.shown} ({endpoint.protocol})"
+    where = f"{endpoint.redacted_url} ({endpoint.protocol})"
     try:
         transport = connect(replace(endpoint, timeout_s=min(endpoint.timeout_s, _ENDPOINT_S)))
     except (OSError, ValueError) as error:
@@ -84,7 +85,7 @@ def _endpoint(endpoint: Endpoint) -> Check:
 
 
 def _misspelt() -> Iterator[Check]:
-    for name in otlp.unknown_variables(os.environ):
-        near = get_close_matches(name, otlp.known_variables(), n=1)
+    for name in unknown_otlp_variables(os.environ):
+        near = get_close_matches(name, otlp_variables(), n=1)
         advice = f"Did you mean {near[0]}?" if near else "Unset it."
         yield Check("settings", WARN, f"{name} is not a variable that is read", advice)

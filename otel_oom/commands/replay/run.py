@@ -22,8 +22,8 @@ from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.progress import Progress
 from otel_oom.commands.replay.send import DeliveryTimeoutError, sender
 from otel_oom.commands.replay.show import Printer
-from otel_oom.config import settings as export_settings
-from otel_oom.config import store as bounds
+from otel_oom.config.otlp import read_otlp_config
+from otel_oom.config.store import MAX_AGE, StoreLimits, read_store_limits
 from otel_oom.enrich import of_place
 from otel_oom.model.events import OomKill
 
@@ -34,12 +34,11 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
     """Read logs and send what is found in them, or show it; the exit code.
 
     Raises:
-        SettingsError: an ``OTEL_*`` value can't be used.
-        BoundsError: likewise for the store's.
+        ConfigError: a variable is invalid.
         StoreError: the state folder can't be used.
     """
     logging.getLogger("otel_oom").setLevel(logging.WARNING)
-    settings = export_settings.read(os.environ)
+    settings = read_otlp_config(os.environ)
     reader = _Reader(paths)
     if not reader.files:
         return reader.end("")
@@ -59,10 +58,10 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
             return reader.end(f"{sending.new} of them new")
 
 
-def _bounds() -> bounds.StoreLimits:
+def _bounds() -> StoreLimits:
     """What the store may keep: without a word on its age, what was told stays known for ever."""
-    told = bounds.read(os.environ)
-    return told if os.environ.get(bounds.MAX_AGE) else replace(told, max_age_s=_FOR_EVER_S)
+    told = read_store_limits(os.environ)
+    return told if os.environ.get(MAX_AGE) else replace(told, max_age_s=_FOR_EVER_S)
 
 
 class _Reader:

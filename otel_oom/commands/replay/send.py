@@ -16,7 +16,8 @@ from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import ControlServer
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.commands.replay.events import Event
-from otel_oom.config.settings import Settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.otlp import OtlpConfig
 from otel_oom.linux.containers.of_event import by_path
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.container import EventContainers
@@ -101,7 +102,7 @@ class Submitter:
 
 @contextmanager
 def sender(
-    state_dir: Path, settings: Settings, bounds: StoreLimits
+    state_dir: Path, settings: OtlpConfig, bounds: StoreLimits
 ) -> Iterator[tuple[Submitter, Store]]:
     """Where to send what is found.
 
@@ -109,9 +110,9 @@ def sender(
         StoreError: the state folder can't be used.
     """
     # What is found of the place that this process is in is not the logs'.
-    plain = replace(settings, metrics=None, detectors=())
+    config = AgentConfig(replace(settings, detectors=()))
     with Store(state_dir, bounds) as store:
-        delivery = DeliveryPipeline(store, plain, _ByPath(), resident=False)
+        delivery = DeliveryPipeline(store, config, _ByPath(), resident=False)
         if not settings.disabled:
             delivery.start()
         with ControlServer(state_dir, store_handlers(store, delivery.look_again)):

@@ -7,7 +7,8 @@ from pathlib import Path
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.agent.delivery import DeliveryPipeline
-from otel_oom.config.settings import Settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.otlp import OtlpConfig
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.snapshot import Snapshot
@@ -27,7 +28,9 @@ def test_every_kind_of_event_becomes_its_log(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         for event in events.values():
             store.record(event, Snapshot(seen=False))
-        delivery = DeliveryPipeline(store, Settings((), {}, disabled=False), ContainerService())
+        delivery = DeliveryPipeline(
+            store, AgentConfig(OtlpConfig((), {}, disabled=False)), ContainerService()
+        )
         delivery.start()
         delivery.stop(GRACE_S)
         messages = store.waiting("logs", 10, 1 << 20)

@@ -13,12 +13,15 @@ import pytest
 from otel_oom.agent import service
 from otel_oom.capture.panic import scan
 from otel_oom.capture.source import Handler
-from otel_oom.config.settings import Settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.otlp import OtlpConfig
 from otel_oom.linux import clock
 from otel_oom.model.events import LostEvents, OomKill, VictimExit
 from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import Store
 from tests.testlib.samples.events import EXIT, KILL, PANIC
+
+CONFIG = AgentConfig(OtlpConfig((), {}, disabled=True))
 
 
 class Scripted:
@@ -62,7 +65,7 @@ class Scripted:
 def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
     """A victim that dies at once on another CPU is told as exited, though its exit came first."""
     now = replace(KILL, boot_id=clock.boot_id())
-    service.run(Scripted(EXIT, now), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(EXIT, now), CONFIG, tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == EXIT
@@ -83,7 +86,7 @@ def test_an_early_exit_is_that_of_a_victim_without_a_start(
         boottime_ns=EXIT.boottime_ns + 1000,
         victim=replace(KILL.victim, started_ns=None),
     )
-    service.run(Scripted(exit_, kill), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(exit_, kill), CONFIG, tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.exit == (exit_ if kept else None)
@@ -98,7 +101,7 @@ def test_who_used_the_memory_is_added_to_what_is_on_the_disk(tmp_path: Path) -> 
         victim=replace(now.victim, started_ns=1),
         capture=replace(now.capture, late=True),
     )
-    service.run(Scripted(now, late), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(now, late), CONFIG, tmp_path)
     with Store(tmp_path) as store:
         seen, nothing = (row.witness for row in store.open_kills(10, clock.boot_id(), 0))
     assert seen.candidates is not None
@@ -114,7 +117,7 @@ def test_a_kill_is_told_though_nothing_else_can_be_seen(
     """Whatever goes wrong in looking around, the kill that is on the disk is told as it is."""
     monkeypatch.setattr(ProcessScanner, "complete", lambda *_: 1 / 0)
     now = replace(KILL, boot_id=clock.boot_id())
-    service.run(Scripted(now), Settings((), {}, disabled=True), tmp_path)
+    service.run(Scripted(now), CONFIG, tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.event == now
@@ -128,7 +131,7 @@ def test_what_an_earlier_boot_ended_by_is_recorded_once(
     new = []
     monkeypatch.setattr(scan, "begin", lambda record, _wake: new.append(record(PANIC)))
     for _ in range(2):
-        service.run(Scripted(), Settings((), {}, disabled=True), tmp_path)
+        service.run(Scripted(), CONFIG, tmp_path)
     assert new == [True, False]
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)

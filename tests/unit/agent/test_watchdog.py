@@ -9,7 +9,8 @@ import time
 import pytest
 
 from otel_oom.agent.liveness import Liveness
-from otel_oom.agent.watchdog import Watchdog, interval_s
+from otel_oom.agent.watchdog import Watchdog
+from otel_oom.config.systemd import read_watchdog_interval_s
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_it_beats_at_half_of_what_the_manager_allows(
     environ: dict[str, str], seconds: float | None
 ) -> None:
     """As sd_watchdog_enabled(3) has it, and only when this process is the one that is meant."""
-    assert interval_s(environ, pid=7) == seconds
+    assert read_watchdog_interval_s(environ, pid=7) == seconds
 
 
 def test_without_a_watchdog_nothing_is_sent_and_nothing_waited_for() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.config import metrics
-from otel_oom.config.otlp import Endpoint, SettingsError
+from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.metrics import MetricsConfig, read_metrics_config
+from otel_oom.config.variable import ConfigError
 
 PREFIX = "OTEL_EXPORTER_OTLP_METRICS_"
 
 
 def test_defaults_are_those_of_the_specification() -> None:
     """Metrics go to a Collector on this host every 60 s, cumulative, with explicit buckets."""
-    assert metrics.read({}) == metrics.MetricSettings(
+    assert read_metrics_config({}) == MetricsConfig(
         endpoint=Endpoint("metrics", "http/protobuf", "http://localhost:4318/v1/metrics"),
         interval_s=60,
         timeout_s=30,
@@ -27,12 +28,12 @@ def test_defaults_are_those_of_the_specification() -> None:
 )
 def test_metrics_can_be_switched_off(environ: dict[str, str]) -> None:
     """By their exporter's variable, and by that for all of OpenTelemetry."""
-    assert metrics.read(environ) is None
+    assert read_metrics_config(environ) is None
 
 
 def test_every_variable_holds() -> None:
     """Own variables go before general ones; times are in milliseconds; preferences in any case."""
-    read = metrics.read(
+    read = read_metrics_config(
         {
             "OTEL_METRICS_EXPORTER": "OTLP",
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
@@ -46,7 +47,7 @@ def test_every_variable_holds() -> None:
             f"{PREFIX}DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram",
         }
     )
-    assert read == metrics.MetricSettings(
+    assert read == MetricsConfig(
         endpoint=Endpoint(
             "metrics",
             "http/protobuf",
@@ -76,6 +77,6 @@ def test_every_variable_holds() -> None:
 )
 def test_what_can_not_be_used_is_named(name: str, value: str, takes: str) -> None:
     """The error names the variable and what it takes."""
-    with pytest.raises(SettingsError, match=takes) as error:
-        metrics.read({name: value})
+    with pytest.raises(ConfigError, match=takes) as error:
+        read_metrics_config({name: value})
     assert "METRIC" in str(error.value) or name in str(error.value)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config import otlp, settings
-from otel_oom.config.otlp import Endpoint, SettingsError
+from otel_oom.config.endpoint import Endpoint, otlp_variables, unknown_otlp_variables
+from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.config.variable import ConfigError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
 PEM = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
@@ -17,13 +18,13 @@ PEM = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
 def endpoints(**options: str) -> dict[str, Endpoint]:
     """The endpoints by signal; ``options`` are variables without their common prefix."""
     environ = {GENERAL + name: value for name, value in options.items()}
-    return {endpoint.signal: endpoint for endpoint in settings.read(environ).endpoints}
+    return {endpoint.signal: endpoint for endpoint in read_otlp_config(environ).endpoints}
 
 
 def test_defaults() -> None:
     """Without a variable both signals go to a Collector on this host, by OTLP/HTTP, in 10 s."""
-    read = settings.read({})
-    assert read == settings.Settings(
+    read = read_otlp_config({})
+    assert read == OtlpConfig(
         endpoints=(
             Endpoint("logs", "http/protobuf", "http://localhost:4318/v1/logs", timeout_s=10),
             Endpoint("traces", "http/protobuf", "http://localhost:4318/v1/traces", timeout_s=10),
@@ -129,7 +130,7 @@ def test_an_empty_value_is_as_good_as_none(empty: str) -> None:
     """An empty variable of a signal leaves the general one, an empty general one the default."""
     names = [
         name.removeprefix(GENERAL)
-        for name in otlp.known_variables()
+        for name in otlp_variables()
         if not name.removeprefix(GENERAL).startswith("METRICS_")
     ]
     assert endpoints(**dict.fromkeys(names, empty)) == endpoints()
@@ -159,7 +160,7 @@ def test_user_and_password_of_the_url_become_a_header(protocol: str) -> None:
     logs = endpoints(PROTOCOL=protocol, ENDPOINT="https://me:s%40cret@otlp.example.com")["logs"]
     assert logs.headers == (("Authorization", "Basic bWU6c0BjcmV0"),)  # me:s@cret
     assert "me" not in logs.url.partition(".")[0]
-    assert logs.shown.startswith("https://otlp.example.com")
+    assert logs.redacted_url.startswith("https://otlp.example.com")
 
 
 def test_an_authorization_header_wins_over_the_url() -> None:
@@ -171,12 +172,12 @@ def test_an_authorization_header_wins_over_the_url() -> None:
 def test_an_endpoint_is_shown_without_its_query() -> None:
     """What is logged of an endpoint holds no key that a query may carry."""
     logs = endpoints(LOGS_ENDPOINT="https://collector/v1/logs?key=secret")["logs"]
-    assert logs.shown == "https://collector/v1/logs"
+    assert logs.redacted_url == "https://collector/v1/logs"
 
 
 def test_resource_attributes_and_the_main_switch() -> None:
     """OTEL_RESOURCE_ATTRIBUTES describes the place, OTEL_SDK_DISABLED=true switches sending off."""
-    read = settings.read(
+    read = read_otlp_config(
         {
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,team=a%2Cb,note=x%0Ay",
             "OTEL_SDK_DISABLED": "True",
@@ -193,7 +194,7 @@ def test_resource_attributes_and_the_main_switch() -> None:
 @pytest.mark.parametrize("value", ["", "false", "False"])
 def test_anything_but_true_leaves_sending_on(value: str) -> None:
     """OTEL_SDK_DISABLED is false when it is empty or says so."""
-    assert not settings.read({"OTEL_SDK_DISABLED": value}).disabled
+    assert not read_otlp_config({"OTEL_SDK_DISABLED": value}).disabled
 
 
 def test_misspelt_variables_are_found() -> None:
@@ -201,9 +202,9 @@ def test_misspelt_variables_are_found() -> None:
     wrong = ["ENDPIONT", "LOG_ENDPOINT", "LOGS_TEMPORALITY_PREFERENCE", "TRACE_HEADERS"]
     right = ["ENDPOINT", "LOGS_HEADERS", "TRACES_INSECURE", "METRICS_TEMPORALITY_PREFERENCE"]
     environ = {GENERAL + name: "x" for name in wrong + right} | {"OTEL_SERVICE_NAME": "x"}
-    assert otlp.unknown_variables(environ) == sorted(GENERAL + name for name in wrong)
+    assert unknown_otlp_variables(environ) == sorted(GENERAL + name for name in wrong)
 
 
 def test_the_error_is_a_value_error() -> None:
     """A wrong setting can be caught as what it is, or as any wrong value."""
-    assert issubclass(SettingsError, ValueError)
+    assert issubclass(ConfigError, ValueError)

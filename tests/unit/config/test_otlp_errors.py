@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config import settings
-from otel_oom.config.otlp import SettingsError
+from otel_oom.config.otlp import read_otlp_config
+from otel_oom.config.variable import ConfigError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
 HTTP = {f"{GENERAL}PROTOCOL": "http/protobuf"}
@@ -17,8 +17,8 @@ GRPC = {f"{GENERAL}PROTOCOL": "grpc"}
 
 def message(environ: Mapping[str, str]) -> str:
     """What the user is told about ``environ``."""
-    with pytest.raises(SettingsError) as caught:
-        settings.read(environ)
+    with pytest.raises(ConfigError) as caught:
+        read_otlp_config(environ)
     return str(caught.value)
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_value(scope: str, option: str, value: str, takes: tuple[str, ..
     """The message names the variable that the user set, its value and what it takes."""
     name = f"{GENERAL}{scope}{option}"
     said = message({name: value})
-    assert said.startswith(f"{name}={value!r} can't be used: it takes ")
+    assert said.startswith(f"{name}={value!r} is invalid: use ")
     assert all(word in said for word in takes)
 
 
@@ -86,13 +86,13 @@ def test_a_wrong_insecure(scope: str) -> None:
     """INSECURE takes true or false and says so where it counts, with gRPC."""
     name = f"{GENERAL}{scope}INSECURE"
     said = message(GRPC | {f"{GENERAL}ENDPOINT": "collector:4317", name: "yes"})
-    assert said == f"{name}='yes' can't be used: it takes true or false."
+    assert said == f"{name}='yes' is invalid: use true or false."
 
 
 def test_a_wrong_main_switch() -> None:
     """OTEL_SDK_DISABLED takes true or false."""
     said = message({"OTEL_SDK_DISABLED": "1"})
-    assert said == "OTEL_SDK_DISABLED='1' can't be used: it takes true or false."
+    assert said == "OTEL_SDK_DISABLED='1' is invalid: use true or false."
 
 
 @pytest.mark.parametrize("content", [b"", b"\x30\x82\x01\x0a\x02\x82", b"not a certificate"])
@@ -127,7 +127,7 @@ def test_wrong_headers(scope: str, protocol: Mapping[str, str], value: str) -> N
     """Headers that the protocol can't carry are refused, and none of their values is shown."""
     name = f"{GENERAL}{scope}HEADERS"
     said = message({**protocol, name: value})
-    assert said.startswith(f"{name} can't be used: it takes key=value pairs")
+    assert said.startswith(f"{name} is invalid: use key=value pairs")
     assert "secret" not in said
 
 
@@ -136,7 +136,7 @@ def test_wrong_resource_attributes(value: str) -> None:
     """OTEL_RESOURCE_ATTRIBUTES takes key=value pairs."""
     said = message({"OTEL_RESOURCE_ATTRIBUTES": value})
     assert said == (
-        "OTEL_RESOURCE_ATTRIBUTES can't be used: it takes key=value pairs, split by commas."
+        "OTEL_RESOURCE_ATTRIBUTES is invalid: use key=value pairs, separated by commas."
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.agent.delivery import DeliveryPipeline
-from otel_oom.config import settings
-from otel_oom.config.settings import Settings
+from otel_oom.config.agent import AgentConfig
+from otel_oom.config.otlp import OtlpConfig, read_otlp_config
 from otel_oom.enrich.resource_detectors import GROUP, detected
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.snapshot import Snapshot
@@ -91,17 +91,17 @@ def test_one_that_fails_is_said_and_no_loss(
 
 def test_none_is_asked_unless_named() -> None:
     """By default nothing of the user's is run; the SDK's own reader of the environment neither."""
-    assert settings.read({}).detectors == ()
-    read = settings.read({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel, test_cloud,"})
+    assert read_otlp_config({}).detectors == ()
+    read = read_otlp_config({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel, test_cloud,"})
     assert read.detectors == ("test_cloud",)
 
 
 def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
     """And not what it says of the agent; what the user says goes before it."""
-    said = Settings((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
+    said = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
         store.record(KILL, Snapshot(seen=False))
-        delivery = DeliveryPipeline(store, said, ContainerService())
+        delivery = DeliveryPipeline(store, AgentConfig(said), ContainerService())
         delivery.start()
         delivery.stop(30.0)
         (message,) = store.waiting("logs", 10, 1 << 20)
@@ -116,6 +116,6 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
 
 def test_the_node_is_told_by_its_pods_variable() -> None:
     """``K8S_NODE_NAME`` as manifests set it; what OTEL_RESOURCE_ATTRIBUTES says goes before it."""
-    assert settings.read({"K8S_NODE_NAME": "node-1"}).resource == {"k8s.node.name": "node-1"}
+    assert read_otlp_config({"K8S_NODE_NAME": "node-1"}).resource == {"k8s.node.name": "node-1"}
     both = {"K8S_NODE_NAME": "node-1", "OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-2"}
-    assert settings.read(both).resource == {"k8s.node.name": "node-2"}
+    assert read_otlp_config(both).resource == {"k8s.node.name": "node-2"}

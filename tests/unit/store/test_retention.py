@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config import store as bounds
+from otel_oom.config.store import MAX_AGE, MAX_BYTES, read_store_limits
+from otel_oom.config.variable import ConfigError
 from otel_oom.linux import clock
 from otel_oom.model.events import OomKill
-from otel_oom.store import BoundsError, OutboxEntry, Rejection, Store, StoreLimits
+from otel_oom.store import OutboxEntry, Rejection, Store, StoreLimits
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.samples.events import KILL, PANIC, WITNESS, kill
 
@@ -204,36 +205,36 @@ def test_a_bound_that_was_lowered_holds(tmp_path: Path) -> None:
     ("environ", "expected"),
     [
         ({}, StoreLimits()),
-        ({bounds.MAX_BYTES: "", bounds.MAX_AGE: " "}, StoreLimits()),
-        ({bounds.MAX_BYTES: "33554432"}, StoreLimits(max_bytes=32 << 20)),
-        ({bounds.MAX_BYTES: "1GiB", bounds.MAX_AGE: "90d"}, StoreLimits(1 << 30, 90 * 86_400)),
-        ({bounds.MAX_BYTES: "65536 KiB", bounds.MAX_AGE: "0s"}, StoreLimits(64 << 20, 0)),
-        ({bounds.MAX_AGE: "36h"}, StoreLimits(max_age_s=36 * 3600)),
+        ({MAX_BYTES: "", MAX_AGE: " "}, StoreLimits()),
+        ({MAX_BYTES: "33554432"}, StoreLimits(max_bytes=32 << 20)),
+        ({MAX_BYTES: "1GiB", MAX_AGE: "90d"}, StoreLimits(1 << 30, 90 * 86_400)),
+        ({MAX_BYTES: "65536 KiB", MAX_AGE: "0s"}, StoreLimits(64 << 20, 0)),
+        ({MAX_AGE: "36h"}, StoreLimits(max_age_s=36 * 3600)),
     ],
 )
 def test_the_bounds_are_read(environ: dict[str, str], expected: StoreLimits) -> None:
     """An amount with its unit; what is not set is 256 MiB and 30 days."""
-    assert bounds.read(environ) == expected
+    assert read_store_limits(environ) == expected
     assert StoreLimits() == StoreLimits(256 * 1024 * 1024, 30 * 24 * 60 * 60)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        (bounds.MAX_BYTES, "1MiB"),
-        (bounds.MAX_BYTES, "256MB"),
-        (bounds.MAX_BYTES, "-1"),
-        (bounds.MAX_BYTES, "lots"),
-        (bounds.MAX_BYTES, "9" * 30),
-        (bounds.MAX_AGE, "30"),
-        (bounds.MAX_AGE, "1 month"),
-        (bounds.MAX_AGE, "99999d"),
+        (MAX_BYTES, "1MiB"),
+        (MAX_BYTES, "256MB"),
+        (MAX_BYTES, "-1"),
+        (MAX_BYTES, "lots"),
+        (MAX_BYTES, "9" * 30),
+        (MAX_AGE, "30"),
+        (MAX_AGE, "1 month"),
+        (MAX_AGE, "99999d"),
     ],
 )
 def test_a_bound_that_cant_be_used_is_told(name: str, text: str) -> None:
     """The message names the variable, the value and what it takes."""
-    with pytest.raises(BoundsError, match=f"{name}='{text}' can't be used: it takes "):
-        bounds.read({name: text})
+    with pytest.raises(ConfigError, match=f"{name}='{text}' is invalid: use "):
+        read_store_limits({name: text})
 
 
 def test_what_an_event_was_told_as_goes_before_what_nobody_has_taken(store: Store) -> None:

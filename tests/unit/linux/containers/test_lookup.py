@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from otel_oom.config.containers import labels
+from otel_oom.config.containers import read_container_labels
 from otel_oom.enrich.container_attributes import container_attributes
 from otel_oom.linux.containers import json_file, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
@@ -88,11 +88,9 @@ def test_an_image_is_name_tag_and_digest(image: str | None, expected: dict[str, 
 
 def test_labels_are_those_asked_for() -> None:
     """The keys are separated by commas; without any there are none."""
-    assert labels({"OTEL_OOM_CONTAINER_LABELS": "team, app.kubernetes.io/name,,"}) == {
-        "team",
-        "app.kubernetes.io/name",
-    }
-    assert labels({}) == frozenset()
+    environ = {"OTEL_OOM_CONTAINER_LABELS": "team, app.kubernetes.io/name,,"}
+    assert read_container_labels(environ) == {"team", "app.kubernetes.io/name"}
+    assert read_container_labels({}) == frozenset()
     told = container_attributes(Container(INNER, labels={"team": "shop"}))
     assert told["container.label.team"] == "shop"
 

@@ -1,0 +1,78 @@
+"""One environment variable: its name, its text, and the errors about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+_CREDENTIALS: Final = re.compile(r"(?<=://).*@|^(?!.*://).*@")
+
+
+class ConfigError(ValueError):
+    """An unusable value; the message names the variable and the accepted values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The text of a variable, and the name under which the user set it."""
+
+    name: str
+    text: str
+
+    def error(self, accepted: str) -> ConfigError:
+        """Return the error that names the ``accepted`` values, without credentials."""
+        shown = _CREDENTIALS.sub("", self.text)
+        return ConfigError(f"{self.name}={shown!r} is invalid: use {accepted}.")
+
+    def choice(self, *names: str) -> str:
+        """Return the text in lower case. Raises ConfigError unless it is one of ``names``."""
+        if self.text.lower() not in names:
+            raise self.error(" or ".join(names))
+        return self.text.lower()
+
+    def flag(self) -> bool:
+        """Parse ``true`` or ``false``; empty is false. Raises ConfigError."""
+        return bool(self.text) and self.choice("true", "false") == "true"
+
+    def positive(self, max_value: float, accepted: str) -> float:
+        """Parse a number above 0, at most ``max_value``. Raises ConfigError."""
+        try:
+            value = float(self.text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value <= max_value:
+            raise self.error(accepted)
+        return value
+
+    def pairs(self, header: re.Pattern[str] | None = None) -> tuple[tuple[str, str], ...]:
+        r"""Parse ``key=value,key=value``, percent-encoded (W3C Baggage).
+
+        Raises:
+            ConfigError: a pair is incomplete, or ``header`` does not match ``key\nvalue``.
+        """
+        return tuple(self._pair(item, header) for item in self.text.split(",") if item.strip())
+
+    def _pair(self, item: str, header: re.Pattern[str] | None) -> tuple[str, str]:
+        key, separator, value = (unquote(part.strip()) for part in item.partition("="))
+        value = value.encode("utf-8", "replace").decode()
+        if not (separator and key) or (header and not header.fullmatch(f"{key}\n{value}")):
+            # Values are often secret: the message shows the variable's name alone.
+            where = ", in characters that a header can carry" if header else ""
+            raise ConfigError(
+                f"{self.name} is invalid: use key=value pairs, separated by commas{where}."
+            )
+        return key, value
+
+
+def read_variable(environ: Mapping[str, str], *names: str, default: str = "") -> Variable:
+    """Return the first of ``names`` that is set, else the last one with ``default``.
+
+    An empty value counts as unset (Environment Variable Specification).
+    """
+    for name in names:
+        if text := environ.get(name, "").strip():
+            return Variable(name, text)
+    return Variable(names[-1], default)
