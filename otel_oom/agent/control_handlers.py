@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import to_builtins
 
 from otel_oom.agent.control_server import Answers, Request
-from otel_oom.store import HistoryRow, Store
-
-BYTES_FIELDS: Final = ("log", "span")
-"""Fields of a history row that travel in base64."""
+from otel_oom.store import Store
 
 _DEAD_LETTERS_PAGE: Final = 256
 
@@ -35,30 +32,16 @@ def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -
 
     return {
         "queue": lambda _: {
-            "waiting": [asdict(backlog) for backlog in store.backlogs()],
+            "waiting": to_builtins(store.backlogs()),
             "newest_dead_letter": store.newest_dead_letter(),
         },
-        "dead_letters": lambda request: [
-            asdict(letter) for letter in store.dead_letters(request["after"], _DEAD_LETTERS_PAGE)
-        ],
+        "dead_letters": lambda request: to_builtins(
+            store.dead_letters(request["after"], _DEAD_LETTERS_PAGE)
+        ),
         "resend": resend,
         "drop": lambda request: store.drop(request["ids"]),
-        "history": lambda request: _to_json(history.before(request["before"])),
-        "history_of": lambda request: _to_json(history.of_ids(request["ids"])),
+        "history": lambda request: to_builtins(history.before(request["before"])),
+        "history_of": lambda request: to_builtins(history.of_ids(request["ids"])),
         "find": find,
         "members": lambda request: list(history.members(request["incident"], request["after"])),
     }
-
-
-def _to_json(rows: Sequence[HistoryRow]) -> list[dict[str, Any]]:
-    return [
-        {
-            name: _text(value) if name in BYTES_FIELDS else value
-            for name, value in asdict(row).items()
-        }
-        for row in rows
-    ]
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode("ascii")

@@ -11,8 +11,9 @@ import math
 import sqlite3
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from otel_oom.agent import memory
 from otel_oom.agent.liveness import STUCK_S, Liveness

@@ -10,8 +10,9 @@ import logging
 import selectors
 import sqlite3
 import time
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom import snapshot
 from otel_oom.agent import reconciler

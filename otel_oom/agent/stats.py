@@ -20,14 +20,8 @@ from otel_oom.model.events import (
     VictimExit,
 )
 
-KINDS: Final[dict[type[CapturedEvent], str]] = {
-    OomKill: "kill",
-    UserspaceKill: "userspace_kill",
-    NoVictim: "no_victim",
-    VictimExit: "exit",
-    ReaperStep: "reaper",
-}
-"""Each type of event by the name that metrics give it."""
+_COUNTED: Final = (OomKill, UserspaceKill, NoVictim, VictimExit, ReaperStep)
+"""Types of events that have a series from the start."""
 
 
 class Stats:
@@ -35,9 +29,9 @@ class Stats:
 
     def __init__(self) -> None:
         """Begin at zero, with a place for everything that can happen on the path of a kill."""
-        self.captured = dict.fromkeys(KINDS.values(), 0)
+        self.captured = {type_.kind: 0 for type_ in _COUNTED}
         """Events that a source handed over."""
-        self.stored = dict.fromkeys(KINDS.values(), 0)
+        self.stored = {type_.kind: 0 for type_ in _COUNTED}
         """Those of them that are on disk, synced, and were not before."""
         self.loss = LostEvents()
         """What the source had no room for, by its own account."""
@@ -52,12 +46,12 @@ class Stats:
     def capture(self, event: CapturedEvent) -> None:
         """Count an event that comes from a source; one that comes again is the same one."""
         if event is not self._last:
-            self.captured[KINDS[type(event)]] += 1
+            self.captured[event.kind] += 1
         self._last = event
 
     def store(self, event: CapturedEvent) -> None:
         """Count an event that has reached the disk."""
-        self.stored[KINDS[type(event)]] += 1
+        self.stored[event.kind] += 1
 
     def held(self, used: int) -> None:
         """Note how much the kernel's buffer holds, in bytes."""

@@ -8,7 +8,9 @@ that was. So a kill that was delivered, forgotten and found again has the uid th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from otel_oom.model.events import OomKill
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
@@ -81,7 +83,7 @@ class Host:
             return self
         named = {"host.name": found.host, "host.id": found.host_id, "os.type": "linux"}
         told = {name: value for name, value in named.items() if value is not None}
-        return replace(self, attributes={**self.said, **told})
+        return dataclasses.replace(self, attributes={**self.said, **told})
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,9 @@ def resource_of(
     units = units_of(_within(path, container.id) if container else path)
     name = container.name if container else None
     labels = container.labels if container else {}
-    own = resolve_service(replace(facts, pod=pod, labels=labels, units=units, container=name))
+    own = resolve_service(
+        dataclasses.replace(facts, pod=pod, labels=labels, units=units, container=name)
+    )
     resource = {k: v for k, v in own.items() if k.startswith(_MORE_THAN_THE_HOST) or k not in host}
     of_pod = pod.attributes() if pod else {}
     return {**host, **resource, **of_pod, **container_attributes(container)}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.events import OomKill

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from otel_oom.model.types import known
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class OomTask:
+class OomTask(Struct, frozen=True):
     """A process and what it held, in bytes: resident, in swap, and its page tables.
 
     Old kernels' logs tell neither of the last two. ``comm`` and ``memcg``, the path of its cgroup,
@@ -32,8 +27,7 @@ class OomTask:
         return self.resident + (self.swap or 0) + (self.page_tables or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class TaskList:
+class TaskList(Struct, frozen=True):
     """The largest processes of one cgroup, or of the host, at one moment; the largest first.
 
     ``memcg`` is the path of the cgroup, ``None`` for the host. ``boottime_ns`` is when they were
@@ -45,11 +39,3 @@ class TaskList:
     count: int
     left_out: int
     largest: tuple[OomTask, ...]
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> TaskList | None:
-        """The candidates out of their JSON form, if there are any."""
-        if not value:
-            return None
-        largest = tuple(known(OomTask, candidate) for candidate in value["largest"])
-        return known(cls, {**value, "largest": largest})

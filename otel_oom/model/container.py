@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from otel_oom.model.types import known
+from msgspec import Struct
 
 _TEXT_CHARS: Final = 1024
 _MOST_ENTRIES: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(Struct, frozen=True):
     """A container as its runtime has it; what is not known is ``None``.
 
     ``id`` has 64 hexadecimal digits. ``image`` is the image as it was asked for, tag and digest
@@ -29,13 +27,12 @@ class Container:
     name: str | None = None
     image: str | None = None
     image_id: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EventContainers:
+class EventContainers(Struct, frozen=True):
     """The containers of an event.
 
     ``victim`` is the innermost one that the victim was in, ``outer`` the outermost where they are
@@ -51,24 +48,13 @@ class EventContainers:
         """The victim's, the outer one and the trigger's."""
         return self.victim, self.outer, self.trigger
 
-    def to_json(self) -> dict[str, Any]:
-        """These containers as a dictionary that :meth:`from_json` takes back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> EventContainers:
-        """The containers out of :meth:`to_json`'s dictionary.
-
-        Raises:
-            TypeError: the dictionary is of another shape.
-        """
-        parts = {name: item and known(Container, item) for name, item in value.items()}
-        return known(cls, parts)
-
 
 def text(value: object) -> str | None:
-    """``value`` if it is a text that says something, of bounded length."""
-    return value[:_TEXT_CHARS] if isinstance(value, str) and value else None
+    """``value`` if it is a text that says something, of bounded length and encodable in UTF-8."""
+    if not isinstance(value, str) or not value:
+        return None
+    # An escape of JSON can stand for half a character.
+    return value[:_TEXT_CHARS].encode("utf-8", "backslashreplace").decode()
 
 
 def texts(value: object, keep: Mapping[str, Any] | frozenset[str]) -> dict[str, str]:

@@ -5,9 +5,10 @@ Values here are frozen. What a source could not know is ``None``, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from msgspec import Struct
 
 from otel_oom.model.types import (
     Capture,
@@ -16,9 +17,6 @@ from otel_oom.model.types import (
     OomControl,
     Task,
     UserFrame,
-    decision,
-    known,
-    task,
 )
 
 try:
@@ -28,13 +26,14 @@ except ImportError:
     from hashlib import blake2b
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """What is told by a log event of its own.
 
     ``boottime_ns`` is the kernel's time on CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in
-    Unix time, both in nanoseconds.
+    Unix time, both in nanoseconds. ``kind`` names the type in the database and in metrics.
     """
+
+    kind: ClassVar[str]
 
     boot_id: str
     boottime_ns: int
@@ -63,13 +62,8 @@ class Event:
         """
         return uuid_of(f"{self.moment}/{self.name}")
 
-    def to_json(self) -> dict[str, Any]:
-        """This event as a dictionary that its type's ``from_json()`` takes back."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OomEvent(Event):
+class OomEvent(Event, frozen=True, kw_only=True):
     """The kernel found no memory and had to decide: what each event of it shares.
 
     ``trigger`` is the task whose request for memory could not be met, ``trigger_memcg`` its
@@ -105,21 +99,6 @@ class OomEvent(Event):
         The two clocks drift, so that instants of one story are compared on one reading of them.
         """
         return self.time_unix_ns + boottime_ns - self.boottime_ns
-
-
-def shared(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an :class:`OomEvent` out of its JSON form."""
-    memcg, weighed = value.get("trigger_memcg"), value.get("decision")
-    return {
-        **value,
-        "trigger": task(value["trigger"]) if value["trigger"] else None,
-        "trigger_memcg": known(Memcg, memcg) if memcg else None,
-        "decision": decision(weighed) if weighed else None,
-        "capture": known(Capture, value["capture"]),
-        "found": known(LogProvenance, value["found"]) if value.get("found") else None,
-        "stack": tuple(value.get("stack", ())),
-        "user_stack": tuple(known(UserFrame, frame) for frame in value.get("user_stack", ())),
-    }
 
 
 _KILLS: Final = frozenset({"oom_kill_process", "out_of_memory"})

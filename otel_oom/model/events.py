@@ -6,25 +6,23 @@ could not know is ``None``, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import ClassVar
+
+from msgspec import Struct
 
 from otel_oom.model.candidates import TaskList
 from otel_oom.model.event_base import (
     Event,
     OomEvent,
     marked_exiting,
-    shared,
     span_id_of,
     trace_id_of,
     uuid_of,
 )
-from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserspaceOomDaemon, known, task
+from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserspaceOomDaemon
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OomKill(OomEvent):
+class OomKill(OomEvent, frozen=True, kw_only=True):
     """One process marked as an OOM victim (``mark_oom_victim()`` of mm/oom_kill.c).
 
     The trigger is often, not always, the victim. ``incident`` is set for what was killed along
@@ -33,6 +31,8 @@ class OomKill(OomEvent):
     ``original`` is what the kernel's log has of it, and ``candidates`` are those of the table in
     that; of a group the first one has them.
     """
+
+    kind: ClassVar[str] = "kill"
 
     victim: Task
     memory: Memory | None
@@ -73,30 +73,8 @@ class OomKill(OomEvent):
         """The span of the kill that this one belongs to; ``None`` for one that stands alone."""
         return None if self.incident is None else span_id_of(self.incident)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> OomKill:
-        """The kill out of :meth:`to_json`'s dictionary; what this version does not know is left.
 
-        Raises:
-            TypeError: the dictionary is of another shape.
-            KeyError: a part is missing.
-        """
-        memory, memcg, limits = value["memory"], value["memcg"], value.get("limits")
-        return known(
-            cls,
-            {
-                **shared(value),
-                "victim": task(value["victim"]),
-                "memory": known(Memory, memory) if memory else None,
-                "memcg": known(Memcg, memcg) if memcg else None,
-                "limits": known(MemcgUsage, limits) if limits else None,
-                "candidates": TaskList.from_json(value.get("candidates")),
-            },
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserspaceKill(OomEvent):
+class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     """A kill by a program of user space, as it told it itself; the kernel had decided nothing.
 
     What was killed is a process, ``victim``, or all of a cgroup, and then there is no victim, for
@@ -106,6 +84,8 @@ class UserspaceKill(OomEvent):
     ``original`` are the killer's own words. The sequence of ``capture`` is when systemd's journal
     took them, in microseconds of CLOCK_MONOTONIC.
     """
+
+    kind: ClassVar[str] = "userspace_kill"
 
     killer: UserspaceOomDaemon
     victim: Task | None
@@ -141,28 +121,15 @@ class UserspaceKill(OomEvent):
         """The 64 bits of this kill's span; never zero."""
         return span_id_of(self.uid)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> UserspaceKill:
-        """The kill out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
-        victim, memcg = value["victim"], value["memcg"]
-        return known(
-            cls,
-            {
-                **shared(value),
-                "killer": known(UserspaceOomDaemon, value["killer"]),
-                "victim": task(victim) if victim else None,
-                "memcg": known(Memcg, memcg) if memcg else None,
-            },
-        )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoVictim(OomEvent):
+class NoVictim(OomEvent, frozen=True, kw_only=True):
     """There was no memory, and no process that the kernel may kill (``out_of_memory()``).
 
     ``repeats`` is how often the same was found again, untold, since it was last told.
     ``original`` is what the kernel's log has of it.
     """
+
+    kind: ClassVar[str] = "no_victim"
 
     repeats: int = 0
     original: str | None = None
@@ -172,14 +139,8 @@ class NoVictim(OomEvent):
         """There is one such event at an instant."""
         return "no-victim"
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> NoVictim:
-        """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
-        return known(cls, shared(value))
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissedKills(Event):
+class MissedKills(Event, frozen=True, kw_only=True):
     """Kills of this boot that the kernel counted, and that nothing tells of.
 
     ``count`` are those, ``counted`` all that ``/proc/vmstat`` had when that was found, which is
@@ -187,6 +148,8 @@ class MissedKills(Event):
     ``buffer_full`` (the kernel's ring buffer had no room) or ``unknown``. ``at_most``: the kernel
     can count the first of a group twice, which only its log tells, and that could not be read.
     """
+
+    kind: ClassVar[str] = "missed"
 
     count: int
     counted: int
@@ -198,14 +161,8 @@ class MissedKills(Event):
         """There is one such event at an instant."""
         return "missed"
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> MissedKills:
-        """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
-        return known(cls, value)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panic(OomEvent):
+class Panic(OomEvent, frozen=True, kw_only=True):
     """The kernel found no memory and panicked: ``vm.panic_on_oom`` is set, or nobody was left.
 
     Told at a later boot, by what was kept of the log. ``boot_id`` is that of the boot which
@@ -217,6 +174,8 @@ class Panic(OomEvent):
     not. ``tid`` and ``comm`` are the thread's that asked for memory, and ``trigger`` is its
     process, where the log tells that. ``original`` is the text.
     """
+
+    kind: ClassVar[str] = "panic"
 
     message: str | None
     tid: int | None
@@ -234,14 +193,8 @@ class Panic(OomEvent):
         """Out of the record alone: its boot's id may be known at one start and not at the next."""
         return uuid_of(f"{self.boottime_ns or self.time_unix_ns}/{self.name}")
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Panic:
-        """The event out of :meth:`to_json`'s dictionary; raises as :meth:`OomKill.from_json`."""
-        return known(cls, shared(value))
 
-
-@dataclass(frozen=True, slots=True)
-class VictimExit:
+class VictimExit(Struct, frozen=True):
     """The end of a victim: its last thread is in ``do_exit()``.
 
     ``boottime_ns`` is the time of it on CLOCK_BOOTTIME, in nanoseconds; ``exit_code`` is as
@@ -249,18 +202,15 @@ class VictimExit:
     victim whose start was not told either.
     """
 
+    kind: ClassVar[str] = "exit"
+
     tgid: int
     started_ns: int | None
     boottime_ns: int
     exit_code: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """This exit as a dictionary of its fields."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class ReaperStep:
+class ReaperStep(Struct, frozen=True):
     """A step of the kernel's oom_reaper, which takes a victim's memory that does not die.
 
     ``stage`` is ``wake`` (the victim is on the reaper's list), ``start``, ``finish`` (of one
@@ -269,27 +219,22 @@ class ReaperStep:
     that of :class:`VictimExit`.
     """
 
+    kind: ClassVar[str] = "reaper"
+
     tgid: int
     started_ns: int | None
     boottime_ns: int
     stage: str
     resident: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """This step as a dictionary of its fields."""
-        return asdict(self)
 
-
-@dataclass(frozen=True, slots=True)
-class UndecodableRecord:
+class UndecodableRecord(Struct, frozen=True):
     """A record of the kernel side that this version can't read, as it was, and why."""
+
+    kind: ClassVar[str] = "undecodable"
 
     record: bytes
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """This record as a dictionary, its bytes in hexadecimal."""
-        return {"record": self.record.hex(), "reason": self.reason}
 
 
 CapturedEvent = (
@@ -301,8 +246,7 @@ StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills
 """What is told by a log event of its own, and has a row in the journal."""
 
 
-@dataclass(frozen=True, slots=True)
-class LostEvents:
+class LostEvents(Struct, frozen=True):
     """What a source could not take and has not told before.
 
     ``victims`` and ``exits`` found the kernel's buffer full (``exits`` counts whatever is not a

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+
+from msgspec import Struct
 
 from otel_oom.model.candidates import TaskList
 from otel_oom.model.container import EventContainers
-from otel_oom.model.types import MemcgUsage, known
+from otel_oom.model.types import MemcgUsage
 
 
-@dataclass(frozen=True, slots=True)
-class MemcgStats:
+class MemcgStats(Struct, frozen=True):
     """A memory cgroup's numbers at one moment.
 
     ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as
     :func:`~otel_oom.linux.psi.pressure` has it. What the kernel does not tell is left out.
     """
 
-    stat: Mapping[str, int] = field(default_factory=dict)
-    events: Mapping[str, int] = field(default_factory=dict)
-    pressure: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> MemcgStats | None:
-        """The numbers out of their JSON form, if there are any."""
-        return known(cls, value) if value else None
+    stat: Mapping[str, int] = {}
+    events: Mapping[str, int] = {}
+    pressure: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class HostMemory:
+class HostMemory(Struct, frozen=True):
     """The host's memory in bytes and its pressure in percent at one moment.
 
     What the kernel does not tell is left out.
     """
 
-    memory: Mapping[str, int] = field(default_factory=dict)
-    pressure: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any] | None) -> HostMemory | None:
-        """The numbers out of their JSON form, if there are any."""
-        return known(cls, value) if value else None
+    memory: Mapping[str, int] = {}
+    pressure: Mapping[str, float] = {}
 
     @property
     def swapped(self) -> int:
@@ -50,8 +38,7 @@ class HostMemory:
         return self.memory.get("swap_total", 0) - self.memory.get("swap_free", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What user space saw of the victim and of what was around it.
 
     ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
@@ -72,40 +59,13 @@ class Snapshot:
     cgroup: str | None = None
     executable: str | None = None
     limits: MemcgUsage | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = {}
     boottime_ns: int | None = None
     own: MemcgStats | None = None
     hit: MemcgStats | None = None
     host: HostMemory | None = None
-    settings: Mapping[str, int] = field(default_factory=dict)
+    settings: Mapping[str, int] = {}
     candidates: TaskList | None = None
     containers: EventContainers | None = None
     report: str | None = None
     listed: TaskList | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """This witness as a dictionary that :meth:`from_json` takes back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Snapshot:
-        """The witness out of :meth:`to_json`'s dictionary.
-
-        Raises:
-            TypeError: the dictionary is of another shape.
-            KeyError: a part is missing.
-        """
-        limits, containers = value.get("limits"), value.get("containers")
-        return known(
-            cls,
-            {
-                **value,
-                "limits": known(MemcgUsage, limits) if limits else None,
-                "own": MemcgStats.from_json(value.get("own")),
-                "hit": MemcgStats.from_json(value.get("hit")),
-                "host": HostMemory.from_json(value.get("host")),
-                "containers": EventContainers.from_json(containers) if containers else None,
-                "candidates": TaskList.from_json(value.get("candidates")),
-                "listed": TaskList.from_json(value.get("listed")),
-            },
-        )

@@ -5,18 +5,15 @@ Values here are frozen. What a source could not know is ``None``, never zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final, TypeVar
+from typing import Final
 
-_T = TypeVar("_T")
+from msgspec import Struct
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True):
     r"""A process, as seen from one of its threads.
 
     Ids are those of the initial PID and user namespace, but for ``ns_tgid``, the process's pid as
@@ -45,8 +42,7 @@ class Task:
     command: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Struct, frozen=True):
     """What a process held when it was marked, in bytes (``mm_struct``'s counters).
 
     Without ``shmem``, which kernels before 4.5 do not tell apart, that is in ``file``.
@@ -65,8 +61,7 @@ class Memory:
         return self.anon + self.file + (self.shmem or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Memcg:
+class Memcg(Struct, frozen=True):
     """A memory cgroup: its path in the memory controller's hierarchy and its folder's inode.
 
     ``path`` begins with ``/``; when ``path_cut``, the components nearest the root are missing
@@ -78,8 +73,7 @@ class Memcg:
     path_cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MemcgUsage:
+class MemcgUsage(Struct, frozen=True):
     """A memory cgroup's bounds and usage in bytes; a limit of ``None`` is none set or unknown.
 
     ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap
@@ -92,8 +86,7 @@ class MemcgUsage:
     swap_usage: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class OomControl:
+class OomControl(Struct, frozen=True):
     """What the kernel weighed when it chose: its ``struct oom_control`` (include/linux/oom.h).
 
     ``constraint`` is what bounded the choice: ``none`` (the host), ``cpuset``, ``memory_policy``
@@ -118,8 +111,7 @@ class OomControl:
     limits: MemcgUsage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UserspaceOomDaemon:
+class UserspaceOomDaemon(Struct, frozen=True):
     """A program that kills for want of memory before the kernel has to, and what it said of why.
 
     ``name`` is ``systemd-oomd``, ``earlyoom`` or ``oomd``. ``signal`` is what it sends, such as
@@ -138,8 +130,7 @@ class UserspaceOomDaemon:
     rule: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UserFrame:
+class UserFrame(Struct, frozen=True):
     """A return address in user space: the build id of its file, in hexadecimal, and the offset.
 
     Both stay good after the process is gone.
@@ -149,8 +140,7 @@ class UserFrame:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
+class Capture(Struct, frozen=True):
     """Which source saw the event, by which hook, as which record of which CPU.
 
     The kernel's log is one sequence for all CPUs; ``cpu`` is ``None`` there. ``late`` is whether
@@ -177,8 +167,7 @@ class Capture:
         return self.in_log and not self.marked
 
 
-@dataclass(frozen=True, slots=True)
-class LogProvenance:
+class LogProvenance(Struct, frozen=True):
     """In which log of the past an event was found, for it was not captured.
 
     ``line`` is the kernel's line of it, without the names in it, and ``since_boot_ns`` the time of
@@ -204,32 +193,3 @@ class LogProvenance:
             host = (self.host or "").partition(".")[0].lower()
             return f"unix/{time_unix_ns // _NS_PER_S}/{host}/{self.line}"
         return f"boot/{self.since_boot_ns // _NS_PER_US}/{self.line}"
-
-
-def known(type_: type[_T], value: Mapping[str, Any]) -> _T:
-    """A dataclass out of ``value``, less the fields that this version does not know.
-
-    Raises:
-        TypeError: a field without a default is missing.
-    """
-    names = {field.name for field in fields(type_)}  # type: ignore[arg-type]
-    return type_(**{name: item for name, item in value.items() if name in names})
-
-
-def task(value: Mapping[str, Any]) -> Task:
-    """A task out of its JSON form."""
-    command = value.get("command")
-    return known(Task, {**value, "command": None if command is None else tuple(command)})
-
-
-def decision(value: Mapping[str, Any]) -> OomControl:
-    """A decision out of its JSON form."""
-    memcg, limits = value.get("memcg"), value.get("limits")
-    return known(
-        OomControl,
-        {
-            **value,
-            "memcg": known(Memcg, memcg) if memcg else None,
-            "limits": known(MemcgUsage, limits) if limits else None,
-        },
-    )

@@ -11,10 +11,12 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import heappush, heapreplace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.cgroupfs import CgroupMount

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.cgroupfs import CgroupMount

@@ -5,7 +5,6 @@ Functions over a connection; those that write are to be called within a transact
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -22,21 +21,12 @@ from otel_oom.model.events import (
     UserspaceKill,
     VictimExit,
 )
-from otel_oom.model.types import known
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import counters
+from otel_oom.store.codec import decode, decode_event, encode
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.types import EventRow, OutboxEntry, StoredKill
-
-_TYPES: Final[dict[str, type[StoredEvent]]] = {
-    "kill": OomKill,
-    "userspace_kill": UserspaceKill,
-    "no_victim": NoVictim,
-    "panic": Panic,
-    "missed": MissedKills,
-}
-_KINDS: Final = {type_: kind for kind, type_ in _TYPES.items()}
 
 _VICTIM: Final = (
     "(SELECT id FROM journal WHERE boot_id = ?2 AND tgid = ?3"
@@ -60,7 +50,6 @@ def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> boo
         Damaged: it is there, and not as it was written.
     """
     victim = event.victim if isinstance(event, OomKill) else None
-    kind = _KINDS[type(event)]
     dies = isinstance(event, UserspaceKill) or (isinstance(event, OomKill) and not event.skipped)
     cursor = db.execute(
         "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
@@ -69,20 +58,20 @@ def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> boo
         (
             event.uid,
             event.boot_id,
-            kind,
+            event.kind,
             victim.tgid if victim and dies else None,
             victim.started_ns if victim else None,
             event.boottime_ns,
             time.time_ns(),
-            json.dumps(event.to_json()),
-            json.dumps(witness.to_json()),
+            encode(event),
+            encode(witness),
             not dies,
         ),
     )
     new = cursor.rowcount == 1
     if new and cursor.lastrowid is not None:
         checksums.seal(db, "journal", [cursor.lastrowid])
-        counters.add(db, event.boot_id, _counts(event, kind))
+        counters.add(db, event.boot_id, _counts(event))
     elif not _sound(db, event.uid):
         raise CorruptRowError(f"the journal's row of {event.uid} is not as it was written")
     return new
@@ -93,8 +82,9 @@ def _sound(db: sqlite3.Connection, uid: str) -> bool:
     return all(sound for (sound,) in db.execute(query, (uid,)))
 
 
-def _counts(event: StoredEvent, kind: str) -> dict[str, int]:
+def _counts(event: StoredEvent) -> dict[str, int]:
     """What a new event raises: kills that the kernel does not count are counted apart."""
+    kind = event.kind
     if isinstance(event, OomKill) and not event.counted:
         kind = "skipped" if event.skipped else "already_exiting"
     counts = {counters.CAPTURED + kind: 1}
@@ -107,7 +97,7 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Note how the victim's process ended; ``False`` without such a victim."""
     found = db.execute(
         f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
-        (json.dumps(exit_.to_json()), boot_id, exit_.tgid, exit_.started_ns),
+        (encode(exit_), boot_id, exit_.tgid, exit_.started_ns),
     ).fetchall()
     checksums.seal(db, "journal", [id_ for (id_,) in found])
     return bool(found)
@@ -117,7 +107,7 @@ def set_witness(db: sqlite3.Connection, uid: str, witness: Snapshot) -> None:
     """Put ``witness`` in place of what an event has."""
     found = db.execute(
         "UPDATE journal SET witness = ? WHERE uid = ? RETURNING id",
-        (json.dumps(witness.to_json()), uid),
+        (encode(witness), uid),
     ).fetchall()
     checksums.seal(db, "journal", [id_ for (id_,) in found])
 
@@ -128,7 +118,7 @@ def add_reaping(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
         "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
         f" WHERE id = {_VICTIM}"
         " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END RETURNING id",
-        (json.dumps(step.to_json()), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
+        (encode(step), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
     ).fetchall()
     checksums.seal(db, "journal", [id_ for (id_,) in found])
     return bool(found)
@@ -165,7 +155,7 @@ def owing(
             raise CorruptRowError(f"row {row[0]} of the journal is not as it was written")
         try:
             rows.append(_row(row))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             unreadable[row[0]] = f"{type(error).__name__}: {error}"
     return rows, unreadable
 
@@ -173,24 +163,15 @@ def owing(
 def _row(row: tuple[Any, ...]) -> EventRow:
     return EventRow(
         id=row[0],
-        event=event_of(row[1].decode(), row[2]),
-        witness=Snapshot.from_json(json.loads(row[3])),
-        exit=known(VictimExit, json.loads(row[4])) if row[4] else None,
-        reaper=tuple(known(ReaperStep, step) for step in json.loads(row[5])),
+        event=decode_event(row[1].decode(), row[2]),
+        witness=decode(Snapshot, row[3]),
+        exit=decode(VictimExit, row[4]) if row[4] else None,
+        reaper=decode(tuple[ReaperStep, ...], row[5]),
         waited=bool(row[6]),
         stored_unix_ns=int(row[7]),
         log_queued=bool(row[8]),
         span_queued=bool(row[9]),
     )
-
-
-def event_of(kind: str, text: str | bytes) -> StoredEvent:
-    """The event out of its columns.
-
-    Raises:
-        ValueError, TypeError, KeyError, AttributeError: another version wrote it.
-    """
-    return _TYPES[kind].from_json(json.loads(text))
 
 
 def set_unreadable(db: sqlite3.Connection, reasons: Mapping[int, str], version: str) -> None:
@@ -260,8 +241,8 @@ def found_after(
         (after, most),
     ):
         last = int(id_)
-        with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            told = _TYPES[kind].from_json(json.loads(event))
+        with suppress(ValueError, TypeError, RecursionError):
+            told = decode_event(kind, event)
             if isinstance(told, OomKill | NoVictim | Panic) and told.found:
                 found.append(told)
     return found, last

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
+
+from msgspec.structs import replace
 
 from otel_oom import __version__
 from otel_oom.config.store import StoreLimits

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from otel_oom.model.events import ReaperStep, StoredEvent, VictimExit
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(Struct, frozen=True):
     """An event that still owes its log, its span or both.
 
     ``waited`` is whether its victim has had its time to exit.
@@ -27,8 +27,7 @@ class EventRow:
     span_queued: bool
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxEntry:
+class OutboxEntry(Struct, frozen=True):
     """What a journal row was translated to: its log, its span or both, as OTLP bytes.
 
     ``counts`` are counters of no boot to raise in the same step.
@@ -38,7 +37,7 @@ class OutboxEntry:
     uid: str
     log: bytes | None
     span: bytes | None
-    counts: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = {}
 
     @property
     def payloads(self) -> dict[str, bytes | None]:
@@ -46,8 +45,7 @@ class OutboxEntry:
         return {"logs": self.log, "traces": self.span}
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """Encoded OTLP that waits to be sent: one signal of one kill."""
 
     id: int
@@ -55,8 +53,7 @@ class Message:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(Struct, frozen=True):
     """Who will not take messages, and why.
 
     ``endpoint`` holds no secret. ``doubtful``: it took some of them, and did not say which.
@@ -67,8 +64,7 @@ class Rejection:
     doubtful: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True):
     """A refused message, without its payload of ``size`` bytes."""
 
     id: int
@@ -81,8 +77,7 @@ class DeadLetter:
     refused_unix_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(Struct, frozen=True):
     """What waits to be sent of one signal; ``oldest_unix_ns`` is when its oldest was queued."""
 
     signal: str
@@ -91,8 +86,7 @@ class Backlog:
     oldest_unix_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
+class HistoryRow(Struct, frozen=True):
     """An event of the journal, whatever has become of it, and what it was told as.
 
     ``event``, ``witness``, ``exit`` and ``reaper`` are JSON, as in the journal; ``unreadable`` is
@@ -117,8 +111,7 @@ class HistoryRow:
     span_fate: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class BootTally:
+class BootTally(Struct, frozen=True):
     """What is known of one boot's count.
 
     ``told`` are the kills in the store that the kernel counts, ``again`` how often it counted the
@@ -137,8 +130,7 @@ class BootTally:
         return self.told + self.again + self.missed
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKill:
+class StoredKill(Struct, frozen=True):
     """A kill in the store, as far as it can be known again in the log."""
 
     tgid: int

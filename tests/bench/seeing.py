@@ -7,9 +7,10 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.model.types import Memcg
 from otel_oom.snapshot import CgroupMount, ProcessScanner, take_snapshot

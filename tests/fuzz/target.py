@@ -6,7 +6,6 @@ one before, as a piece of it, after a loss, as the kernel's own. So a corpus can
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +15,7 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
 from otel_oom.linux.process import Processes
-from otel_oom.model.events import OomKill
+from tests.testlib.samples.events import roundtrip
 
 _NOWHERE: Final = Path("/nonexistent")
 _STEPS_NS: Final = (1_000_000, 0, 400_000_000, 70_000_000_000)
@@ -61,7 +60,7 @@ def one(data: bytes) -> int:
     for event in kills:
         assert len(event.text) <= MOST_TEXT + (1 << 14)
         kill = events.kill(event, event.line.time_ns, 0)
-        assert OomKill.from_json(json.loads(json.dumps(kill.to_json()))) == kill
+        assert roundtrip(kill) == kill
     for other in told:
         if isinstance(other, LoggedNoVictim):
             events.no_victim(other, other.line.time_ns, 0)

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from otel_oom.capture.bcc.source import BccSource
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.model.events import OomKill, VictimExit
@@ -41,6 +43,6 @@ def compiled() -> dict[str, Any] | None:
 
 def _by_kind(watched: Watched) -> dict[str, Any]:
     return {
-        name: [event.to_json() for event in watched.events if isinstance(event, kind)]
+        name: [to_builtins(event) for event in watched.events if isinstance(event, kind)]
         for name, kind in (("kills", OomKill), ("exits", VictimExit))
     }

@@ -16,10 +16,13 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.kmsg import backlog
@@ -86,7 +89,9 @@ def main(folder: Path) -> None:
                     else {"unplayable": "it would affect the whole machine"}
                 )
             results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
-            results["loss"] = {source.name: asdict(source.lost_events()) for source in (bpf, kmsg)}
+            results["loss"] = {
+                source.name: to_builtins(source.lost_events()) for source in (bpf, kmsg)
+            }
     except Exception:  # noqa: BLE001  whatever it was, it is told outside
         results["failed"] = traceback.format_exc()
     unfinished = folder / "results.new"
@@ -117,7 +122,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
         "log": "".join(messages),
         "records": records,
         "found": [
-            kill.to_json()
+            to_builtins(kill)
             for kill in backlog.read_kills(boot_id(), "kmsg", before, bpf.read_marks).kills
         ],
         "logged": [asdict(line) for line in killed_in(messages)],
@@ -140,9 +145,9 @@ _KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "re
 
 def _by_kind(watched: Watched) -> dict[str, Any]:
     return {
-        name: [event.to_json() for event in watched.events if isinstance(event, kind)]
+        name: [to_builtins(event) for event in watched.events if isinstance(event, kind)]
         for name, kind in _KINDS.items()
-    } | {"seen": [seen.to_json() for seen in watched.seen]}
+    } | {"seen": [to_builtins(seen) for seen in watched.seen]}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from otel_oom.capture.panic.pstore import FOLDERS, has_backend
 from otel_oom.capture.panic.scan import find
 from otel_oom.linux.clock import boot_id
@@ -93,7 +95,7 @@ def _after(folder: Path) -> dict[str, Any]:
 
 
 def _told(folders: tuple[Path, ...]) -> list[dict[str, Any]]:
-    return [{**event.to_json(), "uid": event.uid} for event in find(folders, lambda: None)]
+    return [{**to_builtins(event), "uid": event.uid} for event in find(folders, lambda: None)]
 
 
 def _keep_journal(folder: Path) -> bool:

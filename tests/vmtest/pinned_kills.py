@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from msgspec import to_builtins
+
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source import PIN_DIR
 from otel_oom.model.events import OomKill, VictimExit
@@ -26,7 +28,7 @@ def unattended() -> dict[str, Any]:
     return {
         "made": asdict(made),
         "pinned": pinned,
-        "kills": [each.to_json() for each in watched.events if isinstance(each, OomKill)],
-        "exits": [each.to_json() for each in watched.events if isinstance(each, VictimExit)],
+        "kills": [to_builtins(each) for each in watched.events if isinstance(each, OomKill)],
+        "exits": [to_builtins(each) for each in watched.events if isinstance(each, VictimExit)],
         "logged": [asdict(line) for line in killed_in(messages)],
     }

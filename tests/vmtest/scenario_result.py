@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
 
+from msgspec import convert
+
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.snapshot import Snapshot
 from tests.testlib.kernel.oracle import Killed
@@ -47,11 +49,11 @@ class Told:
         """What `tests.vmtest.guest_main` has written."""
         return cls(
             source,
-            [OomKill.from_json(kill) for kill in value["kills"]],
-            [VictimExit(**exit_) for exit_ in value["exits"]],
-            [NoVictim.from_json(event) for event in value["in_vain"]],
-            [ReaperStep(**event) for event in value["reapings"]],
-            [Snapshot.from_json(seen) for seen in value["seen"]],
+            [convert(kill, OomKill) for kill in value["kills"]],
+            [convert(exit_, VictimExit) for exit_ in value["exits"]],
+            [convert(event, NoVictim) for event in value["in_vain"]],
+            [convert(event, ReaperStep) for event in value["reapings"]],
+            [convert(seen, Snapshot) for seen in value["seen"]],
         )
 
 
@@ -86,7 +88,7 @@ class Played:
             value["log"],
             value["records"],
             [line for line in logged if line.pid not in again],
-            [OomKill.from_json(kill) for kill in value["found"]],
+            [convert(kill, OomKill) for kill in value["found"]],
             value["counted"] - sum(line.pid in again for line in logged),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
+from msgspec import convert
 
 from otel_oom.model.events import OomKill, VictimExit
 from tests.testlib.kernel.bcc import fields
@@ -59,7 +60,7 @@ def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> Non
 
 
 def _kills(told: dict[str, Any]) -> dict[int | None, OomKill]:
-    kills = [OomKill.from_json(kill) for kill in told["kills"]]
+    kills = [convert(kill, OomKill) for kill in told["kills"]]
     assert len({kill.victim.tgid for kill in kills}) == len(kills)
     return {kill.victim.tgid: kill for kill in kills}
 
@@ -73,5 +74,5 @@ def _incidents(kills: dict[int | None, OomKill]) -> set[frozenset[int | None]]:
 
 
 def _ends(told: dict[str, Any]) -> list[dict[str, Any]]:
-    ends = (VictimExit(**exit_) for exit_ in told["exits"])
+    ends = (convert(exit_, VictimExit) for exit_ in told["exits"])
     return [fields(end) for end in sorted(ends, key=lambda end: end.tgid)]

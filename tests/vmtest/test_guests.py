@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterable
 
 import pytest
+from msgspec import convert
 
 from otel_oom.capture.bpf.record_values import decode_text
 from otel_oom.enrich.limit_scope import limit_scope
@@ -311,7 +312,7 @@ def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
     told = run.results.get("unattended")
     if told is None:
         pytest.skip("it would be pinned on this machine itself; tests/system does so")
-    kills = [OomKill.from_json(kill) for kill in told["kills"]]
+    kills = [convert(kill, OomKill) for kill in told["kills"]]
     assert [kill.victim.tgid for kill in kills] == told["made"]["pids"]
     assert [exit_["tgid"] for exit_ in told["exits"]] == told["made"]["pids"]
     (kill,), (line,) = kills, told["logged"]

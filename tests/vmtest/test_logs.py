@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.capture.kmsg.report_lookup import OomReportIndex
@@ -30,7 +31,7 @@ def read(played: Played) -> list[OomKill]:
     """The kills in what a file has of the log: it does not tell which thread printed a line."""
     lines = [line for raw in played.records if (line := parse_record(raw.encode()))]
     parser = KernelLogParser()
-    told = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
+    told = [parser.feed(dataclasses.replace(line, caller=None, exact=False)) for line in lines]
     events = EventBuilder("boot", "replay", "file", Processes(Path("/nonexistent")))
     kills = [event for event in [*told, *parser.end()] if isinstance(event, LoggedKill)]
     return [events.kill(event, event.line.time_ns, 0) for event in kills]

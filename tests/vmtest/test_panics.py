@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert
 
 from otel_oom.capture.panic.previous_boot import previous_boot
 from otel_oom.capture.panic.scan import find
@@ -58,7 +59,7 @@ class Panicked:
     def told(self, name: str, events: list[dict[str, Any]]) -> Panic:
         """The one event with that panic's message."""
         (event,) = (event for event in events if event["message"] == MESSAGES[name])
-        return Panic.from_json(event)
+        return convert(event, Panic)
 
 
 @pytest.fixture(scope="module", params=list(WANTED))

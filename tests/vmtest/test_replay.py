@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.model.events import OomKill
 from tests.testlib.samples.replay_logs import BOOT, ENDED_NS, kills

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import pytest
+from msgspec import to_builtins
 
 from otel_oom.model.events import OomKill
 from tests.vmtest.scenario_result import Played
@@ -45,7 +46,7 @@ def test_both_sources_agree(played: Played) -> None:
     seen = {kill.victim.tgid or 0: kill for kill in played.told["libbpf"].kills}
     assert set(seen) - set(logged) == set(played.made.already_exiting)
     for tgid, kill in logged.items():
-        one, other = dict(_fields(kill.to_json())), dict(_fields(seen[tgid].to_json()))
+        one, other = dict(_fields(to_builtins(kill))), dict(_fields(to_builtins(seen[tgid])))
         both = {name for name in one.keys() & other.keys() if not name.startswith(_OWN)}
         assert {"victim.tgid", "victim.tid", "victim.comm"} <= both
         if kill.skipped:

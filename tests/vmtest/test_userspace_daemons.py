@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec import convert
 
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.model.events import UserspaceKill
@@ -63,7 +64,7 @@ def told(results: dict[str, Any], killer: str) -> tuple[UserspaceKill, Snapshot]
         for one in results["running"] + results["late"]
         if one["event"]["killer"]["name"] == killer
     )
-    return UserspaceKill.from_json(one["event"]), Snapshot.from_json(one["witness"])
+    return convert(one["event"], UserspaceKill), convert(one["witness"], Snapshot)
 
 
 @every_killer
@@ -124,7 +125,7 @@ def test_systemd_saw_it_die(results: dict[str, Any], killer: str) -> None:
 
 def test_the_kernels_count_has_none_of_them(results: dict[str, Any]) -> None:
     """All are on the disk, and none is held against what the kernel counts."""
-    stored = [UserspaceKill.from_json(one) for one in results["stored"]]
+    stored = [convert(one, UserspaceKill) for one in results["stored"]]
     assert [event.killer.name for event in stored] == [*KILLERS]
     assert len({event.uid for event in stored}) == len(KILLERS)
     assert results["account"]["told"] == 0

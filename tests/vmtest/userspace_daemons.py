@@ -18,10 +18,11 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import to_builtins
 
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.linux.clock import boot_id
@@ -125,9 +126,9 @@ def _play(packages: Path, results: dict[str, Any]) -> None:
     results["made"].append(_oomd(packages))
     with store:
         results["late"] = _told(store, [], results["made"], wanted=1)
-        results["account"] = asdict(store.account(boot_id()))
+        results["account"] = to_builtins(store.account(boot_id()))
         rows = store.open_kills(64, boot_id(), 1 << 62)
-        results["stored"] = [row.event.to_json() for row in rows]
+        results["stored"] = [to_builtins(row.event) for row in rows]
 
 
 def _told(
@@ -145,7 +146,7 @@ def _told(
         assert isinstance(event, UserspaceKill)
         witness = take_snapshot(event, files)
         new = store.record(event, witness)
-        told.append({"event": event.to_json(), "witness": witness.to_json(), "new": new})
+        told.append({"event": to_builtins(event), "witness": to_builtins(witness), "new": new})
 
     def follow(source: JournalSource) -> None:
         while not over.is_set():

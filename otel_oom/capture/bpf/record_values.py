@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf import records
 from otel_oom.capture.bpf.records import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self
+
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf import marks
 from otel_oom.capture.bpf.decoder import Decoder, WireError

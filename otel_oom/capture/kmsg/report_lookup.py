@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+from msgspec.structs import replace
 
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader

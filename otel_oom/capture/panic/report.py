@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.capture.panic.previous_boot import PreviousBoot
 from otel_oom.linux.kernel_log import line_parser as log_lines
@@ -83,7 +86,7 @@ def _told(log: BootLogTail, at: int, message: str) -> Panic:
     report = begun or in_vain or Report()
     asking, stack = _trace([after for after in log.lines[at + 1 :] if after.caller == line.caller])
     if not report.stack:
-        report = replace(report, stack=stack)
+        report = dataclasses.replace(report, stack=stack)
     return _event(log, line.time_ns, message, report, asking)
 
 

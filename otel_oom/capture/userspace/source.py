@@ -8,9 +8,10 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+
+from msgspec.structs import replace
 
 from otel_oom.capture.source import Handler
 from otel_oom.capture.userspace.daemons import UNITS, installed_daemons

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,12 +15,11 @@ from otel_oom.enrich import Host, VictimOutcome, shared_resource
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.model.events import ReaperStep, VictimExit
-from otel_oom.model.types import known
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.decode import DecodedEvent, record_of
 from otel_oom.otlp.encode import encode_event
-from otel_oom.snapshot import Snapshot
 from otel_oom.store import HistoryRow
-from otel_oom.store.event_log import event_of
+from otel_oom.store.codec import decode, decode_event
 
 _NOT_READ: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
@@ -89,9 +87,9 @@ def _told(
 def _now(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
     """What the event would be told as, by what is known of it here and now."""
     end = VictimOutcome(
-        known(VictimExit, json.loads(row.exit)) if row.exit else None,
-        tuple(known(ReaperStep, step) for step in json.loads(row.reaper)),
+        decode(VictimExit, row.exit) if row.exit else None,
+        decode(tuple[ReaperStep, ...], row.reaper),
     )
-    witness = Snapshot.from_json(json.loads(row.witness))
-    told = encode_event(event_of(row.kind, row.event), witness, end, row.stored_unix_ns, host)
+    witness = decode(Snapshot, row.witness)
+    told = encode_event(decode_event(row.kind, row.event), witness, end, row.stored_unix_ns, host)
     return told.log(), told.span() if told.span and row.span_fate else None

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from msgspec import convert
+
 from otel_oom.agent.control_client import Ask
-from otel_oom.agent.control_handlers import BYTES_FIELDS
-from otel_oom.model.types import known
 from otel_oom.store import HistoryRow
 from otel_oom.store.history import PAGE
 
@@ -65,12 +64,5 @@ def members(ask: Ask, incident: str, after: int) -> list[int]:
     return found
 
 
-def _rows(answer: Sequence[Mapping[str, Any]]) -> list[HistoryRow]:
-    return [
-        known(HistoryRow, {n: _bytes(v) if n in BYTES_FIELDS else v for n, v in row.items()})
-        for row in answer
-    ]
-
-
-def _bytes(value: str | None) -> bytes | None:
-    return None if value is None else b64decode(value)
+def _rows(answer: Any) -> list[HistoryRow]:  # noqa: ANN401  JSON
+    return convert(answer, list[HistoryRow])

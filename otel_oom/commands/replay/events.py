@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.commands.replay.boots import BEGINS, Boot, PendingEvent
 from otel_oom.commands.replay.decompress import UnreadableError
@@ -82,7 +84,7 @@ class EventExtractor:
         if line is None:
             return
         if self._boot_id and not line.boot_id:
-            line = replace(line, boot_id=self._boot_id)
+            line = dataclasses.replace(line, boot_id=self._boot_id)
         if line.when is None and line.text.startswith(BEGINS):
             self._timeline.new_boot()
         boot = self._boot_of(line)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.linux.containers import oci_bundle, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, usual

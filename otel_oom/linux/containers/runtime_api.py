@@ -9,9 +9,10 @@ import http.client
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from otel_oom.linux.containers import json_file
 from otel_oom.model.container import Container, text, texts

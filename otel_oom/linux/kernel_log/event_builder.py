@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from otel_oom.linux.kernel_log.candidates import candidates, process_of
 from otel_oom.linux.kernel_log.line_types import Killed, Line

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.linux.kernel_log import line_parser
 from otel_oom.linux.kernel_log.line_types import (
@@ -127,15 +130,15 @@ class Thread:
             return None
         if isinstance(form, AllocatingTask):
             if report.tid is None and _same(report, form.comm):
-                report = replace(report, tid=form.tid)
+                report = dataclasses.replace(report, tid=form.tid)
             self.report = report
             return report
         self.in_trace = False
         if isinstance(form, Usage):
-            report = replace(report, limits=_limits(report.limits, form))
+            report = dataclasses.replace(report, limits=_limits(report.limits, form))
         elif isinstance(form, OomMemcg):
             # Those of the cgroups below it follow.
-            report = replace(report, limit_of=report.limit_of or form.path)
+            report = dataclasses.replace(report, limit_of=report.limit_of or form.path)
         elif isinstance(form, MemcgOomTask):
             report = _with_task(report, form)
         elif isinstance(form, TableBegins):
@@ -171,7 +174,7 @@ class Thread:
             self.keep(line)
         self._note(OomKillSummary)
         self.last, self.group, self.in_trace = None, None, False
-        self.report = replace(self._told(line) or Report(), chosen=form)
+        self.report = dataclasses.replace(self._told(line) or Report(), chosen=form)
         return self.report
 
     def close(self, line: Line) -> Report | None:
@@ -184,7 +187,7 @@ class Thread:
 
     def unfinished(self) -> Report | None:
         """What has begun and not ended."""
-        return self.report and replace(self.report, stack=outwards(self.frames))
+        return self.report and dataclasses.replace(self.report, stack=outwards(self.frames))
 
     def _told(self, line: Line) -> Report | None:
         report = self.report
@@ -193,7 +196,7 @@ class Thread:
         if self._mixed():
             # What is in it may be of either of two.
             return Report(chosen=report.chosen, time_ns=line.time_ns) if report.chosen else None
-        return replace(
+        return dataclasses.replace(
             report,
             stack=outwards(self.frames),
             table=self.table.table() if self.table else None,
@@ -259,11 +262,11 @@ def _same(report: Report, comm: str | None) -> bool:
 
 
 def _with_task(report: Report, form: MemcgOomTask) -> Report:
-    report = replace(report, limit_of=form.oom_memcg)
+    report = dataclasses.replace(report, limit_of=form.oom_memcg)
     # Before 2.6.36, whose first line has no such score, it is the one that asked who is told.
     if report.invoked and report.invoked.score_adj is None:
-        return replace(report, asking_memcg=form.task_memcg)
-    return replace(report, task_memcg=form.task_memcg)
+        return dataclasses.replace(report, asking_memcg=form.task_memcg)
+    return dataclasses.replace(report, task_memcg=form.task_memcg)
 
 
 def _limits(known: MemcgUsage | None, form: Usage) -> MemcgUsage:

@@ -83,7 +83,7 @@ def ns_of(micros: str) -> int:
 def text_of(message: object) -> str | None:
     """A text; what is not one by itself is told as the numbers of its bytes."""
     if isinstance(message, str):
-        return message
+        return message.encode("utf-8", errors="backslashreplace").decode()
     if isinstance(message, list):
         return bytes(message).decode("utf-8", errors="backslashreplace")
     return None

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 
 _OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "candidates.boottime_ns")
@@ -19,7 +21,7 @@ def fields(event: CapturedEvent) -> dict[str, Any]:
     belong to.
     """
     assert isinstance(event, OomKill | NoVictim | VictimExit | ReaperStep)
-    return {name: value for name, value in _flat(event.to_json()) if not name.startswith(_OWN)}
+    return {name: value for name, value in _flat(to_builtins(event)) if not name.startswith(_OWN)}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

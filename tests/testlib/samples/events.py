@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from otel_oom.enrich import EnrichedKill, Host, VictimOutcome, enrich
 from otel_oom.enrich.user_stack import Resolver
@@ -13,6 +15,7 @@ from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimEx
 from otel_oom.model.snapshot import HostMemory, MemcgStats
 from otel_oom.model.types import Capture, Memcg, MemcgUsage, Memory, OomControl, Task, UserFrame
 from otel_oom.snapshot import Snapshot
+from otel_oom.store import codec
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST = {"host.name": "node-1"}
@@ -143,3 +146,11 @@ def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field
 def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
     """The sample kill, enriched."""
     return enrich(kill(**changes), WITNESS, VictimOutcome(exit_), KILL.time_unix_ns + 5, ON_HOST)
+
+
+T = TypeVar("T", bound=Struct)
+
+
+def roundtrip(value: T) -> T:
+    """Return ``value`` as its columns' JSON gives it back."""
+    return codec.decode(type(value), codec.encode(value))

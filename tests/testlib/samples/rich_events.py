@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.enrich import EnrichedKill, enrich_no_victim, enrich_panic
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
@@ -17,7 +19,7 @@ _REPORT: Final = "x" * MOST_TEXT
 
 def _kill(service: str) -> EnrichedKill:
     kill = enriched(time_unix_ns=time.time_ns(), original=_REPORT)
-    return replace(kill, resource={**kill.resource, "service.name": service})
+    return dataclasses.replace(kill, resource={**kill.resource, "service.name": service})
 
 
 def _kill_with_report(service: str) -> bytes:
@@ -28,19 +30,23 @@ def _kill_with_all_attributes(service: str) -> bytes:
     """Return a kill whose record and resource have so many attributes that some are dropped."""
     kill = _kill(service)
     labels = {f"container.label.{number}": "x" * 64 for number in range(60)}
-    return log_bytes(replace(kill, resource={**kill.resource, **labels}))
+    return log_bytes(dataclasses.replace(kill, resource={**kill.resource, **labels}))
 
 
 def _no_victim(service: str) -> bytes:
     event = replace(NO_VICTIM, time_unix_ns=time.time_ns(), original=_REPORT)
     record = enrich_no_victim(event, event.time_unix_ns, ON_HOST)
-    return no_victim_bytes(replace(record, resource={**record.resource, "service.name": service}))
+    return no_victim_bytes(
+        dataclasses.replace(record, resource={**record.resource, "service.name": service})
+    )
 
 
 def _panic(service: str) -> bytes:
     event = replace(PANIC, time_unix_ns=time.time_ns(), original=_REPORT)
     record = enrich_panic(event, event.time_unix_ns, ON_HOST)
-    return panic_bytes(replace(record, resource={**record.resource, "service.name": service}))
+    return panic_bytes(
+        dataclasses.replace(record, resource={**record.resource, "service.name": service})
+    )
 
 
 RICH_EVENTS: Final[Mapping[str, Callable[[str], bytes]]] = {

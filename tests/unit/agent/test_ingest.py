@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.agent import service
 from otel_oom.capture.panic import scan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from otel_oom.agent.reconciler import counted, missing_kills
 from otel_oom.model.events import OomKill

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf import marks, records
 from otel_oom.capture.bpf.records import MarkRecord
 from otel_oom.capture.mark_matching import KillMark, match_marks
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
-from tests.testlib.samples.events import KILL
+from tests.testlib.samples.events import KILL, roundtrip
 
 S = 1_000_000_000
 ASLEEP = 7 * S
@@ -69,7 +71,7 @@ def test_a_kill_of_the_log_has_the_name_of_its_twin() -> None:
     assert (again.boottime_ns, again.victim) == (first.boottime_ns, first.victim)
     assert again.time_unix_ns == KILL.unix_ns_of(first.boottime_ns)
     assert again.capture.in_log
-    assert OomKill.from_json(again.to_json()).uid == first.uid
+    assert roundtrip(again).uid == first.uid
 
 
 def test_without_a_mark_a_kill_is_named_by_its_line() -> None:
@@ -100,7 +102,7 @@ def test_a_mark_of_another_name_is_none() -> None:
     first = told(1, 10)
     kill = logged(first, line=5)
     assert twins([kill], told(1, 10, comm="python")) == [kill]
-    nameless = replace(mark(first), comm=None, started_ns=None)
+    nameless = dataclasses.replace(mark(first), comm=None, started_ns=None)
     (found,) = match_marks([kill], [nameless], lambda ns: ns + ASLEEP, S)
     assert (found.uid, found.victim.started_ns) == (first.uid, None)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.enrich import EnrichedKill, VictimOutcome, enrich
 from otel_oom.enrich.advice import advice

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
 from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.types import Memcg
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.snapshot.scope import oom_domain
-from tests.testlib.samples.events import KILL, WITNESS
+from tests.testlib.samples.events import KILL, WITNESS, roundtrip
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -127,7 +127,7 @@ def test_the_lines_are_bounded() -> None:
 def test_what_was_seen_last_is_not_lost_on_the_disk() -> None:
     """Candidates come back from their JSON form as they were."""
     assert WITNESS.candidates is not None
-    assert TaskList.from_json(WITNESS.to_json()["candidates"]) == WITNESS.candidates
+    assert roundtrip(WITNESS).candidates == WITNESS.candidates
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.enrich import VictimOutcome, enrich, shared_resource
 from otel_oom.enrich.cgroup_path import cgroup_path
@@ -15,9 +16,8 @@ from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.linux.containers.cgroup_id import ContainerId, container_of
 from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import CONTAINER_ID as ID
-from tests.testlib.samples.events import HOST, KILL, ON_HOST, WITNESS, enriched
+from tests.testlib.samples.events import HOST, KILL, ON_HOST, WITNESS, enriched, roundtrip
 
 OUTER = "f" * 64
 POD = "pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -133,7 +133,7 @@ def test_what_is_known_goes_before_what_the_victim_says() -> None:
         ),
     }
     memcg = Memcg(id=42, path=f"/kubepods/burstable/{POD}/{ID}")
-    host = replace(ON_HOST, attributes={**HOST, "deployment.environment.name": "prod"})
+    host = dataclasses.replace(ON_HOST, attributes={**HOST, "deployment.environment.name": "prod"})
     found = enrich(
         replace(KILL, memcg=memcg),
         replace(WITNESS, environ=environ),
@@ -219,7 +219,7 @@ def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
     """Its report, and the processes that it lists; what the source itself had of it goes first."""
     listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
     witness = replace(WITNESS, report="the report", listed=listed)
-    seen = enrich(KILL, Snapshot.from_json(witness.to_json()), VictimOutcome(None), 0, ON_HOST)
+    seen = enrich(KILL, roundtrip(witness), VictimOutcome(None), 0, ON_HOST)
     assert seen.kill.original == "the report"
     assert seen.witness.candidates is not None
     assert [one.comm for one in seen.witness.candidates.largest] == ["listed"]

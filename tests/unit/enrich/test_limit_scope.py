@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.enrich.limit_scope import limit_scope
 from otel_oom.enrich.stack_analysis import StackAnalysis

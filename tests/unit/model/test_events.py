@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from dataclasses import replace
 
-from otel_oom.model.events import OomKill, Panic
-from tests.testlib.samples.events import KILL, PANIC, WITNESS
+from msgspec.structs import replace
+
+from tests.testlib.samples.events import KILL, PANIC, WITNESS, roundtrip
 
 
 def test_the_ids_are_derived() -> None:
@@ -45,7 +44,12 @@ def test_a_kill_survives_the_disk() -> None:
     logged = replace(KILL, original="a\nb", candidates=WITNESS.candidates)
     bare = replace(KILL, memory=None, memcg=None)
     for kill in (KILL, bare, replace(KILL, incident="x"), logged):
-        assert OomKill.from_json(json.loads(json.dumps(kill.to_json()))) == kill
+        assert roundtrip(kill) == kill
+
+
+def test_a_name_that_utf_8_cannot_encode_does_not_cost_the_kill() -> None:
+    kill = roundtrip(replace(KILL, victim=replace(KILL.victim, executable="/\udc80")))
+    assert kill == replace(KILL, victim=replace(KILL.victim, executable="/?"))
 
 
 def test_a_panic_is_named_by_its_record() -> None:
@@ -63,4 +67,4 @@ def test_a_panic_is_named_by_its_record() -> None:
 def test_a_panic_survives_the_disk() -> None:
     """What is read back is equal to what was written, absent parts included."""
     for panic in (PANIC, replace(PANIC, trigger=None, decision=None, message=None, tid=None)):
-        assert Panic.from_json(json.loads(json.dumps(panic.to_json()))) == panic
+        assert roundtrip(panic) == panic

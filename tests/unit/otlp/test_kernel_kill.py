@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
@@ -184,7 +185,7 @@ def test_loki_takes_a_record_however_much_is_known() -> None:
     """Its default is 128 entries of record and resource, a dozen of which are its own words."""
     record, alone = enriched(), plain(log(enriched()).attributes)
     more = {f"a.{at}": "x" for at in range(30)}
-    few, many = log(record), log(replace(record, resource={**record.resource, **more}))
+    few, many = log(record), log(dataclasses.replace(record, resource={**record.resource, **more}))
     assert few.dropped_attributes_count == 0
     told = plain(many.attributes)
     assert len(told) + len(record.resource) + len(more) == 112
@@ -201,7 +202,9 @@ def test_small_parts_of_a_cgroups_memory_are_not_worth_a_word() -> None:
     parts = {"anon": 900, "file": 100, "shmem": 10, "sock": 9, "percpu": 0}
     seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
     kill = enriched()
-    attributes = plain(log(replace(kill, witness=replace(kill.witness, hit=seen))).attributes)
+    attributes = plain(
+        log(dataclasses.replace(kill, witness=replace(kill.witness, hit=seen))).attributes
+    )
     told = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
     assert {name for name in told if name.startswith("stat.")} == {
         "stat.anon",
@@ -234,7 +237,7 @@ def test_victim_trigger_and_limit_each_have_their_unit() -> None:
 def test_the_setting_of_a_limit_is_told_with_its_file() -> None:
     """Where to look for it, and what stands there."""
     setting = Setting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
-    attributes = plain(log(replace(enriched(), limit_setting=setting)).attributes)
+    attributes = plain(log(dataclasses.replace(enriched(), limit_setting=setting)).attributes)
     assert attributes["oom.limit.systemd.setting"] == "MemoryMax=64M"
     assert attributes["oom.limit.systemd.file"] == "/etc/systemd/system/web.service"
 
@@ -255,7 +258,7 @@ def test_victim_and_trigger_each_have_their_pod() -> None:
 def test_what_is_not_known_is_absent() -> None:
     """Without memory and cgroup there are no such attributes, rather than zeros."""
     unknown = enriched(memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None)
-    unknown = replace(unknown, witness=Snapshot(seen=False), candidates=())
+    unknown = dataclasses.replace(unknown, witness=Snapshot(seen=False), candidates=())
     names = plain(log(unknown).attributes)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
@@ -272,7 +275,7 @@ def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> Non
     own = "oom.victim.memcg."
 
     def told(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
-        seen = replace(kill, witness=replace(kill.witness, limits=read))
+        seen = dataclasses.replace(kill, witness=replace(kill.witness, limits=read))
         attributes = plain(log(seen).attributes)
         names = ("limit", "usage", "swap_limit", "swap_usage")
         return {name: attributes[own + name] for name in names if own + name in attributes}
@@ -337,7 +340,7 @@ def test_a_number_too_large_for_otlp_is_left_out() -> None:
 
 def test_a_long_value_is_bounded() -> None:
     """No name, however long, makes a record without bound."""
-    long = replace(enriched(), executable="/" + "x" * 100_000)
+    long = dataclasses.replace(enriched(), executable="/" + "x" * 100_000)
     assert len(plain(log(long).attributes)["process.executable.path"]) == 4096
 
 
@@ -411,7 +414,7 @@ def test_a_span_whose_end_nobody_saw_invents_none() -> None:
 def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
     """The span ends when it was last seen alive, and says what it was doing."""
     alive = StillAlive(KILL.boottime_ns + 10_000_000_000, "D")
-    told = span(replace(enriched(), end=VictimOutcome(alive=alive)))
+    told = span(dataclasses.replace(enriched(), end=VictimOutcome(alive=alive)))
     assert told.end_time_unix_nano - told.start_time_unix_nano == 10_000_000_000
     assert told.events[-1].name == "oom.victim.alive"
     assert plain(told.events[-1].attributes) == {"oom.victim.state": "D"}
@@ -420,7 +423,7 @@ def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
 
 def test_what_the_reaper_took_is_told() -> None:
     """Its steps are events of the span, and the sum an attribute."""
-    told = span(replace(enriched(), end=VictimOutcome(EXIT, REAPED)))
+    told = span(dataclasses.replace(enriched(), end=VictimOutcome(EXIT, REAPED)))
     assert [event.name for event in told.events] == [
         "oom.victim.marked",
         "oom.reaper",
@@ -578,6 +581,6 @@ def test_resident_memory_is_what_the_kernel_scores() -> None:
 def test_an_exit_is_on_the_kills_own_clock() -> None:
     """A step of the wall clock between mark and exit cannot turn a span around."""
     stepped = replace(KILL, time_unix_ns=KILL.time_unix_ns - 10**12)
-    told = span(replace(enriched(), kill=stepped))
+    told = span(dataclasses.replace(enriched(), kill=stepped))
     took = told.end_time_unix_nano - told.start_time_unix_nano
     assert took == EXIT.boottime_ns - KILL.boottime_ns

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.model.snapshot import MemcgStats
 from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.snapshot import CgroupMount, Snapshot, take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import settings
-from tests.testlib.samples.events import KILL, WITNESS
+from tests.testlib.samples.events import KILL, WITNESS, roundtrip
 
 
 def _own_start_ns() -> int:
@@ -153,7 +153,7 @@ def test_a_witness_survives_the_disk() -> None:
     """What is read back is equal to what was written."""
     named = replace(WITNESS, environ={"OTEL_SERVICE_NAME": "shop"})
     for witness in (WITNESS, named, Snapshot(seen=False)):
-        assert Snapshot.from_json(witness.to_json()) == witness
+        assert roundtrip(witness) == witness
 
 
 def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.store import HistoryRow, OutboxEntry, Rejection, Store
 from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, WITNESS, kill

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store, StoreError
+from otel_oom.store.codec import encode
 from otel_oom.store.connection import prepare
 from tests.testlib.samples.events import EXIT, KILL, WITNESS, kill
 
@@ -71,9 +71,9 @@ def version_1(folder: Path) -> None:
                 KILL.victim.tgid,
                 KILL.victim.started_ns,
                 KILL.boottime_ns,
-                json.dumps(KILL.to_json()),
-                json.dumps(WITNESS.to_json()),
-                json.dumps(EXIT.to_json()),
+                encode(KILL),
+                encode(WITNESS),
+                encode(EXIT),
             ),
         )
         database.execute("INSERT INTO outbox VALUES (1, ?, 'logs', x'01', 6)", (KILL.uid,))

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.snapshot import Snapshot
 from otel_oom.store import EventRow, OutboxEntry, Rejection, Store, StoreError

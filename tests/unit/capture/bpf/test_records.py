@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf import records
 from otel_oom.capture.bpf.decoder import Decoder, WireError
@@ -21,6 +22,7 @@ from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.types import Memcg, MemcgUsage, UserFrame
 from tests.testlib.need import need
 from tests.testlib.repository import REPOSITORY
+from tests.testlib.samples.events import roundtrip
 
 MEMBER, OTHER = 0xFFFF0001, 0xFFFF0002
 SYMBOLS = {MEMBER: "oom_kill_memcg_member+0x1", OTHER: "out_of_memory+0x2"}
@@ -172,7 +174,7 @@ def test_the_limits_of_its_cgroup_are_decoded() -> None:
     record.memcg_usage.limit_pages, record.memcg_usage.usage_pages = 16, 15
     record.memcg_usage.swap_limit_pages, record.memcg_usage.swap_usage_pages = (1 << 63) // PAGE, 2
     assert decode(record).limits == MemcgUsage(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
-    assert OomKill.from_json(decode(record).to_json()) == decode(record)
+    assert roundtrip(decode(record)) == decode(record)
     assert decode(victim(b"", 0)).limits is None
     assert decode(victim(flags=records.FLAG_NO_MEMCG)).limits is None
 
@@ -232,7 +234,9 @@ def test_an_exit_is_decoded() -> None:
 def test_what_was_before_the_source_is_late() -> None:
     """A record's time says whether there was somebody to take it."""
     for since_ns, late in ((500, False), (501, True)):
-        kill = replace(DECODER, since_ns=since_ns).decode(bytes(victim()), UNIX_OFFSET_NS)
+        kill = dataclasses.replace(DECODER, since_ns=since_ns).decode(
+            bytes(victim()), UNIX_OFFSET_NS
+        )
         assert isinstance(kill, OomKill)
         assert (kill.boottime_ns, kill.capture.late) == (500, late)
 

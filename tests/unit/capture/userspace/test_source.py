@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed_daemons
 from otel_oom.capture.userspace.messages import ParsedKill, parse_message
@@ -20,7 +21,7 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_record, userspace_sentence
 from otel_oom.snapshot import Snapshot
 from otel_oom.store import Store
-from tests.testlib.samples.events import KILL, ON_HOST
+from tests.testlib.samples.events import KILL, ON_HOST, roundtrip
 
 MIB = 1 << 20
 
@@ -203,7 +204,7 @@ def test_an_event_outlasts_the_journal() -> None:
     """Out of its JSON it is the same, with the same names."""
     for form in FORMS:
         event = kill(form)
-        again = UserspaceKill.from_json(event.to_json())
+        again = roundtrip(event)
         assert again == event
         assert (again.uid, again.trace_id) == (event.uid, event.trace_id)
 
@@ -251,7 +252,7 @@ def test_earlyoom_says_its_limit_a_line_before() -> None:
     _, message, told = FORMS["earlyoom 1.7"]
     low = "low memory! at or below SIGTERM limits: mem  9.50%, swap 10.00%"
     killer = replace(told.killer, limit=9.5)
-    assert parse_message(EARLYOOM, message, low) == replace(told, killer=killer)
+    assert parse_message(EARLYOOM, message, low) == dataclasses.replace(told, killer=killer)
     assert parse_message(EARLYOOM, message, "mem avail: 9.50%") == told
     assert parse_message(EARLYOOM, low, message) is None
 

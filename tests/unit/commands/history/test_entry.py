@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.agent.control_client import Ask
 from otel_oom.agent.control_handlers import store_handlers
@@ -92,7 +93,9 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
     """The log as it was told, the span as it would be now: their ids are the same."""
-    log = kernel_kill.log_bytes(replace(enriched(), resource={"service.name": "as it was told"}))
+    log = kernel_kill.log_bytes(
+        dataclasses.replace(enriched(), resource={"service.name": "as it was told"})
+    )
     entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
     assert entry.log.SerializeToString() == log
     assert entry.span

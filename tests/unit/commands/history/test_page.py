@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import page
@@ -121,7 +122,7 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
 
 def test_a_limit_of_which_only_the_stack_tells() -> None:
     """That it was a cgroup's, and not which one: nothing of it is drawn."""
-    one = replace(enriched(decision=None), witness=replace(WITNESS, hit=None))
+    one = dataclasses.replace(enriched(decision=None), witness=replace(WITNESS, hit=None))
     limit = section(told(one), "Whose limit was hit")
     assert "a cgroup, of which it is not known which one" in limit
     assert "usage" not in limit
@@ -143,7 +144,7 @@ def test_who_used_the_memory_the_chosen_one_marked() -> None:
 def test_the_candidates_are_read_as_they_were_written() -> None:
     """Names with quotes, spaces, line breaks and equals signs come back whole."""
     ranked = enriched().candidates
-    hostile = replace(ranked[0], candidate=replace(ranked[0].candidate, comm=HOSTILE))
+    hostile = dataclasses.replace(ranked[0], candidate=replace(ranked[0].candidate, comm=HOSTILE))
     (found,) = read(candidate_lines([hostile]))
     assert found["comm"] == HOSTILE
     assert found["pid"] == str(ranked[0].candidate.tgid)
@@ -227,7 +228,7 @@ def test_what_is_not_known_has_no_line() -> None:
         stack=(),
         user_stack=(),
     )
-    bare = replace(bare, witness=replace(WITNESS, seen=False), candidates=())
+    bare = dataclasses.replace(bare, witness=replace(WITNESS, seen=False), candidates=())
     text = told(bare)
     assert "None" not in text
     assert "Where it was asked for" not in text
@@ -259,7 +260,7 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
     memcg = Memcg(42, f"/{HOSTILE}" * 40)
     decision = replace(DECISION, memcg=memcg, message=HOSTILE)
     one = enriched(victim=victim, trigger=trigger, memcg=memcg, decision=decision)
-    one = replace(one, resource={"service.name": HOSTILE * 30, "host.name": HOSTILE})
+    one = dataclasses.replace(one, resource={"service.name": HOSTILE * 30, "host.name": HOSTILE})
     text = told(one, Terminal(width, colour=colour))
     plain = re.sub(r"\x1b\[[\d;]+m", "", text) if colour else text
     lines = plain.split("\n")

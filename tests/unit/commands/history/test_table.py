@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import table
@@ -57,7 +58,7 @@ def test_a_kill_on_one_line() -> None:
 def test_whose_it_was_by_its_cgroup(path: str, whose: str) -> None:
     """The unit, a user's own before the manager of all; without any the service."""
     one = enriched(memcg=Memcg(1, path))
-    assert row(entry(replace(one, containers=EventContainers())))[3] == whose
+    assert row(entry(dataclasses.replace(one, containers=EventContainers())))[3] == whose
 
 
 def test_a_pod_and_a_container_by_their_names() -> None:
@@ -69,9 +70,11 @@ def test_a_pod_and_a_container_by_their_names() -> None:
         "k8s.container.name": "api",
         "container.id": CONTAINER_ID,
     }
-    assert row(entry(replace(enriched(), resource=resource)))[3] == "pod shop/cart-7d/api"
+    assert (
+        row(entry(dataclasses.replace(enriched(), resource=resource)))[3] == "pod shop/cart-7d/api"
+    )
     named = {"container.id": CONTAINER_ID, "container.name": "web"}
-    assert row(entry(replace(enriched(), resource=named)))[3] == "container web"
+    assert row(entry(dataclasses.replace(enriched(), resource=named)))[3] == "container web"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,11 @@ def test_the_table_fits_and_nothing_in_it_does_harm(width: int) -> None:
     name = "x\x1b]0;pwned\x07\n漢字"
     victim = replace(KILL.victim, comm=name)
     one = enriched(victim=victim, memcg=Memcg(1, f"/{name}" * 30))
-    made = entry(replace(one, resource={"container.id": CONTAINER_ID, "container.name": name * 9}))
+    made = entry(
+        dataclasses.replace(
+            one, resource={"container.id": CONTAINER_ID, "container.name": name * 9}
+        )
+    )
     head, line = table.lines([made], Terminal(width))
     assert line.isprintable()
     assert max(cells(head), cells(line)) <= width

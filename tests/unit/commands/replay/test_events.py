@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom import enrich
 from otel_oom.capture.panic.report import BootLogTail, panic_in
@@ -19,6 +19,7 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.unit_files import Setting
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.snapshot import Snapshot
+from tests.testlib.samples.events import roundtrip
 from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
 from tests.testlib.samples.panics import OF_HOST, SYSTEM_WIDE, panic
 from tests.testlib.samples.replay_logs import (
@@ -68,7 +69,7 @@ def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
     assert kill.trigger.tid == 5356
     assert kill.stack[0] == "out_of_memory+0x214" or "oom_kill_process" in kill.stack[0]
     assert (kill.capture.source, kill.capture.cpu) == ("replay", None)
-    assert OomKill.from_json(kill.to_json()) == kill
+    assert roundtrip(kill) == kill
 
 
 def test_a_kill_has_one_id_in_every_log_that_has_its_uptime() -> None:
@@ -269,7 +270,7 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
     at_start = panic_in(kept)
     assert at_start is not None
     assert event.uid == at_start.uid
-    assert Panic.from_json(event.to_json()) == event
+    assert roundtrip(event) == event
     known = Deduplicator()
     assert [known.add(event), known.add(event)] == [True, False]
 

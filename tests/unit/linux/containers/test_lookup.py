@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.config.containers import read_container_labels
 from otel_oom.enrich.container_attributes import container_attributes
@@ -16,9 +16,9 @@ from otel_oom.linux.containers import json_file, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
 from otel_oom.linux.containers.cgroup_id import containers_of
 from otel_oom.linux.containers.lookup import ContainerLookup
-from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.container import Container, EventContainers, text
 from otel_oom.model.types import Memcg
-from tests.testlib.samples.events import KILL
+from tests.testlib.samples.events import KILL, roundtrip
 
 INNER, OUTER, OTHER = "1" * 64, "2" * 64, "3" * 64
 REGISTRY = "registry.example:5000/team/shop"
@@ -98,7 +98,7 @@ def test_labels_are_those_asked_for() -> None:
 def test_containers_come_back_from_the_journal() -> None:
     """What was known at once is the same after the disk."""
     contained = EventContainers(Container(INNER, name="web", labels={"a": "b"}), Container(OUTER))
-    assert EventContainers.from_json(json.loads(json.dumps(contained.to_json()))) == contained
+    assert roundtrip(contained) == contained
 
 
 def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Path) -> None:
@@ -124,8 +124,8 @@ def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundl
         (proc / str(pid) / "ns").mkdir(parents=True)
         (proc / str(pid) / "ns/mnt").symlink_to(of)
     (proc / "10/root").symlink_to("/")
-    for name, text in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
-        (proc / "10" / name).write_text(text, encoding="ascii")
+    for name, content in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
+        (proc / "10" / name).write_text(content, encoding="ascii")
     (monitor,) = shims.running(proc)
     assert monitor.place == BundleDir(Path("/"), bundle.parents[1], "userdata")
     (proc / "10/root").unlink()
@@ -207,3 +207,7 @@ def test_no_more_containers_are_kept_than_a_host_has(tmp_path: Path) -> None:
     assert finder.known(f"{0:064}") is None
     assert finder.known(f"{2999:064}") is not None
     assert finder.known(f"{3000 - 2048:064}") is not None
+
+
+def test_half_a_character_in_a_runtimes_json_is_escaped() -> None:
+    assert text(json.loads(r'"web\udc80"')) == r"web\udc80"

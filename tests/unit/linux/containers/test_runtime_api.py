@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.linux.containers.runtime_api import Api
 from otel_oom.model.container import Container
