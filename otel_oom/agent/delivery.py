@@ -13,17 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from msgspec.structs import replace
-
 from otel_oom.agent import memory
 from otel_oom.agent.liveness import STUCK_S, Liveness
 from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import Source
 from otel_oom.config.agent import AgentConfig
 from otel_oom.linux import clock
-from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.snapshot import process_state
 from otel_oom.store import EventRow, OutboxEntry, Store
 
 if TYPE_CHECKING:
@@ -31,8 +26,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.util.types import AttributeValue
 
+    from otel_oom.agent.encoder import EventEncoder
     from otel_oom.agent.metrics.instruments import Metrics
-    from otel_oom.enrich import Host
     from otel_oom.export.exporter import SignalExporter
     from otel_oom.export.retry import RetryGate
     from otel_oom.linux.containers.service import ContainerService
@@ -139,17 +134,18 @@ class DeliveryPipeline:
 
     def _run(self) -> None:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
+        from otel_oom.agent.encoder import EventEncoder  # noqa: PLC0415
         from otel_oom.agent.liveness import ExporterStatus  # noqa: PLC0415
         from otel_oom.enrich import Host, of_place, shared_resource  # noqa: PLC0415
         from otel_oom.enrich.host_attributes import host_attributes  # noqa: PLC0415
         from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
         from otel_oom.export.exporter import SignalExporter, connect  # noqa: PLC0415
         from otel_oom.export.retry import RetryGate  # noqa: PLC0415
-        from otel_oom.otlp import encode  # noqa: F401, PLC0415  for the first kill not to wait for it
 
         found, told = host_attributes(), {**self._detect(), **self._config.otlp.resource}
         said = of_place(self._config.otlp.resource)
         host = Host(shared_resource(found, told), Resolver(), said)
+        encoder = EventEncoder(host, self.runtimes, self._boot_id)
         self._begin_metrics({**found, **told})
         for endpoint in self._config.otlp.endpoints[len(self._couriers) :]:
             backoff = self._backoffs.setdefault(endpoint.host, RetryGate())
@@ -169,7 +165,7 @@ class DeliveryPipeline:
             self._wake.clear()
             if self._stop.is_set():
                 return
-            self._translate(host)
+            self._translate(encoder)
             if not self._wake.is_set():
                 self._translated.set()
             wait_s = min(self._store.upkeep(), self._until_deadline_s())
@@ -212,7 +208,7 @@ class DeliveryPipeline:
             return math.inf
         return max(0.0, (oldest - clock.boottime_ns()) / _NS_PER_S + _EXIT_WAIT_S) + _POLL_S
 
-    def _translate(self, host: Host) -> None:
+    def _translate(self, encoder: EventEncoder) -> None:
         """Bring everything that can be told now into the outbox."""
         while not self._stop.is_set():
             deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * _NS_PER_S)
@@ -220,17 +216,17 @@ class DeliveryPipeline:
             rows = self._store.open_kills(_ROWS, self._boot_id, deadline)
             if not rows:
                 return
-            encoded = self._encode(rows, host)
+            encoded = self._encode(rows, encoder)
             self._store.queue(encoded)
             for courier in self._couriers:
                 if any(entry.payloads[courier.signal] for entry in encoded):
                     courier.wake()
 
-    def _encode(self, rows: Sequence[EventRow], host: Host) -> list[OutboxEntry]:
+    def _encode(self, rows: Sequence[EventRow], encoder: EventEncoder) -> list[OutboxEntry]:
         encoded = []
         for row in rows:
             try:
-                encoded.append(_encode(row, host, self._boot_id, self.runtimes))
+                encoded.append(encoder.encode(row))
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  one row must not hold up all behind it
@@ -253,27 +249,3 @@ def _keep_running(work: Callable[[], None], stop: threading.Event) -> None:
         except Exception:  # noqa: BLE001  a failure must not end delivery for good
             _LOG.exception("Delivery failed and is begun anew in %.0f s", _RESTART_S)
             stop.wait(_RESTART_S)
-
-
-def _encode(row: EventRow, host: Host, boot_id: str, runtimes: ContainerService) -> OutboxEntry:
-    from otel_oom.enrich import StillAlive, VictimOutcome  # noqa: PLC0415  as in _run()
-    from otel_oom.otlp.encode import encode_event  # noqa: PLC0415  likewise
-
-    event, witness, state = row.event, row.witness, None
-    if isinstance(event, OomEvent):
-        witness = replace(witness, containers=runtimes.later(event, witness.containers))
-    if isinstance(event, OomKill) and row.waited and row.exit is None and event.boot_id == boot_id:
-        state = process_state(event)
-    end = VictimOutcome(
-        row.exit, row.reaper, StillAlive(clock.boottime_ns(), state) if state else None
-    )
-    told = encode_event(event, witness, end, row.stored_unix_ns, host)
-    # Of a kill by user space there is no end to wait for.
-    ended = row.exit is not None or row.waited or isinstance(event, UserspaceKill)
-    return OutboxEntry(
-        row_id=row.id,
-        uid=event.uid,
-        log=None if row.log_queued else told.log(),
-        span=told.span() if told.span and ended and not row.span_queued else None,
-        counts={} if row.log_queued else told.counts,
-    )

@@ -25,18 +25,27 @@ from otel_oom.linux.systemd.unit_files import Setting, memory_setting
 from otel_oom.linux.systemd.units import unit_owning, units_of
 from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import Event, OomEvent
-from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
+from otel_oom.model.events import (
+    MissedKills,
+    NoVictim,
+    OomKill,
+    Panic,
+    ReaperStep,
+    VictimExit,
+)
 from otel_oom.model.types import MemcgUsage, OomControl
 from otel_oom.snapshot import Snapshot
 
 __all__ = [
     "EnrichedKill",
+    "EnrichedMissedKills",
     "EnrichedNoVictim",
     "EnrichedPanic",
     "Host",
     "StillAlive",
     "VictimOutcome",
     "enrich",
+    "enrich_missed_kills",
     "enrich_no_victim",
     "enrich_panic",
 ]
@@ -57,6 +66,9 @@ _OF_THE_AGENT: Final = (
     "k8s.namespace.",
 )
 """Resource attributes that the agent's own environment can say only of the agent."""
+
+_AGENT: Final = "otel-oom"
+"""The service of what only the agent can report."""
 
 Attributes = Mapping[str, AttributeValue]
 """Resource attributes by their names."""
@@ -176,6 +188,15 @@ class EnrichedPanic:
     resource: Attributes
 
 
+@dataclass(frozen=True, slots=True)
+class EnrichedMissedKills:
+    """Kills that no event reports, ready for translation."""
+
+    event: MissedKills
+    observed_unix_ns: int
+    resource: Attributes
+
+
 def enrich(
     kill: OomKill,
     witness: Snapshot,
@@ -246,6 +267,14 @@ def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPan
         origin=analyse_stack(event.stack),
         resource=resource_of("", None, ServiceHints(), host.attributes),
     )
+
+
+def enrich_missed_kills(
+    event: MissedKills, observed_unix_ns: int, host: Host
+) -> EnrichedMissedKills:
+    """Join missed kills with this agent as the resource: their own services are not known."""
+    resource = {**host.attributes, "service.name": _AGENT}
+    return EnrichedMissedKills(event, observed_unix_ns, resource)
 
 
 def _user_stack(event: OomEvent, executable: str | None, files: Resolver) -> tuple[str, ...]:

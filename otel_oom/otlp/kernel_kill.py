@@ -1,12 +1,8 @@
-"""Enriched kills as OTLP: a pure translation, by the official encoders."""
+"""Enriched events of the kernel as log records and spans of the OpenTelemetry SDK."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import (
@@ -15,10 +11,8 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
 )
-from opentelemetry.util.types import AttributeValue
 
-from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
-from otel_oom.model.events import MissedKills
+from otel_oom.enrich import EnrichedKill, EnrichedMissedKills, EnrichedNoVictim, EnrichedPanic
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
     kill_attributes,
@@ -35,17 +29,14 @@ from otel_oom.otlp.types import Attributes
 
 __all__ = [
     "kill_label",
-    "log_bytes",
     "log_record",
-    "missed_bytes",
     "missed_label",
-    "no_victim_bytes",
-    "panic_bytes",
+    "missed_record",
+    "no_victim_record",
+    "panic_record",
     "span",
-    "span_bytes",
 ]
 
-_SERVICE = "otel-oom"
 _SIGNAL_BITS = 0x7F
 _NS_PER_S = 1_000_000_000
 
@@ -149,11 +140,6 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
     )
 
 
-def no_victim_bytes(enriched: EnrichedNoVictim) -> bytes:
-    """An ``ExportLogsServiceRequest`` with the one log event of :func:`no_victim_record`."""
-    return encode_logs([no_victim_record(enriched)]).SerializeToString()
-
-
 def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
     """A panic of an earlier boot for want of memory, as a log event ``oom.panic``."""
     event = enriched.event
@@ -168,47 +154,18 @@ def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
     )
 
 
-def panic_bytes(enriched: EnrichedPanic) -> bytes:
-    """An ``ExportLogsServiceRequest`` with the one log event of :func:`panic_record`."""
-    return encode_logs([panic_record(enriched)]).SerializeToString()
-
-
-def missed_record(
-    event: MissedKills, observed_unix_ns: int, host: Mapping[str, AttributeValue]
-) -> ReadableLogRecord:
-    """Kills that nothing tells of, as a log event ``oom.missed``.
-
-    What it is about is this agent on its host: nobody knows whose kills they were.
-    """
+def missed_record(enriched: EnrichedMissedKills) -> ReadableLogRecord:
+    """Build the log event ``oom.missed``, of kills that no event reports."""
+    event = enriched.event
     return log_event(
         event,
-        observed_unix_ns,
+        enriched.observed_unix_ns,
         name=semconv.EVENT_MISSED,
         severity=SeverityNumber.ERROR,
         body=missed_sentence(event),
         attributes=missed_attributes(event),
-        resource={**host, "service.name": _SERVICE},
+        resource=enriched.resource,
     )
-
-
-def missed_bytes(
-    event: MissedKills, observed_unix_ns: int, host: Mapping[str, AttributeValue]
-) -> bytes:
-    """An ``ExportLogsServiceRequest`` with the one log event of :func:`missed_record`."""
-    return encode_logs([missed_record(event, observed_unix_ns, host)]).SerializeToString()
-
-
-def log_bytes(enriched: EnrichedKill) -> bytes:
-    """An ``ExportLogsServiceRequest`` with the one log event of a kill.
-
-    Requests are made of repeated fields alone, so joined they are one larger request.
-    """
-    return encode_logs([log_record(enriched)]).SerializeToString()
-
-
-def span_bytes(enriched: EnrichedKill) -> bytes:
-    """An ``ExportTraceServiceRequest`` with the one span of a kill; joins as logs do."""
-    return encode_spans([span(enriched)]).SerializeToString()
 
 
 def _span_context(enriched: EnrichedKill) -> SpanContext:

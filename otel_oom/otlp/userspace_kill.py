@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import (
@@ -33,20 +31,15 @@ from otel_oom.otlp.snapshot_attributes import around
 from otel_oom.otlp.types import Attributes
 
 
-def userspace_log_bytes(enriched: EnrichedUserspaceKill) -> bytes:
-    """An ``ExportLogsServiceRequest`` with the kill's one log event, ``oom.kill``."""
-    return encode_logs([userspace_record(enriched)]).SerializeToString()
+def userspace_span(enriched: EnrichedUserspaceKill) -> ReadableSpan:
+    """Build the span of a userspace kill.
 
-
-def userspace_span_bytes(enriched: EnrichedUserspaceKill) -> bytes:
-    """An ``ExportTraceServiceRequest`` with the kill's one span.
-
-    It ends where it begins: no killer tells of every victim when it died. What was said stands in
-    the log event that bears its id.
+    It ends at its start, because the daemons do not log the exit of each victim. The daemon's
+    message is in the log event with the same span id.
     """
     event, attributes = enriched.event, userspace_attributes(enriched)
     attributes.pop("log.record.original", None)
-    span = ReadableSpan(
+    return ReadableSpan(
         name=semconv.SPAN_KILL,
         context=context_of(event.trace_id, event.span_id),
         kind=SpanKind.INTERNAL,
@@ -57,7 +50,6 @@ def userspace_span_bytes(enriched: EnrichedUserspaceKill) -> bytes:
         end_time=event.time_unix_ns,
         instrumentation_scope=SCOPE,
     )
-    return encode_spans([span]).SerializeToString()
 
 
 def userspace_label(enriched: EnrichedUserspaceKill) -> str:

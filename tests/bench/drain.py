@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from otel_oom.config.store import MAX_BYTES
-from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.encode import encode_log
 from otel_oom.store import OutboxEntry, Store, StoreLimits
 from tests.bench.figure import Figure, peak_rss_mb, rss_mb
 from tests.testlib.agent import agent
@@ -64,7 +64,7 @@ def drains() -> Iterator[Figure]:
 
 def _fill(state: Path) -> None:
     """Queue the log of one kill under that many uids."""
-    log, uid = kernel_kill.log_bytes(enriched()), KILL.uid.encode()
+    log, uid = encode_log(enriched()), KILL.uid.encode()
     uids = [f"{number:0{len(uid)}}" for number in range(EVENTS)]
     with Store(state, _BOUNDS) as store:
         for at in range(0, EVENTS, _CHUNK):

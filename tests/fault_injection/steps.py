@@ -82,8 +82,8 @@ STEPS: Final = (
     ),
     Step("a record is released", f"{_CAPTURE}.ring_buffer:RingBuffer.records", When.RESUMED),
     # From the disk to the backend.
-    Step("a kill is to be encoded", "otel_oom.agent.delivery:_encode", When.BEFORE),
-    Step("a kill is encoded", "otel_oom.agent.delivery:_encode", When.AFTER),
+    Step("a kill is to be encoded", "otel_oom.agent.encoder:EventEncoder.encode", When.BEFORE),
+    Step("a kill is encoded", "otel_oom.agent.encoder:EventEncoder.encode", When.AFTER),
     Step("a message is queued, not committed", f"{_STORE}.outbox:insert", When.AFTER),
     Step("the journal is told, not committed", f"{_STORE}.event_log:told", When.AFTER),
     Step("messages are queued", f"{_STORE}.store:Store.queue", When.AFTER),

@@ -12,12 +12,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.enrich import Host, VictimOutcome, shared_resource
+from otel_oom.enrich.event import enrich_event
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.model.events import ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.decode import DecodedEvent, record_of
-from otel_oom.otlp.encode import encode_event
+from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow
 from otel_oom.store.codec import decode, decode_event
 
@@ -91,5 +92,6 @@ def _now(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
         decode(tuple[ReaperStep, ...], row.reaper),
     )
     witness = decode(Snapshot, row.witness)
-    told = encode_event(decode_event(row.kind, row.event), witness, end, row.stored_unix_ns, host)
-    return told.log(), told.span() if told.span and row.span_fate else None
+    event = decode_event(row.kind, row.event)
+    enriched = enrich_event(event, witness, end, row.stored_unix_ns, host)
+    return encode_log(enriched), encode_span(enriched) if row.span_fate else None

@@ -15,8 +15,9 @@ from otel_oom.commands.console.terminal import printable
 from otel_oom.commands.replay.events import Event
 from otel_oom.commands.replay.timestamps import FILE, WITHOUT_YEAR, WITHOUT_ZONE
 from otel_oom.enrich import Attributes, Host, VictimOutcome
+from otel_oom.enrich.event import enrich_event
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.otlp.encode import encode_event
+from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.otlp.json import line
 from otel_oom.snapshot import Snapshot
 
@@ -38,17 +39,18 @@ class Printer:
 
     def take(self, event: Event) -> None:
         """Print one."""
-        told = encode_event(
+        enriched = enrich_event(
             event, Snapshot(seen=False), VictimOutcome(), time.time_ns(), self._host
         )
-        log = ExportLogsServiceRequest.FromString(told.log())
+        log = ExportLogsServiceRequest.FromString(encode_log(enriched))
         if not self._as_json:
             sentence = log.resource_logs[0].scope_logs[0].log_records[0].body.string_value
             sys.stdout.write(f"{_heading(event)}\n  {printable(sentence)}\n")
             return
         sys.stdout.write(line(log) + "\n")
-        if told.span:
-            sys.stdout.write(line(ExportTraceServiceRequest.FromString(told.span())) + "\n")
+        span = encode_span(enriched)
+        if span is not None:
+            sys.stdout.write(line(ExportTraceServiceRequest.FromString(span)) + "\n")
 
 
 def _heading(event: Event) -> str:

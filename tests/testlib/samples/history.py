@@ -7,16 +7,16 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_oom.commands.history.entry import Entry
 from otel_oom.enrich import EnrichedKill
-from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.decode import record_of
+from otel_oom.otlp.encode import encode_log, encode_span
 
 
 def entry(
     kill: EnrichedKill, id_: int = 1, log_fate: str = "taken", span_fate: str | None = "taken"
 ) -> Entry:
     """A kill as it was told."""
-    log = ExportLogsServiceRequest.FromString(kernel_kill.log_bytes(kill))
-    span = ExportTraceServiceRequest.FromString(kernel_kill.span_bytes(kill)) if span_fate else None
+    log = ExportLogsServiceRequest.FromString(encode_log(kill))
+    span = ExportTraceServiceRequest.FromString(encode_span(kill)) if span_fate else None
     return Entry(id_, log, span, record_of(log, span), log_fate, span_fate)
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from otel_oom.enrich import EnrichedKill, enrich_no_victim, enrich_panic
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
-from otel_oom.otlp.kernel_kill import log_bytes, no_victim_bytes, panic_bytes
+from otel_oom.otlp.encode import encode_log
 from tests.testlib.samples.events import NO_VICTIM, ON_HOST, PANIC, enriched
 
 _REPORT: Final = "x" * MOST_TEXT
@@ -23,20 +23,20 @@ def _kill(service: str) -> EnrichedKill:
 
 
 def _kill_with_report(service: str) -> bytes:
-    return log_bytes(_kill(service))
+    return encode_log(_kill(service))
 
 
 def _kill_with_all_attributes(service: str) -> bytes:
     """Return a kill whose record and resource have so many attributes that some are dropped."""
     kill = _kill(service)
     labels = {f"container.label.{number}": "x" * 64 for number in range(60)}
-    return log_bytes(dataclasses.replace(kill, resource={**kill.resource, **labels}))
+    return encode_log(dataclasses.replace(kill, resource={**kill.resource, **labels}))
 
 
 def _no_victim(service: str) -> bytes:
     event = replace(NO_VICTIM, time_unix_ns=time.time_ns(), original=_REPORT)
     record = enrich_no_victim(event, event.time_unix_ns, ON_HOST)
-    return no_victim_bytes(
+    return encode_log(
         dataclasses.replace(record, resource={**record.resource, "service.name": service})
     )
 
@@ -44,7 +44,7 @@ def _no_victim(service: str) -> bytes:
 def _panic(service: str) -> bytes:
     event = replace(PANIC, time_unix_ns=time.time_ns(), original=_REPORT)
     record = enrich_panic(event, event.time_unix_ns, ON_HOST)
-    return panic_bytes(
+    return encode_log(
         dataclasses.replace(record, resource={**record.resource, "service.name": service})
     )
 

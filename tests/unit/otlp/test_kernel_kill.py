@@ -28,6 +28,7 @@ from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from otel_oom.model.units import size
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.body import sentence
+from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import (
     CONTAINER_ID,
@@ -48,13 +49,13 @@ CONTAINED = f"container {CONTAINER_ID[:12]}"
 
 def log(kill: EnrichedKill) -> LogRecord:
     """The one log record of ``kill``, through the wire."""
-    request = ExportLogsServiceRequest.FromString(kernel_kill.log_bytes(kill))
+    request = ExportLogsServiceRequest.FromString(encode_log(kill))
     return request.resource_logs[0].scope_logs[0].log_records[0]
 
 
 def span(kill: EnrichedKill) -> Span:
     """The one span of ``kill``, through the wire."""
-    request = ExportTraceServiceRequest.FromString(kernel_kill.span_bytes(kill))
+    request = ExportTraceServiceRequest.FromString(encode_span(kill))
     return request.resource_spans[0].scope_spans[0].spans[0]
 
 
@@ -440,7 +441,7 @@ def test_what_the_reaper_took_is_told() -> None:
 def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     """It names nobody as killed, has no span, and says whose limit and whose request it was."""
     request = ExportLogsServiceRequest.FromString(
-        kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 7, ON_HOST))
+        encode_log(enrich_no_victim(NO_VICTIM, 7, ON_HOST))
     )
     (record,) = request.resource_logs[0].scope_logs[0].log_records
     attributes = plain(record.attributes)
@@ -467,9 +468,7 @@ def test_the_kernels_own_report_is_told_whole_and_once() -> None:
 
 def test_a_panic_is_an_event_of_its_host() -> None:
     """It is FATAL, has no span, and its whole text; what went down is the host, not one service."""
-    request = ExportLogsServiceRequest.FromString(
-        kernel_kill.panic_bytes(enrich_panic(PANIC, 7, ON_HOST))
-    )
+    request = ExportLogsServiceRequest.FromString(encode_log(enrich_panic(PANIC, 7, ON_HOST)))
     (group,) = request.resource_logs
     (record,) = group.scope_logs[0].log_records
     attributes = plain(record.attributes)
@@ -490,9 +489,7 @@ def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
     bare = replace(
         PANIC, boot_id="", message=None, tid=None, comm=None, trigger=None, decision=None, stack=()
     )
-    told = ExportLogsServiceRequest.FromString(
-        kernel_kill.panic_bytes(enrich_panic(bare, 7, ON_HOST))
-    )
+    told = ExportLogsServiceRequest.FromString(encode_log(enrich_panic(bare, 7, ON_HOST)))
     record = told.resource_logs[0].scope_logs[0].log_records[0]
     assert set(plain(record.attributes)) == {
         "log.record.uid",
@@ -520,7 +517,7 @@ def test_the_sentence_says_whose_limit_it_was() -> None:
 
 def test_resource_and_scope() -> None:
     """The resource is the victim's alone, the agent is the scope, and both name their schema."""
-    request = ExportLogsServiceRequest.FromString(kernel_kill.log_bytes(enriched()))
+    request = ExportLogsServiceRequest.FromString(encode_log(enriched()))
     (group,) = request.resource_logs
     assert plain(group.resource.attributes) == dict(enriched().resource)
     (scope,) = group.scope_logs
@@ -530,7 +527,7 @@ def test_resource_and_scope() -> None:
 
 def test_requests_join_to_one() -> None:
     """Messages stored one by one are one valid request when they are sent together."""
-    joined = kernel_kill.log_bytes(enriched()) + kernel_kill.log_bytes(enriched(number=1))
+    joined = encode_log(enriched()) + encode_log(enriched(number=1))
     request = ExportLogsServiceRequest.FromString(joined)
     uids = [
         plain(record.attributes)["log.record.uid"]

@@ -19,7 +19,7 @@ from otel_oom.commands.history.entry import UnreadableError, entry_of
 from otel_oom.commands.history.options import since_ns
 from otel_oom.enrich import Host, VictimOutcome, enrich, enrich_panic
 from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic
-from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow, OutboxEntry, Store
 from tests.testlib.samples.events import (
     EXIT,
@@ -72,7 +72,7 @@ def stored(
 
 def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
     """Byte for byte; nothing of the host is asked."""
-    told = {"log": kernel_kill.log_bytes(enriched()), "span": kernel_kill.span_bytes(enriched())}
+    told = {"log": encode_log(enriched()), "span": encode_span(enriched())}
     entry = entry_of(stored(tmp_path, told=told), nobody)
     assert entry.log.SerializeToString() == told["log"]
     assert entry.span
@@ -85,17 +85,15 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     row = stored(tmp_path)
     entry = entry_of(row, on_host)
     now = enrich(KILL, WITNESS, VictimOutcome(EXIT, REAPED), row.stored_unix_ns, ON_HOST)
-    assert entry.log.SerializeToString() == kernel_kill.log_bytes(now)
+    assert entry.log.SerializeToString() == encode_log(now)
     assert entry.span
-    assert entry.span.SerializeToString() == kernel_kill.span_bytes(now)
+    assert entry.span.SerializeToString() == encode_span(now)
     assert (entry.log_fate, entry.span_fate) == ("owed", "owed")
 
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
     """The log as it was told, the span as it would be now: their ids are the same."""
-    log = kernel_kill.log_bytes(
-        dataclasses.replace(enriched(), resource={"service.name": "as it was told"})
-    )
+    log = encode_log(dataclasses.replace(enriched(), resource={"service.name": "as it was told"}))
     entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
     assert entry.log.SerializeToString() == log
     assert entry.span
@@ -149,7 +147,7 @@ def test_every_kind_of_event(
 def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
     """With its text, which is longer than other values may be."""
     row = stored(tmp_path, PANIC)
-    log = kernel_kill.panic_bytes(enrich_panic(PANIC, row.stored_unix_ns, ON_HOST))
+    log = encode_log(enrich_panic(PANIC, row.stored_unix_ns, ON_HOST))
     assert entry_of(row, on_host).log.SerializeToString() == log
 
 
@@ -173,7 +171,7 @@ def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, 
 
 def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
     """Whatever kind it is: what it was told as says all."""
-    told = {"log": kernel_kill.log_bytes(enriched()), "span": kernel_kill.span_bytes(enriched())}
+    told = {"log": encode_log(enriched()), "span": encode_span(enriched())}
     row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
     assert entry_of(row, nobody).record.uid == KILL.uid
 

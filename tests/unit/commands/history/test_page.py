@@ -16,6 +16,7 @@ from otel_oom.enrich import (
     StillAlive,
     VictimOutcome,
     enrich,
+    enrich_missed_kills,
     enrich_no_victim,
     enrich_panic,
 )
@@ -23,6 +24,7 @@ from otel_oom.model.events import MissedKills
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
 from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.encode import encode_log
 from otel_oom.otlp.logfmt import candidate_lines
 from tests.testlib.samples.events import (
     CONTAINER_ID,
@@ -285,9 +287,9 @@ def test_events_without_a_victim() -> None:
         boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unknown"
     )
     for log, title in (
-        (kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),
-        (kernel_kill.panic_bytes(enrich_panic(PANIC, 0, ON_HOST)), "Kernel panic"),
-        (kernel_kill.missed_bytes(missed, 0, {}), "missed"),
+        (encode_log(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),
+        (encode_log(enrich_panic(PANIC, 0, ON_HOST)), "Kernel panic"),
+        (encode_log(enrich_missed_kills(missed, 0, ON_HOST)), "missed"),
     ):
         made = log_entry(log)
         text = "\n".join(page.lines(made, [made], PLAIN))

@@ -10,11 +10,11 @@ from msgspec.structs import replace
 from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import table
 from otel_oom.commands.history.entry import Entry
-from otel_oom.enrich import enrich_no_victim, enrich_panic
+from otel_oom.enrich import enrich_missed_kills, enrich_no_victim, enrich_panic
 from otel_oom.model.container import EventContainers
 from otel_oom.model.events import MissedKills
 from otel_oom.model.types import Memcg
-from otel_oom.otlp import kernel_kill
+from otel_oom.otlp.encode import encode_log
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
@@ -96,9 +96,9 @@ def test_events_without_a_victim_stand_in_it_too() -> None:
     outcomes = [
         row(log_entry(log))[-2]
         for log in (
-            kernel_kill.no_victim_bytes(enrich_no_victim(NO_VICTIM, 0, ON_HOST)),
-            kernel_kill.panic_bytes(enrich_panic(PANIC, 0, ON_HOST)),
-            kernel_kill.missed_bytes(MISSED, 0, {}),
+            encode_log(enrich_no_victim(NO_VICTIM, 0, ON_HOST)),
+            encode_log(enrich_panic(PANIC, 0, ON_HOST)),
+            encode_log(enrich_missed_kills(MISSED, 0, ON_HOST)),
         )
     ]
     assert outcomes == ["nobody to kill", "the host panicked", "3 missed"]

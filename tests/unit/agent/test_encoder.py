@@ -1,0 +1,89 @@
+"""The encoder of rows: each kill is enriched once, for its log event and its span."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_oom.agent import encoder
+from otel_oom.agent.encoder import EventEncoder
+from otel_oom.enrich import event
+from otel_oom.linux.containers.service import ContainerService
+from otel_oom.store import EventRow
+from tests.testlib.samples.events import EXIT, KILL, ON_HOST, WITNESS
+from tests.testlib.servers.backend import plain
+
+if TYPE_CHECKING:
+    import pytest
+
+ROW = EventRow(
+    id=1,
+    event=KILL,
+    witness=WITNESS,
+    exit=None,
+    reaper=(),
+    waited=False,
+    stored_unix_ns=KILL.time_unix_ns,
+    log_queued=False,
+    span_queued=False,
+)
+EXITED = replace(ROW, exit=EXIT, log_queued=True)
+
+
+def count_enrichments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the uids of the kills that are enriched from now on."""
+    uids: list[str] = []
+    enrich = event.enrich_event
+
+    def counted(*args: object) -> event.EnrichedEvent:
+        uids.append(args[0].uid)  # type: ignore[attr-defined]
+        return enrich(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encoder, "enrich_event", counted)
+    return uids
+
+
+def new_encoder() -> EventEncoder:
+    return EventEncoder(ON_HOST, ContainerService(), "this boot")
+
+
+def test_span_has_the_enrichment_of_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    enriched, events = count_enrichments(monkeypatch), new_encoder()
+    first, second = events.encode(ROW), events.encode(EXITED)
+    assert enriched == [KILL.uid]
+    assert first.log is not None
+    assert (first.span, second.log) == (None, None)
+    assert second.span is not None
+    assert (len(first.counts), len(second.counts)) == (1, 0)
+    log = ExportLogsServiceRequest.FromString(first.log).resource_logs[0]
+    span = ExportTraceServiceRequest.FromString(second.span).resource_spans[0]
+    of_log = plain(log.scope_logs[0].log_records[0].attributes)
+    of_span = plain(span.scope_spans[0].spans[0].attributes)
+    assert of_span == of_log | {"oom.victim.exited": True}
+    assert span.resource == log.resource
+
+
+def test_log_and_span_of_an_exited_victim_are_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    enriched = count_enrichments(monkeypatch)
+    entry = new_encoder().encode(replace(ROW, exit=EXIT))
+    assert None not in {entry.log, entry.span}
+    assert enriched == [KILL.uid]
+
+
+def test_span_after_a_restart_is_the_same() -> None:
+    events = new_encoder()
+    events.encode(ROW)
+    assert new_encoder().encode(EXITED) == events.encode(EXITED)
+
+
+def test_few_kills_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "_MAX_PENDING", 2)
+    enriched, events = count_enrichments(monkeypatch), new_encoder()
+    for number in range(3):
+        events.encode(replace(ROW, id=number))
+    for number in range(3):
+        events.encode(replace(EXITED, id=number))
+    assert len(enriched) == 4
