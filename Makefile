@@ -10,7 +10,8 @@ C_FILES := $(wildcard bpf/*.[ch] bpf/bcc/*.[ch] tests/vmtest/programs/*.[ch])
 help:
 	@echo "make demo              one real OOM kill, from the kernel to OTLP, on screen"
 	@echo "make demo ENDPOINT=URL the same, and on to your own OTLP backend"
-	@echo "make test              everything: style, types, unit, kernel and end-to-end tests"
+	@echo "make check             style, types, and tests without root, guests and servers: a minute"
+	@echo "make test              make check, and the tests on real kernels, containers and servers"
 	@echo "make test-faults       inject every fault in full and write the table in docs/reliability.md"
 	@echo "make bench             measure the budgets and print a table (JSON=1: JSON; WRITE=1: docs/performance.md)"
 	@echo "make matrix            run every kernel and write the table in docs/kernels.md"
@@ -22,16 +23,27 @@ demo:
 	@scripts/setup demo
 	@$(if $(ENDPOINT),OTEL_EXPORTER_OTLP_ENDPOINT="$(ENDPOINT)") .venv/bin/otel-oom demo
 
+# Tests that need neither root nor a virtual machine nor a server, and take no more than moments.
+QUICK := not (root or vm or servers or slow)
+
+.PHONY: check
+check: setup-check
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint test-quick
+
+.PHONY: test-quick
+test-quick: setup-check
+	$(PYTHON) -m pytest -n 2 -m "$(QUICK)" --cov=otel_oom --cov-report=term:skip-covered -q
+
 .PHONY: test
-test: lint
-	$(PYTHON) -m pytest
+test: setup-test check
+	$(PYTHON) -m pytest -m "not ($(QUICK))"
 
 .PHONY: test-faults
 test-faults: setup-test
 	$(PYTHON) -m tests.fault_injection
 
 .PHONY: lint
-lint: setup-test
+lint: setup-check
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
@@ -39,7 +51,7 @@ lint: setup-test
 	clang-format --dry-run --Werror $(C_FILES)
 
 .PHONY: format
-format: setup-test
+format: setup-check
 	$(PYTHON) -m ruff format .
 	clang-format -i $(C_FILES)
 
@@ -48,16 +60,16 @@ matrix: setup-test
 	$(PYTHON) -m pytest tests/vmtest --matrix docs/kernels.md
 
 .PHONY: docs
-docs: setup-test
+docs: setup-check
 	$(PYTHON) scripts/generate_docs.py
 
 .PHONY: bench
 bench: setup-test
 	$(PYTHON) -m tests.bench $(if $(JSON),--json) $(if $(WRITE),--write)
 
-.PHONY: setup-test
-setup-test:
-	@scripts/setup test
+.PHONY: setup-check setup-test
+setup-check setup-test:
+	@scripts/setup $(@:setup-%=%)
 
 # Pins and hashes, without a word on where packages come from.
 LOCK = $(PYTHON) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras \

@@ -1,9 +1,14 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests, and the tiers that they belong to.
+
+A test needs what its folder or its fixtures need: `root`, `vm`, `servers`. What needs none of them
+and is not `slow` is `make check`.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -12,6 +17,36 @@ from otel_oom.capture.source import CaptureError
 from tests.testlib.need import need
 
 pytest_plugins = ["tests.testlib.fixtures"]
+
+_FOLDER_TIERS: Final = {
+    "e2e": ("root", "servers"),
+    "fault_injection": ("root", "slow"),
+    "fuzz": ("slow",),
+    "system": ("root",),
+    "vmtest": ("vm",),
+}
+_FIXTURE_TIERS: Final = {
+    "collector_binary": "servers",
+    "crictl_binary": "servers",
+    "crio_binaries": "servers",
+    "jaeger_binary": "servers",
+    "real_kills": "root",
+    "victorialogs_binary": "servers",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with the tiers of its folder and of its fixtures."""
+    tests = Path(__file__).parent
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0]
+        fixtures = getattr(item, "fixturenames", ())
+        tiers = {
+            *_FOLDER_TIERS.get(folder, ()),
+            *(tier for fixture, tier in _FIXTURE_TIERS.items() if fixture in fixtures),
+        }
+        for tier in sorted(tiers):
+            item.add_marker(tier)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from tests.testlib.servers.dns import NAME, NameServer
 from tests.testlib.servers.grpc_server import GrpcServer
 from tests.testlib.servers.http_server import LIMIT, HttpServer
 
+pytestmark = pytest.mark.root
+
 TIMEOUT_S = 1.0
 PROMPT_S = 5.0
 

@@ -34,6 +34,7 @@ def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["events", "show", "queue"])
+@pytest.mark.root
 def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None:
     """Who may not read it is told who may."""
     need(os.geteuid() == 0, "to become somebody else needs root")

@@ -20,6 +20,8 @@ from tests.testlib.command import otel_oom as command
 from tests.testlib.kernel.kills import kill_one
 from tests.testlib.need import need
 
+pytestmark = pytest.mark.root
+
 USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--")
 
 

@@ -13,6 +13,8 @@ from tests.testlib.agent import agent
 from tests.testlib.command import NOBODY, Done, otel_oom, own_mounts
 from tests.testlib.need import need
 
+pytestmark = pytest.mark.root
+
 
 def run(state: Path, through: tuple[str, ...] = ()) -> Done:
     """Run the agent with its state in ``state``."""

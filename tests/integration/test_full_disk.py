@@ -26,6 +26,8 @@ from tests.testlib.kernel.disk import Disk, disk
 from tests.testlib.samples.events import kill
 from tests.testlib.wait import until
 
+pytestmark = pytest.mark.root
+
 KILLS = [kill(number, boot_id="an earlier boot") for number in range(400)]
 """Of another boot, so that nobody waits for an exit."""
 

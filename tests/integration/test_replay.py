@@ -82,6 +82,7 @@ def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path
     assert len(taking.logs) == len(taking.spans) == len(PIDS)
 
 
+@pytest.mark.slow
 def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> None:
     """It says how many wait and ends with 1; the same command sends them when they are taken."""
     log = _write(tmp_path / "kern.log", syslog(KILL))
@@ -161,6 +162,7 @@ def test_a_folder_without_a_kernels_log_is_told(tmp_path: Path) -> None:
     assert "There is no kernel log in" in done.message()
 
 
+@pytest.mark.root
 def test_an_ordinary_user_may_replay(backend: tuple[Backend, str], tmp_path: Path) -> None:
     """On a laptop: the state is in that user's own folder, as XDG has it."""
     need(os.geteuid() == 0, "to be another user needs root")

@@ -63,6 +63,7 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
+@pytest.mark.root
 def test_a_user_is_told_the_command(host: Host) -> None:
     """Who is not root is told the one command that installs all that is missing."""
     need(os.geteuid() == 0, "to become somebody else needs root")

@@ -19,6 +19,8 @@ from tests.testlib.command import Done, own_mounts, run
 from tests.testlib.need import need
 from tests.testlib.repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 BUILD_S = 120.0
 INSTALL_S = 400.0
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}

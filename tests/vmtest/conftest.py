@@ -8,17 +8,18 @@ from typing import Any, Final
 
 import pytest
 
-from tests.testlib.need import need
-from tests.testlib.servers.recipes import BuildError
 from tests.vmtest import guest, host_kernel
+from tests.vmtest.boots import Boots, guest_of
 from tests.vmtest.kernels import WANTED, kernel
 from tests.vmtest.matrix import Matrix
+from tests.vmtest.requirements import unmet
 from tests.vmtest.scenario_result import SOURCES, Played
 
-_RUNS: Final = pytest.StashKey[list[guest.Run]]()
+_RUNS: Final = pytest.StashKey[dict[str, guest.Run]]()
+_BOOTS: Final = pytest.StashKey[Boots]()
 _MATRIX: Final = pytest.StashKey[Matrix]()
-_LIMIT_S: Final = 400.0
-"""An idle machine takes 30 to 100 s for all scenarios of one kernel."""
+_LIMIT_S: Final = 900.0
+"""An idle machine takes 30 to 100 s for all scenarios of one kernel; other tests run beside."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,37 +27,94 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", type=Path, help="the page to write the kernels' table to")
 
 
-@pytest.fixture(scope="session", params=[*WANTED, host_kernel.HERE])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> guest.Run:
+def boot(name: str, folder: Path) -> guest.Run:
+    """Play every scenario on that kernel, in a guest or here."""
+    if name == host_kernel.HERE:
+        return host_kernel.run("tests.vmtest.guest_main", folder, _LIMIT_S)
+    return guest.run(kernel(name), "tests.vmtest.guest_main", folder, _LIMIT_S)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a kernel or this machine cannot play, and note why for the table."""
+    items[:] = [item for item in items if not _is_unplayable(config, item)]
+
+
+def _is_unplayable(config: pytest.Config, item: pytest.Item) -> bool:
+    parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    name, scenario = parameters.get("run"), parameters.get("name")
+    if name is None:
+        return False
+    if item.get_closest_marker("headers") and "headers" not in WANTED.get(name, {}):
+        return True
+    if scenario is None:
+        return name == host_kernel.HERE and item.get_closest_marker("guest_only") is not None
+    here = name == host_kernel.HERE
+    reason = unmet(scenario) if here else WANTED[name].get("lacks", {}).get(scenario)
+    if reason:
+        _matrix(config).absent(name, scenario, reason)
+    return reason is not None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to boot the guests of the tests that are left, once each."""
+    if session.config.option.collectonly:
+        return
+    marks = (mark for item in session.items for mark in item.iter_markers("guest"))
+    boots = Boots()
+    session.config.stash[_BOOTS] = boots
+    boots.start(dict.fromkeys((mark.args[0], mark.args[1]) for mark in marks))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the guests, also when the tests were interrupted."""
+    if boots := config.stash.get(_BOOTS, None):
+        boots.close()
+
+
+@pytest.fixture
+def boots(request: pytest.FixtureRequest) -> Boots:
+    """The guests of this session."""
+    return request.config.stash[_BOOTS]
+
+
+@pytest.fixture(
+    params=[
+        *(pytest.param(name, marks=guest_of(boot, name)) for name in WANTED),
+        host_kernel.HERE,
+    ]
+)
+def run(request: pytest.FixtureRequest, boots: Boots) -> guest.Run:
     """What came out of that kernel, on which every scenario was played."""
-    folder = tmp_path_factory.mktemp("guest")
-    if request.param == host_kernel.HERE:
+    name = request.param
+    if name == host_kernel.HERE:
         request.getfixturevalue("real_kills")
-        done = host_kernel.run("tests.vmtest.guest_main", folder, _LIMIT_S)
-    else:
-        missing = guest.missing()
-        need(not missing, str(missing))
-        try:
-            wanted = kernel(request.param)
-        except BuildError as error:
-            need(condition=False, reason=str(error))
-            raise  # not reached
-        done = guest.run(wanted, "tests.vmtest.guest_main", folder, _LIMIT_S)
-    request.config.stash.setdefault(_RUNS, []).append(done)
+        boots.run_now((boot, name))
+    done: guest.Run = boots.result((boot, name))
+    request.config.stash.setdefault(_RUNS, {})[name] = done
     if "failed" in done.results:
-        pytest.fail(f"{done.kernel.release}: {done.results['failed']}", pytrace=False)
+        boots.fail_once((boot, name), done.results["failed"])
     return done
 
 
 @pytest.fixture
-def played(request: pytest.FixtureRequest, run: guest.Run, name: str) -> Played:
+def played(run: guest.Run, name: str) -> Played:
     """The scenario of that name, as it went on that kernel."""
     value = run.results["scenarios"][name]
-    if reason := value.get("unplayable"):
-        _matrix(request.config).absent(run.kernel.name, name, reason)
-        pytest.skip(f"not made on {run.kernel.release}: the table has the reasons")
+    assert "unplayable" not in value, f"kernels.toml does not say that {value['unplayable']}"
     assert "failed" not in value, value["failed"]
-    return Played.from_json(value)
+    return _parse(run.kernel.name, name, run)
+
+
+_PARSED: Final[dict[tuple[str, str], Played]] = {}
+
+
+def _parse(kernel_name: str, name: str, run: guest.Run) -> Played:
+    """Read the scenario's results, once for all tests of it."""
+    key = kernel_name, name
+    if key not in _PARSED:
+        _PARSED[key] = Played.from_json(run.results["scenarios"][name])
+    return _PARSED[key]
 
 
 def _matrix(config: pytest.Config) -> Matrix:
@@ -83,7 +141,7 @@ def pytest_terminal_summary(
 
     The newest of a series is another one every few weeks.
     """
-    runs = config.stash.get(_RUNS, [])
+    runs = list(config.stash.get(_RUNS, {}).values())
     if not runs:
         return
     terminalreporter.section("kernels")

@@ -15,13 +15,13 @@ from typing import Final
 
 from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited
 from tests.vmtest.programs import program
+from tests.vmtest.requirements import a_guest, requires
 from tests.vmtest.scenario_kills import Made, UnplayableError
 
 _LIMIT: Final = 16 << 20
 _WITH_SWAP: Final = 24 << 20
 _NODE: Final = "1"
 
-_NODES: Final = Path("/sys/devices/system/node")
 _HUGE: Final = Path("/sys/kernel/mm/transparent_hugepage")
 
 _REPORTS_S: Final = 5.0
@@ -32,15 +32,15 @@ _FREE_S: Final = 60.0
 """A cgroup that was removed is there until the last page that was charged to it is freed."""
 
 
+@requires(a_guest)
 def policy() -> Made:
     """A process fills the only memory node that its memory policy allows."""
-    _need_nodes()
     return replace(_takes(_NODE), scope="host")
 
 
+@requires(a_guest)
 def cpuset() -> Made:
     """A process fills the only memory node that its cpuset allows."""
-    _need_nodes()
     root = Memcg("/")
     (root.folder / "cgroup.subtree_control").write_text("+memory +cpuset", encoding="ascii")
     with root.child("guest-cpuset") as own:
@@ -48,6 +48,7 @@ def cpuset() -> Made:
         return replace(_takes("-1", own), scope="host")
 
 
+@requires(a_guest)
 def huge() -> Made:
     """Huge pages are preferred; only the request for a single page leads to a kill."""
     before = {name: _chosen(_HUGE / name) for name in ("enabled", "defrag")}
@@ -72,6 +73,7 @@ def _takes(*where: str | Memcg) -> Made:
     return Made([process.pid], memcg.path, memcg.inode, trigger=process.pid)
 
 
+@requires(a_guest)
 def swap() -> Made:
     """Memory and swap of the cgroup are full."""
     with _swap_disk(), limited(_LIMIT) as own:
@@ -81,6 +83,7 @@ def swap() -> Made:
         return Made([pid], own.path, own.inode, trigger=pid, with_swap=_WITH_SWAP)
 
 
+@requires(a_guest)
 def socket() -> Made:
     """Unread TCP data fills the cgroup."""
     with limited(_LIMIT) as own, subprocess.Popen([program("fill_sockets"), own.procs]) as process:
@@ -88,6 +91,7 @@ def socket() -> Made:
         return Made([process.pid], own.path, own.inode, trigger=process.pid)
 
 
+@requires(a_guest)
 def version_1() -> Made:
     """The cgroup is of version 1, with a limit on memory plus swap."""
     time.sleep(_REPORTS_S)
@@ -154,11 +158,6 @@ def _swap_disk() -> Iterator[None]:
 def _do(*command: str) -> None:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     subprocess.run(command, check=True, env={"PATH": path}, stdout=subprocess.DEVNULL)
-
-
-def _need_nodes() -> None:
-    if not (_NODES / f"node{_NODE}").exists():
-        raise UnplayableError("all memory is one node")
 
 
 def _chosen(setting: Path) -> str:

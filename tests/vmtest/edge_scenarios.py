@@ -16,9 +16,10 @@ from otel_oom.linux.process import Processes
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
-from tests.vmtest.memcg import FILES, Memcg, fill_cgroup, killed, limited, need_to_spare
+from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited
 from tests.vmtest.programs import program
-from tests.vmtest.scenario_kills import Made, UnplayableError
+from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires, several_cpus
+from tests.vmtest.scenario_kills import Made
 
 _LIMIT: Final = 16 << 20
 _BIG: Final = "10"
@@ -32,9 +33,9 @@ _REAPED_S: Final = 60.0
 """The reaper comes 2 s after the kill, and a guest is slow."""
 
 
+@requires(protection)
 def exiting() -> Made:
     """The victim is already exiting: it is marked, but neither logged nor counted."""
-    need_to_spare()
     with limited(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
         assert _read_line(tracer) == "ready"
@@ -71,11 +72,9 @@ def stuck() -> Made:
         return Made([pid], own.path, own.inode, trigger=pid, state=state)
 
 
+@requires(a_guest, several_cpus, protection)
 def skipped() -> Made:
     """The chosen process exits while the kernel prints its report: nothing is killed."""
-    if os.cpu_count() == 1:
-        raise UnplayableError("with one CPU nobody exits while the kernel reports")
-    need_to_spare()
     with limited(_LIMIT) as own, _slow_log(), _running("exit_on_oom", own, _BIG) as chosen:
         assert _read_line(chosen) == "ready"
         _choose(chosen.pid)
@@ -103,9 +102,9 @@ def sharing() -> Made:
         return Made([victim.pid], own.path, own.inode, trigger=victim.pid, untold=[other])
 
 
+@requires(protection)
 def other_thread() -> Made:
     """The second thread of another process than the victim allocates."""
-    need_to_spare()
     with limited(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
         assert _read_line(tracer) == "ready"
@@ -118,10 +117,9 @@ def other_thread() -> Made:
             return Made([pid], own.path, own.inode, trigger=allocator.pid, trigger_tid=tid)
 
 
+@requires(cgroup_v2)
 def nested_group() -> Made:
     """A pod of several containers is killed as a group, by a limit above it; a sibling survives."""
-    if FILES.v1:
-        raise UnplayableError("cgroup v1 has no memory.oom.group")
     with limited(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
         own.hand_down()
         pod.hand_down()

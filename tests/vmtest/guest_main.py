@@ -39,13 +39,10 @@ from tests.vmtest.bcc_kills import compiled
 from tests.vmtest.bpftrace_recipe import recipe
 from tests.vmtest.memcg import FILES
 from tests.vmtest.pinned_kills import unattended
+from tests.vmtest.requirements import IN_GUEST, unmet
 from tests.vmtest.scenario_kills import Made, UnplayableError
-from tests.vmtest.scenarios import HARMLESS, SCENARIOS
+from tests.vmtest.scenarios import SCENARIOS
 from tests.vmtest.source_recorder import Watched, drained, finish
-
-_IN_GUEST: Final = "virtme" in Path("/proc/cmdline").read_text(encoding="ascii")
-"""The machine's own command line has no word of virtme-ng."""
-
 
 _REPORTS_S: Final = 5.0
 _REPORTS: Final = 8
@@ -55,12 +52,12 @@ _REPORTS: Final = 8
 def main(folder: Path) -> None:
     """Try every scenario; what cannot be attached or made is told as text, too."""
     results: dict[str, Any] = {"release": os.uname().release, "scenarios": {}}
-    if _IN_GUEST:
+    if IN_GUEST:
         recipe()  # while it starts, the others are played
         # Only the guest's shell is spared.
         Path("/proc/self/oom_score_adj").write_text("0", encoding="ascii")
     try:
-        if _IN_GUEST:
+        if IN_GUEST:
             # Before the last scenarios, which leave nothing of cgroup v2 to play in.
             results["unattended"] = unattended()
             results["compiled"] = compiled()
@@ -80,14 +77,12 @@ def main(folder: Path) -> None:
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
             results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             results["programs"] = [asdict(program) for program in loaded_by(os.getpid())]
-            if not _IN_GUEST:
+            if not IN_GUEST:
                 time.sleep(_REPORTS_S)  # there may have been kills before
             for name, scenario in SCENARIOS.items():
-                results["scenarios"][name] = (
-                    _tried(scenario, [Watched(bpf, look_at), Watched(kmsg)], log)
-                    if _IN_GUEST or name in HARMLESS
-                    else {"unplayable": "it would affect the whole machine"}
-                )
+                if not unmet(name):
+                    watched = [Watched(bpf, look_at), Watched(kmsg)]
+                    results["scenarios"][name] = _tried(scenario, watched, log)
             results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
             results["loss"] = {
                 source.name: to_builtins(source.lost_events()) for source in (bpf, kmsg)

@@ -20,7 +20,6 @@ from typing import Final
 
 from otel_oom.snapshot import CgroupMount
 from tests.vmtest.programs import program
-from tests.vmtest.scenario_kills import UnplayableError
 
 FILES: Final = CgroupMount.find() or CgroupMount(Path("/sys/fs/cgroup"), "/", v1=False)
 """The hierarchy that is mounted here."""
@@ -123,18 +122,3 @@ def killed(process: subprocess.Popen[bytes]) -> None:
     """
     code = process.wait(_KILLED_S)
     assert code == -signal.SIGKILL, f"{process.args!r} was not killed, it ended with {code}"
-
-
-_CAP_SYS_RESOURCE: Final = 24
-
-
-def need_to_spare() -> None:
-    """See that a process may lower its own oom_score_adj here (proc(5)).
-
-    Raises:
-        UnplayableError: it may not.
-    """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff" and not int(value, 16) >> _CAP_SYS_RESOURCE & 1:
-            raise UnplayableError("root cannot protect a process here: it lacks CAP_SYS_RESOURCE")

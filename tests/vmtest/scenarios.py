@@ -17,8 +17,9 @@ from typing import Final
 
 from tests.vmtest import constraint_scenarios, edge_scenarios, programs
 from tests.vmtest.bpftrace_recipe import recipe
-from tests.vmtest.memcg import FILES, Memcg, fill_cgroup, killed, limited, need_to_spare, python
-from tests.vmtest.scenario_kills import Made, UnplayableError
+from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited, python
+from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires
+from tests.vmtest.scenario_kills import Made
 
 _TINY: Final = 1 << 20
 _SMALL: Final = 16 << 20
@@ -50,10 +51,9 @@ def nested() -> Made:
     return _below(apart=True)
 
 
+@requires(cgroup_v2)
 def uncontrolled() -> Made:
     """The victim's cgroup has no memory controller; the one two levels above accounts it."""
-    if FILES.v1:
-        raise UnplayableError("cgroup v1 accounts each cgroup separately")
     return _below(apart=False)
 
 
@@ -104,12 +104,12 @@ def _eats(program: str) -> Made:
         return Made([eater.pid], own.path, own.inode, trigger=eater.pid)
 
 
+@requires(protection)
 def other() -> Made:
     """A small process allocates; its large neighbour is killed.
 
     The small one is spared: it may ask again before the memory of the other is free.
     """
-    need_to_spare()
     spared = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
     with limited(_LIMIT) as own, ExitStack() as stack:
         big = stack.enter_context(python(f"{_ENTER}{_hold(20)}{_WAIT}", own))
@@ -123,11 +123,13 @@ def other() -> Made:
         return Made([big.pid], own.path, own.inode, trigger=small.pid)
 
 
+@requires(a_guest)
 def sysrq() -> Made:
     """A kill of the host by sysrq; the trigger is a kernel thread."""
     return _by_hand()
 
 
+@requires(a_guest)
 def traced() -> Made:
     """A kill by sysrq while bpftrace has a kprobe on oom_kill_process."""
     with recipe() as running:
@@ -153,11 +155,13 @@ _BIGMEM = (
 )
 
 
+@requires(a_guest)
 def host() -> Made:
     """The host is out of memory: one process allocates more than it has."""
     return _bigmem(allocating=False)
 
 
+@requires(a_guest)
 def allocating() -> Made:
     """The host is out of memory, with vm.oom_kill_allocating_task."""
     return _bigmem(allocating=True)
@@ -199,9 +203,9 @@ def namespaced() -> Made:
         return Made([int(pids[0])], own.path, own.inode, trigger=int(pids[0]))
 
 
+@requires(protection)
 def nobody() -> Made:
     """The only process of a cgroup is protected, and allocates by write(2), which may fail."""
-    need_to_spare()
     program = (
         "import errno, os\nopen('/proc/self/oom_score_adj', 'w').write('-1000')\n"
         "shared, page = os.memfd_create('x'), bytes(1 << 16)\n"
@@ -214,10 +218,9 @@ def nobody() -> Made:
         return Made([], own.path, own.inode, trigger=asking.pid)
 
 
+@requires(cgroup_v2)
 def group() -> Made:
     """With memory.oom.group, all three processes of a cgroup are killed."""
-    if FILES.v1:
-        raise UnplayableError("cgroup v1 has no memory.oom.group")
     with limited(_SMALL) as own, ExitStack() as stack:
         (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
         idle = [stack.enter_context(_idle(own)) for _ in range(2)]
@@ -283,13 +286,3 @@ SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
     )
 }
 """In the order in which they are played."""
-
-HARMLESS: Final = frozenset(
-    scenario.__name__
-    for scenario in (
-        *(memcg, nested, uncontrolled, threads, leaderless, hostile),
-        *(other, group, namespaced, nobody, storm),
-        *edge_scenarios.ALL,
-    )
-)
-"""Those that act on cgroups of their own and on nothing else: any machine may play them."""

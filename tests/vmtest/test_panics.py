@@ -21,8 +21,8 @@ from otel_oom.capture.panic.scan import find
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
 from tests.testlib.need import need
-from tests.testlib.servers.recipes import BuildError
 from tests.vmtest import guest
+from tests.vmtest.boots import Boots, guest_of
 from tests.vmtest.kernels import WANTED, kernel
 from tests.vmtest.panics import AFTER, JOURNAL, LIMIT, PANICS, STORED
 
@@ -62,27 +62,26 @@ class Panicked:
         return convert(event, Panic)
 
 
-@pytest.fixture(scope="module", params=list(WANTED))
-def panicked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Panicked:
-    """A machine with that kernel, booted three times."""
-    missing = guest.missing()
-    need(not missing, str(missing))
-    try:
-        wanted = kernel(request.param)
-    except BuildError as error:
-        need(condition=False, reason=str(error))
-        raise  # not reached
-    machine = tmp_path_factory.mktemp("panics")
+def boot(name: str, machine: Path) -> Panicked:
+    """Boot a machine with that kernel three times."""
+    wanted = kernel(name)
     backend = f"memory-backend-file,id=erst,size={_STORE_BYTES},share=on"
     devices = ("-object", f"{backend},mem-path={machine}/erst", "-device", "acpi-erst,memdev=erst")
     results = {}
-    for name in (*PANICS, AFTER):
-        folder = machine / name
+    for each in (*PANICS, AFTER):
+        folder = machine / each
         folder.mkdir()
         done = guest.run(wanted, "tests.vmtest.panics", folder, _LIMIT_S, devices)
-        results[name] = done.results
-    assert "failed" not in results[AFTER], results[AFTER]["failed"]
+        results[each] = done.results
     return Panicked(machine, results, results[AFTER], time.time())
+
+
+@pytest.fixture(params=[pytest.param(name, marks=guest_of(boot, name)) for name in WANTED])
+def panicked(boots: Boots, request: pytest.FixtureRequest) -> Panicked:
+    """A machine with that kernel, booted three times."""
+    machine: Panicked = boots.result((boot, request.param))
+    assert "failed" not in machine.after, machine.after["failed"]
+    return machine
 
 
 def test_every_panic_is_told_once(panicked: Panicked) -> None:

@@ -17,10 +17,9 @@ from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.model.events import UserspaceKill
 from otel_oom.otlp.userspace_kill import userspace_attributes
 from otel_oom.snapshot import Snapshot
-from tests.testlib.need import need
 from tests.testlib.samples.events import ON_HOST
-from tests.testlib.servers.recipes import BuildError
 from tests.vmtest import guest
+from tests.vmtest.boots import Boots, guest_of
 from tests.vmtest.kernels import kernel
 from tests.vmtest.packages import KILLERS, unpacked
 from tests.vmtest.userspace_daemons import PACKAGES
@@ -33,19 +32,18 @@ _MIB: Final = 1 << 20
 every_killer = pytest.mark.parametrize("killer", KILLERS)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def boot(name: str, folder: Path) -> guest.Run:
+    """Boot a guest with systemd and the daemons."""
+    booted = kernel(name)
+    (folder / PACKAGES).symlink_to(unpacked())
+    module = "tests.vmtest.userspace_daemons"
+    return guest.run(booted, module, folder, _LIMIT_S, by_systemd=True)
+
+
+@pytest.fixture(params=[pytest.param(_KERNEL, marks=guest_of(boot, _KERNEL))])
+def results(boots: Boots, request: pytest.FixtureRequest) -> dict[str, Any]:
     """What came out of the guest."""
-    missing = guest.missing()
-    need(not missing, str(missing))
-    folder = tmp_path_factory.mktemp("killers")
-    try:
-        booted = kernel(_KERNEL)
-        (folder / PACKAGES).symlink_to(unpacked())
-    except BuildError as error:
-        need(condition=False, reason=str(error))
-        raise  # not reached
-    done = guest.run(booted, "tests.vmtest.userspace_daemons", folder, _LIMIT_S, by_systemd=True)
+    done: guest.Run = boots.result((boot, request.param))
     if "failed" in done.results:
         pytest.fail(f"{done.results['failed']}\n{done.results['journal']}", pytrace=False)
     return done.results

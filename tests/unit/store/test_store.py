@@ -342,6 +342,7 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+@pytest.mark.root
 def test_a_link_that_is_roots_alone_is_followed(tmp_path: Path) -> None:
     """As systemd.exec(5) has it: with DynamicUser= the state folder is a link of root's."""
     need(os.geteuid() == 0, "links of root's")
@@ -353,6 +354,7 @@ def test_a_link_that_is_roots_alone_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("whose", ["folder", "otel-oom.db", "lock"])
+@pytest.mark.root
 def test_what_is_somebody_elses_is_not_used(tmp_path: Path, whose: str) -> None:
     """A folder or a file of another user is refused, with that user's id, and stays as it is."""
     need(os.geteuid() == 0, "to give a file away needs root")

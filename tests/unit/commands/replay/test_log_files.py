@@ -172,6 +172,7 @@ def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
     assert "No such file" in found.refused[0]
 
 
+@pytest.mark.root
 def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
     """A log in a folder that another user keeps to themselves."""
     need(os.geteuid() == 0, "another user's file needs root")

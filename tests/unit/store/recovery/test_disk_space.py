@@ -21,6 +21,8 @@ from tests.testlib.kernel.disk import Disk, disk
 from tests.testlib.samples.events import KILL, WITNESS, kill
 from tests.testlib.wait import until
 
+pytestmark = pytest.mark.root
+
 BOOT = KILL.boot_id
 FAR = 1 << 62
 ALL = 1 << 40
