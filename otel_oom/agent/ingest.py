@@ -235,7 +235,7 @@ class IngestLoop:
         more = seen
         try:
             if not kill.capture.late:
-                more = self._scanner.complete(kill, seen)
+                more = self._scanner.add_to(kill, seen)
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("It could not be seen who used the memory")
         try:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
 
+from otel_oom.linux.oom_badness import is_unkillable, oom_badness
 from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.events import OomKill
 
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MOST: Final = 10
-_SPARED: Final = -1000
-"""OOM_SCORE_ADJ_MIN (include/uapi/linux/oom.h): never chosen."""
-_INIT: Final = 1
-_SHARES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +78,8 @@ def _victim(kill: OomKill) -> list[RankedTask]:
 
 
 def _points(candidate: OomTask, kill: OomKill) -> int | None:
-    if candidate.score_adj in {None, _SPARED} or candidate.tgid == _INIT:
+    score_adj = candidate.score_adj
+    if score_adj is None or is_unkillable(candidate.tgid, score_adj):
         return None
-    pages = candidate.held // _PAGE
-    if not candidate.score_adj:
-        return pages
     capacity = kill.decision.capacity if kill.decision else None
-    if capacity is None:
-        return None
-    return pages + candidate.score_adj * (capacity // _PAGE // _SHARES)
+    return oom_badness(candidate.held, score_adj, capacity)

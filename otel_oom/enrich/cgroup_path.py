@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from otel_oom.linux.process import parse_cgroups
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.snapshot import Snapshot
 
-_SYSTEMD: frozenset[str] = frozenset({"", "name=systemd"})
-"""The second field of the lines for cgroup v2 and for systemd's own v1 hierarchy."""
+_SYSTEMD: Final = ((), ("name=systemd",))
+"""The controllers of cgroup v2 and of systemd's own v1 hierarchy."""
 
 
 def cgroup_path(kill: OomKill | UserspaceKill, witness: Snapshot) -> str:
@@ -20,9 +23,8 @@ def cgroup_path(kill: OomKill | UserspaceKill, witness: Snapshot) -> str:
     if kill.memcg and kill.memcg.path_cut:
         return memory
     above = f"{memory.rstrip('/')}/"
-    for line in (witness.cgroup or "").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers in _SYSTEMD and path.startswith(above) and "/.." not in path:
+    for entry in parse_cgroups(witness.cgroup or ""):
+        path = entry.path
+        if entry.controllers in _SYSTEMD and path.startswith(above) and "/.." not in path:
             return path if path != "/" else memory
     return memory

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import elf
+from otel_oom.model.text import decode_bytes, escape_nonprintable
 from otel_oom.model.types import UserFrame
 
 _CACHE: Final = "etc/ld.so.cache"
@@ -128,7 +129,7 @@ def _named(
     build_id: bytes, path: str, host: Path, asked: Iterable[tuple[UserFrame, bool]]
 ) -> dict[tuple[UserFrame, bool], str]:
     """The lines of the frames that are in the file at ``path``."""
-    name = elf.printable(os.fsencode(Path(path).name))
+    name = escape_nonprintable(decode_bytes(os.fsencode(Path(path).name)))
     with _opened(path) as file:
         if file is None or _padded(file.build_id) != build_id:
             return {}

@@ -1,29 +1,42 @@
-"""A memory cgroup's own files, on either version of cgroups."""
+"""The files of memory cgroups, on cgroup v1 and v2."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
+from otel_oom.linux import procfs
 from otel_oom.model.types import Memcg, MemcgUsage
 
 _READ_BYTES: Final = 8192
+_MAX_FOLDERS: Final = 4096
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
-"""How mountinfo writes a space, a tab, a newline and a backslash."""
-
+"""How mountinfo escapes a space, a tab, a newline and a backslash."""
 
 _ABOVE: Final = re.compile(r"(?:/\.\.)*/?")
-"""The top of the hierarchy, from wherever in it (cgroup_namespaces(7)); what is mounted may be less
-than that, which the inode of a cgroup's folder tells."""
+"""Roots in mountinfo that mean the top of the hierarchy, or above it (cgroup_namespaces(7)).
+
+The mounted part may be smaller than that: hence the comparison of inodes."""
+
+_V1_FILES: Final = (
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "memory.memsw.limit_in_bytes",
+    "memory.memsw.usage_in_bytes",
+)
+_V2_FILES: Final = ("memory.max", "memory.current", "memory.swap.max", "memory.swap.current")
+_V1_UNLIMITED: Final = 1 << 62
+"""No limit on v1 is the largest multiple of the page size in a signed long."""
 
 
 @dataclass(frozen=True, slots=True)
 class CgroupMount:
-    """Where the memory controller's hierarchy is mounted, and in which version's file names."""
+    """The mount of the memory controller's hierarchy; ``v1`` decides on the names of files."""
 
     mount: Path
     root: str
@@ -31,15 +44,17 @@ class CgroupMount:
 
     @classmethod
     def find(cls, mountinfo: Path = Path("/proc/self/mountinfo")) -> CgroupMount | None:
-        """The memory hierarchy among this process's mounts (proc_pid_mountinfo(5)), if any.
+        """Find the memory hierarchy among this process's mounts (proc_pid_mountinfo(5)).
 
         A v1 mount with the memory controller wins: then v2, if mounted, has no memory files.
         """
         v2 = None
-        for line in mountinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            before, _, after = line.partition(" - ")
+        for line in mountinfo.read_text(encoding="utf-8", errors="replace").split("\n"):
+            before, separator, after = line.partition(" - ")
+            if not separator:
+                continue
             fields, rest = before.split(" "), after.split(" ")
-            mount = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), fields[4]))
+            mount = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
             if rest[0] == "cgroup" and "memory" in rest[-1].split(","):
                 return cls(mount, fields[3], v1=True)
             if rest[0] == "cgroup2" and v2 is None:
@@ -47,56 +62,70 @@ class CgroupMount:
         return v2
 
     def folder(self, memcg: Memcg) -> Path | None:
-        """The folder of ``memcg``; ``None`` when it is not below this mount."""
-        root = self._top
+        """Return the folder of ``memcg``; ``None`` when it is not below this mount."""
+        root = self._root_path
         if memcg.path_cut or not f"{memcg.path}/".startswith(f"{root}/"):
             return None
         return self.mount / memcg.path[len(root) :].lstrip("/")
 
     def path_of(self, folder: Path) -> str:
-        """The path of the cgroup whose folder is ``folder``, below this mount."""
-        return f"{self._top}/{folder.relative_to(self.mount)}".removesuffix("/.") or "/"
+        """Return the path of the cgroup whose folder is ``folder``, below this mount."""
+        return f"{self._root_path}/{folder.relative_to(self.mount)}".removesuffix("/.") or "/"
 
     @property
-    def _top(self) -> str:
+    def _root_path(self) -> str:
         # Above the top of a cgroup namespace, such as a container's, is the host's.
         return "" if _ABOVE.fullmatch(self.root) else self.root.rstrip("/")
 
-    def own_folder(self, memcg: Memcg) -> Path | None:
-        """The folder of ``memcg`` if it is there and is its own."""
+    def existing_folder(self, memcg: Memcg) -> Path | None:
+        """Return the folder of ``memcg`` if it exists and has its inode."""
         folder = self.folder(memcg)
         try:
-            # In a cgroup namespace, or where one of that name was made anew, it is another.
+            # In a cgroup namespace, or after it was made again, that path is another cgroup.
             same = folder is not None and memcg.id in {None, folder.stat().st_ino}
         except OSError:
             return None
         return folder if same else None
 
-    def limits(self, memcg: Memcg) -> MemcgUsage | None:
-        """The bounds and usage of ``memcg`` now; ``None`` when its folder can't be found."""
-        folder = self.own_folder(memcg)
+    def read_usage(self, memcg: Memcg) -> MemcgUsage | None:
+        """Read the limits and usage of ``memcg``; ``None`` when its folder does not exist."""
+        folder = self.existing_folder(memcg)
         if folder is None:
             return None
-        names = (
-            (
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "memory.memsw.limit_in_bytes",
-                "memory.memsw.usage_in_bytes",
-            )
-            if self.v1
-            else ("memory.max", "memory.current", "memory.swap.max", "memory.swap.current")
-        )
-        return MemcgUsage(*(_number(folder / name) for name in names))
+        names = _V1_FILES if self.v1 else _V2_FILES
+        return MemcgUsage(*(_read_number(folder / name) for name in names))
 
 
-_V1_UNLIMITED: Final = 1 << 62
-"""No limit on v1 is the largest multiple of the page size in a signed long."""
+def walk_cgroups(folder: Path) -> Iterator[Path]:
+    """Return a cgroup's folder and those of the cgroups below it, at most 4096."""
+    waiting, count = [folder], 0
+    while waiting and count < _MAX_FOLDERS:
+        current = waiting.pop()
+        count += 1
+        yield current
+        try:
+            with os.scandir(current) as entries:
+                waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
+        except OSError:
+            continue
 
 
-def _number(path: Path) -> int | None:
-    text = (proc_file.read(path, _READ_BYTES) or "").strip()
-    if not text.isdecimal():
-        return None
-    value = int(text)
-    return value if value < _V1_UNLIMITED else None
+def read_flat_keyed(path: Path) -> dict[str, int]:
+    """Read a file of names and numbers, such as ``memory.stat``; of equal names the last counts."""
+    values = {}
+    for line in (procfs.read_text(path, _READ_BYTES) or "").split("\n"):
+        name, _, value = line.partition(" ")
+        if value.isdecimal():
+            values[name] = int(value)
+    return values
+
+
+def read_single_value(path: Path) -> int | None:
+    """Read a file of one number; ``None`` if it is absent, or holds ``max``."""
+    text = (procfs.read_text(path, _READ_BYTES) or "").strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _read_number(path: Path) -> int | None:
+    value = read_single_value(path)
+    return None if value is None or value >= _V1_UNLIMITED else value

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from otel_oom.model.text import decode_bytes, escape_nonprintable
+
 HEAD_BYTES: Final = 4096
 """Headers and notes are in here nearly always."""
 
@@ -184,7 +186,7 @@ class Elf:
             key=lambda it: (len(it) - len(it.lstrip(b"_")), len(it), it),
             default=b"",
         )
-        return printable(plainest)
+        return escape_nonprintable(decode_bytes(plainest))
 
 
 def read(fd: int) -> Elf | None:
@@ -276,14 +278,6 @@ def _keep(best: list[tuple[int, list[int]]], at: int, value: int, name: int | No
         best[at] = (value, [] if name is None else [name])
     elif value == known and name is not None and len(names) < _MOST_ALIASES:
         names.append(name)
-
-
-def printable(raw: bytes) -> str:
-    r"""Bytes of a file as one line of text; what is not printable UTF-8 stands as ``\xNN``."""
-    text = raw.decode("utf-8", errors="backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(it if it.isprintable() else f"\\x{ord(it):02x}" for it in text)
 
 
 def _within(fd: int, head: bytes, offset: int, size: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Threads that the kernel's log names, into their processes, while /proc still has them.
+"""The files of one process in /proc: the only place that knows their formats.
 
-Every read is one bounded read of a small file. A thread is taken for the one that was logged only
-if it bears the same name: its id may be another's by now.
+A process chooses its name, and its owner the names of its cgroups. So a line ends at a newline
+and at nothing else: the kernel escapes or rejects newlines in names, but no other separator.
 """
 
 from __future__ import annotations
@@ -11,109 +11,183 @@ import re
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
-from otel_oom.model.types import Task
+from msgspec import Struct
 
-_READ_BYTES: Final = 4096
-_INITIAL_PID_NS: Final = 0xEFFFFFFC
-"""PROC_PID_INIT_INO (include/linux/proc_ns.h): the inode of the initial PID namespace."""
-_NS_PER_S: Final = 1_000_000_000
+from otel_oom.linux import procfs
+from otel_oom.model.text import decode_bytes
+
+_KB: Final = 1024
+_MAX_BYTES: Final = 8192
+_MAX_CMDLINE_BYTES: Final = 16384
 _ESCAPE: Final = re.compile(r"\\([n\\])")
-"""How /proc/PID/status writes a newline and a backslash in a name."""
+"""The two characters that ``/proc/PID/status`` escapes in a name (proc_task_name())."""
+_DELETED: Final = " (deleted)"
 
 
-class Processes:
-    """The processes of a /proc, by the kernel's own numbers."""
+class ProcessStatus(Struct, frozen=True):
+    """Fields of ``/proc/PID/status`` (proc_pid_status(5)).
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        """Look in ``proc``; nothing is found if it counts in another PID namespace."""
-        self._proc = proc
-        self.usable = _inode(proc / "self/ns/pid") == _INITIAL_PID_NS
+    Sizes are in bytes: zero for a process without memory, such as a kernel thread. ``uid`` and
+    ``gid`` are the real ones. ``namespaced_pid`` is the id in the innermost PID namespace.
+    """
 
-    def of_thread(self, tid: int, comm: str | None) -> Task | None:
-        """The process of a thread with that name; any name will do for ``None``.
+    comm: str
+    tgid: int | None
+    ppid: int | None
+    namespaced_pid: int | None
+    uid: int | None
+    gid: int | None
+    resident: int
+    swap: int
+    page_tables: int
+    effective_capabilities: int
 
-        Its start is exact to a clock tick (10 ms on most machines), rounded down. What can't be
-        read any more is unknown, and so is what /proc does not say.
-        """
-        if not self.usable:
+    @property
+    def total_bytes(self) -> int:
+        """The memory that ``oom_badness()`` counts (mm/oom_kill.c)."""
+        return self.resident + self.swap + self.page_tables
+
+
+def parse_status(text: str) -> ProcessStatus:
+    """Parse a ``/proc/PID/status``, whole or cut off at its end."""
+    fields = dict(line.split(":\t", 1) for line in text.split("\n") if ":\t" in line)
+    return ProcessStatus(
+        comm=_ESCAPE.sub(lambda match: "\n" if match[1] == "n" else "\\", fields.get("Name", "")),
+        tgid=_id(fields, "Tgid"),
+        ppid=_id(fields, "PPid"),
+        namespaced_pid=_id(fields, "NStgid", -1),
+        uid=_id(fields, "Uid"),
+        gid=_id(fields, "Gid"),
+        resident=_size(fields, "VmRSS"),
+        swap=_size(fields, "VmSwap"),
+        page_tables=_size(fields, "VmPTE"),
+        effective_capabilities=int(fields.get("CapEff", "0"), 16),
+    )
+
+
+class ProcessStat(Struct, frozen=True):
+    """Fields of ``/proc/PID/stat`` (proc_pid_stat(5)).
+
+    ``start_ticks`` counts clock ticks since boot. ``exit_code`` is as wait(2) returns it, and
+    ``None`` while the process lives or where this process may not see it.
+    """
+
+    comm: str
+    state: str
+    ppid: int
+    start_ticks: int | None
+    exit_code: int | None
+
+    @property
+    def start_boottime_ns(self) -> int | None:
+        """The start on CLOCK_BOOTTIME, in nanoseconds, rounded down to a clock tick."""
+        if self.start_ticks is None:
             return None
-        status = _status(_read(self._proc / str(tid) / "status"))
-        tgid = _first(status.get("Tgid"))
-        name = name_of(status.get("Name", ""))
-        # 0 is what a thread has that the kernel is just letting go of (task_tgid_nr_ns()).
-        if not tgid or not _bears(name, comm):
-            return None
-        folder = self._proc / str(tgid)
-        return Task(
-            tgid=tgid,
-            tid=tid,
-            ppid=_first(status.get("PPid")) or None,
-            ns_tgid=_last(status.get("NStgid")) or None,
-            uid=_first(status.get("Uid")),
-            gid=_first(status.get("Gid")),
-            pid_ns=_inode(folder / "ns/pid"),
-            mnt_ns=_inode(folder / "ns/mnt"),
-            # A worker of the kernel has what it works on behind its name here.
-            comm=name if comm is None else comm,
-            started_ns=self.started_ns(tgid),
-        )
-
-    def started_ns(self, tgid: int) -> int | None:
-        """When a process was started, on CLOCK_BOOTTIME, in nanoseconds, to the tick below."""
-        stat = self._stat(tgid)
-        return None if stat is None else _started_ns(stat)
-
-    def exit_code(self, tgid: int, started_ns: int) -> int | None:
-        """How the process of that id and start has ended, as wait(2) gives it.
-
-        ``None`` when its parent has waited for it, or where that may not be seen.
-        """
-        stat = self._stat(tgid)
-        if stat is None or _started_ns(stat) != started_ns:
-            return None
-        return proc_file.exit_code(stat)
-
-    def _stat(self, tgid: int) -> str | None:
-        return _read(self._proc / str(tgid) / "stat")
+        return self.start_ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-def _started_ns(stat: str) -> int | None:
-    ticks = proc_file.start_ticks(stat)
-    return None if ticks is None else ticks * _NS_PER_S // os.sysconf("SC_CLK_TCK")
-
-
-def _bears(name: str, comm: str | None) -> bool:
-    # /proc shows a worker of the kernel with what it works on behind its name.
-    return comm is None or name == comm or (comm.startswith("kworker/") and name.startswith(comm))
-
-
-def _status(text: str | None) -> dict[str, str]:
-    pairs = (line.partition(":\t") for line in (text or "").split("\n"))
-    return {name: value for name, found, value in pairs if found}
-
-
-def name_of(shown: str) -> str:
-    """A name as it is, out of how /proc/PID/status shows it."""
-    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else "\\", shown)
-
-
-def _first(value: str | None) -> int | None:
-    words = (value or "").split()
-    return int(words[0]) if words and words[0].isdecimal() else None
-
-
-def _last(value: str | None) -> int | None:
-    words = (value or "").split()
-    return int(words[-1]) if words and words[-1].isdecimal() else None
-
-
-def _inode(path: Path) -> int | None:
+def parse_stat(text: str) -> ProcessStat | None:
+    """Parse a ``/proc/PID/stat``; ``None`` if it is malformed."""
+    before, _, after = text.rpartition(")")
+    # The first field here is field 3 of the manual page.
+    fields = after.split()
     try:
-        return path.stat().st_ino
-    except OSError:
+        return ProcessStat(
+            comm=before.partition("(")[2],
+            state=fields[0],
+            ppid=int(fields[1]),
+            start_ticks=int(fields[19]) if len(fields) > 19 else None,  # noqa: PLR2004  field 22
+            exit_code=(int(fields[49]) if len(fields) > 49 else 0) or None,  # noqa: PLR2004  field 52
+        )
+    except (ValueError, IndexError):
         return None
 
 
-def _read(path: Path) -> str | None:
-    return proc_file.read(path, _READ_BYTES)
+class CgroupEntry(Struct, frozen=True):
+    """A line of ``/proc/PID/cgroup``: a hierarchy, its v1 controllers, and the path in it.
+
+    The hierarchy of cgroup v2 is ``0`` and has no controllers.
+    """
+
+    hierarchy: str
+    controllers: tuple[str, ...]
+    path: str
+
+
+def parse_cgroups(text: str) -> list[CgroupEntry]:
+    """Parse a ``/proc/PID/cgroup`` (cgroups(7)), without a last line that is cut off."""
+    lines = (line.split(":", 2) for line in text.split("\n") if line.count(":") > 1)
+    return [
+        CgroupEntry(hierarchy, tuple(controllers.split(",")) if controllers else (), path)
+        for hierarchy, controllers, path in lines
+    ]
+
+
+def memory_cgroup_path(text: str) -> str | None:
+    """Return the memory cgroup in a ``/proc/PID/cgroup``: that of v1 if v1 has the controller."""
+    unified = None
+    for entry in parse_cgroups(text):
+        if "memory" in entry.controllers:
+            return entry.path
+        if entry.hierarchy == "0":
+            unified = entry.path
+    return unified
+
+
+class ProcessDir:
+    """A directory ``/proc/PID``; each method is one bounded read, empty-handed once it is gone."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, pid: int | str, proc: Path | str = "/proc") -> None:
+        """Read process or thread ``pid`` of ``proc``."""
+        # No Path: making one takes as long as the kernel takes for a small file.
+        self.path = f"{proc}/{pid}"
+
+    def read_text(self, name: str, max_bytes: int = _MAX_BYTES) -> str | None:
+        """Return the start of a file; ``None`` if it is not readable."""
+        return procfs.read_text(f"{self.path}/{name}", max_bytes)
+
+    def read_number(self, name: str) -> int | None:
+        """Return the number that a file such as ``oom_score_adj`` consists of."""
+        text = (self.read_text(name) or "").strip()
+        return int(text) if text.removeprefix("-").isdecimal() else None
+
+    def read_status(self) -> ProcessStatus | None:
+        """Read ``status``."""
+        text = self.read_text("status")
+        return parse_status(text) if text else None
+
+    def read_stat(self) -> ProcessStat | None:
+        """Read ``stat``."""
+        text = self.read_text("stat")
+        return parse_stat(text) if text else None
+
+    def read_command_line(self) -> list[str]:
+        """Return the arguments in ``cmdline``, followed by an empty one."""
+        return (self.read_text("cmdline", _MAX_CMDLINE_BYTES) or "").split("\0")
+
+    def read_executable(self) -> str | None:
+        """Return the path of the program, as the process itself sees it."""
+        try:
+            target = os.fsencode(Path(self.path, "exe").readlink())
+        except OSError:
+            return None
+        return decode_bytes(target).removesuffix(_DELETED)
+
+    def namespace_inode(self, kind: str) -> int | None:
+        """Return the inode of a namespace, such as ``pid`` or ``mnt``."""
+        try:
+            return Path(self.path, "ns", kind).stat().st_ino
+        except OSError:
+            return None
+
+
+def _id(fields: dict[str, str], name: str, index: int = 0) -> int | None:
+    words = fields.get(name, "").split()
+    return int(words[index]) if words and words[index].isdecimal() else None
+
+
+def _size(fields: dict[str, str], name: str) -> int:
+    number = fields.get(name, "").removesuffix(" kB").strip()
+    return int(number) * _KB if number.isdecimal() else 0

@@ -1,4 +1,7 @@
-"""Text that others chose, made safe to stand in a sentence."""
+r"""Text that others chose, made safe to decode, to print and to quote.
+
+Whatever is not text stands as ``\xNN``, like in ``/dev/kmsg``.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,30 @@ import re
 from typing import Final
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%+,…\-]+")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def decode_bytes(raw: bytes) -> str:
+    r"""Decode UTF-8, with ``\xNN`` for each byte that is not part of it."""
+    return raw.decode("utf-8", errors="backslashreplace")
+
+
+def escape_controls(text: str) -> str:
+    r"""Replace control characters other than the tab by ``\xNN``: the result is one line."""
+    return text if text.isprintable() else _CONTROL.sub(lambda found: _escape(found[0]), text)
+
+
+def escape_nonprintable(text: str) -> str:
+    r"""Replace every character that is not printable by ``\xNN``."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def quoted(text: str) -> str:
     """A name that its owner chose: as it is when it is plain, else as a string of JSON."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _escape(char: str) -> str:
+    return f"\\x{ord(char):02x}"

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
+from otel_oom.linux import procfs
 
 VARIABLES: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 """All that is kept. Others of OpenTelemetry's hold secrets, such as the exporters' headers."""
@@ -66,7 +66,7 @@ class EnvironReader:
         while True:
             path = self._proc / str(self._asked.get()) / "environ"
             try:
-                text = proc_file.read(path, _READ_BYTES)
+                text = procfs.read_text(path, _READ_BYTES)
                 self._answers.put(kept(text) if text else {})
             except MemoryError:
                 self._answers.put({})

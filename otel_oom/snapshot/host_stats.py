@@ -1,18 +1,18 @@
-"""What the host had: its memory, its pressure, and how its kernel is set to deal with a want."""
+"""The host's memory and pressure, and the kernel's settings for being out of memory."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.psi import pressure
+from otel_oom.linux import procfs
+from otel_oom.linux.psi import read_pressure
 from otel_oom.model.snapshot import HostMemory
 
 _READ_BYTES: Final = 8192
 _KB: Final = 1024
 
-_MEMORY: Final = {
+_MEMINFO: Final = {
     "MemTotal": "total",
     "MemFree": "free",
     "MemAvailable": "available",
@@ -29,7 +29,7 @@ _MEMORY: Final = {
     "CommitLimit": "commit_limit",
     "Committed_AS": "committed",
 }
-"""What is taken of /proc/meminfo (proc_meminfo(5)), and what it is called here."""
+"""Fields of /proc/meminfo (proc_meminfo(5)) that are read, and their names in a snapshot."""
 
 _SETTINGS: Final = (
     *("overcommit_memory", "overcommit_ratio", "panic_on_oom", "oom_kill_allocating_task"),
@@ -38,18 +38,18 @@ _SETTINGS: Final = (
 """Files of /proc/sys/vm (Documentation/admin-guide/sysctl/vm.rst)."""
 
 
-def host_numbers(proc: Path = Path("/proc")) -> HostMemory:
-    """The host's numbers now."""
+def read_host_memory(proc: Path = Path("/proc")) -> HostMemory:
+    """Read the host's memory and pressure."""
     memory = {}
-    for line in (proc_file.read(proc / "meminfo", _READ_BYTES) or "").splitlines():
+    for line in (procfs.read_text(proc / "meminfo", _READ_BYTES) or "").split("\n"):
         name, _, value = line.partition(":")
         number = value.removesuffix(" kB").strip()
-        if name in _MEMORY and number.isdecimal():
-            memory[_MEMORY[name]] = int(number) * _KB
-    return HostMemory(memory, pressure(proc / "pressure/memory"))
+        if name in _MEMINFO and number.isdecimal():
+            memory[_MEMINFO[name]] = int(number) * _KB
+    return HostMemory(memory, read_pressure(proc / "pressure/memory"))
 
 
-def settings(proc: Path = Path("/proc")) -> dict[str, int]:
-    """The ``vm.*`` settings in force that bear on a kill, by their names."""
-    texts = {name: proc_file.read(proc / "sys/vm" / name, _READ_BYTES) for name in _SETTINGS}
+def read_vm_settings(proc: Path = Path("/proc")) -> dict[str, int]:
+    """Read the ``vm.*`` settings that bear on an OOM kill, by their names."""
+    texts = {name: procfs.read_text(proc / "sys/vm" / name, _READ_BYTES) for name in _SETTINGS}
     return {name: int(text) for name, text in texts.items() if text and text.strip().isdecimal()}

@@ -1,4 +1,4 @@
-"""The victim itself: its ``/proc`` files, and whether it has died."""
+"""The victim itself: its /proc files, and whether it has died."""
 
 from __future__ import annotations
 
@@ -8,55 +8,56 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.process import ProcessDir, ProcessStat, parse_cgroups
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg, Task
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.environ import EnvironReader
-from otel_oom.snapshot.host_stats import host_numbers
+from otel_oom.snapshot.host_stats import read_host_memory
 
-_READ_BYTES: Final = 8192
 _NS_PER_S: Final = 1_000_000_000
-
-_DELETED: Final = " (deleted)"
+_DEAD_STATES: Final = frozenset("ZXx")
+"""A zombie is dead: its memory is released."""
 
 
 def take_snapshot(
     kill: OomKill | UserspaceKill,
-    files: CgroupMount | None,
+    cgroups: CgroupMount | None,
     proc: Path = Path("/proc"),
     environ: EnvironReader | None = None,
 ) -> Snapshot:
-    """Read at once what vanishes with the victim of ``kill``, and what changes at once."""
+    """Read what vanishes with the victim of ``kill``, and what changes quickly."""
     victim = kill.victim
     if victim is None:
-        return _around(kill, files, proc)
-    # The first to vanish, with the victim's memory.
+        return _surroundings(kill, cgroups, proc)
+    # The environment goes first, with the victim's memory.
     tgid = victim.tgid
-    named = environ.read(tgid) if environ and tgid and not kill.capture.late else {}
-    around = _around(kill, files, proc)
-    folder = proc / str(tgid)
-    stat = _read(folder / "stat")
+    variables = environ.read(tgid) if environ and tgid and not kill.capture.late else {}
+    snapshot = _surroundings(kill, cgroups, proc)
+    process = ProcessDir(str(tgid), proc)
+    stat = process.read_stat()
     if stat is None or not _is_of(stat, victim):
-        return around
+        return snapshot
     return replace(
-        around,
+        snapshot,
         seen=True,
-        cgroup=_still_in(kill.memcg, _read(folder / "cgroup")),
-        executable=victim.executable or _link(folder / "exe"),
-        environ=named,
+        cgroup=_unless_left(kill.memcg, process.read_text("cgroup")),
+        executable=victim.executable or process.read_executable(),
+        environ=variables,
     )
 
 
-def _around(kill: OomKill | UserspaceKill, files: CgroupMount | None, proc: Path) -> Snapshot:
-    """The cgroups and the host: their memory is free as soon as the victim is gone."""
+def _surroundings(
+    kill: OomKill | UserspaceKill, cgroups: CgroupMount | None, proc: Path
+) -> Snapshot:
+    """Read cgroups and host: their numbers change as soon as the victim is gone."""
     own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
-    limits = files.limits(own) if files and own else None
+    limits = cgroups.read_usage(own) if cgroups and own else None
     if kill.capture.late:
-        # What was used then nobody knows any more; a limit mostly stands.
+        # The usage at that time is lost; a limit mostly stays.
         limits = replace(limits, usage=None, swap_usage=None) if limits else None
         return Snapshot(seen=False, limits=limits)
     same = own is not None and hit is not None and own.path == hit.path
@@ -64,55 +65,34 @@ def _around(kill: OomKill | UserspaceKill, files: CgroupMount | None, proc: Path
         seen=False,
         boottime_ns=boottime_ns(),
         limits=limits,
-        own=read_memcg_stats(files, own) if files and own and not same else None,
-        hit=read_memcg_stats(files, hit) if files and hit else None,
-        host=host_numbers(proc),
+        own=read_memcg_stats(cgroups, own) if cgroups and own and not same else None,
+        hit=read_memcg_stats(cgroups, hit) if cgroups and hit else None,
+        host=read_host_memory(proc),
     )
 
 
-_STATE_DEAD: Final = frozenset("ZXx")
-
-
 def process_state(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
-    """The state of a victim that has not died (proc_pid_stat(5), field 3); ``None`` if it has.
-
-    A zombie is dead: it has let go of its memory.
-    """
-    stat = _read(proc / str(kill.victim.tgid) / "stat")
+    """Return the state of a victim that has not died (proc_pid_stat(5)); ``None`` if it has."""
+    stat = ProcessDir(str(kill.victim.tgid), proc).read_stat()
     if stat is None or kill.victim.started_ns is None or not _is_of(stat, kill.victim):
         return None
-    state = stat.rpartition(")")[2].split()[0]
-    return None if state in _STATE_DEAD else state
+    return None if stat.state in _DEAD_STATES else stat.state
 
 
-def _is_of(stat: str, victim: Task) -> bool:
-    """Whether a ``/proc/PID/stat`` is of the victim itself, not of a later user of its pid."""
+def _is_of(stat: ProcessStat, victim: Task) -> bool:
+    """Return whether it is the victim, not a later process with its pid."""
     if victim.started_ns is None:
         return True
-    return proc_file.start_ticks(stat) == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+    return stat.start_ticks == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
 
 
-def _still_in(memcg: Memcg | None, cgroups: str | None) -> str | None:
-    """``/proc/PID/cgroup`` as it is, unless the victim has already left its cgroups.
+def _unless_left(memcg: Memcg | None, cgroups: str | None) -> str | None:
+    """Return ``/proc/PID/cgroup`` unless the victim has already left its cgroups.
 
-    On v1 a task that is far into its exit shows the root of every hierarchy: that is not where
-    it was killed.
+    On v1, a task late in its exit shows the root of every hierarchy, which is not where it was
+    killed.
     """
     if memcg is None or cgroups is None or memcg.path == "/":
         return cgroups
-    # The last line may have been cut by the bound of the read.
-    lines = [line.split(":", 2) for line in cgroups.splitlines() if line.count(":") > 1]
-    of_memory = [path for _, controllers, path in lines if "memory" in controllers.split(",")]
-    return None if of_memory == ["/"] else cgroups
-
-
-def _read(path: Path) -> str | None:
-    return proc_file.read(path, _READ_BYTES)
-
-
-def _link(path: Path) -> str | None:
-    try:
-        target = os.fsencode(path.readlink()).decode("utf-8", errors="backslashreplace")
-    except OSError:
-        return None
-    return target.removesuffix(_DELETED)
+    paths = [entry.path for entry in parse_cgroups(cgroups) if "memory" in entry.controllers]
+    return None if paths == ["/"] else cgroups

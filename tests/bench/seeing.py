@@ -39,7 +39,7 @@ def sees() -> Iterator[Figure]:
         name = f"look for the largest of {_processes()} processes, CPU"
         # Each with a memory of its own, for it would share what it has seen.
         scanners = iter([ProcessScanner(files) for _ in range(_TIMES)])
-        took = _cpu_ms(lambda: next(scanners).look(of_host, swapped=False))
+        took = _cpu_ms(lambda: next(scanners).scan(of_host, swapped=False))
         yield Figure(name, took, "ms", 2)
 
 

@@ -14,7 +14,7 @@ from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from tests.testlib.samples.events import roundtrip
 
 _NOWHERE: Final = Path("/nonexistent")
@@ -53,7 +53,7 @@ def one(data: bytes) -> int:
     given = lines(data)
     parser = KernelLogParser()
     told = [parser.feed(line) for line in given] + parser.end()
-    events = EventBuilder("boot", "fuzz", "file", Processes(_NOWHERE))
+    events = EventBuilder("boot", "fuzz", "file", ProcessLookup(_NOWHERE))
     kills = [event for event in told if isinstance(event, LoggedKill)]
     assert len(kills) <= len(given)
     assert len({event.line.sequence for event in kills}) == len(kills), "a line is two kills"

@@ -172,7 +172,7 @@ def test_all_the_processes_of_a_cgroup_are_looked_at() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             kill = replace(KILL, decision=None, memcg=types.Memcg(None, memcg.path))
-            found = ProcessScanner(files).look(kill, swapped=False)
+            found = ProcessScanner(files).scan(kill, swapped=False)
             os.killpg(process.pid, signal.SIGKILL)
     assert found is not None
     assert found.count + found.left_out == 901

@@ -214,7 +214,7 @@ def test_without_pins_nothing_is_left(tmp_path: Path, pin_dir: Path) -> None:
     with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, *arguments) as first:
         files = Path(f"/proc/{first.process.pid}/fdinfo").iterdir()
         # Some are open for a moment only.
-        text = "".join(procfs.read(file, 8192) or "" for file in files)
+        text = "".join(procfs.read_text(file, 8192) or "" for file in files)
         used = {int(number) for number in re.findall(r"prog_id:\t(\d+)", text)}
         assert used
         first.end(signal.SIGKILL)

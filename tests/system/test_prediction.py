@@ -18,7 +18,7 @@ from otel_oom.commands.doctor import prediction
 from otel_oom.commands.doctor.cgroup_pressure import nearest
 from otel_oom.commands.doctor.next_victim import ProcessTable
 from otel_oom.snapshot import CgroupMount
-from otel_oom.snapshot.host_stats import host_numbers
+from otel_oom.snapshot.host_stats import read_host_memory
 from tests.testlib.kernel.kills import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -63,7 +63,7 @@ def holder(
 
 def capacity() -> int:
     """What the host has in all, in bytes."""
-    memory = host_numbers().memory
+    memory = read_host_memory().memory
     return memory["total"] + memory.get("swap_total", 0)
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
@@ -61,7 +61,7 @@ def stuck() -> Made:
     """The victim cannot exit: the oom_reaper releases its memory."""
     with limited(_LIMIT) as own, _running("hold_in_exit", own, "0") as tracer:
         pid = int(_read_line(tracer))
-        started_ns = Processes().started_ns(pid)
+        started_ns = ProcessLookup().start_boottime_ns(pid)
         assert _read_line(tracer) == "exiting"
         deadline = time.monotonic() + _REAPED_S
         while _anonymous(pid):

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 import pytest
 from msgspec import convert
 
-from otel_oom.capture.bpf.record_values import decode_text
 from otel_oom.enrich.limit_scope import limit_scope
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import OomKill
+from otel_oom.model.text import decode_bytes
 from tests.vmtest.guest import Run
 from tests.vmtest.programs import program
 from tests.vmtest.scenario_result import SOURCES, Played, Told
@@ -109,7 +109,7 @@ def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, told: Told, run:
     """
     for kill in _logged(played, told):
         line, memory = played.line(kill), kill.memory
-        assert kill.victim.comm == decode_text(_unescaped(line.comm))
+        assert kill.victim.comm == decode_bytes(_unescaped(line.comm))
         assert (kill.victim.uid, kill.victim.score_adj) == (line.uid, line.score_adj)
         assert memory is not None
         assert memory.total_vm == line.total_vm * KB

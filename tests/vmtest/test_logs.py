@@ -12,7 +12,7 @@ from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 from tests.vmtest.guest import Run
 from tests.vmtest.scenario_result import Played
@@ -32,7 +32,7 @@ def read(played: Played) -> list[OomKill]:
     lines = [line for raw in played.records if (line := parse_record(raw.encode()))]
     parser = KernelLogParser()
     told = [parser.feed(dataclasses.replace(line, caller=None, exact=False)) for line in lines]
-    events = EventBuilder("boot", "replay", "file", Processes(Path("/nonexistent")))
+    events = EventBuilder("boot", "replay", "file", ProcessLookup(Path("/nonexistent")))
     kills = [event for event in [*told, *parser.end()] if isinstance(event, LoggedKill)]
     return [events.kill(event, event.line.time_ns, 0) for event in kills]
 

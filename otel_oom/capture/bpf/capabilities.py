@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.source import CaptureError
+from otel_oom.linux.process import ProcessDir
 
 _CAP_SYS_ADMIN: Final = 21
 _CAP_PERFMON: Final = 38
@@ -26,9 +26,7 @@ def require_bpf_capabilities() -> None:
 
 
 def _may_load_bpf() -> bool:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
-            both = 1 << _CAP_PERFMON | 1 << _CAP_BPF
-            return bool(effective >> _CAP_SYS_ADMIN & 1) or effective & both == both
-    return False
+    status = ProcessDir("self").read_status()
+    effective = status.effective_capabilities if status else 0
+    both = 1 << _CAP_PERFMON | 1 << _CAP_BPF
+    return bool(effective >> _CAP_SYS_ADMIN & 1) or effective & both == both

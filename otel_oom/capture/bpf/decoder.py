@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from otel_oom.capture.bpf import records
 from otel_oom.capture.bpf.record_values import (
     PAGE,
-    decode_text,
     memcg_of,
     memory_of,
     task_of,
@@ -29,6 +28,7 @@ from otel_oom.capture.bpf.records import (
 )
 from otel_oom.linux.kernel_stack import DECISION, outwards
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
+from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Capture, OomControl
 
 _VICTIM_SIZES: Final = range(VictimRecord.text.offset, ctypes.sizeof(VictimRecord) + 1)
@@ -167,7 +167,7 @@ class Decoder:
             gfp_flags=self.gfp_flags(decision.gfp_mask),
             points=None if record.header.kind == records.KIND_NO_VICTIM else decision.chosen_points,
             capacity=decision.totalpages * PAGE,
-            message=decode_text(decision.message) or None,
+            message=decode_bytes(decision.message) or None,
             memcg=memcg,
             limits=usage_of(decision.limit_memcg_usage) if memcg else None,
         )

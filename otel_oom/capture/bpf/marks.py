@@ -8,9 +8,9 @@ from collections.abc import Collection
 from typing import Final
 
 from otel_oom.capture.bpf import records as wire
-from otel_oom.capture.bpf.record_values import decode_text
 from otel_oom.capture.bpf.records import MarkRecord
 from otel_oom.capture.mark_matching import KillMark
+from otel_oom.model.text import decode_bytes
 
 MARKS: Final = "oom_marks"
 COUNT: Final = "oom_mark_count"
@@ -40,5 +40,5 @@ def _mark(record: MarkRecord) -> KillMark:
         started_ns=started_ns,
         tgid=record.tgid,
         tid=record.tid,
-        comm=decode_text(record.comm) if started_ns else None,
+        comm=decode_bytes(record.comm) if started_ns else None,
     )

@@ -14,6 +14,7 @@ from typing import Final
 
 from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
 from otel_oom.capture.bpf.object import MapShape
+from otel_oom.model.text import decode_bytes
 
 MAP: Final = "bpf-map"
 LINK: Final = "link"
@@ -101,7 +102,7 @@ class BpfObjectInfo:
         """The id of a map, and its shape."""
         info = _MapInfo()
         self._ask(descriptor, info)
-        name = info.name.decode("utf-8", errors="backslashreplace")
+        name = decode_bytes(info.name)
         shape = MapShape(name, info.type, info.key_size, info.value_size, info.max_entries)
         return int(info.id), shape
 

@@ -16,6 +16,7 @@ from otel_oom.capture.bpf.records import (
     TaskRecord,
     VictimRecord,
 )
+from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserFrame
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -25,11 +26,6 @@ _UNLIMITED_PAGES: Final = (1 << 63) // PAGE - 1
 
 _MAX_FILE_OFFSET: Final = (1 << 63) - 1
 """Largest loff_t. An address behind the end of a stack may be in front of its mapping."""
-
-
-def decode_text(raw: bytes) -> str:
-    r"""Decode bytes that the kernel copied from a process; invalid UTF-8 stays as ``\xNN``."""
-    return raw.decode("utf-8", errors="backslashreplace")
 
 
 def victim_of(record: VictimRecord) -> Task:
@@ -58,7 +54,7 @@ def task_of(record: TaskRecord) -> Task:
         pid_ns=record.pid_ns or None,
         mnt_ns=record.mnt_ns or None,
         score_adj=record.score_adj,
-        comm=decode_text(record.comm),
+        comm=decode_bytes(record.comm),
         started_ns=record.start_boottime_ns,
     )
 
@@ -118,10 +114,10 @@ def _text(record: VictimRecord, span: PathRecord) -> bytes:
 
 def _path(record: VictimRecord, span: PathRecord, cut: int) -> str:
     names = _text(record, span).split(b"\0")[: span.components]
-    return f"{'…' if cut else ''}/{decode_text(b'/'.join(reversed(names)))}"
+    return f"{'…' if cut else ''}/{decode_bytes(b'/'.join(reversed(names)))}"
 
 
 def _command(record: VictimRecord) -> tuple[str, ...]:
     """Return the words that fit; the last of them may have been cut."""
     words = _text(record, record.command).rstrip(b"\0").split(b"\0")
-    return tuple(decode_text(word) for word in words)
+    return tuple(decode_bytes(word) for word in words)

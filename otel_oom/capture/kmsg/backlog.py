@@ -12,7 +12,7 @@ from otel_oom.capture.mark_matching import ReadMarks, match_marks
 from otel_oom.linux import clock
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import DuplicateKillLine, KernelLogParser, LoggedKill
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 
 _MOST_LINES: Final = 1 << 18
@@ -67,7 +67,7 @@ def read_kills(
         told += [event for event in parser.end() if isinstance(event, LoggedKill)]
     finally:
         reader.close()
-    events = EventBuilder(boot_id, source, str(device), Processes(_NOWHERE))
+    events = EventBuilder(boot_id, source, str(device), ProcessLookup(_NOWHERE))
     offset = clock.boot_to_unix_offset_ns()
 
     def kill(event: LoggedKill) -> OomKill:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.linux.clock import boottime_ns
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import VictimExit
 
 MAX_VICTIMS: Final = 64
@@ -37,7 +37,7 @@ class _Waited:
 class ExitWatcher:
     """Victims whose end is waited for, on somebody's epoll."""
 
-    def __init__(self, epoll: select.epoll, processes: Processes) -> None:
+    def __init__(self, epoll: select.epoll, processes: ProcessLookup) -> None:
         """Wait by ``epoll``; ``processes`` tell whose a process id is now."""
         self._epoll = epoll
         self._processes = processes
@@ -55,7 +55,7 @@ class ExitWatcher:
         except OSError:
             return
         # Looked up behind the opening: so both are of one process.
-        if self._processes.started_ns(tgid) != started_ns:
+        if self._processes.start_boottime_ns(tgid) != started_ns:
             os.close(descriptor)
             return
         while len(self._waited) >= MAX_VICTIMS:

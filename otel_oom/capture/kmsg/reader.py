@@ -16,6 +16,7 @@ from typing import Final
 
 from otel_oom.capture.source import CaptureError
 from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.model.text import decode_bytes
 
 DEVICE: Final = Path("/dev/kmsg")
 
@@ -35,7 +36,7 @@ def decode_text(raw: bytes) -> str:
     """
     if b"\\" in raw:
         raw = _ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), raw)
-    return raw.decode("utf-8", errors="backslashreplace")
+    return decode_bytes(raw)
 
 
 def parse_record(raw: bytes, *, after_loss: bool = False) -> Line | None:

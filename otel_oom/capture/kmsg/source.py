@@ -25,7 +25,7 @@ from otel_oom.linux.kernel_log.parser import (
     LoggedReaping,
     Report,
 )
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, LostEvents, OomKill, ReaperStep
 
 _MOST_LINES: Final = 1 << 14
@@ -59,7 +59,7 @@ class KmsgSource:
         self._reader = KmsgReader(self._device)
         self._parser = KernelLogParser()
         self._clock = LogClock()
-        self._processes = Processes(self._proc)
+        self._processes = ProcessLookup(self._proc)
         self._events = EventBuilder(clock.boot_id(), self.name, self.hook, self._processes)
         self._epoll = select.epoll()
         self._epoll.register(self._reader, select.EPOLLIN)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.model.text import decode_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def _line(raw: bytes, sequence: int) -> Line | None:
         return None
     seconds, micros, caller = found["s"], found["us"], found["caller"]
     return Line(
-        text=found["text"].decode("utf-8", errors="backslashreplace"),
+        text=decode_bytes(found["text"]),
         time_ns=int(seconds) * _NS_PER_S + int(micros) * _NS_PER_US if seconds else 0,
         sequence=sequence,
         caller=int(caller) if caller else None,

@@ -86,7 +86,7 @@ def _told(log: BootLogTail, policy: str) -> Panic | None:
 
 
 def _set_to(policy: Path) -> str:
-    return (procfs.read(policy, _POLICY_BYTES) or "").strip()
+    return (procfs.read_text(policy, _POLICY_BYTES) or "").strip()
 
 
 def _with_journal(dump: PstoreDump, boot: PreviousBoot | None) -> BootLogTail:

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from otel_oom.capture.source import Handler
 from otel_oom.capture.userspace.daemons import UNITS, installed_daemons
 from otel_oom.linux import clock
-from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process import ProcessDir, memory_cgroup_path
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import LostEvents, UserspaceKill
 from otel_oom.model.types import Capture, Memcg, Task
 
@@ -29,7 +29,6 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_S: Final = 60.0
 """How often a host without any killer is looked at for one."""
-_READ_BYTES: Final = 4096
 _NS_PER_US: Final = 1000
 _PRETENDS: Final = "--dryrun"
 
@@ -67,7 +66,7 @@ class JournalSource:
         self._since_unix_ns = time.time_ns()
         self._epoll = select.epoll()
         self._boot_id = clock.boot_id()
-        self._processes = Processes(self._proc)
+        self._processes = ProcessLookup(self._proc)
         self._waiting: deque[tuple[UserspaceKill, str]] = deque()
         self._said: dict[str, str] = {}
         self._follower: JournalFollower | None = None
@@ -172,32 +171,18 @@ class JournalSource:
 
     def _seen(self, told: Task) -> tuple[Task, str | None]:
         """A victim with what /proc still tells of it, and its memory cgroup."""
-        found = self._processes.of_thread(told.tgid, told.comm) if told.tgid else None
+        found = self._processes.by_thread(told.tgid, told.comm) if told.tgid else None
         if found is None:
             return told, None
-        adj = proc_file.read(self._proc / str(told.tgid) / "oom_score_adj", _READ_BYTES)
+        process = ProcessDir(str(told.tgid), self._proc)
         score_adj = told.score_adj
-        if score_adj is None and adj and adj.strip().removeprefix("-").isdecimal():
-            score_adj = int(adj)
-        cgroups = proc_file.read(self._proc / str(told.tgid) / "cgroup", _READ_BYTES)
-        return replace(found, tid=None, score_adj=score_adj), memory_cgroup(cgroups or "")
+        if score_adj is None:
+            score_adj = process.read_number("oom_score_adj")
+        memcg_path = memory_cgroup_path(process.read_text("cgroup") or "")
+        return replace(found, tid=None, score_adj=score_adj), memcg_path
 
     def _pretends(self, entry: Entry) -> bool:
         """Whether who says it was told only to say it; of one that has ended nobody knows."""
         if entry.pid is None or entry.boot_id != self._boot_id:
             return False
-        words = proc_file.read(self._proc / str(entry.pid) / "cmdline", _READ_BYTES) or ""
-        return _PRETENDS in words.split("\0")
-
-
-def memory_cgroup(cgroups: str) -> str | None:
-    """The memory cgroup out of a ``/proc/PID/cgroup`` (cgroups(7)); v1's, where it has memory."""
-    v2 = None
-    for line in cgroups.splitlines():
-        number, _, rest = line.partition(":")
-        controllers, found, path = rest.partition(":")
-        if found and "memory" in controllers.split(","):
-            return path
-        if found and number == "0":
-            v2 = path
-    return v2
+        return _PRETENDS in ProcessDir(entry.pid, self._proc).read_command_line()

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
-from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux import procfs
+from otel_oom.linux.cgroupfs import CgroupMount, read_flat_keyed, walk_cgroups
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot.process_scanner import below
 
-_READ_BYTES: Final = 8192
 _PROCS_BYTES: Final = 1 << 16
-_INACTIVE: Final = {"inactive_file", "total_inactive_file"}
-"""Lines of memory.stat, of v2 and of v1: what the kernel takes back before it kills."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +45,20 @@ def nearest(files: CgroupMount, look: ProcessTable, most: int) -> list[CgroupHea
 
 def _limited(files: CgroupMount) -> Iterator[tuple[Path, int, int]]:
     """Each cgroup that has a limit, with what it holds and may hold."""
-    for folder in below(files.mount):
-        limits = files.limits(Memcg(id=None, path=files.path_of(folder)))
+    for folder in walk_cgroups(files.mount):
+        limits = files.read_usage(Memcg(id=None, path=files.path_of(folder)))
         if limits and limits.limit and limits.usage:
             yield folder, max(0, limits.usage - _inactive(folder)), limits.limit
 
 
 def _inactive(folder: Path) -> int:
-    """What of its memory are pages of files that nobody has used lately.
-
-    On v1 the lines of a cgroup alone come first; those with ``total_`` have what is below it too.
-    """
-    found = 0
-    for line in (proc_file.read(folder / "memory.stat", _READ_BYTES) or "").splitlines():
-        name, _, value = line.partition(" ")
-        if name in _INACTIVE and value.isdecimal():
-            found = int(value)
-    return found
+    """Return the file pages that the kernel reclaims before it kills; below v1's ``total_`` too."""
+    stat = read_flat_keyed(folder / "memory.stat")
+    return stat.get("total_inactive_file", stat.get("inactive_file", 0))
 
 
 def _pids(folder: Path) -> Iterator[int]:
-    for one in below(folder):
-        for pid in proc_file.read_lines(one / "cgroup.procs", _PROCS_BYTES):
+    for one in walk_cgroups(folder):
+        for pid in procfs.read_lines(one / "cgroup.procs", _PROCS_BYTES):
             if pid.isdecimal():
                 yield int(pid)

@@ -79,6 +79,6 @@ def _has_memory_controller(files: CgroupMount) -> bool:
 
 
 def _oom_settings() -> Iterator[Check]:
-    for one in meanings(host_stats.settings(), host_stats.host_numbers().memory):
+    for one in meanings(host_stats.read_vm_settings(), host_stats.read_host_memory().memory):
         state = WARN if one.advice else OK
         yield Check(one.name, state, f"{one.value}: {one.sentence}", one.advice)

@@ -8,22 +8,16 @@ two apart, what ``oom_badness()`` (mm/oom_kill.c) sums up does: memory, swap and
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
-from otel_oom.linux.process import name_of
+from otel_oom.linux.oom_badness import OOM_SCORE_ADJ_MIN, is_unkillable, oom_badness
+from otel_oom.linux.process import ProcessDir
 
-_READ_BYTES: Final = 4096
 _MOST_TIED: Final = 256
 """So many of one score are told apart."""
-_SPARED: Final = -1000
-_SHARES: Final = 1000
-_KB: Final = 1024
-_STATUS: Final = re.compile(r"^(Name|VmRSS|VmSwap|VmPTE):[\t ]*(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +36,9 @@ class ProcessScore:
     score_adj: int
     cgroups: str
 
-    def points(self, capacity: int) -> float:
-        """What the kernel would weigh it by, in bytes, where ``capacity`` bytes can be had."""
-        return self.held + self.score_adj * capacity / _SHARES
+    def badness(self, capacity: int) -> int:
+        """Return what the kernel would rank it by if ``capacity`` bytes are available."""
+        return oom_badness(self.held, self.score_adj, capacity) or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +70,9 @@ class ProcessTable:
         """Those that are never chosen, the largest first; and how many there are."""
         pids = (
             pid
-            for _, pid in self._scores(self._pids(), "oom_score_adj", lambda adj: adj == _SPARED)
+            for _, pid in self._scores(
+                self._pids(), "oom_score_adj", lambda adj: adj == OOM_SCORE_ADJ_MIN
+            )
         )
         found = [one for one in map(self._standing, pids) if one and one.held]
         found.sort(key=lambda one: one.held, reverse=True)
@@ -84,7 +80,7 @@ class ProcessTable:
 
     def _first(self, pids: Iterable[int], capacity: int, most: int) -> list[ProcessScore]:
         found = [one for one in map(self._standing, pids) if one and one.score is not None]
-        found.sort(key=lambda one: one.points(capacity), reverse=True)
+        found.sort(key=lambda one: one.badness(capacity), reverse=True)
         return found[:most]
 
     def _pids(self) -> list[int]:
@@ -97,35 +93,22 @@ class ProcessTable:
     ) -> Iterable[tuple[int, int]]:
         """A number of each process and its id, of those whose number is to be kept."""
         for pid in pids:
-            number = self._number(pid, name)
+            number = ProcessDir(pid, self.proc).read_number(name)
             if number is not None and keep(number):
                 yield number, pid
 
     def _standing(self, pid: int) -> ProcessScore | None:
         """A process by its own account; ``None`` for one that is gone, or has no memory."""
-        status = dict(_STATUS.findall(self._read(pid, "status")))
-        held = sum(_bytes(status.get(name, "")) for name in ("VmRSS", "VmSwap", "VmPTE"))
-        score, adjusted = self._number(pid, "oom_score"), self._number(pid, "oom_score_adj")
-        if not held or score is None or adjusted is None:
+        process = ProcessDir(pid, self.proc)
+        status = process.read_status()
+        score, score_adj = process.read_number("oom_score"), process.read_number("oom_score_adj")
+        if status is None or not status.total_bytes or score is None or score_adj is None:
             return None
-        never = adjusted == _SPARED or pid == 1
         return ProcessScore(
             pid=pid,
-            comm=name_of(status.get("Name", "")),
-            held=held,
-            score=None if never else score,
-            score_adj=adjusted,
-            cgroups=self._read(pid, "cgroup"),
+            comm=status.comm,
+            held=status.total_bytes,
+            score=None if is_unkillable(pid, score_adj) else score,
+            score_adj=score_adj,
+            cgroups=process.read_text("cgroup") or "",
         )
-
-    def _number(self, pid: int, name: str) -> int | None:
-        text = self._read(pid, name).strip()
-        return int(text) if text.removeprefix("-").isdecimal() else None
-
-    def _read(self, pid: int, name: str) -> str:
-        return proc_file.read(f"{self.proc}/{pid}/{name}", _READ_BYTES) or ""
-
-
-def _bytes(size: str) -> int:
-    number = size.removesuffix(" kB")
-    return int(number) * _KB if number.isdecimal() else 0

@@ -11,10 +11,11 @@ from otel_oom.commands.doctor.cgroup_pressure import CgroupHeadroom, nearest
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux.containers.cgroup_id import container_of
 from otel_oom.linux.containers.lookup import ContainerLookup
+from otel_oom.linux.process import parse_cgroups
 from otel_oom.linux.systemd.units import units_of
 from otel_oom.model.units import size
 from otel_oom.snapshot import CgroupMount
-from otel_oom.snapshot.host_stats import host_numbers, settings
+from otel_oom.snapshot.host_stats import read_host_memory, read_vm_settings
 
 __all__ = ["OomPrediction", "lines", "look"]
 
@@ -68,7 +69,7 @@ class OomPrediction:
 def look() -> OomPrediction:
     """The outlook now."""
     processes, files, finder = ProcessTable(), CgroupMount.find(), ContainerLookup(frozenset())
-    memory = host_numbers().memory
+    memory = read_host_memory().memory
     capacity = memory.get("total", 0) + memory.get("swap_total", 0)
     spared, count = processes.spared(_PROCESSES)
     return OomPrediction(
@@ -76,7 +77,7 @@ def look() -> OomPrediction:
         spared=tuple(_placed(one, finder) for one in spared),
         spared_count=count,
         memcgs=tuple(nearest(files, processes, _MEMCGS)) if files else (),
-        allocating=bool(settings().get("oom_kill_allocating_task")),
+        allocating=bool(read_vm_settings().get("oom_kill_allocating_task")),
     )
 
 
@@ -137,8 +138,7 @@ def _placed(one: ProcessScore, finder: ContainerLookup) -> PredictedVictim:
 
 def _finest(cgroups: str) -> str:
     """The longest of a process's paths, one for each hierarchy: it tells most of where it is."""
-    paths = (line.split(":", 2)[-1] for line in cgroups.splitlines())
-    return max(paths, key=len, default="")
+    return max((entry.path for entry in parse_cgroups(cgroups)), key=len, default="")
 
 
 def _pid(one: ProcessScore | None) -> Mapping[str, Any] | None:

@@ -16,7 +16,7 @@ from otel_oom.linux.kernel_log import line_parser
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import Panic
 
 SOURCE: Final = "replay"
@@ -57,7 +57,7 @@ class Boot:
     def __init__(self, first: LoggedLine) -> None:
         """Begin with the boot of that line."""
         self._boot_id = first.boot_id
-        self._events = EventBuilder(first.boot_id, SOURCE, first.form, Processes(_NOWHERE))
+        self._events = EventBuilder(first.boot_id, SOURCE, first.form, ProcessLookup(_NOWHERE))
         self._parser = KernelLogParser()
         self._recent: dict[int, tuple[Line, LoggedLine, LinePosition]] = {}
         self._sequence = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
+from otel_oom.linux import procfs
 
 _CONTAINERD: Final = (
     Path("/run/containerd/io.containerd.runtime.v2.task"),
@@ -68,7 +68,7 @@ def _of_users(root: Path) -> Iterator[Path]:
     Of users that are in no file of this host, their monitors tell it.
     """
     users = set(_folders(below(root, _USERS)))
-    lines = proc_file.read_lines(below(root, _PASSWD), _PASSWD_BYTES) if users else []
+    lines = procfs.read_lines(below(root, _PASSWD), _PASSWD_BYTES) if users else []
     for line in lines:
         fields = line.split(":")
         if len(fields) == _PASSWD_FIELDS and fields[2] in users and fields[5].startswith("/"):

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
 from otel_oom.linux.containers.bundle_dirs import BundleDir, below
 from otel_oom.linux.containers.cgroup_id import containers_of
+from otel_oom.linux.process import ProcessDir, parse_cgroups
 
-_STAT_BYTES: Final = 4096
-_CMDLINE_BYTES: Final = 16384
-_CGROUP_BYTES: Final = 8192
 _MOST_ANCESTORS: Final = 64
 _CONMON: Final = "conmon"
 _SHIM: Final = "containerd-shim"
@@ -58,8 +55,8 @@ def running(proc: Path = Path("/proc")) -> Iterator[Shim]:
     """The monitors that run now."""
     for entry in proc.iterdir():
         if entry.name.isdecimal():
-            stat = proc_file.read(entry / "stat", _STAT_BYTES)
-            monitor = _monitor(int(entry.name), _name(stat), proc) if stat else None
+            stat = ProcessDir(entry.name, proc).read_stat()
+            monitor = _monitor(int(entry.name), stat.comm, proc) if stat else None
             if monitor:
                 yield monitor
 
@@ -67,27 +64,23 @@ def running(proc: Path = Path("/proc")) -> Iterator[Shim]:
 def _ancestors(pid: int, proc: Path) -> Iterator[tuple[int, str]]:
     """``pid`` and its ancestors, each with the kernel's name for it."""
     for _ in range(_MOST_ANCESTORS):
-        stat = proc_file.read(proc / str(pid) / "stat", _STAT_BYTES) if pid > 1 else None
+        stat = ProcessDir(pid, proc).read_stat() if pid > 1 else None
         if stat is None:
             return
-        yield pid, _name(stat)
-        # proc_pid_stat(5), field 4, the second behind the name.
-        pid = int(stat.rpartition(")")[2].split()[1])
-
-
-def _name(stat: str) -> str:
-    return stat.partition("(")[2].rpartition(")")[0]
+        yield pid, stat.comm
+        pid = stat.ppid
 
 
 def _monitor(pid: int, name: str, proc: Path) -> Shim | None:
     if name not in _NAMES:
         return None
     folder = proc / str(pid)
-    words = (proc_file.read(folder / "cmdline", _CMDLINE_BYTES) or "").split("\0")
+    process = ProcessDir(pid, proc)
+    words = process.read_command_line()
     found = _conmon(words, folder) if name == _CONMON else _shim(words, folder)
     # A process inside of a container may take a monitor's name, and can't leave its cgroup.
-    cgroups = proc_file.read(folder / "cgroup", _CGROUP_BYTES) or ""
-    inside = {c.id for line in cgroups.splitlines() for c in containers_of(line)}
+    cgroups = parse_cgroups(process.read_text("cgroup") or "")
+    inside = {c.id for entry in cgroups for c in containers_of(entry.path)}
     return found if found and found.container_id not in inside else None
 
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from otel_oom.linux.kernel_log.candidates import candidates, process_of
 from otel_oom.linux.kernel_log.line_types import Killed, Line
 from otel_oom.linux.kernel_log.report import LoggedKill, LoggedNoVictim, Report, decision
-from otel_oom.linux.kernel_log.report_text import escaped
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import NoVictim, OomKill
+from otel_oom.model.text import escape_controls
 from otel_oom.model.types import Capture, LogProvenance, Memcg, Task
 
 _SILENCE_NS: Final = 1_000_000_000
@@ -36,7 +36,7 @@ class EventBuilder:
     boot_id: str
     source: str
     hook: str
-    processes: Processes
+    processes: ProcessLookup
     _silences: dict[str | None, _Silence] = field(default_factory=dict)
     _first: tuple[int, OomKill] | None = None
     _seen: dict[tuple[int, str | None], Task | None] = field(default_factory=dict)
@@ -51,10 +51,10 @@ class EventBuilder:
 
     def _look(self, tid: int, comm: str | None) -> None:
         if len(self._seen) < _MOST_SEEN:
-            self._seen[tid, comm] = self.processes.of_thread(tid, comm)
+            self._seen[tid, comm] = self.processes.by_thread(tid, comm)
 
     def _process(self, tid: int, comm: str | None) -> Task | None:
-        return self._seen.get((tid, comm)) or self.processes.of_thread(tid, comm)
+        return self._seen.get((tid, comm)) or self.processes.by_thread(tid, comm)
 
     def kill(
         self,
@@ -113,7 +113,7 @@ class EventBuilder:
             **shared,
             trigger=self._asking(event.report, None),
             repeats=silence.repeats,
-            original=event.report.text if event.report else escaped(event.line.text),
+            original=event.report.text if event.report else escape_controls(event.line.text),
             found=provenance,
         )
 
@@ -165,7 +165,7 @@ class EventBuilder:
     def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
         if event.report is None and event.line.caller is not None:
             # Without a report, the thread that printed the line is still the one that asked.
-            return self.processes.of_thread(event.line.caller, None)
+            return self.processes.by_thread(event.line.caller, None)
         return self._asking(event.report, victim)
 
     def _asking(self, report: Report | None, victim: Task | None) -> Task | None:

@@ -7,7 +7,7 @@ from typing import Final
 from otel_oom.linux.kernel_log.candidates import process_of
 from otel_oom.linux.kernel_log.line_types import Exiting, Killed, Line
 from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill, Report
-from otel_oom.linux.kernel_log.report_text import escaped
+from otel_oom.model.text import escape_controls
 
 _MOST_DEAD: Final = 4096
 
@@ -32,7 +32,7 @@ def member(
         return DuplicateKillLine(line)
     if len(dead) < _MOST_DEAD:
         dead.add(process)
-    return LoggedKill(line, form, first.report, first, text=escaped(line.text))
+    return LoggedKill(line, form, first.report, first, text=escape_controls(line.text))
 
 
 def fits(report: Report | None, form: Killed | Exiting) -> bool:

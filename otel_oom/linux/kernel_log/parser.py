@@ -44,7 +44,7 @@ from otel_oom.linux.kernel_log.report import (
     decision,
 )
 from otel_oom.linux.kernel_log.report_assembler import MOST_FRAMES, Pending, Thread
-from otel_oom.linux.kernel_log.report_text import escaped
+from otel_oom.model.text import escape_controls
 
 __all__ = [
     "MOST_CHARS",
@@ -167,7 +167,7 @@ class KernelLogParser:
         return self._victim(thread, line, form)
 
     def _choice(self, thread: Thread, line: Line, form: KillAnnouncement) -> Report:
-        report = thread.close(line) or Report(text=escaped(line.text), time_ns=line.time_ns)
+        report = thread.close(line) or Report(text=escape_controls(line.text), time_ns=line.time_ns)
         report = replace(report, choice=form)
         late = thread.wait_for_kill(Pending(line, form, report, self._at))
         if late:
@@ -183,14 +183,16 @@ class KernelLogParser:
             pending = thread.chosen_for(form)
             if pending:
                 told = replace(form, message=form.message or pending.choice.message)
-                text = f"{pending.kill().text}\n{escaped(line.text)}"
+                text = f"{pending.kill().text}\n{escape_controls(line.text)}"
                 return _last(thread, line, told, pending.report, text)
         report = thread.close(line)
         if report is None and thread.group is not None and thread.soon(line) and thread.last:
             thread.last_ns = line.time_ns
             return member(thread.last, thread.group, line, form)
         fitting = report if fits(report, form) else None
-        return _last(thread, line, form, fitting, (fitting and fitting.text) or escaped(line.text))
+        return _last(
+            thread, line, form, fitting, (fitting and fitting.text) or escape_controls(line.text)
+        )
 
     def _joined(self, line: Line) -> str:
         """The text, behind what it continues; a long path makes pieces of a line."""

@@ -27,9 +27,10 @@ from otel_oom.linux.kernel_log.line_types import (
     Usage,
 )
 from otel_oom.linux.kernel_log.report import LoggedKill, Report
-from otel_oom.linux.kernel_log.report_text import Text, escaped
+from otel_oom.linux.kernel_log.report_text import Text
 from otel_oom.linux.kernel_log.task_table import TableReader
 from otel_oom.linux.kernel_stack import outwards
+from otel_oom.model.text import escape_controls
 from otel_oom.model.types import MemcgUsage
 
 MOST_FRAMES: Final = 48
@@ -81,7 +82,7 @@ class Pending:
         """The kill, by the choice alone."""
         told = Killed(self.choice.message, self.choice.pid, self.choice.comm)
         return LoggedKill(
-            self.line, told, self.report, text=self.report.text or escaped(self.line.text)
+            self.line, told, self.report, text=self.report.text or escape_controls(self.line.text)
         )
 
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
+
+from otel_oom.model.text import escape_controls
 
 MOST_TEXT: Final = 1 << 15
 """So many characters are kept of a report: one with 300 processes. Loki takes twice as much."""
 _HEAD: Final = 5 << 12
 """Of a longer one its beginning, in which its first processes are, and its end."""
-
-
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-
-
-def escaped(line: str) -> str:
-    r"""A line as one, whatever a name in it holds: control characters as ``\xNN``."""
-    if line.isprintable():
-        return line
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", line)
 
 
 @dataclass(slots=True)
@@ -36,7 +27,7 @@ class Text:
 
     def add(self, line: str, *, continues: bool = False) -> None:
         """Take a line, or a piece that continues the one before."""
-        line = escaped(line)
+        line = escape_controls(line)
         if continues and self._tail:
             before = self._tail.pop()
             self._tail_left += len(before) + 1

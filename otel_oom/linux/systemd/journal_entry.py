@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from otel_oom.model.text import decode_bytes
+
 FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
 """What is asked for; position, boot and times of its coming are always told."""
 
@@ -85,5 +87,5 @@ def text_of(message: object) -> str | None:
     if isinstance(message, str):
         return message.encode("utf-8", errors="backslashreplace").decode()
     if isinstance(message, list):
-        return bytes(message).decode("utf-8", errors="backslashreplace")
+        return decode_bytes(bytes(message))
     return None

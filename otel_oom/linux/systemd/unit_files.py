@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs as proc_file
+from otel_oom.linux import procfs
 
 _FOLDERS: Final = (
     "etc/systemd/system.control",
@@ -60,7 +60,7 @@ def memory_setting(unit: str, limit: int, root: Path = Path("/")) -> Setting | N
     """
     found = None
     for path in _files(unit, root):
-        text = proc_file.read(path, _READ_BYTES) or ""
+        text = procfs.read_text(path, _READ_BYTES) or ""
         for line in _LINE.finditer(text):
             # MemoryLimit= is its older form, for which systemd takes MemoryMax= where it is set.
             if line["key"] == "MemoryMax" or not found or found[0] == "MemoryLimit":

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from otel_oom.model.text import decode_bytes
+
 _UNIT: Final = re.compile(r"[\w:.\\@-]{1,247}\.(?:service|scope|socket|mount|swap)", re.ASCII)
 _SLICE: Final = re.compile(r"[\w:.\\@-]{1,249}\.slice", re.ASCII)
 _MANAGER: Final = re.compile(r"user@\d+\.service")
@@ -60,7 +62,7 @@ def plain_name(service: str) -> str:
 
 def _character(escaped: re.Match[str]) -> str:
     raw = bytes.fromhex(escaped[0].replace("\\x", ""))
-    text = raw.decode("utf-8", errors="backslashreplace")
+    text = decode_bytes(raw)
     return text if text.isprintable() else escaped[0]
 
 

@@ -115,7 +115,7 @@ def test_a_kill_is_told_though_nothing_else_can_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever goes wrong in looking around, the kill that is on the disk is told as it is."""
-    monkeypatch.setattr(ProcessScanner, "complete", lambda *_: 1 / 0)
+    monkeypatch.setattr(ProcessScanner, "add_to", lambda *_: 1 / 0)
     now = replace(KILL, boot_id=clock.boot_id())
     service.run(Scripted(now), CONFIG, tmp_path)
     with Store(tmp_path) as store:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.linux import elf
+from otel_oom.model.text import decode_bytes, escape_nonprintable
 from tests.testlib.need import need
 
 CODE = """
@@ -218,6 +219,6 @@ def test_what_is_no_such_file_is_none(data: bytes) -> None:
 
 def test_a_name_is_one_line_of_text() -> None:
     """Whatever bytes a file has for it."""
-    assert elf.printable(b"main") == "main"
-    assert elf.printable("größe".encode()) == "größe"
-    assert elf.printable(b"a\nb\x1b[31m\xff") == "a\\x0ab\\x1b[31m\\xff"
+    assert escape_nonprintable("main") == "main"
+    assert escape_nonprintable("größe") == "größe"
+    assert escape_nonprintable(decode_bytes(b"a\nb\x1b[31m\xff")) == "a\\x0ab\\x1b[31m\\xff"

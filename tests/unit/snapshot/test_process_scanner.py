@@ -45,9 +45,9 @@ def holding(mib: int) -> Iterator[int]:
 def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
     """With what its own files say of it; the kernel's threads have no memory and are not told."""
     # All of them, for there may be larger ones on this machine.
-    monkeypatch.setattr(process_scanner, "MOST", 1 << 20)
+    monkeypatch.setattr(process_scanner, "MAX_OTHERS", 1 << 20)
     with holding(64) as pid:
-        found = ProcessScanner(CgroupMount.find()).look(ON_HOST, swapped=swapped)
+        found = ProcessScanner(CgroupMount.find()).scan(ON_HOST, swapped=swapped)
         assert found is not None
         (one,) = (candidate for candidate in found.largest if candidate.tgid == pid)
         assert abs(one.resident - status(pid)["VmRSS"]) < 1 << 20
@@ -93,7 +93,11 @@ def test_only_the_processes_below_the_limit_are_looked_at(proc: Path, tmp_path: 
     assert KILL.decision is not None
     hit = replace(KILL, decision=replace(KILL.decision, memcg=Memcg(None, "/a")))
     for v1 in (True, False):
-        found = ProcessScanner(CgroupMount(tmp_path / "cgroup", "/", v1=v1), proc).look(
+        for pid in range(1, 5):
+            controller = "memory" if v1 else "cpu"
+            text = f"4:{controller}:/v1\n0::/v2\n"
+            (proc / str(pid) / "cgroup").write_text(text, encoding="ascii")
+        found = ProcessScanner(CgroupMount(tmp_path / "cgroup", "/", v1=v1), proc).scan(
             hit, swapped=False
         )
         assert found is not None
@@ -111,12 +115,12 @@ def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
     # What may be in swap is no more than a bound: this one has nothing there.
     (proc / "1000/statm").write_text("9999999 250 0 0 0 8888888 0\n", encoding="ascii")
     for swapped in (True, False):
-        found = ProcessScanner(None, proc).look(ON_HOST, swapped=swapped)
+        found = ProcessScanner(None, proc).scan(ON_HOST, swapped=swapped)
         assert found is not None
         assert (found.largest[0].tgid == 5) is swapped
         assert found.count == 201
-        assert len(found.largest) == process_scanner.MOST + 1
-    found = ProcessScanner(None, proc).look(ON_HOST, swapped=True)
+        assert len(found.largest) == process_scanner.MAX_OTHERS + 1
+    found = ProcessScanner(None, proc).scan(ON_HOST, swapped=True)
     assert found is not None
     assert found.largest[0].comm == "a\nb\\c"
 
@@ -137,7 +141,7 @@ def test_the_kernels_threads_are_passed_over(proc: Path) -> None:
     put(proc, 6, 8000)
     (proc / "3/statm").write_text("9 9 9 9 9 9 9\n", encoding="ascii")
     (proc / "3/status").write_text("Name:\tx\nVmRSS:\t       9 kB\n", encoding="ascii")
-    found = looking.look(ON_HOST, swapped=False)
+    found = looking.scan(ON_HOST, swapped=False)
     assert found is not None
     assert [one.tgid for one in found.largest] == [6, 5]
     # kthreadd itself, one that is no child of it any more, and the two that were told.
@@ -148,12 +152,12 @@ def test_kills_of_a_storm_share_what_was_seen(proc: Path, monkeypatch: pytest.Mo
     """Within a while nothing is looked at again, and what is told is of then; later it is."""
     put(proc, 5, 4000)
     looking = ProcessScanner(None, proc)
-    first = looking.look(ON_HOST, swapped=False)
+    first = looking.scan(ON_HOST, swapped=False)
     put(proc, 6, 8000)
-    assert looking.look(ON_HOST, swapped=False) is first
+    assert looking.scan(ON_HOST, swapped=False) is first
     later = time.monotonic() + 60
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    second = looking.look(ON_HOST, swapped=False)
+    second = looking.scan(ON_HOST, swapped=False)
     assert first is not None
     assert second is not None
     assert [one.tgid for one in second.largest] == [6, 5]
@@ -167,7 +171,7 @@ def test_looking_has_an_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None
     clock = iter(range(100))
     # Each look at the clock is a fortieth of a second later: the limit is a tenth.
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 40)
-    found = ProcessScanner(None, proc).look(ON_HOST, swapped=False)
+    found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
     assert found is not None
     assert found.count == len(found.largest) == 4
     assert found.left_out == 6
@@ -178,7 +182,7 @@ def test_processes_of_another_namespace_are_not_told(tmp_path: Path) -> None:
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").write_text("", encoding="ascii")
     put(tmp_path, 5, 4000)
-    assert ProcessScanner(None, tmp_path).look(ON_HOST, swapped=False) is None
+    assert ProcessScanner(None, tmp_path).scan(ON_HOST, swapped=False) is None
 
 
 def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
@@ -186,6 +190,6 @@ def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
     put(proc, 5, 4000)
     (proc / "6").mkdir()
     put(proc, 7, 0)
-    found = ProcessScanner(None, proc).look(ON_HOST, swapped=False)
+    found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
     assert found is not None
     assert [one.tgid for one in found.largest] == [5]

@@ -13,7 +13,7 @@ from otel_oom.model.snapshot import MemcgStats
 from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.snapshot import CgroupMount, Snapshot, take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
-from otel_oom.snapshot.host_stats import settings
+from otel_oom.snapshot.host_stats import read_vm_settings
 from tests.testlib.samples.events import KILL, WITNESS, roundtrip
 
 
@@ -93,13 +93,13 @@ def test_limits_are_those_of_the_files(
     for name, content in files.items():
         (folder / name).write_text(content, encoding="ascii")
     files_ = CgroupMount(tmp_path, "/", v1=v1)
-    assert files_.limits(Memcg(folder.stat().st_ino, "/a/b")) == expected
-    assert files_.limits(Memcg(folder.stat().st_ino + 1, "/a/b")) is None
+    assert files_.read_usage(Memcg(folder.stat().st_ino, "/a/b")) == expected
+    assert files_.read_usage(Memcg(folder.stat().st_ino + 1, "/a/b")) is None
 
 
 def test_a_cgroup_that_is_gone_has_no_limits(tmp_path: Path) -> None:
     """Unknown is not unlimited: there are no limits to tell at all."""
-    assert CgroupMount(tmp_path, "/", v1=False).limits(Memcg(1, "/gone")) is None
+    assert CgroupMount(tmp_path, "/", v1=False).read_usage(Memcg(1, "/gone")) is None
 
 
 def test_a_mount_of_a_part_of_the_hierarchy(tmp_path: Path) -> None:
@@ -270,4 +270,4 @@ def test_the_settings_are_the_kernels() -> None:
             *("oom_kill_allocating_task", "min_free_kbytes", "swappiness"),
         )
     }
-    assert settings() == expected
+    assert read_vm_settings() == expected

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.model.text import decode_bytes
 
 FORM: Final = "dmesg"
 
@@ -76,7 +77,7 @@ def since_boot(line: LoggedLine, rest: bytes) -> LoggedLine | None:
 
 def text(raw: bytes) -> str:
     r"""A line's text; what is not UTF-8 stands as ``\xNN``."""
-    return raw.decode("utf-8", errors="backslashreplace")
+    return decode_bytes(raw)
 
 
 def offset_s(zone: bytes | None) -> int | None:

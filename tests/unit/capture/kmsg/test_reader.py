@@ -19,7 +19,7 @@ from otel_oom.capture.kmsg.exit_watcher import MAX_VICTIMS, ExitWatcher
 from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import VictimExit
 from tests.testlib.samples.log_lines import KILLED
 
@@ -150,10 +150,10 @@ def test_a_thread_is_found_by_its_number_and_name() -> None:
     thread.start()
     while not ids:
         time.sleep(0.001)
-    processes = Processes()
+    processes = ProcessLookup()
     try:
-        found = processes.of_thread(ids[0], "x) a\n\\xff\\")
-        other = processes.of_thread(ids[0], "python")
+        found = processes.by_thread(ids[0], "x) a\n\\xff\\")
+        other = processes.by_thread(ids[0], "python")
     finally:
         done.set()
         thread.join()
@@ -176,7 +176,7 @@ def test_another_pid_namespaces_proc_is_not_looked_at(tmp_path: Path) -> None:
     (tmp_path / "self/ns/pid").touch()
     (tmp_path / "1").mkdir()
     (tmp_path / "1/status").write_text("Name:\tinit\nTgid:\t1\n")
-    assert Processes(tmp_path).of_thread(1, "init") is None
+    assert ProcessLookup(tmp_path).by_thread(1, "init") is None
 
 
 @pytest.fixture
@@ -189,11 +189,11 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 def ended(sleeper: subprocess.Popen[bytes], *, reaped: bool) -> tuple[VictimExit, int]:
     """What is told of a process that is killed, and when that was done, on CLOCK_BOOTTIME."""
-    started = Processes().started_ns(sleeper.pid)
+    started = ProcessLookup().start_boottime_ns(sleeper.pid)
     assert started is not None
     told: list[VictimExit] = []
     with select.epoll() as epoll:
-        exits = ExitWatcher(epoll, Processes())
+        exits = ExitWatcher(epoll, ProcessLookup())
         exits.add(sleeper.pid, started)
         exits.add(sleeper.pid, started)
         assert exits.poll() == []
@@ -240,7 +240,7 @@ def test_another_process_of_that_number_is_not_waited_for(
 ) -> None:
     """Its end would be told as that of a victim which is long gone."""
     with select.epoll() as epoll:
-        exits = ExitWatcher(epoll, Processes())
+        exits = ExitWatcher(epoll, ProcessLookup())
         exits.add(sleeper.pid, 1)
         sleeper.kill()
         sleeper.wait(10)
@@ -258,9 +258,9 @@ def test_no_more_are_waited_for_than_there_is_room_for() -> None:
     sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(MAX_VICTIMS + 6)]
     try:
         with select.epoll() as epoll:
-            exits = ExitWatcher(epoll, Processes())
+            exits = ExitWatcher(epoll, ProcessLookup())
             for process in sleepers:
-                started = Processes().started_ns(process.pid)
+                started = ProcessLookup().start_boottime_ns(process.pid)
                 assert started is not None
                 exits.add(process.pid, started)
             held = descriptors() - before

@@ -16,7 +16,7 @@ from otel_oom.capture.source import CaptureError
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import LoggedNoVictim, Report
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, OomKill
 from otel_oom.model.types import Task
 from tests.testlib.need import need
@@ -157,7 +157,7 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
     """A process that the report named is known by /proc, even if it is gone at its kill."""
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
-    need(Processes().usable, "/proc counts in another PID namespace than the kernel's log")
+    need(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
     statuses = {
         "6000": b"Name:\ttail\nTgid:\t5999\nPPid:\t13\n",
         "5356": b"Name:\ttail\nTgid:\t5300\nPPid:\t12\nNStgid:\t5300\t7\n",
@@ -188,15 +188,15 @@ def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
     """For an instant /proc shows it still, as one of the process 0 (task_state(), array.c)."""
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
-    need(Processes().usable, "/proc counts in another PID namespace than the kernel's log")
+    need(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
     (tmp_path / "5356").mkdir()
     status = tmp_path / "5356" / "status"
     status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t12\n", encoding="ascii")
-    assert Processes(tmp_path).of_thread(5356, "tail")
+    assert ProcessLookup(tmp_path).by_thread(5356, "tail")
     status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t0\nNStgid:\t0\n", encoding="ascii")
-    assert Processes(tmp_path).of_thread(5356, "tail") == Task(5300, 5356, comm="tail")
+    assert ProcessLookup(tmp_path).by_thread(5356, "tail") == Task(5300, 5356, comm="tail")
     status.write_text("Name:\ttail\nTgid:\t0\nPPid:\t0\n", encoding="ascii")
-    assert Processes(tmp_path).of_thread(5356, "tail") is None
+    assert ProcessLookup(tmp_path).by_thread(5356, "tail") is None
 
 
 def test_a_group_is_one_incident(events: Callable[[list[str]], list[CapturedEvent]]) -> None:
@@ -214,7 +214,7 @@ def test_a_group_is_one_incident(events: Callable[[list[str]], list[CapturedEven
 
 def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
     """What repeats within a second is counted, for each cgroup by itself."""
-    made = EventBuilder("boot", "kmsg", "/dev/kmsg", Processes(tmp_path))
+    made = EventBuilder("boot", "kmsg", "/dev/kmsg", ProcessLookup(tmp_path))
 
     def want(at_ns: int, path: str) -> int | None:
         report = Report(limit_of=path)

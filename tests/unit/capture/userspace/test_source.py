@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed_daemons
 from otel_oom.capture.userspace.messages import ParsedKill, parse_message
-from otel_oom.capture.userspace.source import memory_cgroup
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.model.events import UserspaceKill, VictimExit
@@ -284,13 +283,6 @@ def test_it_is_the_same_event_with_the_names_of_the_registry(form: str) -> None:
     assert record.event_name == "oom.kill"
     assert set(record.attributes or {}) <= registered
     assert "{" not in str(record.body)
-
-
-def test_the_memory_cgroup_is_found_in_both_versions() -> None:
-    """With the memory controller on v1, v2 has other cgroups."""
-    assert memory_cgroup("0::/system.slice/a.service\n") == "/system.slice/a.service"
-    assert memory_cgroup("4:cpu,memory:/a\n1:name=systemd:/b\n0::/c\n") == "/a"
-    assert memory_cgroup("1:name=systemd:/b\n") is None
 
 
 def test_a_killer_is_there_by_its_unit(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
-from otel_oom.linux.process import Processes
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim
 
@@ -26,7 +26,7 @@ def told(given: list[Line]) -> list[OomKill]:
     parser = KernelLogParser()
     events: list[LogEvent | None] = [parser.feed(line) for line in given]
     events += parser.end()
-    made = EventBuilder("boot", "replay", "file", Processes(NOWHERE))
+    made = EventBuilder("boot", "replay", "file", ProcessLookup(NOWHERE))
     kills = [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
     return [kill for kill in kills if not kill.skipped]
 
