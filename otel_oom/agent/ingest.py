@@ -22,6 +22,7 @@ from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import SupportsBufferStats, SupportsMarks
 from otel_oom.capture.source_set import Sources
 from otel_oom.linux import clock
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model.events import (
     CapturedEvent,
     MissedKills,
@@ -32,7 +33,8 @@ from otel_oom.model.events import (
     UserspaceKill,
     VictimExit,
 )
-from otel_oom.snapshot import CgroupMount, ProcessScanner, Snapshot
+from otel_oom.model.snapshot import Snapshot
+from otel_oom.snapshot import ProcessScanner
 from otel_oom.snapshot.environ import EnvironReader
 from otel_oom.store import Store, StoreError, undecodable
 

@@ -23,7 +23,7 @@ from otel_oom.config.agent import AgentConfig
 from otel_oom.config.systemd import read_notify_socket, read_watchdog_interval_s
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.systemd.notify import notify as send_notification
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)

@@ -33,8 +33,8 @@ from otel_oom.model.events import (
     ReaperStep,
     VictimExit,
 )
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import MemcgUsage, OomControl
-from otel_oom.snapshot import Snapshot
 
 __all__ = [
     "EnrichedKill",

@@ -6,7 +6,7 @@ from typing import Final
 
 from otel_oom.linux.process import parse_cgroups
 from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 
 _SYSTEMD: Final = ((), ("name=systemd",))
 """The controllers of cgroup v2 and of systemd's own v1 hierarchy."""

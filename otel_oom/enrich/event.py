@@ -16,7 +16,7 @@ from otel_oom.enrich import (
 )
 from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill, enrich_userspace_kill
 from otel_oom.model.events import MissedKills, NoVictim, Panic, StoredEvent, UserspaceKill
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 
 EnrichedEvent = (
     EnrichedKill | EnrichedUserspaceKill | EnrichedNoVictim | EnrichedPanic | EnrichedMissedKills

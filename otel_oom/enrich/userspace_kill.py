@@ -10,7 +10,7 @@ from otel_oom.enrich.service_identity import ServiceHints
 from otel_oom.linux.containers.of_event import by_path
 from otel_oom.model.container import EventContainers
 from otel_oom.model.events import UserspaceKill
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from otel_oom.linux.systemd.units import unit_owning, units_of
 from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, UserspaceKill
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.otlp import semconv
 from otel_oom.otlp.snapshot_attributes import seen_attributes
 from otel_oom.otlp.types import Attributes, Value
-from otel_oom.snapshot import Snapshot
 
 KERNEL: Final = "kernel"
 """The killer of every kill but those that a program of user space tells of."""

@@ -7,11 +7,10 @@ from typing import Final
 
 from otel_oom.enrich import EnrichedKill
 from otel_oom.model.event_base import Event
-from otel_oom.model.snapshot import MemcgStats
+from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.otlp import semconv
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.otlp.types import Value
-from otel_oom.snapshot import Snapshot
 
 _NS_PER_S: Final = 1_000_000_000
 

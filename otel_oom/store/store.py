@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from otel_oom import __version__
 from otel_oom.config.store import StoreLimits
 from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, StoredEvent, VictimExit
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import counters, dead_letters, event_log, outbox, sent_copies
 from otel_oom.store.database import Database
 from otel_oom.store.history import History

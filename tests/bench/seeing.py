@@ -12,8 +12,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot import CgroupMount, ProcessScanner, take_snapshot
+from otel_oom.snapshot import ProcessScanner, take_snapshot
 from tests.bench.figure import Figure
 from tests.testlib.samples.events import KILL
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.snapshot import CgroupMount
+from otel_oom.linux.cgroupfs import CgroupMount
 from tests.testlib.command import otel_oom, own_mounts
 from tests.testlib.process import LOOPBACK, free_port
 from tests.testlib.servers.backend import Backend

@@ -16,8 +16,9 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model import types
-from otel_oom.snapshot import CgroupMount, ProcessScanner
+from otel_oom.snapshot import ProcessScanner
 from tests.testlib.agent import agent
 from tests.testlib.kernel.kills import hog, own_memcg
 from tests.testlib.samples.events import KILL

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.snapshot import CgroupMount
+from otel_oom.linux.cgroupfs import CgroupMount
 from tests.testlib.kernel.oracle import KernelLog, Killed
 from tests.testlib.servers.backend import Backend
 

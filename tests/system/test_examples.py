@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from otel_oom.snapshot import CgroupMount
+from otel_oom.linux.cgroupfs import CgroupMount
 from tests.testlib.kernel.kills import kill_one
 from tests.testlib.kernel.oracle import KernelLog
 from tests.testlib.repository import REPOSITORY

@@ -17,7 +17,7 @@ from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.doctor import prediction
 from otel_oom.commands.doctor.cgroup_pressure import nearest
 from otel_oom.commands.doctor.next_victim import ProcessTable
-from otel_oom.snapshot import CgroupMount
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.snapshot.host_stats import read_host_memory
 from tests.testlib.kernel.kills import own_memcg
 

@@ -15,7 +15,7 @@ from otel_oom.agent.reconciler import Reconciler
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.agent import agent
 from tests.testlib.kernel.kills import kill_many, kill_one

@@ -32,7 +32,8 @@ from otel_oom.capture.source import SupportsMarks
 from otel_oom.capture.source_set import log_beside
 from otel_oom.linux.clock import boot_id
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
-from otel_oom.snapshot import ProcessScanner, Snapshot, take_snapshot
+from otel_oom.model.snapshot import Snapshot
+from otel_oom.snapshot import ProcessScanner, take_snapshot
 from tests.testlib.kernel.loaded_programs import loaded_by
 from tests.testlib.kernel.oracle import KernelLog, killed_in, message_of, oom_kill_count
 from tests.vmtest.bcc_kills import compiled

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.snapshot import CgroupMount
+from otel_oom.linux.cgroupfs import CgroupMount
 from tests.vmtest.programs import program
 
 FILES: Final = CgroupMount.find() or CgroupMount(Path("/sys/fs/cgroup"), "/", v1=False)

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 from msgspec import convert
 
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from tests.testlib.kernel.oracle import Killed
 from tests.vmtest.scenario_kills import Made
 

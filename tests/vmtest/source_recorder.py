@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_oom.capture.source import Source
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 
 _LOOK_S: Final = 0.1
 _ENDS_S: Final = 30.0

@@ -11,7 +11,7 @@ import pytest
 from otel_oom.enrich import VictimOutcome, enrich
 from otel_oom.enrich.advice import advice
 from otel_oom.model.events import OomKill
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from tests.testlib.samples.events import ON_HOST
 from tests.vmtest.guest import Run
 from tests.vmtest.scenario_result import Played

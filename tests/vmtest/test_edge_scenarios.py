@@ -14,7 +14,7 @@ import pytest
 from otel_oom.enrich import VictimOutcome
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.events import OomKill
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.command import otel_oom
 from tests.vmtest.scenario_result import SOURCES, Played

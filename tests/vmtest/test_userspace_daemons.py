@@ -15,8 +15,8 @@ from msgspec import convert
 
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.model.events import UserspaceKill
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.userspace_kill import userspace_attributes
-from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import ON_HOST
 from tests.vmtest import guest
 from tests.vmtest.boots import Boots, guest_of

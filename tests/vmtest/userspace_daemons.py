@@ -25,9 +25,10 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from otel_oom.capture.userspace.source import JournalSource
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boot_id
 from otel_oom.model.events import CapturedEvent, UserspaceKill
-from otel_oom.snapshot import CgroupMount, take_snapshot
+from otel_oom.snapshot import take_snapshot
 from otel_oom.store import Store
 
 PACKAGES: Final = "packages"

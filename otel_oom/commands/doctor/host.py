@@ -9,8 +9,9 @@ from pathlib import Path
 from otel_oom.capture.bpf.bpffs import BPFFS, is_bpffs
 from otel_oom.capture.source import PIN_DIR
 from otel_oom.commands.doctor.check import OK, WARN, Check
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.vm_sysctl import meanings
-from otel_oom.snapshot import CgroupMount, host_stats
+from otel_oom.snapshot import host_stats
 
 
 def on_host() -> Iterator[Check]:

@@ -9,12 +9,12 @@ from typing import Any, Final
 from otel_oom.commands.console.page import Page
 from otel_oom.commands.doctor.cgroup_pressure import CgroupHeadroom, nearest
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.containers.cgroup_id import container_of
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.process import parse_cgroups
 from otel_oom.linux.systemd.units import units_of
 from otel_oom.model.units import size
-from otel_oom.snapshot import CgroupMount
 from otel_oom.snapshot.host_stats import read_host_memory, read_vm_settings
 
 __all__ = ["OomPrediction", "lines", "look"]

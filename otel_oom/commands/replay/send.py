@@ -22,7 +22,7 @@ from otel_oom.linux.containers.of_event import by_path
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store, StoreLimits
 
 _MOST_WAITING: Final = 4096

@@ -17,9 +17,9 @@ from otel_oom.commands.replay.timestamps import FILE, WITHOUT_YEAR, WITHOUT_ZONE
 from otel_oom.enrich import Attributes, Host, VictimOutcome
 from otel_oom.enrich.event import enrich_event
 from otel_oom.enrich.user_stack import Resolver
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.otlp.json import line
-from otel_oom.snapshot import Snapshot
 
 _NS_PER_S: Final = 1_000_000_000
 _KNOWN_BY: Final = {

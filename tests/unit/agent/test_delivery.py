@@ -11,7 +11,7 @@ from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.events import NoVictim, OomKill, Panic
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.samples.events import KILL, NO_VICTIM, PANIC
 

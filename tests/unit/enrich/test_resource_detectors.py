@@ -13,7 +13,7 @@ from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig, read_otlp_config
 from otel_oom.enrich.resource_detectors import GROUP, detected
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.samples.events import KILL
 from tests.testlib.servers.backend import plain

@@ -23,13 +23,12 @@ from otel_oom.enrich import (
     enrich_panic,
 )
 from otel_oom.linux.systemd.unit_files import Setting
-from otel_oom.model.snapshot import MemcgStats
+from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from otel_oom.model.units import size
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.body import sentence
 from otel_oom.otlp.encode import encode_log, encode_span
-from otel_oom.snapshot import Snapshot
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     EXIT,

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model.types import Memcg
-from otel_oom.snapshot import CgroupMount, ProcessScanner, process_scanner
+from otel_oom.snapshot import ProcessScanner, process_scanner
 from tests.testlib.samples.events import KILL
 
 ON_HOST = replace(KILL, decision=None, stack=(), memcg=None)

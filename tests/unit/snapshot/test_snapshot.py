@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.model.snapshot import MemcgStats
+from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Task
-from otel_oom.snapshot import CgroupMount, Snapshot, take_snapshot
+from otel_oom.snapshot import take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import read_vm_settings
 from tests.testlib.samples.events import KILL, WITNESS, roundtrip

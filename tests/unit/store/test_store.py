@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import EventRow, OutboxEntry, Rejection, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.state_dir import StateFolder

@@ -15,10 +15,10 @@ from otel_oom.capture.userspace.messages import ParsedKill, parse_message
 from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.model.events import UserspaceKill, VictimExit
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Capture, Memcg, Task, UserspaceOomDaemon
 from otel_oom.otlp import semconv
 from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_record, userspace_sentence
-from otel_oom.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.samples.events import KILL, ON_HOST, roundtrip
 

@@ -18,7 +18,7 @@ from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.unit_files import Setting
 from otel_oom.model.events import NoVictim, OomKill, Panic
-from otel_oom.snapshot import Snapshot
+from otel_oom.model.snapshot import Snapshot
 from tests.testlib.samples.events import roundtrip
 from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
 from tests.testlib.samples.panics import OF_HOST, SYSTEM_WIDE, panic
