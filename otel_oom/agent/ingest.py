@@ -157,7 +157,7 @@ class IngestLoop:
     def _record_found(self, event: CapturedEvent) -> None:
         """Store what was found late: of that nothing is to be seen any more."""
         if isinstance(event, OomKill | MissedKills):
-            self._store.record(event, Snapshot(seen=False))
+            self._store.record(event, Snapshot(process_found=False))
         self._delivery.wake()
 
     def _handle(self, event: CapturedEvent) -> None:
@@ -187,7 +187,7 @@ class IngestLoop:
             return self._store_kill(event)
         if isinstance(event, UserspaceKill):
             return self._store_userspace_kill(event)
-        seen = Snapshot(seen=False, containers=self._runtimes.at_once(event))
+        seen = Snapshot(process_found=False, containers=self._runtimes.at_once(event))
         stored = self._store.record(event, seen)
         if stored:
             _LOG.warning("There was no memory, and no process that the kernel may kill")
@@ -198,7 +198,7 @@ class IngestLoop:
         if not self._store.record(event, seen, unfinished=True):
             _LOG.info("The kill of pid %s was told before", event.victim.tgid)
             return False
-        late = ", of before this start" if event.capture.late else ""
+        late = ", of before this start" if event.capture.recovered else ""
         _LOG.info("OOM kill of %r (pid %s)%s", event.victim.comm, event.victim.tgid, late)
         self._look_around(event, seen)
         # A victim that dies at once, on another CPU, can be told before its mark.
@@ -212,7 +212,7 @@ class IngestLoop:
     def _store_userspace_kill(self, event: UserspaceKill) -> bool:
         stored = self._store.record(event, self._look(event))
         if stored:
-            late = ", of before this start" if event.capture.late else ""
+            late = ", of before this start" if event.capture.recovered else ""
             _LOG.info("Kill by %s%s: %r", event.killer.name, late, event.original)
         return stored
 
@@ -229,21 +229,23 @@ class IngestLoop:
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")
-            seen = Snapshot(seen=False)
+            seen = Snapshot(process_found=False)
         return replace(seen, containers=self._runtimes.at_once(kill))
 
     def _look_around(self, kill: OomKill, seen: Snapshot) -> None:
         """See what takes longer, now that the kill is on the disk, and add it there."""
         more = seen
         try:
-            if not kill.capture.late:
+            if not kill.capture.recovered:
                 more = self._scanner.add_to(kill, seen)
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("It could not be seen who used the memory")
         try:
             if self._sources.log:
                 logged = self._sources.log.completed(kill)
-                more = replace(more, report=logged.original, listed=logged.candidates)
+                more = replace(
+                    more, kernel_report=logged.original, kernel_report_tasks=logged.tasks
+                )
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("The kernel's own report of an OOM kill could not be read")
         try:
@@ -262,13 +264,13 @@ class IngestLoop:
                 "kernel's log",
                 loss.victims,
                 loss.exits,
-                loss.unreadable,
-                loss.lines,
+                loss.undecodable,
+                loss.log_lines,
             )
             self._counts.loss = loss
 
 
 def _is_of(exit_: VictimExit, kill: OomKill) -> bool:
     """Whether an exit that was told before the kill is its victim's."""
-    same = kill.victim.started_ns in {None, exit_.started_ns}
+    same = kill.victim.start_boottime_ns in {None, exit_.start_boottime_ns}
     return same and abs(exit_.boottime_ns - kill.boottime_ns) < _EARLY_NS

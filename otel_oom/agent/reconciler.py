@@ -214,9 +214,9 @@ class Reconciler:
                 boottime_ns=now,
                 time_unix_ns=now + clock.boot_to_unix_offset_ns(),
                 count=count,
-                counted=all_,
+                kernel_count=all_,
                 reason=reason,
-                at_most=at_most,
+                upper_bound=at_most,
             )
         )
 

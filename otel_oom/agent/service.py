@@ -78,7 +78,7 @@ def run(
         from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
         from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
-        scan.begin(lambda event: store.record(event, Snapshot(seen=False)), delivery.wake)
+        scan.begin(lambda event: store.record(event, Snapshot(process_found=False)), delivery.wake)
         with (
             ExitStack() as until,
             JournalSource(state_dir, history=history) as killers,

@@ -76,9 +76,9 @@ def _marked(kill: OomKill, mark: KillMark) -> OomKill:
     return replace(
         kill,
         boottime_ns=mark.boottime_ns,
-        time_unix_ns=kill.unix_ns_of(mark.boottime_ns),
-        victim=replace(kill.victim, tgid=mark.tgid, started_ns=mark.started_ns),
-        capture=replace(kill.capture, marked=True),
+        time_unix_ns=kill.to_unix_ns(mark.boottime_ns),
+        victim=replace(kill.victim, tgid=mark.tgid, start_boottime_ns=mark.started_ns),
+        capture=replace(kill.capture, matched_mark=True),
     )
 
 

@@ -90,7 +90,7 @@ class Host:
 
     def of(self, event: Event) -> Host:
         """The host that an event is of: for what was found in a log, the one whose log that is."""
-        found = event.found if isinstance(event, OomEvent) else None
+        found = event.provenance if isinstance(event, OomEvent) else None
         if found is None:
             return self
         named = {"host.name": found.host, "host.id": found.host_id, "os.type": "linux"}
@@ -159,7 +159,7 @@ class EnrichedKill:
     @property
     def limits(self) -> MemcgUsage | None:
         """Of the victim's cgroup: those of the mark, or else what was read after it."""
-        marked, read = self.kill.limits, self.witness.limits
+        marked, read = self.kill.memcg_usage, self.witness.memcg_usage
         if marked and read and read.usage is not None and read.swap_usage is None:
             # A kernel that accounts no swap has its counters all the same, and no file of them.
             return replace(marked, swap_limit=None, swap_usage=None)
@@ -206,13 +206,13 @@ def enrich(
 ) -> EnrichedKill:
     """Join a kill with its resource and the names that its numbers have on this host."""
     containers = witness.containers or by_path(kill)
-    if witness.report and kill.original is None:
-        kill = replace(kill, original=witness.report, candidates=witness.listed)
-    witness = replace(witness, candidates=chosen_among(kill, witness.candidates))
+    if witness.kernel_report and kill.original is None:
+        kill = replace(kill, original=witness.kernel_report, tasks=witness.kernel_report_tasks)
+    witness = replace(witness, tasks=chosen_among(kill, witness.tasks))
     executable = kill.victim.executable or witness.executable
     origin = analyse_stack(kill.stack)
     # Of another time, or another host, the files here tell nothing.
-    setting = None if kill.found else _limit_setting(kill.decision)
+    setting = None if kill.provenance else _limit_setting(kill.decision)
     return EnrichedKill(
         kill=kill,
         witness=witness,
@@ -224,7 +224,7 @@ def enrich(
         origin=origin,
         limit_scope=limit_scope(kill, origin),
         limit_setting=setting,
-        candidates=ranked(kill, witness.candidates),
+        candidates=ranked(kill, witness.tasks),
         containers=containers,
         resource=resource_of(
             cgroup_path(kill, witness),
@@ -288,13 +288,13 @@ def _user_stack(event: OomEvent, executable: str | None, files: Resolver) -> tup
 
 def _limit_setting(decision: OomControl | None) -> Setting | None:
     """What in a file of systemd's set the limit that was hit, if it is one of the host's units."""
-    if decision is None or decision.memcg is None or decision.limits is None:
+    if decision is None or decision.memcg is None or decision.memcg_usage is None:
         return None
     units, owner = units_of(decision.memcg.path), unit_owning(decision.memcg.path)
     of_user = units.unit is not None and owner != units.unit
-    if owner is None or of_user or decision.limits.limit is None:
+    if owner is None or of_user or decision.memcg_usage.limit is None:
         return None
-    return memory_setting(owner, decision.limits.limit)
+    return memory_setting(owner, decision.memcg_usage.limit)
 
 
 def resource_of(

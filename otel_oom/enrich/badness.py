@@ -33,13 +33,13 @@ def chosen_among(kill: OomKill, seen: TaskList | None) -> TaskList | None:
 
     The kernel's list is of the moment of its choice; what it lacks are their cgroups.
     """
-    if kill.candidates is None:
+    if kill.tasks is None:
         return seen
     paths = {(one.tgid, one.comm): one.memcg for one in seen.largest} if seen else {}
     largest = tuple(
-        replace(one, memcg=paths.get((one.tgid, one.comm))) for one in kill.candidates.largest
+        replace(one, memcg=paths.get((one.tgid, one.comm))) for one in kill.tasks.largest
     )
-    return replace(kill.candidates, largest=largest)
+    return replace(kill.tasks, largest=largest)
 
 
 def ranked(kill: OomKill, seen: TaskList | None) -> tuple[RankedTask, ...]:
@@ -51,7 +51,9 @@ def ranked(kill: OomKill, seen: TaskList | None) -> tuple[RankedTask, ...]:
         for candidate in seen.largest
         if candidate.tgid != kill.victim.tgid
     ]
-    every = sorted([*_victim(kill), *others], key=lambda one: one.candidate.held, reverse=True)
+    every = sorted(
+        [*_victim(kill), *others], key=lambda one: one.candidate.total_bytes, reverse=True
+    )
     # The victim stays in it, however small.
     while len(every) > _MOST:
         every.remove(next(one for one in reversed(every) if not one.killed))
@@ -81,5 +83,5 @@ def _points(candidate: OomTask, kill: OomKill) -> int | None:
     score_adj = candidate.score_adj
     if score_adj is None or is_unkillable(candidate.tgid, score_adj):
         return None
-    capacity = kill.decision.capacity if kill.decision else None
-    return oom_badness(candidate.held, score_adj, capacity)
+    capacity = kill.decision.total_memory if kill.decision else None
+    return oom_badness(candidate.total_bytes, score_adj, capacity)

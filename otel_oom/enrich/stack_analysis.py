@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.model.event_base import function
+from otel_oom.model.event_base import function_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ _KERNEL_THREAD: Final = frozenset({"kthread", "worker_thread", "process_one_work
 
 def analyse_stack(stack: Sequence[str]) -> StackAnalysis:
     """What ``stack``, from the decision outwards, says."""
-    functions = [function(frame) for frame in stack]
+    functions = [function_name(frame) for frame in stack]
     return StackAnalysis(
         by=_first(functions, _BY),
         memory=_first(functions, _MEMORY),

@@ -31,7 +31,7 @@ class EnrichedUserspaceKill:
     @property
     def outcome(self) -> str:
         """``killed``, or ``signalled``: told as it was begun, and what came of it nobody says."""
-        return "killed" if self.event.done else "signalled"
+        return "killed" if self.event.completed else "signalled"
 
 
 def enrich_userspace_kill(

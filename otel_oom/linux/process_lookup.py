@@ -38,14 +38,14 @@ class ProcessLookup:
             tgid=status.tgid,
             tid=tid,
             ppid=status.ppid or None,
-            ns_tgid=status.namespaced_pid or None,
+            namespaced_pid=status.namespaced_pid or None,
             uid=status.uid,
             gid=status.gid,
             pid_ns=process.namespace_inode("pid"),
             mnt_ns=process.namespace_inode("mnt"),
             # The shown name of a kworker is longer than the logged one.
             comm=status.comm if comm is None else comm,
-            started_ns=self.start_boottime_ns(status.tgid),
+            start_boottime_ns=self.start_boottime_ns(status.tgid),
         )
 
     def start_boottime_ns(self, tgid: int) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 
 _KB: Final = 1024
 _MUCH_RESERVED: Final = 0.05
@@ -90,7 +90,9 @@ def _overcommit(known: Mapping[str, int], host: Mapping[str, float]) -> Iterator
         limit, committed = host.get("commit_limit"), host.get("committed")
         how_much = "what the host has"
         if limit is not None and committed is not None:
-            how_much = f"{size(int(limit))} ({size(int(committed))} of it are promised)"
+            how_much = (
+                f"{format_bytes(int(limit))} ({format_bytes(int(committed))} of it are promised)"
+            )
         yield Meaning(
             "vm.overcommit_memory",
             str(value),
@@ -117,7 +119,7 @@ def _swap(known: Mapping[str, int], host: Mapping[str, float]) -> Iterator[Meani
     )
     yield Meaning(
         "swap",
-        f"{size(used)} of {size(int(total))} used",
+        f"{format_bytes(used)} of {format_bytes(int(total))} used",
         f"what was moved there counts for who is killed, as if it were in memory{rarely}",
     )
 
@@ -129,6 +131,6 @@ def _reserve(known: Mapping[str, int], host: Mapping[str, float]) -> Iterator[Me
     yield Meaning(
         "vm.min_free_kbytes",
         str(value),
-        f"{size(value * _KB)} of the host's {size(int(total))} are kept free, and kills come that "
-        "much earlier",
+        f"{format_bytes(value * _KB)} of the host's {format_bytes(int(total))} are kept free, and "
+        "kills come that much earlier",
     )

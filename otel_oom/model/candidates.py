@@ -22,7 +22,7 @@ class OomTask(Struct, frozen=True):
     memcg: str | None = None
 
     @property
-    def held(self) -> int:
+    def total_bytes(self) -> int:
         """All that its death would free, and by which the kernel ranks it (``oom_badness()``)."""
         return self.resident + (self.swap or 0) + (self.page_tables or 0)
 
@@ -37,5 +37,5 @@ class TaskList(Struct, frozen=True):
     memcg: str | None
     boottime_ns: int
     count: int
-    left_out: int
+    skipped: int
     largest: tuple[OomTask, ...]

@@ -40,16 +40,16 @@ class EventContainers(Struct, frozen=True):
     """
 
     victim: Container | None = None
-    outer: Container | None = None
+    host: Container | None = None
     trigger: Container | None = None
 
     @property
     def parts(self) -> tuple[Container | None, Container | None, Container | None]:
         """The victim's, the outer one and the trigger's."""
-        return self.victim, self.outer, self.trigger
+        return self.victim, self.host, self.trigger
 
 
-def text(value: object) -> str | None:
+def bounded_text(value: object) -> str | None:
     """``value`` if it is a text that says something, of bounded length and encodable in UTF-8."""
     if not isinstance(value, str) or not value:
         return None
@@ -57,10 +57,10 @@ def text(value: object) -> str | None:
     return value[:_TEXT_CHARS].encode("utf-8", "backslashreplace").decode()
 
 
-def texts(value: object, keep: Mapping[str, Any] | frozenset[str]) -> dict[str, str]:
+def bounded_texts(value: object, keep: Mapping[str, Any] | frozenset[str]) -> dict[str, str]:
     """The entries of the mapping ``value`` whose keys are to be kept and whose values are text."""
     if not isinstance(value, Mapping):
         return {}
-    kept = {key: text(item) for key, item in value.items() if key in keep}
+    kept = {key: bounded_text(item) for key, item in value.items() if key in keep}
     said = [(key, item) for key, item in kept.items() if item is not None]
     return dict(said[:_MOST_ENTRIES])

@@ -40,19 +40,19 @@ class Event(Struct, frozen=True, kw_only=True):
     time_unix_ns: int
 
     @property
-    def name(self) -> str:
+    def identity_key(self) -> str:
         """What tells this event from every other of its boot and instant."""
         raise NotImplementedError
 
     @property
-    def instant(self) -> str:
+    def timestamp_key(self) -> str:
         """What it has of the kernel alone, and hence whenever and by whomever it is read."""
         return str(self.boottime_ns)
 
     @property
-    def moment(self) -> str:
+    def occurrence_key(self) -> str:
         """Its boot and its instant."""
-        return f"{self.boot_id}/{self.instant}"
+        return f"{self.boot_id}/{self.timestamp_key}"
 
     @property
     def uid(self) -> str:
@@ -60,7 +60,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
         A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
         """
-        return uuid_of(f"{self.moment}/{self.name}")
+        return derive_uuid(f"{self.occurrence_key}/{self.identity_key}")
 
 
 class OomEvent(Event, frozen=True, kw_only=True):
@@ -79,21 +79,25 @@ class OomEvent(Event, frozen=True, kw_only=True):
     capture: Capture
     stack: tuple[str, ...] = ()
     user_stack: tuple[UserFrame, ...] = ()
-    found: LogProvenance | None = None
+    provenance: LogProvenance | None = None
 
     @property
-    def moment(self) -> str:
+    def occurrence_key(self) -> str:
         """Its boot and its instant; what it was found by, for not every log tells its boot."""
-        if self.found:
-            return self.found.mark(self.time_unix_ns)
-        return f"{self.boot_id}/{self.instant}"
+        if self.provenance:
+            return self.provenance.dedup_key(self.time_unix_ns)
+        return f"{self.boot_id}/{self.timestamp_key}"
 
     @property
-    def instant(self) -> str:
+    def timestamp_key(self) -> str:
         """The kernel's time; of a line of its log the number, for its clock can't be read."""
-        return f"log/{self.capture.sequence}" if self.capture.by_line else str(self.boottime_ns)
+        return (
+            f"log/{self.capture.sequence}"
+            if self.capture.identified_by_sequence
+            else str(self.boottime_ns)
+        )
 
-    def unix_ns_of(self, boottime_ns: int) -> int:
+    def to_unix_ns(self, boottime_ns: int) -> int:
         """Another instant of the kernel's clock in Unix time, on this event's own scale.
 
         The two clocks drift, so that instants of one story are compared on one reading of them.
@@ -104,40 +108,40 @@ class OomEvent(Event, frozen=True, kw_only=True):
 _KILLS: Final = frozenset({"oom_kill_process", "out_of_memory"})
 
 
-def function(frame: str) -> str:
+def function_name(frame: str) -> str:
     """The function of a frame such as ``shmem_write_begin+0x4b``, less what a compiler added."""
     return frame.partition("+")[0].partition(" ")[0].partition(".")[0]
 
 
-def marked_exiting(stack: Sequence[str]) -> bool:
+def is_exiting_victim(stack: Sequence[str]) -> bool:
     """Whether the mark that ``stack`` leads to was that of a victim which exits anyway.
 
     It is told by who calls ``mark_oom_victim()``: ``__oom_kill_process()`` when it kills, these
     when they don't (``task_will_free_mem()``). The kernel neither logs nor counts that as a kill.
     """
-    mark, caller = ([function(frame) for frame in stack[:2]] + ["", ""])[:2]
+    mark, caller = ([function_name(frame) for frame in stack[:2]] + ["", ""])[:2]
     return mark == "mark_oom_victim" and caller in _KILLS
 
 
-def uuid_of(name: str) -> str:
+def derive_uuid(name: str) -> str:
     """A UUID of version 8 (RFC 9562) out of ``name``."""
-    digest = bytearray(digest_of(name, "uid", 16))
+    digest = bytearray(derive_digest(name, "uid", 16))
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
     text = digest.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def digest_of(name: str, purpose: str, size: int) -> bytes:
+def derive_digest(name: str, purpose: str, size: int) -> bytes:
     """``size`` bytes out of ``name``, others for each purpose."""
     return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
 
 
-def trace_id_of(uid: str) -> int:
+def derive_trace_id(uid: str) -> int:
     """The 128 bits of the trace of an incident, by its first event; never zero."""
-    return int.from_bytes(digest_of(uid, "trace", 16), "big") or 1
+    return int.from_bytes(derive_digest(uid, "trace", 16), "big") or 1
 
 
-def span_id_of(uid: str) -> int:
+def derive_span_id(uid: str) -> int:
     """The 64 bits of the span of an event; never zero."""
-    return int.from_bytes(digest_of(uid, "span", 8), "big") or 1
+    return int.from_bytes(derive_digest(uid, "span", 8), "big") or 1

@@ -14,10 +14,10 @@ from otel_oom.model.candidates import TaskList
 from otel_oom.model.event_base import (
     Event,
     OomEvent,
-    marked_exiting,
-    span_id_of,
-    trace_id_of,
-    uuid_of,
+    derive_span_id,
+    derive_trace_id,
+    derive_uuid,
+    is_exiting_victim,
 )
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserspaceOomDaemon
 
@@ -37,21 +37,21 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
     victim: Task
     memory: Memory | None
     memcg: Memcg | None
-    limits: MemcgUsage | None = None
+    memcg_usage: MemcgUsage | None = None
     incident: str | None = None
     skipped: bool = False
     original: str | None = None
-    candidates: TaskList | None = None
+    tasks: TaskList | None = None
 
     @property
-    def name(self) -> str:
+    def identity_key(self) -> str:
         """The victim's pid, as text; its name where that is all there is."""
         return str(self.victim.tgid if self.victim.tgid is not None else self.victim.comm)
 
     @property
     def already_exiting(self) -> bool:
         """Whether it was dying anyway, and was only given the last of the memory to do so."""
-        return marked_exiting(self.stack)
+        return is_exiting_victim(self.stack)
 
     @property
     def counted(self) -> bool:
@@ -61,17 +61,17 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
     @property
     def trace_id(self) -> int:
         """The 128 bits of the trace of this kill's incident; never zero."""
-        return trace_id_of(self.incident or self.uid)
+        return derive_trace_id(self.incident or self.uid)
 
     @property
     def span_id(self) -> int:
         """The 64 bits of this kill's span; never zero."""
-        return span_id_of(self.uid)
+        return derive_span_id(self.uid)
 
     @property
     def parent_span_id(self) -> int | None:
         """The span of the kill that this one belongs to; ``None`` for one that stands alone."""
-        return None if self.incident is None else span_id_of(self.incident)
+        return None if self.incident is None else derive_span_id(self.incident)
 
 
 class UserspaceKill(OomEvent, frozen=True, kw_only=True):
@@ -92,17 +92,17 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     memcg: Memcg | None
     resident: int | None = None
     usage: int | None = None
-    done: bool
+    completed: bool
     original: str
 
     @property
-    def name(self) -> str:
+    def identity_key(self) -> str:
         """Who killed whom."""
         whom = self.victim.tgid if self.victim else self.memcg.path if self.memcg else ""
         return f"{self.killer.name}/{whom}"
 
     @property
-    def instant(self) -> str:
+    def timestamp_key(self) -> str:
         """What the journal's entry says, whenever it is read."""
         return f"journal/{self.capture.sequence}"
 
@@ -114,12 +114,12 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     @property
     def trace_id(self) -> int:
         """The 128 bits of this kill's trace; never zero."""
-        return trace_id_of(self.uid)
+        return derive_trace_id(self.uid)
 
     @property
     def span_id(self) -> int:
         """The 64 bits of this kill's span; never zero."""
-        return span_id_of(self.uid)
+        return derive_span_id(self.uid)
 
 
 class NoVictim(OomEvent, frozen=True, kw_only=True):
@@ -131,11 +131,11 @@ class NoVictim(OomEvent, frozen=True, kw_only=True):
 
     kind: ClassVar[str] = "no_victim"
 
-    repeats: int = 0
+    repeat_count: int = 0
     original: str | None = None
 
     @property
-    def name(self) -> str:
+    def identity_key(self) -> str:
         """There is one such event at an instant."""
         return "no-victim"
 
@@ -152,12 +152,12 @@ class MissedKills(Event, frozen=True, kw_only=True):
     kind: ClassVar[str] = "missed"
 
     count: int
-    counted: int
+    kernel_count: int
     reason: str
-    at_most: bool = False
+    upper_bound: bool = False
 
     @property
-    def name(self) -> str:
+    def identity_key(self) -> str:
         """There is one such event at an instant."""
         return "missed"
 
@@ -184,14 +184,14 @@ class Panic(OomEvent, frozen=True, kw_only=True):
     original: str
 
     @property
-    def name(self) -> str:
+    def identity_key(self) -> str:
         """What the record says by itself."""
         return f"panic/{self.message}/{self.tid}"
 
     @property
     def uid(self) -> str:
         """Out of the record alone: its boot's id may be known at one start and not at the next."""
-        return uuid_of(f"{self.boottime_ns or self.time_unix_ns}/{self.name}")
+        return derive_uuid(f"{self.boottime_ns or self.time_unix_ns}/{self.identity_key}")
 
 
 class VictimExit(Struct, frozen=True):
@@ -205,7 +205,7 @@ class VictimExit(Struct, frozen=True):
     kind: ClassVar[str] = "exit"
 
     tgid: int
-    started_ns: int | None
+    start_boottime_ns: int | None
     boottime_ns: int
     exit_code: int | None
 
@@ -222,7 +222,7 @@ class ReaperStep(Struct, frozen=True):
     kind: ClassVar[str] = "reaper"
 
     tgid: int
-    started_ns: int | None
+    start_boottime_ns: int | None
     boottime_ns: int
     stage: str
     resident: int | None
@@ -257,5 +257,5 @@ class LostEvents(Struct, frozen=True):
 
     victims: int = 0
     exits: int = 0
-    unreadable: int = 0
-    lines: int = 0
+    undecodable: int = 0
+    log_lines: int = 0

@@ -33,7 +33,7 @@ class HostMemory(Struct, frozen=True):
     pressure: Mapping[str, float] = {}
 
     @property
-    def swapped(self) -> int:
+    def swap_used(self) -> int:
         """How much of the host's swap is in use, in bytes."""
         return self.memory.get("swap_total", 0) - self.memory.get("swap_free", 0)
 
@@ -55,17 +55,17 @@ class Snapshot(Struct, frozen=True):
     are the processes in that.
     """
 
-    seen: bool
+    process_found: bool
     cgroup: str | None = None
     executable: str | None = None
-    limits: MemcgUsage | None = None
+    memcg_usage: MemcgUsage | None = None
     environ: Mapping[str, str] = {}
     boottime_ns: int | None = None
-    own: MemcgStats | None = None
-    hit: MemcgStats | None = None
+    victim_cgroup: MemcgStats | None = None
+    limit_cgroup: MemcgStats | None = None
     host: HostMemory | None = None
-    settings: Mapping[str, int] = {}
-    candidates: TaskList | None = None
+    vm_sysctl: Mapping[str, int] = {}
+    tasks: TaskList | None = None
     containers: EventContainers | None = None
-    report: str | None = None
-    listed: TaskList | None = None
+    kernel_report: str | None = None
+    kernel_report_tasks: TaskList | None = None

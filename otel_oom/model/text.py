@@ -30,7 +30,7 @@ def escape_nonprintable(text: str) -> str:
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
-def quoted(text: str) -> str:
+def quote_text(text: str) -> str:
     """A name that its owner chose: as it is when it is plain, else as a string of JSON."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
 

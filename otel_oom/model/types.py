@@ -30,14 +30,14 @@ class Task(Struct, frozen=True):
     tgid: int | None
     tid: int | None = None
     ppid: int | None = None
-    ns_tgid: int | None = None
+    namespaced_pid: int | None = None
     uid: int | None = None
     gid: int | None = None
     pid_ns: int | None = None
     mnt_ns: int | None = None
     score_adj: int | None = None
     comm: str | None = None
-    started_ns: int | None = None
+    start_boottime_ns: int | None = None
     executable: str | None = None
     command: tuple[str, ...] | None = None
 
@@ -99,16 +99,16 @@ class OomControl(Struct, frozen=True):
     the host. ``hook`` is what told all this.
     """
 
-    hook: str
+    source: str
     constraint: str | None = None
     order: int | None = None
     gfp_mask: int | None = None
     gfp_flags: str | None = None
     points: int | None = None
-    capacity: int | None = None
+    total_memory: int | None = None
     message: str | None = None
     memcg: Memcg | None = None
-    limits: MemcgUsage | None = None
+    memcg_usage: MemcgUsage | None = None
 
 
 class UserspaceOomDaemon(Struct, frozen=True):
@@ -153,18 +153,18 @@ class Capture(Struct, frozen=True):
     hook: str
     cpu: int | None
     sequence: int
-    late: bool = False
-    marked: bool = False
+    recovered: bool = False
+    matched_mark: bool = False
 
     @property
-    def in_log(self) -> bool:
+    def from_kernel_log(self) -> bool:
         """Whether it is a line of the kernel's log."""
         return self.cpu is None
 
     @property
-    def by_line(self) -> bool:
+    def identified_by_sequence(self) -> bool:
         """Whether the number of that line is all there is to name it by."""
-        return self.in_log and not self.marked
+        return self.from_kernel_log and not self.matched_mark
 
 
 class LogProvenance(Struct, frozen=True):
@@ -183,7 +183,7 @@ class LogProvenance(Struct, frozen=True):
     time_source: str
     file: str | None
 
-    def mark(self, time_unix_ns: int) -> str:
+    def dedup_key(self, time_unix_ns: int) -> str:
         """What the event is known by, wherever it is found.
 
         Uptime and numbers of one line are no other's. Without the uptime it is the time, in

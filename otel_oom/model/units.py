@@ -8,7 +8,7 @@ _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _STEP: Final = 1024
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """``count`` bytes in the largest unit that leaves at least one: ``49.6 MiB``."""
     value = float(count)
     for unit in _UNITS:

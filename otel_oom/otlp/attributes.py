@@ -84,7 +84,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
     return only_known(
         {
             "log.record.uid": event.uid,
-            semconv.DECISION_REPEAT_COUNT: event.repeats,
+            semconv.DECISION_REPEAT_COUNT: event.repeat_count,
             **around_containers(enriched.containers),
             **_shared(event, enriched.origin, enriched.user_stack),
         }
@@ -113,9 +113,9 @@ def missed_attributes(event: MissedKills) -> Attributes:
         {
             "log.record.uid": event.uid,
             semconv.MISSED_COUNT: event.count,
-            semconv.MISSED_KERNEL_COUNT: event.counted,
+            semconv.MISSED_KERNEL_COUNT: event.kernel_count,
             semconv.MISSED_REASON: event.reason,
-            semconv.MISSED_UPPER_BOUND: event.at_most,
+            semconv.MISSED_UPPER_BOUND: event.upper_bound,
         }
     )
 
@@ -134,12 +134,12 @@ def _shared(
         **cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
         **_trigger_place(event),
         semconv.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
-        **cgroup(_LIMIT_MEMCG, limit, decision.limits if decision else None),
+        **cgroup(_LIMIT_MEMCG, limit, decision.memcg_usage if decision else None),
         semconv.DECISION_ORIGIN: origin.by,
         semconv.REQUEST_KERNEL_STACK: "\n".join(event.stack) or None,
         semconv.DECISION_CONSTRAINT: decision.constraint if decision else None,
         semconv.DECISION_POINTS: decision.points if decision else None,
-        semconv.DECISION_TOTAL_MEMORY: decision.capacity if decision else None,
+        semconv.DECISION_TOTAL_MEMORY: decision.total_memory if decision else None,
         semconv.DECISION_MESSAGE: decision.message if decision else None,
         semconv.REQUEST_MEMORY_TYPE: origin.memory,
         semconv.REQUEST_ENTRY_POINT: origin.entry,
@@ -149,15 +149,15 @@ def _shared(
         semconv.REQUEST_USER_STACK: "\n".join(user_stack) or None,
         semconv.CAPTURE_SOURCE: event.capture.source,
         semconv.CAPTURE_HOOK: event.capture.hook,
-        semconv.DECISION_SOURCE: decision.hook if decision else None,
-        semconv.CAPTURE_RECOVERED: event.capture.late or None,
+        semconv.DECISION_SOURCE: decision.source if decision else None,
+        semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
         **_found(event),
     }
 
 
 def _found(event: OomEvent) -> dict[str, Value | None]:
     """In which log of the past it was found."""
-    found = event.found
+    found = event.provenance
     if found is None:
         return {}
     return {semconv.TIME_SOURCE: found.time_source, "log.file.path": found.file}
@@ -190,7 +190,7 @@ def _trigger_place(event: OomEvent) -> dict[str, Value | None]:
 
 def around_containers(containers: EventContainers) -> dict[str, Value | None]:
     """Those beside the victim's own, which is in the resource, and what could not be found out."""
-    outer, trigger = containers.outer, containers.trigger
+    outer, trigger = containers.host, containers.trigger
     errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
     return {
         semconv.HOST_CONTAINER_ID: outer.id if outer else None,
@@ -219,7 +219,7 @@ def victim_process(
     """The victim as a process, by the names that OpenTelemetry has for that."""
     return {
         "process.pid": victim.tgid,
-        "process.vpid": victim.ns_tgid,
+        "process.vpid": victim.namespaced_pid,
         "process.parent_pid": victim.ppid,
         "process.creation.time": _creation_time(event, victim),
         "process.executable.name": executable.rpartition("/")[2] if executable else None,
@@ -231,9 +231,9 @@ def victim_process(
 
 def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
     """The victim's start in ISO 8601, from its distance to the kill on the kernel's clock."""
-    if victim.started_ns is None:
+    if victim.start_boottime_ns is None:
         return None
-    unix_ns = event.unix_ns_of(victim.started_ns)
+    unix_ns = event.to_unix_ns(victim.start_boottime_ns)
     started = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
     millis = unix_ns % _NS_PER_S // 1_000_000
     return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"

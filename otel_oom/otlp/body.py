@@ -9,7 +9,7 @@ from otel_oom.linux.systemd.units import units_of
 from otel_oom.model.container import Container
 from otel_oom.model.events import MissedKills, OomKill
 from otel_oom.model.types import Memcg, OomControl
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 
 _ID_CHARS = 12
 
@@ -72,7 +72,7 @@ def _limit(enriched: EnrichedKill) -> str:
         hit = f"{whose} limit{_bound(kill.decision)} was hit, that of {kill.decision.memcg.path}"
         return f"{own}, and {hit}"
     if own and limits and limits.limit is not None:
-        own += f" and may use {size(limits.limit)}"
+        own += f" and may use {format_bytes(limits.limit)}"
     elif own and limits and limits.usage is not None:
         own += " and has no limit of its own"
     if scope == "host" and enriched.origin.by != "sysrq":
@@ -81,8 +81,8 @@ def _limit(enriched: EnrichedKill) -> str:
 
 
 def _bound(decision: OomControl) -> str:
-    limit = decision.limits.limit if decision.limits else None
-    return "" if limit is None else f" of {size(limit)}"
+    limit = decision.memcg_usage.limit if decision.memcg_usage else None
+    return "" if limit is None else f" of {format_bytes(limit)}"
 
 
 _CONSTRAINTS = {
@@ -127,9 +127,9 @@ def sentence(enriched: EnrichedKill) -> str:
     # Not format(): a victim may have braces in its name.
     parts = [_OUTCOMES[enriched.outcome].replace("{victim}", victim)]
     if kill.memory:
-        parts.append(f", which held {size(kill.memory.resident)} of memory")
+        parts.append(f", which held {format_bytes(kill.memory.resident)} of memory")
         if kill.memory.swap:
-            parts.append(f" and {size(kill.memory.swap)} of swap")
+            parts.append(f" and {format_bytes(kill.memory.swap)} of swap")
     parts += [_limit(enriched), _request(kill, enriched.origin, _of_trigger(enriched, inside))]
     return "".join(parts) + "."
 
@@ -143,7 +143,7 @@ def no_victim_sentence(enriched: EnrichedNoVictim) -> str:
     who = f"{trigger.comm or 'a process'} (pid {trigger.tgid})" if trigger else "a process"
     limit = _bound(event.decision) if event.decision and memcg else ""
     hit = f", whose limit{limit} was hit," if memcg else ""
-    repeats = f"; it was found {event.repeats} times more" if event.repeats else ""
+    repeats = f"; it was found {event.repeat_count} times more" if event.repeat_count else ""
     return (
         f"The kernel's OOM killer found no process that it may kill {where}{hit} when {who} asked "
         f"for {_asked(enriched.origin)}{repeats}."
@@ -178,10 +178,10 @@ _REASONS = {
 def missed_sentence(event: MissedKills) -> str:
     """How many kills are missing, and why as far as that is known; one sentence."""
     kills = "1 OOM kill" if event.count == 1 else f"{event.count} OOM kills"
-    count = f"At most {kills}" if event.at_most else kills
+    count = f"At most {kills}" if event.upper_bound else kills
     verb = "is" if event.count == 1 else "are"
     reason = _REASONS.get(event.reason, event.reason)
     return (
-        f"{count} of the {event.counted} that the kernel counts on this boot {verb} told by no "
-        f"event: {reason}."
+        f"{count} of the {event.kernel_count} that the kernel counts on this boot {verb} told by "
+        f"no event: {reason}."
     )

@@ -75,10 +75,10 @@ def span(enriched: EnrichedKill) -> ReadableSpan:
     end_ns, exited = kill.time_unix_ns, None
     if end.exit:
         # The signal comes before the mark: on another CPU the victim can be gone by then.
-        end_ns, exited = max(kill.time_unix_ns, kill.unix_ns_of(end.exit.boottime_ns)), True
+        end_ns, exited = max(kill.time_unix_ns, kill.to_unix_ns(end.exit.boottime_ns)), True
         stages.append(Event(semconv.EVENT_VICTIM_EXITED, _exit_attributes(enriched), end_ns))
     elif end.alive:
-        end_ns, exited = kill.unix_ns_of(end.alive.boottime_ns), False
+        end_ns, exited = kill.to_unix_ns(end.alive.boottime_ns), False
         state = {semconv.VICTIM_STATE: end.alive.state}
         stages.append(Event(semconv.EVENT_VICTIM_ALIVE, state, end_ns))
     if exited is not None:
@@ -107,7 +107,7 @@ def _reaper_events(enriched: EnrichedKill) -> list[Event]:
             semconv.EVENT_REAPER,
             {semconv.REAPER_STAGE: step.stage}
             | ({} if step.resident is None else {semconv.REAPER_RESIDENT: step.resident}),
-            enriched.kill.unix_ns_of(step.boottime_ns),
+            enriched.kill.to_unix_ns(step.boottime_ns),
         )
         for step in enriched.end.reaper
     ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_oom.enrich.badness import RankedTask
-from otel_oom.model.text import quoted
+from otel_oom.model.text import quote_text
 
 _CHARS: Final = 4096
 _PATH_CHARS: Final = 200
@@ -35,13 +35,13 @@ def _line(one: RankedTask) -> str:
     candidate = one.candidate
     fields = {
         "pid": candidate.tgid,
-        "comm": quoted(candidate.comm),
+        "comm": quote_text(candidate.comm),
         "resident": candidate.resident,
         "swap": candidate.swap or None,
         "points": one.points,
         "score_adj": candidate.score_adj,
         "uid": candidate.uid,
-        "memcg": None if candidate.memcg is None else quoted(_end(candidate.memcg)),
+        "memcg": None if candidate.memcg is None else quote_text(_end(candidate.memcg)),
         "killed": "true" if one.killed else None,
     }
     return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)

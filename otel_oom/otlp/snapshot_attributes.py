@@ -23,7 +23,7 @@ _SMALL: Final = 100
 
 def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     """What user space saw, but for the victim itself."""
-    kill, candidates = enriched.kill, enriched.witness.candidates
+    kill, candidates = enriched.kill, enriched.witness.tasks
     return {
         **around(kill, enriched.witness),
         semconv.TASKS_LARGEST: candidate_lines(enriched.candidates) or None,
@@ -31,7 +31,7 @@ def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
         semconv.TASKS_COUNT: max(candidates.count, len(enriched.candidates))
         if candidates
         else None,
-        semconv.TASKS_SKIPPED: candidates.left_out or None if candidates else None,
+        semconv.TASKS_SKIPPED: candidates.skipped or None if candidates else None,
         semconv.TASKS_MEMCG_PATH: candidates.memcg if candidates else None,
         semconv.TASKS_DELAY: _after(kill, candidates.boottime_ns if candidates else None),
     }
@@ -41,11 +41,11 @@ def around(event: Event, witness: Snapshot) -> dict[str, Value | None]:
     """The cgroups, the host and its settings."""
     host = witness.host
     return {
-        **_memcg(_OWN, witness.own),
-        **_memcg(_HIT, witness.hit),
+        **_memcg(_OWN, witness.victim_cgroup),
+        **_memcg(_HIT, witness.limit_cgroup),
         **(_keyed(semconv.HOST_MEMORY, host.memory) if host else {}),
         **(_keyed(semconv.HOST_PRESSURE, host.pressure) if host else {}),
-        **_keyed(semconv.SYSCTL_VM, witness.settings),
+        **_keyed(semconv.SYSCTL_VM, witness.vm_sysctl),
         semconv.SNAPSHOT_DELAY: _after(event, witness.boottime_ns),
     }
 

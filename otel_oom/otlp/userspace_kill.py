@@ -14,7 +14,7 @@ from opentelemetry.trace import (
 
 from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill
 from otel_oom.model.types import UserspaceOomDaemon
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
     OWN_MEMCG,
@@ -75,11 +75,11 @@ def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
 def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
     """Every attribute of the kill; what nobody told is left out."""
     event, witness, killer = enriched.event, enriched.witness, enriched.event.killer
-    victim, limits = event.victim, witness.limits
-    if event.done:
+    victim, limits = event.victim, witness.memcg_usage
+    if event.completed:
         # What the cgroup holds by now, it does not hold for the killed.
         limits = replace(limits, usage=event.usage, swap_usage=None) if limits else None
-        witness = replace(witness, own=None)
+        witness = replace(witness, victim_cgroup=None)
     return only_known(
         {
             "log.record.uid": event.uid,
@@ -107,7 +107,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             **around_containers(enriched.containers),
             semconv.CAPTURE_SOURCE: event.capture.source,
             semconv.CAPTURE_HOOK: event.capture.hook,
-            semconv.CAPTURE_RECOVERED: event.capture.late or None,
+            semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
         }
     )
 
@@ -121,13 +121,13 @@ def userspace_sentence(enriched: EnrichedUserspaceKill) -> str:
         whom = f"{event.victim.comm or 'a process'} (pid {event.victim.tgid}){inside}"
         what = f"{event.killer.name} sent {event.killer.signal} to {whom}"
         if event.resident is not None:
-            what += f", which held {size(event.resident)} of memory"
+            what += f", which held {format_bytes(event.resident)} of memory"
         place = f"; its cgroup is {path}" if path else ""
     else:
-        did = "killed" if event.done else "is about to kill"
+        did = "killed" if event.completed else "is about to kill"
         what = f"{event.killer.name} {did} every process of the cgroup {path}{inside}"
         if event.usage is not None:
-            what += f", which held {size(event.usage)} of memory"
+            what += f", which held {format_bytes(event.usage)} of memory"
         place = ""
     return f"{what}{_why(event.killer)}{place}."
 

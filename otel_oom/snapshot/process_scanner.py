@@ -21,7 +21,7 @@ from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import ProcessDir, memory_cgroup_path
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.candidates import OomTask, TaskList
-from otel_oom.model.event_base import function
+from otel_oom.model.event_base import function_name
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg
@@ -63,9 +63,9 @@ class ProcessScanner:
 
     def add_to(self, kill: OomKill, snapshot: Snapshot) -> Snapshot:
         """Return ``snapshot`` with the largest processes and the ``vm.*`` settings."""
-        swapped = bool(snapshot.host and snapshot.host.swapped)
+        swapped = bool(snapshot.host and snapshot.host.swap_used)
         candidates = self.scan(kill, swapped=swapped)
-        return replace(snapshot, settings=read_vm_settings(self.proc), candidates=candidates)
+        return replace(snapshot, vm_sysctl=read_vm_settings(self.proc), tasks=candidates)
 
     def scan(self, kill: OomKill, *, swapped: bool) -> TaskList | None:
         """Return the largest living processes that the kernel could choose from.
@@ -147,9 +147,9 @@ class ProcessScanner:
             if task is None:
                 continue
             if not full:
-                heappush(heap, (task.held, pid, task))
-            elif task.held > heap[0][0]:
-                heapreplace(heap, (task.held, pid, task))
+                heappush(heap, (task.total_bytes, pid, task))
+            elif task.total_bytes > heap[0][0]:
+                heapreplace(heap, (task.total_bytes, pid, task))
         largest = tuple(self._with_cgroup(task) for _, _, task in sorted(heap, reverse=True))
         return TaskList(None, scan_ns, count, len(pids) - count, largest)
 
@@ -203,6 +203,6 @@ def oom_domain(kill: OomKill) -> Memcg | None:
     if decision and decision.memcg:
         return decision.memcg
     constrained = decision is not None and decision.constraint == "memcg"
-    if constrained or any(function(frame) == _MEMCG_DECISION for frame in kill.stack):
+    if constrained or any(function_name(frame) == _MEMCG_DECISION for frame in kill.stack):
         return kill.memcg
     return None

@@ -35,7 +35,7 @@ def take_snapshot(
         return _surroundings(kill, cgroups, proc)
     # The environment goes first, with the victim's memory.
     tgid = victim.tgid
-    variables = environ.read(tgid) if environ and tgid and not kill.capture.late else {}
+    variables = environ.read(tgid) if environ and tgid and not kill.capture.recovered else {}
     snapshot = _surroundings(kill, cgroups, proc)
     process = ProcessDir(str(tgid), proc)
     stat = process.read_stat()
@@ -43,7 +43,7 @@ def take_snapshot(
         return snapshot
     return replace(
         snapshot,
-        seen=True,
+        process_found=True,
         cgroup=_unless_left(kill.memcg, process.read_text("cgroup")),
         executable=victim.executable or process.read_executable(),
         environ=variables,
@@ -56,17 +56,17 @@ def _surroundings(
     """Read cgroups and host: their numbers change as soon as the victim is gone."""
     own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
     limits = cgroups.read_usage(own) if cgroups and own else None
-    if kill.capture.late:
+    if kill.capture.recovered:
         # The usage at that time is lost; a limit mostly stays.
         limits = replace(limits, usage=None, swap_usage=None) if limits else None
-        return Snapshot(seen=False, limits=limits)
+        return Snapshot(process_found=False, memcg_usage=limits)
     same = own is not None and hit is not None and own.path == hit.path
     return Snapshot(
-        seen=False,
+        process_found=False,
         boottime_ns=boottime_ns(),
-        limits=limits,
-        own=read_memcg_stats(cgroups, own) if cgroups and own and not same else None,
-        hit=read_memcg_stats(cgroups, hit) if cgroups and hit else None,
+        memcg_usage=limits,
+        victim_cgroup=read_memcg_stats(cgroups, own) if cgroups and own and not same else None,
+        limit_cgroup=read_memcg_stats(cgroups, hit) if cgroups and hit else None,
         host=read_host_memory(proc),
     )
 
@@ -74,16 +74,16 @@ def _surroundings(
 def process_state(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
     """Return the state of a victim that has not died (proc_pid_stat(5)); ``None`` if it has."""
     stat = ProcessDir(str(kill.victim.tgid), proc).read_stat()
-    if stat is None or kill.victim.started_ns is None or not _is_of(stat, kill.victim):
+    if stat is None or kill.victim.start_boottime_ns is None or not _is_of(stat, kill.victim):
         return None
     return None if stat.state in _DEAD_STATES else stat.state
 
 
 def _is_of(stat: ProcessStat, victim: Task) -> bool:
     """Return whether it is the victim, not a later process with its pid."""
-    if victim.started_ns is None:
+    if victim.start_boottime_ns is None:
         return True
-    return stat.start_ticks == victim.started_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+    return stat.start_ticks == victim.start_boottime_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
 
 
 def _unless_left(memcg: Memcg | None, cgroups: str | None) -> str | None:

@@ -60,7 +60,7 @@ def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> boo
             event.boot_id,
             event.kind,
             victim.tgid if victim and dies else None,
-            victim.started_ns if victim else None,
+            victim.start_boottime_ns if victim else None,
             event.boottime_ns,
             time.time_ns(),
             encode(event),
@@ -97,7 +97,7 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Note how the victim's process ended; ``False`` without such a victim."""
     found = db.execute(
         f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
-        (encode(exit_), boot_id, exit_.tgid, exit_.started_ns),
+        (encode(exit_), boot_id, exit_.tgid, exit_.start_boottime_ns),
     ).fetchall()
     checksums.seal(db, "journal", [id_ for (id_,) in found])
     return bool(found)
@@ -118,7 +118,7 @@ def add_reaping(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
         "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
         f" WHERE id = {_VICTIM}"
         " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END RETURNING id",
-        (encode(step), boot_id, step.tgid, step.started_ns, _MOST_STEPS),
+        (encode(step), boot_id, step.tgid, step.start_boottime_ns, _MOST_STEPS),
     ).fetchall()
     checksums.seal(db, "journal", [id_ for (id_,) in found])
     return bool(found)
@@ -243,7 +243,7 @@ def found_after(
         last = int(id_)
         with suppress(ValueError, TypeError, RecursionError):
             told = decode_event(kind, event)
-            if isinstance(told, OomKill | NoVictim | Panic) and told.found:
+            if isinstance(told, OomKill | NoVictim | Panic) and told.provenance:
                 found.append(told)
     return found, last
 

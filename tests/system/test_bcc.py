@@ -126,7 +126,7 @@ def test_a_victim_in_namespaces_of_its_own_is_told_the_same(source: BccSource) -
     assert kill is not None
     assert seen is not None
     assert fields(kill) == fields(seen)
-    assert (kill.victim.ns_tgid, kill.victim.uid, kill.victim.gid) == (1, 65534, 65533)
+    assert (kill.victim.namespaced_pid, kill.victim.uid, kill.victim.gid) == (1, 65534, 65533)
 
 
 def _of_namespace(source: BccSource | LibbpfSource, pid_ns: int) -> OomKill | None:

@@ -83,11 +83,11 @@ def test_the_limits_of_a_cgroup_that_is_removed_at_once_are_told(source: LibbpfS
     with own_memcg() as memcg:
         pid = kill_in(memcg)
     kill = drained(source, pid)
-    assert kill.limits is not None
-    assert kill.limits.limit == LIMIT
-    assert kill.limits.usage is not None
+    assert kill.memcg_usage is not None
+    assert kill.memcg_usage.limit == LIMIT
+    assert kill.memcg_usage.usage is not None
     assert kill.memory is not None
-    assert kill.memory.anon <= kill.limits.usage <= LIMIT
+    assert kill.memory.anon <= kill.memcg_usage.usage <= LIMIT
 
 
 def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:
@@ -162,7 +162,7 @@ def test_the_victims_ids_are_those_that_proc_showed(source: LibbpfSource) -> Non
         return [victim for victim in victims if victim.ppid == outer.pid]
 
     (victim,) = children(events_of(source, lambda events: bool(children(events))))
-    assert (victim.ns_tgid, victim.pid_ns, victim.mnt_ns) == (own_pid, pid_ns, mnt_ns)
+    assert (victim.namespaced_pid, victim.pid_ns, victim.mnt_ns) == (own_pid, pid_ns, mnt_ns)
     assert own_pid == 1
     assert victim.tgid is not None
     assert victim.tgid > 1
@@ -228,7 +228,7 @@ def test_a_process_of_many_threads_is_one_kill(source: LibbpfSource) -> None:
 def test_the_exit_belongs_to_its_kill(source: LibbpfSource) -> None:
     """The end names the same process, later than the mark, killed by SIGKILL."""
     (kill,), (exit_,) = drain(source, kill_one())
-    assert exit_.started_ns == kill.victim.started_ns
+    assert exit_.start_boottime_ns == kill.victim.start_boottime_ns
     assert exit_.boottime_ns > kill.boottime_ns
     assert exit_.exit_code is not None
     assert exit_.exit_code & 0x7F == signal.SIGKILL

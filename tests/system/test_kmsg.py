@@ -137,11 +137,11 @@ def test_a_victim_that_lingers_is_told_whole(source: KmsgSource) -> None:
         (logged,) = kills_of(source, [hungry.pid])
         (seen,) = kills_of(bpf, [hungry.pid])
     victim = logged.victim
-    assert (victim.ppid, victim.gid, victim.ns_tgid) == (os.getpid(), 65533, hungry.pid)
-    assert victim.started_ns is not None
-    assert seen.victim.started_ns is not None
+    assert (victim.ppid, victim.gid, victim.namespaced_pid) == (os.getpid(), 65533, hungry.pid)
+    assert victim.start_boottime_ns is not None
+    assert seen.victim.start_boottime_ns is not None
     tick = 10**9 // os.sysconf("SC_CLK_TCK")
-    assert 0 <= seen.victim.started_ns - victim.started_ns < tick
+    assert 0 <= seen.victim.start_boottime_ns - victim.start_boottime_ns < tick
 
 
 def test_what_was_weighed_is_told(source: KmsgSource) -> None:
@@ -155,16 +155,16 @@ def test_what_was_weighed_is_told(source: KmsgSource) -> None:
     path, kill = reported(weighed)
     decision = kill.decision
     assert decision is not None
-    assert (decision.hook, decision.constraint, decision.order) == ("/dev/kmsg", "memcg", 0)
+    assert (decision.source, decision.constraint, decision.order) == ("/dev/kmsg", "memcg", 0)
     assert decision.message == "Memory cgroup out of memory"
     assert decision.gfp_flags == "GFP_KERNEL"
-    assert (decision.points, decision.capacity) == (None, None)
+    assert (decision.points, decision.total_memory) == (None, None)
     assert decision.memcg is not None
     assert decision.memcg.path == path
-    assert decision.limits is not None
-    assert decision.limits.limit == 32 << 20
-    assert decision.limits.usage is not None
-    assert 30 << 20 < decision.limits.usage <= 32 << 20
+    assert decision.memcg_usage is not None
+    assert decision.memcg_usage.limit == 32 << 20
+    assert decision.memcg_usage.usage is not None
+    assert 30 << 20 < decision.memcg_usage.usage <= 32 << 20
 
 
 def test_a_context_tells_it_of_a_kill_that_another_source_saw() -> None:
@@ -182,7 +182,7 @@ def test_a_context_tells_it_of_a_kill_that_another_source_saw() -> None:
     assert decision.memcg is not None
     assert kill.memcg is not None
     assert decision.memcg.path == kill.memcg.path
-    assert decision.limits is not None
+    assert decision.memcg_usage is not None
 
 
 def test_a_thread_is_told_with_its_process(source: KmsgSource) -> None:
@@ -228,7 +228,7 @@ def test_every_kill_of_a_storm_is_told(source: KmsgSource) -> None:
     assert rise == len(killed) >= 30
     assert all(kill.incident is None for kill in kills)
     assert any(kill.decision and kill.decision.order is None for kill in kills)
-    assert source.lost_events().lines == 0
+    assert source.lost_events().log_lines == 0
 
 
 def test_what_user_space_writes_is_no_kill(source: KmsgSource) -> None:
@@ -260,6 +260,6 @@ def test_the_end_of_a_victim_is_told(source: KmsgSource) -> None:
     (exit_,) = (event for event in told if _ended(event) == hungry.pid)
     assert isinstance(kill, OomKill)
     assert isinstance(exit_, VictimExit)
-    assert (exit_.tgid, exit_.started_ns) == (hungry.pid, kill.victim.started_ns)
+    assert (exit_.tgid, exit_.start_boottime_ns) == (hungry.pid, kill.victim.start_boottime_ns)
     assert exit_.exit_code == signal.SIGKILL
     assert kill.boottime_ns < exit_.boottime_ns < clock.boottime_ns()

@@ -84,5 +84,5 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
     for pid in made:
         assert found[pid].uid == told[pid].uid
         assert found[pid].boottime_ns == told[pid].boottime_ns
-        assert found[pid].victim.started_ns == told[pid].victim.started_ns
-    assert found[before].capture.by_line
+        assert found[pid].victim.start_boottime_ns == told[pid].victim.start_boottime_ns
+    assert found[before].capture.identified_by_sequence

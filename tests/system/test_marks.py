@@ -90,8 +90,8 @@ def test_a_victim_known_by_its_number_ends_as_itself(source: LibbpfSource) -> No
         victim.kill()
         victim.wait(10)
     (exit_,) = ends(source, victim.pid)
-    assert exit_.started_ns is not None
-    assert before < exit_.started_ns < exit_.boottime_ns
+    assert exit_.start_boottime_ns is not None
+    assert before < exit_.start_boottime_ns < exit_.boottime_ns
     assert victim.pid not in victims
 
 

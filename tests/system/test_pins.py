@@ -63,7 +63,7 @@ def drained(source: LibbpfSource, *made: int) -> list[CapturedEvent]:
 def told(events: list[CapturedEvent], *made: int) -> list[tuple[int, bool]]:
     """Of the victims ``made``, who was told of as killed, and whether as late."""
     kills = [event for event in events if isinstance(event, OomKill)]
-    pairs = [(kill.victim.tgid, kill.capture.late) for kill in kills]
+    pairs = [(kill.victim.tgid, kill.capture.recovered) for kill in kills]
     return [(pid, late) for pid, late in pairs if pid in made]
 
 
@@ -457,7 +457,10 @@ def test_marks_outlive_the_maps_that_they_were_made_beside(
     with LibbpfSource(pin_dir=pin_dir) as source:
         (mark,) = source.read_marks({first})
         (kill, *_) = [event for event in drained(source, first) if isinstance(event, OomKill)]
-        assert (mark.boottime_ns, mark.started_ns) == (kill.boottime_ns, kill.victim.started_ns)
+        assert (mark.boottime_ns, mark.started_ns) == (
+            kill.boottime_ns,
+            kill.victim.start_boottime_ns,
+        )
         assert mark.comm == kill.victim.comm
     next_version(pin_dir)
     second = kill_one()

@@ -104,7 +104,7 @@ class _Found:
     def __call__(self, event: CapturedEvent) -> None:
         assert isinstance(event, OomKill | MissedKills)
         self.events.append(event)
-        self._store.record(event, Snapshot(seen=False))
+        self._store.record(event, Snapshot(process_found=False))
 
 
 def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
         assert not compare(8)
         (missed,) = found.events
         assert isinstance(missed, MissedKills)
-        assert (missed.count, missed.counted, missed.reason) == (3, 8, "buffer_full")
+        assert (missed.count, missed.kernel_count, missed.reason) == (3, 8, "buffer_full")
         assert not compare(8)
         again = Reconciler(
             store, boot, drain=lambda: None, record=found, history=False, vmstat=vmstat

@@ -93,7 +93,7 @@ def test_kills_are_told_once_whenever_they_were(journal: Journal) -> None:
     journal.add(EARLYOOM, words(A), before)
     with running(journal) as source:
         (first,) = drained(source, 1)
-        assert (first.victim and first.victim.tgid, first.capture.late) == (A, True)
+        assert (first.victim and first.victim.tgid, first.capture.recovered) == (A, True)
         assert first.time_unix_ns == before // 1000 * 1000
         # In the same place as before, and behind it.
         now = time.time_ns()
@@ -101,12 +101,12 @@ def test_kills_are_told_once_whenever_they_were(journal: Journal) -> None:
         ready, _, _ = select.select([source], [], [], 60.0)
         assert ready
         (second,) = drained(source, 1)
-        assert (second.victim and second.victim.tgid, second.capture.late) == (B, False)
+        assert (second.victim and second.victim.tgid, second.capture.recovered) == (B, False)
     journal.add(EARLYOOM, words(C), time.time_ns())
     with running(journal) as source:
         told = drained(source, 1)
         assert told.pids == [C]
-        assert told[0].capture.late
+        assert told[0].capture.recovered
     assert len({first.uid, second.uid, told[0].uid}) == 3
 
 

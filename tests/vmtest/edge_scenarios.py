@@ -197,7 +197,7 @@ def _kill_of(pid: int, started_ns: int | None) -> OomKill:
         boot_id="",
         boottime_ns=0,
         time_unix_ns=0,
-        victim=Task(pid, started_ns=started_ns),
+        victim=Task(pid, start_boottime_ns=started_ns),
         memory=None,
         memcg=None,
         trigger=None,

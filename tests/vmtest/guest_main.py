@@ -133,7 +133,7 @@ _SCANNER: Final = ProcessScanner(FILES)
 def _look(log: OomReportIndex | None, kill: OomKill) -> Snapshot:
     """What the agent sees of a kill, once it has its record, and what the log beside BPF has."""
     seen = _SCANNER.add_to(kill, take_snapshot(kill, FILES))
-    return replace(seen, report=log.completed(kill).original) if log else seen
+    return replace(seen, kernel_report=log.completed(kill).original) if log else seen
 
 
 _KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": ReaperStep}

@@ -46,7 +46,7 @@ def in_one_cgroup(run: Run) -> list[tuple[Played, OomKill, Snapshot]]:
     """Those kills whose cgroup was still there when it was looked at."""
     values = (run.results["scenarios"][name] for name in ONE_CGROUP)
     every = [Played.from_json(value) for value in values if "unplayable" not in value]
-    return [(played, *one) for played in every for one in seen_of(played) if one[1].candidates]
+    return [(played, *one) for played in every for one in seen_of(played) if one[1].tasks]
 
 
 def test_the_candidates_are_those_of_the_kernels_table(run: Run) -> None:
@@ -58,10 +58,10 @@ def test_the_candidates_are_those_of_the_kernels_table(run: Run) -> None:
     for played, kill, seen in in_one_cgroup(run):
         rows = {int(row["pid"]): row for row in _TABLE.finditer(played.log)}
         assert kill.victim.tgid in rows
-        assert seen.candidates is not None
-        assert seen.candidates.memcg == played.made.memcg
-        assert {one.tgid for one in seen.candidates.largest} <= rows.keys()
-        for one in seen.candidates.largest:
+        assert seen.tasks is not None
+        assert seen.tasks.memcg == played.made.memcg
+        assert {one.tgid for one in seen.tasks.largest} <= rows.keys()
+        for one in seen.tasks.largest:
             assert one.memcg == played.made.memcg
             assert one.score_adj == int(rows[one.tgid]["adj"])
             if one.tgid != kill.victim.tgid:
@@ -72,8 +72,8 @@ def test_the_candidates_are_those_of_the_kernels_table(run: Run) -> None:
 def test_one_that_is_spared_is_told_beside_the_victim(played: Played) -> None:
     """Who asked, and is never chosen, held much of the memory, and is told as a candidate."""
     ((_, seen),) = seen_of(played)
-    assert seen.candidates is not None
-    (spared,) = (one for one in seen.candidates.largest if one.tgid == played.made.trigger)
+    assert seen.tasks is not None
+    (spared,) = (one for one in seen.tasks.largest if one.tgid == played.made.trigger)
     assert spared.score_adj == -1000
     assert spared.resident > 4 << 20
 
@@ -83,11 +83,11 @@ def test_the_cgroups_numbers_are_its_own(run: Run) -> None:
     assert in_one_cgroup(run)
     for played, kill, seen in in_one_cgroup(run):
         assert kill.decision is not None
-        numbers = seen.hit if kill.decision.memcg else seen.own
+        numbers = seen.limit_cgroup if kill.decision.memcg else seen.victim_cgroup
         assert numbers is not None
         assert numbers.events["oom_kill"] == played.counted
         assert numbers.stat["anon"] <= (
-            kill.decision.limits.limit or 0 if kill.decision.limits else 0
+            kill.decision.memcg_usage.limit or 0 if kill.decision.memcg_usage else 0
         )
         if run.results["v1"]:
             continue
@@ -108,8 +108,8 @@ def test_the_hosts_numbers_are_its_own(played: Played, run: Run, name: str) -> N
         assert seen.host.memory["total"] == run.results["memory"]
         assert 0 < seen.host.memory["available"] < run.results["memory"]
         assert bool(seen.host.pressure) == run.results["pressure"]
-        assert seen.settings["oom_kill_allocating_task"] == (name == "allocating")
-        assert len(seen.settings) == 7
+        assert seen.vm_sysctl["oom_kill_allocating_task"] == (name == "allocating")
+        assert len(seen.vm_sysctl) == 7
 
 
 @pytest.mark.parametrize(

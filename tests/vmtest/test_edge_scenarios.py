@@ -131,7 +131,7 @@ def test_all_of_a_group_stand_on_the_page_of_each(played: Played, tmp_path: Path
     told = played.told["libbpf"].kills
     with Store(tmp_path) as store:
         for kill in told:
-            store.record(kill, Snapshot(seen=False))
+            store.record(kill, Snapshot(process_found=False))
     for kill in told:
         done = otel_oom("show", kill.uid, "--state-dir", tmp_path)
         assert done.code == 0, done
@@ -164,9 +164,9 @@ def test_swap_is_told_as_the_kernel_logs_it(played: Played, what: str) -> None:
     usage, limit = (int(size) * KB for size in found.groups())
     decision = one(played).decision
     assert decision is not None
-    assert decision.limits is not None
-    assert abs((decision.limits.swap_usage or 0) - usage) <= _HELD_BACK
-    assert decision.limits.swap_limit == limit
+    assert decision.memcg_usage is not None
+    assert abs((decision.memcg_usage.swap_usage or 0) - usage) <= _HELD_BACK
+    assert decision.memcg_usage.swap_limit == limit
     assert any(pages * PAGE > _HELD_BACK for pages in played.swapped.values())
 
 

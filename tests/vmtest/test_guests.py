@@ -96,7 +96,7 @@ def test_every_victims_end_is_told(played: Played, told: Told) -> None:
         else:
             assert exit_.exit_code & 0x7F == signal.SIGKILL
         assert exit_.boottime_ns > kill.boottime_ns - _SIGNAL_NS
-        assert kill.victim.started_ns in {None, exit_.started_ns}
+        assert kill.victim.start_boottime_ns in {None, exit_.start_boottime_ns}
 
 
 @every_kill
@@ -153,7 +153,7 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
             assert decision is None or decision.gfp_mask is None
             continue
         assert decision is not None
-        assert decision.hook == hook
+        assert decision.source == hook
         assert decision.message == played.line(kill).message
         # The log does not tell the cgroups of those that are killed along.
         known = kill.memcg is not None or played.made.scope == "host"
@@ -168,10 +168,13 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
         assert decision.gfp_mask == int(header["mask"], 16)
         assert decision.gfp_flags == header["flags"]
         assert decision.order == int(header["order"])
-        if decision.limits and header["limit"]:
-            assert decision.limits.limit == int(header["limit"]) * KB
-            assert decision.capacity in {None, played.made.with_swap or decision.limits.limit}
-            assert abs((decision.limits.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
+        if decision.memcg_usage and header["limit"]:
+            assert decision.memcg_usage.limit == int(header["limit"]) * KB
+            assert decision.total_memory in {
+                None,
+                played.made.with_swap or decision.memcg_usage.limit,
+            }
+            assert abs((decision.memcg_usage.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
 
 
 @every_kill
@@ -235,9 +238,9 @@ def test_the_cgroups_own_limit_is_told_as_of_the_mark(played: Played, told: Told
         header = played.headers.get(kill.victim.tgid or 0)
         if not header or not header["limit"] or header["hit"] != kill.memcg.path:
             continue
-        assert kill.limits is not None
-        assert kill.limits.limit == int(header["limit"]) * KB
-        assert abs((kill.limits.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
+        assert kill.memcg_usage is not None
+        assert kill.memcg_usage.limit == int(header["limit"]) * KB
+        assert abs((kill.memcg_usage.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
 
 
 @every_kill
@@ -249,7 +252,13 @@ def test_a_kill_found_in_the_log_has_the_name_that_it_was_told_by(
 
     def named(kills: Iterable[OomKill]) -> set[tuple[str | int | None, ...]]:
         return {
-            (each.uid, each.incident, each.boottime_ns, each.victim.tgid, each.victim.started_ns)
+            (
+                each.uid,
+                each.incident,
+                each.boottime_ns,
+                each.victim.tgid,
+                each.victim.start_boottime_ns,
+            )
             for each in kills
         }
 
@@ -266,7 +275,9 @@ def test_a_victims_own_pid_is_told(told: Told, name: str) -> None:
     """
     for kill in told.kills:
         own = 1 if name == "namespaced" else kill.victim.tgid
-        assert kill.victim.ns_tgid == own or (told.source == "kmsg" and kill.victim.ns_tgid is None)
+        assert kill.victim.namespaced_pid == own or (
+            told.source == "kmsg" and kill.victim.namespaced_pid is None
+        )
 
 
 @every
@@ -315,11 +326,11 @@ def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
     assert [kill.victim.tgid for kill in kills] == told["made"]["pids"]
     assert [exit_["tgid"] for exit_ in told["exits"]] == told["made"]["pids"]
     (kill,), (line,) = kills, told["logged"]
-    assert kill.capture.late
+    assert kill.capture.recovered
     assert kill.memory is not None
     assert kill.memory.page_tables == line["pgtables"] * KB
     assert kill.decision is not None
-    assert kill.decision.hook == run.results["decision_source"]
+    assert kill.decision.source == run.results["decision_source"]
     assert {"sched_process_exit", "oom_kill_process_fentry"} <= set(told["pinned"])
 
 

@@ -54,16 +54,16 @@ def test_the_log_tells_later_what_it_told_live(played: Played) -> None:
     for kill in later:
         other = live[kill.victim.tid]
         assert other.decision is not None
-        assert kill.decision == replace(other.decision, hook="file")
+        assert kill.decision == replace(other.decision, source="file")
         assert (kill.memory, kill.memcg, kill.stack) == (other.memory, other.memcg, other.stack)
         assert (kill.skipped, bool(kill.incident)) == (other.skipped, bool(other.incident))
         victim, seen = kill.victim, other.victim
         assert (victim.comm, victim.uid, victim.score_adj) == (seen.comm, seen.uid, seen.score_adj)
         if kill.trigger and other.trigger:
             assert (kill.trigger.tgid, kill.trigger.tid) == (other.trigger.tgid, other.trigger.tid)
-        assert (kill.original, kill.candidates is None) == (
+        assert (kill.original, kill.tasks is None) == (
             other.original,
-            other.candidates is None,
+            other.tasks is None,
         )
 
 
@@ -101,15 +101,15 @@ def test_the_candidates_are_the_reports(played: Played) -> None:
     """The victim is among them, with what its row and its kill's line say that it held."""
     for source in played.told:
         for kill in own(played, source):
-            if kill.candidates is None:
+            if kill.tasks is None:
                 continue
-            assert kill.candidates.count >= len(kill.candidates.largest) > 0
-            assert kill.candidates.memcg == (
+            assert kill.tasks.count >= len(kill.tasks.largest) > 0
+            assert kill.tasks.memcg == (
                 kill.decision.memcg.path if kill.decision and kill.decision.memcg else None
             )
-            held = [one.held for one in kill.candidates.largest]
+            held = [one.total_bytes for one in kill.tasks.largest]
             assert held == sorted(held, reverse=True)
-            rows = [one for one in kill.candidates.largest if one.tgid == kill.victim.tgid]
+            rows = [one for one in kill.tasks.largest if one.tgid == kill.victim.tgid]
             if not rows or kill.memory is None:
                 continue
             (row,) = rows
@@ -128,8 +128,8 @@ def test_the_report_is_joined_to_what_bpf_tells(played: Played) -> None:
     texts = {kill.victim.tid: kill.original or "" for kill in played.told["kmsg"].kills}
     told = played.told["libbpf"]
     for kill, seen in zip(told.kills, told.seen, strict=True):
-        if seen.report:
-            assert texts[kill.victim.tid].startswith(seen.report)
+        if seen.kernel_report:
+            assert texts[kill.victim.tid].startswith(seen.kernel_report)
 
 
 @pytest.mark.parametrize("name", ["memcg"])
@@ -137,6 +137,6 @@ def test_a_hook_of_bpf_costs_no_report(played: Played, run: Run) -> None:
     """Where BPF tells of the decision, the log beside it has the report; else BPF's kill has."""
     (kill,), (seen,) = played.told["libbpf"].kills, played.told["libbpf"].seen
     by_log = run.results["decision_source"] == OomReportIndex.hook
-    (text,) = (each for each in (kill.original, seen.report) if each)
-    assert text == (kill.original if by_log else seen.report)
+    (text,) = (each for each in (kill.original, seen.kernel_report) if each)
+    assert text == (kill.original if by_log else seen.kernel_report)
     assert " invoked oom-killer: " in text

@@ -123,8 +123,8 @@ def test_a_cgroups_panic_is_told_with_its_limit(panicked: Panicked) -> None:
     assert decision.gfp_mask
     assert decision.memcg is not None
     assert decision.memcg.path == panicked.known["memcg"]["memcg"]
-    assert decision.limits is not None
-    assert decision.limits.limit == LIMIT
+    assert decision.memcg_usage is not None
+    assert decision.memcg_usage.limit == LIMIT
     assert (event.comm, origin.by, origin.entry) == ("fill_cgroup", "memcg", "page_fault")
     assert event.trigger is not None
     assert event.trigger.tgid == event.tid

@@ -174,7 +174,7 @@ def _of_the_log(kill: OomKill) -> dict[str, Any]:
         "memcg": kill.memcg,
         "stack": kill.stack,
         "skipped": kill.skipped,
-        "decision": decision and replace(decision, hook=""),
+        "decision": decision and replace(decision, source=""),
     }
 
 

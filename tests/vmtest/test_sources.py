@@ -16,23 +16,23 @@ from tests.vmtest.scenarios import SCENARIOS
 
 _OWN: Final = (
     # Of the source itself, or of the instant at which it looks.
-    *("capture.", "decision.hook", "boottime_ns", "time_unix_ns", "incident"),
+    *("capture.", "decision.source", "boottime_ns", "time_unix_ns", "incident"),
     *("stack", "user_stack"),  # the one see below; the log has none of user space
-    *("original", "candidates"),  # where both have them, one was early: see test_logs.py
+    *("original", "tasks"),  # where both have them, one was early: see test_logs.py
 )
 _HELD_BACK: Final = 1 << 20
 """More than a victim's threads, or a guest's CPUs, can have counted without having told it yet."""
 
 _SLACK: Final = {
     # /proc tells a start in clock ticks, rounded down.
-    "victim.started_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
-    "trigger.started_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
+    "victim.start_boottime_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
+    "trigger.start_boottime_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
     # Who runs on tells more of its own before the line is printed; likewise a cgroup.
     "memory.anon": _HELD_BACK,
     "memory.file": _HELD_BACK,
     "memory.shmem": _HELD_BACK,
-    "decision.limits.usage": _HELD_BACK,
-    "decision.limits.swap_usage": _HELD_BACK,
+    "decision.memcg_usage.usage": _HELD_BACK,
+    "decision.memcg_usage.swap_usage": _HELD_BACK,
 }
 
 
@@ -51,7 +51,7 @@ def test_both_sources_agree(played: Played) -> None:
         assert {"victim.tgid", "victim.tid", "victim.comm"} <= both
         if kill.skipped:
             # It frees its memory while the report is being printed.
-            both.discard("decision.limits.usage")
+            both.discard("decision.memcg_usage.usage")
         different = {
             name: (one[name], other[name])
             for name in both

@@ -131,8 +131,8 @@ class Metrics:
         return [
             Observation(loss.victims, {"error.type": "buffer_full", semconv.EVENT_KIND: "kill"}),
             Observation(loss.exits, {"error.type": "buffer_full", semconv.EVENT_KIND: "exit"}),
-            Observation(loss.unreadable, {"error.type": "decode_error"}),
-            Observation(loss.lines, {"error.type": "overwritten"}),
+            Observation(loss.undecodable, {"error.type": "decode_error"}),
+            Observation(loss.log_lines, {"error.type": "overwritten"}),
         ]
 
     def _of_delivery(self) -> None:

@@ -87,7 +87,7 @@ class Decoder:
         record = VictimRecord.from_buffer_copy(padded)
         if header.kind == records.KIND_NO_VICTIM:
             shared = self._shared(record, unix_offset_ns)
-            return NoVictim(**shared, repeats=record.decision.repeats)
+            return NoVictim(**shared, repeat_count=record.decision.repeats)
         return self._kill(record, unix_offset_ns)
 
     def _shared(self, record: VictimRecord, unix_offset_ns: int) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Decoder:
                 self.hook,
                 header.cpu,
                 header.sequence,
-                late=header.boottime_ns < self.since_ns,
+                recovered=header.boottime_ns < self.since_ns,
             ),
             "stack": self._stack(record),
             "user_stack": user_stack_of(record),
@@ -125,7 +125,7 @@ class Decoder:
             memory=None if flags & records.FLAG_NO_MM else memory_of(record.memory),
             memcg=memcg,
             # The root has no limits, and its counters do not count all.
-            limits=usage_of(record.memcg_usage) if memcg and memcg.path != "/" else None,
+            memcg_usage=usage_of(record.memcg_usage) if memcg and memcg.path != "/" else None,
             skipped=record.header.kind == records.KIND_SKIPPED,
         )
         kill = replace(kill, incident=self._incident(kill, record.decision.boottime_ns))
@@ -160,16 +160,16 @@ class Decoder:
             record, record.limit_memcg, records.FLAG_NO_LIMIT_MEMCG, records.FLAG_LIMIT_MEMCG_CUT
         )
         return OomControl(
-            hook=self.decision_source,
+            source=self.decision_source,
             constraint=records.CONSTRAINTS.get(decision.constraint),
             order=decision.order,
             gfp_mask=decision.gfp_mask,
             gfp_flags=self.gfp_flags(decision.gfp_mask),
             points=None if record.header.kind == records.KIND_NO_VICTIM else decision.chosen_points,
-            capacity=decision.totalpages * PAGE,
+            total_memory=decision.totalpages * PAGE,
             message=decode_bytes(decision.message) or None,
             memcg=memcg,
-            limits=usage_of(decision.limit_memcg_usage) if memcg else None,
+            memcg_usage=usage_of(decision.limit_memcg_usage) if memcg else None,
         )
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def _outer_functions(stack: tuple[str, ...]) -> list[str]:
 def _exit(record: ExitRecord) -> VictimExit:
     return VictimExit(
         tgid=record.tgid,
-        started_ns=record.start_boottime_ns or None,
+        start_boottime_ns=record.start_boottime_ns or None,
         boottime_ns=record.header.boottime_ns,
         exit_code=record.exit_code,
     )
@@ -208,7 +208,7 @@ def _reaper_step(record: ReaperRecord) -> ReaperStep:
         raise WireError(f"a reaper record of the unknown stage {record.stage}")
     return ReaperStep(
         tgid=record.tgid,
-        started_ns=record.start_boottime_ns or None,
+        start_boottime_ns=record.start_boottime_ns or None,
         boottime_ns=record.header.boottime_ns,
         stage=stage,
         resident=None

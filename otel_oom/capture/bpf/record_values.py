@@ -48,14 +48,14 @@ def task_of(record: TaskRecord) -> Task:
         tgid=record.tgid,
         tid=record.tid,
         ppid=record.ppid,
-        ns_tgid=record.ns_tgid or None,
+        namespaced_pid=record.ns_tgid or None,
         uid=record.uid,
         gid=record.gid,
         pid_ns=record.pid_ns or None,
         mnt_ns=record.mnt_ns or None,
         score_adj=record.score_adj,
         comm=decode_bytes(record.comm),
-        started_ns=record.start_boottime_ns,
+        start_boottime_ns=record.start_boottime_ns,
     )
 
 

@@ -183,7 +183,7 @@ class RingSource(ABC):
 
     def lost_events(self) -> LostEvents:
         """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
-        return replace(self._lost.read(), unreadable=self._unreadable)
+        return replace(self._lost.read(), undecodable=self._unreadable)
 
     def read_marks(self, tids: Collection[int]) -> list[KillMark]:
         """The marks of threads by their ids, as far as the kernel side remembers them."""

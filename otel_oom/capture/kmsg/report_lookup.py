@@ -96,7 +96,7 @@ class OomReportIndex:
             kill,
             decision=self._decision(kept),
             original=kept.text,
-            candidates=candidates(kept.report, kept.kill, kill.boottime_ns),
+            tasks=candidates(kept.report, kept.kill, kill.boottime_ns),
         )
 
     def _take(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> _Kept | None:

@@ -100,7 +100,7 @@ class KmsgSource:
 
     def lost_events(self) -> LostEvents:
         """How many lines of the log were overwritten unread, whatever they were about."""
-        return LostEvents(lines=self._reader.lost)
+        return LostEvents(log_lines=self._reader.lost)
 
     def _hand_over(self, handler: Handler) -> int:
         taken = 0
@@ -135,9 +135,9 @@ class KmsgSource:
             return
         if len(self._victims) >= _MOST_VICTIMS:
             del self._victims[next(iter(self._victims))]
-        self._victims[victim.tid or victim.tgid] = victim.tgid, victim.started_ns
-        if victim.started_ns is not None:
-            self._exits.add(victim.tgid, victim.started_ns)
+        self._victims[victim.tid or victim.tgid] = victim.tgid, victim.start_boottime_ns
+        if victim.start_boottime_ns is not None:
+            self._exits.add(victim.tgid, victim.start_boottime_ns)
 
     def _reaped(self, event: LoggedReaping) -> None:
         victim = self._victims.get(event.told.pid)

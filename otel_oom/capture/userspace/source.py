@@ -159,13 +159,13 @@ class JournalSource:
             boottime_ns=boottime_ns,
             time_unix_ns=entry.unix_ns,
             trigger=None,
-            capture=Capture(self.name, self.hook, None, entry.monotonic_us, late=late),
+            capture=Capture(self.name, self.hook, None, entry.monotonic_us, recovered=late),
             killer=told.killer,
             victim=victim,
             memcg=Memcg(None, path) if path else None,
             resident=told.resident,
             usage=told.usage,
-            done=told.done,
+            completed=told.done,
             original=entry.message,
         )
 

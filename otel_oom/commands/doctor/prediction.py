@@ -14,7 +14,7 @@ from otel_oom.linux.containers.cgroup_id import container_of
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.process import parse_cgroups
 from otel_oom.linux.systemd.units import units_of
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.snapshot.host_stats import read_host_memory, read_vm_settings
 
 __all__ = ["OomPrediction", "lines", "look"]
@@ -112,7 +112,7 @@ def lines(outlook: OomPrediction, layout: Page) -> Iterator[str]:
 def _row(one: PredictedVictim) -> tuple[str, ...]:
     process = one.process
     return (
-        *(str(process.score), str(process.pid), process.comm, size(process.held)),
+        *(str(process.score), str(process.pid), process.comm, format_bytes(process.held)),
         *(str(process.score_adj), one.whose or "-", one.cgroup),
     )
 
@@ -121,7 +121,9 @@ def _near(near: CgroupHeadroom) -> str:
     first = near.first
     who = f"{first.comm} (pid {first.pid}) would be killed" if first else "nobody may be killed"
     share = near.held / near.limit
-    return f"{near.path}: {size(near.held)} of {size(near.limit)} ({share:.0%}), {who}"
+    return (
+        f"{near.path}: {format_bytes(near.held)} of {format_bytes(near.limit)} ({share:.0%}), {who}"
+    )
 
 
 def _placed(one: ProcessScore, finder: ContainerLookup) -> PredictedVictim:

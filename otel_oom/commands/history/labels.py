@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import KERNEL
 from otel_oom.otlp.decode import DecodedEvent
@@ -55,7 +55,7 @@ def limit(record: DecodedEvent) -> str:
     """Whose limit was hit, and what it was."""
     values = record.values
     amount = values.number(semconv.LIMIT_MEMCG_LIMIT)
-    of = f" {size(amount)}" if amount is not None else ""
+    of = f" {format_bytes(amount)}" if amount is not None else ""
     path = values.text(semconv.LIMIT_MEMCG_PATH)
     scope = values.text(semconv.LIMIT_SCOPE)
     if scope == "own":

@@ -42,17 +42,17 @@ class Deduplicator:
 
     def add(self, event: Event) -> bool:
         """Remember an event; whether it is news."""
-        if event.found is None or event.uid in self._uids:
+        if event.provenance is None or event.uid in self._uids:
             return False
         one = _Known(
             event.uid,
-            event.found.since_boot_ns,
+            event.provenance.since_boot_ns,
             event.time_unix_ns,
-            event.found.time_source == LOG,
-            _short(event.found.host),
+            event.provenance.time_source == LOG,
+            _short(event.provenance.host),
         )
-        others = self._by_line.setdefault(event.found.line, [])
-        tolerance_ns = None if _NUMBERS.search(event.found.line) else _SAME_NS
+        others = self._by_line.setdefault(event.provenance.line, [])
+        tolerance_ns = None if _NUMBERS.search(event.provenance.line) else _SAME_NS
         if any(_same(one, other, tolerance_ns) for other in others):
             return False
         others.append(one)

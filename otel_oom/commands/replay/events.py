@@ -133,7 +133,7 @@ class EventExtractor:
                 boottime_ns=line.since_boot_ns or 0,
                 time_unix_ns=unix_ns,
                 time_source="record" if time_source == FILE else "log",
-                found=found,
+                provenance=found,
             )
         # A log without times since the boot has others that are as far apart.
         since_boot_ns = unix_ns if line.since_boot_ns is None else line.since_boot_ns

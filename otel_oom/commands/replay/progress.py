@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 
 _EVERY_S: Final = 0.1
 _WIDTH: Final = 24
@@ -56,13 +56,13 @@ class Progress:
 
     def summary(self) -> str:
         """How much was read, and how fast."""
-        return f"{size(self._read)}, {self._rate()}"
+        return f"{format_bytes(self._read)}, {self._rate()}"
 
     def _line(self) -> str:
         share = min(1.0, (self._before + self.position()) / self._total) if self._total else 0.0
         bar = ("█" * int(share * _WIDTH)).ljust(_WIDTH, "░")
         part = f"{bar} {share:4.0%}  " if self._total else ""
-        return f"{part}{size(self._read)}  {self._rate()}  {self.kills} kills"
+        return f"{part}{format_bytes(self._read)}  {self._rate()}  {self.kills} kills"
 
     def _rate(self) -> str:
         took = max(self._monotonic() - self._began, 1e-9)

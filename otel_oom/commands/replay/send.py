@@ -62,7 +62,7 @@ class Submitter:
         Raises:
             NotTakenError: too much waits there, and no backend takes it.
         """
-        seen = Snapshot(seen=False, containers=by_path(event))
+        seen = Snapshot(process_found=False, containers=by_path(event))
         if self._store.record(event, seen):
             self.new += 1
             self._delivery.wake()

@@ -40,7 +40,7 @@ class Printer:
     def take(self, event: Event) -> None:
         """Print one."""
         enriched = enrich_event(
-            event, Snapshot(seen=False), VictimOutcome(), time.time_ns(), self._host
+            event, Snapshot(process_found=False), VictimOutcome(), time.time_ns(), self._host
         )
         log = ExportLogsServiceRequest.FromString(encode_log(enriched))
         if not self._as_json:
@@ -57,7 +57,7 @@ def _heading(event: Event) -> str:
     """When it was, how well that is known, and where."""
     seconds, ns = divmod(event.time_unix_ns, _NS_PER_S)
     at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000:03d}Z"
-    found = event.found
+    found = event.provenance
     if found is None:
         return at
     where = f"  {printable(found.host)}" if found.host else ""

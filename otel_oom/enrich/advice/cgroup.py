@@ -6,8 +6,8 @@ from collections import defaultdict
 from typing import Final
 
 from otel_oom.enrich.advice.inputs import AdviceInput, who, whose
-from otel_oom.model.text import quoted
-from otel_oom.model.units import size
+from otel_oom.model.text import quote_text
+from otel_oom.model.units import format_bytes
 
 _KINDS: Final = (
     (
@@ -39,8 +39,8 @@ def kind(facts: AdviceInput) -> str | None:
         held = sum(facts.parts.get(name, 0) for name in names)
         if facts.limit is not None and held * 2 >= facts.limit:
             return (
-                f"{size(held)} of the limit of {size(facts.limit)} {what} before raising the limit "
-                f"of {whose(facts)}."
+                f"{format_bytes(held)} of the limit of {format_bytes(facts.limit)} {what} before "
+                f"raising the limit of {whose(facts)}."
             )
     return None
 
@@ -51,25 +51,26 @@ def neighbours(facts: AdviceInput) -> str | None:
         return None
     held: dict[str, int] = defaultdict(int)
     for one in facts.enriched.candidates:
-        held[one.candidate.memcg or ""] += one.candidate.held
+        held[one.candidate.memcg or ""] += one.candidate.total_bytes
     own = facts.victim.candidate.memcg or ""
     most = max(held, key=lambda path: held[path])
     if not most or most == own or held[most] * 4 < facts.limit:
         return None
     return (
-        f"The limit of {size(facts.limit)} is shared, and {quoted(most)} had at least "
-        f"{size(held[most])} of it, more than the victim's cgroup: give that one a limit of its "
-        f"own, or raise the limit of {whose(facts)}."
+        f"The limit of {format_bytes(facts.limit)} is shared, and {quote_text(most)} had at least "
+        f"{format_bytes(held[most])} of it, more than the victim's cgroup: give that one a limit "
+        f"of its own, or raise the limit of {whose(facts)}."
     )
 
 
 def alone(facts: AdviceInput) -> str | None:
     """It was the victim itself."""
-    held = facts.victim.candidate.held
+    held = facts.victim.candidate.total_bytes
     if facts.limit is None or held * 2 < facts.limit:
         return None
-    room = f" (the host had {size(facts.spare)} left)" if facts.spare >= facts.limit else ""
+    room = f" (the host had {format_bytes(facts.spare)} left)" if facts.spare >= facts.limit else ""
     return (
-        f"{who(facts.victim)} alone held {size(held)} of the limit of {size(facts.limit)}: have "
-        f"it use less, or raise the limit of {whose(facts)}{room}."
+        f"{who(facts.victim)} alone held {format_bytes(held)} of the limit of "
+        f"{format_bytes(facts.limit)}: have it use less, or raise the limit of "
+        f"{whose(facts)}{room}."
     )

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from otel_oom.enrich.advice.inputs import AdviceInput, who
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _SET_TO_ALLOCATING: Final = "oom_kill_allocating_task"
@@ -34,12 +34,12 @@ def allocating(facts: AdviceInput) -> str | None:
     largest = facts.largest
     if _SET_TO_ALLOCATING not in (message or "") or largest is None:
         return None
-    if largest.candidate.held <= facts.victim.candidate.held:
+    if largest.candidate.total_bytes <= facts.victim.candidate.total_bytes:
         return None
     return (
         "The kernel is set to kill whoever asks for memory (vm.oom_kill_allocating_task), and "
-        f"{who(largest)} held more, {size(largest.candidate.held)}: set it to 0 to have the "
-        "largest killed."
+        f"{who(largest)} held more, {format_bytes(largest.candidate.total_bytes)}: set it to 0 to "
+        "have the largest killed."
     )
 
 
@@ -50,8 +50,8 @@ def nodes(facts: AdviceInput) -> str | None:
     if bound is None or not facts.spare_is_plenty:
         return None
     return (
-        f"The host had {size(facts.spare)} left, but not on the nodes that the trigger may use: "
-        f"widen its {bound}, or have less run on them."
+        f"The host had {format_bytes(facts.spare)} left, but not on the nodes that the trigger may "
+        f"use: widen its {bound}, or have less run on them."
     )
 
 
@@ -62,8 +62,9 @@ def fragmented(facts: AdviceInput) -> str | None:
     if order is None or order < 1 or not facts.spare_is_plenty:
         return None
     return (
-        f"{size(_PAGE << order)} in one piece were asked for, and the host had {size(facts.spare)} "
-        "left in smaller ones: a larger vm.min_free_kbytes keeps more of it in one piece."
+        f"{format_bytes(_PAGE << order)} in one piece were asked for, and the host had "
+        f"{format_bytes(facts.spare)} left in smaller ones: a larger vm.min_free_kbytes keeps more "
+        "of it in one piece."
     )
 
 
@@ -73,17 +74,18 @@ def kind(facts: AdviceInput) -> str | None:
     for name, what in _KINDS:
         held = facts.host.get(name, 0)
         if total and held * 2 >= total:
-            return f"{size(held)} of the host's {size(total)} {what}."
+            return f"{format_bytes(held)} of the host's {format_bytes(total)} {what}."
     return None
 
 
 def alone(facts: AdviceInput) -> str | None:
     """It was the victim itself."""
-    held, total = facts.victim.candidate.held, facts.host.get("total", 0)
+    held, total = facts.victim.candidate.total_bytes, facts.host.get("total", 0)
     if not total or held * 4 < total:
         return None
     swap = "" if facts.host.get("swap_total", 1) else ", which has no swap"
     return (
-        f"{who(facts.victim)} held {size(held)} of the host's {size(total)}: give its cgroup a "
-        f"limit that leaves room for the others on this host{swap}, or have it use less."
+        f"{who(facts.victim)} held {format_bytes(held)} of the host's {format_bytes(total)}: give "
+        f"its cgroup a limit that leaves room for the others on this host{swap}, or have it use "
+        "less."
     )

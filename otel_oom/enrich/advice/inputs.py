@@ -8,7 +8,7 @@ from typing import Final
 
 from otel_oom.enrich import EnrichedKill
 from otel_oom.enrich.badness import RankedTask
-from otel_oom.model.text import quoted
+from otel_oom.model.text import quote_text
 from otel_oom.model.types import Memcg
 
 _PLENTY: Final = 10
@@ -34,7 +34,7 @@ class AdviceInput:
     @property
     def spare(self) -> int:
         """What the host had left without what the victim's death gave back, as far as is known."""
-        return max(0, self.host.get("available", 0) - self.victim.candidate.held)
+        return max(0, self.host.get("available", 0) - self.victim.candidate.total_bytes)
 
     @property
     def spare_is_plenty(self) -> bool:
@@ -49,23 +49,23 @@ def facts_of(enriched: EnrichedKill) -> AdviceInput | None:
     if victim is None:
         return None
     memcg = decision.memcg if decision else None
-    limits = decision.limits if decision and memcg else None
+    limits = decision.memcg_usage if decision and memcg else None
     return AdviceInput(
         enriched=enriched,
         victim=victim,
         largest=next((one for one in enriched.candidates if not one.killed), None),
         memcg=memcg,
         limit=limits.limit if limits else None,
-        parts=witness.hit.stat if witness.hit else {},
+        parts=witness.limit_cgroup.stat if witness.limit_cgroup else {},
         host=witness.host.memory if witness.host else {},
     )
 
 
 def who(one: RankedTask) -> str:
     """A process by name and id, whatever it is called."""
-    return f"{quoted(one.candidate.comm) or 'a process'} (pid {one.candidate.tgid})"
+    return f"{quote_text(one.candidate.comm) or 'a process'} (pid {one.candidate.tgid})"
 
 
 def whose(facts: AdviceInput) -> str:
     """The cgroup whose limit was hit."""
-    return quoted(facts.memcg.path) if facts.memcg else "the cgroup"
+    return quote_text(facts.memcg.path) if facts.memcg else "the cgroup"

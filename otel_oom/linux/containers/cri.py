@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_oom.linux.containers import json_file
-from otel_oom.model.container import Container, text, texts
+from otel_oom.model.container import Container, bounded_text, bounded_texts
 
 _CONTAINERD: Final = "io.kubernetes.cri."
 _CRI_O: Final = "io.kubernetes.cri-o."
@@ -40,7 +40,7 @@ def is_cri(annotations: Mapping[str, Any]) -> bool:
 
 def sandbox(annotations: Mapping[str, Any]) -> str | None:
     """The id of the sandbox whose bundle tells more of the pod of a container of CRI-O's."""
-    found = text(annotations.get(f"{_CRI_O}SandboxID")) or ""
+    found = bounded_text(annotations.get(f"{_CRI_O}SandboxID")) or ""
     return found if _ID.fullmatch(found) else None
 
 
@@ -51,15 +51,18 @@ def read(
     of_pod: Mapping[str, Any],
 ) -> Container:
     """The container out of its bundle's annotations, and out of those of its pod's sandbox."""
-    kept = texts(annotations, KEPT)
+    kept = bounded_texts(annotations, KEPT)
     if f"{_CRI_O}ContainerType" in annotations:
-        own, above = texts(_labels(annotations), labels), texts(_labels(of_pod), labels)
+        own, above = (
+            bounded_texts(_labels(annotations), labels),
+            bounded_texts(_labels(of_pod), labels),
+        )
         return Container(
             container_id,
             "cri-o",
             name=kept.get(f"{_CRI_O}Name"),
             image=kept.get(f"{_CRI_O}ImageName"),
-            image_id=text(annotations.get(f"{_CRI_O}ImageRef")),
+            image_id=bounded_text(annotations.get(f"{_CRI_O}ImageRef")),
             labels={**above, **own},
             annotations=kept,
         )

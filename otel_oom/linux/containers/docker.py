@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from otel_oom.linux.containers import json_file
-from otel_oom.model.container import Container, text, texts
+from otel_oom.model.container import Container, bounded_text, bounded_texts
 
 
 def folder(container_id: str, config: dict[str, Any]) -> Path | None:
     """The daemon's folder of a container, which its bundle mounts files from (``/etc/hosts``)."""
     mounts = config.get("mounts")
     for mount in mounts if isinstance(mounts, list) else ():
-        source = Path(text(json_file.mapping(mount).get("source")) or "/")
+        source = Path(bounded_text(json_file.mapping(mount).get("source")) or "/")
         if source.parent.name == container_id and source.parent.parent.name == "containers":
             return source.parent
     return None
@@ -26,8 +26,8 @@ def read(container_id: str, folder: Path, labels: frozenset[str]) -> Container:
     return Container(
         container_id,
         "docker",
-        name=(text(said.get("Name")) or "").removeprefix("/") or None,
-        image=text(config.get("Image")),
-        image_id=text(said.get("Image")),
-        labels=texts(config.get("Labels"), labels),
+        name=(bounded_text(said.get("Name")) or "").removeprefix("/") or None,
+        image=bounded_text(config.get("Image")),
+        image_id=bounded_text(said.get("Image")),
+        labels=bounded_texts(config.get("Labels"), labels),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.linux.containers import json_file
-from otel_oom.model.container import Container, text
+from otel_oom.model.container import Container, bounded_text
 
 LISTS: Final = ("containers.json", "volatile-containers.json")
 MANAGER: Final = "libpod"
@@ -41,8 +41,8 @@ def _container(container_id: str, entry: dict[str, Any]) -> Container:
     return Container(
         container_id,
         "podman",
-        name=text(said.get("name"))
-        or (text(names[0]) if isinstance(names, list) and names else None),
-        image=text(said.get("image-name")),
-        image_id=text(entry.get("image")) or text(said.get("image-id")),
+        name=bounded_text(said.get("name"))
+        or (bounded_text(names[0]) if isinstance(names, list) and names else None),
+        image=bounded_text(said.get("image-name")),
+        image_id=bounded_text(entry.get("image")) or bounded_text(said.get("image-id")),
     )

@@ -15,7 +15,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from otel_oom.linux.containers import json_file
-from otel_oom.model.container import Container, text, texts
+from otel_oom.model.container import Container, bounded_text, bounded_texts
 
 _DEADLINE_S: Final = 3.0
 """A host without memory is slow, and podman answers for no container that it is cleaning up."""
@@ -54,7 +54,7 @@ class Api:
         if runtime not in self._versions:
             said = self._get(runtime, "/version")
             if said is not None:
-                self._versions[runtime] = text(said.get("Version"))
+                self._versions[runtime] = bounded_text(said.get("Version"))
         version = self._versions.get(runtime)
         untold = container.name is None or (bool(self._labels) and not container.labels)
         said = self._get(runtime, f"/containers/{container.id}/json") if untold else None
@@ -64,14 +64,14 @@ class Api:
                 error = error or f"no answer about it at {self._paths[runtime]}"
             return replace(container, runtime_version=version, error=error)
         config = json_file.mapping(said.get("Config"))
-        name = (text(said.get("Name")) or "").removeprefix("/") or None
+        name = (bounded_text(said.get("Name")) or "").removeprefix("/") or None
         return replace(
             container,
             runtime_version=version,
             name=container.name or name,
-            image=container.image or text(config.get("Image")),
-            image_id=container.image_id or text(said.get("Image")),
-            labels=texts(config.get("Labels"), self._labels),
+            image=container.image or bounded_text(config.get("Image")),
+            image_id=container.image_id or bounded_text(said.get("Image")),
+            labels=bounded_texts(config.get("Labels"), self._labels),
             error=None,
         )
 

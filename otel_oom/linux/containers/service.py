@@ -76,7 +76,7 @@ class ContainerService:
         :meth:`later` has it if it comes.
         """
         # Of what happened before this start, no process is there to look for.
-        if not isinstance(event, OomEvent) or event.capture.late:
+        if not isinstance(event, OomEvent) or event.capture.recovered:
             return None
         try:
             return self._now(event)

@@ -25,7 +25,7 @@ def candidates(report: Report | None, kill: LoggedKill | None, boottime_ns: int)
         memcg=(chosen.oom_memcg if chosen else None) or report.limit_of,
         boottime_ns=boottime_ns - max(0, time_ns - report.table.time_ns),
         count=report.table.count,
-        left_out=0,
+        skipped=0,
         largest=tuple(_candidate(row, page) for row in report.table.largest),
     )
 

@@ -83,8 +83,8 @@ class EventBuilder:
             incident=first.uid if first else None,
             skipped=not isinstance(event.told, Killed),
             original=event.text,
-            candidates=None if event.first else candidates(report, event, boottime_ns),
-            found=provenance,
+            tasks=None if event.first else candidates(report, event, boottime_ns),
+            provenance=provenance,
         )
         self._seen.clear()
         if not event.first:
@@ -112,9 +112,9 @@ class EventBuilder:
         return NoVictim(
             **shared,
             trigger=self._asking(event.report, None),
-            repeats=silence.repeats,
+            repeat_count=silence.repeats,
             original=event.report.text if event.report else escape_controls(event.line.text),
-            found=provenance,
+            provenance=provenance,
         )
 
     def _shared(

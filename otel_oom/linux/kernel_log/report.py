@@ -109,14 +109,14 @@ def decision(report: Report | None, message: str | None, hook: str) -> OomContro
     invoked, chosen = report.invoked, report.chosen
     path = (chosen and chosen.oom_memcg) or report.limit_of
     return OomControl(
-        hook=hook,
+        source=hook,
         constraint=chosen.constraint if chosen else _constraint(report, message or ""),
         order=invoked.order if invoked else None,
         gfp_mask=invoked.gfp_mask if invoked else None,
         gfp_flags=invoked.gfp_flags if invoked else None,
         message=message,
         memcg=Memcg(None, path) if path else None,
-        limits=report.limits,
+        memcg_usage=report.limits,
     )
 
 

@@ -10,7 +10,7 @@ from msgspec import to_builtins
 
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 
-_OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "candidates.boottime_ns")
+_OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "tasks.boottime_ns")
 """Of the source itself, or of the instant at which it looks."""
 
 

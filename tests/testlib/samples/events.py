@@ -21,16 +21,16 @@ HOST = {"host.name": "node-1"}
 ON_HOST = Host(HOST, Resolver(Path("/nonexistent")))
 
 DECISION = OomControl(
-    hook="fentry/oom_kill_process",
+    source="fentry/oom_kill_process",
     constraint="memcg",
     order=0,
     gfp_mask=0xCC0,
     gfp_flags="GFP_KERNEL",
     points=13000,
-    capacity=64 << 20,
+    total_memory=64 << 20,
     message="Memory cgroup out of memory",
     memcg=Memcg(id=41, path="/docker"),
-    limits=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
+    memcg_usage=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=0, swap_usage=0),
 )
 
 KILL = OomKill(
@@ -41,7 +41,7 @@ KILL = OomKill(
         tgid=4711,
         tid=4711,
         ppid=4700,
-        ns_tgid=1,
+        namespaced_pid=1,
         uid=1000,
         gid=1001,
         pid_ns=4026532000,
@@ -49,9 +49,11 @@ KILL = OomKill(
         score_adj=-5,
         comm="java",
         command=("java", "-Dpassword=hunter2", "-jar", "x.jar"),
-        started_ns=400_000_000,
+        start_boottime_ns=400_000_000,
     ),
-    trigger=Task(tgid=99, tid=100, uid=0, score_adj=0, comm="sidecar", started_ns=300_000_000),
+    trigger=Task(
+        tgid=99, tid=100, uid=0, score_adj=0, comm="sidecar", start_boottime_ns=300_000_000
+    ),
     memory=Memory(
         total_vm=900 << 20, anon=50 << 20, file=3 << 20, shmem=0, swap=0, page_tables=1 << 20
     ),
@@ -71,13 +73,13 @@ KILL = OomKill(
 )
 
 WITNESS = Snapshot(
-    seen=True,
+    process_found=True,
     cgroup="0::/docker/x\n",
     executable="/usr/bin/java",
-    limits=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
+    memcg_usage=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
     boottime_ns=KILL.boottime_ns + 800_000,
-    own=MemcgStats({"anon": 50 << 20, "file": 3 << 20}, {"max": 3, "oom_kill": 1}, {}),
-    hit=MemcgStats(
+    victim_cgroup=MemcgStats({"anon": 50 << 20, "file": 3 << 20}, {"max": 3, "oom_kill": 1}, {}),
+    limit_cgroup=MemcgStats(
         {"anon": 58 << 20, "file": 4 << 20, "shmem": 1 << 20},
         {"max": 120, "oom_kill": 1},
         {"some.avg10": 12.5, "some.avg60": 3.0, "full.avg10": 9.25, "full.avg60": 2.0},
@@ -86,12 +88,12 @@ WITNESS = Snapshot(
         {"total": 8 << 30, "available": 5 << 30, "swap_total": 0, "swap_free": 0},
         {"some.avg10": 0.5, "some.avg60": 0.25, "full.avg10": 0.0, "full.avg60": 0.0},
     ),
-    settings={"oom_kill_allocating_task": 0, "panic_on_oom": 0, "swappiness": 60},
-    candidates=TaskList(
+    vm_sysctl={"oom_kill_allocating_task": 0, "panic_on_oom": 0, "swappiness": 60},
+    tasks=TaskList(
         memcg="/docker",
         boottime_ns=KILL.boottime_ns + 1_500_000,
         count=3,
-        left_out=0,
+        skipped=0,
         largest=(
             OomTask(4711, "java", 20 << 20, 0, 1 << 20, 1000, -5, f"/docker/{CONTAINER_ID}"),
             OomTask(99, "sidecar", 8 << 20, 0, 64 << 10, 0, 0, "/docker/sidecar"),
@@ -109,7 +111,7 @@ NO_VICTIM = NoVictim(
     decision=KILL.decision,
     capture=KILL.capture,
     stack=KILL.stack,
-    repeats=3,
+    repeat_count=3,
 )
 
 PANIC = Panic(
@@ -117,7 +119,9 @@ PANIC = Panic(
     boottime_ns=KILL.boottime_ns,
     time_unix_ns=KILL.time_unix_ns,
     trigger=Task(tgid=99, tid=100, uid=0, comm="sidecar"),
-    decision=replace(DECISION, hook="/sys/fs/pstore", points=None, capacity=None, message=None),
+    decision=replace(
+        DECISION, source="/sys/fs/pstore", points=None, total_memory=None, message=None
+    ),
     capture=Capture("pstore", "/sys/fs/pstore", cpu=None, sequence=0),
     stack=KILL.stack[2:],
     message="Out of memory: compulsory panic_on_oom is enabled",
@@ -132,12 +136,12 @@ REAPED = (
     ReaperStep(4711, 400_000_000, 1_200_000_000, "finish", 1 << 20),
 )
 
-EXIT = VictimExit(tgid=4711, started_ns=400_000_000, boottime_ns=1_250_000_000, exit_code=9)
+EXIT = VictimExit(tgid=4711, start_boottime_ns=400_000_000, boottime_ns=1_250_000_000, exit_code=9)
 
 
 def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field of the event
     """The sample kill, another one for each ``number``."""
-    victim = replace(KILL.victim, started_ns=(KILL.victim.started_ns or 0) + number)
+    victim = replace(KILL.victim, start_boottime_ns=(KILL.victim.start_boottime_ns or 0) + number)
     other = replace(KILL, boottime_ns=KILL.boottime_ns + number, victim=victim)
     return replace(other, **changes)
 

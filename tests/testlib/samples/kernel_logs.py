@@ -66,7 +66,7 @@ def as_victim(kill: OomKill) -> Victim:
     total_vm, anon, file, shmem, page_tables = (
         None if size is None else size // KB for size in sizes
     )
-    limits = decision.limits
+    limits = decision.memcg_usage
     return Victim(
         pid=kill.victim.tgid,
         comm=kill.victim.comm or "",
@@ -83,7 +83,7 @@ def as_victim(kill: OomKill) -> Victim:
         limit_of=decision.memcg.path if decision.memcg else None,
         memcg=kill.memcg.path if kill.memcg else None,
         limit=limits.limit // KB if limits and limits.limit else None,
-        candidates=tuple(one.tgid for one in kill.candidates.largest) if kill.candidates else (),
+        candidates=tuple(one.tgid for one in kill.tasks.largest) if kill.tasks else (),
     )
 
 

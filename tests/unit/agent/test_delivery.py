@@ -27,7 +27,7 @@ def test_every_kind_of_event_becomes_its_log(tmp_path: Path) -> None:
     }
     with Store(tmp_path) as store:
         for event in events.values():
-            store.record(event, Snapshot(seen=False))
+            store.record(event, Snapshot(process_found=False))
         delivery = DeliveryPipeline(
             store, AgentConfig(OtlpConfig((), {}, disabled=False)), ContainerService()
         )

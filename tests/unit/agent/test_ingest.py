@@ -84,7 +84,7 @@ def test_an_early_exit_is_that_of_a_victim_without_a_start(
         KILL,
         boot_id=clock.boot_id(),
         boottime_ns=EXIT.boottime_ns + 1000,
-        victim=replace(KILL.victim, started_ns=None),
+        victim=replace(KILL.victim, start_boottime_ns=None),
     )
     service.run(Scripted(exit_, kill), CONFIG, tmp_path)
     with Store(tmp_path) as store:
@@ -98,17 +98,17 @@ def test_who_used_the_memory_is_added_to_what_is_on_the_disk(tmp_path: Path) -> 
     late = replace(
         now,
         boottime_ns=now.boottime_ns + 1,
-        victim=replace(now.victim, started_ns=1),
-        capture=replace(now.capture, late=True),
+        victim=replace(now.victim, start_boottime_ns=1),
+        capture=replace(now.capture, recovered=True),
     )
     service.run(Scripted(now, late), CONFIG, tmp_path)
     with Store(tmp_path) as store:
         seen, nothing = (row.witness for row in store.open_kills(10, clock.boot_id(), 0))
-    assert seen.candidates is not None
-    assert seen.candidates.largest
-    assert seen.settings["panic_on_oom"] in {0, 1, 2}
+    assert seen.tasks is not None
+    assert seen.tasks.largest
+    assert seen.vm_sysctl["panic_on_oom"] in {0, 1, 2}
     assert seen.host is not None
-    assert (nothing.candidates, nothing.settings, nothing.host) == (None, {}, None)
+    assert (nothing.tasks, nothing.vm_sysctl, nothing.host) == (None, {}, None)
 
 
 def test_a_kill_is_told_though_nothing_else_can_be_seen(
@@ -121,7 +121,7 @@ def test_a_kill_is_told_though_nothing_else_can_be_seen(
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, clock.boot_id(), 0)
     assert row.event == now
-    assert row.witness.candidates is None
+    assert row.witness.tasks is None
 
 
 def test_what_an_earlier_boot_ended_by_is_recorded_once(

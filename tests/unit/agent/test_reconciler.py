@@ -17,7 +17,7 @@ S = 1_000_000_000
 
 def logged(pid: int, at_s: float, comm: str = "java", line: int = 0) -> OomKill:
     """A kill as the log tells it: a thread's id, and a time of the log's own clock."""
-    victim = replace(KILL.victim, tgid=pid, tid=pid, comm=comm, started_ns=None)
+    victim = replace(KILL.victim, tgid=pid, tid=pid, comm=comm, start_boottime_ns=None)
     capture = Capture("kmsg", "/dev/kmsg", cpu=None, sequence=line or pid)
     return replace(KILL, boottime_ns=int(at_s * S), victim=victim, capture=capture)
 

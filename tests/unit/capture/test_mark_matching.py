@@ -23,7 +23,9 @@ ASLEEP = 7 * S
 
 def told(pid: int, at_s: float, tid: int | None = None, comm: str = "java") -> OomKill:
     """A kill as the kernel side's record tells it."""
-    victim = replace(KILL.victim, tgid=pid, tid=tid or pid, comm=comm, started_ns=int(at_s * S) - 1)
+    victim = replace(
+        KILL.victim, tgid=pid, tid=tid or pid, comm=comm, start_boottime_ns=int(at_s * S) - 1
+    )
     return replace(KILL, boottime_ns=int(at_s * S), victim=victim)
 
 
@@ -36,7 +38,7 @@ def mark(of: OomKill) -> KillMark:
     return KillMark(
         of.boottime_ns,
         of.boottime_ns - ASLEEP,
-        victim.started_ns,
+        victim.start_boottime_ns,
         victim.tgid,
         victim.tid,
         victim.comm,
@@ -51,8 +53,8 @@ def logged(
     return replace(
         of,
         boottime_ns=at_ns,
-        time_unix_ns=KILL.unix_ns_of(at_ns),
-        victim=replace(of.victim, tgid=of.victim.tid or 0, started_ns=None),
+        time_unix_ns=KILL.to_unix_ns(at_ns),
+        victim=replace(of.victim, tgid=of.victim.tid or 0, start_boottime_ns=None),
         capture=Capture("kmsg", "/dev/kmsg", cpu=None, sequence=line or of.victim.tgid or 0),
         incident=incident,
     )
@@ -69,8 +71,8 @@ def test_a_kill_of_the_log_has_the_name_of_its_twin() -> None:
     (again,) = twins([logged(first)], first)
     assert (again.uid, again.trace_id, again.span_id) == (first.uid, first.trace_id, first.span_id)
     assert (again.boottime_ns, again.victim) == (first.boottime_ns, first.victim)
-    assert again.time_unix_ns == KILL.unix_ns_of(first.boottime_ns)
-    assert again.capture.in_log
+    assert again.time_unix_ns == KILL.to_unix_ns(first.boottime_ns)
+    assert again.capture.from_kernel_log
     assert roundtrip(again).uid == first.uid
 
 
@@ -104,7 +106,7 @@ def test_a_mark_of_another_name_is_none() -> None:
     assert twins([kill], told(1, 10, comm="python")) == [kill]
     nameless = dataclasses.replace(mark(first), comm=None, started_ns=None)
     (found,) = match_marks([kill], [nameless], lambda ns: ns + ASLEEP, S)
-    assert (found.uid, found.victim.started_ns) == (first.uid, None)
+    assert (found.uid, found.victim.start_boottime_ns) == (first.uid, None)
 
 
 def test_a_group_stays_one_incident() -> None:

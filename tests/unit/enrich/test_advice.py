@@ -62,16 +62,16 @@ class Case:
                 order=self.order,
                 message=self.message,
                 memcg=Memcg(None, self.hit) if self.hit else None,
-                limits=MemcgUsage(self.limit, self.limit, None, None) if self.hit else None,
+                memcg_usage=MemcgUsage(self.limit, self.limit, None, None) if self.hit else None,
             ),
         )
         found = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
         witness = replace(
             WITNESS,
-            own=None,
-            hit=MemcgStats(self.stat) if self.hit else None,
+            victim_cgroup=None,
+            limit_cgroup=MemcgStats(self.stat) if self.hit else None,
             host=HostMemory(self.host),
-            candidates=found if self.seen else None,
+            tasks=found if self.seen else None,
         )
         return enrich(kill, witness, VictimOutcome(), KILL.time_unix_ns, ON_HOST)
 

@@ -42,7 +42,7 @@ def test_the_victim_is_told_as_it_was_marked() -> None:
 def test_the_kernels_own_list_goes_before_what_was_seen_later() -> None:
     """It is of the moment of the choice; what it lacks, their cgroups, is taken from the other."""
     listed = seen(replace(process(8, 300), memcg=None), replace(process(9, 200), memcg=None))
-    kill = replace(KILL, candidates=listed)
+    kill = replace(KILL, tasks=listed)
     later = seen(process(7, 500), replace(process(9, 100), memcg="/a"))
     chosen = chosen_among(kill, later)
     assert chosen == replace(
@@ -83,7 +83,7 @@ def test_points_are_the_kernels(candidate: OomTask, points: int | None) -> None:
 def test_points_of_an_adjusted_one_need_the_capacity() -> None:
     """Without it only those that are not adjusted can be counted."""
     assert KILL.decision is not None
-    unknown = replace(KILL, decision=replace(KILL.decision, capacity=None, points=None))
+    unknown = replace(KILL, decision=replace(KILL.decision, total_memory=None, points=None))
     told = ranked(unknown, seen(process(7, 4), process(8, 3, 100)))
     assert {one.candidate.tgid: one.points for one in told} == {
         KILL.victim.tgid: None,
@@ -126,8 +126,8 @@ def test_the_lines_are_bounded() -> None:
 
 def test_what_was_seen_last_is_not_lost_on_the_disk() -> None:
     """Candidates come back from their JSON form as they were."""
-    assert WITNESS.candidates is not None
-    assert roundtrip(WITNESS).candidates == WITNESS.candidates
+    assert WITNESS.tasks is not None
+    assert roundtrip(WITNESS).tasks == WITNESS.tasks
 
 
 @pytest.mark.parametrize(

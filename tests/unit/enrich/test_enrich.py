@@ -218,10 +218,10 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
 def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
     """Its report, and the processes that it lists; what the source itself had of it goes first."""
     listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
-    witness = replace(WITNESS, report="the report", listed=listed)
+    witness = replace(WITNESS, kernel_report="the report", kernel_report_tasks=listed)
     seen = enrich(KILL, roundtrip(witness), VictimOutcome(None), 0, ON_HOST)
     assert seen.kill.original == "the report"
-    assert seen.witness.candidates is not None
-    assert [one.comm for one in seen.witness.candidates.largest] == ["listed"]
+    assert seen.witness.tasks is not None
+    assert [one.comm for one in seen.witness.tasks.largest] == ["listed"]
     own = enrich(replace(KILL, original="its own"), witness, VictimOutcome(None), 0, ON_HOST)
     assert own.kill.original == "its own"

@@ -100,7 +100,7 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
     """And not what it says of the agent; what the user says goes before it."""
     said = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
-        store.record(KILL, Snapshot(seen=False))
+        store.record(KILL, Snapshot(process_found=False))
         delivery = DeliveryPipeline(store, AgentConfig(said), ContainerService())
         delivery.start()
         delivery.stop(30.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
-from otel_oom.model.event_base import function, marked_exiting
+from otel_oom.model.event_base import function_name, is_exiting_victim
 
 MEMCG = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "mem_cgroup_out_of_memory"]
 HOST = ["mark_oom_victim", "oom_kill_process", "out_of_memory", "__alloc_pages_slowpath"]
@@ -108,8 +108,8 @@ def test_the_stack_tells_the_story(functions: list[str], expected: StackAnalysis
 
 def test_a_frames_function_is_its_name() -> None:
     """Offsets, modules and what a compiler adds to a name are not part of it."""
-    assert function("shmem_getpage_gfp.isra.0+0x4b") == "shmem_getpage_gfp"
-    assert function("ext4_writepages+0x1 [ext4]") == "ext4_writepages"
+    assert function_name("shmem_getpage_gfp.isra.0+0x4b") == "shmem_getpage_gfp"
+    assert function_name("ext4_writepages+0x1 [ext4]") == "ext4_writepages"
 
 
 @pytest.mark.parametrize(
@@ -127,4 +127,4 @@ def test_a_victim_that_exits_anyway_is_told_by_who_marks_it(
     functions: list[str], *, exiting: bool
 ) -> None:
     """Only __oom_kill_process() kills; what is not known is taken for a kill."""
-    assert marked_exiting([f"{name}+0x1f" for name in functions]) is exiting
+    assert is_exiting_victim([f"{name}+0x1f" for name in functions]) is exiting

@@ -25,7 +25,7 @@ from otel_oom.enrich import (
 from otel_oom.linux.systemd.unit_files import Setting
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Memory
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import kernel_kill
 from otel_oom.otlp.body import sentence
 from otel_oom.otlp.encode import encode_log, encode_span
@@ -203,7 +203,7 @@ def test_small_parts_of_a_cgroups_memory_are_not_worth_a_word() -> None:
     seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
     kill = enriched()
     attributes = plain(
-        log(dataclasses.replace(kill, witness=replace(kill.witness, hit=seen))).attributes
+        log(dataclasses.replace(kill, witness=replace(kill.witness, limit_cgroup=seen))).attributes
     )
     told = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
     assert {name for name in told if name.startswith("stat.")} == {
@@ -258,7 +258,7 @@ def test_victim_and_trigger_each_have_their_pod() -> None:
 def test_what_is_not_known_is_absent() -> None:
     """Without memory and cgroup there are no such attributes, rather than zeros."""
     unknown = enriched(memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None)
-    unknown = dataclasses.replace(unknown, witness=Snapshot(seen=False), candidates=())
+    unknown = dataclasses.replace(unknown, witness=Snapshot(process_found=False), candidates=())
     names = plain(log(unknown).attributes)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
@@ -270,12 +270,12 @@ def test_what_is_not_known_is_absent() -> None:
 def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> None:
     """They are exact; of swap only where the kernel has files of it, if there are any to see."""
     marked = enriched(
-        limits=MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
+        memcg_usage=MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
     )
     own = "oom.victim.memcg."
 
     def told(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
-        seen = dataclasses.replace(kill, witness=replace(kill.witness, limits=read))
+        seen = dataclasses.replace(kill, witness=replace(kill.witness, memcg_usage=read))
         attributes = plain(log(seen).attributes)
         names = ("limit", "usage", "swap_limit", "swap_usage")
         return {name: attributes[own + name] for name in names if own + name in attributes}
@@ -291,9 +291,9 @@ def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> Non
 
 def test_no_fewer_candidates_are_counted_than_told() -> None:
     """A victim that was gone when its cgroup was looked into is told, and counted."""
-    assert WITNESS.candidates is not None
-    empty = replace(WITNESS.candidates, count=0, largest=())
-    kill = enrich(KILL, replace(WITNESS, candidates=empty), VictimOutcome(), 5, ON_HOST)
+    assert WITNESS.tasks is not None
+    empty = replace(WITNESS.tasks, count=0, largest=())
+    kill = enrich(KILL, replace(WITNESS, tasks=empty), VictimOutcome(), 5, ON_HOST)
     attributes = plain(log(kill).attributes)
     assert str(attributes["oom.tasks.largest"]).count("killed=true") == 1
     assert attributes["oom.tasks.count"] == 1
@@ -565,7 +565,7 @@ def test_the_sentence_names_the_trigger_only_where_it_is_another() -> None:
 def test_sizes_are_readable() -> None:
     """Bytes are told in the largest unit that leaves at least one."""
     sizes = {0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 52 << 20: "52.0 MiB", 3 << 50: "3.0 PiB"}
-    assert {count: size(count) for count in sizes} == sizes
+    assert {count: format_bytes(count) for count in sizes} == sizes
 
 
 def test_resident_memory_is_what_the_kernel_scores() -> None:

@@ -58,10 +58,10 @@ def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapp
         score = Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii")
         assert one.score_adj == int(score)
         assert f":{one.memcg}\n" in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
-    held = [candidate.held for candidate in found.largest]
+    held = [candidate.total_bytes for candidate in found.largest]
     assert held == sorted(held, reverse=True)
     assert all(candidate.resident for candidate in found.largest)
-    assert (found.memcg, found.left_out) == (None, 0)
+    assert (found.memcg, found.skipped) == (None, 0)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_looking_has_an_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
     assert found is not None
     assert found.count == len(found.largest) == 4
-    assert found.left_out == 6
+    assert found.skipped == 6
 
 
 def test_processes_of_another_namespace_are_not_told(tmp_path: Path) -> None:

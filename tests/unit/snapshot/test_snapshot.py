@@ -25,9 +25,9 @@ def _own_start_ns() -> int:
 
 def test_a_process_is_seen() -> None:
     """Executable and cgroups are what /proc says."""
-    me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns()))
+    me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns()))
     witness = take_snapshot(me, None)
-    assert witness.seen
+    assert witness.process_found
     assert witness.executable == os.path.realpath(sys.executable)
     assert witness.cgroup == Path("/proc/self/cgroup").read_text(encoding="utf-8")
 
@@ -36,7 +36,7 @@ def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
     """The roots that /proc shows of a task far into its exit are not where it was killed."""
     folder = tmp_path / str(KILL.victim.tgid)
     folder.mkdir()
-    start = (KILL.victim.started_ns or 0) * os.sysconf("SC_CLK_TCK") // 10**9
+    start = (KILL.victim.start_boottime_ns or 0) * os.sysconf("SC_CLK_TCK") // 10**9
     (folder / "stat").write_text(f"4711 (java) S {'0 ' * 18}{start} 0\n", encoding="ascii")
     for text, expected in (
         ("4:memory:/\n1:cpu:/\n0::/\n", None),
@@ -46,19 +46,19 @@ def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
     ):
         (folder / "cgroup").write_text(text, encoding="ascii")
         witness = take_snapshot(KILL, None, tmp_path)
-        assert (witness.seen, witness.cgroup, witness.executable) == (True, expected, None)
+        assert (witness.process_found, witness.cgroup, witness.executable) == (True, expected, None)
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
     """A pid that was used again says nothing of the victim."""
-    later = replace(KILL, victim=Task(tgid=os.getpid(), started_ns=_own_start_ns() - 10**9))
-    assert not take_snapshot(later, None).seen
+    later = replace(KILL, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns() - 10**9))
+    assert not take_snapshot(later, None).process_found
 
 
 def test_a_process_that_is_gone_is_not_seen() -> None:
     """Without its /proc folder there is nothing to tell, and no error."""
-    gone = replace(KILL, victim=Task(tgid=2**22 + 1, started_ns=1))
-    assert not take_snapshot(gone, None).seen
+    gone = replace(KILL, victim=Task(tgid=2**22 + 1, start_boottime_ns=1))
+    assert not take_snapshot(gone, None).process_found
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_no_hierarchy_is_no_error(tmp_path: Path) -> None:
 def test_a_witness_survives_the_disk() -> None:
     """What is read back is equal to what was written."""
     named = replace(WITNESS, environ={"OTEL_SERVICE_NAME": "shop"})
-    for witness in (WITNESS, named, Snapshot(seen=False)):
+    for witness in (WITNESS, named, Snapshot(process_found=False)):
         assert roundtrip(witness) == witness
 
 
@@ -164,10 +164,10 @@ def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
     for name, value in (("memory.max", 64), ("memory.current", 7), ("memory.swap.current", 3)):
         (memcg / name).write_text(f"{value}\n", encoding="ascii")
     where = Memcg(id=memcg.stat().st_ino, path="/pod")
-    late = replace(KILL, memcg=where, capture=replace(KILL.capture, late=True))
+    late = replace(KILL, memcg=where, capture=replace(KILL.capture, recovered=True))
     witness = take_snapshot(late, CgroupMount(tmp_path, "/", v1=False), tmp_path)
-    assert witness.limits == MemcgUsage(limit=64, usage=None, swap_limit=None, swap_usage=None)
-    assert (witness.host, witness.own, witness.hit) == (None, None, None)
+    assert witness.memcg_usage == MemcgUsage(limit=64, usage=None, swap_limit=None, swap_usage=None)
+    assert (witness.host, witness.victim_cgroup, witness.limit_cgroup) == (None, None, None)
 
 
 V2 = {
@@ -247,7 +247,7 @@ def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Pa
             KILL, memcg=Memcg(None, own), decision=replace(KILL.decision, memcg=memcg)
         )
         witness = take_snapshot(decided, files, tmp_path)
-        assert (witness.hit, witness.own) == expected
+        assert (witness.limit_cgroup, witness.victim_cgroup) == expected
 
 
 def test_the_hosts_numbers_are_those_of_its_files() -> None:

@@ -69,7 +69,7 @@ def version_1(folder: Path) -> None:
                 KILL.uid,
                 KILL.boot_id,
                 KILL.victim.tgid,
-                KILL.victim.started_ns,
+                KILL.victim.start_boottime_ns,
                 KILL.boottime_ns,
                 encode(KILL),
                 encode(WITNESS),

@@ -66,7 +66,7 @@ def test_a_process_dies_once(store: Store) -> None:
 
 def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
     """It is on the disk at once, not told before it is finished, and holds up no other."""
-    less = replace(WITNESS, candidates=None, settings={})
+    less = replace(WITNESS, tasks=None, vm_sysctl={})
     assert store.record(KILL, less, unfinished=True)
     store.record(kill(1), WITNESS)
     assert [row.event for row in store.open_kills(10, BOOT, NEVER)] == [kill(1)]
@@ -97,8 +97,8 @@ def test_an_unfinished_kill_is_told_by_the_next_life(tmp_path: Path) -> None:
 def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Store) -> None:
     """Pid, start and boot together name a process."""
     store.record(KILL, WITNESS)
-    assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=1))
-    assert not store.record_exit(KILL.boot_id, replace(EXIT, started_ns=None))
+    assert not store.record_exit(KILL.boot_id, replace(EXIT, start_boottime_ns=1))
+    assert not store.record_exit(KILL.boot_id, replace(EXIT, start_boottime_ns=None))
     assert not store.record_exit("another boot", EXIT)
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.exit is None
@@ -106,11 +106,14 @@ def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Stor
 
 def test_what_comes_without_a_start_is_the_last_victims(store: Store) -> None:
     """Of victims that nobody told the start of, those before the last one of an id are gone."""
-    unknown = replace(KILL.victim, started_ns=None)
+    unknown = replace(KILL.victim, start_boottime_ns=None)
     for at in (1, 2):
         store.record(kill(at, victim=unknown), WITNESS)
     store.record(KILL, WITNESS)
-    step, end = replace(REAPED[0], started_ns=None), replace(EXIT, started_ns=None, exit_code=None)
+    step, end = (
+        replace(REAPED[0], start_boottime_ns=None),
+        replace(EXIT, start_boottime_ns=None, exit_code=None),
+    )
     assert store.record_reaping(BOOT, step)
     assert store.record_exit(BOOT, end)
     first, last, known = store.open_kills(10, BOOT, NEVER)
@@ -120,9 +123,9 @@ def test_what_comes_without_a_start_is_the_last_victims(store: Store) -> None:
 
 def test_a_start_that_is_known_at_the_end_alone_does(store: Store) -> None:
     """It is the end of a victim without a start, unless there is one with that start."""
-    store.record(kill(1, victim=replace(KILL.victim, started_ns=None)), WITNESS)
+    store.record(kill(1, victim=replace(KILL.victim, start_boottime_ns=None)), WITNESS)
     store.record(KILL, WITNESS)
-    later = replace(EXIT, started_ns=(EXIT.started_ns or 0) + 1)
+    later = replace(EXIT, start_boottime_ns=(EXIT.start_boottime_ns or 0) + 1)
     assert store.record_exit(BOOT, EXIT)
     assert store.record_exit(BOOT, later)
     unknown, known = store.open_kills(10, BOOT, NEVER)
@@ -176,11 +179,13 @@ def test_what_is_not_a_kill_has_no_span(store: Store) -> None:
 
 def test_a_panic_is_told_once(store: Store) -> None:
     """It owes a log alone; found again at a later start, it is the one that it was."""
-    assert store.record(PANIC, Snapshot(seen=False))
+    assert store.record(PANIC, Snapshot(process_found=False))
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert (row.event, row.span_queued) == (PANIC, True)
     queue(store, row, b"log", None)
-    assert not store.record(replace(PANIC, boot_id="", time_unix_ns=1), Snapshot(seen=False))
+    assert not store.record(
+        replace(PANIC, boot_id="", time_unix_ns=1), Snapshot(process_found=False)
+    )
     assert store.open_kills(10, BOOT, FAR) == []
 
 
@@ -195,7 +200,7 @@ def test_the_reapers_steps_stay_with_their_victim(store: Store) -> None:
     store.record(KILL, WITNESS)
     assert store.record_reaping(BOOT, REAPED[0])
     assert store.record_reaping(BOOT, REAPED[1])
-    assert not store.record_reaping(BOOT, replace(REAPED[0], started_ns=1))
+    assert not store.record_reaping(BOOT, replace(REAPED[0], start_boottime_ns=1))
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.reaper == REAPED
     for _ in range(100):

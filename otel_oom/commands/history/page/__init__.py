@@ -14,7 +14,7 @@ from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
 from otel_oom.commands.history.page import candidates, limit, stacks, timeline, victim
 from otel_oom.linux.vm_sysctl import meanings
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
@@ -68,7 +68,7 @@ def _members(entry: Entry, members: Sequence[Entry], layout: Page) -> Iterator[s
 def _resident(record: DecodedEvent) -> str:
     parts = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
     held = [value for value in map(record.values.number, parts) if value is not None]
-    return size(sum(held)) if held else "-"
+    return format_bytes(sum(held)) if held else "-"
 
 
 def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
@@ -73,8 +73,8 @@ def _row(one: Fields) -> Sequence[str]:
     return (
         one.get("pid", ""),
         one.get("comm", ""),
-        size(int(resident)) if resident.isdecimal() else "",
-        size(int(swap)) if swap.isdecimal() and swap != "0" else "-",
+        format_bytes(int(resident)) if resident.isdecimal() else "",
+        format_bytes(int(swap)) if swap.isdecimal() and swap != "0" else "-",
         one.get("points", "-"),
         one.get("score_adj", "-"),
         one.get("uid", "-"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
@@ -99,13 +99,13 @@ def _swap(record: DecodedEvent) -> str | None:
     if used is None or host_has == 0:
         return None
     if not most:
-        return f"{size(used)}, {'and it may have none' if most == 0 else 'without a limit'}"
-    return f"{size(used)} of {size(most)} (of cgroup v1: memory and swap together)"
+        return f"{format_bytes(used)}, {'and it may have none' if most == 0 else 'without a limit'}"
+    return f"{format_bytes(used)} of {format_bytes(most)} (of cgroup v1: memory and swap together)"
 
 
 def _usage(layout: Page, label: str, usage: float, limit: float) -> Iterator[str]:
     share = f" ({usage / limit:.0%})" if limit else ""
-    text = f"{size(int(usage))} of {size(int(limit))}{share}"
+    text = f"{format_bytes(int(usage))} of {format_bytes(int(limit))}{share}"
     yield from layout.bar(
         label, usage, limit, text, "red" if usage >= limit * _NEARLY else "yellow"
     )
@@ -117,7 +117,7 @@ def _made_of(parts: Mapping[str, float], whole: float, layout: Page) -> Iterator
     for name, label in {**_PARTS, **_WITHIN}.items():
         held = parts.get(name, 0)
         if held and name not in within:
-            yield from layout.bar(f"  {label}"[:13], held, whole, size(int(held)))
+            yield from layout.bar(f"  {label}"[:13], held, whole, format_bytes(int(held)))
 
 
 def _own(record: DecodedEvent, layout: Page) -> Iterator[str]:
@@ -127,7 +127,9 @@ def _own(record: DecodedEvent, layout: Page) -> Iterator[str]:
     if usage is None:
         return
     own = (
-        f"{size(usage)} of its own limit of {size(limit)}" if limit else f"{size(usage)}, no limit"
+        f"{format_bytes(usage)} of its own limit of {format_bytes(limit)}"
+        if limit
+        else f"{format_bytes(usage)}, no limit"
     )
     yield from layout.row("victim's own", own)
 
@@ -138,7 +140,7 @@ def _host(
     total, available = host.get("total"), host.get("available")
     if not total or available is None:
         return
-    text = f"{size(int(available))} of {size(int(total))} were available"
+    text = f"{format_bytes(int(available))} of {format_bytes(int(total))} were available"
     yield from layout.bar("host", total - available, total, text, *(("red",) if hit else ()))
     if hit:
         yield from _made_of(host, total, layout)

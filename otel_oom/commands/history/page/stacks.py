@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import MEMORY
 from otel_oom.otlp.decode import DecodedEvent
@@ -74,7 +74,7 @@ def _request(record: DecodedEvent) -> str | None:
     parts = [
         MEMORY.get(memory, memory) if memory else None,
         (f"in {_ENTRIES[entry]}" if entry in _ENTRIES else f"by {entry}()") if entry else None,
-        size(_PAGE << order) if order is not None and order >= 0 else None,
+        format_bytes(_PAGE << order) if order is not None and order >= 0 else None,
         flags,
     ]
     return ", ".join(filter(None, parts)) or None

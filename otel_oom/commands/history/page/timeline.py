@@ -9,7 +9,7 @@ from typing import Final
 from otel_oom.commands.console.page import Page
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent, SpanEvent
 
@@ -61,7 +61,7 @@ def _stage(stage: SpanEvent) -> str | None:
     if stage.name == semconv.EVENT_REAPER:
         held = stage.values.number(semconv.REAPER_RESIDENT)
         what = _STEPS.get(stage.values.text(semconv.REAPER_STAGE) or "", "the kernel's reaper")
-        return what + (f", {size(held)} left" if held is not None else "")
+        return what + (f", {format_bytes(held)} left" if held is not None else "")
     if stage.name == semconv.EVENT_VICTIM_EXITED:
         signal = stage.values.number(semconv.VICTIM_EXIT_SIGNAL)
         return "the victim exited" + (f", by signal {signal}" if signal else "")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import size
+from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
@@ -113,8 +113,8 @@ def _memory(record: DecodedEvent) -> str | None:
     known = {name: held for name, held in parts.items() if held is not None}
     if not known:
         return None
-    made_of = ", ".join(f"{size(held)} {name}" for name, held in known.items() if held)
-    told = f"{size(sum(known.values()))} resident" + (f" ({made_of})" if made_of else "")
+    made_of = ", ".join(f"{format_bytes(held)} {name}" for name, held in known.items() if held)
+    told = f"{format_bytes(sum(known.values()))} resident" + (f" ({made_of})" if made_of else "")
     swap, tables = values.number(semconv.MEMORY_SWAP), values.number(semconv.MEMORY_PAGE_TABLES)
-    told += f", {size(swap)} in swap" if swap else ""
-    return told + (f", {size(tables)} of page tables" if tables else "")
+    told += f", {format_bytes(swap)} in swap" if swap else ""
+    return told + (f", {format_bytes(tables)} of page tables" if tables else "")

@@ -173,10 +173,10 @@ def test_the_limits_of_its_cgroup_are_decoded() -> None:
     record = victim()
     record.memcg_usage.limit_pages, record.memcg_usage.usage_pages = 16, 15
     record.memcg_usage.swap_limit_pages, record.memcg_usage.swap_usage_pages = (1 << 63) // PAGE, 2
-    assert decode(record).limits == MemcgUsage(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
+    assert decode(record).memcg_usage == MemcgUsage(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
     assert roundtrip(decode(record)) == decode(record)
-    assert decode(victim(b"", 0)).limits is None
-    assert decode(victim(flags=records.FLAG_NO_MEMCG)).limits is None
+    assert decode(victim(b"", 0)).memcg_usage is None
+    assert decode(victim(flags=records.FLAG_NO_MEMCG)).memcg_usage is None
 
 
 def test_a_cut_path_shows_that_it_is_cut() -> None:
@@ -197,7 +197,7 @@ def test_what_the_kernel_did_not_know_is_absent(flag: int, part: str) -> None:
 def test_a_kernel_that_tells_only_a_pid() -> None:
     """Then the victim has its pid and nothing else."""
     task = decode(victim(flags=records.FLAG_NO_TASK)).victim
-    assert (task.tgid, task.tid, task.uid, task.comm, task.started_ns) == (4711, *[None] * 4)
+    assert (task.tgid, task.tid, task.uid, task.comm, task.start_boottime_ns) == (4711, *[None] * 4)
 
 
 def test_names_that_are_no_utf8_stay_readable() -> None:
@@ -224,10 +224,10 @@ def test_an_exit_is_decoded() -> None:
     record.header.version, record.header.kind = records.WIRE_VERSION, records.KIND_EXIT
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ExitRecord), 900
     record.tgid, record.start_boottime_ns, record.exit_code = 4711, 100, 9
-    expected = VictimExit(tgid=4711, started_ns=100, boottime_ns=900, exit_code=9)
+    expected = VictimExit(tgid=4711, start_boottime_ns=100, boottime_ns=900, exit_code=9)
     assert DECODER.decode(bytes(record), UNIX_OFFSET_NS) == expected
     record.start_boottime_ns = 0
-    expected = replace(expected, started_ns=None)
+    expected = replace(expected, start_boottime_ns=None)
     assert DECODER.decode(bytes(record), UNIX_OFFSET_NS) == expected
 
 
@@ -238,7 +238,7 @@ def test_what_was_before_the_source_is_late() -> None:
             bytes(victim()), UNIX_OFFSET_NS
         )
         assert isinstance(kill, OomKill)
-        assert (kill.boottime_ns, kill.capture.late) == (500, late)
+        assert (kill.boottime_ns, kill.capture.recovered) == (500, late)
 
 
 def _with(**header: int) -> bytes:
@@ -308,13 +308,13 @@ def test_a_decision_is_decoded() -> None:
     """Pages become bytes, numbers names, and no limit is none."""
     decision = decode(decided()).decision
     assert decision is not None
-    assert decision.hook == "fentry/oom_kill_process"
+    assert decision.source == "fentry/oom_kill_process"
     assert (decision.constraint, decision.order, decision.points) == ("memcg", -1, 12)
     assert (decision.gfp_mask, decision.gfp_flags) == (0xCC0, "0xcc0")
-    assert decision.capacity == 16 * PAGE
+    assert decision.total_memory == 16 * PAGE
     assert decision.message == "Memory cgroup out of memory"
     assert decision.memcg == Memcg(98, "/parent")
-    assert decision.limits == MemcgUsage(16 * PAGE, 15 * PAGE, None, PAGE)
+    assert decision.memcg_usage == MemcgUsage(16 * PAGE, 15 * PAGE, None, PAGE)
 
 
 def test_a_decision_that_is_not_told_is_absent() -> None:
@@ -322,7 +322,7 @@ def test_a_decision_that_is_not_told_is_absent() -> None:
     assert decode(decided(records.FLAG_NO_DECISION)).decision is None
     decision = decode(decided(records.FLAG_NO_LIMIT_MEMCG)).decision
     assert decision is not None
-    assert (decision.memcg, decision.limits) == (None, None)
+    assert (decision.memcg, decision.memcg_usage) == (None, None)
 
 
 def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
@@ -333,7 +333,7 @@ def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
     record.header.kind, record.decision.repeats = records.KIND_NO_VICTIM, 4
     event = DECODER.decode(bytes(record)[: record.header.size], UNIX_OFFSET_NS)
     assert isinstance(event, NoVictim)
-    assert event.repeats == 4
+    assert event.repeat_count == 4
     assert event.decision is not None
     assert event.decision.points is None
 

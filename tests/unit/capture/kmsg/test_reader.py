@@ -162,12 +162,16 @@ def test_a_thread_is_found_by_its_number_and_name() -> None:
         assert found is None
         return
     assert found is not None
-    assert (found.tgid, found.ns_tgid, found.ppid) == (os.getpid(), os.getpid(), os.getppid())
+    assert (found.tgid, found.namespaced_pid, found.ppid) == (
+        os.getpid(),
+        os.getpid(),
+        os.getppid(),
+    )
     assert (found.uid, found.gid) == (os.getuid(), os.getgid())
     assert found.pid_ns == Path("/proc/self/ns/pid").stat().st_ino
     assert found.mnt_ns == Path("/proc/self/ns/mnt").stat().st_ino
     ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    assert found.started_ns == int(ticks) * SECOND // os.sysconf("SC_CLK_TCK")
+    assert found.start_boottime_ns == int(ticks) * SECOND // os.sysconf("SC_CLK_TCK")
 
 
 def test_another_pid_namespaces_proc_is_not_looked_at(tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def ended(sleeper: subprocess.Popen[bytes], *, reaped: bool) -> tuple[VictimExit
         # The dead keep nobody awake.
         assert epoll.poll(0.05) == []
     (exit_,) = told
-    assert (exit_.tgid, exit_.started_ns) == (sleeper.pid, started)
+    assert (exit_.tgid, exit_.start_boottime_ns) == (sleeper.pid, started)
     return exit_, killed
 
 

@@ -134,7 +134,7 @@ def test_a_victim_that_is_gone_is_told_by_the_log(
     assert isinstance(kill, OomKill)
     victim = kill.victim
     assert (victim.tgid, victim.tid, victim.uid, victim.score_adj) == (5356, 5356, 0, -3)
-    assert (victim.ppid, victim.gid, victim.ns_tgid, victim.started_ns) == (None,) * 4
+    assert (victim.ppid, victim.gid, victim.namespaced_pid, victim.start_boottime_ns) == (None,) * 4
     assert kill.trigger is not None
     assert (kill.trigger.tgid, kill.trigger.score_adj) == (5356, 7)
     assert kill.memory is not None
@@ -179,7 +179,7 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
     (kill,) = told
     assert isinstance(kill, OomKill)
     assert (kill.victim.tgid, kill.victim.tid) == (5300, 5356)
-    assert (kill.victim.ppid, kill.victim.ns_tgid) == (12, 7)
+    assert (kill.victim.ppid, kill.victim.namespaced_pid) == (12, 7)
     assert kill.trigger is not None
     assert (kill.trigger.tgid, kill.trigger.tid, kill.trigger.ppid) == (5999, 6000, 13)
 
@@ -219,7 +219,7 @@ def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
     def want(at_ns: int, path: str) -> int | None:
         report = Report(limit_of=path)
         event = made.no_victim(LoggedNoVictim(Line(NONE, 0, 1), report), at_ns, 0)
-        return None if event is None else event.repeats
+        return None if event is None else event.repeat_count
 
     assert want(0, "/a") == 0
     assert want(10, "/b") == 0
@@ -258,10 +258,10 @@ def test_decisions_are_told_by_victim(script: Script, device: Path) -> None:
         named = context.decision_of(5356, 5356, 0)
     assert decision is not None
     assert named is not None
-    assert (decision.hook, decision.constraint, decision.order) == ("/dev/kmsg", "memcg", 0)
+    assert (decision.source, decision.constraint, decision.order) == ("/dev/kmsg", "memcg", 0)
     assert (decision.message, named.message) == (None, "Memory cgroup out of memory")
-    assert decision.limits == named.limits
-    assert decision.limits is not None
+    assert decision.memcg_usage == named.memcg_usage
+    assert decision.memcg_usage is not None
 
 
 def test_a_kill_is_completed_by_the_log(script: Script, device: Path) -> None:
@@ -276,11 +276,11 @@ def test_a_kill_is_completed_by_the_log(script: Script, device: Path) -> None:
     assert early.original == "\n".join(REPORT)
     assert late.original == "\n".join([*REPORT, KILLED])
     assert early.decision is not None
-    assert early.decision.hook == "/dev/kmsg"
+    assert early.decision.source == "/dev/kmsg"
     for told in (early, late):
-        assert told.candidates is not None
-        assert told.candidates.memcg == "/outer"
-        (candidate,) = told.candidates.largest
+        assert told.tasks is not None
+        assert told.tasks.memcg == "/outer"
+        (candidate,) = told.tasks.largest
         assert (candidate.tgid, candidate.comm, candidate.page_tables) == (5356, "tail", 77824)
         assert candidate.resident == 4000 * 4096
 

@@ -65,8 +65,8 @@ def test_a_panic_is_told_with_its_report(found: Find, tmp_path: Path) -> None:
     assert (decision.constraint, decision.gfp_mask, decision.order) == ("memcg", 0xCC0, 0)
     assert decision.memcg is not None
     assert decision.memcg.path == "/outer"
-    assert decision.limits is not None
-    assert decision.limits.limit == 16384 << 10
+    assert decision.memcg_usage is not None
+    assert decision.memcg_usage.limit == 16384 << 10
     assert analyse_stack(event.stack).by == "memcg"
     assert event.time_unix_ns == STORED_NS
     assert event.time_source == "record"

@@ -193,7 +193,7 @@ def kill(form: str, **more: Any) -> UserspaceKill:  # noqa: ANN401  any field
         "memcg": Memcg(None, told.path) if told.path else None,
         "resident": told.resident,
         "usage": told.usage,
-        "done": told.done,
+        "completed": told.done,
         "original": message,
     }
     return UserspaceKill(**{**fields, **more})
@@ -211,7 +211,7 @@ def test_an_event_outlasts_the_journal() -> None:
 def test_a_name_is_of_the_entry_alone() -> None:
     """Read at another time, by another clock, with more or less of /proc, it is the same kill."""
     one = kill("earlyoom 1.7")
-    seen = Task(4711, ppid=1, uid=1000, comm="Web Content", started_ns=1)
+    seen = Task(4711, ppid=1, uid=1000, comm="Web Content", start_boottime_ns=1)
     other = kill(
         "earlyoom 1.7", boottime_ns=1, time_unix_ns=2, victim=seen, memcg=Memcg(None, "/a")
     )
@@ -229,7 +229,7 @@ def test_the_kernel_does_not_count_it() -> None:
 def test_a_killed_cgroup_is_the_resource_and_no_process() -> None:
     """The unit is the service; what the killer found stands beside; no pid is made up."""
     told = enrich_userspace_kill(
-        kill("systemd-oomd 252, pressure"), Snapshot(seen=False), 0, ON_HOST
+        kill("systemd-oomd 252, pressure"), Snapshot(process_found=False), 0, ON_HOST
     )
     attributes = userspace_attributes(told)
     assert told.resource["service.name"] == "editor"
@@ -258,7 +258,7 @@ def test_earlyoom_says_its_limit_a_line_before() -> None:
 
 def test_a_signal_is_no_death() -> None:
     """What earlyoom tells is that it sends SIGTERM, and no more is told."""
-    told = enrich_userspace_kill(kill("earlyoom 1.7"), Snapshot(seen=False), 0, ON_HOST)
+    told = enrich_userspace_kill(kill("earlyoom 1.7"), Snapshot(process_found=False), 0, ON_HOST)
     attributes = userspace_attributes(told)
     assert attributes["process.pid"] == 4711
     assert attributes["oom.victim.memory.resident"] == 1843 * MIB
@@ -278,7 +278,7 @@ def test_it_is_the_same_event_with_the_names_of_the_registry(form: str) -> None:
         for group in yaml.safe_load(registry.read_text(encoding="utf-8"))["groups"]
     }
     registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
-    told = enrich_userspace_kill(kill(form), Snapshot(seen=False), 0, ON_HOST)
+    told = enrich_userspace_kill(kill(form), Snapshot(process_found=False), 0, ON_HOST)
     record = userspace_record(told).log_record
     assert record.event_name == "oom.kill"
     assert set(record.attributes or {}) <= registered
@@ -315,20 +315,20 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
     by_earlyoom = kill("earlyoom 1.7", boot_id=KILL.boot_id, victim=by_kernel.victim)
     with Store(tmp_path) as store:
         recorded = [
-            store.record(event, Snapshot(seen=False))
+            store.record(event, Snapshot(process_found=False))
             for event in (by_earlyoom, by_kernel, by_earlyoom, by_kernel)
         ]
         assert recorded == [True, True, False, False]
         assert store.account(KILL.boot_id).told == 1
         assert [one.tgid for one in store.kills_of(KILL.boot_id, 9)] == [4711]
         # The end of the process is that of the kernel's kill, whose span waits for it.
-        end = VictimExit(4711, KILL.victim.started_ns, KILL.boottime_ns + 1, 9)
+        end = VictimExit(4711, KILL.victim.start_boottime_ns, KILL.boottime_ns + 1, 9)
         assert store.record_exit(KILL.boot_id, end)
         rows = store.open_kills(9, KILL.boot_id, 0)
         # Whoever looks for the process finds both, the last of them first.
         found = store.history.by_pid(4711)
         assert [row.uid for row in store.history.of_ids(found)] == [by_kernel.uid, by_earlyoom.uid]
-        store.record(kill("oomd 0.5, its own output"), Snapshot(seen=False))
+        store.record(kill("oomd 0.5, its own output"), Snapshot(process_found=False))
         (newest,) = store.history.newest_kill()
         assert newest > max(found)
     assert [(row.event, row.exit) for row in rows] == [(by_earlyoom, None), (by_kernel, end)]

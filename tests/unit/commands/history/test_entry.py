@@ -128,7 +128,7 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
         NO_VICTIM,
         PANIC,
         MissedKills(
-            boot_id="b", boottime_ns=1, time_unix_ns=NS, count=3, counted=9, reason="unknown"
+            boot_id="b", boottime_ns=1, time_unix_ns=NS, count=3, kernel_count=9, reason="unknown"
         ),
         replace(KILL, skipped=True),
     ],

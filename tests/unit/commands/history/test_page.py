@@ -108,7 +108,7 @@ def test_the_limit_is_drawn_with_what_used_it_up() -> None:
 
 def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
     """With the kinds of it that no process is to blame for."""
-    decision = replace(DECISION, constraint="none", memcg=None, limits=None)
+    decision = replace(DECISION, constraint="none", memcg=None, memcg_usage=None)
     host = HostMemory(
         {"total": 8 << 30, "available": 0, "hugetlb": 6 << 30}
         | {"swap_total": 1 << 30, "swap_free": 0}
@@ -124,7 +124,7 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
 
 def test_a_limit_of_which_only_the_stack_tells() -> None:
     """That it was a cgroup's, and not which one: nothing of it is drawn."""
-    one = dataclasses.replace(enriched(decision=None), witness=replace(WITNESS, hit=None))
+    one = dataclasses.replace(enriched(decision=None), witness=replace(WITNESS, limit_cgroup=None))
     limit = section(told(one), "Whose limit was hit")
     assert "a cgroup, of which it is not known which one" in limit
     assert "usage" not in limit
@@ -230,7 +230,7 @@ def test_what_is_not_known_has_no_line() -> None:
         stack=(),
         user_stack=(),
     )
-    bare = dataclasses.replace(bare, witness=replace(WITNESS, seen=False), candidates=())
+    bare = dataclasses.replace(bare, witness=replace(WITNESS, process_found=False), candidates=())
     text = told(bare)
     assert "None" not in text
     assert "Where it was asked for" not in text
@@ -277,14 +277,14 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
 )
 def test_any_limits_can_be_drawn(limits: MemcgUsage | None) -> None:
     """Also those that are not known, and a limit of nothing."""
-    text = told(enriched(decision=replace(DECISION, limits=limits)))
+    text = told(enriched(decision=replace(DECISION, memcg_usage=limits)))
     assert "Whose limit was hit" in text
 
 
 def test_events_without_a_victim() -> None:
     """Their pages have their own sentence and what is known; no victim is made up."""
     missed = MissedKills(
-        boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unknown"
+        boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, kernel_count=9, reason="unknown"
     )
     for log, title in (
         (encode_log(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),

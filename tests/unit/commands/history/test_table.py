@@ -29,7 +29,7 @@ from tests.testlib.samples.history import entry, log_entry
 WIDE = Terminal(400)
 POD_UID = "0a1b2c3d-0000-4000-8000-000000000001"
 MISSED = MissedKills(
-    boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, counted=9, reason="unknown"
+    boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, kernel_count=9, reason="unknown"
 )
 
 
@@ -81,8 +81,8 @@ def test_a_pod_and_a_container_by_their_names() -> None:
     ("decision", "limit"),
     [
         (replace(DECISION, memcg=KILL.memcg), "own 64.0 MiB"),
-        (replace(DECISION, memcg=None, limits=None, constraint="none"), "the host"),
-        (replace(DECISION, limits=None), "/docker"),
+        (replace(DECISION, memcg=None, memcg_usage=None, constraint="none"), "the host"),
+        (replace(DECISION, memcg_usage=None), "/docker"),
         (None, "-"),
     ],
 )

@@ -63,8 +63,8 @@ def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
     assert kill.memcg.path == "/outer/inner"
     assert kill.decision is not None
     assert kill.decision.gfp_flags == "GFP_KERNEL"
-    assert kill.decision.limits is not None
-    assert kill.decision.limits.limit == 16384 << 10
+    assert kill.decision.memcg_usage is not None
+    assert kill.decision.memcg_usage.limit == 16384 << 10
     assert kill.trigger is not None
     assert kill.trigger.tid == 5356
     assert kill.stack[0] == "out_of_memory+0x214" or "oom_kill_process" in kill.stack[0]
@@ -93,17 +93,17 @@ def test_a_kill_has_one_id_in_every_log_that_has_its_second() -> None:
 def test_times_are_told_with_how_they_are_known() -> None:
     """The journal's is the kernel's own; dmesg's is the file's, less the time to its end."""
     (journal,) = kills(PRODUCERS["journal as JSON"])
-    assert journal.found is not None
-    assert journal.found.time_source == LOG
+    assert journal.provenance is not None
+    assert journal.provenance.time_source == LOG
     assert journal.time_unix_ns == ENDED_NS - 5 * 10**9 + (len(KILL) - 1) * 1000
     assert journal.boot_id == "f0e1d2c3-0000-4000-8000-000000000001"
     (without_year,) = kills(PRODUCERS["messages"])
-    assert without_year.found is not None
-    assert without_year.found.time_source == WITHOUT_YEAR
+    assert without_year.provenance is not None
+    assert without_year.provenance.time_source == WITHOUT_YEAR
     later = [*dmesg(KILL), "[  160.000000] the last line"]
     (uptime,) = kills(later)
-    assert uptime.found is not None
-    assert uptime.found.time_source == FILE
+    assert uptime.provenance is not None
+    assert uptime.provenance.time_source == FILE
     assert round((ENDED_NS - uptime.time_unix_ns) / 1e9) == 60
 
 
@@ -123,7 +123,7 @@ def test_the_host_is_the_logs_and_never_this_one() -> None:
     }
     (nameless,) = kills(PRODUCERS["dmesg"])
     assert here.of(nameless).attributes["host.name"] == "said"
-    assert here.of(replace(nameless, found=None)) is here
+    assert here.of(replace(nameless, provenance=None)) is here
 
 
 def test_lines_of_two_hosts_are_two_logs() -> None:
@@ -135,7 +135,7 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
         for line in (*pair, *NOISE)
     ]
     first, second = kills(mixed)
-    assert [kill.found.host for kill in (first, second) if kill.found] == ["db1", "web2"]
+    assert [kill.provenance.host for kill in (first, second) if kill.provenance] == ["db1", "web2"]
     assert [kill.victim.tgid for kill in (first, second)] == [5356, 77]
     for kill in (first, second):
         assert kill.memcg is not None
@@ -190,9 +190,11 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
     monkeypatch.setattr(enrich, "memory_setting", lambda *_: Setting("MemoryMax=1", Path("/x")))
     (replayed,) = kills([line.replace("/outer", "/system.slice/a.service") for line in dmesg(KILL)])
     here = Host({}, Resolver(Path("/nonexistent")))
-    captured = replace(replayed, found=None)
+    captured = replace(replayed, provenance=None)
     settings = [
-        enrich.enrich(kill, Snapshot(seen=False), enrich.VictimOutcome(), 0, here).limit_setting
+        enrich.enrich(
+            kill, Snapshot(process_found=False), enrich.VictimOutcome(), 0, here
+        ).limit_setting
         for kill in (captured, replayed)
     ]
     assert settings == [Setting("MemoryMax=1", Path("/x")), None]

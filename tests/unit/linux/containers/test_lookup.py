@@ -16,7 +16,7 @@ from otel_oom.linux.containers import json_file, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
 from otel_oom.linux.containers.cgroup_id import containers_of
 from otel_oom.linux.containers.lookup import ContainerLookup
-from otel_oom.model.container import Container, EventContainers, text
+from otel_oom.model.container import Container, EventContainers, bounded_text
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL, roundtrip
 
@@ -210,4 +210,4 @@ def test_no_more_containers_are_kept_than_a_host_has(tmp_path: Path) -> None:
 
 
 def test_half_a_character_in_a_runtimes_json_is_escaped() -> None:
-    assert text(json.loads(r'"web\udc80"')) == r"web\udc80"
+    assert bounded_text(json.loads(r'"web\udc80"')) == r"web\udc80"

@@ -126,9 +126,9 @@ def test_a_container_in_another_is_the_victims_own(runtimes: ContainerService) -
     told = runtimes.at_once(nested)
     assert told is not None
     assert told.victim is not None
-    assert told.outer is not None
+    assert told.host is not None
     assert (told.victim.id, told.victim.runtime) == (INNER, "podman")
-    assert (told.outer.id, told.outer.runtime) == (OUTER, "docker")
+    assert (told.host.id, told.host.runtime) == (OUTER, "docker")
 
 
 def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerService) -> None:
@@ -146,7 +146,7 @@ def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerS
 def test_what_is_of_no_task_is_in_no_container(runtimes: ContainerService) -> None:
     """Kills that nobody saw are nobody's."""
     missed = MissedKills(
-        boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, counted=1, reason="unknown"
+        boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, kernel_count=1, reason="unknown"
     )
     assert runtimes.at_once(missed) is None
 

@@ -53,11 +53,15 @@ def test_a_whole_report_is_one_kill() -> None:
     )
     assert report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
     weighed = decision(report, kill.told.message, "/dev/kmsg")
-    assert weighed.limits == MemcgUsage(16384 * KB, 16168 * KB, None, 16170 * KB)
+    assert weighed.memcg_usage == MemcgUsage(16384 * KB, 16168 * KB, None, 16170 * KB)
     assert weighed.memcg == Memcg(None, "/outer")
     assert (weighed.constraint, weighed.order) == ("memcg", 0)
     assert (weighed.gfp_mask, weighed.gfp_flags) == (0xCC0, "GFP_KERNEL")
-    assert (weighed.message, weighed.points, weighed.capacity) == (kill.told.message, None, None)
+    assert (weighed.message, weighed.points, weighed.total_memory) == (
+        kill.told.message,
+        None,
+        None,
+    )
 
 
 def test_the_report_is_told_before_the_kill() -> None:
@@ -98,7 +102,7 @@ def test_a_kill_of_the_whole_host() -> None:
     assert len(kill.report.stack) == 3
     weighed = decision(kill.report, kill.told.message, "x")
     assert (weighed.constraint, weighed.order, weighed.memcg) == ("none", -1, None)
-    assert weighed.limits is None
+    assert weighed.memcg_usage is None
     assert kill.report.chosen is not None
     assert kill.report.chosen.task_memcg == "/user.slice"
 
@@ -108,7 +112,7 @@ def test_a_kill_without_its_report_is_told() -> None:
     (kill,) = kills([KILLED])
     assert kill.report is None
     weighed = decision(None, kill.told.message, "/dev/kmsg")
-    assert (weighed.constraint, weighed.order, weighed.limits) == ("memcg", None, None)
+    assert (weighed.constraint, weighed.order, weighed.memcg_usage) == ("memcg", None, None)
     assert decision(None, "Out of memory", "/dev/kmsg").constraint is None
 
 
