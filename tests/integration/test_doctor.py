@@ -49,6 +49,7 @@ def test_all_is_well() -> None:
     assert (backend.logs, backend.spans) == ([], [])
 
 
+@pytest.mark.root
 def test_a_missing_bpffs_is_a_warning() -> None:
     """Capture does without it, so it is no failure; the advice has the command that mounts it."""
     done = otel_oom("doctor", "--json", through=own_mounts("mount -t tmpfs none /sys/fs/bpf"))
@@ -57,6 +58,7 @@ def test_a_missing_bpffs_is_a_warning() -> None:
     assert "mount -t bpf bpf /sys/fs/bpf" in bpffs["advice"]
 
 
+@pytest.mark.root
 def test_missing_memory_cgroups_are_a_warning() -> None:
     """Kills are captured without them, but what the limits were is not known."""
     done = otel_oom("doctor", "--json", through=own_mounts("mount -t tmpfs none /sys/fs/cgroup"))
@@ -131,6 +133,7 @@ def test_it_says_what_is_taken_and_why() -> None:
     assert second["detail"].startswith("kmsg, for libbpf is refused: This kernel has no BTF")
 
 
+@pytest.mark.root
 def test_it_names_who_else_kills() -> None:
     """By its unit; without journalctl there is no way to know of what it kills."""
     units = "/run/systemd/system"

@@ -15,6 +15,8 @@ from tests.testlib.need import need
 from tests.testlib.samples.events import KILL, kill
 from tests.testlib.store_process import KILLS
 
+pytestmark = pytest.mark.slow
+
 BOOT = KILL.boot_id
 FAR = 1 << 62
 NAME = "otel-oom.db"
