@@ -59,7 +59,7 @@ class EventEncoder:
             return dataclasses.replace(kept, end=outcome)
         witness = row.witness
         if isinstance(row.event, OomEvent):
-            containers = self._containers.later(row.event, witness.containers)
+            containers = self._containers.resolve_deferred(row.event, witness.containers)
             witness = replace(witness, containers=containers)
         return enrich_event(row.event, witness, outcome, row.stored_unix_ns, self._host)
 

@@ -187,7 +187,7 @@ class IngestLoop:
             return self._store_kill(event)
         if isinstance(event, UserspaceKill):
             return self._store_userspace_kill(event)
-        seen = Snapshot(process_found=False, containers=self._runtimes.at_once(event))
+        seen = Snapshot(process_found=False, containers=self._runtimes.resolve_now(event))
         stored = self._store.record(event, seen)
         if stored:
             _LOG.warning("There was no memory, and no process that the kernel may kill")
@@ -230,7 +230,7 @@ class IngestLoop:
             # What the kernel said is stored whatever user space could not read.
             _LOG.exception("Nothing could be read of the victim of an OOM kill")
             seen = Snapshot(process_found=False)
-        return replace(seen, containers=self._runtimes.at_once(kill))
+        return replace(seen, containers=self._runtimes.resolve_now(kill))
 
     def _look_around(self, kill: OomKill, seen: Snapshot) -> None:
         """See what takes longer, now that the kill is on the disk, and add it there."""

@@ -20,7 +20,7 @@ from otel_oom.enrich.redact import redact
 from otel_oom.enrich.service_identity import ServiceHints, resolve_service
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.linux.containers.of_event import by_path
+from otel_oom.linux.containers.of_event import containers_by_path
 from otel_oom.linux.systemd.unit_files import Setting, memory_setting
 from otel_oom.linux.systemd.units import unit_owning, units_of
 from otel_oom.model.container import Container, EventContainers
@@ -205,7 +205,7 @@ def enrich(
     host: Host,
 ) -> EnrichedKill:
     """Join a kill with its resource and the names that its numbers have on this host."""
-    containers = witness.containers or by_path(kill)
+    containers = witness.containers or containers_by_path(kill)
     if witness.kernel_report and kill.original is None:
         kill = replace(kill, original=witness.kernel_report, tasks=witness.kernel_report_tasks)
     witness = replace(witness, tasks=chosen_among(kill, witness.tasks))
@@ -240,7 +240,7 @@ def enrich_no_victim(
 ) -> EnrichedNoVictim:
     """Join a want of memory with the resource of the task that had it: nobody else is concerned."""
     trigger, memcg = event.trigger, event.trigger_memcg
-    containers = containers or by_path(event)
+    containers = containers or containers_by_path(event)
     return EnrichedNoVictim(
         event=event,
         observed_unix_ns=observed_unix_ns,

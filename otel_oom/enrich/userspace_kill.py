@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from otel_oom.enrich import Attributes, Host, resource_of
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.service_identity import ServiceHints
-from otel_oom.linux.containers.of_event import by_path
+from otel_oom.linux.containers.of_event import containers_by_path
 from otel_oom.model.container import EventContainers
 from otel_oom.model.events import UserspaceKill
 from otel_oom.model.snapshot import Snapshot
@@ -38,7 +38,7 @@ def enrich_userspace_kill(
     event: UserspaceKill, witness: Snapshot, observed_unix_ns: int, host: Host
 ) -> EnrichedUserspaceKill:
     """Join a kill with its resource: the victim's, or the unit's or container's that was killed."""
-    containers = witness.containers or by_path(event)
+    containers = witness.containers or containers_by_path(event)
     place, comm = cgroup_path(event, witness), event.victim.comm if event.victim else None
     return EnrichedUserspaceKill(
         event=event,

@@ -1,4 +1,4 @@
-"""inotify(7): new entries of folders, told through a file descriptor."""
+"""inotify(7): new entries of directories, through a file descriptor."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_CREATE: Final = 0x100
-_MOVED_TO: Final = 0x80
-_ONLY_FOLDERS: Final = 0x01000000
+_IN_CREATE: Final = 0x100
+_IN_MOVED_TO: Final = 0x80
+_IN_ONLYDIR: Final = 0x01000000
 _HEADER: Final = struct.Struct("=iIII")
 _READ_BYTES: Final = 65536
 
 
 class Inotify:
-    """Folders that are watched for new entries."""
+    """An inotify instance that reports new entries."""
 
     def __init__(self) -> None:
         """Watch nothing yet.
@@ -28,43 +28,43 @@ class Inotify:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
-            raise _error()
+            raise _os_error()
 
     def fileno(self) -> int:
-        """Readable when there is something new."""
+        """Return a descriptor that is readable when there is a new entry."""
         return self._fd
 
     def add(self, folder: Path) -> int:
-        """Watch ``folder``; the number that :meth:`read` gives for it, the same when asked again.
+        """Watch ``folder``; return its watch descriptor, the same for each call.
 
         Raises:
-            OSError: it is no folder, or the host allows no further one.
+            OSError: it is no directory, or the host allows no further watch.
         """
-        number: int = self._libc.inotify_add_watch(
-            self._fd, os.fsencode(folder), _CREATE | _MOVED_TO | _ONLY_FOLDERS
+        watch: int = self._libc.inotify_add_watch(
+            self._fd, os.fsencode(folder), _IN_CREATE | _IN_MOVED_TO | _IN_ONLYDIR
         )
-        if number < 0:
-            raise _error()
-        return number
+        if watch < 0:
+            raise _os_error()
+        return watch
 
-    def read(self) -> Iterator[tuple[int, str]]:
-        """Each new entry's folder, by its number, and name."""
+    def read_entries(self) -> Iterator[tuple[int, str]]:
+        """Return the watch descriptor and the name of each new entry."""
         try:
             content = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:
             return
-        at = 0
-        while at < len(content):
-            number, _, _, length = _HEADER.unpack_from(content, at)
-            at += _HEADER.size
-            yield number, os.fsdecode(content[at : at + length].rstrip(b"\0"))
-            at += length
+        offset = 0
+        while offset < len(content):
+            watch, _, _, length = _HEADER.unpack_from(content, offset)
+            offset += _HEADER.size
+            yield watch, os.fsdecode(content[offset : offset + length].rstrip(b"\0"))
+            offset += length
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """End all watches."""
         os.close(self._fd)
 
 
-def _error() -> OSError:
+def _os_error() -> OSError:
     number = ctypes.get_errno()
     return OSError(number, os.strerror(number))

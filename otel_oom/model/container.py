@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
 
 from msgspec import Struct
-
-_TEXT_CHARS: Final = 1024
-_MOST_ENTRIES: Final = 64
 
 
 class Container(Struct, frozen=True):
@@ -47,20 +43,3 @@ class EventContainers(Struct, frozen=True):
     def parts(self) -> tuple[Container | None, Container | None, Container | None]:
         """The victim's, the outer one and the trigger's."""
         return self.victim, self.host, self.trigger
-
-
-def bounded_text(value: object) -> str | None:
-    """``value`` if it is a text that says something, of bounded length and encodable in UTF-8."""
-    if not isinstance(value, str) or not value:
-        return None
-    # An escape of JSON can stand for half a character.
-    return value[:_TEXT_CHARS].encode("utf-8", "backslashreplace").decode()
-
-
-def bounded_texts(value: object, keep: Mapping[str, Any] | frozenset[str]) -> dict[str, str]:
-    """The entries of the mapping ``value`` whose keys are to be kept and whose values are text."""
-    if not isinstance(value, Mapping):
-        return {}
-    kept = {key: bounded_text(item) for key, item in value.items() if key in keep}
-    said = [(key, item) for key, item in kept.items() if item is not None]
-    return dict(said[:_MOST_ENTRIES])

@@ -65,8 +65,8 @@ def test_the_pod_stands_in_the_annotations(runtime: Containerd) -> None:
     pod = runtime.start_pod("shop-9f", "prod")
     container_id = runtime.start(pod, "web", "exec sleep 1000")
     finder = ContainerLookup(frozenset())
-    place = next(m.place for m in shims.running() if m.container_id == pod.sandbox)
-    found = finder.read(container_id, place)
+    place = next(shim.bundle_dir for shim in shims.list_shims() if shim.container_id == pod.sandbox)
+    found = finder.read_bundle(container_id, place)
     inspected = runtime.inspect(container_id)
     runtime.remove(pod)
     assert found is not None

@@ -10,7 +10,7 @@ from otel_oom.commands.console.page import Page
 from otel_oom.commands.doctor.cgroup_pressure import CgroupHeadroom, nearest
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux.cgroupfs import CgroupMount
-from otel_oom.linux.containers.cgroup_id import container_of
+from otel_oom.linux.containers.cgroup_id import find_container_id
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.process import parse_cgroups
 from otel_oom.linux.systemd.units import units_of
@@ -128,12 +128,12 @@ def _near(near: CgroupHeadroom) -> str:
 
 def _placed(one: ProcessScore, finder: ContainerLookup) -> PredictedVictim:
     path = _finest(one.cgroups)
-    inside = container_of(path)
+    inside = find_container_id(path)
     if inside is None:
         units = units_of(path)
         return PredictedVictim(one, path, units.user_unit or units.unit)
-    places = finder.places()
-    found = next(filter(None, (finder.read(inside.id, place) for place in places)), None)
+    bundle_dirs = finder.bundle_dirs()
+    found = next(filter(None, (finder.read_bundle(inside.id, each) for each in bundle_dirs)), None)
     name = found.name if found else None
     return PredictedVictim(one, path, f"container {name or inside.id[:_ID_CHARS]}")
 

@@ -18,7 +18,7 @@ from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.commands.replay.events import Event
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig
-from otel_oom.linux.containers.of_event import by_path
+from otel_oom.linux.containers.of_event import containers_by_path
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
@@ -40,8 +40,10 @@ class DeliveryTimeoutError(Exception):
 class _ByPath(ContainerService):
     """What cgroups' paths tell of containers: those of a log are gone, or another host's."""
 
-    def later(self, event: OomEvent, contained: EventContainers | None) -> EventContainers:
-        return contained or by_path(event)
+    def resolve_deferred(
+        self, event: OomEvent, containers: EventContainers | None
+    ) -> EventContainers:
+        return containers or containers_by_path(event)
 
 
 class Submitter:
@@ -62,7 +64,7 @@ class Submitter:
         Raises:
             NotTakenError: too much waits there, and no backend takes it.
         """
-        seen = Snapshot(process_found=False, containers=by_path(event))
+        seen = Snapshot(process_found=False, containers=containers_by_path(event))
         if self._store.record(event, seen):
             self.new += 1
             self._delivery.wake()

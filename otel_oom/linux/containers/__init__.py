@@ -1,5 +1,5 @@
-"""The containers of a host: which one a process is in, and what its runtime says of it.
+"""The containers of a host: which one a process is in, and what its runtime knows of it.
 
-First comes what the kernel says: the ids in a cgroup's path. What they stand for is read from
-the runtimes' own files as containers start, so that it is known when one is killed and gone.
+The kernel gives the ids in a cgroup's path. Names, images and labels are read from the runtimes'
+files when a container starts, because they may be gone when one of its processes is killed.
 """

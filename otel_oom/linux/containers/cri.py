@@ -1,8 +1,8 @@
-"""Containers that Kubernetes' runtime interface has made: what the bundle's annotations say.
+"""Containers made through Kubernetes' Container Runtime Interface: their bundle's annotations.
 
-containerd: ``pkg/cri/annotations``; CRI-O: ``pkg/annotations``. Of a pod itself, CRI-O has the
-annotations among those of its containers, and the labels in the bundle of its sandbox; containerd
-has neither in a file. What else stands there may hold secrets, and is left.
+containerd: ``pkg/cri/annotations``; CRI-O: ``pkg/annotations``. CRI-O keeps a pod's annotations
+among those of its containers, and a pod's labels in the bundle of its sandbox; containerd keeps
+neither in a file. Other annotations may hold secrets and are not read.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_oom.linux.containers import json_file
-from otel_oom.model.container import Container, bounded_text, bounded_texts
+from otel_oom.linux.containers.json_file import as_text, parse_json, select_texts
+from otel_oom.model.container import Container
 
 _CONTAINERD: Final = "io.kubernetes.cri."
 _CRI_O: Final = "io.kubernetes.cri-o."
 _RESOURCE: Final = "resource.opentelemetry.io/"
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 
-KEPT: Final = frozenset(
+KEYS: Final = frozenset(
     {
         *(f"{_CONTAINERD}{name}" for name in ("container-type", "container-name", "image-name")),
         *(f"{_CONTAINERD}sandbox-{name}" for name in ("id", "name", "namespace", "uid")),
@@ -31,51 +31,48 @@ KEPT: Final = frozenset(
         *(f"{_RESOURCE}service.{name}" for name in ("name", "namespace", "instance.id", "version")),
     }
 )
+"""The annotations that are kept."""
 
 
 def is_cri(annotations: Mapping[str, Any]) -> bool:
-    """Whether a bundle with ``annotations`` was made by way of the runtime interface."""
+    """Return whether a bundle with ``annotations`` was made through the runtime interface."""
     return f"{_CONTAINERD}container-type" in annotations or f"{_CRI_O}ContainerType" in annotations
 
 
-def sandbox(annotations: Mapping[str, Any]) -> str | None:
-    """The id of the sandbox whose bundle tells more of the pod of a container of CRI-O's."""
-    found = bounded_text(annotations.get(f"{_CRI_O}SandboxID")) or ""
-    return found if _ID.fullmatch(found) else None
+def find_sandbox_id(annotations: Mapping[str, Any]) -> str | None:
+    """Return the id of the sandbox whose bundle has a CRI-O pod's labels."""
+    sandbox_id = as_text(annotations.get(f"{_CRI_O}SandboxID")) or ""
+    return sandbox_id if _ID.fullmatch(sandbox_id) else None
 
 
-def read(
+def container_from_annotations(
     container_id: str,
     annotations: Mapping[str, Any],
+    sandbox_annotations: Mapping[str, Any],
     labels: frozenset[str],
-    of_pod: Mapping[str, Any],
 ) -> Container:
-    """The container out of its bundle's annotations, and out of those of its pod's sandbox."""
-    kept = bounded_texts(annotations, KEPT)
+    """Build the container from its bundle's annotations, and those of its pod's sandbox."""
+    selected = select_texts(annotations, KEYS)
     if f"{_CRI_O}ContainerType" in annotations:
-        own, above = (
-            bounded_texts(_labels(annotations), labels),
-            bounded_texts(_labels(of_pod), labels),
-        )
+        pod_labels = select_texts(_cri_o_labels(sandbox_annotations), labels)
         return Container(
             container_id,
             "cri-o",
-            name=kept.get(f"{_CRI_O}Name"),
-            image=kept.get(f"{_CRI_O}ImageName"),
-            image_id=bounded_text(annotations.get(f"{_CRI_O}ImageRef")),
-            labels={**above, **own},
-            annotations=kept,
+            name=selected.get(f"{_CRI_O}Name"),
+            image=selected.get(f"{_CRI_O}ImageName"),
+            image_id=as_text(annotations.get(f"{_CRI_O}ImageRef")),
+            labels={**pod_labels, **select_texts(_cri_o_labels(annotations), labels)},
+            annotations=selected,
         )
     return Container(
         container_id,
         "containerd",
-        name=kept.get(f"{_CONTAINERD}container-name"),
-        image=kept.get(f"{_CONTAINERD}image-name"),
-        annotations=kept,
+        name=selected.get(f"{_CONTAINERD}container-name"),
+        image=selected.get(f"{_CONTAINERD}image-name"),
+        annotations=selected,
     )
 
 
-def _labels(annotations: Mapping[str, Any]) -> object:
-    """CRI-O has all labels as one annotation, in JSON."""
-    labels = annotations.get(f"{_CRI_O}Labels")
-    return json_file.parse(labels) if isinstance(labels, str) else None
+def _cri_o_labels(annotations: Mapping[str, Any]) -> object:
+    """Return all labels, which CRI-O keeps as one annotation in JSON."""
+    return parse_json(annotations.get(f"{_CRI_O}Labels"))

@@ -1,4 +1,4 @@
-"""Which containers an event is about, and what their runtimes' files say of them."""
+"""Look up the containers of an event, and read what their runtimes' files have of them."""
 
 from __future__ import annotations
 
@@ -11,141 +11,149 @@ from typing import Final
 from msgspec.structs import replace
 
 from otel_oom.linux.containers import oci_bundle, shims
-from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
-from otel_oom.linux.containers.cgroup_id import containers_of
-from otel_oom.linux.containers.of_event import contained, of_path
+from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
+from otel_oom.linux.containers.cgroup_id import find_container_ids
+from otel_oom.linux.containers.of_event import containers_in_path, resolve_containers
 from otel_oom.linux.containers.shims import Shim
 from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.types import Memcg, Task
 
-LATE: Final = "the files of its runtime did not answer in time"
-"""Why nothing is known yet of a container: its files may answer later."""
+TIMED_OUT: Final = "timeout while reading the files of its runtime"
+"""The error of a container whose files may still be read later."""
 
-_MOST_KNOWN: Final = 2048
-_MOST_PLACES: Final = 64
+_NOT_FOUND: Final = "not found in the files of any runtime"
+_MAX_CONTAINERS: Final = 2048
+_MAX_BUNDLE_DIRS: Final = 64
 _SANDBOX: Final = ("io.kubernetes.cri.container-type", "sandbox")
 
 
 class ContainerLookup:
-    """The containers known so far, and where others may be found.
+    """A cache of containers, and the directories in which others may be found.
 
-    It may be asked from several threads. A container that is known once stays so when it is gone,
-    until as many others came.
+    Safe to use from several threads. A container stays after its end, until many others came.
     """
 
     def __init__(self, labels: frozenset[str], proc: Path = Path("/proc")) -> None:
         """Keep the labels with the keys ``labels``, and no others."""
         self._labels = labels
         self._proc = proc
-        self._known: dict[str, Container] = {}
-        self._places: dict[Path, BundleDir] = {}
+        self._containers: dict[str, Container] = {}
+        self._bundle_dirs: dict[Path, BundleDir] = {}
         self._lock = threading.Lock()
 
-    def known(self, container_id: str) -> Container | None:
-        """What is known of a container already."""
-        return self._known.get(container_id)
+    def get(self, container_id: str) -> Container | None:
+        """Return a container from the cache."""
+        return self._containers.get(container_id)
 
-    def remember(self, container: Container) -> Container:
-        """Know ``container`` from now on."""
+    def add(self, container: Container) -> Container:
+        """Put ``container`` into the cache, unless it lacks the name that the cached one has."""
         with self._lock:
-            known = self._known.pop(container.id, None)
-            if known and known.name and not container.name:
-                container = known
-            self._known[container.id] = container
-            while len(self._known) > _MOST_KNOWN:
-                del self._known[next(iter(self._known))]
+            cached = self._containers.pop(container.id, None)
+            if cached and cached.name and not container.name:
+                container = cached
+            self._containers[container.id] = container
+            while len(self._containers) > _MAX_CONTAINERS:
+                del self._containers[next(iter(self._containers))]
         return container
 
-    def places(self) -> list[BundleDir]:
-        """Where bundles may be: the usual places that are there now, and those learned."""
+    def bundle_dirs(self) -> list[BundleDir]:
+        """Return the default directories that exist now, and those added."""
         roots = (Path("/"),) if self._same_mounts_as_init() else (Path("/"), self._proc / "1/root")
-        found = {place.folder: place for root in roots for place in usual(root)}
+        found = {each.folder: each for root in roots for each in find_bundle_dirs(root)}
         with self._lock:
-            return list({**found, **self._places}.values())
+            return list({**found, **self._bundle_dirs}.values())
 
-    def learn(self, place: BundleDir) -> None:
-        """Look into ``place`` too from now on."""
+    def add_bundle_dir(self, bundle_dir: BundleDir) -> None:
+        """Search ``bundle_dir`` too from now on."""
         with self._lock:
-            if len(self._places) < _MOST_PLACES:
-                self._places.setdefault(place.folder, place)
+            if len(self._bundle_dirs) < _MAX_BUNDLE_DIRS:
+                self._bundle_dirs.setdefault(bundle_dir.folder, bundle_dir)
 
-    def read(self, container_id: str, place: BundleDir) -> Container | None:
-        """What ``place`` has of a container, if it is there: known from now on."""
-        found = oci_bundle.read(container_id, place, self._labels)
-        return self.remember(found) if found else None
+    def read_bundle(self, container_id: str, bundle_dir: BundleDir) -> Container | None:
+        """Read a container from ``bundle_dir`` into the cache, if it is there."""
+        container = oci_bundle.read_bundle(container_id, bundle_dir, self._labels)
+        return self.add(container) if container else None
 
-    def meet(self, monitor: Shim, container_id: str | None = None) -> Container | None:
-        """What is to be read of the container of a monitor, or of another one of its pod."""
-        wanted = container_id or monitor.container_id
-        found = oci_bundle.read(wanted, monitor.place, self._labels, monitor.run_lists)
-        if found is None:
+    def read_from_shim(self, shim: Shim, container_id: str | None = None) -> Container | None:
+        """Read the container of a shim, or another one of its pod, into the cache."""
+        wanted = container_id or shim.container_id
+        container = oci_bundle.read_bundle(wanted, shim.bundle_dir, self._labels, shim.runroot)
+        if container is None:
             return None
-        self.learn(monitor.place)
-        if monitor.name and monitor.container_id == wanted and found.name is None:
-            found = replace(found, name=monitor.name)
-        return self.remember(found)
+        self.add_bundle_dir(shim.bundle_dir)
+        if shim.name and shim.container_id == wanted and container.name is None:
+            container = replace(container, name=shim.name)
+        return self.add(container)
 
-    def contained(self, event: OomEvent, *, look: bool) -> EventContainers:
-        """The containers of an event.
+    def resolve(self, event: OomEvent, *, processes: bool) -> EventContainers:
+        """Return the containers of an event.
 
         Args:
             event: the event.
-            look: whether to look at the processes themselves, which are gone later.
+            processes: whether to search the ancestors of its tasks, which are gone later.
         """
-        return contained(event, lambda task, memcg: self._of(task, memcg, look=look))
+        return resolve_containers(
+            event, lambda task, memcg: self._resolve_task(task, memcg, processes=processes)
+        )
 
-    def by_path(self, event: OomEvent) -> EventContainers:
-        """The same without any file: what is known already, and the bare ids."""
-        return contained(event, lambda _, memcg: [self._late(one) for one in of_path(memcg)])
+    def resolve_cached(self, event: OomEvent) -> EventContainers:
+        """Return the containers that paths and cache give, without reading a file."""
+        return resolve_containers(
+            event, lambda _, memcg: [self._cached(each) for each in containers_in_path(memcg)]
+        )
 
-    def _late(self, container: Container) -> Container:
-        return self.known(container.id) or replace(container, error=LATE)
+    def _cached(self, container: Container) -> Container:
+        return self.get(container.id) or replace(container, error=TIMED_OUT)
 
-    def needs_look(self, event: OomEvent) -> bool:
-        """Whether :meth:`contained` finds more than :meth:`by_path`; waits for nothing."""
+    def needs_io(self, event: OomEvent) -> bool:
+        """Return whether :meth:`resolve` finds more than :meth:`resolve_cached`, at once."""
         tasks: list[tuple[Task | None, Memcg | None]] = [(event.trigger, event.trigger_memcg)]
         if isinstance(event, OomKill | UserspaceKill):
             tasks.append((event.victim, event.memcg))
-        return any(self._unknown(task, memcg) for task, memcg in tasks)
+        return any(self._is_unknown(task, memcg) for task, memcg in tasks)
 
-    def _unknown(self, task: Task | None, memcg: Memcg | None) -> bool:
-        ids = containers_of(memcg.path) if memcg else ()
+    def _is_unknown(self, task: Task | None, memcg: Memcg | None) -> bool:
+        ids = find_container_ids(memcg.path) if memcg else ()
         if ids:
-            return any(self.known(one.id) is None for one in ids)
-        return task is not None and shims.any_above(_start(task), self._proc)
+            return any(self.get(each.id) is None for each in ids)
+        return task is not None and shims.has_shim(_first_ancestor(task), self._proc)
 
-    def _of(self, task: Task | None, memcg: Memcg | None, *, look: bool) -> list[Container]:
-        """The containers of a task, the outermost first."""
-        ids = containers_of(memcg.path) if memcg else ()
-        above: list[Shim] = []
-        if look and task and not (ids and all(self.known(one.id) for one in ids)):
-            above = list(shims.above(_start(task), self._proc))
-        if ids or not above:
-            return [self._find(one.id, one.runtime, above) for one in ids]
-        # No cgroup has its name: rootless, without a memory controller.
-        unnamed = self._unnamed(above[0])
+    def _resolve_task(
+        self, task: Task | None, memcg: Memcg | None, *, processes: bool
+    ) -> list[Container]:
+        """Return the containers of a task, the outermost first."""
+        ids = find_container_ids(memcg.path) if memcg else ()
+        ancestors: list[Shim] = []
+        if processes and task and not (ids and all(self.get(each.id) for each in ids)):
+            ancestors = list(shims.find_shims(_first_ancestor(task), self._proc))
+        if ids or not ancestors:
+            return [self._find(each.id, each.runtime, ancestors) for each in ids]
+        # No cgroup is named after it: rootless, without a memory controller.
+        unnamed = self._find_by_shim(ancestors[0])
         return [unnamed] if unnamed else []
 
-    def _find(self, container_id: str, runtime: str | None, above: list[Shim]) -> Container:
-        known = self.known(container_id)
-        if known:
-            return known
-        met = (self.meet(m, container_id) for m in above if self._may_have(m, container_id))
-        seen: Iterator[Container | None] = (self.read(container_id, p) for p in self.places())
-        found = next((one for one in chain(met, seen) if one), None)
-        return found or Container(container_id, runtime, error="no file of a runtime tells of it")
+    def _find(self, container_id: str, runtime: str | None, ancestors: list[Shim]) -> Container:
+        cached = self.get(container_id)
+        if cached:
+            return cached
+        by_shim = (
+            self.read_from_shim(shim, container_id)
+            for shim in ancestors
+            if not shim.single_container or shim.container_id == container_id
+        )
+        by_dir: Iterator[Container | None] = (
+            self.read_bundle(container_id, each) for each in self.bundle_dirs()
+        )
+        found = next((each for each in chain(by_shim, by_dir) if each), None)
+        return found or Container(container_id, runtime, error=_NOT_FOUND)
 
-    @staticmethod
-    def _may_have(monitor: Shim, container_id: str) -> bool:
-        return not monitor.alone or monitor.container_id == container_id
-
-    def _unnamed(self, monitor: Shim) -> Container | None:
-        """The container of a monitor; which one of a pod it is, a cgroup alone tells."""
-        found = self.known(monitor.container_id) or self.meet(monitor)
-        name, value = _SANDBOX
-        return None if found and found.annotations.get(name) == value else found
+    def _find_by_shim(self, shim: Shim) -> Container | None:
+        """Return the container of a shim; of a pod's containers only a cgroup names one."""
+        container = self.get(shim.container_id) or self.read_from_shim(shim)
+        key, value = _SANDBOX
+        return None if container and container.annotations.get(key) == value else container
 
     def _same_mounts_as_init(self) -> bool:
         try:
@@ -155,6 +163,6 @@ class ContainerLookup:
             return True
 
 
-def _start(task: Task) -> int:
-    """Where to begin among a task's ancestors: it may be gone itself."""
+def _first_ancestor(task: Task) -> int:
+    # The task itself may be gone.
     return task.ppid or task.tgid or 0

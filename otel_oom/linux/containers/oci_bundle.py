@@ -1,55 +1,57 @@
-"""The OCI bundle: the folder that a runtime starts a container from, with its ``config.json``."""
+"""The OCI bundle: the directory that a runtime starts a container from, with ``config.json``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux.containers import cri, docker, json_file, podman
-from otel_oom.linux.containers.bundle_dirs import BundleDir, below
+from otel_oom.linux.containers import cri, docker, podman
+from otel_oom.linux.containers.bundle_dirs import BundleDir, path_in_root
+from otel_oom.linux.containers.json_file import as_object, read_json
 from otel_oom.model.container import Container
 
 _CONFIG: Final = "config.json"
 _MANAGER: Final = "io.container.manager"
+_RUNROOT: Final = Path("/run/containers/storage")
 
 
-def read(
-    container_id: str, place: BundleDir, labels: frozenset[str], run_lists: Path | None = None
+def read_bundle(
+    container_id: str, bundle_dir: BundleDir, labels: frozenset[str], runroot: Path | None = None
 ) -> Container | None:
-    """What a container's bundle, and its runtime's own files, say of it.
+    """Read a container's bundle, and its runtime's own files.
 
     Args:
         container_id: its id.
-        place: where its bundle is, if it is there.
-        labels: the keys of those to keep.
-        run_lists: podman's second folder of lists, in the mount namespace of ``place``.
+        bundle_dir: the directory that may have its bundle.
+        labels: the keys of the labels to keep.
+        runroot: podman's directory of volatile lists, in the mount namespace of ``bundle_dir``.
 
     Returns:
-        The container; ``None`` where the bundle is not there, or not yet whole.
+        The container; ``None`` where the bundle does not exist, or is not complete yet.
     """
-    folder, root = place.bundle(container_id), place.root
+    root, path = bundle_dir.root, bundle_dir.bundle_path(container_id)
     try:
-        config = json_file.read(below(root, folder) / _CONFIG)
+        config = read_json(path_in_root(root, path) / _CONFIG)
         if not isinstance(config, dict):
             return None
-        annotations = json_file.mapping(config.get("annotations"))
+        annotations = as_object(config.get("annotations"))
         if annotations.get(_MANAGER) == podman.MANAGER:
-            of_run = run_lists or Path("/run/containers/storage") / place.parent.name
-            return podman.read(container_id, (place.folder, below(root, of_run)))
+            volatile = path_in_root(root, runroot or _RUNROOT / bundle_dir.parent.name)
+            return podman.read_container(container_id, (bundle_dir.folder, volatile))
         if cri.is_cri(annotations):
-            sandbox = cri.sandbox(annotations)
-            bundle_of_pod = below(root, place.bundle(sandbox)) if sandbox else None
-            of_pod = json_file.mapping(bundle_of_pod and json_file.read(bundle_of_pod / _CONFIG))
-            told = json_file.mapping(of_pod.get("annotations"))
-            return cri.read(container_id, annotations, labels, of_pod=told)
-        of_daemon = docker.folder(container_id, config)
-        if of_daemon:
-            return docker.read(container_id, below(root, of_daemon), labels)
-        return Container(container_id, _runtime(folder))
+            sandbox_id = cri.find_sandbox_id(annotations)
+            sandbox = bundle_dir.bundle_path(sandbox_id) if sandbox_id else None
+            sandbox_config = read_json(path_in_root(root, sandbox) / _CONFIG) if sandbox else None
+            of_sandbox = as_object(as_object(sandbox_config).get("annotations"))
+            return cri.container_from_annotations(container_id, annotations, of_sandbox, labels)
+        container_dir = docker.find_container_dir(container_id, config)
+        if container_dir:
+            return docker.read_container(container_id, path_in_root(root, container_dir), labels)
+        return Container(container_id, _runtime(path))
     except PermissionError as error:
-        return Container(container_id, error=f"{error.filename}: may not be read")
+        return Container(container_id, error=f"{error.filename}: permission denied")
 
 
-def _runtime(folder: Path) -> str | None:
-    of_containerd = any(part.startswith("io.containerd.runtime") for part in folder.parts)
-    return "containerd" if of_containerd else None
+def _runtime(bundle: Path) -> str | None:
+    by_containerd = any(part.startswith("io.containerd.runtime") for part in bundle.parts)
+    return "containerd" if by_containerd else None

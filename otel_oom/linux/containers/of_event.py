@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from otel_oom.linux.containers.cgroup_id import containers_of
+from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.types import Memcg, Task
 
-Of = Callable[[Task | None, Memcg | None], Sequence[Container]]
-"""The containers of a task in a memory cgroup, the outermost first."""
+Resolver = Callable[[Task | None, Memcg | None], Sequence[Container]]
+"""Returns the containers of a task in a memory cgroup, the outermost first."""
 
 
-def contained(event: OomEvent, of: Of) -> EventContainers:
-    """The containers of an event, those of each of its tasks being had by ``of``."""
+def resolve_containers(event: OomEvent, resolver: Resolver) -> EventContainers:
+    """Return the containers of an event, those of each task by ``resolver``."""
     if not isinstance(event, OomKill | UserspaceKill):
-        found = of(event.trigger, event.trigger_memcg)
-        return EventContainers(victim=found[-1] if found else None)
-    found = of(event.victim, event.memcg)
-    inner = found[-1] if found else None
+        containers = resolver(event.trigger, event.trigger_memcg)
+        return EventContainers(victim=containers[-1] if containers else None)
+    containers = resolver(event.victim, event.memcg)
+    inner = containers[-1] if containers else None
     trigger = None
     if event.trigger and event.victim and event.trigger.tgid != event.victim.tgid:
-        of_trigger = of(event.trigger, event.trigger_memcg)
+        of_trigger = resolver(event.trigger, event.trigger_memcg)
         if of_trigger and (inner is None or of_trigger[-1].id != inner.id):
             trigger = of_trigger[-1]
-    return EventContainers(inner, found[0] if len(found) > 1 else None, trigger)
+    return EventContainers(inner, containers[0] if len(containers) > 1 else None, trigger)
 
 
-def by_path(event: OomEvent) -> EventContainers:
-    """What the cgroups' paths alone say of an event's containers."""
-    return contained(event, lambda _, memcg: of_path(memcg))
+def containers_by_path(event: OomEvent) -> EventContainers:
+    """Return the containers that the cgroups' paths alone name."""
+    return resolve_containers(event, lambda _, memcg: containers_in_path(memcg))
 
 
-def of_path(memcg: Memcg | None) -> list[Container]:
-    """The containers in a cgroup's path, the outermost first."""
-    ids = containers_of(memcg.path) if memcg else ()
-    return [Container(one.id, one.runtime) for one in ids]
+def containers_in_path(memcg: Memcg | None) -> list[Container]:
+    """Return the containers in a cgroup's path, the outermost first."""
+    ids = find_container_ids(memcg.path) if memcg else ()
+    return [Container(container_id.id, container_id.runtime) for container_id in ids]

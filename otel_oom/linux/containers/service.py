@@ -1,4 +1,4 @@
-"""The host's containers, known ahead of time and asked for at each kill."""
+"""The host's containers, read ahead of kills and looked up at each kill."""
 
 from __future__ import annotations
 
@@ -8,181 +8,178 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from msgspec import Struct, field
 
 from otel_oom.linux.containers.lookup import ContainerLookup
-from otel_oom.linux.containers.watcher import Watch
+from otel_oom.linux.containers.watcher import BundleWatcher
 from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import CapturedEvent
 
-if TYPE_CHECKING:
-    from otel_oom.linux.containers.runtime_api import Api
-
 _LOG = logging.getLogger(__name__)
 
-_MOST_ASKED: Final = 2048
 _WAIT_S: Final = 0.02
-"""What a kill may wait for the runtimes' files."""
+"""Longest wait of a kill for the runtimes' files."""
 
-_LATER_S: Final = 3.0
-"""What its delivery may, which is in nobody's way: on a busy host the thread has its turn late."""
+_DEFERRED_WAIT_S: Final = 3.0
+"""Longest wait of a delivery, which delays no kill: on a busy host the thread runs late."""
 
-_MOST_LATE: Final = 64
+_MAX_REQUESTED: Final = 2048
+_MAX_TIMED_OUT: Final = 64
 
 
-@dataclass(slots=True)
-class _Request:
+class _Request(Struct, eq=False):
     event: OomEvent
     done: threading.Event = field(default_factory=threading.Event)
-    answer: EventContainers | None = None
+    containers: EventContainers | None = None
 
 
 class ContainerService:
-    """One thread that reads what runtimes write, so that a file that hangs holds up no kill."""
+    """A thread that reads the runtimes' files, so that a file that hangs delays no kill."""
 
     def __init__(self, labels: frozenset[str] = frozenset()) -> None:
-        """Keep of the containers' labels those with the keys ``labels``."""
-        self._finder = ContainerLookup(labels)
+        """Keep the containers' labels with the keys ``labels``."""
+        self._lookup = ContainerLookup(labels)
         self._labels = labels
-        self._api: Api | None = None
-        self._asked: dict[str, None] = {}
-        self._requests: deque[_Request] = deque(maxlen=_MOST_LATE)
-        self._unanswered: dict[str, _Request] = {}
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._late = threading.Event()
-        self._stuck = threading.Event()
+        self._add_details: Callable[[Container], Container] | None = None
+        self._requested_ids: dict[str, None] = {}
+        self._requests: deque[_Request] = deque(maxlen=_MAX_TIMED_OUT)
+        self._timed_out: dict[str, _Request] = {}
+        self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._is_late = threading.Event()
+        self._is_stuck = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="containers", daemon=True)
 
     def start(self) -> None:
-        """Begin to know what runs; returns at once."""
+        """Start to read what runs; returns at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, unless a file holds it up."""
+        """End the thread, unless a file blocks it."""
         self._stop.set()
-        self._ring()
+        self._notify()
         if self._thread.is_alive():
             self._thread.join(_WAIT_S)
 
-    def at_once(self, event: CapturedEvent) -> EventContainers | None:
-        """The containers of an event that has just happened, within 20 ms; raises nothing.
+    def resolve_now(self, event: CapturedEvent) -> EventContainers | None:
+        """Return the containers of an event that just happened, within 20 ms; raises nothing.
 
-        While some file holds the thread up, what it would have found is left out without a wait:
-        :meth:`later` has it if it comes.
+        While a file blocks the thread, its result is left out without a wait:
+        :meth:`resolve_deferred` returns it if it comes.
         """
-        # Of what happened before this start, no process is there to look for.
+        # The processes of an earlier event are gone.
         if not isinstance(event, OomEvent) or event.capture.recovered:
             return None
         try:
-            return self._now(event)
+            return self._resolve(event)
         except Exception:  # noqa: BLE001  whatever it was, the kill comes first
-            _LOG.exception("Nothing could be found out about the container of an OOM kill")
+            _LOG.exception("Container lookup for an OOM kill failed")
             return None
 
-    def _now(self, event: OomEvent) -> EventContainers:
-        if self._needs_look(event):
+    def _resolve(self, event: OomEvent) -> EventContainers:
+        # Cached containers need no change of threads.
+        if self._thread.is_alive() and self._lookup.needs_io(event):
             request = _Request(event)
             self._requests.append(request)
-            self._ring()
-            if not self._late.is_set() and request.done.wait(_WAIT_S) and request.answer:
-                return request.answer
-            self._late.set()
-            self._unanswered[event.uid] = request
-            while len(self._unanswered) > _MOST_LATE:
-                self._unanswered.pop(next(iter(self._unanswered)), None)
-        return self._finder.by_path(event)
+            self._notify()
+            if not self._is_late.is_set() and request.done.wait(_WAIT_S) and request.containers:
+                return request.containers
+            self._is_late.set()
+            self._timed_out[event.uid] = request
+            while len(self._timed_out) > _MAX_TIMED_OUT:
+                self._timed_out.pop(next(iter(self._timed_out)), None)
+        return self._lookup.resolve_cached(event)
 
-    def later(self, event: OomEvent, contained: EventContainers | None) -> EventContainers:
-        """The same with what has become known since; for a caller that may wait."""
-        contained = self._answer_to(event) or contained
-        if contained is None:
-            contained = self._finder.contained(event, look=False)
-        return EventContainers(*(self._completed(one) for one in contained.parts))
+    def resolve_deferred(
+        self, event: OomEvent, containers: EventContainers | None
+    ) -> EventContainers:
+        """Return ``containers`` with what became known since; for a caller that may wait."""
+        containers = self._late_result(event) or containers
+        if containers is None:
+            containers = self._lookup.resolve(event, processes=False)
+        return EventContainers(*(self._complete(each) for each in containers.parts))
 
-    def _answer_to(self, event: OomEvent) -> EventContainers | None:
-        """What came too late for the kill itself, if it found more than the cgroup's path tells."""
-        request = self._unanswered.pop(event.uid, None)
+    def _late_result(self, event: OomEvent) -> EventContainers | None:
+        """Return the result that was too late for the kill itself, if it has a container."""
+        request = self._timed_out.pop(event.uid, None)
         if request is None:
             return None
-        if not self._stuck.is_set() and not request.done.wait(_LATER_S):
-            self._stuck.set()
-        return request.answer if request.answer and request.answer.victim else None
+        if not self._is_stuck.is_set() and not request.done.wait(_DEFERRED_WAIT_S):
+            self._is_stuck.set()
+        return request.containers if request.containers and request.containers.victim else None
 
-    def _completed(self, container: Container | None) -> Container | None:
-        """What is known by now, else what the runtime's API tells: asked once for a container."""
-        known = self._known(container)
-        if known is None or known.id in self._asked:
-            return known
-        from otel_oom.linux.containers.runtime_api import Api  # noqa: PLC0415  only where there are containers
-
-        self._api = self._api or Api(self._labels, os.environ)
-        self._asked[known.id] = None
-        while len(self._asked) > _MOST_ASKED:
-            del self._asked[next(iter(self._asked))]
-        told = self._api.complete(known)
-        # Known without a name it would not be looked for again, and its file may answer by then.
-        return self._finder.remember(told) if told.name else told
-
-    def _needs_look(self, event: OomEvent) -> bool:
-        # What is known already is had without a change of threads.
-        return self._thread.is_alive() and self._finder.needs_look(event)
-
-    def _known(self, container: Container | None) -> Container | None:
+    def _complete(self, container: Container | None) -> Container | None:
+        """Return the cached container with details of its runtime's API, requested once."""
         if container is None:
             return None
-        return self._finder.known(container.id) or container
+        cached = self._lookup.get(container.id) or container
+        if cached.id in self._requested_ids:
+            return cached
+        if self._add_details is None:
+            from otel_oom.linux.containers.runtime_api import RuntimeApi  # noqa: PLC0415  only where there are containers
 
-    def _ring(self) -> None:
+            self._add_details = RuntimeApi(self._labels, os.environ).add_details
+        self._requested_ids[cached.id] = None
+        while len(self._requested_ids) > _MAX_REQUESTED:
+            del self._requested_ids[next(iter(self._requested_ids))]
+        detailed = self._add_details(cached)
+        # One without a name must not be cached: its file may be readable by the next kill.
+        return self._lookup.add(detailed) if detailed.name else detailed
+
+    def _notify(self) -> None:
         with suppress(BlockingIOError):
-            os.eventfd_write(self._wake, 1)
+            os.eventfd_write(self._wakeup, 1)
 
     def _run(self) -> None:
         try:
-            watch: Watch | None = Watch(self._finder)
+            watcher: BundleWatcher | None = BundleWatcher(self._lookup)
         except OSError as error:
-            watch = None
-            _LOG.warning("Containers are not watched, and are looked for at each kill: %s", error)
+            watcher = None
+            _LOG.warning("Cannot watch for containers (%s); searching at each kill", error)
         with selectors.DefaultSelector() as selector:
-            selector.register(self._wake, selectors.EVENT_READ)
-            if watch:
-                selector.register(watch, selectors.EVENT_READ)
-            fill = self._fill(watch) if watch else iter(())
+            selector.register(self._wakeup, selectors.EVENT_READ)
+            if watcher:
+                selector.register(watcher, selectors.EVENT_READ)
+            startup = self._read_running(watcher) if watcher else iter(())
             while not self._stop.is_set():
                 try:
-                    self._turn(selector, watch, fill)
+                    self._run_once(selector, watcher, startup)
                 except Exception:  # noqa: BLE001  one container must not end it for all others
-                    _LOG.exception("What a container runtime has written could not be read")
-        if watch:
-            watch.close()
+                    _LOG.exception("Reading a container runtime's files failed")
+        if watcher:
+            watcher.close()
 
-    def _fill(self, watch: Watch) -> Iterator[None]:
-        yield from watch.fill()
-        _LOG.info("Watching for containers in %s", watch)
+    def _read_running(self, watcher: BundleWatcher) -> Iterator[None]:
+        yield from watcher.read_running()
+        _LOG.info("Watching for containers in %s", watcher)
 
-    def _turn(
-        self, selector: selectors.BaseSelector, watch: Watch | None, fill: Iterator[None]
+    def _run_once(
+        self,
+        selector: selectors.BaseSelector,
+        watcher: BundleWatcher | None,
+        startup: Iterator[None],
     ) -> None:
-        self._answer()
-        wait = watch.try_again() if watch else math.inf
-        if next(fill, self) is not self:
-            wait = 0.0
-        for key, _ in selector.select(None if wait == math.inf else wait):
-            if key.fileobj is watch and watch:
-                watch.take()
+        self._handle_requests()
+        wait_s = watcher.retry_pending() if watcher else math.inf
+        if next(startup, self) is not self:
+            wait_s = 0.0
+        for key, _ in selector.select(None if wait_s == math.inf else wait_s):
+            if key.fileobj is watcher and watcher:
+                watcher.read_new()
             else:
-                os.eventfd_read(self._wake)
+                os.eventfd_read(self._wakeup)
 
-    def _answer(self) -> None:
+    def _handle_requests(self) -> None:
         while self._requests:
             request = self._requests.popleft()
             try:
-                request.answer = self._finder.contained(request.event, look=True)
+                request.containers = self._lookup.resolve(request.event, processes=True)
             finally:
                 request.done.set()
-        self._late.clear()
-        self._stuck.clear()
+        self._is_late.clear()
+        self._is_stuck.clear()

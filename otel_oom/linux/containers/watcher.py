@@ -1,4 +1,4 @@
-"""The containers that run and those that come, read as soon as their bundles are there."""
+"""Watch the bundle directories, and read each container as soon as its bundle is complete."""
 
 from __future__ import annotations
 
@@ -9,86 +9,87 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from otel_oom.linux.containers import shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.inotify import Inotify
 
-_TRIES: Final = 9
-_FIRST_TRY_S: Final = 0.01
-"""A bundle is written some time after its folder: it is tried for at doubling distances."""
+_MAX_TRIES: Final = 9
+_FIRST_DELAY_S: Final = 0.01
+"""A bundle is written some time after its directory: reads are retried at doubling delays."""
 
-_MOST_PENDING: Final = 256
-_MOST_OF_A_PLACE: Final = 1024
+_MAX_PENDING: Final = 256
+_MAX_POD_CONTAINERS: Final = 1024
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A container whose bundle is not whole yet."""
+class _PendingBundle(Struct, frozen=True):
+    """A container whose bundle is not complete yet."""
 
     due: float
     tries: int
     container_id: str
-    place: BundleDir
+    bundle_dir: BundleDir
 
 
-class Watch:
-    """The folders of bundles, and what is new in them."""
+class BundleWatcher:
+    """The watched bundle directories, and the new bundles in them."""
 
-    def __init__(self, finder: ContainerLookup) -> None:
-        """Tell ``finder`` of the containers that come.
+    def __init__(self, lookup: ContainerLookup) -> None:
+        """Add the containers that start to ``lookup``.
 
         Raises:
-            OSError: the host allows no watch.
+            OSError: the host allows no further inotify instance.
         """
-        self._finder = finder
+        self._lookup = lookup
         self._inotify = Inotify()
-        self._places: dict[int, BundleDir] = {}
-        self._pending: deque[_Pending] = deque(maxlen=_MOST_PENDING)
+        self._watched: dict[int, BundleDir] = {}
+        self._pending: deque[_PendingBundle] = deque(maxlen=_MAX_PENDING)
 
     def __str__(self) -> str:
-        """The folders that are watched."""
-        folders = ", ".join(sorted(str(place.folder) for place in self._places.values()))
-        return folders or "no folder yet"
+        """List the watched directories."""
+        folders = ", ".join(sorted(str(each.folder) for each in self._watched.values()))
+        return folders or "no directory yet"
 
     def fileno(self) -> int:
-        """Readable when :meth:`take` has something to do."""
+        """Return a descriptor that is readable when :meth:`read_new` has work."""
         return self._inotify.fileno()
 
-    def fill(self, proc: Path = Path("/proc")) -> Iterator[None]:
-        """Know what runs now; other work may be done at each step."""
-        self.watch()
-        for monitor in shims.running(proc):
-            self._finder.meet(monitor)
-            self.watch()
+    def read_running(self, proc: Path = Path("/proc")) -> Iterator[None]:
+        """Read the containers that run now; yields between two of them."""
+        self.watch_all()
+        for shim in shims.list_shims(proc):
+            self._lookup.read_from_shim(shim)
+            self.watch_all()
             yield
-            if not monitor.alone:
-                for container_id in _ids(monitor.place.folder):
-                    if not self._finder.known(container_id):
-                        self._finder.read(container_id, monitor.place)
+            if not shim.single_container:
+                for container_id in _list_ids(shim.bundle_dir.folder):
+                    if not self._lookup.get(container_id):
+                        self._lookup.read_bundle(container_id, shim.bundle_dir)
                         yield
 
-    def watch(self) -> None:
-        """Watch every folder that is known by now."""
-        for place in self._finder.places():
-            if place not in self._places.values():
+    def watch_all(self) -> None:
+        """Watch every directory that is known by now."""
+        for bundle_dir in self._lookup.bundle_dirs():
+            if bundle_dir not in self._watched.values():
                 with suppress(OSError):
-                    self._places[self._inotify.add(place.folder)] = place
+                    self._watched[self._inotify.add(bundle_dir.folder)] = bundle_dir
 
-    def take(self) -> None:
-        """Take what is new."""
-        for number, name in self._inotify.read():
-            place = self._places.get(number)
-            if place and _ID.fullmatch(name):
-                self._try(_Pending(time.monotonic(), 0, name, place))
+    def read_new(self) -> None:
+        """Read the bundles that were created."""
+        for number, name in self._inotify.read_entries():
+            bundle_dir = self._watched.get(number)
+            if bundle_dir and _ID.fullmatch(name):
+                self._try(_PendingBundle(time.monotonic(), 0, name, bundle_dir))
 
-    def try_again(self) -> float:
-        """Read the bundles that are due; the seconds until the next ones are."""
+    def retry_pending(self) -> float:
+        """Read the bundles that are due; return the seconds until the next one is."""
         now = time.monotonic()
         for _ in range(len(self._pending)):
             pending = self._pending.popleft()
@@ -100,18 +101,18 @@ class Watch:
         return max(0.0, due - now)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         self._inotify.close()
 
-    def _try(self, pending: _Pending) -> None:
-        found = self._finder.read(pending.container_id, pending.place)
-        if found is None and pending.tries < _TRIES:
-            due = time.monotonic() + _FIRST_TRY_S * 2**pending.tries
+    def _try(self, pending: _PendingBundle) -> None:
+        container = self._lookup.read_bundle(pending.container_id, pending.bundle_dir)
+        if container is None and pending.tries < _MAX_TRIES:
+            due = time.monotonic() + _FIRST_DELAY_S * 2**pending.tries
             self._pending.append(replace(pending, due=due, tries=pending.tries + 1))
 
 
-def _ids(folder: Path) -> list[str]:
+def _list_ids(folder: Path) -> list[str]:
     with suppress(OSError), os.scandir(folder) as entries:
         names = (entry.name for entry in entries if _ID.fullmatch(entry.name))
-        return [name for name, _ in zip(names, range(_MOST_OF_A_PLACE), strict=False)]
+        return [name for name, _ in zip(names, range(_MAX_POD_CONTAINERS), strict=False)]
     return []

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from otel_oom.enrich import VictimOutcome, enrich, shared_resource
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.host_attributes import host_attributes
-from otel_oom.linux.containers.cgroup_id import ContainerId, container_of
+from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_id
 from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import CONTAINER_ID as ID
@@ -48,7 +48,7 @@ POD_SYSTEMD = "pod0b1c2d3e_4f50_6172_8394_a5b6c7d8e9f0"
 )
 def test_the_container_is_in_the_path(path: str, runtime: str | None) -> None:
     """Each runtime's and cgroup driver's form of path gives its, innermost, container."""
-    assert container_of(path) == ContainerId(ID, runtime)
+    assert find_container_id(path) == ContainerId(ID, runtime)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_container_is_in_the_path(path: str, runtime: str | None) -> None:
 )
 def test_other_paths_name_no_container(path: str) -> None:
     """A runtime's monitor, a session or a mere likeness is no container."""
-    assert container_of(path) is None
+    assert find_container_id(path) is None
 
 
 def test_the_host_is_this_one() -> None:

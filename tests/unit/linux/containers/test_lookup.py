@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from otel_oom.config.containers import read_container_labels
 from otel_oom.enrich.container_attributes import container_attributes
 from otel_oom.linux.containers import json_file, shims
-from otel_oom.linux.containers.bundle_dirs import BundleDir, usual
-from otel_oom.linux.containers.cgroup_id import containers_of
+from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
+from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.containers.lookup import ContainerLookup
-from otel_oom.model.container import Container, EventContainers, bounded_text
+from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL, roundtrip
 
@@ -59,7 +59,7 @@ def write(path: Path, value: object) -> None:
 
 def test_nested_containers_are_told_from_outside_inwards() -> None:
     """A path that goes through two containers names both."""
-    found = containers_of(f"/docker/{OUTER}/libpod_parent/libpod-{INNER}/init")
+    found = find_container_ids(f"/docker/{OUTER}/libpod_parent/libpod-{INNER}/init")
     assert [(one.id, one.runtime) for one in found] == [(OUTER, "docker"), (INNER, "podman")]
 
 
@@ -111,7 +111,7 @@ def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: 
     victim = replace(KILL.victim, ppid=12)
     for path in (f"/libpod_parent/libpod-{INNER}", "/user.slice"):
         event = replace(KILL, victim=victim, memcg=Memcg(1, path), trigger=None)
-        found = ContainerLookup(frozenset(), proc).contained(event, look=True).victim
+        found = ContainerLookup(frozenset(), proc).resolve(event, processes=True).victim
         assert found == Container(
             INNER, "podman", name="web", image=f"{REGISTRY}:1.2", image_id="a" * 64
         )
@@ -126,12 +126,12 @@ def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundl
     (proc / "10/root").symlink_to("/")
     for name, content in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
         (proc / "10" / name).write_text(content, encoding="ascii")
-    (monitor,) = shims.running(proc)
-    assert monitor.place == BundleDir(Path("/"), bundle.parents[1], "userdata")
+    (shim,) = shims.list_shims(proc)
+    assert shim.bundle_dir == BundleDir(Path("/"), bundle.parents[1], "userdata")
     (proc / "10/root").unlink()
     (proc / "10/root").symlink_to(tmp_path)
-    (monitor,) = shims.running(proc)
-    assert monitor.place.root == proc / "10/root", "what is another's is no longer there later"
+    (shim,) = shims.list_shims(proc)
+    assert shim.bundle_dir.root == proc / "10/root", "what is another's is no longer there later"
 
 
 def test_the_usual_folders_are_of_users_too(tmp_path: Path) -> None:
@@ -144,15 +144,17 @@ def test_the_usual_folders_are_of_users_too(tmp_path: Path) -> None:
     users = "a:x:1000:1000::/home/a:/bin/sh\nb:x:1002:1002::/b:/bin/sh\n+\nc:x:1001:1::c:/bin/sh\n"
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text(users, encoding="ascii")
-    assert [place.folder for place in usual(tmp_path)] == [folders[0] / "overlay-containers"]
+    assert [place.folder for place in find_bundle_dirs(tmp_path)] == [
+        folders[0] / "overlay-containers"
+    ]
 
 
 def test_a_process_cant_pass_for_its_own_containers_monitor(tmp_path: Path, bundle: Path) -> None:
     """What has a monitor's name inside of the container is not believed."""
     proc = tmp_path / "proc"
     process(proc, 10, 1, "conmon", *conmon(bundle), cgroup=f"/libpod_parent/libpod-{INNER}")
-    assert list(shims.above(10, proc)) == []
-    assert list(shims.running(proc)) == []
+    assert list(shims.find_shims(10, proc)) == []
+    assert list(shims.list_shims(proc)) == []
 
 
 @pytest.mark.parametrize("name", ["containerd-shim", "conmon"])
@@ -164,7 +166,7 @@ def test_monitors_of_other_words_are_left(
 ) -> None:
     """A name alone is no monitor."""
     process(tmp_path, 10, 1, name, *words)
-    assert list(shims.above(10, tmp_path)) == []
+    assert list(shims.find_shims(10, tmp_path)) == []
 
 
 def test_files_of_others_may_hold_anything(tmp_path: Path) -> None:
@@ -172,19 +174,19 @@ def test_files_of_others_may_hold_anything(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("{", encoding="ascii")
     (tmp_path / "deep").write_text("[" * 200_000, encoding="ascii")
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(json_file.MOST_BYTES + 1)
+        file.truncate(json_file.MAX_BYTES + 1)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\xff")
     for name in ("text", "deep", "large", "fifo", "folder", "bytes", "nothing"):
-        assert json_file.read(tmp_path / name) is None, name
+        assert json_file.read_json(tmp_path / name) is None, name
 
 
 @pytest.mark.parametrize("listed", [{}, [7, None, {"id": INNER, "names": 5, "metadata": []}], "x"])
 def test_a_list_of_another_shape_leaves_the_bare_container(bundle: Path, listed: object) -> None:
     """What podman's list does not say is not known, and nothing fails."""
     write(bundle.parents[1] / "containers.json", listed)
-    found = ContainerLookup(frozenset()).read(
+    found = ContainerLookup(frozenset()).read_bundle(
         INNER, BundleDir(Path("/"), bundle.parents[1], "userdata")
     )
     assert found == Container(INNER, "podman")
@@ -192,22 +194,22 @@ def test_a_list_of_another_shape_leaves_the_bare_container(bundle: Path, listed:
 
 def test_a_container_of_no_runtime_is_said_to_be_unknown(tmp_path: Path) -> None:
     """The id stands by itself, and why there is no more."""
-    found = ContainerLookup(frozenset(), tmp_path).contained(KILL, look=True).victim
+    found = ContainerLookup(frozenset(), tmp_path).resolve(KILL, processes=True).victim
     assert found is not None
     assert found.runtime == "docker"
     assert found.name is None
-    assert found.error == "no file of a runtime tells of it"
+    assert found.error == "not found in the files of any runtime"
 
 
 def test_no_more_containers_are_kept_than_a_host_has(tmp_path: Path) -> None:
     """The oldest are forgotten."""
     finder = ContainerLookup(frozenset(), tmp_path)
     for number in range(3000):
-        finder.remember(Container(f"{number:064}"))
-    assert finder.known(f"{0:064}") is None
-    assert finder.known(f"{2999:064}") is not None
-    assert finder.known(f"{3000 - 2048:064}") is not None
+        finder.add(Container(f"{number:064}"))
+    assert finder.get(f"{0:064}") is None
+    assert finder.get(f"{2999:064}") is not None
+    assert finder.get(f"{3000 - 2048:064}") is not None
 
 
 def test_half_a_character_in_a_runtimes_json_is_escaped() -> None:
-    assert bounded_text(json.loads(r'"web\udc80"')) == r"web\udc80"
+    assert json_file.as_text(json.loads(r'"web\udc80"')) == r"web\udc80"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.linux.containers.runtime_api import Api
+from otel_oom.linux.containers.runtime_api import RuntimeApi
 from otel_oom.model.container import Container
 
 ASKED = Container("1" * 64, "podman")
@@ -46,9 +46,9 @@ def address(tmp_path: Path) -> Path:
     return tmp_path / "sock"
 
 
-def api(address: Path) -> Api:
+def api(address: Path) -> RuntimeApi:
     """What asks there."""
-    return Api(frozenset({"team"}), {"CONTAINER_HOST": f"unix://{address}"})
+    return RuntimeApi(frozenset({"team"}), {"CONTAINER_HOST": f"unix://{address}"})
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_socket_without_an_answer_is_asked_once(address: Path, answer: bytes |
     server = Server(address, answer)
     asking = api(address)
     for container in (ASKED, Container("2" * 64, "podman", name="web")):
-        said = replace(container, error=f"no answer about it at {address}")
-        assert asking.complete(container) == said
+        said = replace(container, error=f"no response from the runtime's API at {address}")
+        assert asking.add_details(container) == said
     assert server.asked == 1
 
 
@@ -73,12 +73,14 @@ def test_a_socket_without_an_answer_is_asked_once(address: Path, answer: bytes |
 def test_an_answer_of_another_shape_says_nothing(address: Path, body: bytes) -> None:
     """Whatever it holds, the container stays what it was."""
     Server(address, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
-    assert api(address).complete(ASKED) == ASKED
+    assert api(address).add_details(ASKED) == ASKED
 
 
 def test_no_socket_is_no_failure(address: Path) -> None:
     """Where no API is served there is nothing to wait for, and it is said."""
-    assert api(address).complete(ASKED).error == f"no answer about it at {address}"
+    assert (
+        api(address).add_details(ASKED).error == f"no response from the runtime's API at {address}"
+    )
 
 
 def test_a_container_that_the_files_told_all_of_is_not_asked_for(address: Path) -> None:
@@ -87,5 +89,5 @@ def test_a_container_that_the_files_told_all_of_is_not_asked_for(address: Path) 
     asking = api(address)
     for number in range(3):
         told = Container(f"{number:064}", "podman", name="web", labels={"team": "shop"})
-        assert asking.complete(told).runtime_version == "4.3.1"
+        assert asking.add_details(told).runtime_version == "4.3.1"
     assert server.asked == 1

@@ -15,7 +15,7 @@ from otel_oom.linux.containers import service as runtimes_module
 from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.linux.containers.watcher import Watch
+from otel_oom.linux.containers.watcher import BundleWatcher
 from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.events import MissedKills
 from otel_oom.model.types import Memcg
@@ -49,8 +49,10 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
         return Container(container_id, "docker", name="web")
 
     # A disk that does not answer can't be had on loopback.
-    monkeypatch.setattr(oci_bundle, "read", read)
-    monkeypatch.setattr(ContainerLookup, "places", lambda _: [BundleDir(Path("/"), Path("/run"))])
+    monkeypatch.setattr(oci_bundle, "read_bundle", read)
+    monkeypatch.setattr(
+        ContainerLookup, "bundle_dirs", lambda _: [BundleDir(Path("/"), Path("/run"))]
+    )
 
     class Done(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -59,14 +61,14 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
 
     asked = runtimes_module._Request  # noqa: SLF001  what waits is in there
     monkeypatch.setattr(runtimes_module, "_Request", lambda event: asked(event, Done()))
-    late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
-    at_once = [runtimes.at_once(ALONE) for _ in range(3)]
+    late = Container(INNER, "docker", error="timeout while reading the files of its runtime")
+    at_once = [runtimes.resolve_now(ALONE) for _ in range(3)]
     assert [told and told.victim for told in at_once] == [late] * 3
     assert len(reads) == 1
     assert len(waits) == 1, "the others have waited as well"
     hangs.set()
-    until(lambda: runtimes.later(ALONE, at_once[0]).victim != late, "what the file says")
-    told = runtimes.later(ALONE, at_once[0]).victim
+    until(lambda: runtimes.resolve_deferred(ALONE, at_once[0]).victim != late, "what the file says")
+    told = runtimes.resolve_deferred(ALONE, at_once[0]).victim
     assert told is not None
     assert told.name == "web"
 
@@ -79,26 +81,26 @@ def test_a_late_answer_is_not_lost(
     The delivery has its answer, and waits once for one that does not come.
     """
     monkeypatch.setattr(runtimes_module, "_WAIT_S", 0.0)
-    monkeypatch.setattr(ContainerLookup, "needs_look", lambda *_: True)
+    monkeypatch.setattr(ContainerLookup, "needs_io", lambda *_: True)
     goes_on = threading.Event()
     found = EventContainers(Container(INNER, "podman", name="web"))
 
-    def contained(*_: object, look: bool) -> EventContainers:
-        if look:
+    def resolve(*_: object, processes: bool) -> EventContainers:
+        if processes:
             goes_on.wait(30)
-        return found if look else EventContainers()
+        return found if processes else EventContainers()
 
-    monkeypatch.setattr(ContainerLookup, "contained", contained)
+    monkeypatch.setattr(ContainerLookup, "resolve", resolve)
     bare = replace(ALONE, memcg=Memcg(1, "/user.slice"))
     other = replace(bare, victim=replace(bare.victim, tgid=7), boottime_ns=7)
     for event in (bare, other):
-        assert runtimes.at_once(event) == EventContainers()
-    monkeypatch.setattr(runtimes_module, "_LATER_S", 0.0)
-    assert runtimes.later(other, EventContainers()) == EventContainers()
-    monkeypatch.setattr(runtimes_module, "_LATER_S", 30.0)
+        assert runtimes.resolve_now(event) == EventContainers()
+    monkeypatch.setattr(runtimes_module, "_DEFERRED_WAIT_S", 0.0)
+    assert runtimes.resolve_deferred(other, EventContainers()) == EventContainers()
+    monkeypatch.setattr(runtimes_module, "_DEFERRED_WAIT_S", 30.0)
     goes_on.set()
-    until(lambda: not runtimes._stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
-    told = runtimes.later(bare, EventContainers()).victim
+    until(lambda: not runtimes._is_stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
+    told = runtimes.resolve_deferred(bare, EventContainers()).victim
     assert told is not None
     assert told.name == "web"
 
@@ -107,14 +109,16 @@ def test_files_that_were_late_are_read_for_the_next_kill(
     runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was told of the first kill, the bare id, is not all that is known from then on."""
-    late = Container(INNER, "docker", error="the files of its runtime did not answer in time")
-    assert runtimes.later(ALONE, EventContainers(late)).victim is not None
+    late = Container(INNER, "docker", error="timeout while reading the files of its runtime")
+    assert runtimes.resolve_deferred(ALONE, EventContainers(late)).victim is not None
     found = Container(INNER, "docker", name="web")
-    monkeypatch.setattr(oci_bundle, "read", lambda *_: found)
-    monkeypatch.setattr(ContainerLookup, "places", lambda _: [BundleDir(Path("/"), Path("/run"))])
+    monkeypatch.setattr(oci_bundle, "read_bundle", lambda *_: found)
+    monkeypatch.setattr(
+        ContainerLookup, "bundle_dirs", lambda _: [BundleDir(Path("/"), Path("/run"))]
+    )
 
     def at_once() -> bool:
-        told = runtimes.at_once(ALONE)
+        told = runtimes.resolve_now(ALONE)
         return told is not None and told.victim == found
 
     until(at_once, "the container by its file")
@@ -123,7 +127,7 @@ def test_files_that_were_late_are_read_for_the_next_kill(
 def test_a_container_in_another_is_the_victims_own(runtimes: ContainerService) -> None:
     """The inner one is the victim's, the outermost is told beside it."""
     nested = replace(ALONE, memcg=Memcg(1, f"/docker/{OUTER}/libpod_parent/libpod-{INNER}"))
-    told = runtimes.at_once(nested)
+    told = runtimes.resolve_now(nested)
     assert told is not None
     assert told.victim is not None
     assert told.host is not None
@@ -135,7 +139,7 @@ def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerS
     """A trigger in the victim's own container is none of another's."""
     other = replace(ALONE, trigger=KILL.trigger, trigger_memcg=Memcg(2, f"/docker/{OUTER}"))
     same = replace(ALONE, trigger=KILL.trigger, trigger_memcg=ALONE.memcg)
-    told, alike = runtimes.at_once(other), runtimes.at_once(same)
+    told, alike = runtimes.resolve_now(other), runtimes.resolve_now(same)
     assert told is not None
     assert told.trigger is not None
     assert told.trigger.id == OUTER
@@ -148,27 +152,27 @@ def test_what_is_of_no_task_is_in_no_container(runtimes: ContainerService) -> No
     missed = MissedKills(
         boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, kernel_count=1, reason="unknown"
     )
-    assert runtimes.at_once(missed) is None
+    assert runtimes.resolve_now(missed) is None
 
 
 def test_a_container_is_known_as_soon_as_its_bundle_is_whole(tmp_path: Path) -> None:
     """Its folder comes first and its file later; when both are gone it is still known."""
     finder = ContainerLookup(frozenset())
-    finder.learn(BundleDir(Path("/"), tmp_path))
-    watch = Watch(finder)
-    watch.watch()
+    finder.add_bundle_dir(BundleDir(Path("/"), tmp_path))
+    watch = BundleWatcher(finder)
+    watch.watch_all()
     folder = tmp_path / INNER
     folder.mkdir()
-    watch.take()
-    assert finder.known(INNER) is None
+    watch.read_new()
+    assert finder.get(INNER) is None
     kept = {
         "io.kubernetes.cri.container-type": "container",
         "io.kubernetes.cri.container-name": "web",
     }
     annotations = {**kept, "secret": "hunter2"}
     (folder / "config.json").write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
-    until(lambda: watch.try_again() == float("inf"), "the bundle")
+    until(lambda: watch.retry_pending() == float("inf"), "the bundle")
     (folder / "config.json").unlink()
     folder.rmdir()
-    assert finder.known(INNER) == Container(INNER, "containerd", name="web", annotations=kept)
+    assert finder.get(INNER) == Container(INNER, "containerd", name="web", annotations=kept)
     watch.close()
