@@ -19,6 +19,7 @@ from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import Source
 from otel_oom.config.agent import AgentConfig
 from otel_oom.linux import clock
+from otel_oom.model.units import NS_PER_S
 from otel_oom.store import EventRow, OutboxEntry, Store
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _EXIT_WAIT_S: Final = 10.0
 """How long a span waits for its victim to exit."""
 _METRICS_S: Final = 1.0
 """How long the end may take to send metrics, beyond what it takes to send kills."""
-_NS_PER_S: Final = 1_000_000_000
 _POLL_S: Final = 0.02
 _RESTART_S: Final = 5.0
 
@@ -206,12 +206,12 @@ class DeliveryPipeline:
         oldest = self._store.oldest_open_boottime_ns(self._boot_id)
         if oldest is None:
             return math.inf
-        return max(0.0, (oldest - clock.boottime_ns()) / _NS_PER_S + _EXIT_WAIT_S) + _POLL_S
+        return max(0.0, (oldest - clock.boottime_ns()) / NS_PER_S + _EXIT_WAIT_S) + _POLL_S
 
     def _translate(self, encoder: EventEncoder) -> None:
         """Bring everything that can be told now into the outbox."""
         while not self._stop.is_set():
-            deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * _NS_PER_S)
+            deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * NS_PER_S)
             self._pulse.busy()
             rows = self._store.open_kills(_ROWS, self._boot_id, deadline)
             if not rows:

@@ -12,10 +12,9 @@ from typing import Any, Final
 
 from otel_oom.agent.control_client import Ask, open_control_client
 from otel_oom.export.result import bounded
+from otel_oom.model.units import KIB, NS_PER_S
 
 _SHOWN: Final = 50
-_NS_PER_S: Final = 1_000_000_000
-_KIB: Final = 1024
 
 
 def show(state_dir: Path, *, as_json: bool) -> int:
@@ -78,12 +77,12 @@ def _lines(
     for backlog in waiting:
         line = f"  {backlog['signal']:8}{backlog['count']:8}"
         if backlog["count"]:
-            age = timedelta(seconds=max(0, now_ns - backlog["oldest_unix_ns"]) // _NS_PER_S)
-            line += f"   {backlog['size'] / _KIB:.1f} KiB, the oldest for {age}"
+            age = timedelta(seconds=max(0, now_ns - backlog["oldest_unix_ns"]) // NS_PER_S)
+            line += f"   {backlog['size'] / KIB:.1f} KiB, the oldest for {age}"
         yield line
     yield f"Refused for good: {len(letters)}"
     for letter in letters[:_SHOWN]:
-        at = datetime.fromtimestamp(letter["refused_unix_ns"] // _NS_PER_S, UTC)
+        at = datetime.fromtimestamp(letter["refused_unix_ns"] // NS_PER_S, UTC)
         yield f"  {letter['uid']}  {letter['signal']:6}  {at:%Y-%m-%dT%H:%M:%SZ}"
         doubt = "perhaps taken; " if letter["doubtful"] else ""
         yield f"      {bounded(letter['endpoint'])}: {doubt}{bounded(letter['reason'])}"

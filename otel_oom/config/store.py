@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.config.variable import Variable, read_variable
+from otel_oom.model.units import DAY_S, MIB
 
 MAX_BYTES: Final = "OTEL_OOM_STORE_MAX_BYTES"
 MAX_AGE: Final = "OTEL_OOM_STORE_MAX_AGE"
 
-_MIB: Final = 1 << 20
-_DAY_S: Final = 86_400
-_MIN_BYTES: Final = 16 * _MIB
+_MIN_BYTES: Final = 16 * MIB
 _MAX_BYTES: Final = (1 << 43) - 1
-_MAX_AGE_S: Final = 10_000 * _DAY_S
+_MAX_AGE_S: Final = 10_000 * DAY_S
 
-_BYTES: Final = {"": 1, "KiB": 1 << 10, "MiB": _MIB, "GiB": 1 << 30}
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY_S}
+_BYTES: Final = {"": 1, "KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,8 @@ class StoreLimits:
     that an event is too old (Loki, for example, rejects what is older than a week by default).
     """
 
-    max_bytes: int = 256 * _MIB
-    max_age_s: int = 30 * _DAY_S
+    max_bytes: int = 256 * MIB
+    max_age_s: int = 30 * DAY_S
 
 
 def read_store_limits(environ: Mapping[str, str]) -> StoreLimits:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Final
+
+from otel_oom.model.units import US_PER_S
 
 _LOG = logging.getLogger(__name__)
-
-_US_PER_S: Final = 1_000_000
 
 
 def read_notify_socket(environ: Mapping[str, str]) -> str:
@@ -33,4 +32,4 @@ def read_watchdog_interval_s(environ: Mapping[str, str], pid: int | None = None)
     if not (usec.isascii() and usec.isdigit() and int(usec)):
         _LOG.warning("Watchdog is off: WATCHDOG_USEC=%r is no number of microseconds", usec)
         return None
-    return int(usec) / _US_PER_S / 2
+    return int(usec) / US_PER_S / 2

@@ -16,14 +16,13 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from otel_oom.export.resolver import Address, DnsQuery
+from otel_oom.model.units import MS_PER_S
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-_MS_PER_S: Final = 1000
 
 
 class DeadlineConnection:
@@ -102,7 +101,7 @@ class DeadlineConnection:
         if code == errno.EINPROGRESS:
             made = select.poll()
             made.register(connection, select.POLLOUT)
-            if not made.poll(self.left_s() * _MS_PER_S):
+            if not made.poll(self.left_s() * MS_PER_S):
                 raise TimeoutError
             code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

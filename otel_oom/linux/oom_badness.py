@@ -5,14 +5,14 @@ Source: ``oom_badness()`` and ``oom_unkillable_task()`` of mm/oom_kill.c.
 
 from __future__ import annotations
 
-import os
 from typing import Final
+
+from otel_oom.model.units import PAGE_BYTES
 
 OOM_SCORE_ADJ_MIN: Final = -1000
 """The ``oom_score_adj`` of a process that the kernel never chooses (include/uapi/linux/oom.h)."""
 
 _OOM_SCORE_ADJ_MAX: Final = 1000
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _INIT: Final = 1
 
 
@@ -29,9 +29,9 @@ def oom_badness(total_bytes: int, score_adj: int, capacity: int | None) -> int |
         score_adj: its ``oom_score_adj``, in thousandths of the capacity.
         capacity: the cgroup's limit or the host's memory and swap, in bytes (``totalpages``).
     """
-    pages = total_bytes // _PAGE
+    pages = total_bytes // PAGE_BYTES
     if not score_adj:
         return pages
     if capacity is None:
         return None
-    return pages + score_adj * (capacity // _PAGE // _OOM_SCORE_ADJ_MAX)
+    return pages + score_adj * (capacity // PAGE_BYTES // _OOM_SCORE_ADJ_MAX)

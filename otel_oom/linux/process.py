@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from otel_oom.linux import procfs
 from otel_oom.model.text import decode_bytes
+from otel_oom.model.units import KIB
 
-_KB: Final = 1024
 _MAX_BYTES: Final = 8192
 _MAX_CMDLINE_BYTES: Final = 16384
 _ESCAPE: Final = re.compile(r"\\([n\\])")
@@ -190,4 +190,4 @@ def _id(fields: dict[str, str], name: str, index: int = 0) -> int | None:
 
 def _size(fields: dict[str, str], name: str) -> int:
     number = fields.get(name, "").removesuffix(" kB").strip()
-    return int(number) * _KB if number.isdecimal() else 0
+    return int(number) * KIB if number.isdecimal() else 0

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import KIB, format_bytes
 
-_KB: Final = 1024
 _MUCH_RESERVED: Final = 0.05
 """Of the host's memory: the kernel's own choice is below 1 % of a large host."""
 
@@ -126,11 +125,11 @@ def _swap(known: Mapping[str, int], host: Mapping[str, float]) -> Iterator[Meani
 
 def _reserve(known: Mapping[str, int], host: Mapping[str, float]) -> Iterator[Meaning]:
     value, total = known.get("min_free_kbytes"), host.get("total")
-    if value is None or not total or value * _KB < total * _MUCH_RESERVED:
+    if value is None or not total or value * KIB < total * _MUCH_RESERVED:
         return
     yield Meaning(
         "vm.min_free_kbytes",
         str(value),
-        f"{format_bytes(value * _KB)} of the host's {format_bytes(int(total))} are kept free, and "
+        f"{format_bytes(value * KIB)} of the host's {format_bytes(int(total))} are kept free, and "
         "kills come that much earlier",
     )

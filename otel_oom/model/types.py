@@ -5,12 +5,9 @@ Values here are frozen. What a source could not know is ``None``, never zero.
 
 from __future__ import annotations
 
-from typing import Final
-
 from msgspec import Struct
 
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1000
+from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 
 class Task(Struct, frozen=True):
@@ -191,5 +188,5 @@ class LogProvenance(Struct, frozen=True):
         """
         if self.since_boot_ns is None:
             host = (self.host or "").partition(".")[0].lower()
-            return f"unix/{time_unix_ns // _NS_PER_S}/{host}/{self.line}"
-        return f"boot/{self.since_boot_ns // _NS_PER_US}/{self.line}"
+            return f"unix/{time_unix_ns // NS_PER_S}/{host}/{self.line}"
+        return f"boot/{self.since_boot_ns // NS_PER_US}/{self.line}"

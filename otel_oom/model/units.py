@@ -1,18 +1,29 @@
-"""Sizes as people read them."""
+"""Units, and sizes in the form that people read."""
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
+NS_PER_S: Final = 1_000_000_000
+NS_PER_MS: Final = 1_000_000
+NS_PER_US: Final = 1000
+US_PER_S: Final = 1_000_000
+MS_PER_S: Final = 1000
+DAY_S: Final = 86_400
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_STEP: Final = 1024
 
 
 def format_bytes(count: int) -> str:
-    """``count`` bytes in the largest unit that leaves at least one: ``49.6 MiB``."""
+    """Format ``count`` bytes in the largest unit that leaves at least one: ``49.6 MiB``."""
     value = float(count)
     for unit in _UNITS:
-        if value < _STEP or unit == _UNITS[-1]:
+        if value < KIB or unit == _UNITS[-1]:
             break
-        value /= _STEP
+        value /= KIB
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"

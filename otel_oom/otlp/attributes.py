@@ -18,6 +18,7 @@ from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, UserspaceKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Task
+from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
 from otel_oom.otlp.snapshot_attributes import seen_attributes
 from otel_oom.otlp.types import Attributes, Value
@@ -27,7 +28,6 @@ KERNEL: Final = "kernel"
 
 _INT64_MAX: Final = (1 << 63) - 1
 _VALUE_CHARS: Final = 4096
-_NS_PER_S: Final = 1_000_000_000
 
 OWN_MEMCG: Final = (
     *(semconv.MEMCG_PATH, semconv.MEMCG_ID, semconv.MEMCG_LIMIT, semconv.MEMCG_USAGE),
@@ -234,8 +234,8 @@ def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
     if victim.start_boottime_ns is None:
         return None
     unix_ns = event.to_unix_ns(victim.start_boottime_ns)
-    started = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
-    millis = unix_ns % _NS_PER_S // 1_000_000
+    started = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
+    millis = unix_ns % NS_PER_S // 1_000_000
     return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
 
 

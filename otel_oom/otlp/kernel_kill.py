@@ -13,6 +13,7 @@ from opentelemetry.trace import (
 )
 
 from otel_oom.enrich import EnrichedKill, EnrichedMissedKills, EnrichedNoVictim, EnrichedPanic
+from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import (
     kill_attributes,
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 _SIGNAL_BITS = 0x7F
-_NS_PER_S = 1_000_000_000
 
 
 def log_record(enriched: EnrichedKill) -> ReadableLogRecord:
@@ -117,7 +117,7 @@ def _exit_attributes(enriched: EnrichedKill) -> Attributes:
     kill, exit_ = enriched.kill, enriched.end.exit
     if exit_ is None:
         return {}
-    after = max(0, exit_.boottime_ns - kill.boottime_ns) / _NS_PER_S
+    after = max(0, exit_.boottime_ns - kill.boottime_ns) / NS_PER_S
     signal = (
         {}
         if exit_.exit_code is None

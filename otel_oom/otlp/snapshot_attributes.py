@@ -8,11 +8,10 @@ from typing import Final
 from otel_oom.enrich import EnrichedKill
 from otel_oom.model.event_base import Event
 from otel_oom.model.snapshot import MemcgStats, Snapshot
+from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.otlp.types import Value
-
-_NS_PER_S: Final = 1_000_000_000
 
 _OWN: Final = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
 _HIT: Final = (semconv.LIMIT_MEMCG_STAT, semconv.LIMIT_MEMCG_EVENTS, semconv.LIMIT_MEMCG_PRESSURE)
@@ -74,4 +73,4 @@ def _keyed(name: str, values: Mapping[str, float]) -> dict[str, Value | None]:
 
 def _after(event: Event, boottime_ns: int | None) -> float | None:
     """How long after the mark that was, in seconds; negative before it."""
-    return None if boottime_ns is None else (boottime_ns - event.boottime_ns) / _NS_PER_S
+    return None if boottime_ns is None else (boottime_ns - event.boottime_ns) / NS_PER_S

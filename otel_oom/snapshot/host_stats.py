@@ -8,9 +8,9 @@ from typing import Final
 from otel_oom.linux import procfs
 from otel_oom.linux.psi import read_pressure
 from otel_oom.model.snapshot import HostMemory
+from otel_oom.model.units import KIB
 
 _READ_BYTES: Final = 8192
-_KB: Final = 1024
 
 _MEMINFO: Final = {
     "MemTotal": "total",
@@ -45,7 +45,7 @@ def read_host_memory(proc: Path = Path("/proc")) -> HostMemory:
         name, _, value = line.partition(":")
         number = value.removesuffix(" kB").strip()
         if name in _MEMINFO and number.isdecimal():
-            memory[_MEMINFO[name]] = int(number) * _KB
+            memory[_MEMINFO[name]] = int(number) * KIB
     return HostMemory(memory, read_pressure(proc / "pressure/memory"))
 
 

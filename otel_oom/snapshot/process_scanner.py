@@ -25,6 +25,7 @@ from otel_oom.model.event_base import function_name
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg
+from otel_oom.model.units import PAGE_BYTES
 from otel_oom.snapshot.host_stats import read_vm_settings
 
 MAX_OTHERS: Final = 10
@@ -39,7 +40,6 @@ _SHARED_S: Final = 0.2
 _DUTY: Final = 10
 """A scan is shared for this many times its duration at least."""
 
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _KTHREADD: Final = 2
 _MEMCG_DECISION: Final = "mem_cgroup_out_of_memory"
 
@@ -166,7 +166,7 @@ class ProcessScanner:
             return 0
         try:
             words = os.read(descriptor, _STATM_BYTES).split()
-            return (int(words[1]) + (int(words[5]) if swapped else 0)) * _PAGE
+            return (int(words[1]) + (int(words[5]) if swapped else 0)) * PAGE_BYTES
         except (OSError, ValueError, IndexError):
             return 0
         finally:

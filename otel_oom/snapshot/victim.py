@@ -14,11 +14,11 @@ from otel_oom.linux.process import ProcessDir, ProcessStat, parse_cgroups
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg, Task
+from otel_oom.model.units import NS_PER_S
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.environ import EnvironReader
 from otel_oom.snapshot.host_stats import read_host_memory
 
-_NS_PER_S: Final = 1_000_000_000
 _DEAD_STATES: Final = frozenset("ZXx")
 """A zombie is dead: its memory is released."""
 
@@ -83,7 +83,7 @@ def _is_of(stat: ProcessStat, victim: Task) -> bool:
     """Return whether it is the victim, not a later process with its pid."""
     if victim.start_boottime_ns is None:
         return True
-    return stat.start_ticks == victim.start_boottime_ns * os.sysconf("SC_CLK_TCK") // _NS_PER_S
+    return stat.start_ticks == victim.start_boottime_ns * os.sysconf("SC_CLK_TCK") // NS_PER_S
 
 
 def _unless_left(memcg: Memcg | None, cgroups: str | None) -> str | None:

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from otel_oom.model.units import NS_PER_S
 from otel_oom.store import counters
 from otel_oom.store.sent_copies import forget, forget_oldest
 
-_NS_PER_S: Final = 1_000_000_000
 _HISTORY: Final = 256
 _DEAD_LETTERS: Final = 64
 _EVENTS: Final = 16
@@ -37,7 +37,7 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
         " AND stored_unix_ns <= ?"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = journal.uid)"
         " ORDER BY stored_unix_ns LIMIT ?",
-        (boot_id, time.time_ns() - int(max_age_s * _NS_PER_S), _HISTORY),
+        (boot_id, time.time_ns() - int(max_age_s * NS_PER_S), _HISTORY),
     ).fetchall()
     forget(db, (id_ for id_, _ in rows))
     db.executemany(

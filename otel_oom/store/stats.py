@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from typing import Final
 
+from otel_oom.model.units import NS_PER_S
 from otel_oom.store.database import Database
 from otel_oom.store.types import Message
-
-_NS_PER_S: Final = 1e9
 
 
 class StoreStats:
@@ -37,7 +35,7 @@ class StoreStats:
             signal,
             now,
         )
-        return max(0.0, (now - since) / _NS_PER_S)
+        return max(0.0, (now - since) / NS_PER_S)
 
     def dead(self, signal: str) -> int:
         """How many messages of ``signal`` are kept that a backend will never take."""
@@ -60,7 +58,7 @@ class StoreStats:
                 for message in messages
             )
             # One whose journal row has gone by now has no time that could be told.
-            return [max(0, row[0]) / _NS_PER_S for row in rows if row]
+            return [max(0, row[0]) / NS_PER_S for row in rows if row]
 
         return self._database.read(read)
 

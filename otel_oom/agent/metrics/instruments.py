@@ -43,7 +43,6 @@ ITEMS: Final = {"logs": "log", "traces": "span"}
 """Signals, and what the conventions call one of each in the names of their metrics."""
 
 _UNITS: Final = {"logs": "{log_record}", "traces": "{span}"}
-_NS_PER_S: Final = 1e9
 _PORTS: Final = {"http": 80, "https": 443}
 _LAG_BOUNDS_S: Final = (
     *(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),

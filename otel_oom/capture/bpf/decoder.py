@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from otel_oom.capture.bpf import records
 from otel_oom.capture.bpf.record_values import (
-    PAGE,
     memcg_of,
     memory_of,
     task_of,
@@ -30,6 +29,7 @@ from otel_oom.linux.kernel_stack import DECISION, outwards
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Capture, OomControl
+from otel_oom.model.units import PAGE_BYTES
 
 _VICTIM_SIZES: Final = range(VictimRecord.text.offset, ctypes.sizeof(VictimRecord) + 1)
 _SIZES: Final = {
@@ -166,7 +166,7 @@ class Decoder:
             gfp_mask=decision.gfp_mask,
             gfp_flags=self.gfp_flags(decision.gfp_mask),
             points=None if record.header.kind == records.KIND_NO_VICTIM else decision.chosen_points,
-            total_memory=decision.totalpages * PAGE,
+            total_memory=decision.totalpages * PAGE_BYTES,
             message=decode_bytes(decision.message) or None,
             memcg=memcg,
             memcg_usage=usage_of(decision.limit_memcg_usage) if memcg else None,

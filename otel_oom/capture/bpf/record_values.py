@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,10 +17,9 @@ from otel_oom.capture.bpf.records import (
 )
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserFrame
+from otel_oom.model.units import PAGE_BYTES
 
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-
-_UNLIMITED_PAGES: Final = (1 << 63) // PAGE - 1
+_UNLIMITED_PAGES: Final = (1 << 63) // PAGE_BYTES - 1
 """PAGE_COUNTER_MAX (include/linux/page_counter.h): no limit."""
 
 _MAX_FILE_OFFSET: Final = (1 << 63) - 1
@@ -75,14 +73,14 @@ def usage_of(record: MemcgUsageRecord) -> MemcgUsage:
     """Return the limits and usage of a memory cgroup, in bytes."""
     return MemcgUsage(
         limit=_limit(record.limit_pages),
-        usage=record.usage_pages * PAGE,
+        usage=record.usage_pages * PAGE_BYTES,
         swap_limit=_limit(record.swap_limit_pages),
-        swap_usage=record.swap_usage_pages * PAGE,
+        swap_usage=record.swap_usage_pages * PAGE_BYTES,
     )
 
 
 def _limit(pages: int) -> int | None:
-    return None if pages >= _UNLIMITED_PAGES else pages * PAGE
+    return None if pages >= _UNLIMITED_PAGES else pages * PAGE_BYTES
 
 
 def memcg_of(

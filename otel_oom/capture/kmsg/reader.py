@@ -17,6 +17,7 @@ from typing import Final
 from otel_oom.capture.source import CaptureError
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.model.text import decode_bytes
+from otel_oom.model.units import NS_PER_US
 
 DEVICE: Final = Path("/dev/kmsg")
 
@@ -24,7 +25,6 @@ _RECORD_BYTES: Final = 1 << 13
 """CONSOLE_EXT_LOG_MAX: no record is longer."""
 
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
-_NS_PER_US: Final = 1000
 _FACILITY_SHIFT: Final = 3
 _PREFIX_FIELDS: Final = 4
 
@@ -53,7 +53,7 @@ def parse_record(raw: bytes, *, after_loss: bool = False) -> Line | None:
         return None
     return Line(
         text=decode_text(body.partition(b"\n")[0]),
-        time_ns=microseconds * _NS_PER_US,
+        time_ns=microseconds * NS_PER_US,
         sequence=sequence,
         caller=_caller(fields[_PREFIX_FIELDS:]),
         continues=fields[3] == b"c",

@@ -20,6 +20,7 @@ from typing import Final
 
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.model.text import decode_bytes
+from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,8 +43,6 @@ _PREFIXED: Final = re.compile(
     re.DOTALL,
 )
 _FACILITY_SHIFT: Final = 3
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ def _line(raw: bytes, sequence: int) -> Line | None:
     seconds, micros, caller = found["s"], found["us"], found["caller"]
     return Line(
         text=decode_bytes(found["text"]),
-        time_ns=int(seconds) * _NS_PER_S + int(micros) * _NS_PER_US if seconds else 0,
+        time_ns=int(seconds) * NS_PER_S + int(micros) * NS_PER_US if seconds else 0,
         sequence=sequence,
         caller=int(caller) if caller else None,
     )

@@ -23,13 +23,11 @@ from otel_oom.linux.kernel_log.parser import (
 from otel_oom.linux.kernel_stack import outwards
 from otel_oom.model.events import Panic
 from otel_oom.model.types import Capture, Task
+from otel_oom.model.units import NS_PER_S, NS_PER_US, US_PER_S
 
 _INVOKED: Final = " invoked oom-killer: "
 _SYSTEM_WIDE: Final = "system-wide"
 _ORIGINAL_CHARS: Final = 1 << 15
-_NS_PER_US: Final = 1000
-_NS_PER_S: Final = 1_000_000_000
-_US_PER_S: Final = 1_000_000
 _HOST_ALONE: Final = "1"
 _ALWAYS: Final = "2"
 _REPORT_NS: Final = 60_000_000_000
@@ -138,7 +136,7 @@ def _event(
     if log.boot and time_ns:
         mapped = time_ns + log.boot.unix_offset_ns
         # A journal that was late to read the log tells its times too late.
-        if not unix_ns or mapped < unix_ns + _NS_PER_S:
+        if not unix_ns or mapped < unix_ns + NS_PER_S:
             unix_ns, time_source = mapped, "log"
     return Panic(
         boot_id=log.boot.boot_id if log.boot else "",
@@ -180,5 +178,5 @@ def _original(log: BootLogTail, *, whole: bool) -> str:
 
 
 def _printed(line: Line) -> str:
-    seconds, micros = divmod(line.time_ns // _NS_PER_US, _US_PER_S)
+    seconds, micros = divmod(line.time_ns // NS_PER_US, US_PER_S)
     return f"[{seconds:5}.{micros:06}] {line.text}" if line.time_ns else line.text

@@ -22,11 +22,11 @@ from otel_oom.capture.panic.report import BootLogTail
 from otel_oom.linux import procfs
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.model.events import Panic
+from otel_oom.model.units import NS_PER_US
 
 _LOG = logging.getLogger(__name__)
 
 _WORDS: Final = "Kernel panic - not syncing: "
-_NS_PER_US: Final = 1000
 _POLICY: Final = Path("/proc/sys/vm/panic_on_oom")
 _POLICY_BYTES: Final = 16
 _KILLS: Final = frozenset({"", "0"})
@@ -113,4 +113,4 @@ def _of_one_boot(stored: Sequence[Line], kept: Sequence[Line]) -> bool:
 
 def _mark(line: Line) -> tuple[int, str]:
     """A line's time and text, in the precision of both and without the end that one trims."""
-    return line.time_ns // _NS_PER_US, line.text.rstrip()
+    return line.time_ns // NS_PER_US, line.text.rstrip()

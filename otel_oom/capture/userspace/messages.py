@@ -14,8 +14,8 @@ from typing import Final
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD
 from otel_oom.model.types import Task, UserspaceOomDaemon
+from otel_oom.model.units import MIB
 
-_MIB: Final = 1 << 20
 _CGROUP_MOUNT: Final = "/sys/fs/cgroup"
 _MOST_CHARS: Final = 9000
 """Two paths, and what is around them; a longer message is none of a kill, and slow to be read."""
@@ -127,7 +127,7 @@ def _earlyoom(message: str, before: str) -> ParsedKill | None:
         ),
         victim=victim,
         # Those that it is told to prefer or to avoid it takes for larger or smaller by 3 GiB.
-        resident=int(found["rss"]) * _MIB if int(found["rss"]) >= 0 else None,
+        resident=int(found["rss"]) * MIB if int(found["rss"]) >= 0 else None,
         done=False,
     )
 

@@ -20,6 +20,7 @@ from otel_oom.linux.process import ProcessDir, memory_cgroup_path
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import LostEvents, UserspaceKill
 from otel_oom.model.types import Capture, Memcg, Task
+from otel_oom.model.units import NS_PER_US
 
 if TYPE_CHECKING:
     from otel_oom.linux.systemd.journal_entry import Entry
@@ -29,7 +30,6 @@ _LOG = logging.getLogger(__name__)
 
 _LOOK_S: Final = 60.0
 """How often a host without any killer is looked at for one."""
-_NS_PER_US: Final = 1000
 _PRETENDS: Final = "--dryrun"
 
 
@@ -151,7 +151,7 @@ class JournalSource:
         victim, path = told.victim, told.path
         if victim and not late:
             victim, path = self._seen(victim)
-        boottime_ns = entry.monotonic_us * _NS_PER_US
+        boottime_ns = entry.monotonic_us * NS_PER_US
         if entry.boot_id == self._boot_id:
             boottime_ns = entry.unix_ns - clock.boot_to_unix_offset_ns()
         return UserspaceKill(

@@ -13,10 +13,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_oom.commands.console.terminal import printable
+from otel_oom.model.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
-_NS_PER_MS: Final = 1e6
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1000
 _NAME_WIDTH: Final = 34
 _MOST_LINES: Final = 24
 
@@ -49,11 +47,11 @@ def _log(record: LogRecord) -> Iterable[str]:
 
 
 def _span(span: Span) -> Iterable[str]:
-    took_ms = (span.end_time_unix_nano - span.start_time_unix_nano) / _NS_PER_MS
+    took_ms = (span.end_time_unix_nano - span.start_time_unix_nano) / NS_PER_MS
     yield f"Span {printable(span.name)}   {took_ms:.3f} ms   {_time(span.start_time_unix_nano)}"
     yield f"  trace {span.trace_id.hex()}   span {span.span_id.hex()}"
     for event in span.events:
-        at_ms = (event.time_unix_nano - span.start_time_unix_nano) / _NS_PER_MS
+        at_ms = (event.time_unix_nano - span.start_time_unix_nano) / NS_PER_MS
         yield f"  {at_ms:10.3f} ms  ●  {printable(event.name)}"
 
 
@@ -77,5 +75,5 @@ def _value(value: AnyValue) -> str:
 
 
 def _time(unix_ns: int) -> str:
-    at = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{unix_ns % _NS_PER_S // _NS_PER_US:06d}Z"
+    at = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{unix_ns % NS_PER_S // NS_PER_US:06d}Z"

@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import NS_PER_S, NS_PER_US, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import KERNEL
 from otel_oom.otlp.decode import DecodedEvent
 
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1000
 _ID_CHARS: Final = 12
 _OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "let go before"}
 _EVENTS: Final = {
@@ -22,8 +20,8 @@ _EVENTS: Final = {
 
 def time_of(unix_ns: int, *, exact: bool = False) -> str:
     """A time in UTC to the second, or to the microsecond."""
-    at = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
-    micros = f".{unix_ns % _NS_PER_S // _NS_PER_US:06d}" if exact else ""
+    at = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
+    micros = f".{unix_ns % NS_PER_S // NS_PER_US:06d}" if exact else ""
     return f"{at:%Y-%m-%dT%H:%M:%S}{micros}Z"
 
 

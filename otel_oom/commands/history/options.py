@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.options import add_state_dir
+from otel_oom.model.units import NS_PER_S
 
-_NS_PER_S: Final = 1_000_000_000
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.ASCII)
 
@@ -58,10 +58,10 @@ def since_ns(text: str, now_ns: int | None = None) -> int:
     ago = _AGO.fullmatch(text.strip())
     if ago:
         now = time.time_ns() if now_ns is None else now_ns
-        return now - int(ago[1]) * _UNITS_S[ago[2]] * _NS_PER_S
+        return now - int(ago[1]) * _UNITS_S[ago[2]] * NS_PER_S
     try:
         at = datetime.fromisoformat(text.strip())
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()) * _NS_PER_S
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()) * NS_PER_S
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time: such as 90m, 12h, 2d, or 2026-11-24T09:00"

@@ -18,6 +18,7 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import Panic
+from otel_oom.model.units import NS_PER_S
 
 SOURCE: Final = "replay"
 BEGINS: Final = "Linux version "
@@ -30,7 +31,6 @@ _PANIC_LINES: Final = 64
 _NOWHERE: Final = Path("/nonexistent")
 _BACK_NS: Final = 1_000_000_000
 """By so much the log's clock may go back within a boot: processors disagree."""
-_NS_PER_S: Final = 1_000_000_000
 _SOME_YEAR: Final = 2000
 """A leap year: it only tells how far apart two dates are."""
 _PIECES: Final = (
@@ -137,5 +137,5 @@ class Boot:
         if when is not None:
             passed = when - self._rough_ns
             self._rough_ns = when
-            self._clock_ns += max(0, passed - _NS_PER_S) if in_seconds else passed
+            self._clock_ns += max(0, passed - NS_PER_S) if in_seconds else passed
         return self._clock_ns

@@ -16,14 +16,14 @@ from otel_oom.commands.replay.decompress import UnreadableError, opened
 from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.log_file import LogFile
 from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
+from otel_oom.model.units import NS_PER_S
 
 _PACKED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
 _ROTATED: Final = re.compile(
     r"(?P<base>.+?)(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8})(?P<time>[\d-]{0,11}))?"
 )
 _HEAD_BYTES: Final = 1 << 16
-_NS_PER_S: Final = 1_000_000_000
-_DAY_NS: Final = 86_400 * _NS_PER_S
+_DAY_NS: Final = 86_400 * NS_PER_S
 
 
 def base(name: str) -> str:
@@ -63,7 +63,7 @@ def _dated(file: LogFile) -> int | None:
         day = datetime.strptime(found["date"], "%Y%m%d").replace(tzinfo=UTC)
     except ValueError:
         return None
-    return int(day.timestamp()) * _NS_PER_S + 2 * _DAY_NS
+    return int(day.timestamp()) * NS_PER_S + 2 * _DAY_NS
 
 
 def _began(file: LogFile) -> int:

@@ -18,10 +18,10 @@ from otel_oom.enrich import Attributes, Host, VictimOutcome
 from otel_oom.enrich.event import enrich_event
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.otlp.json import line
 
-_NS_PER_S: Final = 1_000_000_000
 _KNOWN_BY: Final = {
     WITHOUT_ZONE: " (the log tells no zone)",
     WITHOUT_YEAR: " (the log tells no year)",
@@ -55,7 +55,7 @@ class Printer:
 
 def _heading(event: Event) -> str:
     """When it was, how well that is known, and where."""
-    seconds, ns = divmod(event.time_unix_ns, _NS_PER_S)
+    seconds, ns = divmod(event.time_unix_ns, NS_PER_S)
     at = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000:03d}Z"
     found = event.provenance
     if found is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.model.units import DAY_S, NS_PER_S
 
 LOG: Final = "log"
 WITHOUT_ZONE: Final = "log_without_zone"
@@ -31,8 +32,6 @@ _LEAP_YEARS: Final = 9
 """From one leap year to the next there can be eight."""
 _BACK_NS: Final = 1_000_000_000
 """By so much the log's clock may go back within a boot: processors disagree."""
-_NS_PER_S: Final = 1_000_000_000
-_DAY_S: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +117,8 @@ class TimestampResolver:
         Raises:
             ValueError: there is no such day.
         """
-        latest = self._ended_unix_ns + _DAYS_AHEAD * _DAY_S * _NS_PER_S
-        year = time.localtime(latest // _NS_PER_S).tm_year
+        latest = self._ended_unix_ns + _DAYS_AHEAD * DAY_S * NS_PER_S
+        year = time.localtime(latest // NS_PER_S).tm_year
         for back in range(_LEAP_YEARS):
             # Not every year has a 29th of February.
             with suppress(ValueError):

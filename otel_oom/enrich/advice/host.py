@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from otel_oom.enrich.advice.inputs import AdviceInput, who
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import PAGE_BYTES, format_bytes
 
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _SET_TO_ALLOCATING: Final = "oom_kill_allocating_task"
 _NODES: Final = {"cpuset": "cpuset (cpuset.mems)", "memory_policy": "memory policy"}
 _KINDS: Final = (
@@ -62,7 +60,7 @@ def fragmented(facts: AdviceInput) -> str | None:
     if order is None or order < 1 or not facts.spare_is_plenty:
         return None
     return (
-        f"{format_bytes(_PAGE << order)} in one piece were asked for, and the host had "
+        f"{format_bytes(PAGE_BYTES << order)} in one piece were asked for, and the host had "
         f"{format_bytes(facts.spare)} left in smaller ones: a larger vm.min_free_kbytes keeps more "
         "of it in one piece."
     )

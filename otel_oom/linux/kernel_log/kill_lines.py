@@ -20,8 +20,8 @@ from typing import Final
 from otel_oom.linux.kernel_log.line_types import Exiting, KillAnnouncement, Killed, LineType, Reaped
 from otel_oom.linux.kernel_log.pattern import pattern
 from otel_oom.model.types import Memory
+from otel_oom.model.units import KIB
 
-KB: Final = 1024
 _PAGE: Final = 4096
 
 _MESSAGE: Final = (
@@ -63,7 +63,7 @@ def killed(text: str) -> LineType | None:
         plain = _KILLED_PLAIN.fullmatch(text)
         return Killed(plain[1], int(plain[2]), plain[3]) if plain else None
     message, pid, before, comm, behind, *sizes, shmem, uid, page_tables, score_adj = found.groups()
-    total_vm, anon, file = (int(size) * KB for size in sizes)
+    total_vm, anon, file = (int(size) * KIB for size in sizes)
     resident = anon + file + (_bytes(shmem) or 0)
     return Killed(
         message=message,
@@ -100,7 +100,7 @@ def reaped(text: str) -> LineType | None:
     found = _REAPED.fullmatch(text)
     if not found:
         return None
-    return Reaped(int(found[1]), found[2], sum(int(found[at]) for at in (3, 4, 5)) * KB)
+    return Reaped(int(found[1]), found[2], sum(int(found[at]) for at in (3, 4, 5)) * KIB)
 
 
 def _page_tables(told: str | None, resident: int) -> int | None:
@@ -112,7 +112,7 @@ def _page_tables(told: str | None, resident: int) -> int | None:
     if told is None:
         return None
     size = int(told)
-    return size if size % _PAGE == 0 and size * KB > resident else size * KB
+    return size if size % _PAGE == 0 and size * KIB > resident else size * KIB
 
 
 def _number(digits: str | None) -> int | None:
@@ -120,4 +120,4 @@ def _number(digits: str | None) -> int | None:
 
 
 def _bytes(kilobytes: str | None) -> int | None:
-    return int(kilobytes) * KB if kilobytes else None
+    return int(kilobytes) * KIB if kilobytes else None

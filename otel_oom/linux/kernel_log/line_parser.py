@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Final
 
 from otel_oom.linux.kernel_log import kill_lines
-from otel_oom.linux.kernel_log.kill_lines import KB
 from otel_oom.linux.kernel_log.line_types import (
     AllocatingTask,
     GroupKill,
@@ -31,6 +30,7 @@ from otel_oom.linux.kernel_log.line_types import (
     Usage,
 )
 from otel_oom.linux.kernel_log.pattern import pattern
+from otel_oom.model.units import KIB
 
 _COMM_BYTES: Final = 15
 _PATH_CHARS: Final = 990
@@ -144,8 +144,8 @@ def _usage(text: str) -> LineType | None:
     unlimited = limit >= _UNLIMITED_KB or limit == _UNLIMITED_32_BIT_KB
     return Usage(
         swap=found[1] != "memory",
-        usage=int(found[2]) * KB,
-        limit=None if unlimited else limit * KB,
+        usage=int(found[2]) * KIB,
+        limit=None if unlimited else limit * KIB,
     )
 
 

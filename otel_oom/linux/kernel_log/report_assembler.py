@@ -32,21 +32,21 @@ from otel_oom.linux.kernel_log.task_table import TableReader
 from otel_oom.linux.kernel_stack import outwards
 from otel_oom.model.text import escape_controls
 from otel_oom.model.types import MemcgUsage
+from otel_oom.model.units import NS_PER_S
 
 MOST_FRAMES: Final = 48
 _MOST_SECTIONS: Final = 64
 _MOST_PENDING: Final = 4
 _MOST_RECENT: Final = 64
-_NS_PER_S: Final = 1_000_000_000
 _GROUP_NS: Final = 250_000_000
 """Longer than from one kill of a group to the next on a serial console.
 
 Where no line tells its thread, a kill without a report that follows a group within that time is
 taken for one of the group."""
-_REPORT_NS: Final = 60 * _NS_PER_S
+_REPORT_NS: Final = 60 * NS_PER_S
 _REPORT_LINES: Final = 1 << 12
 """Behind so long a silence, or so many lines that are none of a report's, it has no end."""
-_KILL_NS: Final = 10 * _NS_PER_S
+_KILL_NS: Final = 10 * NS_PER_S
 _KILL_LINES: Final = 256
 """The same from a choice to its kill: the kill's own line was lost."""
 

@@ -9,7 +9,6 @@ log does not tell: it is known by a process that another line tells in kB.
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from heapq import heappush, heappushpop
 from typing import Final
 
 from otel_oom.linux.kernel_log.pattern import pattern
+from otel_oom.model.units import PAGE_BYTES
 
 MOST_LARGEST: Final = 11
 """The ten largest beside the victim."""
 _MOST_SIZES: Final = 4096
 _MOST_THREADS: Final = 256
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _PAGES: Final = frozenset({1 << 12, 1 << 13, 1 << 14, 1 << 16, 1 << 18})
 _USERS: Final = 1 << 32
 
@@ -47,7 +46,7 @@ class Row:
     @property
     def held(self) -> int:
         """About what its death would free, in pages."""
-        tables = self.page_table_pages or (self.page_table_bytes or 0) // _PAGE
+        tables = self.page_table_pages or (self.page_table_bytes or 0) // PAGE_BYTES
         return self.rss + (self.swap or 0) + tables
 
 
@@ -74,7 +73,7 @@ class Table:
         """The size of a page, in bytes, by what that thread has in bytes; else this machine's."""
         pages = self.total_vm.get(tid)
         size = total_vm // pages if pages else 0
-        return size if size in _PAGES else _PAGE
+        return size if size in _PAGES else PAGE_BYTES
 
 
 @dataclass(slots=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.model.text import decode_bytes
+from otel_oom.model.units import NS_PER_US
 
 FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
 """What is asked for; position, boot and times of its coming are always told."""
 
 _BOOT_ID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
-_NS_PER_US: Final = 1000
 _DIGITS: Final = 20
 _MOST_NS: Final = 1 << 62
 
@@ -46,7 +46,7 @@ def entry_of(raw: bytes) -> Entry | None:
         return Entry(
             cursor=str(fields["__CURSOR"]),
             boot_id=boot_id,
-            monotonic_us=ns_of(fields["__MONOTONIC_TIMESTAMP"]) // _NS_PER_US,
+            monotonic_us=ns_of(fields["__MONOTONIC_TIMESTAMP"]) // NS_PER_US,
             unix_ns=ns_of(sent or fields["__REALTIME_TIMESTAMP"]),
             unit=str(fields.get("_SYSTEMD_UNIT", "")),
             pid=int(pid) if pid.isdecimal() else None,
@@ -76,7 +76,7 @@ def ns_of(micros: str) -> int:
     Raises:
         ValueError: it is none, or of no year that this will see.
     """
-    value = int(micros[:_DIGITS]) * _NS_PER_US
+    value = int(micros[:_DIGITS]) * NS_PER_US
     if not 0 <= value < _MOST_NS:
         raise ValueError(micros)
     return value

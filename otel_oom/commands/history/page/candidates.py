@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import MS_PER_S, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
 _FIELD: Final = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |$)')
 _HEADS: Final = ("PID", "COMM", "RESIDENT", "SWAP", "POINTS", "ADJ", "USER", "CGROUP")
 _RIGHT: Final = frozenset({0, 2, 3, 4, 5, 6})
-_MS: Final = 1000
 _SPARED: Final = "-1000"
 
 Fields = Mapping[str, str]
@@ -61,7 +60,7 @@ def _when(record: DecodedEvent, shown: int) -> str:
     after, count = values.real(semconv.TASKS_DELAY), values.number(semconv.TASKS_COUNT)
     left_out = values.number(semconv.TASKS_SKIPPED)
     memcg = values.text(semconv.TASKS_MEMCG_PATH)
-    when = f", seen {after * _MS:.1f} ms after the mark" if after is not None else ""
+    when = f", seen {after * MS_PER_S:.1f} ms after the mark" if after is not None else ""
     of = f" of {count}" if count is not None and count > shown else ""
     where = f"in {memcg}" if memcg else "on the host"
     told = f"The largest{of} {where}{when}; points are what the kernel chose by, in pages."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import MS_PER_S, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
@@ -21,7 +21,6 @@ _CONSTRAINTS: Final = {
     "memory_policy": "on the nodes of the trigger's memory policy",
 }
 _NEARLY: Final = 0.9
-_MS: Final = 1000
 
 # Those that do not overlap, in the order that they are drawn.
 _PARTS: Final = {
@@ -84,7 +83,7 @@ def _memcg(record: DecodedEvent, layout: Page) -> Iterator[str]:
     after, parts = values.real(semconv.SNAPSHOT_DELAY), values.keyed(semconv.LIMIT_MEMCG_STAT)
     if after is not None and parts:
         # The victim may have let go of all of its own by then.
-        yield from layout.row("made of", f"(read {after * _MS:.1f} ms after the mark)", "dim")
+        yield from layout.row("made of", f"(read {after * MS_PER_S:.1f} ms after the mark)", "dim")
     yield from _made_of(parts, limit or usage or 0, layout)
     yield from layout.row("swap", _swap(record))
     yield from layout.row("so far", _told(values.keyed(semconv.LIMIT_MEMCG_EVENTS)))

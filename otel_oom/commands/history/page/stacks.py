@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Final
 
 from otel_oom.commands.console.page import Page
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import PAGE_BYTES, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import MEMORY
 from otel_oom.otlp.decode import DecodedEvent
 
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
 _BY: Final = {
     "memcg": "a cgroup had no room",
@@ -74,7 +72,7 @@ def _request(record: DecodedEvent) -> str | None:
     parts = [
         MEMORY.get(memory, memory) if memory else None,
         (f"in {_ENTRIES[entry]}" if entry in _ENTRIES else f"by {entry}()") if entry else None,
-        format_bytes(_PAGE << order) if order is not None and order >= 0 else None,
+        format_bytes(PAGE_BYTES << order) if order is not None and order >= 0 else None,
         flags,
     ]
     return ", ".join(filter(None, parts)) or None

@@ -9,12 +9,10 @@ from typing import Final
 from otel_oom.commands.console.page import Page
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import NS_PER_MS, NS_PER_S, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent, SpanEvent
 
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_MS: Final = 1e6
 _MINUTE_S: Final = 60
 _STEPS: Final = {
     "wake": "the kernel's reaper was called for it",
@@ -49,7 +47,7 @@ def _steps(record: DecodedEvent) -> Iterator[tuple[int, str]]:
     ):
         after = values.real(name)
         if after is not None:
-            yield record.unix_ns + int(after * _NS_PER_S), what
+            yield record.unix_ns + int(after * NS_PER_S), what
     yield record.stored_unix_ns, "it was on the disk of this host"
     for stage in record.stages:
         told = _stage(stage)
@@ -94,10 +92,10 @@ def _style(fate: str | None) -> tuple[str, ...]:
 
 def _distance(ns: int) -> str:
     """A time from the kill's: in milliseconds near it, else as people say it."""
-    seconds = abs(ns) / _NS_PER_S
+    seconds = abs(ns) / NS_PER_S
     sign = "-" if ns < 0 else "+"
     if seconds < 10:  # noqa: PLR2004  ten seconds in milliseconds are still read at a glance
-        return f"{sign}{abs(ns) / _NS_PER_MS:.3f} ms" if ns else "0.000 ms"
+        return f"{sign}{abs(ns) / NS_PER_MS:.3f} ms" if ns else "0.000 ms"
     if seconds < 2 * _MINUTE_S:
         return f"{sign}{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), _MINUTE_S)
@@ -110,6 +108,6 @@ def _distance(ns: int) -> str:
 
 def _unix_ns(text: str | None) -> int | None:
     try:
-        return None if text is None else int(datetime.fromisoformat(text).timestamp() * _NS_PER_S)
+        return None if text is None else int(datetime.fromisoformat(text).timestamp() * NS_PER_S)
     except ValueError:
         return None

@@ -13,6 +13,7 @@ from typing import Final
 
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.model.text import decode_bytes
+from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 FORM: Final = "dmesg"
 
@@ -36,8 +37,6 @@ _ISO: Final = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d),(\d{6})([
 _LEVEL: Final = re.compile(rb"<(\d{1,4})>")
 _DECODED: Final = re.compile(rb"([a-z0-9]{2,9}) {0,6}:[a-z]{3,7} {0,6}: ?")
 _FACILITY_SHIFT: Final = 3
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1000
 
 
 def parse(raw: bytes) -> LoggedLine | None:
@@ -55,7 +54,7 @@ def parse(raw: bytes) -> LoggedLine | None:
         return LoggedLine(FORM, text(rest[found.end() :]), when=stamp) if stamp else None
     found = _ISO.match(rest)
     if found:
-        ns, zone = int(found[7]) * _NS_PER_US, offset_s(found[8])
+        ns, zone = int(found[7]) * NS_PER_US, offset_s(found[8])
         digits = found.groups()[2:6]
         stamp = PartialTimestamp.of(int(found[1]), int(found[2]), digits, ns=ns, offset_s=zone)
         return LoggedLine(FORM, text(rest[found.end() :]), when=stamp)
@@ -70,7 +69,7 @@ def since_boot(line: LoggedLine, rest: bytes) -> LoggedLine | None:
     return replace(
         line,
         text=text(rest[found.end() :]),
-        since_boot_ns=int(found[1]) * _NS_PER_S + int(found[2]) * _NS_PER_US,
+        since_boot_ns=int(found[1]) * NS_PER_S + int(found[2]) * NS_PER_US,
         caller=int(found[3]) if found[3] else None,
     )
 

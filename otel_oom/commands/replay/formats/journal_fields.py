@@ -14,12 +14,12 @@ from typing import Any, Final
 from otel_oom.commands.replay.formats import journal_export
 from otel_oom.commands.replay.formats.dmesg import text
 from otel_oom.commands.replay.formats.log_line import LoggedLine
+from otel_oom.model.units import NS_PER_US
 
 FORM: Final = "journal"
 
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 _NUMBER: Final = re.compile(rb"\d{1,19}")
-_NS_PER_US: Final = 1000
 _LATE_US: Final = 3_600_000_000
 """By more than this no line was read late: the clocks are of two boots."""
 
@@ -76,7 +76,7 @@ def _line(found: Fields) -> LoggedLine | None:
 
 def _since_boot_ns(found: Fields) -> int | None:
     micros = _micros(found, "_SOURCE_MONOTONIC_TIMESTAMP")
-    return None if micros is None else micros * _NS_PER_US
+    return None if micros is None else micros * NS_PER_US
 
 
 def _unix_ns(found: Fields) -> int | None:
@@ -89,7 +89,7 @@ def _unix_ns(found: Fields) -> int | None:
     if printed is not None and read_since_boot is not None:
         late = read_since_boot - printed
         read -= late if 0 <= late < _LATE_US else 0
-    return read * _NS_PER_US
+    return read * NS_PER_US
 
 
 def _micros(found: Fields, name: str) -> int | None:

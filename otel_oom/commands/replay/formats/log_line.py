@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Final
 
-_NS_PER_S: Final = 1_000_000_000
+from otel_oom.model.units import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class PartialTimestamp:
         else:
             zone = timezone(timedelta(seconds=self.offset_s))
             seconds = int(at.replace(tzinfo=zone).timestamp())
-        return seconds * _NS_PER_S + self.ns
+        return seconds * NS_PER_S + self.ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 from otel_oom.commands.replay.formats import dmesg
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 FORM: Final = "syslog"
 
@@ -33,8 +34,6 @@ _TAG_5424: Final = re.compile(
 )
 _FACILITY_SHIFT: Final = 3
 _NANO_DIGITS: Final = 9
-_NS_PER_S: Final = 1_000_000_000
-_NS_PER_US: Final = 1000
 
 
 def parse(raw: bytes) -> LoggedLine | None:
@@ -72,8 +71,8 @@ def _timed(found: re.Match[bytes]) -> LoggedLine | None:
         )
         return LoggedLine(FORM, "", when=stamp)
     if found[15]:
-        return LoggedLine(FORM, "", when=int(found[15]) * _NS_PER_S + int(found[16]) * _NS_PER_US)
-    since_boot_ns = int(found[17]) * _NS_PER_S + int(found[18]) * _NS_PER_US
+        return LoggedLine(FORM, "", when=int(found[15]) * NS_PER_S + int(found[16]) * NS_PER_US)
+    since_boot_ns = int(found[17]) * NS_PER_S + int(found[18]) * NS_PER_US
     return LoggedLine(FORM, "", since_boot_ns=since_boot_ns)
 
 
