@@ -8,8 +8,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from otel_oom.linux.oom_badness import is_unkillable, oom_badness
-from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.events import OomKill
+from otel_oom.model.types import OomTask, TaskList
 
 _MOST: Final = 10
 

@@ -1,1 +1,4 @@
-"""Values that travel through the stages: no I/O."""
+"""The values that travel through the stages: frozen, without I/O.
+
+What a source could not know is ``None``, never zero.
+"""

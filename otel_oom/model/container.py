@@ -1,4 +1,4 @@
-"""What is known of a container, and the containers that an event is about."""
+"""A container, and the containers of an event."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from msgspec import Struct
 
 
 class Container(Struct, frozen=True):
-    """A container as its runtime has it; what is not known is ``None``.
+    """A container as its runtime describes it.
 
-    ``id`` has 64 hexadecimal digits. ``image`` is the image as it was asked for, tag and digest
-    included; ``image_id`` the runtime's own id of it. ``labels`` are those that the settings ask
-    for. ``annotations`` are those of Kubernetes' runtime interface, under the names that the
-    runtime gives them. Neither has anything else of what the runtime keeps: environment and
-    command hold secrets. ``error`` is why something is missing.
+    ``id`` has 64 hexadecimal digits. ``image`` is the reference that was requested, with tag and
+    digest; ``image_id`` the runtime's own id of it. ``labels`` are those named in the
+    configuration, ``annotations`` those of Kubernetes' runtime interface under the runtime's own
+    names. Environment and command are left out: they hold secrets. ``error`` is the reason why a
+    part is missing.
     """
 
     id: str
@@ -31,8 +31,8 @@ class Container(Struct, frozen=True):
 class EventContainers(Struct, frozen=True):
     """The containers of an event.
 
-    ``victim`` is the innermost one that the victim was in, ``outer`` the outermost where they are
-    nested. ``trigger`` is the trigger's, where that is another than the victim's.
+    ``victim`` is the innermost container of the victim, ``host`` the outermost where containers
+    are nested. ``trigger`` is the trigger's, where it differs from the victim's.
     """
 
     victim: Container | None = None
@@ -41,5 +41,5 @@ class EventContainers(Struct, frozen=True):
 
     @property
     def parts(self) -> tuple[Container | None, Container | None, Container | None]:
-        """The victim's, the outer one and the trigger's."""
+        """The containers of victim, host and trigger."""
         return self.victim, self.host, self.trigger

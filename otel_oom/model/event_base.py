@@ -1,7 +1,4 @@
-"""What an event is told by: when, of which decision of the kernel, and under which ids.
-
-Values here are frozen. What a source could not know is ``None``, never zero.
-"""
+"""Fields and keys shared by all events."""
 
 from __future__ import annotations
 
@@ -10,27 +7,17 @@ from typing import ClassVar, Final
 
 from msgspec import Struct
 
-from otel_oom.model.types import (
-    Capture,
-    LogProvenance,
-    Memcg,
-    OomControl,
-    Task,
-    UserFrame,
-)
+from otel_oom.model.ids import derive_uuid
+from otel_oom.model.types import Capture, LogProvenance, Memcg, OomControl, Task, UserFrame
 
-try:
-    # What hashlib has under this name; through hashlib it comes with 4 MB of OpenSSL.
-    from _blake2 import blake2b
-except ImportError:
-    from hashlib import blake2b
+_DECIDING: Final = frozenset({"oom_kill_process", "out_of_memory"})
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """What is told by a log event of its own.
+    """An event with a log record of its own.
 
-    ``boottime_ns`` is the kernel's time on CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in
-    Unix time, both in nanoseconds. ``kind`` names the type in the database and in metrics.
+    ``kind`` names its type in the database and in metrics. ``boottime_ns`` is the kernel's time on
+    CLOCK_BOOTTIME, ``time_unix_ns`` the same instant in Unix time, both in nanoseconds.
     """
 
     kind: ClassVar[str]
@@ -41,36 +28,35 @@ class Event(Struct, frozen=True, kw_only=True):
 
     @property
     def identity_key(self) -> str:
-        """What tells this event from every other of its boot and instant."""
+        """The part of the uid that is unique among events of one boot and time."""
         raise NotImplementedError
 
     @property
     def timestamp_key(self) -> str:
-        """What it has of the kernel alone, and hence whenever and by whomever it is read."""
+        """The kernel's timestamp, independent of who reads the record and when."""
         return str(self.boottime_ns)
 
     @property
     def occurrence_key(self) -> str:
-        """Its boot and its instant."""
+        """The boot and the kernel's timestamp."""
         return f"{self.boot_id}/{self.timestamp_key}"
 
     @property
     def uid(self) -> str:
-        """The event's name for life: derived, so that a record read twice keeps it.
+        """A derived UUID: a record that is read twice keeps it.
 
-        A UUID of version 8 (RFC 9562) out of boot id, kernel time and what it is about.
+        It derives from boot id, kernel time and identity.
         """
         return derive_uuid(f"{self.occurrence_key}/{self.identity_key}")
 
 
 class OomEvent(Event, frozen=True, kw_only=True):
-    """The kernel found no memory and had to decide: what each event of it shares.
+    """An event of one decision of the kernel's OOM killer.
 
-    ``trigger`` is the task whose request for memory could not be met, ``trigger_memcg`` its
-    cgroup. ``stack`` is where in the kernel that was: names and offsets, from the decision
-    outwards; ``user_stack`` is where in the trigger's program, from the inside outwards. Both are
-    empty where they can't be told. ``found`` is set for what was not captured: it was found in a
-    log of the past.
+    ``trigger`` is the task whose allocation failed, ``trigger_memcg`` its cgroup. ``stack`` is its
+    kernel stack, names and offsets, from the decision outwards. ``user_stack`` is its stack in user
+    space, innermost first. Both are empty where unknown. ``provenance`` is set for an event that
+    was read from an old log, not captured.
     """
 
     trigger: Task | None
@@ -83,65 +69,36 @@ class OomEvent(Event, frozen=True, kw_only=True):
 
     @property
     def occurrence_key(self) -> str:
-        """Its boot and its instant; what it was found by, for not every log tells its boot."""
+        """The boot and the kernel's timestamp; of an old log its own key: few tell their boot."""
         if self.provenance:
             return self.provenance.dedup_key(self.time_unix_ns)
         return f"{self.boot_id}/{self.timestamp_key}"
 
     @property
     def timestamp_key(self) -> str:
-        """The kernel's time; of a line of its log the number, for its clock can't be read."""
-        return (
-            f"log/{self.capture.sequence}"
-            if self.capture.identified_by_sequence
-            else str(self.boottime_ns)
-        )
+        """The kernel's time; for a line of its log the number, as its clock is not readable."""
+        if self.capture.identified_by_sequence:
+            return f"log/{self.capture.sequence}"
+        return str(self.boottime_ns)
 
     def to_unix_ns(self, boottime_ns: int) -> int:
-        """Another instant of the kernel's clock in Unix time, on this event's own scale.
+        """Convert another time of the kernel's clock to Unix time, on this event's own scale.
 
-        The two clocks drift, so that instants of one story are compared on one reading of them.
+        The two clocks drift: times of one event are compared by one reading of both.
         """
         return self.time_unix_ns + boottime_ns - self.boottime_ns
 
 
-_KILLS: Final = frozenset({"oom_kill_process", "out_of_memory"})
-
-
 def function_name(frame: str) -> str:
-    """The function of a frame such as ``shmem_write_begin+0x4b``, less what a compiler added."""
+    """Return the function of a frame (``shmem_write_begin+0x4b``), without compiler suffixes."""
     return frame.partition("+")[0].partition(" ")[0].partition(".")[0]
 
 
 def is_exiting_victim(stack: Sequence[str]) -> bool:
-    """Whether the mark that ``stack`` leads to was that of a victim which exits anyway.
+    """Return whether ``stack`` marked a victim that was exiting already.
 
-    It is told by who calls ``mark_oom_victim()``: ``__oom_kill_process()`` when it kills, these
-    when they don't (``task_will_free_mem()``). The kernel neither logs nor counts that as a kill.
+    ``__oom_kill_process()`` calls ``mark_oom_victim()`` for a kill. Other callers mark a task that
+    ``task_will_free_mem()``; the kernel neither logs nor counts that as a kill.
     """
     mark, caller = ([function_name(frame) for frame in stack[:2]] + ["", ""])[:2]
-    return mark == "mark_oom_victim" and caller in _KILLS
-
-
-def derive_uuid(name: str) -> str:
-    """A UUID of version 8 (RFC 9562) out of ``name``."""
-    digest = bytearray(derive_digest(name, "uid", 16))
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def derive_digest(name: str, purpose: str, size: int) -> bytes:
-    """``size`` bytes out of ``name``, others for each purpose."""
-    return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
-
-
-def derive_trace_id(uid: str) -> int:
-    """The 128 bits of the trace of an incident, by its first event; never zero."""
-    return int.from_bytes(derive_digest(uid, "trace", 16), "big") or 1
-
-
-def derive_span_id(uid: str) -> int:
-    """The 64 bits of the span of an event; never zero."""
-    return int.from_bytes(derive_digest(uid, "span", 8), "big") or 1
+    return mark == "mark_oom_victim" and caller in _DECIDING

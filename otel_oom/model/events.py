@@ -1,8 +1,4 @@
-"""The events: a kill, a want of memory without a victim, a panic, what was missed, an end.
-
-Values here are frozen and know nothing of where they came from or go to. What a source
-could not know is ``None``, never zero.
-"""
+"""The events: kills, OOM without a victim, panics, missed kills, and how victims end."""
 
 from __future__ import annotations
 
@@ -10,26 +6,19 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from otel_oom.model.candidates import TaskList
-from otel_oom.model.event_base import (
-    Event,
-    OomEvent,
-    derive_span_id,
-    derive_trace_id,
-    derive_uuid,
-    is_exiting_victim,
-)
-from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, UserspaceOomDaemon
+from otel_oom.model.event_base import Event, OomEvent, is_exiting_victim
+from otel_oom.model.ids import derive_span_id, derive_trace_id, derive_uuid
+from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, TaskList, UserspaceOomDaemon
 
 
 class OomKill(OomEvent, frozen=True, kw_only=True):
-    """One process marked as an OOM victim (``mark_oom_victim()`` of mm/oom_kill.c).
+    """A process marked as an OOM victim (``mark_oom_victim()`` of mm/oom_kill.c).
 
-    The trigger is often, not always, the victim. ``incident`` is set for what was killed along
-    with another (``memory.oom.group``): that one's ``uid``. ``skipped``: it was chosen, and had
-    let go of its memory before it could be killed. ``limits`` are those of ``memcg`` at the mark.
-    ``original`` is what the kernel's log has of it, and ``candidates`` are those of the table in
-    that; of a group the first one has them.
+    The trigger is often, not always, the victim. ``incident`` is the ``uid`` of the first kill, set
+    for a process killed along with another (``memory.oom.group``). ``skipped``: the chosen process
+    had released its memory before it could be killed. ``memcg_usage`` is that of ``memcg`` at the
+    mark. ``original`` is the kernel log's report of the kill, ``tasks`` the table in it; in a group
+    the first kill has them.
     """
 
     kind: ClassVar[str] = "kill"
@@ -45,17 +34,17 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
 
     @property
     def identity_key(self) -> str:
-        """The victim's pid, as text; its name where that is all there is."""
+        """The victim's pid; its name where the pid is unknown."""
         return str(self.victim.tgid if self.victim.tgid is not None else self.victim.comm)
 
     @property
     def already_exiting(self) -> bool:
-        """Whether it was dying anyway, and was only given the last of the memory to do so."""
+        """True if the victim was exiting and only got access to memory reserves."""
         return is_exiting_victim(self.stack)
 
     @property
     def counted(self) -> bool:
-        """Whether the kernel counts it in ``/proc/vmstat`` (``__oom_kill_process()``)."""
+        """True if the kernel counts it in ``/proc/vmstat`` (``__oom_kill_process()``)."""
         return not self.skipped and not self.already_exiting
 
     @property
@@ -70,19 +59,18 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
 
     @property
     def parent_span_id(self) -> int | None:
-        """The span of the kill that this one belongs to; ``None`` for one that stands alone."""
+        """The span of the incident's first kill; ``None`` for that one itself."""
         return None if self.incident is None else derive_span_id(self.incident)
 
 
 class UserspaceKill(OomEvent, frozen=True, kw_only=True):
-    """A kill by a program of user space, as it told it itself; the kernel had decided nothing.
+    """A kill by a userspace OOM daemon, as its own log message reports it.
 
-    What was killed is a process, ``victim``, or all of a cgroup, and then there is no victim, for
-    nobody told which processes those were. ``memcg`` is the victim's cgroup, or the one that was
-    killed, with its ``usage`` in bytes where the killer told that; ``resident`` is what the victim
-    had in memory, in bytes. ``done``: it was told when it was done, not as it was begun.
-    ``original`` are the killer's own words. The sequence of ``capture`` is when systemd's journal
-    took them, in microseconds of CLOCK_MONOTONIC.
+    It killed one process, ``victim``, or all of a cgroup: then there is no victim, as the message
+    names no process. ``memcg`` is the victim's cgroup or the killed one, ``usage`` what it used in
+    bytes, ``resident`` what the victim had in memory in bytes. ``completed``: the message follows
+    the kill; others precede it. ``original`` is the message. The sequence of ``capture`` is when
+    systemd's journal received it, in microseconds of CLOCK_MONOTONIC.
     """
 
     kind: ClassVar[str] = "userspace_kill"
@@ -97,18 +85,18 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
 
     @property
     def identity_key(self) -> str:
-        """Who killed whom."""
-        whom = self.victim.tgid if self.victim else self.memcg.path if self.memcg else ""
-        return f"{self.killer.name}/{whom}"
+        """The daemon, and the pid or the cgroup that it killed."""
+        target = self.victim.tgid if self.victim else self.memcg.path if self.memcg else ""
+        return f"{self.killer.name}/{target}"
 
     @property
     def timestamp_key(self) -> str:
-        """What the journal's entry says, whenever it is read."""
+        """The time of the journal entry, whenever it is read."""
         return f"journal/{self.capture.sequence}"
 
     @property
     def counted(self) -> bool:
-        """Whether the kernel counts it in ``/proc/vmstat``: it knows nothing of it."""
+        """False: ``/proc/vmstat`` counts kills by the kernel alone."""
         return False
 
     @property
@@ -123,10 +111,10 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
 
 
 class NoVictim(OomEvent, frozen=True, kw_only=True):
-    """There was no memory, and no process that the kernel may kill (``out_of_memory()``).
+    """The kernel ran out of memory and found no killable process (``out_of_memory()``).
 
-    ``repeats`` is how often the same was found again, untold, since it was last told.
-    ``original`` is what the kernel's log has of it.
+    ``repeat_count`` is how often that happened again since the last such event. ``original`` is
+    the kernel log's report.
     """
 
     kind: ClassVar[str] = "no_victim"
@@ -136,17 +124,17 @@ class NoVictim(OomEvent, frozen=True, kw_only=True):
 
     @property
     def identity_key(self) -> str:
-        """There is one such event at an instant."""
+        """A constant: there is one such event at a time."""
         return "no-victim"
 
 
 class MissedKills(Event, frozen=True, kw_only=True):
-    """Kills of this boot that the kernel counted, and that nothing tells of.
+    """Kills of this boot that the kernel counted and no event reports.
 
-    ``count`` are those, ``counted`` all that ``/proc/vmstat`` had when that was found, which is
-    what the times are of. ``reason`` is ``before_first_start`` (of this agent on this boot),
-    ``buffer_full`` (the kernel's ring buffer had no room) or ``unknown``. ``at_most``: the kernel
-    can count the first of a group twice, which only its log tells, and that could not be read.
+    ``count`` is their number. ``kernel_count`` is ``oom_kill`` of ``/proc/vmstat`` when they were
+    missed, the time of this event. ``reason`` is ``before_first_start`` (of this agent on this
+    boot), ``buffer_full`` (the kernel's ring buffer) or ``unseen``. ``upper_bound``: the kernel
+    can count the first kill of a group twice, and its log, which shows that, was not readable.
     """
 
     kind: ClassVar[str] = "missed"
@@ -158,21 +146,20 @@ class MissedKills(Event, frozen=True, kw_only=True):
 
     @property
     def identity_key(self) -> str:
-        """There is one such event at an instant."""
+        """A constant: there is one such event at a time."""
         return "missed"
 
 
 class Panic(OomEvent, frozen=True, kw_only=True):
-    """The kernel found no memory and panicked: ``vm.panic_on_oom`` is set, or nobody was left.
+    """The kernel ran out of memory and panicked (``vm.panic_on_oom``, or no killable process).
 
-    Told at a later boot, by what was kept of the log. ``boot_id`` is that of the boot which
-    panicked, empty where nothing tells it. ``boottime_ns`` is a time of the log's own clock, which
-    stands still in suspend: of the panic's line, or of the report's first where that one was not
-    kept; 0 for a log without times. ``time_source`` is how ``time_unix_ns`` is known: by the
-    ``log`` mapped to the wall clock, or by when the ``record`` was stored, up to seconds later.
-    ``message`` is what the kernel said; ``None`` where its report was kept and its last words were
-    not. ``tid`` and ``comm`` are the thread's that asked for memory, and ``trigger`` is its
-    process, where the log tells that. ``original`` is the text.
+    Read at a later boot from what was kept of the log. ``boot_id`` is the boot that panicked, empty
+    where unknown. ``boottime_ns`` is a time of the log's own clock, which stops in suspend: of the
+    panic's line, else of the report's first line; 0 for a log without times. ``time_source`` is the
+    origin of ``time_unix_ns``: the ``log`` mapped to the wall clock, or the time when the
+    ``record`` was stored, up to seconds later. ``message`` is the panic's; ``None`` where only the
+    report was kept. ``tid`` and ``comm`` are of the allocating thread, ``trigger`` is its process,
+    where the log has it. ``original`` is the text.
     """
 
     kind: ClassVar[str] = "panic"
@@ -185,21 +172,20 @@ class Panic(OomEvent, frozen=True, kw_only=True):
 
     @property
     def identity_key(self) -> str:
-        """What the record says by itself."""
+        """The message and the thread."""
         return f"panic/{self.message}/{self.tid}"
 
     @property
     def uid(self) -> str:
-        """Out of the record alone: its boot's id may be known at one start and not at the next."""
+        """A UUID derived from the record alone: its boot id is not known at each start."""
         return derive_uuid(f"{self.boottime_ns or self.time_unix_ns}/{self.identity_key}")
 
 
 class VictimExit(Struct, frozen=True):
     """The end of a victim: its last thread is in ``do_exit()``.
 
-    ``boottime_ns`` is the time of it on CLOCK_BOOTTIME, in nanoseconds; ``exit_code`` is as
-    wait(2) gives it: the signal in the low seven bits. Without ``started_ns`` it is the end of a
-    victim whose start was not told either.
+    ``boottime_ns`` is its time on CLOCK_BOOTTIME in nanoseconds, ``exit_code`` as of wait(2): the
+    signal in the low seven bits. ``start_boottime_ns`` is unknown where the kill's is.
     """
 
     kind: ClassVar[str] = "exit"
@@ -211,12 +197,11 @@ class VictimExit(Struct, frozen=True):
 
 
 class ReaperStep(Struct, frozen=True):
-    """A step of the kernel's oom_reaper, which takes a victim's memory that does not die.
+    """A step of the kernel's oom_reaper, which frees the memory of a victim that does not exit.
 
-    ``stage`` is ``wake`` (the victim is on the reaper's list), ``start``, ``finish`` (of one
-    attempt, which may not have got all) or ``skip`` (nothing is left to take). ``resident`` is
-    what the victim still held then, in bytes; ``None`` where it can't be told. ``started_ns`` is as
-    that of :class:`VictimExit`.
+    ``stage`` is ``wake`` (the victim is queued), ``start``, ``finish`` (of one attempt, which may
+    free a part only) or ``skip`` (nothing is left). ``resident`` is what the victim still has in
+    memory, in bytes. ``start_boottime_ns`` is as in :class:`VictimExit`.
     """
 
     kind: ClassVar[str] = "reaper"
@@ -229,7 +214,7 @@ class ReaperStep(Struct, frozen=True):
 
 
 class UndecodableRecord(Struct, frozen=True):
-    """A record of the kernel side that this version can't read, as it was, and why."""
+    """A record of the kernel side that this version can't decode, and the reason."""
 
     kind: ClassVar[str] = "undecodable"
 
@@ -240,19 +225,18 @@ class UndecodableRecord(Struct, frozen=True):
 CapturedEvent = (
     OomKill | UserspaceKill | NoVictim | MissedKills | VictimExit | ReaperStep | UndecodableRecord
 )
-"""What a source tells."""
+"""An event as a source hands it over."""
 
 StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills
-"""What is told by a log event of its own, and has a row in the journal."""
+"""An event with a row in the database and a log record of its own."""
 
 
 class LostEvents(Struct, frozen=True):
-    """What a source could not take and has not told before.
+    """Numbers of events that a source lost.
 
-    ``victims`` and ``exits`` found the kernel's buffer full (``exits`` counts whatever is not a
-    kill); ``unreadable`` are records that this version can't read, handed over as they were, and
-    damages of the kernel's buffer; ``lines`` of the kernel's log were overwritten before they
-    could be read.
+    ``victims`` and ``exits`` found the kernel's buffer full; ``exits`` counts all but kills.
+    ``undecodable`` are records that this version can't decode, and damages of the buffer.
+    ``log_lines`` of the kernel's log were overwritten before they could be read.
     """
 
     victims: int = 0

@@ -1,4 +1,4 @@
-"""What user space saw of a kill, as the journal keeps it."""
+"""A snapshot of the victim and its surroundings, as the database keeps it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from otel_oom.model.candidates import TaskList
 from otel_oom.model.container import EventContainers
-from otel_oom.model.types import MemcgUsage
+from otel_oom.model.types import MemcgUsage, TaskList
 
 
 class MemcgStats(Struct, frozen=True):
-    """A memory cgroup's numbers at one moment.
+    """Statistics of a memory cgroup at one moment, as far as the kernel has them.
 
-    ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as
-    :func:`~otel_oom.linux.psi.pressure` has it. What the kernel does not tell is left out.
+    ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as in
+    :func:`~otel_oom.linux.psi.pressure`.
     """
 
     stat: Mapping[str, int] = {}
@@ -24,35 +23,32 @@ class MemcgStats(Struct, frozen=True):
 
 
 class HostMemory(Struct, frozen=True):
-    """The host's memory in bytes and its pressure in percent at one moment.
-
-    What the kernel does not tell is left out.
-    """
+    """The host's memory in bytes and its pressure in percent, as far as the kernel has them."""
 
     memory: Mapping[str, int] = {}
     pressure: Mapping[str, float] = {}
 
     @property
     def swap_used(self) -> int:
-        """How much of the host's swap is in use, in bytes."""
+        """The used part of the host's swap, in bytes."""
         return self.memory.get("swap_total", 0) - self.memory.get("swap_free", 0)
 
 
 class Snapshot(Struct, frozen=True):
-    """What user space saw of the victim and of what was around it.
+    """The state of the victim, its cgroups and the host, read when the kill was captured.
 
-    ``seen`` is whether the victim's ``/proc`` folder was still there and still its own.
-    ``cgroup`` is the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups.
-    ``containers`` is what was known of its container and the trigger's; ``None`` if nobody looked.
-    ``environ`` are the variables of its environment by which it names itself to OpenTelemetry.
+    ``process_found``: the victim's ``/proc`` directory was there and still its own. ``cgroup`` is
+    the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups. ``environ`` are
+    the variables by which the victim names itself to OpenTelemetry. ``containers`` are the victim's
+    and the trigger's, ``None`` where they were not looked up.
 
-    ``limits`` and ``own`` are of the victim's cgroup, ``hit`` is of the one whose limit was hit
-    where that is another; ``own`` is ``None`` where it is the same, and ``hit`` is of both then.
-    ``limits`` were read after the mark, unlike those of the kill itself.
-    They and ``host`` were read at ``boottime_ns`` on CLOCK_BOOTTIME. ``settings`` are the kernel's
-    ``vm.*``; they and ``candidates`` are seen once the kill is on the disk. So is the kernel's log,
-    where the kill's source does not read it: ``report`` is what it has of the kill, and ``listed``
-    are the processes in that.
+    ``memcg_usage`` and ``victim_cgroup`` are of the victim's cgroup, ``limit_cgroup`` of the one
+    whose limit was hit; where both are one, ``victim_cgroup`` is ``None``. These and ``host`` were
+    read at ``boottime_ns`` on CLOCK_BOOTTIME, after the mark.
+
+    ``vm_sysctl`` (the kernel's ``vm.*``) and ``tasks`` are read once the kill is on the disk. So is
+    the kernel's log, where the kill comes from another source: ``kernel_report`` is its text,
+    ``kernel_report_tasks`` the table in that.
     """
 
     process_found: bool

@@ -1,7 +1,4 @@
-"""What events are made of: tasks, memory, cgroups, and what the kernel weighed.
-
-Values here are frozen. What a source could not know is ``None``, never zero.
-"""
+"""The parts of events: tasks, memory, cgroups, and the kernel's decision."""
 
 from __future__ import annotations
 
@@ -11,17 +8,16 @@ from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 
 class Task(Struct, frozen=True):
-    r"""A process, as seen from one of its threads.
+    r"""A process, identified through one of its threads.
 
-    Ids are those of the initial PID and user namespace, but for ``ns_tgid``, the process's pid as
-    its own PID namespace has it. ``pid_ns`` and ``mnt_ns`` name its namespaces by their inodes,
-    as ``/proc/PID/ns`` does. ``started_ns`` is the process's start
-    on CLOCK_BOOTTIME, in nanoseconds: with ``tgid`` it names the process beyond the reuse of
-    its pid. ``comm`` is the kernel's name for the thread, at most 15 bytes, chosen by the
-    process itself and hence hostile: bytes that are not UTF-8 stand in it as ``\xNN``. Without
-    ``tgid`` it is one that the log of an old kernel tells by that name alone.
-    ``executable`` is the path of its program as it sees it itself, from inside its container.
-    ``command`` are the words that it was started with, as it has them in its memory.
+    Ids are those of the initial PID and user namespace, except ``namespaced_pid``, the pid in the
+    process's own PID namespace. ``pid_ns`` and ``mnt_ns`` are the inodes of its namespaces, as in
+    ``/proc/PID/ns``. ``start_boottime_ns`` is its start on CLOCK_BOOTTIME in nanoseconds: with
+    ``tgid`` it identifies the process even if the pid is reused. ``comm`` is the kernel's name of
+    the thread, at most 15 bytes, hostile as the process chooses it; bytes that are not UTF-8 stand
+    in it as ``\xNN``. Without ``tgid``, an old kernel's log has no more than that name.
+    ``executable`` is the program's path as the process sees it, inside its container. ``command``
+    are its arguments, as it has them in its memory.
     """
 
     tgid: int | None
@@ -40,9 +36,9 @@ class Task(Struct, frozen=True):
 
 
 class Memory(Struct, frozen=True):
-    """What a process held when it was marked, in bytes (``mm_struct``'s counters).
+    """The memory of a process at the mark, in bytes (the counters of its ``mm_struct``).
 
-    Without ``shmem``, which kernels before 4.5 do not tell apart, that is in ``file``.
+    Kernels before 4.5 have no ``shmem`` and count it in ``file``.
     """
 
     total_vm: int
@@ -59,10 +55,10 @@ class Memory(Struct, frozen=True):
 
 
 class Memcg(Struct, frozen=True):
-    """A memory cgroup: its path in the memory controller's hierarchy and its folder's inode.
+    """A memory cgroup: the inode of its directory and its path in the hierarchy.
 
-    ``path`` begins with ``/``; when ``path_cut``, the components nearest the root are missing
-    and it begins with ``…/``. The kernel's log tells no inode.
+    ``path`` begins with ``/``. If ``path_cut``, components next to the root are missing and it
+    begins with ``…/``. The kernel's log has no inode.
     """
 
     id: int | None
@@ -71,10 +67,10 @@ class Memcg(Struct, frozen=True):
 
 
 class MemcgUsage(Struct, frozen=True):
-    """A memory cgroup's bounds and usage in bytes; a limit of ``None`` is none set or unknown.
+    """Limits and usage of a memory cgroup in bytes; a limit of ``None`` is not set or unknown.
 
-    ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap
-    together on v1 (``memory.memsw.limit_in_bytes``).
+    ``swap_limit`` is of swap alone on cgroup v2 (``memory.swap.max``), of memory and swap together
+    on v1 (``memory.memsw.limit_in_bytes``).
     """
 
     limit: int | None
@@ -84,16 +80,15 @@ class MemcgUsage(Struct, frozen=True):
 
 
 class OomControl(Struct, frozen=True):
-    """What the kernel weighed when it chose: its ``struct oom_control`` (include/linux/oom.h).
+    """The kernel's decision: its ``struct oom_control`` (include/linux/oom.h).
 
-    ``constraint`` is what bounded the choice: ``none`` (the host), ``cpuset``, ``memory_policy``
-    or ``memcg``. ``order`` is the request's size as a power of two of pages, -1 for sysrq.
-    ``gfp_mask`` is how it was asked for, as this kernel numbers it; ``gfp_flags`` the same by name,
-    as the kernel's log writes it. ``points`` are the chosen one's badness, in pages. ``capacity``
-    is what could be had at most, in bytes: the cgroup's limit or the host's memory, with swap;
-    never what anyone used. ``message`` is how the kernel's log begins its "Killed process" line.
-    ``memcg`` is the cgroup whose limit was hit, with its ``limits`` at that moment; ``None`` for
-    the host. ``hook`` is what told all this.
+    ``source`` is the hook or log that it comes from. ``constraint`` is ``none`` (the host),
+    ``cpuset``, ``memory_policy`` or ``memcg``. ``order`` is the allocation's size as a power of two
+    of pages, -1 for sysrq. ``gfp_mask`` are its flags as this kernel numbers them, ``gfp_flags``
+    their names as in the kernel's log. ``points`` is the badness of the chosen task, in pages.
+    ``total_memory`` is ``totalpages`` in bytes: the cgroup's limit or the host's memory, with swap.
+    ``message`` is the beginning of the "Killed process" line. ``memcg`` is the cgroup whose limit
+    was hit, with its ``memcg_usage`` at that moment; ``None`` for the host.
     """
 
     source: str
@@ -109,13 +104,13 @@ class OomControl(Struct, frozen=True):
 
 
 class UserspaceOomDaemon(Struct, frozen=True):
-    """A program that kills for want of memory before the kernel has to, and what it said of why.
+    """A userspace OOM daemon, and the reason that it logged.
 
-    ``name`` is ``systemd-oomd``, ``earlyoom`` or ``oomd``. ``signal`` is what it sends, such as
+    ``name`` is ``systemd-oomd``, ``earlyoom`` or ``oomd``, ``signal`` the signal sent, such as
     ``SIGTERM``. ``reason`` is ``memory_pressure``, ``memory_used``, ``swap_used`` or
-    ``memory_available``, and ``limit`` the bound on that in percent, beyond which it kills;
-    ``pressure`` is the memory pressure that it found, in percent of the last 10 s, and
-    ``memcg`` the path of the cgroup that had it. ``rule`` is which of its rules it was.
+    ``memory_available``, ``limit`` its threshold in percent. ``pressure`` is the measured memory
+    pressure in percent of the last 10 s, ``memcg`` the path of the cgroup that had it, ``rule``
+    the daemon's rule.
     """
 
     name: str
@@ -130,7 +125,7 @@ class UserspaceOomDaemon(Struct, frozen=True):
 class UserFrame(Struct, frozen=True):
     """A return address in user space: the build id of its file, in hexadecimal, and the offset.
 
-    Both stay good after the process is gone.
+    Both stay valid after the process has ended.
     """
 
     build_id: str
@@ -138,12 +133,11 @@ class UserFrame(Struct, frozen=True):
 
 
 class Capture(Struct, frozen=True):
-    """Which source saw the event, by which hook, as which record of which CPU.
+    """The source of an event, with the hook, the CPU and the number of the record.
 
-    The kernel's log is one sequence for all CPUs; ``cpu`` is ``None`` there. ``late`` is whether
-    it was before the source was attached: the kernel recorded it while no agent ran. ``marked`` is
-    whether what the log tells was found among the kernel side's marks, whose time and process it
-    has then.
+    The kernel's log is one sequence for all CPUs: ``cpu`` is ``None``. ``recovered``: the kernel
+    recorded it before the agent started. ``matched_mark``: it comes from the log and was matched to
+    a mark of the kernel side, of which it has time and process.
     """
 
     source: str
@@ -155,22 +149,22 @@ class Capture(Struct, frozen=True):
 
     @property
     def from_kernel_log(self) -> bool:
-        """Whether it is a line of the kernel's log."""
+        """True for a line of the kernel's log."""
         return self.cpu is None
 
     @property
     def identified_by_sequence(self) -> bool:
-        """Whether the number of that line is all there is to name it by."""
+        """True if only the number of its log line identifies it."""
         return self.from_kernel_log and not self.matched_mark
 
 
 class LogProvenance(Struct, frozen=True):
-    """In which log of the past an event was found, for it was not captured.
+    """The old log in which an event was found.
 
-    ``line`` is the kernel's line of it, without the names in it, and ``since_boot_ns`` the time of
-    that on the log's own clock: both are the same in whatever file the line is kept. ``host`` and
-    ``host_id`` (machine-id(5)) are whose log it is, as far as it says that. ``time_source`` is how
-    its time is known: see ``commands/replay/timestamps.py``. ``file`` is where it was found.
+    ``line`` is the kernel's line without the names in it, ``since_boot_ns`` its time on the log's
+    own clock: both are the same in every file that keeps the line. ``host`` and ``host_id``
+    (machine-id(5)) are of the logging host, where known. ``time_source`` is the origin of the
+    event's time: see ``commands/replay/timestamps.py``. ``file`` is the log's name.
     """
 
     line: str
@@ -181,12 +175,48 @@ class LogProvenance(Struct, frozen=True):
     file: str | None
 
     def dedup_key(self, time_unix_ns: int) -> str:
-        """What the event is known by, wherever it is found.
+        """Return the key by which the event is identified in each file that has it.
 
-        Uptime and numbers of one line are no other's. Without the uptime it is the time, in
-        seconds, and the host: many that are alike may do the same at once.
+        The uptime and the numbers of a line are unique. Without the uptime the key has the time in
+        seconds and the host: similar hosts may do the same at once.
         """
         if self.since_boot_ns is None:
             host = (self.host or "").partition(".")[0].lower()
             return f"unix/{time_unix_ns // NS_PER_S}/{host}/{self.line}"
         return f"boot/{self.since_boot_ns // NS_PER_US}/{self.line}"
+
+
+class OomTask(Struct, frozen=True):
+    """A process that the kernel could choose, and its memory in bytes.
+
+    Logs of old kernels have neither ``swap`` nor ``page_tables``. ``comm`` and ``memcg``, the path
+    of its cgroup, are hostile.
+    """
+
+    tgid: int
+    comm: str
+    resident: int
+    swap: int | None
+    page_tables: int | None
+    uid: int | None = None
+    score_adj: int | None = None
+    memcg: str | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """The memory that its death would free; the kernel ranks by it (``oom_badness()``)."""
+        return self.resident + (self.swap or 0) + (self.page_tables or 0)
+
+
+class TaskList(Struct, frozen=True):
+    """The largest processes of a cgroup or of the host at one moment, largest first.
+
+    ``memcg`` is the path of the cgroup, ``None`` for the host. ``boottime_ns`` is when they were
+    read. ``count`` is the number of processes read, ``skipped`` of those that time did not allow.
+    """
+
+    memcg: str | None
+    boottime_ns: int
+    count: int
+    skipped: int
+    largest: tuple[OomTask, ...]

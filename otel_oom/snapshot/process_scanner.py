@@ -20,11 +20,10 @@ from otel_oom.linux.cgroupfs import CgroupMount, walk_cgroups
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import ProcessDir, memory_cgroup_path
 from otel_oom.linux.process_lookup import ProcessLookup
-from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.event_base import function_name
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, OomTask, TaskList
 from otel_oom.model.units import PAGE_BYTES
 from otel_oom.snapshot.host_stats import read_vm_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_oom.linux.kernel_log.line_types import Killed
 from otel_oom.linux.kernel_log.report import LoggedKill, Report
 from otel_oom.linux.kernel_log.task_table import Row
-from otel_oom.model.candidates import OomTask, TaskList
+from otel_oom.model.types import OomTask, TaskList
 
 
 def candidates(report: Report | None, kill: LoggedKill | None, boottime_ns: int) -> TaskList | None:

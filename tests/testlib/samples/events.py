@@ -10,10 +10,19 @@ from msgspec.structs import replace
 
 from otel_oom.enrich import EnrichedKill, Host, VictimOutcome, enrich
 from otel_oom.enrich.user_stack import Resolver
-from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
 from otel_oom.model.snapshot import HostMemory, MemcgStats, Snapshot
-from otel_oom.model.types import Capture, Memcg, MemcgUsage, Memory, OomControl, Task, UserFrame
+from otel_oom.model.types import (
+    Capture,
+    Memcg,
+    MemcgUsage,
+    Memory,
+    OomControl,
+    OomTask,
+    Task,
+    TaskList,
+    UserFrame,
+)
 from otel_oom.store import codec
 
 CONTAINER_ID = "0123456789abcdef" * 4

@@ -10,9 +10,8 @@ from msgspec.structs import replace
 
 from otel_oom.enrich import EnrichedKill, VictimOutcome, enrich
 from otel_oom.enrich.advice import advice
-from otel_oom.model.candidates import OomTask, TaskList
 from otel_oom.model.snapshot import HostMemory, MemcgStats
-from otel_oom.model.types import Memcg, MemcgUsage
+from otel_oom.model.types import Memcg, MemcgUsage, OomTask, TaskList
 from tests.testlib.samples.events import KILL, ON_HOST, WITNESS
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -10,8 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
-from otel_oom.model.candidates import OomTask, TaskList
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, OomTask, TaskList
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.snapshot.process_scanner import oom_domain
 from tests.testlib.samples.events import KILL, WITNESS, roundtrip

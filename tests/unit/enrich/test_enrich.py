@@ -14,8 +14,7 @@ from otel_oom.enrich import VictimOutcome, enrich, shared_resource
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_id
-from otel_oom.model.candidates import OomTask, TaskList
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, OomTask, TaskList
 from tests.testlib.samples.events import CONTAINER_ID as ID
 from tests.testlib.samples.events import HOST, KILL, ON_HOST, WITNESS, enriched, roundtrip
 
