@@ -21,8 +21,8 @@ from otel_oom.enrich.service_identity import ServiceHints, resolve_service
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.containers.of_event import containers_by_path
-from otel_oom.linux.systemd.unit_files import Setting, memory_setting
-from otel_oom.linux.systemd.units import unit_owning, units_of
+from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
+from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import Event, OomEvent
 from otel_oom.model.events import (
@@ -144,7 +144,7 @@ class EnrichedKill:
     user_stack: tuple[str, ...]
     origin: StackAnalysis
     limit_scope: str | None
-    limit_setting: Setting | None
+    limit_setting: UnitSetting | None
     candidates: tuple[RankedTask, ...]
     containers: EventContainers
     resource: Attributes
@@ -286,15 +286,15 @@ def _user_stack(event: OomEvent, executable: str | None, files: Resolver) -> tup
     return files.lines(event.user_stack, (executable,) if executable else (), (root,))
 
 
-def _limit_setting(decision: OomControl | None) -> Setting | None:
+def _limit_setting(decision: OomControl | None) -> UnitSetting | None:
     """What in a file of systemd's set the limit that was hit, if it is one of the host's units."""
     if decision is None or decision.memcg is None or decision.memcg_usage is None:
         return None
-    units, owner = units_of(decision.memcg.path), unit_owning(decision.memcg.path)
+    units, owner = find_units(decision.memcg.path), find_owning_unit(decision.memcg.path)
     of_user = units.unit is not None and owner != units.unit
     if owner is None or of_user or decision.memcg_usage.limit is None:
         return None
-    return memory_setting(owner, decision.memcg_usage.limit)
+    return find_memory_setting(owner, decision.memcg_usage.limit)
 
 
 def resource_of(
@@ -303,7 +303,7 @@ def resource_of(
     """What was killed: the host, what it and its pod's author say, and above all what is known."""
     pod = pod_of(path, container.annotations if container else {})
     # Within a container, the units are those of the systemd that runs in it.
-    units = units_of(_within(path, container.id) if container else path)
+    units = find_units(_within(path, container.id) if container else path)
     name = container.name if container else None
     labels = container.labels if container else {}
     own = resolve_service(

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from otel_oom.enrich.kubernetes import Pod, image_version
-from otel_oom.linux.systemd.units import Units, plain_name
+from otel_oom.linux.systemd.units import Units, display_name
 
 UNKNOWN: Final = "unknown_service"
 """The name that OpenTelemetry prescribes where there is none."""
@@ -111,7 +111,7 @@ def _name(facts: ServiceHints, known: Mapping[str, str | int]) -> str:
         return name or (f"{UNKNOWN}:{executable}" if executable else UNKNOWN)
     unit = facts.units.user_unit or facts.units.unit or ""
     if unit.endswith(".service") and not unit.startswith("user@"):
-        return plain_name(unit)
+        return display_name(unit)
     return facts.container or executable or facts.comm or UNKNOWN
 
 

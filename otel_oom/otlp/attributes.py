@@ -12,7 +12,7 @@ from otel_oom.enrich.advice import advice
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.kubernetes import pod_of
 from otel_oom.enrich.stack_analysis import StackAnalysis
-from otel_oom.linux.systemd.units import unit_owning, units_of
+from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, UserspaceKill
@@ -133,7 +133,7 @@ def _shared(
         semconv.TRIGGER_UID: trigger.uid if trigger else None,
         **cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
         **_trigger_place(event),
-        semconv.LIMIT_UNIT: unit_owning(limit.path) if limit else None,
+        semconv.LIMIT_UNIT: find_owning_unit(limit.path) if limit else None,
         **cgroup(_LIMIT_MEMCG, limit, decision.memcg_usage if decision else None),
         semconv.DECISION_ORIGIN: origin.by,
         semconv.REQUEST_KERNEL_STACK: "\n".join(event.stack) or None,
@@ -165,7 +165,7 @@ def _found(event: OomEvent) -> dict[str, Value | None]:
 
 def victim_place(path: str) -> dict[str, Value | None]:
     """The units that it was in, and its pod's class."""
-    units, pod = units_of(path), pod_of(path, {})
+    units, pod = find_units(path), pod_of(path, {})
     return {
         semconv.VICTIM_UNIT: units.unit,
         semconv.VICTIM_SLICE: units.slice,
@@ -180,7 +180,7 @@ def _trigger_place(event: OomEvent) -> dict[str, Value | None]:
     own = event.memcg if isinstance(event, OomKill) else None
     if memcg is None or (own and own.path == memcg.path):
         return {}
-    units, pod = units_of(memcg.path), pod_of(memcg.path, {})
+    units, pod = find_units(memcg.path), pod_of(memcg.path, {})
     return {
         semconv.TRIGGER_UNIT: units.unit,
         semconv.TRIGGER_USER_UNIT: units.user_unit,

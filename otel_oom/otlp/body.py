@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.enrich.cgroup_path import cgroup_path
 from otel_oom.enrich.stack_analysis import StackAnalysis
-from otel_oom.linux.systemd.units import units_of
+from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.container import Container
 from otel_oom.model.events import MissedKills, OomKill
 from otel_oom.model.types import Memcg, OomControl
@@ -46,7 +46,7 @@ def inside_of(container: Container | None, path: str) -> str:
     Where there is none, the systemd unit, a user's own rather than that user's manager.
     """
     if container is None:
-        units = units_of(path)
+        units = find_units(path)
         unit = units.user_unit or units.unit
         return f" in {unit}" if unit else ""
     if container.name is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.systemd.journal_entry import boot_id_of, ns_of, text_of
+from otel_oom.linux.systemd.journal_entry import decode_message, format_boot_id, parse_timestamp_ns
 
 _ARGUMENTS: Final = (
     "--dmesg",
@@ -91,10 +91,10 @@ def _entry(raw: bytes, sequence: int) -> tuple[str, Line, int] | None:
     """The boot's id, a line of the kernel's own, and when it arrived; ``None`` for all else."""
     try:
         entry: Mapping[str, Any] = json.loads(raw)
-        boot_id = boot_id_of(entry["_BOOT_ID"])
-        text = text_of(entry["MESSAGE"])
-        time_ns = ns_of(entry["_SOURCE_MONOTONIC_TIMESTAMP"])
-        unix_ns = ns_of(entry["__REALTIME_TIMESTAMP"])
+        boot_id = format_boot_id(entry["_BOOT_ID"])
+        text = decode_message(entry["MESSAGE"])
+        time_ns = parse_timestamp_ns(entry["_SOURCE_MONOTONIC_TIMESTAMP"])
+        unix_ns = parse_timestamp_ns(entry["__REALTIME_TIMESTAMP"])
         facility = entry["SYSLOG_FACILITY"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -23,7 +23,7 @@ from otel_oom.model.types import Capture, Memcg, Task
 from otel_oom.model.units import NS_PER_US
 
 if TYPE_CHECKING:
-    from otel_oom.linux.systemd.journal_entry import Entry
+    from otel_oom.linux.systemd.journal_entry import JournalEntry
     from otel_oom.linux.systemd.journal_follower import JournalFollower
 
 _LOG = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class JournalSource:
         taken = self._hand_over(handler)
         if self._follower is None:
             return taken
-        for entry in self._follower.entries():
+        for entry in self._follower.read_entries():
             kill = self._kill(entry)
             if kill is not None:
                 self._waiting.append((kill, entry.cursor))
@@ -136,11 +136,11 @@ class JournalSource:
             handler(kill)
             self._waiting.popleft()
             if self._follower:
-                self._follower.done_to(cursor)
+                self._follower.commit(cursor)
             taken += 1
         return taken
 
-    def _kill(self, entry: Entry) -> UserspaceKill | None:
+    def _kill(self, entry: JournalEntry) -> UserspaceKill | None:
         from otel_oom.capture.userspace.messages import parse_message  # noqa: PLC0415  loaded with the first entry
 
         told = parse_message(entry.unit, entry.message, self._said.get(entry.unit, ""))
@@ -181,7 +181,7 @@ class JournalSource:
         memcg_path = memory_cgroup_path(process.read_text("cgroup") or "")
         return replace(found, tid=None, score_adj=score_adj), memcg_path
 
-    def _pretends(self, entry: Entry) -> bool:
+    def _pretends(self, entry: JournalEntry) -> bool:
         """Whether who says it was told only to say it; of one that has ended nobody knows."""
         if entry.pid is None or entry.boot_id != self._boot_id:
             return False

@@ -13,7 +13,7 @@ from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.containers.cgroup_id import find_container_id
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.process import parse_cgroups
-from otel_oom.linux.systemd.units import units_of
+from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.units import format_bytes
 from otel_oom.snapshot.host_stats import read_host_memory, read_vm_settings
 
@@ -130,7 +130,7 @@ def _placed(one: ProcessScore, finder: ContainerLookup) -> PredictedVictim:
     path = _finest(one.cgroups)
     inside = find_container_id(path)
     if inside is None:
-        units = units_of(path)
+        units = find_units(path)
         return PredictedVictim(one, path, units.user_unit or units.unit)
     bundle_dirs = finder.bundle_dirs()
     found = next(filter(None, (finder.read_bundle(inside.id, each) for each in bundle_dirs)), None)

@@ -1,6 +1,6 @@
-"""How far systemd's journal has been read, in a file of the state folder: one of its cursors.
+"""A cursor of systemd's journal in a file of the state directory.
 
-It only spares reading: what is read again has the same names, and is told once all the same.
+It only saves work: an entry that is read again has the same uid and is stored once.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from typing import Final
 _LOG = logging.getLogger(__name__)
 
 _NAME: Final = "journal-cursor"
-_MOST_BYTES: Final = 512
+_MAX_BYTES: Final = 512
 _CURSOR: Final = re.compile(r"[0-9A-Za-z=;:_+/.-]{1,512}")
 
 
 class JournalCursor:
-    """The cursor of the last entry that needs no reading again; ``None`` before the first."""
+    """The cursor of the last entry that is done; ``cursor`` is ``None`` before the first."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Read what is there; a file that is none of ours is as good as none."""
+        """Read the file; content that is no cursor, and a symbolic link, are ignored."""
         self._path = state_dir / _NAME
         self._failed = False
         self.cursor: str | None = None
         with suppress(OSError, ValueError):
             file = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                text = os.read(file, _MOST_BYTES).decode("ascii").strip()
+                text = os.read(file, _MAX_BYTES).decode("ascii").strip()
             finally:
                 os.close(file)
             self.cursor = text if _CURSOR.fullmatch(text) else None
 
-    def set(self, cursor: str) -> None:
-        """Keep ``cursor``; raises nothing, for a disk that is full comes back."""
+    def save(self, cursor: str) -> None:
+        """Save ``cursor``; a failure is logged once, because a full disk may recover."""
         if cursor == self.cursor or not _CURSOR.fullmatch(cursor):
             return
         self.cursor = cursor
@@ -44,7 +44,7 @@ class JournalCursor:
             self._write(cursor)
         except OSError as error:
             if not self._failed:
-                _LOG.warning("How far the journal was read can't be kept: %s", error)
+                _LOG.warning("Could not save the journal cursor: %s", error)
             self._failed = True
         else:
             self._failed = False

@@ -1,29 +1,29 @@
-"""One entry of systemd's journal, out of journalctl's JSON (systemd.journal-fields(7))."""
+"""One entry of systemd's journal, from journalctl's JSON (systemd.journal-fields(7))."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_US
 
-FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
-"""What is asked for; position, boot and times of its coming are always told."""
+OUTPUT_FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
+"""The requested fields; cursor, boot id and reception times are always included."""
 
 _BOOT_ID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
-_DIGITS: Final = 20
-_MOST_NS: Final = 1 << 62
+_MAX_DIGITS: Final = 20
+_MAX_NS: Final = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry(Struct, frozen=True):
     """A message of a unit.
 
-    ``unix_ns`` is when it was sent where that is told, else when the journal took it, which
-    ``monotonic_us`` is on CLOCK_MONOTONIC of its boot, in microseconds.
+    ``unix_ns`` is the time at which it was sent, or else received. ``monotonic_us`` is the time of
+    reception on CLOCK_MONOTONIC of its boot, in microseconds.
     """
 
     cursor: str
@@ -35,19 +35,19 @@ class Entry:
     message: str
 
 
-def entry_of(raw: bytes) -> Entry | None:
-    """The entry of a line; ``None`` for what is none or has no text."""
+def parse_entry(raw: bytes) -> JournalEntry | None:
+    """Parse a line of journalctl; ``None`` if it is no entry or has no text."""
     try:
         fields = json.loads(raw)
-        boot_id, message = boot_id_of(fields["_BOOT_ID"]), text_of(fields.get("MESSAGE"))
+        boot_id, message = format_boot_id(fields["_BOOT_ID"]), decode_message(fields.get("MESSAGE"))
         sent, pid = fields.get("_SOURCE_REALTIME_TIMESTAMP"), fields.get("_PID", "")
         if boot_id is None or message is None:
             return None
-        return Entry(
+        return JournalEntry(
             cursor=str(fields["__CURSOR"]),
             boot_id=boot_id,
-            monotonic_us=ns_of(fields["__MONOTONIC_TIMESTAMP"]) // NS_PER_US,
-            unix_ns=ns_of(sent or fields["__REALTIME_TIMESTAMP"]),
+            monotonic_us=parse_timestamp_ns(fields["__MONOTONIC_TIMESTAMP"]) // NS_PER_US,
+            unix_ns=parse_timestamp_ns(sent or fields["__REALTIME_TIMESTAMP"]),
             unit=str(fields.get("_SYSTEMD_UNIT", "")),
             pid=int(pid) if pid.isdecimal() else None,
             message=message,
@@ -56,36 +56,36 @@ def entry_of(raw: bytes) -> Entry | None:
         return None
 
 
-def cursor_of(raw: bytes) -> str | None:
-    """The position of an entry, whatever it is."""
+def parse_cursor(raw: bytes) -> str | None:
+    """Return the cursor of any entry."""
     try:
         return str(json.loads(raw)["__CURSOR"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
-def boot_id_of(value: str) -> str | None:
-    """A boot's id as the kernel writes it; ``None`` for what is none."""
-    found = _BOOT_ID.fullmatch(value)
-    return "-".join(found.groups()) if found else None
+def format_boot_id(value: str) -> str | None:
+    """Return a boot id with dashes, like the kernel's; ``None`` if it is malformed."""
+    match = _BOOT_ID.fullmatch(value)
+    return "-".join(match.groups()) if match else None
 
 
-def ns_of(micros: str) -> int:
-    """Nanoseconds out of a number of microseconds.
+def parse_timestamp_ns(micros: str) -> int:
+    """Convert a decimal number of microseconds to nanoseconds.
 
     Raises:
-        ValueError: it is none, or of no year that this will see.
+        ValueError: it is no number, or beyond the year 2116.
     """
-    value = int(micros[:_DIGITS]) * NS_PER_US
-    if not 0 <= value < _MOST_NS:
+    value = int(micros[:_MAX_DIGITS]) * NS_PER_US
+    if not 0 <= value < _MAX_NS:
         raise ValueError(micros)
     return value
 
 
-def text_of(message: object) -> str | None:
-    """A text; what is not one by itself is told as the numbers of its bytes."""
+def decode_message(message: object) -> str | None:
+    """Return a text; journalctl shows one that is not UTF-8 as an array of bytes."""
     if isinstance(message, str):
-        return message.encode("utf-8", errors="backslashreplace").decode()
+        return message
     if isinstance(message, list):
         return decode_bytes(bytes(message))
     return None

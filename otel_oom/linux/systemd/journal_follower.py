@@ -1,8 +1,8 @@
-"""systemd's journal as it grows, read by journalctl(1): what some units say.
+"""Follow systemd's journal by journalctl(1): the messages of some units.
 
-The program is one more process, of some megabytes, only where there is something to read. The
-library would be in ours, and a journal's file that is cut short under it ends a process (SIGBUS).
-What nobody reads stays in the journal: nothing is lost while the store takes nothing.
+The program is one more process of some megabytes, and runs only where there is such a unit. Its
+library would run in this process, which a journal file that is truncated ends (SIGBUS). Unread
+entries stay in the journal: none is lost while the store accepts none.
 """
 
 from __future__ import annotations
@@ -14,151 +14,160 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from enum import Enum
+from enum import Enum, auto
 from typing import Final
 
 from otel_oom.linux import clock
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
-from otel_oom.linux.systemd.journal_entry import FIELDS, Entry, cursor_of, entry_of
+from otel_oom.linux.systemd.journal_entry import (
+    OUTPUT_FIELDS,
+    JournalEntry,
+    parse_cursor,
+    parse_entry,
+)
 
 _LOG = logging.getLogger(__name__)
 
 _ARGUMENTS: Final = (
     "--output=json",
-    f"--output-fields={FIELDS}",
-    "--all",  # of longer fields than 4 KiB too
+    f"--output-fields={OUTPUT_FIELDS}",
+    "--all",  # fields longer than 4 KiB too
     "--no-pager",
     "--quiet",
 )
 _READ_BYTES: Final = 1 << 16
-_MOST_READS: Final = 64
-"""So much is read in one turn; the rest waits, and stays readable."""
-_LINE_BYTES: Final = 1 << 18
+_MAX_READS: Final = 64
+"""Reads in one call; the rest waits, and the descriptor stays readable."""
+_MAX_LINE_BYTES: Final = 1 << 18
 _RETRY_S: Final = 5.0
-_MOST_FAILURES: Final = 3
-"""After so many in a row this boot is read from its start: what was told is not told again."""
+_MAX_FAILURES: Final = 3
+"""After as many in a row, this boot is read from its start: duplicates are recognised."""
 
 
 class _Step(Enum):
-    """What the program is asked for, one after the other.
+    """A run of journalctl. Since systemd 254, --follow may omit entries of earlier boots."""
 
-    Some versions tell nothing of earlier boots with --follow (since systemd 254).
-    """
-
-    NEWEST = "where the journal ends, to begin from there the next time"
-    PAST = "what was said up to now"
-    FOLLOW = "what is being said"
+    NEWEST = auto()
+    """Read the cursor of the journal's end, to start there the next time."""
+    PAST = auto()
+    """Read the entries up to now."""
+    FOLLOW = auto()
+    """Wait for entries."""
 
 
 class JournalFollower:
-    """The entries of ``units`` behind ``position``, which :meth:`done_to` moves on."""
+    """The entries of ``units`` after ``cursor``, which :meth:`commit` advances."""
 
     def __init__(
         self,
         units: Sequence[str],
-        position: JournalCursor,
+        cursor: JournalCursor,
         epoll: select.epoll,
         *,
         history: bool,
         program: str = "journalctl",
     ) -> None:
-        """Start the program, and have ``epoll`` ready when it tells something.
+        """Start the program and register its output with ``epoll``.
 
-        ``history`` is whether this boot is read from its start where nothing was before. Nothing is
-        raised where there is no such program: then there are no entries.
+        ``history``: without a saved cursor, read this boot from its start. Nothing is raised where
+        the program does not exist: then there are no entries.
         """
-        self._matches = _matches(units)
+        # Several matches of one field are alternatives (journalctl(1)).
+        self._matches = [f"_SYSTEMD_UNIT={unit}" for unit in units]
         self._boot = clock.boot_id().replace("-", "")
-        self._position = position
+        self._cursor = cursor
         self._history = history
         self._program = program
         self._epoll = epoll
         self._process: subprocess.Popen[bytes] | None = None
         self._retry_at = 0.0
-        self._told = ""
+        self._logged_error = ""
         self._newest: str | None = None
-        self._rest = b""
+        self._partial = b""
         self._lines: deque[bytes] = deque()
         self._failures = 0
-        self._step = _Step.PAST if position.cursor else _Step.NEWEST
+        self._step = _Step.PAST if cursor.cursor else _Step.NEWEST
         self._start()
 
-    def done_to(self, cursor: str) -> None:
-        """Say that what stands up to there needs no reading again."""
-        self._position.set(cursor)
+    def commit(self, cursor: str) -> None:
+        """Save that the entries up to ``cursor`` are done."""
+        self._cursor.save(cursor)
 
     def close(self) -> None:
         """End the program."""
         if self._process is not None:
             self._process.kill()
-        self._end()
+        self._end_process()
 
-    def entries(self) -> Iterator[Entry]:
-        """What waits, oldest first; what is not asked for comes at the next call. Never waits."""
+    def read_entries(self) -> Iterator[JournalEntry]:
+        """Return the entries that are available, oldest first; never waits.
+
+        Entries that are not consumed come at the next call.
+        """
         if self._process is None and time.monotonic() >= self._retry_at:
             self._start()
-        for _ in range(_MOST_READS):
-            yield from self._taken()
+        for _ in range(_MAX_READS):
+            yield from self._parse_lines()
             if not self._read():
                 break
-        yield from self._taken()
+        yield from self._parse_lines()
 
-    def _taken(self) -> Iterator[Entry]:
-        """What was read, and not asked for before."""
+    def _parse_lines(self) -> Iterator[JournalEntry]:
         while self._lines:
             line = self._lines.popleft()
             if self._step is _Step.NEWEST:
-                self._newest = cursor_of(line)
-            elif (entry := entry_of(line)) and entry.cursor != self._position.cursor:
+                self._newest = parse_cursor(line)
+            elif (entry := parse_entry(line)) and entry.cursor != self._cursor.cursor:
                 yield entry
 
     def _read(self) -> bool:
-        """Take what the program has written; whether there may be more."""
+        """Read output of the program; return whether there may be more."""
         if self._process is None or self._process.stdout is None:
             return False
         try:
-            read = os.read(self._process.stdout.fileno(), _READ_BYTES)
+            output = os.read(self._process.stdout.fileno(), _READ_BYTES)
         except BlockingIOError:
             return False
-        if not read:
-            self._ended(self._end())
+        if not output:
+            self._on_end(self._end_process())
             return True
-        *lines, self._rest = (self._rest + read).split(b"\n")
+        *lines, self._partial = (self._partial + output).split(b"\n")
         self._lines.extend(lines)
-        if len(self._rest) > _LINE_BYTES:
-            # No killer says so much: the rest of it is no entry either.
-            self._rest = b""
+        if len(self._partial) > _MAX_LINE_BYTES:
+            # No OOM daemon writes so much: neither is the rest of the line an entry.
+            self._partial = b""
         return True
 
     def _start(self) -> None:
-        self._rest = b""
+        self._partial = b""
         try:
             self._process = subprocess.Popen(
-                [self._program, *_ARGUMENTS, *self._asked()],
+                [self._program, *_ARGUMENTS, *self._selection()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
             )
         except OSError as error:
-            self._fail(f"{self._program} can't be run: {error.strerror}")
+            self._schedule_retry(f"{self._program}: {error.strerror}")
             return
-        assert self._process.stdout is not None  # noqa: S101  it was asked for
+        assert self._process.stdout is not None  # noqa: S101  it is a pipe
         os.set_blocking(self._process.stdout.fileno(), False)
         self._epoll.register(self._process.stdout, select.EPOLLIN)
 
-    def _asked(self) -> list[str]:
+    def _selection(self) -> list[str]:
+        """Return the arguments that select the entries of this step."""
         if self._step is _Step.NEWEST:
             return ["--lines=1"]
-        cursor = self._position.cursor
-        # --after-cursor leaves one more out, whichever comes, where that entry is of another unit.
-        behind = f"--cursor={cursor}" if cursor else f"_BOOT_ID={self._boot}"
+        cursor = self._cursor.cursor
+        # --after-cursor skips one entry too many if the cursor's own is of another unit.
+        begin = f"--cursor={cursor}" if cursor else f"_BOOT_ID={self._boot}"
         if self._step is _Step.PAST:
-            return [behind, *self._matches]
-        return ["--follow", "--no-tail", behind, *self._matches]
+            return [begin, *self._matches]
+        return ["--follow", "--no-tail", begin, *self._matches]
 
-    def _end(self) -> int:
-        """End the program and what it was read by; its exit code."""
+    def _end_process(self) -> int:
+        """Wait for the program's end; return its exit code."""
         if self._process is None:
             return 0
         if self._process.stdout is not None:
@@ -168,38 +177,29 @@ class JournalFollower:
         self._process = None
         return code
 
-    def _ended(self, code: int) -> None:
-        """Go on to the next step, or begin again after a while where it went wrong."""
+    def _on_end(self, code: int) -> None:
+        """Start the next step, or retry later after an error."""
         if self._step is _Step.NEWEST and code == 0:
             self._step = _Step.PAST
             if not self._history and self._newest:
-                self._position.set(self._newest)
+                self._cursor.save(self._newest)
             self._start()
         elif self._step is _Step.PAST and code == 0:
             self._step = _Step.FOLLOW
-            if self._position.cursor is None and self._newest:
-                self._position.set(self._newest)
-            self._told, self._failures = "", 0
+            if self._cursor.cursor is None and self._newest:
+                self._cursor.save(self._newest)
+            self._logged_error, self._failures = "", 0
             self._start()
         else:
             self._failures += 1
-            if self._failures >= _MOST_FAILURES:
-                # It may be the cursor: a journal made anew may not take it.
-                self._position.cursor = None
-            self._step = _Step.PAST if self._position.cursor else _Step.NEWEST
-            self._fail(f"{self._program} ended with code {code}")
+            if self._failures >= _MAX_FAILURES:
+                # A journal that was made again may reject the cursor.
+                self._cursor.cursor = None
+            self._step = _Step.PAST if self._cursor.cursor else _Step.NEWEST
+            self._schedule_retry(f"{self._program} exited with code {code}")
 
-    def _fail(self, why: str) -> None:
+    def _schedule_retry(self, error: str) -> None:
         self._retry_at = time.monotonic() + _RETRY_S
-        if why != self._told:
-            _LOG.warning(
-                "What other programs kill for want of memory is not told, for %s; it is tried "
-                "again",
-                why,
-            )
-        self._told = why
-
-
-def _matches(units: Sequence[str]) -> list[str]:
-    # Several of one field are alternatives (journalctl(1)).
-    return [f"_SYSTEMD_UNIT={unit}" for unit in units]
+        if error != self._logged_error:
+            _LOG.warning("Cannot read userspace OOM daemons from the journal (%s); retrying", error)
+        self._logged_error = error

@@ -208,7 +208,7 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
 ) -> None:
     """With the limit as it was at the decision; where it is no unit's of the host, in none."""
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr("otel_oom.enrich.memory_setting", lambda *it: asked.append(it))
+    monkeypatch.setattr("otel_oom.enrich.find_memory_setting", lambda *it: asked.append(it))
     assert KILL.decision
     enriched(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert asked == ([(unit, 64 << 20)] if unit else [])

@@ -22,7 +22,7 @@ from otel_oom.enrich import (
     enrich_no_victim,
     enrich_panic,
 )
-from otel_oom.linux.systemd.unit_files import Setting
+from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from otel_oom.model.units import format_bytes
@@ -236,7 +236,7 @@ def test_victim_trigger_and_limit_each_have_their_unit() -> None:
 
 def test_the_setting_of_a_limit_is_told_with_its_file() -> None:
     """Where to look for it, and what stands there."""
-    setting = Setting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
+    setting = UnitSetting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
     attributes = plain(log(dataclasses.replace(enriched(), limit_setting=setting)).attributes)
     assert attributes["oom.limit.systemd.setting"] == "MemoryMax=64M"
     assert attributes["oom.limit.systemd.file"] == "/etc/systemd/system/web.service"

@@ -295,7 +295,7 @@ def test_a_killer_is_there_by_its_unit(tmp_path: Path) -> None:
 
 def test_a_position_outlasts_the_process(tmp_path: Path) -> None:
     """It is there at the next start; what is no cursor is none, nor is a symbolic link."""
-    JournalCursor(tmp_path).set("s=1;i=2")
+    JournalCursor(tmp_path).save("s=1;i=2")
     assert JournalCursor(tmp_path).cursor == "s=1;i=2"
     (file,) = tmp_path.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600

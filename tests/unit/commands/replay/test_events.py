@@ -16,7 +16,7 @@ from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR
 from otel_oom.enrich import Host
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.systemd.unit_files import Setting
+from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.model.snapshot import Snapshot
 from tests.testlib.samples.events import roundtrip
@@ -187,7 +187,9 @@ def test_a_thousand_hosts_take_a_bounded_memory() -> None:
 
 def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """What set the limit then, or there, is not what is set here now."""
-    monkeypatch.setattr(enrich, "memory_setting", lambda *_: Setting("MemoryMax=1", Path("/x")))
+    monkeypatch.setattr(
+        enrich, "find_memory_setting", lambda *_: UnitSetting("MemoryMax=1", Path("/x"))
+    )
     (replayed,) = kills([line.replace("/outer", "/system.slice/a.service") for line in dmesg(KILL)])
     here = Host({}, Resolver(Path("/nonexistent")))
     captured = replace(replayed, provenance=None)
@@ -197,7 +199,7 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
         ).limit_setting
         for kill in (captured, replayed)
     ]
-    assert settings == [Setting("MemoryMax=1", Path("/x")), None]
+    assert settings == [UnitSetting("MemoryMax=1", Path("/x")), None]
 
 
 def test_a_boots_id_is_taken_from_journalctls_marks() -> None:

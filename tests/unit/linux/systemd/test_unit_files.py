@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.linux.systemd.unit_files import memory_setting
+from otel_oom.linux.systemd.unit_files import find_memory_setting
 
 MIB = 1 << 20
 LIB, ETC, RUN = "usr/lib/systemd/system", "etc/systemd/system", "run/systemd/system"
@@ -96,7 +96,7 @@ def test_the_file_that_holds_is_told(
 ) -> None:
     """As `systemctl cat` lists them; and none where the limit is another than what it says."""
     write(tmp_path, files)
-    found = memory_setting(unit, 64 * MIB, tmp_path)
+    found = find_memory_setting(unit, 64 * MIB, tmp_path)
     assert (found.file if found else None) == (Path("/", file) if file else None)
     if found and file:
         assert found.line in files[file]
@@ -117,6 +117,6 @@ def test_the_file_that_holds_is_told(
 def test_sizes_are_as_systemd_reads_them(tmp_path: Path, value: str, limit: int) -> None:
     """With a suffix to the base of 1024, or in percent of the host's memory."""
     write(tmp_path, {f"{LIB}/a.service": f"MemoryMax = {value} "})
-    found = memory_setting("a.service", limit, tmp_path)
+    found = find_memory_setting("a.service", limit, tmp_path)
     assert found is not None
     assert found.line == f"MemoryMax={value}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.linux.systemd.units import Units, plain_name, unit_owning, units_of
+from otel_oom.linux.systemd.units import Units, display_name, find_owning_unit, find_units
 
 USER = "/user.slice/user-1000.slice/user@1000.service"
 
@@ -57,7 +57,7 @@ def test_units_are_those_of_systemd(
     path: str, unit: str | None, slice_: str | None, user_unit: str | None
 ) -> None:
     """The outermost unit behind the slices, and a user's own unit in that user's manager."""
-    assert units_of(path) == Units(unit, slice_, user_unit)
+    assert find_units(path) == Units(unit, slice_, user_unit)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_limit_belongs_to_the_unit_whose_cgroup_it_is_set_on(
     path: str, owner: str | None
 ) -> None:
     """A cgroup that a service made within its own is not the service's."""
-    assert unit_owning(path) == owner
+    assert find_owning_unit(path) == owner
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_a_limit_belongs_to_the_unit_whose_cgroup_it_is_set_on(
 )
 def test_a_service_has_a_plain_name(unit: str, name: str) -> None:
     """Escapes are characters again, unless those are none, or would steer a terminal."""
-    assert plain_name(unit) == name
+    assert display_name(unit) == name
