@@ -53,7 +53,7 @@ STEPS: Final = (
     Step("the state folder is locked", f"{_STORE}.state_dir:StateFolder.take", When.AFTER),
     Step("the tables are to be made ready", f"{_STORE}.schema:prepare", When.BEFORE),
     Step("the store is open", f"{_STORE}.store:Store.__enter__", When.AFTER),
-    Step("the pins are locked", f"{_CAPTURE}.pinning:_locked", When.AFTER),
+    Step("the pins are locked", f"{_CAPTURE}.pinning:_lock_folder", When.AFTER),
     Step("maps are reused", f"{_CAPTURE}.pinning:Pins.reuse_maps", When.AFTER),
     Step("maps are to be pinned", f"{_CAPTURE}.pin_set:PinSet.pin_maps", When.BEFORE, Needs.GAP),
     Step("maps are pinned", f"{_CAPTURE}.pin_set:PinSet.pin_maps", When.AFTER, Needs.GAP),

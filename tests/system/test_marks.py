@@ -32,7 +32,7 @@ class Victims:
     def __init__(self, source: LibbpfSource) -> None:
         """Of an attached ``source``."""
         self._fd = source._object.map_fd("oom_victims")  # noqa: SLF001  no API writes to it
-        self._library = libbpf.load()
+        self._library = libbpf.load_library()
         self._library.bpf_map_update_elem.argtypes = (
             *(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64),
         )
@@ -78,7 +78,7 @@ def test_a_signal_that_cannot_be_seen_costs_no_kill(monkeypatch: pytest.MonkeyPa
         events: list[CapturedEvent] = []
         source.drain(events.append)
     assert source.hook in attaching.VICTIM_HOOKS
-    assert "No such file" in source.refused["raw_tp/signal_generate"]
+    assert "No such file" in source.unavailable["raw_tp/signal_generate"]
     assert pid in [event.victim.tgid for event in events if isinstance(event, OomKill)]
 
 

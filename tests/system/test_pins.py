@@ -529,7 +529,7 @@ def run_unpinned(tmp_path: Path, folder: Path, through: tuple[str, ...] = ()) ->
 def test_where_nothing_can_be_pinned_it_captures_all_the_same(tmp_path: Path) -> None:
     """It says so in one line, with a folder to name instead."""
     said = run_unpinned(tmp_path, tmp_path / "no" / "bpffs")
-    (line,) = [line for line in said.splitlines() if "Not pinned" in line]
+    (line,) = [line for line in said.splitlines() if "Could not pin" in line]
     assert "--pin-dir" in line
     assert not (tmp_path / "no").exists()
 
@@ -538,14 +538,14 @@ def test_a_folder_that_others_write_to_is_not_trusted(tmp_path: Path, pin_dir: P
     """Somebody else could put maps of their own into it."""
     pin_dir.mkdir(parents=True)
     pin_dir.chmod(0o777)
-    assert "others may write" in run_unpinned(tmp_path, pin_dir)
+    assert "is writable by group or others" in run_unpinned(tmp_path, pin_dir)
     assert not list(pin_dir.iterdir())
 
 
 def test_a_missing_bpffs_is_mounted(tmp_path: Path) -> None:
     """At its usual place, for the default folder; seen from the agent's own mount namespace."""
     through = own_mounts("umount -l /sys/fs/bpf || true")
-    assert "Not pinned" not in run_unpinned(tmp_path, Path("/sys/fs/bpf/otel-oom/v1"), through)
+    assert "Could not pin" not in run_unpinned(tmp_path, Path("/sys/fs/bpf/otel-oom/v1"), through)
 
 
 def test_doctor_tells_of_pins_without_an_agent(tmp_path: Path) -> None:

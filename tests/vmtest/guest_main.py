@@ -73,7 +73,7 @@ def main(folder: Path) -> None:
             results |= {
                 "hook": bpf.hook,
                 "decision_source": bpf.decision_source,
-                "refused": bpf.refused,
+                "unavailable": bpf.unavailable,
             }
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
             results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -87,7 +87,7 @@ def hand_over(wanted: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         HandOverError: there is no BCC, or it did not compile, or the kernel refused.
     """
     bcc = _bcc()
-    reply: dict[str, Any] = {"version": bcc.__version__, "maps": [], "refused": {}}
+    reply: dict[str, Any] = {"version": bcc.__version__, "maps": [], "unavailable": {}}
     if not wanted:
         return reply, []
     texts = {flag: _found(wanted["headers"], *probe) for flag, probe in PROBES.items()}
@@ -109,7 +109,7 @@ def hand_over(wanted: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     try:
         _attach_context(loaded)
     except Exception as error:  # noqa: BLE001  a kill is told without its decision, too
-        reply["refused"] = {CONTEXT_HOOK: str(error)}
+        reply["unavailable"] = {CONTEXT_HOOK: str(error)}
     reply["maps"] = list(MAPS)
     maps = [loaded[name.encode()].map_fd for name in MAPS]
     return reply, [*maps, *_numbers([loaded.raw_tracepoint_fds, loaded.kprobe_fds])]

@@ -52,7 +52,7 @@ class BccSource(RingSource):
     def _require(self) -> None:
         require_bpf_capabilities()
         self._headers = KernelHeaders.find(os.environ)
-        libbpf.load()
+        libbpf.load_library()
 
     def _attach(self) -> LoadedObject:
         given = hand_over(
@@ -60,14 +60,14 @@ class BccSource(RingSource):
                 "source": str(SOURCE),
                 "headers": [str(folder) for folder in self._headers.include],
                 "page_size": os.sysconf("SC_PAGE_SIZE"),
-                "ring_bytes": self._wanted.ring_bytes,
-                "command": self._wanted.command,
+                "ring_bytes": self._options.ring_bytes,
+                "command": self._options.command,
             },
             self._interpreters,
         )
         names = given.reply["maps"]
         maps = dict(zip(names, given.descriptors, strict=False))
         held = InheritedMaps(self._library, maps, given.descriptors[len(names) :])
-        refused: dict[str, str] = given.reply["refused"]
-        decision_source = "" if refused else child_main.CONTEXT_HOOK
-        return LoadedObject(held, child_main.MARK_HOOK, decision_source, refused)
+        unavailable: dict[str, str] = given.reply["unavailable"]
+        decision_source = "" if unavailable else child_main.CONTEXT_HOOK
+        return LoadedObject(held, child_main.MARK_HOOK, decision_source, unavailable)

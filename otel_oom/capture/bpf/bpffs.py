@@ -11,7 +11,7 @@ from typing import Final
 from otel_oom.capture.source import PIN_DIR
 
 BPFFS: Final = Path("/sys/fs/bpf")
-"""Where systemd mounts it, and everybody looks for it."""
+"""Mount point that systemd uses, and that all programs expect."""
 
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -24,37 +24,38 @@ class BpffsError(Exception):
 
 
 def is_bpffs(folder: Path) -> bool:
-    """Whether ``folder``, or what there is of it, is in a bpffs.
+    """Check that ``folder``, or its nearest existing parent, is in a bpffs.
 
-    statvfs(3) does not tell the type of a file system; its device does, by proc_pid_mountinfo(5).
+    statvfs(3) does not report the type of a file system. Its device does, by
+    proc_pid_mountinfo(5).
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     device = folder.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in _MOUNTINFO.read_text(encoding="utf-8", errors="replace").splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split(" ")[2] == number:
-            return after.startswith("bpf ")
+        mount, _, file_system = line.partition(" - ")
+        if mount.split(" ")[2] == number:
+            return file_system.startswith("bpf ")
     return False
 
 
-def prepare(folder: Path) -> None:
-    """Make ``folder`` in bpffs, which is mounted at its usual place if it is not.
+def make_pin_dir(folder: Path) -> None:
+    """Make ``folder``; mount bpffs at its usual place first if it is not mounted.
 
     Raises:
-        BpffsError: it can't be made there, or others might write into it.
+        BpffsError: it can't be made there, or others could write into it.
     """
     try:
         if not is_bpffs(folder):
-            _mount(folder)
+            _mount_bpffs(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BpffsError(f"{folder} can't be made ({error.strerror})") from error
-    _distrust(folder)
+    _require_private(folder)
 
 
-def _mount(folder: Path) -> None:
+def _mount_bpffs(folder: Path) -> None:
     if not folder.is_relative_to(BPFFS):
         raise BpffsError(
             f"{folder} is not in a bpffs. Name a folder in one with --pin-dir, such as {PIN_DIR}"
@@ -68,22 +69,27 @@ def _mount(folder: Path) -> None:
         )
 
 
-def _distrust(folder: Path) -> None:
-    """See that nobody else can put objects of their own in the place of ours.
+def _require_private(folder: Path) -> None:
+    """Check that no other user can replace our objects with their own.
 
-    A bpffs that was mounted without options is everybody's to write into.
+    A bpffs that was mounted without options is writable by all users.
     """
-    mine = {0, os.geteuid()}
+    trusted_uids = {0, os.geteuid()}
     folder = folder.resolve()
     device = folder.stat().st_dev
-    place = folder
-    while place.stat().st_dev == device:
-        found = place.stat()
-        others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        # In a sticky folder others can add names, and not take ours away.
-        sticky = found.st_mode & stat.S_ISVTX and place != folder
-        if found.st_uid not in mine or (others_write and not sticky):
-            raise BpffsError(f"others may write into {place}: remove it, or take their right away")
-        if place == place.parent:
+    for ancestor in (folder, *folder.parents):
+        status = ancestor.stat()
+        if status.st_dev != device:
             return
-        place = place.parent
+        others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # In a sticky folder others can add names, but not remove ours.
+        sticky = status.st_mode & stat.S_ISVTX and ancestor != folder
+        if status.st_uid not in trusted_uids:
+            raise BpffsError(
+                f"{ancestor} is owned by uid {status.st_uid}, which could replace pins: "
+                "chown it to root, or remove it"
+            )
+        if others_write and not sticky:
+            raise BpffsError(
+                f"{ancestor} is writable by group or others: chmod go-w it, or remove it"
+            )

@@ -1,6 +1,6 @@
-"""A small typed binding of the system's libbpf: as much of it as capture needs.
+"""Typed binding of the functions of the system's libbpf that capture calls.
 
-Of libbpf's own messages the last few lines are kept for the error that follows them.
+The last lines that libbpf printed are part of the error that follows them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final
 from otel_oom.capture.source import CaptureError
 
 _MESSAGE_BYTES: Final = 1 << 18
-"""A verifier's log is one message, and its reason is at the end."""
-_KEPT_CHARS: Final = 1024
+"""A verifier's log is one message, with the reason at its end."""
+_MAX_CHARS: Final = 1024
 _DEBUG_LEVEL: Final = 2
 
 _Pointer = ctypes.c_void_p
@@ -55,17 +55,17 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
 
 
 class LibbpfError(CaptureError):
-    """A call of libbpf failed; ``code`` is its errno."""
+    """Failed call of libbpf; ``code`` is its errno."""
 
-    def __init__(self, what: str, code: int, said: str = "") -> None:
-        """Describe the failure of ``what`` with what libbpf ``said`` about it."""
+    def __init__(self, what: str, code: int, messages: str = "") -> None:
+        """Describe the failure of ``what``, with libbpf's own ``messages``."""
         self.code = code
         reason = f"{what}: {os.strerror(code)}"
-        super().__init__(f"{reason}\n{said}" if said else reason)
+        super().__init__(f"{reason}\n{messages}" if messages else reason)
 
 
-def load() -> ctypes.CDLL:
-    """The system's libbpf 1.x, with a prototype for each function used.
+def load_library() -> ctypes.CDLL:
+    """Load the system's libbpf 1.x, with a prototype for each function used.
 
     Raises:
         CaptureError: it is not installed, or too old.
@@ -92,13 +92,13 @@ def _on_message(level: int, format_: bytes, arguments: int) -> int:
     if level < _DEBUG_LEVEL:
         buffer = ctypes.create_string_buffer(_MESSAGE_BYTES)
         _LIBC.vsnprintf(buffer, _MESSAGE_BYTES, format_, _Pointer(arguments))
-        said = buffer.value.decode("utf-8", errors="replace").rstrip()
-        _MESSAGES.append(said if len(said) <= _KEPT_CHARS else f"…{said[-_KEPT_CHARS:]}")
+        message = buffer.value.decode("utf-8", errors="replace").rstrip()
+        _MESSAGES.append(message if len(message) <= _MAX_CHARS else f"…{message[-_MAX_CHARS:]}")
     return 0
 
 
 _ON_MESSAGE: Final = _PRINT(_on_message)
-"""libbpf has one such function for the whole process: it must never go."""
+"""Callback of the whole process: it must never be freed."""
 
 
 class Libbpf:
@@ -110,11 +110,11 @@ class Libbpf:
         Raises:
             CaptureError: it is not installed, or too old.
         """
-        self._library = load()
+        self._library = load_library()
         self._library.libbpf_set_print(_ON_MESSAGE)
 
     def call(self, name: str, *arguments: object) -> Any:  # noqa: ANN401  as the C function returns
-        """Call ``name`` and return its result.
+        """Call the C function ``name`` and return its result.
 
         Raises:
             LibbpfError: it returned a null pointer or a negative number.
@@ -131,12 +131,12 @@ class Libbpf:
         return result
 
     def pop_messages(self) -> str:
-        """What libbpf last printed, and forget it."""
-        said = "\n".join(_MESSAGES)
+        """Return and clear what libbpf printed last."""
+        messages = "\n".join(_MESSAGES)
         _MESSAGES.clear()
-        return said
+        return messages
 
     @property
     def version(self) -> str:
-        """The library's version, such as ``v1.1``."""
+        """Version of the library, such as ``v1.1``."""
         return str(self._library.libbpf_version_string().decode())

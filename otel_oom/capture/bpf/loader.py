@@ -1,4 +1,4 @@
-"""The kernel side, loaded and attached by the best hooks that this kernel allows."""
+"""Load the BPF object, and attach it by the best hooks that this kernel allows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VICTIM_HOOKS: Final = {
     "tp_btf/mark_victim": ("mark_victim_btf",),
     "raw_tp/mark_victim": ("mark_victim_raw",),
 }
-"""How the kill can be seen, the best first, and the programs for each."""
+"""Hooks of a kill, the best first, with their programs."""
 
 DECISION_HOOKS: Final = {
     "fentry/oom_kill_process": (
@@ -40,18 +40,18 @@ DECISION_HOOKS: Final = {
     ),
     "": (),
 }
-"""How the decision around it can be seen, likewise; not at all is good enough for a kill."""
+"""Hooks of the decision, the best first, with their programs. The last one is none at all."""
 
 _SIGNAL: Final = "raw_tp/signal_generate"
 
-_ENDS: Final = (
+_OUTCOME_PROGRAMS: Final = (
     "sched_process_exit",
     "wake_reaper",
     "start_task_reaping",
     "finish_task_reaping",
     "skip_task_reaping",
 )
-_ALTERNATIVES: Final = frozenset(
+_ALTERNATIVE_PROGRAMS: Final = frozenset(
     program
     for hooks in (VICTIM_HOOKS, DECISION_HOOKS)
     for programs in hooks.values()
@@ -61,7 +61,7 @@ _ALTERNATIVES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """What the loader decides on: the size of the ring in bytes, and what to read of a victim."""
+    """Size of the ring buffer in bytes; ``command`` records the victim's command line."""
 
     ring_bytes: int
     command: bool
@@ -69,88 +69,81 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class LoadedObject:
-    """A loaded object that captures, by which hooks, and the reasons for each that was refused."""
+    """An attached BPF object and its hooks; ``unavailable`` has the reason by hook."""
 
     object: Maps
     hook: str
     decision_source: str
-    refused: dict[str, str]
+    unavailable: dict[str, str]
 
 
-def attach(library: Libbpf, wanted: LoadOptions, pins: Pins | None) -> LoadedObject:
-    """Try the best way first, and give up only what this kernel refuses of it.
+def load_and_attach(library: Libbpf, options: LoadOptions, pins: Pins | None) -> LoadedObject:
+    """Load and attach by the best hooks, and fall back only from those that the kernel rejects.
 
-    With ``pins`` the state of an earlier agent is taken on, and its links are replaced.
+    With ``pins`` the maps of an earlier agent are reused, and its links are replaced.
 
     Raises:
-        CaptureError: nothing is allowed, or the object is none.
+        CaptureError: no hook is available, or the object file can't be used.
         BpffsError: nothing can be pinned.
     """
     codes = set()
-    refused: dict[str, str] = {}
-    marks, contexts = list(VICTIM_HOOKS), list(DECISION_HOOKS)
-    while marks:
-        mark, context = marks[0], contexts[0]
+    unavailable: dict[str, str] = {}
+    victim_hooks, decision_hooks = list(VICTIM_HOOKS), list(DECISION_HOOKS)
+    while victim_hooks:
+        victim_hook, decision_hook = victim_hooks[0], decision_hooks[0]
+        victim_programs = VICTIM_HOOKS[victim_hook]
+        programs = (*DECISION_HOOKS[decision_hook], *victim_programs)
         try:
-            opened = _load(
-                library, wanted, pins, (*DECISION_HOOKS[context], *VICTIM_HOOKS[mark]), refused
-            )
+            loaded = _load(library, options, pins, programs, unavailable)
         except LibbpfError as error:
-            of_mark = not context or any(program in str(error) for program in VICTIM_HOOKS[mark])
             codes.add(error.code)
-            refused[mark if of_mark else context] = str(error)
-            (marks if of_mark else contexts).pop(0)
+            if not decision_hook or any(program in str(error) for program in victim_programs):
+                unavailable[victim_hooks.pop(0)] = str(error)
+            else:
+                unavailable[decision_hooks.pop(0)] = str(error)
         else:
-            return LoadedObject(opened, mark, context, refused)
+            return LoadedObject(loaded, victim_hook, decision_hook, unavailable)
     if codes == {errno.EPERM}:
         raise CaptureError(
             "The kernel lets this process load no BPF programs, although it has the "
             "capabilities. It is in a container without privileges, a user namespace, or "
             "below a seccomp filter: run it on the host, or in a privileged container."
         )
-    reasons = "\n".join(f"{hook}: {reason}" for hook, reason in refused.items())
+    reasons = "\n".join(f"{hook}: {reason}" for hook, reason in unavailable.items())
     raise CaptureError(
-        "The kernel refused every hook of the OOM killer. Please report it with its reasons:\n"
+        "The kernel rejected every hook of the OOM killer. Please report it with its reasons:\n"
         + reasons
     )
 
 
 def _load(
     library: Libbpf,
-    wanted: LoadOptions,
+    options: LoadOptions,
     pins: Pins | None,
     programs: tuple[str, ...],
-    refused: dict[str, str],
+    unavailable: dict[str, str],
 ) -> BpfObject:
     opened = _open(library)
     try:
-        for program in _ALTERNATIVES.difference(programs):
+        for program in _ALTERNATIVE_PROGRAMS.difference(programs):
             opened.skip(program)
-        opened.resize(RING, wanted.ring_bytes)
-        opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), int(wanted.command)))
+        opened.resize(RING, options.ring_bytes)
+        opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), int(options.command)))
         if pins:
             pins.reuse_maps(opened)
         opened.load()
         if pins:
             pins.pin_maps(opened)
-        for program in (*_ENDS, *programs):
+        for program in (*_OUTCOME_PROGRAMS, *programs):
             opened.attach(program)
         if not _mark_has_task(opened):
-            _attach_signal(opened, refused)
+            _attach_signal(opened, unavailable)
         if pins:
             pins.pin_links(opened)
     except BaseException:
         opened.close()
         raise
     return opened
-
-
-def _attach_signal(opened: BpfObject, refused: dict[str, str]) -> None:
-    """See the victim before a mark that is a number; refused, that costs its details alone."""
-    try:
-        opened.attach(_SIGNAL.rpartition("/")[2])
-    except LibbpfError as error:
-        refused[_SIGNAL] = str(error)
 
 
 def _open(library: Libbpf) -> BpfObject:
@@ -163,11 +156,20 @@ def _open(library: Libbpf) -> BpfObject:
 
 
 def _mark_has_task(opened: BpfObject) -> bool:
-    """Whether the mark passes the victim; on older kernels it is a number, and a signal before it.
-
-    That signal is one of many on the host, so that nobody looks at them without need.
-    """
+    """Check that the tracepoint passes the victim's task; older kernels pass its thread id."""
     try:
         return opened.run("mark_has_task", ctypes.c_uint64(0)) == 1
     except LibbpfError:
         return False
+
+
+def _attach_signal(opened: BpfObject, unavailable: dict[str, str]) -> None:
+    """Read the victim's task from its signal, which precedes a mark that has only its id.
+
+    Hosts send many other signals, so this hook is attached only where it is needed. Without it
+    only the details of the victim are missing.
+    """
+    try:
+        opened.attach(_SIGNAL.rpartition("/")[2])
+    except LibbpfError as error:
+        unavailable[_SIGNAL] = str(error)

@@ -1,4 +1,4 @@
-"""What the kernel's buffer had no room for, told once, whichever agent is there to tell it."""
+"""Events for which the ring buffer had no space, reported once across agents."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from otel_oom.capture.bpf.maps import Maps
 from otel_oom.capture.bpf.records import Counters
 from otel_oom.model.events import LostEvents
 
+_COUNTERS = "oom_counters"
+_REPORTED = "oom_reported"
+
 
 class LostEventCounter:
-    """The counters of the kernel side, less what an earlier agent has told of them.
+    """Lost events of the kernel side, less those that an earlier agent reported.
 
-    What was told stands beside them, and lives as long as they do.
+    The reported numbers are in a map beside the counters, and live as long.
     """
 
     def __init__(self, loaded: Maps) -> None:
-        """Read what was told before."""
-        self._object = loaded
-        raw = loaded.value("oom_reported", ctypes.sizeof(Counters))
-        self._before = Counters.from_buffer_copy(raw)
-        self._told = raw
+        """Read the numbers that were reported before."""
+        self._maps = loaded
+        self._reported = loaded.value(_REPORTED, ctypes.sizeof(Counters))
+        self._base = Counters.from_buffer_copy(self._reported)
 
     def read(self) -> LostEvents:
-        """The losses since an earlier agent has last told of them; as of now they are told."""
-        values = self._object.values("oom_counters", ctypes.sizeof(Counters))
+        """Return the events lost since an earlier agent's report, and mark them as reported."""
+        values = self._maps.values(_COUNTERS, ctypes.sizeof(Counters))
         counters = [Counters.from_buffer_copy(value) for value in values]
         total = Counters(
             lost_victims=sum(counter.lost_victims for counter in counters),
             lost_exits=sum(counter.lost_exits for counter in counters),
         )
-        if bytes(total) != self._told:
-            self._object.set_value("oom_reported", bytes(total))
-            self._told = bytes(total)
+        if bytes(total) != self._reported:
+            self._maps.set_value(_REPORTED, bytes(total))
+            self._reported = bytes(total)
         return LostEvents(
-            victims=total.lost_victims - self._before.lost_victims,
-            exits=total.lost_exits - self._before.lost_exits,
+            victims=total.lost_victims - self._base.lost_victims,
+            exits=total.lost_exits - self._base.lost_exits,
         )

@@ -1,4 +1,4 @@
-"""The values of loaded maps, whoever has loaded them."""
+"""Access to loaded maps, by libbpf's object or by inherited descriptors."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from otel_oom.capture.bpf.libbpf import Libbpf
 
 
 class Maps(ABC):
-    """Loaded maps, by their names."""
+    """Loaded maps, by name."""
 
     _library: Libbpf
 
     @abstractmethod
     def map_fd(self, name: str) -> int:
-        """The file descriptor of a loaded map."""
+        """Return the file descriptor of a loaded map."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of them, and of what was loaded with them."""
+        """Close them, and all that was loaded with them."""
 
     def value(self, map_: str, size: int) -> bytes:
-        """The value at key 0 of an array map, ``size`` bytes of it."""
+        """Read ``size`` bytes of the value at key 0 of an array map."""
         key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(size)
         descriptor = self.map_fd(map_)
         self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
@@ -37,7 +37,7 @@ class Maps(ABC):
         self._library.call("bpf_map_update_elem", descriptor, ctypes.byref(key), value, 0)
 
     def values(self, map_: str, size: int) -> list[bytes]:
-        """The value at key 0 of a per-CPU array, ``size`` bytes for each possible CPU."""
+        """Read ``size`` bytes at key 0 of a per-CPU array, for each possible CPU."""
         cpus = self._library.call("libbpf_num_possible_cpus")
         stride = (size + 7) // 8 * 8
         raw = self.value(map_, stride * cpus)
@@ -45,23 +45,23 @@ class Maps(ABC):
 
 
 class InheritedMaps(Maps):
-    """Maps of which nothing is known but their file descriptors, which are ours.
+    """Maps of which only the file descriptors are known, which are ours.
 
-    So are those of the links of the programs that work with them: closed, they are detached.
+    The links of the programs that write them are ours too: closing a link detaches its program.
     """
 
     def __init__(self, library: Libbpf, maps: Mapping[str, int], links: Sequence[int]) -> None:
-        """Take on the descriptors of ``maps``, by name, and of ``links``."""
+        """Own the descriptors of ``maps``, by name, and of ``links``."""
         self._library = library
         self._maps = dict(maps)
         self._links = list(links)
 
     def map_fd(self, name: str) -> int:
-        """The file descriptor of a map."""
+        """Return the file descriptor of a map."""
         return self._maps[name]
 
     def close(self) -> None:
-        """Detach, and let go of the maps."""
+        """Detach the programs, then close the maps."""
         while self._links:
             os.close(self._links.pop())
         while self._maps:

@@ -1,4 +1,4 @@
-"""One BPF object file: its programs, maps and links."""
+"""A BPF object file: its programs, maps and links."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _RunOptions(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class MapShape:
-    """What tells a map from another; type as the kernel numbers it, sizes in bytes."""
+    """Definition of a map; ``type`` is the kernel's number, sizes are in bytes."""
 
     name: str
     type: int
@@ -48,13 +48,13 @@ MAP_FIELDS: Final = ("type", "key_size", "value_size", "max_entries")
 
 
 class BpfObject(Maps):
-    """One BPF object file, opened; its programs, maps and links are freed by :meth:`close`."""
+    """An open BPF object file; :meth:`close` frees its programs, maps and links."""
 
     def __init__(self, library: Libbpf, path: os.PathLike[str]) -> None:
         """Open the object file at ``path``.
 
         Raises:
-            LibbpfError: not readable, or not a BPF object.
+            LibbpfError: it is not readable, or no BPF object.
         """
         self._library = library
         self._links: dict[str, int] = {}
@@ -69,33 +69,33 @@ class BpfObject(Maps):
         )
 
     def set_constants(self, data: bytes) -> None:
-        """Give ``.rodata`` its content; only before :meth:`load`."""
+        """Set the content of ``.rodata``; only before :meth:`load`."""
         self._library.call("bpf_map__set_initial_value", self._map(".rodata"), data, len(data))
 
     def resize(self, map_: str, entries: int) -> None:
-        """Give a map another size; only before :meth:`load`."""
+        """Set the size of a map; only before :meth:`load`."""
         self._library.call("bpf_map__set_max_entries", self._map(map_), entries)
 
     def shape(self, map_: str) -> MapShape:
-        """What the map is, or will be when it is loaded."""
-        found = self._map(map_)
+        """Return the definition of a map, loaded or not."""
+        handle = self._map(map_)
         return MapShape(
-            map_, *(int(self._library.call(f"bpf_map__{field}", found)) for field in MAP_FIELDS)
+            map_, *(int(self._library.call(f"bpf_map__{field}", handle)) for field in MAP_FIELDS)
         )
 
     def reuse(self, map_: str, descriptor: int) -> None:
-        """Take an existing map for this one; only before :meth:`load`."""
+        """Use an existing map in place of ``map_``; only before :meth:`load`."""
         self._library.call("bpf_map__reuse_fd", self._map(map_), descriptor)
 
     def skip(self, program: str) -> None:
-        """Leave ``program`` out of :meth:`load`."""
+        """Exclude ``program`` from :meth:`load`."""
         self._library.call("bpf_program__set_autoload", self._program(program), False)  # noqa: FBT003  C's own signature
 
     def load(self) -> None:
         """Load maps and programs into the kernel.
 
         Raises:
-            LibbpfError: the kernel refused; with what libbpf said.
+            LibbpfError: the kernel rejected them; with libbpf's messages.
         """
         self._library.call("bpf_object__load", self._object)
 
@@ -108,11 +108,13 @@ class BpfObject(Maps):
         self._links[program] = link
 
     def links(self) -> dict[str, int]:
-        """The file descriptor of each link, by its program."""
-        return {name: self._library.call("bpf_link__fd", it) for name, it in self._links.items()}
+        """Return the file descriptor of each link, by program."""
+        return {
+            name: self._library.call("bpf_link__fd", link) for name, link in self._links.items()
+        }
 
     def disconnect_link(self, program: str) -> None:
-        """Forget a link that is pinned; destroyed by libbpf, a probe would be switched off."""
+        """Close a pinned link; a plain destroy would disable a kprobe's event."""
         link = self._links.pop(program)
         descriptor = self._library.call("bpf_link__fd", link)
         self._library.call("bpf_link__disconnect", link)
@@ -120,10 +122,10 @@ class BpfObject(Maps):
         os.close(descriptor)
 
     def run(self, program: str, argument: ctypes.c_uint64) -> int:
-        """Run a loaded raw tracepoint program once with one argument; what it returned.
+        """Run a loaded raw tracepoint program once; return its return value.
 
         Raises:
-            LibbpfError: the kernel does not run it.
+            LibbpfError: the kernel can't run it.
         """
         descriptor = self._library.call("bpf_program__fd", self._program(program))
         size = ctypes.sizeof(argument)
@@ -133,7 +135,7 @@ class BpfObject(Maps):
         return ctypes.c_int32(options.retval).value
 
     def map_fd(self, name: str) -> int:
-        """The file descriptor of a loaded map."""
+        """Return the file descriptor of a loaded map."""
         return int(self._library.call("bpf_map__fd", self._map(name)))
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""What the kernel says of its own BPF objects: maps, programs, links.
+"""Pins and information of the kernel's BPF objects: maps, programs, links.
 
-Each comes as a file descriptor; the information about it is what ``BPF_OBJ_GET_INFO_BY_FD`` of
-bpf(2) gives (include/uapi/linux/bpf.h).
+Each object is given by a file descriptor. Its information is that of ``BPF_OBJ_GET_INFO_BY_FD`` of
+bpf(2) (include/uapi/linux/bpf.h).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from otel_oom.model.text import decode_bytes
 MAP: Final = "bpf-map"
 LINK: Final = "link"
 
-_MOST_MAPS: Final = 64
-"""MAX_USED_MAPS: no program has more."""
+_MAX_MAPS: Final = 64
+"""The kernel's MAX_USED_MAPS: no program has more."""
 
 
 class _MapInfo(ctypes.Structure):
-    """``struct bpf_map_info``, as far as it is read."""
+    """Leading fields of ``struct bpf_map_info``."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -38,7 +38,7 @@ class _MapInfo(ctypes.Structure):
 
 
 class _ProgramInfo(ctypes.Structure):
-    """``struct bpf_prog_info``, as far as it is read."""
+    """Leading fields of ``struct bpf_prog_info``."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -57,7 +57,7 @@ class _ProgramInfo(ctypes.Structure):
 
 
 class _LinkInfo(ctypes.Structure):
-    """``struct bpf_link_info``, as far as it is read."""
+    """Leading fields of ``struct bpf_link_info``."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -68,22 +68,22 @@ class _LinkInfo(ctypes.Structure):
 
 
 class BpfObjectInfo:
-    """The questions, asked through one libbpf."""
+    """Operations on BPF objects by file descriptor or pin."""
 
     def __init__(self, library: Libbpf) -> None:
-        """Ask through ``library``."""
+        """Call the kernel through ``library``."""
         self._library = library
 
     def pin(self, descriptor: int, path: Path) -> None:
-        """Give an object a name in bpffs, where it lives on without this process.
+        """Pin an object in bpffs, where it outlives this process.
 
         Raises:
-            LibbpfError: no bpffs, no right, a name that is taken, or no such kind of object.
+            LibbpfError: no bpffs, no permission, the name exists, or the object can't be pinned.
         """
         self._library.call("bpf_obj_pin", descriptor, os.fsencode(path))
 
     def get(self, path: Path, kind: str) -> int:
-        """A new descriptor of the object of ``kind`` that is pinned at ``path``.
+        """Open the object of ``kind`` that is pinned at ``path``.
 
         Raises:
             LibbpfError: there is none, or one of another kind.
@@ -92,38 +92,38 @@ class BpfObjectInfo:
             descriptor = int(self._library.call("bpf_obj_get", os.fsencode(path)))
         except LibbpfError as error:
             raise LibbpfError(str(path), error.code) from error
-        # The same call tells of all kinds, so that one's fields would be taken for another's.
+        # The same call opens all kinds: fields of one would be read as fields of another.
         if not Path(f"/proc/self/fd/{descriptor}").readlink().name.endswith(kind):
             os.close(descriptor)
-            raise LibbpfError(f"{path} is no {kind}", errno.EINVAL)
+            raise LibbpfError(f"{path} is not a {kind}", errno.EINVAL)
         return descriptor
 
     def map(self, descriptor: int) -> tuple[int, MapShape]:
-        """The id of a map, and its shape."""
+        """Return the id and the definition of a map."""
         info = _MapInfo()
-        self._ask(descriptor, info)
+        self._fill(descriptor, info)
         name = decode_bytes(info.name)
         shape = MapShape(name, info.type, info.key_size, info.value_size, info.max_entries)
         return int(info.id), shape
 
     def maps_of_link(self, descriptor: int) -> set[int]:
-        """The ids of the maps that the program behind a link works with.
+        """Return the ids of the maps that the program of a link uses.
 
         Raises:
-            LibbpfError: EPERM without CAP_SYS_ADMIN, which going from one to the other needs.
+            LibbpfError: EPERM without CAP_SYS_ADMIN, which opening a program by its id needs.
         """
         link = _LinkInfo()
-        self._ask(descriptor, link)
+        self._fill(descriptor, link)
         program = self._library.call("bpf_prog_get_fd_by_id", link.prog_id)
         try:
-            ids = (ctypes.c_uint32 * _MOST_MAPS)()
-            info = _ProgramInfo(nr_map_ids=_MOST_MAPS, map_ids=ctypes.addressof(ids))
-            self._ask(program, info)
+            ids = (ctypes.c_uint32 * _MAX_MAPS)()
+            info = _ProgramInfo(nr_map_ids=_MAX_MAPS, map_ids=ctypes.addressof(ids))
+            self._fill(program, info)
         finally:
             os.close(program)
-        return set(ids[: min(info.nr_map_ids, _MOST_MAPS)])
+        return set(ids[: min(info.nr_map_ids, _MAX_MAPS)])
 
-    def _ask(self, descriptor: int, info: ctypes.Structure) -> None:
+    def _fill(self, descriptor: int, info: ctypes.Structure) -> None:
         size = ctypes.c_uint32(ctypes.sizeof(info))
         self._library.call(
             "bpf_obj_get_info_by_fd", descriptor, ctypes.byref(info), ctypes.byref(size)

@@ -1,9 +1,8 @@
-"""One set of pins: the maps that hold the state of the kernel side, and the links that write it."""
+"""A set of pins: the maps with the state of the kernel side, and the links that write them."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -18,12 +17,10 @@ from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.object_info import LINK, MAP, BpfObjectInfo
 from otel_oom.capture.bpf.ring_buffer import RingBuffer
 
-_LOG = logging.getLogger(__name__)
-
 RING: Final = "oom_ring"
-_MARKS: Final = (marks.MARKS, marks.COUNT)
-"""Those that outlive the layout of the records too."""
-_STATE: Final = (
+_MARK_MAPS: Final = (marks.MARKS, marks.COUNT)
+"""Maps that are reused across wire versions too."""
+_STATE_MAPS: Final = (
     RING,
     "oom_counters",
     "oom_reported",
@@ -31,9 +28,9 @@ _STATE: Final = (
     "oom_threads",
     "oom_decision",
     "oom_ratelimits",
-    *_MARKS,
+    *_MARK_MAPS,
 )
-"""The maps that outlive their programs."""
+"""Maps that outlive their programs."""
 
 _NEW: Final = "new"
 _RING_TYPE: Final = 27
@@ -41,7 +38,7 @@ _RING_TYPE: Final = 27
 
 
 class IncompatiblePinsError(Exception):
-    """What is pinned is not what its name says; the message says how."""
+    """Pins that are not what their names say; the message says how they differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +50,34 @@ class PinSet:
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything of that name."""
+        """Whether the folder exists, as anything."""
         return os.path.lexists(self.folder)
 
     def reuse_maps(self, opened: BpfObject) -> None:
-        """Give ``opened``, which is not loaded yet, these maps in the place of its own.
+        """Have ``opened``, which is not loaded yet, use these maps.
 
         Raises:
-            StrangeError: they are not all there, or not of the shape that it needs.
+            IncompatiblePinsError: a map is missing or has another definition.
         """
-        self._lend(opened, _STATE)
+        self._reuse(opened, _STATE_MAPS)
 
     def reuse_marks(self, opened: BpfObject) -> None:
-        """Likewise those alone that name kills which were told long since."""
-        self._lend(opened, _MARKS)
+        """Have ``opened`` use only the maps that identify kills of the past.
 
-    def _lend(self, opened: BpfObject, names: Sequence[str]) -> None:
+        Raises:
+            IncompatiblePinsError: as for :meth:`reuse_maps`.
+        """
+        self._reuse(opened, _MARK_MAPS)
+
+    def _reuse(self, opened: BpfObject, names: Sequence[str]) -> None:
         if self.folder.is_symlink():
-            # What it leads to has a name of its own, by which it may be removed.
+            # Its target has a name of its own, by which it may be removed.
             raise IncompatiblePinsError(f"{self.folder} is a symbolic link")
         descriptors: dict[str, int] = {}
         try:
             for name in names:
-                descriptors[name] = self._map(name)
-                self._compare(descriptors[name], opened, name)
+                descriptors[name] = self._open_map(name)
+                self._require_shape(descriptors[name], opened, name)
             for name, descriptor in descriptors.items():
                 opened.reuse(name, descriptor)
         except LibbpfError as error:
@@ -85,39 +86,40 @@ class PinSet:
             for descriptor in descriptors.values():
                 os.close(descriptor)
 
-    def _map(self, name: str) -> int:
+    def _open_map(self, name: str) -> int:
         return self.objects.get(self.folder / "maps" / name, MAP)
 
-    def _compare(self, descriptor: int, opened: BpfObject, name: str) -> None:
-        _, found = self.objects.map(descriptor)
+    def _require_shape(self, descriptor: int, opened: BpfObject, name: str) -> None:
+        _, pinned = self.objects.map(descriptor)
         needed = opened.shape(name)
-        if found != needed:
-            raise IncompatiblePinsError(f"{name} is {found}, not {needed}")
+        if pinned != needed:
+            raise IncompatiblePinsError(f"{name} is {pinned}, not {needed}")
 
     def pin_maps(self, loaded: BpfObject) -> None:
         """Make this set out of the maps of ``loaded``.
 
         Raises:
-            BpffsError: the kernel or bpffs refuses.
+            BpffsError: the kernel or bpffs rejects it.
         """
         try:
             for folder in (self.folder, self.folder / "maps", self.folder / "links"):
                 folder.mkdir(mode=0o700)
-            for name in _STATE:
+            for name in _STATE_MAPS:
                 self.objects.pin(loaded.map_fd(name), self.folder / "maps" / name)
         except (LibbpfError, OSError) as error:
             raise BpffsError(str(error)) from error
 
     def pin_links(self, attached: BpfObject) -> dict[str, str]:
-        """Pin what ``attached`` is attached by in the place of what was, one by one.
+        """Replace the pinned links one by one with those of ``attached``.
 
-        What can't be pinned ends with this process; the reasons are returned.
+        Returns:
+            The reason by program for each link that can't be pinned; it ends with this process.
 
         Raises:
-            BpffsError: bpffs refuses.
+            BpffsError: bpffs rejects it.
         """
         folder, links = self.folder / "links", attached.links()
-        refused: dict[str, str] = {}
+        unpinned: dict[str, str] = {}
         try:
             if folder.is_symlink() or not folder.is_dir():
                 remove(folder)
@@ -126,66 +128,66 @@ class PinSet:
                 try:
                     self._replace(folder / program, descriptor)
                 except LibbpfError as error:
-                    refused[program] = os.strerror(error.code)
+                    unpinned[program] = os.strerror(error.code)
                 else:
                     attached.disconnect_link(program)
             for pin in folder.iterdir():
-                if pin.name not in links or pin.name in refused:
+                if pin.name not in links or pin.name in unpinned:
                     remove(pin)
         except OSError as error:
             raise BpffsError(str(error)) from error
-        return refused
+        return unpinned
 
-    def _replace(self, place: Path, descriptor: int) -> None:
-        new = place.with_name(_NEW)
+    def _replace(self, pin: Path, descriptor: int) -> None:
+        new = pin.with_name(_NEW)
         remove(new)
         self.objects.pin(descriptor, new)
-        if place.is_dir():
-            remove(place)
-        new.rename(place)
+        if pin.is_dir():
+            remove(pin)
+        new.rename(pin)
 
-    def validate(self, expected: Collection[str]) -> list[str]:
-        """Which of the ``expected`` links do not write into this set's ring, and why not.
+    def validate(self, programs: Collection[str]) -> list[str]:
+        """Return the ``programs`` whose pinned links do not write this set's ring, and why.
 
-        A link is attached as long as it is there: those used here can't be detached otherwise.
+        A link is attached as long as it exists: those used here can't be detached otherwise.
 
         Raises:
             LibbpfError: there is no ring.
         """
-        ring = self._map(RING)
+        ring = self._open_map(RING)
         try:
             ring_id, _ = self.objects.map(ring)
         finally:
             os.close(ring)
-        flaws = {name: self._flaw(self.folder / "links" / name, ring_id) for name in expected}
-        return [f"{name} {flaw}" for name, flaw in flaws.items() if flaw]
+        faults = {name: self._fault(self.folder / "links" / name, ring_id) for name in programs}
+        return [f"{name} {fault}" for name, fault in faults.items() if fault]
 
-    def _flaw(self, path: Path, ring_id: int) -> str:
+    def _fault(self, path: Path, ring_id: int) -> str:
         try:
             link = self.objects.get(path, LINK)
         except LibbpfError as error:
-            return "was not pinned" if error.code == errno.ENOENT else "was no link"
+            return "was not pinned" if error.code == errno.ENOENT else "was not a link"
         try:
-            of_ours = ring_id in self.objects.maps_of_link(link)
+            writes_ring = ring_id in self.objects.maps_of_link(link)
         except LibbpfError as error:
-            # Without CAP_SYS_ADMIN the kernel does not say which program it is.
-            of_ours = error.code == errno.EPERM
+            # Without CAP_SYS_ADMIN the kernel does not disclose the program.
+            writes_ring = error.code == errno.EPERM
         finally:
             os.close(link)
-        return "" if of_ours else "wrote elsewhere"
+        return "" if writes_ring else "wrote elsewhere"
 
     def detach(self) -> None:
-        """Have nothing write into it any more; what was written stays."""
+        """Detach all programs; the records stay."""
         remove(self.folder / "links")
 
     def records(self) -> Iterator[bytes]:
-        """What is in its ring; see :meth:`RingBuffer.records`.
+        """Yield the records in its ring; see :meth:`RingBuffer.records`.
 
         Raises:
-            RingError: it is damaged.
+            RingError: the ring is corrupt.
         """
         try:
-            descriptor = self._map(RING)
+            descriptor = self._open_map(RING)
         except LibbpfError:
             return
         try:
@@ -201,15 +203,15 @@ class PinSet:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Give it back to the kernel, with whatever else is in its folder."""
+        """Unpin all of it, with whatever else is in its folder."""
         remove(self.folder)
 
 
 def remove(path: Path) -> None:
-    """Remove a pin or a folder of pins, if it is there; symbolic links are not followed."""
+    """Remove a pin or a folder of pins, if it exists; symbolic links are not followed."""
     if not path.is_symlink() and path.is_dir():
-        for each in path.iterdir():
-            remove(each)
+        for entry in path.iterdir():
+            remove(entry)
         path.rmdir()
     else:
         with suppress(FileNotFoundError, NotADirectoryError):

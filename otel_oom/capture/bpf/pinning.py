@@ -1,15 +1,14 @@
-"""The kernel side, pinned in bpffs: it goes on recording while no agent is alive.
+"""Pin the kernel side in bpffs: it keeps recording while no agent runs.
 
-The folder has one set of pins for each layout of the records, named by its version:
+The folder has one set of pins for each layout of the records, named by its wire version:
 
-    wire-3/maps/oom_ring …            all state; kept from one agent to the next
-    wire-3/links/sched_process_exit … what writes into it; each agent attaches its own for these
+    wire-3/maps/oom_ring …            all state; reused by the next agent
+    wire-3/links/sched_process_exit … programs that write it; each agent attaches its own
 
-Each step is one rename or one removal, so that SIGKILL leaves something with a name: ``making`` is
-a set that never had a link, ``links/new`` a link that is not in its place yet, ``old-1`` a set that
-is to be emptied and removed, as are those of other versions, but for the marks of the last victims:
-the next set goes on with them. While a link is being replaced two programs write into the same
-maps, where the second finds what the first has told.
+Each step is one rename or one removal, so that SIGKILL leaves only these names. ``making`` is a set
+that never had a link. ``links/new`` is a link before its rename. ``old-1`` and sets of other wire
+versions are read out and removed; the next set reuses their marks of the last victims. While a link
+is replaced two programs write into the same maps: the second finds what the first has recorded.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.bpf.bpffs import BpffsError, prepare
+from otel_oom.capture.bpf.bpffs import BpffsError, make_pin_dir
 from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.object_info import BpfObjectInfo
@@ -35,42 +34,42 @@ _LOG = logging.getLogger(__name__)
 
 _CURRENT: Final = f"wire-{WIRE_VERSION}"
 _MAKING: Final = "making"
-_OURS: Final = re.compile(r"wire-\d+|old-\d+|making")
-"""All else in the folder is left alone."""
+_OWN_NAMES: Final = re.compile(r"wire-\d+|old-\d+|making")
+"""Names of our sets; all else in the folder is left alone."""
 
 
 class Pins:
-    """The one user of a folder of pins, until :meth:`close`."""
+    """A locked folder of pins, until :meth:`close`."""
 
     def __init__(self, folder: Path, library: Libbpf) -> None:
-        """Take ``folder``, which is made if need be.
+        """Lock ``folder``, which is made if it does not exist.
 
         Raises:
-            BpffsError: there is no such place.
+            BpffsError: it can't be used.
             InUseError: another agent has it.
         """
         self.folder = folder
         self._objects = BpfObjectInfo(library)
         self._current = PinSet(folder / _CURRENT, self._objects)
-        self._lock = _locked(folder)
+        self._lock = _lock_folder(folder)
         self._made = False
         self.reused = False
-        """Whether there was a state of an earlier agent to go on with."""
+        """Whether the maps are those of an earlier agent."""
 
     def close(self) -> None:
-        """Let another have the folder."""
+        """Unlock the folder."""
         os.close(self._lock)
 
     def rollback(self) -> None:
-        """Close, and leave no maps that nothing writes into."""
+        """Remove the maps that this agent pinned, and unlock the folder."""
         if self._made:
             self._current.remove()
         self.close()
 
     def reuse_maps(self, opened: BpfObject) -> None:
-        """Give ``opened``, which is not loaded yet, the maps of an earlier agent, if there are any.
+        """Have ``opened``, which is not loaded yet, use an earlier agent's maps, if there are any.
 
-        If they are not what it needs, they are set aside, to be emptied.
+        Incompatible maps are renamed, to be read out and removed.
         """
         if not self._current.exists:
             self._reuse_marks(opened)
@@ -79,33 +78,33 @@ class Pins:
             self._current.reuse_maps(opened)
         except IncompatiblePinsError as error:
             _LOG.warning(
-                "The pins in %s are not those of this version, and are replaced: %s",
+                "Pins in %s are not compatible with this version, and are replaced: %s",
                 self._current.folder,
                 error,
             )
-            self._set_aside()
+            self._rename_current()
             self._reuse_marks(opened)
         else:
             self.reused = not self._made
 
     def _reuse_marks(self, opened: BpfObject) -> None:
-        """Have the marks go on from the newest other set that has any, whatever its records."""
-        for each in sorted(self.old_sets(), key=_made_at, reverse=True):
+        """Reuse the marks of the newest other set that has compatible ones."""
+        for pins in sorted(self.old_sets(), key=_mtime_ns, reverse=True):
             with suppress(IncompatiblePinsError):
-                each.reuse_marks(opened)
+                pins.reuse_marks(opened)
                 return
 
-    def _set_aside(self) -> None:
+    def _rename_current(self) -> None:
         number = 1
         while PinSet(self.folder / f"old-{number}", self._objects).exists:
             number += 1
         self._current.folder.rename(self.folder / f"old-{number}")
 
     def pin_maps(self, loaded: BpfObject) -> None:
-        """Pin the maps of ``loaded``, unless they are those that are pinned.
+        """Pin the maps of ``loaded``, unless these are the pinned ones.
 
         Raises:
-            BpffsError: the kernel or bpffs refuses.
+            BpffsError: the kernel or bpffs rejects it.
         """
         if self._current.exists:
             return
@@ -116,58 +115,61 @@ class Pins:
         self._made = True
 
     def pin_links(self, attached: BpfObject) -> None:
-        """Pin what ``attached`` is attached by, in the place of an earlier agent's.
+        """Pin the links of ``attached`` in place of an earlier agent's.
 
         Raises:
-            BpffsError: bpffs refuses.
+            BpffsError: bpffs rejects it.
         """
         if self.reused:
-            flaws = self._current.validate(attached.links())
-            if flaws:
+            faults = self._current.validate(attached.links())
+            if faults:
                 _LOG.warning(
-                    "The pins in %s were not whole, and are replaced: %s. Kills of before this "
-                    "start may be missing, or told with less",
+                    "Pins in %s were incomplete, and are replaced: %s. Kills before this start "
+                    "may be missing or incomplete",
                     self._current.folder,
-                    ", ".join(flaws),
+                    ", ".join(faults),
                 )
-        refused = self._current.pin_links(attached)
-        if refused:
+        unpinned = self._current.pin_links(attached)
+        if unpinned:
             _LOG.warning(
-                "Not all can be pinned. These end with the agent, and what they tell is missing "
+                "Could not pin all programs. These end with the agent, and their data is missing "
                 "from kills while none runs: %s",
-                ", ".join(f"{program} ({reason})" for program, reason in refused.items()),
+                ", ".join(f"{program} ({reason})" for program, reason in unpinned.items()),
             )
 
     def old_sets(self) -> list[PinSet]:
-        """What is to be emptied and removed once this version is attached."""
-        return [each for each in self._sets() if each != self._current]
+        """Return the sets to read out and remove once this version is attached."""
+        return [pins for pins in self._sets() if pins != self._current]
 
     def _sets(self) -> list[PinSet]:
-        names = sorted(pin.name for pin in self.folder.iterdir() if _OURS.fullmatch(pin.name))
+        names = sorted(pin.name for pin in self.folder.iterdir() if _OWN_NAMES.fullmatch(pin.name))
         return [PinSet(self.folder / name, self._objects) for name in names]
 
     def unpin(self) -> int:
-        """Remove all pins, the folder too if that was all; how many records go with them."""
-        untaken = 0
-        for each in self._sets():
-            each.detach()
+        """Remove all pins, and the folder if it is empty then; return the number of unread records.
+
+        The records are removed with the pins.
+        """
+        unread = 0
+        for pins in self._sets():
+            pins.detach()
             with suppress(RingError):
-                untaken += sum(1 for _ in each.records())
-            each.remove()
+                unread += sum(1 for _ in pins.records())
+            pins.remove()
         with suppress(OSError):
             self.folder.rmdir()
             self.folder.parent.rmdir()
-        return untaken
+        return unread
 
 
-def _made_at(pins: PinSet) -> int:
+def _mtime_ns(pins: PinSet) -> int:
     return pins.folder.lstat().st_mtime_ns
 
 
-def _locked(folder: Path) -> int:
-    """A descriptor of ``folder`` whose lock is ours; bpffs has no files for one."""
+def _lock_folder(folder: Path) -> int:
+    """Return a locked descriptor of ``folder`` itself: bpffs has no files to lock."""
     while True:
-        prepare(folder)
+        make_pin_dir(folder)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -180,7 +182,7 @@ def _locked(folder: Path) -> int:
                 f"Another otel-oom already captures by the pins in {folder}. "
                 "Stop it first, or give this one a --pin-dir of its own, or --no-pin."
             ) from None
-        # It may have been unpinned between the two: then the lock is on what is gone.
+        # It may have been unpinned between the two: the lock is then on a removed folder.
         if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
             return descriptor
         os.close(descriptor)

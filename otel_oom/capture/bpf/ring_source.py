@@ -46,10 +46,10 @@ class RingSource(ABC):
         line, which can hold secrets.
         """
         self.buffer_bytes = ring_bytes
-        self._wanted = LoadOptions(ring_bytes, want_command)
+        self._options = LoadOptions(ring_bytes, want_command)
         self.hook = ""
-        self.refused: dict[str, str] = {}
-        """Hooks that this kernel did not allow, with its reason."""
+        self.unavailable: dict[str, str] = {}
+        """Hooks that the kernel rejected, with its reason."""
         self.decision_source = ""
         """The hook that tells of decisions; empty where this kernel allows none."""
         self.pinned = False
@@ -87,7 +87,7 @@ class RingSource(ABC):
         attached = self._attach()
         self._object = attached.object
         self.hook, self.decision_source = attached.hook, attached.decision_source
-        self.refused |= attached.refused
+        self.unavailable |= attached.unavailable
         named = self._object if isinstance(self._object, BpfObject) else None
         self._decoder = Decoder(
             boot_id=clock.boot_id(),
@@ -111,7 +111,7 @@ class RingSource(ABC):
         try:
             log = OomReportIndex(from_start=self._reused).__enter__()
         except CaptureError as error:
-            self.refused[OomReportIndex.hook] = str(error)
+            self.unavailable[OomReportIndex.hook] = str(error)
             return None
         self.decision_source = log.hook
         return log
@@ -129,7 +129,7 @@ class RingSource(ABC):
 
     def buffered_bytes(self) -> int:
         """How many bytes the kernel's buffer holds for us now."""
-        return self._ring.held()
+        return self._ring.pending_bytes()
 
     def drain(self, handler: Handler) -> int:
         """Hand over all events that wait; see :meth:`Source.drain`.
@@ -141,9 +141,9 @@ class RingSource(ABC):
             Exception: whatever ``handler`` raised.
         """
         self._offset_ns = clock.boot_to_unix_offset_ns()
-        return self._take_all(self._ring.records(), handler)
+        return self._drain_records(self._ring.records(), handler)
 
-    def _take_all(self, records: Iterator[bytes], handler: Handler) -> int:
+    def _drain_records(self, records: Iterator[bytes], handler: Handler) -> int:
         taken = 0
         try:
             for record in records:

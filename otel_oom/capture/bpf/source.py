@@ -8,7 +8,7 @@ from pathlib import Path
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf.bpffs import BpffsError
 from otel_oom.capture.bpf.capabilities import require_bpf_capabilities
-from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, LoadedObject, attach
+from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, LoadedObject, load_and_attach
 from otel_oom.capture.bpf.pin_set import PinSet
 from otel_oom.capture.bpf.pinning import Pins
 from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class LibbpfSource(RingSource):
-    """Kills out of the ring buffer that ``bpf/oom.bpf.c`` fills; see :class:`Source`."""
+    """Events from the ring buffer that ``bpf/oom.bpf.c`` fills; see :class:`Source`."""
 
     name = "libbpf"
 
@@ -32,13 +32,12 @@ class LibbpfSource(RingSource):
     ) -> None:
         """Prepare, as every source with a ring buffer.
 
-        In ``pin_dir``, a folder of bpffs, the kernel side outlives this process; without one it
-        ends with it.
+        In ``pin_dir``, a folder of bpffs, the kernel side outlives this process.
         """
         super().__init__(ring_bytes, want_command=want_command)
         self._pin_dir = pin_dir
         self._pins: Pins | None = None
-        self._old: list[PinSet] = []
+        self._old_sets: list[PinSet] = []
 
     def _require(self) -> None:
         require_prerequisites()
@@ -48,16 +47,16 @@ class LibbpfSource(RingSource):
         return bool(self._pins and self._pins.reused)
 
     def _attach(self) -> LoadedObject:
-        """Attach and pin, or only attach where nothing can be pinned."""
+        """Attach and pin; only attach where nothing can be pinned."""
         self._pins = None
         if self._pin_dir:
             try:
                 self._pins = Pins(self._pin_dir, self._library)
-                attached = attach(self._library, self._wanted, self._pins)
+                loaded = load_and_attach(self._library, self._options, self._pins)
             except (BpffsError, OSError) as error:
                 _LOG.warning(
-                    "Not pinned, so of kills while no agent runs only the kernel's log can tell: "
-                    "%s",
+                    "Could not pin BPF objects; kills while the agent is down will be read from "
+                    "the kernel log only: %s",
                     error,
                 )
                 self._rollback()
@@ -66,11 +65,11 @@ class LibbpfSource(RingSource):
                 raise
             else:
                 self.pinned = True
-                self._old = self._pins.old_sets()
-                for old in self._old:
-                    old.detach()
-                return attached
-        return attach(self._library, self._wanted, None)
+                self._old_sets = self._pins.old_sets()
+                for old_set in self._old_sets:
+                    old_set.detach()
+                return loaded
+        return load_and_attach(self._library, self._options, None)
 
     def _rollback(self) -> None:
         if self._pins:
@@ -78,25 +77,25 @@ class LibbpfSource(RingSource):
             self._pins = None
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the kernel side; unless it is pinned, that detaches and unloads it."""
+        """Close the kernel side; unless it is pinned, that detaches and unloads it."""
         super().__exit__()
         if self._pins:
             self._pins.close()
 
     def drain(self, handler: Handler) -> int:
-        """Hand over all events that wait, what an earlier version has recorded first."""
+        """Pass all events to ``handler``, those that an earlier version recorded first."""
         self._offset_ns = clock.boot_to_unix_offset_ns()
-        taken = 0
-        while self._old:
-            old = self._old[0]
-            taken += self._take_all(old.records(), handler)
-            old.remove()
-            del self._old[0]
-        return taken + super().drain(handler)
+        count = 0
+        while self._old_sets:
+            old_set = self._old_sets[0]
+            count += self._drain_records(old_set.records(), handler)
+            old_set.remove()
+            del self._old_sets[0]
+        return count + super().drain(handler)
 
 
 def require_prerequisites() -> None:
-    """See that what loading needs is there, before libbpf says it in its own words.
+    """Check what loading needs, for errors that say more than libbpf's.
 
     Raises:
         CaptureError: the first thing that is missing, and how to get it.
@@ -107,9 +106,9 @@ def require_prerequisites() -> None:
         )
     if not VMLINUX_BTF.exists():
         raise CaptureError(
-            f"This kernel has no BTF ({VMLINUX_BTF} is missing), which BPF programs need to find "
-            "their way in it. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian 11, "
+            f"This kernel has no BTF ({VMLINUX_BTF} is missing), which BPF programs need to read "
+            "its structures. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian 11, "
             "Ubuntu 20.10, RHEL 8.2 and later have it. Or compile for this one: --source bcc"
         )
     require_bpf_capabilities()
-    libbpf.load()
+    libbpf.load_library()

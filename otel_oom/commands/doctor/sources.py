@@ -101,7 +101,8 @@ def _hook() -> Check:
         require_prerequisites()
         with source:
             refused = "; ".join(
-                f"{hook} was refused: {why.splitlines()[0]}" for hook, why in source.refused.items()
+                f"{hook} was refused: {why.splitlines()[0]}"
+                for hook, why in source.unavailable.items()
             )
             hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
             detail = f"{hooks} ({refused or 'the best there is, and the kernel allows it'})"
