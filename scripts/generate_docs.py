@@ -177,7 +177,7 @@ def _metric(group: Group) -> tuple[str, ...]:
 
 def message_formats() -> Iterator[str]:
     """Yield the table of the formats in which kernels log a kill."""
-    yield kernel_logs.markdown()
+    yield kernel_logs.format_table()
 
 
 def producers() -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.capture.source import CaptureError
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 pytest_plugins = ["tests.testlib.fixtures"]
 
@@ -52,9 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def real_kills() -> None:
     """Real kills can be made and captured on this machine."""
-    need(os.geteuid() == 0, "real kills need root")
+    require(os.geteuid() == 0, "real kills need root")
     try:
         require_prerequisites()
     except CaptureError as error:
-        need(condition=False, reason=str(error))
-    need(Path("/dev/kmsg").exists(), "the kernel log is the oracle")
+        require(condition=False, reason=str(error))
+    require(Path("/dev/kmsg").exists(), "the kernel log is the oracle")

@@ -13,12 +13,12 @@ from otel_oom.config.store import MAX_BYTES
 from otel_oom.otlp.encode import encode_log
 from otel_oom.store import OutboxEntry, Store, StoreLimits
 from tests.bench.figure import Figure, peak_rss_mb, rss_mb
-from tests.testlib.agent import agent
-from tests.testlib.samples.events import KILL, enriched
+from tests.testlib.agent import run_agent
+from tests.testlib.samples.events import KILL, sample_enriched_kill
 from tests.testlib.servers import build, web
 from tests.testlib.servers.build import BuildError
-from tests.testlib.servers.collector import Collector, collector
-from tests.testlib.wait import until
+from tests.testlib.servers.collector import Collector, run_collector
+from tests.testlib.wait import wait_until
 
 EVENTS = 100_000
 _BOUNDS = StoreLimits(max_bytes=1 << 30)
@@ -40,21 +40,26 @@ _ACCEPTED = re.compile(r"(?m)^otelcol_receiver_accepted_log_records\S*\{.*\} (\S
 def drains() -> Iterator[Figure]:
     """From the agent's start until the Collector has accepted all that waited."""
     try:
-        binary = build.binary("collector")
+        binary = build.build_binary("collector")
     except BuildError as error:
         sys.stderr.write(f"No backlog is drained without a Collector: {error}\n")
         return
     # Not /tmp, which may be memory: what is measured is a disk.
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, collector(binary, _CONFIG) as to:
+    with (
+        tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
+        run_collector(binary, _CONFIG) as to,
+    ):
         _fill(Path(folder) / "state")
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": to.http, MAX_BYTES: str(_BOUNDS.max_bytes)}
-        with agent(Path(folder), environ) as running:
+        with run_agent(Path(folder), environ) as running:
             began = time.monotonic()
-            until(
+            wait_until(
                 lambda: _accepted(to) >= EVENTS / 10, "some arrive", limit=_LIMIT_S, every=_EVERY_S
             )
             early = rss_mb(running)
-            until(lambda: _accepted(to) >= EVENTS, "all arrive", limit=_LIMIT_S, every=_EVERY_S)
+            wait_until(
+                lambda: _accepted(to) >= EVENTS, "all arrive", limit=_LIMIT_S, every=_EVERY_S
+            )
             took = time.monotonic() - began
             peak = peak_rss_mb(running)
     yield Figure(f"backlog of {EVENTS} events to a Collector", EVENTS / took, "1/s", 10_000)
@@ -64,7 +69,7 @@ def drains() -> Iterator[Figure]:
 
 def _fill(state: Path) -> None:
     """Queue the log of one kill under that many uids."""
-    log, uid = encode_log(enriched()), KILL.uid.encode()
+    log, uid = encode_log(sample_enriched_kill()), KILL.uid.encode()
     uids = [f"{number:0{len(uid)}}" for number in range(EVENTS)]
     with Store(state, _BOUNDS) as store:
         for at in range(0, EVENTS, _CHUNK):
@@ -77,5 +82,5 @@ def _fill(state: Path) -> None:
 
 
 def _accepted(server: Collector) -> float:
-    page = web.get(server.metrics).body.decode()
+    page = web.http_get(server.metrics).body.decode()
     return sum(float(value) for value in _ACCEPTED.findall(page))

@@ -16,9 +16,9 @@ from google.protobuf.message import Message
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from tests.bench.figure import Figure, rss_mb
-from tests.testlib.agent import Agent, agent
+from tests.testlib.agent import Agent, run_agent
 from tests.testlib.kernel.kills import kill_many, kill_one
-from tests.testlib.kernel.loaded_programs import loaded_by
+from tests.testlib.kernel.loaded_programs import list_loaded_programs
 from tests.testlib.servers.backend import Backend
 
 KILLS = 100
@@ -52,7 +52,7 @@ def starts() -> Iterator[Figure]:
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
-            with agent(Path(folder), {}):
+            with run_agent(Path(folder), {}):
                 took.append(time.monotonic() - began)
     yield Figure("process start to capturing, median", statistics.median(took), "s", 0.15)
 
@@ -64,7 +64,7 @@ def life() -> Iterator[Figure]:
         tempfile.TemporaryDirectory() as folder,
         Receiver(backend) as receiver,
         _bpf_stats(),
-        agent(Path(folder), {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
+        run_agent(Path(folder), {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
     ):
         time.sleep(_SETTLE_S)
         yield Figure("RSS after start", rss_mb(running), "MB", 32)
@@ -93,7 +93,7 @@ def life() -> Iterator[Figure]:
         yield Figure("storm: last kill made to all received", behind, "s")
         yield Figure(f"RSS after {2 * KILLS} kills", rss_mb(running), "MB", 32)
 
-        for program in loaded_by(running.process.pid):
+        for program in list_loaded_programs(running.process.pid):
             verified = program.verified_insns
             yield Figure(
                 f"verified: {program.name}",
@@ -148,6 +148,8 @@ def _bpf_stats() -> Iterator[None]:
 def _cost_us(running: Agent) -> float:
     """The mean run of the program at mark_victim, as the kernel timed it."""
     (mark,) = (
-        program for program in loaded_by(running.process.pid) if program.name.startswith(_MARK)
+        program
+        for program in list_loaded_programs(running.process.pid)
+        if program.name.startswith(_MARK)
     )
     return mark.run_ns / max(mark.runs, 1) / 1000

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.figure import Figure
-from tests.testlib.samples.replay_logs import KILL, as_export, as_json, entries, syslog
+from tests.testlib.samples.replay_logs import (
+    KILL,
+    format_export,
+    format_json,
+    journal_entries,
+    syslog_lines,
+)
 
 MB: Final = 300
 KILLS: Final = 10
@@ -34,20 +40,20 @@ _USUAL: Final = (
 def replays() -> Iterator[Figure]:
     """The rate by processor time of the whole command, its start included, and its memory."""
     usual = [f"Nov 14 20:{at % 60:02}:{at % 59:02} db1 {_USUAL[at % 6]}" for at in range(20_000)]
-    journal = entries([line.partition(": ")[2] for line in usual], _TRANSPORT="syslog")
+    journal = journal_entries([line.partition(": ")[2] for line in usual], _TRANSPORT="syslog")
     # Not /tmp, which may be memory: what is measured is a file.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         log = Path(folder) / "syslog"
-        _fill(log, _text(usual), _text(syslog(KILL)))
+        _fill(log, _text(usual), _text(syslog_lines(KILL)))
         rate, peak = _measured(log, REPLAY)
         yield Figure(f"replay of a syslog of {MB} MB with {KILLS} kills", rate, "MB/s", 100)
         yield Figure("RSS at its peak", peak, "MB")
         rate, _ = _measured(log, ("grep", "-c", _SIGN))
         yield Figure("grep on the same file", rate, "MB/s")
-        _fill(log, _text(as_json(journal)), _text(as_json(entries(KILL))))
+        _fill(log, _text(format_json(journal)), _text(format_json(journal_entries(KILL))))
         rate, _ = _measured(log, REPLAY)
         yield Figure("replay of as large a journal as JSON", rate, "MB/s", 100)
-        _fill(log, as_export(journal), as_export(entries(KILL)))
+        _fill(log, format_export(journal), format_export(journal_entries(KILL)))
         rate, _ = _measured(log, REPLAY)
         yield Figure("replay of as large a journal's export", rate, "MB/s", 100)
 

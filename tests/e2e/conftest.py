@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.collector import Collector, collector
+from tests.testlib.servers.collector import Collector, run_collector
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.loki_receiver import LokiReceiver
 from tests.testlib.servers.victorialogs import VictoriaLogs
@@ -32,5 +32,5 @@ def backends(
         "QUEUE_DIRECTORY": str(tmp_path_factory.mktemp("queue")),
     }
     files = [CONFIGS / f"{name}.yaml" for name in ("jaeger", "loki", "victorialogs")]
-    with collector(collector_binary, *files, env=environ) as running:
+    with run_collector(collector_binary, *files, env=environ) as running:
         yield running

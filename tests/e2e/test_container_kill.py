@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.testlib.agent import agent
-from tests.testlib.containers.podman import missing, podman
-from tests.testlib.kernel.oracle import KernelLog, Killed, until_reported
-from tests.testlib.need import need
+from tests.testlib.agent import run_agent
+from tests.testlib.containers.podman import missing, run_podman
+from tests.testlib.kernel.oracle import KernelLog, KilledLine, wait_for_report_budget
+from tests.testlib.require import require
 from tests.testlib.servers.collector import Collector
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.loki_receiver import LokiReceiver
 from tests.testlib.servers.victorialogs import Entry, VictoriaLogs
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -28,7 +28,7 @@ class Story:
     """One kill as everybody tells it: the runtime, the kernel, Jaeger, VictoriaLogs."""
 
     container: dict[str, Any]
-    logged: Killed
+    logged: KilledLine
     span: dict[str, Any]
     process: dict[str, Any]
     entry: Entry
@@ -48,7 +48,7 @@ def story(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Story:
     """The kill of a container, sent over HTTP and over gRPC."""
-    need(not missing(), f"containers need {missing()}")
+    require(not missing(), f"containers need {missing()}")
     protocol: str = request.param
     environ = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
@@ -58,21 +58,21 @@ def story(
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
     }
     name = f"oom-{protocol[:4]}"
-    until_reported(kills=1)
+    wait_for_report_budget(kills=1)
     with (
-        podman() as runtime,
+        run_podman() as runtime,
         KernelLog() as log,
-        agent(tmp_path_factory.mktemp("a"), environ) as running,
+        run_agent(tmp_path_factory.mktemp("a"), environ) as running,
     ):
-        running.until_watching()
+        running.wait_until_watching()
         container = runtime.run_until_killed(name)
         query = f'container.id:="{container["Id"]}"'
-        (entry,) = until(lambda: victorialogs.query(query), "the log", limit=ARRIVES_S)
+        (entry,) = wait_until(lambda: victorialogs.query(query), "the log", limit=ARRIVES_S)
         # The host may have kills of its own at the same time.
         pid = entry.fields["process.pid"]
         (logged,) = (killed for killed in log.killed() if str(killed.pid) == pid)
         trace_id = entry.fields["trace_id"]
-        trace = until(lambda: jaeger.trace(trace_id), "the trace in Jaeger", limit=ARRIVES_S)
+        trace = wait_until(lambda: jaeger.trace(trace_id), "the trace in Jaeger", limit=ARRIVES_S)
     assert trace is not None
     (span,) = trace["spans"]
     return Story(container, logged, span, trace["processes"][span["processID"]], entry)

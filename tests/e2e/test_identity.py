@@ -16,15 +16,15 @@ import pytest
 
 from tests.e2e import workloads
 from tests.e2e.workloads import Expected
-from tests.testlib.agent import agent
+from tests.testlib.agent import run_agent
 from tests.testlib.containers import containerd, docker, podman
 from tests.testlib.kernel import systemd
-from tests.testlib.kernel.oracle import KernelLog, until_reported
-from tests.testlib.need import need
+from tests.testlib.kernel.oracle import KernelLog, wait_for_report_budget
+from tests.testlib.require import require
 from tests.testlib.servers.collector import Collector
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.victorialogs import Entry, VictoriaLogs
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -73,18 +73,18 @@ def kills(
 ) -> Iterator[Kills]:
     """A kill in every place, all of them seen by one agent."""
     for part in (podman, docker, containerd, systemd):
-        need(not part.missing(), f"{part.__name__} needs {part.missing()}")
+        require(not part.missing(), f"{part.__name__} needs {part.missing()}")
     folder = tmp_path_factory.mktemp("whose")
     with ExitStack() as stack:
-        of_podman = stack.enter_context(podman.podman())
-        of_docker = stack.enter_context(docker.docker())
-        of_containerd = stack.enter_context(containerd.containerd(crictl_binary))
-        of_systemd = stack.enter_context(systemd.systemd())
+        of_podman = stack.enter_context(podman.run_podman())
+        of_docker = stack.enter_context(docker.run_docker())
+        of_containerd = stack.enter_context(containerd.run_containerd(crictl_binary))
+        of_systemd = stack.enter_context(systemd.run_systemd())
         environ = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": backends.http,
             "DOCKER_HOST": f"unix://{of_docker.socket}",
         }
-        stack.enter_context(agent(folder, environ)).until_watching()
+        stack.enter_context(run_agent(folder, environ)).wait_until_watching()
         made: dict[str, Callable[[], Expected]] = {
             "podman": lambda: workloads.in_podman(of_podman),
             "docker": lambda: workloads.in_docker(of_docker),
@@ -93,7 +93,9 @@ def kills(
             "slice": lambda: workloads.in_slice(of_systemd),
             "alone": lambda: workloads.alone(folder, stack),
         }
-        until_reported(kills=len(PLACES) + 2)  # of two, the one that asked is killed as well
+        wait_for_report_budget(
+            kills=len(PLACES) + 2
+        )  # of two, the one that asked is killed as well
         log = stack.enter_context(KernelLog())
         expected = {name: make() for name, make in made.items()}
         yield Kills(expected, log.reported())
@@ -106,9 +108,9 @@ def told(
     """The kill in one of the places."""
     expected = kills.expected[request.param]
     query = f'service.name:="{expected.service}" {expected.only}'
-    (entry,) = until(lambda: victorialogs.query(query), query, limit=ARRIVES_S)
+    (entry,) = wait_until(lambda: victorialogs.query(query), query, limit=ARRIVES_S)
     trace_id = entry.fields["trace_id"]
-    trace = until(lambda: jaeger.trace(trace_id), "its trace in Jaeger", limit=ARRIVES_S)
+    trace = wait_until(lambda: jaeger.trace(trace_id), "its trace in Jaeger", limit=ARRIVES_S)
     assert trace is not None
     (span,) = trace["spans"]
     reported = int(entry.fields["process.pid"]) in kills.reported
@@ -136,7 +138,7 @@ def test_jaeger_has_it_under_its_own_service(told: Told) -> None:
 
 def test_the_limit_that_was_hit_is_told(told: Told) -> None:
     """In both: whose limit it was, how much, and which line of which file has set it."""
-    need(told.reported, "the kernel reports no more than ten kills in five seconds")
+    require(told.reported, "the kernel reports no more than ten kills in five seconds")
     limit = told.expected.limit
     assert {name: told.tags.get(name) for name in limit} == dict(limit)
     fields = {name: told.entry.fields.get(name) for name in limit}

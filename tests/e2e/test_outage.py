@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.agent import agent
+from tests.testlib.agent import run_agent
 from tests.testlib.kernel.kills import kill_many
 from tests.testlib.process import LOOPBACK, free_port
-from tests.testlib.servers.recorder import recorder
+from tests.testlib.servers.recorder import run_recorder
 from tests.testlib.servers.web import Json
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -28,15 +28,15 @@ def test_a_collector_started_after_the_kill_gets_it(
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{grpc if protocol == 'grpc' else http}",
     }
     listen = {"OTLP_GRPC_LISTEN": grpc, "OTLP_HTTP_LISTEN": http}
-    with agent(tmp_path, environ):
+    with run_agent(tmp_path, environ):
         pids = kill_many(3)
-        with recorder(collector_binary, env=listen) as backend:
+        with run_recorder(collector_binary, env=listen) as backend:
 
             def arrived() -> tuple[list[int], list[int]] | None:
                 logs, spans = (_of(pids, items) for items in (backend.logs(), backend.spans()))
                 return (logs, spans) if set(logs) == set(spans) == set(pids) else None
 
-            logs, spans = until(arrived, "the kills", limit=90) or ([], [])
+            logs, spans = wait_until(arrived, "the kills", limit=90) or ([], [])
     assert logs == spans == sorted(pids)
 
 

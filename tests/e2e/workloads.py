@@ -18,11 +18,11 @@ from typing import Any, Final
 
 from tests.testlib.containers.containerd import Containerd
 from tests.testlib.containers.docker import Docker
-from tests.testlib.containers.podman import KILLED, LET, TAKES_ALL, Podman
+from tests.testlib.containers.podman import FILL_MEMORY, KILLED_EXIT_CODE, OPEN_GATE, Podman
 from tests.testlib.kernel.cgroups import nested_memcg
 from tests.testlib.kernel.kills import own_memcg
 from tests.testlib.kernel.systemd import Systemd
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 LARGE: Final = (
     "mkfifo {pipe}; (head -c 1 >/dev/null; echo full; exec sleep 1000) < {pipe} & "
@@ -105,11 +105,11 @@ def in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
     pod = runtime.start_pod("shop-7d9f", "prod", uid, cgroup)
     stack.callback(runtime.remove, pod)
     large = runtime.start(pod, "cache", LARGE.format(pipe="/pipe"), memory=None)
-    until(lambda: "full" in runtime.crictl("logs", large), "its memory", limit=_LIMIT_S)
-    greedy = runtime.start(pod, "web", TAKES_ALL, memory=None)
+    wait_until(lambda: "full" in runtime.crictl("logs", large), "its memory", limit=_LIMIT_S)
+    greedy = runtime.start(pod, "web", FILL_MEMORY, memory=None)
     victim, trigger = runtime.inspect(large), runtime.inspect(greedy)
-    runtime.run_in(greedy, LET)
-    assert runtime.ended(large) == runtime.ended(greedy) == KILLED
+    runtime.run_in(greedy, OPEN_GATE)
+    assert runtime.ended(large) == runtime.ended(greedy) == KILLED_EXIT_CODE
     sandbox = runtime.inspect_pod(pod)["status"]["metadata"]
     status, of_trigger = victim["status"], trigger["status"]
     name = status["metadata"]["name"]
@@ -147,7 +147,7 @@ def in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
 def in_unit(manager: Systemd) -> Expected:
     """A unit of systemd's exceeds its limit."""
     name, gate = "shop-search", manager.process.folder / "gate"
-    manager.run(name, TAKES_ALL.replace("/gate", str(gate)), f"MemoryMax={OWN}")
+    manager.run(name, FILL_MEMORY.replace("/gate", str(gate)), f"MemoryMax={OWN}")
     said = manager.show(name)
     _open(gate)
     assert manager.ended(name) == signal.SIGKILL
@@ -175,8 +175,10 @@ def in_slice(manager: Systemd) -> Expected:
     pipe, gate = (manager.process.folder / name for name in ("pipe", "gate-of-slice"))
     manager.systemctl("set-property", "--runtime", slice_, f"MemoryMax={SHARED}")
     manager.run(large, LARGE.format(pipe=pipe), f"Slice={slice_}")
-    until(lambda: int(manager.show(large)["MemoryCurrent"]) > HELD, "its memory", limit=_LIMIT_S)
-    manager.run(greedy, TAKES_ALL.replace("/gate", str(gate)), f"Slice={slice_}")
+    wait_until(
+        lambda: int(manager.show(large)["MemoryCurrent"]) > HELD, "its memory", limit=_LIMIT_S
+    )
+    manager.run(greedy, FILL_MEMORY.replace("/gate", str(gate)), f"Slice={slice_}")
     victim, trigger = manager.show(large), manager.show(greedy)
     _open(gate)
     assert manager.ended(large) == manager.ended(greedy) == signal.SIGKILL
@@ -236,5 +238,5 @@ def _of_container(runtime: str, container_id: str, name: str, image: str) -> dic
 
 def _open(gate: Path) -> None:
     """Let who waits at a FIFO go on."""
-    until(gate.exists, "somebody who waits", limit=_LIMIT_S)
+    wait_until(gate.exists, "somebody who waits", limit=_LIMIT_S)
     gate.write_text("go\n", encoding="ascii")

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from otel_oom.export.signals import SIGNALS
 from tests.testlib.servers.backend import Backend as Taken
 from tests.testlib.servers.backend import Received
-from tests.testlib.servers.http_server import HttpServer, Request, reply
+from tests.testlib.servers.http_server import HttpServer, Request, http_response
 
 Answer = bytes | Iterable[bytes]
 
@@ -76,21 +76,21 @@ class Backend:
         """Take it, and say so; what is no OTLP is refused, as by any backend."""
         signal = next((s for s in SIGNALS.values() if s.path == request.target), None)
         if signal is None:
-            return reply(404)
+            return http_response(404)
         try:
             decoded = signal.request.FromString(request.body)
         except DecodeError:
-            return reply(400)
+            return http_response(400)
         self.taken(decoded)
-        return reply(200, signal.response().SerializeToString())
+        return http_response(200, signal.response().SerializeToString())
 
     def unavailable(self, _: Request) -> bytes:
         """Answer that another time would be better."""
-        return reply(503)
+        return http_response(503)
 
     def refusing(self, _: Request) -> bytes:
         """Answer that it will never do."""
-        return reply(400)
+        return http_response(400)
 
     def silent(self, _: Request) -> bytes:
         """Answer nothing until gone."""

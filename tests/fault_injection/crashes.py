@@ -59,7 +59,7 @@ def _die(trial: Trial, step: Step, number: int) -> None:
         if step.needs is Needs.STOP:
             life.process.send_signal(signal.SIGTERM)
         code = _wait(life, step)
-    assert code == -signal.SIGKILL, f"{step.name}: {code}, {life.said()}"
+    assert code == -signal.SIGKILL, f"{step.name}: {code}, {life.log_text()}"
     assert note.read_text(encoding="utf-8") == step.name
     trial.crashes += 1
     if step.needs is Needs.GAP:
@@ -76,7 +76,7 @@ def _wait(life: Life, step: Step) -> int:
     try:
         return life.process.wait(DIES_S)
     except subprocess.TimeoutExpired:
-        raise AssertionError(f"{step.name!r} was never passed: {life.said()}") from None
+        raise AssertionError(f"{step.name!r} was never passed: {life.log_text()}") from None
 
 
 def at_random_times(trial: Trial, *, short: bool) -> None:
@@ -87,6 +87,6 @@ def at_random_times(trial: Trial, *, short: bool) -> None:
         for _ in range(_RANDOM_SHORT if short else _RANDOM):
             with trial.agent(ready=False) as life:
                 time.sleep(chance.uniform(0.0, _LIVES_S))
-                assert life.process.poll() is None, life.said()
+                assert life.process.poll() is None, life.log_text()
                 trial.crash(life)
     trial.settle()

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.fault_injection.failing_disk import failing_disk
 from tests.fault_injection.trial import ENDS_S, Trial
-from tests.testlib.kernel.disk import Disk, disk
+from tests.testlib.kernel.disk import Disk, mount_disk
 
 _SEED: Final = 7
 _SOME: Final = 5
@@ -28,7 +28,7 @@ _NAMES: Final = ("otel-oom.db", "otel-oom.db-wal")
 @contextmanager
 def _small_disk(trial: Trial) -> Iterator[Disk]:
     """Have the store on a disk that can be filled."""
-    with disk(trial.folder / "disk", "24M") as small:
+    with mount_disk(trial.folder / "disk", "24M") as small:
         trial.state_dir = small.path / "state"
         yield small
 
@@ -113,7 +113,7 @@ def read_only(trial: Trial, *, short: bool) -> None:
                 trial.crash(life)
             with trial.agent(ready=False) as life:
                 # It can't begin, says so and ends; its service manager tries again.
-                assert life.process.wait(ENDS_S) == 1, life.said()
+                assert life.process.wait(ENDS_S) == 1, life.log_text()
             trial.storm.kill(_SOME, trial.memcg)
             failing.repair()
             with trial.agent() as life:

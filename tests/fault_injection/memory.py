@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.fault_injection.storm import Death, own_memcg
 from tests.fault_injection.trial import ENDS_S, Life, Trial
-from tests.testlib.command import own_mounts
+from tests.testlib.command import mount_namespace
 from tests.vmtest.programs import program
 
 _RING_BYTES: Final = 16384
@@ -35,28 +35,28 @@ def overflow(trial: Trial, *, short: bool) -> None:
 
 def overflow_without_log(trial: Trial, *, short: bool) -> None:
     """The same where the kernel's log can't be read: what is missed is told by its exact count."""
-    refused = _overflow(trial, own_mounts(*_NO_LOG), short=short)
+    refused = _overflow(trial, mount_namespace(*_NO_LOG), short=short)
     assert trial.tally().missed == refused > 0
 
 
-def _overflow(trial: Trial, through: tuple[str, ...], *, short: bool) -> int:
+def _overflow(trial: Trial, prefix: tuple[str, ...], *, short: bool) -> int:
     """How many kills found the buffer full, by the kernel side's own count."""
     trial.install()
     refused = 0
     runner = ("--ring-bytes", str(_RING_BYTES))
     for _ in range(1 if short else _ROUNDS):
         trial.unpin()
-        with trial.agent(runner=runner, through=through) as life:
+        with trial.agent(runner=runner, prefix=prefix) as life:
             life.process.send_signal(signal.SIGSTOP)
             trial.storm.kill(_FULL, trial.memcg)
             life.process.send_signal(signal.SIGCONT)
             life.says("found the kernel's buffer full")
             # It compares once more when all is stored.
-            life.says("kills that nothing tells of" if through else "in the kernel's log alone")
+            life.says("kills that nothing tells of" if prefix else "in the kernel's log alone")
             time.sleep(_AGAIN_S)
-            refused += int(_LOST.findall(life.said())[-1])
+            refused += int(_LOST.findall(life.log_text())[-1])
             trial.crash(life)
-    trial.settle(through=through, but=refused if through else 0)
+    trial.settle(prefix=prefix, but=refused if prefix else 0)
     return refused
 
 
@@ -69,12 +69,12 @@ def own_victim(trial: Trial, *, short: bool) -> None:
     with own_memcg(f"{trial.memcg.folder.name}-agent", _AGENT_BYTES) as own, trial.raging():
         for _ in range(1 if short else _ROUNDS):
             began = time.time_ns()
-            with trial.agent(through=_in(own.procs)) as life:
+            with trial.agent(prefix=_in(own.procs)) as life:
                 # Whatever it has asked for: the kernel shall find it first.
                 Path(f"/proc/{life.process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
                 with subprocess.Popen([program("fill_cgroup"), own.procs]) as process:
                     code = _death(trial, life, began)
-                    assert code == -signal.SIGKILL, life.said()
+                    assert code == -signal.SIGKILL, life.log_text()
                     assert process.wait(ENDS_S) == -signal.SIGKILL
                 trial.storm.add(Death(process.pid, began, time.time_ns()))
                 trial.crashes += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.linux.temporary_cgroup import OwnMemcg
-from tests.testlib.kernel.kills import LIMIT
+from tests.testlib.kernel.kills import MEMCG_LIMIT
 from tests.vmtest.programs import program
 
 _WITHIN_S: Final = 60.0
@@ -80,7 +80,7 @@ class Storm:
 
 
 @contextmanager
-def own_memcg(name: str, limit: int = LIMIT) -> Iterator[OwnMemcg]:
+def own_memcg(name: str, limit: int = MEMCG_LIMIT) -> Iterator[OwnMemcg]:
     """A memory cgroup of that name, of ``limit`` bytes."""
     with OwnMemcg(name, limit) as memcg:
         yield memcg

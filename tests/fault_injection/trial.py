@@ -17,9 +17,9 @@ from otel_oom.linux.temporary_cgroup import OwnMemcg
 from tests.fault_injection.backend import Backend
 from tests.fault_injection.storm import Death, Storm, own_memcg
 from tests.fault_injection.tally import Tally, judge, untold
-from tests.testlib.command import otel_oom, plain_environment
-from tests.testlib.kernel.bpffs import own_bpffs
-from tests.testlib.kernel.oracle import oom_kill_count
+from tests.testlib.command import clean_environ, run_otel_oom
+from tests.testlib.kernel.bpffs import mount_bpffs
+from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.vmtest import programs
 
 READY_S: Final = 60.0
@@ -43,7 +43,7 @@ class Life:
     begins_at: int
     """Where in the log this life begins."""
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         """What it has logged so far."""
         with self.log.open("rb") as file:
             file.seek(self.begins_at)
@@ -55,8 +55,12 @@ class Life:
         Raises:
             AssertionError: it has ended, or took too long.
         """
-        wait(lambda: _READY in self.said() or self.process.poll() is not None, READY_S, self.said)
-        assert self.process.poll() is None, self.said()
+        wait(
+            lambda: _READY in self.log_text() or self.process.poll() is not None,
+            READY_S,
+            self.log_text,
+        )
+        assert self.process.poll() is None, self.log_text()
 
     def says(self, words: str, within_s: float = READY_S) -> None:
         """Wait until it has logged ``words``.
@@ -64,7 +68,11 @@ class Life:
         Raises:
             AssertionError: it did not.
         """
-        wait(lambda: words in self.said(), within_s, lambda: f"{words!r} is not in {self.said()}")
+        wait(
+            lambda: words in self.log_text(),
+            within_s,
+            lambda: f"{words!r} is not in {self.log_text()}",
+        )
 
     def end(self, number: signal.Signals, within_s: float = ENDS_S) -> int:
         """Send it a signal and wait; its exit code."""
@@ -83,7 +91,7 @@ class Trial:
     memcg: OwnMemcg
     state_dir: Path
     began_ns: int = field(default_factory=time.time_ns)
-    counted: int = field(default_factory=oom_kill_count)
+    counted: int = field(default_factory=read_oom_kill_count)
     crashes: int = 0
     elsewhere: bool = False
     """Whether it was another kernel that killed, whose count is of all that died there."""
@@ -93,7 +101,7 @@ class Trial:
         self,
         *,
         runner: Sequence[str] = (),
-        through: Sequence[str] = (),
+        prefix: Sequence[str] = (),
         history: bool = False,
         pin: bool = True,
         source: str = "libbpf",
@@ -102,7 +110,7 @@ class Trial:
     ) -> Iterator[Life]:
         """An agent that sends to the backend, yielded once it captures; killed at the end.
 
-        ``runner`` are options of :mod:`tests.fault_injection.agent`, ``through``
+        ``runner`` are options of :mod:`tests.fault_injection.agent`, ``prefix``
         is what it is started by.
         """
         log = self.folder / "agent.log"
@@ -112,7 +120,7 @@ class Trial:
         with log.open("ab") as stderr:
             begins_at = stderr.tell()
             process = subprocess.Popen(
-                [*through, *command, "--state-dir", str(self.state_dir), *options],
+                [*prefix, *command, "--state-dir", str(self.state_dir), *options],
                 env=self._environment(url or self.backend.url),
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
@@ -130,7 +138,7 @@ class Trial:
     @staticmethod
     def _environment(url: str) -> dict[str, str]:
         return {
-            **plain_environment(),
+            **clean_environ(),
             "OTEL_EXPORTER_OTLP_ENDPOINT": url,
             # Short enough for a backend that hangs to be given up many times.
             "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
@@ -143,7 +151,7 @@ class Trial:
             self.storm.kill(1, self.memcg)
             self.wait_until_told()
             time.sleep(SETTLED_S)
-            assert life.end(signal.SIGTERM) == 0, life.said()
+            assert life.end(signal.SIGTERM) == 0, life.log_text()
 
     def crash(self, life: Life) -> None:
         """Have an agent die at once."""
@@ -161,7 +169,7 @@ class Trial:
         Raises:
             AssertionError: it failed.
         """
-        done = otel_oom(*words)
+        done = run_otel_oom(*words)
         assert done.code == 0, done
 
     def raging(self, every_s: float = EVERY_S) -> AbstractContextManager[None]:
@@ -185,17 +193,17 @@ class Trial:
         def all_told() -> bool:
             return max(map(len, missing())) <= but
 
-        def said() -> str:
+        def describe() -> str:
             return "no log of {}, no span of {}\n{}".format(*missing(), self.tail())
 
-        wait(all_told, within_s, said, every_s=0.2)
+        wait(all_told, within_s, describe, every_s=0.2)
 
     def settle(self, *, but: int = 0, **options: object) -> None:
         """Have an agent that nothing disturbs tell the rest, and wait that nothing more comes."""
         with self.agent(**options) as life:  # type: ignore[arg-type]
             self.wait_until_told(but=but)
             time.sleep(SETTLED_S)
-            assert life.end(signal.SIGTERM) == 0, life.said()
+            assert life.end(signal.SIGTERM) == 0, life.log_text()
 
     def tail(self) -> str:
         """The end of the agents' log."""
@@ -208,7 +216,7 @@ class Trial:
             self.backend.logs,
             self.backend.spans,
             deaths,
-            counted=len(deaths) if self.elsewhere else oom_kill_count() - self.counted,
+            counted=len(deaths) if self.elsewhere else read_oom_kill_count() - self.counted,
             since_ns=self.began_ns,
             crashes=self.crashes,
             elsewhere=self.elsewhere,
@@ -220,7 +228,7 @@ def trial(folder: Path, state_dir: Path | None = None) -> Iterator[Trial]:
     """All that a fault needs, in ``folder``; ended and removed at the end."""
     programs.build()
     with ExitStack() as stack:
-        bpffs = stack.enter_context(own_bpffs(folder / "bpf"))
+        bpffs = stack.enter_context(mount_bpffs(folder / "bpf"))
         memcg = stack.enter_context(own_memcg(f"otel-oom-faults-{os.getpid()}"))
         backend = Backend()
         stack.callback(backend.close)

@@ -14,7 +14,7 @@ import pytest
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser
 from tests.fuzz.target import one
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 CORPUS = Path(__file__).with_name("corpus")
 DICTIONARY = Path(__file__).with_name("kernel_log.dict")
@@ -32,7 +32,7 @@ def test_what_was_found_once_stays_found(seed: Path) -> None:
 
 def test_new_inputs_break_nothing(tmp_path: Path) -> None:
     """A short run guided by coverage; `python -m tests.fuzz` makes a long one."""
-    need(importlib.util.find_spec("atheris"), "atheris is missing; run scripts/setup test")
+    require(importlib.util.find_spec("atheris"), "atheris is missing; run scripts/setup test")
     found = tmp_path / "found"
     found.mkdir()
     run = subprocess.run(

@@ -9,14 +9,14 @@ import pytest
 
 from tests.testlib.process import LOOPBACK, ServerError, free_port
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.collector import collector, complaints
+from tests.testlib.servers.collector import run_collector, validate_configs
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.loki_receiver import LokiReceiver
-from tests.testlib.servers.recorder import recorder
-from tests.testlib.servers.sent_kill import Kill, until_printed
+from tests.testlib.servers.recorder import run_recorder
+from tests.testlib.servers.sent_kill import SentKill, wait_until_printed
 from tests.testlib.servers.victorialogs import VictoriaLogs
-from tests.testlib.servers.web import Json, ok
-from tests.testlib.wait import until
+from tests.testlib.servers.web import Json, is_ok
+from tests.testlib.wait import wait_until
 
 FOLDER = REPOSITORY / "collector-config"
 NAMES = ("agent", "jaeger", "loki", "victorialogs")
@@ -37,12 +37,12 @@ def test_a_config_is_valid_without_a_warning(
     collector_binary: Path, files: tuple[Path, ...]
 ) -> None:
     """The Collector has nothing against any file, nor against those that go together."""
-    assert complaints(collector_binary, *files, env={"BACKEND_ENDPOINT": NOWHERE}) == ""
+    assert validate_configs(collector_binary, *files, env={"BACKEND_ENDPOINT": NOWHERE}) == ""
 
 
 def test_agent_without_a_backend_is_refused(collector_binary: Path) -> None:
     """A Collector that knows no backend does not start and swallow what it is sent."""
-    assert "at least one endpoint must be specified" in complaints(collector_binary, AGENT)
+    assert "at least one endpoint must be specified" in validate_configs(collector_binary, AGENT)
 
 
 def test_the_readme_lists_the_variables_and_their_defaults() -> None:
@@ -62,30 +62,30 @@ def test_agent_delivers_to_a_backend_that_starts_later(
     """What came while there was no backend is delivered when there is one."""
     backend = f"{LOOPBACK}:{free_port()}"
     env = {"BACKEND_ENDPOINT": f"http://{backend}", "QUEUE_DIRECTORY": str(tmp_path / "queue")}
-    kill = Kill()
-    with collector(collector_binary, AGENT, env=env) as agent:
-        until(lambda: ok(agent.health), "healthy without its backend")
+    kill = SentKill()
+    with run_collector(collector_binary, AGENT, env=env) as agent:
+        wait_until(lambda: is_ok(agent.health), "healthy without its backend")
         kill.send(agent)
-        until(lambda: "Exporting failed" in agent.process.output(), "a first, failed try")
-        with recorder(collector_binary, env={"OTLP_HTTP_LISTEN": backend}) as sink:
-            assert until(sink.logs, "the log", limit=30)[0]["eventName"] == "oom.kill"
-            assert until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
+        wait_until(lambda: "Exporting failed" in agent.process.output(), "a first, failed try")
+        with run_recorder(collector_binary, env={"OTLP_HTTP_LISTEN": backend}) as sink:
+            assert wait_until(sink.logs, "the log", limit=30)[0]["eventName"] == "oom.kill"
+            assert wait_until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
 
 
 def test_what_agent_has_taken_survives_its_own_kill(collector_binary: Path, tmp_path: Path) -> None:
     """A sender that got 200 may forget, even if the Collector is killed at once."""
     backend = f"{LOOPBACK}:{free_port()}"
     env = {"BACKEND_ENDPOINT": f"http://{backend}", "QUEUE_DIRECTORY": str(tmp_path / "queue")}
-    kill = Kill()
-    with collector(collector_binary, AGENT, env=env) as agent:
+    kill = SentKill()
+    with run_collector(collector_binary, AGENT, env=env) as agent:
         kill.send(agent)
         agent.process.kill()
     with (
-        recorder(collector_binary, env={"OTLP_HTTP_LISTEN": backend}) as sink,
-        collector(collector_binary, AGENT, env=env),
+        run_recorder(collector_binary, env={"OTLP_HTTP_LISTEN": backend}) as sink,
+        run_collector(collector_binary, AGENT, env=env),
     ):
-        assert until(sink.logs, "the log", limit=30)[0]["traceId"] == kill.trace_id
-        assert until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
+        assert wait_until(sink.logs, "the log", limit=30)[0]["traceId"] == kill.trace_id
+        assert wait_until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
 
 
 def test_what_agent_cannot_keep_stays_with_the_sender(
@@ -94,8 +94,8 @@ def test_what_agent_cannot_keep_stays_with_the_sender(
     """A full queue is 503, not a 200 and a loss."""
     env = {"BACKEND_ENDPOINT": NOWHERE, "QUEUE_DIRECTORY": str(tmp_path / "queue")}
     small: Json = {"exporters": {"otlp_http": {"sending_queue": {"queue_size": 2}}}}
-    with collector(collector_binary, AGENT, small, env=env) as agent:
-        statuses = [Kill().send_log(agent).status for _ in range(20)]
+    with run_collector(collector_binary, AGENT, small, env=env) as agent:
+        statuses = [SentKill().send_log(agent).status for _ in range(20)]
     assert set(statuses) == {200, 503}
 
 
@@ -122,24 +122,24 @@ def test_agent_sends_the_given_headers(collector_binary: Path, tmp_path: Path) -
             "pipelines": {"logs": {"receivers": ["otlp"], "exporters": ["debug"]}},
         },
     }
-    kill = Kill()
+    kill = SentKill()
     with (
-        collector(collector_binary, guard) as sink,
-        collector(collector_binary, AGENT, env=env) as agent,
+        run_collector(collector_binary, guard) as sink,
+        run_collector(collector_binary, AGENT, env=env) as agent,
     ):
         kill.send_log(agent)
-        until(lambda: kill.service in sink.process.output(), "the log")
+        wait_until(lambda: kill.service in sink.process.output(), "the log")
 
 
 def test_jaeger_gets_the_span_and_the_console_the_rest(
     collector_binary: Path, jaeger: Jaeger
 ) -> None:
     """No signal is refused: Jaeger has the trace, and the log tells the rest."""
-    kill = Kill()
-    with collector(collector_binary, JAEGER, env={"JAEGER_URL": jaeger.http}) as server:
+    kill = SentKill()
+    with run_collector(collector_binary, JAEGER, env={"JAEGER_URL": jaeger.http}) as server:
         kill.send(server)
         assert kill.send_metric(server).status == 200
-        printed = until_printed(server, f"{kill.service} was killed", "oom.kills")
+        printed = wait_until_printed(server, f"{kill.service} was killed", "oom.kills")
     assert kill.service in jaeger.services()
     assert spans_of(jaeger, kill) == ["oom.kill"]
     assert kill.trace_id not in printed
@@ -153,11 +153,11 @@ def test_together_each_gets_its_own(
     files: tuple[Path, Path],
 ) -> None:
     """Neither file takes the other's pipeline away, whichever comes first."""
-    kill = Kill()
+    kill = SentKill()
     env = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki_receiver.url}
-    with collector(collector_binary, *files, env=env) as server:
+    with run_collector(collector_binary, *files, env=env) as server:
         kill.send(server)
-        assert ok(server.health)
+        assert is_ok(server.health)
     assert spans_of(jaeger, kill) == ["oom.kill"]
     (entry,) = loki_receiver.find(service_name=kill.service)
     assert entry.fields["event_name"] == "oom.kill"
@@ -167,16 +167,16 @@ def test_victorialogs_after_jaeger_each_gets_its_own(
     collector_binary: Path, jaeger: Jaeger, victorialogs: VictoriaLogs, tmp_path: Path
 ) -> None:
     """The file with the longer list of extensions comes last, as its comment says."""
-    kill = Kill()
+    kill = SentKill()
     env = {
         "JAEGER_URL": jaeger.http,
         "VICTORIALOGS_URL": victorialogs.url,
         "QUEUE_DIRECTORY": str(tmp_path / "queue"),
     }
-    with collector(collector_binary, JAEGER, VICTORIALOGS, env=env) as server:
+    with run_collector(collector_binary, JAEGER, VICTORIALOGS, env=env) as server:
         kill.send(server)
         query = f'service.name:="{kill.service}"'
-        (entry,) = until(lambda: victorialogs.query(query), "the log in VictoriaLogs")
+        (entry,) = wait_until(lambda: victorialogs.query(query), "the log in VictoriaLogs")
     assert spans_of(jaeger, kill) == ["oom.kill"]
     assert entry.fields["event_name"] == "oom.kill"
 
@@ -188,7 +188,7 @@ def test_victorialogs_before_jaeger_is_an_error_at_start(
     env = {"QUEUE_DIRECTORY": str(tmp_path / "queue")}
     with (
         pytest.raises(ServerError, match="no storage client extension found"),
-        collector(collector_binary, VICTORIALOGS, JAEGER, env=env),
+        run_collector(collector_binary, VICTORIALOGS, JAEGER, env=env),
     ):
         pass
 
@@ -200,13 +200,13 @@ def test_what_an_absent_backend_cannot_take_stays_with_the_sender(
     collector_binary: Path, config: Path, variable: str
 ) -> None:
     """503, which OTLP says to send again: not a 200, and nothing final."""
-    with collector(collector_binary, config, env={variable: NOWHERE}) as server:
-        reply = Kill().send_span(server) if config is JAEGER else Kill().send_log(server)
+    with run_collector(collector_binary, config, env={variable: NOWHERE}) as server:
+        reply = SentKill().send_span(server) if config is JAEGER else SentKill().send_log(server)
     assert reply.status == 503
 
 
-def spans_of(jaeger: Jaeger, kill: Kill) -> list[str]:
+def spans_of(jaeger: Jaeger, kill: SentKill) -> list[str]:
     """Return the names of the spans that Jaeger has of a kill, when it has any."""
-    trace = until(lambda: jaeger.trace(kill.trace_id), "the trace in Jaeger")
+    trace = wait_until(lambda: jaeger.trace(kill.trace_id), "the trace in Jaeger")
     assert trace is not None
     return [span["operationName"] for span in trace["spans"]]

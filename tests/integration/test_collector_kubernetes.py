@@ -8,11 +8,11 @@ import pytest
 
 from tests.testlib.process import LOOPBACK, free_port
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.collector import collector, complaints
-from tests.testlib.servers.kube_api import kube_api
-from tests.testlib.servers.recorder import recorder
-from tests.testlib.servers.web import Json, post
-from tests.testlib.wait import until
+from tests.testlib.servers.collector import run_collector, validate_configs
+from tests.testlib.servers.kube_api import run_kube_api
+from tests.testlib.servers.recorder import run_recorder
+from tests.testlib.servers.web import Json, http_post
+from tests.testlib.wait import wait_until
 
 FOLDER = REPOSITORY / "collector-config"
 FILES = (FOLDER / "agent.yaml", FOLDER / "kubernetes.yaml")
@@ -51,9 +51,9 @@ def resource_of(attributes: dict[str, str], binary: Path, folder: Path) -> dict[
     }
     scopes = [{"logRecords": [{"eventName": "oom.kill", "severityNumber": 21}]}]
     with (
-        kube_api([POD], folder) as kubeconfig,
-        recorder(binary, env={"OTLP_HTTP_LISTEN": backend}) as sink,
-        collector(
+        run_kube_api([POD], folder) as kubeconfig,
+        run_recorder(binary, env={"OTLP_HTTP_LISTEN": backend}) as sink,
+        run_collector(
             binary,
             *FILES,
             OUTSIDE,
@@ -66,8 +66,8 @@ def resource_of(attributes: dict[str, str], binary: Path, folder: Path) -> dict[
         ) as gateway,
     ):
         body = {"resourceLogs": [{"resource": resource, "scopeLogs": scopes}]}
-        assert post(f"{gateway.http}/v1/logs", body).status == 200
-        (request,) = until(sink.requests, "the log", limit=30)
+        assert http_post(f"{gateway.http}/v1/logs", body).status == 200
+        (request,) = wait_until(sink.requests, "the log", limit=30)
     (group,) = request["resourceLogs"]
     return {it["key"]: it["value"].get("stringValue") for it in group["resource"]["attributes"]}
 
@@ -75,7 +75,8 @@ def resource_of(attributes: dict[str, str], binary: Path, folder: Path) -> dict[
 def test_it_is_valid_over_the_agents(collector_binary: Path) -> None:
     """The Collector has nothing against the two."""
     assert (
-        complaints(collector_binary, *FILES, env={"BACKEND_ENDPOINT": "http://127.0.0.1:9"}) == ""
+        validate_configs(collector_binary, *FILES, env={"BACKEND_ENDPOINT": "http://127.0.0.1:9"})
+        == ""
     )
 
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.testlib.repository import REPOSITORY
 from tests.testlib.samples.rich_events import RICH_EVENTS
-from tests.testlib.servers.collector import collector
+from tests.testlib.servers.collector import run_collector
 from tests.testlib.servers.loki_limits import Limits
 from tests.testlib.servers.loki_receiver import LokiReceiver
-from tests.testlib.servers.sent_kill import Kill, until_printed
-from tests.testlib.servers.web import post
+from tests.testlib.servers.sent_kill import SentKill, wait_until_printed
+from tests.testlib.servers.web import http_post
 
 LOKI = REPOSITORY / "collector-config/loki.yaml"
 DAY_NS = 86_400 * 10**9
@@ -24,11 +24,11 @@ def test_loki_gets_the_log_and_the_console_the_rest(
     collector_binary: Path, loki_receiver: LokiReceiver
 ) -> None:
     """No signal is rejected: Loki has the line, and the Collector's log the rest."""
-    kill = Kill()
-    with collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
+    kill = SentKill()
+    with run_collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
         kill.send(server)
         assert kill.send_metric(server).status == 200
-        printed = until_printed(server, kill.trace_id, "oom.kills")
+        printed = wait_until_printed(server, kill.trace_id, "oom.kills")
     (entry,) = loki_receiver.find(service_name=kill.service)
     assert entry.labels == {"service_name": kill.service}
     assert entry.time == kill.time
@@ -41,8 +41,8 @@ def test_the_events_name_is_an_attribute_for_older_versions(
     collector_binary: Path, loki_receiver: LokiReceiver
 ) -> None:
     """Loki stores the record's own event name since 3.8; here it comes twice."""
-    kill = Kill()
-    with collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
+    kill = SentKill()
+    with run_collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
         assert kill.send_log(server).status == 200
     (entry,) = loki_receiver.find(service_name=kill.service)
     assert entry.metadata.count(("event_name", "oom.kill")) == 2
@@ -54,8 +54,8 @@ def test_the_richest_events_are_within_the_limits(
 ) -> None:
     """The longest report of the kernel's, and as many attributes as the agent sends."""
     service = f"shop-{secrets.token_hex(4)}"
-    with collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
-        reply = post(f"{server.http}/v1/logs", RICH_EVENTS[name](service))
+    with run_collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
+        reply = http_post(f"{server.http}/v1/logs", RICH_EVENTS[name](service))
     assert (reply.status, loki_receiver.rejections) == (200, [])
     (entry,) = loki_receiver.find(service_name=service)
     assert len(entry.fields["log_record_original"]) == 1 << 15
@@ -64,10 +64,10 @@ def test_the_richest_events_are_within_the_limits(
 
 def test_what_loki_rejects_for_good_is_final_for_the_sender(collector_binary: Path) -> None:
     """A record older than a week: the sender must not send it again for ever."""
-    kill = Kill(time=time.time_ns() - 8 * DAY_NS)
+    kill = SentKill(time=time.time_ns() - 8 * DAY_NS)
     with (
         LokiReceiver() as loki,
-        collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server,
+        run_collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server,
     ):
         reply = kill.send_log(server)
     assert [rejection.reason for rejection in loki.rejections] == ["greater_than_max_sample_age"]
@@ -79,9 +79,9 @@ def test_what_loki_has_no_place_for_now_stays_with_the_sender(collector_binary: 
     limits = Limits(max_global_streams_per_user=1)
     with (
         LokiReceiver(limits) as loki,
-        collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server,
+        run_collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server,
     ):
-        assert Kill().send_log(server).status == 200
-        reply = Kill().send_log(server)
+        assert SentKill().send_log(server).status == 200
+        reply = SentKill().send_log(server)
     assert [rejection.reason for rejection in loki.rejections] == ["stream_limit"]
     assert reply.status in {429, 503}

@@ -11,11 +11,11 @@ import pytest
 from tests.testlib.process import LOOPBACK
 from tests.testlib.repository import REPOSITORY
 from tests.testlib.samples.rich_events import RICH_EVENTS
-from tests.testlib.servers.collector import collector
-from tests.testlib.servers.sent_kill import Kill, until_printed
+from tests.testlib.servers.collector import run_collector
+from tests.testlib.servers.sent_kill import SentKill, wait_until_printed
 from tests.testlib.servers.victorialogs import VictoriaLogs
-from tests.testlib.servers.web import Json, ok, post
-from tests.testlib.wait import until
+from tests.testlib.servers.web import Json, http_post, is_ok
+from tests.testlib.wait import wait_until
 
 VICTORIALOGS = REPOSITORY / "collector-config/victorialogs.yaml"
 NOWHERE = f"http://{LOOPBACK}:9"  # the discard port, which nothing listens on
@@ -36,14 +36,14 @@ def test_victorialogs_gets_the_log_and_the_console_the_rest(
     collector_binary: Path, victorialogs: VictoriaLogs, tmp_path: Path
 ) -> None:
     """No signal is rejected: VictoriaLogs has the entry, and the Collector's log the rest."""
-    kill = Kill()
+    kill = SentKill()
     env = environ(victorialogs.url, tmp_path)
-    with collector(collector_binary, VICTORIALOGS, env=env) as server:
+    with run_collector(collector_binary, VICTORIALOGS, env=env) as server:
         kill.send(server)
         assert kill.send_metric(server).status == 200
-        printed = until_printed(server, kill.trace_id, "oom.kills")
+        printed = wait_until_printed(server, kill.trace_id, "oom.kills")
         query = f'service.name:="{kill.service}" event_name:="oom.kill"'
-        (entry,) = until(lambda: victorialogs.query(query), "the entry")
+        (entry,) = wait_until(lambda: victorialogs.query(query), "the entry")
     assert entry.time == kill.time
     assert entry.message == f"{kill.service} was killed"
     assert entry.fields["trace_id"] == kill.trace_id
@@ -56,9 +56,9 @@ def test_containers_of_a_service_on_a_host_share_a_stream(
 ) -> None:
     """What an OOM kill mostly ends is in no stream, and can be asked for all the same."""
     ids = [secrets.token_hex(32) for _ in range(3)]
-    kill = Kill()
+    kill = SentKill()
     env = environ(victorialogs.url, tmp_path)
-    with collector(collector_binary, VICTORIALOGS, env=env) as server:
+    with run_collector(collector_binary, VICTORIALOGS, env=env) as server:
         for number, container_id in enumerate(ids):
             own = {
                 "container.id": container_id,
@@ -66,14 +66,14 @@ def test_containers_of_a_service_on_a_host_share_a_stream(
                 "k8s.pod.uid": f"uid-{number}",
                 "service.instance.id": f"prod.shop-{number}.web",
             }
-            again = Kill(kill.service, resource={**CONTAINER, **own})
+            again = SentKill(kill.service, resource={**CONTAINER, **own})
             assert again.send_log(server).status == 200
 
         def found() -> list[str] | None:
             entries = victorialogs.query(f'service.name:="{kill.service}"')
             return [entry.stream for entry in entries] if len(entries) == len(ids) else None
 
-        streams = until(found, "the entries") or []
+        streams = wait_until(found, "the entries") or []
         (entry,) = victorialogs.query(f'container.id:="{ids[1]}"')
     wanted = {**CONTAINER, "service.name": kill.service}
     stream = ",".join(f'{name}="{value}"' for name, value in sorted(wanted.items()))
@@ -88,10 +88,10 @@ def test_the_richest_events_arrive_whole(
     """The longest report of the kernel's, and as many attributes as the agent sends."""
     service = f"shop-{secrets.token_hex(4)}"
     env = environ(victorialogs.url, tmp_path)
-    with collector(collector_binary, VICTORIALOGS, env=env) as server:
-        assert post(f"{server.http}/v1/logs", RICH_EVENTS[name](service)).status == 200
+    with run_collector(collector_binary, VICTORIALOGS, env=env) as server:
+        assert http_post(f"{server.http}/v1/logs", RICH_EVENTS[name](service)).status == 200
         query = f'service.name:="{service}"'
-        (entry,) = until(lambda: victorialogs.query(query), "the entry")
+        (entry,) = wait_until(lambda: victorialogs.query(query), "the entry")
     assert len(entry.fields["log.record.original"]) == 1 << 15
     assert entry.fields["oom.capture.source"]
 
@@ -100,14 +100,14 @@ def test_the_queue_survives_a_kill_of_the_collector(
     collector_binary: Path, victorialogs: VictoriaLogs, tmp_path: Path
 ) -> None:
     """A sender that got 200 may forget: first VictoriaLogs was missing, then the Collector."""
-    kill = Kill()
-    with collector(collector_binary, VICTORIALOGS, env=environ(NOWHERE, tmp_path)) as server:
-        until(lambda: ok(server.health), "healthy without its backend")
+    kill = SentKill()
+    with run_collector(collector_binary, VICTORIALOGS, env=environ(NOWHERE, tmp_path)) as server:
+        wait_until(lambda: is_ok(server.health), "healthy without its backend")
         assert kill.send_log(server).status == 200
         server.process.kill()
-    with collector(collector_binary, VICTORIALOGS, env=environ(victorialogs.url, tmp_path)):
+    with run_collector(collector_binary, VICTORIALOGS, env=environ(victorialogs.url, tmp_path)):
         query = f'service.name:="{kill.service}"'
-        (entry,) = until(lambda: victorialogs.query(query), "the entry", limit=30)
+        (entry,) = wait_until(lambda: victorialogs.query(query), "the entry", limit=30)
     assert entry.time == kill.time
 
 
@@ -117,8 +117,8 @@ def test_what_the_queue_has_no_place_for_stays_with_the_sender(
     """A full queue is 503, not a 200 and a loss."""
     small: Json = {"exporters": {"otlp_http/victorialogs": {"sending_queue": {"queue_size": 2}}}}
     env = environ(NOWHERE, tmp_path)
-    with collector(collector_binary, VICTORIALOGS, small, env=env) as server:
-        statuses = [Kill().send_log(server).status for _ in range(20)]
+    with run_collector(collector_binary, VICTORIALOGS, small, env=env) as server:
+        statuses = [SentKill().send_log(server).status for _ in range(20)]
     assert set(statuses) == {200, 503}
 
 
@@ -126,12 +126,12 @@ def test_victorialogs_drops_what_is_older_than_its_retention(
     collector_binary: Path, victorialogs: VictoriaLogs, tmp_path: Path
 ) -> None:
     """The comment in the file: a week by default, with a 200 all the same."""
-    old, new = Kill(time=time.time_ns() - 9 * DAY_NS), Kill()
+    old, new = SentKill(time=time.time_ns() - 9 * DAY_NS), SentKill()
     env = environ(victorialogs.url, tmp_path)
-    with collector(collector_binary, VICTORIALOGS, env=env) as server:
+    with run_collector(collector_binary, VICTORIALOGS, env=env) as server:
         for kill in (old, new):
             assert kill.send_log(server).status == 200
-        until(lambda: victorialogs.query(f'service.name:="{new.service}"'), "the new entry")
-    until(lambda: old.service in victorialogs.process.output(), "the warning")
+        wait_until(lambda: victorialogs.query(f'service.name:="{new.service}"'), "the new entry")
+    wait_until(lambda: old.service in victorialogs.process.output(), "the warning")
     assert "-retentionPeriod=7d" in victorialogs.process.output()
     assert victorialogs.query(f'service.name:="{old.service}"') == []

@@ -15,9 +15,9 @@ from otel_oom.config.otlp import read_otlp_config
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import Store
 from otel_oom.store.counters import NO_BOOT
-from tests.testlib.exporter import Taker
-from tests.testlib.samples.events import WITNESS, kill
-from tests.testlib.wait import until
+from tests.testlib.exporter import RequestLog
+from tests.testlib.samples.events import SNAPSHOT, sample_kill
+from tests.testlib.wait import wait_until
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,10 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is set aside, told once, and kept on the disk; those behind it are delivered."""
-    taker = Taker()
+    taker = RequestLog()
     with Store(tmp_path / "state") as store, Receiver(taker) as receiver:
         for number in range(3):
-            store.record(kill(number, boot_id="an earlier boot"), WITNESS)
+            store.record(sample_kill(number, boot_id="an earlier boot"), SNAPSHOT)
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
             database.execute(f"UPDATE journal SET event = {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
@@ -44,7 +44,7 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
             store, AgentConfig(read_otlp_config(endpoint)), ContainerService()
         )
         delivery.start()
-        until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
+        wait_until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)
         assert store.counts() == {"journal": 3, "outbox": 0, "dead_letters": 0}
         assert store.counters(NO_BOOT)["unreadable"] == 1

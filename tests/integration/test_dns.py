@@ -12,10 +12,10 @@ from typing import Self
 import pytest
 
 from otel_oom.config.endpoint import GRPC, HTTP
-from tests.testlib.command import plain_environment
+from tests.testlib.command import clean_environ
 from tests.testlib.servers.dns import NAME, NameServer
 from tests.testlib.servers.grpc_server import GrpcServer
-from tests.testlib.servers.http_server import LIMIT, HttpServer
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S, HttpServer
 
 pytestmark = pytest.mark.root
 
@@ -49,7 +49,7 @@ class Sender:
         """Start it."""
         self._process = subprocess.Popen(
             command,
-            env=plain_environment(),
+            env=clean_environ(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,7 +111,7 @@ def test_names_come_back(names: NameServer, tmp_path: Path, protocol: str) -> No
     names.mode = "failing"
     with HttpServer() as http, GrpcServer() as grpc:
         port = int(http.url.rpartition(":")[2]) if protocol == HTTP else grpc.port
-        with sender(names, tmp_path, protocol, port, timeout_s=LIMIT) as running:
+        with sender(names, tmp_path, protocol, port, timeout_s=CLIENT_TIMEOUT_S) as running:
             verdict, reason, *_ = running.send()
             assert verdict == "LATER"
             assert NAME in reason or "resolution" in reason
@@ -121,7 +121,7 @@ def test_names_come_back(names: NameServer, tmp_path: Path, protocol: str) -> No
 
 def test_close_ends_a_look_up(names: NameServer, tmp_path: Path) -> None:
     """A transport that is closed by another thread gives up at once, also while it looks up."""
-    with sender(names, tmp_path, HTTP, 4318, timeout_s=LIMIT) as running:
+    with sender(names, tmp_path, HTTP, 4318, timeout_s=CLIENT_TIMEOUT_S) as running:
         verdict, _, seconds, _ = running.send("close soon")
     assert verdict == "LATER"
     assert seconds < PROMPT_S

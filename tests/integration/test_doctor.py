@@ -10,16 +10,16 @@ import pytest
 
 from otel_oom import __version__
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from tests.testlib.command import Done, otel_oom, own_mounts
-from tests.testlib.need import need
+from tests.testlib.command import CompletedCommand, mount_namespace, run_otel_oom
 from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 from tests.testlib.servers.metrics import MetricsBackend
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
-def findings(done: Done) -> dict[str, Any]:
+def findings(done: CompletedCommand) -> dict[str, Any]:
     """The findings of ``doctor --json`` by their names."""
     assert done.err == ""
     return {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
@@ -29,12 +29,12 @@ def findings(done: Done) -> dict[str, Any]:
 def test_all_is_well() -> None:
     """Every finding is ok, on screen as in JSON, the exit code is 0, and nothing was sent."""
     panic = Path("/proc/sys/vm/panic_on_oom").read_text(encoding="ascii")
-    need(panic.strip() == "0", "this kernel is set to panic on OOM")
+    require(panic.strip() == "0", "this kernel is set to panic on OOM")
     backend = Backend()
     with Receiver(backend) as receiver:
-        env, through = {ENDPOINT: receiver.url}, own_mounts("mount -t bpf none /sys/fs/bpf")
-        as_json = otel_oom("doctor", "--json", env=env, through=through)
-        on_screen = otel_oom("doctor", env=env, through=through)
+        env, prefix = {ENDPOINT: receiver.url}, mount_namespace("mount -t bpf none /sys/fs/bpf")
+        as_json = run_otel_oom("doctor", "--json", env=env, prefix=prefix)
+        on_screen = run_otel_oom("doctor", env=env, prefix=prefix)
     assert (as_json.code, on_screen.code, on_screen.err) == (0, 0, "")
     report = json.loads(as_json.out)
     assert (report["version"], report["ok"]) == (__version__, True)
@@ -52,7 +52,9 @@ def test_all_is_well() -> None:
 @pytest.mark.root
 def test_a_missing_bpffs_is_a_warning() -> None:
     """Capture does without it, so it is no failure; the advice has the command that mounts it."""
-    done = otel_oom("doctor", "--json", through=own_mounts("mount -t tmpfs none /sys/fs/bpf"))
+    done = run_otel_oom(
+        "doctor", "--json", prefix=mount_namespace("mount -t tmpfs none /sys/fs/bpf")
+    )
     bpffs = findings(done)["bpffs"]
     assert bpffs["state"] == "warn"
     assert "mount -t bpf bpf /sys/fs/bpf" in bpffs["advice"]
@@ -61,7 +63,9 @@ def test_a_missing_bpffs_is_a_warning() -> None:
 @pytest.mark.root
 def test_missing_memory_cgroups_are_a_warning() -> None:
     """Kills are captured without them, but what the limits were is not known."""
-    done = otel_oom("doctor", "--json", through=own_mounts("mount -t tmpfs none /sys/fs/cgroup"))
+    done = run_otel_oom(
+        "doctor", "--json", prefix=mount_namespace("mount -t tmpfs none /sys/fs/cgroup")
+    )
     memcg = findings(done)["memory cgroups"]
     assert memcg["state"] == "warn"
     assert "Limits and usage of cgroups will be missing" in memcg["advice"]
@@ -70,7 +74,7 @@ def test_missing_memory_cgroups_are_a_warning() -> None:
 def test_an_endpoint_that_is_down_is_a_failure() -> None:
     """The address and the reason are told, without what is secret in it."""
     endpoint = f"http://me:s3cret@{LOOPBACK}:{free_port()}"
-    done = otel_oom("doctor", "--json", env={ENDPOINT: endpoint})
+    done = run_otel_oom("doctor", "--json", env={ENDPOINT: endpoint})
     assert done.code == 1
     for signal in ("logs", "traces"):
         finding = findings(done)[f"{signal} endpoint"]
@@ -84,7 +88,7 @@ def test_an_endpoint_that_is_down_is_a_failure() -> None:
 def test_an_endpoint_that_refuses_is_a_failure() -> None:
     """What answers but does not take it is told with its answer."""
     with Receiver(Backend(lambda: Reply(401))) as receiver:
-        done = otel_oom("doctor", "--json", env={ENDPOINT: receiver.url})
+        done = run_otel_oom("doctor", "--json", env={ENDPOINT: receiver.url})
     assert done.code == 1
     assert "401" in findings(done)["logs endpoint"]["detail"]
     assert "credentials" in findings(done)["logs endpoint"]["advice"]
@@ -92,7 +96,7 @@ def test_an_endpoint_that_refuses_is_a_failure() -> None:
 
 def test_sending_that_is_switched_off_is_a_warning() -> None:
     """With ``OTEL_SDK_DISABLED`` no endpoint is tried, and the reason is told."""
-    found = findings(otel_oom("doctor", "--json", env={"OTEL_SDK_DISABLED": "true"}))
+    found = findings(run_otel_oom("doctor", "--json", env={"OTEL_SDK_DISABLED": "true"}))
     assert found["settings"]["state"] == "warn"
     assert "OTEL_SDK_DISABLED" in found["settings"]["detail"]
     assert "logs endpoint" not in found
@@ -103,7 +107,7 @@ def test_a_timeout_in_milliseconds_is_pointed_out() -> None:
     """A value that can only have been meant in milliseconds is a warning, with the unit."""
     with Receiver(lambda _: None) as receiver:
         env = {ENDPOINT: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "10000"}
-        done = otel_oom("doctor", "--json", env=env)
+        done = run_otel_oom("doctor", "--json", env=env)
     endpoint = findings(done)["logs endpoint"]
     assert endpoint["state"] == "warn"
     assert "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds" in endpoint["advice"]
@@ -114,9 +118,9 @@ def test_a_backend_without_metrics_is_a_warning() -> None:
     backend = MetricsBackend(answer=lambda: Reply(404))
     with Receiver(backend) as receiver:
         env = {ENDPOINT: receiver.url}
-        found = findings(otel_oom("doctor", "--json", env=env))
+        found = findings(run_otel_oom("doctor", "--json", env=env))
         off = {**env, "OTEL_METRICS_EXPORTER": "none"}
-        without = findings(otel_oom("doctor", "--json", env=off))
+        without = findings(run_otel_oom("doctor", "--json", env=off))
     assert found["metrics endpoint"]["state"] == "warn"
     assert "OTEL_METRICS_EXPORTER=none" in found["metrics endpoint"]["advice"]
     assert found["logs endpoint"]["state"] == "ok"
@@ -126,10 +130,10 @@ def test_a_backend_without_metrics_is_a_warning() -> None:
 @pytest.mark.usefixtures("real_kills")
 def test_it_says_what_is_taken_and_why() -> None:
     """BPF where the host allows it; else the log, with the reason why not BPF."""
-    best = findings(otel_oom("doctor", "--json"))["source"]
+    best = findings(run_otel_oom("doctor", "--json"))["source"]
     assert (best["state"], best["detail"].partition(",")[0]) == ("ok", "libbpf")
-    no_btf = own_mounts("mount -t tmpfs none /sys/kernel/btf")
-    second = findings(otel_oom("doctor", "--json", through=no_btf))["source"]
+    no_btf = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
+    second = findings(run_otel_oom("doctor", "--json", prefix=no_btf))["source"]
     assert second["detail"].startswith("kmsg, for libbpf is refused: This kernel has no BTF")
 
 
@@ -138,9 +142,9 @@ def test_it_names_who_else_kills() -> None:
     """By its unit; without journalctl there is no way to know of what it kills."""
     units = "/run/systemd/system"
     unit = ("mount -t tmpfs none /run", f"mkdir -p {units}", f"touch {units}/earlyoom.service")
-    found = findings(otel_oom("doctor", "--json", through=own_mounts(*unit)))["killers"]
+    found = findings(run_otel_oom("doctor", "--json", prefix=mount_namespace(*unit)))["killers"]
     assert (found["state"], "earlyoom" in found["detail"]) == ("ok", True)
-    hidden = own_mounts(*unit, 'mount --bind /dev/null "$(command -v journalctl)"')
-    found = findings(otel_oom("doctor", "--json", through=hidden))["killers"]
+    hidden = mount_namespace(*unit, 'mount --bind /dev/null "$(command -v journalctl)"')
+    found = findings(run_otel_oom("doctor", "--json", prefix=hidden))["killers"]
     assert found["state"] == "warn"
     assert "install journalctl" in found["advice"]

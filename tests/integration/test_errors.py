@@ -7,7 +7,7 @@ import os
 import pytest
 
 from otel_oom import __version__
-from tests.testlib.command import Done, otel_oom
+from tests.testlib.command import CompletedCommand, run_otel_oom
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tests.testlib.command import Done, otel_oom
 )
 def test_wrong_words_are_wrong_use(words: tuple[str, ...], named: str) -> None:
     """What is wrong is named next to the usage, and the exit code is 2."""
-    done = otel_oom(*words)
+    done = run_otel_oom(*words)
     assert (done.code, done.out) == (2, "")
     assert "Traceback" not in done.err
     assert done.err.startswith("usage: otel-oom")
@@ -32,14 +32,14 @@ def test_wrong_words_are_wrong_use(words: tuple[str, ...], named: str) -> None:
 
 def test_a_wrong_source_is_told_the_right_ones() -> None:
     """The names that ``--source`` takes are in the message."""
-    message = otel_oom("run", "--source", "dmesg").err
+    message = run_otel_oom("run", "--source", "dmesg").err
     assert "auto" in message.splitlines()[-1]
     assert "libbpf" in message.splitlines()[-1]
 
 
 def test_the_version_is_told() -> None:
     """``--version`` prints it on stdout, and nothing else."""
-    assert otel_oom("--version") == Done(0, f"otel-oom {__version__}\n", "")
+    assert run_otel_oom("--version") == CompletedCommand(0, f"otel-oom {__version__}\n", "")
 
 
 @pytest.mark.parametrize("word", ["doctor", "--help", "--version"])
@@ -48,7 +48,7 @@ def test_a_reader_that_has_gone_is_no_error(word: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = otel_oom(word, stdout=writer)
+        done = run_otel_oom(word, stdout=writer)
     finally:
         os.close(writer)
     assert done.err == ""
@@ -58,7 +58,7 @@ def test_a_full_disk_below_the_output_is_told() -> None:
     """What could not be written is not passed over: the reason is told, and the exit code is 1."""
     full = os.open("/dev/full", os.O_WRONLY)
     try:
-        done = otel_oom("doctor", stdout=full)
+        done = run_otel_oom("doctor", stdout=full)
     finally:
         os.close(full)
     assert done.code == 1
@@ -68,13 +68,13 @@ def test_a_full_disk_below_the_output_is_told() -> None:
 
 def test_no_output_at_all_is_no_error() -> None:
     """With stdout closed (``>&-``) the exit code still tells."""
-    done = otel_oom("--version", through=("sh", "-c", 'exec "$@" >&-', "sh"))
+    done = run_otel_oom("--version", prefix=("sh", "-c", 'exec "$@" >&-', "sh"))
     assert (done.code, done.err) == (0, "")
-    assert otel_oom("doctor", through=("sh", "-c", 'exec "$@" >&-', "sh")).err == ""
+    assert run_otel_oom("doctor", prefix=("sh", "-c", 'exec "$@" >&-', "sh")).err == ""
 
 
 def test_a_terminal_without_unicode_is_written_to() -> None:
     """An output that has no ``✓`` gets an escape in its place."""
-    done = otel_oom("doctor", env={"PYTHONIOENCODING": "ascii"})
+    done = run_otel_oom("doctor", env={"PYTHONIOENCODING": "ascii"})
     assert done.err == ""
     assert "\\u2713 kernel: Linux" in done.out

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.command import otel_oom
+from tests.testlib.command import run_otel_oom
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 
@@ -36,7 +36,7 @@ WRONG = [
 @pytest.mark.parametrize(("name", "value", "takes"), WRONG)
 def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, takes: str) -> None:
     """The agent does not start (exit code 2) and says which variable it is and what it takes."""
-    done = otel_oom("run", "--no-pin", "--state-dir", tmp_path / "state", env={name: value})
+    done = run_otel_oom("run", "--no-pin", "--state-dir", tmp_path / "state", env={name: value})
     assert done.code == 2
     assert name in done.message()
     assert takes in done.message()
@@ -47,7 +47,7 @@ def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, take
 @pytest.mark.parametrize(("name", "value", "takes"), WRONG)
 def test_doctor_finds_a_value_that_cannot_be_used(name: str, value: str, takes: str) -> None:
     """The finding says which variable it is, and the advice what it takes; exit code 1."""
-    done = otel_oom("doctor", "--json", env={name: value})
+    done = run_otel_oom("doctor", "--json", env={name: value})
     assert (done.code, done.err) == (1, "")
     (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
     assert finding["state"] == "fail"
@@ -67,7 +67,7 @@ def test_doctor_finds_a_value_that_cannot_be_used(name: str, value: str, takes: 
 )
 def test_doctor_points_at_a_misspelt_variable(misspelt: str, meant: str) -> None:
     """A variable that nobody reads is a warning that suggests the one that was meant."""
-    done = otel_oom("doctor", "--json", env={misspelt: "s3cret"})
+    done = run_otel_oom("doctor", "--json", env={misspelt: "s3cret"})
     (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
     assert (finding["state"], finding["advice"]) == ("warn", f"Did you mean {meant}?")
     assert misspelt in finding["detail"]

@@ -10,7 +10,7 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux.cgroupfs import CgroupMount
-from tests.testlib.command import otel_oom, own_mounts
+from tests.testlib.command import mount_namespace, run_otel_oom
 from tests.testlib.process import LOOPBACK, free_port
 from tests.testlib.servers.backend import Backend
 
@@ -29,7 +29,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def test_no_memory_cgroup_can_be_made() -> None:
     """Without a memory controller there is no kill, but one message with the way out."""
-    done = otel_oom("demo", through=own_mounts("mount -t tmpfs none /sys/fs/cgroup"))
+    done = run_otel_oom("demo", prefix=mount_namespace("mount -t tmpfs none /sys/fs/cgroup"))
     assert (done.code, done.out) == (1, "")
     assert "No memory cgroup" in done.message()
     assert "root" in done.message()
@@ -38,7 +38,7 @@ def test_no_memory_cgroup_can_be_made() -> None:
 def test_a_backend_that_is_down() -> None:
     """The kill is shown all the same; that it was not taken, and by whom, is exit code 1."""
     endpoint = f"http://{LOOPBACK}:{free_port()}"
-    done = otel_oom("demo", "--json", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+    done = run_otel_oom("demo", "--json", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
     assert done.code == 1
     assert f"{endpoint}/v1/logs did not take the logs" in done.message()
     assert "refused" in done.message()
@@ -47,7 +47,7 @@ def test_a_backend_that_is_down() -> None:
 
 def test_a_backend_that_is_named_wrongly() -> None:
     """A wrong endpoint is wrong use, told before anything is killed."""
-    done = otel_oom("demo", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
+    done = run_otel_oom("demo", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
     assert (done.code, done.out) == (2, "")
     assert "http://localhost:4318" in done.message()
     assert "Ready" not in done.err
@@ -58,7 +58,7 @@ def test_a_backend_for_one_signal_alone() -> None:
     backend = Backend()
     with Receiver(backend) as receiver:
         env = {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"{receiver.url}/v1/logs"}
-        done = otel_oom("demo", env=env)
+        done = run_otel_oom("demo", env=env)
     assert done.code == 0, done
     assert (len(backend.logs), len(backend.spans)) == (1, 0)
 
@@ -70,7 +70,7 @@ def test_a_backend_for_one_signal_alone() -> None:
 )
 def test_what_is_set_for_others_does_not_matter(env: dict[str, str]) -> None:
     """A host's proxy, or its switch for all of OpenTelemetry, does not stand in the way."""
-    done = otel_oom("demo", "--json", env=env)
+    done = run_otel_oom("demo", "--json", env=env)
     assert done.code == 0, done
     assert len(done.out.splitlines()) == 2
 
@@ -78,8 +78,8 @@ def test_what_is_set_for_others_does_not_matter(env: dict[str, str]) -> None:
 def test_an_agent_that_does_not_start_is_not_waited_for(tmp_path: Path) -> None:
     """The agent's own message comes at once, and what became of it after it."""
     began = time.monotonic()
-    small = own_mounts(f"mount -t tmpfs -o nr_inodes=3 none {tmp_path}")
-    done = otel_oom("demo", through=small)
+    small = mount_namespace(f"mount -t tmpfs -o nr_inodes=3 none {tmp_path}")
+    done = run_otel_oom("demo", prefix=small)
     assert (done.code, done.out) == (1, "")
     assert "Traceback" not in done.err
     assert "No space left on device" in done.err

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store
-from tests.testlib.agent import agent
-from tests.testlib.command import NOBODY, otel_oom
-from tests.testlib.need import need
-from tests.testlib.samples.events import KILL, NO_VICTIM, WITNESS, kill
+from tests.testlib.agent import run_agent
+from tests.testlib.command import NOBODY, run_otel_oom
+from tests.testlib.require import require
+from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
 
 @pytest.fixture
@@ -19,14 +19,14 @@ def state(tmp_path: Path) -> Path:
     """A folder with two kills of one process id, in a time of their own."""
     with Store(tmp_path / "state") as store:
         for number in range(2):
-            store.record(kill(number), WITNESS)
+            store.record(sample_kill(number), SNAPSHOT)
     return tmp_path / "state"
 
 
 @pytest.mark.parametrize("command", ["events", "show"])
 def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
     """The folder is named, and how to name another; nothing is made there."""
-    done = otel_oom(command, "--state-dir", tmp_path / "nowhere")
+    done = run_otel_oom(command, "--state-dir", tmp_path / "nowhere")
     assert (done.code, done.out) == (1, "")
     assert f"There is nothing in {tmp_path / 'nowhere'}" in done.message()
     assert "--state-dir" in done.message()
@@ -37,9 +37,9 @@ def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
 @pytest.mark.root
 def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None:
     """Who may not read it is told who may."""
-    need(os.geteuid() == 0, "to become somebody else needs root")
-    through = [word for word in NOBODY if "dac_read_search" not in word]
-    done = otel_oom(command, "--state-dir", state, through=through)
+    require(os.geteuid() == 0, "to become somebody else needs root")
+    prefix = [word for word in NOBODY if "dac_read_search" not in word]
+    done = run_otel_oom(command, "--state-dir", state, prefix=prefix)
     assert (done.code, done.out) == (1, "")
     assert "sudo" in done.message()
 
@@ -47,12 +47,12 @@ def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None
 def test_a_journal_without_a_kill(tmp_path: Path) -> None:
     """An empty list is no failure; no last kill is one, with what to do."""
     with Store(tmp_path) as store:
-        store.record(NO_VICTIM, WITNESS)
-    done = otel_oom("show", "--state-dir", tmp_path)
+        store.record(NO_VICTIM, SNAPSHOT)
+    done = run_otel_oom("show", "--state-dir", tmp_path)
     assert done.code == 1
     assert "No OOM kill is in the journal" in done.message()
     assert "otel-oom events" in done.message()
-    listed = otel_oom("events", "--since", "1s", "--state-dir", tmp_path)
+    listed = run_otel_oom("events", "--since", "1s", "--state-dir", tmp_path)
     assert (listed.code, listed.err) == (0, "")
     assert "No OOM kill" in listed.out
 
@@ -60,7 +60,7 @@ def test_a_journal_without_a_kill(tmp_path: Path) -> None:
 @pytest.mark.parametrize("which", ["99", "ffffffff-ffff", "\x1b[31mx", "%", ""])
 def test_an_event_that_is_not_there(state: Path, which: str) -> None:
     """What was asked for is told, harmless, and where to look."""
-    done = otel_oom("show", which, "--state-dir", state)
+    done = run_otel_oom("show", which, "--state-dir", state)
     assert (done.code, done.out) == (1, "")
     assert "otel-oom events" in done.message()
     assert done.message().isprintable()
@@ -68,9 +68,9 @@ def test_an_event_that_is_not_there(state: Path, which: str) -> None:
 
 def test_a_process_id_of_several_kills(state: Path) -> None:
     """The newest is shown, and that there are others is said beside it."""
-    done = otel_oom("show", str(KILL.victim.tgid), "--state-dir", state)
+    done = run_otel_oom("show", str(KILL.victim.tgid), "--state-dir", state)
     assert done.code == 0
-    assert kill(1).uid in done.out
+    assert sample_kill(1).uid in done.out
     assert "2 kills had the process id" in done.err
 
 
@@ -78,10 +78,10 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
     """They are named, and more of it is asked for."""
     with Store(tmp_path) as store:
         for number in range(40):
-            store.record(kill(number), WITNESS)
-    uids = [kill(number).uid for number in range(40)]
+            store.record(sample_kill(number), SNAPSHOT)
+    uids = [sample_kill(number).uid for number in range(40)]
     digit = max("0123456789abcdef", key=lambda one: sum(uid[0] == one for uid in uids))
-    done = otel_oom("show", digit, "--state-dir", tmp_path)
+    done = run_otel_oom("show", digit, "--state-dir", tmp_path)
     assert done.code == 1
     assert "Give more of it" in done.message()
     assert sum(uid in done.message() for uid in uids) > 1
@@ -93,39 +93,39 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
 )
 def test_words_that_are_no_time_and_no_number(state: Path, option: str, value: str) -> None:
     """Wrong use, with what is understood."""
-    done = otel_oom("events", option, value, "--state-dir", state)
+    done = run_otel_oom("events", option, value, "--state-dir", state)
     assert (done.code, done.out) == (2, "")
     assert value in done.err
 
 
 def test_so_many_and_since_then(state: Path) -> None:
     """The newest of them; none of what was before."""
-    every = otel_oom("events", "--state-dir", state).out.splitlines()
-    last = otel_oom("events", "--last", "1", "--state-dir", state).out.splitlines()
-    assert kill(1).uid[:8] in last[1]
-    assert kill(0).uid[:8] not in "".join(last)
+    every = run_otel_oom("events", "--state-dir", state).out.splitlines()
+    last = run_otel_oom("events", "--last", "1", "--state-dir", state).out.splitlines()
+    assert sample_kill(1).uid[:8] in last[1]
+    assert sample_kill(0).uid[:8] not in "".join(last)
     assert len(every) == len(last) + 1
-    since = otel_oom("events", "--since", "2023-11-14T22:13:21Z", "--state-dir", state)
-    assert kill(0).uid[:8] not in since.out
-    since = otel_oom("events", "--since", "2023-11-14", "--state-dir", state)
-    assert kill(0).uid[:8] in since.out
+    since = run_otel_oom("events", "--since", "2023-11-14T22:13:21Z", "--state-dir", state)
+    assert sample_kill(0).uid[:8] not in since.out
+    since = run_otel_oom("events", "--since", "2023-11-14", "--state-dir", state)
+    assert sample_kill(0).uid[:8] in since.out
 
 
 def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: Path) -> None:
     """It is told by its uid, and the exit code says that the list is not whole."""
     with Store(tmp_path) as store:
-        store.record(KILL, WITNESS)
-        store.record(kill(1), WITNESS)
+        store.record(KILL, SNAPSHOT)
+        store.record(sample_kill(1), SNAPSHOT)
         store._database.write(  # noqa: SLF001  as another version would write it
             lambda db: db.execute(
                 "UPDATE journal SET event = '{}', sum = NULL WHERE uid = ?", (KILL.uid,)
             )
         )
-    done = otel_oom("events", "--state-dir", tmp_path)
+    done = run_otel_oom("events", "--state-dir", tmp_path)
     assert done.code == 1
     assert KILL.uid in done.message()
-    assert kill(1).uid[:8] in done.out
-    one = otel_oom("show", KILL.uid, "--state-dir", tmp_path)
+    assert sample_kill(1).uid[:8] in done.out
+    one = run_otel_oom("show", KILL.uid, "--state-dir", tmp_path)
     assert one.code == 1
     assert "can't be read by this version" in one.message()
 
@@ -133,7 +133,7 @@ def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: P
 @pytest.mark.usefixtures("real_kills")
 def test_the_agent_answers_for_the_same(tmp_path: Path) -> None:
     """What is not there is told alike while an agent works."""
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
-        done = otel_oom("show", "ffffffff-ffff", "--state-dir", running.state_dir)
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
+        done = run_otel_oom("show", "ffffffff-ffff", "--state-dir", running.state_dir)
     assert done.code == 1
     assert "otel-oom events" in done.message()

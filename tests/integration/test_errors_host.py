@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import otel_oom
-from tests.testlib.command import NOBODY, Done, own_mounts, run
-from tests.testlib.command import otel_oom as command
+from tests.testlib.command import NOBODY, CompletedCommand, mount_namespace, run_command
+from tests.testlib.command import run_otel_oom as command
 from tests.testlib.kernel.kills import kill_one
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 pytestmark = pytest.mark.root
 
@@ -32,7 +32,7 @@ class Lack:
     ``by_agent`` is whether it shows only when the kernel is asked, which is the agent's task.
     """
 
-    through: tuple[str, ...]
+    prefix: tuple[str, ...]
     wrong: str
     advice: str
     cwd: Path | None = None
@@ -40,34 +40,34 @@ class Lack:
 
 
 def _not_root(_: Path) -> Lack:
-    need(os.geteuid() == 0, "to become somebody else needs root")
+    require(os.geteuid() == 0, "to become somebody else needs root")
     return Lack(NOBODY, "may not load BPF programs", "Run it as root")
 
 
 def _no_capability(_: Path) -> Lack:
-    need(os.geteuid() == 0, "to drop what only root has")
-    through = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
-    return Lack(through, "may not load BPF programs", "CAP_BPF and CAP_PERFMON")
+    require(os.geteuid() == 0, "to drop what only root has")
+    prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
+    return Lack(prefix, "may not load BPF programs", "CAP_BPF and CAP_PERFMON")
 
 
 def _user_namespace(_: Path) -> Lack:
-    possible = run([*USER_NAMESPACE, sys.executable, "-c", ""]).code == 0
-    need(possible, "no user namespace is allowed here")
+    possible = run_command([*USER_NAMESPACE, sys.executable, "-c", ""]).code == 0
+    require(possible, "no user namespace is allowed here")
     wrong = "lets this process load no BPF programs"
     return Lack(USER_NAMESPACE, wrong, "run it on the host", by_agent=True)
 
 
 def _no_btf(_: Path) -> Lack:
-    through = own_mounts("mount -t tmpfs none /sys/kernel/btf")
-    return Lack(through, "This kernel has no BTF", "CONFIG_DEBUG_INFO_BTF=y")
+    prefix = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
+    return Lack(prefix, "This kernel has no BTF", "CONFIG_DEBUG_INFO_BTF=y")
 
 
 def _no_libbpf(_: Path) -> Lack:
-    known = run(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin ldconfig -p"]).out
+    known = run_command(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin ldconfig -p"]).out
     files = {Path(path).resolve() for path in re.findall(r"libbpf\.so\.1 .*=> (.*)", known)}
-    need(files, "libbpf is not here to be hidden")
-    through = own_mounts(*(f"mount --bind /dev/null {file}" for file in sorted(files)))
-    return Lack(through, "libbpf 1.x cannot be loaded", "apt-get install libbpf1")
+    require(files, "libbpf is not here to be hidden")
+    prefix = mount_namespace(*(f"mount --bind /dev/null {file}" for file in sorted(files)))
+    return Lack(prefix, "libbpf 1.x cannot be loaded", "apt-get install libbpf1")
 
 
 def _package(folder: Path) -> Path:
@@ -83,7 +83,7 @@ def _no_object(folder: Path) -> Lack:
 
 
 def _broken_object(folder: Path) -> Lack:
-    need(os.geteuid() == 0, "without root the object is not even tried")
+    require(os.geteuid() == 0, "without root the object is not even tried")
     _package(folder)
     (folder / "otel_oom/capture/bpf/oom.bpf.o").write_bytes(b"\x7fELF, and no more")
     return Lack((), "oom.bpf.o can't be used", "make -C bpf", folder, by_agent=True)
@@ -119,16 +119,16 @@ def anyones(tmp_path: Path) -> Path:
 def test_the_agent_says_why_it_cannot_capture(lack: Lack, anyones: Path) -> None:
     """``run`` ends with exit code 1 and one message: what is wrong, and the way out."""
     words = ("run", "--no-pin", "--source", "libbpf", "--state-dir", anyones / "state")
-    done = command(*words, through=lack.through, cwd=lack.cwd)
+    done = command(*words, prefix=lack.prefix, cwd=lack.cwd)
     assert done.code == 1
     assert lack.wrong in done.message()
     assert lack.advice in done.message()
 
 
-def _doctor(lack: Lack) -> tuple[Done, dict[str, dict[str, str]]]:
+def _doctor(lack: Lack) -> tuple[CompletedCommand, dict[str, dict[str, str]]]:
     """What ``doctor`` finds there, by name; sending is no part of it."""
     off = {"OTEL_SDK_DISABLED": "true"}
-    done = command("doctor", "--json", through=lack.through, cwd=lack.cwd, env=off)
+    done = command("doctor", "--json", prefix=lack.prefix, cwd=lack.cwd, env=off)
     assert done.err == ""
     return done, {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
 
@@ -138,7 +138,7 @@ def test_doctor_says_why_bpf_is_refused(lack: Lack) -> None:
 
     The way out is the advice of the finding.
     """
-    readable = run([*lack.through, "head", "-c0", "/dev/kmsg"]).code == 0
+    readable = run_command([*lack.prefix, "head", "-c0", "/dev/kmsg"]).code == 0
     done, found = _doctor(lack)
     hook, log = found["hook"], found["kernel log"]
     assert lack.wrong in hook["detail"]
@@ -151,7 +151,7 @@ def test_doctor_says_why_bpf_is_refused(lack: Lack) -> None:
 def test_doctor_fails_where_nothing_can_be_read() -> None:
     """Without BTF and without the kernel's log no kill can be captured at all."""
     hide = ("mount -t tmpfs none /sys/kernel/btf", "mount --bind /proc/self/mem /dev/kmsg")
-    done, found = _doctor(Lack(own_mounts(*hide), "", ""))
+    done, found = _doctor(Lack(mount_namespace(*hide), "", ""))
     assert done.code == 1
     for name in ("BTF", "hook", "kernel log"):
         assert (found[name]["state"], found[name]["advice"] != "") == ("fail", True)
@@ -160,13 +160,13 @@ def test_doctor_fails_where_nothing_can_be_read() -> None:
 @pytest.mark.usefixtures("real_kills")
 def test_a_log_that_cannot_be_read_is_a_warning_where_bpf_is_allowed() -> None:
     """It is needed for nothing then but what a hook may not tell."""
-    done, found = _doctor(Lack(own_mounts("mount --bind /proc/self/mem /dev/kmsg"), "", ""))
+    done, found = _doctor(Lack(mount_namespace("mount --bind /proc/self/mem /dev/kmsg"), "", ""))
     assert (done.code, found["hook"]["state"], found["kernel log"]["state"]) == (0, "ok", "warn")
 
 
 def test_the_demonstration_says_why_it_cannot_be(lack: Lack, anyones: Path) -> None:
     """``demo`` ends with exit code 1 and the same words, at once."""
-    done = command("demo", through=lack.through, cwd=lack.cwd, env={"TMPDIR": str(anyones)})
+    done = command("demo", prefix=lack.prefix, cwd=lack.cwd, env={"TMPDIR": str(anyones)})
     assert (done.code, done.out) == (1, "")
     assert "Traceback" not in done.err
     said = done.err if lack.by_agent else done.message()
@@ -180,9 +180,9 @@ def test_where_bpf_is_refused_the_agent_reads_the_kernels_log(
     make: Callable[[Path], Lack], tmp_path: Path
 ) -> None:
     """It says so once, with the reason, and captures a real kill all the same."""
-    need(os.geteuid() == 0, "to read the kernel's log")
+    require(os.geteuid() == 0, "to read the kernel's log")
     lack = make(tmp_path)
-    words: list[str | Path] = [*lack.through, sys.executable, "-m", "otel_oom", "run"]
+    words: list[str | Path] = [*lack.prefix, sys.executable, "-m", "otel_oom", "run"]
     words += ["--no-pin", "--state-dir", tmp_path / "state"]
     settings = os.environ | {"OTEL_SDK_DISABLED": "true"}
     with subprocess.Popen(words, cwd=lack.cwd, stderr=subprocess.PIPE, env=settings) as agent:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.agent import agent
-from tests.testlib.command import NOBODY, Done, otel_oom, own_mounts
-from tests.testlib.need import need
+from tests.testlib.agent import run_agent
+from tests.testlib.command import NOBODY, CompletedCommand, mount_namespace, run_otel_oom
+from tests.testlib.require import require
 
 pytestmark = pytest.mark.root
 
 
-def run(state: Path, through: tuple[str, ...] = ()) -> Done:
+def run(state: Path, prefix: tuple[str, ...] = ()) -> CompletedCommand:
     """Run the agent with its state in ``state``."""
-    return otel_oom("run", "--no-pin", "--state-dir", state, through=through)
+    return run_otel_oom("run", "--no-pin", "--state-dir", state, prefix=prefix)
 
 
 @pytest.mark.parametrize("below", ["", "state"])
@@ -35,7 +35,7 @@ def test_a_file_in_its_place(tmp_path: Path, below: str) -> None:
 @pytest.mark.parametrize("below", ["", "state"])
 def test_a_read_only_mount(tmp_path: Path, below: str) -> None:
     """A file system that takes nothing is told."""
-    done = run(tmp_path / below, own_mounts(f"mount -t tmpfs -o ro none {tmp_path}"))
+    done = run(tmp_path / below, mount_namespace(f"mount -t tmpfs -o ro none {tmp_path}"))
     assert done.code == 1
     assert "Read-only file system" in done.message()
     assert "--state-dir" in done.message()
@@ -43,7 +43,7 @@ def test_a_read_only_mount(tmp_path: Path, below: str) -> None:
 
 def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     """A user who may not write there is told so."""
-    need(os.geteuid() == 0, "to become somebody else needs root")
+    require(os.geteuid() == 0, "to become somebody else needs root")
     done = run(tmp_path / "state", NOBODY)
     assert done.code == 1
     assert "Permission denied" in done.message()
@@ -53,7 +53,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("real_kills")
 def test_a_second_agent(tmp_path: Path) -> None:
     """The second agent on a folder does not start, and the first one is not disturbed."""
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as first:
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as first:
         done = run(first.state_dir)
         assert first.process.poll() is None
         assert first.end() == 0
@@ -69,13 +69,13 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     (state / "otel-oom.db").write_bytes(garbage)
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         assert running.state_dir == state
         assert running.end() == 0
     (moved,) = state.glob("otel-oom-*.db")
     assert moved.read_bytes() == garbage
-    assert "file is not a database" in running.said()
-    assert moved.name in running.said()
+    assert "file is not a database" in running.log_text()
+    assert moved.name in running.log_text()
 
 
 def test_a_database_of_a_later_version(tmp_path: Path) -> None:

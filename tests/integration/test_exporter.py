@@ -12,11 +12,11 @@ import pytest
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.endpoint import GRPC, Endpoint
 from otel_oom.export.exporter import SignalExporter, connect
-from tests.testlib.exporter import Outbox, Taker, at_work, courier
+from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
 from tests.testlib.process import free_port
 from tests.testlib.servers.grpc_server import GrpcServer
-from tests.testlib.servers.http_server import LIMIT, silent
-from tests.testlib.wait import until
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S, silent_server
+from tests.testlib.wait import wait_until
 
 PROMPT_S = 5.0
 """What counts as at once on a busy machine."""
@@ -33,8 +33,11 @@ def switch_often() -> Iterator[None]:
 
 def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
     """A message is sent when the courier is woken, once, and is gone from the disk then."""
-    taker = Taker()
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+    taker = RequestLog()
+    with (
+        Receiver(taker) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
         outbox.put("a")
         running.wake()
         outbox.empties()
@@ -46,33 +49,35 @@ def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
 
 def test_the_other_signal_is_left_alone(outbox: Outbox) -> None:
     """A courier sends the messages of its own signal, to its own path, and no others."""
-    taker = Taker()
+    taker = RequestLog()
     outbox.put("a", signal="logs")
     outbox.put("b", signal="traces")
     with Receiver(taker) as server:
-        with at_work(courier(outbox.store, server.url, "traces")):
-            until(lambda: outbox.waiting() == ["a"], "the trace is sent", limit=LIMIT)
-        with at_work(courier(outbox.store, server.url, "logs")):
+        with run_exporter(make_exporter(outbox.store, server.url, "traces")):
+            wait_until(
+                lambda: outbox.waiting() == ["a"], "the trace is sent", limit=CLIENT_TIMEOUT_S
+            )
+        with run_exporter(make_exporter(outbox.store, server.url, "logs")):
             outbox.empties()
     assert taker.requests == [["b"], ["a"]]
 
 
 def test_a_backlog_is_one_request_oldest_first(outbox: Outbox) -> None:
     """What has waited goes in one request, in the order of its arrival."""
-    taker = Taker()
+    taker = RequestLog()
     uids = [f"kill-{number}" for number in range(300)]
     outbox.put(*uids)
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert taker.requests == [uids]
 
 
 def test_a_long_backlog_is_several_requests(outbox: Outbox) -> None:
     """No request outgrows what servers take: 4 MiB with gRPC, unless they are told otherwise."""
-    taker = Taker()
+    taker = RequestLog()
     uids = [f"kill-{number}" for number in range(10)]
     outbox.put(*uids, size=1 << 20)
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert taker.taken == uids
     assert max(taker.sizes) < 4 << 20
@@ -82,8 +87,8 @@ def test_grpc_delivers_as_well(outbox: Outbox) -> None:
     """The protocol of the endpoint is the one that is spoken."""
     outbox.put("a")
     with GrpcServer() as server:
-        place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=LIMIT)
-        with at_work(SignalExporter(outbox.store, place, connect(place))):
+        place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=CLIENT_TIMEOUT_S)
+        with run_exporter(SignalExporter(outbox.store, place, connect(place))):
             outbox.empties()
     assert len(server.calls) == 1
 
@@ -91,10 +96,13 @@ def test_grpc_delivers_as_well(outbox: Outbox) -> None:
 def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
     """A message that is not taken now stays on disk, and is sent again after the wait."""
     busy = Reply(503, (("Retry-After", "2"),))
-    taker = Taker(lambda _: busy if len(taker.requests) == 1 else None)
+    taker = RequestLog(lambda _: busy if len(taker.requests) == 1 else None)
     outbox.put("a")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
-        until(lambda: running.at_rest, "it waits", limit=LIMIT)
+    with (
+        Receiver(taker) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
+        wait_until(lambda: running.at_rest, "it waits", limit=CLIENT_TIMEOUT_S)
         assert outbox.waiting() == ["a"]
         outbox.put("b")
         running.wake()  # what is new does not cut the wait short, and goes along with the rest
@@ -105,13 +113,13 @@ def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
 
 def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
     """While nobody listens all waits on disk; then each message is delivered exactly once."""
-    taker = Taker()
+    taker = RequestLog()
     port = free_port()
-    with at_work(courier(outbox.store, f"http://127.0.0.1:{port}")) as running:
+    with run_exporter(make_exporter(outbox.store, f"http://127.0.0.1:{port}")) as running:
         for number in range(3):
             outbox.put(f"kill-{number}")
             running.wake()
-            until(lambda: running.at_rest, "it waits for the next try", limit=LIMIT)
+            wait_until(lambda: running.at_rest, "it waits for the next try", limit=CLIENT_TIMEOUT_S)
         assert outbox.waiting() == ["kill-0", "kill-1", "kill-2"]
         with Receiver(taker, port):
             outbox.empties()
@@ -120,19 +128,22 @@ def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
 
 def test_transient_failures_are_outlasted(outbox: Outbox) -> None:
     """After each try that fails there is another, also without a wait that was asked for."""
-    taker = Taker(lambda _: Reply(429) if len(taker.requests) <= 3 else None)
+    taker = RequestLog(lambda _: Reply(429) if len(taker.requests) <= 3 else None)
     outbox.put("a", "b")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert taker.requests == [["a", "b"]] * 4
 
 
 def test_stop_ends_a_wait(outbox: Outbox) -> None:
     """A courier that has been asked to wait for an hour ends at once when it is stopped."""
-    taker = Taker(lambda _: Reply(503, (("Retry-After", "3600"),)))
+    taker = RequestLog(lambda _: Reply(503, (("Retry-After", "3600"),)))
     outbox.put("a")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
-        until(lambda: running.at_rest, "it waits", limit=LIMIT)
+    with (
+        Receiver(taker) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
+        wait_until(lambda: running.at_rest, "it waits", limit=CLIENT_TIMEOUT_S)
         began = time.monotonic()
     assert time.monotonic() - began < PROMPT_S
     assert taker.requests == [["a"]]
@@ -142,10 +153,10 @@ def test_stop_ends_a_wait(outbox: Outbox) -> None:
 def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
     """A courier whose backend does not answer ends at once when it is stopped; nothing is lost."""
     outbox.put("a")
-    with silent() as address:
-        with at_work(courier(outbox.store, f"http://{address}")) as running:
+    with silent_server() as address:
+        with run_exporter(make_exporter(outbox.store, f"http://{address}")) as running:
             with pytest.raises(TimeoutError):
-                until(lambda: running.at_rest, "it hangs", limit=0.3)
+                wait_until(lambda: running.at_rest, "it hangs", limit=0.3)
             began = time.monotonic()
         assert time.monotonic() - began < PROMPT_S
     assert outbox.waiting() == ["a"]
@@ -153,12 +164,12 @@ def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
 
 def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> None:
     """Stopping needs no work under way; a courier that is stopped before it runs sends nothing."""
-    taker = Taker()
+    taker = RequestLog()
     with Receiver(taker) as server:
-        with at_work(courier(outbox.store, server.url)) as running:
-            until(lambda: running.at_rest, "it has nothing to do", limit=LIMIT)
+        with run_exporter(make_exporter(outbox.store, server.url)) as running:
+            wait_until(lambda: running.at_rest, "it has nothing to do", limit=CLIENT_TIMEOUT_S)
         outbox.put("a")
-        stopped = courier(outbox.store, server.url)
+        stopped = make_exporter(outbox.store, server.url)
         stopped.stop()
         stopped.run()
     assert taker.requests == []
@@ -168,28 +179,31 @@ def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> Non
 @pytest.mark.usefixtures("switch_often")
 def test_stop_is_never_overlooked(outbox: Outbox) -> None:
     """There is no moment in a courier's loop at which a stop comes in vain."""
-    with Receiver(Taker()) as server:
+    with Receiver(RequestLog()) as server:
         for _ in range(300):
-            with at_work(courier(outbox.store, server.url)) as running:
+            with run_exporter(make_exporter(outbox.store, server.url)) as running:
                 running.wake()
 
 
 @pytest.mark.usefixtures("switch_often")
 def test_wake_is_never_overlooked(outbox: Outbox) -> None:
     """Whenever messages come, from however many threads, each is sent once without another push."""
-    taker = Taker()
+    taker = RequestLog()
 
     def produce(name: str) -> None:
         for number in range(50):
             outbox.put(f"{name}-{number}")
             running.wake()
 
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+    with (
+        Receiver(taker) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
         threads = [threading.Thread(target=produce, args=(name,)) for name in "abcd"]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(LIMIT)
+            thread.join(CLIENT_TIMEOUT_S)
         outbox.empties()
     assert sorted(taker.taken) == sorted(f"{name}-{n}" for name in "abcd" for n in range(50))
 
@@ -197,9 +211,12 @@ def test_wake_is_never_overlooked(outbox: Outbox) -> None:
 @pytest.mark.usefixtures("switch_often")
 def test_rest_means_that_nothing_is_left(outbox: Outbox) -> None:
     """From wake() on a courier is at rest only when the message is sent."""
-    with Receiver(Taker()) as server, at_work(courier(outbox.store, server.url)) as running:
+    with (
+        Receiver(RequestLog()) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
         for number in range(200):
             outbox.put(f"kill-{number}")
             running.wake()
-            until(lambda: running.at_rest, "it is sent", limit=LIMIT, every=0)
+            wait_until(lambda: running.at_rest, "it is sent", limit=CLIENT_TIMEOUT_S, every=0)
             assert outbox.waiting() == []

@@ -14,10 +14,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
 from otel_oom.export.exporter import SignalExporter, connect
-from tests.testlib.exporter import Outbox, Taker, at_work, courier
-from tests.testlib.servers.http_server import LIMIT
-from tests.testlib.servers.recorder import recorder
-from tests.testlib.wait import until
+from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
+from tests.testlib.servers.recorder import run_recorder
+from tests.testlib.wait import wait_until
 
 _SMALL = {
     HTTP: {"http": {"max_request_body_size": 1_000_000}},
@@ -47,9 +47,9 @@ def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: int) -> 
     """
     sent = uids(512)
     poison = sent[place]
-    taker = Taker(lambda batch: Reply(400, body=b"cannot") if poison in batch else None)
+    taker = RequestLog(lambda batch: Reply(400, body=b"cannot") if poison in batch else None)
     outbox.put(*sent)
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert taker.taken == [uid for uid in sent if uid != poison]
     assert outbox.dead() == [(poison, "HTTP 400: cannot")]
@@ -59,11 +59,11 @@ def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: int) -> 
 def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
     """A dead letter says of which signal it is, who refused it, without secrets, and why."""
     outbox.put("a", signal="traces")
-    with Receiver(Taker(lambda _: Reply(400, body=b"cannot"))) as server:
+    with Receiver(RequestLog(lambda _: Reply(400, body=b"cannot"))) as server:
         url = f"{server.url}/v1/traces"
-        endpoint = Endpoint("traces", HTTP, f"{url}?token=secret", timeout_s=LIMIT)
-        plain = Endpoint("traces", HTTP, url, timeout_s=LIMIT)
-        with at_work(SignalExporter(outbox.store, endpoint, connect(plain))):
+        endpoint = Endpoint("traces", HTTP, f"{url}?token=secret", timeout_s=CLIENT_TIMEOUT_S)
+        plain = Endpoint("traces", HTTP, url, timeout_s=CLIENT_TIMEOUT_S)
+        with run_exporter(SignalExporter(outbox.store, endpoint, connect(plain))):
             outbox.empties()
     (letter,) = outbox.letters()
     assert (letter.uid, letter.signal, letter.endpoint) == ("a", "traces", url)
@@ -84,9 +84,9 @@ def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
             return Reply(503)
         return None
 
-    taker = Taker(answer)
+    taker = RequestLog(answer)
     outbox.put("a", "b", "c", "d", "e")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert failed.is_set()
     assert taker.taken == ["a", "b", "c", "e"]
@@ -95,9 +95,9 @@ def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
 
 def test_a_backend_that_minds_each_is_asked_twice_for_each_at_most(outbox: Outbox) -> None:
     """Where every message is refused by itself, halving costs no more than twice the messages."""
-    taker = Taker(lambda _: Reply(400))
+    taker = RequestLog(lambda _: Reply(400))
     outbox.put(*uids(64))
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert len(taker.requests) < 2 * 64
     assert [letter.uid for letter in outbox.letters()] == uids(64)
@@ -106,9 +106,9 @@ def test_a_backend_that_minds_each_is_asked_twice_for_each_at_most(outbox: Outbo
 @pytest.mark.parametrize("status", [302, 401, 404])
 def test_a_wrong_address_is_asked_once(outbox: Outbox, status: int) -> None:
     """A place that takes nothing from us gets one request for all, and all are kept."""
-    taker = Taker(lambda _: Reply(status))
+    taker = RequestLog(lambda _: Reply(status))
     outbox.put(*uids(64))
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert len(taker.requests) == 1
     assert [letter.uid for letter in outbox.letters()] == uids(64)
@@ -118,9 +118,12 @@ def test_a_wrong_address_is_asked_once(outbox: Outbox, status: int) -> None:
 def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
     """After 413 requests stay below what was too large: no batch pays for it again."""
     limit = 110_000
-    taker = Taker(lambda _: Reply(413) if taker.sizes[-1] > limit else None)
+    taker = RequestLog(lambda _: Reply(413) if taker.sizes[-1] > limit else None)
     outbox.put(*uids(400), size=4000)
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+    with (
+        Receiver(taker) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
         outbox.empties()
         outbox.put("a", "b", *uids(400), size=4000)
         running.wake()
@@ -133,11 +136,11 @@ def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
 
 def test_one_that_is_too_large_by_itself_is_set_aside(outbox: Outbox) -> None:
     """A record that no request can carry becomes a dead letter; its neighbours arrive."""
-    taker = Taker(lambda _: Reply(413) if taker.sizes[-1] > 100_000 else None)
+    taker = RequestLog(lambda _: Reply(413) if taker.sizes[-1] > 100_000 else None)
     outbox.put("a", "b")
     outbox.put("giant", size=200_000)
     outbox.put("c", "d")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert taker.taken == ["a", "b", "c", "d"]
     assert outbox.dead() == [("giant", "HTTP 413")]
@@ -148,16 +151,18 @@ def test_a_real_collectors_limit_is_met(
     collector_binary: Path, outbox: Outbox, protocol: str
 ) -> None:
     """A Collector that takes little at once gets all in smaller requests, and one giant never."""
-    with recorder(collector_binary, receiver=_SMALL[protocol]) as backend:
+    with run_recorder(collector_binary, receiver=_SMALL[protocol]) as backend:
         base = backend.collector.http if protocol == HTTP else f"http://{backend.collector.grpc}"
         url = f"{base}/v1/logs" if protocol == HTTP else base
-        endpoint = Endpoint("logs", protocol, url, timeout_s=LIMIT)
+        endpoint = Endpoint("logs", protocol, url, timeout_s=CLIENT_TIMEOUT_S)
         outbox.put(*uids(100), size=30_000)
         outbox.put("giant", size=1_500_000)
         outbox.put("last")
-        with at_work(SignalExporter(outbox.store, endpoint, connect(endpoint))):
+        with run_exporter(SignalExporter(outbox.store, endpoint, connect(endpoint))):
             outbox.empties()
-        until(lambda: len(backend.logs()) == 101, "all are written down", limit=LIMIT)
+        wait_until(
+            lambda: len(backend.logs()) == 101, "all are written down", limit=CLIENT_TIMEOUT_S
+        )
         names = [log["eventName"] for log in backend.logs()]
     assert sorted(names) == sorted([*uids(100), "last"])
     assert [letter.uid for letter in outbox.letters()] == ["giant"]
@@ -165,9 +170,9 @@ def test_a_real_collectors_limit_is_met(
 
 def test_what_was_rejected_alone_is_known(outbox: Outbox) -> None:
     """A partial success of one record, or of all, leaves no doubt which it was."""
-    taker = Taker(lambda batch: rejecting(len(batch), "too old"))
+    taker = RequestLog(lambda batch: rejecting(len(batch), "too old"))
     outbox.put("a", "b", "c")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert taker.requests == [["a", "b", "c"]], "a partial success must not be sent again"
     assert outbox.dead() == [(uid, "rejected: too old") for uid in "abc"]
@@ -181,11 +186,14 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
     rejections are exact.
     """
     old = {"b", "e"}
-    taker = Taker(
+    taker = RequestLog(
         lambda batch: rejecting(len(old & set(batch)), "too old") if old & set(batch) else None
     )
     outbox.put("a", "b", "c")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)) as running:
+    with (
+        Receiver(taker) as server,
+        run_exporter(make_exporter(outbox.store, server.url)) as running,
+    ):
         outbox.empties()
         outbox.put("d", "e", "f")
         running.wake()
@@ -201,15 +209,15 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
 
 def test_doubtful_ones_that_are_sent_again_go_alone(outbox: Outbox) -> None:
     """On request they are sent again, one by one: then it is known which are rejected."""
-    taker = Taker(lambda batch: rejecting(1, "too old") if "b" in batch else None)
+    taker = RequestLog(lambda batch: rejecting(1, "too old") if "b" in batch else None)
     outbox.put("a", "b", "c")
     with Receiver(taker) as server:
-        with at_work(courier(outbox.store, server.url)):
+        with run_exporter(make_exporter(outbox.store, server.url)):
             outbox.empties()
         assert outbox.store.resend([letter.id for letter in outbox.letters()]) == 3
         outbox.put("d", "e")
         # Another run of the agent, which knows nothing of the first.
-        with at_work(courier(outbox.store, server.url)):
+        with run_exporter(make_exporter(outbox.store, server.url)):
             outbox.empties()
     assert taker.requests[1:] == [["a"], ["b"], ["c"], ["d", "e"]]
     assert [(letter.uid, letter.doubtful) for letter in outbox.letters()] == [("b", False)]
@@ -220,9 +228,9 @@ def test_a_warning_is_no_rejection(
     outbox: Outbox, caplog: pytest.LogCaptureFixture, rejected: int
 ) -> None:
     """A message of the backend that comes with success is logged, and nothing is set aside."""
-    taker = Taker(lambda _: rejecting(rejected, "use another path"))
+    taker = RequestLog(lambda _: rejecting(rejected, "use another path"))
     outbox.put("a")
-    with Receiver(taker) as server, at_work(courier(outbox.store, server.url)):
+    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.empties()
     assert outbox.letters() == []
     assert "use another path" in caplog.text

@@ -12,9 +12,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.export.exporter import SignalExporter
 from otel_oom.export.retry import RetryGate
-from tests.testlib.exporter import Outbox, at_work, courier
-from tests.testlib.servers.http_server import LIMIT
-from tests.testlib.wait import until
+from tests.testlib.exporter import Outbox, make_exporter, run_exporter
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
+from tests.testlib.wait import wait_until
 
 
 class Host:
@@ -39,7 +39,7 @@ def both(outbox: Outbox, url: str) -> Iterator[list[SignalExporter]]:
     shared = RetryGate()
     with ExitStack() as stack:
         yield [
-            stack.enter_context(at_work(courier(outbox.store, url, signal, shared)))
+            stack.enter_context(run_exporter(make_exporter(outbox.store, url, signal, shared)))
             for signal in ("logs", "traces")
         ]
 
@@ -50,10 +50,10 @@ def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -
     with Receiver(host) as server, both(outbox, server.url) as (logs, traces):
         outbox.put("a")
         logs.wake()
-        until(lambda: logs.at_rest and host.requests, "it waits", limit=LIMIT)
+        wait_until(lambda: logs.at_rest and host.requests, "it waits", limit=CLIENT_TIMEOUT_S)
         outbox.put("b", signal="traces")
         traces.wake()
-        until(lambda: traces.at_rest, "the other waits as well", limit=LIMIT)
+        wait_until(lambda: traces.at_rest, "the other waits as well", limit=CLIENT_TIMEOUT_S)
         assert len(host.requests) == 1
         outbox.empties()
     (_, refused), *later = host.requests
@@ -83,4 +83,4 @@ def test_a_signal_that_is_never_taken_starves_no_other(outbox: Outbox) -> None:
         for number in range(3):
             outbox.put(f"kill-{number}")
             logs.wake()
-            until(lambda: outbox.waiting() == ["b"], "the log arrives", limit=LIMIT)
+            wait_until(lambda: outbox.waiting() == ["b"], "the log arrives", limit=CLIENT_TIMEOUT_S)

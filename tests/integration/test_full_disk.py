@@ -22,13 +22,13 @@ from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.model.events import LostEvents, OomKill
 from otel_oom.store import Store
-from tests.testlib.kernel.disk import Disk, disk
-from tests.testlib.samples.events import kill
-from tests.testlib.wait import until
+from tests.testlib.kernel.disk import Disk, mount_disk
+from tests.testlib.samples.events import sample_kill
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.root
 
-KILLS = [kill(number, boot_id="an earlier boot") for number in range(400)]
+KILLS = [sample_kill(number, boot_id="an earlier boot") for number in range(400)]
 """Of another boot, so that nobody waits for an exit."""
 
 
@@ -133,13 +133,13 @@ def test_a_full_disk_loses_nothing(
     """Kills wait in the kernel's buffer, that is said once, and all are delivered, each once."""
     kernel, backend = Kernel(KILLS), Backend()
     logs, spans = {kill.uid for kill in KILLS}, {kill.span_id for kill in KILLS}
-    with disk(tmp_path / "disk", "16M") as small:
+    with mount_disk(tmp_path / "disk", "16M") as small:
         state = small.path / "state"
         with Store(state):
             small.fill()
 
         def story() -> None:
-            until(lambda: "does not take kills" in caplog.text, "the store is full", limit=30)
+            wait_until(lambda: "does not take kills" in caplog.text, "the store is full", limit=30)
             assert kernel.buffer
             waiting = len(kernel.buffer)
             # A few more rounds in vain.
@@ -147,8 +147,8 @@ def test_a_full_disk_loses_nothing(
             assert len(kernel.buffer) == waiting
             release(backend, small, way_out)
             # There may be more: real kills of this host.
-            until(lambda: backend.logs.keys() >= logs, "all logs are delivered", limit=120)
-            until(lambda: backend.spans.keys() >= spans, "all spans are delivered", limit=120)
+            wait_until(lambda: backend.logs.keys() >= logs, "all logs are delivered", limit=120)
+            wait_until(lambda: backend.spans.keys() >= spans, "all spans are delivered", limit=120)
 
         run(kernel, backend, state, story)
         assert max(backend.logs.values()) == max(backend.spans.values()) == 1

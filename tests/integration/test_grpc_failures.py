@@ -15,26 +15,26 @@ from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.process import free_port
-from tests.testlib.servers.closing import ends_at_once
+from tests.testlib.servers.closing import assert_close_ends_send
 from tests.testlib.servers.grpc_server import Call, GrpcServer
-from tests.testlib.servers.http_server import LIMIT, silent, unreachable
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S, silent_server, unreachable_server
 from tests.testlib.servers.recorder import Recorder
 from tests.testlib.servers.relay import Relay
 from tests.testlib.servers.tls import Authority
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 PROMPT_S = 5.0
 PREFIX = "OTEL_EXPORTER_OTLP_"
 
 
-def endpoint(address: str, timeout_s: float = LIMIT) -> Endpoint:
+def endpoint(address: str, timeout_s: float = CLIENT_TIMEOUT_S) -> Endpoint:
     """A place for logs, without TLS."""
     return Endpoint("logs", GRPC, f"http://{address}", timeout_s=timeout_s)
 
 
 def never(_: Call, context: grpc.ServicerContext) -> bytes:
     """Answer only when nobody waits any longer."""
-    until(lambda: not context.is_active(), "the client gives up", limit=LIMIT)
+    wait_until(lambda: not context.is_active(), "the client gives up", limit=CLIENT_TIMEOUT_S)
     return b""
 
 
@@ -51,19 +51,19 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     assert "DEADLINE_EXCEEDED" in answer.reason
 
 
-@pytest.mark.parametrize("place", [silent, unreachable])
+@pytest.mark.parametrize("place", [silent_server, unreachable_server])
 def test_close_ends_a_call_that_still_connects(
     place: Callable[[], AbstractContextManager[str]],
 ) -> None:
     """A transport that another thread closes gives up at once, also before it is connected."""
     with place() as address:
-        ends_at_once(GrpcTransport(endpoint(address)))
+        assert_close_ends_send(GrpcTransport(endpoint(address)))
 
 
 def test_close_ends_a_hanging_call() -> None:
     """A transport that another thread closes gives up at once, also when the answer is due."""
     with GrpcServer(never) as server:
-        ends_at_once(GrpcTransport(endpoint(server.address)))
+        assert_close_ends_send(GrpcTransport(endpoint(server.address)))
 
 
 def test_a_server_that_comes_back_is_found_at_once() -> None:
@@ -79,7 +79,7 @@ def test_a_server_that_comes_back_is_found_at_once() -> None:
             assert transport.send(b"x").verdict is ExportResult.RETRYABLE
             time.sleep(0.2)  # the pace of the tries
         with GrpcServer(port=port):
-            until(
+            wait_until(
                 lambda: transport.send(b"x").verdict is ExportResult.ACCEPTED,
                 "it is found",
                 limit=1.5,

@@ -16,19 +16,26 @@ from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.process import free_port
-from tests.testlib.servers.closing import ends_at_once
-from tests.testlib.servers.http_server import LIMIT, HttpServer, Request, reply, silent, unreachable
+from tests.testlib.servers.closing import assert_close_ends_send
+from tests.testlib.servers.http_server import (
+    CLIENT_TIMEOUT_S,
+    HttpServer,
+    Request,
+    http_response,
+    silent_server,
+    unreachable_server,
+)
 
 PROMPT_S = 5.0
 """What counts as at once on a busy machine; far below the limits of what is ended."""
 
 
-def endpoint(url: str, timeout_s: float = LIMIT) -> Endpoint:
+def endpoint(url: str, timeout_s: float = CLIENT_TIMEOUT_S) -> Endpoint:
     """A place for logs."""
     return Endpoint("logs", HTTP, f"{url}/v1/logs", timeout_s=timeout_s)
 
 
-def send(url: str, timeout_s: float = LIMIT, body: bytes = b"x") -> ExportResponse:
+def send(url: str, timeout_s: float = CLIENT_TIMEOUT_S, body: bytes = b"x") -> ExportResponse:
     """Send once."""
     with closing(HttpTransport(endpoint(url, timeout_s))) as transport:
         return transport.send(body)
@@ -36,9 +43,9 @@ def send(url: str, timeout_s: float = LIMIT, body: bytes = b"x") -> ExportRespon
 
 Hang = Callable[[], AbstractContextManager[str]]
 PLACES = [
-    pytest.param("http", silent, id="no answer"),
-    pytest.param("https", silent, id="no handshake"),
-    pytest.param("http", unreachable, id="no connection"),
+    pytest.param("http", silent_server, id="no answer"),
+    pytest.param("https", silent_server, id="no handshake"),
+    pytest.param("http", unreachable_server, id="no connection"),
 ]
 
 
@@ -56,18 +63,18 @@ def test_a_backend_that_does_not_answer_is_given_up(scheme: str, place: Hang) ->
 def test_close_ends_a_hanging_send(scheme: str, place: Hang) -> None:
     """A transport that another thread closes gives up at once, in every phase of a request."""
     with place() as address:
-        ends_at_once(HttpTransport(endpoint(f"{scheme}://{address}")))
+        assert_close_ends_send(HttpTransport(endpoint(f"{scheme}://{address}")))
 
 
 def test_close_ends_a_send_whenever_it_comes() -> None:
     """There is no moment in a request at which closing the transport is overlooked."""
-    with silent() as address, ThreadPoolExecutor(1) as pool:
+    with silent_server() as address, ThreadPoolExecutor(1) as pool:
         for step in range(100):
             transport = HttpTransport(endpoint(f"http://{address}"))
             under_way = pool.submit(transport.send, b"x")
             time.sleep(step * 0.000_02)  # not a wait: it moves through the phases
             transport.close()
-            assert under_way.result(LIMIT).verdict is ExportResult.RETRYABLE
+            assert under_way.result(CLIENT_TIMEOUT_S).verdict is ExportResult.RETRYABLE
 
 
 def test_a_closed_transport_sends_nothing() -> None:
@@ -168,13 +175,13 @@ def test_a_refusal_counts_though_the_request_was_not_read() -> None:
         connection = listener.accept()[0]
         with connection:
             connection.recv(100)
-            connection.sendall(reply(413, b"too large", Connection="close"))
+            connection.sendall(http_response(413, b"too large", Connection="close"))
 
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve, listener)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         answer = send(url, body=b"x" * (8 << 20))
-        served.result(LIMIT)
+        served.result(CLIENT_TIMEOUT_S)
     assert answer == ExportResponse(ExportResult.TOO_LARGE, "HTTP 413: too large")
 
 
@@ -194,7 +201,9 @@ def test_a_name_that_does_not_resolve() -> None:
 
 def test_a_failed_try_is_followed_by_a_good_one() -> None:
     """The request after a failure begins anew, on a connection of its own."""
-    answers: Iterator[list[bytes] | bytes] = iter([[b"HTTP/1.1 200 OK\r\nContent-"], reply(200)])
+    answers: Iterator[list[bytes] | bytes] = iter(
+        [[b"HTTP/1.1 200 OK\r\nContent-"], http_response(200)]
+    )
 
     def answer(_: Request) -> list[bytes] | bytes:
         return next(answers)

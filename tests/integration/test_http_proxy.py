@@ -13,7 +13,7 @@ from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer
 from tests.testlib.servers.proxy import Proxy
-from tests.testlib.servers.tls import Authority, server_context
+from tests.testlib.servers.tls import Authority, make_server_context
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_tls_goes_through_a_tunnel(
     """A proxy for https only opens a tunnel: TLS is with the backend itself."""
     authority = Authority(tmp_path / "authority")
     monkeypatch.setenv(name, f"http://{proxy.address}")
-    with HttpServer(tls=server_context(authority.issue("server"))) as server:
+    with HttpServer(tls=make_server_context(authority.issue("server"))) as server:
         assert send(server.url, authority.certificate) == ExportResponse(ExportResult.ACCEPTED)
     assert proxy.asked == [("CONNECT", server.url.removeprefix("https://"), None)]
     assert [request.body for request in server.requests] == [b"body"]
@@ -70,7 +70,7 @@ def test_credentials_are_the_proxys_alone(
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:s%40cret@{proxy.address}")
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     authority = Authority(tmp_path / "authority")
-    with HttpServer(tls=server_context(authority.issue("server"))) as secure:
+    with HttpServer(tls=make_server_context(authority.issue("server"))) as secure:
         assert send(secure.url, authority.certificate) == ExportResponse(ExportResult.ACCEPTED)
     assert [credentials for _, _, credentials in proxy.asked] == ["Basic bWU6c0BjcmV0"] * 2
     assert "Proxy-Authorization" not in secure.requests[0].headers

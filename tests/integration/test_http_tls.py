@@ -14,7 +14,7 @@ from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer
-from tests.testlib.servers.tls import Authority, Identity, server_context
+from tests.testlib.servers.tls import Authority, Identity, make_server_context
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 
@@ -44,14 +44,14 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def server(authority: Authority) -> Iterator[HttpServer]:
     """A server with TLS that asks nobody for a certificate."""
-    with HttpServer(tls=server_context(authority.issue("server"))) as running:
+    with HttpServer(tls=make_server_context(authority.issue("server"))) as running:
         yield running
 
 
 @pytest.fixture
 def strict_server(authority: Authority) -> Iterator[HttpServer]:
     """A server that lets in only who shows a certificate by the authority."""
-    context = server_context(authority.issue("server"), clients=authority)
+    context = make_server_context(authority.issue("server"), clients=authority)
     with HttpServer(tls=context) as running:
         yield running
 
@@ -144,7 +144,7 @@ def test_a_server_without_tls_is_told() -> None:
 def test_the_certificate_must_be_for_the_host(authority: Authority) -> None:
     """A trusted certificate for another name is not enough."""
     elsewhere = authority.issue("elsewhere", hosts="DNS:otlp.example.com,IP:127.0.0.2")
-    with HttpServer(tls=server_context(elsewhere)) as server:
+    with HttpServer(tls=make_server_context(elsewhere)) as server:
         answer = send(server, certificate=authority.certificate)
     assert answer.verdict is ExportResult.RETRYABLE
     assert "127.0.0.1" in answer.reason

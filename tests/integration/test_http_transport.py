@@ -18,8 +18,8 @@ from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
-from tests.testlib.servers.http_server import HttpServer, reply
-from tests.testlib.wait import until
+from tests.testlib.servers.http_server import HttpServer, http_response
+from tests.testlib.wait import wait_until
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 
@@ -39,7 +39,7 @@ def answer_to(
 ) -> ExportResponse:
     """What the transport makes of one answer."""
     with (
-        HttpServer(lambda _: reply(status, body, **headers)) as server,
+        HttpServer(lambda _: http_response(status, body, **headers)) as server,
         transport(server, signal) as sender,
     ):
         return sender.send(b"x")
@@ -117,7 +117,9 @@ def test_the_path_and_query_of_a_signal_are_used_as_they_are() -> None:
 
 def test_the_connection_is_kept() -> None:
     """Requests after the first use its connection, also after an answer with an error."""
-    answers = iter([reply(200), reply(503), reply(400, b"no"), reply(200)])
+    answers = iter(
+        [http_response(200), http_response(503), http_response(400, b"no"), http_response(200)]
+    )
     with HttpServer(lambda _: next(answers)) as server, transport(server) as sender:
         verdicts = [sender.send(b"x").verdict for _ in range(4)]
     assert verdicts == [
@@ -142,7 +144,7 @@ def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
 @pytest.mark.parametrize("farewell", ["close", "Close"])
 def test_an_announced_end_of_the_connection_is_respected(farewell: str) -> None:
     """After `Connection: close` the next request takes a new connection."""
-    answer = reply(200, Connection=farewell)
+    answer = http_response(200, Connection=farewell)
     with HttpServer(lambda _: answer) as server, transport(server) as sender:
         assert [sender.send(b"x").verdict for _ in range(2)] == [ExportResult.ACCEPTED] * 2
     assert server.connections == 2
@@ -289,4 +291,4 @@ def test_no_descriptor_is_left() -> None:
     with HttpServer() as server, transport(server) as sender:
         sender.send(b"x")
         sender.close()
-        until(lambda: server.open == 0, "the server sees the connection end")
+        wait_until(lambda: server.open == 0, "the server sees the connection end")

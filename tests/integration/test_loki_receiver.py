@@ -17,7 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from tests.testlib.servers.loki_entry import INDEX_LABELS
 from tests.testlib.servers.loki_limits import Limits
 from tests.testlib.servers.loki_receiver import PATH, LokiReceiver
-from tests.testlib.servers.web import Reply, post
+from tests.testlib.servers.web import HttpReply, http_post
 
 HOUR_S = 3600
 NOW_S = 1_800_000_000
@@ -57,11 +57,11 @@ def send(
     *records: LogRecord,
     resource: Mapping[str, object] = SHOP,
     path: str = PATH,
-) -> Reply:
+) -> HttpReply:
     request = ExportLogsServiceRequest()
     group = request.resource_logs.add(resource=Resource(attributes=values(resource)))
     group.scope_logs.add(log_records=records)
-    return post(f"{loki.url}{path}", request.SerializeToString())
+    return http_post(f"{loki.url}{path}", request.SerializeToString())
 
 
 def record(
@@ -74,7 +74,7 @@ def record(
     )
 
 
-def assert_rejected(loki: LokiReceiver, reply: Reply, status: HTTPStatus, reason: str) -> None:
+def assert_rejected(loki: LokiReceiver, reply: HttpReply, status: HTTPStatus, reason: str) -> None:
     assert reply.status == status
     assert [rejection.reason for rejection in loki.rejections] == [reason]
     assert reply.body.decode() == loki.rejections[0].text
@@ -151,8 +151,8 @@ def test_otlp_has_one_path(loki: LokiReceiver, path: str) -> None:
 
 
 def test_only_protobuf_is_decoded(loki: LokiReceiver) -> None:
-    assert post(f"{loki.url}{PATH}", {}).status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    assert post(f"{loki.url}{PATH}", b"\xff").status == HTTPStatus.BAD_REQUEST
+    assert http_post(f"{loki.url}{PATH}", {}).status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert http_post(f"{loki.url}{PATH}", b"\xff").status == HTTPStatus.BAD_REQUEST
 
 
 @pytest.mark.parametrize(

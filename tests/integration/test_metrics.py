@@ -29,7 +29,7 @@ from otel_oom.store.database import NAME
 from tests.testlib.samples.events import KILL
 from tests.testlib.servers.metrics import MetricsBackend
 from tests.testlib.servers.recorder import Recorder
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 REGISTRY = Path(semconv.__file__).with_name("registry.yaml")
 LIMIT_S = 30.0
@@ -112,7 +112,7 @@ def test_a_real_collector_takes_them(store: Store, recorder: Recorder, protocol:
         ]
 
     with told(store, environ):
-        until(mine, "the Collector has them", limit=LIMIT_S)
+        wait_until(mine, "the Collector has them", limit=LIMIT_S)
     attributes = {
         attribute["key"]: attribute["value"].get("stringValue")
         for attribute in mine()[0]["resource"]["attributes"]
@@ -224,12 +224,12 @@ def test_a_store_that_can_not_be_read_is_said_and_ends_nothing(
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         with told(store, environ), caplog.at_level("INFO"):
-            until(lambda: backend.requests, "the first come", limit=LIMIT_S)
+            wait_until(lambda: backend.requests, "the first come", limit=LIMIT_S)
             file = store.folder / NAME
             # A store that fails in earnest, as another program can make it.
             with closing(sqlite3.connect(file)) as other:
                 other.execute("ALTER TABLE counters RENAME TO gone")
-            until(lambda: "can't be read" in caplog.text, "it is said", limit=LIMIT_S)
+            wait_until(lambda: "can't be read" in caplog.text, "it is said", limit=LIMIT_S)
             with closing(sqlite3.connect(file)) as other:
                 other.execute("ALTER TABLE gone RENAME TO counters")
             backend.next()

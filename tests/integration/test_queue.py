@@ -10,19 +10,19 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.store import Rejection, Store, StoreLimits
-from tests.testlib.agent import agent
-from tests.testlib.command import Done, otel_oom
-from tests.testlib.exporter import Outbox, Taker
-from tests.testlib.servers.http_server import LIMIT
-from tests.testlib.wait import until
+from tests.testlib.agent import run_agent
+from tests.testlib.command import CompletedCommand, run_otel_oom
+from tests.testlib.exporter import Outbox, RequestLog
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
+from tests.testlib.wait import wait_until
 
 ALL = 1 << 30
 WHERE = "http://collector:4318/v1/logs"
 
 
-def queue(state: Path, *words: str) -> Done:
+def queue(state: Path, *words: str) -> CompletedCommand:
     """Run the command on the folder ``state``."""
-    return otel_oom("queue", *words, "--state-dir", state)
+    return run_otel_oom("queue", *words, "--state-dir", state)
 
 
 def as_json(state: Path) -> dict[str, Any]:
@@ -189,12 +189,14 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
     outbox.close()
     state = tmp_path / "state"
     sick = {"bad", "worse"}
-    taker = Taker(lambda batch: Reply(400, body=b"cannot") if sick & set(batch) else None)
+    taker = RequestLog(lambda batch: Reply(400, body=b"cannot") if sick & set(batch) else None)
     with (
         Receiver(taker) as server,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}) as running,
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}) as running,
     ):
-        until(lambda: refused(state) == ["bad", "worse"], "they are refused", limit=LIMIT)
+        wait_until(
+            lambda: refused(state) == ["bad", "worse"], "they are refused", limit=CLIENT_TIMEOUT_S
+        )
         report = as_json(state)
         assert {letter["endpoint"] for letter in report["dead_letters"]} == {
             f"{server.url}/v1/logs"
@@ -204,7 +206,7 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
         assert queue(state, "drop", "worse").code == 0
         sick.clear()
         assert queue(state, "resend", "--all").code == 0
-        until(lambda: "bad" in taker.taken, "it arrives", limit=LIMIT)
+        wait_until(lambda: "bad" in taker.taken, "it arrives", limit=CLIENT_TIMEOUT_S)
         assert refused(state) == []
         assert "worse" not in taker.taken
         assert running.end() == 0
@@ -214,8 +216,10 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("real_kills")
 def test_an_agent_that_was_killed_stands_in_no_way(tmp_path: Path) -> None:
     """What a killed agent left of its socket is no agent: the store is looked into."""
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
-        until((running.state_dir / "control.sock").exists, "it listens", limit=LIMIT)
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
+        wait_until(
+            (running.state_dir / "control.sock").exists, "it listens", limit=CLIENT_TIMEOUT_S
+        )
         running.process.kill()
         running.process.wait()
         assert (running.state_dir / "control.sock").exists()

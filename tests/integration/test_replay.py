@@ -15,14 +15,21 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.model.events import OomKill
-from tests.testlib.command import NOBODY, Done, otel_oom, plain_environment, run
-from tests.testlib.kernel.oracle import killed_in
-from tests.testlib.need import need
-from tests.testlib.samples.log_lines import killed
-from tests.testlib.samples.replay_logs import KILL, as_json, dmesg, entries, kills, syslog
+from tests.testlib.command import NOBODY, CompletedCommand, clean_environ, run_command, run_otel_oom
+from tests.testlib.kernel.oracle import parse_killed_lines
+from tests.testlib.require import require
+from tests.testlib.samples.log_lines import killed_line
+from tests.testlib.samples.replay_logs import (
+    KILL,
+    dmesg_lines,
+    format_json,
+    journal_entries,
+    replay_kills,
+    syslog_lines,
+)
 from tests.testlib.servers.backend import Backend
 
-STORM = [*KILL, *(killed(pid) for pid in range(6000, 6050))]
+STORM = [*KILL, *(killed_line(pid) for pid in range(6000, 6050))]
 PIDS = [5356, *range(6000, 6050)]
 
 
@@ -32,7 +39,7 @@ def _write(path: Path, lines: Sequence[str]) -> Path:
     return path
 
 
-def _shown(done: Done) -> list[dict[str, Any]]:
+def _shown(done: CompletedCommand) -> list[dict[str, Any]]:
     """The attributes of each log event that was printed as OTLP/JSON."""
     assert done.code == 0, done
     return [
@@ -51,9 +58,9 @@ def backend() -> Iterator[tuple[Backend, str]]:
         yield taking, receiver.url
 
 
-def _send(url: str, state: Path, *files: Path, **more: Any) -> Done:  # noqa: ANN401  of otel_oom()
+def _send(url: str, state: Path, *files: Path, **more: Any) -> CompletedCommand:  # noqa: ANN401  of otel_oom()
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "no_proxy": "*"}
-    return otel_oom("replay", "--state-dir", state, *files, env=env, **more)
+    return run_otel_oom("replay", "--state-dir", state, *files, env=env, **more)
 
 
 def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path) -> None:
@@ -61,9 +68,9 @@ def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path
     taking, url = backend
     logs = tmp_path / "log"
     timed = [f"[  100.{at:06}] {text}" for at, text in enumerate(STORM)]
-    _write(logs / "kern.log", syslog(timed))
-    _write(logs / "syslog", syslog(STORM))
-    _write(logs / "journal.json", as_json(entries(STORM)))
+    _write(logs / "kern.log", syslog_lines(timed))
+    _write(logs / "syslog", syslog_lines(STORM))
+    _write(logs / "journal.json", format_json(journal_entries(STORM)))
     done = _send(url, tmp_path / "state", logs)
     assert done.code == 0, done
     assert "51 of them new" in done.err
@@ -77,7 +84,7 @@ def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path
     again = _send(url, tmp_path / "state", logs)
     assert again.code == 0, again
     assert "0 of them new" in again.err
-    renamed = _write(tmp_path / "other", syslog(STORM))
+    renamed = _write(tmp_path / "other", syslog_lines(STORM))
     assert _send(url, tmp_path / "state", renamed).code == 0
     assert len(taking.logs) == len(taking.spans) == len(PIDS)
 
@@ -85,7 +92,7 @@ def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path
 @pytest.mark.slow
 def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> None:
     """It says how many wait and ends with 1; the same command sends them when they are taken."""
-    log = _write(tmp_path / "kern.log", syslog(KILL))
+    log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     away = Backend(lambda: Reply(503, (("Retry-After", "1"),)))
     with Receiver(away) as receiver:
         done = _send(receiver.url, tmp_path / "state", log)
@@ -100,19 +107,19 @@ def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> No
 
 def test_what_is_refused_is_told(tmp_path: Path) -> None:
     """It is kept as a dead letter, which `otel-oom queue` shows."""
-    log = _write(tmp_path / "kern.log", syslog(KILL))
+    log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     with Receiver(Backend(lambda: Reply(400))) as receiver:
         done = _send(receiver.url, tmp_path / "state", log)
     assert done.code == 1
     assert "2 messages were refused for good" in done.message()
-    shown = otel_oom("queue", "--state-dir", tmp_path / "state", "--json")
+    shown = run_otel_oom("queue", "--state-dir", tmp_path / "state", "--json")
     assert len(json.loads(shown.out)["dead_letters"]) == 2
 
 
 def test_nothing_is_sent_to_show(backend: tuple[Backend, str], tmp_path: Path) -> None:
     """Neither with --dry-run nor with --json, and no state folder is made."""
     taking, url = backend
-    log = _write(tmp_path / "kern.log", syslog(KILL))
+    log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     dry = _send(url, tmp_path / "state", log, Path("--dry-run"))
     assert dry.code == 0, dry
     assert "The kernel's OOM killer killed tail (pid 5356), which held" in dry.out
@@ -128,25 +135,25 @@ def test_nothing_is_sent_to_show(backend: tuple[Backend, str], tmp_path: Path) -
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_the_standard_input_is_read(pack: Any) -> None:  # noqa: ANN401  a function
     """Packed or not: ``dmesg | otel-oom replay -``."""
-    data = pack("".join(f"{line}\n" for line in dmesg(STORM)).encode())
+    data = pack("".join(f"{line}\n" for line in dmesg_lines(STORM)).encode())
     done = subprocess.run(
         [sys.executable, "-m", "otel_oom", "replay", "--json", "-"],
         input=data,
         capture_output=True,
-        env=plain_environment(),
+        env=clean_environ(),
         check=True,
     )
-    shown = _shown(Done(0, done.stdout.decode(), ""))
+    shown = _shown(CompletedCommand(0, done.stdout.decode(), ""))
     assert [int(attributes["process.pid"]) for attributes in shown] == PIDS
     assert "log.file.path" not in shown[0]
 
 
 def test_what_cannot_be_read_does_not_keep_the_rest_from_being_told(tmp_path: Path) -> None:
     """Each is told, and the exit code is 1."""
-    log = _write(tmp_path / "kern.log", syslog(KILL))
+    log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     broken = tmp_path / "kern.log.1.gz"
     broken.write_bytes(gzip.compress(b"x" * 1000)[:20])
-    done = otel_oom("replay", "--dry-run", log, broken, tmp_path / "none")
+    done = run_otel_oom("replay", "--dry-run", log, broken, tmp_path / "none")
     assert done.code == 1
     assert "pid 5356" in done.out
     told = [line for line in done.err.splitlines() if line.startswith("otel-oom: ")]
@@ -157,7 +164,7 @@ def test_what_cannot_be_read_does_not_keep_the_rest_from_being_told(tmp_path: Pa
 def test_a_folder_without_a_kernels_log_is_told(tmp_path: Path) -> None:
     """With what to do."""
     _write(tmp_path / "auth.log", ["Nov 14 21:00:00 db1 sshd[1]: hello"])
-    done = otel_oom("replay", "--dry-run", tmp_path)
+    done = run_otel_oom("replay", "--dry-run", tmp_path)
     assert done.code == 1
     assert "There is no kernel log in" in done.message()
 
@@ -165,9 +172,9 @@ def test_a_folder_without_a_kernels_log_is_told(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_an_ordinary_user_may_replay(backend: tuple[Backend, str], tmp_path: Path) -> None:
     """On a laptop: the state is in that user's own folder, as XDG has it."""
-    need(os.geteuid() == 0, "to be another user needs root")
+    require(os.geteuid() == 0, "to be another user needs root")
     taking, url = backend
-    log = _write(tmp_path / "kern.log", syslog(KILL))
+    log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, 65534, 65534)
@@ -176,7 +183,7 @@ def test_an_ordinary_user_may_replay(backend: tuple[Backend, str], tmp_path: Pat
         "no_proxy": "*",
         "XDG_STATE_HOME": str(home / "state"),
     }
-    done = otel_oom("replay", log, env=env, through=NOBODY)
+    done = run_otel_oom("replay", log, env=env, prefix=NOBODY)
     assert done.code == 0, done
     assert len(taking.logs) == 1
     assert (home / "state/otel-oom-replay/otel-oom.db").exists()
@@ -185,7 +192,7 @@ def test_an_ordinary_user_may_replay(backend: tuple[Backend, str], tmp_path: Pat
 
 
 RAW = "".join(
-    f"<{3 if 'Killed' in line else 4}>{line}\n" for line in dmesg(STORM, since_boot_s=12345.0)
+    f"<{3 if 'Killed' in line else 4}>{line}\n" for line in dmesg_lines(STORM, since_boot_s=12345.0)
 )
 
 
@@ -208,9 +215,9 @@ def test_the_real_dmesgs_output_is_read(options: tuple[str, ...], tmp_path: Path
     """Whatever the options, the same kills with the same report come out of the same log."""
     raw = tmp_path / "raw"
     raw.write_text(RAW, encoding="utf-8")
-    printed = run(["dmesg", "--file", raw, *options])
+    printed = run_command(["dmesg", "--file", raw, *options])
     assert printed.code == 0, printed
-    told = kills(printed.out.encode())
+    told = replay_kills(printed.out.encode())
     assert [kill.victim.tgid for kill in told] == PIDS
     assert told[0].decision is not None
     assert told[0].decision.memcg is not None
@@ -251,17 +258,17 @@ def journald(
     from tests.testlib.kernel.kills import kill_one  # noqa: PLC0415  needs root
 
     log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True, errors="replace")
-    before = {line.pid for line in killed_in(log.stdout.splitlines())}
+    before = {line.pid for line in parse_killed_lines(log.stdout.splitlines())}
     # The one kill that all forms are asked for is no namesake's of an earlier one.
     pid = next(pid for pid in iter(kill_one, None) if pid not in before)
 
-    need(Path("/lib/systemd/systemd-journald").exists(), "journald is systemd's")
+    require(Path("/lib/systemd/systemd-journald").exists(), "journald is systemd's")
     out = tmp_path_factory.mktemp("journal")
     forms = " ".join((*JOURNAL_FORMS, "cat"))
     env = {"OUT": str(out), "FORMS": forms, "MARK": f"Killed process {pid} "}
     own = ("unshare", "--mount", "--propagation", "private", "--")
-    need(run([*own, "true"]).code == 0, "no mounts of one's own are allowed here")
-    done = run([*own, "sh", "-c", _JOURNALD], env)
+    require(run_command([*own, "true"]).code == 0, "no mounts of one's own are allowed here")
+    done = run_command([*own, "sh", "-c", _JOURNALD], env)
     assert done.code == 0, done
     return out
 
@@ -271,7 +278,7 @@ def _of_one_line(log: Path) -> list[OomKill]:
 
     The kernel's log may have some, of other tests: only forms that are no lines have them whole.
     """
-    return [kill for kill in kills(log.read_bytes()) if "\n" not in (kill.victim.comm or "")]
+    return [kill for kill in replay_kills(log.read_bytes()) if "\n" not in (kill.victim.comm or "")]
 
 
 @pytest.mark.parametrize("form", JOURNAL_FORMS)
@@ -279,7 +286,7 @@ def test_the_real_journals_output_is_read(form: str, journald: Path) -> None:
     """Whatever its form: every kill that the kernel logged, in its order, with the same report."""
     logged = (journald / "cat").read_text(encoding="utf-8", errors="replace").splitlines()
     told = _of_one_line(journald / form)
-    pids = [line.pid for line in killed_in(logged)]
+    pids = [line.pid for line in parse_killed_lines(logged)]
     assert [kill.victim.tid for kill in told if not kill.skipped] == pids
     with_all = _of_one_line(journald / "json")
     assert [(kill.victim, kill.memcg, kill.stack) for kill in told] == [
@@ -293,13 +300,13 @@ def test_all_forms_of_the_real_journal_have_the_same_kills(journald: Path) -> No
         tuple(kill.uid for kill in _of_one_line(journald / form))
         for form in ("json", "export", "short-monotonic")
     }
-    every = {kill.uid for kill in kills((journald / "json").read_bytes())}
+    every = {kill.uid for kill in replay_kills((journald / "json").read_bytes())}
     others = every.difference(*uids)
     (journald / "cat").unlink()  # what has no time at all is nobody's
-    of_files = _shown(otel_oom("replay", "--json", journald / "journal"))
+    of_files = _shown(run_otel_oom("replay", "--json", journald / "journal"))
     uids.add(tuple(uid for one in of_files if (uid := one["log.record.uid"]) not in others))
     assert len(uids) == 1
-    everything = _shown(otel_oom("replay", "--json", journald))
+    everything = _shown(run_otel_oom("replay", "--json", journald))
     # A journald that starts long after a kill has its own start for the time of it where a form
     # leaves out the kernel's: of those of just now all forms tell.
     fresh = _of_one_line(journald / "json")[-1].uid

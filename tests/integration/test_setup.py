@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.command import NOBODY, Done, run
-from tests.testlib.need import need
+from tests.testlib.command import NOBODY, CompletedCommand, run_command
 from tests.testlib.repository import REPOSITORY
+from tests.testlib.require import require
 
 MISSING = {"make", "clang", "llvm"}
 
@@ -45,9 +45,9 @@ class Host:
         (self.bin / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (self.bin / name).chmod(0o755)
 
-    def setup(self, *through: str) -> Done:
+    def setup(self, *prefix: str) -> CompletedCommand:
         """Run the script for `make demo`, and see that it has made nothing."""
-        done = run([*through, self.tools / "setup", "demo"], env={"PATH": str(self.bin)})
+        done = run_command([*prefix, self.tools / "setup", "demo"], env={"PATH": str(self.bin)})
         assert {path.name for path in self.folder.iterdir()} == {"tools", "bin"}
         assert done.code == 1
         assert done.out == ""
@@ -59,14 +59,14 @@ def host(tmp_path: Path) -> Host:
     """A host without clang, llvm and make, and without apt-get."""
     for folder in (Path("/usr/sbin"), Path("/sbin")):
         # The script looks there too, and on some distributions it is the same as /usr/bin.
-        need(not (folder / "clang").exists(), "clang cannot be hidden here")
+        require(not (folder / "clang").exists(), "clang cannot be hidden here")
     return Host(tmp_path)
 
 
 @pytest.mark.root
 def test_a_user_is_told_the_command(host: Host) -> None:
     """Who is not root is told the one command that installs all that is missing."""
-    need(os.geteuid() == 0, "to become somebody else needs root")
+    require(os.geteuid() == 0, "to become somebody else needs root")
     host.add("apt-get", f'echo "$@" >>{host.called}')
     message = host.setup(*NOBODY).message()
     told = re.fullmatch(r"otel-oom: Missing: (.*)\. Run: sudo apt-get install (.*)", message)
@@ -77,7 +77,7 @@ def test_a_user_is_told_the_command(host: Host) -> None:
 
 def test_another_distribution_is_told_the_names(host: Host) -> None:
     """Where there is no apt-get the names are told, root or not, and nothing is tried."""
-    need(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
+    require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
     message = host.setup().message()
     told = re.match(r"otel-oom: Missing what Debian has as: ([^.]*)\.", message)
     assert told, message
@@ -87,6 +87,6 @@ def test_another_distribution_is_told_the_names(host: Host) -> None:
 
 def test_a_library_that_is_there_is_found(host: Host) -> None:
     """However many libraries the host has behind it: their list is read to its end."""
-    need(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
+    require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
     host.add("ldconfig", 'echo "libbpf.so.1 => /lib"; exec cat /proc/kallsyms')
     assert "libbpf1" not in host.setup().message()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.need import need
 from tests.testlib.repository import REPOSITORY
+from tests.testlib.require import require
 
 UNIT = REPOSITORY / "deploy/systemd/otel-oom.service"
 MOST_EXPOSURE = 29
@@ -19,7 +19,7 @@ MOST_EXPOSURE = 29
 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run ``systemd-analyze``."""
-    need(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
+    require(shutil.which("systemd-analyze"), "systemd-analyze is not installed")
     return subprocess.run(
         ["systemd-analyze", *words], capture_output=True, text=True, timeout=60, check=False
     )

@@ -15,9 +15,9 @@ from zipfile import ZipFile
 import pytest
 
 from otel_oom import __version__
-from tests.testlib.command import Done, own_mounts, run
-from tests.testlib.need import need
+from tests.testlib.command import CompletedCommand, mount_namespace, run_command
 from tests.testlib.repository import REPOSITORY
+from tests.testlib.require import require
 
 pytestmark = pytest.mark.slow
 
@@ -28,10 +28,10 @@ QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 def sources(folder: Path) -> Path:
     """A copy of the source files as they are now, without anything that was built."""
-    need(shutil.which("git") and (REPOSITORY / ".git").exists(), "git names the source files")
+    require(shutil.which("git") and (REPOSITORY / ".git").exists(), "git names the source files")
     # Git does not trust the folder of somebody else (a mounted one, in CI) unless it is told to.
     git = ("git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard")
-    listed = run(git, cwd=REPOSITORY)
+    listed = run_command(git, cwd=REPOSITORY)
     assert listed.code == 0, listed
     for name in filter(None, listed.out.split("\0")):
         if (REPOSITORY / name).is_file():
@@ -40,17 +40,17 @@ def sources(folder: Path) -> Path:
     return folder
 
 
-def build(source: Path, into: Path, path: str | None = None) -> Done:
+def build(source: Path, into: Path, path: str | None = None) -> CompletedCommand:
     """Build the wheel of ``source`` with the programs on ``path``."""
     words = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), str(source))
     env = {**QUIET, "PATH": path or os.environ["PATH"]}
-    return run([sys.executable, "-m", "pip", *words], env=env, cwd=into, limit_s=BUILD_S)
+    return run_command([sys.executable, "-m", "pip", *words], env=env, cwd=into, limit_s=BUILD_S)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of the source files."""
-    need(shutil.which("clang") and shutil.which("llvm-strip"), "building needs clang and llvm")
+    require(shutil.which("clang") and shutil.which("llvm-strip"), "building needs clang and llvm")
     folder = tmp_path_factory.mktemp("wheel")
     done = build(sources(tmp_path_factory.mktemp("source")), folder)
     assert done.code == 0, done
@@ -104,17 +104,17 @@ class Installed:
 
     folder: Path
 
-    def __call__(self, *words: str) -> Done:
+    def __call__(self, *words: str) -> CompletedCommand:
         """Run its `otel-oom` where the source tree is out of reach."""
-        away = own_mounts(f"mount -t tmpfs none {REPOSITORY}", "cd /")
-        return run([*away, self.folder / "bin/otel-oom", *words])
+        away = mount_namespace(f"mount -t tmpfs none {REPOSITORY}", "cd /")
+        return run_command([*away, self.folder / "bin/otel-oom", *words])
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """An empty virtual environment, the dependencies that the wheel names, then the wheel."""
     folder = tmp_path_factory.mktemp("environment")
-    assert run([sys.executable, "-m", "venv", folder]).code == 0
+    assert run_command([sys.executable, "-m", "venv", folder]).code == 0
     python = folder / "bin/python"
     with ZipFile(wheel) as archive:
         metadata = archive.read(f"otel_oom-{__version__}.dist-info/METADATA").decode()
@@ -124,17 +124,19 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     pins.write_text("\n".join(re.findall(r"^[\w.-]+==\S+", locked, re.MULTILINE)), "utf-8")
     pip = (python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
     environ = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    done = run([*pip, "--constraint", pins, *wanted], {**QUIET, **environ}, limit_s=INSTALL_S)
-    need(done.code == 0, f"the dependencies could not be had: {done.err[-500:]}")
-    done = run([*pip, "--no-index", wheel], QUIET, limit_s=INSTALL_S)
+    done = run_command(
+        [*pip, "--constraint", pins, *wanted], {**QUIET, **environ}, limit_s=INSTALL_S
+    )
+    require(done.code == 0, f"the dependencies could not be had: {done.err[-500:]}")
+    done = run_command([*pip, "--no-index", wheel], QUIET, limit_s=INSTALL_S)
     assert done.code == 0, done
     return Installed(folder)
 
 
 def test_it_is_installed_with_all_that_it_needs(installed: Installed) -> None:
     """The command is there, of the right version, out of its own environment."""
-    assert installed("--version") == Done(0, f"otel-oom {__version__}\n", "")
-    assert run([installed.folder / "bin/python", "-m", "pip", "check"], QUIET).code == 0
+    assert installed("--version") == CompletedCommand(0, f"otel-oom {__version__}\n", "")
+    assert run_command([installed.folder / "bin/python", "-m", "pip", "check"], QUIET).code == 0
 
 
 @pytest.mark.usefixtures("real_kills")
@@ -174,11 +176,11 @@ def test_building_without_clang_says_what_to_install(tmp_path: Path) -> None:
 
 def test_building_without_headers_says_what_to_install(tmp_path: Path) -> None:
     """The compiler's message is followed by the package that has what it misses."""
-    need(shutil.which("clang") and Path("/usr/include/bpf").is_dir(), "headers to be hidden")
+    require(shutil.which("clang") and Path("/usr/include/bpf").is_dir(), "headers to be hidden")
     source = sources(tmp_path / "source")
-    hidden = own_mounts("mount -t tmpfs none /usr/include/bpf")
+    hidden = mount_namespace("mount -t tmpfs none /usr/include/bpf")
     words = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path))
-    done = run([*hidden, sys.executable, *words, source], QUIET, limit_s=BUILD_S)
+    done = run_command([*hidden, sys.executable, *words, source], QUIET, limit_s=BUILD_S)
     assert done.code != 0
     said = done.out + done.err
     assert "bpf_helpers.h" in said

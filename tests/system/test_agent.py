@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from tests.testlib.agent import AGENT, Agent, agent
-from tests.testlib.kernel.kills import LIMIT, kill_many, kill_one
-from tests.testlib.kernel.oracle import oom_kill_count
+from tests.testlib.agent import AGENT_COMMAND, Agent, run_agent
+from tests.testlib.kernel.kills import MEMCG_LIMIT, kill_many, kill_one
+from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.testlib.process import free_port
-from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.servers.backend import Backend, filter_kills
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -34,7 +34,7 @@ def endpoint(receiver: Receiver) -> dict[str, str]:
 
 def check_complete(backend: Backend, pids: list[int]) -> None:
     """Each of the kills arrived once as a log and once as a span, and the two belong together."""
-    logs, spans = kills_of(backend.logs, pids), kills_of(backend.spans, pids)
+    logs, spans = filter_kills(backend.logs, pids), filter_kills(backend.spans, pids)
     for received in (logs, spans):
         assert sorted(r.attributes["process.pid"] for r in received) == sorted(pids)
         assert len({r.uid for r in received}) == len(pids)
@@ -45,14 +45,14 @@ def check_complete(backend: Backend, pids: list[int]) -> None:
 def test_a_hundred_kills_at_full_speed_arrive_once_each(tmp_path: Path) -> None:
     """From READY on, every kill that the kernel counts is one log and one span at the backend."""
     backend = Backend()
-    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)) as running:
-        counted = oom_kill_count()
+    with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)) as running:
+        counted = read_oom_kill_count()
         pids = kill_many(100)
-        rise = oom_kill_count() - counted
+        rise = read_oom_kill_count() - counted
         backend.wait_for_kills(pids, within_s=30)
         assert running.end() == 0
     check_complete(backend, pids)
-    assert all(span.attributes["oom.victim.exited"] for span in kills_of(backend.spans, pids))
+    assert all(span.attributes["oom.victim.exited"] for span in filter_kills(backend.spans, pids))
     # Those of others, if any, are captured as well.
     assert 100 <= rise <= len({log.uid for log in backend.logs})
 
@@ -61,7 +61,7 @@ def test_a_backend_that_is_down_at_first_gets_everything(tmp_path: Path) -> None
     """While it answers 503 for 30 s nothing is lost, and afterwards nothing comes twice."""
     until = time.monotonic() + 30
     backend = Backend(lambda: Reply(503) if time.monotonic() < until else None)
-    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+    with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
         pids = kill_many(100)
         backend.wait_for_kills(pids, within_s=120)
         time.sleep(1)
@@ -72,11 +72,11 @@ def test_a_backend_that_is_down_at_first_gets_everything(tmp_path: Path) -> None
 def test_a_backend_that_comes_after_the_agent_is_gone(tmp_path: Path) -> None:
     """What was captured while no one listened is delivered by the agent's next life."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    with agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
+    with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
         pids = kill_many(5)
         assert running.end() == 0
     backend = Backend()
-    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+    with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
         backend.wait_for_kills(pids, within_s=20)
     check_complete(backend, pids)
 
@@ -84,12 +84,12 @@ def test_a_backend_that_comes_after_the_agent_is_gone(tmp_path: Path) -> None:
 def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> None:
     """SIGKILL right after a kill was reported: the next agent delivers it, under the same uid."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    with agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
+    with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
         pid = kill_one()
         wait_for_log(running, f"(pid {pid})")
         running.end(signal.SIGKILL)
     backend = Backend()
-    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+    with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
         backend.wait_for_kills([pid], within_s=30)
     check_complete(backend, [pid])
 
@@ -97,14 +97,14 @@ def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> No
 def test_a_limit_is_told_though_its_cgroup_is_gone(tmp_path: Path) -> None:
     """Container runtimes remove a cgroup with its last process; here the agent has to be late."""
     backend = Backend()
-    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)) as running:
+    with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)) as running:
         running.process.send_signal(signal.SIGSTOP)
         pid = kill_one()
         running.process.send_signal(signal.SIGCONT)
         backend.wait_for_kills([pid], within_s=30)
-    (log,) = kills_of(backend.logs, [pid])
-    assert log.attributes["oom.victim.memcg.limit"] == LIMIT
-    assert 0 < log.attributes["oom.victim.memcg.usage"] <= LIMIT
+    (log,) = filter_kills(backend.logs, [pid])
+    assert log.attributes["oom.victim.memcg.limit"] == MEMCG_LIMIT
+    assert 0 < log.attributes["oom.victim.memcg.usage"] <= MEMCG_LIMIT
     assert "oom.limit.memcg.stat.anon" not in log.attributes
 
 
@@ -133,8 +133,8 @@ def mute_server() -> Iterator[str]:
 def wait_for_log(running: Agent, text: str, within_s: float = 15.0) -> None:
     """Wait until the agent has logged ``text``."""
     deadline = time.monotonic() + within_s
-    while text not in running.said():
-        assert time.monotonic() < deadline, running.said()
+    while text not in running.log_text():
+        assert time.monotonic() < deadline, running.log_text()
         time.sleep(0.02)
 
 
@@ -147,7 +147,7 @@ def test_a_signal_ends_it_promptly_and_cleanly(
     nobody = f"http://127.0.0.1:{free_port()}"
     with mute_server() as mute:
         url = mute if state == "hanging" else nobody
-        with agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as running:
+        with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as running:
             if state in {"retrying", "hanging"}:
                 wait_for_log(running, f"(pid {kill_one()})")
                 if state == "retrying":
@@ -160,16 +160,19 @@ def test_a_signal_ends_it_promptly_and_cleanly(
             began = time.monotonic()
             assert running.end(number) == 0
             assert time.monotonic() - began < PROMPT_S
-            assert "Traceback" not in running.said()
+            assert "Traceback" not in running.log_text()
             if state in {"retrying", "hanging"}:
                 # The log and the span; more if others were killed meanwhile.
-                (left,) = re.findall(r"left on disk: (\d+) waiting", running.said())
+                (left,) = re.findall(r"left on disk: (\d+) waiting", running.log_text())
                 assert int(left) >= 2
 
 
 def test_a_kill_while_it_ends_is_on_disk(tmp_path: Path) -> None:
     """What is killed while the agent still tries to send is delivered by the next one."""
-    with mute_server() as mute, agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": mute}) as running:
+    with (
+        mute_server() as mute,
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": mute}) as running,
+    ):
         pids = [kill_one()]
         wait_for_log(running, f"(pid {pids[0]})")
         running.process.send_signal(signal.SIGTERM)
@@ -177,7 +180,7 @@ def test_a_kill_while_it_ends_is_on_disk(tmp_path: Path) -> None:
         pids.append(kill_one())
         assert running.process.wait(15) == 0
     backend = Backend()
-    with Receiver(backend) as receiver, agent(tmp_path, endpoint(receiver)):
+    with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
         backend.wait_for_kills(pids, within_s=30)
     check_complete(backend, pids)
 
@@ -185,7 +188,7 @@ def test_a_kill_while_it_ends_is_on_disk(tmp_path: Path) -> None:
 def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
     """However early the signal comes, it does not leave a traceback or a hanging process."""
     for delay_s in (0.05, 0.1, 0.15, 0.2, 0.3):
-        with agent(tmp_path, {}, ready=False) as running:
+        with run_agent(tmp_path, {}, ready=False) as running:
             time.sleep(delay_s)
             code = running.end(signal.SIGTERM)
         assert code in {0, -signal.SIGTERM}
@@ -194,9 +197,9 @@ def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
 
 def test_a_second_agent_on_the_same_folder_says_so(tmp_path: Path) -> None:
     """It ends with exit code 1 and a sentence, and the first goes on."""
-    with agent(tmp_path, {}) as first:
+    with run_agent(tmp_path, {}) as first:
         second = subprocess.run(
-            [*AGENT, "--no-pin", "--state-dir", first.state_dir],
+            [*AGENT_COMMAND, "--no-pin", "--state-dir", first.state_dir],
             capture_output=True,
             text=True,
             timeout=20,
@@ -211,12 +214,12 @@ def test_while_disabled_kills_are_kept_and_not_sent(tmp_path: Path) -> None:
     """OTEL_SDK_DISABLED=true sends nothing; once it is unset, what was kept is delivered."""
     backend = Backend()
     with Receiver(backend) as receiver:
-        with agent(tmp_path, {**endpoint(receiver), "OTEL_SDK_DISABLED": "true"}) as running:
+        with run_agent(tmp_path, {**endpoint(receiver), "OTEL_SDK_DISABLED": "true"}) as running:
             pid = kill_one()
             wait_for_log(running, f"(pid {pid})")
             assert running.end() == 0
         assert not backend.logs
-        with agent(tmp_path, endpoint(receiver)):
+        with run_agent(tmp_path, endpoint(receiver)):
             backend.wait_for_kills([pid], within_s=20)
     check_complete(backend, [pid])
 
@@ -225,10 +228,10 @@ def test_the_environments_place_is_on_the_victims_resource(tmp_path: Path) -> No
     """OTEL_RESOURCE_ATTRIBUTES says where the host is; what it says of the agent is left out."""
     backend = Backend()
     environ = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,service.name=agent"}
-    with Receiver(backend) as receiver, agent(tmp_path, {**endpoint(receiver), **environ}):
+    with Receiver(backend) as receiver, run_agent(tmp_path, {**endpoint(receiver), **environ}):
         pid = kill_one()
         backend.wait_for_kills([pid], within_s=20)
-    (log,) = kills_of(backend.logs, [pid])
+    (log,) = filter_kills(backend.logs, [pid])
     assert log.resource["deployment.environment.name"] == "prod"
     assert log.resource["service.name"] == "tail"
     assert log.resource["host.name"] == socket.gethostname()

@@ -24,13 +24,13 @@ from otel_oom.capture.bcc.source import BccSource
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source import CaptureError, SupportsMarks
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
-from tests.testlib.agent import agent
-from tests.testlib.command import otel_oom, own_mounts
+from tests.testlib.agent import run_agent
+from tests.testlib.command import mount_namespace, run_otel_oom
 from tests.testlib.kernel import btf_headers
-from tests.testlib.kernel.bcc import descriptors, fields
+from tests.testlib.kernel.bcc import comparable_fields, count_open_files
 from tests.testlib.kernel.kills import kill_one, own_memcg
-from tests.testlib.need import need
-from tests.testlib.wait import until
+from tests.testlib.require import require
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         installed_bcc()
     except CaptureError as error:
-        need(condition=False, reason=str(error))
+        require(condition=False, reason=str(error))
     folder = tmp_path_factory.mktemp("headers")
     btf_headers.write(folder)
     return folder
@@ -73,7 +73,7 @@ def told(source: BccSource | LibbpfSource, pid: int) -> tuple[OomKill, VictimExi
         exits = [it for it in events if isinstance(it, VictimExit) and it.tgid == pid]
         return (kills[0], exits[0]) if kills and exits else None
 
-    return until(both, "the kill and its end") or pytest.fail("not reached")
+    return wait_until(both, "the kill and its end") or pytest.fail("not reached")
 
 
 def test_both_sources_tell_the_same_of_one_kill(source: BccSource) -> None:
@@ -82,8 +82,8 @@ def test_both_sources_tell_the_same_of_one_kill(source: BccSource) -> None:
         pid = kill_one()
         (kill, exit_), (seen, ended) = told(source, pid), told(libbpf, pid)
     assert (kill.capture.source, seen.capture.source) == ("bcc", "libbpf")
-    assert fields(kill) == fields(seen)
-    assert fields(exit_) == fields(ended)
+    assert comparable_fields(kill) == comparable_fields(seen)
+    assert comparable_fields(exit_) == comparable_fields(ended)
     assert kill.memory is not None
     assert kill.memory.anon > 0
     assert kill.victim.executable == os.path.realpath(shutil.which("tail") or "")
@@ -121,11 +121,11 @@ def test_a_victim_in_namespaces_of_its_own_is_told_the_same(source: BccSource) -
             pid_ns = int(outer.stdout.readline())
             outer.wait(60)
         kill, seen = (
-            until(partial(_of_namespace, it, pid_ns), "the kill") for it in (source, libbpf)
+            wait_until(partial(_of_namespace, it, pid_ns), "the kill") for it in (source, libbpf)
         )
     assert kill is not None
     assert seen is not None
-    assert fields(kill) == fields(seen)
+    assert comparable_fields(kill) == comparable_fields(seen)
     assert (kill.victim.namespaced_pid, kill.victim.uid, kill.victim.gid) == (1, 65534, 65533)
 
 
@@ -176,7 +176,7 @@ def test_a_full_ring_buffer_is_counted(headers: Path) -> None:
 def test_the_compiler_does_not_stay(headers: Path) -> None:
     """Neither its process nor its libraries are there once it has compiled, nor is BCC."""
     del headers
-    before = descriptors()
+    before = count_open_files()
     with BccSource():
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
         assert "libLLVM" not in mapped
@@ -184,26 +184,26 @@ def test_the_compiler_does_not_stay(headers: Path) -> None:
         me = Path(f"/proc/self/task/{os.getpid()}/children")
         commands = [Path(f"/proc/{pid}/cmdline") for pid in me.read_text().split()]
         assert not [it for it in commands if it.exists() and b"bcc_child" in it.read_bytes()]
-    assert descriptors() == before
+    assert count_open_files() == before
 
 
 def test_auto_compiles_where_there_is_no_btf(headers: Path, tmp_path: Path) -> None:
     """The agent on a kernel without BTF takes BCC by itself, and stores what that tells."""
     del headers
-    through = own_mounts("mount -t tmpfs none /sys/kernel/btf")
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, through=through) as running:
-        until(lambda: "(bcc)" in running.said(), "the source in the agent's log")
+    prefix = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, prefix=prefix) as running:
+        wait_until(lambda: "(bcc)" in running.log_text(), "the source in the agent's log")
         pid = kill_one()
-        until(lambda: f"(pid {pid})" in running.said(), "the kill in the agent's log")
+        wait_until(lambda: f"(pid {pid})" in running.log_text(), "the kill in the agent's log")
         assert running.end() == 0
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["headers", "no_headers"])
 def test_doctor_tries_it_where_there_is_no_btf(made: Path, tmp_path: Path, *, there: bool) -> None:
     """It says by which hooks BCC captures, or what it lacks; the log stands in for it."""
-    through = own_mounts("mount -t tmpfs none /sys/kernel/btf")
+    prefix = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
     env = {"OTEL_SDK_DISABLED": "true", VARIABLE: str(made if there else tmp_path)}
-    done = otel_oom("doctor", "--json", through=through, env=env)
+    done = run_otel_oom("doctor", "--json", prefix=prefix, env=env)
     assert (done.code, done.err) == (0, "")
     found = {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
     if there:

@@ -21,8 +21,16 @@ from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.types import Task
-from tests.testlib.kernel.kills import LIMIT, hog, kill_in, kill_many, kill_one, own_memcg, python
-from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
+from tests.testlib.kernel.kills import (
+    MEMCG_LIMIT,
+    kill_in,
+    kill_in_cgroup,
+    kill_many,
+    kill_one,
+    own_memcg,
+    run_python,
+)
+from tests.testlib.kernel.oracle import KernelLog, read_oom_kill_count
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -84,10 +92,10 @@ def test_the_limits_of_a_cgroup_that_is_removed_at_once_are_told(source: LibbpfS
         pid = kill_in(memcg)
     kill = drained(source, pid)
     assert kill.memcg_usage is not None
-    assert kill.memcg_usage.limit == LIMIT
+    assert kill.memcg_usage.limit == MEMCG_LIMIT
     assert kill.memcg_usage.usage is not None
     assert kill.memory is not None
-    assert kill.memory.anon <= kill.memcg_usage.usage <= LIMIT
+    assert kill.memory.anon <= kill.memcg_usage.usage <= MEMCG_LIMIT
 
 
 def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:
@@ -113,7 +121,7 @@ def test_the_victims_cgroup_is_told_by_path_and_inode(source: LibbpfSource) -> N
         inner.mkdir(parents=True)
         try:
             inode = inner.stat().st_ino
-            pid = hog(inner / "cgroup.procs")
+            pid = kill_in_cgroup(inner / "cgroup.procs")
         finally:
             inner.rmdir()
             inner.parent.rmdir()
@@ -132,7 +140,7 @@ def test_the_executable_is_told_by_its_path(source: LibbpfSource) -> None:
         "print(os.readlink('/proc/self/exe'), flush=True)\n"
         "held = b'x' * (64 << 20)\n"
     )
-    with own_memcg() as memcg, python(program, memcg.procs) as hungry:
+    with own_memcg() as memcg, run_python(program, memcg.procs) as hungry:
         assert hungry.stdout is not None
         shown = hungry.stdout.readline().decode().rstrip("\n")
         assert hungry.wait(30) == -signal.SIGKILL
@@ -182,11 +190,11 @@ def test_the_trigger_can_be_another_process(source: LibbpfSource) -> None:
         "print('held', flush=True)\n"
         "time.sleep(60)\n"
     )
-    with own_memcg(32 << 20) as memcg, python(program, memcg.procs, "20") as big:
+    with own_memcg(32 << 20) as memcg, run_python(program, memcg.procs, "20") as big:
         assert big.stdout is not None
         assert big.stdout.readline() == b"held\n"
         Path(f"/proc/{big.pid}/oom_score_adj").write_text("1000", encoding="ascii")
-        with python(program, memcg.procs, "16") as small:
+        with run_python(program, memcg.procs, "16") as small:
             assert big.wait(30) == -signal.SIGKILL
             # It may ask again before the memory is free, and be killed itself.
             kill = drained(source, big.pid)
@@ -204,7 +212,7 @@ def test_a_hostile_name_arrives_as_text(source: LibbpfSource) -> None:
         "open(sys.argv[1], 'w').write('0')\n"
         "held = [bytearray(b'x' * (1 << 20)) for _ in range(64)]\n"
     )
-    with own_memcg() as memcg, python(program, memcg.procs) as hungry:
+    with own_memcg() as memcg, run_python(program, memcg.procs) as hungry:
         assert hungry.wait(30) == -signal.SIGKILL
     kill = drained(source, hungry.pid)
     assert kill.victim.comm == "x) a\n\x1b[31m\\xff"
@@ -219,7 +227,7 @@ def test_a_process_of_many_threads_is_one_kill(source: LibbpfSource) -> None:
         "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
         "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
     )
-    with own_memcg(32 << 20) as memcg, python(program, memcg.procs) as hungry:
+    with own_memcg(32 << 20) as memcg, run_python(program, memcg.procs) as hungry:
         assert hungry.wait(30) == -signal.SIGKILL
     kills, exits = drain(source, hungry.pid)
     assert (len(kills), len(exits)) == (1, 1)
@@ -247,9 +255,9 @@ def test_the_kernels_time_is_told_in_unix_time(source: LibbpfSource) -> None:
 
 def test_every_kill_of_a_storm_is_seen(source: LibbpfSource) -> None:
     """A hundred kills are a hundred records, and no fewer than the kernel counts."""
-    counted = oom_kill_count()
+    counted = read_oom_kill_count()
     pids = kill_many(100)
-    rise = oom_kill_count() - counted
+    rise = read_oom_kill_count() - counted
 
     def all_told(events: list[CapturedEvent]) -> bool:
         kills = [event for event in events if isinstance(event, OomKill)]
@@ -308,9 +316,9 @@ def test_the_triggers_cgroup_is_told(source: LibbpfSource) -> None:
 def test_a_full_ring_buffer_is_counted() -> None:
     """What the kernel's buffer had no room for is told by number."""
     with LibbpfSource(ring_bytes=os.sysconf("SC_PAGE_SIZE")) as small:
-        counted = oom_kill_count()
+        counted = read_oom_kill_count()
         pids = kill_many(40, at_once=1)
-        others = oom_kill_count() - counted - 40
+        others = read_oom_kill_count() - counted - 40
         events: list[CapturedEvent] = []
         small.drain(events.append)
         loss = small.lost_events()

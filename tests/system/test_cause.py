@@ -19,10 +19,10 @@ from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model import types
 from otel_oom.snapshot import ProcessScanner
-from tests.testlib.agent import agent
-from tests.testlib.kernel.kills import hog, own_memcg
+from tests.testlib.agent import run_agent
+from tests.testlib.kernel.kills import kill_in_cgroup, own_memcg
 from tests.testlib.samples.events import KILL
-from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.servers.backend import Backend, filter_kills
 from tests.vmtest.memcg import Memcg, limited
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -79,20 +79,20 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
     backend = Backend()
     with (
         Receiver(backend) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
         limited(64 * MIB) as memcg,
         neighbour(memcg.procs, 24) as other,
     ):
         resident, tables = status(other, "VmRSS"), status(other, "VmPTE")
-        pid = hog(memcg.procs)
+        pid = kill_in_cgroup(memcg.procs)
         backend.wait_for_kills([pid], within_s=20)
         events = {
             file.name: file.read_text(encoding="ascii")
             for name in ("memory.oom_control", "memory.events")
             if (file := memcg.folder / name).exists()
         }
-    (log,) = kills_of(backend.logs, [pid])
-    (span,) = kills_of(backend.spans, [pid])
+    (log,) = filter_kills(backend.logs, [pid])
+    (span,) = filter_kills(backend.spans, [pid])
     told = log.attributes
     # The kernel's own report is the log's alone.
     shared = {name: value for name, value in told.items() if name != "log.record.original"}
@@ -142,13 +142,13 @@ def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
     backend = Backend()
     with (
         Receiver(backend) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
         _below(64 * MIB) as (pod, app, sidecar),
         neighbour(sidecar.procs, 24) as other,
     ):
-        pid = hog(app.procs)
+        pid = kill_in_cgroup(app.procs)
         backend.wait_for_kills([pid], within_s=20)
-    (log,) = kills_of(backend.logs, [pid])
+    (log,) = filter_kills(backend.logs, [pid])
     lines = candidates(log.attributes)
     assert lines[pid]["memcg"] == app.path
     # Its header can be missing in the kernel's log, on a host that allows no hook.

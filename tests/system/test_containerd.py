@@ -9,9 +9,9 @@ import pytest
 
 from otel_oom.linux.containers import shims
 from otel_oom.linux.containers.lookup import ContainerLookup
-from tests.testlib.containers.containerd import Containerd, containerd, missing
-from tests.testlib.containers.kills import kill_in, span_of, watched
-from tests.testlib.need import need
+from tests.testlib.containers.containerd import Containerd, missing, run_containerd
+from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log, wait_for_span
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -20,15 +20,15 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime(crictl_binary: Path) -> Iterator[Containerd]:
     """containerd, with an image."""
-    need(not missing(), f"containers need {missing()}")
-    with containerd(crictl_binary) as running:
+    require(not missing(), f"containers need {missing()}")
+    with run_containerd(crictl_binary) as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was started before a test's containers."""
-    with watched(tmp_path) as received:
+    with run_watching_agent(tmp_path) as received:
         yield received
 
 
@@ -38,7 +38,7 @@ def test_a_container_of_a_pod_is_named_as_the_runtime_names_it(
     """Its own name, not its pod's or its sandbox's, and the image that it was asked for by."""
     pod = runtime.start_pod("shop-7d", "prod")
     container_id = runtime.start(pod, "web", "exec tail /dev/zero")
-    log = kill_in(backend, container_id)
+    log = wait_for_kill_log(backend, container_id)
     inspected = runtime.inspect(container_id)["status"]
     runtime.remove(pod)
     name, _, tag = inspected["image"]["image"].rpartition(":")
@@ -48,14 +48,17 @@ def test_a_container_of_a_pod_is_named_as_the_runtime_names_it(
     assert log.resource["container.image.name"] == name
     assert log.resource["container.image.tags"] == [tag]
     assert "oom.enrichment.error" not in log.attributes
-    assert span_of(backend, log).resource == log.resource
+    assert wait_for_span(backend, log).resource == log.resource
 
 
 def test_two_containers_of_a_pod_are_told_apart(runtime: Containerd, backend: Backend) -> None:
     """They share one shim, and each kill has its own container's name."""
     pod = runtime.start_pod("shop-8e", "prod")
     ids = {name: runtime.start(pod, name, "exec tail /dev/zero") for name in ("web", "proxy")}
-    told = {name: kill_in(backend, one).resource["container.name"] for name, one in ids.items()}
+    told = {
+        name: wait_for_kill_log(backend, one).resource["container.name"]
+        for name, one in ids.items()
+    }
     runtime.remove(pod)
     assert told == {"web": "web", "proxy": "proxy"}
 

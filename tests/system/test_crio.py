@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.containers.crio import CriO, crio, missing
-from tests.testlib.containers.kills import kill_in, watched
-from tests.testlib.containers.podman import LET, TAKES_ALL
-from tests.testlib.need import need
+from tests.testlib.containers.crio import CriO, missing, run_crio
+from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log
+from tests.testlib.containers.podman import FILL_MEMORY, OPEN_GATE
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -19,15 +19,17 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime(crio_binaries: tuple[Path, Path], crictl_binary: Path) -> Iterator[CriO]:
     """CRI-O, with an image."""
-    need(not missing(), f"containers need {missing()}")
-    with crio(*crio_binaries, crictl_binary) as running:
+    require(not missing(), f"containers need {missing()}")
+    with run_crio(*crio_binaries, crictl_binary) as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was asked for a pod's label."""
-    with watched(tmp_path, OTEL_OOM_CONTAINER_LABELS="app.kubernetes.io/name") as received:
+    with run_watching_agent(
+        tmp_path, OTEL_OOM_CONTAINER_LABELS="app.kubernetes.io/name"
+    ) as received:
         yield received
 
 
@@ -35,9 +37,9 @@ def test_a_container_of_a_pod_is_named_as_cri_o_names_it(runtime: CriO, backend:
     """Container, image, pod and service, by the pod's label for the one and nothing else of it."""
     labels = {"app.kubernetes.io/name": "shop", "secret": "hunter2"}
     pod = runtime.start_pod("shop-7d", "prod", labels=labels, annotations={"key": "hunter2"})
-    container_id = runtime.start(pod, "web", TAKES_ALL)
-    runtime.run_in(container_id, LET)
-    log = kill_in(backend, container_id)
+    container_id = runtime.start(pod, "web", FILL_MEMORY)
+    runtime.run_in(container_id, OPEN_GATE)
+    log = wait_for_kill_log(backend, container_id)
     inspected, of_pod = runtime.inspect(container_id), runtime.inspect_pod(pod)["status"]
     runtime.remove(pod)
     status = inspected["status"]
@@ -72,9 +74,9 @@ def test_the_pods_annotation_names_the_service(runtime: CriO, backend: Backend) 
     annotations = {"resource.opentelemetry.io/service.name": "annotated"}
     labels = {"app.kubernetes.io/name": "shop"}
     pod = runtime.start_pod("shop-8e", "prod", labels=labels, annotations=annotations)
-    container_id = runtime.start(pod, "web", TAKES_ALL)
-    runtime.run_in(container_id, LET)
-    log = kill_in(backend, container_id)
+    container_id = runtime.start(pod, "web", FILL_MEMORY)
+    runtime.run_in(container_id, OPEN_GATE)
+    log = wait_for_kill_log(backend, container_id)
     told = runtime.inspect_pod(pod)["status"]["annotations"]
     runtime.remove(pod)
     assert log.resource["service.name"] == told["resource.opentelemetry.io/service.name"]

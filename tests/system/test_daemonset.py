@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import agent
-from tests.testlib.kernel.kills import LIMIT, kill_in, own_memcg
+from tests.testlib.agent import run_agent
+from tests.testlib.kernel.kills import MEMCG_LIMIT, kill_in, own_memcg
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.backend import Backend, kills_of
-from tests.testlib.wait import until
+from tests.testlib.servers.backend import Backend, filter_kills
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -30,7 +30,7 @@ def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
     caps = ",".join(["-all", *(f"+{name.lower()}" for name in rights)])
     backend = Backend()
     with own_memcg(limit=1 << 30) as memcg, Receiver(backend) as receiver:
-        through = (
+        prefix = (
             *("/bin/sh", "-c", _MOVE, str(memcg.procs), "unshare", "--cgroup", "--"),
             *("setpriv", f"--bounding-set={caps}", "--inh-caps=-all", "--no-new-privs", "--"),
         )
@@ -40,16 +40,16 @@ def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
             "OTEL_RESOURCE_ATTRIBUTES": "host.name=node-1",
         }
         # Its files have the victim's limit: the cgroup stays until its kill is told.
-        with own_memcg() as victims, agent(tmp_path, environ, through=through) as running:
+        with own_memcg() as victims, run_agent(tmp_path, environ, prefix=prefix) as running:
             # It says so to the service manager first.
-            until(
-                lambda: "capturing OOM kills by tp_btf/mark_victim" in running.said(),
+            wait_until(
+                lambda: "capturing OOM kills by tp_btf/mark_victim" in running.log_text(),
                 "its log line",
             )
             pid = kill_in(victims)
             backend.wait_for_kills([pid], within_s=30)
-    (log,) = kills_of(backend.logs, [pid])
-    assert log.attributes["oom.victim.memcg.limit"] == LIMIT
+    (log,) = filter_kills(backend.logs, [pid])
+    assert log.attributes["oom.victim.memcg.limit"] == MEMCG_LIMIT
     assert log.attributes["process.executable.name"] == Path(os.path.realpath("/usr/bin/tail")).name
     assert log.resource["host.name"] == "node-1"
     assert log.resource["k8s.node.name"] == "node-1"

@@ -15,13 +15,13 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux.cgroupfs import CgroupMount
-from tests.testlib.kernel.oracle import KernelLog, Killed
+from tests.testlib.kernel.oracle import KernelLog, KilledLine
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
 
-def run_demo(*words: str, **environ: str) -> tuple[list[str], dict[int, Killed]]:
+def run_demo(*words: str, **environ: str) -> tuple[list[str], dict[int, KilledLine]]:
     """The lines that the demonstration printed, and what the kernel killed meanwhile."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     with KernelLog() as log:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.testlib.containers.docker import IMAGE, Docker, docker, missing
-from tests.testlib.containers.kills import kill_in, span_of, watched
-from tests.testlib.need import need
+from tests.testlib.containers.docker import IMAGE, Docker, missing, run_docker
+from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log, wait_for_span
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -19,15 +19,15 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Docker]:
     """Docker, with an image."""
-    need(not missing(), f"containers need {missing()}")
-    with docker() as running:
+    require(not missing(), f"containers need {missing()}")
+    with run_docker() as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was started before a test's containers and asks for two labels."""
-    with watched(tmp_path, OTEL_OOM_CONTAINER_LABELS="team,absent") as received:
+    with run_watching_agent(tmp_path, OTEL_OOM_CONTAINER_LABELS="team,absent") as received:
         yield received
 
 
@@ -46,13 +46,13 @@ def test_a_container_is_named_as_docker_names_it(runtime: Docker, backend: Backe
     """Name, image, tag and image id in log and span; of labels the one that was asked for."""
     options = ("--label=team=shop", "--label=secret=hunter2", "--env=PASSWORD=hunter2")
     inspected = runtime.run_until_killed("shop-api", *options)
-    log = kill_in(backend, inspected["Id"])
+    log = wait_for_kill_log(backend, inspected["Id"])
     check_resource(log.resource, inspected)
     labels = {k: v for k, v in log.resource.items() if k.startswith("container.label.")}
     assert labels == {"container.label.team": inspected["Config"]["Labels"]["team"]}
     assert "hunter2" not in str(log)
     assert "oom.enrichment.error" not in log.attributes
-    assert span_of(backend, log).resource == log.resource
+    assert wait_for_span(backend, log).resource == log.resource
 
 
 def test_a_container_that_is_removed_at_once_is_named(
@@ -62,7 +62,7 @@ def test_a_container_that_is_removed_at_once_is_named(
     identity = tmp_path / "identity"
     options = ("--rm", "--memory=24m", f"--cidfile={identity}")
     runtime.run("short-lived", "exec tail /dev/zero", *options)
-    log = kill_in(backend, identity.read_text(encoding="ascii"))
+    log = wait_for_kill_log(backend, identity.read_text(encoding="ascii"))
     assert "short-lived" not in runtime.docker("ps", "--all")
     assert log.resource["container.name"] == "short-lived"
     assert f"{log.resource['container.image.name']}:1.2" == IMAGE

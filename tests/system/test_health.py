@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from tests.testlib.agent import Agent, agent
+from tests.testlib.agent import Agent, run_agent
 from tests.testlib.kernel.kills import kill_many, kill_one
-from tests.testlib.kernel.oracle import oom_kill_count
-from tests.testlib.need import need
+from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.testlib.process import free_port
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 from tests.testlib.servers.metrics import MetricsBackend
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -38,12 +38,12 @@ def often(receiver: Receiver) -> dict[str, str]:
 
 def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
     """Captured, stored, sent and the sum for alerts all rise by the kernel's own count."""
-    backend, counted = Backend(), oom_kill_count()
+    backend, counted = Backend(), read_oom_kill_count()
     metrics = MetricsBackend(backend)
-    with Receiver(metrics) as receiver, agent(tmp_path, often(receiver)):
+    with Receiver(metrics) as receiver, run_agent(tmp_path, often(receiver)):
         pids = kill_many(5)
         backend.wait_for(5, within_s=30)
-        killed = oom_kill_count() - counted
+        killed = read_oom_kill_count() - counted
         metrics.next()
     assert killed == len(pids)
     assert metrics.value("otel_oom.event.captured", otel_oom_event_kind="kill") == killed
@@ -69,12 +69,12 @@ def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
     metrics = MetricsBackend(backend := Backend())
     with Receiver(metrics) as receiver:
         for life in (1, 2):
-            with agent(tmp_path, often(receiver)) as running:
+            with run_agent(tmp_path, often(receiver)) as running:
                 kill_one()
                 backend.wait_for(life, within_s=30)
                 metrics.next()
                 running.end(signal.SIGKILL)
-        with agent(tmp_path, often(receiver)):
+        with run_agent(tmp_path, often(receiver)):
             metrics.next()
     sums = [
         sum(point.value for point in metrics.points("oom.kills", n))
@@ -95,15 +95,15 @@ def test_what_waits_and_what_is_refused_shows(tmp_path: Path) -> None:
     replies = [Reply(503)]
     backend = Backend(lambda: replies[0])
     metrics = MetricsBackend(backend)
-    with Receiver(metrics) as receiver, agent(tmp_path, often(receiver)) as running:
+    with Receiver(metrics) as receiver, run_agent(tmp_path, often(receiver)) as running:
         kill_one()
-        until(lambda: "next try" in running.said(), "the agent tries again")
+        wait_until(lambda: "next try" in running.log_text(), "the agent tries again")
         metrics.next()
         assert metrics.value("otel.sdk.processor.log.queue.size") == 1
         assert metrics.value("otel_oom.queue.age", otel_oom_signal="logs") > 0
         assert metrics.value("otel.sdk.exporter.log.exported") == 0
         replies[0] = Reply(400)
-        until(lambda: running.said().count("for good") == 2, "both are refused", limit=60)
+        wait_until(lambda: running.log_text().count("for good") == 2, "both are refused", limit=60)
         metrics.next()
     assert metrics.value("otel.sdk.exporter.log.exported", error_type="400") == 1
     assert metrics.value("otel_oom.dead_letter.count", otel_oom_signal="traces") == 1
@@ -113,14 +113,14 @@ def test_what_waits_and_what_is_refused_shows(tmp_path: Path) -> None:
 def test_metrics_that_nobody_takes_are_in_nobodys_way(tmp_path: Path) -> None:
     """A backend without metrics: kills arrive, and it is said once what switches metrics off."""
     metrics = MetricsBackend(backend := Backend(), lambda: Reply(404))
-    with Receiver(metrics) as receiver, agent(tmp_path, often(receiver)) as running:
-        until(lambda: "OTEL_METRICS_EXPORTER=none" in running.said(), "it is said")
+    with Receiver(metrics) as receiver, run_agent(tmp_path, often(receiver)) as running:
+        wait_until(lambda: "OTEL_METRICS_EXPORTER=none" in running.log_text(), "it is said")
         kill_one()
         backend.wait_for(1, within_s=30)
         time.sleep(1)
-        assert running.said().count("OTEL_METRICS_EXPORTER=none") == 1
+        assert running.log_text().count("OTEL_METRICS_EXPORTER=none") == 1
         assert running.end() == 0
-    assert "Traceback" not in running.said()
+    assert "Traceback" not in running.log_text()
 
 
 def beats(running: Agent, within_s: float) -> bool:
@@ -142,19 +142,19 @@ def test_the_heart_beats_while_the_backend_is_away(tmp_path: Path) -> None:
     """A restart would not bring it back, so it is none of the watchdog's business."""
     nobody = f"http://127.0.0.1:{free_port()}"
     environ = {**BEATS, "OTEL_EXPORTER_OTLP_ENDPOINT": nobody}
-    with agent(tmp_path, environ) as running:
+    with run_agent(tmp_path, environ) as running:
         kill_one()
-        until(lambda: "next try" in running.said(), "the agent tries again")
+        wait_until(lambda: "next try" in running.log_text(), "the agent tries again")
         for _ in range(4):
             assert beats(running, within_s=10)
 
 
 def test_the_heart_stops_with_the_agent_and_goes_on_with_it(tmp_path: Path) -> None:
     """A process that is stopped sends nothing; one that goes on sends again."""
-    with agent(tmp_path, BEATS) as running:
+    with run_agent(tmp_path, BEATS) as running:
         assert beats(running, within_s=10)
         running.process.send_signal(signal.SIGSTOP)
-        until(lambda: _state(running) == "T", "the agent stops")
+        wait_until(lambda: _state(running) == "T", "the agent stops")
         assert not beats(running, within_s=3)
         running.process.send_signal(signal.SIGCONT)
         assert beats(running, within_s=10)
@@ -167,7 +167,7 @@ def _state(running: Agent) -> str:
 
 def test_a_watchdog_for_another_process_gets_nothing(tmp_path: Path) -> None:
     """WATCHDOG_PID names who is meant (sd_watchdog_enabled(3))."""
-    with agent(tmp_path, {**BEATS, "WATCHDOG_PID": str(os.getpid())}) as running:
+    with run_agent(tmp_path, {**BEATS, "WATCHDOG_PID": str(os.getpid())}) as running:
         assert not beats(running, within_s=2)
 
 
@@ -175,14 +175,14 @@ def test_a_watchdog_for_another_process_gets_nothing(tmp_path: Path) -> None:
 def file_system(folder: Path) -> Iterator[Path]:
     """A file system of a test's own that can be frozen."""
     for tool in ("mkfs.ext4", "fsfreeze", "mount"):
-        need(shutil.which(tool), f"{tool} is not installed")
+        require(shutil.which(tool), f"{tool} is not installed")
     image, mounted = folder / "image", folder / "mounted"
     mounted.mkdir()
     with image.open("wb") as file:
         file.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     made = subprocess.run(["mount", "-o", "loop", image, mounted], check=False, capture_output=True)
-    need(made.returncode == 0, "no file system can be mounted from a file here")
+    require(made.returncode == 0, "no file system can be mounted from a file here")
     try:
         yield mounted
     finally:
@@ -195,7 +195,7 @@ def test_the_heart_stops_when_the_disk_hangs(tmp_path: Path) -> None:
     with (
         file_system(tmp_path) as mounted,
         Receiver(backend) as receiver,
-        agent(
+        run_agent(
             tmp_path,
             {**BEATS, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url},
             "--state-dir",
@@ -218,17 +218,17 @@ def test_the_heart_stops_when_the_disk_hangs(tmp_path: Path) -> None:
 
 def test_it_spares_itself_or_says_that_it_may_not(tmp_path: Path) -> None:
     """oom_score_adj is -999, or the log says why not and what to do."""
-    with agent(tmp_path, {}) as running:
-        until(lambda: _locked_kb(running) > 0, "it has done all that it can", limit=30)
+    with run_agent(tmp_path, {}) as running:
+        wait_until(lambda: _locked_kb(running) > 0, "it has done all that it can", limit=30)
         found = Path(f"/proc/{running.process.pid}/oom_score_adj").read_text(encoding="ascii")
-        said = "may not lower its own oom_score_adj" in running.said()
+        said = "may not lower its own oom_score_adj" in running.log_text()
     assert (int(found) == -999) is not said
 
 
 def test_what_it_has_in_memory_is_held(tmp_path: Path) -> None:
     """Its text and data are locked: under pressure a kill reads nothing back from the disk."""
-    with agent(tmp_path, {}) as running:
-        until(lambda: _locked_kb(running) > 0, "memory is locked", limit=30)
+    with run_agent(tmp_path, {}) as running:
+        wait_until(lambda: _locked_kb(running) > 0, "memory is locked", limit=30)
         # Device memory, such as the kernel's buffer, is never taken and never locked.
         assert _locked_kb(running) > _smaps_kb(running, "Rss") / 2
 
@@ -248,11 +248,11 @@ def test_the_way_of_a_kill_imports_nothing(tmp_path: Path) -> None:
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "PYTHONVERBOSE": "1"}
-        with agent(tmp_path, environ) as running:
-            until(lambda: _locked_kb(running) > 0, "all is there", limit=60)
-            before = len(running.said())
+        with run_agent(tmp_path, environ) as running:
+            wait_until(lambda: _locked_kb(running) > 0, "all is there", limit=60)
+            before = len(running.log_text())
             kill_one()
             backend.wait_for(1, within_s=30)
-            meanwhile = running.said()[before:]
+            meanwhile = running.log_text()[before:]
     assert "OOM kill of" in meanwhile
     assert not re.findall(r"(?m)^import '", meanwhile)

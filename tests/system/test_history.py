@@ -14,12 +14,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_oom.commands.console.terminal import printable
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import agent
-from tests.testlib.command import Done, otel_oom
-from tests.testlib.kernel.kills import kill_in, kill_one, own_memcg, python
-from tests.testlib.servers.backend import Backend, Received, kills_of, plain
-from tests.testlib.servers.collector import collector
-from tests.testlib.wait import until
+from tests.testlib.agent import run_agent
+from tests.testlib.command import CompletedCommand, run_otel_oom
+from tests.testlib.kernel.kills import kill_in, kill_one, own_memcg, run_python
+from tests.testlib.servers.backend import Backend, Received, attributes_to_dict, filter_kills
+from tests.testlib.servers.collector import run_collector
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -40,9 +40,9 @@ NAME = "\x1b[2J\n\\xff"
 """What the hog calls itself, as its events have it: what is not UTF-8 is an escape there."""
 
 
-def history(state: Path, *words: str) -> Done:
+def history(state: Path, *words: str) -> CompletedCommand:
     """Run a command on the folder ``state``."""
-    done = otel_oom(*words, "--state-dir", state)
+    done = run_otel_oom(*words, "--state-dir", state)
     assert "Traceback" not in done.err
     return done
 
@@ -83,7 +83,7 @@ def check_same(line: str, received: Received) -> None:
         assert span == received.item
     resource = one.resource_logs if isinstance(one, ExportLogsServiceRequest) else None
     attributes = (resource or one.resource_spans)[0].resource.attributes  # type: ignore[union-attr]
-    assert plain(attributes) == received.resource
+    assert attributes_to_dict(attributes) == received.resource
 
 
 def test_a_delivered_kill_is_shown_as_the_backend_has_it(tmp_path: Path) -> None:
@@ -94,12 +94,12 @@ def test_a_delivered_kill_is_shown_as_the_backend_has_it(tmp_path: Path) -> None
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=only-the-agent-knows",
         }
-        with agent(tmp_path, environ) as running:
+        with run_agent(tmp_path, environ) as running:
             state = running.state_dir
             first, pid = kill_one(), kill_one()
             backend.wait_for_kills([first, pid], within_s=LIMIT_S)
-            (log,), (span,) = kills_of(backend.logs, [pid]), kills_of(backend.spans, [pid])
-            until(
+            (log,), (span,) = filter_kills(backend.logs, [pid]), filter_kills(backend.spans, [pid])
+            wait_until(
                 lambda: shown(state, "show", str(pid)).count("taken by the backend") == 2,
                 "its answer is noted",
                 limit=LIMIT_S,
@@ -128,17 +128,17 @@ def _pid(line: str) -> int | None:
     one = request(line)
     assert isinstance(one, ExportLogsServiceRequest)
     (record,) = one.resource_logs[0].scope_logs[0].log_records
-    pid: int | None = plain(record.attributes).get("process.pid")
+    pid: int | None = attributes_to_dict(record.attributes).get("process.pid")
     return pid
 
 
 def test_a_hostile_name_in_the_list_and_on_the_page(tmp_path: Path) -> None:
     """The victim's own choice of a name stands escaped on screen, and whole in JSON."""
-    with agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
-        with python(HOG, memcg.procs) as hog:
+    with run_agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
+        with run_python(HOG, memcg.procs) as hog:
             assert hog.wait(LIMIT_S) == -9
         state, pid = running.state_dir, str(hog.pid)
-        until(lambda: history(state, "show", pid).code == 0, "it is stored", limit=LIMIT_S)
+        wait_until(lambda: history(state, "show", pid).code == 0, "it is stored", limit=LIMIT_S)
         page, listed = shown(state, "show", pid), shown(state, "events", *ALL)
         log, _ = shown(state, "show", pid, "--json").splitlines()
     for text in (page, listed):
@@ -156,9 +156,9 @@ def test_a_kill_that_is_not_told_yet_is_shown_as_far_as_it_is_known(tmp_path: Pa
     """Under the uid that it will be told by, with who used the memory and its end."""
     stored = ("Who used the memory", "the victim exited, by signal 9")
     # The cgroup stays until it was looked at.
-    with agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
+    with run_agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
         state, pid = running.state_dir, str(kill_in(memcg))
-        until(
+        wait_until(
             lambda: all(text in history(state, "show", pid).out for text in stored),
             "it is stored, with what was seen and its end",
             limit=LIMIT_S,
@@ -170,26 +170,29 @@ def test_a_kill_that_is_not_told_yet_is_shown_as_far_as_it_is_known(tmp_path: Pa
     backend = Backend()
     with (
         Receiver(backend) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
     ):
         backend.wait_for_kills([int(pid)], within_s=LIMIT_S)
     log, span = map(request, before.splitlines())
     assert isinstance(log, ExportLogsServiceRequest)
     assert isinstance(span, ExportTraceServiceRequest)
-    (told_log,) = kills_of(backend.logs, [int(pid)])
-    (told_span,) = kills_of(backend.spans, [int(pid)])
+    (told_log,) = filter_kills(backend.logs, [int(pid)])
+    (told_span,) = filter_kills(backend.spans, [int(pid)])
     (record,) = log.resource_logs[0].scope_logs[0].log_records
-    assert plain(record.attributes)["log.record.uid"] == told_log.uid
+    assert attributes_to_dict(record.attributes)["log.record.uid"] == told_log.uid
     assert record.body == told_log.item.body
     assert span.resource_spans[0].scope_spans[0].spans[0].span_id == told_span.item.span_id
 
 
 def test_a_real_collector_reads_the_lines(tmp_path: Path, collector_binary: Path) -> None:
     """Its ``otlpjsonfile`` receiver takes what the commands print, and has the same ids."""
-    with agent(tmp_path, NOT_SENT) as running:
+    with run_agent(tmp_path, NOT_SENT) as running:
         state, pids = running.state_dir, [str(kill_one()), str(kill_one())]
-        for pid in pids:
-            until(lambda pid=pid: history(state, "show", pid).code == 0, "stored", limit=LIMIT_S)  # type: ignore[misc]
+        wait_until(
+            lambda: all(history(state, "show", pid).code == 0 for pid in pids),
+            "stored",
+            limit=LIMIT_S,
+        )
         lines = shown(state, "show", pids[0], "--json") + shown(state, "show", pids[1], "--json")
     (tmp_path / "shown.jsonl").write_text(lines, encoding="utf-8")
     config = {
@@ -204,8 +207,8 @@ def test_a_real_collector_reads_the_lines(tmp_path: Path, collector_binary: Path
             }
         },
     }
-    with collector(collector_binary, config):
-        until(lambda: len(_ids(tmp_path / "read.jsonl")) >= 4, "it is read", limit=LIMIT_S)
+    with run_collector(collector_binary, config):
+        wait_until(lambda: len(_ids(tmp_path / "read.jsonl")) >= 4, "it is read", limit=LIMIT_S)
     assert sorted(_ids(tmp_path / "read.jsonl")) == sorted(_ids(tmp_path / "shown.jsonl"))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import agent
+from tests.testlib.agent import run_agent
 from tests.testlib.kernel.kills import own_memcg
-from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.servers.backend import Backend, filter_kills
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -46,12 +46,12 @@ def test_a_victim_stands_under_the_name_of_its_own_telemetry(tmp_path: Path) -> 
     backend = Backend()
     with (
         Receiver(backend) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
     ):
         pids = [kill_with(environ) for _ in range(KILLS)]
         backend.wait_for_kills(pids, within_s=30)
         assert running.end() == 0
-    logs = kills_of(backend.logs, pids)
+    logs = filter_kills(backend.logs, pids)
     own = [log.resource for log in logs if log.resource["service.name"] == "checkout"]
     assert own
     for resource in own:

@@ -18,8 +18,8 @@ from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.types import OomControl
-from tests.testlib.kernel.kills import kill_many, kill_one, own_memcg, python
-from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
+from tests.testlib.kernel.kills import kill_many, kill_one, own_memcg, run_python
+from tests.testlib.kernel.oracle import KernelLog, read_oom_kill_count
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -95,7 +95,7 @@ def test_both_sources_tell_the_same_kill(source: KmsgSource) -> None:
     before = time.time_ns()
 
     def kill() -> tuple[int, tuple[OomKill, OomKill]]:
-        with own_memcg() as memcg, python(NAMED, memcg.procs, HOSTILE.hex()) as hungry:
+        with own_memcg() as memcg, run_python(NAMED, memcg.procs, HOSTILE.hex()) as hungry:
             (logged,) = kills_of(source, [hungry.pid])
             (seen,) = kills_of(bpf, [hungry.pid])
         return hungry.pid, (logged, seen)
@@ -132,7 +132,7 @@ def test_a_victim_that_lingers_is_told_whole(source: KmsgSource) -> None:
     with (
         LibbpfSource() as bpf,
         own_memcg() as memcg,
-        python(program, memcg.procs, b"lingerer".hex()) as hungry,
+        run_python(program, memcg.procs, b"lingerer".hex()) as hungry,
     ):
         (logged,) = kills_of(source, [hungry.pid])
         (seen,) = kills_of(bpf, [hungry.pid])
@@ -148,7 +148,10 @@ def test_what_was_weighed_is_told(source: KmsgSource) -> None:
     """The cgroup and the limits are those that were set; the request is a page fault's."""
 
     def weighed() -> tuple[int, tuple[str, OomKill]]:
-        with own_memcg(32 << 20) as memcg, python(NAMED, memcg.procs, b"weighed".hex()) as hungry:
+        with (
+            own_memcg(32 << 20) as memcg,
+            run_python(NAMED, memcg.procs, b"weighed".hex()) as hungry,
+        ):
             (kill,) = kills_of(source, [hungry.pid])
         return hungry.pid, (memcg.path, kill)
 
@@ -198,7 +201,7 @@ def test_a_thread_is_told_with_its_process(source: KmsgSource) -> None:
     )
 
     def from_a_thread() -> tuple[int, tuple[int, OomKill]]:
-        with own_memcg() as memcg, python(program, memcg.procs) as hungry:
+        with own_memcg() as memcg, run_python(program, memcg.procs) as hungry:
             assert hungry.stdout is not None
             tid = int(hungry.stdout.readline())
             (kill,) = kills_of(source, [hungry.pid])
@@ -217,9 +220,9 @@ def test_a_thread_is_told_with_its_process(source: KmsgSource) -> None:
 def test_every_kill_of_a_storm_is_told(source: KmsgSource) -> None:
     """Thirty kills are as many as the kernel counts, though it leaves most reports out."""
     with KernelLog() as log:
-        counted = oom_kill_count()
+        counted = read_oom_kill_count()
         pids = kill_many(30)
-        rise = oom_kill_count() - counted
+        rise = read_oom_kill_count() - counted
         killed = [line.pid for line in log.killed()]
     kills = kills_of(source, pids)
     assert sorted(kill.victim.tgid or 0 for kill in kills) == sorted(pids)
@@ -254,7 +257,7 @@ def _ended(event: CapturedEvent) -> int | None:
 
 def test_the_end_of_a_victim_is_told(source: KmsgSource) -> None:
     """The end comes as soon as the victim is dead, while nobody has waited for it: by SIGKILL."""
-    with own_memcg() as memcg, python(NAMED, memcg.procs, b"ender".hex()) as hungry:
+    with own_memcg() as memcg, run_python(NAMED, memcg.procs, b"ender".hex()) as hungry:
         told = drain(source, lambda events: hungry.pid in map(_ended, events))
     (kill,) = (event for event in told if _tgid(event) == hungry.pid)
     (exit_,) = (event for event in told if _ended(event) == hungry.pid)

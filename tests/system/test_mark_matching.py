@@ -15,11 +15,11 @@ from otel_oom.capture.kmsg import backlog
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, OomKill
-from tests.testlib.agent import agent
-from tests.testlib.kernel.bpffs import own_bpffs
+from tests.testlib.agent import run_agent
+from tests.testlib.kernel.bpffs import mount_bpffs
 from tests.testlib.kernel.kills import kill_many, kill_one
 from tests.testlib.kernel.oracle import KernelLog
-from tests.testlib.servers.backend import Backend, Received, kills_of
+from tests.testlib.servers.backend import Backend, Received, filter_kills
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -29,14 +29,14 @@ WITHIN_S = 60.0
 @pytest.fixture
 def pin_dir(tmp_path: Path) -> Iterator[Path]:
     """A folder for pins that is not there yet, in a bpffs of the test's own."""
-    with own_bpffs(tmp_path / "bpffs") as mounted:
+    with mount_bpffs(tmp_path / "bpffs") as mounted:
         yield mounted / "otel-oom" / "v1"
 
 
 def ids(received: list[Received], pids: Collection[int]) -> dict[int, set[tuple[Any, ...]]]:
     """Of each of these processes the uid, trace and span that its kill was received under."""
     found: dict[int, set[tuple[Any, ...]]] = {pid: set() for pid in pids}
-    for one in kills_of(received, pids):
+    for one in filter_kills(received, pids):
         named = one.uid, one.item.trace_id, one.item.span_id
         found[one.attributes["process.pid"]].add(named)
     return found
@@ -47,7 +47,7 @@ def test_what_was_forgotten_comes_again_under_its_uid(tmp_path: Path, pin_dir: P
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        with agent(tmp_path, environ, pin_dir=pin_dir) as first:
+        with run_agent(tmp_path, environ, pin_dir=pin_dir) as first:
             seen = kill_many(3)
             backend.wait_for_kills(seen, within_s=WITHIN_S)
             first.end(signal.SIGKILL)
@@ -56,10 +56,10 @@ def test_what_was_forgotten_comes_again_under_its_uid(tmp_path: Path, pin_dir: P
             shutil.rmtree(tmp_path / "state")
             backend.logs.clear()
             backend.spans.clear()
-            with agent(tmp_path, environ, pin_dir=pin_dir, history=True) as again:
+            with run_agent(tmp_path, environ, pin_dir=pin_dir, history=True) as again:
                 backend.wait_for_kills(seen, within_s=WITHIN_S)
                 again.end(signal.SIGKILL)
-            logs = kills_of(backend.logs, seen)
+            logs = filter_kills(backend.logs, seen)
             assert {log.attributes["oom.capture.source"] for log in logs} == {"kmsg"}
             assert ids(backend.logs, seen) == ids(backend.spans, seen) == told
     assert [len(found) for found in told.values()] == [1] * len(seen)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import agent
-from tests.testlib.containers.kills import kill_in
-from tests.testlib.containers.nested import podman_in
-from tests.testlib.containers.podman import CHILD_TAKES_ALL, LET, missing, podman
-from tests.testlib.need import need
+from tests.testlib.agent import run_agent
+from tests.testlib.containers.kills import wait_for_kill_log
+from tests.testlib.containers.nested import run_nested_podman
+from tests.testlib.containers.podman import FILL_MEMORY_IN_CHILD, OPEN_GATE, missing, run_podman
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -22,17 +22,17 @@ def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: 
 
     The cgroup of the one is in that of the other.
     """
-    need(not missing(), f"containers need {missing()}")
+    require(not missing(), f"containers need {missing()}")
     received = Backend()
-    with podman() as runtime, Receiver(received) as receiver:
+    with run_podman() as runtime, Receiver(received) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        with agent(tmp_path, environ) as running:
-            running.until_watching()
-            with podman_in(runtime, "outer-host") as inner:
-                inner.run("shop-web", CHILD_TAKES_ALL, "--memory=24m", "--detach")
+        with run_agent(tmp_path, environ) as running:
+            running.wait_until_watching()
+            with run_nested_podman(runtime, "outer-host") as inner:
+                inner.run("shop-web", FILL_MEMORY_IN_CHILD, "--memory=24m", "--detach")
                 inspected, around = inner.inspect("shop-web"), runtime.inspect("outer-host")
-                inner.run_in("shop-web", LET)
-                log = kill_in(received, inspected["Id"])
+                inner.run_in("shop-web", OPEN_GATE)
+                log = wait_for_kill_log(received, inspected["Id"])
     name, _, tag = inspected["ImageName"].rpartition(":")
     expected = {
         "container.id": inspected["Id"],

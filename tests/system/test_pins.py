@@ -25,15 +25,15 @@ from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import procfs
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
-from tests.testlib.agent import AGENT, Agent, agent
-from tests.testlib.command import Done, otel_oom, own_mounts
-from tests.testlib.kernel.bpffs import own_bpffs
+from tests.testlib.agent import AGENT_COMMAND, Agent, run_agent
+from tests.testlib.command import CompletedCommand, mount_namespace, run_otel_oom
+from tests.testlib.kernel.bpffs import mount_bpffs
 from tests.testlib.kernel.kills import kill_many, kill_one
-from tests.testlib.kernel.oracle import KernelLog, oom_kill_count
-from tests.testlib.need import need
+from tests.testlib.kernel.oracle import KernelLog, read_oom_kill_count
 from tests.testlib.process import free_port
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.backend import Backend, kills_of
+from tests.testlib.require import require
+from tests.testlib.servers.backend import Backend, filter_kills
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -45,7 +45,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 @pytest.fixture
 def pin_dir(tmp_path: Path) -> Iterator[Path]:
     """A folder for pins that is not there yet, in a bpffs of the test's own."""
-    with own_bpffs(tmp_path / "bpffs") as mounted:
+    with mount_bpffs(tmp_path / "bpffs") as mounted:
         yield mounted / "otel-oom" / "v1"
 
 
@@ -70,7 +70,7 @@ def told(events: list[CapturedEvent], *made: int) -> list[tuple[int, bool]]:
 def bpftool(*words: str | Path) -> Any:  # noqa: ANN401  as it prints
     """What the kernel has of BPF, as another program tells it."""
     program = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    need(program, "bpftool tells which programs there are")
+    require(program, "bpftool tells which programs there are")
     shown = subprocess.run([str(program), "-j", *words], check=True, capture_output=True)
     return json.loads(shown.stdout)
 
@@ -99,10 +99,10 @@ def test_kills_without_an_agent_are_told_by_the_next(
 ) -> None:
     """Three kills while none is alive: each told once, as late, with what the kernel knew of it."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    with agent(tmp_path, {ENDPOINT: nobody}, pin_dir=pin_dir) as first:
+    with run_agent(tmp_path, {ENDPOINT: nobody}, pin_dir=pin_dir) as first:
         seen = kill_one()
         wait_for_log(first, f"pid {seen}")
-        hooked = "oom_kill_process" in first.said()
+        hooked = "oom_kill_process" in first.log_text()
         first.end(end)
     with KernelLog() as log:
         unseen = [kill_one() for _ in range(3)]
@@ -110,18 +110,18 @@ def test_kills_without_an_agent_are_told_by_the_next(
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {ENDPOINT: receiver.url}
-        with agent(tmp_path, environ, pin_dir=pin_dir) as second:
+        with run_agent(tmp_path, environ, pin_dir=pin_dir) as second:
             backend.wait_for_kills([seen, *unseen], within_s=30)
             after = kill_one()
             backend.wait_for_kills([after], within_s=30)
             second.end()
         # What was told is not told again.
-        with agent(tmp_path, environ, pin_dir=pin_dir) as third:
+        with run_agent(tmp_path, environ, pin_dir=pin_dir) as third:
             last = kill_one()
             backend.wait_for_kills([last], within_s=30)
             third.end()
     made = [seen, *unseen, after, last]
-    for received in (kills_of(backend.logs, made), kills_of(backend.spans, made)):
+    for received in (filter_kills(backend.logs, made), filter_kills(backend.spans, made)):
         # What was under way when its answer was cut off may come twice, under one uid.
         assert len({each.uid for each in received}) == 6
         told = {each.attributes["process.pid"]: each.attributes for each in received}
@@ -132,7 +132,7 @@ def test_kills_without_an_agent_are_told_by_the_next(
             assert told[pid]["oom.victim.comm"] == logged[pid].comm
             assert "process.linux.cgroup" not in told[pid]
             assert told[pid].get("oom.limit.scope") == ("own" if hooked or explained(pid) else None)
-    spans = kills_of(backend.spans, made)
+    spans = filter_kills(backend.spans, made)
     assert all(each.attributes["oom.victim.exited"] for each in spans)
 
 
@@ -145,8 +145,8 @@ def explained(pid: int) -> bool:
 def wait_for_log(running: Agent, text: str, within_s: float = 15.0) -> None:
     """Wait until the agent has logged ``text``."""
     deadline = time.monotonic() + within_s
-    while text not in running.said():
-        assert time.monotonic() < deadline, running.said()
+    while text not in running.log_text():
+        assert time.monotonic() < deadline, running.log_text()
         time.sleep(0.02)
 
 
@@ -179,24 +179,24 @@ def test_a_victim_that_outlives_the_agent_is_told_to_have_exited(pin_dir: Path) 
 
 def test_a_second_agent_on_the_same_pins_says_so(tmp_path: Path, pin_dir: Path) -> None:
     """It ends with exit code 1 and a sentence, takes no other source, and the first goes on."""
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as first:
-        done = otel_oom("run", "--state-dir", tmp_path / "other", "--pin-dir", pin_dir)
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as first:
+        done = run_otel_oom("run", "--state-dir", tmp_path / "other", "--pin-dir", pin_dir)
         assert done.code == 1
         assert f"Another otel-oom already captures by the pins in {pin_dir}" in done.message()
         assert "--pin-dir" in done.message()
-        assert "Stop it first" in otel_oom("unpin", "--pin-dir", pin_dir).message()
+        assert "Stop it first" in run_otel_oom("unpin", "--pin-dir", pin_dir).message()
         pid = kill_one()
         wait_for_log(first, f"pid {pid}")
 
 
 def test_unpin_ends_it(tmp_path: Path, pin_dir: Path) -> None:
     """The programs leave the kernel and the folder its place; what nobody took is counted."""
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as first:
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as first:
         first.end()
     ring = rings(pin_dir)
     assert writers(ring, expected=1) == 1
     kill_one()
-    done = otel_oom("unpin", "--pin-dir", pin_dir)
+    done = run_otel_oom("unpin", "--pin-dir", pin_dir)
     assert done.code == 0
     found = re.fullmatch(r"(\d+) records that no agent had taken went with it\n", done.err)
     assert found is not None
@@ -204,14 +204,14 @@ def test_unpin_ends_it(tmp_path: Path, pin_dir: Path) -> None:
     assert int(found[1]) >= 2
     assert not pin_dir.parent.exists()
     assert writers(ring, expected=0) == 0
-    again = otel_oom("unpin", "--pin-dir", pin_dir)
+    again = run_otel_oom("unpin", "--pin-dir", pin_dir)
     assert (again.code, again.out, again.err) == (0, f"Nothing is pinned in {pin_dir}\n", "")
 
 
 def test_without_pins_nothing_is_left(tmp_path: Path, pin_dir: Path) -> None:
     """With ``--no-pin`` the kernel side ends with the agent, and no folder is made."""
     arguments = ("--pin-dir", str(pin_dir), "--no-pin")
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, *arguments) as first:
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, *arguments) as first:
         files = Path(f"/proc/{first.process.pid}/fdinfo").iterdir()
         # Some are open for a moment only.
         text = "".join(procfs.read_text(file, 8192) or "" for file in files)
@@ -355,7 +355,7 @@ def test_whatever_is_wrong_is_replaced(
         later = kill_one()
         assert told(drained(source, later), later) == [(later, False)]
     assert not caplog.records
-    assert otel_oom("unpin", "--pin-dir", pin_dir).code == 0
+    assert run_otel_oom("unpin", "--pin-dir", pin_dir).code == 0
     assert writers(all_rings, expected=0) == 0
 
 
@@ -365,7 +365,7 @@ def test_what_is_not_ours_is_left_alone(pin_dir: Path) -> None:
     pin_dir.chmod(0o700)
     with LibbpfSource(pin_dir=pin_dir):
         pass
-    assert otel_oom("unpin", "--pin-dir", pin_dir).code == 0
+    assert run_otel_oom("unpin", "--pin-dir", pin_dir).code == 0
     assert [each.name for each in pin_dir.iterdir()] == ["somebody"]
     assert (pin_dir / "somebody" / "elses").exists()
 
@@ -374,14 +374,20 @@ def test_sigkill_while_it_pins_leaves_nothing_that_is_in_the_way(
     tmp_path: Path, pin_dir: Path
 ) -> None:
     """Killed at twenty instants of its start; the next one captures, and no program is left."""
-    words: list[str | Path] = [*AGENT, "--state-dir", tmp_path / "state", "--pin-dir", pin_dir]
+    words: list[str | Path] = [
+        *AGENT_COMMAND,
+        "--state-dir",
+        tmp_path / "state",
+        "--pin-dir",
+        pin_dir,
+    ]
     settings = os.environ | {"OTEL_SDK_DISABLED": "true"}
     for step in range(20):
         with subprocess.Popen(words, env=settings, stderr=subprocess.DEVNULL) as early:
             # Most of a start is Python's own; what is done in the kernel comes last.
             time.sleep(0.06 + step * 0.008)
             early.kill()
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as last:
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as last:
         pid = kill_one()
         wait_for_log(last, f"pid {pid}")
         assert writers(rings(pin_dir), expected=1) == 1
@@ -392,7 +398,7 @@ def test_sigkill_while_it_pins_leaves_nothing_that_is_in_the_way(
 @pytest.fixture
 def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Pins as a later version's agent leaves them, its records of another layout."""
-    need(shutil.which("clang"), "clang builds the other version")
+    require(shutil.which("clang"), "clang builds the other version")
     source = REPOSITORY / "bpf"
     built = shutil.copytree(source, tmp_path / "next" / "bpf")
     header = built / "events.h"
@@ -420,7 +426,7 @@ def test_what_another_version_recorded_is_kept(
     """Records of a layout that is not known are on disk byte for byte, counted and said."""
     next_version(pin_dir)
     kill_one()
-    with agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as running:
+    with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as running:
         pid = kill_one()
         wait_for_log(running, f"pid {pid}")
         wait_for_log(running, "is kept in")
@@ -430,8 +436,8 @@ def test_what_another_version_recorded_is_kept(
     assert len(headers) >= 2
     assert {header.version for header in headers} == {WIRE_VERSION + 1}
     assert [header.size for header in headers] == [len(record) for record in records]
-    assert running.said().count("is kept in") == len(records)
-    assert f"{len(records)} records that could not be read" in running.said()
+    assert running.log_text().count("is kept in") == len(records)
+    assert f"{len(records)} records that could not be read" in running.log_text()
     assert [each.name for each in pin_dir.iterdir()] == [CURRENT]
 
 
@@ -489,12 +495,12 @@ def test_other_options_are_no_other_pins(pin_dir: Path, caplog: pytest.LogCaptur
 def test_losses_without_an_agent_are_told_once(pin_dir: Path) -> None:
     """What found the ring full meanwhile is the next one's to tell, and not the one's after it."""
     page = os.sysconf("SC_PAGE_SIZE")
-    counted = oom_kill_count()
+    counted = read_oom_kill_count()
     with LibbpfSource(page, pin_dir=pin_dir) as source:
         assert source.lost_events().victims == 0
     kill_many(12, at_once=1)
     with LibbpfSource(page, pin_dir=pin_dir) as source:
-        made = oom_kill_count() - counted
+        made = read_oom_kill_count() - counted
         events: list[CapturedEvent] = []
         source.drain(events.append)
         seen = sum(isinstance(event, OomKill) for event in events)
@@ -505,9 +511,9 @@ def test_losses_without_an_agent_are_told_once(pin_dir: Path) -> None:
         assert (source.lost_events().victims, source.lost_events().exits) == (0, 0)
 
 
-def run_unpinned(tmp_path: Path, folder: Path, through: tuple[str, ...] = ()) -> str:
+def run_unpinned(tmp_path: Path, folder: Path, prefix: tuple[str, ...] = ()) -> str:
     """What the agent says until it has told of a kill, with pins in ``folder``."""
-    words: list[str | Path] = [*through, *AGENT]
+    words: list[str | Path] = [*prefix, *AGENT_COMMAND]
     words += ["--state-dir", tmp_path / "state", "--pin-dir", folder]
     settings = os.environ | {"OTEL_SDK_DISABLED": "true"}
     with subprocess.Popen(words, stderr=subprocess.PIPE, env=settings, text=True) as running:
@@ -544,21 +550,23 @@ def test_a_folder_that_others_write_to_is_not_trusted(tmp_path: Path, pin_dir: P
 
 def test_a_missing_bpffs_is_mounted(tmp_path: Path) -> None:
     """At its usual place, for the default folder; seen from the agent's own mount namespace."""
-    through = own_mounts("umount -l /sys/fs/bpf || true")
-    assert "Could not pin" not in run_unpinned(tmp_path, Path("/sys/fs/bpf/otel-oom/v1"), through)
+    prefix = mount_namespace("umount -l /sys/fs/bpf || true")
+    assert "Could not pin" not in run_unpinned(tmp_path, Path("/sys/fs/bpf/otel-oom/v1"), prefix)
 
 
 def test_doctor_tells_of_pins_without_an_agent(tmp_path: Path) -> None:
     """While one runs all is well; else what waits is told, and both ways out."""
 
-    def found(done: Done) -> str:
+    def found(done: CompletedCommand) -> str:
         return next(line for line in done.out.splitlines() if " pins:" in line)
 
     program = (
         "mount -t bpf -o mode=700 bpf /sys/fs/bpf && "
-        f"timeout -s KILL 3 {' '.join(AGENT)} --state-dir {tmp_path} 2>/dev/null; true"
+        f"timeout -s KILL 3 {' '.join(AGENT_COMMAND)} --state-dir {tmp_path} 2>/dev/null; true"
     )
-    assert "✓" in found(otel_oom("doctor", through=own_mounts("mount -t bpf bpf /sys/fs/bpf")))
-    after = otel_oom("doctor", through=own_mounts(program))
+    assert "✓" in found(
+        run_otel_oom("doctor", prefix=mount_namespace("mount -t bpf bpf /sys/fs/bpf"))
+    )
+    after = run_otel_oom("doctor", prefix=mount_namespace(program))
     assert found(after).startswith("!")
     assert "otel-oom unpin" in after.out

@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import agent
-from tests.testlib.containers.kills import ARRIVES_S, kill_in, span_of, watched
-from tests.testlib.containers.podman import IMAGE, Podman, missing, podman
+from tests.testlib.agent import run_agent
+from tests.testlib.containers.kills import (
+    ARRIVES_S,
+    run_watching_agent,
+    wait_for_kill_log,
+    wait_for_span,
+)
+from tests.testlib.containers.podman import IMAGE, Podman, missing, run_podman
 from tests.testlib.kernel.kills import own_memcg
-from tests.testlib.need import need
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -26,15 +31,15 @@ HOLD = "dd if=/dev/zero bs={bytes} | (head -c 1 >/dev/null; echo full; sleep 100
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Podman]:
     """podman, with an image."""
-    need(not missing(), f"containers need {missing()}")
-    with podman() as running:
+    require(not missing(), f"containers need {missing()}")
+    with run_podman() as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What an agent sends that was started before a test's containers."""
-    with watched(tmp_path) as received:
+    with run_watching_agent(tmp_path) as received:
         yield received
 
 
@@ -52,11 +57,11 @@ def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
 def test_a_container_is_named_as_podman_names_it(runtime: Podman, backend: Backend) -> None:
     """Name, image, tag and image id in log and span, and the name in the sentence."""
     inspected = runtime.run_until_killed("shop-web")
-    log = kill_in(backend, inspected["Id"])
+    log = wait_for_kill_log(backend, inspected["Id"])
     check_resource(log.resource, inspected)
     assert f"in container shop-web ({inspected['Id'][:12]})" in log.item.body.string_value
     assert "oom.enrichment.error" not in log.attributes
-    assert span_of(backend, log).resource == log.resource
+    assert wait_for_span(backend, log).resource == log.resource
 
 
 def test_a_container_that_is_removed_at_once_is_named(runtime: Podman, backend: Backend) -> None:
@@ -65,7 +70,7 @@ def test_a_container_that_is_removed_at_once_is_named(runtime: Podman, backend: 
     runtime.run(
         "short-lived", "exec tail /dev/zero", "--rm", "--memory=24m", f"--cidfile={identity}"
     )
-    log = kill_in(backend, identity.read_text(encoding="ascii").strip())
+    log = wait_for_kill_log(backend, identity.read_text(encoding="ascii").strip())
     assert not runtime.exists("short-lived")
     assert log.resource["container.name"] == "short-lived"
     assert f"{log.resource['container.image.name']}:latest" == IMAGE
@@ -75,7 +80,7 @@ def test_nothing_secret_leaves_the_host(runtime: Podman, backend: Backend) -> No
     """Neither environment nor labels nor the command are told or kept by default."""
     options = ("--env=PASSWORD=hunter2", "--label=key=hunter2", "--annotation=key=hunter2")
     inspected = runtime.run_until_killed("discreet", *options)
-    log = kill_in(backend, inspected["Id"])
+    log = wait_for_kill_log(backend, inspected["Id"])
     assert "hunter2" in str(inspected)
     assert "hunter2" not in str(log)
 
@@ -85,12 +90,12 @@ def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend
     with own_memcg(32 << 20) as memcg:
         parent = f"--cgroup-parent=/{memcg.procs.parent.name}"
         runtime.run("large", HOLD.format(bytes=20 << 20), parent, "--detach")
-        until(lambda: runtime.logs("large"), "the larger container's memory", limit=ARRIVES_S)
+        wait_until(lambda: runtime.logs("large"), "the larger container's memory", limit=ARRIVES_S)
         large = runtime.inspect("large")
         runtime.run("greedy", "exec tail /dev/zero", parent)
         greedy = runtime.inspect("greedy")
-        log = kill_in(backend, large["Id"])
-        other = kill_in(backend, greedy["Id"])
+        log = wait_for_kill_log(backend, large["Id"])
+        other = wait_for_kill_log(backend, greedy["Id"])
         runtime.remove("large", "greedy")
     check_resource(log.resource, large)
     assert log.attributes["oom.trigger.container.id"] == greedy["Id"]
@@ -109,12 +114,12 @@ def test_labels_are_asked_for_at_the_api(runtime: Podman, tmp_path: Path) -> Non
             "OTEL_OOM_CONTAINER_LABELS": "team",
             "CONTAINER_HOST": f"unix://{address}",
         }
-        with agent(tmp_path, environ) as running:
-            running.until_watching()
+        with run_agent(tmp_path, environ) as running:
+            running.wait_until_watching()
             options = ("--label=team=shop", "--label=secret=hunter2")
             runtime.run("labelled", "exec tail /dev/zero", "--memory=24m", *options)
             inspected = runtime.inspect("labelled")
-            log = kill_in(received, inspected["Id"])
+            log = wait_for_kill_log(received, inspected["Id"])
             runtime.remove("labelled")
     check_resource(log.resource, inspected)
     assert log.resource["container.label.team"] == inspected["Config"]["Labels"]["team"]

@@ -17,9 +17,9 @@ from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
-from tests.testlib.agent import agent
+from tests.testlib.agent import run_agent
 from tests.testlib.kernel.kills import kill_many, kill_one
-from tests.testlib.kernel.oracle import oom_kill_count
+from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.testlib.servers.backend import Backend, Received
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -54,12 +54,12 @@ def test_kills_of_this_boot_from_before_the_first_start_come_from_the_log(tmp_pa
     backend = Backend()
     with (
         Receiver(backend) as receiver,
-        agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, history=True),
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, history=True),
     ):
         wait_until(lambda: set(before) <= set(pids_of(backend)), "the log's kills")
         seen = kill_one()
         wait_until(lambda: seen in pids_of(backend), "a kill that was seen")
-        counted = oom_kill_count()
+        counted = read_oom_kill_count()
         told = [log for log in backend.logs if log.item.event_name == KILL]
         # Group kills that the kernel counts twice are in neither.
         missed = sum(log.attributes["oom.missed.count"] for log in missed_of(backend))
@@ -76,17 +76,17 @@ def test_what_an_agent_that_is_gone_did_not_see_comes_from_the_log(tmp_path: Pat
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        with agent(tmp_path, environ) as running:
+        with run_agent(tmp_path, environ) as running:
             seen = kill_many(3)
             wait_until(lambda: set(seen) <= set(pids_of(backend)), "the first kills")
             # It settles once they are told.
             time.sleep(2)
             running.end(signal.SIGKILL)
         unseen = kill_many(3)
-        with agent(tmp_path, environ):
+        with run_agent(tmp_path, environ):
             wait_until(lambda: set(unseen) <= set(pids_of(backend)), "the kills of the log")
             time.sleep(2)
-        with agent(tmp_path, environ):
+        with run_agent(tmp_path, environ):
             time.sleep(3)
     made = seen + unseen
     assert sorted(pid for pid in pids_of(backend) if pid in made) == sorted(made)

@@ -10,8 +10,8 @@ from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source_set import log_beside
 from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import kill_one
-from tests.testlib.kernel.oracle import KernelLog, killed_in
-from tests.testlib.wait import until
+from tests.testlib.kernel.oracle import KernelLog, parse_killed_lines
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -32,11 +32,11 @@ def test_the_report_is_read_beside_a_source_that_does_not() -> None:
         assert log is not None
         pid = kill_one()
         lines = list(kernel.messages())
-        until(lambda: source.drain(kills.append) >= 0 and _of(kills, pid), "the kill is told")
+        wait_until(lambda: source.drain(kills.append) >= 0 and _of(kills, pid), "the kill is told")
         (kill,) = _of(kills, pid)
         assert kill.original is None
         text = log.completed(kill).original or ""
-    (own,) = (line for line in killed_in(lines) if line.pid == kill.victim.tid)
+    (own,) = (line for line in parse_killed_lines(lines) if line.pid == kill.victim.tid)
     reported = text.split("\n")
     assert " invoked oom-killer: " in reported[0]
     assert f"Killed process {own.pid} " in reported[-1]

@@ -10,11 +10,17 @@ from typing import Any
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import agent
-from tests.testlib.containers.kills import kill_in
-from tests.testlib.containers.podman import CHILD_TAKES_ALL, LET, Podman, missing, rootless
+from tests.testlib.agent import run_agent
+from tests.testlib.containers.kills import wait_for_kill_log
+from tests.testlib.containers.podman import (
+    FILL_MEMORY_IN_CHILD,
+    OPEN_GATE,
+    Podman,
+    missing,
+    run_rootless_podman,
+)
 from tests.testlib.kernel.kills import own_memcg
-from tests.testlib.need import need
+from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -23,8 +29,8 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Podman]:
     """Podman of a user, with an image."""
-    need(not missing(), f"containers need {missing()}")
-    with rootless() as running:
+    require(not missing(), f"containers need {missing()}")
+    with run_rootless_podman() as running:
         yield running
 
 
@@ -34,12 +40,12 @@ def killed(runtime: Podman, name: str, backend: Backend) -> None:
     Where a user may set no limit, as on cgroup v1, the container is in its user's own cgroup. The
     limit here is that of a cgroup that knows nothing of containers.
     """
-    runtime.run(name, CHILD_TAKES_ALL, "--detach")
+    runtime.run(name, FILL_MEMORY_IN_CHILD, "--detach")
     inspected = runtime.inspect(name)
     with own_memcg() as memcg:
         memcg.procs.write_text(str(inspected["State"]["Pid"]), encoding="ascii")
-        runtime.run_in(name, LET)
-        log = kill_in(backend, inspected["Id"])
+        runtime.run_in(name, OPEN_GATE)
+        log = wait_for_kill_log(backend, inspected["Id"])
     check(log.resource, inspected)
     assert log.attributes["process.parent_pid"] == inspected["State"]["Pid"]
     assert inspected["Id"] not in log.attributes["oom.victim.memcg.path"]
@@ -62,8 +68,8 @@ def test_a_users_container_is_named_as_podman_names_it(runtime: Podman, tmp_path
     received = Backend()
     with Receiver(received) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        with agent(tmp_path, environ) as running:
-            running.until_watching()
+        with run_agent(tmp_path, environ) as running:
+            running.wait_until_watching()
             for name in ("shop-web", "shop-db"):
                 killed(runtime, name, received)
 

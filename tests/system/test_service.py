@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
-from tests.testlib.agent import Agent, agent
-from tests.testlib.kernel.kills import LIMIT, kill_in, kill_one, own_memcg
-from tests.testlib.kernel.systemd import missing, systemd
-from tests.testlib.need import need
+from tests.testlib.agent import Agent, run_agent
+from tests.testlib.kernel.kills import MEMCG_LIMIT, kill_in, kill_one, own_memcg
+from tests.testlib.kernel.systemd import missing, run_systemd
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.servers.backend import Backend, kills_of
-from tests.testlib.wait import until
+from tests.testlib.require import require
+from tests.testlib.servers.backend import Backend, filter_kills
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -54,7 +54,9 @@ def as_its_user() -> tuple[str, ...]:
 
 def hooks(running: Agent) -> list[str]:
     """What the agent says that it captures by."""
-    return until(lambda: re.findall("Ready: (.*)\n", running.said()), "the agent names its hooks")
+    return wait_until(
+        lambda: re.findall("Ready: (.*)\n", running.log_text()), "the agent names its hooks"
+    )
 
 
 _HERE = """\
@@ -87,24 +89,24 @@ def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:
     roots.mkdir()
     with Receiver(backend) as receiver:
         environ = {ENDPOINT: receiver.url}
-        with agent(roots, environ) as running:
+        with run_agent(roots, environ) as running:
             expected = hooks(running)
-        with own_memcg() as memcg, agent(folder, environ, through=as_its_user()) as running:
+        with own_memcg() as memcg, run_agent(folder, environ, prefix=as_its_user()) as running:
             assert hooks(running) == expected
             pid = kill_in(memcg)
             backend.wait_for_kills([pid], within_s=30)
-    (log,) = kills_of(backend.logs, [pid])
+    (log,) = filter_kills(backend.logs, [pid])
     # Of the one whose limit was hit, where the kernel said which one that was.
     limits = {"oom.limit.memcg.limit", "oom.victim.memcg.limit"} & log.attributes.keys()
-    assert {log.attributes[name] for name in limits} == {LIMIT}
+    assert {log.attributes[name] for name in limits} == {MEMCG_LIMIT}
     assert log.attributes["process.executable.name"] == "tail"
 
 
 def test_it_runs_and_pins_as_systemd_starts_it() -> None:
     """The unit as it is, under a real systemd: what is killed while it is stopped is told late."""
-    need(not missing(), f"units need {missing()}")
+    require(not missing(), f"units need {missing()}")
     backend = Backend()
-    with Receiver(backend) as receiver, systemd() as manager:
+    with Receiver(backend) as receiver, run_systemd() as manager:
         manager.install(UNIT.name, UNIT.read_text(encoding="utf-8"))
         manager.install(f"{UNIT.name}.d/here.conf", _here(receiver.url))
         manager.systemctl("start", UNIT.name)
@@ -114,6 +116,6 @@ def test_it_runs_and_pins_as_systemd_starts_it() -> None:
         backend.wait_for_kills([pid], within_s=30)
         said = manager.show(UNIT.stem)
         manager.systemctl("stop", UNIT.name)
-    (log,) = kills_of(backend.logs, [pid])
+    (log,) = filter_kills(backend.logs, [pid])
     assert log.attributes["oom.capture.recovered"] is True
     assert (said["DynamicUser"], said["NRestarts"]) == ("yes", "0")

@@ -13,7 +13,7 @@ import pytest
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.events import OomKill
-from tests.testlib.kernel.kills import own_memcg, python
+from tests.testlib.kernel.kills import own_memcg, run_python
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -93,7 +93,7 @@ def test_the_memory_that_was_asked_for_is_told(
     kills: list[OomKill] = []
     with LibbpfSource() as source, own_memcg(24 << 20) as memcg:
         words = BEFORE.get(program, "") + JOIN + PROGRAMS[program]
-        with python(words, memcg.procs, file_on_disk) as asking:
+        with run_python(words, memcg.procs, file_on_disk) as asking:
             code = asking.wait(60)
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     assert code == -signal.SIGKILL
@@ -105,7 +105,7 @@ def test_the_frames_are_the_kernels_and_show_no_address() -> None:
     """Each frame is a function of this kernel with an offset, never where it is in memory."""
     kills: list[OomKill] = []
     with LibbpfSource() as source, own_memcg() as memcg:
-        with python(JOIN + PROGRAMS["anonymous"], memcg.procs) as asking:
+        with run_python(JOIN + PROGRAMS["anonymous"], memcg.procs) as asking:
             asking.wait(30)
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     symbols = Path("/proc/kallsyms").read_text(encoding="ascii")

@@ -22,7 +22,7 @@ from otel_oom.enrich.user_stack import Resolver
 from otel_oom.linux.gfp_flags import FORMATS, GfpFlagNames
 from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import own_memcg
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -55,7 +55,7 @@ def functions() -> list[int]:
             address, kind, *_ = line.split()
             if kind in "tT":
                 found.append(int(address, 16))
-    need(any(found), "the kernel hides its addresses: kernel.kptr_restrict is 2, or no root")
+    require(any(found), "the kernel hides its addresses: kernel.kptr_restrict is 2, or no root")
     return found
 
 
@@ -72,7 +72,7 @@ def test_both_ways_give_the_same_names(loaded: BpfObject, functions: list[int]) 
     addresses += chosen[:300]
     asked = KernelSymbolizer(loaded)
     names = asked.names(addresses)
-    need(any(names), "this kernel has no bpf_snprintf(), there is one way only")
+    require(any(names), "this kernel has no bpf_snprintf(), there is one way only")
     assert KernelSymbolizer(None).names(addresses) == names
     assert [asked.name(address) for address in addresses[:9]] == names[:9]
 
@@ -160,7 +160,7 @@ def formats(tmp_path: Path) -> Iterator[tuple[Path, ...]]:
     mounted = subprocess.run(
         ["mount", "-t", "tracefs", "none", tmp_path], check=False, capture_output=True, text=True
     )
-    need(mounted.returncode == 0, f"tracefs can't be mounted: {mounted.stderr.strip()}")
+    require(mounted.returncode == 0, f"tracefs can't be mounted: {mounted.stderr.strip()}")
     try:
         yield (tmp_path / "events/kmem/mm_page_alloc/format",)
     finally:
@@ -187,7 +187,7 @@ def test_a_real_user_stack_is_named(tmp_path: Path, *, strip: bool) -> None:
 
     Stripped of its symbols there remain the file and an offset, which is in that function.
     """
-    need(shutil.which("clang") and shutil.which("strip"), "clang and binutils are needed")
+    require(shutil.which("clang") and shutil.which("strip"), "clang and binutils are needed")
     program = tmp_path / "glutton"
     source = tmp_path / "glutton.c"
     source.write_text(GLUTTON, encoding="ascii")

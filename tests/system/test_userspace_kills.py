@@ -19,12 +19,12 @@ from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, UserspaceKill
-from tests.testlib.agent import Agent, agent
-from tests.testlib.command import otel_oom, own_mounts
-from tests.testlib.need import need
+from tests.testlib.agent import Agent, run_agent
+from tests.testlib.command import mount_namespace, run_otel_oom
+from tests.testlib.require import require
 from tests.testlib.samples.journal import WRITER, Journal
-from tests.testlib.servers.backend import Backend, kills_of
-from tests.testlib.wait import until
+from tests.testlib.servers.backend import Backend, filter_kills
+from tests.testlib.wait import wait_until
 
 NS_PER_S = 10**9
 EARLIER_BOOT = "11112222-3333-4444-5555-666677778888"
@@ -42,7 +42,7 @@ A, B, C = 1 << 23, (1 << 23) + 1, (1 << 23) + 2
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """An empty journal of this machine."""
-    need(WRITER.exists(), "systemd-journal-remote is missing")
+    require(WRITER.exists(), "systemd-journal-remote is missing")
     return Journal(tmp_path, clock.boot_id())
 
 
@@ -78,7 +78,7 @@ def running(journal: Journal, *, history: bool = True) -> Iterator[JournalSource
 def drained(source: JournalSource, wanted: int) -> Told:
     """What it tells, when that are so many."""
     told = Told()
-    until(lambda: source.drain(told.take) >= 0 and len(told) >= wanted, "kills are told")
+    wait_until(lambda: source.drain(told.take) >= 0 and len(told) >= wanted, "kills are told")
     return told
 
 
@@ -139,7 +139,7 @@ def test_without_history_nothing_of_before_is_told(journal: Journal, last: str) 
     journal.add(EARLYOOM, words(A), time.time_ns() - 2 * NS_PER_S)
     journal.add(last, words(A), time.time_ns() - NS_PER_S)
     with running(journal, history=False) as source:
-        until(lambda: source.drain(Told().take) == 0 and _has_place(journal), "it has begun")
+        wait_until(lambda: source.drain(Told().take) == 0 and _has_place(journal), "it has begun")
     journal.add_at_once(EARLYOOM, [words(B), words(C)], time.time_ns())
     with running(journal, history=False) as source:
         assert drained(source, 2).pids == [B, C]
@@ -154,7 +154,7 @@ def test_what_could_not_be_stored_comes_again(journal: Journal) -> None:
     journal.add("ssh.service", "hello", time.time_ns() - NS_PER_S)
     told = Told()
     with running(journal) as source:
-        until(lambda: source.drain(told.take) == 0 and _has_place(journal), "it has begun")
+        wait_until(lambda: source.drain(told.take) == 0 and _has_place(journal), "it has begun")
         journal.add_at_once(EARLYOOM, [words(A), words(B), words(C)], time.time_ns())
         told.refusals = 2
 
@@ -165,9 +165,9 @@ def test_what_could_not_be_stored_comes_again(journal: Journal) -> None:
                 return True
             return False
 
-        until(refused, "a kill is refused")
+        wait_until(refused, "a kill is refused")
         assert refused()
-        until(lambda: source.drain(told.take) >= 0 and len(told) >= 3, "kills are told")
+        wait_until(lambda: source.drain(told.take) >= 0 and len(told) >= 3, "kills are told")
     assert told.pids == [A, B, C]
 
 
@@ -177,7 +177,7 @@ def test_a_cursor_that_is_none_costs_nothing(journal: Journal) -> None:
     (journal.folder / "journal-cursor").write_text("s=nothing\n", encoding="ascii")
     with running(journal) as source:
         told = Told()
-        until(
+        wait_until(
             lambda: source.drain(told.take) >= 0 and told,
             "the kill is told",
             limit=60.0,
@@ -192,7 +192,7 @@ def test_a_host_without_a_journal_has_no_such_kills(
     """No program for it, or one that fails: a line in the log, once, and nothing else."""
     source = JournalSource(journal.folder, history=True, look=lambda: UNITS, program=program)
     with source:
-        until(lambda: source.drain(Told().take) == 0 and caplog.text, "it says so")
+        wait_until(lambda: source.drain(Told().take) == 0 and caplog.text, "it says so")
     assert caplog.text.count("is not told") == 1
 
 
@@ -210,13 +210,15 @@ def test_a_host_without_a_killer_has_no_process_for_it(journal: Journal) -> None
 def whole_agent(journal: Journal, receiver: Receiver) -> Iterator[Agent]:
     """The agent on a host that has earlyoom's unit and this journal, and what it is told of."""
     units = "/run/systemd/system"
-    host = own_mounts("mount -t tmpfs none /run", f"mkdir -p {units}", f"touch {units}/{EARLYOOM}")
+    host = mount_namespace(
+        "mount -t tmpfs none /run", f"mkdir -p {units}", f"touch {units}/{EARLYOOM}"
+    )
     program = Path(journal.program())
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
         "PATH": f"{program.parent}:{os.environ['PATH']}",
     }
-    with agent(journal.folder, environ, through=host) as running:
+    with run_agent(journal.folder, environ, prefix=host) as running:
         yield running
 
 
@@ -227,17 +229,17 @@ def test_the_agent_tells_of_kills_that_the_kernel_did_not_make(journal: Journal)
     with Receiver(backend) as receiver:
         journal.add("ssh.service", "hello", time.time_ns() - NS_PER_S)
         with whole_agent(journal, receiver) as running:
-            until(lambda: _has_place(journal, "state/"), "the journal is read")
+            wait_until(lambda: _has_place(journal, "state/"), "the journal is read")
             journal.add(EARLYOOM, words(A), time.time_ns())
             backend.wait_for_kills([A], within_s=60)
-            assert "--source auto uses " in running.said()
+            assert "--source auto uses " in running.log_text()
             assert running.end(signal.SIGKILL) == -signal.SIGKILL
         journal.add(EARLYOOM, words(B), time.time_ns())
         with whole_agent(journal, receiver) as running:
             backend.wait_for_kills([A, B], within_s=60)
             assert running.end() == 0
     pids = [A, B]
-    logs, spans = kills_of(backend.logs, pids), kills_of(backend.spans, pids)
+    logs, spans = filter_kills(backend.logs, pids), filter_kills(backend.spans, pids)
     # What the first was sending when it was killed is sent again, under the same uid.
     told = {log.uid: log.attributes for log in logs}
     assert [one["process.pid"] for one in told.values()] == pids
@@ -248,8 +250,8 @@ def test_the_agent_tells_of_kills_that_the_kernel_did_not_make(journal: Journal)
         span.uid: span.item.trace_id for span in spans
     }
     state = str(journal.folder / "state")
-    listed = otel_oom("events", "--state-dir", state)
+    listed = run_otel_oom("events", "--state-dir", state)
     assert listed.out.count("signalled by earlyoom") == len(pids)
     for which in (logs[0].uid, str(A)):
-        page = otel_oom("show", which, "--state-dir", state)
+        page = run_otel_oom("show", which, "--state-dir", state)
         assert (page.code, "earlyoom sent SIGTERM to gone" in page.out) == (0, True)

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 READY_S = 30.0
-AGENT = (sys.executable, "-m", "otel_oom", "run")
+AGENT_COMMAND = (sys.executable, "-m", "otel_oom", "run")
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Agent:
     manager: socket.socket
     """Where the service manager listens (``$NOTIFY_SOCKET``)."""
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         """Its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def until_watching(self) -> None:
+    def wait_until_watching(self) -> None:
         """Wait until it knows the containers that run, and where others will be."""
-        until(lambda: "Watching for containers" in self.said(), "its watch", limit=READY_S)
+        wait_until(lambda: "Watching for containers" in self.log_text(), "its watch", limit=READY_S)
 
     def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 15.0) -> int:
         """Send it a signal and wait; its exit code."""
@@ -43,18 +43,18 @@ class Agent:
 
 
 @contextmanager
-def agent(  # noqa: PLR0913  each is named at the call
+def run_agent(  # noqa: PLR0913  each is named at the call
     folder: Path,
     environ: Mapping[str, str],
     *arguments: str,
     ready: bool = True,
     history: bool = False,
-    through: Sequence[str] = (),
+    prefix: Sequence[str] = (),
     pin_dir: Path | None = None,
 ) -> Iterator[Agent]:
     """`otel-oom run` with its state in ``folder``, yielded once it has said READY=1.
 
-    ``through`` is what it is started by. Without ``history`` it does not tell what this machine
+    ``prefix`` is what it is started by. Without ``history`` it does not tell what this machine
     has killed before; without a ``pin_dir`` it leaves nothing behind in the kernel.
 
     Of the caller's environment it gets no ``OTEL_*`` variable but those in ``environ``.
@@ -73,14 +73,14 @@ def agent(  # noqa: PLR0913  each is named at the call
         notify.chmod(0o777)
         manager.settimeout(READY_S)
         process = subprocess.Popen(
-            [*through, *AGENT, "--state-dir", folder / "state", *pinning, *arguments],
+            [*prefix, *AGENT_COMMAND, "--state-dir", folder / "state", *pinning, *arguments],
             env={**plain, "NOTIFY_SOCKET": str(notify), **environ},
             stderr=log,
         )
         running = Agent(process, folder / "state", folder / "agent.log", manager)
         try:
             if ready:
-                assert manager.recv(4096) == b"READY=1", running.said()
+                assert manager.recv(4096) == b"READY=1", running.log_text()
             yield running
         finally:
             if process.poll() is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 LIMIT_S = 90.0
 
@@ -28,7 +28,7 @@ NOBODY = (
 
 
 @dataclass(frozen=True)
-class Done:
+class CompletedCommand:
     """A process that has ended."""
 
     code: int
@@ -47,7 +47,7 @@ class Done:
         return messages[0]
 
 
-def plain_environment() -> dict[str, str]:
+def clean_environ() -> dict[str, str]:
     """The environment without the variables that the command obeys."""
     obeyed = ("OTEL_", "STATE_DIRECTORY", "NOTIFY_SOCKET", "PYTHON")
     return {
@@ -57,28 +57,28 @@ def plain_environment() -> dict[str, str]:
     }
 
 
-def otel_oom(
+def run_otel_oom(
     *words: str | os.PathLike[str],
     env: Mapping[str, str] | None = None,
-    through: Sequence[str] = (),
+    prefix: Sequence[str] = (),
     cwd: Path | None = None,
     stdout: int = subprocess.PIPE,
-) -> Done:
-    """Run `otel-oom` with ``words``, as the last argument of the command ``through``."""
-    return run([*through, sys.executable, "-m", "otel_oom", *words], env, cwd, stdout)
+) -> CompletedCommand:
+    """Run `otel-oom` with ``words``, as the last argument of the command ``prefix``."""
+    return run_command([*prefix, sys.executable, "-m", "otel_oom", *words], env, cwd, stdout)
 
 
-def run(
+def run_command(
     command: Sequence[str | os.PathLike[str]],
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdout: int = subprocess.PIPE,
     limit_s: float = LIMIT_S,
-) -> Done:
+) -> CompletedCommand:
     """Run ``command`` to its end."""
     done = subprocess.run(
         command,
-        env={**plain_environment(), **(env or {})},
+        env={**clean_environ(), **(env or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -87,15 +87,15 @@ def run(
         check=False,
     )
     out = done.stdout.decode("utf-8", "replace") if done.stdout else ""
-    return Done(done.returncode, out, done.stderr.decode("utf-8", "replace"))
+    return CompletedCommand(done.returncode, out, done.stderr.decode("utf-8", "replace"))
 
 
-def own_mounts(*commands: str) -> tuple[str, ...]:
+def mount_namespace(*commands: str) -> tuple[str, ...]:
     """Put before a command: mounts of its own, changed by these shell commands.
 
     Nothing of it is seen outside, and it is gone when the command ends.
     """
-    need(os.geteuid() == 0, "mounts of one's own need root")
+    require(os.geteuid() == 0, "mounts of one's own need root")
     own = ("unshare", "--mount", "--propagation", "private", "--")
-    need(run([*own, "true"]).code == 0, "no mounts of one's own are allowed here")
+    require(run_command([*own, "true"]).code == 0, "no mounts of one's own are allowed here")
     return (*own, "sh", "-c", " && ".join((*commands, 'exec "$@"')), "sh")

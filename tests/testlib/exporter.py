@@ -17,8 +17,8 @@ from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.export.exporter import SignalExporter, connect
 from otel_oom.export.retry import RetryGate
 from otel_oom.store import DeadLetter, OutboxEntry, Store, StoreLimits
-from tests.testlib.servers.http_server import LIMIT
-from tests.testlib.wait import until
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
+from tests.testlib.wait import wait_until
 
 _ALL = 1 << 40
 
@@ -54,7 +54,9 @@ class Outbox:
 
     def empties(self) -> None:
         """Wait until nothing is left to be sent."""
-        until(lambda: not self.waiting(), "the outbox empties", limit=LIMIT, every=0.01)
+        wait_until(
+            lambda: not self.waiting(), "the outbox empties", limit=CLIENT_TIMEOUT_S, every=0.01
+        )
 
     def letters(self) -> list[DeadLetter]:
         """The dead letters, oldest first."""
@@ -71,7 +73,7 @@ class Outbox:
         self._open = False
 
 
-class Taker:
+class RequestLog:
     """What a :class:`Receiver` calls: keeps what comes, and answers by ``answer``."""
 
     def __init__(self, answer: Callable[[list[str]], Reply | None] = lambda _: None) -> None:
@@ -98,16 +100,16 @@ class Taker:
         return reply
 
 
-def courier(
+def make_exporter(
     store: Store, url: str, signal: str = "logs", backoff: RetryGate | None = None
 ) -> SignalExporter:
     """A courier to the HTTP backend at ``url``."""
-    endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=LIMIT)
+    endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=CLIENT_TIMEOUT_S)
     return SignalExporter(store, endpoint, connect(endpoint), backoff)
 
 
 @contextmanager
-def at_work(running: SignalExporter) -> Iterator[SignalExporter]:
+def run_exporter(running: SignalExporter) -> Iterator[SignalExporter]:
     """Run it in a thread of its own; on leaving, stop it and see that the thread ends."""
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
@@ -115,7 +117,7 @@ def at_work(running: SignalExporter) -> Iterator[SignalExporter]:
         yield running
     finally:
         running.stop()
-        thread.join(LIMIT)
+        thread.join(CLIENT_TIMEOUT_S)
         assert not thread.is_alive(), "a stopped courier goes on"
 
 

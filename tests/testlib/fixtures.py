@@ -12,22 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.need import need
+from tests.testlib.require import require
 from tests.testlib.servers import build
-from tests.testlib.servers.jaeger import Jaeger
-from tests.testlib.servers.jaeger import jaeger as run_jaeger
+from tests.testlib.servers.jaeger import Jaeger, run_jaeger
 from tests.testlib.servers.loki_receiver import LokiReceiver
-from tests.testlib.servers.recorder import Recorder
-from tests.testlib.servers.recorder import recorder as run_recorder
-from tests.testlib.servers.victorialogs import VictoriaLogs
-from tests.testlib.servers.victorialogs import victorialogs as run_victorialogs
+from tests.testlib.servers.recorder import Recorder, run_recorder
+from tests.testlib.servers.victorialogs import VictoriaLogs, run_victorialogs
 
 
 def _binary(name: str) -> Path:
     try:
-        return build.binary(name)
+        return build.build_binary(name)
     except build.BuildError as error:
-        need(condition=False, reason=str(error))
+        require(condition=False, reason=str(error))
         raise  # not reached
 
 

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 LOOPBACK = "127.0.0.1"
-START_LIMIT = 60.0
+START_TIMEOUT_S = 60.0
 """Seconds a server may take to become ready; a busy machine takes ten times an idle one's."""
-GRACE = 8.0
+STOP_TIMEOUT_S = 8.0
 """Seconds a server may take to end after SIGTERM."""
 
 _claims: list[socket.socket] = []
@@ -27,7 +27,7 @@ class ServerError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Process:
+class ServerProcess:
     """A child process that is ready."""
 
     name: str
@@ -46,7 +46,7 @@ class Process:
         """Return all that it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def stop(self, grace: float = GRACE) -> int:
+    def stop(self, grace: float = STOP_TIMEOUT_S) -> int:
         """End it with SIGTERM, after `grace` seconds with SIGKILL; return its exit code."""
         self.child.terminate()
         try:
@@ -57,19 +57,19 @@ class Process:
     def kill(self) -> int:
         """End it with SIGKILL, as the OOM killer would; return its exit code."""
         self.child.kill()
-        return self.child.wait(GRACE)
+        return self.child.wait(STOP_TIMEOUT_S)
 
 
 @contextmanager
-def running(  # noqa: PLR0913  each is named at the call
+def run_server(  # noqa: PLR0913  each is named at the call
     name: str,
     command: Sequence[str | os.PathLike[str]],
     *,
     folder: Path,
-    ready: Callable[[Process], bool],
+    ready: Callable[[ServerProcess], bool],
     env: Mapping[str, str] | None = None,
-    limit: float = START_LIMIT,
-) -> Iterator[Process]:
+    limit: float = START_TIMEOUT_S,
+) -> Iterator[ServerProcess]:
     """Start a server in `folder`, yield it when it is ready, and end it on leaving.
 
     The server sees the variables of `env`, PATH and HOME (the folder), and nothing else of our
@@ -100,7 +100,7 @@ def running(  # noqa: PLR0913  each is named at the call
             stderr=subprocess.STDOUT,
             process_group=0,  # a Ctrl-C is for the test runner, which then ends the servers
         )
-    process = Process(name, folder, log, child)
+    process = ServerProcess(name, folder, log, child)
     try:
         _await(process, ready, limit)
         yield process
@@ -132,7 +132,7 @@ def free_port() -> int:
             return port
 
 
-def _await(process: Process, ready: Callable[[Process], bool], limit: float) -> None:
+def _await(process: ServerProcess, ready: Callable[[ServerProcess], bool], limit: float) -> None:
     def probe() -> bool:
         code = process.child.poll()
         if code is not None:
@@ -140,11 +140,11 @@ def _await(process: Process, ready: Callable[[Process], bool], limit: float) -> 
         return ready(process)
 
     try:
-        until(probe, process.name, limit=limit)
+        wait_until(probe, process.name, limit=limit)
     except TimeoutError:
         raise ServerError(_last_words(process, f"was not ready within {limit:g} s")) from None
 
 
-def _last_words(process: Process, what: str, lines: int = 30) -> str:
+def _last_words(process: ServerProcess, what: str, lines: int = 30) -> str:
     tail = "\n".join(process.output().splitlines()[-lines:])
     return f"{process.name} {what}; the end of its log:\n{tail}"

@@ -7,10 +7,11 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from otel_oom.store import OutboxEntry, Store
-from tests.testlib.samples.events import WITNESS, kill
+from tests.testlib.samples.events import SNAPSHOT, sample_kill
 
 KILLS = 4
 TRIES = 5
@@ -32,9 +33,9 @@ def main(folder: Path, told: Path) -> None:
     with Store(folder) as store:
         os.write(out, b"done open\n")
         for number in range(KILLS):
-            step(f"record {number}", lambda number=number: store.record(kill(number), WITNESS))  # type: ignore[misc]
+            step(f"record {number}", partial(store.record, sample_kill(number), SNAPSHOT))
         entries = [
-            OutboxEntry(number + 1, kill(number).uid, b"log", b"span") for number in range(2)
+            OutboxEntry(number + 1, sample_kill(number).uid, b"log", b"span") for number in range(2)
         ]
         step("queue", lambda: store.queue(entries))
         step("deliver", lambda: store.delivered(store.waiting("logs", 1, 1)))

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(probe: Callable[[], T], what: str, *, limit: float = 10.0, every: float = 0.05) -> T:
+def wait_until(probe: Callable[[], T], what: str, *, limit: float = 10.0, every: float = 0.05) -> T:
     """Call the probe until it returns something truthy, and return that.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
-from tests.testlib.need import need
+from tests.testlib.require import require
 from tests.testlib.servers.recipes import BuildError
 from tests.vmtest import guest
 from tests.vmtest.host_kernel import HERE
@@ -58,11 +58,11 @@ class Boots:
         """
         if key[1] != HERE:
             missing = guest.missing()
-            need(not missing, str(missing))
+            require(not missing, str(missing))
         try:
             return self._futures[key].result()
         except BuildError as error:
-            need(condition=False, reason=str(error))
+            require(condition=False, reason=str(error))
         except Exception as error:  # noqa: BLE001  whatever it was, it is one failure
             self.fail_once(key, str(error))
 

@@ -34,8 +34,13 @@ from otel_oom.linux.clock import boot_id
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.snapshot import ProcessScanner, take_snapshot
-from tests.testlib.kernel.loaded_programs import loaded_by
-from tests.testlib.kernel.oracle import KernelLog, killed_in, message_of, oom_kill_count
+from tests.testlib.kernel.loaded_programs import list_loaded_programs
+from tests.testlib.kernel.oracle import (
+    KernelLog,
+    message_text,
+    parse_killed_lines,
+    read_oom_kill_count,
+)
 from tests.vmtest.bcc_kills import compiled
 from tests.vmtest.bpftrace_recipe import recipe
 from tests.vmtest.memcg import FILES
@@ -77,14 +82,16 @@ def main(folder: Path) -> None:
             }
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
             results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-            results["programs"] = [asdict(program) for program in loaded_by(os.getpid())]
+            results["programs"] = [asdict(program) for program in list_loaded_programs(os.getpid())]
             if not IN_GUEST:
                 time.sleep(_REPORTS_S)  # there may have been kills before
             for name, scenario in SCENARIOS.items():
                 if not unmet(name):
                     watched = [Watched(bpf, look_at), Watched(kmsg)]
                     results["scenarios"][name] = _tried(scenario, watched, log)
-            results["left_out"] = {each.name: each.left_out for each in loaded_by(os.getpid())}
+            results["left_out"] = {
+                each.name: each.left_out for each in list_loaded_programs(os.getpid())
+            }
             results["loss"] = {
                 source.name: to_builtins(source.lost_events()) for source in (bpf, kmsg)
             }
@@ -98,7 +105,7 @@ def main(folder: Path) -> None:
 def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: KernelLog) -> Any:  # noqa: ANN401  JSON
     bpf = watched[0].source
     assert isinstance(bpf, SupportsMarks)
-    counted, began = oom_kill_count(), time.monotonic()
+    counted, began = read_oom_kill_count(), time.monotonic()
     before = backlog.last_sequence()
     list(log.messages())
     try:
@@ -111,7 +118,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     except Exception:  # noqa: BLE001  the other scenarios go on
         return {"failed": traceback.format_exc()}
     records = list(log.raw())
-    messages = list(map(message_of, records))
+    messages = list(map(message_text, records))
     return {
         "made": asdict(made),
         "told": {each.source.name: _by_kind(each) for each in watched},
@@ -121,8 +128,8 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
             to_builtins(kill)
             for kill in backlog.read_kills(boot_id(), "kmsg", before, bpf.read_marks).kills
         ],
-        "logged": [asdict(line) for line in killed_in(messages)],
-        "counted": oom_kill_count() - counted,
+        "logged": [asdict(line) for line in parse_killed_lines(messages)],
+        "counted": read_oom_kill_count() - counted,
         "seconds": time.monotonic() - began,
     }
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tests.testlib.servers.build import cache_folder, locked
+from tests.testlib.servers.build import cache_folder, lock_file
 from tests.testlib.servers.recipes import BuildError
 from tests.vmtest.archive import Archive
 
@@ -69,7 +69,7 @@ def kernel(name: str) -> Kernel:
     wanted = WANTED[name]
     folder = cache_folder() / "kernels" / name
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock"):
+    with lock_file(folder / "lock"):
         stamp = folder / "newest.json"
         if not _fresh(stamp, wanted):
             _renew(wanted, folder, stamp)

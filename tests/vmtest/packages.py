@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.testlib.servers.build import cache_folder, locked
+from tests.testlib.servers.build import cache_folder, lock_file
 from tests.vmtest.archive import Archive
 
 KILLERS: Final = ("systemd-oomd", "earlyoom", "oomd")
@@ -28,7 +28,7 @@ def unpacked() -> Path:
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "stable")
     folder = cache_folder() / "killers"
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / "lock"):
+    with lock_file(folder / "lock"):
         kept = folder / suite
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:

@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source import PIN_DIR
 from otel_oom.model.events import OomKill, VictimExit
-from tests.testlib.kernel.oracle import KernelLog, killed_in
+from tests.testlib.kernel.oracle import KernelLog, parse_killed_lines
 from tests.vmtest.scenarios import SCENARIOS
 from tests.vmtest.source_recorder import Watched, finish
 
@@ -30,5 +30,5 @@ def unattended() -> dict[str, Any]:
         "pinned": pinned,
         "kills": [to_builtins(each) for each in watched.events if isinstance(each, OomKill)],
         "exits": [to_builtins(each) for each in watched.events if isinstance(each, VictimExit)],
-        "logged": [asdict(line) for line in killed_in(messages)],
+        "logged": [asdict(line) for line in parse_killed_lines(messages)],
     }

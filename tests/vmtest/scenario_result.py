@@ -12,7 +12,7 @@ from msgspec import convert
 
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
-from tests.testlib.kernel.oracle import Killed
+from tests.testlib.kernel.oracle import KilledLine
 from tests.vmtest.scenario_kills import Made
 
 SOURCES: Final = ("libbpf", "kmsg")
@@ -66,7 +66,7 @@ class Played:
     log: str
     records: list[str]
     """The same as the kernel's log gives it, each with its number and time."""
-    logged: list[Killed]
+    logged: list[KilledLine]
     found: list[OomKill]
     """What the kernel's log tells when all is over, by the marks that its kills have left."""
     counted: int
@@ -81,7 +81,7 @@ class Played:
         again = set(made.threads) - {kill.victim.tid for kill in told["libbpf"].kills}
         kmsg = told["kmsg"]
         kills = [kill for kill in kmsg.kills if kill.victim.tid not in again]
-        logged = [Killed(**line) for line in value["logged"]]
+        logged = [KilledLine(**line) for line in value["logged"]]
         return cls(
             made,
             told | {"kmsg": replace(kmsg, kills=kills)},
@@ -92,7 +92,7 @@ class Played:
             value["counted"] - sum(line.pid in again for line in logged),
         )
 
-    def line(self, kill: OomKill) -> Killed:
+    def line(self, kill: OomKill) -> KilledLine:
         """The first "Killed process" line of a kill; the kernel names a thread in it."""
         return next(line for line in self.logged if line.pid == kill.victim.tid)
 

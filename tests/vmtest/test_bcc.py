@@ -8,7 +8,7 @@ import pytest
 from msgspec import convert
 
 from otel_oom.model.events import OomKill, VictimExit
-from tests.testlib.kernel.bcc import fields
+from tests.testlib.kernel.bcc import comparable_fields
 from tests.vmtest.bcc_kills import PLAYED
 from tests.vmtest.guest import Run
 
@@ -43,7 +43,7 @@ def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> Non
     one, other = _kills(bcc), _kills(libbpf)
     assert set(one) == set(other) == set(played["made"]["pids"])
     for pid, kill in one.items():
-        ours, theirs = fields(kill), fields(other[pid])
+        ours, theirs = comparable_fields(kill), comparable_fields(other[pid])
         assert {ours.pop("decision.hook"), theirs.pop("decision.hook")} == {
             "kprobe/oom_kill_process",
             "fentry/oom_kill_process",
@@ -76,4 +76,4 @@ def _incidents(kills: dict[int | None, OomKill]) -> set[frozenset[int | None]]:
 
 def _ends(told: dict[str, Any]) -> list[dict[str, Any]]:
     ends = (convert(exit_, VictimExit) for exit_ in told["exits"])
-    return [fields(end) for end in sorted(ends, key=lambda end: end.tgid)]
+    return [comparable_fields(end) for end in sorted(ends, key=lambda end: end.tgid)]

@@ -12,7 +12,7 @@ from otel_oom.enrich import VictimOutcome, enrich
 from otel_oom.enrich.advice import advice
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
-from tests.testlib.samples.events import ON_HOST
+from tests.testlib.samples.events import HOST
 from tests.vmtest.guest import Run
 from tests.vmtest.scenario_result import Played
 
@@ -119,6 +119,6 @@ def test_the_hosts_numbers_are_its_own(played: Played, run: Run, name: str) -> N
 def test_the_advice_is_that_of_the_scenario(played: Played, says: str) -> None:
     """What was made is what the advice is about; it was the first that was killed."""
     kill, seen = next(seen_of(played))
-    said = advice(enrich(kill, seen, VictimOutcome(), kill.time_unix_ns, ON_HOST))
+    said = advice(enrich(kill, seen, VictimOutcome(), kill.time_unix_ns, HOST))
     assert said is not None
     assert says in said

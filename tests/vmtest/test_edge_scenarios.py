@@ -16,7 +16,7 @@ from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
-from tests.testlib.command import otel_oom
+from tests.testlib.command import run_otel_oom
 from tests.vmtest.scenario_result import SOURCES, Played
 
 KB = 1024
@@ -133,7 +133,7 @@ def test_all_of_a_group_stand_on_the_page_of_each(played: Played, tmp_path: Path
         for kill in told:
             store.record(kill, Snapshot(process_found=False))
     for kill in told:
-        done = otel_oom("show", kill.uid, "--state-dir", tmp_path)
+        done = run_otel_oom("show", kill.uid, "--state-dir", tmp_path)
         assert done.code == 0, done
         title = f"Killed together (memory.oom.group): {len(told)}"
         group = done.out.partition(f"\n{title}\n")[2].partition("\n\n")[0]

@@ -20,7 +20,7 @@ from otel_oom.capture.panic.previous_boot import previous_boot
 from otel_oom.capture.panic.scan import find
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
-from tests.testlib.need import need
+from tests.testlib.require import require
 from tests.vmtest import guest
 from tests.vmtest.boots import Boots, guest_of
 from tests.vmtest.kernels import WANTED, kernel
@@ -140,7 +140,7 @@ def test_a_hosts_panic_is_told_as_such(panicked: Panicked) -> None:
 
 def test_what_systemd_has_moved_is_the_same(panicked: Panicked) -> None:
     """systemd-pstore(8) takes all out of the store, and the panics keep names and times."""
-    need("moved" in panicked.after, "systemd-pstore is not on this machine")
+    require("moved" in panicked.after, "systemd-pstore is not on this machine")
     first = panicked.after["told"][0]
     assert panicked.after["left"] == []
     assert [event["uid"] for event in panicked.after["moved"]] == [event["uid"] for event in first]
@@ -155,7 +155,7 @@ def test_the_journal_names_the_boot(panicked: Panicked, tmp_path: Path) -> None:
     What is told has its id and its clock, and keeps its name; the other panic has neither.
     """
     known = panicked.known["memcg"]
-    need(known["journal"], "systemd-journald is not on this machine")
+    require(known["journal"], "systemd-journald is not on this machine")
     journals = [panicked.folder / name / JOURNAL for name in PANICS]
     files = [path for journal in journals for path in journal.rglob("*.journal")]
     program = tmp_path / "journalctl"

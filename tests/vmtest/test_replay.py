@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.model.events import OomKill
-from tests.testlib.samples.replay_logs import BOOT, ENDED_NS, kills
+from tests.testlib.samples.replay_logs import BOOT, ENDED_NS, replay_kills
 from tests.vmtest.scenario_result import Played
 from tests.vmtest.scenarios import SCENARIOS, STORM
 
@@ -123,7 +123,7 @@ def replayed(played: Played, live: list[OomKill], producer: str, tmp_path: Path)
     """What replay finds of those in the scenario's log."""
     text = PRODUCERS[producer]([_logged(record) for record in played.records], tmp_path)
     tids = {kill.victim.tid for kill in live}
-    return [kill for kill in kills(text) if kill.victim.tid in tids]
+    return [kill for kill in replay_kills(text) if kill.victim.tid in tids]
 
 
 @logs

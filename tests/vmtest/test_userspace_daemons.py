@@ -17,7 +17,7 @@ from otel_oom.enrich.userspace_kill import enrich_userspace_kill
 from otel_oom.model.events import UserspaceKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.userspace_kill import userspace_attributes
-from tests.testlib.samples.events import ON_HOST
+from tests.testlib.samples.events import HOST
 from tests.vmtest import guest
 from tests.vmtest.boots import Boots, guest_of
 from tests.vmtest.kernels import kernel
@@ -134,7 +134,7 @@ def test_the_unit_is_the_service(results: dict[str, Any], killer: str) -> None:
     """Its attributes name the unit, where its cgroup is known."""
     event, witness = told(results, killer)
     kill = made(results, killer)
-    enriched = enrich_userspace_kill(event, witness, 0, ON_HOST)
+    enriched = enrich_userspace_kill(event, witness, 0, HOST)
     attributes = userspace_attributes(enriched)
     assert attributes["oom.killer.name"] == killer
     if event.memcg:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.testlib.containers import podman
-from tests.testlib.containers.cri import IMAGE, PAUSE, Runtime, output
-from tests.testlib.process import running
+from tests.testlib.containers.cri import IMAGE, PAUSE, CriRuntime, run_checked
+from tests.testlib.process import run_server
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-class Containerd(Runtime):
+class Containerd(CriRuntime):
     """A running containerd."""
 
 
@@ -31,7 +31,7 @@ def missing() -> str:
 
 
 @contextmanager
-def containerd(client: Path) -> Iterator[Containerd]:
+def run_containerd(client: Path) -> Iterator[Containerd]:
     """Yield containerd with its images ready; ``client`` is crictl. Nothing of it is left.
 
     As with podman's containers, one pod is there all the time.
@@ -40,7 +40,7 @@ def containerd(client: Path) -> Iterator[Containerd]:
     config = folder / "config.toml"
     config.write_text(_CONFIG.format(folder=folder, pause=PAUSE), encoding="utf-8")
     try:
-        with running(
+        with run_server(
             "containerd",
             ["containerd", "--config", config],
             folder=folder,
@@ -50,7 +50,7 @@ def containerd(client: Path) -> Iterator[Containerd]:
             archive = folder / "images.tar"
             archive.write_bytes(_images())
             address = ("ctr", f"--address={runtime.socket}", "--namespace=k8s.io")
-            output(*address, "images", "import", archive)
+            run_checked(*address, "images", "import", archive)
             try:
                 runtime.start_pod("standing", "kube-system")
                 yield runtime
@@ -79,13 +79,13 @@ snapshotter = "native"
 def _answers(runtime: Containerd) -> bool:
     if not runtime.socket.exists():
         return False
-    listed = output("ctr", f"--address={runtime.socket}", "plugins", "ls")
+    listed = run_checked("ctr", f"--address={runtime.socket}", "plugins", "ls")
     return any("cri" in line.split() and "ok" in line.split() for line in listed.splitlines())
 
 
 def _images() -> bytes:
     """The archive of both images, as `docker save` writes it; they share their files."""
-    layer = podman.image()
+    layer = podman.build_image()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         manifest = []

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.testlib.process import Process
-from tests.testlib.wait import until
+from tests.testlib.process import ServerProcess
+from tests.testlib.wait import wait_until
 
 IMAGE = "localhost/otel-oom-test:1.2"
 PAUSE = "localhost/otel-oom-pause:1"
@@ -34,10 +34,10 @@ class Pod:
 
 
 @dataclass(frozen=True)
-class Runtime:
+class CriRuntime:
     """A running runtime, its socket ``sock``, and the client of Kubernetes' interface for it."""
 
-    process: Process
+    process: ServerProcess
     client: Path
 
     @property
@@ -55,7 +55,7 @@ class Runtime:
         address = f"unix://{self.socket}"
         config = self.process.folder / "crictl.yaml"
         config.touch()
-        return output(
+        return run_checked(
             *(self.client, f"--config={config}"),
             *(f"--runtime-endpoint={address}", f"--image-endpoint={address}"),
             *words,
@@ -110,7 +110,7 @@ class Runtime:
 
     def ended(self, container_id: str) -> int:
         """Wait for the end of a container; its exit code."""
-        status = until(lambda: self._ended(container_id), f"the end of {container_id}")
+        status = wait_until(lambda: self._ended(container_id), f"the end of {container_id}")
         return int(status["exitCode"])
 
     def _ended(self, container_id: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Runtime:
         """The same by the id of its sandbox."""
         self.crictl("stopp", sandbox)
         # A container that has just died by itself still counts as running for a moment.
-        until(lambda: not self.crictl("ps", "--quiet", f"--pod={sandbox}"), "the pod's end")
+        wait_until(lambda: not self.crictl("ps", "--quiet", f"--pod={sandbox}"), "the pod's end")
         self.crictl("rmp", sandbox)
 
     def _file(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -144,7 +144,7 @@ class Runtime:
         return path
 
 
-def output(*command: str | Path) -> str:
+def run_checked(*command: str | Path) -> str:
     """Run a command; what it prints."""
     done = subprocess.run(command, check=False, capture_output=True, timeout=_LIMIT_S)
     assert done.returncode == 0, done.stderr.decode(errors="replace")

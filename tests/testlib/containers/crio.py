@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.testlib.containers import podman
-from tests.testlib.containers.cri import IMAGE, PAUSE, Runtime, output
-from tests.testlib.process import running
+from tests.testlib.containers.cri import IMAGE, PAUSE, CriRuntime, run_checked
+from tests.testlib.process import run_server
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _LIMIT_S = 60
 
 
-class CriO(Runtime):
+class CriO(CriRuntime):
     """A running CRI-O."""
 
     @property
@@ -34,7 +34,7 @@ def missing() -> str:
 
 
 @contextmanager
-def crio(binary: Path, pinns: Path, client: Path) -> Iterator[CriO]:
+def run_crio(binary: Path, pinns: Path, client: Path) -> Iterator[CriO]:
     """Yield CRI-O with its images ready; ``client`` is crictl. Nothing of it is left.
 
     As with podman's containers, one pod is there all the time, with one container: a pod alone has
@@ -50,7 +50,7 @@ def crio(binary: Path, pinns: Path, client: Path) -> Iterator[CriO]:
     (folder / "policy.json").write_text(json.dumps(policy), encoding="utf-8")
     try:
         _import_images(folder)
-        with running(
+        with run_server(
             "crio",
             [binary, f"--config={config}", f"--config-dir={folder / 'conf.d'}"],
             folder=folder,
@@ -58,7 +58,7 @@ def crio(binary: Path, pinns: Path, client: Path) -> Iterator[CriO]:
         ) as process:
             runtime = CriO(process, client)
             try:
-                runtime.start(runtime.start_pod("standing", "kube-system"), "s", podman.STANDS)
+                runtime.start(runtime.start_pod("standing", "kube-system"), "s", podman.IDLE)
                 yield runtime
             finally:
                 for sandbox in runtime.crictl("pods", "--quiet").split():
@@ -84,10 +84,10 @@ def _import_images(folder: Path) -> None:
         check=False,
         capture_output=True,
         timeout=_LIMIT_S,
-        input=podman.image(),
+        input=podman.build_image(),
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
-    output(*command, "tag", IMAGE, PAUSE)
+    run_checked(*command, "tag", IMAGE, PAUSE)
 
 
 def _storage(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.testlib.containers import podman
-from tests.testlib.process import Process, running
+from tests.testlib.process import ServerProcess, run_server
 
 IMAGE = "localhost/otel-oom-test:1.2"
 _LIMIT_S = 60
@@ -23,7 +23,7 @@ _LIMIT_S = 60
 class Docker:
     """A running dockerd with one small image of our own making; every container is named."""
 
-    process: Process
+    process: ServerProcess
 
     @property
     def socket(self) -> Path:
@@ -58,10 +58,10 @@ class Docker:
         It waits until Docker has said its pid, which it knows only while it runs. Killed, it is
         left to be looked at.
         """
-        self.run(name, podman.TAKES_ALL, f"--memory={memory}", "--detach", *options)
+        self.run(name, podman.FILL_MEMORY, f"--memory={memory}", "--detach", *options)
         pid = self.inspect(name)["State"]["Pid"]
-        self.run_in(name, podman.LET)
-        assert self.ended(name) == podman.KILLED, self.docker("logs", name)
+        self.run_in(name, podman.OPEN_GATE)
+        assert self.ended(name) == podman.KILLED_EXIT_CODE, self.docker("logs", name)
         ended = self.inspect(name)
         ended["State"]["Pid"] = pid
         return ended
@@ -87,7 +87,7 @@ def missing() -> str:
 
 
 @contextmanager
-def docker() -> Iterator[Docker]:
+def run_docker() -> Iterator[Docker]:
     """Yield Docker with its image ready; nothing of it is left afterwards.
 
     As with podman's, one container runs all the time.
@@ -100,12 +100,12 @@ def docker() -> Iterator[Docker]:
         f"--host=unix://{folder / 'docker.sock'}",
     )
     try:
-        with running(
+        with run_server(
             "dockerd", command, folder=folder, ready=lambda process: _answers(Docker(process))
         ) as process:
             runtime = Docker(process)
-            runtime.docker("import", "-", IMAGE, given=podman.image())
-            runtime.run("standing", podman.STANDS, "--detach")
+            runtime.docker("import", "-", IMAGE, given=podman.build_image())
+            runtime.run("standing", podman.IDLE, "--detach")
             yield runtime
             left = runtime.docker("ps", "--all", "--quiet").split()
             if left:

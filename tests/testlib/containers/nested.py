@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.testlib.containers.podman import STANDS, Podman
+from tests.testlib.containers.podman import IDLE, Podman
 
 _IMAGE = "localhost/otel-oom-host:latest"
 _FOLDERS = ("bin", "lib", "lib64", "sbin")
@@ -34,7 +34,7 @@ class Inner(Podman):
 
 
 @contextmanager
-def podman_in(outer: Podman, name: str) -> Iterator[Inner]:
+def run_nested_podman(outer: Podman, name: str) -> Iterator[Inner]:
     """Yield podman in a new container, with its image ready, and end both.
 
     The container has the host's programs, and no file of the host that tells of containers.
@@ -43,7 +43,7 @@ def podman_in(outer: Podman, name: str) -> Iterator[Inner]:
     folders = (f"--tmpfs=/{folder}" for folder in ("store", "run", "tmp", "var/tmp"))
     programs = (f"--volume=/{folder}:/{folder}:ro" for folder in ("usr", "etc"))
     options = ("--detach", "--privileged", "--cgroupns=private", *folders, *programs)
-    outer.run(name, STANDS, *options, image=_IMAGE)
+    outer.run(name, IDLE, *options, image=_IMAGE)
     within = ("exec", "--interactive", name)
     inner = Inner(outer.folder, outer=(*outer._command, *within))  # noqa: SLF001  the same part
     try:

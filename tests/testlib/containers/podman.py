@@ -16,21 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.testlib.process import running
+from tests.testlib.process import run_server
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/otel-oom-test:latest"
 _LIMIT_S = 60
 
-TAKES_ALL = "mkfifo /gate; read _ < /gate; exec tail /dev/zero"
+FILL_MEMORY = "mkfifo /gate; read _ < /gate; exec tail /dev/zero"
 """A container's program that takes memory until it is killed, once it is let."""
-CHILD_TAKES_ALL = "mkfifo /gate; read _ < /gate; tail /dev/zero; exec sleep 100000"
+FILL_MEMORY_IN_CHILD = "mkfifo /gate; read _ < /gate; tail /dev/zero; exec sleep 100000"
 """The same, and the container goes on without it: its monitor is there to be found."""
-STANDS = "exec sleep 100000"
-LET = "echo > /gate"
+IDLE = "exec sleep 100000"
+OPEN_GATE = "echo > /gate"
 """Run in the same container, this lets it."""
 _NOBODY = 65534
-KILLED = 137
+KILLED_EXIT_CODE = 137
 """What runtimes have as exit code of a program that SIGKILL has ended."""
 
 
@@ -72,7 +72,7 @@ class Podman:
 
     def import_image(self) -> None:
         """Make the image."""
-        self._podman("import", "-", IMAGE, input=image())
+        self._podman("import", "-", IMAGE, input=build_image())
 
     def run(self, name: str, program: str, *options: str, image: str = IMAGE) -> str:
         """Run a container with a shell's ``program``; what podman prints, whatever it ends with."""
@@ -95,10 +95,10 @@ class Podman:
         It waits until podman has said what it knows of it only while it runs, its pid and cgroup.
         Killed, it is left to be looked at.
         """
-        self.run(name, TAKES_ALL, f"--memory={memory}", "--detach", *options)
+        self.run(name, FILL_MEMORY, f"--memory={memory}", "--detach", *options)
         running = self.inspect(name)["State"]
-        self.run_in(name, LET)
-        assert self.ended(name) == KILLED, self.logs(name)
+        self.run_in(name, OPEN_GATE)
+        assert self.ended(name) == KILLED_EXIT_CODE, self.logs(name)
         ended = self.inspect(name)
         ended["State"] |= {key: running[key] for key in ("Pid", "CgroupPath")}
         return ended
@@ -128,7 +128,7 @@ class Podman:
     def api(self) -> Iterator[Path]:
         """Podman's API on a Unix socket."""
         address = self.folder / "api.sock"
-        with running(
+        with run_server(
             "podman-api",
             [*self._command, "system", "service", "--time=0", f"unix://{address}"],
             folder=self.folder,
@@ -145,7 +145,7 @@ class Podman:
         self._podman("rm", "--force", "--time=0", *names)
 
 
-def image() -> bytes:
+def build_image() -> bytes:
     """The files of an image, as tar has them: a busybox that answers to a few names."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -164,19 +164,19 @@ def missing() -> str:
 
 
 @contextmanager
-def podman() -> Iterator[Podman]:
+def run_podman() -> Iterator[Podman]:
     """Yield podman with its image ready; nothing of it is left afterwards.
 
     A container runs all the time. Its folders are not the usual ones, and an agent learns of them
     by this one as it starts.
     """
     with _cleaned(Podman(Path(tempfile.mkdtemp(prefix="podman-")))) as running:
-        running.run("standing", STANDS, "--detach")
+        running.run("standing", IDLE, "--detach")
         yield running
 
 
 @contextmanager
-def rootless() -> Iterator[Podman]:
+def run_rootless_podman() -> Iterator[Podman]:
     """Yield podman of a user who is not root, with its image ready."""
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
     os.chown(folder, _NOBODY, _NOBODY)

@@ -14,7 +14,7 @@ _OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "tasks.boo
 """Of the source itself, or of the instant at which it looks."""
 
 
-def fields(event: CapturedEvent) -> dict[str, Any]:
+def comparable_fields(event: CapturedEvent) -> dict[str, Any]:
     """What two sources must tell alike of one event, by names from the outside in.
 
     The decisions are those of two programs on one hook: their times differ, and hence what they
@@ -32,6 +32,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", item
 
 
-def descriptors() -> int:
+def count_open_files() -> int:
     """How many files this process has open."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  only their number counts

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 
 @contextmanager
-def own_bpffs(folder: Path) -> Iterator[Path]:
+def mount_bpffs(folder: Path) -> Iterator[Path]:
     """Mount one at ``folder``; gone with all its pins in the end."""
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "bpf", "-o", "mode=700", "bpf", folder], check=False, capture_output=True
     )
-    need(mounted.returncode == 0, f"bpffs can't be mounted: {mounted.stderr.decode()}")
+    require(mounted.returncode == 0, f"bpffs can't be mounted: {mounted.stderr.decode()}")
     try:
         yield folder
     finally:

@@ -31,12 +31,12 @@ def nested_memcg(path: str, limit: int) -> Iterator[Path]:
         yield top / name
     finally:
         for hierarchy in CGROUPS.iterdir() if v1 else (CGROUPS,):
-            remove(hierarchy / name)
+            remove_cgroup(hierarchy / name)
             with suppress(OSError):
                 os.removedirs((hierarchy / name).parent)  # as far as nothing else is in them
 
 
-def remove(cgroup: Path) -> bool:
+def remove_cgroup(cgroup: Path) -> bool:
     """Remove a cgroup and those in it, as far as nobody is left in them; whether all are gone."""
     for folder, _, _ in os.walk(cgroup, topdown=False):
         with suppress(OSError):

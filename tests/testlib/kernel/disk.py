@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 _BLOCK = 4096
 
@@ -40,9 +40,9 @@ class Disk:
 
 
 @contextmanager
-def disk(path: Path, size: str) -> Iterator[Disk]:
+def mount_disk(path: Path, size: str) -> Iterator[Disk]:
     """A tmpfs of ``size`` at ``path``."""
-    need(os.geteuid() == 0, "to mount a file system needs root")
+    require(os.geteuid() == 0, "to mount a file system needs root")
     path.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", path], check=True

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from otel_oom.linux.temporary_cgroup import OwnMemcg
 
-LIMIT = 16 << 20
+MEMCG_LIMIT = 16 << 20
 
 _serial = itertools.count()
 
@@ -23,13 +23,13 @@ _HOG = 'echo $$ > "$0" && exec tail /dev/zero'
 
 
 @contextmanager
-def own_memcg(limit: int = LIMIT) -> Iterator[OwnMemcg]:
+def own_memcg(limit: int = MEMCG_LIMIT) -> Iterator[OwnMemcg]:
     """A memory cgroup with a name that no other test uses."""
     with OwnMemcg(f"otel-oom-test-{os.getpid()}-{next(_serial)}", limit) as memcg:
         yield memcg
 
 
-def kill_one(limit: int = LIMIT) -> int:
+def kill_one(limit: int = MEMCG_LIMIT) -> int:
     """Have the kernel kill one process for its cgroup's limit; its pid."""
     with own_memcg(limit) as memcg:
         return kill_in(memcg)
@@ -37,10 +37,10 @@ def kill_one(limit: int = LIMIT) -> int:
 
 def kill_in(memcg: OwnMemcg) -> int:
     """Have the kernel kill one process in ``memcg``; its pid."""
-    return hog(memcg.procs)
+    return kill_in_cgroup(memcg.procs)
 
 
-def hog(procs: Path) -> int:
+def kill_in_cgroup(procs: Path) -> int:
     """Have the kernel kill one process in the cgroup of the file ``procs``; its pid."""
     with subprocess.Popen(["/bin/sh", "-c", _HOG, procs]) as process:
         code = process.wait(60)
@@ -49,7 +49,7 @@ def hog(procs: Path) -> int:
 
 
 @contextmanager
-def python(program: str, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+def run_python(program: str, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process with its standard output as a pipe, killed at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE

@@ -15,7 +15,7 @@ _PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedProgram:
     """One program; times are zero unless the kernel is told to take them."""
 
     name: str
@@ -28,14 +28,14 @@ class Loaded:
     """How often it was not run because it already was on that CPU; kernels before 5.12 tell 0."""
 
 
-def loaded_by(pid: int) -> list[Loaded]:
+def list_loaded_programs(pid: int) -> list[LoadedProgram]:
     """The programs of that process, by name (``/proc/PID/fdinfo``, and bpftool for names).
 
     Raises:
         subprocess.CalledProcessError: bpftool is not allowed to look.
     """
     names = _names()
-    found: dict[int, Loaded] = {}
+    found: dict[int, LoadedProgram] = {}
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         lines: list[str] = []
         with suppress(OSError):  # closed meanwhile
@@ -44,7 +44,7 @@ def loaded_by(pid: int) -> list[Loaded]:
         # A link names the program it attaches as well, but has neither its type nor its runs.
         if {"prog_type", "prog_id"} <= fields.keys() and "link_type" not in fields:
             told = fields.get("verified_insns")
-            found[int(fields["prog_id"])] = Loaded(
+            found[int(fields["prog_id"])] = LoadedProgram(
                 names.get(int(fields["prog_id"]), fields["prog_id"]),
                 None if told is None else int(told),
                 int(fields.get("run_time_ns", 0)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Self
 
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 _KILLED = re.compile(
     r"(?P<message>[^:]*): Killed process (?P<pid>\d+) \((?P<comm>.*)\) "
@@ -26,7 +26,7 @@ _REPORT = re.compile(r"oom-kill:constraint=.*,pid=(?P<pid>\d+),uid=\d+$", re.MUL
 
 
 @dataclass(frozen=True)
-class Killed:
+class KilledLine:
     """One "Killed process" line of the kernel log; sizes in kB, as it prints them."""
 
     message: str
@@ -41,7 +41,7 @@ class Killed:
     score_adj: int
 
 
-def message_of(record: str) -> str:
+def message_text(record: str) -> str:
     """What the kernel said, out of a record of its log."""
     return record.partition(";")[2]
 
@@ -72,20 +72,20 @@ class KernelLog:
 
     def messages(self) -> Iterator[str]:
         """What the kernel has logged since the last call, oldest first."""
-        return map(message_of, self.raw())
+        return map(message_text, self.raw())
 
     def records(self) -> Iterator[tuple[float, str]]:
         """The same, each with its time in seconds on the log's clock."""
-        return ((int(raw.split(",")[2]) / 1e6, message_of(raw)) for raw in self.raw())
+        return ((int(raw.split(",")[2]) / 1e6, message_text(raw)) for raw in self.raw())
 
     def reported(self) -> list[int]:
         """The pids chosen by whole reports since the last call: ten in five seconds at most."""
         found = (_REPORT.search(message) for message in self.messages())
         return [int(match["pid"]) for match in found if match]
 
-    def killed(self) -> list[Killed]:
+    def killed(self) -> list[KilledLine]:
         """The kills logged since the last call, oldest first."""
-        return killed_in(self.messages())
+        return parse_killed_lines(self.messages())
 
 
 _REPORTED = 10
@@ -97,7 +97,7 @@ is not quite CLOCK_MONOTONIC.
 """
 
 
-def until_reported(kills: int, limit: float = 60.0) -> None:
+def wait_for_report_budget(kills: int, limit: float = 60.0) -> None:
     """Wait until the kernel reports the next ``kills``, whatever was killed on this host before.
 
     Where no hook of BPF's sees its decisions, they are had from there.
@@ -113,14 +113,14 @@ def until_reported(kills: int, limit: float = 60.0) -> None:
             late = [time for time in times if time > monotonic() - _REPORTED_S]
             return len(late) + kills <= _REPORTED
 
-        until(few, "an end of others' kills", limit=limit)
+        wait_until(few, "an end of others' kills", limit=limit)
 
 
-def killed_in(messages: Iterable[str]) -> list[Killed]:
+def parse_killed_lines(messages: Iterable[str]) -> list[KilledLine]:
     """The "Killed process" lines among messages of the kernel's log."""
     found = (_KILLED.search(message) for message in messages)
     return [
-        Killed(
+        KilledLine(
             message=match["message"],
             comm=match["comm"],
             **{name: int(text) for name, text in match.groupdict().items() if name not in _TEXT},
@@ -130,7 +130,7 @@ def killed_in(messages: Iterable[str]) -> list[Killed]:
     ]
 
 
-def oom_kill_count() -> int:
+def read_oom_kill_count() -> int:
     """How many kills the kernel has counted since it booted (``/proc/vmstat``)."""
     for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
         if line.startswith("oom_kill "):

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testlib.kernel.cgroups import CGROUPS, MEMORY_V1, remove
-from tests.testlib.process import GRACE, Process, running
-from tests.testlib.wait import until
+from tests.testlib.kernel.cgroups import CGROUPS, MEMORY_V1, remove_cgroup
+from tests.testlib.process import STOP_TIMEOUT_S, ServerProcess, run_server
+from tests.testlib.wait import wait_until
 
 TRANSIENT = Path("/run/systemd/transient")
 """Where systemd writes units that it is told over its socket; here it is the host's own folder."""
@@ -65,7 +65,7 @@ exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child sh -ec '
 class Systemd:
     """A running systemd; a unit's name is without its ``.service``."""
 
-    process: Process
+    process: ServerProcess
 
     def systemctl(self, *words: str, check: bool = True) -> str:
         """Run systemctl; what it prints."""
@@ -89,7 +89,7 @@ class Systemd:
 
     def ended(self, name: str) -> int:
         """Wait for the end of a service; its exit code, or the signal that it died of."""
-        said = until(lambda: self._ended(name), f"the end of {name}", limit=_LIMIT_S)
+        said = wait_until(lambda: self._ended(name), f"the end of {name}", limit=_LIMIT_S)
         return int(said["ExecMainStatus"])
 
     def _ended(self, name: str) -> dict[str, str]:
@@ -119,7 +119,7 @@ def missing() -> str:
 
 
 @contextmanager
-def systemd() -> Iterator[Systemd]:
+def run_systemd() -> Iterator[Systemd]:
     """Yield systemd without any unit; nothing of it is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="systemd-"))
     own = _OWN / f"otel-oom-{folder.name}"
@@ -130,29 +130,29 @@ def systemd() -> Iterator[Systemd]:
     own.mkdir()
     command = ("sh", "-c", _START, "sh", own, MEMORY_V1, folder)
     try:
-        with running("systemd", command, folder=folder, ready=_answers) as process:
+        with run_server("systemd", command, folder=folder, ready=_answers) as process:
             try:
                 yield Systemd(process)
             finally:
                 # unshare(1) does not hand on a SIGTERM, and ends with its child.
                 os.kill(int(_first(process)), signal.SIGKILL)
-                process.child.wait(GRACE)
+                process.child.wait(STOP_TIMEOUT_S)
     finally:
-        until(lambda: remove(own), "the end of systemd's units")
+        wait_until(lambda: remove_cgroup(own), "the end of systemd's units")
         for one in made:
-            remove(one)
+            remove_cgroup(one)
         if not keep:
             shutil.rmtree(TRANSIENT, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _first(process: Process) -> str:
+def _first(process: ServerProcess) -> str:
     """The pid of the namespace's first process."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return children.read_text(encoding="ascii").strip()
 
 
-def _answers(process: Process) -> bool:
+def _answers(process: ServerProcess) -> bool:
     if not _first(process):
         return False
     said = Systemd(process).systemctl("is-system-running", check=False)

@@ -26,8 +26,8 @@ from otel_oom.model.types import (
 from otel_oom.store import codec
 
 CONTAINER_ID = "0123456789abcdef" * 4
-HOST = {"host.name": "node-1"}
-ON_HOST = Host(HOST, Resolver(Path("/nonexistent")))
+HOST_ATTRIBUTES = {"host.name": "node-1"}
+HOST = Host(HOST_ATTRIBUTES, Resolver(Path("/nonexistent")))
 
 DECISION = OomControl(
     source="fentry/oom_kill_process",
@@ -81,7 +81,7 @@ KILL = OomKill(
     ),
 )
 
-WITNESS = Snapshot(
+SNAPSHOT = Snapshot(
     process_found=True,
     cgroup="0::/docker/x\n",
     executable="/usr/bin/java",
@@ -140,7 +140,7 @@ PANIC = Panic(
     original="x" * 20_000,
 )
 
-REAPED = (
+REAPER_STEPS = (
     ReaperStep(4711, 400_000_000, 1_100_000_000, "start", 50 << 20),
     ReaperStep(4711, 400_000_000, 1_200_000_000, "finish", 1 << 20),
 )
@@ -148,16 +148,18 @@ REAPED = (
 EXIT = VictimExit(tgid=4711, start_boottime_ns=400_000_000, boottime_ns=1_250_000_000, exit_code=9)
 
 
-def kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field of the event
+def sample_kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field of the event
     """The sample kill, another one for each ``number``."""
     victim = replace(KILL.victim, start_boottime_ns=(KILL.victim.start_boottime_ns or 0) + number)
     other = replace(KILL, boottime_ns=KILL.boottime_ns + number, victim=victim)
     return replace(other, **changes)
 
 
-def enriched(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
+def sample_enriched_kill(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
     """The sample kill, enriched."""
-    return enrich(kill(**changes), WITNESS, VictimOutcome(exit_), KILL.time_unix_ns + 5, ON_HOST)
+    return enrich(
+        sample_kill(**changes), SNAPSHOT, VictimOutcome(exit_), KILL.time_unix_ns + 5, HOST
+    )
 
 
 T = TypeVar("T", bound=Struct)

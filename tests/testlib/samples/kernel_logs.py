@@ -17,7 +17,7 @@ KB: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Victim:
+class ExpectedVictim:
     """What is to be told of a kill; sizes in kB, ``candidates`` by pid, the largest first."""
 
     pid: int | None
@@ -39,14 +39,14 @@ class Victim:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MessageFormat:
     """A form by its number in the list of them, the kernels that print it, and its lines."""
 
     number: int
     name: str
     kernels: str
     text: str
-    victims: tuple[Victim, ...] = ()
+    victims: tuple[ExpectedVictim, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -54,7 +54,7 @@ class Form:
         return self.text.strip("\n").split("\n")
 
 
-def as_victim(kill: OomKill) -> Victim:
+def victim_of(kill: OomKill) -> ExpectedVictim:
     """What the event tells, as the expectation is written."""
     memory, decision = kill.memory, kill.decision
     assert decision is not None
@@ -67,7 +67,7 @@ def as_victim(kill: OomKill) -> Victim:
         None if size is None else size // KB for size in sizes
     )
     limits = decision.memcg_usage
-    return Victim(
+    return ExpectedVictim(
         pid=kill.victim.tgid,
         comm=kill.victim.comm or "",
         message=decision.message,
@@ -87,14 +87,14 @@ def as_victim(kill: OomKill) -> Victim:
     )
 
 
-def markdown() -> str:
+def format_table() -> str:
     """The forms as a table, with what is told of each."""
     head = ["| | format | kernels | kills | values |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *_rows()])
 
 
 def _rows() -> Iterator[str]:
-    for form in FORMS:
+    for form in MESSAGE_FORMATS:
         told = dict.fromkeys(
             field.name.replace("_", " ")
             for victim in form.victims
@@ -107,22 +107,22 @@ def _rows() -> Iterator[str]:
         )
 
 
-FORMS: Final = (
-    Form(
+MESSAGE_FORMATS: Final = (
+    MessageFormat(
         1,
         "page fault",
         "2.6.0 to 2.6.28",
         "VM: killing process mysqld",
-        (Victim(None, "mysqld"),),
+        (ExpectedVictim(None, "mysqld"),),
     ),
-    Form(
+    MessageFormat(
         1,
         "page fault, with pid",
         "2.6.0 to 2.6.37",
         "VM: killing process my(sql) d(4242)",
-        (Victim(4242, "my(sql) d"),),
+        (ExpectedVictim(4242, "my(sql) d"),),
     ),
-    Form(
+    MessageFormat(
         2,
         "kill in one line",
         "2.6.0 to 2.6.18",
@@ -135,9 +135,9 @@ Free pages:         412kB (0kB HighMem)
 Out of Memory: Killed process 2314 (httpd).
 VM: killing process httpd
 """,
-        (Victim(2314, "httpd", "Out of Memory"),),
+        (ExpectedVictim(2314, "httpd", "Out of Memory"),),
     ),
-    Form(
+    MessageFormat(
         3,
         "kill process or a child",
         "2.6.19 to 2.6.32",
@@ -153,16 +153,16 @@ Node 0 DMA per-cpu:
 Out of memory: kill process 700 (make) score 4711 or a child
 Killed process 811 (cc1)
 """,
-        (Victim(811, "cc1", "Out of memory", trigger=811),),
+        (ExpectedVictim(811, "cc1", "Out of memory", trigger=811),),
     ),
-    Form(
+    MessageFormat(
         3,
         "kill process or a child, without the line of the kill",
         "2.6.19 to 2.6.35",
         "No available memory (MPOL_BIND): kill process 700 (make) score 4711 or a child",
-        (Victim(700, "make", "No available memory (MPOL_BIND)", "memory_policy"),),
+        (ExpectedVictim(700, "make", "No available memory (MPOL_BIND)", "memory_policy"),),
     ),
-    Form(
+    MessageFormat(
         4,
         "sizes from vsz on; oldest task table",
         "2.6.33 to 2.6.35",
@@ -186,7 +186,7 @@ Memory cgroup out of memory: kill process 1501 (stress) score 18000 or a child
 Killed process 1501 (stress) vsz:72000kB, anon-rss:59000kB, file-rss:1000kB
 """,
         (
-            Victim(
+            ExpectedVictim(
                 *(1501, "stress", "Memory cgroup out of memory", "memcg"),
                 *(72000, 59000, 1000),
                 uid=1000,
@@ -197,7 +197,7 @@ Killed process 1501 (stress) vsz:72000kB, anon-rss:59000kB, file-rss:1000kB
             ),
         ),
     ),
-    Form(
+    MessageFormat(
         5,
         "user before the name",
         "2.6.32 of Red Hat 6",
@@ -212,7 +212,7 @@ Out of memory: Kill process 3000 (java) score 853 or sacrifice child
 Killed process 3000, UID 501, (java) total-vm:3600000kB, anon-rss:1600000kB, file-rss:24kB
 """,
         (
-            Victim(
+            ExpectedVictim(
                 *(3000, "java", "Out of memory", None, 3600000, 1600000, 24),
                 uid=501,
                 score_adj=0,
@@ -220,7 +220,7 @@ Killed process 3000, UID 501, (java) total-vm:3600000kB, anon-rss:1600000kB, fil
             ),
         ),
     ),
-    Form(
+    MessageFormat(
         6,
         "kill process or sacrifice child",
         "2.6.36 to 4.4",
@@ -248,7 +248,7 @@ Memory cgroup out of memory: Kill process 5120 (apache2) score 950 or sacrifice 
 Killed process 5120 (apache2) total-vm:160000kB, anon-rss:95000kB, file-rss:1000kB
 """,
         (
-            Victim(
+            ExpectedVictim(
                 *(5120, "apache2", "Memory cgroup out of memory", "memcg", 160000, 95000, 1000),
                 uid=33,
                 score_adj=0,
@@ -260,7 +260,7 @@ Killed process 5120 (apache2) total-vm:160000kB, anon-rss:95000kB, file-rss:1000
             ),
         ),
     ),
-    Form(
+    MessageFormat(
         7,
         "user after the name",
         "3.10 of Red Hat 7",
@@ -269,13 +269,13 @@ Memory cgroup out of memory: Kill process 88 (x) y) score 12 or sacrifice child
 Killed process 88 (x) y), UID 1001, total-vm:900kB, anon-rss:80kB, file-rss:8kB, shmem-rss:4kB
 """,
         (
-            Victim(
+            ExpectedVictim(
                 *(88, "x) y", "Memory cgroup out of memory", "memcg", 900, 80, 8, 4),
                 uid=1001,
             ),
         ),
     ),
-    Form(
+    MessageFormat(
         8,
         "format 6 with shared memory",
         "4.5 to 5.0",
@@ -297,7 +297,7 @@ Out of memory: Kill process 640 (node) score 800 or sacrifice child
 Killed process 640 (node) total-vm:1200000kB, anon-rss:790000kB, file-rss:10000kB, shmem-rss:0kB
 """,
         (
-            Victim(
+            ExpectedVictim(
                 *(640, "node", "Out of memory", None, 1200000, 790000, 10000, 0),
                 uid=1000,
                 score_adj=0,
@@ -306,7 +306,7 @@ Killed process 640 (node) total-vm:1200000kB, anon-rss:790000kB, file-rss:10000k
             ),
         ),
     ),
-    Form(
+    MessageFormat(
         9,
         "kill with its message",
         "5.1 to 5.3",
@@ -314,9 +314,9 @@ Killed process 640 (node) total-vm:1200000kB, anon-rss:790000kB, file-rss:10000k
 Memory cgroup out of memory: Killed process 31 (sh) total-vm:4000kB, anon-rss:100kB, \
 file-rss:8kB, shmem-rss:0kB
 """,
-        (Victim(31, "sh", "Memory cgroup out of memory", "memcg", 4000, 100, 8, 0),),
+        (ExpectedVictim(31, "sh", "Memory cgroup out of memory", "memcg", 4000, 100, 8, 0),),
     ),
-    Form(
+    MessageFormat(
         10,
         "user, page tables and score; newest task table",
         "5.4 and later",
@@ -345,7 +345,7 @@ Memory cgroup out of memory: Killed process 71 (w) total-vm:36000kB, anon-rss:18
 file-rss:396kB, shmem-rss:4kB, UID:7 pgtables:80kB oom_score_adj:1
 """,
         (
-            Victim(
+            ExpectedVictim(
                 *(71, "w", "Memory cgroup out of memory", "memcg", 36000, 18400, 396, 4, 80, 7, 1),
                 trigger=71,
                 limit_of="/a",
@@ -355,7 +355,7 @@ file-rss:396kB, shmem-rss:4kB, UID:7 pgtables:80kB oom_score_adj:1
             ),
         ),
     ),
-    Form(
+    MessageFormat(
         10,
         "page tables in bytes, labelled kB",
         "5.4 and 5.5",
@@ -363,9 +363,9 @@ file-rss:396kB, shmem-rss:4kB, UID:7 pgtables:80kB oom_score_adj:1
 Out of memory: Killed process 31 (sh) total-vm:4000kB, anon-rss:100kB, file-rss:8kB, \
 shmem-rss:0kB, UID:0 pgtables:45056kB oom_score_adj:0
 """,
-        (Victim(31, "sh", "Out of memory", None, 4000, 100, 8, 0, 44, 0, 0),),
+        (ExpectedVictim(31, "sh", "Out of memory", None, 4000, 100, 8, 0, 44, 0, 0),),
     ),
-    Form(
+    MessageFormat(
         11,
         "summary in one line, and its kill",
         "5.0 and later",
@@ -375,9 +375,9 @@ task_memcg=/u,task=z,pid=9,uid=4
 Out of memory: Killed process 9 (z) total-vm:80kB, anon-rss:8kB, file-rss:4kB, shmem-rss:0kB, \
 UID:4 pgtables:40kB oom_score_adj:0
 """,
-        (Victim(9, "z", "Out of memory", "cpuset", 80, 8, 4, 0, 40, 4, 0, memcg="/u"),),
+        (ExpectedVictim(9, "z", "Out of memory", "cpuset", 80, 8, 4, 0, 40, 4, 0, memcg="/u"),),
     ),
-    Form(
+    MessageFormat(
         12,
         "cgroups only",
         "2.6.29 to 4.20",
@@ -387,7 +387,7 @@ Task in / killed as a result of limit of /b killed as a result of limit of /b
 Task in /b/c killed as a result of limit of /b killed as a result of limit of /b
 """,
     ),
-    Form(
+    MessageFormat(
         13,
         "limit reached, no killable process",
         "4.1 to 4.20",
@@ -396,7 +396,7 @@ q invoked oom-killer: gfp_mask=0x6000c0(GFP_KERNEL), nodemask=(null), order=0, o
 Memory limit reached of cgroup /b
 """,
     ),
-    Form(
+    MessageFormat(
         14,
         "other members of a group",
         "4.19 and later",
@@ -410,17 +410,21 @@ Memory cgroup out of memory: Killed process 32 (ls) total-vm:3000kB, anon-rss:60
 file-rss:4kB, shmem-rss:0kB, UID:0 pgtables:36kB oom_score_adj:0
 """,
         (
-            Victim(31, "sh", "Memory cgroup out of memory", "memcg", 4000, 100, 8, 0, 40, 0, 0),
-            Victim(32, "ls", "Memory cgroup out of memory", "memcg", 3000, 60, 4, 0, 36, 0, 0),
+            ExpectedVictim(
+                31, "sh", "Memory cgroup out of memory", "memcg", 4000, 100, 8, 0, 40, 0, 0
+            ),
+            ExpectedVictim(
+                32, "ls", "Memory cgroup out of memory", "memcg", 3000, 60, 4, 0, 36, 0, 0
+            ),
         ),
     ),
-    Form(
+    MessageFormat(
         15,
         "victim already exiting, skipped",
         "5.9 and later",
         "Memory cgroup out of memory: OOM victim 31 (sh) is already exiting. Skip killing the task",
     ),
-    Form(
+    MessageFormat(
         16,
         "oom_reaper result",
         "4.6 and later",
@@ -430,13 +434,13 @@ oom_reaper: reaped process 32 (ls), now anon-rss:0kB, file-rss:0kB, shmem-rss:0l
 oom_reaper: unable to reap pid:33 (cp)
 """,
     ),
-    Form(
+    MessageFormat(
         17,
         "process that shares the victim's memory",
         "2.6.37 to 4.4",
         "Kill process 45 (twin) sharing same memory",
     ),
-    Form(
+    MessageFormat(
         18,
         "no killable process, or panic",
         "2.6 and later",

@@ -42,33 +42,35 @@ KILLED = (
 EXITING = (
     "Memory cgroup out of memory: OOM victim 5356 (tail) is already exiting. Skip killing the task"
 )
-GROUP = "Tasks in /outer are going to be killed due to memory.oom.group set"
-HOST_CHOICE = (
+GROUP_KILL = "Tasks in /outer are going to be killed due to memory.oom.group set"
+HOST_KILL_SUMMARY = (
     "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,"
     "global_oom,task_memcg=/user.slice,task=big,pid=300,uid=1000"
 )
-NONE = "Out of memory and no killable processes..."
+NO_KILLABLE_PROCESS = "Out of memory and no killable processes..."
 REAPED = "oom_reaper: reaped process 5356 (tail), now anon-rss:4kB, file-rss:8kB, shmem-rss:16kB"
 
 
-def lines(texts: list[str], caller: int | None = None, *, step_ns: int = 1000) -> list[Line]:
+def make_lines(texts: list[str], caller: int | None = None, *, step_ns: int = 1000) -> list[Line]:
     """Lines in their order, that far apart."""
     return [Line(text, at * step_ns, at, caller) for at, text in enumerate(texts)]
 
 
-def feed(given: list[Line]) -> list[LogEvent]:
+def parse_lines(given: list[Line]) -> list[LogEvent]:
     """The events of a log, less the reports by themselves."""
     parser = KernelLogParser()
     told = [parser.feed(line) for line in given]
     return [event for event in told if event is not None and not isinstance(event, Report)]
 
 
-def kills(texts: list[str], caller: int | None = None) -> list[LoggedKill]:
+def parse_kills(texts: list[str], caller: int | None = None) -> list[LoggedKill]:
     """The kills of a log."""
-    return [event for event in feed(lines(texts, caller)) if isinstance(event, LoggedKill)]
+    return [
+        event for event in parse_lines(make_lines(texts, caller)) if isinstance(event, LoggedKill)
+    ]
 
 
-def killed(pid: int, comm: str = "tail", uid: int = 0) -> str:
+def killed_line(pid: int, comm: str = "tail", uid: int = 0) -> str:
     """A kill's line of another process."""
     line = KILLED.replace("process 5356 (tail)", f"process {pid} ({comm})")
     return line.replace("UID:0", f"UID:{uid}")

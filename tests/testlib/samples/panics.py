@@ -21,19 +21,19 @@ BEGIN_NS = 500_000_000_000
 STEP_NS = 1_000_000
 STORED_NS = 1_700_000_000_000_000_000
 
-OF_MEMCG = REPORT[:-1]
+MEMCG_REPORT = REPORT[:-1]
 """A cgroup's report, up to the line that a panic comes in place of."""
 
-OF_HOST = [
-    line for line in OF_MEMCG if ": usage " not in line and not line.startswith("Memory cgroup")
+HOST_REPORT = [
+    line for line in MEMCG_REPORT if ": usage " not in line and not line.startswith("Memory cgroup")
 ]
-OF_HOST = [
+HOST_REPORT = [
     line.replace("mem_cgroup_out_of_memory+0xc0/0x110", "__alloc_pages_slowpath+0xdb3/0xe90")
-    for line in OF_HOST
+    for line in HOST_REPORT
 ]
 
 
-def panic(message: str) -> list[str]:
+def panic_lines(message: str) -> list[str]:
     """The lines of a panic, by the thread of the reports."""
     return [
         f"Kernel panic - not syncing: {message}",
@@ -53,7 +53,7 @@ def panic(message: str) -> list[str]:
     ]
 
 
-def stored(texts: list[str], begin_ns: int = BEGIN_NS, *, prefix: str = "") -> list[bytes]:
+def pstore_lines(texts: list[str], begin_ns: int = BEGIN_NS, *, prefix: str = "") -> list[bytes]:
     """Lines as a record has them, a millisecond apart; ``prefix`` is a caller's."""
     return [
         b"<4>[%5d.%06d]%s %s" % (*divmod(ns // 1000, 10**6), prefix.encode(), text.encode())
@@ -61,7 +61,7 @@ def stored(texts: list[str], begin_ns: int = BEGIN_NS, *, prefix: str = "") -> l
     ]
 
 
-def store(
+def write_pstore_records(
     folder: Path,
     lines: list[bytes],
     *,
@@ -83,7 +83,7 @@ def store(
     return paths
 
 
-def journal(texts: list[str], begin_ns: int = BEGIN_NS) -> PreviousBoot:
+def journal_of_previous_boot(texts: list[str], begin_ns: int = BEGIN_NS) -> PreviousBoot:
     """The same lines as the journal has them: at the microsecond, without spaces at their end."""
     lines = [Line(text.rstrip(), begin_ns + at * STEP_NS, at) for at, text in enumerate(texts)]
     return PreviousBoot(BOOT_ID, tuple(lines), UNIX_OFFSET_NS)

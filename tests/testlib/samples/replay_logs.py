@@ -22,7 +22,7 @@ ENDED_NS: Final = 1_700_000_000 * 10**9
 KILL: Final = (*REPORT, KILLED)
 
 
-class Pieces:
+class ChunkedStream:
     """A stream that gives what it has in pieces of one size."""
 
     def __init__(self, data: bytes, size: int) -> None:
@@ -39,17 +39,21 @@ class Pieces:
         return piece
 
 
-def syslog(texts: Iterable[str], time: str = "Nov 14 21:00:00", host: str = "db1") -> list[str]:
+def syslog_lines(
+    texts: Iterable[str], time: str = "Nov 14 21:00:00", host: str = "db1"
+) -> list[str]:
     """Lines as rsyslog writes them in its traditional format."""
     return [f"{time} {host} kernel: {text}" for text in texts]
 
 
-def dmesg(texts: Iterable[str], since_boot_s: float = 100.0) -> list[str]:
+def dmesg_lines(texts: Iterable[str], since_boot_s: float = 100.0) -> list[str]:
     """Lines as dmesg prints them, a microsecond apart."""
     return [f"[{since_boot_s + at * 1e-6:12.6f}] {text}" for at, text in enumerate(texts)]
 
 
-def entries(texts: Iterable[str], since_boot_s: float = 100.0, **more: str) -> list[dict[str, str]]:
+def journal_entries(
+    texts: Iterable[str], since_boot_s: float = 100.0, **more: str
+) -> list[dict[str, str]]:
     """Entries of a journal, a microsecond apart, each read 5 s after it was printed."""
     return [
         {
@@ -70,12 +74,12 @@ def entries(texts: Iterable[str], since_boot_s: float = 100.0, **more: str) -> l
     ]
 
 
-def as_json(given: Iterable[dict[str, str]]) -> list[str]:
+def format_json(given: Iterable[dict[str, str]]) -> list[str]:
     """Entries as ``journalctl -o json`` prints them."""
     return [json.dumps(entry) for entry in given]
 
 
-def as_export(given: Iterable[dict[str, str]]) -> bytes:
+def format_export(given: Iterable[dict[str, str]]) -> bytes:
     """Entries as ``journalctl -o export`` prints them."""
     return b"".join(
         b"".join(f"{name}={value}\n".encode() for name, value in entry.items()) + b"\n"
@@ -83,7 +87,7 @@ def as_export(given: Iterable[dict[str, str]]) -> bytes:
     )
 
 
-def found(
+def replay(
     data: bytes | list[str],
     *,
     ended_ns: int = ENDED_NS,
@@ -93,7 +97,7 @@ def found(
     """What is found in a file of those bytes or lines."""
     if isinstance(data, list):
         data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")
-    stream = Pieces(data, piece)
+    stream = ChunkedStream(data, piece)
     raws: Iterator[prefilter.RawLine]
     if data.startswith(journal_export.BEGIN):
         raws = journal_export.near_kills(stream)
@@ -102,6 +106,6 @@ def found(
     return list(EventExtractor(file, ended_ns).of(raws))
 
 
-def kills(data: bytes | list[str], **more: int) -> list[OomKill]:
+def replay_kills(data: bytes | list[str], **more: int) -> list[OomKill]:
     """The kills among them."""
-    return [event for event in found(data, **more) if isinstance(event, OomKill)]  # type: ignore[arg-type]
+    return [event for event in replay(data, **more) if isinstance(event, OomKill)]  # type: ignore[arg-type]

@@ -12,13 +12,13 @@ from msgspec.structs import replace
 from otel_oom.enrich import EnrichedKill, enrich_no_victim, enrich_panic
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
 from otel_oom.otlp.encode import encode_log
-from tests.testlib.samples.events import NO_VICTIM, ON_HOST, PANIC, enriched
+from tests.testlib.samples.events import HOST, NO_VICTIM, PANIC, sample_enriched_kill
 
 _REPORT: Final = "x" * MOST_TEXT
 
 
 def _kill(service: str) -> EnrichedKill:
-    kill = enriched(time_unix_ns=time.time_ns(), original=_REPORT)
+    kill = sample_enriched_kill(time_unix_ns=time.time_ns(), original=_REPORT)
     return dataclasses.replace(kill, resource={**kill.resource, "service.name": service})
 
 
@@ -35,7 +35,7 @@ def _kill_with_all_attributes(service: str) -> bytes:
 
 def _no_victim(service: str) -> bytes:
     event = replace(NO_VICTIM, time_unix_ns=time.time_ns(), original=_REPORT)
-    record = enrich_no_victim(event, event.time_unix_ns, ON_HOST)
+    record = enrich_no_victim(event, event.time_unix_ns, HOST)
     return encode_log(
         dataclasses.replace(record, resource={**record.resource, "service.name": service})
     )
@@ -43,7 +43,7 @@ def _no_victim(service: str) -> bytes:
 
 def _panic(service: str) -> bytes:
     event = replace(PANIC, time_unix_ns=time.time_ns(), original=_REPORT)
-    record = enrich_panic(event, event.time_unix_ns, ON_HOST)
+    record = enrich_panic(event, event.time_unix_ns, HOST)
     return encode_log(
         dataclasses.replace(record, resource={**record.resource, "service.name": service})
     )

@@ -72,12 +72,12 @@ class Backend:
             AssertionError: they were not within that time.
         """
         deadline = time.monotonic() + within_s
-        while min(len(kills_of(it, pids)) for it in (self.logs, self.spans)) < len(pids):
+        while min(len(filter_kills(it, pids)) for it in (self.logs, self.spans)) < len(pids):
             assert time.monotonic() < deadline, f"{len(self.logs)} logs, {len(self.spans)} spans"
             time.sleep(0.02)
 
 
-def kills_of(received: Iterable[Received], pids: Collection[int]) -> list[Received]:
+def filter_kills(received: Iterable[Received], pids: Collection[int]) -> list[Received]:
     """What is of these victims: other programs of this host may have others at the same time."""
     return [one for one in received if one.attributes.get("process.pid") in pids]
 
@@ -86,17 +86,25 @@ def _logs(request: ExportLogsServiceRequest) -> Iterator[Received]:
     for group in request.resource_logs:
         for scope in group.scope_logs:
             for record in scope.log_records:
-                yield Received(record, plain(record.attributes), plain(group.resource.attributes))
+                yield Received(
+                    record,
+                    attributes_to_dict(record.attributes),
+                    attributes_to_dict(group.resource.attributes),
+                )
 
 
 def _spans(request: ExportTraceServiceRequest) -> Iterator[Received]:
     for group in request.resource_spans:
         for scope in group.scope_spans:
             for span in scope.spans:
-                yield Received(span, plain(span.attributes), plain(group.resource.attributes))
+                yield Received(
+                    span,
+                    attributes_to_dict(span.attributes),
+                    attributes_to_dict(group.resource.attributes),
+                )
 
 
-def plain(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+def attributes_to_dict(attributes: Iterable[KeyValue]) -> dict[str, Any]:
     """OTLP attributes as a dictionary of Python values."""
 
     def value(attribute: KeyValue) -> object:

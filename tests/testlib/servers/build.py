@@ -25,7 +25,7 @@ from pathlib import Path
 from tests.testlib.servers import recipes
 from tests.testlib.servers.recipes import BuildError
 
-__all__ = ["PARTS", "BuildError", "binary", "main"]
+__all__ = ["PARTS", "BuildError", "build_binary", "main"]
 
 PARTS = ("collector", "crictl", "crio", "jaeger", "pinns", "victorialogs")
 _RECIPES = {"collector": recipes.collector, "pinns": recipes.compiled}
@@ -36,7 +36,7 @@ LOCK_LIMIT = 3600.0
 _VERSIONS = Path(__file__).with_name("versions.toml")
 
 
-def binary(name: str) -> Path:
+def build_binary(name: str) -> Path:
     """Return the path of a part's binary, building it first if it is not in the cache.
 
     The first build takes about a minute for each on two cores and needs Go and its module proxy;
@@ -56,7 +56,7 @@ def binary(name: str) -> Path:
     if not path.exists():
         recipes.require_go(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f"{path.name}.lock")):
+        with lock_file(path.with_name(f"{path.name}.lock")):
             if not path.exists():
                 _build(name, pins, path)
     return path
@@ -72,7 +72,7 @@ def main() -> int:
         if name not in PARTS:
             parser.error(f"no part is named {name!r}; there are {', '.join(PARTS)}")
         try:
-            print(binary(name))
+            print(build_binary(name))
         except BuildError as error:
             print(error, file=sys.stderr)
             return 1
@@ -97,7 +97,7 @@ def _build(name: str, pins: recipes.Pins, path: Path) -> None:
 
 
 @contextmanager
-def locked(lock: Path) -> Iterator[None]:
+def lock_file(lock: Path) -> Iterator[None]:
     """Hold a lock that the kernel releases if we die; the file stays, as removing it races."""
     deadline = time.monotonic() + LOCK_LIMIT
     with lock.open("ab") as handle:

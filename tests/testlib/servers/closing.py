@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from otel_oom.export.result import ExportResult, Transport
-from tests.testlib.servers.http_server import LIMIT
+from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
 
 _HANGS_S = 0.3
 _PROMPT_S = 5.0
 
 
-def ends_at_once(transport: Transport) -> None:
+def assert_close_ends_send(transport: Transport) -> None:
     """A send that hangs ends as LATER when the transport is closed; so does the next one."""
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(transport.send, b"x")
@@ -22,6 +22,6 @@ def ends_at_once(transport: Transport) -> None:
             under_way.result(_HANGS_S)
         began = time.monotonic()
         transport.close()
-        assert under_way.result(LIMIT).verdict is ExportResult.RETRYABLE
+        assert under_way.result(CLIENT_TIMEOUT_S).verdict is ExportResult.RETRYABLE
         assert time.monotonic() - began < _PROMPT_S
     assert transport.send(b"x").verdict is ExportResult.RETRYABLE

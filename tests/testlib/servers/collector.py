@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testlib.process import LOOPBACK, Process, free_port, running
+from tests.testlib.process import LOOPBACK, ServerProcess, free_port, run_server
 
 Config = Path | Mapping[str, object]
 """A configuration: a file, or its content."""
@@ -27,7 +27,7 @@ class Collector:
     OTLP_HTTP_LISTEN and HEALTH_LISTEN, as those in collector-config/ do.
     """
 
-    process: Process
+    process: ServerProcess
     grpc: str
     """OTLP/gRPC, as host:port."""
     http: str
@@ -39,7 +39,7 @@ class Collector:
 
 
 @contextmanager
-def collector(
+def run_collector(
     binary: Path,
     *configs: Config,
     env: Mapping[str, str] | None = None,
@@ -66,7 +66,7 @@ def collector(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collector-")))
         files = _files(folder, [*configs, _telemetry(metrics_port)])
         process = stack.enter_context(
-            running(
+            run_server(
                 "collector",
                 [binary, *_options(files)],
                 folder=folder,
@@ -83,7 +83,7 @@ def collector(
         )
 
 
-def complaints(binary: Path, *configs: Path, env: Mapping[str, str] | None = None) -> str:
+def validate_configs(binary: Path, *configs: Path, env: Mapping[str, str] | None = None) -> str:
     """Return what `otelcol validate` has against configuration files: nothing if they are valid.
 
     Warnings, such as of a deprecated name or an unset variable, are complaints too.
@@ -124,7 +124,7 @@ def _telemetry(port: int) -> dict[str, object]:
     return {"service": {"telemetry": {"metrics": {"readers": [reader]}}}}
 
 
-def _readiness(log: Path) -> Callable[[Process], bool]:
+def _readiness(log: Path) -> Callable[[ServerProcess], bool]:
     """Wait for its log to say that all has started: it does, whatever the configuration is."""
     earlier = log.stat().st_size if log.exists() else 0  # by a run in the same folder
     return lambda process: _READY.encode() in process.log.read_bytes()[earlier:]

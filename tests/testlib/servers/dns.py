@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from tests.testlib.command import own_mounts
-from tests.testlib.need import need
+from tests.testlib.command import mount_namespace
+from tests.testlib.require import require
 
 NAME = "collector.example.com"
 _ANSWER_A = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x00\x00\x04" + socket.inet_aton("127.0.0.1")
@@ -27,7 +27,7 @@ class NameServer:
 
     def __init__(self) -> None:
         """Begin silent."""
-        need(os.geteuid() == 0, "port 53 needs root")
+        require(os.geteuid() == 0, "port 53 needs root")
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         # All of 127/8 is this host; by the process id, for tests may run beside each other.
         pid = os.getpid()
@@ -56,7 +56,7 @@ class NameServer:
         configuration.write_text(
             f"nameserver {self.address}\noptions attempts:2 timeout:10\n", encoding="ascii"
         )
-        return own_mounts(f"mount --bind {configuration} /etc/resolv.conf")
+        return mount_namespace(f"mount --bind {configuration} /etc/resolv.conf")
 
     def _serve(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Self
 
-LIMIT = 30.0
+CLIENT_TIMEOUT_S = 30.0
 """Seconds after which a server gives up a client: a failing test ends as well."""
 
 
@@ -29,7 +29,7 @@ Answer = Callable[[Request], bytes | Iterable[bytes]]
 """The bytes to send; an iterable's pieces are sent one by one. After no bytes it hangs up."""
 
 
-def reply(status: int, body: bytes = b"", **headers: str) -> bytes:
+def http_response(status: int, body: bytes = b"", **headers: str) -> bytes:
     """A complete answer; ``headers`` have ``_`` for ``-``."""
     lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -46,7 +46,7 @@ class HttpServer:
         self.requests: list[Request] = []
         self.connections = 0
         self.over = threading.Event()
-        self._answer = answer or (lambda _: reply(200))
+        self._answer = answer or (lambda _: http_response(200))
         self._tls = tls
         self._open: list[socket.socket] = []
         self._server = _Server(("127.0.0.1", port), self._handler())
@@ -88,7 +88,7 @@ class HttpServer:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            timeout = LIMIT
+            timeout = CLIENT_TIMEOUT_S
 
             def setup(self) -> None:
                 outer.connections += 1
@@ -118,14 +118,14 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def silent() -> Iterator[str]:
+def silent_server() -> Iterator[str]:
     """Where one can connect and is never answered, as host:port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager
-def unreachable() -> Iterator[str]:
+def unreachable_server() -> Iterator[str]:
     """Where an attempt to connect is never answered, as host:port."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.testlib.process import LOOPBACK, Process, free_port, running
-from tests.testlib.servers.web import Json, get, ok
+from tests.testlib.process import LOOPBACK, ServerProcess, free_port, run_server
+from tests.testlib.servers.web import Json, http_get, is_ok
 
 
 @dataclass(frozen=True)
 class Jaeger:
     """A running Jaeger, and its JSON API: what its search page shows."""
 
-    process: Process
+    process: ServerProcess
     grpc: str
     """OTLP/gRPC, as host:port."""
     http: str
@@ -28,7 +28,7 @@ class Jaeger:
 
     def services(self) -> list[str]:
         """Return the names of the services that have sent spans."""
-        return list(get(f"{self.api}/services").json()["data"] or [])
+        return list(http_get(f"{self.api}/services").json()["data"] or [])
 
     def traces(self, service: str, *, limit: int = 100, **search: str) -> list[Json]:
         """Return a service's traces of the last two days.
@@ -39,11 +39,11 @@ class Jaeger:
             search: more of the search page's fields, such as operation, or tags as JSON.
         """
         params = {"service": service, "limit": str(limit), "lookback": "48h", **search}
-        return list(get(f"{self.api}/traces", params).json()["data"])
+        return list(http_get(f"{self.api}/traces", params).json()["data"])
 
     def trace(self, trace_id: str) -> Json | None:
         """Return the trace with this id (32 hexadecimal digits), or None."""
-        reply = get(f"{self.api}/traces/{trace_id}")
+        reply = http_get(f"{self.api}/traces/{trace_id}")
         if reply.status == HTTPStatus.NOT_FOUND:
             return None
         found: Json = reply.json()["data"][0]
@@ -51,7 +51,7 @@ class Jaeger:
 
 
 @contextmanager
-def jaeger(binary: Path) -> Iterator[Jaeger]:
+def run_jaeger(binary: Path) -> Iterator[Jaeger]:
     """Run the binary from `build.binary("jaeger")`, empty, on free ports.
 
     Raises:
@@ -63,11 +63,11 @@ def jaeger(binary: Path) -> Iterator[Jaeger]:
         config = folder / "config.yaml"
         content = _config(grpc=grpc, http=http, api=api, query=query)
         config.write_text(json.dumps(content), encoding="utf-8")  # JSON is YAML
-        with running(
+        with run_server(
             "jaeger",
             [binary, "--config", config],
             folder=folder,
-            ready=lambda _: ok(f"http://{api}/api/services"),
+            ready=lambda _: is_ok(f"http://{api}/api/services"),
         ) as process:
             yield Jaeger(process, grpc, f"http://{http}", f"http://{api}/api")
 

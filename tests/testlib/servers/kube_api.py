@@ -19,7 +19,7 @@ from tests.testlib.servers.web import Json
 
 
 @contextmanager
-def kube_api(pods: Sequence[Json], folder: Path) -> Iterator[Path]:
+def run_kube_api(pods: Sequence[Json], folder: Path) -> Iterator[Path]:
     """Serve these pods, and nothing else of a cluster; yields a kubeconfig in ``folder``."""
     ended = threading.Event()
 

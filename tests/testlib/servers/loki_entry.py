@@ -63,7 +63,7 @@ class Entry:
         return len(self.line.encode()) + self.metadata_bytes
 
 
-def entries_of(request: ExportLogsServiceRequest, received_ns: int) -> Iterator[Entry]:
+def parse_entries(request: ExportLogsServiceRequest, received_ns: int) -> Iterator[Entry]:
     """Yield the entries of a request that was received at this Unix time."""
     for group in request.resource_logs:
         resource = [pair for pair in group.resource.attributes if pair.key not in INDEX_LABELS]

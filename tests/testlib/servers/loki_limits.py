@@ -54,18 +54,18 @@ class Rejection:
     text: str
 
 
-def invalid(entry: Entry, limits: Limits, now_ns: int) -> Rejection | None:
+def check_entry(entry: Entry, limits: Limits, now_ns: int) -> Rejection | None:
     """Return the first rule that an entry breaks whatever else is stored, or None."""
     broken = next(_broken(entry, limits, now_ns), None)
     return Rejection(HTTPStatus.BAD_REQUEST, *broken) if broken else None
 
 
 def _broken(entry: Entry, limits: Limits, now_ns: int) -> Iterator[tuple[str, str]]:
-    stream, line = f"stream '{stream_of(entry.labels)}'", len(entry.line.encode())
-    time, metadata = f"timestamp too {{}}: {rfc3339(entry.time)}", len(entry.metadata)
+    stream, line = f"stream '{format_stream(entry.labels)}'", len(entry.line.encode())
+    time, metadata = f"timestamp too {{}}: {format_rfc3339(entry.time)}", len(entry.metadata)
     oldest_ns = now_ns - limits.reject_old_samples_max_age_s * NS_PER_S
     if entry.time < oldest_ns:
-        bound = f"oldest acceptable timestamp is: {rfc3339(oldest_ns)}"
+        bound = f"oldest acceptable timestamp is: {format_rfc3339(oldest_ns)}"
         yield "greater_than_max_sample_age", f"entry for {stream} has {time.format('old')}, {bound}"
     if entry.time > now_ns + limits.creation_grace_period_s * NS_PER_S:
         yield "too_far_in_future", f"entry for {stream} has {time.format('new')}"
@@ -88,12 +88,12 @@ def _broken(entry: Entry, limits: Limits, now_ns: int) -> Iterator[tuple[str, st
         yield "structured_metadata_too_many", f"{stream} has {metadata} entries; {bound}"
 
 
-def stream_of(labels: Mapping[str, str]) -> str:
+def format_stream(labels: Mapping[str, str]) -> str:
     """Return a stream as Loki writes it: its labels in braces."""
     pairs = (f"{name}={json.dumps(value)}" for name, value in sorted(labels.items()))
     return f"{{{', '.join(pairs)}}}"
 
 
-def rfc3339(unix_ns: int) -> str:
+def format_rfc3339(unix_ns: int) -> str:
     """Return a time to the second, in UTC."""
     return datetime.fromtimestamp(unix_ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

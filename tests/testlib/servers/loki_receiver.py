@@ -16,9 +16,9 @@ from typing import Final, Self
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from tests.testlib.servers.http_server import HttpServer, Request, reply
-from tests.testlib.servers.loki_entry import Entry, entries_of
-from tests.testlib.servers.loki_limits import Limits, Rejection, invalid
+from tests.testlib.servers.http_server import HttpServer, Request, http_response
+from tests.testlib.servers.loki_entry import Entry, parse_entries
+from tests.testlib.servers.loki_limits import Limits, Rejection, check_entry
 from tests.testlib.servers.loki_tenant import Tenant
 
 PATH: Final = "/otlp/v1/logs"
@@ -60,29 +60,29 @@ class LokiReceiver:
 
     def _answer(self, request: Request) -> bytes:
         if request.target != PATH:
-            return reply(HTTPStatus.NOT_FOUND)
+            return http_response(HTTPStatus.NOT_FOUND)
         if request.headers["Content-Type"] != "application/x-protobuf":
-            return reply(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+            return http_response(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         packed = request.headers.get("Content-Encoding") == "gzip"
         try:
             body = gzip.decompress(request.body) if packed else request.body
             logs = ExportLogsServiceRequest.FromString(body)
         except (OSError, EOFError, DecodeError) as error:
-            return reply(HTTPStatus.BAD_REQUEST, str(error).encode())
+            return http_response(HTTPStatus.BAD_REQUEST, str(error).encode())
         with self._lock:
             rejections = self._store(logs)
             self.rejections += rejections
         if not rejections:
-            return reply(HTTPStatus.NO_CONTENT)
+            return http_response(HTTPStatus.NO_CONTENT)
         worst = max(rejections, key=lambda rejection: rejection.status)
-        return reply(worst.status, worst.text.encode(), Content_Type="text/plain")
+        return http_response(worst.status, worst.text.encode(), Content_Type="text/plain")
 
     def _store(self, logs: ExportLogsServiceRequest) -> list[Rejection]:
         """Store the valid entries of a request; return the rejections of the others."""
         now_ns = self._clock_ns()
         rejections, valid = [], []
-        for entry in entries_of(logs, now_ns):
-            if rejection := invalid(entry, self._limits, now_ns):
+        for entry in parse_entries(logs, now_ns):
+            if rejection := check_entry(entry, self._limits, now_ns):
                 rejections.append(rejection)
             else:
                 valid.append(entry)

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from tests.testlib.servers.loki_entry import Entry
-from tests.testlib.servers.loki_limits import MB, NS_PER_S, Limits, Rejection, rfc3339, stream_of
+from tests.testlib.servers.loki_limits import (
+    MB,
+    NS_PER_S,
+    Limits,
+    Rejection,
+    format_rfc3339,
+    format_stream,
+)
 
 
 @dataclass
@@ -72,7 +79,7 @@ class Tenant:
 
     def rejected(self, entry: Entry, now_ns: int) -> Rejection | None:
         """Put an entry into its stream; return a rejection where the stream has no place for it."""
-        limits, name = self.limits, stream_of(entry.labels)
+        limits, name = self.limits, format_stream(entry.labels)
         idle_ns = now_ns - limits.chunk_idle_period_s * NS_PER_S
         self._streams = {n: s for n, s in self._streams.items() if s.received_ns >= idle_ns}
         stream = self._streams.get(name)
@@ -93,11 +100,13 @@ class Tenant:
             )
         oldest_ns = stream.newest_ns - limits.max_chunk_age_s * NS_PER_S // 2
         if entry.time < oldest_ns:
-            text = f"entry timestamp is: {rfc3339(entry.time)}, oldest acceptable timestamp is"
+            text = (
+                f"entry timestamp is: {format_rfc3339(entry.time)}, oldest acceptable timestamp is"
+            )
             return Rejection(
                 HTTPStatus.BAD_REQUEST,
                 "too_far_behind",
-                f"entry too far behind, {text}: {rfc3339(oldest_ns)}",
+                f"entry too far behind, {text}: {format_rfc3339(oldest_ns)}",
             )
         stream.newest_ns, stream.received_ns = max(stream.newest_ns, entry.time), now_ns
         return None

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from otel_oom.commands.demo.receiver import Reply
-from tests.testlib.servers.backend import plain
-from tests.testlib.wait import until
+from tests.testlib.servers.backend import attributes_to_dict
+from tests.testlib.wait import wait_until
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class MetricsBackend:
         """Wait until one more request has come that was collected from now on."""
         count = len(self.requests)
         # The first of the two may have been collected before.
-        until(lambda: len(self.requests) >= count + 2, "metrics come", limit=30)
+        wait_until(lambda: len(self.requests) >= count + 2, "metrics come", limit=30)
 
     @property
     def resource(self) -> dict[str, Any]:
         """Of the last request."""
-        return plain(self.requests[-1].resource_metrics[0].resource.attributes)
+        return attributes_to_dict(self.requests[-1].resource_metrics[0].resource.attributes)
 
     def metrics(self, number: int = -1) -> dict[str, Any]:
         """The metrics of one request by name, as OTLP has them."""
@@ -73,7 +73,7 @@ class MetricsBackend:
         metric = self.metrics(number)[name]
         return [
             Point(
-                plain(point.attributes),
+                attributes_to_dict(point.attributes),
                 point.count
                 if metric.WhichOneof("data").endswith("histogram")
                 else getattr(point, point.WhichOneof("value")),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testlib.servers.collector import Collector, collector
+from tests.testlib.servers.collector import Collector, run_collector
 from tests.testlib.servers.web import Json
 
 _FILE = "received.jsonl"
@@ -70,7 +70,7 @@ class Recorder:
 
 
 @contextmanager
-def recorder(
+def run_recorder(
     binary: Path,
     *,
     receiver: Mapping[str, object] | None = None,
@@ -82,5 +82,5 @@ def recorder(
     ``receiver`` adds to the settings of its OTLP protocols.
     """
     own = {"receivers": {"otlp": {"protocols": receiver or {}}}}
-    with collector(binary, _CONFIG, own, env=env, folder=folder) as running:
+    with run_collector(binary, _CONFIG, own, env=env, folder=folder) as running:
         yield Recorder(running)

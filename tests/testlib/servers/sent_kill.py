@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tests.testlib.servers.collector import Collector
-from tests.testlib.servers.web import Json, Reply, post
-from tests.testlib.wait import until
+from tests.testlib.servers.web import HttpReply, Json, http_post
+from tests.testlib.wait import wait_until
 
 
 @dataclass(frozen=True)
-class Kill:
+class SentKill:
     """A log record and a span of a kill as OTLP/JSON, of a service of its own."""
 
     service: str = field(default_factory=lambda: f"shop-{secrets.token_hex(4)}")
@@ -27,7 +27,7 @@ class Kill:
         assert self.send_log(to).status == 200
         assert self.send_span(to).status == 200
 
-    def send_log(self, to: Collector) -> Reply:
+    def send_log(self, to: Collector) -> HttpReply:
         """Post the log record."""
         record = {
             "timeUnixNano": str(self.time),
@@ -39,9 +39,9 @@ class Kill:
         }
         scopes = [{"scope": {"name": "otel_oom"}, "logRecords": [record]}]
         body = {"resourceLogs": [{"resource": self._resource(), "scopeLogs": scopes}]}
-        return post(f"{to.http}/v1/logs", body)
+        return http_post(f"{to.http}/v1/logs", body)
 
-    def send_span(self, to: Collector) -> Reply:
+    def send_span(self, to: Collector) -> HttpReply:
         """Post the span."""
         span = {
             "traceId": self.trace_id,
@@ -53,15 +53,15 @@ class Kill:
         }
         scopes = [{"scope": {"name": "otel_oom"}, "spans": [span]}]
         body = {"resourceSpans": [{"resource": self._resource(), "scopeSpans": scopes}]}
-        return post(f"{to.http}/v1/traces", body)
+        return http_post(f"{to.http}/v1/traces", body)
 
-    def send_metric(self, to: Collector) -> Reply:
+    def send_metric(self, to: Collector) -> HttpReply:
         """Post a count of one."""
         points = [{"asInt": "1", "timeUnixNano": str(self.time)}]
         counter = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}
         scopes = [{"metrics": [{"name": "oom.kills", "sum": counter}]}]
         body = {"resourceMetrics": [{"resource": self._resource(), "scopeMetrics": scopes}]}
-        return post(f"{to.http}/v1/metrics", body)
+        return http_post(f"{to.http}/v1/metrics", body)
 
     def _resource(self) -> Json:
         attributes = {"service.name": self.service, **self.resource}
@@ -69,8 +69,8 @@ class Kill:
         return {"attributes": pairs}
 
 
-def until_printed(server: Collector, *words: str) -> str:
+def wait_until_printed(server: Collector, *words: str) -> str:
     """Wait for words in the Collector's log; return the log."""
     output = server.process.output
-    until(lambda: all(word in output() for word in words), f"{words} in the log")
+    wait_until(lambda: all(word in output() for word in words), f"{words} in the log")
     return output()

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 _MAKE = ("openssl", "req", "-x509", "-config", "openssl.cnf")
 _CONFIG = """\
@@ -41,7 +41,7 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         """Make one in ``folder``."""
-        need(shutil.which("openssl"), "certificates are made by the openssl command")
+        require(shutil.which("openssl"), "certificates are made by the openssl command")
         folder.mkdir()
         self._folder = folder
         (folder / "openssl.cnf").write_text(_CONFIG, encoding="ascii")
@@ -74,7 +74,7 @@ class Authority:
         return made
 
 
-def server_context(own: Identity, clients: Authority | None = None) -> ssl.SSLContext:
+def make_server_context(own: Identity, clients: Authority | None = None) -> ssl.SSLContext:
     """TLS for a server that shows ``own``, and asks for a certificate by ``clients`` if given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.certificate, own.key)

@@ -11,8 +11,8 @@ from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.testlib.process import LOOPBACK, Process, free_port, running
-from tests.testlib.servers.web import get, ok
+from tests.testlib.process import LOOPBACK, ServerProcess, free_port, run_server
+from tests.testlib.servers.web import http_get, is_ok
 
 _NS_PER_S = 1_000_000_000
 
@@ -35,7 +35,7 @@ class Entry:
 class VictoriaLogs:
     """A running VictoriaLogs, and its query API."""
 
-    process: Process
+    process: ServerProcess
     url: str
     """Base URL; OTLP is received at /insert/opentelemetry below it."""
 
@@ -52,7 +52,7 @@ class VictoriaLogs:
             ValueError: VictoriaLogs rejected the query; says why.
         """
         params = {"query": logsql, "limit": str(limit)}
-        reply = get(f"{self.url}/select/logsql/query", params)
+        reply = http_get(f"{self.url}/select/logsql/query", params)
         if reply.status != HTTPStatus.OK:
             raise ValueError(f"HTTP {reply.status}: {reply.body[:500]!r}")
         entries = [_entry(json.loads(line)) for line in reply.body.splitlines()]
@@ -60,7 +60,7 @@ class VictoriaLogs:
 
 
 @contextmanager
-def victorialogs(binary: Path) -> Iterator[VictoriaLogs]:
+def run_victorialogs(binary: Path) -> Iterator[VictoriaLogs]:
     """Run the binary from `build.binary("victorialogs")`, empty, on a free port.
 
     Raises:
@@ -69,11 +69,11 @@ def victorialogs(binary: Path) -> Iterator[VictoriaLogs]:
     address = f"{LOOPBACK}:{free_port()}"
     with tempfile.TemporaryDirectory(prefix="victorialogs-") as temporary:
         folder = Path(temporary)
-        with running(
+        with run_server(
             "victorialogs",
             [binary, f"-storageDataPath={folder / 'data'}", f"-httpListenAddr={address}"],
             folder=folder,
-            ready=lambda _: ok(f"http://{address}/health"),
+            ready=lambda _: is_ok(f"http://{address}/health"),
         ) as process:
             yield VictoriaLogs(process, f"http://{address}")
 

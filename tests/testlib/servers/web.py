@@ -17,7 +17,7 @@ _OPENER: OpenerDirector = build_opener(HTTPHandler, ProxyHandler({}))  # loopbac
 
 
 @dataclass(frozen=True)
-class Reply:
+class HttpReply:
     """An HTTP answer of any status."""
 
     status: int
@@ -35,32 +35,32 @@ class Reply:
         return parsed
 
 
-def get(url: str, params: dict[str, str] | None = None, *, timeout: float = 10.0) -> Reply:
+def http_get(url: str, params: dict[str, str] | None = None, *, timeout: float = 10.0) -> HttpReply:
     """GET a URL. Raises OSError if no answer comes within `timeout` seconds."""
     return _send(Request(f"{url}?{urlencode(params)}" if params else url), timeout)  # noqa: S310  callers pass loopback URLs
 
 
-def post(url: str, body: Json | bytes, *, timeout: float = 10.0) -> Reply:
+def http_post(url: str, body: Json | bytes, *, timeout: float = 10.0) -> HttpReply:
     """POST JSON, or Protobuf as bytes. Raises OSError if no answer comes in `timeout` seconds."""
     kind = "application/x-protobuf" if isinstance(body, bytes) else "application/json"
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return _send(Request(url, content, {"Content-Type": kind}), timeout)  # noqa: S310  as above
 
 
-def ok(url: str) -> bool:
+def is_ok(url: str) -> bool:
     """Tell whether a GET is answered with a 2xx status within a second."""
     try:
-        return get(url, timeout=1.0).status // 100 == 2
+        return http_get(url, timeout=1.0).status // 100 == 2
     except OSError:
         return False
 
 
-def _send(request: Request, timeout: float) -> Reply:
+def _send(request: Request, timeout: float) -> HttpReply:
     try:
         with _OPENER.open(request, timeout=timeout) as response:
-            return Reply(response.status, response.read())
+            return HttpReply(response.status, response.read())
     except HTTPError as error:
         with error:
-            return Reply(error.code, error.read())
+            return HttpReply(error.code, error.read())
     except HTTPException as error:  # a server that starts or ends may cut its answer short
         raise OSError(str(error)) from error

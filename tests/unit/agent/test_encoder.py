@@ -13,8 +13,8 @@ from otel_oom.agent.encoder import EventEncoder
 from otel_oom.enrich import event
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import EventRow
-from tests.testlib.samples.events import EXIT, KILL, ON_HOST, WITNESS
-from tests.testlib.servers.backend import plain
+from tests.testlib.samples.events import EXIT, HOST, KILL, SNAPSHOT
+from tests.testlib.servers.backend import attributes_to_dict
 
 if TYPE_CHECKING:
     import pytest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROW = EventRow(
     id=1,
     event=KILL,
-    witness=WITNESS,
+    witness=SNAPSHOT,
     exit=None,
     reaper=(),
     waited=False,
@@ -47,7 +47,7 @@ def count_enrichments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def new_encoder() -> EventEncoder:
-    return EventEncoder(ON_HOST, ContainerService(), "this boot")
+    return EventEncoder(HOST, ContainerService(), "this boot")
 
 
 def test_span_has_the_enrichment_of_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +60,8 @@ def test_span_has_the_enrichment_of_its_log(monkeypatch: pytest.MonkeyPatch) -> 
     assert (len(first.counts), len(second.counts)) == (1, 0)
     log = ExportLogsServiceRequest.FromString(first.log).resource_logs[0]
     span = ExportTraceServiceRequest.FromString(second.span).resource_spans[0]
-    of_log = plain(log.scope_logs[0].log_records[0].attributes)
-    of_span = plain(span.scope_spans[0].spans[0].attributes)
+    of_log = attributes_to_dict(log.scope_logs[0].log_records[0].attributes)
+    of_span = attributes_to_dict(span.scope_spans[0].spans[0].attributes)
     assert of_span == of_log | {"oom.victim.exited": True}
     assert span.resource == log.resource
 

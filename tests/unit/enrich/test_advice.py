@@ -12,7 +12,7 @@ from otel_oom.enrich import EnrichedKill, VictimOutcome, enrich
 from otel_oom.enrich.advice import advice
 from otel_oom.model.snapshot import HostMemory, MemcgStats
 from otel_oom.model.types import Memcg, MemcgUsage, OomTask, TaskList
-from tests.testlib.samples.events import KILL, ON_HOST, WITNESS
+from tests.testlib.samples.events import HOST, KILL, SNAPSHOT
 
 MIB, GIB = 1 << 20, 1 << 30
 OWN = "/pod/app"
@@ -66,13 +66,13 @@ class Case:
         )
         found = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
         witness = replace(
-            WITNESS,
+            SNAPSHOT,
             victim_cgroup=None,
             limit_cgroup=MemcgStats(self.stat) if self.hit else None,
             host=HostMemory(self.host),
             tasks=found if self.seen else None,
         )
-        return enrich(kill, witness, VictimOutcome(), KILL.time_unix_ns, ON_HOST)
+        return enrich(kill, witness, VictimOutcome(), KILL.time_unix_ns, HOST)
 
 
 SMALL_HOST = {"total": 100 * MIB, "available": 55 * MIB, "swap_total": 0}

@@ -13,7 +13,7 @@ from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
 from otel_oom.model.types import Memcg, OomTask, TaskList
 from otel_oom.otlp.logfmt import candidate_lines
 from otel_oom.snapshot.process_scanner import oom_domain
-from tests.testlib.samples.events import KILL, WITNESS, roundtrip
+from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -125,8 +125,8 @@ def test_the_lines_are_bounded() -> None:
 
 def test_what_was_seen_last_is_not_lost_on_the_disk() -> None:
     """Candidates come back from their JSON form as they were."""
-    assert WITNESS.tasks is not None
-    assert roundtrip(WITNESS).tasks == WITNESS.tasks
+    assert SNAPSHOT.tasks is not None
+    assert roundtrip(SNAPSHOT).tasks == SNAPSHOT.tasks
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,14 @@ from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_id
 from otel_oom.model.types import Memcg, OomTask, TaskList
 from tests.testlib.samples.events import CONTAINER_ID as ID
-from tests.testlib.samples.events import HOST, KILL, ON_HOST, WITNESS, enriched, roundtrip
+from tests.testlib.samples.events import (
+    HOST,
+    HOST_ATTRIBUTES,
+    KILL,
+    SNAPSHOT,
+    roundtrip,
+    sample_enriched_kill,
+)
 
 OUTER = "f" * 64
 POD = "pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -92,7 +99,7 @@ def test_a_bare_host_still_has_a_name(tmp_path: Path) -> None:
 def test_the_agents_own_identity_is_not_the_victims() -> None:
     """The environment's place is kept, and what it says of the agent itself is not."""
     shared = shared_resource(
-        HOST,
+        HOST_ATTRIBUTES,
         {
             "deployment.environment.name": "prod",
             "service.name": "otel-oom",
@@ -114,7 +121,7 @@ def test_the_agents_own_identity_is_not_the_victims() -> None:
 
 def test_a_kill_gets_its_resource() -> None:
     """Host, container and service stand together, and the agent is nowhere in it."""
-    assert dict(enriched().resource) == {
+    assert dict(sample_enriched_kill().resource) == {
         "host.name": "node-1",
         "container.id": ID,
         "container.runtime.name": "docker",
@@ -132,10 +139,12 @@ def test_what_is_known_goes_before_what_the_victim_says() -> None:
         ),
     }
     memcg = Memcg(id=42, path=f"/kubepods/burstable/{POD}/{ID}")
-    host = dataclasses.replace(ON_HOST, attributes={**HOST, "deployment.environment.name": "prod"})
+    host = dataclasses.replace(
+        HOST, attributes={**HOST_ATTRIBUTES, "deployment.environment.name": "prod"}
+    )
     found = enrich(
         replace(KILL, memcg=memcg),
-        replace(WITNESS, environ=environ),
+        replace(SNAPSHOT, environ=environ),
         VictimOutcome(),
         KILL.time_unix_ns,
         host,
@@ -163,7 +172,7 @@ def test_what_is_known_goes_before_what_the_victim_says() -> None:
 )
 def test_a_unit_names_the_service_of_what_is_in_it(path: str, service: str) -> None:
     """The victim's own unit, in a container only that of the systemd in it, never the runtime's."""
-    assert enriched(memcg=Memcg(id=42, path=path)).resource["service.name"] == service
+    assert sample_enriched_kill(memcg=Memcg(id=42, path=path)).resource["service.name"] == service
 
 
 @pytest.mark.parametrize(
@@ -187,7 +196,7 @@ def test_the_cgroup_is_the_finest_that_goes_on_from_the_memory_cgroup(
 ) -> None:
     """Where the memory controller ends on the way, v2's or systemd's hierarchy tells the rest."""
     kill = replace(KILL, memcg=Memcg(id=42, path=memory))
-    assert cgroup_path(kill, replace(WITNESS, cgroup=cgroup)) == expected
+    assert cgroup_path(kill, replace(SNAPSHOT, cgroup=cgroup)) == expected
 
 
 @pytest.mark.parametrize(
@@ -210,17 +219,17 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
     asked: list[tuple[str, int]] = []
     monkeypatch.setattr("otel_oom.enrich.find_memory_setting", lambda *it: asked.append(it))
     assert KILL.decision
-    enriched(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
+    sample_enriched_kill(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert asked == ([(unit, 64 << 20)] if unit else [])
 
 
 def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
     """Its report, and the processes that it lists; what the source itself had of it goes first."""
     listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
-    witness = replace(WITNESS, kernel_report="the report", kernel_report_tasks=listed)
-    seen = enrich(KILL, roundtrip(witness), VictimOutcome(None), 0, ON_HOST)
+    witness = replace(SNAPSHOT, kernel_report="the report", kernel_report_tasks=listed)
+    seen = enrich(KILL, roundtrip(witness), VictimOutcome(None), 0, HOST)
     assert seen.kill.original == "the report"
     assert seen.witness.tasks is not None
     assert [one.comm for one in seen.witness.tasks.largest] == ["listed"]
-    own = enrich(replace(KILL, original="its own"), witness, VictimOutcome(None), 0, ON_HOST)
+    own = enrich(replace(KILL, original="its own"), witness, VictimOutcome(None), 0, HOST)
     assert own.kill.original == "its own"

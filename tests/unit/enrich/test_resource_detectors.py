@@ -16,7 +16,7 @@ from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.samples.events import KILL
-from tests.testlib.servers.backend import plain
+from tests.testlib.servers.backend import attributes_to_dict
 
 MODULE = """
 import time
@@ -106,7 +106,7 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
         delivery.stop(30.0)
         (message,) = store.waiting("logs", 10, 1 << 20)
     request = ExportLogsServiceRequest.FromString(message.payload)
-    resource = plain(request.resource_logs[0].resource.attributes)
+    resource = attributes_to_dict(request.resource_logs[0].resource.attributes)
     assert resource["cloud.provider"] == "example"
     assert resource["host.id"] == "mine"
     assert resource["service.name"] != "agent"

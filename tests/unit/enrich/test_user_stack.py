@@ -15,7 +15,7 @@ import pytest
 
 from otel_oom.enrich.user_stack import Resolver
 from otel_oom.model.types import UserFrame
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 CODE = """
 void leave(void) __attribute__((noreturn));
@@ -53,7 +53,7 @@ def mapped(address: int) -> tuple[Path, int]:
 
 def build(folder: Path, *flags: str, build_id: str = "sha1") -> Path:
     """A library whose function ``second`` ends with a call."""
-    need(shutil.which("clang") and shutil.which("objcopy"), "clang and binutils are needed")
+    require(shutil.which("clang") and shutil.which("objcopy"), "clang and binutils are needed")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "code.c").write_text(CODE, encoding="ascii")
     library = folder / "libcode.so.1"
@@ -78,7 +78,7 @@ def code(path: Path) -> dict[str, tuple[int, int]]:
 
 def test_functions_of_this_process_are_named_as_the_loader_names_them() -> None:
     """The C library's, by where the kernel has mapped it and what dladdr(3) says is there."""
-    need(shutil.which("readelf"), "readelf tells the build id")
+    require(shutil.which("readelf"), "readelf tells the build id")
     # Not None: in a program that is loaded at a fixed address, some names lead to its own code.
     library = ctypes.CDLL("libc.so.6")
     library.dladdr.argtypes = (ctypes.c_void_p, ctypes.POINTER(Found))
@@ -163,7 +163,7 @@ def test_programs_and_containers_are_looked_into(tmp_path: Path) -> None:
 def test_the_loaders_cache_tells_of_other_folders(tmp_path: Path) -> None:
     """As ldconfig(8) writes it."""
     ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin")
-    need(ldconfig, "ldconfig writes the cache")
+    require(ldconfig, "ldconfig writes the cache")
     library = build(tmp_path / "opt/vendor", "-Wl,-soname=libcode.so.1")
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
     (tmp_path / "etc").mkdir()

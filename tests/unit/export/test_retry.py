@@ -13,7 +13,7 @@ import pytest
 from otel_oom.export import retry
 from otel_oom.export.result import ExportResponse, ExportResult
 from otel_oom.export.retry import RetryGate, wait_s
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 LATER = ExportResponse(ExportResult.RETRYABLE)
 TAKEN = ExportResponse(ExportResult.ACCEPTED)
@@ -151,7 +151,7 @@ class Others:
 
         self._pool.submit(work)
         assert asked.wait(LIMIT)
-        until(lambda: name in self.having or self._shared._waiting, "it waits", limit=LIMIT)  # noqa: SLF001  nowhere else
+        wait_until(lambda: name in self.having or self._shared._waiting, "it waits", limit=LIMIT)  # noqa: SLF001  nowhere else
         return answer
 
 
@@ -164,17 +164,17 @@ def test_while_it_fails_one_tries_for_all_in_their_order() -> None:
     with ThreadPoolExecutor(3) as pool:
         others = Others(shared, pool)
         first = others.want("first")
-        until(lambda: others.having == ["first"], "it tries", limit=LIMIT)
+        wait_until(lambda: others.having == ["first"], "it tries", limit=LIMIT)
         second = others.want("second")
-        until(lambda: len(shared._waiting) == 1, "it waits", limit=LIMIT)  # noqa: SLF001
+        wait_until(lambda: len(shared._waiting) == 1, "it waits", limit=LIMIT)  # noqa: SLF001
         third = others.want("third")
-        until(lambda: len(shared._waiting) == 2, "it waits", limit=LIMIT)  # noqa: SLF001
+        wait_until(lambda: len(shared._waiting) == 2, "it waits", limit=LIMIT)  # noqa: SLF001
         assert others.having == ["first"]
         first.set_result(LATER)
-        until(lambda: len(others.having) == 2, "the next tries", limit=LIMIT)
+        wait_until(lambda: len(others.having) == 2, "the next tries", limit=LIMIT)
         assert others.having == ["first", "second"]
         second.set_result(TAKEN)
-        until(lambda: len(others.having) == 3, "all may", limit=LIMIT)
+        wait_until(lambda: len(others.having) == 3, "all may", limit=LIMIT)
         third.set_result(TAKEN)
 
 
@@ -189,7 +189,7 @@ def test_who_is_stopped_waits_no_longer() -> None:
         others.want("a", stop.is_set)
         stop.set()
         shared.look_up()
-        until(lambda: others.having == ["a"], "it ends", limit=LIMIT)
+        wait_until(lambda: others.having == ["a"], "it ends", limit=LIMIT)
     assert shared.left_s() > 3000
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from otel_oom.linux import elf
 from otel_oom.model.text import decode_bytes, escape_nonprintable
-from tests.testlib.need import need
+from tests.testlib.require import require
 
 CODE = """
 __attribute__((noinline)) static int hidden(int x) { __asm__ volatile(""); return x + 1; }
@@ -48,8 +48,8 @@ def output(*command: str | Path) -> str:
 
 def build(folder: Path, machine: str) -> Path:
     """A library of known functions, whose code is not at its own file offset."""
-    need(shutil.which("clang") and shutil.which("readelf"), "clang and binutils are needed")
-    need(machine == "-m64" or os.uname().machine == "x86_64", "its compiler makes 32 bits too")
+    require(shutil.which("clang") and shutil.which("readelf"), "clang and binutils are needed")
+    require(machine == "-m64" or os.uname().machine == "x86_64", "its compiler makes 32 bits too")
     (folder / "code.c").write_text(CODE, encoding="ascii")
     library = folder / "libcode.so"
     flags = [machine, "-O1", "-shared", "-nostdlib", "-fPIC", "-Wl,--build-id"]
@@ -88,7 +88,7 @@ def libraries() -> list[Path]:
 
 def test_build_ids_are_those_of_readelf() -> None:
     """Of every file that this process runs on; one without a build id is none."""
-    need(shutil.which("readelf"), "readelf is the oracle")
+    require(shutil.which("readelf"), "readelf is the oracle")
     for path in libraries():
         said = re.search(r"Build ID: (\w+)", output("readelf", "-n", path))
         fd = os.open(path, os.O_RDONLY)
@@ -99,7 +99,7 @@ def test_build_ids_are_those_of_readelf() -> None:
 
 def test_every_exported_function_of_a_library_is_found() -> None:
     """The C library's, by their first and last bytes; a name is one of those at that address."""
-    need(shutil.which("readelf"), "readelf is the oracle")
+    require(shutil.which("readelf"), "readelf is the oracle")
     (libc,) = (path for path in libraries() if path.name.startswith(("libc.so", "libc-")))
     known = [it for it in functions(libc, "--dyn-syms") if it[2]]
     assert len(known) > 1000

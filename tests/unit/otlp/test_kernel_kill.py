@@ -33,15 +33,15 @@ from tests.testlib.samples.events import (
     CONTAINER_ID,
     EXIT,
     HOST,
+    HOST_ATTRIBUTES,
     KILL,
     NO_VICTIM,
-    ON_HOST,
     PANIC,
-    REAPED,
-    WITNESS,
-    enriched,
+    REAPER_STEPS,
+    SNAPSHOT,
+    sample_enriched_kill,
 )
-from tests.testlib.servers.backend import plain
+from tests.testlib.servers.backend import attributes_to_dict
 
 CONTAINED = f"container {CONTAINER_ID[:12]}"
 
@@ -60,27 +60,27 @@ def span(kill: EnrichedKill) -> Span:
 
 def test_the_log_is_an_event() -> None:
     """EventName, the kernel's time, FATAL without a text, a body for people."""
-    record = log(enriched())
+    record = log(sample_enriched_kill())
     assert record.event_name == "oom.kill"
     assert record.time_unix_nano == KILL.time_unix_ns
     assert record.observed_time_unix_nano == KILL.time_unix_ns + 5
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_FATAL
     assert record.severity_text == ""
-    assert record.body.string_value == sentence(enriched())
+    assert record.body.string_value == sentence(sample_enriched_kill())
 
 
 def test_log_and_span_know_each_other() -> None:
     """The log carries the ids of the span, and both the uid of the event."""
-    record, told = log(enriched()), span(enriched())
+    record, told = log(sample_enriched_kill()), span(sample_enriched_kill())
     assert record.trace_id == told.trace_id == KILL.trace_id.to_bytes(16, "big")
     assert record.span_id == told.span_id == KILL.span_id.to_bytes(8, "big")
-    assert plain(record.attributes)["log.record.uid"] == KILL.uid
-    assert plain(told.attributes)["log.record.uid"] == KILL.uid
+    assert attributes_to_dict(record.attributes)["log.record.uid"] == KILL.uid
+    assert attributes_to_dict(told.attributes)["log.record.uid"] == KILL.uid
 
 
 def test_the_attributes_are_flat_and_complete() -> None:
     """The victim as a process, its memory, its cgroup, the trigger: plain values each."""
-    assert plain(log(enriched()).attributes) == {
+    assert attributes_to_dict(log(sample_enriched_kill()).attributes) == {
         "log.record.uid": KILL.uid,
         "process.pid": 4711,
         "process.vpid": 1,
@@ -183,11 +183,14 @@ def test_the_attributes_are_flat_and_complete() -> None:
 
 def test_loki_takes_a_record_however_much_is_known() -> None:
     """Its default is 128 entries of record and resource, a dozen of which are its own words."""
-    record, alone = enriched(), plain(log(enriched()).attributes)
+    record, alone = (
+        sample_enriched_kill(),
+        attributes_to_dict(log(sample_enriched_kill()).attributes),
+    )
     more = {f"a.{at}": "x" for at in range(30)}
     few, many = log(record), log(dataclasses.replace(record, resource={**record.resource, **more}))
     assert few.dropped_attributes_count == 0
-    told = plain(many.attributes)
+    told = attributes_to_dict(many.attributes)
     assert len(told) + len(record.resource) + len(more) == 112
     assert many.dropped_attributes_count == len(alone) - len(told)
     # What goes is around the kill, never the kill itself.
@@ -201,8 +204,8 @@ def test_small_parts_of_a_cgroups_memory_are_not_worth_a_word() -> None:
     """A hundredth is, less is not; of what never happened there is no count."""
     parts = {"anon": 900, "file": 100, "shmem": 10, "sock": 9, "percpu": 0}
     seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
-    kill = enriched()
-    attributes = plain(
+    kill = sample_enriched_kill()
+    attributes = attributes_to_dict(
         log(dataclasses.replace(kill, witness=replace(kill.witness, limit_cgroup=seen))).attributes
     )
     told = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
@@ -220,12 +223,12 @@ def test_victim_trigger_and_limit_each_have_their_unit() -> None:
     """A service killed at its slice's limit for another one's request, each by its name."""
     decision = KILL.decision
     assert decision
-    kill = enriched(
+    kill = sample_enriched_kill(
         memcg=Memcg(id=42, path="/shop.slice/web.service/worker"),
         trigger_memcg=Memcg(id=43, path="/shop.slice/backup.service"),
         decision=replace(decision, memcg=Memcg(id=41, path="/shop.slice")),
     )
-    attributes = plain(log(kill).attributes)
+    attributes = attributes_to_dict(log(kill).attributes)
     assert {name: value for name, value in attributes.items() if ".systemd." in name} == {
         "oom.victim.systemd.unit": "web.service",
         "oom.victim.systemd.slice": "shop.slice",
@@ -237,7 +240,9 @@ def test_victim_trigger_and_limit_each_have_their_unit() -> None:
 def test_the_setting_of_a_limit_is_told_with_its_file() -> None:
     """Where to look for it, and what stands there."""
     setting = UnitSetting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
-    attributes = plain(log(dataclasses.replace(enriched(), limit_setting=setting)).attributes)
+    attributes = attributes_to_dict(
+        log(dataclasses.replace(sample_enriched_kill(), limit_setting=setting)).attributes
+    )
     assert attributes["oom.limit.systemd.setting"] == "MemoryMax=64M"
     assert attributes["oom.limit.systemd.file"] == "/etc/systemd/system/web.service"
 
@@ -246,20 +251,26 @@ def test_victim_and_trigger_each_have_their_pod() -> None:
     """The victim's is its resource, with the class beside it; another pod's trigger is named."""
     uids = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "ab"]
     paths = [f"/kubepods/burstable/pod{uid}/{CONTAINER_ID}" for uid in uids]
-    kill = enriched(memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=43, path=paths[1]))
-    attributes = plain(log(kill).attributes)
+    kill = sample_enriched_kill(
+        memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=43, path=paths[1])
+    )
+    attributes = attributes_to_dict(log(kill).attributes)
     assert kill.resource["k8s.pod.uid"] == uids[0]
     assert attributes["oom.victim.pod.qos_class"] == "Burstable"
     assert attributes["oom.trigger.pod.uid"] == uids[1]
-    alone = enriched(memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=42, path=paths[0]))
-    assert "oom.trigger.pod.uid" not in plain(log(alone).attributes)
+    alone = sample_enriched_kill(
+        memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=42, path=paths[0])
+    )
+    assert "oom.trigger.pod.uid" not in attributes_to_dict(log(alone).attributes)
 
 
 def test_what_is_not_known_is_absent() -> None:
     """Without memory and cgroup there are no such attributes, rather than zeros."""
-    unknown = enriched(memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None)
+    unknown = sample_enriched_kill(
+        memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None
+    )
     unknown = dataclasses.replace(unknown, witness=Snapshot(process_found=False), candidates=())
-    names = plain(log(unknown).attributes)
+    names = attributes_to_dict(log(unknown).attributes)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
         *("oom.host.", "oom.tasks.", "oom.snapshot."),
@@ -269,14 +280,14 @@ def test_what_is_not_known_is_absent() -> None:
 
 def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> None:
     """They are exact; of swap only where the kernel has files of it, if there are any to see."""
-    marked = enriched(
+    marked = sample_enriched_kill(
         memcg_usage=MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
     )
     own = "oom.victim.memcg."
 
     def told(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
         seen = dataclasses.replace(kill, witness=replace(kill.witness, memcg_usage=read))
-        attributes = plain(log(seen).attributes)
+        attributes = attributes_to_dict(log(seen).attributes)
         names = ("limit", "usage", "swap_limit", "swap_usage")
         return {name: attributes[own + name] for name in names if own + name in attributes}
 
@@ -286,15 +297,15 @@ def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> Non
     assert told(marked, MemcgUsage(64, 1, None, None)) == bounds
     # Of a late kill no usage is read at all.
     assert told(marked, MemcgUsage(64, None, None, None)) == bounds | {"swap_usage": 0}
-    assert told(enriched(), MemcgUsage(64, 1, None, None)) == {"limit": 64, "usage": 1}
+    assert told(sample_enriched_kill(), MemcgUsage(64, 1, None, None)) == {"limit": 64, "usage": 1}
 
 
 def test_no_fewer_candidates_are_counted_than_told() -> None:
     """A victim that was gone when its cgroup was looked into is told, and counted."""
-    assert WITNESS.tasks is not None
-    empty = replace(WITNESS.tasks, count=0, largest=())
-    kill = enrich(KILL, replace(WITNESS, tasks=empty), VictimOutcome(), 5, ON_HOST)
-    attributes = plain(log(kill).attributes)
+    assert SNAPSHOT.tasks is not None
+    empty = replace(SNAPSHOT.tasks, count=0, largest=())
+    kill = enrich(KILL, replace(SNAPSHOT, tasks=empty), VictimOutcome(), 5, HOST)
+    attributes = attributes_to_dict(log(kill).attributes)
     assert str(attributes["oom.tasks.largest"]).count("killed=true") == 1
     assert attributes["oom.tasks.count"] == 1
 
@@ -323,7 +334,9 @@ def test_the_unit_is_in_the_sentence(
     path: str, of_trigger: str, expected: tuple[str | None, str | None]
 ) -> None:
     """Of the victim and of a trigger that is not in the same, where they are in no container."""
-    text = sentence(enriched(memcg=Memcg(42, path), trigger_memcg=Memcg(43, of_trigger)))
+    text = sentence(
+        sample_enriched_kill(memcg=Memcg(42, path), trigger_memcg=Memcg(43, of_trigger))
+    )
     victim, trigger = expected
     of_victim = f" in {victim}" if victim else ""
     assert f"java (pid 4711){of_victim}, which held" in text
@@ -333,20 +346,22 @@ def test_the_unit_is_in_the_sentence(
 def test_a_number_too_large_for_otlp_is_left_out() -> None:
     """A kernel's unsigned number beyond OTLP's signed 64 bits costs itself, not the record."""
     assert KILL.memory is not None
-    attributes = plain(log(enriched(memory=replace(KILL.memory, total_vm=1 << 63))).attributes)
+    attributes = attributes_to_dict(
+        log(sample_enriched_kill(memory=replace(KILL.memory, total_vm=1 << 63))).attributes
+    )
     assert "oom.victim.memory.total_vm" not in attributes
     assert attributes["oom.victim.memory.anon"] == 50 << 20
 
 
 def test_a_long_value_is_bounded() -> None:
     """No name, however long, makes a record without bound."""
-    long = dataclasses.replace(enriched(), executable="/" + "x" * 100_000)
-    assert len(plain(log(long).attributes)["process.executable.path"]) == 4096
+    long = dataclasses.replace(sample_enriched_kill(), executable="/" + "x" * 100_000)
+    assert len(attributes_to_dict(log(long).attributes)["process.executable.path"]) == 4096
 
 
 def test_the_span_is_the_time_of_dying() -> None:
     """It lasts from the mark to the exit, its events are the stages, and its status an error."""
-    told = span(enriched())
+    told = span(sample_enriched_kill())
     end = KILL.time_unix_ns + 250_000_000
     assert (told.name, told.start_time_unix_nano) == ("oom.kill", KILL.time_unix_ns)
     assert told.end_time_unix_nano == end
@@ -354,96 +369,94 @@ def test_the_span_is_the_time_of_dying() -> None:
         ("oom.victim.marked", KILL.time_unix_ns),
         ("oom.victim.exited", end),
     ]
-    assert plain(told.events[1].attributes) == {
+    assert attributes_to_dict(told.events[1].attributes) == {
         "oom.victim.exit.signal": 9,
         "oom.victim.exit.delay": 0.25,
     }
     assert told.status.code == Status.STATUS_CODE_ERROR
-    assert plain(told.attributes)["oom.victim.exited"] is True
+    assert attributes_to_dict(told.attributes)["oom.victim.exited"] is True
 
 
 def test_a_victim_that_was_gone_before_its_mark_ends_no_earlier() -> None:
     """The kernel signals it first: its span has no length, rather than a negative one."""
     early = replace(EXIT, boottime_ns=KILL.boottime_ns - 2_600)
-    told = span(enriched(exit_=early))
+    told = span(sample_enriched_kill(exit_=early))
     assert told.end_time_unix_nano == told.start_time_unix_nano
-    assert plain(told.events[-1].attributes)["oom.victim.exit.delay"] == 0
+    assert attributes_to_dict(told.events[-1].attributes)["oom.victim.exit.delay"] == 0
 
 
 def test_what_dies_together_is_one_trace() -> None:
     """A member of a group is a child of the first one's span, and names it as its incident."""
-    first, member = enriched(), enriched(number=1, incident=KILL.uid)
+    first, member = sample_enriched_kill(), sample_enriched_kill(number=1, incident=KILL.uid)
     assert span(member).trace_id == span(first).trace_id
     assert span(member).parent_span_id == span(first).span_id != span(member).span_id
     assert span(first).parent_span_id == b""
-    assert plain(log(member).attributes)["oom.incident.id"] == KILL.uid
+    assert attributes_to_dict(log(member).attributes)["oom.incident.id"] == KILL.uid
 
 
 def test_an_end_without_a_code_is_told_without_a_signal() -> None:
     """Zero would be a victim that ended by itself."""
-    told = span(enriched(exit_=replace(EXIT, exit_code=None)))
-    assert plain(told.events[-1].attributes) == {"oom.victim.exit.delay": 0.25}
-    assert plain(told.attributes)["oom.victim.exited"] is True
+    told = span(sample_enriched_kill(exit_=replace(EXIT, exit_code=None)))
+    assert attributes_to_dict(told.events[-1].attributes) == {"oom.victim.exit.delay": 0.25}
+    assert attributes_to_dict(told.attributes)["oom.victim.exited"] is True
 
 
 def test_a_victim_that_was_exiting_anyway_is_not_told_as_killed() -> None:
     """The kernel counts it as no kill: the severity is WARN, and the sentence says what it was."""
     stack = ("mark_oom_victim+0x1", "out_of_memory+0x2", "mem_cgroup_out_of_memory+0x3")
-    record = log(enriched(stack=stack))
-    assert plain(record.attributes)["oom.outcome"] == "already_exiting"
+    record = log(sample_enriched_kill(stack=stack))
+    assert attributes_to_dict(record.attributes)["oom.outcome"] == "already_exiting"
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_WARN
     assert "killed" not in record.body.string_value
 
 
 def test_a_victim_that_was_skipped_is_not_told_as_killed() -> None:
     """It was chosen, and the kernel let it be: a warning, and a sentence that says so."""
-    record = log(enriched(skipped=True, memory=None))
-    assert plain(record.attributes)["oom.outcome"] == "skipped"
+    record = log(sample_enriched_kill(skipped=True, memory=None))
+    assert attributes_to_dict(record.attributes)["oom.outcome"] == "skipped"
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_WARN
     assert "did not kill" in record.body.string_value
 
 
 def test_a_span_whose_end_nobody_saw_invents_none() -> None:
     """Without an exit, and without a sign of life, the span says nothing of either."""
-    told = span(enriched(exit_=None))
+    told = span(sample_enriched_kill(exit_=None))
     assert told.end_time_unix_nano == told.start_time_unix_nano
     assert [event.name for event in told.events] == ["oom.victim.marked"]
-    assert "oom.victim.exited" not in plain(told.attributes)
+    assert "oom.victim.exited" not in attributes_to_dict(told.attributes)
 
 
 def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
     """The span ends when it was last seen alive, and says what it was doing."""
     alive = StillAlive(KILL.boottime_ns + 10_000_000_000, "D")
-    told = span(dataclasses.replace(enriched(), end=VictimOutcome(alive=alive)))
+    told = span(dataclasses.replace(sample_enriched_kill(), end=VictimOutcome(alive=alive)))
     assert told.end_time_unix_nano - told.start_time_unix_nano == 10_000_000_000
     assert told.events[-1].name == "oom.victim.alive"
-    assert plain(told.events[-1].attributes) == {"oom.victim.state": "D"}
-    assert plain(told.attributes)["oom.victim.exited"] is False
+    assert attributes_to_dict(told.events[-1].attributes) == {"oom.victim.state": "D"}
+    assert attributes_to_dict(told.attributes)["oom.victim.exited"] is False
 
 
 def test_what_the_reaper_took_is_told() -> None:
     """Its steps are events of the span, and the sum an attribute."""
-    told = span(dataclasses.replace(enriched(), end=VictimOutcome(EXIT, REAPED)))
+    told = span(dataclasses.replace(sample_enriched_kill(), end=VictimOutcome(EXIT, REAPER_STEPS)))
     assert [event.name for event in told.events] == [
         "oom.victim.marked",
         "oom.reaper",
         "oom.reaper",
         "oom.victim.exited",
     ]
-    assert plain(told.events[2].attributes) == {
+    assert attributes_to_dict(told.events[2].attributes) == {
         "oom.reaper.stage": "finish",
         "oom.reaper.resident": 1 << 20,
     }
-    assert plain(told.attributes)["oom.victim.memory.reaped"] == 49 << 20
+    assert attributes_to_dict(told.attributes)["oom.victim.memory.reaped"] == 49 << 20
 
 
 def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     """It names nobody as killed, has no span, and says whose limit and whose request it was."""
-    request = ExportLogsServiceRequest.FromString(
-        encode_log(enrich_no_victim(NO_VICTIM, 7, ON_HOST))
-    )
+    request = ExportLogsServiceRequest.FromString(encode_log(enrich_no_victim(NO_VICTIM, 7, HOST)))
     (record,) = request.resource_logs[0].scope_logs[0].log_records
-    attributes = plain(record.attributes)
+    attributes = attributes_to_dict(record.attributes)
     assert (record.event_name, record.trace_id) == ("oom.no_victim", b"")
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_ERROR
     assert attributes["oom.limit.memcg.path"] == "/docker"
@@ -456,21 +469,21 @@ def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
 def test_the_kernels_own_report_is_told_whole_and_once() -> None:
     """However long it is, the log event has it; the span, which bears its id, does without."""
     text = "line\n" * 5000
-    told = enriched(original=text)
+    told = sample_enriched_kill(original=text)
     record = kernel_kill.log_record(told).log_record
     assert record.attributes is not None
     assert record.attributes["log.record.original"] == text
     assert "log.record.original" not in (kernel_kill.span(told).attributes or {})
-    plain_record = kernel_kill.log_record(enriched()).log_record
+    plain_record = kernel_kill.log_record(sample_enriched_kill()).log_record
     assert "log.record.original" not in (plain_record.attributes or {})
 
 
 def test_a_panic_is_an_event_of_its_host() -> None:
     """It is FATAL, has no span, and its whole text; what went down is the host, not one service."""
-    request = ExportLogsServiceRequest.FromString(encode_log(enrich_panic(PANIC, 7, ON_HOST)))
+    request = ExportLogsServiceRequest.FromString(encode_log(enrich_panic(PANIC, 7, HOST)))
     (group,) = request.resource_logs
     (record,) = group.scope_logs[0].log_records
-    attributes = plain(record.attributes)
+    attributes = attributes_to_dict(record.attributes)
     assert (record.event_name, record.trace_id) == ("oom.panic", b"")
     assert record.time_unix_nano == PANIC.time_unix_ns
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_FATAL
@@ -478,7 +491,10 @@ def test_a_panic_is_an_event_of_its_host() -> None:
     assert attributes["log.record.original"] == PANIC.original
     assert attributes["oom.panic.boot_id"] == PANIC.boot_id
     assert (attributes["oom.trigger.tid"], attributes["oom.decision.origin"]) == (100, "memcg")
-    assert plain(group.resource.attributes) == {**HOST, "service.name": "unknown_service"}
+    assert attributes_to_dict(group.resource.attributes) == {
+        **HOST_ATTRIBUTES,
+        "service.name": "unknown_service",
+    }
     for part in ("panicked", str(PANIC.message), "64.0 MiB", "/docker", "sidecar (thread 100)"):
         assert part in record.body.string_value
 
@@ -488,9 +504,9 @@ def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
     bare = replace(
         PANIC, boot_id="", message=None, tid=None, comm=None, trigger=None, decision=None, stack=()
     )
-    told = ExportLogsServiceRequest.FromString(encode_log(enrich_panic(bare, 7, ON_HOST)))
+    told = ExportLogsServiceRequest.FromString(encode_log(enrich_panic(bare, 7, HOST)))
     record = told.resource_logs[0].scope_logs[0].log_records[0]
-    assert set(plain(record.attributes)) == {
+    assert set(attributes_to_dict(record.attributes)) == {
         "log.record.uid",
         "log.record.original",
         "oom.capture.source",
@@ -504,21 +520,23 @@ def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
 
 def test_the_sentence_says_whose_limit_it_was() -> None:
     """The victim's own, an ancestor's, its pod's, or the host's memory."""
-    assert "an ancestor's limit of 64.0 MiB was hit, that of /docker" in sentence(enriched())
+    assert "an ancestor's limit of 64.0 MiB was hit, that of /docker" in sentence(
+        sample_enriched_kill()
+    )
     assert KILL.decision is not None
     own = replace(KILL.decision, memcg=KILL.memcg)
-    assert "whose own limit of 64.0 MiB was hit" in sentence(enriched(decision=own))
+    assert "whose own limit of 64.0 MiB was hit" in sentence(sample_enriched_kill(decision=own))
     host = replace(KILL.decision, memcg=None, constraint="cpuset")
     assert "the host had no memory left on the nodes of its cpuset" in sentence(
-        enriched(decision=host)
+        sample_enriched_kill(decision=host)
     )
 
 
 def test_resource_and_scope() -> None:
     """The resource is the victim's alone, the agent is the scope, and both name their schema."""
-    request = ExportLogsServiceRequest.FromString(encode_log(enriched()))
+    request = ExportLogsServiceRequest.FromString(encode_log(sample_enriched_kill()))
     (group,) = request.resource_logs
-    assert plain(group.resource.attributes) == dict(enriched().resource)
+    assert attributes_to_dict(group.resource.attributes) == dict(sample_enriched_kill().resource)
     (scope,) = group.scope_logs
     assert (scope.scope.name, scope.scope.version) == ("otel_oom", __version__)
     assert group.schema_url == scope.schema_url == "https://opentelemetry.io/schemas/1.44.0"
@@ -526,19 +544,19 @@ def test_resource_and_scope() -> None:
 
 def test_requests_join_to_one() -> None:
     """Messages stored one by one are one valid request when they are sent together."""
-    joined = encode_log(enriched()) + encode_log(enriched(number=1))
+    joined = encode_log(sample_enriched_kill()) + encode_log(sample_enriched_kill(number=1))
     request = ExportLogsServiceRequest.FromString(joined)
     uids = [
-        plain(record.attributes)["log.record.uid"]
+        attributes_to_dict(record.attributes)["log.record.uid"]
         for group in request.resource_logs
         for record in group.scope_logs[0].log_records
     ]
-    assert uids == [KILL.uid, enriched(number=1).kill.uid]
+    assert uids == [KILL.uid, sample_enriched_kill(number=1).kill.uid]
 
 
 def test_the_sentence_says_who_where_and_how_much() -> None:
     """One sentence with the victim, its container, its memory, its limit and who asked."""
-    text = sentence(enriched())
+    text = sentence(sample_enriched_kill())
     for part in (
         "java",
         "pid 4711",
@@ -556,10 +574,10 @@ def test_the_sentence_says_who_where_and_how_much() -> None:
 def test_the_sentence_names_the_trigger_only_where_it_is_another() -> None:
     """Who asked for what is said, as far as it is known, and by which call."""
     asked = "asked for shared memory or tmpfs by write()."
-    assert sentence(enriched()).endswith(f"; sidecar (pid 99) {asked}")
-    assert sentence(enriched(trigger=KILL.victim)).endswith(f"; it {asked}")
-    assert sentence(enriched(stack=())).endswith("; sidecar (pid 99) asked for memory.")
-    assert "asked" not in sentence(enriched(trigger=KILL.victim, stack=()))
+    assert sentence(sample_enriched_kill()).endswith(f"; sidecar (pid 99) {asked}")
+    assert sentence(sample_enriched_kill(trigger=KILL.victim)).endswith(f"; it {asked}")
+    assert sentence(sample_enriched_kill(stack=())).endswith("; sidecar (pid 99) asked for memory.")
+    assert "asked" not in sentence(sample_enriched_kill(trigger=KILL.victim, stack=()))
 
 
 def test_sizes_are_readable() -> None:
@@ -577,6 +595,6 @@ def test_resident_memory_is_what_the_kernel_scores() -> None:
 def test_an_exit_is_on_the_kills_own_clock() -> None:
     """A step of the wall clock between mark and exit cannot turn a span around."""
     stepped = replace(KILL, time_unix_ns=KILL.time_unix_ns - 10**12)
-    told = span(dataclasses.replace(enriched(), kill=stepped))
+    told = span(dataclasses.replace(sample_enriched_kill(), kill=stepped))
     took = told.end_time_unix_nano - told.start_time_unix_nano
     assert took == EXIT.boottime_ns - KILL.boottime_ns

@@ -12,7 +12,7 @@ from opentelemetry.semconv._incubating.attributes import log_attributes, process
 from otel_oom.enrich import enrich_panic
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import kill_attributes, panic_attributes
-from tests.testlib.samples.events import ON_HOST, PANIC, enriched
+from tests.testlib.samples.events import HOST, PANIC, sample_enriched_kill
 
 REGISTRY = Path(semconv.__file__).with_name("registry.yaml")
 CONSTANTS = {
@@ -66,7 +66,7 @@ def test_the_event_sends_what_it_is_registered_with(groups: dict[str, dict[str, 
     registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
     types = {a["id"]: a["type"] for a in groups["registry.oom"]["attributes"]}
     templates = {name for name, type_ in types.items() if type_.startswith("template")}
-    for name, value in kill_attributes(enriched()).items():
+    for name, value in kill_attributes(sample_enriched_kill()).items():
         of = next((known for known in templates if name.startswith(f"{known}.")), name)
         assert of in registered
         if of.startswith("oom."):
@@ -76,7 +76,7 @@ def test_the_event_sends_what_it_is_registered_with(groups: dict[str, dict[str, 
 def test_a_panic_sends_what_it_is_registered_with(groups: dict[str, dict[str, Any]]) -> None:
     """A panic's log has no attribute that its event does not list."""
     registered = {attribute["ref"] for attribute in groups["event.oom.panic"]["attributes"]}
-    sent = panic_attributes(enrich_panic(PANIC, 0, ON_HOST))
+    sent = panic_attributes(enrich_panic(PANIC, 0, HOST))
     # The log tells no inode, and the sample's cgroup has one.
     assert set(sent) - registered == {"oom.limit.memcg.id"}
 
@@ -84,7 +84,7 @@ def test_a_panic_sends_what_it_is_registered_with(groups: dict[str, dict[str, An
 def test_resource_is_registered(groups: dict[str, dict[str, Any]]) -> None:
     """The resource of a kill has no attribute that the registry does not list."""
     registered = {attribute["ref"] for attribute in groups["resource.oom"]["attributes"]}
-    assert set(enriched().resource) <= registered
+    assert set(sample_enriched_kill().resource) <= registered
 
 
 def test_other_names_are_opentelemetrys_own(groups: dict[str, dict[str, Any]]) -> None:

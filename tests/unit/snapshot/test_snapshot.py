@@ -15,7 +15,7 @@ from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.snapshot import take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import read_vm_settings
-from tests.testlib.samples.events import KILL, WITNESS, roundtrip
+from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
 
 
 def _own_start_ns() -> int:
@@ -152,8 +152,8 @@ def test_no_hierarchy_is_no_error(tmp_path: Path) -> None:
 
 def test_a_witness_survives_the_disk() -> None:
     """What is read back is equal to what was written."""
-    named = replace(WITNESS, environ={"OTEL_SERVICE_NAME": "shop"})
-    for witness in (WITNESS, named, Snapshot(process_found=False)):
+    named = replace(SNAPSHOT, environ={"OTEL_SERVICE_NAME": "shop"})
+    for witness in (SNAPSHOT, named, Snapshot(process_found=False)):
         assert roundtrip(witness) == witness
 
 

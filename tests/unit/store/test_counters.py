@@ -6,7 +6,7 @@ from pathlib import Path
 
 from otel_oom.store import OutboxEntry, Rejection, Store
 from otel_oom.store.counters import NO_BOOT
-from tests.testlib.samples.events import KILL, NO_VICTIM, WITNESS, kill
+from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
 BOOT = KILL.boot_id
 
@@ -14,11 +14,17 @@ BOOT = KILL.boot_id
 def test_what_is_captured_is_counted_once(tmp_path: Path) -> None:
     """Each new row counts by its kind and boot, a kill read twice once, over restarts."""
     with Store(tmp_path) as store:
-        for event in (KILL, KILL, NO_VICTIM, kill(1, skipped=True), kill(2, boot_id="other")):
-            store.record(event, WITNESS)
+        for event in (
+            KILL,
+            KILL,
+            NO_VICTIM,
+            sample_kill(1, skipped=True),
+            sample_kill(2, boot_id="other"),
+        ):
+            store.record(event, SNAPSHOT)
     with Store(tmp_path) as store:
-        store.record(kill(3), WITNESS)
-        store.record(KILL, WITNESS)
+        store.record(sample_kill(3), SNAPSHOT)
+        store.record(KILL, SNAPSHOT)
         assert store.counters(BOOT) == {
             "captured.kill": 2,
             "captured.no_victim": 1,

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.store import HistoryRow, OutboxEntry, Rejection, Store
-from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, WITNESS, kill
+from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
 ALL = 1 << 30
 
@@ -25,8 +25,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def tell(store: Store, number: int = 0, *, span: bytes | None = b"span") -> str:
     """Store the kill of that number and queue what it is told as; its uid."""
-    one = kill(number)
-    store.record(one, WITNESS)
+    one = sample_kill(number)
+    store.record(one, SNAPSHOT)
     (row,) = (row for row in store.open_kills(ALL, one.boot_id, 0) if row.event.uid == one.uid)
     store.queue([OutboxEntry(row.id, one.uid, b"log of %d" % number, span)])
     return one.uid
@@ -55,7 +55,7 @@ def test_what_was_told_stays_when_a_backend_has_taken_it(store: Store) -> None:
 
 def test_each_fate_of_what_is_told(store: Store) -> None:
     """Owed, waiting, refused by whom and why: each of log and span by itself."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     assert (newest(store).log_fate, newest(store).span_fate) == ("owed", "owed")
     store.queue([OutboxEntry(newest(store).id, KILL.uid, b"log", None)])
     assert (newest(store).log_fate, newest(store).span_fate) == ("waiting", "owed")
@@ -71,9 +71,9 @@ def test_each_fate_of_what_is_told(store: Store) -> None:
 
 def test_what_has_no_span_has_none_to_tell(store: Store) -> None:
     """A want of memory without a victim, and a victim that was not killed."""
-    store.record(NO_VICTIM, WITNESS)
+    store.record(NO_VICTIM, SNAPSHOT)
     assert (newest(store).kind, newest(store).span_fate) == ("no_victim", None)
-    store.record(kill(1, skipped=True), WITNESS)
+    store.record(sample_kill(1, skipped=True), SNAPSHOT)
     assert (newest(store).kind, newest(store).span_fate) == ("kill", None)
 
 
@@ -82,8 +82,8 @@ def test_history_goes_with_its_event(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         tell(store, 0)
         deliver(store)
-        owed = kill(1)
-        store.record(owed, WITNESS)
+        owed = sample_kill(1)
+        store.record(owed, SNAPSHOT)
         store._database.tidy(0)  # noqa: SLF001  as upkeep does, for an age that is over
         assert [row.uid for row in store.history.before(None)] == [owed.uid]
     assert kept(tmp_path) == 0
@@ -129,15 +129,15 @@ def test_all_of_a_long_history_page_by_page(store: Store) -> None:
 def test_an_event_is_found_by_its_uid_or_its_process(store: Store) -> None:
     """A beginning is enough; of several the newest is first; the newest kill has no name."""
     first, second = tell(store, 0), tell(store, 1)
-    store.record(replace(NO_VICTIM, boottime_ns=9), WITNESS)
+    store.record(replace(NO_VICTIM, boottime_ns=9), SNAPSHOT)
     ids = {row.uid: row.id for row in store.history.before(None)}
     assert store.history.by_uid(first[:20]) == [ids[first]]
     assert store.history.by_uid(first + "0") == []
     assert store.history.by_uid("%") == []
     assert store.history.by_pid(KILL.victim.tgid or 0) == [ids[second], ids[first]]
     assert store.history.by_pid(1) == []
-    spared = replace(kill(7, skipped=True), victim=replace(KILL.victim, tgid=88))
-    store.record(spared, WITNESS)
+    spared = replace(sample_kill(7, skipped=True), victim=replace(KILL.victim, tgid=88))
+    store.record(spared, SNAPSHOT)
     (spared_id,) = store.history.by_uid(spared.uid)
     assert store.history.by_pid(88) == [spared_id]
     assert store.history.newest_kill() == [spared_id]
@@ -146,10 +146,10 @@ def test_an_event_is_found_by_its_uid_or_its_process(store: Store) -> None:
 
 def test_who_was_killed_together(store: Store) -> None:
     """Those of one incident and no others, some events at a time."""
-    leader = kill(0)
-    store.record(leader, WITNESS)
+    leader = sample_kill(0)
+    store.record(leader, SNAPSHOT)
     for number in range(1, 300):
-        store.record(kill(number, incident=leader.uid if number % 2 else None), WITNESS)
+        store.record(sample_kill(number, incident=leader.uid if number % 2 else None), SNAPSHOT)
     (at,) = store.history.by_uid(leader.uid)
     found: list[int] = []
     after: int | None = at

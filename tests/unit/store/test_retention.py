@@ -17,7 +17,7 @@ from otel_oom.linux import clock
 from otel_oom.model.events import OomKill
 from otel_oom.store import OutboxEntry, Rejection, Store, StoreLimits
 from otel_oom.store.counters import NO_BOOT
-from tests.testlib.samples.events import KILL, PANIC, WITNESS, kill
+from tests.testlib.samples.events import KILL, PANIC, SNAPSHOT, sample_kill
 
 BOOT = KILL.boot_id
 FAR = 1 << 62
@@ -28,7 +28,7 @@ DAY_NS = 86_400 * 10**9
 
 def large(number: int, boot_id: str = BOOT) -> OomKill:
     """A sample kill of some 60 KiB, so that not many fill a store."""
-    return kill(number, boot_id=boot_id, stack=("x" * 60_000,))
+    return sample_kill(number, boot_id=boot_id, stack=("x" * 60_000,))
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def events(store: Store) -> list[str]:
 def test_history_makes_room_and_nothing_else_does(store: Store) -> None:
     """What was delivered goes, oldest first; what was not stays, and nothing is dropped."""
     # Smaller ones: more than go at a time.
-    kills = [kill(number, stack=("x" * 12_000,)) for number in range(900)]
+    kills = [sample_kill(number, stack=("x" * 12_000,)) for number in range(900)]
     stuck = kills[10].uid
     for event in kills:
-        assert store.record(event, WITNESS)
+        assert store.record(event, SNAPSHOT)
         queue(store)
         deliver(store, but=stuck)
         assert size(store) <= BOUND
@@ -88,7 +88,7 @@ def test_the_oldest_that_nobody_took_goes_last_and_is_counted(
 ) -> None:
     """With the backend away for long the newest stay, and what went is counted and said."""
     for number in range(200):
-        assert store.record(large(number), WITNESS)
+        assert store.record(large(number), SNAPSHOT)
         queue(store)
         assert size(store) <= BOUND
     counts = store.counters(NO_BOOT)
@@ -102,7 +102,7 @@ def test_the_oldest_that_nobody_took_goes_last_and_is_counted(
 def test_the_outbox_keeps_room_of_its_own(store: Store) -> None:
     """A journal that is full to the bound can still be sent, one batch after the other."""
     for number in range(200):
-        store.record(large(number), WITNESS)
+        store.record(large(number), SNAPSHOT)
     assert store.counters(NO_BOOT)["dropped.logs"] > 0
     queue(store, b"m" * 5000)
     assert len(deliver(store)) > 50
@@ -111,11 +111,11 @@ def test_the_outbox_keeps_room_of_its_own(store: Store) -> None:
 def test_dead_letters_go_before_what_can_still_be_sent(store: Store) -> None:
     """What the backend will never take is less than what it might."""
     for number in range(20):
-        store.record(kill(number), WITNESS)
+        store.record(sample_kill(number), SNAPSHOT)
     queue(store, b"m" * 100_000)
     store.refused(store.waiting("logs", 10, ALL), Rejection("http://host", "no"))
     for number in range(100, 200):
-        store.record(large(number), WITNESS)
+        store.record(large(number), SNAPSHOT)
     counts = store.counters(NO_BOOT)
     assert counts["refused.logs"] == counts["dropped.dead_letters"] == 10
     assert store.counts()["dead_letters"] == 0
@@ -124,7 +124,7 @@ def test_dead_letters_go_before_what_can_still_be_sent(store: Store) -> None:
 def test_history_has_its_age(store: Store) -> None:
     """What was delivered goes when it is too old; what nobody has taken does not."""
     for number in range(4):
-        store.record(kill(number), WITNESS)
+        store.record(sample_kill(number), SNAPSHOT)
     queue(store)
     store.delivered(store.waiting("logs", 3, ALL))
     store.delivered(store.waiting("traces", 3, ALL))
@@ -134,16 +134,16 @@ def test_history_has_its_age(store: Store) -> None:
                 "UPDATE journal SET stored_unix_ns = ? WHERE id = ?", (time.time_ns() - age_ns, id_)
             )
     assert store.upkeep() > 0
-    assert events(store) == [kill(number).uid for number in (1, 2, 3)]
+    assert events(store) == [sample_kill(number).uid for number in (1, 2, 3)]
 
 
 def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     """The kernel's log can tell of it as long as the host is up, and no longer."""
     now = clock.boot_id()
-    events_ = [large(0, now), large(1), kill(2, boot_id=now)]
+    events_ = [large(0, now), large(1), sample_kill(2, boot_id=now)]
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         for event in events_:
-            store.record(event, WITNESS)
+            store.record(event, SNAPSHOT)
         known = store.kills_of(now, 10)
         queue(store)
         deliver(store)
@@ -151,23 +151,23 @@ def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
         assert events(store) == []
         assert store.kills_of(now, 10) == known
         assert len(known) == 2
-        assert not store.record(events_[0], WITNESS)
-        assert not store.record(events_[2], WITNESS)
+        assert not store.record(events_[0], SNAPSHOT)
+        assert not store.record(events_[2], SNAPSHOT)
         assert store.counts()["journal"] == 2
-        assert store.record(events_[1], WITNESS)
+        assert store.record(events_[1], SNAPSHOT)
 
 
 def test_a_panic_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     """The kernel's store can tell of it at every start, whatever boot that is of."""
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
-        assert store.record(PANIC, WITNESS)
+        assert store.record(PANIC, SNAPSHOT)
         queue(store)
         deliver(store)
         store.upkeep()
         assert events(store) == []
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         store.upkeep()
-        assert not store.record(PANIC, WITNESS)
+        assert not store.record(PANIC, SNAPSHOT)
         assert store.open_kills(1, BOOT, FAR) == []
 
 
@@ -175,7 +175,7 @@ def test_the_file_becomes_smaller_again(store: Store) -> None:
     """After a long outage has been made up for, the disk has its room back."""
     path = store.folder / "otel-oom.db"
     for number in range(100):
-        store.record(large(number), WITNESS)
+        store.record(large(number), SNAPSHOT)
     queue(store)
     deliver(store)
     with closing(sqlite3.connect(path)) as database, database:
@@ -184,17 +184,17 @@ def test_the_file_becomes_smaller_again(store: Store) -> None:
     store.upkeep()
     with closing(sqlite3.connect(path)) as database, database:
         assert database.execute("PRAGMA page_count").fetchone()[0] < grown - 256
-    assert store.record(large(1000), WITNESS)
+    assert store.record(large(1000), SNAPSHOT)
 
 
 def test_a_bound_that_was_lowered_holds(tmp_path: Path) -> None:
     """A store that is larger than it may be now lets go of what is over, and says how much."""
     with Store(tmp_path, StoreLimits(64 << 20)) as store:
         for number in range(300):
-            store.record(large(number), WITNESS)
+            store.record(large(number), SNAPSHOT)
     with Store(tmp_path, StoreLimits(BOUND)) as store:
         for number in range(300, 330):
-            assert store.record(large(number), WITNESS)
+            assert store.record(large(number), SNAPSHOT)
         store.upkeep()
         dropped = store.counters(NO_BOOT)["dropped.logs"]
         assert store.counts()["journal"] == 330 - dropped
@@ -240,17 +240,17 @@ def test_a_bound_that_cant_be_used_is_told(name: str, text: str) -> None:
 def test_what_an_event_was_told_as_goes_before_what_nobody_has_taken(store: Store) -> None:
     """It can be told anew; so it takes no event's place in an outage."""
     for number in range(30):
-        store.record(large(number), WITNESS)
-    kills = [kill(number) for number in range(30, 40)]
+        store.record(large(number), SNAPSHOT)
+    kills = [sample_kill(number) for number in range(30, 40)]
     for event in kills:
-        store.record(event, WITNESS)
+        store.record(event, SNAPSHOT)
     payload = os.urandom(40_000)
     # Behind others that are not told yet, and older.
     for row in store.open_kills(ALL, BOOT, FAR)[30:]:
         store.queue([OutboxEntry(row.id, row.event.uid, payload, payload)])
     assert sum(row.log is not None for row in store.history.before(None)) == len(kills)
     for number in range(100, 300):
-        store.record(large(number), WITNESS)
+        store.record(large(number), SNAPSHOT)
         if any(name.startswith("dropped") for name in store.counters(NO_BOOT)):
             break
     assert store.counters(NO_BOOT)["dropped.logs"] > 0
@@ -261,7 +261,7 @@ def test_what_an_event_was_told_as_goes_before_what_nobody_has_taken(store: Stor
 def test_at_the_bound_nothing_is_kept_that_could_be_done_without(store: Store) -> None:
     """What is told then is sent, and its history is told anew."""
     for number in range(200):
-        store.record(large(number), WITNESS)
+        store.record(large(number), SNAPSHOT)
     queue(store, os.urandom(5_000))
     newest = store.history.before(None)[0]
     assert (newest.log, newest.log_fate) == (None, "waiting")

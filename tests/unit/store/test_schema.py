@@ -11,7 +11,7 @@ import pytest
 from otel_oom.store import Store, StoreError
 from otel_oom.store.codec import encode
 from otel_oom.store.connection import prepare
-from tests.testlib.samples.events import EXIT, KILL, WITNESS, kill
+from tests.testlib.samples.events import EXIT, KILL, SNAPSHOT, sample_kill
 
 FAR = 1 << 62
 
@@ -72,7 +72,7 @@ def version_1(folder: Path) -> None:
                 KILL.victim.start_boottime_ns,
                 KILL.boottime_ns,
                 encode(KILL),
-                encode(WITNESS),
+                encode(SNAPSHOT),
                 encode(EXIT),
             ),
         )
@@ -96,12 +96,12 @@ def test_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     version_1(tmp_path)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, KILL.boot_id, 0)
-        assert (row.event, row.witness, row.exit, row.stored_unix_ns) == (KILL, WITNESS, EXIT, 5)
+        assert (row.event, row.witness, row.exit, row.stored_unix_ns) == (KILL, SNAPSHOT, EXIT, 5)
         assert row.log_queued
         assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"\x01"]
         assert store.counts() == {"journal": 1, "outbox": 1, "dead_letters": 1}
-        assert not store.record(KILL, WITNESS)
-        assert store.record(kill(1), WITNESS)
+        assert not store.record(KILL, SNAPSHOT)
+        assert store.record(sample_kill(1), SNAPSHOT)
 
 
 def test_an_old_file_becomes_what_a_new_one_is(tmp_path: Path) -> None:

@@ -19,8 +19,16 @@ from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import EventRow, OutboxEntry, Rejection, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.state_dir import StateFolder
-from tests.testlib.need import need
-from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, PANIC, REAPED, WITNESS, kill
+from tests.testlib.require import require
+from tests.testlib.samples.events import (
+    EXIT,
+    KILL,
+    NO_VICTIM,
+    PANIC,
+    REAPER_STEPS,
+    SNAPSHOT,
+    sample_kill,
+)
 
 FAR = 1 << 62
 NEVER = 0
@@ -41,54 +49,54 @@ def queue(store: Store, row: EventRow, log: bytes | None, span: bytes | None) ->
 
 def test_a_kill_is_read_back_as_it_was(store: Store) -> None:
     """The journal gives back the kill, what was witnessed, and the exit."""
-    assert store.record(KILL, WITNESS)
+    assert store.record(KILL, SNAPSHOT)
     store.record_exit(KILL.boot_id, EXIT)
     (row,) = store.open_kills(10, BOOT, NEVER)
-    assert (row.event, row.witness, row.exit) == (KILL, WITNESS, EXIT)
+    assert (row.event, row.witness, row.exit) == (KILL, SNAPSHOT, EXIT)
     assert not row.log_queued
     assert not row.span_queued
 
 
 def test_a_kill_read_twice_is_one(store: Store) -> None:
     """The same event, though its wall clock was read anew, is not recorded again."""
-    assert store.record(KILL, WITNESS)
-    assert not store.record(replace(KILL, time_unix_ns=1), WITNESS)
+    assert store.record(KILL, SNAPSHOT)
+    assert not store.record(replace(KILL, time_unix_ns=1), SNAPSHOT)
     assert store.counts()["journal"] == 1
 
 
 def test_a_process_dies_once(store: Store) -> None:
     """A process that is marked again later, under another uid, is the kill that it was."""
-    assert store.record(KILL, WITNESS)
+    assert store.record(KILL, SNAPSHOT)
     again = replace(KILL, boottime_ns=KILL.boottime_ns + 10**9)
     assert again.uid != KILL.uid
-    assert not store.record(again, WITNESS)
+    assert not store.record(again, SNAPSHOT)
 
 
 def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
     """It is on the disk at once, not told before it is finished, and holds up no other."""
-    less = replace(WITNESS, tasks=None, vm_sysctl={})
+    less = replace(SNAPSHOT, tasks=None, vm_sysctl={})
     assert store.record(KILL, less, unfinished=True)
-    store.record(kill(1), WITNESS)
-    assert [row.event for row in store.open_kills(10, BOOT, NEVER)] == [kill(1)]
-    store.finish(KILL.uid, WITNESS)
+    store.record(sample_kill(1), SNAPSHOT)
+    assert [row.event for row in store.open_kills(10, BOOT, NEVER)] == [sample_kill(1)]
+    store.finish(KILL.uid, SNAPSHOT)
     first, _ = store.open_kills(10, BOOT, NEVER)
-    assert (first.event, first.witness) == (KILL, WITNESS)
+    assert (first.event, first.witness) == (KILL, SNAPSHOT)
 
 
 def test_an_unfinished_kill_is_told_when_nothing_else_was_seen(store: Store) -> None:
     """Told again meanwhile it is still the same one, and at the end it is told as it was."""
-    store.record(KILL, WITNESS, unfinished=True)
-    assert not store.record(KILL, WITNESS, unfinished=True)
+    store.record(KILL, SNAPSHOT, unfinished=True)
+    assert not store.record(KILL, SNAPSHOT, unfinished=True)
     assert store.open_kills(10, BOOT, NEVER) == []
     store.finish(KILL.uid, None)
     (row,) = store.open_kills(10, BOOT, NEVER)
-    assert row.witness == WITNESS
+    assert row.witness == SNAPSHOT
 
 
 def test_an_unfinished_kill_is_told_by_the_next_life(tmp_path: Path) -> None:
     """What an agent that was killed had not finished is told by the next one as it is."""
     with Store(tmp_path) as store:
-        store.record(KILL, WITNESS, unfinished=True)
+        store.record(KILL, SNAPSHOT, unfinished=True)
     with Store(tmp_path) as store:
         (row,) = store.open_kills(10, BOOT, NEVER)
     assert row.event == KILL
@@ -96,7 +104,7 @@ def test_an_unfinished_kill_is_told_by_the_next_life(tmp_path: Path) -> None:
 
 def test_an_exit_of_another_process_with_that_pid_is_not_the_victims(store: Store) -> None:
     """Pid, start and boot together name a process."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     assert not store.record_exit(KILL.boot_id, replace(EXIT, start_boottime_ns=1))
     assert not store.record_exit(KILL.boot_id, replace(EXIT, start_boottime_ns=None))
     assert not store.record_exit("another boot", EXIT)
@@ -108,10 +116,10 @@ def test_what_comes_without_a_start_is_the_last_victims(store: Store) -> None:
     """Of victims that nobody told the start of, those before the last one of an id are gone."""
     unknown = replace(KILL.victim, start_boottime_ns=None)
     for at in (1, 2):
-        store.record(kill(at, victim=unknown), WITNESS)
-    store.record(KILL, WITNESS)
+        store.record(sample_kill(at, victim=unknown), SNAPSHOT)
+    store.record(KILL, SNAPSHOT)
     step, end = (
-        replace(REAPED[0], start_boottime_ns=None),
+        replace(REAPER_STEPS[0], start_boottime_ns=None),
         replace(EXIT, start_boottime_ns=None, exit_code=None),
     )
     assert store.record_reaping(BOOT, step)
@@ -123,8 +131,8 @@ def test_what_comes_without_a_start_is_the_last_victims(store: Store) -> None:
 
 def test_a_start_that_is_known_at_the_end_alone_does(store: Store) -> None:
     """It is the end of a victim without a start, unless there is one with that start."""
-    store.record(kill(1, victim=replace(KILL.victim, start_boottime_ns=None)), WITNESS)
-    store.record(KILL, WITNESS)
+    store.record(sample_kill(1, victim=replace(KILL.victim, start_boottime_ns=None)), SNAPSHOT)
+    store.record(KILL, SNAPSHOT)
     later = replace(EXIT, start_boottime_ns=(EXIT.start_boottime_ns or 0) + 1)
     assert store.record_exit(BOOT, EXIT)
     assert store.record_exit(BOOT, later)
@@ -134,7 +142,7 @@ def test_a_start_that_is_known_at_the_end_alone_does(store: Store) -> None:
 
 def test_the_log_goes_first_and_the_span_with_the_exit(store: Store) -> None:
     """A kill whose log is queued comes again when its span can be told, and then no more."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     (row,) = store.open_kills(10, BOOT, NEVER)
     queue(store, row, b"log", None)
     assert store.open_kills(10, BOOT, NEVER) == []
@@ -151,7 +159,7 @@ def test_the_log_goes_first_and_the_span_with_the_exit(store: Store) -> None:
 
 def test_a_span_does_not_wait_for_ever(store: Store) -> None:
     """After the deadline a kill comes again without an exit."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     (row,) = store.open_kills(10, BOOT, NEVER)
     queue(store, row, b"log", None)
     assert len(store.open_kills(10, BOOT, FAR)) == 1
@@ -159,7 +167,7 @@ def test_a_span_does_not_wait_for_ever(store: Store) -> None:
 
 def test_a_span_of_another_boot_does_not_wait(store: Store) -> None:
     """Nobody of an earlier boot exits any more, whatever that boot's clock said."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert not row.waited
     queue(store, row, b"log", None)
@@ -169,9 +177,9 @@ def test_a_span_of_another_boot_does_not_wait(store: Store) -> None:
 
 def test_what_is_not_a_kill_has_no_span(store: Store) -> None:
     """A want of memory without a victim, and a victim that was skipped, owe a log alone."""
-    skipped = kill(1, skipped=True)
+    skipped = sample_kill(1, skipped=True)
     for event in (NO_VICTIM, skipped):
-        assert store.record(event, WITNESS)
+        assert store.record(event, SNAPSHOT)
     rows = store.open_kills(10, BOOT, NEVER)
     assert [row.event for row in rows] == [NO_VICTIM, skipped]
     assert all(row.span_queued for row in rows)
@@ -191,27 +199,27 @@ def test_a_panic_is_told_once(store: Store) -> None:
 
 def test_a_process_that_was_skipped_can_still_be_killed(store: Store) -> None:
     """Being chosen in vain is not the death of a process."""
-    assert store.record(kill(skipped=True), WITNESS)
-    assert store.record(kill(boottime_ns=KILL.boottime_ns + 1), WITNESS)
+    assert store.record(sample_kill(skipped=True), SNAPSHOT)
+    assert store.record(sample_kill(boottime_ns=KILL.boottime_ns + 1), SNAPSHOT)
 
 
 def test_the_reapers_steps_stay_with_their_victim(store: Store) -> None:
     """They come back in their order, bounded in number; those of another process are none."""
-    store.record(KILL, WITNESS)
-    assert store.record_reaping(BOOT, REAPED[0])
-    assert store.record_reaping(BOOT, REAPED[1])
-    assert not store.record_reaping(BOOT, replace(REAPED[0], start_boottime_ns=1))
+    store.record(KILL, SNAPSHOT)
+    assert store.record_reaping(BOOT, REAPER_STEPS[0])
+    assert store.record_reaping(BOOT, REAPER_STEPS[1])
+    assert not store.record_reaping(BOOT, replace(REAPER_STEPS[0], start_boottime_ns=1))
     (row,) = store.open_kills(10, BOOT, NEVER)
-    assert row.reaper == REAPED
+    assert row.reaper == REAPER_STEPS
     for _ in range(100):
-        store.record_reaping(BOOT, REAPED[0])
+        store.record_reaping(BOOT, REAPER_STEPS[0])
     (row,) = store.open_kills(10, BOOT, NEVER)
     assert len(row.reaper) == 16
 
 
 def test_fields_of_a_later_version_are_left_out(store: Store) -> None:
     """After a downgrade what a newer agent wrote is still told."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     with closing(sqlite3.connect(store.folder / "otel-oom.db")) as newer, newer:
         newer.execute(
             "UPDATE journal SET sum = NULL, event = json_set(event, '$.new', 1, '$.victim.new', 2)"
@@ -223,17 +231,17 @@ def test_fields_of_a_later_version_are_left_out(store: Store) -> None:
 def test_kills_that_wait_for_their_exit_hold_up_no_other(store: Store) -> None:
     """A new kill's log is not behind a hundred slow deaths."""
     for number in range(100):
-        store.record(kill(number), WITNESS)
+        store.record(sample_kill(number), SNAPSHOT)
     for row in store.open_kills(100, BOOT, NEVER):
         queue(store, row, b"log", None)
-    store.record(kill(1000), WITNESS)
-    assert [row.event for row in store.open_kills(1, BOOT, NEVER)] == [kill(1000)]
+    store.record(sample_kill(1000), SNAPSHOT)
+    assert [row.event for row in store.open_kills(1, BOOT, NEVER)] == [sample_kill(1000)]
 
 
 def test_messages_come_oldest_first_and_bounded(store: Store) -> None:
     """A batch has at most so many messages and bytes, but never none."""
     for number in range(5):
-        store.record(kill(number), WITNESS)
+        store.record(sample_kill(number), SNAPSHOT)
     for row in store.open_kills(10, BOOT, NEVER):
         queue(store, row, b"%d" % row.id * 100, None)
     assert [m.payload[:1] for m in store.waiting("logs", 3, 10**6)] == [b"1", b"2", b"3"]
@@ -244,7 +252,7 @@ def test_messages_come_oldest_first_and_bounded(store: Store) -> None:
 def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -> None:
     """What the backend took leaves the disk; what it will never take stays, with its reason."""
     for number in range(3):
-        store.record(kill(number), WITNESS)
+        store.record(sample_kill(number), SNAPSHOT)
     for row in store.open_kills(10, BOOT, NEVER):
         queue(store, row, b"log", None)
     first, second, third = store.waiting("logs", 10, 1000)
@@ -257,7 +265,7 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
 def test_both_signals_are_let_go_of_at_once(store: Store) -> None:
     """Two threads that each deliver their signal do not get into each other's way."""
     for number in range(100):
-        store.queue([OutboxEntry(0, kill(number).uid, b"log", b"span")])
+        store.queue([OutboxEntry(0, sample_kill(number).uid, b"log", b"span")])
 
     def deliver(signal: str) -> int:
         count = 0
@@ -277,9 +285,9 @@ def test_everything_outlives_the_process(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from otel_oom.store import Store\n"
-        "from tests.testlib.samples.events import KILL, WITNESS\n"
+        "from tests.testlib.samples.events import KILL, SNAPSHOT\n"
         "store = Store(Path(sys.argv[1])).__enter__()\n"
-        "store.record(KILL, WITNESS)\n"
+        "store.record(KILL, SNAPSHOT)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False, cwd=Path.cwd())
@@ -318,7 +326,7 @@ def test_a_folder_is_free_when_its_agent_has_ended(tmp_path: Path) -> None:
 
 def test_nobody_else_may_read_it(store: Store) -> None:
     """Names and command lines of processes are nobody else's business."""
-    store.record(KILL, WITNESS)
+    store.record(KILL, SNAPSHOT)
     assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
     for path in store.folder.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -333,7 +341,7 @@ def test_symbolic_links_are_not_followed(tmp_path: Path, name: str) -> None:
     elsewhere.write_text("mine", encoding="ascii")
     (state / name).symlink_to(elsewhere)
     with suppress(StoreError), Store(state) as store:
-        store.record(KILL, WITNESS)
+        store.record(KILL, SNAPSHOT)
     assert elsewhere.read_text(encoding="ascii") == "mine"
 
 
@@ -350,11 +358,11 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_a_link_that_is_roots_alone_is_followed(tmp_path: Path) -> None:
     """As systemd.exec(5) has it: with DynamicUser= the state folder is a link of root's."""
-    need(os.geteuid() == 0, "links of root's")
+    require(os.geteuid() == 0, "links of root's")
     (tmp_path / "private").mkdir()
     (tmp_path / "state").symlink_to("private")
     with Store(tmp_path / "state") as store:
-        store.record(KILL, WITNESS)
+        store.record(KILL, SNAPSHOT)
     assert (tmp_path / "private/otel-oom.db").is_file()
 
 
@@ -362,7 +370,7 @@ def test_a_link_that_is_roots_alone_is_followed(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_what_is_somebody_elses_is_not_used(tmp_path: Path, whose: str) -> None:
     """A folder or a file of another user is refused, with that user's id, and stays as it is."""
-    need(os.geteuid() == 0, "to give a file away needs root")
+    require(os.geteuid() == 0, "to give a file away needs root")
     state = tmp_path / "state"
     with Store(state):
         pass

@@ -20,8 +20,8 @@ from otel_oom.capture.bpf.ksyms import SYMBOL_LEN
 from otel_oom.capture.bpf.records import ExitRecord, ReaperRecord, VictimRecord
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.types import Memcg, MemcgUsage, UserFrame
-from tests.testlib.need import need
 from tests.testlib.repository import REPOSITORY
+from tests.testlib.require import require
 from tests.testlib.samples.events import roundtrip
 
 MEMBER, OTHER = 0xFFFF0001, 0xFFFF0002
@@ -59,7 +59,7 @@ STRUCTURES = {
 def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The types of bpf/events.h as the compiler lays them out for the kernel side."""
     bpftool = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    need(bpftool and shutil.which("clang"), "clang and bpftool are needed to read the header")
+    require(bpftool and shutil.which("clang"), "clang and bpftool are needed to read the header")
     folder = tmp_path_factory.mktemp("layout")
     # Only what a variable has is in the type information.
     variables = [f"struct {name} {name};" for name in STRUCTURES]

@@ -19,9 +19,15 @@ from otel_oom.linux.kernel_log.parser import LoggedNoVictim, Report
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, OomKill
 from otel_oom.model.types import Task
-from tests.testlib.need import need
+from tests.testlib.require import require
 from tests.testlib.samples.events import KILL
-from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
+from tests.testlib.samples.log_lines import (
+    GROUP_KILL,
+    KILLED,
+    NO_KILLABLE_PROCESS,
+    REPORT,
+    killed_line,
+)
 
 SECOND = 10**9
 NOBODY = 4194305
@@ -157,7 +163,7 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
     """A process that the report named is known by /proc, even if it is gone at its kill."""
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
-    need(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
     statuses = {
         "6000": b"Name:\ttail\nTgid:\t5999\nPPid:\t13\n",
         "5356": b"Name:\ttail\nTgid:\t5300\nPPid:\t12\nNStgid:\t5300\t7\n",
@@ -188,7 +194,7 @@ def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
     """For an instant /proc shows it still, as one of the process 0 (task_state(), array.c)."""
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
-    need(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
     (tmp_path / "5356").mkdir()
     status = tmp_path / "5356" / "status"
     status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t12\n", encoding="ascii")
@@ -201,7 +207,7 @@ def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
 
 def test_a_group_is_one_incident(events: Callable[[list[str]], list[CapturedEvent]]) -> None:
     """Its members carry the first one's name and decision, and not its cgroup."""
-    first, second = events([*REPORT, KILLED, GROUP, KILLED, killed(NOBODY)])
+    first, second = events([*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(NOBODY)])
     assert isinstance(first, OomKill)
     assert isinstance(second, OomKill)
     assert (first.incident, second.incident) == (None, first.uid)
@@ -218,7 +224,7 @@ def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
 
     def want(at_ns: int, path: str) -> int | None:
         report = Report(limit_of=path)
-        event = made.no_victim(LoggedNoVictim(Line(NONE, 0, 1), report), at_ns, 0)
+        event = made.no_victim(LoggedNoVictim(Line(NO_KILLABLE_PROCESS, 0, 1), report), at_ns, 0)
         return None if event is None else event.repeat_count
 
     assert want(0, "/a") == 0
@@ -239,7 +245,7 @@ def test_a_failing_handler_keeps_the_event(script: Script, device: Path, tmp_pat
 
     told: list[CapturedEvent] = []
     with KmsgSource(device, tmp_path) as source:
-        script([raw(1, KILLED), raw(2, killed(6000))])
+        script([raw(1, KILLED), raw(2, killed_line(6000))])
         for _ in range(3):
             with pytest.raises(OSError, match="no space"):
                 source.drain(full)

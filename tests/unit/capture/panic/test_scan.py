@@ -16,22 +16,22 @@ from otel_oom.capture.panic.pstore import has_backend, panics
 from otel_oom.capture.panic.scan import begin, find
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
-from tests.testlib.samples.log_lines import HOST_CHOICE, KILLED, NONE, REPORT
+from tests.testlib.samples.log_lines import HOST_KILL_SUMMARY, KILLED, NO_KILLABLE_PROCESS, REPORT
 from tests.testlib.samples.panics import (
     BEGIN_NS,
     BOOT_ID,
     COMPULSORY,
     DEADLOCK,
-    OF_HOST,
-    OF_MEMCG,
+    HOST_REPORT,
+    MEMCG_REPORT,
     STEP_NS,
     STORED_NS,
     SYSTEM_WIDE,
     UNIX_OFFSET_NS,
-    journal,
-    panic,
-    store,
-    stored,
+    journal_of_previous_boot,
+    panic_lines,
+    pstore_lines,
+    write_pstore_records,
 )
 
 Find = Callable[..., list[Panic]]
@@ -54,7 +54,9 @@ def found(tmp_path: Path) -> Find:
 
 def test_a_panic_is_told_with_its_report(found: Find, tmp_path: Path) -> None:
     """Who asked, for what, whose limit it was and where in the kernel, by the report before it."""
-    store(tmp_path / "pstore", stored([*OF_MEMCG, *panic(COMPULSORY)]))
+    write_pstore_records(
+        tmp_path / "pstore", pstore_lines([*MEMCG_REPORT, *panic_lines(COMPULSORY)])
+    )
     (event,) = found()
     assert event.message == COMPULSORY
     assert (event.tid, event.comm) == (5356, "tail")
@@ -77,16 +79,16 @@ def test_a_panic_is_told_with_its_report(found: Find, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("message", "texts", "constraint"),
     [
-        (SYSTEM_WIDE, OF_HOST, "none"),
-        (DEADLOCK, [*OF_HOST, NONE], None),
-        (COMPULSORY, OF_HOST, None),
+        (SYSTEM_WIDE, HOST_REPORT, "none"),
+        (DEADLOCK, [*HOST_REPORT, NO_KILLABLE_PROCESS], None),
+        (COMPULSORY, HOST_REPORT, None),
     ],
 )
 def test_a_hosts_panic_has_no_cgroup(
     found: Find, tmp_path: Path, message: str, texts: list[str], constraint: str | None
 ) -> None:
     """All three kinds; only that of panic_on_oom=1 says that nothing bounded the choice."""
-    store(tmp_path / "pstore", stored([*texts, *panic(message)]))
+    write_pstore_records(tmp_path / "pstore", pstore_lines([*texts, *panic_lines(message)]))
     (event,) = found()
     assert event.message == message
     assert event.decision is not None
@@ -99,8 +101,8 @@ def test_a_hosts_panic_has_no_cgroup(
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
 def test_parts_are_put_in_order(found: Find, tmp_path: Path, parts: int) -> None:
     """However the log is cut, it is read from the highest part to the first."""
-    texts = [*OF_MEMCG, *panic(COMPULSORY)]
-    store(tmp_path / "pstore", stored(texts), parts=parts)
+    texts = [*MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts), parts=parts)
     (event,) = found()
     first, *rest = event.original.split("\n")
     assert first == f"[  500.000000] {texts[0]}"
@@ -112,9 +114,15 @@ def test_parts_are_put_in_order(found: Find, tmp_path: Path, parts: int) -> None
 def test_panics_of_two_boots_are_two(found: Find, tmp_path: Path) -> None:
     """Each boot counts its dumps from 1: what tells them apart is that parts begin anew."""
     folder = tmp_path / "pstore"
-    store(folder, stored([*OF_MEMCG, *panic(COMPULSORY)]), parts=2, number=7000)
-    store(folder, stored([*OF_HOST, *panic(SYSTEM_WIDE)], 10**9), parts=3, number=8000)
-    store(folder, stored(panic(SYSTEM_WIDE), 10**10), parts=1, number=9000)
+    write_pstore_records(
+        folder, pstore_lines([*MEMCG_REPORT, *panic_lines(COMPULSORY)]), parts=2, number=7000
+    )
+    write_pstore_records(
+        folder, pstore_lines([*HOST_REPORT, *panic_lines(SYSTEM_WIDE)], 10**9), parts=3, number=8000
+    )
+    write_pstore_records(
+        folder, pstore_lines(panic_lines(SYSTEM_WIDE), 10**10), parts=1, number=9000
+    )
     told = found()
     assert [event.message for event in told] == [COMPULSORY, SYSTEM_WIDE, SYSTEM_WIDE]
     assert len({event.uid for event in told}) == 3
@@ -123,24 +131,24 @@ def test_panics_of_two_boots_are_two(found: Find, tmp_path: Path) -> None:
 def test_a_panic_keeps_its_name(found: Find, tmp_path: Path) -> None:
     """Its uid is of the record, wherever that is moved and whatever the journal still has."""
     folder = tmp_path / "pstore"
-    texts = [*OF_MEMCG, *panic(COMPULSORY)]
-    paths = store(folder, stored(texts), parts=2)
+    texts = [*MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    paths = write_pstore_records(folder, pstore_lines(texts), parts=2)
     (first,) = found()
     moved = folder / "7000000" / "001"
     moved.mkdir(parents=True)
     for path in paths:
         path.rename(moved / path.name)
-    (moved / "dmesg.txt").write_bytes(b"Panic#1 Part1\n" + b"\n".join(stored(texts)))
-    told = found(journal(texts))
+    (moved / "dmesg.txt").write_bytes(b"Panic#1 Part1\n" + b"\n".join(pstore_lines(texts)))
+    told = found(journal_of_previous_boot(texts))
     assert [event.uid for event in told] == [first.uid] * 2
     assert [event.capture.source for event in told] == ["pstore", "journal"]
 
 
 def test_a_panic_without_its_report_is_told_by_its_own_stack(found: Find, tmp_path: Path) -> None:
     """A long table of processes leaves no room for what was before it."""
-    lines = stored([*OF_HOST, *panic(DEADLOCK)])[len(OF_HOST) - 1 :]
+    lines = pstore_lines([*HOST_REPORT, *panic_lines(DEADLOCK)])[len(HOST_REPORT) - 1 :]
     # A part that could not be compressed begins within a line.
-    store(tmp_path / "pstore", [lines[0][9:], *lines[1:]])
+    write_pstore_records(tmp_path / "pstore", [lines[0][9:], *lines[1:]])
     (event,) = found()
     assert (event.tid, event.comm, event.trigger) == (5356, "tail", None)
     assert event.stack[0].startswith("out_of_memory.cold+")
@@ -156,17 +164,19 @@ def test_a_thread_of_which_the_table_has_nothing_has_no_process(
     found: Find, tmp_path: Path
 ) -> None:
     """The log names threads; of which process one is, only the table tells."""
-    texts = [line.replace("PID: 5356", "PID: 5399") for line in [*OF_MEMCG, *panic(COMPULSORY)]]
-    store(tmp_path / "pstore", stored(texts))
+    texts = [
+        line.replace("PID: 5356", "PID: 5399") for line in [*MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    ]
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts))
     (event,) = found()
     assert (event.tid, event.trigger) == (5399, None)
 
 
 def test_threads_are_told_apart(found: Find, tmp_path: Path) -> None:
     """Where each line has its caller, what another processor prints between is not the panic's."""
-    mine = stored([*OF_MEMCG, *panic(COMPULSORY)], prefix="[ T5356]")
-    other = stored(["CPU: 0 UID: 0 PID: 7 Comm: x Not tainted 6.18.44 #1"], prefix="[    C0]")
-    store(tmp_path / "pstore", [line for own in mine for line in (*other, own)])
+    mine = pstore_lines([*MEMCG_REPORT, *panic_lines(COMPULSORY)], prefix="[ T5356]")
+    other = pstore_lines(["CPU: 0 UID: 0 PID: 7 Comm: x Not tainted 6.18.44 #1"], prefix="[    C0]")
+    write_pstore_records(tmp_path / "pstore", [line for own in mine for line in (*other, own)])
     (event,) = found()
     assert event.tid == 5356
     assert event.decision is not None
@@ -177,25 +187,28 @@ def test_threads_are_told_apart(found: Find, tmp_path: Path) -> None:
     "lines",
     [
         pytest.param([], id="empty"),
-        pytest.param(stored(panic("Attempted to kill init! exitcode=0x00000009")), id="another"),
-        pytest.param(stored(panic(f"{COMPULSORY}?")), id="longer"),
         pytest.param(
-            [line.replace(b"<4>", b"<12>") for line in stored(panic(COMPULSORY))], id="user space"
+            pstore_lines(panic_lines("Attempted to kill init! exitcode=0x00000009")), id="another"
         ),
-        pytest.param([line[3:] for line in stored(panic(COMPULSORY))], id="no level"),
-        pytest.param(stored([*REPORT, KILLED]), id="a kill"),
+        pytest.param(pstore_lines(panic_lines(f"{COMPULSORY}?")), id="longer"),
+        pytest.param(
+            [line.replace(b"<4>", b"<12>") for line in pstore_lines(panic_lines(COMPULSORY))],
+            id="user space",
+        ),
+        pytest.param([line[3:] for line in pstore_lines(panic_lines(COMPULSORY))], id="no level"),
+        pytest.param(pstore_lines([*REPORT, KILLED]), id="a kill"),
         pytest.param([b"", b"No errors detected", b"5 Corrected bytes"], id="notices"),
     ],
 )
 def test_what_is_no_such_panic_is_not_told(found: Find, tmp_path: Path, lines: list[bytes]) -> None:
     """Another panic, a line that user space wrote, a kill."""
-    store(tmp_path / "pstore", lines)
+    write_pstore_records(tmp_path / "pstore", lines)
     assert found() == []
 
 
 def test_an_oops_is_no_panic(found: Find, tmp_path: Path) -> None:
     """Only a record that was stored by a panic counts."""
-    (path,) = store(tmp_path / "pstore", stored(panic(COMPULSORY)))
+    (path,) = write_pstore_records(tmp_path / "pstore", pstore_lines(panic_lines(COMPULSORY)))
     assert len(found()) == 1
     path.write_bytes(path.read_bytes().replace(b"Panic#1", b"Oops#1"))
     assert found() == []
@@ -205,7 +218,10 @@ def test_what_a_damaged_store_has_does_no_harm(found: Find, tmp_path: Path) -> N
     """Noise, torn heads, links, pipes and folders beside a good record leave that one told."""
     folder = tmp_path / "pstore"
     noise = bytes(range(256)) * 64
-    store(folder, [*stored([*OF_MEMCG, *panic(COMPULSORY)]), b"", b"No errors detected"])
+    write_pstore_records(
+        folder,
+        [*pstore_lines([*MEMCG_REPORT, *panic_lines(COMPULSORY)]), b"", b"No errors detected"],
+    )
     for number, content in enumerate(
         [
             b"",
@@ -222,7 +238,7 @@ def test_what_a_damaged_store_has_does_no_harm(found: Find, tmp_path: Path) -> N
     (folder / "dmesg-erst-5").symlink_to(folder / "dmesg-erst-7000000001")
     os.mkfifo(folder / "dmesg-erst-6")
     (folder / "dmesg-erst-8").mkdir()
-    (folder / "console-ramoops-0").write_bytes(b"\n".join(stored(panic(COMPULSORY))))
+    (folder / "console-ramoops-0").write_bytes(b"\n".join(pstore_lines(panic_lines(COMPULSORY))))
     (event,) = found()
     assert event.message == COMPULSORY
     assert "errors detected" not in event.original
@@ -230,10 +246,10 @@ def test_what_a_damaged_store_has_does_no_harm(found: Find, tmp_path: Path) -> N
 
 def test_a_name_cannot_break_the_text(found: Find, tmp_path: Path) -> None:
     """Bytes that are not UTF-8 are shown as such; a name that ends like the line stays a name."""
-    lines = stored([*OF_MEMCG, *panic(COMPULSORY)])
+    lines = pstore_lines([*MEMCG_REPORT, *panic_lines(COMPULSORY)])
     name = b"a Not tainted \xff"
     lines = [line.replace(b"tail", name) for line in lines]
-    store(tmp_path / "pstore", lines)
+    write_pstore_records(tmp_path / "pstore", lines)
     (event,) = found()
     assert event.comm == r"a Not tainted \xff"
     assert r"\xff" in event.original
@@ -242,8 +258,8 @@ def test_a_name_cannot_break_the_text(found: Find, tmp_path: Path) -> None:
 def test_the_text_is_bounded(found: Find, tmp_path: Path) -> None:
     """Of more than 32 Ki characters the end is told, in whole lines."""
     rows = ["[   5356]     0  5356     4701     4383     4000"] * 2000
-    texts = [*OF_MEMCG, *rows, *panic(COMPULSORY)]
-    store(tmp_path / "pstore", stored(texts))
+    texts = [*MEMCG_REPORT, *rows, *panic_lines(COMPULSORY)]
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts))
     (event,) = found()
     assert len(event.original) <= 1 << 15
     lines = event.original.split("\n")
@@ -253,15 +269,15 @@ def test_the_text_is_bounded(found: Find, tmp_path: Path) -> None:
 
 def test_the_journal_adds_what_was_before(found: Find, tmp_path: Path) -> None:
     """By one line that both have they are of one boot: its id, the report, the wall clock."""
-    texts = [KILLED, *OF_MEMCG, *panic(COMPULSORY)]
-    kept = len(texts) - len(panic(COMPULSORY)) - 3
+    texts = [KILLED, *MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    kept = len(texts) - len(panic_lines(COMPULSORY)) - 3
     # The journal does not tell the callers, and has one line more than was stored.
-    store(tmp_path / "pstore", stored(texts, prefix="[ T5356]")[kept:])
-    (event,) = found(journal(texts[: kept + 1]))
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts, prefix="[ T5356]")[kept:])
+    (event,) = found(journal_of_previous_boot(texts[: kept + 1]))
     assert event.boot_id == BOOT_ID
     assert event.decision is not None
     assert event.decision.memcg is not None
-    at = BEGIN_NS + texts.index(panic(COMPULSORY)[0]) * STEP_NS
+    at = BEGIN_NS + texts.index(panic_lines(COMPULSORY)[0]) * STEP_NS
     assert event.boottime_ns == at
     assert (event.time_unix_ns, event.time_source) == (UNIX_OFFSET_NS + at, "log")
     told = [line.partition("] ")[2].rstrip() for line in event.original.split("\n")]
@@ -270,9 +286,9 @@ def test_the_journal_adds_what_was_before(found: Find, tmp_path: Path) -> None:
 
 def test_another_boots_journal_adds_nothing(found: Find, tmp_path: Path) -> None:
     """The same words at other times are another boot's."""
-    texts = [*OF_MEMCG, *panic(COMPULSORY)]
-    store(tmp_path / "pstore", stored(texts)[-20:])
-    (event,) = found(journal(texts[:-15], BEGIN_NS + 1000))
+    texts = [*MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts)[-20:])
+    (event,) = found(journal_of_previous_boot(texts[:-15], BEGIN_NS + 1000))
     assert (event.boot_id, event.time_source) == ("", "record")
     assert event.decision is not None
     assert event.decision.order is None
@@ -280,22 +296,27 @@ def test_another_boots_journal_adds_nothing(found: Find, tmp_path: Path) -> None
 
 def test_a_coincidence_makes_no_boot(found: Find, tmp_path: Path) -> None:
     """Two boots can print some line at one microsecond: most of them, they can't."""
-    texts = [*OF_MEMCG, *panic(COMPULSORY)]
-    store(tmp_path / "pstore", stored(texts))
-    other = journal(texts[:-15], BEGIN_NS + 1000)
-    (line, *_) = journal(texts[:1]).lines
+    texts = [*MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts))
+    other = journal_of_previous_boot(texts[:-15], BEGIN_NS + 1000)
+    (line, *_) = journal_of_previous_boot(texts[:1]).lines
     (event,) = found(replace(other, lines=(line, *other.lines)))
     assert event.boot_id == ""
     # Of the time from before the clock runs, both have the same lines.
-    (event,) = found(replace(journal(texts[:5], 0), lines=journal(texts[:1], 0).lines))
+    (event,) = found(
+        replace(
+            journal_of_previous_boot(texts[:5], 0),
+            lines=journal_of_previous_boot(texts[:1], 0).lines,
+        )
+    )
     assert event.boot_id == ""
 
 
 def test_a_journal_that_was_late_does_not_tell_the_time(found: Find, tmp_path: Path) -> None:
     """A panic is not later than its record."""
-    texts = [*OF_MEMCG, *panic(COMPULSORY)]
-    store(tmp_path / "pstore", stored(texts))
-    late = replace(journal(texts[:-15]), unix_offset_ns=UNIX_OFFSET_NS + 5 * 10**9)
+    texts = [*MEMCG_REPORT, *panic_lines(COMPULSORY)]
+    write_pstore_records(tmp_path / "pstore", pstore_lines(texts))
+    late = replace(journal_of_previous_boot(texts[:-15]), unix_offset_ns=UNIX_OFFSET_NS + 5 * 10**9)
     (event,) = found(late)
     assert (event.boot_id, event.time_source) == (BOOT_ID, "record")
     assert event.time_unix_ns == STORED_NS
@@ -303,7 +324,7 @@ def test_a_journal_that_was_late_does_not_tell_the_time(found: Find, tmp_path: P
 
 def test_last_words_in_the_journal_are_enough(found: Find) -> None:
     """A panic that reached the disk is told without any store."""
-    (event,) = found(journal([*OF_HOST, *panic(SYSTEM_WIDE)]))
+    (event,) = found(journal_of_previous_boot([*HOST_REPORT, *panic_lines(SYSTEM_WIDE)]))
     assert (event.message, event.boot_id) == (SYSTEM_WIDE, BOOT_ID)
     assert event.capture.source == "journal"
     assert event.time_unix_ns == UNIX_OFFSET_NS + event.boottime_ns
@@ -312,33 +333,33 @@ def test_last_words_in_the_journal_are_enough(found: Find) -> None:
 @pytest.mark.parametrize(
     ("texts", "policy", "told"),
     [
-        (OF_HOST, "0", 0),
-        (OF_HOST, "1", 1),
-        (OF_HOST, "2", 1),
-        (OF_MEMCG, "1", 0),
-        (OF_MEMCG, "2", 1),
-        ([*OF_MEMCG, KILLED], "2", 0),
+        (HOST_REPORT, "0", 0),
+        (HOST_REPORT, "1", 1),
+        (HOST_REPORT, "2", 1),
+        (MEMCG_REPORT, "1", 0),
+        (MEMCG_REPORT, "2", 1),
+        ([*MEMCG_REPORT, KILLED], "2", 0),
         (REPORT, "2", 0),
-        ([*OF_HOST, HOST_CHOICE], "2", 0),
-        ([*OF_MEMCG, NONE], "2", 0),
-        ([line.replace("order=0", "order=-1") for line in OF_HOST], "2", 0),
-        (OF_HOST, "", 0),
+        ([*HOST_REPORT, HOST_KILL_SUMMARY], "2", 0),
+        ([*MEMCG_REPORT, NO_KILLABLE_PROCESS], "2", 0),
+        ([line.replace("order=0", "order=-1") for line in HOST_REPORT], "2", 0),
+        (HOST_REPORT, "", 0),
     ],
 )
 def test_a_report_that_ends_a_boot(found: Find, texts: list[str], policy: str, told: int) -> None:
     """It is a panic's where the kernel is set to panic of it, and where nobody was chosen."""
-    events = found(journal(texts), backend=False, policy=policy)
+    events = found(journal_of_previous_boot(texts), backend=False, policy=policy)
     assert len(events) == told
     for event in events:
         assert event.message is None
         assert event.boottime_ns == BEGIN_NS
         assert (event.tid, event.boot_id) == (5356, BOOT_ID)
-    assert found(journal(texts), backend=True, policy=policy) == []
+    assert found(journal_of_previous_boot(texts), backend=True, policy=policy) == []
 
 
 def test_a_boot_that_went_on_did_not_panic(found: Find) -> None:
     """A report whose end was lost, long before the log's own, is nobody's end."""
-    boot = journal([*OF_HOST, "usb 1-1: USB disconnect"], BEGIN_NS)
+    boot = journal_of_previous_boot([*HOST_REPORT, "usb 1-1: USB disconnect"], BEGIN_NS)
     late = boot.lines[-1]
     later = PreviousBoot(
         boot.boot_id,
@@ -351,9 +372,9 @@ def test_a_boot_that_went_on_did_not_panic(found: Find) -> None:
 
 def test_a_log_without_times_is_named_by_its_record(found: Find, tmp_path: Path) -> None:
     """With printk.time=0 there is the record's own time alone."""
-    lines = [b"<4>" + text.encode() for text in [*OF_MEMCG, *panic(COMPULSORY)]]
-    store(tmp_path / "pstore", lines)
-    store(tmp_path / "pstore", lines, number=8_000_000_000, unix_ns=STORED_NS + 1)
+    lines = [b"<4>" + text.encode() for text in [*MEMCG_REPORT, *panic_lines(COMPULSORY)]]
+    write_pstore_records(tmp_path / "pstore", lines)
+    write_pstore_records(tmp_path / "pstore", lines, number=8_000_000_000, unix_ns=STORED_NS + 1)
     first, second = found()
     assert (first.tid, first.boottime_ns, first.time_unix_ns) == (5356, 0, STORED_NS)
     assert first.uid != second.uid
@@ -415,7 +436,7 @@ def test_what_is_found_is_recorded(
     monkeypatch: pytest.MonkeyPatch, found: Find, tmp_path: Path
 ) -> None:
     """The look is in a thread of its own and hands over each panic."""
-    store(tmp_path / "pstore", stored(panic(COMPULSORY)))
+    write_pstore_records(tmp_path / "pstore", pstore_lines(panic_lines(COMPULSORY)))
     events = found()
     assert _looked(monkeypatch, lambda: events) == events
 

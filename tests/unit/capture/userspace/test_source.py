@@ -20,7 +20,7 @@ from otel_oom.model.types import Capture, Memcg, Task, UserspaceOomDaemon
 from otel_oom.otlp import semconv
 from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_record, userspace_sentence
 from otel_oom.store import Store
-from tests.testlib.samples.events import KILL, ON_HOST, roundtrip
+from tests.testlib.samples.events import HOST, KILL, roundtrip
 
 MIB = 1 << 20
 
@@ -229,7 +229,7 @@ def test_the_kernel_does_not_count_it() -> None:
 def test_a_killed_cgroup_is_the_resource_and_no_process() -> None:
     """The unit is the service; what the killer found stands beside; no pid is made up."""
     told = enrich_userspace_kill(
-        kill("systemd-oomd 252, pressure"), Snapshot(process_found=False), 0, ON_HOST
+        kill("systemd-oomd 252, pressure"), Snapshot(process_found=False), 0, HOST
     )
     attributes = userspace_attributes(told)
     assert told.resource["service.name"] == "editor"
@@ -258,7 +258,7 @@ def test_earlyoom_says_its_limit_a_line_before() -> None:
 
 def test_a_signal_is_no_death() -> None:
     """What earlyoom tells is that it sends SIGTERM, and no more is told."""
-    told = enrich_userspace_kill(kill("earlyoom 1.7"), Snapshot(process_found=False), 0, ON_HOST)
+    told = enrich_userspace_kill(kill("earlyoom 1.7"), Snapshot(process_found=False), 0, HOST)
     attributes = userspace_attributes(told)
     assert attributes["process.pid"] == 4711
     assert attributes["oom.victim.memory.resident"] == 1843 * MIB
@@ -278,7 +278,7 @@ def test_it_is_the_same_event_with_the_names_of_the_registry(form: str) -> None:
         for group in yaml.safe_load(registry.read_text(encoding="utf-8"))["groups"]
     }
     registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
-    told = enrich_userspace_kill(kill(form), Snapshot(process_found=False), 0, ON_HOST)
+    told = enrich_userspace_kill(kill(form), Snapshot(process_found=False), 0, HOST)
     record = userspace_record(told).log_record
     assert record.event_name == "oom.kill"
     assert set(record.attributes or {}) <= registered

@@ -23,14 +23,14 @@ from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow, OutboxEntry, Store
 from tests.testlib.samples.events import (
     EXIT,
+    HOST,
     KILL,
     NO_VICTIM,
-    ON_HOST,
     PANIC,
-    REAPED,
-    WITNESS,
-    enriched,
-    kill,
+    REAPER_STEPS,
+    SNAPSHOT,
+    sample_enriched_kill,
+    sample_kill,
 )
 
 NS = 10**9
@@ -38,7 +38,7 @@ NS = 10**9
 
 def on_host() -> Host:
     """What is known of the host."""
-    return ON_HOST
+    return HOST
 
 
 def nobody() -> Host:
@@ -59,9 +59,9 @@ def stored(
 ) -> HistoryRow:
     """The event as the history has it, told or not."""
     with Store(folder) as store:
-        store.record(event, WITNESS)
+        store.record(event, SNAPSHOT)
         if isinstance(event, OomKill):
-            for step in REAPED:
+            for step in REAPER_STEPS:
                 store.record_reaping(event.boot_id, step)
             store.record_exit(event.boot_id, EXIT)
         if told:
@@ -72,7 +72,7 @@ def stored(
 
 def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
     """Byte for byte; nothing of the host is asked."""
-    told = {"log": encode_log(enriched()), "span": encode_span(enriched())}
+    told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
     entry = entry_of(stored(tmp_path, told=told), nobody)
     assert entry.log.SerializeToString() == told["log"]
     assert entry.span
@@ -84,7 +84,7 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     """The same translation as the agent's, with all that is stored of the victim's end."""
     row = stored(tmp_path)
     entry = entry_of(row, on_host)
-    now = enrich(KILL, WITNESS, VictimOutcome(EXIT, REAPED), row.stored_unix_ns, ON_HOST)
+    now = enrich(KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), row.stored_unix_ns, HOST)
     assert entry.log.SerializeToString() == encode_log(now)
     assert entry.span
     assert entry.span.SerializeToString() == encode_span(now)
@@ -93,7 +93,9 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
     """The log as it was told, the span as it would be now: their ids are the same."""
-    log = encode_log(dataclasses.replace(enriched(), resource={"service.name": "as it was told"}))
+    log = encode_log(
+        dataclasses.replace(sample_enriched_kill(), resource={"service.name": "as it was told"})
+    )
     entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
     assert entry.log.SerializeToString() == log
     assert entry.span
@@ -108,7 +110,7 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
     answered: list[int] = []
     with Store(tmp_path) as store:
         for number in range(20):
-            store.record(kill(number, stack=("x" * 300_000,)), WITNESS)
+            store.record(sample_kill(number, stack=("x" * 300_000,)), SNAPSHOT)
         ask = asking(store)
 
         def counting(wanted: Request) -> Any:  # noqa: ANN401  JSON
@@ -147,7 +149,7 @@ def test_every_kind_of_event(
 def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
     """With its text, which is longer than other values may be."""
     row = stored(tmp_path, PANIC)
-    log = encode_log(enrich_panic(PANIC, row.stored_unix_ns, ON_HOST))
+    log = encode_log(enrich_panic(PANIC, row.stored_unix_ns, HOST))
     assert entry_of(row, on_host).log.SerializeToString() == log
 
 
@@ -171,7 +173,7 @@ def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, 
 
 def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
     """Whatever kind it is: what it was told as says all."""
-    told = {"log": encode_log(enriched()), "span": encode_span(enriched())}
+    told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
     row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
     assert entry_of(row, nobody).record.uid == KILL.uid
 

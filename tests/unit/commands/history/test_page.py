@@ -30,14 +30,14 @@ from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
     EXIT,
+    HOST,
     KILL,
     NO_VICTIM,
-    ON_HOST,
     PANIC,
-    REAPED,
-    WITNESS,
-    enriched,
-    kill,
+    REAPER_STEPS,
+    SNAPSHOT,
+    sample_enriched_kill,
+    sample_kill,
 )
 from tests.testlib.samples.history import entry, log_entry
 
@@ -65,7 +65,7 @@ def flat(text: str) -> str:
 
 def test_it_reads_from_top_to_bottom() -> None:
     """First the sentence that backends have as the body, then the rest as people ask for it."""
-    one = enriched()
+    one = sample_enriched_kill()
     text = told(one)
     begin = flat(text.partition("What was killed")[0])
     assert begin.endswith(flat(str(kernel_kill.log_record(one).log_record.body)))
@@ -80,7 +80,7 @@ def test_it_reads_from_top_to_bottom() -> None:
 
 def test_what_was_killed() -> None:
     """The container, the process in its own and in the host's eyes, what it held, its cgroup."""
-    what = section(told(enriched()), "What was killed")
+    what = section(told(sample_enriched_kill()), "What was killed")
     assert f"container    {CONTAINER_ID[:12]}" in what
     assert "java, pid 4711, pid 1 where it ran" in flat(what)
     assert "user 1000, oom_score_adj -5" in flat(what)
@@ -92,7 +92,7 @@ def test_what_was_killed() -> None:
 
 def test_the_limit_is_drawn_with_what_used_it_up() -> None:
     """The bar is full at the limit; its parts are as long as their share of it."""
-    limit = section(told(enriched()), "Whose limit was hit")
+    limit = section(told(sample_enriched_kill()), "Whose limit was hit")
     assert "a cgroup above the victim's" in limit
     bars = {line.split("▕")[0].strip(): line for line in limit.splitlines() if "▕" in line}
     assert "64.0 MiB of 64.0 MiB (100%)" in bars["usage"]
@@ -114,7 +114,7 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
         | {"swap_total": 1 << 30, "swap_free": 0}
     )
     one = enrich(
-        kill(decision=decision), replace(WITNESS, host=host), VictimOutcome(EXIT), 0, ON_HOST
+        sample_kill(decision=decision), replace(SNAPSHOT, host=host), VictimOutcome(EXIT), 0, HOST
     )
     limit = section(told(one), "Whose limit was hit")
     assert "the host itself: it had no memory left" in limit
@@ -124,7 +124,9 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
 
 def test_a_limit_of_which_only_the_stack_tells() -> None:
     """That it was a cgroup's, and not which one: nothing of it is drawn."""
-    one = dataclasses.replace(enriched(decision=None), witness=replace(WITNESS, limit_cgroup=None))
+    one = dataclasses.replace(
+        sample_enriched_kill(decision=None), witness=replace(SNAPSHOT, limit_cgroup=None)
+    )
     limit = section(told(one), "Whose limit was hit")
     assert "a cgroup, of which it is not known which one" in limit
     assert "usage" not in limit
@@ -132,7 +134,7 @@ def test_a_limit_of_which_only_the_stack_tells() -> None:
 
 def test_who_used_the_memory_the_chosen_one_marked() -> None:
     """Each candidate with its score; what is never chosen is named."""
-    who = section(told(enriched()), "Who used the memory")
+    who = section(told(sample_enriched_kill()), "Who used the memory")
     rows = [line.split() for line in who.splitlines()]
     (chosen,) = (row for row in rows if row[0] == "▶")
     assert chosen[1:8] == ["4711", "java", "53.0", "MiB", "-", "13000", "-5"]
@@ -145,7 +147,7 @@ def test_who_used_the_memory_the_chosen_one_marked() -> None:
 
 def test_the_candidates_are_read_as_they_were_written() -> None:
     """Names with quotes, spaces, line breaks and equals signs come back whole."""
-    ranked = enriched().candidates
+    ranked = sample_enriched_kill().candidates
     hostile = dataclasses.replace(ranked[0], candidate=replace(ranked[0].candidate, comm=HOSTILE))
     (found,) = read(candidate_lines([hostile]))
     assert found["comm"] == HOSTILE
@@ -155,10 +157,10 @@ def test_the_candidates_are_read_as_they_were_written() -> None:
 
 def test_where_it_was_asked_for() -> None:
     """The trigger, which is another here; the kind of memory; both stacks, side by side."""
-    where = section(told(enriched()), "Where it was asked for")
+    where = section(told(sample_enriched_kill()), "Where it was asked for")
     assert "sidecar, pid 99, thread 100, another than the victim, in /docker" in flat(where)
     assert "shared memory or tmpfs, by write(), 4.0 KiB, GFP_KERNEL" in where
-    whole = told(enriched())
+    whole = told(sample_enriched_kill())
     (first,) = (line for line in whole.splitlines() if "mark_oom_victim+0x1" in line)
     assert "0x1234" in first
     for frame in KILL.stack:
@@ -168,7 +170,7 @@ def test_where_it_was_asked_for() -> None:
 def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
     """Start, mark, what was read when, the reaper, the exit; what became of log and span."""
     one = enrich(
-        KILL, WITNESS, VictimOutcome(EXIT, REAPED), KILL.time_unix_ns + 150_000_000, ON_HOST
+        KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), KILL.time_unix_ns + 150_000_000, HOST
     )
     lines = [line.strip() for line in section(told(one), "Timeline").splitlines()]
     assert [re.split(r"  +", line) for line in lines] == [
@@ -195,21 +197,21 @@ def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
 )
 def test_what_has_become_of_it(fate: str, says: str) -> None:
     """Whether the backend has it, and why not; a backend's words are escaped."""
-    timeline = section(told(enriched(), fate=fate), "Timeline")
+    timeline = section(told(sample_enriched_kill(), fate=fate), "Timeline")
     assert timeline.count(says) == 2
 
 
 def test_a_victim_that_has_not_died() -> None:
     """Seen alive it is told with its state; not seen to exit, that is told."""
-    alive = enrich(KILL, WITNESS, VictimOutcome(alive=StillAlive(11 * 10**9, "D")), 0, ON_HOST)
+    alive = enrich(KILL, SNAPSHOT, VictimOutcome(alive=StillAlive(11 * 10**9, "D")), 0, HOST)
     assert re.search(r"\+10\.0 s +the victim was still there, in state D", told(alive))
-    assert "it was not seen to exit yet" in told(enriched(exit_=None))
+    assert "it was not seen to exit yet" in told(sample_enriched_kill(exit_=None))
     assert "it was not seen to exit yet" not in told(alive)
 
 
 def test_the_settings_and_the_advice() -> None:
     """What each setting means; the advice that a backend has too."""
-    one = enriched()
+    one = sample_enriched_kill()
     text = told(one)
     assert "vm.oom_kill_allocating_task = 0: it kills the one with the highest oom_score" in text
     advice = (kernel_kill.log_record(one).log_record.attributes or {}).get("oom.advice")
@@ -221,7 +223,7 @@ def test_the_settings_and_the_advice() -> None:
 
 def test_what_is_not_known_has_no_line() -> None:
     """Of a kill of which the kernel's log told little, nothing is made up."""
-    bare = enriched(
+    bare = sample_enriched_kill(
         decision=None,
         memory=None,
         memcg=None,
@@ -230,7 +232,7 @@ def test_what_is_not_known_has_no_line() -> None:
         stack=(),
         user_stack=(),
     )
-    bare = dataclasses.replace(bare, witness=replace(WITNESS, process_found=False), candidates=())
+    bare = dataclasses.replace(bare, witness=replace(SNAPSHOT, process_found=False), candidates=())
     text = told(bare)
     assert "None" not in text
     assert "Where it was asked for" not in text
@@ -239,9 +241,9 @@ def test_what_is_not_known_has_no_line() -> None:
 
 def test_all_members_of_a_group() -> None:
     """Each that the same decision killed, with this one marked."""
-    first = entry(enriched(), 1)
-    other = kill(5, incident=KILL.uid, memcg=Memcg(43, "/docker/other"))
-    second = entry(enrich(other, WITNESS, VictimOutcome(), 0, ON_HOST), 2)
+    first = entry(sample_enriched_kill(), 1)
+    other = sample_kill(5, incident=KILL.uid, memcg=Memcg(43, "/docker/other"))
+    second = entry(enrich(other, SNAPSHOT, VictimOutcome(), 0, HOST), 2)
     text = "\n".join(page.lines(second, [first, second], PLAIN))
     group = section(text, "Killed together (memory.oom.group): 2")
     rows = [line.split() for line in group.splitlines()]
@@ -261,7 +263,7 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
     trigger = replace(KILL.trigger, comm=HOSTILE) if KILL.trigger else None
     memcg = Memcg(42, f"/{HOSTILE}" * 40)
     decision = replace(DECISION, memcg=memcg, message=HOSTILE)
-    one = enriched(victim=victim, trigger=trigger, memcg=memcg, decision=decision)
+    one = sample_enriched_kill(victim=victim, trigger=trigger, memcg=memcg, decision=decision)
     one = dataclasses.replace(one, resource={"service.name": HOSTILE * 30, "host.name": HOSTILE})
     text = told(one, Terminal(width, colour=colour))
     plain = re.sub(r"\x1b\[[\d;]+m", "", text) if colour else text
@@ -277,7 +279,7 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
 )
 def test_any_limits_can_be_drawn(limits: MemcgUsage | None) -> None:
     """Also those that are not known, and a limit of nothing."""
-    text = told(enriched(decision=replace(DECISION, memcg_usage=limits)))
+    text = told(sample_enriched_kill(decision=replace(DECISION, memcg_usage=limits)))
     assert "Whose limit was hit" in text
 
 
@@ -287,9 +289,9 @@ def test_events_without_a_victim() -> None:
         boot_id="b", boottime_ns=1, time_unix_ns=10**18, count=3, kernel_count=9, reason="unknown"
     )
     for log, title in (
-        (encode_log(enrich_no_victim(NO_VICTIM, 0, ON_HOST)), "nobody to kill"),
-        (encode_log(enrich_panic(PANIC, 0, ON_HOST)), "Kernel panic"),
-        (encode_log(enrich_missed_kills(missed, 0, ON_HOST)), "missed"),
+        (encode_log(enrich_no_victim(NO_VICTIM, 0, HOST)), "nobody to kill"),
+        (encode_log(enrich_panic(PANIC, 0, HOST)), "Kernel panic"),
+        (encode_log(enrich_missed_kills(missed, 0, HOST)), "missed"),
     ):
         made = log_entry(log)
         text = "\n".join(page.lines(made, [made], PLAIN))

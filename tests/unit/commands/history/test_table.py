@@ -18,11 +18,11 @@ from otel_oom.otlp.encode import encode_log
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
+    HOST,
     KILL,
     NO_VICTIM,
-    ON_HOST,
     PANIC,
-    enriched,
+    sample_enriched_kill,
 )
 from tests.testlib.samples.history import entry, log_entry
 
@@ -41,7 +41,7 @@ def row(one: Entry) -> list[str]:
 
 def test_a_kill_on_one_line() -> None:
     """When, which, the victim, whose, whose limit, the outcome, whether the backend has it."""
-    assert row(entry(enriched())) == [
+    assert row(entry(sample_enriched_kill())) == [
         *("2023-11-14T22:13:20Z", KILL.uid[:8], "java (4711)", f"container {CONTAINER_ID[:12]}"),
         *("/docker 64.0 MiB", "killed", "sent"),
     ]
@@ -57,7 +57,7 @@ def test_a_kill_on_one_line() -> None:
 )
 def test_whose_it_was_by_its_cgroup(path: str, whose: str) -> None:
     """The unit, a user's own before the manager of all; without any the service."""
-    one = enriched(memcg=Memcg(1, path))
+    one = sample_enriched_kill(memcg=Memcg(1, path))
     assert row(entry(dataclasses.replace(one, containers=EventContainers())))[3] == whose
 
 
@@ -71,10 +71,14 @@ def test_a_pod_and_a_container_by_their_names() -> None:
         "container.id": CONTAINER_ID,
     }
     assert (
-        row(entry(dataclasses.replace(enriched(), resource=resource)))[3] == "pod shop/cart-7d/api"
+        row(entry(dataclasses.replace(sample_enriched_kill(), resource=resource)))[3]
+        == "pod shop/cart-7d/api"
     )
     named = {"container.id": CONTAINER_ID, "container.name": "web"}
-    assert row(entry(dataclasses.replace(enriched(), resource=named)))[3] == "container web"
+    assert (
+        row(entry(dataclasses.replace(sample_enriched_kill(), resource=named)))[3]
+        == "container web"
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def test_a_pod_and_a_container_by_their_names() -> None:
 )
 def test_whose_limit_it_was(decision: object, limit: str) -> None:
     """The victim's own, the host's, that of a cgroup by its path; nothing where nobody knows."""
-    assert row(entry(enriched(decision=decision)))[4] == limit
+    assert row(entry(sample_enriched_kill(decision=decision)))[4] == limit
 
 
 def test_events_without_a_victim_stand_in_it_too() -> None:
@@ -96,13 +100,13 @@ def test_events_without_a_victim_stand_in_it_too() -> None:
     outcomes = [
         row(log_entry(log))[-2]
         for log in (
-            encode_log(enrich_no_victim(NO_VICTIM, 0, ON_HOST)),
-            encode_log(enrich_panic(PANIC, 0, ON_HOST)),
-            encode_log(enrich_missed_kills(MISSED, 0, ON_HOST)),
+            encode_log(enrich_no_victim(NO_VICTIM, 0, HOST)),
+            encode_log(enrich_panic(PANIC, 0, HOST)),
+            encode_log(enrich_missed_kills(MISSED, 0, HOST)),
         )
     ]
     assert outcomes == ["nobody to kill", "the host panicked", "3 missed"]
-    assert row(entry(enriched(skipped=True), span_fate=None))[-2] == "let go before"
+    assert row(entry(sample_enriched_kill(skipped=True), span_fate=None))[-2] == "let go before"
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -110,7 +114,7 @@ def test_the_table_fits_and_nothing_in_it_does_harm(width: int) -> None:
     """Columns that tell an event apart stay whole; the rest is cut; nothing is obeyed."""
     name = "x\x1b]0;pwned\x07\n漢字"
     victim = replace(KILL.victim, comm=name)
-    one = enriched(victim=victim, memcg=Memcg(1, f"/{name}" * 30))
+    one = sample_enriched_kill(victim=victim, memcg=Memcg(1, f"/{name}" * 30))
     made = entry(
         dataclasses.replace(
             one, resource={"container.id": CONTAINER_ID, "container.name": name * 9}

@@ -20,34 +20,40 @@ from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.model.snapshot import Snapshot
 from tests.testlib.samples.events import roundtrip
-from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, killed
-from tests.testlib.samples.panics import OF_HOST, SYSTEM_WIDE, panic
+from tests.testlib.samples.log_lines import (
+    GROUP_KILL,
+    KILLED,
+    NO_KILLABLE_PROCESS,
+    REPORT,
+    killed_line,
+)
+from tests.testlib.samples.panics import HOST_REPORT, SYSTEM_WIDE, panic_lines
 from tests.testlib.samples.replay_logs import (
     ENDED_NS,
     KILL,
     MACHINE,
-    as_export,
-    as_json,
-    dmesg,
-    entries,
-    found,
-    kills,
-    syslog,
+    dmesg_lines,
+    format_export,
+    format_json,
+    journal_entries,
+    replay,
+    replay_kills,
+    syslog_lines,
 )
 
 NOISE = ["Nov 14 21:00:00 db1 sshd[1]: Accepted publickey for root", "not a line of a log"]
-DIED = [*OF_HOST, *panic(SYSTEM_WIDE)]
+DIED = [*HOST_REPORT, *panic_lines(SYSTEM_WIDE)]
 PRODUCERS: dict[str, bytes | list[str]] = {
-    "kern.log": syslog(f"[  100.{at:06}] {text}" for at, text in enumerate(KILL)),
-    "messages": syslog(KILL),
-    "dmesg": dmesg(KILL),
-    "dmesg -r": [f"<4>{line}" for line in dmesg(KILL)],
-    "dmesg -x": [f"kern  :err   : {line}" for line in dmesg(KILL)],
+    "kern.log": syslog_lines(f"[  100.{at:06}] {text}" for at, text in enumerate(KILL)),
+    "messages": syslog_lines(KILL),
+    "dmesg": dmesg_lines(KILL),
+    "dmesg -r": [f"<4>{line}" for line in dmesg_lines(KILL)],
+    "dmesg -x": [f"kern  :err   : {line}" for line in dmesg_lines(KILL)],
     "dmesg -T": [f"[Tue Nov 14 21:00:00 2023] {text}" for text in KILL],
     "dmesg iso": [f"2023-11-14T21:00:00,{at:06}+00:00 {text}" for at, text in enumerate(KILL)],
-    "journal as JSON": as_json(entries(KILL)),
-    "journal as export": as_export(entries(KILL)),
-    "pstore": ["Panic#1 Part1", *(f"<4>{line}" for line in dmesg(KILL))],
+    "journal as JSON": format_json(journal_entries(KILL)),
+    "journal as export": format_export(journal_entries(KILL)),
+    "pstore": ["Panic#1 Part1", *(f"<4>{line}" for line in dmesg_lines(KILL))],
     "nothing but text": list(KILL),
 }
 
@@ -55,7 +61,7 @@ PRODUCERS: dict[str, bytes | list[str]] = {
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
     """Victim, memory, cgroups, request and stack are in the report, and every form has it all."""
-    (kill,) = kills(PRODUCERS[name])
+    (kill,) = replay_kills(PRODUCERS[name])
     assert (kill.victim.tgid, kill.victim.comm, kill.victim.uid) == (5356, "tail", 0)
     assert kill.memory is not None
     assert kill.memory.anon == 16000 << 10
@@ -75,33 +81,33 @@ def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
 def test_a_kill_has_one_id_in_every_log_that_has_its_uptime() -> None:
     """It is of the line's own numbers, so neither producer nor host nor boot change it."""
     with_uptime = ["kern.log", "dmesg", "dmesg -r", "dmesg -x", "journal as JSON"]
-    uids = {kill.uid for name in with_uptime for kill in kills(PRODUCERS[name])}
-    uids |= {kill.uid for kill in kills(PRODUCERS["journal as export"])}
+    uids = {kill.uid for name in with_uptime for kill in replay_kills(PRODUCERS[name])}
+    uids |= {kill.uid for kill in replay_kills(PRODUCERS["journal as export"])}
     assert len(uids) == 1
-    (other,) = kills(dmesg(KILL, since_boot_s=101))
+    (other,) = replay_kills(dmesg_lines(KILL, since_boot_s=101))
     assert other.uid not in uids
 
 
 def test_a_kill_has_one_id_in_every_log_that_has_its_second() -> None:
     """Another second is another kill."""
-    of_iso, of_ctime = (kills(PRODUCERS[name])[0].uid for name in ("dmesg iso", "dmesg -T"))
+    of_iso, of_ctime = (replay_kills(PRODUCERS[name])[0].uid for name in ("dmesg iso", "dmesg -T"))
     assert of_iso == of_ctime
-    (other,) = kills(syslog(KILL, "Nov 14 21:00:01"))
+    (other,) = replay_kills(syslog_lines(KILL, "Nov 14 21:00:01"))
     assert other.uid != of_iso
 
 
 def test_times_are_told_with_how_they_are_known() -> None:
     """The journal's is the kernel's own; dmesg's is the file's, less the time to its end."""
-    (journal,) = kills(PRODUCERS["journal as JSON"])
+    (journal,) = replay_kills(PRODUCERS["journal as JSON"])
     assert journal.provenance is not None
     assert journal.provenance.time_source == LOG
     assert journal.time_unix_ns == ENDED_NS - 5 * 10**9 + (len(KILL) - 1) * 1000
     assert journal.boot_id == "f0e1d2c3-0000-4000-8000-000000000001"
-    (without_year,) = kills(PRODUCERS["messages"])
+    (without_year,) = replay_kills(PRODUCERS["messages"])
     assert without_year.provenance is not None
     assert without_year.provenance.time_source == WITHOUT_YEAR
-    later = [*dmesg(KILL), "[  160.000000] the last line"]
-    (uptime,) = kills(later)
+    later = [*dmesg_lines(KILL), "[  160.000000] the last line"]
+    (uptime,) = replay_kills(later)
     assert uptime.provenance is not None
     assert uptime.provenance.time_source == FILE
     assert round((ENDED_NS - uptime.time_unix_ns) / 1e9) == 60
@@ -114,14 +120,14 @@ def test_the_host_is_the_logs_and_never_this_one() -> None:
         Resolver(Path("/nonexistent")),
         {"k8s.cluster.name": "c", "host.name": "said"},
     )
-    (journal,) = kills(PRODUCERS["journal as JSON"])
+    (journal,) = replay_kills(PRODUCERS["journal as JSON"])
     assert here.of(journal).attributes == {
         "host.name": "db1",
         "host.id": MACHINE,
         "os.type": "linux",
         "k8s.cluster.name": "c",
     }
-    (nameless,) = kills(PRODUCERS["dmesg"])
+    (nameless,) = replay_kills(PRODUCERS["dmesg"])
     assert here.of(nameless).attributes["host.name"] == "said"
     assert here.of(replace(nameless, provenance=None)) is here
 
@@ -131,10 +137,10 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
     other = [line.replace("5356", "77") for line in KILL]
     mixed = [
         line
-        for pair in zip(syslog(KILL), syslog(other, host="web2"), strict=True)
+        for pair in zip(syslog_lines(KILL), syslog_lines(other, host="web2"), strict=True)
         for line in (*pair, *NOISE)
     ]
-    first, second = kills(mixed)
+    first, second = replay_kills(mixed)
     assert [kill.provenance.host for kill in (first, second) if kill.provenance] == ["db1", "web2"]
     assert [kill.victim.tgid for kill in (first, second)] == [5356, 77]
     for kill in (first, second):
@@ -146,17 +152,21 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
 @pytest.mark.parametrize(
     "log",
     [
-        [*dmesg(REPORT, 10), *dmesg(["Linux version 6.1.0"], 10.5), *dmesg([KILLED], 11)],
-        [*dmesg(REPORT, 10), *dmesg(["usb 1-1: new device", KILLED], 1)],
-        [*syslog(REPORT), *syslog(["Linux version 6.1.0", KILLED])],
-        [*syslog(REPORT), "-- Reboot --", *syslog([KILLED])],
-        [*syslog(REPORT), f"-- Boot {'0' * 32} --", *syslog([KILLED])],
-        as_json([*entries(REPORT), *entries([KILLED], 101, _BOOT_ID="0" * 32)]),
+        [
+            *dmesg_lines(REPORT, 10),
+            *dmesg_lines(["Linux version 6.1.0"], 10.5),
+            *dmesg_lines([KILLED], 11),
+        ],
+        [*dmesg_lines(REPORT, 10), *dmesg_lines(["usb 1-1: new device", KILLED], 1)],
+        [*syslog_lines(REPORT), *syslog_lines(["Linux version 6.1.0", KILLED])],
+        [*syslog_lines(REPORT), "-- Reboot --", *syslog_lines([KILLED])],
+        [*syslog_lines(REPORT), f"-- Boot {'0' * 32} --", *syslog_lines([KILLED])],
+        format_json([*journal_entries(REPORT), *journal_entries([KILLED], 101, _BOOT_ID="0" * 32)]),
     ],
 )
 def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(log: list[str]) -> None:
     """The kill behind it has no report."""
-    (kill,) = kills(log)
+    (kill,) = replay_kills(log)
     assert kill.memcg is None
     assert not kill.stack
 
@@ -165,8 +175,8 @@ def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(log: list[str
 def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
     """The kernel prints long paths so; no file tells that it goes on with the line before."""
     chosen, _, rest = REPORT[-1].partition(mark)
-    for log in (dmesg, syslog):
-        (kill,) = kills(log([*REPORT[:-1], chosen, mark + rest, KILLED]))
+    for log in (dmesg_lines, syslog_lines):
+        (kill,) = replay_kills(log([*REPORT[:-1], chosen, mark + rest, KILLED]))
         assert kill.memcg is not None
         assert kill.memcg.path == "/outer/inner"
 
@@ -174,9 +184,9 @@ def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
 def test_a_thousand_hosts_take_a_bounded_memory() -> None:
     """Of a central server's file only the last ones are in the middle of something."""
     reader = EventExtractor(None, ENDED_NS)
-    lines = [line for at in range(1000) for line in syslog(REPORT[:1], host=f"host{at}")]
+    lines = [line for at in range(1000) for line in syslog_lines(REPORT[:1], host=f"host{at}")]
     assert list(reader.of(RawLine(line.encode(), near=True) for line in lines)) == []
-    (kill,) = kills([*lines, *syslog(KILL, host="host0")])
+    (kill,) = replay_kills([*lines, *syslog_lines(KILL, host="host0")])
     assert kill.memcg is not None
     held: list[int] = []
     for line in lines:
@@ -190,7 +200,9 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
     monkeypatch.setattr(
         enrich, "find_memory_setting", lambda *_: UnitSetting("MemoryMax=1", Path("/x"))
     )
-    (replayed,) = kills([line.replace("/outer", "/system.slice/a.service") for line in dmesg(KILL)])
+    (replayed,) = replay_kills(
+        [line.replace("/outer", "/system.slice/a.service") for line in dmesg_lines(KILL)]
+    )
     here = Host({}, Resolver(Path("/nonexistent")))
     captured = replace(replayed, provenance=None)
     settings = [
@@ -205,21 +217,23 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
 def test_a_boots_id_is_taken_from_journalctls_marks() -> None:
     """``journalctl -k -b all`` prints it between the boots."""
     mark = "-- Boot f0e1d2c3000040008000000000000002 --"
-    first, second = kills([*syslog(KILL), mark, *syslog(KILL, "Nov 14 22:00:00")])
+    first, second = replay_kills(
+        [*syslog_lines(KILL), mark, *syslog_lines(KILL, "Nov 14 22:00:00")]
+    )
     assert (first.boot_id, second.boot_id) == ("", "f0e1d2c3-0000-4000-8000-000000000002")
 
 
 @pytest.mark.parametrize("seconds", ["00 00 00 00 00", "00 00 00 01 01"])
 def test_a_group_is_one_incident_though_a_log_has_no_more_than_seconds(seconds: str) -> None:
     """The second may turn between two of its lines."""
-    group = [*REPORT, KILLED, GROUP, KILLED, killed(5357), killed(5358)]
+    group = [*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(5357), killed_line(5358)]
     times = ["00"] * (len(group) - 5) + seconds.split()
     log = [
         line
         for text, second in zip(group, times, strict=True)
-        for line in syslog([text], f"Nov 14 21:00:{second}")
+        for line in syslog_lines([text], f"Nov 14 21:00:{second}")
     ]
-    first, *others = kills([*log[:-1], *NOISE, log[-1]])
+    first, *others = replay_kills([*log[:-1], *NOISE, log[-1]])
     assert [kill.victim.tgid for kill in others] == [5357, 5358]
     assert {kill.incident for kill in others} == {first.uid}
     assert first.incident is None
@@ -227,23 +241,23 @@ def test_a_group_is_one_incident_though_a_log_has_no_more_than_seconds(seconds: 
 
 def test_kills_long_after_a_group_are_their_own() -> None:
     """Two seconds later it is another decision."""
-    log = syslog([*KILL, GROUP]) + syslog([killed(5357)], "Nov 14 21:00:02")
-    assert [kill.incident for kill in kills(log)] == [None, None]
+    log = syslog_lines([*KILL, GROUP_KILL]) + syslog_lines([killed_line(5357)], "Nov 14 21:00:02")
+    assert [kill.incident for kill in replay_kills(log)] == [None, None]
 
 
 def test_a_storm_is_told_in_its_order_and_each_once() -> None:
     """Most of its kills have no report."""
-    log = syslog([*KILL, *(killed(pid) for pid in range(6000, 6300))])
-    told = kills(log)
+    log = syslog_lines([*KILL, *(killed_line(pid) for pid in range(6000, 6300))])
+    told = replay_kills(log)
     assert [kill.victim.tgid for kill in told] == [5356, *range(6000, 6300)]
     assert len({kill.uid for kill in told}) == 301
 
 
 def test_a_search_in_vain_is_found() -> None:
     """With and without times: one that repeats at once is told once."""
-    in_vain = [*REPORT[:-1], NONE]
-    for log in (syslog(in_vain * 2), dmesg(in_vain * 2)):
-        (event,) = found(log)
+    in_vain = [*REPORT[:-1], NO_KILLABLE_PROCESS]
+    for log in (syslog_lines(in_vain * 2), dmesg_lines(in_vain * 2)):
+        (event,) = replay(log)
         assert isinstance(event, NoVictim)
         assert event.decision is not None
         assert event.decision.memcg is not None
@@ -252,15 +266,15 @@ def test_a_search_in_vain_is_found() -> None:
 @pytest.mark.parametrize(
     "log",
     [
-        ["Panic#1 Part1", *(f"<4>{line}" for line in dmesg(DIED, 500.0))],
-        dmesg([*DIED, *NOISE * 100], 500.0),
-        syslog(f"[  500.{at:06}] {text}" for at, text in enumerate(DIED)),
-        as_export(entries(DIED, 500.0)),
+        ["Panic#1 Part1", *(f"<4>{line}" for line in dmesg_lines(DIED, 500.0))],
+        dmesg_lines([*DIED, *NOISE * 100], 500.0),
+        syslog_lines(f"[  500.{at:06}] {text}" for at, text in enumerate(DIED)),
+        format_export(journal_entries(DIED, 500.0)),
     ],
 )
 def test_a_panic_is_found(log: bytes | list[str]) -> None:
     """With the report before it; its id is the one that it has for who finds it in pstore."""
-    (event,) = found(log)
+    (event,) = replay(log)
     assert isinstance(event, Panic)
     assert event.message == SYSTEM_WIDE
     assert (event.tid, event.comm) == (5356, "tail")
@@ -281,9 +295,11 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
 
 def test_the_next_boot_is_not_the_panics() -> None:
     """A panic is told though the log ends, or goes on with another boot, before its stack does."""
-    (cut,) = found(dmesg(DIED[: len(OF_HOST) + 2]))
+    (cut,) = replay(dmesg_lines(DIED[: len(HOST_REPORT) + 2]))
     assert isinstance(cut, Panic)
-    panicked, kill = found([*dmesg(DIED), *dmesg(["Linux version 6.1"], 0), *dmesg(KILL, 50)])
+    panicked, kill = replay(
+        [*dmesg_lines(DIED), *dmesg_lines(["Linux version 6.1"], 0), *dmesg_lines(KILL, 50)]
+    )
     assert isinstance(panicked, Panic)
     assert isinstance(kill, OomKill)
 
@@ -296,20 +312,20 @@ def test_what_only_resembles_a_kill_is_none() -> None:
         f"Nov 14 21:00:00 db1 kernel: app: {KILLED[:80]}",
         "Nov 14 21:00:00 db1 kernel: Killed process",
     ]
-    assert found(log) == []
+    assert replay(log) == []
 
 
 def test_any_bytes_are_read() -> None:
     """A name of bytes that are no text, and a file of nothing but such."""
-    (kill,) = kills(syslog([killed(7, "a\udcff)b")]))
+    (kill,) = replay_kills(syslog_lines([killed_line(7, "a\udcff)b")]))
     assert kill.victim.comm == "a\\xff)b"
-    assert found(bytes(range(256)) * 100 + KILLED.encode()) == []
+    assert replay(bytes(range(256)) * 100 + KILLED.encode()) == []
 
 
 def test_a_hostile_name_does_not_change_the_id() -> None:
     """Each writer escapes it in a way of its own."""
-    (one,) = kills(dmesg([killed(7, "a\\x1b) (b")]))
-    (other,) = kills(dmesg([killed(7, "a#033) (b")]))
+    (one,) = replay_kills(dmesg_lines([killed_line(7, "a\\x1b) (b")]))
+    (other,) = replay_kills(dmesg_lines([killed_line(7, "a#033) (b")]))
     assert one.uid == other.uid
 
 
@@ -320,27 +336,44 @@ def _news(*logs: list[OomKill]) -> int:
 
 def test_the_same_kill_of_several_logs_is_one() -> None:
     """With its uptime, with the second alone, and however late its writer read it."""
-    logs = [kills(PRODUCERS[name]) for name in PRODUCERS if name != "nothing but text"]
+    logs = [replay_kills(PRODUCERS[name]) for name in PRODUCERS if name != "nothing but text"]
     # The samples' journal was read an hour after the samples' syslog.
     journal, *others = (log for log in logs if log[0].capture.hook == "journal")
     assert _news(journal, *others) == 1
     rest = [log for log in logs if log[0].capture.hook != "journal"]
     assert _news(*rest) == 1
-    assert _news(kills(syslog(KILL)), kills(syslog(KILL, "Nov 14 21:00:01"))) == 1
+    assert (
+        _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, "Nov 14 21:00:01")))
+        == 1
+    )
 
 
 def test_other_kills_are_others() -> None:
     """Another pid, another host, another uptime, another day."""
-    assert _news(kills(syslog([killed(1), killed(2)]))) == 2
-    assert _news(kills(syslog(KILL)), kills(syslog(KILL, host="web2"))) == 2
-    assert _news(kills(syslog(KILL)), kills(syslog(KILL, host="db1.example.com"))) == 1
-    assert _news(kills(dmesg(KILL)), kills(dmesg(KILL, since_boot_s=100.5))) == 2
-    assert _news(kills(syslog(KILL)), kills(syslog(KILL, "Nov 13 05:00:00"))) == 2
+    assert _news(replay_kills(syslog_lines([killed_line(1), killed_line(2)]))) == 2
+    assert (
+        _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, host="web2"))) == 2
+    )
+    assert (
+        _news(
+            replay_kills(syslog_lines(KILL)),
+            replay_kills(syslog_lines(KILL, host="db1.example.com")),
+        )
+        == 1
+    )
+    assert (
+        _news(replay_kills(dmesg_lines(KILL)), replay_kills(dmesg_lines(KILL, since_boot_s=100.5)))
+        == 2
+    )
+    assert (
+        _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, "Nov 13 05:00:00")))
+        == 2
+    )
 
 
 def test_searches_in_vain_minutes_apart_are_others() -> None:
     """Their lines are all the same."""
     known = Deduplicator()
     for time, news in (("21:00:00", True), ("21:00:00", False), ("21:05:00", True)):
-        (event,) = found(syslog([NONE], f"Nov 14 {time}"))
+        (event,) = replay(syslog_lines([NO_KILLABLE_PROCESS], f"Nov 14 {time}"))
         assert known.add(event) == news

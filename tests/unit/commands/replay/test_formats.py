@@ -8,7 +8,13 @@ import pytest
 
 from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
-from tests.testlib.samples.replay_logs import BOOT, MACHINE, as_export, as_json, entries
+from tests.testlib.samples.replay_logs import (
+    BOOT,
+    MACHINE,
+    format_export,
+    format_json,
+    journal_entries,
+)
 
 TEXT = "oom_reaper: reaped process 1 (a b), now anon-rss:0kB"
 UPTIME_NS = 12345_678901_000
@@ -112,7 +118,7 @@ def test_short_monotonic_has_a_host_and_no_date() -> None:
 
 def test_an_entry_of_the_journal_has_all() -> None:
     """Boot, machine and host; the time is the kernel's, not that of when it was read."""
-    (entry,) = entries([TEXT], 12345.678901)
+    (entry,) = journal_entries([TEXT], 12345.678901)
     expected = LoggedLine(
         "journal",
         TEXT,
@@ -122,12 +128,12 @@ def test_an_entry_of_the_journal_has_all() -> None:
         host_id=MACHINE,
         boot_id=BOOT_ID,
     )
-    (as_text,) = as_json([entry])
+    (as_text,) = format_json([entry])
     for raw in (
         as_text.encode(),
         b"\x1e" + as_text.encode(),
         b"data: " + as_text.encode(),
-        as_export([entry]),
+        format_export([entry]),
     ):
         assert detect.parse(raw) == expected
 
@@ -135,10 +141,10 @@ def test_an_entry_of_the_journal_has_all() -> None:
 def test_bytes_that_are_no_text_are_read() -> None:
     """In JSON they stand as numbers, in the export format behind their size."""
     message = b"Killed process 1 (\xff\n) total-vm"
-    (entry,) = entries([""])
+    (entry,) = journal_entries([""])
     raw = json.dumps({**entry, "MESSAGE": list(message)}).encode()
     del entry["MESSAGE"]
-    exported = as_export([entry])[:-1]
+    exported = format_export([entry])[:-1]
     exported += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
     for given in (raw, exported):
         line = detect.parse(given)
@@ -177,8 +183,8 @@ def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
         '{"log": {}}',
         "[" * 100_000,
         '{"log":' * 5_000,
-        *as_json(entries([TEXT], _TRANSPORT="stdout")),
-        *as_json(entries([TEXT], SYSLOG_FACILITY="1")),
+        *format_json(journal_entries([TEXT], _TRANSPORT="stdout")),
+        *format_json(journal_entries([TEXT], SYSLOG_FACILITY="1")),
     ],
 )
 def test_what_the_kernel_did_not_print_is_left_out(raw: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim
+from tests.testlib.samples.kernel_logs import MESSAGE_FORMATS, MessageFormat, victim_of
 from tests.testlib.samples.log_producers import PRODUCERS
-from tests.testlib.samples.replay_logs import kills
+from tests.testlib.samples.replay_logs import replay_kills
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.number}-{form.name}")
-def test_every_form_is_read_from_every_producer(form: Form, producer: str) -> None:
+@pytest.mark.parametrize("form", MESSAGE_FORMATS, ids=lambda form: f"{form.number}-{form.name}")
+def test_every_form_is_read_from_every_producer(form: MessageFormat, producer: str) -> None:
     """As many kills as from the kernel's own lines, with the same of each."""
-    told = [kill for kill in kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
-    assert [as_victim(kill) for kill in told] == list(form.victims)
+    told = [kill for kill in replay_kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
+    assert [victim_of(kill) for kill in told] == list(form.victims)

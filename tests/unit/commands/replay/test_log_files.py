@@ -19,10 +19,17 @@ import pytest
 from otel_oom.commands.replay.decompress import STDIN, UnreadableError, journals, opened
 from otel_oom.commands.replay.log_files import chosen
 from otel_oom.commands.replay.progress import Progress
-from tests.testlib.need import need
-from tests.testlib.samples.replay_logs import KILL, as_export, as_json, dmesg, entries, syslog
+from tests.testlib.require import require
+from tests.testlib.samples.replay_logs import (
+    KILL,
+    dmesg_lines,
+    format_export,
+    format_json,
+    journal_entries,
+    syslog_lines,
+)
 
-PLAIN = "".join(f"{line}\n" for line in syslog(KILL)).encode()
+PLAIN = "".join(f"{line}\n" for line in syslog_lines(KILL)).encode()
 
 
 def _zstd(data: bytes) -> bytes:
@@ -132,9 +139,9 @@ def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
         "messages": b"",
         "syslog": b"nothing of the kernel's\n",
         "dmesg.0": b"",
-        "sos/kernel.txt": "\n".join(dmesg(KILL)).encode(),
-        "sos/journal.json": "\n".join(as_json(entries(KILL))).encode(),
-        "sos/journal.export": as_export(entries(KILL)),
+        "sos/kernel.txt": "\n".join(dmesg_lines(KILL)).encode(),
+        "sos/journal.json": "\n".join(format_json(journal_entries(KILL))).encode(),
+        "sos/journal.export": format_export(journal_entries(KILL)),
         "journal/x/system@1.journal": b"",
         "auth.log": b"Nov 14 21:00:00 db1 sshd[1]: Killed process\n",
         "wtmp": bytes(1000),
@@ -175,7 +182,7 @@ def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
     """A log in a folder that another user keeps to themselves."""
-    need(os.geteuid() == 0, "another user's file needs root")
+    require(os.geteuid() == 0, "another user's file needs root")
     (tmp_path / "kern.log").write_bytes(PLAIN)
     (tmp_path / "kern.log").chmod(0)
     tmp_path.chmod(0o755)

@@ -9,13 +9,13 @@ import pytest
 
 from otel_oom.commands.replay import prefilter
 from otel_oom.commands.replay.formats import journal_export
-from tests.testlib.samples.replay_logs import KILL, Pieces, as_export, entries
+from tests.testlib.samples.replay_logs import KILL, ChunkedStream, format_export, journal_entries
 
 PLAIN = [f"line {number} of something else" for number in range(2000)]
 
 
 def _near(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = prefilter.prefilter_lines(prefilter.whole_lines(Pieces(data, piece)))
+    raws = prefilter.prefilter_lines(prefilter.whole_lines(ChunkedStream(data, piece)))
     return [raw.text.decode() for raw in raws if raw.near]
 
 
@@ -34,7 +34,7 @@ def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
     """Before a kill, and at a block's end: it tells how late it is."""
     raws = list(
         prefilter.prefilter_lines(
-            prefilter.whole_lines(Pieces(_joined(PLAIN, KILL, PLAIN), 1 << 20))
+            prefilter.whole_lines(ChunkedStream(_joined(PLAIN, KILL, PLAIN), 1 << 20))
         )
     )
     assert [raw.text.decode() for raw in raws if not raw.near] == [PLAIN[-1], PLAIN[-1]]
@@ -76,7 +76,7 @@ def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
 
 
 def _messages(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = journal_export.near_kills(Pieces(data, piece))
+    raws = journal_export.near_kills(ChunkedStream(data, piece))
     found = [journal_export.fields(raw.text).get("MESSAGE") for raw in raws]
     return [message.decode() for message in found if message is not None]
 
@@ -88,7 +88,7 @@ def _counted(name: str, value: bytes) -> bytes:
 @pytest.mark.parametrize("piece", [1, 3, 100, 1 << 20])
 def test_entries_are_found_wherever_a_block_ends(piece: int) -> None:
     """Those of a report, and of the rest those with a sign alone."""
-    data = as_export(entries([*PLAIN[:20], *KILL, *PLAIN[:20]]))
+    data = format_export(journal_entries([*PLAIN[:20], *KILL, *PLAIN[:20]]))
     assert _messages(data, piece) == [*KILL]
     assert _messages(data.removesuffix(b"\n"), piece) == [*KILL]
 
@@ -99,18 +99,25 @@ def test_an_entry_within_a_field_is_no_entry(piece: int) -> None:
 
     The size itself begins with a newline here.
     """
-    forged = b"\n\n" + as_export(entries(["forged: Killed process 1 (a)"]))
+    forged = b"\n\n" + format_export(journal_entries(["forged: Killed process 1 (a)"]))
     forged += b"x" * (ord("\n") - len(forged) % 256 + 256)
-    inner = as_export(entries(["hello"], _TRANSPORT="stdout"))[:-1] + _counted("MORE", forged)
-    data = as_export(entries(PLAIN[:2])) + inner + b"\n" + as_export(entries(KILL))
+    inner = format_export(journal_entries(["hello"], _TRANSPORT="stdout"))[:-1] + _counted(
+        "MORE", forged
+    )
+    data = (
+        format_export(journal_entries(PLAIN[:2]))
+        + inner
+        + b"\n"
+        + format_export(journal_entries(KILL))
+    )
     assert _messages(data, piece) == ["hello", *KILL]
 
 
 def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
     """The journal has core dumps, too; the entry behind one is read."""
-    before = as_export(entries(["a core dump"]))[:-1]
+    before = format_export(journal_entries(["a core dump"]))[:-1]
     size = 1 << 30
-    behind = b"\n\n" + as_export(entries(KILL))
+    behind = b"\n\n" + format_export(journal_entries(KILL))
 
     class Large:
         def __init__(self) -> None:
@@ -137,7 +144,7 @@ def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
 @pytest.mark.parametrize("piece", [1, 1000])
 def test_an_export_that_is_cut_off_ends(piece: int) -> None:
     """Wherever that is: what came before is told, and the part that is left is none."""
-    whole = as_export(entries(KILL[:3])) + b"A=b\n" + _counted("MESSAGE", b"x" * 50)
+    whole = format_export(journal_entries(KILL[:3])) + b"A=b\n" + _counted("MESSAGE", b"x" * 50)
     for cut in range(len(whole)):
         messages = _messages(whole[:cut], piece)
         assert messages == [*KILL[: len(messages)]]
@@ -145,5 +152,5 @@ def test_an_export_that_is_cut_off_ends(piece: int) -> None:
 
 def test_a_size_beyond_all_bounds_ends_the_file() -> None:
     """As a damaged file has it: nothing is kept of it."""
-    data = as_export(entries(KILL)) + b"MESSAGE\n" + b"\xff" * 8 + b"x" * 1000
+    data = format_export(journal_entries(KILL)) + b"MESSAGE\n" + b"\xff" * 8 + b"x" * 1000
     assert _messages(data) == [*KILL]

@@ -20,7 +20,7 @@ from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.events import MissedKills
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL
-from tests.testlib.wait import until
+from tests.testlib.wait import wait_until
 
 INNER, OUTER = "1" * 64, "2" * 64
 ALONE = replace(KILL, trigger=None, memcg=Memcg(1, f"/docker/{INNER}"))
@@ -67,7 +67,9 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     assert len(reads) == 1
     assert len(waits) == 1, "the others have waited as well"
     hangs.set()
-    until(lambda: runtimes.resolve_deferred(ALONE, at_once[0]).victim != late, "what the file says")
+    wait_until(
+        lambda: runtimes.resolve_deferred(ALONE, at_once[0]).victim != late, "what the file says"
+    )
     told = runtimes.resolve_deferred(ALONE, at_once[0]).victim
     assert told is not None
     assert told.name == "web"
@@ -99,7 +101,7 @@ def test_a_late_answer_is_not_lost(
     assert runtimes.resolve_deferred(other, EventContainers()) == EventContainers()
     monkeypatch.setattr(runtimes_module, "_DEFERRED_WAIT_S", 30.0)
     goes_on.set()
-    until(lambda: not runtimes._is_stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
+    wait_until(lambda: not runtimes._is_stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
     told = runtimes.resolve_deferred(bare, EventContainers()).victim
     assert told is not None
     assert told.name == "web"
@@ -121,7 +123,7 @@ def test_files_that_were_late_are_read_for_the_next_kill(
         told = runtimes.resolve_now(ALONE)
         return told is not None and told.victim == found
 
-    until(at_once, "the container by its file")
+    wait_until(at_once, "the container by its file")
 
 
 def test_a_container_in_another_is_the_victims_own(runtimes: ContainerService) -> None:
@@ -171,7 +173,7 @@ def test_a_container_is_known_as_soon_as_its_bundle_is_whole(tmp_path: Path) -> 
     }
     annotations = {**kept, "secret": "hunter2"}
     (folder / "config.json").write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
-    until(lambda: watch.retry_pending() == float("inf"), "the bundle")
+    wait_until(lambda: watch.retry_pending() == float("inf"), "the bundle")
     (folder / "config.json").unlink()
     folder.rmdir()
     assert finder.get(INNER) == Container(INNER, "containerd", name="web", annotations=kept)

@@ -13,15 +13,15 @@ from otel_oom.linux.kernel_log.line_types import Killed, Line, OomKillSummary
 from otel_oom.linux.kernel_log.parser import MOST_FRAMES, KernelLogParser, LoggedKill
 from tests.testlib.samples.log_lines import (
     EXITING,
-    GROUP,
+    GROUP_KILL,
     KILLED,
-    NONE,
+    NO_KILLABLE_PROCESS,
     REAPED,
     REPORT,
-    feed,
-    killed,
-    kills,
-    lines,
+    killed_line,
+    make_lines,
+    parse_kills,
+    parse_lines,
 )
 
 
@@ -50,7 +50,7 @@ def test_a_path_that_may_be_cut_is_unknown() -> None:
 def test_a_name_can_be_anything(comm: str) -> None:
     """Whatever a process calls itself, it is told by its whole name, number and cgroup."""
     report = [line.replace("tail", comm) for line in REPORT]
-    (kill,) = kills([*report, killed(5356, comm)])
+    (kill,) = parse_kills([*report, killed_line(5356, comm)])
     assert (kill.told.pid, kill.told.comm) == (5356, comm)
     assert kill.report is not None
     assert kill.report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", comm, 5356, 0)
@@ -88,7 +88,7 @@ def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
 )
 def test_what_only_resembles_a_kill_is_none(text: str) -> None:
     """A line counts from its first to its last character or not at all."""
-    assert feed(lines([text])) == []
+    assert parse_lines(make_lines([text])) == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_only_resembles_a_kill_is_none(text: str) -> None:
 )
 def test_what_a_vendor_adds_costs_no_kill(more: str) -> None:
     """Fields of other names behind the last one change nothing of those before."""
-    (plain,), (told,) = kills([KILLED]), kills([KILLED + more])
+    (plain,), (told,) = parse_kills([KILLED]), parse_kills([KILLED + more])
     assert told.told == plain.told
 
 
@@ -116,7 +116,7 @@ def test_what_a_vendor_adds_costs_no_kill(more: str) -> None:
 )
 def test_what_stands_behind_a_kill_is_fields_or_it_is_none(more: str) -> None:
     """They are few and short, a name and a value each."""
-    assert feed(lines([KILLED + more])) == []
+    assert parse_lines(make_lines([KILLED + more])) == []
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,10 @@ def test_what_stands_behind_a_kill_is_fields_or_it_is_none(more: str) -> None:
 )
 def test_a_name_adds_no_fields(comm: str) -> None:
     """Whatever it holds, it is the name, and the fields are the kernel's."""
-    (plain,), (told,) = kills([KILLED]), kills([killed(5356, comm) + " hugetlb-rss:0kB"])
+    (plain,), (told,) = (
+        parse_kills([KILLED]),
+        parse_kills([killed_line(5356, comm) + " hugetlb-rss:0kB"]),
+    )
     assert isinstance(plain.told, Killed)
     assert told.told == replace(plain.told, comm=comm)
 
@@ -159,7 +162,7 @@ def test_no_text_is_too_much() -> None:
 def test_broken_lines_raise_nothing() -> None:
     """Real lines cut, spliced, repeated and scrambled give events or none, and never an error."""
     chance = random.Random(5)  # noqa: S311  the same lines at each run
-    texts = [*REPORT, KILLED, EXITING, GROUP, NONE, REAPED]
+    texts = [*REPORT, KILLED, EXITING, GROUP_KILL, NO_KILLABLE_PROCESS, REAPED]
     parser = KernelLogParser()
     told = 0
     for at in range(30_000):

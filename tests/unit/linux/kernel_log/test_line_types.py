@@ -11,12 +11,12 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
-from tests.testlib.samples.kernel_logs import FORMS, Form, as_victim
+from tests.testlib.samples.kernel_logs import MESSAGE_FORMATS, MessageFormat, victim_of
 
 NOWHERE = Path("/nonexistent")
 
 
-def lines(form: Form) -> list[Line]:
+def lines(form: MessageFormat) -> list[Line]:
     """As a log without sequence numbers and callers has them, a millisecond apart."""
     return [Line(text, at * 1_000_000, at) for at, text in enumerate(form.lines)]
 
@@ -31,12 +31,12 @@ def told(given: list[Line]) -> list[OomKill]:
     return [kill for kill in kills if not kill.skipped]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.number}-{form.name}")
-def test_every_form_is_told_for_what_it_is(form: Form) -> None:
+@pytest.mark.parametrize("form", MESSAGE_FORMATS, ids=lambda form: f"{form.number}-{form.name}")
+def test_every_form_is_told_for_what_it_is(form: MessageFormat) -> None:
     """One event a kill, with what that kernel prints of it; what it does not print is absent."""
-    assert [as_victim(kill) for kill in told(lines(form))] == list(form.victims)
+    assert [victim_of(kill) for kill in told(lines(form))] == list(form.victims)
 
 
 def test_every_form_is_there() -> None:
     """The list of forms has 18."""
-    assert {form.number for form in FORMS} == set(range(1, 19))
+    assert {form.number for form in MESSAGE_FORMATS} == set(range(1, 19))

@@ -14,16 +14,16 @@ from otel_oom.linux.kernel_log.parser import (
 from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from tests.testlib.samples.log_lines import (
     EXITING,
-    GROUP,
-    HOST_CHOICE,
+    GROUP_KILL,
+    HOST_KILL_SUMMARY,
     KILLED,
-    NONE,
+    NO_KILLABLE_PROCESS,
     REAPED,
     REPORT,
-    feed,
-    killed,
-    kills,
-    lines,
+    killed_line,
+    make_lines,
+    parse_kills,
+    parse_lines,
 )
 
 KB = 1024
@@ -31,7 +31,7 @@ KB = 1024
 
 def test_a_whole_report_is_one_kill() -> None:
     """Sizes are in bytes; who asked, the limits, the stack and the cgroups are the report's."""
-    (kill,) = kills([*REPORT, KILLED])
+    (kill,) = parse_kills([*REPORT, KILLED])
     assert kill.told == Killed(
         message="Memory cgroup out of memory",
         pid=5356,
@@ -67,7 +67,7 @@ def test_a_whole_report_is_one_kill() -> None:
 def test_the_report_is_told_before_the_kill() -> None:
     """When it says who asked, and when it says who is to die: then it is whole but for the kill."""
     parser = KernelLogParser()
-    told = [event for line in lines(REPORT) if (event := parser.feed(line))]
+    told = [event for line in make_lines(REPORT) if (event := parser.feed(line))]
     asked, report = told
     assert isinstance(asked, Report)
     assert (asked.tid, asked.chosen) == (5356, None)
@@ -78,7 +78,7 @@ def test_the_report_is_told_before_the_kill() -> None:
 
 def test_a_kill_of_the_whole_host() -> None:
     """A 5.10 kernel's report: no cgroup's limits, a request of sysrq, a stack without marks."""
-    (kill,) = kills(
+    (kill,) = parse_kills(
         [
             "kworker/0:1 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=-1, oom_score_adj=0",
             "CPU: 0 PID: 77 Comm: kworker/0:1 Not tainted 5.10.0-32-amd64 #1 Debian 5.10.223-1",
@@ -92,8 +92,8 @@ def test_a_kill_of_the_whole_host() -> None:
             " moom_callback+0x76/0xa0",
             "Mem-Info:",
             "active_anon:100 inactive_anon:200",
-            HOST_CHOICE,
-            killed(300, "big", 1000).replace("Memory cgroup out", "Out"),
+            HOST_KILL_SUMMARY,
+            killed_line(300, "big", 1000).replace("Memory cgroup out", "Out"),
         ]
     )
     assert kill.report is not None
@@ -109,7 +109,7 @@ def test_a_kill_of_the_whole_host() -> None:
 
 def test_a_kill_without_its_report_is_told() -> None:
     """The kernel leaves reports out when kills come fast, and never the kill's own line."""
-    (kill,) = kills([KILLED])
+    (kill,) = parse_kills([KILLED])
     assert kill.report is None
     weighed = decision(None, kill.told.message, "/dev/kmsg")
     assert (weighed.constraint, weighed.order, weighed.memcg_usage) == ("memcg", None, None)
@@ -118,7 +118,7 @@ def test_a_kill_without_its_report_is_told() -> None:
 
 def test_a_report_is_spent_with_its_kill() -> None:
     """The next kill, whose report was left out, has none of the one before."""
-    first, second = kills([*REPORT, KILLED, killed(6000, uid=0)])
+    first, second = parse_kills([*REPORT, KILLED, killed_line(6000, uid=0)])
     assert first.report is not None
     assert second.report is None
     assert second.first is None
@@ -126,13 +126,13 @@ def test_a_report_is_spent_with_its_kill() -> None:
 
 def test_another_users_kill_is_not_the_reports() -> None:
     """A kill of another process by another user takes nothing from a report it does not fit."""
-    (kill,) = kills([*REPORT, killed(6000, uid=33)])
+    (kill,) = parse_kills([*REPORT, killed_line(6000, uid=33)])
     assert kill.report is None
 
 
 def test_a_victims_other_thread_is_the_reports() -> None:
     """Chosen is a process, killed a thread of it: same user, next line, another number."""
-    (kill,) = kills([*REPORT, killed(5360, "worker")])
+    (kill,) = parse_kills([*REPORT, killed_line(5360, "worker")])
     assert kill.report is not None
     assert kill.report.chosen is not None
     assert kill.report.chosen.pid == 5356
@@ -140,7 +140,9 @@ def test_a_victims_other_thread_is_the_reports() -> None:
 
 def test_the_rest_of_a_group_belongs_to_its_first() -> None:
     """The chosen one, which the kernel prints again, is told once; a later kill stands alone."""
-    told = kills([*REPORT, KILLED, GROUP, KILLED, killed(5400), killed(5401), *REPORT, KILLED])
+    told = parse_kills(
+        [*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(5400), killed_line(5401), *REPORT, KILLED]
+    )
     assert [kill.told.pid for kill in told] == [5356, 5400, 5401, 5356]
     first, *rest, last = told
     assert [kill.first for kill in rest] == [first, first]
@@ -150,29 +152,29 @@ def test_the_rest_of_a_group_belongs_to_its_first() -> None:
 
 def test_a_group_without_a_report_is_still_one() -> None:
     """Of a group whose report was left out, the members know their first."""
-    first, second = kills([KILLED, GROUP, killed(5400)])
+    first, second = parse_kills([KILLED, GROUP_KILL, killed_line(5400)])
     assert second.first is first
 
 
 def test_a_group_ends_with_its_time() -> None:
     """A kill long after a group's last one is not of it."""
-    given = lines([KILLED, GROUP, killed(5400)])
-    late = Line(killed(5401), 10**9, 9)
-    *_, last = feed([*given, late])
+    given = make_lines([KILLED, GROUP_KILL, killed_line(5400)])
+    late = Line(killed_line(5401), 10**9, 9)
+    *_, last = parse_lines([*given, late])
     assert isinstance(last, LoggedKill)
     assert last.first is None
 
 
 def test_a_victim_that_was_exiting_is_no_kill() -> None:
     """It is told as skipped, with its report."""
-    (kill,) = kills([*REPORT, EXITING])
+    (kill,) = parse_kills([*REPORT, EXITING])
     assert kill.told == Exiting("Memory cgroup out of memory", 5356, "tail")
     assert kill.report is not None
 
 
 def test_nobody_to_kill() -> None:
     """The report of a search without a result has a cgroup and limits, but no choice."""
-    (event,) = feed(lines([*REPORT[:-1], NONE]))
+    (event,) = parse_lines(make_lines([*REPORT[:-1], NO_KILLABLE_PROCESS]))
     assert isinstance(event, LoggedNoVictim)
     weighed = decision(event.report, None, "x")
     assert (weighed.constraint, weighed.memcg) == ("memcg", Memcg(None, "/outer"))
@@ -182,7 +184,7 @@ def test_nobody_to_kill() -> None:
 
 def test_the_reaper_tells_what_is_left() -> None:
     """The rest of the three kinds of memory, in bytes, amid another's report."""
-    (event, kill) = feed(lines([*REPORT[:4], REAPED, *REPORT[4:], KILLED]))
+    (event, kill) = parse_lines(make_lines([*REPORT[:4], REAPED, *REPORT[4:], KILLED]))
     assert isinstance(event, LoggedReaping)
     assert (event.told.pid, event.told.resident) == (5356, 28 * KB)
     assert isinstance(kill, LoggedKill)
@@ -195,11 +197,13 @@ def test_threads_that_print_at_once_are_told_apart() -> None:
     woven = [
         line
         for pair in zip(
-            lines([*REPORT, KILLED], 5356), lines([*other, killed(6000)], 6000), strict=True
+            make_lines([*REPORT, KILLED], 5356),
+            make_lines([*other, killed_line(6000)], 6000),
+            strict=True,
         )
         for line in pair
     ]
-    one, two = (event for event in feed(woven) if isinstance(event, LoggedKill))
+    one, two = (event for event in parse_lines(woven) if isinstance(event, LoggedKill))
     for kill, pid, order in ((one, 5356, 0), (two, 6000, 3)):
         assert kill.told.pid == pid
         assert kill.report is not None
@@ -210,8 +214,8 @@ def test_threads_that_print_at_once_are_told_apart() -> None:
 
 def test_nothing_is_joined_across_a_loss() -> None:
     """Behind missing lines a kill may be another's: it does not get the report before them."""
-    given = lines(REPORT)
-    (kill,) = feed([*given, Line(KILLED, 10**6, 99, after_loss=True)])
+    given = make_lines(REPORT)
+    (kill,) = parse_lines([*given, Line(KILLED, 10**6, 99, after_loss=True)])
     assert isinstance(kill, LoggedKill)
     assert kill.report is None
 
@@ -219,12 +223,12 @@ def test_nothing_is_joined_across_a_loss() -> None:
 def test_a_line_in_pieces_is_joined() -> None:
     """A long path makes the kernel print a line in several records."""
     head, tail = REPORT[-1].split("/outer/inner")
-    given = lines(REPORT[:-1])
+    given = make_lines(REPORT[:-1])
     pieces = [
         Line(head, 1, 1),
         *(Line(text, 1, 2, continues=True) for text in ("/outer/inner", tail)),
     ]
-    (kill,) = feed([*given, *pieces, Line(KILLED, 2, 3)])
+    (kill,) = parse_lines([*given, *pieces, Line(KILLED, 2, 3)])
     assert isinstance(kill, LoggedKill)
     assert kill.report is not None
     assert kill.report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)

@@ -7,7 +7,7 @@ import pytest
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import LoggedKill
 from otel_oom.linux.kernel_log.prefix import undressed
-from tests.testlib.samples.log_lines import KILLED, REPORT, feed, killed
+from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line, parse_lines
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_thread_that_is_known_stays_known() -> None:
 
 def test_what_the_kernel_gave_is_left_as_it_is() -> None:
     """A name that looks like what a file adds is a name, where there is no file."""
-    (kill,) = feed([Line(killed(5, "[T7] \x1b[1mx"), 0, 0, exact=True)])
+    (kill,) = parse_lines([Line(killed_line(5, "[T7] \x1b[1mx"), 0, 0, exact=True)])
     assert isinstance(kill, LoggedKill)
     assert kill.told.comm == "[T7] \x1b[1mx"
 
@@ -53,10 +53,10 @@ def test_reports_of_two_threads_are_told_apart_by_what_is_printed_before_them() 
     other = [line.replace("5356", "6000") for line in REPORT]
     woven = [
         Line(f"[{caller:>7}] {text}", 0, 0)
-        for one, two in zip([*REPORT, KILLED], [*other, killed(6000)], strict=True)
+        for one, two in zip([*REPORT, KILLED], [*other, killed_line(6000)], strict=True)
         for caller, text in (("T5356", one), ("T6000", two))
     ]
-    told = [event for event in feed(woven) if isinstance(event, LoggedKill)]
+    told = [event for event in parse_lines(woven) if isinstance(event, LoggedKill)]
     assert [kill.told.pid for kill in told] == [5356, 6000]
     for kill in told:
         assert kill.report is not None

@@ -16,7 +16,16 @@ from otel_oom.linux.kernel_log.parser import (
     LoggedNoVictim,
 )
 from otel_oom.linux.kernel_log.report_text import MOST_TEXT
-from tests.testlib.samples.log_lines import GROUP, KILLED, NONE, REPORT, feed, killed, kills, lines
+from tests.testlib.samples.log_lines import (
+    GROUP_KILL,
+    KILLED,
+    NO_KILLABLE_PROCESS,
+    REPORT,
+    killed_line,
+    make_lines,
+    parse_kills,
+    parse_lines,
+)
 
 SECOND = 10**9
 
@@ -37,7 +46,7 @@ OTHER = [re.sub(r"\b100\b", "200", line).replace("/a", "/b") for line in OLD]
 def all_of(texts: list[str]) -> list[LogEvent]:
     """The events of a log that has ended."""
     parser = KernelLogParser()
-    events = [parser.feed(line) for line in lines(texts)]
+    events = [parser.feed(line) for line in make_lines(texts)]
     return [event for event in [*events, *parser.end()] if event is not None]
 
 
@@ -48,7 +57,7 @@ def kills_of(texts: list[str]) -> list[LoggedKill]:
 
 def test_the_text_is_the_whole_report() -> None:
     """From the line that says who asked to the kill's own, and none of what is around it."""
-    (kill,) = kills(["before", *REPORT, KILLED, "after"])
+    (kill,) = parse_kills(["before", *REPORT, KILLED, "after"])
     assert kill.text == "\n".join([*REPORT, KILLED])
     (old,) = kills_of(["before", *OLD, "after"])
     assert old.text == "\n".join(OLD)
@@ -56,27 +65,27 @@ def test_the_text_is_the_whole_report() -> None:
 
 def test_the_text_of_a_kill_without_a_report_is_its_line() -> None:
     """So is that of one which is killed along: the first of its group has the report."""
-    (alone,) = kills([KILLED])
+    (alone,) = parse_kills([KILLED])
     assert alone.text == KILLED
     (pair,) = kills_of([CHOICE, OLD_KILLED])
     assert pair.text == f"{CHOICE}\n{OLD_KILLED}"
-    first, member = kills([*REPORT, KILLED, GROUP, killed(5400)])
+    first, member = parse_kills([*REPORT, KILLED, GROUP_KILL, killed_line(5400)])
     assert first.text.endswith(KILLED)
-    assert member.text == killed(5400)
+    assert member.text == killed_line(5400)
 
 
 def test_a_search_in_vain_has_its_text() -> None:
     """The report, and that there was nobody."""
-    (event,) = feed(lines([*REPORT[:-1], NONE]))
+    (event,) = parse_lines(make_lines([*REPORT[:-1], NO_KILLABLE_PROCESS]))
     assert isinstance(event, LoggedNoVictim)
     assert event.report is not None
-    assert event.report.text == "\n".join([*REPORT[:-1], NONE])
+    assert event.report.text == "\n".join([*REPORT[:-1], NO_KILLABLE_PROCESS])
 
 
 def test_a_long_text_says_what_is_left_out() -> None:
     """Beginning and end stay, the number of lines between them is told, and the kill is whole."""
     rows = [REPORT[-2].replace("5356", str(10_000 + at)) for at in range(2000)]
-    (kill,) = kills([*REPORT[:-1], *rows, REPORT[-1], KILLED])
+    (kill,) = parse_kills([*REPORT[:-1], *rows, REPORT[-1], KILLED])
     assert len(kill.text) <= MOST_TEXT
     assert kill.text.startswith("\n".join(REPORT[:-1]))
     assert kill.text.endswith(f"{REPORT[-1]}\n{KILLED}")
@@ -90,8 +99,10 @@ def test_a_long_text_says_what_is_left_out() -> None:
 def test_a_name_adds_no_line_to_the_text() -> None:
     """Control characters in it are told by their numbers."""
     report = [line.replace("tail", "a\n\x1bb") for line in REPORT]
-    given = [replace(line, exact=True) for line in lines([*report, killed(5356, "a\n\x1bb")])]
-    (kill,) = feed(given)
+    given = [
+        replace(line, exact=True) for line in make_lines([*report, killed_line(5356, "a\n\x1bb")])
+    ]
+    (kill,) = parse_lines(given)
     assert isinstance(kill, LoggedKill)
     assert kill.told.comm == "a\n\x1bb"
     assert kill.text.count("\n") == len(REPORT)
@@ -126,7 +137,7 @@ def test_a_choice_whose_kill_is_lost_is_a_kill(behind: list[str]) -> None:
 def test_a_lost_kill_is_not_waited_for_without_end(passed_ns: int) -> None:
     """Some seconds, or some hundred lines: a log that is followed has no end."""
     parser = KernelLogParser()
-    for line in lines(OLD[:-1]):
+    for line in make_lines(OLD[:-1]):
         assert not isinstance(parser.feed(line), LoggedKill)
     count = 300 if passed_ns == 1 else 1
     told = [parser.feed(Line("other", passed_ns, at)) for at in range(count)]
@@ -136,7 +147,7 @@ def test_a_lost_kill_is_not_waited_for_without_end(passed_ns: int) -> None:
 def test_a_choice_before_a_loss_is_a_kill() -> None:
     """What is missing is most likely the line of the kill."""
     parser = KernelLogParser()
-    for line in lines(OLD[:-1]):
+    for line in make_lines(OLD[:-1]):
         parser.feed(line)
     kill = parser.feed(Line("something else", SECOND, 99, after_loss=True))
     assert isinstance(kill, LoggedKill)
@@ -164,10 +175,10 @@ def test_two_hosts_logs_are_told_apart() -> None:
     """Merged line by line, each kill has its own report, and each report its own stack."""
     given = [
         replace(line, stream=stream)
-        for one, other in zip(lines(OLD), lines(OTHER), strict=True)
+        for one, other in zip(make_lines(OLD), make_lines(OTHER), strict=True)
         for line, stream in ((one, "a"), (other, "b"))
     ]
-    one, two = (event for event in feed(given) if isinstance(event, LoggedKill))
+    one, two = (event for event in parse_lines(given) if isinstance(event, LoggedKill))
     for kill, pid, path, texts in ((one, 100, "/a", OLD), (two, 200, "/b", OTHER)):
         assert kill.report is not None
         assert (kill.told.pid, kill.report.tid, kill.report.limit_of) == (pid, pid, path)
@@ -207,7 +218,7 @@ def test_mixed_reports_lend_one_another_nothing(texts: list[str], shift: int) ->
 @pytest.mark.parametrize("cut", range(1, len(REPORT)))
 def test_a_report_cut_in_its_middle_costs_the_next_nothing(cut: int) -> None:
     """The next one is whole, with its own text."""
-    (kill,) = kills([*REPORT[:cut], *REPORT, KILLED])
+    (kill,) = parse_kills([*REPORT[:cut], *REPORT, KILLED])
     assert kill.report is not None
     assert kill.report.invoked is not None
     assert kill.text == "\n".join([*REPORT, KILLED])
@@ -218,21 +229,21 @@ def test_a_report_cut_in_its_middle_costs_the_next_nothing(cut: int) -> None:
 @pytest.mark.parametrize("cut", [1, 5, len(REPORT) - 1])
 def test_a_report_without_an_end_is_nobodys(cut: int) -> None:
     """A kill a minute later, whose report was left out, gets none; nor one behind 5,000 lines."""
-    given = lines(REPORT[:cut])
-    (late,) = feed([*given, Line(killed(6000), 61 * SECOND, 99)])
+    given = make_lines(REPORT[:cut])
+    (late,) = parse_lines([*given, Line(killed_line(6000), 61 * SECOND, 99)])
     assert isinstance(late, LoggedKill)
     assert late.report is None
-    (far,) = kills([*REPORT[:cut], *["other"] * 5000, killed(6000)])
+    (far,) = parse_kills([*REPORT[:cut], *["other"] * 5000, killed_line(6000)])
     assert far.report is None
 
 
 def test_a_report_that_has_no_end_is_given_up() -> None:
     """Nobody has to read on for it for ever, not even where others print its like."""
     parser = KernelLogParser()
-    for line in lines(REPORT[:5], caller=7):
+    for line in make_lines(REPORT[:5], caller=7):
         parser.feed(line)
     assert parser.in_report
-    for line in lines(["other"] * 6000, caller=8):
+    for line in make_lines(["other"] * 6000, caller=8):
         parser.feed(line)
     assert not parser.in_report
 
@@ -240,7 +251,7 @@ def test_a_report_that_has_no_end_is_given_up() -> None:
 def test_a_mixed_report_without_end_is_bounded() -> None:
     """Frames of a stack that never ends, among another's lines, leave little behind."""
     parser = KernelLogParser()
-    for line in lines([*REPORT[:6], *REPORT[:1], *[REPORT[5]] * 5000]):
+    for line in make_lines([*REPORT[:6], *REPORT[:1], *[REPORT[5]] * 5000]):
         parser.feed(line)
     (thread,) = parser._threads.values()  # noqa: SLF001  what is kept is the promise
     assert len(thread.frames) + len(thread._sections) < 200  # noqa: SLF001
@@ -250,7 +261,11 @@ def test_a_groups_thread_is_its_process() -> None:
     """A process that was killed may be printed again by another thread, which the table has."""
     row = REPORT[-2].replace("5356", "5401", 1).replace("5356", "5400")
     report = [*REPORT[:-1], row, REPORT[-1]]
-    told = feed(lines([*report, KILLED, GROUP, killed(5400), killed(5401), killed(5402)]))
+    told = parse_lines(
+        make_lines(
+            [*report, KILLED, GROUP_KILL, killed_line(5400), killed_line(5401), killed_line(5402)]
+        )
+    )
     assert isinstance(told[2], DuplicateKillLine)
     rest = [event for event in told if isinstance(event, LoggedKill)]
     assert [kill.told.pid for kill in rest] == [5356, 5400, 5402]

@@ -17,7 +17,7 @@ from otel_oom.linux import clock
 from otel_oom.store import OutboxEntry, Rejection, Store
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.recovery import salvage
-from tests.testlib.samples.events import EXIT, KILL, REAPED, WITNESS, kill
+from tests.testlib.samples.events import EXIT, KILL, REAPER_STEPS, SNAPSHOT, sample_kill
 
 BOOT = KILL.boot_id
 NEVER = 0
@@ -33,7 +33,7 @@ def events(store: Store) -> set[str]:
 
 def uids(*numbers: int) -> set[str]:
     """The uids of sample kills."""
-    return {kill(number).uid for number in numbers}
+    return {sample_kill(number).uid for number in numbers}
 
 
 def overwrite(path: Path, place: int, data: bytes) -> None:
@@ -62,9 +62,9 @@ def full(tmp_path: Path) -> Path:
     """The file of a store, closed, with a hundred kills; two of them have messages."""
     with Store(tmp_path) as store:
         for number in range(100):
-            store.record(kill(number), WITNESS)
+            store.record(sample_kill(number), SNAPSHOT)
         for number in (0, 1):
-            store.queue([OutboxEntry(number + 1, kill(number).uid, b"log", b"span")])
+            store.queue([OutboxEntry(number + 1, sample_kill(number).uid, b"log", b"span")])
         store.refused(store.waiting("logs", 1, 1000), Rejection("http://host", "no"))
     return tmp_path / NAME
 
@@ -92,7 +92,7 @@ def test_an_unreadable_database_is_moved_aside(
     damage(full)
     before = full.read_bytes()
     with Store(full.parent) as store:
-        assert store.record(kill(1000), WITNESS)
+        assert store.record(sample_kill(1000), SNAPSHOT)
         events(store)
         (found,) = store.set_aside()
     moved = full.parent / found.name
@@ -126,10 +126,10 @@ def test_damage_that_shows_while_running_is_mended(full: Path) -> None:
     page = root_page(full, "outbox")
     with Store(full.parent) as store:
         overwrite(full, (page - 1) * PAGE, b"\x55" * PAGE)
-        store.queue([OutboxEntry(3, kill(2).uid, b"new", None)])
+        store.queue([OutboxEntry(3, sample_kill(2).uid, b"new", None)])
         assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"new"]
         assert len(store.set_aside()) == 1
-        assert store.record(kill(1000), WITNESS)
+        assert store.record(sample_kill(1000), SNAPSHOT)
         assert uids(0, 1, 3, 99, 1000) <= events(store)
 
 
@@ -142,9 +142,9 @@ def test_messages_that_are_lost_are_made_again(full: Path) -> None:
         rows = {row.event.uid: row for row in store.open_kills(1000, BOOT, FAR)}
         assert rows.keys() == uids(*range(100))
         # Its log was refused, and is a dead letter.
-        assert rows[kill(0).uid].log_queued
-        assert not rows[kill(0).uid].span_queued
-        assert not rows[kill(1).uid].log_queued
+        assert rows[sample_kill(0).uid].log_queued
+        assert not rows[sample_kill(0).uid].span_queued
+        assert not rows[sample_kill(1).uid].log_queued
 
 
 def test_a_move_that_was_cut_short_is_ended_by_the_next_start(full: Path) -> None:
@@ -159,7 +159,7 @@ def test_the_log_of_a_damaged_database_goes_with_it(tmp_path: Path) -> None:
     """What a crash has left in the log is kept with the file that it belongs to."""
     crashed = tmp_path / "crashed"
     with Store(tmp_path / "state") as store:
-        store.record(KILL, WITNESS)
+        store.record(KILL, SNAPSHOT)
     with Store(tmp_path / "state") as store:
         # Of the file's first page the log has no copy now.
         store.count(BOOT, {"seen": 1})
@@ -167,7 +167,7 @@ def test_the_log_of_a_damaged_database_goes_with_it(tmp_path: Path) -> None:
     no_header(crashed / NAME)
     with Store(crashed) as store:
         (found,) = store.set_aside()
-        assert store.record(kill(1), WITNESS)
+        assert store.record(sample_kill(1), SNAPSHOT)
     overwrite(crashed / found.name, 0, b"SQLite format 3\0")
     with closing(sqlite3.connect(crashed / found.name)) as mended:
         query = "SELECT value FROM counters WHERE name = 'seen'"
@@ -208,15 +208,15 @@ def test_a_database_that_is_taken_away_is_written_anew(tmp_path: Path, which: st
     """Names can be deleted under a running agent: what they led to is brought back."""
     state = tmp_path / "state"
     with Store(state) as store:
-        store.record(kill(0), WITNESS)
+        store.record(sample_kill(0), SNAPSHOT)
         if which == "folder":
             shutil.rmtree(state)
         elif which == "moved":
             state.rename(tmp_path / "elsewhere")
         else:
             (state / which).unlink()
-        assert store.record(kill(1), WITNESS)
-        store.record(kill(2), WITNESS)
+        assert store.record(sample_kill(1), SNAPSHOT)
+        store.record(sample_kill(2), SNAPSHOT)
     with Store(state) as store:
         assert events(store) == uids(0, 1, 2)
 
@@ -241,7 +241,7 @@ def test_a_row_that_cant_be_read_holds_up_no_other(
     """It is set aside with the reason, told once, and kept; an agent of another version retries."""
     with Store(tmp_path) as store:
         for number in range(3):
-            store.record(kill(number), WITNESS)
+            store.record(sample_kill(number), SNAPSHOT)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             before = database.execute("SELECT * FROM journal WHERE id = 2").fetchall()
             database.execute(f"UPDATE journal SET {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
@@ -274,10 +274,10 @@ def test_a_bit_that_the_disk_has_changed_is_no_other_kill(
     To fill it the log is read once more, but for what was never to be told.
     """
     boot = clock.boot_id()
-    kills = [kill(number, boot_id=boot) for number in range(3)]
+    kills = [sample_kill(number, boot_id=boot) for number in range(3)]
     with Store(tmp_path) as store:
         for each in kills:
-            store.record(each, WITNESS)
+            store.record(each, SNAPSHOT)
         if begin is not None:
             store.settle(boot, again=0, sequence=begin, begins=True)
         store.settle(boot, again=0, sequence=100)
@@ -287,7 +287,7 @@ def test_a_bit_that_the_disk_has_changed_is_no_other_kill(
         assert (store.account(boot).told, store.account(boot).sequence) == (2, begin or -1)
         (found,) = store.set_aside()
         assert "row 2 of the journal is not as it was written" in found.reason
-        assert store.record(kills[1], WITNESS)
+        assert store.record(kills[1], SNAPSHOT)
         assert store.account(boot).told == 3
 
 
@@ -305,24 +305,24 @@ def test_a_bit_that_the_disk_has_changed_is_no_other_kill(
 def test_a_kill_whose_row_was_changed_can_be_stored_again(tmp_path: Path, change: str) -> None:
     """Found in the kernel's log it has the uid of that row, which is not to stand in its way."""
     boot = clock.boot_id()
-    kills = [kill(number, boot_id=boot) for number in range(3)]
+    kills = [sample_kill(number, boot_id=boot) for number in range(3)]
     with Store(tmp_path) as store:
         for each in kills:
-            store.record(each, WITNESS)
+            store.record(each, SNAPSHOT)
         store.settle(boot, again=0, sequence=100)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             database.execute(f"UPDATE journal SET {change} WHERE id = 2")  # noqa: S608  of the list above
-        assert store.record(kills[1], WITNESS)
+        assert store.record(kills[1], SNAPSHOT)
         assert events(store) == {each.uid for each in kills}
         assert store.account(boot).told == 3
         assert len(store.set_aside()) == 1
-        assert not store.record(kills[1], WITNESS)
+        assert not store.record(kills[1], SNAPSHOT)
 
 
 def test_sums_of_an_older_kind_are_not_held_against_a_row(tmp_path: Path) -> None:
     """A file that was moved aside before it was brought up to date gives what it has."""
     with Store(tmp_path) as store:
-        store.record(KILL, WITNESS)
+        store.record(KILL, SNAPSHOT)
     with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
         database.execute("UPDATE journal SET sum = 1")
         database.execute("PRAGMA user_version = 7")
@@ -335,10 +335,10 @@ def test_sums_of_an_older_kind_are_not_held_against_a_row(tmp_path: Path) -> Non
 def test_what_was_queued_is_as_it_was_written(tmp_path: Path) -> None:
     """A row that has moved on is sealed anew: told again, it is the same kill."""
     with Store(tmp_path) as store:
-        store.record(KILL, WITNESS)
+        store.record(KILL, SNAPSHOT)
         (row,) = store.open_kills(10, BOOT, FAR)
         store.queue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
-        assert not store.record(KILL, WITNESS)
+        assert not store.record(KILL, SNAPSHOT)
         assert store.set_aside() == []
 
 
@@ -356,7 +356,7 @@ def test_many_rows_that_cant_be_read_hide_no_other(tmp_path: Path) -> None:
     """More of them than one look takes do not end it."""
     with Store(tmp_path) as store:
         for number in range(10):
-            store.record(kill(number), WITNESS)
+            store.record(sample_kill(number), SNAPSHOT)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             database.execute("UPDATE journal SET event = '?', sum = NULL WHERE id < 10")
         assert [row.id for row in store.open_kills(2, BOOT, NEVER)] == [10]
@@ -365,8 +365,8 @@ def test_many_rows_that_cant_be_read_hide_no_other(tmp_path: Path) -> None:
 def test_what_the_reaper_tells_of_a_damaged_row_is_no_trouble(tmp_path: Path) -> None:
     """Steps that can't be added to a row are left out, and hold up no kill."""
     with Store(tmp_path) as store:
-        store.record(KILL, WITNESS)
+        store.record(KILL, SNAPSHOT)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             database.execute("UPDATE journal SET reaper = 'no JSON'")
-        assert not store.record_reaping(BOOT, REAPED[0])
+        assert not store.record_reaping(BOOT, REAPER_STEPS[0])
         assert store.record_exit(BOOT, EXIT)

@@ -17,9 +17,9 @@ from otel_oom.model.events import OomKill
 from otel_oom.store import OutboxEntry, Rejection, Store, StoreError
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.recovery.disk_space import BALLAST_BYTES
-from tests.testlib.kernel.disk import Disk, disk
-from tests.testlib.samples.events import KILL, WITNESS, kill
-from tests.testlib.wait import until
+from tests.testlib.kernel.disk import Disk, mount_disk
+from tests.testlib.samples.events import KILL, SNAPSHOT, sample_kill
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -32,7 +32,7 @@ PAYLOAD = b"x" * 2500
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Disk]:
     """A disk of 16 MiB."""
-    with disk(tmp_path / "disk", "16M") as mounted:
+    with mount_disk(tmp_path / "disk", "16M") as mounted:
         yield mounted
 
 
@@ -40,7 +40,7 @@ def record_until_full(store: Store, first: int = 0) -> int:
     """Record kills until the store takes no more; the number of the first that it did not take."""
     for number in range(first, first + 10_000):
         try:
-            store.record(kill(number), WITNESS)
+            store.record(sample_kill(number), SNAPSHOT)
         except sqlite3.OperationalError:
             return number
     pytest.fail("a full disk takes ten thousand kills")
@@ -49,7 +49,7 @@ def record_until_full(store: Store, first: int = 0) -> int:
 def takes(store: Store, event: OomKill) -> bool:
     """Whether the store takes an event now."""
     try:
-        return store.record(event, WITNESS)
+        return store.record(event, SNAPSHOT)
     except sqlite3.OperationalError:
         return False
 
@@ -73,7 +73,7 @@ def deliver_all(store: Store) -> list[str]:
 
 def uids(first: int, after: int) -> list[str]:
     """The uids of the log and of the span of each kill, in order."""
-    return sorted(2 * [kill(number).uid for number in range(first, after)])
+    return sorted(2 * [sample_kill(number).uid for number in range(first, after)])
 
 
 def test_what_is_stored_goes_out_and_makes_room(small: Disk) -> None:
@@ -103,7 +103,7 @@ def test_it_is_said_once_and_goes_on_by_itself(
         assert [record.levelname for record in caplog.records] == ["ERROR"]
         assert "is full" in caplog.text
         small.clear()
-        until(lambda: takes(store, kill(after)), "it takes kills again")
+        wait_until(lambda: takes(store, sample_kill(after)), "it takes kills again")
         assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
         assert "has room again" in caplog.messages[1]
         assert (store.folder / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
@@ -130,14 +130,14 @@ def test_what_was_taken_is_not_sent_again(small: Disk, way: str) -> None:
     """While the disk can't let go of what a backend took or refused, that is remembered."""
     with Store(small.path / "state") as store:
         for number in range(20):
-            store.record(kill(number), WITNESS)
+            store.record(sample_kill(number), SNAPSHOT)
         queue_all(store)
         messages = store.waiting("logs", 10, ALL)
         with no_room(store, small) if way == "full" else busy(store):
             store.delivered(messages[:9])
             store.refused(messages[9:], Rejection("http://host", "no"))
             waiting = store.waiting("logs", 100, ALL)
-            assert [m.uid for m in waiting] == [kill(number).uid for number in range(10, 20)]
+            assert [m.uid for m in waiting] == [sample_kill(number).uid for number in range(10, 20)]
             assert store.counts()["outbox"] == 40
         store.upkeep()
         assert store.counts()["outbox"] == 30

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store
-from tests.testlib.need import need
-from tests.testlib.samples.events import KILL, kill
+from tests.testlib.require import require
+from tests.testlib.samples.events import KILL, sample_kill
 from tests.testlib.store_process import KILLS
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def run(folder: Path, fault: str | None) -> tuple[list[str], list[str]]:
         command += ["-e", f"inject={fault}"]
     command += [sys.executable, "-m", "tests.testlib.store_process", state, told]
     done = subprocess.run(command, check=False, cwd=Path.cwd(), capture_output=True, text=True)
-    need("ptrace" not in done.stderr.lower(), f"to trace a process: {done.stderr[-200:]}")
+    require("ptrace" not in done.stderr.lower(), f"to trace a process: {done.stderr[-200:]}")
     lines = told.read_text(encoding="ascii").splitlines() if told.exists() else []
     assert lines or "can't be" in done.stderr, done.stderr
     return lines, trace.read_text(encoding="ascii", errors="replace").splitlines()
@@ -48,23 +48,25 @@ def calls(trace: list[str], name: str) -> list[int]:
 
 def check(folder: Path, told: list[str]) -> None:
     """All that was told as done is found by the next start."""
-    recorded = {kill(number).uid for number in range(KILLS) if f"done record {number}" in told}
+    recorded = {
+        sample_kill(number).uid for number in range(KILLS) if f"done record {number}" in told
+    }
     with Store(folder / "state") as store:
         open_ = {row.event.uid: row for row in store.open_kills(100, BOOT, FAR)}
         logs = [message.uid for message in store.waiting("logs", 100, 1000)]
         spans = [message.uid for message in store.waiting("traces", 100, 1000)]
         assert recorded <= open_.keys() | set(spans)
         if "done queue" in told:
-            assert {kill(0).uid, kill(1).uid} <= set(spans)
-            assert kill(1).uid in logs
+            assert {sample_kill(0).uid, sample_kill(1).uid} <= set(spans)
+            assert sample_kill(1).uid in logs
         if "done deliver" in told:
-            assert kill(0).uid not in logs
+            assert sample_kill(0).uid not in logs
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The calls of a run without a fault."""
-    need(shutil.which("strace"), "strace lets a call fail")
+    require(shutil.which("strace"), "strace lets a call fail")
     folder = tmp_path_factory.mktemp("sound")
     told, trace = run(folder, None)
     assert len(told) == KILLS + 3, told

@@ -7,7 +7,7 @@ import os
 import pytest
 
 
-def need(condition: object, reason: str) -> None:
+def require(condition: object, reason: str) -> None:
     """Go on only if the condition is truthy.
 
     Otherwise the calling test is skipped with the reason; where the environment variable `CI`
