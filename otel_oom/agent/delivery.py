@@ -136,15 +136,15 @@ class DeliveryPipeline:
         # What follows takes 15 MB and 0.2 s to import: after capture has begun.
         from otel_oom.agent.encoder import EventEncoder  # noqa: PLC0415
         from otel_oom.agent.liveness import ExporterStatus  # noqa: PLC0415
-        from otel_oom.enrich import Host, of_place, shared_resource  # noqa: PLC0415
+        from otel_oom.enrich.host import Host, environment_attributes, host_resource  # noqa: PLC0415
         from otel_oom.enrich.host_attributes import host_attributes  # noqa: PLC0415
-        from otel_oom.enrich.user_stack import Resolver  # noqa: PLC0415
+        from otel_oom.enrich.user_stack import UserSymbolizer  # noqa: PLC0415
         from otel_oom.export.exporter import SignalExporter, connect  # noqa: PLC0415
         from otel_oom.export.retry import RetryGate  # noqa: PLC0415
 
         found, told = host_attributes(), {**self._detect(), **self._config.otlp.resource}
-        said = of_place(self._config.otlp.resource)
-        host = Host(shared_resource(found, told), Resolver(), said)
+        said = environment_attributes(self._config.otlp.resource)
+        host = Host(host_resource(found, told), UserSymbolizer(), said)
         encoder = EventEncoder(host, self.runtimes, self._boot_id)
         self._begin_metrics({**found, **told})
         for endpoint in self._config.otlp.endpoints[len(self._couriers) :]:
@@ -177,9 +177,9 @@ class DeliveryPipeline:
         if self._detected is None:
             self._detected = {}
             if self._config.otlp.detectors:
-                from otel_oom.enrich.resource_detectors import detected  # noqa: PLC0415  as in _run()
+                from otel_oom.enrich.resource_detectors import detect_resource  # noqa: PLC0415  as in _run()
 
-                self._detected = detected(self._config.otlp.detectors)
+                self._detected = detect_resource(self._config.otlp.detectors)
         return self._detected
 
     def _begin_metrics(self, resource: Mapping[str, AttributeValue]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
 
 from msgspec.structs import replace
 
-from otel_oom.enrich import EnrichedKill, Host, StillAlive, VictimOutcome
-from otel_oom.enrich.event import EnrichedEvent, enrich_event
+from otel_oom.enrich.event import enrich_event
+from otel_oom.enrich.host import Host
+from otel_oom.enrich.types import EnrichedEvent, EnrichedKill, StillAlive, VictimOutcome
 from otel_oom.linux import clock
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.event_base import OomEvent
@@ -56,7 +56,7 @@ class EventEncoder:
         outcome = self._outcome(row)
         kept = self._pending.pop(row.id, None)
         if kept is not None:
-            return dataclasses.replace(kept, end=outcome)
+            return replace(kept, victim_outcome=outcome)
         witness = row.witness
         if isinstance(row.event, OomEvent):
             containers = self._containers.resolve_deferred(row.event, witness.containers)

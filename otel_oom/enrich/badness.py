@@ -1,70 +1,67 @@
-"""The chosen one beside those that the kernel could have chosen, by what each held."""
+"""The processes that the kernel could have killed, ranked by their memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.linux.oom_badness import is_unkillable, oom_badness
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import OomTask, TaskList
 
-_MOST: Final = 10
+_MAX_TASKS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class RankedTask:
-    """A process that held memory, and what that counted for.
+class RankedTask(Struct, frozen=True):
+    """A process with its badness.
 
-    ``points`` are as ``oom_badness()`` of mm/oom_kill.c gives them, in pages; ``None`` for what
-    the kernel never chooses, and where it can't be told. ``killed`` is whether it is the victim,
-    which is told as the kernel marked it.
+    ``points`` are those of ``oom_badness()`` in mm/oom_kill.c, in pages; ``None`` for processes
+    that the kernel never kills, and where they are not known. The values of the victim are those of
+    the mark.
     """
 
-    candidate: OomTask
+    task: OomTask
     points: int | None
-    killed: bool = False
+    is_victim: bool = False
 
 
-def chosen_among(kill: OomKill, seen: TaskList | None) -> TaskList | None:
-    """Those that the kernel listed, if it did, and otherwise those ``seen`` in /proc.
+def merge_task_lists(logged: TaskList | None, scanned: TaskList | None) -> TaskList | None:
+    """Return the kernel's own list, with the cgroups of the ``scanned`` one, which is the fallback.
 
-    The kernel's list is of the moment of its choice; what it lacks are their cgroups.
+    The kernel's list is of the moment of its choice, and has no cgroups.
     """
-    if kill.tasks is None:
-        return seen
-    paths = {(one.tgid, one.comm): one.memcg for one in seen.largest} if seen else {}
+    if logged is None:
+        return scanned
+    paths = {(task.tgid, task.comm): task.memcg for task in scanned.largest} if scanned else {}
     largest = tuple(
-        replace(one, memcg=paths.get((one.tgid, one.comm))) for one in kill.tasks.largest
+        replace(task, memcg=paths.get((task.tgid, task.comm))) for task in logged.largest
     )
-    return replace(kill.tasks, largest=largest)
+    return replace(logged, largest=largest)
 
 
-def ranked(kill: OomKill, seen: TaskList | None) -> tuple[RankedTask, ...]:
-    """The victim and the largest of the others, at most ten, the largest first."""
-    if seen is None:
+def rank_tasks(kill: OomKill, tasks: TaskList | None) -> tuple[RankedTask, ...]:
+    """Return the victim and the largest other processes, at most ten, the largest first."""
+    if tasks is None:
         return ()
     others = [
-        RankedTask(candidate, _points(candidate, kill))
-        for candidate in seen.largest
-        if candidate.tgid != kill.victim.tgid
+        RankedTask(task, _points(task, kill))
+        for task in tasks.largest
+        if task.tgid != kill.victim.tgid
     ]
-    every = sorted(
-        [*_victim(kill), *others], key=lambda one: one.candidate.total_bytes, reverse=True
-    )
-    # The victim stays in it, however small.
-    while len(every) > _MOST:
-        every.remove(next(one for one in reversed(every) if not one.killed))
-    return tuple(every)
+    ranked = sorted([*_victim(kill), *others], key=lambda one: one.task.total_bytes, reverse=True)
+    # The victim stays, however small.
+    while len(ranked) > _MAX_TASKS:
+        ranked.remove(next(one for one in reversed(ranked) if not one.is_victim))
+    return tuple(ranked)
 
 
 def _victim(kill: OomKill) -> list[RankedTask]:
     memory = kill.memory
     if memory is None or kill.victim.tgid is None:
         return []
-    candidate = OomTask(
+    task = OomTask(
         tgid=kill.victim.tgid,
         comm=kill.victim.comm or "",
         resident=memory.resident,
@@ -74,14 +71,14 @@ def _victim(kill: OomKill) -> list[RankedTask]:
         score_adj=kill.victim.score_adj,
         memcg=kill.memcg.path if kill.memcg else None,
     )
-    # What the kernel weighed is of the first of a group.
-    told = kill.decision.points if kill.decision and kill.incident is None else None
-    return [RankedTask(candidate, _points(candidate, kill) if told is None else told, killed=True)]
+    # The points of a decision are those of its first victim.
+    points = kill.decision.points if kill.decision and kill.incident is None else None
+    points = _points(task, kill) if points is None else points
+    return [RankedTask(task, points, is_victim=True)]
 
 
-def _points(candidate: OomTask, kill: OomKill) -> int | None:
-    score_adj = candidate.score_adj
-    if score_adj is None or is_unkillable(candidate.tgid, score_adj):
+def _points(task: OomTask, kill: OomKill) -> int | None:
+    if task.score_adj is None or is_unkillable(task.tgid, task.score_adj):
         return None
-    capacity = kill.decision.total_memory if kill.decision else None
-    return oom_badness(candidate.total_bytes, score_adj, capacity)
+    total_memory = kill.decision.total_memory if kill.decision else None
+    return oom_badness(task.total_bytes, task.score_adj, total_memory)

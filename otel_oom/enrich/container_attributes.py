@@ -8,16 +8,16 @@ from typing import Final
 from otel_oom.model.container import Container
 
 _IMAGE: Final = re.compile(r"(?P<name>.+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>\w+:[0-9a-f]+))?")
-"""A reference to an image: a port in its registry's name is followed by a slash, a tag is not."""
+"""An image reference. A slash follows the port of a registry, but not a tag."""
 
 _BARE_ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
 def container_attributes(container: Container | None) -> dict[str, str | tuple[str, ...]]:
-    """What is known of ``container``."""
+    """Return the resource attributes of ``container``; unknown ones are omitted."""
     if container is None:
         return {}
-    name, tag, digest = _image(container.image)
+    name, tag, digest = _parse_image(container.image)
     values = {
         "container.id": container.id,
         "container.name": container.name,
@@ -32,9 +32,9 @@ def container_attributes(container: Container | None) -> dict[str, str | tuple[s
     return {name: value for name, value in values.items() if value}
 
 
-def _image(image: str | None) -> tuple[str | None, str | None, str | None]:
-    """Name, tag and digest of a reference; an image that was asked for by its id has no name."""
-    found = _IMAGE.fullmatch(image or "")
-    if found is None or _BARE_ID.fullmatch(image or ""):
+def _parse_image(image: str | None) -> tuple[str | None, str | None, str | None]:
+    """Return name, tag and digest of an image reference; a bare image id has none of them."""
+    match = _IMAGE.fullmatch(image or "")
+    if match is None or _BARE_ID.fullmatch(image or ""):
         return None, None, None
-    return found["name"], found["tag"], found["digest"]
+    return match["name"], match["tag"], match["digest"]

@@ -1,51 +1,188 @@
-"""Enrichment of any stored event, by its type."""
+"""Enrichment of a stored event, by its type."""
 
 from __future__ import annotations
 
-from otel_oom.enrich import (
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from otel_oom.enrich.badness import merge_task_lists, rank_tasks
+from otel_oom.enrich.cgroup_path import finest_cgroup_path
+from otel_oom.enrich.host import Host
+from otel_oom.enrich.limit_scope import limit_scope
+from otel_oom.enrich.redact import redact
+from otel_oom.enrich.resource import victim_resource
+from otel_oom.enrich.service_identity import ServiceHints
+from otel_oom.enrich.stack_analysis import analyse_stack
+from otel_oom.enrich.types import (
+    EnrichedEvent,
     EnrichedKill,
     EnrichedMissedKills,
     EnrichedNoVictim,
     EnrichedPanic,
-    Host,
+    EnrichedUserspaceKill,
     VictimOutcome,
-    enrich,
-    enrich_missed_kills,
-    enrich_no_victim,
-    enrich_panic,
 )
-from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill, enrich_userspace_kill
-from otel_oom.model.events import MissedKills, NoVictim, Panic, StoredEvent, UserspaceKill
+from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.linux.containers.of_event import containers_by_path
+from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
+from otel_oom.linux.systemd.units import find_owning_unit, find_units
+from otel_oom.model.container import EventContainers
+from otel_oom.model.event_base import OomEvent
+from otel_oom.model.events import (
+    MissedKills,
+    NoVictim,
+    OomKill,
+    Panic,
+    StoredEvent,
+    UserspaceKill,
+)
 from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.types import OomControl
 
-EnrichedEvent = (
-    EnrichedKill | EnrichedUserspaceKill | EnrichedNoVictim | EnrichedPanic | EnrichedMissedKills
-)
+_AGENT: Final = "otel-oom"
+"""The ``service.name`` of events about the agent itself."""
 
 
 def enrich_event(
     event: StoredEvent,
-    witness: Snapshot,
-    end: VictimOutcome,
-    stored_unix_ns: int,
+    snapshot: Snapshot,
+    victim_outcome: VictimOutcome,
+    observed_unix_ns: int,
     host: Host,
 ) -> EnrichedEvent:
-    """Add to ``event`` what this host knows of it.
+    """Enrich any event.
 
     Args:
-        event: of this host, or found in the log of another.
-        witness: the snapshot of the moment of the kill.
-        end: applies to kills by the kernel only.
-        stored_unix_ns: the time at which it was stored.
+        event: from this host, or from the log of another.
+        snapshot: of the moment of the kill.
+        victim_outcome: applies to kills by the kernel only.
+        observed_unix_ns: the time at which the event was stored.
         host: this host.
     """
-    host = host.of(event)
+    host = host.of_event(event)
     if isinstance(event, MissedKills):
-        return enrich_missed_kills(event, stored_unix_ns, host)
+        return enrich_missed_kills(event, observed_unix_ns, host)
     if isinstance(event, NoVictim):
-        return enrich_no_victim(event, stored_unix_ns, host, witness.containers)
+        return enrich_no_victim(event, observed_unix_ns, host, snapshot.containers)
     if isinstance(event, Panic):
-        return enrich_panic(event, stored_unix_ns, host)
+        return enrich_panic(event, observed_unix_ns, host)
     if isinstance(event, UserspaceKill):
-        return enrich_userspace_kill(event, witness, stored_unix_ns, host)
-    return enrich(event, witness, end, stored_unix_ns, host)
+        return enrich_userspace_kill(event, snapshot, observed_unix_ns, host)
+    return enrich_kill(event, snapshot, victim_outcome, observed_unix_ns, host)
+
+
+def enrich_kill(
+    kill: OomKill,
+    snapshot: Snapshot,
+    victim_outcome: VictimOutcome,
+    observed_unix_ns: int,
+    host: Host,
+) -> EnrichedKill:
+    """Enrich a kill by the kernel."""
+    containers = snapshot.containers or containers_by_path(kill)
+    if snapshot.kernel_report and kill.original is None:
+        kill = replace(kill, original=snapshot.kernel_report, tasks=snapshot.kernel_report_tasks)
+    snapshot = replace(snapshot, tasks=merge_task_lists(kill.tasks, snapshot.tasks))
+    executable = kill.victim.executable or snapshot.executable
+    stack_analysis = analyse_stack(kill.stack)
+    return EnrichedKill(
+        event=kill,
+        snapshot=snapshot,
+        victim_outcome=victim_outcome,
+        observed_unix_ns=observed_unix_ns,
+        executable=executable,
+        command=None if kill.victim.command is None else redact(kill.victim.command),
+        user_stack=_user_stack(kill, executable, host.symbolizer),
+        stack_analysis=stack_analysis,
+        limit_scope=limit_scope(kill, stack_analysis),
+        # The unit files of this host do not apply to the log of another time or host.
+        limit_setting=None if kill.provenance else _limit_setting(kill.decision),
+        ranked_tasks=rank_tasks(kill, snapshot.tasks),
+        containers=containers,
+        resource=victim_resource(
+            finest_cgroup_path(kill, snapshot),
+            containers.victim,
+            ServiceHints(snapshot.environ, executable=executable, comm=kill.victim.comm),
+            host.attributes,
+        ),
+    )
+
+
+def enrich_userspace_kill(
+    event: UserspaceKill, snapshot: Snapshot, observed_unix_ns: int, host: Host
+) -> EnrichedUserspaceKill:
+    """Enrich a userspace kill with the resource of its process, unit or container."""
+    containers = snapshot.containers or containers_by_path(event)
+    path, comm = finest_cgroup_path(event, snapshot), event.victim.comm if event.victim else None
+    hints = ServiceHints(snapshot.environ, executable=snapshot.executable, comm=comm)
+    return EnrichedUserspaceKill(
+        event=event,
+        snapshot=snapshot,
+        observed_unix_ns=observed_unix_ns,
+        executable=snapshot.executable,
+        cgroup_path=path,
+        containers=containers,
+        resource=victim_resource(path, containers.victim, hints, host.attributes),
+    )
+
+
+def enrich_no_victim(
+    event: NoVictim, observed_unix_ns: int, host: Host, containers: EventContainers | None = None
+) -> EnrichedNoVictim:
+    """Enrich an OOM without a victim with the resource of its trigger."""
+    trigger, memcg = event.trigger, event.trigger_memcg
+    containers = containers or containers_by_path(event)
+    return EnrichedNoVictim(
+        event=event,
+        observed_unix_ns=observed_unix_ns,
+        user_stack=_user_stack(event, None, host.symbolizer),
+        stack_analysis=analyse_stack(event.stack),
+        containers=containers,
+        resource=victim_resource(
+            memcg.path if memcg else "",
+            containers.victim,
+            ServiceHints(comm=trigger.comm if trigger else None),
+            host.attributes,
+        ),
+    )
+
+
+def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPanic:
+    """Enrich a panic with the host as its resource, as it is now."""
+    return EnrichedPanic(
+        event=event,
+        observed_unix_ns=observed_unix_ns,
+        stack_analysis=analyse_stack(event.stack),
+        resource=victim_resource("", None, ServiceHints(), host.attributes),
+    )
+
+
+def enrich_missed_kills(
+    event: MissedKills, observed_unix_ns: int, host: Host
+) -> EnrichedMissedKills:
+    """Enrich missed kills with the agent as their resource: the victims are not known."""
+    resource = {**host.attributes, "service.name": _AGENT}
+    return EnrichedMissedKills(event, observed_unix_ns, resource)
+
+
+def _user_stack(
+    event: OomEvent, executable: str | None, symbolizer: UserSymbolizer
+) -> tuple[str, ...]:
+    trigger = event.trigger
+    if not event.user_stack or trigger is None:
+        return ()
+    root = Path(f"/proc/{trigger.tgid}/root")
+    return symbolizer.symbolize(event.user_stack, (executable,) if executable else (), (root,))
+
+
+def _limit_setting(decision: OomControl | None) -> UnitSetting | None:
+    """Find the setting of a system unit that set the limit that was hit."""
+    if decision is None or decision.memcg is None or decision.memcg_usage is None:
+        return None
+    units, owner = find_units(decision.memcg.path), find_owning_unit(decision.memcg.path)
+    in_user_manager = units.unit is not None and owner != units.unit
+    if owner is None or in_user_manager or decision.memcg_usage.limit is None:
+        return None
+    return find_memory_setting(owner, decision.memcg_usage.limit)

@@ -1,4 +1,4 @@
-"""The host, as resource attributes; read once, for it does not change while the agent runs."""
+"""The host as resource attributes: constant while the agent runs, so read once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-# Values of host.arch (semantic conventions) for what uname(2) calls the machine.
+# Values of host.arch (semantic conventions) by the machine of uname(2).
 _ARCH: Final = {
     "x86_64": "amd64",
     "i386": "x86",
@@ -18,11 +18,11 @@ _ARCH: Final = {
     "s390x": "s390x",
 }
 
-_FILE_CHARS: Final = 16384
+_MAX_FILE_CHARS: Final = 16384
 
 
 def host_attributes(root: Path = Path("/")) -> dict[str, str]:
-    """``host.*`` and ``os.*`` of this host; what can't be read is left out."""
+    """Return ``host.*`` and ``os.*`` of this host; unreadable ones are omitted."""
     uname = os.uname()
     release = _os_release(root)
     machine_id = _read(root / "etc/machine-id").strip()
@@ -39,7 +39,7 @@ def host_attributes(root: Path = Path("/")) -> dict[str, str]:
 
 
 def _os_release(root: Path) -> dict[str, str]:
-    """The fields of os-release(5), from the first of its two places that exists."""
+    """Return the fields of os-release(5), from the first of its two paths that exists."""
     text = _read(root / "etc/os-release") or _read(root / "usr/lib/os-release")
     fields = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {name.strip(): value.strip().strip("\"'") for name, _, value in fields}
@@ -48,6 +48,6 @@ def _os_release(root: Path) -> dict[str, str]:
 def _read(path: Path) -> str:
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_FILE_CHARS)
+            return file.read(_MAX_FILE_CHARS)
     except OSError:
         return ""

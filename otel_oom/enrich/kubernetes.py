@@ -1,6 +1,6 @@
-"""The pod of a container, out of its cgroup's path and what the runtime noted on it.
+"""The pod of a container, from its cgroup path and the annotations of its runtime.
 
-The kubelet makes a cgroup for each pod, in one of its quality-of-service class:
+The kubelet creates a cgroup for each pod, below that of its quality-of-service class:
 
 =========  =====================================================================
 driver     path
@@ -9,29 +9,30 @@ cgroupfs   ``/kubepods/burstable/podUID/…``, guaranteed: ``/kubepods/podUID/�
 systemd    ``/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/…``
 =========  =====================================================================
 
-below ``--cgroup-root`` if it is set, and with ``_`` for ``-`` in the systemd driver's UIDs. Source:
-kubernetes, ``pkg/kubelet/cm/``. It hands a container's names to the runtime as labels and
-annotations, which the runtimes keep under names of their own.
+below ``--cgroup-root`` if set, and with ``_`` for ``-`` in the UIDs of the systemd driver. Source:
+kubernetes, ``pkg/kubelet/cm/``. It passes a container's names to the runtime as labels and
+annotations, which each runtime keeps under names of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 _POD: Final = re.compile(
     r"(?:(?P<parents>(?:[\w.]+-)*kubepods(?:-\w+)?)-)?pod"
     r"(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?:\.slice)?"
 )
-"""A static pod's UID is a hash of 32 digits, any other's a UUID."""
+"""The UID of a static pod is a hash of 32 digits, any other a UUID."""
 
 _CLASS: Final = {"burstable": "Burstable", "besteffort": "BestEffort"}
 _GUARANTEED: Final = "Guaranteed"
 
-# Where each runtime has it: containerd (pkg/cri/annotations), the kubelet's own names
-# (pkg/kubelet/types/labels.go), which CRI-O keeps, and cri-dockerd's for annotations.
+# Names of containerd (pkg/cri/annotations), of the kubelet (pkg/kubelet/types/labels.go), which
+# CRI-O keeps, and of cri-dockerd for annotations.
 _NAME: Final = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
 _NAMESPACE: Final = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace")
 _UID: Final = ("io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid")
@@ -42,23 +43,22 @@ _RESTARTS: Final = (
 )
 _IMAGE: Final = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName")
 
-RESOURCE: Final = "resource.opentelemetry.io/"
-"""The prefix of a pod's annotations that are resource attributes (semantic conventions)."""
+RESOURCE_PREFIX: Final = "resource.opentelemetry.io/"
+"""Prefix of the annotations that are resource attributes (semantic conventions)."""
 
 _PAUSE: Final = "POD"
-"""What the kubelet calls the container that only holds a pod's namespaces."""
-_MOST_OWN: Final = 32
-_MOST_CHARS: Final = 256
+"""The kubelet's name of the container that only holds the namespaces of a pod."""
+_MAX_ATTRIBUTES: Final = 32
+_MAX_CHARS: Final = 256
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod, and the container of it; ``None`` is not known.
+class Pod(Struct, frozen=True):
+    """A pod and one of its containers; what is not known is ``None``.
 
-    ``uid`` is the node's own: that of a static pod is another than its mirror's in the API.
-    ``restarts`` is how often the container had been restarted. ``image`` is the image's name as
-    the pod's author wrote it. ``own`` are the resource attributes among the pod's annotations.
+    ``uid`` is the node's: a static pod has another in the API. ``restart_count`` is the
+    container's. ``image`` is the name of the image in the pod's specification.
+    ``annotated_attributes`` are the resource attributes among the annotations.
     """
 
     uid: str | None = None
@@ -66,29 +66,29 @@ class Pod:
     name: str | None = None
     namespace: str | None = None
     container: str | None = None
-    restarts: int | None = None
+    restart_count: int | None = None
     image: str | None = None
-    own: Mapping[str, str] = field(default_factory=dict)
+    annotated_attributes: Mapping[str, str] = {}
 
     def attributes(self) -> dict[str, str | int]:
-        """Its resource attributes (semantic conventions, ``k8s.*``)."""
-        known = {
+        """Return the resource attributes (semantic conventions, ``k8s.*``)."""
+        values = {
             "k8s.pod.uid": self.uid,
             "k8s.pod.name": self.name,
             "k8s.namespace.name": self.namespace,
             "k8s.container.name": self.container,
-            "k8s.container.restart_count": self.restarts,
+            "k8s.container.restart_count": self.restart_count,
         }
-        return {name: value for name, value in known.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
 
-def pod_of(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
-    """The innermost pod that ``cgroup_path`` is in; what is noted of its container names it.
+def find_pod(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
+    """Find the innermost pod of ``cgroup_path``, with the names from ``annotations``.
 
-    ``annotations`` are those of the container's OCI configuration, or its labels. A container that
-    the CRI made outside of the kubelet's cgroups is known by them alone.
+    ``annotations`` are those of the container's OCI configuration, or its labels. They alone
+    identify a container that the CRI created outside of the kubelet's cgroups.
     """
-    uid, qos_class = _of_path(cgroup_path)
+    uid, qos_class = _parse_path(cgroup_path)
     uid = uid or _first(annotations, _UID)
     if uid is None:
         return None
@@ -100,19 +100,19 @@ def pod_of(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
         name=_first(annotations, _NAME),
         namespace=_first(annotations, _NAMESPACE),
         container=None if container == _PAUSE else container,
-        restarts=int(restarts) if _COUNT.fullmatch(restarts) else None,
+        restart_count=int(restarts) if _COUNT.fullmatch(restarts) else None,
         image=_first(annotations, _IMAGE),
-        own=_own(annotations),
+        annotated_attributes=_resource_attributes(annotations),
     )
 
 
-def is_pod(component: str) -> bool:
-    """Whether this component of a cgroup's path is a pod's own cgroup."""
+def is_pod_cgroup(component: str) -> bool:
+    """Check if a component of a cgroup path is the cgroup of a pod."""
     return _POD.fullmatch(component) is not None
 
 
 def image_version(image: str) -> str | None:
-    """``service.version`` by an image's name: its tag and digest, as far as it has them.
+    """Return the ``service.version`` of an image: its tag and digest, as far as it has them.
 
     Source: semantic conventions, "How service.version should be calculated".
     """
@@ -123,29 +123,29 @@ def image_version(image: str) -> str | None:
     return tag or None
 
 
-def _of_path(cgroup_path: str) -> tuple[str | None, str | None]:
-    """UID and quality-of-service class of the innermost pod."""
+def _parse_path(cgroup_path: str) -> tuple[str | None, str | None]:
+    """Return the UID and the quality-of-service class of the innermost pod."""
     components = cgroup_path.split("/")
-    for at in range(len(components) - 1, 0, -1):
-        # Behind a colon is what a runtime of the other driver made of the pod's slice.
-        found = _POD.fullmatch(components[at].partition(":")[0])
-        if found:
-            parent = found["parents"] or components[at - 1]
+    for index in range(len(components) - 1, 0, -1):
+        # A runtime with the other driver appends its own names to the pod's slice, after a colon.
+        match = _POD.fullmatch(components[index].partition(":")[0])
+        if match:
+            parent = match["parents"] or components[index - 1]
             last = parent.rpartition("-")[2]
             guaranteed = _GUARANTEED if last == "kubepods" else None
-            return found["uid"].replace("_", "-"), _CLASS.get(last, guaranteed)
+            return match["uid"].replace("_", "-"), _CLASS.get(last, guaranteed)
     return None, None
 
 
 def _first(annotations: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     values = (annotations.get(name) for name in names)
-    return next((value[:_MOST_CHARS] for value in values if value), None)
+    return next((value[:_MAX_CHARS] for value in values if value), None)
 
 
-def _own(annotations: Mapping[str, str]) -> dict[str, str]:
-    own = {
-        name.removeprefix(RESOURCE)[:_MOST_CHARS]: value[:_MOST_CHARS]
+def _resource_attributes(annotations: Mapping[str, str]) -> dict[str, str]:
+    attributes = {
+        name.removeprefix(RESOURCE_PREFIX)[:_MAX_CHARS]: value[:_MAX_CHARS]
         for name, value in sorted(annotations.items())
-        if name.startswith(RESOURCE) and name != RESOURCE and value
+        if name.startswith(RESOURCE_PREFIX) and name != RESOURCE_PREFIX and value
     }
-    return dict(list(own.items())[:_MOST_OWN])
+    return dict(list(attributes.items())[:_MAX_ATTRIBUTES])

@@ -1,8 +1,8 @@
-"""What OpenTelemetry's resource detectors tell of the host, such as those of cloud providers.
+"""Attributes of the host from OpenTelemetry's resource detectors, such as those of clouds.
 
-The user installs them beside the agent, and names them in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``,
-as for any other program with the SDK. They ask over the network, and are other people's code: each
-runs in a thread of its own, and what has not answered in time is gone without.
+The user installs them beside the agent and names them in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``,
+as for any program with the SDK. They are other people's code and use the network: each runs in a
+thread of its own, and one that misses the deadline is ignored.
 """
 
 from __future__ import annotations
@@ -22,62 +22,62 @@ _LOG = logging.getLogger(__name__)
 
 GROUP: Final = "opentelemetry_resource_detector"
 DEADLINE_S: Final = 5.0
-"""For all of them together."""
-_EVERY: Final = "*"
+"""For all detectors together."""
+_ALL: Final = "*"
 
-_Answer = tuple[str, dict[str, AttributeValue] | Exception]
+_Result = tuple[str, dict[str, AttributeValue] | Exception]
 
 
-def detected(names: Sequence[str], deadline_s: float = DEADLINE_S) -> dict[str, AttributeValue]:
-    """The attributes that the detectors of these names find; a later one goes before an earlier.
+def detect_resource(
+    names: Sequence[str], deadline_s: float = DEADLINE_S
+) -> dict[str, AttributeValue]:
+    """Return the attributes of the detectors of these names; those of later ones win.
 
-    ``*`` is every detector that is installed. What fails or is late is logged, and no error.
+    ``*`` is every installed detector. A missing, failed or late detector is logged, not raised.
     """
     installed = entry_points(group=GROUP)
-    if _EVERY in names:
+    if _ALL in names:
         names = sorted(installed.names)
-    answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
-    waiting = []
+    results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+    started = []
     for name in dict.fromkeys(names):
         if name not in installed.names:
             others = ", ".join(sorted(installed.names)) or "none"
-            _LOG.warning("No resource detector %r is installed; there are: %s", name, others)
+            _LOG.warning("Resource detector %r is not installed; installed: %s", name, others)
             continue
-        waiting.append(name)
+        started.append(name)
         entry = next(iter(installed.select(name=name)))
         threading.Thread(
-            target=_ask, args=(entry, answers), name=f"detect {name}", daemon=True
+            target=_detect, args=(entry, results), name=f"detect {name}", daemon=True
         ).start()
-    found = _answered(waiting, answers, deadline_s)
-    return {key: value for name in waiting for key, value in found.get(name, {}).items()}
+    detected = _collect(started, results, deadline_s)
+    return {key: value for name in started for key, value in detected.get(name, {}).items()}
 
 
-def _answered(
-    names: Sequence[str], answers: queue.SimpleQueue[_Answer], deadline_s: float
+def _collect(
+    names: Sequence[str], results: queue.SimpleQueue[_Result], deadline_s: float
 ) -> dict[str, dict[str, AttributeValue]]:
     deadline = time.monotonic() + deadline_s
-    found: dict[str, dict[str, AttributeValue]] = {}
+    detected: dict[str, dict[str, AttributeValue]] = {}
     missing = set(names)
     while missing:
         try:
-            name, answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            name, result = results.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             late = ", ".join(sorted(missing))
-            _LOG.warning("No answer within %.0f s from the resource detector %s", deadline_s, late)
+            _LOG.warning("Resource detector timed out after %.0f s: %s", deadline_s, late)
             break
         missing.discard(name)
-        if isinstance(answer, Exception):
-            _LOG.warning(
-                "The resource detector %s failed: %s: %s", name, type(answer).__name__, answer
-            )
+        if isinstance(result, Exception):
+            _LOG.warning("Resource detector %s failed: %s: %s", name, type(result).__name__, result)
         else:
-            found[name] = answer
-    return found
+            detected[name] = result
+    return detected
 
 
-def _ask(entry: EntryPoint, answers: queue.SimpleQueue[_Answer]) -> None:
+def _detect(entry: EntryPoint, results: queue.SimpleQueue[_Result]) -> None:
     try:
         detector: ResourceDetector = entry.load()()
-        answers.put((entry.name, dict(detector.detect().attributes or {})))
+        results.put((entry.name, dict(detector.detect().attributes or {})))
     except Exception as error:  # noqa: BLE001  other people's code
-        answers.put((entry.name, error))
+        results.put((entry.name, error))

@@ -1,35 +1,34 @@
-"""Where in the kernel the kill was decided: who decided, for which memory, asked for by what.
+"""Analysis of the kernel stack of an allocation: origin, memory type and entry point.
 
-All of it is read off the stack of the trigger at the moment of the mark: function names, from the
-decision outwards. Names differ between kernels; each list has those of 5.10 to 7.2. What no list
-knows is ``None``.
+The stack is that of the trigger at the mark: function names, from the decision outwards. Names
+differ between kernels; each list has those of 5.10 to 7.2. What no list has is ``None``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.model.event_base import function_name
 
 
-@dataclass(frozen=True, slots=True)
-class StackAnalysis:
-    """What the stack says; ``entry`` is a system call's name, or how else the kernel came in.
+class StackAnalysis(Struct, frozen=True):
+    """The values of ``oom.decision.origin``, ``oom.request.memory_type`` and ``.entry_point``.
 
-    ``memory`` is never a huge page: for more than 8 pages at once nobody is killed
+    ``memory_type`` is never a huge page: a failed allocation of more than 8 pages kills no process
     (PAGE_ALLOC_COSTLY_ORDER, in ``mem_cgroup_oom()`` and ``__alloc_pages_may_oom()``).
     """
 
-    by: str | None
-    memory: str | None
-    entry: str | None
+    origin: str | None
+    memory_type: str | None
+    entry_point: str | None
 
 
-# The first that matches decides: moom_callback() goes on through out_of_memory() as well.
-_BY: Final = (
+# The first match decides: moom_callback() calls out_of_memory() as well.
+_ORIGINS: Final = (
     ("sysrq", ("moom_callback",)),
     ("memcg", ("mem_cgroup_out_of_memory", "mem_cgroup_oom")),
     ("page_fault", ("pagefault_out_of_memory",)),
@@ -37,8 +36,8 @@ _BY: Final = (
 )
 
 # Likewise: a page table is allocated inside a fault on anonymous memory, a slab object inside a
-# write to the page cache. The innermost purpose is what was asked for.
-_MEMORY: Final = (
+# write to the page cache. The innermost purpose is that of the request.
+_MEMORY_TYPES: Final = (
     ("socket", ("mem_cgroup_charge_skmem", "mem_cgroup_sk_charge", "sk_page_frag_refill")),
     (
         "page_table",
@@ -84,16 +83,16 @@ _MEMORY: Final = (
         (
             *("do_anonymous_page", "alloc_anon_folio", "wp_page_copy"),
             *("do_cow_fault", "do_swap_page"),
-            # What these call, where the compiler made them parts of the fault's handler; around
-            # it are the functions above when it is for other memory.
+            # Called by these, where the compiler inlined them into the fault handler. For other
+            # memory the functions above are on the stack as well.
             *("alloc_pages_vma", "vma_alloc_folio", "vma_alloc_folio_noprof"),
             *("mem_cgroup_charge", "__mem_cgroup_charge"),
         ),
     ),
 )
 
-# The wrapper that has the call's name often ends in a jump to one of these helpers, and is not in
-# the stack then. A helper that several calls share tells none.
+# The wrapper with the name of the system call often ends in a tail call of one of these helpers,
+# and is not on the stack then. A helper that several system calls share identifies none.
 _SYSCALL: Final = re.compile(
     r"(?:__(?:x64|ia32|arm64|s390x?|riscv|se|do)_sys_|ksys_|__sys_)(?P<name>\w+)"
 )
@@ -125,29 +124,31 @@ _KERNEL_THREAD: Final = frozenset({"kthread", "worker_thread", "process_one_work
 
 
 def analyse_stack(stack: Sequence[str]) -> StackAnalysis:
-    """What ``stack``, from the decision outwards, says."""
+    """Analyse ``stack``, which goes from the decision outwards."""
     functions = [function_name(frame) for frame in stack]
     return StackAnalysis(
-        by=_first(functions, _BY),
-        memory=_first(functions, _MEMORY),
-        entry=_entry(functions),
+        origin=_first_match(functions, _ORIGINS),
+        memory_type=_first_match(functions, _MEMORY_TYPES),
+        entry_point=_entry_point(functions),
     )
 
 
-def _first(functions: Sequence[str], kinds: Sequence[tuple[str, tuple[str, ...]]]) -> str | None:
+def _first_match(
+    functions: Sequence[str], kinds: Sequence[tuple[str, tuple[str, ...]]]
+) -> str | None:
     return next((kind for kind, names in kinds if not set(names).isdisjoint(functions)), None)
 
 
-def _entry(functions: Sequence[str]) -> str | None:
-    """How the kernel was entered: the outermost frames, so looked for from there."""
-    inside_call = False
+def _entry_point(functions: Sequence[str]) -> str | None:
+    """Find the entry into the kernel, from the outermost frame inwards."""
+    in_system_call = False
     for name in reversed(functions):
         if name in _SYSCALL_ENTRY:
-            inside_call = True
+            in_system_call = True
             continue
-        if inside_call:
-            call = _SYSCALL.fullmatch(name)
-            return _HELPERS.get(name) or (call["name"] if call else None)
+        if in_system_call:
+            match = _SYSCALL.fullmatch(name)
+            return _HELPERS.get(name) or (match["name"] if match else None)
         if name in _FAULT:
             return "page_fault"
         if name in _KERNEL_THREAD:

@@ -1,8 +1,8 @@
-"""No more attributes than a backend takes: one too many can cost the whole record.
+"""The limit of attributes: a backend may reject the whole record for one too many.
 
-Loki takes 128 of a log record and its resource together, unless told otherwise
-(``limits_config.max_structured_metadata_entries_count``), and a dozen of them are its own words for
-severity, times, scope and trace. The SDKs of OpenTelemetry keep to 128 of a record as well.
+Loki accepts 128 for a log record and its resource together by default
+(``limits_config.max_structured_metadata_entries_count``), and adds a dozen of its own for severity,
+times, scope and trace. The SDKs of OpenTelemetry limit a record to 128 as well.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from opentelemetry.attributes import BoundedAttributes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.types import Attributes
 
-MOST: Final = 112
-"""Of a record and its resource."""
+MAX_ATTRIBUTES: Final = 112
+"""For a record and its resource together."""
 
-_FIRST_TO_GO: Final = (
+_DROP_ORDER: Final = (
     semconv.SYSCTL_VM,
     semconv.HOST_PRESSURE,
     semconv.MEMCG_PRESSURE,
@@ -30,27 +30,27 @@ _FIRST_TO_GO: Final = (
     "oom.trigger.",
     "container.label.",
 )
-"""What is around a kill goes before what the kill is."""
+"""Prefixes in the order of dropping: circumstances go before the kill itself."""
 
 
-def bounded(attributes: Attributes, beside: int = 0) -> BoundedAttributes:
-    """``attributes``, less the least of them where they are too many; counts what it left out.
+def limit_attributes(attributes: Attributes, resource_count: int = 0) -> BoundedAttributes:
+    """Drop the least important attributes of a log record beyond the limit, and count them.
 
     Args:
-        attributes: of a log record.
-        beside: how many its resource has.
+        attributes: those of the log record.
+        resource_count: the number of attributes of its resource.
     """
-    too_many = max(0, len(attributes) - max(0, MOST - beside))
-    left_out = set(sorted(attributes, key=_rank)[:too_many])
-    kept = {name: value for name, value in attributes.items() if name not in left_out}
-    told = BoundedAttributes(attributes=kept)
-    # Left to find that out by itself, it would log each.
-    told.dropped = too_many
-    return told
+    excess = max(0, len(attributes) - max(0, MAX_ATTRIBUTES - resource_count))
+    dropped = set(sorted(attributes, key=_drop_rank)[:excess])
+    kept = {name: value for name, value in attributes.items() if name not in dropped}
+    bounded = BoundedAttributes(attributes=kept)
+    # With a limit of its own, BoundedAttributes would log each dropped attribute.
+    bounded.dropped = excess
+    return bounded
 
 
-def _rank(name: str) -> int:
-    for rank, prefix in enumerate(_FIRST_TO_GO):
+def _drop_rank(name: str) -> int:
+    for rank, prefix in enumerate(_DROP_ORDER):
         if name.startswith(prefix):
             return rank
-    return len(_FIRST_TO_GO)
+    return len(_DROP_ORDER)

@@ -1,104 +1,88 @@
-"""The flat attributes that a kill's log event and span share."""
+"""Attributes of the kernel's events; a kill's log event and span share them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Final
 
-from otel_oom.enrich import EnrichedKill, EnrichedNoVictim, EnrichedPanic
-from otel_oom.enrich.advice import advice
-from otel_oom.enrich.cgroup_path import cgroup_path
-from otel_oom.enrich.kubernetes import pod_of
+from otel_oom.enrich.advice import advise
+from otel_oom.enrich.cgroup_path import finest_cgroup_path
 from otel_oom.enrich.stack_analysis import StackAnalysis
-from otel_oom.linux.systemd.units import find_owning_unit, find_units
-from otel_oom.model.container import EventContainers
+from otel_oom.enrich.types import (
+    EnrichedKill,
+    EnrichedMissedKills,
+    EnrichedNoVictim,
+    EnrichedPanic,
+)
+from otel_oom.linux.systemd.units import find_owning_unit
 from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, UserspaceKill
-from otel_oom.model.snapshot import Snapshot
-from otel_oom.model.types import Memcg, MemcgUsage, Task
-from otel_oom.model.units import NS_PER_S
+from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.otlp import semconv
-from otel_oom.otlp.snapshot_attributes import seen_attributes
+from otel_oom.otlp.entity_attributes import (
+    LIMIT_MEMCG,
+    VICTIM_MEMCG,
+    container_attributes,
+    drop_none,
+    memcg_attributes,
+    memory_attributes,
+    process_attributes,
+    systemd_and_pod_attributes,
+    trigger_attributes,
+)
+from otel_oom.otlp.snapshot_attributes import snapshot_attributes, task_attributes
 from otel_oom.otlp.types import Attributes, Value
 
 KERNEL: Final = "kernel"
-"""The killer of every kill but those that a program of user space tells of."""
-
-_INT64_MAX: Final = (1 << 63) - 1
-_VALUE_CHARS: Final = 4096
-
-OWN_MEMCG: Final = (
-    *(semconv.MEMCG_PATH, semconv.MEMCG_ID, semconv.MEMCG_LIMIT, semconv.MEMCG_USAGE),
-    *(semconv.MEMCG_SWAP_LIMIT, semconv.MEMCG_SWAP_USAGE),
-)
-_LIMIT_MEMCG: Final = (
-    *(semconv.LIMIT_MEMCG_PATH, semconv.LIMIT_MEMCG_ID, semconv.LIMIT_MEMCG_LIMIT),
-    *(semconv.LIMIT_MEMCG_USAGE, semconv.LIMIT_MEMCG_SWAP_LIMIT, semconv.LIMIT_MEMCG_SWAP_USAGE),
-)
-_TRIGGER_MEMCG: Final = (semconv.TRIGGER_MEMCG_PATH, semconv.TRIGGER_MEMCG_ID)
-
-
-def original(event: OomKill | NoVictim | Panic) -> Attributes:
-    """The text of the kernel's log, which is longer than other values may be.
-
-    Its bound is that of the event. A span has it in the log event that bears its id.
-    """
-    return {"log.record.original": event.original} if event.original else {}
+"""The ``oom.killer.name`` of the kernel."""
 
 
 def kill_attributes(enriched: EnrichedKill) -> Attributes:
-    """Every attribute of the kill itself; what is not known is left out."""
-    kill, witness, setting = enriched.kill, enriched.witness, enriched.limit_setting
-    return only_known(
+    """Return all known attributes of a kill, except its log text."""
+    kill, snapshot, setting = enriched.event, enriched.snapshot, enriched.limit_setting
+    return drop_none(
         {
             "log.record.uid": kill.uid,
-            **victim_process(kill, kill.victim, enriched.executable, witness),
+            **process_attributes(kill, enriched.executable, snapshot),
             "process.command_args": enriched.command,
             semconv.KILLER_NAME: KERNEL,
-            semconv.VICTIM_COMM: kill.victim.comm,
-            semconv.VICTIM_GID: kill.victim.gid,
-            semconv.VICTIM_PID_NAMESPACE: kill.victim.pid_ns,
-            semconv.VICTIM_MOUNT_NAMESPACE: kill.victim.mnt_ns,
-            semconv.VICTIM_SCORE_ADJ: kill.victim.score_adj,
-            **_memory(kill),
-            **cgroup(OWN_MEMCG, kill.memcg, enriched.limits),
-            **victim_place(cgroup_path(kill, witness)),
+            **memory_attributes(kill.memory),
+            **memcg_attributes(VICTIM_MEMCG, kill.memcg, enriched.memcg_usage),
+            **systemd_and_pod_attributes(finest_cgroup_path(kill, snapshot)),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,
             semconv.LIMIT_SCOPE: enriched.limit_scope,
             semconv.LIMIT_SETTING: setting.line if setting else None,
             semconv.LIMIT_FILE: str(setting.file) if setting else None,
-            **seen_attributes(enriched),
-            semconv.ADVICE: advice(enriched),
-            **around_containers(enriched.containers),
-            **_shared(kill, enriched.origin, enriched.user_stack),
+            **snapshot_attributes(kill, snapshot),
+            **task_attributes(enriched),
+            semconv.ADVICE: advise(enriched),
+            **container_attributes(enriched.containers),
+            **_decision_attributes(kill, enriched.stack_analysis, enriched.user_stack),
         }
     )
 
 
 def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
-    """Every attribute of a want of memory without a victim; what is not known is left out."""
+    """Return all known attributes of an OOM without a victim, except its log text."""
     event = enriched.event
-    return only_known(
+    return drop_none(
         {
             "log.record.uid": event.uid,
             semconv.DECISION_REPEAT_COUNT: event.repeat_count,
-            **around_containers(enriched.containers),
-            **_shared(event, enriched.origin, enriched.user_stack),
+            **container_attributes(enriched.containers),
+            **_decision_attributes(event, enriched.stack_analysis, enriched.user_stack),
         }
     )
 
 
 def panic_attributes(enriched: EnrichedPanic) -> Attributes:
-    """Every attribute of a panic for want of memory; what is not known is left out."""
+    """Return all known attributes of a panic, except its log text."""
     event = enriched.event
-    return only_known(
+    return drop_none(
         {
             "log.record.uid": event.uid,
             semconv.TIME_SOURCE: event.time_source,
-            **_shared(event, enriched.origin, ()),
+            **_decision_attributes(event, enriched.stack_analysis, ()),
             semconv.TRIGGER_TID: event.tid,
             semconv.TRIGGER_COMM: event.comm,
             semconv.PANIC_MESSAGE: event.message,
@@ -107,185 +91,57 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
     )
 
 
-def missed_attributes(event: MissedKills) -> Attributes:
-    """Every attribute of kills that nothing tells of."""
-    return only_known(
-        {
-            "log.record.uid": event.uid,
-            semconv.MISSED_COUNT: event.count,
-            semconv.MISSED_KERNEL_COUNT: event.kernel_count,
-            semconv.MISSED_REASON: event.reason,
-            semconv.MISSED_UPPER_BOUND: event.upper_bound,
-        }
-    )
-
-
-def _shared(
-    event: OomEvent, origin: StackAnalysis, user_stack: Sequence[str]
-) -> dict[str, Value | None]:
-    """What is told of every decision, whatever came of it."""
-    decision, trigger = event.decision, event.trigger
-    limit = decision.memcg if decision else None
+def missed_attributes(enriched: EnrichedMissedKills) -> Attributes:
+    """Return all attributes of missed kills."""
+    event = enriched.event
     return {
-        semconv.TRIGGER_PID: trigger.tgid if trigger else None,
-        semconv.TRIGGER_TID: trigger.tid if trigger else None,
-        semconv.TRIGGER_COMM: trigger.comm if trigger else None,
-        semconv.TRIGGER_UID: trigger.uid if trigger else None,
-        **cgroup(_TRIGGER_MEMCG, event.trigger_memcg, None),
-        **_trigger_place(event),
-        semconv.LIMIT_UNIT: find_owning_unit(limit.path) if limit else None,
-        **cgroup(_LIMIT_MEMCG, limit, decision.memcg_usage if decision else None),
-        semconv.DECISION_ORIGIN: origin.by,
+        "log.record.uid": event.uid,
+        semconv.MISSED_COUNT: event.count,
+        semconv.MISSED_KERNEL_COUNT: event.kernel_count,
+        semconv.MISSED_REASON: event.reason,
+        semconv.MISSED_UPPER_BOUND: event.upper_bound,
+    }
+
+
+def log_text(event: OomKill | NoVictim | Panic) -> Attributes:
+    """Return the text of the kernel log, which may be longer than other values.
+
+    The event bounds it. A span has none, because the log event with its id has it.
+    """
+    return {"log.record.original": event.original} if event.original else {}
+
+
+def _decision_attributes(
+    event: OomEvent, stack_analysis: StackAnalysis, user_stack: Sequence[str]
+) -> dict[str, Value | None]:
+    """Return the trigger, the limit, the request and the decision of the kernel."""
+    decision = event.decision
+    attributes = {
+        **trigger_attributes(event),
+        semconv.DECISION_ORIGIN: stack_analysis.origin,
         semconv.REQUEST_KERNEL_STACK: "\n".join(event.stack) or None,
-        semconv.DECISION_CONSTRAINT: decision.constraint if decision else None,
-        semconv.DECISION_POINTS: decision.points if decision else None,
-        semconv.DECISION_TOTAL_MEMORY: decision.total_memory if decision else None,
-        semconv.DECISION_MESSAGE: decision.message if decision else None,
-        semconv.REQUEST_MEMORY_TYPE: origin.memory,
-        semconv.REQUEST_ENTRY_POINT: origin.entry,
-        semconv.REQUEST_ORDER: decision.order if decision else None,
-        semconv.REQUEST_GFP_MASK: decision.gfp_mask if decision else None,
-        semconv.REQUEST_GFP_FLAGS: decision.gfp_flags if decision else None,
+        semconv.REQUEST_MEMORY_TYPE: stack_analysis.memory_type,
+        semconv.REQUEST_ENTRY_POINT: stack_analysis.entry_point,
         semconv.REQUEST_USER_STACK: "\n".join(user_stack) or None,
         semconv.CAPTURE_SOURCE: event.capture.source,
         semconv.CAPTURE_HOOK: event.capture.hook,
-        semconv.DECISION_SOURCE: decision.source if decision else None,
         semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
-        **_found(event),
     }
-
-
-def _found(event: OomEvent) -> dict[str, Value | None]:
-    """In which log of the past it was found."""
-    found = event.provenance
-    if found is None:
-        return {}
-    return {semconv.TIME_SOURCE: found.time_source, "log.file.path": found.file}
-
-
-def victim_place(path: str) -> dict[str, Value | None]:
-    """The units that it was in, and its pod's class."""
-    units, pod = find_units(path), pod_of(path, {})
+    if event.provenance:
+        attributes[semconv.TIME_SOURCE] = event.provenance.time_source
+        attributes["log.file.path"] = event.provenance.file
+    if decision is None:
+        return attributes
     return {
-        semconv.VICTIM_UNIT: units.unit,
-        semconv.VICTIM_SLICE: units.slice,
-        semconv.VICTIM_USER_UNIT: units.user_unit,
-        semconv.VICTIM_QOS_CLASS: pod.qos_class if pod else None,
+        **attributes,
+        semconv.LIMIT_UNIT: find_owning_unit(decision.memcg.path) if decision.memcg else None,
+        **memcg_attributes(LIMIT_MEMCG, decision.memcg, decision.memcg_usage),
+        semconv.DECISION_CONSTRAINT: decision.constraint,
+        semconv.DECISION_POINTS: decision.points,
+        semconv.DECISION_TOTAL_MEMORY: decision.total_memory,
+        semconv.DECISION_MESSAGE: decision.message,
+        semconv.DECISION_SOURCE: decision.source,
+        semconv.REQUEST_ORDER: decision.order,
+        semconv.REQUEST_GFP_MASK: decision.gfp_mask,
+        semconv.REQUEST_GFP_FLAGS: decision.gfp_flags,
     }
-
-
-def _trigger_place(event: OomEvent) -> dict[str, Value | None]:
-    """The unit and the pod of a trigger that was somewhere else than the victim."""
-    memcg = event.trigger_memcg
-    own = event.memcg if isinstance(event, OomKill) else None
-    if memcg is None or (own and own.path == memcg.path):
-        return {}
-    units, pod = find_units(memcg.path), pod_of(memcg.path, {})
-    return {
-        semconv.TRIGGER_UNIT: units.unit,
-        semconv.TRIGGER_USER_UNIT: units.user_unit,
-        semconv.TRIGGER_POD_UID: pod.uid if pod else None,
-    }
-
-
-def around_containers(containers: EventContainers) -> dict[str, Value | None]:
-    """Those beside the victim's own, which is in the resource, and what could not be found out."""
-    outer, trigger = containers.host, containers.trigger
-    errors = {f"container {one.id}: {one.error}" for one in containers.parts if one and one.error}
-    return {
-        semconv.HOST_CONTAINER_ID: outer.id if outer else None,
-        semconv.HOST_CONTAINER_NAME: outer.name if outer else None,
-        semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
-        semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
-        semconv.ENRICHMENT_ERROR: "\n".join(sorted(errors)) or None,
-    }
-
-
-def cgroup(
-    keys: Sequence[str], memcg: Memcg | None, limits: MemcgUsage | None
-) -> dict[str, Value | None]:
-    """A cgroup under the names ``keys``: path, inode, and behind them its limits if given."""
-    if memcg is None:
-        return {}
-    values: list[Value | None] = [memcg.path, memcg.id]
-    if limits:
-        values += [limits.limit, limits.usage, limits.swap_limit, limits.swap_usage]
-    return dict(zip(keys, values, strict=False))
-
-
-def victim_process(
-    event: OomKill | UserspaceKill, victim: Task, executable: str | None, witness: Snapshot
-) -> dict[str, Value | None]:
-    """The victim as a process, by the names that OpenTelemetry has for that."""
-    return {
-        "process.pid": victim.tgid,
-        "process.vpid": victim.namespaced_pid,
-        "process.parent_pid": victim.ppid,
-        "process.creation.time": _creation_time(event, victim),
-        "process.executable.name": executable.rpartition("/")[2] if executable else None,
-        "process.executable.path": executable,
-        "process.real_user.id": victim.uid,
-        "process.linux.cgroup": witness.cgroup.strip() if witness.cgroup else None,
-    }
-
-
-def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
-    """The victim's start in ISO 8601, from its distance to the kill on the kernel's clock."""
-    if victim.start_boottime_ns is None:
-        return None
-    unix_ns = event.to_unix_ns(victim.start_boottime_ns)
-    started = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
-    millis = unix_ns % NS_PER_S // 1_000_000
-    return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
-
-
-def _memory(kill: OomKill) -> dict[str, int | None]:
-    memory = kill.memory
-    if memory is None:
-        return {}
-    return {
-        semconv.MEMORY_TOTAL_VM: memory.total_vm,
-        semconv.MEMORY_ANON: memory.anon,
-        semconv.MEMORY_FILE: memory.file,
-        semconv.MEMORY_SHMEM: memory.shmem,
-        semconv.MEMORY_SWAP: memory.swap,
-        semconv.MEMORY_PAGE_TABLES: memory.page_tables,
-    }
-
-
-def only_known(values: Mapping[str, Value | None]) -> Attributes:
-    """``values`` without what is unknown or does not fit OTLP's 64-bit signed integer."""
-    known: Attributes = {}
-    for name, value in values.items():
-        if isinstance(value, str):
-            known[name] = value[:_VALUE_CHARS]
-        elif isinstance(value, int):
-            if -_INT64_MAX <= value <= _INT64_MAX:
-                known[name] = value
-        elif value is not None:
-            known[name] = value
-    return known
-
-
-def kill_label(enriched: EnrichedKill) -> str:
-    """What a kill is counted under, as JSON: attributes that a host has few values of, ever."""
-    decision = enriched.kill.decision
-    return label(enriched.outcome, decision.constraint if decision else None, enriched.limit_scope)
-
-
-def missed_label() -> str:
-    """What kills are counted under that only the kernel's own count tells of."""
-    return label("missed", None, None)
-
-
-def label(
-    outcome: str, constraint: str | None, scope: str | None, killer: str | None = None
-) -> str:
-    """The same of its parts; what is not known is left out, and so is the kernel as the killer."""
-    attributes = {
-        semconv.OUTCOME: outcome,
-        semconv.KILLER_NAME: killer,
-        semconv.DECISION_CONSTRAINT: constraint,
-        semconv.LIMIT_SCOPE: scope,
-    }
-    return json.dumps({name: value for name, value in attributes.items() if value is not None})

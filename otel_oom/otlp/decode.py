@@ -1,119 +1,114 @@
-"""An event out of its OTLP, as plain values: what a backend would show of it."""
+"""Decoding of an event's OTLP into plain values, as a backend would show them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
+from msgspec import Struct
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 Value = str | int | float | bool | tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """Attributes by their names; each method is for one type, ``None`` for what is not there."""
+class Attributes(Struct, frozen=True):
+    """Attributes with one accessor for each type; it returns ``None`` for another type."""
 
-    all: Mapping[str, Value] = field(default_factory=dict)
+    values: Mapping[str, Value] = {}
 
     def text(self, name: str) -> str | None:
-        """A text, or a list of them as one."""
-        value = self.all.get(name)
+        """Return a string, or an array of strings joined by commas."""
+        value = self.values.get(name)
         if isinstance(value, tuple):
             return ", ".join(value)
         return value if isinstance(value, str) else None
 
-    def number(self, name: str) -> int | None:
-        """A whole number."""
-        value = self.all.get(name)
+    def integer(self, name: str) -> int | None:
+        """Return an integer."""
+        value = self.values.get(name)
         return value if isinstance(value, int) else None
 
-    def real(self, name: str) -> float | None:
-        """A number, whole or not."""
-        value = self.all.get(name)
+    def number(self, name: str) -> float | None:
+        """Return an integer or a double."""
+        value = self.values.get(name)
         return float(value) if isinstance(value, int | float) else None
 
-    def keyed(self, name: str) -> dict[str, float]:
-        """The numbers whose names begin with ``name`` and a dot, by the rest of it."""
-        start = f"{name}."
+    def numbers(self, prefix: str) -> dict[str, float]:
+        """Return the numbers below ``prefix``, by the rest of their names."""
+        start = f"{prefix}."
         found = {
-            key.removeprefix(start): self.real(key) for key in self.all if key.startswith(start)
+            name.removeprefix(start): self.number(name)
+            for name in self.values
+            if name.startswith(start)
         }
         return {key: value for key, value in found.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True)
-class SpanEvent:
-    """An event of the span; ``unix_ns`` is in nanoseconds."""
+class SpanEvent(Struct, frozen=True):
+    """A span event at ``unix_ns``."""
 
     name: str
     unix_ns: int
-    values: Attributes
+    attributes: Attributes
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedEvent:
+class DecodedEvent(Struct, frozen=True):
     """A log event and its span.
 
-    Times are in nanoseconds of Unix time; ``stored_unix_ns`` is when it was on the disk. ``values``
-    are the attributes of both, ``resource`` what it is about, ``stages`` the span's events.
+    Times are in nanoseconds of Unix time; ``stored_unix_ns`` is when it was stored. ``attributes``
+    are those of log event and span.
     """
 
     name: str
     unix_ns: int
     stored_unix_ns: int
-    sentence: str
-    values: Attributes
+    body: str
+    attributes: Attributes
     resource: Attributes
     trace_id: str
     span_id: str
-    stages: tuple[SpanEvent, ...] = ()
+    span_events: tuple[SpanEvent, ...] = ()
 
     @property
     def uid(self) -> str:
-        """Its ``log.record.uid``."""
-        return self.values.text("log.record.uid") or ""
+        """The ``log.record.uid``."""
+        return self.attributes.text("log.record.uid") or ""
 
 
-def record_of(
-    log: ExportLogsServiceRequest, span: ExportTraceServiceRequest | None
+def decode_otlp(
+    logs: ExportLogsServiceRequest, traces: ExportTraceServiceRequest | None
 ) -> DecodedEvent:
-    """The one event of ``log``, and its span.
+    """Decode the one event of ``logs`` and its span.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no log event.
     """
-    for resource_logs in log.resource_logs:
+    for resource_logs in logs.resource_logs:
         for record in resource_logs.scope_logs[0].log_records:
-            values = _values(record.attributes)
-            stages: tuple[SpanEvent, ...] = ()
-            if span is not None:
-                own = span.resource_spans[0].scope_spans[0].spans[0]
-                values = {**_values(own.attributes), **values}
-                stages = tuple(
-                    SpanEvent(
-                        stage.name, stage.time_unix_nano, Attributes(_values(stage.attributes))
-                    )
-                    for stage in own.events
-                )
+            span = traces.resource_spans[0].scope_spans[0].spans[0] if traces else Span()
             return DecodedEvent(
                 name=record.event_name,
                 unix_ns=record.time_unix_nano,
                 stored_unix_ns=record.observed_time_unix_nano,
-                sentence=record.body.string_value,
-                values=Attributes(values),
+                body=record.body.string_value,
+                attributes=Attributes(_values(span.attributes) | _values(record.attributes)),
                 resource=Attributes(_values(resource_logs.resource.attributes)),
                 trace_id=record.trace_id.hex(),
                 span_id=record.span_id.hex(),
-                stages=stages,
+                span_events=tuple(
+                    SpanEvent(
+                        event.name, event.time_unix_nano, Attributes(_values(event.attributes))
+                    )
+                    for event in span.events
+                ),
             )
-    raise ValueError("no log event in it")
+    raise ValueError("the request has no log event")
 
 
 def _values(attributes: Iterable[KeyValue]) -> dict[str, Value]:
-    values = ((one.key, _value(one.value)) for one in attributes)
+    values = ((attribute.key, _value(attribute.value)) for attribute in attributes)
     return {key: value for key, value in values if value is not None}
 
 
@@ -122,6 +117,6 @@ def _value(value: AnyValue) -> Value | None:
     if kind == "array_value":
         return tuple(item.string_value for item in value.array_value.values)
     if kind in {"string_value", "int_value", "double_value", "bool_value"}:
-        found: Value = getattr(value, kind)
-        return found
+        plain: Value = getattr(value, kind)
+        return plain
     return None

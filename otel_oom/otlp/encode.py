@@ -10,17 +10,24 @@ from typing import overload
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
-from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_oom.enrich import (
+from otel_oom.enrich.types import (
+    EnrichedEvent,
     EnrichedKill,
     EnrichedMissedKills,
     EnrichedNoVictim,
     EnrichedPanic,
+    EnrichedUserspaceKill,
 )
-from otel_oom.enrich.event import EnrichedEvent
-from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill
-from otel_oom.otlp import kernel_kill, userspace_kill
+from otel_oom.otlp.kernel_events import (
+    kill_record,
+    missed_record,
+    no_victim_record,
+    panic_record,
+)
+from otel_oom.otlp.kill_label import kill_label, missed_label, userspace_label
+from otel_oom.otlp.kill_span import kill_span
+from otel_oom.otlp.userspace_kill import userspace_record, userspace_span
 from otel_oom.store.counters import KILLS
 
 
@@ -35,36 +42,37 @@ def encode_span(enriched: EnrichedKill | EnrichedUserspaceKill) -> bytes: ...
 def encode_span(enriched: EnrichedEvent) -> bytes | None: ...
 def encode_span(enriched: EnrichedEvent) -> bytes | None:
     """Encode the span as an ``ExportTraceServiceRequest``; ``None`` for an event without one."""
-    span = _span(enriched)
-    return None if span is None else encode_spans([span]).SerializeToString()
+    match enriched:
+        case EnrichedKill():
+            return encode_spans([kill_span(enriched)]).SerializeToString()
+        case EnrichedUserspaceKill():
+            return encode_spans([userspace_span(enriched)]).SerializeToString()
+        case _:
+            return None
 
 
 def kill_counts(enriched: EnrichedEvent) -> dict[str, int]:
-    """Return the counters of kills, across boots, that the event raises."""
-    if isinstance(enriched, EnrichedMissedKills):
-        return {KILLS + kernel_kill.missed_label(): enriched.event.count}
-    if isinstance(enriched, EnrichedNoVictim | EnrichedPanic):
-        return {}
-    if isinstance(enriched, EnrichedKill):
-        return {KILLS + kernel_kill.kill_label(enriched): 1}
-    return {KILLS + userspace_kill.userspace_label(enriched): 1}
+    """Return the counters of kills, across boots, that the event increments."""
+    match enriched:
+        case EnrichedKill():
+            return {KILLS + kill_label(enriched): 1}
+        case EnrichedUserspaceKill():
+            return {KILLS + userspace_label(enriched): 1}
+        case EnrichedMissedKills():
+            return {KILLS + missed_label(): enriched.event.count}
+        case _:
+            return {}
 
 
 def _log_record(enriched: EnrichedEvent) -> ReadableLogRecord:
-    if isinstance(enriched, EnrichedKill):
-        return kernel_kill.log_record(enriched)
-    if isinstance(enriched, EnrichedNoVictim):
-        return kernel_kill.no_victim_record(enriched)
-    if isinstance(enriched, EnrichedPanic):
-        return kernel_kill.panic_record(enriched)
-    if isinstance(enriched, EnrichedMissedKills):
-        return kernel_kill.missed_record(enriched)
-    return userspace_kill.userspace_record(enriched)
-
-
-def _span(enriched: EnrichedEvent) -> ReadableSpan | None:
-    if isinstance(enriched, EnrichedKill):
-        return kernel_kill.span(enriched)
-    if isinstance(enriched, EnrichedNoVictim | EnrichedPanic | EnrichedMissedKills):
-        return None
-    return userspace_kill.userspace_span(enriched)
+    match enriched:
+        case EnrichedKill():
+            return kill_record(enriched)
+        case EnrichedUserspaceKill():
+            return userspace_record(enriched)
+        case EnrichedNoVictim():
+            return no_victim_record(enriched)
+        case EnrichedPanic():
+            return panic_record(enriched)
+        case EnrichedMissedKills():
+            return missed_record(enriched)

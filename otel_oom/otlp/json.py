@@ -1,4 +1,4 @@
-"""OTLP requests as OTLP/JSON: what the Collector's file exporter writes, a line each."""
+"""OTLP requests as OTLP/JSON, one per line, as the Collector's file exporter writes them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 _IDS = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
-def line(request: Message) -> str:
-    """One request as one line of JSON, without its newline.
+def to_json_line(request: Message) -> str:
+    """Format a request as one line of JSON, without the newline.
 
     OTLP differs from Protobuf's own JSON in two ways: ids are hexadecimal and enumerations are
     numbers (OTLP specification, "JSON Protobuf Encoding").

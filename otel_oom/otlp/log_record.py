@@ -1,4 +1,4 @@
-"""What all log events have in common, by OpenTelemetry's conventions for events."""
+"""Log records by OpenTelemetry's conventions for events: what all events share."""
 
 from __future__ import annotations
 
@@ -13,47 +13,46 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
-from otel_oom.model.event_base import Event
+from otel_oom.enrich.types import EnrichedEvent
 from otel_oom.otlp import semconv
-from otel_oom.otlp.attribute_limit import bounded
+from otel_oom.otlp.attribute_limit import limit_attributes
 from otel_oom.otlp.types import Attributes
 
 SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
 
-def log_event(  # noqa: PLR0913  each is named at the call
-    event: Event,
-    observed_unix_ns: int,
+def build_log_record(  # noqa: PLR0913  each is named at the call
+    enriched: EnrichedEvent,
     *,
     name: str,
     severity: SeverityNumber,
     body: str,
     attributes: Attributes,
-    resource: Mapping[str, AttributeValue],
     span: SpanContext | None = None,
 ) -> ReadableLogRecord:
-    """``event`` as a log record with an EventName, at the kernel's own time.
+    """Build a log record with an EventName, at the kernel's own time.
 
-    Its severity has no text, its attributes are flat and no more than backends take, its body is
-    there to be displayed. ``span`` is what it belongs to.
+    It has no severity text, flat attributes within the limit of backends, and a body for display.
+    ``span`` is the span that it belongs to.
     """
+    resource = enriched.resource
     return ReadableLogRecord(
         log_record=LogRecord(
-            timestamp=event.time_unix_ns,
-            observed_timestamp=observed_unix_ns,
+            timestamp=enriched.event.time_unix_ns,
+            observed_timestamp=enriched.observed_unix_ns,
             context=set_span_in_context(NonRecordingSpan(span)) if span else None,
             severity_number=severity,
             body=body,
-            attributes=bounded(attributes, beside=len(resource)),
+            attributes=limit_attributes(attributes, resource_count=len(resource)),
             event_name=name,
         ),
-        resource=resource_of(resource),
+        resource=sdk_resource(resource),
         instrumentation_scope=SCOPE,
     )
 
 
-def context_of(trace_id: int, span_id: int) -> SpanContext:
-    """The context of a span that is always sampled."""
+def span_context(trace_id: int, span_id: int) -> SpanContext:
+    """Return the context of a sampled span."""
     return SpanContext(
         trace_id=trace_id,
         span_id=span_id,
@@ -62,7 +61,7 @@ def context_of(trace_id: int, span_id: int) -> SpanContext:
     )
 
 
-def resource_of(attributes: Mapping[str, AttributeValue]) -> Resource:
-    """A resource with those attributes alone."""
-    # Never Resource.create(): that would merge the agent's own environment into the victim's.
+def sdk_resource(attributes: Mapping[str, AttributeValue]) -> Resource:
+    """Return a resource with these attributes only."""
+    # Never Resource.create(): it would merge the agent's own environment into the victim's.
     return Resource(dict(attributes), semconv.SCHEMA_URL)

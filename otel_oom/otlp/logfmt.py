@@ -1,7 +1,6 @@
-"""The candidates as text: a line each, in the form that is called logfmt.
+"""The process list as text: one process per line, in logfmt.
 
-One value rather than five arrays side by side, for a person reads it as it stands, and a backend
-that knows no arrays keeps it whole.
+One string instead of parallel arrays: people can read it, and backends without arrays keep it.
 """
 
 from __future__ import annotations
@@ -12,40 +11,40 @@ from typing import Final
 from otel_oom.enrich.badness import RankedTask
 from otel_oom.model.text import quote_text
 
-_CHARS: Final = 4096
-_PATH_CHARS: Final = 200
+_MAX_CHARS: Final = 4096
+_MAX_PATH_CHARS: Final = 200
 
 
-def candidate_lines(candidates: Sequence[RankedTask]) -> str:
-    """A line for each, the largest first; what is not known is left out.
+def format_tasks(tasks: Sequence[RankedTask]) -> str:
+    """Format one line for each process, the largest first; unknown values are omitted.
 
-    Only names that are full of escapes make it so long that the last ones are left out.
+    The last lines are dropped beyond the limit, which only names full of escapes reach.
     """
     lines: list[str] = []
-    left = _CHARS
-    for line in map(_line, candidates):
-        left -= len(line) + 1
-        if left < 0:
+    remaining = _MAX_CHARS
+    for line in map(_format_task, tasks):
+        remaining -= len(line) + 1
+        if remaining < 0:
             break
         lines.append(line)
     return "\n".join(lines)
 
 
-def _line(one: RankedTask) -> str:
-    candidate = one.candidate
+def _format_task(ranked: RankedTask) -> str:
+    task = ranked.task
     fields = {
-        "pid": candidate.tgid,
-        "comm": quote_text(candidate.comm),
-        "resident": candidate.resident,
-        "swap": candidate.swap or None,
-        "points": one.points,
-        "score_adj": candidate.score_adj,
-        "uid": candidate.uid,
-        "memcg": None if candidate.memcg is None else quote_text(_end(candidate.memcg)),
-        "killed": "true" if one.killed else None,
+        "pid": task.tgid,
+        "comm": quote_text(task.comm),
+        "resident": task.resident,
+        "swap": task.swap or None,
+        "points": ranked.points,
+        "score_adj": task.score_adj,
+        "uid": task.uid,
+        "memcg": None if task.memcg is None else quote_text(_shorten(task.memcg)),
+        "killed": "true" if ranked.is_victim else None,
     }
     return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
 
 
-def _end(path: str) -> str:
-    return path if len(path) <= _PATH_CHARS else f"…{path[-_PATH_CHARS:]}"
+def _shorten(path: str) -> str:
+    return path if len(path) <= _MAX_PATH_CHARS else f"…{path[-_MAX_PATH_CHARS:]}"

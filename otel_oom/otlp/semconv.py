@@ -1,6 +1,6 @@
-"""Attribute and event names of our own; ``registry.yaml`` defines each, a test compares them.
+"""Names of our own attributes, events and metrics; ``registry.yaml`` defines each.
 
-All that OpenTelemetry already names is used under its name, as a literal where it is set.
+Names of OpenTelemetry's conventions are literals where they are set.
 """
 
 from __future__ import annotations

@@ -1,76 +1,80 @@
-"""What was seen around a kill, as attributes: cgroups, host, settings, candidates."""
+"""Attributes of the snapshot: cgroups, host, its settings, and the largest processes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from otel_oom.enrich import EnrichedKill
+from otel_oom.enrich.types import EnrichedKill
 from otel_oom.model.event_base import Event
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
-from otel_oom.otlp.logfmt import candidate_lines
+from otel_oom.otlp.logfmt import format_tasks
 from otel_oom.otlp.types import Value
 
-_OWN: Final = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
-_HIT: Final = (semconv.LIMIT_MEMCG_STAT, semconv.LIMIT_MEMCG_EVENTS, semconv.LIMIT_MEMCG_PRESSURE)
+_VICTIM_MEMCG: Final = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
+_LIMIT_MEMCG: Final = (
+    semconv.LIMIT_MEMCG_STAT,
+    semconv.LIMIT_MEMCG_EVENTS,
+    semconv.LIMIT_MEMCG_PRESSURE,
+)
 
-_WHOLE: Final = ("anon", "file", "kernel")
-_SMALL: Final = 100
+_TOTAL_PARTS: Final = ("anon", "file", "kernel")
+_MIN_SHARE: Final = 100
 
 
-def seen_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
-    """What user space saw, but for the victim itself."""
-    kill, candidates = enriched.kill, enriched.witness.tasks
+def snapshot_attributes(event: Event, snapshot: Snapshot) -> dict[str, Value | None]:
+    """Return the cgroups, the host and its settings."""
+    host = snapshot.host
     return {
-        **around(kill, enriched.witness),
-        semconv.TASKS_LARGEST: candidate_lines(enriched.candidates) or None,
-        # The victim can have left its cgroup before it was looked for, and is told all the same.
-        semconv.TASKS_COUNT: max(candidates.count, len(enriched.candidates))
-        if candidates
-        else None,
-        semconv.TASKS_SKIPPED: candidates.skipped or None if candidates else None,
-        semconv.TASKS_MEMCG_PATH: candidates.memcg if candidates else None,
-        semconv.TASKS_DELAY: _after(kill, candidates.boottime_ns if candidates else None),
+        **_memcg_attributes(_VICTIM_MEMCG, snapshot.victim_cgroup),
+        **_memcg_attributes(_LIMIT_MEMCG, snapshot.limit_cgroup),
+        **(_with_prefix(semconv.HOST_MEMORY, host.memory) if host else {}),
+        **(_with_prefix(semconv.HOST_PRESSURE, host.pressure) if host else {}),
+        **_with_prefix(semconv.SYSCTL_VM, snapshot.vm_sysctl),
+        semconv.SNAPSHOT_DELAY: _delay_s(event, snapshot.boottime_ns),
     }
 
 
-def around(event: Event, witness: Snapshot) -> dict[str, Value | None]:
-    """The cgroups, the host and its settings."""
-    host = witness.host
-    return {
-        **_memcg(_OWN, witness.victim_cgroup),
-        **_memcg(_HIT, witness.limit_cgroup),
-        **(_keyed(semconv.HOST_MEMORY, host.memory) if host else {}),
-        **(_keyed(semconv.HOST_PRESSURE, host.pressure) if host else {}),
-        **_keyed(semconv.SYSCTL_VM, witness.vm_sysctl),
-        semconv.SNAPSHOT_DELAY: _after(event, witness.boottime_ns),
-    }
-
-
-def _memcg(keys: tuple[str, str, str], numbers: MemcgStats | None) -> dict[str, Value | None]:
-    if numbers is None:
+def task_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
+    """Return the list of the largest processes, and how it was made."""
+    tasks, ranked = enriched.snapshot.tasks, enriched.ranked_tasks
+    if tasks is None:
         return {}
-    stat, events, pressure = keys
     return {
-        **_keyed(stat, _large(numbers.stat)),
-        **_keyed(events, {name: count for name, count in numbers.events.items() if count}),
-        **_keyed(pressure, numbers.pressure),
+        semconv.TASKS_LARGEST: format_tasks(ranked) or None,
+        # The victim is listed even if it left its cgroup before the scan.
+        semconv.TASKS_COUNT: max(tasks.count, len(ranked)),
+        semconv.TASKS_SKIPPED: tasks.skipped or None,
+        semconv.TASKS_MEMCG_PATH: tasks.memcg,
+        semconv.TASKS_DELAY: _delay_s(enriched.event, tasks.boottime_ns),
     }
 
 
-def _large(stat: Mapping[str, int]) -> dict[str, int]:
-    """The parts of a cgroup's memory that are worth a word: a hundredth of it or more."""
-    least = sum(stat.get(part, 0) for part in _WHOLE) / _SMALL
-    return {name: size for name, size in stat.items() if size >= least and size}
+def _memcg_attributes(
+    names: tuple[str, str, str], stats: MemcgStats | None
+) -> dict[str, Value | None]:
+    if stats is None:
+        return {}
+    stat, events, pressure = names
+    return {
+        **_with_prefix(stat, _large_parts(stats.stat)),
+        **_with_prefix(events, {name: count for name, count in stats.events.items() if count}),
+        **_with_prefix(pressure, stats.pressure),
+    }
 
 
-def _keyed(name: str, values: Mapping[str, float]) -> dict[str, Value | None]:
-    """One attribute for each key, behind a common name."""
-    return {f"{name}.{key}": value for key, value in values.items()}
+def _large_parts(stat: Mapping[str, int]) -> dict[str, int]:
+    """Return the parts of a cgroup's memory that are at least a hundredth of it."""
+    minimum = sum(stat.get(part, 0) for part in _TOTAL_PARTS) / _MIN_SHARE
+    return {name: size for name, size in stat.items() if size >= minimum and size}
 
 
-def _after(event: Event, boottime_ns: int | None) -> float | None:
-    """How long after the mark that was, in seconds; negative before it."""
+def _with_prefix(prefix: str, values: Mapping[str, float]) -> dict[str, Value | None]:
+    return {f"{prefix}.{key}": value for key, value in values.items()}
+
+
+def _delay_s(event: Event, boottime_ns: int | None) -> float | None:
+    """Return the time since the mark; negative before it."""
     return None if boottime_ns is None else (boottime_ns - event.boottime_ns) / NS_PER_S

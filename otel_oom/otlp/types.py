@@ -1,4 +1,4 @@
-"""What an attribute may be."""
+"""Types of attributes."""
 
 from __future__ import annotations
 

@@ -1,34 +1,44 @@
-"""A kill by user space as OTLP: the same event as one by the kernel, with the killer named."""
+"""A userspace kill as log record and span: the event of a kernel kill, with the daemon named."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from msgspec.structs import replace
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import (
-    SpanKind,
-    Status,
-    StatusCode,
-)
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from otel_oom.enrich.userspace_kill import EnrichedUserspaceKill
+from otel_oom.enrich.types import EnrichedUserspaceKill
 from otel_oom.model.types import UserspaceOomDaemon
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
-from otel_oom.otlp.attributes import (
-    OWN_MEMCG,
-    around_containers,
-    cgroup,
-    label,
-    only_known,
-    victim_place,
-    victim_process,
+from otel_oom.otlp.body import location_phrase
+from otel_oom.otlp.entity_attributes import (
+    VICTIM_MEMCG,
+    container_attributes,
+    drop_none,
+    memcg_attributes,
+    process_attributes,
+    systemd_and_pod_attributes,
 )
-from otel_oom.otlp.body import inside_of
-from otel_oom.otlp.log_record import SCOPE, context_of, log_event, resource_of
-from otel_oom.otlp.snapshot_attributes import around
+from otel_oom.otlp.log_record import SCOPE, build_log_record, sdk_resource, span_context
+from otel_oom.otlp.snapshot_attributes import snapshot_attributes
 from otel_oom.otlp.types import Attributes
+
+
+def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
+    """Build the log event ``oom.kill`` of a userspace kill."""
+    event = enriched.event
+    return build_log_record(
+        enriched,
+        name=semconv.EVENT_KILL,
+        severity=SeverityNumber.FATAL,
+        body=userspace_body(enriched),
+        attributes=userspace_attributes(enriched),
+        span=span_context(event.trace_id, event.span_id),
+    )
 
 
 def userspace_span(enriched: EnrichedUserspaceKill) -> ReadableSpan:
@@ -38,49 +48,29 @@ def userspace_span(enriched: EnrichedUserspaceKill) -> ReadableSpan:
     message is in the log event with the same span id.
     """
     event, attributes = enriched.event, userspace_attributes(enriched)
-    attributes.pop("log.record.original", None)
+    del attributes["log.record.original"]
     return ReadableSpan(
         name=semconv.SPAN_KILL,
-        context=context_of(event.trace_id, event.span_id),
+        context=span_context(event.trace_id, event.span_id),
         kind=SpanKind.INTERNAL,
-        resource=resource_of(enriched.resource),
+        resource=sdk_resource(enriched.resource),
         attributes=attributes,
-        status=Status(StatusCode.ERROR, userspace_sentence(enriched)),
+        status=Status(StatusCode.ERROR, userspace_body(enriched)),
         start_time=event.time_unix_ns,
         end_time=event.time_unix_ns,
         instrumentation_scope=SCOPE,
     )
 
 
-def userspace_label(enriched: EnrichedUserspaceKill) -> str:
-    """What it is counted under: see :func:`otel_oom.otlp.attributes.kill_label`."""
-    return label(enriched.outcome, None, None, enriched.event.killer.name)
-
-
-def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
-    """Build the log event of a userspace kill."""
-    event = enriched.event
-    return log_event(
-        event,
-        enriched.observed_unix_ns,
-        name=semconv.EVENT_KILL,
-        severity=SeverityNumber.FATAL,
-        body=userspace_sentence(enriched),
-        attributes=userspace_attributes(enriched),
-        resource=enriched.resource,
-        span=context_of(event.trace_id, event.span_id),
-    )
-
-
 def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
-    """Every attribute of the kill; what nobody told is left out."""
-    event, witness, killer = enriched.event, enriched.witness, enriched.event.killer
-    victim, limits = event.victim, witness.memcg_usage
+    """Return all known attributes of a userspace kill, with the daemon's message."""
+    event, snapshot, killer = enriched.event, enriched.snapshot, enriched.event.killer
+    usage = snapshot.memcg_usage
     if event.completed:
-        # What the cgroup holds by now, it does not hold for the killed.
-        limits = replace(limits, usage=event.usage, swap_usage=None) if limits else None
-        witness = replace(witness, victim_cgroup=None)
-    return only_known(
+        # The snapshot of the cgroup is without the killed processes.
+        usage = replace(usage, usage=event.usage, swap_usage=None) if usage else None
+        snapshot = replace(snapshot, victim_cgroup=None)
+    return drop_none(
         {
             "log.record.uid": event.uid,
             "log.record.original": event.original,
@@ -91,20 +81,15 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.KILLER_PRESSURE: killer.pressure,
             semconv.KILLER_MEMCG_PATH: killer.memcg,
             semconv.KILLER_RULE: killer.rule,
-            **(victim_process(event, victim, enriched.executable, witness) if victim else {}),
-            semconv.VICTIM_COMM: victim.comm if victim else None,
-            semconv.VICTIM_GID: victim.gid if victim else None,
-            semconv.VICTIM_PID_NAMESPACE: victim.pid_ns if victim else None,
-            semconv.VICTIM_MOUNT_NAMESPACE: victim.mnt_ns if victim else None,
-            semconv.VICTIM_SCORE_ADJ: victim.score_adj if victim else None,
+            **process_attributes(event, enriched.executable, snapshot),
             semconv.MEMORY_RESIDENT: event.resident,
             semconv.MEMCG_USAGE: event.usage,
-            **cgroup(OWN_MEMCG, event.memcg, limits),
-            **victim_place(enriched.place),
+            **memcg_attributes(VICTIM_MEMCG, event.memcg, usage),
+            **systemd_and_pod_attributes(enriched.cgroup_path),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: event.uid,
-            **around(event, witness),
-            **around_containers(enriched.containers),
+            **snapshot_attributes(event, snapshot),
+            **container_attributes(enriched.containers),
             semconv.CAPTURE_SOURCE: event.capture.source,
             semconv.CAPTURE_HOOK: event.capture.hook,
             semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
@@ -112,40 +97,39 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
     )
 
 
-def userspace_sentence(enriched: EnrichedUserspaceKill) -> str:
-    """Who killed what, where, and why as far as it said so; one sentence."""
+def userspace_body(enriched: EnrichedUserspaceKill) -> str:
+    """Return one sentence with the daemon, the victim, its location and the reason."""
     event, container = enriched.event, enriched.containers.victim
     path = event.memcg.path if event.memcg else None
-    inside = inside_of(container, path or "" if event.victim else "")
+    location = location_phrase(container, path or "" if event.victim else "")
     if event.victim:
-        whom = f"{event.victim.comm or 'a process'} (pid {event.victim.tgid}){inside}"
-        what = f"{event.killer.name} sent {event.killer.signal} to {whom}"
-        if event.resident is not None:
-            what += f", which held {format_bytes(event.resident)} of memory"
-        place = f"; its cgroup is {path}" if path else ""
+        process = f"{event.victim.comm or 'a process'} (pid {event.victim.tgid}){location}"
+        kill, used = f"{event.killer.name} sent {event.killer.signal} to {process}", event.resident
+        cgroup = f"; its cgroup is {path}" if path else ""
     else:
-        did = "killed" if event.completed else "is about to kill"
-        what = f"{event.killer.name} {did} every process of the cgroup {path}{inside}"
-        if event.usage is not None:
-            what += f", which held {format_bytes(event.usage)} of memory"
-        place = ""
-    return f"{what}{_why(event.killer)}{place}."
+        action = "killed" if event.completed else "is about to kill"
+        kill = f"{event.killer.name} {action} every process of the cgroup {path}{location}"
+        used, cgroup = event.usage, ""
+    memory = "" if used is None else f", which used {format_bytes(used)} of memory"
+    return f"{kill}{memory}{_reason_phrase(event.killer)}{cgroup}."
 
 
-_BOUNDS = {
-    "memory_used": "of the host's memory and of its swap were used",
-    "swap_used": "of the host's swap were used",
+_USAGE: Final = {
+    "memory_used": "memory and swap",
+    "swap_used": "swap",
 }
 
 
-def _why(killer: UserspaceOomDaemon) -> str:
+def _reason_phrase(killer: UserspaceOomDaemon) -> str:
     if killer.reason == "memory_available":
-        least = "it watches over" if killer.limit is None else f"{killer.limit:g} %"
-        return f", for the host had less memory available than {least}"
-    if killer.reason in _BOUNDS and killer.limit is not None:
-        return f", for more than {killer.limit:g} % {_BOUNDS[killer.reason]}"
+        limit = "its limit" if killer.limit is None else f"{killer.limit:g} %"
+        return f", because the available memory of the host was below {limit}"
+    if killer.reason in _USAGE and killer.limit is not None:
+        return (
+            f", because the host used more than {killer.limit:g} % of its {_USAGE[killer.reason]}"
+        )
     rule = f", by its rule {killer.rule}" if killer.rule else ""
     if killer.pressure is None:
         return rule
-    bound = "" if killer.limit is None else f", of which it allows {killer.limit:g} %"
-    return f"{rule}; the memory pressure of {killer.memcg} was {killer.pressure:g} %{bound}"
+    limit = "" if killer.limit is None else f", above its limit of {killer.limit:g} %"
+    return f"{rule}; the memory pressure of {killer.memcg} was {killer.pressure:g} %{limit}"

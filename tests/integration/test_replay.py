@@ -122,7 +122,7 @@ def test_nothing_is_sent_to_show(backend: tuple[Backend, str], tmp_path: Path) -
     log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     dry = _send(url, tmp_path / "state", log, Path("--dry-run"))
     assert dry.code == 0, dry
-    assert "The kernel's OOM killer killed tail (pid 5356), which held" in dry.out
+    assert "The kernel's OOM killer killed tail (pid 5356); it used" in dry.out
     assert "db1" in dry.out
     assert "the log tells no year" in dry.out
     shown = _shown(_send(url, tmp_path / "state", log, Path("--json")))

@@ -100,7 +100,7 @@ def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend
     check_resource(log.resource, large)
     assert log.attributes["oom.trigger.container.id"] == greedy["Id"]
     assert log.attributes["oom.trigger.container.name"] == "greedy"
-    assert f"in container greedy ({greedy['Id'][:12]}) asked for" in log.item.body.string_value
+    assert f"in container greedy ({greedy['Id'][:12]}) requested" in log.item.body.string_value
     # The second was killed for what it asked for itself.
     assert "oom.trigger.container.id" not in other.attributes
 

@@ -18,7 +18,7 @@ import pytest
 from otel_oom.capture.bpf.ksyms import KernelSymbolizer
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.enrich.user_stack import Resolver
+from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.gfp_flags import FORMATS, GfpFlagNames
 from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import own_memcg
@@ -199,7 +199,7 @@ def test_a_real_user_stack_is_named(tmp_path: Path, *, strip: bool) -> None:
         subprocess.run(["strip", program], check=True)
     kill, _ = kill_of([program])
     assert kill.user_stack, "the kernel gave no user stack"
-    lines = Resolver(tmp_path).lines(kill.user_stack, ["/glutton"])
+    lines = UserSymbolizer(tmp_path).symbolize(kill.user_stack, ["/glutton"])
     if strip:
         name, _, offset = lines[0].partition("+")
         assert name == "glutton"

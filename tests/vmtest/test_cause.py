@@ -8,8 +8,9 @@ from typing import Final
 
 import pytest
 
-from otel_oom.enrich import VictimOutcome, enrich
-from otel_oom.enrich.advice import advice
+from otel_oom.enrich.advice import advise
+from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from tests.testlib.samples.events import HOST
@@ -114,11 +115,11 @@ def test_the_hosts_numbers_are_its_own(played: Played, run: Run, name: str) -> N
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("other", "alone held"), ("sysrq", "sysrq f"), ("host", "of the host's")],
+    [("other", "alone used"), ("sysrq", "sysrq f"), ("host", "of the host's")],
 )
 def test_the_advice_is_that_of_the_scenario(played: Played, says: str) -> None:
     """What was made is what the advice is about; it was the first that was killed."""
     kill, seen = next(seen_of(played))
-    said = advice(enrich(kill, seen, VictimOutcome(), kill.time_unix_ns, HOST))
+    said = advise(enrich_kill(kill, seen, VictimOutcome(), kill.time_unix_ns, HOST))
     assert said is not None
     assert says in said

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich import VictimOutcome
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
+from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
@@ -65,7 +65,7 @@ def test_the_reaper_is_told(played: Played) -> None:
     assert all(before < after for before, after in pairwise([*times, ended.boottime_ns]))
     memory = one(played).memory
     assert memory is not None
-    reaped = VictimOutcome(reaper=tuple(told.reapings)).reaped
+    reaped = VictimOutcome(reaper=tuple(told.reapings)).reaped_bytes
     assert reaped is not None
     assert abs(memory.resident - reaped - left) <= _HELD_BACK
 

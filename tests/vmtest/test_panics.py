@@ -125,7 +125,7 @@ def test_a_cgroups_panic_is_told_with_its_limit(panicked: Panicked) -> None:
     assert decision.memcg.path == panicked.known["memcg"]["memcg"]
     assert decision.memcg_usage is not None
     assert decision.memcg_usage.limit == LIMIT
-    assert (event.comm, origin.by, origin.entry) == ("fill_cgroup", "memcg", "page_fault")
+    assert (event.comm, origin.origin, origin.entry_point) == ("fill_cgroup", "memcg", "page_fault")
     assert event.trigger is not None
     assert event.trigger.tgid == event.tid
 
@@ -135,7 +135,7 @@ def test_a_hosts_panic_is_told_as_such(panicked: Panicked) -> None:
     event = panicked.told("host", panicked.after["told"][0])
     assert event.decision is not None
     assert (event.decision.constraint, event.decision.memcg) == ("none", None)
-    assert analyse_stack(event.stack).by == "host"
+    assert analyse_stack(event.stack).origin == "host"
 
 
 def test_what_systemd_has_moved_is_the_same(panicked: Panicked) -> None:

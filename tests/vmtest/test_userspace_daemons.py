@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from msgspec import convert
 
-from otel_oom.enrich.userspace_kill import enrich_userspace_kill
+from otel_oom.enrich.event import enrich_userspace_kill
 from otel_oom.model.events import UserspaceKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.userspace_kill import userspace_attributes

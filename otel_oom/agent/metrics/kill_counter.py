@@ -15,14 +15,14 @@ from typing import Final
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
 from otel_oom.otlp import semconv
-from otel_oom.otlp.attributes import label
+from otel_oom.otlp.kill_label import format_label
 from otel_oom.store.counters import KILLS, KILLS_SINCE
 
 _DESCRIPTION: Final = "OOM kills on this host, by outcome."
 _UNIT: Final = "{kill}"
 
 _AT_ZERO: Final = tuple(
-    label("killed", constraint, scope)
+    format_label("killed", constraint, scope)
     for constraint, scope in (
         ("memcg", "own"),
         ("memcg", "pod"),

@@ -34,7 +34,7 @@ from otel_oom.config.otlp import SIGNALS, OtlpConfig, read_otlp_config
 from otel_oom.export.exporter import connect
 from otel_oom.export.result import ExportResult
 from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
-from otel_oom.otlp.json import line
+from otel_oom.otlp.json import to_json_line
 
 _LIMIT: Final = 48 << 20
 _READY_S: Final = 20.0
@@ -209,7 +209,7 @@ def _kill() -> int:
 def _print(received: list[Message], *, as_json: bool) -> None:
     for request in received:
         if as_json:
-            lines = [line(request)]
+            lines = [to_json_line(request)]
         elif isinstance(request, ExportLogsServiceRequest):
             lines = ["", *show.log_lines(request)]
         elif isinstance(request, ExportTraceServiceRequest):

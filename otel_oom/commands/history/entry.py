@@ -11,13 +11,14 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.enrich import Host, VictimOutcome, shared_resource
 from otel_oom.enrich.event import enrich_event
+from otel_oom.enrich.host import Host, host_resource
 from otel_oom.enrich.host_attributes import host_attributes
-from otel_oom.enrich.user_stack import Resolver
+from otel_oom.enrich.types import VictimOutcome
+from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.events import ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.otlp.decode import DecodedEvent, record_of
+from otel_oom.otlp.decode import DecodedEvent, decode_otlp
 from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow
 from otel_oom.store.codec import decode, decode_event
@@ -56,7 +57,7 @@ def entry_of(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
     """
     try:
         log, span = _told(row, host or this_host)
-        record = record_of(log, span)
+        record = decode_otlp(log, span)
     except _NOT_READ as error:
         raise UnreadableError(
             f"The event {row.uid} can't be read by this version "
@@ -69,7 +70,7 @@ def entry_of(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
 def this_host() -> Host:
     """What is known here of the host: the agent's own environment is not known."""
     found = host_attributes()
-    return Host(shared_resource(found, {}), Resolver())
+    return Host(host_resource(found, {}), UserSymbolizer())
 
 
 def _told(

@@ -12,7 +12,7 @@ from otel_oom.agent.control_client import Ask, open_control_client
 from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.history import queries, table
 from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
-from otel_oom.otlp.json import line
+from otel_oom.otlp.json import to_json_line
 from otel_oom.store import HistoryRow
 
 LAST: Final = 20
@@ -59,7 +59,7 @@ def _entries(rows: Iterable[HistoryRow]) -> tuple[list[Entry], list[str]]:
 def _print(found: list[Entry], *, as_json: bool) -> None:
     if as_json:
         for entry in found:
-            sys.stdout.write(line(entry.log) + "\n")
+            sys.stdout.write(to_json_line(entry.log) + "\n")
         return
     if not found:
         sys.stdout.write("No OOM kill is in the journal of this host.\n")

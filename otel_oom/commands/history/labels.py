@@ -27,15 +27,15 @@ def time_of(unix_ns: int, *, exact: bool = False) -> str:
 
 def victim(record: DecodedEvent) -> str:
     """The victim by name and id; nobody, or all of a cgroup, where no process was told."""
-    pid = record.values.number("process.pid")
+    pid = record.attributes.integer("process.pid")
     if pid is None:
         return "all of it" if record.name == semconv.EVENT_KILL else "-"
-    return f"{record.values.text(semconv.VICTIM_COMM) or 'a process'} ({pid})"
+    return f"{record.attributes.text(semconv.VICTIM_COMM) or 'a process'} ({pid})"
 
 
 def whose(record: DecodedEvent) -> str:
     """The pod, the container, the unit or the service that it was, by what people call it."""
-    values, resource = record.values, record.resource
+    values, resource = record.attributes, record.resource
     pod, container = resource.text("k8s.pod.name"), resource.text("container.id")
     if pod:
         parts = (resource.text("k8s.namespace.name"), pod, resource.text("k8s.container.name"))
@@ -51,8 +51,8 @@ def whose(record: DecodedEvent) -> str:
 
 def limit(record: DecodedEvent) -> str:
     """Whose limit was hit, and what it was."""
-    values = record.values
-    amount = values.number(semconv.LIMIT_MEMCG_LIMIT)
+    values = record.attributes
+    amount = values.integer(semconv.LIMIT_MEMCG_LIMIT)
     of = f" {format_bytes(amount)}" if amount is not None else ""
     path = values.text(semconv.LIMIT_MEMCG_PATH)
     scope = values.text(semconv.LIMIT_SCOPE)
@@ -69,12 +69,12 @@ def limit(record: DecodedEvent) -> str:
 def outcome(record: DecodedEvent) -> str:
     """What became of it."""
     if record.name == semconv.EVENT_KILL:
-        told = record.values.text(semconv.OUTCOME) or "killed"
-        killer = record.values.text(semconv.KILLER_NAME)
+        told = record.attributes.text(semconv.OUTCOME) or "killed"
+        killer = record.attributes.text(semconv.KILLER_NAME)
         by = f" by {killer}" if killer and killer != KERNEL else ""
         return _OUTCOMES.get(told, told) + by
     if record.name == semconv.EVENT_MISSED:
-        return f"{record.values.number(semconv.MISSED_COUNT)} missed"
+        return f"{record.attributes.integer(semconv.MISSED_COUNT)} missed"
     return _EVENTS.get(record.name, record.name.removeprefix("oom."))
 
 

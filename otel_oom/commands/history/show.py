@@ -13,7 +13,7 @@ from otel_oom.commands.console.terminal import Terminal, printable
 from otel_oom.commands.history import page, queries
 from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
 from otel_oom.otlp import semconv
-from otel_oom.otlp.json import line
+from otel_oom.otlp.json import to_json_line
 
 LAST: Final = "last"
 _UID: Final = re.compile(r"[0-9a-f-]{1,36}")
@@ -39,7 +39,7 @@ def show(state_dir: Path, which: str, *, as_json: bool) -> int:
     if as_json:
         for request in (entry.log, entry.span):
             if request is not None:
-                sys.stdout.write(line(request) + "\n")
+                sys.stdout.write(to_json_line(request) + "\n")
         return 0
     for text in page.lines(entry, members, Terminal.of(sys.stdout)):
         sys.stdout.write(text + "\n")
@@ -94,7 +94,7 @@ def _ids(ask: Ask, which: str) -> Sequence[int]:
 def _members(ask: Ask, entry: Entry) -> list[Entry]:
     """All that were killed by the same decision, in their order, itself included."""
     record = entry.record
-    incident = record.values.text(semconv.INCIDENT_ID)
+    incident = record.attributes.text(semconv.INCIDENT_ID)
     if record.name != semconv.EVENT_KILL or incident is None:
         return [entry]
     leader = [entry.id] if incident == record.uid else queries.of_uid(ask, incident)

@@ -24,7 +24,7 @@ from otel_oom.commands.replay.send import DeliveryTimeoutError, sender
 from otel_oom.commands.replay.show import Printer
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.config.store import MAX_AGE, StoreLimits, read_store_limits
-from otel_oom.enrich import of_place
+from otel_oom.enrich.host import environment_attributes
 from otel_oom.model.events import OomKill
 
 _FOR_EVER_S: Final = 10_000 * 86_400
@@ -43,7 +43,7 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
     if not reader.files:
         return reader.end("")
     if dry_run or as_json:
-        shower = Printer(of_place(settings.resource), as_json=as_json)
+        shower = Printer(environment_attributes(settings.resource), as_json=as_json)
         for event in reader.events():
             shower.take(event)
         return reader.end("shown, and not sent")

@@ -14,13 +14,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_oom.commands.console.terminal import printable
 from otel_oom.commands.replay.events import Event
 from otel_oom.commands.replay.timestamps import FILE, WITHOUT_YEAR, WITHOUT_ZONE
-from otel_oom.enrich import Attributes, Host, VictimOutcome
 from otel_oom.enrich.event import enrich_event
-from otel_oom.enrich.user_stack import Resolver
+from otel_oom.enrich.host import Host
+from otel_oom.enrich.types import Attributes, VictimOutcome
+from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp.encode import encode_log, encode_span
-from otel_oom.otlp.json import line
+from otel_oom.otlp.json import to_json_line
 
 _KNOWN_BY: Final = {
     WITHOUT_ZONE: " (the log tells no zone)",
@@ -34,7 +35,7 @@ class Printer:
 
     def __init__(self, said: Attributes, *, as_json: bool) -> None:
         """With the attributes that the user ``said`` of the place, as they would be sent."""
-        self._host = Host({}, Resolver(Path("/nonexistent")), said)
+        self._host = Host({}, UserSymbolizer(Path("/nonexistent")), said)
         self._as_json = as_json
 
     def take(self, event: Event) -> None:
@@ -47,10 +48,10 @@ class Printer:
             sentence = log.resource_logs[0].scope_logs[0].log_records[0].body.string_value
             sys.stdout.write(f"{_heading(event)}\n  {printable(sentence)}\n")
             return
-        sys.stdout.write(line(log) + "\n")
+        sys.stdout.write(to_json_line(log) + "\n")
         span = encode_span(enriched)
         if span is not None:
-            sys.stdout.write(line(ExportTraceServiceRequest.FromString(span)) + "\n")
+            sys.stdout.write(to_json_line(ExportTraceServiceRequest.FromString(span)) + "\n")
 
 
 def _heading(event: Event) -> str:

@@ -1,7 +1,7 @@
-"""One line of advice, out of what was seen alone; none where that says nothing.
+"""Advice on a kill, in one line, from the data of the kill alone.
 
-Each rule is a function of the facts; the first that has something to say is heard. The order is
-that of how sure it is: what the kernel itself said, what kind of memory it was, who had it.
+Each rule is a function of the input; the first that applies wins. The rules are ordered by
+certainty: the kernel's own message, the kind of memory, its users.
 """
 
 from __future__ import annotations
@@ -9,41 +9,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from otel_oom.enrich import EnrichedKill
 from otel_oom.enrich.advice import cgroup, host, processes
-from otel_oom.enrich.advice.inputs import AdviceInput, facts_of
+from otel_oom.enrich.advice.inputs import AdviceInput, advice_input
+from otel_oom.enrich.types import EnrichedKill
 
 _Rule = Callable[[AdviceInput], str | None]
 
-_OF_MEMCG: Final[tuple[_Rule, ...]] = (
-    cgroup.kind,
-    processes.spared,
-    cgroup.neighbours,
-    cgroup.alone,
-    processes.together,
+_CGROUP_RULES: Final[tuple[_Rule, ...]] = (
+    cgroup.rule_memory_kind,
+    processes.rule_protected_process,
+    cgroup.rule_sibling_cgroup,
+    cgroup.rule_single_process,
+    processes.rule_many_processes,
 )
-_OF_HOST: Final[tuple[_Rule, ...]] = (
-    host.allocating,
-    host.nodes,
-    host.fragmented,
-    host.kind,
-    processes.spared,
-    host.alone,
-    processes.together,
+_HOST_RULES: Final[tuple[_Rule, ...]] = (
+    host.rule_kill_allocating_task,
+    host.rule_memory_nodes,
+    host.rule_fragmentation,
+    host.rule_memory_kind,
+    processes.rule_protected_process,
+    host.rule_single_process,
+    processes.rule_many_processes,
 )
 
 
-def advice(enriched: EnrichedKill) -> str | None:
-    """What to do about a kill, in one line; ``None`` where the facts say nothing."""
-    if enriched.origin.by == "sysrq":
+def advise(enriched: EnrichedKill) -> str | None:
+    """Return the advice on a kill; ``None`` if no rule applies."""
+    if enriched.stack_analysis.origin == "sysrq":
         return (
-            "It was asked for by hand (sysrq f) and says nothing of a limit: find out who wrote to "
-            "/proc/sysrq-trigger."
+            "The kill was requested manually (sysrq f), so no limit is the cause. Find the process "
+            "that wrote to /proc/sysrq-trigger."
         )
-    facts = facts_of(enriched)
+    facts = advice_input(enriched)
     if facts is None or enriched.outcome != "killed":
         return None
-    rules = _OF_MEMCG if facts.limit is not None else _OF_HOST
-    if facts.limit is None and enriched.limit_scope != "host":
+    if facts.limit_bytes is None and enriched.limit_scope != "host":
         return None
+    rules = _HOST_RULES if facts.limit_bytes is None else _CGROUP_RULES
     return next(filter(None, (rule(facts) for rule in rules)), None)

@@ -1,76 +1,76 @@
-"""Advice where a cgroup's limit was hit."""
+"""Rules for the limit of a cgroup."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import AdviceInput, who, whose
+from otel_oom.enrich.advice.inputs import AdviceInput, memcg_label, process_label
 from otel_oom.model.text import quote_text
 from otel_oom.model.units import format_bytes
 
 _KINDS: Final = (
     (
         ("shmem",),
-        (
-            "are shared memory or tmpfs, which can stay when processes end: look for files there "
-            "(/dev/shm, volumes in memory)"
-        ),
+        "Shared memory and tmpfs",
+        "they can stay when processes end. Look for files there (/dev/shm, memory volumes)",
     ),
-    (("sock",), "are buffers of sockets: have whoever reads from them keep up"),
+    (("sock",), "Socket buffers", "the reader is too slow. Fix that"),
     (
         ("kernel",),
-        (
-            "are kernel memory, which no process shows as its own: look at what they have open "
-            "(files, pipes, threads, mappings)"
-        ),
+        "Kernel objects",
+        "no process shows them as its own. Check open files, pipes, threads and mappings",
     ),
     (
         ("file_dirty", "file_writeback"),
-        "wait to be written to a disk that is slower than who writes: have it write less at once",
+        "Unwritten file pages",
+        "the disk is slower than the writer. Write less at once",
     ),
 )
-"""Parts of memory.stat that no process is to blame for, and what to do about each."""
+"""Values of memory.stat that no process shows as its own, with the cause and what to do."""
 
 
-def kind(facts: AdviceInput) -> str | None:
-    """Most of it was of a kind that is not what processes hold."""
-    for names, what in _KINDS:
-        held = sum(facts.parts.get(name, 0) for name in names)
-        if facts.limit is not None and held * 2 >= facts.limit:
+def rule_memory_kind(facts: AdviceInput) -> str | None:
+    """Explain a kind of memory with half of the limit that is not process memory."""
+    for names, subject, advice in _KINDS:
+        held = sum(facts.memcg_stat.get(name, 0) for name in names)
+        if facts.limit_bytes is not None and held * 2 >= facts.limit_bytes:
+            limit = f"the limit of {format_bytes(facts.limit_bytes)}"
             return (
-                f"{format_bytes(held)} of the limit of {format_bytes(facts.limit)} {what} before "
-                f"raising the limit of {whose(facts)}."
+                f"{subject} use {format_bytes(held)} of {limit}: {advice} before raising the limit "
+                f"of {memcg_label(facts)}."
             )
     return None
 
 
-def neighbours(facts: AdviceInput) -> str | None:
-    """The limit is shared, and another cgroup had more of it than the victim's."""
-    if facts.enriched.limit_scope not in {"pod", "ancestor"} or facts.limit is None:
+def rule_sibling_cgroup(facts: AdviceInput) -> str | None:
+    """Name another cgroup below the same limit that used more than the victim's."""
+    limit = facts.limit_bytes
+    if facts.enriched.limit_scope not in {"pod", "ancestor"} or limit is None:
         return None
     held: dict[str, int] = defaultdict(int)
-    for one in facts.enriched.candidates:
-        held[one.candidate.memcg or ""] += one.candidate.total_bytes
-    own = facts.victim.candidate.memcg or ""
-    most = max(held, key=lambda path: held[path])
-    if not most or most == own or held[most] * 4 < facts.limit:
+    for ranked in facts.enriched.ranked_tasks:
+        held[ranked.task.memcg or ""] += ranked.task.total_bytes
+    own = facts.victim.task.memcg or ""
+    largest = max(held, key=lambda path: held[path])
+    if not largest or largest == own or held[largest] * 4 < limit:
         return None
     return (
-        f"The limit of {format_bytes(facts.limit)} is shared, and {quote_text(most)} had at least "
-        f"{format_bytes(held[most])} of it, more than the victim's cgroup: give that one a limit "
-        f"of its own, or raise the limit of {whose(facts)}."
+        f"The limit of {format_bytes(limit)} is shared, and {quote_text(largest)} used at least "
+        f"{format_bytes(held[largest])} of it, more than the victim's cgroup. Give that cgroup its "
+        f"own limit, or raise the limit of {memcg_label(facts)}."
     )
 
 
-def alone(facts: AdviceInput) -> str | None:
-    """It was the victim itself."""
-    held = facts.victim.candidate.total_bytes
-    if facts.limit is None or held * 2 < facts.limit:
+def rule_single_process(facts: AdviceInput) -> str | None:
+    """Blame the victim if it used half of the limit."""
+    held, limit = facts.victim.task.total_bytes, facts.limit_bytes
+    if limit is None or held * 2 < limit:
         return None
-    room = f" (the host had {format_bytes(facts.spare)} left)" if facts.spare >= facts.limit else ""
+    available = facts.available_bytes
+    reserve = f" (the host had {format_bytes(available)} available)" if available >= limit else ""
     return (
-        f"{who(facts.victim)} alone held {format_bytes(held)} of the limit of "
-        f"{format_bytes(facts.limit)}: have it use less, or raise the limit of "
-        f"{whose(facts)}{room}."
+        f"{process_label(facts.victim)} alone used {format_bytes(held)} of the limit of "
+        f"{format_bytes(limit)}. Reduce its memory usage, or raise the limit of "
+        f"{memcg_label(facts)}{reserve}."
     )

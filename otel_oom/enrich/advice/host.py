@@ -1,89 +1,94 @@
-"""Advice where the host itself had no memory left."""
+"""Rules for a host that is out of memory."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import AdviceInput, who
+from otel_oom.enrich.advice.inputs import AdviceInput, process_label
 from otel_oom.model.units import PAGE_BYTES, format_bytes
 
-_SET_TO_ALLOCATING: Final = "oom_kill_allocating_task"
-_NODES: Final = {"cpuset": "cpuset (cpuset.mems)", "memory_policy": "memory policy"}
+_KILL_ALLOCATING_TASK: Final = "oom_kill_allocating_task"
+_NODE_CONSTRAINTS: Final = {"cpuset": "cpuset (cpuset.mems)", "memory_policy": "memory policy"}
 _KINDS: Final = (
-    ("hugetlb", "are set apart as huge pages, which nothing else can use: lower vm.nr_hugepages"),
+    (
+        "hugetlb",
+        "Reserved huge pages",
+        "no other memory can use them. Lower vm.nr_hugepages",
+    ),
     (
         "shmem",
-        (
-            "are shared memory or tmpfs, which can stay when processes end: look for files there "
-            "(/dev/shm, /run, volumes in memory)"
-        ),
+        "Shared memory and tmpfs",
+        "they can stay when processes end. Look for files there (/dev/shm, /run, memory volumes)",
     ),
     (
         "slab_unreclaimable",
-        "are kernel objects that can't be let go of: slabtop shows which",
+        "Unreclaimable kernel objects",
+        "no process shows them as its own. Run slabtop to find their kind",
     ),
 )
-"""Parts of /proc/meminfo that no process is to blame for, and what to do about each."""
+"""Values of /proc/meminfo that no process shows as its own, with the cause and what to do."""
 
 
-def allocating(facts: AdviceInput) -> str | None:
-    """The kernel was set not to choose."""
-    message = facts.enriched.kill.decision.message if facts.enriched.kill.decision else None
-    largest = facts.largest
-    if _SET_TO_ALLOCATING not in (message or "") or largest is None:
+def rule_kill_allocating_task(facts: AdviceInput) -> str | None:
+    """Point to vm.oom_kill_allocating_task, where the kernel did not choose the victim."""
+    decision, largest = facts.enriched.event.decision, facts.largest
+    message = decision.message if decision else None
+    if _KILL_ALLOCATING_TASK not in (message or "") or largest is None:
         return None
-    if largest.candidate.total_bytes <= facts.victim.candidate.total_bytes:
+    if largest.task.total_bytes <= facts.victim.task.total_bytes:
         return None
     return (
-        "The kernel is set to kill whoever asks for memory (vm.oom_kill_allocating_task), and "
-        f"{who(largest)} held more, {format_bytes(largest.candidate.total_bytes)}: set it to 0 to "
-        "have the largest killed."
+        "The kernel is set to kill the allocating task (vm.oom_kill_allocating_task), but "
+        f"{process_label(largest)} used more, {format_bytes(largest.task.total_bytes)}. Set it to "
+        "0 to kill the largest process instead."
     )
 
 
-def nodes(facts: AdviceInput) -> str | None:
-    """There was memory, where the trigger may not have it."""
-    decision = facts.enriched.kill.decision
-    bound = _NODES.get((decision.constraint or "") if decision else "")
-    if bound is None or not facts.spare_is_plenty:
+def rule_memory_nodes(facts: AdviceInput) -> str | None:
+    """Point to memory that is on other NUMA nodes than the trigger may use."""
+    decision = facts.enriched.event.decision
+    constraint = _NODE_CONSTRAINTS.get((decision.constraint or "") if decision else "")
+    if constraint is None or not facts.host_has_memory:
         return None
     return (
-        f"The host had {format_bytes(facts.spare)} left, but not on the nodes that the trigger may "
-        f"use: widen its {bound}, or have less run on them."
+        f"The host had {format_bytes(facts.available_bytes)} available, but not on the NUMA nodes "
+        f"that the trigger may use. Widen its {constraint}, or run less on these nodes."
     )
 
 
-def fragmented(facts: AdviceInput) -> str | None:
-    """There was memory, in smaller pieces than were asked for."""
-    decision = facts.enriched.kill.decision
+def rule_fragmentation(facts: AdviceInput) -> str | None:
+    """Point to memory that is free in smaller pieces than the request."""
+    decision = facts.enriched.event.decision
     order = decision.order if decision else None
-    if order is None or order < 1 or not facts.spare_is_plenty:
+    if order is None or order < 1 or not facts.host_has_memory:
         return None
     return (
-        f"{format_bytes(PAGE_BYTES << order)} in one piece were asked for, and the host had "
-        f"{format_bytes(facts.spare)} left in smaller ones: a larger vm.min_free_kbytes keeps more "
-        "of it in one piece."
+        f"The request was for {format_bytes(PAGE_BYTES << order)} in one piece, and the "
+        f"{format_bytes(facts.available_bytes)} available were in smaller pieces. A larger "
+        "vm.min_free_kbytes keeps larger pieces free."
     )
 
 
-def kind(facts: AdviceInput) -> str | None:
-    """Most of it was of a kind that is not what processes hold."""
-    total = facts.host.get("total", 0)
-    for name, what in _KINDS:
-        held = facts.host.get(name, 0)
+def rule_memory_kind(facts: AdviceInput) -> str | None:
+    """Explain a kind of memory with half of the host's that is not process memory."""
+    total = facts.host_memory.get("total", 0)
+    for name, subject, advice in _KINDS:
+        held = facts.host_memory.get(name, 0)
         if total and held * 2 >= total:
-            return f"{format_bytes(held)} of the host's {format_bytes(total)} {what}."
+            return (
+                f"{subject} use {format_bytes(held)} of the host's {format_bytes(total)}: {advice}."
+            )
     return None
 
 
-def alone(facts: AdviceInput) -> str | None:
-    """It was the victim itself."""
-    held, total = facts.victim.candidate.total_bytes, facts.host.get("total", 0)
+def rule_single_process(facts: AdviceInput) -> str | None:
+    """Blame the victim if it used a quarter of the host's memory."""
+    held, total = facts.victim.task.total_bytes, facts.host_memory.get("total", 0)
     if not total or held * 4 < total:
         return None
-    swap = "" if facts.host.get("swap_total", 1) else ", which has no swap"
+    swap = "" if facts.host_memory.get("swap_total", 1) else ", which has no swap"
     return (
-        f"{who(facts.victim)} held {format_bytes(held)} of the host's {format_bytes(total)}: give "
-        f"its cgroup a limit that leaves room for the others on this host{swap}, or have it use "
-        "less."
+        f"{process_label(facts.victim)} used {format_bytes(held)} of the host's "
+        f"{format_bytes(total)}. Give its cgroup a limit that leaves memory for the rest of the "
+        f"host{swap}, or reduce its memory usage."
     )

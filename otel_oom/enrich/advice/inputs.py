@@ -1,51 +1,52 @@
-"""What is known of a kill, as the rules ask for it."""
+"""The input of the rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.enrich import EnrichedKill
+from msgspec import Struct
+
 from otel_oom.enrich.badness import RankedTask
+from otel_oom.enrich.types import EnrichedKill
 from otel_oom.model.text import quote_text
 from otel_oom.model.types import Memcg
 
-_PLENTY: Final = 10
-"""A tenth of the host is enough not to be the reason of a kill."""
+_AMPLE_SHARE: Final = 10
+"""With a tenth of its memory available, a host is not short of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdviceInput:
-    """What the rules look at.
+class AdviceInput(Struct, frozen=True):
+    """A kill as the rules need it.
 
-    ``limit`` is in bytes, and ``None`` for the host's own memory; ``memcg`` is whose it was and
-    ``parts`` what its memory was made of. ``largest`` is of the others.
+    ``limit_bytes`` is ``None`` for the host's own memory; ``memcg`` is the cgroup with that limit,
+    and ``memcg_stat`` its ``memory.stat``. ``largest`` is the largest process except the victim.
     """
 
     enriched: EnrichedKill
     victim: RankedTask
     largest: RankedTask | None
     memcg: Memcg | None
-    limit: int | None
-    parts: Mapping[str, int]
-    host: Mapping[str, int]
+    limit_bytes: int | None
+    memcg_stat: Mapping[str, int]
+    host_memory: Mapping[str, int]
 
     @property
-    def spare(self) -> int:
-        """What the host had left without what the victim's death gave back, as far as is known."""
-        return max(0, self.host.get("available", 0) - self.victim.candidate.total_bytes)
+    def available_bytes(self) -> int:
+        """The host's available memory, without the victim's, which may be freed already."""
+        return max(0, self.host_memory.get("available", 0) - self.victim.task.total_bytes)
 
     @property
-    def spare_is_plenty(self) -> bool:
-        """Whether the host as a whole was not short of memory."""
-        return bool(self.host) and self.spare * _PLENTY >= self.host.get("total", 0)
+    def host_has_memory(self) -> bool:
+        """If the host as a whole was not short of memory."""
+        total = self.host_memory.get("total", 0)
+        return bool(self.host_memory) and self.available_bytes * _AMPLE_SHARE >= total
 
 
-def facts_of(enriched: EnrichedKill) -> AdviceInput | None:
-    """The facts of a kill; ``None`` where it was not seen who used the memory."""
-    victim = next((one for one in enriched.candidates if one.killed), None)
-    decision, witness = enriched.kill.decision, enriched.witness
+def advice_input(enriched: EnrichedKill) -> AdviceInput | None:
+    """Return the input of the rules; ``None`` without a process list."""
+    victim = next((ranked for ranked in enriched.ranked_tasks if ranked.is_victim), None)
+    decision, snapshot = enriched.event.decision, enriched.snapshot
     if victim is None:
         return None
     memcg = decision.memcg if decision else None
@@ -53,19 +54,19 @@ def facts_of(enriched: EnrichedKill) -> AdviceInput | None:
     return AdviceInput(
         enriched=enriched,
         victim=victim,
-        largest=next((one for one in enriched.candidates if not one.killed), None),
+        largest=next((ranked for ranked in enriched.ranked_tasks if not ranked.is_victim), None),
         memcg=memcg,
-        limit=limits.limit if limits else None,
-        parts=witness.limit_cgroup.stat if witness.limit_cgroup else {},
-        host=witness.host.memory if witness.host else {},
+        limit_bytes=limits.limit if limits else None,
+        memcg_stat=snapshot.limit_cgroup.stat if snapshot.limit_cgroup else {},
+        host_memory=snapshot.host.memory if snapshot.host else {},
     )
 
 
-def who(one: RankedTask) -> str:
-    """A process by name and id, whatever it is called."""
-    return f"{quote_text(one.candidate.comm) or 'a process'} (pid {one.candidate.tgid})"
+def process_label(ranked: RankedTask) -> str:
+    """Return name and pid of a process."""
+    return f"{quote_text(ranked.task.comm) or 'a process'} (pid {ranked.task.tgid})"
 
 
-def whose(facts: AdviceInput) -> str:
-    """The cgroup whose limit was hit."""
+def memcg_label(facts: AdviceInput) -> str:
+    """Return the path of the cgroup whose limit was hit."""
     return quote_text(facts.memcg.path) if facts.memcg else "the cgroup"

@@ -1,44 +1,50 @@
-"""Advice on who had the memory, of a cgroup and of the host alike."""
+"""Rules for processes, at the limit of a cgroup and of the host alike."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import AdviceInput, who, whose
+from otel_oom.enrich.advice.inputs import AdviceInput, memcg_label, process_label
 from otel_oom.model.units import format_bytes
 
-_MANY: Final = 8
+_MIN_PROCESSES: Final = 8
 
 
-def spared(facts: AdviceInput) -> str | None:
-    """A larger one was not chosen, for it is adjusted."""
-    victim, largest = facts.victim.candidate, facts.largest.candidate if facts.largest else None
-    if largest is None or largest.total_bytes <= victim.total_bytes:
+def rule_protected_process(facts: AdviceInput) -> str | None:
+    """Name a larger process that its oom_score_adj protected."""
+    if facts.largest is None:
         return None
-    if largest.score_adj is None or victim.score_adj is None:
+    victim, largest = facts.victim.task, facts.largest.task
+    if (
+        largest.total_bytes <= victim.total_bytes
+        or largest.score_adj is None
+        or victim.score_adj is None
+    ):
         return None
-    if largest.score_adj >= victim.score_adj or facts.largest is None:
+    if largest.score_adj >= victim.score_adj:
         return None
     return (
-        f"{who(facts.largest)} held more, {format_bytes(largest.total_bytes)}, and was spared by "
-        f"its oom_score_adj of {largest.score_adj} against {victim.score_adj}: change that if it "
-        "is not what you want, or have it use less."
+        f"{process_label(facts.largest)} used more, {format_bytes(largest.total_bytes)}, but its "
+        f"oom_score_adj of {largest.score_adj} against {victim.score_adj} protected it. Change "
+        "that if it is not intended, or reduce its memory usage."
     )
 
 
-def together(facts: AdviceInput) -> str | None:
-    """Many processes, none of them large."""
-    seen, held = facts.enriched.witness.tasks, facts.victim.candidate.total_bytes
-    largest = max(held, facts.largest.candidate.total_bytes if facts.largest else 0)
-    bound = facts.limit if facts.limit is not None else facts.host.get("total", 0)
-    if seen is None or seen.skipped or seen.count < _MANY or largest * 4 >= bound:
+def rule_many_processes(facts: AdviceInput) -> str | None:
+    """Report many processes of which none is large."""
+    tasks, held = facts.enriched.snapshot.tasks, facts.victim.task.total_bytes
+    largest = max(held, facts.largest.task.total_bytes if facts.largest else 0)
+    limit = facts.limit_bytes
+    bound = facts.host_memory.get("total", 0) if limit is None else limit
+    if tasks is None or tasks.skipped or tasks.count < _MIN_PROCESSES or largest * 4 >= bound:
         return None
-    if facts.limit is None:
-        return (
-            f"No process stands out: of {seen.count}, the largest held {format_bytes(largest)} of "
-            f"the host's {format_bytes(bound)}; have fewer of them, or give the host more memory."
-        )
+    of_limit = (
+        f"host's {format_bytes(bound)}" if limit is None else f"limit of {format_bytes(bound)}"
+    )
+    remedy = (
+        "give the host more memory" if limit is None else f"raise the limit of {memcg_label(facts)}"
+    )
     return (
-        f"No process stands out: of {seen.count}, the largest held {format_bytes(largest)} of the "
-        f"limit of {format_bytes(bound)}; have fewer of them, or raise the limit of {whose(facts)}."
+        f"No process dominates: the largest of {tasks.count} used {format_bytes(largest)} of the "
+        f"{of_limit}. Run fewer processes, or {remedy}."
     )

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from otel_oom.enrich import EnrichedKill, Host, VictimOutcome, enrich
-from otel_oom.enrich.user_stack import Resolver
+from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.host import Host
+from otel_oom.enrich.types import EnrichedKill, VictimOutcome
+from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
 from otel_oom.model.snapshot import HostMemory, MemcgStats, Snapshot
 from otel_oom.model.types import (
@@ -27,7 +29,7 @@ from otel_oom.store import codec
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST_ATTRIBUTES = {"host.name": "node-1"}
-HOST = Host(HOST_ATTRIBUTES, Resolver(Path("/nonexistent")))
+HOST = Host(HOST_ATTRIBUTES, UserSymbolizer(Path("/nonexistent")))
 
 DECISION = OomControl(
     source="fentry/oom_kill_process",
@@ -157,7 +159,7 @@ def sample_kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  an
 
 def sample_enriched_kill(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
     """The sample kill, enriched."""
-    return enrich(
+    return enrich_kill(
         sample_kill(**changes), SNAPSHOT, VictimOutcome(exit_), KILL.time_unix_ns + 5, HOST
     )
 

@@ -6,8 +6,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.commands.history.entry import Entry
-from otel_oom.enrich import EnrichedKill
-from otel_oom.otlp.decode import record_of
+from otel_oom.enrich.types import EnrichedKill
+from otel_oom.otlp.decode import decode_otlp
 from otel_oom.otlp.encode import encode_log, encode_span
 
 
@@ -17,10 +17,10 @@ def entry(
     """A kill as it was told."""
     log = ExportLogsServiceRequest.FromString(encode_log(kill))
     span = ExportTraceServiceRequest.FromString(encode_span(kill)) if span_fate else None
-    return Entry(id_, log, span, record_of(log, span), log_fate, span_fate)
+    return Entry(id_, log, span, decode_otlp(log, span), log_fate, span_fate)
 
 
 def log_entry(log: bytes, id_: int = 1) -> Entry:
     """An event without a span."""
     request = ExportLogsServiceRequest.FromString(log)
-    return Entry(id_, request, None, record_of(request, None), "taken", None)
+    return Entry(id_, request, None, decode_otlp(request, None), "taken", None)

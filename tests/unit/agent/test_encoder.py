@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_oom.agent import encoder
 from otel_oom.agent.encoder import EventEncoder
 from otel_oom.enrich import event
+from otel_oom.enrich.types import EnrichedEvent
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import EventRow
 from tests.testlib.samples.events import EXIT, HOST, KILL, SNAPSHOT
@@ -38,7 +39,7 @@ def count_enrichments(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     uids: list[str] = []
     enrich = event.enrich_event
 
-    def counted(*args: object) -> event.EnrichedEvent:
+    def counted(*args: object) -> EnrichedEvent:
         uids.append(args[0].uid)  # type: ignore[attr-defined]
         return enrich(*args)  # type: ignore[arg-type]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Sum
 
 from otel_oom.agent.metrics import kill_counter
-from otel_oom.otlp.attributes import label
+from otel_oom.otlp.kill_label import format_label
 from otel_oom.store import OutboxEntry, Store
 from otel_oom.store.counters import KILLS, NO_BOOT, SINCE
 from otel_oom.store.database import NAME
 
-OWN = label("killed", "memcg", "own")
+OWN = format_label("killed", "memcg", "own")
 ZEROS = 4
 
 

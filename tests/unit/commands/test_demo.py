@@ -52,7 +52,7 @@ def test_the_timeline_is_in_milliseconds_from_the_mark() -> None:
 def test_otlp_json_is_as_the_specification_has_it() -> None:
     """Ids in hexadecimal, enumerations as numbers, 64-bit integers as strings, camel case."""
     request = ExportLogsServiceRequest.FromString(encode_log(sample_enriched_kill()))
-    value = json.loads(otlp_json.line(request))
+    value = json.loads(otlp_json.to_json_line(request))
     record = value["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
     assert record["traceId"] == f"{KILL.trace_id:032x}"
     assert record["spanId"] == f"{KILL.span_id:016x}"

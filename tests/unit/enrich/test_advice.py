@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich import EnrichedKill, VictimOutcome, enrich
-from otel_oom.enrich.advice import advice
+from otel_oom.enrich.advice import advise
+from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.types import EnrichedKill, VictimOutcome
 from otel_oom.model.snapshot import HostMemory, MemcgStats
 from otel_oom.model.types import Memcg, MemcgUsage, OomTask, TaskList
 from tests.testlib.samples.events import HOST, KILL, SNAPSHOT
@@ -72,103 +73,105 @@ class Case:
             host=HostMemory(self.host),
             tasks=found if self.seen else None,
         )
-        return enrich(kill, witness, VictimOutcome(), KILL.time_unix_ns, HOST)
+        return enrich_kill(kill, witness, VictimOutcome(), KILL.time_unix_ns, HOST)
 
 
 SMALL_HOST = {"total": 100 * MIB, "available": 55 * MIB, "swap_total": 0}
 
 CASES = {
     "alone": Case(
-        "java (pid 4711) alone held 54.0 MiB of the limit of 64.0 MiB: have it use less, or raise "
-        "the limit of /pod/app (the host had 4.9 GiB left)."
+        "java (pid 4711) alone used 54.0 MiB of the limit of 64.0 MiB. Reduce its memory usage, or "
+        "raise the limit of /pod/app (the host had 4.9 GiB available)."
     ),
     "alone on a full host": Case(
         "or raise the limit of /pod/app.", host={"total": 8 * GIB, "available": 60 * MIB}
     ),
-    "tmpfs": Case("40.0 MiB of the limit of 64.0 MiB are shared", stat={"shmem": 40 * MIB}),
+    "tmpfs": Case(
+        "Shared memory and tmpfs use 40.0 MiB of the limit of 64.0 MiB: ", stat={"shmem": 40 * MIB}
+    ),
     "half is enough": Case("32.0 MiB of the limit", stat={"shmem": 32 * MIB}),
-    "less is not": Case("alone held", stat={"shmem": 31 * MIB, "sock": 31 * MIB}),
-    "sockets": Case("are buffers of sockets", stat={"sock": 40 * MIB, "kernel": 40 * MIB}),
-    "kernel": Case("are kernel memory", stat={"kernel": 40 * MIB}),
+    "less is not": Case("alone used", stat={"shmem": 31 * MIB, "sock": 31 * MIB}),
+    "sockets": Case("Socket buffers use", stat={"sock": 40 * MIB, "kernel": 40 * MIB}),
+    "kernel": Case("Kernel objects use", stat={"kernel": 40 * MIB}),
     "a slow disk": Case(
-        "40.0 MiB of the limit of 64.0 MiB wait to be written",
+        "Unwritten file pages use 40.0 MiB of the limit of 64.0 MiB: the disk is slower",
         stat={"file_dirty": 30 * MIB, "file_writeback": 10 * MIB},
     ),
     "a spared one": Case(
-        "other (pid 7) held more, 60.0 MiB, and was spared by its oom_score_adj of -500 against 0",
+        "other (pid 7) used more, 60.0 MiB, but its oom_score_adj of -500 against 0 protected it",
         others=[other(7, 60, score_adj=-500)],
     ),
-    "a larger one that is not spared": Case("alone held", others=[other(7, 60)]),
-    "a smaller one that is spared": Case("alone held", others=[other(7, 20, score_adj=-500)]),
+    "a larger one that is not spared": Case("alone used", others=[other(7, 60)]),
+    "a smaller one that is spared": Case("alone used", others=[other(7, 20, score_adj=-500)]),
     "neighbours": Case(
-        "The limit of 128.0 MiB is shared, and /pod/other had at least 80.0 MiB of it",
+        "The limit of 128.0 MiB is shared, and /pod/other used at least 80.0 MiB of it",
         hit="/pod",
         limit=128 * MIB,
         others=[other(7, 40), other(8, 40)],
     ),
     "small neighbours": Case("java (pid 4711) alone", hit="/pod", others=[other(7, 20)]),
     "many": Case(
-        "No process stands out: of 11, the largest held 54.0 MiB of the limit of 512.0 MiB",
+        "No process dominates: the largest of 11 used 54.0 MiB of the limit of 512.0 MiB",
         limit=512 * MIB,
         others=[other(pid, 40, memcg=OWN) for pid in range(10, 20)],
     ),
     "few": Case(None, limit=512 * MIB, others=[other(7, 40)]),
     "the host": Case(
-        "java (pid 4711) held 54.0 MiB of the host's 100.0 MiB: give its cgroup a limit that "
-        "leaves room for the others on this host, which has no swap, or have it use less.",
+        "java (pid 4711) used 54.0 MiB of the host's 100.0 MiB. Give its cgroup a limit that "
+        "leaves memory for the rest of the host, which has no swap, or reduce its memory usage.",
         hit=None,
         host=SMALL_HOST,
         stack=OF_HOST,
     ),
     "the host with swap": Case(
-        "on this host, or", hit=None, host=SMALL_HOST | {"swap_total": 1}, stack=OF_HOST
+        "the rest of the host, or", hit=None, host=SMALL_HOST | {"swap_total": 1}, stack=OF_HOST
     ),
     "many on the host": Case(
-        "No process stands out: of 11, the largest held 54.0 MiB of the host's 8.0 GiB",
+        "No process dominates: the largest of 11 used 54.0 MiB of the host's 8.0 GiB",
         hit=None,
         stack=OF_HOST,
         others=[other(pid, 40) for pid in range(10, 20)],
     ),
     "huge pages": Case(
-        "60.0 MiB of the host's 100.0 MiB are set apart as huge pages",
+        "Reserved huge pages use 60.0 MiB of the host's 100.0 MiB: ",
         hit=None,
         host=SMALL_HOST | {"hugetlb": 60 * MIB},
     ),
     "tmpfs of the host": Case(
-        "shared memory or tmpfs", hit=None, host=SMALL_HOST | {"shmem": 50 * MIB}
+        "Shared memory and tmpfs use", hit=None, host=SMALL_HOST | {"shmem": 50 * MIB}
     ),
     "slab": Case("slabtop", hit=None, host=SMALL_HOST | {"slab_unreclaimable": 50 * MIB}),
     "the allocating one": Case(
-        "The kernel is set to kill whoever asks for memory (vm.oom_kill_allocating_task), and "
-        "other (pid 7) held more, 80.0 MiB",
+        "The kernel is set to kill the allocating task (vm.oom_kill_allocating_task), but other "
+        "(pid 7) used more, 80.0 MiB",
         hit=None,
         host=SMALL_HOST,
         message="Out of memory (oom_kill_allocating_task)",
         others=[other(7, 80)],
     ),
     "the allocating one was the largest": Case(
-        "held 54.0 MiB of the host's 100.0 MiB",
+        "used 54.0 MiB of the host's 100.0 MiB",
         hit=None,
         host=SMALL_HOST,
         message="Out of memory (oom_kill_allocating_task)",
         others=[other(7, 8)],
     ),
     "a cpuset": Case(
-        "not on the nodes that the trigger may use: widen its cpuset (cpuset.mems)",
+        "not on the NUMA nodes that the trigger may use. Widen its cpuset (cpuset.mems)",
         hit=None,
         constraint="cpuset",
     ),
-    "a memory policy": Case("widen its memory policy", hit=None, constraint="memory_policy"),
+    "a memory policy": Case("Widen its memory policy", hit=None, constraint="memory_policy"),
     "a cpuset on a full host": Case(
-        "held 54.0 MiB of the host's", hit=None, constraint="cpuset", host=SMALL_HOST
+        "used 54.0 MiB of the host's", hit=None, constraint="cpuset", host=SMALL_HOST
     ),
-    "fragmented": Case("16.0 KiB in one piece were asked for", hit=None, order=2),
+    "fragmented": Case("The request was for 16.0 KiB in one piece", hit=None, order=2),
     "by hand": Case("sysrq f", hit=None, order=-1, stack=BY_HAND, seen=False),
     "nobody was seen": Case(None, seen=False),
     "skipped": Case(None, skipped=True),
     "no limit is known": Case(None, limit=None),
     "a hostile name": Case(
-        r'"x\n\u001b[2J" (pid 7) held more',
+        r'"x\n\u001b[2J" (pid 7) used more',
         others=[other(7, 60, score_adj=-500, comm="x\n\x1b[2J")],
     ),
 }
@@ -177,7 +180,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_advice_follows_from_the_facts(case: Case) -> None:
     """One line with the facts in it, and none where they say nothing."""
-    said = advice(case.enriched())
+    said = advise(case.enriched())
     if case.says is None:
         assert said is None
     else:

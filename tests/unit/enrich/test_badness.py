@@ -9,9 +9,9 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich.badness import RankedTask, chosen_among, ranked
+from otel_oom.enrich.badness import RankedTask, merge_task_lists, rank_tasks
 from otel_oom.model.types import Memcg, OomTask, TaskList
-from otel_oom.otlp.logfmt import candidate_lines
+from otel_oom.otlp.logfmt import format_tasks
 from otel_oom.snapshot.process_scanner import oom_domain
 from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
 
@@ -32,9 +32,9 @@ def test_the_victim_is_told_as_it_was_marked() -> None:
     """Not as it was seen later, when it had let go of some, nor left out when it was gone."""
     assert KILL.memory is not None
     for others in (seen(process(KILL.victim.tgid or 0, 1)), seen()):
-        (one,) = ranked(KILL, others)
-        assert one.killed
-        assert one.candidate.resident == KILL.memory.resident
+        (one,) = rank_tasks(KILL, others)
+        assert one.is_victim
+        assert one.task.resident == KILL.memory.resident
         assert one.points == 13000
 
 
@@ -43,24 +43,24 @@ def test_the_kernels_own_list_goes_before_what_was_seen_later() -> None:
     listed = seen(replace(process(8, 300), memcg=None), replace(process(9, 200), memcg=None))
     kill = replace(KILL, tasks=listed)
     later = seen(process(7, 500), replace(process(9, 100), memcg="/a"))
-    chosen = chosen_among(kill, later)
+    chosen = merge_task_lists(kill.tasks, later)
     assert chosen == replace(
         listed, largest=(listed.largest[0], replace(listed.largest[1], memcg="/a"))
     )
-    assert chosen_among(kill, None) == listed
-    assert chosen_among(KILL, later) == later
+    assert merge_task_lists(kill.tasks, None) == listed
+    assert merge_task_lists(KILL.tasks, later) == later
 
 
 def test_nothing_is_ranked_when_nothing_was_seen() -> None:
     """The victim alone says nothing of who else there was."""
-    assert ranked(KILL, None) == ()
+    assert rank_tasks(KILL, None) == ()
 
 
 def test_the_largest_come_first_and_the_victim_always() -> None:
     """Ten at most, and one that is smaller than all of them is still among them."""
     many = seen(*(process(pid, 100 + pid) for pid in range(20)))
-    told = ranked(KILL, many)
-    assert [one.candidate.tgid for one in told] == [*range(19, 10, -1), KILL.victim.tgid]
+    told = rank_tasks(KILL, many)
+    assert [one.task.tgid for one in told] == [*range(19, 10, -1), KILL.victim.tgid]
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,17 @@ def test_the_largest_come_first_and_the_victim_always() -> None:
 )
 def test_points_are_the_kernels(candidate: OomTask, points: int | None) -> None:
     """As oom_badness() counts on a capacity of 64 MiB; what is never chosen has none."""
-    assert [one.points for one in ranked(KILL, seen(candidate)) if not one.killed] == [points]
+    assert [one.points for one in rank_tasks(KILL, seen(candidate)) if not one.is_victim] == [
+        points
+    ]
 
 
 def test_points_of_an_adjusted_one_need_the_capacity() -> None:
     """Without it only those that are not adjusted can be counted."""
     assert KILL.decision is not None
     unknown = replace(KILL, decision=replace(KILL.decision, total_memory=None, points=None))
-    told = ranked(unknown, seen(process(7, 4), process(8, 3, 100)))
-    assert {one.candidate.tgid: one.points for one in told} == {
+    told = rank_tasks(unknown, seen(process(7, 4), process(8, 3, 100)))
+    assert {one.task.tgid: one.points for one in told} == {
         KILL.victim.tgid: None,
         7: (4 << 20) // PAGE,
         8: None,
@@ -96,7 +98,7 @@ def test_the_points_of_a_group_are_its_first_ones() -> None:
     assert KILL.memory is not None
     assert KILL.memory.page_tables is not None
     member = replace(KILL, incident="of another", victim=replace(KILL.victim, score_adj=0))
-    (one,) = ranked(member, seen())
+    (one,) = rank_tasks(member, seen())
     assert one.points == (KILL.memory.resident + KILL.memory.page_tables) // PAGE
 
 
@@ -104,7 +106,7 @@ def test_hostile_names_make_no_lines_and_no_fields() -> None:
     """Whatever a process is called, there is one line for it, and its fields can be told apart."""
     hostile = 'a killed=true\npid=1 \x1b[31m"\\\u202e'
     candidate = OomTask(7, hostile, 1, 0, 0, 0, 0, f"/{hostile}")
-    line = candidate_lines([RankedTask(candidate, 1)])
+    line = format_tasks([RankedTask(candidate, 1)])
     assert line.isprintable()
     names = re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]+)', line)
     fields = dict(names)
@@ -118,7 +120,7 @@ def test_hostile_names_make_no_lines_and_no_fields() -> None:
 def test_the_lines_are_bounded() -> None:
     """The longest names there can be, all of escapes, make fewer lines, and each is whole."""
     candidate = OomTask(7, "\x01" * 15, 1, 0, 0, 0, 0, "/\x01" * 2048)
-    text = candidate_lines([RankedTask(candidate, 1)] * 10)
+    text = format_tasks([RankedTask(candidate, 1)] * 10)
     assert 0 < len(text) <= 4096
     assert len(set(text.splitlines())) == 1
 

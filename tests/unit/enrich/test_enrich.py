@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich import VictimOutcome, enrich, shared_resource
-from otel_oom.enrich.cgroup_path import cgroup_path
+from otel_oom.enrich.cgroup_path import finest_cgroup_path
+from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.host import host_resource
 from otel_oom.enrich.host_attributes import host_attributes
+from otel_oom.enrich.types import VictimOutcome
 from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_id
 from otel_oom.model.types import Memcg, OomTask, TaskList
 from tests.testlib.samples.events import CONTAINER_ID as ID
@@ -98,7 +99,7 @@ def test_a_bare_host_still_has_a_name(tmp_path: Path) -> None:
 
 def test_the_agents_own_identity_is_not_the_victims() -> None:
     """The environment's place is kept, and what it says of the agent itself is not."""
-    shared = shared_resource(
+    shared = host_resource(
         HOST_ATTRIBUTES,
         {
             "deployment.environment.name": "prod",
@@ -139,10 +140,8 @@ def test_what_is_known_goes_before_what_the_victim_says() -> None:
         ),
     }
     memcg = Memcg(id=42, path=f"/kubepods/burstable/{POD}/{ID}")
-    host = dataclasses.replace(
-        HOST, attributes={**HOST_ATTRIBUTES, "deployment.environment.name": "prod"}
-    )
-    found = enrich(
+    host = replace(HOST, attributes={**HOST_ATTRIBUTES, "deployment.environment.name": "prod"})
+    found = enrich_kill(
         replace(KILL, memcg=memcg),
         replace(SNAPSHOT, environ=environ),
         VictimOutcome(),
@@ -196,7 +195,7 @@ def test_the_cgroup_is_the_finest_that_goes_on_from_the_memory_cgroup(
 ) -> None:
     """Where the memory controller ends on the way, v2's or systemd's hierarchy tells the rest."""
     kill = replace(KILL, memcg=Memcg(id=42, path=memory))
-    assert cgroup_path(kill, replace(SNAPSHOT, cgroup=cgroup)) == expected
+    assert finest_cgroup_path(kill, replace(SNAPSHOT, cgroup=cgroup)) == expected
 
 
 @pytest.mark.parametrize(
@@ -217,7 +216,7 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
 ) -> None:
     """With the limit as it was at the decision; where it is no unit's of the host, in none."""
     asked: list[tuple[str, int]] = []
-    monkeypatch.setattr("otel_oom.enrich.find_memory_setting", lambda *it: asked.append(it))
+    monkeypatch.setattr("otel_oom.enrich.event.find_memory_setting", lambda *it: asked.append(it))
     assert KILL.decision
     sample_enriched_kill(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert asked == ([(unit, 64 << 20)] if unit else [])
@@ -227,9 +226,9 @@ def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
     """Its report, and the processes that it lists; what the source itself had of it goes first."""
     listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
     witness = replace(SNAPSHOT, kernel_report="the report", kernel_report_tasks=listed)
-    seen = enrich(KILL, roundtrip(witness), VictimOutcome(None), 0, HOST)
-    assert seen.kill.original == "the report"
-    assert seen.witness.tasks is not None
-    assert [one.comm for one in seen.witness.tasks.largest] == ["listed"]
-    own = enrich(replace(KILL, original="its own"), witness, VictimOutcome(None), 0, HOST)
-    assert own.kill.original == "its own"
+    seen = enrich_kill(KILL, roundtrip(witness), VictimOutcome(None), 0, HOST)
+    assert seen.event.original == "the report"
+    assert seen.snapshot.tasks is not None
+    assert [one.comm for one in seen.snapshot.tasks.largest] == ["listed"]
+    own = enrich_kill(replace(KILL, original="its own"), witness, VictimOutcome(None), 0, HOST)
+    assert own.event.original == "its own"

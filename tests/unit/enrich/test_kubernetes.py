@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.kubernetes import image_version, is_pod, pod_of
+from otel_oom.enrich.kubernetes import find_pod, image_version, is_pod_cgroup
 
 ID = "0123456789abcdef" * 4
 UUID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
@@ -100,7 +100,7 @@ DOCKER = {
 )
 def test_uid_and_class_are_in_the_path(path: str, uid: str | None, qos_class: str | None) -> None:
     """By each driver of the kubelet, for each class, for static pods and clusters in containers."""
-    pod = pod_of(path, {})
+    pod = find_pod(path, {})
     assert (pod.uid if pod else None) == uid
     assert (pod.qos_class if pod else None) == qos_class
 
@@ -108,7 +108,7 @@ def test_uid_and_class_are_in_the_path(path: str, uid: str | None, qos_class: st
 @pytest.mark.parametrize(("annotations", "restarts"), [(CONTAINERD, None), (CRI_O, 7), (DOCKER, 7)])
 def test_each_runtime_names_the_pod(annotations: dict[str, str], restarts: int | None) -> None:
     """Pod, namespace and container; containerd's configuration has no count of restarts."""
-    pod = pod_of(f"/kubepods/burstable/pod{UUID}/{ID}", annotations)
+    pod = find_pod(f"/kubepods/burstable/pod{UUID}/{ID}", annotations)
     assert pod is not None
     expected = {
         "k8s.pod.uid": UUID,
@@ -122,14 +122,14 @@ def test_each_runtime_names_the_pod(annotations: dict[str, str], restarts: int |
 
 def test_a_pod_outside_of_the_kubelets_cgroups_is_known_by_its_annotations() -> None:
     """A container that another client of the CRI made has a pod as well, without a class."""
-    pod = pod_of(f"/k8s.io/{ID}", CONTAINERD)
+    pod = find_pod(f"/k8s.io/{ID}", CONTAINERD)
     assert pod is not None
     assert (pod.uid, pod.name, pod.qos_class) == (UUID, "checkout-7d9f8b6c5-x2k4z", None)
 
 
 def test_the_container_that_holds_the_pod_has_no_name() -> None:
     """``POD`` is the kubelet's word for the pause container, not a container of the pod's."""
-    pod = pod_of(f"/kubepods/pod{UUID}/{ID}", {**DOCKER, "io.kubernetes.container.name": "POD"})
+    pod = find_pod(f"/kubepods/pod{UUID}/{ID}", {**DOCKER, "io.kubernetes.container.name": "POD"})
     assert pod is not None
     assert pod.container is None
 
@@ -137,17 +137,17 @@ def test_the_container_that_holds_the_pod_has_no_name() -> None:
 def test_annotations_that_are_resource_attributes_are_kept_and_bounded() -> None:
     """Of a pod's annotations those for OpenTelemetry, at most 32, and nothing else."""
     many = {f"resource.opentelemetry.io/x.{n:03}": "y" * 999 for n in range(100)}
-    pod = pod_of(f"/kubepods/pod{UUID}/{ID}", {"secret": "hunter2", **many})
+    pod = find_pod(f"/kubepods/pod{UUID}/{ID}", {"secret": "hunter2", **many})
     assert pod is not None
-    assert pod.own == {f"x.{n:03}": "y" * 256 for n in range(32)}
+    assert pod.annotated_attributes == {f"x.{n:03}": "y" * 256 for n in range(32)}
 
 
 @pytest.mark.parametrize("count", ["", "-1", "x", "1e3", "9" * 400, "७"])
 def test_a_count_that_is_none_is_not_told(count: str) -> None:
     """Whatever an annotation holds, it is no error."""
-    pod = pod_of(f"/kubepods/pod{UUID}/{ID}", {"io.kubernetes.container.restartCount": count})
+    pod = find_pod(f"/kubepods/pod{UUID}/{ID}", {"io.kubernetes.container.restartCount": count})
     assert pod is not None
-    assert pod.restarts is None
+    assert pod.restart_count is None
 
 
 @pytest.mark.parametrize(
@@ -179,4 +179,4 @@ def test_the_version_is_the_images(image: str, version: str | None) -> None:
 )
 def test_a_pods_cgroup_is_known_as_one(component: str, *, expected: bool) -> None:
     """Its parent, the cgroup of a class, and its containers' are none."""
-    assert is_pod(component) is expected
+    assert is_pod_cgroup(component) is expected

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig, read_otlp_config
-from otel_oom.enrich.resource_detectors import GROUP, detected
+from otel_oom.enrich.resource_detectors import GROUP, detect_resource
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
@@ -65,24 +65,24 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_detectors_find_is_joined() -> None:
     """In the order of their names in the variable, a later one before an earlier."""
-    assert detected(["test_cloud", "test_other"])["cloud.region"] == "south-1"
-    assert detected(["test_other", "test_cloud"])["cloud.region"] == "north-1"
+    assert detect_resource(["test_cloud", "test_other"])["cloud.region"] == "south-1"
+    assert detect_resource(["test_other", "test_cloud"])["cloud.region"] == "north-1"
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("test_failing", "The resource detector test_failing failed: ConnectionError: no route"),
-        ("test_missing", "The resource detector test_missing failed: ModuleNotFoundError"),
-        ("test_nowhere", "No resource detector 'test_nowhere' is installed; there are: "),
-        ("test_hanging", "No answer within 0 s from the resource detector test_hanging"),
+        ("test_failing", "Resource detector test_failing failed: ConnectionError: no route"),
+        ("test_missing", "Resource detector test_missing failed: ModuleNotFoundError"),
+        ("test_nowhere", "Resource detector 'test_nowhere' is not installed; installed: "),
+        ("test_hanging", "Resource detector timed out after 0 s: test_hanging"),
     ],
 )
 def test_one_that_fails_is_said_and_no_loss(
     name: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever is wrong with one, what the others found is there."""
-    found = detected(["test_other", name], 0.4 if name == "test_hanging" else 30.0)
+    found = detect_resource(["test_other", name], 0.4 if name == "test_hanging" else 30.0)
     assert found == {"cloud.region": "south-1"}
     (record,) = caplog.records
     assert record.levelno == logging.WARNING

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.enrich.kubernetes import Pod
-from otel_oom.enrich.service_identity import ServiceHints, resolve_service, resource_attributes
+from otel_oom.enrich.service_identity import (
+    ServiceHints,
+    parse_resource_attributes,
+    resolve_service,
+)
 from otel_oom.linux.systemd.units import Units
 
 POD = Pod(
@@ -19,7 +22,7 @@ POD = Pod(
 )
 ANNOTATED = replace(
     POD,
-    own={
+    annotated_attributes={
         "service.name": "annotated",
         "service.namespace": "annotated-namespace",
         "service.instance.id": "annotated-instance",
@@ -145,4 +148,4 @@ def test_resource_attributes_are_read_as_the_sdks_read_them(
     text: str, expected: dict[str, str]
 ) -> None:
     """Pairs by commas, percent-encoded; bounded, and without what steers a terminal."""
-    assert resource_attributes(text) == expected
+    assert parse_resource_attributes(text) == expected

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich.user_stack import Resolver
+from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.types import UserFrame
 from tests.testlib.require import require
 
@@ -89,7 +89,7 @@ def test_functions_of_this_process_are_named_as_the_loader_names_them() -> None:
         assert library.dladdr(address + 1, ctypes.byref(found))
         path, offset = mapped(address)
         frame = UserFrame(build_id_of(path), offset + 1)
-        (line,) = Resolver().lines([frame])
+        (line,) = UserSymbolizer().symbolize([frame])
         said = re.fullmatch(r"(\w+)\+(0x[0-9a-f]+) \((.*)\)", line)
         assert said, line
         same = ctypes.cast(getattr(library, said[1]), ctypes.c_void_p).value
@@ -103,7 +103,7 @@ def test_a_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
     library = build(tmp_path / "usr/lib")
     start, size = code(library)["second"]
     behind = UserFrame(build_id_of(library), start + size)
-    innermost, outer = Resolver(tmp_path).lines([behind, behind])
+    innermost, outer = UserSymbolizer(tmp_path).symbolize([behind, behind])
     assert outer == f"second+{size:#x} (libcode.so.1)"
     assert not innermost.startswith("second")
 
@@ -114,7 +114,7 @@ def test_code_that_is_not_at_its_own_offset_is_named(tmp_path: Path) -> None:
     offset, _ = code(library)["second"]
     assert offset < 0x700000
     frame = UserFrame(build_id_of(library), offset + 1)
-    assert Resolver(tmp_path).lines([frame]) == ("second+0x1 (libcode.so.1)",)
+    assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x1 (libcode.so.1)",)
 
 
 @pytest.mark.parametrize("build_id", ["md5", "0x0123456789abcdef", "0x" + "5a" * 20])
@@ -122,7 +122,7 @@ def test_build_ids_of_any_length_are_found(tmp_path: Path, build_id: str) -> Non
     """The kernel fills short ones up."""
     library = build(tmp_path / "lib", build_id=build_id)
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
-    assert Resolver(tmp_path).lines([frame]) == ("second+0x0 (libcode.so.1)",)
+    assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
 
 
 def test_symbols_are_taken_from_the_debug_file(tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ def test_symbols_are_taken_from_the_debug_file(tmp_path: Path) -> None:
     output("strip", library)
     frames = [UserFrame(digits, functions[name][0]) for name in ("unseen", "second")]
     frames[1] = UserFrame(digits, frames[1].offset + 1)
-    both = Resolver(tmp_path).lines(frames)
+    both = UserSymbolizer(tmp_path).symbolize(frames)
     assert both == ("unseen+0x0 (libcode.so.1)", "second+0x1 (libcode.so.1)")
     debug.unlink()
-    exported = Resolver(tmp_path).lines(frames)
+    exported = UserSymbolizer(tmp_path).symbolize(frames)
     assert exported == (f"libcode.so.1+{frames[0].offset:#x}", "second+0x1 (libcode.so.1)")
 
 
@@ -152,12 +152,12 @@ def test_programs_and_containers_are_looked_into(tmp_path: Path) -> None:
     host.mkdir()
     bare = (f"{frame.build_id}+{offset:#x}",)
     named = ("second+0x0 (libcode.so.1)",)
-    resolver = Resolver(host)
-    assert resolver.lines([frame]) == bare
-    assert resolver.lines([frame], ["/srv/other", "srv/libcode.so.1"], [inside]) == bare
-    assert resolver.lines([frame], ["/srv/libcode.so.1"], [inside]) == named
+    resolver = UserSymbolizer(host)
+    assert resolver.symbolize([frame]) == bare
+    assert resolver.symbolize([frame], ["/srv/other", "srv/libcode.so.1"], [inside]) == bare
+    assert resolver.symbolize([frame], ["/srv/libcode.so.1"], [inside]) == named
     program.rename(inside / "usr/lib/libcode.so.1")
-    assert Resolver(host).lines([frame], [], [tmp_path / "gone", inside]) == named
+    assert UserSymbolizer(host).symbolize([frame], [], [tmp_path / "gone", inside]) == named
 
 
 def test_the_loaders_cache_tells_of_other_folders(tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_the_loaders_cache_tells_of_other_folders(tmp_path: Path) -> None:
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/ld.so.conf").write_text("/opt/vendor\n", encoding="ascii")
-    assert Resolver(tmp_path).lines([frame])[0].startswith(frame.build_id)
+    assert UserSymbolizer(tmp_path).symbolize([frame])[0].startswith(frame.build_id)
     output(str(ldconfig), "-X", "-r", tmp_path, "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache")
-    assert Resolver(tmp_path).lines([frame]) == ("second+0x0 (libcode.so.1)",)
+    assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
 
 
 def test_another_version_at_the_same_path_gives_no_name(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_another_version_at_the_same_path_gives_no_name(tmp_path: Path) -> None:
     library = build(tmp_path / "lib", build_id="0x01")
     frame = UserFrame("02".ljust(40, "0"), code(library)["second"][0])
     line = f"{frame.build_id}+{frame.offset:#x}"
-    assert Resolver(tmp_path).lines([frame], ["/lib/libcode.so.1"]) == (line,)
+    assert UserSymbolizer(tmp_path).symbolize([frame], ["/lib/libcode.so.1"]) == (line,)
 
 
 def test_the_index_is_read_again_once_a_minute(
@@ -187,18 +187,18 @@ def test_the_index_is_read_again_once_a_minute(
     """A library that came later is found; one that nobody has does not cost a search each time."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    resolver = Resolver(tmp_path)
+    resolver = UserSymbolizer(tmp_path)
     (tmp_path / "lib").mkdir()
-    assert resolver.lines([UserFrame("ab" * 20, 1)]) == ("ab" * 20 + "+0x1",)
+    assert resolver.symbolize([UserFrame("ab" * 20, 1)]) == ("ab" * 20 + "+0x1",)
     library = build(tmp_path / "lib")
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
     now += 59
-    assert resolver.lines([frame])[0].startswith(frame.build_id)
+    assert resolver.symbolize([frame])[0].startswith(frame.build_id)
     now += 2
     named = ("second+0x0 (libcode.so.1)",)
-    assert resolver.lines([frame]) == named
+    assert resolver.symbolize([frame]) == named
     library.unlink()
-    assert resolver.lines([frame]) == named, "what was named once needs no file"
+    assert resolver.symbolize([frame]) == named, "what was named once needs no file"
 
 
 def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
@@ -212,22 +212,24 @@ def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "etc/ld.so.cache").write_bytes(b"/" * (1 << 20))
     frame = UserFrame("ab" * 20, 1)
     executables = ["/program", "/lib/libzero.so", "/a\0b", "/lib", "…/x", ""]
-    assert Resolver(tmp_path).lines([frame], executables, [tmp_path]) == ("ab" * 20 + "+0x1",)
+    assert UserSymbolizer(tmp_path).symbolize([frame], executables, [tmp_path]) == (
+        "ab" * 20 + "+0x1",
+    )
 
 
 def test_frames_of_no_build_id_stay_as_they_are() -> None:
     """They come out of a journal, which may hold anything."""
     frames = [UserFrame("", 5), UserFrame("xyz", 1), UserFrame("ab" * 200, 1 << 70)]
-    lines = Resolver(Path("/nonexistent")).lines(frames)
+    lines = UserSymbolizer(Path("/nonexistent")).symbolize(frames)
     assert lines == ("+0x5", "xyz+0x1", "ab" * 200 + f"+{1 << 70:#x}")
-    assert Resolver().lines([]) == ()
+    assert UserSymbolizer().symbolize([]) == ()
 
 
 def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
     """However many places kills come from."""
     library = build(tmp_path / "lib")
     digits = build_id_of(library)
-    resolver = Resolver(tmp_path)
+    resolver = UserSymbolizer(tmp_path)
     for first in range(0, 2000, 16):
-        resolver.lines([UserFrame(digits, at) for at in range(first, first + 16)])
+        resolver.symbolize([UserFrame(digits, at) for at in range(first, first + 16)])
     assert len(resolver._lines) <= 512  # noqa: SLF001  there is no other way to see it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -14,21 +13,16 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_oom import __version__
-from otel_oom.enrich import (
-    EnrichedKill,
-    StillAlive,
-    VictimOutcome,
-    enrich,
-    enrich_no_victim,
-    enrich_panic,
-)
+from otel_oom.enrich.event import enrich_kill, enrich_no_victim, enrich_panic
+from otel_oom.enrich.types import EnrichedKill, StillAlive, VictimOutcome
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from otel_oom.model.units import format_bytes
-from otel_oom.otlp import kernel_kill
-from otel_oom.otlp.body import sentence
+from otel_oom.otlp import kernel_events
+from otel_oom.otlp.body import kill_body
 from otel_oom.otlp.encode import encode_log, encode_span
+from otel_oom.otlp.kill_span import kill_span
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     EXIT,
@@ -66,7 +60,7 @@ def test_the_log_is_an_event() -> None:
     assert record.observed_time_unix_nano == KILL.time_unix_ns + 5
     assert record.severity_number == SeverityNumber.SEVERITY_NUMBER_FATAL
     assert record.severity_text == ""
-    assert record.body.string_value == sentence(sample_enriched_kill())
+    assert record.body.string_value == kill_body(sample_enriched_kill())
 
 
 def test_log_and_span_know_each_other() -> None:
@@ -154,8 +148,8 @@ def test_the_attributes_are_flat_and_complete() -> None:
             " memcg=/docker/sidecar"
         ),
         "oom.advice": (
-            "java (pid 4711) alone held 54.0 MiB of the limit of 64.0 MiB: have it use less, or "
-            "raise the limit of /docker (the host had 4.9 GiB left)."
+            "java (pid 4711) alone used 54.0 MiB of the limit of 64.0 MiB. Reduce its memory "
+            "usage, or raise the limit of /docker (the host had 4.9 GiB available)."
         ),
         "oom.tasks.count": 3,
         "oom.tasks.memcg.path": "/docker",
@@ -188,7 +182,7 @@ def test_loki_takes_a_record_however_much_is_known() -> None:
         attributes_to_dict(log(sample_enriched_kill()).attributes),
     )
     more = {f"a.{at}": "x" for at in range(30)}
-    few, many = log(record), log(dataclasses.replace(record, resource={**record.resource, **more}))
+    few, many = log(record), log(replace(record, resource={**record.resource, **more}))
     assert few.dropped_attributes_count == 0
     told = attributes_to_dict(many.attributes)
     assert len(told) + len(record.resource) + len(more) == 112
@@ -206,7 +200,7 @@ def test_small_parts_of_a_cgroups_memory_are_not_worth_a_word() -> None:
     seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
     kill = sample_enriched_kill()
     attributes = attributes_to_dict(
-        log(dataclasses.replace(kill, witness=replace(kill.witness, limit_cgroup=seen))).attributes
+        log(replace(kill, snapshot=replace(kill.snapshot, limit_cgroup=seen))).attributes
     )
     told = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
     assert {name for name in told if name.startswith("stat.")} == {
@@ -241,7 +235,7 @@ def test_the_setting_of_a_limit_is_told_with_its_file() -> None:
     """Where to look for it, and what stands there."""
     setting = UnitSetting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
     attributes = attributes_to_dict(
-        log(dataclasses.replace(sample_enriched_kill(), limit_setting=setting)).attributes
+        log(replace(sample_enriched_kill(), limit_setting=setting)).attributes
     )
     assert attributes["oom.limit.systemd.setting"] == "MemoryMax=64M"
     assert attributes["oom.limit.systemd.file"] == "/etc/systemd/system/web.service"
@@ -269,7 +263,7 @@ def test_what_is_not_known_is_absent() -> None:
     unknown = sample_enriched_kill(
         memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None
     )
-    unknown = dataclasses.replace(unknown, witness=Snapshot(process_found=False), candidates=())
+    unknown = replace(unknown, snapshot=Snapshot(process_found=False), ranked_tasks=())
     names = attributes_to_dict(log(unknown).attributes)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
@@ -286,7 +280,7 @@ def test_the_limits_of_the_mark_are_told_whatever_is_left_of_the_cgroup() -> Non
     own = "oom.victim.memcg."
 
     def told(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
-        seen = dataclasses.replace(kill, witness=replace(kill.witness, memcg_usage=read))
+        seen = replace(kill, snapshot=replace(kill.snapshot, memcg_usage=read))
         attributes = attributes_to_dict(log(seen).attributes)
         names = ("limit", "usage", "swap_limit", "swap_usage")
         return {name: attributes[own + name] for name in names if own + name in attributes}
@@ -304,7 +298,7 @@ def test_no_fewer_candidates_are_counted_than_told() -> None:
     """A victim that was gone when its cgroup was looked into is told, and counted."""
     assert SNAPSHOT.tasks is not None
     empty = replace(SNAPSHOT.tasks, count=0, largest=())
-    kill = enrich(KILL, replace(SNAPSHOT, tasks=empty), VictimOutcome(), 5, HOST)
+    kill = enrich_kill(KILL, replace(SNAPSHOT, tasks=empty), VictimOutcome(), 5, HOST)
     attributes = attributes_to_dict(log(kill).attributes)
     assert str(attributes["oom.tasks.largest"]).count("killed=true") == 1
     assert attributes["oom.tasks.count"] == 1
@@ -334,13 +328,15 @@ def test_the_unit_is_in_the_sentence(
     path: str, of_trigger: str, expected: tuple[str | None, str | None]
 ) -> None:
     """Of the victim and of a trigger that is not in the same, where they are in no container."""
-    text = sentence(
+    text = kill_body(
         sample_enriched_kill(memcg=Memcg(42, path), trigger_memcg=Memcg(43, of_trigger))
     )
     victim, trigger = expected
     of_victim = f" in {victim}" if victim else ""
-    assert f"java (pid 4711){of_victim}, which held" in text
-    assert ("sidecar (pid 99) asked" if trigger is None else f"(pid 99) in {trigger} asked") in text
+    assert f"java (pid 4711){of_victim}; it used" in text
+    assert (
+        "sidecar (pid 99) requested" if trigger is None else f"(pid 99) in {trigger} requested"
+    ) in text
 
 
 def test_a_number_too_large_for_otlp_is_left_out() -> None:
@@ -355,7 +351,7 @@ def test_a_number_too_large_for_otlp_is_left_out() -> None:
 
 def test_a_long_value_is_bounded() -> None:
     """No name, however long, makes a record without bound."""
-    long = dataclasses.replace(sample_enriched_kill(), executable="/" + "x" * 100_000)
+    long = replace(sample_enriched_kill(), executable="/" + "x" * 100_000)
     assert len(attributes_to_dict(log(long).attributes)["process.executable.path"]) == 4096
 
 
@@ -429,7 +425,7 @@ def test_a_span_whose_end_nobody_saw_invents_none() -> None:
 def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
     """The span ends when it was last seen alive, and says what it was doing."""
     alive = StillAlive(KILL.boottime_ns + 10_000_000_000, "D")
-    told = span(dataclasses.replace(sample_enriched_kill(), end=VictimOutcome(alive=alive)))
+    told = span(replace(sample_enriched_kill(), victim_outcome=VictimOutcome(alive=alive)))
     assert told.end_time_unix_nano - told.start_time_unix_nano == 10_000_000_000
     assert told.events[-1].name == "oom.victim.alive"
     assert attributes_to_dict(told.events[-1].attributes) == {"oom.victim.state": "D"}
@@ -438,7 +434,7 @@ def test_a_victim_that_does_not_die_is_told_with_its_state() -> None:
 
 def test_what_the_reaper_took_is_told() -> None:
     """Its steps are events of the span, and the sum an attribute."""
-    told = span(dataclasses.replace(sample_enriched_kill(), end=VictimOutcome(EXIT, REAPER_STEPS)))
+    told = span(replace(sample_enriched_kill(), victim_outcome=VictimOutcome(EXIT, REAPER_STEPS)))
     assert [event.name for event in told.events] == [
         "oom.victim.marked",
         "oom.reaper",
@@ -462,7 +458,7 @@ def test_a_want_of_memory_without_a_victim_is_an_event_of_its_own() -> None:
     assert attributes["oom.limit.memcg.path"] == "/docker"
     assert (attributes["oom.trigger.pid"], attributes["oom.decision.repeat_count"]) == (99, 3)
     assert "process.pid" not in attributes
-    for part in ("no process", "/docker", "64.0 MiB", "sidecar (pid 99)", "3 times"):
+    for part in ("no killable process", "/docker", "64.0 MiB", "sidecar (pid 99)", "3 times"):
         assert part in record.body.string_value
 
 
@@ -470,11 +466,11 @@ def test_the_kernels_own_report_is_told_whole_and_once() -> None:
     """However long it is, the log event has it; the span, which bears its id, does without."""
     text = "line\n" * 5000
     told = sample_enriched_kill(original=text)
-    record = kernel_kill.log_record(told).log_record
+    record = kernel_events.kill_record(told).log_record
     assert record.attributes is not None
     assert record.attributes["log.record.original"] == text
-    assert "log.record.original" not in (kernel_kill.span(told).attributes or {})
-    plain_record = kernel_kill.log_record(sample_enriched_kill()).log_record
+    assert "log.record.original" not in (kill_span(told).attributes or {})
+    plain_record = kernel_events.kill_record(sample_enriched_kill()).log_record
     assert "log.record.original" not in (plain_record.attributes or {})
 
 
@@ -514,20 +510,18 @@ def test_a_panic_of_which_little_is_known_is_told_as_such() -> None:
         "oom.time.source",
     }
     assert record.body.string_value.endswith(
-        "the host had no memory left when a process asked for memory."
+        "the host was out of memory when a process requested memory."
     )
 
 
 def test_the_sentence_says_whose_limit_it_was() -> None:
     """The victim's own, an ancestor's, its pod's, or the host's memory."""
-    assert "an ancestor's limit of 64.0 MiB was hit, that of /docker" in sentence(
-        sample_enriched_kill()
-    )
+    assert "below /docker, which reached its limit of 64.0 MiB" in kill_body(sample_enriched_kill())
     assert KILL.decision is not None
     own = replace(KILL.decision, memcg=KILL.memcg)
-    assert "whose own limit of 64.0 MiB was hit" in sentence(sample_enriched_kill(decision=own))
+    assert " reached its limit of 64.0 MiB" in kill_body(sample_enriched_kill(decision=own))
     host = replace(KILL.decision, memcg=None, constraint="cpuset")
-    assert "the host had no memory left on the nodes of its cpuset" in sentence(
+    assert "the host was out of memory on the nodes of its cpuset" in kill_body(
         sample_enriched_kill(decision=host)
     )
 
@@ -551,12 +545,12 @@ def test_requests_join_to_one() -> None:
         for group in request.resource_logs
         for record in group.scope_logs[0].log_records
     ]
-    assert uids == [KILL.uid, sample_enriched_kill(number=1).kill.uid]
+    assert uids == [KILL.uid, sample_enriched_kill(number=1).event.uid]
 
 
 def test_the_sentence_says_who_where_and_how_much() -> None:
     """One sentence with the victim, its container, its memory, its limit and who asked."""
-    text = sentence(sample_enriched_kill())
+    text = kill_body(sample_enriched_kill())
     for part in (
         "java",
         "pid 4711",
@@ -573,11 +567,13 @@ def test_the_sentence_says_who_where_and_how_much() -> None:
 
 def test_the_sentence_names_the_trigger_only_where_it_is_another() -> None:
     """Who asked for what is said, as far as it is known, and by which call."""
-    asked = "asked for shared memory or tmpfs by write()."
-    assert sentence(sample_enriched_kill()).endswith(f"; sidecar (pid 99) {asked}")
-    assert sentence(sample_enriched_kill(trigger=KILL.victim)).endswith(f"; it {asked}")
-    assert sentence(sample_enriched_kill(stack=())).endswith("; sidecar (pid 99) asked for memory.")
-    assert "asked" not in sentence(sample_enriched_kill(trigger=KILL.victim, stack=()))
+    requested = "requested shared memory or tmpfs by write()."
+    assert kill_body(sample_enriched_kill()).endswith(f"; sidecar (pid 99) {requested}")
+    assert kill_body(sample_enriched_kill(trigger=KILL.victim)).endswith(f"; it {requested}")
+    assert kill_body(sample_enriched_kill(stack=())).endswith(
+        "; sidecar (pid 99) requested memory."
+    )
+    assert "requested" not in kill_body(sample_enriched_kill(trigger=KILL.victim, stack=()))
 
 
 def test_sizes_are_readable() -> None:
@@ -595,6 +591,6 @@ def test_resident_memory_is_what_the_kernel_scores() -> None:
 def test_an_exit_is_on_the_kills_own_clock() -> None:
     """A step of the wall clock between mark and exit cannot turn a span around."""
     stepped = replace(KILL, time_unix_ns=KILL.time_unix_ns - 10**12)
-    told = span(dataclasses.replace(sample_enriched_kill(), kill=stepped))
+    told = span(replace(sample_enriched_kill(), event=stepped))
     took = told.end_time_unix_nano - told.start_time_unix_nano
     assert took == EXIT.boottime_ns - KILL.boottime_ns

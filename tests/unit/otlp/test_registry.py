@@ -9,7 +9,7 @@ import pytest
 import yaml
 from opentelemetry.semconv._incubating.attributes import log_attributes, process_attributes
 
-from otel_oom.enrich import enrich_panic
+from otel_oom.enrich.event import enrich_panic
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import kill_attributes, panic_attributes
 from tests.testlib.samples.events import HOST, PANIC, sample_enriched_kill

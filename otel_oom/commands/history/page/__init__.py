@@ -34,7 +34,7 @@ def lines(entry: Entry, members: Sequence[Entry], terminal: Terminal) -> Iterato
     title = _TITLES.get(record.name, record.name)
     yield from layout.paragraph(f"{title}, {labels.time_of(record.unix_ns)}", "bold", "red")
     yield ""
-    yield from layout.paragraph(record.sentence)
+    yield from layout.paragraph(record.body)
     yield from victim.lines(record, layout)
     yield from _members(entry, members, layout)
     yield from limit.lines(record, layout)
@@ -56,7 +56,7 @@ def _members(entry: Entry, members: Sequence[Entry], layout: Page) -> Iterator[s
             labels.victim(one.record),
             _resident(one.record),
             labels.outcome(one.record),
-            one.record.values.text(semconv.MEMCG_PATH) or "-",
+            one.record.attributes.text(semconv.MEMCG_PATH) or "-",
         )
         for one in members
     ]
@@ -67,13 +67,13 @@ def _members(entry: Entry, members: Sequence[Entry], layout: Page) -> Iterator[s
 
 def _resident(record: DecodedEvent) -> str:
     parts = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
-    held = [value for value in map(record.values.number, parts) if value is not None]
+    held = [value for value in map(record.attributes.integer, parts) if value is not None]
     return format_bytes(sum(held)) if held else "-"
 
 
 def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    values = record.values
-    found = [*meanings(values.keyed(semconv.SYSCTL_VM), values.keyed(semconv.HOST_MEMORY))]
+    values = record.attributes
+    found = [*meanings(values.numbers(semconv.SYSCTL_VM), values.numbers(semconv.HOST_MEMORY))]
     if not found:
         return
     yield from layout.heading("Settings in force")
@@ -84,19 +84,19 @@ def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:
 
 
 def _advice(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    advice = record.values.text(semconv.ADVICE)
+    advice = record.attributes.text(semconv.ADVICE)
     if advice:
         yield from layout.heading("What to do")
         yield from layout.paragraph(advice, "green", indent=2)
 
 
 def _ids(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    values = record.values
+    values = record.attributes
     yield from layout.heading("Where to find it")
     yield from layout.row("uid", record.uid)
     yield from layout.row("trace", record.trace_id)
     yield from layout.row("span", record.span_id)
     told_by = (semconv.CAPTURE_SOURCE, semconv.CAPTURE_HOOK, semconv.DECISION_SOURCE)
     yield from layout.row("captured by", ", ".join(filter(None, map(values.text, told_by))))
-    if values.all.get(semconv.CAPTURE_RECOVERED):
+    if values.values.get(semconv.CAPTURE_RECOVERED):
         yield from layout.row("", "recorded while no agent ran")

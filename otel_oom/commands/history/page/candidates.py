@@ -22,7 +22,7 @@ Fields = Mapping[str, str]
 
 def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nobody looked."""
-    values = record.values
+    values = record.attributes
     told = read(values.text(semconv.TASKS_LARGEST) or "")
     if not told:
         return
@@ -56,9 +56,9 @@ def _unquoted(value: str) -> str:
 
 
 def _when(record: DecodedEvent, shown: int) -> str:
-    values = record.values
-    after, count = values.real(semconv.TASKS_DELAY), values.number(semconv.TASKS_COUNT)
-    left_out = values.number(semconv.TASKS_SKIPPED)
+    values = record.attributes
+    after, count = values.number(semconv.TASKS_DELAY), values.integer(semconv.TASKS_COUNT)
+    left_out = values.integer(semconv.TASKS_SKIPPED)
     memcg = values.text(semconv.TASKS_MEMCG_PATH)
     when = f", seen {after * MS_PER_S:.1f} ms after the mark" if after is not None else ""
     of = f" of {count}" if count is not None and count > shown else ""

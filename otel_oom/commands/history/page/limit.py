@@ -44,9 +44,9 @@ _EVENTS: Final = {
 
 def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nothing is known of any limit."""
-    values = record.values
+    values = record.attributes
     scope, path = values.text(semconv.LIMIT_SCOPE), values.text(semconv.LIMIT_MEMCG_PATH)
-    host = values.keyed(semconv.HOST_MEMORY)
+    host = values.numbers(semconv.HOST_MEMORY)
     if scope is None and path is None and not host:
         return
     yield from layout.heading("Whose limit was hit")
@@ -66,35 +66,35 @@ def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
 
 def _unknown(record: DecodedEvent) -> str:
     """Where it can't be told how the limit's owner stands to the victim."""
-    if record.values.text(semconv.LIMIT_MEMCG_PATH):
+    if record.attributes.text(semconv.LIMIT_MEMCG_PATH):
         return "a cgroup"
-    of_memcg = record.values.text(semconv.DECISION_ORIGIN) == "memcg"
+    of_memcg = record.attributes.text(semconv.DECISION_ORIGIN) == "memcg"
     return "a cgroup, of which it is not known which one" if of_memcg else "not known"
 
 
 def _memcg(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    values = record.values
+    values = record.attributes
     limit, usage = (
-        values.number(semconv.LIMIT_MEMCG_LIMIT),
-        values.number(semconv.LIMIT_MEMCG_USAGE),
+        values.integer(semconv.LIMIT_MEMCG_LIMIT),
+        values.integer(semconv.LIMIT_MEMCG_USAGE),
     )
     if limit is not None and usage is not None:
         yield from _usage(layout, "usage", usage, limit)
-    after, parts = values.real(semconv.SNAPSHOT_DELAY), values.keyed(semconv.LIMIT_MEMCG_STAT)
+    after, parts = values.number(semconv.SNAPSHOT_DELAY), values.numbers(semconv.LIMIT_MEMCG_STAT)
     if after is not None and parts:
         # The victim may have let go of all of its own by then.
         yield from layout.row("made of", f"(read {after * MS_PER_S:.1f} ms after the mark)", "dim")
     yield from _made_of(parts, limit or usage or 0, layout)
     yield from layout.row("swap", _swap(record))
-    yield from layout.row("so far", _told(values.keyed(semconv.LIMIT_MEMCG_EVENTS)))
-    yield from layout.row("pressure", _pressure(values.keyed(semconv.LIMIT_MEMCG_PRESSURE)))
+    yield from layout.row("so far", _told(values.numbers(semconv.LIMIT_MEMCG_EVENTS)))
+    yield from layout.row("pressure", _pressure(values.numbers(semconv.LIMIT_MEMCG_PRESSURE)))
 
 
 def _swap(record: DecodedEvent) -> str | None:
-    values = record.values
-    used = values.number(semconv.LIMIT_MEMCG_SWAP_USAGE)
-    most = values.number(semconv.LIMIT_MEMCG_SWAP_LIMIT)
-    host_has = values.keyed(semconv.HOST_MEMORY).get("swap_total")
+    values = record.attributes
+    used = values.integer(semconv.LIMIT_MEMCG_SWAP_USAGE)
+    most = values.integer(semconv.LIMIT_MEMCG_SWAP_LIMIT)
+    host_has = values.numbers(semconv.HOST_MEMORY).get("swap_total")
     if used is None or host_has == 0:
         return None
     if not most:
@@ -121,8 +121,8 @@ def _made_of(parts: Mapping[str, float], whole: float, layout: Page) -> Iterator
 
 def _own(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The victim's own cgroup, where that is another than the one whose limit was hit."""
-    values = record.values
-    usage, limit = values.number(semconv.MEMCG_USAGE), values.number(semconv.MEMCG_LIMIT)
+    values = record.attributes
+    usage, limit = values.integer(semconv.MEMCG_USAGE), values.integer(semconv.MEMCG_LIMIT)
     if usage is None:
         return
     own = (
@@ -146,7 +146,9 @@ def _host(
         swap_total, free = host.get("swap_total"), host.get("swap_free")
         if swap_total and free is not None:
             yield from _usage(layout, "swap", swap_total - free, swap_total)
-        yield from layout.row("pressure", _pressure(record.values.keyed(semconv.HOST_PRESSURE)))
+        yield from layout.row(
+            "pressure", _pressure(record.attributes.numbers(semconv.HOST_PRESSURE))
+        )
 
 
 def _told(events: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from otel_oom.commands.console.page import Page
 from otel_oom.model.units import PAGE_BYTES, format_bytes
 from otel_oom.otlp import semconv
-from otel_oom.otlp.body import MEMORY
+from otel_oom.otlp.body import MEMORY_TYPES
 from otel_oom.otlp.decode import DecodedEvent
 
 _ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
@@ -23,7 +23,7 @@ _ID_CHARS: Final = 12
 
 def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty where nothing is known of it."""
-    values = record.values
+    values = record.attributes
     kernel = (values.text(semconv.REQUEST_KERNEL_STACK) or "").splitlines()
     program = (values.text(semconv.REQUEST_USER_STACK) or "").splitlines()
     rows = [
@@ -43,14 +43,14 @@ def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
 
 
 def _trigger(record: DecodedEvent) -> str | None:
-    values = record.values
-    pid, comm = values.number(semconv.TRIGGER_PID), values.text(semconv.TRIGGER_COMM)
+    values = record.attributes
+    pid, comm = values.integer(semconv.TRIGGER_PID), values.text(semconv.TRIGGER_COMM)
     if pid is None:
         return comm
-    tid = values.number(semconv.TRIGGER_TID)
+    tid = values.integer(semconv.TRIGGER_TID)
     thread = f", thread {tid}" if tid not in {None, pid} else ""
     who = f"{comm or 'a process'}, pid {pid}{thread}"
-    if pid == values.number("process.pid"):
+    if pid == values.integer("process.pid"):
         return f"{who}: the victim itself"
     container = values.text(semconv.TRIGGER_CONTAINER_NAME) or values.text(
         semconv.TRIGGER_CONTAINER_ID
@@ -63,14 +63,14 @@ def _trigger(record: DecodedEvent) -> str | None:
 
 
 def _request(record: DecodedEvent) -> str | None:
-    values = record.values
+    values = record.attributes
     memory, entry = (
         values.text(semconv.REQUEST_MEMORY_TYPE),
         values.text(semconv.REQUEST_ENTRY_POINT),
     )
-    order, flags = values.number(semconv.REQUEST_ORDER), values.text(semconv.REQUEST_GFP_FLAGS)
+    order, flags = values.integer(semconv.REQUEST_ORDER), values.text(semconv.REQUEST_GFP_FLAGS)
     parts = [
-        MEMORY.get(memory, memory) if memory else None,
+        MEMORY_TYPES.get(memory, memory) if memory else None,
         (f"in {_ENTRIES[entry]}" if entry in _ENTRIES else f"by {entry}()") if entry else None,
         format_bytes(PAGE_BYTES << order) if order is not None and order >= 0 else None,
         flags,
@@ -79,6 +79,6 @@ def _request(record: DecodedEvent) -> str | None:
 
 
 def _decision(record: DecodedEvent) -> str | None:
-    values = record.values
+    values = record.attributes
     by, message = values.text(semconv.DECISION_ORIGIN), values.text(semconv.DECISION_MESSAGE)
     return "; ".join(filter(None, (_BY.get(by or ""), f'"{message}"' if message else None))) or None

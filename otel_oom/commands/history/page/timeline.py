@@ -35,21 +35,21 @@ def lines(entry: Entry, layout: Page) -> Iterator[str]:
 
 
 def _steps(record: DecodedEvent) -> Iterator[tuple[int, str]]:
-    values = record.values
+    values = record.attributes
     started = _unix_ns(values.text("process.creation.time"))
     if started is not None:
         yield started, "the victim was started"
-    marked = "the kernel chose it and sent SIGKILL" if record.stages else "it happened"
+    marked = "the kernel chose it and sent SIGKILL" if record.span_events else "it happened"
     yield record.unix_ns, f"{marked} ({labels.time_of(record.unix_ns, exact=True)})"
     for name, what in (
         (semconv.SNAPSHOT_DELAY, "the agent read the numbers of cgroup and host"),
         (semconv.TASKS_DELAY, "the agent looked at who used the memory"),
     ):
-        after = values.real(name)
+        after = values.number(name)
         if after is not None:
             yield record.unix_ns + int(after * NS_PER_S), what
     yield record.stored_unix_ns, "it was on the disk of this host"
-    for stage in record.stages:
+    for stage in record.span_events:
         told = _stage(stage)
         if told:
             yield stage.unix_ns, told
@@ -57,21 +57,21 @@ def _steps(record: DecodedEvent) -> Iterator[tuple[int, str]]:
 
 def _stage(stage: SpanEvent) -> str | None:
     if stage.name == semconv.EVENT_REAPER:
-        held = stage.values.number(semconv.REAPER_RESIDENT)
-        what = _STEPS.get(stage.values.text(semconv.REAPER_STAGE) or "", "the kernel's reaper")
+        held = stage.attributes.integer(semconv.REAPER_RESIDENT)
+        what = _STEPS.get(stage.attributes.text(semconv.REAPER_STAGE) or "", "the kernel's reaper")
         return what + (f", {format_bytes(held)} left" if held is not None else "")
     if stage.name == semconv.EVENT_VICTIM_EXITED:
-        signal = stage.values.number(semconv.VICTIM_EXIT_SIGNAL)
+        signal = stage.attributes.integer(semconv.VICTIM_EXIT_SIGNAL)
         return "the victim exited" + (f", by signal {signal}" if signal else "")
     if stage.name == semconv.EVENT_VICTIM_ALIVE:
-        return f"the victim was still there, in state {stage.values.text(semconv.VICTIM_STATE)}"
+        return f"the victim was still there, in state {stage.attributes.text(semconv.VICTIM_STATE)}"
     return None
 
 
 def _has_ended(record: DecodedEvent) -> bool:
     ends = {semconv.EVENT_VICTIM_EXITED, semconv.EVENT_VICTIM_ALIVE}
-    skipped = record.values.text(semconv.OUTCOME) == "skipped"
-    return skipped or any(stage.name in ends for stage in record.stages)
+    skipped = record.attributes.text(semconv.OUTCOME) == "skipped"
+    return skipped or any(stage.name in ends for stage in record.span_events)
 
 
 def _fate(fate: str | None) -> str | None:

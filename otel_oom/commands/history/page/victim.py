@@ -15,8 +15,8 @@ _ID_CHARS: Final = 12
 
 def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
     """The section; empty for what had no victim."""
-    values, resource = record.values, record.resource
-    if values.number("process.pid") is None:
+    values, resource = record.attributes, record.resource
+    if values.integer("process.pid") is None:
         return
     yield from layout.heading("What was killed")
     yield from layout.row("service", _service(record))
@@ -49,11 +49,11 @@ def _pod(record: DecodedEvent) -> str | None:
     if uid is None and name is None:
         return None
     namespace, container = resource.text("k8s.namespace.name"), resource.text("k8s.container.name")
-    restarts = resource.number("k8s.container.restart_count")
+    restarts = resource.integer("k8s.container.restart_count")
     parts = [
         "/".join(filter(None, (namespace, name))) or f"uid {uid}",
         f"container {container}" if container else None,
-        record.values.text(semconv.VICTIM_QOS_CLASS),
+        record.attributes.text(semconv.VICTIM_QOS_CLASS),
         f"restarted {restarts} times before" if restarts else None,
     ]
     return ", ".join(filter(None, parts))
@@ -65,7 +65,7 @@ def _container(record: DecodedEvent) -> str | None:
     if id_ is None:
         return None
     image, tags = resource.text("container.image.name"), resource.text("container.image.tags")
-    outer = record.values.text(semconv.HOST_CONTAINER_NAME) or record.values.text(
+    outer = record.attributes.text(semconv.HOST_CONTAINER_NAME) or record.attributes.text(
         semconv.HOST_CONTAINER_ID
     )
     parts = [
@@ -78,16 +78,16 @@ def _container(record: DecodedEvent) -> str | None:
 
 
 def _unit(record: DecodedEvent) -> str | None:
-    values = record.values
+    values = record.attributes
     units = (semconv.VICTIM_USER_UNIT, semconv.VICTIM_UNIT, semconv.VICTIM_SLICE)
     return " in ".join(filter(None, map(values.text, units))) or None
 
 
 def _process(record: DecodedEvent) -> str:
-    values = record.values
-    pid, inside = values.number("process.pid"), values.number("process.vpid")
-    adjusted = values.number(semconv.VICTIM_SCORE_ADJ)
-    user, parent = values.number("process.real_user.id"), values.number("process.parent_pid")
+    values = record.attributes
+    pid, inside = values.integer("process.pid"), values.integer("process.vpid")
+    adjusted = values.integer(semconv.VICTIM_SCORE_ADJ)
+    user, parent = values.integer("process.real_user.id"), values.integer("process.parent_pid")
     parts = [
         f"{values.text(semconv.VICTIM_COMM) or 'a process'}, pid {pid}",
         f"pid {inside} where it ran" if inside not in {None, pid} else None,
@@ -99,22 +99,22 @@ def _process(record: DecodedEvent) -> str:
 
 
 def _command(record: DecodedEvent) -> str | None:
-    words = record.values.all.get("process.command_args")
+    words = record.attributes.values.get("process.command_args")
     return " ".join(words) if isinstance(words, tuple) else None
 
 
 def _memory(record: DecodedEvent) -> str | None:
-    values = record.values
+    values = record.attributes
     parts = {
-        "anonymous": values.number(semconv.MEMORY_ANON),
-        "of files": values.number(semconv.MEMORY_FILE),
-        "shared": values.number(semconv.MEMORY_SHMEM),
+        "anonymous": values.integer(semconv.MEMORY_ANON),
+        "of files": values.integer(semconv.MEMORY_FILE),
+        "shared": values.integer(semconv.MEMORY_SHMEM),
     }
     known = {name: held for name, held in parts.items() if held is not None}
     if not known:
         return None
     made_of = ", ".join(f"{format_bytes(held)} {name}" for name, held in known.items() if held)
     told = f"{format_bytes(sum(known.values()))} resident" + (f" ({made_of})" if made_of else "")
-    swap, tables = values.number(semconv.MEMORY_SWAP), values.number(semconv.MEMORY_PAGE_TABLES)
+    swap, tables = values.integer(semconv.MEMORY_SWAP), values.integer(semconv.MEMORY_PAGE_TABLES)
     told += f", {format_bytes(swap)} in swap" if swap else ""
     return told + (f", {format_bytes(tables)} of page tables" if tables else "")

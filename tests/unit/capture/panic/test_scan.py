@@ -69,7 +69,7 @@ def test_a_panic_is_told_with_its_report(found: Find, tmp_path: Path) -> None:
     assert decision.memcg.path == "/outer"
     assert decision.memcg_usage is not None
     assert decision.memcg_usage.limit == 16384 << 10
-    assert analyse_stack(event.stack).by == "memcg"
+    assert analyse_stack(event.stack).origin == "memcg"
     assert event.time_unix_ns == STORED_NS
     assert event.time_source == "record"
     assert event.boot_id == ""
@@ -95,7 +95,7 @@ def test_a_hosts_panic_has_no_cgroup(
     assert event.decision.constraint == constraint
     assert event.decision.gfp_flags == "GFP_KERNEL"
     assert event.decision.memcg is None
-    assert analyse_stack(event.stack).by == "host"
+    assert analyse_stack(event.stack).origin == "host"
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -153,7 +153,11 @@ def test_a_panic_without_its_report_is_told_by_its_own_stack(found: Find, tmp_pa
     assert (event.tid, event.comm, event.trigger) == (5356, "tail", None)
     assert event.stack[0].startswith("out_of_memory.cold+")
     origin = analyse_stack(event.stack)
-    assert (origin.by, origin.memory, origin.entry) == ("host", "anonymous", "page_fault")
+    assert (origin.origin, origin.memory_type, origin.entry_point) == (
+        "host",
+        "anonymous",
+        "page_fault",
+    )
     assert event.decision is not None
     assert event.decision.gfp_mask is None
     assert event.original.startswith("[")

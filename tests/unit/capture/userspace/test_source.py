@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed_daemons
 from otel_oom.capture.userspace.messages import ParsedKill, parse_message
-from otel_oom.enrich.userspace_kill import enrich_userspace_kill
+from otel_oom.enrich.event import enrich_userspace_kill
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.model.events import UserspaceKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Capture, Memcg, Task, UserspaceOomDaemon
 from otel_oom.otlp import semconv
-from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_record, userspace_sentence
+from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_body, userspace_record
 from otel_oom.store import Store
 from tests.testlib.samples.events import HOST, KILL, roundtrip
 
@@ -263,9 +263,9 @@ def test_a_signal_is_no_death() -> None:
     assert attributes["process.pid"] == 4711
     assert attributes["oom.victim.memory.resident"] == 1843 * MIB
     assert attributes[semconv.OUTCOME] == "signalled"
-    assert userspace_sentence(told) == (
-        "earlyoom sent SIGTERM to Web Content (pid 4711), which held 1.8 GiB of memory, for the "
-        "host had less memory available than it watches over."
+    assert userspace_body(told) == (
+        "earlyoom sent SIGTERM to Web Content (pid 4711), which used 1.8 GiB of memory, because "
+        "the available memory of the host was below its limit."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,9 @@ from otel_oom.agent.control_server import Request
 from otel_oom.commands.history import queries
 from otel_oom.commands.history.entry import UnreadableError, entry_of
 from otel_oom.commands.history.options import since_ns
-from otel_oom.enrich import Host, VictimOutcome, enrich, enrich_panic
+from otel_oom.enrich.event import enrich_kill, enrich_panic
+from otel_oom.enrich.host import Host
+from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic
 from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow, OutboxEntry, Store
@@ -84,7 +85,7 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     """The same translation as the agent's, with all that is stored of the victim's end."""
     row = stored(tmp_path)
     entry = entry_of(row, on_host)
-    now = enrich(KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), row.stored_unix_ns, HOST)
+    now = enrich_kill(KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), row.stored_unix_ns, HOST)
     assert entry.log.SerializeToString() == encode_log(now)
     assert entry.span
     assert entry.span.SerializeToString() == encode_span(now)
@@ -93,9 +94,7 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
     """The log as it was told, the span as it would be now: their ids are the same."""
-    log = encode_log(
-        dataclasses.replace(sample_enriched_kill(), resource={"service.name": "as it was told"})
-    )
+    log = encode_log(replace(sample_enriched_kill(), resource={"service.name": "as it was told"}))
     entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
     assert entry.log.SerializeToString() == log
     assert entry.span
@@ -142,7 +141,7 @@ def test_every_kind_of_event(
     entry = entry_of(stored(tmp_path, event), on_host)
     assert entry.record.uid == event.uid
     assert entry.record.unix_ns == event.time_unix_ns
-    assert entry.record.sentence
+    assert entry.record.body
     assert (entry.span, entry.span_fate) == (None, None)
 
 

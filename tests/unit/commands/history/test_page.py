@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 import pytest
@@ -11,21 +10,14 @@ from msgspec.structs import replace
 from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import page
 from otel_oom.commands.history.page.candidates import read
-from otel_oom.enrich import (
-    EnrichedKill,
-    StillAlive,
-    VictimOutcome,
-    enrich,
-    enrich_missed_kills,
-    enrich_no_victim,
-    enrich_panic,
-)
+from otel_oom.enrich.event import enrich_kill, enrich_missed_kills, enrich_no_victim, enrich_panic
+from otel_oom.enrich.types import EnrichedKill, StillAlive, VictimOutcome
 from otel_oom.model.events import MissedKills
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
-from otel_oom.otlp import kernel_kill
+from otel_oom.otlp import kernel_events
 from otel_oom.otlp.encode import encode_log
-from otel_oom.otlp.logfmt import candidate_lines
+from otel_oom.otlp.logfmt import format_tasks
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
@@ -68,7 +60,7 @@ def test_it_reads_from_top_to_bottom() -> None:
     one = sample_enriched_kill()
     text = told(one)
     begin = flat(text.partition("What was killed")[0])
-    assert begin.endswith(flat(str(kernel_kill.log_record(one).log_record.body)))
+    assert begin.endswith(flat(str(kernel_events.kill_record(one).log_record.body)))
     headings = [line for line in text.splitlines() if re.match(r"[A-Z]", line)]
     order = [
         *("OOM kill, 2023-11-14T22:13:20Z", "What was killed", "Whose limit was hit"),
@@ -113,7 +105,7 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
         {"total": 8 << 30, "available": 0, "hugetlb": 6 << 30}
         | {"swap_total": 1 << 30, "swap_free": 0}
     )
-    one = enrich(
+    one = enrich_kill(
         sample_kill(decision=decision), replace(SNAPSHOT, host=host), VictimOutcome(EXIT), 0, HOST
     )
     limit = section(told(one), "Whose limit was hit")
@@ -124,8 +116,8 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
 
 def test_a_limit_of_which_only_the_stack_tells() -> None:
     """That it was a cgroup's, and not which one: nothing of it is drawn."""
-    one = dataclasses.replace(
-        sample_enriched_kill(decision=None), witness=replace(SNAPSHOT, limit_cgroup=None)
+    one = replace(
+        sample_enriched_kill(decision=None), snapshot=replace(SNAPSHOT, limit_cgroup=None)
     )
     limit = section(told(one), "Whose limit was hit")
     assert "a cgroup, of which it is not known which one" in limit
@@ -147,12 +139,12 @@ def test_who_used_the_memory_the_chosen_one_marked() -> None:
 
 def test_the_candidates_are_read_as_they_were_written() -> None:
     """Names with quotes, spaces, line breaks and equals signs come back whole."""
-    ranked = sample_enriched_kill().candidates
-    hostile = dataclasses.replace(ranked[0], candidate=replace(ranked[0].candidate, comm=HOSTILE))
-    (found,) = read(candidate_lines([hostile]))
+    ranked = sample_enriched_kill().ranked_tasks
+    hostile = replace(ranked[0], task=replace(ranked[0].task, comm=HOSTILE))
+    (found,) = read(format_tasks([hostile]))
     assert found["comm"] == HOSTILE
-    assert found["pid"] == str(ranked[0].candidate.tgid)
-    assert found["memcg"] == ranked[0].candidate.memcg
+    assert found["pid"] == str(ranked[0].task.tgid)
+    assert found["memcg"] == ranked[0].task.memcg
 
 
 def test_where_it_was_asked_for() -> None:
@@ -169,7 +161,7 @@ def test_where_it_was_asked_for() -> None:
 
 def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
     """Start, mark, what was read when, the reaper, the exit; what became of log and span."""
-    one = enrich(
+    one = enrich_kill(
         KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), KILL.time_unix_ns + 150_000_000, HOST
     )
     lines = [line.strip() for line in section(told(one), "Timeline").splitlines()]
@@ -203,7 +195,7 @@ def test_what_has_become_of_it(fate: str, says: str) -> None:
 
 def test_a_victim_that_has_not_died() -> None:
     """Seen alive it is told with its state; not seen to exit, that is told."""
-    alive = enrich(KILL, SNAPSHOT, VictimOutcome(alive=StillAlive(11 * 10**9, "D")), 0, HOST)
+    alive = enrich_kill(KILL, SNAPSHOT, VictimOutcome(alive=StillAlive(11 * 10**9, "D")), 0, HOST)
     assert re.search(r"\+10\.0 s +the victim was still there, in state D", told(alive))
     assert "it was not seen to exit yet" in told(sample_enriched_kill(exit_=None))
     assert "it was not seen to exit yet" not in told(alive)
@@ -214,7 +206,7 @@ def test_the_settings_and_the_advice() -> None:
     one = sample_enriched_kill()
     text = told(one)
     assert "vm.oom_kill_allocating_task = 0: it kills the one with the highest oom_score" in text
-    advice = (kernel_kill.log_record(one).log_record.attributes or {}).get("oom.advice")
+    advice = (kernel_events.kill_record(one).log_record.attributes or {}).get("oom.advice")
     assert advice
     assert flat(section(text, "What to do")) == advice
     assert KILL.uid in section(text, "Where to find it")
@@ -232,7 +224,7 @@ def test_what_is_not_known_has_no_line() -> None:
         stack=(),
         user_stack=(),
     )
-    bare = dataclasses.replace(bare, witness=replace(SNAPSHOT, process_found=False), candidates=())
+    bare = replace(bare, snapshot=replace(SNAPSHOT, process_found=False), ranked_tasks=())
     text = told(bare)
     assert "None" not in text
     assert "Where it was asked for" not in text
@@ -243,7 +235,7 @@ def test_all_members_of_a_group() -> None:
     """Each that the same decision killed, with this one marked."""
     first = entry(sample_enriched_kill(), 1)
     other = sample_kill(5, incident=KILL.uid, memcg=Memcg(43, "/docker/other"))
-    second = entry(enrich(other, SNAPSHOT, VictimOutcome(), 0, HOST), 2)
+    second = entry(enrich_kill(other, SNAPSHOT, VictimOutcome(), 0, HOST), 2)
     text = "\n".join(page.lines(second, [first, second], PLAIN))
     group = section(text, "Killed together (memory.oom.group): 2")
     rows = [line.split() for line in group.splitlines()]
@@ -264,7 +256,7 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
     memcg = Memcg(42, f"/{HOSTILE}" * 40)
     decision = replace(DECISION, memcg=memcg, message=HOSTILE)
     one = sample_enriched_kill(victim=victim, trigger=trigger, memcg=memcg, decision=decision)
-    one = dataclasses.replace(one, resource={"service.name": HOSTILE * 30, "host.name": HOSTILE})
+    one = replace(one, resource={"service.name": HOSTILE * 30, "host.name": HOSTILE})
     text = told(one, Terminal(width, colour=colour))
     plain = re.sub(r"\x1b\[[\d;]+m", "", text) if colour else text
     lines = plain.split("\n")
@@ -296,6 +288,6 @@ def test_events_without_a_victim() -> None:
         made = log_entry(log)
         text = "\n".join(page.lines(made, [made], PLAIN))
         assert title in text.splitlines()[0]
-        assert flat(made.record.sentence) in flat(text)
+        assert flat(made.record.body) in flat(text)
         assert "What was killed" not in text
         assert "None" not in text

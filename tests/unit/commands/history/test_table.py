@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from msgspec.structs import replace
 
 from otel_oom.commands.console.terminal import Terminal, cells
 from otel_oom.commands.history import table
 from otel_oom.commands.history.entry import Entry
-from otel_oom.enrich import enrich_missed_kills, enrich_no_victim, enrich_panic
+from otel_oom.enrich.event import enrich_missed_kills, enrich_no_victim, enrich_panic
 from otel_oom.model.container import EventContainers
 from otel_oom.model.events import MissedKills
 from otel_oom.model.types import Memcg
@@ -58,7 +56,7 @@ def test_a_kill_on_one_line() -> None:
 def test_whose_it_was_by_its_cgroup(path: str, whose: str) -> None:
     """The unit, a user's own before the manager of all; without any the service."""
     one = sample_enriched_kill(memcg=Memcg(1, path))
-    assert row(entry(dataclasses.replace(one, containers=EventContainers())))[3] == whose
+    assert row(entry(replace(one, containers=EventContainers())))[3] == whose
 
 
 def test_a_pod_and_a_container_by_their_names() -> None:
@@ -71,14 +69,10 @@ def test_a_pod_and_a_container_by_their_names() -> None:
         "container.id": CONTAINER_ID,
     }
     assert (
-        row(entry(dataclasses.replace(sample_enriched_kill(), resource=resource)))[3]
-        == "pod shop/cart-7d/api"
+        row(entry(replace(sample_enriched_kill(), resource=resource)))[3] == "pod shop/cart-7d/api"
     )
     named = {"container.id": CONTAINER_ID, "container.name": "web"}
-    assert (
-        row(entry(dataclasses.replace(sample_enriched_kill(), resource=named)))[3]
-        == "container web"
-    )
+    assert row(entry(replace(sample_enriched_kill(), resource=named)))[3] == "container web"
 
 
 @pytest.mark.parametrize(
@@ -115,11 +109,7 @@ def test_the_table_fits_and_nothing_in_it_does_harm(width: int) -> None:
     name = "x\x1b]0;pwned\x07\n漢字"
     victim = replace(KILL.victim, comm=name)
     one = sample_enriched_kill(victim=victim, memcg=Memcg(1, f"/{name}" * 30))
-    made = entry(
-        dataclasses.replace(
-            one, resource={"container.id": CONTAINER_ID, "container.name": name * 9}
-        )
-    )
+    made = entry(replace(one, resource={"container.id": CONTAINER_ID, "container.name": name * 9}))
     head, line = table.lines([made], Terminal(width))
     assert line.isprintable()
     assert max(cells(head), cells(line)) <= width

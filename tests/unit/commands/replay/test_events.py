@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom import enrich
 from otel_oom.capture.panic.report import BootLogTail, panic_in
 from otel_oom.commands.replay.deduplicate import Deduplicator
 from otel_oom.commands.replay.events import EventExtractor
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR
-from otel_oom.enrich import Host
-from otel_oom.enrich.user_stack import Resolver
+from otel_oom.enrich import event
+from otel_oom.enrich.host import Host
+from otel_oom.enrich.types import VictimOutcome
+from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.events import NoVictim, OomKill, Panic
@@ -117,19 +118,19 @@ def test_the_host_is_the_logs_and_never_this_one() -> None:
     """What the user says of the place holds; what was found of this machine does not."""
     here = Host(
         {"host.name": "laptop", "host.id": "mine", "k8s.cluster.name": "c"},
-        Resolver(Path("/nonexistent")),
+        UserSymbolizer(Path("/nonexistent")),
         {"k8s.cluster.name": "c", "host.name": "said"},
     )
     (journal,) = replay_kills(PRODUCERS["journal as JSON"])
-    assert here.of(journal).attributes == {
+    assert here.of_event(journal).attributes == {
         "host.name": "db1",
         "host.id": MACHINE,
         "os.type": "linux",
         "k8s.cluster.name": "c",
     }
     (nameless,) = replay_kills(PRODUCERS["dmesg"])
-    assert here.of(nameless).attributes["host.name"] == "said"
-    assert here.of(replace(nameless, provenance=None)) is here
+    assert here.of_event(nameless).attributes["host.name"] == "said"
+    assert here.of_event(replace(nameless, provenance=None)) is here
 
 
 def test_lines_of_two_hosts_are_two_logs() -> None:
@@ -198,16 +199,16 @@ def test_a_thousand_hosts_take_a_bounded_memory() -> None:
 def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """What set the limit then, or there, is not what is set here now."""
     monkeypatch.setattr(
-        enrich, "find_memory_setting", lambda *_: UnitSetting("MemoryMax=1", Path("/x"))
+        event, "find_memory_setting", lambda *_: UnitSetting("MemoryMax=1", Path("/x"))
     )
     (replayed,) = replay_kills(
         [line.replace("/outer", "/system.slice/a.service") for line in dmesg_lines(KILL)]
     )
-    here = Host({}, Resolver(Path("/nonexistent")))
+    here = Host({}, UserSymbolizer(Path("/nonexistent")))
     captured = replace(replayed, provenance=None)
     settings = [
-        enrich.enrich(
-            kill, Snapshot(process_found=False), enrich.VictimOutcome(), 0, here
+        event.enrich_kill(
+            kill, Snapshot(process_found=False), VictimOutcome(), 0, here
         ).limit_setting
         for kill in (captured, replayed)
     ]

@@ -1,0 +1,67 @@
+"""The host of an event: the resource attributes that its events share, and its symbols."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+from opentelemetry.util.types import AttributeValue
+
+from otel_oom.enrich.types import Attributes
+from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.model.event_base import Event, OomEvent
+
+_AGENT_PREFIXES: Final = (
+    "service.",
+    "telemetry.",
+    "process.",
+    "container.",
+    "k8s.container.",
+    "k8s.pod.",
+    "k8s.daemonset.",
+    "k8s.deployment.",
+    "k8s.replicaset.",
+    "k8s.statefulset.",
+    "k8s.job.",
+    "k8s.cronjob.",
+    "k8s.namespace.",
+)
+"""Resource attributes that describe the agent itself, where its own environment sets them."""
+
+
+class Host(Struct, frozen=True):
+    """A host with its resource attributes and the symbolizer of its programs.
+
+    ``configured`` are those of the attributes that the user sets for the environment.
+    """
+
+    attributes: Attributes
+    symbolizer: UserSymbolizer
+    configured: Attributes = {}
+
+    def of_event(self, event: Event) -> Host:
+        """Return the host of ``event``: for an event from a log, the host of that log."""
+        provenance = event.provenance if isinstance(event, OomEvent) else None
+        if provenance is None:
+            return self
+        values = {"host.name": provenance.host, "host.id": provenance.host_id, "os.type": "linux"}
+        of_log = {name: value for name, value in values.items() if value is not None}
+        return replace(self, attributes={**self.configured, **of_log})
+
+
+def environment_attributes(configured: Attributes) -> dict[str, AttributeValue]:
+    """Return the attributes of ``OTEL_RESOURCE_ATTRIBUTES`` that do not describe the agent.
+
+    A deployment environment, a cluster or a region applies to every victim of the host; the
+    agent's own service, process or container does not.
+    """
+    return {k: v for k, v in configured.items() if not k.startswith(_AGENT_PREFIXES)}
+
+
+def host_resource(detected: Attributes, configured: Attributes) -> dict[str, AttributeValue]:
+    """Return the attributes that all events of the host share.
+
+    Configured attributes override detected ones, which inside a container are the container's.
+    """
+    return {**detected, **environment_attributes(configured)}

@@ -1,0 +1,145 @@
+"""Enriched events: all that their OTLP is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+from opentelemetry.util.types import AttributeValue
+
+from otel_oom.enrich.badness import RankedTask
+from otel_oom.enrich.stack_analysis import StackAnalysis
+from otel_oom.linux.systemd.unit_files import UnitSetting
+from otel_oom.model.container import EventContainers
+from otel_oom.model.events import (
+    MissedKills,
+    NoVictim,
+    OomKill,
+    Panic,
+    ReaperStep,
+    UserspaceKill,
+    VictimExit,
+)
+from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.types import MemcgUsage
+
+Attributes = Mapping[str, AttributeValue]
+"""Resource attributes by name."""
+
+
+class StillAlive(Struct, frozen=True):
+    """A victim that has not exited, at ``boottime_ns`` on CLOCK_BOOTTIME.
+
+    ``state`` is the letter of proc_pid_stat(5), such as ``D`` for an uninterruptible sleep.
+    """
+
+    boottime_ns: int
+    state: str
+
+
+class VictimOutcome(Struct, frozen=True):
+    """The known exit, reaper steps and survival of a victim."""
+
+    exit: VictimExit | None = None
+    reaper: tuple[ReaperStep, ...] = ()
+    alive: StillAlive | None = None
+
+    @property
+    def reaped_bytes(self) -> int | None:
+        """The memory that the oom_reaper freed in all its attempts; ``None`` if it did not run."""
+        started = [step.resident for step in self.reaper if step.stage == "start"]
+        finished = [step.resident for step in self.reaper if step.stage == "finish"]
+        if not started or not finished or started[0] is None or finished[-1] is None:
+            return None
+        return max(0, started[0] - finished[-1])
+
+
+class EnrichedKill(Struct, frozen=True):
+    """A kill by the kernel.
+
+    ``resource`` describes the victim, never the agent. ``command`` is redacted.
+    """
+
+    event: OomKill
+    snapshot: Snapshot
+    victim_outcome: VictimOutcome
+    observed_unix_ns: int
+    executable: str | None
+    command: tuple[str, ...] | None
+    user_stack: tuple[str, ...]
+    stack_analysis: StackAnalysis
+    limit_scope: str | None
+    limit_setting: UnitSetting | None
+    ranked_tasks: tuple[RankedTask, ...]
+    containers: EventContainers
+    resource: Attributes
+
+    @property
+    def outcome(self) -> str:
+        """``killed``, ``already_exiting`` or ``skipped``."""
+        if self.event.skipped:
+            return "skipped"
+        return "already_exiting" if self.event.already_exiting else "killed"
+
+    @property
+    def memcg_usage(self) -> MemcgUsage | None:
+        """The usage and limits of the victim's cgroup at the mark, else as read after it."""
+        marked, snapshot = self.event.memcg_usage, self.snapshot.memcg_usage
+        if marked and snapshot and snapshot.usage is not None and snapshot.swap_usage is None:
+            # Without swap accounting the kernel has counters of swap, and no files of them.
+            return replace(marked, swap_limit=None, swap_usage=None)
+        return marked or snapshot
+
+
+class EnrichedUserspaceKill(Struct, frozen=True):
+    """A kill by a userspace OOM daemon.
+
+    ``cgroup_path`` is that of the victim; empty if it is not known.
+    """
+
+    event: UserspaceKill
+    snapshot: Snapshot
+    observed_unix_ns: int
+    executable: str | None
+    cgroup_path: str
+    containers: EventContainers
+    resource: Attributes
+
+    @property
+    def outcome(self) -> str:
+        """``killed``, or ``signalled`` where the daemon logs before it kills."""
+        return "killed" if self.event.completed else "signalled"
+
+
+class EnrichedNoVictim(Struct, frozen=True):
+    """An OOM without a killable process."""
+
+    event: NoVictim
+    observed_unix_ns: int
+    user_stack: tuple[str, ...]
+    stack_analysis: StackAnalysis
+    containers: EventContainers
+    resource: Attributes
+
+
+class EnrichedPanic(Struct, frozen=True):
+    """An out-of-memory panic."""
+
+    event: Panic
+    observed_unix_ns: int
+    stack_analysis: StackAnalysis
+    resource: Attributes
+
+
+class EnrichedMissedKills(Struct, frozen=True):
+    """Kills that no event reports."""
+
+    event: MissedKills
+    observed_unix_ns: int
+    resource: Attributes
+
+
+EnrichedEvent = (
+    EnrichedKill | EnrichedUserspaceKill | EnrichedNoVictim | EnrichedPanic | EnrichedMissedKills
+)

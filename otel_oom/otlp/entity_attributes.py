@@ -1,0 +1,153 @@
+"""Attributes of processes, cgroups, units, pods and containers, flat and within OTLP's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from otel_oom.enrich.kubernetes import find_pod
+from otel_oom.linux.systemd.units import find_units
+from otel_oom.model.container import EventContainers
+from otel_oom.model.event_base import OomEvent
+from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task
+from otel_oom.model.units import NS_PER_S
+from otel_oom.otlp import semconv
+from otel_oom.otlp.types import Attributes, Value
+
+_INT64_MAX: Final = (1 << 63) - 1
+_MAX_VALUE_CHARS: Final = 4096
+
+VICTIM_MEMCG: Final = (
+    *(semconv.MEMCG_PATH, semconv.MEMCG_ID, semconv.MEMCG_LIMIT, semconv.MEMCG_USAGE),
+    *(semconv.MEMCG_SWAP_LIMIT, semconv.MEMCG_SWAP_USAGE),
+)
+LIMIT_MEMCG: Final = (
+    *(semconv.LIMIT_MEMCG_PATH, semconv.LIMIT_MEMCG_ID, semconv.LIMIT_MEMCG_LIMIT),
+    *(semconv.LIMIT_MEMCG_USAGE, semconv.LIMIT_MEMCG_SWAP_LIMIT, semconv.LIMIT_MEMCG_SWAP_USAGE),
+)
+TRIGGER_MEMCG: Final = (semconv.TRIGGER_MEMCG_PATH, semconv.TRIGGER_MEMCG_ID)
+
+
+def drop_none(values: Mapping[str, Value | None]) -> Attributes:
+    """Drop ``None`` and integers beyond OTLP's 64-bit signed ones; truncate long strings."""
+    attributes: Attributes = {}
+    for name, value in values.items():
+        if isinstance(value, str):
+            attributes[name] = value[:_MAX_VALUE_CHARS]
+        elif isinstance(value, int):
+            if -_INT64_MAX <= value <= _INT64_MAX:
+                attributes[name] = value
+        elif value is not None:
+            attributes[name] = value
+    return attributes
+
+
+def process_attributes(
+    event: OomKill | UserspaceKill, executable: str | None, snapshot: Snapshot
+) -> dict[str, Value | None]:
+    """Return the victim as a process, by OpenTelemetry's names and ours."""
+    victim = event.victim
+    if victim is None:
+        return {}
+    return {
+        "process.pid": victim.tgid,
+        "process.vpid": victim.namespaced_pid,
+        "process.parent_pid": victim.ppid,
+        "process.creation.time": _creation_time(event, victim),
+        "process.executable.name": executable.rpartition("/")[2] if executable else None,
+        "process.executable.path": executable,
+        "process.real_user.id": victim.uid,
+        "process.linux.cgroup": snapshot.cgroup.strip() if snapshot.cgroup else None,
+        semconv.VICTIM_COMM: victim.comm,
+        semconv.VICTIM_GID: victim.gid,
+        semconv.VICTIM_PID_NAMESPACE: victim.pid_ns,
+        semconv.VICTIM_MOUNT_NAMESPACE: victim.mnt_ns,
+        semconv.VICTIM_SCORE_ADJ: victim.score_adj,
+    }
+
+
+def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
+    """Format the victim's start in ISO 8601."""
+    if victim.start_boottime_ns is None:
+        return None
+    unix_ns = event.to_unix_ns(victim.start_boottime_ns)
+    started = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
+    millis = unix_ns % NS_PER_S // 1_000_000
+    return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+
+
+def memory_attributes(memory: Memory | None) -> dict[str, Value | None]:
+    """Return the memory of the victim, in bytes."""
+    if memory is None:
+        return {}
+    return {
+        semconv.MEMORY_TOTAL_VM: memory.total_vm,
+        semconv.MEMORY_ANON: memory.anon,
+        semconv.MEMORY_FILE: memory.file,
+        semconv.MEMORY_SHMEM: memory.shmem,
+        semconv.MEMORY_SWAP: memory.swap,
+        semconv.MEMORY_PAGE_TABLES: memory.page_tables,
+    }
+
+
+def memcg_attributes(
+    names: Sequence[str], memcg: Memcg | None, usage: MemcgUsage | None = None
+) -> dict[str, Value | None]:
+    """Return a memory cgroup under ``names``: path, inode, and then ``usage`` with its limits."""
+    if memcg is None:
+        return {}
+    values: list[Value | None] = [memcg.path, memcg.id]
+    if usage:
+        values += [usage.limit, usage.usage, usage.swap_limit, usage.swap_usage]
+    return dict(zip(names, values, strict=False))
+
+
+def systemd_and_pod_attributes(cgroup_path: str) -> dict[str, Value | None]:
+    """Return the systemd units of the victim and the class of its pod."""
+    units, pod = find_units(cgroup_path), find_pod(cgroup_path, {})
+    return {
+        semconv.VICTIM_UNIT: units.unit,
+        semconv.VICTIM_SLICE: units.slice,
+        semconv.VICTIM_USER_UNIT: units.user_unit,
+        semconv.VICTIM_QOS_CLASS: pod.qos_class if pod else None,
+    }
+
+
+def trigger_attributes(event: OomEvent) -> dict[str, Value | None]:
+    """Return the trigger, with its unit and pod if its cgroup is not the victim's."""
+    trigger, memcg = event.trigger, event.trigger_memcg
+    attributes = {
+        semconv.TRIGGER_PID: trigger.tgid if trigger else None,
+        semconv.TRIGGER_TID: trigger.tid if trigger else None,
+        semconv.TRIGGER_COMM: trigger.comm if trigger else None,
+        semconv.TRIGGER_UID: trigger.uid if trigger else None,
+        **memcg_attributes(TRIGGER_MEMCG, memcg),
+    }
+    own = event.memcg if isinstance(event, OomKill) else None
+    if memcg is None or (own and own.path == memcg.path):
+        return attributes
+    units, pod = find_units(memcg.path), find_pod(memcg.path, {})
+    return {
+        **attributes,
+        semconv.TRIGGER_UNIT: units.unit,
+        semconv.TRIGGER_USER_UNIT: units.user_unit,
+        semconv.TRIGGER_POD_UID: pod.uid if pod else None,
+    }
+
+
+def container_attributes(containers: EventContainers) -> dict[str, Value | None]:
+    """Return the containers except the victim's, which is in the resource, and failed lookups."""
+    host, trigger = containers.host, containers.trigger
+    errors = {
+        f"container {part.id}: {part.error}" for part in containers.parts if part and part.error
+    }
+    return {
+        semconv.HOST_CONTAINER_ID: host.id if host else None,
+        semconv.HOST_CONTAINER_NAME: host.name if host else None,
+        semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
+        semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
+        semconv.ENRICHMENT_ERROR: "\n".join(sorted(errors)) or None,
+    }
