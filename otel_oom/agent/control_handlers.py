@@ -21,27 +21,33 @@ def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -
     history = store.history
 
     def resend(request: Request) -> int:
-        count = store.resend(request["ids"])
+        count = store.resend_dead_letters(request["ids"])
         on_resend()
         return count
 
     def find(request: Request) -> list[int]:
         if request["by"] == "uid":
-            return history.by_uid(request["value"])
-        return history.by_pid(request["value"]) if request["by"] == "pid" else history.newest_kill()
+            return history.find_by_uid(request["value"])
+        return (
+            history.find_by_pid(request["value"])
+            if request["by"] == "pid"
+            else history.find_newest_kill()
+        )
 
     return {
         "queue": lambda _: {
             "waiting": to_builtins(store.backlogs()),
-            "newest_dead_letter": store.newest_dead_letter(),
+            "newest_dead_letter": store.newest_dead_letter_id(),
         },
         "dead_letters": lambda request: to_builtins(
             store.dead_letters(request["after"], _DEAD_LETTERS_PAGE)
         ),
         "resend": resend,
-        "drop": lambda request: store.drop(request["ids"]),
-        "history": lambda request: to_builtins(history.before(request["before"])),
-        "history_of": lambda request: to_builtins(history.of_ids(request["ids"])),
+        "drop": lambda request: store.drop_dead_letters(request["ids"]),
+        "history": lambda request: to_builtins(history.page_before(request["before"])),
+        "history_of": lambda request: to_builtins(history.rows(request["ids"])),
         "find": find,
-        "members": lambda request: list(history.members(request["incident"], request["after"])),
+        "members": lambda request: list(
+            history.find_incident_members(request["incident"], request["after"])
+        ),
     }

@@ -20,7 +20,7 @@ from otel_oom.capture.source import Source
 from otel_oom.config.agent import AgentConfig
 from otel_oom.linux import clock
 from otel_oom.model.units import NS_PER_S
-from otel_oom.store import EventRow, OutboxEntry, Store
+from otel_oom.store import OutboxEntry, PendingEvent, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -168,7 +168,7 @@ class DeliveryPipeline:
             self._translate(encoder)
             if not self._wake.is_set():
                 self._translated.set()
-            wait_s = min(self._store.upkeep(), self._until_deadline_s())
+            wait_s = min(self._store.maintain(), self._until_deadline_s())
             self._pulse.rest()
             self._wake.wait(wait_s)
 
@@ -203,7 +203,7 @@ class DeliveryPipeline:
 
     def _until_deadline_s(self) -> float:
         """The time until some kill has waited long enough for its victim's exit."""
-        oldest = self._store.oldest_open_boottime_ns(self._boot_id)
+        oldest = self._store.oldest_pending_boottime_ns(self._boot_id)
         if oldest is None:
             return math.inf
         return max(0.0, (oldest - clock.boottime_ns()) / NS_PER_S + _EXIT_WAIT_S) + _POLL_S
@@ -213,16 +213,16 @@ class DeliveryPipeline:
         while not self._stop.is_set():
             deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * NS_PER_S)
             self._pulse.busy()
-            rows = self._store.open_kills(_ROWS, self._boot_id, deadline)
+            rows = self._store.pending_events(_ROWS, self._boot_id, deadline)
             if not rows:
                 return
             encoded = self._encode(rows, encoder)
-            self._store.queue(encoded)
+            self._store.enqueue(encoded)
             for courier in self._couriers:
                 if any(entry.payloads[courier.signal] for entry in encoded):
                     courier.wake()
 
-    def _encode(self, rows: Sequence[EventRow], encoder: EventEncoder) -> list[OutboxEntry]:
+    def _encode(self, rows: Sequence[PendingEvent], encoder: EventEncoder) -> list[OutboxEntry]:
         encoded = []
         for row in rows:
             try:
@@ -231,7 +231,7 @@ class DeliveryPipeline:
                 raise
             except Exception as error:  # noqa: BLE001  one row must not hold up all behind it
                 _LOG.exception("Row %d of the journal can't be encoded", row.id)
-                self._store.unreadable({row.id: f"{type(error).__name__}: {error}"})
+                self._store.quarantine({row.id: f"{type(error).__name__}: {error}"})
         return encoded
 
 

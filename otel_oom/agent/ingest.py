@@ -157,14 +157,14 @@ class IngestLoop:
     def _record_found(self, event: CapturedEvent) -> None:
         """Store what was found late: of that nothing is to be seen any more."""
         if isinstance(event, OomKill | MissedKills):
-            self._store.record(event, Snapshot(process_found=False))
+            self._store.insert(event, Snapshot(process_found=False))
         self._delivery.wake()
 
     def _handle(self, event: CapturedEvent) -> None:
         # A storm keeps the loop in one turn for as long as it lasts.
         self._heartbeat.turn()
         if isinstance(event, UndecodableRecord):
-            place = undecodable.keep(self._store.folder, event.record)
+            place = undecodable.save_record(self._store.folder, event.record)
             _LOG.error("A record can't be read (%s), and is kept in %s", event.reason, place)
             return
         self._counts.capture(event)
@@ -177,25 +177,25 @@ class IngestLoop:
     ) -> bool:
         """Put it on the disk; whether it is news."""
         if isinstance(event, VictimExit):
-            stored = self._store.record_exit(self._boot_id, event)
+            stored = self._store.add_exit(self._boot_id, event)
             if not stored:
                 self._keep_early(event)
             return stored
         if isinstance(event, ReaperStep):
-            return self._store.record_reaping(self._boot_id, event)
+            return self._store.add_reaper_step(self._boot_id, event)
         if isinstance(event, OomKill):
             return self._store_kill(event)
         if isinstance(event, UserspaceKill):
             return self._store_userspace_kill(event)
         seen = Snapshot(process_found=False, containers=self._runtimes.resolve_now(event))
-        stored = self._store.record(event, seen)
+        stored = self._store.insert(event, seen)
         if stored:
             _LOG.warning("There was no memory, and no process that the kernel may kill")
         return stored
 
     def _store_kill(self, event: OomKill) -> bool:
         seen = self._look(event)
-        if not self._store.record(event, seen, unfinished=True):
+        if not self._store.insert(event, seen, unfinished=True):
             _LOG.info("The kill of pid %s was told before", event.victim.tgid)
             return False
         late = ", of before this start" if event.capture.recovered else ""
@@ -204,13 +204,13 @@ class IngestLoop:
         # A victim that dies at once, on another CPU, can be told before its mark.
         early = self._early.get(event.victim.tgid or 0)
         if early and _is_of(early, event):
-            if self._store.record_exit(self._boot_id, early):
+            if self._store.add_exit(self._boot_id, early):
                 self._counts.store(early)
             del self._early[early.tgid]
         return True
 
     def _store_userspace_kill(self, event: UserspaceKill) -> bool:
-        stored = self._store.record(event, self._look(event))
+        stored = self._store.insert(event, self._look(event))
         if stored:
             late = ", of before this start" if event.capture.recovered else ""
             _LOG.info("Kill by %s%s: %r", event.killer.name, late, event.original)
@@ -249,7 +249,7 @@ class IngestLoop:
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("The kernel's own report of an OOM kill could not be read")
         try:
-            self._store.finish(kill.uid, None if more is seen else more)
+            self._store.complete(kill.uid, None if more is seen else more)
         except (sqlite3.Error, StoreError, MemoryError) as error:
             _LOG.warning("Who used the memory is not told, for it can't be stored: %s", error)
 

@@ -37,16 +37,18 @@ SOURCE: Final = "kmsg"
 class Ledger(Protocol):
     """Where the accounts of boots are kept, on the disk."""
 
-    def account(self, boot_id: str) -> BootTally:
+    def boot_tally(self, boot_id: str) -> BootTally:
         """The account of a boot; an empty one if nothing is stored of it."""
 
-    def settle(self, boot_id: str, *, again: int, sequence: int, begins: bool = False) -> None:
-        """Set how far a boot is settled; ``told`` and ``missed`` follow what is stored.
+    def update_tally(
+        self, boot_id: str, *, double_counted: int, log_sequence: int, log_starts: bool = False
+    ) -> None:
+        """Set how far a boot is settled; ``recorded`` and ``missed`` follow what is stored.
 
-        ``begins`` is whether nothing up to that line of the log is ever to be told.
+        ``log_starts`` is whether nothing up to that line of the log is ever to be told.
         """
 
-    def kills_of(self, boot_id: str, most: int) -> list[StoredKill]:
+    def stored_kills(self, boot_id: str, most: int) -> list[StoredKill]:
         """The newest kills of a boot that are still stored."""
 
 
@@ -70,9 +72,9 @@ def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> li
     host has slept. So a kill is the one of that number and name which is nearest in time, and
     each stored kill is one logged at most.
     """
-    lines = {kill.in_log for kill in stored if kill.in_log is not None}
+    lines = {kill.log_sequence for kill in stored if kill.log_sequence is not None}
     open_ = [kill for kill in logged if kill.capture.sequence not in lines]
-    marks = [kill for kill in stored if kill.in_log is None]
+    marks = [kill for kill in stored if kill.log_sequence is None]
     by_number: dict[int, list[int]] = {}
     for at, mark in enumerate(marks):
         for number in {mark.tgid, mark.tid}:
@@ -136,13 +138,13 @@ class Reconciler:
         """
         if count is None:
             return False
-        account = self._ledger.account(self._boot_id)
-        if account.sequence is None and not self._history:
+        account = self._ledger.boot_tally(self._boot_id)
+        if account.log_sequence is None and not self._history:
             return not self._begin(account, count)
-        difference = count - account.settled
+        difference = count - account.total
         if difference < 0:
             # Kills since the count was read are in the store already.
-            difference = min(0, (counted(self._vmstat) or 0) - account.settled)
+            difference = min(0, (counted(self._vmstat) or 0) - account.total)
         if difference != self._difference:
             self._difference = difference
             return True
@@ -153,7 +155,7 @@ class Reconciler:
             _LOG.warning("The kernel counts %d kills fewer than were told", -difference)
             # Victims that exited anyway, where the stack could not tell.
             self._settle(account, again=difference)
-        elif account.sequence is None:
+        elif account.log_sequence is None:
             self._settle(account)
         return False
 
@@ -161,36 +163,38 @@ class Reconciler:
         """Take all that was before now for settled; ``False`` while kills come in between."""
         if counted(self._vmstat) != count:
             return False
-        again = account.again + count - account.settled
-        self._ledger.settle(self._boot_id, again=again, sequence=_log_end(), begins=True)
+        again = account.double_counted + count - account.total
+        self._ledger.update_tally(
+            self._boot_id, double_counted=again, log_sequence=_log_end(), log_starts=True
+        )
         return True
 
     def _settle(self, account: BootTally, *, again: int = 0, sequence: int | None = None) -> None:
-        reached = account.sequence if sequence is None else sequence
-        self._ledger.settle(
+        reached = account.log_sequence if sequence is None else sequence
+        self._ledger.update_tally(
             self._boot_id,
-            again=account.again + again,
-            sequence=-1 if reached is None else reached,
+            double_counted=account.double_counted + again,
+            log_sequence=-1 if reached is None else reached,
         )
 
     def _fill_in(self, account: BootTally, count: int) -> None:
         """Store what only the log has; what is left of the difference is missed."""
-        history = self._of_log(-1 if account.sequence is None else account.sequence)
+        history = self._of_log(-1 if account.log_sequence is None else account.log_sequence)
         # A kill is marked before its line is printed: what the log has is stored after this.
         self._drain()
         if history:
-            stored = self._ledger.kills_of(self._boot_id, _MOST_STORED)
+            stored = self._ledger.stored_kills(self._boot_id, _MOST_STORED)
             missing = [kill for kill in missing_kills(history.kills, stored) if kill.counted]
             for kill in missing:
                 self._record(kill)
             if missing:
                 _LOG.warning("Found in the kernel's log alone: %d kills", len(missing))
             self._settle(account, again=history.again, sequence=history.sequence)
-        elif account.sequence is None:
+        elif account.log_sequence is None:
             self._settle(account)
-        rest = count - self._ledger.account(self._boot_id).settled
+        rest = count - self._ledger.boot_tally(self._boot_id).total
         if rest > 0:
-            first = account.sequence is None
+            first = account.log_sequence is None
             reason = "before_first_start" if first else "buffer_full" if self._full else "unknown"
             self._miss(rest, count, reason, at_most=history is None)
         self._full = False

@@ -78,7 +78,7 @@ def run(
         from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
         from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
-        scan.begin(lambda event: store.record(event, Snapshot(process_found=False)), delivery.wake)
+        scan.begin(lambda event: store.insert(event, Snapshot(process_found=False)), delivery.wake)
         with (
             ExitStack() as until,
             JournalSource(state_dir, history=history) as killers,
@@ -100,14 +100,14 @@ def run(
 def _trouble(store: Store, delivery: DeliveryPipeline) -> str | None:
     """What a restart may mend: a store that can't be read, a thread that has ended or is stuck."""
     try:
-        store.figures.answer()
+        store.stats.ping()
     except sqlite3.Error as error:
         return f"the store can't be read: {error}"
     return delivery.trouble
 
 
 def _left(store: Store) -> str:
-    counts = store.counts()
+    counts = store.row_counts()
     return f"{counts['outbox']} waiting, {counts['dead_letters']} refused"
 
 

@@ -82,9 +82,9 @@ def _lines(
         yield line
     yield f"Refused for good: {len(letters)}"
     for letter in letters[:_SHOWN]:
-        at = datetime.fromtimestamp(letter["refused_unix_ns"] // NS_PER_S, UTC)
+        at = datetime.fromtimestamp(letter["rejected_unix_ns"] // NS_PER_S, UTC)
         yield f"  {letter['uid']}  {letter['signal']:6}  {at:%Y-%m-%dT%H:%M:%SZ}"
-        doubt = "perhaps taken; " if letter["doubtful"] else ""
+        doubt = "perhaps taken; " if letter["ambiguous"] else ""
         yield f"      {bounded(letter['endpoint'])}: {doubt}{bounded(letter['reason'])}"
     if len(letters) > _SHOWN:
         yield f"  … and {len(letters) - _SHOWN} more: --json has all"

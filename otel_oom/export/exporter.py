@@ -129,7 +129,7 @@ class SignalExporter:
             self._observer.begin_step()
             if self._stop.is_set():
                 return None
-            messages = self._store.waiting(self.signal, self._most, self._most_bytes)
+            messages = self._store.next_batch(self.signal, self._most, self._most_bytes)
             return self._send(messages, heard) if messages else None
 
     def _send(
@@ -180,13 +180,13 @@ class SignalExporter:
             # to an endpoint once.
             self._most = 1
             reason = f"{answer.rejected} of {len(messages)} rejected: {answer.reason}"
-            self._refused(messages, reason, doubtful=True)
+            self._refused(messages, reason, ambiguous=True)
             self._observer.exported(self.signal, "rejected", answer.rejected)
             self._observer.exported(self.signal, "", len(messages) - answer.rejected)
         else:
             if answer.reason:
                 _LOG.warning("%s took the %s with a warning: %s", *self._where(), answer.reason)
-            self._store.delivered(messages)
+            self._store.ack(messages)
             self._observer.exported(self.signal, "", len(messages))
             self._measure(messages)
             _LOG.info("Sent to %s: %d", self._endpoint.redacted_url, len(messages))
@@ -195,19 +195,21 @@ class SignalExporter:
         """Tell how long they took, if somebody wants to know; nothing else waits for that."""
         if self._observer.measures_delays:
             with suppress(sqlite3.Error):
-                lags_s = self._store.figures.lags_s(messages, self._boot_id)
+                lags_s = self._store.stats.delivery_delays_s(messages, self._boot_id)
                 self._observer.delivered_after(self.signal, lags_s)
 
-    def _refused(self, messages: Sequence[Message], reason: str, *, doubtful: bool = False) -> None:
+    def _refused(
+        self, messages: Sequence[Message], reason: str, *, ambiguous: bool = False
+    ) -> None:
         _LOG.error(
             "%s refused %s%d %s for good; kept as dead letters, see otel-oom queue: %s",
             self._endpoint.redacted_url,
-            "some of " if doubtful else "",
+            "some of " if ambiguous else "",
             len(messages),
             self.signal,
             reason,
         )
-        self._store.refused(messages, Rejection(self._endpoint.redacted_url, reason, doubtful))
+        self._store.reject(messages, Rejection(self._endpoint.redacted_url, reason, ambiguous))
 
     def _report_wait(self, state: RetryCallState) -> None:
         answer: ExportResponse = (

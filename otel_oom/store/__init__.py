@@ -7,20 +7,20 @@ from otel_oom.store.store import Store
 from otel_oom.store.types import (
     Backlog,
     DeadLetter,
-    EventRow,
     HistoryRow,
     Message,
     OutboxEntry,
+    PendingEvent,
     Rejection,
 )
 
 __all__ = [
     "Backlog",
     "DeadLetter",
-    "EventRow",
     "HistoryRow",
     "Message",
     "OutboxEntry",
+    "PendingEvent",
     "QuarantinedDatabase",
     "Rejection",
     "Store",

@@ -24,11 +24,11 @@ Work = Callable[[sqlite3.Connection], _T]
 def connect(path: Path) -> sqlite3.Connection:
     """A connection, for any thread, that begins no transaction by itself."""
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
-    checksums.install(db)
+    checksums.register(db)
     return db
 
 
-def prepare(db: sqlite3.Connection, *, check: bool) -> None:
+def configure(db: sqlite3.Connection, *, check: bool) -> None:
     """Set the connection up, and the tables; with ``check``, after the file has failed.
 
     Raises:
@@ -51,7 +51,7 @@ def prepare(db: sqlite3.Connection, *, check: bool) -> None:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise CorruptRowError(found)
-    schema.prepare(db)
+    schema.migrate(db)
 
 
 def _require_operators(db: sqlite3.Connection) -> None:
@@ -65,7 +65,7 @@ def _require_operators(db: sqlite3.Connection) -> None:
         ) from error
 
 
-def transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
+def run_in_transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
     """What ``work`` returns, once all of what it wrote is on the disk; on failure nothing is.
 
     Raises:

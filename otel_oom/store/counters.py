@@ -24,7 +24,7 @@ CAPTURED_KILL: Final = "captured.kill"
 CAPTURED_EXITING: Final = "captured.already_exiting"
 """Victims that were exiting already, which the kernel does not count."""
 
-AGAIN: Final = "kernel.again"
+DOUBLE_COUNTED: Final = "kernel.double_counted"
 """How often the kernel counted the first of a group a second time, of its boot."""
 
 MISSED: Final = "kernel.missed"
@@ -33,30 +33,30 @@ MISSED: Final = "kernel.missed"
 LOG_SEQUENCE: Final = "kernel.log_sequence"
 """The line of the kernel's log up to which a boot is settled."""
 
-LOG_BEGIN: Final = "kernel.log_begin"
+LOG_START: Final = "kernel.log_start"
 """The line of the kernel's log up to which nothing of a boot is ever told, if there is such."""
 
 SENT: Final = "sent."
 """With the signal behind it, of no boot: messages that a backend took."""
 
-REFUSED: Final = "refused."
+REJECTED: Final = "rejected."
 """With the signal behind it, of no boot: messages that a backend will never take."""
 
 DROPPED: Final = "dropped."
 """With the signal behind it, or ``dead_letters``, of no boot: what the bound in bytes let go of,
 messages that no backend will get."""
 
-UNREADABLE: Final = "unreadable"
+UNDECODABLE: Final = "undecodable"
 """Of no boot: journal rows that were set aside because they could not be read or encoded."""
 
 KILLS: Final = "kills."
 """With the attributes behind it, of no boot: kills that were told, for ``oom.kills``."""
 
-KILLS_SINCE: Final = "since.kills"
+KILLS_START_TIME: Final = "start_time.kills"
 """When that count began, in nanoseconds of Unix time; of :data:`SINCE`, for it is no number of
 anything."""
 
-SINCE: Final = "since"
+START_TIME: Final = "start_time"
 """What takes a boot's place for times."""
 
 
@@ -69,15 +69,15 @@ def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None
     )
 
 
-def begin(db: sqlite3.Connection) -> None:
+def set_start_time(db: sqlite3.Connection) -> None:
     """Say that the count of kills begins now, unless it has begun."""
     db.execute(
         "INSERT OR IGNORE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
-        (SINCE, KILLS_SINCE, time.time_ns()),
+        (START_TIME, KILLS_START_TIME, time.time_ns()),
     )
 
 
-def put(db: sqlite3.Connection, boot_id: str, values: Mapping[str, int]) -> None:
+def set_values(db: sqlite3.Connection, boot_id: str, values: Mapping[str, int]) -> None:
     """Set counters: for what counts elsewhere and was last seen at such a value."""
     db.executemany(
         "INSERT OR REPLACE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
@@ -85,7 +85,7 @@ def put(db: sqlite3.Connection, boot_id: str, values: Mapping[str, int]) -> None
     )
 
 
-def of(db: sqlite3.Connection, boot_id: str) -> dict[str, int]:
+def by_boot(db: sqlite3.Connection, boot_id: str) -> dict[str, int]:
     """The counters of a boot, by name."""
     return dict(db.execute("SELECT name, value FROM counters WHERE boot_id = ?", (boot_id,)))
 

@@ -23,11 +23,17 @@ from typing import Final, TypeVar
 from otel_oom.config.store import StoreLimits
 from otel_oom.linux import clock
 from otel_oom.store import retention
-from otel_oom.store.connection import Work, close, connect, inode, prepare, transaction
+from otel_oom.store.connection import Work, close, configure, connect, inode, run_in_transaction
 from otel_oom.store.recovery import salvage
 from otel_oom.store.recovery.disk_space import DiskReserve
 from otel_oom.store.recovery.drop_log import DropReporter
-from otel_oom.store.recovery.errors import FaultKind, NoSpaceError, kind, named, unreadable
+from otel_oom.store.recovery.errors import (
+    FaultKind,
+    NoSpaceError,
+    classify,
+    describe,
+    is_unreadable,
+)
 from otel_oom.store.state_dir import StateFolder, StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -51,13 +57,13 @@ class Database:
         self._folder = folder
         self._path = folder.path / NAME
         self._names = (self._path, self._path.with_name(f"{NAME}-wal"))
-        self._room = DiskReserve(self._path, bounds.max_bytes)
+        self._reserve = DiskReserve(self._path, bounds.max_bytes)
         self._boot_id = clock.boot_id()
         self._mutex = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._inodes: tuple[int, ...] = ()
         self._reasons: dict[str, str] = {}
-        self._dropped = DropReporter(self._path)
+        self._drop_reporter = DropReporter(self._path)
 
     def open(self) -> None:
         """Open the file, which is made if it is missing, and moved aside if it can't be read.
@@ -71,10 +77,10 @@ class Database:
             try:
                 self._db = self._connect()
             except sqlite3.Error as error:
-                if not unreadable(error):
+                if not is_unreadable(error):
                     raise
-                self._db = self._begin_anew(named(error))
-            while self._room.over(self._db) and self._prune(self._db):
+                self._db = self._replace_damaged_file(describe(error))
+            while self._reserve.exceeds_size_limit(self._db) and self._prune_oldest(self._db):
                 pass
 
     def close(self) -> None:
@@ -82,7 +88,7 @@ class Database:
         with self._mutex:
             if self._db is not None:
                 self._close()
-                self._room.closed()
+                self._reserve.on_close()
 
     def read(self, work: Work[_T]) -> _T:
         """What ``work`` reads.
@@ -91,7 +97,7 @@ class Database:
             sqlite3.Error: it can't be read.
         """
         with self._mutex:
-            return self._attempt(work)
+            return self._run(work)
 
     def write(self, work: Work[_T], *, adds: bool = False) -> _T:
         """What ``work`` returns, once what it wrote is on the disk: all of it, or nothing.
@@ -103,136 +109,136 @@ class Database:
         """
 
         def checked(db: sqlite3.Connection) -> _T:
-            self._room.for_event(db)
+            self._reserve.require_event_space(db)
             return work(db)
 
         def step(db: sqlite3.Connection) -> _T:
-            self._room.retake(db)
-            return transaction(db, checked if adds else work)
+            self._reserve.reacquire(db)
+            return run_in_transaction(db, checked if adds else work)
 
         with self._mutex:
-            done = self._attempt(step)
+            done = self._run(step)
             self._after_commit()
             return done
 
-    def spare(self, db: sqlite3.Connection) -> bool:
+    def has_spare_space(self, db: sqlite3.Connection) -> bool:
         """Whether there is room for what could be done without; within a step of work."""
-        return not self._room.full and not self._room.at_bound(db)
+        return not self._reserve.disk_full and not self._reserve.at_size_limit(db)
 
-    def tidy(self, max_age_s: float) -> bool:
+    def prune(self, max_age_s: float) -> bool:
         """Let go of old history; whether the disk is full.
 
         Raises:
             sqlite3.Error: it can't be done.
         """
-        while self.write(lambda db: retention.history(db, self._boot_id, max_age_s)):
+        while self.write(lambda db: retention.prune_history(db, self._boot_id, max_age_s)):
             pass
-        while self.read(self._room.too_much) and self.write(self._prune_history):
+        while self.read(self._reserve.nearly_full) and self.write(self._prune_history):
             pass
-        self.read(self._room.shrink)
-        self._dropped.report()
-        return self._room.full
+        self.read(self._reserve.vacuum)
+        self._drop_reporter.report()
+        return self._reserve.disk_full
 
-    def _attempt(self, work: Work[_T]) -> _T:
+    def _run(self, work: Work[_T]) -> _T:
         """Do ``work``, and again after each remedy for its failure."""
         tried: Counter[FaultKind] = Counter()
         while True:
             try:
-                return work(self._ready())
+                return work(self._open_connection())
             except sqlite3.Error as error:
-                trouble = kind(error)
-                if not self._mend(error, tried[trouble]):
+                trouble = classify(error)
+                if not self._recover(error, tried[trouble]):
                     raise
                 tried[trouble] += 1
 
-    def _mend(self, error: sqlite3.Error, before: int) -> bool:
+    def _recover(self, error: sqlite3.Error, before: int) -> bool:
         """Do something about ``error``, having tried so often before; ``False`` without a way."""
-        trouble = kind(error)
+        trouble = classify(error)
         if trouble is FaultKind.FULL:
-            return before < _MOST_TRIES and self._make_room(error, before)
+            return before < _MOST_TRIES and self._free_space(error, before)
         if before or trouble is FaultKind.OTHER:
             return False
         if trouble is FaultKind.DAMAGED:
-            self._db = self._begin_anew(named(error))
+            self._db = self._replace_damaged_file(describe(error))
         else:
-            _LOG.error("The database %s fails: %s; it is opened anew", self._path, named(error))
+            _LOG.error("The database %s fails: %s; it is opened anew", self._path, describe(error))
             self._close()
         return True
 
-    def _make_room(self, error: sqlite3.Error, before: int) -> bool:
-        db = self._ready()
+    def _free_space(self, error: sqlite3.Error, before: int) -> bool:
+        db = self._open_connection()
         of_disk = not isinstance(error, NoSpaceError)
-        if of_disk and not before and not self._room.at_bound(db):
-            self._room.spend(db)
+        if of_disk and not before and not self._reserve.at_size_limit(db):
+            self._reserve.consume(db)
             return True
-        if of_disk or self._room.full:
-            return bool(transaction(db, self._prune_history))
-        return self._prune(db)
+        if of_disk or self._reserve.disk_full:
+            return bool(run_in_transaction(db, self._prune_history))
+        return self._prune_oldest(db)
 
-    def _prune(self, db: sqlite3.Connection) -> bool:
+    def _prune_oldest(self, db: sqlite3.Connection) -> bool:
         """Let go of history, else of what is oldest; whether there was anything."""
-        if transaction(db, self._prune_history):
+        if run_in_transaction(db, self._prune_history):
             return True
-        gone = transaction(db, retention.oldest)
-        self._dropped.add(gone)
+        gone = run_in_transaction(db, retention.prune_oldest)
+        self._drop_reporter.add(gone)
         return bool(gone)
 
     def _prune_history(self, db: sqlite3.Connection) -> int:
-        return retention.history(db, self._boot_id)
+        return retention.prune_history(db, self._boot_id)
 
     def _after_commit(self) -> None:
         """Keep the log short; what was committed stays so, whatever comes of that."""
         try:
-            self._room.trim(self._ready())
+            self._reserve.truncate_log(self._open_connection())
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
-                self._mend(error, before=0)
+                self._recover(error, before=0)
 
-    def _ready(self) -> sqlite3.Connection:
+    def _open_connection(self) -> sqlite3.Connection:
         """The connection, opened anew where that is due."""
         try:
             if self._db is None:
                 self._db = self._reopen()
-            elif self._inodes != self._found():
-                self._db = self._carry_over(self._db)
+            elif self._inodes != self._current_inodes():
+                self._db = self._recreate_from_open_file(self._db)
         except (OSError, StoreError) as error:
             raise sqlite3.OperationalError(str(error)) from error
         return self._db
 
     def _connect(self, *, check: bool = False) -> sqlite3.Connection:
-        self._folder.take()
-        self._folder.file(NAME)
+        self._folder.lock()
+        self._folder.prepare_file(NAME)
         self._folder.sync()
         db = connect(self._path)
         try:
             try:
-                prepare(db, check=check)
+                configure(db, check=check)
             except sqlite3.OperationalError:
                 # A new log and its index want some room of their own.
-                if not self._room.give_back():
+                if not self._reserve.release():
                     raise
-                prepare(db, check=check)
-            self._room.opened(db)
+                configure(db, check=check)
+            self._reserve.on_open(db)
         except BaseException:
             close(db)
             raise
-        self._inodes = self._found()
-        self._take_over(db)
+        self._inodes = self._current_inodes()
+        self._salvage(db)
         return db
 
     def _reopen(self) -> sqlite3.Connection:
         try:
             return self._connect(check=True)
         except sqlite3.Error as error:
-            if not unreadable(error):
+            if not is_unreadable(error):
                 raise
-            return self._begin_anew(named(error))
+            return self._replace_damaged_file(describe(error))
 
-    def _begin_anew(self, reason: str) -> sqlite3.Connection:
+    def _replace_damaged_file(self, reason: str) -> sqlite3.Connection:
         """Move the file aside, and take over what it still tells."""
         self._close()
         try:
-            moved = salvage.move(self._path)
+            moved = salvage.quarantine(self._path)
             _LOG.error(
                 "The database %s can't be read (%s); it is kept as %s, and a new one begun",
                 self._path,
@@ -244,33 +250,35 @@ class Database:
         except (OSError, StoreError) as error:
             raise sqlite3.OperationalError(str(error)) from error
 
-    def _take_over(self, db: sqlite3.Connection) -> None:
+    def _salvage(self, db: sqlite3.Connection) -> None:
         tried: set[str] = set()
-        while new := [path for path in salvage.unseen(db, self._path) if path.name not in tried]:
+        while new := [
+            path for path in salvage.unprocessed(db, self._path) if path.name not in tried
+        ]:
             # What the newest knows of the older ones goes for them, too.
             moved = new[-1]
             tried.add(moved.name)
             reason = self._reasons.pop(moved.name, "")
             try:
-                rescued = transaction(
-                    db, partial(salvage.rescue, moved=moved, reason=reason, boot_id=self._boot_id)
+                rescued = run_in_transaction(
+                    db, partial(salvage.salvage, moved=moved, reason=reason, boot_id=self._boot_id)
                 )
             except sqlite3.Error as error:
-                _LOG.error("Nothing of %s can be taken over now: %s", moved.name, named(error))
+                _LOG.error("Nothing of %s can be taken over now: %s", moved.name, describe(error))
             else:
                 _LOG.warning("Of %s, %d rows were taken over", moved.name, rescued)
 
-    def _carry_over(self, old: sqlite3.Connection) -> sqlite3.Connection:
+    def _recreate_from_open_file(self, old: sqlite3.Connection) -> sqlite3.Connection:
         """Write what the open file holds into a new one, for its name leads elsewhere now."""
         _LOG.error("The database %s was taken away; it is written anew", self._path)
-        self._folder.take()
+        self._folder.lock()
         made = self._path.with_name(f"{NAME}.new")
         made.unlink(missing_ok=True)
-        self._folder.file(made.name)
+        self._folder.prepare_file(made.name)
         with closing(sqlite3.connect(made)) as new:
             old.backup(new)
         if self._path.exists():
-            salvage.move(self._path)
+            salvage.quarantine(self._path)
         made.rename(self._path)
         # Before the new one's log is made: closing deletes the log by its name.
         self._close()
@@ -281,6 +289,6 @@ class Database:
             close(self._db)
         self._db = None
 
-    def _found(self) -> tuple[int, ...]:
+    def _current_inodes(self) -> tuple[int, ...]:
         """What the names of the file and of its log lead to now."""
         return tuple(inode(name) for name in self._names)

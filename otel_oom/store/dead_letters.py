@@ -18,10 +18,10 @@ def insert(db: sqlite3.Connection, messages: Sequence[Message], refusal: Rejecti
     now = time.time_ns()
     db.executemany(
         "INSERT INTO dead_letters"
-        " (uid, signal, payload, endpoint, reason, doubtful, refused_unix_ns)"
+        " (uid, signal, payload, endpoint, reason, ambiguous, rejected_unix_ns)"
         " SELECT uid, signal, payload, ?, ?, ?, ? FROM outbox WHERE id = ? AND uid = ?",
         [
-            (refusal.endpoint, refusal.reason, refusal.doubtful, now, message.id, message.uid)
+            (refusal.endpoint, refusal.reason, refusal.ambiguous, now, message.id, message.uid)
             for message in messages
         ],
     )
@@ -30,31 +30,31 @@ def insert(db: sqlite3.Connection, messages: Sequence[Message], refusal: Rejecti
 def page(db: sqlite3.Connection, after: int, most: int) -> list[DeadLetter]:
     """The oldest past the id ``after``, at most ``most``."""
     rows = db.execute(
-        "SELECT id, uid, signal, length(payload), endpoint, reason, doubtful, refused_unix_ns"
+        "SELECT id, uid, signal, length(payload), endpoint, reason, ambiguous, rejected_unix_ns"
         " FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
         (after, most),
     )
     return [
-        DeadLetter(id_, uid, signal, size, endpoint, reason, bool(doubtful), refused_unix_ns)
-        for id_, uid, signal, size, endpoint, reason, doubtful, refused_unix_ns in rows
+        DeadLetter(id_, uid, signal, size, endpoint, reason, bool(ambiguous), rejected_unix_ns)
+        for id_, uid, signal, size, endpoint, reason, ambiguous, rejected_unix_ns in rows
     ]
 
 
-def newest(db: sqlite3.Connection) -> int:
+def newest_id(db: sqlite3.Connection) -> int:
     """The highest id; 0 without any."""
     row = db.execute("SELECT max(id) FROM dead_letters").fetchone()
     return row[0] or 0
 
 
-def copy_back(db: sqlite3.Connection, ids: Sequence[int]) -> None:
+def copy_to_outbox(db: sqlite3.Connection, ids: Sequence[int]) -> None:
     """Put copies at the end of the outbox.
 
     What was perhaps taken goes alone this time: the answer is then about it and no other.
     """
     now = time.time_ns()
     db.executemany(
-        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, alone)"
-        " SELECT uid, signal, payload, ?, doubtful FROM dead_letters WHERE id = ?",
+        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, send_alone)"
+        " SELECT uid, signal, payload, ?, ambiguous FROM dead_letters WHERE id = ?",
         [(now, id_) for id_ in ids],
     )
 

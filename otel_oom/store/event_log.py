@@ -26,12 +26,12 @@ from otel_oom.store import counters
 from otel_oom.store.codec import decode, decode_event, encode
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.errors import CorruptRowError
-from otel_oom.store.types import EventRow, OutboxEntry, StoredKill
+from otel_oom.store.types import OutboxEntry, PendingEvent, StoredKill
 
 _VICTIM: Final = (
-    "(SELECT id FROM journal WHERE boot_id = ?2 AND tgid = ?3"
-    " AND (started_ns IS NULL OR started_ns = ?4)"
-    " ORDER BY started_ns IS NULL, id DESC LIMIT 1)"
+    "(SELECT id FROM events WHERE boot_id = ?2 AND tgid = ?3"
+    " AND (start_boottime_ns IS NULL OR start_boottime_ns = ?4)"
+    " ORDER BY start_boottime_ns IS NULL, id DESC LIMIT 1)"
 )
 """The kill of that process. Where no start was told, the last one of its id: earlier ones are of
 processes that are gone."""
@@ -40,7 +40,7 @@ _MOST_STEPS: Final = 16
 """The reaper tries a victim again and again; what counts is the first and the last of it."""
 
 
-def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> bool:
+def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bool:
     """Add an event; ``False`` when it was there already.
 
     A process dies once: marked again, by whatever thread, it is the same kill. One by user space
@@ -52,8 +52,8 @@ def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> boo
     victim = event.victim if isinstance(event, OomKill) else None
     dies = isinstance(event, UserspaceKill) or (isinstance(event, OomKill) and not event.skipped)
     cursor = db.execute(
-        "INSERT OR IGNORE INTO journal (uid, boot_id, kind, tgid, started_ns, boottime_ns,"
-        " stored_unix_ns, event, witness, span_queued)"
+        "INSERT OR IGNORE INTO events (uid, boot_id, kind, tgid, start_boottime_ns, boottime_ns,"
+        " stored_unix_ns, event, snapshot, span_queued)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             event.uid,
@@ -64,13 +64,13 @@ def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> boo
             event.boottime_ns,
             time.time_ns(),
             encode(event),
-            encode(witness),
+            encode(snapshot),
             not dies,
         ),
     )
     new = cursor.rowcount == 1
     if new and cursor.lastrowid is not None:
-        checksums.seal(db, "journal", [cursor.lastrowid])
+        checksums.update_checksums(db, "events", [cursor.lastrowid])
         counters.add(db, event.boot_id, _counts(event))
     elif not _sound(db, event.uid):
         raise CorruptRowError(f"the journal's row of {event.uid} is not as it was written")
@@ -78,7 +78,7 @@ def insert(db: sqlite3.Connection, event: StoredEvent, witness: Snapshot) -> boo
 
 
 def _sound(db: sqlite3.Connection, uid: str) -> bool:
-    query = f"SELECT {checksums.sound('journal')} FROM journal WHERE uid = ?"  # noqa: S608  SQL of our own
+    query = f"SELECT {checksums.checksum_ok_sql('events')} FROM events WHERE uid = ?"  # noqa: S608  SQL of our own
     return all(sound for (sound,) in db.execute(query, (uid,)))
 
 
@@ -96,41 +96,42 @@ def _counts(event: StoredEvent) -> dict[str, int]:
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Note how the victim's process ended; ``False`` without such a victim."""
     found = db.execute(
-        f"UPDATE journal SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
+        f"UPDATE events SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
         (encode(exit_), boot_id, exit_.tgid, exit_.start_boottime_ns),
     ).fetchall()
-    checksums.seal(db, "journal", [id_ for (id_,) in found])
+    checksums.update_checksums(db, "events", [id_ for (id_,) in found])
     return bool(found)
 
 
-def set_witness(db: sqlite3.Connection, uid: str, witness: Snapshot) -> None:
-    """Put ``witness`` in place of what an event has."""
+def set_snapshot(db: sqlite3.Connection, uid: str, snapshot: Snapshot) -> None:
+    """Put ``snapshot`` in place of what an event has."""
     found = db.execute(
-        "UPDATE journal SET witness = ? WHERE uid = ? RETURNING id",
-        (encode(witness), uid),
+        "UPDATE events SET snapshot = ? WHERE uid = ? RETURNING id",
+        (encode(snapshot), uid),
     ).fetchall()
-    checksums.seal(db, "journal", [id_ for (id_,) in found])
+    checksums.update_checksums(db, "events", [id_ for (id_,) in found])
 
 
-def add_reaping(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
+def add_reaper_step(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
     """Note a step of the kernel's reaper, at most some of them; ``False`` when it is not kept."""
     found = db.execute(
-        "UPDATE journal SET reaper = json_insert(reaper, '$[#]', json(?1))"  # noqa: S608  as above
+        "UPDATE events SET reaper_steps = json_insert(reaper_steps, '$[#]', json(?1))"  # noqa: S608  as above
         f" WHERE id = {_VICTIM}"
-        " AND CASE WHEN json_valid(reaper) THEN json_array_length(reaper) < ?5 END RETURNING id",
+        " AND CASE WHEN json_valid(reaper_steps)"
+        " THEN json_array_length(reaper_steps) < ?5 END RETURNING id",
         (encode(step), boot_id, step.tgid, step.start_boottime_ns, _MOST_STEPS),
     ).fetchall()
-    checksums.seal(db, "journal", [id_ for (id_,) in found])
+    checksums.update_checksums(db, "events", [id_ for (id_,) in found])
     return bool(found)
 
 
-def owing(
+def pending(
     db: sqlite3.Connection,
     most: int,
     boot_id: str,
     deadline_boottime_ns: int,
     but: str | None = None,
-) -> tuple[list[EventRow], dict[int, str]]:
+) -> tuple[list[PendingEvent], dict[int, str]]:
     """The oldest events that owe a log, or a span that can be told now, less the uid ``but``.
 
     With them, by id, the rows among them that can't be read, and why: this version is older than
@@ -139,14 +140,14 @@ def owing(
     Raises:
         Damaged: a row is not as it was written.
     """
-    rows, unreadable = [], {}
+    rows, undecodable = [], {}
     # As bytes: one text that is not UTF-8 would keep all the others from being read.
     for row in db.execute(
-        "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(witness AS BLOB),"  # noqa: S608  SQL of our own
-        " CAST(exit AS BLOB), CAST(reaper AS BLOB),"
+        "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(snapshot AS BLOB),"  # noqa: S608  SQL of our own
+        " CAST(exit AS BLOB), CAST(reaper_steps AS BLOB),"
         " boot_id != ?1 OR boottime_ns < ?2 AS waited, stored_unix_ns, log_queued, span_queued,"
-        f" {checksums.sound('journal')}"
-        " FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+        f" {checksums.checksum_ok_sql('events')}"
+        " FROM events WHERE undecodable_reason IS NULL AND NOT (log_queued AND span_queued)"
         " AND (NOT log_queued OR exit IS NOT NULL OR waited)"
         " AND uid IS NOT ?4 ORDER BY id LIMIT ?3",
         (boot_id, deadline_boottime_ns, most, but),
@@ -156,55 +157,55 @@ def owing(
         try:
             rows.append(_row(row))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            unreadable[row[0]] = f"{type(error).__name__}: {error}"
-    return rows, unreadable
+            undecodable[row[0]] = f"{type(error).__name__}: {error}"
+    return rows, undecodable
 
 
-def _row(row: tuple[Any, ...]) -> EventRow:
-    return EventRow(
+def _row(row: tuple[Any, ...]) -> PendingEvent:
+    return PendingEvent(
         id=row[0],
         event=decode_event(row[1].decode(), row[2]),
-        witness=decode(Snapshot, row[3]),
+        snapshot=decode(Snapshot, row[3]),
         exit=decode(VictimExit, row[4]) if row[4] else None,
-        reaper=decode(tuple[ReaperStep, ...], row[5]),
-        waited=bool(row[6]),
+        reaper_steps=decode(tuple[ReaperStep, ...], row[5]),
+        exit_overdue=bool(row[6]),
         stored_unix_ns=int(row[7]),
         log_queued=bool(row[8]),
         span_queued=bool(row[9]),
     )
 
 
-def set_unreadable(db: sqlite3.Connection, reasons: Mapping[int, str], version: str) -> None:
+def quarantine(db: sqlite3.Connection, reasons: Mapping[int, str], version: str) -> None:
     """Set rows aside, by id, that ``version`` can't read or encode."""
     for id_, reason in reasons.items():
         db.execute(
-            "UPDATE journal SET unreadable = ?, unreadable_by = ? WHERE id = ?",
+            "UPDATE events SET undecodable_reason = ?, undecodable_version = ? WHERE id = ?",
             (reason, version, id_),
         )
-    counters.add(db, counters.NO_BOOT, {counters.UNREADABLE: len(reasons)})
+    counters.add(db, counters.NO_BOOT, {counters.UNDECODABLE: len(reasons)})
 
 
-def retry_unreadable(db: sqlite3.Connection, version: str) -> None:
+def retry_undecodable(db: sqlite3.Connection, version: str) -> None:
     """Take rows up again that another version could not read."""
     db.execute(
-        "UPDATE journal SET unreadable = NULL, unreadable_by = NULL"
-        " WHERE unreadable IS NOT NULL AND unreadable_by != ?",
+        "UPDATE events SET undecodable_reason = NULL, undecodable_version = NULL"
+        " WHERE undecodable_reason IS NOT NULL AND undecodable_version != ?",
         (version,),
     )
 
 
-def oldest_owing_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None:
+def oldest_pending_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None:
     """When the oldest event of this boot that still owes something was, if there is one."""
     row = db.execute(
-        "SELECT min(boottime_ns) FROM journal"
-        " WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+        "SELECT min(boottime_ns) FROM events"
+        " WHERE undecodable_reason IS NULL AND NOT (log_queued AND span_queued)"
         " AND boot_id = ? AND typeof(boottime_ns) = 'integer'",
         (boot_id,),
     ).fetchone()
     return None if row[0] is None else int(row[0])
 
 
-def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[StoredKill]:
+def stored_kills(db: sqlite3.Connection, boot_id: str, most: int) -> list[StoredKill]:
     """The newest kills of a boot, as far as they can be known again in the kernel's log."""
     rows = db.execute(
         "SELECT tgid, json_extract(event, '$.victim.tid'),"
@@ -213,7 +214,7 @@ def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[StoredKill
         " json_extract(event, '$.capture.sequence'), NULL)"
         # Of a row that the disk has changed its columns are enough, if those are sound.
         " FROM (SELECT id, tgid, boottime_ns, iif(json_valid(event), event, '{}') AS event"
-        " FROM journal WHERE boot_id = ? AND kind = 'kill'"
+        " FROM events WHERE boot_id = ? AND kind = 'kill'"
         " AND typeof(tgid) = 'integer' AND typeof(boottime_ns) = 'integer'"
         " ORDER BY id DESC LIMIT ?)",
         (boot_id, most),
@@ -226,17 +227,17 @@ def kills_of(db: sqlite3.Connection, boot_id: str, most: int) -> list[StoredKill
     ]
 
 
-def found_after(
+def replayed_after(
     db: sqlite3.Connection, after: int, most: int
 ) -> tuple[list[OomKill | NoVictim | Panic], int | None]:
     """Some of what was found in logs of the past, past the id ``after``, and where to go on.
 
-    Rows that can't be read, and those that history has emptied, are left out.
+    Rows that can't be read, and those that history has pruned, are left out.
     """
     found: list[OomKill | NoVictim | Panic] = []
     last: int | None = None
     for id_, kind, event in db.execute(
-        "SELECT id, kind, CAST(event AS BLOB) FROM journal"
+        "SELECT id, kind, CAST(event AS BLOB) FROM events"
         " WHERE id > ? AND kind IN ('kill', 'no_victim', 'panic') ORDER BY id LIMIT ?",
         (after, most),
     ):
@@ -248,19 +249,20 @@ def found_after(
     return found, last
 
 
-def count_owing(db: sqlite3.Connection) -> int:
+def count_pending(db: sqlite3.Connection) -> int:
     """How many events owe a log or a span."""
     row = db.execute(
-        "SELECT count(*) FROM journal WHERE unreadable IS NULL AND NOT (log_queued AND span_queued)"
+        "SELECT count(*) FROM events"
+        " WHERE undecodable_reason IS NULL AND NOT (log_queued AND span_queued)"
     ).fetchone()
     return int(row[0])
 
 
-def told(db: sqlite3.Connection, entry: OutboxEntry) -> None:
+def mark_queued(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Note what of an event is in the outbox now."""
     db.execute(
-        "UPDATE journal SET log_queued = log_queued OR ?,"
+        "UPDATE events SET log_queued = log_queued OR ?,"
         " span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
-        (entry.log is not None, entry.span is not None, entry.row_id, entry.uid),
+        (entry.log is not None, entry.span is not None, entry.event_id, entry.uid),
     )
-    checksums.seal(db, "journal", [entry.row_id])
+    checksums.update_checksums(db, "events", [entry.event_id])

@@ -20,17 +20,17 @@ def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Add what an event was translated to."""
     now = time.time_ns()
     db.executemany(
-        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, sum)"
+        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, crc32)"
         " VALUES (?, ?, ?, ?, ?)",
         [
-            (entry.uid, signal, payload, now, checksums.of_message(entry.uid, signal, payload))
+            (entry.uid, signal, payload, now, checksums.message_crc32(entry.uid, signal, payload))
             for signal, payload in entry.payloads.items()
             if payload is not None
         ],
     )
 
 
-def oldest(
+def next_batch(
     db: sqlite3.Connection, signal: str, most: int, most_bytes: int, but: Iterable[int]
 ) -> list[Message]:
     """The oldest messages of ``signal``, without those of the ids ``but``.
@@ -44,23 +44,24 @@ def oldest(
     messages: list[Message] = []
     size = 0
     # Row by row: what is past the limit is not read.
-    for id_, uid, payload, alone, sound in db.execute(
-        f"SELECT id, uid, payload, alone, {checksums.sound('outbox')} FROM outbox WHERE signal = ?"  # noqa: S608  SQL of our own
+    for id_, uid, payload, send_alone, sound in db.execute(
+        f"SELECT id, uid, payload, send_alone, {checksums.checksum_ok_sql('outbox')}"  # noqa: S608  SQL of our own
+        " FROM outbox WHERE signal = ?"
         " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
         (signal, json.dumps(list(but)), most),
     ):
         if not sound:
             raise CorruptRowError(f"message {id_} is not as it was written")
         size += len(payload)
-        if messages and (alone or size > most_bytes):
+        if messages and (send_alone or size > most_bytes):
             break
         messages.append(Message(id_, uid, payload))
-        if alone:
+        if send_alone:
             break
     return messages
 
 
-def tally(db: sqlite3.Connection, after: int, most: int) -> tuple[list[Backlog], int | None]:
+def backlogs(db: sqlite3.Connection, after: int, most: int) -> tuple[list[Backlog], int | None]:
     """A part of what waits, by signal: ``most`` messages past the id ``after``.
 
     With it the id to go on from, or ``None`` at the end: all of a long outbox in one step would

@@ -16,32 +16,33 @@ from typing import Final
 
 from otel_oom.model.units import NS_PER_S
 from otel_oom.store import counters
-from otel_oom.store.sent_copies import forget, forget_oldest
+from otel_oom.store.sent_copies import delete, delete_oldest
 
 _HISTORY: Final = 256
 _DEAD_LETTERS: Final = 64
 _EVENTS: Final = 16
 
 
-def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
+def prune_history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
     """Let some of the oldest history go that is older than so long; how many rows there were.
 
     Of this boot's kills the row stays, with no more than what they can be known by when the
-    kernel's log tells of them again: see :func:`otel_oom.store.event_log.kills_of`. So it does of a
-    panic, which the kernel's store may tell of at every start.
+    kernel's log tells of them again: see :func:`otel_oom.store.event_log.stored_kills`. So it does
+    of a panic, which the kernel's store may tell of at every start.
     """
     rows = db.execute(
-        # As the index journal_history has it.
-        "SELECT id, boot_id = ? OR kind = 'panic' FROM journal"
-        " WHERE log_queued AND span_queued AND unreadable IS NULL AND NOT emptied"
+        # As the index events_prunable has it.
+        "SELECT id, boot_id = ? OR kind = 'panic' FROM events"
+        " WHERE log_queued AND span_queued AND undecodable_reason IS NULL AND NOT pruned"
         " AND stored_unix_ns <= ?"
-        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = journal.uid)"
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = events.uid)"
         " ORDER BY stored_unix_ns LIMIT ?",
         (boot_id, time.time_ns() - int(max_age_s * NS_PER_S), _HISTORY),
     ).fetchall()
-    forget(db, (id_ for id_, _ in rows))
+    delete(db, (id_ for id_, _ in rows))
     db.executemany(
-        "UPDATE journal SET emptied = 1, sum = NULL, witness = '', exit = NULL, reaper = '[]',"
+        "UPDATE events SET pruned = 1, crc32 = NULL,"
+        " snapshot = '', exit = NULL, reaper_steps = '[]',"
         " event = iif(json_valid(event), json_object("
         "'victim', json_object('tid', event ->> '$.victim.tid', 'comm', event ->> '$.victim.comm'),"
         " 'capture', json_object('cpu', event ->> '$.capture.cpu',"
@@ -49,14 +50,12 @@ def history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
         [(id_,) for id_, told_again in rows if told_again],
     )
     past = [id_ for id_, told_again in rows if not told_again]
-    empty = _ids(
-        db, "journal WHERE emptied AND boot_id != ? AND kind != 'panic'", boot_id, _HISTORY
-    )
-    _delete(db, "journal", past + empty)
+    empty = _ids(db, "events WHERE pruned AND boot_id != ? AND kind != 'panic'", boot_id, _HISTORY)
+    _delete(db, "events", past + empty)
     return len(rows) + len(empty)
 
 
-def oldest(db: sqlite3.Connection) -> Counter[str]:
+def prune_oldest(db: sqlite3.Connection) -> Counter[str]:
     """Let some of the rest go, the oldest that nobody has taken last; the counters of what went.
 
     They are ``dropped.dead_letters``, and ``dropped.`` with the signal of a message.
@@ -69,15 +68,15 @@ def oldest(db: sqlite3.Connection) -> Counter[str]:
 
 def _emptied(db: sqlite3.Connection) -> Counter[str]:
     """Rows without contents, which only keep a kill from being told again."""
-    ids = _ids(db, "journal WHERE emptied ORDER BY id", _HISTORY)
-    _delete(db, "journal", ids)
+    ids = _ids(db, "events WHERE pruned ORDER BY id", _HISTORY)
+    _delete(db, "events", ids)
     # Nothing is lost with them; that they made room is said by a count of nothing.
     return Counter({"nothing": 0} if ids else {})
 
 
 def _copies(db: sqlite3.Connection) -> Counter[str]:
     """What events that stay were told as: they can be told anew."""
-    return Counter({"nothing": 0} if forget_oldest(db, _HISTORY) else {})
+    return Counter({"nothing": 0} if delete_oldest(db, _HISTORY) else {})
 
 
 def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
@@ -89,7 +88,7 @@ def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
 def _events(db: sqlite3.Connection) -> Counter[str]:
     """Events with whatever of them has not been taken."""
     rows = db.execute(
-        "SELECT id, uid, NOT log_queued, NOT span_queued FROM journal ORDER BY id LIMIT ?",
+        "SELECT id, uid, NOT log_queued, NOT span_queued FROM events ORDER BY id LIMIT ?",
         (_EVENTS,),
     ).fetchall()
     gone: Counter[str] = Counter()
@@ -98,8 +97,8 @@ def _events(db: sqlite3.Connection) -> Counter[str]:
         sent = db.execute("DELETE FROM outbox WHERE uid = ? RETURNING signal", (uid,))
         gone.update(signal for (signal,) in sent.fetchall())
     ids = [row[0] for row in rows]
-    forget(db, ids)
-    _delete(db, "journal", ids)
+    delete(db, ids)
+    _delete(db, "events", ids)
     return gone
 
 

@@ -20,12 +20,12 @@ _MOST_BYTES: Final = 1 << 20
 """More than any one event is told as."""
 
 
-def keep(db: sqlite3.Connection, entry: OutboxEntry) -> None:
+def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Keep what an event of the journal was told as; not of one that is gone by now."""
-    if not db.execute("SELECT 1 FROM journal WHERE uid = ?", (entry.uid,)).fetchone():
+    if not db.execute("SELECT 1 FROM events WHERE uid = ?", (entry.uid,)).fetchone():
         return
     db.executemany(
-        "INSERT OR REPLACE INTO told (uid, signal, payload) VALUES (?, ?, ?)",
+        "INSERT OR REPLACE INTO encoded_events (uid, signal, payload) VALUES (?, ?, ?)",
         [
             (entry.uid, signal, zlib.compress(payload, _LEVEL))
             for signal, payload in entry.payloads.items()
@@ -34,25 +34,27 @@ def keep(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     )
 
 
-def forget(db: sqlite3.Connection, ids: Iterable[int]) -> None:
+def delete(db: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Let go of what the events of these ids of the journal were told as."""
     db.executemany(
-        "DELETE FROM told WHERE uid = (SELECT uid FROM journal WHERE id = ?)",
+        "DELETE FROM encoded_events WHERE uid = (SELECT uid FROM events WHERE id = ?)",
         [(id_,) for id_ in ids],
     )
 
 
-def forget_oldest(db: sqlite3.Connection, most: int) -> int:
+def delete_oldest(db: sqlite3.Connection, most: int) -> int:
     """Let go of what was kept first; how much there was."""
     return db.execute(
-        "DELETE FROM told WHERE rowid IN (SELECT rowid FROM told ORDER BY rowid LIMIT ?)", (most,)
+        "DELETE FROM encoded_events WHERE rowid IN"
+        " (SELECT rowid FROM encoded_events ORDER BY rowid LIMIT ?)",
+        (most,),
     ).rowcount
 
 
-def of(db: sqlite3.Connection, uid: str, signal: str) -> bytes | None:
+def load(db: sqlite3.Connection, uid: str, signal: str) -> bytes | None:
     """What the event was told as; ``None`` where that is not kept, or not as it was written."""
     row = db.execute(
-        "SELECT payload FROM told WHERE uid = ? AND signal = ?", (uid, signal)
+        "SELECT payload FROM encoded_events WHERE uid = ? AND signal = ?", (uid, signal)
     ).fetchone()
     if row is None:
         return None

@@ -25,15 +25,15 @@ class StateFolder:
         self.path = path
         self._lock: int | None = None
 
-    def take(self) -> None:
+    def lock(self) -> None:
         """Make the folder if it is missing, and lock it, unless that is done already.
 
         Raises:
             StoreError: another agent has it, it is somebody else's, or it can't be written.
         """
         try:
-            self._make()
-            if self._is_taken():
+            self._prepare()
+            if self._is_locked():
                 return
             lock = self._open(_LOCK)
         except OSError as error:
@@ -61,7 +61,7 @@ class StateFolder:
             os.close(self._lock)
         self._lock = None
 
-    def file(self, name: str) -> None:
+    def prepare_file(self, name: str) -> None:
         """See that the database ``name`` is there, is ours, and nobody else's to read.
 
         Raises:
@@ -85,7 +85,7 @@ class StateFolder:
             # Not every user may read the folder above.
             _sync(self.path.parent)
 
-    def _make(self) -> None:
+    def _prepare(self) -> None:
         with suppress(FileExistsError):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700)
@@ -93,20 +93,20 @@ class StateFolder:
             self.path = _followed(self.path)
         folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._ours(folder, self.path, 0o700)
+            self._require_own(folder, self.path, 0o700)
         finally:
             os.close(folder)
 
     def _open(self, name: str) -> int:
         file = os.open(self.path / name, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._ours(file, self.path / name, 0o600)
+            self._require_own(file, self.path / name, 0o600)
         except BaseException:
             os.close(file)
             raise
         return file
 
-    def _is_taken(self) -> bool:
+    def _is_locked(self) -> bool:
         if self._lock is None:
             return False
         try:
@@ -115,7 +115,7 @@ class StateFolder:
             return False
 
     @staticmethod
-    def _ours(file: int, path: Path, mode: int) -> None:
+    def _require_own(file: int, path: Path, mode: int) -> None:
         found = os.fstat(file)
         if found.st_uid != os.geteuid():
             raise StoreError(

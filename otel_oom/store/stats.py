@@ -18,15 +18,15 @@ class StoreStats:
         """Read them in ``database``, when somebody asks."""
         self._database = database
 
-    def answer(self) -> None:
+    def ping(self) -> None:
         """Show that it can be read."""
-        self._number("SELECT count(*) FROM (SELECT 1 FROM journal LIMIT 1)")
+        self._number("SELECT count(*) FROM (SELECT 1 FROM events LIMIT 1)")
 
-    def depth(self, signal: str) -> int:
+    def queue_depth(self, signal: str) -> int:
         """How many messages of ``signal`` wait to be sent."""
         return self._number("SELECT count(*) FROM outbox WHERE signal = ?", signal)
 
-    def age_s(self, signal: str) -> float:
+    def oldest_age_s(self, signal: str) -> float:
         """How many seconds the oldest of them has waited; 0 where none does."""
         now = time.time_ns()
         since = self._number(
@@ -37,11 +37,11 @@ class StoreStats:
         )
         return max(0.0, (now - since) / NS_PER_S)
 
-    def dead(self, signal: str) -> int:
+    def dead_letter_count(self, signal: str) -> int:
         """How many messages of ``signal`` are kept that a backend will never take."""
         return self._number("SELECT count(*) FROM dead_letters WHERE signal = ?", signal)
 
-    def lags_s(self, messages: Sequence[Message], boot_id: str) -> list[float]:
+    def delivery_delays_s(self, messages: Sequence[Message], boot_id: str) -> list[float]:
         """How many seconds ago the events of ``messages`` were, by the kernel's clock.
 
         For one of another boot than ``boot_id`` it is the time since it was stored.
@@ -52,7 +52,7 @@ class StoreStats:
             rows = (
                 db.execute(
                     "SELECT CASE boot_id WHEN ? THEN ? - boottime_ns ELSE ? - stored_unix_ns END"
-                    " FROM journal WHERE uid = ?",
+                    " FROM events WHERE uid = ?",
                     (boot_id, boot, unix, message.uid),
                 ).fetchone()
                 for message in messages

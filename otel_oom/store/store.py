@@ -32,9 +32,9 @@ from otel_oom.store.types import (
     Backlog,
     BootTally,
     DeadLetter,
-    EventRow,
     Message,
     OutboxEntry,
+    PendingEvent,
     Rejection,
     StoredKill,
 )
@@ -64,7 +64,7 @@ class Store:
         self._bounds = bounds
         self._state_folder = StateFolder(path)
         self._database = Database(self._state_folder, bounds)
-        self.figures = StoreStats(self._database)
+        self.stats = StoreStats(self._database)
         self.history = History(self._database)
         self._settled: dict[int, tuple[Message, Rejection | None]] = {}
         self._settling = threading.Lock()
@@ -77,10 +77,10 @@ class Store:
         Raises:
             StoreError: another agent has it, or it can't be read or written.
         """
-        self._state_folder.take()
+        self._state_folder.lock()
         try:
             self._database.open()
-            self._database.write(lambda db: event_log.retry_unreadable(db, __version__))
+            self._database.write(lambda db: event_log.retry_undecodable(db, __version__))
         except StoreError:
             self._state_folder.release()
             raise
@@ -100,10 +100,10 @@ class Store:
         self._database.close()
         self._state_folder.release()
 
-    def record(
+    def insert(
         self,
         event: StoredEvent,
-        witness: Snapshot,
+        snapshot: Snapshot,
         *,
         unfinished: bool = False,
     ) -> bool:
@@ -113,55 +113,61 @@ class Store:
         """
 
         def insert(db: sqlite3.Connection) -> bool:
-            new = event_log.insert(db, event, witness)
+            new = event_log.insert(db, event, snapshot)
             if new and unfinished:
                 self._unfinished = event.uid
             return new
 
         return self._database.write(insert, adds=True)
 
-    def finish(self, uid: str, witness: Snapshot | None) -> None:
-        """Put in place of the unfinished event's witness one that has seen more, if there is one.
+    def complete(self, uid: str, snapshot: Snapshot | None) -> None:
+        """Put in place of the unfinished event's snapshot one that has seen more, if there is one.
 
         It may be told from now on, even when this fails.
         """
         try:
-            if witness:
-                self._database.write(lambda db: event_log.set_witness(db, uid, witness), adds=True)
+            if snapshot:
+                self._database.write(
+                    lambda db: event_log.set_snapshot(db, uid, snapshot), adds=True
+                )
         finally:
             self._unfinished = None
 
-    def record_exit(self, boot_id: str, exit_: VictimExit) -> bool:
+    def add_exit(self, boot_id: str, exit_: VictimExit) -> bool:
         """Note how the victim's process ended, for its span; ``False`` without such a victim."""
         return self._database.write(lambda db: event_log.add_exit(db, boot_id, exit_), adds=True)
 
-    def record_reaping(self, boot_id: str, step: ReaperStep) -> bool:
+    def add_reaper_step(self, boot_id: str, step: ReaperStep) -> bool:
         """Note a step of the kernel's reaper, for its victim's span; at most some of them."""
-        return self._database.write(lambda db: event_log.add_reaping(db, boot_id, step), adds=True)
+        return self._database.write(
+            lambda db: event_log.add_reaper_step(db, boot_id, step), adds=True
+        )
 
-    def open_kills(self, most: int, boot_id: str, deadline_boottime_ns: int) -> list[EventRow]:
+    def pending_events(
+        self, most: int, boot_id: str, deadline_boottime_ns: int
+    ) -> list[PendingEvent]:
         """The oldest events that owe a log, or a span that can be told now.
 
         A span can be told when the victim has exited, when it was marked before
         ``deadline_boottime_ns``, or in another boot than ``boot_id``.
         """
         while True:
-            rows, unreadable = self._database.read(
-                lambda db: event_log.owing(
+            rows, undecodable = self._database.read(
+                lambda db: event_log.pending(
                     db, most, boot_id, deadline_boottime_ns, self._unfinished
                 )
             )
-            if unreadable:
-                self.unreadable(unreadable)
-            if rows or not unreadable:
+            if undecodable:
+                self.quarantine(undecodable)
+            if rows or not undecodable:
                 return rows
 
-    def unreadable(self, reasons: Mapping[int, str]) -> None:
+    def quarantine(self, reasons: Mapping[int, str]) -> None:
         """Set journal rows aside, by id, that can't be read or encoded; they stay on the disk.
 
         They are taken up again when another version of this program opens the store.
         """
-        self._database.write(lambda db: event_log.set_unreadable(db, reasons, __version__))
+        self._database.write(lambda db: event_log.quarantine(db, reasons, __version__))
         for id_, reason in reasons.items():
             _LOG.error(
                 "Row %d of the journal can't be told (%s); it is kept, and no other waits for it",
@@ -169,37 +175,37 @@ class Store:
                 reason,
             )
 
-    def oldest_open_boottime_ns(self, boot_id: str) -> int | None:
+    def oldest_pending_boottime_ns(self, boot_id: str) -> int | None:
         """When the oldest kill of this boot that still owes something was, if there is one."""
-        return self._database.read(lambda db: event_log.oldest_owing_boottime_ns(db, boot_id))
+        return self._database.read(lambda db: event_log.oldest_pending_boottime_ns(db, boot_id))
 
-    def queue(self, entries: Sequence[OutboxEntry]) -> None:
+    def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
         """Move logs and spans into the outbox and their kills on in the journal, as one step."""
 
         def move(db: sqlite3.Connection) -> None:
             for entry in entries:
                 outbox.insert(db, entry)
-                event_log.told(db, entry)
-                if self._database.spare(db):
-                    sent_copies.keep(db, entry)
+                event_log.mark_queued(db, entry)
+                if self._database.has_spare_space(db):
+                    sent_copies.insert(db, entry)
                 counters.add(db, counters.NO_BOOT, entry.counts)
 
         self._database.write(move)
 
-    def waiting(self, signal: str, most: int, most_bytes: int) -> list[Message]:
+    def next_batch(self, signal: str, most: int, most_bytes: int) -> list[Message]:
         """The oldest messages of ``signal``: at most ``most``, of ``most_bytes`` together.
 
         One message alone may be larger; one that is to go alone comes alone.
         """
         self._let_go()
         but = [*self._settled]
-        return self._database.read(lambda db: outbox.oldest(db, signal, most, most_bytes, but))
+        return self._database.read(lambda db: outbox.next_batch(db, signal, most, most_bytes, but))
 
-    def delivered(self, messages: Sequence[Message]) -> None:
+    def ack(self, messages: Sequence[Message]) -> None:
         """Let go of messages that the backend has taken."""
         self._settle(messages, None)
 
-    def refused(self, messages: Sequence[Message], refusal: Rejection) -> None:
+    def reject(self, messages: Sequence[Message], refusal: Rejection) -> None:
         """Set messages aside that the backend will not take."""
         self._settle(messages, refusal)
 
@@ -229,72 +235,77 @@ class Store:
                 # Another thread may have had the same to let go of.
                 self._settled.pop(id_, None)
 
-    def upkeep(self) -> float:
+    def maintain(self) -> float:
         """Do what is due from time to time, if it is; the seconds until it is due again."""
         due = self._upkeep - time.monotonic()
         if due > 0:
             return due
         self._let_go()
-        full = self._database.tidy(self._bounds.max_age_s)
+        full = self._database.prune(self._bounds.max_age_s)
         wait_s = _SOON_S if full or self._settled else _UPKEEP_S
         self._upkeep = time.monotonic() + wait_s
         return wait_s
 
-    def set_aside(self) -> list[QuarantinedDatabase]:
+    def quarantined_databases(self) -> list[QuarantinedDatabase]:
         """The databases that could not be read and were moved aside, oldest first."""
-        return self._database.read(salvage.known)
+        return self._database.read(salvage.quarantined_databases)
 
-    def count(self, boot_id: str, counts: Mapping[str, int]) -> None:
+    def add_counters(self, boot_id: str, counts: Mapping[str, int]) -> None:
         """Raise counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`."""
         self._database.write(lambda db: counters.add(db, boot_id, counts))
 
-    def note(self, boot_id: str, values: Mapping[str, int]) -> None:
+    def set_counters(self, boot_id: str, values: Mapping[str, int]) -> None:
         """Set counters to what was last seen."""
-        self._database.write(lambda db: counters.put(db, boot_id, values))
+        self._database.write(lambda db: counters.set_values(db, boot_id, values))
 
     def counters(self, boot_id: str) -> dict[str, int]:
         """The counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`, by name."""
-        return self._database.read(lambda db: counters.of(db, boot_id))
+        return self._database.read(lambda db: counters.by_boot(db, boot_id))
 
-    def totals(self) -> dict[str, int]:
+    def counter_totals(self) -> dict[str, int]:
         """The counters of all boots together, by name."""
         return self._database.read(counters.totals)
 
-    def account(self, boot_id: str) -> BootTally:
+    def boot_tally(self, boot_id: str) -> BootTally:
         """How far the kernel's own count of a boot is accounted for."""
         found = self.counters(boot_id)
         return BootTally(
-            told=found.get(counters.CAPTURED_KILL, 0),
-            again=found.get(counters.AGAIN, 0),
+            recorded=found.get(counters.CAPTURED_KILL, 0),
+            double_counted=found.get(counters.DOUBLE_COUNTED, 0),
             missed=found.get(counters.MISSED, 0),
-            sequence=found.get(counters.LOG_SEQUENCE),
+            log_sequence=found.get(counters.LOG_SEQUENCE),
         )
 
-    def settle(self, boot_id: str, *, again: int, sequence: int, begins: bool = False) -> None:
+    def update_tally(
+        self, boot_id: str, *, double_counted: int, log_sequence: int, log_starts: bool = False
+    ) -> None:
         """Note how often the kernel counted a kill twice, and up to which line of its log.
 
-        ``begins`` is whether the log counts from behind that line on, as long as the boot lasts.
+        ``log_starts``: nothing up to that line counts, as long as the boot lasts.
         """
-        begin = {counters.LOG_BEGIN: sequence} if begins else {}
-        self.note(boot_id, {counters.AGAIN: again, counters.LOG_SEQUENCE: sequence, **begin})
+        begin = {counters.LOG_START: log_sequence} if log_starts else {}
+        self.set_counters(
+            boot_id,
+            {counters.DOUBLE_COUNTED: double_counted, counters.LOG_SEQUENCE: log_sequence, **begin},
+        )
 
-    def kills_of(self, boot_id: str, most: int) -> list[StoredKill]:
+    def stored_kills(self, boot_id: str, most: int) -> list[StoredKill]:
         """The newest kills of a boot, as far as they can be known again in the kernel's log."""
-        return self._database.read(lambda db: event_log.kills_of(db, boot_id, most))
+        return self._database.read(lambda db: event_log.stored_kills(db, boot_id, most))
 
-    def found(self) -> Iterator[OomKill | NoVictim | Panic]:
+    def replayed_events(self) -> Iterator[OomKill | NoVictim | Panic]:
         """What was found in logs of the past and is still stored, oldest first."""
         after: int | None = 0
         while after is not None:
             events, after = self._database.read(
-                partial(event_log.found_after, after=after, most=_TALLY)
+                partial(event_log.replayed_after, after=after, most=_TALLY)
             )
             yield from events
 
-    def left(self) -> int:
+    def pending_count(self) -> int:
         """How much is still to be sent: messages, and events that are not made into any yet."""
         # In this order: what becomes a message meanwhile counts twice, and never not at all.
-        owing = self._database.read(event_log.count_owing)
+        owing = self._database.read(event_log.count_pending)
         return owing + sum(backlog.count for backlog in self.backlogs())
 
     def backlogs(self) -> list[Backlog]:
@@ -302,7 +313,7 @@ class Store:
         found: dict[str, Backlog] = {}
         after: int | None = 0
         while after is not None:
-            parts, after = self._database.read(partial(outbox.tally, after=after, most=_TALLY))
+            parts, after = self._database.read(partial(outbox.backlogs, after=after, most=_TALLY))
             for part in parts:
                 sofar = found.get(part.signal, replace(part, count=0, size=0))
                 found[part.signal] = replace(
@@ -314,29 +325,29 @@ class Store:
         """The oldest dead letters past the id ``after``, at most ``most``."""
         return self._database.read(lambda db: dead_letters.page(db, after, most))
 
-    def newest_dead_letter(self) -> int:
+    def newest_dead_letter_id(self) -> int:
         """The id of the newest dead letter; 0 without any."""
-        return self._database.read(dead_letters.newest)
+        return self._database.read(dead_letters.newest_id)
 
-    def resend(self, ids: Sequence[int]) -> int:
+    def resend_dead_letters(self, ids: Sequence[int]) -> int:
         """Move dead letters back into the outbox; how many there were."""
 
         def move(db: sqlite3.Connection) -> int:
-            dead_letters.copy_back(db, ids)
+            dead_letters.copy_to_outbox(db, ids)
             return dead_letters.delete(db, ids)
 
         return self._database.write(move)
 
-    def drop(self, ids: Sequence[int]) -> int:
+    def drop_dead_letters(self, ids: Sequence[int]) -> int:
         """Delete dead letters; how many there were."""
         return self._database.write(lambda db: dead_letters.delete(db, ids))
 
-    def counts(self) -> dict[str, int]:
+    def row_counts(self) -> dict[str, int]:
         """How many rows each table has."""
         return self._database.read(
             lambda db: {
                 table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608  names of our own
-                for table in ("journal", "outbox", "dead_letters")
+                for table in ("events", "outbox", "dead_letters")
             }
         )
 
@@ -349,6 +360,6 @@ def _let_go(db: sqlite3.Connection, settled: Iterable[tuple[Message, Rejection |
     for refusal, messages in by_answer.items():
         if refusal is not None:
             dead_letters.insert(db, messages, refusal)
-        counter = counters.SENT if refusal is None else counters.REFUSED
+        counter = counters.SENT if refusal is None else counters.REJECTED
         gone = outbox.delete(db, messages)
         counters.add(db, counters.NO_BOOT, {counter + name: n for name, n in gone.items()})

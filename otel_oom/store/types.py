@@ -10,7 +10,7 @@ from otel_oom.model.events import ReaperStep, StoredEvent, VictimExit
 from otel_oom.model.snapshot import Snapshot
 
 
-class EventRow(Struct, frozen=True):
+class PendingEvent(Struct, frozen=True):
     """An event that still owes its log, its span or both.
 
     ``waited`` is whether its victim has had its time to exit.
@@ -18,10 +18,10 @@ class EventRow(Struct, frozen=True):
 
     id: int
     event: StoredEvent
-    witness: Snapshot
+    snapshot: Snapshot
     exit: VictimExit | None
-    reaper: tuple[ReaperStep, ...]
-    waited: bool
+    reaper_steps: tuple[ReaperStep, ...]
+    exit_overdue: bool
     stored_unix_ns: int
     log_queued: bool
     span_queued: bool
@@ -33,7 +33,7 @@ class OutboxEntry(Struct, frozen=True):
     ``counts`` are counters of no boot to raise in the same step.
     """
 
-    row_id: int
+    event_id: int
     uid: str
     log: bytes | None
     span: bytes | None
@@ -56,12 +56,12 @@ class Message(Struct, frozen=True):
 class Rejection(Struct, frozen=True):
     """Who will not take messages, and why.
 
-    ``endpoint`` holds no secret. ``doubtful``: it took some of them, and did not say which.
+    ``endpoint`` holds no secret. ``ambiguous``: it took some of them, and did not say which.
     """
 
     endpoint: str
     reason: str
-    doubtful: bool = False
+    ambiguous: bool = False
 
 
 class DeadLetter(Struct, frozen=True):
@@ -73,8 +73,8 @@ class DeadLetter(Struct, frozen=True):
     size: int
     endpoint: str
     reason: str
-    doubtful: bool
-    refused_unix_ns: int
+    ambiguous: bool
+    rejected_unix_ns: int
 
 
 class Backlog(Struct, frozen=True):
@@ -89,7 +89,7 @@ class Backlog(Struct, frozen=True):
 class HistoryRow(Struct, frozen=True):
     """An event of the journal, whatever has become of it, and what it was told as.
 
-    ``event``, ``witness``, ``exit`` and ``reaper`` are JSON, as in the journal; ``unreadable`` is
+    ``event``, ``snapshot``, ``exit`` and ``reaper`` are JSON, as in the journal; ``undecodable`` is
     why the version that wrote the rest could not read them. ``log`` and ``span`` are the OTLP
     requests that it was told as; ``None`` for what is still owed, and where that is not kept.
     ``log_fate`` and ``span_fate`` are what has become of them: ``owed``, ``waiting``, ``taken``,
@@ -100,15 +100,15 @@ class HistoryRow(Struct, frozen=True):
     uid: str
     kind: str
     event: str
-    witness: str
+    snapshot: str
     exit: str | None
-    reaper: str
+    reaper_steps: str
     stored_unix_ns: int
-    unreadable: str | None
+    undecodable_reason: str | None
     log: bytes | None
     span: bytes | None
-    log_fate: str | None
-    span_fate: str | None
+    log_status: str | None
+    span_status: str | None
 
 
 class BootTally(Struct, frozen=True):
@@ -119,15 +119,15 @@ class BootTally(Struct, frozen=True):
     kernel's log up to which all this is settled, ``None`` before it was settled at all.
     """
 
-    told: int = 0
-    again: int = 0
+    recorded: int = 0
+    double_counted: int = 0
     missed: int = 0
-    sequence: int | None = None
+    log_sequence: int | None = None
 
     @property
-    def settled(self) -> int:
+    def total(self) -> int:
         """How much of the kernel's count is accounted for."""
-        return self.told + self.again + self.missed
+        return self.recorded + self.double_counted + self.missed
 
 
 class StoredKill(Struct, frozen=True):
@@ -137,5 +137,5 @@ class StoredKill(Struct, frozen=True):
     tid: int | None
     comm: str | None
     boottime_ns: int
-    in_log: int | None
+    log_sequence: int | None
     """The number of its line, if the log is where it comes from."""

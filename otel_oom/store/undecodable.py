@@ -12,7 +12,7 @@ _MOST: Final = 4096
 """More than a ring buffer holds."""
 
 
-def keep(state_dir: Path, record: bytes) -> Path:
+def save_record(state_dir: Path, record: bytes) -> Path:
     """Put ``record`` into a file of its own in ``state_dir``, synced; its path.
 
     The name is made of the content: a record kept twice is one file.

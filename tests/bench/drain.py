@@ -73,7 +73,7 @@ def _fill(state: Path) -> None:
     uids = [f"{number:0{len(uid)}}" for number in range(EVENTS)]
     with Store(state, _BOUNDS) as store:
         for at in range(0, EVENTS, _CHUNK):
-            store.queue(
+            store.enqueue(
                 [
                     OutboxEntry(0, name, log.replace(uid, name.encode()), None)
                     for name in uids[at : at + _CHUNK]

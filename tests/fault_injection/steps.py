@@ -50,8 +50,8 @@ _STORE: Final = "otel_oom.store"
 
 STEPS: Final = (
     # The start.
-    Step("the state folder is locked", f"{_STORE}.state_dir:StateFolder.take", When.AFTER),
-    Step("the tables are to be made ready", f"{_STORE}.schema:prepare", When.BEFORE),
+    Step("the state folder is locked", f"{_STORE}.state_dir:StateFolder.lock", When.AFTER),
+    Step("the tables are to be made ready", f"{_STORE}.schema:migrate", When.BEFORE),
     Step("the store is open", f"{_STORE}.store:Store.__enter__", When.AFTER),
     Step("the pins are locked", f"{_CAPTURE}.pinning:_lock_folder", When.AFTER),
     Step("maps are reused", f"{_CAPTURE}.pinning:Pins.reuse_maps", When.AFTER),
@@ -74,9 +74,9 @@ STEPS: Final = (
     Step("the victim is to be looked at", "otel_oom.snapshot:take_snapshot", When.BEFORE),
     Step("the victim is looked at", "otel_oom.snapshot:take_snapshot", When.AFTER),
     Step("a kill is written, not committed", f"{_STORE}.event_log:insert", When.AFTER),
-    Step("a kill is committed", f"{_STORE}.store:Store.record", When.AFTER),
+    Step("a kill is committed", f"{_STORE}.store:Store.insert", When.AFTER),
     Step("an exit is written, not committed", f"{_STORE}.event_log:add_exit", When.AFTER),
-    Step("an exit is committed", f"{_STORE}.store:Store.record_exit", When.AFTER),
+    Step("an exit is committed", f"{_STORE}.store:Store.add_exit", When.AFTER),
     Step(
         "a record is handled, not released", "otel_oom.agent.ingest:IngestLoop._handle", When.AFTER
     ),
@@ -85,16 +85,18 @@ STEPS: Final = (
     Step("a kill is to be encoded", "otel_oom.agent.encoder:EventEncoder.encode", When.BEFORE),
     Step("a kill is encoded", "otel_oom.agent.encoder:EventEncoder.encode", When.AFTER),
     Step("a message is queued, not committed", f"{_STORE}.outbox:insert", When.AFTER),
-    Step("the journal is told, not committed", f"{_STORE}.event_log:told", When.AFTER),
-    Step("messages are queued", f"{_STORE}.store:Store.queue", When.AFTER),
+    Step(
+        "an event is marked as queued, not committed", f"{_STORE}.event_log:mark_queued", When.AFTER
+    ),
+    Step("messages are queued", f"{_STORE}.store:Store.enqueue", When.AFTER),
     Step("messages are to be sent", "otel_oom.export.http:HttpTransport.send", When.BEFORE),
     Step("messages are sent", "otel_oom.export.http:HttpTransport._exchange", When.AFTER),
     Step("the answer is understood", "otel_oom.export.http:HttpTransport.send", When.AFTER),
-    Step("a delivery is to be noted", f"{_STORE}.store:Store.delivered", When.BEFORE),
+    Step("a delivery is to be noted", f"{_STORE}.store:Store.ack", When.BEFORE),
     Step("messages are deleted, not committed", f"{_STORE}.outbox:delete", When.AFTER),
-    Step("a delivery is noted", f"{_STORE}.store:Store.delivered", When.AFTER),
-    Step("a refusal is to be noted", f"{_STORE}.store:Store.refused", When.BEFORE, Needs.REFUSAL),
-    Step("a refusal is noted", f"{_STORE}.store:Store.refused", When.AFTER, Needs.REFUSAL),
+    Step("a delivery is noted", f"{_STORE}.store:Store.ack", When.AFTER),
+    Step("a refusal is to be noted", f"{_STORE}.store:Store.reject", When.BEFORE, Needs.REFUSAL),
+    Step("a refusal is noted", f"{_STORE}.store:Store.reject", When.AFTER, Needs.REFUSAL),
     # What the kernel has counted against what is told.
     Step(
         "the count is to be compared", "otel_oom.agent.reconciler:Reconciler.compare", When.BEFORE
@@ -113,7 +115,7 @@ STEPS: Final = (
         When.BEFORE,
         Needs.GAP,
     ),
-    Step("a gap is settled", f"{_STORE}.store:Store.settle", When.AFTER, Needs.GAP),
+    Step("a gap is settled", f"{_STORE}.store:Store.update_tally", When.AFTER, Needs.GAP),
     # The end.
     Step(
         "delivery is to be stopped",

@@ -36,9 +36,9 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
     taker = RequestLog()
     with Store(tmp_path / "state") as store, Receiver(taker) as receiver:
         for number in range(3):
-            store.record(sample_kill(number, boot_id="an earlier boot"), SNAPSHOT)
+            store.insert(sample_kill(number, boot_id="an earlier boot"), SNAPSHOT)
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
-            database.execute(f"UPDATE journal SET event = {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
+            database.execute(f"UPDATE events SET event = {change}, crc32 = NULL WHERE id = 2")  # noqa: S608  of the list above
         endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         delivery = DeliveryPipeline(
             store, AgentConfig(read_otlp_config(endpoint)), ContainerService()
@@ -46,6 +46,6 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
         delivery.start()
         wait_until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)
-        assert store.counts() == {"journal": 3, "outbox": 0, "dead_letters": 0}
-        assert store.counters(NO_BOOT)["unreadable"] == 1
+        assert store.row_counts() == {"events": 3, "outbox": 0, "dead_letters": 0}
+        assert store.counters(NO_BOOT)["undecodable"] == 1
         assert sum("can't be told" in message for message in caplog.messages) == 1

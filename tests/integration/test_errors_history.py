@@ -19,7 +19,7 @@ def state(tmp_path: Path) -> Path:
     """A folder with two kills of one process id, in a time of their own."""
     with Store(tmp_path / "state") as store:
         for number in range(2):
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
     return tmp_path / "state"
 
 
@@ -47,7 +47,7 @@ def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None
 def test_a_journal_without_a_kill(tmp_path: Path) -> None:
     """An empty list is no failure; no last kill is one, with what to do."""
     with Store(tmp_path) as store:
-        store.record(NO_VICTIM, SNAPSHOT)
+        store.insert(NO_VICTIM, SNAPSHOT)
     done = run_otel_oom("show", "--state-dir", tmp_path)
     assert done.code == 1
     assert "No OOM kill is in the journal" in done.message()
@@ -78,7 +78,7 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
     """They are named, and more of it is asked for."""
     with Store(tmp_path) as store:
         for number in range(40):
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
     uids = [sample_kill(number).uid for number in range(40)]
     digit = max("0123456789abcdef", key=lambda one: sum(uid[0] == one for uid in uids))
     done = run_otel_oom("show", digit, "--state-dir", tmp_path)
@@ -114,11 +114,11 @@ def test_so_many_and_since_then(state: Path) -> None:
 def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: Path) -> None:
     """It is told by its uid, and the exit code says that the list is not whole."""
     with Store(tmp_path) as store:
-        store.record(KILL, SNAPSHOT)
-        store.record(sample_kill(1), SNAPSHOT)
+        store.insert(KILL, SNAPSHOT)
+        store.insert(sample_kill(1), SNAPSHOT)
         store._database.write(  # noqa: SLF001  as another version would write it
             lambda db: db.execute(
-                "UPDATE journal SET event = '{}', sum = NULL WHERE uid = ?", (KILL.uid,)
+                "UPDATE events SET event = '{}', crc32 = NULL WHERE uid = ?", (KILL.uid,)
             )
         )
     done = run_otel_oom("events", "--state-dir", tmp_path)

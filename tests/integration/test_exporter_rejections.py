@@ -67,9 +67,9 @@ def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
             outbox.empties()
     (letter,) = outbox.letters()
     assert (letter.uid, letter.signal, letter.endpoint) == ("a", "traces", url)
-    assert (letter.reason, letter.doubtful) == ("HTTP 400: cannot", False)
+    assert (letter.reason, letter.ambiguous) == ("HTTP 400: cannot", False)
     assert letter.size > 0
-    assert letter.refused_unix_ns > 0
+    assert letter.rejected_unix_ns > 0
 
 
 def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
@@ -112,7 +112,7 @@ def test_a_wrong_address_is_asked_once(outbox: Outbox, status: int) -> None:
         outbox.empties()
     assert len(taker.requests) == 1
     assert [letter.uid for letter in outbox.letters()] == uids(64)
-    assert not any(letter.doubtful for letter in outbox.letters())
+    assert not any(letter.ambiguous for letter in outbox.letters())
 
 
 def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
@@ -176,7 +176,7 @@ def test_what_was_rejected_alone_is_known(outbox: Outbox) -> None:
         outbox.empties()
     assert taker.requests == [["a", "b", "c"]], "a partial success must not be sent again"
     assert outbox.dead() == [(uid, "rejected: too old") for uid in "abc"]
-    assert not any(letter.doubtful for letter in outbox.letters())
+    assert not any(letter.ambiguous for letter in outbox.letters())
 
 
 def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
@@ -199,7 +199,7 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
         running.wake()
         outbox.empties()
     assert taker.requests == [["a", "b", "c"], ["d"], ["e"], ["f"]]
-    assert [(letter.uid, letter.doubtful, letter.reason) for letter in outbox.letters()] == [
+    assert [(letter.uid, letter.ambiguous, letter.reason) for letter in outbox.letters()] == [
         ("a", True, "1 of 3 rejected: too old"),
         ("b", True, "1 of 3 rejected: too old"),
         ("c", True, "1 of 3 rejected: too old"),
@@ -214,13 +214,13 @@ def test_doubtful_ones_that_are_sent_again_go_alone(outbox: Outbox) -> None:
     with Receiver(taker) as server:
         with run_exporter(make_exporter(outbox.store, server.url)):
             outbox.empties()
-        assert outbox.store.resend([letter.id for letter in outbox.letters()]) == 3
+        assert outbox.store.resend_dead_letters([letter.id for letter in outbox.letters()]) == 3
         outbox.put("d", "e")
         # Another run of the agent, which knows nothing of the first.
         with run_exporter(make_exporter(outbox.store, server.url)):
             outbox.empties()
     assert taker.requests[1:] == [["a"], ["b"], ["c"], ["d", "e"]]
-    assert [(letter.uid, letter.doubtful) for letter in outbox.letters()] == [("b", False)]
+    assert [(letter.uid, letter.ambiguous) for letter in outbox.letters()] == [("b", False)]
 
 
 @pytest.mark.parametrize("rejected", [0, -1])

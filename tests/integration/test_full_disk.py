@@ -156,7 +156,7 @@ def test_a_full_disk_loses_nothing(
         assert sum("is full" in message for message in caplog.messages) == 1
         assert not any("Traceback" in (record.exc_text or "") for record in caplog.records)
         with Store(state) as store:
-            assert store.counts()["outbox"] == 0
+            assert store.row_counts()["outbox"] == 0
 
 
 def release(backend: Backend, small: Disk, way_out: str) -> None:

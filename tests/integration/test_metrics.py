@@ -203,11 +203,11 @@ def test_differences_of_kills_survive_a_refusal(store: Store) -> None:
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
         }
         with told(store, environ):
-            store.count("", {'kills.{"oom.outcome": "killed"}': 3})
+            store.add_counters("", {'kills.{"oom.outcome": "killed"}': 3})
         answers[0] = None
         for _ in range(2):
             with told(store, environ):
-                store.count("", {'kills.{"oom.outcome": "killed"}': 1})
+                store.add_counters("", {'kills.{"oom.outcome": "killed"}': 1})
     taken = sum(
         point.value
         for number in range(len(backend.requests))

@@ -43,9 +43,9 @@ def state(tmp_path: Path) -> Path:
     """A folder where "a" waits, and "b" and "c" were refused."""
     outbox = Outbox(tmp_path / "state")
     outbox.put("b", "c", size=1000)
-    messages = outbox.store.waiting("logs", ALL, ALL)
-    outbox.store.refused(messages[:1], Rejection(WHERE, "HTTP 400: cannot"))
-    outbox.store.refused(messages[1:], Rejection(WHERE, "1 of 9 rejected", doubtful=True))
+    messages = outbox.store.next_batch("logs", ALL, ALL)
+    outbox.store.reject(messages[:1], Rejection(WHERE, "HTTP 400: cannot"))
+    outbox.store.reject(messages[1:], Rejection(WHERE, "1 of 9 rejected", ambiguous=True))
     outbox.put("a")
     outbox.close()
     return tmp_path / "state"
@@ -54,7 +54,7 @@ def state(tmp_path: Path) -> Path:
 def waiting(state: Path) -> list[str]:
     """The uids of the logs that wait."""
     with Store(state) as store:
-        return [message.uid for message in store.waiting("logs", ALL, ALL)]
+        return [message.uid for message in store.next_batch("logs", ALL, ALL)]
 
 
 def test_what_waits_and_what_was_refused(state: Path) -> None:
@@ -77,14 +77,14 @@ def test_the_same_as_json(state: Path) -> None:
     assert (logs["signal"], logs["count"]) == ("logs", 1)
     assert logs["size"] > 0
     b, c = report["dead_letters"]
-    assert (b["uid"], b["signal"], b["endpoint"], b["reason"], b["doubtful"]) == (
+    assert (b["uid"], b["signal"], b["endpoint"], b["reason"], b["ambiguous"]) == (
         "b",
         "logs",
         WHERE,
         "HTTP 400: cannot",
         False,
     )
-    assert (c["uid"], c["doubtful"]) == ("c", True)
+    assert (c["uid"], c["ambiguous"]) == ("c", True)
     assert b["size"] > 1000
 
 
@@ -111,7 +111,7 @@ def test_all_of_many(tmp_path: Path) -> None:
     uids = [f"kill-{number}" for number in range(1000)]
     outbox = Outbox(tmp_path)
     outbox.put(*uids)
-    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Rejection(WHERE, "no"))
+    outbox.store.reject(outbox.store.next_batch("logs", ALL, ALL), Rejection(WHERE, "no"))
     outbox.close()
     assert refused(tmp_path) == uids
     assert "and 950 more" in queue(tmp_path).out
@@ -174,7 +174,9 @@ def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
     """Words of a backend are shown as text, whatever is in the file."""
     outbox = Outbox(tmp_path)
     outbox.put("a")
-    outbox.store.refused(outbox.store.waiting("logs", ALL, ALL), Rejection(WHERE, "\x1b[31m\nfake"))
+    outbox.store.reject(
+        outbox.store.next_batch("logs", ALL, ALL), Rejection(WHERE, "\x1b[31m\nfake")
+    )
     outbox.close()
     out = queue(tmp_path).out
     assert "\x1b" not in out

@@ -104,7 +104,7 @@ class _Found:
     def __call__(self, event: CapturedEvent) -> None:
         assert isinstance(event, OomKill | MissedKills)
         self.events.append(event)
-        self._store.record(event, Snapshot(process_found=False))
+        self._store.insert(event, Snapshot(process_found=False))
 
 
 def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Outbox:
     def put(self, *uids: str, signal: str = "logs", size: int = 0) -> None:
         """Queue a message for each, of about ``size`` bytes."""
         payloads = [(uid, _payload(uid, signal, size)) for uid in uids]
-        self.store.queue(
+        self.store.enqueue(
             [
                 OutboxEntry(0, uid, payload, None)
                 if signal == "logs"
@@ -49,7 +49,7 @@ class Outbox:
         return [
             message.uid
             for signal in ("logs", "traces")
-            for message in self.store.waiting(signal, _ALL, _ALL)
+            for message in self.store.next_batch(signal, _ALL, _ALL)
         ]
 
     def empties(self) -> None:

@@ -33,12 +33,12 @@ def main(folder: Path, told: Path) -> None:
     with Store(folder) as store:
         os.write(out, b"done open\n")
         for number in range(KILLS):
-            step(f"record {number}", partial(store.record, sample_kill(number), SNAPSHOT))
+            step(f"record {number}", partial(store.insert, sample_kill(number), SNAPSHOT))
         entries = [
             OutboxEntry(number + 1, sample_kill(number).uid, b"log", b"span") for number in range(2)
         ]
-        step("queue", lambda: store.queue(entries))
-        step("deliver", lambda: store.delivered(store.waiting("logs", 1, 1)))
+        step("queue", lambda: store.enqueue(entries))
+        step("deliver", lambda: store.ack(store.next_batch("logs", 1, 1)))
         os.kill(os.getpid(), signal.SIGKILL)
 
 

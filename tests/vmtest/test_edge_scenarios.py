@@ -131,7 +131,7 @@ def test_all_of_a_group_stand_on_the_page_of_each(played: Played, tmp_path: Path
     told = played.told["libbpf"].kills
     with Store(tmp_path) as store:
         for kill in told:
-            store.record(kill, Snapshot(process_found=False))
+            store.insert(kill, Snapshot(process_found=False))
     for kill in told:
         done = run_otel_oom("show", kill.uid, "--state-dir", tmp_path)
         assert done.code == 0, done

@@ -63,7 +63,7 @@ def test_every_kill_is_told_once(played: Played, told: Told, run: Run) -> None:
     )
     assert played.counted == len(played.logged)
     assert run.results["loss"][told.source] == dict.fromkeys(
-        ("victims", "exits", "unreadable", "lines"), 0
+        ("victims", "exits", "undecodable", "log_lines"), 0
     )
 
 

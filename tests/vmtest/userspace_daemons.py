@@ -127,8 +127,8 @@ def _play(packages: Path, results: dict[str, Any]) -> None:
     results["made"].append(_oomd(packages))
     with store:
         results["late"] = _told(store, [], results["made"], wanted=1)
-        results["account"] = to_builtins(store.account(boot_id()))
-        rows = store.open_kills(64, boot_id(), 1 << 62)
+        results["account"] = to_builtins(store.boot_tally(boot_id()))
+        rows = store.pending_events(64, boot_id(), 1 << 62)
         results["stored"] = [to_builtins(row.event) for row in rows]
 
 
@@ -146,7 +146,7 @@ def _told(
     def take(event: CapturedEvent) -> None:
         assert isinstance(event, UserspaceKill)
         witness = take_snapshot(event, files)
-        new = store.record(event, witness)
+        new = store.insert(event, witness)
         told.append({"event": to_builtins(event), "witness": to_builtins(witness), "new": new})
 
     def follow(source: JournalSource) -> None:

@@ -28,7 +28,7 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from otel_oom.agent.metrics import kill_counter
 from otel_oom.export.result import ExportResponse, ExportResult, Transport
-from otel_oom.store.counters import NO_BOOT, SINCE
+from otel_oom.store.counters import NO_BOOT, START_TIME
 
 if TYPE_CHECKING:
     from otel_oom.config.metrics import MetricsConfig
@@ -74,7 +74,7 @@ class Exporter(MetricExporter):
         del timeout_millis  # the endpoint's, which the user set for metrics, holds
         now = time.time_ns()
         try:
-            counters = self._store.counters(NO_BOOT) | self._store.counters(SINCE)
+            counters = self._store.counters(NO_BOOT) | self._store.counters(START_TIME)
         except sqlite3.Error as error:
             reason = f"the store can't be read: {error}"
             self._report(ExportResponse(ExportResult.RETRYABLE, reason))
@@ -89,7 +89,7 @@ class Exporter(MetricExporter):
         if self._delta:
             # Where the disk takes nothing now, which the store says, it is told once more.
             with suppress(sqlite3.Error):
-                self._store.note(NO_BOOT, kill_counter.as_told(count, now))
+                self._store.set_counters(NO_BOOT, kill_counter.as_told(count, now))
         return MetricExportResult.SUCCESS
 
     def _report(self, answer: ExportResponse) -> None:

@@ -145,7 +145,7 @@ class Metrics:
             queue = {"otel.component.type": _QUEUE, "otel.component.name": f"{_QUEUE}/{signal}"}
             self._meter.create_observable_up_down_counter(
                 f"otel.sdk.processor.{item}.queue.size",
-                [self._of_store(partial(self._store.figures.depth, signal), queue)],
+                [self._of_store(partial(self._store.stats.queue_depth, signal), queue)],
                 _UNITS[signal],
                 "Messages in the outbox.",
             )
@@ -153,7 +153,7 @@ class Metrics:
         self._meter.create_observable_gauge(
             semconv.METRIC_QUEUE_AGE,
             [
-                self._of_store(partial(self._store.figures.age_s, signal), attributes)
+                self._of_store(partial(self._store.stats.oldest_age_s, signal), attributes)
                 for signal, attributes in by_signal.items()
             ],
             "s",
@@ -162,7 +162,7 @@ class Metrics:
         self._meter.create_observable_up_down_counter(
             semconv.METRIC_DEAD_LETTERS,
             [
-                self._of_store(partial(self._store.figures.dead, signal), attributes)
+                self._of_store(partial(self._store.stats.dead_letter_count, signal), attributes)
                 for signal, attributes in by_signal.items()
             ],
             "{message}",

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, Num
 
 from otel_oom.otlp import semconv
 from otel_oom.otlp.kill_label import format_label
-from otel_oom.store.counters import KILLS, KILLS_SINCE
+from otel_oom.store.counters import KILLS, KILLS_START_TIME
 
 _DESCRIPTION: Final = "OOM kills on this host, by outcome."
 _UNIT: Final = "{kill}"
@@ -33,7 +33,7 @@ _AT_ZERO: Final = tuple(
 """What is told before it has happened: an alert on a rise does not see a series begin at one."""
 
 _TOLD: Final = f"told.{KILLS}"
-_TOLD_SINCE: Final = f"told.{KILLS_SINCE}"
+_TOLD_SINCE: Final = f"told.{KILLS_START_TIME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Count:
 
 def counted(counters: Mapping[str, int]) -> Count:
     """The count out of the store's counters."""
-    return Count(counters.get(KILLS_SINCE, 0), _behind(KILLS, counters))
+    return Count(counters.get(KILLS_START_TIME, 0), _behind(KILLS, counters))
 
 
 def told(counters: Mapping[str, int]) -> Count:

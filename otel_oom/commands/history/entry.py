@@ -61,9 +61,9 @@ def entry_of(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
     except _NOT_READ as error:
         raise UnreadableError(
             f"The event {row.uid} can't be read by this version "
-            f"({row.unreadable or f'{type(error).__name__}: {error}'})."
+            f"({row.undecodable_reason or f'{type(error).__name__}: {error}'})."
         ) from error
-    return Entry(row.id, log, span, record, row.log_fate, row.span_fate)
+    return Entry(row.id, log, span, record, row.log_status, row.span_status)
 
 
 @cache
@@ -77,7 +77,7 @@ def _told(
     row: HistoryRow, host: Callable[[], Host]
 ) -> tuple[ExportLogsServiceRequest, ExportTraceServiceRequest | None]:
     log, span = row.log, row.span
-    if log is None or (row.span_fate is not None and span is None):
+    if log is None or (row.span_status is not None and span is None):
         log_now, span_now = _now(row, host())
         log, span = log or log_now, span or span_now
     return (
@@ -90,9 +90,9 @@ def _now(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
     """What the event would be told as, by what is known of it here and now."""
     end = VictimOutcome(
         decode(VictimExit, row.exit) if row.exit else None,
-        decode(tuple[ReaperStep, ...], row.reaper),
+        decode(tuple[ReaperStep, ...], row.reaper_steps),
     )
-    witness = decode(Snapshot, row.witness)
+    witness = decode(Snapshot, row.snapshot)
     event = decode_event(row.kind, row.event)
     enriched = enrich_event(event, witness, end, row.stored_unix_ns, host)
-    return encode_log(enriched), encode_span(enriched) if row.span_fate else None
+    return encode_log(enriched), encode_span(enriched) if row.span_status else None

@@ -82,4 +82,4 @@ def fate(fate: str | None) -> str:
     """What has become of a message, in a word."""
     if fate is None:
         return "-"
-    return {"taken": "sent", "waiting": "waits", "owed": "not yet"}.get(fate, "refused")
+    return {"delivered": "sent", "queued": "waits", "pending": "not yet"}.get(fate, "refused")

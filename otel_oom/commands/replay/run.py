@@ -49,7 +49,7 @@ def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bo
         return reader.end("shown, and not sent")
     with sender(state_dir, settings, _bounds()) as (sending, store):
         try:
-            for event in reader.events(store.found()):
+            for event in reader.events(store.replayed_events()):
                 sending.take(event)
             done = sending.finish()
             return reader.end(f"{sending.new} of them new; {done}")

@@ -54,7 +54,7 @@ class Submitter:
         self._store = store
         self._delivery = delivery
         self._sends = sends
-        self._refused = store.newest_dead_letter()
+        self._refused = store.newest_dead_letter_id()
         self.new = 0
         """How many of the events were not in the store before."""
 
@@ -65,7 +65,7 @@ class Submitter:
             NotTakenError: too much waits there, and no backend takes it.
         """
         seen = Snapshot(process_found=False, containers=containers_by_path(event))
-        if self._store.record(event, seen):
+        if self._store.insert(event, seen):
             self.new += 1
             self._delivery.wake()
             if self._sends and self.new % _MOST_WAITING == 0:
@@ -80,7 +80,7 @@ class Submitter:
         if not self._sends:
             return "kept on disk, for OTEL_SDK_DISABLED is true"
         self._wait(0)
-        refused = self._store.newest_dead_letter() - self._refused
+        refused = self._store.newest_dead_letter_id() - self._refused
         if refused:
             raise DeliveryTimeoutError(
                 f"{refused} messages were refused for good. otel-oom queue --state-dir "
@@ -89,10 +89,10 @@ class Submitter:
         return "all is sent"
 
     def _wait(self, most: int) -> None:
-        last, moved = self._store.left(), time.monotonic()
+        last, moved = self._store.pending_count(), time.monotonic()
         while last > most:
             time.sleep(_POLL_S)
-            left = self._store.left()
+            left = self._store.pending_count()
             if left != last:
                 last, moved = left, time.monotonic()
             elif time.monotonic() - moved > _PATIENCE_S:

@@ -13,21 +13,21 @@ from collections.abc import Iterable
 from typing import Final
 
 _PARTS: Final = {
-    "journal": (
-        *("uid", "boot_id", "kind", "tgid", "started_ns", "boottime_ns"),
-        *("log_queued", "span_queued", "event", "witness", "exit", "reaper"),
+    "events": (
+        *("uid", "boot_id", "kind", "tgid", "start_boottime_ns", "boottime_ns"),
+        *("log_queued", "span_queued", "event", "snapshot", "exit", "reaper_steps"),
     ),
     "outbox": ("uid", "signal", "payload"),
 }
 _LENGTH_BYTES: Final = 8
 
 
-def install(db: sqlite3.Connection) -> None:
-    """Let ``db`` have sums: see :func:`sum_of`."""
-    db.create_function("sum_of", -1, sum_of, deterministic=True)
+def register(db: sqlite3.Connection) -> None:
+    """Let ``db`` have sums: see :func:`row_crc32`."""
+    db.create_function("row_crc32", -1, row_crc32, deterministic=True)
 
 
-def sum_of(*parts: bytes | None) -> int:
+def row_crc32(*parts: bytes | None) -> int:
     """The CRC-32 of some values, each with its length; ``None`` is another value than none."""
     crc = 0
     for part in parts:
@@ -36,22 +36,22 @@ def sum_of(*parts: bytes | None) -> int:
     return crc
 
 
-def of_message(uid: str, signal: str, payload: bytes) -> int:
+def message_crc32(uid: str, signal: str, payload: bytes) -> int:
     """The sum of a row of the outbox."""
-    return sum_of(uid.encode(), signal.encode(), payload)
+    return row_crc32(uid.encode(), signal.encode(), payload)
 
 
-def sound(table: str) -> str:
+def checksum_ok_sql(table: str) -> str:
     """SQL that tells whether a row of ``table`` is as it was written; one without a sum is."""
-    return f"(sum IS NULL OR sum = {_sql(table)})"
+    return f"(crc32 IS NULL OR crc32 = {_sql(table)})"
 
 
-def seal(db: sqlite3.Connection, table: str, ids: Iterable[int]) -> None:
+def update_checksums(db: sqlite3.Connection, table: str, ids: Iterable[int]) -> None:
     """Give rows of ``table`` that were just written their sums."""
-    update = f"UPDATE {table} SET sum = {_sql(table)} WHERE id = ?"  # noqa: S608  names of our own
+    update = f"UPDATE {table} SET crc32 = {_sql(table)} WHERE id = ?"  # noqa: S608  names of our own
     db.executemany(update, [(id_,) for id_ in ids])
 
 
 def _sql(table: str) -> str:
     # As bytes: a text may be none any more.
-    return f"sum_of({', '.join(f'CAST({part} AS BLOB)' for part in _PARTS[table])})"
+    return f"row_crc32({', '.join(f'CAST({part} AS BLOB)' for part in _PARTS[table])})"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.store.recovery.errors import NoSpaceError
-from otel_oom.store.recovery.reserve_file import Ballast, allocate, size
+from otel_oom.store.recovery.reserve_file import ReserveFile, allocate_file, file_size
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,59 +45,59 @@ class DiskReserve:
         """For a ``database`` that may take ``max_bytes``, log and ballast included."""
         self._folder = database.parent
         self._log = database.with_name(f"{database.name}-wal")
-        self._ballast = Ballast(self._folder / "ballast", BALLAST_BYTES)
+        self._reserve_file = ReserveFile(self._folder / "ballast", BALLAST_BYTES)
         self._file_bytes = max_bytes - LOG_BYTES - BALLAST_BYTES
         self._full = False
         self._ceiling = 0
         self._tried = 0.0
 
     @property
-    def full(self) -> bool:
+    def disk_full(self) -> bool:
         """Whether the disk is, and the ballast spent."""
         return self._full
 
-    def opened(self, db: sqlite3.Connection) -> None:
+    def on_open(self, db: sqlite3.Connection) -> None:
         """Allocate ahead, for a connection that is new."""
         db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
-        if not allocate(self._log, LOG_BYTES):
-            self.give_back()
-            any(allocate(self._log, LOG_BYTES // part) for part in (1, 2, 4))
-        if self._ballast.take():
-            self._may_grow(db)
+        if not allocate_file(self._log, LOG_BYTES):
+            self.release()
+            any(allocate_file(self._log, LOG_BYTES // part) for part in (1, 2, 4))
+        if self._reserve_file.take():
+            self._allow_growth(db)
         else:
-            self._may_not_grow(db, by=0)
+            self._forbid_growth(db, by=0)
 
-    def closed(self) -> None:
+    def on_close(self) -> None:
         """Keep what the log has just let go of, for the next opening to have it."""
-        self._ballast.take_some(LOG_BYTES)
+        self._reserve_file.take_some(LOG_BYTES)
 
-    def give_back(self) -> bool:
+    def release(self) -> bool:
         """Let the ballast go; ``False`` when there was none."""
-        return self._ballast.give_back()
+        return self._reserve_file.give_back()
 
-    def spend(self, db: sqlite3.Connection) -> None:
+    def consume(self, db: sqlite3.Connection) -> None:
         """Use the ballast to bring the log into the file, so that the log can begin anew.
 
         Raises:
             sqlite3.Error: it was not enough: somebody else was faster.
         """
-        self.give_back()
+        self.release()
         try:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
             if not self._full:
-                self._may_not_grow(db, by=_OUTBOX_PAGES)
+                self._forbid_growth(db, by=_OUTBOX_PAGES)
 
-    def retake(self, db: sqlite3.Connection) -> None:
+    def reacquire(self, db: sqlite3.Connection) -> None:
         """Take the ballast back, if there is room again; looks only now and then."""
         if not self._full or time.monotonic() < self._tried + _RETAKE_S:
             return
         self._tried = time.monotonic()
-        if allocate(self._log, LOG_BYTES) and self._ballast.take():
+        if allocate_file(self._log, LOG_BYTES) and self._reserve_file.take():
             _LOG.info("The disk of %s has room again", self._folder)
-            self._may_grow(db)
+            self._allow_growth(db)
 
-    def for_event(self, db: sqlite3.Connection) -> None:
+    def require_event_space(self, db: sqlite3.Connection) -> None:
         """See that an event leaves the room that is kept for what goes out.
 
         Raises:
@@ -106,50 +106,52 @@ class DiskReserve:
         if used_pages(db) + _EVENT_PAGES > self._ceiling:
             raise NoSpaceError("no room but what is kept for sending")
 
-    def at_bound(self, db: sqlite3.Connection) -> bool:
+    def at_size_limit(self, db: sqlite3.Connection) -> bool:
         """Whether it is the bound that stands in the way of one more transaction."""
-        return used_pages(db) + _OUTBOX_PAGES > self._limit(db)
+        return used_pages(db) + _OUTBOX_PAGES > self._size_limit_pages(db)
 
-    def over(self, db: sqlite3.Connection) -> bool:
+    def exceeds_size_limit(self, db: sqlite3.Connection) -> bool:
         """Whether the file holds more than its bound allows, which then has been lowered."""
         return not self._full and used_pages(db) + _EVENT_PAGES > self._ceiling
 
-    def too_much(self, db: sqlite3.Connection) -> bool:
+    def nearly_full(self, db: sqlite3.Connection) -> bool:
         """Whether history should go before an event has to wait for that."""
         return used_pages(db) > self._ceiling - self._ceiling // 8
 
-    def trim(self, db: sqlite3.Connection) -> None:
+    def truncate_log(self, db: sqlite3.Connection) -> None:
         """Bring the log back to its size, when a large transaction has made it longer.
 
         Raises:
             sqlite3.Error: what is in the log can't be brought into the file.
         """
-        if not self._full and size(self._log) > LOG_BYTES:
+        if not self._full and file_size(self._log) > LOG_BYTES:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            allocate(self._log, LOG_BYTES)
+            allocate_file(self._log, LOG_BYTES)
 
-    def shrink(self, db: sqlite3.Connection) -> None:
+    def vacuum(self, db: sqlite3.Connection) -> None:
         """Give some free pages back to the disk, when there are many.
 
         Raises:
             sqlite3.Error: it can't be done.
         """
         free = _number(db, "freelist_count")
-        if free > max(_FREE_PAGES, used_pages(db)) or used_pages(db) + free > self._limit(db):
+        if free > max(_FREE_PAGES, used_pages(db)) or used_pages(
+            db
+        ) + free > self._size_limit_pages(db):
             # A script, for that is carried on to its end; execute() stops after one page.
             db.executescript(f"PRAGMA incremental_vacuum({min(free, _SHRINK_PAGES)})")
         if not self._full:
-            self._may_grow(db)
+            self._allow_growth(db)
 
-    def _limit(self, db: sqlite3.Connection) -> int:
+    def _size_limit_pages(self, db: sqlite3.Connection) -> int:
         """How many pages the file may have by its bound."""
         return self._file_bytes // _number(db, "page_size")
 
-    def _may_grow(self, db: sqlite3.Connection) -> None:
+    def _allow_growth(self, db: sqlite3.Connection) -> None:
         self._full = False
-        self._bound(db, self._limit(db))
+        self._set_page_limit(db, self._size_limit_pages(db))
 
-    def _may_not_grow(self, db: sqlite3.Connection, *, by: int) -> None:
+    def _forbid_growth(self, db: sqlite3.Connection, *, by: int) -> None:
         """Bound the file to what it has, and to what the ballast has made room for."""
         _LOG.error(
             "The disk of %s is full: what is stored stays, and kills are stored as long as the "
@@ -157,9 +159,9 @@ class DiskReserve:
             self._folder,
         )
         self._full = True
-        self._bound(db, min(self._limit(db), _number(db, "page_count") + by))
+        self._set_page_limit(db, min(self._size_limit_pages(db), _number(db, "page_count") + by))
 
-    def _bound(self, db: sqlite3.Connection, pages: int) -> None:
+    def _set_page_limit(self, db: sqlite3.Connection, pages: int) -> None:
         # It never becomes less than what the file has: SQLite sees to that.
         db.execute(f"PRAGMA max_page_count={pages}")
         self._ceiling = pages - _OUTBOX_PAGES

@@ -49,7 +49,7 @@ _UNREADABLE: Final = frozenset(
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def kind(error: sqlite3.Error) -> FaultKind:
+def classify(error: sqlite3.Error) -> FaultKind:
     """The kind of ``error``; the module's own errors, which have no code, are none of SQLite's."""
     if isinstance(error, NoSpaceError):
         return FaultKind.FULL
@@ -58,12 +58,12 @@ def kind(error: sqlite3.Error) -> FaultKind:
     return _KINDS.get(_code(error) & 0xFF, FaultKind.OTHER)
 
 
-def unreadable(error: sqlite3.Error) -> bool:
+def is_unreadable(error: sqlite3.Error) -> bool:
     """Whether a file that was just opened will not be read the next time either."""
-    return kind(error) is FaultKind.DAMAGED or _code(error) in _UNREADABLE
+    return classify(error) is FaultKind.DAMAGED or _code(error) in _UNREADABLE
 
 
-def named(error: sqlite3.Error) -> str:
+def describe(error: sqlite3.Error) -> str:
     """The error as text, with SQLite's own name for it: many share one sentence."""
     name = getattr(error, "sqlite_errorname", None)
     return f"{error} ({name})" if name else str(error)

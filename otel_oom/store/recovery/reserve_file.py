@@ -11,7 +11,7 @@ from otel_oom.store.recovery.errors import NO_SPACE
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Ballast:
+class ReserveFile:
     """A file of ``whole`` bytes that holds nothing.
 
     A file system that copies on write, or compresses, can still want more than it gives back.
@@ -25,20 +25,20 @@ class Ballast:
     @property
     def held(self) -> bool:
         """Whether it is there in full."""
-        return size(self._path) >= self._whole
+        return file_size(self._path) >= self._whole
 
     def take(self) -> bool:
         """Allocate it; ``False`` when the disk has no room for it."""
-        return self.held or allocate(self._path, self._whole)
+        return self.held or allocate_file(self._path, self._whole)
 
     def take_some(self, most: int) -> None:
         """Allocate so much of it, or half of that, or a quarter, where there is nothing of it."""
-        if not size(self._path):
-            any(allocate(self._path, most // part) for part in (1, 2, 4))
+        if not file_size(self._path):
+            any(allocate_file(self._path, most // part) for part in (1, 2, 4))
 
     def give_back(self) -> bool:
         """Let its space go, to whoever writes next; ``False`` when there was none."""
-        if not size(self._path):
+        if not file_size(self._path):
             return False
         try:
             file = os.open(self._path, _FLAGS)
@@ -51,7 +51,7 @@ class Ballast:
         return True
 
 
-def size(path: Path) -> int:
+def file_size(path: Path) -> int:
     """How long a file is, in bytes; 0 where there is none."""
     try:
         return os.lstat(path).st_size
@@ -59,7 +59,7 @@ def size(path: Path) -> int:
         return 0
 
 
-def allocate(path: Path, length: int) -> bool:
+def allocate_file(path: Path, length: int) -> bool:
     """Give the file at least ``length`` bytes on the disk; ``False`` when the disk has no room.
 
     What it is longer reads as zeros. Where space can't be allocated for another reason, that is

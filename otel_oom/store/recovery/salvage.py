@@ -18,18 +18,19 @@ from urllib.parse import quote
 
 from otel_oom.store import counters
 from otel_oom.store.recovery import checksums
-from otel_oom.store.schema import SUMMED, db_version
 
 _LOG = logging.getLogger(__name__)
 
 _TABLES: Final = {
-    "journal": "id",
+    "events": "id",
     "dead_letters": "id",
     "outbox": "id",
     "counters": "name",
-    "told": "uid",
+    "encoded_events": "uid",
 }
 """By what each is in order; what stands behind a page that can't be read is read from the end."""
+
+_QUARANTINE_COLUMNS: Final = "name, reason, quarantined_unix_ns, salvaged_rows"
 
 _TAILS: Final = ("-wal", "-shm", "")
 """SQLite's own files beside a database. The log goes first: alone it would be taken for rubbish."""
@@ -41,11 +42,11 @@ class QuarantinedDatabase:
 
     name: str
     reason: str
-    found_unix_ns: int
-    rescued: int
+    quarantined_unix_ns: int
+    salvaged_rows: int
 
 
-def move(database: Path) -> Path:
+def quarantine(database: Path) -> Path:
     """Give the file, with its log, the time in its name; its new path.
 
     Raises:
@@ -63,9 +64,9 @@ def move(database: Path) -> Path:
     return moved
 
 
-def unseen(db: sqlite3.Connection, database: Path) -> list[Path]:
+def unprocessed(db: sqlite3.Connection, database: Path) -> list[Path]:
     """Files that were moved aside, oldest first, and that the database does not know of yet."""
-    seen = {name for (name,) in db.execute("SELECT name FROM set_aside")}
+    seen = {name for (name,) in db.execute("SELECT name FROM quarantined_databases")}
     found = database.parent.glob(f"{database.stem}-*{database.suffix}")
     return sorted((path for path in found if path.name not in seen), key=_last_written)
 
@@ -75,7 +76,7 @@ def _last_written(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> int:
+def salvage(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> int:
     """Take over each row that can still be believed, and note the file; how many there were.
 
     What is not in it any more of the boot ``boot_id``, which runs, is a gap in its account from
@@ -90,61 +91,61 @@ def rescue(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> in
     uri = f"file:{quote(str(moved))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
         old.text_factory = lambda text: text.decode("utf-8", "replace")
-        checksums.install(old)
+        checksums.register(old)
         # A count that is taken over began when it began there.
-        db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_SINCE,))
-        _know(old, db)
+        db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_START_TIME,))
+        _copy_quarantine_list(old, db)
         for table, order in _TABLES.items():
-            count, whole = _copy(old, db, table, order)
+            count, whole = _copy_table(old, db, table, order)
             rescued += count
             lost |= set() if whole else {table}
     if "outbox" in lost:
-        _queue_again(db)
-    if "journal" in lost:
-        _count_again(db, boot_id)
-    counters.begin(db)
+        _requeue(db)
+    if "events" in lost:
+        _recount(db, boot_id)
+    counters.set_start_time(db)
     # One that was here already has got another id.
     db.execute(
         "DELETE FROM dead_letters WHERE id NOT IN"
-        " (SELECT min(id) FROM dead_letters GROUP BY uid, signal, refused_unix_ns)"
+        " (SELECT min(id) FROM dead_letters GROUP BY uid, signal, rejected_unix_ns)"
     )
     db.execute(
-        "INSERT INTO set_aside (name, reason, found_unix_ns, rescued) VALUES (?, ?, ?, ?)",
+        f"INSERT INTO quarantined_databases ({_QUARANTINE_COLUMNS}) VALUES (?, ?, ?, ?)",  # noqa: S608  names of our own
         (moved.name, reason, time.time_ns(), rescued),
     )
     return rescued
 
 
-def _know(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+def _copy_quarantine_list(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
     """Take over which files were moved aside before: what they told is in ``old``."""
     with suppress(sqlite3.DatabaseError):
         new.executemany(
-            "INSERT INTO set_aside (name, reason, found_unix_ns, rescued)"
-            " SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM set_aside WHERE name = ?1)",
+            f"INSERT INTO quarantined_databases ({_QUARANTINE_COLUMNS}) SELECT ?1, ?2, ?3, ?4"  # noqa: S608  names of our own
+            " WHERE NOT EXISTS (SELECT 1 FROM quarantined_databases WHERE name = ?1)",
             old.execute(
-                "SELECT name, reason, found_unix_ns, rescued FROM set_aside ORDER BY id"
+                f"SELECT {_QUARANTINE_COLUMNS} FROM quarantined_databases ORDER BY id"  # noqa: S608  names of our own
             ).fetchall(),
         )
 
 
-def known(db: sqlite3.Connection) -> list[QuarantinedDatabase]:
+def quarantined_databases(db: sqlite3.Connection) -> list[QuarantinedDatabase]:
     """The files that were moved aside, oldest first."""
-    rows = db.execute("SELECT name, reason, found_unix_ns, rescued FROM set_aside ORDER BY id")
+    rows = db.execute(
+        f"SELECT {_QUARANTINE_COLUMNS} FROM quarantined_databases ORDER BY id"  # noqa: S608  names of our own
+    )
     return [QuarantinedDatabase(*row) for row in rows]
 
 
-def _copy(
+def _copy_table(
     old: sqlite3.Connection, new: sqlite3.Connection, table: str, order: str
 ) -> tuple[int, bool]:
     """Copy the rows of a table that can be read; how many, and whether they are all."""
     columns = [name for name in _columns(new, table) if name in _columns(old, table)]
-    if "sum" in columns and not _summed_alike(old):
-        columns.remove("sum")
     if not columns:
         return 0, False
     names, places = ", ".join(columns), ", ".join("?" * len(columns))
     insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608  names of our own
-    sound = checksums.sound(table) if "sum" in columns else "1"
+    sound = checksums.checksum_ok_sql(table) if "crc32" in columns else "1"
     count = 0
     failures: list[str] = []
     # From the front, and where that ends early, from the back.
@@ -165,15 +166,6 @@ def _copy(
     return count, False
 
 
-def _summed_alike(old: sqlite3.Connection) -> bool:
-    """Whether the sums of ``old`` are of the same as those of now."""
-    try:
-        version = db_version(old)
-    except sqlite3.DatabaseError:
-        return True
-    return version >= SUMMED
-
-
 def _rows(old: sqlite3.Connection, query: str, failures: list[str]) -> Iterator[tuple[Any, ...]]:
     """The rows until one can't be read, which is noted."""
     try:
@@ -182,27 +174,27 @@ def _rows(old: sqlite3.Connection, query: str, failures: list[str]) -> Iterator[
         failures.append(str(error))
 
 
-def _queue_again(db: sqlite3.Connection) -> None:
+def _requeue(db: sqlite3.Connection) -> None:
     """Have messages made again that may have been lost with a part of the outbox.
 
     Some will have been delivered: those are sent twice, under one uid.
     """
     for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
         found = db.execute(
-            f"UPDATE journal SET {queued} = 0 WHERE {queued} AND NOT emptied"  # noqa: S608  names of our own
+            f"UPDATE events SET {queued} = 0 WHERE {queued} AND NOT pruned"  # noqa: S608  names of our own
             # What did not die has no span.
             " AND (?1 = 'logs' OR tgid IS NOT NULL)"
             " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"
             " UNION SELECT uid FROM dead_letters WHERE signal = ?1) RETURNING id",
             (signal,),
         ).fetchall()
-        checksums.seal(db, "journal", [id_ for (id_,) in found])
+        checksums.update_checksums(db, "events", [id_ for (id_,) in found])
 
 
-def _count_again(db: sqlite3.Connection, boot_id: str) -> None:
+def _recount(db: sqlite3.Connection, boot_id: str) -> None:
     """Count the kills of a boot that there are, and have its log read from where it counts."""
     db.execute(
-        "UPDATE counters SET value = (SELECT count(*) FROM journal"
+        "UPDATE counters SET value = (SELECT count(*) FROM events"
         " WHERE boot_id = ?1 AND kind = 'kill' AND tgid IS NOT NULL)"
         " - coalesce((SELECT value FROM counters WHERE boot_id = ?1 AND name = ?3), 0)"
         " WHERE boot_id = ?1 AND name = ?2",
@@ -212,7 +204,7 @@ def _count_again(db: sqlite3.Connection, boot_id: str) -> None:
         "UPDATE counters SET value ="
         " coalesce((SELECT value FROM counters WHERE boot_id = ?1 AND name = ?3), -1)"
         " WHERE boot_id = ?1 AND name = ?2",
-        (boot_id, counters.LOG_SEQUENCE, counters.LOG_BEGIN),
+        (boot_id, counters.LOG_SEQUENCE, counters.LOG_START),
     )
 
 

@@ -12,7 +12,10 @@ from otel_oom.otlp.encode import encode_log, encode_span
 
 
 def entry(
-    kill: EnrichedKill, id_: int = 1, log_fate: str = "taken", span_fate: str | None = "taken"
+    kill: EnrichedKill,
+    id_: int = 1,
+    log_fate: str = "delivered",
+    span_fate: str | None = "delivered",
 ) -> Entry:
     """A kill as it was told."""
     log = ExportLogsServiceRequest.FromString(encode_log(kill))
@@ -23,4 +26,4 @@ def entry(
 def log_entry(log: bytes, id_: int = 1) -> Entry:
     """An event without a span."""
     request = ExportLogsServiceRequest.FromString(log)
-    return Entry(id_, request, None, decode_otlp(request, None), "taken", None)
+    return Entry(id_, request, None, decode_otlp(request, None), "delivered", None)

@@ -27,13 +27,13 @@ def test_every_kind_of_event_becomes_its_log(tmp_path: Path) -> None:
     }
     with Store(tmp_path) as store:
         for event in events.values():
-            store.record(event, Snapshot(process_found=False))
+            store.insert(event, Snapshot(process_found=False))
         delivery = DeliveryPipeline(
             store, AgentConfig(OtlpConfig((), {}, disabled=False)), ContainerService()
         )
         delivery.start()
         delivery.stop(GRACE_S)
-        messages = store.waiting("logs", 10, 1 << 20)
+        messages = store.next_batch("logs", 10, 1 << 20)
     told = {}
     for message in messages:
         request = ExportLogsServiceRequest.FromString(message.payload)

@@ -13,20 +13,20 @@ from otel_oom.agent.encoder import EventEncoder
 from otel_oom.enrich import event
 from otel_oom.enrich.types import EnrichedEvent
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.store import EventRow
+from otel_oom.store import PendingEvent
 from tests.testlib.samples.events import EXIT, HOST, KILL, SNAPSHOT
 from tests.testlib.servers.backend import attributes_to_dict
 
 if TYPE_CHECKING:
     import pytest
 
-ROW = EventRow(
+ROW = PendingEvent(
     id=1,
     event=KILL,
-    witness=SNAPSHOT,
+    snapshot=SNAPSHOT,
     exit=None,
-    reaper=(),
-    waited=False,
+    reaper_steps=(),
+    exit_overdue=False,
     stored_unix_ns=KILL.time_unix_ns,
     log_queued=False,
     span_queued=False,

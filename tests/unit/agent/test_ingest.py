@@ -67,7 +67,7 @@ def test_an_exit_that_overtakes_its_mark_is_kept(tmp_path: Path) -> None:
     now = replace(KILL, boot_id=clock.boot_id())
     service.run(Scripted(EXIT, now), CONFIG, tmp_path)
     with Store(tmp_path) as store:
-        (row,) = store.open_kills(10, clock.boot_id(), 0)
+        (row,) = store.pending_events(10, clock.boot_id(), 0)
     assert row.exit == EXIT
 
 
@@ -88,7 +88,7 @@ def test_an_early_exit_is_that_of_a_victim_without_a_start(
     )
     service.run(Scripted(exit_, kill), CONFIG, tmp_path)
     with Store(tmp_path) as store:
-        (row,) = store.open_kills(10, clock.boot_id(), 0)
+        (row,) = store.pending_events(10, clock.boot_id(), 0)
     assert row.exit == (exit_ if kept else None)
 
 
@@ -103,7 +103,7 @@ def test_who_used_the_memory_is_added_to_what_is_on_the_disk(tmp_path: Path) -> 
     )
     service.run(Scripted(now, late), CONFIG, tmp_path)
     with Store(tmp_path) as store:
-        seen, nothing = (row.witness for row in store.open_kills(10, clock.boot_id(), 0))
+        seen, nothing = (row.snapshot for row in store.pending_events(10, clock.boot_id(), 0))
     assert seen.tasks is not None
     assert seen.tasks.largest
     assert seen.vm_sysctl["panic_on_oom"] in {0, 1, 2}
@@ -119,9 +119,9 @@ def test_a_kill_is_told_though_nothing_else_can_be_seen(
     now = replace(KILL, boot_id=clock.boot_id())
     service.run(Scripted(now), CONFIG, tmp_path)
     with Store(tmp_path) as store:
-        (row,) = store.open_kills(10, clock.boot_id(), 0)
+        (row,) = store.pending_events(10, clock.boot_id(), 0)
     assert row.event == now
-    assert row.witness.tasks is None
+    assert row.snapshot.tasks is None
 
 
 def test_what_an_earlier_boot_ended_by_is_recorded_once(
@@ -134,5 +134,5 @@ def test_what_an_earlier_boot_ended_by_is_recorded_once(
         service.run(Scripted(), CONFIG, tmp_path)
     assert new == [True, False]
     with Store(tmp_path) as store:
-        (row,) = store.open_kills(10, clock.boot_id(), 0)
+        (row,) = store.pending_events(10, clock.boot_id(), 0)
     assert row.event == PANIC

@@ -9,7 +9,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, Sum
 from otel_oom.agent.metrics import kill_counter
 from otel_oom.otlp.kill_label import format_label
 from otel_oom.store import OutboxEntry, Store
-from otel_oom.store.counters import KILLS, NO_BOOT, SINCE
+from otel_oom.store.counters import KILLS, NO_BOOT, START_TIME
 from otel_oom.store.database import NAME
 
 OWN = format_label("killed", "memcg", "own")
@@ -27,12 +27,12 @@ def told(found: dict[str, int], now: int, *, delta: bool) -> Sum:
 
 def counters(store: Store) -> dict[str, int]:
     """What the exporter reads."""
-    return store.counters(NO_BOOT) | store.counters(SINCE)
+    return store.counters(NO_BOOT) | store.counters(START_TIME)
 
 
 def killed(store: Store, number: int) -> None:
     """Queue the log of one kill more."""
-    store.queue([OutboxEntry(number, str(number), b"log", None, {KILLS + OWN: 1})])
+    store.enqueue([OutboxEntry(number, str(number), b"log", None, {KILLS + OWN: 1})])
 
 
 def test_the_sum_goes_on_over_restarts_with_one_start(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_differences_add_up_whatever_fails_between(tmp_path: Path) -> None:
             assert data.aggregation_temporality == AggregationTemporality.DELTA
             taken += sum(int(point.value) for point in data.data_points)
             ends.append({point.start_time_unix_nano for point in data.data_points})
-            store.note(NO_BOOT, kill_counter.as_told(kill_counter.counted(found), now))
+            store.set_counters(NO_BOOT, kill_counter.as_told(kill_counter.counted(found), now))
     assert taken == 4
     # Each interval begins where the last one that was taken ended.
     assert ends[1] == {20}

@@ -100,11 +100,11 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
     """And not what it says of the agent; what the user says goes before it."""
     said = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
-        store.record(KILL, Snapshot(process_found=False))
+        store.insert(KILL, Snapshot(process_found=False))
         delivery = DeliveryPipeline(store, AgentConfig(said), ContainerService())
         delivery.start()
         delivery.stop(30.0)
-        (message,) = store.waiting("logs", 10, 1 << 20)
+        (message,) = store.next_batch("logs", 10, 1 << 20)
     request = ExportLogsServiceRequest.FromString(message.payload)
     resource = attributes_to_dict(request.resource_logs[0].resource.attributes)
     assert resource["cloud.provider"] == "example"

@@ -21,38 +21,38 @@ def test_what_is_captured_is_counted_once(tmp_path: Path) -> None:
             sample_kill(1, skipped=True),
             sample_kill(2, boot_id="other"),
         ):
-            store.record(event, SNAPSHOT)
+            store.insert(event, SNAPSHOT)
     with Store(tmp_path) as store:
-        store.record(sample_kill(3), SNAPSHOT)
-        store.record(KILL, SNAPSHOT)
+        store.insert(sample_kill(3), SNAPSHOT)
+        store.insert(KILL, SNAPSHOT)
         assert store.counters(BOOT) == {
             "captured.kill": 2,
             "captured.no_victim": 1,
             "captured.skipped": 1,
         }
         assert store.counters("other") == {"captured.kill": 1}
-        assert store.totals()["captured.kill"] == 3
+        assert store.counter_totals()["captured.kill"] == 3
 
 
 def test_what_leaves_the_outbox_is_counted_by_signal(tmp_path: Path) -> None:
     """Sent and refused are counted as often as a message left, however often it is told."""
     with Store(tmp_path) as store:
         for uid in ("a", "b", "c"):
-            store.queue([OutboxEntry(0, uid, b"log", b"span")])
-        logs, spans = (store.waiting(signal, 10, 1000) for signal in ("logs", "traces"))
-        store.delivered(logs[:2])
-        store.delivered(logs[:2])
-        store.refused(logs[2:], Rejection("http://host", "no"))
-        store.delivered(spans)
-        assert store.counters(NO_BOOT) == {"sent.logs": 2, "refused.logs": 1, "sent.traces": 3}
+            store.enqueue([OutboxEntry(0, uid, b"log", b"span")])
+        logs, spans = (store.next_batch(signal, 10, 1000) for signal in ("logs", "traces"))
+        store.ack(logs[:2])
+        store.ack(logs[:2])
+        store.reject(logs[2:], Rejection("http://host", "no"))
+        store.ack(spans)
+        assert store.counters(NO_BOOT) == {"sent.logs": 2, "rejected.logs": 1, "sent.traces": 3}
 
 
 def test_others_may_count_here_too(tmp_path: Path) -> None:
     """A counter can be raised, and set to what was last seen elsewhere."""
     with Store(tmp_path) as store:
-        store.count(BOOT, {"mine": 2, "yours": 1})
-        store.count(BOOT, {"mine": 3})
-        store.note(BOOT, {"seen": 7})
-        store.note(BOOT, {"seen": 8})
+        store.add_counters(BOOT, {"mine": 2, "yours": 1})
+        store.add_counters(BOOT, {"mine": 3})
+        store.set_counters(BOOT, {"seen": 7})
+        store.set_counters(BOOT, {"seen": 8})
     with Store(tmp_path) as store:
         assert store.counters(BOOT) == {"mine": 5, "yours": 1, "seen": 8}

@@ -23,27 +23,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def put(store: Store, *uids: str, span: bytes | None = b"span") -> None:
     """Queue a log and a span for each."""
-    store.queue([OutboxEntry(0, uid, f"log of {uid}".encode(), span) for uid in uids])
+    store.enqueue([OutboxEntry(0, uid, f"log of {uid}".encode(), span) for uid in uids])
 
 
 def refuse(store: Store, refusal: Rejection = REFUSAL) -> None:
     """Have all logs that wait refused."""
-    store.refused(store.waiting("logs", ALL, ALL), refusal)
+    store.reject(store.next_batch("logs", ALL, ALL), refusal)
 
 
 def test_a_dead_letter_says_all_that_is_known(store: Store) -> None:
     """Which message, how large, who refused it, why, when, and whether there is doubt."""
     put(store, "a")
     before = time.time_ns()
-    refuse(store, Rejection("http://host", "1 of 2 rejected", doubtful=True))
+    refuse(store, Rejection("http://host", "1 of 2 rejected", ambiguous=True))
     (letter,) = store.dead_letters(0, ALL)
     assert (letter.uid, letter.signal, letter.size) == ("a", "logs", len(b"log of a"))
-    assert (letter.endpoint, letter.reason, letter.doubtful) == (
+    assert (letter.endpoint, letter.reason, letter.ambiguous) == (
         "http://host",
         "1 of 2 rejected",
         True,
     )
-    assert before <= letter.refused_unix_ns <= time.time_ns()
+    assert before <= letter.rejected_unix_ns <= time.time_ns()
 
 
 def test_dead_letters_come_in_pages(store: Store) -> None:
@@ -53,7 +53,7 @@ def test_dead_letters_come_in_pages(store: Store) -> None:
     first = store.dead_letters(0, 2)
     second = store.dead_letters(first[-1].id, 2)
     assert [letter.uid for letter in [*first, *second]] == ["a", "b", "c", "d"]
-    assert store.newest_dead_letter() == store.dead_letters(0, ALL)[-1].id
+    assert store.newest_dead_letter_id() == store.dead_letters(0, ALL)[-1].id
 
 
 def test_what_is_sent_again_waits_as_it_was(store: Store) -> None:
@@ -62,26 +62,26 @@ def test_what_is_sent_again_waits_as_it_was(store: Store) -> None:
     refuse(store)
     put(store, "c")
     first, _ = store.dead_letters(0, ALL)
-    assert store.resend([first.id]) == 1
-    waiting = store.waiting("logs", ALL, ALL)
+    assert store.resend_dead_letters([first.id]) == 1
+    waiting = store.next_batch("logs", ALL, ALL)
     assert [(message.uid, message.payload) for message in waiting] == [
         ("c", b"log of c"),
         ("a", b"log of a"),
     ]
     assert [letter.uid for letter in store.dead_letters(0, ALL)] == ["b"]
-    assert store.resend([first.id]) == 0, "it is no dead letter any more"
+    assert store.resend_dead_letters([first.id]) == 0, "it is no dead letter any more"
 
 
 def test_what_was_perhaps_taken_goes_alone(store: Store) -> None:
-    """The answer to a doubtful message is about it and no other; the rest goes together."""
+    """The answer to a ambiguous message is about it and no other; the rest goes together."""
     put(store, "a", "b")
-    refuse(store, Rejection("http://host", "1 of 2 rejected", doubtful=True))
+    refuse(store, Rejection("http://host", "1 of 2 rejected", ambiguous=True))
     put(store, "c", "d")
-    store.resend([letter.id for letter in store.dead_letters(0, ALL)])
+    store.resend_dead_letters([letter.id for letter in store.dead_letters(0, ALL)])
     batches = []
-    while batch := store.waiting("logs", ALL, ALL):
+    while batch := store.next_batch("logs", ALL, ALL):
         batches.append([message.uid for message in batch])
-        store.delivered(batch)
+        store.ack(batch)
     assert batches == [["c", "d"], ["a"], ["b"]]
 
 
@@ -90,23 +90,23 @@ def test_what_is_dropped_is_gone(store: Store) -> None:
     put(store, "a", "b")
     refuse(store)
     first, second = store.dead_letters(0, ALL)
-    assert store.drop([first.id]) == 1
+    assert store.drop_dead_letters([first.id]) == 1
     assert store.dead_letters(0, ALL) == [second]
-    assert store.waiting("logs", ALL, ALL) == []
+    assert store.next_batch("logs", ALL, ALL) == []
 
 
 def test_no_id_is_given_twice(store: Store) -> None:
     """What is in flight, or was looked at, never shares its id with what came later."""
     put(store, "a", span=None)
-    (sent,) = store.waiting("logs", ALL, ALL)
+    (sent,) = store.next_batch("logs", ALL, ALL)
     refuse(store)
-    newest = store.newest_dead_letter()
-    store.drop([newest])
+    newest = store.newest_dead_letter_id()
+    store.drop_dead_letters([newest])
     put(store, "b", span=None)
-    store.delivered([sent])
-    assert [message.uid for message in store.waiting("logs", ALL, ALL)] == ["b"]
+    store.ack([sent])
+    assert [message.uid for message in store.next_batch("logs", ALL, ALL)] == ["b"]
     refuse(store)
-    assert store.newest_dead_letter() > newest
+    assert store.newest_dead_letter_id() > newest
 
 
 def test_a_refused_message_that_waits_again_is_one(store: Store) -> None:
@@ -114,8 +114,8 @@ def test_a_refused_message_that_waits_again_is_one(store: Store) -> None:
     put(store, "a")
     refuse(store)
     put(store, "a")
-    store.resend([letter.id for letter in store.dead_letters(0, ALL)])
-    assert [message.uid for message in store.waiting("logs", ALL, ALL)] == ["a"]
+    store.resend_dead_letters([letter.id for letter in store.dead_letters(0, ALL)])
+    assert [message.uid for message in store.next_batch("logs", ALL, ALL)] == ["a"]
 
 
 def test_what_waits_is_told_in_figures(store: Store) -> None:
@@ -129,5 +129,5 @@ def test_what_waits_is_told_in_figures(store: Store) -> None:
     assert logs == Backlog("logs", count, count * size, logs.oldest_unix_ns)
     assert traces == Backlog("traces", count, count * len(b"span"), traces.oldest_unix_ns)
     assert before <= logs.oldest_unix_ns <= time.time_ns()
-    store.delivered(store.waiting("logs", 2000, ALL))
+    store.ack(store.next_batch("logs", 2000, ALL))
     assert store.backlogs()[0].count == 500

@@ -26,55 +26,55 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def tell(store: Store, number: int = 0, *, span: bytes | None = b"span") -> str:
     """Store the kill of that number and queue what it is told as; its uid."""
     one = sample_kill(number)
-    store.record(one, SNAPSHOT)
-    (row,) = (row for row in store.open_kills(ALL, one.boot_id, 0) if row.event.uid == one.uid)
-    store.queue([OutboxEntry(row.id, one.uid, b"log of %d" % number, span)])
+    store.insert(one, SNAPSHOT)
+    (row,) = (row for row in store.pending_events(ALL, one.boot_id, 0) if row.event.uid == one.uid)
+    store.enqueue([OutboxEntry(row.id, one.uid, b"log of %d" % number, span)])
     return one.uid
 
 
 def deliver(store: Store) -> None:
     """The backend takes everything."""
     for signal in ("logs", "traces"):
-        store.delivered(store.waiting(signal, ALL, ALL))
+        store.ack(store.next_batch(signal, ALL, ALL))
 
 
 def newest(store: Store) -> HistoryRow:
     """The newest event."""
-    return store.history.before(None)[0]
+    return store.history.page_before(None)[0]
 
 
 def test_what_was_told_stays_when_a_backend_has_taken_it(store: Store) -> None:
     """The bytes are those that were sent; the outbox is empty."""
     tell(store)
     deliver(store)
-    assert store.counts()["outbox"] == 0
+    assert store.row_counts()["outbox"] == 0
     row = newest(store)
     assert (row.log, row.span) == (b"log of 0", b"span")
-    assert (row.log_fate, row.span_fate) == ("taken", "taken")
+    assert (row.log_status, row.span_status) == ("delivered", "delivered")
 
 
 def test_each_fate_of_what_is_told(store: Store) -> None:
     """Owed, waiting, refused by whom and why: each of log and span by itself."""
-    store.record(KILL, SNAPSHOT)
-    assert (newest(store).log_fate, newest(store).span_fate) == ("owed", "owed")
-    store.queue([OutboxEntry(newest(store).id, KILL.uid, b"log", None)])
-    assert (newest(store).log_fate, newest(store).span_fate) == ("waiting", "owed")
+    store.insert(KILL, SNAPSHOT)
+    assert (newest(store).log_status, newest(store).span_status) == ("pending", "pending")
+    store.enqueue([OutboxEntry(newest(store).id, KILL.uid, b"log", None)])
+    assert (newest(store).log_status, newest(store).span_status) == ("queued", "pending")
     assert (newest(store).log, newest(store).span) == (b"log", None)
-    store.record_exit(KILL.boot_id, EXIT)
-    store.queue([OutboxEntry(newest(store).id, KILL.uid, None, b"span")])
-    deliver_log = store.waiting("logs", ALL, ALL)
-    store.refused(deliver_log, Rejection("http://there", "HTTP 400: no"))
+    store.add_exit(KILL.boot_id, EXIT)
+    store.enqueue([OutboxEntry(newest(store).id, KILL.uid, None, b"span")])
+    deliver_log = store.next_batch("logs", ALL, ALL)
+    store.reject(deliver_log, Rejection("http://there", "HTTP 400: no"))
     row = newest(store)
-    assert row.log_fate == "refused by http://there: HTTP 400: no"
-    assert (row.log, row.span, row.span_fate) == (b"log", b"span", "waiting")
+    assert row.log_status == "rejected by http://there: HTTP 400: no"
+    assert (row.log, row.span, row.span_status) == (b"log", b"span", "queued")
 
 
 def test_what_has_no_span_has_none_to_tell(store: Store) -> None:
     """A want of memory without a victim, and a victim that was not killed."""
-    store.record(NO_VICTIM, SNAPSHOT)
-    assert (newest(store).kind, newest(store).span_fate) == ("no_victim", None)
-    store.record(sample_kill(1, skipped=True), SNAPSHOT)
-    assert (newest(store).kind, newest(store).span_fate) == ("kill", None)
+    store.insert(NO_VICTIM, SNAPSHOT)
+    assert (newest(store).kind, newest(store).span_status) == ("no_victim", None)
+    store.insert(sample_kill(1, skipped=True), SNAPSHOT)
+    assert (newest(store).kind, newest(store).span_status) == ("kill", None)
 
 
 def test_history_goes_with_its_event(tmp_path: Path) -> None:
@@ -83,23 +83,23 @@ def test_history_goes_with_its_event(tmp_path: Path) -> None:
         tell(store, 0)
         deliver(store)
         owed = sample_kill(1)
-        store.record(owed, SNAPSHOT)
-        store._database.tidy(0)  # noqa: SLF001  as upkeep does, for an age that is over
-        assert [row.uid for row in store.history.before(None)] == [owed.uid]
+        store.insert(owed, SNAPSHOT)
+        store._database.prune(0)  # noqa: SLF001  as upkeep does, for an age that is over
+        assert [row.uid for row in store.history.page_before(None)] == [owed.uid]
     assert kept(tmp_path) == 0
 
 
 def kept(folder: Path) -> int:
     """How much of what was told the file has."""
     with closing(sqlite3.connect(folder / "otel-oom.db")) as db:
-        count: int = db.execute("SELECT count(*) FROM told").fetchone()[0]
+        count: int = db.execute("SELECT count(*) FROM encoded_events").fetchone()[0]
         return count
 
 
 def test_a_message_of_no_event_is_not_kept(tmp_path: Path) -> None:
     """Of what the journal does not have there is no history."""
     with Store(tmp_path) as store:
-        store.queue([OutboxEntry(0, "nobody", b"log", b"span")])
+        store.enqueue([OutboxEntry(0, "nobody", b"log", b"span")])
     assert kept(tmp_path) == 0
 
 
@@ -109,7 +109,7 @@ def test_a_damaged_one_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
     with Store(tmp_path) as store:
         tell(store)
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as db, db:
-        db.execute(f"UPDATE told SET payload = {damage} WHERE signal = 'logs'")  # noqa: S608  a list of our own
+        db.execute(f"UPDATE encoded_events SET payload = {damage} WHERE signal = 'logs'")  # noqa: S608  a list of our own
     with Store(tmp_path) as store:
         assert (newest(store).log, newest(store).span) == (None, b"span")
 
@@ -119,7 +119,7 @@ def test_all_of_a_long_history_page_by_page(store: Store) -> None:
     uids = [tell(store, number, span=None) for number in range(40)]
     seen: list[str] = []
     before: int | None = None
-    while rows := store.history.before(before):
+    while rows := store.history.page_before(before):
         assert len(rows) <= 16
         seen += [row.uid for row in rows]
         before = rows[-1].id
@@ -129,35 +129,35 @@ def test_all_of_a_long_history_page_by_page(store: Store) -> None:
 def test_an_event_is_found_by_its_uid_or_its_process(store: Store) -> None:
     """A beginning is enough; of several the newest is first; the newest kill has no name."""
     first, second = tell(store, 0), tell(store, 1)
-    store.record(replace(NO_VICTIM, boottime_ns=9), SNAPSHOT)
-    ids = {row.uid: row.id for row in store.history.before(None)}
-    assert store.history.by_uid(first[:20]) == [ids[first]]
-    assert store.history.by_uid(first + "0") == []
-    assert store.history.by_uid("%") == []
-    assert store.history.by_pid(KILL.victim.tgid or 0) == [ids[second], ids[first]]
-    assert store.history.by_pid(1) == []
+    store.insert(replace(NO_VICTIM, boottime_ns=9), SNAPSHOT)
+    ids = {row.uid: row.id for row in store.history.page_before(None)}
+    assert store.history.find_by_uid(first[:20]) == [ids[first]]
+    assert store.history.find_by_uid(first + "0") == []
+    assert store.history.find_by_uid("%") == []
+    assert store.history.find_by_pid(KILL.victim.tgid or 0) == [ids[second], ids[first]]
+    assert store.history.find_by_pid(1) == []
     spared = replace(sample_kill(7, skipped=True), victim=replace(KILL.victim, tgid=88))
-    store.record(spared, SNAPSHOT)
-    (spared_id,) = store.history.by_uid(spared.uid)
-    assert store.history.by_pid(88) == [spared_id]
-    assert store.history.newest_kill() == [spared_id]
-    assert [row.uid for row in store.history.of_ids([ids[first], 99])] == [first]
+    store.insert(spared, SNAPSHOT)
+    (spared_id,) = store.history.find_by_uid(spared.uid)
+    assert store.history.find_by_pid(88) == [spared_id]
+    assert store.history.find_newest_kill() == [spared_id]
+    assert [row.uid for row in store.history.rows([ids[first], 99])] == [first]
 
 
 def test_who_was_killed_together(store: Store) -> None:
     """Those of one incident and no others, some events at a time."""
     leader = sample_kill(0)
-    store.record(leader, SNAPSHOT)
+    store.insert(leader, SNAPSHOT)
     for number in range(1, 300):
-        store.record(sample_kill(number, incident=leader.uid if number % 2 else None), SNAPSHOT)
-    (at,) = store.history.by_uid(leader.uid)
+        store.insert(sample_kill(number, incident=leader.uid if number % 2 else None), SNAPSHOT)
+    (at,) = store.history.find_by_uid(leader.uid)
     found: list[int] = []
     after: int | None = at
     steps = 0
     while after is not None:
-        ids, after = store.history.members(leader.uid, after)
+        ids, after = store.history.find_incident_members(leader.uid, after)
         found += ids
         steps += 1
     assert len(found) == 150
     assert steps == 3
-    assert all(row.uid != leader.uid for row in store.history.of_ids(found[:9]))
+    assert all(row.uid != leader.uid for row in store.history.rows(found[:9]))

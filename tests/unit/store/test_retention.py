@@ -45,24 +45,24 @@ def size(store: Store) -> int:
 
 def queue(store: Store, payload: bytes = b"m") -> None:
     """Move all that is in the journal to the outbox."""
-    while rows := store.open_kills(16, BOOT, FAR):
-        store.queue([OutboxEntry(row.id, row.event.uid, payload, payload) for row in rows])
+    while rows := store.pending_events(16, BOOT, FAR):
+        store.enqueue([OutboxEntry(row.id, row.event.uid, payload, payload) for row in rows])
 
 
 def deliver(store: Store, but: str = "") -> list[str]:
     """Let a backend take all but what is of the uid ``but``; the uids of the logs."""
     sent = []
     for signal in ("logs", "traces"):
-        while messages := [m for m in store.waiting(signal, 512, 1 << 21) if m.uid != but]:
+        while messages := [m for m in store.next_batch(signal, 512, 1 << 21) if m.uid != but]:
             sent += [message.uid for message in messages if signal == "logs"]
-            store.delivered(messages)
+            store.ack(messages)
     return sent
 
 
 def events(store: Store) -> list[str]:
     """The uids of the events whose contents are still there, oldest first."""
     with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
-        query = "SELECT uid FROM journal WHERE NOT emptied ORDER BY id"
+        query = "SELECT uid FROM events WHERE NOT pruned ORDER BY id"
         return [uid for (uid,) in database.execute(query)]
 
 
@@ -72,15 +72,15 @@ def test_history_makes_room_and_nothing_else_does(store: Store) -> None:
     kills = [sample_kill(number, stack=("x" * 12_000,)) for number in range(900)]
     stuck = kills[10].uid
     for event in kills:
-        assert store.record(event, SNAPSHOT)
+        assert store.insert(event, SNAPSHOT)
         queue(store)
         deliver(store, but=stuck)
         assert size(store) <= BOUND
     left = events(store)
     assert left == [stuck, *(event.uid for event in kills[901 - len(left) :])]
     assert len(left) > 100
-    assert [message.uid for message in store.waiting("logs", 10, ALL)] == [stuck]
-    assert not any(name.startswith("dropped") for name in store.totals())
+    assert [message.uid for message in store.next_batch("logs", 10, ALL)] == [stuck]
+    assert not any(name.startswith("dropped") for name in store.counter_totals())
 
 
 def test_the_oldest_that_nobody_took_goes_last_and_is_counted(
@@ -88,7 +88,7 @@ def test_the_oldest_that_nobody_took_goes_last_and_is_counted(
 ) -> None:
     """With the backend away for long the newest stay, and what went is counted and said."""
     for number in range(200):
-        assert store.record(large(number), SNAPSHOT)
+        assert store.insert(large(number), SNAPSHOT)
         queue(store)
         assert size(store) <= BOUND
     counts = store.counters(NO_BOOT)
@@ -102,7 +102,7 @@ def test_the_oldest_that_nobody_took_goes_last_and_is_counted(
 def test_the_outbox_keeps_room_of_its_own(store: Store) -> None:
     """A journal that is full to the bound can still be sent, one batch after the other."""
     for number in range(200):
-        store.record(large(number), SNAPSHOT)
+        store.insert(large(number), SNAPSHOT)
     assert store.counters(NO_BOOT)["dropped.logs"] > 0
     queue(store, b"m" * 5000)
     assert len(deliver(store)) > 50
@@ -111,29 +111,29 @@ def test_the_outbox_keeps_room_of_its_own(store: Store) -> None:
 def test_dead_letters_go_before_what_can_still_be_sent(store: Store) -> None:
     """What the backend will never take is less than what it might."""
     for number in range(20):
-        store.record(sample_kill(number), SNAPSHOT)
+        store.insert(sample_kill(number), SNAPSHOT)
     queue(store, b"m" * 100_000)
-    store.refused(store.waiting("logs", 10, ALL), Rejection("http://host", "no"))
+    store.reject(store.next_batch("logs", 10, ALL), Rejection("http://host", "no"))
     for number in range(100, 200):
-        store.record(large(number), SNAPSHOT)
+        store.insert(large(number), SNAPSHOT)
     counts = store.counters(NO_BOOT)
-    assert counts["refused.logs"] == counts["dropped.dead_letters"] == 10
-    assert store.counts()["dead_letters"] == 0
+    assert counts["rejected.logs"] == counts["dropped.dead_letters"] == 10
+    assert store.row_counts()["dead_letters"] == 0
 
 
 def test_history_has_its_age(store: Store) -> None:
     """What was delivered goes when it is too old; what nobody has taken does not."""
     for number in range(4):
-        store.record(sample_kill(number), SNAPSHOT)
+        store.insert(sample_kill(number), SNAPSHOT)
     queue(store)
-    store.delivered(store.waiting("logs", 3, ALL))
-    store.delivered(store.waiting("traces", 3, ALL))
+    store.ack(store.next_batch("logs", 3, ALL))
+    store.ack(store.next_batch("traces", 3, ALL))
     with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
         for id_, age_ns in ((1, DAY_NS + 10**9), (2, DAY_NS - 60 * 10**9), (4, 9 * DAY_NS)):
             database.execute(
-                "UPDATE journal SET stored_unix_ns = ? WHERE id = ?", (time.time_ns() - age_ns, id_)
+                "UPDATE events SET stored_unix_ns = ? WHERE id = ?", (time.time_ns() - age_ns, id_)
             )
-    assert store.upkeep() > 0
+    assert store.maintain() > 0
     assert events(store) == [sample_kill(number).uid for number in (1, 2, 3)]
 
 
@@ -143,62 +143,62 @@ def test_a_kill_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     events_ = [large(0, now), large(1), sample_kill(2, boot_id=now)]
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         for event in events_:
-            store.record(event, SNAPSHOT)
-        known = store.kills_of(now, 10)
+            store.insert(event, SNAPSHOT)
+        known = store.stored_kills(now, 10)
         queue(store)
         deliver(store)
-        store.upkeep()
+        store.maintain()
         assert events(store) == []
-        assert store.kills_of(now, 10) == known
+        assert store.stored_kills(now, 10) == known
         assert len(known) == 2
-        assert not store.record(events_[0], SNAPSHOT)
-        assert not store.record(events_[2], SNAPSHOT)
-        assert store.counts()["journal"] == 2
-        assert store.record(events_[1], SNAPSHOT)
+        assert not store.insert(events_[0], SNAPSHOT)
+        assert not store.insert(events_[2], SNAPSHOT)
+        assert store.row_counts()["events"] == 2
+        assert store.insert(events_[1], SNAPSHOT)
 
 
 def test_a_panic_whose_history_went_is_not_told_again(tmp_path: Path) -> None:
     """The kernel's store can tell of it at every start, whatever boot that is of."""
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
-        assert store.record(PANIC, SNAPSHOT)
+        assert store.insert(PANIC, SNAPSHOT)
         queue(store)
         deliver(store)
-        store.upkeep()
+        store.maintain()
         assert events(store) == []
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
-        store.upkeep()
-        assert not store.record(PANIC, SNAPSHOT)
-        assert store.open_kills(1, BOOT, FAR) == []
+        store.maintain()
+        assert not store.insert(PANIC, SNAPSHOT)
+        assert store.pending_events(1, BOOT, FAR) == []
 
 
 def test_the_file_becomes_smaller_again(store: Store) -> None:
     """After a long outage has been made up for, the disk has its room back."""
     path = store.folder / "otel-oom.db"
     for number in range(100):
-        store.record(large(number), SNAPSHOT)
+        store.insert(large(number), SNAPSHOT)
     queue(store)
     deliver(store)
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE journal SET stored_unix_ns = 0")
+        database.execute("UPDATE events SET stored_unix_ns = 0")
         grown = database.execute("PRAGMA page_count").fetchone()[0]
-    store.upkeep()
+    store.maintain()
     with closing(sqlite3.connect(path)) as database, database:
         assert database.execute("PRAGMA page_count").fetchone()[0] < grown - 256
-    assert store.record(large(1000), SNAPSHOT)
+    assert store.insert(large(1000), SNAPSHOT)
 
 
 def test_a_bound_that_was_lowered_holds(tmp_path: Path) -> None:
     """A store that is larger than it may be now lets go of what is over, and says how much."""
     with Store(tmp_path, StoreLimits(64 << 20)) as store:
         for number in range(300):
-            store.record(large(number), SNAPSHOT)
+            store.insert(large(number), SNAPSHOT)
     with Store(tmp_path, StoreLimits(BOUND)) as store:
         for number in range(300, 330):
-            assert store.record(large(number), SNAPSHOT)
-        store.upkeep()
+            assert store.insert(large(number), SNAPSHOT)
+        store.maintain()
         dropped = store.counters(NO_BOOT)["dropped.logs"]
-        assert store.counts()["journal"] == 330 - dropped
-        assert store.open_kills(1, BOOT, FAR)[0].event == large(dropped)
+        assert store.row_counts()["events"] == 330 - dropped
+        assert store.pending_events(1, BOOT, FAR)[0].event == large(dropped)
 
 
 @pytest.mark.parametrize(
@@ -240,28 +240,28 @@ def test_a_bound_that_cant_be_used_is_told(name: str, text: str) -> None:
 def test_what_an_event_was_told_as_goes_before_what_nobody_has_taken(store: Store) -> None:
     """It can be told anew; so it takes no event's place in an outage."""
     for number in range(30):
-        store.record(large(number), SNAPSHOT)
+        store.insert(large(number), SNAPSHOT)
     kills = [sample_kill(number) for number in range(30, 40)]
     for event in kills:
-        store.record(event, SNAPSHOT)
+        store.insert(event, SNAPSHOT)
     payload = os.urandom(40_000)
     # Behind others that are not told yet, and older.
-    for row in store.open_kills(ALL, BOOT, FAR)[30:]:
-        store.queue([OutboxEntry(row.id, row.event.uid, payload, payload)])
-    assert sum(row.log is not None for row in store.history.before(None)) == len(kills)
+    for row in store.pending_events(ALL, BOOT, FAR)[30:]:
+        store.enqueue([OutboxEntry(row.id, row.event.uid, payload, payload)])
+    assert sum(row.log is not None for row in store.history.page_before(None)) == len(kills)
     for number in range(100, 300):
-        store.record(large(number), SNAPSHOT)
+        store.insert(large(number), SNAPSHOT)
         if any(name.startswith("dropped") for name in store.counters(NO_BOOT)):
             break
     assert store.counters(NO_BOOT)["dropped.logs"] > 0
     with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
-        assert database.execute("SELECT count(*) FROM told").fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM encoded_events").fetchone() == (0,)
 
 
 def test_at_the_bound_nothing_is_kept_that_could_be_done_without(store: Store) -> None:
     """What is told then is sent, and its history is told anew."""
     for number in range(200):
-        store.record(large(number), SNAPSHOT)
+        store.insert(large(number), SNAPSHOT)
     queue(store, os.urandom(5_000))
-    newest = store.history.before(None)[0]
-    assert (newest.log, newest.log_fate) == (None, "waiting")
+    newest = store.history.page_before(None)[0]
+    assert (newest.log, newest.log_status) == (None, "queued")

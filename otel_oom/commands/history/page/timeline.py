@@ -78,9 +78,9 @@ def _fate(fate: str | None) -> str | None:
     if fate is None:
         return None
     told = {
-        "taken": "taken by the backend",
-        "waiting": "waits to be sent: see otel-oom queue",
-        "owed": "not told yet: what stands here is what is known now",
+        "delivered": "taken by the backend",
+        "queued": "waits to be sent: see otel-oom queue",
+        "pending": "not told yet: what stands here is what is known now",
     }
     return told.get(fate, fate)
 

@@ -315,21 +315,21 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
     by_earlyoom = kill("earlyoom 1.7", boot_id=KILL.boot_id, victim=by_kernel.victim)
     with Store(tmp_path) as store:
         recorded = [
-            store.record(event, Snapshot(process_found=False))
+            store.insert(event, Snapshot(process_found=False))
             for event in (by_earlyoom, by_kernel, by_earlyoom, by_kernel)
         ]
         assert recorded == [True, True, False, False]
-        assert store.account(KILL.boot_id).told == 1
-        assert [one.tgid for one in store.kills_of(KILL.boot_id, 9)] == [4711]
+        assert store.boot_tally(KILL.boot_id).recorded == 1
+        assert [one.tgid for one in store.stored_kills(KILL.boot_id, 9)] == [4711]
         # The end of the process is that of the kernel's kill, whose span waits for it.
         end = VictimExit(4711, KILL.victim.start_boottime_ns, KILL.boottime_ns + 1, 9)
-        assert store.record_exit(KILL.boot_id, end)
-        rows = store.open_kills(9, KILL.boot_id, 0)
+        assert store.add_exit(KILL.boot_id, end)
+        rows = store.pending_events(9, KILL.boot_id, 0)
         # Whoever looks for the process finds both, the last of them first.
-        found = store.history.by_pid(4711)
-        assert [row.uid for row in store.history.of_ids(found)] == [by_kernel.uid, by_earlyoom.uid]
-        store.record(kill("oomd 0.5, its own output"), Snapshot(process_found=False))
-        (newest,) = store.history.newest_kill()
+        found = store.history.find_by_pid(4711)
+        assert [row.uid for row in store.history.rows(found)] == [by_kernel.uid, by_earlyoom.uid]
+        store.insert(kill("oomd 0.5, its own output"), Snapshot(process_found=False))
+        (newest,) = store.history.find_newest_kill()
         assert newest > max(found)
     assert [(row.event, row.exit) for row in rows] == [(by_earlyoom, None), (by_kernel, end)]
 

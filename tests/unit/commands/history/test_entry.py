@@ -60,13 +60,13 @@ def stored(
 ) -> HistoryRow:
     """The event as the history has it, told or not."""
     with Store(folder) as store:
-        store.record(event, SNAPSHOT)
+        store.insert(event, SNAPSHOT)
         if isinstance(event, OomKill):
             for step in REAPER_STEPS:
-                store.record_reaping(event.boot_id, step)
-            store.record_exit(event.boot_id, EXIT)
+                store.add_reaper_step(event.boot_id, step)
+            store.add_exit(event.boot_id, EXIT)
         if told:
-            store.queue([OutboxEntry(1, event.uid, told.get("log"), told.get("span"))])
+            store.enqueue([OutboxEntry(1, event.uid, told.get("log"), told.get("span"))])
         (row,) = queries.newest(asking(store))
         return row
 
@@ -78,7 +78,7 @@ def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
     assert entry.log.SerializeToString() == told["log"]
     assert entry.span
     assert entry.span.SerializeToString() == told["span"]
-    assert (entry.log_fate, entry.span_fate) == ("waiting", "waiting")
+    assert (entry.log_fate, entry.span_fate) == ("queued", "queued")
 
 
 def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     assert entry.log.SerializeToString() == encode_log(now)
     assert entry.span
     assert entry.span.SerializeToString() == encode_span(now)
-    assert (entry.log_fate, entry.span_fate) == ("owed", "owed")
+    assert (entry.log_fate, entry.span_fate) == ("pending", "pending")
 
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
     answered: list[int] = []
     with Store(tmp_path) as store:
         for number in range(20):
-            store.record(sample_kill(number, stack=("x" * 300_000,)), SNAPSHOT)
+            store.insert(sample_kill(number, stack=("x" * 300_000,)), SNAPSHOT)
         ask = asking(store)
 
         def counting(wanted: Request) -> Any:  # noqa: ANN401  JSON
@@ -157,7 +157,7 @@ def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
     [
         {"event": "{}"},
         {"event": "no JSON"},
-        {"witness": "[]"},
+        {"snapshot": "[]"},
         {"kind": "of a later version"},
         {"log": b"\xff\xff", "span": b""},
         {"log": b"", "span": b""},

@@ -37,7 +37,7 @@ PLAIN = Terminal(100)
 HOSTILE = 'a\x1b[2J"\\\n\u202e= b'
 
 
-def told(one: EnrichedKill, terminal: Terminal = PLAIN, fate: str = "taken") -> str:
+def told(one: EnrichedKill, terminal: Terminal = PLAIN, fate: str = "delivered") -> str:
     """The page of a kill."""
     made = entry(one, log_fate=fate, span_fate=fate)
     return "\n".join(page.lines(made, [made], terminal))
@@ -182,9 +182,12 @@ def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
 @pytest.mark.parametrize(
     ("fate", "says"),
     [
-        ("waiting", "waits to be sent: see otel-oom queue"),
-        ("owed", "not told yet"),
-        ("refused by http://x: HTTP 400: no\x1b[31m", "refused by http://x: HTTP 400: no\\x1b[31m"),
+        ("queued", "waits to be sent: see otel-oom queue"),
+        ("pending", "not told yet"),
+        (
+            "rejected by http://x: HTTP 400: no\x1b[31m",
+            "rejected by http://x: HTTP 400: no\\x1b[31m",
+        ),
     ],
 )
 def test_what_has_become_of_it(fate: str, says: str) -> None:

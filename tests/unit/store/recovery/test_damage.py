@@ -28,7 +28,7 @@ NAME = "otel-oom.db"
 
 def events(store: Store) -> set[str]:
     """The uids of all that owes something."""
-    return {row.event.uid for row in store.open_kills(10_000, BOOT, FAR)}
+    return {row.event.uid for row in store.pending_events(10_000, BOOT, FAR)}
 
 
 def uids(*numbers: int) -> set[str]:
@@ -62,10 +62,10 @@ def full(tmp_path: Path) -> Path:
     """The file of a store, closed, with a hundred kills; two of them have messages."""
     with Store(tmp_path) as store:
         for number in range(100):
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
         for number in (0, 1):
-            store.queue([OutboxEntry(number + 1, sample_kill(number).uid, b"log", b"span")])
-        store.refused(store.waiting("logs", 1, 1000), Rejection("http://host", "no"))
+            store.enqueue([OutboxEntry(number + 1, sample_kill(number).uid, b"log", b"span")])
+        store.reject(store.next_batch("logs", 1, 1000), Rejection("http://host", "no"))
     return tmp_path / NAME
 
 
@@ -92,32 +92,32 @@ def test_an_unreadable_database_is_moved_aside(
     damage(full)
     before = full.read_bytes()
     with Store(full.parent) as store:
-        assert store.record(sample_kill(1000), SNAPSHOT)
+        assert store.insert(sample_kill(1000), SNAPSHOT)
         events(store)
-        (found,) = store.set_aside()
+        (found,) = store.quarantined_databases()
     moved = full.parent / found.name
     assert moved.read_bytes()[: 3 * PAGE] == before[: 3 * PAGE]
-    assert abs(found.found_unix_ns - time.time_ns()) < 60 * 10**9
+    assert abs(found.quarantined_unix_ns - time.time_ns()) < 60 * 10**9
     assert stat.S_IMODE(moved.stat().st_mode) == 0o600
     assert sum(found.name in message for message in caplog.messages) == 2
     with Store(full.parent) as store:
         assert uids(1000) <= events(store)
-        assert len(store.set_aside()) == 1
+        assert len(store.quarantined_databases()) == 1
 
 
 def test_what_can_still_be_read_is_taken_over(full: Path) -> None:
     """One page that is damaged takes its own rows with it and no other's."""
-    pages = leaf_pages(full, "journal")
+    pages = leaf_pages(full, "events")
     overwrite(full, (pages[len(pages) // 2] - 1) * PAGE, b"\x55" * PAGE)
     with Store(full.parent) as store:
         left = events(store)
         assert 90 <= len(left) < 100
         assert uids(2, 99) <= left
-        assert [m.payload for m in store.waiting("traces", 10, 1000)] == [b"span"] * 2
-        assert store.counts()["dead_letters"] == 1
+        assert [m.payload for m in store.next_batch("traces", 10, 1000)] == [b"span"] * 2
+        assert store.row_counts()["dead_letters"] == 1
         assert store.counters(BOOT) == {"captured.kill": 100}
-        assert store.counters(NO_BOOT) == {"refused.logs": 1}
-        (found,) = store.set_aside()
+        assert store.counters(NO_BOOT) == {"rejected.logs": 1}
+        (found,) = store.quarantined_databases()
         assert "malformed" in found.reason
 
 
@@ -126,10 +126,10 @@ def test_damage_that_shows_while_running_is_mended(full: Path) -> None:
     page = root_page(full, "outbox")
     with Store(full.parent) as store:
         overwrite(full, (page - 1) * PAGE, b"\x55" * PAGE)
-        store.queue([OutboxEntry(3, sample_kill(2).uid, b"new", None)])
-        assert [m.payload for m in store.waiting("logs", 10, 1000)] == [b"new"]
-        assert len(store.set_aside()) == 1
-        assert store.record(sample_kill(1000), SNAPSHOT)
+        store.enqueue([OutboxEntry(3, sample_kill(2).uid, b"new", None)])
+        assert [m.payload for m in store.next_batch("logs", 10, 1000)] == [b"new"]
+        assert len(store.quarantined_databases()) == 1
+        assert store.insert(sample_kill(1000), SNAPSHOT)
         assert uids(0, 1, 3, 99, 1000) <= events(store)
 
 
@@ -138,8 +138,8 @@ def test_messages_that_are_lost_are_made_again(full: Path) -> None:
     page = root_page(full, "outbox")
     overwrite(full, (page - 1) * PAGE, b"\x55" * PAGE)
     with Store(full.parent) as store:
-        store.waiting("logs", 1, 1)
-        rows = {row.event.uid: row for row in store.open_kills(1000, BOOT, FAR)}
+        store.next_batch("logs", 1, 1)
+        rows = {row.event.uid: row for row in store.pending_events(1000, BOOT, FAR)}
         assert rows.keys() == uids(*range(100))
         # Its log was refused, and is a dead letter.
         assert rows[sample_kill(0).uid].log_queued
@@ -152,22 +152,24 @@ def test_a_move_that_was_cut_short_is_ended_by_the_next_start(full: Path) -> Non
     full.rename(full.with_name("otel-oom-20260101T000000Z.db"))
     with Store(full.parent) as store:
         assert len(events(store)) == 98
-        assert [found.name for found in store.set_aside()] == ["otel-oom-20260101T000000Z.db"]
+        assert [found.name for found in store.quarantined_databases()] == [
+            "otel-oom-20260101T000000Z.db"
+        ]
 
 
 def test_the_log_of_a_damaged_database_goes_with_it(tmp_path: Path) -> None:
     """What a crash has left in the log is kept with the file that it belongs to."""
     crashed = tmp_path / "crashed"
     with Store(tmp_path / "state") as store:
-        store.record(KILL, SNAPSHOT)
+        store.insert(KILL, SNAPSHOT)
     with Store(tmp_path / "state") as store:
         # Of the file's first page the log has no copy now.
-        store.count(BOOT, {"seen": 1})
+        store.add_counters(BOOT, {"seen": 1})
         shutil.copytree(store.folder, crashed)
     no_header(crashed / NAME)
     with Store(crashed) as store:
-        (found,) = store.set_aside()
-        assert store.record(sample_kill(1), SNAPSHOT)
+        (found,) = store.quarantined_databases()
+        assert store.insert(sample_kill(1), SNAPSHOT)
     overwrite(crashed / found.name, 0, b"SQLite format 3\0")
     with closing(sqlite3.connect(crashed / found.name)) as mended:
         query = "SELECT value FROM counters WHERE name = 'seen'"
@@ -179,7 +181,7 @@ def test_what_is_moved_stays_one_database(tmp_path: Path) -> None:
     for _ in range(2):
         for tail in ("", "-wal", "-shm"):
             (tmp_path / f"{NAME}{tail}").write_text(tail, encoding="ascii")
-        moved = salvage.move(tmp_path / NAME)
+        moved = salvage.quarantine(tmp_path / NAME)
         for tail in ("", "-wal", "-shm"):
             assert (tmp_path / f"{moved.name}{tail}").read_text(encoding="ascii") == tail
             assert not (tmp_path / f"{NAME}{tail}").exists()
@@ -190,17 +192,17 @@ def test_what_was_taken_over_once_is_not_again(full: Path) -> None:
     """After a second damage only the second file is: what the first had was told since."""
     for id_, left in (10, 97), (11, 0):
         with closing(sqlite3.connect(full)) as database, database:
-            damage = "UPDATE journal SET event = 'no JSON', log_queued = 0 WHERE id = ?"
+            damage = "UPDATE events SET event = 'no JSON', log_queued = 0 WHERE id = ?"
             database.execute(damage, (id_,))
         with Store(full.parent) as store:
             assert len(events(store)) == left
-            for row in store.open_kills(1000, BOOT, FAR):
-                store.queue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
+            for row in store.pending_events(1000, BOOT, FAR):
+                store.enqueue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
             for signal in ("logs", "traces"):
-                store.delivered(store.waiting(signal, 1000, 10**6))
-            assert store.counts()["outbox"] == 0
+                store.ack(store.next_batch(signal, 1000, 10**6))
+            assert store.row_counts()["outbox"] == 0
     with Store(full.parent) as store:
-        assert len(store.set_aside()) == 2
+        assert len(store.quarantined_databases()) == 2
 
 
 @pytest.mark.parametrize("which", ["folder", NAME, f"{NAME}-wal", "moved"])
@@ -208,15 +210,15 @@ def test_a_database_that_is_taken_away_is_written_anew(tmp_path: Path, which: st
     """Names can be deleted under a running agent: what they led to is brought back."""
     state = tmp_path / "state"
     with Store(state) as store:
-        store.record(sample_kill(0), SNAPSHOT)
+        store.insert(sample_kill(0), SNAPSHOT)
         if which == "folder":
             shutil.rmtree(state)
         elif which == "moved":
             state.rename(tmp_path / "elsewhere")
         else:
             (state / which).unlink()
-        assert store.record(sample_kill(1), SNAPSHOT)
-        store.record(sample_kill(2), SNAPSHOT)
+        assert store.insert(sample_kill(1), SNAPSHOT)
+        store.insert(sample_kill(2), SNAPSHOT)
     with Store(state) as store:
         assert events(store) == uids(0, 1, 2)
 
@@ -228,8 +230,8 @@ def test_a_database_that_is_taken_away_is_written_anew(tmp_path: Path, which: st
         "event = CAST(x'ff80' AS TEXT)",
         "event = json_remove(event, '$.victim')",
         "event = '[]'",
-        "witness = '7'",
-        "reaper = '[7]'",
+        "snapshot = '7'",
+        "reaper_steps = '[7]'",
         "exit = '{}'",
         "kind = 'of a later version'",
         "stored_unix_ns = 'then'",
@@ -241,28 +243,28 @@ def test_a_row_that_cant_be_read_holds_up_no_other(
     """It is set aside with the reason, told once, and kept; an agent of another version retries."""
     with Store(tmp_path) as store:
         for number in range(3):
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            before = database.execute("SELECT * FROM journal WHERE id = 2").fetchall()
-            database.execute(f"UPDATE journal SET {change}, sum = NULL WHERE id = 2")  # noqa: S608  of the list above
+            before = database.execute("SELECT * FROM events WHERE id = 2").fetchall()
+            database.execute(f"UPDATE events SET {change}, crc32 = NULL WHERE id = 2")  # noqa: S608  of the list above
         for _ in range(3):
-            assert [row.id for row in store.open_kills(1, BOOT, NEVER)] == [1]
-            assert [row.id for row in store.open_kills(10, BOOT, NEVER)] == [1, 3]
-        assert store.oldest_open_boottime_ns(BOOT) == KILL.boottime_ns
-        assert {kill.boottime_ns for kill in store.kills_of(BOOT, 10)} > {KILL.boottime_ns}
+            assert [row.id for row in store.pending_events(1, BOOT, NEVER)] == [1]
+            assert [row.id for row in store.pending_events(10, BOOT, NEVER)] == [1, 3]
+        assert store.oldest_pending_boottime_ns(BOOT) == KILL.boottime_ns
+        assert {kill.boottime_ns for kill in store.stored_kills(BOOT, 10)} > {KILL.boottime_ns}
         assert sum("can't be told" in message for message in caplog.messages) == 1
-        assert store.counters(NO_BOOT) == {"unreadable": 1}
-        assert store.counts()["journal"] == 3
+        assert store.counters(NO_BOOT) == {"undecodable": 1}
+        assert store.row_counts()["events"] == 3
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            names = [column[1] for column in database.execute("PRAGMA table_info(journal)")]
+            names = [column[1] for column in database.execute("PRAGMA table_info(events)")]
             mended = ", ".join(f"{name} = ?" for name in names[:14])
-            database.execute(f"UPDATE journal SET {mended} WHERE id = 2", before[0][:14])  # noqa: S608  its own columns
+            database.execute(f"UPDATE events SET {mended} WHERE id = 2", before[0][:14])  # noqa: S608  its own columns
     with Store(tmp_path) as store:
-        assert len(store.open_kills(10, BOOT, NEVER)) == 2
+        assert len(store.pending_events(10, BOOT, NEVER)) == 2
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            database.execute("UPDATE journal SET unreadable_by = 'another' WHERE id = 2")
+            database.execute("UPDATE events SET undecodable_version = 'another' WHERE id = 2")
     with Store(tmp_path) as store:
-        assert len(store.open_kills(10, BOOT, NEVER)) == 3
+        assert len(store.pending_events(10, BOOT, NEVER)) == 3
 
 
 @pytest.mark.parametrize("begin", [None, 40])
@@ -277,18 +279,21 @@ def test_a_bit_that_the_disk_has_changed_is_no_other_kill(
     kills = [sample_kill(number, boot_id=boot) for number in range(3)]
     with Store(tmp_path) as store:
         for each in kills:
-            store.record(each, SNAPSHOT)
+            store.insert(each, SNAPSHOT)
         if begin is not None:
-            store.settle(boot, again=0, sequence=begin, begins=True)
-        store.settle(boot, again=0, sequence=100)
+            store.update_tally(boot, double_counted=0, log_sequence=begin, log_starts=True)
+        store.update_tally(boot, double_counted=0, log_sequence=100)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            database.execute("UPDATE journal SET event = replace(event, '4711', '4715') WHERE id=2")
+            database.execute("UPDATE events SET event = replace(event, '4711', '4715') WHERE id=2")
         assert events(store) == {kills[0].uid, kills[2].uid}
-        assert (store.account(boot).told, store.account(boot).sequence) == (2, begin or -1)
-        (found,) = store.set_aside()
+        assert (store.boot_tally(boot).recorded, store.boot_tally(boot).log_sequence) == (
+            2,
+            begin or -1,
+        )
+        (found,) = store.quarantined_databases()
         assert "row 2 of the journal is not as it was written" in found.reason
-        assert store.record(kills[1], SNAPSHOT)
-        assert store.account(boot).told == 3
+        assert store.insert(kills[1], SNAPSHOT)
+        assert store.boot_tally(boot).recorded == 3
 
 
 @pytest.mark.parametrize(
@@ -297,7 +302,7 @@ def test_a_bit_that_the_disk_has_changed_is_no_other_kill(
         "boot_id = 'c' || boot_id",
         "kind = 'panic'",
         "tgid = tgid + 4",
-        "started_ns = started_ns - 4",
+        "start_boottime_ns = start_boottime_ns - 4",
         "boottime_ns = boottime_ns + 4096",
         "log_queued = 1, span_queued = 1",
     ],
@@ -308,38 +313,25 @@ def test_a_kill_whose_row_was_changed_can_be_stored_again(tmp_path: Path, change
     kills = [sample_kill(number, boot_id=boot) for number in range(3)]
     with Store(tmp_path) as store:
         for each in kills:
-            store.record(each, SNAPSHOT)
-        store.settle(boot, again=0, sequence=100)
+            store.insert(each, SNAPSHOT)
+        store.update_tally(boot, double_counted=0, log_sequence=100)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            database.execute(f"UPDATE journal SET {change} WHERE id = 2")  # noqa: S608  of the list above
-        assert store.record(kills[1], SNAPSHOT)
+            database.execute(f"UPDATE events SET {change} WHERE id = 2")  # noqa: S608  of the list above
+        assert store.insert(kills[1], SNAPSHOT)
         assert events(store) == {each.uid for each in kills}
-        assert store.account(boot).told == 3
-        assert len(store.set_aside()) == 1
-        assert not store.record(kills[1], SNAPSHOT)
-
-
-def test_sums_of_an_older_kind_are_not_held_against_a_row(tmp_path: Path) -> None:
-    """A file that was moved aside before it was brought up to date gives what it has."""
-    with Store(tmp_path) as store:
-        store.record(KILL, SNAPSHOT)
-    with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-        database.execute("UPDATE journal SET sum = 1")
-        database.execute("PRAGMA user_version = 7")
-    salvage.move(tmp_path / NAME)
-    with Store(tmp_path) as store:
-        assert events(store) == {KILL.uid}
-        assert len(store.set_aside()) == 1
+        assert store.boot_tally(boot).recorded == 3
+        assert len(store.quarantined_databases()) == 1
+        assert not store.insert(kills[1], SNAPSHOT)
 
 
 def test_what_was_queued_is_as_it_was_written(tmp_path: Path) -> None:
     """A row that has moved on is sealed anew: told again, it is the same kill."""
     with Store(tmp_path) as store:
-        store.record(KILL, SNAPSHOT)
-        (row,) = store.open_kills(10, BOOT, FAR)
-        store.queue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
-        assert not store.record(KILL, SNAPSHOT)
-        assert store.set_aside() == []
+        store.insert(KILL, SNAPSHOT)
+        (row,) = store.pending_events(10, BOOT, FAR)
+        store.enqueue([OutboxEntry(row.id, row.event.uid, b"log", b"span")])
+        assert not store.insert(KILL, SNAPSHOT)
+        assert store.quarantined_databases() == []
 
 
 def test_a_bit_that_the_disk_has_changed_is_not_sent(full: Path) -> None:
@@ -347,26 +339,26 @@ def test_a_bit_that_the_disk_has_changed_is_not_sent(full: Path) -> None:
     with closing(sqlite3.connect(full)) as database, database:
         database.execute("UPDATE outbox SET payload = x'6c6f66' WHERE signal = 'logs'")
     with Store(full.parent) as store:
-        assert store.waiting("logs", 10, 1000) == []
+        assert store.next_batch("logs", 10, 1000) == []
         assert uids(1) <= events(store)
-        assert [m.payload for m in store.waiting("traces", 10, 1000)] == [b"span"] * 2
+        assert [m.payload for m in store.next_batch("traces", 10, 1000)] == [b"span"] * 2
 
 
 def test_many_rows_that_cant_be_read_hide_no_other(tmp_path: Path) -> None:
     """More of them than one look takes do not end it."""
     with Store(tmp_path) as store:
         for number in range(10):
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            database.execute("UPDATE journal SET event = '?', sum = NULL WHERE id < 10")
-        assert [row.id for row in store.open_kills(2, BOOT, NEVER)] == [10]
+            database.execute("UPDATE events SET event = '?', crc32 = NULL WHERE id < 10")
+        assert [row.id for row in store.pending_events(2, BOOT, NEVER)] == [10]
 
 
 def test_what_the_reaper_tells_of_a_damaged_row_is_no_trouble(tmp_path: Path) -> None:
     """Steps that can't be added to a row are left out, and hold up no kill."""
     with Store(tmp_path) as store:
-        store.record(KILL, SNAPSHOT)
+        store.insert(KILL, SNAPSHOT)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
-            database.execute("UPDATE journal SET reaper = 'no JSON'")
-        assert not store.record_reaping(BOOT, REAPER_STEPS[0])
-        assert store.record_exit(BOOT, EXIT)
+            database.execute("UPDATE events SET reaper_steps = 'no JSON'")
+        assert not store.add_reaper_step(BOOT, REAPER_STEPS[0])
+        assert store.add_exit(BOOT, EXIT)

@@ -40,7 +40,7 @@ def record_until_full(store: Store, first: int = 0) -> int:
     """Record kills until the store takes no more; the number of the first that it did not take."""
     for number in range(first, first + 10_000):
         try:
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
         except sqlite3.OperationalError:
             return number
     pytest.fail("a full disk takes ten thousand kills")
@@ -49,7 +49,7 @@ def record_until_full(store: Store, first: int = 0) -> int:
 def takes(store: Store, event: OomKill) -> bool:
     """Whether the store takes an event now."""
     try:
-        return store.record(event, SNAPSHOT)
+        return store.insert(event, SNAPSHOT)
     except sqlite3.OperationalError:
         return False
 
@@ -57,17 +57,17 @@ def takes(store: Store, event: OomKill) -> bool:
 def queue_all(store: Store) -> None:
     """Move what is in the journal to the outbox, as far as there is room."""
     with suppress(sqlite3.OperationalError):
-        while rows := store.open_kills(128, BOOT, FAR):
-            store.queue([OutboxEntry(row.id, row.event.uid, PAYLOAD, PAYLOAD) for row in rows])
+        while rows := store.pending_events(128, BOOT, FAR):
+            store.enqueue([OutboxEntry(row.id, row.event.uid, PAYLOAD, PAYLOAD) for row in rows])
 
 
 def deliver_all(store: Store) -> list[str]:
     """Let a backend take whatever waits; the uids, each as often as it was sent."""
     sent = []
     for signal in ("logs", "traces"):
-        while messages := store.waiting(signal, 512, 1 << 21):
+        while messages := store.next_batch(signal, 512, 1 << 21):
             sent += [message.uid for message in messages]
-            store.delivered(messages)
+            store.ack(messages)
     return sent
 
 
@@ -86,7 +86,7 @@ def test_what_is_stored_goes_out_and_makes_room(small: Disk) -> None:
             assert after > first, "what went out left no room"
             queue_all(store)
             assert sorted(deliver_all(store)) == uids(first, after)
-            assert store.counts()["outbox"] == 0
+            assert store.row_counts()["outbox"] == 0
             first = after
 
 
@@ -117,7 +117,7 @@ def test_a_backlog_waits_for_its_backend(small: Disk) -> None:
         for _ in range(3):
             taken = record_until_full(store, taken)
             queue_all(store)
-        assert NO_BOOT not in store.totals()
+        assert NO_BOOT not in store.counter_totals()
         sent: list[str] = []
         for _ in range(20):
             queue_all(store)
@@ -130,19 +130,19 @@ def test_what_was_taken_is_not_sent_again(small: Disk, way: str) -> None:
     """While the disk can't let go of what a backend took or refused, that is remembered."""
     with Store(small.path / "state") as store:
         for number in range(20):
-            store.record(sample_kill(number), SNAPSHOT)
+            store.insert(sample_kill(number), SNAPSHOT)
         queue_all(store)
-        messages = store.waiting("logs", 10, ALL)
+        messages = store.next_batch("logs", 10, ALL)
         with no_room(store, small) if way == "full" else busy(store):
-            store.delivered(messages[:9])
-            store.refused(messages[9:], Rejection("http://host", "no"))
-            waiting = store.waiting("logs", 100, ALL)
+            store.ack(messages[:9])
+            store.reject(messages[9:], Rejection("http://host", "no"))
+            waiting = store.next_batch("logs", 100, ALL)
             assert [m.uid for m in waiting] == [sample_kill(number).uid for number in range(10, 20)]
-            assert store.counts()["outbox"] == 40
-        store.upkeep()
-        assert store.counts()["outbox"] == 30
-        assert store.counts()["dead_letters"] == 1
-        assert store.counters(NO_BOOT) == {"sent.logs": 9, "refused.logs": 1}
+            assert store.row_counts()["outbox"] == 40
+        store.maintain()
+        assert store.row_counts()["outbox"] == 30
+        assert store.row_counts()["dead_letters"] == 1
+        assert store.counters(NO_BOOT) == {"sent.logs": 9, "rejected.logs": 1}
 
 
 @contextmanager
@@ -180,13 +180,13 @@ def test_it_opens_on_a_full_disk(small: Disk) -> None:
         queue_all(store)
     small.fill()
     with Store(state) as store:
-        assert len(store.waiting("logs", 10_000, ALL)) == taken
+        assert len(store.next_batch("logs", 10_000, ALL)) == taken
     small.fill()
     subprocess.run([sys.executable, "-c", program, state], check=False, cwd=Path.cwd())
     small.fill()
     with Store(state) as store:
         assert sorted(deliver_all(store)) == uids(0, taken)
-        assert store.counts()["outbox"] == 0
+        assert store.row_counts()["outbox"] == 0
 
 
 def test_a_disk_that_was_full_from_the_start_is_told(small: Disk) -> None:

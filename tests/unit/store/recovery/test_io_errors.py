@@ -52,9 +52,9 @@ def check(folder: Path, told: list[str]) -> None:
         sample_kill(number).uid for number in range(KILLS) if f"done record {number}" in told
     }
     with Store(folder / "state") as store:
-        open_ = {row.event.uid: row for row in store.open_kills(100, BOOT, FAR)}
-        logs = [message.uid for message in store.waiting("logs", 100, 1000)]
-        spans = [message.uid for message in store.waiting("traces", 100, 1000)]
+        open_ = {row.event.uid: row for row in store.pending_events(100, BOOT, FAR)}
+        logs = [message.uid for message in store.next_batch("logs", 100, 1000)]
+        spans = [message.uid for message in store.next_batch("traces", 100, 1000)]
         assert recorded <= open_.keys() | set(spans)
         if "done queue" in told:
             assert {sample_kill(0).uid, sample_kill(1).uid} <= set(spans)
