@@ -78,7 +78,7 @@ def moved(trial: Trial, *, short: bool) -> None:
     try:
         with trial.agent(url=elsewhere.url) as life:
             trial.wait_until_told()
-            assert life.end(signal.SIGTERM) == 0, life.log_text()
+            assert life.stop(signal.SIGTERM) == 0, life.log_text()
         trial.settle(url=elsewhere.url)
     finally:
         elsewhere.close()

@@ -74,7 +74,7 @@ class Life:
             lambda: f"{words!r} is not in {self.log_text()}",
         )
 
-    def end(self, number: signal.Signals, within_s: float = ENDS_S) -> int:
+    def stop(self, number: signal.Signals, within_s: float = ENDS_S) -> int:
         """Send it a signal and wait; its exit code."""
         self.process.send_signal(number)
         return self.process.wait(within_s)
@@ -151,11 +151,11 @@ class Trial:
             self.storm.kill(1, self.memcg)
             self.wait_until_told()
             time.sleep(SETTLED_S)
-            assert life.end(signal.SIGTERM) == 0, life.log_text()
+            assert life.stop(signal.SIGTERM) == 0, life.log_text()
 
     def crash(self, life: Life) -> None:
         """Have an agent die at once."""
-        life.end(signal.SIGKILL)
+        life.stop(signal.SIGKILL)
         self.crashes += 1
 
     def unpin(self) -> None:
@@ -203,7 +203,7 @@ class Trial:
         with self.agent(**options) as life:  # type: ignore[arg-type]
             self.wait_until_told(but=but)
             time.sleep(SETTLED_S)
-            assert life.end(signal.SIGTERM) == 0, life.log_text()
+            assert life.stop(signal.SIGTERM) == 0, life.log_text()
 
     def tail(self) -> str:
         """The end of the agents' log."""

@@ -33,8 +33,8 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is set aside, told once, and kept on the disk; those behind it are delivered."""
-    taker = RequestLog()
-    with Store(tmp_path / "state") as store, Receiver(taker) as receiver:
+    received = RequestLog()
+    with Store(tmp_path / "state") as store, Receiver(received) as receiver:
         for number in range(3):
             store.insert(sample_kill(number, boot_id="an earlier boot"), SNAPSHOT)
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
@@ -44,7 +44,7 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
             store, AgentConfig(read_otlp_config(endpoint)), ContainerService()
         )
         delivery.start()
-        wait_until(lambda: len(taker.taken) == 4, "two logs and two spans", limit=30)
+        wait_until(lambda: len(received.accepted) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)
         assert store.row_counts() == {"events": 3, "outbox": 0, "dead_letters": 0}
         assert store.counters(NO_BOOT)["undecodable"] == 1

@@ -62,7 +62,7 @@ def test_a_full_disk_below_the_output_is_told() -> None:
     finally:
         os.close(full)
     assert done.code == 1
-    assert "No space left" in done.message()
+    assert "No space left" in done.error_message()
     assert len(done.err.splitlines()) == 1
 
 

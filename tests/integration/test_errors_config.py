@@ -38,8 +38,8 @@ def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, take
     """The agent does not start (exit code 2) and says which variable it is and what it takes."""
     done = run_otel_oom("run", "--no-pin", "--state-dir", tmp_path / "state", env={name: value})
     assert done.code == 2
-    assert name in done.message()
-    assert takes in done.message()
+    assert name in done.error_message()
+    assert takes in done.error_message()
     assert "s3cret" not in done.err
     assert not (tmp_path / "state").exists()
 

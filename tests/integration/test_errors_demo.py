@@ -31,8 +31,8 @@ def test_no_memory_cgroup_can_be_made() -> None:
     """Without a memory controller there is no kill, but one message with the way out."""
     done = run_otel_oom("demo", prefix=mount_namespace("mount -t tmpfs none /sys/fs/cgroup"))
     assert (done.code, done.out) == (1, "")
-    assert "No memory cgroup" in done.message()
-    assert "root" in done.message()
+    assert "No memory cgroup" in done.error_message()
+    assert "root" in done.error_message()
 
 
 def test_a_backend_that_is_down() -> None:
@@ -40,8 +40,8 @@ def test_a_backend_that_is_down() -> None:
     endpoint = f"http://{LOOPBACK}:{free_port()}"
     done = run_otel_oom("demo", "--json", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
     assert done.code == 1
-    assert f"{endpoint}/v1/logs did not take the logs" in done.message()
-    assert "refused" in done.message()
+    assert f"{endpoint}/v1/logs did not take the logs" in done.error_message()
+    assert "refused" in done.error_message()
     assert len(done.out.splitlines()) == 2
 
 
@@ -49,7 +49,7 @@ def test_a_backend_that_is_named_wrongly() -> None:
     """A wrong endpoint is wrong use, told before anything is killed."""
     done = run_otel_oom("demo", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
     assert (done.code, done.out) == (2, "")
-    assert "http://localhost:4318" in done.message()
+    assert "http://localhost:4318" in done.error_message()
     assert "Ready" not in done.err
 
 

@@ -28,8 +28,8 @@ def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
     """The folder is named, and how to name another; nothing is made there."""
     done = run_otel_oom(command, "--state-dir", tmp_path / "nowhere")
     assert (done.code, done.out) == (1, "")
-    assert f"There is nothing in {tmp_path / 'nowhere'}" in done.message()
-    assert "--state-dir" in done.message()
+    assert f"There is nothing in {tmp_path / 'nowhere'}" in done.error_message()
+    assert "--state-dir" in done.error_message()
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -41,7 +41,7 @@ def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None
     prefix = [word for word in NOBODY if "dac_read_search" not in word]
     done = run_otel_oom(command, "--state-dir", state, prefix=prefix)
     assert (done.code, done.out) == (1, "")
-    assert "sudo" in done.message()
+    assert "sudo" in done.error_message()
 
 
 def test_a_journal_without_a_kill(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_a_journal_without_a_kill(tmp_path: Path) -> None:
         store.insert(NO_VICTIM, SNAPSHOT)
     done = run_otel_oom("show", "--state-dir", tmp_path)
     assert done.code == 1
-    assert "No OOM kill is in the journal" in done.message()
-    assert "otel-oom events" in done.message()
+    assert "No OOM kill is in the journal" in done.error_message()
+    assert "otel-oom events" in done.error_message()
     listed = run_otel_oom("events", "--since", "1s", "--state-dir", tmp_path)
     assert (listed.code, listed.err) == (0, "")
     assert "No OOM kill" in listed.out
@@ -62,8 +62,8 @@ def test_an_event_that_is_not_there(state: Path, which: str) -> None:
     """What was asked for is told, harmless, and where to look."""
     done = run_otel_oom("show", which, "--state-dir", state)
     assert (done.code, done.out) == (1, "")
-    assert "otel-oom events" in done.message()
-    assert done.message().isprintable()
+    assert "otel-oom events" in done.error_message()
+    assert done.error_message().isprintable()
 
 
 def test_a_process_id_of_several_kills(state: Path) -> None:
@@ -83,8 +83,8 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
     digit = max("0123456789abcdef", key=lambda one: sum(uid[0] == one for uid in uids))
     done = run_otel_oom("show", digit, "--state-dir", tmp_path)
     assert done.code == 1
-    assert "Give more of it" in done.message()
-    assert sum(uid in done.message() for uid in uids) > 1
+    assert "Give more of it" in done.error_message()
+    assert sum(uid in done.error_message() for uid in uids) > 1
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: P
         )
     done = run_otel_oom("events", "--state-dir", tmp_path)
     assert done.code == 1
-    assert KILL.uid in done.message()
+    assert KILL.uid in done.error_message()
     assert sample_kill(1).uid[:8] in done.out
     one = run_otel_oom("show", KILL.uid, "--state-dir", tmp_path)
     assert one.code == 1
-    assert "can't be read by this version" in one.message()
+    assert "can't be read by this version" in one.error_message()
 
 
 @pytest.mark.usefixtures("real_kills")
@@ -136,4 +136,4 @@ def test_the_agent_answers_for_the_same(tmp_path: Path) -> None:
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         done = run_otel_oom("show", "ffffffff-ffff", "--state-dir", running.state_dir)
     assert done.code == 1
-    assert "otel-oom events" in done.message()
+    assert "otel-oom events" in done.error_message()

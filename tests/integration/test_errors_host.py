@@ -121,8 +121,8 @@ def test_the_agent_says_why_it_cannot_capture(lack: Lack, anyones: Path) -> None
     words = ("run", "--no-pin", "--source", "libbpf", "--state-dir", anyones / "state")
     done = command(*words, prefix=lack.prefix, cwd=lack.cwd)
     assert done.code == 1
-    assert lack.wrong in done.message()
-    assert lack.advice in done.message()
+    assert lack.wrong in done.error_message()
+    assert lack.advice in done.error_message()
 
 
 def _doctor(lack: Lack) -> tuple[CompletedCommand, dict[str, dict[str, str]]]:
@@ -169,7 +169,7 @@ def test_the_demonstration_says_why_it_cannot_be(lack: Lack, anyones: Path) -> N
     done = command("demo", prefix=lack.prefix, cwd=lack.cwd, env={"TMPDIR": str(anyones)})
     assert (done.code, done.out) == (1, "")
     assert "Traceback" not in done.err
-    said = done.err if lack.by_agent else done.message()
+    said = done.err if lack.by_agent else done.error_message()
     assert lack.wrong in said
     assert lack.advice in said
     assert not list(anyones.iterdir())

@@ -27,8 +27,8 @@ def test_a_file_in_its_place(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("mine", encoding="ascii")
     done = run(tmp_path / "file" / below)
     assert done.code == 1
-    assert f"The state folder {tmp_path / 'file'}" in done.message()
-    assert "--state-dir" in done.message()
+    assert f"The state folder {tmp_path / 'file'}" in done.error_message()
+    assert "--state-dir" in done.error_message()
     assert (tmp_path / "file").read_text(encoding="ascii") == "mine"
 
 
@@ -37,8 +37,8 @@ def test_a_read_only_mount(tmp_path: Path, below: str) -> None:
     """A file system that takes nothing is told."""
     done = run(tmp_path / below, mount_namespace(f"mount -t tmpfs -o ro none {tmp_path}"))
     assert done.code == 1
-    assert "Read-only file system" in done.message()
-    assert "--state-dir" in done.message()
+    assert "Read-only file system" in done.error_message()
+    assert "--state-dir" in done.error_message()
 
 
 def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     require(os.geteuid() == 0, "to become somebody else needs root")
     done = run(tmp_path / "state", NOBODY)
     assert done.code == 1
-    assert "Permission denied" in done.message()
-    assert "--state-dir" in done.message()
+    assert "Permission denied" in done.error_message()
+    assert "--state-dir" in done.error_message()
 
 
 @pytest.mark.usefixtures("real_kills")
@@ -56,10 +56,10 @@ def test_a_second_agent(tmp_path: Path) -> None:
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as first:
         done = run(first.state_dir)
         assert first.process.poll() is None
-        assert first.end() == 0
+        assert first.stop() == 0
     assert done.code == 1
-    assert f"Another otel-oom already works in {first.state_dir}" in done.message()
-    assert "--state-dir" in done.message()
+    assert f"Another otel-oom already works in {first.state_dir}" in done.error_message()
+    assert "--state-dir" in done.error_message()
 
 
 @pytest.mark.usefixtures("real_kills")
@@ -71,7 +71,7 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
     (state / "otel-oom.db").write_bytes(garbage)
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         assert running.state_dir == state
-        assert running.end() == 0
+        assert running.stop() == 0
     (moved,) = state.glob("otel-oom-*.db")
     assert moved.read_bytes() == garbage
     assert "file is not a database" in running.log_text()
@@ -84,6 +84,6 @@ def test_a_database_of_a_later_version(tmp_path: Path) -> None:
         database.execute("PRAGMA user_version = 4711")
     done = run(tmp_path)
     assert done.code == 1
-    assert "4711" in done.message()
+    assert "4711" in done.error_message()
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
         assert database.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)

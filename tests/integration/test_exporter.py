@@ -33,147 +33,147 @@ def switch_often() -> Iterator[None]:
 
 def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
     """A message is sent when the courier is woken, once, and is gone from the disk then."""
-    taker = RequestLog()
+    received = RequestLog()
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
-        outbox.put("a")
+        outbox.enqueue("a")
         running.wake()
-        outbox.empties()
-        outbox.put("b")
+        outbox.wait_until_empty()
+        outbox.enqueue("b")
         running.wake()
-        outbox.empties()
-    assert taker.requests == [["a"], ["b"]]
+        outbox.wait_until_empty()
+    assert received.requests == [["a"], ["b"]]
 
 
 def test_the_other_signal_is_left_alone(outbox: Outbox) -> None:
     """A courier sends the messages of its own signal, to its own path, and no others."""
-    taker = RequestLog()
-    outbox.put("a", signal="logs")
-    outbox.put("b", signal="traces")
-    with Receiver(taker) as server:
+    received = RequestLog()
+    outbox.enqueue("a", signal="logs")
+    outbox.enqueue("b", signal="traces")
+    with Receiver(received) as server:
         with run_exporter(make_exporter(outbox.store, server.url, "traces")):
             wait_until(
-                lambda: outbox.waiting() == ["a"], "the trace is sent", limit=CLIENT_TIMEOUT_S
+                lambda: outbox.queued_uids() == ["a"], "the trace is sent", limit=CLIENT_TIMEOUT_S
             )
         with run_exporter(make_exporter(outbox.store, server.url, "logs")):
-            outbox.empties()
-    assert taker.requests == [["b"], ["a"]]
+            outbox.wait_until_empty()
+    assert received.requests == [["b"], ["a"]]
 
 
 def test_a_backlog_is_one_request_oldest_first(outbox: Outbox) -> None:
     """What has waited goes in one request, in the order of its arrival."""
-    taker = RequestLog()
+    received = RequestLog()
     uids = [f"kill-{number}" for number in range(300)]
-    outbox.put(*uids)
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.requests == [uids]
+    outbox.enqueue(*uids)
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert received.requests == [uids]
 
 
 def test_a_long_backlog_is_several_requests(outbox: Outbox) -> None:
     """No request outgrows what servers take: 4 MiB with gRPC, unless they are told otherwise."""
-    taker = RequestLog()
+    received = RequestLog()
     uids = [f"kill-{number}" for number in range(10)]
-    outbox.put(*uids, size=1 << 20)
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.taken == uids
-    assert max(taker.sizes) < 4 << 20
+    outbox.enqueue(*uids, size=1 << 20)
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert received.accepted == uids
+    assert max(received.sizes) < 4 << 20
 
 
 def test_grpc_delivers_as_well(outbox: Outbox) -> None:
     """The protocol of the endpoint is the one that is spoken."""
-    outbox.put("a")
+    outbox.enqueue("a")
     with GrpcServer() as server:
         place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=CLIENT_TIMEOUT_S)
         with run_exporter(SignalExporter(outbox.store, place, connect(place))):
-            outbox.empties()
+            outbox.wait_until_empty()
     assert len(server.calls) == 1
 
 
 def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
     """A message that is not taken now stays on disk, and is sent again after the wait."""
     busy = Reply(503, (("Retry-After", "2"),))
-    taker = RequestLog(lambda _: busy if len(taker.requests) == 1 else None)
-    outbox.put("a")
+    received = RequestLog(lambda _: busy if len(received.requests) == 1 else None)
+    outbox.enqueue("a")
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
         wait_until(lambda: running.at_rest, "it waits", limit=CLIENT_TIMEOUT_S)
-        assert outbox.waiting() == ["a"]
-        outbox.put("b")
+        assert outbox.queued_uids() == ["a"]
+        outbox.enqueue("b")
         running.wake()  # what is new does not cut the wait short, and goes along with the rest
-        outbox.empties()
-    assert taker.requests == [["a"], ["a", "b"]]
-    assert taker.times[1] - taker.times[0] >= 2
+        outbox.wait_until_empty()
+    assert received.requests == [["a"], ["a", "b"]]
+    assert received.times[1] - received.times[0] >= 2
 
 
 def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
     """While nobody listens all waits on disk; then each message is delivered exactly once."""
-    taker = RequestLog()
+    received = RequestLog()
     port = free_port()
     with run_exporter(make_exporter(outbox.store, f"http://127.0.0.1:{port}")) as running:
         for number in range(3):
-            outbox.put(f"kill-{number}")
+            outbox.enqueue(f"kill-{number}")
             running.wake()
             wait_until(lambda: running.at_rest, "it waits for the next try", limit=CLIENT_TIMEOUT_S)
-        assert outbox.waiting() == ["kill-0", "kill-1", "kill-2"]
-        with Receiver(taker, port):
-            outbox.empties()
-    assert taker.requests == [["kill-0", "kill-1", "kill-2"]]
+        assert outbox.queued_uids() == ["kill-0", "kill-1", "kill-2"]
+        with Receiver(received, port):
+            outbox.wait_until_empty()
+    assert received.requests == [["kill-0", "kill-1", "kill-2"]]
 
 
 def test_transient_failures_are_outlasted(outbox: Outbox) -> None:
     """After each try that fails there is another, also without a wait that was asked for."""
-    taker = RequestLog(lambda _: Reply(429) if len(taker.requests) <= 3 else None)
-    outbox.put("a", "b")
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.requests == [["a", "b"]] * 4
+    received = RequestLog(lambda _: Reply(429) if len(received.requests) <= 3 else None)
+    outbox.enqueue("a", "b")
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert received.requests == [["a", "b"]] * 4
 
 
 def test_stop_ends_a_wait(outbox: Outbox) -> None:
     """A courier that has been asked to wait for an hour ends at once when it is stopped."""
-    taker = RequestLog(lambda _: Reply(503, (("Retry-After", "3600"),)))
-    outbox.put("a")
+    received = RequestLog(lambda _: Reply(503, (("Retry-After", "3600"),)))
+    outbox.enqueue("a")
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
         wait_until(lambda: running.at_rest, "it waits", limit=CLIENT_TIMEOUT_S)
         began = time.monotonic()
     assert time.monotonic() - began < PROMPT_S
-    assert taker.requests == [["a"]]
-    assert outbox.waiting() == ["a"]
+    assert received.requests == [["a"]]
+    assert outbox.queued_uids() == ["a"]
 
 
 def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
     """A courier whose backend does not answer ends at once when it is stopped; nothing is lost."""
-    outbox.put("a")
+    outbox.enqueue("a")
     with silent_server() as address:
         with run_exporter(make_exporter(outbox.store, f"http://{address}")) as running:
             with pytest.raises(TimeoutError):
                 wait_until(lambda: running.at_rest, "it hangs", limit=0.3)
             began = time.monotonic()
         assert time.monotonic() - began < PROMPT_S
-    assert outbox.waiting() == ["a"]
+    assert outbox.queued_uids() == ["a"]
 
 
 def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> None:
     """Stopping needs no work under way; a courier that is stopped before it runs sends nothing."""
-    taker = RequestLog()
-    with Receiver(taker) as server:
+    received = RequestLog()
+    with Receiver(received) as server:
         with run_exporter(make_exporter(outbox.store, server.url)) as running:
             wait_until(lambda: running.at_rest, "it has nothing to do", limit=CLIENT_TIMEOUT_S)
-        outbox.put("a")
+        outbox.enqueue("a")
         stopped = make_exporter(outbox.store, server.url)
         stopped.stop()
         stopped.run()
-    assert taker.requests == []
-    assert outbox.waiting() == ["a"]
+    assert received.requests == []
+    assert outbox.queued_uids() == ["a"]
 
 
 @pytest.mark.usefixtures("switch_often")
@@ -188,15 +188,15 @@ def test_stop_is_never_overlooked(outbox: Outbox) -> None:
 @pytest.mark.usefixtures("switch_often")
 def test_wake_is_never_overlooked(outbox: Outbox) -> None:
     """Whenever messages come, from however many threads, each is sent once without another push."""
-    taker = RequestLog()
+    received = RequestLog()
 
     def produce(name: str) -> None:
         for number in range(50):
-            outbox.put(f"{name}-{number}")
+            outbox.enqueue(f"{name}-{number}")
             running.wake()
 
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
         threads = [threading.Thread(target=produce, args=(name,)) for name in "abcd"]
@@ -204,8 +204,8 @@ def test_wake_is_never_overlooked(outbox: Outbox) -> None:
             thread.start()
         for thread in threads:
             thread.join(CLIENT_TIMEOUT_S)
-        outbox.empties()
-    assert sorted(taker.taken) == sorted(f"{name}-{n}" for name in "abcd" for n in range(50))
+        outbox.wait_until_empty()
+    assert sorted(received.accepted) == sorted(f"{name}-{n}" for name in "abcd" for n in range(50))
 
 
 @pytest.mark.usefixtures("switch_often")
@@ -216,7 +216,7 @@ def test_rest_means_that_nothing_is_left(outbox: Outbox) -> None:
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
         for number in range(200):
-            outbox.put(f"kill-{number}")
+            outbox.enqueue(f"kill-{number}")
             running.wake()
             wait_until(lambda: running.at_rest, "it is sent", limit=CLIENT_TIMEOUT_S, every=0)
-            assert outbox.waiting() == []
+            assert outbox.queued_uids() == []

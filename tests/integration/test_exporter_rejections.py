@@ -47,25 +47,25 @@ def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: int) -> 
     """
     sent = uids(512)
     poison = sent[place]
-    taker = RequestLog(lambda batch: Reply(400, body=b"cannot") if poison in batch else None)
-    outbox.put(*sent)
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.taken == [uid for uid in sent if uid != poison]
-    assert outbox.dead() == [(poison, "HTTP 400: cannot")]
-    assert len(taker.requests) <= 1 + 2 * 9
+    received = RequestLog(lambda batch: Reply(400, body=b"cannot") if poison in batch else None)
+    outbox.enqueue(*sent)
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert received.accepted == [uid for uid in sent if uid != poison]
+    assert outbox.dead_letter_reasons() == [(poison, "HTTP 400: cannot")]
+    assert len(received.requests) <= 1 + 2 * 9
 
 
 def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
     """A dead letter says of which signal it is, who refused it, without secrets, and why."""
-    outbox.put("a", signal="traces")
+    outbox.enqueue("a", signal="traces")
     with Receiver(RequestLog(lambda _: Reply(400, body=b"cannot"))) as server:
         url = f"{server.url}/v1/traces"
         endpoint = Endpoint("traces", HTTP, f"{url}?token=secret", timeout_s=CLIENT_TIMEOUT_S)
         plain = Endpoint("traces", HTTP, url, timeout_s=CLIENT_TIMEOUT_S)
         with run_exporter(SignalExporter(outbox.store, endpoint, connect(plain))):
-            outbox.empties()
-    (letter,) = outbox.letters()
+            outbox.wait_until_empty()
+    (letter,) = outbox.dead_letters()
     assert (letter.uid, letter.signal, letter.endpoint) == ("a", "traces", url)
     assert (letter.reason, letter.ambiguous) == ("HTTP 400: cannot", False)
     assert letter.size > 0
@@ -84,66 +84,66 @@ def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
             return Reply(503)
         return None
 
-    taker = RequestLog(answer)
-    outbox.put("a", "b", "c", "d", "e")
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
+    received = RequestLog(answer)
+    outbox.enqueue("a", "b", "c", "d", "e")
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
     assert failed.is_set()
-    assert taker.taken == ["a", "b", "c", "e"]
-    assert outbox.dead() == [("d", "HTTP 400: cannot")]
+    assert received.accepted == ["a", "b", "c", "e"]
+    assert outbox.dead_letter_reasons() == [("d", "HTTP 400: cannot")]
 
 
 def test_a_backend_that_minds_each_is_asked_twice_for_each_at_most(outbox: Outbox) -> None:
     """Where every message is refused by itself, halving costs no more than twice the messages."""
-    taker = RequestLog(lambda _: Reply(400))
-    outbox.put(*uids(64))
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert len(taker.requests) < 2 * 64
-    assert [letter.uid for letter in outbox.letters()] == uids(64)
+    received = RequestLog(lambda _: Reply(400))
+    outbox.enqueue(*uids(64))
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert len(received.requests) < 2 * 64
+    assert [letter.uid for letter in outbox.dead_letters()] == uids(64)
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])
 def test_a_wrong_address_is_asked_once(outbox: Outbox, status: int) -> None:
     """A place that takes nothing from us gets one request for all, and all are kept."""
-    taker = RequestLog(lambda _: Reply(status))
-    outbox.put(*uids(64))
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert len(taker.requests) == 1
-    assert [letter.uid for letter in outbox.letters()] == uids(64)
-    assert not any(letter.ambiguous for letter in outbox.letters())
+    received = RequestLog(lambda _: Reply(status))
+    outbox.enqueue(*uids(64))
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert len(received.requests) == 1
+    assert [letter.uid for letter in outbox.dead_letters()] == uids(64)
+    assert not any(letter.ambiguous for letter in outbox.dead_letters())
 
 
 def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
     """After 413 requests stay below what was too large: no batch pays for it again."""
     limit = 110_000
-    taker = RequestLog(lambda _: Reply(413) if taker.sizes[-1] > limit else None)
-    outbox.put(*uids(400), size=4000)
+    received = RequestLog(lambda _: Reply(413) if received.sizes[-1] > limit else None)
+    outbox.enqueue(*uids(400), size=4000)
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
-        outbox.empties()
-        outbox.put("a", "b", *uids(400), size=4000)
+        outbox.wait_until_empty()
+        outbox.enqueue("a", "b", *uids(400), size=4000)
         running.wake()
-        outbox.empties()
-    assert taker.taken == [*uids(400), "a", "b", *uids(400)]
-    assert outbox.letters() == []
+        outbox.wait_until_empty()
+    assert received.accepted == [*uids(400), "a", "b", *uids(400)]
+    assert outbox.dead_letters() == []
     # 1.6 MB, halved until it was below the limit.
-    assert len([size for size in taker.sizes if size > limit]) == 4
+    assert len([size for size in received.sizes if size > limit]) == 4
 
 
 def test_one_that_is_too_large_by_itself_is_set_aside(outbox: Outbox) -> None:
     """A record that no request can carry becomes a dead letter; its neighbours arrive."""
-    taker = RequestLog(lambda _: Reply(413) if taker.sizes[-1] > 100_000 else None)
-    outbox.put("a", "b")
-    outbox.put("giant", size=200_000)
-    outbox.put("c", "d")
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.taken == ["a", "b", "c", "d"]
-    assert outbox.dead() == [("giant", "HTTP 413")]
+    received = RequestLog(lambda _: Reply(413) if received.sizes[-1] > 100_000 else None)
+    outbox.enqueue("a", "b")
+    outbox.enqueue("giant", size=200_000)
+    outbox.enqueue("c", "d")
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert received.accepted == ["a", "b", "c", "d"]
+    assert outbox.dead_letter_reasons() == [("giant", "HTTP 413")]
 
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
@@ -155,28 +155,28 @@ def test_a_real_collectors_limit_is_met(
         base = backend.collector.http if protocol == HTTP else f"http://{backend.collector.grpc}"
         url = f"{base}/v1/logs" if protocol == HTTP else base
         endpoint = Endpoint("logs", protocol, url, timeout_s=CLIENT_TIMEOUT_S)
-        outbox.put(*uids(100), size=30_000)
-        outbox.put("giant", size=1_500_000)
-        outbox.put("last")
+        outbox.enqueue(*uids(100), size=30_000)
+        outbox.enqueue("giant", size=1_500_000)
+        outbox.enqueue("last")
         with run_exporter(SignalExporter(outbox.store, endpoint, connect(endpoint))):
-            outbox.empties()
+            outbox.wait_until_empty()
         wait_until(
             lambda: len(backend.logs()) == 101, "all are written down", limit=CLIENT_TIMEOUT_S
         )
         names = [log["eventName"] for log in backend.logs()]
     assert sorted(names) == sorted([*uids(100), "last"])
-    assert [letter.uid for letter in outbox.letters()] == ["giant"]
+    assert [letter.uid for letter in outbox.dead_letters()] == ["giant"]
 
 
 def test_what_was_rejected_alone_is_known(outbox: Outbox) -> None:
     """A partial success of one record, or of all, leaves no doubt which it was."""
-    taker = RequestLog(lambda batch: rejecting(len(batch), "too old"))
-    outbox.put("a", "b", "c")
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert taker.requests == [["a", "b", "c"]], "a partial success must not be sent again"
-    assert outbox.dead() == [(uid, "rejected: too old") for uid in "abc"]
-    assert not any(letter.ambiguous for letter in outbox.letters())
+    received = RequestLog(lambda batch: rejecting(len(batch), "too old"))
+    outbox.enqueue("a", "b", "c")
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert received.requests == [["a", "b", "c"]], "a partial success must not be sent again"
+    assert outbox.dead_letter_reasons() == [(uid, "rejected: too old") for uid in "abc"]
+    assert not any(letter.ambiguous for letter in outbox.dead_letters())
 
 
 def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
@@ -186,20 +186,20 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
     rejections are exact.
     """
     old = {"b", "e"}
-    taker = RequestLog(
+    received = RequestLog(
         lambda batch: rejecting(len(old & set(batch)), "too old") if old & set(batch) else None
     )
-    outbox.put("a", "b", "c")
+    outbox.enqueue("a", "b", "c")
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
-        outbox.empties()
-        outbox.put("d", "e", "f")
+        outbox.wait_until_empty()
+        outbox.enqueue("d", "e", "f")
         running.wake()
-        outbox.empties()
-    assert taker.requests == [["a", "b", "c"], ["d"], ["e"], ["f"]]
-    assert [(letter.uid, letter.ambiguous, letter.reason) for letter in outbox.letters()] == [
+        outbox.wait_until_empty()
+    assert received.requests == [["a", "b", "c"], ["d"], ["e"], ["f"]]
+    assert [(letter.uid, letter.ambiguous, letter.reason) for letter in outbox.dead_letters()] == [
         ("a", True, "1 of 3 rejected: too old"),
         ("b", True, "1 of 3 rejected: too old"),
         ("c", True, "1 of 3 rejected: too old"),
@@ -209,18 +209,20 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
 
 def test_doubtful_ones_that_are_sent_again_go_alone(outbox: Outbox) -> None:
     """On request they are sent again, one by one: then it is known which are rejected."""
-    taker = RequestLog(lambda batch: rejecting(1, "too old") if "b" in batch else None)
-    outbox.put("a", "b", "c")
-    with Receiver(taker) as server:
+    received = RequestLog(lambda batch: rejecting(1, "too old") if "b" in batch else None)
+    outbox.enqueue("a", "b", "c")
+    with Receiver(received) as server:
         with run_exporter(make_exporter(outbox.store, server.url)):
-            outbox.empties()
-        assert outbox.store.resend_dead_letters([letter.id for letter in outbox.letters()]) == 3
-        outbox.put("d", "e")
+            outbox.wait_until_empty()
+        assert (
+            outbox.store.resend_dead_letters([letter.id for letter in outbox.dead_letters()]) == 3
+        )
+        outbox.enqueue("d", "e")
         # Another run of the agent, which knows nothing of the first.
         with run_exporter(make_exporter(outbox.store, server.url)):
-            outbox.empties()
-    assert taker.requests[1:] == [["a"], ["b"], ["c"], ["d", "e"]]
-    assert [(letter.uid, letter.ambiguous) for letter in outbox.letters()] == [("b", False)]
+            outbox.wait_until_empty()
+    assert received.requests[1:] == [["a"], ["b"], ["c"], ["d", "e"]]
+    assert [(letter.uid, letter.ambiguous) for letter in outbox.dead_letters()] == [("b", False)]
 
 
 @pytest.mark.parametrize("rejected", [0, -1])
@@ -228,9 +230,9 @@ def test_a_warning_is_no_rejection(
     outbox: Outbox, caplog: pytest.LogCaptureFixture, rejected: int
 ) -> None:
     """A message of the backend that comes with success is logged, and nothing is set aside."""
-    taker = RequestLog(lambda _: rejecting(rejected, "use another path"))
-    outbox.put("a")
-    with Receiver(taker) as server, run_exporter(make_exporter(outbox.store, server.url)):
-        outbox.empties()
-    assert outbox.letters() == []
+    received = RequestLog(lambda _: rejecting(rejected, "use another path"))
+    outbox.enqueue("a")
+    with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
+        outbox.wait_until_empty()
+    assert outbox.dead_letters() == []
     assert "use another path" in caplog.text

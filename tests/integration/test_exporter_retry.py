@@ -48,14 +48,14 @@ def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -
     """A host that sent the logs away is not asked to take traces before the wait is over."""
     host = Host(1, Reply(503, (("Retry-After", "2"),)))
     with Receiver(host) as server, both(outbox, server.url) as (logs, traces):
-        outbox.put("a")
+        outbox.enqueue("a")
         logs.wake()
         wait_until(lambda: logs.at_rest and host.requests, "it waits", limit=CLIENT_TIMEOUT_S)
-        outbox.put("b", signal="traces")
+        outbox.enqueue("b", signal="traces")
         traces.wake()
         wait_until(lambda: traces.at_rest, "the other waits as well", limit=CLIENT_TIMEOUT_S)
         assert len(host.requests) == 1
-        outbox.empties()
+        outbox.wait_until_empty()
     (_, refused), *later = host.requests
     assert sorted(signal for signal, _ in later) == ["logs", "traces"]
     assert min(at for _, at in later) - refused >= 2
@@ -64,10 +64,10 @@ def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -
 def test_an_outage_is_probed_once(outbox: Outbox) -> None:
     """While a host is away it is asked by one at a time, and both arrive when it is back."""
     host = Host(4, Reply(503))
-    outbox.put("a")
-    outbox.put("b", signal="traces")
+    outbox.enqueue("a")
+    outbox.enqueue("b", signal="traces")
     with Receiver(host) as server, both(outbox, server.url):
-        outbox.empties()
+        outbox.wait_until_empty()
     assert len(host.requests) == 4 + 2
     assert {signal for signal, _ in host.requests[4:]} == {"logs", "traces"}
 
@@ -78,9 +78,11 @@ def test_a_signal_that_is_never_taken_starves_no_other(outbox: Outbox) -> None:
     def only_logs(request: Message) -> Reply | None:
         return None if isinstance(request, ExportLogsServiceRequest) else Reply(503)
 
-    outbox.put("b", signal="traces")
+    outbox.enqueue("b", signal="traces")
     with Receiver(only_logs) as server, both(outbox, server.url) as (logs, _):
         for number in range(3):
-            outbox.put(f"kill-{number}")
+            outbox.enqueue(f"kill-{number}")
             logs.wake()
-            wait_until(lambda: outbox.waiting() == ["b"], "the log arrives", limit=CLIENT_TIMEOUT_S)
+            wait_until(
+                lambda: outbox.queued_uids() == ["b"], "the log arrives", limit=CLIENT_TIMEOUT_S
+            )

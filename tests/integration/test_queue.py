@@ -42,11 +42,11 @@ def refused(state: Path) -> list[str]:
 def state(tmp_path: Path) -> Path:
     """A folder where "a" waits, and "b" and "c" were refused."""
     outbox = Outbox(tmp_path / "state")
-    outbox.put("b", "c", size=1000)
+    outbox.enqueue("b", "c", size=1000)
     messages = outbox.store.next_batch("logs", ALL, ALL)
     outbox.store.reject(messages[:1], Rejection(WHERE, "HTTP 400: cannot"))
     outbox.store.reject(messages[1:], Rejection(WHERE, "1 of 9 rejected", ambiguous=True))
-    outbox.put("a")
+    outbox.enqueue("a")
     outbox.close()
     return tmp_path / "state"
 
@@ -110,7 +110,7 @@ def test_all_of_many(tmp_path: Path) -> None:
     """However many there are, --all means all of them."""
     uids = [f"kill-{number}" for number in range(1000)]
     outbox = Outbox(tmp_path)
-    outbox.put(*uids)
+    outbox.enqueue(*uids)
     outbox.store.reject(outbox.store.next_batch("logs", ALL, ALL), Rejection(WHERE, "no"))
     outbox.close()
     assert refused(tmp_path) == uids
@@ -124,7 +124,7 @@ def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, StoreLimits(max_bytes=1 << 30))
     larger_than_default = StoreLimits().max_bytes + (16 << 20)
     for number in range(larger_than_default >> 22):
-        outbox.put(f"kill-{number}", size=4 << 20)
+        outbox.enqueue(f"kill-{number}", size=4 << 20)
     outbox.close()
     (logs,) = as_json(tmp_path)["waiting"]
     assert logs["size"] > StoreLimits().max_bytes
@@ -145,7 +145,7 @@ def test_a_uid_that_is_none(state: Path) -> None:
     """An unknown uid is told; what is known is done all the same."""
     done = queue(state, "resend", "b", "nobody")
     assert done.code == 1
-    assert "nobody" in done.message()
+    assert "nobody" in done.error_message()
     assert refused(state) == ["c"]
 
 
@@ -164,8 +164,8 @@ def test_a_folder_without_a_store(tmp_path: Path, *, made: bool) -> None:
         folder.mkdir()
     done = queue(folder)
     assert done.code == 1
-    assert str(folder) in done.message()
-    assert "--state-dir" in done.message()
+    assert str(folder) in done.error_message()
+    assert "--state-dir" in done.error_message()
     assert folder.exists() is made
     assert not made or not list(folder.iterdir())
 
@@ -173,7 +173,7 @@ def test_a_folder_without_a_store(tmp_path: Path, *, made: bool) -> None:
 def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
     """Words of a backend are shown as text, whatever is in the file."""
     outbox = Outbox(tmp_path)
-    outbox.put("a")
+    outbox.enqueue("a")
     outbox.store.reject(
         outbox.store.next_batch("logs", ALL, ALL), Rejection(WHERE, "\x1b[31m\nfake")
     )
@@ -187,13 +187,13 @@ def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
 def test_while_an_agent_works(tmp_path: Path) -> None:
     """The agent is asked: it has the only connection. What is put back it sends at once."""
     outbox = Outbox(tmp_path / "state")
-    outbox.put("good", "bad", "worse")
+    outbox.enqueue("good", "bad", "worse")
     outbox.close()
     state = tmp_path / "state"
     sick = {"bad", "worse"}
-    taker = RequestLog(lambda batch: Reply(400, body=b"cannot") if sick & set(batch) else None)
+    received = RequestLog(lambda batch: Reply(400, body=b"cannot") if sick & set(batch) else None)
     with (
-        Receiver(taker) as server,
+        Receiver(received) as server,
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}) as running,
     ):
         wait_until(
@@ -203,15 +203,15 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
         assert {letter["endpoint"] for letter in report["dead_letters"]} == {
             f"{server.url}/v1/logs"
         }
-        assert "good" in taker.taken
+        assert "good" in received.accepted
 
         assert queue(state, "drop", "worse").code == 0
         sick.clear()
         assert queue(state, "resend", "--all").code == 0
-        wait_until(lambda: "bad" in taker.taken, "it arrives", limit=CLIENT_TIMEOUT_S)
+        wait_until(lambda: "bad" in received.accepted, "it arrives", limit=CLIENT_TIMEOUT_S)
         assert refused(state) == []
-        assert "worse" not in taker.taken
-        assert running.end() == 0
+        assert "worse" not in received.accepted
+        assert running.stop() == 0
     assert not (state / "control.sock").exists()
 
 

@@ -97,7 +97,7 @@ def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> No
     with Receiver(away) as receiver:
         done = _send(receiver.url, tmp_path / "state", log)
     assert done.code == 1
-    assert "2 messages wait in" in done.message()
+    assert "2 messages wait in" in done.error_message()
     taking = Backend()
     with Receiver(taking) as receiver:
         done = _send(receiver.url, tmp_path / "state", log)
@@ -111,7 +111,7 @@ def test_what_is_refused_is_told(tmp_path: Path) -> None:
     with Receiver(Backend(lambda: Reply(400))) as receiver:
         done = _send(receiver.url, tmp_path / "state", log)
     assert done.code == 1
-    assert "2 messages were refused for good" in done.message()
+    assert "2 messages were refused for good" in done.error_message()
     shown = run_otel_oom("queue", "--state-dir", tmp_path / "state", "--json")
     assert len(json.loads(shown.out)["dead_letters"]) == 2
 
@@ -166,7 +166,7 @@ def test_a_folder_without_a_kernels_log_is_told(tmp_path: Path) -> None:
     _write(tmp_path / "auth.log", ["Nov 14 21:00:00 db1 sshd[1]: hello"])
     done = run_otel_oom("replay", "--dry-run", tmp_path)
     assert done.code == 1
-    assert "There is no kernel log in" in done.message()
+    assert "There is no kernel log in" in done.error_message()
 
 
 @pytest.mark.root

@@ -68,7 +68,7 @@ def test_a_user_is_told_the_command(host: Host) -> None:
     """Who is not root is told the one command that installs all that is missing."""
     require(os.geteuid() == 0, "to become somebody else needs root")
     host.add("apt-get", f'echo "$@" >>{host.called}')
-    message = host.setup(*NOBODY).message()
+    message = host.setup(*NOBODY).error_message()
     told = re.fullmatch(r"otel-oom: Missing: (.*)\. Run: sudo apt-get install (.*)", message)
     assert told, message
     assert told[1] == told[2]
@@ -78,7 +78,7 @@ def test_a_user_is_told_the_command(host: Host) -> None:
 def test_another_distribution_is_told_the_names(host: Host) -> None:
     """Where there is no apt-get the names are told, root or not, and nothing is tried."""
     require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
-    message = host.setup().message()
+    message = host.setup().error_message()
     told = re.match(r"otel-oom: Missing what Debian has as: ([^.]*)\.", message)
     assert told, message
     assert set(told[1].split()) >= MISSING
@@ -89,4 +89,4 @@ def test_a_library_that_is_there_is_found(host: Host) -> None:
     """However many libraries the host has behind it: their list is read to its end."""
     require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
     host.add("ldconfig", 'echo "libbpf.so.1 => /lib"; exec cat /proc/kallsyms')
-    assert "libbpf1" not in host.setup().message()
+    assert "libbpf1" not in host.setup().error_message()

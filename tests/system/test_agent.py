@@ -50,7 +50,7 @@ def test_a_hundred_kills_at_full_speed_arrive_once_each(tmp_path: Path) -> None:
         pids = kill_many(100)
         rise = read_oom_kill_count() - counted
         backend.wait_for_kills(pids, within_s=30)
-        assert running.end() == 0
+        assert running.stop() == 0
     check_complete(backend, pids)
     assert all(span.attributes["oom.victim.exited"] for span in filter_kills(backend.spans, pids))
     # Those of others, if any, are captured as well.
@@ -74,7 +74,7 @@ def test_a_backend_that_comes_after_the_agent_is_gone(tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
         pids = kill_many(5)
-        assert running.end() == 0
+        assert running.stop() == 0
     backend = Backend()
     with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
         backend.wait_for_kills(pids, within_s=20)
@@ -87,7 +87,7 @@ def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> No
     with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
         pid = kill_one()
         wait_for_log(running, f"(pid {pid})")
-        running.end(signal.SIGKILL)
+        running.stop(signal.SIGKILL)
     backend = Backend()
     with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
         backend.wait_for_kills([pid], within_s=30)
@@ -158,7 +158,7 @@ def test_a_signal_ends_it_promptly_and_cleanly(
             elif state == "idle":
                 time.sleep(1)
             began = time.monotonic()
-            assert running.end(number) == 0
+            assert running.stop(number) == 0
             assert time.monotonic() - began < PROMPT_S
             assert "Traceback" not in running.log_text()
             if state in {"retrying", "hanging"}:
@@ -190,7 +190,7 @@ def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
     for delay_s in (0.05, 0.1, 0.15, 0.2, 0.3):
         with run_agent(tmp_path, {}, ready=False) as running:
             time.sleep(delay_s)
-            code = running.end(signal.SIGTERM)
+            code = running.stop(signal.SIGTERM)
         assert code in {0, -signal.SIGTERM}
     assert "Traceback" not in (tmp_path / "agent.log").read_text(encoding="utf-8")
 
@@ -217,7 +217,7 @@ def test_while_disabled_kills_are_kept_and_not_sent(tmp_path: Path) -> None:
         with run_agent(tmp_path, {**endpoint(receiver), "OTEL_SDK_DISABLED": "true"}) as running:
             pid = kill_one()
             wait_for_log(running, f"(pid {pid})")
-            assert running.end() == 0
+            assert running.stop() == 0
         assert not backend.logs
         with run_agent(tmp_path, endpoint(receiver)):
             backend.wait_for_kills([pid], within_s=20)

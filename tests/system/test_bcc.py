@@ -195,7 +195,7 @@ def test_auto_compiles_where_there_is_no_btf(headers: Path, tmp_path: Path) -> N
         wait_until(lambda: "(bcc)" in running.log_text(), "the source in the agent's log")
         pid = kill_one()
         wait_until(lambda: f"(pid {pid})" in running.log_text(), "the kill in the agent's log")
-        assert running.end() == 0
+        assert running.stop() == 0
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["headers", "no_headers"])

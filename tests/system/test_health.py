@@ -73,7 +73,7 @@ def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
                 kill_one()
                 backend.wait_for(life, within_s=30)
                 metrics.next()
-                running.end(signal.SIGKILL)
+                running.stop(signal.SIGKILL)
         with run_agent(tmp_path, often(receiver)):
             metrics.next()
     sums = [
@@ -119,7 +119,7 @@ def test_metrics_that_nobody_takes_are_in_nobodys_way(tmp_path: Path) -> None:
         backend.wait_for(1, within_s=30)
         time.sleep(1)
         assert running.log_text().count("OTEL_METRICS_EXPORTER=none") == 1
-        assert running.end() == 0
+        assert running.stop() == 0
     assert "Traceback" not in running.log_text()
 
 
@@ -213,7 +213,7 @@ def test_the_heart_stops_when_the_disk_hangs(tmp_path: Path) -> None:
             subprocess.run(["fsfreeze", "--unfreeze", mounted], check=True)
         assert beats(running, within_s=10)
         backend.wait_for(1, within_s=30)
-        running.end()
+        running.stop()
 
 
 def test_it_spares_itself_or_says_that_it_may_not(tmp_path: Path) -> None:

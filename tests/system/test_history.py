@@ -107,7 +107,7 @@ def test_a_delivered_kill_is_shown_as_the_backend_has_it(tmp_path: Path) -> None
             working = told(state, log.uid)
             assert shown(state, "show", str(pid), "--json") == working[0]
             lines = shown(state, "events", *ALL, "--json").splitlines()
-            assert running.end() == 0
+            assert running.stop() == 0
     told_log, told_span = working[0].splitlines()
     check_same(told_log, log)
     check_same(told_span, span)
@@ -164,7 +164,7 @@ def test_a_kill_that_is_not_told_yet_is_shown_as_far_as_it_is_known(tmp_path: Pa
             limit=LIMIT_S,
         )
         page, before = shown(state, "show", pid), shown(state, "show", pid, "--json")
-        assert running.end() == 0
+        assert running.stop() == 0
     assert page.count("not told yet") == 2
     assert memcg.path in page
     backend = Backend()

@@ -50,7 +50,7 @@ def test_a_victim_stands_under_the_name_of_its_own_telemetry(tmp_path: Path) -> 
     ):
         pids = [kill_with(environ) for _ in range(KILLS)]
         backend.wait_for_kills(pids, within_s=30)
-        assert running.end() == 0
+        assert running.stop() == 0
     logs = filter_kills(backend.logs, pids)
     own = [log.resource for log in logs if log.resource["service.name"] == "checkout"]
     assert own

@@ -50,7 +50,7 @@ def test_what_was_forgotten_comes_again_under_its_uid(tmp_path: Path, pin_dir: P
         with run_agent(tmp_path, environ, pin_dir=pin_dir) as first:
             seen = kill_many(3)
             backend.wait_for_kills(seen, within_s=WITHIN_S)
-            first.end(signal.SIGKILL)
+            first.stop(signal.SIGKILL)
         told = ids(backend.logs, seen)
         for _ in range(2):
             shutil.rmtree(tmp_path / "state")
@@ -58,7 +58,7 @@ def test_what_was_forgotten_comes_again_under_its_uid(tmp_path: Path, pin_dir: P
             backend.spans.clear()
             with run_agent(tmp_path, environ, pin_dir=pin_dir, history=True) as again:
                 backend.wait_for_kills(seen, within_s=WITHIN_S)
-                again.end(signal.SIGKILL)
+                again.stop(signal.SIGKILL)
             logs = filter_kills(backend.logs, seen)
             assert {log.attributes["oom.capture.source"] for log in logs} == {"kmsg"}
             assert ids(backend.logs, seen) == ids(backend.spans, seen) == told

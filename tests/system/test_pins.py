@@ -103,7 +103,7 @@ def test_kills_without_an_agent_are_told_by_the_next(
         seen = kill_one()
         wait_for_log(first, f"pid {seen}")
         hooked = "oom_kill_process" in first.log_text()
-        first.end(end)
+        first.stop(end)
     with KernelLog() as log:
         unseen = [kill_one() for _ in range(3)]
         logged = {line.pid: line for line in log.killed()}
@@ -114,12 +114,12 @@ def test_kills_without_an_agent_are_told_by_the_next(
             backend.wait_for_kills([seen, *unseen], within_s=30)
             after = kill_one()
             backend.wait_for_kills([after], within_s=30)
-            second.end()
+            second.stop()
         # What was told is not told again.
         with run_agent(tmp_path, environ, pin_dir=pin_dir) as third:
             last = kill_one()
             backend.wait_for_kills([last], within_s=30)
-            third.end()
+            third.stop()
     made = [seen, *unseen, after, last]
     for received in (filter_kills(backend.logs, made), filter_kills(backend.spans, made)):
         # What was under way when its answer was cut off may come twice, under one uid.
@@ -182,9 +182,9 @@ def test_a_second_agent_on_the_same_pins_says_so(tmp_path: Path, pin_dir: Path) 
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as first:
         done = run_otel_oom("run", "--state-dir", tmp_path / "other", "--pin-dir", pin_dir)
         assert done.code == 1
-        assert f"Another otel-oom already captures by the pins in {pin_dir}" in done.message()
-        assert "--pin-dir" in done.message()
-        assert "Stop it first" in run_otel_oom("unpin", "--pin-dir", pin_dir).message()
+        assert f"Another otel-oom already captures by the pins in {pin_dir}" in done.error_message()
+        assert "--pin-dir" in done.error_message()
+        assert "Stop it first" in run_otel_oom("unpin", "--pin-dir", pin_dir).error_message()
         pid = kill_one()
         wait_for_log(first, f"pid {pid}")
 
@@ -192,7 +192,7 @@ def test_a_second_agent_on_the_same_pins_says_so(tmp_path: Path, pin_dir: Path) 
 def test_unpin_ends_it(tmp_path: Path, pin_dir: Path) -> None:
     """The programs leave the kernel and the folder its place; what nobody took is counted."""
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, pin_dir=pin_dir) as first:
-        first.end()
+        first.stop()
     ring = rings(pin_dir)
     assert writers(ring, expected=1) == 1
     kill_one()
@@ -217,7 +217,7 @@ def test_without_pins_nothing_is_left(tmp_path: Path, pin_dir: Path) -> None:
         text = "".join(procfs.read_text(file, 8192) or "" for file in files)
         used = {int(number) for number in re.findall(r"prog_id:\t(\d+)", text)}
         assert used
-        first.end(signal.SIGKILL)
+        first.stop(signal.SIGKILL)
     deadline = time.monotonic() + DRAIN_S
     while not used.isdisjoint(each["id"] for each in bpftool("prog", "show")):
         assert time.monotonic() < deadline
@@ -391,7 +391,7 @@ def test_sigkill_while_it_pins_leaves_nothing_that_is_in_the_way(
         pid = kill_one()
         wait_for_log(last, f"pid {pid}")
         assert writers(rings(pin_dir), expected=1) == 1
-        last.end()
+        last.stop()
     assert [each.name for each in pin_dir.iterdir()] == [CURRENT]
 
 
@@ -430,7 +430,7 @@ def test_what_another_version_recorded_is_kept(
         pid = kill_one()
         wait_for_log(running, f"pid {pid}")
         wait_for_log(running, "is kept in")
-        running.end()
+        running.stop()
     records = [path.read_bytes() for path in (running.state_dir / "unread").iterdir()]
     headers = [Header.from_buffer_copy(record) for record in records]
     assert len(headers) >= 2

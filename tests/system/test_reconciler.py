@@ -81,7 +81,7 @@ def test_what_an_agent_that_is_gone_did_not_see_comes_from_the_log(tmp_path: Pat
             wait_until(lambda: set(seen) <= set(pids_of(backend)), "the first kills")
             # It settles once they are told.
             time.sleep(2)
-            running.end(signal.SIGKILL)
+            running.stop(signal.SIGKILL)
         unseen = kill_many(3)
         with run_agent(tmp_path, environ):
             wait_until(lambda: set(unseen) <= set(pids_of(backend)), "the kills of the log")

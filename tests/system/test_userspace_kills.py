@@ -233,11 +233,11 @@ def test_the_agent_tells_of_kills_that_the_kernel_did_not_make(journal: Journal)
             journal.add(EARLYOOM, words(A), time.time_ns())
             backend.wait_for_kills([A], within_s=60)
             assert "--source auto uses " in running.log_text()
-            assert running.end(signal.SIGKILL) == -signal.SIGKILL
+            assert running.stop(signal.SIGKILL) == -signal.SIGKILL
         journal.add(EARLYOOM, words(B), time.time_ns())
         with whole_agent(journal, receiver) as running:
             backend.wait_for_kills([A, B], within_s=60)
-            assert running.end() == 0
+            assert running.stop() == 0
     pids = [A, B]
     logs, spans = filter_kills(backend.logs, pids), filter_kills(backend.spans, pids)
     # What the first was sending when it was killed is sent again, under the same uid.

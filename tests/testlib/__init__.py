@@ -1,1 +1,1 @@
-"""What several tests share: the real agent as a process, real kills, the kernel's own account."""
+"""Code that several tests share: agent, commands, real kills, containers, servers, samples."""

@@ -20,24 +20,24 @@ AGENT_COMMAND = (sys.executable, "-m", "otel_oom", "run")
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent that is running; ``log`` is what it writes to stderr."""
+    """A running agent; ``log`` is the file that has its stderr."""
 
     process: subprocess.Popen[bytes]
     state_dir: Path
     log: Path
     manager: socket.socket
-    """Where the service manager listens (``$NOTIFY_SOCKET``)."""
+    """The socket of the service manager (``$NOTIFY_SOCKET``)."""
 
     def log_text(self) -> str:
-        """Its log so far."""
+        """Return its log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def wait_until_watching(self) -> None:
-        """Wait until it knows the containers that run, and where others will be."""
+        """Wait until it knows the running containers, and the folders of later ones."""
         wait_until(lambda: "Watching for containers" in self.log_text(), "its watch", limit=READY_S)
 
-    def end(self, number: signal.Signals = signal.SIGTERM, within_s: float = 15.0) -> int:
-        """Send it a signal and wait; its exit code."""
+    def stop(self, number: signal.Signals = signal.SIGTERM, within_s: float = 15.0) -> int:
+        """Send a signal to it, wait for its end, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(within_s)
 
@@ -52,12 +52,16 @@ def run_agent(  # noqa: PLR0913  each is named at the call
     prefix: Sequence[str] = (),
     pin_dir: Path | None = None,
 ) -> Iterator[Agent]:
-    """`otel-oom run` with its state in ``folder``, yielded once it has said READY=1.
+    """Run `otel-oom run` with its state in ``folder``; yield once it has sent READY=1.
 
-    ``prefix`` is what it is started by. Without ``history`` it does not tell what this machine
-    has killed before; without a ``pin_dir`` it leaves nothing behind in the kernel.
-
-    Of the caller's environment it gets no ``OTEL_*`` variable but those in ``environ``.
+    Args:
+        folder: gets the agent's state and its log.
+        environ: added to this process's environment, less all its ``OTEL_*`` variables.
+        arguments: further options.
+        ready: False to yield at once.
+        history: True to capture the kills of this boot from before the start.
+        prefix: the command that runs the agent's.
+        pin_dir: the folder of the pins; without one nothing stays in the kernel.
     """
     pinning = ["--pin-dir", pin_dir] if pin_dir else ["--no-pin"]
     notify = folder / "notify"
@@ -77,11 +81,11 @@ def run_agent(  # noqa: PLR0913  each is named at the call
             env={**plain, "NOTIFY_SOCKET": str(notify), **environ},
             stderr=log,
         )
-        running = Agent(process, folder / "state", folder / "agent.log", manager)
+        agent = Agent(process, folder / "state", folder / "agent.log", manager)
         try:
             if ready:
-                assert manager.recv(4096) == b"READY=1", running.log_text()
-            yield running
+                assert manager.recv(4096) == b"READY=1", agent.log_text()
+            yield agent
         finally:
             if process.poll() is None:
                 process.kill()

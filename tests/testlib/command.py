@@ -1,4 +1,4 @@
-"""The real command as a process of its own, in a situation that is real as well."""
+"""The real `otel-oom` command as a process of its own."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ NOBODY = (
     "--reuid=65534",
     "--regid=65534",
     "--clear-groups",
-    # It may read everything, and nothing else: the interpreter may be in a home that is closed.
+    # The interpreter may be in a home that is closed to other users.
     "--inh-caps=-all,+dac_read_search",
     "--ambient-caps=-all,+dac_read_search",
     "--bounding-set=-all,+dac_read_search",
     "--",
 )
-"""Put before a command: a user without any right but to read."""
+"""A command prefix: a user whose only capability is to read every file."""
 
 
 @dataclass(frozen=True)
 class CompletedCommand:
-    """A process that has ended."""
+    """A process that has ended: its exit code and what it printed."""
 
     code: int
     out: str
     err: str
 
-    def message(self) -> str:
-        """The one message that says what is wrong.
+    def error_message(self) -> str:
+        """Return the one error message that it printed.
 
         Raises:
             AssertionError: there is none, or more than one, or a traceback.
@@ -48,12 +48,12 @@ class CompletedCommand:
 
 
 def clean_environ() -> dict[str, str]:
-    """The environment without the variables that the command obeys."""
-    obeyed = ("OTEL_", "STATE_DIRECTORY", "NOTIFY_SOCKET", "PYTHON")
+    """Return the environment without the variables that the command reads."""
+    ignored = ("OTEL_", "STATE_DIRECTORY", "NOTIFY_SOCKET", "PYTHON")
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(obeyed) and not name.lower().endswith("_proxy")
+        if not name.startswith(ignored) and not name.lower().endswith("_proxy")
     }
 
 
@@ -64,7 +64,7 @@ def run_otel_oom(
     cwd: Path | None = None,
     stdout: int = subprocess.PIPE,
 ) -> CompletedCommand:
-    """Run `otel-oom` with ``words``, as the last argument of the command ``prefix``."""
+    """Run `otel-oom` with ``words`` to its end, by the command ``prefix`` if there is one."""
     return run_command([*prefix, sys.executable, "-m", "otel_oom", *words], env, cwd, stdout)
 
 
@@ -91,11 +91,8 @@ def run_command(
 
 
 def mount_namespace(*commands: str) -> tuple[str, ...]:
-    """Put before a command: mounts of its own, changed by these shell commands.
-
-    Nothing of it is seen outside, and it is gone when the command ends.
-    """
-    require(os.geteuid() == 0, "mounts of one's own need root")
-    own = ("unshare", "--mount", "--propagation", "private", "--")
-    require(run_command([*own, "true"]).code == 0, "no mounts of one's own are allowed here")
-    return (*own, "sh", "-c", " && ".join((*commands, 'exec "$@"')), "sh")
+    """Return a command prefix: a mount namespace, in which shell ``commands`` run first."""
+    require(os.geteuid() == 0, "a mount namespace needs root")
+    unshare = ("unshare", "--mount", "--propagation", "private", "--")
+    require(run_command([*unshare, "true"]).code == 0, "mount namespaces are not allowed here")
+    return (*unshare, "sh", "-c", " && ".join((*commands, 'exec "$@"')), "sh")

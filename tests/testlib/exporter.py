@@ -1,4 +1,4 @@
-"""A courier at work, the outbox that it empties, and a backend that keeps count."""
+"""An exporter, the outbox that it empties, and a log of the requests that a backend received."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _ALL = 1 << 40
 
 
 class Outbox:
-    """A store of a test's own, with messages that are named by their uid."""
+    """A store of the test's own, with messages that are named by their uid."""
 
-    def __init__(self, folder: Path, bounds: StoreLimits = StoreLimits()) -> None:  # noqa: B008  frozen
-        """Open a new one in ``folder``."""
-        self.store = Store(folder, bounds)
+    def __init__(self, folder: Path, limits: StoreLimits = StoreLimits()) -> None:  # noqa: B008  frozen
+        """Open a new store in ``folder``."""
+        self.store = Store(folder, limits)
         self.store.__enter__()
         self._open = True
 
-    def put(self, *uids: str, signal: str = "logs", size: int = 0) -> None:
-        """Queue a message for each, of about ``size`` bytes."""
+    def enqueue(self, *uids: str, signal: str = "logs", size: int = 0) -> None:
+        """Queue a message of about ``size`` bytes for each uid."""
         payloads = [(uid, _payload(uid, signal, size)) for uid in uids]
         self.store.enqueue(
             [
@@ -44,81 +44,84 @@ class Outbox:
             ]
         )
 
-    def waiting(self) -> list[str]:
-        """The uids that are still on disk to be sent, oldest first, logs before traces."""
+    def queued_uids(self) -> list[str]:
+        """Return the uids of the messages in the outbox, oldest first, logs before traces."""
         return [
             message.uid
             for signal in ("logs", "traces")
             for message in self.store.next_batch(signal, _ALL, _ALL)
         ]
 
-    def empties(self) -> None:
-        """Wait until nothing is left to be sent."""
+    def wait_until_empty(self) -> None:
+        """Wait until no message is left."""
         wait_until(
-            lambda: not self.waiting(), "the outbox empties", limit=CLIENT_TIMEOUT_S, every=0.01
+            lambda: not self.queued_uids(),
+            "the outbox is empty",
+            limit=CLIENT_TIMEOUT_S,
+            every=0.01,
         )
 
-    def letters(self) -> list[DeadLetter]:
-        """The dead letters, oldest first."""
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return the dead letters, oldest first."""
         return self.store.dead_letters(0, _ALL)
 
-    def dead(self) -> list[tuple[str, str]]:
-        """The uids of the dead letters and the reasons."""
-        return [(letter.uid, letter.reason) for letter in self.letters()]
+    def dead_letter_reasons(self) -> list[tuple[str, str]]:
+        """Return uid and reason of each dead letter."""
+        return [(letter.uid, letter.reason) for letter in self.dead_letters()]
 
     def close(self) -> None:
-        """Close the store, if that has not been done."""
+        """Close the store unless it is closed."""
         if self._open:
             self.store.__exit__(None, None, None)
         self._open = False
 
 
 class RequestLog:
-    """What a :class:`Receiver` calls: keeps what comes, and answers by ``answer``."""
+    """A callback of :class:`Receiver` that records the requests."""
 
-    def __init__(self, answer: Callable[[list[str]], Reply | None] = lambda _: None) -> None:
-        """Take everything, unless ``answer`` has a reply to the uids of a request."""
-        self._answer = answer
+    def __init__(self, respond: Callable[[list[str]], Reply | None] = lambda _: None) -> None:
+        """Accept every request, unless ``respond`` returns a reply to its uids."""
+        self._respond = respond
         self.requests: list[list[str]] = []
         """The uids of each request."""
         self.times: list[float] = []
-        """When it came, on the monotonic clock."""
+        """The time of each request on the monotonic clock."""
         self.sizes: list[int] = []
-        """Its bytes."""
-        self.taken: list[str] = []
-        """The uids of the requests that were answered with success, in order."""
+        """The bytes of each request."""
+        self.accepted: list[str] = []
+        """The uids of the accepted requests, in order."""
 
     def __call__(self, request: Message) -> Reply | None:
-        """Judge one request."""
+        """Record one request, and accept or reject it."""
         uids = _uids(request)
         self.times.append(time.monotonic())
         self.sizes.append(request.ByteSize())
         self.requests.append(uids)
-        reply = self._answer(uids)
+        reply = self._respond(uids)
         if reply is None:
-            self.taken += uids
+            self.accepted += uids
         return reply
 
 
 def make_exporter(
     store: Store, url: str, signal: str = "logs", backoff: RetryGate | None = None
 ) -> SignalExporter:
-    """A courier to the HTTP backend at ``url``."""
+    """Return an exporter to the HTTP backend at ``url``."""
     endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=CLIENT_TIMEOUT_S)
     return SignalExporter(store, endpoint, connect(endpoint), backoff)
 
 
 @contextmanager
-def run_exporter(running: SignalExporter) -> Iterator[SignalExporter]:
-    """Run it in a thread of its own; on leaving, stop it and see that the thread ends."""
-    thread = threading.Thread(target=running.run, daemon=True)
+def run_exporter(exporter: SignalExporter) -> Iterator[SignalExporter]:
+    """Run an exporter in a thread of its own; stop it at the end, which must end the thread."""
+    thread = threading.Thread(target=exporter.run, daemon=True)
     thread.start()
     try:
-        yield running
+        yield exporter
     finally:
-        running.stop()
+        exporter.stop()
         thread.join(CLIENT_TIMEOUT_S)
-        assert not thread.is_alive(), "a stopped courier goes on"
+        assert not thread.is_alive(), "a stopped exporter still runs"
 
 
 def _payload(uid: str, signal: str, size: int) -> bytes:

@@ -1,8 +1,8 @@
-"""The real servers as pytest fixtures: `pytest_plugins = ["tests.testlib.fixtures"]`.
+"""Real servers as pytest fixtures: `pytest_plugins = ["tests.testlib.fixtures"]`.
 
-Servers are shared by all tests of a session, so a test tells its own telemetry apart, by a
-service name or a trace id of its own. A Collector's configuration is the test's matter: it
-starts its own, `with collector(collector_binary, …)`.
+All tests of a session share a server, so each test finds its own telemetry by a service name or a
+trace id of its own. A test starts its own Collector, with its configuration:
+`with run_collector(collector_binary, …)`.
 """
 
 from __future__ import annotations
@@ -30,57 +30,57 @@ def _binary(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def collector_binary() -> Path:
-    """The path of a Collector with the components of versions.toml."""
+    """Return the path of a Collector with the components of versions.toml."""
     return _binary("collector")
 
 
 @pytest.fixture(scope="session")
 def crictl_binary() -> Path:
-    """The path of crictl, the client of Kubernetes' runtime interface."""
+    """Return the path of crictl, the client of Kubernetes' runtime interface."""
     return _binary("crictl")
 
 
 @pytest.fixture(scope="session")
 def crio_binaries() -> tuple[Path, Path]:
-    """The paths of CRI-O and of its helper."""
+    """Return the paths of CRI-O and of its helper pinns."""
     return _binary("crio"), _binary("pinns")
 
 
 @pytest.fixture(scope="session")
 def jaeger_binary() -> Path:
-    """The path of a Jaeger."""
+    """Return the path of Jaeger."""
     return _binary("jaeger")
 
 
 @pytest.fixture(scope="session")
 def victorialogs_binary() -> Path:
-    """The path of a VictoriaLogs."""
+    """Return the path of VictoriaLogs."""
     return _binary("victorialogs")
 
 
 @pytest.fixture
 def recorder(collector_binary: Path) -> Iterator[Recorder]:
-    """An empty backend of this test's own that writes down what it is sent."""
+    """Run an empty backend of the test's own that records all telemetry."""
     with run_recorder(collector_binary) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def jaeger(jaeger_binary: Path) -> Iterator[Jaeger]:
-    """A running Jaeger."""
+    """Run Jaeger."""
     with run_jaeger(jaeger_binary) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def victorialogs(victorialogs_binary: Path) -> Iterator[VictoriaLogs]:
-    """A running VictoriaLogs."""
+    """Run VictoriaLogs."""
     with run_victorialogs(victorialogs_binary) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def loki_receiver() -> Iterator[LokiReceiver]:
-    """A receiver with Loki's path, mapping and limits."""
+    """Run a receiver with Loki's path, mapping and limits."""
     with LokiReceiver() as server:
         yield server

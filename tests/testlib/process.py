@@ -1,4 +1,4 @@
-"""Run a real server as a child process, and never leave one behind."""
+"""Real servers as child processes, which never outlive the tests."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.testlib.wait import wait_until
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 60.0
-"""Seconds a server may take to become ready; a busy machine takes ten times an idle one's."""
+"""Seconds a server may take to start; a busy machine takes ten times as long as an idle one."""
 STOP_TIMEOUT_S = 8.0
-"""Seconds a server may take to end after SIGTERM."""
+"""Seconds a server may take to stop after SIGTERM."""
 
-_claims: list[socket.socket] = []
+_reservations: list[socket.socket] = []
 
 
 class ServerError(RuntimeError):
-    """A server did not become ready, or died; the message ends with its last words."""
+    """A server did not start, or died; the message ends with the end of its log."""
 
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A child process that is ready."""
+    """A server that has started."""
 
     name: str
     folder: Path
@@ -39,23 +39,23 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Return its process id."""
         return self.child.pid
 
     def output(self) -> str:
         """Return all that it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def stop(self, grace: float = STOP_TIMEOUT_S) -> int:
-        """End it with SIGTERM, after `grace` seconds with SIGKILL; return its exit code."""
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Stop it by SIGTERM, after ``timeout_s`` by SIGKILL; return its exit code."""
         self.child.terminate()
         try:
-            return self.child.wait(grace)
+            return self.child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return self.kill()
 
     def kill(self) -> int:
-        """End it with SIGKILL, as the OOM killer would; return its exit code."""
+        """Kill it by SIGKILL, as the OOM killer would; return its exit code."""
         self.child.kill()
         return self.child.wait(STOP_TIMEOUT_S)
 
@@ -70,18 +70,18 @@ def run_server(  # noqa: PLR0913  each is named at the call
     env: Mapping[str, str] | None = None,
     limit: float = START_TIMEOUT_S,
 ) -> Iterator[ServerProcess]:
-    """Start a server in `folder`, yield it when it is ready, and end it on leaving.
+    """Start a server, yield it once it is ready, and stop it at the end.
 
-    The server sees the variables of `env`, PATH and HOME (the folder), and nothing else of our
-    environment, so that a proxy or an OTEL_* variable of the caller changes no test. The kernel
-    kills it if the thread that called this ends without leaving the context (`setpriv`).
+    Its environment is ``env``, PATH and HOME (the folder): a proxy or an OTEL_* variable of the
+    caller changes no test. The kernel kills it if the calling thread ends without leaving the
+    context (`setpriv`).
 
     Args:
-        name: for messages and the log's file name.
+        name: for messages, and the file name of its log.
         command: the program, by its path, and its arguments.
         folder: an existing folder, the server's working folder. A test that restarts a server
             passes the same one again; the log is appended to.
-        ready: asked until it returns True.
+        ready: called until it returns True.
         env: variables for the server.
         limit: seconds until it must be ready.
 
@@ -98,53 +98,55 @@ def run_server(  # noqa: PLR0913  each is named at the call
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            process_group=0,  # a Ctrl-C is for the test runner, which then ends the servers
+            process_group=0,  # Ctrl-C goes to the test runner, which then stops the servers
         )
     process = ServerProcess(name, folder, log, child)
     try:
-        _await(process, ready, limit)
+        _wait_until_ready(process, ready, limit)
         yield process
     finally:
         process.stop()
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that is free, and ours for as long as this process lives.
+    """Return a free TCP port of 127.0.0.1, and reserve it until this process ends.
 
     It is below the range from which the kernel picks ports for outgoing connections, so that
-    none of those takes it before the server binds it, and no other process that calls this
-    function gets it, so that tests can run beside each other.
+    none of those gets it before the server binds it. No other process that calls this function
+    gets it, so that tests can run beside each other.
     """
     while True:
         port = 20_000 + secrets.randbelow(10_000)
-        claim = socket.socket(socket.AF_UNIX)
+        reservation = socket.socket(socket.AF_UNIX)
         try:
-            # A name in the same network namespace as the port, which the kernel gives to one
-            # process only and takes back when that ends.
-            claim.bind(f"\0otel-oom-tests-port-{port}")
+            # An abstract socket belongs to the same network namespace as the port. The kernel
+            # gives its name to one process only, until that process ends.
+            reservation.bind(f"\0otel-oom-tests-port-{port}")
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((LOOPBACK, port))
         except OSError:
-            claim.close()
+            reservation.close()
         else:
-            _claims.append(claim)
+            _reservations.append(reservation)
             return port
 
 
-def _await(process: ServerProcess, ready: Callable[[ServerProcess], bool], limit: float) -> None:
+def _wait_until_ready(
+    process: ServerProcess, ready: Callable[[ServerProcess], bool], limit: float
+) -> None:
     def probe() -> bool:
         code = process.child.poll()
         if code is not None:
-            raise ServerError(_last_words(process, f"ended with {code} before it was ready"))
+            raise ServerError(_describe_failure(process, f"ended with {code} before it was ready"))
         return ready(process)
 
     try:
         wait_until(probe, process.name, limit=limit)
     except TimeoutError:
-        raise ServerError(_last_words(process, f"was not ready within {limit:g} s")) from None
+        raise ServerError(_describe_failure(process, f"was not ready within {limit:g} s")) from None
 
 
-def _last_words(process: ServerProcess, what: str, lines: int = 30) -> str:
-    tail = "\n".join(process.output().splitlines()[-lines:])
+def _describe_failure(process: ServerProcess, what: str, line_count: int = 30) -> str:
+    tail = "\n".join(process.output().splitlines()[-line_count:])
     return f"{process.name} {what}; the end of its log:\n{tail}"

@@ -1,20 +1,28 @@
-"""What a test cannot do without."""
+"""Prerequisites of tests."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 
 def require(condition: object, reason: str) -> None:
-    """Go on only if the condition is truthy.
+    """Skip the calling test with ``reason`` unless the condition is truthy.
 
-    Otherwise the calling test is skipped with the reason; where the environment variable `CI`
-    is `true` it fails instead, so that no pipeline is green because its parts were missing.
+    Where the environment variable `CI` is `true` the test fails instead, so that no pipeline is
+    green because a prerequisite was missing.
     """
     if condition:
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(f"needed in CI: {reason}", pytrace=False)
+        pytest.fail(f"required in CI: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def require_programs(*programs: str | Path) -> None:
+    """Skip the calling test, or fail it in CI, unless each program is installed."""
+    missing = [str(program) for program in programs if not shutil.which(program)]
+    require(not missing, f"not installed: {', '.join(missing)}")

@@ -10,22 +10,22 @@ T = TypeVar("T")
 
 
 def wait_until(probe: Callable[[], T], what: str, *, limit: float = 10.0, every: float = 0.05) -> T:
-    """Call the probe until it returns something truthy, and return that.
+    """Call ``probe`` until it returns something truthy, and return that.
 
     Args:
-        probe: asked at least once; what it raises ends the waiting.
-        what: what is waited for, for the error.
-        limit: seconds to wait at most.
+        probe: called at least once; an exception of it ends the waiting.
+        what: named in the error.
+        limit: the maximum time in seconds.
         every: seconds between two calls.
 
     Raises:
-        TimeoutError: the limit passed; names what was waited for and the probe's last answer.
+        TimeoutError: the time is over; names ``what`` and the last result of the probe.
     """
     deadline = time.monotonic() + limit
     while True:
-        answer = probe()
-        if answer:
-            return answer
+        result = probe()
+        if result:
+            return result
         if time.monotonic() >= deadline:
-            raise TimeoutError(f"{what}: not within {limit:g} s (last answer: {answer!r})")
+            raise TimeoutError(f"{what}: not within {limit:g} s (last result: {result!r})")
         time.sleep(every)
