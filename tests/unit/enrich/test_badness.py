@@ -28,8 +28,8 @@ def process(pid: int, mib: int, score_adj: int | None = 0) -> OomTask:
     return OomTask(pid, "x", mib << 20, 0, 0, 0, score_adj, "/")
 
 
-def test_the_victim_is_told_as_it_was_marked() -> None:
-    """Not as it was seen later, when it had let go of some, nor left out when it was gone."""
+def test_victim_has_the_values_of_its_mark() -> None:
+    """Not those of the scan, which it may have left or released memory before."""
     assert KILL.memory is not None
     for others in (seen(process(KILL.victim.tgid or 0, 1)), seen()):
         (one,) = rank_tasks(KILL, others)
@@ -38,8 +38,8 @@ def test_the_victim_is_told_as_it_was_marked() -> None:
         assert one.points == 13000
 
 
-def test_the_kernels_own_list_goes_before_what_was_seen_later() -> None:
-    """It is of the moment of the choice; what it lacks, their cgroups, is taken from the other."""
+def test_logged_tasks_precede_scanned_ones() -> None:
+    """The kernel's list has no cgroups: they come from the scan."""
     listed = seen(replace(process(8, 300), memcg=None), replace(process(9, 200), memcg=None))
     kill = replace(KILL, tasks=listed)
     later = seen(process(7, 500), replace(process(9, 100), memcg="/a"))
@@ -51,13 +51,11 @@ def test_the_kernels_own_list_goes_before_what_was_seen_later() -> None:
     assert merge_task_lists(KILL.tasks, later) == later
 
 
-def test_nothing_is_ranked_when_nothing_was_seen() -> None:
-    """The victim alone says nothing of who else there was."""
+def test_no_ranking_without_a_task_list() -> None:
     assert rank_tasks(KILL, None) == ()
 
 
-def test_the_largest_come_first_and_the_victim_always() -> None:
-    """Ten at most, and one that is smaller than all of them is still among them."""
+def test_ranking_has_the_ten_largest_and_the_victim() -> None:
     many = seen(*(process(pid, 100 + pid) for pid in range(20)))
     told = rank_tasks(KILL, many)
     assert [one.task.tgid for one in told] == [*range(19, 10, -1), KILL.victim.tgid]
@@ -74,15 +72,13 @@ def test_the_largest_come_first_and_the_victim_always() -> None:
         (OomTask(1, "init", 10 * PAGE, 0, 0, 0, 0, "/"), None),
     ],
 )
-def test_points_are_the_kernels(candidate: OomTask, points: int | None) -> None:
-    """As oom_badness() counts on a capacity of 64 MiB; what is never chosen has none."""
+def test_points_are_those_of_oom_badness(candidate: OomTask, points: int | None) -> None:
     assert [one.points for one in rank_tasks(KILL, seen(candidate)) if not one.is_victim] == [
         points
     ]
 
 
-def test_points_of_an_adjusted_one_need_the_capacity() -> None:
-    """Without it only those that are not adjusted can be counted."""
+def test_points_with_an_adjustment_need_the_total_memory() -> None:
     assert KILL.decision is not None
     unknown = replace(KILL, decision=replace(KILL.decision, total_memory=None, points=None))
     told = rank_tasks(unknown, seen(process(7, 4), process(8, 3, 100)))
@@ -93,8 +89,8 @@ def test_points_of_an_adjusted_one_need_the_capacity() -> None:
     }
 
 
-def test_the_points_of_a_group_are_its_first_ones() -> None:
-    """Those of another member are counted, for the kernel weighed the first alone."""
+def test_points_of_further_victims_are_computed() -> None:
+    """The decision has those of the first victim only."""
     assert KILL.memory is not None
     assert KILL.memory.page_tables is not None
     member = replace(KILL, incident="of another", victim=replace(KILL.victim, score_adj=0))
@@ -103,7 +99,6 @@ def test_the_points_of_a_group_are_its_first_ones() -> None:
 
 
 def test_hostile_names_make_no_lines_and_no_fields() -> None:
-    """Whatever a process is called, there is one line for it, and its fields can be told apart."""
     hostile = 'a killed=true\npid=1 \x1b[31m"\\\u202e'
     candidate = OomTask(7, hostile, 1, 0, 0, 0, 0, f"/{hostile}")
     line = format_tasks([RankedTask(candidate, 1)])
@@ -117,16 +112,14 @@ def test_hostile_names_make_no_lines_and_no_fields() -> None:
     assert json.loads(fields["memcg"]) == f"/{hostile}"
 
 
-def test_the_lines_are_bounded() -> None:
-    """The longest names there can be, all of escapes, make fewer lines, and each is whole."""
+def test_task_lines_are_bounded() -> None:
     candidate = OomTask(7, "\x01" * 15, 1, 0, 0, 0, 0, "/\x01" * 2048)
     text = format_tasks([RankedTask(candidate, 1)] * 10)
     assert 0 < len(text) <= 4096
     assert len(set(text.splitlines())) == 1
 
 
-def test_what_was_seen_last_is_not_lost_on_the_disk() -> None:
-    """Candidates come back from their JSON form as they were."""
+def test_task_list_survives_the_store() -> None:
     assert SNAPSHOT.tasks is not None
     assert roundtrip(SNAPSHOT).tasks == SNAPSHOT.tasks
 
@@ -143,10 +136,10 @@ def test_what_was_seen_last_is_not_lost_on_the_disk() -> None:
         ("cpuset", None, (), None),
     ],
 )
-def test_who_could_be_chosen_is_told_by_whose_limit_it_was(
+def test_oom_domain_is_that_of_the_limit(
     constraint: str | None, hit: str | None, stack: tuple[str, ...], expected: str | None
 ) -> None:
-    """The cgroup that was hit, else the victim's own if it was a cgroup's limit, else the host."""
+    """The cgroup that was hit, else the victim's own for a cgroup's limit, else the host."""
     assert KILL.decision is not None
     decision = replace(
         KILL.decision, constraint=constraint, memcg=Memcg(None, hit) if hit else None
@@ -156,9 +149,8 @@ def test_who_could_be_chosen_is_told_by_whose_limit_it_was(
 
 
 @pytest.mark.parametrize(("stack", "expected"), [(KILL.stack, "/own"), ((), None)])
-def test_without_a_decision_the_stack_says_whose_limit_it_was(
+def test_oom_domain_without_a_decision_follows_the_stack(
     stack: tuple[str, ...], expected: str | None
 ) -> None:
-    """In a storm the kernel may tell no more than that."""
     memcg = oom_domain(replace(KILL, memcg=Memcg(None, "/own"), decision=None, stack=stack))
     assert (memcg.path if memcg else None) == expected

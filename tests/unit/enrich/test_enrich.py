@@ -53,8 +53,7 @@ POD_SYSTEMD = "pod0b1c2d3e_4f50_6172_8394_a5b6c7d8e9f0"
         (f"/docker/{OUTER}/kubepods/{POD}/{ID}", None),
     ],
 )
-def test_the_container_is_in_the_path(path: str, runtime: str | None) -> None:
-    """Each runtime's and cgroup driver's form of path gives its, innermost, container."""
+def test_container_id_is_the_innermost_of_the_path(path: str, runtime: str | None) -> None:
     assert find_container_id(path) == ContainerId(ID, runtime)
 
 
@@ -72,13 +71,11 @@ def test_the_container_is_in_the_path(path: str, runtime: str | None) -> None:
         f"…/{ID}x",
     ],
 )
-def test_other_paths_name_no_container(path: str) -> None:
-    """A runtime's monitor, a session or a mere likeness is no container."""
+def test_other_paths_have_no_container_id(path: str) -> None:
     assert find_container_id(path) is None
 
 
-def test_the_host_is_this_one() -> None:
-    """Name and id are what the host itself says; the architecture is in OpenTelemetry's words."""
+def test_host_attributes_are_those_of_this_host() -> None:
     attributes = host_attributes()
     assert attributes["host.name"] == socket.gethostname()
     assert attributes["os.type"] == "linux"
@@ -89,16 +86,14 @@ def test_the_host_is_this_one() -> None:
     assert attributes["host.arch"] == expected
 
 
-def test_a_bare_host_still_has_a_name(tmp_path: Path) -> None:
-    """Where no file of the host can be read, what is not known is absent."""
+def test_host_without_files_has_a_name(tmp_path: Path) -> None:
     attributes = host_attributes(tmp_path)
     assert "host.id" not in attributes
     assert "os.name" not in attributes
     assert attributes["host.name"]
 
 
-def test_the_agents_own_identity_is_not_the_victims() -> None:
-    """The environment's place is kept, and what it says of the agent itself is not."""
+def test_agent_attributes_are_not_the_hosts() -> None:
     shared = host_resource(
         HOST_ATTRIBUTES,
         {
@@ -120,8 +115,7 @@ def test_the_agents_own_identity_is_not_the_victims() -> None:
     }
 
 
-def test_a_kill_gets_its_resource() -> None:
-    """Host, container and service stand together, and the agent is nowhere in it."""
+def test_resource_has_host_container_and_service() -> None:
     assert dict(sample_enriched_kill().resource) == {
         "host.name": "node-1",
         "container.id": ID,
@@ -130,8 +124,8 @@ def test_a_kill_gets_its_resource() -> None:
     }
 
 
-def test_what_is_known_goes_before_what_the_victim_says() -> None:
-    """It names its service and its environment, not its host, container or pod."""
+def test_known_attributes_precede_those_of_the_victim() -> None:
+    """The victim names its service and its environment, not its host, container or pod."""
     environ = {
         "OTEL_SERVICE_NAME": "checkout",
         "OTEL_RESOURCE_ATTRIBUTES": (
@@ -169,8 +163,8 @@ def test_what_is_known_goes_before_what_the_victim_says() -> None:
         (f"/docker/{ID}/system.slice/nginx.service", "nginx"),
     ],
 )
-def test_a_unit_names_the_service_of_what_is_in_it(path: str, service: str) -> None:
-    """The victim's own unit, in a container only that of the systemd in it, never the runtime's."""
+def test_unit_names_the_service(path: str, service: str) -> None:
+    """Inside a container, only a unit of the systemd that runs in it."""
     assert sample_enriched_kill(memcg=Memcg(id=42, path=path)).resource["service.name"] == service
 
 
@@ -190,10 +184,9 @@ def test_a_unit_names_the_service_of_what_is_in_it(path: str, service: str) -> N
         ("/a", "nonsense", "/a"),
     ],
 )
-def test_the_cgroup_is_the_finest_that_goes_on_from_the_memory_cgroup(
+def test_finest_cgroup_path_continues_the_memory_cgroup(
     memory: str, cgroup: str | None, expected: str
 ) -> None:
-    """Where the memory controller ends on the way, v2's or systemd's hierarchy tells the rest."""
     kill = replace(KILL, memcg=Memcg(id=42, path=memory))
     assert finest_cgroup_path(kill, replace(SNAPSHOT, cgroup=cgroup)) == expected
 
@@ -211,10 +204,9 @@ def test_the_cgroup_is_the_finest_that_goes_on_from_the_memory_cgroup(
         ("/docker/0123", None),
     ],
 )
-def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
+def test_limit_setting_is_that_of_the_system_unit_with_the_limit(
     monkeypatch: pytest.MonkeyPatch, path: str, unit: str | None
 ) -> None:
-    """With the limit as it was at the decision; where it is no unit's of the host, in none."""
     asked: list[tuple[str, int]] = []
     monkeypatch.setattr("otel_oom.enrich.event.find_memory_setting", lambda *it: asked.append(it))
     assert KILL.decision
@@ -222,8 +214,8 @@ def test_the_setting_is_looked_for_in_the_files_of_the_unit_that_has_the_limit(
     assert asked == ([(unit, 64 << 20)] if unit else [])
 
 
-def test_what_the_log_beside_has_of_a_kill_is_the_kills() -> None:
-    """Its report, and the processes that it lists; what the source itself had of it goes first."""
+def test_kernel_report_of_the_snapshot_joins_the_kill() -> None:
+    """Unless the kill has one of its own."""
     listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
     witness = replace(SNAPSHOT, kernel_report="the report", kernel_report_tasks=listed)
     seen = enrich_kill(KILL, roundtrip(witness), VictimOutcome(None), 0, HOST)

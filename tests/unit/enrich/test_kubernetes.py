@@ -98,16 +98,18 @@ DOCKER = {
         ("/", None, None),
     ],
 )
-def test_uid_and_class_are_in_the_path(path: str, uid: str | None, qos_class: str | None) -> None:
-    """By each driver of the kubelet, for each class, for static pods and clusters in containers."""
+def test_pod_uid_and_class_are_in_the_path(
+    path: str, uid: str | None, qos_class: str | None
+) -> None:
     pod = find_pod(path, {})
     assert (pod.uid if pod else None) == uid
     assert (pod.qos_class if pod else None) == qos_class
 
 
 @pytest.mark.parametrize(("annotations", "restarts"), [(CONTAINERD, None), (CRI_O, 7), (DOCKER, 7)])
-def test_each_runtime_names_the_pod(annotations: dict[str, str], restarts: int | None) -> None:
-    """Pod, namespace and container; containerd's configuration has no count of restarts."""
+def test_annotations_of_each_runtime_name_the_pod(
+    annotations: dict[str, str], restarts: int | None
+) -> None:
     pod = find_pod(f"/kubepods/burstable/pod{UUID}/{ID}", annotations)
     assert pod is not None
     expected = {
@@ -120,22 +122,19 @@ def test_each_runtime_names_the_pod(annotations: dict[str, str], restarts: int |
     assert pod.attributes() == {name: it for name, it in expected.items() if it is not None}
 
 
-def test_a_pod_outside_of_the_kubelets_cgroups_is_known_by_its_annotations() -> None:
-    """A container that another client of the CRI made has a pod as well, without a class."""
+def test_pod_outside_of_the_kubelets_cgroups_is_found_by_annotations() -> None:
     pod = find_pod(f"/k8s.io/{ID}", CONTAINERD)
     assert pod is not None
     assert (pod.uid, pod.name, pod.qos_class) == (UUID, "checkout-7d9f8b6c5-x2k4z", None)
 
 
-def test_the_container_that_holds_the_pod_has_no_name() -> None:
-    """``POD`` is the kubelet's word for the pause container, not a container of the pod's."""
+def test_pause_container_has_no_name() -> None:
     pod = find_pod(f"/kubepods/pod{UUID}/{ID}", {**DOCKER, "io.kubernetes.container.name": "POD"})
     assert pod is not None
     assert pod.container is None
 
 
-def test_annotations_that_are_resource_attributes_are_kept_and_bounded() -> None:
-    """Of a pod's annotations those for OpenTelemetry, at most 32, and nothing else."""
+def test_resource_annotations_are_kept_and_bounded() -> None:
     many = {f"resource.opentelemetry.io/x.{n:03}": "y" * 999 for n in range(100)}
     pod = find_pod(f"/kubepods/pod{UUID}/{ID}", {"secret": "hunter2", **many})
     assert pod is not None
@@ -143,8 +142,7 @@ def test_annotations_that_are_resource_attributes_are_kept_and_bounded() -> None
 
 
 @pytest.mark.parametrize("count", ["", "-1", "x", "1e3", "9" * 400, "७"])
-def test_a_count_that_is_none_is_not_told(count: str) -> None:
-    """Whatever an annotation holds, it is no error."""
+def test_invalid_restart_count_is_ignored(count: str) -> None:
     pod = find_pod(f"/kubepods/pod{UUID}/{ID}", {"io.kubernetes.container.restartCount": count})
     assert pod is not None
     assert pod.restart_count is None
@@ -162,8 +160,7 @@ def test_a_count_that_is_none_is_not_told(count: str) -> None:
         ("", None),
     ],
 )
-def test_the_version_is_the_images(image: str, version: str | None) -> None:
-    """The tag, the digest or both; a registry's port is no tag."""
+def test_image_version_is_tag_and_digest(image: str, version: str | None) -> None:
     assert image_version(image) == version
 
 
@@ -177,6 +174,5 @@ def test_the_version_is_the_images(image: str, version: str | None) -> None:
         (ID, False),
     ],
 )
-def test_a_pods_cgroup_is_known_as_one(component: str, *, expected: bool) -> None:
-    """Its parent, the cgroup of a class, and its containers' are none."""
+def test_is_pod_cgroup(component: str, *, expected: bool) -> None:
     assert is_pod_cgroup(component) is expected

@@ -38,8 +38,9 @@ UNKNOWN = StackAnalysis(None, None, None)
         ),
     ],
 )
-def test_two_paths_tell_whose_limit_it_was(hit: str | None, own: str, expected: str | None) -> None:
-    """The same path is the victim's own; above it a pod's or another's; none is the host's."""
+def test_limit_scope_follows_from_the_paths(
+    hit: str | None, own: str, expected: str | None
+) -> None:
     assert KILL.decision is not None
     decision = replace(
         KILL.decision,
@@ -50,21 +51,18 @@ def test_two_paths_tell_whose_limit_it_was(hit: str | None, own: str, expected: 
     assert limit_scope(kill, UNKNOWN) == expected
 
 
-def test_without_a_decision_the_stack_may_tell() -> None:
-    """The host's own decision needs no more; a cgroup's may be any ancestor's."""
+def test_limit_scope_without_a_decision_follows_the_stack() -> None:
     kill = replace(KILL, decision=None)
     assert limit_scope(kill, StackAnalysis("host", None, None)) == "host"
     assert limit_scope(kill, StackAnalysis("memcg", None, None)) is None
 
 
-def test_a_cgroup_that_is_not_told_is_not_the_host() -> None:
-    """The kernel's log can say that it was a cgroup's limit, or nothing, and leave out whose."""
+def test_limit_scope_of_an_unknown_cgroup_is_unknown() -> None:
     assert KILL.decision is not None
     for constraint in ("memcg", None):
         decision = replace(KILL.decision, memcg=None, constraint=constraint)
         assert limit_scope(replace(KILL, decision=decision), UNKNOWN) is None
 
 
-def test_a_path_that_was_cut_tells_nothing() -> None:
-    """What is missing of it may be the difference."""
+def test_limit_scope_of_a_cut_path_is_unknown() -> None:
     assert limit_scope(replace(KILL, memcg=Memcg(2, "…/docker/x", path_cut=True)), UNKNOWN) is None

@@ -63,8 +63,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(site)
 
 
-def test_what_detectors_find_is_joined() -> None:
-    """In the order of their names in the variable, a later one before an earlier."""
+def test_later_detectors_win() -> None:
     assert detect_resource(["test_cloud", "test_other"])["cloud.region"] == "south-1"
     assert detect_resource(["test_other", "test_cloud"])["cloud.region"] == "north-1"
 
@@ -78,10 +77,9 @@ def test_what_detectors_find_is_joined() -> None:
         ("test_hanging", "Resource detector timed out after 0 s: test_hanging"),
     ],
 )
-def test_one_that_fails_is_said_and_no_loss(
+def test_failing_detector_is_logged_and_skipped(
     name: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever is wrong with one, what the others found is there."""
     found = detect_resource(["test_other", name], 0.4 if name == "test_hanging" else 30.0)
     assert found == {"cloud.region": "south-1"}
     (record,) = caplog.records
@@ -89,15 +87,13 @@ def test_one_that_fails_is_said_and_no_loss(
     assert record.getMessage().startswith(says)
 
 
-def test_none_is_asked_unless_named() -> None:
-    """By default nothing of the user's is run; the SDK's own reader of the environment neither."""
+def test_no_detector_runs_by_default() -> None:
     assert read_otlp_config({}).detectors == ()
     read = read_otlp_config({"OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "otel, test_cloud,"})
     assert read.detectors == ("test_cloud",)
 
 
-def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
-    """And not what it says of the agent; what the user says goes before it."""
+def test_kills_have_the_detected_attributes_of_the_host(tmp_path: Path) -> None:
     said = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
         store.insert(KILL, Snapshot(process_found=False))
@@ -114,8 +110,8 @@ def test_kills_carry_what_was_detected_of_the_host(tmp_path: Path) -> None:
     assert "process.pid" not in resource
 
 
-def test_the_node_is_told_by_its_pods_variable() -> None:
-    """``K8S_NODE_NAME`` as manifests set it; what OTEL_RESOURCE_ATTRIBUTES says goes before it."""
+def test_node_name_comes_from_its_variable() -> None:
+    """``OTEL_RESOURCE_ATTRIBUTES`` precedes ``K8S_NODE_NAME``."""
     assert read_otlp_config({"K8S_NODE_NAME": "node-1"}).resource == {"k8s.node.name": "node-1"}
     both = {"K8S_NODE_NAME": "node-1", "OTEL_RESOURCE_ATTRIBUTES": "k8s.node.name=node-2"}
     assert read_otlp_config(both).resource == {"k8s.node.name": "node-2"}

@@ -79,8 +79,7 @@ ALL = {
         (ServiceHints(), "unknown_service"),
     ],
 )
-def test_the_first_that_names_it_names_it(facts: ServiceHints, name: str) -> None:
-    """Environment, annotation, label, pod, container; or unit, container, executable, thread."""
+def test_service_name_follows_the_order_of_the_conventions(facts: ServiceHints, name: str) -> None:
     assert resolve_service(facts)["service.name"] == name
 
 
@@ -88,8 +87,7 @@ WORKLOADS = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", 
 
 
 @pytest.mark.parametrize("first", range(len(WORKLOADS)))
-def test_the_workload_that_owns_a_pod_names_it(first: int) -> None:
-    """In the conventions' order; it is told by who set the pod up, in its environment."""
+def test_owner_of_a_pod_names_the_service(first: int) -> None:
     told = ",".join(f"k8s.{kind}.name=the-{kind}" for kind in reversed(WORKLOADS[first:]))
     found = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": told}, pod=POD))
     assert found["service.name"] == f"the-{WORKLOADS[first]}"
@@ -112,24 +110,21 @@ def test_the_workload_that_owns_a_pod_names_it(first: int) -> None:
         (ServiceHints(executable="/usr/bin/java"), (None, None, None)),
     ],
 )
-def test_the_rest_of_a_services_identity(
+def test_namespace_instance_and_version(
     facts: ServiceHints, expected: tuple[str | None, str | None, str | None]
 ) -> None:
-    """Namespace, instance and version; what nobody says is left out."""
     found = resolve_service(facts)
     names = ("service.namespace", "service.instance.id", "service.version")
     assert tuple(found.get(name) for name in names) == expected
 
 
-def test_of_the_environment_only_what_is_listed_is_told() -> None:
-    """A secret that stands among a process's resource attributes stays there."""
+def test_other_attributes_of_the_environment_are_ignored() -> None:
     told = "api.key=hunter2,host.name=evil,k8s.pod.name=evil,deployment.environment.name=prod"
     found = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": told}, comm="main"))
     assert found == {"service.name": "main", "deployment.environment.name": "prod"}
 
 
-def test_what_the_pods_author_annotated_is_told() -> None:
-    """All annotations for OpenTelemetry are resource attributes: somebody wrote them as such."""
+def test_all_resource_annotations_are_attributes() -> None:
     assert resolve_service(ServiceHints(pod=ANNOTATED))["team"] == "payments"
 
 
@@ -144,8 +139,5 @@ def test_what_the_pods_author_annotated_is_told() -> None:
         ("a=" + "x" * 999, {"a": "x" * 256}),
     ],
 )
-def test_resource_attributes_are_read_as_the_sdks_read_them(
-    text: str, expected: dict[str, str]
-) -> None:
-    """Pairs by commas, percent-encoded; bounded, and without what steers a terminal."""
+def test_resource_attributes_are_parsed_as_by_the_sdks(text: str, expected: dict[str, str]) -> None:
     assert parse_resource_attributes(text) == expected

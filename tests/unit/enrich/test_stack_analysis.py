@@ -101,13 +101,11 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
         ([], StackAnalysis(None, None, None)),
     ],
 )
-def test_the_stack_tells_the_story(functions: list[str], expected: StackAnalysis) -> None:
-    """Who decided, what was asked for, and how; what no name tells is none."""
+def test_analyse_stack(functions: list[str], expected: StackAnalysis) -> None:
     assert analyse_stack([f"{name}+0x1f" for name in functions]) == expected
 
 
-def test_a_frames_function_is_its_name() -> None:
-    """Offsets, modules and what a compiler adds to a name are not part of it."""
+def test_function_name_has_no_offset_and_suffix() -> None:
     assert function_name("shmem_getpage_gfp.isra.0+0x4b") == "shmem_getpage_gfp"
     assert function_name("ext4_writepages+0x1 [ext4]") == "ext4_writepages"
 
@@ -123,8 +121,5 @@ def test_a_frames_function_is_its_name() -> None:
         ([], False),
     ],
 )
-def test_a_victim_that_exits_anyway_is_told_by_who_marks_it(
-    functions: list[str], *, exiting: bool
-) -> None:
-    """Only __oom_kill_process() kills; what is not known is taken for a kill."""
+def test_is_exiting_victim(functions: list[str], *, exiting: bool) -> None:
     assert is_exiting_victim([f"{name}+0x1f" for name in functions]) is exiting

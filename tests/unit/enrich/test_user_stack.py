@@ -76,8 +76,7 @@ def code(path: Path) -> dict[str, tuple[int, int]]:
     return {name: (int(start, 16) - shift, int(size, 16)) for start, size, name in found}
 
 
-def test_functions_of_this_process_are_named_as_the_loader_names_them() -> None:
-    """The C library's, by where the kernel has mapped it and what dladdr(3) says is there."""
+def test_functions_of_this_process_have_the_names_of_dladdr() -> None:
     require(shutil.which("readelf"), "readelf tells the build id")
     # Not None: in a program that is loaded at a fixed address, some names lead to its own code.
     library = ctypes.CDLL("libc.so.6")
@@ -98,8 +97,7 @@ def test_functions_of_this_process_are_named_as_the_loader_names_them() -> None:
         assert said[3] == path.name
 
 
-def test_a_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
-    """A function that ends with a call is left there, and returned to behind its end."""
+def test_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
     library = build(tmp_path / "usr/lib")
     start, size = code(library)["second"]
     behind = UserFrame(build_id_of(library), start + size)
@@ -108,8 +106,7 @@ def test_a_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
     assert not innermost.startswith("second")
 
 
-def test_code_that_is_not_at_its_own_offset_is_named(tmp_path: Path) -> None:
-    """The kernel tells offsets in the file; symbols have addresses."""
+def test_code_with_another_address_than_offset_is_named(tmp_path: Path) -> None:
     library = build(tmp_path / "lib", "-Wl,-Ttext-segment=0x700000")
     offset, _ = code(library)["second"]
     assert offset < 0x700000
@@ -118,15 +115,13 @@ def test_code_that_is_not_at_its_own_offset_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("build_id", ["md5", "0x0123456789abcdef", "0x" + "5a" * 20])
-def test_build_ids_of_any_length_are_found(tmp_path: Path, build_id: str) -> None:
-    """The kernel fills short ones up."""
+def test_build_id_of_any_length_is_found(tmp_path: Path, build_id: str) -> None:
     library = build(tmp_path / "lib", build_id=build_id)
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
     assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
 
 
-def test_symbols_are_taken_from_the_debug_file(tmp_path: Path) -> None:
-    """What was stripped of a library is named still where its symbols are installed."""
+def test_symbols_come_from_the_debug_file(tmp_path: Path) -> None:
     library = build(tmp_path / "lib")
     digits, functions = build_id_of(library), code(library)
     debug = tmp_path / "usr/lib/debug/.build-id" / digits[:2] / f"{digits[2:]}.debug"
@@ -142,8 +137,7 @@ def test_symbols_are_taken_from_the_debug_file(tmp_path: Path) -> None:
     assert exported == (f"libcode.so.1+{frames[0].offset:#x}", "second+0x1 (libcode.so.1)")
 
 
-def test_programs_and_containers_are_looked_into(tmp_path: Path) -> None:
-    """The victim's own program by its path, below any root; a container's libraries too."""
+def test_executables_and_container_roots_are_searched(tmp_path: Path) -> None:
     host, inside = tmp_path / "host", tmp_path / "inside"
     program = build(inside / "srv")
     offset = code(program)["second"][0]
@@ -160,8 +154,7 @@ def test_programs_and_containers_are_looked_into(tmp_path: Path) -> None:
     assert UserSymbolizer(host).symbolize([frame], [], [tmp_path / "gone", inside]) == named
 
 
-def test_the_loaders_cache_tells_of_other_folders(tmp_path: Path) -> None:
-    """As ldconfig(8) writes it."""
+def test_directories_of_the_loader_cache_are_searched(tmp_path: Path) -> None:
     ldconfig = shutil.which("ldconfig", path="/usr/sbin:/sbin")
     require(ldconfig, "ldconfig writes the cache")
     library = build(tmp_path / "opt/vendor", "-Wl,-soname=libcode.so.1")
@@ -174,17 +167,15 @@ def test_the_loaders_cache_tells_of_other_folders(tmp_path: Path) -> None:
 
 
 def test_another_version_at_the_same_path_gives_no_name(tmp_path: Path) -> None:
-    """A name is told only by the very file that was mapped."""
     library = build(tmp_path / "lib", build_id="0x01")
     frame = UserFrame("02".ljust(40, "0"), code(library)["second"][0])
     line = f"{frame.build_id}+{frame.offset:#x}"
     assert UserSymbolizer(tmp_path).symbolize([frame], ["/lib/libcode.so.1"]) == (line,)
 
 
-def test_the_index_is_read_again_once_a_minute(
+def test_library_index_is_refreshed_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library that came later is found; one that nobody has does not cost a search each time."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     resolver = UserSymbolizer(tmp_path)
@@ -202,7 +193,7 @@ def test_the_index_is_read_again_once_a_minute(
 
 
 def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
-    """A pipe would block and a device would do something; neither does when it is opened."""
+    """A pipe would block, and a device may have effects."""
     (tmp_path / "lib").mkdir()
     os.mkfifo(tmp_path / "lib/libpipe.so")
     os.mkfifo(tmp_path / "program")
@@ -217,16 +208,14 @@ def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
     )
 
 
-def test_frames_of_no_build_id_stay_as_they_are() -> None:
-    """They come out of a journal, which may hold anything."""
+def test_frame_with_an_invalid_build_id_stays() -> None:
     frames = [UserFrame("", 5), UserFrame("xyz", 1), UserFrame("ab" * 200, 1 << 70)]
     lines = UserSymbolizer(Path("/nonexistent")).symbolize(frames)
     assert lines == ("+0x5", "xyz+0x1", "ab" * 200 + f"+{1 << 70:#x}")
     assert UserSymbolizer().symbolize([]) == ()
 
 
-def test_what_is_remembered_is_bounded(tmp_path: Path) -> None:
-    """However many places kills come from."""
+def test_cached_lines_are_bounded(tmp_path: Path) -> None:
     library = build(tmp_path / "lib")
     digits = build_id_of(library)
     resolver = UserSymbolizer(tmp_path)

@@ -38,10 +38,9 @@ def groups() -> dict[str, dict[str, Any]]:
     return {group["id"]: group for group in content["groups"]}
 
 
-def test_every_name_is_defined_once_and_every_definition_is_used(
+def test_constants_and_registry_have_the_same_names(
     groups: dict[str, dict[str, Any]],
 ) -> None:
-    """Constants and registry have the same attributes and events."""
     attributes = [
         attribute["id"]
         for group in ("registry.oom", "registry.otel_oom")
@@ -53,16 +52,14 @@ def test_every_name_is_defined_once_and_every_definition_is_used(
     assert {*attributes, *events, *metrics} == CONSTANTS
 
 
-def test_every_definition_says_what_it_is(groups: dict[str, dict[str, Any]]) -> None:
-    """Each attribute has a type, a stability and a sentence."""
+def test_attributes_have_type_stability_and_brief(groups: dict[str, dict[str, Any]]) -> None:
     for attribute in groups["registry.oom"]["attributes"]:
         assert attribute["type"] in TYPES, attribute
         assert attribute["stability"] == "development"
         assert attribute["brief"].endswith(".")
 
 
-def test_the_event_sends_what_it_is_registered_with(groups: dict[str, dict[str, Any]]) -> None:
-    """A kill's log has no attribute that its event does not list, of the type it defines."""
+def test_attributes_of_a_kill_are_registered(groups: dict[str, dict[str, Any]]) -> None:
     registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
     types = {a["id"]: a["type"] for a in groups["registry.oom"]["attributes"]}
     templates = {name for name, type_ in types.items() if type_.startswith("template")}
@@ -73,8 +70,7 @@ def test_the_event_sends_what_it_is_registered_with(groups: dict[str, dict[str, 
             assert type(value) is TYPES[types[of]]
 
 
-def test_a_panic_sends_what_it_is_registered_with(groups: dict[str, dict[str, Any]]) -> None:
-    """A panic's log has no attribute that its event does not list."""
+def test_attributes_of_a_panic_are_registered(groups: dict[str, dict[str, Any]]) -> None:
     registered = {attribute["ref"] for attribute in groups["event.oom.panic"]["attributes"]}
     sent = panic_attributes(enrich_panic(PANIC, 0, HOST))
     # The log tells no inode, and the sample's cgroup has one.
@@ -82,13 +78,11 @@ def test_a_panic_sends_what_it_is_registered_with(groups: dict[str, dict[str, An
 
 
 def test_resource_is_registered(groups: dict[str, dict[str, Any]]) -> None:
-    """The resource of a kill has no attribute that the registry does not list."""
     registered = {attribute["ref"] for attribute in groups["resource.oom"]["attributes"]}
     assert set(sample_enriched_kill().resource) <= registered
 
 
-def test_other_names_are_opentelemetrys_own(groups: dict[str, dict[str, Any]]) -> None:
-    """What is not ours exists in the semantic conventions."""
+def test_other_names_are_in_the_semantic_conventions(groups: dict[str, dict[str, Any]]) -> None:
     conventions = {
         value
         for module in (log_attributes, process_attributes)

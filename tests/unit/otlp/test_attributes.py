@@ -1,0 +1,236 @@
+"""Attributes of a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.types import EnrichedKill, VictimOutcome
+from otel_oom.linux.systemd.unit_files import UnitSetting
+from otel_oom.model.snapshot import MemcgStats, Snapshot
+from otel_oom.model.types import Memcg, MemcgUsage
+from tests.testlib.samples.events import (
+    CONTAINER_ID,
+    HOST,
+    KILL,
+    SNAPSHOT,
+    sample_enriched_kill,
+)
+from tests.testlib.samples.otlp import log_attributes
+
+
+def test_kill_attributes_are_flat_and_complete() -> None:
+    assert log_attributes(sample_enriched_kill()) == {
+        "log.record.uid": KILL.uid,
+        "process.pid": 4711,
+        "process.vpid": 1,
+        "process.parent_pid": 4700,
+        "process.creation.time": "2023-11-14T22:13:19.400Z",
+        "process.executable.name": "java",
+        "process.executable.path": "/usr/bin/java",
+        "process.command_args": ["java", "-Dpassword=***", "-jar", "x.jar"],
+        "process.real_user.id": 1000,
+        "process.linux.cgroup": "0::/docker/x",
+        "oom.victim.comm": "java",
+        "oom.victim.gid": 1001,
+        "oom.victim.pid_namespace": 4026532000,
+        "oom.victim.mount_namespace": 4026532001,
+        "oom.victim.score_adj": -5,
+        "oom.victim.memory.total_vm": 900 << 20,
+        "oom.victim.memory.anon": 50 << 20,
+        "oom.victim.memory.file": 3 << 20,
+        "oom.victim.memory.shmem": 0,
+        "oom.victim.memory.swap": 0,
+        "oom.victim.memory.page_tables": 1 << 20,
+        "oom.victim.memcg.path": f"/docker/{CONTAINER_ID}",
+        "oom.victim.memcg.id": 42,
+        "oom.victim.memcg.limit": 64 << 20,
+        "oom.victim.memcg.usage": 64 << 20,
+        "oom.victim.memcg.swap_usage": 0,
+        "oom.trigger.pid": 99,
+        "oom.trigger.tid": 100,
+        "oom.trigger.comm": "sidecar",
+        "oom.trigger.uid": 0,
+        "oom.trigger.memcg.path": "/docker",
+        "oom.trigger.memcg.id": 41,
+        "oom.limit.scope": "ancestor",
+        "oom.limit.memcg.path": "/docker",
+        "oom.limit.memcg.id": 41,
+        "oom.limit.memcg.limit": 64 << 20,
+        "oom.limit.memcg.usage": 64 << 20,
+        "oom.limit.memcg.swap_limit": 0,
+        "oom.limit.memcg.swap_usage": 0,
+        "oom.limit.memcg.stat.anon": 58 << 20,
+        "oom.limit.memcg.stat.file": 4 << 20,
+        "oom.limit.memcg.stat.shmem": 1 << 20,
+        "oom.limit.memcg.events.max": 120,
+        "oom.limit.memcg.events.oom_kill": 1,
+        "oom.limit.memcg.pressure.some.avg10": 12.5,
+        "oom.limit.memcg.pressure.some.avg60": 3.0,
+        "oom.limit.memcg.pressure.full.avg10": 9.25,
+        "oom.limit.memcg.pressure.full.avg60": 2.0,
+        "oom.victim.memcg.stat.anon": 50 << 20,
+        "oom.victim.memcg.stat.file": 3 << 20,
+        "oom.victim.memcg.events.max": 3,
+        "oom.victim.memcg.events.oom_kill": 1,
+        "oom.host.memory.total": 8 << 30,
+        "oom.host.memory.available": 5 << 30,
+        "oom.host.memory.swap_total": 0,
+        "oom.host.memory.swap_free": 0,
+        "oom.host.pressure.some.avg10": 0.5,
+        "oom.host.pressure.some.avg60": 0.25,
+        "oom.host.pressure.full.avg10": 0.0,
+        "oom.host.pressure.full.avg60": 0.0,
+        "oom.host.sysctl.vm.oom_kill_allocating_task": 0,
+        "oom.host.sysctl.vm.panic_on_oom": 0,
+        "oom.host.sysctl.vm.swappiness": 60,
+        "oom.snapshot.delay": 0.0008,
+        "oom.tasks.largest": (
+            "pid=4711 comm=java resident=55574528 points=13000 score_adj=-5 uid=1000"
+            f" memcg=/docker/{CONTAINER_ID} killed=true\n"
+            "pid=99 comm=sidecar resident=8388608 points=2064 score_adj=0 uid=0"
+            " memcg=/docker/sidecar\n"
+            r'pid=98 comm="sh \"x\"\n\u001b[31m" resident=1048576 score_adj=-1000 uid=0'
+            " memcg=/docker/sidecar"
+        ),
+        "oom.advice": (
+            "java (pid 4711) alone used 54.0 MiB of the limit of 64.0 MiB. Reduce its memory "
+            "usage, or raise the limit of /docker (the host had 4.9 GiB available)."
+        ),
+        "oom.tasks.count": 3,
+        "oom.tasks.memcg.path": "/docker",
+        "oom.tasks.delay": 0.0015,
+        "oom.outcome": "killed",
+        "oom.incident.id": KILL.uid,
+        "oom.decision.origin": "memcg",
+        "oom.request.kernel_stack": "\n".join(KILL.stack),
+        "oom.decision.constraint": "memcg",
+        "oom.decision.points": 13000,
+        "oom.decision.total_memory": 64 << 20,
+        "oom.decision.message": "Memory cgroup out of memory",
+        "oom.request.order": 0,
+        "oom.request.gfp_mask": 0xCC0,
+        "oom.request.gfp_flags": "GFP_KERNEL",
+        "oom.request.user_stack": "0123456789abcdef0123456789abcdef01234567+0x1234",
+        "oom.request.memory_type": "shmem",
+        "oom.request.entry_point": "write",
+        "oom.killer.name": "kernel",
+        "oom.capture.source": "libbpf",
+        "oom.capture.hook": "tp_btf/mark_victim",
+        "oom.decision.source": "fentry/oom_kill_process",
+    }
+
+
+def test_memcg_parts_below_a_hundredth_and_zero_events_are_omitted() -> None:
+    parts = {"anon": 900, "file": 100, "shmem": 10, "sock": 9, "percpu": 0}
+    seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
+    kill = sample_enriched_kill()
+    attributes = log_attributes(replace(kill, snapshot=replace(kill.snapshot, limit_cgroup=seen)))
+    limit = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
+    assert {name for name in limit if name.startswith("stat.")} == {
+        "stat.anon",
+        "stat.file",
+        "stat.shmem",
+    }
+    assert {name: limit[name] for name in limit if name.startswith("events.")} == {
+        "events.oom_kill": 2
+    }
+
+
+def test_victim_trigger_and_limit_have_their_own_units() -> None:
+    decision = KILL.decision
+    assert decision
+    kill = sample_enriched_kill(
+        memcg=Memcg(id=42, path="/shop.slice/web.service/worker"),
+        trigger_memcg=Memcg(id=43, path="/shop.slice/backup.service"),
+        decision=replace(decision, memcg=Memcg(id=41, path="/shop.slice")),
+    )
+    attributes = log_attributes(kill)
+    assert {name: value for name, value in attributes.items() if ".systemd." in name} == {
+        "oom.victim.systemd.unit": "web.service",
+        "oom.victim.systemd.slice": "shop.slice",
+        "oom.trigger.systemd.unit": "backup.service",
+        "oom.limit.systemd.unit": "shop.slice",
+    }
+
+
+def test_limit_setting_has_its_line_and_file() -> None:
+    setting = UnitSetting("MemoryMax=64M", Path("/etc/systemd/system/web.service"))
+    attributes = log_attributes(replace(sample_enriched_kill(), limit_setting=setting))
+    assert attributes["oom.limit.systemd.setting"] == "MemoryMax=64M"
+    assert attributes["oom.limit.systemd.file"] == "/etc/systemd/system/web.service"
+
+
+def test_victim_and_trigger_have_their_own_pods() -> None:
+    uids = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "ab"]
+    paths = [f"/kubepods/burstable/pod{uid}/{CONTAINER_ID}" for uid in uids]
+    kill = sample_enriched_kill(
+        memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=43, path=paths[1])
+    )
+    attributes = log_attributes(kill)
+    assert kill.resource["k8s.pod.uid"] == uids[0]
+    assert attributes["oom.victim.pod.qos_class"] == "Burstable"
+    assert attributes["oom.trigger.pod.uid"] == uids[1]
+    alone = sample_enriched_kill(
+        memcg=Memcg(id=42, path=paths[0]), trigger_memcg=Memcg(id=42, path=paths[0])
+    )
+    assert "oom.trigger.pod.uid" not in log_attributes(alone)
+
+
+def test_unknown_values_are_absent() -> None:
+    unknown = sample_enriched_kill(
+        memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None
+    )
+    unknown = replace(unknown, snapshot=Snapshot(process_found=False), ranked_tasks=())
+    names = log_attributes(unknown)
+    prefixes = (
+        *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
+        *("oom.host.", "oom.tasks.", "oom.snapshot."),
+    )
+    assert not [n for n in names if n.startswith(prefixes)]
+
+
+def test_memcg_usage_of_the_mark_precedes_that_of_the_snapshot() -> None:
+    """Except swap, which only a kernel with swap accounting has."""
+    marked = sample_enriched_kill(
+        memcg_usage=MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
+    )
+    prefix = "oom.victim.memcg."
+
+    def usage(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
+        attributes = log_attributes(
+            replace(kill, snapshot=replace(kill.snapshot, memcg_usage=read))
+        )
+        names = ("limit", "usage", "swap_limit", "swap_usage")
+        return {name: attributes[prefix + name] for name in names if prefix + name in attributes}
+
+    marked_usage = {"limit": 32 << 20, "usage": 31 << 20}
+    assert usage(marked, None) == marked_usage | {"swap_usage": 0}
+    assert usage(marked, MemcgUsage(64, 1, None, 1)) == marked_usage | {"swap_usage": 0}
+    assert usage(marked, MemcgUsage(64, 1, None, None)) == marked_usage
+    # The usage at a recovered kill is not read.
+    assert usage(marked, MemcgUsage(64, None, None, None)) == marked_usage | {"swap_usage": 0}
+    assert usage(sample_enriched_kill(), MemcgUsage(64, 1, None, None)) == {"limit": 64, "usage": 1}
+
+
+def test_task_count_includes_a_victim_that_left_its_cgroup() -> None:
+    assert SNAPSHOT.tasks is not None
+    empty = replace(SNAPSHOT.tasks, count=0, largest=())
+    kill = enrich_kill(KILL, replace(SNAPSHOT, tasks=empty), VictimOutcome(), 5, HOST)
+    attributes = log_attributes(kill)
+    assert str(attributes["oom.tasks.largest"]).count("killed=true") == 1
+    assert attributes["oom.tasks.count"] == 1
+
+
+def test_integer_beyond_64_signed_bits_is_dropped() -> None:
+    assert KILL.memory is not None
+    attributes = log_attributes(sample_enriched_kill(memory=replace(KILL.memory, total_vm=1 << 63)))
+    assert "oom.victim.memory.total_vm" not in attributes
+    assert attributes["oom.victim.memory.anon"] == 50 << 20
+
+
+def test_long_value_is_truncated() -> None:
+    long = replace(sample_enriched_kill(), executable="/" + "x" * 100_000)
+    assert len(log_attributes(long)["process.executable.path"]) == 4096
