@@ -1,4 +1,4 @@
-"""The advice, for each thing that can be said and for each time when nothing can."""
+"""Advice: each rule, and the cases without advice."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tests.testlib.samples.events import HOST, KILL, SNAPSHOT
 
 MIB, GIB = 1 << 20, 1 << 30
 OWN = "/pod/app"
-OF_HOST = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "__alloc_pages_may_oom+0x2")
-BY_HAND = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "moom_callback+0x2")
+HOST_STACK = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "__alloc_pages_may_oom+0x2")
+SYSRQ_STACK = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "moom_callback+0x2")
 
 
 def other(
     pid: int, mib: int, *, score_adj: int = 0, memcg: str = "/pod/other", comm: str = "other"
 ) -> OomTask:
-    """Another process of that size."""
+    """Return another process of that size."""
     return OomTask(pid, comm, mib * MIB, 0, 0, 0, score_adj, memcg)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A kill of a process of 54 MiB with page tables: what differs from the sample."""
+    """A kill of a process of 54 MiB with page tables, and what differs from the sample."""
 
-    says: str | None
+    advice: str | None
     """A part of the advice; ``None`` for none."""
     hit: str | None = OWN
     limit: int | None = 64 * MIB
@@ -44,11 +44,11 @@ class Case:
     message: str = "Memory cgroup out of memory"
     stack: tuple[str, ...] = KILL.stack
     score_adj: int = 0
-    seen: bool = True
+    scanned: bool = True
     skipped: bool = False
 
     def enriched(self) -> EnrichedKill:
-        """The kill with these facts."""
+        """Return the enriched kill."""
         assert KILL.decision is not None
         kill = replace(
             KILL,
@@ -65,71 +65,71 @@ class Case:
                 memcg_usage=MemcgUsage(self.limit, self.limit, None, None) if self.hit else None,
             ),
         )
-        found = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
-        witness = replace(
+        tasks = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
+        snapshot = replace(
             SNAPSHOT,
             victim_cgroup=None,
             limit_cgroup=MemcgStats(self.stat) if self.hit else None,
             host=HostMemory(self.host),
-            tasks=found if self.seen else None,
+            tasks=tasks if self.scanned else None,
         )
-        return enrich_kill(kill, witness, VictimOutcome(), KILL.time_unix_ns, HOST)
+        return enrich_kill(kill, snapshot, VictimOutcome(), KILL.time_unix_ns, HOST)
 
 
 SMALL_HOST = {"total": 100 * MIB, "available": 55 * MIB, "swap_total": 0}
 
 CASES = {
-    "alone": Case(
+    "single process": Case(
         "java (pid 4711) alone used 54.0 MiB of the limit of 64.0 MiB. Reduce its memory usage, or "
         "raise the limit of /pod/app (the host had 4.9 GiB available)."
     ),
-    "alone on a full host": Case(
+    "single process on a full host": Case(
         "or raise the limit of /pod/app.", host={"total": 8 * GIB, "available": 60 * MIB}
     ),
     "tmpfs": Case(
         "Shared memory and tmpfs use 40.0 MiB of the limit of 64.0 MiB: ", stat={"shmem": 40 * MIB}
     ),
-    "half is enough": Case("32.0 MiB of the limit", stat={"shmem": 32 * MIB}),
-    "less is not": Case("alone used", stat={"shmem": 31 * MIB, "sock": 31 * MIB}),
+    "half of the limit": Case("32.0 MiB of the limit", stat={"shmem": 32 * MIB}),
+    "less than half of the limit": Case("alone used", stat={"shmem": 31 * MIB, "sock": 31 * MIB}),
     "sockets": Case("Socket buffers use", stat={"sock": 40 * MIB, "kernel": 40 * MIB}),
     "kernel": Case("Kernel objects use", stat={"kernel": 40 * MIB}),
-    "a slow disk": Case(
+    "slow disk": Case(
         "Unwritten file pages use 40.0 MiB of the limit of 64.0 MiB: the disk is slower",
         stat={"file_dirty": 30 * MIB, "file_writeback": 10 * MIB},
     ),
-    "a spared one": Case(
+    "protected process": Case(
         "other (pid 7) used more, 60.0 MiB, but its oom_score_adj of -500 against 0 protected it",
         others=[other(7, 60, score_adj=-500)],
     ),
-    "a larger one that is not spared": Case("alone used", others=[other(7, 60)]),
-    "a smaller one that is spared": Case("alone used", others=[other(7, 20, score_adj=-500)]),
-    "neighbours": Case(
+    "larger process without protection": Case("alone used", others=[other(7, 60)]),
+    "smaller protected process": Case("alone used", others=[other(7, 20, score_adj=-500)]),
+    "sibling cgroup": Case(
         "The limit of 128.0 MiB is shared, and /pod/other used at least 80.0 MiB of it",
         hit="/pod",
         limit=128 * MIB,
         others=[other(7, 40), other(8, 40)],
     ),
-    "small neighbours": Case("java (pid 4711) alone", hit="/pod", others=[other(7, 20)]),
-    "many": Case(
+    "small sibling cgroup": Case("java (pid 4711) alone", hit="/pod", others=[other(7, 20)]),
+    "many processes": Case(
         "No process dominates: the largest of 11 used 54.0 MiB of the limit of 512.0 MiB",
         limit=512 * MIB,
         others=[other(pid, 40, memcg=OWN) for pid in range(10, 20)],
     ),
-    "few": Case(None, limit=512 * MIB, others=[other(7, 40)]),
-    "the host": Case(
+    "few processes": Case(None, limit=512 * MIB, others=[other(7, 40)]),
+    "host": Case(
         "java (pid 4711) used 54.0 MiB of the host's 100.0 MiB. Give its cgroup a limit that "
         "leaves memory for the rest of the host, which has no swap, or reduce its memory usage.",
         hit=None,
         host=SMALL_HOST,
-        stack=OF_HOST,
+        stack=HOST_STACK,
     ),
-    "the host with swap": Case(
-        "the rest of the host, or", hit=None, host=SMALL_HOST | {"swap_total": 1}, stack=OF_HOST
+    "host with swap": Case(
+        "the rest of the host, or", hit=None, host=SMALL_HOST | {"swap_total": 1}, stack=HOST_STACK
     ),
-    "many on the host": Case(
+    "many processes on the host": Case(
         "No process dominates: the largest of 11 used 54.0 MiB of the host's 8.0 GiB",
         hit=None,
-        stack=OF_HOST,
+        stack=HOST_STACK,
         others=[other(pid, 40) for pid in range(10, 20)],
     ),
     "huge pages": Case(
@@ -141,7 +141,7 @@ CASES = {
         "Shared memory and tmpfs use", hit=None, host=SMALL_HOST | {"shmem": 50 * MIB}
     ),
     "slab": Case("slabtop", hit=None, host=SMALL_HOST | {"slab_unreclaimable": 50 * MIB}),
-    "the allocating one": Case(
+    "allocating task": Case(
         "The kernel is set to kill the allocating task (vm.oom_kill_allocating_task), but other "
         "(pid 7) used more, 80.0 MiB",
         hit=None,
@@ -149,28 +149,28 @@ CASES = {
         message="Out of memory (oom_kill_allocating_task)",
         others=[other(7, 80)],
     ),
-    "the allocating one was the largest": Case(
+    "allocating task was the largest": Case(
         "used 54.0 MiB of the host's 100.0 MiB",
         hit=None,
         host=SMALL_HOST,
         message="Out of memory (oom_kill_allocating_task)",
         others=[other(7, 8)],
     ),
-    "a cpuset": Case(
+    "cpuset": Case(
         "not on the NUMA nodes that the trigger may use. Widen its cpuset (cpuset.mems)",
         hit=None,
         constraint="cpuset",
     ),
-    "a memory policy": Case("Widen its memory policy", hit=None, constraint="memory_policy"),
-    "a cpuset on a full host": Case(
+    "memory policy": Case("Widen its memory policy", hit=None, constraint="memory_policy"),
+    "cpuset on a full host": Case(
         "used 54.0 MiB of the host's", hit=None, constraint="cpuset", host=SMALL_HOST
     ),
     "fragmented": Case("The request was for 16.0 KiB in one piece", hit=None, order=2),
-    "by hand": Case("sysrq f", hit=None, order=-1, stack=BY_HAND, seen=False),
-    "nobody was seen": Case(None, seen=False),
+    "sysrq": Case("sysrq f", hit=None, order=-1, stack=SYSRQ_STACK, scanned=False),
+    "no process list": Case(None, scanned=False),
     "skipped": Case(None, skipped=True),
-    "no limit is known": Case(None, limit=None),
-    "a hostile name": Case(
+    "unknown limit": Case(None, limit=None),
+    "hostile name": Case(
         r'"x\n\u001b[2J" (pid 7) used more',
         others=[other(7, 60, score_adj=-500, comm="x\n\x1b[2J")],
     ),
@@ -179,11 +179,11 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_advice(case: Case) -> None:
-    said = advise(case.enriched())
-    if case.says is None:
-        assert said is None
+    advice = advise(case.enriched())
+    if case.advice is None:
+        assert advice is None
     else:
-        assert said is not None
-        assert case.says in said
-        assert said.isprintable()
-        assert said.endswith(".")
+        assert advice is not None
+        assert case.advice in advice
+        assert advice.isprintable()
+        assert advice.endswith(".")

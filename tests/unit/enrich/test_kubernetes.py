@@ -119,7 +119,9 @@ def test_annotations_of_each_runtime_name_the_pod(
         "k8s.container.name": "server",
         "k8s.container.restart_count": restarts,
     }
-    assert pod.attributes() == {name: it for name, it in expected.items() if it is not None}
+    assert pod.attributes() == {
+        name: value for name, value in expected.items() if value is not None
+    }
 
 
 def test_pod_outside_of_the_kubelets_cgroups_is_found_by_annotations() -> None:

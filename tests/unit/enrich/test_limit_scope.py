@@ -1,4 +1,4 @@
-"""Whose limit it was, out of two paths."""
+"""The scope of a limit."""
 
 from __future__ import annotations
 

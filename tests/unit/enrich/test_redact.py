@@ -1,4 +1,4 @@
-"""Secrets in a command line do not come through, and the rest does."""
+"""Redaction of command lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from otel_oom.enrich.redact import redact
 
-SECRET = "hunter2"  # noqa: S105  it is one, and nobody's
+SECRET = "hunter2"  # noqa: S105  a fake one
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1g"
 
 

@@ -1,4 +1,4 @@
-"""Resource detectors of the user's, installed as real ones are: by entry points of a package."""
+"""Resource detectors of the user, installed by the entry points of a package."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_later_detectors_win() -> None:
 def test_failing_detector_is_logged_and_skipped(
     name: str, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = detect_resource(["test_other", name], 0.4 if name == "test_hanging" else 30.0)
-    assert found == {"cloud.region": "south-1"}
+    detected = detect_resource(["test_other", name], 0.4 if name == "test_hanging" else 30.0)
+    assert detected == {"cloud.region": "south-1"}
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(says)
@@ -94,10 +94,10 @@ def test_no_detector_runs_by_default() -> None:
 
 
 def test_kills_have_the_detected_attributes_of_the_host(tmp_path: Path) -> None:
-    said = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
+    config = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
         store.insert(KILL, Snapshot(process_found=False))
-        delivery = DeliveryPipeline(store, AgentConfig(said), ContainerService())
+        delivery = DeliveryPipeline(store, AgentConfig(config), ContainerService())
         delivery.start()
         delivery.stop(30.0)
         (message,) = store.next_batch("logs", 10, 1 << 20)

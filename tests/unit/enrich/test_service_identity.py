@@ -1,4 +1,4 @@
-"""Which service the victim was, by OpenTelemetry's rules and in their order."""
+"""The victim's service, by OpenTelemetry's rules and in their order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALL = {
 
 
 @pytest.mark.parametrize(
-    ("facts", "name"),
+    ("hints", "name"),
     [
         # The process's own words, wherever it runs.
         (ServiceHints({"OTEL_SERVICE_NAME": "variable", **ALL}, pod=ANNOTATED), "variable"),
@@ -79,8 +79,8 @@ ALL = {
         (ServiceHints(), "unknown_service"),
     ],
 )
-def test_service_name_follows_the_order_of_the_conventions(facts: ServiceHints, name: str) -> None:
-    assert resolve_service(facts)["service.name"] == name
+def test_service_name_follows_the_order_of_the_conventions(hints: ServiceHints, name: str) -> None:
+    assert resolve_service(hints)["service.name"] == name
 
 
 WORKLOADS = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
@@ -88,13 +88,13 @@ WORKLOADS = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", 
 
 @pytest.mark.parametrize("first", range(len(WORKLOADS)))
 def test_owner_of_a_pod_names_the_service(first: int) -> None:
-    told = ",".join(f"k8s.{kind}.name=the-{kind}" for kind in reversed(WORKLOADS[first:]))
-    found = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": told}, pod=POD))
-    assert found["service.name"] == f"the-{WORKLOADS[first]}"
+    variable = ",".join(f"k8s.{kind}.name=the-{kind}" for kind in reversed(WORKLOADS[first:]))
+    service = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": variable}, pod=POD))
+    assert service["service.name"] == f"the-{WORKLOADS[first]}"
 
 
 @pytest.mark.parametrize(
-    ("facts", "expected"),
+    ("hints", "expected"),
     [
         (ServiceHints(ALL, pod=ANNOTATED), ("own-namespace", "own-instance", "own-version")),
         (
@@ -111,17 +111,17 @@ def test_owner_of_a_pod_names_the_service(first: int) -> None:
     ],
 )
 def test_namespace_instance_and_version(
-    facts: ServiceHints, expected: tuple[str | None, str | None, str | None]
+    hints: ServiceHints, expected: tuple[str | None, str | None, str | None]
 ) -> None:
-    found = resolve_service(facts)
+    service = resolve_service(hints)
     names = ("service.namespace", "service.instance.id", "service.version")
-    assert tuple(found.get(name) for name in names) == expected
+    assert tuple(service.get(name) for name in names) == expected
 
 
 def test_other_attributes_of_the_environment_are_ignored() -> None:
-    told = "api.key=hunter2,host.name=evil,k8s.pod.name=evil,deployment.environment.name=prod"
-    found = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": told}, comm="main"))
-    assert found == {"service.name": "main", "deployment.environment.name": "prod"}
+    variable = "api.key=hunter2,host.name=evil,k8s.pod.name=evil,deployment.environment.name=prod"
+    service = resolve_service(ServiceHints({"OTEL_RESOURCE_ATTRIBUTES": variable}, comm="main"))
+    assert service == {"service.name": "main", "deployment.environment.name": "prod"}
 
 
 def test_all_resource_annotations_are_attributes() -> None:

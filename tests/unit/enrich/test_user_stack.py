@@ -1,4 +1,4 @@
-"""Frames of build id and offset into lines, out of real files."""
+"""Symbols of user frames from real files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ void (*user)(void) = unseen;
 """
 
 
-class Found(ctypes.Structure):
+class DlInfo(ctypes.Structure):
     """Dl_info of dladdr(3)."""
 
     _fields_ = (
@@ -37,22 +37,22 @@ class Found(ctypes.Structure):
 
 
 def output(*command: str | Path) -> str:
-    """What a program says."""
+    """Return the output of a program."""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def mapped(address: int) -> tuple[Path, int]:
-    """The file that an address of this process is in, and its offset there."""
+    """Return the file of an address of this process, and the offset in it."""
     with Path("/proc/self/maps").open(encoding="utf-8") as maps:
         for line in maps:
-            found = re.match(r"(\w+)-(\w+) \S+ (\w+) \S+ \d+ +(/.*)", line)
-            if found and int(found[1], 16) <= address < int(found[2], 16):
-                return Path(found[4]), address - int(found[1], 16) + int(found[3], 16)
+            match = re.match(r"(\w+)-(\w+) \S+ (\w+) \S+ \d+ +(/.*)", line)
+            if match and int(match[1], 16) <= address < int(match[2], 16):
+                return Path(match[4]), address - int(match[1], 16) + int(match[3], 16)
     raise AssertionError("the address is in no file")
 
 
 def build(folder: Path, *flags: str, build_id: str = "sha1") -> Path:
-    """A library whose function ``second`` ends with a call."""
+    """Build a library whose function ``second`` ends with a call."""
     require(shutil.which("clang") and shutil.which("objcopy"), "clang and binutils are needed")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "code.c").write_text(CODE, encoding="ascii")
@@ -63,38 +63,38 @@ def build(folder: Path, *flags: str, build_id: str = "sha1") -> Path:
 
 
 def build_id_of(path: Path) -> str:
-    """As the kernel has it: of 20 bytes, filled up with zeros."""
+    """Return the build id as the kernel has it: 20 bytes, padded with zeros."""
     (digits,) = re.findall(r"Build ID: (\w+)", output("readelf", "-n", path))
     return str(digits).ljust(40, "0")
 
 
 def code(path: Path) -> dict[str, tuple[int, int]]:
-    """The file offset and size of each function."""
+    """Return the file offset and size of each function."""
     (section,) = re.findall(r" \.text +PROGBITS +(\w+) (\w+)", output("readelf", "-WS", path))
     shift = int(section[0], 16) - int(section[1], 16)
-    found = re.findall(r"(\w+) (\w+) [tT] (\w+)", output("nm", "-S", path))
-    return {name: (int(start, 16) - shift, int(size, 16)) for start, size, name in found}
+    symbols = re.findall(r"(\w+) (\w+) [tT] (\w+)", output("nm", "-S", path))
+    return {name: (int(start, 16) - shift, int(size, 16)) for start, size, name in symbols}
 
 
 def test_functions_of_this_process_have_the_names_of_dladdr() -> None:
-    require(shutil.which("readelf"), "readelf tells the build id")
+    require(shutil.which("readelf"), "readelf prints the build id")
     # Not None: in a program that is loaded at a fixed address, some names lead to its own code.
     library = ctypes.CDLL("libc.so.6")
-    library.dladdr.argtypes = (ctypes.c_void_p, ctypes.POINTER(Found))
+    library.dladdr.argtypes = (ctypes.c_void_p, ctypes.POINTER(DlInfo))
     for name in ("malloc", "qsort", "strtol"):
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         assert address is not None
-        found = Found()
-        assert library.dladdr(address + 1, ctypes.byref(found))
+        info = DlInfo()
+        assert library.dladdr(address + 1, ctypes.byref(info))
         path, offset = mapped(address)
         frame = UserFrame(build_id_of(path), offset + 1)
         (line,) = UserSymbolizer().symbolize([frame])
-        said = re.fullmatch(r"(\w+)\+(0x[0-9a-f]+) \((.*)\)", line)
-        assert said, line
-        same = ctypes.cast(getattr(library, said[1]), ctypes.c_void_p).value
-        assert same == found.start
-        assert int(said[2], 16) == address + 1 - found.start
-        assert said[3] == path.name
+        match = re.fullmatch(r"(\w+)\+(0x[0-9a-f]+) \((.*)\)", line)
+        assert match, line
+        same = ctypes.cast(getattr(library, match[1]), ctypes.c_void_p).value
+        assert same == info.start
+        assert int(match[2], 16) == address + 1 - info.start
+        assert match[3] == path.name
 
 
 def test_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_executables_and_container_roots_are_searched(tmp_path: Path) -> None:
     host.mkdir()
     bare = (f"{frame.build_id}+{offset:#x}",)
     named = ("second+0x0 (libcode.so.1)",)
-    resolver = UserSymbolizer(host)
-    assert resolver.symbolize([frame]) == bare
-    assert resolver.symbolize([frame], ["/srv/other", "srv/libcode.so.1"], [inside]) == bare
-    assert resolver.symbolize([frame], ["/srv/libcode.so.1"], [inside]) == named
+    symbolizer = UserSymbolizer(host)
+    assert symbolizer.symbolize([frame]) == bare
+    assert symbolizer.symbolize([frame], ["/srv/other", "srv/libcode.so.1"], [inside]) == bare
+    assert symbolizer.symbolize([frame], ["/srv/libcode.so.1"], [inside]) == named
     program.rename(inside / "usr/lib/libcode.so.1")
     assert UserSymbolizer(host).symbolize([frame], [], [tmp_path / "gone", inside]) == named
 
@@ -178,18 +178,18 @@ def test_library_index_is_refreshed_once_a_minute(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    resolver = UserSymbolizer(tmp_path)
+    symbolizer = UserSymbolizer(tmp_path)
     (tmp_path / "lib").mkdir()
-    assert resolver.symbolize([UserFrame("ab" * 20, 1)]) == ("ab" * 20 + "+0x1",)
+    assert symbolizer.symbolize([UserFrame("ab" * 20, 1)]) == ("ab" * 20 + "+0x1",)
     library = build(tmp_path / "lib")
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
     now += 59
-    assert resolver.symbolize([frame])[0].startswith(frame.build_id)
+    assert symbolizer.symbolize([frame])[0].startswith(frame.build_id)
     now += 2
     named = ("second+0x0 (libcode.so.1)",)
-    assert resolver.symbolize([frame]) == named
+    assert symbolizer.symbolize([frame]) == named
     library.unlink()
-    assert resolver.symbolize([frame]) == named, "what was named once needs no file"
+    assert symbolizer.symbolize([frame]) == named, "what was named once needs no file"
 
 
 def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_frame_with_an_invalid_build_id_stays() -> None:
 def test_cached_lines_are_bounded(tmp_path: Path) -> None:
     library = build(tmp_path / "lib")
     digits = build_id_of(library)
-    resolver = UserSymbolizer(tmp_path)
+    symbolizer = UserSymbolizer(tmp_path)
     for first in range(0, 2000, 16):
-        resolver.symbolize([UserFrame(digits, at) for at in range(first, first + 16)])
-    assert len(resolver._lines) <= 512  # noqa: SLF001  there is no other way to see it
+        symbolizer.symbolize([UserFrame(digits, offset) for offset in range(first, first + 16)])
+    assert len(symbolizer._lines) <= 512  # noqa: SLF001  there is no other way to see it

@@ -125,9 +125,9 @@ def test_kill_attributes_are_flat_and_complete() -> None:
 
 def test_memcg_parts_below_a_hundredth_and_zero_events_are_omitted() -> None:
     parts = {"anon": 900, "file": 100, "shmem": 10, "sock": 9, "percpu": 0}
-    seen = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
+    stats = MemcgStats(stat=parts, events={"oom": 0, "oom_kill": 2})
     kill = sample_enriched_kill()
-    attributes = log_attributes(replace(kill, snapshot=replace(kill.snapshot, limit_cgroup=seen)))
+    attributes = log_attributes(replace(kill, snapshot=replace(kill.snapshot, limit_cgroup=stats)))
     limit = {name.removeprefix("oom.limit.memcg."): value for name, value in attributes.items()}
     assert {name for name in limit if name.startswith("stat.")} == {
         "stat.anon",

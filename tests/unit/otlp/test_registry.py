@@ -1,4 +1,4 @@
-"""The registry of names, held against the constants and against what is really sent."""
+"""The registry, compared with the constants and with encoded events."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_attributes_of_a_kill_are_registered(groups: dict[str, dict[str, Any]]) 
     types = {a["id"]: a["type"] for a in groups["registry.oom"]["attributes"]}
     templates = {name for name, type_ in types.items() if type_.startswith("template")}
     for name, value in kill_attributes(sample_enriched_kill()).items():
-        of = next((known for known in templates if name.startswith(f"{known}.")), name)
+        of = next((prefix for prefix in templates if name.startswith(f"{prefix}.")), name)
         assert of in registered
         if of.startswith("oom."):
             assert type(value) is TYPES[types[of]]
@@ -73,7 +73,7 @@ def test_attributes_of_a_kill_are_registered(groups: dict[str, dict[str, Any]]) 
 def test_attributes_of_a_panic_are_registered(groups: dict[str, dict[str, Any]]) -> None:
     registered = {attribute["ref"] for attribute in groups["event.oom.panic"]["attributes"]}
     sent = panic_attributes(enrich_panic(PANIC, 0, HOST))
-    # The log tells no inode, and the sample's cgroup has one.
+    # The log has no inode, and the sample's cgroup has one.
     assert set(sent) - registered == {"oom.limit.memcg.id"}
 
 

@@ -1,0 +1,73 @@
+"""The resource of a kill."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.types import VictimOutcome
+from otel_oom.model.types import Memcg
+from tests.testlib.samples.events import CONTAINER_ID as ID
+from tests.testlib.samples.events import (
+    HOST,
+    HOST_ATTRIBUTES,
+    KILL,
+    SNAPSHOT,
+    sample_enriched_kill,
+)
+
+POD = "pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
+
+
+def test_resource_has_host_container_and_service() -> None:
+    assert dict(sample_enriched_kill().resource) == {
+        "host.name": "node-1",
+        "container.id": ID,
+        "container.runtime.name": "docker",
+        "service.name": "java",
+    }
+
+
+def test_known_attributes_precede_those_of_the_victim() -> None:
+    """The victim names its service and its environment, not its host, container or pod."""
+    environ = {
+        "OTEL_SERVICE_NAME": "checkout",
+        "OTEL_RESOURCE_ATTRIBUTES": (
+            "service.version=2,deployment.environment.name=staging,host.name=evil,"
+            "container.id=evil,k8s.pod.uid=evil,k8s.pod.name=checkout-x2k4z,secret=hunter2"
+        ),
+    }
+    memcg = Memcg(id=42, path=f"/kubepods/burstable/{POD}/{ID}")
+    host = replace(HOST, attributes={**HOST_ATTRIBUTES, "deployment.environment.name": "prod"})
+    enriched = enrich_kill(
+        replace(KILL, memcg=memcg),
+        replace(SNAPSHOT, environ=environ),
+        VictimOutcome(),
+        KILL.time_unix_ns,
+        host,
+    )
+    assert dict(enriched.resource) == {
+        "host.name": "node-1",
+        "deployment.environment.name": "staging",
+        "container.id": ID,
+        "k8s.pod.uid": POD.removeprefix("pod"),
+        "k8s.pod.name": "checkout-x2k4z",
+        "service.name": "checkout",
+        "service.version": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/system.slice/nginx.service", "nginx"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/web.service", "web"),
+        (f"/system.slice/containerd.service/{ID}", "java"),
+        (f"/machine.slice/libpod-{ID}.scope/container/system.slice/nginx.service", "nginx"),
+        (f"/docker/{ID}/system.slice/nginx.service", "nginx"),
+    ],
+)
+def test_unit_names_the_service(path: str, service: str) -> None:
+    """Inside a container, only a unit of the systemd that runs in it."""
+    assert sample_enriched_kill(memcg=Memcg(id=42, path=path)).resource["service.name"] == service
