@@ -1,6 +1,6 @@
-"""Which frames of a kernel stack are told: those from the decision outwards, and none of tracing's.
+"""Trim a kernel stack to the frames from the OOM decision outwards, without tracing's own.
 
-A function that is traced at its end has two frames of tracing between itself and its caller: the
+A function that is traced at its exit has two frames of tracing between itself and its caller: the
 trampoline that calls it and then the BPF program, and its own first bytes, which call that.
 """
 
@@ -9,40 +9,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-_MARK: Final = "mark_oom_victim"
-DECISION: Final = "oom_kill_process"
-_BEGINNINGS: Final = (_MARK, DECISION, "out_of_memory")
+from otel_oom.model.event_base import function_name
+
+DECISION_FUNCTION: Final = "oom_kill_process"
+_INNERMOST: Final = ("mark_oom_victim", DECISION_FUNCTION, "out_of_memory")
 _PRINTING: Final = ("dump_", "show_stack")
 
 
-def outwards(frames: Sequence[str]) -> tuple[str, ...]:
-    """The frames to tell of ``frames``, each a ``function+0x1a2`` or empty, as the kernel has them.
+def trim_to_decision(frames: Sequence[str]) -> tuple[str, ...]:
+    """Return the frames from the decision outwards.
 
-    Inside of the decision there are only those of tracing and of printing.
+    Frames within the decision are those of tracing and printing. Each of ``frames`` is a
+    ``function+0x1a2``, or empty.
     """
-    begin = _decision(frames)
+    begin = _find_decision(frames)
     if begin is None:
-        begin = _behind(frames)
-    told: list[str] = []
+        begin = _skip_tracing(frames)
+    trimmed: list[str] = []
     traced = False
     for frame in filter(None, frames[begin:]):
-        called_twice = traced and told and _function(told[-1]) == _function(frame)
+        repeated = traced and trimmed and function_name(trimmed[-1]) == function_name(frame)
         traced = _is_trampoline(frame)
-        if not traced and not called_twice:
-            told.append(frame)
-    return tuple(told)
+        if not traced and not repeated:
+            trimmed.append(frame)
+    return tuple(trimmed)
 
 
-def _decision(frames: Sequence[str]) -> int | None:
-    for name in _BEGINNINGS:
-        for at, frame in enumerate(frames):
+def _find_decision(frames: Sequence[str]) -> int | None:
+    for name in _INNERMOST:
+        for index, frame in enumerate(frames):
             if frame.startswith(name):
-                return at
+                return index
     return None
 
 
-def _behind(frames: Sequence[str]) -> int:
-    """Where the innermost frames of tracing or of printing end."""
+def _skip_tracing(frames: Sequence[str]) -> int:
+    """Return the index after the innermost frames of tracing or printing."""
     inner = [_is_trampoline(frame) or frame.startswith(_PRINTING) for frame in frames]
     if True not in inner:
         return 0
@@ -51,9 +53,4 @@ def _behind(frames: Sequence[str]) -> int:
 
 
 def _is_trampoline(frame: str) -> bool:
-    return "trampoline" in _function(frame)
-
-
-def _function(frame: str) -> str:
-    """Its name; a part that the compiler has set apart (``.cold``) is of it."""
-    return frame.partition("+")[0].partition(".")[0]
+    return "trampoline" in function_name(frame)

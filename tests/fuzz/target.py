@@ -12,8 +12,9 @@ from typing import Final
 from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, LoggedNoVictim
-from otel_oom.linux.kernel_log.report_text import MOST_TEXT
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LoggedKill, LoggedNoVictim
+from otel_oom.linux.kernel_log.report_text import MAX_TEXT_CHARS
 from otel_oom.linux.process_lookup import ProcessLookup
 from tests.testlib.samples.events import roundtrip
 
@@ -52,20 +53,20 @@ def one(data: bytes) -> int:
     """
     given = lines(data)
     parser = KernelLogParser()
-    told = [parser.feed(line) for line in given] + parser.end()
+    told = [parser.feed(line) for line in given] + parser.finish()
     events = EventBuilder("boot", "fuzz", "file", ProcessLookup(_NOWHERE))
     kills = [event for event in told if isinstance(event, LoggedKill)]
     assert len(kills) <= len(given)
     assert len({event.line.sequence for event in kills}) == len(kills), "a line is two kills"
     for event in kills:
-        assert len(event.text) <= MOST_TEXT + (1 << 14)
-        kill = events.kill(event, event.line.time_ns, 0)
+        assert len(event.text) <= MAX_TEXT_CHARS + (1 << 14)
+        kill = events.build_kill(event, event.line.time_ns, 0)
         assert roundtrip(kill) == kill
     for other in told:
         if isinstance(other, LoggedNoVictim):
-            events.no_victim(other, other.line.time_ns, 0)
+            events.build_no_victim(other, other.line.time_ns, 0)
     assert not parser.in_report
-    assert parser.end() == []
+    assert parser.finish() == []
     for raw in data.split(b"\n"):
         parse_record(raw)
     return len(kills)

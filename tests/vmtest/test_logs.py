@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from msgspec.structs import replace
 from otel_oom.capture.kmsg.reader import parse_record
 from otel_oom.capture.kmsg.report_lookup import OomReportIndex
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 from tests.vmtest.guest import Run
@@ -31,10 +31,10 @@ def read(played: Played) -> list[OomKill]:
     """The kills in what a file has of the log: it does not tell which thread printed a line."""
     lines = [line for raw in played.records if (line := parse_record(raw.encode()))]
     parser = KernelLogParser()
-    told = [parser.feed(dataclasses.replace(line, caller=None, exact=False)) for line in lines]
+    told = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
     events = EventBuilder("boot", "replay", "file", ProcessLookup(Path("/nonexistent")))
-    kills = [event for event in [*told, *parser.end()] if isinstance(event, LoggedKill)]
-    return [events.kill(event, event.line.time_ns, 0) for event in kills]
+    kills = [event for event in [*told, *parser.finish()] if isinstance(event, LoggedKill)]
+    return [events.build_kill(event, event.line.time_ns, 0) for event in kills]
 
 
 def own(played: Played, source: str) -> list[OomKill]:

@@ -25,7 +25,7 @@ from otel_oom.capture.bpf.records import (
     ReaperRecord,
     VictimRecord,
 )
-from otel_oom.linux.kernel_stack import DECISION, outwards
+from otel_oom.linux.kernel_stack import DECISION_FUNCTION, trim_to_decision
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Capture, OomControl
@@ -173,7 +173,7 @@ class Decoder:
         )
 
     def _stack(self, record: VictimRecord) -> tuple[str, ...]:
-        return outwards(self.names([address for address in record.stack if address]))
+        return trim_to_decision(self.names([address for address in record.stack if address]))
 
 
 def _checked_header(data: bytes) -> Header:
@@ -190,7 +190,11 @@ def _checked_header(data: bytes) -> Header:
 def _outer_functions(stack: tuple[str, ...]) -> list[str]:
     """Return the functions around the decision: the same for all that it kills."""
     functions = [frame.partition("+")[0] for frame in stack]
-    return functions[functions.index(DECISION) + 1 :] if DECISION in functions else []
+    return (
+        functions[functions.index(DECISION_FUNCTION) + 1 :]
+        if DECISION_FUNCTION in functions
+        else []
+    )
 
 
 def _exit(record: ExitRecord) -> VictimExit:

@@ -11,7 +11,8 @@ from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.mark_matching import ReadMarks, match_marks
 from otel_oom.linux import clock
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
-from otel_oom.linux.kernel_log.parser import DuplicateKillLine, KernelLogParser, LoggedKill
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 
@@ -64,20 +65,20 @@ def read_kills(
                 again += 1
             elif isinstance(event, LoggedKill) and len(told) < _MOST_KILLS:
                 told.append(event)
-        told += [event for event in parser.end() if isinstance(event, LoggedKill)]
+        told += [event for event in parser.finish() if isinstance(event, LoggedKill)]
     finally:
         reader.close()
     events = EventBuilder(boot_id, source, str(device), ProcessLookup(_NOWHERE))
     offset = clock.boot_to_unix_offset_ns()
 
     def kill(event: LoggedKill) -> OomKill:
-        return events.kill(event, line_clock.boottime_of(event.line.time_ns), offset)
+        return events.build_kill(event, line_clock.boottime_of(event.line.time_ns), offset)
 
     found: dict[int, OomKill] = {}
     for event in told:
-        if event.first and event.first.line.sequence not in found:
+        if event.first_of_group and event.first_of_group.line.sequence not in found:
             # It was read before; the rest of its group bears its name.
-            found[event.first.line.sequence] = kill(event.first)
+            found[event.first_of_group.line.sequence] = kill(event.first_of_group)
         found[event.line.sequence] = kill(event)
     kills = list(found.values())
     if marks and kills:

@@ -10,8 +10,13 @@ from msgspec.structs import replace
 
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
-from otel_oom.linux.kernel_log.candidates import candidates
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LoggedKill, Report, decision
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import (
+    LoggedKill,
+    Report,
+    build_oom_control,
+    build_task_list,
+)
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import OomControl
 
@@ -96,7 +101,7 @@ class OomReportIndex:
             kill,
             decision=self._decision(kept),
             original=kept.text,
-            tasks=candidates(kept.report, kept.kill, kill.boottime_ns),
+            tasks=build_task_list(kept.report, kept.kill, kill.boottime_ns),
         )
 
     def _take(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> _Kept | None:
@@ -109,7 +114,9 @@ class OomReportIndex:
         return None if boottime_ns - printed_ns > _MOST_AGE_NS else kept
 
     def _decision(self, kept: _Kept) -> OomControl:
-        return decision(kept.report, kept.kill.told.message if kept.kill else None, self.hook)
+        return build_oom_control(
+            kept.report, kept.kill.parsed.message if kept.kill else None, self.hook
+        )
 
     def _read(self) -> None:
         for line in self._reader.read_lines(_MOST_LINES):
@@ -117,18 +124,18 @@ class OomReportIndex:
             event = self._parser.feed(line)
             if isinstance(event, Report):
                 self._keep(event)
-            elif isinstance(event, LoggedKill) and event.report and not event.first:
+            elif isinstance(event, LoggedKill) and event.report and not event.first_of_group:
                 self._name(event.report, event)
 
     def _keep(self, report: Report) -> None:
-        if report.named is None:
+        if report.chosen is None:
             return
-        pid = report.named.pid
+        pid = report.chosen.pid
         self._kept.pop(pid, None)
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[next(iter(self._kept))]
         self._kept[pid] = _Kept(report)
 
     def _name(self, report: Report, kill: LoggedKill) -> None:
-        if report.named and report.named.pid in self._kept:
-            self._kept[report.named.pid] = _Kept(report, kill)
+        if report.chosen and report.chosen.pid in self._kept:
+            self._kept[report.chosen.pid] = _Kept(report, kill)

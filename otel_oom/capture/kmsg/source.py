@@ -17,9 +17,9 @@ from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
-from otel_oom.linux.kernel_log.parser import (
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import (
     DuplicateKillLine,
-    KernelLogParser,
     LogEvent,
     LoggedNoVictim,
     LoggedReaping,
@@ -114,16 +114,16 @@ class KmsgSource:
         if isinstance(event, LoggedReaping):
             self._reaped(event)
         elif isinstance(event, Report):
-            self._events.notice(event)
+            self._events.prefetch(event)
         elif not isinstance(event, DuplicateKillLine):
             at = self._clock.boottime_of(event.line.time_ns)
             offset = clock.boot_to_unix_offset_ns()
             if isinstance(event, LoggedNoVictim):
-                none = self._events.no_victim(event, at, offset)
+                none = self._events.build_no_victim(event, at, offset)
                 if none:
                     self._waiting.append(none)
                 return
-            kill = self._events.kill(event, at, offset)
+            kill = self._events.build_kill(event, at, offset)
             self._waiting.append(kill)
             if not kill.skipped:
                 self._remember(kill)
@@ -140,7 +140,7 @@ class KmsgSource:
             self._exits.add(victim.tgid, victim.start_boottime_ns)
 
     def _reaped(self, event: LoggedReaping) -> None:
-        victim = self._victims.get(event.told.pid)
+        victim = self._victims.get(event.parsed.pid)
         if victim is not None:
             at = self._clock.boottime_of(event.line.time_ns)
-            self._waiting.append(ReaperStep(*victim, at, "finish", event.told.resident))
+            self._waiting.append(ReaperStep(*victim, at, "finish", event.parsed.resident))

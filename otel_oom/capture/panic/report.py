@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.capture.panic.previous_boot import PreviousBoot
-from otel_oom.linux.kernel_log import line_parser as log_lines
-from otel_oom.linux.kernel_log.line_types import AllocatingTask, Line, TraceBegins
-from otel_oom.linux.kernel_log.parser import (
-    MOST_CHARS,
-    MOST_FRAMES,
-    KernelLogParser,
-    LoggedNoVictim,
-    Report,
-    decision,
+from otel_oom.linux.kernel_log.line_parser import (
+    parse_frame,
+    parse_line,
+    parse_panic,
+    parse_task_row,
 )
-from otel_oom.linux.kernel_stack import outwards
+from otel_oom.linux.kernel_log.line_types import AllocatingTask, CallTraceHeader, Line
+from otel_oom.linux.kernel_log.parser import MAX_CHARS, KernelLogParser
+from otel_oom.linux.kernel_log.report import LoggedNoVictim, Report, build_oom_control
+from otel_oom.linux.kernel_log.report_assembler import MAX_FRAMES
+from otel_oom.linux.kernel_stack import trim_to_decision
 from otel_oom.model.events import Panic
 from otel_oom.model.types import Capture, Task
 from otel_oom.model.units import NS_PER_S, NS_PER_US, US_PER_S
@@ -34,8 +33,7 @@ _REPORT_NS: Final = 60_000_000_000
 """Longer than a report takes on a slow console: behind that, something else was the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class BootLogTail:
+class BootLogTail(Struct, frozen=True):
     """The last lines of a boot, oldest first.
 
     ``source`` has those from the index ``own`` on, at ``where``; those before are the journal's.
@@ -54,7 +52,7 @@ class BootLogTail:
 def panic_in(log: BootLogTail) -> Panic | None:
     """The first panic for want of memory in a log: a kernel has no second one."""
     for at, line in enumerate(log.lines):
-        message = log_lines.panicked(line.text)
+        message = parse_panic(line.text)
         if message:
             return _told(log, at, message)
     return None
@@ -64,14 +62,18 @@ def truncated_report(log: BootLogTail, policy: str) -> Panic | None:
     """A report at a log's end that only a panic follows with ``vm.panic_on_oom`` as ``policy``."""
     report, _ = _reports(log.lines, None)
     # Sysrq's request has an order of -1, and never leads to a panic.
-    if report is None or report.invoked is None or report.invoked.order < 0:
+    if report is None or report.header is None or report.header.order < 0:
         return None
     if log.lines[-1].time_ns - report.time_ns > _REPORT_NS:
         return None
-    of_host = decision(report, None, log.where).constraint is None
+    of_host = build_oom_control(report, None, log.where).constraint is None
     if policy == _ALWAYS or (policy == _HOST_ALONE and of_host):
         return _event(
-            log, report.time_ns, None, report, AllocatingTask(report.tid) if report.tid else None
+            log,
+            report.time_ns,
+            None,
+            report,
+            AllocatingTask(report.trigger_tid) if report.trigger_tid else None,
         )
     return None
 
@@ -84,7 +86,7 @@ def _told(log: BootLogTail, at: int, message: str) -> Panic:
     report = begun or in_vain or Report()
     asking, stack = _trace([after for after in log.lines[at + 1 :] if after.caller == line.caller])
     if not report.stack:
-        report = dataclasses.replace(report, stack=stack)
+        report = replace(report, stack=stack)
     return _event(log, line.time_ns, message, report, asking)
 
 
@@ -98,7 +100,7 @@ def _reports(lines: Sequence[Line], caller: int | None) -> tuple[Report | None, 
             in_vain = event.report if isinstance(event, LoggedNoVictim) else None
     begun = parser.unfinished(caller)
     # One that has somebody to kill is of a kill.
-    return (None if begun is None or begun.chosen else begun), in_vain
+    return (None if begun is None or begun.summary else begun), in_vain
 
 
 def _trace(lines: Sequence[Line]) -> tuple[AllocatingTask | None, tuple[str, ...]]:
@@ -106,17 +108,17 @@ def _trace(lines: Sequence[Line]) -> tuple[AllocatingTask | None, tuple[str, ...
     asking: AllocatingTask | None = None
     frames: list[str] = []
     in_trace = False
-    for text in (line.text for line in lines if len(line.text) <= MOST_CHARS):
-        form = log_lines.parse(text)
+    for text in (line.text for line in lines if len(line.text) <= MAX_CHARS):
+        form = parse_line(text)
         if isinstance(form, AllocatingTask):
             asking = asking or form
-        elif isinstance(form, TraceBegins):
+        elif isinstance(form, CallTraceHeader):
             in_trace = not frames
         elif text.strip() == "</TASK>" or text.startswith("Kernel Offset:"):
             in_trace = False
-        elif in_trace and len(frames) < MOST_FRAMES and (frame := log_lines.frame(text)):
+        elif in_trace and len(frames) < MAX_FRAMES and (frame := parse_frame(text)):
             frames.append(frame)
-    return asking, outwards(frames)
+    return asking, trim_to_decision(frames)
 
 
 def _event(
@@ -126,10 +128,10 @@ def _event(
     report: Report,
     asking: AllocatingTask | None,
 ) -> Panic:
-    invoked = report.invoked
-    tid = asking.tid if asking else report.tid
+    invoked = report.header
+    tid = asking.tid if asking else report.trigger_tid
     comm = invoked.comm if invoked else asking.comm if asking else None
-    weighed = decision(report, None, log.where)
+    weighed = build_oom_control(report, None, log.where)
     if message and _SYSTEM_WIDE in message:
         weighed = replace(weighed, constraint="none")
     unix_ns, time_source = log.unix_ns, "record"
@@ -157,7 +159,7 @@ def _event(
 def _process(lines: Sequence[Line], tid: int | None, comm: str | None) -> Task | None:
     """The process of a thread, if the report's table has it: there each has one row."""
     for line in reversed(lines):
-        row = log_lines.listed(line.text) if tid is not None else None
+        row = parse_task_row(line.text) if tid is not None else None
         if row and tid in {row.tid, row.tgid}:
             return Task(row.tgid, tid, uid=row.uid, comm=comm)
     return None

@@ -12,10 +12,11 @@ from otel_oom.capture.panic.report import BootLogTail, panic_in
 from otel_oom.commands.replay.formats.detect import BARE
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.commands.replay.timestamps import LinePosition
-from otel_oom.linux.kernel_log import line_parser
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
+from otel_oom.linux.kernel_log.line_parser import parse_panic
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, LoggedNoVictim
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LogEvent, LoggedKill, LoggedNoVictim
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import Panic
 from otel_oom.model.units import NS_PER_S
@@ -95,14 +96,14 @@ class Boot:
         if len(self._recent) > _MOST_RECENT:
             del self._recent[next(iter(self._recent))]
         yield from self._told(self._parser.feed(given))
-        if self._panic is None and line_parser.panicked(line.text):
+        if self._panic is None and parse_panic(line.text):
             self._panic = self._sequence
         if self._panic is not None and self._sequence - self._panic >= _PANIC_LINES:
             yield from self._panicked()
 
     def end(self) -> Iterator[PendingEvent]:
         """What is still to be told when there are no more lines."""
-        yield from self._told(*self._parser.end())
+        yield from self._told(*self._parser.finish())
         yield from self._panicked()
 
     def _told(self, *events: LogEvent | None) -> Iterator[PendingEvent]:

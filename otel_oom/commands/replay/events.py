@@ -16,7 +16,7 @@ from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
-from otel_oom.linux.kernel_log.parser import LoggedKill
+from otel_oom.linux.kernel_log.report import LoggedKill
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.model.types import LogProvenance
 
@@ -140,7 +140,7 @@ class EventExtractor:
         offset_ns = unix_ns - since_boot_ns
         event: OomKill | NoVictim | None
         if isinstance(one.event, LoggedKill):
-            event = events.kill(one.event, since_boot_ns, offset_ns, found)
+            event = events.build_kill(one.event, since_boot_ns, offset_ns, found)
         else:
-            event = events.no_victim(one.event, since_boot_ns, offset_ns, found)
+            event = events.build_no_victim(one.event, since_boot_ns, offset_ns, found)
         return event and replace(event, boottime_ns=line.since_boot_ns or 0)

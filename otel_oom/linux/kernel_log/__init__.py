@@ -1,5 +1,8 @@
-"""What a kernel's log tells of OOM kills, of any kernel since 2.6, whoever keeps it.
+"""OOM kills in kernel logs of any kernel since 2.6, whoever keeps the log.
 
-Lines go in, events come out; where lines come from is :mod:`otel_oom.capture`'s matter (the
-kernel's own device) and :mod:`otel_oom.commands.replay`'s (files).
+Lines go in, events come out. Lines come from :mod:`otel_oom.capture` (the kernel's own device) and
+:mod:`otel_oom.commands.replay` (files).
+
+A message format has its type in ``line_types.py``, and its :class:`.line_format.LineFormat` in
+``line_parser.py``, or in ``kill_lines.py`` if it reports a kill.
 """

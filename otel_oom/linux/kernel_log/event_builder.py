@@ -1,123 +1,131 @@
-"""What the kernel's log tells, into events, with what /proc adds to it."""
+"""Build events from the kernel log, with the details that /proc adds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from otel_oom.linux.kernel_log.candidates import candidates, process_of
-from otel_oom.linux.kernel_log.line_types import Killed, Line
-from otel_oom.linux.kernel_log.report import LoggedKill, LoggedNoVictim, Report, decision
+from otel_oom.linux.kernel_log.line_types import KilledProcess, Line
+from otel_oom.linux.kernel_log.report import (
+    LoggedKill,
+    LoggedNoVictim,
+    Report,
+    build_oom_control,
+    build_task_list,
+    find_tgid,
+)
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import NoVictim, OomKill
 from otel_oom.model.text import escape_controls
 from otel_oom.model.types import Capture, LogProvenance, Memcg, Task
+from otel_oom.model.units import NS_PER_S
 
-_SILENCE_NS: Final = 1_000_000_000
-"""How long the same want of memory is only counted; an allocation may repeat it without end."""
-_MOST_SILENCES: Final = 64
-_MOST_SEEN: Final = 8
-_BY_ASKING: Final = "oom_kill_allocating_task"
-"""The sysctl that has the thread killed which asked, in place of a process that is chosen."""
-
-
-@dataclass(slots=True)
-class _Silence:
-    told_ns: int
-    repeats: int = 0
+_RATELIMIT_NS: Final = NS_PER_S
+"""An allocation may retry without end: within this time, repetitions are only counted."""
+_MAX_RATELIMITS: Final = 64
+_MAX_PREFETCHED: Final = 8
+_KILL_ALLOCATING_TASK: Final = "oom_kill_allocating_task"
+"""The sysctl that kills the allocating thread instead of a chosen process."""
 
 
-@dataclass(slots=True)
+class _Ratelimit(Struct):
+    begin_ns: int
+    missed: int = 0
+
+
 class EventBuilder:
-    """Makes the events of one boot and source."""
+    """Builds the events of one boot from one source."""
 
-    boot_id: str
-    source: str
-    hook: str
-    processes: ProcessLookup
-    _silences: dict[str | None, _Silence] = field(default_factory=dict)
-    _first: tuple[int, OomKill] | None = None
-    _seen: dict[tuple[int, str | None], Task | None] = field(default_factory=dict)
+    def __init__(self, boot_id: str, source: str, hook: str, processes: ProcessLookup) -> None:
+        """Build events of ``boot_id`` that name ``source`` and ``hook``."""
+        self._boot_id = boot_id
+        self._source = source
+        self._hook = hook
+        self._processes = processes
+        self._ratelimits: dict[str | None, _Ratelimit] = {}
+        self._first_of_group: tuple[int, OomKill] | None = None
+        self._prefetched: dict[tuple[int, str | None], Task | None] = {}
 
-    def notice(self, report: Report) -> None:
-        """Look now at those whom a report names: at its end they may be gone."""
-        if report.named:
-            self._look(report.named.pid, report.named.comm)
-        elif report.invoked and report.tid is not None:
-            self._seen.clear()
-            self._look(report.tid, report.invoked.comm)
+    def prefetch(self, report: Report) -> None:
+        """Look up the processes in a report now: they may be gone when it ends."""
+        if report.chosen:
+            self._prefetch(report.chosen.pid, report.chosen.comm)
+        elif report.header and report.trigger_tid is not None:
+            self._prefetched.clear()
+            self._prefetch(report.trigger_tid, report.header.comm)
 
-    def _look(self, tid: int, comm: str | None) -> None:
-        if len(self._seen) < _MOST_SEEN:
-            self._seen[tid, comm] = self.processes.by_thread(tid, comm)
+    def _prefetch(self, tid: int, comm: str | None) -> None:
+        if len(self._prefetched) < _MAX_PREFETCHED:
+            self._prefetched[tid, comm] = self._processes.by_thread(tid, comm)
 
     def _process(self, tid: int, comm: str | None) -> Task | None:
-        return self._seen.get((tid, comm)) or self.processes.by_thread(tid, comm)
+        return self._prefetched.get((tid, comm)) or self._processes.by_thread(tid, comm)
 
-    def kill(
+    def build_kill(
         self,
         event: LoggedKill,
         boottime_ns: int,
         unix_offset_ns: int,
         provenance: LogProvenance | None = None,
     ) -> OomKill:
-        """The kill at that time of CLOCK_BOOTTIME; the offset leads from there to Unix time.
+        """Return the kill at ``boottime_ns``; adding the offset gives Unix time.
 
-        The swap that the victim held is not in the log, nor is its cgroup's inode.
+        The log has neither the victim's swap nor its cgroup's inode.
         """
-        report = event.report
+        report, parsed = event.report, event.parsed
+        is_member = event.first_of_group is not None
         victim = self._victim(event)
-        first = self._first_of(event)
-        # What a group's other members have of the report is how it was decided, not who they are.
-        memcg = _task_memcg(report) if report and not event.first else None
-        asking = report.asking_memcg if report else None
+        first = self._find_first(event)
+        # A report has the cgroup of the first kill of a group only.
+        memcg = _task_memcg(report) if report and not is_member else None
+        trigger_memcg = report.trigger_memcg if report else None
         kill = OomKill(
-            **self._shared(event.line, report, event.told.message, boottime_ns, unix_offset_ns),
+            **self._common_fields(event.line, report, parsed.message, boottime_ns, unix_offset_ns),
             trigger=first.trigger if first else self._trigger(event, victim),
             victim=victim,
-            memory=event.told.memory if isinstance(event.told, Killed) else None,
+            memory=parsed.memory if isinstance(parsed, KilledProcess) else None,
             memcg=Memcg(None, memcg) if memcg else None,
-            trigger_memcg=Memcg(None, asking) if asking else None,
+            trigger_memcg=Memcg(None, trigger_memcg) if trigger_memcg else None,
             incident=first.uid if first else None,
-            skipped=not isinstance(event.told, Killed),
+            skipped=not isinstance(parsed, KilledProcess),
             original=event.text,
-            tasks=None if event.first else candidates(report, event, boottime_ns),
+            tasks=None if is_member else build_task_list(report, event, boottime_ns),
             provenance=provenance,
         )
-        self._seen.clear()
-        if not event.first:
-            self._first = event.line.sequence, kill
+        self._prefetched.clear()
+        if not is_member:
+            self._first_of_group = event.line.sequence, kill
         return kill
 
-    def no_victim(
+    def build_no_victim(
         self,
         event: LoggedNoVictim,
         boottime_ns: int,
         unix_offset_ns: int,
         provenance: LogProvenance | None = None,
     ) -> NoVictim | None:
-        """The want of memory; ``None`` if the same was told a moment ago."""
-        shared = self._shared(event.line, event.report, None, boottime_ns, unix_offset_ns)
-        where = event.report.limit_of if event.report else None
-        silence = self._silences.pop(where, _Silence(boottime_ns - _SILENCE_NS))
-        if len(self._silences) >= _MOST_SILENCES:
-            del self._silences[next(iter(self._silences))]
-        if boottime_ns - silence.told_ns < _SILENCE_NS:
-            silence.repeats += 1
-            self._silences[where] = silence
+        """Return the event; ``None`` if the last one of that cgroup is less than 1 s old."""
+        fields = self._common_fields(event.line, event.report, None, boottime_ns, unix_offset_ns)
+        path = event.report.oom_memcg if event.report else None
+        ratelimit = self._ratelimits.pop(path, _Ratelimit(boottime_ns - _RATELIMIT_NS))
+        if len(self._ratelimits) >= _MAX_RATELIMITS:
+            del self._ratelimits[next(iter(self._ratelimits))]
+        if boottime_ns - ratelimit.begin_ns < _RATELIMIT_NS:
+            ratelimit.missed += 1
+            self._ratelimits[path] = ratelimit
             return None
-        self._silences[where] = _Silence(boottime_ns)
+        self._ratelimits[path] = _Ratelimit(boottime_ns)
         return NoVictim(
-            **shared,
-            trigger=self._asking(event.report, None),
-            repeat_count=silence.repeats,
+            **fields,
+            trigger=self._allocating_task(event.report, None),
+            repeat_count=ratelimit.missed,
             original=event.report.text if event.report else escape_controls(event.line.text),
             provenance=provenance,
         )
 
-    def _shared(
+    def _common_fields(
         self,
         line: Line,
         report: Report | None,
@@ -125,68 +133,68 @@ class EventBuilder:
         boottime_ns: int,
         unix_offset_ns: int,
     ) -> dict[str, Any]:
-        """What every event has that the log tells by itself."""
         return {
-            "boot_id": self.boot_id,
+            "boot_id": self._boot_id,
             "boottime_ns": boottime_ns,
             "time_unix_ns": boottime_ns + unix_offset_ns,
-            "decision": decision(report, message, self.hook),
-            "capture": Capture(self.source, self.hook, cpu=None, sequence=line.sequence),
+            "decision": build_oom_control(report, message, self._hook),
+            "capture": Capture(self._source, self._hook, cpu=None, sequence=line.sequence),
             "stack": report.stack if report else (),
         }
 
-    def _first_of(self, event: LoggedKill) -> OomKill | None:
-        """The kill that this one belongs to."""
-        if event.first is None or self._first is None:
+    def _find_first(self, event: LoggedKill) -> OomKill | None:
+        """Return the first kill of the group that this one belongs to."""
+        if event.first_of_group is None or self._first_of_group is None:
             return None
-        sequence, kill = self._first
-        return kill if sequence == event.first.line.sequence else None
+        sequence, kill = self._first_of_group
+        return kill if sequence == event.first_of_group.line.sequence else None
 
     def _victim(self, event: LoggedKill) -> Task:
-        """Its process's id is the logged one unless /proc tells: nearly always its first thread's.
+        """Return the victim; without /proc, its process id is nearly always the logged one.
 
-        find_lock_task_mm() takes another thread only where the first has exited by itself.
+        find_lock_task_mm() takes another thread only if the first one has exited by itself.
         """
-        told, chosen = event.told, event.report.chosen if event.report else None
-        if told.pid is None:
-            return Task(None, comm=told.comm)
-        process = self._process(told.pid, told.comm)
-        tgid = process_of(event.report, told.pid)
-        if chosen and not event.first and _BY_ASKING not in (told.message or ""):
-            tgid = chosen.pid
-        task = process or Task(tgid, told.pid, comm=told.comm)
-        if isinstance(told, Killed):
+        parsed, summary = event.parsed, event.report.summary if event.report else None
+        if parsed.pid is None:
+            return Task(None, comm=parsed.comm)
+        process = self._process(parsed.pid, parsed.comm)
+        tgid = find_tgid(event.report, parsed.pid)
+        by_sysctl = _KILL_ALLOCATING_TASK in (parsed.message or "")
+        if summary and event.first_of_group is None and not by_sysctl:
+            tgid = summary.pid
+        task = process or Task(tgid, parsed.pid, comm=parsed.comm)
+        if isinstance(parsed, KilledProcess):
             # Older kernels print neither.
-            uid = task.uid if told.uid is None else told.uid
-            score_adj = task.score_adj if told.score_adj is None else told.score_adj
+            uid = task.uid if parsed.uid is None else parsed.uid
+            score_adj = task.score_adj if parsed.score_adj is None else parsed.score_adj
             task = replace(task, uid=uid, score_adj=score_adj)
-        return _listed(task, event.report)
+        return _add_report_fields(task, event.report)
 
     def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
         if event.report is None and event.line.caller is not None:
-            # Without a report, the thread that printed the line is still the one that asked.
-            return self.processes.by_thread(event.line.caller, None)
-        return self._asking(event.report, victim)
+            # Without a report, the thread that printed the line is still the allocating one.
+            return self._processes.by_thread(event.line.caller, None)
+        return self._allocating_task(event.report, victim)
 
-    def _asking(self, report: Report | None, victim: Task | None) -> Task | None:
-        """Who asked for memory; its process is known by /proc, or by being the victim's."""
-        if report is None or report.invoked is None or report.tid is None:
+    def _allocating_task(self, report: Report | None, victim: Task | None) -> Task | None:
+        """Return the allocating task; its process is in /proc, the victim's, or in the table."""
+        if report is None or report.header is None or report.trigger_tid is None:
             return None
-        invoked = report.invoked
-        task = self._process(report.tid, invoked.comm)
-        if task is None and victim is not None and report.tid in {victim.tid, victim.tgid}:
-            task = replace(victim, tid=report.tid, comm=invoked.comm)
-        if task is None and report.table and report.tid in report.table.total_vm:
-            task = Task(process_of(report, report.tid), report.tid, comm=invoked.comm)
-        return replace(task, score_adj=invoked.score_adj) if task else None
+        tid, comm = report.trigger_tid, report.header.comm
+        task = self._process(tid, comm)
+        if task is None and victim is not None and tid in {victim.tid, victim.tgid}:
+            task = replace(victim, tid=tid, comm=comm)
+        if task is None and report.task_table and tid in report.task_table.total_vm:
+            task = Task(find_tgid(report, tid), tid, comm=comm)
+        return replace(task, score_adj=report.header.score_adj) if task else None
 
 
-def _listed(victim: Task, report: Report | None) -> Task:
-    """The victim with what the report has of it, where the line of its kill has less."""
-    row = report.table.row(victim.tid) if report and report.table else None
+def _add_report_fields(victim: Task, report: Report | None) -> Task:
+    """Add the uid and the score that the report has and the line of the kill lacks."""
+    row = report.task_table.find_row(victim.tid) if report and report.task_table else None
     uid = row.uid if row else None
-    if uid is None and report and report.chosen and report.chosen.pid == victim.tid:
-        uid = report.chosen.uid
+    if uid is None and report and report.summary and report.summary.pid == victim.tid:
+        uid = report.summary.uid
     return replace(
         victim,
         uid=uid if victim.uid is None else victim.uid,
@@ -195,4 +203,4 @@ def _listed(victim: Task, report: Report | None) -> Task:
 
 
 def _task_memcg(report: Report) -> str | None:
-    return (report.chosen.task_memcg if report.chosen else None) or report.task_memcg
+    return (report.summary.task_memcg if report.summary else None) or report.task_memcg

@@ -1,265 +1,251 @@
-"""The lines of the kernel's log that tell of an OOM kill, read one by one.
+"""Parse single lines of the kernel log: the report of an OOM kill, and the kill itself.
 
-The forms are those of kernels from 2.6 on, by the functions that print them: dump_header() (before
+Formats are those of kernels since 2.6, by the functions that print them: dump_header() (before
 2.6.32 in out_of_memory()), dump_tasks() and out_of_memory() of mm/oom_kill.c,
 mem_cgroup_print_oom_info() and its successors of mm/memcontrol.c, dump_stack_print_info() of
-lib/dump_stack.c; those of kills are in :mod:`.kill_lines`. Names in them are
-hostile: a process chooses its own, in 15 bytes, and whoever may make cgroups theirs. So every form
-is matched from the first to the last character, and a number has a bounded length.
+lib/dump_stack.c; those of kills are in :mod:`.kill_lines`. Names in them are hostile: a process
+chooses its own, in 15 bytes, and the owner of a cgroup that cgroup's. So a format matches a line
+from its first to its last character, and a number has a bounded length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
 from typing import Final
 
 from otel_oom.linux.kernel_log import kill_lines
+from otel_oom.linux.kernel_log.line_format import LineFormat, compile_pattern
 from otel_oom.linux.kernel_log.line_types import (
     AllocatingTask,
-    GroupKill,
-    Invoked,
+    CallTraceHeader,
     LineType,
+    MemcgCounter,
     MemcgOomTask,
-    MemoryInfo,
+    MemInfoHeader,
     NoKillableProcess,
+    OomGroupKill,
+    OomHeader,
     OomKillSummary,
     OomMemcg,
-    TableBegins,
     TaskRow,
-    TraceBegins,
-    Usage,
+    TaskTableHeader,
 )
-from otel_oom.linux.kernel_log.pattern import pattern
 from otel_oom.model.units import KIB
 
 _COMM_BYTES: Final = 15
 _PATH_CHARS: Final = 990
-"""Printed whole are about 1,000 bytes; a path that is as long may have lost its end."""
+"""The kernel prints about 1,000 bytes of a line; a longer path may have lost its end."""
 _UNLIMITED_KB: Final = 1 << 52
 """PAGE_COUNTER_MAX is LONG_MAX bytes, whatever the size of a page."""
 _UNLIMITED_32_BIT_KB: Final = ((1 << 31) - 1) * 4
 """There it is LONG_MAX pages."""
 _CONSTRAINTS: Final = frozenset({"none", "cpuset", "memory_policy", "memcg"})
+_TASK_SEPARATOR: Final = ",task="
+_TASK_MEMCG_SEPARATOR: Final = ",task_memcg="
+_LIMIT_SEPARATOR: Final = " killed as a result of limit of "
 
-
-_INVOKED: Final = pattern(
+_HEADER: Final = compile_pattern(
     r"(?:(.{0,80}) invoked )?oom-killer: gfp_mask=(0|0x[0-9a-f]{1,16})(?:\(([^()]{0,500})\))?, "
     r"(?:nodemask=[^ ]{1,100}, {1,2})?order=(-?\d{1,3})"
     # Before 2.6.36 there is a score of another scale; then both are there.
     r"(?:, (?:oomkilladj|oom_adj)=-?\d{1,3})?(?:, oom_score_adj=(-?\d{1,5}))?"
 )
-_ASKING: Final = pattern(
+_TASK: Final = compile_pattern(
     r"CPU: \d{1,5} (?:UID: \d{1,10} )?PID: (\d{1,10}) Comm: "
-    # The last of these words: a name has room for "Not tainted", a release never has it.
+    # The last of these words: a name may contain "Not tainted", a release never does.
     r"(?:(.{0,80}) (?:Not tainted|Tainted: )|).*"
 )
-_ASKING_OLD: Final = pattern(
+_TASK_OLD: Final = compile_pattern(
     r"Pid: (\d{1,10}), comm: {1,20}(?:(.{0,80}) (?:Not tainted|Tainted: )|).*"
 )
-_USAGE: Final = pattern(
+_COUNTER: Final = compile_pattern(
     r"(memory|swap|memory\+swap): usage (\d{1,19})kB, limit (\d{1,19})kB, failcnt \d{1,20}"
 )
-_LIMIT_OF: Final = pattern(
-    # Before 5.3 the counters stand in the same line.
+_STATS: Final = compile_pattern(
+    # Before 5.3 the counters are in the same line.
     r"Memory cgroup stats for (/.*):(?: {1,2}[a-z_]{1,32}:\d{1,20}KB){0,40} ?"
 )
-_LIMIT_REACHED: Final = pattern(r"Memory limit reached of cgroup (/.*)")
-_TABLE: Final = pattern(r"\[ {1,8}pid {1,8}\]((?: {1,12}[a-z_]{1,32}){4,16})")
-_CHOSEN: Final = pattern(
+_TABLE: Final = compile_pattern(r"\[ {1,8}pid {1,8}\]((?: {1,12}[a-z_]{1,32}){4,16})")
+_SUMMARY: Final = compile_pattern(
     r"oom-kill:constraint=CONSTRAINT_([A-Z_]{1,32}),nodemask=(.*),pid=(\d{1,10}),uid=(\d{1,10})"
 )
-_ESCAPE: Final = pattern(r"\\x[0-9a-f]{2}")
-_GROUP: Final = pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set")
-_FRAME: Final = pattern(
+_ESCAPE: Final = compile_pattern(r"\\x[0-9a-f]{2}")
+_FRAME: Final = compile_pattern(
     r" {1,4}(?:\[<[0-9a-f]{1,16}>\] )?([\w.$]{1,120}\+0x[0-9a-f]{1,8})/0x[0-9a-f]{1,8}"
     r"(?: (\[[\w-]{1,64})(?: [0-9a-f]{1,64})?\])?(?: \([A-Z]{1,8}\))?"
 )
-
-_LISTED: Final = pattern(r"\[ {0,8}(\d{1,10})\] {1,6}(\d{1,10}) {1,6}(\d{1,10}) {1,9}\d.{0,160}")
-_PANICKED: Final = pattern(
+_ROW: Final = compile_pattern(
+    r"\[ {0,8}(\d{1,10})\] {1,6}(\d{1,10}) {1,6}(\d{1,10}) {1,9}\d.{0,160}"
+)
+_PANIC: Final = compile_pattern(
     r"Kernel panic - not syncing: "
     r"(Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled"
     r"|System is deadlocked on memory)"
 )
 
 
-def parse(text: str) -> LineType | None:
-    """What a line tells; ``None`` for one that tells nothing of a kill."""
-    for sign, of_sign in _SIGNS:
-        if sign in text:
-            form = of_sign(text)
-            if form is not None:
-                return form
+def parse_line(text: str) -> LineType | None:
+    """Return the value of a line; ``None`` for one that is not about an OOM kill."""
+    for marker, formats in _FORMATS_BY_MARKER.items():
+        if marker in text:
+            for line_format in formats:
+                match = line_format.pattern.fullmatch(text)
+                value = line_format.build(match) if match else None
+                if value is not None:
+                    return value
     return None
 
 
-def frame(text: str) -> str | None:
-    """``function+0x1a2``, and its module, out of a line of a stack; ``None`` if it is none.
+def parse_frame(text: str) -> str | None:
+    """Return ``function+0x1a2``, and its module, of a line of a stack; ``None`` for others.
 
-    A frame behind a question mark is one that the kernel only found lying on the stack.
+    A question mark before a frame means that the kernel only found its address on the stack.
     """
-    found = _FRAME.fullmatch(text)
-    if not found:
+    match = _FRAME.fullmatch(text)
+    if not match:
         return None
-    return f"{found[1]} {found[2]}]" if found[2] else found[1]
+    return f"{match[1]} {match[2]}]" if match[2] else match[1]
 
 
-def panicked(text: str) -> str | None:
-    """What the kernel panics of, if it is for want of memory.
+def parse_panic(text: str) -> str | None:
+    """Return the reason of a panic, if it is being out of memory.
 
     check_panic_on_oom() and out_of_memory() of mm/oom_kill.c, by panic() of kernel/panic.c.
     """
-    found = _PANICKED.fullmatch(text)
-    return found[1] if found else None
+    match = _PANIC.fullmatch(text)
+    return match[1] if match else None
 
 
-def listed(text: str) -> TaskRow | None:
-    """A row of the table of processes (dump_task() of mm/oom_kill.c), up to where its sizes are."""
-    found = _LISTED.fullmatch(text)
-    return TaskRow(int(found[1]), int(found[2]), int(found[3])) if found else None
+def parse_task_row(text: str) -> TaskRow | None:
+    """Parse a row of the task table (dump_task() of mm/oom_kill.c) up to its sizes."""
+    match = _ROW.fullmatch(text)
+    return TaskRow(int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def _invoked(text: str) -> LineType | None:
-    found = _INVOKED.fullmatch(text)
-    if not found:
-        return None
-    score_adj = None if found[5] is None else int(found[5])
-    return Invoked(found[1], int(found[2], 16), found[3], int(found[4]), score_adj)
+def _header(match: re.Match[str]) -> OomHeader:
+    score_adj = None if match[5] is None else int(match[5])
+    return OomHeader(match[1], int(match[2], 16), match[3], int(match[4]), score_adj)
 
 
-def _asking(text: str) -> LineType | None:
-    found = _ASKING.fullmatch(text) or _ASKING_OLD.fullmatch(text)
-    return AllocatingTask(int(found[1]), found[2]) if found else None
+def _allocating_task(match: re.Match[str]) -> AllocatingTask:
+    return AllocatingTask(int(match[1]), match[2])
 
 
-def _trace_begins(text: str) -> LineType | None:
-    return TraceBegins() if text in {"Call Trace:", "Call trace:"} else None
-
-
-def _usage(text: str) -> LineType | None:
-    found = _USAGE.fullmatch(text)
-    if not found:
-        return None
-    limit = int(found[3])
+def _counter(match: re.Match[str]) -> MemcgCounter:
+    limit = int(match[3])
     unlimited = limit >= _UNLIMITED_KB or limit == _UNLIMITED_32_BIT_KB
-    return Usage(
-        swap=found[1] != "memory",
-        usage=int(found[2]) * KIB,
+    return MemcgCounter(
+        swap=match[1] != "memory",
+        usage=int(match[2]) * KIB,
         limit=None if unlimited else limit * KIB,
     )
 
 
-def _limit_of(text: str) -> LineType | None:
-    found = _LIMIT_OF.fullmatch(text) or _LIMIT_REACHED.fullmatch(text)
-    return OomMemcg(_whole(found[1])) if found else None
+def _oom_memcg(match: re.Match[str]) -> OomMemcg:
+    return OomMemcg(_whole_path(match[1]))
 
 
-def _task_in(text: str) -> LineType | None:
-    """Where the one was that is to die: in the cgroup whose limit was hit, or below it."""
-    begin = "Task in "
-    if not text.startswith(begin):
+def _memcg_oom_task(match: re.Match[str]) -> MemcgOomTask | None:
+    paths = _split_nested(match[1], _LIMIT_SEPARATOR, outer_first=False)
+    return MemcgOomTask(_whole_path(paths[1]), _whole_path(paths[0])) if paths else None
+
+
+def _table_header(match: re.Match[str]) -> TaskTableHeader | None:
+    columns = tuple(match[1].split())
+    return TaskTableHeader(columns) if columns[-1:] == ("name",) else None
+
+
+def _summary(match: re.Match[str]) -> OomKillSummary | None:
+    parts = _split_comm(match[2])
+    if parts is None:
         return None
-    mark, paths = " killed as a result of limit of ", text.removeprefix(begin)
-    at = paths.find(mark)
-    while at >= 0:
-        task, limit = paths[:at], paths[at + len(mark) :]
-        if f"{task}/".startswith(f"{limit.rstrip('/')}/"):
-            return MemcgOomTask(_whole(task), _whole(limit))
-        at = paths.find(mark, at + 1)
-    return None
-
-
-def _memory_info(text: str) -> LineType | None:
-    return MemoryInfo() if text in {"Mem-Info:", "Mem-info:"} else None
-
-
-def _table(text: str) -> LineType | None:
-    found = _TABLE.fullmatch(text)
-    columns = tuple(found[1].split()) if found else ()
-    return TableBegins(columns) if columns[-1:] == ("name",) else None
-
-
-def _chosen(text: str) -> LineType | None:
-    found = _CHOSEN.fullmatch(text)
-    named = _comm_apart(found[2]) if found else None
-    if found is None or named is None:
-        return None
-    where, comm = named
-    constraint = found[1].lower()
-    oom_memcg, task_memcg = _memcgs(where)
+    location, comm = parts
+    constraint = match[1].lower()
+    oom_memcg, task_memcg = _memcgs(location)
     return OomKillSummary(
         constraint=constraint if constraint in _CONSTRAINTS else None,
-        oom_memcg=_whole(oom_memcg),
-        task_memcg=_whole(task_memcg),
+        oom_memcg=_whole_path(oom_memcg),
+        task_memcg=_whole_path(task_memcg),
         comm=comm,
-        pid=int(found[3]),
-        uid=int(found[4]),
+        pid=int(match[3]),
+        uid=int(match[4]),
     )
 
 
-def _comm_apart(text: str) -> tuple[str, str] | None:
-    """What stands before ``,task=``, and the name behind it.
+def _split_comm(text: str) -> tuple[str, str] | None:
+    """Split at ``,task=``, which either side may contain.
 
-    Either may hold that mark. It is the first behind which there is no more than a name has room
-    for: so a process can't name itself into another's cgroup.
+    It is the first separator that is followed by no more than fits into a name: so a process can't
+    name itself into another's cgroup.
     """
-    mark = ",task="
-    at = text.find(mark)
-    while at >= 0:
-        comm = text[at + len(mark) :]
+    for index in _indexes(text, _TASK_SEPARATOR):
+        comm = text[index + len(_TASK_SEPARATOR) :]
         if len(comm) <= 4 * _COMM_BYTES and len(_ESCAPE.sub("?", comm).encode()) <= _COMM_BYTES:
-            return text[:at], comm
-        at = text.find(mark, at + 1)
+            return text[:index], comm
     return None
 
 
 def _memcgs(text: str) -> tuple[str, str]:
-    """The cgroup whose limit was hit and that of the chosen one; empty for none."""
-    mark, limit = ",task_memcg=", ",oom_memcg="
-    before, found, paths = text.partition(limit)
-    if not found:
-        return "", before.partition(mark)[2]
-    oom, _, task = paths.partition(mark)
-    # The chosen one is in the cgroup or below it, whatever marks their names may hold.
-    at = paths.find(mark)
-    while at >= 0:
-        path, below = paths[:at], paths[at + len(mark) :]
-        if f"{below}/".startswith(f"{path.rstrip('/')}/"):
-            return path, below
-        at = paths.find(mark, at + 1)
+    """Return the cgroup whose limit was hit, and the chosen process's; empty for none."""
+    before, limit, paths = text.partition(",oom_memcg=")
+    if not limit:
+        return "", before.partition(_TASK_MEMCG_SEPARATOR)[2]
+    nested = _split_nested(paths, _TASK_MEMCG_SEPARATOR, outer_first=True)
+    if nested:
+        return nested
+    oom, _, task = paths.partition(_TASK_MEMCG_SEPARATOR)
     return oom, task
 
 
-def _whole(path: str) -> str | None:
+def _split_nested(text: str, separator: str, *, outer_first: bool) -> tuple[str, str] | None:
+    """Return an outer path and one in it or below it, whatever separators their names contain."""
+    for index in _indexes(text, separator):
+        first, second = text[:index], text[index + len(separator) :]
+        outer, inner = (first, second) if outer_first else (second, first)
+        if f"{inner}/".startswith(f"{outer.rstrip('/')}/"):
+            return outer, inner
+    return None
+
+
+def _indexes(text: str, separator: str) -> Iterator[int]:
+    return (match.start() for match in re.finditer(f"(?={re.escape(separator)})", text))
+
+
+def _whole_path(path: str) -> str | None:
     return path if path.startswith("/") and len(path) < _PATH_CHARS else None
 
 
-def _group_kill(text: str) -> LineType | None:
-    return GroupKill() if _GROUP.fullmatch(text) else None
-
-
-def _none_to_kill(text: str) -> LineType | None:
-    return NoKillableProcess() if text == "Out of memory and no killable processes..." else None
-
-
-_SIGNS: Final[tuple[tuple[str, Callable[[str], LineType | None]], ...]] = (
-    ("Killed process ", kill_lines.killed),
-    ("oom-killer: ", _invoked),
-    ("oom-kill:constraint=", _chosen),
-    ("ill process ", kill_lines.choice),
-    (": usage ", _usage),
-    ("CPU: ", _asking),
-    ("Call ", _trace_begins),
-    ("Mem-", _memory_info),
-    ("[ ", _table),
-    ("Memory cgroup stats for ", _limit_of),
-    ("memory.oom.group", _group_kill),
-    (": OOM victim ", kill_lines.exiting),
-    ("no killable processes", _none_to_kill),
-    ("oom_reaper: reaped process ", kill_lines.reaped),
-    (" killed as a result of limit of ", _task_in),
-    ("Memory limit reached of cgroup ", _limit_of),
-    ("Pid: ", _asking),
-    ("illing process ", kill_lines.killing),
+_FORMATS: Final = (
+    LineFormat("oom-killer: ", _HEADER, _header),
+    LineFormat("oom-kill:constraint=", _SUMMARY, _summary),
+    LineFormat(": usage ", _COUNTER, _counter),
+    LineFormat("CPU: ", _TASK, _allocating_task),
+    LineFormat("Call ", compile_pattern("Call [Tt]race:"), lambda _: CallTraceHeader()),
+    LineFormat("Mem-", compile_pattern("Mem-[Ii]nfo:"), lambda _: MemInfoHeader()),
+    LineFormat("[ ", _TABLE, _table_header),
+    LineFormat("Memory cgroup stats for ", _STATS, _oom_memcg),
+    LineFormat(
+        "memory.oom.group",
+        compile_pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set"),
+        lambda _: OomGroupKill(),
+    ),
+    LineFormat(
+        "no killable processes",
+        compile_pattern(r"Out of memory and no killable processes\.\.\."),
+        lambda _: NoKillableProcess(),
+    ),
+    LineFormat(_LIMIT_SEPARATOR, compile_pattern("Task in (.*)"), _memcg_oom_task),
+    LineFormat(
+        "Memory limit reached of cgroup ",
+        compile_pattern("Memory limit reached of cgroup (/.*)"),
+        _oom_memcg,
+    ),
+    LineFormat("Pid: ", _TASK_OLD, _allocating_task),
 )
-"""What a line must hold to be looked at closely, and who does that; nearly all hold nothing."""
+
+_ALL_FORMATS: Final = (*kill_lines.FORMATS, *_FORMATS)
+_FORMATS_BY_MARKER: Final = {
+    marker: [each for each in _ALL_FORMATS if each.marker == marker]
+    for marker in dict.fromkeys(each.marker for each in _ALL_FORMATS)
+}

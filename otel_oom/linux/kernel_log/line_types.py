@@ -1,24 +1,22 @@
-"""What single lines of the kernel's log tell of an OOM kill.
+"""The values that single lines of the kernel log contain, by the function that prints each.
 
-Names in them are as decoded text; sizes are in bytes, whatever unit the kernel prints.
+Names in them are decoded text. Sizes are in bytes, whatever unit the kernel prints.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from otel_oom.model.types import Memory
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One record of the kernel's log.
+class Line(Struct, frozen=True):
+    """One record of the kernel log.
 
-    ``time_ns`` is on the log's own clock; ``caller`` the id of the thread that printed it, where
-    the kernel tells that. ``continues`` is for a piece of a line whose beginning is the record
-    before; ``after_loss`` for one before which others are missing. ``exact``: the text is the
-    kernel's own from its first character on, where a file may have more before it. ``stream``
-    tells logs apart that are merged: the host that a line is of.
+    ``time_ns`` is on the log's own clock. ``caller`` is the thread that printed it, if recorded.
+    ``continues``: this is the rest of the record before. ``after_loss``: records before it are
+    missing. ``exact``: the text is the kernel's own, while a file may add a prefix. ``stream``
+    separates merged logs, such as those of several hosts.
     """
 
     text: str
@@ -31,9 +29,8 @@ class Line:
     stream: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Invoked:
-    """A report begins; ``score_adj`` is that of the thread that asked for memory."""
+class OomHeader(Struct, frozen=True):
+    """The first line of a report (dump_header()); ``score_adj`` is the allocating task's."""
 
     comm: str | None
     gfp_mask: int
@@ -42,69 +39,66 @@ class Invoked:
     score_adj: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class AllocatingTask:
-    """The thread that a stack is of; its name, where the line still has it apart from the rest."""
+class AllocatingTask(Struct, frozen=True):
+    """The thread whose stack follows (dump_stack_print_info()); no name if it is ambiguous."""
 
     tid: int
     comm: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TraceBegins:
-    """The lines that follow are the stack, from the inside outwards."""
+class CallTraceHeader(Struct, frozen=True):
+    """The line before a stack, which runs from the innermost frame outwards (dump_stack())."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """A counter of the cgroup whose limit was hit, in bytes; no ``limit`` is none set."""
+class MemcgCounter(Struct, frozen=True):
+    """A counter of the cgroup whose limit was hit (mem_cgroup_print_oom_meminfo()).
+
+    ``limit`` is ``None`` if there is none.
+    """
 
     swap: bool
     usage: int
     limit: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class OomMemcg:
-    """The path of the cgroup whose limit was hit."""
+class OomMemcg(Struct, frozen=True):
+    """The cgroup whose limit was hit (mem_cgroup_print_oom_meminfo())."""
 
     path: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class MemcgOomTask:
-    """Where the one was that is to die, and the cgroup whose limit was hit (2.6.29 to 4.20)."""
+class MemcgOomTask(Struct, frozen=True):
+    """The victim's cgroup and the one whose limit was hit (2.6.29 to 4.20).
+
+    Printed by mem_cgroup_print_oom_info().
+    """
 
     task_memcg: str | None
     oom_memcg: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryInfo:
-    """What the host's memory is in use for follows."""
+class MemInfoHeader(Struct, frozen=True):
+    """The line before the host's memory statistics (show_mem())."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableBegins:
-    """The lines that follow are the processes to choose from; ``columns`` are behind the id."""
+class TaskTableHeader(Struct, frozen=True):
+    """The header of the task table (dump_tasks()); ``columns`` are those after the pid."""
 
     columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRow:
-    """One of those that could have been killed; ``tid`` is that of a thread which has memory."""
+class TaskRow(Struct, frozen=True):
+    """A row of the task table (dump_task()); ``tid`` is that of a thread which has memory."""
 
     tid: int
     uid: int
     tgid: int
 
 
-@dataclass(frozen=True, slots=True)
-class OomKillSummary:
-    """Who is to die and why: the last line of a report.
+class OomKillSummary(Struct, frozen=True):
+    """The last line of a report: the victim and the constraint (dump_oom_summary()).
 
-    A path is ``None`` where there is no cgroup to tell or its end may be missing.
+    A path is ``None`` where there is no cgroup, or its end may be missing.
     """
 
     constraint: str | None
@@ -115,20 +109,21 @@ class OomKillSummary:
     uid: int
 
 
-@dataclass(frozen=True, slots=True)
-class KillAnnouncement:
-    """Who is to die, or a child of it (before 5.1): the kill has a line of its own behind this."""
+class KillAnnouncement(Struct, frozen=True):
+    """The chosen process, before a line that reports the kill of it or its child (until 5.0).
+
+    Printed by oom_kill_process().
+    """
 
     message: str
     pid: int
     comm: str
 
 
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """A kill. ``pid`` is that of the thread which the kernel marked.
+class KilledProcess(Struct, frozen=True):
+    """A kill (__oom_kill_process()); ``pid`` is that of the thread which was marked.
 
-    Older kernels tell less: some no number, most no user, no score or no ``message``.
+    Older kernels omit fields: some the pid, most the uid, the score or the ``message``.
     """
 
     message: str | None
@@ -139,28 +134,24 @@ class Killed:
     score_adj: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Exiting:
-    """Chosen, but without memory when it was to be killed."""
+class ExitingVictim(Struct, frozen=True):
+    """A chosen process that had no memory any more (__oom_kill_process())."""
 
     message: str
     pid: int
     comm: str
 
 
-@dataclass(frozen=True, slots=True)
-class GroupKill:
-    """The rest of a cgroup with ``memory.oom.group`` dies as well."""
+class OomGroupKill(Struct, frozen=True):
+    """The line before the kills of a group (mem_cgroup_print_oom_group())."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoKillableProcess:
-    """No process may be killed."""
+class NoKillableProcess(Struct, frozen=True):
+    """The end of a search without a victim (out_of_memory())."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reaped:
-    """The kernel took a victim's memory; ``resident`` bytes are left."""
+class ReapedProcess(Struct, frozen=True):
+    """A victim whose memory the kernel took (oom_reap_task_mm()); ``resident`` bytes are left."""
 
     pid: int
     comm: str
@@ -168,20 +159,20 @@ class Reaped:
 
 
 LineType = (
-    Invoked
+    OomHeader
     | AllocatingTask
-    | TraceBegins
-    | Usage
+    | CallTraceHeader
+    | MemcgCounter
     | OomMemcg
     | MemcgOomTask
-    | MemoryInfo
-    | TableBegins
+    | MemInfoHeader
+    | TaskTableHeader
     | OomKillSummary
     | KillAnnouncement
-    | Killed
-    | Exiting
-    | GroupKill
+    | KilledProcess
+    | ExitingVictim
+    | OomGroupKill
     | NoKillableProcess
-    | Reaped
+    | ReapedProcess
 )
-"""What :func:`otel_oom.linux.kernel_log.line_parser.parse` finds in a line."""
+"""A value that :func:`otel_oom.linux.kernel_log.line_parser.parse_line` returns."""

@@ -1,127 +1,151 @@
-"""What a kernel's log tells of OOM kills, joined: reports, kills, and what is no kill."""
+"""The events of a kernel log: reports, kills, and searches without a victim."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.linux.kernel_log.line_types import (
-    Exiting,
-    Invoked,
-    KillAnnouncement,
-    Killed,
-    Line,
-    OomKillSummary,
-    Reaped,
-)
-from otel_oom.linux.kernel_log.task_table import Table
-from otel_oom.model.types import Memcg, MemcgUsage, OomControl
+from msgspec import Struct
 
-_OF_MEMCG: Final = "Memory cgroup out of memory"
-"""How oom_kill_process() begins its line when, and only when, a cgroup's limit was hit."""
-_OF_MESSAGE: Final = (
-    (_OF_MEMCG, "memcg"),
+from otel_oom.linux.kernel_log.line_types import (
+    ExitingVictim,
+    KillAnnouncement,
+    KilledProcess,
+    Line,
+    OomHeader,
+    OomKillSummary,
+    ReapedProcess,
+)
+from otel_oom.linux.kernel_log.task_table import TaskTable
+from otel_oom.model.types import Memcg, MemcgUsage, OomControl, TaskList
+
+_CONSTRAINT_OF_MESSAGE: Final = (
+    # oom_kill_process() begins its line so when, and only when, a cgroup's limit was hit.
+    ("Memory cgroup out of memory", "memcg"),
     ("No available memory (MPOL_BIND)", "memory_policy"),
     ("No available memory in cpuset", "cpuset"),
 )
-"""What the line of a kill tells of what bounded the choice, where no other line does."""
+"""The constraint that the line of a kill implies, where no other line has it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was logged of one want of memory before anyone died; any part may be missing.
+class Report(Struct, frozen=True):
+    """The log of one OOM decision before a process dies; any part may be missing.
 
-    ``stack`` runs from the decision outwards. ``tid`` is the thread that asked for memory.
-    ``task_memcg`` is the victim's cgroup and ``asking_memcg`` that of who asked; ``text`` is the
-    report as it was logged.
+    ``stack`` runs from the decision outwards. ``trigger_tid`` is the thread that requested memory,
+    ``trigger_memcg`` its cgroup, and ``task_memcg`` the victim's. ``text`` is the report as logged,
+    ``time_ns`` the time of its last line on the log's clock.
     """
 
-    invoked: Invoked | None = None
-    tid: int | None = None
+    header: OomHeader | None = None
+    trigger_tid: int | None = None
     stack: tuple[str, ...] = ()
-    limits: MemcgUsage | None = None
-    limit_of: str | None = None
+    memcg_usage: MemcgUsage | None = None
+    oom_memcg: str | None = None
     task_memcg: str | None = None
-    asking_memcg: str | None = None
-    table: Table | None = None
-    chosen: OomKillSummary | None = None
-    choice: KillAnnouncement | None = None
+    trigger_memcg: str | None = None
+    task_table: TaskTable | None = None
+    summary: OomKillSummary | None = None
+    announcement: KillAnnouncement | None = None
     text: str | None = None
     time_ns: int = 0
-    """When its last line was printed, on the log's clock."""
 
     @property
-    def named(self) -> OomKillSummary | KillAnnouncement | None:
-        """Who is to die, once that is known."""
-        return self.chosen or self.choice
+    def chosen(self) -> OomKillSummary | KillAnnouncement | None:
+        """The line that names the chosen process, once it is printed."""
+        return self.summary or self.announcement
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedKill:
-    """A kill, or one that found its victim exiting, and the report before it.
+class LoggedKill(Struct, frozen=True):
+    """A kill, or an attempt that found its victim exiting, and the report before it.
 
-    ``first`` is the kill whose decision this one shares (``memory.oom.group``). ``text`` is what
-    was logged of it: the report and its own line, or that alone.
+    ``first_of_group`` is the kill that shares its decision (``memory.oom.group``). ``text`` is the
+    report and its own line, or that alone.
     """
 
     line: Line
-    told: Killed | Exiting
+    parsed: KilledProcess | ExitingVictim
     report: Report | None
-    first: LoggedKill | None = None
+    first_of_group: LoggedKill | None = None
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DuplicateKillLine:
-    """One of a group, killed, logged and counted once more along with the rest of it."""
+class DuplicateKillLine(Struct, frozen=True):
+    """A process of a group that the kernel killed, logged and counted a second time."""
 
     line: Line
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedNoVictim:
-    """There was nobody to kill."""
+class LoggedNoVictim(Struct, frozen=True):
+    """A search that found no killable process."""
 
     line: Line
     report: Report | None
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedReaping:
-    """The reaper is done with a victim."""
+class LoggedReaping(Struct, frozen=True):
+    """A victim whose memory the oom_reaper took."""
 
     line: Line
-    told: Reaped
+    parsed: ReapedProcess
 
 
 LogEvent = LoggedKill | DuplicateKillLine | LoggedNoVictim | LoggedReaping | Report
-"""A report is told as soon as it says who asked, and again when it says who is to die.
+"""A report is an event once it names the allocating task, and again once it names the victim.
 
-Both are still alive then, as far as the kernel is concerned."""
+Both are still alive at that time."""
 
 
-def decision(report: Report | None, message: str | None, hook: str) -> OomControl:
-    """What the kernel weighed, as far as its log tells: neither points nor capacity.
+def build_oom_control(report: Report | None, message: str | None, source: str) -> OomControl:
+    """Return the decision as far as the log has it, that is without points and total memory.
 
-    ``message`` is how the "Killed process" line begins, where that is known already.
+    ``message`` is the beginning of the "Killed process" line, if it is known already.
     """
     report = report or Report()
-    invoked, chosen = report.invoked, report.chosen
-    path = (chosen and chosen.oom_memcg) or report.limit_of
+    header, summary = report.header, report.summary
+    path = (summary and summary.oom_memcg) or report.oom_memcg
     return OomControl(
-        source=hook,
-        constraint=chosen.constraint if chosen else _constraint(report, message or ""),
-        order=invoked.order if invoked else None,
-        gfp_mask=invoked.gfp_mask if invoked else None,
-        gfp_flags=invoked.gfp_flags if invoked else None,
+        source=source,
+        constraint=summary.constraint if summary else _constraint(report, message or ""),
+        order=header.order if header else None,
+        gfp_mask=header.gfp_mask if header else None,
+        gfp_flags=header.gfp_flags if header else None,
         message=message,
         memcg=Memcg(None, path) if path else None,
-        memcg_usage=report.limits,
+        memcg_usage=report.memcg_usage,
     )
 
 
 def _constraint(report: Report, message: str) -> str | None:
-    """Without the line of the choice, the host is not told apart from a part of it."""
-    if report.limits or report.limit_of:
+    """Return the constraint without a summary: that of the host is unknown then."""
+    if report.memcg_usage or report.oom_memcg:
         return "memcg"
-    return next((bound for begin, bound in _OF_MESSAGE if message.startswith(begin)), None)
+    return next((name for begin, name in _CONSTRAINT_OF_MESSAGE if message.startswith(begin)), None)
+
+
+def build_task_list(
+    report: Report | None, kill: LoggedKill | None, boottime_ns: int
+) -> TaskList | None:
+    """Return the largest processes as listed before the kill at ``boottime_ns``.
+
+    ``kill``, once it is logged, gives the page size. ``None`` where the log has no table: sysctl
+    ``vm.oom_dump_tasks=0``, or a report that the kernel omitted.
+    """
+    table = report.task_table if report else None
+    if report is None or table is None or not table.count:
+        return None
+    killed = kill.parsed if kill and isinstance(kill.parsed, KilledProcess) else None
+    total_vm = killed.memory.total_vm if killed and killed.memory else 0
+    page_bytes = table.page_bytes(killed.pid or 0 if killed else 0, total_vm)
+    time_ns = kill.line.time_ns if kill else report.time_ns
+    summary = report.summary
+    return TaskList(
+        memcg=(summary.oom_memcg if summary else None) or report.oom_memcg,
+        boottime_ns=boottime_ns - max(0, time_ns - table.time_ns),
+        count=table.count,
+        skipped=0,
+        largest=tuple(row.to_task(page_bytes) for row in table.largest),
+    )
+
+
+def find_tgid(report: Report | None, tid: int) -> int:
+    """Return the process of a thread by the report's table: a kill may name any thread."""
+    return report.task_table.tgids.get(tid, tid) if report and report.task_table else tid

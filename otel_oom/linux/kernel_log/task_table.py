@@ -1,9 +1,9 @@
-"""The report's table of the processes that the kernel could choose from (dump_tasks()).
+"""The report's task table: the processes that the kernel could choose from (dump_tasks()).
 
-Its columns are told by its first line and have changed with the kernels: ``cpu oom_adj`` (2.6.25),
+Its header names its columns, which changed with the kernels: ``cpu oom_adj`` (2.6.25),
 ``oom_score_adj`` beside them (2.6.36), ``nr_ptes swapents`` (3.7), ``nr_pmds`` (4.0),
-``pgtables_bytes`` (4.15), ``rss_anon rss_file rss_shmem`` (6.8). Sizes are in pages, whose size the
-log does not tell: it is known by a process that another line tells in kB.
+``pgtables_bytes`` (4.15), ``rss_anon rss_file rss_shmem`` (6.8). Sizes are in pages. The log does
+not contain the page size: it follows from a process whose size another line has in kB.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 from typing import Final
 
-from otel_oom.linux.kernel_log.pattern import pattern
+from msgspec import Struct
+
+from otel_oom.linux.kernel_log.line_format import compile_pattern
+from otel_oom.model.types import OomTask
 from otel_oom.model.units import PAGE_BYTES
 
-MOST_LARGEST: Final = 11
+MAX_LARGEST: Final = 11
 """The ten largest beside the victim."""
-_MOST_SIZES: Final = 4096
-_MOST_THREADS: Final = 256
-_PAGES: Final = frozenset({1 << 12, 1 << 13, 1 << 14, 1 << 16, 1 << 18})
-_USERS: Final = 1 << 32
+_MAX_SIZES: Final = 4096
+_MAX_THREADS: Final = 256
+_PAGE_SIZES: Final = frozenset({1 << 12, 1 << 13, 1 << 14, 1 << 16, 1 << 18})
+_UID_RANGE: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class TableRow(Struct, frozen=True):
     """A process: ``tid`` is that of a thread which has memory, sizes are in pages.
 
-    ``page_table_bytes`` are told instead of ``page_table_pages`` by newer kernels.
+    Newer kernels print ``page_table_bytes`` instead of ``page_table_pages``.
     """
 
     tid: int
@@ -44,97 +45,111 @@ class Row:
     score_adj: int | None = None
 
     @property
-    def held(self) -> int:
-        """About what its death would free, in pages."""
+    def total_pages(self) -> int:
+        """About the memory that its death would free, in pages."""
         tables = self.page_table_pages or (self.page_table_bytes or 0) // PAGE_BYTES
         return self.rss + (self.swap or 0) + tables
 
+    def to_task(self, page_bytes: int) -> OomTask:
+        """Convert the sizes to bytes."""
+        tables = self.page_table_bytes
+        if tables is None and self.page_table_pages is not None:
+            tables = self.page_table_pages * page_bytes
+        return OomTask(
+            tgid=self.tgid,
+            comm=self.comm,
+            resident=self.rss * page_bytes,
+            swap=None if self.swap is None else self.swap * page_bytes,
+            page_tables=tables,
+            uid=self.uid,
+            score_adj=self.score_adj,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Table:
+
+class TaskTable(Struct, frozen=True):
     """The largest processes of a table, the largest first, out of ``count``.
 
-    ``total_vm`` has the size of each thread's address space, in pages; ``processes`` has those
-    threads alone whose process has another id. ``time_ns`` is when it was begun, on the log's
-    clock.
+    ``total_vm`` is the size of each thread's address space, in pages. ``tgids`` has the process of
+    each thread whose id differs from it. ``time_ns`` is the header's time on the log's clock.
     """
 
-    largest: tuple[Row, ...]
+    largest: tuple[TableRow, ...]
     count: int
     total_vm: Mapping[int, int]
-    processes: Mapping[int, int]
+    tgids: Mapping[int, int]
     time_ns: int
 
-    def row(self, tid: int | None) -> Row | None:
-        """The row of that thread, if it is one of the largest."""
+    def find_row(self, tid: int | None) -> TableRow | None:
+        """Return the row of a thread, if it is one of the largest."""
         return next((row for row in self.largest if row.tid == tid), None)
 
-    def page(self, tid: int, total_vm: int) -> int:
-        """The size of a page, in bytes, by what that thread has in bytes; else this machine's."""
+    def page_bytes(self, tid: int, total_vm: int) -> int:
+        """Return the page size, given a thread's ``total_vm`` in bytes; else this machine's."""
         pages = self.total_vm.get(tid)
         size = total_vm // pages if pages else 0
-        return size if size in _PAGES else PAGE_BYTES
+        return size if size in _PAGE_SIZES else PAGE_BYTES
 
 
-@dataclass(slots=True)
-class TableReader:
-    """Takes the rows of one table, as its first line says what is in them."""
+class TaskTableReader:
+    """Collects the rows of one table, whose header named ``columns``."""
 
-    columns: tuple[str, ...]
-    time_ns: int
-    _largest: list[tuple[int, int, Row]] = field(default_factory=list)
-    _count: int = 0
-    _total_vm: dict[int, int] = field(default_factory=dict)
-    _processes: dict[int, int] = field(default_factory=dict)
+    def __init__(self, columns: tuple[str, ...], time_ns: int) -> None:
+        """Begin an empty table."""
+        self._columns = columns
+        self._time_ns = time_ns
+        self._largest: list[tuple[int, int, TableRow]] = []
+        self._count = 0
+        self._total_vm: dict[int, int] = {}
+        self._tgids: dict[int, int] = {}
 
     def add(self, text: str) -> bool:
-        """Take a line; whether it is a row."""
-        found = _rows(len(self.columns)).fullmatch(text)
-        if not found:
+        """Add a line; return whether it is a row."""
+        match = _row_pattern(len(self._columns)).fullmatch(text)
+        if not match:
             return False
-        tid, *numbers, comm = found.groups()
-        told = dict(zip(self.columns, map(int, numbers), strict=False))
-        row = _row(int(tid), told, comm)
+        tid, *numbers, comm = match.groups()
+        values = dict(zip(self._columns, map(int, numbers), strict=False))
+        row = _build_row(int(tid), values, comm)
         if row is None:
             return False
-        if len(self._total_vm) < _MOST_SIZES:
-            self._total_vm[row.tid] = told.get("total_vm", 0)
-        if row.tid != row.tgid and len(self._processes) < _MOST_THREADS:
-            self._processes[row.tid] = row.tgid
+        if len(self._total_vm) < _MAX_SIZES:
+            self._total_vm[row.tid] = values.get("total_vm", 0)
+        if row.tid != row.tgid and len(self._tgids) < _MAX_THREADS:
+            self._tgids[row.tid] = row.tgid
         self._count += 1
-        entry = row.held, -self._count, row
-        if len(self._largest) < MOST_LARGEST:
+        entry = row.total_pages, -self._count, row
+        if len(self._largest) < MAX_LARGEST:
             heappush(self._largest, entry)
         else:
             heappushpop(self._largest, entry)
         return True
 
-    def table(self) -> Table:
-        """What was taken by now."""
+    def build(self) -> TaskTable:
+        """Return the table of the rows so far."""
         largest = tuple(row for _, _, row in sorted(self._largest, reverse=True))
-        return Table(largest, self._count, self._total_vm, self._processes, self.time_ns)
+        return TaskTable(largest, self._count, self._total_vm, self._tgids, self._time_ns)
 
 
 @functools.lru_cache(maxsize=16)
-def _rows(columns: int) -> re.Pattern[str]:
+def _row_pattern(columns: int) -> re.Pattern[str]:
     numbers = r" {1,24}(-?\d{1,19})" * (columns - 1)
-    # One blank stands before the name, which may begin with others.
-    return pattern(rf"\[ {{0,8}}(\d{{1,10}})\]{numbers} (.{{0,80}})")
+    # One blank precedes the name, which may begin with others.
+    return compile_pattern(rf"\[ {{0,8}}(\d{{1,10}})\]{numbers} (.{{0,80}})")
 
 
-def _row(tid: int, told: Mapping[str, int], comm: str) -> Row | None:
-    if not {"uid", "tgid", "rss"} <= told.keys():
+def _build_row(tid: int, values: Mapping[str, int], comm: str) -> TableRow | None:
+    if not {"uid", "tgid", "rss"} <= values.keys():
         return None
-    # Before 4.15 there is a column for each level that has one.
-    levels = [told[name] for name in ("nr_ptes", "nr_pmds", "nr_puds") if name in told]
-    return Row(
+    # Before 4.15 there is a column for each level of page tables.
+    levels = [values[name] for name in ("nr_ptes", "nr_pmds", "nr_puds") if name in values]
+    return TableRow(
         tid=tid,
-        uid=told["uid"] % _USERS,
-        tgid=told["tgid"],
-        rss=max(0, told["rss"]),
+        uid=values["uid"] % _UID_RANGE,
+        tgid=values["tgid"],
+        rss=max(0, values["rss"]),
         comm=comm,
-        swap=told.get("swapents"),
+        swap=values.get("swapents"),
         page_table_pages=sum(levels) if levels else None,
-        page_table_bytes=told.get("pgtables_bytes"),
-        score_adj=told.get("oom_score_adj"),
+        page_table_bytes=values.get("pgtables_bytes"),
+        score_adj=values.get("oom_score_adj"),
     )

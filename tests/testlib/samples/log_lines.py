@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill, Report
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LogEvent, LoggedKill, Report
 
 # Printed by Linux 6.18, less most counters and registers.
 REPORT = """\

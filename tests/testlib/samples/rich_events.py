@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from otel_oom.enrich.event import enrich_no_victim, enrich_panic
 from otel_oom.enrich.types import EnrichedKill
-from otel_oom.linux.kernel_log.report_text import MOST_TEXT
+from otel_oom.linux.kernel_log.report_text import MAX_TEXT_CHARS
 from otel_oom.otlp.encode import encode_log
 from tests.testlib.samples.events import HOST, NO_VICTIM, PANIC, sample_enriched_kill
 
-_REPORT: Final = "x" * MOST_TEXT
+_REPORT: Final = "x" * MAX_TEXT_CHARS
 
 
 def _kill(service: str) -> EnrichedKill:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.linux.kernel_stack import outwards
+from otel_oom.linux.kernel_stack import trim_to_decision
 
 TRACED = ["bpf_prog_ecf7290be8274c97_mark_victim_btf+0x1534", "bpf_trace_run2+0x4a"]
 KILL = ["mark_oom_victim+0xa4", "__oom_kill_process+0x14a", "oom_kill_process+0x71"]
@@ -53,4 +53,4 @@ FOREIGN = ["handle_mm_fault+0xdb", "bpf_trampoline_1_0+0x50", "handle_mm_fault+0
 )
 def test_tracing_is_not_told(frames: list[str], told: list[str]) -> None:
     """From the decision, or else from who called it, outwards: without tracing's own frames."""
-    assert list(outwards(frames)) == told
+    assert list(trim_to_decision(frames)) == told

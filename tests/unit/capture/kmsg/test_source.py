@@ -15,7 +15,7 @@ from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.capture.source import CaptureError
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.parser import LoggedNoVictim, Report
+from otel_oom.linux.kernel_log.report import LoggedNoVictim, Report
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, OomKill
 from otel_oom.model.types import Task
@@ -223,8 +223,10 @@ def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
     made = EventBuilder("boot", "kmsg", "/dev/kmsg", ProcessLookup(tmp_path))
 
     def want(at_ns: int, path: str) -> int | None:
-        report = Report(limit_of=path)
-        event = made.no_victim(LoggedNoVictim(Line(NO_KILLABLE_PROCESS, 0, 1), report), at_ns, 0)
+        report = Report(oom_memcg=path)
+        event = made.build_no_victim(
+            LoggedNoVictim(Line(NO_KILLABLE_PROCESS, 0, 1), report), at_ns, 0
+        )
         return None if event is None else event.repeat_count
 
     assert want(0, "/a") == 0
@@ -234,7 +236,7 @@ def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
     assert want(3 * SECOND, "/a") == 0
     for number in range(1000):
         want(4 * SECOND, f"/{number}")
-    assert len(made._silences) <= 64  # noqa: SLF001  what is kept is the promise
+    assert len(made._ratelimits) <= 64  # noqa: SLF001  what is kept is the promise
 
 
 def test_a_failing_handler_keeps_the_event(script: Script, device: Path, tmp_path: Path) -> None:

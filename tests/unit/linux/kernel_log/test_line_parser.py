@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import sys
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from otel_oom.linux.kernel_log import line_parser as log_lines
-from otel_oom.linux.kernel_log.line_types import Killed, Line, OomKillSummary
-from otel_oom.linux.kernel_log.parser import MOST_FRAMES, KernelLogParser, LoggedKill
+from otel_oom.linux.kernel_log.line_parser import parse_line
+from otel_oom.linux.kernel_log.line_types import KilledProcess, Line, OomKillSummary
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LoggedKill
+from otel_oom.linux.kernel_log.report_assembler import MAX_FRAMES
 from tests.testlib.samples.log_lines import (
     EXITING,
     GROUP_KILL,
@@ -28,7 +30,7 @@ from tests.testlib.samples.log_lines import (
 def test_a_path_that_may_be_cut_is_unknown() -> None:
     """The kernel prints about a thousand bytes of a path; a longer one has lost its end."""
     line = REPORT[-1].replace("/outer/inner", "/outer/" + "i" * 1000)
-    chosen = log_lines.parse(line)
+    chosen = parse_line(line)
     assert isinstance(chosen, OomKillSummary)
     assert (chosen.oom_memcg, chosen.task_memcg) == ("/outer", None)
 
@@ -51,11 +53,11 @@ def test_a_name_can_be_anything(comm: str) -> None:
     """Whatever a process calls itself, it is told by its whole name, number and cgroup."""
     report = [line.replace("tail", comm) for line in REPORT]
     (kill,) = parse_kills([*report, killed_line(5356, comm)])
-    assert (kill.told.pid, kill.told.comm) == (5356, comm)
+    assert (kill.parsed.pid, kill.parsed.comm) == (5356, comm)
     assert kill.report is not None
-    assert kill.report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", comm, 5356, 0)
-    assert kill.report.invoked is not None
-    assert kill.report.invoked.comm == comm
+    assert kill.report.summary == OomKillSummary("memcg", "/outer", "/outer/inner", comm, 5356, 0)
+    assert kill.report.header is not None
+    assert kill.report.header.comm == comm
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_name_can_be_anything(comm: str) -> None:
 def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
     """Paths with the line's own marks in them are told whole."""
     line = REPORT[-1].replace("=/outer/inner", f"={task}").replace("=/outer", f"={oom}")
-    assert log_lines.parse(line) == OomKillSummary("memcg", oom, task, "tail", 5356, 0)
+    assert parse_line(line) == OomKillSummary("memcg", oom, task, "tail", 5356, 0)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_what_only_resembles_a_kill_is_none(text: str) -> None:
 def test_what_a_vendor_adds_costs_no_kill(more: str) -> None:
     """Fields of other names behind the last one change nothing of those before."""
     (plain,), (told,) = parse_kills([KILLED]), parse_kills([KILLED + more])
-    assert told.told == plain.told
+    assert told.parsed == plain.parsed
 
 
 @pytest.mark.parametrize(
@@ -128,14 +130,14 @@ def test_a_name_adds_no_fields(comm: str) -> None:
         parse_kills([KILLED]),
         parse_kills([killed_line(5356, comm) + " hugetlb-rss:0kB"]),
     )
-    assert isinstance(plain.told, Killed)
-    assert told.told == replace(plain.told, comm=comm)
+    assert isinstance(plain.parsed, KilledProcess)
+    assert told.parsed == replace(plain.parsed, comm=comm)
 
 
 @pytest.mark.parametrize("more", [" and more", "\n", "x"])
 def test_what_only_resembles_a_choice_is_none(more: str) -> None:
     """So is the line of a choice: nothing may stand behind it."""
-    assert log_lines.parse(REPORT[-1] + more) is None
+    assert parse_line(REPORT[-1] + more) is None
 
 
 def test_no_text_is_too_much() -> None:
@@ -155,8 +157,8 @@ def test_no_text_is_too_much() -> None:
     assert parser.feed(Line(endless, 0, 0)) is None
     threads = parser._threads  # noqa: SLF001  what is kept is the promise
     assert len(threads) <= 16
-    assert sum(sys.getsizeof(thread.piece) for thread in threads.values()) < 1 << 18
-    assert len(threads[None, 499].frames) <= MOST_FRAMES
+    assert sum(sys.getsizeof(thread.assembler.piece) for thread in threads.values()) < 1 << 18
+    assert len(threads[None, 499].assembler.frames) <= MAX_FRAMES
 
 
 def test_broken_lines_raise_nothing() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.parser import KernelLogParser, LogEvent, LoggedKill
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LogEvent, LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 from tests.testlib.samples.kernel_logs import MESSAGE_FORMATS, MessageFormat, victim_of
@@ -25,9 +26,9 @@ def told(given: list[Line]) -> list[OomKill]:
     """The events of the kills in a log."""
     parser = KernelLogParser()
     events: list[LogEvent | None] = [parser.feed(line) for line in given]
-    events += parser.end()
+    events += parser.finish()
     made = EventBuilder("boot", "replay", "file", ProcessLookup(NOWHERE))
-    kills = [made.kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
+    kills = [made.build_kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
     return [kill for kill in kills if not kill.skipped]
 
 

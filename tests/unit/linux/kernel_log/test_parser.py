@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from otel_oom.linux.kernel_log.line_types import Exiting, Killed, Line, OomKillSummary
-from otel_oom.linux.kernel_log.parser import (
-    KernelLogParser,
+from otel_oom.linux.kernel_log.line_types import ExitingVictim, KilledProcess, Line, OomKillSummary
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import (
     LoggedKill,
     LoggedNoVictim,
     LoggedReaping,
     Report,
-    decision,
+    build_oom_control,
 )
 from otel_oom.model.types import Memcg, MemcgUsage, Memory
 from tests.testlib.samples.log_lines import (
@@ -32,7 +32,7 @@ KB = 1024
 def test_a_whole_report_is_one_kill() -> None:
     """Sizes are in bytes; who asked, the limits, the stack and the cgroups are the report's."""
     (kill,) = parse_kills([*REPORT, KILLED])
-    assert kill.told == Killed(
+    assert kill.parsed == KilledProcess(
         message="Memory cgroup out of memory",
         pid=5356,
         comm="tail",
@@ -42,8 +42,8 @@ def test_a_whole_report_is_one_kill() -> None:
     )
     report = kill.report
     assert report is not None
-    assert report.invoked is not None
-    assert (report.tid, report.invoked.comm, report.invoked.score_adj) == (5356, "tail", 7)
+    assert report.header is not None
+    assert (report.trigger_tid, report.header.comm, report.header.score_adj) == (5356, "tail", 7)
     assert report.stack == (
         "oom_kill_process.cold+0x8",
         "out_of_memory+0x214",
@@ -51,14 +51,14 @@ def test_a_whole_report_is_one_kill() -> None:
         "asm_exc_page_fault+0x22",
         "vfs_read+0xbb [some_mod]",
     )
-    assert report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
-    weighed = decision(report, kill.told.message, "/dev/kmsg")
+    assert report.summary == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
+    weighed = build_oom_control(report, kill.parsed.message, "/dev/kmsg")
     assert weighed.memcg_usage == MemcgUsage(16384 * KB, 16168 * KB, None, 16170 * KB)
     assert weighed.memcg == Memcg(None, "/outer")
     assert (weighed.constraint, weighed.order) == ("memcg", 0)
     assert (weighed.gfp_mask, weighed.gfp_flags) == (0xCC0, "GFP_KERNEL")
     assert (weighed.message, weighed.points, weighed.total_memory) == (
-        kill.told.message,
+        kill.parsed.message,
         None,
         None,
     )
@@ -70,10 +70,10 @@ def test_the_report_is_told_before_the_kill() -> None:
     told = [event for line in make_lines(REPORT) if (event := parser.feed(line))]
     asked, report = told
     assert isinstance(asked, Report)
-    assert (asked.tid, asked.chosen) == (5356, None)
+    assert (asked.trigger_tid, asked.summary) == (5356, None)
     assert isinstance(report, Report)
-    assert report.chosen is not None
-    assert report.limits is not None
+    assert report.summary is not None
+    assert report.memcg_usage is not None
 
 
 def test_a_kill_of_the_whole_host() -> None:
@@ -97,23 +97,23 @@ def test_a_kill_of_the_whole_host() -> None:
         ]
     )
     assert kill.report is not None
-    assert kill.report.tid == 77
+    assert kill.report.trigger_tid == 77
     assert kill.report.stack[-1] == "moom_callback+0x76"
     assert len(kill.report.stack) == 3
-    weighed = decision(kill.report, kill.told.message, "x")
+    weighed = build_oom_control(kill.report, kill.parsed.message, "x")
     assert (weighed.constraint, weighed.order, weighed.memcg) == ("none", -1, None)
     assert weighed.memcg_usage is None
-    assert kill.report.chosen is not None
-    assert kill.report.chosen.task_memcg == "/user.slice"
+    assert kill.report.summary is not None
+    assert kill.report.summary.task_memcg == "/user.slice"
 
 
 def test_a_kill_without_its_report_is_told() -> None:
     """The kernel leaves reports out when kills come fast, and never the kill's own line."""
     (kill,) = parse_kills([KILLED])
     assert kill.report is None
-    weighed = decision(None, kill.told.message, "/dev/kmsg")
+    weighed = build_oom_control(None, kill.parsed.message, "/dev/kmsg")
     assert (weighed.constraint, weighed.order, weighed.memcg_usage) == ("memcg", None, None)
-    assert decision(None, "Out of memory", "/dev/kmsg").constraint is None
+    assert build_oom_control(None, "Out of memory", "/dev/kmsg").constraint is None
 
 
 def test_a_report_is_spent_with_its_kill() -> None:
@@ -121,7 +121,7 @@ def test_a_report_is_spent_with_its_kill() -> None:
     first, second = parse_kills([*REPORT, KILLED, killed_line(6000, uid=0)])
     assert first.report is not None
     assert second.report is None
-    assert second.first is None
+    assert second.first_of_group is None
 
 
 def test_another_users_kill_is_not_the_reports() -> None:
@@ -134,8 +134,8 @@ def test_a_victims_other_thread_is_the_reports() -> None:
     """Chosen is a process, killed a thread of it: same user, next line, another number."""
     (kill,) = parse_kills([*REPORT, killed_line(5360, "worker")])
     assert kill.report is not None
-    assert kill.report.chosen is not None
-    assert kill.report.chosen.pid == 5356
+    assert kill.report.summary is not None
+    assert kill.report.summary.pid == 5356
 
 
 def test_the_rest_of_a_group_belongs_to_its_first() -> None:
@@ -143,17 +143,17 @@ def test_the_rest_of_a_group_belongs_to_its_first() -> None:
     told = parse_kills(
         [*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(5400), killed_line(5401), *REPORT, KILLED]
     )
-    assert [kill.told.pid for kill in told] == [5356, 5400, 5401, 5356]
+    assert [kill.parsed.pid for kill in told] == [5356, 5400, 5401, 5356]
     first, *rest, last = told
-    assert [kill.first for kill in rest] == [first, first]
+    assert [kill.first_of_group for kill in rest] == [first, first]
     assert [kill.report for kill in rest] == [first.report, first.report]
-    assert (first.first, last.first) == (None, None)
+    assert (first.first_of_group, last.first_of_group) == (None, None)
 
 
 def test_a_group_without_a_report_is_still_one() -> None:
     """Of a group whose report was left out, the members know their first."""
     first, second = parse_kills([KILLED, GROUP_KILL, killed_line(5400)])
-    assert second.first is first
+    assert second.first_of_group is first
 
 
 def test_a_group_ends_with_its_time() -> None:
@@ -162,13 +162,13 @@ def test_a_group_ends_with_its_time() -> None:
     late = Line(killed_line(5401), 10**9, 9)
     *_, last = parse_lines([*given, late])
     assert isinstance(last, LoggedKill)
-    assert last.first is None
+    assert last.first_of_group is None
 
 
 def test_a_victim_that_was_exiting_is_no_kill() -> None:
     """It is told as skipped, with its report."""
     (kill,) = parse_kills([*REPORT, EXITING])
-    assert kill.told == Exiting("Memory cgroup out of memory", 5356, "tail")
+    assert kill.parsed == ExitingVictim("Memory cgroup out of memory", 5356, "tail")
     assert kill.report is not None
 
 
@@ -176,7 +176,7 @@ def test_nobody_to_kill() -> None:
     """The report of a search without a result has a cgroup and limits, but no choice."""
     (event,) = parse_lines(make_lines([*REPORT[:-1], NO_KILLABLE_PROCESS]))
     assert isinstance(event, LoggedNoVictim)
-    weighed = decision(event.report, None, "x")
+    weighed = build_oom_control(event.report, None, "x")
     assert (weighed.constraint, weighed.memcg) == ("memcg", Memcg(None, "/outer"))
     assert event.report is not None
     assert event.report.stack[0] == "oom_kill_process.cold+0x8"
@@ -186,7 +186,7 @@ def test_the_reaper_tells_what_is_left() -> None:
     """The rest of the three kinds of memory, in bytes, amid another's report."""
     (event, kill) = parse_lines(make_lines([*REPORT[:4], REAPED, *REPORT[4:], KILLED]))
     assert isinstance(event, LoggedReaping)
-    assert (event.told.pid, event.told.resident) == (5356, 28 * KB)
+    assert (event.parsed.pid, event.parsed.resident) == (5356, 28 * KB)
     assert isinstance(kill, LoggedKill)
     assert kill.report is not None
 
@@ -205,10 +205,10 @@ def test_threads_that_print_at_once_are_told_apart() -> None:
     ]
     one, two = (event for event in parse_lines(woven) if isinstance(event, LoggedKill))
     for kill, pid, order in ((one, 5356, 0), (two, 6000, 3)):
-        assert kill.told.pid == pid
+        assert kill.parsed.pid == pid
         assert kill.report is not None
-        assert kill.report.invoked is not None
-        assert (kill.report.tid, kill.report.invoked.order) == (pid, order)
+        assert kill.report.header is not None
+        assert (kill.report.trigger_tid, kill.report.header.order) == (pid, order)
         assert len(kill.report.stack) == 5
 
 
@@ -231,4 +231,4 @@ def test_a_line_in_pieces_is_joined() -> None:
     (kill,) = parse_lines([*given, *pieces, Line(KILLED, 2, 3)])
     assert isinstance(kill, LoggedKill)
     assert kill.report is not None
-    assert kill.report.chosen == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
+    assert kill.report.summary == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)

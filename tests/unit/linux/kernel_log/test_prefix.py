@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.parser import LoggedKill
-from otel_oom.linux.kernel_log.prefix import undressed
+from otel_oom.linux.kernel_log.prefix import strip_prefix
+from otel_oom.linux.kernel_log.report import LoggedKill
 from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line, parse_lines
 
 
@@ -33,19 +33,19 @@ from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line, parse_l
 )
 def test_the_kernels_text_is_laid_bare(text: str, bare: str, caller: int | None) -> None:
     """Colour, level, time and thread go; a table's rows, which begin like a thread's, stay."""
-    assert undressed(Line(text, 1, 2)) == Line(bare, 1, 2, caller)
+    assert strip_prefix(Line(text, 1, 2)) == Line(bare, 1, 2, caller)
 
 
 def test_a_thread_that_is_known_stays_known() -> None:
     """A line whose record tells its thread keeps that."""
-    assert undressed(Line("<4>a", 0, 0, 7)).caller == 7
+    assert strip_prefix(Line("<4>a", 0, 0, 7)).caller == 7
 
 
 def test_what_the_kernel_gave_is_left_as_it_is() -> None:
     """A name that looks like what a file adds is a name, where there is no file."""
     (kill,) = parse_lines([Line(killed_line(5, "[T7] \x1b[1mx"), 0, 0, exact=True)])
     assert isinstance(kill, LoggedKill)
-    assert kill.told.comm == "[T7] \x1b[1mx"
+    assert kill.parsed.comm == "[T7] \x1b[1mx"
 
 
 def test_reports_of_two_threads_are_told_apart_by_what_is_printed_before_them() -> None:
@@ -57,8 +57,8 @@ def test_reports_of_two_threads_are_told_apart_by_what_is_printed_before_them() 
         for caller, text in (("T5356", one), ("T6000", two))
     ]
     told = [event for event in parse_lines(woven) if isinstance(event, LoggedKill)]
-    assert [kill.told.pid for kill in told] == [5356, 6000]
+    assert [kill.parsed.pid for kill in told] == [5356, 6000]
     for kill in told:
         assert kill.report is not None
-        assert kill.report.tid == kill.told.pid
+        assert kill.report.trigger_tid == kill.parsed.pid
         assert len(kill.report.stack) == 5

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
-from otel_oom.linux.kernel_log.line_types import Killed, Line
-from otel_oom.linux.kernel_log.parser import (
+from otel_oom.linux.kernel_log.line_types import KilledProcess, Line
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import (
     DuplicateKillLine,
-    KernelLogParser,
     LogEvent,
     LoggedKill,
     LoggedNoVictim,
 )
-from otel_oom.linux.kernel_log.report_text import MOST_TEXT
+from otel_oom.linux.kernel_log.report_text import MAX_TEXT_CHARS
 from tests.testlib.samples.log_lines import (
     GROUP_KILL,
     KILLED,
@@ -47,7 +47,7 @@ def all_of(texts: list[str]) -> list[LogEvent]:
     """The events of a log that has ended."""
     parser = KernelLogParser()
     events = [parser.feed(line) for line in make_lines(texts)]
-    return [event for event in [*events, *parser.end()] if event is not None]
+    return [event for event in [*events, *parser.finish()] if event is not None]
 
 
 def kills_of(texts: list[str]) -> list[LoggedKill]:
@@ -86,14 +86,14 @@ def test_a_long_text_says_what_is_left_out() -> None:
     """Beginning and end stay, the number of lines between them is told, and the kill is whole."""
     rows = [REPORT[-2].replace("5356", str(10_000 + at)) for at in range(2000)]
     (kill,) = parse_kills([*REPORT[:-1], *rows, REPORT[-1], KILLED])
-    assert len(kill.text) <= MOST_TEXT
+    assert len(kill.text) <= MAX_TEXT_CHARS
     assert kill.text.startswith("\n".join(REPORT[:-1]))
     assert kill.text.endswith(f"{REPORT[-1]}\n{KILLED}")
     kept = [line for line in kill.text.split("\n") if not line.startswith("[…")]
     assert f"[… {len(REPORT) + 2001 - len(kept)} lines are left out …]" in kill.text
     assert kill.report is not None
-    assert kill.report.table is not None
-    assert kill.report.table.count == 2001
+    assert kill.report.task_table is not None
+    assert kill.report.task_table.count == 2001
 
 
 def test_a_name_adds_no_line_to_the_text() -> None:
@@ -104,7 +104,7 @@ def test_a_name_adds_no_line_to_the_text() -> None:
     ]
     (kill,) = parse_lines(given)
     assert isinstance(kill, LoggedKill)
-    assert kill.told.comm == "a\n\x1bb"
+    assert kill.parsed.comm == "a\n\x1bb"
     assert kill.text.count("\n") == len(REPORT)
     assert "a\\x0a\\x1bb" in kill.text
 
@@ -112,25 +112,25 @@ def test_a_name_adds_no_line_to_the_text() -> None:
 def test_two_lines_of_one_kill_are_one() -> None:
     """The choice, and the kill of it or of a child of it."""
     (kill,) = kills_of(OLD)
-    assert isinstance(kill.told, Killed)
-    assert (kill.told.message, kill.told.pid) == ("Memory cgroup out of memory", 100)
+    assert isinstance(kill.parsed, KilledProcess)
+    assert (kill.parsed.message, kill.parsed.pid) == ("Memory cgroup out of memory", 100)
     (child,) = kills_of([*OLD[:-1], OLD_KILLED.replace("100 (sh)", "101 (ls)")])
-    assert (child.told.pid, child.told.comm) == (101, "ls")
+    assert (child.parsed.pid, child.parsed.comm) == (101, "ls")
     assert child.report is not None
-    assert child.report.limit_of == "/a"
+    assert child.report.oom_memcg == "/a"
 
 
 @pytest.mark.parametrize("behind", [[], ["other"] * 300, OTHER])
 def test_a_choice_whose_kill_is_lost_is_a_kill(behind: list[str]) -> None:
     """By its own line, with all of its report; once, whatever comes behind it."""
     told = kills_of([*OLD[:-1], *behind])
-    lost = [kill for kill in told if kill.told.pid == 100]
+    lost = [kill for kill in told if kill.parsed.pid == 100]
     assert len(lost) == 1
-    assert isinstance(lost[0].told, Killed)
-    assert lost[0].told.memory is None
+    assert isinstance(lost[0].parsed, KilledProcess)
+    assert lost[0].parsed.memory is None
     assert lost[0].report is not None
-    assert lost[0].report.limit_of == "/a"
-    assert [kill.told.pid for kill in told if kill.told.pid != 100] == [200] * (behind is OTHER)
+    assert lost[0].report.oom_memcg == "/a"
+    assert [kill.parsed.pid for kill in told if kill.parsed.pid != 100] == [200] * (behind is OTHER)
 
 
 @pytest.mark.parametrize("passed_ns", [1, 11 * SECOND])
@@ -151,8 +151,8 @@ def test_a_choice_before_a_loss_is_a_kill() -> None:
         parser.feed(line)
     kill = parser.feed(Line("something else", SECOND, 99, after_loss=True))
     assert isinstance(kill, LoggedKill)
-    assert kill.told.pid == 100
-    assert parser.end() == []
+    assert kill.parsed.pid == 100
+    assert parser.finish() == []
 
 
 def test_a_storm_of_choices_is_as_many_kills() -> None:
@@ -162,13 +162,13 @@ def test_a_storm_of_choices_is_as_many_kills() -> None:
         for pid, line, kill in ((pid, CHOICE, OLD_KILLED) for pid in range(1000, 1300))
     ]
     apart = [text for pair in pairs for text in pair]
-    assert [kill.told.pid for kill in kills_of(apart)] == list(range(1000, 1300))
+    assert [kill.parsed.pid for kill in kills_of(apart)] == list(range(1000, 1300))
     woven = [
         text
         for one, other in zip(pairs[::2], pairs[1::2], strict=True)
         for text in (one[0], other[0], one[1], other[1])
     ]
-    assert [kill.told.pid for kill in kills_of(woven)] == list(range(1000, 1300))
+    assert [kill.parsed.pid for kill in kills_of(woven)] == list(range(1000, 1300))
 
 
 def test_two_hosts_logs_are_told_apart() -> None:
@@ -181,7 +181,7 @@ def test_two_hosts_logs_are_told_apart() -> None:
     one, two = (event for event in parse_lines(given) if isinstance(event, LoggedKill))
     for kill, pid, path, texts in ((one, 100, "/a", OLD), (two, 200, "/b", OTHER)):
         assert kill.report is not None
-        assert (kill.told.pid, kill.report.tid, kill.report.limit_of) == (pid, pid, path)
+        assert (kill.parsed.pid, kill.report.trigger_tid, kill.report.oom_memcg) == (pid, pid, path)
         assert kill.text == "\n".join(texts)
 
 
@@ -203,16 +203,16 @@ def test_mixed_reports_lend_one_another_nothing(texts: list[str], shift: int) ->
     places = [(2 * at, line) for at, line in enumerate(_renamed(texts, 300, "/one"))]
     places += [(2 * (at + shift) + 1, line) for at, line in enumerate(_renamed(texts, 400, "/two"))]
     told = kills_of([line for _, line in sorted(places)])
-    assert sorted(kill.told.pid or 0 for kill in told) == [300, 400]
+    assert sorted(kill.parsed.pid or 0 for kill in told) == [300, 400]
     for kill in told:
-        own = {300: "/one", 400: "/two"}[kill.told.pid or 0]
+        own = {300: "/one", 400: "/two"}[kill.parsed.pid or 0]
         report = kill.report
         if report is None:
             continue
-        assert report.limit_of in {None, own}
-        assert report.chosen is None or report.chosen.oom_memcg == own
-        assert report.tid in {None, kill.told.pid}
-        assert report.table is None or kill.told.pid in report.table.total_vm
+        assert report.oom_memcg in {None, own}
+        assert report.summary is None or report.summary.oom_memcg == own
+        assert report.trigger_tid in {None, kill.parsed.pid}
+        assert report.task_table is None or kill.parsed.pid in report.task_table.total_vm
 
 
 @pytest.mark.parametrize("cut", range(1, len(REPORT)))
@@ -220,9 +220,9 @@ def test_a_report_cut_in_its_middle_costs_the_next_nothing(cut: int) -> None:
     """The next one is whole, with its own text."""
     (kill,) = parse_kills([*REPORT[:cut], *REPORT, KILLED])
     assert kill.report is not None
-    assert kill.report.invoked is not None
+    assert kill.report.header is not None
     assert kill.text == "\n".join([*REPORT, KILLED])
-    assert kill.report.limits is not None
+    assert kill.report.memcg_usage is not None
     assert len(kill.report.stack) == 5
 
 
@@ -254,7 +254,7 @@ def test_a_mixed_report_without_end_is_bounded() -> None:
     for line in make_lines([*REPORT[:6], *REPORT[:1], *[REPORT[5]] * 5000]):
         parser.feed(line)
     (thread,) = parser._threads.values()  # noqa: SLF001  what is kept is the promise
-    assert len(thread.frames) + len(thread._sections) < 200  # noqa: SLF001
+    assert len(thread.assembler.frames) + len(thread.assembler._sections) < 200  # noqa: SLF001
 
 
 def test_a_groups_thread_is_its_process() -> None:
@@ -268,10 +268,10 @@ def test_a_groups_thread_is_its_process() -> None:
     )
     assert isinstance(told[2], DuplicateKillLine)
     rest = [event for event in told if isinstance(event, LoggedKill)]
-    assert [kill.told.pid for kill in rest] == [5356, 5400, 5402]
+    assert [kill.parsed.pid for kill in rest] == [5356, 5400, 5402]
 
 
 def test_a_kill_of_one_that_shares_its_memory_is_none() -> None:
     """The kernel does not count it, and prints it amid the two lines of the victim's."""
     (kill,) = kills_of([*OLD[:-1], "Kill process 101 (twin) sharing same memory", OLD_KILLED])
-    assert kill.told.pid == 100
+    assert kill.parsed.pid == 100

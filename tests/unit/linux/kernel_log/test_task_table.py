@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from otel_oom.linux.kernel_log.task_table import MOST_LARGEST, Row, TableReader
+from otel_oom.linux.kernel_log.task_table import MAX_LARGEST, TableRow, TaskTableReader
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -14,39 +14,39 @@ LAYOUTS = {
     "2.6.25": (
         "uid tgid total_vm rss cpu oom_adj name",
         "[ 5007]  1000  5007     8421     1220   3     -17 a b) c",
-        Row(5007, 1000, 5007, 1220, "a b) c"),
+        TableRow(5007, 1000, 5007, 1220, "a b) c"),
     ),
     "2.6.36": (
         "uid tgid total_vm rss cpu oom_adj oom_score_adj name",
         "[   17]     0    16      710       12   0       0           -17 x",
-        Row(17, 0, 16, 12, "x", score_adj=-17),
+        TableRow(17, 0, 16, 12, "x", score_adj=-17),
     ),
     "3.7": (
         "uid tgid total_vm rss nr_ptes swapents oom_score_adj name",
         "[  811] 65534   811    40000      900      70      300             0  7 8",
-        Row(811, 65534, 811, 900, " 7 8", 300, 70, score_adj=0),
+        TableRow(811, 65534, 811, 900, " 7 8", 300, 70, score_adj=0),
     ),
     "4.0": (
         "uid tgid total_vm rss nr_ptes nr_pmds swapents oom_score_adj name",
         "[  811]    -1   811    40000      900      70       3      300          1000 ",
-        Row(811, (1 << 32) - 1, 811, 900, "", 300, 73, score_adj=1000),
+        TableRow(811, (1 << 32) - 1, 811, 900, "", 300, 73, score_adj=1000),
     ),
     "4.15": (
         "uid tgid total_vm rss pgtables_bytes swapents oom_score_adj name",
         "[    811]     0   811    40000      900   290816      300         -1000 y",
-        Row(811, 0, 811, 900, "y", 300, page_table_bytes=290816, score_adj=-1000),
+        TableRow(811, 0, 811, 900, "y", 300, page_table_bytes=290816, score_adj=-1000),
     ),
     "6.8": (
         "uid tgid total_vm rss rss_anon rss_file rss_shmem pgtables_bytes swapents oom_score_adj x",
         "[1234567] 1000 1234567    40000     900     800     90    10   290816     300   5 z",
-        Row(1234567, 1000, 1234567, 900, "z", 300, page_table_bytes=290816, score_adj=5),
+        TableRow(1234567, 1000, 1234567, 900, "z", 300, page_table_bytes=290816, score_adj=5),
     ),
 }
 
 
-def reader(columns: str, *rows: str) -> TableReader:
+def reader(columns: str, *rows: str) -> TaskTableReader:
     """What has taken these rows."""
-    table = TableReader(tuple(columns.split()), 0)
+    table = TaskTableReader(tuple(columns.split()), 0)
     assert [table.add(row) for row in rows] == [True] * len(rows)
     return table
 
@@ -55,9 +55,9 @@ def reader(columns: str, *rows: str) -> TableReader:
 def test_every_layout_is_read_by_its_first_line(layout: str) -> None:
     """Numbers are where that says; what it has no column for is unknown; a name is whole."""
     columns, text, row = LAYOUTS[layout]
-    table = reader(columns, text).table()
+    table = reader(columns, text).build()
     assert table.largest == (row,)
-    assert table.processes == ({row.tid: row.tgid} if row.tid != row.tgid else {})
+    assert table.tgids == ({row.tid: row.tgid} if row.tid != row.tgid else {})
 
 
 def test_the_largest_are_kept_and_all_are_counted() -> None:
@@ -67,17 +67,21 @@ def test_the_largest_are_kept_and_all_are_counted() -> None:
         f"[{pid:7}]     0 {pid:5}     9000 {pid:8}     0        0     0 p" for pid in range(500)
     ]
     rows.append(f"[    999]     0   999     9000        0 {600 * PAGE:8} 400    0 swapped")
-    table = reader(columns, *rows).table()
+    table = reader(columns, *rows).build()
     assert table.count == 501
-    assert [row.tid for row in table.largest] == [999, *range(499, 499 - MOST_LARGEST + 1, -1)]
+    assert [row.tid for row in table.largest] == [999, *range(499, 499 - MAX_LARGEST + 1, -1)]
 
 
 @pytest.mark.parametrize("size", [4096, 16384, 65536])
 def test_the_size_of_a_page_is_that_of_the_kernel_that_printed_it(size: int) -> None:
     """A file may be another machine's: its pages are known by one process that is told in kB."""
-    table = reader(*LAYOUTS["4.15"][:2]).table()
-    assert table.page(811, 40000 * size) == size
-    for unknown in (table.page(1, 40000 * size), table.page(811, 40000 * 5), table.page(811, 0)):
+    table = reader(*LAYOUTS["4.15"][:2]).build()
+    assert table.page_bytes(811, 40000 * size) == size
+    for unknown in (
+        table.page_bytes(1, 40000 * size),
+        table.page_bytes(811, 40000 * 5),
+        table.page_bytes(811, 0),
+    ):
         assert unknown == PAGE
 
 
@@ -95,18 +99,18 @@ def test_the_size_of_a_page_is_that_of_the_kernel_that_printed_it(size: int) -> 
 )
 def test_what_only_resembles_a_row_is_none(text: str) -> None:
     """It costs only itself."""
-    table = TableReader(tuple(LAYOUTS["4.15"][0].split()), 0)
+    table = TaskTableReader(tuple(LAYOUTS["4.15"][0].split()), 0)
     assert not table.add(text)
-    assert table.table().count == 0
+    assert table.build().count == 0
 
 
 def test_a_table_without_end_is_bounded() -> None:
     """A million rows leave the largest, and the sizes of some thousands."""
-    table = TableReader(tuple(LAYOUTS["2.6.25"][0].split()), 0)
+    table = TaskTableReader(tuple(LAYOUTS["2.6.25"][0].split()), 0)
     for pid in range(20_000):
         assert table.add(f"[{pid}] 0 {pid + 1} 1 {pid} 0 0 x")
-    told = table.table()
+    told = table.build()
     assert told.count == 20_000
-    assert len(told.largest) == MOST_LARGEST
+    assert len(told.largest) == MAX_LARGEST
     assert len(told.total_vm) <= 4096
-    assert len(told.processes) <= 4096
+    assert len(told.tgids) <= 4096

@@ -1,0 +1,158 @@
+"""Relate the kill lines of one printing thread: announcements, groups, repetitions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from otel_oom.linux.kernel_log.line_types import (
+    ExitingVictim,
+    KillAnnouncement,
+    KilledProcess,
+    Line,
+)
+from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill, Report, find_tgid
+from otel_oom.model.text import escape_controls
+from otel_oom.model.units import NS_PER_S
+
+_MAX_PENDING: Final = 4
+_MAX_BARE: Final = 64
+_MAX_DEAD: Final = 4096
+_GROUP_NS: Final = 250_000_000
+"""Longer than from one kill of a group to the next on a serial console.
+
+In a log without threads, a kill without a report within that time is taken for one of the group."""
+_KILL_NS: Final = 10 * NS_PER_S
+_KILL_LINES: Final = 256
+"""Longest distance from an announcement to its kill: beyond it, the kill's own line was lost."""
+
+
+class PendingKill(Struct, frozen=True):
+    """An announcement without its kill yet; ``line_count`` is the number of lines before it."""
+
+    line: Line
+    announcement: KillAnnouncement
+    report: Report
+    line_count: int
+
+    def is_overdue(self, line: Line, line_count: int) -> bool:
+        """Return whether the kill's own line was lost."""
+        passed_ns = abs(line.time_ns - self.line.time_ns)
+        return line_count - self.line_count > _KILL_LINES or passed_ns > _KILL_NS
+
+    def to_kill(self) -> LoggedKill:
+        """Return the kill by the announcement alone."""
+        announcement = self.announcement
+        killed = KilledProcess(announcement.message, announcement.pid, announcement.comm)
+        text = self.report.text or escape_controls(self.line.text)
+        return LoggedKill(self.line, killed, self.report, text=text)
+
+
+class KillTracker:
+    """The last kills of one printing thread, or of all if the log does not record threads."""
+
+    def __init__(self) -> None:
+        """Begin without kills."""
+        self._pending: list[PendingKill] = []
+        self._last: LoggedKill | None = None
+        self._last_ns = 0
+        self._group: set[int] | None = None
+        # Kills whose line has no sizes: name and time.
+        self._bare: deque[tuple[str, int]] = deque(maxlen=_MAX_BARE)
+
+    def end_group(self) -> None:
+        """End the group: a new report begins, and further kills are of another decision."""
+        self._last, self._group = None, None
+
+    def add_pending(self, pending: PendingKill) -> LoggedKill | None:
+        """Wait for the kill of an announcement; return the oldest if there are too many."""
+        self._pending.append(pending)
+        return self._pending.pop(0).to_kill() if len(self._pending) > _MAX_PENDING else None
+
+    def pop_pending(self, killed: KilledProcess) -> PendingKill | None:
+        """Return the announcement of a kill: that of its pid, else the last, of its parent."""
+        if not self._pending:
+            return None
+        same = [i for i, each in enumerate(self._pending) if each.announcement.pid == killed.pid]
+        return self._pending.pop(same[0] if same else -1)
+
+    def pop_overdue(self, line: Line, line_count: int) -> Iterator[LoggedKill]:
+        """Return the kills whose own line was lost."""
+        for each in [each for each in self._pending if each.is_overdue(line, line_count)]:
+            self._pending.remove(each)
+            yield each.to_kill()
+
+    def pop_all(self) -> Iterator[LoggedKill]:
+        """Return the kills whose own line does not come any more."""
+        while self._pending:
+            yield self._pending.pop(0).to_kill()
+
+    def is_repetition(self, killed: KilledProcess, line: Line) -> bool:
+        """Return whether a kill without a pid repeats one; remember those without sizes."""
+        if killed.pid is None:
+            for each in self._bare:
+                comm, time_ns = each
+                if comm == killed.comm and abs(line.time_ns - time_ns) < _KILL_NS:
+                    self._bare.remove(each)
+                    return True
+        if killed.memory is None:
+            self._bare.append((killed.comm, line.time_ns))
+        return False
+
+    def add_kill(self, kill: LoggedKill) -> LoggedKill:
+        """Remember the kill that a group may begin with; return it."""
+        self._last, self._last_ns, self._group = kill, kill.line.time_ns, None
+        return kill
+
+    def begin_group(self, line: Line) -> None:
+        """Begin the group of the last kill: the other members of its cgroup follow."""
+        if self._last and self._is_soon(line):
+            self._group, self._last_ns = _dead_processes(self._last), line.time_ns
+
+    def is_in_group(self, line: Line) -> bool:
+        """Return whether a kill without a report is one of the last kill's group."""
+        return self._group is not None and self._is_soon(line)
+
+    def add_member(
+        self, line: Line, parsed: KilledProcess | ExitingVictim
+    ) -> LoggedKill | DuplicateKillLine | None:
+        """Return a kill of the group: a thread of a dead process is a duplicate."""
+        if self._last is None or self._group is None:
+            return None
+        self._last_ns = line.time_ns
+        if isinstance(parsed, ExitingVictim) or parsed.pid is None:
+            return None
+        first = self._last
+        tgid = find_tgid(first.report, parsed.pid)
+        if tgid in self._group:
+            return DuplicateKillLine(line)
+        if len(self._group) < _MAX_DEAD:
+            self._group.add(tgid)
+        return LoggedKill(line, parsed, first.report, first, text=escape_controls(line.text))
+
+    def _is_soon(self, line: Line) -> bool:
+        return self._last is not None and 0 <= line.time_ns - self._last_ns < _GROUP_NS
+
+
+def _dead_processes(kill: LoggedKill) -> set[int]:
+    """Return the processes that are dead after a kill."""
+    if not isinstance(kill.parsed, KilledProcess):
+        return set()
+    summary = kill.report.summary if kill.report else None
+    dead = {summary.pid} if summary else set()
+    if kill.parsed.pid is not None:
+        dead.add(find_tgid(kill.report, kill.parsed.pid))
+    return dead
+
+
+def is_kill_of(report: Report, parsed: KilledProcess | ExitingVictim) -> bool:
+    """Return whether a kill fits a report, which names the process and not its thread."""
+    summary = report.summary
+    if summary is None or parsed.pid == summary.pid:
+        return True
+    if parsed.pid is not None and find_tgid(report, parsed.pid) == summary.pid:
+        return True
+    return isinstance(parsed, KilledProcess) and parsed.uid == summary.uid
