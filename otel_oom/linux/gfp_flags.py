@@ -1,141 +1,113 @@
-"""How memory was asked for, by name: the running kernel's own names of its gfp flags.
+"""The running kernel's own names of gfp flags.
 
-Their numbers differ between kernels. Each kernel tells its own in the print format of the
-tracepoints that have such a mask, as pairs of a constant expression and a name.
+Their numbers differ between kernels. Each kernel has its own in the print format of the tracepoints
+with such a mask, as pairs of a constant C expression and a name.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-FORMATS: Final = tuple(
+FORMAT_FILES: Final = tuple(
     Path(root, "events/kmem/mm_page_alloc/format")
     for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 )
 _READ_CHARS: Final = 1 << 16
+_MAX_EXPRESSION_CHARS: Final = 4096
+"""Ten times the longest expression of 7.2."""
 
 _TABLE: Final = re.compile(r'__print_flags\(REC->gfp_flags, "\|", (?P<pairs>.*?\})\s*\)')
 _PAIR: Final = re.compile(r'\{\s*(?P<value>[^{}"]*?),\s*"(?P<name>\w+)"\s*\}')
 _CAST: Final = re.compile(r"\(\s*(?:__force\s+)?(?:gfp_t|unsigned long|unsigned int)\s*\)|__force")
-_TOKEN: Final = re.compile(r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|\d+)[uUlL]*|(?P<sign><<|[()|&~]))")
+_SUFFIX: Final = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]+\b")
 _BITS: Final = (1 << 64) - 1
 
 
 class GfpFlagNames:
     """The names of this kernel's flags."""
 
-    def __init__(self, formats: tuple[Path, ...] = FORMATS) -> None:
-        """Take them from the first of ``formats`` that can be read.
+    def __init__(self, formats: tuple[Path, ...] = FORMAT_FILES) -> None:
+        """Read the first of ``formats`` that is readable.
 
-        It is a file of 4 KiB, which takes the kernel a millisecond or two: so no kill waits for it.
+        It has 4 KiB, which take the kernel a millisecond or two: so it is read ahead of a kill.
         """
-        self._names = next((names for names in map(_read, formats) if names), [])
+        self._names = next((names for names in map(_read_names, formats) if names), [])
 
-    def flags(self, mask: int) -> str | None:
-        """``mask`` as the kernel's log writes it: ``GFP_KERNEL|__GFP_NOFAIL``.
+    def format_mask(self, mask: int) -> str | None:
+        """Format ``mask`` like the kernel log: ``GFP_KERNEL|__GFP_NOFAIL``.
 
-        As format_flags() of lib/vsprintf.c does: each name whose bits are all there takes them
-        away; what no name is for stays a number; nothing is an empty text. ``None`` where tracefs
-        is not mounted.
+        As format_flags() of lib/vsprintf.c: each name whose bits are all set takes them away, and
+        the rest is a number; a mask of 0 is an empty text. ``None`` where tracefs is not mounted.
         """
-        return decode(mask, self._names) if self._names else None
+        if not self._names:
+            return None
+        words = []
+        for bits, name in self._names:
+            if not mask:
+                break
+            if mask & bits == bits:
+                words.append(name)
+                mask &= ~bits
+        if mask:
+            words.append(f"{mask:#x}")
+        return "|".join(words)
 
 
-def decode(mask: int, names: list[tuple[int, str]]) -> str:
-    """``mask`` by ``names``, in their order."""
-    found = []
-    for bits, name in names:
-        if not mask:
-            break
-        if mask & bits == bits:
-            found.append(name)
-            mask &= ~bits
-    if mask:
-        found.append(f"{mask:#x}")
-    return "|".join(found)
-
-
-def _read(path: Path) -> list[tuple[int, str]]:
+def _read_names(path: Path) -> list[tuple[int, str]]:
     try:
         with path.open(encoding="ascii", errors="replace") as file:
-            return names_of(file.read(_READ_CHARS))
+            return parse_flag_names(file.read(_READ_CHARS))
     except OSError:
         return []
 
 
-def names_of(text: str) -> list[tuple[int, str]]:
-    """The flags in a tracepoint's ``format``, in its order; none if there is no such table."""
+def parse_flag_names(text: str) -> list[tuple[int, str]]:
+    """Parse the flags of a tracepoint's ``format``, in its order; empty if it has no such table."""
     table = _TABLE.search(text)
     if not table:
         return []
     names = []
     for pair in _PAIR.finditer(table["pairs"]):
         try:
-            value = _value(_CAST.sub("", pair["value"]))
-        except (ValueError, RecursionError):
+            value = evaluate_constant(pair["value"])
+        except ValueError:
             continue
         if value:
             names.append((value, pair["name"]))
     return names
 
 
-def _value(expression: str) -> int:
-    """A constant expression of C, as far as the kernel uses them here.
+def evaluate_constant(expression: str) -> int:
+    """Evaluate a constant expression of C to 64 bits: integers, ``| & << ~`` and casts.
+
+    These operators have the same precedence in Python.
 
     Raises:
-        ValueError: it is of another form.
+        ValueError: it is of another form, or too long.
     """
-    tokens = list(_tokens(expression))
-    value = _binary(tokens)
-    if tokens:
+    if len(expression) > _MAX_EXPRESSION_CHARS:
         raise ValueError(expression)
-    return value & _BITS
+    source = _SUFFIX.sub(r"\1", _CAST.sub("", expression)).strip()
+    try:
+        return _evaluate(ast.parse(source, mode="eval").body) & _BITS
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(expression) from error
 
 
-def _tokens(expression: str) -> Iterator[str]:
-    at, end = 0, len(expression.rstrip())
-    while at < end:
-        token = _TOKEN.match(expression, at)
-        if token is None:
-            raise ValueError(expression)
-        yield token["number"] or token["sign"]
-        at = token.end()
-
-
-# Binding the weakest first.
-_LEVELS: Final = ("|", "&", "<<")
-
-
-def _binary(tokens: list[str], level: int = 0) -> int:
-    if level == len(_LEVELS):
-        return _unary(tokens)
-    value = _binary(tokens, level + 1)
-    while tokens and tokens[0] == _LEVELS[level]:
-        sign = tokens.pop(0)
-        right = _binary(tokens, level + 1)
-        if sign == "|":
-            value |= right
-        elif sign == "&":
-            value &= right
-        elif right < _BITS.bit_length():
-            value = value << right & _BITS
-        else:
-            raise ValueError(right)
-    return value
-
-
-def _unary(tokens: list[str]) -> int:
-    if not tokens:
-        raise ValueError(tokens)
-    sign = tokens.pop(0)
-    if sign == "~":
-        return ~_unary(tokens) & _BITS
-    if sign == "(":
-        value = _binary(tokens)
-        if not tokens or tokens.pop(0) != ")":
-            raise ValueError(sign)
-        return value
-    return int(sign, 0)
+def _evaluate(node: ast.expr) -> int:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
+        return ~_evaluate(node.operand)
+    if isinstance(node, ast.BinOp):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        if isinstance(node.op, ast.BitOr):
+            return left | right
+        if isinstance(node.op, ast.BitAnd):
+            return left & right
+        if isinstance(node.op, ast.LShift) and 0 <= right < _BITS.bit_length():
+            return left << right & _BITS
+    raise ValueError(ast.dump(node))

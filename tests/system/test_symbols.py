@@ -19,7 +19,7 @@ from otel_oom.capture.bpf.ksyms import KernelSymbolizer
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.user_stack import UserSymbolizer
-from otel_oom.linux.gfp_flags import FORMATS, GfpFlagNames
+from otel_oom.linux.gfp_flags import FORMAT_FILES, GfpFlagNames
 from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import own_memcg
 from tests.testlib.require import require
@@ -154,8 +154,8 @@ def kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[OomKill, 
 @pytest.fixture
 def formats(tmp_path: Path) -> Iterator[tuple[Path, ...]]:
     """Where tracefs describes the tracepoint; mounted for the test where the machine has not."""
-    if any(path.exists() for path in FORMATS):
-        yield FORMATS
+    if any(path.exists() for path in FORMAT_FILES):
+        yield FORMAT_FILES
         return
     mounted = subprocess.run(
         ["mount", "-t", "tracefs", "none", tmp_path], check=False, capture_output=True, text=True
@@ -178,7 +178,7 @@ def test_flags_are_named_as_the_kernel_logs_them(formats: tuple[Path, ...]) -> N
         time.sleep(5)
     assert logged
     names = GfpFlagNames(formats)
-    assert [names.flags(int(mask, 16)) for mask, _ in logged] == [text for _, text in logged]
+    assert [names.format_mask(int(mask, 16)) for mask, _ in logged] == [text for _, text in logged]
 
 
 @pytest.mark.parametrize("strip", [False, True], ids=["whole", "stripped"])

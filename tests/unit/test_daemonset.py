@@ -60,7 +60,7 @@ def test_its_mounts_are_what_the_agent_looks_for(monkeypatch: pytest.MonkeyPatch
     assert str(VMLINUX_BTF.parent) in MOUNTS
     tracing = Path("/sys/kernel/tracing")
     assert str(tracing) in MOUNTS
-    assert any(path.is_relative_to(tracing) for path in gfp_flags.FORMATS)
+    assert any(path.is_relative_to(tracing) for path in gfp_flags.FORMAT_FILES)
 
 
 def test_its_variables_are_read() -> None:

@@ -95,7 +95,7 @@ class RingSource(ABC):
             hook=self.hook,
             names=KernelSymbolizer(named).names,
             decision_source=self.decision_source,
-            gfp_flags=GfpFlagNames().flags,
+            gfp_flags=GfpFlagNames().format_mask,
             since_ns=since_ns,
         )
         self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.linux.gfp_flags import GfpFlagNames, names_of
+from otel_oom.linux.gfp_flags import GfpFlagNames, parse_flag_names
 
 HEAD = 'print fmt: "gfp_flags=%s", (REC->gfp_flags) ? __print_flags(REC->gfp_flags, "|", '
 
@@ -26,8 +26,8 @@ NEW = HEAD + (
 @pytest.mark.parametrize("text", [OLD, NEW], ids=["numbers", "shifts"])
 def test_both_forms_of_the_table_are_read(text: str) -> None:
     """Kernels write the numbers out, or as shifts; a flag without a bit is none."""
-    assert names_of(text)[:2] == [(0xCC0, "GFP_KERNEL"), (0x8000, "__GFP_NOFAIL")]
-    assert "__GFP_NOTHING" not in [name for _, name in names_of(text)]
+    assert parse_flag_names(text)[:2] == [(0xCC0, "GFP_KERNEL"), (0x8000, "__GFP_NOFAIL")]
+    assert "__GFP_NOTHING" not in [name for _, name in parse_flag_names(text)]
 
 
 def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
@@ -36,22 +36,38 @@ def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
     names = GfpFlagNames((tmp_path / "missing", tmp_path / "format"))
     # Read beforehand: a kill waits for no file.
     (tmp_path / "format").unlink()
-    assert names.flags(0x8CC0) == "GFP_KERNEL|__GFP_NOFAIL"
-    assert names.flags(0xCC0 | 1 << 40) == "GFP_KERNEL|0x10000000000"
+    assert names.format_mask(0x8CC0) == "GFP_KERNEL|__GFP_NOFAIL"
+    assert names.format_mask(0xCC0 | 1 << 40) == "GFP_KERNEL|0x10000000000"
 
 
 def test_without_tracefs_there_are_no_names(tmp_path: Path) -> None:
     """The mask stays a number, which is told either way."""
-    assert GfpFlagNames((tmp_path / "missing",)).flags(0xCC0) is None
+    assert GfpFlagNames((tmp_path / "missing",)).format_mask(0xCC0) is None
 
 
 @pytest.mark.parametrize(
-    "value", ["(1UL) << (99999)", "(" * 9000, "(1", "1 +", "x", "", "~", "1UL << "]
+    "value",
+    [
+        "(1UL) << (99999)",
+        "1 << -1",
+        "f(1)",
+        "1.5",
+        "1 + 1",
+        "~" * 99999,
+        "1|" * 2000 + "1",
+        "(" * 9000,
+        "(1",
+        "1 +",
+        "x",
+        "",
+        "~",
+        "1UL << ",
+    ],
 )
 def test_what_is_no_such_expression_costs_its_name_alone(value: str) -> None:
     """Nothing that a kernel writes there can stop the agent."""
     text = HEAD + f'{{{value}, "BAD"}}, {{0x40u, "GOOD"}} ) : "none"'
-    assert names_of(text) == [(0x40, "GOOD")]
+    assert parse_flag_names(text) == [(0x40, "GOOD")]
 
 
 FORMATS = Path(__file__).with_name("data") / "gfp"
@@ -78,11 +94,11 @@ def test_real_kernels_are_read_whole(kernel: str) -> None:
     names = GfpFlagNames((path,))
     for logged in LOGGED[kernel]:
         mask, _, text = logged.rstrip(")").partition("(")
-        assert names.flags(int(mask, 16)) == text
+        assert names.format_mask(int(mask, 16)) == text
     text = path.read_text(encoding="ascii")
-    assert len(names_of(text)) == text.count('"__GFP_') + text.count('"GFP_') > 30
+    assert len(parse_flag_names(text)) == text.count('"__GFP_') + text.count('"GFP_') > 30
 
 
 def test_no_flags_are_an_empty_text() -> None:
     """As format_flags() leaves it; "none" is the tracepoint's own word."""
-    assert GfpFlagNames((FORMATS / "6.12.txt",)).flags(0) == ""
+    assert GfpFlagNames((FORMATS / "6.12.txt",)).format_mask(0) == ""
