@@ -213,7 +213,7 @@ class DeliveryPipeline:
         while not self._stop.is_set():
             deadline = clock.boottime_ns() - int(_EXIT_WAIT_S * NS_PER_S)
             self._pulse.busy()
-            rows = self._store.pending_events(_ROWS, self._boot_id, deadline)
+            rows = self._store.pending_events(_ROWS, self._boot_id, deadline, encoder.decoded)
             if not rows:
                 return
             encoded = self._encode(rows, encoder)

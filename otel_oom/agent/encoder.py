@@ -1,7 +1,8 @@
-"""Stored events as entries of the outbox: enriched, then encoded as OTLP."""
+"""Encoding of stored events as entries of the outbox."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,16 +18,15 @@ from otel_oom.otlp.encode import encode_log, encode_span, kill_counts
 from otel_oom.snapshot import process_state
 from otel_oom.store import OutboxEntry, PendingEvent
 
-_MAX_PENDING: Final = 64
-"""A kill with a report of the kernel takes some 50 KB."""
+_MAX_KEPT: Final = 64
 
 
 class EventEncoder:
-    """Encodes the rows of the event log.
+    """Encodes stored events.
 
-    A kill's log event is encoded at once and its span after the victim's exit. The kill is enriched
-    for the log event, and kept in memory for the span; after a restart, or with more victims alive
-    than are kept, it is enriched again.
+    A kill's log event is encoded at once and its span after the victim's exit. The kill is decoded
+    and enriched for the log event, and kept in memory for the span. After a restart, or with more
+    victims alive than are kept, that is done again.
     """
 
     def __init__(self, host: Host, containers: ContainerService, boot_id: str) -> None:
@@ -34,39 +34,47 @@ class EventEncoder:
         self._host = host
         self._containers = containers
         self._boot_id = boot_id
-        self._pending: dict[int, EnrichedKill] = {}
-        """Kills whose span is not encoded yet, by row id, oldest first."""
+        self._kept: dict[str, EnrichedKill] = {}
+        """Kills without a span, by uid, oldest first."""
+        self._decoded: dict[str, PendingEvent] = {}
+
+    @property
+    def decoded(self) -> Mapping[str, PendingEvent]:
+        """The kept kills as they were stored, by uid."""
+        return self._decoded
 
     def encode(self, row: PendingEvent) -> OutboxEntry:
-        """Encode what can be sent of ``row``: its log event, its span, or both."""
-        enriched = self._enrich(row)
+        """Encode the log event or the span of ``row``, or both, if they are due."""
+        uid = row.event.uid
+        enriched = self._enrich(uid, row)
         # No daemon logs the exit of a victim.
         ended = row.exit is not None or row.exit_overdue or isinstance(row.event, UserspaceKill)
         if isinstance(enriched, EnrichedKill) and not ended and not row.span_queued:
-            self._keep(row.id, enriched)
+            self._keep(uid, row, enriched)
         return OutboxEntry(
             event_id=row.id,
-            uid=row.event.uid,
+            uid=uid,
             log=None if row.log_queued else encode_log(enriched),
             span=encode_span(enriched) if ended and not row.span_queued else None,
             counts={} if row.log_queued else kill_counts(enriched),
         )
 
-    def _enrich(self, row: PendingEvent) -> EnrichedEvent:
-        outcome = self._outcome(row)
-        kept = self._pending.pop(row.id, None)
+    def _enrich(self, uid: str, row: PendingEvent) -> EnrichedEvent:
+        outcome, kept = self._outcome(row), self._kept.pop(uid, None)
         if kept is not None:
+            del self._decoded[uid]
             return replace(kept, victim_outcome=outcome)
-        witness = row.snapshot
+        snapshot = row.snapshot
         if isinstance(row.event, OomEvent):
-            containers = self._containers.resolve_deferred(row.event, witness.containers)
-            witness = replace(witness, containers=containers)
-        return enrich_event(row.event, witness, outcome, row.stored_unix_ns, self._host)
+            containers = self._containers.resolve_deferred(row.event, snapshot.containers)
+            snapshot = replace(snapshot, containers=containers)
+        return enrich_event(row.event, snapshot, outcome, row.stored_unix_ns, self._host)
 
-    def _keep(self, row_id: int, enriched: EnrichedKill) -> None:
-        self._pending[row_id] = enriched
-        if len(self._pending) > _MAX_PENDING:
-            del self._pending[next(iter(self._pending))]
+    def _keep(self, uid: str, row: PendingEvent, enriched: EnrichedKill) -> None:
+        self._kept[uid], self._decoded[uid] = enriched, row
+        if len(self._kept) > _MAX_KEPT:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest], self._decoded[oldest]
 
     def _outcome(self, row: PendingEvent) -> VictimOutcome:
         event, state = row.event, None

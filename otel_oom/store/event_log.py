@@ -125,17 +125,19 @@ def add_reaper_step(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> b
     return bool(found)
 
 
-def pending(
+def pending(  # noqa: PLR0913  the last are named at the call
     db: sqlite3.Connection,
     most: int,
     boot_id: str,
     deadline_boottime_ns: int,
+    *,
     but: str | None = None,
+    decoded: Mapping[str, PendingEvent] = {},
 ) -> tuple[list[PendingEvent], dict[int, str]]:
     """The oldest events that owe a log, or a span that can be told now, less the uid ``but``.
 
     With them, by id, the rows among them that can't be read, and why: this version is older than
-    what wrote them.
+    what wrote them. Events that the caller has ``decoded`` before, by uid, are not decoded again.
 
     Raises:
         Damaged: a row is not as it was written.
@@ -146,7 +148,7 @@ def pending(
         "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(snapshot AS BLOB),"  # noqa: S608  SQL of our own
         " CAST(exit AS BLOB), CAST(reaper_steps AS BLOB),"
         " boot_id != ?1 OR boottime_ns < ?2 AS waited, stored_unix_ns, log_queued, span_queued,"
-        f" {checksums.checksum_ok_sql('events')}"
+        f" {checksums.checksum_ok_sql('events')}, CAST(uid AS BLOB)"
         " FROM events WHERE undecodable_reason IS NULL AND NOT (log_queued AND span_queued)"
         " AND (NOT log_queued OR exit IS NOT NULL OR waited)"
         " AND uid IS NOT ?4 ORDER BY id LIMIT ?3",
@@ -155,17 +157,17 @@ def pending(
         if not row[10]:
             raise CorruptRowError(f"row {row[0]} of the journal is not as it was written")
         try:
-            rows.append(_row(row))
+            rows.append(_row(row, decoded.get(row[11].decode())))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             undecodable[row[0]] = f"{type(error).__name__}: {error}"
     return rows, undecodable
 
 
-def _row(row: tuple[Any, ...]) -> PendingEvent:
+def _row(row: tuple[Any, ...], decoded: PendingEvent | None) -> PendingEvent:
     return PendingEvent(
         id=row[0],
-        event=decode_event(row[1].decode(), row[2]),
-        snapshot=decode(Snapshot, row[3]),
+        event=decoded.event if decoded else decode_event(row[1].decode(), row[2]),
+        snapshot=decoded.snapshot if decoded else decode(Snapshot, row[3]),
         exit=decode(VictimExit, row[4]) if row[4] else None,
         reaper_steps=decode(tuple[ReaperStep, ...], row[5]),
         exit_overdue=bool(row[6]),

@@ -144,17 +144,27 @@ class Store:
         )
 
     def pending_events(
-        self, most: int, boot_id: str, deadline_boottime_ns: int
+        self,
+        most: int,
+        boot_id: str,
+        deadline_boottime_ns: int,
+        decoded: Mapping[str, PendingEvent] = {},
     ) -> list[PendingEvent]:
         """The oldest events that owe a log, or a span that can be told now.
 
         A span can be told when the victim has exited, when it was marked before
-        ``deadline_boottime_ns``, or in another boot than ``boot_id``.
+        ``deadline_boottime_ns``, or in another boot than ``boot_id``. Events that the caller has
+        ``decoded`` before, by uid, are not decoded again.
         """
         while True:
             rows, undecodable = self._database.read(
                 lambda db: event_log.pending(
-                    db, most, boot_id, deadline_boottime_ns, self._unfinished
+                    db,
+                    most,
+                    boot_id,
+                    deadline_boottime_ns,
+                    but=self._unfinished,
+                    decoded=decoded,
                 )
             )
             if undecodable:

@@ -14,7 +14,7 @@ from otel_oom.enrich import event
 from otel_oom.enrich.types import EnrichedEvent
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import PendingEvent
-from tests.testlib.samples.events import EXIT, HOST, KILL, SNAPSHOT
+from tests.testlib.samples.events import EXIT, HOST, KILL, SNAPSHOT, sample_kill
 from tests.testlib.servers.backend import attributes_to_dict
 
 if TYPE_CHECKING:
@@ -81,10 +81,13 @@ def test_span_after_a_restart_is_the_same() -> None:
 
 
 def test_few_kills_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "_MAX_PENDING", 2)
+    monkeypatch.setattr(encoder, "_MAX_KEPT", 2)
     enriched, events = count_enrichments(monkeypatch), new_encoder()
-    for number in range(3):
-        events.encode(replace(ROW, id=number))
-    for number in range(3):
-        events.encode(replace(EXITED, id=number))
-    assert len(enriched) == 4
+    kills = [sample_kill(number) for number in range(3)]
+    for kill in kills:
+        events.encode(replace(ROW, event=kill))
+    assert [*events.decoded] == [kill.uid for kill in kills[1:]]
+    for kill in kills:
+        events.encode(replace(EXITED, event=kill))
+    assert enriched == [*(kill.uid for kill in kills), kills[0].uid]
+    assert not events.decoded

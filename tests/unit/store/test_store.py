@@ -72,6 +72,17 @@ def test_a_process_dies_once(store: Store) -> None:
     assert not store.insert(again, SNAPSHOT)
 
 
+def test_a_decoded_event_is_not_decoded_again(store: Store) -> None:
+    store.insert(KILL, SNAPSHOT)
+    store.insert(sample_kill(1), SNAPSHOT)
+    rows = store.pending_events(10, BOOT, NEVER)
+    first, second = store.pending_events(10, BOOT, NEVER, {KILL.uid: rows[0]})
+    assert [first, second] == rows
+    assert first.event is rows[0].event
+    assert first.snapshot is rows[0].snapshot
+    assert second.event is not rows[1].event
+
+
 def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
     """It is on the disk at once, not told before it is finished, and holds up no other."""
     less = replace(SNAPSHOT, tasks=None, vm_sysctl={})
