@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_oom.linux import elf
+from otel_oom.linux.elf import BUILD_ID_BYTES, ElfFile, read_elf
 
 
 def path_below(root: Path, path: str) -> str:
@@ -18,7 +18,7 @@ def path_below(root: Path, path: str) -> str:
 
 def pad_build_id(build_id: bytes) -> bytes:
     """Pad a short build id, as the kernel does (``parse_build_id()`` of lib/buildid.c)."""
-    return build_id.ljust(elf.BUILD_ID_BYTES, b"\0")
+    return build_id.ljust(BUILD_ID_BYTES, b"\0")
 
 
 def read_build_id(path: str) -> bytes | None:
@@ -28,10 +28,10 @@ def read_build_id(path: str) -> bytes | None:
 
 
 @contextmanager
-def open_elf(path: str) -> Iterator[elf.Elf | None]:
+def open_elf(path: str) -> Iterator[ElfFile | None]:
     """Yield the ELF file at ``path``; ``None`` if there is none."""
     with open_regular(path) as fd:
-        yield None if fd is None else elf.read(fd)
+        yield None if fd is None else read_elf(fd)
 
 
 @contextmanager

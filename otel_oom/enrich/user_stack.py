@@ -12,6 +12,7 @@ from typing import Final
 
 from otel_oom.enrich.elf_file import open_elf, pad_build_id, path_below
 from otel_oom.enrich.library_index import LibraryIndex
+from otel_oom.linux.elf_symbols import find_symbols
 from otel_oom.model.text import decode_bytes, escape_nonprintable
 from otel_oom.model.types import UserFrame
 
@@ -89,17 +90,17 @@ def _symbolize_file(
         addresses: dict[_Key, tuple[int, int]] = {}
         for key in keys:
             back = int(key[1])
-            address = file.address(key[0].offset - back)
+            address = file.virtual_address(key[0].offset - back)
             if address is not None:
                 addresses[key] = address, back
         wanted = {address for address, _ in addresses.values()}
         digits = file.build_id.hex()
         debug_path = path_below(host_root, f"{_DEBUG}/{digits[:2]}/{digits[2:]}.debug")
         with open_elf(debug_path) as debug_file:
-            symbols = file.symbols(list(wanted))
+            symbols = find_symbols(file, list(wanted))
             if debug_file is not None and debug_file.build_id == file.build_id:
-                symbols |= debug_file.symbols(list(wanted - symbols.keys()))
-            symbols |= file.symbols(list(wanted - symbols.keys()), exported=True)
+                symbols |= find_symbols(debug_file, list(wanted - symbols.keys()))
+            symbols |= find_symbols(file, list(wanted - symbols.keys()), exported=True)
     lines = {key: f"{name}+{key[0].offset:#x}" for key in keys}
     for key, (address, back) in addresses.items():
         symbol = symbols.get(address)

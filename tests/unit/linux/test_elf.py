@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.linux import elf
+from otel_oom.linux.elf import ElfFile, read_elf
+from otel_oom.linux.elf_symbols import Symbol, find_symbols
 from otel_oom.model.text import decode_bytes, escape_nonprintable
 from tests.testlib.require import require
 
@@ -30,11 +31,11 @@ __asm__(".text\\n.type bare,@function\\nbare: nop\\n nop\\n nop\\n nop\\n"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[elf.Elf]:
+def opened(path: Path) -> Iterator[ElfFile]:
     """The file, which must be one that can be read."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        file = elf.read(fd)
+        file = read_elf(fd)
         assert file is not None
         yield file
     finally:
@@ -92,7 +93,7 @@ def test_build_ids_are_those_of_readelf() -> None:
     for path in libraries():
         said = re.search(r"Build ID: (\w+)", output("readelf", "-n", path))
         fd = os.open(path, os.O_RDONLY)
-        file = elf.read(fd)
+        file = read_elf(fd)
         os.close(fd)
         assert (file.build_id.hex() if file else None) == (said[1] if said else None), path
 
@@ -106,7 +107,7 @@ def test_every_exported_function_of_a_library_is_found() -> None:
     with opened(libc) as file:
         for last in (False, True):
             asked = [start + (size - 1 if last else 0) for _, start, size in known]
-            found = file.symbols(asked, exported=True)
+            found = find_symbols(file, asked, exported=True)
             for address, (_, start, size) in zip(asked, known, strict=True):
                 symbol = found[address]
                 begins = address - symbol.distance
@@ -120,12 +121,12 @@ def test_functions_that_are_not_exported_are_found_too(built: Path) -> None:
     known = spans(built)
     with opened(built) as file:
         hidden, shown = known["hidden"][0], known["shown"][0]
-        found = file.symbols([hidden + 1, shown, shown + known["shown"][1]])
-        assert found[hidden + 1] == elf.Symbol("hidden", 1)
-        assert found[shown] == elf.Symbol("shown", 0)
+        found = find_symbols(file, [hidden + 1, shown, shown + known["shown"][1]])
+        assert found[hidden + 1] == Symbol("hidden", 1)
+        assert found[shown] == Symbol("shown", 0)
         assert known["shown"] == known["__shown"] == known["also_shown"]
-        exported = file.symbols([hidden + 1, shown], exported=True)
-        assert exported == {shown: elf.Symbol("shown", 0)}
+        exported = find_symbols(file, [hidden + 1, shown], exported=True)
+        assert exported == {shown: Symbol("shown", 0)}
 
 
 def test_behind_a_functions_end_is_no_function(built: Path) -> None:
@@ -134,11 +135,11 @@ def test_behind_a_functions_end_is_no_function(built: Path) -> None:
     with opened(built) as file:
         bare, (sized, size) = known["bare"][0], known["sized"]
         assert (known["bare"][1], size) == (0, 2)
-        found = file.symbols([bare, sized - 1, sized + 1, sized + size])
+        found = find_symbols(file, [bare, sized - 1, sized + 1, sized + size])
         assert found == {
-            bare: elf.Symbol("bare", 0),
-            sized - 1: elf.Symbol("bare", sized - 1 - bare),
-            sized + 1: elf.Symbol("sized", 1),
+            bare: Symbol("bare", 0),
+            sized - 1: Symbol("bare", sized - 1 - bare),
+            sized + 1: Symbol("sized", 1),
         }
 
 
@@ -149,10 +150,10 @@ def test_file_offsets_are_led_to_addresses(built: Path) -> None:
     address, offset, size = (int(digits, 16) for digits in section)
     assert address != offset
     with opened(built) as file:
-        assert file.address(offset) == address
-        assert file.address(offset + size - 1) == address + size - 1
-        assert file.address(0) is None
-        assert file.address(1 << 40) is None
+        assert file.virtual_address(offset) == address
+        assert file.virtual_address(offset + size - 1) == address + size - 1
+        assert file.virtual_address(0) is None
+        assert file.virtual_address(1 << 40) is None
 
 
 def test_broken_files_are_none_and_cost_little(built: Path) -> None:
@@ -184,12 +185,14 @@ def tried(data: bytes) -> bool:
     fd = os.memfd_create("broken")
     try:
         os.write(fd, data)
-        file = elf.read(fd)
+        file = read_elf(fd)
         if file is None:
             return False
-        addresses = [file.address(offset) or offset for offset in (0, 0x1000, 0x1010, 1 << 63)]
-        file.symbols(addresses)
-        file.symbols(addresses, exported=True)
+        addresses = [
+            file.virtual_address(offset) or offset for offset in (0, 0x1000, 0x1010, 1 << 63)
+        ]
+        find_symbols(file, addresses)
+        find_symbols(file, addresses, exported=True)
         return True
     finally:
         os.close(fd)
@@ -208,7 +211,7 @@ def test_a_table_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     os.truncate(built, 1 << 41)
     with opened(built) as file:
         # A second or two; to its end it would be days.
-        assert file.symbols([0x701000]) == {}
+        assert find_symbols(file, [0x701000]) == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"\x7fELF\x02\x02" + b"\0" * 100, b"x" * 9000])
