@@ -10,7 +10,7 @@ from otel_oom.capture.bpf.bpffs import BPFFS, is_bpffs
 from otel_oom.capture.source import PIN_DIR
 from otel_oom.commands.doctor.check import OK, WARN, Check
 from otel_oom.linux.cgroupfs import CgroupMount
-from otel_oom.linux.vm_sysctl import meanings
+from otel_oom.linux.vm_sysctl import describe_settings
 from otel_oom.snapshot import host_stats
 
 
@@ -80,6 +80,8 @@ def _has_memory_controller(files: CgroupMount) -> bool:
 
 
 def _oom_settings() -> Iterator[Check]:
-    for one in meanings(host_stats.read_vm_settings(), host_stats.read_host_memory().memory):
+    for one in describe_settings(
+        host_stats.read_vm_settings(), host_stats.read_host_memory().memory
+    ):
         state = WARN if one.advice else OK
         yield Check(one.name, state, f"{one.value}: {one.sentence}", one.advice)

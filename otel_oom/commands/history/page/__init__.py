@@ -13,7 +13,7 @@ from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
 from otel_oom.commands.history.page import candidates, limit, stacks, timeline, victim
-from otel_oom.linux.vm_sysctl import meanings
+from otel_oom.linux.vm_sysctl import describe_settings
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
@@ -73,7 +73,9 @@ def _resident(record: DecodedEvent) -> str:
 
 def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:
     values = record.attributes
-    found = [*meanings(values.numbers(semconv.SYSCTL_VM), values.numbers(semconv.HOST_MEMORY))]
+    found = [
+        *describe_settings(values.numbers(semconv.SYSCTL_VM), values.numbers(semconv.HOST_MEMORY))
+    ]
     if not found:
         return
     yield from layout.heading("Settings in force")
