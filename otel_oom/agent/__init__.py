@@ -1,1 +1,1 @@
-"""Run the agent: lifecycle, ingest loop, delivery threads, control socket and its own metrics."""
+"""The agent: ingest loop, delivery threads, control socket, watchdog, and its own metrics."""

@@ -1,4 +1,4 @@
-"""Handlers of the control socket: requests about the store, answered in JSON."""
+"""Handlers of the control socket: requests about the store."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Final
 
 from msgspec import to_builtins
 
-from otel_oom.agent.control_server import Answers, Request
+from otel_oom.agent.control_server import Handlers, Request
 from otel_oom.store import Store
 
 _DEAD_LETTERS_PAGE: Final = 256
 
 
-def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -> Answers:
-    """Return the handlers of all requests about ``store``.
+def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -> Handlers:
+    """Return the handlers of all requests about ``store``, by method.
 
-    ``on_resend`` is called when dead letters were put back into the outbox.
+    ``on_resend`` is called after dead letters were put back into the outbox.
     """
     history = store.history
 

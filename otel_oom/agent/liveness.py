@@ -1,4 +1,4 @@
-"""Liveness of the threads that deliver: at work since when, and stuck or not."""
+"""Liveness of the delivery threads: busy or waiting, stalled or not."""
 
 from __future__ import annotations
 
@@ -9,62 +9,62 @@ from typing import Final
 from otel_oom.agent.stats import Stats
 from otel_oom.export.observer import ExportObserver
 
-STUCK_S: Final = 60.0
-"""No step of a thread takes longer, but for a request, which has its endpoint's timeout too."""
+STALL_LIMIT_S: Final = 60.0
+"""Longest step of a thread, apart from a request, which has its endpoint's timeout too."""
 
 
 class Liveness:
-    """Whether a thread is at work, and since when; written by that thread, read by others."""
+    """State of one thread, which writes it; others read it."""
 
-    def __init__(self, limit_s: float) -> None:
-        """A thread no step of which takes longer than ``limit_s`` seconds, unless it is stuck."""
+    def __init__(self, limit_s: float = STALL_LIMIT_S) -> None:
+        """Count a step of more than ``limit_s`` seconds as stalled."""
         self._limit_s = limit_s
-        self._since: float | None = None
+        self._begun: float | None = None
 
-    def busy(self) -> None:
-        """A step begins."""
-        self._since = time.monotonic()
+    def begin(self) -> None:
+        """Note that a step begins."""
+        self._begun = time.monotonic()
 
-    def rest(self) -> None:
-        """What follows is a wait that may take any time."""
-        self._since = None
+    def end(self) -> None:
+        """Note that the thread waits, for any time."""
+        self._begun = None
 
     @property
-    def stuck_s(self) -> float | None:
-        """How long the thread has been at one step, if that is longer than it can take."""
-        since = self._since
-        if since is None:
+    def stalled_s(self) -> float | None:
+        """Return the duration of the current step, if that exceeds the limit."""
+        begun = self._begun
+        if begun is None:
             return None
-        took = time.monotonic() - since
-        return took if took > self._limit_s else None
+        duration_s = time.monotonic() - begun
+        return duration_s if duration_s > self._limit_s else None
 
 
 class ExporterStatus(ExportObserver):
     """Liveness and counts of one exporter, as it reports them."""
 
-    def __init__(self, counts: Stats, timeout_s: float) -> None:
-        """Count in ``counts``; a request takes ``timeout_s`` seconds at most."""
-        self._counts = counts
-        self.pulse = Liveness(STUCK_S + timeout_s)
+    def __init__(self, stats: Stats, timeout_s: float) -> None:
+        """Count in ``stats``; a request takes at most ``timeout_s`` seconds."""
+        self._stats = stats
+        self.liveness = Liveness(STALL_LIMIT_S + timeout_s)
 
     def begin_step(self) -> None:
         """Note that a bounded step begins."""
-        self.pulse.busy()
+        self.liveness.begin()
 
-    def rest(self) -> None:
+    def end_step(self) -> None:
         """Note that the thread waits, for any time."""
-        self.pulse.rest()
+        self.liveness.end()
 
-    def exported(self, signal: str, error_type: str, count: int) -> None:
-        """Count messages that a backend decided on."""
-        self._counts.exported[signal, error_type] += count
+    def on_exported(self, signal: str, error_type: str, count: int) -> None:
+        """Count messages with a final result."""
+        self._stats.exported[signal, error_type] += count
 
     @property
-    def measures_delays(self) -> bool:
-        """Whether metrics want the delays."""
-        return self._counts.record_lag is not None
+    def wants_delays(self) -> bool:
+        """Return true if metrics are on."""
+        return self._stats.record_delays is not None
 
-    def delivered_after(self, signal: str, delays_s: Iterable[float]) -> None:
+    def on_delivered(self, signal: str, delays_s: Iterable[float]) -> None:
         """Record the delays, in seconds."""
-        if self._counts.record_lag:
-            self._counts.record_lag(signal, delays_s)
+        if self._stats.record_delays:
+            self._stats.record_delays(signal, delays_s)

@@ -1,4 +1,4 @@
-"""That the agent itself lives when memory is short: it is there for that very moment."""
+"""Protect the agent from the OOM killer and from page reclaim."""
 
 from __future__ import annotations
 
@@ -11,68 +11,65 @@ from typing import Final
 _LOG = logging.getLogger(__name__)
 
 SCORE_ADJ: Final = -999
-"""Nearly never chosen. -1000, never, would leave no process to kill in a cgroup of its own."""
+"""Nearly never chosen. With -1000 (never) a cgroup of the agent alone could not be relieved."""
 
-_OWN_SCORE_ADJ: Final = Path("/proc/self/oom_score_adj")
-
+_SCORE_ADJ_FILE: Final = Path("/proc/self/oom_score_adj")
 
 _MCL_CURRENT: Final = 1
 _MCL_ONFAULT: Final = 4
 
 
 def own_score_adj() -> int | None:
-    """This process's ``oom_score_adj``; ``None`` where it can't be read."""
+    """Return the ``oom_score_adj`` of this process; ``None`` if it can't be read."""
     try:
-        return int(_OWN_SCORE_ADJ.read_text(encoding="ascii"))
+        return int(_SCORE_ADJ_FILE.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 
 
-def spare_me() -> None:
-    """Ask the kernel to choose nearly everybody else first, or say that we may not ask.
+def lower_oom_score_adj() -> None:
+    """Lower ``oom_score_adj``, so that the kernel chooses nearly all others first.
 
-    Lowering it takes CAP_SYS_RESOURCE (proc_pid_oom_score_adj(5)).
+    Needs CAP_SYS_RESOURCE (proc_pid_oom_score_adj(5)); without it a warning is logged.
     """
-    found = own_score_adj()
-    if found is not None and found <= SCORE_ADJ:
+    current = own_score_adj()
+    if current is not None and current <= SCORE_ADJ:
         return
     try:
-        _OWN_SCORE_ADJ.write_text(str(SCORE_ADJ), encoding="ascii")
+        _SCORE_ADJ_FILE.write_text(str(SCORE_ADJ), encoding="ascii")
     except OSError as error:
         _LOG.warning(
-            "The agent may not lower its own oom_score_adj (%s), which stays at %s: the OOM killer "
-            "may choose it. Start it by systemd with OOMScoreAdjust=%d, or with CAP_SYS_RESOURCE.",
+            "Cannot lower oom_score_adj of the agent (%s): it stays at %s, and the OOM killer may "
+            "choose the agent. Set OOMScoreAdjust=%d in systemd, or add CAP_SYS_RESOURCE.",
             error.strerror,
-            found,
+            current,
             SCORE_ADJ,
         )
 
 
-def give_back() -> None:
-    """Give memory that is free again back to the kernel, where the C library can.
+def trim_heap() -> None:
+    """Return free heap memory to the kernel (malloc_trim(3)), if the C library can.
 
-    Loading BPF programs takes 12 MB for the kernel's types, in pieces that the allocator of
-    glibc would keep. After :func:`hold` there is nothing to give back.
+    Loading BPF programs takes 12 MB for the kernel's types, in pieces that glibc would keep. After
+    :func:`lock_memory` nothing can be returned.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)
 
 
-def hold() -> None:
-    """Keep what this process has in memory there, or say that we may not.
+def lock_memory() -> None:
+    """Lock the resident pages of this process in memory (mlockall(2)).
 
-    Under pressure the kernel takes a program's text first, for it is on the disk, and an agent
-    that waits for a kill uses none of it. Measured in a cgroup at its limit, a kill then took
-    124 ms to the disk with 70 reads of pages, and 4 ms with none when they were held. Pages count
-    as they come (MCL_ONFAULT), so that it costs no memory; what is mapped later is not held, so
-    that no later allocation can fail for it (mlockall(2)).
+    Under pressure the kernel first reclaims program text, which the agent does not use while it
+    waits. Measured in a cgroup at its limit, a kill took 124 ms to the disk with 70 page reads, and
+    4 ms with locked pages. Pages are locked on their first use (MCL_ONFAULT), which costs no
+    memory. Later mappings are not locked, so that no allocation can fail.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_ONFAULT):
         _LOG.warning(
-            "The agent may not hold its memory (%s): under pressure a kill can take some 100 ms "
-            "longer to the disk. Start it by systemd with LimitMEMLOCK=infinity, or with "
-            "CAP_IPC_LOCK.",
+            "Cannot lock memory of the agent (%s): under pressure a kill may take 100 ms longer to "
+            "the disk. Set LimitMEMLOCK=infinity in systemd, or add CAP_IPC_LOCK.",
             os.strerror(ctypes.get_errno()),
         )

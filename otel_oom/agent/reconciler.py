@@ -1,8 +1,8 @@
-"""What was told, held against what the kernel itself counted on this boot.
+"""Compare the stored kills with the kernel's own count on this boot, and fill the gap.
 
-``/proc/vmstat``'s ``oom_kill`` rises with every ``__oom_kill_process()`` (mm/oom_kill.c), whoever
-watches. Where it is ahead of the store, the kernel's log has most of the rest: its "Killed
-process" lines are never left out, only overwritten. What it has not either is an event of its own.
+``/proc/vmstat``'s ``oom_kill`` rises with every ``__oom_kill_process()`` (mm/oom_kill.c), whether
+an agent runs or not. If it is ahead of the store, the kernel log has most of the rest: its "Killed
+process" lines are never suppressed, only overwritten. Kills that it lacks too become one event.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
 from otel_oom.store.types import BootTally, StoredKill
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imported late, see _read_backlog()
     from otel_oom.capture.kmsg.backlog import KmsgBacklog
 
 _LOG = logging.getLogger(__name__)
@@ -27,36 +27,35 @@ _READ_BYTES: Final = 1 << 15
 _COUNTER: Final = b"oom_kill"
 
 SOON_S: Final = 1.0
-"""A kill is counted before it is marked: a difference counts if it is still there after this."""
+"""A kill is counted before it is marked: a difference is real if it persists for this long."""
 EVERY_S: Final = 60.0
-"""How often the count is looked at when nothing is told. A look takes 0.1 ms."""
+"""Interval of comparisons without events. One takes 0.1 ms."""
 
 SOURCE: Final = "kmsg"
 
+_MAX_STORED: Final = 1 << 14
+
 
 class Ledger(Protocol):
-    """Where the accounts of boots are kept, on the disk."""
+    """The tallies of boots, on disk."""
 
     def boot_tally(self, boot_id: str) -> BootTally:
-        """The account of a boot; an empty one if nothing is stored of it."""
+        """Return the tally of a boot; an empty one if nothing is stored of it."""
 
     def update_tally(
         self, boot_id: str, *, double_counted: int, log_sequence: int, log_starts: bool = False
     ) -> None:
-        """Set how far a boot is settled; ``recorded`` and ``missed`` follow what is stored.
+        """Set the double counts, and the line of the log up to which a boot is settled.
 
-        ``log_starts`` is whether nothing up to that line of the log is ever to be told.
+        With ``log_starts``, kills up to that line are never recorded.
         """
 
     def stored_kills(self, boot_id: str, most: int) -> list[StoredKill]:
-        """The newest kills of a boot that are still stored."""
+        """Return the newest stored kills of a boot, at most ``most``."""
 
 
-_MOST_STORED: Final = 1 << 14
-
-
-def counted(vmstat: Path = _VMSTAT) -> int | None:
-    """How many kills the kernel has counted on this boot; ``None`` if it does not (before 4.13)."""
+def read_kill_count(vmstat: Path = _VMSTAT) -> int | None:
+    """Read the kernel's count of kills on this boot; ``None`` before Linux 4.13."""
     with vmstat.open("rb", buffering=0) as file:
         for line in file.read(_READ_BYTES).splitlines():
             name, _, value = line.partition(b" ")
@@ -66,167 +65,175 @@ def counted(vmstat: Path = _VMSTAT) -> int | None:
 
 
 def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> list[OomKill]:
-    """Those of ``logged`` that are none of ``stored``, in their order.
+    """Return the kills of ``logged`` that are not among ``stored``, in their order.
 
-    A line names a thread, and the clocks of log and mark differ by what cannot be known once the
-    host has slept. So a kill is the one of that number and name which is nearest in time, and
-    each stored kill is one logged at most.
+    A line names a thread, and the clocks of log and mark differ by an unknown amount once the host
+    was suspended. So a logged kill matches the stored one with the same number and name that is
+    nearest in time, and each stored kill matches at most one.
     """
-    lines = {kill.log_sequence for kill in stored if kill.log_sequence is not None}
-    open_ = [kill for kill in logged if kill.capture.sequence not in lines]
+    stored_lines = {kill.log_sequence for kill in stored if kill.log_sequence is not None}
+    unmatched = [kill for kill in logged if kill.capture.sequence not in stored_lines]
     marks = [kill for kill in stored if kill.log_sequence is None]
     by_number: dict[int, list[int]] = {}
-    for at, mark in enumerate(marks):
+    for index, mark in enumerate(marks):
         for number in {mark.tgid, mark.tid}:
             if number is not None:
-                by_number.setdefault(number, []).append(at)
-    found = nearest_pairs(
-        (abs(kill.boottime_ns - marks[mark].boottime_ns), at, mark)
-        for at, kill in enumerate(open_)
+                by_number.setdefault(number, []).append(index)
+    matched = nearest_pairs(
+        (abs(kill.boottime_ns - marks[mark].boottime_ns), index, mark)
+        for index, kill in enumerate(unmatched)
         for number in {kill.victim.tgid, kill.victim.tid}
         for mark in by_number.get(number or 0, ())
         if marks[mark].comm in {None, kill.victim.comm}
     )
-    return [kill for at, kill in enumerate(open_) if at not in found]
+    return [kill for index, kill in enumerate(unmatched) if index not in matched]
 
 
 class Reconciler:
-    """Compares, fills in from the log, and tells what is missing.
+    """Compares the counts, records the log's kills, and reports missed ones.
 
-    Works in the thread that captures, between two drains; all it needs of the log is loaded when
-    there is a difference, which is nearly never.
+    Works in the capturing thread, between two drains. It loads what it needs for the log only if
+    there is a difference, which is rare.
     """
 
     def __init__(  # noqa: PLR0913  each is named at the call
         self,
         ledger: Ledger,
-        boot_id: str,
+        *,
         drain: Callable[[], object],
         record: Callable[[CapturedEvent], None],
-        *,
         marks: ReadMarks | None = None,
         history: bool = True,
         vmstat: Path = _VMSTAT,
     ) -> None:
-        """Keep ``ledger`` settled; what it lacks is handed to ``record``, which stores it.
+        """Keep ``ledger`` settled; ``record`` stores the events that it lacks.
 
-        ``drain`` stores all that the source has by then. ``marks`` is what its kernel side
-        remembers, by which a kill has one uid whoever tells of it. Without ``history``, what was
-        before this boot was first settled is none of ours.
+        ``drain`` stores all that the source has by then. ``marks`` reads the marks of the kernel
+        side, which give a kill the same uid as its lost record. Without ``history``, kills from
+        before the first comparison on this boot are ignored.
         """
         self._ledger = ledger
-        self._boot_id = boot_id
+        self._boot_id = clock.boot_id()
         self._drain = drain
         self._record = record
         self._marks = marks
         self._history = history
         self._vmstat = vmstat
         self._difference = 0
-        self._full = False
+        self._buffer_full = False
 
     def buffer_was_full(self) -> None:
-        """The kernel's ring buffer had no room for a kill since the last comparison."""
-        self._full = True
+        """Note that the ring buffer dropped a kill since the last comparison."""
+        self._buffer_full = True
 
     def compare(self, count: int | None) -> bool:
-        """Hold the store against ``count``, read before the source was last drained.
+        """Compare the store with ``count``, read before the source was last drained.
 
-        Returns whether to look again soon: a difference is taken for real when it stays.
+        Returns true if a difference must be confirmed soon.
 
         Raises:
-            sqlite3.Error: the store does not answer, or takes nothing.
+            sqlite3.Error: the store can't be read or written.
         """
         if count is None:
             return False
-        account = self._ledger.boot_tally(self._boot_id)
-        if account.log_sequence is None and not self._history:
-            return not self._begin(account, count)
-        difference = count - account.total
+        tally = self._ledger.boot_tally(self._boot_id)
+        if tally.log_sequence is None and not self._history:
+            return not self._begin(tally, count)
+        difference = count - tally.total
         if difference < 0:
             # Kills since the count was read are in the store already.
-            difference = min(0, (counted(self._vmstat) or 0) - account.total)
+            difference = min(0, (read_kill_count(self._vmstat) or 0) - tally.total)
         if difference != self._difference:
             self._difference = difference
             return True
         self._difference = 0
         if difference > 0:
-            self._fill_in(account, count)
+            self._fill_in(tally, count)
         elif difference < 0:
-            _LOG.warning("The kernel counts %d kills fewer than were told", -difference)
-            # Victims that exited anyway, where the stack could not tell.
-            self._settle(account, again=difference)
-        elif account.log_sequence is None:
-            self._settle(account)
+            _LOG.warning("More kills recorded than the kernel counted: %d", -difference)
+            # Victims that exited anyway, where the stack did not show it.
+            self._settle(tally, double_counted=difference)
+        elif tally.log_sequence is None:
+            self._settle(tally)
         return False
 
-    def _begin(self, account: BootTally, count: int) -> bool:
-        """Take all that was before now for settled; ``False`` while kills come in between."""
-        if counted(self._vmstat) != count:
+    def _begin(self, tally: BootTally, count: int) -> bool:
+        """Settle all kills up to now; return false while kills come in between."""
+        if read_kill_count(self._vmstat) != count:
             return False
-        again = account.double_counted + count - account.total
         self._ledger.update_tally(
-            self._boot_id, double_counted=again, log_sequence=_log_end(), log_starts=True
+            self._boot_id,
+            double_counted=tally.double_counted + count - tally.total,
+            log_sequence=_read_last_sequence(),
+            log_starts=True,
         )
         return True
 
-    def _settle(self, account: BootTally, *, again: int = 0, sequence: int | None = None) -> None:
-        reached = account.log_sequence if sequence is None else sequence
+    def _settle(
+        self, tally: BootTally, *, double_counted: int = 0, sequence: int | None = None
+    ) -> None:
+        reached = tally.log_sequence if sequence is None else sequence
         self._ledger.update_tally(
             self._boot_id,
-            double_counted=account.double_counted + again,
+            double_counted=tally.double_counted + double_counted,
             log_sequence=-1 if reached is None else reached,
         )
 
-    def _fill_in(self, account: BootTally, count: int) -> None:
-        """Store what only the log has; what is left of the difference is missed."""
-        history = self._of_log(-1 if account.log_sequence is None else account.log_sequence)
-        # A kill is marked before its line is printed: what the log has is stored after this.
+    def _fill_in(self, tally: BootTally, count: int) -> None:
+        """Record the kills that only the log has; the rest of the difference is missed."""
+        backlog = self._read_backlog(-1 if tally.log_sequence is None else tally.log_sequence)
+        # A kill is marked before its line is printed: all kills of the log are stored after this.
         self._drain()
-        if history:
-            stored = self._ledger.stored_kills(self._boot_id, _MOST_STORED)
-            missing = [kill for kill in missing_kills(history.kills, stored) if kill.counted]
+        if backlog:
+            stored = self._ledger.stored_kills(self._boot_id, _MAX_STORED)
+            missing = [kill for kill in missing_kills(backlog.kills, stored) if kill.counted]
             for kill in missing:
                 self._record(kill)
             if missing:
-                _LOG.warning("Found in the kernel's log alone: %d kills", len(missing))
-            self._settle(account, again=history.again, sequence=history.sequence)
-        elif account.log_sequence is None:
-            self._settle(account)
+                _LOG.warning("Recovered kills from the kernel log: %d", len(missing))
+            self._settle(tally, double_counted=backlog.again, sequence=backlog.sequence)
+        elif tally.log_sequence is None:
+            self._settle(tally)
         rest = count - self._ledger.boot_tally(self._boot_id).total
         if rest > 0:
-            first = account.log_sequence is None
-            reason = "before_first_start" if first else "buffer_full" if self._full else "unknown"
-            self._miss(rest, count, reason, at_most=history is None)
-        self._full = False
+            self._report_missed(rest, count, self._reason(tally), at_most=backlog is None)
+        self._buffer_full = False
 
-    def _of_log(self, after: int) -> KmsgBacklog | None:
-        from otel_oom.capture.kmsg import backlog  # noqa: PLC0415  1 MB that is hardly ever needed
+    def _reason(self, tally: BootTally) -> str:
+        if tally.log_sequence is None:
+            return "before_first_start"
+        return "buffer_full" if self._buffer_full else "unknown"
+
+    def _read_backlog(self, after: int) -> KmsgBacklog | None:
+        from otel_oom.capture.kmsg import backlog  # noqa: PLC0415  1 MB that is rarely needed
         from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
         try:
             return backlog.read_kills(self._boot_id, SOURCE, after, self._marks)
         except (CaptureError, OSError) as error:
-            _LOG.warning("Nothing can be filled in from the kernel's log. %s", error)
+            _LOG.warning("Cannot recover kills from the kernel log: %s", error)
             return None
 
-    def _miss(self, count: int, all_: int, reason: str, *, at_most: bool) -> None:
+    def _report_missed(self, missed: int, count: int, reason: str, *, at_most: bool) -> None:
         now = clock.boottime_ns()
-        _LOG.error("The kernel counted %d kills that nothing tells of (%s)", count, reason)
+        _LOG.error(
+            "Missed kills: the kernel counted %d that were not captured (%s)", missed, reason
+        )
         self._record(
             MissedKills(
                 boot_id=self._boot_id,
                 boottime_ns=now,
                 time_unix_ns=now + clock.boot_to_unix_offset_ns(),
-                count=count,
-                kernel_count=all_,
+                count=missed,
+                kernel_count=count,
                 reason=reason,
                 upper_bound=at_most,
             )
         )
 
 
-def _log_end() -> int:
-    """The number of the log's last line; -1 if it can't be read."""
+def _read_last_sequence() -> int:
+    """Return the number of the log's last line; -1 if it can't be read."""
     from otel_oom.capture.kmsg import backlog  # noqa: PLC0415  as above
     from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 

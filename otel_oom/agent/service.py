@@ -1,4 +1,4 @@
-"""What joins the stages: signals, and the order of start and end."""
+"""`otel-oom run`: the stages joined, from start to end."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import ControlServer
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent.ingest import IngestLoop
+from otel_oom.agent.recorder import EventRecorder
+from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
-from otel_oom.capture.source import Source
+from otel_oom.capture.source import Source, SupportsBufferStats
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.systemd import read_notify_socket, read_watchdog_interval_s
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.linux.systemd.notify import notify as send_notification
+from otel_oom.linux.systemd.notify import send_notification
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
 
 GRACE_S: Final = 3.0
-"""How long the end may take to send what waits."""
+"""Time to send queued messages at the end."""
 
 
 def run(
@@ -48,72 +50,84 @@ def run(
         CaptureError: kills can't be captured.
     """
     with (
-        _signals() as stop_fd,
+        _stop_signals() as stop_fd,
         Store(state_dir, config.store_limits) as store,
         opening as source,
     ):
         notify = partial(send_notification, read_notify_socket(os.environ))
         notify("READY=1")
         _LOG.info(
-            "Ready: capturing OOM kills by %s (%s), their decisions by %s",
+            "Ready: capturing OOM kills by %s (%s); decisions by %s",
             source.hook,
             source.name,
-            source.decision_source or "nothing, for this host allows neither a hook nor its log",
+            source.decision_source or "nothing: no hook and no kernel log",
         )
-        memory.spare_me()
-        memory.give_back()
-        delivery = DeliveryPipeline(
-            store, config, ContainerService(config.container_labels), source
-        )
-        delivery.runtimes.start()
-        if config.otlp.disabled:
-            _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
-            memory.hold()
-        else:
-            delivery.start()
-        heartbeat = Watchdog(
-            read_watchdog_interval_s(os.environ), lambda: _trouble(store, delivery), notify
-        )
-        from otel_oom.capture.panic import scan  # noqa: PLC0415  after capture has begun
-        from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
-        from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
+        memory.lower_oom_score_adj()
+        memory.trim_heap()
+        stats = Stats(source if isinstance(source, SupportsBufferStats) else None)
+        with _containers(config) as containers, ExitStack() as stack:
+            delivery = DeliveryPipeline(store, config, stats, containers, _settle_memory)
+            if config.otlp.disabled:
+                _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
+                memory.lock_memory()
+            else:
+                delivery.start()
+            interval_s = read_watchdog_interval_s(os.environ)
+            watchdog = Watchdog(interval_s, partial(_health_error, store, delivery), notify)
+            from otel_oom.capture.panic import scan  # noqa: PLC0415  after capture has begun
+            from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
+            from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
-        scan.begin(lambda event: store.insert(event, Snapshot(process_found=False)), delivery.wake)
-        with (
-            ExitStack() as until,
-            JournalSource(state_dir, history=history) as killers,
-            ControlServer(state_dir, store_handlers(store, delivery.look_again)),
-        ):
-            sources = Sources(source, (killers,), log_beside(source, until))
-            intake = IngestLoop(sources, store, delivery, heartbeat, history=history)
+            wake = delivery.notify_events
+            scan.begin(lambda panic: store.insert(panic, Snapshot(process_found=False)), wake)
+            daemons = stack.enter_context(JournalSource(state_dir, history=history))
+            handlers = store_handlers(store, delivery.notify_outbox)
+            stack.enter_context(ControlServer(state_dir, handlers))
+            sources = Sources(source, (daemons,), log_beside(source, stack))
+            recorder = EventRecorder(store, stats, containers, sources.log)
+            ingest = IngestLoop(
+                sources, store, recorder, stats, watchdog, on_event=wake, history=history
+            )
             try:
-                intake.loop(stop_fd)
+                ingest.loop(stop_fd)
             finally:
                 notify("STOPPING=1")
                 if not config.otlp.disabled:
                     delivery.stop(GRACE_S)
-                # What was killed meanwhile is on disk as well, for the next start to send.
-                intake.finish()
-        _LOG.info("Stopped; left on disk: %s", _left(store))
+                # Kills of the meantime are stored too, for the next start to send.
+                ingest.finish()
+        counts = store.row_counts()
+        _LOG.info("Stopped: queued=%d dead_letters=%d", counts["outbox"], counts["dead_letters"])
 
 
-def _trouble(store: Store, delivery: DeliveryPipeline) -> str | None:
-    """What a restart may mend: a store that can't be read, a thread that has ended or is stuck."""
+@contextmanager
+def _containers(config: AgentConfig) -> Iterator[ContainerService]:
+    service = ContainerService(config.container_labels)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+def _settle_memory() -> None:
+    """Release and lock memory once everything is loaded."""
+    memory.trim_heap()
+    memory.lock_memory()
+
+
+def _health_error(store: Store, delivery: DeliveryPipeline) -> str | None:
+    """Return a fault that a restart may fix; ``None`` if the agent is healthy."""
     try:
         store.stats.ping()
     except sqlite3.Error as error:
         return f"the store can't be read: {error}"
-    return delivery.trouble
-
-
-def _left(store: Store) -> str:
-    counts = store.row_counts()
-    return f"{counts['outbox']} waiting, {counts['dead_letters']} refused"
+    return delivery.health_error
 
 
 @contextmanager
-def _signals() -> Iterator[int]:
-    """A descriptor that becomes readable on SIGTERM and SIGINT, which then end nothing else."""
+def _stop_signals() -> Iterator[int]:
+    """Yield a descriptor that SIGTERM and SIGINT make readable; they have no other effect."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in previous:

@@ -1,7 +1,7 @@
-"""What each stage has done since the agent started, counted where it happens.
+"""Statistics of all stages since the agent started, counted where events happen.
 
-Plain numbers, each raised by one thread alone: counting on the path of a kill takes no lock and
-can't fail. What they mean to OpenTelemetry is said in :mod:`otel_oom.agent.metrics.instruments`.
+Plain numbers, each written by one thread: counting on the path of a kill takes no lock and can't
+fail. :mod:`otel_oom.agent.metrics.instruments` maps them to OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from otel_oom.capture.source import SupportsBufferStats
 from otel_oom.model.events import (
     CapturedEvent,
     LostEvents,
@@ -20,44 +21,48 @@ from otel_oom.model.events import (
     VictimExit,
 )
 
-_COUNTED: Final = (OomKill, UserspaceKill, NoVictim, VictimExit, ReaperStep)
-"""Types of events that have a series from the start."""
+KINDS: Final = tuple(
+    event.kind for event in (OomKill, UserspaceKill, NoVictim, VictimExit, ReaperStep)
+)
+"""Kinds of events that are counted."""
 
 
 class Stats:
-    """The numbers; whoever shows them reads them as they are."""
+    """Counters and gauges; readers use them as they are."""
 
-    def __init__(self) -> None:
-        """Begin at zero, with a place for everything that can happen on the path of a kill."""
-        self.captured = {type_.kind: 0 for type_ in _COUNTED}
-        """Events that a source handed over."""
-        self.stored = {type_.kind: 0 for type_ in _COUNTED}
-        """Those of them that are on disk, synced, and were not before."""
-        self.loss = LostEvents()
-        """What the source had no room for, by its own account."""
-        self.fullest = 0
-        """The most that the kernel's buffer held for us since this was last set back, in bytes."""
+    def __init__(self, buffer: SupportsBufferStats | None = None) -> None:
+        """Start at zero; ``buffer`` is the kernel's ring buffer, if the source has one."""
+        self.buffer = buffer
+        self.captured = dict.fromkeys(KINDS, 0)
+        """Events received from a source."""
+        self.stored = dict.fromkeys(KINDS, 0)
+        """New events on disk, synced."""
+        self.lost = LostEvents()
+        """Events lost by the source."""
         self.exported: Counter[tuple[str, str]] = Counter()
-        """Messages that a backend decided on, by signal and what was wrong: nothing, if taken."""
-        self.record_lag: Callable[[str, Iterable[float]], None] | None = None
-        """Takes a signal, and the seconds from the kernel to the backend of messages of it."""
+        """Messages with a final result, by signal and error type (empty if accepted)."""
+        self.record_delays: Callable[[str, Iterable[float]], None] | None = None
+        """Records the delays of messages of a signal, from kernel to backend, in seconds."""
+        self._buffer_peak_bytes = 0
         self._last: CapturedEvent | None = None
 
-    def capture(self, event: CapturedEvent) -> None:
-        """Count an event that comes from a source; one that comes again is the same one."""
+    def on_captured(self, event: CapturedEvent) -> None:
+        """Count an event from a source; a second delivery of the same one is not counted."""
         if event is not self._last:
             self.captured[event.kind] += 1
         self._last = event
 
-    def store(self, event: CapturedEvent) -> None:
-        """Count an event that has reached the disk."""
+    def on_stored(self, event: CapturedEvent) -> None:
+        """Count an event that reached the disk."""
         self.stored[event.kind] += 1
 
-    def held(self, used: int) -> None:
-        """Note how much the kernel's buffer holds, in bytes."""
-        self.fullest = max(self.fullest, used)
+    def observe_buffer(self) -> None:
+        """Update the peak usage of the kernel's buffer."""
+        if self.buffer:
+            self._buffer_peak_bytes = max(self._buffer_peak_bytes, self.buffer.buffered_bytes())
 
-    def take_fullest(self) -> int:
-        """The most that it held since this was last asked, in bytes."""
-        fullest, self.fullest = self.fullest, 0
-        return fullest
+    def take_buffer_peak(self) -> int:
+        """Return the peak usage since the last call, in bytes."""
+        self.observe_buffer()
+        peak, self._buffer_peak_bytes = self._buffer_peak_bytes, 0
+        return peak

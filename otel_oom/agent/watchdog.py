@@ -1,8 +1,8 @@
-"""A heartbeat for the service manager's watchdog that means something (sd_watchdog_enabled(3)).
+"""Keep-alive of the service manager's watchdog, sent only while the agent is healthy.
 
-It is the capture loop that beats, so that there is none when the loop does not turn. Before each
-beat it looks whether the store answers and whether each thread of delivery is alive and moves. A
-backend that is away is none of its business: a restart would not bring it back.
+The capture loop sends it, so a loop that hangs sends none. Before each one the store must answer,
+and each thread of delivery must be alive and not stalled. An unreachable backend does not trip the
+watchdog: a restart would not help.
 """
 
 from __future__ import annotations
@@ -16,38 +16,41 @@ _LOG = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """When the next beat is due, and the beat."""
+    """Timer of the keep-alive (sd_watchdog_enabled(3))."""
 
     def __init__(
         self,
         interval_s: float | None,
-        trouble: Callable[[], str | None],
+        health_error: Callable[[], str | None],
         notify: Callable[[str], None],
     ) -> None:
-        """Beat every ``interval_s`` seconds, or never, unless ``trouble`` says what is wrong."""
+        """Notify every ``interval_s`` seconds unless there is a ``health_error``.
+
+        Without an interval nothing is sent.
+        """
         self._interval_s = interval_s
-        self._trouble = trouble
+        self._health_error = health_error
         self._notify = notify
         self._next = time.monotonic()
         self._reported: str | None = None
 
     @property
     def wait_s(self) -> float:
-        """How long nothing is to be done, in seconds; infinity without a watchdog."""
+        """Return the seconds until the next keep-alive; infinity without a watchdog."""
         if self._interval_s is None:
             return math.inf
         return max(0.0, self._next - time.monotonic())
 
-    def turn(self) -> None:
-        """The capture loop turns: beat, if a beat is due."""
+    def tick(self) -> None:
+        """Send the keep-alive if it is due and the agent is healthy."""
         if self._interval_s is None or time.monotonic() < self._next:
             return
-        trouble = self._trouble()
-        if trouble is None:
+        error = self._health_error()
+        if error is None:
             self._notify("WATCHDOG=1")
         elif self._reported is None:
-            _LOG.error("No heartbeat for the watchdog: %s", trouble)
-        if trouble is None and self._reported is not None:
-            _LOG.info("The heartbeat for the watchdog goes on")
-        self._reported = trouble
+            _LOG.error("Watchdog: no keep-alive is sent: %s", error)
+        if error is None and self._reported is not None:
+            _LOG.info("Watchdog: healthy again; keep-alives are sent")
+        self._reported = error
         self._next = time.monotonic() + self._interval_s

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from otel_oom.agent.control_client import Ask, open_control_client
-from otel_oom.export.result import bounded
+from otel_oom.agent.control_client import ControlClient, open_control_client
+from otel_oom.export.result import sanitize_reason
 from otel_oom.model.units import KIB, NS_PER_S
 
 _SHOWN: Final = 50
@@ -20,7 +20,7 @@ _SHOWN: Final = 50
 def show(state_dir: Path, *, as_json: bool) -> int:
     """Print what waits and what was refused."""
     with open_control_client(state_dir) as ask:
-        found = ask({"do": "queue"})
+        found = ask({"method": "queue"})
         pages = _pages(ask, found["newest_dead_letter"])
         letters = [letter for page in pages for letter in page]
     if as_json:
@@ -47,22 +47,22 @@ def _act(state_dir: Path, action: str, uids: Sequence[str], done: str) -> int:
     count = 0
     with open_control_client(state_dir) as ask:
         # Not past the newest of now: what is refused again meanwhile would come round for ever.
-        for page in _pages(ask, ask({"do": "queue"})["newest_dead_letter"]):
+        for page in _pages(ask, ask({"method": "queue"})["newest_dead_letter"]):
             chosen = [letter for letter in page if not uids or letter["uid"] in uids]
             unknown.difference_update(letter["uid"] for letter in chosen)
             if chosen:
-                count += ask({"do": action, "ids": [letter["id"] for letter in chosen]})
+                count += ask({"method": action, "ids": [letter["id"] for letter in chosen]})
     sys.stdout.write(f"{count} dead letters {done}\n")
     for uid in sorted(unknown):
         sys.stderr.write(f"otel-oom: No dead letter has the uid {uid}; see otel-oom queue.\n")
     return int(bool(unknown))
 
 
-def _pages(ask: Ask, newest: int) -> Iterator[list[dict[str, Any]]]:
+def _pages(ask: ControlClient, newest: int) -> Iterator[list[dict[str, Any]]]:
     """The dead letters up to ``newest``, oldest first, some at a time."""
     after = 0
     while after < newest:
-        page = ask({"do": "dead_letters", "after": after})
+        page = ask({"method": "dead_letters", "after": after})
         letters = [letter for letter in page if letter["id"] <= newest]
         if not letters:
             return
@@ -85,7 +85,8 @@ def _lines(
         at = datetime.fromtimestamp(letter["rejected_unix_ns"] // NS_PER_S, UTC)
         yield f"  {letter['uid']}  {letter['signal']:6}  {at:%Y-%m-%dT%H:%M:%SZ}"
         doubt = "perhaps taken; " if letter["ambiguous"] else ""
-        yield f"      {bounded(letter['endpoint'])}: {doubt}{bounded(letter['reason'])}"
+        endpoint, reason = (sanitize_reason(letter[name]) for name in ("endpoint", "reason"))
+        yield f"      {endpoint}: {doubt}{reason}"
     if len(letters) > _SHOWN:
         yield f"  … and {len(letters) - _SHOWN} more: --json has all"
     if letters:

@@ -1,1 +1,1 @@
-"""Sending: endpoints, transports, the backend's answers, and what is done about each."""
+"""Export to OTLP backends: transports, results of requests, and retries."""

@@ -1,8 +1,8 @@
-"""A connection that one deadline bounds and that any thread can end.
+"""Connections with one deadline for all waits, which any thread can close.
 
-The standard library's HTTP client bounds each wait, not their sum: a backend that answers a byte
-at a time would hold it for ever. And it shows no socket before it has connected and shaken
-hands, which a silent backend can draw out just as long as an answer.
+The standard library's HTTP client limits each wait, not their sum: a backend that sends a byte at
+a time could hold it for ever. It also shows no socket before the handshake has ended, which a
+silent backend can delay just as long.
 """
 
 from __future__ import annotations
@@ -26,145 +26,141 @@ if TYPE_CHECKING:
 
 
 class DeadlineConnection:
-    """One connection at a time, by one thread at a time; :meth:`close` is for any other."""
+    """One connection at a time, used by one thread; any other may call :meth:`close`."""
 
     def __init__(self) -> None:
-        """Begin without a connection."""
+        """Start without a connection."""
         self._mutex = threading.Lock()
         self._handle: socket.socket | None = None
-        self._names: DnsQuery | None = None
+        self._query: DnsQuery | None = None
         self._closed = False
         self._deadline = 0.0
-        self.at_end = False
-        """Whether the other side's end of the connection has been read."""
+        self.at_eof = False
+        """True once the other side has closed its end of the connection."""
 
-    def begin(self, timeout_s: float) -> None:
-        """Allow ``timeout_s`` seconds from now for all that follows."""
+    def start(self, timeout_s: float) -> None:
+        """Set the deadline of all following calls to ``timeout_s`` seconds from now."""
         self._deadline = time.monotonic() + timeout_s
 
-    def left_s(self) -> float:
-        """The seconds that are left.
-
-        Raises:
-            TimeoutError: none are.
-        """
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline. Raises TimeoutError after it."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         return left
 
-    def dial(self, address: tuple[str, int], *_: object) -> socket.socket:
-        """Connect to the first of a host's addresses that answers.
+    def connect(self, address: tuple[str, int], *_: object) -> socket.socket:
+        """Connect to the first address of a host that accepts.
 
-        It can stand in for :func:`socket.create_connection`.
+        It can replace :func:`socket.create_connection`.
 
         Raises:
-            OSError: none does, or the line is closed.
+            OSError: none accepts, or this connection was closed.
         """
         failure = OSError(f"{address[0]} has no address")
-        for family, kind, protocol, _name, where in self._look_up(address):
+        for family, kind, protocol, _name, target in self._resolve(address):
             connection = socket.socket(family, kind, protocol)
             try:
-                self._connect(connection, where)
+                self._connect_socket(connection, target)
             except OSError as error:
                 connection.close()
                 failure = error
             else:
-                connection.settimeout(self.left_s())
+                connection.settimeout(self.remaining_s())
                 return connection
         raise failure
 
-    def _look_up(self, address: tuple[str, int]) -> Sequence[Address]:
+    def _resolve(self, address: tuple[str, int]) -> Sequence[Address]:
         with self._mutex:
-            # A resolver that hangs is waited for again rather than asked a second time.
-            if self._names is None or self._names.address != address:
-                self._names = DnsQuery(address)
-            names = self._names
+            # A query that hangs is awaited again; a second one would hang as well.
+            if self._query is None or self._query.address != address:
+                self._query = DnsQuery(address)
+            query = self._query
             if self._closed:
-                names.give_up()
+                query.cancel()
         try:
-            return names.answer(self.left_s())
+            return query.wait(self.remaining_s())
         finally:
-            if names.over:
-                self._names = None
+            if query.done:
+                self._query = None
 
-    def _connect(self, connection: socket.socket, where: tuple[Any, ...]) -> None:
+    def _connect_socket(self, connection: socket.socket, target: tuple[Any, ...]) -> None:
         connection.setblocking(False)  # noqa: FBT003  the library's own signature
         with self._mutex:
-            # Begun under the lock: from here on a shutdown of the handle ends it.
+            # Started under the lock: from here on a shutdown of the handle ends it.
             if self._closed:
-                raise ConnectionAbortedError("the line is closed")
-            self._let_go()
-            self.at_end = False
+                raise ConnectionAbortedError("the connection was closed")
+            self._close_handle()
+            self.at_eof = False
             self._handle = connection.dup()
-            code = connection.connect_ex(where)
+            code = connection.connect_ex(target)
         if code == errno.EINPROGRESS:
-            made = select.poll()
-            made.register(connection, select.POLLOUT)
-            if not made.poll(self.left_s() * MS_PER_S):
+            writable = select.poll()
+            writable.register(connection, select.POLLOUT)
+            if not writable.poll(self.remaining_s() * MS_PER_S):
                 raise TimeoutError
             code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
 
-    def bound(self, connected: socket.socket) -> socket.socket:
-        """``connected`` with the deadline over all of its waits, as far as HTTP needs it."""
-        return cast("socket.socket", _Bounded(connected, self))
+    def wrap(self, connected: socket.socket) -> socket.socket:
+        """Wrap a socket so that the deadline limits each wait, as far as HTTP needs it."""
+        return cast("socket.socket", _DeadlineSocket(connected, self))
 
-    def drop(self) -> None:
-        """Forget the connection, which its user has closed."""
+    def discard(self) -> None:
+        """Discard the connection, which its user has closed."""
         with self._mutex:
-            self._let_go()
+            self._close_handle()
 
     def close(self) -> None:
-        """End the connection, whatever it is busy with, and allow no other."""
+        """End the connection and all its waits, and allow no other."""
         with self._mutex:
             self._closed = True
-            if self._names:
-                self._names.give_up()
+            if self._query:
+                self._query.cancel()
             if self._handle:
                 with suppress(OSError):
                     self._handle.shutdown(socket.SHUT_RDWR)
 
-    def _let_go(self) -> None:
+    def _close_handle(self) -> None:
         if self._handle:
             self._handle.close()
         self._handle = None
 
 
-class _Bounded:
-    """What HTTP uses of a connected socket, each wait no longer than what is left in all."""
+class _DeadlineSocket:
+    """The part of a socket that HTTP uses, with each wait limited by the deadline."""
 
-    def __init__(self, connected: socket.socket, line: DeadlineConnection) -> None:
+    def __init__(self, connected: socket.socket, connection: DeadlineConnection) -> None:
         self._socket = connected
-        self._line = line
+        self._connection = connection
 
     def sendall(self, data: bytes) -> None:
-        self._socket.settimeout(self._line.left_s())
+        self._socket.settimeout(self._connection.remaining_s())
         self._socket.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._socket, self._line))
+        return io.BufferedReader(_Reader(self._socket, self._connection))
 
     def close(self) -> None:
         self._socket.close()
 
 
 class _Reader(io.RawIOBase):
-    """The reading side of a socket, which stays open until this is closed as well."""
+    """The reading side of a socket, which keeps it open until this is closed as well."""
 
-    def __init__(self, connected: socket.socket, line: DeadlineConnection) -> None:
+    def __init__(self, connected: socket.socket, connection: DeadlineConnection) -> None:
         self._socket = connected
         self._raw = connected.makefile("rb", buffering=0)
-        self._line = line
+        self._connection = connection
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int | None:
-        self._socket.settimeout(self._line.left_s())
+        self._socket.settimeout(self._connection.remaining_s())
         count = self._raw.readinto(buffer)
-        self._line.at_end = count == 0
+        self._connection.at_eof = count == 0
         return count
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""OTLP/gRPC: the stored bytes as they are, through a channel of the official client."""
+"""OTLP/gRPC: send stored bytes through a channel of the official client."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from google.rpc.status_pb2 import Status
 from otel_oom import __version__
 from otel_oom.config.endpoint import Endpoint
 from otel_oom.export.result import (
-    MISCONFIGURED_GRPC_STATUS,
-    RETRY_GRPC,
+    MISCONFIGURED_GRPC,
+    RETRYABLE_GRPC,
     TOO_LARGE_GRPC,
     ExportResponse,
     ExportResult,
-    bounded,
+    sanitize_reason,
 )
 from otel_oom.export.signals import SIGNALS
 
 _NANOS: Final = 1e9
 _OPTIONS: Final = (
     ("grpc.primary_user_agent", f"otel-oom/{__version__}"),
-    # Else channels share connections, so that a new one may get a dead one.
+    # Otherwise channels share connections, and a new channel may get a dead one.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 class GrpcTransport:
-    """Sends to one endpoint; see :class:`Transport`."""
+    """Transport of one endpoint; see :class:`Transport`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         """Prepare for ``endpoint``; the first :meth:`send` connects."""
         self._endpoint = endpoint
         self._signal = SIGNALS[endpoint.signal]
-        self._metadata = tuple(_metadatum(name.lower(), text) for name, text in endpoint.headers)
+        self._metadata = tuple(
+            _metadata_item(name.lower(), text) for name, text in endpoint.headers
+        )
         self._mutex = threading.Lock()
         self._closed = False
         self._channel: grpc.Channel | None = None
@@ -47,42 +49,42 @@ class GrpcTransport:
     def send(self, body: bytes) -> ExportResponse:
         """Call ``Export`` with ``body``; see :meth:`Transport.send`."""
         try:
-            # Bytes in, bytes out: what is sent was encoded long before.
-            export = self._connected().unary_unary(self._signal.method)
+            # Bytes in, bytes out: the messages were encoded long before.
+            export = self._open_channel().unary_unary(self._signal.method)
             content = export(body, timeout=self._endpoint.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            answer = _refusal(error)
+            response = _classify_error(error)
         except (OSError, ValueError) as error:
-            # A file that has gone; or what grpc raises once its channel is closed.
-            answer = ExportResponse(ExportResult.RETRYABLE, bounded(str(error)))
+            # A missing certificate file; or grpc's error for a closed channel.
+            response = ExportResponse(ExportResult.RETRYABLE, sanitize_reason(str(error)))
         else:
-            return self._signal.taken(content)
-        if answer.verdict is ExportResult.RETRYABLE:
-            # A channel keeps a dead connection for many minutes, fails calls unsent for up to
-            # two after a backend has come back, and never reads its files again.
-            self._drop()
-        return answer
+            return self._signal.parse_success(content)
+        if response.result is ExportResult.RETRYABLE:
+            # A channel keeps a dead connection for many minutes, fails calls for up to two
+            # minutes after a backend is back, and never reads its certificate files again.
+            self._discard_channel()
+        return response
 
-    def _connected(self) -> grpc.Channel:
+    def _open_channel(self) -> grpc.Channel:
         with self._mutex:
             if self._closed:
                 raise ConnectionAbortedError("the transport is closed")
-            self._channel = self._channel or _channel(self._endpoint)
+            self._channel = self._channel or _create_channel(self._endpoint)
             return self._channel
 
-    def _drop(self) -> None:
+    def _discard_channel(self) -> None:
         with self._mutex:
             if self._channel:
                 self._channel.close()
             self._channel = None
 
     def close(self) -> None:
-        """Close the channel; a call under way ends as cancelled."""
+        """Close the channel; a call under way is cancelled."""
         self._closed = True
-        self._drop()
+        self._discard_channel()
 
 
-def _channel(endpoint: Endpoint) -> grpc.Channel:
+def _create_channel(endpoint: Endpoint) -> grpc.Channel:
     target = urlsplit(endpoint.url).netloc
     compression = grpc.Compression.Gzip if endpoint.gzip else grpc.Compression.NoCompression
     if endpoint.secure:
@@ -90,28 +92,28 @@ def _channel(endpoint: Endpoint) -> grpc.Channel:
     return grpc.insecure_channel(target, _OPTIONS, compression)
 
 
-def _metadatum(name: str, text: str) -> tuple[str, str | bytes]:
+def _metadata_item(name: str, text: str) -> tuple[str, str | bytes]:
     return name, text.encode() if name.endswith("-bin") else text
 
 
-def _refusal(error: grpc.RpcError) -> ExportResponse:
+def _classify_error(error: grpc.RpcError) -> ExportResponse:
     code = error.code().name
-    reason = bounded(f"gRPC {code}: {error.details()}")
-    wait_s = retry_info_s(error.trailing_metadata() or ())
-    words = (error.details() or "").lower()
-    if wait_s is None and any(mark in words for mark in TOO_LARGE_GRPC.get(code, ())):
-        return ExportResponse(ExportResult.TOO_LARGE, reason, code=code)
-    if code in RETRY_GRPC or (code == "RESOURCE_EXHAUSTED" and wait_s is not None):
-        return ExportResponse(ExportResult.RETRYABLE, reason, wait_s)
-    if code in MISCONFIGURED_GRPC_STATUS:
-        return ExportResponse(ExportResult.MISCONFIGURED, reason, code=code)
-    return ExportResponse(ExportResult.REJECTED, reason, code=code)
+    reason = sanitize_reason(f"gRPC {code}: {error.details()}")
+    retry_after_s = parse_retry_info_s(error.trailing_metadata() or ())
+    details = (error.details() or "").lower()
+    if retry_after_s is None and any(mark in details for mark in TOO_LARGE_GRPC.get(code, ())):
+        return ExportResponse(ExportResult.TOO_LARGE, reason, status_code=code)
+    if code in RETRYABLE_GRPC or (code == "RESOURCE_EXHAUSTED" and retry_after_s is not None):
+        return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s)
+    misconfigured = code in MISCONFIGURED_GRPC
+    result = ExportResult.MISCONFIGURED if misconfigured else ExportResult.REJECTED
+    return ExportResponse(result, reason, status_code=code)
 
 
-def retry_info_s(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:
-    """The seconds that a ``RetryInfo`` in the trailers asks for.
+def parse_retry_info_s(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:
+    """Return the seconds of the ``RetryInfo`` in the trailers.
 
-    It comes inside ``grpc-status-details-bin``, as the specification has it, or alone.
+    It comes inside ``grpc-status-details-bin``, as specified, or alone.
     """
     for name, value in trailers:
         if not isinstance(value, bytes):
@@ -136,7 +138,7 @@ def _duration_s(info: RetryInfo) -> float:
 
 def _credentials(endpoint: Endpoint) -> grpc.ChannelCredentials:
     chain = endpoint.client_certificate
-    # The key may be in the certificate's file. With one alone grpc would end the process.
+    # The key may be in the certificate's file. With only one of both, grpc ends the process.
     key = (endpoint.client_key or chain) if chain else None
     files = (endpoint.certificate, key, chain)
     return grpc.ssl_channel_credentials(*(path.read_bytes() if path else None for path in files))

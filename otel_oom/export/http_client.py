@@ -1,8 +1,7 @@
-"""The standard library's HTTP client, without OpenSSL until somebody needs it.
+"""The standard library's HTTP client, without OpenSSL until TLS is needed.
 
-Next to a Collector on the same host nothing is encrypted, and OpenSSL would be a seventh of the
-agent's memory: 4.5 MB. ``http.client`` takes it where it can be imported, and goes without it
-where it can't.
+To a Collector on the same host nothing is encrypted, and OpenSSL would be a seventh of the agent's
+memory: 4.5 MB. ``http.client`` works without ``ssl`` if its import fails.
 """
 
 from __future__ import annotations
@@ -10,14 +9,20 @@ from __future__ import annotations
 import importlib
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["allow_tls", "http"]
+from otel_oom.config.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+__all__ = ["allow_tls", "http", "tls_context"]
 
 _modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
 if "ssl" in _modules:
     import http.client
 else:
-    _modules["ssl"] = None  # how an import is refused
+    _modules["ssl"] = None  # makes the import fail
     try:
         import http.client
     finally:
@@ -25,7 +30,17 @@ else:
 
 
 def allow_tls() -> None:
-    """See that ``http.client.HTTPSConnection`` is there."""
+    """Load ``ssl`` and ``http.client.HTTPSConnection``."""
     if not hasattr(http.client, "HTTPSConnection"):
         importlib.import_module("ssl")
         importlib.reload(http.client)
+
+
+def tls_context(endpoint: Endpoint) -> SSLContext:
+    """Create a context with the endpoint's CA, or the system's, and the client certificate."""
+    import ssl  # noqa: PLC0415  see above
+
+    context = ssl.create_default_context(cafile=endpoint.certificate)
+    if endpoint.client_certificate:
+        context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
+    return context

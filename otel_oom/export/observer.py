@@ -1,4 +1,4 @@
-"""Observer of an exporter: what it does and what becomes of its messages."""
+"""Observer of an exporter: its steps, and the results of its messages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ class ExportObserver:
     """
 
     @property
-    def measures_delays(self) -> bool:
-        """Whether :meth:`delivered_after` is of use: it costs a query of the store."""
+    def wants_delays(self) -> bool:
+        """Return true if :meth:`on_delivered` is of use: it costs a query of the store."""
         return False
 
     def begin_step(self) -> None:
         """Note that a bounded step begins."""
 
-    def rest(self) -> None:
-        """Note that the thread waits, for any time."""
+    def end_step(self) -> None:
+        """Note that the step ended; the thread may wait for any time."""
 
-    def exported(self, signal: str, error_type: str, count: int) -> None:
-        """Count messages that a backend decided on; ``error_type`` is empty for accepted ones."""
+    def on_exported(self, signal: str, error_type: str, count: int) -> None:
+        """Count messages with a final result; ``error_type`` is empty for accepted ones."""
 
-    def delivered_after(self, signal: str, delays_s: Iterable[float]) -> None:
-        """Record the seconds from the kernel to the backend, one for each message."""
+    def on_delivered(self, signal: str, delays_s: Iterable[float]) -> None:
+        """Record the seconds from the kernel to the backend, one value for each message."""

@@ -1,4 +1,4 @@
-"""The proxy that the usual variables name: ``HTTP_PROXY``, ``HTTPS_PROXY``, ``NO_PROXY``."""
+"""The proxy of ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from otel_oom.config.endpoint import basic_auth
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy, and the headers that it wants for itself."""
+    """An HTTP proxy, and the headers for itself."""
 
     host: str
     port: int
@@ -19,15 +19,14 @@ class Proxy:
 
 
 def proxy_for(scheme: str, netloc: str) -> Proxy | None:
-    """The proxy on the way to ``netloc``, host and port, if there is one.
+    """Return the proxy for requests to ``netloc`` (host and port), or ``None``.
 
     Raises:
-        OSError: a proxy is named that can't be used.
+        OSError: the proxy's URL is invalid.
     """
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
-    # Imported here, for it costs a megabyte that few hosts need.
-    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415
+    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415  1 MB that few hosts need
 
     proxies = getproxies_environment()
     url = proxies.get(scheme) or proxies.get("all")
@@ -39,8 +38,8 @@ def proxy_for(scheme: str, netloc: str) -> Proxy | None:
     except ValueError:
         parts, port = urlsplit(""), 0
     if parts.scheme != "http" or not parts.hostname:
-        # Its value may hold a password: the variable's name has to do.
-        raise OSError(f"{scheme.upper()}_PROXY or ALL_PROXY is no http:// URL of a proxy")
+        # The value may contain a password: the message has the variable's name only.
+        raise OSError(f"{scheme.upper()}_PROXY or ALL_PROXY is invalid: use an http:// URL")
     user, at, _ = parts.netloc.rpartition("@")
     headers = {"Proxy-Authorization": basic_auth(user)} if at else {}
     return Proxy(parts.hostname, port, headers)

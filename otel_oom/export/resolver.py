@@ -1,4 +1,4 @@
-"""A host's addresses, with a deadline, which the system's resolver does not know."""
+"""DNS queries with a deadline, which the system's resolver lacks."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from contextlib import suppress
 from typing import Any
 
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
-"""As :func:`socket.getaddrinfo` has it."""
+"""An element of the result of :func:`socket.getaddrinfo`."""
 
 
 class DnsQuery:
-    """One question, asked in a thread of its own, which is left alone where it hangs."""
+    """One query in a thread of its own, which is abandoned if it hangs."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        """Ask for the addresses of a host and port."""
+        """Query the addresses of a host and port."""
         self.address = address
-        self._result: Future[Sequence[Address]] = Future()
-        threading.Thread(target=self._ask, name="resolve", daemon=True).start()
+        self._addresses: Future[Sequence[Address]] = Future()
+        threading.Thread(target=self._run, name="resolve", daemon=True).start()
 
-    def _ask(self) -> None:
-        with suppress(InvalidStateError):  # nobody wants to know any more
+    def _run(self) -> None:
+        with suppress(InvalidStateError):  # cancelled
             try:
                 addresses = socket.getaddrinfo(*self.address, type=socket.SOCK_STREAM)
             except (OSError, UnicodeError) as error:
-                self._result.set_exception(error)
+                self._addresses.set_exception(error)
             else:
-                self._result.set_result(addresses)
+                self._addresses.set_result(addresses)
 
     @property
-    def over(self) -> bool:
-        """Whether there is an answer, of whatever kind."""
-        return self._result.done()
+    def done(self) -> bool:
+        """Return true if the query succeeded, failed or was cancelled."""
+        return self._addresses.done()
 
-    def answer(self, within_s: float) -> Sequence[Address]:
-        """The addresses.
+    def wait(self, timeout_s: float) -> Sequence[Address]:
+        """Return the addresses.
 
         Raises:
-            OSError: there are none, none came ``within_s`` seconds, or it was given up.
+            OSError: the query failed, took more than ``timeout_s`` seconds, or was cancelled.
         """
         try:
-            return self._result.result(within_s)
+            return self._addresses.result(timeout_s)
         except CancelledError:
-            raise ConnectionAbortedError("the look-up was given up") from None
+            raise ConnectionAbortedError("the DNS query was cancelled") from None
         except TimeoutError:
-            words = f"no answer to the name {self.address[0]} within the timeout"
-            raise socket.gaierror(socket.EAI_AGAIN, words) from None
+            message = f"no DNS response for {self.address[0]} within the timeout"
+            raise socket.gaierror(socket.EAI_AGAIN, message) from None
 
-    def give_up(self) -> None:
-        """End :meth:`answer` in whatever thread waits there."""
-        self._result.cancel()
+    def cancel(self) -> None:
+        """End :meth:`wait` in any thread."""
+        self._addresses.cancel()

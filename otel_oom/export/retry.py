@@ -1,7 +1,7 @@
-"""When a host may be tried again: one budget for all that is sent to it.
+"""Retry of a host: one backoff for all signals that are sent to it.
 
-Logs and traces go to the same host. Were each to back off by itself, an outage would be probed
-twice, and its end be met by two herds; here one tries for all, and the others wait for it.
+Logs and traces go to the same host. With a backoff of their own, each would probe an outage by
+itself, and its end would meet two thundering herds.
 """
 
 from __future__ import annotations
@@ -13,111 +13,120 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tenacity import RetryCallState, Retrying, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_always, wait_random_exponential
 
 from otel_oom.export.result import ExportResponse, ExportResult
 
 _FIRST_WAIT_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 60.0
-_LONGEST_ASKED_S: Final = 3600.0
-"""What a backend may ask for at the most: past it, asking again does no harm."""
+_MAX_WAIT_S: Final = 60.0
+_MAX_RETRY_AFTER_S: Final = 3600.0
+"""Longest wait that a backend can request; a retry after it does no harm."""
+
+Report = Callable[[ExportResponse], None]
 
 
 class RetryGate:
-    """The tries of one host, in turns while it fails; safe to use from several threads.
+    """Admission to one host while it fails; safe to use from several threads.
 
-    While all is well turns overlap freely. From a failure on nobody has one until the wait is
-    over; then one has it, in the order in which they came, until it has heard an answer.
+    A host that works is open to all at once. After a failure the gate is closed until the wait is
+    over; then it admits one thread at a time, in order of arrival, until a request succeeds.
     """
 
     def __init__(self) -> None:
-        """Begin with a host that is well."""
+        """Start with a working host."""
         self._changed = threading.Condition()
-        self._failures = 0
         self._not_before = 0.0
-        self._trying = False
-        self._waiting: deque[object] = deque()
+        self._probing = False
+        self._queue: deque[object] = deque()
+        self._begin_tries()
 
     @contextmanager
-    def turn(self, stopped: Callable[[], bool]) -> Iterator[Callable[[ExportResponse], None]]:
-        """Wait for one's turn, or until ``stopped``; what it yields is to be told each answer."""
+    def acquire(self, stopped: Callable[[], bool]) -> Iterator[Report]:
+        """Wait for admission, or until ``stopped``; yield the function that reports responses."""
         with self._changed:
-            self._await(stopped)
-            began = self._failures
-            # Where it fails nobody else tries now; when stopped, nobody does here either.
-            alone = began > 0 and not stopped()
-            self._trying = self._trying or alone
+            self._wait(stopped)
+            failures = self._failures
+            # While the host fails, nobody else may try; a stopped thread does not try either.
+            probe = failures > 0 and not stopped()
+            self._probing = self._probing or probe
 
-        def heard(answer: ExportResponse) -> None:
-            nonlocal began
+        def report(response: ExportResponse) -> None:
+            nonlocal failures
             with self._changed:
-                began = self._note(began, answer)
+                self._update(response, failures)
+                failures = self._failures
                 self._changed.notify_all()
 
         try:
-            yield heard
+            yield report
         finally:
-            if alone:
+            if probe:
                 with self._changed:
-                    self._trying = False
+                    self._probing = False
                     self._changed.notify_all()
 
-    def _await(self, stopped: Callable[[], bool]) -> None:
-        me = object()
-        self._waiting.append(me)
-        try:
-            while not stopped() and not self._may_try(me):
-                self._changed.wait(self._until_next_s(me))
-        finally:
-            self._waiting.remove(me)
-            self._changed.notify_all()
-
-    def _note(self, began: int, answer: ExportResponse) -> int:
-        """What an answer changes; the failures that its turn knows of from now on."""
-        if answer.verdict is not ExportResult.RETRYABLE:
-            self._failures = 0
-            self._not_before = 0.0
-        elif began == self._failures:
-            self._failures += 1
-            self._not_before = time.monotonic() + wait_s(self._failures, answer.wait_s)
-        elif answer.wait_s:
-            # A turn that overlapped with one that failed met the same outage: it counts once.
-            until = time.monotonic() + wait_s(self._failures, answer.wait_s)
-            self._not_before = max(self._not_before, until)
-        return self._failures
-
-    def left_s(self) -> float:
-        """The seconds until somebody may try; 0 while all is well."""
+    def remaining_s(self) -> float:
+        """Return the seconds until the next try; 0 for a working host."""
         with self._changed:
             return max(0.0, self._not_before - time.monotonic())
 
-    def look_up(self) -> None:
-        """Have all that wait for their turn see whether they are stopped."""
+    def wake_all(self) -> None:
+        """Have all waiting threads check whether they are stopped."""
         with self._changed:
             self._changed.notify_all()
 
-    def _may_try(self, me: object) -> bool:
+    def _begin_tries(self) -> None:
+        self._not_before = 0.0
+        # tenacity counts the tries and computes each wait; the threads wait in acquire().
+        self._retrying = Retrying(retry=retry_always, wait=backoff_s, sleep=self._close)
+        self._tries = iter(self._retrying)
+        self._state = next(self._tries).retry_state
+
+    @property
+    def _failures(self) -> int:
+        return self._state.attempt_number - 1
+
+    def _update(self, response: ExportResponse, known_failures: int) -> None:
+        if response.result is not ExportResult.RETRYABLE:
+            self._begin_tries()
+        elif known_failures == self._failures:
+            self._state.set_result(response)
+            self._retrying.begin()  # tenacity keeps statistics for each thread
+            next(self._tries)
+        elif response.retry_after_s:
+            # A request that overlapped with a failed one met the same outage: it counts once.
+            self._state.set_result(response)
+            self._close(backoff_s(self._state))
+
+    def _close(self, wait_s: float) -> None:
+        self._not_before = max(self._not_before, time.monotonic() + wait_s)
+
+    def _wait(self, stopped: Callable[[], bool]) -> None:
+        ticket = object()
+        self._queue.append(ticket)
+        try:
+            while not stopped() and not self._admits(ticket):
+                # Other threads notify of their own changes.
+                blocked = self._probing or self._queue[0] is not ticket
+                self._changed.wait(None if blocked else self.remaining_s())
+        finally:
+            self._queue.remove(ticket)
+            self._changed.notify_all()
+
+    def _admits(self, ticket: object) -> bool:
         if self._failures == 0:
             return True
-        over = time.monotonic() >= self._not_before
-        return over and not self._trying and self._waiting[0] is me
-
-    def _until_next_s(self, me: object) -> float | None:
-        """How long nothing changes by itself; ``None`` while it is somebody else's move."""
-        if self._trying or self._waiting[0] is not me:
-            return None
-        return max(0.0, self._not_before - time.monotonic())
+        return self.remaining_s() == 0 and not self._probing and self._queue[0] is ticket
 
 
-def wait_s(failures: int, asked_s: float | None) -> float:
-    """The seconds to wait after so many ``failures`` in a row, where ``asked_s`` was asked for.
+def backoff_s(state: RetryCallState) -> float:
+    """Return the seconds to wait after a failed try: a tenacity wait function.
 
-    Random below a bound that grows exponentially ("full jitter"), and on top of what was asked
-    for: a thousand agents that a backend sends away for 30 s come back over the 30 s after
+    The wait is random below a bound that grows exponentially ("full jitter"), plus what the
+    backend requests. A thousand agents with ``Retry-After: 30`` come back over the 30 s after
     those, not in one instant.
     """
-    asked = min(asked_s or 0.0, _LONGEST_ASKED_S)
-    jitter = wait_random_exponential(multiplier=max(asked, _FIRST_WAIT_S), max=_LONGEST_WAIT_S)
-    state = RetryCallState(Retrying(), fn=None, args=(), kwargs={})
-    state.attempt_number = failures
-    return asked + jitter(state)
+    response: ExportResponse | None = state.outcome.result() if state.outcome else None
+    requested_s = min((response and response.retry_after_s) or 0.0, _MAX_RETRY_AFTER_S)
+    first_s = max(requested_s, _FIRST_WAIT_S)
+    return requested_s + wait_random_exponential(multiplier=first_s, max=_MAX_WAIT_S)(state)

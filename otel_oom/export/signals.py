@@ -1,4 +1,4 @@
-"""What OTLP says of each signal: its path, its method, its messages."""
+"""The signals of OTLP: paths, methods and messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_oom.export.result import ExportResponse, ExportResult, bounded
+from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class Signal:
     response: type[Message]
     rejected_field: str
 
-    def taken(self, content: bytes) -> ExportResponse:
-        """What a response with success means: all taken, or some rejected (partial success)."""
+    def parse_success(self, content: bytes) -> ExportResponse:
+        """Parse the body of a success: all accepted, or some rejected (partial success)."""
         response = self.response()
         try:
             response.ParseFromString(content)
         except DecodeError:
-            # Backends exist that answer success in words of their own.
+            # Some backends send a body of their own with success.
             return ExportResponse(ExportResult.ACCEPTED)
         partial = getattr(response, "partial_success")  # noqa: B009  both responses have it
         return ExportResponse(
             ExportResult.ACCEPTED,
-            bounded(partial.error_message),
+            sanitize_reason(partial.error_message),
             rejected=getattr(partial, self.rejected_field),
         )
 

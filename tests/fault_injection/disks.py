@@ -54,7 +54,7 @@ def full(trial: Trial, *, short: bool) -> None:
                 if short:
                     time.sleep(_WHILE_S)
                 else:
-                    life.says("The store does not take kills", within_s=_FILLS_S)
+                    life.says("Cannot store kills", within_s=_FILLS_S)
             trial.crash(life)
         with trial.agent() as life:
             trial.storm.kill(_SOME, trial.memcg)
@@ -109,7 +109,7 @@ def read_only(trial: Trial, *, short: bool) -> None:
                 trial.storm.kill(_SOME, trial.memcg)
                 failing.fail()
                 trial.storm.kill(_SOME, trial.memcg)
-                life.says("The store does not take kills")
+                life.says("Cannot store kills")
                 trial.crash(life)
             with trial.agent(ready=False) as life:
                 # It can't begin, says so and ends; its service manager tries again.

@@ -18,7 +18,7 @@ _RING_BYTES: Final = 16384
 _FULL: Final = 40
 """More kills than that ring holds, and no more than the smallest kernel log does."""
 _ROUNDS: Final = 5
-_LOST: Final = re.compile(r"Lost since [^:]*: (\d+) kills")
+_LOST: Final = re.compile(r"Lost events .* kills=(\d+)")
 
 _NO_LOG: Final = (
     "mount --bind /dev/kmsg /dev/kmsg",
@@ -50,9 +50,9 @@ def _overflow(trial: Trial, prefix: tuple[str, ...], *, short: bool) -> int:
             life.process.send_signal(signal.SIGSTOP)
             trial.storm.kill(_FULL, trial.memcg)
             life.process.send_signal(signal.SIGCONT)
-            life.says("found the kernel's buffer full")
+            life.says("Lost events")
             # It compares once more when all is stored.
-            life.says("kills that nothing tells of" if prefix else "in the kernel's log alone")
+            life.says("Missed kills" if prefix else "Recovered kills from the kernel log")
             time.sleep(_AGAIN_S)
             refused += int(_LOST.findall(life.log_text())[-1])
             trial.crash(life)

@@ -102,10 +102,15 @@ STEPS: Final = (
         "the count is to be compared", "otel_oom.agent.reconciler:Reconciler.compare", When.BEFORE
     ),
     Step("a gap is found", "otel_oom.agent.reconciler:Reconciler._fill_in", When.BEFORE, Needs.GAP),
-    Step("the log is read", "otel_oom.agent.reconciler:Reconciler._of_log", When.AFTER, Needs.GAP),
+    Step(
+        "the log is read",
+        "otel_oom.agent.reconciler:Reconciler._read_backlog",
+        When.AFTER,
+        Needs.GAP,
+    ),
     Step(
         "a found kill is stored",
-        "otel_oom.agent.ingest:IngestLoop._record_found",
+        "otel_oom.agent.ingest:IngestLoop._record_recovered",
         When.AFTER,
         Needs.GAP,
     ),

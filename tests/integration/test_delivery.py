@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.agent.delivery import DeliveryPipeline
+from otel_oom.agent.stats import Stats
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import read_otlp_config
@@ -39,10 +40,8 @@ def test_a_row_that_cant_be_told_holds_up_no_other(
             store.insert(sample_kill(number, boot_id="an earlier boot"), SNAPSHOT)
         with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
             database.execute(f"UPDATE events SET event = {change}, crc32 = NULL WHERE id = 2")  # noqa: S608  of the list above
-        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        delivery = DeliveryPipeline(
-            store, AgentConfig(read_otlp_config(endpoint)), ContainerService()
-        )
+        config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
+        delivery = DeliveryPipeline(store, config, Stats(), ContainerService())
         delivery.start()
         wait_until(lambda: len(received.accepted) == 4, "two logs and two spans", limit=30)
         delivery.stop(5)

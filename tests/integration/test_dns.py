@@ -25,18 +25,18 @@ PROMPT_S = 5.0
 _SENDER = """
 import json, sys, threading, time
 from contextlib import closing
-from otel_oom.export.exporter import connect
+from otel_oom.export.exporter import create_transport
 from otel_oom.config.endpoint import Endpoint
 
 protocol, url, timeout = sys.argv[1:]
 endpoint = Endpoint("logs", protocol, url, timeout_s=float(timeout))
-with closing(connect(endpoint)) as transport:
+with closing(create_transport(endpoint)) as transport:
     for line in sys.stdin:
         if line == "close soon\\n":
             threading.Timer(0.5, transport.close).start()
         began = time.monotonic()
         answer = transport.send(b"x")
-        said = [answer.verdict.name, answer.reason, time.monotonic() - began]
+        said = [answer.result.name, answer.reason, time.monotonic() - began]
         print(json.dumps([*said, threading.active_count()]), flush=True)
 """
 """Sends once for each line that it reads, and prints the answer and how long it took."""

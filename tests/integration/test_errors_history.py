@@ -28,7 +28,7 @@ def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
     """The folder is named, and how to name another; nothing is made there."""
     done = run_otel_oom(command, "--state-dir", tmp_path / "nowhere")
     assert (done.code, done.out) == (1, "")
-    assert f"There is nothing in {tmp_path / 'nowhere'}" in done.error_message()
+    assert f"No state found in {tmp_path / 'nowhere'}" in done.error_message()
     assert "--state-dir" in done.error_message()
     assert not (tmp_path / "nowhere").exists()
 

@@ -11,7 +11,7 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.endpoint import GRPC, Endpoint
-from otel_oom.export.exporter import SignalExporter, connect
+from otel_oom.export.exporter import SignalExporter, create_transport
 from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
 from tests.testlib.process import free_port
 from tests.testlib.servers.grpc_server import GrpcServer
@@ -39,10 +39,10 @@ def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
         outbox.enqueue("a")
-        running.wake()
+        running.notify()
         outbox.wait_until_empty()
         outbox.enqueue("b")
-        running.wake()
+        running.notify()
         outbox.wait_until_empty()
     assert received.requests == [["a"], ["b"]]
 
@@ -88,7 +88,7 @@ def test_grpc_delivers_as_well(outbox: Outbox) -> None:
     outbox.enqueue("a")
     with GrpcServer() as server:
         place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=CLIENT_TIMEOUT_S)
-        with run_exporter(SignalExporter(outbox.store, place, connect(place))):
+        with run_exporter(SignalExporter(outbox.store, place, create_transport(place))):
             outbox.wait_until_empty()
     assert len(server.calls) == 1
 
@@ -102,10 +102,10 @@ def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
         Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
-        wait_until(lambda: running.at_rest, "it waits", limit=CLIENT_TIMEOUT_S)
+        wait_until(lambda: running.is_idle, "it waits", limit=CLIENT_TIMEOUT_S)
         assert outbox.queued_uids() == ["a"]
         outbox.enqueue("b")
-        running.wake()  # what is new does not cut the wait short, and goes along with the rest
+        running.notify()  # what is new does not cut the wait short, and goes along with the rest
         outbox.wait_until_empty()
     assert received.requests == [["a"], ["a", "b"]]
     assert received.times[1] - received.times[0] >= 2
@@ -118,8 +118,8 @@ def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
     with run_exporter(make_exporter(outbox.store, f"http://127.0.0.1:{port}")) as running:
         for number in range(3):
             outbox.enqueue(f"kill-{number}")
-            running.wake()
-            wait_until(lambda: running.at_rest, "it waits for the next try", limit=CLIENT_TIMEOUT_S)
+            running.notify()
+            wait_until(lambda: running.is_idle, "it waits for the next try", limit=CLIENT_TIMEOUT_S)
         assert outbox.queued_uids() == ["kill-0", "kill-1", "kill-2"]
         with Receiver(received, port):
             outbox.wait_until_empty()
@@ -143,7 +143,7 @@ def test_stop_ends_a_wait(outbox: Outbox) -> None:
         Receiver(received) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,
     ):
-        wait_until(lambda: running.at_rest, "it waits", limit=CLIENT_TIMEOUT_S)
+        wait_until(lambda: running.is_idle, "it waits", limit=CLIENT_TIMEOUT_S)
         began = time.monotonic()
     assert time.monotonic() - began < PROMPT_S
     assert received.requests == [["a"]]
@@ -156,7 +156,7 @@ def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
     with silent_server() as address:
         with run_exporter(make_exporter(outbox.store, f"http://{address}")) as running:
             with pytest.raises(TimeoutError):
-                wait_until(lambda: running.at_rest, "it hangs", limit=0.3)
+                wait_until(lambda: running.is_idle, "it hangs", limit=0.3)
             began = time.monotonic()
         assert time.monotonic() - began < PROMPT_S
     assert outbox.queued_uids() == ["a"]
@@ -167,7 +167,7 @@ def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> Non
     received = RequestLog()
     with Receiver(received) as server:
         with run_exporter(make_exporter(outbox.store, server.url)) as running:
-            wait_until(lambda: running.at_rest, "it has nothing to do", limit=CLIENT_TIMEOUT_S)
+            wait_until(lambda: running.is_idle, "it has nothing to do", limit=CLIENT_TIMEOUT_S)
         outbox.enqueue("a")
         stopped = make_exporter(outbox.store, server.url)
         stopped.stop()
@@ -182,7 +182,7 @@ def test_stop_is_never_overlooked(outbox: Outbox) -> None:
     with Receiver(RequestLog()) as server:
         for _ in range(300):
             with run_exporter(make_exporter(outbox.store, server.url)) as running:
-                running.wake()
+                running.notify()
 
 
 @pytest.mark.usefixtures("switch_often")
@@ -193,7 +193,7 @@ def test_wake_is_never_overlooked(outbox: Outbox) -> None:
     def produce(name: str) -> None:
         for number in range(50):
             outbox.enqueue(f"{name}-{number}")
-            running.wake()
+            running.notify()
 
     with (
         Receiver(received) as server,
@@ -217,6 +217,6 @@ def test_rest_means_that_nothing_is_left(outbox: Outbox) -> None:
     ):
         for number in range(200):
             outbox.enqueue(f"kill-{number}")
-            running.wake()
-            wait_until(lambda: running.at_rest, "it is sent", limit=CLIENT_TIMEOUT_S, every=0)
+            running.notify()
+            wait_until(lambda: running.is_idle, "it is sent", limit=CLIENT_TIMEOUT_S, every=0)
             assert outbox.queued_uids() == []

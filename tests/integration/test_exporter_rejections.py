@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
-from otel_oom.export.exporter import SignalExporter, connect
+from otel_oom.export.exporter import SignalExporter, create_transport
 from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
 from tests.testlib.servers.recorder import run_recorder
@@ -63,7 +63,7 @@ def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
         url = f"{server.url}/v1/traces"
         endpoint = Endpoint("traces", HTTP, f"{url}?token=secret", timeout_s=CLIENT_TIMEOUT_S)
         plain = Endpoint("traces", HTTP, url, timeout_s=CLIENT_TIMEOUT_S)
-        with run_exporter(SignalExporter(outbox.store, endpoint, connect(plain))):
+        with run_exporter(SignalExporter(outbox.store, endpoint, create_transport(plain))):
             outbox.wait_until_empty()
     (letter,) = outbox.dead_letters()
     assert (letter.uid, letter.signal, letter.endpoint) == ("a", "traces", url)
@@ -126,7 +126,7 @@ def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
     ):
         outbox.wait_until_empty()
         outbox.enqueue("a", "b", *uids(400), size=4000)
-        running.wake()
+        running.notify()
         outbox.wait_until_empty()
     assert received.accepted == [*uids(400), "a", "b", *uids(400)]
     assert outbox.dead_letters() == []
@@ -158,7 +158,7 @@ def test_a_real_collectors_limit_is_met(
         outbox.enqueue(*uids(100), size=30_000)
         outbox.enqueue("giant", size=1_500_000)
         outbox.enqueue("last")
-        with run_exporter(SignalExporter(outbox.store, endpoint, connect(endpoint))):
+        with run_exporter(SignalExporter(outbox.store, endpoint, create_transport(endpoint))):
             outbox.wait_until_empty()
         wait_until(
             lambda: len(backend.logs()) == 101, "all are written down", limit=CLIENT_TIMEOUT_S
@@ -196,7 +196,7 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
     ):
         outbox.wait_until_empty()
         outbox.enqueue("d", "e", "f")
-        running.wake()
+        running.notify()
         outbox.wait_until_empty()
     assert received.requests == [["a", "b", "c"], ["d"], ["e"], ["f"]]
     assert [(letter.uid, letter.ambiguous, letter.reason) for letter in outbox.dead_letters()] == [

@@ -49,11 +49,11 @@ def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -
     host = Host(1, Reply(503, (("Retry-After", "2"),)))
     with Receiver(host) as server, both(outbox, server.url) as (logs, traces):
         outbox.enqueue("a")
-        logs.wake()
-        wait_until(lambda: logs.at_rest and host.requests, "it waits", limit=CLIENT_TIMEOUT_S)
+        logs.notify()
+        wait_until(lambda: logs.is_idle and host.requests, "it waits", limit=CLIENT_TIMEOUT_S)
         outbox.enqueue("b", signal="traces")
-        traces.wake()
-        wait_until(lambda: traces.at_rest, "the other waits as well", limit=CLIENT_TIMEOUT_S)
+        traces.notify()
+        wait_until(lambda: traces.is_idle, "the other waits as well", limit=CLIENT_TIMEOUT_S)
         assert len(host.requests) == 1
         outbox.wait_until_empty()
     (_, refused), *later = host.requests
@@ -82,7 +82,7 @@ def test_a_signal_that_is_never_taken_starves_no_other(outbox: Outbox) -> None:
     with Receiver(only_logs) as server, both(outbox, server.url) as (logs, _):
         for number in range(3):
             outbox.enqueue(f"kill-{number}")
-            logs.wake()
+            logs.notify()
             wait_until(
                 lambda: outbox.queued_uids() == ["b"], "the log arrives", limit=CLIENT_TIMEOUT_S
             )

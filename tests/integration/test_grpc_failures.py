@@ -47,7 +47,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
         began = time.monotonic()
         answer = transport.send(b"x")
         assert 0.4 < time.monotonic() - began < PROMPT_S
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert "DEADLINE_EXCEEDED" in answer.reason
 
 
@@ -71,16 +71,16 @@ def test_a_server_that_comes_back_is_found_at_once() -> None:
     port = free_port()
     with closing(GrpcTransport(endpoint(f"127.0.0.1:{port}", timeout_s=5))) as transport:
         answer = transport.send(b"x")
-        assert answer.verdict is ExportResult.RETRYABLE
+        assert answer.result is ExportResult.RETRYABLE
         assert "refused" in answer.reason
         # Tries enough for gRPC's own back-off to have grown to many seconds.
         began = time.monotonic()
         while time.monotonic() - began < 3:
-            assert transport.send(b"x").verdict is ExportResult.RETRYABLE
+            assert transport.send(b"x").result is ExportResult.RETRYABLE
             time.sleep(0.2)  # the pace of the tries
         with GrpcServer(port=port):
             wait_until(
-                lambda: transport.send(b"x").verdict is ExportResult.ACCEPTED,
+                lambda: transport.send(b"x").result is ExportResult.ACCEPTED,
                 "it is found",
                 limit=1.5,
             )
@@ -93,10 +93,10 @@ def test_a_connection_without_answers_is_left() -> None:
         Relay(server.port) as relay,
         closing(GrpcTransport(endpoint(relay.address, timeout_s=1))) as transport,
     ):
-        assert transport.send(b"1").verdict is ExportResult.ACCEPTED
+        assert transport.send(b"1").result is ExportResult.ACCEPTED
         relay.go_dead()
-        assert transport.send(b"2").verdict is ExportResult.RETRYABLE
-        assert transport.send(b"2").verdict is ExportResult.ACCEPTED
+        assert transport.send(b"2").result is ExportResult.RETRYABLE
+        assert transport.send(b"2").result is ExportResult.ACCEPTED
     assert [call.body for call in server.calls] == [b"1", b"2"]
 
 
@@ -123,7 +123,7 @@ def test_tls_trusts_the_named_authority_alone(tmp_path: Path) -> None:
             )
         for files in ({"certificate": other.certificate}, {}):
             answer = send(server.address, **files)
-            assert answer.verdict is ExportResult.RETRYABLE
+            assert answer.result is ExportResult.RETRYABLE
             assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
     assert len(server.calls) == 2
 
@@ -136,9 +136,9 @@ def test_a_certificate_that_is_mended_is_trusted(tmp_path: Path) -> None:
         GrpcServer(identity=authority.issue("server")) as server,
         closing(secure(server.address, certificate=trusted)) as transport,
     ):
-        assert transport.send(b"x").verdict is ExportResult.RETRYABLE
+        assert transport.send(b"x").result is ExportResult.RETRYABLE
         trusted.write_bytes(authority.certificate.read_bytes())
-        assert transport.send(b"x").verdict is ExportResult.ACCEPTED
+        assert transport.send(b"x").result is ExportResult.ACCEPTED
 
 
 def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
@@ -154,10 +154,10 @@ def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
         assert send(server.address, **trust, client_certificate=both) == ExportResponse(
             ExportResult.ACCEPTED
         )
-        assert send(server.address, **trust).verdict is ExportResult.RETRYABLE
+        assert send(server.address, **trust).result is ExportResult.RETRYABLE
         stranger = Authority(tmp_path / "other").issue("stranger")
         pair = {"client_certificate": stranger.certificate, "client_key": stranger.key}
-        assert send(server.address, **trust, **pair).verdict is ExportResult.RETRYABLE
+        assert send(server.address, **trust, **pair).result is ExportResult.RETRYABLE
     assert len(server.calls) == 2
 
 
@@ -172,7 +172,7 @@ def test_a_key_of_another_certificate_loses_nothing(tmp_path: Path) -> None:
             client_certificate=one.certificate,
             client_key=two.key,
         )
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert not server.calls
 
 
@@ -182,4 +182,4 @@ def test_a_real_collector_takes_it(recorder: Recorder) -> None:
         place = Endpoint("logs", GRPC, f"http://{recorder.collector.grpc}", gzip=gzipped)
         with closing(GrpcTransport(place)) as transport:
             assert transport.send(b"") == ExportResponse(ExportResult.ACCEPTED)
-            assert transport.send(b"\xff\xff").verdict is ExportResult.REJECTED
+            assert transport.send(b"\xff\xff").result is ExportResult.REJECTED

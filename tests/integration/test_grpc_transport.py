@@ -88,7 +88,7 @@ def test_gzip_is_on_the_wire(*, gzipped: bool) -> None:
         Relay(server.port) as relay,
         transport(relay.address, gzipped=gzipped) as sender,
     ):
-        assert sender.send(body).verdict is ExportResult.ACCEPTED
+        assert sender.send(body).result is ExportResult.ACCEPTED
     assert server.calls[0].body == body
     assert (body[:100] in relay.sent) is not gzipped
     assert (len(relay.sent) < 2000) is gzipped
@@ -157,14 +157,14 @@ def test_too_much_at_once_is_told_apart(code: str, words: str) -> None:
 def test_a_real_limit_is_too_much_at_once() -> None:
     """A server of gRPC itself, left at its default of 4 MiB, is understood."""
     with GrpcServer() as server, transport(server.address) as sender:
-        assert sender.send(b"x" * (5 << 20)).verdict is ExportResult.TOO_LARGE
+        assert sender.send(b"x" * (5 << 20)).result is ExportResult.TOO_LARGE
 
 
 def test_a_limit_that_will_be_lifted_is_none() -> None:
     """Words of size with a RetryInfo are a promise: the same may be sent again."""
     info = RetryInfo(retry_delay=Duration(seconds=1))
     answer = fail("RESOURCE_EXHAUSTED", in_status(info), words="quota larger than max")
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
 
 
 def test_every_code_is_in_the_table() -> None:
@@ -191,7 +191,7 @@ def in_status(info: RetryInfo) -> tuple[str, bytes]:
 def test_retry_info_is_how_long_to_wait(code: str) -> None:
     """RetryInfo, in either form, says when to come back, and makes RESOURCE_EXHAUSTED passing."""
     info = RetryInfo(retry_delay=Duration(seconds=7, nanos=500_000_000))
-    expected = ExportResponse(ExportResult.RETRYABLE, f"gRPC {code}: the words", wait_s=7.5)
+    expected = ExportResponse(ExportResult.RETRYABLE, f"gRPC {code}: the words", retry_after_s=7.5)
     assert fail(code, alone(info)) == expected
     assert fail(code, in_status(info)) == expected
 
@@ -200,15 +200,15 @@ def test_retry_info_is_how_long_to_wait(code: str) -> None:
 def test_retry_info_without_a_time(info: RetryInfo) -> None:
     """RetryInfo with no time, or one before now, still promises recovery."""
     answer = fail("RESOURCE_EXHAUSTED", in_status(info))
-    assert (answer.verdict, answer.wait_s) == (ExportResult.RETRYABLE, 0)
+    assert (answer.result, answer.retry_after_s) == (ExportResult.RETRYABLE, 0)
 
 
 @pytest.mark.parametrize("name", ["google.rpc.retryinfo-bin", "grpc-status-details-bin"])
 def test_details_that_cannot_be_read_are_none(name: str) -> None:
     """Garbage in the trailers promises nothing."""
-    assert fail("RESOURCE_EXHAUSTED", (name, b"\xff\xff\xff")).verdict is ExportResult.REJECTED
+    assert fail("RESOURCE_EXHAUSTED", (name, b"\xff\xff\xff")).result is ExportResult.REJECTED
     answer = fail("UNAVAILABLE", (name, b"\xff\xff\xff"))
-    assert (answer.verdict, answer.wait_s) == (ExportResult.RETRYABLE, None)
+    assert (answer.result, answer.retry_after_s) == (ExportResult.RETRYABLE, None)
 
 
 def test_other_details_do_not_make_exhaustion_passing() -> None:
@@ -218,7 +218,7 @@ def test_other_details_do_not_make_exhaustion_passing() -> None:
     packed.Pack(BadRequest())
     status.details.append(packed)
     trailer = ("grpc-status-details-bin", status.SerializeToString())
-    assert fail("RESOURCE_EXHAUSTED", trailer).verdict is ExportResult.REJECTED
+    assert fail("RESOURCE_EXHAUSTED", trailer).result is ExportResult.REJECTED
 
 
 def test_rejected_records_are_counted() -> None:
@@ -243,4 +243,4 @@ def test_success_in_other_words_is_success() -> None:
         GrpcServer(lambda *_: b"\xff\xff\xff") as server,
         transport(server.address) as sender,
     ):
-        assert sender.send(b"x").verdict is ExportResult.ACCEPTED
+        assert sender.send(b"x").result is ExportResult.ACCEPTED

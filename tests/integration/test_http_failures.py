@@ -55,7 +55,7 @@ def test_a_backend_that_does_not_answer_is_given_up(scheme: str, place: Hang) ->
     with place() as address:
         began = time.monotonic()
         answer = send(f"{scheme}://{address}", timeout_s=0.5)
-    assert answer == ExportResponse(ExportResult.RETRYABLE, "no answer within 0.5 s")
+    assert answer == ExportResponse(ExportResult.RETRYABLE, "no response within 0.5 s")
     assert 0.4 < time.monotonic() - began < PROMPT_S
 
 
@@ -74,17 +74,17 @@ def test_close_ends_a_send_whenever_it_comes() -> None:
             under_way = pool.submit(transport.send, b"x")
             time.sleep(step * 0.000_02)  # not a wait: it moves through the phases
             transport.close()
-            assert under_way.result(CLIENT_TIMEOUT_S).verdict is ExportResult.RETRYABLE
+            assert under_way.result(CLIENT_TIMEOUT_S).result is ExportResult.RETRYABLE
 
 
 def test_a_closed_transport_sends_nothing() -> None:
     """After close() a send connects no more, and says later."""
     with HttpServer() as server:
         transport = HttpTransport(endpoint(server.url))
-        assert transport.send(b"x").verdict is ExportResult.ACCEPTED
+        assert transport.send(b"x").result is ExportResult.ACCEPTED
         transport.close()
         transport.close()
-        assert transport.send(b"x").verdict is ExportResult.RETRYABLE
+        assert transport.send(b"x").result is ExportResult.RETRYABLE
     assert len(server.requests) == 1
 
 
@@ -114,7 +114,7 @@ def test_an_answer_that_trickles_in_is_given_up(head: bytes) -> None:
         began = time.monotonic()
         answer = send(server.url, timeout_s=0.5)
         over.set()
-    assert answer == ExportResponse(ExportResult.RETRYABLE, "no answer within 0.5 s")
+    assert answer == ExportResponse(ExportResult.RETRYABLE, "no response within 0.5 s")
     assert time.monotonic() - began < PROMPT_S
 
 
@@ -144,7 +144,7 @@ def test_an_answer_without_end_is_cut(head: bytes, piece: bytes, verdict: Export
     """Of an answer a bounded part is read: what came is judged, and the connection given up."""
     with HttpServer(lambda _: endless(head, piece)) as server:
         answer = send(server.url)
-    assert answer.verdict is verdict
+    assert answer.result is verdict
     assert len(answer.reason) < 1000
 
 
@@ -164,7 +164,7 @@ def test_an_answer_that_is_cut_short_is_none(answer: bytes) -> None:
     """Without a complete answer nothing is known, not even what a 200 rejected: send again."""
     with HttpServer(lambda _: [answer]) as server:
         said = send(server.url)
-    assert said.verdict is ExportResult.RETRYABLE
+    assert said.result is ExportResult.RETRYABLE
     assert said.reason
 
 
@@ -188,14 +188,14 @@ def test_a_refusal_counts_though_the_request_was_not_read() -> None:
 def test_a_server_that_is_not_there() -> None:
     """A refused connection means later, in words that tell it."""
     answer = send(f"http://127.0.0.1:{free_port()}")
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert "refused" in answer.reason
 
 
 def test_a_name_that_does_not_resolve() -> None:
     """A name without an address means later: names come back."""
     answer = send("http://collector.invalid:4318", timeout_s=5)
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert answer.reason
 
 
@@ -212,5 +212,5 @@ def test_a_failed_try_is_followed_by_a_good_one() -> None:
         HttpServer(answer) as server,
         closing(HttpTransport(endpoint(server.url))) as transport,
     ):
-        verdicts = [transport.send(b"x").verdict for _ in range(2)]
+        verdicts = [transport.send(b"x").result for _ in range(2)]
     assert verdicts == [ExportResult.RETRYABLE, ExportResult.ACCEPTED]

@@ -105,7 +105,7 @@ def test_a_proxy_that_cannot_be_used_is_named(
     """A proxy of another kind is no reason to go without one, nor to lose anything."""
     monkeypatch.setenv("HTTP_PROXY", value)
     answer = send(server.url)
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert "HTTP_PROXY" in answer.reason
     assert "secret" not in answer.reason
     assert not server.requests
@@ -117,5 +117,5 @@ def test_a_proxy_that_refuses_a_tunnel(
     """A proxy that opens no tunnel means later, with its answer as the reason."""
     monkeypatch.setenv("HTTPS_PROXY", server.url)  # it knows no CONNECT
     answer = send("https://127.0.0.1:9", Authority(tmp_path / "authority").certificate)
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert "501" in answer.reason

@@ -27,9 +27,9 @@ from otel_oom.config.endpoint import HTTP, Endpoint
 plain, secure, certificate = sys.argv[1:]
 first = HttpTransport(Endpoint("logs", HTTP, plain))
 second = HttpTransport(Endpoint("traces", HTTP, secure, certificate=Path(certificate)))
-print("ssl" in sys.modules, first.send(b"x").verdict.name)
-print("ssl" in sys.modules, second.send(b"x").verdict.name)
-print("ssl" in sys.modules, first.send(b"x").verdict.name)
+print("ssl" in sys.modules, first.send(b"x").result.name)
+print("ssl" in sys.modules, second.send(b"x").result.name)
+print("ssl" in sys.modules, first.send(b"x").result.name)
 first.close()
 second.close()
 """
@@ -84,9 +84,9 @@ def test_a_connection_that_was_closed_while_idle_is_replaced(
 ) -> None:
     """A server that ends an idle connection, without a word of TLS, costs no failed try."""
     with closing(transport(server, certificate=authority.certificate)) as sender:
-        assert sender.send(b"first").verdict is ExportResult.ACCEPTED
+        assert sender.send(b"first").result is ExportResult.ACCEPTED
         server.hang_up()
-        assert sender.send(b"second").verdict is ExportResult.ACCEPTED
+        assert sender.send(b"second").result is ExportResult.ACCEPTED
     assert [request.body for request in server.requests] == [b"first", b"second"]
 
 
@@ -111,7 +111,7 @@ def test_another_authority_is_not_trusted(server: HttpServer, tmp_path: Path) ->
     other = Authority(tmp_path / "other")
     for files in ({"certificate": other.certificate}, {}):
         answer = send(server, **files)
-        assert answer.verdict is ExportResult.RETRYABLE
+        assert answer.result is ExportResult.RETRYABLE
         assert "certificate verify failed" in answer.reason
         assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in answer.reason
     assert not server.requests
@@ -124,9 +124,9 @@ def test_a_certificate_that_is_mended_is_trusted(
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(Authority(tmp_path / "other").certificate.read_bytes())
     with closing(transport(server, certificate=trusted)) as sender:
-        assert sender.send(b"x").verdict is ExportResult.RETRYABLE
+        assert sender.send(b"x").result is ExportResult.RETRYABLE
         trusted.write_bytes(authority.certificate.read_bytes())
-        assert sender.send(b"x").verdict is ExportResult.ACCEPTED
+        assert sender.send(b"x").result is ExportResult.ACCEPTED
 
 
 def test_a_server_without_tls_is_told() -> None:
@@ -137,8 +137,8 @@ def test_a_server_without_tls_is_told() -> None:
         ).endpoints[0]
         with closing(HttpTransport(secure)) as sender:
             answer = sender.send(b"x")
-    assert answer.verdict is ExportResult.RETRYABLE
-    assert "http:// rather than https://" in answer.reason
+    assert answer.result is ExportResult.RETRYABLE
+    assert "http:// instead of https://" in answer.reason
 
 
 def test_the_certificate_must_be_for_the_host(authority: Authority) -> None:
@@ -146,7 +146,7 @@ def test_the_certificate_must_be_for_the_host(authority: Authority) -> None:
     elsewhere = authority.issue("elsewhere", hosts="DNS:otlp.example.com,IP:127.0.0.2")
     with HttpServer(tls=make_server_context(elsewhere)) as server:
         answer = send(server, certificate=authority.certificate)
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert "127.0.0.1" in answer.reason
     assert not server.requests
 
@@ -181,7 +181,7 @@ def test_a_client_that_must_show_a_certificate_is_told(
     stranger = Authority(tmp_path / "other").issue("stranger")
     for own in ({}, {"client_certificate": stranger.certificate, "client_key": stranger.key}):
         answer = send(strict_server, certificate=authority.certificate, **own)
-        assert answer.verdict is ExportResult.RETRYABLE
+        assert answer.result is ExportResult.RETRYABLE
         assert answer.reason
     assert not strict_server.requests
 
@@ -196,8 +196,8 @@ def test_files_that_do_not_fit_or_have_gone(server: HttpServer, authority: Autho
         "client_key": mixed.key,
     }
     answer = send(server, **files)
-    assert answer.verdict is ExportResult.RETRYABLE
+    assert answer.result is ExportResult.RETRYABLE
     assert "mismatch" in answer.reason.lower()
     with closing(transport(server, certificate=authority.certificate)) as sender:
         authority.certificate.unlink()
-        assert sender.send(b"x").verdict is ExportResult.RETRYABLE
+        assert sender.send(b"x").result is ExportResult.RETRYABLE

@@ -61,7 +61,7 @@ def test_the_stored_bytes_are_posted_as_they_are() -> None:
 def test_gzip_is_on_the_wire() -> None:
     """With gzip the body is compressed and said to be."""
     with HttpServer() as server, transport(server, gzipped=True) as sender:
-        assert sender.send(b"x" * 100_000).verdict is ExportResult.ACCEPTED
+        assert sender.send(b"x" * 100_000).result is ExportResult.ACCEPTED
     (request,) = server.requests
     assert request.headers["Content-Encoding"] == "gzip"
     assert len(request.body) < 1000
@@ -85,7 +85,7 @@ def test_headers_arrive_once(setting: str, name: str, received: str) -> None:
             {f"{PREFIX}ENDPOINT": server.url, f"{PREFIX}HEADERS": setting}
         ).endpoints[0]
         with closing(HttpTransport(endpoint)) as sender:
-            assert sender.send(b"x").verdict is ExportResult.ACCEPTED
+            assert sender.send(b"x").result is ExportResult.ACCEPTED
     values = server.requests[0].headers.get_all(name)
     assert values is not None
     # What http.server reads as Latin-1 are the bytes of the wire.
@@ -98,7 +98,7 @@ def test_user_and_password_of_the_url_arrive() -> None:
         url = server.url.replace("//", "//me:s%40cret@")
         endpoint = read_otlp_config({f"{PREFIX}ENDPOINT": url}).endpoints[0]
         with closing(HttpTransport(endpoint)) as sender:
-            assert sender.send(b"x").verdict is ExportResult.ACCEPTED
+            assert sender.send(b"x").result is ExportResult.ACCEPTED
     headers = server.requests[0].headers
     assert headers.get_all("Authorization") == ["Basic bWU6c0BjcmV0"]
     assert headers["Host"] == server.url.removeprefix("http://")
@@ -111,7 +111,7 @@ def test_the_path_and_query_of_a_signal_are_used_as_they_are() -> None:
             url = server.url + suffix
             endpoint = read_otlp_config({f"{PREFIX}LOGS_ENDPOINT": url}).endpoints[0]
             with closing(HttpTransport(endpoint)) as sender:
-                assert sender.send(b"x").verdict is ExportResult.ACCEPTED
+                assert sender.send(b"x").result is ExportResult.ACCEPTED
     assert [request.target for request in server.requests] == ["/x/y/?k=v", "/"]
 
 
@@ -121,7 +121,7 @@ def test_the_connection_is_kept() -> None:
         [http_response(200), http_response(503), http_response(400, b"no"), http_response(200)]
     )
     with HttpServer(lambda _: next(answers)) as server, transport(server) as sender:
-        verdicts = [sender.send(b"x").verdict for _ in range(4)]
+        verdicts = [sender.send(b"x").result for _ in range(4)]
     assert verdicts == [
         ExportResult.ACCEPTED,
         ExportResult.RETRYABLE,
@@ -134,9 +134,9 @@ def test_the_connection_is_kept() -> None:
 def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
     """A server that closes idle connections costs no failed try and no double send."""
     with HttpServer() as server, transport(server) as sender:
-        assert sender.send(b"first").verdict is ExportResult.ACCEPTED
+        assert sender.send(b"first").result is ExportResult.ACCEPTED
         server.hang_up()
-        assert sender.send(b"second").verdict is ExportResult.ACCEPTED
+        assert sender.send(b"second").result is ExportResult.ACCEPTED
     assert [request.body for request in server.requests] == [b"first", b"second"]
     assert server.connections == 2
 
@@ -146,7 +146,7 @@ def test_an_announced_end_of_the_connection_is_respected(farewell: str) -> None:
     """After `Connection: close` the next request takes a new connection."""
     answer = http_response(200, Connection=farewell)
     with HttpServer(lambda _: answer) as server, transport(server) as sender:
-        assert [sender.send(b"x").verdict for _ in range(2)] == [ExportResult.ACCEPTED] * 2
+        assert [sender.send(b"x").result for _ in range(2)] == [ExportResult.ACCEPTED] * 2
     assert server.connections == 2
 
 
@@ -155,14 +155,14 @@ def test_a_transient_failure_is_sent_again(status: int) -> None:
     """The four transient codes mean later, after a wait of our own when none is asked for."""
     message = Status(message="queue is full").SerializeToString()
     assert answer_to(status, message) == ExportResponse(
-        ExportResult.RETRYABLE, f"HTTP {status}: queue is full", wait_s=None
+        ExportResult.RETRYABLE, f"HTTP {status}: queue is full", retry_after_s=None
     )
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_in_seconds(status: int) -> None:
     """Retry-After with a number is how many seconds to wait."""
-    assert answer_to(status, Retry_After="17").wait_s == 17
+    assert answer_to(status, Retry_After="17").retry_after_s == 17
 
 
 def test_retry_after_as_a_date() -> None:
@@ -170,10 +170,10 @@ def test_retry_after_as_a_date() -> None:
     now = datetime.now(UTC)
     later = format_datetime(now + timedelta(seconds=120), usegmt=True)
     past = format_datetime(now - timedelta(seconds=120), usegmt=True)
-    wait_s = answer_to(503, Retry_After=later).wait_s
+    wait_s = answer_to(503, Retry_After=later).retry_after_s
     assert wait_s is not None
     assert 60 < wait_s <= 120
-    assert answer_to(503, Retry_After=past).wait_s == 0
+    assert answer_to(503, Retry_After=past).retry_after_s == 0
 
 
 @pytest.mark.parametrize("off", [timedelta(days=-30), timedelta(), timedelta(hours=5)])
@@ -185,7 +185,7 @@ def test_a_date_is_read_by_the_clock_of_who_wrote_it(off: timedelta) -> None:
         Date=format_datetime(theirs, usegmt=True),
         Retry_After=format_datetime(theirs + timedelta(seconds=90), usegmt=True),
     )
-    assert answer.wait_s == 90
+    assert answer.retry_after_s == 90
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_date_is_read_by_the_clock_of_who_wrote_it(off: timedelta) -> None:
 def test_a_retry_after_without_meaning_is_none(value: str) -> None:
     """A Retry-After in neither form leaves the wait to us."""
     answer = answer_to(503, Retry_After=value)
-    assert (answer.verdict, answer.wait_s) == (ExportResult.RETRYABLE, None)
+    assert (answer.result, answer.retry_after_s) == (ExportResult.RETRYABLE, None)
 
 
 @pytest.mark.parametrize("status", [400, 403, 408, 409, 422, 500, 501, 505])
@@ -232,7 +232,7 @@ def test_a_redirect_is_refused_with_a_hint(status: int) -> None:
     with HttpServer() as elsewhere:
         address = elsewhere.url.removeprefix("http://")
         answer = answer_to(status, Location=f"http://me:secret@{address}/new?token=secret")
-    assert answer.verdict is ExportResult.MISCONFIGURED
+    assert answer.result is ExportResult.MISCONFIGURED
     assert f"HTTP {status}: redirected to http://{address}/new" in answer.reason
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in answer.reason
     assert "secret" not in answer.reason
@@ -243,7 +243,7 @@ def test_a_redirect_is_refused_with_a_hint(status: int) -> None:
 def test_a_redirect_to_nowhere_is_one_as_well(location: str) -> None:
     """A redirect needs no target that can be read to be none of success."""
     answer = answer_to(302, Location=location)
-    assert answer.verdict is ExportResult.MISCONFIGURED
+    assert answer.result is ExportResult.MISCONFIGURED
     assert answer.reason.startswith("HTTP 302: redirected")
     assert answer.reason.isprintable()
 
@@ -283,7 +283,7 @@ def test_a_warning_comes_with_success() -> None:
 @pytest.mark.parametrize("status", [200, 202])
 def test_success_in_other_words_is_success(status: int, body: bytes) -> None:
     """Backends exist whose body for success is no protobuf: what they took, they took."""
-    assert answer_to(status, body).verdict is ExportResult.ACCEPTED
+    assert answer_to(status, body).result is ExportResult.ACCEPTED
 
 
 def test_no_descriptor_is_left() -> None:

@@ -76,8 +76,7 @@ def told(
     assert read is not None
     kills = read_otlp_config(environ)
     resource = {**host_attributes(), **kills.resource}
-    metrics = Metrics(read, resource, kills.endpoints, counts or Stats(), store)
-    metrics.watch(Buffer())
+    metrics = Metrics(read, resource, kills.endpoints, counts or Stats(Buffer()), store)
     try:
         yield metrics
     finally:
@@ -137,12 +136,12 @@ def test_what_is_sent_is_registered(store: Store) -> None:
     """Each of ours has the registry's instrument, unit and attributes; none of those is missing."""
     groups = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))["groups"]
     registered = {group["metric_name"]: group for group in groups if group["type"] == "metric"}
-    counts = Stats()
+    counts = Stats(Buffer())
     backend = MetricsBackend()
     with Receiver(backend) as receiver:
         with told(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, counts):
-            assert counts.record_lag
-            counts.record_lag("logs", [0.003])
+            assert counts.record_delays
+            counts.record_delays("logs", [0.003])
         sent = backend.metrics()
     ours = {name: metric for name, metric in sent.items() if not name.startswith("otel.")}
     assert ours.keys() == registered.keys()
@@ -188,8 +187,8 @@ def test_a_message_that_comes_again_to_the_store_counts_as_one() -> None:
     """The source hands an event over again while the disk is full: it was captured once."""
     counts = Stats()
     for _ in range(3):
-        counts.capture(KILL)
-    counts.store(KILL)
+        counts.on_captured(KILL)
+    counts.on_stored(KILL)
     assert counts.captured["kill"] == counts.stored["kill"] == 1
 
 

@@ -13,7 +13,6 @@ import pytest
 from otel_oom.agent import reconciler as reconcile
 from otel_oom.agent.reconciler import Reconciler
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
@@ -110,16 +109,15 @@ class _Found:
 def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
     """A count that nothing explains is one event with that count, told once."""
     vmstat = tmp_path / "vmstat"
-    boot = clock.boot_id()
     with Store(tmp_path / "state") as store:
         found = _Found(store)
 
         def compare(count: int) -> bool:
             vmstat.write_text(f"oom_kill {count}\n", encoding="ascii")
-            return reconciler.compare(reconcile.counted(vmstat))
+            return reconciler.compare(reconcile.read_kill_count(vmstat))
 
         reconciler = Reconciler(
-            store, boot, drain=lambda: None, record=found, history=False, vmstat=vmstat
+            store, drain=lambda: None, record=found, history=False, vmstat=vmstat
         )
         assert not compare(5)
         assert not compare(5)
@@ -131,8 +129,6 @@ def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
         assert isinstance(missed, MissedKills)
         assert (missed.count, missed.kernel_count, missed.reason) == (3, 8, "buffer_full")
         assert not compare(8)
-        again = Reconciler(
-            store, boot, drain=lambda: None, record=found, history=False, vmstat=vmstat
-        )
-        assert not again.compare(reconcile.counted(vmstat))
+        again = Reconciler(store, drain=lambda: None, record=found, history=False, vmstat=vmstat)
+        assert not again.compare(reconcile.read_kill_count(vmstat))
         assert len(found.events) == 1

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_oom.commands.demo.receiver import Reply
 from otel_oom.config.endpoint import HTTP, Endpoint
-from otel_oom.export.exporter import SignalExporter, connect
+from otel_oom.export.exporter import SignalExporter, create_transport
 from otel_oom.export.retry import RetryGate
 from otel_oom.store import DeadLetter, OutboxEntry, Store, StoreLimits
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
@@ -108,7 +108,7 @@ def make_exporter(
 ) -> SignalExporter:
     """Return an exporter to the HTTP backend at ``url``."""
     endpoint = Endpoint(signal, HTTP, f"{url}/v1/{signal}", timeout_s=CLIENT_TIMEOUT_S)
-    return SignalExporter(store, endpoint, connect(endpoint), backoff)
+    return SignalExporter(store, endpoint, create_transport(endpoint), backoff)
 
 
 @contextmanager

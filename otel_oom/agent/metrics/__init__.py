@@ -1,1 +1,1 @@
-"""The agent's own life: what it has done, whether it is well, and that it lives when others die."""
+"""Metrics of the agent itself."""

@@ -1,104 +1,118 @@
-"""The agent's numbers as OpenTelemetry metrics, by the official SDK.
+"""The agent's statistics as OpenTelemetry metrics, by the official SDK.
 
-Where the conventions for an SDK's own metrics name the same thing (``otel.sdk.exporter.*``,
-``otel.sdk.processor.*``), theirs is the name: dashboards for them work here. All else is under
-``otel_oom.``, defined in ``otlp/registry.yaml``. Nothing is computed before somebody collects.
+Where the conventions for an SDK's own metrics have a name (``otel.sdk.exporter.*``,
+``otel.sdk.processor.*``), it is used: dashboards for them work here. All else is under
+``otel_oom.``, defined in ``otlp/registry.yaml``. Nothing is computed before a collection.
 """
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.version import __version__ as sdk_version
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.util.types import Attributes, AttributeValue
 
 from otel_oom import __version__
-from otel_oom.agent.metrics.exporter import Exporter
-from otel_oom.capture.source import Source, SupportsBufferStats
-from otel_oom.config.endpoint import GRPC, Endpoint
-from otel_oom.export.exporter import SignalExporter, connect
+from otel_oom.agent.metrics.attributes import (
+    ITEMS,
+    agent_resource,
+    exporter_attributes,
+    queue_attributes,
+)
+from otel_oom.agent.metrics.exporter import TransportExporter
+from otel_oom.agent.stats import Stats
+from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.metrics import MetricsConfig
+from otel_oom.export.exporter import create_transport
 from otel_oom.otlp import semconv
+from otel_oom.store import Store
 from otel_oom.store.counters import DROPPED, NO_BOOT
 
-if TYPE_CHECKING:
-    from opentelemetry.util.types import Attributes
-
-    from otel_oom.agent.stats import Stats
-    from otel_oom.config.metrics import MetricsConfig
-    from otel_oom.store import Store
-
-_LOG = logging.getLogger(__name__)
-
-SERVICE_NAME: Final = "otel-oom"
-ITEMS: Final = {"logs": "log", "traces": "span"}
-"""Signals, and what the conventions call one of each in the names of their metrics."""
-
 _UNITS: Final = {"logs": "{log_record}", "traces": "{span}"}
-_PORTS: Final = {"http": 80, "https": 443}
-_LAG_BOUNDS_S: Final = (
+_SIGNALS: Final = {signal: {semconv.SIGNAL: signal} for signal in ITEMS}
+_DURATION_BOUNDS_S: Final = (
     *(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
     *(60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0),
 )
-"""From what a Collector on the same host takes to an outage of a day."""
-
-_QUEUE: Final = f"{SignalExporter.__module__}.{SignalExporter.__qualname__}"
-"""The type of what has the queue; the conventions ask for the language's own name of it."""
+"""From a Collector on the same host to an outage of a day."""
 
 _Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class Metrics:
-    """The instruments, and the reader that has a thread of its own; begins with construction."""
+    """The instruments, and a reader with a thread of its own, which starts at once."""
 
     def __init__(
         self,
-        settings: MetricsConfig,
+        config: MetricsConfig,
         resource: Mapping[str, AttributeValue],
         endpoints: Iterable[Endpoint],
-        counts: Stats,
+        stats: Stats,
         store: Store,
     ) -> None:
-        """Send what ``counts`` and ``store`` have, as ``settings`` say.
+        """Export the numbers of ``stats`` and ``store`` as ``config`` says.
 
-        ``resource`` is the host and what the user says of this agent; ``endpoints`` are those of
-        the kills.
+        ``resource`` describes the host and, if the user configured it, this agent; ``endpoints``
+        are those of the kills.
         """
-        self._counts = counts
+        self._stats = stats
         self._store = store
         self._endpoints = {endpoint.signal: endpoint for endpoint in endpoints}
         reader = PeriodicExportingMetricReader(
-            Exporter(settings, connect(settings.endpoint), store),
-            export_interval_millis=settings.interval_s * 1000,
-            export_timeout_millis=settings.timeout_s * 1000,
+            TransportExporter(config, create_transport(config.endpoint), store),
+            export_interval_millis=config.interval_s * 1000,
+            export_timeout_millis=config.timeout_s * 1000,
         )
         self._provider = MeterProvider(
-            [reader], _resource(settings.service_name, resource), shutdown_on_exit=False
+            [reader], agent_resource(config.service_name, resource), shutdown_on_exit=False
         )
         self._meter = self._provider.get_meter(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
-        self._of_capture()
-        self._of_delivery()
+        self._add_capture()
+        self._add_buffer()
+        self._add_exports()
+        self._add_outbox()
+        self._add_durations()
 
-    def stop(self, within_s: float) -> None:
-        """Tell the last state, in at most ``within_s`` seconds, and end."""
-        self._provider.shutdown(within_s * 1000)
+    def stop(self, timeout_s: float) -> None:
+        """Export the last values, within ``timeout_s`` seconds, and end."""
+        self._provider.shutdown(timeout_s * 1000)
 
-    def watch(self, source: Source) -> None:
-        """Tell how full the kernel's buffer gets, where ``source`` has one of its own."""
-        if not isinstance(source, SupportsBufferStats):
+    def _add_capture(self) -> None:
+        for name, counts, description in (
+            (semconv.METRIC_CAPTURED, self._stats.captured, "Events received from the kernel."),
+            (semconv.METRIC_STORED, self._stats.stored, "Events stored on disk and synced."),
+        ):
+            self._meter.create_observable_counter(
+                name, [partial(_observe_kinds, counts)], "{event}", description
+            )
+        self._meter.create_observable_counter(
+            semconv.METRIC_LOST,
+            [self._observe_lost],
+            "{event}",
+            "Events lost before they reached the agent.",
+        )
+
+    def _observe_lost(self, _: CallbackOptions) -> list[Observation]:
+        lost = self._stats.lost
+        return [
+            Observation(lost.victims, {"error.type": "buffer_full", semconv.EVENT_KIND: "kill"}),
+            Observation(lost.exits, {"error.type": "buffer_full", semconv.EVENT_KIND: "exit"}),
+            Observation(lost.undecodable, {"error.type": "decode_error"}),
+            Observation(lost.log_lines, {"error.type": "overwritten"}),
+        ]
+
+    def _add_buffer(self) -> None:
+        if self._stats.buffer is None:
             return
-        size = source.buffer_bytes
+        size = self._stats.buffer.buffer_bytes
         self._meter.create_observable_gauge(
             semconv.METRIC_BUFFER_USAGE,
-            [lambda _: [Observation(max(self._counts.take_fullest(), source.buffered_bytes()))]],
+            [lambda _: [Observation(self._stats.take_buffer_peak())]],
             "By",
             "Peak usage of the kernel's ring buffer since the last collection.",
         )
@@ -109,162 +123,91 @@ class Metrics:
             "Size of the kernel's ring buffer.",
         )
 
-    def _of_capture(self) -> None:
-        counts = self._counts
-        for name, numbers, description in (
-            (semconv.METRIC_CAPTURED, counts.captured, "Events received from the kernel."),
-            (semconv.METRIC_STORED, counts.stored, "Events stored on disk and synced."),
-        ):
-            self._meter.create_observable_counter(
-                name, [_by(semconv.EVENT_KIND, numbers)], "{event}", description
-            )
-        self._meter.create_observable_counter(
-            semconv.METRIC_LOST,
-            [lambda _: self._lost()],
-            "{event}",
-            "Events lost before they reached the agent.",
-        )
-
-    def _lost(self) -> list[Observation]:
-        loss = self._counts.loss
-        return [
-            Observation(loss.victims, {"error.type": "buffer_full", semconv.EVENT_KIND: "kill"}),
-            Observation(loss.exits, {"error.type": "buffer_full", semconv.EVENT_KIND: "exit"}),
-            Observation(loss.undecodable, {"error.type": "decode_error"}),
-            Observation(loss.log_lines, {"error.type": "overwritten"}),
-        ]
-
-    def _of_delivery(self) -> None:
+    def _add_exports(self) -> None:
         for signal, item in ITEMS.items():
             self._meter.create_observable_counter(
                 f"otel.sdk.exporter.{item}.exported",
-                [self._exported(signal)],
+                [partial(self._observe_exported, signal)],
                 _UNITS[signal],
                 "Messages that a backend accepted or rejected.",
             )
-            queue = {"otel.component.type": _QUEUE, "otel.component.name": f"{_QUEUE}/{signal}"}
+
+    def _observe_exported(self, signal: str, _: CallbackOptions) -> Iterable[Observation]:
+        attributes = exporter_attributes(self._endpoints[signal])
+        # A copy: an exporter may add an error type meanwhile.
+        exported = {(signal, ""): 0} | dict(list(self._stats.exported.items()))
+        for (exported_signal, error_type), count in exported.items():
+            if exported_signal == signal:
+                error = {"error.type": error_type} if error_type else {}
+                yield Observation(count, {**attributes, **error})
+
+    def _add_outbox(self) -> None:
+        stats = self._store.stats
+        for signal, item in ITEMS.items():
             self._meter.create_observable_up_down_counter(
                 f"otel.sdk.processor.{item}.queue.size",
-                [self._of_store(partial(self._store.stats.queue_depth, signal), queue)],
+                [_observe_store(partial(stats.queue_depth, signal), queue_attributes(signal))],
                 _UNITS[signal],
                 "Messages in the outbox.",
             )
-        by_signal = {signal: {semconv.SIGNAL: signal} for signal in ITEMS}
         self._meter.create_observable_gauge(
             semconv.METRIC_QUEUE_AGE,
-            [
-                self._of_store(partial(self._store.stats.oldest_age_s, signal), attributes)
-                for signal, attributes in by_signal.items()
-            ],
+            _observe_signals(stats.oldest_age_s),
             "s",
             "Age of the oldest message in the outbox; 0 if it is empty.",
         )
         self._meter.create_observable_up_down_counter(
             semconv.METRIC_DEAD_LETTERS,
-            [
-                self._of_store(partial(self._store.stats.dead_letter_count, signal), attributes)
-                for signal, attributes in by_signal.items()
-            ],
+            _observe_signals(stats.dead_letter_count),
             "{message}",
             "Messages that a backend rejected, kept on disk.",
         )
-        before = self._dropped()
+        dropped_before = {signal: self._count_dropped(signal) for signal in ITEMS}
         self._meter.create_observable_counter(
             semconv.METRIC_DROPPED,
-            [
-                self._of_store(partial(self._dropped_since, before, signal), attributes)
-                for signal, attributes in by_signal.items()
-            ],
+            _observe_signals(
+                lambda signal: max(0, self._count_dropped(signal) - dropped_before[signal])
+            ),
             "{message}",
             "Undelivered messages dropped at the size limit of the store.",
         )
-        lag = self._meter.create_histogram(
+
+    def _count_dropped(self, signal: str) -> int:
+        """Return how many messages the store has dropped since it was created."""
+        return self._store.counters(NO_BOOT).get(f"{DROPPED}{signal}", 0)
+
+    def _add_durations(self) -> None:
+        histogram = self._meter.create_histogram(
             semconv.METRIC_DELIVERY_DURATION,
             "s",
             "Time from the kernel's timestamp of an event to its acceptance by the backend.",
-            explicit_bucket_boundaries_advisory=_LAG_BOUNDS_S,
+            explicit_bucket_boundaries_advisory=_DURATION_BOUNDS_S,
         )
 
-        def record(signal: str, seconds: Iterable[float]) -> None:
-            for lag_s in seconds:
-                lag.record(lag_s, by_signal[signal])
+        def record(signal: str, delays_s: Iterable[float]) -> None:
+            for delay_s in delays_s:
+                histogram.record(delay_s, _SIGNALS[signal])
 
-        self._counts.record_lag = record
-
-    def _dropped(self) -> dict[str, int]:
-        """How many messages of each signal the store has dropped in all its life."""
-        counters = self._store.counters(NO_BOOT)
-        return {signal: counters.get(f"{DROPPED}{signal}", 0) for signal in ITEMS}
-
-    def _dropped_since(self, before: Mapping[str, int], signal: str) -> int:
-        return max(0, self._dropped()[signal] - before[signal])
-
-    def _exported(self, signal: str) -> _Callback:
-        exporter = _exporter(self._endpoints[signal])
-
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            # A copy at once: a courier may add a cause meanwhile.
-            decided = {("", signal): 0} | {
-                (wrong, of): number for (of, wrong), number in list(self._counts.exported.items())
-            }
-            for (wrong, of), number in decided.items():
-                if of == signal:
-                    yield Observation(number, {**exporter, **_error(wrong)})
-
-        return observe
-
-    def _of_store(self, read: Callable[[], float], attributes: Attributes) -> _Callback:
-        """One number of the store; nothing while it can't be read, which is said elsewhere."""
-
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            try:
-                return [Observation(read(), attributes)]
-            except sqlite3.Error:
-                return []
-
-        return observe
+        self._stats.record_delays = record
 
 
-def _by(name: str, numbers: Mapping[str, int]) -> _Callback:
-    return lambda _: [Observation(number, {name: key}) for key, number in numbers.items()]
+def _observe_kinds(counts: Mapping[str, int], _: CallbackOptions) -> list[Observation]:
+    return [Observation(count, {semconv.EVENT_KIND: kind}) for kind, count in counts.items()]
 
 
-def _error(wrong: str) -> dict[str, str]:
-    return {"error.type": wrong} if wrong else {}
+def _observe_signals(read: Callable[[str], float]) -> list[_Callback]:
+    return [
+        _observe_store(partial(read, signal), attributes) for signal, attributes in _SIGNALS.items()
+    ]
 
 
-def _exporter(endpoint: Endpoint) -> dict[str, str | int]:
-    """What the conventions say of an exporter's metrics: which one, and where it sends to."""
-    item, protocol = ITEMS[endpoint.signal], "grpc" if endpoint.protocol == GRPC else "http"
-    kind = f"otlp_{protocol}_{item}_exporter"
-    url = urlsplit(endpoint.url)
-    return {
-        "otel.component.type": kind,
-        "otel.component.name": f"{kind}/0",
-        "server.address": url.hostname or "",
-        "server.port": url.port or _PORTS[url.scheme],
-    }
+def _observe_store(read: Callable[[], float], attributes: Attributes) -> _Callback:
+    """Observe a number of the store; nothing while it can't be read, which is logged elsewhere."""
 
+    def observe(_: CallbackOptions) -> Iterable[Observation]:
+        try:
+            return [Observation(read(), attributes)]
+        except sqlite3.Error:
+            return []
 
-def _resource(service_name: str, attributes: Mapping[str, AttributeValue]) -> Resource:
-    """The agent itself: here it is what is observed.
-
-    One agent works on a host, so the host's id is the instance's as well: it stays the same over
-    restarts, as the count of kills does.
-    """
-    instance = attributes.get("host.id") or attributes.get("host.name", "")
-    resource = {
-        "service.name": SERVICE_NAME,
-        "service.version": __version__,
-        "service.instance.id": instance,
-        "telemetry.sdk.name": "opentelemetry",
-        "telemetry.sdk.language": "python",
-        "telemetry.sdk.version": sdk_version,
-        **attributes,
-        **({"service.name": service_name} if service_name else {}),
-    }
-    # Never Resource.create(): it imports every detector that is installed.
-    return Resource(resource, semconv.SCHEMA_URL)
-
-
-__all__ = ["Metrics"]
+    return observe

@@ -1,8 +1,8 @@
-"""``oom.kills``: how many processes were killed for want of memory on this host, for alerts.
+"""``oom.kills``: the number of OOM kills on this host, for alerts.
 
-Each kill is counted on the disk, in the step that queues its log event: once, whatever happens to
-the agent. So the sum goes on over restarts, and its start is when that disk's count began. The
-SDK knows only sums that begin with the process: this one is joined to what it gives.
+Each kill is counted on disk, in the transaction that queues its log event: once, even if the agent
+crashes. So the sum continues over restarts, and starts when the database was created. The SDK only
+has sums that start with the process: this one is added to its data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from otel_oom.store.counters import KILLS, KILLS_START_TIME
 _DESCRIPTION: Final = "OOM kills on this host, by outcome."
 _UNIT: Final = "{kill}"
 
-_AT_ZERO: Final = tuple(
+_INITIAL_LABELS: Final = tuple(
     format_label("killed", constraint, scope)
     for constraint, scope in (
         ("memcg", "own"),
@@ -30,56 +30,57 @@ _AT_ZERO: Final = tuple(
         ("none", "host"),
     )
 )
-"""What is told before it has happened: an alert on a rise does not see a series begin at one."""
+"""Series exported at 0 from the start, so that ``increase()`` sees the first kill."""
 
-_TOLD: Final = f"told.{KILLS}"
-_TOLD_SINCE: Final = f"told.{KILLS_START_TIME}"
+_EXPORTED: Final = f"exported.{KILLS}"
+_EXPORTED_TIME: Final = f"exported.{KILLS_START_TIME}"
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """The kills by label, and since when they are counted."""
+class KillCount:
+    """Kills by label, and the start of the count."""
 
-    since_unix_ns: int
+    start_unix_ns: int
     values: Mapping[str, int]
 
 
-def counted(counters: Mapping[str, int]) -> Count:
-    """The count out of the store's counters."""
-    return Count(counters.get(KILLS_START_TIME, 0), _behind(KILLS, counters))
+def read_count(counters: Mapping[str, int]) -> KillCount:
+    """Return the count from the store's counters."""
+    return KillCount(counters.get(KILLS_START_TIME, 0), _strip_prefix(KILLS, counters))
 
 
-def told(counters: Mapping[str, int]) -> Count:
-    """What a backend that wants differences has last taken, and when; at first nothing."""
-    if _TOLD_SINCE not in counters:
-        return Count(counted(counters).since_unix_ns, {})
-    return Count(counters[_TOLD_SINCE], _behind(_TOLD, counters))
+def read_exported(counters: Mapping[str, int]) -> KillCount:
+    """Return the last count that a backend of deltas accepted, with its time; 0 at first."""
+    if _EXPORTED_TIME not in counters:
+        return KillCount(read_count(counters).start_unix_ns, {})
+    return KillCount(counters[_EXPORTED_TIME], _strip_prefix(_EXPORTED, counters))
 
 
-def as_told(count: Count, now_unix_ns: int) -> dict[str, int]:
-    """The counters that :func:`told` finds ``count`` by."""
-    values = {_TOLD + key: value for key, value in count.values.items()}
-    return {**values, _TOLD_SINCE: now_unix_ns}
+def exported_counters(count: KillCount, now_unix_ns: int) -> dict[str, int]:
+    """Return the counters from which :func:`read_exported` reads ``count``."""
+    values = {_EXPORTED + key: value for key, value in count.values.items()}
+    return {**values, _EXPORTED_TIME: now_unix_ns}
 
 
-def metric(count: Count, before: Count | None, now_unix_ns: int) -> Metric:
-    """The sum up to now, since the count began; or, with ``before``, what has come since then."""
-    delta = before is not None
-    base = before.values if before else {}
+def build_metric(count: KillCount, exported: KillCount | None, now_unix_ns: int) -> Metric:
+    """Build the cumulative sum, or with ``exported`` the delta since then."""
+    base = exported.values if exported else {}
     points = [
         NumberDataPoint(
             attributes=json.loads(key),
-            start_time_unix_nano=(before or count).since_unix_ns,
+            start_time_unix_nano=(exported or count).start_unix_ns,
             time_unix_nano=now_unix_ns,
             value=value - base.get(key, 0),
         )
-        for key, value in {**dict.fromkeys(_AT_ZERO, 0), **count.values}.items()
+        for key, value in {**dict.fromkeys(_INITIAL_LABELS, 0), **count.values}.items()
     ]
-    temporality = AggregationTemporality.DELTA if delta else AggregationTemporality.CUMULATIVE
+    temporality = (
+        AggregationTemporality.CUMULATIVE if exported is None else AggregationTemporality.DELTA
+    )
     return Metric(semconv.METRIC_KILLS, _DESCRIPTION, _UNIT, Sum(points, temporality, True))  # noqa: FBT003  the SDK's own signature
 
 
-def _behind(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:
+def _strip_prefix(prefix: str, counters: Mapping[str, int]) -> dict[str, int]:
     return {
         name.removeprefix(prefix): value
         for name, value in counters.items()

@@ -31,7 +31,7 @@ from otel_oom.commands.demo import show, victim
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.endpoint import Endpoint
 from otel_oom.config.otlp import SIGNALS, OtlpConfig, read_otlp_config
-from otel_oom.export.exporter import connect
+from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResult
 from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
 from otel_oom.otlp.json import to_json_line
@@ -227,10 +227,10 @@ def _forward(received: list[Message], backend: OtlpConfig) -> None:
     for request, endpoint in zip(received, backend.endpoints, strict=True):
         if not _is_named(endpoint):
             continue
-        transport = connect(endpoint)
+        transport = create_transport(endpoint)
         answer = transport.send(request.SerializeToString())
         transport.close()
-        if answer.verdict is not ExportResult.ACCEPTED or answer.rejected:
+        if answer.result is not ExportResult.ACCEPTED or answer.rejected:
             raise DemoError(
                 f"{endpoint.redacted_url} did not take the {endpoint.signal}: {answer.reason}"
             )

@@ -13,7 +13,7 @@ from otel_oom.config.endpoint import Endpoint, otlp_variables, unknown_otlp_vari
 from otel_oom.config.metrics import read_metrics_config
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.config.variable import ConfigError
-from otel_oom.export.exporter import connect
+from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResult
 
 _ENDPOINT_S: Final = 5.0
@@ -66,19 +66,20 @@ def _endpoint(endpoint: Endpoint) -> Check:
     name = f"{endpoint.signal} endpoint"
     where = f"{endpoint.redacted_url} ({endpoint.protocol})"
     try:
-        transport = connect(replace(endpoint, timeout_s=min(endpoint.timeout_s, _ENDPOINT_S)))
+        impatient = replace(endpoint, timeout_s=min(endpoint.timeout_s, _ENDPOINT_S))
+        transport = create_transport(impatient)
     except (OSError, ValueError) as error:
         return Check(name, FAIL, f"{where}: {error}", "Check the certificate and key files.")
     answer = transport.send(b"")
     transport.close()
-    if answer.verdict is ExportResult.ACCEPTED and endpoint.timeout_s > _LONG_TIMEOUT_S:
+    if answer.result is ExportResult.ACCEPTED and endpoint.timeout_s > _LONG_TIMEOUT_S:
         advice = "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds, as in OpenTelemetry's Python exporters."
         return Check(name, WARN, f"{where} answers, with {endpoint.timeout_s:g} s to do so", advice)
-    if answer.verdict is ExportResult.ACCEPTED:
+    if answer.result is ExportResult.ACCEPTED:
         return Check(name, OK, f"{where} answers")
     advice = (
         "Is it up, and is OTEL_EXPORTER_OTLP_ENDPOINT right? What is captured waits on disk."
-        if answer.verdict is ExportResult.RETRYABLE
+        if answer.result is ExportResult.RETRYABLE
         else "It answers, and refuses: check its address, protocol and credentials."
     )
     return Check(name, FAIL, f"{where}: {answer.reason}", advice)

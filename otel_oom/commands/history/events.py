@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from otel_oom.agent.control_client import Ask, open_control_client
+from otel_oom.agent.control_client import ControlClient, open_control_client
 from otel_oom.commands.console.terminal import Terminal
 from otel_oom.commands.history import queries, table
 from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
@@ -33,7 +33,7 @@ def events(state_dir: Path, *, last: int | None, since: int | None, as_json: boo
     return int(bool(unreadable))
 
 
-def _rows(ask: Ask, last: int | None, since: int | None) -> list[HistoryRow]:
+def _rows(ask: ControlClient, last: int | None, since: int | None) -> list[HistoryRow]:
     """The newest rows; what was stored before ``since`` was no later than that."""
     rows: Iterable[HistoryRow] = islice(queries.newest(ask), last)
     if since is None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from otel_oom.agent.control_client import Ask, open_control_client
+from otel_oom.agent.control_client import ControlClient, open_control_client
 from otel_oom.commands.console.terminal import Terminal, printable
 from otel_oom.commands.history import page, queries
 from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
@@ -46,7 +46,7 @@ def show(state_dir: Path, which: str, *, as_json: bool) -> int:
     return 0
 
 
-def _entry(ask: Ask, which: str) -> Entry:
+def _entry(ask: ControlClient, which: str) -> Entry:
     ids: Sequence[int]
     if which == LAST:
         ids = queries.newest_kill(ask)
@@ -63,7 +63,7 @@ def _entry(ask: Ask, which: str) -> Entry:
     return entry_of(rows[0])
 
 
-def _ids(ask: Ask, which: str) -> Sequence[int]:
+def _ids(ask: ControlClient, which: str) -> Sequence[int]:
     """The one event that is meant; of several kills of a process id the newest."""
     if which.isascii() and which.isdecimal() and len(which) < 11:  # noqa: PLR2004  a process id
         of_pid = queries.of_pid(ask, int(which))
@@ -91,7 +91,7 @@ def _ids(ask: Ask, which: str) -> Sequence[int]:
     return found
 
 
-def _members(ask: Ask, entry: Entry) -> list[Entry]:
+def _members(ask: ControlClient, entry: Entry) -> list[Entry]:
     """All that were killed by the same decision, in their order, itself included."""
     record = entry.record
     incident = record.attributes.text(semconv.INCIDENT_ID)

@@ -15,6 +15,7 @@ from typing import Final
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import ControlServer
 from otel_oom.agent.delivery import DeliveryPipeline
+from otel_oom.agent.stats import Stats
 from otel_oom.commands.replay.events import Event
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig
@@ -67,7 +68,7 @@ class Submitter:
         seen = Snapshot(process_found=False, containers=containers_by_path(event))
         if self._store.insert(event, seen):
             self.new += 1
-            self._delivery.wake()
+            self._delivery.notify_events()
             if self._sends and self.new % _MOST_WAITING == 0:
                 self._wait(_MOST_WAITING)
 
@@ -114,10 +115,10 @@ def sender(
     # What is found of the place that this process is in is not the logs'.
     config = AgentConfig(replace(settings, detectors=()))
     with Store(state_dir, bounds) as store:
-        delivery = DeliveryPipeline(store, config, _ByPath(), resident=False)
+        delivery = DeliveryPipeline(store, config, Stats(), _ByPath())
         if not settings.disabled:
             delivery.start()
-        with ControlServer(state_dir, store_handlers(store, delivery.look_again)):
+        with ControlServer(state_dir, store_handlers(store, delivery.notify_outbox)):
             try:
                 yield Submitter(store, delivery, sends=not settings.disabled), store
             finally:

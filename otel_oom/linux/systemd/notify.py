@@ -6,7 +6,7 @@ import socket
 from contextlib import suppress
 
 
-def notify(address: str, state: str) -> None:
+def send_notification(address: str, state: str) -> None:
     """Send ``state`` to the manager's socket ``address``; do nothing if that is empty."""
     if not address:
         return

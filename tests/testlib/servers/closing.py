@@ -22,6 +22,6 @@ def assert_close_ends_send(transport: Transport) -> None:
             under_way.result(_HANGS_S)
         began = time.monotonic()
         transport.close()
-        assert under_way.result(CLIENT_TIMEOUT_S).verdict is ExportResult.RETRYABLE
+        assert under_way.result(CLIENT_TIMEOUT_S).result is ExportResult.RETRYABLE
         assert time.monotonic() - began < _PROMPT_S
-    assert transport.send(b"x").verdict is ExportResult.RETRYABLE
+    assert transport.send(b"x").result is ExportResult.RETRYABLE

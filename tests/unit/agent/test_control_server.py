@@ -1,4 +1,4 @@
-"""The agent's socket: answers who may ask, and is kept from nothing by who asks badly."""
+"""The control socket: it serves its owner, whatever other clients send."""
 
 from __future__ import annotations
 
@@ -22,31 +22,36 @@ from otel_oom.agent.control_server import (
     send_request,
 )
 
-ECHO: dict[str, Any] = {"echo": lambda request: request["what"]}
+ECHO: dict[str, Any] = {"echo": lambda request: request["value"]}
 
 
-def broken(_: Request) -> None:
-    """Fail as a full disk does."""
+def fail(_: Request) -> None:
+    """Fail like a full disk."""
     raise sqlite3.OperationalError("database or disk is full")
+
+
+def echo(folder: Path) -> bool:
+    """Return true if the server responds."""
+    return bool(send_request(folder, {"method": "echo", "value": 1}) == 1)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A state folder, deeper than the address of a socket can tell."""
+    """Create a state directory with a path that is too long for the address of a socket."""
     deep = tmp_path / ("x" * 100)
     deep.mkdir(mode=0o700)
     return deep
 
 
 @pytest.fixture
-def agent(folder: Path) -> Iterator[ControlServer]:
-    """What an agent runs."""
-    with ControlServer(folder, {**ECHO, "broken": broken}) as running:
+def server(folder: Path) -> Iterator[ControlServer]:
+    """Run a server as the agent does."""
+    with ControlServer(folder, {**ECHO, "fail": fail}) as running:
         yield running
 
 
 def address(folder: Path) -> str:
-    """The socket's, by way of a link: its real one is too long."""
+    """Return the socket's address through a link: its real one is too long."""
     link = folder.parent / "link"
     if not link.exists():
         link.symlink_to(folder)
@@ -55,13 +60,13 @@ def address(folder: Path) -> str:
 
 @contextmanager
 def connected(folder: Path) -> Iterator[socket.socket]:
-    """A client of the test's own."""
+    """Connect a client of the test's own."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address(folder))
         yield connection
 
 
-def raw(folder: Path, data: bytes) -> bytes:
+def send_raw(folder: Path, data: bytes) -> bytes:
     """Send bytes as they are, and read to the end."""
     with connected(folder) as connection:
         connection.sendall(data)
@@ -69,16 +74,14 @@ def raw(folder: Path, data: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-@pytest.mark.usefixtures("agent")
-def test_a_request_is_answered(folder: Path) -> None:
-    """What is asked comes back, also where it is longer than one read."""
-    for what in ("x", ["é\n", None, 1], "y" * 60_000):
-        assert send_request(folder, {"do": "echo", "what": what}) == what
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("value", ["x", ["é\n", None, 1], "y" * 60_000])
+def test_a_request_gets_its_result(folder: Path, value: object) -> None:
+    assert send_request(folder, {"method": "echo", "value": value}) == value
 
 
-@pytest.mark.usefixtures("agent")
-def test_only_its_owner_may_ask(folder: Path) -> None:
-    """The socket is nobody else's, whatever the umask says."""
+@pytest.mark.usefixtures("server")
+def test_only_the_owner_may_open_the_socket(folder: Path) -> None:
     mode = (folder / "control.sock").stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
@@ -86,74 +89,74 @@ def test_only_its_owner_may_ask(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"", b"\n", b"rubbish\n", b"[]\n", b"{}\n", b'{"do": "no such thing"}\n', b'{"do": []}\n'],
+    [
+        *(b"", b"\n", b"rubbish\n", b"[]\n", b"{}\n"),
+        *(b'{"method": "unknown"}\n', b'{"method": []}\n'),
+    ],
 )
-@pytest.mark.usefixtures("agent")
-def test_rubbish_is_answered_with_a_sentence(folder: Path, line: bytes) -> None:
-    """Who asks what is not known is told so, and the next one is answered."""
-    assert "error" in json.loads(raw(folder, line))
-    assert send_request(folder, {"do": "echo", "what": 1}) == 1
+@pytest.mark.usefixtures("server")
+def test_an_invalid_request_gets_an_error_and_the_next_one_its_result(
+    folder: Path, line: bytes
+) -> None:
+    assert "error" in json.loads(send_raw(folder, line))
+    assert echo(folder)
 
 
-@pytest.mark.usefixtures("agent")
-def test_a_request_without_end_is_given_up(folder: Path) -> None:
-    """A request is read to a limit, then judged as it is."""
+@pytest.mark.usefixtures("server")
+def test_an_endless_request_is_cut(folder: Path) -> None:
     with suppress(OSError):  # it may have hung up by then
-        assert "error" in json.loads(raw(folder, b"x" * (8 << 20)))
-    assert send_request(folder, {"do": "echo", "what": 1}) == 1
+        assert "error" in json.loads(send_raw(folder, b"x" * (8 << 20)))
+    assert echo(folder)
 
 
-@pytest.mark.usefixtures("agent")
-def test_who_says_nothing_is_given_up(folder: Path) -> None:
-    """A client that hangs keeps the next one waiting for a while, not for ever."""
+@pytest.mark.usefixtures("server")
+def test_a_silent_client_delays_the_next_one_for_a_while_only(folder: Path) -> None:
     with connected(folder):
-        assert send_request(folder, {"do": "echo", "what": 1}) == 1
+        assert echo(folder)
 
 
-@pytest.mark.usefixtures("agent")
-def test_what_the_store_says_reaches_who_asked(folder: Path) -> None:
-    """A failure of the disk is the answer, as a sentence."""
+@pytest.mark.usefixtures("server")
+def test_an_error_of_the_store_reaches_the_client(folder: Path) -> None:
     with pytest.raises(ControlError, match="disk is full"):
-        send_request(folder, {"do": "broken"})
+        send_request(folder, {"method": "fail"})
 
 
-def test_nobody_there_is_told_apart(folder: Path, tmp_path: Path) -> None:
-    """No folder, no socket, and a socket that a killed agent left behind are all no agent."""
+def test_no_agent(folder: Path, tmp_path: Path) -> None:
+    """No directory, no socket, and the socket of a killed agent are all recognised."""
     with pytest.raises(NoAgentError):
-        send_request(tmp_path / "nowhere", {"do": "echo"})
+        echo(tmp_path / "nowhere")
     with pytest.raises(NoAgentError):
-        send_request(folder, {"do": "echo"})
+        echo(folder)
     with ControlServer(folder, ECHO):
         pass
     with pytest.raises(NoAgentError):
-        send_request(folder, {"do": "echo"})
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(address(folder))
+        echo(folder)
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(address(folder))
     with pytest.raises(NoAgentError):
-        send_request(folder, {"do": "echo"})
+        echo(folder)
     with ControlServer(folder, ECHO):
-        assert send_request(folder, {"do": "echo", "what": 1}) == 1
+        assert echo(folder)
 
 
-def test_a_link_in_its_place_leads_nowhere(folder: Path, tmp_path: Path) -> None:
-    """A symbolic link of the socket's name is replaced, and what it led to is left alone."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.write_text("mine", encoding="ascii")
-    (folder / "control.sock").symlink_to(elsewhere)
+def test_a_symbolic_link_in_place_of_the_socket_is_replaced(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine", encoding="ascii")
+    (folder / "control.sock").symlink_to(target)
     with ControlServer(folder, ECHO):
-        assert send_request(folder, {"do": "echo", "what": 1}) == 1
-    assert elsewhere.read_text(encoding="ascii") == "mine"
+        assert echo(folder)
+    assert target.read_text(encoding="ascii") == "mine"
 
 
-def test_an_agent_without_a_socket_works(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where there can be no socket the agent says so, and goes on."""
+def test_without_a_socket_the_agent_logs_it_and_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with ControlServer(tmp_path / "nowhere", ECHO):
         pass
-    assert "can't ask this agent" in caplog.text
+    assert "commands can't query this agent" in caplog.text
 
 
-def test_the_end_leaves_nothing(folder: Path) -> None:
-    """After the end there is no thread and no socket."""
+def test_the_end_leaves_neither_thread_nor_socket(folder: Path) -> None:
     before = threading.active_count()
     with ControlServer(folder, ECHO):
         assert threading.active_count() == before + 1

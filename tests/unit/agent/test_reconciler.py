@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from otel_oom.agent.reconciler import counted, missing_kills
+from otel_oom.agent.reconciler import missing_kills, read_kill_count
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
 from otel_oom.store.types import StoredKill
@@ -75,9 +75,9 @@ def test_the_kernels_counter_is_read(tmp_path: Path) -> None:
     """Only the line of that very name counts, and an older kernel has none."""
     vmstat = tmp_path / "vmstat"
     vmstat.write_text("nr_free_pages 3\noom_kill_x 9\noom_kill 12\nswap_ra 0\n", encoding="ascii")
-    assert counted(vmstat) == 12
+    assert read_kill_count(vmstat) == 12
     vmstat.write_text("nr_free_pages 3\n", encoding="ascii")
-    assert counted(vmstat) is None
+    assert read_kill_count(vmstat) is None
 
 
 def test_a_kill_of_the_log_keeps_its_uid_at_every_reading() -> None:

@@ -9,6 +9,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.agent.delivery import DeliveryPipeline
+from otel_oom.agent.stats import Stats
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig, read_otlp_config
 from otel_oom.enrich.resource_detectors import GROUP, detect_resource
@@ -97,7 +98,7 @@ def test_kills_have_the_detected_attributes_of_the_host(tmp_path: Path) -> None:
     config = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
     with Store(tmp_path) as store:
         store.insert(KILL, Snapshot(process_found=False))
-        delivery = DeliveryPipeline(store, AgentConfig(config), ContainerService())
+        delivery = DeliveryPipeline(store, AgentConfig(config), Stats(), ContainerService())
         delivery.start()
         delivery.stop(30.0)
         (message,) = store.next_batch("logs", 10, 1 << 20)

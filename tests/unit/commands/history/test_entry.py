@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.agent.control_client import Ask
+from otel_oom.agent.control_client import ControlClient
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import Request
 from otel_oom.commands.history import queries
@@ -47,10 +47,10 @@ def nobody() -> Host:
     raise AssertionError
 
 
-def asking(store: Store) -> Ask:
-    """Ask a store as one asks an agent: through JSON."""
+def asking(store: Store) -> ControlClient:
+    """Query a store through JSON, as from an agent."""
     known = store_handlers(store)
-    return lambda request: json.loads(json.dumps(known[request["do"]](request)))
+    return lambda request: json.loads(json.dumps(known[request["method"]](request)))
 
 
 def stored(

@@ -1,0 +1,175 @@
+"""Store each event with a snapshot of its victim and host."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import Final
+
+from msgspec.structs import replace
+
+from otel_oom.agent.stats import Stats
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex
+from otel_oom.linux import clock
+from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux.containers.service import ContainerService
+from otel_oom.model.events import (
+    CapturedEvent,
+    MissedKills,
+    NoVictim,
+    OomKill,
+    ReaperStep,
+    UndecodableRecord,
+    UserspaceKill,
+    VictimExit,
+)
+from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.units import NS_PER_S
+from otel_oom.snapshot import ProcessScanner, take_snapshot
+from otel_oom.snapshot.environ import EnvironReader
+from otel_oom.store import Store, StoreError, undecodable
+
+_LOG = logging.getLogger(__name__)
+
+_MAX_EARLY_EXITS: Final = 256
+_EARLY_NS: Final = NS_PER_S
+"""Longer than an exit can precede its mark, shorter than the reuse of its process id."""
+
+
+class EventRecorder:
+    """Brings each event to the disk, in the thread that captures."""
+
+    def __init__(
+        self,
+        store: Store,
+        stats: Stats,
+        containers: ContainerService,
+        kernel_log: OomReportIndex | None = None,
+    ) -> None:
+        """Record in ``store`` and count in ``stats``.
+
+        ``kernel_log`` has the kernel's report of a kill, if the source does not read that itself.
+        """
+        self._store = store
+        self._stats = stats
+        self._containers = containers
+        self._kernel_log = kernel_log
+        self._boot_id = clock.boot_id()
+        self._cgroups = CgroupMount.find()
+        self._environ = EnvironReader()
+        self._scanner = ProcessScanner(self._cgroups)
+        self._early_exits: dict[int, VictimExit] = {}
+
+    def record(self, event: CapturedEvent) -> None:
+        """Store an event that was just captured.
+
+        Raises:
+            sqlite3.Error, StoreError: the store failed; the event may be recorded again.
+        """
+        if isinstance(event, UndecodableRecord):
+            path = undecodable.save_record(self._store.folder, event.record)
+            _LOG.error("Undecodable record (%s) kept in %s", event.reason, path)
+            return
+        self._stats.on_captured(event)
+        if self._store_event(event):
+            self._stats.on_stored(event)
+
+    def record_recovered(self, event: CapturedEvent) -> None:
+        """Store an event that was found late; no snapshot can be taken any more."""
+        if isinstance(event, OomKill | MissedKills):
+            self._store.insert(event, Snapshot(process_found=False))
+
+    def _store_event(
+        self, event: OomKill | UserspaceKill | NoVictim | MissedKills | VictimExit | ReaperStep
+    ) -> bool:
+        """Store an event; return false for a duplicate."""
+        if isinstance(event, VictimExit):
+            stored = self._store.add_exit(self._boot_id, event)
+            if not stored:
+                self._hold_early_exit(event)
+            return stored
+        if isinstance(event, ReaperStep):
+            return self._store.add_reaper_step(self._boot_id, event)
+        if isinstance(event, OomKill):
+            return self._store_kill(event)
+        if isinstance(event, UserspaceKill):
+            return self._store_userspace_kill(event)
+        containers = self._containers.resolve_now(event)
+        stored = self._store.insert(event, Snapshot(process_found=False, containers=containers))
+        if stored:
+            _LOG.warning("Out of memory, and the kernel found no process that it may kill")
+        return stored
+
+    def _store_kill(self, kill: OomKill) -> bool:
+        snapshot = self._snapshot(kill)
+        if not self._store.insert(kill, snapshot, unfinished=True):
+            _LOG.info("Duplicate kill of pid %s ignored", kill.victim.tgid)
+            return False
+        _LOG.info(
+            "OOM kill of %r (pid %s)%s", kill.victim.comm, kill.victim.tgid, _origin_suffix(kill)
+        )
+        self._complete(kill, snapshot)
+        # A victim that dies at once, on another CPU, can exit before it is marked.
+        exit_ = self._early_exits.get(kill.victim.tgid or 0)
+        if exit_ and _is_exit_of(exit_, kill):
+            if self._store.add_exit(self._boot_id, exit_):
+                self._stats.on_stored(exit_)
+            del self._early_exits[exit_.tgid]
+        return True
+
+    def _store_userspace_kill(self, kill: UserspaceKill) -> bool:
+        stored = self._store.insert(kill, self._snapshot(kill))
+        if stored:
+            _LOG.info("Kill by %s%s: %r", kill.killer.name, _origin_suffix(kill), kill.original)
+        return stored
+
+    def _hold_early_exit(self, exit_: VictimExit) -> None:
+        self._early_exits.pop(exit_.tgid, None)
+        if len(self._early_exits) >= _MAX_EARLY_EXITS:
+            # The oldest: its kill would have come long ago.
+            del self._early_exits[next(iter(self._early_exits))]
+        self._early_exits[exit_.tgid] = exit_
+
+    def _snapshot(self, kill: OomKill | UserspaceKill) -> Snapshot:
+        try:
+            snapshot = take_snapshot(kill, self._cgroups, environ=self._environ)
+        except Exception:  # noqa: BLE001  the kill comes first
+            # The kernel's record is stored even if user space can read nothing.
+            _LOG.exception("Snapshot of the victim failed")
+            snapshot = Snapshot(process_found=False)
+        return replace(snapshot, containers=self._containers.resolve_now(kill))
+
+    def _complete(self, kill: OomKill, snapshot: Snapshot) -> None:
+        """Add what takes longer to read, now that the kill is on disk."""
+        completed = self._read_report(kill, self._snapshot_processes(kill, snapshot))
+        try:
+            self._store.complete(kill.uid, None if completed is snapshot else completed)
+        except (sqlite3.Error, StoreError, MemoryError) as error:
+            _LOG.warning("Could not store the process list of this kill: %s", error)
+
+    def _snapshot_processes(self, kill: OomKill, snapshot: Snapshot) -> Snapshot:
+        try:
+            return snapshot if kill.capture.recovered else self._scanner.add_to(kill, snapshot)
+        except Exception:  # noqa: BLE001  as above
+            _LOG.exception("Process scan failed")
+            return snapshot
+
+    def _read_report(self, kill: OomKill, snapshot: Snapshot) -> Snapshot:
+        if self._kernel_log is None:
+            return snapshot
+        try:
+            logged = self._kernel_log.completed(kill)
+        except Exception:  # noqa: BLE001  as above
+            _LOG.exception("Reading the kernel's report of an OOM kill failed")
+            return snapshot
+        return replace(snapshot, kernel_report=logged.original, kernel_report_tasks=logged.tasks)
+
+
+def _origin_suffix(kill: OomKill | UserspaceKill) -> str:
+    return ", recovered from before this start" if kill.capture.recovered else ""
+
+
+def _is_exit_of(exit_: VictimExit, kill: OomKill) -> bool:
+    """Return true if an exit captured before the kill is that of its victim."""
+    same = kill.victim.start_boottime_ns in {None, exit_.start_boottime_ns}
+    return same and abs(exit_.boottime_ns - kill.boottime_ns) < _EARLY_NS

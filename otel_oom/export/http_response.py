@@ -1,0 +1,93 @@
+"""The response of an OTLP/HTTP backend: its status, headers and body."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status
+
+from otel_oom.export.result import (
+    MISCONFIGURED_HTTP,
+    RETRYABLE_HTTP,
+    TOO_LARGE_HTTP,
+    ExportResponse,
+    ExportResult,
+    sanitize_reason,
+)
+from otel_oom.export.signals import Signal
+
+_OK: Final = range(200, 300)
+_REDIRECT: Final = range(300, 400)
+
+
+def parse_response(signal: Signal, status: int, headers: Message, content: bytes) -> ExportResponse:
+    """Return the result that the status, headers and body of a response mean."""
+    if status in _OK:
+        return signal.parse_success(content)
+    if status in _REDIRECT:
+        reason = _describe_redirect(status, headers.get("Location", ""))
+    else:
+        reason = sanitize_reason(f"HTTP {status}{_parse_error_message(content)}")
+    if status in RETRYABLE_HTTP:
+        wait_s = parse_retry_after_s(headers.get("Retry-After"), headers.get("Date"))
+        return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s=wait_s)
+    result = ExportResult.REJECTED
+    if status == TOO_LARGE_HTTP:
+        result = ExportResult.TOO_LARGE
+    elif status in MISCONFIGURED_HTTP:
+        result = ExportResult.MISCONFIGURED
+    return ExportResponse(result, reason, status_code=str(status))
+
+
+def parse_retry_after_s(value: str | None, date: str | None = None) -> float | None:
+    """Parse a ``Retry-After`` header in either form (RFC 9110); the result is in seconds.
+
+    ``date`` is the ``Date`` header of the same response. Without it the host's own clock is used,
+    which may differ from the server's.
+    """
+    if not value:
+        return None
+    if value.strip().isdecimal():
+        return float(value)
+    end = _parse_http_date(value)
+    if end is None:
+        return None
+    start = _parse_http_date(date or "") or datetime.now(UTC)
+    return max(0.0, (end - start).total_seconds())
+
+
+def _parse_http_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _describe_redirect(status: int, location: str) -> str:
+    """Return the error about a redirect, without secrets in its target."""
+    try:
+        parts = urlsplit(location)
+        target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        target = ""
+    where = f" to {target}" if target else ""
+    return sanitize_reason(
+        f"HTTP {status}: redirected{where}, which is not followed; "
+        "set OTEL_EXPORTER_OTLP_ENDPOINT to the final address"
+    )
+
+
+def _parse_error_message(content: bytes) -> str:
+    """Return the message of an error's body: a ``google.rpc.Status`` by the specification."""
+    status = Status()
+    try:
+        status.ParseFromString(content)
+    except DecodeError:
+        return f": {content.decode('utf-8', 'replace').strip()}" if content else ""
+    return f": {status.message}" if status.message else ""
