@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from otel_oom.capture.mark_matching import ReadMarks, nearest_pairs
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
+from otel_oom.store import Store
 from otel_oom.store.types import BootTally, StoredKill
 
 if TYPE_CHECKING:  # imported late, see _read_backlog()
@@ -34,24 +35,6 @@ EVERY_S: Final = 60.0
 SOURCE: Final = "kmsg"
 
 _MAX_STORED: Final = 1 << 14
-
-
-class Ledger(Protocol):
-    """The tallies of boots, on disk."""
-
-    def boot_tally(self, boot_id: str) -> BootTally:
-        """Return the tally of a boot; an empty one if nothing is stored of it."""
-
-    def update_tally(
-        self, boot_id: str, *, double_counted: int, log_sequence: int, log_starts: bool = False
-    ) -> None:
-        """Set the double counts, and the line of the log up to which a boot is settled.
-
-        With ``log_starts``, kills up to that line are never recorded.
-        """
-
-    def stored_kills(self, boot_id: str, most: int) -> list[StoredKill]:
-        """Return the newest stored kills of a boot, at most ``most``."""
 
 
 def read_kill_count(vmstat: Path = _VMSTAT) -> int | None:
@@ -98,7 +81,7 @@ class Reconciler:
 
     def __init__(  # noqa: PLR0913  each is named at the call
         self,
-        ledger: Ledger,
+        store: Store,
         *,
         drain: Callable[[], object],
         record: Callable[[CapturedEvent], None],
@@ -106,13 +89,13 @@ class Reconciler:
         history: bool = True,
         vmstat: Path = _VMSTAT,
     ) -> None:
-        """Keep ``ledger`` settled; ``record`` stores the events that it lacks.
+        """Compare ``store``; ``record`` stores the events that it lacks.
 
         ``drain`` stores all that the source has by then. ``marks`` reads the marks of the kernel
         side, which give a kill the same uid as its lost record. Without ``history``, kills from
         before the first comparison on this boot are ignored.
         """
-        self._ledger = ledger
+        self._store = store
         self._boot_id = clock.boot_id()
         self._drain = drain
         self._record = record
@@ -136,7 +119,7 @@ class Reconciler:
         """
         if count is None:
             return False
-        tally = self._ledger.boot_tally(self._boot_id)
+        tally = self._store.boot_tally(self._boot_id)
         if tally.log_sequence is None and not self._history:
             return not self._begin(tally, count)
         difference = count - tally.total
@@ -161,7 +144,7 @@ class Reconciler:
         """Settle all kills up to now; return false while kills come in between."""
         if read_kill_count(self._vmstat) != count:
             return False
-        self._ledger.update_tally(
+        self._store.update_tally(
             self._boot_id,
             double_counted=tally.double_counted + count - tally.total,
             log_sequence=_read_last_sequence(),
@@ -173,7 +156,7 @@ class Reconciler:
         self, tally: BootTally, *, double_counted: int = 0, sequence: int | None = None
     ) -> None:
         reached = tally.log_sequence if sequence is None else sequence
-        self._ledger.update_tally(
+        self._store.update_tally(
             self._boot_id,
             double_counted=tally.double_counted + double_counted,
             log_sequence=-1 if reached is None else reached,
@@ -185,7 +168,7 @@ class Reconciler:
         # A kill is marked before its line is printed: all kills of the log are stored after this.
         self._drain()
         if backlog:
-            stored = self._ledger.stored_kills(self._boot_id, _MAX_STORED)
+            stored = self._store.stored_kills(self._boot_id, _MAX_STORED)
             missing = [kill for kill in missing_kills(backlog.kills, stored) if kill.counted]
             for kill in missing:
                 self._record(kill)
@@ -194,7 +177,7 @@ class Reconciler:
             self._settle(tally, double_counted=backlog.again, sequence=backlog.sequence)
         elif tally.log_sequence is None:
             self._settle(tally)
-        rest = count - self._ledger.boot_tally(self._boot_id).total
+        rest = count - self._store.boot_tally(self._boot_id).total
         if rest > 0:
             self._report_missed(rest, count, self._reason(tally), at_most=backlog is None)
         self._buffer_full = False

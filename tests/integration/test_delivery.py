@@ -1,4 +1,4 @@
-"""From the journal to a backend, with a row in between that cannot be told."""
+"""From the event log to a backend, with a row between that can't be decoded."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tests.testlib.wait import wait_until
         "substr(event, 2)",
     ],
 )
-def test_a_row_that_cant_be_told_holds_up_no_other(
+def test_a_corrupt_row_delays_no_other(
     tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is set aside, told once, and kept on the disk; those behind it are delivered."""
+    """It is quarantined, reported once, and kept on disk; those behind it are delivered."""
     received = RequestLog()
     with Store(tmp_path / "state") as store, Receiver(received) as receiver:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""A host whose name can't be looked up: a real resolver, and a name server that misbehaves."""
+"""A host name that can't be resolved: a real resolver, and a name server that misbehaves."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ with closing(create_transport(endpoint)) as transport:
         if line == "close soon\\n":
             threading.Timer(0.5, transport.close).start()
         began = time.monotonic()
-        answer = transport.send(b"x")
-        said = [answer.result.name, answer.reason, time.monotonic() - began]
+        response = transport.send(b"x")
+        said = [response.result.name, response.reason, time.monotonic() - began]
         print(json.dumps([*said, threading.active_count()]), flush=True)
 """
 """Sends once for each line that it reads, and prints the answer and how long it took."""
 
 
 class Sender:
-    """A process that sends when it is told to, and asks no name server but the test's."""
+    """A process that sends on request, and queries no name server but the test's."""
 
     def __init__(self, command: Sequence[str]) -> None:
         """Start it."""
@@ -56,7 +56,7 @@ class Sender:
         )
 
     def send(self, how: str = "send") -> tuple[str, str, float, int]:
-        """Verdict, reason, seconds, and the threads there are then."""
+        """Return result, reason, seconds, and the number of threads afterwards."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{how}\n")
@@ -76,7 +76,7 @@ class Sender:
 
 @pytest.fixture
 def names() -> Iterator[NameServer]:
-    """A name server that is silent until it is told otherwise."""
+    """Run a name server that is silent at first."""
     with NameServer() as server:
         yield server
 
@@ -91,10 +91,10 @@ def sender(
 
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
-def test_a_name_server_that_is_silent_holds_nobody(
+def test_a_silent_name_server_is_retryable_after_the_timeout(
     names: NameServer, tmp_path: Path, protocol: str
 ) -> None:
-    """A look-up is part of the request: it ends with its timeout, not with the resolver's own."""
+    """The query is part of the request: it ends with its timeout, not with the resolver's own."""
     with sender(names, tmp_path, protocol, 4318) as running:
         verdict, reason, seconds, threads = running.send()
         assert names.questions > 0
@@ -106,8 +106,9 @@ def test_a_name_server_that_is_silent_holds_nobody(
 
 
 @pytest.mark.parametrize("protocol", [HTTP, GRPC])
-def test_names_come_back(names: NameServer, tmp_path: Path, protocol: str) -> None:
-    """A name that could not be looked up is looked up again, and the host is found."""
+def test_a_name_that_failed_is_queried_again(
+    names: NameServer, tmp_path: Path, protocol: str
+) -> None:
     names.mode = "failing"
     with HttpServer() as http, GrpcServer() as grpc:
         port = int(http.url.rpartition(":")[2]) if protocol == HTTP else grpc.port
@@ -119,8 +120,8 @@ def test_names_come_back(names: NameServer, tmp_path: Path, protocol: str) -> No
             assert running.send()[0] == "TAKEN"
 
 
-def test_close_ends_a_look_up(names: NameServer, tmp_path: Path) -> None:
-    """A transport that is closed by another thread gives up at once, also while it looks up."""
+def test_close_ends_a_query(names: NameServer, tmp_path: Path) -> None:
+    """A transport that another thread closes ends at once, also during a DNS query."""
     with sender(names, tmp_path, HTTP, 4318, timeout_s=CLIENT_TIMEOUT_S) as running:
         verdict, _, seconds, _ = running.send("close soon")
     assert verdict == "LATER"

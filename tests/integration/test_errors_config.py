@@ -1,4 +1,4 @@
-"""Typing errors in ``OTEL_*`` variables."""
+"""Invalid and misspelt ``OTEL_*`` variables."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "value", "takes"), WRONG)
-def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, takes: str) -> None:
-    """The agent does not start (exit code 2) and says which variable it is and what it takes."""
+def test_run_ends_with_the_variable_and_its_valid_values(
+    tmp_path: Path, name: str, value: str, takes: str
+) -> None:
+    """The exit code is 2, and there is no state directory."""
     done = run_otel_oom("run", "--no-pin", "--state-dir", tmp_path / "state", env={name: value})
     assert done.code == 2
     assert name in done.error_message()
@@ -45,8 +47,8 @@ def test_a_value_that_cannot_be_used(tmp_path: Path, name: str, value: str, take
 
 
 @pytest.mark.parametrize(("name", "value", "takes"), WRONG)
-def test_doctor_finds_a_value_that_cannot_be_used(name: str, value: str, takes: str) -> None:
-    """The finding says which variable it is, and the advice what it takes; exit code 1."""
+def test_doctor_reports_an_invalid_value(name: str, value: str, takes: str) -> None:
+    """The finding names the variable, and the advice its valid values; the exit code is 1."""
     done = run_otel_oom("doctor", "--json", env={name: value})
     assert (done.code, done.err) == (1, "")
     (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
@@ -65,8 +67,7 @@ def test_doctor_finds_a_value_that_cannot_be_used(name: str, value: str, takes: 
         (f"{OTLP}HEADER", f"{OTLP}HEADERS"),
     ],
 )
-def test_doctor_points_at_a_misspelt_variable(misspelt: str, meant: str) -> None:
-    """A variable that nobody reads is a warning that suggests the one that was meant."""
+def test_doctor_suggests_the_variable_that_was_meant(misspelt: str, meant: str) -> None:
     done = run_otel_oom("doctor", "--json", env={misspelt: "s3cret"})
     (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
     assert (finding["state"], finding["advice"]) == ("warn", f"Did you mean {meant}?")

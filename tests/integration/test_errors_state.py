@@ -1,4 +1,4 @@
-"""A state folder that can't be used."""
+"""A state directory that is unusable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(state: Path, prefix: tuple[str, ...] = ()) -> CompletedCommand:
 
 @pytest.mark.parametrize("below", ["", "state"])
 def test_a_file_in_its_place(tmp_path: Path, below: str) -> None:
-    """A file where the folder, or one above it, should be is told, and stays as it is."""
+    """A file in place of the directory, or of one above it, is reported and left alone."""
     (tmp_path / "file").write_text("mine", encoding="ascii")
     done = run(tmp_path / "file" / below)
     assert done.code == 1
@@ -34,15 +34,13 @@ def test_a_file_in_its_place(tmp_path: Path, below: str) -> None:
 
 @pytest.mark.parametrize("below", ["", "state"])
 def test_a_read_only_mount(tmp_path: Path, below: str) -> None:
-    """A file system that takes nothing is told."""
     done = run(tmp_path / below, mount_namespace(f"mount -t tmpfs -o ro none {tmp_path}"))
     assert done.code == 1
     assert "Read-only file system" in done.error_message()
     assert "--state-dir" in done.error_message()
 
 
-def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
-    """A user who may not write there is told so."""
+def test_a_directory_of_another_user(tmp_path: Path) -> None:
     require(os.geteuid() == 0, "to become somebody else needs root")
     done = run(tmp_path / "state", NOBODY)
     assert done.code == 1
@@ -52,7 +50,7 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("real_kills")
 def test_a_second_agent(tmp_path: Path) -> None:
-    """The second agent on a folder does not start, and the first one is not disturbed."""
+    """It does not start, and the first one is not affected."""
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as first:
         done = run(first.state_dir)
         assert first.process.poll() is None
@@ -63,8 +61,8 @@ def test_a_second_agent(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_a_database_that_is_none(tmp_path: Path) -> None:
-    """What is no database is told with its new name, and kept as it was; the agent goes on."""
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    """It is kept under a new name, which is reported; the agent goes on."""
     garbage = b"no database at all, by any means" * 256
     state = tmp_path / "state"
     state.mkdir()
@@ -79,7 +77,7 @@ def test_a_database_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_database_of_a_later_version(tmp_path: Path) -> None:
-    """A layout that a later otel-oom has made is left alone, with both versions told."""
+    """It is left alone, and both versions are reported."""
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
         database.execute("PRAGMA user_version = 4711")
     done = run(tmp_path)

@@ -1,4 +1,4 @@
-"""The courier between a real store and a real backend: what leaves the disk, when and why."""
+"""The exporter between a real store and a real backend: what leaves the outbox, and when."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ PROMPT_S = 5.0
 
 @pytest.fixture
 def switch_often() -> Iterator[None]:
-    """Threads take turns so often that races show."""
+    """Switch threads so often that races show."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
-    """A message is sent when the courier is woken, once, and is gone from the disk then."""
+def test_an_accepted_message_leaves_the_outbox(outbox: Outbox) -> None:
+    """A message is sent once the exporter is notified, once, and is then gone from the disk."""
     received = RequestLog()
     with (
         Receiver(received) as server,
@@ -47,8 +47,7 @@ def test_what_was_taken_leaves_the_outbox(outbox: Outbox) -> None:
     assert received.requests == [["a"], ["b"]]
 
 
-def test_the_other_signal_is_left_alone(outbox: Outbox) -> None:
-    """A courier sends the messages of its own signal, to its own path, and no others."""
+def test_only_messages_of_its_own_signal_are_sent(outbox: Outbox) -> None:
     received = RequestLog()
     outbox.enqueue("a", signal="logs")
     outbox.enqueue("b", signal="traces")
@@ -63,7 +62,6 @@ def test_the_other_signal_is_left_alone(outbox: Outbox) -> None:
 
 
 def test_a_backlog_is_one_request_oldest_first(outbox: Outbox) -> None:
-    """What has waited goes in one request, in the order of its arrival."""
     received = RequestLog()
     uids = [f"kill-{number}" for number in range(300)]
     outbox.enqueue(*uids)
@@ -73,7 +71,7 @@ def test_a_backlog_is_one_request_oldest_first(outbox: Outbox) -> None:
 
 
 def test_a_long_backlog_is_several_requests(outbox: Outbox) -> None:
-    """No request outgrows what servers take: 4 MiB with gRPC, unless they are told otherwise."""
+    """No request exceeds what servers accept: 4 MiB with gRPC by default."""
     received = RequestLog()
     uids = [f"kill-{number}" for number in range(10)]
     outbox.enqueue(*uids, size=1 << 20)
@@ -83,18 +81,17 @@ def test_a_long_backlog_is_several_requests(outbox: Outbox) -> None:
     assert max(received.sizes) < 4 << 20
 
 
-def test_grpc_delivers_as_well(outbox: Outbox) -> None:
-    """The protocol of the endpoint is the one that is spoken."""
+def test_grpc_endpoint(outbox: Outbox) -> None:
     outbox.enqueue("a")
     with GrpcServer() as server:
-        place = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=CLIENT_TIMEOUT_S)
-        with run_exporter(SignalExporter(outbox.store, place, create_transport(place))):
+        endpoint = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=CLIENT_TIMEOUT_S)
+        with run_exporter(SignalExporter(outbox.store, endpoint, create_transport(endpoint))):
             outbox.wait_until_empty()
     assert len(server.calls) == 1
 
 
-def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
-    """A message that is not taken now stays on disk, and is sent again after the wait."""
+def test_retry_after_is_honoured(outbox: Outbox) -> None:
+    """A message that was not accepted stays on disk, and is sent again after the wait."""
     busy = Reply(503, (("Retry-After", "2"),))
     received = RequestLog(lambda _: busy if len(received.requests) == 1 else None)
     outbox.enqueue("a")
@@ -112,7 +109,7 @@ def test_the_wait_that_was_asked_for_is_kept(outbox: Outbox) -> None:
 
 
 def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
-    """While nobody listens all waits on disk; then each message is delivered exactly once."""
+    """All messages wait on disk; then each is delivered exactly once."""
     received = RequestLog()
     port = free_port()
     with run_exporter(make_exporter(outbox.store, f"http://127.0.0.1:{port}")) as running:
@@ -126,8 +123,8 @@ def test_an_outage_delays_and_loses_nothing(outbox: Outbox) -> None:
     assert received.requests == [["kill-0", "kill-1", "kill-2"]]
 
 
-def test_transient_failures_are_outlasted(outbox: Outbox) -> None:
-    """After each try that fails there is another, also without a wait that was asked for."""
+def test_retries_are_unlimited(outbox: Outbox) -> None:
+    """Each failed try is followed by another one, also without Retry-After."""
     received = RequestLog(lambda _: Reply(429) if len(received.requests) <= 3 else None)
     outbox.enqueue("a", "b")
     with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
@@ -136,7 +133,7 @@ def test_transient_failures_are_outlasted(outbox: Outbox) -> None:
 
 
 def test_stop_ends_a_wait(outbox: Outbox) -> None:
-    """A courier that has been asked to wait for an hour ends at once when it is stopped."""
+    """An exporter that waits for an hour ends at once when it is stopped."""
     received = RequestLog(lambda _: Reply(503, (("Retry-After", "3600"),)))
     outbox.enqueue("a")
     with (
@@ -151,7 +148,7 @@ def test_stop_ends_a_wait(outbox: Outbox) -> None:
 
 
 def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
-    """A courier whose backend does not answer ends at once when it is stopped; nothing is lost."""
+    """An exporter with a silent backend ends at once when it is stopped; nothing is lost."""
     outbox.enqueue("a")
     with silent_server() as address:
         with run_exporter(make_exporter(outbox.store, f"http://{address}")) as running:
@@ -162,8 +159,8 @@ def test_stop_ends_a_hanging_request(outbox: Outbox) -> None:
     assert outbox.queued_uids() == ["a"]
 
 
-def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> None:
-    """Stopping needs no work under way; a courier that is stopped before it runs sends nothing."""
+def test_stop_ends_an_idle_exporter_and_one_that_never_ran(outbox: Outbox) -> None:
+    """An exporter that is stopped before it runs sends nothing."""
     received = RequestLog()
     with Receiver(received) as server:
         with run_exporter(make_exporter(outbox.store, server.url)) as running:
@@ -178,7 +175,6 @@ def test_stop_ends_an_idle_courier_and_one_that_never_ran(outbox: Outbox) -> Non
 
 @pytest.mark.usefixtures("switch_often")
 def test_stop_is_never_overlooked(outbox: Outbox) -> None:
-    """There is no moment in a courier's loop at which a stop comes in vain."""
     with Receiver(RequestLog()) as server:
         for _ in range(300):
             with run_exporter(make_exporter(outbox.store, server.url)) as running:
@@ -186,8 +182,8 @@ def test_stop_is_never_overlooked(outbox: Outbox) -> None:
 
 
 @pytest.mark.usefixtures("switch_often")
-def test_wake_is_never_overlooked(outbox: Outbox) -> None:
-    """Whenever messages come, from however many threads, each is sent once without another push."""
+def test_notify_is_never_overlooked(outbox: Outbox) -> None:
+    """Messages of any number of threads are each sent once, without another notification."""
     received = RequestLog()
 
     def produce(name: str) -> None:
@@ -209,8 +205,8 @@ def test_wake_is_never_overlooked(outbox: Outbox) -> None:
 
 
 @pytest.mark.usefixtures("switch_often")
-def test_rest_means_that_nothing_is_left(outbox: Outbox) -> None:
-    """From wake() on a courier is at rest only when the message is sent."""
+def test_idle_means_that_all_is_sent(outbox: Outbox) -> None:
+    """From notify() on an exporter is idle only when the message is sent."""
     with (
         Receiver(RequestLog()) as server,
         run_exporter(make_exporter(outbox.store, server.url)) as running,

@@ -1,6 +1,6 @@
-"""What a courier does with what is refused, in whole or in part: nobody waits for it, and it stays.
+"""Rejected messages: none delays another, and each is kept.
 
-The requests are counted: what a backend refuses must not cost it a request for each message.
+Requests are counted: a rejection must not cost one request for each message.
 """
 
 from __future__ import annotations
@@ -27,26 +27,23 @@ _SMALL = {
 
 
 def uids(count: int) -> list[str]:
-    """Names for so many messages."""
+    """Return uids of so many messages."""
     return [f"kill-{number}" for number in range(count)]
 
 
-def rejecting(rejected: int, words: str) -> Reply:
-    """Success but for ``rejected`` records (OTLP/HTTP Response, Partial Success)."""
+def partial_success(rejected: int, words: str) -> Reply:
+    """Return a success except for ``rejected`` records (OTLP/HTTP Response, Partial Success)."""
     response = ExportLogsServiceResponse()
     response.partial_success.rejected_log_records = rejected
     response.partial_success.error_message = words
     return Reply(200, body=response.SerializeToString())
 
 
-@pytest.mark.parametrize("place", [0, 333, 511])
-def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: int) -> None:
-    """A message that the backend will never take becomes a dead letter; the others arrive once.
-
-    It is found by halving: of 512 in 1 + 2 * 9 requests.
-    """
+@pytest.mark.parametrize("index", [0, 333, 511])
+def test_one_rejected_record_is_isolated_by_bisection(outbox: Outbox, index: int) -> None:
+    """It becomes a dead letter; the others arrive once: of 512 messages in 1 + 2 * 9 requests."""
     sent = uids(512)
-    poison = sent[place]
+    poison = sent[index]
     received = RequestLog(lambda batch: Reply(400, body=b"cannot") if poison in batch else None)
     outbox.enqueue(*sent)
     with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
@@ -56,8 +53,8 @@ def test_one_poisonous_record_is_set_aside_alone(outbox: Outbox, place: int) -> 
     assert len(received.requests) <= 1 + 2 * 9
 
 
-def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
-    """A dead letter says of which signal it is, who refused it, without secrets, and why."""
+def test_a_dead_letter_names_signal_endpoint_and_reason(outbox: Outbox) -> None:
+    """The endpoint is without secrets."""
     outbox.enqueue("a", signal="traces")
     with Receiver(RequestLog(lambda _: Reply(400, body=b"cannot"))) as server:
         url = f"{server.url}/v1/traces"
@@ -72,8 +69,8 @@ def test_what_is_refused_is_kept_with_who_refused_it(outbox: Outbox) -> None:
     assert letter.rejected_unix_ns > 0
 
 
-def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
-    """If the backend fails while messages are judged by halves, the rest is judged later."""
+def test_an_outage_during_bisection(outbox: Outbox) -> None:
+    """If the backend fails meanwhile, the rest is bisected later."""
     failed = threading.Event()
 
     def answer(batch: list[str]) -> Reply | None:
@@ -93,8 +90,7 @@ def test_an_outage_while_poison_is_sought(outbox: Outbox) -> None:
     assert outbox.dead_letter_reasons() == [("d", "HTTP 400: cannot")]
 
 
-def test_a_backend_that_minds_each_is_asked_twice_for_each_at_most(outbox: Outbox) -> None:
-    """Where every message is refused by itself, halving costs no more than twice the messages."""
+def test_a_backend_that_rejects_all_gets_two_requests_for_each_at_most(outbox: Outbox) -> None:
     received = RequestLog(lambda _: Reply(400))
     outbox.enqueue(*uids(64))
     with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
@@ -104,8 +100,8 @@ def test_a_backend_that_minds_each_is_asked_twice_for_each_at_most(outbox: Outbo
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])
-def test_a_wrong_address_is_asked_once(outbox: Outbox, status: int) -> None:
-    """A place that takes nothing from us gets one request for all, and all are kept."""
+def test_a_misconfigured_endpoint_gets_one_request(outbox: Outbox, status: int) -> None:
+    """All messages are kept."""
     received = RequestLog(lambda _: Reply(status))
     outbox.enqueue(*uids(64))
     with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
@@ -115,8 +111,8 @@ def test_a_wrong_address_is_asked_once(outbox: Outbox, status: int) -> None:
     assert not any(letter.ambiguous for letter in outbox.dead_letters())
 
 
-def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
-    """After 413 requests stay below what was too large: no batch pays for it again."""
+def test_a_request_that_is_too_large_is_split_and_the_limit_remembered(outbox: Outbox) -> None:
+    """After 413 all requests stay below the size that was too large."""
     limit = 110_000
     received = RequestLog(lambda _: Reply(413) if received.sizes[-1] > limit else None)
     outbox.enqueue(*uids(400), size=4000)
@@ -134,8 +130,8 @@ def test_too_much_at_once_is_split_and_remembered(outbox: Outbox) -> None:
     assert len([size for size in received.sizes if size > limit]) == 4
 
 
-def test_one_that_is_too_large_by_itself_is_set_aside(outbox: Outbox) -> None:
-    """A record that no request can carry becomes a dead letter; its neighbours arrive."""
+def test_a_message_that_is_too_large_alone_becomes_a_dead_letter(outbox: Outbox) -> None:
+    """Its neighbours arrive."""
     received = RequestLog(lambda _: Reply(413) if received.sizes[-1] > 100_000 else None)
     outbox.enqueue("a", "b")
     outbox.enqueue("giant", size=200_000)
@@ -150,7 +146,7 @@ def test_one_that_is_too_large_by_itself_is_set_aside(outbox: Outbox) -> None:
 def test_a_real_collectors_limit_is_met(
     collector_binary: Path, outbox: Outbox, protocol: str
 ) -> None:
-    """A Collector that takes little at once gets all in smaller requests, and one giant never."""
+    """A Collector with a low limit gets all in smaller requests, except for one giant message."""
     with run_recorder(collector_binary, receiver=_SMALL[protocol]) as backend:
         base = backend.collector.http if protocol == HTTP else f"http://{backend.collector.grpc}"
         url = f"{base}/v1/logs" if protocol == HTTP else base
@@ -168,9 +164,8 @@ def test_a_real_collectors_limit_is_met(
     assert [letter.uid for letter in outbox.dead_letters()] == ["giant"]
 
 
-def test_what_was_rejected_alone_is_known(outbox: Outbox) -> None:
-    """A partial success of one record, or of all, leaves no doubt which it was."""
-    received = RequestLog(lambda batch: rejecting(len(batch), "too old"))
+def test_a_partial_success_of_one_or_of_all_is_exact(outbox: Outbox) -> None:
+    received = RequestLog(lambda batch: partial_success(len(batch), "too old"))
     outbox.enqueue("a", "b", "c")
     with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.wait_until_empty()
@@ -179,15 +174,16 @@ def test_what_was_rejected_alone_is_known(outbox: Outbox) -> None:
     assert not any(letter.ambiguous for letter in outbox.dead_letters())
 
 
-def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
-    """OTLP does not tell which records were rejected, nor may they be sent again to find out.
+def test_a_partly_rejected_request_becomes_ambiguous_dead_letters(outbox: Outbox) -> None:
+    """OTLP does not say which records were rejected, and they must not be sent again to find out.
 
-    All of the request are kept, as perhaps taken. From then on each goes alone, so that
-    rejections are exact.
+    All of the request are kept. From then on each is sent alone, so that rejections are exact.
     """
     old = {"b", "e"}
     received = RequestLog(
-        lambda batch: rejecting(len(old & set(batch)), "too old") if old & set(batch) else None
+        lambda batch: (
+            partial_success(len(old & set(batch)), "too old") if old & set(batch) else None
+        )
     )
     outbox.enqueue("a", "b", "c")
     with (
@@ -207,9 +203,9 @@ def test_what_was_partly_rejected_is_kept_as_doubtful(outbox: Outbox) -> None:
     ]
 
 
-def test_doubtful_ones_that_are_sent_again_go_alone(outbox: Outbox) -> None:
-    """On request they are sent again, one by one: then it is known which are rejected."""
-    received = RequestLog(lambda batch: rejecting(1, "too old") if "b" in batch else None)
+def test_ambiguous_dead_letters_are_resent_alone(outbox: Outbox) -> None:
+    """Then it is known which are rejected."""
+    received = RequestLog(lambda batch: partial_success(1, "too old") if "b" in batch else None)
     outbox.enqueue("a", "b", "c")
     with Receiver(received) as server:
         with run_exporter(make_exporter(outbox.store, server.url)):
@@ -229,8 +225,8 @@ def test_doubtful_ones_that_are_sent_again_go_alone(outbox: Outbox) -> None:
 def test_a_warning_is_no_rejection(
     outbox: Outbox, caplog: pytest.LogCaptureFixture, rejected: int
 ) -> None:
-    """A message of the backend that comes with success is logged, and nothing is set aside."""
-    received = RequestLog(lambda _: rejecting(rejected, "use another path"))
+    """A message that comes with success is logged, and nothing becomes a dead letter."""
+    received = RequestLog(lambda _: partial_success(rejected, "use another path"))
     outbox.enqueue("a")
     with Receiver(received) as server, run_exporter(make_exporter(outbox.store, server.url)):
         outbox.wait_until_empty()

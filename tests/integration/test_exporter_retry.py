@@ -1,4 +1,4 @@
-"""Logs and traces to one host: one outage, one wait, one who tries for both."""
+"""Logs and traces to one host: one outage, one backoff, one try at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.testlib.wait import wait_until
 
 
 class Host:
-    """A backend that notes when requests of which signal came, and is away for some of them."""
+    """A backend that records which signal arrives when, and fails for some requests."""
 
     def __init__(self, away: int, reply: Reply) -> None:
         """Answer the first ``away`` requests with ``reply``."""
@@ -27,15 +27,15 @@ class Host:
         self._reply = reply
 
     def __call__(self, request: Message) -> Reply | None:
-        """Judge one request."""
+        """Handle one request."""
         signal = "logs" if isinstance(request, ExportLogsServiceRequest) else "traces"
         self.requests.append((signal, time.monotonic()))
         return self._reply if len(self.requests) <= self._away else None
 
 
 @contextmanager
-def both(outbox: Outbox, url: str) -> Iterator[list[SignalExporter]]:
-    """Couriers of both signals to one host."""
+def run_both(outbox: Outbox, url: str) -> Iterator[list[SignalExporter]]:
+    """Run the exporters of both signals to one host."""
     shared = RetryGate()
     with ExitStack() as stack:
         yield [
@@ -44,10 +44,9 @@ def both(outbox: Outbox, url: str) -> Iterator[list[SignalExporter]]:
         ]
 
 
-def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -> None:
-    """A host that sent the logs away is not asked to take traces before the wait is over."""
+def test_retry_after_of_one_signal_delays_the_other(outbox: Outbox) -> None:
     host = Host(1, Reply(503, (("Retry-After", "2"),)))
-    with Receiver(host) as server, both(outbox, server.url) as (logs, traces):
+    with Receiver(host) as server, run_both(outbox, server.url) as (logs, traces):
         outbox.enqueue("a")
         logs.notify()
         wait_until(lambda: logs.is_idle and host.requests, "it waits", limit=CLIENT_TIMEOUT_S)
@@ -61,25 +60,25 @@ def test_what_one_signal_was_asked_to_wait_holds_for_the_other(outbox: Outbox) -
     assert min(at for _, at in later) - refused >= 2
 
 
-def test_an_outage_is_probed_once(outbox: Outbox) -> None:
-    """While a host is away it is asked by one at a time, and both arrive when it is back."""
+def test_an_outage_is_probed_by_one_at_a_time(outbox: Outbox) -> None:
+    """Both signals arrive when the host is back."""
     host = Host(4, Reply(503))
     outbox.enqueue("a")
     outbox.enqueue("b", signal="traces")
-    with Receiver(host) as server, both(outbox, server.url):
+    with Receiver(host) as server, run_both(outbox, server.url):
         outbox.wait_until_empty()
     assert len(host.requests) == 4 + 2
     assert {signal for signal, _ in host.requests[4:]} == {"logs", "traces"}
 
 
-def test_a_signal_that_is_never_taken_starves_no_other(outbox: Outbox) -> None:
-    """Where a host takes logs and never traces, new logs arrive."""
+def test_a_signal_that_always_fails_does_not_starve_the_other(outbox: Outbox) -> None:
+    """Where a host accepts logs and never traces, new logs arrive."""
 
     def only_logs(request: Message) -> Reply | None:
         return None if isinstance(request, ExportLogsServiceRequest) else Reply(503)
 
     outbox.enqueue("b", signal="traces")
-    with Receiver(only_logs) as server, both(outbox, server.url) as (logs, _):
+    with Receiver(only_logs) as server, run_both(outbox, server.url) as (logs, _):
         for number in range(3):
             outbox.enqueue(f"kill-{number}")
             logs.notify()

@@ -28,51 +28,50 @@ PREFIX = "OTEL_EXPORTER_OTLP_"
 
 
 def endpoint(address: str, timeout_s: float = CLIENT_TIMEOUT_S) -> Endpoint:
-    """A place for logs, without TLS."""
+    """Return an endpoint for logs, without TLS."""
     return Endpoint("logs", GRPC, f"http://{address}", timeout_s=timeout_s)
 
 
 def never(_: Call, context: grpc.ServicerContext) -> bytes:
-    """Answer only when nobody waits any longer."""
+    """Respond only when nobody waits any longer."""
     wait_until(lambda: not context.is_active(), "the client gives up", limit=CLIENT_TIMEOUT_S)
     return b""
 
 
-def test_a_server_that_never_answers_is_given_up() -> None:
-    """A call ends after the timeout, and is to be made again."""
+def test_a_silent_server_is_retryable_after_the_timeout() -> None:
     with (
         GrpcServer(never) as server,
         closing(GrpcTransport(endpoint(server.address, timeout_s=0.5))) as transport,
     ):
         began = time.monotonic()
-        answer = transport.send(b"x")
+        response = transport.send(b"x")
         assert 0.4 < time.monotonic() - began < PROMPT_S
-    assert answer.result is ExportResult.RETRYABLE
-    assert "DEADLINE_EXCEEDED" in answer.reason
+    assert response.result is ExportResult.RETRYABLE
+    assert "DEADLINE_EXCEEDED" in response.reason
 
 
-@pytest.mark.parametrize("place", [silent_server, unreachable_server])
+@pytest.mark.parametrize("hang", [silent_server, unreachable_server])
 def test_close_ends_a_call_that_still_connects(
-    place: Callable[[], AbstractContextManager[str]],
+    hang: Callable[[], AbstractContextManager[str]],
 ) -> None:
-    """A transport that another thread closes gives up at once, also before it is connected."""
-    with place() as address:
+    """A transport that another thread closes ends at once, also before it is connected."""
+    with hang() as address:
         assert_close_ends_send(GrpcTransport(endpoint(address)))
 
 
 def test_close_ends_a_hanging_call() -> None:
-    """A transport that another thread closes gives up at once, also when the answer is due."""
+    """A transport that another thread closes ends at once, also while a response is due."""
     with GrpcServer(never) as server:
         assert_close_ends_send(GrpcTransport(endpoint(server.address)))
 
 
-def test_a_server_that_comes_back_is_found_at_once() -> None:
-    """A refused connection means later; then every try connects anew, however long it was away."""
+def test_a_server_that_is_back_is_found_at_once() -> None:
+    """Each try after a refused connection has a new one, however long the outage was."""
     port = free_port()
     with closing(GrpcTransport(endpoint(f"127.0.0.1:{port}", timeout_s=5))) as transport:
-        answer = transport.send(b"x")
-        assert answer.result is ExportResult.RETRYABLE
-        assert "refused" in answer.reason
+        response = transport.send(b"x")
+        assert response.result is ExportResult.RETRYABLE
+        assert "refused" in response.reason
         # Tries enough for gRPC's own back-off to have grown to many seconds.
         began = time.monotonic()
         while time.monotonic() - began < 3:
@@ -86,8 +85,8 @@ def test_a_server_that_comes_back_is_found_at_once() -> None:
             )
 
 
-def test_a_connection_without_answers_is_left() -> None:
-    """After a timeout the next try takes a new connection: the old one may be dead for good."""
+def test_a_connection_without_responses_is_replaced() -> None:
+    """After a timeout the old one may be dead for good."""
     with (
         GrpcServer() as server,
         Relay(server.port) as relay,
@@ -100,8 +99,8 @@ def test_a_connection_without_answers_is_left() -> None:
     assert [call.body for call in server.calls] == [b"1", b"2"]
 
 
-def secure(address: str, **files: Path) -> GrpcTransport:
-    """A transport by the user's variables; ``files`` are options in lower case."""
+def secure_transport(address: str, **files: Path) -> GrpcTransport:
+    """Create a transport by the user's variables; ``files`` are options in lower case."""
     environ = {f"{PREFIX}{option.upper()}": str(path) for option, path in files.items()}
     own = {f"{PREFIX}PROTOCOL": "grpc", f"{PREFIX}ENDPOINT": address, f"{PREFIX}TIMEOUT": "5"}
     return GrpcTransport(read_otlp_config({**own, **environ}).endpoints[0])
@@ -109,12 +108,12 @@ def secure(address: str, **files: Path) -> GrpcTransport:
 
 def send(address: str, **files: Path) -> ExportResponse:
     """Send once, over TLS."""
-    with closing(secure(address, **files)) as transport:
+    with closing(secure_transport(address, **files)) as transport:
         return transport.send(b"x")
 
 
-def test_tls_trusts_the_named_authority_alone(tmp_path: Path) -> None:
-    """OTEL_EXPORTER_OTLP_CERTIFICATE names whom to trust, with or without https in the URL."""
+def test_only_the_configured_ca_is_trusted(tmp_path: Path) -> None:
+    """OTEL_EXPORTER_OTLP_CERTIFICATE, with or without https in the URL."""
     authority, other = Authority(tmp_path / "own"), Authority(tmp_path / "other")
     with GrpcServer(identity=authority.issue("server")) as server:
         for address in (server.address, f"https://{server.address}"):
@@ -122,27 +121,26 @@ def test_tls_trusts_the_named_authority_alone(tmp_path: Path) -> None:
                 ExportResult.ACCEPTED
             )
         for files in ({"certificate": other.certificate}, {}):
-            answer = send(server.address, **files)
-            assert answer.result is ExportResult.RETRYABLE
-            assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
+            response = send(server.address, **files)
+            assert response.result is ExportResult.RETRYABLE
+            assert "CERTIFICATE_VERIFY_FAILED" in response.reason
     assert len(server.calls) == 2
 
 
-def test_a_certificate_that_is_mended_is_trusted(tmp_path: Path) -> None:
-    """After a failure whom to trust is read anew: mending the file is enough."""
+def test_a_repaired_certificate_file_is_read_again(tmp_path: Path) -> None:
     authority, trusted = Authority(tmp_path / "own"), tmp_path / "trusted.pem"
     trusted.write_bytes(Authority(tmp_path / "other").certificate.read_bytes())
     with (
         GrpcServer(identity=authority.issue("server")) as server,
-        closing(secure(server.address, certificate=trusted)) as transport,
+        closing(secure_transport(server.address, certificate=trusted)) as transport,
     ):
         assert transport.send(b"x").result is ExportResult.RETRYABLE
         trusted.write_bytes(authority.certificate.read_bytes())
         assert transport.send(b"x").result is ExportResult.ACCEPTED
 
 
-def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
-    """CLIENT_CERTIFICATE and CLIENT_KEY are who we are; they may be one file."""
+def test_client_certificate(tmp_path: Path) -> None:
+    """CLIENT_CERTIFICATE and CLIENT_KEY may be one file."""
     authority = Authority(tmp_path / "own")
     trust = {"certificate": authority.certificate}
     own = authority.issue("client")
@@ -161,25 +159,24 @@ def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
     assert len(server.calls) == 2
 
 
-def test_a_key_of_another_certificate_loses_nothing(tmp_path: Path) -> None:
-    """A key that does not fit its certificate means later, not never."""
+def test_a_key_of_another_certificate_is_retryable(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "own")
     one, two = authority.issue("one"), authority.issue("two")
     with GrpcServer(identity=authority.issue("server"), clients=authority) as server:
-        answer = send(
+        response = send(
             server.address,
             certificate=authority.certificate,
             client_certificate=one.certificate,
             client_key=two.key,
         )
-    assert answer.result is ExportResult.RETRYABLE
+    assert response.result is ExportResult.RETRYABLE
     assert not server.calls
 
 
-def test_a_real_collector_takes_it(recorder: Recorder) -> None:
-    """An OpenTelemetry Collector takes a request, also one that is empty, with gzip or without."""
+def test_a_real_collector_accepts_requests(recorder: Recorder) -> None:
+    """Also one that is empty, with gzip or without."""
     for gzipped in (False, True):
-        place = Endpoint("logs", GRPC, f"http://{recorder.collector.grpc}", gzip=gzipped)
-        with closing(GrpcTransport(place)) as transport:
+        endpoint = Endpoint("logs", GRPC, f"http://{recorder.collector.grpc}", gzip=gzipped)
+        with closing(GrpcTransport(endpoint)) as transport:
             assert transport.send(b"") == ExportResponse(ExportResult.ACCEPTED)
             assert transport.send(b"\xff\xff").result is ExportResult.REJECTED

@@ -1,4 +1,4 @@
-"""OTLP/gRPC on the wire: what is sent, and what each answer means."""
+"""OTLP/gRPC on the wire: what is sent, and what each response means."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RETRYABLE = [
     "UNAVAILABLE",
     "DATA_LOSS",
 ]
-FINAL = [
+REJECTED = [
     "UNKNOWN",
     "INVALID_ARGUMENT",
     "NOT_FOUND",
@@ -42,37 +42,37 @@ FINAL = [
     "FAILED_PRECONDITION",
     "INTERNAL",
 ]
-TURNED_AWAY = ["UNAUTHENTICATED", "UNIMPLEMENTED"]
+MISCONFIGURED = ["UNAUTHENTICATED", "UNIMPLEMENTED"]
 """The table of the OTLP specification, "OTLP/gRPC Response", Failures."""
 
 
 @contextmanager
-def transport(
+def open_transport(
     address: str, signal: str = "logs", *, gzipped: bool = False
 ) -> Iterator[GrpcTransport]:
-    """A transport without TLS, closed on leaving."""
+    """Yield a transport without TLS."""
     endpoint = Endpoint(signal, GRPC, f"http://{address}", gzip=gzipped)
     with closing(GrpcTransport(endpoint)) as made:
         yield made
 
 
 def fail(code: str, *trailers: tuple[str, bytes], words: str = "the words") -> ExportResponse:
-    """What the transport makes of a call that fails with ``code``."""
+    """Return the response to a call that fails with ``code``."""
 
     def answer(_: Call, context: grpc.ServicerContext) -> bytes:
         context.set_trailing_metadata(trailers)
         context.abort(grpc.StatusCode[code], words)
         raise AssertionError("abort() raises")
 
-    with GrpcServer(answer) as server, transport(server.address) as sender:
+    with GrpcServer(answer) as server, open_transport(server.address) as sender:
         return sender.send(b"x")
 
 
 @pytest.mark.parametrize(("signal", "service"), [("logs", LOGS), ("traces", TRACES)])
 def test_the_stored_bytes_are_sent_as_they_are(signal: str, service: str) -> None:
-    """A call of the signal's Export carries the very bytes, under the product's name."""
+    """A call of the signal's Export has the same bytes, under the product's name."""
     body = bytes(range(256)) * 10
-    with GrpcServer() as server, transport(server.address, signal) as sender:
+    with GrpcServer() as server, open_transport(server.address, signal) as sender:
         assert sender.send(body) == ExportResponse(ExportResult.ACCEPTED)
     (call,) = server.calls
     assert (call.service, call.body) == (service, body)
@@ -80,13 +80,13 @@ def test_the_stored_bytes_are_sent_as_they_are(signal: str, service: str) -> Non
 
 
 @pytest.mark.parametrize("gzipped", [True, False])
-def test_gzip_is_on_the_wire(*, gzipped: bool) -> None:
-    """With gzip the bytes are compressed on their way, and arrive as they were."""
+def test_gzip(*, gzipped: bool) -> None:
+    """The bytes are compressed on the wire, and arrive as they were."""
     body = b"an OOM kill " * 1000
     with (
         GrpcServer() as server,
         Relay(server.port) as relay,
-        transport(relay.address, gzipped=gzipped) as sender,
+        open_transport(relay.address, gzipped=gzipped) as sender,
     ):
         assert sender.send(body).result is ExportResult.ACCEPTED
     assert server.calls[0].body == body
@@ -94,8 +94,8 @@ def test_gzip_is_on_the_wire(*, gzipped: bool) -> None:
     assert (len(relay.sent) < 2000) is gzipped
 
 
-def test_headers_arrive() -> None:
-    """The user's headers arrive as metadata, decoded, their names in lower case."""
+def test_headers_become_metadata() -> None:
+    """Decoded, with names in lower case."""
     with GrpcServer() as server:
         environ = {
             "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
@@ -110,27 +110,25 @@ def test_headers_arrive() -> None:
     assert metadata["authorization"] == "Basic bWU6c0BjcmV0"
 
 
-def test_a_path_in_the_endpoint_does_no_harm() -> None:
-    """An endpoint's path is not part of the target: the methods of gRPC have paths of their own."""
-    with GrpcServer() as server, transport(f"{server.address}/v1/logs") as sender:
+def test_a_path_in_the_endpoint_is_ignored() -> None:
+    """The methods of gRPC have paths of their own."""
+    with GrpcServer() as server, open_transport(f"{server.address}/v1/logs") as sender:
         assert sender.send(b"x") == ExportResponse(ExportResult.ACCEPTED)
 
 
 @pytest.mark.parametrize("code", RETRYABLE)
-def test_a_retryable_code_is_sent_again(code: str) -> None:
-    """The specification's retryable codes mean later."""
+def test_retryable_codes(code: str) -> None:
     assert fail(code) == ExportResponse(ExportResult.RETRYABLE, f"gRPC {code}: the words")
 
 
-@pytest.mark.parametrize("code", FINAL)
-def test_another_code_is_final(code: str) -> None:
-    """All other codes mean never, also RESOURCE_EXHAUSTED that promises no recovery."""
+@pytest.mark.parametrize("code", REJECTED)
+def test_all_other_codes_are_rejections(code: str) -> None:
+    """Also RESOURCE_EXHAUSTED without a promise of recovery."""
     assert fail(code) == ExportResponse(ExportResult.REJECTED, f"gRPC {code}: the words")
 
 
-@pytest.mark.parametrize("code", TURNED_AWAY)
-def test_what_no_message_is_the_cause_of_is_told_apart(code: str) -> None:
-    """Credentials or a method that are wrong refuse everything, whatever it is."""
+@pytest.mark.parametrize("code", MISCONFIGURED)
+def test_codes_of_a_misconfigured_endpoint(code: str) -> None:
     assert fail(code) == ExportResponse(ExportResult.MISCONFIGURED, f"gRPC {code}: the words")
 
 
@@ -147,38 +145,37 @@ def test_what_no_message_is_the_cause_of_is_told_apart(code: str) -> None:
     ],
     ids=["Go", "Python", "Java", "Rust"],
 )
-def test_too_much_at_once_is_told_apart(code: str, words: str) -> None:
-    """A message over the server's limit means that less may be taken, in each one's words."""
+def test_a_message_over_the_servers_limit_is_too_large(code: str, words: str) -> None:
+    """In the words of each implementation."""
     assert fail(code, words=words) == ExportResponse(
         ExportResult.TOO_LARGE, f"gRPC {code}: {words}"
     )
 
 
-def test_a_real_limit_is_too_much_at_once() -> None:
-    """A server of gRPC itself, left at its default of 4 MiB, is understood."""
-    with GrpcServer() as server, transport(server.address) as sender:
+def test_the_default_limit_of_a_real_server() -> None:
+    """It is 4 MiB."""
+    with GrpcServer() as server, open_transport(server.address) as sender:
         assert sender.send(b"x" * (5 << 20)).result is ExportResult.TOO_LARGE
 
 
-def test_a_limit_that_will_be_lifted_is_none() -> None:
-    """Words of size with a RetryInfo are a promise: the same may be sent again."""
+def test_a_limit_with_retry_info_is_retryable() -> None:
+    """It is a promise: the same request may be sent again."""
     info = RetryInfo(retry_delay=Duration(seconds=1))
-    answer = fail("RESOURCE_EXHAUSTED", in_status(info), words="quota larger than max")
-    assert answer.result is ExportResult.RETRYABLE
+    response = fail("RESOURCE_EXHAUSTED", status_details(info), words="quota larger than max")
+    assert response.result is ExportResult.RETRYABLE
 
 
-def test_every_code_is_in_the_table() -> None:
-    """The lists above are all codes of gRPC but OK."""
-    assert {"OK", *RETRYABLE, *FINAL, *TURNED_AWAY} == {code.name for code in grpc.StatusCode}
+def test_the_lists_above_have_all_codes() -> None:
+    assert {"OK", *RETRYABLE, *REJECTED, *MISCONFIGURED} == {code.name for code in grpc.StatusCode}
 
 
-def alone(info: RetryInfo) -> tuple[str, bytes]:
-    """RetryInfo as a trailer of its own."""
+def trailer(info: RetryInfo) -> tuple[str, bytes]:
+    """Return RetryInfo as a trailer of its own."""
     return "google.rpc.retryinfo-bin", info.SerializeToString()
 
 
-def in_status(info: RetryInfo) -> tuple[str, bytes]:
-    """RetryInfo among the details of a status, where other details may precede it."""
+def status_details(info: RetryInfo) -> tuple[str, bytes]:
+    """Return RetryInfo in the details of a status, where others may precede it."""
     status = Status(code=8)
     for detail in (BadRequest(), info):
         packed = AnyMessage()
@@ -188,31 +185,29 @@ def in_status(info: RetryInfo) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
-def test_retry_info_is_how_long_to_wait(code: str) -> None:
-    """RetryInfo, in either form, says when to come back, and makes RESOURCE_EXHAUSTED passing."""
+def test_retry_info(code: str) -> None:
+    """In either form it is the wait, and makes RESOURCE_EXHAUSTED retryable."""
     info = RetryInfo(retry_delay=Duration(seconds=7, nanos=500_000_000))
     expected = ExportResponse(ExportResult.RETRYABLE, f"gRPC {code}: the words", retry_after_s=7.5)
-    assert fail(code, alone(info)) == expected
-    assert fail(code, in_status(info)) == expected
+    assert fail(code, trailer(info)) == expected
+    assert fail(code, status_details(info)) == expected
 
 
 @pytest.mark.parametrize("info", [RetryInfo(), RetryInfo(retry_delay=Duration(seconds=-3))])
 def test_retry_info_without_a_time(info: RetryInfo) -> None:
-    """RetryInfo with no time, or one before now, still promises recovery."""
-    answer = fail("RESOURCE_EXHAUSTED", in_status(info))
-    assert (answer.result, answer.retry_after_s) == (ExportResult.RETRYABLE, 0)
+    """RetryInfo with no time, or a negative one, still promises recovery."""
+    response = fail("RESOURCE_EXHAUSTED", status_details(info))
+    assert (response.result, response.retry_after_s) == (ExportResult.RETRYABLE, 0)
 
 
 @pytest.mark.parametrize("name", ["google.rpc.retryinfo-bin", "grpc-status-details-bin"])
-def test_details_that_cannot_be_read_are_none(name: str) -> None:
-    """Garbage in the trailers promises nothing."""
+def test_invalid_details_are_ignored(name: str) -> None:
     assert fail("RESOURCE_EXHAUSTED", (name, b"\xff\xff\xff")).result is ExportResult.REJECTED
-    answer = fail("UNAVAILABLE", (name, b"\xff\xff\xff"))
-    assert (answer.result, answer.retry_after_s) == (ExportResult.RETRYABLE, None)
+    response = fail("UNAVAILABLE", (name, b"\xff\xff\xff"))
+    assert (response.result, response.retry_after_s) == (ExportResult.RETRYABLE, None)
 
 
-def test_other_details_do_not_make_exhaustion_passing() -> None:
-    """A status whose details hold no RetryInfo is as good as none."""
+def test_other_details_do_not_make_exhaustion_retryable() -> None:
     status = Status(code=8)
     packed = AnyMessage()
     packed.Pack(BadRequest())
@@ -221,26 +216,24 @@ def test_other_details_do_not_make_exhaustion_passing() -> None:
     assert fail("RESOURCE_EXHAUSTED", trailer).result is ExportResult.REJECTED
 
 
-def test_rejected_records_are_counted() -> None:
-    """A partial success is taken, with the number of what was rejected and the message."""
+def test_partial_success() -> None:
     logs, traces = ExportLogsServiceResponse(), ExportTraceServiceResponse()
     logs.partial_success.rejected_log_records = 3
     logs.partial_success.error_message = "too old"
     traces.partial_success.error_message = "a warning"
     answers = {LOGS: logs.SerializeToString(), TRACES: traces.SerializeToString()}
     with GrpcServer(lambda call, _: answers[call.service]) as server:
-        with transport(server.address) as sender:
+        with open_transport(server.address) as sender:
             assert sender.send(b"x") == ExportResponse(ExportResult.ACCEPTED, "too old", rejected=3)
-        with transport(server.address, "traces") as sender:
+        with open_transport(server.address, "traces") as sender:
             assert sender.send(b"x") == ExportResponse(
                 ExportResult.ACCEPTED, "a warning", rejected=0
             )
 
 
-def test_success_in_other_words_is_success() -> None:
-    """A response that is no such message changes nothing: what was taken was taken."""
+def test_success_with_another_body_is_success() -> None:
     with (
         GrpcServer(lambda *_: b"\xff\xff\xff") as server,
-        transport(server.address) as sender,
+        open_transport(server.address) as sender,
     ):
         assert sender.send(b"x").result is ExportResult.ACCEPTED

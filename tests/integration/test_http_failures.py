@@ -1,4 +1,4 @@
-"""OTLP/HTTP when the backend misbehaves: nothing hangs, nothing is believed that was not said."""
+"""OTLP/HTTP when the backend misbehaves: no request hangs, and no incomplete response counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROMPT_S = 5.0
 
 
 def endpoint(url: str, timeout_s: float = CLIENT_TIMEOUT_S) -> Endpoint:
-    """A place for logs."""
+    """Return an endpoint for logs."""
     return Endpoint("logs", HTTP, f"{url}/v1/logs", timeout_s=timeout_s)
 
 
@@ -42,32 +42,31 @@ def send(url: str, timeout_s: float = CLIENT_TIMEOUT_S, body: bytes = b"x") -> E
 
 
 Hang = Callable[[], AbstractContextManager[str]]
-PLACES = [
-    pytest.param("http", silent_server, id="no answer"),
+HANGS = [
+    pytest.param("http", silent_server, id="no response"),
     pytest.param("https", silent_server, id="no handshake"),
     pytest.param("http", unreachable_server, id="no connection"),
 ]
 
 
-@pytest.mark.parametrize(("scheme", "place"), PLACES)
-def test_a_backend_that_does_not_answer_is_given_up(scheme: str, place: Hang) -> None:
-    """A try ends after the timeout, whatever the backend leaves out, and is to be made again."""
-    with place() as address:
+@pytest.mark.parametrize(("scheme", "hang"), HANGS)
+def test_a_silent_backend_is_retryable_after_the_timeout(scheme: str, hang: Hang) -> None:
+    """In each phase of a request."""
+    with hang() as address:
         began = time.monotonic()
-        answer = send(f"{scheme}://{address}", timeout_s=0.5)
-    assert answer == ExportResponse(ExportResult.RETRYABLE, "no response within 0.5 s")
+        response = send(f"{scheme}://{address}", timeout_s=0.5)
+    assert response == ExportResponse(ExportResult.RETRYABLE, "no response within 0.5 s")
     assert 0.4 < time.monotonic() - began < PROMPT_S
 
 
-@pytest.mark.parametrize(("scheme", "place"), PLACES)
-def test_close_ends_a_hanging_send(scheme: str, place: Hang) -> None:
-    """A transport that another thread closes gives up at once, in every phase of a request."""
-    with place() as address:
+@pytest.mark.parametrize(("scheme", "hang"), HANGS)
+def test_close_ends_a_hanging_send(scheme: str, hang: Hang) -> None:
+    """A transport that another thread closes ends at once, in each phase of a request."""
+    with hang() as address:
         assert_close_ends_send(HttpTransport(endpoint(f"{scheme}://{address}")))
 
 
-def test_close_ends_a_send_whenever_it_comes() -> None:
-    """There is no moment in a request at which closing the transport is overlooked."""
+def test_close_is_never_overlooked() -> None:
     with silent_server() as address, ThreadPoolExecutor(1) as pool:
         for step in range(100):
             transport = HttpTransport(endpoint(f"http://{address}"))
@@ -78,7 +77,7 @@ def test_close_ends_a_send_whenever_it_comes() -> None:
 
 
 def test_a_closed_transport_sends_nothing() -> None:
-    """After close() a send connects no more, and says later."""
+    """After close() it does not connect any more, and reports ``RETRYABLE``."""
     with HttpServer() as server:
         transport = HttpTransport(endpoint(server.url))
         assert transport.send(b"x").result is ExportResult.ACCEPTED
@@ -89,7 +88,7 @@ def test_a_closed_transport_sends_nothing() -> None:
 
 
 def trickle(over: threading.Event, piece: bytes) -> Iterator[bytes]:
-    """One byte at a time, each well in time, for longer than any test waits."""
+    """Yield one byte at a time, each in time, for longer than any test waits."""
     for _ in range(20 * int(PROMPT_S)):
         yield piece
         if over.wait(0.05):
@@ -107,26 +106,26 @@ def trickle(over: threading.Event, piece: bytes) -> Iterator[bytes]:
     ],
     ids=["status", "header", "body", "chunks", "body without end"],
 )
-def test_an_answer_that_trickles_in_is_given_up(head: bytes) -> None:
-    """The timeout is for the whole answer, not for each of its bytes."""
+def test_the_timeout_is_for_the_whole_response(head: bytes) -> None:
+    """Not for each of its bytes."""
     over = threading.Event()
     with HttpServer(lambda _: itertools.chain([head], trickle(over, b"1"))) as server:
         began = time.monotonic()
-        answer = send(server.url, timeout_s=0.5)
+        response = send(server.url, timeout_s=0.5)
         over.set()
-    assert answer == ExportResponse(ExportResult.RETRYABLE, "no response within 0.5 s")
+    assert response == ExportResponse(ExportResult.RETRYABLE, "no response within 0.5 s")
     assert time.monotonic() - began < PROMPT_S
 
 
 def endless(head: bytes, piece: bytes) -> Iterator[bytes]:
-    """As fast as it is read, until the client hangs up."""
+    """Yield as fast as it is read, until the client hangs up."""
     yield head
     while True:
         yield piece
 
 
 @pytest.mark.parametrize(
-    ("head", "piece", "verdict"),
+    ("head", "piece", "result"),
     [
         (b"HTTP/1.1 400 Bad\r\n\r\n", b"x" * 65536, ExportResult.REJECTED),
         (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, ExportResult.ACCEPTED),
@@ -140,12 +139,12 @@ def endless(head: bytes, piece: bytes) -> Iterator[bytes]:
     ],
     ids=["refusal", "success", "announced", "header", "headers"],
 )
-def test_an_answer_without_end_is_cut(head: bytes, piece: bytes, verdict: ExportResult) -> None:
-    """Of an answer a bounded part is read: what came is judged, and the connection given up."""
+def test_an_endless_response_is_cut(head: bytes, piece: bytes, result: ExportResult) -> None:
+    """A limited part of it counts, and the connection is closed."""
     with HttpServer(lambda _: endless(head, piece)) as server:
-        answer = send(server.url)
-    assert answer.result is verdict
-    assert len(answer.reason) < 1000
+        response = send(server.url)
+    assert response.result is result
+    assert len(response.reason) < 1000
 
 
 @pytest.mark.parametrize(
@@ -160,16 +159,16 @@ def test_an_answer_without_end_is_cut(head: bytes, piece: bytes, verdict: Export
     ],
     ids=["none", "head", "no body", "body", "chunk", "another protocol"],
 )
-def test_an_answer_that_is_cut_short_is_none(answer: bytes) -> None:
-    """Without a complete answer nothing is known, not even what a 200 rejected: send again."""
+def test_a_truncated_response_is_retryable(answer: bytes) -> None:
+    """Without a complete response nothing is known, not even what a 200 rejected."""
     with HttpServer(lambda _: [answer]) as server:
-        said = send(server.url)
-    assert said.result is ExportResult.RETRYABLE
-    assert said.reason
+        response = send(server.url)
+    assert response.result is ExportResult.RETRYABLE
+    assert response.reason
 
 
-def test_a_refusal_counts_though_the_request_was_not_read() -> None:
-    """A server that answers 413 and hangs up without reading is believed: no endless retry."""
+def test_a_rejection_counts_although_the_request_was_not_read() -> None:
+    """A server that sends 413 and closes without reading gets no endless retries."""
 
     def serve(listener: socket.socket) -> None:
         connection = listener.accept()[0]
@@ -180,27 +179,24 @@ def test_a_refusal_counts_though_the_request_was_not_read() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve, listener)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        answer = send(url, body=b"x" * (8 << 20))
+        response = send(url, body=b"x" * (8 << 20))
         served.result(CLIENT_TIMEOUT_S)
-    assert answer == ExportResponse(ExportResult.TOO_LARGE, "HTTP 413: too large")
+    assert response == ExportResponse(ExportResult.TOO_LARGE, "HTTP 413: too large")
 
 
-def test_a_server_that_is_not_there() -> None:
-    """A refused connection means later, in words that tell it."""
-    answer = send(f"http://127.0.0.1:{free_port()}")
-    assert answer.result is ExportResult.RETRYABLE
-    assert "refused" in answer.reason
+def test_a_refused_connection_is_retryable() -> None:
+    response = send(f"http://127.0.0.1:{free_port()}")
+    assert response.result is ExportResult.RETRYABLE
+    assert "refused" in response.reason
 
 
-def test_a_name_that_does_not_resolve() -> None:
-    """A name without an address means later: names come back."""
-    answer = send("http://collector.invalid:4318", timeout_s=5)
-    assert answer.result is ExportResult.RETRYABLE
-    assert answer.reason
+def test_a_name_without_an_address_is_retryable() -> None:
+    response = send("http://collector.invalid:4318", timeout_s=5)
+    assert response.result is ExportResult.RETRYABLE
+    assert response.reason
 
 
-def test_a_failed_try_is_followed_by_a_good_one() -> None:
-    """The request after a failure begins anew, on a connection of its own."""
+def test_the_request_after_a_failure_has_a_new_connection() -> None:
     answers: Iterator[list[bytes] | bytes] = iter(
         [[b"HTTP/1.1 200 OK\r\nContent-"], http_response(200)]
     )
@@ -212,5 +208,5 @@ def test_a_failed_try_is_followed_by_a_good_one() -> None:
         HttpServer(answer) as server,
         closing(HttpTransport(endpoint(server.url))) as transport,
     ):
-        verdicts = [transport.send(b"x").result for _ in range(2)]
-    assert verdicts == [ExportResult.RETRYABLE, ExportResult.ACCEPTED]
+        results = [transport.send(b"x").result for _ in range(2)]
+    assert results == [ExportResult.RETRYABLE, ExportResult.ACCEPTED]

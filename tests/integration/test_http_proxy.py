@@ -18,14 +18,14 @@ from tests.testlib.servers.tls import Authority, make_server_context
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """A running proxy."""
+    """Run a proxy."""
     with Proxy() as running:
         yield running
 
 
 @pytest.fixture
 def server() -> Iterator[HttpServer]:
-    """A backend behind it."""
+    """Run a backend behind it."""
     with HttpServer() as running:
         yield running
 
@@ -42,7 +42,7 @@ def send(url: str, certificate: Path | None = None) -> ExportResponse:
 def test_plain_requests_go_through_the_proxy(
     name: str, scheme: str, proxy: Proxy, server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy for http is asked for the whole URL."""
+    """The request to an http proxy has the whole URL."""
     monkeypatch.setenv(name, scheme + proxy.address)
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     assert proxy.asked == [("POST", f"{server.url}/v1/logs", None)]
@@ -62,10 +62,10 @@ def test_tls_goes_through_a_tunnel(
     assert [request.body for request in server.requests] == [b"body"]
 
 
-def test_credentials_are_the_proxys_alone(
+def test_only_the_proxy_gets_its_credentials(
     proxy: Proxy, server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """User and password of the proxy's URL go to the proxy, in a tunnel not to the backend."""
+    """User and password of its URL do not reach the backend through the tunnel."""
     monkeypatch.setenv("HTTP_PROXY", f"http://me:s%40cret@{proxy.address}")
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:s%40cret@{proxy.address}")
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
@@ -77,10 +77,9 @@ def test_credentials_are_the_proxys_alone(
 
 
 @pytest.mark.parametrize("exempt", ["127.0.0.1", "example.com,127.0.0.1", "*"])
-def test_exempt_hosts_are_asked_themselves(
+def test_hosts_in_no_proxy_are_reached_directly(
     exempt: str, proxy: Proxy, server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hosts that NO_PROXY names are reached without the proxy."""
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     monkeypatch.setenv("NO_PROXY", exempt)
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
@@ -90,7 +89,6 @@ def test_exempt_hosts_are_asked_themselves(
 def test_a_proxy_for_the_other_scheme_is_not_used(
     proxy: Proxy, server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HTTPS_PROXY says nothing about http."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
     assert not proxy.asked
@@ -99,23 +97,22 @@ def test_a_proxy_for_the_other_scheme_is_not_used(
 @pytest.mark.parametrize(
     "value", ["socks5://127.0.0.1:1080", "http://:3128", "http://me:secret@proxy:port"]
 )
-def test_a_proxy_that_cannot_be_used_is_named(
+def test_an_invalid_proxy_is_retryable_and_named(
     value: str, server: HttpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy of another kind is no reason to go without one, nor to lose anything."""
     monkeypatch.setenv("HTTP_PROXY", value)
-    answer = send(server.url)
-    assert answer.result is ExportResult.RETRYABLE
-    assert "HTTP_PROXY" in answer.reason
-    assert "secret" not in answer.reason
+    response = send(server.url)
+    assert response.result is ExportResult.RETRYABLE
+    assert "HTTP_PROXY" in response.reason
+    assert "secret" not in response.reason
     assert not server.requests
 
 
-def test_a_proxy_that_refuses_a_tunnel(
+def test_a_proxy_that_denies_a_tunnel_is_retryable(
     server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy that opens no tunnel means later, with its answer as the reason."""
+    """Its response is the reason."""
     monkeypatch.setenv("HTTPS_PROXY", server.url)  # it knows no CONNECT
-    answer = send("https://127.0.0.1:9", Authority(tmp_path / "authority").certificate)
-    assert answer.result is ExportResult.RETRYABLE
-    assert "501" in answer.reason
+    response = send("https://127.0.0.1:9", Authority(tmp_path / "authority").certificate)
+    assert response.result is ExportResult.RETRYABLE
+    assert "501" in response.reason

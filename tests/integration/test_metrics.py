@@ -1,4 +1,4 @@
-"""The agent's metrics on the wire: what a real Collector takes, held against the registry."""
+"""The agent's metrics on the wire: what a real Collector accepts, compared with the registry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LIMIT_S = 30.0
 
 
 class Buffer:
-    """A source with a buffer, of which nothing else is looked at."""
+    """The buffer of a source."""
 
     name = hook = decision_source = "scripted"
     pinned = False
@@ -67,10 +67,10 @@ class Buffer:
 
 
 @contextmanager
-def told(
+def run_metrics(
     store: Store, environ: Mapping[str, str], counts: Stats | None = None
 ) -> Iterator[Metrics]:
-    """Metrics of ``store``, sent as ``environ`` says."""
+    """Run the metrics of ``store`` as ``environ`` configures them."""
     environ = {"OTEL_METRIC_EXPORT_INTERVAL": "100", **environ}
     read = read_metrics_config(environ)
     assert read is not None
@@ -85,14 +85,14 @@ def told(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """An empty store."""
+    """Open an empty store."""
     with Store(tmp_path / "state") as opened:
         yield opened
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_a_real_collector_takes_them(store: Store, recorder: Recorder, protocol: str) -> None:
-    """By either protocol; what it writes down again is the agent, with its metrics."""
+def test_a_real_collector_accepts_them(store: Store, recorder: Recorder, protocol: str) -> None:
+    """By either protocol; their resource is the agent."""
     collector = recorder.collector
     url = collector.http if protocol == "http/protobuf" else f"http://{collector.grpc}"
     environ = {
@@ -110,7 +110,7 @@ def test_a_real_collector_takes_them(store: Store, recorder: Recorder, protocol:
             in resource["resource"]["attributes"]
         ]
 
-    with told(store, environ):
+    with run_metrics(store, environ):
         wait_until(mine, "the Collector has them", limit=LIMIT_S)
     attributes = {
         attribute["key"]: attribute["value"].get("stringValue")
@@ -125,21 +125,21 @@ def test_a_real_collector_takes_them(store: Store, recorder: Recorder, protocol:
 
 
 def _instrument(metric: Metric) -> str:
-    """What it was made by, as far as OTLP tells."""
+    """Return the instrument of a metric, as far as OTLP says it."""
     kind = str(metric.WhichOneof("data"))
     if kind == "sum":
         return "counter" if metric.sum.is_monotonic else "updowncounter"
     return kind
 
 
-def test_what_is_sent_is_registered(store: Store) -> None:
-    """Each of ours has the registry's instrument, unit and attributes; none of those is missing."""
+def test_each_metric_is_as_the_registry_has_it(store: Store) -> None:
+    """Instrument, unit and attributes; none of the registry's metrics is missing."""
     groups = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))["groups"]
     registered = {group["metric_name"]: group for group in groups if group["type"] == "metric"}
     counts = Stats(Buffer())
     backend = MetricsBackend()
     with Receiver(backend) as receiver:
-        with told(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, counts):
+        with run_metrics(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, counts):
             assert counts.record_delays
             counts.record_delays("logs", [0.003])
         sent = backend.metrics()
@@ -159,8 +159,8 @@ def test_what_is_sent_is_registered(store: Store) -> None:
             assert needed <= point.attributes.keys() <= allowed, name
 
 
-def test_the_others_are_as_the_conventions_have_them(store: Store) -> None:
-    """Names, instruments and units of otel.sdk.* are those that the conventions' package makes."""
+def test_otel_sdk_metrics_are_as_the_conventions_have_them(store: Store) -> None:
+    """Names, instruments and units are those of the conventions' package."""
     meter: Meter = MeterProvider(shutdown_on_exit=False).get_meter("conventions")
     made = {
         instrument.name: instrument
@@ -170,7 +170,7 @@ def test_the_others_are_as_the_conventions_have_them(store: Store) -> None:
     }
     backend = MetricsBackend()
     with Receiver(backend) as receiver:
-        with told(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}):
+        with run_metrics(store, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}):
             pass
         sent = backend.metrics()
     theirs = {name: metric for name, metric in sent.items() if name.startswith("otel.")}
@@ -183,8 +183,8 @@ def test_the_others_are_as_the_conventions_have_them(store: Store) -> None:
             assert {"otel.component.name", "otel.component.type"} <= point.attributes.keys()
 
 
-def test_a_message_that_comes_again_to_the_store_counts_as_one() -> None:
-    """The source hands an event over again while the disk is full: it was captured once."""
+def test_an_event_that_is_captured_twice_counts_once() -> None:
+    """The source hands it over again while the disk is full."""
     counts = Stats()
     for _ in range(3):
         counts.on_captured(KILL)
@@ -192,8 +192,8 @@ def test_a_message_that_comes_again_to_the_store_counts_as_one() -> None:
     assert counts.captured["kill"] == counts.stored["kill"] == 1
 
 
-def test_differences_of_kills_survive_a_refusal(store: Store) -> None:
-    """With delta temporality each kill is taken once, though the backend is away in between."""
+def test_deltas_of_kills_survive_an_outage(store: Store) -> None:
+    """Each kill is in one accepted delta, although the backend fails in between."""
     answers: list[Reply | None] = [Reply(503)]
     backend = MetricsBackend(answer=lambda: answers[0])
     with Receiver(backend) as receiver:
@@ -201,11 +201,11 @@ def test_differences_of_kills_survive_a_refusal(store: Store) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
         }
-        with told(store, environ):
+        with run_metrics(store, environ):
             store.add_counters("", {'kills.{"oom.outcome": "killed"}': 3})
         answers[0] = None
         for _ in range(2):
-            with told(store, environ):
+            with run_metrics(store, environ):
                 store.add_counters("", {'kills.{"oom.outcome": "killed"}': 1})
     taken = sum(
         point.value
@@ -215,14 +215,14 @@ def test_differences_of_kills_survive_a_refusal(store: Store) -> None:
     assert taken == 5
 
 
-def test_a_store_that_can_not_be_read_is_said_and_ends_nothing(
+def test_an_unreadable_store_is_logged_and_ends_nothing(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reader goes on, and tells again when the store does."""
+    """The reader goes on, and exports again once the store is readable."""
     backend = MetricsBackend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
-        with told(store, environ), caplog.at_level("INFO"):
+        with run_metrics(store, environ), caplog.at_level("INFO"):
             wait_until(lambda: backend.requests, "the first come", limit=LIMIT_S)
             file = store.folder / NAME
             # A store that fails in earnest, as another program can make it.

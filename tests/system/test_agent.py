@@ -28,12 +28,12 @@ PROMPT_S = 6.0
 
 
 def endpoint(receiver: Receiver) -> dict[str, str]:
-    """The environment that sends to ``receiver``."""
+    """Return the environment that sends to ``receiver``."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
 
 
 def check_complete(backend: Backend, pids: list[int]) -> None:
-    """Each of the kills arrived once as a log and once as a span, and the two belong together."""
+    """Check that each kill arrived once as a log and once as a span, which belong together."""
     logs, spans = filter_kills(backend.logs, pids), filter_kills(backend.spans, pids)
     for received in (logs, spans):
         assert sorted(r.attributes["process.pid"] for r in received) == sorted(pids)
@@ -43,7 +43,7 @@ def check_complete(backend: Backend, pids: list[int]) -> None:
 
 
 def test_a_hundred_kills_at_full_speed_arrive_once_each(tmp_path: Path) -> None:
-    """From READY on, every kill that the kernel counts is one log and one span at the backend."""
+    """Each kill that the kernel counts after READY is one log and one span."""
     backend = Backend()
     with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)) as running:
         counted = read_oom_kill_count()
@@ -58,7 +58,7 @@ def test_a_hundred_kills_at_full_speed_arrive_once_each(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_is_down_at_first_gets_everything(tmp_path: Path) -> None:
-    """While it answers 503 for 30 s nothing is lost, and afterwards nothing comes twice."""
+    """While it answers 503 for 30 s nothing is lost, and afterwards nothing is duplicate."""
     until = time.monotonic() + 30
     backend = Backend(lambda: Reply(503) if time.monotonic() < until else None)
     with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)):
@@ -69,8 +69,8 @@ def test_a_backend_that_is_down_at_first_gets_everything(tmp_path: Path) -> None
     check_complete(backend, pids)
 
 
-def test_a_backend_that_comes_after_the_agent_is_gone(tmp_path: Path) -> None:
-    """What was captured while no one listened is delivered by the agent's next life."""
+def test_a_backend_that_starts_after_the_agent_has_ended(tmp_path: Path) -> None:
+    """The agent's next run delivers."""
     nobody = f"http://127.0.0.1:{free_port()}"
     with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
         pids = kill_many(5)
@@ -81,8 +81,8 @@ def test_a_backend_that_comes_after_the_agent_is_gone(tmp_path: Path) -> None:
     check_complete(backend, pids)
 
 
-def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> None:
-    """SIGKILL right after a kill was reported: the next agent delivers it, under the same uid."""
+def test_sigkill_loses_no_captured_kill(tmp_path: Path) -> None:
+    """The next run delivers it, with the same uid."""
     nobody = f"http://127.0.0.1:{free_port()}"
     with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as running:
         pid = kill_one()
@@ -94,8 +94,8 @@ def test_an_agent_that_is_killed_loses_nothing_it_has_seen(tmp_path: Path) -> No
     check_complete(backend, [pid])
 
 
-def test_a_limit_is_told_though_its_cgroup_is_gone(tmp_path: Path) -> None:
-    """Container runtimes remove a cgroup with its last process; here the agent has to be late."""
+def test_the_limit_of_a_removed_cgroup(tmp_path: Path) -> None:
+    """Container runtimes remove a cgroup with its last process; here the agent is late."""
     backend = Backend()
     with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)) as running:
         running.process.send_signal(signal.SIGSTOP)
@@ -109,8 +109,8 @@ def test_a_limit_is_told_though_its_cgroup_is_gone(tmp_path: Path) -> None:
 
 
 @contextmanager
-def mute_server() -> Iterator[str]:
-    """A server that accepts connections and never says a word; its URL."""
+def run_mute_server() -> Iterator[str]:
+    """Run a server that accepts connections and sends nothing; yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         accepted: list[socket.socket] = []
 
@@ -143,9 +143,9 @@ def wait_for_log(running: Agent, text: str, within_s: float = 15.0) -> None:
 def test_a_signal_ends_it_promptly_and_cleanly(
     tmp_path: Path, number: signal.Signals, state: str
 ) -> None:
-    """In every state: exit code 0, within seconds, no traceback, nothing lost."""
+    """In each state: exit code 0, within seconds, no traceback, nothing lost."""
     nobody = f"http://127.0.0.1:{free_port()}"
-    with mute_server() as mute:
+    with run_mute_server() as mute:
         url = mute if state == "hanging" else nobody
         with run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": url}) as running:
             if state in {"retrying", "hanging"}:
@@ -168,9 +168,9 @@ def test_a_signal_ends_it_promptly_and_cleanly(
 
 
 def test_a_kill_while_it_ends_is_on_disk(tmp_path: Path) -> None:
-    """What is killed while the agent still tries to send is delivered by the next one."""
+    """The next run delivers it."""
     with (
-        mute_server() as mute,
+        run_mute_server() as mute,
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": mute}) as running,
     ):
         pids = [kill_one()]
@@ -186,7 +186,7 @@ def test_a_kill_while_it_ends_is_on_disk(tmp_path: Path) -> None:
 
 
 def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
-    """However early the signal comes, it does not leave a traceback or a hanging process."""
+    """Without traceback and without a hanging process."""
     for delay_s in (0.05, 0.1, 0.15, 0.2, 0.3):
         with run_agent(tmp_path, {}, ready=False) as running:
             time.sleep(delay_s)
@@ -195,8 +195,8 @@ def test_a_signal_before_it_is_ready_ends_it_too(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "agent.log").read_text(encoding="utf-8")
 
 
-def test_a_second_agent_on_the_same_folder_says_so(tmp_path: Path) -> None:
-    """It ends with exit code 1 and a sentence, and the first goes on."""
+def test_a_second_agent_on_one_state_directory(tmp_path: Path) -> None:
+    """It ends with exit code 1 and a message, and the first goes on."""
     with run_agent(tmp_path, {}) as first:
         second = subprocess.run(
             [*AGENT_COMMAND, "--no-pin", "--state-dir", first.state_dir],
@@ -211,7 +211,7 @@ def test_a_second_agent_on_the_same_folder_says_so(tmp_path: Path) -> None:
 
 
 def test_while_disabled_kills_are_kept_and_not_sent(tmp_path: Path) -> None:
-    """OTEL_SDK_DISABLED=true sends nothing; once it is unset, what was kept is delivered."""
+    """Once OTEL_SDK_DISABLED is unset they are delivered."""
     backend = Backend()
     with Receiver(backend) as receiver:
         with run_agent(tmp_path, {**endpoint(receiver), "OTEL_SDK_DISABLED": "true"}) as running:
@@ -224,8 +224,8 @@ def test_while_disabled_kills_are_kept_and_not_sent(tmp_path: Path) -> None:
     check_complete(backend, [pid])
 
 
-def test_the_environments_place_is_on_the_victims_resource(tmp_path: Path) -> None:
-    """OTEL_RESOURCE_ATTRIBUTES says where the host is; what it says of the agent is left out."""
+def test_resource_attributes_are_on_the_victims_resource(tmp_path: Path) -> None:
+    """Except for those of the agent itself."""
     backend = Backend()
     environ = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,service.name=agent"}
     with Receiver(backend) as receiver, run_agent(tmp_path, {**endpoint(receiver), **environ}):

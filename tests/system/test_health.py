@@ -1,4 +1,4 @@
-"""The agent's own health, with real kills: its metrics, its heartbeat, its memory."""
+"""The agent's own health, with real kills: its metrics, its watchdog, its memory."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ BEATS = {"WATCHDOG_USEC": "1000000"}
 """A heartbeat every half second."""
 
 
-def often(receiver: Receiver) -> dict[str, str]:
-    """The environment that sends to ``receiver``, metrics several times a second."""
+def frequent_metrics(receiver: Receiver) -> dict[str, str]:
+    """Return the environment that sends to ``receiver``, metrics several times a second."""
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_METRIC_EXPORT_INTERVAL": "200"}
 
 
@@ -40,7 +40,7 @@ def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
     """Captured, stored, sent and the sum for alerts all rise by the kernel's own count."""
     backend, counted = Backend(), read_oom_kill_count()
     metrics = MetricsBackend(backend)
-    with Receiver(metrics) as receiver, run_agent(tmp_path, often(receiver)):
+    with Receiver(metrics) as receiver, run_agent(tmp_path, frequent_metrics(receiver)):
         pids = kill_many(5)
         backend.wait_for(5, within_s=30)
         killed = read_oom_kill_count() - counted
@@ -65,16 +65,16 @@ def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
 
 
 def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
-    """Three lives, two ended by SIGKILL: one sum with one start, each kill in it once."""
+    """Three runs, two ended by SIGKILL: one sum with one start, each kill in it once."""
     metrics = MetricsBackend(backend := Backend())
     with Receiver(metrics) as receiver:
         for life in (1, 2):
-            with run_agent(tmp_path, often(receiver)) as running:
+            with run_agent(tmp_path, frequent_metrics(receiver)) as running:
                 kill_one()
                 backend.wait_for(life, within_s=30)
                 metrics.next()
                 running.stop(signal.SIGKILL)
-        with run_agent(tmp_path, often(receiver)):
+        with run_agent(tmp_path, frequent_metrics(receiver)):
             metrics.next()
     sums = [
         sum(point.value for point in metrics.points("oom.kills", n))
@@ -90,12 +90,12 @@ def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
     assert len(starts) == 1
 
 
-def test_what_waits_and_what_is_refused_shows(tmp_path: Path) -> None:
-    """While the backend is away the queue grows older; what it then refuses is told as such."""
+def test_metrics_of_queue_and_rejections(tmp_path: Path) -> None:
+    """While the backend is away the age of the queue grows; its later rejections are counted."""
     replies = [Reply(503)]
     backend = Backend(lambda: replies[0])
     metrics = MetricsBackend(backend)
-    with Receiver(metrics) as receiver, run_agent(tmp_path, often(receiver)) as running:
+    with Receiver(metrics) as receiver, run_agent(tmp_path, frequent_metrics(receiver)) as running:
         kill_one()
         wait_until(lambda: "next try" in running.log_text(), "the agent tries again")
         metrics.next()
@@ -110,10 +110,10 @@ def test_what_waits_and_what_is_refused_shows(tmp_path: Path) -> None:
     assert metrics.value("otel.sdk.processor.log.queue.size") == 0
 
 
-def test_metrics_that_nobody_takes_are_in_nobodys_way(tmp_path: Path) -> None:
-    """A backend without metrics: kills arrive, and it is said once what switches metrics off."""
+def test_rejected_metrics_do_not_affect_kills(tmp_path: Path) -> None:
+    """The log says once how to turn metrics off."""
     metrics = MetricsBackend(backend := Backend(), lambda: Reply(404))
-    with Receiver(metrics) as receiver, run_agent(tmp_path, often(receiver)) as running:
+    with Receiver(metrics) as receiver, run_agent(tmp_path, frequent_metrics(receiver)) as running:
         wait_until(lambda: "OTEL_METRICS_EXPORTER=none" in running.log_text(), "it is said")
         kill_one()
         backend.wait_for(1, within_s=30)
@@ -123,8 +123,8 @@ def test_metrics_that_nobody_takes_are_in_nobodys_way(tmp_path: Path) -> None:
     assert "Traceback" not in running.log_text()
 
 
-def beats(running: Agent, within_s: float) -> bool:
-    """Whether a heartbeat comes that was sent from now on."""
+def sends_keep_alive(running: Agent, within_s: float) -> bool:
+    """Return true if a keep-alive arrives that was sent from now on."""
     running.manager.settimeout(0)
     try:
         while True:
@@ -138,26 +138,26 @@ def beats(running: Agent, within_s: float) -> bool:
         return False
 
 
-def test_the_heart_beats_while_the_backend_is_away(tmp_path: Path) -> None:
-    """A restart would not bring it back, so it is none of the watchdog's business."""
+def test_an_unreachable_backend_does_not_trip_the_watchdog(tmp_path: Path) -> None:
+    """A restart would not help."""
     nobody = f"http://127.0.0.1:{free_port()}"
     environ = {**BEATS, "OTEL_EXPORTER_OTLP_ENDPOINT": nobody}
     with run_agent(tmp_path, environ) as running:
         kill_one()
         wait_until(lambda: "next try" in running.log_text(), "the agent tries again")
         for _ in range(4):
-            assert beats(running, within_s=10)
+            assert sends_keep_alive(running, within_s=10)
 
 
-def test_the_heart_stops_with_the_agent_and_goes_on_with_it(tmp_path: Path) -> None:
-    """A process that is stopped sends nothing; one that goes on sends again."""
+def test_a_stopped_process_sends_no_keep_alive(tmp_path: Path) -> None:
+    """It sends again once it is continued."""
     with run_agent(tmp_path, BEATS) as running:
-        assert beats(running, within_s=10)
+        assert sends_keep_alive(running, within_s=10)
         running.process.send_signal(signal.SIGSTOP)
         wait_until(lambda: _state(running) == "T", "the agent stops")
-        assert not beats(running, within_s=3)
+        assert not sends_keep_alive(running, within_s=3)
         running.process.send_signal(signal.SIGCONT)
-        assert beats(running, within_s=10)
+        assert sends_keep_alive(running, within_s=10)
 
 
 def _state(running: Agent) -> str:
@@ -166,14 +166,14 @@ def _state(running: Agent) -> str:
 
 
 def test_a_watchdog_for_another_process_gets_nothing(tmp_path: Path) -> None:
-    """WATCHDOG_PID names who is meant (sd_watchdog_enabled(3))."""
+    """WATCHDOG_PID names the process (sd_watchdog_enabled(3))."""
     with run_agent(tmp_path, {**BEATS, "WATCHDOG_PID": str(os.getpid())}) as running:
-        assert not beats(running, within_s=2)
+        assert not sends_keep_alive(running, within_s=2)
 
 
 @contextmanager
 def file_system(folder: Path) -> Iterator[Path]:
-    """A file system of a test's own that can be frozen."""
+    """Create a file system that can be frozen."""
     for tool in ("mkfs.ext4", "fsfreeze", "mount"):
         require(shutil.which(tool), f"{tool} is not installed")
     image, mounted = folder / "image", folder / "mounted"
@@ -189,8 +189,8 @@ def file_system(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", mounted], check=True)
 
 
-def test_the_heart_stops_when_the_disk_hangs(tmp_path: Path) -> None:
-    """A kill that can't come to the disk stops the beat; once it can, it beats and delivers."""
+def test_a_hanging_disk_trips_the_watchdog(tmp_path: Path) -> None:
+    """Once it works again, keep-alives and delivery go on."""
     backend = Backend()
     with (
         file_system(tmp_path) as mounted,
@@ -202,22 +202,22 @@ def test_the_heart_stops_when_the_disk_hangs(tmp_path: Path) -> None:
             str(mounted / "state"),
         ) as running,
     ):
-        assert beats(running, within_s=10)
+        assert sends_keep_alive(running, within_s=10)
         subprocess.run(["fsfreeze", "--freeze", mounted], check=True)
         try:
             kill_one()
             # What was due before the kill came may still be sent.
-            beats(running, within_s=1)
-            assert not beats(running, within_s=3)
+            sends_keep_alive(running, within_s=1)
+            assert not sends_keep_alive(running, within_s=3)
         finally:
             subprocess.run(["fsfreeze", "--unfreeze", mounted], check=True)
-        assert beats(running, within_s=10)
+        assert sends_keep_alive(running, within_s=10)
         backend.wait_for(1, within_s=30)
         running.stop()
 
 
-def test_it_spares_itself_or_says_that_it_may_not(tmp_path: Path) -> None:
-    """oom_score_adj is -999, or the log says why not and what to do."""
+def test_it_lowers_its_oom_score_adj_or_logs_why_not(tmp_path: Path) -> None:
+    """To -999; the log says what to do."""
     with run_agent(tmp_path, {}) as running:
         wait_until(lambda: _locked_kb(running) > 0, "it has done all that it can", limit=30)
         found = Path(f"/proc/{running.process.pid}/oom_score_adj").read_text(encoding="ascii")
@@ -225,8 +225,8 @@ def test_it_spares_itself_or_says_that_it_may_not(tmp_path: Path) -> None:
     assert (int(found) == -999) is not said
 
 
-def test_what_it_has_in_memory_is_held(tmp_path: Path) -> None:
-    """Its text and data are locked: under pressure a kill reads nothing back from the disk."""
+def test_its_memory_is_locked(tmp_path: Path) -> None:
+    """Text and data: under pressure a kill reads no page from the disk."""
     with run_agent(tmp_path, {}) as running:
         wait_until(lambda: _locked_kb(running) > 0, "memory is locked", limit=30)
         # Device memory, such as the kernel's buffer, is never taken and never locked.
@@ -243,8 +243,8 @@ def _smaps_kb(running: Agent, field: str) -> int:
     return int(number)
 
 
-def test_the_way_of_a_kill_imports_nothing(tmp_path: Path) -> None:
-    """The first kill finds every module there: under pressure an import can take seconds."""
+def test_the_path_of_a_kill_imports_nothing(tmp_path: Path) -> None:
+    """All modules are loaded before the first kill: under pressure an import can take seconds."""
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "PYTHONVERBOSE": "1"}

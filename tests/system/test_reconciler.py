@@ -1,4 +1,4 @@
-"""Every kill that the kernel counts is told, whoever was there to see it."""
+"""Each kill that the kernel counts is an event, whether an agent ran or not."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ WITHIN_S: Final = 30.0
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
-    """Wait until something is true."""
+    """Wait for a condition."""
     deadline = time.monotonic() + WITHIN_S
     while not true():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
 
 
-def pids_of(backend: Backend) -> list[int]:
-    """Whose kills were received, as logs."""
+def logged_pids(backend: Backend) -> list[int]:
+    """Return the process ids of the kills that were received as logs."""
     return [log.attributes["process.pid"] for log in backend.logs if log.item.event_name == KILL]
 
 
 KILL: Final = "oom.kill"
 
 
-def missed_of(backend: Backend) -> list[Received]:
-    """What was received of kills that nothing tells of."""
+def missed_logs(backend: Backend) -> list[Received]:
+    """Return the logs about missed kills."""
     return [log for log in backend.logs if log.item.event_name == "oom.missed"]
 
 
 def test_kills_of_this_boot_from_before_the_first_start_come_from_the_log(tmp_path: Path) -> None:
-    """Every kill that the kernel has counted is an event, or is counted by one that is missed."""
+    """Each kill that the kernel counted is an event, or is counted by an ``oom.missed`` event."""
     before = kill_many(3)
     backend = Backend()
     with (
         Receiver(backend) as receiver,
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, history=True),
     ):
-        wait_until(lambda: set(before) <= set(pids_of(backend)), "the log's kills")
+        wait_until(lambda: set(before) <= set(logged_pids(backend)), "the log's kills")
         seen = kill_one()
-        wait_until(lambda: seen in pids_of(backend), "a kill that was seen")
+        wait_until(lambda: seen in logged_pids(backend), "a kill that was seen")
         counted = read_oom_kill_count()
         told = [log for log in backend.logs if log.item.event_name == KILL]
         # Group kills that the kernel counts twice are in neither.
-        missed = sum(log.attributes["oom.missed.count"] for log in missed_of(backend))
+        missed = sum(log.attributes["oom.missed.count"] for log in missed_logs(backend))
         assert len(told) + missed <= counted
         sources = {log.attributes["process.pid"]: log.attributes for log in told}
     for pid in before:
@@ -70,31 +70,31 @@ def test_kills_of_this_boot_from_before_the_first_start_come_from_the_log(tmp_pa
     assert len({log.uid for log in backend.logs}) == len(backend.logs)
 
 
-def test_what_an_agent_that_is_gone_did_not_see_comes_from_the_log(tmp_path: Path) -> None:
-    """Kills while none runs are told once by the next, and those that were told are not again."""
+def test_kills_between_two_runs_come_from_the_log(tmp_path: Path) -> None:
+    """Each is recorded once, and earlier ones are no duplicates."""
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         with run_agent(tmp_path, environ) as running:
             seen = kill_many(3)
-            wait_until(lambda: set(seen) <= set(pids_of(backend)), "the first kills")
+            wait_until(lambda: set(seen) <= set(logged_pids(backend)), "the first kills")
             # It settles once they are told.
             time.sleep(2)
             running.stop(signal.SIGKILL)
         unseen = kill_many(3)
         with run_agent(tmp_path, environ):
-            wait_until(lambda: set(unseen) <= set(pids_of(backend)), "the kills of the log")
+            wait_until(lambda: set(unseen) <= set(logged_pids(backend)), "the kills of the log")
             time.sleep(2)
         with run_agent(tmp_path, environ):
             time.sleep(3)
     made = seen + unseen
-    assert sorted(pid for pid in pids_of(backend) if pid in made) == sorted(made)
-    assert not missed_of(backend)
+    assert sorted(pid for pid in logged_pids(backend) if pid in made) == sorted(made)
+    assert not missed_logs(backend)
     assert all(log.attributes["oom.capture.source"] for log in backend.logs)
 
 
-class _Found:
-    """What a reconciler hands over, stored."""
+class Recorder:
+    """Stores the events of a reconciler."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -106,29 +106,29 @@ class _Found:
         self._store.insert(event, Snapshot(process_found=False))
 
 
-def test_what_the_log_has_lost_is_missed(tmp_path: Path) -> None:
-    """A count that nothing explains is one event with that count, told once."""
+def test_kills_that_the_log_lacks_are_missed(tmp_path: Path) -> None:
+    """They are one event with their count, recorded once."""
     vmstat = tmp_path / "vmstat"
     with Store(tmp_path / "state") as store:
-        found = _Found(store)
+        recorder = Recorder(store)
 
         def compare(count: int) -> bool:
             vmstat.write_text(f"oom_kill {count}\n", encoding="ascii")
             return reconciler.compare(reconcile.read_kill_count(vmstat))
 
         reconciler = Reconciler(
-            store, drain=lambda: None, record=found, history=False, vmstat=vmstat
+            store, drain=lambda: None, record=recorder, history=False, vmstat=vmstat
         )
         assert not compare(5)
         assert not compare(5)
         assert compare(8), "a difference is looked at again"
-        assert not found.events
+        assert not recorder.events
         reconciler.buffer_was_full()
         assert not compare(8)
-        (missed,) = found.events
+        (missed,) = recorder.events
         assert isinstance(missed, MissedKills)
         assert (missed.count, missed.kernel_count, missed.reason) == (3, 8, "buffer_full")
         assert not compare(8)
-        again = Reconciler(store, drain=lambda: None, record=found, history=False, vmstat=vmstat)
+        again = Reconciler(store, drain=lambda: None, record=recorder, history=False, vmstat=vmstat)
         assert not again.compare(reconcile.read_kill_count(vmstat))
-        assert len(found.events) == 1
+        assert len(recorder.events) == 1

@@ -1,4 +1,4 @@
-"""The example unit: its rights are enough, and it runs as systemd starts it."""
+"""The systemd unit: its capabilities are enough, and it runs under systemd."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the unit's user has its state."""
+def state_dir(tmp_path: Path) -> Path:
+    """Create the state directory of the unit's user."""
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, NOBODY, NOBODY)
     return tmp_path
 
 
-def setting(name: str) -> str:
-    """The one value of a line of the unit."""
+def unit_setting(name: str) -> str:
+    """Return the only value of a setting of the unit."""
     (value,) = re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text(encoding="utf-8"))
     return str(value)
 
 
-def as_its_user() -> tuple[str, ...]:
-    """What starts a program as an unprivileged user with the unit's capabilities."""
-    line = setting("AmbientCapabilities")
-    assert setting("CapabilityBoundingSet") == line
+def unprivileged_prefix() -> tuple[str, ...]:
+    """Return the command prefix for an unprivileged user with the unit's capabilities."""
+    line = unit_setting("AmbientCapabilities")
+    assert unit_setting("CapabilityBoundingSet") == line
     names = ",".join(["-all", *(f"+{name.lower()[4:]}" for name in line.split())])
     return (
         *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"),
@@ -52,8 +52,8 @@ def as_its_user() -> tuple[str, ...]:
     )
 
 
-def hooks(running: Agent) -> list[str]:
-    """What the agent says that it captures by."""
+def logged_hooks(running: Agent) -> list[str]:
+    """Return the hooks that the agent logged."""
     return wait_until(
         lambda: re.findall("Ready: (.*)\n", running.log_text()), "the agent names its hooks"
     )
@@ -83,16 +83,19 @@ def _here(url: str) -> str:
     return _HERE.format(python=python, root=REPOSITORY, seen=seen, url=url)
 
 
-def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:
-    """An unprivileged user with those alone captures by the same hooks as root does."""
+def test_its_capabilities_are_enough(tmp_path: Path, state_dir: Path) -> None:
+    """An unprivileged user with them captures by the same hooks as root."""
     backend, roots = Backend(), tmp_path / "root"
     roots.mkdir()
     with Receiver(backend) as receiver:
         environ = {ENDPOINT: receiver.url}
         with run_agent(roots, environ) as running:
-            expected = hooks(running)
-        with own_memcg() as memcg, run_agent(folder, environ, prefix=as_its_user()) as running:
-            assert hooks(running) == expected
+            expected = logged_hooks(running)
+        with (
+            own_memcg() as memcg,
+            run_agent(state_dir, environ, prefix=unprivileged_prefix()) as running,
+        ):
+            assert logged_hooks(running) == expected
             pid = kill_in(memcg)
             backend.wait_for_kills([pid], within_s=30)
     (log,) = filter_kills(backend.logs, [pid])
@@ -102,8 +105,8 @@ def test_its_capabilities_are_enough(tmp_path: Path, folder: Path) -> None:
     assert log.attributes["process.executable.name"] == "tail"
 
 
-def test_it_runs_and_pins_as_systemd_starts_it() -> None:
-    """The unit as it is, under a real systemd: what is killed while it is stopped is told late."""
+def test_it_runs_and_pins_under_systemd() -> None:
+    """Kills while it is stopped are recorded at its next start."""
     require(not missing(), f"units need {missing()}")
     backend = Backend()
     with Receiver(backend) as receiver, run_systemd() as manager:

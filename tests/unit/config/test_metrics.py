@@ -1,4 +1,4 @@
-"""What the environment says of the agent's own metrics, by the specification's names."""
+"""The agent's own metrics, by the variables that the specification names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ PREFIX = "OTEL_EXPORTER_OTLP_METRICS_"
 
 
 def test_defaults_are_those_of_the_specification() -> None:
-    """Metrics go to a Collector on this host every 60 s, cumulative, with explicit buckets."""
     assert read_metrics_config({}) == MetricsConfig(
         endpoint=Endpoint("metrics", "http/protobuf", "http://localhost:4318/v1/metrics"),
         interval_s=60,
@@ -27,12 +26,12 @@ def test_defaults_are_those_of_the_specification() -> None:
     "environ", [{"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true"}]
 )
 def test_metrics_can_be_switched_off(environ: dict[str, str]) -> None:
-    """By their exporter's variable, and by that for all of OpenTelemetry."""
+    """By their exporter's variable, and by the one for all of OpenTelemetry."""
     assert read_metrics_config(environ) is None
 
 
-def test_every_variable_holds() -> None:
-    """Own variables go before general ones; times are in milliseconds; preferences in any case."""
+def test_every_variable_counts() -> None:
+    """Own variables win over general ones; times are in milliseconds; preferences in any case."""
     read = read_metrics_config(
         {
             "OTEL_METRICS_EXPORTER": "OTLP",
@@ -75,8 +74,8 @@ def test_every_variable_holds() -> None:
         (f"{PREFIX}PROTOCOL", "http/json", "http/protobuf or grpc"),
     ],
 )
-def test_what_can_not_be_used_is_named(name: str, value: str, takes: str) -> None:
-    """The error names the variable and what it takes."""
+def test_an_invalid_value_is_named(name: str, value: str, takes: str) -> None:
+    """The error names the variable and its valid values."""
     with pytest.raises(ConfigError, match=takes) as error:
         read_metrics_config({name: value})
     assert "METRIC" in str(error.value) or name in str(error.value)

@@ -1,4 +1,4 @@
-"""The user's interface to sending: the ``OTEL_*`` variables, by the names the specification has."""
+"""The ``OTEL_*`` variables of the export, by the names of the specification."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ GENERAL = "OTEL_EXPORTER_OTLP_"
 PEM = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
 
 
-def endpoints(**options: str) -> dict[str, Endpoint]:
-    """The endpoints by signal; ``options`` are variables without their common prefix."""
+def read_endpoints(**options: str) -> dict[str, Endpoint]:
+    """Return the endpoints by signal; ``options`` are variables without their common prefix."""
     environ = {GENERAL + name: value for name, value in options.items()}
     return {endpoint.signal: endpoint for endpoint in read_otlp_config(environ).endpoints}
 
 
 def test_defaults() -> None:
-    """Without a variable both signals go to a Collector on this host, by OTLP/HTTP, in 10 s."""
+    """Both signals go to a Collector on this host, by OTLP/HTTP, with a timeout of 10 s."""
     read = read_otlp_config({})
     assert read == OtlpConfig(
         endpoints=(
@@ -47,8 +47,8 @@ def test_defaults() -> None:
     ],
 )
 def test_the_general_http_endpoint_gets_the_path_of_the_signal(endpoint: str, url: str) -> None:
-    """Below a general endpoint each signal has its path, without a doubled slash."""
-    assert endpoints(ENDPOINT=endpoint)["logs"].url == url
+    """Without a doubled slash."""
+    assert read_endpoints(ENDPOINT=endpoint)["logs"].url == url
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_the_general_http_endpoint_gets_the_path_of_the_signal(endpoint: str, ur
     ],
 )
 def test_the_http_endpoint_of_a_signal_is_used_as_it_is(endpoint: str) -> None:
-    """The URL of one signal gets nothing appended, and does not concern the other."""
-    read = endpoints(LOGS_ENDPOINT=endpoint, ENDPOINT="http://general:4318")
+    """Nothing is appended, and the other signal is not affected."""
+    read = read_endpoints(LOGS_ENDPOINT=endpoint, ENDPOINT="http://general:4318")
     assert read["logs"].url == endpoint
     assert read["traces"].url == "http://general:4318/v1/traces"
 
@@ -89,8 +89,8 @@ def test_the_http_endpoint_of_a_signal_is_used_as_it_is(endpoint: str) -> None:
 def test_the_scheme_of_a_grpc_endpoint_wins_over_insecure(
     options: Mapping[str, str], url: str
 ) -> None:
-    """A scheme decides about TLS; without one INSECURE does, whose default is TLS."""
-    logs = endpoints(PROTOCOL="grpc", **options)["logs"]
+    """Without a scheme INSECURE decides; its default is TLS."""
+    logs = read_endpoints(PROTOCOL="grpc", **options)["logs"]
     assert (logs.url, logs.secure) == (url, url.startswith("https:"))
 
 
@@ -107,34 +107,33 @@ def test_the_scheme_of_a_grpc_endpoint_wins_over_insecure(
 def test_the_variable_of_a_signal_wins(
     option: str, general: str, own: str, field: str, expected: tuple[object, object]
 ) -> None:
-    """What is said for one signal replaces, for it alone, what is said for all."""
-    read = endpoints(**{option: general, f"LOGS_{option}": own})
+    """For this signal alone."""
+    read = read_endpoints(**{option: general, f"LOGS_{option}": own})
     assert (getattr(read["logs"], field), getattr(read["traces"], field)) == expected
 
 
 @pytest.mark.parametrize("option", ["CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"])
-def test_files_are_named_for_all_signals_or_one(option: str, tmp_path: Path) -> None:
-    """Certificates and keys are paths, general and of one signal."""
+def test_files_for_all_signals_or_one(option: str, tmp_path: Path) -> None:
     general, own = tmp_path / "general.pem", tmp_path / "own.pem"
     general.write_text(PEM)
     own.write_text(PEM)
     names = {option: str(general), f"TRACES_{option}": str(own)}
-    read = endpoints(**({"CLIENT_CERTIFICATE": str(general)} | names))
+    read = read_endpoints(**({"CLIENT_CERTIFICATE": str(general)} | names))
     field = option.lower()
     assert getattr(read["logs"], field) == general
     assert getattr(read["traces"], field) == own
 
 
 @pytest.mark.parametrize("empty", ["", "  "])
-def test_an_empty_value_is_as_good_as_none(empty: str) -> None:
-    """An empty variable of a signal leaves the general one, an empty general one the default."""
+def test_an_empty_value_counts_as_unset(empty: str) -> None:
+    """The general variable counts then, or the default."""
     names = [
         name.removeprefix(GENERAL)
         for name in otlp_variables()
         if not name.removeprefix(GENERAL).startswith("METRICS_")
     ]
-    assert endpoints(**dict.fromkeys(names, empty)) == endpoints()
-    assert endpoints(TIMEOUT="3", LOGS_TIMEOUT=empty)["logs"].timeout_s == 3
+    assert read_endpoints(**dict.fromkeys(names, empty)) == read_endpoints()
+    assert read_endpoints(TIMEOUT="3", LOGS_TIMEOUT=empty)["logs"].timeout_s == 3
 
 
 @pytest.mark.parametrize(
@@ -150,33 +149,33 @@ def test_an_empty_value_is_as_good_as_none(empty: str) -> None:
     ],
 )
 def test_headers_are_percent_encoded_pairs(text: str, headers: tuple[tuple[str, str], ...]) -> None:
-    """Headers are key=value pairs split by commas, whose keys and values are decoded."""
-    assert endpoints(HEADERS=text)["logs"].headers == headers
+    """Separated by commas."""
+    assert read_endpoints(HEADERS=text)["logs"].headers == headers
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_user_and_password_of_the_url_become_a_header(protocol: str) -> None:
-    """Credentials in an endpoint are sent as Basic authorization and stand in no URL."""
-    logs = endpoints(PROTOCOL=protocol, ENDPOINT="https://me:s%40cret@otlp.example.com")["logs"]
+    """Basic authorization; no URL has them."""
+    logs = read_endpoints(PROTOCOL=protocol, ENDPOINT="https://me:s%40cret@otlp.example.com")[
+        "logs"
+    ]
     assert logs.headers == (("Authorization", "Basic bWU6c0BjcmV0"),)  # me:s@cret
     assert "me" not in logs.url.partition(".")[0]
     assert logs.redacted_url.startswith("https://otlp.example.com")
 
 
 def test_an_authorization_header_wins_over_the_url() -> None:
-    """Who sets the header and has a user in the URL too means the header."""
-    read = endpoints(ENDPOINT="http://me:secret@collector", HEADERS="authorization=Bearer t")
+    read = read_endpoints(ENDPOINT="http://me:secret@collector", HEADERS="authorization=Bearer t")
     assert read["logs"].headers == (("authorization", "Bearer t"),)
 
 
-def test_an_endpoint_is_shown_without_its_query() -> None:
-    """What is logged of an endpoint holds no key that a query may carry."""
-    logs = endpoints(LOGS_ENDPOINT="https://collector/v1/logs?key=secret")["logs"]
+def test_the_redacted_url_has_no_query() -> None:
+    """A query may have a key."""
+    logs = read_endpoints(LOGS_ENDPOINT="https://collector/v1/logs?key=secret")["logs"]
     assert logs.redacted_url == "https://collector/v1/logs"
 
 
 def test_resource_attributes_and_the_main_switch() -> None:
-    """OTEL_RESOURCE_ATTRIBUTES describes the place, OTEL_SDK_DISABLED=true switches sending off."""
     read = read_otlp_config(
         {
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,team=a%2Cb,note=x%0Ay",
@@ -192,19 +191,17 @@ def test_resource_attributes_and_the_main_switch() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "false", "False"])
-def test_anything_but_true_leaves_sending_on(value: str) -> None:
-    """OTEL_SDK_DISABLED is false when it is empty or says so."""
+def test_empty_or_false_leaves_export_on(value: str) -> None:
     assert not read_otlp_config({"OTEL_SDK_DISABLED": value}).disabled
 
 
 def test_misspelt_variables_are_found() -> None:
-    """What looks like an exporter's variable and is none is listed; what is one is not."""
+    """Only names that look like an exporter's variable and are none."""
     wrong = ["ENDPIONT", "LOG_ENDPOINT", "LOGS_TEMPORALITY_PREFERENCE", "TRACE_HEADERS"]
     right = ["ENDPOINT", "LOGS_HEADERS", "TRACES_INSECURE", "METRICS_TEMPORALITY_PREFERENCE"]
     environ = {GENERAL + name: "x" for name in wrong + right} | {"OTEL_SERVICE_NAME": "x"}
     assert unknown_otlp_variables(environ) == sorted(GENERAL + name for name in wrong)
 
 
-def test_the_error_is_a_value_error() -> None:
-    """A wrong setting can be caught as what it is, or as any wrong value."""
+def test_a_config_error_is_a_value_error() -> None:
     assert issubclass(ConfigError, ValueError)

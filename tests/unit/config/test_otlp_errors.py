@@ -1,4 +1,4 @@
-"""Wrong settings: found before anything is sent, and told without giving a secret away."""
+"""Invalid values: reported before anything is sent, and without secrets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HTTP = {f"{GENERAL}PROTOCOL": "http/protobuf"}
 GRPC = {f"{GENERAL}PROTOCOL": "grpc"}
 
 
-def message(environ: Mapping[str, str]) -> str:
-    """What the user is told about ``environ``."""
+def error_message(environ: Mapping[str, str]) -> str:
+    """Return the error about ``environ``."""
     with pytest.raises(ConfigError) as caught:
         read_otlp_config(environ)
     return str(caught.value)
@@ -42,17 +42,17 @@ URLS = [
 @pytest.mark.parametrize("name", ["ENDPOINT", "LOGS_ENDPOINT", "TRACES_ENDPOINT"])
 @pytest.mark.parametrize("value", URLS)
 def test_an_endpoint_that_is_no_url(name: str, value: str) -> None:
-    """An endpoint that could never be reached is named, with its value and an example."""
-    said = message(HTTP | {GENERAL + name: value})
-    assert said.startswith(f"{GENERAL}{name}={value!r} ")
-    assert "http://localhost:4318" in said
+    """It is named, with its value and an example."""
+    message = error_message(HTTP | {GENERAL + name: value})
+    assert message.startswith(f"{GENERAL}{name}={value!r} ")
+    assert "http://localhost:4318" in message
 
 
 @pytest.mark.parametrize("value", ["unix:///run/otlp.sock", "collector:port", "a..b:4317", ":4317"])
-def test_a_grpc_endpoint_that_cannot_be_used(value: str) -> None:
-    """A target for gRPC is a URL or host:port."""
-    said = message(GRPC | {f"{GENERAL}ENDPOINT": value})
-    assert said.startswith(f"{GENERAL}ENDPOINT={value!r} ")
+def test_an_invalid_grpc_endpoint(value: str) -> None:
+    """A valid one is a URL or host:port."""
+    message = error_message(GRPC | {f"{GENERAL}ENDPOINT": value})
+    assert message.startswith(f"{GENERAL}ENDPOINT={value!r} ")
 
 
 @pytest.mark.parametrize(
@@ -73,36 +73,35 @@ def test_a_grpc_endpoint_that_cannot_be_used(value: str) -> None:
     ],
 )
 @pytest.mark.parametrize("scope", ["", "LOGS_", "TRACES_"])
-def test_a_wrong_value(scope: str, option: str, value: str, takes: tuple[str, ...]) -> None:
-    """The message names the variable that the user set, its value and what it takes."""
+def test_an_invalid_value(scope: str, option: str, value: str, takes: tuple[str, ...]) -> None:
+    """The message names the variable that the user set, its value and the valid ones."""
     name = f"{GENERAL}{scope}{option}"
-    said = message({name: value})
-    assert said.startswith(f"{name}={value!r} is invalid: use ")
-    assert all(word in said for word in takes)
+    message = error_message({name: value})
+    assert message.startswith(f"{name}={value!r} is invalid: use ")
+    assert all(word in message for word in takes)
 
 
 @pytest.mark.parametrize("scope", ["", "LOGS_"])
-def test_a_wrong_insecure(scope: str) -> None:
-    """INSECURE takes true or false and says so where it counts, with gRPC."""
+def test_an_invalid_insecure(scope: str) -> None:
+    """It only counts with gRPC."""
     name = f"{GENERAL}{scope}INSECURE"
-    said = message(GRPC | {f"{GENERAL}ENDPOINT": "collector:4317", name: "yes"})
-    assert said == f"{name}='yes' is invalid: use true or false."
+    message = error_message(GRPC | {f"{GENERAL}ENDPOINT": "collector:4317", name: "yes"})
+    assert message == f"{name}='yes' is invalid: use true or false."
 
 
-def test_a_wrong_main_switch() -> None:
-    """OTEL_SDK_DISABLED takes true or false."""
-    said = message({"OTEL_SDK_DISABLED": "1"})
-    assert said == "OTEL_SDK_DISABLED='1' is invalid: use true or false."
+def test_an_invalid_main_switch() -> None:
+    message = error_message({"OTEL_SDK_DISABLED": "1"})
+    assert message == "OTEL_SDK_DISABLED='1' is invalid: use true or false."
 
 
 @pytest.mark.parametrize("content", [b"", b"\x30\x82\x01\x0a\x02\x82", b"not a certificate"])
 def test_a_file_that_is_not_pem(content: bytes, tmp_path: Path) -> None:
-    """A certificate in another form is found at the start, not by failing to connect for ever."""
+    """It is reported at the start, not by a connection that always fails."""
     file = tmp_path / "ca.der"
     file.write_bytes(content)
-    said = message({f"{GENERAL}CERTIFICATE": str(file)})
-    assert said.startswith(f"{GENERAL}CERTIFICATE={str(file)!r} ")
-    assert "PEM" in said
+    message = error_message({f"{GENERAL}CERTIFICATE": str(file)})
+    assert message.startswith(f"{GENERAL}CERTIFICATE={str(file)!r} ")
+    assert "PEM" in message
 
 
 @pytest.mark.parametrize("scope", ["", "LOGS_", "TRACES_"])
@@ -123,19 +122,18 @@ def test_a_file_that_is_not_pem(content: bytes, tmp_path: Path) -> None:
         (GRPC, "a=secret%E4%B8%AD"),
     ],
 )
-def test_wrong_headers(scope: str, protocol: Mapping[str, str], value: str) -> None:
-    """Headers that the protocol can't carry are refused, and none of their values is shown."""
+def test_invalid_headers(scope: str, protocol: Mapping[str, str], value: str) -> None:
+    """The message has none of their values."""
     name = f"{GENERAL}{scope}HEADERS"
-    said = message({**protocol, name: value})
-    assert said.startswith(f"{name} is invalid: use key=value pairs")
-    assert "secret" not in said
+    message = error_message({**protocol, name: value})
+    assert message.startswith(f"{name} is invalid: use key=value pairs")
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize("value", ["novalue", "=x", "a=1,b"])
-def test_wrong_resource_attributes(value: str) -> None:
-    """OTEL_RESOURCE_ATTRIBUTES takes key=value pairs."""
-    said = message({"OTEL_RESOURCE_ATTRIBUTES": value})
-    assert said == (
+def test_invalid_resource_attributes(value: str) -> None:
+    message = error_message({"OTEL_RESOURCE_ATTRIBUTES": value})
+    assert message == (
         "OTEL_RESOURCE_ATTRIBUTES is invalid: use key=value pairs, separated by commas."
     )
 
@@ -151,10 +149,10 @@ def test_wrong_resource_attributes(value: str) -> None:
         (GRPC, "me:secret@collector:99999"),
     ],
 )
-def test_a_wrong_endpoint_with_a_password(protocol: Mapping[str, str], value: str) -> None:
-    """What is said about a wrong endpoint holds no user and no password."""
-    said = message({**protocol, f"{GENERAL}ENDPOINT": value})
-    assert said.startswith(f"{GENERAL}ENDPOINT=")
-    assert "collector" in said
-    assert "secret" not in said
-    assert "me:" not in said
+def test_an_invalid_endpoint_with_a_password(protocol: Mapping[str, str], value: str) -> None:
+    """The message has neither user nor password."""
+    message = error_message({**protocol, f"{GENERAL}ENDPOINT": value})
+    assert message.startswith(f"{GENERAL}ENDPOINT=")
+    assert "collector" in message
+    assert "secret" not in message
+    assert "me:" not in message
