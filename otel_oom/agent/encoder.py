@@ -18,7 +18,8 @@ from otel_oom.otlp.encode import encode_log, encode_span, kill_counts
 from otel_oom.snapshot import process_state
 from otel_oom.store import OutboxEntry, PendingEvent
 
-_MAX_KEPT: Final = 64
+_MAX_KEPT: Final = 32
+"""Some 40 KB each, with a report of the kernel."""
 
 
 class EventEncoder:
