@@ -26,7 +26,7 @@ _RETRY_S: Final = 0.1
 
 @contextmanager
 def open_control_client(state_dir: Path) -> Iterator[ControlClient]:
-    """Yield a function that queries the agent of ``state_dir``, or the store if none runs.
+    """Yield a client of the agent in ``state_dir``, or of the store if none runs.
 
     Raises:
         StoreError: neither can be queried.

@@ -31,7 +31,7 @@ class EventEncoder:
     """
 
     def __init__(self, host: Host, containers: ContainerService, boot_id: str) -> None:
-        """Encode events with ``host`` as their host; ``boot_id`` is that of the running kernel."""
+        """Encode events of ``host``; ``boot_id`` is that of the running kernel."""
         self._host = host
         self._containers = containers
         self._boot_id = boot_id
@@ -41,7 +41,7 @@ class EventEncoder:
 
     @property
     def decoded(self) -> Mapping[str, PendingEvent]:
-        """The kept kills as they were stored, by uid."""
+        """Return the kept kills as stored, by uid."""
         return self._decoded
 
     def encode(self, row: PendingEvent) -> OutboxEntry:

@@ -42,9 +42,10 @@ class IngestLoop:
         on_event: Callable[[], None],
         history: bool,
     ) -> None:
-        """Drain ``sources``, which are attached, into ``recorder``; call ``on_event`` after each.
+        """Drain ``sources`` into ``recorder``; call ``on_event`` after each event.
 
-        ``history`` is whether to record the kills of this boot from before the first start.
+        The sources are attached already. ``history`` is whether to record the kills of this boot
+        from before the first start.
         """
         self._source = sources.kernel
         self._sources = sources
@@ -86,7 +87,7 @@ class IngestLoop:
                     return
 
     def finish(self) -> None:
-        """Drain what arrived since :meth:`loop` ended; the kernel side may go away after this."""
+        """Drain the sources a last time, before they are detached."""
         self._drain()
         if self._store_failed:
             _LOG.error(

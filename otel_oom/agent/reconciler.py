@@ -51,8 +51,8 @@ def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> li
     """Return the kills of ``logged`` that are not among ``stored``, in their order.
 
     A line names a thread, and the clocks of log and mark differ by an unknown amount once the host
-    was suspended. So a logged kill matches the stored one with the same number and name that is
-    nearest in time, and each stored kill matches at most one.
+    was suspended. So a logged kill matches a stored one with the same number and name, the nearest
+    in time. Each stored kill matches at most one.
     """
     stored_lines = {kill.log_sequence for kill in stored if kill.log_sequence is not None}
     unmatched = [kill for kill in logged if kill.capture.sequence not in stored_lines]

@@ -127,7 +127,7 @@ def _health_error(store: Store, delivery: DeliveryPipeline) -> str | None:
 
 @contextmanager
 def _stop_signals() -> Iterator[int]:
-    """Yield a descriptor that SIGTERM and SIGINT make readable; they have no other effect."""
+    """Yield a descriptor that becomes readable on SIGTERM and SIGINT."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in previous:

@@ -1,4 +1,4 @@
-"""Which labels of containers are recorded."""
+"""Container labels to record."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def otlp_variables() -> frozenset[str]:
 
 
 def unknown_otlp_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return variables with the exporters' prefix that none of them reads: most likely misspelt."""
+    """Return misspelt variables: those with the prefix of the exporters that none reads."""
     return sorted(
         name for name in environ if name.startswith(_PREFIX) and name not in otlp_variables()
     )

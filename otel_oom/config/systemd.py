@@ -12,7 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_notify_socket(environ: Mapping[str, str]) -> str:
-    """Return the address of the service manager's socket; empty without one (sd_notify(3))."""
+    """Return the service manager's address; empty without one (sd_notify(3))."""
     address = environ.get("NOTIFY_SOCKET", "")
     # A leading @ stands for an abstract address.
     return f"\0{address[1:]}" if address.startswith("@") else address

@@ -83,7 +83,7 @@ class SignalExporter:
         self._wake.set()
 
     def stop(self) -> None:
-        """End :meth:`run` at once, also while it waits; unsent messages stay in the outbox."""
+        """End :meth:`run` at once; unsent messages stay in the outbox."""
         self._stop.set()
         self._wake.set()
         self._gate.wake_all()

@@ -37,7 +37,7 @@ def allow_tls() -> None:
 
 
 def tls_context(endpoint: Endpoint) -> SSLContext:
-    """Create a context with the endpoint's CA, or the system's, and the client certificate."""
+    """Create a TLS context with the CA and client certificate of ``endpoint``."""
     import ssl  # noqa: PLC0415  see above
 
     context = ssl.create_default_context(cafile=endpoint.certificate)

@@ -45,7 +45,7 @@ def parse_response(signal: Signal, status: int, headers: Message, content: bytes
 
 
 def parse_retry_after_s(value: str | None, date: str | None = None) -> float | None:
-    """Parse a ``Retry-After`` header in either form (RFC 9110); the result is in seconds.
+    """Parse either form of a ``Retry-After`` header (RFC 9110); return seconds.
 
     ``date`` is the ``Date`` header of the same response. Without it the host's own clock is used,
     which may differ from the server's.
@@ -84,7 +84,7 @@ def _describe_redirect(status: int, location: str) -> str:
 
 
 def _parse_error_message(content: bytes) -> str:
-    """Return the message of an error's body: a ``google.rpc.Status`` by the specification."""
+    """Return the message of an error: of a ``google.rpc.Status``, as specified."""
     status = Status()
     try:
         status.ParseFromString(content)

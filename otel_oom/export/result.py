@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 
 class ExportResult(Enum):
-    """What becomes of the messages of a request."""
+    """Consequence of a request for its messages."""
 
     ACCEPTED = "accepted"
     """The backend has them, apart from those of a partial success."""

@@ -42,7 +42,7 @@ class RetryGate:
 
     @contextmanager
     def acquire(self, stopped: Callable[[], bool]) -> Iterator[Report]:
-        """Wait for admission, or until ``stopped``; yield the function that reports responses."""
+        """Wait for admission, or until ``stopped``; yield a function for responses."""
         with self._changed:
             self._wait(stopped)
             failures = self._failures

@@ -151,7 +151,7 @@ def test_a_signal_ends_it_promptly_and_cleanly(
             if state in {"retrying", "hanging"}:
                 wait_for_log(running, f"(pid {kill_one()})")
                 if state == "retrying":
-                    wait_for_log(running, "next try")
+                    wait_for_log(running, "retrying in")
             elif state == "storm":
                 threading.Thread(target=kill_many, args=(10,), daemon=True).start()
                 wait_for_log(running, "OOM kill of")
@@ -163,7 +163,7 @@ def test_a_signal_ends_it_promptly_and_cleanly(
             assert "Traceback" not in running.log_text()
             if state in {"retrying", "hanging"}:
                 # The log and the span; more if others were killed meanwhile.
-                (left,) = re.findall(r"left on disk: (\d+) waiting", running.log_text())
+                (left,) = re.findall(r"Stopped: queued=(\d+)", running.log_text())
                 assert int(left) >= 2
 
 

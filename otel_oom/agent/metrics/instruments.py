@@ -57,8 +57,8 @@ class Metrics:
     ) -> None:
         """Export the numbers of ``stats`` and ``store`` as ``config`` says.
 
-        ``resource`` describes the host and, if the user configured it, this agent; ``endpoints``
-        are those of the kills.
+        ``resource`` has the host's attributes, and the user's for this agent. ``endpoints`` are
+        those of the kills.
         """
         self._stats = stats
         self._store = store
@@ -202,7 +202,7 @@ def _observe_signals(read: Callable[[str], float]) -> list[_Callback]:
 
 
 def _observe_store(read: Callable[[], float], attributes: Attributes) -> _Callback:
-    """Observe a number of the store; nothing while it can't be read, which is logged elsewhere."""
+    """Observe a number of the store; none while it is unreadable, which others log."""
 
     def observe(_: CallbackOptions) -> Iterable[Observation]:
         try:

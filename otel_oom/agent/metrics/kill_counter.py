@@ -50,7 +50,7 @@ def read_count(counters: Mapping[str, int]) -> KillCount:
 
 
 def read_exported(counters: Mapping[str, int]) -> KillCount:
-    """Return the last count that a backend of deltas accepted, with its time; 0 at first."""
+    """Return the last count that was accepted as deltas, with its time; 0 at first."""
     if _EXPORTED_TIME not in counters:
         return KillCount(read_count(counters).start_unix_ns, {})
     return KillCount(counters[_EXPORTED_TIME], _strip_prefix(_EXPORTED, counters))
