@@ -21,7 +21,7 @@ def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -
     history = store.history
 
     def resend(request: Request) -> int:
-        count = store.resend_dead_letters(request["ids"])
+        count = store.dead_letters.resend(request["ids"])
         on_resend()
         return count
 
@@ -36,14 +36,14 @@ def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -
 
     return {
         "queue": lambda _: {
-            "waiting": to_builtins(store.backlogs()),
-            "newest_dead_letter": store.newest_dead_letter_id(),
+            "waiting": to_builtins(store.stats.backlogs()),
+            "newest_dead_letter": store.dead_letters.newest_id(),
         },
         "dead_letters": lambda request: to_builtins(
-            store.dead_letters(request["after"], _DEAD_LETTERS_PAGE)
+            store.dead_letters.page(request["after"], _DEAD_LETTERS_PAGE)
         ),
         "resend": resend,
-        "drop": lambda request: store.drop_dead_letters(request["ids"]),
+        "drop": lambda request: store.dead_letters.drop(request["ids"]),
         "history": lambda request: to_builtins(history.page_before(request["before"])),
         "history_of": lambda request: to_builtins(history.rows(request["ids"])),
         "find": find,

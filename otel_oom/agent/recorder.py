@@ -102,7 +102,7 @@ class EventRecorder:
 
     def _store_kill(self, kill: OomKill) -> bool:
         snapshot = self._snapshot(kill)
-        if not self._store.insert(kill, snapshot, unfinished=True):
+        if not self._store.insert(kill, snapshot, incomplete=True):
             _LOG.info("Duplicate kill of pid %s ignored", kill.victim.tgid)
             return False
         _LOG.info(

@@ -96,7 +96,7 @@ def run(
                     delivery.stop(GRACE_S)
                 # Kills of the meantime are stored too, for the next start to send.
                 ingest.finish()
-        counts = store.row_counts()
+        counts = store.stats.row_counts()
         _LOG.info("Stopped: queued=%d dead_letters=%d", counts["outbox"], counts["dead_letters"])
 
 

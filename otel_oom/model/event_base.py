@@ -69,7 +69,7 @@ class OomEvent(Event, frozen=True, kw_only=True):
 
     @property
     def occurrence_key(self) -> str:
-        """The boot and the kernel's timestamp; of an old log its own key: few tell their boot."""
+        """The boot and the kernel's timestamp; of an old log its own key, as few have a boot id."""
         if self.provenance:
             return self.provenance.dedup_key(self.time_unix_ns)
         return f"{self.boot_id}/{self.timestamp_key}"

@@ -1,4 +1,4 @@
-"""What is on disk: the journal of kills, the outbox of OTLP bytes, the dead letters."""
+"""The store on disk: events, the outbox of OTLP messages, dead letters, counters."""
 
 from otel_oom.config.store import StoreLimits
 from otel_oom.store.recovery.salvage import QuarantinedDatabase

@@ -11,9 +11,7 @@ from otel_oom.model.events import StoredEvent
 
 _T = TypeVar("_T")
 
-EVENT_TYPES: Final[dict[str, type[StoredEvent]]] = {
-    type_.kind: type_ for type_ in get_args(StoredEvent)
-}
+_TYPES: Final[dict[str, type[StoredEvent]]] = {type_.kind: type_ for type_ in get_args(StoredEvent)}
 
 
 def encode(value: msgspec.Struct) -> str:
@@ -27,21 +25,17 @@ def encode(value: msgspec.Struct) -> str:
 
 
 def decode(type_: type[_T], text: str | bytes) -> _T:
-    """Decode JSON strictly by type; fields that this version does not know are ignored.
+    """Decode JSON strictly by type; fields unknown to this version are ignored.
 
     Raises:
-        ValueError, RecursionError: it is damaged, or another version wrote it.
+        ValueError, RecursionError: it is damaged, or of another version.
     """
     return msgspec.json.decode(text, type=type_)
 
 
 def decode_event(kind: str, text: str | bytes) -> StoredEvent:
-    """Decode an event of ``kind``.
-
-    Raises:
-        ValueError, RecursionError: it is damaged, or another version wrote it.
-    """
-    type_ = EVENT_TYPES.get(kind)
+    """Decode an event of ``kind``; raises as :func:`decode`."""
+    type_ = _TYPES.get(kind)
     if type_ is None:
         raise ValueError(f"unknown kind {kind!r}")
     return decode(type_, text)

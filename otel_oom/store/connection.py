@@ -1,4 +1,4 @@
-"""A connection to the file: how it is made, made ready, and used for one transaction."""
+"""A connection to the database file: opened, configured, and used for one transaction."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.state_dir import StoreError
 
 _BUSY_S: Final = 1.0
-"""How long another process that reads or writes the file is waited for."""
+"""The longest wait for another process that reads or writes the file."""
 
 _T = TypeVar("_T")
 Work = Callable[[sqlite3.Connection], _T]
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection, for any thread, that begins no transaction by itself."""
+    """Open a connection, for any thread, that begins no transaction by itself."""
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     checksums.register(db)
     return db
 
 
 def configure(db: sqlite3.Connection, *, check: bool) -> None:
-    """Set the connection up, and the tables; with ``check``, after the file has failed.
+    """Configure the connection and create the tables; ``check`` a file that failed before.
 
     Raises:
         sqlite3.Error: the file can't be used.
-        StoreError: it is of a later version, or SQLite of too early a one.
+        StoreError: it is of a later version, or SQLite is too old.
     """
-    _require_operators(db)
+    _require_json_operators(db)
     if db.execute("PRAGMA page_count").fetchone()[0] == 0:
-        # Only a new file heeds this; one from before keeps its free pages to itself.
+        # Only a new file can change to this.
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
-    # What is deleted need not be overwritten with zeros: nobody else reads the file.
+    # Deleted rows need not be overwritten with zeros: nobody else reads the file.
     db.execute("PRAGMA secure_delete=OFF")
     # In KiB; the default of 2,000 would be a fifteenth of the agent's memory.
     db.execute("PRAGMA cache_size=-256")
     if check:
-        # All of the log is written and synced once more, into the file, before it is relied on.
+        # The whole log is written and synced once more, into the file, before it is relied on.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            raise CorruptRowError(found)
+        result = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if result != "ok":
+            raise CorruptRowError(result)
     schema.migrate(db)
 
 
-def _require_operators(db: sqlite3.Connection) -> None:
+def _require_json_operators(db: sqlite3.Connection) -> None:
     try:
         db.execute("SELECT '{}' ->> '$.x'")
     except sqlite3.Error as error:
@@ -66,31 +66,31 @@ def _require_operators(db: sqlite3.Connection) -> None:
 
 
 def run_in_transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
-    """What ``work`` returns, once all of what it wrote is on the disk; on failure nothing is.
+    """Run ``work`` and return its result once all that it wrote is on the disk.
 
     Raises:
-        sqlite3.Error: it is not on the disk.
+        sqlite3.Error: nothing of it is on the disk.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
-        done = work(db)
+        result = work(db)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
         raise
-    return done
+    return result
 
 
 def close(db: sqlite3.Connection) -> None:
-    """Close it; what can't be brought from the log into the file stays in the log."""
+    """Close the connection; a log that can't be written to the file stays."""
     with suppress(sqlite3.Error):
         db.close()
 
 
 def inode(path: Path) -> int:
-    """What the name leads to, without following a link; 0 for nothing."""
+    """Return the inode of ``path``, without following a link; 0 if there is none."""
     try:
         return os.lstat(path).st_ino
     except FileNotFoundError:

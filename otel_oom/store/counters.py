@@ -1,9 +1,9 @@
-"""Counts that outlive the process and the rows that they were of: what the health metrics tell.
+"""Counters that outlive the process and the rows that they counted.
 
-A counter belongs to a boot, or to none (:data:`NO_BOOT`). Those of the store's own are counted in
-the transaction that they count, so that a crash makes them neither more nor less.
+A counter belongs to a boot or to none (:data:`NO_BOOT`). The store raises its own in the
+transaction that they count, so that a crash makes them neither more nor less.
 
-Functions over a connection; those that write are to be called within a transaction.
+Functions over a connection; those that write must run within a transaction.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from typing import Final
 
 NO_BOOT: Final = ""
 
+START_TIME: Final = "start_time"
+"""Takes the place of a boot for times."""
+
 CAPTURED: Final = "captured."
-"""With the journal's kind behind it, of the event's boot: ``captured.kill`` and so on."""
+"""Followed by an event's kind, of its boot: ``captured.kill`` and so on."""
 
 CAPTURED_KILL: Final = "captured.kill"
 """Kills that the kernel counts as well."""
@@ -25,43 +28,38 @@ CAPTURED_EXITING: Final = "captured.already_exiting"
 """Victims that were exiting already, which the kernel does not count."""
 
 DOUBLE_COUNTED: Final = "kernel.double_counted"
-"""How often the kernel counted the first of a group a second time, of its boot."""
+"""How often the kernel counted the first kill of a group twice, of its boot."""
 
 MISSED: Final = "kernel.missed"
-"""Kills that the kernel counted and that were told as missed, of their boot."""
+"""Kills that the kernel counted and that were reported as missed, of their boot."""
 
 LOG_SEQUENCE: Final = "kernel.log_sequence"
-"""The line of the kernel's log up to which a boot is settled."""
+"""The line of the kernel's log up to which a boot is reconciled."""
 
 LOG_START: Final = "kernel.log_start"
-"""The line of the kernel's log up to which nothing of a boot is ever told, if there is such."""
+"""The line of the kernel's log up to which kills of a boot are ignored, if any."""
 
 SENT: Final = "sent."
-"""With the signal behind it, of no boot: messages that a backend took."""
+"""Followed by the signal, of no boot: messages that a backend accepted."""
 
 REJECTED: Final = "rejected."
-"""With the signal behind it, of no boot: messages that a backend will never take."""
+"""Followed by the signal, of no boot: messages that a backend rejected."""
 
 DROPPED: Final = "dropped."
-"""With the signal behind it, or ``dead_letters``, of no boot: what the bound in bytes let go of,
-messages that no backend will get."""
+"""Followed by the signal or ``dead_letters``, of no boot: dropped at the size limit."""
 
 UNDECODABLE: Final = "undecodable"
-"""Of no boot: journal rows that were set aside because they could not be read or encoded."""
+"""Of no boot: events that were quarantined because they could not be decoded or encoded."""
 
 KILLS: Final = "kills."
-"""With the attributes behind it, of no boot: kills that were told, for ``oom.kills``."""
+"""Followed by the attributes, of no boot: the metric ``oom.kills``."""
 
 KILLS_START_TIME: Final = "start_time.kills"
-"""When that count began, in nanoseconds of Unix time; of :data:`SINCE`, for it is no number of
-anything."""
-
-START_TIME: Final = "start_time"
-"""What takes a boot's place for times."""
+"""When that count started, in nanoseconds of Unix time; of :data:`START_TIME`."""
 
 
 def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None:
-    """Raise counters by so much each."""
+    """Add ``counts`` to counters of a boot."""
     db.executemany(
         "INSERT INTO counters (boot_id, name, value) VALUES (?, ?, ?)"
         " ON CONFLICT DO UPDATE SET value = value + excluded.value",
@@ -69,27 +67,22 @@ def add(db: sqlite3.Connection, boot_id: str, counts: Mapping[str, int]) -> None
     )
 
 
-def set_start_time(db: sqlite3.Connection) -> None:
-    """Say that the count of kills begins now, unless it has begun."""
-    db.execute(
-        "INSERT OR IGNORE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
-        (START_TIME, KILLS_START_TIME, time.time_ns()),
-    )
-
-
 def set_values(db: sqlite3.Connection, boot_id: str, values: Mapping[str, int]) -> None:
-    """Set counters: for what counts elsewhere and was last seen at such a value."""
+    """Set counters of a boot to ``values``."""
     db.executemany(
         "INSERT OR REPLACE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
         [(boot_id, name, value) for name, value in values.items()],
     )
 
 
+def set_start_time(db: sqlite3.Connection) -> None:
+    """Let the count of kills start now, unless it has started."""
+    db.execute(
+        "INSERT OR IGNORE INTO counters (boot_id, name, value) VALUES (?, ?, ?)",
+        (START_TIME, KILLS_START_TIME, time.time_ns()),
+    )
+
+
 def by_boot(db: sqlite3.Connection, boot_id: str) -> dict[str, int]:
-    """The counters of a boot, by name."""
+    """Return the counters of a boot, by name."""
     return dict(db.execute("SELECT name, value FROM counters WHERE boot_id = ?", (boot_id,)))
-
-
-def totals(db: sqlite3.Connection) -> dict[str, int]:
-    """The counters of all boots together, by name."""
-    return dict(db.execute("SELECT name, sum(value) FROM counters GROUP BY name"))

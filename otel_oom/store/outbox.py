@@ -1,6 +1,6 @@
-"""The outbox: OTLP bytes, until a backend has taken or refused them.
+"""The outbox: OTLP messages, until a backend has accepted or rejected them.
 
-Functions over a connection; those that write are to be called within a transaction.
+Functions over a connection; those that write must run within a transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from otel_oom.store.types import Backlog, Message, OutboxEntry
 
 
 def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
-    """Add what an event was translated to."""
+    """Add the messages of an encoded event."""
     now = time.time_ns()
     db.executemany(
         "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, crc32)"
@@ -25,35 +25,34 @@ def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
         [
             (entry.uid, signal, payload, now, checksums.message_crc32(entry.uid, signal, payload))
             for signal, payload in entry.payloads.items()
-            if payload is not None
         ],
     )
 
 
 def next_batch(
-    db: sqlite3.Connection, signal: str, most: int, most_bytes: int, but: Iterable[int]
+    db: sqlite3.Connection, signal: str, max_count: int, max_bytes: int, excluded: Iterable[int]
 ) -> list[Message]:
-    """The oldest messages of ``signal``, without those of the ids ``but``.
+    """Return the oldest messages of ``signal``, without those of the ids ``excluded``.
 
-    At most ``most``, of ``most_bytes`` together; one message alone may be larger, and one that is
-    to go alone comes alone.
+    There are at most ``max_count``, of ``max_bytes`` together. A single message may be larger, and
+    one that is marked ``send_alone`` comes alone.
 
     Raises:
-        Damaged: a message is not as it was written.
+        CorruptRowError: the checksum of a message is wrong.
     """
     messages: list[Message] = []
     size = 0
-    # Row by row: what is past the limit is not read.
-    for id_, uid, payload, send_alone, sound in db.execute(
+    # Row by row: what exceeds the limit is not read.
+    for id_, uid, payload, send_alone, checksum_ok in db.execute(
         f"SELECT id, uid, payload, send_alone, {checksums.checksum_ok_sql('outbox')}"  # noqa: S608  SQL of our own
         " FROM outbox WHERE signal = ?"
         " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
-        (signal, json.dumps(list(but)), most),
+        (signal, json.dumps(list(excluded)), max_count),
     ):
-        if not sound:
-            raise CorruptRowError(f"message {id_} is not as it was written")
+        if not checksum_ok:
+            raise CorruptRowError(f"wrong checksum of message {id_}")
         size += len(payload)
-        if messages and (send_alone or size > most_bytes):
+        if messages and (send_alone or size > max_bytes):
             break
         messages.append(Message(id_, uid, payload))
         if send_alone:
@@ -61,30 +60,29 @@ def next_batch(
     return messages
 
 
-def backlogs(db: sqlite3.Connection, after: int, most: int) -> tuple[list[Backlog], int | None]:
-    """A part of what waits, by signal: ``most`` messages past the id ``after``.
+def backlogs(db: sqlite3.Connection, after: int, limit: int) -> tuple[list[Backlog], int | None]:
+    """Count ``limit`` messages past the id ``after``, by signal.
 
-    With it the id to go on from, or ``None`` at the end: all of a long outbox in one step would
-    keep a kill waiting for the disk.
+    The second value is the id to continue from, ``None`` at the end: counting a long outbox in one
+    step would delay a kill.
     """
     rows = db.execute(
         "SELECT signal, count(*), sum(length(payload)), min(queued_unix_ns), max(id) FROM"
         " (SELECT * FROM outbox WHERE id > ? ORDER BY id LIMIT ?) GROUP BY signal",
-        (after, most),
+        (after, limit),
     ).fetchall()
-    found = [Backlog(*row[:4]) for row in rows]
-    return found, max((row[4] for row in rows), default=None)
+    return [Backlog(*row[:4]) for row in rows], max((row[4] for row in rows), default=None)
 
 
 def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> Counter[str]:
-    """Let go of messages; how many of each signal there were.
+    """Delete messages, and return how many of each signal there were.
 
-    By id and uid: a database that was begun anew may give an id to another message.
+    By id and uid: a recreated database may give an id to another message.
     """
-    names = json.dumps([[message.id, message.uid] for message in messages])
-    gone = db.execute(
+    keys = json.dumps([[message.id, message.uid] for message in messages])
+    deleted = db.execute(
         "DELETE FROM outbox WHERE id IN (SELECT value ->> 0 FROM json_each(?1))"
         " AND uid IN (SELECT value ->> 1 FROM json_each(?1)) RETURNING signal",
-        (names,),
+        (keys,),
     )
-    return Counter(signal for (signal,) in gone)
+    return Counter(signal for (signal,) in deleted)

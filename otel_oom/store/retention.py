@@ -1,45 +1,50 @@
-"""What goes when there is no room: history first, the oldest that nobody has taken last.
+"""What is deleted when there is no space: history first, the oldest undelivered events last.
 
-History is what a backend has taken, or refused, of which only the journal still tells. Nothing
-else goes but by the bound in bytes, and what goes then is counted.
+History is what a backend has accepted or rejected. Anything else is deleted at the size limit
+alone, and is counted and logged.
 
-Functions over a connection; all are to be called within a transaction.
+Functions over a connection; all must run within a transaction.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from otel_oom.model.units import NS_PER_S
-from otel_oom.store import counters
-from otel_oom.store.sent_copies import delete, delete_oldest
+from otel_oom.store import counters, encoded_events
 
-_HISTORY: Final = 256
+_LOG = logging.getLogger(__name__)
+
+_HISTORY_ROWS: Final = 256
 _DEAD_LETTERS: Final = 64
 _EVENTS: Final = 16
 
+_REPORT_INTERVAL_S: Final = 60.0
 
-def prune_history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) -> int:
-    """Let some of the oldest history go that is older than so long; how many rows there were.
 
-    Of this boot's kills the row stays, with no more than what they can be known by when the
-    kernel's log tells of them again: see :func:`otel_oom.store.event_log.stored_kills`. So it does
-    of a panic, which the kernel's store may tell of at every start.
+def prune_history(db: sqlite3.Connection, boot_id: str, min_age_s: float = 0) -> int:
+    """Delete some of the oldest history of that age, and return the number of rows.
+
+    Kills of this boot keep a row with no more than what identifies them in the kernel's log: see
+    :mod:`otel_oom.store.stored_kills`. So does a panic, which pstore may have at every start.
     """
     rows = db.execute(
-        # As the index events_prunable has it.
+        # The terms of the index events_prunable.
         "SELECT id, boot_id = ? OR kind = 'panic' FROM events"
         " WHERE log_queued AND span_queued AND undecodable_reason IS NULL AND NOT pruned"
         " AND stored_unix_ns <= ?"
         " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = events.uid)"
         " ORDER BY stored_unix_ns LIMIT ?",
-        (boot_id, time.time_ns() - int(max_age_s * NS_PER_S), _HISTORY),
+        (boot_id, time.time_ns() - int(min_age_s * NS_PER_S), _HISTORY_ROWS),
     ).fetchall()
-    delete(db, (id_ for id_, _ in rows))
+    encoded_events.delete(db, (id_ for id_, _ in rows))
     db.executemany(
         "UPDATE events SET pruned = 1, crc32 = NULL,"
         " snapshot = '', exit = NULL, reaper_steps = '[]',"
@@ -47,36 +52,44 @@ def prune_history(db: sqlite3.Connection, boot_id: str, max_age_s: float = 0) ->
         "'victim', json_object('tid', event ->> '$.victim.tid', 'comm', event ->> '$.victim.comm'),"
         " 'capture', json_object('cpu', event ->> '$.capture.cpu',"
         " 'sequence', event ->> '$.capture.sequence')), '{}') WHERE id = ?",
-        [(id_,) for id_, told_again in rows if told_again],
+        [(id_,) for id_, may_come_again in rows if may_come_again],
     )
-    past = [id_ for id_, told_again in rows if not told_again]
-    empty = _ids(db, "events WHERE pruned AND boot_id != ? AND kind != 'panic'", boot_id, _HISTORY)
-    _delete(db, "events", past + empty)
-    return len(rows) + len(empty)
+    past = [id_ for id_, may_come_again in rows if not may_come_again]
+    pruned = _ids(
+        db, "events WHERE pruned AND boot_id != ? AND kind != 'panic'", boot_id, _HISTORY_ROWS
+    )
+    _delete(db, "events", past + pruned)
+    return len(rows) + len(pruned)
 
 
 def prune_oldest(db: sqlite3.Connection) -> Counter[str]:
-    """Let some of the rest go, the oldest that nobody has taken last; the counters of what went.
+    """Delete some of the rest, the oldest undelivered events last.
 
-    They are ``dropped.dead_letters``, and ``dropped.`` with the signal of a message.
+    Returns what was dropped: ``dead_letters``, and messages by signal. It is empty if there was
+    nothing to delete.
     """
-    gone = _emptied(db) or _copies(db) or _dead_letters(db) or _events(db) or _messages(db)
-    dropped = {f"{counters.DROPPED}{name}": count for name, count in gone.items() if count}
+    deleted = (
+        _pruned_rows(db)
+        or _encoded_copies(db)
+        or _dead_letters(db)
+        or _events(db)
+        or _messages_without_event(db)
+    )
+    dropped = {f"{counters.DROPPED}{name}": count for name, count in deleted.items() if count}
     counters.add(db, counters.NO_BOOT, dropped)
-    return gone
+    return deleted
 
 
-def _emptied(db: sqlite3.Connection) -> Counter[str]:
-    """Rows without contents, which only keep a kill from being told again."""
-    ids = _ids(db, "events WHERE pruned ORDER BY id", _HISTORY)
+def _pruned_rows(db: sqlite3.Connection) -> Counter[str]:
+    ids = _ids(db, "events WHERE pruned ORDER BY id", _HISTORY_ROWS)
     _delete(db, "events", ids)
-    # Nothing is lost with them; that they made room is said by a count of nothing.
+    # Nothing is lost with them; a count of nothing says that they made space.
     return Counter({"nothing": 0} if ids else {})
 
 
-def _copies(db: sqlite3.Connection) -> Counter[str]:
-    """What events that stay were told as: they can be told anew."""
-    return Counter({"nothing": 0} if delete_oldest(db, _HISTORY) else {})
+def _encoded_copies(db: sqlite3.Connection) -> Counter[str]:
+    # The event can be encoded again.
+    return Counter({"nothing": 0} if encoded_events.delete_oldest(db, _HISTORY_ROWS) else {})
 
 
 def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
@@ -86,34 +99,68 @@ def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
 
 
 def _events(db: sqlite3.Connection) -> Counter[str]:
-    """Events with whatever of them has not been taken."""
+    """Delete events with their undelivered messages."""
     rows = db.execute(
         "SELECT id, uid, NOT log_queued, NOT span_queued FROM events ORDER BY id LIMIT ?",
         (_EVENTS,),
     ).fetchall()
-    gone: Counter[str] = Counter()
-    for _, uid, log, span in rows:
-        gone.update({"logs": log, "traces": span})
-        sent = db.execute("DELETE FROM outbox WHERE uid = ? RETURNING signal", (uid,))
-        gone.update(signal for (signal,) in sent.fetchall())
+    dropped: Counter[str] = Counter()
+    for _, uid, has_log, has_span in rows:
+        dropped.update({"logs": has_log, "traces": has_span})
+        messages = db.execute("DELETE FROM outbox WHERE uid = ? RETURNING signal", (uid,))
+        dropped.update(signal for (signal,) in messages.fetchall())
     ids = [row[0] for row in rows]
-    delete(db, ids)
+    encoded_events.delete(db, ids)
     _delete(db, "events", ids)
-    return gone
+    return dropped
 
 
-def _messages(db: sqlite3.Connection) -> Counter[str]:
-    """Messages whose events are gone: a damaged file can have such."""
+def _messages_without_event(db: sqlite3.Connection) -> Counter[str]:
+    """Delete messages whose events are gone, as a damaged file can have them."""
     ids = _ids(db, "outbox ORDER BY id", _EVENTS)
     rows = db.execute("SELECT signal FROM outbox ORDER BY id LIMIT ?", (_EVENTS,)).fetchall()
     _delete(db, "outbox", ids)
     return Counter(signal for (signal,) in rows)
 
 
-def _ids(db: sqlite3.Connection, which: str, *values: str | int) -> list[int]:
-    rows = db.execute(f"SELECT id FROM {which} LIMIT ?", values)  # noqa: S608  a text of our own
+def _ids(db: sqlite3.Connection, source: str, *values: str | int) -> list[int]:
+    rows = db.execute(f"SELECT id FROM {source} LIMIT ?", values)  # noqa: S608  a text of our own
     return [id_ for (id_,) in rows]
 
 
 def _delete(db: sqlite3.Connection, table: str, ids: Sequence[int]) -> None:
     db.executemany(f"DELETE FROM {table} WHERE id = ?", [(id_,) for id_ in ids])  # noqa: S608  likewise
+
+
+class DropReporter:
+    """Logs what was dropped, once a minute at most: at the size limit every event drops some.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, database: Path) -> None:
+        """Report for the file ``database``."""
+        self._database = database
+        self._mutex = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._reported = -_REPORT_INTERVAL_S
+
+    def add(self, counts: Counter[str]) -> None:
+        """Add what was dropped, and log it if that is due."""
+        with self._mutex:
+            self._counts += counts
+        self.report()
+
+    def report(self) -> None:
+        """Log what is not logged yet, if that is due."""
+        with self._mutex:
+            if not self._counts or time.monotonic() < self._reported + _REPORT_INTERVAL_S:
+                return
+            dropped = ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))
+            self._counts.clear()
+            self._reported = time.monotonic()
+        _LOG.error(
+            "Store %s is at its size limit; dropped undelivered messages: %s",
+            self._database,
+            dropped,
+        )

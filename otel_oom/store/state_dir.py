@@ -1,4 +1,4 @@
-"""The state folder: ours alone, and of one agent at a time."""
+"""The state folder: private, and locked by one agent at a time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class StoreError(Exception):
 
 
 class StateFolder:
-    """The folder ``path``, of mode 0700, whose files nobody else can read or put there."""
+    """The folder ``path``, of mode 0700, so that nobody else can read or place files in it."""
 
     def __init__(self, path: Path) -> None:
-        """Nothing is looked at before :meth:`take`, which follows a link that is root's."""
+        """Touch nothing before :meth:`lock`, which follows a symbolic link made by root."""
         self.path = path
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Make the folder if it is missing, and lock it, unless that is done already.
+        """Create the folder if it is missing, and lock it, unless it is locked already.
 
         Raises:
-            StoreError: another agent has it, it is somebody else's, or it can't be written.
+            StoreError: another agent has locked it, another user owns it, or it is not writable.
         """
         try:
             self._prepare()
@@ -53,32 +53,31 @@ class StateFolder:
         self._lock = lock
 
     def release(self) -> None:
-        """Let another agent have it."""
+        """Release the lock."""
         if self._lock is not None:
-            # Closed alone, it would be held for as long as a process that is being started has a
-            # copy of it.
+            # Closing is not enough: a process that is being started has a copy of the descriptor.
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
         self._lock = None
 
     def prepare_file(self, name: str) -> None:
-        """See that the database ``name`` is there, is ours, and nobody else's to read.
+        """Create the database ``name`` if it is missing, and require that it is private.
 
         Raises:
-            OSError: it can't be made, or is a symbolic link.
-            StoreError: it is somebody else's, or SQLite's own file beside it is a link.
+            OSError: it can't be created, or is a symbolic link.
+            StoreError: another user owns it, or SQLite's own file beside it is a link.
         """
         for beside in (f"{name}-wal", f"{name}-shm"):
             # SQLite opens those itself, and would follow a link.
             if (self.path / beside).is_symlink():
-                raise _link(self.path / beside)
+                raise _link_error(self.path / beside)
         os.close(self._open(name))
 
     def sync(self) -> None:
-        """Have the names in the folder, and its own, on the disk: a new one has to outlast a crash.
+        """Sync the names in the folder, and its own: a new name must survive a crash.
 
         Raises:
-            OSError: the names in it may not be.
+            OSError: the names in it may not be on the disk.
         """
         _sync(self.path)
         with suppress(OSError):
@@ -90,17 +89,17 @@ class StateFolder:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700)
         if self.path.is_symlink():
-            self.path = _followed(self.path)
+            self.path = _resolve_link(self.path)
         folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._require_own(folder, self.path, 0o700)
+            self._require_private(folder, self.path, 0o700)
         finally:
             os.close(folder)
 
     def _open(self, name: str) -> int:
         file = os.open(self.path / name, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            self._require_own(file, self.path / name, 0o600)
+            self._require_private(file, self.path / name, 0o600)
         except BaseException:
             os.close(file)
             raise
@@ -115,14 +114,14 @@ class StateFolder:
             return False
 
     @staticmethod
-    def _require_own(file: int, path: Path, mode: int) -> None:
-        found = os.fstat(file)
-        if found.st_uid != os.geteuid():
+    def _require_private(file: int, path: Path, mode: int) -> None:
+        status = os.fstat(file)
+        if status.st_uid != os.geteuid():
             raise StoreError(
-                f"{path} belongs to user {found.st_uid}, who could change what is told. "
-                f"Give it to user {os.geteuid()}, or name another folder with --state-dir."
+                f"{path} is owned by uid {status.st_uid}, which could tamper with events. "
+                f"Give it to uid {os.geteuid()}, or name another folder with --state-dir."
             )
-        if stat.S_IMODE(found.st_mode) & ~mode:
+        if stat.S_IMODE(status.st_mode) & ~mode:
             os.fchmod(file, mode)
 
 
@@ -134,19 +133,19 @@ def _sync(path: Path) -> None:
         os.close(folder)
 
 
-def _followed(path: Path) -> Path:
-    """Where a link leads that nobody but root can have made, or could put another in place of.
+def _resolve_link(path: Path) -> Path:
+    """Resolve a link that nobody but root can have made, or could replace.
 
     systemd makes one of its StateDirectory= for a service with DynamicUser= (systemd.exec(5)).
     """
-    link, around = path.lstat(), path.parent.stat()
-    others_write = around.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if link.st_uid != 0 or around.st_uid != 0 or others_write:
-        raise _link(path)
+    link, parent = path.lstat(), path.parent.stat()
+    others_write = parent.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if link.st_uid != 0 or parent.st_uid != 0 or others_write:
+        raise _link_error(path)
     return path.resolve(strict=True)
 
 
-def _link(path: Path) -> StoreError:
+def _link_error(path: Path) -> StoreError:
     return StoreError(
         f"{path} is a symbolic link, and those are not followed. "
         "Remove it, or name a folder of its own with --state-dir."

@@ -1,4 +1,4 @@
-"""What the store hands out and takes."""
+"""Values that go into the store and come out of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from otel_oom.model.snapshot import Snapshot
 
 
 class PendingEvent(Struct, frozen=True):
-    """An event that still owes its log, its span or both.
+    """An event whose log, span or both are not queued yet.
 
-    ``waited`` is whether its victim has had its time to exit.
+    ``exit_overdue``: its victim has had its time to exit.
     """
 
     id: int
@@ -28,9 +28,9 @@ class PendingEvent(Struct, frozen=True):
 
 
 class OutboxEntry(Struct, frozen=True):
-    """What a journal row was translated to: its log, its span or both, as OTLP bytes.
+    """An encoded event: its log, its span or both, as OTLP bytes.
 
-    ``counts`` are counters of no boot to raise in the same step.
+    ``counts`` are counters of no boot, raised in the same transaction.
     """
 
     event_id: int
@@ -40,13 +40,14 @@ class OutboxEntry(Struct, frozen=True):
     counts: Mapping[str, int] = {}
 
     @property
-    def payloads(self) -> dict[str, bytes | None]:
+    def payloads(self) -> dict[str, bytes]:
         """The bytes by their signal."""
-        return {"logs": self.log, "traces": self.span}
+        payloads = {"logs": self.log, "traces": self.span}
+        return {signal: payload for signal, payload in payloads.items() if payload is not None}
 
 
 class Message(Struct, frozen=True):
-    """Encoded OTLP that waits to be sent: one signal of one kill."""
+    """An OTLP request in the outbox: one signal of one event."""
 
     id: int
     uid: str
@@ -54,9 +55,9 @@ class Message(Struct, frozen=True):
 
 
 class Rejection(Struct, frozen=True):
-    """Who will not take messages, and why.
+    """The endpoint that rejected messages, without secrets, and its reason.
 
-    ``endpoint`` holds no secret. ``ambiguous``: it took some of them, and did not say which.
+    ``ambiguous``: it accepted some of them and did not say which.
     """
 
     endpoint: str
@@ -65,7 +66,7 @@ class Rejection(Struct, frozen=True):
 
 
 class DeadLetter(Struct, frozen=True):
-    """A refused message, without its payload of ``size`` bytes."""
+    """A rejected message, without its payload of ``size`` bytes."""
 
     id: int
     uid: str
@@ -78,7 +79,7 @@ class DeadLetter(Struct, frozen=True):
 
 
 class Backlog(Struct, frozen=True):
-    """What waits to be sent of one signal; ``oldest_unix_ns`` is when its oldest was queued."""
+    """Messages of one signal in the outbox: number, bytes, and when the oldest was queued."""
 
     signal: str
     count: int
@@ -87,13 +88,13 @@ class Backlog(Struct, frozen=True):
 
 
 class HistoryRow(Struct, frozen=True):
-    """An event of the journal, whatever has become of it, and what it was told as.
+    """An event with its state of delivery, and the bytes that it was encoded as.
 
-    ``event``, ``snapshot``, ``exit`` and ``reaper`` are JSON, as in the journal; ``undecodable`` is
-    why the version that wrote the rest could not read them. ``log`` and ``span`` are the OTLP
-    requests that it was told as; ``None`` for what is still owed, and where that is not kept.
-    ``log_fate`` and ``span_fate`` are what has become of them: ``owed``, ``waiting``, ``taken``,
-    ``refused by …`` with the reason, or ``None`` where there is none to tell.
+    ``event``, ``snapshot``, ``exit`` and ``reaper_steps`` are JSON. ``undecodable_reason`` is why
+    a version could not decode or encode them. ``log`` and ``span`` are the OTLP requests; ``None``
+    before they are queued, and where no copy is kept. ``log_status`` and ``span_status`` are
+    ``pending``, ``queued``, ``delivered`` or ``rejected by …`` with the reason; ``None`` for an
+    event without that signal.
     """
 
     id: int
@@ -112,11 +113,11 @@ class HistoryRow(Struct, frozen=True):
 
 
 class BootTally(Struct, frozen=True):
-    """What is known of one boot's count.
+    """The kills of one boot, by how they account for the kernel's count.
 
-    ``told`` are the kills in the store that the kernel counts, ``again`` how often it counted the
-    first of a group twice, ``missed`` what was told as missed; ``sequence`` is the line of the
-    kernel's log up to which all this is settled, ``None`` before it was settled at all.
+    ``recorded`` are stored kills that the kernel counts. ``double_counted`` is how often it counted
+    the first kill of a group twice. ``missed`` are those reported as missed. ``log_sequence`` is
+    the line of the kernel's log up to which this holds; ``None`` before the first reconciliation.
     """
 
     recorded: int = 0
@@ -126,16 +127,18 @@ class BootTally(Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How much of the kernel's count is accounted for."""
+        """The part of the kernel's count that is accounted for."""
         return self.recorded + self.double_counted + self.missed
 
 
 class StoredKill(Struct, frozen=True):
-    """A kill in the store, as far as it can be known again in the log."""
+    """The part of a stored kill that identifies it in the kernel's log.
+
+    ``log_sequence`` is the number of its line, if it was captured from the log.
+    """
 
     tgid: int
     tid: int | None
     comm: str | None
     boottime_ns: int
     log_sequence: int | None
-    """The number of its line, if the log is where it comes from."""

@@ -211,7 +211,7 @@ def test_ambiguous_dead_letters_are_resent_alone(outbox: Outbox) -> None:
         with run_exporter(make_exporter(outbox.store, server.url)):
             outbox.wait_until_empty()
         assert (
-            outbox.store.resend_dead_letters([letter.id for letter in outbox.dead_letters()]) == 3
+            outbox.store.dead_letters.resend([letter.id for letter in outbox.dead_letters()]) == 3
         )
         outbox.enqueue("d", "e")
         # Another run of the agent, which knows nothing of the first.

@@ -112,10 +112,10 @@ def test_a_full_disk_loses_nothing(
             wait_until(lambda: backend.spans.keys() >= spans, "all spans are delivered", limit=120)
         assert max(backend.logs.values()) == max(backend.spans.values()) == 1
         assert sum("Cannot store kills" in message for message in caplog.messages) == 1
-        assert sum("is full" in message for message in caplog.messages) == 1
+        assert sum("disk full" in message for message in caplog.messages) == 1
         assert not any("Traceback" in (record.exc_text or "") for record in caplog.records)
         with Store(state_dir) as store:
-            assert store.row_counts()["outbox"] == 0
+            assert store.stats.row_counts()["outbox"] == 0
 
 
 def release(backend: Backend, small: Disk, way_out: str) -> None:

@@ -25,7 +25,7 @@ from otel_oom.enrich.host_attributes import host_attributes
 from otel_oom.model.events import LostEvents
 from otel_oom.otlp import semconv
 from otel_oom.store import Store
-from otel_oom.store.database import NAME
+from otel_oom.store.database_file import NAME
 from tests.testlib.samples.events import KILL
 from tests.testlib.servers.metrics import MetricsBackend
 from tests.testlib.servers.recorder import Recorder
@@ -202,11 +202,11 @@ def test_deltas_of_kills_survive_an_outage(store: Store) -> None:
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta",
         }
         with run_metrics(store, environ):
-            store.add_counters("", {'kills.{"oom.outcome": "killed"}': 3})
+            store.set_counters("", {'kills.{"oom.outcome": "killed"}': 3})
         answers[0] = None
-        for _ in range(2):
+        for count in (4, 5):
             with run_metrics(store, environ):
-                store.add_counters("", {'kills.{"oom.outcome": "killed"}': 1})
+                store.set_counters("", {'kills.{"oom.outcome": "killed"}': count})
     taken = sum(
         point.value
         for number in range(len(backend.requests))

@@ -431,7 +431,7 @@ def test_what_another_version_recorded_is_kept(
         wait_for_log(running, f"pid {pid}")
         wait_for_log(running, "kept in")
         running.stop()
-    records = [path.read_bytes() for path in (running.state_dir / "unread").iterdir()]
+    records = [path.read_bytes() for path in (running.state_dir / "undecodable").iterdir()]
     headers = [Header.from_buffer_copy(record) for record in records]
     assert len(headers) >= 2
     assert {header.version for header in headers} == {WIRE_VERSION + 1}

@@ -63,7 +63,7 @@ class Outbox:
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the dead letters, oldest first."""
-        return self.store.dead_letters(0, _ALL)
+        return self.store.dead_letters.page(0, _ALL)
 
     def dead_letter_reasons(self) -> list[tuple[str, str]]:
         """Return uid and reason of each dead letter."""

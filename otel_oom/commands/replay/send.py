@@ -55,7 +55,7 @@ class Submitter:
         self._store = store
         self._delivery = delivery
         self._sends = sends
-        self._refused = store.newest_dead_letter_id()
+        self._refused = store.dead_letters.newest_id()
         self.new = 0
         """How many of the events were not in the store before."""
 
@@ -81,7 +81,7 @@ class Submitter:
         if not self._sends:
             return "kept on disk, for OTEL_SDK_DISABLED is true"
         self._wait(0)
-        refused = self._store.newest_dead_letter_id() - self._refused
+        refused = self._store.dead_letters.newest_id() - self._refused
         if refused:
             raise DeliveryTimeoutError(
                 f"{refused} messages were refused for good. otel-oom queue --state-dir "
@@ -90,10 +90,10 @@ class Submitter:
         return "all is sent"
 
     def _wait(self, most: int) -> None:
-        last, moved = self._store.pending_count(), time.monotonic()
+        last, moved = self._store.stats.pending_count(), time.monotonic()
         while last > most:
             time.sleep(_POLL_S)
-            left = self._store.pending_count()
+            left = self._store.stats.pending_count()
             if left != last:
                 last, moved = left, time.monotonic()
             elif time.monotonic() - moved > _PATIENCE_S:

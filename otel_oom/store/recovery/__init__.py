@@ -1,1 +1,1 @@
-"""Recovery of the store: full disk, damaged file, corrupt rows."""
+"""Recovery of the store: full disk, failed file, corrupt rows."""

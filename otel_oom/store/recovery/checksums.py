@@ -1,8 +1,8 @@
-"""A sum of what a row holds: a disk may give back other bytes than it was given, and says nothing.
+"""Checksums of rows: a disk may return other bytes than were written, without an error.
 
-SQLite has such sums for its log alone. A row whose sum is another is as good as a damaged file: it
-is left behind when that is moved aside, and its kill is made good from the journal, for a message,
-or from the kernel's log, for a row of the journal.
+SQLite has checksums for its write-ahead log alone. A row with a wrong checksum counts as a damaged
+file: it is left out when that is salvaged. A message is then encoded again from its event, an event
+read again from the kernel's log.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
-_PARTS: Final = {
+_COLUMNS: Final = {
     "events": (
         *("uid", "boot_id", "kind", "tgid", "start_boottime_ns", "boottime_ns"),
         *("log_queued", "span_queued", "event", "snapshot", "exit", "reaper_steps"),
@@ -23,35 +23,35 @@ _LENGTH_BYTES: Final = 8
 
 
 def register(db: sqlite3.Connection) -> None:
-    """Let ``db`` have sums: see :func:`row_crc32`."""
+    """Register the SQL function ``row_crc32`` in ``db``."""
     db.create_function("row_crc32", -1, row_crc32, deterministic=True)
 
 
-def row_crc32(*parts: bytes | None) -> int:
-    """The CRC-32 of some values, each with its length; ``None`` is another value than none."""
+def row_crc32(*values: bytes | None) -> int:
+    """Return the CRC-32 of some values, each with its length; ``None`` differs from empty."""
     crc = 0
-    for part in parts:
-        length = -1 if part is None else len(part)
-        crc = zlib.crc32(part or b"", zlib.crc32(length.to_bytes(_LENGTH_BYTES, signed=True), crc))
+    for value in values:
+        length = -1 if value is None else len(value)
+        crc = zlib.crc32(value or b"", zlib.crc32(length.to_bytes(_LENGTH_BYTES, signed=True), crc))
     return crc
 
 
 def message_crc32(uid: str, signal: str, payload: bytes) -> int:
-    """The sum of a row of the outbox."""
+    """Return the checksum of a row of the outbox."""
     return row_crc32(uid.encode(), signal.encode(), payload)
 
 
 def checksum_ok_sql(table: str) -> str:
-    """SQL that tells whether a row of ``table`` is as it was written; one without a sum is."""
-    return f"(crc32 IS NULL OR crc32 = {_sql(table)})"
+    """Return SQL that verifies the checksum of a row of ``table``; a row without one is valid."""
+    return f"(crc32 IS NULL OR crc32 = {_crc32_sql(table)})"
 
 
 def update_checksums(db: sqlite3.Connection, table: str, ids: Iterable[int]) -> None:
-    """Give rows of ``table`` that were just written their sums."""
-    update = f"UPDATE {table} SET crc32 = {_sql(table)} WHERE id = ?"  # noqa: S608  names of our own
+    """Update the checksums of rows of ``table`` that were just written."""
+    update = f"UPDATE {table} SET crc32 = {_crc32_sql(table)} WHERE id = ?"  # noqa: S608  names of our own
     db.executemany(update, [(id_,) for id_ in ids])
 
 
-def _sql(table: str) -> str:
-    # As bytes: a text may be none any more.
-    return f"row_crc32({', '.join(f'CAST({part} AS BLOB)' for part in _PARTS[table])})"
+def _crc32_sql(table: str) -> str:
+    # As bytes: a damaged text may not be UTF-8.
+    return f"row_crc32({', '.join(f'CAST({name} AS BLOB)' for name in _COLUMNS[table])})"

@@ -1,10 +1,10 @@
-"""Room on the disk: what is kept for letting go, and who may use it when nothing else is left.
+"""Disk space reserved for deletions, and who may use it when the disk is full.
 
-On a full disk SQLite can't even delete: a deletion is first written to the log, and the log can
-only begin anew when all of it is in the file, which then may have to grow. So the log's own space
-is allocated at the opening, and a ballast holds what the file may have to grow by. Once the
-ballast has been given back, events may fill the pages that the file has, but for some that are
-kept for the outbox: it is the outbox through which events leave.
+On a full disk SQLite can't even delete: a deletion is first written to the write-ahead log. That
+log can only restart once all of it is in the file, which may have to grow for that. So the log's
+own space is allocated at the start, and a reserve file (a ballast) holds what the file may have to
+grow by. Once the reserve is released, events may fill the pages that the file has, except some that
+are reserved for the outbox: it is the outbox through which events leave.
 """
 
 from __future__ import annotations
@@ -21,156 +21,154 @@ from otel_oom.store.recovery.reserve_file import ReserveFile, allocate_file, fil
 _LOG = logging.getLogger(__name__)
 
 LOG_BYTES: Final = 2 << 20
-"""What the log has: twice of what lets a checkpoint begin, for one transaction to end in."""
-_LOG_PAGES: Final = 256
+"""Space of the write-ahead log: twice the size that starts a checkpoint, for one transaction."""
+_CHECKPOINT_PAGES: Final = 256
 
-BALLAST_BYTES: Final = 5 << 20
-"""The file grows by at most what the log and the outbox hold; the rest is for an opening."""
+RESERVE_BYTES: Final = 5 << 20
+"""The file grows by at most what log and outbox hold; the rest is for opening it."""
 
 _OUTBOX_PAGES: Final = 512
 _EVENT_PAGES: Final = 16
-"""More than an event, its indices and its counter can take."""
-_FREE_PAGES: Final = 1024
-"""So many free ones may stay in the file for what comes next."""
-_SHRINK_PAGES: Final = 512
-"""At a time: what they are moved with has to fit into the log."""
+"""More than an event, its indices and its counter take."""
+_MAX_FREE_PAGES: Final = 1024
+"""Free pages that may stay in the file for later."""
+_VACUUM_PAGES: Final = 512
+"""Pages released at a time: moving them must fit into the log."""
 
-_RETAKE_S: Final = 1.0
+_REACQUIRE_S: Final = 1.0
 
 
 class DiskReserve:
-    """The ballast, and the limits that hold with and without it."""
+    """The reserve file, and the page limits with and without it."""
 
     def __init__(self, database: Path, max_bytes: int) -> None:
-        """For a ``database`` that may take ``max_bytes``, log and ballast included."""
+        """Reserve for ``database``, which may take ``max_bytes`` with log and reserve."""
         self._folder = database.parent
         self._log = database.with_name(f"{database.name}-wal")
-        self._reserve_file = ReserveFile(self._folder / "ballast", BALLAST_BYTES)
-        self._file_bytes = max_bytes - LOG_BYTES - BALLAST_BYTES
-        self._full = False
-        self._ceiling = 0
-        self._tried = 0.0
+        self._reserve_file = ReserveFile(self._folder / "reserve", RESERVE_BYTES)
+        self._max_file_bytes = max_bytes - LOG_BYTES - RESERVE_BYTES
+        self._disk_full = False
+        self._event_page_limit = 0
+        self._reacquire_tried = 0.0
 
     @property
     def disk_full(self) -> bool:
-        """Whether the disk is, and the ballast spent."""
-        return self._full
+        """Return whether the disk is full and the reserve is used."""
+        return self._disk_full
 
     def on_open(self, db: sqlite3.Connection) -> None:
-        """Allocate ahead, for a connection that is new."""
-        db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+        """Allocate ahead for a new connection."""
+        db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         if not allocate_file(self._log, LOG_BYTES):
             self.release()
             any(allocate_file(self._log, LOG_BYTES // part) for part in (1, 2, 4))
-        if self._reserve_file.take():
+        if self._reserve_file.allocate():
             self._allow_growth(db)
         else:
             self._forbid_growth(db, by=0)
 
     def on_close(self) -> None:
-        """Keep what the log has just let go of, for the next opening to have it."""
-        self._reserve_file.take_some(LOG_BYTES)
+        """Keep the space of the log, which was just deleted, for the next start."""
+        self._reserve_file.allocate_part(LOG_BYTES)
 
     def release(self) -> bool:
-        """Let the ballast go; ``False`` when there was none."""
-        return self._reserve_file.give_back()
+        """Release the reserve; return ``False`` if there was none."""
+        return self._reserve_file.release()
 
     def consume(self, db: sqlite3.Connection) -> None:
-        """Use the ballast to bring the log into the file, so that the log can begin anew.
+        """Use the reserve to write the log into the file, so that the log can restart.
 
         Raises:
-            sqlite3.Error: it was not enough: somebody else was faster.
+            sqlite3.Error: it was not enough, as another program was faster.
         """
         self.release()
         try:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
-            if not self._full:
+            if not self._disk_full:
                 self._forbid_growth(db, by=_OUTBOX_PAGES)
 
     def reacquire(self, db: sqlite3.Connection) -> None:
-        """Take the ballast back, if there is room again; looks only now and then."""
-        if not self._full or time.monotonic() < self._tried + _RETAKE_S:
+        """Allocate the reserve again, if the disk has space; tried once a second at most."""
+        if not self._disk_full or time.monotonic() < self._reacquire_tried + _REACQUIRE_S:
             return
-        self._tried = time.monotonic()
-        if allocate_file(self._log, LOG_BYTES) and self._reserve_file.take():
-            _LOG.info("The disk of %s has room again", self._folder)
+        self._reacquire_tried = time.monotonic()
+        if allocate_file(self._log, LOG_BYTES) and self._reserve_file.allocate():
+            _LOG.info("Store: disk of %s has space again", self._folder)
             self._allow_growth(db)
 
     def require_event_space(self, db: sqlite3.Connection) -> None:
-        """See that an event leaves the room that is kept for what goes out.
+        """Require that an event leaves the space that is reserved for deletions.
 
         Raises:
-            NoRoom: it would not.
+            NoSpaceError: it would not.
         """
-        if used_pages(db) + _EVENT_PAGES > self._ceiling:
-            raise NoSpaceError("no room but what is kept for sending")
+        if used_pages(db) + _EVENT_PAGES > self._event_page_limit:
+            raise NoSpaceError("disk full: the remaining space is reserved for sending")
 
     def at_size_limit(self, db: sqlite3.Connection) -> bool:
-        """Whether it is the bound that stands in the way of one more transaction."""
+        """Return whether the size limit, not the disk, prevents one more transaction."""
         return used_pages(db) + _OUTBOX_PAGES > self._size_limit_pages(db)
 
     def exceeds_size_limit(self, db: sqlite3.Connection) -> bool:
-        """Whether the file holds more than its bound allows, which then has been lowered."""
-        return not self._full and used_pages(db) + _EVENT_PAGES > self._ceiling
+        """Return whether the file is larger than its limit, which was lowered since."""
+        return not self._disk_full and used_pages(db) + _EVENT_PAGES > self._event_page_limit
 
     def nearly_full(self, db: sqlite3.Connection) -> bool:
-        """Whether history should go before an event has to wait for that."""
-        return used_pages(db) > self._ceiling - self._ceiling // 8
+        """Return whether history must be pruned before an event has to wait for that."""
+        return used_pages(db) > self._event_page_limit - self._event_page_limit // 8
 
     def truncate_log(self, db: sqlite3.Connection) -> None:
-        """Bring the log back to its size, when a large transaction has made it longer.
+        """Shorten the log to its size, after a large transaction has extended it.
 
         Raises:
-            sqlite3.Error: what is in the log can't be brought into the file.
+            sqlite3.Error: its contents can't be written to the file.
         """
-        if not self._full and file_size(self._log) > LOG_BYTES:
+        if not self._disk_full and file_size(self._log) > LOG_BYTES:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             allocate_file(self._log, LOG_BYTES)
 
     def vacuum(self, db: sqlite3.Connection) -> None:
-        """Give some free pages back to the disk, when there are many.
+        """Release some free pages to the disk, if there are many.
 
         Raises:
-            sqlite3.Error: it can't be done.
+            sqlite3.Error: it failed.
         """
-        free = _number(db, "freelist_count")
-        if free > max(_FREE_PAGES, used_pages(db)) or used_pages(
-            db
-        ) + free > self._size_limit_pages(db):
-            # A script, for that is carried on to its end; execute() stops after one page.
-            db.executescript(f"PRAGMA incremental_vacuum({min(free, _SHRINK_PAGES)})")
-        if not self._full:
+        free, used = _read_number(db, "freelist_count"), used_pages(db)
+        if free > max(_MAX_FREE_PAGES, used) or used + free > self._size_limit_pages(db):
+            # A script runs to its end; execute() stops after one page.
+            db.executescript(f"PRAGMA incremental_vacuum({min(free, _VACUUM_PAGES)})")
+        if not self._disk_full:
             self._allow_growth(db)
 
     def _size_limit_pages(self, db: sqlite3.Connection) -> int:
-        """How many pages the file may have by its bound."""
-        return self._file_bytes // _number(db, "page_size")
+        return self._max_file_bytes // _read_number(db, "page_size")
 
     def _allow_growth(self, db: sqlite3.Connection) -> None:
-        self._full = False
+        self._disk_full = False
         self._set_page_limit(db, self._size_limit_pages(db))
 
     def _forbid_growth(self, db: sqlite3.Connection, *, by: int) -> None:
-        """Bound the file to what it has, and to what the ballast has made room for."""
+        """Limit the file to its pages, and to those that the reserve has made space for."""
         _LOG.error(
-            "The disk of %s is full: what is stored stays, and kills are stored as long as the "
-            "file that is there has room",
+            "Store: disk full: %s: stored events are kept; new ones need free pages of the file",
             self._folder,
         )
-        self._full = True
-        self._set_page_limit(db, min(self._size_limit_pages(db), _number(db, "page_count") + by))
+        self._disk_full = True
+        self._set_page_limit(
+            db, min(self._size_limit_pages(db), _read_number(db, "page_count") + by)
+        )
 
     def _set_page_limit(self, db: sqlite3.Connection, pages: int) -> None:
-        # It never becomes less than what the file has: SQLite sees to that.
+        # SQLite never lowers it below the pages of the file.
         db.execute(f"PRAGMA max_page_count={pages}")
-        self._ceiling = pages - _OUTBOX_PAGES
+        self._event_page_limit = pages - _OUTBOX_PAGES
 
 
 def used_pages(db: sqlite3.Connection) -> int:
-    """The pages of the file that hold something."""
-    return _number(db, "page_count") - _number(db, "freelist_count")
+    """Return the number of pages of the file that hold data."""
+    return _read_number(db, "page_count") - _read_number(db, "freelist_count")
 
 
-def _number(db: sqlite3.Connection, pragma: str) -> int:
+def _read_number(db: sqlite3.Connection, pragma: str) -> int:
     return int(db.execute(f"PRAGMA {pragma}").fetchone()[0])

@@ -1,4 +1,4 @@
-"""What kind of trouble an error of SQLite's is: each kind has its own remedy.
+"""Kinds of SQLite errors, each with its own remedy.
 
 The codes are those of https://sqlite.org/rescode.html; the low byte of an extended one is its
 primary one.
@@ -13,33 +13,33 @@ from typing import Final
 
 
 class NoSpaceError(sqlite3.OperationalError):
-    """What little room is left is for what makes room."""
+    """The remaining space is reserved for what makes space."""
 
 
 class CorruptRowError(sqlite3.DatabaseError):
-    """The file is a database, and not a sound one."""
+    """The file is a database with corrupt contents."""
 
 
 class FaultKind(Enum):
     """A kind of error."""
 
-    FULL = auto()
-    """The disk, or the bound of the database."""
-    DAMAGED = auto()
-    """What is in the file is no database, or no whole one."""
-    BROKEN = auto()
-    """The file can't be read, written, synced or found: what it holds now is not known."""
+    DISK_FULL = auto()
+    """The disk is full, or the database is at its size limit."""
+    CORRUPT = auto()
+    """The file is no database, or a damaged one."""
+    IO_ERROR = auto()
+    """The file can't be read, written, synced or opened: its state on the disk is unknown."""
     OTHER = auto()
-    """Nothing that could be mended here."""
+    """No remedy here."""
 
 
 _KINDS: Final = {
-    sqlite3.SQLITE_FULL: FaultKind.FULL,
-    sqlite3.SQLITE_CORRUPT: FaultKind.DAMAGED,
-    sqlite3.SQLITE_NOTADB: FaultKind.DAMAGED,
-    sqlite3.SQLITE_IOERR: FaultKind.BROKEN,
-    sqlite3.SQLITE_CANTOPEN: FaultKind.BROKEN,
-    sqlite3.SQLITE_READONLY: FaultKind.BROKEN,
+    sqlite3.SQLITE_FULL: FaultKind.DISK_FULL,
+    sqlite3.SQLITE_CORRUPT: FaultKind.CORRUPT,
+    sqlite3.SQLITE_NOTADB: FaultKind.CORRUPT,
+    sqlite3.SQLITE_IOERR: FaultKind.IO_ERROR,
+    sqlite3.SQLITE_CANTOPEN: FaultKind.IO_ERROR,
+    sqlite3.SQLITE_READONLY: FaultKind.IO_ERROR,
 }
 
 _UNREADABLE: Final = frozenset(
@@ -50,21 +50,22 @@ NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def classify(error: sqlite3.Error) -> FaultKind:
-    """The kind of ``error``; the module's own errors, which have no code, are none of SQLite's."""
+    """Return the kind of ``error``."""
+    # Errors of this module have no code of SQLite.
     if isinstance(error, NoSpaceError):
-        return FaultKind.FULL
+        return FaultKind.DISK_FULL
     if isinstance(error, CorruptRowError):
-        return FaultKind.DAMAGED
+        return FaultKind.CORRUPT
     return _KINDS.get(_code(error) & 0xFF, FaultKind.OTHER)
 
 
 def is_unreadable(error: sqlite3.Error) -> bool:
-    """Whether a file that was just opened will not be read the next time either."""
-    return classify(error) is FaultKind.DAMAGED or _code(error) in _UNREADABLE
+    """Return whether a file that was just opened will stay unreadable."""
+    return classify(error) is FaultKind.CORRUPT or _code(error) in _UNREADABLE
 
 
 def describe(error: sqlite3.Error) -> str:
-    """The error as text, with SQLite's own name for it: many share one sentence."""
+    """Return the error as text, with SQLite's name for it: many share one sentence."""
     name = getattr(error, "sqlite_errorname", None)
     return f"{error} ({name})" if name else str(error)
 

@@ -1,4 +1,4 @@
-"""Space on the disk that is allocated ahead, to be given back when there is no other."""
+"""Disk space allocated ahead, to be released when there is no other: a ballast file."""
 
 from __future__ import annotations
 
@@ -12,32 +12,27 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class ReserveFile:
-    """A file of ``whole`` bytes that holds nothing.
+    """A file of ``length`` bytes that holds nothing.
 
-    A file system that copies on write, or compresses, can still want more than it gives back.
+    A file system that copies on write, or compresses, may need more space than this releases.
     """
 
-    def __init__(self, path: Path, whole: int) -> None:
-        """Nothing is taken yet, unless an earlier process has left it."""
+    def __init__(self, path: Path, length: int) -> None:
+        """Allocate nothing yet; an earlier process may have left the file."""
         self._path = path
-        self._whole = whole
+        self._length = length
 
-    @property
-    def held(self) -> bool:
-        """Whether it is there in full."""
-        return file_size(self._path) >= self._whole
+    def allocate(self) -> bool:
+        """Allocate all of it; return ``False`` if the disk has no space for that."""
+        return file_size(self._path) >= self._length or allocate_file(self._path, self._length)
 
-    def take(self) -> bool:
-        """Allocate it; ``False`` when the disk has no room for it."""
-        return self.held or allocate_file(self._path, self._whole)
-
-    def take_some(self, most: int) -> None:
-        """Allocate so much of it, or half of that, or a quarter, where there is nothing of it."""
+    def allocate_part(self, length: int) -> None:
+        """Allocate ``length`` bytes, or half of that, or a quarter, if there are none."""
         if not file_size(self._path):
-            any(allocate_file(self._path, most // part) for part in (1, 2, 4))
+            any(allocate_file(self._path, length // part) for part in (1, 2, 4))
 
-    def give_back(self) -> bool:
-        """Let its space go, to whoever writes next; ``False`` when there was none."""
+    def release(self) -> bool:
+        """Release its space; return ``False`` if there was none."""
         if not file_size(self._path):
             return False
         try:
@@ -52,7 +47,7 @@ class ReserveFile:
 
 
 def file_size(path: Path) -> int:
-    """How long a file is, in bytes; 0 where there is none."""
+    """Return the length of a file in bytes; 0 if there is none."""
     try:
         return os.lstat(path).st_size
     except OSError:
@@ -60,10 +55,10 @@ def file_size(path: Path) -> int:
 
 
 def allocate_file(path: Path, length: int) -> bool:
-    """Give the file at least ``length`` bytes on the disk; ``False`` when the disk has no room.
+    """Allocate at least ``length`` bytes for a file; return ``False`` if the disk is full.
 
-    What it is longer reads as zeros. Where space can't be allocated for another reason, that is
-    as good as done: there is nothing to wait for.
+    New bytes read as zeros. Where space can't be allocated for another reason, the result is
+    ``True``: there is nothing to wait for.
     """
     try:
         file = os.open(path, _FLAGS, 0o600)

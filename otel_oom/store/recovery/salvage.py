@@ -1,7 +1,7 @@
-"""An unreadable database is moved aside and kept, and what it still tells is taken over.
+"""Quarantine of a corrupt database, and salvage of its readable rows.
 
-A file that has been moved is known by its name; the new database notes it once its rows are
-taken over, so that a crash in between leaves that to the next opening.
+A quarantined file is known by its name. The new database lists it once its rows are copied, so that
+a crash before that leaves the salvage to the next start.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from otel_oom.store import counters
 from otel_oom.store.recovery import checksums
@@ -28,17 +29,16 @@ _TABLES: Final = {
     "counters": "name",
     "encoded_events": "uid",
 }
-"""By what each is in order; what stands behind a page that can't be read is read from the end."""
+"""Tables and their order; rows behind an unreadable page are read from the end."""
 
 _QUARANTINE_COLUMNS: Final = "name, reason, quarantined_unix_ns, salvaged_rows"
 
-_TAILS: Final = ("-wal", "-shm", "")
-"""SQLite's own files beside a database. The log goes first: alone it would be taken for rubbish."""
+_SUFFIXES: Final = ("-wal", "-shm", "")
+"""SQLite's own files. The log is renamed first: alone, SQLite would delete it."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedDatabase:
-    """A database that was moved aside: its file's name, why, when, and how many rows it gave."""
+class QuarantinedDatabase(Struct, frozen=True):
+    """A quarantined database: name of its file, reason, time, and number of salvaged rows."""
 
     name: str
     reason: str
@@ -47,127 +47,127 @@ class QuarantinedDatabase:
 
 
 def quarantine(database: Path) -> Path:
-    """Give the file, with its log, the time in its name; its new path.
+    """Add the time to the name of the file and of its log, and return its new path.
 
     Raises:
-        OSError: it can't be moved.
+        OSError: it can't be renamed.
     """
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name, number = f"{database.stem}-{now}", 1
-    while (moved := database.with_name(f"{name}{database.suffix}")).exists():
+    while (renamed := database.with_name(f"{name}{database.suffix}")).exists():
         number += 1
         name = f"{database.stem}-{now}-{number}"
-    for tail in _TAILS:
-        part = database.with_name(database.name + tail)
+    for suffix in _SUFFIXES:
         with suppress(FileNotFoundError):
-            part.rename(moved.with_name(moved.name + tail))
-    return moved
+            database.with_name(database.name + suffix).rename(
+                renamed.with_name(renamed.name + suffix)
+            )
+    return renamed
 
 
 def unprocessed(db: sqlite3.Connection, database: Path) -> list[Path]:
-    """Files that were moved aside, oldest first, and that the database does not know of yet."""
-    seen = {name for (name,) in db.execute("SELECT name FROM quarantined_databases")}
-    found = database.parent.glob(f"{database.stem}-*{database.suffix}")
-    return sorted((path for path in found if path.name not in seen), key=_last_written)
+    """Return the quarantined files that the database does not list yet, oldest first."""
+    processed = {name for (name,) in db.execute("SELECT name FROM quarantined_databases")}
+    files = database.parent.glob(f"{database.stem}-*{database.suffix}")
+    # By time: names of one second are in no order.
+    return sorted(
+        (path for path in files if path.name not in processed),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
 
 
-def _last_written(path: Path) -> int:
-    # Names of one second are in no order.
-    return path.stat().st_mtime_ns
+def quarantined_databases(db: sqlite3.Connection) -> list[QuarantinedDatabase]:
+    """Return the quarantined files, oldest first."""
+    rows = db.execute(f"SELECT {_QUARANTINE_COLUMNS} FROM quarantined_databases ORDER BY id")  # noqa: S608  names of our own
+    return [QuarantinedDatabase(*row) for row in rows]
 
 
-def salvage(db: sqlite3.Connection, moved: Path, reason: str, boot_id: str) -> int:
-    """Take over each row that can still be believed, and note the file; how many there were.
+def salvage(db: sqlite3.Connection, file: Path, reason: str, boot_id: str) -> int:
+    """Copy the valid rows of a quarantined file, list it, and return their number.
 
-    What is not in it any more of the boot ``boot_id``, which runs, is a gap in its account from
-    then on, to be filled from the kernel's log. To be called within a transaction.
+    Kills of the running boot ``boot_id`` that are lost are a gap in its tally from then on, to be
+    filled from the kernel's log. Must run within a transaction.
 
     Raises:
-        sqlite3.Error: the new database does not take them.
+        sqlite3.Error: the new database can't store them.
     """
-    rescued = 0
-    lost: set[str] = set()
-    # Read-only: nothing is changed in it, and what its log has is read too.
-    uri = f"file:{quote(str(moved))}?mode=ro"
+    count = 0
+    incomplete: set[str] = set()
+    # Read-only: nothing changes in the file, and its log is read too.
+    uri = f"file:{quote(str(file))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as old:
         old.text_factory = lambda text: text.decode("utf-8", "replace")
         checksums.register(old)
-        # A count that is taken over began when it began there.
+        # A count that is copied has the start time that it had there.
         db.execute("DELETE FROM counters WHERE name = ?", (counters.KILLS_START_TIME,))
         _copy_quarantine_list(old, db)
         for table, order in _TABLES.items():
-            count, whole = _copy_table(old, db, table, order)
-            rescued += count
-            lost |= set() if whole else {table}
-    if "outbox" in lost:
+            copied, is_complete = _copy_table(old, db, table, order)
+            count += copied
+            incomplete |= set() if is_complete else {table}
+    if "outbox" in incomplete:
         _requeue(db)
-    if "events" in lost:
+    if "events" in incomplete:
         _recount(db, boot_id)
     counters.set_start_time(db)
-    # One that was here already has got another id.
+    # A dead letter that was here already has another id.
     db.execute(
         "DELETE FROM dead_letters WHERE id NOT IN"
         " (SELECT min(id) FROM dead_letters GROUP BY uid, signal, rejected_unix_ns)"
     )
     db.execute(
         f"INSERT INTO quarantined_databases ({_QUARANTINE_COLUMNS}) VALUES (?, ?, ?, ?)",  # noqa: S608  names of our own
-        (moved.name, reason, time.time_ns(), rescued),
+        (file.name, reason, time.time_ns(), count),
     )
-    return rescued
+    return count
 
 
 def _copy_quarantine_list(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Take over which files were moved aside before: what they told is in ``old``."""
+    """Copy the list of files quarantined before: their rows are in ``old``."""
     with suppress(sqlite3.DatabaseError):
         new.executemany(
             f"INSERT INTO quarantined_databases ({_QUARANTINE_COLUMNS}) SELECT ?1, ?2, ?3, ?4"  # noqa: S608  names of our own
             " WHERE NOT EXISTS (SELECT 1 FROM quarantined_databases WHERE name = ?1)",
             old.execute(
-                f"SELECT {_QUARANTINE_COLUMNS} FROM quarantined_databases ORDER BY id"  # noqa: S608  names of our own
+                f"SELECT {_QUARANTINE_COLUMNS} FROM quarantined_databases ORDER BY id"  # noqa: S608  likewise
             ).fetchall(),
         )
-
-
-def quarantined_databases(db: sqlite3.Connection) -> list[QuarantinedDatabase]:
-    """The files that were moved aside, oldest first."""
-    rows = db.execute(
-        f"SELECT {_QUARANTINE_COLUMNS} FROM quarantined_databases ORDER BY id"  # noqa: S608  names of our own
-    )
-    return [QuarantinedDatabase(*row) for row in rows]
 
 
 def _copy_table(
     old: sqlite3.Connection, new: sqlite3.Connection, table: str, order: str
 ) -> tuple[int, bool]:
-    """Copy the rows of a table that can be read; how many, and whether they are all."""
+    """Copy the readable rows of a table; return their number, and if they are all."""
     columns = [name for name in _columns(new, table) if name in _columns(old, table)]
     if not columns:
         return 0, False
-    names, places = ", ".join(columns), ", ".join("?" * len(columns))
-    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})"  # noqa: S608  names of our own
-    sound = checksums.checksum_ok_sql(table) if "crc32" in columns else "1"
+    names, parameters = ", ".join(columns), ", ".join("?" * len(columns))
+    insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({parameters})"  # noqa: S608  names of our own
+    checksum_ok = checksums.checksum_ok_sql(table) if "crc32" in columns else "1"
     count = 0
     failures: list[str] = []
-    # From the front, and where that ends early, from the back.
+    # From the start, and where that ends early, from the end.
     for direction in ("ASC", "DESC"):
-        query = f"SELECT {sound}, {names} FROM {table} ORDER BY {order} {direction}"  # noqa: S608  likewise
-        for believed, *row in _rows(old, query, failures):
-            if not believed:
-                failures.append(f"row {row[0]} is not as it was written")
+        query = f"SELECT {checksum_ok}, {names} FROM {table} ORDER BY {order} {direction}"  # noqa: S608  likewise
+        for is_valid, *row in _readable_rows(old, query, failures):
+            if not is_valid:
+                failures.append(f"wrong checksum of row {row[0]}")
                 continue
             copied = new.execute(insert, row).rowcount
             if not copied and columns[0] == "id":
-                # The id may be another's by now, which came after the file was moved.
+                # The id may belong to a newer row, added after the file was quarantined.
                 copied = new.execute(insert, (None, *row[1:])).rowcount
             count += copied
         if not failures:
             return count, True
-    _LOG.warning("Not every row of %s can be read: %s", table, failures[0])
+    _LOG.warning("Store: corrupt rows in table %s were not salvaged: %s", table, failures[0])
     return count, False
 
 
-def _rows(old: sqlite3.Connection, query: str, failures: list[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows until one can't be read, which is noted."""
+def _readable_rows(
+    old: sqlite3.Connection, query: str, failures: list[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield rows until one can't be read, and add that to ``failures``."""
     try:
         yield from old.execute(query)
     except sqlite3.DatabaseError as error:
@@ -175,24 +175,24 @@ def _rows(old: sqlite3.Connection, query: str, failures: list[str]) -> Iterator[
 
 
 def _requeue(db: sqlite3.Connection) -> None:
-    """Have messages made again that may have been lost with a part of the outbox.
+    """Have messages encoded again that may be lost with a part of the outbox.
 
-    Some will have been delivered: those are sent twice, under one uid.
+    Some may have been delivered: those are sent twice, under one uid.
     """
     for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
-        found = db.execute(
+        rows = db.execute(
             f"UPDATE events SET {queued} = 0 WHERE {queued} AND NOT pruned"  # noqa: S608  names of our own
-            # What did not die has no span.
+            # Only a kill has a span.
             " AND (?1 = 'logs' OR tgid IS NOT NULL)"
             " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"
             " UNION SELECT uid FROM dead_letters WHERE signal = ?1) RETURNING id",
             (signal,),
         ).fetchall()
-        checksums.update_checksums(db, "events", [id_ for (id_,) in found])
+        checksums.update_checksums(db, "events", [id_ for (id_,) in rows])
 
 
 def _recount(db: sqlite3.Connection, boot_id: str) -> None:
-    """Count the kills of a boot that there are, and have its log read from where it counts."""
+    """Count the remaining kills of a boot, and have its log read again from its start."""
     db.execute(
         "UPDATE counters SET value = (SELECT count(*) FROM events"
         " WHERE boot_id = ?1 AND kind = 'kill' AND tgid IS NOT NULL)"

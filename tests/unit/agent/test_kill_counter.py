@@ -15,7 +15,7 @@ from otel_oom.agent.metrics.kill_counter import (
 from otel_oom.otlp.kill_label import format_label
 from otel_oom.store import OutboxEntry, Store
 from otel_oom.store.counters import KILLS, NO_BOOT, START_TIME
-from otel_oom.store.database import NAME
+from otel_oom.store.database_file import NAME
 
 OWN = format_label("killed", "memcg", "own")
 INITIAL_SERIES = 4

@@ -36,7 +36,7 @@ def test_a_dead_letter_says_all_that_is_known(store: Store) -> None:
     put(store, "a")
     before = time.time_ns()
     refuse(store, Rejection("http://host", "1 of 2 rejected", ambiguous=True))
-    (letter,) = store.dead_letters(0, ALL)
+    (letter,) = store.dead_letters.page(0, ALL)
     assert (letter.uid, letter.signal, letter.size) == ("a", "logs", len(b"log of a"))
     assert (letter.endpoint, letter.reason, letter.ambiguous) == (
         "http://host",
@@ -50,10 +50,10 @@ def test_dead_letters_come_in_pages(store: Store) -> None:
     """However many there are, no more than asked for are read at once."""
     put(store, *"abcde")
     refuse(store)
-    first = store.dead_letters(0, 2)
-    second = store.dead_letters(first[-1].id, 2)
+    first = store.dead_letters.page(0, 2)
+    second = store.dead_letters.page(first[-1].id, 2)
     assert [letter.uid for letter in [*first, *second]] == ["a", "b", "c", "d"]
-    assert store.newest_dead_letter_id() == store.dead_letters(0, ALL)[-1].id
+    assert store.dead_letters.newest_id() == store.dead_letters.page(0, ALL)[-1].id
 
 
 def test_what_is_sent_again_waits_as_it_was(store: Store) -> None:
@@ -61,15 +61,15 @@ def test_what_is_sent_again_waits_as_it_was(store: Store) -> None:
     put(store, "a", "b")
     refuse(store)
     put(store, "c")
-    first, _ = store.dead_letters(0, ALL)
-    assert store.resend_dead_letters([first.id]) == 1
+    first, _ = store.dead_letters.page(0, ALL)
+    assert store.dead_letters.resend([first.id]) == 1
     waiting = store.next_batch("logs", ALL, ALL)
     assert [(message.uid, message.payload) for message in waiting] == [
         ("c", b"log of c"),
         ("a", b"log of a"),
     ]
-    assert [letter.uid for letter in store.dead_letters(0, ALL)] == ["b"]
-    assert store.resend_dead_letters([first.id]) == 0, "it is no dead letter any more"
+    assert [letter.uid for letter in store.dead_letters.page(0, ALL)] == ["b"]
+    assert store.dead_letters.resend([first.id]) == 0, "it is no dead letter any more"
 
 
 def test_what_was_perhaps_taken_goes_alone(store: Store) -> None:
@@ -77,7 +77,7 @@ def test_what_was_perhaps_taken_goes_alone(store: Store) -> None:
     put(store, "a", "b")
     refuse(store, Rejection("http://host", "1 of 2 rejected", ambiguous=True))
     put(store, "c", "d")
-    store.resend_dead_letters([letter.id for letter in store.dead_letters(0, ALL)])
+    store.dead_letters.resend([letter.id for letter in store.dead_letters.page(0, ALL)])
     batches = []
     while batch := store.next_batch("logs", ALL, ALL):
         batches.append([message.uid for message in batch])
@@ -89,9 +89,9 @@ def test_what_is_dropped_is_gone(store: Store) -> None:
     """Dropping deletes for good, and only what was named."""
     put(store, "a", "b")
     refuse(store)
-    first, second = store.dead_letters(0, ALL)
-    assert store.drop_dead_letters([first.id]) == 1
-    assert store.dead_letters(0, ALL) == [second]
+    first, second = store.dead_letters.page(0, ALL)
+    assert store.dead_letters.drop([first.id]) == 1
+    assert store.dead_letters.page(0, ALL) == [second]
     assert store.next_batch("logs", ALL, ALL) == []
 
 
@@ -100,13 +100,13 @@ def test_no_id_is_given_twice(store: Store) -> None:
     put(store, "a", span=None)
     (sent,) = store.next_batch("logs", ALL, ALL)
     refuse(store)
-    newest = store.newest_dead_letter_id()
-    store.drop_dead_letters([newest])
+    newest = store.dead_letters.newest_id()
+    store.dead_letters.drop([newest])
     put(store, "b", span=None)
     store.ack([sent])
     assert [message.uid for message in store.next_batch("logs", ALL, ALL)] == ["b"]
     refuse(store)
-    assert store.newest_dead_letter_id() > newest
+    assert store.dead_letters.newest_id() > newest
 
 
 def test_a_refused_message_that_waits_again_is_one(store: Store) -> None:
@@ -114,20 +114,20 @@ def test_a_refused_message_that_waits_again_is_one(store: Store) -> None:
     put(store, "a")
     refuse(store)
     put(store, "a")
-    store.resend_dead_letters([letter.id for letter in store.dead_letters(0, ALL)])
+    store.dead_letters.resend([letter.id for letter in store.dead_letters.page(0, ALL)])
     assert [message.uid for message in store.next_batch("logs", ALL, ALL)] == ["a"]
 
 
 def test_what_waits_is_told_in_figures(store: Store) -> None:
     """Number, bytes and age of what waits, by signal, however much it is."""
-    assert store.backlogs() == []
+    assert store.stats.backlogs() == []
     before = time.time_ns()
     count = 2500
     put(store, *(f"{number:04}" for number in range(count)))
-    logs, traces = store.backlogs()
+    logs, traces = store.stats.backlogs()
     size = len(b"log of 0000")
     assert logs == Backlog("logs", count, count * size, logs.oldest_unix_ns)
     assert traces == Backlog("traces", count, count * len(b"span"), traces.oldest_unix_ns)
     assert before <= logs.oldest_unix_ns <= time.time_ns()
     store.ack(store.next_batch("logs", 2000, ALL))
-    assert store.backlogs()[0].count == 500
+    assert store.stats.backlogs()[0].count == 500

@@ -47,7 +47,7 @@ def test_what_was_told_stays_when_a_backend_has_taken_it(store: Store) -> None:
     """The bytes are those that were sent; the outbox is empty."""
     tell(store)
     deliver(store)
-    assert store.row_counts()["outbox"] == 0
+    assert store.stats.row_counts()["outbox"] == 0
     row = newest(store)
     assert (row.log, row.span) == (b"log of 0", b"span")
     assert (row.log_status, row.span_status) == ("delivered", "delivered")

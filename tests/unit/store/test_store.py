@@ -61,7 +61,7 @@ def test_a_kill_read_twice_is_one(store: Store) -> None:
     """The same event, though its wall clock was read anew, is not recorded again."""
     assert store.insert(KILL, SNAPSHOT)
     assert not store.insert(replace(KILL, time_unix_ns=1), SNAPSHOT)
-    assert store.row_counts()["events"] == 1
+    assert store.stats.row_counts()["events"] == 1
 
 
 def test_a_process_dies_once(store: Store) -> None:
@@ -86,7 +86,7 @@ def test_a_decoded_event_is_not_decoded_again(store: Store) -> None:
 def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
     """It is on the disk at once, not told before it is finished, and holds up no other."""
     less = replace(SNAPSHOT, tasks=None, vm_sysctl={})
-    assert store.insert(KILL, less, unfinished=True)
+    assert store.insert(KILL, less, incomplete=True)
     store.insert(sample_kill(1), SNAPSHOT)
     assert [row.event for row in store.pending_events(10, BOOT, NEVER)] == [sample_kill(1)]
     store.complete(KILL.uid, SNAPSHOT)
@@ -96,8 +96,8 @@ def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
 
 def test_an_unfinished_kill_is_told_when_nothing_else_was_seen(store: Store) -> None:
     """Told again meanwhile it is still the same one, and at the end it is told as it was."""
-    store.insert(KILL, SNAPSHOT, unfinished=True)
-    assert not store.insert(KILL, SNAPSHOT, unfinished=True)
+    store.insert(KILL, SNAPSHOT, incomplete=True)
+    assert not store.insert(KILL, SNAPSHOT, incomplete=True)
     assert store.pending_events(10, BOOT, NEVER) == []
     store.complete(KILL.uid, None)
     (row,) = store.pending_events(10, BOOT, NEVER)
@@ -107,7 +107,7 @@ def test_an_unfinished_kill_is_told_when_nothing_else_was_seen(store: Store) -> 
 def test_an_unfinished_kill_is_told_by_the_next_life(tmp_path: Path) -> None:
     """What an agent that was killed had not finished is told by the next one as it is."""
     with Store(tmp_path) as store:
-        store.insert(KILL, SNAPSHOT, unfinished=True)
+        store.insert(KILL, SNAPSHOT, incomplete=True)
     with Store(tmp_path) as store:
         (row,) = store.pending_events(10, BOOT, NEVER)
     assert row.event == KILL
@@ -270,7 +270,7 @@ def test_delivered_messages_are_gone_and_refused_ones_kept_apart(store: Store) -
     store.ack([first])
     store.reject([second], Rejection("http://host", "HTTP 400: no"))
     assert store.next_batch("logs", 10, 1000) == [third]
-    assert store.row_counts() == {"events": 3, "outbox": 1, "dead_letters": 1}
+    assert store.stats.row_counts() == {"events": 3, "outbox": 1, "dead_letters": 1}
 
 
 def test_both_signals_are_let_go_of_at_once(store: Store) -> None:
@@ -343,7 +343,7 @@ def test_nobody_else_may_read_it(store: Store) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-@pytest.mark.parametrize("name", ["otel-oom.db", "otel-oom.db-wal", "lock", "ballast"])
+@pytest.mark.parametrize("name", ["otel-oom.db", "otel-oom.db-wal", "lock", "reserve"])
 def test_symbolic_links_are_not_followed(tmp_path: Path, name: str) -> None:
     """A link in the place of one of our files leads nowhere."""
     state = tmp_path / "state"
@@ -387,7 +387,7 @@ def test_what_is_somebody_elses_is_not_used(tmp_path: Path, whose: str) -> None:
         pass
     theirs = state if whose == "folder" else state / whose
     os.chown(theirs, 12345, -1)
-    with pytest.raises(StoreError, match="belongs to user 12345"), Store(state):
+    with pytest.raises(StoreError, match="is owned by uid 12345"), Store(state):
         pass
     assert theirs.stat().st_uid == 12345
 
@@ -410,4 +410,4 @@ def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
             pass
     (tmp_path / "otel-oom.db").rmdir()
     with Store(tmp_path) as store:
-        assert store.row_counts()["events"] == 0
+        assert store.stats.row_counts()["events"] == 0

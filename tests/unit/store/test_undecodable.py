@@ -17,21 +17,21 @@ def test_a_record_is_kept_byte_for_byte_and_once(tmp_path: Path) -> None:
     assert first == second
     assert first.read_bytes() == record
     assert first.stat().st_mode & 0o777 == 0o600
-    assert list((tmp_path / "unread").iterdir()) == [first]
+    assert list((tmp_path / "undecodable").iterdir()) == [first]
 
 
 def test_what_a_crash_left_half_written_is_begun_anew(tmp_path: Path) -> None:
     """It never passes for a record."""
-    (tmp_path / "unread").mkdir()
-    (tmp_path / "unread" / "unfinished").write_bytes(b"half")
+    (tmp_path / "undecodable").mkdir()
+    (tmp_path / "undecodable" / "unfinished").write_bytes(b"half")
     kept = save_record(tmp_path, b"whole")
-    assert [path.read_bytes() for path in (tmp_path / "unread").iterdir()] == [b"whole"]
+    assert [path.read_bytes() for path in (tmp_path / "undecodable").iterdir()] == [b"whole"]
     assert kept.read_bytes() == b"whole"
 
 
 def test_a_full_folder_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the record stays where it is, and the way out is told."""
-    monkeypatch.setattr(undecodable, "_MOST", 1)
+    monkeypatch.setattr(undecodable, "_MAX_RECORDS", 1)
     kept = save_record(tmp_path, b"first")
     with pytest.raises(StoreError, match="move it away"):
         save_record(tmp_path, b"second")
@@ -40,6 +40,6 @@ def test_a_full_folder_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_folder_that_takes_nothing_is_the_stores_failure(tmp_path: Path) -> None:
     """What the agent waits for and tries again."""
-    (tmp_path / "unread").write_text("a file", encoding="ascii")
-    with pytest.raises(StoreError, match="takes no records"):
+    (tmp_path / "undecodable").write_text("a file", encoding="ascii")
+    with pytest.raises(StoreError, match="Can't write to"):
         save_record(tmp_path, b"record")

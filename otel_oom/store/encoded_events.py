@@ -1,9 +1,9 @@
-"""What events were told as: OTLP bytes, kept beside the journal, compressed, for its reader.
+"""Copies of the OTLP bytes that events were encoded as, compressed, for the host's history.
 
-With it the host's own history shows what the backend has, whatever has changed here since. It may
-be missing: a full disk has no room for it, and the event can be told anew.
+The history thus shows what the backend has, whatever the version. A copy may be missing: a full
+disk has no space for it, and the event can be encoded again.
 
-Functions over a connection; those that write are to be called within a transaction.
+Functions over a connection; those that write must run within a transaction.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 from otel_oom.store.types import OutboxEntry
 
 _LEVEL: Final = 1
-_MOST_BYTES: Final = 1 << 20
-"""More than any one event is told as."""
+_MAX_BYTES: Final = 1 << 20
+"""More than any one event is encoded as."""
 
 
 def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
-    """Keep what an event of the journal was told as; not of one that is gone by now."""
+    """Keep a copy of ``entry``, unless its event was deleted meanwhile."""
     if not db.execute("SELECT 1 FROM events WHERE uid = ?", (entry.uid,)).fetchone():
         return
     db.executemany(
@@ -29,39 +29,38 @@ def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
         [
             (entry.uid, signal, zlib.compress(payload, _LEVEL))
             for signal, payload in entry.payloads.items()
-            if payload is not None
         ],
     )
 
 
-def delete(db: sqlite3.Connection, ids: Iterable[int]) -> None:
-    """Let go of what the events of these ids of the journal were told as."""
+def delete(db: sqlite3.Connection, event_ids: Iterable[int]) -> None:
+    """Delete the copies of some events."""
     db.executemany(
         "DELETE FROM encoded_events WHERE uid = (SELECT uid FROM events WHERE id = ?)",
-        [(id_,) for id_ in ids],
+        [(id_,) for id_ in event_ids],
     )
 
 
-def delete_oldest(db: sqlite3.Connection, most: int) -> int:
-    """Let go of what was kept first; how much there was."""
+def delete_oldest(db: sqlite3.Connection, limit: int) -> int:
+    """Delete the oldest copies, and return their number."""
     return db.execute(
         "DELETE FROM encoded_events WHERE rowid IN"
         " (SELECT rowid FROM encoded_events ORDER BY rowid LIMIT ?)",
-        (most,),
+        (limit,),
     ).rowcount
 
 
 def load(db: sqlite3.Connection, uid: str, signal: str) -> bytes | None:
-    """What the event was told as; ``None`` where that is not kept, or not as it was written."""
+    """Return the copy of an event; ``None`` if there is none, or it is damaged."""
     row = db.execute(
         "SELECT payload FROM encoded_events WHERE uid = ? AND signal = ?", (uid, signal)
     ).fetchone()
     if row is None:
         return None
     try:
-        unpacked = zlib.decompressobj()
-        payload = unpacked.decompress(row[0], _MOST_BYTES)
+        decompressor = zlib.decompressobj()
+        payload = decompressor.decompress(row[0], _MAX_BYTES)
     except (zlib.error, TypeError):
         return None
-    # At its end is a sum, which tells what a disk has changed.
-    return payload if unpacked.eof else None
+    # zlib's own checksum stands at the end.
+    return payload if decompressor.eof else None
