@@ -21,11 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from tests.testlib.repository import REPOSITORY
 from tests.vmtest import programs, systemd
 from tests.vmtest.kernels import Kernel
 
 RESULTS: Final = "results.json"
+_PACKAGES: Final = REPOSITORY / "build" / "guest-packages"
 _STARTED: Final = "started"
 _CONSOLE: Final = "console.log"
 
@@ -162,9 +165,10 @@ def _vng() -> str:
 def _start(
     kernel: Kernel, module: str, folder: Path, devices: Sequence[str], *, by_systemd: bool = False
 ) -> subprocess.Popen[bytes]:
-    # Each file that an import looks for is a question to this machine: none of site-packages,
-    # and no compiled modules written, which could not be.
+    # Each file that an import looks for is a question to this machine: of site-packages only
+    # what is needed, and no compiled modules written, which could not be.
     inside = shlex.join([sys.executable, "-S", "-B", "-m", module, str(folder)])
+    inside = f"PYTHONPATH={shlex.quote(str(_packages()))} {inside}"
     script = (
         f"cd {shlex.quote(str(REPOSITORY))} && : > {folder / _STARTED} && "
         # The kernel shall find its victims among those of the scenarios: without its shell a
@@ -199,6 +203,19 @@ def _start(
             # vng, its shell, virtme-run and QEMU: one group, which is ended as one.
             process_group=0,
         )
+
+
+def _packages() -> Path:
+    """Return a folder that has the packages which the product needs in a guest, as links."""
+    _PACKAGES.mkdir(parents=True, exist_ok=True)
+    link = _PACKAGES / msgspec.__name__
+    installed = Path(msgspec.__file__).parent
+    if not link.exists() or not link.samefile(installed):
+        unfinished = link.with_suffix(".new")
+        unfinished.unlink(missing_ok=True)
+        unfinished.symlink_to(installed)
+        unfinished.rename(link)
+    return _PACKAGES
 
 
 def _appears(path: Path, machine: subprocess.Popen[bytes], limit_s: float) -> bool:

@@ -45,8 +45,8 @@ def seen_of(played: Played) -> Iterator[tuple[OomKill, Snapshot]]:
 
 def in_one_cgroup(run: Run) -> list[tuple[Played, OomKill, Snapshot]]:
     """Those kills whose cgroup was still there when it was looked at."""
-    values = (run.results["scenarios"][name] for name in ONE_CGROUP)
-    every = [Played.from_json(value) for value in values if "unplayable" not in value]
+    scenarios = run.results["scenarios"]
+    every = [Played.from_json(scenarios[name]) for name in ONE_CGROUP if name in scenarios]
     return [(played, *one) for played in every for one in seen_of(played) if one[1].tasks]
 
 
