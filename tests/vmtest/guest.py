@@ -193,7 +193,7 @@ def _start(
     ]
     with (folder / _CONSOLE).open("ab") as console:
         return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", "nice", *command],
+            ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "3", *command],
             cwd=folder,
             # vng finds its other half there.
             env={**os.environ, "PATH": f"{Path(_vng()).parent}:{_PATH}"},

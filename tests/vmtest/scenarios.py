@@ -185,6 +185,9 @@ def _bigmem(*, allocating: bool) -> Made:
                 next_best.wait(0.5)
                 pids.append(next_best.pid)
             next_best.kill()
+        if allocating:
+            # The settings are read after the kill, and a guest is slow.
+            time.sleep(_LOOKED_AT_S)
         return Made(pids, trigger=-1, scope="host")
     finally:
         spared.write_text("0", encoding="ascii")

@@ -44,7 +44,7 @@ def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> Non
     assert set(one) == set(other) == set(played["made"]["pids"])
     for pid, kill in one.items():
         ours, theirs = comparable_fields(kill), comparable_fields(other[pid])
-        assert {ours.pop("decision.hook"), theirs.pop("decision.hook")} == {
+        assert {ours.pop("decision.source"), theirs.pop("decision.source")} == {
             "kprobe/oom_kill_process",
             "fentry/oom_kill_process",
         }
