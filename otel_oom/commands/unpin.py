@@ -1,22 +1,32 @@
-"""``otel-oom unpin``: end what goes on in the kernel while no agent runs."""
+"""``otel-oom unpin``: remove the pinned BPF programs and maps."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from pathlib import Path
 
-from otel_oom.capture.bpf.bpffs import BpffsError
-from otel_oom.capture.bpf.libbpf import Libbpf
-from otel_oom.capture.bpf.pinning import Pins
+from otel_oom.commands import Subparsers, add_pin_dir
 
 
-def unpin(folder: Path) -> int:
-    """Detach what is pinned in ``folder`` and remove it; the exit code.
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``unpin``."""
+    parser = subparsers.add_parser("unpin", help="remove the pinned BPF programs and maps")
+    add_pin_dir(parser, "bpffs directory of the pins")
+    parser.set_defaults(command=_unpin)
+
+
+def _unpin(arguments: argparse.Namespace) -> int:
+    """Detach and remove the pins.
 
     Raises:
         CaptureError: there is no libbpf.
-        InUseError: an agent captures by these pins.
+        InUseError: an agent captures with these pins.
     """
+    from otel_oom.capture.bpf.bpffs import BpffsError  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.capture.bpf.libbpf import Libbpf  # noqa: PLC0415  likewise
+    from otel_oom.capture.bpf.pinning import Pins  # noqa: PLC0415  likewise
+
+    folder = arguments.pin_dir
     if not folder.exists():
         sys.stdout.write(f"Nothing is pinned in {folder}\n")
         return 0
@@ -25,9 +35,9 @@ def unpin(folder: Path) -> int:
     except BpffsError as error:
         sys.stderr.write(f"otel-oom: {error}\n")
         return 1
-    untaken = pins.unpin()
+    unread = pins.unpin()
     pins.close()
-    sys.stdout.write(f"Removed what was pinned in {folder}\n")
-    if untaken:
-        sys.stderr.write(f"{untaken} records that no agent had taken went with it\n")
+    sys.stdout.write(f"Removed the pins in {folder}\n")
+    if unread:
+        sys.stderr.write(f"{unread} unread records were dropped\n")
     return 0

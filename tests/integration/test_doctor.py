@@ -19,15 +19,13 @@ from tests.testlib.servers.metrics import MetricsBackend
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
-def findings(done: CompletedCommand) -> dict[str, Any]:
-    """The findings of ``doctor --json`` by their names."""
+def checks(done: CompletedCommand) -> dict[str, Any]:
     assert done.err == ""
-    return {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
+    return {check["name"]: check for check in json.loads(done.out)["checks"]}
 
 
 @pytest.mark.usefixtures("real_kills")
 def test_all_is_well() -> None:
-    """Every finding is ok, on screen as in JSON, the exit code is 0, and nothing was sent."""
     panic = Path("/proc/sys/vm/panic_on_oom").read_text(encoding="ascii")
     require(panic.strip() == "0", "this kernel is set to panic on OOM")
     backend = Backend()
@@ -39,64 +37,59 @@ def test_all_is_well() -> None:
     report = json.loads(as_json.out)
     assert (report["version"], report["ok"]) == (__version__, True)
     assert {"hook", "BTF", "libbpf", "bpffs", "logs endpoint", "traces endpoint"} <= set(
-        findings(as_json)
+        checks(as_json)
     )
-    assert [f for f in report["findings"] if f["state"] != "ok" or f["advice"]] == []
-    lines = [f"✓ {f['name']}: {f['detail']}" for f in report["findings"]]
+    assert [f for f in report["checks"] if f["state"] != "ok" or f["advice"]] == []
+    lines = [f"✓ {f['name']}: {f['detail']}" for f in report["checks"]]
     assert on_screen.out.splitlines()[: len(lines)] == lines
-    assert "Who would be killed next" in on_screen.out
-    assert {"pid", "oom_score", "cgroup"} <= report["outlook"]["processes"][0].keys()
+    assert "Next victims, if the host ran out of memory now" in on_screen.out
+    assert {"pid", "oom_score", "cgroup"} <= report["prediction"]["victims"][0].keys()
     assert (backend.logs, backend.spans) == ([], [])
 
 
 @pytest.mark.root
 def test_a_missing_bpffs_is_a_warning() -> None:
-    """Capture does without it, so it is no failure; the advice has the command that mounts it."""
     done = run_otel_oom(
         "doctor", "--json", prefix=mount_namespace("mount -t tmpfs none /sys/fs/bpf")
     )
-    bpffs = findings(done)["bpffs"]
+    bpffs = checks(done)["bpffs"]
     assert bpffs["state"] == "warn"
     assert "mount -t bpf bpf /sys/fs/bpf" in bpffs["advice"]
 
 
 @pytest.mark.root
 def test_missing_memory_cgroups_are_a_warning() -> None:
-    """Kills are captured without them, but what the limits were is not known."""
     done = run_otel_oom(
         "doctor", "--json", prefix=mount_namespace("mount -t tmpfs none /sys/fs/cgroup")
     )
-    memcg = findings(done)["memory cgroups"]
+    memcg = checks(done)["memory cgroups"]
     assert memcg["state"] == "warn"
     assert "Limits and usage of cgroups will be missing" in memcg["advice"]
 
 
 def test_an_endpoint_that_is_down_is_a_failure() -> None:
-    """The address and the reason are told, without what is secret in it."""
     endpoint = f"http://me:s3cret@{LOOPBACK}:{free_port()}"
     done = run_otel_oom("doctor", "--json", env={ENDPOINT: endpoint})
     assert done.code == 1
     for signal in ("logs", "traces"):
-        finding = findings(done)[f"{signal} endpoint"]
-        assert finding["state"] == "fail"
-        assert f"/v1/{signal} (http/protobuf): " in finding["detail"]
-        assert "refused" in finding["detail"]
-        assert ENDPOINT in finding["advice"]
+        check = checks(done)[f"{signal} endpoint"]
+        assert check["state"] == "fail"
+        assert f"/v1/{signal} (http/protobuf): " in check["detail"]
+        assert "refused" in check["detail"]
+        assert ENDPOINT in check["advice"]
     assert "s3cret" not in done.out
 
 
 def test_an_endpoint_that_refuses_is_a_failure() -> None:
-    """What answers but does not take it is told with its answer."""
     with Receiver(Backend(lambda: Reply(401))) as receiver:
         done = run_otel_oom("doctor", "--json", env={ENDPOINT: receiver.url})
     assert done.code == 1
-    assert "401" in findings(done)["logs endpoint"]["detail"]
-    assert "credentials" in findings(done)["logs endpoint"]["advice"]
+    assert "401" in checks(done)["logs endpoint"]["detail"]
+    assert "credentials" in checks(done)["logs endpoint"]["advice"]
 
 
 def test_sending_that_is_switched_off_is_a_warning() -> None:
-    """With ``OTEL_SDK_DISABLED`` no endpoint is tried, and the reason is told."""
-    found = findings(run_otel_oom("doctor", "--json", env={"OTEL_SDK_DISABLED": "true"}))
+    found = checks(run_otel_oom("doctor", "--json", env={"OTEL_SDK_DISABLED": "true"}))
     assert found["settings"]["state"] == "warn"
     assert "OTEL_SDK_DISABLED" in found["settings"]["detail"]
     assert "logs endpoint" not in found
@@ -104,23 +97,21 @@ def test_sending_that_is_switched_off_is_a_warning() -> None:
 
 @pytest.mark.usefixtures("real_kills")
 def test_a_timeout_in_milliseconds_is_pointed_out() -> None:
-    """A value that can only have been meant in milliseconds is a warning, with the unit."""
     with Receiver(lambda _: None) as receiver:
         env = {ENDPOINT: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "10000"}
         done = run_otel_oom("doctor", "--json", env=env)
-    endpoint = findings(done)["logs endpoint"]
+    endpoint = checks(done)["logs endpoint"]
     assert endpoint["state"] == "warn"
     assert "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds" in endpoint["advice"]
 
 
 def test_a_backend_without_metrics_is_a_warning() -> None:
-    """Kills are not concerned; the advice names what switches metrics off, and then all is well."""
     backend = MetricsBackend(answer=lambda: Reply(404))
     with Receiver(backend) as receiver:
         env = {ENDPOINT: receiver.url}
-        found = findings(run_otel_oom("doctor", "--json", env=env))
+        found = checks(run_otel_oom("doctor", "--json", env=env))
         off = {**env, "OTEL_METRICS_EXPORTER": "none"}
-        without = findings(run_otel_oom("doctor", "--json", env=off))
+        without = checks(run_otel_oom("doctor", "--json", env=off))
     assert found["metrics endpoint"]["state"] == "warn"
     assert "OTEL_METRICS_EXPORTER=none" in found["metrics endpoint"]["advice"]
     assert found["logs endpoint"]["state"] == "ok"
@@ -129,22 +120,24 @@ def test_a_backend_without_metrics_is_a_warning() -> None:
 
 @pytest.mark.usefixtures("real_kills")
 def test_it_says_what_is_taken_and_why() -> None:
-    """BPF where the host allows it; else the log, with the reason why not BPF."""
-    best = findings(run_otel_oom("doctor", "--json"))["source"]
+    best = checks(run_otel_oom("doctor", "--json"))["source"]
     assert (best["state"], best["detail"].partition(",")[0]) == ("ok", "libbpf")
     no_btf = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
-    second = findings(run_otel_oom("doctor", "--json", prefix=no_btf))["source"]
-    assert second["detail"].startswith("kmsg, for libbpf is refused: This kernel has no BTF")
+    second = checks(run_otel_oom("doctor", "--json", prefix=no_btf))["source"]
+    assert second["detail"].startswith(
+        "kmsg, because libbpf is unavailable: This kernel has no BTF"
+    )
 
 
 @pytest.mark.root
 def test_it_names_who_else_kills() -> None:
-    """By its unit; without journalctl there is no way to know of what it kills."""
     units = "/run/systemd/system"
     unit = ("mount -t tmpfs none /run", f"mkdir -p {units}", f"touch {units}/earlyoom.service")
-    found = findings(run_otel_oom("doctor", "--json", prefix=mount_namespace(*unit)))["killers"]
+    found = checks(run_otel_oom("doctor", "--json", prefix=mount_namespace(*unit)))[
+        "userspace OOM daemons"
+    ]
     assert (found["state"], "earlyoom" in found["detail"]) == ("ok", True)
     hidden = mount_namespace(*unit, 'mount --bind /dev/null "$(command -v journalctl)"')
-    found = findings(run_otel_oom("doctor", "--json", prefix=hidden))["killers"]
+    found = checks(run_otel_oom("doctor", "--json", prefix=hidden))["userspace OOM daemons"]
     assert found["state"] == "warn"
     assert "install journalctl" in found["advice"]

@@ -51,7 +51,7 @@ def test_doctor_reports_an_invalid_value(name: str, value: str, takes: str) -> N
     """The finding names the variable, and the advice its valid values; the exit code is 1."""
     done = run_otel_oom("doctor", "--json", env={name: value})
     assert (done.code, done.err) == (1, "")
-    (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
+    (finding,) = (f for f in json.loads(done.out)["checks"] if f["name"] == "settings")
     assert finding["state"] == "fail"
     assert finding["detail"].startswith(name)
     assert finding["detail"].endswith("is invalid")
@@ -69,7 +69,7 @@ def test_doctor_reports_an_invalid_value(name: str, value: str, takes: str) -> N
 )
 def test_doctor_suggests_the_variable_that_was_meant(misspelt: str, meant: str) -> None:
     done = run_otel_oom("doctor", "--json", env={misspelt: "s3cret"})
-    (finding,) = (f for f in json.loads(done.out)["findings"] if f["name"] == "settings")
+    (finding,) = (f for f in json.loads(done.out)["checks"] if f["name"] == "settings")
     assert (finding["state"], finding["advice"]) == ("warn", f"Did you mean {meant}?")
     assert misspelt in finding["detail"]
     assert "s3cret" not in done.out

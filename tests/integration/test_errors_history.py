@@ -16,7 +16,6 @@ from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A folder with two kills of one process id, in a time of their own."""
     with Store(tmp_path / "state") as store:
         for number in range(2):
             store.insert(sample_kill(number), SNAPSHOT)
@@ -25,7 +24,6 @@ def state(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", ["events", "show"])
 def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
-    """The folder is named, and how to name another; nothing is made there."""
     done = run_otel_oom(command, "--state-dir", tmp_path / "nowhere")
     assert (done.code, done.out) == (1, "")
     assert f"No state found in {tmp_path / 'nowhere'}" in done.error_message()
@@ -36,7 +34,6 @@ def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", ["events", "show", "queue"])
 @pytest.mark.root
 def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None:
-    """Who may not read it is told who may."""
     require(os.geteuid() == 0, "to become somebody else needs root")
     prefix = [word for word in NOBODY if "dac_read_search" not in word]
     done = run_otel_oom(command, "--state-dir", state, prefix=prefix)
@@ -45,21 +42,19 @@ def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None
 
 
 def test_a_journal_without_a_kill(tmp_path: Path) -> None:
-    """An empty list is no failure; no last kill is one, with what to do."""
     with Store(tmp_path) as store:
         store.insert(NO_VICTIM, SNAPSHOT)
     done = run_otel_oom("show", "--state-dir", tmp_path)
     assert done.code == 1
-    assert "No OOM kill is in the journal" in done.error_message()
+    assert "No OOM kills recorded" in done.error_message()
     assert "otel-oom events" in done.error_message()
     listed = run_otel_oom("events", "--since", "1s", "--state-dir", tmp_path)
     assert (listed.code, listed.err) == (0, "")
-    assert "No OOM kill" in listed.out
+    assert "No OOM kills recorded" in listed.out
 
 
 @pytest.mark.parametrize("which", ["99", "ffffffff-ffff", "\x1b[31mx", "%", ""])
 def test_an_event_that_is_not_there(state: Path, which: str) -> None:
-    """What was asked for is told, harmless, and where to look."""
     done = run_otel_oom("show", which, "--state-dir", state)
     assert (done.code, done.out) == (1, "")
     assert "otel-oom events" in done.error_message()
@@ -67,7 +62,6 @@ def test_an_event_that_is_not_there(state: Path, which: str) -> None:
 
 
 def test_a_process_id_of_several_kills(state: Path) -> None:
-    """The newest is shown, and that there are others is said beside it."""
     done = run_otel_oom("show", str(KILL.victim.tgid), "--state-dir", state)
     assert done.code == 0
     assert sample_kill(1).uid in done.out
@@ -75,7 +69,6 @@ def test_a_process_id_of_several_kills(state: Path) -> None:
 
 
 def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
-    """They are named, and more of it is asked for."""
     with Store(tmp_path) as store:
         for number in range(40):
             store.insert(sample_kill(number), SNAPSHOT)
@@ -83,7 +76,7 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
     digit = max("0123456789abcdef", key=lambda one: sum(uid[0] == one for uid in uids))
     done = run_otel_oom("show", digit, "--state-dir", tmp_path)
     assert done.code == 1
-    assert "Give more of it" in done.error_message()
+    assert "Give more of the uid" in done.error_message()
     assert sum(uid in done.error_message() for uid in uids) > 1
 
 
@@ -92,14 +85,12 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
     [("--since", "yesterday"), ("--since", "2d3h"), ("--last", "0"), ("--last", "many")],
 )
 def test_words_that_are_no_time_and_no_number(state: Path, option: str, value: str) -> None:
-    """Wrong use, with what is understood."""
     done = run_otel_oom("events", option, value, "--state-dir", state)
     assert (done.code, done.out) == (2, "")
     assert value in done.err
 
 
 def test_so_many_and_since_then(state: Path) -> None:
-    """The newest of them; none of what was before."""
     every = run_otel_oom("events", "--state-dir", state).out.splitlines()
     last = run_otel_oom("events", "--last", "1", "--state-dir", state).out.splitlines()
     assert sample_kill(1).uid[:8] in last[1]
@@ -112,7 +103,6 @@ def test_so_many_and_since_then(state: Path) -> None:
 
 
 def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: Path) -> None:
-    """It is told by its uid, and the exit code says that the list is not whole."""
     with Store(tmp_path) as store:
         store.insert(KILL, SNAPSHOT)
         store.insert(sample_kill(1), SNAPSHOT)
@@ -127,12 +117,11 @@ def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: P
     assert sample_kill(1).uid[:8] in done.out
     one = run_otel_oom("show", KILL.uid, "--state-dir", tmp_path)
     assert one.code == 1
-    assert "can't be read by this version" in one.error_message()
+    assert "can't decode the event" in one.error_message()
 
 
 @pytest.mark.usefixtures("real_kills")
 def test_the_agent_answers_for_the_same(tmp_path: Path) -> None:
-    """What is not there is told alike while an agent works."""
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         done = run_otel_oom("show", "ffffffff-ffff", "--state-dir", running.state_dir)
     assert done.code == 1

@@ -130,7 +130,7 @@ def _run_doctor(obstacle: Obstacle) -> tuple[CompletedCommand, dict[str, dict[st
     off = {"OTEL_SDK_DISABLED": "true"}
     done = command("doctor", "--json", prefix=obstacle.prefix, cwd=obstacle.cwd, env=off)
     assert done.err == ""
-    return done, {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
+    return done, {finding["name"]: finding for finding in json.loads(done.out)["checks"]}
 
 
 def test_doctor_reports_why_bpf_is_unavailable(obstacle: Obstacle) -> None:

@@ -21,12 +21,10 @@ WHERE = "http://collector:4318/v1/logs"
 
 
 def queue(state: Path, *words: str) -> CompletedCommand:
-    """Run the command on the folder ``state``."""
     return run_otel_oom("queue", *words, "--state-dir", state)
 
 
 def as_json(state: Path) -> dict[str, Any]:
-    """What `queue --json` says."""
     done = queue(state, "--json")
     assert done.code == 0, done
     report: dict[str, Any] = json.loads(done.out)
@@ -34,13 +32,11 @@ def as_json(state: Path) -> dict[str, Any]:
 
 
 def refused(state: Path) -> list[str]:
-    """The uids of the dead letters."""
     return [letter["uid"] for letter in as_json(state)["dead_letters"]]
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A folder where "a" waits, and "b" and "c" were refused."""
     outbox = Outbox(tmp_path / "state")
     outbox.enqueue("b", "c", size=1000)
     messages = outbox.store.next_batch("logs", ALL, ALL)
@@ -52,26 +48,23 @@ def state(tmp_path: Path) -> Path:
 
 
 def waiting(state: Path) -> list[str]:
-    """The uids of the logs that wait."""
     with Store(state) as store:
         return [message.uid for message in store.next_batch("logs", ALL, ALL)]
 
 
 def test_what_waits_and_what_was_refused(state: Path) -> None:
-    """Without an agent the command looks by itself: how much waits; which were refused, and why."""
     done = queue(state)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert any(line.split()[:2] == ["logs", "1"] for line in lines)
-    assert "Refused for good: 2" in lines
+    assert "Rejected: 2" in lines
     (about_b,) = (n for n, line in enumerate(lines) if line.split()[:2] == ["b", "logs"])
     assert lines[about_b + 1].strip() == f"{WHERE}: HTTP 400: cannot"
     (about_c,) = (n for n, line in enumerate(lines) if line.split()[:2] == ["c", "logs"])
-    assert lines[about_c + 1].strip() == f"{WHERE}: perhaps taken; 1 of 9 rejected"
+    assert lines[about_c + 1].strip() == f"{WHERE}: possibly accepted in part; 1 of 9 rejected"
 
 
 def test_the_same_as_json(state: Path) -> None:
-    """All of it for programs, whole numbers as they are stored."""
     report = as_json(state)
     (logs,) = report["waiting"]
     assert (logs["signal"], logs["count"]) == ("logs", 1)
@@ -89,17 +82,15 @@ def test_the_same_as_json(state: Path) -> None:
 
 
 def test_nothing_waits(tmp_path: Path) -> None:
-    """An empty store is told as one."""
     with Store(tmp_path):
         pass
     done = queue(tmp_path)
     assert done.code == 0
-    assert "Refused for good: 0" in done.out
+    assert "Rejected: 0" in done.out
     assert as_json(tmp_path) == {"waiting": [], "dead_letters": []}
 
 
 def test_send_again_without_an_agent(state: Path) -> None:
-    """What is put back waits for the next agent."""
     done = queue(state, "resend", "b")
     assert (done.code, done.out) == (0, "1 dead letters to be sent again\n")
     assert waiting(state) == ["a", "b"]
@@ -107,7 +98,6 @@ def test_send_again_without_an_agent(state: Path) -> None:
 
 
 def test_all_of_many(tmp_path: Path) -> None:
-    """However many there are, --all means all of them."""
     uids = [f"kill-{number}" for number in range(1000)]
     outbox = Outbox(tmp_path)
     outbox.enqueue(*uids)
@@ -120,7 +110,6 @@ def test_all_of_many(tmp_path: Path) -> None:
 
 
 def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
-    """The bound of the store is the agent's: the command, which may not know it, keeps to none."""
     outbox = Outbox(tmp_path, StoreLimits(max_bytes=1 << 30))
     larger_than_default = StoreLimits().max_bytes + (16 << 20)
     for number in range(larger_than_default >> 22):
@@ -132,7 +121,6 @@ def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
 
 
 def test_drop(state: Path) -> None:
-    """What is dropped is gone, and no other."""
     done = queue(state, "drop", "b")
     assert (done.code, done.out) == (0, "1 dead letters dropped\n")
     assert refused(state) == ["c"]
@@ -142,7 +130,6 @@ def test_drop(state: Path) -> None:
 
 
 def test_a_uid_that_is_none(state: Path) -> None:
-    """An unknown uid is told; what is known is done all the same."""
     done = queue(state, "resend", "b", "nobody")
     assert done.code == 1
     assert "nobody" in done.error_message()
@@ -151,14 +138,12 @@ def test_a_uid_that_is_none(state: Path) -> None:
 
 @pytest.mark.parametrize("words", [["resend"], ["drop"], ["drop", "b", "--all"]])
 def test_wrong_use(state: Path, words: list[str]) -> None:
-    """Neither uids nor --all, or both, does nothing."""
     assert queue(state, *words).code == 2
     assert refused(state) == ["b", "c"]
 
 
 @pytest.mark.parametrize("made", [True, False])
 def test_a_folder_without_a_store(tmp_path: Path, *, made: bool) -> None:
-    """A folder that is none of an agent's is told, and left as it is."""
     folder = tmp_path / "folder"
     if made:
         folder.mkdir()
@@ -171,7 +156,6 @@ def test_a_folder_without_a_store(tmp_path: Path, *, made: bool) -> None:
 
 
 def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
-    """Words of a backend are shown as text, whatever is in the file."""
     outbox = Outbox(tmp_path)
     outbox.enqueue("a")
     outbox.store.reject(
@@ -185,7 +169,6 @@ def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("real_kills")
 def test_while_an_agent_works(tmp_path: Path) -> None:
-    """The agent is asked: it has the only connection. What is put back it sends at once."""
     outbox = Outbox(tmp_path / "state")
     outbox.enqueue("good", "bad", "worse")
     outbox.close()
@@ -217,7 +200,6 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("real_kills")
 def test_an_agent_that_was_killed_stands_in_no_way(tmp_path: Path) -> None:
-    """What a killed agent left of its socket is no agent: the store is looked into."""
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         wait_until(
             (running.state_dir / "control.sock").exists, "it listens", limit=CLIENT_TIMEOUT_S

@@ -142,9 +142,7 @@ def test_it_is_installed_with_all_that_it_needs(installed: Installed) -> None:
 @pytest.mark.usefixtures("real_kills")
 def test_doctor_attaches_out_of_the_wheel(installed: Installed) -> None:
     """The BPF object of the wheel is taken by the kernel."""
-    found = {
-        f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["findings"]
-    }
+    found = {f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["checks"]}
     assert found["hook"] == "ok"
 
 

@@ -205,15 +205,15 @@ def test_doctor_tries_it_where_there_is_no_btf(made: Path, tmp_path: Path, *, th
     env = {"OTEL_SDK_DISABLED": "true", VARIABLE: str(made if there else tmp_path)}
     done = run_otel_oom("doctor", "--json", prefix=prefix, env=env)
     assert (done.code, done.err) == (0, "")
-    found = {finding["name"]: finding for finding in json.loads(done.out)["findings"]}
+    found = {finding["name"]: finding for finding in json.loads(done.out)["checks"]}
     if there:
         assert found["BCC"]["state"] == "ok"
         assert found["BCC"]["detail"].startswith("raw_tp/mark_victim")
-        assert "takes kills from the kernel's log" not in found["hook"]["advice"]
+        assert "reads kills from the kernel log" not in found["hook"]["advice"]
     else:
         assert found["BCC"]["state"] == "warn"
         assert f"linux-headers-{os.uname().release}" in found["BCC"]["advice"]
-        assert "takes kills from the kernel's log" in found["hook"]["advice"]
+        assert "reads kills from the kernel log" in found["hook"]["advice"]
 
 
 def test_headers_of_another_kernel_are_refused(

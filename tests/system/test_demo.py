@@ -22,7 +22,6 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 
 def run_demo(*words: str, **environ: str) -> tuple[list[str], dict[int, KilledLine]]:
-    """The lines that the demonstration printed, and what the kernel killed meanwhile."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     with KernelLog() as log:
         done = subprocess.run(
@@ -39,12 +38,10 @@ def run_demo(*words: str, **environ: str) -> tuple[list[str], dict[int, KilledLi
 
 
 def attributes(item: dict[str, Any]) -> dict[str, Any]:
-    """OTLP/JSON attributes as plain values."""
     return {a["key"]: next(iter(a["value"].values())) for a in item["attributes"]}
 
 
 def leftovers() -> set[str]:
-    """Cgroups, temporary folders and processes that could be the demonstration's."""
     files = CgroupMount.find()
     assert files is not None
     commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline"))
@@ -56,7 +53,6 @@ def leftovers() -> set[str]:
 
 
 def test_it_shows_a_kill_that_the_kernel_made() -> None:
-    """The log and the span are of a process that the kernel's log has, with its sizes."""
     lines, killed = run_demo("--json")
     log, span = (json.loads(line) for line in lines)
     record = log["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
@@ -70,14 +66,12 @@ def test_it_shows_a_kill_that_the_kernel_made() -> None:
 
 
 def test_it_leaves_nothing_behind() -> None:
-    """No cgroup, no folder and no process of it is there afterwards."""
     before = leftovers()
     run_demo()
     assert leftovers() <= before
 
 
 def test_it_sends_on_to_the_users_backend() -> None:
-    """With an endpoint in the environment, that gets the same log and span."""
     backend = Backend()
     with Receiver(backend) as receiver:
         lines, killed = run_demo("--json", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
@@ -88,7 +82,6 @@ def test_it_sends_on_to_the_users_backend() -> None:
 
 
 def test_ended_from_outside_it_leaves_nothing_either() -> None:
-    """SIGTERM in its middle: no agent, no cgroup and no folder stays."""
     before = leftovers()
     with subprocess.Popen(
         [sys.executable, "-m", "otel_oom", "demo"],

@@ -1,1 +1,1 @@
-"""Text on a terminal."""
+"""Text for a person on a terminal, or in a pipe."""

@@ -1,107 +1,181 @@
-"""How a page is set: headings, rows of a label and its text, bars. All that it sets is escaped."""
+"""Elements of a page: headings, rows, bars, tables. Each escapes the text that it is given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
-from otel_oom.commands.console.terminal import (
-    Terminal,
-    bar,
-    cells,
-    cut,
-    fitted,
-    padded,
-    printable,
-    wrapped,
-)
+from rich.bar import Bar
+from rich.cells import cell_len, set_cell_size
+from rich.columns import Columns
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.segment import Segment
+from rich.table import Column, Table
+from rich.text import Text
+
+from otel_oom.commands.console.escape import escape_controls
 
 _INDENT: Final = 2
-_LABEL: Final = 13
-_BAR: Final = 40
 _GAP: Final = 2
-_LEAST: Final = 8
-_MARK: Final = "▶ "
+_LABEL_WIDTH: Final = 13
+_BAR_WIDTH: Final = 40
+_BAR_TEXT_WIDTH: Final = 27
+"""All bars of a page with shorter texts have the same length."""
+_MIN_CELL_WIDTH: Final = 8
+_MARK: Final = "▶"
+
+
+def text(content: str, style: str = "") -> Text:
+    """Return running text, wrapped at words; a word that is too long is broken."""
+    return Text(escape_controls(content), style=style, overflow="fold")
+
+
+def lines(texts: Sequence[str]) -> Text:
+    """Return several lines of running text."""
+    return Text("\n".join(map(escape_controls, texts)), overflow="fold")
+
+
+def heading(title: str) -> RenderableType:
+    """Return the title of a section, after an empty line."""
+    return Padding(text(title, "bold"), (1, 0, 0, 0))
+
+
+def paragraph(content: str, style: str = "", *, indent: int = _INDENT) -> RenderableType:
+    """Return running text, indented as a whole."""
+    return Padding.indent(text(content, style), indent)
+
+
+def item(mark: RenderableType, content: RenderableType, *, indent: int = _INDENT) -> RenderableType:
+    """Return a mark and what stands beside it, on several lines if need be."""
+    grid = Table.grid(Column(no_wrap=True), Column(), padding=(0, 1, 0, 0))
+    grid.add_row(mark, content)
+    return Padding.indent(grid, indent)
+
+
+def definitions(
+    texts: Iterable[tuple[str, Sequence[str]]], indent: int = 2 * _INDENT
+) -> RenderableType:
+    """Return names and the lines of their texts beside them."""
+    grid = Table.grid(Column(no_wrap=True, style="dim"), Column(), padding=(0, _GAP, 0, 0))
+    for name, parts in texts:
+        grid.add_row(text(name), lines(parts))
+    return Padding.indent(grid, indent)
+
+
+def row(label: str, content: str | None, style: str = "") -> Iterator[RenderableType]:
+    """Yield a label and its text; nothing without a text."""
+    if content:
+        yield _labelled(label, text(content, style))
+
+
+def bar(label: str, part: float, whole: float, content: str, style: str = "") -> RenderableType:
+    """Return a bar that shows ``part`` of ``whole``, with a text behind it."""
+    share = max(0.0, min(1.0, part / whole)) if whole else 0.0
+    text_column = Column(no_wrap=True, min_width=_BAR_TEXT_WIDTH)
+    grid = Table.grid(Column(), Column(max_width=_BAR_WIDTH), Column(), text_column)
+    grid.add_row("▕", Bar(1, 0, share, color=style or "default"), "▏ ", text(content))
+    return _labelled(label, grid)
+
+
+def _labelled(label: str, content: RenderableType) -> RenderableType:
+    grid = Table.grid(Column(width=_LABEL_WIDTH, no_wrap=True, style="dim"), Column())
+    grid.add_row(text(label), content)
+    return Padding.indent(grid, _INDENT)
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Sets text for one terminal."""
+class Head:
+    """The head of a column.
 
-    terminal: Terminal
+    A ``flexible`` column is cut where the page is too narrow; a ``path`` likewise, at its front.
+    """
 
-    def heading(self, text: str) -> Iterator[str]:
-        """The title of a section, behind an empty line."""
-        yield ""
-        yield self.terminal.styled(printable(text), "bold")
+    name: str
+    right: bool = False
+    flexible: bool = False
+    path: bool = False
 
-    def paragraph(
-        self, text: str, *styles: str, indent: int = 0, hanging: int = 0
-    ) -> Iterator[str]:
-        """Running text over as many lines as it takes; all but the first stand further in."""
-        lines = wrapped(printable(text), self.terminal.width - indent - hanging)
-        for number, line in enumerate(lines):
-            yield " " * (indent + (hanging if number else 0)) + self.terminal.styled(line, *styles)
 
-    def row(self, label: str, text: str | None, *styles: str) -> Iterator[str]:
-        """A label and its text; nothing where the text is not known."""
-        if not text:
-            return
-        begin = _INDENT + _LABEL
-        for number, line in enumerate(wrapped(printable(text), self.terminal.width - begin)):
-            left = padded(printable(label) if number == 0 else "", _LABEL)
-            yield (
-                " " * _INDENT
-                + self.terminal.styled(left, "dim")
-                + self.terminal.styled(line, *styles)
-            )
+def table(
+    heads: Sequence[Head],
+    rows: Sequence[Sequence[str]],
+    styles: Mapping[int, str] = MappingProxyType({}),
+    *,
+    indent: int = 0,
+) -> RenderableType:
+    """Return rows of one line each under their heads; ``styles`` are those of some row numbers."""
+    cells = [
+        [_Cell(text, cut_front=head.path) for text, head in zip(row, heads, strict=True)]
+        for row in rows
+    ]
+    grid = _Table(box=None, padding=(0, 0, 0, _GAP), pad_edge=False, header_style="dim")
+    for number, head in enumerate(heads):
+        width = max([cell_len(head.name), *(row[number].width for row in cells)])
+        flexible = head.flexible or head.path
+        min_width = min(width, _MIN_CELL_WIDTH) if flexible else width
+        justify: JustifyMethod = "right" if head.right else "left"
+        grid.add_column(head.name, no_wrap=not flexible, justify=justify, min_width=min_width)
+    for number, row in enumerate(cells):
+        grid.add_row(*row, style=styles.get(number))
+    return Padding.indent(grid, indent)
 
-    def bar(self, label: str, part: float, whole: float, text: str, *styles: str) -> Iterator[str]:
-        """How much ``part`` is of ``whole``, as a bar with a text behind it."""
-        width = min(_BAR, max(_LEAST, self.terminal.width - _INDENT - _LABEL - 2 - cells(text) - 1))
-        filled = bar(part / whole if whole else 0.0, width)
-        left = " " * _INDENT + self.terminal.styled(padded(printable(label), _LABEL), "dim")
-        yield f"{left}▕{self.terminal.styled(filled, *styles)}▏ {printable(text)}"
 
-    def table(
-        self,
-        heads: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        *,
-        right: frozenset[int] = frozenset(),
-        marked: frozenset[int] = frozenset(),
-        flexible: Sequence[int] = (),
-    ) -> Iterator[str]:
-        """Rows under heads; numbers to the ``right``; the rows ``marked`` stand out.
+class _Table(Table):
+    """A table that keeps its columns on a page that is too narrow: the end of its lines is cut."""
 
-        Where there is too little room the last column is cut first, at its front, for paths end in
-        what tells; and then the columns ``flexible``.
-        """
-        told = [[printable(text) for text in row] for row in rows]
-        widths = [max(map(cells, column)) for column in zip(heads, *told, strict=True)]
-        room = self.terminal.width - _INDENT - cells(_MARK) - _GAP * (len(heads) - 1)
-        widths = fitted(widths, room, (len(heads) - 1, *flexible), _LEAST)
-        for number, row in enumerate((list(heads), *told)):
-            set_ = [
-                padded(cut(text, width, front=at == len(widths) - 1), width, right=at in right)
-                for at, (text, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            mark = _MARK if number - 1 in marked else " " * cells(_MARK)
-            line = " " * _INDENT + mark + (" " * _GAP).join(set_)
-            styles = ("dim",) if number == 0 else ("bold",) if number - 1 in marked else ()
-            yield self.terminal.styled(cut(line.rstrip(), self.terminal.width), *styles)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        min_width = sum((column.min_width or 0) + _GAP for column in self.columns) - _GAP
+        wide_enough = options.update(max_width=max(options.max_width, min_width))
+        return super().__rich_console__(console, wide_enough)
 
-    def columns(self, left: Sequence[str], right: Sequence[str]) -> Iterator[str]:
-        """Two lists side by side where there is room, else one under the other."""
-        left, right = [*map(printable, left)], [*map(printable, right)]
-        width = max(map(cells, left), default=0)
-        needed = _INDENT + width + 3 + max(map(cells, right), default=0)
-        if not right or needed > self.terminal.width:
-            for text in (*left, *right):
-                yield " " * _INDENT + cut(text, self.terminal.width - _INDENT)
-            return
-        for at in range(max(len(left), len(right))):
-            one = left[at] if at < len(left) else ""
-            other = right[at] if at < len(right) else ""
-            yield (" " * _INDENT + padded(one, width) + "   " + other).rstrip()
+
+def marked_table(
+    heads: Sequence[Head], rows: Sequence[Sequence[str]], marked: Collection[int]
+) -> RenderableType:
+    """Return an indented table in which the rows of some numbers are marked."""
+    cells = [(_MARK if number in marked else "", *row) for number, row in enumerate(rows)]
+    styles = dict.fromkeys(marked, "bold")
+    return table((Head(""), *heads), cells, styles, indent=_INDENT)
+
+
+def columns(*texts: Sequence[str]) -> RenderableType:
+    """Return several lists of lines side by side, one below the other if there is no space."""
+    blocks = [lines(block) for block in texts if block]
+    for block in blocks:
+        block.no_wrap, block.overflow = True, "ellipsis"
+    return Padding.indent(Columns(blocks, padding=(0, 3)), _INDENT)
+
+
+class _Cell:
+    """A text on one line, cut at its end or at its front if its column is too narrow."""
+
+    def __init__(self, content: str, *, cut_front: bool) -> None:
+        self._text = escape_controls(content)
+        self._cut_front = cut_front
+        self.width = cell_len(self._text)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(self.width, _MIN_CELL_WIDTH), self.width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        free = options.max_width - self.width
+        if free < 0:
+            cut = _without_front if self._cut_front else _without_end
+            yield Segment(cut(self._text, options.max_width))
+        else:
+            yield Segment(" " * free + self._text if options.justify == "right" else self._text)
+
+
+def _without_front(content: str, width: int) -> str:
+    end = content[max(0, len(content) - width + 1) :]
+    while cell_len(end) >= width:
+        end = end[1:]
+    return f"…{end}"
+
+
+def _without_end(content: str, width: int) -> str:
+    return set_cell_size(content, width - 1).rstrip(" ") + "…"

@@ -1,9 +1,8 @@
-"""Received telemetry on a terminal."""
+"""Received telemetry as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -11,69 +10,68 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from rich.console import RenderableType
 
-from otel_oom.commands.console.terminal import printable
-from otel_oom.model.units import NS_PER_MS, NS_PER_S, NS_PER_US
+from otel_oom.commands.console import page
+from otel_oom.commands.history.labels import format_time
+from otel_oom.model.units import NS_PER_MS
 
-_NAME_WIDTH: Final = 34
-_MOST_LINES: Final = 24
+_MAX_LINES: Final = 24
 
 
-def log_lines(request: ExportLogsServiceRequest) -> Iterable[str]:
-    """The log events of a request, with their resources."""
-    for resource_logs in request.resource_logs:
+def render_telemetry(
+    log: ExportLogsServiceRequest, span: ExportTraceServiceRequest
+) -> Iterator[RenderableType]:
+    """Yield the log events with their resources, and the spans with their events."""
+    for resource_logs in log.resource_logs:
         for scope_logs in resource_logs.scope_logs:
             for record in scope_logs.log_records:
+                yield ""
                 yield from _log(record)
                 yield ""
-                yield "  Resource: what was killed"
-                yield from _attributes(resource_logs.resource.attributes)
-                yield "  Attributes"
-                yield from _attributes(record.attributes)
-
-
-def span_lines(request: ExportTraceServiceRequest) -> Iterable[str]:
-    """The spans of a request, each with its timeline."""
-    for resource_spans in request.resource_spans:
+                yield page.paragraph("Resource: the victim", "bold")
+                yield _attributes(resource_logs.resource.attributes)
+                yield page.paragraph("Attributes", "bold")
+                yield _attributes(record.attributes)
+    for resource_spans in span.resource_spans:
         for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                yield from _span(span)
+            for item in scope_spans.spans:
+                yield ""
+                yield from _span(item)
+                yield ""
 
 
-def _log(record: LogRecord) -> Iterable[str]:
+def _log(record: LogRecord) -> Iterator[RenderableType]:
     severity = SeverityNumber.Name(record.severity_number).removeprefix("SEVERITY_NUMBER_")
-    yield f"Log event {printable(record.event_name)}   {severity}   {_time(record.time_unix_nano)}"
-    yield f"  {printable(record.body.string_value)}"
+    time = format_time(record.time_unix_nano, exact=True)
+    yield page.text(f"Log event {record.event_name}   {severity}   {time}", "bold red")
+    yield page.paragraph(record.body.string_value)
 
 
-def _span(span: Span) -> Iterable[str]:
-    took_ms = (span.end_time_unix_nano - span.start_time_unix_nano) / NS_PER_MS
-    yield f"Span {printable(span.name)}   {took_ms:.3f} ms   {_time(span.start_time_unix_nano)}"
-    yield f"  trace {span.trace_id.hex()}   span {span.span_id.hex()}"
+def _span(span: Span) -> Iterator[RenderableType]:
+    duration_ms = (span.end_time_unix_nano - span.start_time_unix_nano) / NS_PER_MS
+    time = format_time(span.start_time_unix_nano, exact=True)
+    yield page.text(f"Span {span.name}   {duration_ms:.3f} ms   {time}", "bold red")
+    yield page.paragraph(f"trace {span.trace_id.hex()}   span {span.span_id.hex()}")
     for event in span.events:
-        at_ms = (event.time_unix_nano - span.start_time_unix_nano) / NS_PER_MS
-        yield f"  {at_ms:10.3f} ms  ●  {printable(event.name)}"
+        offset_ms = (event.time_unix_nano - span.start_time_unix_nano) / NS_PER_MS
+        yield page.paragraph(f"{offset_ms:10.3f} ms  ●  {event.name}")
 
 
-def _attributes(attributes: Iterable[KeyValue]) -> Iterable[str]:
-    for attribute in sorted(attributes, key=lambda attribute: attribute.key):
-        for index, part in enumerate(_shortened(_value(attribute.value).splitlines())):
-            name = printable(attribute.key) if index == 0 else ""
-            yield f"    {name:{_NAME_WIDTH}} {printable(part)}"
+def _attributes(attributes: Iterable[KeyValue]) -> RenderableType:
+    return page.definitions(
+        (attribute.key, _shortened(_value(attribute.value).splitlines()))
+        for attribute in sorted(attributes, key=lambda attribute: attribute.key)
+    )
 
 
 def _shortened(lines: list[str]) -> list[str]:
-    """Of a text that fills the screen, its first line and its last."""
-    if len(lines) > _MOST_LINES:
+    """Return the lines of a text; of one that fills the screen, the first and the last."""
+    if len(lines) > _MAX_LINES:
         return [lines[0], f"… {len(lines) - 2} lines …", lines[-1]]
-    return lines or [""]
+    return lines
 
 
 def _value(value: AnyValue) -> str:
     kind = value.WhichOneof("value")
     return "" if kind is None else str(getattr(value, kind))
-
-
-def _time(unix_ns: int) -> str:
-    at = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{unix_ns % NS_PER_S // NS_PER_US:06d}Z"

@@ -1,56 +1,47 @@
-"""``otel-oom doctor``: what this host allows, who would be killed, if the endpoint answers.
-
-Every finding that is not well says what to do.
-"""
+"""``otel-oom doctor``: check what this host allows, predict kills, try the endpoints."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Final
+import argparse
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
-from otel_oom import __version__
-from otel_oom.commands.console.page import Page
-from otel_oom.commands.console.terminal import Terminal
-from otel_oom.commands.doctor import prediction
-from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check
-from otel_oom.commands.doctor.endpoints import delivery
-from otel_oom.commands.doctor.host import on_host
-from otel_oom.commands.doctor.sources import sources
+from otel_oom.capture.source import CaptureError
+from otel_oom.commands import Subparsers, add_json
 
-_MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
+OK: Final = "ok"
+WARN: Final = "warn"
+FAIL: Final = "fail"
 
 
-def doctor(*, as_json: bool) -> int:
-    """Look at everything and print it; 0 when kills can be captured and sent, else 1."""
-    findings = list(_findings())
-    failed = any(finding.state == FAIL for finding in findings)
-    seen = prediction.look()
-    if as_json:
-        report = {
-            "version": __version__,
-            "ok": not failed,
-            "findings": [*map(asdict, findings)],
-            "outlook": seen.to_json(),
-        }
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
-    else:
-        for finding in findings:
-            sys.stdout.write(f"{_MARKS[finding.state]} {finding.name}: {finding.detail}\n")
-            if finding.advice:
-                advice = finding.advice.replace("\n", "\n      ")
-                sys.stdout.write(f"    → {advice}\n")
-        for line in prediction.lines(seen, Page(Terminal.of(sys.stdout))):
-            sys.stdout.write(line + "\n")
-    return int(failed)
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one check; ``advice`` is empty when all is well."""
+
+    name: str
+    state: str
+    detail: str
+    advice: str = ""
+
+    @classmethod
+    def from_error(cls, name: str, error: CaptureError) -> Self:
+        """Return a failed check; the error's first sentence is the detail, the rest the advice."""
+        detail, _, advice = str(error).partition(". ")
+        return cls(name, FAIL, detail, advice)
+
+    def downgrade(self) -> Self:
+        """Return a warning in place of a failure, where something else takes over."""
+        return replace(self, state=WARN) if self.state == FAIL else self
 
 
-def _findings() -> Iterator[Check]:
-    uname = os.uname()
-    yield Check("kernel", OK, f"{uname.sysname} {uname.release} {uname.machine}")
-    yield from sources()
-    yield from on_host()
-    yield from delivery()
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``doctor``."""
+    parser = subparsers.add_parser("doctor", help="check this host and the endpoints")
+    add_json(parser, "print JSON")
+    parser.set_defaults(command=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from otel_oom.commands.doctor.report import print_report  # noqa: PLC0415  each command imports what it needs
+
+    return print_report(as_json=arguments.json)

@@ -1,147 +1,105 @@
-"""The outlook: who would be killed next, if the host or a cgroup had no memory left now."""
+"""The OOM prediction: which processes would be killed if the host or a cgroup had no memory now."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
-from otel_oom.commands.console.page import Page
-from otel_oom.commands.doctor.cgroup_pressure import CgroupHeadroom, nearest
+from otel_oom.commands.doctor.cgroup_headroom import CgroupHeadroom, nearest_to_limit
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.containers.cgroup_id import find_container_id
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.process import parse_cgroups
 from otel_oom.linux.systemd.units import find_units
-from otel_oom.model.units import format_bytes
 from otel_oom.snapshot.host_stats import read_host_memory, read_vm_settings
-
-__all__ = ["OomPrediction", "lines", "look"]
 
 _PROCESSES: Final = 5
 _MEMCGS: Final = 3
-_ID_CHARS: Final = 12
+_CONTAINER_ID_CHARS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedVictim:
-    """A process and where it is; ``whose`` is its container or unit, if it is in one."""
+    """A process, its cgroup, and its ``owner``: a container or a unit, if it is in one."""
 
     process: ProcessScore
     cgroup: str
-    whose: str | None
+    owner: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        one = self.process
+        """Return it for ``--json``."""
         return {
-            "pid": one.pid,
-            "comm": one.comm,
-            "held": one.held,
-            "oom_score": one.score,
-            "oom_score_adj": one.score_adj,
+            "pid": self.process.pid,
+            "comm": self.process.comm,
+            "total_bytes": self.process.total_bytes,
+            "oom_score": self.process.score,
+            "oom_score_adj": self.process.score_adj,
             "cgroup": self.cgroup,
-            "whose": self.whose,
+            "owner": self.owner,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class OomPrediction:
-    """Who would be killed first, who never (the largest of so many), and the nearest limits."""
+    """The first victims, the largest of ``protected_count`` protected processes, the full cgroups.
 
-    first: tuple[PredictedVictim, ...]
-    spared: tuple[PredictedVictim, ...]
-    spared_count: int
+    ``kills_trigger``: the kernel would kill the allocating process, whatever its score.
+    """
+
+    victims: tuple[PredictedVictim, ...]
+    protected: tuple[PredictedVictim, ...]
+    protected_count: int
     memcgs: tuple[CgroupHeadroom, ...]
-    allocating: bool
+    kills_trigger: bool
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return it for ``--json``."""
         return {
-            "processes": [one.to_json() for one in self.first],
-            "spared": [one.to_json() for one in self.spared],
-            "spared_count": self.spared_count,
-            "memcgs": [asdict(one) | {"first": _pid(one.first)} for one in self.memcgs],
+            "victims": [victim.to_json() for victim in self.victims],
+            "protected": [process.to_json() for process in self.protected],
+            "protected_count": self.protected_count,
+            "memcgs": [_headroom_to_json(headroom) for headroom in self.memcgs],
         }
 
 
-def look() -> OomPrediction:
-    """The outlook now."""
-    processes, files, finder = ProcessTable(), CgroupMount.find(), ContainerLookup(frozenset())
+def predict() -> OomPrediction:
+    """Return the prediction for this moment."""
+    table, mount, lookup = ProcessTable(), CgroupMount.find(), ContainerLookup(frozenset())
     memory = read_host_memory().memory
     capacity = memory.get("total", 0) + memory.get("swap_total", 0)
-    spared, count = processes.spared(_PROCESSES)
+    protected, count = table.protected(_PROCESSES)
     return OomPrediction(
-        first=tuple(_placed(one, finder) for one in processes.next(capacity, _PROCESSES)),
-        spared=tuple(_placed(one, finder) for one in spared),
-        spared_count=count,
-        memcgs=tuple(nearest(files, processes, _MEMCGS)) if files else (),
-        allocating=bool(read_vm_settings().get("oom_kill_allocating_task")),
+        victims=tuple(_located(p, lookup) for p in table.first_victims(capacity, _PROCESSES)),
+        protected=tuple(_located(process, lookup) for process in protected),
+        protected_count=count,
+        memcgs=tuple(nearest_to_limit(mount, table, _MEMCGS)) if mount else (),
+        kills_trigger=bool(read_vm_settings().get("oom_kill_allocating_task")),
     )
 
 
-def lines(outlook: OomPrediction, layout: Page) -> Iterator[str]:
-    """The outlook as text."""
-    yield from layout.heading("Who would be killed next, if the host had no memory left now")
-    if outlook.allocating:
-        yield from layout.paragraph(
-            "vm.oom_kill_allocating_task is set: it would be whoever asks for memory. By score:",
-            indent=2,
-        )
-    if not outlook.first:
-        yield from layout.paragraph("Nobody that can be seen from here.", indent=2)
-    else:
-        yield from layout.table(
-            ("OOM_SCORE", "PID", "COMM", "HELD", "ADJ", "WHOSE", "CGROUP"),
-            [_row(one) for one in outlook.first],
-            right=frozenset({0, 1, 3, 4}),
-            flexible=(5, 2),
-        )
-    if outlook.spared:
-        who = ", ".join(f"{one.process.comm} ({one.process.pid})" for one in outlook.spared)
-        more = outlook.spared_count - len(outlook.spared)
-        told = f"Never, by oom_score_adj -1000: {who}{f' and {more} more' if more else ''}"
-        yield from layout.paragraph(told, indent=2)
-    if outlook.memcgs:
-        yield from layout.heading("Which cgroups are nearest to their limits")
-        for near in outlook.memcgs:
-            yield from layout.paragraph(_near(near), indent=2, hanging=2)
+def _headroom_to_json(headroom: CgroupHeadroom) -> dict[str, Any]:
+    victim = headroom.victim
+    return {
+        "path": headroom.path,
+        "used_bytes": headroom.used_bytes,
+        "limit_bytes": headroom.limit_bytes,
+        "victim": None if victim is None else {"pid": victim.pid, "comm": victim.comm},
+    }
 
 
-def _row(one: PredictedVictim) -> tuple[str, ...]:
-    process = one.process
-    return (
-        *(str(process.score), str(process.pid), process.comm, format_bytes(process.held)),
-        *(str(process.score_adj), one.whose or "-", one.cgroup),
-    )
-
-
-def _near(near: CgroupHeadroom) -> str:
-    first = near.first
-    who = f"{first.comm} (pid {first.pid}) would be killed" if first else "nobody may be killed"
-    share = near.held / near.limit
-    return (
-        f"{near.path}: {format_bytes(near.held)} of {format_bytes(near.limit)} ({share:.0%}), {who}"
-    )
-
-
-def _placed(one: ProcessScore, finder: ContainerLookup) -> PredictedVictim:
-    path = _finest(one.cgroups)
-    inside = find_container_id(path)
-    if inside is None:
+def _located(process: ProcessScore, lookup: ContainerLookup) -> PredictedVictim:
+    path = _longest_path(process.cgroups)
+    container = find_container_id(path)
+    if container is None:
         units = find_units(path)
-        return PredictedVictim(one, path, units.user_unit or units.unit)
-    bundle_dirs = finder.bundle_dirs()
-    found = next(filter(None, (finder.read_bundle(inside.id, each) for each in bundle_dirs)), None)
-    name = found.name if found else None
-    return PredictedVictim(one, path, f"container {name or inside.id[:_ID_CHARS]}")
+        return PredictedVictim(process, path, units.user_unit or units.unit)
+    bundles = (lookup.read_bundle(container.id, each) for each in lookup.bundle_dirs())
+    bundle = next(filter(None, bundles), None)
+    name = (bundle.name if bundle else None) or container.id[:_CONTAINER_ID_CHARS]
+    return PredictedVictim(process, path, f"container {name}")
 
 
-def _finest(cgroups: str) -> str:
-    """The longest of a process's paths, one for each hierarchy: it tells most of where it is."""
+def _longest_path(cgroups: str) -> str:
+    """Return the path with most detail; cgroup v1 has one for each hierarchy."""
     return max((entry.path for entry in parse_cgroups(cgroups)), key=len, default="")
-
-
-def _pid(one: ProcessScore | None) -> Mapping[str, Any] | None:
-    return None if one is None else {"pid": one.pid, "comm": one.comm}

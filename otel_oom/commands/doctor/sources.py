@@ -1,4 +1,4 @@
-"""What kills can be captured by here: each source is asked by really using it."""
+"""Checks of the sources: each is really used for a moment."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from otel_oom.capture.bpf.source import LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError
 from otel_oom.capture.userspace.daemons import installed_daemons
-from otel_oom.commands.doctor.check import FAIL, OK, WARN, Check, failed, milder
+from otel_oom.commands.doctor import FAIL, OK, WARN, Check
 
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
-_BY_LOG: Final = (
-    "Until then `--source auto` takes kills from the kernel's log: without points, capacity, the "
-    "victim's swap, the trigger's cgroup and the user stack, and, of a process that is gone when "
-    "its line is read, without ids, start, executable and end."
+_FALLBACK: Final = (
+    "Until then `--source auto` reads kills from the kernel log. It lacks points, capacity, the "
+    "victim's swap, the trigger's cgroup and the user stack. If the victim is gone before its line "
+    "is read, ids, start, executable and exit are missing too."
 )
 
 
-def sources() -> Iterator[Check]:
-    """What kills can be captured by; what another one stands in for is no failure."""
-    log, hook, bcc = _log(), _hook(), _bcc()
+def check_sources() -> Iterator[Check]:
+    """Check the sources; it is no failure if another one can be used."""
+    log, hook, bcc = _kernel_log(), _hook(), _bcc()
     compiled = bcc.state == OK and not VMLINUX_BTF.exists()
     if log.state == OK and hook.state == FAIL and not compiled:
-        hook = replace(hook, advice=f"{hook.advice}\n{_BY_LOG}")
+        hook = replace(hook, advice=f"{hook.advice}\n{_FALLBACK}")
     needed = log.state == FAIL and not compiled
-    for finding in (_btf(), _libbpf(), _lockdown(), hook, bcc):
-        yield finding if needed else milder(finding)
-    yield log if hook.state == FAIL and not compiled else milder(log)
-    yield from _taken(hook, log, compiled=compiled)
-    yield _killers()
+    for check in (_btf(), _libbpf(), _lockdown(), hook, bcc):
+        yield check if needed else check.downgrade()
+    yield log if hook.state == FAIL and not compiled else log.downgrade()
+    yield from _selected(hook, log, compiled=compiled)
+    yield _userspace_daemons()
 
 
-def _taken(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
-    """What `--source auto` takes, and why; what can take nothing has said so."""
+def _selected(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
+    """Yield the choice of `--source auto` and its reason; nothing if no source works."""
     if hook.state == OK:
-        yield Check("source", OK, "libbpf, the best there is, and this host allows it")
+        yield Check("source", OK, "libbpf, the best source, allowed by this host")
     elif compiled:
-        yield Check("source", OK, f"bcc, for libbpf is refused: {hook.detail}")
+        yield Check("source", OK, f"bcc, because libbpf is unavailable: {hook.detail}")
     elif log.state == OK:
-        yield Check("source", OK, f"kmsg, for libbpf is refused: {hook.detail}")
+        yield Check("source", OK, f"kmsg, because libbpf is unavailable: {hook.detail}")
 
 
-def _killers() -> Check:
-    """Who else kills here, and whether that can be known."""
-    name = "killers"
+def _userspace_daemons() -> Check:
+    """Check that the kills of userspace OOM daemons can be read."""
+    name = "userspace OOM daemons"
     units = installed_daemons()
     if not units:
-        return Check(name, OK, "the kernel alone: no systemd-oomd, earlyoom or oomd is here")
-    others = ", ".join(unit.removesuffix(".service") for unit in units)
+        return Check(name, OK, "none: no systemd-oomd, earlyoom or oomd is installed")
+    daemons = ", ".join(unit.removesuffix(".service") for unit in units)
     if shutil.which("journalctl"):
-        return Check(name, OK, f"the kernel, and {others} by systemd's journal")
-    advice = "They tell it to systemd's journal alone: install journalctl, which is in systemd."
-    return Check(name, WARN, f"what {others} kills is not told", advice)
+        return Check(name, OK, f"kills of {daemons} are read from systemd's journal")
+    advice = "They log to systemd's journal only: install journalctl, which is part of systemd."
+    return Check(name, WARN, f"kills of {daemons} are not captured", advice)
 
 
-def _log() -> Check:
+def _kernel_log() -> Check:
     try:
         KmsgReader().close()
     except CaptureError as error:
-        return failed("kernel log", error)
+        return Check.from_error("kernel log", error)
     return Check("kernel log", OK, str(DEVICE))
 
 
@@ -79,7 +79,7 @@ def _libbpf() -> Check:
     try:
         return Check("libbpf", OK, Libbpf().version)
     except CaptureError as error:
-        return failed("libbpf", error)
+        return Check.from_error("libbpf", error)
 
 
 def _lockdown() -> Check:
@@ -89,30 +89,32 @@ def _lockdown() -> Check:
         return Check("lockdown", OK, "not in this kernel, or securityfs is not mounted")
     mode = next((word.strip("[]") for word in modes if word.startswith("[")), "unknown")
     if mode == "confidentiality":
-        advice = "BPF may not read the kernel in this mode; boot with lockdown=integrity or less."
+        advice = (
+            "BPF must not read kernel memory in this mode; boot with lockdown=integrity or none."
+        )
         return Check("lockdown", FAIL, mode, advice)
     return Check("lockdown", OK, mode)
 
 
 def _hook() -> Check:
-    """Really load and attach, for a moment: the only answer that holds."""
+    """Load and attach for a moment; nothing else proves that it works."""
     source = LibbpfSource()
     try:
         require_prerequisites()
         with source:
             refused = "; ".join(
-                f"{hook} was refused: {why.splitlines()[0]}"
-                for hook, why in source.unavailable.items()
+                f"{hook} was rejected: {reason.splitlines()[0]}"
+                for hook, reason in source.unavailable.items()
             )
             hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
-            detail = f"{hooks} ({refused or 'the best there is, and the kernel allows it'})"
+            detail = f"{hooks} ({refused or 'the best hooks, allowed by the kernel'})"
             return Check("hook", OK, detail)
     except CaptureError as error:
-        return failed("hook", error)
+        return Check.from_error("hook", error)
 
 
 def _bcc() -> Check:
-    """Likewise compile and attach, where libbpf can't: elsewhere it is not needed."""
+    """Compile and attach for a moment, on kernels without BTF only."""
     if VMLINUX_BTF.exists():
         return Check("BCC", OK, "not needed: this kernel has BTF")
     from otel_oom.capture.bcc.child import installed_bcc  # noqa: PLC0415  as above
@@ -123,4 +125,4 @@ def _bcc() -> Check:
             hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
             return Check("BCC", OK, f"{hooks} ({installed_bcc()})")
     except CaptureError as error:
-        return failed("BCC", error)
+        return Check.from_error("BCC", error)

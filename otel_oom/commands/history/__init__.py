@@ -1,6 +1,6 @@
-"""The host's own history of what was killed: the list of it, and the page of one kill.
+"""The host's history: the list of its events, and the page of one event.
 
-``asked`` gets rows out of the journal, ``entry`` makes OTLP of each: what it was told as or, of
-what is not told yet, what it would be told as now. All that is shown is read out of that again
-(``record``), so that a page and a backend say the same. ``table`` and ``page`` are pure.
+``queries`` reads rows of the event log. ``entry`` returns each event as OTLP: the encoded copy, or
+a fresh encoding if it was not queued yet. ``table`` and ``page`` show what is decoded from that, so
+that a page and a backend say the same.
 """

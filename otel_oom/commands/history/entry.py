@@ -1,4 +1,4 @@
-"""One event of the journal as OTLP: what it was told as, else what it would be told as now."""
+"""Events of the event log as OTLP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow
 from otel_oom.store.codec import decode, decode_event
 
-_NOT_READ: Final = (
+_UNDECODABLE: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
     DecodeError,
 )
@@ -31,68 +31,67 @@ _NOT_READ: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as OTLP.
+    """An event as OTLP, and decoded from it.
 
-    ``span`` is ``None`` for what has none. ``record`` is the same as plain values. ``log_fate`` and
-    ``span_fate`` are as those of :class:`~otel_oom.store.HistoryRow`.
+    ``span`` is ``None`` for an event without one. ``log_status`` and ``span_status`` are those of
+    :class:`~otel_oom.store.HistoryRow`.
     """
 
     id: int
     log: ExportLogsServiceRequest
     span: ExportTraceServiceRequest | None
     record: DecodedEvent
-    log_fate: str | None
-    span_fate: str | None
+    log_status: str | None
+    span_status: str | None
 
 
-class UnreadableError(Exception):
-    """An event of the journal can't be read by this version; the message says which and why."""
+class UndecodableEventError(Exception):
+    """This version can't decode an event; the message has its uid and the reason."""
 
 
-def entry_of(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
-    """The event of ``row``; ``host`` is asked for what is not told yet.
+def entry_from_row(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
+    """Return the event of ``row``; ``host`` is for events that were not queued yet.
 
     Raises:
-        UnreadableError: another version wrote it, or the disk has changed it.
+        UndecodableEventError: another version wrote it, or the disk damaged it.
     """
     try:
-        log, span = _told(row, host or this_host)
-        record = decode_otlp(log, span)
-    except _NOT_READ as error:
-        raise UnreadableError(
-            f"The event {row.uid} can't be read by this version "
+        log, span = _requests(row, host or local_host)
+        decoded = decode_otlp(log, span)
+    except _UNDECODABLE as error:
+        raise UndecodableEventError(
+            f"This version can't decode the event {row.uid} "
             f"({row.undecodable_reason or f'{type(error).__name__}: {error}'})."
         ) from error
-    return Entry(row.id, log, span, record, row.log_status, row.span_status)
+    return Entry(row.id, log, span, decoded, row.log_status, row.span_status)
 
 
 @cache
-def this_host() -> Host:
-    """What is known here of the host: the agent's own environment is not known."""
-    found = host_attributes()
-    return Host(host_resource(found, {}), UserSymbolizer())
+def local_host() -> Host:
+    """Return this host, without the agent's environment, which only the agent knows."""
+    return Host(host_resource(host_attributes(), {}), UserSymbolizer())
 
 
-def _told(
+def _requests(
     row: HistoryRow, host: Callable[[], Host]
 ) -> tuple[ExportLogsServiceRequest, ExportTraceServiceRequest | None]:
     log, span = row.log, row.span
     if log is None or (row.span_status is not None and span is None):
-        log_now, span_now = _now(row, host())
-        log, span = log or log_now, span or span_now
+        fresh_log, fresh_span = _encode(row, host())
+        log, span = log or fresh_log, span or fresh_span
     return (
         ExportLogsServiceRequest.FromString(log),
         None if span is None else ExportTraceServiceRequest.FromString(span),
     )
 
 
-def _now(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
-    """What the event would be told as, by what is known of it here and now."""
-    end = VictimOutcome(
+def _encode(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
+    """Encode the event with what is known of it now."""
+    outcome = VictimOutcome(
         decode(VictimExit, row.exit) if row.exit else None,
         decode(tuple[ReaperStep, ...], row.reaper_steps),
     )
-    witness = decode(Snapshot, row.snapshot)
+    snapshot = decode(Snapshot, row.snapshot)
     event = decode_event(row.kind, row.event)
-    enriched = enrich_event(event, witness, end, row.stored_unix_ns, host)
+    enriched = enrich_event(event, snapshot, outcome, row.stored_unix_ns, host)
     return encode_log(enriched), encode_span(enriched) if row.span_status else None

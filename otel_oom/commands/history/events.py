@@ -1,4 +1,4 @@
-"""``otel-oom events``: the host's recent events, the newest last."""
+"""``otel-oom events``: the recent events of the host, the newest last."""
 
 from __future__ import annotations
 
@@ -9,61 +9,67 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.agent.control_client import ControlClient, open_control_client
-from otel_oom.commands.console.terminal import Terminal
-from otel_oom.commands.history import queries, table
-from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
+from otel_oom.commands.history import queries
+from otel_oom.commands.history.entry import Entry, UndecodableEventError, entry_from_row
 from otel_oom.otlp.json import to_json_line
 from otel_oom.store import HistoryRow
 
-LAST: Final = 20
-"""So many are shown where nobody says how many, nor since when."""
+DEFAULT_COUNT: Final = 20
 
 
-def events(state_dir: Path, *, last: int | None, since: int | None, as_json: bool) -> int:
-    """Print the ``last`` events, or all ``since`` then; 1 if some of them can't be read."""
-    with open_control_client(state_dir) as ask:
-        rows = _rows(ask, last if last is not None or since is not None else LAST, since)
-    found, unreadable = _entries(rows)
+def print_events(state_dir: Path, *, last: int | None, since: int | None, as_json: bool) -> int:
+    """Print the newest events; return 1 if some of them can't be decoded.
+
+    Args:
+        state_dir: the agent's.
+        last: at most so many events.
+        since: Unix time in nanoseconds of the oldest event.
+        as_json: as OTLP/JSON lines.
+    """
+    with open_control_client(state_dir) as query:
+        rows = _rows(query, last if last is not None or since is not None else DEFAULT_COUNT, since)
+    entries, errors = _decode(rows)
     if since is not None:
-        found = [entry for entry in found if entry.record.unix_ns >= since]
-    found.sort(key=lambda entry: entry.record.unix_ns)
-    _print(found, as_json=as_json)
-    for sentence in unreadable:
-        sys.stderr.write(f"otel-oom: {sentence}\n")
-    return int(bool(unreadable))
+        entries = [entry for entry in entries if entry.record.unix_ns >= since]
+    entries.sort(key=lambda entry: entry.record.unix_ns)
+    if as_json:
+        sys.stdout.writelines(f"{to_json_line(entry.log)}\n" for entry in entries)
+    else:
+        _print_table(entries)
+    for error in errors:
+        sys.stderr.write(f"otel-oom: {error}\n")
+    return int(bool(errors))
 
 
-def _rows(ask: ControlClient, last: int | None, since: int | None) -> list[HistoryRow]:
-    """The newest rows; what was stored before ``since`` was no later than that."""
-    rows: Iterable[HistoryRow] = islice(queries.newest(ask), last)
+def _rows(query: ControlClient, last: int | None, since: int | None) -> list[HistoryRow]:
+    rows: Iterable[HistoryRow] = islice(queries.read_newest(query), last)
     if since is None:
         return list(rows)
-    found = []
+    recent = []
     for row in rows:
+        # An event occurred before it was stored.
         if row.stored_unix_ns < since:
             break
-        found.append(row)
-    return found
+        recent.append(row)
+    return recent
 
 
-def _entries(rows: Iterable[HistoryRow]) -> tuple[list[Entry], list[str]]:
-    found, unreadable = [], []
+def _decode(rows: Iterable[HistoryRow]) -> tuple[list[Entry], list[str]]:
+    entries, errors = [], []
     for row in rows:
         try:
-            found.append(entry_of(row))
-        except UnreadableError as error:
-            unreadable.append(str(error))
-    return found, unreadable
+            entries.append(entry_from_row(row))
+        except UndecodableEventError as error:
+            errors.append(str(error))
+    return entries, errors
 
 
-def _print(found: list[Entry], *, as_json: bool) -> None:
-    if as_json:
-        for entry in found:
-            sys.stdout.write(to_json_line(entry.log) + "\n")
+def _print_table(entries: list[Entry]) -> None:
+    if not entries:
+        sys.stdout.write("No OOM kills recorded.\n")
         return
-    if not found:
-        sys.stdout.write("No OOM kill is in the journal of this host.\n")
-        return
-    for text in table.lines(found, Terminal.of(sys.stdout)):
-        sys.stdout.write(text + "\n")
-    sys.stdout.write("\notel-oom show UID (or PID, or last) tells the whole story of one.\n")
+    # rich is only for a person: it takes 30 ms and 5 MB.
+    from otel_oom.commands.console.output import print_page  # noqa: PLC0415
+    from otel_oom.commands.history.table import render_events  # noqa: PLC0415
+
+    print_page([render_events(entries), "", "Details of one: otel-oom show UID (or PID, or last)"])

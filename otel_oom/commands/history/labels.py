@@ -1,4 +1,4 @@
-"""What the list and the page say alike: whose it was, whose limit, what became of it."""
+"""Labels that the list and the page share: owner, limit, outcome, delivery status."""
 
 from __future__ import annotations
 
@@ -10,76 +10,87 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import KERNEL
 from otel_oom.otlp.decode import DecodedEvent
 
-_ID_CHARS: Final = 12
-_OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "let go before"}
+UID_CHARS: Final = 8
+"""Enough of a uid for ``otel-oom show``."""
+CONTAINER_ID_CHARS: Final = 12
+
+_STATUSES: Final = frozenset({"pending", "queued", "delivered"})
+_OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "skipped"}
 _EVENTS: Final = {
-    semconv.EVENT_NO_VICTIM: "nobody to kill",
-    semconv.EVENT_PANIC: "the host panicked",
+    semconv.EVENT_NO_VICTIM: "no victim",
+    semconv.EVENT_PANIC: "panic",
 }
 
 
-def time_of(unix_ns: int, *, exact: bool = False) -> str:
-    """A time in UTC to the second, or to the microsecond."""
-    at = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
+def format_time(unix_ns: int, *, exact: bool = False) -> str:
+    """Return a time in UTC, to the second or to the microsecond."""
+    time = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
     micros = f".{unix_ns % NS_PER_S // NS_PER_US:06d}" if exact else ""
-    return f"{at:%Y-%m-%dT%H:%M:%S}{micros}Z"
+    return f"{time:%Y-%m-%dT%H:%M:%S}{micros}Z"
 
 
-def victim(record: DecodedEvent) -> str:
-    """The victim by name and id; nobody, or all of a cgroup, where no process was told."""
-    pid = record.attributes.integer("process.pid")
+def victim_label(event: DecodedEvent) -> str:
+    """Return the victim's name and pid; a kill of a whole cgroup names no process."""
+    pid = event.attributes.integer("process.pid")
     if pid is None:
-        return "all of it" if record.name == semconv.EVENT_KILL else "-"
-    return f"{record.attributes.text(semconv.VICTIM_COMM) or 'a process'} ({pid})"
+        return "whole cgroup" if event.name == semconv.EVENT_KILL else "-"
+    return f"{event.attributes.text(semconv.VICTIM_COMM) or 'a process'} ({pid})"
 
 
-def whose(record: DecodedEvent) -> str:
-    """The pod, the container, the unit or the service that it was, by what people call it."""
-    values, resource = record.attributes, record.resource
+def owner_label(event: DecodedEvent) -> str:
+    """Return the victim's pod, else its container, unit or service."""
+    attributes, resource = event.attributes, event.resource
     pod, container = resource.text("k8s.pod.name"), resource.text("container.id")
     if pod:
         parts = (resource.text("k8s.namespace.name"), pod, resource.text("k8s.container.name"))
         return f"pod {'/'.join(filter(None, parts))}"
     if container:
-        return f"container {resource.text('container.name') or container[:_ID_CHARS]}"
-    unit = values.text(semconv.VICTIM_USER_UNIT) or values.text(semconv.VICTIM_UNIT)
+        return f"container {resource.text('container.name') or container[:CONTAINER_ID_CHARS]}"
+    unit = attributes.text(semconv.VICTIM_USER_UNIT) or attributes.text(semconv.VICTIM_UNIT)
     if unit:
         return f"unit {unit}"
     service = resource.text("service.name")
-    return f"service {service}" if service and record.name != semconv.EVENT_MISSED else "-"
+    return f"service {service}" if service and event.name != semconv.EVENT_MISSED else "-"
 
 
-def limit(record: DecodedEvent) -> str:
-    """Whose limit was hit, and what it was."""
-    values = record.attributes
-    amount = values.integer(semconv.LIMIT_MEMCG_LIMIT)
-    of = f" {format_bytes(amount)}" if amount is not None else ""
-    path = values.text(semconv.LIMIT_MEMCG_PATH)
-    scope = values.text(semconv.LIMIT_SCOPE)
+def limit_label(event: DecodedEvent) -> str:
+    """Return the owner and the size of the limit that was hit."""
+    attributes = event.attributes
+    limit_bytes = attributes.integer(semconv.LIMIT_MEMCG_LIMIT)
+    suffix = f" {format_bytes(limit_bytes)}" if limit_bytes is not None else ""
+    path = attributes.text(semconv.LIMIT_MEMCG_PATH)
+    scope = attributes.text(semconv.LIMIT_SCOPE)
     if scope == "own":
-        return f"own{of}"
+        return f"own{suffix}"
     if scope == "pod":
-        return f"its pod's{of}"
+        return f"its pod's{suffix}"
     if path:
-        return f"{path}{of}"
-    by_host = scope == "host" or values.text(semconv.DECISION_ORIGIN) in {"host", "page_fault"}
+        return f"{path}{suffix}"
+    by_host = scope == "host" or attributes.text(semconv.DECISION_ORIGIN) in {"host", "page_fault"}
     return "the host" if by_host else "-"
 
 
-def outcome(record: DecodedEvent) -> str:
-    """What became of it."""
-    if record.name == semconv.EVENT_KILL:
-        told = record.attributes.text(semconv.OUTCOME) or "killed"
-        killer = record.attributes.text(semconv.KILLER_NAME)
-        by = f" by {killer}" if killer and killer != KERNEL else ""
-        return _OUTCOMES.get(told, told) + by
-    if record.name == semconv.EVENT_MISSED:
-        return f"{record.attributes.integer(semconv.MISSED_COUNT)} missed"
-    return _EVENTS.get(record.name, record.name.removeprefix("oom."))
+def outcome_label(event: DecodedEvent) -> str:
+    """Return what happened, and the userspace OOM daemon that killed."""
+    if event.name == semconv.EVENT_KILL:
+        outcome = event.attributes.text(semconv.OUTCOME) or "killed"
+        killer = event.attributes.text(semconv.KILLER_NAME)
+        suffix = f" by {killer}" if killer and killer != KERNEL else ""
+        return _OUTCOMES.get(outcome, outcome) + suffix
+    if event.name == semconv.EVENT_MISSED:
+        return f"{event.attributes.integer(semconv.MISSED_COUNT)} missed"
+    return _EVENTS.get(event.name, event.name.removeprefix("oom."))
 
 
-def fate(fate: str | None) -> str:
-    """What has become of a message, in a word."""
-    if fate is None:
+def status_label(status: str | None) -> str:
+    """Return the delivery status in one word."""
+    if status is None:
         return "-"
-    return {"delivered": "sent", "queued": "waits", "pending": "not yet"}.get(fate, "refused")
+    return status if status in _STATUSES else "rejected"
+
+
+def status_style(status: str | None) -> str:
+    """Return the colour of a delivery status that is not final, or bad."""
+    return {"queued": "yellow", "pending": "yellow", "rejected": "red"}.get(
+        status_label(status), ""
+    )

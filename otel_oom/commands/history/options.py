@@ -1,4 +1,4 @@
-"""``otel-oom events`` and ``otel-oom show`` as words of the command line."""
+"""Options of ``otel-oom events`` and ``otel-oom show``."""
 
 from __future__ import annotations
 
@@ -6,88 +6,85 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-from otel_oom.commands.options import add_state_dir
+from otel_oom.commands import Subparsers, add_json, add_state_dir
 from otel_oom.model.units import NS_PER_S
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _AGO: Final = re.compile(r"(\d{1,9})\s*([smhdw])", re.ASCII)
+_COUNT: Final = re.compile(r"0*[1-9]\d{0,8}", re.ASCII)
 
 
-def add_to(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], state_dir: Callable[[], Path]
-) -> None:
-    """Add both to the command line; ``state_dir`` is where the state is unless said."""
-    events = commands.add_parser("events", help="the host's recent OOM kills, the newest last")
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``events`` and ``show``."""
+    events = subparsers.add_parser("events", help="list recent OOM kills, the newest last")
     events.add_argument(
-        "--last", type=_count, metavar="N", help="how many (default: 20, or all with --since)"
+        "--last", type=_count, metavar="N", help="at most N (default: 20, or all with --since)"
     )
     events.add_argument(
         "--since",
-        type=since_ns,
+        type=parse_time_ns,
         metavar="WHEN",
-        help="those since then: 90m, 12h, 2d or 1w ago, or a time in ISO 8601, in UTC",
+        help="only newer ones: 90m, 12h, 2d or 1w ago, or a time in ISO 8601, in UTC",
     )
     events.set_defaults(command=_events)
-    show = commands.add_parser("show", help="the whole story of one kill")
+    show = subparsers.add_parser("show", help="show everything about one OOM kill")
     show.add_argument(
-        "which",
+        "id",
         nargs="?",
         default="last",
-        metavar="WHICH",
+        metavar="ID",
         help="the beginning of its log.record.uid, its process id, or last (default)",
     )
     show.set_defaults(command=_show)
-    for command in (events, show):
-        command.add_argument("--json", action="store_true", help="print it as OTLP/JSON lines")
-        add_state_dir(command, state_dir())
+    for parser in (events, show):
+        add_json(parser, "print OTLP/JSON lines")
+        add_state_dir(parser)
 
 
-def since_ns(text: str, now_ns: int | None = None) -> int:
-    """A time in nanoseconds of Unix time: ``90m`` or ``2d`` ago, or a date in ISO 8601.
+def parse_time_ns(text: str, now_ns: int | None = None) -> int:
+    """Parse ``90m`` or ``2d`` ago, or a date in ISO 8601, to nanoseconds of Unix time.
 
-    A date without an offset is in UTC, as all that is shown.
+    A date without an offset is in UTC, like all output.
 
     Raises:
         argparse.ArgumentTypeError: it is neither.
     """
     ago = _AGO.fullmatch(text.strip())
     if ago:
-        now = time.time_ns() if now_ns is None else now_ns
-        return now - int(ago[1]) * _UNITS_S[ago[2]] * NS_PER_S
+        now_ns = time.time_ns() if now_ns is None else now_ns
+        return now_ns - int(ago[1]) * _UNITS_S[ago[2]] * NS_PER_S
     try:
-        at = datetime.fromisoformat(text.strip())
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()) * NS_PER_S
+        date = datetime.fromisoformat(text.strip())
+        return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()) * NS_PER_S
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time: such as 90m, 12h, 2d, or 2026-11-24T09:00"
+            f"invalid time {text!r}: use 90m, 12h, 2d or 2026-11-24T09:00"
         ) from None
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:12]) < 1 << 31):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of events")
+    if not _COUNT.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"invalid number of events {text!r}")
     return int(text)
 
 
 def _events(arguments: argparse.Namespace) -> int:
-    from otel_oom.commands.history.events import events  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.commands.history.events import print_events  # noqa: PLC0415  each command imports what it needs
 
-    return events(
+    return print_events(
         arguments.state_dir, last=arguments.last, since=arguments.since, as_json=arguments.json
     )
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from otel_oom.commands.history.entry import UnreadableError  # noqa: PLC0415  as above
-    from otel_oom.commands.history.show import NoSuchEventError, show  # noqa: PLC0415  as above
+    from otel_oom.commands.history.entry import UndecodableEventError  # noqa: PLC0415  as above
+    from otel_oom.commands.history.show import NoSuchEventError, show_event  # noqa: PLC0415  as above
 
     try:
-        return show(arguments.state_dir, arguments.which, as_json=arguments.json)
-    except (NoSuchEventError, UnreadableError) as error:
+        return show_event(arguments.state_dir, arguments.id, as_json=arguments.json)
+    except (NoSuchEventError, UndecodableEventError) as error:
         sys.stderr.write(f"otel-oom: {error}\n")
         return 1

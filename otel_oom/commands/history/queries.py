@@ -11,58 +11,57 @@ from otel_oom.agent.control_client import ControlClient
 from otel_oom.store import HistoryRow
 from otel_oom.store.history import PAGE
 
-_APART: Final = 2
-"""What one decision killed is stored together: so many looks without any of it end the search."""
+_MAX_EMPTY_PAGES: Final = 2
+"""Victims of one decision are stored close together; the search ends after so many pages."""
 
 
-def newest(ask: ControlClient) -> Iterator[HistoryRow]:
-    """Every event of the journal, the newest first."""
+def read_newest(query: ControlClient) -> Iterator[HistoryRow]:
+    """Yield every event, the newest first."""
     before: int | None = None
-    while rows := _rows(ask({"method": "history", "before": before})):
+    while rows := _rows(query({"method": "history", "before": before})):
         yield from rows
         before = rows[-1].id
 
 
-def of_uid(ask: ControlClient, prefix: str) -> list[int]:
-    """The ids of the events whose uid begins with ``prefix``: some, the newest first."""
-    return list(ask({"method": "find", "by": "uid", "value": prefix}))
+def find_by_uid(query: ControlClient, prefix: str) -> list[int]:
+    """Return row ids of events whose uid begins with ``prefix``, the newest first."""
+    return list(query({"method": "find", "by": "uid", "value": prefix}))
 
 
-def of_pid(ask: ControlClient, pid: int) -> list[int]:
-    """The ids of the kills of that process id: some, the newest first."""
-    return list(ask({"method": "find", "by": "pid", "value": pid}))
+def find_by_pid(query: ControlClient, pid: int) -> list[int]:
+    """Return row ids of kills of a process id, the newest first."""
+    return list(query({"method": "find", "by": "pid", "value": pid}))
 
 
-def newest_kill(ask: ControlClient) -> list[int]:
-    """The id of the newest kill, if there is one."""
-    return list(ask({"method": "find", "by": "newest"}))
+def find_newest_kill(query: ControlClient) -> list[int]:
+    """Return the row id of the newest kill, if there is one."""
+    return list(query({"method": "find", "by": "newest"}))
 
 
-def rows_of(ask: ControlClient, ids: Sequence[int]) -> list[HistoryRow]:
-    """The events of some ids, in this order; less those that have gone meanwhile."""
-    found: list[HistoryRow] = []
-    left = list(ids)
-    while left:
-        page = left[:PAGE]
-        rows = _rows(ask({"method": "history_of", "ids": page}))
-        found += rows
-        # An answer may have room for some of them alone.
-        left = left[page.index(rows[-1].id) + 1 if rows else len(page) :]
-    return found
+def read_rows(query: ControlClient, ids: Sequence[int]) -> list[HistoryRow]:
+    """Return the events of ``ids`` in this order, without those pruned in the meantime."""
+    result: list[HistoryRow] = []
+    remaining = list(ids)
+    while remaining:
+        page = remaining[:PAGE]
+        rows = _rows(query({"method": "history_of", "ids": page}))
+        result += rows
+        # The size of a response is limited: it may have only some of them.
+        remaining = remaining[page.index(rows[-1].id) + 1 if rows else len(page) :]
+    return result
 
 
-def members(ask: ControlClient, incident: str, after: int) -> list[int]:
-    """The ids of what was killed along with the event of the uid ``incident``, past an id."""
-    found: list[int] = []
-    nothing, at = 0, after
-    while nothing < _APART:
-        ids, going_on = ask({"method": "members", "incident": incident, "after": at})
-        found += ids
-        if going_on is None:
-            break
-        nothing, at = 0 if ids else nothing + 1, going_on
-    return found
+def find_group(query: ControlClient, incident: str, after: int) -> list[int]:
+    """Return row ids above ``after`` of the victims of one decision, by its incident id."""
+    group: list[int] = []
+    empty_pages = 0
+    next_id: int | None = after
+    while next_id is not None and empty_pages < _MAX_EMPTY_PAGES:
+        ids, next_id = query({"method": "members", "incident": incident, "after": next_id})
+        group += ids
+        empty_pages = 0 if ids else empty_pages + 1
+    return group
 
 
-def _rows(answer: Any) -> list[HistoryRow]:  # noqa: ANN401  JSON
-    return convert(answer, list[HistoryRow])
+def _rows(response: Any) -> list[HistoryRow]:  # noqa: ANN401  JSON
+    return convert(response, list[HistoryRow])

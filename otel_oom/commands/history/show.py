@@ -1,4 +1,4 @@
-"""``otel-oom show``: the whole story of one kill, as a page or as OTLP/JSON lines."""
+"""``otel-oom show``: one event as a page, or as OTLP/JSON lines."""
 
 from __future__ import annotations
 
@@ -9,103 +9,108 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.agent.control_client import ControlClient, open_control_client
-from otel_oom.commands.console.terminal import Terminal, printable
-from otel_oom.commands.history import page, queries
-from otel_oom.commands.history.entry import Entry, UnreadableError, entry_of
+from otel_oom.commands.console.escape import escape_controls
+from otel_oom.commands.history import queries
+from otel_oom.commands.history.entry import Entry, UndecodableEventError, entry_from_row
 from otel_oom.otlp import semconv
 from otel_oom.otlp.json import to_json_line
 
 LAST: Final = "last"
+
 _UID: Final = re.compile(r"[0-9a-f-]{1,36}")
-_MOST_MEMBERS: Final = 256
-_MOST_NAMED: Final = 5
+_PID: Final = re.compile(r"[0-9]{1,10}")
+_MAX_GROUP: Final = 256
+_MAX_UIDS: Final = 5
+_PIPE_WIDTH: Final = 100
 
 
 class NoSuchEventError(Exception):
-    """The journal has no such event, or several; the message says what to do."""
+    """No event matches, or several do; the message says what to do."""
 
 
-def show(state_dir: Path, which: str, *, as_json: bool) -> int:
-    """Print the event that ``which`` names: a uid's beginning, a process id, or ``last``.
+def show_event(state_dir: Path, id_: str, *, as_json: bool) -> int:
+    """Print the event of ``id_``: the beginning of a uid, a process id, or ``last``.
 
     Raises:
-        NoSuchEventError: there is none, or it is not clear which.
-        UnreadableError: this version can't read it.
+        NoSuchEventError: none matches, or several uids do.
+        UndecodableEventError: this version can't decode it.
         StoreError: the state can't be read.
     """
-    with open_control_client(state_dir) as ask:
-        entry = _entry(ask, which)
-        members = _members(ask, entry)
+    with open_control_client(state_dir) as query:
+        entry = _entry(query, id_)
+        group = _group(query, entry)
     if as_json:
-        for request in (entry.log, entry.span):
-            if request is not None:
-                sys.stdout.write(to_json_line(request) + "\n")
+        requests = [request for request in (entry.log, entry.span) if request is not None]
+        sys.stdout.writelines(f"{to_json_line(request)}\n" for request in requests)
         return 0
-    for text in page.lines(entry, members, Terminal.of(sys.stdout)):
-        sys.stdout.write(text + "\n")
+    from otel_oom.commands.console.output import print_page  # noqa: PLC0415  not for --json
+    from otel_oom.commands.history.page import render_event  # noqa: PLC0415  likewise
+
+    print_page(render_event(entry, group), pipe_width=_PIPE_WIDTH)
     return 0
 
 
-def _entry(ask: ControlClient, which: str) -> Entry:
-    ids: Sequence[int]
-    if which == LAST:
-        ids = queries.newest_kill(ask)
-        if not ids:
-            raise NoSuchEventError(
-                "No OOM kill is in the journal of this host. Those that the agent captures are: "
-                "otel-oom run. Other events, if there are any, are told by otel-oom events."
-            )
-    else:
-        ids = _ids(ask, which)
-    rows = queries.rows_of(ask, ids[:1])
+def _entry(query: ControlClient, id_: str) -> Entry:
+    ids = _newest_kill(query) if id_ == LAST else _matches(query, id_)
+    rows = queries.read_rows(query, ids[:1])
     if not rows:
-        raise NoSuchEventError("The event has just been let go of: see otel-oom events.")
-    return entry_of(rows[0])
+        raise NoSuchEventError("The event was just pruned. Run: otel-oom events")
+    return entry_from_row(rows[0])
 
 
-def _ids(ask: ControlClient, which: str) -> Sequence[int]:
-    """The one event that is meant; of several kills of a process id the newest."""
-    if which.isascii() and which.isdecimal() and len(which) < 11:  # noqa: PLR2004  a process id
-        of_pid = queries.of_pid(ask, int(which))
-        if len(of_pid) > 1:
-            sys.stderr.write(
-                f"{len(of_pid)} kills had the process id {which}; this is the newest. "
-                "The others are shown by their UIDs: see otel-oom events.\n"
-            )
-        if of_pid:
-            return of_pid
-    prefix = which.strip().lower()
-    found = queries.of_uid(ask, prefix) if _UID.fullmatch(prefix) else []
-    if len(found) > 1:
-        uids = [row.uid for row in queries.rows_of(ask, found[:_MOST_NAMED])]
-        more = ", …" if len(found) > len(uids) else ""
+def _newest_kill(query: ControlClient) -> Sequence[int]:
+    ids = queries.find_newest_kill(query)
+    if not ids:
         raise NoSuchEventError(
-            f"{len(found)} events begin with {which}: {', '.join(uids)}{more}. Give more of it."
+            "No OOM kills recorded. Start the agent with: otel-oom run. "
+            "Other events, if there are any, are listed by: otel-oom events"
         )
-    if not found:
+    return ids
+
+
+def _matches(query: ControlClient, id_: str) -> Sequence[int]:
+    """Return the row id of the event; of several kills of a process id the newest comes first."""
+    if _PID.fullmatch(id_):
+        by_pid = queries.find_by_pid(query, int(id_))
+        if len(by_pid) > 1:
+            sys.stderr.write(
+                f"{len(by_pid)} kills had the process id {id_}; this is the newest. "
+                "Show the others by their uids: see otel-oom events.\n"
+            )
+        if by_pid:
+            return by_pid
+    prefix = id_.strip().lower()
+    by_uid = queries.find_by_uid(query, prefix) if _UID.fullmatch(prefix) else []
+    if len(by_uid) > 1:
+        uids = [row.uid for row in queries.read_rows(query, by_uid[:_MAX_UIDS])]
+        more = ", …" if len(by_uid) > len(uids) else ""
         raise NoSuchEventError(
-            f"No event of this journal has the uid or the process id {printable(which)}. "
-            "otel-oom events lists what there is; what was delivered is kept for "
+            f"{len(by_uid)} events begin with {id_}: {', '.join(uids)}{more}. Give more of the uid."
+        )
+    if not by_uid:
+        raise NoSuchEventError(
+            f"No event has the uid or the process id {escape_controls(id_)}. "
+            "Run otel-oom events for a list. Delivered events are kept for "
             "OTEL_OOM_STORE_MAX_AGE, 30 days by default."
         )
-    return found
+    return by_uid
 
 
-def _members(ask: ControlClient, entry: Entry) -> list[Entry]:
-    """All that were killed by the same decision, in their order, itself included."""
-    record = entry.record
-    incident = record.attributes.text(semconv.INCIDENT_ID)
-    if record.name != semconv.EVENT_KILL or incident is None:
+def _group(query: ControlClient, entry: Entry) -> list[Entry]:
+    """Return all victims of the event's decision in their order, itself included."""
+    event = entry.record
+    incident = event.attributes.text(semconv.INCIDENT_ID)
+    if event.name != semconv.EVENT_KILL or incident is None:
         return [entry]
-    leader = [entry.id] if incident == record.uid else queries.of_uid(ask, incident)
-    # Where the first of them has gone, those before this one are not looked for.
-    ids = leader[:1] + queries.members(ask, incident, min([*leader, entry.id]))
+    leader = [entry.id] if incident == event.uid else queries.find_by_uid(query, incident)
+    # If the first victim was pruned, those before this one are not searched for.
+    ids = leader[:1] + queries.find_group(query, incident, min([*leader, entry.id]))
     if len(ids) == 1:
         return [entry]
-    members = []
-    for row in queries.rows_of(ask, sorted({entry.id, *ids[:_MOST_MEMBERS]})):
+    group = []
+    for row in queries.read_rows(query, sorted({entry.id, *ids[:_MAX_GROUP]})):
         try:
-            members.append(entry_of(row))
-        except UnreadableError as error:
+            group.append(entry_from_row(row))
+        except UndecodableEventError as error:
             sys.stderr.write(f"otel-oom: {error}\n")
-    return members
+    return group

@@ -1,7 +1,7 @@
-"""Kernel logs of the past into the same events, sent by the same way.
+"""Import of old kernel logs.
 
-The flow: `sources` says which files and `rotation` how late they can be, `unpack` opens them,
-`blocks` and `export` find what is near a kill, `lines` has `syslog`, `dmesg` or `journal` make the
-kernel's lines of that, `timeline` tells their times, `boots` and `kills` make events of them,
-`known` lets each through once, and `send` or `show` is where they end. `run` joins it all.
+``run`` connects the stages: ``log_files`` and ``rotation`` select and date the files,
+``decompress`` opens them, ``prefilter`` and ``formats.journal_export`` pass on the lines near
+kills, ``formats`` parses them, ``timestamps`` completes their times, ``boots`` and ``events``
+extract events, ``deduplicate`` passes each on once, ``send`` or ``show`` is the end.
 """

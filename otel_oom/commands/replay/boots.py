@@ -1,4 +1,4 @@
-"""The lines of one boot of one host: what is told of by some of them together."""
+"""Assembly of events from the log lines of one boot of one host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.panic.report import BootLogTail, panic_in
-from otel_oom.commands.replay.formats.detect import BARE
+from otel_oom.commands.replay.formats.detect import TEXT
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.commands.replay.timestamps import LinePosition
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
@@ -22,121 +22,119 @@ from otel_oom.model.events import Panic
 from otel_oom.model.units import NS_PER_S
 
 SOURCE: Final = "replay"
-BEGINS: Final = "Linux version "
-"""What a kernel says first."""
+FIRST_LINE: Final = "Linux version "
+"""The beginning of a kernel's first line."""
 
-_MOST_RECENT: Final = 1 << 12
-"""More than from a line to the one by which it is told: a report of as many processes."""
+_MAX_RECENT: Final = 1 << 12
+"""Lines from the beginning of a report to its end: its table has one for each task."""
 _PANIC_LINES: Final = 64
-"""So many behind a panic's own line have its stack."""
-_NOWHERE: Final = Path("/nonexistent")
+"""Lines after a panic that contain its stack."""
+_NO_PROC: Final = Path("/nonexistent")
 _BACK_NS: Final = 1_000_000_000
-"""By so much the log's clock may go back within a boot: processors disagree."""
-_SOME_YEAR: Final = 2000
-"""A leap year: it only tells how far apart two dates are."""
-_PIECES: Final = (
+"""Tolerated time by which uptimes may go back within a boot (unsynchronised processors)."""
+_ANY_LEAP_YEAR: Final = 2000
+_CONTINUATIONS: Final = (
     *(",cpuset=", ",mems_allowed=", ",global_oom,", ",oom_memcg=", ",task_memcg=", ",task="),
     " are going to be killed due to",
 )
-"""What a line of the kernel's begins with that was printed in pieces, for it was long; only
-/dev/kmsg tells that it goes on with the one before."""
+"""Beginnings of the second part of a long line; only /dev/kmsg marks such a part as one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """What was logged, in which line, and all that is needed to make an event of it."""
+    """A parsed event, its line, and the builder that completes it."""
 
     event: LoggedKill | LoggedNoVictim | Panic
     line: LoggedLine
-    moment: LinePosition
-    events: EventBuilder
+    position: LinePosition
+    builder: EventBuilder
 
 
 class Boot:
     """Follows the log of one boot."""
 
     def __init__(self, first: LoggedLine) -> None:
-        """Begin with the boot of that line."""
+        """Start with the boot's first line."""
         self._boot_id = first.boot_id
-        self._events = EventBuilder(first.boot_id, SOURCE, first.form, ProcessLookup(_NOWHERE))
+        self._builder = EventBuilder(first.boot_id, SOURCE, first.format, ProcessLookup(_NO_PROC))
         self._parser = KernelLogParser()
         self._recent: dict[int, tuple[Line, LoggedLine, LinePosition]] = {}
         self._sequence = 0
         self._panic: int | None = None
-        """The number of a panic's line, until its stack has been read."""
+        """The number of the panic's line, until its stack has been read."""
         self._since_boot_ns = 0
-        self._rough_ns = 0
+        self._last_wall_ns = 0
         self._clock_ns = 0
 
-    def is_over(self, line: LoggedLine) -> bool:
-        """Whether a line is of another boot than those before it."""
-        if line.boot_id != self._boot_id or line.text.startswith(BEGINS):
+    def ends_before(self, line: LoggedLine) -> bool:
+        """Return if ``line`` belongs to another boot."""
+        if line.boot_id != self._boot_id or line.text.startswith(FIRST_LINE):
             return True
         now_ns = line.since_boot_ns
         return now_ns is not None and now_ns < self._since_boot_ns - _BACK_NS
 
-    def pass_by(self, line: LoggedLine) -> None:
-        """See how late it is by a line that is near no kill."""
+    def skip(self, line: LoggedLine) -> None:
+        """Take the time of a line, and nothing else."""
         if line.since_boot_ns is not None:
             self._since_boot_ns = line.since_boot_ns
 
-    def feed(self, line: LoggedLine, moment: LinePosition) -> Iterator[PendingEvent]:
-        """What the line completes."""
-        self.pass_by(line)
+    def feed(self, line: LoggedLine, position: LinePosition) -> Iterator[PendingEvent]:
+        """Yield the events that ``line`` completes."""
+        self.skip(line)
         self._sequence += 1
-        given = Line(
+        parsed = Line(
             line.text,
             self._time_ns(line),
             self._sequence,
             line.caller,
-            continues=line.text.startswith(_PIECES),
-            exact=line.form != BARE,
+            continues=line.text.startswith(_CONTINUATIONS),
+            exact=line.format != TEXT,
         )
-        self._recent[self._sequence] = given, line, moment
-        if len(self._recent) > _MOST_RECENT:
+        self._recent[self._sequence] = parsed, line, position
+        if len(self._recent) > _MAX_RECENT:
             del self._recent[next(iter(self._recent))]
-        yield from self._told(self._parser.feed(given))
+        yield from self._with_lines(self._parser.feed(parsed))
         if self._panic is None and parse_panic(line.text):
             self._panic = self._sequence
         if self._panic is not None and self._sequence - self._panic >= _PANIC_LINES:
-            yield from self._panicked()
+            yield from self._panic_event()
 
     def end(self) -> Iterator[PendingEvent]:
-        """What is still to be told when there are no more lines."""
-        yield from self._told(*self._parser.finish())
-        yield from self._panicked()
+        """Yield the events that the end of the log completes."""
+        yield from self._with_lines(*self._parser.finish())
+        yield from self._panic_event()
 
-    def _told(self, *events: LogEvent | None) -> Iterator[PendingEvent]:
+    def _with_lines(self, *events: LogEvent | None) -> Iterator[PendingEvent]:
         for event in events:
             if isinstance(event, LoggedKill | LoggedNoVictim):
-                _, line, moment = self._recent[event.line.sequence]
-                yield PendingEvent(event, line, moment, self._events)
+                _, line, position = self._recent[event.line.sequence]
+                yield PendingEvent(event, line, position, self._builder)
 
-    def _panicked(self) -> Iterator[PendingEvent]:
+    def _panic_event(self) -> Iterator[PendingEvent]:
         if self._panic is None:
             return
-        _, line, moment = self._recent[self._panic]
+        _, line, position = self._recent[self._panic]
         self._panic = None
-        kept = [given for given, _, _ in self._recent.values()]
-        panic = panic_in(BootLogTail(SOURCE, line.form, kept))
+        tail = [parsed for parsed, _, _ in self._recent.values()]
+        panic = panic_in(BootLogTail(SOURCE, line.format, tail))
         if panic:
-            yield PendingEvent(panic, line, moment, self._events)
+            yield PendingEvent(panic, line, position, self._builder)
 
     def _time_ns(self, line: LoggedLine) -> int:
-        """A time by which two lines can be told to be of one decision.
+        """Return a time whose differences show if two lines belong to one decision.
 
-        Of times in whole seconds the second may just have turned.
+        A difference in whole seconds is reduced by one: the second may just have changed.
         """
         if line.since_boot_ns is not None:
             return line.since_boot_ns
-        stamp = line.when if isinstance(line.when, PartialTimestamp) else None
-        when = line.when if isinstance(line.when, int) else None
-        in_seconds = stamp is not None and not stamp.ns
-        if stamp:
+        wall_ns = line.when if isinstance(line.when, int) else None
+        whole_seconds = False
+        if isinstance(line.when, PartialTimestamp):
+            whole_seconds = not line.when.ns
             with suppress(ValueError, OverflowError):
-                when = stamp.unix_ns(_SOME_YEAR)
-        if when is not None:
-            passed = when - self._rough_ns
-            self._rough_ns = when
-            self._clock_ns += max(0, passed - NS_PER_S) if in_seconds else passed
+                wall_ns = line.when.unix_ns(_ANY_LEAP_YEAR)
+        if wall_ns is not None:
+            elapsed_ns = wall_ns - self._last_wall_ns
+            self._last_wall_ns = wall_ns
+            self._clock_ns += max(0, elapsed_ns - NS_PER_S) if whole_seconds else elapsed_ns
         return self._clock_ns

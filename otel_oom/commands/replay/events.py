@@ -1,4 +1,4 @@
-"""The lines of one file into events: each host's by themselves, each boot's by themselves."""
+"""Extraction of events from the lines of one file, for each host and boot separately."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from otel_oom.commands.replay.boots import BEGINS, Boot, PendingEvent
-from otel_oom.commands.replay.decompress import UnreadableError
+from otel_oom.commands.replay.boots import FIRST_LINE, Boot, PendingEvent
+from otel_oom.commands.replay.decompress import UnreadableFileError
 from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.commands.replay.prefilter import RawLine
@@ -21,104 +21,102 @@ from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.model.types import LogProvenance
 
 Event = OomKill | NoVictim | Panic
-"""What a log of the past can tell."""
+"""An event that a kernel log contains."""
 
-_MOST_HOSTS: Final = 256
-_MOST_WAITING: Final = 1 << 16
-"""So many events may wait for the end of their file, which tells when they were."""
+_MAX_HOSTS: Final = 256
+_MAX_PENDING: Final = 1 << 16
+"""Events that may wait for the end of their file to get their times."""
 _NAMES: Final = re.compile(r"\(.*\)", re.DOTALL)
-"""Each writer of logs escapes a hostile name in its own way; all else of a line is plain."""
+"""Each logging program escapes hostile names differently; the rest of a line is plain."""
 
 
 class EventExtractor:
-    """Finds the events of one file."""
+    """Extracts the events of one file."""
 
-    def __init__(self, file: Path | None, ended_unix_ns: int) -> None:
-        """Of ``file``, if it has a name, which was last written at that time in Unix time."""
-        self._file = str(file) if file else None
-        self._timeline = TimestampResolver(ended_unix_ns)
+    def __init__(self, path: Path | None, ended_unix_ns: int) -> None:
+        """Start with the file's path, if it has one, and the time of its last line."""
+        self._file = str(path) if path else None
+        self._timestamps = TimestampResolver(ended_unix_ns)
         self._boots: dict[str | None, Boot] = {}
         self._boot_id = ""
-        self._bare = True
-        self._waiting: list[PendingEvent] = []
-        self._held = False
+        self._is_bare = True
+        self._pending: list[PendingEvent] = []
+        self._await_end = False
 
-    def of(self, raws: Iterable[RawLine]) -> Iterator[Event]:
-        """The events, in their order; those whose time only the file's end tells come then.
-
-        If the file can be read no further, what came before is told first.
+    def extract(self, lines: Iterable[RawLine]) -> Iterator[Event]:
+        """Yield the events in their order; if the end of the file dates them, they come then.
 
         Raises:
-            UnreadableError: it can't.
+            UnreadableFileError: the file can't be read on; the events before come first.
         """
         try:
-            for raw in raws:
-                self._take(raw)
-                if self._waiting and (not self._held or len(self._waiting) > _MOST_WAITING):
-                    yield from self._settled()
-        except UnreadableError:
+            for line in lines:
+                self._add(line)
+                if self._pending and (not self._await_end or len(self._pending) > _MAX_PENDING):
+                    yield from self._complete()
+        except UnreadableFileError:
             self._end_all()
-            yield from self._settled()
+            yield from self._complete()
             raise
         self._end_all()
-        yield from self._settled()
+        yield from self._complete()
 
-    def _settled(self) -> Iterator[Event]:
-        waiting, self._waiting, self._held = self._waiting, [], False
-        for told in waiting:
-            event = self._event(told)
+    def _complete(self) -> Iterator[Event]:
+        pending, self._pending, self._await_end = self._pending, [], False
+        for pending_event in pending:
+            event = self._event(pending_event)
             if event is not None:
                 yield event
 
-    def _take(self, raw: RawLine) -> None:
-        boot_id = detect.boot(raw.text)
+    def _add(self, raw: RawLine) -> None:
+        boot_id = detect.parse_boot_marker(raw.text)
         if boot_id is not None:
             self._end_all()
             self._boot_id = boot_id
             return
-        line = detect.parse(raw.text)
+        line = detect.parse_line(raw.text)
         if line is not None:
-            self._bare = False
-        elif self._bare and raw.near:
-            line = detect.bare(raw.text)
+            self._is_bare = False
+        elif self._is_bare and raw.relevant:
+            line = detect.parse_bare_text(raw.text)
         if line is None:
             return
         if self._boot_id and not line.boot_id:
             line = dataclasses.replace(line, boot_id=self._boot_id)
-        if line.when is None and line.text.startswith(BEGINS):
-            self._timeline.new_boot()
+        if line.when is None and line.text.startswith(FIRST_LINE):
+            self._timestamps.start_boot()
         boot = self._boot_of(line)
-        moment = self._timeline.note(line)
-        if raw.near:
-            self._hold(boot.feed(line, moment))
+        position = self._timestamps.add(line)
+        if raw.relevant:
+            self._keep(boot.feed(line, position))
         else:
-            boot.pass_by(line)
+            boot.skip(line)
 
     def _boot_of(self, line: LoggedLine) -> Boot:
-        """What is known of the boot that printed a line; another one than before begins anew."""
+        """Return the boot that printed a line; a new boot of the same host ends the last one."""
         boot = self._boots.get(line.host)
-        if boot is None or boot.is_over(line):
+        if boot is None or boot.ends_before(line):
             if boot is not None:
-                self._hold(boot.end())
-            elif len(self._boots) >= _MOST_HOSTS:
-                self._hold(self._boots.pop(next(iter(self._boots))).end())
+                self._keep(boot.end())
+            elif len(self._boots) >= _MAX_HOSTS:
+                self._keep(self._boots.pop(next(iter(self._boots))).end())
             boot = self._boots[line.host] = Boot(line)
         return boot
 
     def _end_all(self) -> None:
         for boot in self._boots.values():
-            self._hold(boot.end())
+            self._keep(boot.end())
         self._boots.clear()
 
-    def _hold(self, told: Iterable[PendingEvent]) -> None:
-        for one in told:
-            self._waiting.append(one)
-            self._held = self._held or not one.moment.is_known
+    def _keep(self, events: Iterable[PendingEvent]) -> None:
+        for event in events:
+            self._pending.append(event)
+            self._await_end = self._await_end or not event.position.is_final
 
-    def _event(self, one: PendingEvent) -> Event | None:
-        unix_ns, time_source = self._timeline.unix_ns(one.moment)
-        line, events = one.line, one.events
-        found = LogProvenance(
+    def _event(self, pending: PendingEvent) -> Event | None:
+        unix_ns, time_source = self._timestamps.resolve(pending.position)
+        line, builder = pending.line, pending.builder
+        provenance = LogProvenance(
             line=_NAMES.sub("()", line.text).strip(),
             since_boot_ns=line.since_boot_ns,
             host=line.host,
@@ -126,21 +124,21 @@ class EventExtractor:
             time_source=time_source,
             file=self._file,
         )
-        if isinstance(one.event, Panic):
+        if isinstance(pending.event, Panic):
             return replace(
-                one.event,
+                pending.event,
                 boot_id=line.boot_id,
                 boottime_ns=line.since_boot_ns or 0,
                 time_unix_ns=unix_ns,
                 time_source="record" if time_source == FILE else "log",
-                provenance=found,
+                provenance=provenance,
             )
-        # A log without times since the boot has others that are as far apart.
+        # Without times since boot, those of the wall clock are as far apart.
         since_boot_ns = unix_ns if line.since_boot_ns is None else line.since_boot_ns
         offset_ns = unix_ns - since_boot_ns
         event: OomKill | NoVictim | None
-        if isinstance(one.event, LoggedKill):
-            event = events.build_kill(one.event, since_boot_ns, offset_ns, found)
+        if isinstance(pending.event, LoggedKill):
+            event = builder.build_kill(pending.event, since_boot_ns, offset_ns, provenance)
         else:
-            event = events.build_no_victim(one.event, since_boot_ns, offset_ns, found)
+            event = builder.build_no_victim(pending.event, since_boot_ns, offset_ns, provenance)
         return event and replace(event, boottime_ns=line.since_boot_ns or 0)

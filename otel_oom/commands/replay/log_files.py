@@ -1,113 +1,148 @@
-"""Which files to read, and in which order: what tells most of a line first, older before newer."""
+"""Selection of the files to read, in the order of reading."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.replay import rotation
-from otel_oom.commands.replay.decompress import STDIN, UnreadableError, opened
+from otel_oom.commands.replay.decompress import STDIN, UnreadableFileError, open_file
 from otel_oom.commands.replay.formats import detect, journal_export
-from otel_oom.commands.replay.log_file import LogFile
 
-_DEPTH: Final = 5
-_MOST_FILES: Final = 1 << 14
-_SNIFFED_BYTES: Final = 1 << 16
+_MAX_DEPTH: Final = 5
+_MAX_ENTRIES: Final = 1 << 14
+_HEAD_BYTES: Final = 1 << 16
 
-_JOURNALS: Final = (".journal", ".journal~")
-_USUAL: Final = ("kern", "syslog", "messages", "dmesg")
-"""How those begin that have kernel logs, whatever stands at their beginning."""
+_JOURNAL_SUFFIXES: Final = (".journal", ".journal~")
+_KERNEL_LOG_NAMES: Final = ("kern", "syslog", "messages", "dmesg")
+"""Beginnings of names that are read whatever the file begins with."""
 _RANKS: Final = (("kern", 1), ("syslog", 2), ("messages", 2), ("dmesg", 3))
+_DEFAULT_RANK: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class LogFiles:
-    """The files to be read, in their order, and why some can't be, as sentences."""
+class LogFile:
+    """A file to read, or all files of the journal, which are read together.
+
+    ``ended_unix_ns`` is the latest time of its last line. ``series`` is the name that rotated files
+    of one log share.
+    """
+
+    paths: tuple[Path, ...]
+    size: int
+    ended_unix_ns: int
+    series: str
+    is_journal: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """The path, or ``None`` for standard input."""
+        return None if self.paths[0] == STDIN else self.paths[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The files to read in their order, and an error for each that can't be read."""
 
     files: tuple[LogFile, ...]
-    refused: tuple[str, ...]
+    errors: tuple[str, ...]
 
 
-def chosen(paths: Sequence[Path]) -> LogFiles:
-    """What to read of ``paths``: of a folder those files that have lines of a kernel's log."""
+def select_log_files(paths: Sequence[Path]) -> Selection:
+    """Return the files of ``paths``, and of directories those that contain kernel log lines.
+
+    The order is by the detail of their lines, so that of equal events the best is kept; files of
+    one log follow from old to new.
+    """
     files: dict[Path, os.stat_result | None] = {}
-    refused: list[str] = []
+    errors: list[str] = []
     for path in paths:
         try:
-            found = None if path == STDIN else path.stat()
-            if found and stat.S_ISDIR(found.st_mode):
-                files |= dict(_in_folder(path, refused))
+            status = None if path == STDIN else path.stat()
+            if status and stat.S_ISDIR(status.st_mode):
+                files |= dict(_in_directory(path, errors))
             else:
-                files[path] = found
+                files[path] = status
         except OSError as error:
-            refused.append(f"{path} can't be read: {error.strerror}.")
-    return LogFiles(tuple(_ordered(files)), tuple(refused))
+            errors.append(f"Cannot read {path}: {error.strerror}.")
+    return Selection(tuple(_ordered(files)), tuple(errors))
 
 
-def _in_folder(
-    folder: Path, refused: list[str], depth: int = _DEPTH
+def _in_directory(
+    directory: Path, errors: list[str], depth: int = _MAX_DEPTH
 ) -> Iterator[tuple[Path, os.stat_result]]:
-    """The kernel logs below a folder; links are not followed."""
+    """Yield the kernel logs below a directory; links are not followed."""
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)[:_MOST_FILES]
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)[:_MAX_ENTRIES]
     except OSError as error:
-        refused.append(f"{folder} can't be read: {error.strerror}.")
+        errors.append(f"Cannot read {directory}: {error.strerror}.")
         return
     for entry in entries:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             if depth > 1:
-                yield from _in_folder(path, refused, depth - 1)
+                yield from _in_directory(path, errors, depth - 1)
         elif entry.is_file(follow_symlinks=False):
             try:
-                if path.name.endswith(_JOURNALS) or _is_kernels(path):
+                if path.name.endswith(_JOURNAL_SUFFIXES) or _is_kernel_log(path):
                     yield path, entry.stat(follow_symlinks=False)
-            except UnreadableError as error:
-                refused.append(str(error))
+            except UnreadableFileError as error:
+                errors.append(str(error))
 
 
-def _is_kernels(path: Path) -> bool:
-    """Whether a file is a kernel's log, by its name or by a line at its beginning.
+def _is_kernel_log(path: Path) -> bool:
+    """Return if the name, or a line at the beginning, is that of a kernel log.
 
     Raises:
-        UnreadableError: it can't be read.
+        UnreadableFileError: the file can't be read.
     """
-    with opened(path) as (stream, _):
-        head = stream.read(_SNIFFED_BYTES)
-    if path.name.startswith(_USUAL) or head.startswith(journal_export.BEGIN):
+    with open_file(path) as (stream, _):
+        head = stream.read(_HEAD_BYTES)
+    if path.name.startswith(_KERNEL_LOG_NAMES) or head.startswith(journal_export.BEGIN):
         return True
-    return any(detect.parse(line) for line in head.split(b"\n"))
+    return any(detect.parse_line(line) for line in head.split(b"\n"))
 
 
-def _ordered(files: dict[Path, os.stat_result | None]) -> list[LogFile]:
-    found = [
-        LogFile(
-            (path,),
-            status.st_size if status else 0,
-            status.st_mtime_ns if status and stat.S_ISREG(status.st_mode) else time.time_ns(),
-            str(path.with_name(rotation.base(path.name))),
-        )
+def _ordered(files: Mapping[Path, os.stat_result | None]) -> list[LogFile]:
+    logs = [
+        _log_file(path, status)
         for path, status in files.items()
-        if not path.name.endswith(_JOURNALS)
+        if not path.name.endswith(_JOURNAL_SUFFIXES)
     ]
-    found.sort(key=lambda file: (_rank(file.paths[0].name), file.series, rotation.age(file)))
-    found = [file for _, series in groupby(found, _series) for file in rotation.ended([*series])]
-    journals = sorted(path for path in files if path.name.endswith(_JOURNALS))
+    logs.sort(key=_order)
+    logs = [
+        file for _, series in groupby(logs, lambda file: file.series) for file in _dated(series)
+    ]
+    journals = sorted(path for path in files if path.name.endswith(_JOURNAL_SUFFIXES))
     if journals:
-        size = sum(status.st_size for path, status in files.items() if status and path in journals)
-        found.insert(0, LogFile(tuple(journals), size, time.time_ns(), "", is_journal=True))
-    return found
+        size = sum(status.st_size for path in journals if (status := files[path]))
+        logs.insert(0, LogFile(tuple(journals), size, time.time_ns(), "", is_journal=True))
+    return logs
 
 
-def _rank(name: str) -> int:
-    return next((rank for begin, rank in _RANKS if name.startswith(begin)), 2)
+def _log_file(path: Path, status: os.stat_result | None) -> LogFile:
+    is_regular = status is not None and stat.S_ISREG(status.st_mode)
+    return LogFile(
+        (path,),
+        status.st_size if status else 0,
+        status.st_mtime_ns if status and is_regular else time.time_ns(),
+        str(path.with_name(rotation.base_name(path.name))),
+    )
 
 
-def _series(file: LogFile) -> str:
-    return file.series
+def _order(file: LogFile) -> tuple[int, str, tuple[int, str, int], int]:
+    name = file.paths[0].name
+    rank = next((rank for start, rank in _RANKS if name.startswith(start)), _DEFAULT_RANK)
+    return rank, file.series, rotation.age_key(name), file.ended_unix_ns
+
+
+def _dated(series: Iterable[LogFile]) -> list[LogFile]:
+    files = list(series)
+    ends = rotation.latest_ends([(file.paths[0], file.ended_unix_ns) for file in files])
+    return [replace(file, ended_unix_ns=end) for file, end in zip(files, ends, strict=True)]

@@ -1,4 +1,4 @@
-"""`otel-oom replay` on the command line."""
+"""Options of ``otel-oom replay``."""
 
 from __future__ import annotations
 
@@ -6,35 +6,29 @@ import argparse
 import os
 from pathlib import Path
 
-from otel_oom.commands.options import add_state_dir
+from otel_oom.commands import Subparsers, add_json, add_state_dir
 from otel_oom.config.state_dir import read_replay_state_dir
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command ``replay``."""
-    replay = commands.add_parser(
-        "replay", help="kernel logs of the past, sent as what was captured"
-    )
-    replay.add_argument(
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``replay``."""
+    parser = subparsers.add_parser("replay", help="import kernel logs of the past")
+    parser.add_argument(
         "files",
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="kern.log, syslog, messages, dmesg's or journalctl's output, packed or not; "
-        "a folder such as /var/log; - for the standard input",
+        help="kern.log, syslog, messages, output of dmesg or journalctl, compressed or not; "
+        "a directory such as /var/log; - for standard input",
     )
-    replay.add_argument(
-        "--dry-run", action="store_true", help="show what is found instead of sending it"
-    )
-    replay.add_argument(
-        "--json", action="store_true", help="show it as OTLP/JSON lines instead of sending it"
-    )
-    what = (
-        "journal and outbox, not the agent's (default: $STATE_DIRECTORY/replay, else "
+    parser.add_argument("--dry-run", action="store_true", help="print the events, do not send them")
+    add_json(parser, "print the events as OTLP/JSON lines, do not send them")
+    text = (
+        "event log and outbox, not the agent's (default: $STATE_DIRECTORY/replay, else "
         "/var/lib/otel-oom-replay for root, $XDG_STATE_HOME/otel-oom-replay for others)"
     )
-    add_state_dir(replay, read_replay_state_dir(os.environ), what)
-    replay.set_defaults(command=_replay)
+    add_state_dir(parser, text, read_replay_state_dir(os.environ))
+    parser.set_defaults(command=_replay)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
-"""What of a log is near a kill: blocks of it are searched, and few of its lines are looked at.
+"""Prefilter: of a log, only the lines near a kill are parsed.
 
-A report is some hundred lines that end with the kill's own. So lines are handed on from where a
-report begins to where a victim is named, and else only those that have a sign themselves. Of what
-is passed over the last line is handed on: time goes on there as well.
+A report is some hundred lines that end with the kill's own. So all lines are passed on from the
+beginning of a report to the line that names a victim; elsewhere only lines with a sign of a kill.
+Of each skipped part the last line is passed on, for its time.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Final
 from otel_oom.commands.replay.decompress import Stream
 
 BLOCK_BYTES: Final = 1 << 20
-MOST_LINE_BYTES: Final = 1 << 16
-"""The longest line that is kept from one block to the next. The kernel's own are of 1 KiB; as JSON,
-with some forty fields beside them, of a few."""
+MAX_LINE_BYTES: Final = 1 << 16
+"""Longest line that may cross the end of a block. The kernel's own have 1 KiB; as JSON, with some
+forty fields beside them, a few."""
 
 _REPORT_LINES: Final = 1 << 16
-"""How long a report can be that kills nobody: its table has a line for each process."""
+"""Longest report that names no victim: its table has a line for each process."""
 
 _BEGINS: Final = (
     # invoked oom-killer:
     rb"killer: "
-    # Bytes that are no UTF-8 stand as numbers in JSON: what they say is seen when they are read.
+    # In JSON, text that is not UTF-8 is an array of numbers: only parsing shows its content.
     rb'|MESSAGE" ?: ?\['
-    # Of a panic the stack follows: … panic_on_oom is enabled; System is deadlocked on memory
+    # The stack follows a panic: … panic_on_oom is enabled; System is deadlocked on memory
     rb"|_on_oom is enabled|ked on memory"
 )
 _ENDS: Final = (
@@ -35,90 +35,90 @@ _ENDS: Final = (
     # no killable processes
     rb"|killable processes"
 )
-_BESIDE: Final = (
+_OTHERS: Final = (
     # oom-kill:constraint=…; … memory.oom.group set; oom_reaper: …
     rb"kill:|killed due to memory|_reaper: |Memory limit reached|killed as a result of limit"
-    # What tells of another boot: the kernel, and journalctl.
+    # Start of a boot: by the kernel, and by journalctl.
     rb"|Linux version |Boot |Reboot "
 )
-_SIGN: Final = re.compile(b"|".join((_BEGINS, _ENDS, _BESIDE)))
-"""What to look at a line for. Each sign begins with a letter that few words begin with, and there
-is no group and no set of letters in front: then the search passes over the rest at once."""
+_SIGN: Final = re.compile(b"|".join((_BEGINS, _ENDS, _OTHERS)))
+"""Signs of a kill. Each begins with a letter that is rare at the beginning of words. No group and
+no character class comes first: then the search skips text without a sign quickly."""
 _BEGIN: Final = re.compile(_BEGINS)
 _END: Final = re.compile(_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
 class RawLine:
-    """A line as it stands in a file, without its end.
-
-    ``near`` is whether it may be of a kill; others only tell how late it is.
-    """
+    """A line of a file, without its end; if not ``relevant``, only its time matters."""
 
     text: bytes
-    near: bool
+    relevant: bool
 
 
 class ReportWindow:
-    """Which lines are of a report that has begun."""
+    """Tracks if lines belong to a report that has begun."""
 
     def __init__(self) -> None:
-        """Begin outside of any."""
-        self._left = 0
+        """Start outside a report."""
+        self._remaining = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether the next line belongs to it, whatever it says."""
-        return self._left > 0
+        """Whether the next line belongs to the report, whatever its text."""
+        return self._remaining > 0
 
-    def sign(self, text: bytes, begin: int = 0, end: int | None = None) -> re.Match[bytes] | None:
-        """The first sign of a kill in that part of ``text``."""
+    def find_sign(
+        self, text: bytes, begin: int = 0, end: int | None = None
+    ) -> re.Match[bytes] | None:
+        """Return the first sign of a kill between two positions of ``text``."""
         return _SIGN.search(text, begin, len(text) if end is None else end)
 
-    def take(self, line: bytes, sign: re.Match[bytes] | None) -> RawLine:
-        """A line that is near a kill, and what its sign does to what follows."""
+    def advance(self, line: bytes, sign: re.Match[bytes] | None) -> RawLine:
+        """Return a relevant line; its sign may begin or end a report."""
         if sign is None:
-            self._left -= 1
+            self._remaining -= 1
         elif _BEGIN.fullmatch(sign[0]):
-            self._left = _REPORT_LINES
+            self._remaining = _REPORT_LINES
         elif _END.fullmatch(sign[0]):
-            self._left = 0
-        return RawLine(line, near=True)
+            self._remaining = 0
+        return RawLine(line, relevant=True)
 
 
 def prefilter_lines(blocks: Iterator[bytes]) -> Iterator[RawLine]:
-    """The lines that matter, in their order; each block ends with a line's end."""
+    """Yield the lines that matter, in their order; each block ends with a newline."""
     window = ReportWindow()
     for block in blocks:
         yield from _of_block(block, window)
 
 
 def _of_block(block: bytes, window: ReportWindow) -> Iterator[RawLine]:
-    at = 0
-    while at < len(block):
+    position = 0
+    while position < len(block):
         if window.is_open:
-            begin, end = at, block.find(b"\n", at)
-            sign = window.sign(block, begin, end)
+            begin, end = position, block.find(b"\n", position)
+            sign = window.find_sign(block, begin, end)
         else:
-            sign = window.sign(block, at)
-            begin = block.rfind(b"\n", at, sign.start() if sign else len(block) - 1) + 1 or at
+            sign = window.find_sign(block, position)
+            last = sign.start() if sign else len(block) - 1
+            begin = block.rfind(b"\n", position, last) + 1 or position
             end = block.find(b"\n", sign.end() if sign else begin)
             if sign is None:
-                yield RawLine(block[begin:end], near=False)
+                yield RawLine(block[begin:end], relevant=False)
                 return
-            if begin > at:
-                before = block.rfind(b"\n", at, begin - 1) + 1 or at
-                yield RawLine(block[before : begin - 1], near=False)
-        yield window.take(block[begin:end], sign)
-        at = end + 1
+            if begin > position:
+                skipped = block.rfind(b"\n", position, begin - 1) + 1 or position
+                yield RawLine(block[skipped : begin - 1], relevant=False)
+        yield window.advance(block[begin:end], sign)
+        position = end + 1
 
 
-def whole_lines(
+def read_blocks(
     stream: Stream, progress: Callable[[int], None] = lambda _: None
 ) -> Iterator[bytes]:
-    """The stream in blocks that end with a line's end; a line that is too long is left out.
+    """Yield the stream in blocks that end with a newline, without lines that are too long.
 
-    ``progress`` is called with the number of bytes of each block. Raises what the stream raises.
+    ``progress`` is called with the number of bytes of each block. Raises the errors of the stream.
     """
     rest, too_long = b"", False
     while data := stream.read(BLOCK_BYTES):
@@ -130,7 +130,7 @@ def whole_lines(
             rest, too_long = data[end:], False
         elif not too_long:
             rest += data
-        if len(rest) > MOST_LINE_BYTES:
+        if len(rest) > MAX_LINE_BYTES:
             rest, too_long = b"", True
     if rest:
         yield rest + b"\n"

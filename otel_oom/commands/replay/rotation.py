@@ -1,24 +1,23 @@
-"""Files of one log, of which each was written to before the next: what that says of their times.
+"""The order of rotated files, and their latest possible end.
 
-logrotate(8) numbers them, or gives them the day as a name. A copy may have lost the time of a file,
-and a log without years is told by that: so no file is of later than the next one's first line.
+logrotate(8) numbers files, or puts the date into their names. Logs without years are dated by
+mtime, which a copy may have lost, so it is bounded by the first line of the next file.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
-from otel_oom.commands.replay.decompress import UnreadableError, opened
+from otel_oom.commands.replay.decompress import UnreadableFileError, open_file
 from otel_oom.commands.replay.formats import detect
-from otel_oom.commands.replay.log_file import LogFile
 from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
 from otel_oom.model.units import NS_PER_S
 
-_PACKED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
+_COMPRESSED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
 _ROTATED: Final = re.compile(
     r"(?P<base>.+?)(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8})(?P<time>[\d-]{0,11}))?"
 )
@@ -26,58 +25,65 @@ _HEAD_BYTES: Final = 1 << 16
 _DAY_NS: Final = 86_400 * NS_PER_S
 
 
-def base(name: str) -> str:
-    """What a file was called before it was rotated away and packed."""
-    found = _ROTATED.fullmatch(_PACKED.sub("", name))
-    return found["base"] if found else name
+def base_name(name: str) -> str:
+    """Return the name of a file before it was rotated and compressed."""
+    match = _match(name)
+    return match["base"] if match else name
 
 
-def age(file: LogFile) -> tuple[int, str, int, int]:
-    """Less for an older one of a log: dated, then numbered, then what is written to."""
-    found = _ROTATED.fullmatch(_PACKED.sub("", file.paths[0].name))
-    if found and found["date"]:
-        return 0, found["date"] + found["time"], 0, file.ended_unix_ns
-    if found and found["number"]:
-        return 1, "", -int(found["number"]), file.ended_unix_ns
-    return 2, "", 0, file.ended_unix_ns
+def age_key(name: str) -> tuple[int, str, int]:
+    """Return a sort key, older first: dated, then numbered, then the one still written to."""
+    match = _match(name)
+    if match and match["date"]:
+        return 0, match["date"] + match["time"], 0
+    if match and match["number"]:
+        return 1, "", -int(match["number"])
+    return 2, "", 0
 
 
-def ended(log: Sequence[LogFile]) -> list[LogFile]:
-    """The files of one log, oldest first, with the times by which they can have ended at most."""
-    found: list[LogFile] = []
-    at_most: int | None = None
-    for file in reversed(log):
-        known = [file.ended_unix_ns, at_most, _dated(file)]
-        bounded = replace(file, ended_unix_ns=min(one for one in known if one is not None))
-        found.insert(0, bounded)
-        at_most = _began(bounded) if len(log) > 1 else None
-    return found
+def latest_ends(files: Sequence[tuple[Path, int]]) -> list[int]:
+    """Return the latest time at which each file of one log can have ended, in Unix nanoseconds.
+
+    Args:
+        files: paths and their mtimes in Unix nanoseconds, the oldest file first.
+    """
+    ends: list[int] = []
+    next_start: int | None = None
+    for path, mtime_ns in reversed(files):
+        bounds = (mtime_ns, next_start, _end_of_date(path.name))
+        ends.insert(0, min(bound for bound in bounds if bound is not None))
+        next_start = _start(path, ends[0]) if len(files) > 1 else None
+    return ends
 
 
-def _dated(file: LogFile) -> int | None:
-    """The end of the day that its name has, in nanoseconds of Unix time."""
-    found = _ROTATED.fullmatch(_PACKED.sub("", file.paths[0].name))
-    if not found or not found["date"]:
+def _match(name: str) -> re.Match[str] | None:
+    return _ROTATED.fullmatch(_COMPRESSED.sub("", name))
+
+
+def _end_of_date(name: str) -> int | None:
+    """Return the end of the date in a name, with a day to spare for time zones."""
+    match = _match(name)
+    if not match or not match["date"]:
         return None
     try:
-        day = datetime.strptime(found["date"], "%Y%m%d").replace(tzinfo=UTC)
+        day = datetime.strptime(match["date"], "%Y%m%d").replace(tzinfo=UTC)
     except ValueError:
         return None
     return int(day.timestamp()) * NS_PER_S + 2 * _DAY_NS
 
 
-def _began(file: LogFile) -> int:
-    """When its first line was printed; its end where that does not tell."""
+def _start(path: Path, end_unix_ns: int) -> int:
+    """Return the time of the first line with one; the end if there is none."""
     try:
-        with opened(file.paths[0]) as (stream, _):
+        with open_file(path) as (stream, _):
             head = stream.read(_HEAD_BYTES)
-    except UnreadableError:
-        return file.ended_unix_ns
-    timeline = TimestampResolver(file.ended_unix_ns)
+    except UnreadableFileError:
+        return end_unix_ns
+    resolver = TimestampResolver(end_unix_ns)
     for raw in head.split(b"\n"):
-        line = detect.parse(raw)
+        line = detect.parse_line(raw)
         if line is not None and line.when is not None:
-            unix_ns, source = timeline.unix_ns(timeline.note(line))
+            unix_ns, source = resolver.resolve(resolver.add(line))
             if source != FILE:
-                return min(unix_ns, file.ended_unix_ns)
-    return file.ended_unix_ns
+                return min(unix_ns, end_unix_ns)
+    return end_unix_ns

@@ -1,4 +1,4 @@
-"""What joins the stages: files into events, each once, and those to the backends or on screen."""
+"""``otel-oom replay``: read files, extract events, send or print each event once."""
 
 from __future__ import annotations
 
@@ -12,132 +12,134 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.replay import prefilter
-from otel_oom.commands.replay.decompress import Stream, UnreadableError, journals, opened
+from otel_oom.commands.replay.decompress import (
+    Stream,
+    UnreadableFileError,
+    open_file,
+    open_journals,
+)
 from otel_oom.commands.replay.deduplicate import Deduplicator
 from otel_oom.commands.replay.events import Event, EventExtractor
 from otel_oom.commands.replay.formats import journal_export
-from otel_oom.commands.replay.log_file import LogFile
-from otel_oom.commands.replay.log_files import chosen
+from otel_oom.commands.replay.log_files import LogFile, select_log_files
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.progress import Progress
-from otel_oom.commands.replay.send import DeliveryTimeoutError, sender
-from otel_oom.commands.replay.show import Printer
+from otel_oom.commands.replay.send import DeliveryTimeoutError, open_submitter
+from otel_oom.commands.replay.show import show_events
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.config.store import MAX_AGE, StoreLimits, read_store_limits
 from otel_oom.enrich.host import environment_attributes
 from otel_oom.model.events import OomKill
 
-_FOR_EVER_S: Final = 10_000 * 86_400
+_UNLIMITED_S: Final = 10_000 * 86_400
 
 
 def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bool) -> int:
-    """Read logs and send what is found in them, or show it; the exit code.
+    """Read logs, and send or print their events; return the exit code.
 
     Raises:
         ConfigError: a variable is invalid.
-        StoreError: the state folder can't be used.
+        StoreError: the state directory can't be used.
     """
     logging.getLogger("otel_oom").setLevel(logging.WARNING)
-    settings = read_otlp_config(os.environ)
+    config = read_otlp_config(os.environ)
     reader = _Reader(paths)
     if not reader.files:
-        return reader.end("")
+        return reader.finish("")
     if dry_run or as_json:
-        shower = Printer(environment_attributes(settings.resource), as_json=as_json)
-        for event in reader.events():
-            shower.take(event)
-        return reader.end("shown, and not sent")
-    with sender(state_dir, settings, _bounds()) as (sending, store):
+        show_events(reader.events(), environment_attributes(config.resource), as_json=as_json)
+        return reader.finish("printed, not sent")
+    with open_submitter(state_dir, config, _store_limits()) as (submitter, store):
         try:
             for event in reader.events(store.replayed_events()):
-                sending.take(event)
-            done = sending.finish()
-            return reader.end(f"{sending.new} of them new; {done}")
+                submitter.submit(event)
+            result = submitter.finish()
+            return reader.finish(f"{submitter.new} of them new; {result}")
         except DeliveryTimeoutError as error:
             reader.fail(str(error))
-            return reader.end(f"{sending.new} of them new")
+            return reader.finish(f"{submitter.new} of them new")
 
 
-def _bounds() -> StoreLimits:
-    """What the store may keep: without a word on its age, what was told stays known for ever."""
-    told = read_store_limits(os.environ)
-    return told if os.environ.get(MAX_AGE) else replace(told, max_age_s=_FOR_EVER_S)
+def _store_limits() -> StoreLimits:
+    """Return the limits of the store; unless set, no age: it knows what was sent before."""
+    limits = read_store_limits(os.environ)
+    return limits if os.environ.get(MAX_AGE) else replace(limits, max_age_s=_UNLIMITED_S)
 
 
 class _Reader:
-    """Reads the files, and says what came of that."""
+    """Reads the files, and reports errors and the result."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        found = chosen(paths)
-        self.files = found.files
+        selection = select_log_files(paths)
+        self.files = selection.files
         self._failed = False
         self._kills = 0
-        self._progress = Progress(sum(file.size for file in found.files))
-        for sentence in found.refused:
-            self.fail(sentence)
-        if not found.files and not found.refused:
+        self._progress = Progress(sum(file.size for file in selection.files))
+        for error in selection.errors:
+            self.fail(error)
+        if not selection.files and not selection.errors:
             names = ", ".join(map(str, paths))
-            self.fail(f"There is no kernel log in {names}. Name its files themselves.")
+            self.fail(f"There is no kernel log in {names}. Name the files themselves.")
 
-    def events(self, told: Iterable[Event] = ()) -> Iterator[Event]:
-        """What the files tell that is not among what was ``told`` before, each event once."""
-        known = Deduplicator()
-        for event in told:
-            known.add(event)
+    def events(self, sent: Iterable[Event] = ()) -> Iterator[Event]:
+        """Yield each event of the files once, without those that were ``sent`` before."""
+        deduplicator = Deduplicator()
+        for event in sent:
+            deduplicator.add(event)
         for file in self.files:
             try:
-                for event in _of_file(file, self._progress):
+                for event in _events(file, self._progress):
                     self._kills += isinstance(event, OomKill)
-                    if known.add(event):
+                    if deduplicator.add(event):
                         self._progress.kills += isinstance(event, OomKill)
+                        self._progress.clear()
                         yield event
-            except UnreadableError as error:
+            except UnreadableFileError as error:
                 self.fail(str(error))
-            self._progress.end_of_file(file.size)
+            self._progress.end_file(file.size)
 
-    def fail(self, sentence: str) -> None:
-        """Say what went wrong; the rest goes on."""
+    def fail(self, error: str) -> None:
+        """Report an error and go on; the exit code will be 1."""
         self._failed = True
-        self._progress.close()
-        sys.stderr.write(f"otel-oom: {sentence}\n")
+        self._progress.clear()
+        sys.stderr.write(f"otel-oom: {error}\n")
 
-    def end(self, what: str) -> int:
-        """Say what was read, and what became of it; the exit code."""
-        self._progress.close()
+    def finish(self, result: str) -> int:
+        """Report how much was read, and the ``result``; return the exit code."""
+        self._progress.clear()
         if self.files:
-            sys.stderr.write(f"{self._kills} kills in {self._progress.summary()}; {what}\n")
+            sys.stderr.write(f"{self._kills} kills in {self._progress.summary()}; {result}\n")
         return int(self._failed)
 
 
-def _of_file(file: LogFile, progress: Progress) -> Iterator[Event]:
-    with _stream(file) as (stream, position):
+def _events(file: LogFile, progress: Progress) -> Iterator[Event]:
+    with _open(file) as (stream, position):
         progress.position = position
-        yield from EventExtractor(file.path, file.ended_unix_ns).of(
-            _near_kills(stream, progress.add)
-        )
+        extractor = EventExtractor(file.path, file.ended_unix_ns)
+        yield from extractor.extract(_relevant_lines(stream, progress.add))
 
 
 @contextmanager
-def _stream(file: LogFile) -> Iterator[tuple[Stream, Callable[[], int]]]:
+def _open(file: LogFile) -> Iterator[tuple[Stream, Callable[[], int]]]:
     if file.is_journal:
-        with journals(file.paths) as stream:
+        with open_journals(file.paths) as stream:
             yield stream, lambda: 0
     else:
-        with opened(file.paths[0]) as both:
-            yield both
+        with open_file(file.paths[0]) as stream_and_position:
+            yield stream_and_position
 
 
-def _near_kills(stream: Stream, progress: Callable[[int], None]) -> Iterator[RawLine]:
-    """The lines or entries that matter, by what the file begins with."""
+def _relevant_lines(stream: Stream, progress: Callable[[int], None]) -> Iterator[RawLine]:
+    """Return the lines or journal entries near kills; the file's first bytes tell the format."""
     head = stream.read(len(journal_export.BEGIN))
     whole = _PrependedStream(head, stream)
     if head == journal_export.BEGIN:
-        return journal_export.near_kills(whole, progress)
-    return prefilter.prefilter_lines(prefilter.whole_lines(whole, progress))
+        return journal_export.prefilter_entries(whole, progress)
+    return prefilter.prefilter_lines(prefilter.read_blocks(whole, progress))
 
 
 class _PrependedStream:
-    """A stream of which the beginning was read already."""
+    """A stream with bytes put back in front."""
 
     def __init__(self, head: bytes, rest: Stream) -> None:
         self._head = head

@@ -1,6 +1,6 @@
-"""What was found, to the backends: by a store and a delivery as the agent's, in a folder apart.
+"""Delivery of replayed events: by a store and a pipeline like the agent's, in another directory.
 
-The agent may be at work on the same host, and its store is of its own kernel's kills.
+An agent may run on the same host, and its store is for the events of its own kernel.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from otel_oom.model.event_base import OomEvent
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store, StoreLimits
 
-_MOST_WAITING: Final = 4096
-"""Reading waits for the backends when so much is to be sent: the store has a bound."""
-_PATIENCE_S: Final = 10.0
-"""How long nothing may leave the store before it is left for another time."""
+_MAX_QUEUED: Final = 4096
+"""Reading pauses at so many unsent messages: the size of the store is limited."""
+_TIMEOUT_S: Final = 10.0
+"""Longest time without an accepted message."""
 _POLL_S: Final = 0.02
 _STOP_S: Final = 3.0
 
 
 class DeliveryTimeoutError(Exception):
-    """A backend has not taken all; what is left is on the disk. The message says what to do."""
+    """Not all messages were accepted; the message says what to do."""
 
 
-class _ByPath(ContainerService):
-    """What cgroups' paths tell of containers: those of a log are gone, or another host's."""
+class _PathLookup(ContainerService):
+    """Finds containers in cgroup paths only: those of a log are gone, or on another host."""
 
     def resolve_deferred(
         self, event: OomEvent, containers: EventContainers | None
@@ -48,79 +48,80 @@ class _ByPath(ContainerService):
 
 
 class Submitter:
-    """Takes events, and is done when the backends have them."""
+    """Stores events, and waits until the backends have accepted them."""
 
-    def __init__(self, store: Store, delivery: DeliveryPipeline, *, sends: bool) -> None:
-        """Into ``store``, out of which ``delivery`` takes, if it ``sends``."""
+    def __init__(self, store: Store, pipeline: DeliveryPipeline, *, sends: bool) -> None:
+        """Fill ``store``, which ``pipeline`` empties if it ``sends``."""
         self._store = store
-        self._delivery = delivery
+        self._pipeline = pipeline
         self._sends = sends
-        self._refused = store.dead_letters.newest_id()
+        self._newest_dead_letter = store.dead_letters.newest_id()
         self.new = 0
-        """How many of the events were not in the store before."""
+        """Number of events that were not in the store before."""
 
-    def take(self, event: Event) -> None:
-        """Bring an event to the disk.
+    def submit(self, event: Event) -> None:
+        """Store an event.
 
         Raises:
-            NotTakenError: too much waits there, and no backend takes it.
+            DeliveryTimeoutError: too many messages are unsent, and none is accepted.
         """
-        seen = Snapshot(process_found=False, containers=containers_by_path(event))
-        if self._store.insert(event, seen):
+        snapshot = Snapshot(process_found=False, containers=containers_by_path(event))
+        if self._store.insert(event, snapshot):
             self.new += 1
-            self._delivery.notify_events()
-            if self._sends and self.new % _MOST_WAITING == 0:
-                self._wait(_MOST_WAITING)
+            self._pipeline.notify_events()
+            if self._sends and self.new % _MAX_QUEUED == 0:
+                self._wait(_MAX_QUEUED)
 
     def finish(self) -> str:
-        """Wait until all is sent; what has become of it.
+        """Wait until all messages are sent; return the result.
 
         Raises:
-            NotTakenError: a backend does not take it, or will not take some of it at all.
+            DeliveryTimeoutError: a backend accepts nothing, or rejected some.
         """
         if not self._sends:
-            return "kept on disk, for OTEL_SDK_DISABLED is true"
+            return "not sent, because OTEL_SDK_DISABLED is true"
         self._wait(0)
-        refused = self._store.dead_letters.newest_id() - self._refused
-        if refused:
+        rejected = self._store.dead_letters.newest_id() - self._newest_dead_letter
+        if rejected:
             raise DeliveryTimeoutError(
-                f"{refused} messages were refused for good. otel-oom queue --state-dir "
-                f"{self._store.folder} shows why, and sends them again."
+                f"{rejected} messages were rejected. To see the reasons, and to send them again: "
+                f"otel-oom queue --state-dir {self._store.folder}"
             )
-        return "all is sent"
+        return "all sent"
 
-    def _wait(self, most: int) -> None:
-        last, moved = self._store.stats.pending_count(), time.monotonic()
-        while last > most:
+    def _wait(self, limit: int) -> None:
+        """Wait until at most ``limit`` messages are unsent."""
+        unsent, changed_s = self._store.stats.pending_count(), time.monotonic()
+        while unsent > limit:
             time.sleep(_POLL_S)
-            left = self._store.stats.pending_count()
-            if left != last:
-                last, moved = left, time.monotonic()
-            elif time.monotonic() - moved > _PATIENCE_S:
+            last, unsent = unsent, self._store.stats.pending_count()
+            if unsent != last:
+                changed_s = time.monotonic()
+            elif time.monotonic() - changed_s > _TIMEOUT_S:
                 raise DeliveryTimeoutError(
-                    f"{left} messages wait in {self._store.folder}, for nothing was taken for "
-                    f"{_PATIENCE_S:.0f} s. The same command sends them another time, each once."
+                    f"{unsent} messages wait in {self._store.folder}: no backend accepted any for "
+                    f"{_TIMEOUT_S:.0f} s. Run the same command again to send them, each once."
                 )
 
 
 @contextmanager
-def sender(
-    state_dir: Path, settings: OtlpConfig, bounds: StoreLimits
+def open_submitter(
+    state_dir: Path, config: OtlpConfig, limits: StoreLimits
 ) -> Iterator[tuple[Submitter, Store]]:
-    """Where to send what is found.
+    """Open the store, and send from it.
 
     Raises:
-        StoreError: the state folder can't be used.
+        StoreError: the state directory can't be used.
     """
-    # What is found of the place that this process is in is not the logs'.
-    config = AgentConfig(replace(settings, detectors=()))
-    with Store(state_dir, bounds) as store:
-        delivery = DeliveryPipeline(store, config, Stats(), _ByPath())
-        if not settings.disabled:
-            delivery.start()
-        with ControlServer(state_dir, store_handlers(store, delivery.notify_outbox)):
+    # Resource detectors describe the place of this process, not that of the logs.
+    agent_config = AgentConfig(replace(config, detectors=()))
+    with Store(state_dir, limits) as store:
+        pipeline = DeliveryPipeline(store, agent_config, Stats(), _PathLookup())
+        if not config.disabled:
+            pipeline.start()
+        with ControlServer(state_dir, store_handlers(store, pipeline.notify_outbox)):
             try:
-                yield Submitter(store, delivery, sends=not settings.disabled), store
+                yield Submitter(store, pipeline, sends=not config.disabled), store
             finally:
-                if not settings.disabled:
-                    delivery.stop(_STOP_S)
+                if not config.disabled:
+                    pipeline.stop(_STOP_S)

@@ -1,9 +1,9 @@
-"""When the lines of one file were printed, though it may leave out the year, or all but uptimes.
+"""Times of the lines of one file, also without a year, or with uptimes only.
 
-A date without a year is of the last year in which it is not later than the file; each time the
-dates begin anew on the way there, it is a year earlier. A time since the boot alone is as long
-before the file's own time as it is before the last line of its boot: that is late by as long as
-nothing was printed at the end.
+A date without a year is in the last year in which it is not later than the file. Each time that
+the dates start again before the end of the file, it is one year earlier. An uptime is as long
+before the file's own time as before the last line of its boot. That is too late by the time for
+which nothing was printed at the end.
 """
 
 from __future__ import annotations
@@ -16,103 +16,106 @@ from typing import Final
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.model.units import DAY_S, NS_PER_S
 
+# Values of oom.time.source.
 LOG: Final = "log"
 WITHOUT_ZONE: Final = "log_without_zone"
 WITHOUT_YEAR: Final = "log_without_year"
 FILE: Final = "file"
-"""How a time is known; the last one by the file's own time."""
 
 _DAYS_AHEAD: Final = 1
-"""By so many days a file may be of earlier than its last line: its writer's clock, and zones."""
+"""Tolerated days by which mtime may precede the last line (clock skew, time zones)."""
 _DAYS_BACK: Final = 31
-"""By so many days the dates may go back within a year: clocks are set."""
+"""Tolerated days by which dates may go back within a year (clock changes)."""
 _NEW_YEAR_DAYS: Final = 180
 _MONTH_DAYS: Final = 31
 _LEAP_YEARS: Final = 9
 """From one leap year to the next there can be eight."""
 _BACK_NS: Final = 1_000_000_000
-"""By so much the log's clock may go back within a boot: processors disagree."""
+"""Tolerated time by which uptimes may go back within a boot (unsynchronised processors)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinePosition:
-    """When a line was printed, as far as its file tells before its end.
+    """The time of a line, as far as it is known before the end of the file.
 
-    ``turn`` is how many years had begun since the file's first line, ``boot`` how many boots.
+    ``year_turns`` and ``boots`` count those since the file's first line.
     """
 
     when: int | PartialTimestamp | None
     since_boot_ns: int | None
-    turn: int
-    boot: int
+    year_turns: int
+    boots: int
 
     @property
-    def is_known(self) -> bool:
-        """Whether nothing that is still to come changes it."""
+    def is_final(self) -> bool:
+        """Whether no later line changes the time."""
         return isinstance(self.when, int) or bool(self.when and self.when.year is not None)
 
 
 class TimestampResolver:
-    """Follows the times of a file's lines, given in their order."""
+    """Completes the times of a file's lines, added in their order."""
 
     def __init__(self, ended_unix_ns: int) -> None:
-        """Of a file that was last written at that Unix time, in nanoseconds."""
+        """Start with the time at which the file was last written."""
         self._ended_unix_ns = ended_unix_ns
-        self._turn = 0
+        self._year_turns = 0
         self._last: PartialTimestamp | None = None
-        self._ends_ns: list[int | None] = [None]
-        """The last time since the boot that each boot has told."""
+        self._last_uptimes_ns: list[int | None] = [None]
+        """The last uptime of each boot."""
 
-    def note(self, line: LoggedLine) -> LinePosition:
-        """A line's place."""
+    def add(self, line: LoggedLine) -> LinePosition:
+        """Return the position of the next line."""
         if isinstance(line.when, PartialTimestamp) and line.when.year is None:
-            self._note_date(line.when)
+            self._add_date(line.when)
         if line.since_boot_ns is not None and line.when is None:
-            last = self._ends_ns[-1]
+            last = self._last_uptimes_ns[-1]
             if last is not None and line.since_boot_ns < last - _BACK_NS:
-                self.new_boot()
+                self.start_boot()
                 last = None
-            self._ends_ns[-1] = max(last or 0, line.since_boot_ns)
-        return LinePosition(line.when, line.since_boot_ns, self._turn, len(self._ends_ns) - 1)
+            self._last_uptimes_ns[-1] = max(last or 0, line.since_boot_ns)
+        boots = len(self._last_uptimes_ns) - 1
+        return LinePosition(line.when, line.since_boot_ns, self._year_turns, boots)
 
-    def new_boot(self) -> None:
-        """What follows is of another boot."""
-        if self._ends_ns[-1] is not None:
-            self._ends_ns.append(None)
+    def start_boot(self) -> None:
+        """Count the following lines to another boot."""
+        if self._last_uptimes_ns[-1] is not None:
+            self._last_uptimes_ns.append(None)
 
-    def unix_ns(self, moment: LinePosition) -> tuple[int, str]:
-        """The Unix time of a moment in nanoseconds, and how it is known.
+    def resolve(self, position: LinePosition) -> tuple[int, str]:
+        """Return the Unix time in nanoseconds, and its source.
 
-        Of a moment that is not known by itself once all lines are noted.
+        If the position is not final, all lines must have been added.
         """
-        when = moment.when
+        when = position.when
         if isinstance(when, int):
             return when, LOG
         try:
             if when is not None and when.year is not None:
                 return when.unix_ns(), WITHOUT_ZONE if when.offset_s is None else LOG
             if when is not None:
-                return self._in_year(when, moment.turn), WITHOUT_YEAR
+                year = self._last_year() - (self._year_turns - position.year_turns)
+                return when.unix_ns(year), WITHOUT_YEAR
         except (ValueError, OverflowError):
-            # There is no such day; the line is there all the same.
+            # There is no such day, but there was such a line.
             pass
-        return self._by_file(moment), FILE
+        return self._by_file(position), FILE
 
-    def _note_date(self, stamp: PartialTimestamp) -> None:
+    def _add_date(self, date: PartialTimestamp) -> None:
         if self._last is not None:
-            ahead = _day(stamp) - _day(self._last)
+            ahead = _day_of_year(date) - _day_of_year(self._last)
             if ahead < -_DAYS_BACK:
-                self._turn += 1
-            elif ahead > _NEW_YEAR_DAYS and self._turn and _day(self._last) < _DAYS_BACK:
-                # One that was late: it belongs to the year before.
-                self._turn -= 1
-        self._last = stamp
-
-    def _in_year(self, stamp: PartialTimestamp, turn: int) -> int:
-        return stamp.unix_ns(self._last_year() - (self._turn - turn))
+                self._year_turns += 1
+            elif (
+                ahead > _NEW_YEAR_DAYS
+                and self._year_turns
+                and _day_of_year(self._last) < _DAYS_BACK
+            ):
+                # A late line, of the year before.
+                self._year_turns -= 1
+        self._last = date
 
     def _last_year(self) -> int:
-        """The year of the last date.
+        """Return the year of the last date.
 
         Raises:
             ValueError: there is no such day.
@@ -126,17 +129,16 @@ class TimestampResolver:
                     return year - back
         raise ValueError(self._last)
 
-    def _by_file(self, moment: LinePosition) -> int:
-        if moment.since_boot_ns is None:
+    def _by_file(self, position: LinePosition) -> int:
+        if position.since_boot_ns is None:
             return self._ended_unix_ns
-        ended = self._ended_unix_ns
-        for end_ns in reversed(self._ends_ns[moment.boot + 1 :]):
-            # A boot was over before the next one began.
-            ended -= end_ns or 0
-        last = self._ends_ns[moment.boot] or 0
-        return ended - max(0, last - moment.since_boot_ns)
+        # A boot ended before the next one started.
+        later_boots = self._last_uptimes_ns[position.boots + 1 :]
+        ended = self._ended_unix_ns - sum(uptime_ns or 0 for uptime_ns in later_boots)
+        last = self._last_uptimes_ns[position.boots] or 0
+        return ended - max(0, last - position.since_boot_ns)
 
 
-def _day(stamp: PartialTimestamp) -> int:
-    """A day's number in the year, near enough to compare."""
-    return (stamp.month - 1) * _MONTH_DAYS + stamp.day
+def _day_of_year(date: PartialTimestamp) -> int:
+    """Return the day's number in the year, accurate enough to compare."""
+    return (date.month - 1) * _MONTH_DAYS + date.day

@@ -14,16 +14,14 @@ from otel_oom.otlp.encode import encode_log, encode_span
 def entry(
     kill: EnrichedKill,
     id_: int = 1,
-    log_fate: str = "delivered",
-    span_fate: str | None = "delivered",
+    log_status: str = "delivered",
+    span_status: str | None = "delivered",
 ) -> Entry:
-    """A kill as it was told."""
     log = ExportLogsServiceRequest.FromString(encode_log(kill))
-    span = ExportTraceServiceRequest.FromString(encode_span(kill)) if span_fate else None
-    return Entry(id_, log, span, decode_otlp(log, span), log_fate, span_fate)
+    span = ExportTraceServiceRequest.FromString(encode_span(kill)) if span_status else None
+    return Entry(id_, log, span, decode_otlp(log, span), log_status, span_status)
 
 
 def log_entry(log: bytes, id_: int = 1) -> Entry:
-    """An event without a span."""
     request = ExportLogsServiceRequest.FromString(log)
     return Entry(id_, request, None, decode_otlp(request, None), "delivered", None)

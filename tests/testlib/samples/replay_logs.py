@@ -23,15 +23,11 @@ KILL: Final = (*REPORT, KILLED)
 
 
 class ChunkedStream:
-    """A stream that gives what it has in pieces of one size."""
-
     def __init__(self, data: bytes, size: int) -> None:
-        """Of ``data``, ``size`` bytes at a time."""
         self._data = data
         self._size = size
 
     def read(self, size: int, /) -> bytes:
-        """The next piece."""
         piece, self._data = (
             self._data[: min(size, self._size)],
             self._data[min(size, self._size) :],
@@ -42,19 +38,16 @@ class ChunkedStream:
 def syslog_lines(
     texts: Iterable[str], time: str = "Nov 14 21:00:00", host: str = "db1"
 ) -> list[str]:
-    """Lines as rsyslog writes them in its traditional format."""
     return [f"{time} {host} kernel: {text}" for text in texts]
 
 
 def dmesg_lines(texts: Iterable[str], since_boot_s: float = 100.0) -> list[str]:
-    """Lines as dmesg prints them, a microsecond apart."""
     return [f"[{since_boot_s + at * 1e-6:12.6f}] {text}" for at, text in enumerate(texts)]
 
 
 def journal_entries(
     texts: Iterable[str], since_boot_s: float = 100.0, **more: str
 ) -> list[dict[str, str]]:
-    """Entries of a journal, a microsecond apart, each read 5 s after it was printed."""
     return [
         {
             "__CURSOR": f"s=0;i={at}",
@@ -75,12 +68,10 @@ def journal_entries(
 
 
 def format_json(given: Iterable[dict[str, str]]) -> list[str]:
-    """Entries as ``journalctl -o json`` prints them."""
     return [json.dumps(entry) for entry in given]
 
 
 def format_export(given: Iterable[dict[str, str]]) -> bytes:
-    """Entries as ``journalctl -o export`` prints them."""
     return b"".join(
         b"".join(f"{name}={value}\n".encode() for name, value in entry.items()) + b"\n"
         for entry in given
@@ -94,18 +85,16 @@ def replay(
     file: Path | None = None,
     piece: int = 1 << 20,
 ) -> list[Event]:
-    """What is found in a file of those bytes or lines."""
     if isinstance(data, list):
         data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")
     stream = ChunkedStream(data, piece)
     raws: Iterator[prefilter.RawLine]
     if data.startswith(journal_export.BEGIN):
-        raws = journal_export.near_kills(stream)
+        raws = journal_export.prefilter_entries(stream)
     else:
-        raws = prefilter.prefilter_lines(prefilter.whole_lines(stream))
-    return list(EventExtractor(file, ended_ns).of(raws))
+        raws = prefilter.prefilter_lines(prefilter.read_blocks(stream))
+    return list(EventExtractor(file, ended_ns).extract(raws))
 
 
 def replay_kills(data: bytes | list[str], **more: int) -> list[OomKill]:
-    """The kills among them."""
     return [event for event in replay(data, **more) if isinstance(event, OomKill)]  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""The page of one event, from top to bottom: what, whose limit, who used it, where, when, advice.
+"""The page of one event: victim, limit, memory, allocation, timeline, settings, advice, ids.
 
-Pure: text in, lines out. What an event does not tell has no line.
+Each section is a function from the decoded event to rich renderables. An unknown value has no line.
 """
 
 from __future__ import annotations
@@ -8,97 +8,106 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from otel_oom.commands.console.page import Page
-from otel_oom.commands.console.terminal import Terminal
+from rich.console import RenderableType
+
+from otel_oom.commands.console import page
+from otel_oom.commands.console.page import Head
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
-from otel_oom.commands.history.page import candidates, limit, stacks, timeline, victim
+from otel_oom.commands.history.page.limit import render_limit
+from otel_oom.commands.history.page.stacks import render_allocation
+from otel_oom.commands.history.page.tasks import render_tasks
+from otel_oom.commands.history.page.timeline import render_timeline
+from otel_oom.commands.history.page.victim import render_victim
 from otel_oom.linux.vm_sysctl import describe_settings
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
-__all__ = ["lines"]
+__all__ = ["render_event"]
 
 _TITLES: Final = {
     semconv.EVENT_KILL: "OOM kill",
-    semconv.EVENT_NO_VICTIM: "No memory, and nobody to kill",
-    semconv.EVENT_PANIC: "Kernel panic for want of memory",
-    semconv.EVENT_MISSED: "OOM kills that were missed",
+    semconv.EVENT_NO_VICTIM: "Out of memory, no killable process",
+    semconv.EVENT_PANIC: "Kernel panic: out of memory",
+    semconv.EVENT_MISSED: "Missed OOM kills",
 }
+_GROUP_HEADS: Final = (
+    *(Head("UID"), Head("VICTIM", flexible=True), Head("RESIDENT", right=True), Head("OUTCOME")),
+    Head("CGROUP", path=True),
+)
+_RESIDENT: Final = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
 
 
-def lines(entry: Entry, members: Sequence[Entry], terminal: Terminal) -> Iterator[str]:
-    """The page of ``entry``; ``members`` are all that were killed with it, itself included."""
-    layout, record = Page(terminal), entry.record
-    title = _TITLES.get(record.name, record.name)
-    yield from layout.paragraph(f"{title}, {labels.time_of(record.unix_ns)}", "bold", "red")
+def render_event(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
+    """Yield the page of ``entry``; ``group`` are all victims of its decision, itself included."""
+    event = entry.record
+    title = _TITLES.get(event.name, event.name)
+    yield page.text(f"{title}, {labels.format_time(event.unix_ns)}", "bold red")
     yield ""
-    yield from layout.paragraph(record.body)
-    yield from victim.lines(record, layout)
-    yield from _members(entry, members, layout)
-    yield from limit.lines(record, layout)
-    yield from candidates.lines(record, layout)
-    yield from stacks.lines(record, layout)
-    yield from timeline.lines(entry, layout)
-    yield from _settings(record, layout)
-    yield from _advice(record, layout)
-    yield from _ids(record, layout)
+    yield page.text(event.body)
+    yield from render_victim(event)
+    yield from _group(entry, group)
+    yield from render_limit(event)
+    yield from render_tasks(event)
+    yield from render_allocation(event)
+    yield from render_timeline(entry)
+    yield from _settings(event)
+    yield from _advice(event)
+    yield from _ids(event)
 
 
-def _members(entry: Entry, members: Sequence[Entry], layout: Page) -> Iterator[str]:
-    if len(members) < 2:  # noqa: PLR2004  it alone
+def _group(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
+    if len(group) < 2:  # noqa: PLR2004  itself alone
         return
-    yield from layout.heading(f"Killed together (memory.oom.group): {len(members)}")
+    yield page.heading(f"Killed together (memory.oom.group): {len(group)}")
     rows = [
         (
-            one.record.uid[:8],
-            labels.victim(one.record),
-            _resident(one.record),
-            labels.outcome(one.record),
-            one.record.attributes.text(semconv.MEMCG_PATH) or "-",
+            member.record.uid[: labels.UID_CHARS],
+            labels.victim_label(member.record),
+            _resident(member.record),
+            labels.outcome_label(member.record),
+            member.record.attributes.text(semconv.MEMCG_PATH) or "-",
         )
-        for one in members
+        for member in group
     ]
-    marked = frozenset(at for at, one in enumerate(members) if one.id == entry.id)
-    heads = ("UID", "VICTIM", "RESIDENT", "OUTCOME", "CGROUP")
-    yield from layout.table(heads, rows, right=frozenset({2}), marked=marked, flexible=(1,))
+    marked = [index for index, member in enumerate(group) if member.id == entry.id]
+    yield page.marked_table(_GROUP_HEADS, rows, marked)
 
 
-def _resident(record: DecodedEvent) -> str:
-    parts = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
-    held = [value for value in map(record.attributes.integer, parts) if value is not None]
-    return format_bytes(sum(held)) if held else "-"
+def _resident(event: DecodedEvent) -> str:
+    parts = [value for value in map(event.attributes.integer, _RESIDENT) if value is not None]
+    return format_bytes(sum(parts)) if parts else "-"
 
 
-def _settings(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    values = record.attributes
-    found = [
-        *describe_settings(values.numbers(semconv.SYSCTL_VM), values.numbers(semconv.HOST_MEMORY))
+def _settings(event: DecodedEvent) -> Iterator[RenderableType]:
+    attributes = event.attributes
+    sysctls = [
+        *describe_settings(
+            attributes.numbers(semconv.SYSCTL_VM), attributes.numbers(semconv.HOST_MEMORY)
+        )
     ]
-    if not found:
+    if not sysctls:
         return
-    yield from layout.heading("Settings in force")
-    for one in found:
-        yield from layout.paragraph(
-            f"{one.name} = {one.value}: {one.sentence}", indent=2, hanging=2
-        )
+    yield page.heading("Kernel settings")
+    for sysctl in sysctls:
+        yield page.item("•", page.text(f"{sysctl.name} = {sysctl.value}: {sysctl.sentence}"))
 
 
-def _advice(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    advice = record.attributes.text(semconv.ADVICE)
+def _advice(event: DecodedEvent) -> Iterator[RenderableType]:
+    advice = event.attributes.text(semconv.ADVICE)
     if advice:
-        yield from layout.heading("What to do")
-        yield from layout.paragraph(advice, "green", indent=2)
+        yield page.heading("Advice")
+        yield page.paragraph(advice, "green")
 
 
-def _ids(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    values = record.attributes
-    yield from layout.heading("Where to find it")
-    yield from layout.row("uid", record.uid)
-    yield from layout.row("trace", record.trace_id)
-    yield from layout.row("span", record.span_id)
-    told_by = (semconv.CAPTURE_SOURCE, semconv.CAPTURE_HOOK, semconv.DECISION_SOURCE)
-    yield from layout.row("captured by", ", ".join(filter(None, map(values.text, told_by))))
-    if values.values.get(semconv.CAPTURE_RECOVERED):
-        yield from layout.row("", "recorded while no agent ran")
+def _ids(event: DecodedEvent) -> Iterator[RenderableType]:
+    attributes = event.attributes
+    sources = (semconv.CAPTURE_SOURCE, semconv.CAPTURE_HOOK, semconv.DECISION_SOURCE)
+    yield page.heading("Identifiers")
+    yield from page.row("uid", event.uid)
+    yield from page.row("trace", event.trace_id)
+    yield from page.row("span", event.span_id)
+    yield from page.row("captured by", ", ".join(filter(None, map(attributes.text, sources))))
+    if attributes.values.get(semconv.CAPTURE_RECOVERED):
+        yield from page.row("recovered", "recorded while no agent was running")

@@ -1,84 +1,99 @@
-"""Who asked for the memory, for which, and where in the kernel and in its own program."""
+"""The allocation that failed: its trigger, its kind, its stacks in kernel and program."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.commands.console.page import Page
+from rich.console import RenderableType
+
+from otel_oom.commands.console import page
 from otel_oom.model.units import PAGE_BYTES, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import MEMORY_TYPES
 from otel_oom.otlp.decode import DecodedEvent
 
-_ENTRIES: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
-_BY: Final = {
-    "memcg": "a cgroup had no room",
-    "host": "the host had no page left",
-    "page_fault": "a page fault found no memory",
-    "sysrq": "somebody asked for it (sysrq f)",
+_ENTRY_POINTS: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
+_ORIGINS: Final = {
+    "memcg": "a cgroup reached its limit",
+    "host": "the host ran out of memory",
+    "page_fault": "a page fault ran out of memory",
+    "sysrq": "requested by SysRq-f",
 }
-_ID_CHARS: Final = 12
 
 
-def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    """The section; empty where nothing is known of it."""
-    values = record.attributes
-    kernel = (values.text(semconv.REQUEST_KERNEL_STACK) or "").splitlines()
-    program = (values.text(semconv.REQUEST_USER_STACK) or "").splitlines()
+def render_allocation(event: DecodedEvent) -> Iterator[RenderableType]:
+    """Yield the section; nothing if none of it is known."""
+    attributes = event.attributes
+    kernel_stack = (attributes.text(semconv.REQUEST_KERNEL_STACK) or "").splitlines()
+    user_stack = (attributes.text(semconv.REQUEST_USER_STACK) or "").splitlines()
     rows = [
-        *layout.row("asked by", _trigger(record)),
-        *layout.row("for", _request(record)),
-        *layout.row("decided as", _decision(record)),
+        *page.row("trigger", _trigger(event)),
+        *page.row("request", _request(event)),
+        *page.row("reason", _reason(event)),
     ]
-    if not rows and not kernel and not program:
+    if not rows and not kernel_stack and not user_stack:
         return
-    yield from layout.heading("Where it was asked for")
+    yield page.heading("Allocation")
     yield from rows
-    if kernel or program:
+    if kernel_stack or user_stack:
         yield ""
-        left = ["in the kernel, from the decision outwards", *(f"  {frame}" for frame in kernel)]
-        right = ["in the program, from the inside outwards", *(f"  {frame}" for frame in program)]
-        yield from layout.columns(left if kernel else [], right if program else [])
+        yield page.columns(
+            _titled("kernel stack, innermost first", kernel_stack),
+            _titled("user stack, innermost first", user_stack),
+        )
 
 
-def _trigger(record: DecodedEvent) -> str | None:
-    values = record.attributes
-    pid, comm = values.integer(semconv.TRIGGER_PID), values.text(semconv.TRIGGER_COMM)
+def _titled(title: str, stack: list[str]) -> list[str]:
+    return [title, *(f"  {frame}" for frame in stack)] if stack else []
+
+
+def _trigger(event: DecodedEvent) -> str | None:
+    attributes = event.attributes
+    pid, comm = attributes.integer(semconv.TRIGGER_PID), attributes.text(semconv.TRIGGER_COMM)
     if pid is None:
         return comm
-    tid = values.integer(semconv.TRIGGER_TID)
+    tid = attributes.integer(semconv.TRIGGER_TID)
     thread = f", thread {tid}" if tid not in {None, pid} else ""
-    who = f"{comm or 'a process'}, pid {pid}{thread}"
-    if pid == values.integer("process.pid"):
-        return f"{who}: the victim itself"
-    container = values.text(semconv.TRIGGER_CONTAINER_NAME) or values.text(
+    process = f"{comm or 'a process'}, pid {pid}{thread}"
+    if pid == attributes.integer("process.pid"):
+        return f"{process}: the victim itself"
+    container = attributes.text(semconv.TRIGGER_CONTAINER_NAME) or attributes.text(
         semconv.TRIGGER_CONTAINER_ID
     )
-    unit = values.text(semconv.TRIGGER_USER_UNIT) or values.text(semconv.TRIGGER_UNIT)
+    unit = attributes.text(semconv.TRIGGER_USER_UNIT) or attributes.text(semconv.TRIGGER_UNIT)
     where = (
-        f"container {container}" if container else unit or values.text(semconv.TRIGGER_MEMCG_PATH)
+        f"container {container}"
+        if container
+        else unit or attributes.text(semconv.TRIGGER_MEMCG_PATH)
     )
-    return f"{who}, another than the victim{f', in {where}' if where else ''}"
+    return f"{process}, not the victim{f', in {where}' if where else ''}"
 
 
-def _request(record: DecodedEvent) -> str | None:
-    values = record.attributes
-    memory, entry = (
-        values.text(semconv.REQUEST_MEMORY_TYPE),
-        values.text(semconv.REQUEST_ENTRY_POINT),
+def _request(event: DecodedEvent) -> str | None:
+    attributes = event.attributes
+    memory_type = attributes.text(semconv.REQUEST_MEMORY_TYPE)
+    entry_point = attributes.text(semconv.REQUEST_ENTRY_POINT)
+    order, flags = (
+        attributes.integer(semconv.REQUEST_ORDER),
+        attributes.text(semconv.REQUEST_GFP_FLAGS),
     )
-    order, flags = values.integer(semconv.REQUEST_ORDER), values.text(semconv.REQUEST_GFP_FLAGS)
     parts = [
-        MEMORY_TYPES.get(memory, memory) if memory else None,
-        (f"in {_ENTRIES[entry]}" if entry in _ENTRIES else f"by {entry}()") if entry else None,
+        MEMORY_TYPES.get(memory_type, memory_type) if memory_type else None,
+        _via(entry_point) if entry_point else None,
         format_bytes(PAGE_BYTES << order) if order is not None and order >= 0 else None,
         flags,
     ]
     return ", ".join(filter(None, parts)) or None
 
 
-def _decision(record: DecodedEvent) -> str | None:
-    values = record.attributes
-    by, message = values.text(semconv.DECISION_ORIGIN), values.text(semconv.DECISION_MESSAGE)
-    return "; ".join(filter(None, (_BY.get(by or ""), f'"{message}"' if message else None))) or None
+def _via(entry_point: str) -> str:
+    name = _ENTRY_POINTS.get(entry_point)
+    return f"in {name}" if name else f"by {entry_point}()"
+
+
+def _reason(event: DecodedEvent) -> str | None:
+    attributes = event.attributes
+    origin = _ORIGINS.get(attributes.text(semconv.DECISION_ORIGIN) or "")
+    message = attributes.text(semconv.DECISION_MESSAGE)
+    return "; ".join(filter(None, (origin, f'"{message}"' if message else None))) or None

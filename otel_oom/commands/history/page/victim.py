@@ -1,50 +1,55 @@
-"""What was killed: the service, the container, the pod, the unit, the process itself."""
+"""The victim: its service, pod, container, unit and process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.commands.console.page import Page
+from rich.console import RenderableType
+
+from otel_oom.commands.console import page
+from otel_oom.commands.history.labels import CONTAINER_ID_CHARS
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
-_ID_CHARS: Final = 12
+_MEMORY: Final = {
+    semconv.MEMORY_ANON: "anonymous",
+    semconv.MEMORY_FILE: "of files",
+    semconv.MEMORY_SHMEM: "shared",
+}
 
 
-def lines(record: DecodedEvent, layout: Page) -> Iterator[str]:
-    """The section; empty for what had no victim."""
-    values, resource = record.attributes, record.resource
-    if values.integer("process.pid") is None:
+def render_victim(event: DecodedEvent) -> Iterator[RenderableType]:
+    """Yield the section; nothing for an event without a victim."""
+    attributes = event.attributes
+    if attributes.integer("process.pid") is None:
         return
-    yield from layout.heading("What was killed")
-    yield from layout.row("service", _service(record))
-    yield from layout.row("pod", _pod(record))
-    yield from layout.row("container", _container(record))
-    yield from layout.row("unit", _unit(record))
-    yield from layout.row("process", _process(record), "bold")
-    yield from layout.row("program", values.text("process.executable.path"))
-    yield from layout.row("command", _command(record))
-    yield from layout.row("memory", _memory(record))
-    yield from layout.row("cgroup", values.text(semconv.MEMCG_PATH))
-    yield from layout.row("host", resource.text("host.name"))
-    yield from layout.row("not found out", values.text(semconv.ENRICHMENT_ERROR), "yellow")
+    yield page.heading("Victim")
+    yield from page.row("service", _service(event))
+    yield from page.row("pod", _pod(event))
+    yield from page.row("container", _container(event))
+    yield from page.row("unit", _unit(event))
+    yield from page.row("process", _process(event), "bold")
+    yield from page.row("program", attributes.text("process.executable.path"))
+    yield from page.row("command", _command(event))
+    yield from page.row("memory", _memory(event))
+    yield from page.row("cgroup", attributes.text(semconv.MEMCG_PATH))
+    yield from page.row("host", event.resource.text("host.name"))
+    yield from page.row("incomplete", attributes.text(semconv.ENRICHMENT_ERROR), "yellow")
 
 
-def _service(record: DecodedEvent) -> str | None:
-    resource = record.resource
-    name, namespace = resource.text("service.name"), resource.text("service.namespace")
-    version = resource.text("service.version")
+def _service(event: DecodedEvent) -> str | None:
+    resource = event.resource
+    name, version = resource.text("service.name"), resource.text("service.version")
     if name is None:
         return None
-    return (
-        f"{f'{namespace}/' if namespace else ''}{name}{f', version {version}' if version else ''}"
-    )
+    full_name = "/".join(filter(None, (resource.text("service.namespace"), name)))
+    return full_name + (f", version {version}" if version else "")
 
 
-def _pod(record: DecodedEvent) -> str | None:
-    resource = record.resource
+def _pod(event: DecodedEvent) -> str | None:
+    resource = event.resource
     uid, name = resource.text("k8s.pod.uid"), resource.text("k8s.pod.name")
     if uid is None and name is None:
         return None
@@ -53,44 +58,47 @@ def _pod(record: DecodedEvent) -> str | None:
     parts = [
         "/".join(filter(None, (namespace, name))) or f"uid {uid}",
         f"container {container}" if container else None,
-        record.attributes.text(semconv.VICTIM_QOS_CLASS),
+        event.attributes.text(semconv.VICTIM_QOS_CLASS),
         f"restarted {restarts} times before" if restarts else None,
     ]
     return ", ".join(filter(None, parts))
 
 
-def _container(record: DecodedEvent) -> str | None:
-    resource = record.resource
+def _container(event: DecodedEvent) -> str | None:
+    resource = event.resource
     id_, name = resource.text("container.id"), resource.text("container.name")
     if id_ is None:
         return None
     image, tags = resource.text("container.image.name"), resource.text("container.image.tags")
-    outer = record.attributes.text(semconv.HOST_CONTAINER_NAME) or record.attributes.text(
+    host = event.attributes.text(semconv.HOST_CONTAINER_NAME) or event.attributes.text(
         semconv.HOST_CONTAINER_ID
     )
     parts = [
-        f"{name} ({id_[:_ID_CHARS]})" if name else id_[:_ID_CHARS],
+        f"{name} ({id_[:CONTAINER_ID_CHARS]})" if name else id_[:CONTAINER_ID_CHARS],
         f"image {image}{f':{tags}' if tags else ''}" if image else None,
         resource.text("container.runtime.name"),
-        f"inside of container {outer}" if outer else None,
+        f"inside container {host}" if host else None,
     ]
     return ", ".join(filter(None, parts))
 
 
-def _unit(record: DecodedEvent) -> str | None:
-    values = record.attributes
+def _unit(event: DecodedEvent) -> str | None:
+    attributes = event.attributes
     units = (semconv.VICTIM_USER_UNIT, semconv.VICTIM_UNIT, semconv.VICTIM_SLICE)
-    return " in ".join(filter(None, map(values.text, units))) or None
+    return " in ".join(filter(None, map(attributes.text, units))) or None
 
 
-def _process(record: DecodedEvent) -> str:
-    values = record.attributes
-    pid, inside = values.integer("process.pid"), values.integer("process.vpid")
-    adjusted = values.integer(semconv.VICTIM_SCORE_ADJ)
-    user, parent = values.integer("process.real_user.id"), values.integer("process.parent_pid")
+def _process(event: DecodedEvent) -> str:
+    attributes = event.attributes
+    pid, inside = attributes.integer("process.pid"), attributes.integer("process.vpid")
+    adjusted = attributes.integer(semconv.VICTIM_SCORE_ADJ)
+    user, parent = (
+        attributes.integer("process.real_user.id"),
+        attributes.integer("process.parent_pid"),
+    )
     parts = [
-        f"{values.text(semconv.VICTIM_COMM) or 'a process'}, pid {pid}",
-        f"pid {inside} where it ran" if inside not in {None, pid} else None,
+        f"{attributes.text(semconv.VICTIM_COMM) or 'a process'}, pid {pid}",
+        f"pid {inside} in its own namespace" if inside not in {None, pid} else None,
         f"child of pid {parent}" if parent else None,
         f"user {user}" if user is not None else None,
         f"oom_score_adj {adjusted}" if adjusted is not None else None,
@@ -98,23 +106,22 @@ def _process(record: DecodedEvent) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _command(record: DecodedEvent) -> str | None:
-    words = record.attributes.values.get("process.command_args")
+def _command(event: DecodedEvent) -> str | None:
+    words = event.attributes.values.get("process.command_args")
     return " ".join(words) if isinstance(words, tuple) else None
 
 
-def _memory(record: DecodedEvent) -> str | None:
-    values = record.attributes
-    parts = {
-        "anonymous": values.integer(semconv.MEMORY_ANON),
-        "of files": values.integer(semconv.MEMORY_FILE),
-        "shared": values.integer(semconv.MEMORY_SHMEM),
-    }
-    known = {name: held for name, held in parts.items() if held is not None}
-    if not known:
+def _memory(event: DecodedEvent) -> str | None:
+    attributes = event.attributes
+    parts = [(attributes.integer(name), label) for name, label in _MEMORY.items()]
+    sizes = [part for part, _ in parts if part is not None]
+    if not sizes:
         return None
-    made_of = ", ".join(f"{format_bytes(held)} {name}" for name, held in known.items() if held)
-    told = f"{format_bytes(sum(known.values()))} resident" + (f" ({made_of})" if made_of else "")
-    swap, tables = values.integer(semconv.MEMORY_SWAP), values.integer(semconv.MEMORY_PAGE_TABLES)
-    told += f", {format_bytes(swap)} in swap" if swap else ""
-    return told + (f", {format_bytes(tables)} of page tables" if tables else "")
+    breakdown = ", ".join(f"{format_bytes(part)} {label}" for part, label in parts if part)
+    text = f"{format_bytes(sum(sizes))} resident" + (f" ({breakdown})" if breakdown else "")
+    swap, tables = (
+        attributes.integer(semconv.MEMORY_SWAP),
+        attributes.integer(semconv.MEMORY_PAGE_TABLES),
+    )
+    text += f", {format_bytes(swap)} in swap" if swap else ""
+    return text + (f", {format_bytes(tables)} of page tables" if tables else "")

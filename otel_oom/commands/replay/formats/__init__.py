@@ -1,1 +1,1 @@
-"""Formats in which kernel logs are kept."""
+"""Formats in which programs store kernel logs."""

@@ -1,7 +1,7 @@
-"""A line of a file into a line of the kernel's log, whoever wrote the file.
+"""Parsing of a line in any format.
 
-Each line says by itself which form it is in, so a file may have several. What stands around it is
-taken off before: a terminal's colours, and what container runtimes write their output in.
+Each line shows its own format, so a file may mix several. Terminal colours and the prefixes of
+container runtimes are stripped first.
 """
 
 from __future__ import annotations
@@ -10,55 +10,62 @@ import json
 import re
 from typing import Final
 
-from otel_oom.commands.replay.formats import dmesg, journal_export, journal_fields, syslog
+from otel_oom.commands.replay.formats import journal_export
+from otel_oom.commands.replay.formats.dmesg import decode_text, parse_dmesg_line
+from otel_oom.commands.replay.formats.journal_fields import (
+    format_boot_id,
+    parse_export_entry,
+    parse_json_entry,
+)
 from otel_oom.commands.replay.formats.log_line import LoggedLine
+from otel_oom.commands.replay.formats.syslog import parse_syslog_line
 
-BARE: Final = "text"
+TEXT: Final = "text"
 
 _COLOUR: Final = re.compile(rb"\x1b\[[0-9;]{0,32}[mK]")
 _CRI: Final = re.compile(rb"\d{4}-\d\d-\d\dT[\d:.]{8,18}(?:Z|[+-]\d\d:\d\d) std(?:out|err) [FP] ")
-"""What the kubelet's containers write to: time, stream, and whether the line is whole."""
-_AROUND_JSON: Final = (b"\x1e", b"data: ")
-"""journalctl's json-seq and json-sse."""
+"""Prefix in container logs of the kubelet: time, stream, and if the line is complete."""
+_JSON_PREFIXES: Final = (b"\x1e", b"data: ")
+"""Those of journalctl's json-seq and json-sse."""
 _FIELD: Final = re.compile(rb'\s*(?:[A-Z0-9_]{1,64}=|"\w{1,64}" ?:)')
-"""How a line begins in journalctl's verbose and json-pretty, which are not read."""
+"""Beginning of a line of journalctl's verbose and json-pretty, which are not supported."""
 _BOOT: Final = re.compile(rb"-- (?:Boot ([0-9a-f]{32})|Reboot) --")
 
 
-def parse(raw: bytes) -> LoggedLine | None:
-    """The kernel's line; ``None`` for others' and for what is no such line."""
+def parse_line(raw: bytes) -> LoggedLine | None:
+    """Return the kernel's line; ``None`` for others, and for an unknown format."""
     if raw.startswith(journal_export.BEGIN):
-        return journal_fields.of_export(raw)
+        return parse_export_entry(raw)
     raw = raw.rstrip(b"\r")
     if b"\x1b[" in raw:
         raw = _COLOUR.sub(b"", raw)
-    for around in _AROUND_JSON:
-        raw = raw.removeprefix(around)
+    for prefix in _JSON_PREFIXES:
+        raw = raw.removeprefix(prefix)
     if raw.startswith(b"{"):
-        return journal_fields.of_json(raw) or _of_docker(raw)
-    wrapped = _CRI.match(raw)
-    if wrapped:
-        raw = raw[wrapped.end() :]
-    return syslog.parse(raw) or dmesg.parse(raw)
+        return parse_json_entry(raw) or _parse_docker_line(raw)
+    cri = _CRI.match(raw)
+    if cri:
+        raw = raw[cri.end() :]
+    return parse_syslog_line(raw) or parse_dmesg_line(raw)
 
 
-def boot(raw: bytes) -> str | None:
-    """The id of the boot that begins here, as journalctl marks it; empty if it tells none."""
-    found = _BOOT.fullmatch(raw.rstrip(b"\r"))
-    if not found:
+def parse_boot_marker(raw: bytes) -> str | None:
+    """Return the boot id in journalctl's mark of a new boot: empty without one."""
+    marker = _BOOT.fullmatch(raw.rstrip(b"\r"))
+    if not marker:
         return None
-    return journal_fields.dashed(found[1].decode("ascii")) if found[1] else ""
+    return format_boot_id(marker[1].decode("ascii")) if marker[1] else ""
 
 
-def bare(raw: bytes) -> LoggedLine | None:
-    """A line that is nothing but text; ``None`` for a field of another format."""
-    return None if _FIELD.match(raw) else LoggedLine(BARE, dmesg.text(raw))
+def parse_bare_text(raw: bytes) -> LoggedLine | None:
+    """Return a line without prefix; ``None`` for a field of another format."""
+    return None if _FIELD.match(raw) else LoggedLine(TEXT, decode_text(raw))
 
 
-def _of_docker(raw: bytes) -> LoggedLine | None:
-    """A line of Docker's json-file driver."""
+def _parse_docker_line(raw: bytes) -> LoggedLine | None:
+    """Return the line in one of Docker's json-file driver."""
     try:
         text = json.loads(raw)["log"].encode("utf-8", "surrogatepass").rstrip(b"\n")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return None if text.startswith(b"{") else parse(text)
+    return None if text.startswith(b"{") else parse_line(text)

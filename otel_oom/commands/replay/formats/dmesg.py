@@ -1,4 +1,4 @@
-"""Lines as dmesg(1) prints them and syslog(2) has them; what all text forms share of those.
+"""Lines of dmesg(1) and syslog(2), and the parts that other text formats share.
 
 By default ``[12345.678901] text``, before it ``<4>`` (``--raw``) or ``kern  :warn  : `` (``-x``);
 in place of the time since the boot ``[Tue Nov 24 09:12:44 2026]`` (``-T``) or
@@ -15,7 +15,7 @@ from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimesta
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_S, NS_PER_US
 
-FORM: Final = "dmesg"
+FORMAT: Final = "dmesg"
 
 MONTHS: Final = {
     name: number
@@ -27,7 +27,7 @@ MONTHS: Final = {
 
 _SINCE_BOOT: Final = re.compile(
     rb"\[ {0,9}(\d{1,9})\.(\d{6})(?: *<[^>\n]{0,20}>?)?\]"
-    # In brackets of its own the thread (T) or the processor (C) that printed it.
+    # In a second pair of brackets: the printing thread (T) or processor (C).
     rb"(?: ?\[ {0,9}(?:T(\d{1,10})|C\d{1,10})\])? ?"
 )
 _CTIME: Final = re.compile(
@@ -39,8 +39,8 @@ _DECODED: Final = re.compile(rb"([a-z0-9]{2,9}) {0,6}:[a-z]{3,7} {0,6}: ?")
 _FACILITY_SHIFT: Final = 3
 
 
-def parse(raw: bytes) -> LoggedLine | None:
-    """The kernel's line; ``None`` for user space's and for what is in another form."""
+def parse_dmesg_line(raw: bytes) -> LoggedLine | None:
+    """Return the kernel's line; ``None`` for user space, and for other formats."""
     level = _LEVEL.match(raw)
     decoded = None if level else _DECODED.match(raw)
     if level and int(level[1]) >> _FACILITY_SHIFT:
@@ -48,39 +48,34 @@ def parse(raw: bytes) -> LoggedLine | None:
     if decoded and decoded[1] != b"kern":
         return None
     rest = raw[(level or decoded).end() :] if level or decoded else raw  # type: ignore[union-attr]
-    found = _CTIME.match(rest)
-    if found:
-        stamp = _ctime(found)
-        return LoggedLine(FORM, text(rest[found.end() :]), when=stamp) if stamp else None
-    found = _ISO.match(rest)
-    if found:
-        ns, zone = int(found[7]) * NS_PER_US, offset_s(found[8])
-        digits = found.groups()[2:6]
-        stamp = PartialTimestamp.of(int(found[1]), int(found[2]), digits, ns=ns, offset_s=zone)
-        return LoggedLine(FORM, text(rest[found.end() :]), when=stamp)
-    return since_boot(LoggedLine(FORM, ""), rest)
+    ctime = _CTIME.match(rest)
+    match = ctime or _ISO.match(rest)
+    if match:
+        when = _ctime(match) if ctime else _iso(match)
+        return LoggedLine(FORMAT, decode_text(rest[match.end() :]), when=when) if when else None
+    return parse_boot_time(LoggedLine(FORMAT, ""), rest)
 
 
-def since_boot(line: LoggedLine, rest: bytes) -> LoggedLine | None:
-    """``line`` with the time, the thread and the text in ``rest``; ``None`` without a time."""
-    found = _SINCE_BOOT.match(rest)
-    if not found:
+def parse_boot_time(line: LoggedLine, rest: bytes) -> LoggedLine | None:
+    """Return ``line`` with uptime, thread and text of ``rest``; ``None`` without an uptime."""
+    match = _SINCE_BOOT.match(rest)
+    if not match:
         return None
     return replace(
         line,
-        text=text(rest[found.end() :]),
-        since_boot_ns=int(found[1]) * NS_PER_S + int(found[2]) * NS_PER_US,
-        caller=int(found[3]) if found[3] else None,
+        text=decode_text(rest[match.end() :]),
+        since_boot_ns=int(match[1]) * NS_PER_S + int(match[2]) * NS_PER_US,
+        caller=int(match[3]) if match[3] else None,
     )
 
 
-def text(raw: bytes) -> str:
-    r"""A line's text; what is not UTF-8 stands as ``\xNN``."""
+def decode_text(raw: bytes) -> str:
+    r"""Decode the text of a line; invalid UTF-8 becomes ``\xNN``."""
     return decode_bytes(raw)
 
 
-def offset_s(zone: bytes | None) -> int | None:
-    """The seconds that a zone such as ``+01:00`` is ahead; ``None`` for one by name alone."""
+def zone_offset_s(zone: bytes | None) -> int | None:
+    """Return the offset in seconds of a zone such as ``+01:00``; ``None`` for a mere name."""
     if not zone:
         return None
     if zone in {b"Z", b"UTC", b"GMT"}:
@@ -92,8 +87,18 @@ def offset_s(zone: bytes | None) -> int | None:
     return -seconds if zone[:1] == b"-" else seconds
 
 
-def _ctime(found: re.Match[bytes]) -> PartialTimestamp | None:
-    month = MONTHS.get(found[1])
+def _ctime(match: re.Match[bytes]) -> PartialTimestamp | None:
+    month = MONTHS.get(match[1])
     if month is None:
         return None
-    return PartialTimestamp.of(int(found[6]), month, found.groups()[1:5])
+    return PartialTimestamp.from_digits(int(match[6]), month, match.groups()[1:5])
+
+
+def _iso(match: re.Match[bytes]) -> PartialTimestamp:
+    return PartialTimestamp.from_digits(
+        int(match[1]),
+        int(match[2]),
+        match.groups()[2:6],
+        ns=int(match[7]) * NS_PER_US,
+        offset_s=zone_offset_s(match[8]),
+    )

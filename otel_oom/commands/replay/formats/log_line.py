@@ -1,4 +1,4 @@
-"""A line of the kernel's log as a file keeps it, and the time that stands before it."""
+"""Lines of the kernel log as a file stores them, and their timestamps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Final
 
 from otel_oom.model.units import NS_PER_S
+
+_MAX_SECOND: Final = 59
 
 
 @dataclass(frozen=True, slots=True)
 class PartialTimestamp:
-    """A date and time as it is written; ``year`` and ``offset_s`` (of its zone) where they are.
+    """A written date and time; ``year`` and ``offset_s``, that of its zone, may be missing.
 
     ``ns`` are the nanoseconds of the second.
     """
@@ -27,50 +30,50 @@ class PartialTimestamp:
     offset_s: int | None = None
 
     @classmethod
-    def of(
+    def from_digits(
         cls,
         year: int | None,
         month: int,
-        rest: Sequence[bytes],
+        digits: Sequence[bytes],
         *,
         ns: int = 0,
         offset_s: int | None = None,
     ) -> PartialTimestamp:
-        """With the digits of day, hour, minute and second as the ``rest``."""
-        day, hour, minute, second = map(int, rest)
+        """Return a timestamp with the digits of day, hour, minute and second."""
+        day, hour, minute, second = map(int, digits)
         return cls(year, month, day, hour, minute, second, ns, offset_s)
 
     def unix_ns(self, year: int | None = None) -> int:
-        """Unix time in nanoseconds, in ``year`` if it has none; without a zone, in this machine's.
+        """Return Unix time in nanoseconds, with ``year`` and the local zone for missing ones.
 
         Raises:
             ValueError: there is no such day or time.
         """
-        in_year = self.year if self.year is not None else year
-        if in_year is None:
+        full_year = self.year if self.year is not None else year
+        if full_year is None:
             raise ValueError("no year")
-        # A leap second is told as the second before it.
-        at = datetime(  # noqa: DTZ001  the zone follows
-            in_year, self.month, self.day, self.hour, self.minute, min(self.second, 59)
-        )
+        # A leap second counts as the second before it.
+        second = min(self.second, _MAX_SECOND)
+        date = datetime(full_year, self.month, self.day, self.hour, self.minute, second)  # noqa: DTZ001  the zone follows
         if self.offset_s is None:
-            seconds = int(time.mktime(at.timetuple()))
+            seconds = int(time.mktime(date.timetuple()))
         else:
             zone = timezone(timedelta(seconds=self.offset_s))
-            seconds = int(at.replace(tzinfo=zone).timestamp())
+            seconds = int(date.replace(tzinfo=zone).timestamp())
         return seconds * NS_PER_S + self.ns
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedLine:
-    """A line that the kernel printed, as some producer has kept it.
+    """A line of the kernel, as some program has stored it.
 
-    ``form`` names the producer. ``since_boot_ns`` is the time on the log's own clock, ``when``
-    that on the wall's: nanoseconds of Unix time, or what is written of it. ``host`` is its name
-    and ``host_id`` its machine-id(5), where they are told; ``boot_id`` is empty where it is not.
+    ``format`` names the program. ``since_boot_ns`` is the time on the log's own clock. ``when`` is
+    that on the wall clock: Unix time in nanoseconds, or as written. ``host`` is the host's name,
+    ``host_id`` its machine-id(5). ``boot_id`` is empty if unknown. ``caller`` is the id of
+    the printing thread.
     """
 
-    form: str
+    format: str
     text: str
     since_boot_ns: int | None = None
     when: int | PartialTimestamp | None = None

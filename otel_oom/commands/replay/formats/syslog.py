@@ -1,9 +1,9 @@
-"""Lines as syslog daemons write them to files, and as journalctl(1) prints them as text.
+"""Lines of syslog daemons, and text output of journalctl(1).
 
-A time, the host's name, ``kernel:`` and the text, before which the kernel's own time may stand.
-The time is that of RFC 3164, which has neither year nor zone, that of RFC 3339, or one of
-journalctl's: with the year and the zone's name (``short-full``), seconds of Unix time
-(``short-unix``), or since the boot (``short-monotonic``). The format of RFC 5424 is known as well.
+They contain a time, the host's name, ``kernel:`` and the text; the kernel's own time may precede
+the text. The time is that of RFC 3164, without year and zone, that of RFC 3339, or one of
+journalctl's: with the year and the zone's name (``short-full``), Unix time in seconds
+(``short-unix``), or the uptime (``short-monotonic``). RFC 5424 is supported as well.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from otel_oom.commands.replay.formats import dmesg
+from otel_oom.commands.replay.formats.dmesg import (
+    MONTHS,
+    decode_text,
+    parse_boot_time,
+    zone_offset_s,
+)
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.model.units import NS_PER_S, NS_PER_US
 
-FORM: Final = "syslog"
+FORMAT: Final = "syslog"
 
 _PRIORITY: Final = re.compile(rb"<(\d{1,3})>(1 )?")
 _TIME: Final = re.compile(
@@ -36,45 +41,42 @@ _FACILITY_SHIFT: Final = 3
 _NANO_DIGITS: Final = 9
 
 
-def parse(raw: bytes) -> LoggedLine | None:
-    """The kernel's line; ``None`` for others' and for what is in another form."""
+def parse_syslog_line(raw: bytes) -> LoggedLine | None:
+    """Return the kernel's line; ``None`` for others, and for other formats."""
     priority = _PRIORITY.match(raw)
     if priority and int(priority[1]) >> _FACILITY_SHIFT:
         return None
-    at = priority.end() if priority else 0
-    found = _TIME.match(raw, at)
-    if not found:
+    time = _TIME.match(raw, priority.end() if priority else 0)
+    if not time:
         return None
-    tagged = (_TAG_5424 if priority and priority[2] else _TAG).match(raw, found.end())
-    timed = _timed(found)
-    if not tagged or timed is None:
+    tag = (_TAG_5424 if priority and priority[2] else _TAG).match(raw, time.end())
+    timed = _timed_line(time)
+    if not tag or timed is None:
         return None
-    named = replace(timed, host=tagged[1].decode("ascii") if tagged[1] else None)
-    rest = raw[tagged.end() :]
-    with_own_time = dmesg.since_boot(named, rest)
-    return with_own_time or replace(named, text=dmesg.text(rest))
+    line = replace(timed, host=tag[1].decode("ascii") if tag[1] else None)
+    rest = raw[tag.end() :]
+    return parse_boot_time(line, rest) or replace(line, text=decode_text(rest))
 
 
-def _timed(found: re.Match[bytes]) -> LoggedLine | None:
-    """A line with nothing but its time; ``None`` for a month that is none."""
-    month = found[1]
-    if month:
-        if month not in dmesg.MONTHS:
+def _timed_line(time: re.Match[bytes]) -> LoggedLine | None:
+    """Return a line with nothing but its time; ``None`` for an unknown month."""
+    if time[1]:
+        month = MONTHS.get(time[1])
+        if month is None:
             return None
-        rest = found.groups()[1:5]
-        stamp = PartialTimestamp.of(None, dmesg.MONTHS[month], rest, ns=_ns(found[6]))
-        return LoggedLine(FORM, "", when=stamp)
-    if found[7]:
-        rest, zone = found.groups()[8:12], dmesg.offset_s(found[14])
-        stamp = PartialTimestamp.of(
-            int(found[7]), int(found[8]), rest, ns=_ns(found[13]), offset_s=zone
-        )
-        return LoggedLine(FORM, "", when=stamp)
-    if found[15]:
-        return LoggedLine(FORM, "", when=int(found[15]) * NS_PER_S + int(found[16]) * NS_PER_US)
-    since_boot_ns = int(found[17]) * NS_PER_S + int(found[18]) * NS_PER_US
-    return LoggedLine(FORM, "", since_boot_ns=since_boot_ns)
+        digits, ns = time.groups()[1:5], _fraction_ns(time[6])
+        when = PartialTimestamp.from_digits(None, month, digits, ns=ns)
+        return LoggedLine(FORMAT, "", when=when)
+    if time[7]:
+        digits, ns = time.groups()[8:12], _fraction_ns(time[13])
+        year, month, offset_s = int(time[7]), int(time[8]), zone_offset_s(time[14])
+        when = PartialTimestamp.from_digits(year, month, digits, ns=ns, offset_s=offset_s)
+        return LoggedLine(FORMAT, "", when=when)
+    if time[15]:
+        return LoggedLine(FORMAT, "", when=int(time[15]) * NS_PER_S + int(time[16]) * NS_PER_US)
+    since_boot_ns = int(time[17]) * NS_PER_S + int(time[18]) * NS_PER_US
+    return LoggedLine(FORMAT, "", since_boot_ns=since_boot_ns)
 
 
-def _ns(fraction: bytes | None) -> int:
+def _fraction_ns(fraction: bytes | None) -> int:
     return int(fraction.ljust(_NANO_DIGITS, b"0")) if fraction else 0

@@ -14,7 +14,6 @@ STATUS = "Name:\t{name}\nVmRSS:\t{rss} kB\nVmPTE:\t4 kB\nVmSwap:\t0 kB\n"
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
-    """A /proc as the kernel shows it: init, one that is spared, kernel threads, and some others."""
     for pid, name, rss, score, adjusted in (
         (1, "init", 90_000, 0, 0),
         (2, "kthreadd", None, 0, 0),
@@ -37,28 +36,25 @@ def proc(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_spared_is_told_apart_the_largest_first(proc: Path) -> None:
-    """By its oom_score_adj; with how many there are."""
-    spared, count = ProcessTable(proc).spared(1)
-    assert ([one.comm for one in spared], count) == (["udevd"], 2)
-    assert spared[0].score is None
+def test_the_largest_protected_processes_come_first(proc: Path) -> None:
+    protected, count = ProcessTable(proc).protected(1)
+    assert ([process.comm for process in protected], count) == (["udevd"], 2)
+    assert protected[0].score is None
 
 
-def test_the_first_are_those_that_the_kernel_may_kill(proc: Path) -> None:
-    """Not init, no kernel thread, none that is spared or gone; ties by what they hold."""
-    found = ProcessTable(proc).next(2 * GIB, 9)
-    assert [one.comm for one in found] == ["largest", "adjusted", "large", "small"]
-    assert found[0].held == 900_004 << 10
+def test_only_killable_processes_are_next_victims(proc: Path) -> None:
+    victims = ProcessTable(proc).first_victims(2 * GIB, 9)
+    assert [victim.comm for victim in victims] == ["largest", "adjusted", "large", "small"]
+    assert victims[0].total_bytes == 900_004 << 10
 
 
-def test_what_an_adjustment_counts_for_is_a_matter_of_what_there_is(proc: Path) -> None:
-    """A tenth of a large host is more than any of them holds; within a cgroup it may be less."""
-    assert [one.comm for one in ProcessTable(proc).next(64 * GIB, 1)] == ["adjusted"]
-    of_cgroup = ProcessTable(proc).next_of([41, 43], GIB >> 6)
+def test_an_adjustment_counts_in_proportion_to_the_capacity(proc: Path) -> None:
+    (victim,) = ProcessTable(proc).first_victims(64 * GIB, 1)
+    assert victim.comm == "adjusted"
+    of_cgroup = ProcessTable(proc).first_victim_of([41, 43], GIB >> 6)
     assert of_cgroup
     assert of_cgroup.comm == "large"
 
 
-def test_where_all_may_not_be_killed_there_is_none(proc: Path) -> None:
-    """A cgroup of init and of those that are spared."""
-    assert ProcessTable(proc).next_of([1, 30, 31], GIB) is None
+def test_protected_processes_alone_have_no_victim(proc: Path) -> None:
+    assert ProcessTable(proc).first_victim_of([1, 30, 31], GIB) is None

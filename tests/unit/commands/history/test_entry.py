@@ -14,8 +14,8 @@ from otel_oom.agent.control_client import ControlClient
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import Request
 from otel_oom.commands.history import queries
-from otel_oom.commands.history.entry import UnreadableError, entry_of
-from otel_oom.commands.history.options import since_ns
+from otel_oom.commands.history.entry import UndecodableEventError, entry_from_row
+from otel_oom.commands.history.options import parse_time_ns
 from otel_oom.enrich.event import enrich_kill, enrich_panic
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.types import VictimOutcome
@@ -38,17 +38,14 @@ NS = 10**9
 
 
 def on_host() -> Host:
-    """What is known of the host."""
     return HOST
 
 
 def nobody() -> Host:
-    """Nobody is to ask."""
     raise AssertionError
 
 
 def asking(store: Store) -> ControlClient:
-    """Query a store through JSON, as from an agent."""
     known = store_handlers(store)
     return lambda request: json.loads(json.dumps(known[request["method"]](request)))
 
@@ -58,7 +55,6 @@ def stored(
     event: OomKill | NoVictim | Panic | MissedKills = KILL,
     told: Mapping[str, bytes] | None = None,
 ) -> HistoryRow:
-    """The event as the history has it, told or not."""
     with Store(folder) as store:
         store.insert(event, SNAPSHOT)
         if isinstance(event, OomKill):
@@ -67,35 +63,32 @@ def stored(
             store.add_exit(event.boot_id, EXIT)
         if told:
             store.enqueue([OutboxEntry(1, event.uid, told.get("log"), told.get("span"))])
-        (row,) = queries.newest(asking(store))
+        (row,) = queries.read_newest(asking(store))
         return row
 
 
 def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
-    """Byte for byte; nothing of the host is asked."""
     told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
-    entry = entry_of(stored(tmp_path, told=told), nobody)
+    entry = entry_from_row(stored(tmp_path, told=told), nobody)
     assert entry.log.SerializeToString() == told["log"]
     assert entry.span
     assert entry.span.SerializeToString() == told["span"]
-    assert (entry.log_fate, entry.span_fate) == ("queued", "queued")
+    assert (entry.log_status, entry.span_status) == ("queued", "queued")
 
 
 def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
-    """The same translation as the agent's, with all that is stored of the victim's end."""
     row = stored(tmp_path)
-    entry = entry_of(row, on_host)
+    entry = entry_from_row(row, on_host)
     now = enrich_kill(KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), row.stored_unix_ns, HOST)
     assert entry.log.SerializeToString() == encode_log(now)
     assert entry.span
     assert entry.span.SerializeToString() == encode_span(now)
-    assert (entry.log_fate, entry.span_fate) == ("pending", "pending")
+    assert (entry.log_status, entry.span_status) == ("pending", "pending")
 
 
 def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
-    """The log as it was told, the span as it would be now: their ids are the same."""
     log = encode_log(replace(sample_enriched_kill(), resource={"service.name": "as it was told"}))
-    entry = entry_of(stored(tmp_path, told={"log": log}), on_host)
+    entry = entry_from_row(stored(tmp_path, told={"log": log}), on_host)
     assert entry.log.SerializeToString() == log
     assert entry.span
     assert entry.span.resource_spans[0].scope_spans[0].spans[0].trace_id.hex() == (
@@ -105,7 +98,6 @@ def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
 
 
 def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
-    """All of them come, an answer after the other, in the order that they were asked for."""
     answered: list[int] = []
     with Store(tmp_path) as store:
         for number in range(20):
@@ -117,8 +109,8 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
             answered.append(len(json.dumps(answer)))
             return answer
 
-        ids = [row.id for row in queries.newest(counting)]
-        assert [row.id for row in queries.rows_of(counting, [*ids[::-1], 99])] == ids[::-1]
+        ids = [row.id for row in queries.read_newest(counting)]
+        assert [row.id for row in queries.read_rows(counting, [*ids[::-1], 99])] == ids[::-1]
     assert len(ids) == 20
     assert max(answered) < 2 << 20
 
@@ -137,19 +129,17 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
 def test_every_kind_of_event(
     tmp_path: Path, event: NoVictim | Panic | MissedKills | OomKill
 ) -> None:
-    """Each has a log under its uid, and no span."""
-    entry = entry_of(stored(tmp_path, event), on_host)
+    entry = entry_from_row(stored(tmp_path, event), on_host)
     assert entry.record.uid == event.uid
     assert entry.record.unix_ns == event.time_unix_ns
     assert entry.record.body
-    assert (entry.span, entry.span_fate) == (None, None)
+    assert (entry.span, entry.span_status) == (None, None)
 
 
 def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
-    """With its text, which is longer than other values may be."""
     row = stored(tmp_path, PANIC)
     log = encode_log(enrich_panic(PANIC, row.stored_unix_ns, HOST))
-    assert entry_of(row, on_host).log.SerializeToString() == log
+    assert entry_from_row(row, on_host).log.SerializeToString() == log
 
 
 @pytest.mark.parametrize(
@@ -164,24 +154,21 @@ def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, Any]) -> None:
-    """By its uid, whatever is wrong with it."""
     row = replace(stored(tmp_path), **change)
-    with pytest.raises(UnreadableError, match=row.uid):
-        entry_of(row, on_host)
+    with pytest.raises(UndecodableEventError, match=row.uid):
+        entry_from_row(row, on_host)
 
 
 def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
-    """Whatever kind it is: what it was told as says all."""
     told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
     row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
-    assert entry_of(row, nobody).record.uid == KILL.uid
+    assert entry_from_row(row, nobody).record.uid == KILL.uid
 
 
 def test_since_when() -> None:
-    """So long ago, or a time of the calendar, in UTC unless it says otherwise."""
     now = 1_700_000_000 * NS
-    assert since_ns("90m", now) == now - 5400 * NS
-    assert since_ns("2d", now) == now - 172_800 * NS
-    assert since_ns("2023-11-14T22:13:20") == now
-    assert since_ns("2023-11-14T23:13:20+01:00") == now
-    assert since_ns("2023-11-14") < now
+    assert parse_time_ns("90m", now) == now - 5400 * NS
+    assert parse_time_ns("2d", now) == now - 172_800 * NS
+    assert parse_time_ns("2023-11-14T22:13:20") == now
+    assert parse_time_ns("2023-11-14T23:13:20+01:00") == now
+    assert parse_time_ns("2023-11-14") < now

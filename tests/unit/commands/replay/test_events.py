@@ -61,7 +61,6 @@ PRODUCERS: dict[str, bytes | list[str]] = {
 
 @pytest.mark.parametrize("name", PRODUCERS)
 def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
-    """Victim, memory, cgroups, request and stack are in the report, and every form has it all."""
     (kill,) = replay_kills(PRODUCERS[name])
     assert (kill.victim.tgid, kill.victim.comm, kill.victim.uid) == (5356, "tail", 0)
     assert kill.memory is not None
@@ -80,7 +79,6 @@ def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
 
 
 def test_a_kill_has_one_id_in_every_log_that_has_its_uptime() -> None:
-    """It is of the line's own numbers, so neither producer nor host nor boot change it."""
     with_uptime = ["kern.log", "dmesg", "dmesg -r", "dmesg -x", "journal as JSON"]
     uids = {kill.uid for name in with_uptime for kill in replay_kills(PRODUCERS[name])}
     uids |= {kill.uid for kill in replay_kills(PRODUCERS["journal as export"])}
@@ -90,7 +88,6 @@ def test_a_kill_has_one_id_in_every_log_that_has_its_uptime() -> None:
 
 
 def test_a_kill_has_one_id_in_every_log_that_has_its_second() -> None:
-    """Another second is another kill."""
     of_iso, of_ctime = (replay_kills(PRODUCERS[name])[0].uid for name in ("dmesg iso", "dmesg -T"))
     assert of_iso == of_ctime
     (other,) = replay_kills(syslog_lines(KILL, "Nov 14 21:00:01"))
@@ -98,7 +95,6 @@ def test_a_kill_has_one_id_in_every_log_that_has_its_second() -> None:
 
 
 def test_times_are_told_with_how_they_are_known() -> None:
-    """The journal's is the kernel's own; dmesg's is the file's, less the time to its end."""
     (journal,) = replay_kills(PRODUCERS["journal as JSON"])
     assert journal.provenance is not None
     assert journal.provenance.time_source == LOG
@@ -115,7 +111,6 @@ def test_times_are_told_with_how_they_are_known() -> None:
 
 
 def test_the_host_is_the_logs_and_never_this_one() -> None:
-    """What the user says of the place holds; what was found of this machine does not."""
     here = Host(
         {"host.name": "laptop", "host.id": "mine", "k8s.cluster.name": "c"},
         UserSymbolizer(Path("/nonexistent")),
@@ -134,7 +129,6 @@ def test_the_host_is_the_logs_and_never_this_one() -> None:
 
 
 def test_lines_of_two_hosts_are_two_logs() -> None:
-    """A central server's file: reports that are printed at once do not mix."""
     other = [line.replace("5356", "77") for line in KILL]
     mixed = [
         line
@@ -166,7 +160,6 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
     ],
 )
 def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(log: list[str]) -> None:
-    """The kill behind it has no report."""
     (kill,) = replay_kills(log)
     assert kill.memcg is None
     assert not kill.stack
@@ -174,7 +167,6 @@ def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(log: list[str
 
 @pytest.mark.parametrize("mark", [",oom_memcg=", ",task_memcg=", ",task="])
 def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
-    """The kernel prints long paths so; no file tells that it goes on with the line before."""
     chosen, _, rest = REPORT[-1].partition(mark)
     for log in (dmesg_lines, syslog_lines):
         (kill,) = replay_kills(log([*REPORT[:-1], chosen, mark + rest, KILLED]))
@@ -183,21 +175,19 @@ def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
 
 
 def test_a_thousand_hosts_take_a_bounded_memory() -> None:
-    """Of a central server's file only the last ones are in the middle of something."""
-    reader = EventExtractor(None, ENDED_NS)
+    extractor = EventExtractor(None, ENDED_NS)
     lines = [line for at in range(1000) for line in syslog_lines(REPORT[:1], host=f"host{at}")]
-    assert list(reader.of(RawLine(line.encode(), near=True) for line in lines)) == []
+    assert list(extractor.extract(RawLine(line.encode(), relevant=True) for line in lines)) == []
     (kill,) = replay_kills([*lines, *syslog_lines(KILL, host="host0")])
     assert kill.memcg is not None
     held: list[int] = []
     for line in lines:
-        reader._take(RawLine(line.encode(), near=True))  # noqa: SLF001  what it holds is its own
-        held.append(len(reader._boots))  # noqa: SLF001  likewise
+        extractor._add(RawLine(line.encode(), relevant=True))  # noqa: SLF001  what it holds is its own
+        held.append(len(extractor._boots))  # noqa: SLF001  likewise
     assert max(held) == 256
 
 
 def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What set the limit then, or there, is not what is set here now."""
     monkeypatch.setattr(
         event, "find_memory_setting", lambda *_: UnitSetting("MemoryMax=1", Path("/x"))
     )
@@ -216,7 +206,6 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
 
 
 def test_a_boots_id_is_taken_from_journalctls_marks() -> None:
-    """``journalctl -k -b all`` prints it between the boots."""
     mark = "-- Boot f0e1d2c3000040008000000000000002 --"
     first, second = replay_kills(
         [*syslog_lines(KILL), mark, *syslog_lines(KILL, "Nov 14 22:00:00")]
@@ -226,7 +215,6 @@ def test_a_boots_id_is_taken_from_journalctls_marks() -> None:
 
 @pytest.mark.parametrize("seconds", ["00 00 00 00 00", "00 00 00 01 01"])
 def test_a_group_is_one_incident_though_a_log_has_no_more_than_seconds(seconds: str) -> None:
-    """The second may turn between two of its lines."""
     group = [*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(5357), killed_line(5358)]
     times = ["00"] * (len(group) - 5) + seconds.split()
     log = [
@@ -241,13 +229,11 @@ def test_a_group_is_one_incident_though_a_log_has_no_more_than_seconds(seconds: 
 
 
 def test_kills_long_after_a_group_are_their_own() -> None:
-    """Two seconds later it is another decision."""
     log = syslog_lines([*KILL, GROUP_KILL]) + syslog_lines([killed_line(5357)], "Nov 14 21:00:02")
     assert [kill.incident for kill in replay_kills(log)] == [None, None]
 
 
 def test_a_storm_is_told_in_its_order_and_each_once() -> None:
-    """Most of its kills have no report."""
     log = syslog_lines([*KILL, *(killed_line(pid) for pid in range(6000, 6300))])
     told = replay_kills(log)
     assert [kill.victim.tgid for kill in told] == [5356, *range(6000, 6300)]
@@ -255,7 +241,6 @@ def test_a_storm_is_told_in_its_order_and_each_once() -> None:
 
 
 def test_a_search_in_vain_is_found() -> None:
-    """With and without times: one that repeats at once is told once."""
     in_vain = [*REPORT[:-1], NO_KILLABLE_PROCESS]
     for log in (syslog_lines(in_vain * 2), dmesg_lines(in_vain * 2)):
         (event,) = replay(log)
@@ -274,7 +259,6 @@ def test_a_search_in_vain_is_found() -> None:
     ],
 )
 def test_a_panic_is_found(log: bytes | list[str]) -> None:
-    """With the report before it; its id is the one that it has for who finds it in pstore."""
     (event,) = replay(log)
     assert isinstance(event, Panic)
     assert event.message == SYSTEM_WIDE
@@ -295,7 +279,6 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
 
 
 def test_the_next_boot_is_not_the_panics() -> None:
-    """A panic is told though the log ends, or goes on with another boot, before its stack does."""
     (cut,) = replay(dmesg_lines(DIED[: len(HOST_REPORT) + 2]))
     assert isinstance(cut, Panic)
     panicked, kill = replay(
@@ -306,7 +289,6 @@ def test_the_next_boot_is_not_the_panics() -> None:
 
 
 def test_what_only_resembles_a_kill_is_none() -> None:
-    """A service manager's own line, an application's, a line that is cut off."""
     log = [
         "Nov 14 21:00:00 db1 systemd[1]: a.service: Killed process 5356 (tail) with signal SIGKILL",
         f"Nov 14 21:00:00 db1 app[7]: {KILLED}",
@@ -317,14 +299,12 @@ def test_what_only_resembles_a_kill_is_none() -> None:
 
 
 def test_any_bytes_are_read() -> None:
-    """A name of bytes that are no text, and a file of nothing but such."""
     (kill,) = replay_kills(syslog_lines([killed_line(7, "a\udcff)b")]))
     assert kill.victim.comm == "a\\xff)b"
     assert replay(bytes(range(256)) * 100 + KILLED.encode()) == []
 
 
 def test_a_hostile_name_does_not_change_the_id() -> None:
-    """Each writer escapes it in a way of its own."""
     (one,) = replay_kills(dmesg_lines([killed_line(7, "a\\x1b) (b")]))
     (other,) = replay_kills(dmesg_lines([killed_line(7, "a#033) (b")]))
     assert one.uid == other.uid
@@ -336,7 +316,6 @@ def _news(*logs: list[OomKill]) -> int:
 
 
 def test_the_same_kill_of_several_logs_is_one() -> None:
-    """With its uptime, with the second alone, and however late its writer read it."""
     logs = [replay_kills(PRODUCERS[name]) for name in PRODUCERS if name != "nothing but text"]
     # The samples' journal was read an hour after the samples' syslog.
     journal, *others = (log for log in logs if log[0].capture.hook == "journal")
@@ -350,7 +329,6 @@ def test_the_same_kill_of_several_logs_is_one() -> None:
 
 
 def test_other_kills_are_others() -> None:
-    """Another pid, another host, another uptime, another day."""
     assert _news(replay_kills(syslog_lines([killed_line(1), killed_line(2)]))) == 2
     assert (
         _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, host="web2"))) == 2
@@ -373,7 +351,6 @@ def test_other_kills_are_others() -> None:
 
 
 def test_searches_in_vain_minutes_apart_are_others() -> None:
-    """Their lines are all the same."""
     known = Deduplicator()
     for time, news in (("21:00:00", True), ("21:00:00", False), ("21:05:00", True)):
         (event,) = replay(syslog_lines([NO_KILLABLE_PROCESS], f"Nov 14 {time}"))

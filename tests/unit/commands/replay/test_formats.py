@@ -66,18 +66,16 @@ SYSLOG: dict[str, tuple[str, int | PartialTimestamp]] = {
 
 @pytest.mark.parametrize("name", SYSLOG)
 def test_a_syslog_line_has_time_host_and_text(name: str) -> None:
-    """Whatever wrote it: what stands before the text is read, and taken off."""
     before, when = SYSLOG[name]
-    line = detect.parse(f"{before}{TEXT}".encode())
+    line = detect.parse_line(f"{before}{TEXT}".encode())
     host = "10.0.0.7" if "address" in name else "db1"
     assert line == LoggedLine("syslog", TEXT, when=when, host=host)
 
 
 @pytest.mark.parametrize("name", SYSLOG)
 def test_the_kernels_own_time_in_a_syslog_line_is_read_too(name: str) -> None:
-    """With ``printk.time=1`` it stands before the text; behind it the thread, if that is told."""
     before, when = SYSLOG[name]
-    line = detect.parse(f"{before}[12345.678901][ T4711] {TEXT}".encode())
+    line = detect.parse_line(f"{before}[12345.678901][ T4711] {TEXT}".encode())
     assert line is not None
     assert (line.since_boot_ns, line.caller, line.when) == (UPTIME_NS, 4711, when)
     assert line.text == TEXT
@@ -95,29 +93,25 @@ DMESG = {
 
 @pytest.mark.parametrize("name", DMESG)
 def test_a_line_of_dmesg_has_the_time_since_the_boot(name: str) -> None:
-    """As dmesg(1) prints it with that option."""
-    line = detect.parse(f"{DMESG[name]}{TEXT}".encode())
+    line = detect.parse_line(f"{DMESG[name]}{TEXT}".encode())
     assert line == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
 
 
 @pytest.mark.parametrize("before", ["", "kern  :err   : "])
 def test_a_line_of_dmesg_may_have_a_date_instead(before: str) -> None:
-    """With ``-T`` in the machine's zone, with ``--time-format iso`` to the microsecond."""
-    of_ctime = detect.parse(f"{before}[Wed Mar  1 09:05:07 2023] {TEXT}".encode())
+    of_ctime = detect.parse_line(f"{before}[Wed Mar  1 09:05:07 2023] {TEXT}".encode())
     assert of_ctime == LoggedLine("dmesg", TEXT, when=PartialTimestamp(*DATE))
-    of_iso = detect.parse(f"{before}2023-03-01T09:05:07,123456+01:00 {TEXT}".encode())
+    of_iso = detect.parse_line(f"{before}2023-03-01T09:05:07,123456+01:00 {TEXT}".encode())
     assert of_iso == LoggedLine("dmesg", TEXT, when=PartialTimestamp(*DATE, 123_456_000, 3600))
 
 
 def test_short_monotonic_has_a_host_and_no_date() -> None:
-    """``journalctl -o short-monotonic``; ``short-delta`` has a second number in the brackets."""
     for before in ("[12345.678901]", "[12345.678901 <    0.000090 >]"):
-        line = detect.parse(f"{before} db1 kernel: {TEXT}".encode())
+        line = detect.parse_line(f"{before} db1 kernel: {TEXT}".encode())
         assert line == LoggedLine("syslog", TEXT, since_boot_ns=UPTIME_NS, host="db1")
 
 
 def test_an_entry_of_the_journal_has_all() -> None:
-    """Boot, machine and host; the time is the kernel's, not that of when it was read."""
     (entry,) = journal_entries([TEXT], 12345.678901)
     expected = LoggedLine(
         "journal",
@@ -135,11 +129,10 @@ def test_an_entry_of_the_journal_has_all() -> None:
         b"data: " + as_text.encode(),
         format_export([entry]),
     ):
-        assert detect.parse(raw) == expected
+        assert detect.parse_line(raw) == expected
 
 
 def test_bytes_that_are_no_text_are_read() -> None:
-    """In JSON they stand as numbers, in the export format behind their size."""
     message = b"Killed process 1 (\xff\n) total-vm"
     (entry,) = journal_entries([""])
     raw = json.dumps({**entry, "MESSAGE": list(message)}).encode()
@@ -147,7 +140,7 @@ def test_bytes_that_are_no_text_are_read() -> None:
     exported = format_export([entry])[:-1]
     exported += b"MESSAGE\n" + len(message).to_bytes(8, "little") + message + b"\n"
     for given in (raw, exported):
-        line = detect.parse(given)
+        line = detect.parse_line(given)
         assert line is not None
         assert line.text == "Killed process 1 (\\xff\n) total-vm"
 
@@ -160,8 +153,7 @@ def test_bytes_that_are_no_text_are_read() -> None:
     ],
 )
 def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
-    """As the kubelet and Docker keep what a container prints, such as one that follows the log."""
-    assert detect.parse(raw.encode()) == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
+    assert detect.parse_line(raw.encode()) == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
 
 
 @pytest.mark.parametrize(
@@ -188,19 +180,16 @@ def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
     ],
 )
 def test_what_the_kernel_did_not_print_is_left_out(raw: str) -> None:
-    """Where a log tells who wrote a line, nobody else's is taken for the kernel's."""
-    assert detect.parse(raw.encode()) is None
+    assert detect.parse_line(raw.encode()) is None
 
 
 def test_the_marks_of_another_boot_are_journalctls() -> None:
-    """With the boot's id, or in earlier versions without."""
-    assert detect.boot(f"-- Boot {BOOT} --".encode()) == BOOT_ID
-    assert detect.boot(b"-- Reboot --") == ""
-    assert detect.boot(b"-- No entries --") is None
+    assert detect.parse_boot_marker(f"-- Boot {BOOT} --".encode()) == BOOT_ID
+    assert detect.parse_boot_marker(b"-- Reboot --") == ""
+    assert detect.parse_boot_marker(b"-- No entries --") is None
 
 
 @pytest.mark.parametrize("text", ["    MESSAGE=Killed process 1", '        "MESSAGE" : "x"'])
 def test_fields_of_other_formats_are_no_bare_text(text: str) -> None:
-    """Its verbose and json-pretty of journalctl have lines that begin with a field's name."""
-    assert detect.bare(text.encode()) is None
-    assert detect.bare(TEXT.encode()) == LoggedLine("text", TEXT)
+    assert detect.parse_bare_text(text.encode()) is None
+    assert detect.parse_bare_text(TEXT.encode()) == LoggedLine("text", TEXT)

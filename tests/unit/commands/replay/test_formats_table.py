@@ -12,6 +12,5 @@ from tests.testlib.samples.replay_logs import replay_kills
 @pytest.mark.parametrize("producer", PRODUCERS)
 @pytest.mark.parametrize("form", MESSAGE_FORMATS, ids=lambda form: f"{form.number}-{form.name}")
 def test_every_form_is_read_from_every_producer(form: MessageFormat, producer: str) -> None:
-    """As many kills as from the kernel's own lines, with the same of each."""
     told = [kill for kill in replay_kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
     assert [victim_of(kill) for kill in told] == list(form.victims)

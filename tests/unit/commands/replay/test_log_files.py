@@ -8,16 +8,22 @@ import io
 import lzma
 import os
 import random
-import subprocess
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+import zstandard
 
-from otel_oom.commands.replay.decompress import STDIN, UnreadableError, journals, opened
-from otel_oom.commands.replay.log_files import chosen
+from otel_oom.commands.replay.decompress import (
+    STDIN,
+    UnreadableFileError,
+    open_file,
+    open_journals,
+)
+from otel_oom.commands.replay.log_files import select_log_files
 from otel_oom.commands.replay.progress import Progress
 from tests.testlib.require import require
 from tests.testlib.samples.replay_logs import (
@@ -32,21 +38,18 @@ from tests.testlib.samples.replay_logs import (
 PLAIN = "".join(f"{line}\n" for line in syslog_lines(KILL)).encode()
 
 
-def _zstd(data: bytes) -> bytes:
-    return subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout
-
-
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".xz": lzma.compress,
     ".bz2": bz2.compress,
-    ".zst": _zstd,
+    # With a checksum, as by zstd(1).
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
 }
 
 
 def _read(path: Path) -> bytes:
-    with opened(path) as (stream, position):
+    with open_file(path) as (stream, position):
         data = b"".join(iter(lambda: stream.read(1000), b""))
         assert position() in {0, path.stat().st_size}
     return data
@@ -54,7 +57,6 @@ def _read(path: Path) -> bytes:
 
 @pytest.mark.parametrize("suffix", PACKERS)
 def test_a_packed_file_is_unpacked_whatever_it_is_called(suffix: str, tmp_path: Path) -> None:
-    """By its first bytes; several that are joined are one."""
     packed = PACKERS[suffix](PLAIN)
     (tmp_path / "kern.log").write_bytes(packed * 3)
     assert _read(tmp_path / "kern.log") == PLAIN * 3
@@ -63,7 +65,6 @@ def test_a_packed_file_is_unpacked_whatever_it_is_called(suffix: str, tmp_path: 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
 @pytest.mark.parametrize("damage", ["cut off", "overwritten"])
 def test_a_damaged_file_is_read_as_far_as_it_goes(suffix: str, damage: str, tmp_path: Path) -> None:
-    """What comes before the damage is told, and then a sentence with the file's name."""
     noise = random.Random(1).randbytes(3 << 20)  # noqa: S311  the same each time
     whole = PACKERS[suffix](PLAIN + noise)
     half = len(whole) // 2
@@ -71,11 +72,11 @@ def test_a_damaged_file_is_read_as_far_as_it_goes(suffix: str, damage: str, tmp_
     path = tmp_path / f"kern.log{suffix}"
     path.write_bytes(damaged)
     got = b""
-    with opened(path) as (stream, _):
+    with open_file(path) as (stream, _):
         try:
             while data := stream.read(1000):
                 got += data
-        except UnreadableError as error:
+        except UnreadableFileError as error:
             told = str(error)
     assert "damaged" in told
     assert str(path) in told
@@ -83,14 +84,12 @@ def test_a_damaged_file_is_read_as_far_as_it_goes(suffix: str, damage: str, tmp_
 
 
 def test_padding_behind_xz_is_no_damage(tmp_path: Path) -> None:
-    """Zeros may follow a stream, and another stream those."""
     packed = lzma.compress(PLAIN)
     (tmp_path / "log").write_bytes(packed + bytes(8) + packed + bytes(4))
     assert _read(tmp_path / "log") == PLAIN * 2
 
 
 def test_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
-    """A file says how large a dictionary it needs."""
     packed = bytearray(lzma.compress(PLAIN))
     # The block's header: the dictionary's size is its one filter's property, a sum is its end.
     at = packed.index(b"\x21\x01", 12)
@@ -98,37 +97,62 @@ def test_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
     end = 12 + (packed[12] + 1) * 4
     packed[end - 4 : end] = zlib.crc32(bytes(packed[12 : end - 4])).to_bytes(4, "little")
     (tmp_path / "log").write_bytes(packed)
-    with pytest.raises(UnreadableError, match="Memory usage limit"):
+    with pytest.raises(UnreadableFileError, match="Memory usage limit"):
         _read(tmp_path / "log")
 
 
 def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    """A file that is not there, and a folder."""
-    with pytest.raises(UnreadableError, match="No such file"), opened(tmp_path / "none"):
+    with pytest.raises(UnreadableFileError, match="No such file"), open_file(tmp_path / "none"):
         pass
-    with pytest.raises(UnreadableError, match="is a folder"), opened(tmp_path):
+    with pytest.raises(UnreadableFileError, match="is a directory"), open_file(tmp_path):
         pass
 
 
-def test_zstd_without_its_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what to install."""
-    (tmp_path / "log").write_bytes(_zstd(PLAIN))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnreadableError, match="Install it"), opened(tmp_path / "log"):
-        pass
+def test_zstd_that_needs_much_memory_is_rejected(tmp_path: Path) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=28)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "log").write_bytes(compressor.compress(PLAIN) + compressor.flush())
+    with pytest.raises(UnreadableFileError, match="too much memory"):
+        _read(tmp_path / "log")
+
+
+def test_a_small_zstd_file_that_expands_without_end_costs_a_bounded_memory(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(zstandard.compress(bytes(256 << 20)))
+    tracemalloc.start()
+    try:
+        with open_file(tmp_path / "log") as (stream, _):
+            assert stream.read(1 << 20) == bytes(1 << 20)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 128 << 20
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_a_pipe_is_decompressed_too(suffix: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    packed = PACKERS[suffix](PLAIN) * 2
+    # Open for reading, too: so opening does not wait for a reader.
+    descriptor = os.open(tmp_path / "log", os.O_RDWR)
+    os.write(descriptor, packed)
+    with open_file(tmp_path / "log") as (stream, position):
+        os.close(descriptor)
+        assert b"".join(iter(lambda: stream.read(1000), b"")) == PLAIN * 2
+        assert position() == 0
 
 
 def test_journals_without_journalctl_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their format is systemd's own."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnreadableError, match="journalctl"), journals([tmp_path / "a.journal"]):
+    with (
+        pytest.raises(UnreadableFileError, match="journalctl"),
+        open_journals([tmp_path / "a.journal"]),
+    ):
         pass
 
 
 def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
-    """By their names, or by a line of the kernel's at their beginning; the richest first."""
     logs = {
         "kern.log": b"",
         "kern.log.1": PLAIN,
@@ -150,8 +174,8 @@ def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
     (tmp_path / "link.log").symlink_to(tmp_path / "kern.log.1")
-    found = chosen([tmp_path])
-    assert found.refused == ()
+    found = select_log_files([tmp_path])
+    assert found.errors == ()
     assert [str(file.paths[0].relative_to(tmp_path)) for file in found.files] == [
         "journal/x/system@1.journal",
         "kern.log.10.gz",
@@ -171,28 +195,26 @@ def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
-    """And so is the standard input; what is not there is told."""
     (tmp_path / "x").write_bytes(b"nothing")
-    found = chosen([tmp_path / "x", STDIN, tmp_path / "none"])
+    found = select_log_files([tmp_path / "x", STDIN, tmp_path / "none"])
     assert [file.paths[0] for file in found.files] == [STDIN, tmp_path / "x"]
     assert [file.path for file in found.files] == [None, tmp_path / "x"]
-    assert "No such file" in found.refused[0]
+    assert "No such file" in found.errors[0]
 
 
 @pytest.mark.root
 def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
-    """A log in a folder that another user keeps to themselves."""
     require(os.geteuid() == 0, "another user's file needs root")
     (tmp_path / "kern.log").write_bytes(PLAIN)
     (tmp_path / "kern.log").chmod(0)
     tmp_path.chmod(0o755)
     os.seteuid(65534)
     try:
-        found = chosen([tmp_path])
+        found = select_log_files([tmp_path])
     finally:
         os.seteuid(0)
     if not found.files:
-        assert "Permission denied" in found.refused[0]
+        assert "Permission denied" in found.errors[0]
 
 
 class _Terminal(io.StringIO):
@@ -201,7 +223,6 @@ class _Terminal(io.StringIO):
 
 
 def test_progress_is_a_line_on_a_terminal() -> None:
-    """Share, amount, rate and kills, ten times a second at most; it is taken away at the end."""
     output = _Terminal()
     now = 0.0
     progress = Progress(1000, output, lambda: now)
@@ -215,21 +236,19 @@ def test_progress_is_a_line_on_a_terminal() -> None:
     assert "50%" in shown[-1]
     assert "105 MB/s" in shown[-1]
     assert "3 kills" in shown[-1]
-    progress.close()
+    progress.clear()
     assert output.getvalue().endswith("\r\x1b[K")
 
 
 def test_progress_is_nothing_elsewhere() -> None:
-    """In a pipe or a file there is no one to see it."""
     output = io.StringIO()
     progress = Progress(1000, output)
     progress.add(1 << 20)
-    progress.close()
+    progress.clear()
     assert output.getvalue() == ""
 
 
 def test_a_rotated_file_ended_before_the_next_began(tmp_path: Path) -> None:
-    """Copies that have lost their times, of a log without years: the order tells the years."""
     at = 1_700_000_000  # 2023-11-14
     logs = {
         "messages.3": "Aug  1 10:00:00 db1 kernel: x\n",
@@ -240,16 +259,15 @@ def test_a_rotated_file_ended_before_the_next_began(tmp_path: Path) -> None:
     for name, text in logs.items():
         (tmp_path / name).write_text(text, encoding="ascii")
         os.utime(tmp_path / name, (at, at))
-    files = chosen([tmp_path]).files
+    files = select_log_files([tmp_path]).files
     assert [file.paths[0].name for file in files] == [*logs]
     years = [datetime.fromtimestamp(file.ended_unix_ns // 10**9, UTC).year for file in files]
     assert years == [2022, 2022, 2023, 2023]
 
 
 def test_a_date_in_a_rotated_files_name_bounds_it(tmp_path: Path) -> None:
-    """Whatever time the file has: a zone ahead is allowed for."""
     (tmp_path / "messages-20200229.xz").write_bytes(lzma.compress(PLAIN))
     (tmp_path / "messages-20209999").write_bytes(PLAIN)
-    dated, odd = chosen([tmp_path]).files
+    dated, odd = select_log_files([tmp_path]).files
     assert datetime.fromtimestamp(dated.ended_unix_ns // 10**9, UTC).date() == date(2020, 3, 2)
     assert datetime.fromtimestamp(odd.ended_unix_ns // 10**9, UTC).year >= 2026

@@ -15,8 +15,8 @@ PLAIN = [f"line {number} of something else" for number in range(2000)]
 
 
 def _near(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = prefilter.prefilter_lines(prefilter.whole_lines(ChunkedStream(data, piece)))
-    return [raw.text.decode() for raw in raws if raw.near]
+    raws = prefilter.prefilter_lines(prefilter.read_blocks(ChunkedStream(data, piece)))
+    return [raw.text.decode() for raw in raws if raw.relevant]
 
 
 def _joined(*texts: Iterable[str]) -> bytes:
@@ -25,36 +25,30 @@ def _joined(*texts: Iterable[str]) -> bytes:
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 64, 4096, 1 << 20])
 def test_a_report_is_handed_on_whole_wherever_a_block_ends(piece: int) -> None:
-    """From its header to the kill's own line, and nothing of what is around it."""
     data = _joined(PLAIN[:50], KILL, PLAIN[50:90], KILL[-1:], PLAIN[90:])
     assert _near(data, piece) == [*KILL, KILL[-1]]
 
 
 def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
-    """Before a kill, and at a block's end: it tells how late it is."""
     raws = list(
         prefilter.prefilter_lines(
-            prefilter.whole_lines(ChunkedStream(_joined(PLAIN, KILL, PLAIN), 1 << 20))
+            prefilter.read_blocks(ChunkedStream(_joined(PLAIN, KILL, PLAIN), 1 << 20))
         )
     )
-    assert [raw.text.decode() for raw in raws if not raw.near] == [PLAIN[-1], PLAIN[-1]]
+    assert [raw.text.decode() for raw in raws if not raw.relevant] == [PLAIN[-1], PLAIN[-1]]
 
 
 def test_a_last_line_without_an_end_counts() -> None:
-    """A file may be cut off, or be written to still."""
     assert _near(_joined(PLAIN, KILL)[:-1], 100) == [*KILL]
 
 
 def test_a_report_without_a_kill_does_not_last_for_ever() -> None:
-    """A header that nothing follows does not have the rest of the file read line by line."""
     data = KILL[0].encode() + b"\n" + b"x\n" * 200_000
     assert len(_near(data)) < 70_000
 
 
 @pytest.mark.parametrize("newline", [b"", b"\n"])
 def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
-    """With or without an end; what follows it is read."""
-
     class Long:
         left = 1 << 10
         block = b"Killed process " * (1 << 16)
@@ -67,7 +61,9 @@ def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
 
     tracemalloc.start()
     try:
-        raws = [raw for raw in prefilter.prefilter_lines(prefilter.whole_lines(Long())) if raw.near]
+        raws = [
+            raw for raw in prefilter.prefilter_lines(prefilter.read_blocks(Long())) if raw.relevant
+        ]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -76,8 +72,8 @@ def test_a_line_of_a_gigabyte_costs_a_bounded_memory(newline: bytes) -> None:
 
 
 def _messages(data: bytes, piece: int = 1 << 20) -> list[str]:
-    raws = journal_export.near_kills(ChunkedStream(data, piece))
-    found = [journal_export.fields(raw.text).get("MESSAGE") for raw in raws]
+    raws = journal_export.prefilter_entries(ChunkedStream(data, piece))
+    found = [journal_export.parse_fields(raw.text).get("MESSAGE") for raw in raws]
     return [message.decode() for message in found if message is not None]
 
 
@@ -87,7 +83,6 @@ def _counted(name: str, value: bytes) -> bytes:
 
 @pytest.mark.parametrize("piece", [1, 3, 100, 1 << 20])
 def test_entries_are_found_wherever_a_block_ends(piece: int) -> None:
-    """Those of a report, and of the rest those with a sign alone."""
     data = format_export(journal_entries([*PLAIN[:20], *KILL, *PLAIN[:20]]))
     assert _messages(data, piece) == [*KILL]
     assert _messages(data.removesuffix(b"\n"), piece) == [*KILL]
@@ -95,10 +90,6 @@ def test_entries_are_found_wherever_a_block_ends(piece: int) -> None:
 
 @pytest.mark.parametrize("piece", [1, 5, 1 << 20])
 def test_an_entry_within_a_field_is_no_entry(piece: int) -> None:
-    """Whoever logs a text may write an entry of the kernel's into it: sizes tell the two apart.
-
-    The size itself begins with a newline here.
-    """
     forged = b"\n\n" + format_export(journal_entries(["forged: Killed process 1 (a)"]))
     forged += b"x" * (ord("\n") - len(forged) % 256 + 256)
     inner = format_export(journal_entries(["hello"], _TRANSPORT="stdout"))[:-1] + _counted(
@@ -114,7 +105,6 @@ def test_an_entry_within_a_field_is_no_entry(piece: int) -> None:
 
 
 def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
-    """The journal has core dumps, too; the entry behind one is read."""
     before = format_export(journal_entries(["a core dump"]))[:-1]
     size = 1 << 30
     behind = b"\n\n" + format_export(journal_entries(KILL))
@@ -133,17 +123,16 @@ def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
 
     tracemalloc.start()
     try:
-        raws = list(journal_export.near_kills(Large()))
+        raws = list(journal_export.prefilter_entries(Large()))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert [journal_export.fields(raw.text)["MESSAGE"].decode() for raw in raws] == [*KILL]
+    assert [journal_export.parse_fields(raw.text)["MESSAGE"].decode() for raw in raws] == [*KILL]
     assert peak < 16 << 20
 
 
 @pytest.mark.parametrize("piece", [1, 1000])
 def test_an_export_that_is_cut_off_ends(piece: int) -> None:
-    """Wherever that is: what came before is told, and the part that is left is none."""
     whole = format_export(journal_entries(KILL[:3])) + b"A=b\n" + _counted("MESSAGE", b"x" * 50)
     for cut in range(len(whole)):
         messages = _messages(whole[:cut], piece)
@@ -151,6 +140,5 @@ def test_an_export_that_is_cut_off_ends(piece: int) -> None:
 
 
 def test_a_size_beyond_all_bounds_ends_the_file() -> None:
-    """As a damaged file has it: nothing is kept of it."""
     data = format_export(journal_entries(KILL)) + b"MESSAGE\n" + b"\xff" * 8 + b"x" * 1000
     assert _messages(data) == [*KILL]

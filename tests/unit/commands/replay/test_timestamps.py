@@ -30,7 +30,6 @@ def _dated(month: int, day: int, year: int | None = None) -> LoggedLine:
 
 @pytest.fixture(autouse=True)
 def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This machine's zone is UTC meanwhile."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
@@ -39,10 +38,9 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _years(ended: tuple[int, ...], *dates: tuple[int, int]) -> list[int]:
-    """The years of these dates, in a file that was last written then."""
-    line = TimestampResolver(_ns(*ended))
-    moments = [line.note(_dated(*date)) for date in dates]
-    told = [line.unix_ns(moment) for moment in moments]
+    resolver = TimestampResolver(_ns(*ended))
+    moments = [resolver.add(_dated(*date)) for date in dates]
+    told = [resolver.resolve(moment) for moment in moments]
     assert {source for _, source in told} <= {WITHOUT_YEAR}
     return [datetime.fromtimestamp(at // S, UTC).year for at, _ in told]
 
@@ -69,58 +67,54 @@ def _years(ended: tuple[int, ...], *dates: tuple[int, int]) -> list[int]:
 def test_a_year_is_the_last_that_fits_the_file(
     ended: tuple[int, ...], dates: list[tuple[int, int]], years: list[int]
 ) -> None:
-    """No line is later than its file, and dates that begin anew begin a year."""
     assert _years(ended, *dates) == years
 
 
 def test_a_date_that_has_all_needs_no_file() -> None:
-    """Nothing of it is inferred but the zone where there is none, and it is known at once."""
-    line = TimestampResolver(_ns(2023, 11, 14))
-    whole = line.note(LoggedLine("syslog", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5, 6, 3600)))
-    local = line.note(LoggedLine("dmesg", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5)))
-    unix = line.note(LoggedLine("journal", "", when=77))
-    assert all(moment.is_known for moment in (whole, local, unix))
-    assert line.unix_ns(whole) == (_ns(2020, 1, 2, 2, 4, 5) + 6, LOG)
-    assert line.unix_ns(local) == (_ns(2020, 1, 2, 3, 4, 5), WITHOUT_ZONE)
-    assert line.unix_ns(unix) == (77, LOG)
+    resolver = TimestampResolver(_ns(2023, 11, 14))
+    whole = resolver.add(
+        LoggedLine("syslog", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5, 6, 3600))
+    )
+    local = resolver.add(LoggedLine("dmesg", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5)))
+    unix = resolver.add(LoggedLine("journal", "", when=77))
+    assert all(moment.is_final for moment in (whole, local, unix))
+    assert resolver.resolve(whole) == (_ns(2020, 1, 2, 2, 4, 5) + 6, LOG)
+    assert resolver.resolve(local) == (_ns(2020, 1, 2, 3, 4, 5), WITHOUT_ZONE)
+    assert resolver.resolve(unix) == (77, LOG)
 
 
 def test_a_zone_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As its rules were on that day."""
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
-    line = TimestampResolver(_ns(2023, 11, 14))
-    assert line.unix_ns(line.note(_dated(7, 1, 2023)))[0] == _ns(2023, 7, 1, 10)
-    assert line.unix_ns(line.note(_dated(1, 1, 2023)))[0] == _ns(2023, 1, 1, 11)
+    resolver = TimestampResolver(_ns(2023, 11, 14))
+    assert resolver.resolve(resolver.add(_dated(7, 1, 2023)))[0] == _ns(2023, 7, 1, 10)
+    assert resolver.resolve(resolver.add(_dated(1, 1, 2023)))[0] == _ns(2023, 1, 1, 11)
 
 
 def _uptimes(*uptimes_s: float, ended_s: int = 10_000) -> list[float]:
-    line = TimestampResolver(ended_s * S)
+    resolver = TimestampResolver(ended_s * S)
     moments = [
-        line.note(LoggedLine("dmesg", "", since_boot_ns=int(uptime_s * S)))
+        resolver.add(LoggedLine("dmesg", "", since_boot_ns=int(uptime_s * S)))
         for uptime_s in uptimes_s
     ]
-    assert not any(moment.is_known for moment in moments)
-    told = [line.unix_ns(moment) for moment in moments]
+    assert not any(moment.is_final for moment in moments)
+    told = [resolver.resolve(moment) for moment in moments]
     assert {source for _, source in told} == {FILE}
     return [at / S for at, _ in told]
 
 
 def test_uptimes_end_with_the_file() -> None:
-    """The last line is as old as the file, and the others are as much older as they are."""
     assert _uptimes(5, 100, 400) == [9_605, 9_700, 10_000]
 
 
 def test_an_earlier_boot_ended_before_the_next_began() -> None:
-    """Uptimes that go back are of another boot, unless it is by less than a second."""
     assert _uptimes(50, 300, 1, 100) == [9_650, 9_900, 9_901, 10_000]
     assert _uptimes(10.5, 10, 11) == [9_999.5, 9_999, 10_000]
 
 
 def test_a_day_that_is_none_is_told_by_the_file() -> None:
-    """A line with a date that cannot be is still a line."""
-    line = TimestampResolver(_ns(2023, 11, 14))
-    moment = line.note(_dated(2, 30))
-    assert line.unix_ns(moment) == (_ns(2023, 11, 14), FILE)
-    moment = line.note(LoggedLine("syslog", "", when=PartialTimestamp(2023, 13, 1, 0, 0, 0)))
-    assert line.unix_ns(moment) == (_ns(2023, 11, 14), FILE)
+    resolver = TimestampResolver(_ns(2023, 11, 14))
+    moment = resolver.add(_dated(2, 30))
+    assert resolver.resolve(moment) == (_ns(2023, 11, 14), FILE)
+    moment = resolver.add(LoggedLine("syslog", "", when=PartialTimestamp(2023, 13, 1, 0, 0, 0)))
+    assert resolver.resolve(moment) == (_ns(2023, 11, 14), FILE)

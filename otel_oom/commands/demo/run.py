@@ -1,0 +1,167 @@
+"""The demonstration: start the agent, make a kill, print what the backend received."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_oom.capture.bpf.source import require_prerequisites
+from otel_oom.commands.demo import victim
+from otel_oom.commands.demo.agent import DemoError, running_agent
+from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.export.exporter import create_transport
+from otel_oom.export.result import ExportResult
+from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
+from otel_oom.otlp.json import to_json_line
+
+_LIMIT_BYTES: Final = 48 << 20
+_KILLED_S: Final = 30.0
+_DELIVERED_S: Final = 20.0
+
+
+def run_demo(*, as_json: bool) -> int:
+    """Make a kill, print its telemetry and send it on; return the exit code.
+
+    Raises:
+        CaptureError: kills can't be captured on this host.
+        ConfigError: a variable is invalid.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Ended from outside, it cleans up as well.
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    require_prerequisites()
+    backend = read_otlp_config(os.environ)
+    try:
+        log, span = _kill_and_receive()
+        _print(log, span, as_json=as_json)
+        if not backend.disabled:
+            _forward((log, span), backend)
+    except (DemoError, MemcgError) as error:
+        sys.stderr.write(f"otel-oom: {error}\n")
+        return 1
+    return 0
+
+
+def _kill_and_receive() -> tuple[ExportLogsServiceRequest, ExportTraceServiceRequest]:
+    """Make a kill; return the log and the span that the backend received."""
+    requests: queue.Queue[Message] = queue.Queue()
+
+    def keep(request: Message) -> None:
+        for single in _split(request):
+            requests.put(single)
+
+    with (
+        Receiver(keep) as receiver,
+        tempfile.TemporaryDirectory(prefix="otel-oom-demo-") as folder,
+        running_agent(Path(folder), receiver.url),
+    ):
+        pid = _kill()
+        log: ExportLogsServiceRequest | None = None
+        span: ExportTraceServiceRequest | None = None
+        while log is None or span is None:
+            try:
+                request = requests.get(timeout=_DELIVERED_S)
+            except queue.Empty:
+                raise DemoError(
+                    f"Process {pid} was killed, but its telemetry did not arrive within "
+                    f"{_DELIVERED_S:.0f} s; the agent's messages are above."
+                ) from None
+            # The host may have kills of its own at the same time.
+            if _pid(request) != pid:
+                continue
+            if isinstance(request, ExportLogsServiceRequest):
+                log = log or request
+            elif isinstance(request, ExportTraceServiceRequest):
+                span = span or request
+    return log, span
+
+
+def _split(request: Message) -> Iterator[Message]:
+    """Yield each kill as a request of its own; each has its own resource."""
+    if isinstance(request, ExportLogsServiceRequest):
+        for logs in request.resource_logs:
+            yield ExportLogsServiceRequest(resource_logs=[logs])
+    elif isinstance(request, ExportTraceServiceRequest):
+        for spans in request.resource_spans:
+            yield ExportTraceServiceRequest(resource_spans=[spans])
+
+
+def _pid(single: Message) -> int | None:
+    items: Iterable[LogRecord | Span] = ()
+    if isinstance(single, ExportLogsServiceRequest):
+        items = single.resource_logs[0].scope_logs[0].log_records
+    elif isinstance(single, ExportTraceServiceRequest):
+        items = single.resource_spans[0].scope_spans[0].spans
+    attributes = (attribute for item in items for attribute in item.attributes)
+    return next((a.value.int_value for a in attributes if a.key == "process.pid"), None)
+
+
+def _kill() -> int:
+    """Have the kernel kill a process that exceeds the limit of its cgroup; return its pid."""
+    with OwnMemcg(f"otel-oom-demo-{os.getpid()}", _LIMIT_BYTES) as memcg:
+        command = (sys.executable, victim.__file__, memcg.procs, str(_LIMIT_BYTES))
+        process = subprocess.Popen(command)
+        try:
+            code = process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+    if code != -signal.SIGKILL:
+        raise DemoError(
+            f"The kernel did not kill the process that used more than {_LIMIT_BYTES >> 20} MiB "
+            f"(exit code {code}). Is the memory controller on?"
+        )
+    return process.pid
+
+
+def _print(
+    log: ExportLogsServiceRequest, span: ExportTraceServiceRequest, *, as_json: bool
+) -> None:
+    if as_json:
+        sys.stdout.write(f"{to_json_line(log)}\n{to_json_line(span)}\n")
+    else:
+        from otel_oom.commands.console.output import print_page  # noqa: PLC0415  not for --json
+        from otel_oom.commands.demo.show import render_telemetry  # noqa: PLC0415  likewise
+
+        print_page(render_telemetry(log, span))
+    sys.stdout.flush()
+
+
+def _forward(requests: Iterable[Message], backend: OtlpConfig) -> None:
+    """Send the telemetry to the user's own backend, once.
+
+    Raises:
+        DemoError: the backend did not accept it.
+    """
+    for request, endpoint in zip(requests, backend.endpoints, strict=True):
+        if not _is_configured(endpoint):
+            continue
+        transport = create_transport(endpoint)
+        response = transport.send(request.SerializeToString())
+        transport.close()
+        if response.result is not ExportResult.ACCEPTED or response.rejected:
+            raise DemoError(
+                f"{endpoint.redacted_url} did not accept the {endpoint.signal}: {response.reason}"
+            )
+        sys.stderr.write(f"Sent to {endpoint.redacted_url}\n")
+
+
+def _is_configured(endpoint: Endpoint) -> bool:
+    """Return if the environment names the endpoint: a default address gets nothing."""
+    scopes = ("", f"{endpoint.signal.upper()}_")
+    return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)
