@@ -18,8 +18,7 @@ from otel_oom.agent.reconciler import EVERY_S, SOON_S, Reconciler
 from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
-from otel_oom.capture.source import SupportsMarks
-from otel_oom.capture.source_set import Sources
+from otel_oom.capture.source import SourceSet, SupportsMarks
 from otel_oom.model.events import CapturedEvent
 from otel_oom.store import Store, StoreError
 
@@ -33,7 +32,7 @@ class IngestLoop:
 
     def __init__(  # noqa: PLR0913  each is named at the call
         self,
-        sources: Sources,
+        sources: SourceSet,
         store: Store,
         recorder: EventRecorder,
         stats: Stats,
@@ -126,7 +125,7 @@ class IngestLoop:
         elif drained:
             self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
         # After the kernel's: the logs that these read keep what waits.
-        for source in self._sources.beside:
+        for source in self._sources.others:
             source.drain(self._handle)
 
     def _record_recovered(self, event: CapturedEvent) -> None:

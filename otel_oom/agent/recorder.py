@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
 from otel_oom.agent.stats import Stats
-from otel_oom.capture.kmsg.report_lookup import OomReportIndex
+from otel_oom.capture.source import AnnotateKill
 from otel_oom.linux import clock
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.containers.service import ContainerService
@@ -25,11 +25,14 @@ from otel_oom.model.events import (
 )
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.units import NS_PER_S
-from otel_oom.snapshot import ProcessScanner, take_snapshot
+from otel_oom.snapshot import ProcessScanner, add_limit_cgroup, read_usage, take_snapshot
 from otel_oom.snapshot.environ import EnvironReader
+from otel_oom.snapshot.host_stats import read_vm_settings
 from otel_oom.store import Store, StoreError, undecodable
 
 _LOG = logging.getLogger(__name__)
+
+_Kill = TypeVar("_Kill", OomKill, UserspaceKill)
 
 _MAX_EARLY_EXITS: Final = 256
 _EARLY_NS: Final = NS_PER_S
@@ -44,16 +47,13 @@ class EventRecorder:
         store: Store,
         stats: Stats,
         containers: ContainerService,
-        kernel_log: OomReportIndex | None = None,
+        annotate: AnnotateKill,
     ) -> None:
-        """Record in ``store`` and count in ``stats``.
-
-        ``kernel_log`` has the kernel's report of a kill, if the source does not read that itself.
-        """
+        """Record in ``store`` and count in ``stats``; ``annotate`` adds what the kernel log has."""
         self._store = store
         self._stats = stats
         self._containers = containers
-        self._kernel_log = kernel_log
+        self._annotate = annotate
         self._boot_id = clock.boot_id()
         self._cgroups = CgroupMount.find()
         self._environ = EnvironReader()
@@ -101,7 +101,7 @@ class EventRecorder:
         return stored
 
     def _store_kill(self, kill: OomKill) -> bool:
-        snapshot = self._snapshot(kill)
+        kill, snapshot = self._snapshot(kill)
         if not self._store.insert(kill, snapshot, incomplete=True):
             _LOG.info("Duplicate kill of pid %s ignored", kill.victim.tgid)
             return False
@@ -118,7 +118,8 @@ class EventRecorder:
         return True
 
     def _store_userspace_kill(self, kill: UserspaceKill) -> bool:
-        stored = self._store.insert(kill, self._snapshot(kill))
+        kill, snapshot = self._snapshot(kill)
+        stored = self._store.insert(kill, snapshot)
         if stored:
             _LOG.info("Kill by %s%s: %r", kill.killer.name, _origin_suffix(kill), kill.original)
         return stored
@@ -130,39 +131,36 @@ class EventRecorder:
             del self._early_exits[next(iter(self._early_exits))]
         self._early_exits[exit_.tgid] = exit_
 
-    def _snapshot(self, kill: OomKill | UserspaceKill) -> Snapshot:
+    def _snapshot(self, kill: _Kill) -> tuple[_Kill, Snapshot]:
         try:
             snapshot = take_snapshot(kill, self._cgroups, environ=self._environ)
+            kill = replace(kill, memcg_usage=read_usage(kill, self._cgroups))
         except Exception:  # noqa: BLE001  the kill comes first
             # The kernel's record is stored even if user space can read nothing.
             _LOG.exception("Snapshot of the victim failed")
             snapshot = Snapshot(process_found=False)
-        return replace(snapshot, containers=self._containers.resolve_now(kill))
+        return kill, replace(snapshot, containers=self._containers.resolve_now(kill))
 
     def _complete(self, kill: OomKill, snapshot: Snapshot) -> None:
         """Add what takes longer to read, now that the kill is on disk."""
-        completed = self._read_report(kill, self._snapshot_processes(kill, snapshot))
+        complete_kill, complete_snapshot = self._read_more(self._annotate(kill), snapshot)
+        unchanged = complete_kill is kill and complete_snapshot is snapshot
         try:
-            self._store.complete(kill.uid, None if completed is snapshot else completed)
+            self._store.complete(complete_kill, None if unchanged else complete_snapshot)
         except (sqlite3.Error, StoreError, MemoryError) as error:
             _LOG.warning("Could not store the process list of this kill: %s", error)
 
-    def _snapshot_processes(self, kill: OomKill, snapshot: Snapshot) -> Snapshot:
+    def _read_more(self, kill: OomKill, snapshot: Snapshot) -> tuple[OomKill, Snapshot]:
+        if kill.capture.recovered:
+            return kill, snapshot
         try:
-            return snapshot if kill.capture.recovered else self._scanner.add_to(kill, snapshot)
+            snapshot = add_limit_cgroup(kill, snapshot, self._cgroups)
+            snapshot = replace(snapshot, vm_sysctl=read_vm_settings())
+            swapped = bool(snapshot.host and snapshot.host.swap_used)
+            kill = self._scanner.add_tasks(kill, swapped=swapped)
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("Process scan failed")
-            return snapshot
-
-    def _read_report(self, kill: OomKill, snapshot: Snapshot) -> Snapshot:
-        if self._kernel_log is None:
-            return snapshot
-        try:
-            logged = self._kernel_log.completed(kill)
-        except Exception:  # noqa: BLE001  as above
-            _LOG.exception("Reading the kernel's report of an OOM kill failed")
-            return snapshot
-        return replace(snapshot, kernel_report=logged.original, kernel_report_tasks=logged.tasks)
+        return kill, snapshot
 
 
 def _origin_suffix(kill: OomKill | UserspaceKill) -> str:

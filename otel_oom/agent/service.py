@@ -20,7 +20,7 @@ from otel_oom.agent.ingest import IngestLoop
 from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
-from otel_oom.capture.source import Source, SupportsBufferStats
+from otel_oom.capture.source import Source, SourceSet, SupportsBufferStats
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.systemd import read_notify_socket, read_watchdog_interval_s
 from otel_oom.linux.containers.service import ContainerService
@@ -60,7 +60,7 @@ def run(
             "Ready: capturing OOM kills by %s (%s); decisions by %s",
             source.hook,
             source.name,
-            source.decision_source or "nothing: no hook and no kernel log",
+            source.decision_source or "the kernel log, if it is readable",
         )
         memory.lower_oom_score_adj()
         memory.trim_heap()
@@ -74,8 +74,8 @@ def run(
                 delivery.start()
             interval_s = read_watchdog_interval_s(os.environ)
             watchdog = Watchdog(interval_s, partial(_health_error, store, delivery), notify)
-            from otel_oom.capture.panic import scan  # noqa: PLC0415  after capture has begun
-            from otel_oom.capture.source_set import Sources, log_beside  # noqa: PLC0415  likewise
+            from otel_oom.capture.kmsg.report_lookup import open_report_index  # noqa: PLC0415  after capture has begun
+            from otel_oom.capture.panic import scan  # noqa: PLC0415  likewise
             from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
             wake = delivery.notify_events
@@ -83,8 +83,9 @@ def run(
             daemons = stack.enter_context(JournalSource(state_dir, history=history))
             handlers = store_handlers(store, delivery.notify_outbox)
             stack.enter_context(ControlServer(state_dir, handlers))
-            sources = Sources(source, (daemons,), log_beside(source, stack))
-            recorder = EventRecorder(store, stats, containers, sources.log)
+            annotate = stack.enter_context(open_report_index(source))
+            sources = SourceSet(source, (daemons,))
+            recorder = EventRecorder(store, stats, containers, annotate)
             ingest = IngestLoop(
                 sources, store, recorder, stats, watchdog, on_event=wake, history=history
             )

@@ -8,8 +8,15 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Handler, InUseError, Source
-from otel_oom.model.events import CapturedEvent
+from otel_oom.capture.source import (
+    VMLINUX_BTF,
+    AnnotateKill,
+    CaptureError,
+    Handler,
+    InUseError,
+    Source,
+)
+from otel_oom.model.events import CapturedEvent, OomKill
 
 __all__ = ["CaptureError", "Handler", "Source", "open_source", "watch"]
 
@@ -86,16 +93,23 @@ def watch(source: str = "auto") -> Iterator[Iterator[CapturedEvent]]:
     Raises:
         CaptureError: this host does not allow it.
     """
-    with open_source(source) as attached, closing(_events(attached)) as events:
+    from otel_oom.capture.kmsg.report_lookup import open_report_index  # noqa: PLC0415  1 MB
+
+    with (
+        open_source(source) as attached,
+        open_report_index(attached) as annotate,
+        closing(_events(attached, annotate)) as events,
+    ):
         yield events
 
 
-def _events(source: Source) -> Generator[CapturedEvent, None, None]:
+def _events(source: Source, annotate: AnnotateKill) -> Generator[CapturedEvent, None, None]:
     pending: list[CapturedEvent] = []
     poll = select.poll()
     poll.register(source, select.POLLIN)
     while True:
         poll.poll()
         source.drain(pending.append)
-        yield from pending
+        for event in pending:
+            yield annotate(event) if isinstance(event, OomKill) else event
         pending.clear()

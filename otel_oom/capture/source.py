@@ -1,22 +1,26 @@
-"""What every source of OOM kills is to the rest."""
+"""The protocol of event sources."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
 
 from otel_oom.capture.mark_matching import KillMark
-from otel_oom.model.events import CapturedEvent, LostEvents
+from otel_oom.model.events import CapturedEvent, LostEvents, OomKill
 
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
-"""Where the kernel side outlives the process, unless the user names another folder of bpffs."""
+"""Default folder of pins, in bpffs."""
 
 VMLINUX_BTF: Final = Path("/sys/kernel/btf/vmlinux")
-"""The kernel's type information, by which libbpf finds its way in it."""
+"""The kernel's type information, which libbpf needs."""
 
 Handler = Callable[[CapturedEvent], None]
-"""Takes one event; the record leaves the kernel's buffer only when it has returned."""
+"""Handles one event; its record is released from the kernel's buffer when this has returned."""
+
+AnnotateKill = Callable[[OomKill], OomKill]
+"""Adds to a kill what the kernel log has of it; never waits and never raises."""
 
 
 class CaptureError(Exception):
@@ -24,11 +28,11 @@ class CaptureError(Exception):
 
 
 class InUseError(CaptureError):
-    """Another agent has what this one was told to use: no other source is an answer to that."""
+    """Another agent uses the pins; falling back to another source would not help."""
 
 
 class Source(Protocol):
-    """A stream of OOM kills with a file descriptor to wait on.
+    """A stream of OOM events with a file descriptor to wait on.
 
     A context manager: entering attaches to the kernel, leaving detaches.
     """
@@ -36,9 +40,9 @@ class Source(Protocol):
     name: str
     hook: str
     decision_source: str
-    """The hook that tells of decisions; empty where there is none."""
+    """Hook that reports decisions; empty without one."""
     pinned: bool
-    """Whether the kernel goes on recording for the next start when this one has ended."""
+    """Whether events are recorded for the next start when this one has ended."""
 
     def __enter__(self) -> Self:
         """Attach.
@@ -51,32 +55,45 @@ class Source(Protocol):
         """Detach."""
 
     def fileno(self) -> int:
-        """A descriptor that is readable when :meth:`drain` has something to do."""
+        """Return a descriptor that is readable when :meth:`drain` has something to do."""
 
     def drain(self, handler: Handler) -> int:
-        """Hand over all events that wait, oldest first, and return their number.
+        """Pass all pending events to ``handler``, oldest first, and return their number.
 
-        Raises whatever ``handler`` raised, after which the events behind that one still wait.
+        Raises what ``handler`` raises. Its event and those after it stay pending.
         """
 
     def lost_events(self) -> LostEvents:
-        """What the kernel side had no room for."""
+        """Return the number of events that were lost before they could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSet:
+    """``kernel`` captures the kills that the kernel counts, ``others`` further kills."""
+
+    kernel: Source
+    others: tuple[Source, ...]
+
+    @property
+    def all(self) -> tuple[Source, ...]:
+        """All sources."""
+        return (self.kernel, *self.others)
 
 
 @runtime_checkable
 class SupportsBufferStats(Protocol):
-    """A source whose kernel side has a buffer that can be looked at without emptying it."""
+    """A source with a buffer in the kernel."""
 
     buffer_bytes: int
-    """What it can hold."""
+    """Size of the buffer."""
 
     def buffered_bytes(self) -> int:
-        """How many bytes it holds now."""
+        """Return the size of the pending records."""
 
 
 @runtime_checkable
 class SupportsMarks(Protocol):
-    """A source whose kernel side remembers its last victims when their records are gone."""
+    """A source whose kernel side keeps marks of its last victims."""
 
     def read_marks(self, tids: Collection[int]) -> Sequence[KillMark]:
-        """The marks of threads by their ids, as far as they are remembered."""
+        """Return the marks of threads by their ids, as far as they are kept."""

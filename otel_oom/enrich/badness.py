@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from otel_oom.linux.oom_badness import is_unkillable, oom_badness
 from otel_oom.model.events import OomKill
-from otel_oom.model.types import OomTask, TaskList
+from otel_oom.model.types import OomTask
 
 _MAX_TASKS: Final = 10
 
@@ -27,27 +26,13 @@ class RankedTask(Struct, frozen=True):
     is_victim: bool = False
 
 
-def merge_task_lists(logged: TaskList | None, scanned: TaskList | None) -> TaskList | None:
-    """Return the kernel's own list, with the cgroups of the ``scanned`` one, which is the fallback.
-
-    The kernel's list is of the moment of its choice, and has no cgroups.
-    """
-    if logged is None:
-        return scanned
-    paths = {(task.tgid, task.comm): task.memcg for task in scanned.largest} if scanned else {}
-    largest = tuple(
-        replace(task, memcg=paths.get((task.tgid, task.comm))) for task in logged.largest
-    )
-    return replace(logged, largest=largest)
-
-
-def rank_tasks(kill: OomKill, tasks: TaskList | None) -> tuple[RankedTask, ...]:
+def rank_tasks(kill: OomKill) -> tuple[RankedTask, ...]:
     """Return the victim and the largest other processes, at most ten, the largest first."""
-    if tasks is None:
+    if kill.tasks is None:
         return ()
     others = [
         RankedTask(task, _points(task, kill))
-        for task in tasks.largest
+        for task in kill.tasks.largest
         if task.tgid != kill.victim.tgid
     ]
     ranked = sorted([*_victim(kill), *others], key=lambda one: one.task.total_bytes, reverse=True)

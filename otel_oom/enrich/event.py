@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from msgspec.structs import replace
-
-from otel_oom.enrich.badness import merge_task_lists, rank_tasks
+from otel_oom.enrich.badness import rank_tasks
 from otel_oom.enrich.cgroup_path import finest_cgroup_path
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.limit_scope import limit_scope
@@ -82,9 +80,6 @@ def enrich_kill(
 ) -> EnrichedKill:
     """Enrich a kill by the kernel."""
     containers = snapshot.containers or containers_by_path(kill)
-    if snapshot.kernel_report and kill.original is None:
-        kill = replace(kill, original=snapshot.kernel_report, tasks=snapshot.kernel_report_tasks)
-    snapshot = replace(snapshot, tasks=merge_task_lists(kill.tasks, snapshot.tasks))
     executable = kill.victim.executable or snapshot.executable
     stack_analysis = analyse_stack(kill.stack)
     return EnrichedKill(
@@ -99,7 +94,7 @@ def enrich_kill(
         limit_scope=limit_scope(kill, stack_analysis),
         # The unit files of this host do not apply to the log of another time or host.
         limit_setting=None if kill.provenance else _limit_setting(kill.decision),
-        ranked_tasks=rank_tasks(kill, snapshot.tasks),
+        ranked_tasks=rank_tasks(kill),
         containers=containers,
         resource=victim_resource(
             finest_cgroup_path(kill, snapshot),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import Struct
-from msgspec.structs import replace
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich.badness import RankedTask
@@ -22,7 +21,6 @@ from otel_oom.model.events import (
     VictimExit,
 )
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.model.types import MemcgUsage
 
 Attributes = Mapping[str, AttributeValue]
 """Resource attributes by name."""
@@ -81,15 +79,6 @@ class EnrichedKill(Struct, frozen=True):
         if self.event.skipped:
             return "skipped"
         return "already_exiting" if self.event.already_exiting else "killed"
-
-    @property
-    def memcg_usage(self) -> MemcgUsage | None:
-        """The usage and limits of the victim's cgroup at the mark, else as read after it."""
-        marked, snapshot = self.event.memcg_usage, self.snapshot.memcg_usage
-        if marked and snapshot and snapshot.usage is not None and snapshot.swap_usage is None:
-            # Without swap accounting the kernel has counters of swap, and no files of them.
-            return replace(marked, swap_limit=None, swap_usage=None)
-        return marked or snapshot
 
 
 class EnrichedUserspaceKill(Struct, frozen=True):

@@ -16,9 +16,9 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
 
     The trigger is often, not always, the victim. ``incident`` is the ``uid`` of the first kill, set
     for a process killed along with another (``memory.oom.group``). ``skipped``: the chosen process
-    had released its memory before it could be killed. ``memcg_usage`` is that of ``memcg`` at the
-    mark. ``original`` is the kernel log's report of the kill, ``tasks`` the table in it; in a group
-    the first kill has them.
+    had released its memory before it could be killed. ``memcg_usage`` is that of ``memcg``: at the
+    mark, else read after it. ``original`` is the kernel log's report; in a group the first kill has
+    it. ``tasks`` are the processes in the report's table, else those in ``/proc`` after the mark.
     """
 
     kind: ClassVar[str] = "kill"
@@ -67,10 +67,11 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     """A kill by a userspace OOM daemon, as its own log message reports it.
 
     It killed one process, ``victim``, or all of a cgroup: then there is no victim, as the message
-    names no process. ``memcg`` is the victim's cgroup or the killed one, ``usage`` what it used in
-    bytes, ``resident`` what the victim had in memory in bytes. ``completed``: the message follows
-    the kill; others precede it. ``original`` is the message. The sequence of ``capture`` is when
-    systemd's journal received it, in microseconds of CLOCK_MONOTONIC.
+    names no process. ``memcg`` is the victim's cgroup or the killed one. By the message, ``usage``
+    is what that used and ``resident`` what the victim had in memory, in bytes; ``memcg_usage`` was
+    read after it. ``completed``: the message follows the kill; others precede it. ``original`` is
+    the message. The sequence of ``capture`` is when systemd's journal received it, in microseconds
+    of CLOCK_MONOTONIC.
     """
 
     kind: ClassVar[str] = "userspace_kill"
@@ -78,6 +79,7 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     killer: UserspaceOomDaemon
     victim: Task | None
     memcg: Memcg | None
+    memcg_usage: MemcgUsage | None = None
     resident: int | None = None
     usage: int | None = None
     completed: bool

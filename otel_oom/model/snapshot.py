@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from otel_oom.model.container import EventContainers
-from otel_oom.model.types import MemcgUsage, TaskList
 
 
 class MemcgStats(Struct, frozen=True):
@@ -42,26 +41,19 @@ class Snapshot(Struct, frozen=True):
     the variables by which the victim names itself to OpenTelemetry. ``containers`` are the victim's
     and the trigger's, ``None`` where they were not looked up.
 
-    ``memcg_usage`` and ``victim_cgroup`` are of the victim's cgroup, ``limit_cgroup`` of the one
-    whose limit was hit; where both are one, ``victim_cgroup`` is ``None``. These and ``host`` were
-    read at ``boottime_ns`` on CLOCK_BOOTTIME, after the mark.
-
-    ``vm_sysctl`` (the kernel's ``vm.*``) and ``tasks`` are read once the kill is on the disk. So is
-    the kernel's log, where the kill comes from another source: ``kernel_report`` is its text,
-    ``kernel_report_tasks`` the table in that.
+    ``victim_cgroup`` is of the victim's cgroup, ``limit_cgroup`` of the one whose limit was hit;
+    where both are one, ``victim_cgroup`` is ``None``. These and ``host`` were read at
+    ``boottime_ns`` on CLOCK_BOOTTIME, after the mark. ``vm_sysctl`` (the kernel's ``vm.*``) is read
+    once the kill is on the disk.
     """
 
     process_found: bool
     cgroup: str | None = None
     executable: str | None = None
-    memcg_usage: MemcgUsage | None = None
     environ: Mapping[str, str] = {}
     boottime_ns: int | None = None
     victim_cgroup: MemcgStats | None = None
     limit_cgroup: MemcgStats | None = None
     host: HostMemory | None = None
     vm_sysctl: Mapping[str, int] = {}
-    tasks: TaskList | None = None
     containers: EventContainers | None = None
-    kernel_report: str | None = None
-    kernel_report_tasks: TaskList | None = None

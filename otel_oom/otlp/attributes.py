@@ -46,7 +46,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             "process.command_args": enriched.command,
             semconv.KILLER_NAME: KERNEL,
             **memory_attributes(kill.memory),
-            **memcg_attributes(VICTIM_MEMCG, kill.memcg, enriched.memcg_usage),
+            **memcg_attributes(VICTIM_MEMCG, kill.memcg, kill.memcg_usage),
             **systemd_and_pod_attributes(finest_cgroup_path(kill, snapshot)),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,

@@ -139,7 +139,8 @@ def _trigger_location(enriched: EnrichedKill, victim_location: str) -> str:
 
 def _limit_phrase(enriched: EnrichedKill) -> str:
     """Return the victim's cgroup and the limit that was hit."""
-    kill, usage, scope = enriched.event, enriched.memcg_usage, enriched.limit_scope
+    kill, scope = enriched.event, enriched.limit_scope
+    usage = kill.memcg_usage
     if kill.memcg and kill.decision and scope == "own":
         return f"; its cgroup {kill.memcg.path} reached its limit{_limit_size(kill.decision)}"
     own = f"; its cgroup is {kill.memcg.path}" if kill.memcg else ""

@@ -39,7 +39,7 @@ def snapshot_attributes(event: Event, snapshot: Snapshot) -> dict[str, Value | N
 
 def task_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
     """Return the list of the largest processes, and how it was made."""
-    tasks, ranked = enriched.snapshot.tasks, enriched.ranked_tasks
+    tasks, ranked = enriched.event.tasks, enriched.ranked_tasks
     if tasks is None:
         return {}
     return {

@@ -65,7 +65,7 @@ def userspace_span(enriched: EnrichedUserspaceKill) -> ReadableSpan:
 def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
     """Return all known attributes of a userspace kill, with the daemon's message."""
     event, snapshot, killer = enriched.event, enriched.snapshot, enriched.event.killer
-    usage = snapshot.memcg_usage
+    usage = event.memcg_usage
     if event.completed:
         # The snapshot of the cgroup is without the killed processes.
         usage = replace(usage, usage=event.usage, swap_usage=None) if usage else None

@@ -22,10 +22,8 @@ from otel_oom.linux.process import ProcessDir, memory_cgroup_path
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.event_base import function_name
 from otel_oom.model.events import OomKill
-from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Memcg, OomTask, TaskList
 from otel_oom.model.units import PAGE_BYTES
-from otel_oom.snapshot.host_stats import read_vm_settings
 
 MAX_OTHERS: Final = 10
 """Processes that are reported beside the victim."""
@@ -60,11 +58,14 @@ class ProcessScanner:
             children = self._children_of_kthreadd()
             self._kernel_threads = frozenset(pid for pid in children if not self._max_bytes(pid))
 
-    def add_to(self, kill: OomKill, snapshot: Snapshot) -> Snapshot:
-        """Return ``snapshot`` with the largest processes and the ``vm.*`` settings."""
-        swapped = bool(snapshot.host and snapshot.host.swap_used)
-        candidates = self.scan(kill, swapped=swapped)
-        return replace(snapshot, vm_sysctl=read_vm_settings(self.proc), tasks=candidates)
+    def add_tasks(self, kill: OomKill, *, swapped: bool) -> OomKill:
+        """Return ``kill`` with the largest processes, see :meth:`scan`.
+
+        If the kernel log has them, the scan adds their cgroups: that table is of the moment of the
+        decision.
+        """
+        scanned = self.scan(kill, swapped=swapped)
+        return replace(kill, tasks=_with_cgroups(kill.tasks, scanned) if kill.tasks else scanned)
 
     def scan(self, kill: OomKill, *, swapped: bool) -> TaskList | None:
         """Return the largest living processes that the kernel could choose from.
@@ -191,6 +192,15 @@ class ProcessScanner:
             score_adj=process.read_number("oom_score_adj"),
             memcg=memory_cgroup_path(process.read_text("cgroup") or ""),
         )
+
+
+def _with_cgroups(listed: TaskList, scanned: TaskList | None) -> TaskList:
+    tasks = scanned.largest if scanned else ()
+    paths = {(task.tgid, task.comm): task.memcg for task in tasks}
+    largest = tuple(
+        replace(task, memcg=paths.get((task.tgid, task.comm))) for task in listed.largest
+    )
+    return replace(listed, largest=largest)
 
 
 def oom_domain(kill: OomKill) -> Memcg | None:

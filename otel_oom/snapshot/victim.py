@@ -13,7 +13,7 @@ from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import ProcessDir, ProcessStat, parse_cgroups
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.model.types import Memcg, Task
+from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.model.units import NS_PER_S
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.environ import EnvironReader
@@ -54,21 +54,41 @@ def _surroundings(
     kill: OomKill | UserspaceKill, cgroups: CgroupMount | None, proc: Path
 ) -> Snapshot:
     """Read cgroups and host: their numbers change as soon as the victim is gone."""
-    own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
-    limits = cgroups.read_usage(own) if cgroups and own else None
     if kill.capture.recovered:
-        # The usage at that time is lost; a limit mostly stays.
-        limits = replace(limits, usage=None, swap_usage=None) if limits else None
-        return Snapshot(process_found=False, memcg_usage=limits)
+        return Snapshot(process_found=False)
+    own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
     same = own is not None and hit is not None and own.path == hit.path
     return Snapshot(
         process_found=False,
         boottime_ns=boottime_ns(),
-        memcg_usage=limits,
         victim_cgroup=read_memcg_stats(cgroups, own) if cgroups and own and not same else None,
         limit_cgroup=read_memcg_stats(cgroups, hit) if cgroups and hit else None,
         host=read_host_memory(proc),
     )
+
+
+def add_limit_cgroup(kill: OomKill, snapshot: Snapshot, cgroups: CgroupMount | None) -> Snapshot:
+    """Return ``snapshot`` with the cgroup whose limit was hit, if it was not known before."""
+    hit = kill.decision.memcg if kill.decision else None
+    if cgroups is None or hit is None or snapshot.limit_cgroup or kill.capture.recovered:
+        return snapshot
+    if kill.memcg and kill.memcg.path == hit.path:
+        return replace(snapshot, victim_cgroup=None, limit_cgroup=snapshot.victim_cgroup)
+    return replace(snapshot, limit_cgroup=read_memcg_stats(cgroups, hit))
+
+
+def read_usage(kill: OomKill | UserspaceKill, cgroups: CgroupMount | None) -> MemcgUsage | None:
+    """Return the usage and limits of the victim's cgroup: at the mark, else as they are now."""
+    marked, usage = kill.memcg_usage, None
+    if cgroups and kill.memcg:
+        usage = cgroups.read_usage(kill.memcg)
+    if usage and kill.capture.recovered:
+        # The usage at that time is lost; a limit mostly stays.
+        usage = replace(usage, usage=None, swap_usage=None)
+    if marked and usage and usage.usage is not None and usage.swap_usage is None:
+        # A kernel without swap accounting has the counters, but not the files.
+        return replace(marked, swap_limit=None, swap_usage=None)
+    return marked or usage
 
 
 def process_state(kill: OomKill, proc: Path = Path("/proc")) -> str | None:

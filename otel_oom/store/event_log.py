@@ -103,10 +103,11 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     return bool(rows)
 
 
-def set_snapshot(db: sqlite3.Connection, uid: str, snapshot: Snapshot) -> None:
-    """Replace the snapshot of an event."""
+def replace_kill(db: sqlite3.Connection, kill: OomKill, snapshot: Snapshot) -> None:
+    """Replace a kill and its snapshot by more complete ones, under the same uid."""
     rows = db.execute(
-        "UPDATE events SET snapshot = ? WHERE uid = ? RETURNING id", (encode(snapshot), uid)
+        "UPDATE events SET event = ?, snapshot = ? WHERE uid = ? RETURNING id",
+        (encode(kill), encode(snapshot), kill.uid),
     ).fetchall()
     checksums.update_checksums(db, "events", [id_ for (id_,) in rows])
 

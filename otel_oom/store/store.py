@@ -108,15 +108,15 @@ class Store:
 
         return self._database.write(insert, adds=True)
 
-    def complete(self, uid: str, snapshot: Snapshot | None) -> None:
-        """Replace the incomplete event's snapshot, if there is a better one.
+    def complete(self, kill: OomKill, snapshot: Snapshot | None) -> None:
+        """Replace the incomplete kill and its snapshot, if there are better ones.
 
-        The event is pending from now on, even if this fails.
+        The kill is pending from now on, even if this fails.
         """
         try:
             if snapshot:
                 self._database.write(
-                    lambda db: event_log.set_snapshot(db, uid, snapshot), adds=True
+                    lambda db: event_log.replace_kill(db, kill, snapshot), adds=True
                 )
         finally:
             self._incomplete_uid = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.kmsg.report_lookup import OomReportIndex
@@ -122,7 +123,7 @@ def test_both_sources_tell_the_same_kill(source: KmsgSource) -> None:
     # The log's line comes after the mark, and its clock is mapped: late, hardly ever early.
     assert -1_000_000 < logged.boottime_ns - seen.boottime_ns < CLOCKS_NS
     assert before < logged.time_unix_ns < time.time_ns()
-    for name in ("ppid", "gid", "ns_tgid", "pid_ns", "mnt_ns"):
+    for name in ("ppid", "gid", "namespaced_pid", "pid_ns", "mnt_ns"):
         assert getattr(logged.victim, name) in {None, getattr(seen.victim, name)}, name
 
 
@@ -176,9 +177,9 @@ def test_a_context_tells_it_of_a_kill_that_another_source_saw() -> None:
     def ask() -> tuple[int, tuple[OomKill, OomControl | None]]:
         pid = kill_one()
         (kill,) = kills_of(bpf, [pid])
-        return pid, (kill, context.decision_of(pid, pid, kill.boottime_ns))
+        return pid, (kill, index.annotate(replace(kill, decision=None)).decision)
 
-    with LibbpfSource() as bpf, OomReportIndex() as context:
+    with LibbpfSource() as bpf, OomReportIndex() as index:
         kill, decision = reported(ask)
     assert decision is not None
     assert decision.constraint == "memcg"

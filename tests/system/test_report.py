@@ -1,13 +1,13 @@
-"""The kernel's own report of a kill, where BPF tells of the kill and of its decision."""
+"""What the kernel log adds to kills that BPF captures."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.capture.source_set import log_beside
+from otel_oom.capture.kmsg.report_lookup import open_report_index
+from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.kernel.kills import kill_one
 from tests.testlib.kernel.oracle import KernelLog, parse_killed_lines
@@ -16,31 +16,27 @@ from tests.testlib.wait import wait_until
 pytestmark = pytest.mark.usefixtures("real_kills")
 
 
-class Hooked(LibbpfSource):
-    """The source as on a kernel where a hook tells of decisions, which ours may not allow."""
-
-    def _open_log(self) -> None:
-        """Leave the log to others; what is told is told by the hook."""
-        self.decision_source = "fentry/oom_kill_process"
-
-
-def test_the_report_is_read_beside_a_source_that_does_not() -> None:
-    """From its first line to the kill's own, as the kernel's log has them."""
+def test_a_kill_has_the_report_of_the_kernel_log() -> None:
+    """From its first line to the kill's own, with the decision where no hook reports it."""
     kills: list[CapturedEvent] = []
-    with Hooked() as source, ExitStack() as opened, KernelLog() as kernel:
-        log = log_beside(source, opened)
-        assert log is not None
+    with LibbpfSource() as source, open_report_index(source) as annotate, KernelLog() as kernel:
         pid = kill_one()
         lines = list(kernel.messages())
-        wait_until(lambda: source.drain(kills.append) >= 0 and _of(kills, pid), "the kill is told")
+        wait_until(
+            lambda: source.drain(kills.append) >= 0 and _of(kills, pid), "the kill is captured"
+        )
         (kill,) = _of(kills, pid)
         assert kill.original is None
-        text = log.completed(kill).original or ""
+        annotated = annotate(kill)
     (own,) = (line for line in parse_killed_lines(lines) if line.pid == kill.victim.tid)
-    reported = text.split("\n")
+    reported = (annotated.original or "").split("\n")
     assert " invoked oom-killer: " in reported[0]
     assert f"Killed process {own.pid} " in reported[-1]
     assert set(reported) <= {line.rstrip("\n") for message in lines for line in message.split("\n")}
+    assert annotated.tasks is not None
+    assert annotated.decision is not None
+    assert annotated.decision.source == (source.decision_source or "/dev/kmsg")
+    assert annotate(annotated) == annotated
 
 
 def _of(events: list[CapturedEvent], pid: int) -> list[OomKill]:
@@ -48,7 +44,13 @@ def _of(events: list[CapturedEvent], pid: int) -> list[OomKill]:
 
 
 def test_a_source_that_reads_the_log_needs_no_other() -> None:
-    """The log is opened beside what leaves it to others, and only then."""
-    with LibbpfSource() as source, ExitStack() as opened:
-        by_log = source.decision_source == "/dev/kmsg"
-        assert (log_beside(source, opened) is None) == by_log
+    """Its kills have all that the log has."""
+    kills: list[CapturedEvent] = []
+    with KmsgSource() as source, open_report_index(source) as annotate:
+        pid = kill_one()
+        wait_until(
+            lambda: source.drain(kills.append) >= 0 and _of(kills, pid), "the kill is captured"
+        )
+        (kill,) = _of(kills, pid)
+        bare = replace(kill, decision=None)
+        assert annotate(bare) is bare

@@ -11,8 +11,7 @@ from otel_oom.agent.ingest import IngestLoop
 from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
-from otel_oom.capture.source import Handler
-from otel_oom.capture.source_set import Sources
+from otel_oom.capture.source import Handler, SourceSet
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.events import LostEvents, OomKill, VictimExit
 from otel_oom.store import Store
@@ -62,10 +61,10 @@ def ingest_loop(
 ) -> IngestLoop:
     """Create the loop that drains ``source`` into ``store``."""
     stats = Stats()
-    recorder = EventRecorder(store, stats, ContainerService())
+    recorder = EventRecorder(store, stats, ContainerService(), annotate=lambda kill: kill)
     watchdog = Watchdog(None, lambda: None, lambda _: None)
     return IngestLoop(
-        Sources(source), store, recorder, stats, watchdog, on_event=on_event, history=False
+        SourceSet(source, ()), store, recorder, stats, watchdog, on_event=on_event, history=False
     )
 
 

@@ -15,7 +15,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,14 +25,13 @@ from msgspec.structs import replace
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.kmsg import backlog
-from otel_oom.capture.kmsg.report_lookup import OomReportIndex
+from otel_oom.capture.kmsg.report_lookup import OomReportIndex, open_report_index
 from otel_oom.capture.kmsg.source import KmsgSource
-from otel_oom.capture.source import SupportsMarks
-from otel_oom.capture.source_set import log_beside
+from otel_oom.capture.source import AnnotateKill, SupportsMarks
 from otel_oom.linux.clock import boot_id
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
-from otel_oom.model.snapshot import Snapshot
-from otel_oom.snapshot import ProcessScanner, take_snapshot
+from otel_oom.snapshot import ProcessScanner, add_limit_cgroup, take_snapshot
+from otel_oom.snapshot.host_stats import read_vm_settings
 from tests.testlib.kernel.loaded_programs import list_loaded_programs
 from tests.testlib.kernel.oracle import (
     KernelLog,
@@ -48,7 +46,7 @@ from tests.vmtest.pinned_kills import unattended
 from tests.vmtest.requirements import IN_GUEST, unmet
 from tests.vmtest.scenario_kills import Made, UnplayableError
 from tests.vmtest.scenarios import SCENARIOS
-from tests.vmtest.source_recorder import Watched, drained, finish
+from tests.vmtest.source_recorder import Completed, Watched, drained, finish
 
 _REPORTS_S: Final = 5.0
 _REPORTS: Final = 8
@@ -69,15 +67,15 @@ def main(folder: Path) -> None:
             results["compiled"] = compiled()
             time.sleep(_REPORTS_S)
         with (
-            ExitStack() as until,
             LibbpfSource() as bpf,
+            open_report_index(bpf) as annotate,
             KmsgSource() as kmsg,
             KernelLog() as log,
         ):
-            look_at = partial(_look, log_beside(bpf, until))
+            complete = partial(_complete, annotate)
             results |= {
                 "hook": bpf.hook,
-                "decision_source": bpf.decision_source,
+                "decision_source": bpf.decision_source or OomReportIndex.source,
                 "unavailable": bpf.unavailable,
             }
             results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
@@ -87,7 +85,7 @@ def main(folder: Path) -> None:
                 time.sleep(_REPORTS_S)  # there may have been kills before
             for name, scenario in SCENARIOS.items():
                 if not unmet(name):
-                    watched = [Watched(bpf, look_at), Watched(kmsg)]
+                    watched = [Watched(bpf, complete), Watched(kmsg)]
                     results["scenarios"][name] = _tried(scenario, watched, log)
             results["left_out"] = {
                 each.name: each.left_out for each in list_loaded_programs(os.getpid())
@@ -137,10 +135,13 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
 _SCANNER: Final = ProcessScanner(FILES)
 
 
-def _look(log: OomReportIndex | None, kill: OomKill) -> Snapshot:
-    """What the agent sees of a kill, once it has its record, and what the log beside BPF has."""
-    seen = _SCANNER.add_to(kill, take_snapshot(kill, FILES))
-    return replace(seen, kernel_report=log.completed(kill).original) if log else seen
+def _complete(annotate: AnnotateKill, kill: OomKill) -> Completed:
+    """Read what the agent reads of a kill."""
+    snapshot = take_snapshot(kill, FILES)
+    kill = annotate(kill)
+    snapshot = replace(add_limit_cgroup(kill, snapshot, FILES), vm_sysctl=read_vm_settings())
+    swapped = bool(snapshot.host and snapshot.host.swap_used)
+    return Completed(kill, snapshot, _SCANNER.scan(kill, swapped=swapped))
 
 
 _KINDS: Final = {"kills": OomKill, "exits": VictimExit, "in_vain": NoVictim, "reapings": ReaperStep}
@@ -150,7 +151,7 @@ def _by_kind(watched: Watched) -> dict[str, Any]:
     return {
         name: [to_builtins(event) for event in watched.events if isinstance(event, kind)]
         for name, kind in _KINDS.items()
-    } | {"seen": [to_builtins(seen) for seen in watched.seen]}
+    } | {"seen": to_builtins(watched.seen), "scanned": to_builtins(watched.scanned)}
 
 
 if __name__ == "__main__":

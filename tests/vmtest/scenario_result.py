@@ -12,6 +12,7 @@ from msgspec import convert
 
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.types import TaskList
 from tests.testlib.kernel.oracle import KilledLine
 from tests.vmtest.scenario_kills import Made
 
@@ -43,6 +44,8 @@ class Told:
     reapings: list[ReaperStep]
     seen: list[Snapshot]
     """What was seen of each kill, where that was looked at."""
+    scanned: list[TaskList | None]
+    """The largest processes after each kill, where they were scanned."""
 
     @classmethod
     def from_json(cls, source: str, value: Mapping[str, Any]) -> Self:
@@ -54,6 +57,7 @@ class Told:
             [convert(event, NoVictim) for event in value["in_vain"]],
             [convert(event, ReaperStep) for event in value["reapings"]],
             [convert(seen, Snapshot) for seen in value["seen"]],
+            [convert(scanned, TaskList | None) for scanned in value["scanned"]],
         )
 
 

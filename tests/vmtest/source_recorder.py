@@ -9,14 +9,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_oom.capture.source import Source
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.types import TaskList
 
 _LOOK_S: Final = 0.1
 _ENDS_S: Final = 30.0
+
+
+class Completed(NamedTuple):
+    """A kill with its report, and what was read of it at once."""
+
+    kill: OomKill
+    snapshot: Snapshot
+    scanned: TaskList | None
 
 
 @dataclass(frozen=True)
@@ -24,19 +33,22 @@ class Watched:
     """A source, and the events that it has told."""
 
     source: Source
-    look: Callable[[OomKill], Snapshot] | None = None
-    """What is to be seen of each kill at once, if anything."""
+    complete: Callable[[OomKill], Completed] | None = None
+    """Completes each kill at once."""
     events: list[CapturedEvent] = field(default_factory=list)
     seen: list[Snapshot] = field(default_factory=list)
+    scanned: list[TaskList | None] = field(default_factory=list)
 
     def drain(self) -> int:
         """Take what waits now, and return how many that were."""
         return self.source.drain(self._take)
 
     def _take(self, event: CapturedEvent) -> None:
+        if self.complete and isinstance(event, OomKill):
+            event, snapshot, scanned = self.complete(event)
+            self.seen.append(snapshot)
+            self.scanned.append(scanned)
         self.events.append(event)
-        if self.look and isinstance(event, OomKill):
-            self.seen.append(self.look(event))
 
     def ended(self) -> int:
         """How many victims have ended by what it told."""

@@ -15,7 +15,7 @@ from tests.vmtest.guest import Run
 _HELD_BACK: Final = 1 << 20
 """More than a guest's CPUs can have counted between two programs on one hook."""
 
-_MOVING: Final = ("memory.", "limits.", "decision.limits.")
+_MOVING: Final = ("memory.", "memcg_usage.", "decision.memcg_usage.")
 """What goes on changing while others run."""
 
 

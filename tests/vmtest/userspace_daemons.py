@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boot_id
 from otel_oom.model.events import CapturedEvent, UserspaceKill
-from otel_oom.snapshot import take_snapshot
+from otel_oom.snapshot import read_usage, take_snapshot
 from otel_oom.store import Store
 
 PACKAGES: Final = "packages"
@@ -146,6 +147,7 @@ def _told(
     def take(event: CapturedEvent) -> None:
         assert isinstance(event, UserspaceKill)
         witness = take_snapshot(event, files)
+        event = replace(event, memcg_usage=read_usage(event, files))
         new = store.insert(event, witness)
         told.append({"event": to_builtins(event), "witness": to_builtins(witness), "new": new})
 

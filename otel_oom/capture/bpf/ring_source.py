@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from msgspec.structs import replace
 
@@ -19,13 +19,10 @@ from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import RING
 from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
 from otel_oom.capture.mark_matching import KillMark
-from otel_oom.capture.source import CaptureError, Handler
+from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
 from otel_oom.linux.gfp_flags import GfpFlagNames
-from otel_oom.model.events import CapturedEvent, LostEvents, OomKill, UndecodableRecord
-
-if TYPE_CHECKING:
-    from otel_oom.capture.kmsg.report_lookup import OomReportIndex
+from otel_oom.model.events import CapturedEvent, LostEvents, UndecodableRecord
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +51,6 @@ class RingSource(ABC):
         """The hook that tells of decisions; empty where this kernel allows none."""
         self.pinned = False
         self._waiting: CapturedEvent | None = None
-        self._last: OomKill | None = None
         self._unreadable = 0
 
     @abstractmethod
@@ -68,11 +64,6 @@ class RingSource(ABC):
     @abstractmethod
     def _attach(self) -> LoadedObject:
         """Load and attach by the first hook that the kernel allows."""
-
-    @property
-    def _reused(self) -> bool:
-        """Whether the kernel side was at work before us."""
-        return False
 
     def __enter__(self) -> Self:
         """Load and attach by the first hook that the kernel allows.
@@ -100,26 +91,10 @@ class RingSource(ABC):
         )
         self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
         self._lost = LostEventCounter(self._object)
-        self._log = None if self.decision_source else self._open_log()
         return self
-
-    def _open_log(self) -> OomReportIndex | None:
-        """What tells of decisions where no hook does; a kill is told without them as well."""
-        # 1 MB, which hosts that have a hook do without.
-        from otel_oom.capture.kmsg.report_lookup import OomReportIndex  # noqa: PLC0415
-
-        try:
-            log = OomReportIndex(from_start=self._reused).__enter__()
-        except CaptureError as error:
-            self.unavailable[OomReportIndex.hook] = str(error)
-            return None
-        self.decision_source = log.hook
-        return log
 
     def __exit__(self, *_: object) -> None:
         """Let go of the kernel side; unless it is pinned, that detaches and unloads it."""
-        if self._log:
-            self._log.__exit__()
         self._ring.close()
         self._object.close()
 
@@ -159,27 +134,11 @@ class RingSource(ABC):
 
     def _event(self, record: bytes) -> CapturedEvent:
         try:
-            event = self._decoder.decode(record, self._offset_ns)
+            return self._decoder.decode(record, self._offset_ns)
         except Exception as error:  # noqa: BLE001  whatever it was, nothing of it is lost
             self._unreadable += 1
             reason = str(error) if isinstance(error, WireError) else repr(error)
             return UndecodableRecord(record, reason)
-        if self._log and isinstance(event, OomKill):
-            return self._decided(event, self._log)
-        return event
-
-    def _decided(self, kill: OomKill, log: OomReportIndex) -> OomKill:
-        """``kill`` with what the kernel's log has of its decision, or that it was killed along."""
-        last = self._last
-        if kill.incident and last and kill.incident in {last.uid, last.incident}:
-            kill = replace(kill, decision=last.decision)
-        else:
-            try:
-                kill = log.completed(kill)
-            except Exception:  # noqa: BLE001  whatever it was, the kill comes first
-                _LOG.exception("Nothing could be read of the decision of an OOM kill")
-        self._last = kill
-        return kill
 
     def lost_events(self) -> LostEvents:
         """What the ring buffer had no room for, over all CPUs, since an agent last asked."""

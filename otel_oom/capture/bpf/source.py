@@ -42,10 +42,6 @@ class LibbpfSource(RingSource):
     def _require(self) -> None:
         require_prerequisites()
 
-    @property
-    def _reused(self) -> bool:
-        return bool(self._pins and self._pins.reused)
-
     def _attach(self) -> LoadedObject:
         """Attach and pin; only attach where nothing can be pinned."""
         self._pins = None

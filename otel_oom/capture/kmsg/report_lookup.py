@@ -1,7 +1,10 @@
-"""The kernel's log as what tells of decisions, beside another source that tells of kills."""
+"""The kernel log's reports of kills that another source captures."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -10,6 +13,7 @@ from msgspec.structs import replace
 
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.capture.source import AnnotateKill, CaptureError, Source
 from otel_oom.linux.kernel_log.parser import KernelLogParser
 from otel_oom.linux.kernel_log.report import (
     LoggedKill,
@@ -20,15 +24,17 @@ from otel_oom.linux.kernel_log.report import (
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import OomControl
 
-_MOST_LINES: Final = 8192
+_LOG = logging.getLogger(__name__)
+
+_MAX_LINES: Final = 8192
 """More than the log of a usual kernel holds. A report of 80 lines takes 1 ms."""
-_MOST_KEPT: Final = 64
-_MOST_AGE_NS: Final = 60_000_000_000
-"""A slow console holds a mark up behind the line before it; after that time it is another's."""
+_MAX_REPORTS: Final = 64
+_MAX_AGE_NS: Final = 60_000_000_000
+"""A slow console delays the mark after its report; an older report is of another process."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Entry:
     """A report, and the kill that it led to, once that is logged."""
 
     report: Report
@@ -38,27 +44,28 @@ class _Kept:
     def text(self) -> str | None:
         return self.kill.text if self.kill else self.report.text
 
+    def decision(self, source: str) -> OomControl:
+        message = self.kill.parsed.message if self.kill else None
+        return build_oom_control(self.report, message, source)
+
 
 class OomReportIndex:
-    """Decisions by their victim, for kernels that allow no hook where they are made.
+    """Reports of the kernel log by victim.
 
-    The report is printed before the victim is marked, so it is there when the mark is read; the
-    "Killed process" line comes right after. There is none for a kill whose report the kernel left
-    out (10 in 5 s), nor for the rest of a group.
+    A report is printed before its victim is marked, so it is there when the mark is read; the
+    "Killed process" line comes right after. The kernel prints no report for more than 10 kills in
+    5 s, nor for the rest of a group.
     """
 
-    hook = "/dev/kmsg"
+    source = "/dev/kmsg"
 
     def __init__(self, device: Path = DEVICE, *, from_start: bool = False) -> None:
-        """Prepare; the log is opened when the context is entered.
-
-        ``from_start`` is for victims of before that: it is read from its beginning.
-        """
+        """Prepare; ``from_start`` is to read reports of earlier victims too."""
         self._device = device
         self._from_start = from_start
 
     def __enter__(self) -> Self:
-        """Begin at the end of the log, or at its beginning.
+        """Open the log.
 
         Raises:
             CaptureError: the log can't be read here.
@@ -66,76 +73,97 @@ class OomReportIndex:
         self._reader = KmsgReader(self._device, from_start=self._from_start)
         self._parser = KernelLogParser()
         self._clock = LogClock()
-        self._kept: dict[int, _Kept] = {}
+        self._entries: dict[int, _Entry] = {}
+        self._last: OomKill | None = None
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the log."""
         self._reader.close()
 
-    def decision_of(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> OomControl | None:
-        """The decision that fell on this victim, marked at that time of CLOCK_BOOTTIME.
+    def annotate(self, kill: OomKill) -> OomKill:
+        """Return ``kill`` with what the log has of it: report, task table and missing decision.
 
-        Chosen is a process, marked is a thread of it. A decision is told once. Reads what the log
-        has by now and never waits.
-
-        Raises:
-            OSError: the log can't be read any more.
+        Reads what the log has by now, and never waits. Each report annotates one kill. Nothing is
+        raised: a kill without its report is better than none.
         """
-        kept = self._take(victim_tid, victim_tgid, boottime_ns)
-        return self._decision(kept) if kept else None
+        try:
+            kill = self._annotated(kill)
+        except Exception:  # noqa: BLE001  whatever it was, the kill comes first
+            _LOG.exception("Could not read the kernel log's report of an OOM kill")
+        self._last = kill
+        return kill
 
-    def completed(self, kill: OomKill) -> OomKill:
-        """``kill`` with what the log has of its decision, as :meth:`decision_of`.
-
-        Its own line is in ``original`` if it is logged by now, which is after the mark.
-
-        Raises:
-            OSError: the log can't be read any more.
-        """
-        tgid = kill.victim.tgid or 0
-        kept = self._take(kill.victim.tid or tgid, tgid, kill.boottime_ns)
-        if kept is None:
+    def _annotated(self, kill: OomKill) -> OomKill:
+        last = self._last
+        if kill.incident and last and kill.incident in {last.uid, last.incident}:
+            return replace(kill, decision=kill.decision or last.decision)
+        entry = self._pop(kill)
+        if entry is None:
             return kill
         return replace(
             kill,
-            decision=self._decision(kept),
-            original=kept.text,
-            tasks=build_task_list(kept.report, kept.kill, kill.boottime_ns),
+            decision=kill.decision or entry.decision(self.source),
+            original=entry.text,
+            tasks=build_task_list(entry.report, entry.kill, kill.boottime_ns),
         )
 
-    def _take(self, victim_tid: int, victim_tgid: int, boottime_ns: int) -> _Kept | None:
+    def _pop(self, kill: OomKill) -> _Entry | None:
+        """Remove and return the report, which names the marked thread or its process."""
         self._read()
-        kept = self._kept.pop(victim_tid, None) or self._kept.pop(victim_tgid, None)
-        if kept is None:
+        tgid = kill.victim.tgid or 0
+        entry = self._entries.pop(kill.victim.tid or tgid, None) or self._entries.pop(tgid, None)
+        if entry is None:
             return None
-        # Times read off the log are late rather than early.
-        printed_ns = self._clock.boottime_of(kept.report.time_ns)
-        return None if boottime_ns - printed_ns > _MOST_AGE_NS else kept
-
-    def _decision(self, kept: _Kept) -> OomControl:
-        return build_oom_control(
-            kept.report, kept.kill.parsed.message if kept.kill else None, self.hook
-        )
+        # Times by the log are late rather than early.
+        printed_ns = self._clock.boottime_of(entry.report.time_ns)
+        return None if kill.boottime_ns - printed_ns > _MAX_AGE_NS else entry
 
     def _read(self) -> None:
-        for line in self._reader.read_lines(_MOST_LINES):
+        for line in self._reader.read_lines(_MAX_LINES):
             self._clock.note(line.time_ns)
             event = self._parser.feed(line)
             if isinstance(event, Report):
-                self._keep(event)
+                self._add(event)
             elif isinstance(event, LoggedKill) and event.report and not event.first_of_group:
-                self._name(event.report, event)
+                self._complete(event.report, event)
 
-    def _keep(self, report: Report) -> None:
+    def _add(self, report: Report) -> None:
         if report.chosen is None:
             return
         pid = report.chosen.pid
-        self._kept.pop(pid, None)
-        if len(self._kept) >= _MOST_KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[pid] = _Kept(report)
+        self._entries.pop(pid, None)
+        if len(self._entries) >= _MAX_REPORTS:
+            del self._entries[next(iter(self._entries))]
+        self._entries[pid] = _Entry(report)
 
-    def _name(self, report: Report, kill: LoggedKill) -> None:
-        if report.chosen and report.chosen.pid in self._kept:
-            self._kept[report.chosen.pid] = _Kept(report, kill)
+    def _complete(self, report: Report, kill: LoggedKill) -> None:
+        if report.chosen and report.chosen.pid in self._entries:
+            self._entries[report.chosen.pid] = _Entry(report, kill)
+
+
+@contextmanager
+def open_report_index(source: Source) -> Iterator[AnnotateKill]:
+    """Open the kernel log beside an attached ``source``; yield what annotates its kills.
+
+    Kills stay as they are if the source reads the log itself, or if the log can't be read.
+    """
+    if source.hook == OomReportIndex.source:
+        yield _unchanged
+        return
+    with ExitStack() as opened:
+        try:
+            index = opened.enter_context(OomReportIndex(from_start=source.pinned))
+        except CaptureError as error:
+            missing = "reports" if source.decision_source else "reports and decisions"
+            _LOG.warning(
+                "Kernel log unavailable; kills are recorded without %s: %s", missing, error
+            )
+            yield _unchanged
+            return
+        _LOG.info("Reports of OOM kills are read from the kernel log, %s", index.source)
+        yield index.annotate
+
+
+def _unchanged(kill: OomKill) -> OomKill:
+    return kill

@@ -32,7 +32,7 @@ def rule_protected_process(facts: AdviceInput) -> str | None:
 
 def rule_many_processes(facts: AdviceInput) -> str | None:
     """Report many processes of which none is large."""
-    tasks, held = facts.enriched.snapshot.tasks, facts.victim.task.total_bytes
+    tasks, held = facts.enriched.event.tasks, facts.victim.task.total_bytes
     largest = max(held, facts.largest.task.total_bytes if facts.largest else 0)
     limit = facts.limit_bytes
     bound = facts.host_memory.get("total", 0) if limit is None else limit

@@ -69,6 +69,7 @@ KILL = OomKill(
         total_vm=900 << 20, anon=50 << 20, file=3 << 20, shmem=0, swap=0, page_tables=1 << 20
     ),
     memcg=Memcg(id=42, path=f"/docker/{CONTAINER_ID}"),
+    memcg_usage=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
     trigger_memcg=Memcg(id=41, path="/docker"),
     decision=DECISION,
     user_stack=(UserFrame("0123456789abcdef0123456789abcdef01234567", 0x1234),),
@@ -81,13 +82,23 @@ KILL = OomKill(
         "__x64_sys_write+0x4",
         "do_syscall_64+0x5",
     ),
+    tasks=TaskList(
+        memcg="/docker",
+        boottime_ns=1_001_500_000,
+        count=3,
+        skipped=0,
+        largest=(
+            OomTask(4711, "java", 20 << 20, 0, 1 << 20, 1000, -5, f"/docker/{CONTAINER_ID}"),
+            OomTask(99, "sidecar", 8 << 20, 0, 64 << 10, 0, 0, "/docker/sidecar"),
+            OomTask(98, 'sh "x"\n\x1b[31m', 1 << 20, 0, 4 << 10, 0, -1000, "/docker/sidecar"),
+        ),
+    ),
 )
 
 SNAPSHOT = Snapshot(
     process_found=True,
     cgroup="0::/docker/x\n",
     executable="/usr/bin/java",
-    memcg_usage=MemcgUsage(limit=64 << 20, usage=64 << 20, swap_limit=None, swap_usage=0),
     boottime_ns=KILL.boottime_ns + 800_000,
     victim_cgroup=MemcgStats({"anon": 50 << 20, "file": 3 << 20}, {"max": 3, "oom_kill": 1}, {}),
     limit_cgroup=MemcgStats(
@@ -100,17 +111,6 @@ SNAPSHOT = Snapshot(
         {"some.avg10": 0.5, "some.avg60": 0.25, "full.avg10": 0.0, "full.avg60": 0.0},
     ),
     vm_sysctl={"oom_kill_allocating_task": 0, "panic_on_oom": 0, "swappiness": 60},
-    tasks=TaskList(
-        memcg="/docker",
-        boottime_ns=KILL.boottime_ns + 1_500_000,
-        count=3,
-        skipped=0,
-        largest=(
-            OomTask(4711, "java", 20 << 20, 0, 1 << 20, 1000, -5, f"/docker/{CONTAINER_ID}"),
-            OomTask(99, "sidecar", 8 << 20, 0, 64 << 10, 0, 0, "/docker/sidecar"),
-            OomTask(98, 'sh "x"\n\x1b[31m', 1 << 20, 0, 4 << 10, 0, -1000, "/docker/sidecar"),
-        ),
-    ),
 )
 
 NO_VICTIM = NoVictim(

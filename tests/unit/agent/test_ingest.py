@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux import clock
-from otel_oom.model.events import VictimExit
+from otel_oom.model.events import OomKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import PendingEvent, Store
@@ -50,7 +50,7 @@ def test_an_early_exit_is_matched_by_time_where_the_start_is_unknown(
 
 
 def test_processes_and_settings_are_added_unless_the_kill_is_recovered(tmp_path: Path) -> None:
-    now = replace(NOW, decision=None, stack=())
+    now = replace(NOW, decision=None, stack=(), tasks=None)
     recovered = replace(
         now,
         boottime_ns=now.boottime_ns + 1,
@@ -58,22 +58,25 @@ def test_processes_and_settings_are_added_unless_the_kill_is_recovered(tmp_path:
         capture=replace(now.capture, recovered=True),
     )
     ingest(tmp_path, now, recovered)
-    full, empty = (row.snapshot for row in read_rows(tmp_path))
-    assert full.tasks is not None
-    assert full.tasks.largest
-    assert full.vm_sysctl["panic_on_oom"] in {0, 1, 2}
-    assert full.host is not None
-    assert (empty.tasks, empty.vm_sysctl, empty.host) == (None, {}, None)
+    full, empty = read_rows(tmp_path)
+    assert isinstance(full.event, OomKill)
+    assert full.event.tasks is not None
+    assert full.event.tasks.largest
+    assert full.snapshot.vm_sysctl["panic_on_oom"] in {0, 1, 2}
+    assert full.snapshot.host is not None
+    assert isinstance(empty.event, OomKill)
+    assert empty.event.tasks is None
+    assert (empty.snapshot.vm_sysctl, empty.snapshot.host) == ({}, None)
 
 
 def test_a_failed_process_scan_does_not_affect_the_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ProcessScanner, "add_to", lambda *_: 1 / 0)
-    ingest(tmp_path, NOW)
+    monkeypatch.setattr(ProcessScanner, "add_tasks", lambda *_, **__: 1 / 0)
+    kill = replace(NOW, tasks=None)
+    ingest(tmp_path, kill)
     (row,) = read_rows(tmp_path)
-    assert row.event == NOW
-    assert row.snapshot.tasks is None
+    assert row.event == kill
 
 
 def test_a_panic_that_is_found_at_two_starts_is_recorded_once(tmp_path: Path) -> None:

@@ -50,8 +50,10 @@ class Case:
     def enriched(self) -> EnrichedKill:
         """Return the enriched kill."""
         assert KILL.decision is not None
+        tasks = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
         kill = replace(
             KILL,
+            tasks=tasks if self.scanned else None,
             victim=replace(KILL.victim, score_adj=self.score_adj),
             memcg=Memcg(None, OWN),
             stack=self.stack,
@@ -65,13 +67,11 @@ class Case:
                 memcg_usage=MemcgUsage(self.limit, self.limit, None, None) if self.hit else None,
             ),
         )
-        tasks = TaskList(self.hit, 0, len(self.others) + 1, 0, tuple(self.others))
         snapshot = replace(
             SNAPSHOT,
             victim_cgroup=None,
             limit_cgroup=MemcgStats(self.stat) if self.hit else None,
             host=HostMemory(self.host),
-            tasks=tasks if self.scanned else None,
         )
         return enrich_kill(kill, snapshot, VictimOutcome(), KILL.time_unix_ns, HOST)
 

@@ -7,9 +7,9 @@ import os
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich.badness import merge_task_lists, rank_tasks
+from otel_oom.enrich.badness import rank_tasks
 from otel_oom.model.types import OomTask, TaskList
-from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
+from tests.testlib.samples.events import KILL, roundtrip
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -28,32 +28,19 @@ def test_victim_has_the_values_of_its_mark() -> None:
     """Not those of the scan, which it may have left or released memory before."""
     assert KILL.memory is not None
     for others in (host_tasks(process(KILL.victim.tgid or 0, 1)), host_tasks()):
-        (victim,) = rank_tasks(KILL, others)
+        (victim,) = rank_tasks(replace(KILL, tasks=others))
         assert victim.is_victim
         assert victim.task.resident == KILL.memory.resident
         assert victim.points == 13000
 
 
-def test_logged_tasks_precede_scanned_ones() -> None:
-    """The kernel's list has no cgroups: they come from the scan."""
-    listed = host_tasks(replace(process(8, 300), memcg=None), replace(process(9, 200), memcg=None))
-    kill = replace(KILL, tasks=listed)
-    scanned = host_tasks(process(7, 500), replace(process(9, 100), memcg="/a"))
-    chosen = merge_task_lists(kill.tasks, scanned)
-    assert chosen == replace(
-        listed, largest=(listed.largest[0], replace(listed.largest[1], memcg="/a"))
-    )
-    assert merge_task_lists(kill.tasks, None) == listed
-    assert merge_task_lists(KILL.tasks, scanned) == scanned
-
-
 def test_no_ranking_without_a_task_list() -> None:
-    assert rank_tasks(KILL, None) == ()
+    assert rank_tasks(replace(KILL, tasks=None)) == ()
 
 
 def test_ranking_has_the_ten_largest_and_the_victim() -> None:
     tasks = host_tasks(*(process(pid, 100 + pid) for pid in range(20)))
-    ranked = rank_tasks(KILL, tasks)
+    ranked = rank_tasks(replace(KILL, tasks=tasks))
     assert [ranked_task.task.tgid for ranked_task in ranked] == [
         *range(19, 10, -1),
         KILL.victim.tgid,
@@ -74,7 +61,7 @@ def test_ranking_has_the_ten_largest_and_the_victim() -> None:
 def test_points_are_those_of_oom_badness(task: OomTask, points: int | None) -> None:
     assert [
         ranked_task.points
-        for ranked_task in rank_tasks(KILL, host_tasks(task))
+        for ranked_task in rank_tasks(replace(KILL, tasks=host_tasks(task)))
         if not ranked_task.is_victim
     ] == [points]
 
@@ -82,7 +69,7 @@ def test_points_are_those_of_oom_badness(task: OomTask, points: int | None) -> N
 def test_points_with_an_adjustment_need_the_total_memory() -> None:
     assert KILL.decision is not None
     unknown = replace(KILL, decision=replace(KILL.decision, total_memory=None, points=None))
-    ranked = rank_tasks(unknown, host_tasks(process(7, 4), process(8, 3, 100)))
+    ranked = rank_tasks(replace(unknown, tasks=host_tasks(process(7, 4), process(8, 3, 100))))
     assert {ranked_task.task.tgid: ranked_task.points for ranked_task in ranked} == {
         KILL.victim.tgid: None,
         7: (4 << 20) // PAGE,
@@ -95,10 +82,10 @@ def test_points_of_further_victims_are_computed() -> None:
     assert KILL.memory is not None
     assert KILL.memory.page_tables is not None
     member = replace(KILL, incident="of another", victim=replace(KILL.victim, score_adj=0))
-    (victim,) = rank_tasks(member, host_tasks())
+    (victim,) = rank_tasks(replace(member, tasks=host_tasks()))
     assert victim.points == (KILL.memory.resident + KILL.memory.page_tables) // PAGE
 
 
 def test_task_list_survives_the_store() -> None:
-    assert SNAPSHOT.tasks is not None
-    assert roundtrip(SNAPSHOT).tasks == SNAPSHOT.tasks
+    assert KILL.tasks is not None
+    assert roundtrip(KILL).tasks == KILL.tasks

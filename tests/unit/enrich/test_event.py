@@ -5,14 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich.event import enrich_kill
-from otel_oom.enrich.types import VictimOutcome
-from otel_oom.model.types import Memcg, OomTask, TaskList
+from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import (
-    HOST,
     KILL,
-    SNAPSHOT,
-    roundtrip,
     sample_enriched_kill,
 )
 
@@ -40,15 +35,3 @@ def test_limit_setting_is_that_of_the_system_unit_with_the_limit(
     assert KILL.decision
     sample_enriched_kill(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert searched == ([(unit, 64 << 20)] if unit else [])
-
-
-def test_kernel_report_of_the_snapshot_joins_the_kill() -> None:
-    """Unless the kill has one of its own."""
-    listed = TaskList("/a", KILL.boottime_ns, 1, 0, (OomTask(7, "listed", 4096, 0, 0),))
-    snapshot = replace(SNAPSHOT, kernel_report="the report", kernel_report_tasks=listed)
-    joined = enrich_kill(KILL, roundtrip(snapshot), VictimOutcome(None), 0, HOST)
-    assert joined.event.original == "the report"
-    assert joined.snapshot.tasks is not None
-    assert [task.comm for task in joined.snapshot.tasks.largest] == ["listed"]
-    own = enrich_kill(replace(KILL, original="its own"), snapshot, VictimOutcome(None), 0, HOST)
-    assert own.event.original == "its own"

@@ -7,10 +7,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from otel_oom.enrich.event import enrich_kill
-from otel_oom.enrich.types import EnrichedKill, VictimOutcome
+from otel_oom.enrich.types import VictimOutcome
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.snapshot import MemcgStats, Snapshot
-from otel_oom.model.types import Memcg, MemcgUsage
+from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     HOST,
@@ -181,9 +181,9 @@ def test_victim_and_trigger_have_their_own_pods() -> None:
 
 def test_unknown_values_are_absent() -> None:
     unknown = sample_enriched_kill(
-        memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None
+        memory=None, memcg=None, decision=None, trigger=None, trigger_memcg=None, tasks=None
     )
-    unknown = replace(unknown, snapshot=Snapshot(process_found=False), ranked_tasks=())
+    unknown = replace(unknown, snapshot=Snapshot(process_found=False))
     names = log_attributes(unknown)
     prefixes = (
         *("oom.victim.memory.", "oom.victim.memcg.p", "oom.limit.", "oom.trigger."),
@@ -192,33 +192,10 @@ def test_unknown_values_are_absent() -> None:
     assert not [n for n in names if n.startswith(prefixes)]
 
 
-def test_memcg_usage_of_the_mark_precedes_that_of_the_snapshot() -> None:
-    """Except swap, which only a kernel with swap accounting has."""
-    marked = sample_enriched_kill(
-        memcg_usage=MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
-    )
-    prefix = "oom.victim.memcg."
-
-    def usage(kill: EnrichedKill, read: MemcgUsage | None) -> dict[str, object]:
-        attributes = log_attributes(
-            replace(kill, snapshot=replace(kill.snapshot, memcg_usage=read))
-        )
-        names = ("limit", "usage", "swap_limit", "swap_usage")
-        return {name: attributes[prefix + name] for name in names if prefix + name in attributes}
-
-    marked_usage = {"limit": 32 << 20, "usage": 31 << 20}
-    assert usage(marked, None) == marked_usage | {"swap_usage": 0}
-    assert usage(marked, MemcgUsage(64, 1, None, 1)) == marked_usage | {"swap_usage": 0}
-    assert usage(marked, MemcgUsage(64, 1, None, None)) == marked_usage
-    # The usage at a recovered kill is not read.
-    assert usage(marked, MemcgUsage(64, None, None, None)) == marked_usage | {"swap_usage": 0}
-    assert usage(sample_enriched_kill(), MemcgUsage(64, 1, None, None)) == {"limit": 64, "usage": 1}
-
-
 def test_task_count_includes_a_victim_that_left_its_cgroup() -> None:
-    assert SNAPSHOT.tasks is not None
-    empty = replace(SNAPSHOT.tasks, count=0, largest=())
-    kill = enrich_kill(KILL, replace(SNAPSHOT, tasks=empty), VictimOutcome(), 5, HOST)
+    assert KILL.tasks is not None
+    empty = replace(KILL.tasks, count=0, largest=())
+    kill = enrich_kill(replace(KILL, tasks=empty), SNAPSHOT, VictimOutcome(), 5, HOST)
     attributes = log_attributes(kill)
     assert str(attributes["oom.tasks.largest"]).count("killed=true") == 1
     assert attributes["oom.tasks.count"] == 1

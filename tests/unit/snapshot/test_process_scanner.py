@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux.cgroupfs import CgroupMount
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, OomTask, TaskList
 from otel_oom.snapshot import ProcessScanner, process_scanner
 from tests.testlib.samples.events import KILL
 
@@ -194,3 +194,18 @@ def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
     found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
     assert found is not None
     assert [one.tgid for one in found.largest] == [5]
+
+
+def test_the_kernels_table_has_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of the moment of the decision; its tasks get their cgroups from the scan."""
+    first, second = (OomTask(pid, "x", pid << 20, 0, 0) for pid in (8, 9))
+    listed = TaskList("/a", 0, 2, 0, (second, first))
+    scanned = TaskList("/a", 1, 2, 0, (replace(first, resident=1, memcg="/a"),))
+    scanner = ProcessScanner(None)
+    kill = replace(KILL, tasks=listed)
+    monkeypatch.setattr(ProcessScanner, "scan", lambda *_, **__: scanned)
+    merged = replace(listed, largest=(second, replace(first, memcg="/a")))
+    assert scanner.add_tasks(kill, swapped=False).tasks == merged
+    assert scanner.add_tasks(replace(KILL, tasks=None), swapped=False).tasks == scanned
+    monkeypatch.setattr(ProcessScanner, "scan", lambda *_, **__: None)
+    assert scanner.add_tasks(kill, swapped=False).tasks == listed

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Task
-from otel_oom.snapshot import take_snapshot
+from otel_oom.snapshot import add_limit_cgroup, read_usage, take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import read_vm_settings
 from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
@@ -164,10 +164,58 @@ def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
     for name, value in (("memory.max", 64), ("memory.current", 7), ("memory.swap.current", 3)):
         (memcg / name).write_text(f"{value}\n", encoding="ascii")
     where = Memcg(id=memcg.stat().st_ino, path="/pod")
-    late = replace(KILL, memcg=where, capture=replace(KILL.capture, recovered=True))
-    witness = take_snapshot(late, CgroupMount(tmp_path, "/", v1=False), tmp_path)
-    assert witness.memcg_usage == MemcgUsage(limit=64, usage=None, swap_limit=None, swap_usage=None)
+    late = replace(
+        KILL, memcg=where, memcg_usage=None, capture=replace(KILL.capture, recovered=True)
+    )
+    cgroups = CgroupMount(tmp_path, "/", v1=False)
+    usage = MemcgUsage(limit=64, usage=None, swap_limit=None, swap_usage=None)
+    assert read_usage(late, cgroups) == usage
+    witness = take_snapshot(late, cgroups, tmp_path)
     assert (witness.host, witness.victim_cgroup, witness.limit_cgroup) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("recovered", "files", "expected"),
+    [
+        (False, {}, "marked"),
+        (False, {"memory.current": 1, "memory.swap.current": 1}, "marked"),
+        # Without files of swap the kernel has no swap accounting: its counters are not used.
+        (False, {"memory.current": 1}, "without swap"),
+        # No usage is read for a recovered kill.
+        (True, {"memory.current": 1}, "marked"),
+    ],
+)
+def test_the_usage_at_the_mark_has_precedence(
+    tmp_path: Path,
+    recovered: bool,  # noqa: FBT001  a parameter of the table
+    files: dict[str, int],
+    expected: str,
+) -> None:
+    """It is exact, whatever is left of the cgroup."""
+    (tmp_path / "pod").mkdir()
+    for name, value in files.items():
+        (tmp_path / "pod" / name).write_text(f"{value}\n", encoding="ascii")
+    marked = MemcgUsage(limit=32 << 20, usage=31 << 20, swap_limit=None, swap_usage=0)
+    kill = replace(
+        KILL,
+        memcg=Memcg(None, "/pod"),
+        memcg_usage=marked,
+        capture=replace(KILL.capture, recovered=recovered),
+    )
+    without_swap = replace(marked, swap_usage=None)
+    usage = read_usage(kill, CgroupMount(tmp_path, "/", v1=False))
+    assert usage == {"marked": marked, "without swap": without_swap}[expected]
+
+
+def test_without_a_mark_the_usage_is_read(tmp_path: Path) -> None:
+    """The kernel log has none of the victim's cgroup."""
+    (tmp_path / "pod").mkdir()
+    (tmp_path / "pod/memory.current").write_text("7\n", encoding="ascii")
+    kill = replace(KILL, memcg=Memcg(None, "/pod"), memcg_usage=None)
+    usage = read_usage(kill, CgroupMount(tmp_path, "/", v1=False))
+    assert usage is not None
+    assert usage.usage == 7
+    assert read_usage(kill, None) is None
 
 
 V2 = {
@@ -248,6 +296,11 @@ def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Pa
         )
         witness = take_snapshot(decided, files, tmp_path)
         assert (witness.limit_cgroup, witness.victim_cgroup) == expected
+        assert add_limit_cgroup(decided, witness, files) == witness
+        # The decision may be known only from the kernel log, after the snapshot.
+        early = take_snapshot(replace(decided, decision=None), files, tmp_path)
+        late = add_limit_cgroup(decided, early, files)
+        assert (late.limit_cgroup, late.victim_cgroup) == expected
 
 
 def test_the_hosts_numbers_are_those_of_its_files() -> None:

@@ -85,11 +85,11 @@ def test_a_decoded_event_is_not_decoded_again(store: Store) -> None:
 
 def test_an_unfinished_kill_waits_for_what_else_is_seen(store: Store) -> None:
     """It is on the disk at once, not told before it is finished, and holds up no other."""
-    less = replace(SNAPSHOT, tasks=None, vm_sysctl={})
-    assert store.insert(KILL, less, incomplete=True)
+    early = replace(KILL, tasks=None, decision=None)
+    assert store.insert(early, replace(SNAPSHOT, vm_sysctl={}), incomplete=True)
     store.insert(sample_kill(1), SNAPSHOT)
     assert [row.event for row in store.pending_events(10, BOOT, NEVER)] == [sample_kill(1)]
-    store.complete(KILL.uid, SNAPSHOT)
+    store.complete(KILL, SNAPSHOT)
     first, _ = store.pending_events(10, BOOT, NEVER)
     assert (first.event, first.snapshot) == (KILL, SNAPSHOT)
 
@@ -99,7 +99,7 @@ def test_an_unfinished_kill_is_told_when_nothing_else_was_seen(store: Store) -> 
     store.insert(KILL, SNAPSHOT, incomplete=True)
     assert not store.insert(KILL, SNAPSHOT, incomplete=True)
     assert store.pending_events(10, BOOT, NEVER) == []
-    store.complete(KILL.uid, None)
+    store.complete(KILL, None)
     (row,) = store.pending_events(10, BOOT, NEVER)
     assert row.snapshot == SNAPSHOT
 

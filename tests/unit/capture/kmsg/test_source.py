@@ -255,48 +255,87 @@ def test_a_failing_handler_keeps_the_event(script: Script, device: Path, tmp_pat
     assert [event.victim.tgid for event in told if isinstance(event, OomKill)] == [5356, 6000]
 
 
-def test_decisions_are_told_by_victim(script: Script, device: Path) -> None:
-    """By its number or its process's, once; the kill's own line may be there or not."""
-    with OomReportIndex(device) as context:
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
-        assert context.decision_of(1, 1, 0) is None
-        decision = context.decision_of(5357, 5356, 0)
-        assert context.decision_of(5357, 5356, 0) is None
-        script([raw(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
-        named = context.decision_of(5356, 5356, 0)
-    assert decision is not None
-    assert named is not None
-    assert (decision.source, decision.constraint, decision.order) == ("/dev/kmsg", "memcg", 0)
-    assert (decision.message, named.message) == (None, "Memory cgroup out of memory")
-    assert decision.memcg_usage == named.memcg_usage
-    assert decision.memcg_usage is not None
+def victim(tid: int, tgid: int, boottime_ns: int = 0) -> OomKill:
+    """A kill as BPF captures it where no hook reports decisions."""
+    task = replace(KILL.victim, tgid=tgid, tid=tid)
+    return replace(KILL, victim=task, boottime_ns=boottime_ns, decision=None, tasks=None)
 
 
-def test_a_kill_is_completed_by_the_log(script: Script, device: Path) -> None:
-    """With the decision, the whole report, and those that the kernel listed in it."""
-    kill = replace(KILL, victim=replace(KILL.victim, tgid=5356, tid=5356), boottime_ns=0)
-    with OomReportIndex(device) as context:
+def test_a_report_annotates_its_victim_once(script: Script, device: Path) -> None:
+    """By the number of a thread or of its process; the kill's own line may be there or not."""
+    with OomReportIndex(device) as index:
         script([raw(number, text) for number, text in enumerate(REPORT, 1)])
-        early = context.completed(kill)
-        assert context.completed(kill) == kill
+        assert index.annotate(victim(1, 1)) == victim(1, 1)
+        early = index.annotate(victim(5357, 5356)).decision
+        assert index.annotate(victim(5357, 5356)).decision is None
         script([raw(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
-        late = context.completed(kill)
+        late = index.annotate(victim(5356, 5356)).decision
+    assert early is not None
+    assert late is not None
+    assert (early.source, early.constraint, early.order) == ("/dev/kmsg", "memcg", 0)
+    assert (early.message, late.message) == (None, "Memory cgroup out of memory")
+    assert early.memcg_usage == late.memcg_usage
+    assert early.memcg_usage is not None
+
+
+def test_a_kill_has_what_the_log_adds(script: Script, device: Path) -> None:
+    """The decision, the whole report, and the table of tasks in it."""
+    kill = victim(5356, 5356)
+    with OomReportIndex(device) as index:
+        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        early = index.annotate(kill)
+        assert index.annotate(kill) == kill
+        script([raw(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
+        late = index.annotate(kill)
     assert early.original == "\n".join(REPORT)
     assert late.original == "\n".join([*REPORT, KILLED])
     assert early.decision is not None
     assert early.decision.source == "/dev/kmsg"
-    for told in (early, late):
-        assert told.tasks is not None
-        assert told.tasks.memcg == "/outer"
-        (candidate,) = told.tasks.largest
-        assert (candidate.tgid, candidate.comm, candidate.page_tables) == (5356, "tail", 77824)
-        assert candidate.resident == 4000 * 4096
+    for annotated in (early, late):
+        assert annotated.tasks is not None
+        assert annotated.tasks.memcg == "/outer"
+        (task,) = annotated.tasks.largest
+        assert (task.tgid, task.comm, task.page_tables) == (5356, "tail", 77824)
+        assert task.resident == 4000 * 4096
 
 
-def test_an_old_decision_is_another_victims(script: Script, device: Path) -> None:
-    """A mark long after a decision on that number is of a later process with that number."""
-    with OomReportIndex(device) as context:
+def test_a_decision_by_a_hook_has_precedence(script: Script, device: Path) -> None:
+    """It has more than the log."""
+    kill = replace(victim(5356, 5356), decision=KILL.decision)
+    with OomReportIndex(device) as index:
         script([raw(number, text) for number, text in enumerate(REPORT, 1)])
-        # The line is told as of now, since it has just been read.
-        later = 2**62
-        assert context.decision_of(5356, 5356, later) is None
+        annotated = index.annotate(kill)
+    assert annotated.decision == KILL.decision
+    assert annotated.original == "\n".join(REPORT)
+
+
+def test_members_of_a_group_have_the_decision_of_the_first(script: Script, device: Path) -> None:
+    """The kernel prints one report for all of them."""
+    first = victim(5356, 5356)
+    second = replace(victim(6000, 6000, 1), incident=first.uid)
+    third = replace(victim(7000, 7000, 2), incident=first.uid)
+    with OomReportIndex(device) as index:
+        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        annotated = [index.annotate(kill) for kill in (first, second, third)]
+    assert annotated[0].decision is not None
+    assert {kill.decision for kill in annotated} == {annotated[0].decision}
+    assert [kill.original is None for kill in annotated] == [False, True, True]
+
+
+def test_a_log_that_fails_costs_no_kill(script: Script, device: Path) -> None:
+    """The kill stays as it was captured, and the next one is annotated again."""
+    kill = victim(5356, 5356)
+    with OomReportIndex(device) as index:
+        script([OSError(5, "input/output error")])
+        assert index.annotate(kill) == kill
+        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        assert index.annotate(kill).decision is not None
+
+
+def test_an_old_report_is_of_another_process(script: Script, device: Path) -> None:
+    """A mark long after it is of a later process with that number."""
+    with OomReportIndex(device) as index:
+        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        # The line is dated as of now, since it has just been read.
+        later = victim(5356, 5356, 2**62)
+        assert index.annotate(later) == later
