@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 
-from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
+from otel_oom.linux.temporary_cgroup import CgroupError, TemporaryCgroup
 
 MIB = 1 << 20
 STEP = 8 * MIB
@@ -39,9 +39,9 @@ def main() -> int:
             return 1
         allocate_for_ever()
     try:
-        with OwnMemcg(f"bigmem-{os.getpid()}", arguments.limit * MIB) as memcg:
+        with TemporaryCgroup(f"bigmem-{os.getpid()}", arguments.limit * MIB) as memcg:
             return run_child(str(memcg.procs))
-    except MemcgError as error:
+    except CgroupError as error:
         sys.stderr.write(f"bigmem: {error}\n")
         return 1
 

@@ -1,18 +1,19 @@
-"""From the kernel's boot clock to Unix time."""
+"""The kernel's boot clock, and its offset to Unix time."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Final
 
-_TRIES = 5
+_TRIES: Final = 5
 
 
 def boot_to_unix_offset_ns() -> int:
-    """CLOCK_REALTIME minus CLOCK_BOOTTIME now, in nanoseconds.
+    """Return CLOCK_REALTIME minus CLOCK_BOOTTIME in nanoseconds.
 
-    The two clocks cannot be read at one instant. Of a few readings the one taken in the
-    shortest time is the best; its error is at most half that time, usually under 1 µs.
+    The two clocks can't be read at one instant. Of a few readings the shortest is the best. Its
+    error is at most half its duration, usually under 1 µs.
     """
     best_span, best_offset = 1 << 62, 0
     for _ in range(_TRIES):
@@ -25,10 +26,10 @@ def boot_to_unix_offset_ns() -> int:
 
 
 def boottime_ns() -> int:
-    """CLOCK_BOOTTIME now, in nanoseconds."""
+    """Return CLOCK_BOOTTIME in nanoseconds."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def boot_id() -> str:
-    """The kernel's random id of this boot (``/proc/sys/kernel/random/boot_id``)."""
+    """Return the kernel's random id of this boot (``/proc/sys/kernel/random/boot_id``)."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

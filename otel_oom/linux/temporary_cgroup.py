@@ -1,4 +1,7 @@
-"""A memory cgroup of one's own, on either version of cgroups."""
+"""Temporary memory cgroups, on cgroup v1 and v2.
+
+Guests of the tests use them as well, where an import takes ten times as long: keep imports few.
+"""
 
 from __future__ import annotations
 
@@ -11,81 +14,123 @@ from typing import Final, Self
 
 from otel_oom.linux.cgroupfs import CgroupMount
 
-_REMOVE_TRIES: Final = 50
-_REMOVE_PAUSE_S: Final = 0.05
+_PAUSE_S: Final = 0.05
 
 
-class MemcgError(Exception):
+class CgroupError(Exception):
     """No memory cgroup can be made here; the message says what to do."""
 
 
-class OwnMemcg:
-    """A memory cgroup that exists while the context does; what is left in it is killed."""
+class Cgroup:
+    """A memory cgroup of this host by its ``path``, as the kernel shows it."""
 
-    def __init__(self, name: str, limit: int) -> None:
-        """Prepare a cgroup ``name``, directly below the root, that may use ``limit`` bytes."""
-        files = CgroupMount.find()
-        if files is None:
-            raise MemcgError(
+    def __init__(self, path: str | None = None) -> None:
+        """Use the cgroup at ``path``; the root of the mounted hierarchy without one.
+
+        Raises:
+            CgroupError: no hierarchy with a memory controller is mounted.
+        """
+        mount = CgroupMount.find()
+        if mount is None:
+            raise CgroupError(
                 "No memory cgroup hierarchy is mounted. "
                 "Mount one: mount -t cgroup2 none /sys/fs/cgroup"
             )
-        self._files = files
+        self.v1 = mount.v1
+        self.path = mount.root if path is None else path
+        self.folder: Path = mount.mount / self.path.removeprefix(mount.root).lstrip("/")
+
+    @property
+    def procs(self) -> Path:
+        """The file that moves a process in when its pid is written there."""
+        return self.folder / "cgroup.procs"
+
+    @property
+    def inode(self) -> int:
+        """The cgroup's id, which is the inode of its folder."""
+        return self.folder.stat().st_ino
+
+    def delegate_memory(self) -> None:
+        """Enable the memory controller for its children, which v1 always does."""
+        control = self.folder / "cgroup.subtree_control"
+        if not self.v1 and "memory" not in control.read_text(encoding="ascii").split():
+            control.write_text("+memory", encoding="ascii")
+
+    def child(self, name: str) -> TemporaryCgroup:
+        """Return a cgroup below this one, which exists while its context does."""
+        return TemporaryCgroup(name, parent=self)
+
+
+class TemporaryCgroup(Cgroup):
+    """A memory cgroup that exists while the context does; processes left in it are killed."""
+
+    def __init__(
+        self,
+        name: str,
+        limit: int | None = None,
+        *,
+        parent: Cgroup | None = None,
+        removal_s: float = 2.5,
+    ) -> None:
+        """Prepare a cgroup below ``parent``, or below the root.
+
+        Args:
+            name: of its folder.
+            limit: bytes that it may use, with no swap; ``None`` for no limit.
+            parent: the cgroup above it.
+            removal_s: time for its processes to die; after that, the cgroup is left behind.
+        """
+        self._parent = parent or Cgroup()
+        super().__init__(f"{self._parent.path.rstrip('/')}/{name}")
         self._limit = limit
-        self.folder: Path = files.mount / name
-        self.path = f"{files.root.rstrip('/')}/{name}"
-        """The path in the hierarchy, as the kernel tells it."""
+        self._removal_s = removal_s
 
     def __enter__(self) -> Self:
-        """Make it, with its limit, and with no swap to escape to.
+        """Make it.
 
         Raises:
-            MemcgError: not permitted, or no memory controller.
+            CgroupError: permission denied, or no memory controller.
         """
         try:
-            if not self._files.v1:
-                self._enable_controller()
+            if self._limit is not None:
+                self._parent.delegate_memory()
             self.folder.mkdir()
-            self._set_limits()
+            if self._limit is not None:
+                self._set_limit(self._limit)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
-            raise MemcgError(
-                f"No memory cgroup can be made at {self.folder}: {error.strerror}. "
+            raise CgroupError(
+                f"Cannot make a memory cgroup at {self.folder}: {error.strerror}. "
                 "Run this as root, outside of a container or in a privileged one."
             ) from error
         return self
 
-    def _enable_controller(self) -> None:
-        """See that children of the mount's top have the memory controller."""
-        control = self._files.mount / "cgroup.subtree_control"
-        if "memory" not in control.read_text(encoding="ascii").split():
-            control.write_text("+memory", encoding="ascii")
+    def child(self, name: str) -> TemporaryCgroup:
+        """Return a cgroup below this one, with as much time for its removal."""
+        return TemporaryCgroup(name, parent=self, removal_s=self._removal_s)
 
-    def _set_limits(self) -> None:
-        limit, swap = (
-            ("memory.limit_in_bytes", ("memory.memsw.limit_in_bytes", str(self._limit)))
-            if self._files.v1
-            else ("memory.max", ("memory.swap.max", "0"))
+    def _set_limit(self, limit: int) -> None:
+        # The limit of v1's memsw includes swap.
+        memory, swap, swap_limit = (
+            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit)
+            if self.v1
+            else ("memory.max", "memory.swap.max", 0)
         )
-        (self.folder / limit).write_text(str(self._limit), encoding="ascii")
+        (self.folder / memory).write_text(str(limit), encoding="ascii")
         # Absent where the kernel does not account swap.
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            (self.folder / swap[0]).write_text(swap[1], encoding="ascii")
-
-    @property
-    def procs(self) -> Path:
-        """The file that takes the pid of a process to move it in."""
-        return self.folder / "cgroup.procs"
+            (self.folder / swap).write_text(str(swap_limit), encoding="ascii")
 
     def __exit__(self, *_: object) -> None:
         """Kill what is left inside and remove the cgroup."""
-        for _try in range(_REMOVE_TRIES):
+        deadline = time.monotonic() + self._removal_s
+        while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 self._kill_all()
                 self.folder.rmdir()
                 return
-            time.sleep(_REMOVE_PAUSE_S)
+            time.sleep(_PAUSE_S)
 
     def _kill_all(self) -> None:
         for pid in self.procs.read_text(encoding="ascii").split():

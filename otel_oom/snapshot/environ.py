@@ -1,8 +1,8 @@
-"""The victim's own name for itself: the two ``OTEL_*`` variables of its environment that say it.
+"""The victim's own service name: the two ``OTEL_*`` variables of its environment that hold it.
 
-A process's environment is in its own memory. To read it takes the lock of its address space,
-which a process that hangs in the kernel may hold for ever. So it is asked for in a thread of its
-own, and what does not come at once is gone without.
+A process's environment is in its own memory. Reading it takes the lock of its address space, which
+a process that hangs in the kernel may hold for ever. So a thread reads it, and a read that takes
+longer than 5 ms is abandoned.
 """
 
 from __future__ import annotations
@@ -12,61 +12,61 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux import procfs
+from otel_oom.linux.process import ProcessDir
 
 VARIABLES: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
-"""All that is kept. Others of OpenTelemetry's hold secrets, such as the exporters' headers."""
+"""Others of OpenTelemetry's hold secrets, such as the exporters' headers."""
 
 _READ_BYTES: Final = 65536
-_MOST_CHARS: Final = 4096
+_MAX_CHARS: Final = 4096
 _WAIT_S: Final = 0.005
 
 
-def kept(environ: str) -> dict[str, str]:
-    """What is kept of a ``/proc/PID/environ``: :data:`VARIABLES`, each whole or not at all."""
-    # What ends without a NUL was cut by the bound of the read.
+def select_variables(environ: str) -> dict[str, str]:
+    """Return the :data:`VARIABLES` in a ``/proc/PID/environ``, except for truncated ones."""
+    # An entry without a NUL at its end was cut by the bound of the read.
     pairs = (entry.partition("=") for entry in environ.split("\0")[:-1])
-    found: dict[str, str] = {}
+    selected: dict[str, str] = {}
     for name, _, value in pairs:
-        # Of two with one name the first holds, as for getenv(3).
-        if name in VARIABLES and 0 < len(value) <= _MOST_CHARS:
-            found.setdefault(name, value)
-    return found
+        # Of two with one name the first counts, as for getenv(3).
+        if name in VARIABLES and 0 < len(value) <= _MAX_CHARS:
+            selected.setdefault(name, value)
+    return selected
 
 
 class EnvironReader:
-    """Reads what is kept of a process's environment, without ever waiting long for it."""
+    """Reads :data:`VARIABLES` of a process without a long wait."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
-        """Start the thread: when a victim is there, there may be no memory for one."""
+        """Start the thread: at a kill there may be no memory for one."""
         self._proc = proc
-        self._asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
-        self._open = 0
+        self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        self._pending = 0
         threading.Thread(target=self._run, name="environ", daemon=True).start()
 
     def read(self, pid: int) -> dict[str, str]:
-        """What is kept of the environment of ``pid``; empty where it can't be had at once."""
-        while self._open and not self._answers.empty():
-            # Of an earlier victim, which came too late.
-            self._answers.get()
-            self._open -= 1
-        if self._open:
+        """Return the variables of ``pid``; empty if they are not readable at once."""
+        while self._pending and not self._results.empty():
+            # A late result, of an earlier victim.
+            self._results.get()
+            self._pending -= 1
+        if self._pending:
             return {}
-        self._asked.put(pid)
-        self._open += 1
+        self._requests.put(pid)
+        self._pending += 1
         try:
-            answer = self._answers.get(timeout=_WAIT_S)
+            variables = self._results.get(timeout=_WAIT_S)
         except queue.Empty:
             return {}
-        self._open -= 1
-        return answer
+        self._pending -= 1
+        return variables
 
     def _run(self) -> None:
         while True:
-            path = self._proc / str(self._asked.get()) / "environ"
+            process = ProcessDir(self._requests.get(), self._proc)
             try:
-                text = procfs.read_text(path, _READ_BYTES)
-                self._answers.put(kept(text) if text else {})
+                text = process.read_text("environ", _READ_BYTES)
+                self._results.put(select_variables(text) if text else {})
             except MemoryError:
-                self._answers.put({})
+                self._results.put({})

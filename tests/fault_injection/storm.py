@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.linux.temporary_cgroup import OwnMemcg
+from otel_oom.linux.temporary_cgroup import TemporaryCgroup
 from tests.testlib.kernel.kills import MEMCG_LIMIT
 from tests.vmtest.programs import program
 
@@ -46,7 +46,7 @@ class Storm:
         with self._mutex:
             self._deaths.append(death)
 
-    def kill(self, count: int, memcg: OwnMemcg) -> None:
+    def kill(self, count: int, memcg: TemporaryCgroup) -> None:
         """Have the kernel kill ``count`` processes in ``memcg``, one after another."""
         for _ in range(count):
             began = time.time_ns()
@@ -56,7 +56,7 @@ class Storm:
             self.add(Death(process.pid, began, time.time_ns()))
 
     @contextmanager
-    def going_on(self, memcg: OwnMemcg, every_s: float) -> Iterator[None]:
+    def going_on(self, memcg: TemporaryCgroup, every_s: float) -> Iterator[None]:
         """One kill after another as long as the context is, with so much time between them."""
         over = threading.Event()
         failures: list[BaseException] = []
@@ -80,7 +80,7 @@ class Storm:
 
 
 @contextmanager
-def own_memcg(name: str, limit: int = MEMCG_LIMIT) -> Iterator[OwnMemcg]:
+def own_memcg(name: str, limit: int = MEMCG_LIMIT) -> Iterator[TemporaryCgroup]:
     """A memory cgroup of that name, of ``limit`` bytes."""
-    with OwnMemcg(name, limit) as memcg:
+    with TemporaryCgroup(name, limit) as memcg:
         yield memcg

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux.temporary_cgroup import OwnMemcg
+from otel_oom.linux.temporary_cgroup import TemporaryCgroup
 from tests.fault_injection.backend import Backend
 from tests.fault_injection.storm import Death, Storm, own_memcg
 from tests.fault_injection.tally import Tally, judge, untold
@@ -88,7 +88,7 @@ class Trial:
     pin_dir: Path
     backend: Backend
     storm: Storm
-    memcg: OwnMemcg
+    memcg: TemporaryCgroup
     state_dir: Path
     began_ns: int = field(default_factory=time.time_ns)
     counted: int = field(default_factory=read_oom_kill_count)

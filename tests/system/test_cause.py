@@ -17,13 +17,14 @@ from msgspec.structs import replace
 
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux.temporary_cgroup import Cgroup
 from otel_oom.model import types
 from otel_oom.snapshot import ProcessScanner
 from tests.testlib.agent import run_agent
 from tests.testlib.kernel.kills import kill_in_cgroup, own_memcg
 from tests.testlib.samples.events import KILL
 from tests.testlib.servers.backend import Backend, filter_kills
-from tests.vmtest.memcg import Memcg, limited
+from tests.vmtest.memcg import limited
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -50,10 +51,10 @@ def neighbour(procs: Path, mib: int) -> Iterator[int]:
 
 
 @contextmanager
-def _below(limit: int) -> Iterator[tuple[Memcg, Memcg, Memcg]]:
+def _below(limit: int) -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
     """A cgroup with a limit, and two in it without."""
     with limited(limit) as pod:
-        pod.hand_down()
+        pod.delegate_memory()
         with pod.child("app") as app, pod.child("sidecar") as sidecar:
             yield pod, app, sidecar
 

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited
+from otel_oom.linux.temporary_cgroup import Cgroup
+from tests.vmtest.memcg import fill_cgroup, killed, limited
 from tests.vmtest.programs import program
 from tests.vmtest.requirements import a_guest, requires
 from tests.vmtest.scenario_kills import Made, UnplayableError
@@ -41,7 +42,7 @@ def policy() -> Made:
 @requires(a_guest)
 def cpuset() -> Made:
     """A process fills the only memory node that its cpuset allows."""
-    root = Memcg("/")
+    root = Cgroup()
     (root.folder / "cgroup.subtree_control").write_text("+memory +cpuset", encoding="ascii")
     with root.child("guest-cpuset") as own:
         (own.folder / "cpuset.mems").write_text(_NODE, encoding="ascii")
@@ -65,9 +66,9 @@ def huge() -> Made:
     return made
 
 
-def _takes(*where: str | Memcg) -> Made:
+def _takes(*where: str | Cgroup) -> Made:
     words = [word if isinstance(word, str) else word.procs for word in where]
-    memcg = next((word for word in where if isinstance(word, Memcg)), Memcg("/"))
+    memcg = next((word for word in where if isinstance(word, Cgroup)), Cgroup())
     with subprocess.Popen([program("fill_node"), *words]) as process:
         killed(process)
     return Made([process.pid], memcg.path, memcg.inode, trigger=process.pid)
@@ -122,7 +123,7 @@ def _memory_v1() -> Iterator[Path]:
         UnplayableError: this kernel has none.
     """
     for name in ("memory", "cpuset"):
-        control = Memcg("/").folder / "cgroup.subtree_control"
+        control = Cgroup().folder / "cgroup.subtree_control"
         control.write_text(f"-{name}", encoding="ascii")
     _V1.mkdir()
     deadline = time.monotonic() + _FREE_S

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.process_lookup import ProcessLookup
+from otel_oom.linux.temporary_cgroup import Cgroup
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
-from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited
+from tests.vmtest.memcg import fill_cgroup, killed, limited
 from tests.vmtest.programs import program
 from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires, several_cpus
 from tests.vmtest.scenario_kills import Made
@@ -121,8 +122,8 @@ def other_thread() -> Made:
 def nested_group() -> Made:
     """A pod of several containers is killed as a group, by a limit above it; a sibling survives."""
     with limited(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
-        own.hand_down()
-        pod.hand_down()
+        own.delegate_memory()
+        pod.delegate_memory()
         (pod.folder / "memory.oom.group").write_text("1", encoding="ascii")
         with ExitStack() as stack:
             spared = stack.enter_context(_running("idle_threads", beside, "0"))
@@ -157,7 +158,7 @@ def _slow_log() -> Iterator[None]:
 
 
 @contextmanager
-def _running(name: str, memcg: Memcg, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(name: str, memcg: Cgroup, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """One of our programs, which moves into the cgroup by itself; killed at the end."""
     with subprocess.Popen(
         [program(name), memcg.procs, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -24,7 +24,8 @@ from msgspec import to_builtins
 from otel_oom.capture.panic.pstore import FOLDERS, has_backend
 from otel_oom.capture.panic.scan import find
 from otel_oom.linux.clock import boot_id
-from tests.vmtest.memcg import Memcg, limited, python
+from otel_oom.linux.temporary_cgroup import Cgroup
+from tests.vmtest.memcg import limited, python
 from tests.vmtest.programs import program
 
 PANICS: Final = ("memcg", "host")
@@ -71,7 +72,7 @@ def _panic(folder: Path, sysctl: Path) -> None:
                 "import mmap\nflags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000\n"
                 # MAP_POPULATE: at once, and by the kernel.
                 "mmap.mmap(-1, 4 << 30, flags=flags)\n",
-                Memcg("/"),
+                Cgroup(),
             ) as big:
                 big.wait()
 

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.vmtest import constraint_scenarios, edge_scenarios, programs
 from tests.vmtest.bpftrace_recipe import recipe
-from tests.vmtest.memcg import Memcg, fill_cgroup, killed, limited, python
+from tests.vmtest.memcg import fill_cgroup, killed, limited, python
 from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires
 from tests.vmtest.scenario_kills import Made
 
@@ -60,8 +61,8 @@ def uncontrolled() -> Made:
 def _below(*, apart: bool) -> Made:
     with limited(_SMALL) as own, own.child("pod") as pod:
         if apart:
-            own.hand_down()
-            pod.hand_down()
+            own.delegate_memory()
+            pod.delegate_memory()
         with pod.child("container") as container:
             pid = fill_cgroup(container)
             accounted = container if apart else own
@@ -175,7 +176,7 @@ def _bigmem(*, allocating: bool) -> Made:
     try:
         for name, value in settings.items():
             Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
-        with subprocess.Popen(["sleep", "600"]) as next_best, python(_BIGMEM, Memcg("/")) as big:
+        with subprocess.Popen(["sleep", "600"]) as next_best, python(_BIGMEM, Cgroup()) as big:
             _adjust(next_best, 900)
             killed(big)
             pids = [big.pid]
@@ -255,7 +256,7 @@ def _hold(mib: int) -> str:
 
 
 @contextmanager
-def _idle(memcg: Memcg) -> Iterator[subprocess.Popen[bytes]]:
+def _idle(memcg: Cgroup) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
             memcg.procs.write_text(str(process.pid), encoding="ascii")

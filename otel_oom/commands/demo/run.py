@@ -26,7 +26,7 @@ from otel_oom.config.endpoint import Endpoint
 from otel_oom.config.otlp import OtlpConfig, read_otlp_config
 from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResult
-from otel_oom.linux.temporary_cgroup import MemcgError, OwnMemcg
+from otel_oom.linux.temporary_cgroup import CgroupError, TemporaryCgroup
 from otel_oom.otlp.json import to_json_line
 
 _LIMIT_BYTES: Final = 48 << 20
@@ -51,7 +51,7 @@ def run_demo(*, as_json: bool) -> int:
         _print(log, span, as_json=as_json)
         if not backend.disabled:
             _forward((log, span), backend)
-    except (DemoError, MemcgError) as error:
+    except (DemoError, CgroupError) as error:
         sys.stderr.write(f"otel-oom: {error}\n")
         return 1
     return 0
@@ -113,7 +113,7 @@ def _pid(single: Message) -> int | None:
 
 def _kill() -> int:
     """Have the kernel kill a process that exceeds the limit of its cgroup; return its pid."""
-    with OwnMemcg(f"otel-oom-demo-{os.getpid()}", _LIMIT_BYTES) as memcg:
+    with TemporaryCgroup(f"otel-oom-demo-{os.getpid()}", _LIMIT_BYTES) as memcg:
         command = (sys.executable, victim.__file__, memcg.procs, str(_LIMIT_BYTES))
         process = subprocess.Popen(command)
         try:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_oom.linux.temporary_cgroup import OwnMemcg
+from otel_oom.linux.temporary_cgroup import TemporaryCgroup
 
 MEMCG_LIMIT = 16 << 20
 
@@ -23,9 +23,9 @@ _HOG = 'echo $$ > "$0" && exec tail /dev/zero'
 
 
 @contextmanager
-def own_memcg(limit: int = MEMCG_LIMIT) -> Iterator[OwnMemcg]:
+def own_memcg(limit: int = MEMCG_LIMIT) -> Iterator[TemporaryCgroup]:
     """A memory cgroup with a name that no other test uses."""
-    with OwnMemcg(f"otel-oom-test-{os.getpid()}-{next(_serial)}", limit) as memcg:
+    with TemporaryCgroup(f"otel-oom-test-{os.getpid()}-{next(_serial)}", limit) as memcg:
         yield memcg
 
 
@@ -35,7 +35,7 @@ def kill_one(limit: int = MEMCG_LIMIT) -> int:
         return kill_in(memcg)
 
 
-def kill_in(memcg: OwnMemcg) -> int:
+def kill_in(memcg: TemporaryCgroup) -> int:
     """Have the kernel kill one process in ``memcg``; its pid."""
     return kill_in_cgroup(memcg.procs)
 

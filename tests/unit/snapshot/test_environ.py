@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.snapshot.environ import EnvironReader, kept
+from otel_oom.snapshot.environ import EnvironReader, select_variables
 
 OWN = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c=d"}
 
@@ -32,7 +32,7 @@ OWN = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c=d"}
 )
 def test_only_the_two_variables_are_kept(environ: str, expected: dict[str, str]) -> None:
     """Each whole or not at all, and nothing else whatever its name."""
-    assert kept(environ) == expected
+    assert select_variables(environ) == expected
 
 
 def test_a_process_is_read() -> None:
