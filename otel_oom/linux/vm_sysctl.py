@@ -16,6 +16,36 @@ from otel_oom.model.units import KIB, format_bytes
 _LARGE_RESERVE: Final = 0.05
 """Part of the host's memory: the kernel's own default is below 1 % of a large host."""
 
+_EFFECTS: Final = {
+    "panic_on_oom": (
+        "it kills a process",
+        (
+            "when the host is out of memory it panics, and everything on it is down; only for a "
+            "limit of a cgroup, a cpuset or a memory policy it kills a process"
+        ),
+        (
+            "it panics instead of killing, for a cgroup's limit too, and everything on the host is "
+            "down"
+        ),
+    ),
+    "oom_kill_allocating_task": (
+        "it kills the one with the highest oom_score, of the host or of the cgroup",
+        (
+            "when the host is out of memory it kills the allocating task, however small; in a "
+            "cgroup the one with the highest oom_score"
+        ),
+    ),
+    "overcommit_memory": (
+        "processes may allocate more memory than exists, within reason: using it may end in a kill",
+        "processes may allocate any amount of memory: using it may end in a kill",
+        (
+            "processes may allocate no more than {amount}: beyond that malloc() fails, and kills "
+            "are for the limits of cgroups"
+        ),
+    ),
+}
+"""The effect of each value of a setting; that of the last one applies to all above it."""
+
 
 class SettingEffect(Struct, frozen=True):
     """A setting, its value and its effect; ``advice`` if it prevents kills."""
@@ -36,70 +66,24 @@ def describe_settings(
         host: the host's memory in bytes, as :mod:`otel_oom.snapshot.host_stats` names it.
     """
     values = {name: int(value) for name, value in settings.items()}
-    yield from _describe_panic(values)
-    yield from _describe_choice(values)
-    yield from _describe_overcommit(values, host)
+    for name, effects in _EFFECTS.items():
+        value = values.get(name)
+        if value is not None:
+            sentence = effects[min(abs(value), len(effects) - 1)].format(amount=_commit_limit(host))
+            panics = name == "panic_on_oom" and value
+            advice = "To enable kills: sysctl vm.panic_on_oom=0" if panics else ""
+            yield SettingEffect(f"vm.{name}", str(value), sentence, advice)
     yield from _describe_swap(values, host)
     yield from _describe_reserve(values, host)
     if values.get("oom_dump_tasks") == 0:
         yield SettingEffect("vm.oom_dump_tasks", "0", "the kernel log does not list the processes")
 
 
-_PANIC: Final = {
-    1: (
-        "when the host is out of memory it panics, and everything on it is down; only for a "
-        "limit of a cgroup, a cpuset or a memory policy it kills a process"
-    ),
-    2: "it panics instead of killing, for a cgroup's limit too, and everything on the host is down",
-}
-
-
-def _describe_panic(values: Mapping[str, int]) -> Iterator[SettingEffect]:
-    value = values.get("panic_on_oom")
-    if value is None:
-        return
-    sentence = _PANIC.get(value, "it kills a process")
-    advice = "To enable kills: sysctl vm.panic_on_oom=0" if value in _PANIC else ""
-    yield SettingEffect("vm.panic_on_oom", str(value), sentence, advice)
-
-
-def _describe_choice(values: Mapping[str, int]) -> Iterator[SettingEffect]:
-    value = values.get("oom_kill_allocating_task")
-    if value is None:
-        return
-    sentence = (
-        "when the host is out of memory it kills the allocating task, however small; in a cgroup "
-        "the one with the highest oom_score"
-        if value
-        else "it kills the one with the highest oom_score, of the host or of the cgroup"
-    )
-    yield SettingEffect("vm.oom_kill_allocating_task", str(value), sentence)
-
-
-_OVERCOMMIT: Final = {
-    0: "processes may allocate more memory than exists, within reason: using it may end in a kill",
-    1: "processes may allocate any amount of memory: using it may end in a kill",
-}
-
-
-def _describe_overcommit(
-    values: Mapping[str, int], host: Mapping[str, float]
-) -> Iterator[SettingEffect]:
-    value = values.get("overcommit_memory")
-    if value is None:
-        return
-    sentence = _OVERCOMMIT.get(value)
-    if sentence is None:
-        limit, committed = host.get("commit_limit"), host.get("committed")
-        amount = "the host has"
-        if limit is not None and committed is not None:
-            committed_bytes = format_bytes(int(committed))
-            amount = f"{format_bytes(int(limit))} ({committed_bytes} of it are committed)"
-        sentence = (
-            f"processes may allocate no more than {amount}: beyond that malloc() fails, and "
-            "kills are for the limits of cgroups"
-        )
-    yield SettingEffect("vm.overcommit_memory", str(value), sentence)
+def _commit_limit(host: Mapping[str, float]) -> str:
+    limit, committed = host.get("commit_limit"), host.get("committed")
+    if limit is None or committed is None:
+        return "the host has"
+    return f"{format_bytes(int(limit))} ({format_bytes(int(committed))} of it are committed)"
 
 
 def _describe_swap(values: Mapping[str, int], host: Mapping[str, float]) -> Iterator[SettingEffect]:

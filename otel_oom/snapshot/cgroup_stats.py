@@ -73,9 +73,9 @@ def _select(path: Path, names: Mapping[str, str]) -> dict[str, int]:
 
 def _read_each(files: Iterable[tuple[Path, str]]) -> dict[str, int]:
     """Read files of one number each; those of one name are added up."""
-    sums: dict[str, int] = {}
+    totals: dict[str, int] = {}
     for path, name in files:
         value = read_single_value(path)
         if value is not None:
-            sums[name] = sums.get(name, 0) + value
-    return sums
+            totals[name] = totals.get(name, 0) + value
+    return totals

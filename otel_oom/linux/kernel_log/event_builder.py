@@ -35,18 +35,16 @@ class _Ratelimit(Struct):
     missed: int = 0
 
 
-class EventBuilder:
+class EventBuilder(Struct):
     """Builds the events of one boot from one source."""
 
-    def __init__(self, boot_id: str, source: str, hook: str, processes: ProcessLookup) -> None:
-        """Build events of ``boot_id`` that name ``source`` and ``hook``."""
-        self._boot_id = boot_id
-        self._source = source
-        self._hook = hook
-        self._processes = processes
-        self._ratelimits: dict[str | None, _Ratelimit] = {}
-        self._first_of_group: tuple[int, OomKill] | None = None
-        self._prefetched: dict[tuple[int, str | None], Task | None] = {}
+    boot_id: str
+    source: str
+    hook: str
+    processes: ProcessLookup
+    _ratelimits: dict[str | None, _Ratelimit] = {}
+    _first_of_group: tuple[int, OomKill] | None = None
+    _prefetched: dict[tuple[int, str | None], Task | None] = {}
 
     def prefetch(self, report: Report) -> None:
         """Look up the processes in a report now: they may be gone when it ends."""
@@ -58,10 +56,10 @@ class EventBuilder:
 
     def _prefetch(self, tid: int, comm: str | None) -> None:
         if len(self._prefetched) < _MAX_PREFETCHED:
-            self._prefetched[tid, comm] = self._processes.by_thread(tid, comm)
+            self._prefetched[tid, comm] = self.processes.by_thread(tid, comm)
 
     def _process(self, tid: int, comm: str | None) -> Task | None:
-        return self._prefetched.get((tid, comm)) or self._processes.by_thread(tid, comm)
+        return self._prefetched.get((tid, comm)) or self.processes.by_thread(tid, comm)
 
     def build_kill(
         self,
@@ -134,11 +132,11 @@ class EventBuilder:
         unix_offset_ns: int,
     ) -> dict[str, Any]:
         return {
-            "boot_id": self._boot_id,
+            "boot_id": self.boot_id,
             "boottime_ns": boottime_ns,
             "time_unix_ns": boottime_ns + unix_offset_ns,
-            "decision": build_oom_control(report, message, self._hook),
-            "capture": Capture(self._source, self._hook, cpu=None, sequence=line.sequence),
+            "decision": build_oom_control(report, message, self.hook),
+            "capture": Capture(self.source, self.hook, cpu=None, sequence=line.sequence),
             "stack": report.stack if report else (),
         }
 
@@ -173,7 +171,7 @@ class EventBuilder:
     def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
         if event.report is None and event.line.caller is not None:
             # Without a report, the thread that printed the line is still the allocating one.
-            return self._processes.by_thread(event.line.caller, None)
+            return self.processes.by_thread(event.line.caller, None)
         return self._allocating_task(event.report, victim)
 
     def _allocating_task(self, report: Report | None, victim: Task | None) -> Task | None:

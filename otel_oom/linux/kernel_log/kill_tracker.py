@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from otel_oom.linux.kernel_log.line_types import (
     ExitingVictim,
@@ -24,7 +24,7 @@ _MAX_DEAD: Final = 4096
 _GROUP_NS: Final = 250_000_000
 """Longer than from one kill of a group to the next on a serial console.
 
-In a log without threads, a kill without a report within that time is taken for one of the group."""
+In a log without threads, a kill without a report within that time counts as one of the group."""
 _KILL_NS: Final = 10 * NS_PER_S
 _KILL_LINES: Final = 256
 """Longest distance from an announcement to its kill: beyond it, the kill's own line was lost."""
@@ -51,17 +51,17 @@ class PendingKill(Struct, frozen=True):
         return LoggedKill(self.line, killed, self.report, text=text)
 
 
-class KillTracker:
-    """The last kills of one printing thread, or of all if the log does not record threads."""
+class KillTracker(Struct):
+    """The last kills of one printing thread, or of all if the log does not record threads.
 
-    def __init__(self) -> None:
-        """Begin without kills."""
-        self._pending: list[PendingKill] = []
-        self._last: LoggedKill | None = None
-        self._last_ns = 0
-        self._group: set[int] | None = None
-        # Kills whose line has no sizes: name and time.
-        self._bare: deque[tuple[str, int]] = deque(maxlen=_MAX_BARE)
+    ``_group`` are the dead processes of a group, ``_bare`` name and time of kills without sizes.
+    """
+
+    _pending: list[PendingKill] = []
+    _last: LoggedKill | None = None
+    _last_ns: int = 0
+    _group: set[int] | None = None
+    _bare: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=_MAX_BARE))
 
     def end_group(self) -> None:
         """End the group: a new report begins, and further kills are of another decision."""

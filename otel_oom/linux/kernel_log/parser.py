@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from otel_oom.linux.kernel_log.kill_tracker import KillTracker, PendingKill, is_kill_of
@@ -58,20 +59,19 @@ _REPORT_LINES: Final = 1 << 12
 _Key = tuple[str | None, int | None]
 
 
-class _Thread:
-    """The state of one printing thread; ``seen_line`` is the number of its last line."""
+class _Thread(Struct):
+    """The state of one printing thread; ``line_number`` and ``time_ns`` are its last line's."""
 
-    def __init__(self) -> None:
-        self.assembler = ReportAssembler()
-        self.kills = KillTracker()
-        self.seen_ns = 0
-        self.seen_line = 0
+    assembler: ReportAssembler = field(default_factory=ReportAssembler)
+    kills: KillTracker = field(default_factory=KillTracker)
+    line_number: int = 0
+    time_ns: int = 0
 
     def is_stale(self, line: Line, line_count: int) -> bool:
         """Return whether the end of an unfinished report does not come any more."""
         return self.assembler.report is not None and (
-            line_count - self.seen_line > _REPORT_LINES
-            or abs(line.time_ns - self.seen_ns) > _REPORT_NS
+            line_count - self.line_number > _REPORT_LINES
+            or abs(line.time_ns - self.time_ns) > _REPORT_NS
         )
 
 
@@ -79,7 +79,6 @@ class KernelLogParser:
     """Joins lines, fed in their order, into events; keeps a few reports at most."""
 
     def __init__(self) -> None:
-        """Begin between two reports."""
         self._threads: dict[_Key, _Thread] = {}
         self._late: deque[LogEvent] = deque()
         self._line_count = 0
@@ -140,7 +139,7 @@ class KernelLogParser:
             parsed = parse_line(text)
             if parsed is None and not thread.assembler.add_frame(text):
                 return None
-        thread.seen_ns, thread.seen_line = line.time_ns, self._line_count
+        thread.time_ns, thread.line_number = line.time_ns, self._line_count
         return None if parsed is None else self._handle(thread, line, parsed)
 
     def _handle(self, thread: _Thread | None, line: Line, parsed: LineType) -> LogEvent | None:
@@ -225,7 +224,7 @@ class KernelLogParser:
         if len(self._threads) >= _MAX_THREADS:
             self._drop(next(iter(self._threads)))
         self._threads[key] = thread
-        thread.seen_ns, thread.seen_line = line.time_ns, self._line_count
+        thread.time_ns, thread.line_number = line.time_ns, self._line_count
         return thread
 
     def _sweep(self, line: Line) -> None:

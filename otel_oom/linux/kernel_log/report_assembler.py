@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.linux.kernel_log.line_parser import parse_frame
@@ -42,31 +43,27 @@ _SECTION_ORDER: Final[Sequence[type[LineType]]] = (
 )
 """The sections of a report, once each at most; which of them is up to the kernel."""
 
-_NO_SECTIONS: Final[frozenset[type[LineType]]] = frozenset()
 
-
-class ReportAssembler:
+class ReportAssembler(Struct):
     """Collects the lines of a report in their order.
 
-    ``piece`` is a line of which the rest may follow in further records.
+    ``piece`` is a line of which the rest may follow in further records. ``_interrupted`` are the
+    sections of a report without an end, of which lines may follow amid the next one.
     """
 
-    def __init__(self) -> None:
-        """Begin between two reports."""
-        self.report: Report | None = None
-        self.frames: list[str] = []
-        self.piece = ""
-        self._in_trace = False
-        self._text: ReportText | None = None
-        self._table: TaskTableReader | None = None
-        self._sections: list[type[LineType]] = []
-        # The sections of a report without an end, whose lines may follow amid the next one.
-        self._interrupted = _NO_SECTIONS
+    report: Report | None = None
+    frames: list[str] = []
+    piece: str = ""
+    _in_trace: bool = False
+    _text: ReportText | None = None
+    _table: TaskTableReader | None = None
+    _sections: list[type[LineType]] = []
+    _interrupted: frozenset[type[LineType]] = frozenset()
 
     def begin(self, line: Line, header: OomHeader) -> None:
         """Begin a report; the lines of one without an end may still follow."""
         interrupted = self.report is not None and line.caller is None
-        self._interrupted = frozenset(self._sections) if interrupted else _NO_SECTIONS
+        self._interrupted = frozenset(self._sections) if interrupted else frozenset()
         self._open(Report(header=header, trigger_tid=line.caller, time_ns=line.time_ns))
         self._sections = [OomHeader]
         self.add_text(line)
@@ -137,7 +134,7 @@ class ReportAssembler:
     def add_summary(self, line: Line, summary: OomKillSummary) -> Report:
         """Add the last line before the kill; return the report."""
         if self.report is None or self.report.summary:
-            self._interrupted = _NO_SECTIONS
+            self._interrupted = frozenset()
             self._open(Report(trigger_tid=line.caller))
             self.add_text(line)
         self._add_section(OomKillSummary)
@@ -149,7 +146,7 @@ class ReportAssembler:
         """Return the report that ends with this line, if one has begun."""
         report = self._build(line)
         self._open(None)
-        self._interrupted = _NO_SECTIONS
+        self._interrupted = frozenset()
         return report
 
     def unfinished(self) -> Report | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from msgspec import Struct, field
+
 from otel_oom.model.text import escape_controls
 
 MAX_TEXT_CHARS: Final = 1 << 15
@@ -14,16 +16,14 @@ _HEAD_CHARS: Final = 5 << 12
 _NOTE_CHARS: Final = 128
 
 
-class ReportText:
+class ReportText(Struct):
     """Collects lines; beyond :data:`MAX_TEXT_CHARS` it omits some in the middle."""
 
-    def __init__(self) -> None:
-        """Begin without lines."""
-        self._head: list[str] = []
-        self._tail: deque[str] = deque()
-        self._head_left = _HEAD_CHARS
-        self._tail_left = MAX_TEXT_CHARS - _HEAD_CHARS - _NOTE_CHARS
-        self._omitted = 0
+    _head: list[str] = []
+    _tail: deque[str] = field(default_factory=deque)
+    _head_left: int = _HEAD_CHARS
+    _tail_left: int = MAX_TEXT_CHARS - _HEAD_CHARS - _NOTE_CHARS
+    _omitted: int = 0
 
     def add(self, line: str, *, continues: bool = False) -> None:
         """Add a line, or a piece that continues the one before."""

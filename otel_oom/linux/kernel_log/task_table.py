@@ -90,25 +90,23 @@ class TaskTable(Struct, frozen=True):
         return size if size in _PAGE_SIZES else PAGE_BYTES
 
 
-class TaskTableReader:
+class TaskTableReader(Struct):
     """Collects the rows of one table, whose header named ``columns``."""
 
-    def __init__(self, columns: tuple[str, ...], time_ns: int) -> None:
-        """Begin an empty table."""
-        self._columns = columns
-        self._time_ns = time_ns
-        self._largest: list[tuple[int, int, TableRow]] = []
-        self._count = 0
-        self._total_vm: dict[int, int] = {}
-        self._tgids: dict[int, int] = {}
+    columns: tuple[str, ...]
+    time_ns: int
+    _largest: list[tuple[int, int, TableRow]] = []
+    _count: int = 0
+    _total_vm: dict[int, int] = {}
+    _tgids: dict[int, int] = {}
 
     def add(self, text: str) -> bool:
         """Add a line; return whether it is a row."""
-        match = _row_pattern(len(self._columns)).fullmatch(text)
+        match = _row_pattern(len(self.columns)).fullmatch(text)
         if not match:
             return False
         tid, *numbers, comm = match.groups()
-        values = dict(zip(self._columns, map(int, numbers), strict=False))
+        values = dict(zip(self.columns, map(int, numbers), strict=False))
         row = _build_row(int(tid), values, comm)
         if row is None:
             return False
@@ -127,7 +125,7 @@ class TaskTableReader:
     def build(self) -> TaskTable:
         """Return the table of the rows so far."""
         largest = tuple(row for _, _, row in sorted(self._largest, reverse=True))
-        return TaskTable(largest, self._count, self._total_vm, self._tgids, self._time_ns)
+        return TaskTable(largest, self._count, self._total_vm, self._tgids, self.time_ns)
 
 
 @functools.lru_cache(maxsize=16)
