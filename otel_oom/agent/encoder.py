@@ -23,7 +23,7 @@ _MAX_KEPT: Final = 32
 
 
 class EventEncoder:
-    """Encodes stored events.
+    """An encoder of stored events.
 
     A kill's log event is encoded at once and its span after the victim's exit. The kill is decoded
     and enriched for the log event, and kept in memory for the span. After a restart, or with more

@@ -21,11 +21,11 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.entity_attributes import (
     LIMIT_MEMCG,
     VICTIM_MEMCG,
-    container_attributes,
     drop_none,
     memcg_attributes,
     memory_attributes,
     process_attributes,
+    related_container_attributes,
     systemd_and_pod_attributes,
     trigger_attributes,
 )
@@ -56,7 +56,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             **snapshot_attributes(kill, snapshot),
             **task_attributes(enriched),
             semconv.ADVICE: advise(enriched),
-            **container_attributes(enriched.containers),
+            **related_container_attributes(enriched.containers),
             **_decision_attributes(kill, enriched.stack_analysis, enriched.user_stack),
         }
     )
@@ -69,7 +69,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
         {
             "log.record.uid": event.uid,
             semconv.DECISION_REPEAT_COUNT: event.repeat_count,
-            **container_attributes(enriched.containers),
+            **related_container_attributes(enriched.containers),
             **_decision_attributes(event, enriched.stack_analysis, enriched.user_stack),
         }
     )

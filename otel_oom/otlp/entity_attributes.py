@@ -138,7 +138,7 @@ def trigger_attributes(event: OomEvent) -> dict[str, Value | None]:
     }
 
 
-def container_attributes(containers: EventContainers) -> dict[str, Value | None]:
+def related_container_attributes(containers: EventContainers) -> dict[str, Value | None]:
     """Return the containers except the victim's, which is in the resource, and failed lookups."""
     host, trigger = containers.host, containers.trigger
     errors = {

@@ -17,10 +17,10 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.body import location_phrase
 from otel_oom.otlp.entity_attributes import (
     VICTIM_MEMCG,
-    container_attributes,
     drop_none,
     memcg_attributes,
     process_attributes,
+    related_container_attributes,
     systemd_and_pod_attributes,
 )
 from otel_oom.otlp.log_record import SCOPE, build_log_record, sdk_resource, span_context
@@ -89,7 +89,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: event.uid,
             **snapshot_attributes(event, snapshot),
-            **container_attributes(enriched.containers),
+            **related_container_attributes(enriched.containers),
             semconv.CAPTURE_SOURCE: event.capture.source,
             semconv.CAPTURE_HOOK: event.capture.hook,
             semconv.CAPTURE_RECOVERED: event.capture.recovered or None,

@@ -38,7 +38,7 @@ class AdviceInput(Struct, frozen=True):
 
     @property
     def host_has_memory(self) -> bool:
-        """If the host as a whole was not short of memory."""
+        """True if the host as a whole was not short of memory."""
         total = self.host_memory.get("total", 0)
         return bool(self.host_memory) and self.available_bytes * _AMPLE_SHARE >= total
 
