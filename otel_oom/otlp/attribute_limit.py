@@ -18,11 +18,11 @@ MAX_ATTRIBUTES: Final = 112
 """For a record and its resource together."""
 
 _DROP_ORDER: Final = (
-    semconv.SYSCTL_VM,
+    semconv.HOST_SYSCTL_VM,
     semconv.HOST_PRESSURE,
-    semconv.MEMCG_PRESSURE,
-    semconv.MEMCG_EVENTS,
-    semconv.MEMCG_STAT,
+    semconv.VICTIM_MEMCG_PRESSURE,
+    semconv.VICTIM_MEMCG_EVENTS,
+    semconv.VICTIM_MEMCG_STAT,
     semconv.HOST_MEMORY,
     semconv.LIMIT_MEMCG_PRESSURE,
     semconv.LIMIT_MEMCG_EVENTS,

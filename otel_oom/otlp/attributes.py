@@ -51,8 +51,8 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,
             semconv.LIMIT_SCOPE: enriched.limit_scope,
-            semconv.LIMIT_SETTING: setting.line if setting else None,
-            semconv.LIMIT_FILE: str(setting.file) if setting else None,
+            semconv.LIMIT_SYSTEMD_SETTING: setting.line if setting else None,
+            semconv.LIMIT_SYSTEMD_FILE: str(setting.file) if setting else None,
             **snapshot_attributes(kill, snapshot),
             **task_attributes(enriched),
             semconv.ADVICE: advise(enriched),
@@ -134,7 +134,9 @@ def _decision_attributes(
         return attributes
     return {
         **attributes,
-        semconv.LIMIT_UNIT: find_owning_unit(decision.memcg.path) if decision.memcg else None,
+        semconv.LIMIT_SYSTEMD_UNIT: find_owning_unit(decision.memcg.path)
+        if decision.memcg
+        else None,
         **memcg_attributes(LIMIT_MEMCG, decision.memcg, decision.memcg_usage),
         semconv.DECISION_CONSTRAINT: decision.constraint,
         semconv.DECISION_POINTS: decision.points,

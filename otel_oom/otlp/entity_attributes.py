@@ -21,8 +21,13 @@ _INT64_MAX: Final = (1 << 63) - 1
 _MAX_VALUE_CHARS: Final = 4096
 
 VICTIM_MEMCG: Final = (
-    *(semconv.MEMCG_PATH, semconv.MEMCG_ID, semconv.MEMCG_LIMIT, semconv.MEMCG_USAGE),
-    *(semconv.MEMCG_SWAP_LIMIT, semconv.MEMCG_SWAP_USAGE),
+    *(
+        semconv.VICTIM_MEMCG_PATH,
+        semconv.VICTIM_MEMCG_ID,
+        semconv.VICTIM_MEMCG_LIMIT,
+        semconv.VICTIM_MEMCG_USAGE,
+    ),
+    *(semconv.VICTIM_MEMCG_SWAP_LIMIT, semconv.VICTIM_MEMCG_SWAP_USAGE),
 )
 LIMIT_MEMCG: Final = (
     *(semconv.LIMIT_MEMCG_PATH, semconv.LIMIT_MEMCG_ID, semconv.LIMIT_MEMCG_LIMIT),
@@ -84,12 +89,12 @@ def memory_attributes(memory: Memory | None) -> dict[str, Value | None]:
     if memory is None:
         return {}
     return {
-        semconv.MEMORY_TOTAL_VM: memory.total_vm,
-        semconv.MEMORY_ANON: memory.anon,
-        semconv.MEMORY_FILE: memory.file,
-        semconv.MEMORY_SHMEM: memory.shmem,
-        semconv.MEMORY_SWAP: memory.swap,
-        semconv.MEMORY_PAGE_TABLES: memory.page_tables,
+        semconv.VICTIM_MEMORY_TOTAL_VM: memory.total_vm,
+        semconv.VICTIM_MEMORY_ANON: memory.anon,
+        semconv.VICTIM_MEMORY_FILE: memory.file,
+        semconv.VICTIM_MEMORY_SHMEM: memory.shmem,
+        semconv.VICTIM_MEMORY_SWAP: memory.swap,
+        semconv.VICTIM_MEMORY_PAGE_TABLES: memory.page_tables,
     }
 
 
@@ -109,10 +114,10 @@ def systemd_and_pod_attributes(cgroup_path: str) -> dict[str, Value | None]:
     """Return the systemd units of the victim and the class of its pod."""
     units, pod = find_units(cgroup_path), find_pod(cgroup_path, {})
     return {
-        semconv.VICTIM_UNIT: units.unit,
-        semconv.VICTIM_SLICE: units.slice,
-        semconv.VICTIM_USER_UNIT: units.user_unit,
-        semconv.VICTIM_QOS_CLASS: pod.qos_class if pod else None,
+        semconv.VICTIM_SYSTEMD_UNIT: units.unit,
+        semconv.VICTIM_SYSTEMD_SLICE: units.slice,
+        semconv.VICTIM_SYSTEMD_USER_UNIT: units.user_unit,
+        semconv.VICTIM_POD_QOS_CLASS: pod.qos_class if pod else None,
     }
 
 
@@ -132,8 +137,8 @@ def trigger_attributes(event: OomEvent) -> dict[str, Value | None]:
     units, pod = find_units(memcg.path), find_pod(memcg.path, {})
     return {
         **attributes,
-        semconv.TRIGGER_UNIT: units.unit,
-        semconv.TRIGGER_USER_UNIT: units.user_unit,
+        semconv.TRIGGER_SYSTEMD_UNIT: units.unit,
+        semconv.TRIGGER_SYSTEMD_USER_UNIT: units.user_unit,
         semconv.TRIGGER_POD_UID: pod.uid if pod else None,
     }
 
@@ -145,8 +150,8 @@ def related_container_attributes(containers: EventContainers) -> dict[str, Value
         f"container {part.id}: {part.error}" for part in containers.parts if part and part.error
     }
     return {
-        semconv.HOST_CONTAINER_ID: host.id if host else None,
-        semconv.HOST_CONTAINER_NAME: host.name if host else None,
+        semconv.CONTAINER_HOST_ID: host.id if host else None,
+        semconv.CONTAINER_HOST_NAME: host.name if host else None,
         semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
         semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
         semconv.ENRICHMENT_ERROR: "\n".join(sorted(errors)) or None,

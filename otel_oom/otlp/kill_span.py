@@ -19,7 +19,11 @@ from otel_oom.otlp.types import Attributes
 _SIGNAL_BITS: Final = 0x7F
 
 _MARK_PREFIXES: Final = ("oom.victim.", "oom.trigger.", "process.pid")
-_NOT_OF_MARK: Final = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
+_NOT_OF_MARK: Final = (
+    semconv.VICTIM_MEMCG_STAT,
+    semconv.VICTIM_MEMCG_EVENTS,
+    semconv.VICTIM_MEMCG_PRESSURE,
+)
 
 
 def kill_span(enriched: EnrichedKill) -> ReadableSpan:
@@ -50,7 +54,7 @@ def kill_span(enriched: EnrichedKill) -> ReadableSpan:
     if exited is not None:
         attributes[semconv.VICTIM_EXITED] = exited
     if outcome.reaped_bytes is not None:
-        attributes[semconv.MEMORY_REAPED] = outcome.reaped_bytes
+        attributes[semconv.VICTIM_MEMORY_REAPED] = outcome.reaped_bytes
     return ReadableSpan(
         name=semconv.SPAN_KILL,
         context=span_context(kill.trace_id, kill.span_id),

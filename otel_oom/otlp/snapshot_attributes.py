@@ -13,7 +13,11 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.logfmt import format_tasks
 from otel_oom.otlp.types import Value
 
-_VICTIM_MEMCG: Final = (semconv.MEMCG_STAT, semconv.MEMCG_EVENTS, semconv.MEMCG_PRESSURE)
+_VICTIM_MEMCG: Final = (
+    semconv.VICTIM_MEMCG_STAT,
+    semconv.VICTIM_MEMCG_EVENTS,
+    semconv.VICTIM_MEMCG_PRESSURE,
+)
 _LIMIT_MEMCG: Final = (
     semconv.LIMIT_MEMCG_STAT,
     semconv.LIMIT_MEMCG_EVENTS,
@@ -32,7 +36,7 @@ def snapshot_attributes(event: Event, snapshot: Snapshot) -> dict[str, Value | N
         **_memcg_attributes(_LIMIT_MEMCG, snapshot.limit_cgroup),
         **(_with_prefix(semconv.HOST_MEMORY, host.memory) if host else {}),
         **(_with_prefix(semconv.HOST_PRESSURE, host.pressure) if host else {}),
-        **_with_prefix(semconv.SYSCTL_VM, snapshot.vm_sysctl),
+        **_with_prefix(semconv.HOST_SYSCTL_VM, snapshot.vm_sysctl),
         semconv.SNAPSHOT_DELAY: _delay_s(event, snapshot.boottime_ns),
     }
 

@@ -84,14 +84,18 @@ class Metrics:
 
     def _add_capture(self) -> None:
         for name, counts, description in (
-            (semconv.METRIC_CAPTURED, self._stats.captured, "Events received from the kernel."),
-            (semconv.METRIC_STORED, self._stats.stored, "Events stored on disk and synced."),
+            (
+                semconv.METRIC_EVENT_CAPTURED,
+                self._stats.captured,
+                "Events received from the kernel.",
+            ),
+            (semconv.METRIC_EVENT_STORED, self._stats.stored, "Events stored on disk and synced."),
         ):
             self._meter.create_observable_counter(
                 name, [partial(_observe_kinds, counts)], "{event}", description
             )
         self._meter.create_observable_counter(
-            semconv.METRIC_LOST,
+            semconv.METRIC_EVENT_LOST,
             [self._observe_lost],
             "{event}",
             "Events lost before they reached the agent.",
@@ -111,13 +115,13 @@ class Metrics:
             return
         size = self._stats.buffer.buffer_bytes
         self._meter.create_observable_gauge(
-            semconv.METRIC_BUFFER_USAGE,
+            semconv.METRIC_RING_BUFFER_USAGE,
             [lambda _: [Observation(self._stats.take_buffer_peak())]],
             "By",
             "Peak usage of the kernel's ring buffer since the last collection.",
         )
         self._meter.create_observable_up_down_counter(
-            semconv.METRIC_BUFFER_LIMIT,
+            semconv.METRIC_RING_BUFFER_LIMIT,
             [lambda _: [Observation(size)]],
             "By",
             "Size of the kernel's ring buffer.",
@@ -157,14 +161,14 @@ class Metrics:
             "Age of the oldest message in the outbox; 0 if it is empty.",
         )
         self._meter.create_observable_up_down_counter(
-            semconv.METRIC_DEAD_LETTERS,
+            semconv.METRIC_DEAD_LETTER_COUNT,
             _observe_signals(stats.dead_letter_count),
             "{message}",
             "Messages that a backend rejected, kept on disk.",
         )
         dropped_before = {signal: self._count_dropped(signal) for signal in ITEMS}
         self._meter.create_observable_counter(
-            semconv.METRIC_DROPPED,
+            semconv.METRIC_QUEUE_DROPPED,
             _observe_signals(
                 lambda signal: max(0, self._count_dropped(signal) - dropped_before[signal])
             ),

@@ -46,7 +46,9 @@ def owner_label(event: DecodedEvent) -> str:
         return f"pod {'/'.join(filter(None, parts))}"
     if container:
         return f"container {resource.text('container.name') or container[:CONTAINER_ID_CHARS]}"
-    unit = attributes.text(semconv.VICTIM_USER_UNIT) or attributes.text(semconv.VICTIM_UNIT)
+    unit = attributes.text(semconv.VICTIM_SYSTEMD_USER_UNIT) or attributes.text(
+        semconv.VICTIM_SYSTEMD_UNIT
+    )
     if unit:
         return f"unit {unit}"
     service = resource.text("service.name")

@@ -52,6 +52,13 @@ def test_constants_and_registry_have_the_same_names(
     assert {*attributes, *events, *metrics} == CONSTANTS
 
 
+def test_constants_are_named_by_their_values() -> None:
+    for constant, value in vars(semconv).items():
+        if constant.isupper() and constant not in {"SCOPE", "SCHEMA_URL"}:
+            name = value.removeprefix("otel_").removeprefix("oom.").replace(".", "_").upper()
+            assert constant in {name, f"EVENT_{name}", f"SPAN_{name}", f"METRIC_{name}"}
+
+
 def test_attributes_have_type_stability_and_brief(groups: dict[str, dict[str, Any]]) -> None:
     for attribute in groups["registry.oom"]["attributes"]:
         assert attribute["type"] in TYPES, attribute

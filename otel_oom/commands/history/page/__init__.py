@@ -36,7 +36,11 @@ _GROUP_HEADS: Final = (
     *(Head("UID"), Head("VICTIM", flexible=True), Head("RESIDENT", right=True), Head("OUTCOME")),
     Head("CGROUP", path=True),
 )
-_RESIDENT: Final = (semconv.MEMORY_ANON, semconv.MEMORY_FILE, semconv.MEMORY_SHMEM)
+_RESIDENT: Final = (
+    semconv.VICTIM_MEMORY_ANON,
+    semconv.VICTIM_MEMORY_FILE,
+    semconv.VICTIM_MEMORY_SHMEM,
+)
 
 
 def render_event(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
@@ -67,7 +71,7 @@ def _group(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
             labels.victim_label(member.record),
             _resident(member.record),
             labels.outcome_label(member.record),
-            member.record.attributes.text(semconv.MEMCG_PATH) or "-",
+            member.record.attributes.text(semconv.VICTIM_MEMCG_PATH) or "-",
         )
         for member in group
     ]
@@ -84,7 +88,7 @@ def _settings(event: DecodedEvent) -> Iterator[RenderableType]:
     attributes = event.attributes
     sysctls = [
         *describe_settings(
-            attributes.numbers(semconv.SYSCTL_VM), attributes.numbers(semconv.HOST_MEMORY)
+            attributes.numbers(semconv.HOST_SYSCTL_VM), attributes.numbers(semconv.HOST_MEMORY)
         )
     ]
     if not sysctls:

@@ -55,8 +55,11 @@ def render_limit(event: DecodedEvent) -> Iterator[RenderableType]:
     constraint = _CONSTRAINTS.get(attributes.text(semconv.DECISION_CONSTRAINT) or "")
     yield from page.row("limit of", ", ".join(filter(None, (owner, constraint))), "bold")
     yield from page.row("cgroup", path)
-    yield from page.row("unit", attributes.text(semconv.LIMIT_UNIT))
-    setting, file = attributes.text(semconv.LIMIT_SETTING), attributes.text(semconv.LIMIT_FILE)
+    yield from page.row("unit", attributes.text(semconv.LIMIT_SYSTEMD_UNIT))
+    setting, file = (
+        attributes.text(semconv.LIMIT_SYSTEMD_SETTING),
+        attributes.text(semconv.LIMIT_SYSTEMD_FILE),
+    )
     yield from page.row("set by", f"{setting} in {file}" if setting else None)
     if path is not None:
         yield from _memcg(event)
@@ -124,7 +127,10 @@ def _breakdown(stat: Mapping[str, float], whole: float) -> Iterator[RenderableTy
 
 def _victim_usage(event: DecodedEvent) -> str | None:
     attributes = event.attributes
-    usage, limit = attributes.integer(semconv.MEMCG_USAGE), attributes.integer(semconv.MEMCG_LIMIT)
+    usage, limit = (
+        attributes.integer(semconv.VICTIM_MEMCG_USAGE),
+        attributes.integer(semconv.VICTIM_MEMCG_LIMIT),
+    )
     if usage is None:
         return None
     if not limit:

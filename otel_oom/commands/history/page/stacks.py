@@ -61,7 +61,9 @@ def _trigger(event: DecodedEvent) -> str | None:
     container = attributes.text(semconv.TRIGGER_CONTAINER_NAME) or attributes.text(
         semconv.TRIGGER_CONTAINER_ID
     )
-    unit = attributes.text(semconv.TRIGGER_USER_UNIT) or attributes.text(semconv.TRIGGER_UNIT)
+    unit = attributes.text(semconv.TRIGGER_SYSTEMD_USER_UNIT) or attributes.text(
+        semconv.TRIGGER_SYSTEMD_UNIT
+    )
     where = (
         f"container {container}"
         if container

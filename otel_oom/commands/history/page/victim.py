@@ -14,9 +14,9 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
 _MEMORY: Final = {
-    semconv.MEMORY_ANON: "anonymous",
-    semconv.MEMORY_FILE: "of files",
-    semconv.MEMORY_SHMEM: "shared",
+    semconv.VICTIM_MEMORY_ANON: "anonymous",
+    semconv.VICTIM_MEMORY_FILE: "of files",
+    semconv.VICTIM_MEMORY_SHMEM: "shared",
 }
 
 
@@ -34,7 +34,7 @@ def render_victim(event: DecodedEvent) -> Iterator[RenderableType]:
     yield from page.row("program", attributes.text("process.executable.path"))
     yield from page.row("command", _command(event))
     yield from page.row("memory", _memory(event))
-    yield from page.row("cgroup", attributes.text(semconv.MEMCG_PATH))
+    yield from page.row("cgroup", attributes.text(semconv.VICTIM_MEMCG_PATH))
     yield from page.row("host", event.resource.text("host.name"))
     yield from page.row("incomplete", attributes.text(semconv.ENRICHMENT_ERROR), "yellow")
 
@@ -58,7 +58,7 @@ def _pod(event: DecodedEvent) -> str | None:
     parts = [
         "/".join(filter(None, (namespace, name))) or f"uid {uid}",
         f"container {container}" if container else None,
-        event.attributes.text(semconv.VICTIM_QOS_CLASS),
+        event.attributes.text(semconv.VICTIM_POD_QOS_CLASS),
         f"restarted {restarts} times before" if restarts else None,
     ]
     return ", ".join(filter(None, parts))
@@ -70,8 +70,8 @@ def _container(event: DecodedEvent) -> str | None:
     if id_ is None:
         return None
     image, tags = resource.text("container.image.name"), resource.text("container.image.tags")
-    host = event.attributes.text(semconv.HOST_CONTAINER_NAME) or event.attributes.text(
-        semconv.HOST_CONTAINER_ID
+    host = event.attributes.text(semconv.CONTAINER_HOST_NAME) or event.attributes.text(
+        semconv.CONTAINER_HOST_ID
     )
     parts = [
         f"{name} ({id_[:CONTAINER_ID_CHARS]})" if name else id_[:CONTAINER_ID_CHARS],
@@ -84,7 +84,11 @@ def _container(event: DecodedEvent) -> str | None:
 
 def _unit(event: DecodedEvent) -> str | None:
     attributes = event.attributes
-    units = (semconv.VICTIM_USER_UNIT, semconv.VICTIM_UNIT, semconv.VICTIM_SLICE)
+    units = (
+        semconv.VICTIM_SYSTEMD_USER_UNIT,
+        semconv.VICTIM_SYSTEMD_UNIT,
+        semconv.VICTIM_SYSTEMD_SLICE,
+    )
     return " in ".join(filter(None, map(attributes.text, units))) or None
 
 
@@ -120,8 +124,8 @@ def _memory(event: DecodedEvent) -> str | None:
     breakdown = ", ".join(f"{format_bytes(part)} {label}" for part, label in parts if part)
     text = f"{format_bytes(sum(sizes))} resident" + (f" ({breakdown})" if breakdown else "")
     swap, tables = (
-        attributes.integer(semconv.MEMORY_SWAP),
-        attributes.integer(semconv.MEMORY_PAGE_TABLES),
+        attributes.integer(semconv.VICTIM_MEMORY_SWAP),
+        attributes.integer(semconv.VICTIM_MEMORY_PAGE_TABLES),
     )
     text += f", {format_bytes(swap)} in swap" if swap else ""
     return text + (f", {format_bytes(tables)} of page tables" if tables else "")
