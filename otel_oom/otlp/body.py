@@ -94,7 +94,7 @@ def panic_body(enriched: EnrichedPanic) -> str:
     thread = f" (thread {event.tid})" if event.tid is not None else ""
     message = f' ("{event.message}")' if event.message else ""
     return (
-        f"The kernel panicked out of memory{message} and the whole host went down: {cause} when "
+        f"Out-of-memory kernel panic{message}: the whole host went down, because {cause} when "
         f"{event.comm or 'a process'}{thread} requested "
         f"{_requested_memory(enriched.stack_analysis)}."
     )

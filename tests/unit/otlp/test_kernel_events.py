@@ -85,7 +85,7 @@ def test_panic_record_has_the_host_as_its_resource() -> None:
         **HOST_ATTRIBUTES,
         "service.name": "unknown_service",
     }
-    for part in ("panicked", str(PANIC.message), "64.0 MiB", "/docker", "sidecar (thread 100)"):
+    for part in ("kernel panic", str(PANIC.message), "64.0 MiB", "/docker", "sidecar (thread 100)"):
         assert part in record.body.string_value
 
 
