@@ -1,4 +1,4 @@
-"""Counters: what was captured and sent, whatever became of the rows and the process."""
+"""Counters outlive the process and the rows that they counted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
 BOOT = KILL.boot_id
 
 
-def test_what_is_captured_is_counted_once(tmp_path: Path) -> None:
-    """Each new row counts by its kind and boot, a kill read twice once, over restarts."""
+def test_captured_events_are_counted_once(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         for event in (
             KILL,
@@ -33,8 +32,7 @@ def test_what_is_captured_is_counted_once(tmp_path: Path) -> None:
         assert store.counters("other") == {"captured.kill": 1}
 
 
-def test_what_leaves_the_outbox_is_counted_by_signal(tmp_path: Path) -> None:
-    """Sent and refused are counted as often as a message left, however often it is told."""
+def test_sent_and_rejected_messages_are_counted_by_signal(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         for uid in ("a", "b", "c"):
             store.enqueue([OutboxEntry(0, uid, b"log", b"span")])
@@ -48,7 +46,7 @@ def test_what_leaves_the_outbox_is_counted_by_signal(tmp_path: Path) -> None:
 
 def test_counters_can_be_set(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
-        store.set_counters(BOOT, {"seen": 7, "other": 1})
-        store.set_counters(BOOT, {"seen": 8})
+        store.set_counters(BOOT, {"noted": 7, "other": 1})
+        store.set_counters(BOOT, {"noted": 8})
     with Store(tmp_path) as store:
-        assert store.counters(BOOT) == {"seen": 8, "other": 1}
+        assert store.counters(BOOT) == {"noted": 8, "other": 1}

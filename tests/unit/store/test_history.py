@@ -1,4 +1,4 @@
-"""The host's own history: what the journal keeps of an event that was told, and for how long."""
+"""The host's own history."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def tell(store: Store, number: int = 0, *, span: bytes | None = b"span") -> str:
-    """Store the kill of that number and queue what it is told as; its uid."""
+def insert_and_enqueue(store: Store, number: int = 0, *, span: bytes | None = b"span") -> str:
+    """Insert the kill of that number, add its messages, and return its uid."""
     one = sample_kill(number)
     store.insert(one, SNAPSHOT)
     (row,) = (row for row in store.pending_events(ALL, one.boot_id, 0) if row.event.uid == one.uid)
@@ -33,19 +33,16 @@ def tell(store: Store, number: int = 0, *, span: bytes | None = b"span") -> str:
 
 
 def deliver(store: Store) -> None:
-    """The backend takes everything."""
     for signal in ("logs", "traces"):
         store.ack(store.next_batch(signal, ALL, ALL))
 
 
 def newest(store: Store) -> HistoryRow:
-    """The newest event."""
     return store.history.page_before(None)[0]
 
 
-def test_what_was_told_stays_when_a_backend_has_taken_it(store: Store) -> None:
-    """The bytes are those that were sent; the outbox is empty."""
-    tell(store)
+def test_encoded_bytes_stay_after_delivery(store: Store) -> None:
+    insert_and_enqueue(store)
     deliver(store)
     assert store.stats.row_counts()["outbox"] == 0
     row = newest(store)
@@ -53,8 +50,7 @@ def test_what_was_told_stays_when_a_backend_has_taken_it(store: Store) -> None:
     assert (row.log_status, row.span_status) == ("delivered", "delivered")
 
 
-def test_each_fate_of_what_is_told(store: Store) -> None:
-    """Owed, waiting, refused by whom and why: each of log and span by itself."""
+def test_status_of_log_and_span(store: Store) -> None:
     store.insert(KILL, SNAPSHOT)
     assert (newest(store).log_status, newest(store).span_status) == ("pending", "pending")
     store.enqueue([OutboxEntry(newest(store).id, KILL.uid, b"log", None)])
@@ -69,66 +65,59 @@ def test_each_fate_of_what_is_told(store: Store) -> None:
     assert (row.log, row.span, row.span_status) == (b"log", b"span", "queued")
 
 
-def test_what_has_no_span_has_none_to_tell(store: Store) -> None:
-    """A want of memory without a victim, and a victim that was not killed."""
+def test_events_without_a_span_have_no_span_status(store: Store) -> None:
     store.insert(NO_VICTIM, SNAPSHOT)
     assert (newest(store).kind, newest(store).span_status) == ("no_victim", None)
     store.insert(sample_kill(1, skipped=True), SNAPSHOT)
     assert (newest(store).kind, newest(store).span_status) == ("kill", None)
 
 
-def test_history_goes_with_its_event(tmp_path: Path) -> None:
-    """What is let go of by age leaves nothing behind; what was not told yet stays."""
+def test_pruning_an_event_deletes_its_encoded_bytes(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
-        tell(store, 0)
+        insert_and_enqueue(store, 0)
         deliver(store)
-        owed = sample_kill(1)
-        store.insert(owed, SNAPSHOT)
+        pending = sample_kill(1)
+        store.insert(pending, SNAPSHOT)
         store._database.prune(0)  # noqa: SLF001  as upkeep does, for an age that is over
-        assert [row.uid for row in store.history.page_before(None)] == [owed.uid]
-    assert kept(tmp_path) == 0
+        assert [row.uid for row in store.history.page_before(None)] == [pending.uid]
+    assert count_encoded_events(tmp_path) == 0
 
 
-def kept(folder: Path) -> int:
-    """How much of what was told the file has."""
+def count_encoded_events(folder: Path) -> int:
     with closing(sqlite3.connect(folder / "otel-oom.db")) as db:
         count: int = db.execute("SELECT count(*) FROM encoded_events").fetchone()[0]
         return count
 
 
-def test_a_message_of_no_event_is_not_kept(tmp_path: Path) -> None:
-    """Of what the journal does not have there is no history."""
+def test_no_copy_of_a_message_without_event(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.enqueue([OutboxEntry(0, "nobody", b"log", b"span")])
-    assert kept(tmp_path) == 0
+    assert count_encoded_events(tmp_path) == 0
 
 
 @pytest.mark.parametrize("damage", ["zeroblob(9)", "substr(payload, 1, 9)", "'text'", "1"])
-def test_a_damaged_one_is_as_good_as_none(tmp_path: Path, damage: str) -> None:
-    """What the disk has changed is not shown as what was told; the other one is."""
+def test_a_damaged_copy_is_not_shown(tmp_path: Path, damage: str) -> None:
     with Store(tmp_path) as store:
-        tell(store)
+        insert_and_enqueue(store)
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as db, db:
         db.execute(f"UPDATE encoded_events SET payload = {damage} WHERE signal = 'logs'")  # noqa: S608  a list of our own
     with Store(tmp_path) as store:
         assert (newest(store).log, newest(store).span) == (None, b"span")
 
 
-def test_all_of_a_long_history_page_by_page(store: Store) -> None:
-    """The newest first, each once."""
-    uids = [tell(store, number, span=None) for number in range(40)]
-    seen: list[str] = []
+def test_pages_are_newest_first(store: Store) -> None:
+    uids = [insert_and_enqueue(store, number, span=None) for number in range(40)]
+    listed: list[str] = []
     before: int | None = None
     while rows := store.history.page_before(before):
         assert len(rows) <= 16
-        seen += [row.uid for row in rows]
+        listed += [row.uid for row in rows]
         before = rows[-1].id
-    assert seen == uids[::-1]
+    assert listed == uids[::-1]
 
 
-def test_an_event_is_found_by_its_uid_or_its_process(store: Store) -> None:
-    """A beginning is enough; of several the newest is first; the newest kill has no name."""
-    first, second = tell(store, 0), tell(store, 1)
+def test_find_by_uid_or_pid(store: Store) -> None:
+    first, second = insert_and_enqueue(store, 0), insert_and_enqueue(store, 1)
     store.insert(replace(NO_VICTIM, boottime_ns=9), SNAPSHOT)
     ids = {row.uid: row.id for row in store.history.page_before(None)}
     assert store.history.find_by_uid(first[:20]) == [ids[first]]
@@ -144,20 +133,19 @@ def test_an_event_is_found_by_its_uid_or_its_process(store: Store) -> None:
     assert [row.uid for row in store.history.rows([ids[first], 99])] == [first]
 
 
-def test_who_was_killed_together(store: Store) -> None:
-    """Those of one incident and no others, some events at a time."""
+def test_find_incident_members(store: Store) -> None:
     leader = sample_kill(0)
     store.insert(leader, SNAPSHOT)
     for number in range(1, 300):
         store.insert(sample_kill(number, incident=leader.uid if number % 2 else None), SNAPSHOT)
-    (at,) = store.history.find_by_uid(leader.uid)
-    found: list[int] = []
-    after: int | None = at
+    (leader_id,) = store.history.find_by_uid(leader.uid)
+    members: list[int] = []
+    after: int | None = leader_id
     steps = 0
     while after is not None:
         ids, after = store.history.find_incident_members(leader.uid, after)
-        found += ids
+        members += ids
         steps += 1
-    assert len(found) == 150
+    assert len(members) == 150
     assert steps == 3
-    assert all(row.uid != leader.uid for row in store.history.rows(found[:9]))
+    assert all(row.uid != leader.uid for row in store.history.rows(members[:9]))

@@ -1,4 +1,4 @@
-"""The file of an older version is brought up to date, that of a newer one left alone."""
+"""The version of the schema."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_new_file_has_version_1(tmp_path: Path) -> None:
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
 
 
-def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
         # In the way of a table of the store.
@@ -36,8 +36,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
         assert database.execute("PRAGMA user_version").fetchone() == (0,)
 
 
-def test_a_later_version_is_refused(tmp_path: Path) -> None:
-    """The store of a later version is left as it is, with a clear error."""
+def test_a_later_version_is_rejected_and_unchanged(tmp_path: Path) -> None:
     with Store(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
@@ -48,9 +47,7 @@ def test_a_later_version_is_refused(tmp_path: Path) -> None:
         assert database.execute("PRAGMA user_version").fetchone() == (99,)
 
 
-def test_a_sqlite_without_the_operators_is_refused() -> None:
-    """What the store needs of SQLite (3.38) is asked for before anything is written."""
-
+def test_an_old_sqlite_is_rejected_before_anything_is_written() -> None:
     def deny(action: int, _first: str | None, function: str | None, *_: object) -> int:
         lacks = action == sqlite3.SQLITE_FUNCTION and function == "->>"
         return sqlite3.SQLITE_DENY if lacks else sqlite3.SQLITE_OK
