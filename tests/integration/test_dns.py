@@ -61,8 +61,8 @@ class Sender:
         assert self._process.stdout
         self._process.stdin.write(f"{how}\n")
         self._process.stdin.flush()
-        verdict, reason, seconds, threads = json.loads(self._process.stdout.readline())
-        return verdict, reason, seconds, threads
+        result, reason, seconds, threads = json.loads(self._process.stdout.readline())
+        return result, reason, seconds, threads
 
     def __enter__(self) -> Self:
         """It runs already."""
@@ -96,9 +96,9 @@ def test_a_silent_name_server_is_retryable_after_the_timeout(
 ) -> None:
     """The query is part of the request: it ends with its timeout, not with the resolver's own."""
     with sender(names, tmp_path, protocol, 4318) as running:
-        verdict, reason, seconds, threads = running.send()
+        result, reason, seconds, threads = running.send()
         assert names.questions > 0
-        assert verdict == "LATER"
+        assert result == "RETRYABLE"
         assert reason
         assert seconds < PROMPT_S
         # Another try does not add another look-up that hangs.
@@ -113,16 +113,16 @@ def test_a_name_that_failed_is_queried_again(
     with HttpServer() as http, GrpcServer() as grpc:
         port = int(http.url.rpartition(":")[2]) if protocol == HTTP else grpc.port
         with sender(names, tmp_path, protocol, port, timeout_s=CLIENT_TIMEOUT_S) as running:
-            verdict, reason, *_ = running.send()
-            assert verdict == "LATER"
+            result, reason, *_ = running.send()
+            assert result == "RETRYABLE"
             assert NAME in reason or "resolution" in reason
             names.mode = "answering"
-            assert running.send()[0] == "TAKEN"
+            assert running.send()[0] == "ACCEPTED"
 
 
 def test_close_ends_a_query(names: NameServer, tmp_path: Path) -> None:
     """A transport that another thread closes ends at once, also during a DNS query."""
     with sender(names, tmp_path, HTTP, 4318, timeout_s=CLIENT_TIMEOUT_S) as running:
-        verdict, _, seconds, _ = running.send("close soon")
-    assert verdict == "LATER"
+        result, _, seconds, _ = running.send("close soon")
+    assert result == "RETRYABLE"
     assert seconds < PROMPT_S

@@ -55,9 +55,9 @@ def test_retry_after_of_one_signal_delays_the_other(outbox: Outbox) -> None:
         wait_until(lambda: traces.is_idle, "the other waits as well", limit=CLIENT_TIMEOUT_S)
         assert len(host.requests) == 1
         outbox.wait_until_empty()
-    (_, refused), *later = host.requests
+    (_, failed), *later = host.requests
     assert sorted(signal for signal, _ in later) == ["logs", "traces"]
-    assert min(at for _, at in later) - refused >= 2
+    assert min(at for _, at in later) - failed >= 2
 
 
 def test_an_outage_is_probed_by_one_at_a_time(outbox: Outbox) -> None:

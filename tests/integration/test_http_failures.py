@@ -137,7 +137,7 @@ def endless(head: bytes, piece: bytes) -> Iterator[bytes]:
         (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536, ExportResult.RETRYABLE),
         (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 1000, ExportResult.RETRYABLE),
     ],
-    ids=["refusal", "success", "announced", "header", "headers"],
+    ids=["rejection", "success", "announced", "header", "headers"],
 )
 def test_an_endless_response_is_cut(head: bytes, piece: bytes, result: ExportResult) -> None:
     """A limited part of it counts, and the connection is closed."""

@@ -207,12 +207,12 @@ def test_deltas_of_kills_survive_an_outage(store: Store) -> None:
         for count in (4, 5):
             with run_metrics(store, environ):
                 store.set_counters("", {'kills.{"oom.outcome": "killed"}': count})
-    taken = sum(
+    accepted = sum(
         point.value
         for number in range(len(backend.requests))
         for point in backend.points("oom.kills", number)
     )
-    assert taken == 5
+    assert accepted == 5
 
 
 def test_an_unreadable_store_is_logged_and_ends_nothing(

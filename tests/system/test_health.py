@@ -61,7 +61,7 @@ def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
         metrics.points("otel_oom.ring_buffer.usage", n)[0].value
         for n in range(len(metrics.requests))
     )
-    assert fullest > 0, "no record was ever seen in the kernel's buffer"
+    assert fullest > 0, "no record was observed in the kernel's buffer"
 
 
 def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
@@ -76,12 +76,12 @@ def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
                 running.stop(signal.SIGKILL)
         with run_agent(tmp_path, frequent_metrics(receiver)):
             metrics.next()
-    sums = [
+    totals = [
         sum(point.value for point in metrics.points("oom.kills", n))
         for n in range(len(metrics.requests))
     ]
-    assert sums == sorted(sums), "the sum fell"
-    assert sums[-1] == 2
+    assert totals == sorted(totals), "the total fell"
+    assert totals[-1] == 2
     starts = {
         point.start_unix_ns
         for n in range(len(metrics.requests))
@@ -231,7 +231,7 @@ def test_its_memory_is_locked(tmp_path: Path) -> None:
     """Text and data: under pressure a kill reads no page from the disk."""
     with run_agent(tmp_path, {}) as running:
         wait_until(lambda: _locked_kb(running) > 0, "memory is locked", limit=30)
-        # Device memory, such as the kernel's buffer, is never taken and never locked.
+        # Device memory, such as the kernel's buffer, is neither counted nor locked.
         assert _locked_kb(running) > _smaps_kb(running, "Rss") / 2
 
 

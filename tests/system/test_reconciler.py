@@ -56,17 +56,17 @@ def test_kills_of_this_boot_from_before_the_first_start_come_from_the_log(tmp_pa
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}, history=True),
     ):
         wait_until(lambda: set(before) <= set(logged_pids(backend)), "the log's kills")
-        seen = kill_one()
-        wait_until(lambda: seen in logged_pids(backend), "a kill that was seen")
+        captured = kill_one()
+        wait_until(lambda: captured in logged_pids(backend), "a captured kill")
         counted = read_oom_kill_count()
-        told = [log for log in backend.logs if log.item.event_name == KILL]
+        kill_logs = [log for log in backend.logs if log.item.event_name == KILL]
         # Group kills that the kernel counts twice are in neither.
         missed = sum(log.attributes["oom.missed.count"] for log in missed_logs(backend))
-        assert len(told) + missed <= counted
-        sources = {log.attributes["process.pid"]: log.attributes for log in told}
+        assert len(kill_logs) + missed <= counted
+        sources = {log.attributes["process.pid"]: log.attributes for log in kill_logs}
     for pid in before:
         assert sources[pid]["oom.capture.source"] == "kmsg"
-    assert sources[seen]["oom.capture.source"] == "libbpf"
+    assert sources[captured]["oom.capture.source"] == "libbpf"
     assert len({log.uid for log in backend.logs}) == len(backend.logs)
 
 
@@ -76,19 +76,19 @@ def test_kills_between_two_runs_come_from_the_log(tmp_path: Path) -> None:
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         with run_agent(tmp_path, environ) as running:
-            seen = kill_many(3)
-            wait_until(lambda: set(seen) <= set(logged_pids(backend)), "the first kills")
-            # It settles once they are told.
+            captured = kill_many(3)
+            wait_until(lambda: set(captured) <= set(logged_pids(backend)), "the first kills")
+            # It settles once they are recorded.
             time.sleep(2)
             running.stop(signal.SIGKILL)
-        unseen = kill_many(3)
+        recovered = kill_many(3)
         with run_agent(tmp_path, environ):
-            wait_until(lambda: set(unseen) <= set(logged_pids(backend)), "the kills of the log")
+            wait_until(lambda: set(recovered) <= set(logged_pids(backend)), "the kills of the log")
             time.sleep(2)
         with run_agent(tmp_path, environ):
             time.sleep(3)
-    made = seen + unseen
-    assert sorted(pid for pid in logged_pids(backend) if pid in made) == sorted(made)
+    killed = captured + recovered
+    assert sorted(pid for pid in logged_pids(backend) if pid in killed) == sorted(killed)
     assert not missed_logs(backend)
     assert all(log.attributes["oom.capture.source"] for log in backend.logs)
 

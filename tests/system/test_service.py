@@ -66,10 +66,10 @@ DefaultDependencies=no
 ExecStart=
 # The interpreter of the tests may be below root's home: the unit's rights open what that hides.
 ExecStart=/usr/bin/env {python} -m otel_oom run --no-history
-WorkingDirectory={seen}
+WorkingDirectory={mount_point}
 ProtectHome=read-only
 # The repository may be below /tmp, of which the unit has its own.
-BindReadOnlyPaths={root}:{seen}
+BindReadOnlyPaths={root}:{mount_point}
 # No process here may lower its score.
 OOMScoreAdjust=0
 Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}
@@ -78,9 +78,9 @@ Environment=OTEL_EXPORTER_OTLP_ENDPOINT={url}
 
 
 def _here(url: str) -> str:
-    seen = "/run/otel-oom-repository"
-    python = sys.executable.replace(f"{REPOSITORY}/", f"{seen}/")
-    return _HERE.format(python=python, root=REPOSITORY, seen=seen, url=url)
+    mount_point = "/run/otel-oom-repository"
+    python = sys.executable.replace(f"{REPOSITORY}/", f"{mount_point}/")
+    return _HERE.format(python=python, root=REPOSITORY, mount_point=mount_point, url=url)
 
 
 def test_its_capabilities_are_enough(tmp_path: Path, state_dir: Path) -> None:

@@ -80,7 +80,7 @@ def test_read_kill_count(tmp_path: Path) -> None:
 
 
 def test_a_kill_of_the_log_has_one_uid() -> None:
-    """Although its time is computed anew at each reading."""
+    """Although its time is computed at each reading."""
     one, other = logged_kill(1, 10, line=5), logged_kill(1, 11, line=5)
     assert one.uid == other.uid
     assert one.uid != logged_kill(1, 10, line=6).uid
