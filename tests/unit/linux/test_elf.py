@@ -1,4 +1,4 @@
-"""Executables read as binutils read them, and broken ones taken calmly."""
+"""ELF files compared with binutils, and broken ones."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __asm__(".text\\n.type bare,@function\\nbare: nop\\n nop\\n nop\\n nop\\n"
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ElfFile]:
-    """The file, which must be one that can be read."""
+def open_file(path: Path) -> Iterator[ElfFile]:
+    """Open a file that must be readable."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         file = read_elf(fd)
@@ -42,13 +42,12 @@ def opened(path: Path) -> Iterator[ElfFile]:
         os.close(fd)
 
 
-def output(*command: str | Path) -> str:
-    """What a program of binutils or LLVM says."""
+def output_of(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def build(folder: Path, machine: str) -> Path:
-    """A library of known functions, whose code is not at its own file offset."""
+def build_library(folder: Path, machine: str) -> Path:
+    """Build a library of known functions, with code at another address than its offset."""
     require(shutil.which("clang") and shutil.which("readelf"), "clang and binutils are needed")
     require(machine == "-m64" or os.uname().machine == "x86_64", "its compiler makes 32 bits too")
     (folder / "code.c").write_text(CODE, encoding="ascii")
@@ -60,51 +59,50 @@ def build(folder: Path, machine: str) -> Path:
 
 
 @pytest.fixture(params=["-m64", "-m32"])
-def built(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Such a library of either class."""
-    return build(tmp_path, request.param)
+def library(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Such a library of 64 and of 32 bits."""
+    return build_library(tmp_path, request.param)
 
 
-def functions(path: Path, table: str = "--syms") -> list[tuple[str, int, int]]:
-    """Each defined function's name, start and size, as readelf(1) has them."""
+def defined_functions(path: Path, table: str = "--syms") -> list[tuple[str, int, int]]:
+    """Return name, start and size of each defined function by readelf(1)."""
     found = []
-    for line in output("readelf", "-W", table, path).splitlines():
+    for line in output_of("readelf", "-W", table, path).splitlines():
         words = line.split()
         if len(words) > 7 and words[3] in ("FUNC", "IFUNC") and words[6] != "UND":
             found.append((words[7].partition("@")[0], int(words[1], 16), int(words[2], 0)))
     return found
 
 
-def spans(path: Path) -> dict[str, tuple[int, int]]:
-    """The start and size of each of our own functions."""
-    return {name: (start, size) for name, start, size in functions(path)}
+def function_spans(path: Path) -> dict[str, tuple[int, int]]:
+    """Return start and size of each function by name."""
+    return {name: (start, size) for name, start, size in defined_functions(path)}
 
 
-def libraries() -> list[Path]:
-    """What this very process has mapped, of whichever makers."""
+def mapped_libraries() -> list[Path]:
+    """Return the files that this process has mapped."""
     with Path("/proc/self/maps").open(encoding="utf-8") as maps:
         paths = {line.split()[5] for line in maps if " r-xp " in line and "/" in line}
     return sorted(Path(path) for path in paths if Path(path).is_file())
 
 
-def test_build_ids_are_those_of_readelf() -> None:
-    """Of every file that this process runs on; one without a build id is none."""
+def test_build_ids_equal_those_of_readelf() -> None:
     require(shutil.which("readelf"), "readelf is the oracle")
-    for path in libraries():
-        said = re.search(r"Build ID: (\w+)", output("readelf", "-n", path))
+    for path in mapped_libraries():
+        said = re.search(r"Build ID: (\w+)", output_of("readelf", "-n", path))
         fd = os.open(path, os.O_RDONLY)
         file = read_elf(fd)
         os.close(fd)
         assert (file.build_id.hex() if file else None) == (said[1] if said else None), path
 
 
-def test_every_exported_function_of_a_library_is_found() -> None:
-    """The C library's, by their first and last bytes; a name is one of those at that address."""
+def test_every_exported_function_is_found() -> None:
+    """Those of the C library, by their first and last bytes; any name at the address is right."""
     require(shutil.which("readelf"), "readelf is the oracle")
-    (libc,) = (path for path in libraries() if path.name.startswith(("libc.so", "libc-")))
-    known = [it for it in functions(libc, "--dyn-syms") if it[2]]
+    (libc,) = (path for path in mapped_libraries() if path.name.startswith(("libc.so", "libc-")))
+    known = [it for it in defined_functions(libc, "--dyn-syms") if it[2]]
     assert len(known) > 1000
-    with opened(libc) as file:
+    with open_file(libc) as file:
         for last in (False, True):
             asked = [start + (size - 1 if last else 0) for _, start, size in known]
             found = find_symbols(file, asked, exported=True)
@@ -116,10 +114,10 @@ def test_every_exported_function_of_a_library_is_found() -> None:
                 assert any(it[:2] == (symbol.name, begins) for it in known), symbol
 
 
-def test_functions_that_are_not_exported_are_found_too(built: Path) -> None:
-    """A static function, and of one with several names the plainest."""
-    known = spans(built)
-    with opened(built) as file:
+def test_static_functions_are_found(library: Path) -> None:
+    """Of several names the plainest."""
+    known = function_spans(library)
+    with open_file(library) as file:
         hidden, shown = known["hidden"][0], known["shown"][0]
         found = find_symbols(file, [hidden + 1, shown, shown + known["shown"][1]])
         assert found[hidden + 1] == Symbol("hidden", 1)
@@ -129,10 +127,10 @@ def test_functions_that_are_not_exported_are_found_too(built: Path) -> None:
         assert exported == {shown: Symbol("shown", 0)}
 
 
-def test_behind_a_functions_end_is_no_function(built: Path) -> None:
-    """A size ends a function; one without a size goes on to the next."""
-    known = spans(built)
-    with opened(built) as file:
+def test_no_function_is_found_after_its_end(library: Path) -> None:
+    """A size ends a function; one without a size extends to the next."""
+    known = function_spans(library)
+    with open_file(library) as file:
         bare, (sized, size) = known["bare"][0], known["sized"]
         assert (known["bare"][1], size) == (0, 2)
         found = find_symbols(file, [bare, sized - 1, sized + 1, sized + size])
@@ -143,22 +141,21 @@ def test_behind_a_functions_end_is_no_function(built: Path) -> None:
         }
 
 
-def test_file_offsets_are_led_to_addresses(built: Path) -> None:
-    """As readelf has them of the section of code; what is not code has none."""
-    sections = output("readelf", "-WS", built)
+def test_virtual_addresses_equal_those_of_readelf(library: Path) -> None:
+    sections = output_of("readelf", "-WS", library)
     (section,) = re.findall(r" \.text +PROGBITS +(\w+) (\w+) (\w+)", sections)
     address, offset, size = (int(digits, 16) for digits in section)
     assert address != offset
-    with opened(built) as file:
+    with open_file(library) as file:
         assert file.virtual_address(offset) == address
         assert file.virtual_address(offset + size - 1) == address + size - 1
         assert file.virtual_address(0) is None
         assert file.virtual_address(1 << 40) is None
 
 
-def test_broken_files_are_none_and_cost_little(built: Path) -> None:
-    """A thousand mutations: no exception, and never much memory."""
-    whole = built.read_bytes()
+def test_broken_files_are_read_in_bounded_memory(library: Path) -> None:
+    """A thousand mutations without an exception."""
+    whole = library.read_bytes()
     rng = random.Random(0)  # noqa: S311  no secret
     read = 0
     tracemalloc.start()
@@ -172,7 +169,7 @@ def test_broken_files_are_none_and_cost_little(built: Path) -> None:
             if rng.random() < 0.3:
                 del data[rng.randrange(16, len(data)) :]
             data[:6] = whole[:6]
-            read += tried(bytes(data))
+            read += try_file(bytes(data))
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -180,8 +177,8 @@ def test_broken_files_are_none_and_cost_little(built: Path) -> None:
     assert most < 2 << 20
 
 
-def tried(data: bytes) -> bool:
-    """Whether this could be read at all; every question is asked of it."""
+def try_file(data: bytes) -> bool:
+    """Return whether the file is readable at all; call each function on it."""
     fd = os.memfd_create("broken")
     try:
         os.write(fd, data)
@@ -198,30 +195,28 @@ def tried(data: bytes) -> bool:
         os.close(fd)
 
 
-def test_a_table_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
-    """A file of a terabyte of symbols, all holes, is given up after a bounded number."""
-    built = build(tmp_path, "-m64")
-    data = bytearray(built.read_bytes())
+def test_reads_of_a_huge_symbol_table_are_bounded(tmp_path: Path) -> None:
+    """A terabyte of symbols, all holes."""
+    library = build_library(tmp_path, "-m64")
+    data = bytearray(library.read_bytes())
     (offset,) = struct.unpack_from("<Q", data, 0x28)
     size, number = struct.unpack_from("<HH", data, 0x3A)
     for at in range(offset, offset + size * number, size):
         if struct.unpack_from("<I", data, at + 4) == (2,):
             struct.pack_into("<QQ", data, at + 0x18, 1 << 20, 1 << 40)
-    built.write_bytes(data)
-    os.truncate(built, 1 << 41)
-    with opened(built) as file:
+    library.write_bytes(data)
+    os.truncate(library, 1 << 41)
+    with open_file(library) as file:
         # A second or two; to its end it would be days.
         assert find_symbols(file, [0x701000]) == {}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"\x7fELF\x02\x02" + b"\0" * 100, b"x" * 9000])
-def test_what_is_no_such_file_is_none(data: bytes) -> None:
-    """Empty, cut, of the other byte order, or something else."""
-    assert not tried(data)
+def test_other_files_are_none(data: bytes) -> None:
+    assert not try_file(data)
 
 
-def test_a_name_is_one_line_of_text() -> None:
-    """Whatever bytes a file has for it."""
+def test_nonprintable_characters_are_escaped() -> None:
     assert escape_nonprintable("main") == "main"
     assert escape_nonprintable("größe") == "größe"
     assert escape_nonprintable(decode_bytes(b"a\nb\x1b[31m\xff")) == "a\\x0ab\\x1b[31m\\xff"

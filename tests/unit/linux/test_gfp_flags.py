@@ -1,4 +1,4 @@
-"""The kernel's own names of its gfp flags, out of a tracepoint's print format."""
+"""The kernel's own names of gfp flags, from a tracepoint's print format."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ NEW = HEAD + (
 
 
 @pytest.mark.parametrize("text", [OLD, NEW], ids=["numbers", "shifts"])
-def test_both_forms_of_the_table_are_read(text: str) -> None:
-    """Kernels write the numbers out, or as shifts; a flag without a bit is none."""
+def test_both_forms_of_the_table_are_parsed(text: str) -> None:
+    """Kernels print numbers or shifts; a flag without bits is left out."""
     assert parse_flag_names(text)[:2] == [(0xCC0, "GFP_KERNEL"), (0x8000, "__GFP_NOFAIL")]
     assert "__GFP_NOTHING" not in [name for _, name in parse_flag_names(text)]
 
 
-def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
-    """Names in the table's order, each taking its bits away; what has no name stays a number."""
+def test_a_mask_is_formatted_like_the_kernel(tmp_path: Path) -> None:
+    """Names in the table's order, each taking its bits away; the rest is a number."""
     (tmp_path / "format").write_text(OLD, encoding="ascii")
     names = GfpFlagNames((tmp_path / "missing", tmp_path / "format"))
     # Read beforehand: a kill waits for no file.
@@ -41,7 +41,6 @@ def test_flags_are_written_as_the_kernel_does(tmp_path: Path) -> None:
 
 
 def test_without_tracefs_there_are_no_names(tmp_path: Path) -> None:
-    """The mask stays a number, which is told either way."""
     assert GfpFlagNames((tmp_path / "missing",)).format_mask(0xCC0) is None
 
 
@@ -64,8 +63,7 @@ def test_without_tracefs_there_are_no_names(tmp_path: Path) -> None:
         "1UL << ",
     ],
 )
-def test_what_is_no_such_expression_costs_its_name_alone(value: str) -> None:
-    """Nothing that a kernel writes there can stop the agent."""
+def test_an_invalid_expression_costs_its_name_alone(value: str) -> None:
     text = HEAD + f'{{{value}, "BAD"}}, {{0x40u, "GOOD"}} ) : "none"'
     assert parse_flag_names(text) == [(0x40, "GOOD")]
 
@@ -88,8 +86,8 @@ LOGGED = {
 
 
 @pytest.mark.parametrize("kernel", LOGGED)
-def test_real_kernels_are_read_whole(kernel: str) -> None:
-    """By the tracepoint's format of that kernel, its own masks as its own log decoded them."""
+def test_masks_of_real_kernels(kernel: str) -> None:
+    """Masks that each kernel logged, by the tracepoint's format of that kernel."""
     path = FORMATS / f"{kernel}.txt"
     names = GfpFlagNames((path,))
     for logged in LOGGED[kernel]:
@@ -99,6 +97,6 @@ def test_real_kernels_are_read_whole(kernel: str) -> None:
     assert len(parse_flag_names(text)) == text.count('"__GFP_') + text.count('"GFP_') > 30
 
 
-def test_no_flags_are_an_empty_text() -> None:
-    """As format_flags() leaves it; "none" is the tracepoint's own word."""
+def test_an_empty_mask_is_an_empty_text() -> None:
+    """As by format_flags(); "none" is the tracepoint's own word."""
     assert GfpFlagNames((FORMATS / "6.12.txt",)).format_mask(0) == ""

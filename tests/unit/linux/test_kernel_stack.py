@@ -1,4 +1,4 @@
-"""Which frames of a kernel stack are told: of those that 5.10 and 6.1 had, and of made ones."""
+"""Stacks trimmed to the decision: of 5.10 and 6.1, and made ones."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ FOREIGN = ["handle_mm_fault+0xdb", "bpf_trampoline_1_0+0x50", "handle_mm_fault+0
         *("outside", "nothing", "empty"),
     ],
 )
-def test_tracing_is_not_told(frames: list[str], told: list[str]) -> None:
-    """From the decision, or else from who called it, outwards: without tracing's own frames."""
+def test_frames_of_tracing_are_trimmed(frames: list[str], told: list[str]) -> None:
+    """From the decision outwards, or from its caller."""
     assert list(trim_to_decision(frames)) == told

@@ -1,4 +1,4 @@
-"""What is read of a process's environment, and that it never holds anyone up."""
+"""The variables of a process's environment, read without delay."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ OWN = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c=d"}
         ("", {}),
     ],
 )
-def test_only_the_two_variables_are_kept(environ: str, expected: dict[str, str]) -> None:
-    """Each whole or not at all, and nothing else whatever its name."""
+def test_only_the_two_variables_are_selected(environ: str, expected: dict[str, str]) -> None:
+    """Each whole or not at all."""
     assert select_variables(environ) == expected
 
 
-def test_a_process_is_read() -> None:
-    """What a real process was started with."""
+def test_a_real_process() -> None:
     program = "import sys; sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, env={**OWN, "SECRET": "hunter2"}
@@ -49,13 +48,12 @@ def test_a_process_is_read() -> None:
     assert found == OWN
 
 
-def test_a_process_that_is_gone_has_nothing_to_say(tmp_path: Path) -> None:
-    """Neither is one that may not be read an error."""
+def test_a_process_that_is_gone_has_none(tmp_path: Path) -> None:
     assert EnvironReader(tmp_path).read(1) == {}
 
 
-def test_one_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
-    """While a read hangs others are gone without, and its late answer is nobody else's."""
+def test_a_read_that_hangs_delays_no_other(tmp_path: Path) -> None:
+    """Meanwhile others have no variables, and its late result is dropped."""
     for pid in ("1", "2"):
         (tmp_path / pid).mkdir()
     hanging, good = tmp_path / "1/environ", tmp_path / "2/environ"

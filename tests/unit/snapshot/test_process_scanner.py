@@ -1,4 +1,4 @@
-"""Who used the memory, held against /proc itself and against a /proc made by hand."""
+"""The largest processes, compared with /proc itself and with a fake /proc."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ ON_HOST = replace(KILL, decision=None, stack=(), memcg=None)
 KB = 1024
 
 
-def status(pid: int) -> dict[str, int]:
-    """The sizes of a process that it shows itself, in bytes."""
+def status_sizes(pid: int) -> dict[str, int]:
+    """Return the sizes in a process's own status, in bytes."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     return {name: int(kb) * KB for name, kb in re.findall(r"(?m)^(\w+):\s+(\d+) kB$", text)}
 
 
 @contextmanager
-def holding(mib: int) -> Iterator[int]:
-    """A process that holds so much memory; its pid."""
+def allocating_process(mib: int) -> Iterator[int]:
+    """Run a process with that much memory; yield its pid."""
     program = f"held = b'x' * ({mib} << 20)\nprint(flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -43,16 +43,16 @@ def holding(mib: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
-    """With what its own files say of it; the kernel's threads have no memory and are not told."""
+def test_a_process_of_the_host(monkeypatch: pytest.MonkeyPatch, *, swapped: bool) -> None:
+    """With the values of its own files; kernel threads have no memory."""
     # All of them, for there may be larger ones on this machine.
     monkeypatch.setattr(process_scanner, "MAX_OTHERS", 1 << 20)
-    with holding(64) as pid:
+    with allocating_process(64) as pid:
         found = ProcessScanner(CgroupMount.find()).scan(ON_HOST, swapped=swapped)
         assert found is not None
         (one,) = (candidate for candidate in found.largest if candidate.tgid == pid)
-        assert abs(one.resident - status(pid)["VmRSS"]) < 1 << 20
-        assert one.page_tables == status(pid)["VmPTE"]
+        assert abs(one.resident - status_sizes(pid)["VmRSS"]) < 1 << 20
+        assert one.page_tables == status_sizes(pid)["VmPTE"]
         assert one.comm == Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
         assert one.uid == os.getuid()
         score = Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii")
@@ -66,14 +66,14 @@ def test_a_process_of_the_host_is_seen(monkeypatch: pytest.MonkeyPatch, *, swapp
 
 @pytest.fixture
 def proc(tmp_path: Path) -> Path:
-    """A /proc of the first PID namespace without processes."""
+    """A /proc of the initial PID namespace without processes."""
     (tmp_path / "proc/self/ns").mkdir(parents=True)
     (tmp_path / "proc/self/ns/pid").symlink_to("/proc/self/ns/pid")
     return tmp_path / "proc"
 
 
-def put(proc: Path, pid: int, kb: int, *, swap: int = 0, name: str = "x") -> None:
-    """A process with so much resident memory and swap."""
+def add_process(proc: Path, pid: int, kb: int, *, swap: int = 0, name: str = "x") -> None:
+    """Add a process with that much resident memory and swap."""
     folder = proc / str(pid)
     folder.mkdir()
     data = (kb + swap) // 4
@@ -84,10 +84,10 @@ def put(proc: Path, pid: int, kb: int, *, swap: int = 0, name: str = "x") -> Non
     (folder / "oom_score_adj").write_text("-17\n", encoding="ascii")
 
 
-def test_only_the_processes_below_the_limit_are_looked_at(proc: Path, tmp_path: Path) -> None:
-    """Those of the cgroup whose limit was hit and of the cgroups in it, on both versions."""
+def test_only_processes_below_the_limit_are_scanned(proc: Path, tmp_path: Path) -> None:
+    """In the cgroup whose limit was hit and in those below, on both versions."""
     for pid in range(1, 5):
-        put(proc, pid, 1000 * pid)
+        add_process(proc, pid, 1000 * pid)
     for path, pids in (("a", "1\n"), ("a/b", "2\n4\n"), ("c", "3\n")):
         (tmp_path / "cgroup" / path).mkdir(parents=True, exist_ok=True)
         (tmp_path / "cgroup" / path / "cgroup.procs").write_text(pids, encoding="ascii")
@@ -108,11 +108,10 @@ def test_only_the_processes_below_the_limit_are_looked_at(proc: Path, tmp_path: 
         assert (found.memcg, found.count) == ("/a", 3)
 
 
-def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
-    """Of many processes, one that was swapped out is found as the largest if swap is in use."""
-    put(proc, 5, 8, swap=900_000, name=r"a\nb\\c")
+def test_swap_counts_if_it_is_in_use(proc: Path) -> None:
+    add_process(proc, 5, 8, swap=900_000, name=r"a\nb\\c")
     for pid in range(1000, 1200):
-        put(proc, pid, 1000)
+        add_process(proc, pid, 1000)
     # What may be in swap is no more than a bound: this one has nothing there.
     (proc / "1000/statm").write_text("9999999 250 0 0 0 8888888 0\n", encoding="ascii")
     for swapped in (True, False):
@@ -126,20 +125,19 @@ def test_what_is_in_swap_counts_where_there_is_any(proc: Path) -> None:
     assert found.largest[0].comm == "a\nb\\c"
 
 
-def test_the_kernels_threads_are_passed_over(proc: Path) -> None:
-    """Neither opened nor counted; a program that the kernel itself has run is told if it is large.
+def test_kernel_threads_are_skipped(proc: Path) -> None:
+    """Not so a program that the kernel itself has run, if it is large.
 
-    Both are children of kthreadd, and a thread's number can be such a program's later.
-    """
+    Both are children of kthreadd, and a thread's id can be such a program's later."""
     for pid in (2, 3, 4):
-        put(proc, pid, 0)
-    put(proc, 5, 4000)
+        add_process(proc, pid, 0)
+    add_process(proc, 5, 4000)
     children = proc / "2/task/2/children"
     children.parent.mkdir(parents=True)
     children.write_text("3 4 ", encoding="ascii")
     looking = ProcessScanner(None, proc)
     children.write_text("3 6 ", encoding="ascii")
-    put(proc, 6, 8000)
+    add_process(proc, 6, 8000)
     (proc / "3/statm").write_text("9 9 9 9 9 9 9\n", encoding="ascii")
     (proc / "3/status").write_text("Name:\tx\nVmRSS:\t       9 kB\n", encoding="ascii")
     found = looking.scan(ON_HOST, swapped=False)
@@ -149,12 +147,11 @@ def test_the_kernels_threads_are_passed_over(proc: Path) -> None:
     assert found.count == 4
 
 
-def test_kills_of_a_storm_share_what_was_seen(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within a while nothing is looked at again, and what is told is of then; later it is."""
-    put(proc, 5, 4000)
+def test_kills_of_a_storm_share_a_scan(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_process(proc, 5, 4000)
     looking = ProcessScanner(None, proc)
     first = looking.scan(ON_HOST, swapped=False)
-    put(proc, 6, 8000)
+    add_process(proc, 6, 8000)
     assert looking.scan(ON_HOST, swapped=False) is first
     later = time.monotonic() + 60
     monkeypatch.setattr(time, "monotonic", lambda: later)
@@ -165,10 +162,9 @@ def test_kills_of_a_storm_share_what_was_seen(proc: Path, monkeypatch: pytest.Mo
     assert second.boottime_ns > first.boottime_ns
 
 
-def test_looking_has_an_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the time is over, what was not looked at is told as such."""
+def test_a_scan_has_a_time_limit(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in range(1, 11):
-        put(proc, pid, 1000)
+        add_process(proc, pid, 1000)
     clock = iter(range(100))
     # Each look at the clock is a fortieth of a second later: the limit is a tenth.
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 40)
@@ -178,19 +174,17 @@ def test_looking_has_an_end(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert found.skipped == 6
 
 
-def test_processes_of_another_namespace_are_not_told(tmp_path: Path) -> None:
-    """Where /proc is not the first PID namespace's, it does not show what the kernel weighed."""
+def test_processes_of_another_namespace_are_not_scanned(tmp_path: Path) -> None:
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").write_text("", encoding="ascii")
-    put(tmp_path, 5, 4000)
+    add_process(tmp_path, 5, 4000)
     assert ProcessScanner(None, tmp_path).scan(ON_HOST, swapped=False) is None
 
 
-def test_a_process_that_goes_meanwhile_is_left_out(proc: Path) -> None:
-    """Nothing of it can be read any more, and it does not keep the others from being told."""
-    put(proc, 5, 4000)
+def test_a_process_that_ends_meanwhile_is_left_out(proc: Path) -> None:
+    add_process(proc, 5, 4000)
     (proc / "6").mkdir()
-    put(proc, 7, 0)
+    add_process(proc, 7, 0)
     found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
     assert found is not None
     assert [one.tgid for one in found.largest] == [5]

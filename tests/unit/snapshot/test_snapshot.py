@@ -1,4 +1,4 @@
-"""What is read of the victim, held against /proc and the cgroup's own files."""
+"""The snapshot of a victim, compared with /proc and the cgroup's own files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def _own_start_ns() -> int:
     return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
-def test_a_process_is_seen() -> None:
-    """Executable and cgroups are what /proc says."""
+def test_files_of_a_process() -> None:
     me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns()))
     witness = take_snapshot(me, None)
     assert witness.process_found
@@ -32,8 +31,8 @@ def test_a_process_is_seen() -> None:
     assert witness.cgroup == Path("/proc/self/cgroup").read_text(encoding="utf-8")
 
 
-def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
-    """The roots that /proc shows of a task far into its exit are not where it was killed."""
+def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
+    """Late in its exit, /proc shows the root of every hierarchy."""
     folder = tmp_path / str(KILL.victim.tgid)
     folder.mkdir()
     start = (KILL.victim.start_boottime_ns or 0) * os.sysconf("SC_CLK_TCK") // 10**9
@@ -50,13 +49,11 @@ def test_a_victim_that_has_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
-    """A pid that was used again says nothing of the victim."""
     later = replace(KILL, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns() - 10**9))
     assert not take_snapshot(later, None).process_found
 
 
-def test_a_process_that_is_gone_is_not_seen() -> None:
-    """Without its /proc folder there is nothing to tell, and no error."""
+def test_a_process_that_is_gone_is_not_found() -> None:
     gone = replace(KILL, victim=Task(tgid=2**22 + 1, start_boottime_ns=1))
     assert not take_snapshot(gone, None).process_found
 
@@ -82,13 +79,13 @@ def test_a_process_that_is_gone_is_not_seen() -> None:
         ),
     ],
 )
-def test_limits_are_those_of_the_files(
+def test_usage_is_that_of_the_files(
     tmp_path: Path,
     v1: bool,  # noqa: FBT001  a parameter of the table
     files: dict[str, str],
     expected: MemcgUsage,
 ) -> None:
-    """On both versions of cgroups; no limit is none, however the kernel writes it."""
+    """On both versions of cgroups, without a limit too."""
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     for name, content in files.items():
@@ -98,13 +95,12 @@ def test_limits_are_those_of_the_files(
     assert files_.read_usage(Memcg(folder.stat().st_ino + 1, "/a/b")) is None
 
 
-def test_a_cgroup_that_is_gone_has_no_limits(tmp_path: Path) -> None:
-    """Unknown is not unlimited: there are no limits to tell at all."""
+def test_a_cgroup_that_is_gone_has_no_usage(tmp_path: Path) -> None:
+    """Unknown is not unlimited."""
     assert CgroupMount(tmp_path, "/", v1=False).read_usage(Memcg(1, "/gone")) is None
 
 
 def test_a_mount_of_a_part_of_the_hierarchy(tmp_path: Path) -> None:
-    """Where only a subtree is mounted, paths are below it or not to be found."""
     files = CgroupMount(tmp_path, "/docker/abc", v1=False)
     assert files.folder(Memcg(1, "/docker/abc/x")) == tmp_path / "x"
     assert files.folder(Memcg(1, "/docker/abc")) == tmp_path
@@ -143,22 +139,20 @@ def test_the_memory_hierarchy_is_found(
     assert CgroupMount.find(mountinfo) == CgroupMount(Path(mount), "/", v1=v1)
 
 
-def test_no_hierarchy_is_no_error(tmp_path: Path) -> None:
-    """A host without cgroups has none."""
+def test_a_host_without_cgroups_has_no_mount(tmp_path: Path) -> None:
     mountinfo = tmp_path / "mountinfo"
     mountinfo.write_text("21 24 0:19 / /proc rw - proc proc rw\n", encoding="ascii")
     assert CgroupMount.find(mountinfo) is None
 
 
-def test_a_witness_survives_the_disk() -> None:
-    """What is read back is equal to what was written."""
+def test_a_snapshot_survives_storage() -> None:
     named = replace(SNAPSHOT, environ={"OTEL_SERVICE_NAME": "shop"})
     for witness in (SNAPSHOT, named, Snapshot(process_found=False)):
         assert roundtrip(witness) == witness
 
 
-def test_of_a_late_kill_the_usage_is_not_told(tmp_path: Path) -> None:
-    """What its cgroup uses now is not what it used then; its limit is told as it is found."""
+def test_a_recovered_kill_has_no_usage(tmp_path: Path) -> None:
+    """Only its limit, which mostly stays."""
     memcg = tmp_path / "pod"
     memcg.mkdir()
     for name, value in (("memory.max", 64), ("memory.current", 7), ("memory.swap.current", 3)):
@@ -191,7 +185,6 @@ def test_the_usage_at_the_mark_has_precedence(
     files: dict[str, int],
     expected: str,
 ) -> None:
-    """It is exact, whatever is left of the cgroup."""
     (tmp_path / "pod").mkdir()
     for name, value in files.items():
         (tmp_path / "pod" / name).write_text(f"{value}\n", encoding="ascii")
@@ -260,13 +253,13 @@ V1 = {
     ],
     ids=["v2", "v1", "not counted", "no files", "no numbers"],
 )
-def test_a_cgroups_numbers_have_the_names_of_v2(
+def test_statistics_have_the_names_of_v2(
     tmp_path: Path,
     v1: bool,  # noqa: FBT001  a parameter of the table
     files: dict[str, str],
     expected: MemcgStats,
 ) -> None:
-    """On both versions; what the kernel does not tell is left out."""
+    """On both versions; others are left out."""
     folder = tmp_path / "a"
     folder.mkdir()
     for name, content in files.items():
@@ -276,8 +269,8 @@ def test_a_cgroups_numbers_have_the_names_of_v2(
     assert read_memcg_stats(CgroupMount(tmp_path, "/", v1=v1), Memcg(1, "/a")) is None
 
 
-def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Path) -> None:
-    """Both where they are two, and one that is the same is read once."""
+def test_the_cgroup_of_the_limit_and_the_victims_own(tmp_path: Path) -> None:
+    """Both if they differ; the same one is read once."""
     (tmp_path / "pod/app").mkdir(parents=True)
     for path, anon in (("pod", 50), ("pod/app", 40)):
         (tmp_path / path / "memory.stat").write_text(f"anon {anon}\n", encoding="ascii")
@@ -303,8 +296,8 @@ def test_the_cgroup_that_was_hit_and_the_victims_own_are_told_apart(tmp_path: Pa
         assert (late.limit_cgroup, late.victim_cgroup) == expected
 
 
-def test_the_hosts_numbers_are_those_of_its_files() -> None:
-    """Memory in bytes, as /proc/meminfo has it in kB, and the pressure where there is any."""
+def test_host_memory_is_that_of_the_files() -> None:
+    """Memory in bytes, and the pressure if there is any."""
     host = take_snapshot(KILL, None).host
     assert host is not None
     assert host.memory["total"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -314,8 +307,7 @@ def test_the_hosts_numbers_are_those_of_its_files() -> None:
     assert set(host.pressure) <= {"some.avg10", "some.avg60", "full.avg10", "full.avg60"}
 
 
-def test_the_settings_are_the_kernels() -> None:
-    """Each that bears on a kill, as sysctl shows it."""
+def test_vm_settings_are_the_kernels() -> None:
     vm = Path("/proc/sys/vm")
     expected = {
         name: int((vm / name).read_text(encoding="ascii"))

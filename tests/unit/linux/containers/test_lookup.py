@@ -1,4 +1,4 @@
-"""What is said of containers by files and processes that may say anything."""
+"""Containers by the files and processes of their runtimes, whatever these contain."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ REGISTRY = "registry.example:5000/team/shop"
 DIGEST = f"sha256:{'a' * 64}"
 
 
-def process(proc: Path, pid: int, parent: int, name: str, *words: str, cgroup: str = "/") -> None:
-    """A process of a made-up /proc."""
+def make_process(
+    proc: Path, pid: int, parent: int, name: str, *words: str, cgroup: str = "/"
+) -> None:
+    """Make a process of a fake /proc."""
     folder = proc / str(pid)
     (folder / "ns").mkdir(parents=True)
     (folder / "stat").write_text(f"{pid} ({name}) S {parent} 0 0", encoding="ascii")
@@ -34,31 +36,29 @@ def process(proc: Path, pid: int, parent: int, name: str, *words: str, cgroup: s
     (folder / "cgroup").write_text(f"0::{cgroup}\n", encoding="ascii")
 
 
-def conmon(bundle: Path, container_id: str = INNER) -> tuple[str, ...]:
-    """The words that conmon is started with."""
+def conmon_command(bundle: Path, container_id: str = INNER) -> tuple[str, ...]:
+    """Return the command line of a conmon."""
     return ("/usr/bin/conmon", "-c", container_id, "-b", str(bundle), "-n", "web", "-p", "/run/x")
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A bundle of podman's, with the list of its storage."""
+    """A bundle of podman, with the list of its storage."""
     storage = tmp_path / "storage/overlay-containers"
     folder = storage / INNER / "userdata"
     folder.mkdir(parents=True)
-    write(folder / "config.json", {"annotations": {"io.container.manager": "libpod"}})
+    write_json(folder / "config.json", {"annotations": {"io.container.manager": "libpod"}})
     metadata = json.dumps({"name": "web", "image-name": f"{REGISTRY}:1.2"})
     entry = {"id": INNER, "names": ["web"], "image": "a" * 64, "metadata": metadata}
-    write(storage / "containers.json", [{"id": OTHER}, entry])
+    write_json(storage / "containers.json", [{"id": OTHER}, entry])
     return folder
 
 
-def write(path: Path, value: object) -> None:
-    """``value`` as a file of JSON."""
+def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def test_nested_containers_are_told_from_outside_inwards() -> None:
-    """A path that goes through two containers names both."""
+def test_nested_containers_are_listed_from_outside_inwards() -> None:
     found = find_container_ids(f"/docker/{OUTER}/libpod_parent/libpod-{INNER}/init")
     assert [(one.id, one.runtime) for one in found] == [(OUTER, "docker"), (INNER, "podman")]
 
@@ -79,15 +79,16 @@ def test_nested_containers_are_told_from_outside_inwards() -> None:
         (None, {}),
     ],
 )
-def test_an_image_is_name_tag_and_digest(image: str | None, expected: dict[str, Any]) -> None:
-    """The colon of a registry's port begins no tag, and an id is no name."""
+def test_an_image_has_a_name_a_tag_and_a_digest(
+    image: str | None, expected: dict[str, Any]
+) -> None:
+    """The port of a registry is no tag, and an id is no name."""
     attributes = container_attributes(Container(INNER, image=image))
     del attributes["container.id"]
     assert attributes == {f"container.image.{name}": value for name, value in expected.items()}
 
 
-def test_labels_are_those_asked_for() -> None:
-    """The keys are separated by commas; without any there are none."""
+def test_labels_are_the_configured_ones() -> None:
     environ = {"OTEL_OOM_CONTAINER_LABELS": "team, app.kubernetes.io/name,,"}
     assert read_container_labels(environ) == {"team", "app.kubernetes.io/name"}
     assert read_container_labels({}) == frozenset()
@@ -95,18 +96,17 @@ def test_labels_are_those_asked_for() -> None:
     assert told["container.label.team"] == "shop"
 
 
-def test_containers_come_back_from_the_journal() -> None:
-    """What was known at once is the same after the disk."""
+def test_containers_survive_storage() -> None:
     contained = EventContainers(Container(INNER, name="web", labels={"a": "b"}), Container(OUTER))
     assert roundtrip(contained) == contained
 
 
-def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Path) -> None:
-    """Wherever the runtime's folders are, and also where no cgroup has the container's name."""
+def test_a_shim_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Path) -> None:
+    """Wherever the runtime keeps it, and also if no cgroup is named after the container."""
     proc = tmp_path / "proc"
-    process(proc, 10, 1, "conmon", *conmon(bundle))
-    process(proc, 11, 10, "sh (a) 1 2")
-    process(proc, 12, 11, "tail")
+    make_process(proc, 10, 1, "conmon", *conmon_command(bundle))
+    make_process(proc, 11, 10, "sh (a) 1 2")
+    make_process(proc, 12, 11, "tail")
     (proc / "10/root").symlink_to("/")
     victim = replace(KILL.victim, ppid=12)
     for path in (f"/libpod_parent/libpod-{INNER}", "/user.slice"):
@@ -117,14 +117,17 @@ def test_a_monitor_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: 
         )
 
 
-def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundle: Path) -> None:
-    """Rootless podman's mounts are its own, its folders are the host's: one place for all."""
+def test_a_rootless_bundle_directory_outlives_its_shim(tmp_path: Path, bundle: Path) -> None:
+    """Rootless podman has its own mounts, while its directories are the host's."""
     proc = tmp_path / "proc"
     for pid, of in ((10, "mnt:[1]"), ("self", "mnt:[2]"), (1, "mnt:[2]")):
         (proc / str(pid) / "ns").mkdir(parents=True)
         (proc / str(pid) / "ns/mnt").symlink_to(of)
     (proc / "10/root").symlink_to("/")
-    for name, content in (("stat", "10 (conmon) S 1 0"), ("cmdline", "\0".join(conmon(bundle)))):
+    for name, content in (
+        ("stat", "10 (conmon) S 1 0"),
+        ("cmdline", "\0".join(conmon_command(bundle))),
+    ):
         (proc / "10" / name).write_text(content, encoding="ascii")
     (shim,) = shims.list_shims(proc)
     assert shim.bundle_dir == BundleDir(Path("/"), bundle.parents[1], "userdata")
@@ -134,8 +137,8 @@ def test_a_rootless_containers_folder_outlives_its_monitor(tmp_path: Path, bundl
     assert shim.bundle_dir.root == proc / "10/root", "what is another's is no longer there later"
 
 
-def test_the_usual_folders_are_of_users_too(tmp_path: Path) -> None:
-    """Of those who are there now, by the host's own list of users."""
+def test_default_bundle_directories_include_those_of_users(tmp_path: Path) -> None:
+    """Users who are present now, by the host's own list of users."""
     for uid in ("1000", "1001"):
         (tmp_path / "run/user" / uid).mkdir(parents=True)
     folders = [tmp_path / home / ".local/share/containers/storage" for home in ("home/a", "b")]
@@ -149,10 +152,11 @@ def test_the_usual_folders_are_of_users_too(tmp_path: Path) -> None:
     ]
 
 
-def test_a_process_cant_pass_for_its_own_containers_monitor(tmp_path: Path, bundle: Path) -> None:
-    """What has a monitor's name inside of the container is not believed."""
+def test_a_process_in_a_container_is_no_shim_of_it(tmp_path: Path, bundle: Path) -> None:
     proc = tmp_path / "proc"
-    process(proc, 10, 1, "conmon", *conmon(bundle), cgroup=f"/libpod_parent/libpod-{INNER}")
+    make_process(
+        proc, 10, 1, "conmon", *conmon_command(bundle), cgroup=f"/libpod_parent/libpod-{INNER}"
+    )
     assert list(shims.find_shims(10, proc)) == []
     assert list(shims.list_shims(proc)) == []
 
@@ -161,16 +165,15 @@ def test_a_process_cant_pass_for_its_own_containers_monitor(tmp_path: Path, bund
 @pytest.mark.parametrize(
     "words", [(), ("-c",), ("-c", INNER, "-b", INNER), ("-id", "../.."), ("-c", INNER)]
 )
-def test_monitors_of_other_words_are_left(
+def test_a_shim_with_other_arguments_is_ignored(
     tmp_path: Path, name: str, words: tuple[str, ...]
 ) -> None:
-    """A name alone is no monitor."""
-    process(tmp_path, 10, 1, name, *words)
+    make_process(tmp_path, 10, 1, name, *words)
     assert list(shims.find_shims(10, tmp_path)) == []
 
 
-def test_files_of_others_may_hold_anything(tmp_path: Path) -> None:
-    """No JSON, too deep, too large, a FIFO, a folder, nothing: each is had at once, as nothing."""
+def test_foreign_files_of_any_kind_are_read_as_nothing(tmp_path: Path) -> None:
+    """No JSON, too deep, too large, a FIFO, a directory, absent."""
     (tmp_path / "text").write_text("{", encoding="ascii")
     (tmp_path / "deep").write_text("[" * 200_000, encoding="ascii")
     with (tmp_path / "large").open("wb") as file:
@@ -183,17 +186,15 @@ def test_files_of_others_may_hold_anything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", [{}, [7, None, {"id": INNER, "names": 5, "metadata": []}], "x"])
-def test_a_list_of_another_shape_leaves_the_bare_container(bundle: Path, listed: object) -> None:
-    """What podman's list does not say is not known, and nothing fails."""
-    write(bundle.parents[1] / "containers.json", listed)
+def test_a_malformed_podman_list_leaves_the_bare_container(bundle: Path, listed: object) -> None:
+    write_json(bundle.parents[1] / "containers.json", listed)
     found = ContainerLookup(frozenset()).read_bundle(
         INNER, BundleDir(Path("/"), bundle.parents[1], "userdata")
     )
     assert found == Container(INNER, "podman")
 
 
-def test_a_container_of_no_runtime_is_said_to_be_unknown(tmp_path: Path) -> None:
-    """The id stands by itself, and why there is no more."""
+def test_a_container_without_a_runtime_has_an_error(tmp_path: Path) -> None:
     found = ContainerLookup(frozenset(), tmp_path).resolve(KILL, processes=True).victim
     assert found is not None
     assert found.runtime == "docker"
@@ -201,8 +202,7 @@ def test_a_container_of_no_runtime_is_said_to_be_unknown(tmp_path: Path) -> None
     assert found.error == "not found in the files of any runtime"
 
 
-def test_no_more_containers_are_kept_than_a_host_has(tmp_path: Path) -> None:
-    """The oldest are forgotten."""
+def test_the_cache_of_containers_is_bounded(tmp_path: Path) -> None:
     finder = ContainerLookup(frozenset(), tmp_path)
     for number in range(3000):
         finder.add(Container(f"{number:064}"))

@@ -1,4 +1,4 @@
-"""A runtime's API that does not answer as it should."""
+"""Runtime APIs that respond badly, or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ASKED = Container("1" * 64, "podman")
 
 
 class Server:
-    """A Unix socket that says the same to everybody, and counts them."""
+    """A Unix socket that sends one response to every client, and counts them."""
 
     def __init__(self, path: Path, answer: bytes | None) -> None:
         """Say ``answer``, or nothing without ever hanging up."""
@@ -42,12 +42,10 @@ class Server:
 
 @pytest.fixture
 def address(tmp_path: Path) -> Path:
-    """Where the socket is."""
     return tmp_path / "sock"
 
 
 def api(address: Path) -> RuntimeApi:
-    """What asks there."""
     return RuntimeApi(frozenset({"team"}), {"CONTAINER_HOST": f"unix://{address}"})
 
 
@@ -59,8 +57,8 @@ def api(address: Path) -> RuntimeApi:
         b"nonsense\r\n\r\n",
     ],
 )
-def test_a_socket_without_an_answer_is_asked_once(address: Path, answer: bytes | None) -> None:
-    """The second container pays no deadline; both have what they had, and why there is no more."""
+def test_an_unresponsive_socket_gets_one_request(address: Path, answer: bytes | None) -> None:
+    """The second container waits for no deadline; both stay as they were, with an error."""
     server = Server(address, answer)
     asking = api(address)
     for container in (ASKED, Container("2" * 64, "podman", name="web")):
@@ -70,21 +68,19 @@ def test_a_socket_without_an_answer_is_asked_once(address: Path, answer: bytes |
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"7", b'{"Config": 5, "Name": [], "Version": {}}'])
-def test_an_answer_of_another_shape_says_nothing(address: Path, body: bytes) -> None:
-    """Whatever it holds, the container stays what it was."""
+def test_a_malformed_response_changes_nothing(address: Path, body: bytes) -> None:
     Server(address, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
     assert api(address).add_details(ASKED) == ASKED
 
 
-def test_no_socket_is_no_failure(address: Path) -> None:
-    """Where no API is served there is nothing to wait for, and it is said."""
+def test_a_missing_socket_is_an_error_of_the_container(address: Path) -> None:
     assert (
         api(address).add_details(ASKED).error == f"no response from the runtime's API at {address}"
     )
 
 
-def test_a_container_that_the_files_told_all_of_is_not_asked_for(address: Path) -> None:
-    """The version alone is asked for, once for all containers."""
+def test_a_complete_container_needs_no_request(address: Path) -> None:
+    """Only the version is requested, once for all containers."""
     server = Server(address, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"Version": "4.3.1"}')
     asking = api(address)
     for number in range(3):

@@ -1,4 +1,4 @@
-"""A kill waits for no file, and a container that comes is known before it is killed."""
+"""The container service: no kill waits for a file, and containers are read before kills."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ ALONE = replace(KILL, trigger=None, memcg=Memcg(1, f"/docker/{INNER}"))
 
 
 @pytest.fixture
-def runtimes() -> Iterator[ContainerService]:
-    """A thread that runs."""
+def service() -> Iterator[ContainerService]:
+    """A running service."""
     running = ContainerService()
     running.start()
     yield running
     running.stop()
 
 
-def test_a_file_that_hangs_holds_up_one_kill_only(
-    runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_hangs_delays_one_kill_only(
+    service: ContainerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bare id is told then, and why; once the file has answered, what it said is told."""
+    """Kills get the bare id and an error; the delivery gets the file's data once it is read."""
     hangs = threading.Event()
     reads: list[str] = []
     waits: list[float | None] = []
@@ -62,26 +62,25 @@ def test_a_file_that_hangs_holds_up_one_kill_only(
     asked = runtimes_module._Request  # noqa: SLF001  what waits is in there
     monkeypatch.setattr(runtimes_module, "_Request", lambda event: asked(event, Done()))
     late = Container(INNER, "docker", error="timeout while reading the files of its runtime")
-    at_once = [runtimes.resolve_now(ALONE) for _ in range(3)]
+    at_once = [service.resolve_now(ALONE) for _ in range(3)]
     assert [told and told.victim for told in at_once] == [late] * 3
     assert len(reads) == 1
     assert len(waits) == 1, "the others have waited as well"
     hangs.set()
     wait_until(
-        lambda: runtimes.resolve_deferred(ALONE, at_once[0]).victim != late, "what the file says"
+        lambda: service.resolve_deferred(ALONE, at_once[0]).victim != late, "what the file says"
     )
-    told = runtimes.resolve_deferred(ALONE, at_once[0]).victim
+    told = service.resolve_deferred(ALONE, at_once[0]).victim
     assert told is not None
     assert told.name == "web"
 
 
-def test_a_late_answer_is_not_lost(
-    runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
+def test_a_late_result_is_used_by_the_delivery(
+    service: ContainerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the cgroup tells nothing, only the look at the victim's parents tells of a container.
+    """If no cgroup names the container, only the victim's ancestors lead to it.
 
-    The delivery has its answer, and waits once for one that does not come.
-    """
+    The delivery waits once for a result that does not come."""
     monkeypatch.setattr(runtimes_module, "_WAIT_S", 0.0)
     monkeypatch.setattr(ContainerLookup, "needs_io", lambda *_: True)
     goes_on = threading.Event()
@@ -96,23 +95,22 @@ def test_a_late_answer_is_not_lost(
     bare = replace(ALONE, memcg=Memcg(1, "/user.slice"))
     other = replace(bare, victim=replace(bare.victim, tgid=7), boottime_ns=7)
     for event in (bare, other):
-        assert runtimes.resolve_now(event) == EventContainers()
+        assert service.resolve_now(event) == EventContainers()
     monkeypatch.setattr(runtimes_module, "_DEFERRED_WAIT_S", 0.0)
-    assert runtimes.resolve_deferred(other, EventContainers()) == EventContainers()
+    assert service.resolve_deferred(other, EventContainers()) == EventContainers()
     monkeypatch.setattr(runtimes_module, "_DEFERRED_WAIT_S", 30.0)
     goes_on.set()
-    wait_until(lambda: not runtimes._is_stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
-    told = runtimes.resolve_deferred(bare, EventContainers()).victim
+    wait_until(lambda: not service._is_stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
+    told = service.resolve_deferred(bare, EventContainers()).victim
     assert told is not None
     assert told.name == "web"
 
 
-def test_files_that_were_late_are_read_for_the_next_kill(
-    runtimes: ContainerService, monkeypatch: pytest.MonkeyPatch
+def test_files_that_timed_out_are_read_for_the_next_kill(
+    service: ContainerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was told of the first kill, the bare id, is not all that is known from then on."""
     late = Container(INNER, "docker", error="timeout while reading the files of its runtime")
-    assert runtimes.resolve_deferred(ALONE, EventContainers(late)).victim is not None
+    assert service.resolve_deferred(ALONE, EventContainers(late)).victim is not None
     found = Container(INNER, "docker", name="web")
     monkeypatch.setattr(oci_bundle, "read_bundle", lambda *_: found)
     monkeypatch.setattr(
@@ -120,16 +118,15 @@ def test_files_that_were_late_are_read_for_the_next_kill(
     )
 
     def at_once() -> bool:
-        told = runtimes.resolve_now(ALONE)
+        told = service.resolve_now(ALONE)
         return told is not None and told.victim == found
 
     wait_until(at_once, "the container by its file")
 
 
-def test_a_container_in_another_is_the_victims_own(runtimes: ContainerService) -> None:
-    """The inner one is the victim's, the outermost is told beside it."""
+def test_of_nested_containers_the_inner_one_is_the_victims(service: ContainerService) -> None:
     nested = replace(ALONE, memcg=Memcg(1, f"/docker/{OUTER}/libpod_parent/libpod-{INNER}"))
-    told = runtimes.resolve_now(nested)
+    told = service.resolve_now(nested)
     assert told is not None
     assert told.victim is not None
     assert told.host is not None
@@ -137,11 +134,10 @@ def test_a_container_in_another_is_the_victims_own(runtimes: ContainerService) -
     assert (told.host.id, told.host.runtime) == (OUTER, "docker")
 
 
-def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerService) -> None:
-    """A trigger in the victim's own container is none of another's."""
+def test_the_triggers_container_is_set_if_it_is_another(service: ContainerService) -> None:
     other = replace(ALONE, trigger=KILL.trigger, trigger_memcg=Memcg(2, f"/docker/{OUTER}"))
     same = replace(ALONE, trigger=KILL.trigger, trigger_memcg=ALONE.memcg)
-    told, alike = runtimes.resolve_now(other), runtimes.resolve_now(same)
+    told, alike = service.resolve_now(other), service.resolve_now(same)
     assert told is not None
     assert told.trigger is not None
     assert told.trigger.id == OUTER
@@ -149,16 +145,15 @@ def test_the_triggers_container_is_told_where_it_is_another(runtimes: ContainerS
     assert alike.trigger is None
 
 
-def test_what_is_of_no_task_is_in_no_container(runtimes: ContainerService) -> None:
-    """Kills that nobody saw are nobody's."""
+def test_an_event_without_tasks_has_no_containers(service: ContainerService) -> None:
     missed = MissedKills(
         boot_id="b", boottime_ns=1, time_unix_ns=1, count=1, kernel_count=1, reason="unknown"
     )
-    assert runtimes.resolve_now(missed) is None
+    assert service.resolve_now(missed) is None
 
 
-def test_a_container_is_known_as_soon_as_its_bundle_is_whole(tmp_path: Path) -> None:
-    """Its folder comes first and its file later; when both are gone it is still known."""
+def test_a_container_is_read_once_its_bundle_is_complete(tmp_path: Path) -> None:
+    """Its directory comes first and its file later; after its end it is still in the cache."""
     finder = ContainerLookup(frozenset())
     finder.add_bundle_dir(BundleDir(Path("/"), tmp_path))
     watch = BundleWatcher(finder)

@@ -1,4 +1,4 @@
-"""Hostile text in a kernel's log: names of any kind, lines that resemble, no end of lines."""
+"""Hostile text in a kernel log: any names, lines that resemble a kill, lines without end."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.testlib.samples.log_lines import (
 )
 
 
-def test_a_path_that_may_be_cut_is_unknown() -> None:
-    """The kernel prints about a thousand bytes of a path; a longer one has lost its end."""
+def test_a_path_that_may_be_truncated_is_unknown() -> None:
+    """The kernel prints about a thousand bytes of a line."""
     line = REPORT[-1].replace("/outer/inner", "/outer/" + "i" * 1000)
     chosen = parse_line(line)
     assert isinstance(chosen, OomKillSummary)
@@ -49,8 +49,7 @@ def test_a_path_that_may_be_cut_is_unknown() -> None:
         "Killed process",
     ],
 )
-def test_a_name_can_be_anything(comm: str) -> None:
-    """Whatever a process calls itself, it is told by its whole name, number and cgroup."""
+def test_any_name_is_parsed_whole(comm: str) -> None:
     report = [line.replace("tail", comm) for line in REPORT]
     (kill,) = parse_kills([*report, killed_line(5356, comm)])
     assert (kill.parsed.pid, kill.parsed.comm) == (5356, comm)
@@ -69,8 +68,7 @@ def test_a_name_can_be_anything(comm: str) -> None:
         ("/a b", "/a b"),
     ],
 )
-def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
-    """Paths with the line's own marks in them are told whole."""
+def test_any_cgroup_path_is_parsed_whole(oom: str, task: str) -> None:
     line = REPORT[-1].replace("=/outer/inner", f"={task}").replace("=/outer", f"={oom}")
     assert parse_line(line) == OomKillSummary("memcg", oom, task, "tail", 5356, 0)
 
@@ -88,8 +86,7 @@ def test_a_cgroup_can_be_called_anything(oom: str, task: str) -> None:
         EXITING + "!",
     ],
 )
-def test_what_only_resembles_a_kill_is_none(text: str) -> None:
-    """A line counts from its first to its last character or not at all."""
+def test_a_line_that_resembles_a_kill_is_none(text: str) -> None:
     assert parse_lines(make_lines([text])) == []
 
 
@@ -102,8 +99,7 @@ def test_what_only_resembles_a_kill_is_none(text: str) -> None:
         " t:0x1f",
     ],
 )
-def test_what_a_vendor_adds_costs_no_kill(more: str) -> None:
-    """Fields of other names behind the last one change nothing of those before."""
+def test_fields_of_a_vendor_are_skipped(more: str) -> None:
     (plain,), (told,) = parse_kills([KILLED]), parse_kills([KILLED + more])
     assert told.parsed == plain.parsed
 
@@ -116,8 +112,7 @@ def test_what_a_vendor_adds_costs_no_kill(more: str) -> None:
         *(" oom_score_adj:-3\n", "\n swap:4kB", f" by:{KILLED}", f" comm:x) {KILLED[47:]}"),
     ],
 )
-def test_what_stands_behind_a_kill_is_fields_or_it_is_none(more: str) -> None:
-    """They are few and short, a name and a value each."""
+def test_other_text_after_the_fields_makes_it_no_kill(more: str) -> None:
     assert parse_lines(make_lines([KILLED + more])) == []
 
 
@@ -125,7 +120,6 @@ def test_what_stands_behind_a_kill_is_fields_or_it_is_none(more: str) -> None:
     "comm", ["x) a:1", ") swap:4kB", "x oom_score:1", ", UID:7", "(x) total-vm:9"]
 )
 def test_a_name_adds_no_fields(comm: str) -> None:
-    """Whatever it holds, it is the name, and the fields are the kernel's."""
     (plain,), (told,) = (
         parse_kills([KILLED]),
         parse_kills([killed_line(5356, comm) + " hugetlb-rss:0kB"]),
@@ -135,13 +129,12 @@ def test_a_name_adds_no_fields(comm: str) -> None:
 
 
 @pytest.mark.parametrize("more", [" and more", "\n", "x"])
-def test_what_only_resembles_a_choice_is_none(more: str) -> None:
-    """So is the line of a choice: nothing may stand behind it."""
+def test_text_after_a_summary_makes_it_none(more: str) -> None:
     assert parse_line(REPORT[-1] + more) is None
 
 
-def test_no_text_is_too_much() -> None:
-    """Long lines, endless stacks and pieces, and ever new threads leave little behind."""
+def test_memory_is_bounded_for_any_text() -> None:
+    """Long lines, endless stacks and pieces, and ever new threads."""
     parser = KernelLogParser()
     for caller in range(500):
         for text in REPORT[:4]:
@@ -162,7 +155,7 @@ def test_no_text_is_too_much() -> None:
 
 
 def test_broken_lines_raise_nothing() -> None:
-    """Real lines cut, spliced, repeated and scrambled give events or none, and never an error."""
+    """Real lines truncated, spliced, repeated and scrambled."""
     chance = random.Random(5)  # noqa: S311  the same lines at each run
     texts = [*REPORT, KILLED, EXITING, GROUP_KILL, NO_KILLABLE_PROCESS, REAPED]
     parser = KernelLogParser()

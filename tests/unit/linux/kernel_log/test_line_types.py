@@ -1,4 +1,4 @@
-"""Each form in which a kernel since 2.6 logs a kill, and what else its log has of it."""
+"""Each message format in which a kernel since 2.6 logs a kill."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.testlib.samples.kernel_logs import MESSAGE_FORMATS, MessageFormat, vi
 NOWHERE = Path("/nonexistent")
 
 
-def lines(form: MessageFormat) -> list[Line]:
-    """As a log without sequence numbers and callers has them, a millisecond apart."""
+def make_lines(form: MessageFormat) -> list[Line]:
+    """Return the lines as in a file, without callers, a millisecond apart."""
     return [Line(text, at * 1_000_000, at) for at, text in enumerate(form.lines)]
 
 
-def told(given: list[Line]) -> list[OomKill]:
-    """The events of the kills in a log."""
+def parse(given: list[Line]) -> list[OomKill]:
+    """Return the kills of a log."""
     parser = KernelLogParser()
     events: list[LogEvent | None] = [parser.feed(line) for line in given]
     events += parser.finish()
@@ -33,11 +33,10 @@ def told(given: list[Line]) -> list[OomKill]:
 
 
 @pytest.mark.parametrize("form", MESSAGE_FORMATS, ids=lambda form: f"{form.number}-{form.name}")
-def test_every_form_is_told_for_what_it_is(form: MessageFormat) -> None:
-    """One event a kill, with what that kernel prints of it; what it does not print is absent."""
-    assert [victim_of(kill) for kill in told(lines(form))] == list(form.victims)
+def test_each_message_format(form: MessageFormat) -> None:
+    """One event a kill, with the values that this kernel prints; others are absent."""
+    assert [victim_of(kill) for kill in parse(make_lines(form))] == list(form.victims)
 
 
-def test_every_form_is_there() -> None:
-    """The list of forms has 18."""
+def test_there_are_samples_of_all_formats() -> None:
     assert {form.number for form in MESSAGE_FORMATS} == set(range(1, 19))

@@ -1,4 +1,4 @@
-"""Lines of a kernel's log into events: what belongs together."""
+"""Which lines of a kernel log belong to one event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KB = 1024
 
 
 def test_a_whole_report_is_one_kill() -> None:
-    """Sizes are in bytes; who asked, the limits, the stack and the cgroups are the report's."""
+    """Sizes are in bytes; trigger, limits, stack and cgroups are those of the report."""
     (kill,) = parse_kills([*REPORT, KILLED])
     assert kill.parsed == KilledProcess(
         message="Memory cgroup out of memory",
@@ -64,8 +64,8 @@ def test_a_whole_report_is_one_kill() -> None:
     )
 
 
-def test_the_report_is_told_before_the_kill() -> None:
-    """When it says who asked, and when it says who is to die: then it is whole but for the kill."""
+def test_a_report_is_an_event_before_the_kill() -> None:
+    """Once it names the allocating task, and once it names the victim."""
     parser = KernelLogParser()
     told = [event for line in make_lines(REPORT) if (event := parser.feed(line))]
     asked, report = told
@@ -77,7 +77,7 @@ def test_the_report_is_told_before_the_kill() -> None:
 
 
 def test_a_kill_of_the_whole_host() -> None:
-    """A 5.10 kernel's report: no cgroup's limits, a request of sysrq, a stack without marks."""
+    """A report of 5.10: no cgroup's limits, a request by sysrq, a stack without tags."""
     (kill,) = parse_kills(
         [
             "kworker/0:1 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=-1, oom_score_adj=0",
@@ -107,8 +107,8 @@ def test_a_kill_of_the_whole_host() -> None:
     assert kill.report.summary.task_memcg == "/user.slice"
 
 
-def test_a_kill_without_its_report_is_told() -> None:
-    """The kernel leaves reports out when kills come fast, and never the kill's own line."""
+def test_a_kill_without_a_report_is_an_event() -> None:
+    """The kernel omits reports in a storm, and never the kill's own line."""
     (kill,) = parse_kills([KILLED])
     assert kill.report is None
     weighed = build_oom_control(None, kill.parsed.message, "/dev/kmsg")
@@ -116,30 +116,27 @@ def test_a_kill_without_its_report_is_told() -> None:
     assert build_oom_control(None, "Out of memory", "/dev/kmsg").constraint is None
 
 
-def test_a_report_is_spent_with_its_kill() -> None:
-    """The next kill, whose report was left out, has none of the one before."""
+def test_a_report_belongs_to_one_kill() -> None:
     first, second = parse_kills([*REPORT, KILLED, killed_line(6000, uid=0)])
     assert first.report is not None
     assert second.report is None
     assert second.first_of_group is None
 
 
-def test_another_users_kill_is_not_the_reports() -> None:
-    """A kill of another process by another user takes nothing from a report it does not fit."""
+def test_a_kill_of_another_user_does_not_fit_a_report() -> None:
     (kill,) = parse_kills([*REPORT, killed_line(6000, uid=33)])
     assert kill.report is None
 
 
-def test_a_victims_other_thread_is_the_reports() -> None:
-    """Chosen is a process, killed a thread of it: same user, next line, another number."""
+def test_a_kill_of_another_thread_of_the_victim_fits_a_report() -> None:
     (kill,) = parse_kills([*REPORT, killed_line(5360, "worker")])
     assert kill.report is not None
     assert kill.report.summary is not None
     assert kill.report.summary.pid == 5356
 
 
-def test_the_rest_of_a_group_belongs_to_its_first() -> None:
-    """The chosen one, which the kernel prints again, is told once; a later kill stands alone."""
+def test_members_of_a_group_have_its_first_kill() -> None:
+    """The chosen process, which the kernel prints again, is one event."""
     told = parse_kills(
         [*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(5400), killed_line(5401), *REPORT, KILLED]
     )
@@ -151,13 +148,11 @@ def test_the_rest_of_a_group_belongs_to_its_first() -> None:
 
 
 def test_a_group_without_a_report_is_still_one() -> None:
-    """Of a group whose report was left out, the members know their first."""
     first, second = parse_kills([KILLED, GROUP_KILL, killed_line(5400)])
     assert second.first_of_group is first
 
 
-def test_a_group_ends_with_its_time() -> None:
-    """A kill long after a group's last one is not of it."""
+def test_a_late_kill_is_not_in_the_group() -> None:
     given = make_lines([KILLED, GROUP_KILL, killed_line(5400)])
     late = Line(killed_line(5401), 10**9, 9)
     *_, last = parse_lines([*given, late])
@@ -165,15 +160,14 @@ def test_a_group_ends_with_its_time() -> None:
     assert last.first_of_group is None
 
 
-def test_a_victim_that_was_exiting_is_no_kill() -> None:
-    """It is told as skipped, with its report."""
+def test_a_victim_that_was_exiting_is_skipped() -> None:
     (kill,) = parse_kills([*REPORT, EXITING])
     assert kill.parsed == ExitingVictim("Memory cgroup out of memory", 5356, "tail")
     assert kill.report is not None
 
 
-def test_nobody_to_kill() -> None:
-    """The report of a search without a result has a cgroup and limits, but no choice."""
+def test_a_search_without_a_victim() -> None:
+    """Its report has a cgroup and limits, but no summary."""
     (event,) = parse_lines(make_lines([*REPORT[:-1], NO_KILLABLE_PROCESS]))
     assert isinstance(event, LoggedNoVictim)
     weighed = build_oom_control(event.report, None, "x")
@@ -182,8 +176,7 @@ def test_nobody_to_kill() -> None:
     assert event.report.stack[0] == "oom_kill_process.cold+0x8"
 
 
-def test_the_reaper_tells_what_is_left() -> None:
-    """The rest of the three kinds of memory, in bytes, amid another's report."""
+def test_the_reaper_reports_the_remaining_memory() -> None:
     (event, kill) = parse_lines(make_lines([*REPORT[:4], REAPED, *REPORT[4:], KILLED]))
     assert isinstance(event, LoggedReaping)
     assert (event.parsed.pid, event.parsed.resident) == (5356, 28 * KB)
@@ -191,8 +184,7 @@ def test_the_reaper_tells_what_is_left() -> None:
     assert kill.report is not None
 
 
-def test_threads_that_print_at_once_are_told_apart() -> None:
-    """Where lines tell their thread, two reports woven into each other come out whole."""
+def test_reports_of_two_threads_are_separated() -> None:
     other = [line.replace("5356", "6000").replace("order=0", "order=3") for line in REPORT]
     woven = [
         line
@@ -212,8 +204,7 @@ def test_threads_that_print_at_once_are_told_apart() -> None:
         assert len(kill.report.stack) == 5
 
 
-def test_nothing_is_joined_across_a_loss() -> None:
-    """Behind missing lines a kill may be another's: it does not get the report before them."""
+def test_nothing_is_joined_across_lost_lines() -> None:
     given = make_lines(REPORT)
     (kill,) = parse_lines([*given, Line(KILLED, 10**6, 99, after_loss=True)])
     assert isinstance(kill, LoggedKill)

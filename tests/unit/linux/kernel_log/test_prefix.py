@@ -1,4 +1,4 @@
-"""What stands before the kernel's own text in logs that were kept elsewhere."""
+"""Prefixes of the kernel's own text in logs that were kept elsewhere."""
 
 from __future__ import annotations
 
@@ -31,25 +31,22 @@ from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line, parse_l
         ("", "", None),
     ],
 )
-def test_the_kernels_text_is_laid_bare(text: str, bare: str, caller: int | None) -> None:
-    """Colour, level, time and thread go; a table's rows, which begin like a thread's, stay."""
+def test_a_prefix_is_stripped(text: str, bare: str, caller: int | None) -> None:
+    """Colour, level, time and thread; not rows of a table, which begin like a thread."""
     assert strip_prefix(Line(text, 1, 2)) == Line(bare, 1, 2, caller)
 
 
-def test_a_thread_that_is_known_stays_known() -> None:
-    """A line whose record tells its thread keeps that."""
+def test_the_thread_of_a_record_is_kept() -> None:
     assert strip_prefix(Line("<4>a", 0, 0, 7)).caller == 7
 
 
-def test_what_the_kernel_gave_is_left_as_it_is() -> None:
-    """A name that looks like what a file adds is a name, where there is no file."""
+def test_text_of_the_kernel_itself_is_not_stripped() -> None:
     (kill,) = parse_lines([Line(killed_line(5, "[T7] \x1b[1mx"), 0, 0, exact=True)])
     assert isinstance(kill, LoggedKill)
     assert kill.parsed.comm == "[T7] \x1b[1mx"
 
 
-def test_reports_of_two_threads_are_told_apart_by_what_is_printed_before_them() -> None:
-    """As their records would have it."""
+def test_reports_of_two_threads_are_separated_by_their_prefix() -> None:
     other = [line.replace("5356", "6000") for line in REPORT]
     woven = [
         Line(f"[{caller:>7}] {text}", 0, 0)

@@ -1,4 +1,4 @@
-"""Reports that are cut, mixed, late or long, and what is kept of their text."""
+"""Reports that are truncated, mixed, late or long, and their text."""
 
 from __future__ import annotations
 
@@ -43,47 +43,44 @@ CHOICE, OLD_KILLED = OLD[-2:]
 OTHER = [re.sub(r"\b100\b", "200", line).replace("/a", "/b") for line in OLD]
 
 
-def all_of(texts: list[str]) -> list[LogEvent]:
-    """The events of a log that has ended."""
+def finished_events(texts: list[str]) -> list[LogEvent]:
+    """Return the events of a log that has ended."""
     parser = KernelLogParser()
     events = [parser.feed(line) for line in make_lines(texts)]
     return [event for event in [*events, *parser.finish()] if event is not None]
 
 
-def kills_of(texts: list[str]) -> list[LoggedKill]:
-    """The kills of a log that has ended."""
-    return [event for event in all_of(texts) if isinstance(event, LoggedKill)]
+def finished_kills(texts: list[str]) -> list[LoggedKill]:
+    """Return the kills of a log that has ended."""
+    return [event for event in finished_events(texts) if isinstance(event, LoggedKill)]
 
 
-def test_the_text_is_the_whole_report() -> None:
-    """From the line that says who asked to the kill's own, and none of what is around it."""
+def test_the_text_is_the_report_and_the_kill() -> None:
     (kill,) = parse_kills(["before", *REPORT, KILLED, "after"])
     assert kill.text == "\n".join([*REPORT, KILLED])
-    (old,) = kills_of(["before", *OLD, "after"])
+    (old,) = finished_kills(["before", *OLD, "after"])
     assert old.text == "\n".join(OLD)
 
 
 def test_the_text_of_a_kill_without_a_report_is_its_line() -> None:
-    """So is that of one which is killed along: the first of its group has the report."""
+    """So is that of a group's member: the first kill has the report."""
     (alone,) = parse_kills([KILLED])
     assert alone.text == KILLED
-    (pair,) = kills_of([CHOICE, OLD_KILLED])
+    (pair,) = finished_kills([CHOICE, OLD_KILLED])
     assert pair.text == f"{CHOICE}\n{OLD_KILLED}"
     first, member = parse_kills([*REPORT, KILLED, GROUP_KILL, killed_line(5400)])
     assert first.text.endswith(KILLED)
     assert member.text == killed_line(5400)
 
 
-def test_a_search_in_vain_has_its_text() -> None:
-    """The report, and that there was nobody."""
+def test_the_text_of_a_search_without_a_victim() -> None:
     (event,) = parse_lines(make_lines([*REPORT[:-1], NO_KILLABLE_PROCESS]))
     assert isinstance(event, LoggedNoVictim)
     assert event.report is not None
     assert event.report.text == "\n".join([*REPORT[:-1], NO_KILLABLE_PROCESS])
 
 
-def test_a_long_text_says_what_is_left_out() -> None:
-    """Beginning and end stay, the number of lines between them is told, and the kill is whole."""
+def test_a_long_text_has_a_note_of_omitted_lines() -> None:
     rows = [REPORT[-2].replace("5356", str(10_000 + at)) for at in range(2000)]
     (kill,) = parse_kills([*REPORT[:-1], *rows, REPORT[-1], KILLED])
     assert len(kill.text) <= MAX_TEXT_CHARS
@@ -97,7 +94,6 @@ def test_a_long_text_says_what_is_left_out() -> None:
 
 
 def test_a_name_adds_no_line_to_the_text() -> None:
-    """Control characters in it are told by their numbers."""
     report = [line.replace("tail", "a\n\x1bb") for line in REPORT]
     given = [
         replace(line, exact=True) for line in make_lines([*report, killed_line(5356, "a\n\x1bb")])
@@ -109,21 +105,21 @@ def test_a_name_adds_no_line_to_the_text() -> None:
     assert "a\\x0a\\x1bb" in kill.text
 
 
-def test_two_lines_of_one_kill_are_one() -> None:
-    """The choice, and the kill of it or of a child of it."""
-    (kill,) = kills_of(OLD)
+def test_an_announcement_and_its_kill_are_one() -> None:
+    """The kill may be that of a child."""
+    (kill,) = finished_kills(OLD)
     assert isinstance(kill.parsed, KilledProcess)
     assert (kill.parsed.message, kill.parsed.pid) == ("Memory cgroup out of memory", 100)
-    (child,) = kills_of([*OLD[:-1], OLD_KILLED.replace("100 (sh)", "101 (ls)")])
+    (child,) = finished_kills([*OLD[:-1], OLD_KILLED.replace("100 (sh)", "101 (ls)")])
     assert (child.parsed.pid, child.parsed.comm) == (101, "ls")
     assert child.report is not None
     assert child.report.oom_memcg == "/a"
 
 
 @pytest.mark.parametrize("behind", [[], ["other"] * 300, OTHER])
-def test_a_choice_whose_kill_is_lost_is_a_kill(behind: list[str]) -> None:
-    """By its own line, with all of its report; once, whatever comes behind it."""
-    told = kills_of([*OLD[:-1], *behind])
+def test_an_announcement_without_its_kill_is_a_kill(behind: list[str]) -> None:
+    """Once, with its report, whatever follows."""
+    told = finished_kills([*OLD[:-1], *behind])
     lost = [kill for kill in told if kill.parsed.pid == 100]
     assert len(lost) == 1
     assert isinstance(lost[0].parsed, KilledProcess)
@@ -134,8 +130,8 @@ def test_a_choice_whose_kill_is_lost_is_a_kill(behind: list[str]) -> None:
 
 
 @pytest.mark.parametrize("passed_ns", [1, 11 * SECOND])
-def test_a_lost_kill_is_not_waited_for_without_end(passed_ns: int) -> None:
-    """Some seconds, or some hundred lines: a log that is followed has no end."""
+def test_a_lost_kill_is_an_event_after_a_while(passed_ns: int) -> None:
+    """After some seconds, or some hundred lines: a followed log has no end."""
     parser = KernelLogParser()
     for line in make_lines(OLD[:-1]):
         assert not isinstance(parser.feed(line), LoggedKill)
@@ -144,8 +140,7 @@ def test_a_lost_kill_is_not_waited_for_without_end(passed_ns: int) -> None:
     assert [type(event) for event in told if event] == [LoggedKill]
 
 
-def test_a_choice_before_a_loss_is_a_kill() -> None:
-    """What is missing is most likely the line of the kill."""
+def test_an_announcement_before_lost_lines_is_a_kill() -> None:
     parser = KernelLogParser()
     for line in make_lines(OLD[:-1]):
         parser.feed(line)
@@ -155,24 +150,23 @@ def test_a_choice_before_a_loss_is_a_kill() -> None:
     assert parser.finish() == []
 
 
-def test_a_storm_of_choices_is_as_many_kills() -> None:
-    """Reports are left out then, and pairs may be woven into one another."""
+def test_a_storm_of_announcements_is_as_many_kills() -> None:
+    """Reports are omitted then, and pairs may interleave."""
     pairs = [
         (line.replace("100 (sh)", f"{pid} (sh)"), kill.replace("100 (sh)", f"{pid} (sh)"))
         for pid, line, kill in ((pid, CHOICE, OLD_KILLED) for pid in range(1000, 1300))
     ]
     apart = [text for pair in pairs for text in pair]
-    assert [kill.parsed.pid for kill in kills_of(apart)] == list(range(1000, 1300))
+    assert [kill.parsed.pid for kill in finished_kills(apart)] == list(range(1000, 1300))
     woven = [
         text
         for one, other in zip(pairs[::2], pairs[1::2], strict=True)
         for text in (one[0], other[0], one[1], other[1])
     ]
-    assert [kill.parsed.pid for kill in kills_of(woven)] == list(range(1000, 1300))
+    assert [kill.parsed.pid for kill in finished_kills(woven)] == list(range(1000, 1300))
 
 
-def test_two_hosts_logs_are_told_apart() -> None:
-    """Merged line by line, each kill has its own report, and each report its own stack."""
+def test_logs_of_two_hosts_are_separated() -> None:
     given = [
         replace(line, stream=stream)
         for one, other in zip(make_lines(OLD), make_lines(OTHER), strict=True)
@@ -195,14 +189,13 @@ def _renamed(texts: list[str], pid: int, path: str) -> list[str]:
     ("texts", "shift"),
     [(texts, shift) for texts in (OLD, [*REPORT, KILLED]) for shift in range(1, len(texts))],
 )
-def test_mixed_reports_lend_one_another_nothing(texts: list[str], shift: int) -> None:
-    """Where nothing tells their lines apart, each kill is told, and never with the other's facts.
+def test_mixed_reports_share_nothing(texts: list[str], shift: int) -> None:
+    """If nothing separates their lines, both kills are events, and neither has the other's values.
 
-    The second begins so many lines behind the first.
-    """
+    The second report begins ``shift`` lines after the first."""
     places = [(2 * at, line) for at, line in enumerate(_renamed(texts, 300, "/one"))]
     places += [(2 * (at + shift) + 1, line) for at, line in enumerate(_renamed(texts, 400, "/two"))]
-    told = kills_of([line for _, line in sorted(places)])
+    told = finished_kills([line for _, line in sorted(places)])
     assert sorted(kill.parsed.pid or 0 for kill in told) == [300, 400]
     for kill in told:
         own = {300: "/one", 400: "/two"}[kill.parsed.pid or 0]
@@ -216,8 +209,7 @@ def test_mixed_reports_lend_one_another_nothing(texts: list[str], shift: int) ->
 
 
 @pytest.mark.parametrize("cut", range(1, len(REPORT)))
-def test_a_report_cut_in_its_middle_costs_the_next_nothing(cut: int) -> None:
-    """The next one is whole, with its own text."""
+def test_a_report_after_a_truncated_one_is_whole(cut: int) -> None:
     (kill,) = parse_kills([*REPORT[:cut], *REPORT, KILLED])
     assert kill.report is not None
     assert kill.report.header is not None
@@ -227,8 +219,8 @@ def test_a_report_cut_in_its_middle_costs_the_next_nothing(cut: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, len(REPORT) - 1])
-def test_a_report_without_an_end_is_nobodys(cut: int) -> None:
-    """A kill a minute later, whose report was left out, gets none; nor one behind 5,000 lines."""
+def test_an_unfinished_report_belongs_to_no_later_kill(cut: int) -> None:
+    """Neither a minute later nor 5,000 lines later."""
     given = make_lines(REPORT[:cut])
     (late,) = parse_lines([*given, Line(killed_line(6000), 61 * SECOND, 99)])
     assert isinstance(late, LoggedKill)
@@ -237,8 +229,7 @@ def test_a_report_without_an_end_is_nobodys(cut: int) -> None:
     assert far.report is None
 
 
-def test_a_report_that_has_no_end_is_given_up() -> None:
-    """Nobody has to read on for it for ever, not even where others print its like."""
+def test_an_unfinished_report_is_dropped() -> None:
     parser = KernelLogParser()
     for line in make_lines(REPORT[:5], caller=7):
         parser.feed(line)
@@ -249,7 +240,6 @@ def test_a_report_that_has_no_end_is_given_up() -> None:
 
 
 def test_a_mixed_report_without_end_is_bounded() -> None:
-    """Frames of a stack that never ends, among another's lines, leave little behind."""
     parser = KernelLogParser()
     for line in make_lines([*REPORT[:6], *REPORT[:1], *[REPORT[5]] * 5000]):
         parser.feed(line)
@@ -257,8 +247,8 @@ def test_a_mixed_report_without_end_is_bounded() -> None:
     assert len(thread.assembler.frames) + len(thread.assembler._sections) < 200  # noqa: SLF001
 
 
-def test_a_groups_thread_is_its_process() -> None:
-    """A process that was killed may be printed again by another thread, which the table has."""
+def test_a_thread_of_a_dead_process_is_a_duplicate() -> None:
+    """The task table maps threads to processes."""
     row = REPORT[-2].replace("5356", "5401", 1).replace("5356", "5400")
     report = [*REPORT[:-1], row, REPORT[-1]]
     told = parse_lines(
@@ -271,7 +261,7 @@ def test_a_groups_thread_is_its_process() -> None:
     assert [kill.parsed.pid for kill in rest] == [5356, 5400, 5402]
 
 
-def test_a_kill_of_one_that_shares_its_memory_is_none() -> None:
-    """The kernel does not count it, and prints it amid the two lines of the victim's."""
-    (kill,) = kills_of([*OLD[:-1], "Kill process 101 (twin) sharing same memory", OLD_KILLED])
+def test_a_process_that_shares_its_memory_is_no_kill() -> None:
+    """The kernel does not count it, and prints it between the two lines of the victim."""
+    (kill,) = finished_kills([*OLD[:-1], "Kill process 101 (twin) sharing same memory", OLD_KILLED])
     assert kill.parsed.pid == 100

@@ -1,4 +1,4 @@
-"""The table of processes in a report: its layouts, who is largest, and what a page is."""
+"""The task table of a report: its layouts, its largest processes, its page size."""
 
 from __future__ import annotations
 
@@ -44,38 +44,37 @@ LAYOUTS = {
 }
 
 
-def reader(columns: str, *rows: str) -> TaskTableReader:
-    """What has taken these rows."""
+def read_rows(columns: str, *rows: str) -> TaskTableReader:
+    """Return a reader that accepted these rows."""
     table = TaskTableReader(tuple(columns.split()), 0)
     assert [table.add(row) for row in rows] == [True] * len(rows)
     return table
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_is_read_by_its_first_line(layout: str) -> None:
-    """Numbers are where that says; what it has no column for is unknown; a name is whole."""
+def test_each_layout_is_read_by_its_header(layout: str) -> None:
     columns, text, row = LAYOUTS[layout]
-    table = reader(columns, text).build()
+    table = read_rows(columns, text).build()
     assert table.largest == (row,)
     assert table.tgids == ({row.tid: row.tgid} if row.tid != row.tgid else {})
 
 
-def test_the_largest_are_kept_and_all_are_counted() -> None:
-    """By what each held: in memory, in swap, and for its page tables."""
+def test_the_largest_rows_are_kept_and_all_are_counted() -> None:
+    """By resident memory, swap and page tables."""
     columns = LAYOUTS["4.15"][0]
     rows = [
         f"[{pid:7}]     0 {pid:5}     9000 {pid:8}     0        0     0 p" for pid in range(500)
     ]
     rows.append(f"[    999]     0   999     9000        0 {600 * PAGE:8} 400    0 swapped")
-    table = reader(columns, *rows).build()
+    table = read_rows(columns, *rows).build()
     assert table.count == 501
     assert [row.tid for row in table.largest] == [999, *range(499, 499 - MAX_LARGEST + 1, -1)]
 
 
 @pytest.mark.parametrize("size", [4096, 16384, 65536])
-def test_the_size_of_a_page_is_that_of_the_kernel_that_printed_it(size: int) -> None:
-    """A file may be another machine's: its pages are known by one process that is told in kB."""
-    table = reader(*LAYOUTS["4.15"][:2]).build()
+def test_the_page_size_is_that_of_the_kernel_that_printed_it(size: int) -> None:
+    """A file may come from another machine: the size follows from a process shown in kB."""
+    table = read_rows(*LAYOUTS["4.15"][:2]).build()
     assert table.page_bytes(811, 40000 * size) == size
     for unknown in (
         table.page_bytes(1, 40000 * size),
@@ -97,15 +96,13 @@ def test_the_size_of_a_page_is_that_of_the_kernel_that_printed_it(size: int) -> 
         "",
     ],
 )
-def test_what_only_resembles_a_row_is_none(text: str) -> None:
-    """It costs only itself."""
+def test_a_line_that_resembles_a_row_is_none(text: str) -> None:
     table = TaskTableReader(tuple(LAYOUTS["4.15"][0].split()), 0)
     assert not table.add(text)
     assert table.build().count == 0
 
 
 def test_a_table_without_end_is_bounded() -> None:
-    """A million rows leave the largest, and the sizes of some thousands."""
     table = TaskTableReader(tuple(LAYOUTS["2.6.25"][0].split()), 0)
     for pid in range(20_000):
         assert table.add(f"[{pid}] 0 {pid + 1} 1 {pid} 0 0 x")

@@ -1,4 +1,4 @@
-"""The file that set a unit's limit, by systemd's own order of files."""
+"""The file that set a unit's limit, in systemd's own order of files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SET = "etc/systemd/system.control"
 TRANSIENT = "run/systemd/transient"
 
 
-def write(root: Path, files: dict[str, str]) -> None:
-    """Make these files, each with its one line in a section."""
+def write_files(root: Path, files: dict[str, str]) -> None:
+    """Write files with one line each in a section."""
     for name, line in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,11 +91,11 @@ def write(root: Path, files: dict[str, str]) -> None:
         ("web.service", {}, None),
     ],
 )
-def test_the_file_that_holds_is_told(
+def test_the_effective_file_is_found(
     tmp_path: Path, unit: str, files: dict[str, str], file: str | None
 ) -> None:
-    """As `systemctl cat` lists them; and none where the limit is another than what it says."""
-    write(tmp_path, files)
+    """In the order of `systemctl cat`; none if the limit has another value."""
+    write_files(tmp_path, files)
     found = find_memory_setting(unit, 64 * MIB, tmp_path)
     assert (found.file if found else None) == (Path("/", file) if file else None)
     if found and file:
@@ -114,9 +114,9 @@ def test_the_file_that_holds_is_told(
         ("10%", os.sysconf("SC_PHYS_PAGES") // 10 * os.sysconf("SC_PAGE_SIZE")),
     ],
 )
-def test_sizes_are_as_systemd_reads_them(tmp_path: Path, value: str, limit: int) -> None:
+def test_sizes_are_parsed_like_systemd(tmp_path: Path, value: str, limit: int) -> None:
     """With a suffix to the base of 1024, or in percent of the host's memory."""
-    write(tmp_path, {f"{LIB}/a.service": f"MemoryMax = {value} "})
+    write_files(tmp_path, {f"{LIB}/a.service": f"MemoryMax = {value} "})
     found = find_memory_setting("a.service", limit, tmp_path)
     assert found is not None
     assert found.line == f"MemoryMax={value}"

@@ -1,4 +1,4 @@
-"""The units in a cgroup's path, held against what systemd itself makes of such paths."""
+"""The units in a cgroup's path, compared with systemd's own parsing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ USER = "/user.slice/user-1000.slice/user@1000.service"
 def test_units_are_those_of_systemd(
     path: str, unit: str | None, slice_: str | None, user_unit: str | None
 ) -> None:
-    """The outermost unit behind the slices, and a user's own unit in that user's manager."""
+    """The outermost unit after the slices, and a user's unit in that user's manager."""
     assert find_units(path) == Units(unit, slice_, user_unit)
 
 
@@ -73,9 +73,7 @@ def test_units_are_those_of_systemd(
         ("/", None),
     ],
 )
-def test_a_limit_belongs_to_the_unit_whose_cgroup_it_is_set_on(
-    path: str, owner: str | None
-) -> None:
+def test_the_owner_of_a_cgroup(path: str, owner: str | None) -> None:
     """A cgroup that a service made within its own is not the service's."""
     assert find_owning_unit(path) == owner
 
@@ -91,6 +89,6 @@ def test_a_limit_belongs_to_the_unit_whose_cgroup_it_is_set_on(
         (r"esc\x1b.service", r"esc\x1b"),
     ],
 )
-def test_a_service_has_a_plain_name(unit: str, name: str) -> None:
-    """Escapes are characters again, unless those are none, or would steer a terminal."""
+def test_the_display_name_of_a_service(unit: str, name: str) -> None:
+    """Escapes are characters again, unless these are not printable."""
     assert display_name(unit) == name
