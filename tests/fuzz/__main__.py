@@ -1,9 +1,9 @@
-"""Fuzz what reads a kernel's log, guided by what is reached in it, by libFuzzer.
+"""Fuzz the parser of kernel logs by libFuzzer, guided by coverage.
 
     python -m tests.fuzz [OPTION…] [FOLDER…]
 
-New inputs go to the first folder; the corpus that is kept is tests/fuzz/corpus. Options are
-libFuzzer's, such as ``-max_total_time=300``. What fails is left in a file that is named then.
+New inputs go to the first folder; the kept corpus is tests/fuzz/corpus. Options are those of
+libFuzzer, such as ``-max_total_time=300``. A failing input is written to a file.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["otel_oom.capture", "otel_oom.model.events"]):
-    from tests.fuzz.target import one
+with atheris.instrument_imports(include=["otel_oom.linux.kernel_log", "otel_oom.capture.kmsg"]):
+    from tests.fuzz.target import check_log
 
 
-def _one(data: bytes) -> None:
-    one(data)
+def _check(data: bytes) -> None:
+    check_log(data)
 
 
 if __name__ == "__main__":
-    atheris.Setup(sys.argv, _one)
+    atheris.Setup(sys.argv, _check)
     atheris.Fuzz()

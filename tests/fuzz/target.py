@@ -1,7 +1,7 @@
-"""What is fuzzed: bytes as a kernel's log, line by line, into events and on to the disk's form.
+"""The fuzz target: bytes as a kernel log, parsed into events and encoded for the store.
 
-A line may begin with ``@`` and a byte that says how it came: by which thread, how long after the
-one before, as a piece of it, after a loss, as the kernel's own. So a corpus can be read by eye.
+A line may begin with ``@`` and a byte of options: its thread, its distance in time, whether it is a
+piece, follows a loss, or is the kernel's own. So a corpus is readable text.
 """
 
 from __future__ import annotations
@@ -22,49 +22,44 @@ _NOWHERE: Final = Path("/nonexistent")
 _STEPS_NS: Final = (1_000_000, 0, 400_000_000, 70_000_000_000)
 
 
-def lines(data: bytes) -> list[Line]:
-    """The lines of a fuzzed log."""
-    made: list[Line] = []
+def split_lines(data: bytes) -> list[Line]:
+    """Return the lines of a fuzzed log."""
+    result: list[Line] = []
     time_ns = 0
-    for at, raw in enumerate(data.split(b"\n")):
-        how, text = 0, raw
+    for sequence, raw in enumerate(data.split(b"\n")):
+        options, text = 0, raw
         if raw[:1] == b"@" and len(raw) > 1:
-            how, text = raw[1], raw[2:]
-        time_ns += _STEPS_NS[how & 3]
-        made.append(
+            options, text = raw[1], raw[2:]
+        time_ns += _STEPS_NS[options & 3]
+        result.append(
             Line(
                 text.decode("utf-8", errors="backslashreplace"),
                 time_ns,
-                at,
-                caller=None if how & 0x0C == 0 else how & 0x0C,
-                continues=how & 0xB0 == 0x90,
-                after_loss=how & 0xB0 == 0xA0,
-                exact=bool(how & 0x40),
+                sequence,
+                caller=None if options & 0x0C == 0 else options & 0x0C,
+                continues=options & 0xB0 == 0x90,
+                after_loss=options & 0xB0 == 0xA0,
+                exact=bool(options & 0x40),
             )
         )
-    return made
+    return result
 
 
-def one(data: bytes) -> int:
-    """Read a log; the number of its kills.
-
-    Raises:
-        AssertionError: something that is promised of every log does not hold.
-    """
-    given = lines(data)
+def check_log(data: bytes) -> int:
+    """Parse a log and check what holds for any log; return the number of kills."""
+    lines = split_lines(data)
     parser = KernelLogParser()
-    told = [parser.feed(line) for line in given] + parser.finish()
-    events = EventBuilder("boot", "fuzz", "file", ProcessLookup(_NOWHERE))
-    kills = [event for event in told if isinstance(event, LoggedKill)]
-    assert len(kills) <= len(given)
+    events = [parser.feed(line) for line in lines] + parser.finish()
+    builder = EventBuilder("boot", "fuzz", "file", ProcessLookup(_NOWHERE))
+    kills = [event for event in events if isinstance(event, LoggedKill)]
+    assert len(kills) <= len(lines)
     assert len({event.line.sequence for event in kills}) == len(kills), "a line is two kills"
     for event in kills:
         assert len(event.text) <= MAX_TEXT_CHARS + (1 << 14)
-        kill = events.build_kill(event, event.line.time_ns, 0)
+        kill = builder.build_kill(event, event.line.time_ns, 0)
         assert roundtrip(kill) == kill
-    for other in told:
-        if isinstance(other, LoggedNoVictim):
-            events.build_no_victim(other, other.line.time_ns, 0)
+    for failed in [event for event in events if isinstance(event, LoggedNoVictim)]:
+        builder.build_no_victim(failed, failed.line.time_ns, 0)
     assert not parser.in_report
     assert parser.finish() == []
     for raw in data.split(b"\n"):

@@ -1,4 +1,4 @@
-"""Events of a history, made by hand as the agent would have told them."""
+"""Events of a history, as the agent would have stored them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A kill as each kernel since 2.6 logs it, in texts of our own making, and what is to be told.
+"""A kill as each kernel since 2.6 logs it, and the values that its log contains.
 
-They follow the format strings of mm/oom_kill.c, mm/memcontrol.c, lib/dump_stack.c and
-arch/x86/mm/fault.c of those kernels. :data:`FORMS` is one side of the table of forms and
-producers: whatever wraps its lines, as a log that is kept on a disk does, the same is to be told.
+The texts follow the format strings of mm/oom_kill.c, mm/memcontrol.c, lib/dump_stack.c and
+arch/x86/mm/fault.c of those kernels. The tests try each in the output of each producer of logs.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ KB: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class ExpectedVictim:
-    """What is to be told of a kill; sizes in kB, ``candidates`` by pid, the largest first."""
+    """The values of a kill; sizes in kB, ``tasks`` by pid, the largest first."""
 
     pid: int | None
     comm: str
@@ -32,15 +31,15 @@ class ExpectedVictim:
     uid: int | None = None
     score_adj: int | None = None
     trigger: int | None = None
-    limit_of: str | None = None
+    oom_memcg: str | None = None
     memcg: str | None = None
     limit: int | None = None
-    candidates: tuple[int, ...] = ()
+    tasks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MessageFormat:
-    """A form by its number in the list of them, the kernels that print it, and its lines."""
+    """A message format by its number, the kernels that print it, and its lines."""
 
     number: int
     name: str
@@ -49,13 +48,12 @@ class MessageFormat:
     victims: tuple[ExpectedVictim, ...] = ()
 
     @property
-    def lines(self) -> list[str]:
-        """The lines, in their order."""
-        return self.text.strip("\n").split("\n")
+    def lines(self) -> tuple[str, ...]:
+        return tuple(self.text.strip("\n").split("\n"))
 
 
 def victim_of(kill: OomKill) -> ExpectedVictim:
-    """What the event tells, as the expectation is written."""
+    """Return the values of an event."""
     memory, decision = kill.memory, kill.decision
     assert decision is not None
     sizes = (
@@ -80,30 +78,30 @@ def victim_of(kill: OomKill) -> ExpectedVictim:
         uid=kill.victim.uid,
         score_adj=kill.victim.score_adj,
         trigger=kill.trigger.tid if kill.trigger else None,
-        limit_of=decision.memcg.path if decision.memcg else None,
+        oom_memcg=decision.memcg.path if decision.memcg else None,
         memcg=kill.memcg.path if kill.memcg else None,
         limit=limits.limit // KB if limits and limits.limit else None,
-        candidates=tuple(one.tgid for one in kill.tasks.largest) if kill.tasks else (),
+        tasks=tuple(task.tgid for task in kill.tasks.largest) if kill.tasks else (),
     )
 
 
 def format_table() -> str:
-    """The forms as a table, with what is told of each."""
+    """Return the table of message formats in docs/kernels.md."""
     head = ["| | format | kernels | kills | values |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *_rows()])
 
 
 def _rows() -> Iterator[str]:
-    for form in MESSAGE_FORMATS:
-        told = dict.fromkeys(
+    for each in MESSAGE_FORMATS:
+        values = dict.fromkeys(
             field.name.replace("_", " ")
-            for victim in form.victims
+            for victim in each.victims
             for field in fields(victim)
             if getattr(victim, field.name) not in {None, ()}
         )
         yield (
-            f"| {form.number} | {form.name} | {form.kernels} | {len(form.victims)} "
-            f"| {', '.join(told) or '-'} |"
+            f"| {each.number} | {each.name} | {each.kernels} | {len(each.victims)} "
+            f"| {', '.join(values) or '-'} |"
         )
 
 
@@ -191,9 +189,9 @@ Killed process 1501 (stress) vsz:72000kB, anon-rss:59000kB, file-rss:1000kB
                 *(72000, 59000, 1000),
                 uid=1000,
                 trigger=1501,
-                limit_of="/lxc",
+                oom_memcg="/lxc",
                 limit=65536,
-                candidates=(1501, 1400),
+                tasks=(1501, 1400),
             ),
         ),
     ),
@@ -216,7 +214,7 @@ Killed process 3000, UID 501, (java) total-vm:3600000kB, anon-rss:1600000kB, fil
                 *(3000, "java", "Out of memory", None, 3600000, 1600000, 24),
                 uid=501,
                 score_adj=0,
-                candidates=(3000, 900),
+                tasks=(3000, 900),
             ),
         ),
     ),
@@ -253,10 +251,10 @@ Killed process 5120 (apache2) total-vm:160000kB, anon-rss:95000kB, file-rss:1000
                 uid=33,
                 score_adj=0,
                 trigger=5120,
-                limit_of="/web",
+                oom_memcg="/web",
                 memcg="/web/a",
                 limit=102400,
-                candidates=(5120, 5100),
+                tasks=(5120, 5100),
             ),
         ),
     ),
@@ -302,7 +300,7 @@ Killed process 640 (node) total-vm:1200000kB, anon-rss:790000kB, file-rss:10000k
                 uid=1000,
                 score_adj=0,
                 trigger=640,
-                candidates=(640, 600),
+                tasks=(640, 600),
             ),
         ),
     ),
@@ -348,10 +346,10 @@ file-rss:396kB, shmem-rss:4kB, UID:7 pgtables:80kB oom_score_adj:1
             ExpectedVictim(
                 *(71, "w", "Memory cgroup out of memory", "memcg", 36000, 18400, 396, 4, 80, 7, 1),
                 trigger=71,
-                limit_of="/a",
+                oom_memcg="/a",
                 memcg="/a/b",
                 limit=20480,
-                candidates=(71, 70),
+                tasks=(71, 70),
             ),
         ),
     ),
@@ -451,4 +449,3 @@ Kernel panic - not syncing: Out of memory and no killable processes...
 """,
     ),
 )
-"""Each with its report where that is of a form of its own."""

@@ -1,4 +1,4 @@
-"""Lines as kernels print them, and what a parser makes of a log of them."""
+"""Lines as kernels print them, and the events of a log of them."""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ REAPED = "oom_reaper: reaped process 5356 (tail), now anon-rss:4kB, file-rss:8kB
 
 
 def make_lines(texts: list[str], caller: int | None = None, *, step_ns: int = 1000) -> list[Line]:
-    """Lines in their order, that far apart."""
+    """Return lines that are ``step_ns`` apart."""
     return [Line(text, at * step_ns, at, caller) for at, text in enumerate(texts)]
 
 
 def parse_lines(given: list[Line]) -> list[LogEvent]:
-    """The events of a log, less the reports by themselves."""
+    """Return the events of a log other than reports."""
     parser = KernelLogParser()
-    told = [parser.feed(line) for line in given]
-    return [event for event in told if event is not None and not isinstance(event, Report)]
+    events = [parser.feed(line) for line in given]
+    return [event for event in events if event is not None and not isinstance(event, Report)]
 
 
 def parse_kills(texts: list[str], caller: int | None = None) -> list[LoggedKill]:
-    """The kills of a log."""
+    """Return the kills of a log."""
     return [
         event for event in parse_lines(make_lines(texts, caller)) if isinstance(event, LoggedKill)
     ]
 
 
 def killed_line(pid: int, comm: str = "tail", uid: int = 0) -> str:
-    """A kill's line of another process."""
+    """Return the line of another process's kill."""
     line = KILLED.replace("process 5356 (tail)", f"process {pid} ({comm})")
     return line.replace("UID:0", f"UID:{uid}")

@@ -1,4 +1,4 @@
-"""Who keeps the kernel's log, and how each writes its lines: the other side of the table of forms.
+"""The producers of kernel logs: how each writes the lines of the kernel.
 
 Each takes texts as the kernel prints them; the formats are those of the programs' own manuals.
 """

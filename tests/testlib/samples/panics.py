@@ -1,4 +1,4 @@
-"""The log of a kernel that panics for want of memory, as its persistent store keeps it."""
+"""The log of a kernel that panics because it is out of memory, as pstore keeps it."""
 
 from __future__ import annotations
 

@@ -66,12 +66,12 @@ def library(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def defined_functions(path: Path, table: str = "--syms") -> list[tuple[str, int, int]]:
     """Return name, start and size of each defined function by readelf(1)."""
-    found = []
+    functions = []
     for line in output_of("readelf", "-W", table, path).splitlines():
         words = line.split()
         if len(words) > 7 and words[3] in ("FUNC", "IFUNC") and words[6] != "UND":
-            found.append((words[7].partition("@")[0], int(words[1], 16), int(words[2], 0)))
-    return found
+            functions.append((words[7].partition("@")[0], int(words[1], 16), int(words[2], 0)))
+    return functions
 
 
 def function_spans(path: Path) -> dict[str, tuple[int, int]]:
@@ -89,29 +89,29 @@ def mapped_libraries() -> list[Path]:
 def test_build_ids_equal_those_of_readelf() -> None:
     require(shutil.which("readelf"), "readelf is the oracle")
     for path in mapped_libraries():
-        said = re.search(r"Build ID: (\w+)", output_of("readelf", "-n", path))
+        match = re.search(r"Build ID: (\w+)", output_of("readelf", "-n", path))
         fd = os.open(path, os.O_RDONLY)
         file = read_elf(fd)
         os.close(fd)
-        assert (file.build_id.hex() if file else None) == (said[1] if said else None), path
+        assert (file.build_id.hex() if file else None) == (match[1] if match else None), path
 
 
 def test_every_exported_function_is_found() -> None:
     """Those of the C library, by their first and last bytes; any name at the address is right."""
     require(shutil.which("readelf"), "readelf is the oracle")
     (libc,) = (path for path in mapped_libraries() if path.name.startswith(("libc.so", "libc-")))
-    known = [it for it in defined_functions(libc, "--dyn-syms") if it[2]]
-    assert len(known) > 1000
+    functions = [it for it in defined_functions(libc, "--dyn-syms") if it[2]]
+    assert len(functions) > 1000
     with open_file(libc) as file:
         for last in (False, True):
-            asked = [start + (size - 1 if last else 0) for _, start, size in known]
-            found = find_symbols(file, asked, exported=True)
-            for address, (_, start, size) in zip(asked, known, strict=True):
-                symbol = found[address]
+            addresses = [start + (size - 1 if last else 0) for _, start, size in functions]
+            symbols = find_symbols(file, addresses, exported=True)
+            for address, (_, start, size) in zip(addresses, functions, strict=True):
+                symbol = symbols[address]
                 begins = address - symbol.distance
                 # The same by another name, or one that begins inside of it.
                 assert start <= begins < start + size
-                assert any(it[:2] == (symbol.name, begins) for it in known), symbol
+                assert any(it[:2] == (symbol.name, begins) for it in functions), symbol
 
 
 def test_static_functions_are_found(library: Path) -> None:
@@ -119,9 +119,9 @@ def test_static_functions_are_found(library: Path) -> None:
     known = function_spans(library)
     with open_file(library) as file:
         hidden, shown = known["hidden"][0], known["shown"][0]
-        found = find_symbols(file, [hidden + 1, shown, shown + known["shown"][1]])
-        assert found[hidden + 1] == Symbol("hidden", 1)
-        assert found[shown] == Symbol("shown", 0)
+        symbols = find_symbols(file, [hidden + 1, shown, shown + known["shown"][1]])
+        assert symbols[hidden + 1] == Symbol("hidden", 1)
+        assert symbols[shown] == Symbol("shown", 0)
         assert known["shown"] == known["__shown"] == known["also_shown"]
         exported = find_symbols(file, [hidden + 1, shown], exported=True)
         assert exported == {shown: Symbol("shown", 0)}
@@ -133,8 +133,8 @@ def test_no_function_is_found_after_its_end(library: Path) -> None:
     with open_file(library) as file:
         bare, (sized, size) = known["bare"][0], known["sized"]
         assert (known["bare"][1], size) == (0, 2)
-        found = find_symbols(file, [bare, sized - 1, sized + 1, sized + size])
-        assert found == {
+        symbols = find_symbols(file, [bare, sized - 1, sized + 1, sized + size])
+        assert symbols == {
             bare: Symbol("bare", 0),
             sized - 1: Symbol("bare", sized - 1 - bare),
             sized + 1: Symbol("sized", 1),
@@ -170,11 +170,11 @@ def test_broken_files_are_read_in_bounded_memory(library: Path) -> None:
                 del data[rng.randrange(16, len(data)) :]
             data[:6] = whole[:6]
             read += try_file(bytes(data))
-        _, most = tracemalloc.get_traced_memory()
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert read > 100, "the mutations were too coarse"
-    assert most < 2 << 20
+    assert peak < 2 << 20
 
 
 def try_file(data: bytes) -> bool:

@@ -19,7 +19,7 @@ FOREIGN = ["handle_mm_fault+0xdb", "bpf_trampoline_1_0+0x50", "handle_mm_fault+0
 
 
 @pytest.mark.parametrize(
-    ("frames", "told"),
+    ("frames", "expected"),
     [
         ([*TRACED, *KILL, *SEARCH, *CALLER], [*KILL, *SEARCH, *CALLER]),
         (
@@ -46,11 +46,11 @@ FOREIGN = ["handle_mm_fault+0xdb", "bpf_trampoline_1_0+0x50", "handle_mm_fault+0
         ([], []),
     ],
     ids=[
-        *("kprobe", "fexit", "group", "in vain", "in vain, its frame unnamed", "logged"),
+        *("kprobe", "fexit", "group", "no victim", "no victim, its frame unnamed", "logged"),
         *("another's tracing", "recursion", "undecided", "core dump", "unnamed"),
         *("outside", "nothing", "empty"),
     ],
 )
-def test_frames_of_tracing_are_trimmed(frames: list[str], told: list[str]) -> None:
+def test_frames_of_tracing_are_trimmed(frames: list[str], expected: list[str]) -> None:
     """From the decision outwards, or from its caller."""
-    assert list(trim_to_decision(frames)) == told
+    assert list(trim_to_decision(frames)) == expected

@@ -48,9 +48,9 @@ def test_a_process_of_the_host(monkeypatch: pytest.MonkeyPatch, *, swapped: bool
     # All of them, for there may be larger ones on this machine.
     monkeypatch.setattr(process_scanner, "MAX_OTHERS", 1 << 20)
     with allocating_process(64) as pid:
-        found = ProcessScanner(CgroupMount.find()).scan(ON_HOST, swapped=swapped)
-        assert found is not None
-        (one,) = (candidate for candidate in found.largest if candidate.tgid == pid)
+        tasks = ProcessScanner(CgroupMount.find()).scan(ON_HOST, swapped=swapped)
+        assert tasks is not None
+        (one,) = (candidate for candidate in tasks.largest if candidate.tgid == pid)
         assert abs(one.resident - status_sizes(pid)["VmRSS"]) < 1 << 20
         assert one.page_tables == status_sizes(pid)["VmPTE"]
         assert one.comm == Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
@@ -58,10 +58,10 @@ def test_a_process_of_the_host(monkeypatch: pytest.MonkeyPatch, *, swapped: bool
         score = Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii")
         assert one.score_adj == int(score)
         assert f":{one.memcg}\n" in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
-    held = [candidate.total_bytes for candidate in found.largest]
+    held = [candidate.total_bytes for candidate in tasks.largest]
     assert held == sorted(held, reverse=True)
-    assert all(candidate.resident for candidate in found.largest)
-    assert (found.memcg, found.skipped) == (None, 0)
+    assert all(candidate.resident for candidate in tasks.largest)
+    assert (tasks.memcg, tasks.skipped) == (None, 0)
 
 
 @pytest.fixture
@@ -98,14 +98,14 @@ def test_only_processes_below_the_limit_are_scanned(proc: Path, tmp_path: Path) 
             controller = "memory" if v1 else "cpu"
             text = f"4:{controller}:/v1\n0::/v2\n"
             (proc / str(pid) / "cgroup").write_text(text, encoding="ascii")
-        found = ProcessScanner(CgroupMount(tmp_path / "cgroup", "/", v1=v1), proc).scan(
+        tasks = ProcessScanner(CgroupMount(tmp_path / "cgroup", "/", v1=v1), proc).scan(
             hit, swapped=False
         )
-        assert found is not None
-        assert [one.tgid for one in found.largest] == [4, 2, 1]
-        assert {one.memcg for one in found.largest} == {"/v1" if v1 else "/v2"}
-        assert {(one.uid, one.score_adj) for one in found.largest} == {(5, -17)}
-        assert (found.memcg, found.count) == ("/a", 3)
+        assert tasks is not None
+        assert [one.tgid for one in tasks.largest] == [4, 2, 1]
+        assert {one.memcg for one in tasks.largest} == {"/v1" if v1 else "/v2"}
+        assert {(one.uid, one.score_adj) for one in tasks.largest} == {(5, -17)}
+        assert (tasks.memcg, tasks.count) == ("/a", 3)
 
 
 def test_swap_counts_if_it_is_in_use(proc: Path) -> None:
@@ -115,14 +115,14 @@ def test_swap_counts_if_it_is_in_use(proc: Path) -> None:
     # What may be in swap is no more than a bound: this one has nothing there.
     (proc / "1000/statm").write_text("9999999 250 0 0 0 8888888 0\n", encoding="ascii")
     for swapped in (True, False):
-        found = ProcessScanner(None, proc).scan(ON_HOST, swapped=swapped)
-        assert found is not None
-        assert (found.largest[0].tgid == 5) is swapped
-        assert found.count == 201
-        assert len(found.largest) == process_scanner.MAX_OTHERS + 1
-    found = ProcessScanner(None, proc).scan(ON_HOST, swapped=True)
-    assert found is not None
-    assert found.largest[0].comm == "a\nb\\c"
+        tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=swapped)
+        assert tasks is not None
+        assert (tasks.largest[0].tgid == 5) is swapped
+        assert tasks.count == 201
+        assert len(tasks.largest) == process_scanner.MAX_OTHERS + 1
+    tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=True)
+    assert tasks is not None
+    assert tasks.largest[0].comm == "a\nb\\c"
 
 
 def test_kernel_threads_are_skipped(proc: Path) -> None:
@@ -135,27 +135,27 @@ def test_kernel_threads_are_skipped(proc: Path) -> None:
     children = proc / "2/task/2/children"
     children.parent.mkdir(parents=True)
     children.write_text("3 4 ", encoding="ascii")
-    looking = ProcessScanner(None, proc)
+    scanner = ProcessScanner(None, proc)
     children.write_text("3 6 ", encoding="ascii")
     add_process(proc, 6, 8000)
     (proc / "3/statm").write_text("9 9 9 9 9 9 9\n", encoding="ascii")
     (proc / "3/status").write_text("Name:\tx\nVmRSS:\t       9 kB\n", encoding="ascii")
-    found = looking.scan(ON_HOST, swapped=False)
-    assert found is not None
-    assert [one.tgid for one in found.largest] == [6, 5]
-    # kthreadd itself, one that is no child of it any more, and the two that were told.
-    assert found.count == 4
+    tasks = scanner.scan(ON_HOST, swapped=False)
+    assert tasks is not None
+    assert [one.tgid for one in tasks.largest] == [6, 5]
+    # kthreadd itself, one that is no child of it any more, and the two in the list.
+    assert tasks.count == 4
 
 
 def test_kills_of_a_storm_share_a_scan(proc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_process(proc, 5, 4000)
-    looking = ProcessScanner(None, proc)
-    first = looking.scan(ON_HOST, swapped=False)
+    scanner = ProcessScanner(None, proc)
+    first = scanner.scan(ON_HOST, swapped=False)
     add_process(proc, 6, 8000)
-    assert looking.scan(ON_HOST, swapped=False) is first
+    assert scanner.scan(ON_HOST, swapped=False) is first
     later = time.monotonic() + 60
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    second = looking.scan(ON_HOST, swapped=False)
+    second = scanner.scan(ON_HOST, swapped=False)
     assert first is not None
     assert second is not None
     assert [one.tgid for one in second.largest] == [6, 5]
@@ -168,10 +168,10 @@ def test_a_scan_has_a_time_limit(proc: Path, monkeypatch: pytest.MonkeyPatch) ->
     clock = iter(range(100))
     # Each look at the clock is a fortieth of a second later: the limit is a tenth.
     monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 40)
-    found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
-    assert found is not None
-    assert found.count == len(found.largest) == 4
-    assert found.skipped == 6
+    tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
+    assert tasks is not None
+    assert tasks.count == len(tasks.largest) == 4
+    assert tasks.skipped == 6
 
 
 def test_processes_of_another_namespace_are_not_scanned(tmp_path: Path) -> None:
@@ -185,9 +185,9 @@ def test_a_process_that_ends_meanwhile_is_left_out(proc: Path) -> None:
     add_process(proc, 5, 4000)
     (proc / "6").mkdir()
     add_process(proc, 7, 0)
-    found = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
-    assert found is not None
-    assert [one.tgid for one in found.largest] == [5]
+    tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
+    assert tasks is not None
+    assert [one.tgid for one in tasks.largest] == [5]
 
 
 def test_the_kernels_table_has_precedence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,10 +25,10 @@ def _own_start_ns() -> int:
 
 def test_files_of_a_process() -> None:
     me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns()))
-    witness = take_snapshot(me, None)
-    assert witness.process_found
-    assert witness.executable == os.path.realpath(sys.executable)
-    assert witness.cgroup == Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    snapshot = take_snapshot(me, None)
+    assert snapshot.process_found
+    assert snapshot.executable == os.path.realpath(sys.executable)
+    assert snapshot.cgroup == Path("/proc/self/cgroup").read_text(encoding="utf-8")
 
 
 def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
@@ -44,8 +44,12 @@ def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
         ("0::/docker/x\n1", "0::/docker/x\n1"),
     ):
         (folder / "cgroup").write_text(text, encoding="ascii")
-        witness = take_snapshot(KILL, None, tmp_path)
-        assert (witness.process_found, witness.cgroup, witness.executable) == (True, expected, None)
+        snapshot = take_snapshot(KILL, None, tmp_path)
+        assert (snapshot.process_found, snapshot.cgroup, snapshot.executable) == (
+            True,
+            expected,
+            None,
+        )
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
@@ -147,8 +151,8 @@ def test_a_host_without_cgroups_has_no_mount(tmp_path: Path) -> None:
 
 def test_a_snapshot_survives_storage() -> None:
     named = replace(SNAPSHOT, environ={"OTEL_SERVICE_NAME": "shop"})
-    for witness in (SNAPSHOT, named, Snapshot(process_found=False)):
-        assert roundtrip(witness) == witness
+    for snapshot in (SNAPSHOT, named, Snapshot(process_found=False)):
+        assert roundtrip(snapshot) == snapshot
 
 
 def test_a_recovered_kill_has_no_usage(tmp_path: Path) -> None:
@@ -164,8 +168,8 @@ def test_a_recovered_kill_has_no_usage(tmp_path: Path) -> None:
     cgroups = CgroupMount(tmp_path, "/", v1=False)
     usage = MemcgUsage(limit=64, usage=None, swap_limit=None, swap_usage=None)
     assert read_usage(late, cgroups) == usage
-    witness = take_snapshot(late, cgroups, tmp_path)
-    assert (witness.host, witness.victim_cgroup, witness.limit_cgroup) == (None, None, None)
+    snapshot = take_snapshot(late, cgroups, tmp_path)
+    assert (snapshot.host, snapshot.victim_cgroup, snapshot.limit_cgroup) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +291,9 @@ def test_the_cgroup_of_the_limit_and_the_victims_own(tmp_path: Path) -> None:
         decided = replace(
             KILL, memcg=Memcg(None, own), decision=replace(KILL.decision, memcg=memcg)
         )
-        witness = take_snapshot(decided, files, tmp_path)
-        assert (witness.limit_cgroup, witness.victim_cgroup) == expected
-        assert add_limit_cgroup(decided, witness, files) == witness
+        snapshot = take_snapshot(decided, files, tmp_path)
+        assert (snapshot.limit_cgroup, snapshot.victim_cgroup) == expected
+        assert add_limit_cgroup(decided, snapshot, files) == snapshot
         # The decision may be known only from the kernel log, after the snapshot.
         early = take_snapshot(replace(decided, decision=None), files, tmp_path)
         late = add_limit_cgroup(decided, early, files)

@@ -92,8 +92,8 @@ def test_labels_are_the_configured_ones() -> None:
     environ = {"OTEL_OOM_CONTAINER_LABELS": "team, app.kubernetes.io/name,,"}
     assert read_container_labels(environ) == {"team", "app.kubernetes.io/name"}
     assert read_container_labels({}) == frozenset()
-    told = container_attributes(Container(INNER, labels={"team": "shop"}))
-    assert told["container.label.team"] == "shop"
+    attributes = container_attributes(Container(INNER, labels={"team": "shop"}))
+    assert attributes["container.label.team"] == "shop"
 
 
 def test_containers_survive_storage() -> None:
@@ -203,12 +203,12 @@ def test_a_container_without_a_runtime_has_an_error(tmp_path: Path) -> None:
 
 
 def test_the_cache_of_containers_is_bounded(tmp_path: Path) -> None:
-    finder = ContainerLookup(frozenset(), tmp_path)
+    lookup = ContainerLookup(frozenset(), tmp_path)
     for number in range(3000):
-        finder.add(Container(f"{number:064}"))
-    assert finder.get(f"{0:064}") is None
-    assert finder.get(f"{2999:064}") is not None
-    assert finder.get(f"{3000 - 2048:064}") is not None
+        lookup.add(Container(f"{number:064}"))
+    assert lookup.get(f"{0:064}") is None
+    assert lookup.get(f"{2999:064}") is not None
+    assert lookup.get(f"{3000 - 2048:064}") is not None
 
 
 def test_half_a_character_in_a_runtimes_json_is_escaped() -> None:

@@ -12,16 +12,16 @@ from msgspec.structs import replace
 from otel_oom.linux.containers.runtime_api import RuntimeApi
 from otel_oom.model.container import Container
 
-ASKED = Container("1" * 64, "podman")
+CONTAINER = Container("1" * 64, "podman")
 
 
 class Server:
     """A Unix socket that sends one response to every client, and counts them."""
 
-    def __init__(self, path: Path, answer: bytes | None) -> None:
-        """Say ``answer``, or nothing without ever hanging up."""
-        self.asked = 0
-        self._answer = answer
+    def __init__(self, path: Path, response: bytes | None) -> None:
+        """Say ``response``, or nothing without ever hanging up."""
+        self.requests = 0
+        self._response = response
         self._held: list[socket.socket] = []
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(path))
@@ -31,13 +31,13 @@ class Server:
     def _serve(self) -> None:
         while True:
             connected, _ = self._socket.accept()
-            self.asked += 1
-            if self._answer is None:
+            self.requests += 1
+            if self._response is None:
                 self._held.append(connected)
                 continue
             with connected:
                 connected.recv(4096)
-                connected.sendall(self._answer)
+                connected.sendall(self._response)
 
 
 @pytest.fixture
@@ -50,40 +50,41 @@ def api(address: Path) -> RuntimeApi:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         None,
         b"",
         b"nonsense\r\n\r\n",
     ],
 )
-def test_an_unresponsive_socket_gets_one_request(address: Path, answer: bytes | None) -> None:
+def test_an_unresponsive_socket_gets_one_request(address: Path, response: bytes | None) -> None:
     """The second container waits for no deadline; both stay as they were, with an error."""
-    server = Server(address, answer)
-    asking = api(address)
-    for container in (ASKED, Container("2" * 64, "podman", name="web")):
-        said = replace(container, error=f"no response from the runtime's API at {address}")
-        assert asking.add_details(container) == said
-    assert server.asked == 1
+    server = Server(address, response)
+    client = api(address)
+    for container in (CONTAINER, Container("2" * 64, "podman", name="web")):
+        expected = replace(container, error=f"no response from the runtime's API at {address}")
+        assert client.add_details(container) == expected
+    assert server.requests == 1
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"7", b'{"Config": 5, "Name": [], "Version": {}}'])
 def test_a_malformed_response_changes_nothing(address: Path, body: bytes) -> None:
     Server(address, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + body)
-    assert api(address).add_details(ASKED) == ASKED
+    assert api(address).add_details(CONTAINER) == CONTAINER
 
 
 def test_a_missing_socket_is_an_error_of_the_container(address: Path) -> None:
     assert (
-        api(address).add_details(ASKED).error == f"no response from the runtime's API at {address}"
+        api(address).add_details(CONTAINER).error
+        == f"no response from the runtime's API at {address}"
     )
 
 
 def test_a_complete_container_needs_no_request(address: Path) -> None:
     """Only the version is requested, once for all containers."""
     server = Server(address, b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"Version": "4.3.1"}')
-    asking = api(address)
+    client = api(address)
     for number in range(3):
-        told = Container(f"{number:064}", "podman", name="web", labels={"team": "shop"})
-        assert asking.add_details(told).runtime_version == "4.3.1"
-    assert server.asked == 1
+        container = Container(f"{number:064}", "podman", name="web", labels={"team": "shop"})
+        assert client.add_details(container).runtime_version == "4.3.1"
+    assert server.requests == 1

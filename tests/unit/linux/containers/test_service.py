@@ -59,20 +59,20 @@ def test_a_file_that_hangs_delays_one_kill_only(
             waits.append(timeout)
             return super().wait(timeout)
 
-    asked = runtimes_module._Request  # noqa: SLF001  what waits is in there
-    monkeypatch.setattr(runtimes_module, "_Request", lambda event: asked(event, Done()))
+    request_type = runtimes_module._Request  # noqa: SLF001  holds the event that is waited for
+    monkeypatch.setattr(runtimes_module, "_Request", lambda event: request_type(event, Done()))
     late = Container(INNER, "docker", error="timeout while reading the files of its runtime")
     at_once = [service.resolve_now(ALONE) for _ in range(3)]
-    assert [told and told.victim for told in at_once] == [late] * 3
+    assert [each and each.victim for each in at_once] == [late] * 3
     assert len(reads) == 1
     assert len(waits) == 1, "the others have waited as well"
     hangs.set()
     wait_until(
         lambda: service.resolve_deferred(ALONE, at_once[0]).victim != late, "what the file says"
     )
-    told = service.resolve_deferred(ALONE, at_once[0]).victim
-    assert told is not None
-    assert told.name == "web"
+    container = service.resolve_deferred(ALONE, at_once[0]).victim
+    assert container is not None
+    assert container.name == "web"
 
 
 def test_a_late_result_is_used_by_the_delivery(
@@ -101,9 +101,9 @@ def test_a_late_result_is_used_by_the_delivery(
     monkeypatch.setattr(runtimes_module, "_DEFERRED_WAIT_S", 30.0)
     goes_on.set()
     wait_until(lambda: not service._is_stuck.is_set(), "the thread's turn")  # noqa: SLF001  its own lock
-    told = service.resolve_deferred(bare, EventContainers()).victim
-    assert told is not None
-    assert told.name == "web"
+    container = service.resolve_deferred(bare, EventContainers()).victim
+    assert container is not None
+    assert container.name == "web"
 
 
 def test_files_that_timed_out_are_read_for_the_next_kill(
@@ -118,31 +118,31 @@ def test_files_that_timed_out_are_read_for_the_next_kill(
     )
 
     def at_once() -> bool:
-        told = service.resolve_now(ALONE)
-        return told is not None and told.victim == found
+        containers = service.resolve_now(ALONE)
+        return containers is not None and containers.victim == found
 
     wait_until(at_once, "the container by its file")
 
 
 def test_of_nested_containers_the_inner_one_is_the_victims(service: ContainerService) -> None:
     nested = replace(ALONE, memcg=Memcg(1, f"/docker/{OUTER}/libpod_parent/libpod-{INNER}"))
-    told = service.resolve_now(nested)
-    assert told is not None
-    assert told.victim is not None
-    assert told.host is not None
-    assert (told.victim.id, told.victim.runtime) == (INNER, "podman")
-    assert (told.host.id, told.host.runtime) == (OUTER, "docker")
+    containers = service.resolve_now(nested)
+    assert containers is not None
+    assert containers.victim is not None
+    assert containers.host is not None
+    assert (containers.victim.id, containers.victim.runtime) == (INNER, "podman")
+    assert (containers.host.id, containers.host.runtime) == (OUTER, "docker")
 
 
 def test_the_triggers_container_is_set_if_it_is_another(service: ContainerService) -> None:
     other = replace(ALONE, trigger=KILL.trigger, trigger_memcg=Memcg(2, f"/docker/{OUTER}"))
     same = replace(ALONE, trigger=KILL.trigger, trigger_memcg=ALONE.memcg)
-    told, alike = service.resolve_now(other), service.resolve_now(same)
-    assert told is not None
-    assert told.trigger is not None
-    assert told.trigger.id == OUTER
-    assert alike is not None
-    assert alike.trigger is None
+    containers, same_containers = service.resolve_now(other), service.resolve_now(same)
+    assert containers is not None
+    assert containers.trigger is not None
+    assert containers.trigger.id == OUTER
+    assert same_containers is not None
+    assert same_containers.trigger is None
 
 
 def test_an_event_without_tasks_has_no_containers(service: ContainerService) -> None:
@@ -154,22 +154,22 @@ def test_an_event_without_tasks_has_no_containers(service: ContainerService) -> 
 
 def test_a_container_is_read_once_its_bundle_is_complete(tmp_path: Path) -> None:
     """Its directory comes first and its file later; after its end it is still in the cache."""
-    finder = ContainerLookup(frozenset())
-    finder.add_bundle_dir(BundleDir(Path("/"), tmp_path))
-    watch = BundleWatcher(finder)
-    watch.watch_all()
+    lookup = ContainerLookup(frozenset())
+    lookup.add_bundle_dir(BundleDir(Path("/"), tmp_path))
+    watcher = BundleWatcher(lookup)
+    watcher.watch_all()
     folder = tmp_path / INNER
     folder.mkdir()
-    watch.read_new()
-    assert finder.get(INNER) is None
-    kept = {
+    watcher.read_new()
+    assert lookup.get(INNER) is None
+    selected = {
         "io.kubernetes.cri.container-type": "container",
         "io.kubernetes.cri.container-name": "web",
     }
-    annotations = {**kept, "secret": "hunter2"}
+    annotations = {**selected, "secret": "hunter2"}
     (folder / "config.json").write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
-    wait_until(lambda: watch.retry_pending() == float("inf"), "the bundle")
+    wait_until(lambda: watcher.retry_pending() == float("inf"), "the bundle")
     (folder / "config.json").unlink()
     folder.rmdir()
-    assert finder.get(INNER) == Container(INNER, "containerd", name="web", annotations=kept)
-    watch.close()
+    assert lookup.get(INNER) == Container(INNER, "containerd", name="web", annotations=selected)
+    watcher.close()

@@ -30,9 +30,9 @@ from tests.testlib.samples.log_lines import (
 def test_a_path_that_may_be_truncated_is_unknown() -> None:
     """The kernel prints about a thousand bytes of a line."""
     line = REPORT[-1].replace("/outer/inner", "/outer/" + "i" * 1000)
-    chosen = parse_line(line)
-    assert isinstance(chosen, OomKillSummary)
-    assert (chosen.oom_memcg, chosen.task_memcg) == ("/outer", None)
+    summary = parse_line(line)
+    assert isinstance(summary, OomKillSummary)
+    assert (summary.oom_memcg, summary.task_memcg) == ("/outer", None)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_a_line_that_resembles_a_kill_is_none(text: str) -> None:
     ],
 )
 def test_fields_of_a_vendor_are_skipped(more: str) -> None:
-    (plain,), (told,) = parse_kills([KILLED]), parse_kills([KILLED + more])
-    assert told.parsed == plain.parsed
+    (plain,), (kill,) = parse_kills([KILLED]), parse_kills([KILLED + more])
+    assert kill.parsed == plain.parsed
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_other_text_after_the_fields_makes_it_no_kill(more: str) -> None:
     "comm", ["x) a:1", ") swap:4kB", "x oom_score:1", ", UID:7", "(x) total-vm:9"]
 )
 def test_a_name_adds_no_fields(comm: str) -> None:
-    (plain,), (told,) = (
+    (plain,), (kill,) = (
         parse_kills([KILLED]),
         parse_kills([killed_line(5356, comm) + " hugetlb-rss:0kB"]),
     )
     assert isinstance(plain.parsed, KilledProcess)
-    assert told.parsed == replace(plain.parsed, comm=comm)
+    assert kill.parsed == replace(plain.parsed, comm=comm)
 
 
 @pytest.mark.parametrize("more", [" and more", "\n", "x"])
@@ -159,7 +159,7 @@ def test_broken_lines_raise_nothing() -> None:
     chance = random.Random(5)  # noqa: S311  the same lines at each run
     texts = [*REPORT, KILLED, EXITING, GROUP_KILL, NO_KILLABLE_PROCESS, REAPED]
     parser = KernelLogParser()
-    told = 0
+    kill_count = 0
     for at in range(30_000):
         text = chance.choice(texts)
         change = chance.randrange(6)
@@ -182,5 +182,5 @@ def test_broken_lines_raise_nothing() -> None:
                 after_loss=chance.random() < 0.01,
             )
         )
-        told += isinstance(event, LoggedKill)
-    assert told > 1000
+        kill_count += isinstance(event, LoggedKill)
+    assert kill_count > 1000

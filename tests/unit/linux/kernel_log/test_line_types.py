@@ -17,26 +17,23 @@ from tests.testlib.samples.kernel_logs import MESSAGE_FORMATS, MessageFormat, vi
 NOWHERE = Path("/nonexistent")
 
 
-def make_lines(form: MessageFormat) -> list[Line]:
-    """Return the lines as in a file, without callers, a millisecond apart."""
-    return [Line(text, at * 1_000_000, at) for at, text in enumerate(form.lines)]
-
-
-def parse(given: list[Line]) -> list[OomKill]:
-    """Return the kills of a log."""
+def parse_kills(texts: tuple[str, ...]) -> list[OomKill]:
+    """Return the kills of a log without callers, whose lines are a millisecond apart."""
     parser = KernelLogParser()
-    events: list[LogEvent | None] = [parser.feed(line) for line in given]
+    events: list[LogEvent | None] = [
+        parser.feed(Line(text, index * 1_000_000, index)) for index, text in enumerate(texts)
+    ]
     events += parser.finish()
-    made = EventBuilder("boot", "replay", "file", ProcessLookup(NOWHERE))
-    kills = [made.build_kill(event, 10**9, 0) for event in events if isinstance(event, LoggedKill)]
+    builder = EventBuilder("boot", "replay", "file", ProcessLookup(NOWHERE))
+    kills = [builder.build_kill(each, 10**9, 0) for each in events if isinstance(each, LoggedKill)]
     return [kill for kill in kills if not kill.skipped]
 
 
-@pytest.mark.parametrize("form", MESSAGE_FORMATS, ids=lambda form: f"{form.number}-{form.name}")
-def test_each_message_format(form: MessageFormat) -> None:
+@pytest.mark.parametrize("sample", MESSAGE_FORMATS, ids=lambda each: f"{each.number}-{each.name}")
+def test_each_message_format(sample: MessageFormat) -> None:
     """One event a kill, with the values that this kernel prints; others are absent."""
-    assert [victim_of(kill) for kill in parse(make_lines(form))] == list(form.victims)
+    assert [victim_of(kill) for kill in parse_kills(sample.lines)] == list(sample.victims)
 
 
 def test_there_are_samples_of_all_formats() -> None:
-    assert {form.number for form in MESSAGE_FORMATS} == set(range(1, 19))
+    assert {each.number for each in MESSAGE_FORMATS} == set(range(1, 19))

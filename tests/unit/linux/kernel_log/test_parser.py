@@ -67,10 +67,10 @@ def test_a_whole_report_is_one_kill() -> None:
 def test_a_report_is_an_event_before_the_kill() -> None:
     """Once it names the allocating task, and once it names the victim."""
     parser = KernelLogParser()
-    told = [event for line in make_lines(REPORT) if (event := parser.feed(line))]
-    asked, report = told
-    assert isinstance(asked, Report)
-    assert (asked.trigger_tid, asked.summary) == (5356, None)
+    reports = [event for line in make_lines(REPORT) if (event := parser.feed(line))]
+    begun, report = reports
+    assert isinstance(begun, Report)
+    assert (begun.trigger_tid, begun.summary) == (5356, None)
     assert isinstance(report, Report)
     assert report.summary is not None
     assert report.memcg_usage is not None
@@ -137,11 +137,11 @@ def test_a_kill_of_another_thread_of_the_victim_fits_a_report() -> None:
 
 def test_members_of_a_group_have_its_first_kill() -> None:
     """The chosen process, which the kernel prints again, is one event."""
-    told = parse_kills(
+    killed = parse_kills(
         [*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(5400), killed_line(5401), *REPORT, KILLED]
     )
-    assert [kill.parsed.pid for kill in told] == [5356, 5400, 5401, 5356]
-    first, *rest, last = told
+    assert [kill.parsed.pid for kill in killed] == [5356, 5400, 5401, 5356]
+    first, *rest, last = killed
     assert [kill.first_of_group for kill in rest] == [first, first]
     assert [kill.report for kill in rest] == [first.report, first.report]
     assert (first.first_of_group, last.first_of_group) == (None, None)

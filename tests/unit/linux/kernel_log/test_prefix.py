@@ -11,7 +11,7 @@ from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line, parse_l
 
 
 @pytest.mark.parametrize(
-    ("text", "bare", "caller"),
+    ("text", "stripped", "caller"),
     [
         ("[  T123] a b", "a b", 123),
         ("[    C1] a b", "a b", None),
@@ -31,9 +31,9 @@ from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line, parse_l
         ("", "", None),
     ],
 )
-def test_a_prefix_is_stripped(text: str, bare: str, caller: int | None) -> None:
+def test_a_prefix_is_stripped(text: str, stripped: str, caller: int | None) -> None:
     """Colour, level, time and thread; not rows of a table, which begin like a thread."""
-    assert strip_prefix(Line(text, 1, 2)) == Line(bare, 1, 2, caller)
+    assert strip_prefix(Line(text, 1, 2)) == Line(stripped, 1, 2, caller)
 
 
 def test_the_thread_of_a_record_is_kept() -> None:
@@ -53,9 +53,9 @@ def test_reports_of_two_threads_are_separated_by_their_prefix() -> None:
         for one, two in zip([*REPORT, KILLED], [*other, killed_line(6000)], strict=True)
         for caller, text in (("T5356", one), ("T6000", two))
     ]
-    told = [event for event in parse_lines(woven) if isinstance(event, LoggedKill)]
-    assert [kill.parsed.pid for kill in told] == [5356, 6000]
-    for kill in told:
+    kills = [event for event in parse_lines(woven) if isinstance(event, LoggedKill)]
+    assert [kill.parsed.pid for kill in kills] == [5356, 6000]
+    for kill in kills:
         assert kill.report is not None
         assert kill.report.trigger_tid == kill.parsed.pid
         assert len(kill.report.stack) == 5

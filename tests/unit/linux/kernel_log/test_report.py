@@ -39,7 +39,7 @@ memory: usage 100kB, limit 100kB, failcnt 1
 Memory cgroup out of memory: Kill process 100 (sh) score 900 or sacrifice child
 Killed process 100 (sh) total-vm:4000kB, anon-rss:400kB, file-rss:0kB
 """.splitlines()
-CHOICE, OLD_KILLED = OLD[-2:]
+ANNOUNCEMENT, OLD_KILLED = OLD[-2:]
 OTHER = [re.sub(r"\b100\b", "200", line).replace("/a", "/b") for line in OLD]
 
 
@@ -66,8 +66,8 @@ def test_the_text_of_a_kill_without_a_report_is_its_line() -> None:
     """So is that of a group's member: the first kill has the report."""
     (alone,) = parse_kills([KILLED])
     assert alone.text == KILLED
-    (pair,) = finished_kills([CHOICE, OLD_KILLED])
-    assert pair.text == f"{CHOICE}\n{OLD_KILLED}"
+    (pair,) = finished_kills([ANNOUNCEMENT, OLD_KILLED])
+    assert pair.text == f"{ANNOUNCEMENT}\n{OLD_KILLED}"
     first, member = parse_kills([*REPORT, KILLED, GROUP_KILL, killed_line(5400)])
     assert first.text.endswith(KILLED)
     assert member.text == killed_line(5400)
@@ -116,17 +116,19 @@ def test_an_announcement_and_its_kill_are_one() -> None:
     assert child.report.oom_memcg == "/a"
 
 
-@pytest.mark.parametrize("behind", [[], ["other"] * 300, OTHER])
-def test_an_announcement_without_its_kill_is_a_kill(behind: list[str]) -> None:
+@pytest.mark.parametrize("following", [[], ["other"] * 300, OTHER])
+def test_an_announcement_without_its_kill_is_a_kill(following: list[str]) -> None:
     """Once, with its report, whatever follows."""
-    told = finished_kills([*OLD[:-1], *behind])
-    lost = [kill for kill in told if kill.parsed.pid == 100]
+    kills = finished_kills([*OLD[:-1], *following])
+    lost = [kill for kill in kills if kill.parsed.pid == 100]
     assert len(lost) == 1
     assert isinstance(lost[0].parsed, KilledProcess)
     assert lost[0].parsed.memory is None
     assert lost[0].report is not None
     assert lost[0].report.oom_memcg == "/a"
-    assert [kill.parsed.pid for kill in told if kill.parsed.pid != 100] == [200] * (behind is OTHER)
+    assert [kill.parsed.pid for kill in kills if kill.parsed.pid != 100] == [200] * (
+        following is OTHER
+    )
 
 
 @pytest.mark.parametrize("passed_ns", [1, 11 * SECOND])
@@ -136,8 +138,8 @@ def test_a_lost_kill_is_an_event_after_a_while(passed_ns: int) -> None:
     for line in make_lines(OLD[:-1]):
         assert not isinstance(parser.feed(line), LoggedKill)
     count = 300 if passed_ns == 1 else 1
-    told = [parser.feed(Line("other", passed_ns, at)) for at in range(count)]
-    assert [type(event) for event in told if event] == [LoggedKill]
+    events = [parser.feed(Line("other", passed_ns, at)) for at in range(count)]
+    assert [type(event) for event in events if event] == [LoggedKill]
 
 
 def test_an_announcement_before_lost_lines_is_a_kill() -> None:
@@ -154,7 +156,7 @@ def test_a_storm_of_announcements_is_as_many_kills() -> None:
     """Reports are omitted then, and pairs may interleave."""
     pairs = [
         (line.replace("100 (sh)", f"{pid} (sh)"), kill.replace("100 (sh)", f"{pid} (sh)"))
-        for pid, line, kill in ((pid, CHOICE, OLD_KILLED) for pid in range(1000, 1300))
+        for pid, line, kill in ((pid, ANNOUNCEMENT, OLD_KILLED) for pid in range(1000, 1300))
     ]
     apart = [text for pair in pairs for text in pair]
     assert [kill.parsed.pid for kill in finished_kills(apart)] == list(range(1000, 1300))
@@ -195,9 +197,9 @@ def test_mixed_reports_share_nothing(texts: list[str], shift: int) -> None:
     The second report begins ``shift`` lines after the first."""
     places = [(2 * at, line) for at, line in enumerate(_renamed(texts, 300, "/one"))]
     places += [(2 * (at + shift) + 1, line) for at, line in enumerate(_renamed(texts, 400, "/two"))]
-    told = finished_kills([line for _, line in sorted(places)])
-    assert sorted(kill.parsed.pid or 0 for kill in told) == [300, 400]
-    for kill in told:
+    kills = finished_kills([line for _, line in sorted(places)])
+    assert sorted(kill.parsed.pid or 0 for kill in kills) == [300, 400]
+    for kill in kills:
         own = {300: "/one", 400: "/two"}[kill.parsed.pid or 0]
         report = kill.report
         if report is None:
@@ -251,13 +253,13 @@ def test_a_thread_of_a_dead_process_is_a_duplicate() -> None:
     """The task table maps threads to processes."""
     row = REPORT[-2].replace("5356", "5401", 1).replace("5356", "5400")
     report = [*REPORT[:-1], row, REPORT[-1]]
-    told = parse_lines(
+    events = parse_lines(
         make_lines(
             [*report, KILLED, GROUP_KILL, killed_line(5400), killed_line(5401), killed_line(5402)]
         )
     )
-    assert isinstance(told[2], DuplicateKillLine)
-    rest = [event for event in told if isinstance(event, LoggedKill)]
+    assert isinstance(events[2], DuplicateKillLine)
+    rest = [event for event in events if isinstance(event, LoggedKill)]
     assert [kill.parsed.pid for kill in rest] == [5356, 5400, 5402]
 
 

@@ -103,11 +103,11 @@ def test_a_line_that_resembles_a_row_is_none(text: str) -> None:
 
 
 def test_a_table_without_end_is_bounded() -> None:
-    table = TaskTableReader(tuple(LAYOUTS["2.6.25"][0].split()), 0)
+    reader = TaskTableReader(tuple(LAYOUTS["2.6.25"][0].split()), 0)
     for pid in range(20_000):
-        assert table.add(f"[{pid}] 0 {pid + 1} 1 {pid} 0 0 x")
-    told = table.build()
-    assert told.count == 20_000
-    assert len(told.largest) == MAX_LARGEST
-    assert len(told.total_vm) <= 4096
-    assert len(told.tgids) <= 4096
+        assert reader.add(f"[{pid}] 0 {pid + 1} 1 {pid} 0 0 x")
+    table = reader.build()
+    assert table.count == 20_000
+    assert len(table.largest) == MAX_LARGEST
+    assert len(table.total_vm) <= 4096
+    assert len(table.tgids) <= 4096
