@@ -67,7 +67,7 @@ class EventRecorder:
             sqlite3.Error, StoreError: the store failed; the event may be recorded again.
         """
         if isinstance(event, UndecodableRecord):
-            path = undecodable.save_record(self._store.folder, event.record)
+            path = undecodable.save_record(self._store.path, event.record)
             _LOG.error("Undecodable record (%s) kept in %s", event.reason, path)
             return
         self._stats.on_captured(event)

@@ -31,7 +31,7 @@ from otel_oom.store.recovery.errors import (
     classify,
     describe,
 )
-from otel_oom.store.state_dir import StateFolder
+from otel_oom.store.state_dir import StateDirectory
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ _T = TypeVar("_T")
 class Database:
     """Runs work on the file; safe to use from several threads."""
 
-    def __init__(self, folder: StateFolder, limits: StoreLimits) -> None:
-        """Prepare to open the file in ``folder``."""
-        self._reserve = DiskReserve(folder.path / NAME, limits.max_bytes)
-        self._file = DatabaseFile(folder, self._reserve)
+    def __init__(self, directory: StateDirectory, limits: StoreLimits) -> None:
+        """Prepare to open the file in ``directory``."""
+        self._reserve = DiskReserve(directory.path / NAME, limits.max_bytes)
+        self._file = DatabaseFile(directory, self._reserve)
         self._boot_id = clock.boot_id()
         self._mutex = threading.Lock()
         self._drop_reporter = retention.DropReporter(self._file.path)

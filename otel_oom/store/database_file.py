@@ -13,7 +13,7 @@ from otel_oom.store.connection import close, configure, connect, inode, run_in_t
 from otel_oom.store.recovery import salvage
 from otel_oom.store.recovery.disk_space import DiskReserve
 from otel_oom.store.recovery.errors import describe, is_unreadable
-from otel_oom.store.state_dir import StateFolder, StoreError
+from otel_oom.store.state_dir import StateDirectory, StoreError
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ class DatabaseFile:
     One connection: versions of SQLite before 3.51.3 can corrupt the log when two reset it.
     """
 
-    def __init__(self, folder: StateFolder, reserve: DiskReserve) -> None:
-        """Prepare to open the file in ``folder``."""
-        self.path = folder.path / NAME
-        self._folder = folder
+    def __init__(self, directory: StateDirectory, reserve: DiskReserve) -> None:
+        """Prepare to open the file in ``directory``."""
+        self.path = directory.path / NAME
+        self._directory = directory
         self._reserve = reserve
         self._names = (self.path, self.path.with_name(f"{NAME}-wal"))
         self._db: sqlite3.Connection | None = None
@@ -100,9 +100,9 @@ class DatabaseFile:
         self._db = None
 
     def _connect(self, *, check: bool = False) -> sqlite3.Connection:
-        self._folder.lock()
-        self._folder.prepare_file(NAME)
-        self._folder.sync()
+        self._directory.lock()
+        self._directory.prepare_file(NAME)
+        self._directory.sync()
         db = connect(self.path)
         try:
             try:
@@ -139,10 +139,10 @@ class DatabaseFile:
     def _recreate_from_open_file(self, old: sqlite3.Connection) -> sqlite3.Connection:
         """Copy the open file into a new one, as its name leads elsewhere now."""
         _LOG.error("Store: database %s was deleted or replaced; rewriting it", self.path)
-        self._folder.lock()
+        self._directory.lock()
         new_path = self.path.with_name(f"{NAME}.new")
         new_path.unlink(missing_ok=True)
-        self._folder.prepare_file(new_path.name)
+        self._directory.prepare_file(new_path.name)
         with closing(sqlite3.connect(new_path)) as new:
             old.backup(new)
         if self.path.exists():

@@ -100,7 +100,7 @@ def migrate(db: sqlite3.Connection) -> None:
     if version > VERSION:
         raise StoreError(
             f"The database was written by a later otel-oom: it has schema version {version}, this "
-            f"one knows {VERSION}. Run the later one, or name another folder with --state-dir."
+            f"one knows {VERSION}. Run the later one, or name another directory with --state-dir."
         )
     if version < VERSION:
         steps = "".join(_MIGRATIONS[version:])

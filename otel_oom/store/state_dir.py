@@ -1,4 +1,4 @@
-"""The state folder: private, and locked by one agent at a time."""
+"""The state directory: private, and locked by one agent at a time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class StoreError(Exception):
     """The store can't be used; the message says why and what to do next."""
 
 
-class StateFolder:
-    """The folder ``path``, of mode 0700, so that nobody else can read or place files in it."""
+class StateDirectory:
+    """The directory ``path``, of mode 0700, so that nobody else can read or place files in it."""
 
     def __init__(self, path: Path) -> None:
         """Touch nothing before :meth:`lock`, which follows a symbolic link made by root."""
@@ -26,7 +26,7 @@ class StateFolder:
         self._lock: int | None = None
 
     def lock(self) -> None:
-        """Create the folder if it is missing, and lock it, unless it is locked already.
+        """Create the directory if it is missing, and lock it, unless it is locked already.
 
         Raises:
             StoreError: another agent has locked it, another user owns it, or it is not writable.
@@ -38,7 +38,7 @@ class StateFolder:
             lock = self._open(_LOCK)
         except OSError as error:
             raise StoreError(
-                f"The state folder {self.path} can't be used: {error.strerror}. "
+                f"The state directory {self.path} can't be used: {error.strerror}. "
                 "Name another with --state-dir, or run as a user who may write there."
             ) from error
         try:
@@ -74,14 +74,14 @@ class StateFolder:
         os.close(self._open(name))
 
     def sync(self) -> None:
-        """Sync the names in the folder, and its own: a new name must survive a crash.
+        """Sync the names in the directory, and its own: a new name must survive a crash.
 
         Raises:
             OSError: the names in it may not be on the disk.
         """
         _sync(self.path)
         with suppress(OSError):
-            # Not every user may read the folder above.
+            # Not every user may read the directory above.
             _sync(self.path.parent)
 
     def _prepare(self) -> None:
@@ -90,11 +90,11 @@ class StateFolder:
             self.path.mkdir(mode=0o700)
         if self.path.is_symlink():
             self.path = _resolve_link(self.path)
-        folder = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(self.path, _OPEN | os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._require_private(folder, self.path, 0o700)
+            self._require_private(directory, self.path, 0o700)
         finally:
-            os.close(folder)
+            os.close(directory)
 
     def _open(self, name: str) -> int:
         file = os.open(self.path / name, _OPEN | os.O_RDWR | os.O_CREAT, 0o600)
@@ -119,18 +119,18 @@ class StateFolder:
         if status.st_uid != os.geteuid():
             raise StoreError(
                 f"{path} is owned by uid {status.st_uid}, which could tamper with events. "
-                f"Give it to uid {os.geteuid()}, or name another folder with --state-dir."
+                f"Give it to uid {os.geteuid()}, or name another directory with --state-dir."
             )
         if stat.S_IMODE(status.st_mode) & ~mode:
             os.fchmod(file, mode)
 
 
 def _sync(path: Path) -> None:
-    folder = os.open(path, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
+    directory = os.open(path, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)
+        os.fsync(directory)
     finally:
-        os.close(folder)
+        os.close(directory)
 
 
 def _resolve_link(path: Path) -> Path:
@@ -148,5 +148,5 @@ def _resolve_link(path: Path) -> Path:
 def _link_error(path: Path) -> StoreError:
     return StoreError(
         f"{path} is a symbolic link, and those are not followed. "
-        "Remove it, or name a folder of its own with --state-dir."
+        "Remove it, or name a directory of its own with --state-dir."
     )

@@ -25,7 +25,7 @@ from otel_oom.store.dead_letters import DeadLetters
 from otel_oom.store.history import History
 from otel_oom.store.recovery import salvage
 from otel_oom.store.recovery.salvage import QuarantinedDatabase
-from otel_oom.store.state_dir import StateFolder, StoreError
+from otel_oom.store.state_dir import StateDirectory, StoreError
 from otel_oom.store.stats import StoreStats
 from otel_oom.store.types import (
     BootTally,
@@ -46,18 +46,18 @@ _SOON_S: Final = 5.0
 
 
 class Store:
-    """The durable state in one folder; safe to use from several threads.
+    """The durable state in one directory; safe to use from several threads.
 
-    A context manager: entering locks the folder and opens the database. Each method raises
+    A context manager: entering locks the directory and opens the database. Each method raises
     sqlite3.Error if the disk does not have what it was to write, or can't be read.
     """
 
     def __init__(self, path: Path, limits: StoreLimits = StoreLimits()) -> None:  # noqa: B008  frozen
-        """Prepare a store in the folder ``path``, which is created if it is missing."""
-        self.folder = path
+        """Prepare a store in the directory ``path``, which is created if it is missing."""
+        self.path = path
         self._limits = limits
-        self._state_folder = StateFolder(path)
-        self._database = Database(self._state_folder, limits)
+        self._state_dir = StateDirectory(path)
+        self._database = Database(self._state_dir, limits)
         self.stats = StoreStats(self._database)
         self.history = History(self._database)
         self.dead_letters = DeadLetters(self._database)
@@ -71,19 +71,19 @@ class Store:
         Raises:
             StoreError: another agent uses it, or it can't be read or written.
         """
-        self._state_folder.lock()
+        self._state_dir.lock()
         try:
             self._database.open()
             self._database.write(lambda db: event_log.retry_undecodable(db, __version__))
         except StoreError:
-            self._state_folder.release()
+            self._state_dir.release()
             raise
         except (sqlite3.Error, OSError) as error:
             self._database.close()
-            self._state_folder.release()
+            self._state_dir.release()
             raise StoreError(
-                f"The database in {self.folder} can't be opened: {error}. "
-                "Move it away and look into it later, or name another folder with --state-dir."
+                f"The database in {self.path} can't be opened: {error}. "
+                "Move it away and look into it later, or name another directory with --state-dir."
             ) from error
         return self
 
@@ -92,7 +92,7 @@ class Store:
         with suppress(sqlite3.Error):
             self._acknowledgements.flush()
         self._database.close()
-        self._state_folder.release()
+        self._state_dir.release()
 
     def insert(self, event: StoredEvent, snapshot: Snapshot, *, incomplete: bool = False) -> bool:
         """Store an event, synced; return ``False`` if it is stored already.

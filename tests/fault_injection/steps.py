@@ -50,7 +50,7 @@ _STORE: Final = "otel_oom.store"
 
 STEPS: Final = (
     # The start.
-    Step("the state folder is locked", f"{_STORE}.state_dir:StateFolder.lock", When.AFTER),
+    Step("the state directory is locked", f"{_STORE}.state_dir:StateDirectory.lock", When.AFTER),
     Step("the tables are to be made ready", f"{_STORE}.schema:migrate", When.BEFORE),
     Step("the store is open", f"{_STORE}.store:Store.__enter__", When.AFTER),
     Step("the pins are locked", f"{_CAPTURE}.pinning:_lock_folder", When.AFTER),

@@ -38,7 +38,7 @@ def test_a_corrupt_row_delays_no_other(
     with Store(tmp_path / "state") as store, Receiver(received) as receiver:
         for number in range(3):
             store.insert(sample_kill(number, boot_id="an earlier boot"), SNAPSHOT)
-        with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
+        with closing(sqlite3.connect(store.path / "otel-oom.db")) as database, database:
             database.execute(f"UPDATE events SET event = {change}, crc32 = NULL WHERE id = 2")  # noqa: S608  of the list above
         config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
         delivery = DeliveryPipeline(store, config, Stats(), ContainerService())

@@ -27,7 +27,7 @@ def test_a_file_in_its_place(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("mine", encoding="ascii")
     done = run(tmp_path / "file" / below)
     assert done.code == 1
-    assert f"The state folder {tmp_path / 'file'}" in done.error_message()
+    assert f"The state directory {tmp_path / 'file'}" in done.error_message()
     assert "--state-dir" in done.error_message()
     assert (tmp_path / "file").read_text(encoding="ascii") == "mine"
 

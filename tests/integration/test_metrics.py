@@ -224,7 +224,7 @@ def test_an_unreadable_store_is_logged_and_ends_nothing(
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         with run_metrics(store, environ), caplog.at_level("INFO"):
             wait_until(lambda: backend.requests, "the first come", limit=LIMIT_S)
-            file = store.folder / NAME
+            file = store.path / NAME
             # A store that fails in earnest, as another program can make it.
             with closing(sqlite3.connect(file)) as other:
                 other.execute("ALTER TABLE counters RENAME TO gone")

@@ -85,7 +85,7 @@ class Submitter:
         if rejected:
             raise DeliveryTimeoutError(
                 f"{rejected} messages were rejected. To see the reasons, and to send them again: "
-                f"otel-oom queue --state-dir {self._store.folder}"
+                f"otel-oom queue --state-dir {self._store.path}"
             )
         return "all sent"
 
@@ -99,7 +99,7 @@ class Submitter:
                 changed_s = time.monotonic()
             elif time.monotonic() - changed_s > _TIMEOUT_S:
                 raise DeliveryTimeoutError(
-                    f"{unsent} messages wait in {self._store.folder}: no backend accepted any for "
+                    f"{unsent} messages wait in {self._store.path}: no backend accepted any for "
                     f"{_TIMEOUT_S:.0f} s. Run the same command again to send them, each once."
                 )
 

@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def disk_usage(store: Store) -> int:
-    return sum(path.stat().st_blocks * 512 for path in store.folder.iterdir())
+    return sum(path.stat().st_blocks * 512 for path in store.path.iterdir())
 
 
 def enqueue_all(store: Store, payload: bytes = b"m") -> None:
@@ -59,7 +59,7 @@ def deliver(store: Store, excluded_uid: str = "") -> list[str]:
 
 
 def unpruned_uids(store: Store) -> list[str]:
-    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database:
         query = "SELECT uid FROM events WHERE NOT pruned ORDER BY id"
         return [uid for (uid,) in database.execute(query)]
 
@@ -121,7 +121,7 @@ def test_history_is_pruned_by_age(store: Store) -> None:
     enqueue_all(store)
     store.ack(store.next_batch("logs", 3, ALL))
     store.ack(store.next_batch("traces", 3, ALL))
-    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database, database:
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database, database:
         for id_, age_ns in ((1, DAY_NS + 10**9), (2, DAY_NS - 60 * 10**9), (4, 9 * DAY_NS)):
             database.execute(
                 "UPDATE events SET stored_unix_ns = ? WHERE id = ?", (time.time_ns() - age_ns, id_)
@@ -163,7 +163,7 @@ def test_a_pruned_panic_is_still_known(tmp_path: Path) -> None:
 
 
 def test_free_pages_are_released_to_the_disk(store: Store) -> None:
-    path = store.folder / "otel-oom.db"
+    path = store.path / "otel-oom.db"
     for number in range(100):
         store.insert(large_kill(number), SNAPSHOT)
     enqueue_all(store)
@@ -206,7 +206,7 @@ def test_encoded_copies_are_deleted_before_undelivered_events(store: Store) -> N
         if any(name.startswith("dropped") for name in store.counters(NO_BOOT)):
             break
     assert store.counters(NO_BOOT)["dropped.logs"] > 0
-    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as database:
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database:
         assert database.execute("SELECT count(*) FROM encoded_events").fetchone() == (0,)
 
 

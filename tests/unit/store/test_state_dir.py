@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store, StoreError
-from otel_oom.store.state_dir import StateFolder
+from otel_oom.store.state_dir import StateDirectory
 from tests.testlib.require import require
 from tests.testlib.samples.events import (
     KILL,
@@ -27,24 +27,24 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_a_second_agent_is_rejected(store: Store) -> None:
-    with pytest.raises(StoreError, match="Another otel-oom"), Store(store.folder):
+    with pytest.raises(StoreError, match="Another otel-oom"), Store(store.path):
         pass
 
 
 def test_the_lock_is_released_though_a_child_has_a_copy(tmp_path: Path) -> None:
-    ended = StateFolder(tmp_path)
+    ended = StateDirectory(tmp_path)
     ended.lock()
     assert ended._lock is not None  # noqa: SLF001  its copy stands for that process
     copy = os.dup(ended._lock)  # noqa: SLF001
     ended.release()
-    StateFolder(tmp_path).lock()
+    StateDirectory(tmp_path).lock()
     os.close(copy)
 
 
 def test_modes_are_private(store: Store) -> None:
     store.insert(KILL, SNAPSHOT)
-    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
-    for path in store.folder.iterdir():
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o700
+    for path in store.path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 

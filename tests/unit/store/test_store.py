@@ -209,7 +209,7 @@ def test_reaper_steps_of_a_victim_are_bounded(store: Store) -> None:
 
 def test_fields_of_a_later_version_are_ignored(store: Store) -> None:
     store.insert(KILL, SNAPSHOT)
-    with closing(sqlite3.connect(store.folder / "otel-oom.db")) as newer, newer:
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as newer, newer:
         newer.execute(
             "UPDATE events SET crc32 = NULL, event = json_set(event, '$.new', 1, '$.victim.new', 2)"
         )

@@ -155,7 +155,7 @@ def test_the_log_is_quarantined_with_its_database(tmp_path: Path) -> None:
     with Store(tmp_path / "state") as store:
         # Of the file's first page the log has no copy now.
         store.set_counters(BOOT, {"noted": 1})
-        shutil.copytree(store.folder, crashed)
+        shutil.copytree(store.path, crashed)
     no_header(crashed / NAME)
     with Store(crashed) as store:
         (quarantined,) = store.quarantined_databases()

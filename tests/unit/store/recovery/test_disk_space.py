@@ -103,7 +103,7 @@ def test_a_full_disk_is_logged_once_and_recovered_from(
         wait_until(lambda: can_insert(store, sample_kill(after)), "kills are stored again")
         assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
         assert "has space again" in caplog.messages[1]
-        assert (store.folder / "reserve").stat().st_blocks * 512 >= RESERVE_BYTES
+        assert (store.path / "reserve").stat().st_blocks * 512 >= RESERVE_BYTES
 
 
 def test_nothing_is_dropped_while_the_disk_is_full(small: Disk) -> None:
@@ -143,7 +143,7 @@ def test_acknowledged_messages_are_not_sent_again(small: Disk, way: str) -> None
 @contextmanager
 def disk_full(store: Store, small: Disk) -> Iterator[None]:
     """Have another program use the released reserve, with the log full."""
-    os.truncate(store.folder / "reserve", 0)
+    os.truncate(store.path / "reserve", 0)
     small.fill()
     insert_until_full(store, 100)
     yield
@@ -153,7 +153,7 @@ def disk_full(store: Store, small: Disk) -> Iterator[None]:
 @contextmanager
 def busy(store: Store) -> Iterator[None]:
     """Have another process lock the file, so that nothing can be written."""
-    with closing(sqlite3.connect(store.folder / "otel-oom.db", isolation_level=None)) as other:
+    with closing(sqlite3.connect(store.path / "otel-oom.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
