@@ -28,7 +28,7 @@ CAPTURED_EXITING: Final = "captured.already_exiting"
 """Victims that were exiting already, which the kernel does not count."""
 
 DOUBLE_COUNTED: Final = "kernel.double_counted"
-"""How often the kernel counted the first kill of a group twice, of its boot."""
+"""First kills of a group that the kernel counted twice, of their boot."""
 
 MISSED: Final = "kernel.missed"
 """Kills that the kernel counted and that were reported as missed, of their boot."""

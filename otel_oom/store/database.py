@@ -36,7 +36,7 @@ from otel_oom.store.state_dir import StateDirectory
 _LOG = logging.getLogger(__name__)
 
 _MAX_TRIES: Final = 5
-"""How often space is made for one piece of work."""
+"""Attempts to make space for one piece of work."""
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""What is deleted when there is no space: history first, the oldest undelivered events last.
+"""Deletions when there is no space: history first, the oldest undelivered events last.
 
 History is what a backend has accepted or rejected. Anything else is deleted at the size limit
 alone, and is counted and logged.

@@ -1,4 +1,4 @@
-"""The state folder: private, and locked by one agent."""
+"""The state directory: private, and locked by one agent."""
 
 from __future__ import annotations
 
