@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from tests.testlib.agent import run_agent
-from tests.testlib.containers.podman import missing, run_podman
+from tests.testlib.containers.podman import run_podman
 from tests.testlib.kernel.oracle import KernelLog, KilledLine, wait_for_report_budget
-from tests.testlib.require import require
 from tests.testlib.servers.collector import Collector
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.loki_receiver import LokiReceiver
@@ -48,7 +47,6 @@ def story(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Story:
     """The kill of a container, sent over HTTP and over gRPC."""
-    require(not missing(), f"containers need {missing()}")
     protocol: str = request.param
     environ = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from tests.testlib.containers.containerd import Containerd
 from tests.testlib.containers.docker import Docker
-from tests.testlib.containers.podman import FILL_MEMORY, KILLED_EXIT_CODE, OPEN_GATE, Podman
+from tests.testlib.containers.image import FILL_MEMORY, KILLED_EXIT_CODE, OPEN_GATE
+from tests.testlib.containers.podman import Podman
 from tests.testlib.kernel.cgroups import nested_memcg
-from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
 from tests.testlib.kernel.systemd import Systemd
 from tests.testlib.wait import wait_until
 
@@ -109,7 +110,7 @@ def in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
     greedy = runtime.start(pod, "web", FILL_MEMORY, memory=None)
     victim, trigger = runtime.inspect(large), runtime.inspect(greedy)
     runtime.run_in(greedy, OPEN_GATE)
-    assert runtime.ended(large) == runtime.ended(greedy) == KILLED_EXIT_CODE
+    assert runtime.wait(large) == runtime.wait(greedy) == KILLED_EXIT_CODE
     sandbox = runtime.inspect_pod(pod)["status"]["metadata"]
     status, of_trigger = victim["status"], trigger["status"]
     name = status["metadata"]["name"]
@@ -150,7 +151,7 @@ def in_unit(manager: Systemd) -> Expected:
     manager.run(name, FILL_MEMORY.replace("/gate", str(gate)), f"MemoryMax={OWN}")
     said = manager.show(name)
     _open(gate)
-    assert manager.ended(name) == signal.SIGKILL
+    assert manager.wait(name) == signal.SIGKILL
     return Expected(
         service=said["Id"].removesuffix(".service"),
         victim={
@@ -181,7 +182,7 @@ def in_slice(manager: Systemd) -> Expected:
     manager.run(greedy, FILL_MEMORY.replace("/gate", str(gate)), f"Slice={slice_}")
     victim, trigger = manager.show(large), manager.show(greedy)
     _open(gate)
-    assert manager.ended(large) == manager.ended(greedy) == signal.SIGKILL
+    assert manager.wait(large) == manager.wait(greedy) == signal.SIGKILL
     return Expected(
         service=victim["Id"].removesuffix(".service"),
         victim={
@@ -208,8 +209,7 @@ def alone(folder: Path, stack: ExitStack) -> Expected:
     program = folder / "stocktaking"
     shutil.copy("/usr/bin/tail", program)
     memcg = stack.enter_context(own_memcg(OWN))
-    move = 'echo $$ > "$0" && exec "$1" /dev/zero'
-    with subprocess.Popen(["/bin/sh", "-c", move, memcg.procs, program]) as process:
+    with subprocess.Popen([*cgroup_prefix(memcg), program, "/dev/zero"]) as process:
         assert process.wait(_LIMIT_S) == -signal.SIGKILL
     return Expected(
         service=program.name,

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.fault_injection.guest_files import AGENT_LOG, DEATHS, FAILED, REQUESTS
-from tests.vmtest.memcg import fill_cgroup, limited
+from tests.testlib.kernel.memcg import own_memcg
+from tests.vmtest.programs import fill_cgroup
 
 _DISK: Final = "/dev/vda"
 _MOUNT: Final = Path("/mnt")
-_LIMIT: Final = 16 << 20
 _EVERY_S: Final = 0.2
 _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_DSYNC | os.O_CLOEXEC
 
@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     subprocess.run(["ip", "link", "set", "dev", "lo", "up"], check=True)
     subprocess.run(["mount", _DISK, _MOUNT], check=True)
     (folder / REQUESTS).mkdir(exist_ok=True)
-    with _server(folder) as server, limited(_LIMIT) as memcg:
+    with _server(folder) as server, own_memcg() as memcg:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         _start_agent(folder, server.server_address[1])
         deaths = os.open(folder / DEATHS, _APPEND)

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.fault_injection.storm import Death, own_memcg
+from tests.fault_injection.storm import Death
 from tests.fault_injection.trial import ENDS_S, Life, Trial
 from tests.testlib.command import mount_namespace
+from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
 from tests.vmtest.programs import program
 
 _RING_BYTES: Final = 16384
@@ -66,10 +67,10 @@ _AGAIN_S: Final = 3.0
 def own_victim(trial: Trial, *, short: bool) -> None:
     """Have the kernel kill the agent itself for its own cgroup's limit, with kills going on."""
     trial.install()
-    with own_memcg(f"{trial.memcg.folder.name}-agent", _AGENT_BYTES) as own, trial.raging():
+    with own_memcg(_AGENT_BYTES) as own, trial.raging():
         for _ in range(1 if short else _ROUNDS):
             began = time.time_ns()
-            with trial.agent(prefix=_in(own.procs)) as life:
+            with trial.agent(prefix=cgroup_prefix(own)) as life:
                 # Whatever it has asked for: the kernel shall find it first.
                 Path(f"/proc/{life.process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
                 with subprocess.Popen([program("fill_cgroup"), own.procs]) as process:
@@ -82,11 +83,6 @@ def own_victim(trial: Trial, *, short: bool) -> None:
 
 
 _AGENT_BYTES: Final = 96 << 20
-
-
-def _in(procs: Path) -> tuple[str, ...]:
-    """Put before a command: it is run in that cgroup."""
-    return ("/bin/sh", "-c", f'echo $$ > {procs} && exec "$@"', "sh")
 
 
 def _death(trial: Trial, life: Life, began: int) -> int:

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.linux.temporary_cgroup import TemporaryCgroup
-from tests.testlib.kernel.kills import MEMCG_LIMIT
+from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.vmtest.programs import program
 
 _WITHIN_S: Final = 60.0
@@ -46,7 +45,7 @@ class Storm:
         with self._mutex:
             self._deaths.append(death)
 
-    def kill(self, count: int, memcg: TemporaryCgroup) -> None:
+    def kill(self, count: int, memcg: Cgroup) -> None:
         """Have the kernel kill ``count`` processes in ``memcg``, one after another."""
         for _ in range(count):
             began = time.time_ns()
@@ -56,7 +55,7 @@ class Storm:
             self.add(Death(process.pid, began, time.time_ns()))
 
     @contextmanager
-    def going_on(self, memcg: TemporaryCgroup, every_s: float) -> Iterator[None]:
+    def going_on(self, memcg: Cgroup, every_s: float) -> Iterator[None]:
         """One kill after another as long as the context is, with so much time between them."""
         over = threading.Event()
         failures: list[BaseException] = []
@@ -77,10 +76,3 @@ class Storm:
             thread.join()
         if failures:
             raise failures[0]
-
-
-@contextmanager
-def own_memcg(name: str, limit: int = MEMCG_LIMIT) -> Iterator[TemporaryCgroup]:
-    """A memory cgroup of that name, of ``limit`` bytes."""
-    with TemporaryCgroup(name, limit) as memcg:
-        yield memcg

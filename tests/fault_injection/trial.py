@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from otel_oom.linux.temporary_cgroup import TemporaryCgroup
+from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.fault_injection.backend import Backend
-from tests.fault_injection.storm import Death, Storm, own_memcg
+from tests.fault_injection.storm import Death, Storm
 from tests.fault_injection.tally import Tally, judge, untold
 from tests.testlib.command import clean_environ, run_otel_oom
 from tests.testlib.kernel.bpffs import mount_bpffs
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.vmtest import programs
 
@@ -88,7 +89,7 @@ class Trial:
     pin_dir: Path
     backend: Backend
     storm: Storm
-    memcg: TemporaryCgroup
+    memcg: Cgroup
     state_dir: Path
     began_ns: int = field(default_factory=time.time_ns)
     counted: int = field(default_factory=read_oom_kill_count)
@@ -229,7 +230,7 @@ def trial(folder: Path, state_dir: Path | None = None) -> Iterator[Trial]:
     programs.build()
     with ExitStack() as stack:
         bpffs = stack.enter_context(mount_bpffs(folder / "bpf"))
-        memcg = stack.enter_context(own_memcg(f"otel-oom-faults-{os.getpid()}"))
+        memcg = stack.enter_context(own_memcg())
         backend = Backend()
         stack.callback(backend.close)
         yield Trial(

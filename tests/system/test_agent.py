@@ -16,7 +16,8 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from tests.testlib.agent import AGENT_COMMAND, Agent, run_agent
-from tests.testlib.kernel.kills import MEMCG_LIMIT, kill_many, kill_one
+from tests.testlib.kernel.kills import kill_many, kill_one
+from tests.testlib.kernel.memcg import MEMCG_LIMIT
 from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.testlib.process import free_port
 from tests.testlib.servers.backend import Backend, filter_kills

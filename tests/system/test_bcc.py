@@ -28,7 +28,8 @@ from tests.testlib.agent import run_agent
 from tests.testlib.command import mount_namespace, run_otel_oom
 from tests.testlib.kernel import btf_headers
 from tests.testlib.kernel.bcc import comparable_fields, count_open_files
-from tests.testlib.kernel.kills import kill_one, own_memcg
+from tests.testlib.kernel.kills import kill_one
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.require import require
 from tests.testlib.wait import wait_until
 

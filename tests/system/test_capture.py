@@ -21,14 +21,12 @@ from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.types import Task
 from tests.testlib.kernel.kills import (
-    MEMCG_LIMIT,
     kill_in,
-    kill_in_cgroup,
     kill_many,
     kill_one,
-    own_memcg,
     run_python,
 )
+from tests.testlib.kernel.memcg import MEMCG_LIMIT, own_memcg
 from tests.testlib.kernel.oracle import KernelLog, read_oom_kill_count
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -115,15 +113,8 @@ def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:
 
 def test_the_victims_cgroup_is_told_by_path_and_inode(source: LibbpfSource) -> None:
     """A nested cgroup comes as its whole path, and its id is its folder's inode."""
-    with own_memcg() as memcg:
-        inner = memcg.folder / "pod" / "container"
-        inner.mkdir(parents=True)
-        try:
-            inode = inner.stat().st_ino
-            pid = kill_in_cgroup(inner / "cgroup.procs")
-        finally:
-            inner.rmdir()
-            inner.parent.rmdir()
+    with own_memcg() as memcg, memcg.child("pod") as pod, pod.child("container") as container:
+        inode, pid = container.inode, kill_in(container)
         kill = drained(source, pid)
         assert kill.memcg is not None
         assert kill.memcg.path == f"{memcg.path}/pod/container"

@@ -21,10 +21,10 @@ from otel_oom.linux.temporary_cgroup import Cgroup
 from otel_oom.model import types
 from otel_oom.snapshot import ProcessScanner
 from tests.testlib.agent import run_agent
-from tests.testlib.kernel.kills import kill_in_cgroup, own_memcg
+from tests.testlib.kernel.kills import kill_in
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.samples.events import KILL
 from tests.testlib.servers.backend import Backend, filter_kills
-from tests.vmtest.memcg import limited
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -53,7 +53,7 @@ def neighbour(procs: Path, mib: int) -> Iterator[int]:
 @contextmanager
 def _below(limit: int) -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
     """A cgroup with a limit, and two in it without."""
-    with limited(limit) as pod:
+    with own_memcg(limit) as pod:
         pod.delegate_memory()
         with pod.child("app") as app, pod.child("sidecar") as sidecar:
             yield pod, app, sidecar
@@ -81,11 +81,11 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
     with (
         Receiver(backend) as receiver,
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
-        limited(64 * MIB) as memcg,
+        own_memcg(64 * MIB) as memcg,
         neighbour(memcg.procs, 24) as other,
     ):
         resident, tables = status(other, "VmRSS"), status(other, "VmPTE")
-        pid = kill_in_cgroup(memcg.procs)
+        pid = kill_in(memcg)
         backend.wait_for_kills([pid], within_s=20)
         events = {
             file.name: file.read_text(encoding="ascii")
@@ -147,7 +147,7 @@ def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
         _below(64 * MIB) as (pod, app, sidecar),
         neighbour(sidecar.procs, 24) as other,
     ):
-        pid = kill_in_cgroup(app.procs)
+        pid = kill_in(app)
         backend.wait_for_kills([pid], within_s=20)
     (log,) = filter_kills(backend.logs, [pid])
     lines = candidates(log.attributes)

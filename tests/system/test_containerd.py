@@ -9,9 +9,8 @@ import pytest
 
 from otel_oom.linux.containers import shims
 from otel_oom.linux.containers.lookup import ContainerLookup
-from tests.testlib.containers.containerd import Containerd, missing, run_containerd
+from tests.testlib.containers.containerd import Containerd, run_containerd
 from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log, wait_for_span
-from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -20,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime(crictl_binary: Path) -> Iterator[Containerd]:
     """containerd, with an image."""
-    require(not missing(), f"containers need {missing()}")
     with run_containerd(crictl_binary) as running:
         yield running
 

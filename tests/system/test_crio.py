@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.testlib.containers.crio import CriO, missing, run_crio
+from tests.testlib.containers.crio import CriO, run_crio
+from tests.testlib.containers.image import FILL_MEMORY, OPEN_GATE
 from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log
-from tests.testlib.containers.podman import FILL_MEMORY, OPEN_GATE
-from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime(crio_binaries: tuple[Path, Path], crictl_binary: Path) -> Iterator[CriO]:
     """CRI-O, with an image."""
-    require(not missing(), f"containers need {missing()}")
     with run_crio(*crio_binaries, crictl_binary) as running:
         yield running
 

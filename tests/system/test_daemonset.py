@@ -10,7 +10,8 @@ import yaml
 
 from otel_oom.commands.demo.receiver import Receiver
 from tests.testlib.agent import run_agent
-from tests.testlib.kernel.kills import MEMCG_LIMIT, kill_in, own_memcg
+from tests.testlib.kernel.kills import kill_in
+from tests.testlib.kernel.memcg import MEMCG_LIMIT, cgroup_prefix, own_memcg
 from tests.testlib.repository import REPOSITORY
 from tests.testlib.servers.backend import Backend, filter_kills
 from tests.testlib.wait import wait_until
@@ -18,7 +19,6 @@ from tests.testlib.wait import wait_until
 pytestmark = pytest.mark.usefixtures("real_kills")
 
 MANIFEST = REPOSITORY / "deploy/kubernetes/daemonset.yaml"
-_MOVE = 'echo $$ > "$0" && exec "$@"'
 
 
 def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
     backend = Backend()
     with own_memcg(limit=1 << 30) as memcg, Receiver(backend) as receiver:
         prefix = (
-            *("/bin/sh", "-c", _MOVE, str(memcg.procs), "unshare", "--cgroup", "--"),
+            *(*cgroup_prefix(memcg), "unshare", "--cgroup", "--"),
             *("setpriv", f"--bounding-set={caps}", "--inh-caps=-all", "--no-new-privs", "--"),
         )
         environ = {

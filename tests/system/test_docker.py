@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.testlib.containers.docker import IMAGE, Docker, missing, run_docker
+from tests.testlib.containers.docker import IMAGE, Docker, run_docker
 from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log, wait_for_span
-from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -19,7 +18,6 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Docker]:
     """Docker, with an image."""
-    require(not missing(), f"containers need {missing()}")
     with run_docker() as running:
         yield running
 

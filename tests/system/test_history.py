@@ -16,7 +16,8 @@ from otel_oom.commands.console.escape import escape_controls
 from otel_oom.commands.demo.receiver import Receiver
 from tests.testlib.agent import run_agent
 from tests.testlib.command import CompletedCommand, run_otel_oom
-from tests.testlib.kernel.kills import kill_in, kill_one, own_memcg, run_python
+from tests.testlib.kernel.kills import kill_in, kill_one, run_python
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.servers.backend import Backend, Received, attributes_to_dict, filter_kills
 from tests.testlib.servers.collector import run_collector
 from tests.testlib.wait import wait_until

@@ -11,13 +11,12 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
 from tests.testlib.agent import run_agent
-from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
 from tests.testlib.servers.backend import Backend, filter_kills
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
 KILLS = 20
-_HOG = 'echo $$ > "$0" && exec tail /dev/zero'
 
 
 def kill_with(environ: dict[str, str]) -> int:
@@ -25,7 +24,7 @@ def kill_with(environ: dict[str, str]) -> int:
     with (
         own_memcg() as memcg,
         subprocess.Popen(
-            ["/bin/sh", "-c", _HOG, memcg.procs], env={"PATH": os.defpath, **environ}
+            [*cgroup_prefix(memcg), "tail", "/dev/zero"], env={"PATH": os.defpath, **environ}
         ) as process,
     ):
         assert process.wait(60) == -signal.SIGKILL

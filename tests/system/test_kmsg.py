@@ -19,7 +19,8 @@ from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.types import OomControl
-from tests.testlib.kernel.kills import kill_many, kill_one, own_memcg, run_python
+from tests.testlib.kernel.kills import kill_many, kill_one, run_python
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.kernel.oracle import KernelLog, read_oom_kill_count
 
 pytestmark = pytest.mark.usefixtures("real_kills")

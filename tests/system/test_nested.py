@@ -8,10 +8,10 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
 from tests.testlib.agent import run_agent
+from tests.testlib.containers.image import FILL_MEMORY_IN_CHILD, OPEN_GATE
 from tests.testlib.containers.kills import wait_for_kill_log
 from tests.testlib.containers.nested import run_nested_podman
-from tests.testlib.containers.podman import FILL_MEMORY_IN_CHILD, OPEN_GATE, missing, run_podman
-from tests.testlib.require import require
+from tests.testlib.containers.podman import run_podman
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -22,7 +22,6 @@ def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: 
 
     The cgroup of the one is in that of the other.
     """
-    require(not missing(), f"containers need {missing()}")
     received = Backend()
     with run_podman() as runtime, Receiver(received) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}

@@ -16,9 +16,8 @@ from tests.testlib.containers.kills import (
     wait_for_kill_log,
     wait_for_span,
 )
-from tests.testlib.containers.podman import IMAGE, Podman, missing, run_podman
-from tests.testlib.kernel.kills import own_memcg
-from tests.testlib.require import require
+from tests.testlib.containers.podman import IMAGE, Podman, run_podman
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.servers.backend import Backend
 from tests.testlib.wait import wait_until
 
@@ -31,7 +30,6 @@ HOLD = "dd if=/dev/zero bs={bytes} | (head -c 1 >/dev/null; echo full; sleep 100
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Podman]:
     """podman, with an image."""
-    require(not missing(), f"containers need {missing()}")
     with run_podman() as running:
         yield running
 
@@ -108,7 +106,7 @@ def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend
 def test_labels_are_asked_for_at_the_api(runtime: Podman, tmp_path: Path) -> None:
     """Podman's files do not tell labels; its API does, and its version."""
     received = Backend()
-    with runtime.api() as address, Receiver(received) as receiver:
+    with runtime.run_api() as address, Receiver(received) as receiver:
         environ = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
             "OTEL_OOM_CONTAINER_LABELS": "team",

@@ -20,7 +20,7 @@ from otel_oom.commands.doctor.page import render_prediction
 from otel_oom.commands.doctor.prediction import predict
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.snapshot.host_stats import read_host_memory
-from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.kernel.memcg import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

@@ -11,16 +11,10 @@ import pytest
 
 from otel_oom.commands.demo.receiver import Receiver
 from tests.testlib.agent import run_agent
+from tests.testlib.containers.image import FILL_MEMORY_IN_CHILD, OPEN_GATE
 from tests.testlib.containers.kills import wait_for_kill_log
-from tests.testlib.containers.podman import (
-    FILL_MEMORY_IN_CHILD,
-    OPEN_GATE,
-    Podman,
-    missing,
-    run_rootless_podman,
-)
-from tests.testlib.kernel.kills import own_memcg
-from tests.testlib.require import require
+from tests.testlib.containers.podman import Podman, run_rootless_podman
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.servers.backend import Backend
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -29,7 +23,6 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Podman]:
     """Podman of a user, with an image."""
-    require(not missing(), f"containers need {missing()}")
     with run_rootless_podman() as running:
         yield running
 

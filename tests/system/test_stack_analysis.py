@@ -13,7 +13,8 @@ import pytest
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.model.events import OomKill
-from tests.testlib.kernel.kills import own_memcg, run_python
+from tests.testlib.kernel.kills import run_python
+from tests.testlib.kernel.memcg import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 

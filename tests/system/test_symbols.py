@@ -21,7 +21,7 @@ from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.gfp_flags import FORMAT_FILES, GfpFlagNames
 from otel_oom.model.events import CapturedEvent, OomKill
-from tests.testlib.kernel.kills import own_memcg
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.require import require
 
 pytestmark = pytest.mark.usefixtures("real_kills")

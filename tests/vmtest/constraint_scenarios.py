@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.temporary_cgroup import Cgroup
-from tests.vmtest.memcg import fill_cgroup, killed, limited
-from tests.vmtest.programs import program
+from tests.testlib.kernel.kills import wait_until_killed
+from tests.testlib.kernel.memcg import own_memcg
+from tests.vmtest.programs import fill_cgroup, program
 from tests.vmtest.requirements import a_guest, requires
 from tests.vmtest.scenario_kills import Made, UnplayableError
 
@@ -57,7 +58,7 @@ def huge() -> Made:
     try:
         for name in before:
             (_HUGE / name).write_text("always", encoding="ascii")
-        with limited(_LIMIT) as own:
+        with own_memcg(_LIMIT) as own:
             made = _takes("-1", own)
     finally:
         for name, value in before.items():
@@ -70,14 +71,14 @@ def _takes(*where: str | Cgroup) -> Made:
     words = [word if isinstance(word, str) else word.procs for word in where]
     memcg = next((word for word in where if isinstance(word, Cgroup)), Cgroup())
     with subprocess.Popen([program("fill_node"), *words]) as process:
-        killed(process)
+        wait_until_killed(process)
     return Made([process.pid], memcg.path, memcg.inode, trigger=process.pid)
 
 
 @requires(a_guest)
 def swap() -> Made:
     """Memory and swap of the cgroup are full."""
-    with _swap_disk(), limited(_LIMIT) as own:
+    with _swap_disk(), own_memcg(_LIMIT) as own:
         limit = str(_WITH_SWAP - _LIMIT)
         (own.folder / "memory.swap.max").write_text(limit, encoding="ascii")
         pid = fill_cgroup(own)
@@ -87,8 +88,11 @@ def swap() -> Made:
 @requires(a_guest)
 def socket() -> Made:
     """Unread TCP data fills the cgroup."""
-    with limited(_LIMIT) as own, subprocess.Popen([program("fill_sockets"), own.procs]) as process:
-        killed(process)
+    with (
+        own_memcg(_LIMIT) as own,
+        subprocess.Popen([program("fill_sockets"), own.procs]) as process,
+    ):
+        wait_until_killed(process)
         return Made([process.pid], own.path, own.inode, trigger=process.pid)
 
 
@@ -102,7 +106,7 @@ def version_1() -> Made:
         (own / "memory.limit_in_bytes").write_text(str(_LIMIT), encoding="ascii")
         (own / "memory.memsw.limit_in_bytes").write_text(str(_WITH_SWAP), encoding="ascii")
         with subprocess.Popen([program("fill_cgroup"), own / "cgroup.procs"]) as process:
-            killed(process)
+            wait_until_killed(process)
         made = Made(
             [process.pid],
             "/guest-v1",

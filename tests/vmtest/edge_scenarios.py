@@ -17,8 +17,9 @@ from otel_oom.linux.temporary_cgroup import Cgroup
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
-from tests.vmtest.memcg import fill_cgroup, killed, limited
-from tests.vmtest.programs import program
+from tests.testlib.kernel.kills import wait_until_killed
+from tests.testlib.kernel.memcg import own_memcg
+from tests.vmtest.programs import fill_cgroup, program
 from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires, several_cpus
 from tests.vmtest.scenario_kills import Made
 
@@ -37,7 +38,7 @@ _REAPED_S: Final = 60.0
 @requires(protection)
 def exiting() -> Made:
     """The victim is already exiting: it is marked, but neither logged nor counted."""
-    with limited(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
+    with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
         assert _read_line(tracer) == "ready"
         _choose(pid)
@@ -60,7 +61,7 @@ def exiting() -> Made:
 
 def stuck() -> Made:
     """The victim cannot exit: the oom_reaper releases its memory."""
-    with limited(_LIMIT) as own, _running("hold_in_exit", own, "0") as tracer:
+    with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, "0") as tracer:
         pid = int(_read_line(tracer))
         started_ns = ProcessLookup().start_boottime_ns(pid)
         assert _read_line(tracer) == "exiting"
@@ -76,7 +77,7 @@ def stuck() -> Made:
 @requires(a_guest, several_cpus, protection)
 def skipped() -> Made:
     """The chosen process exits while the kernel prints its report: nothing is killed."""
-    with limited(_LIMIT) as own, _slow_log(), _running("exit_on_oom", own, _BIG) as chosen:
+    with own_memcg(_LIMIT) as own, _slow_log(), _running("exit_on_oom", own, _BIG) as chosen:
         assert _read_line(chosen) == "ready"
         _choose(chosen.pid)
         with _running("alloc_in_thread", own, _SMALL) as allocator:
@@ -95,9 +96,9 @@ def skipped() -> Made:
 
 def sharing() -> Made:
     """Another process shares the victim's memory: it is killed as well, without a mark."""
-    with limited(_LIMIT) as own, _running("share_memory", own) as victim:
+    with own_memcg(_LIMIT) as own, _running("share_memory", own) as victim:
         other = int(_read_line(victim))
-        killed(victim)
+        wait_until_killed(victim)
         _, status = os.waitpid(other, 0)
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
         return Made([victim.pid], own.path, own.inode, trigger=victim.pid, untold=[other])
@@ -106,7 +107,7 @@ def sharing() -> Made:
 @requires(protection)
 def other_thread() -> Made:
     """The second thread of another process than the victim allocates."""
-    with limited(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
+    with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
         assert _read_line(tracer) == "ready"
         _choose(pid)
@@ -121,7 +122,7 @@ def other_thread() -> Made:
 @requires(cgroup_v2)
 def nested_group() -> Made:
     """A pod of several containers is killed as a group, by a limit above it; a sibling survives."""
-    with limited(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
+    with own_memcg(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
         own.delegate_memory()
         pod.delegate_memory()
         (pod.folder / "memory.oom.group").write_text("1", encoding="ascii")
@@ -134,7 +135,7 @@ def nested_group() -> Made:
             threads = [tid for one in members for tid in _threads(one) if tid != one.pid]
             eater = fill_cgroup(containers[0])
             for process in members:
-                killed(process)
+                wait_until_killed(process)
             assert spared.poll() is None
             memcgs = {to.path: [one.pid] for to, one in zip(containers, members, strict=True)}
             memcgs[containers[0].path].append(eater)

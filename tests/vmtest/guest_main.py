@@ -33,6 +33,7 @@ from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.snapshot import ProcessScanner, add_limit_cgroup, take_snapshot
 from otel_oom.snapshot.host_stats import read_vm_settings
 from tests.testlib.kernel.loaded_programs import list_loaded_programs
+from tests.testlib.kernel.memcg import CGROUP_MOUNT
 from tests.testlib.kernel.oracle import (
     KernelLog,
     message_text,
@@ -41,7 +42,6 @@ from tests.testlib.kernel.oracle import (
 )
 from tests.vmtest.bcc_kills import compiled
 from tests.vmtest.bpftrace_recipe import recipe
-from tests.vmtest.memcg import FILES
 from tests.vmtest.pinned_kills import unattended
 from tests.vmtest.requirements import IN_GUEST, unmet
 from tests.vmtest.scenario_kills import Made, UnplayableError
@@ -78,7 +78,7 @@ def main(folder: Path) -> None:
                 "decision_source": bpf.decision_source or OomReportIndex.source,
                 "unavailable": bpf.unavailable,
             }
-            results |= {"v1": FILES.v1, "pressure": Path("/proc/pressure/memory").exists()}
+            results |= {"v1": CGROUP_MOUNT.v1, "pressure": Path("/proc/pressure/memory").exists()}
             results["memory"] = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             results["programs"] = [asdict(program) for program in list_loaded_programs(os.getpid())]
             if not IN_GUEST:
@@ -132,14 +132,14 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     }
 
 
-_SCANNER: Final = ProcessScanner(FILES)
+_SCANNER: Final = ProcessScanner(CGROUP_MOUNT)
 
 
 def _complete(annotate: AnnotateKill, kill: OomKill) -> Completed:
     """Read what the agent reads of a kill."""
-    snapshot = take_snapshot(kill, FILES)
+    snapshot = take_snapshot(kill, CGROUP_MOUNT)
     kill = annotate(kill)
-    snapshot = replace(add_limit_cgroup(kill, snapshot, FILES), vm_sysctl=read_vm_settings())
+    snapshot = replace(add_limit_cgroup(kill, snapshot, CGROUP_MOUNT), vm_sysctl=read_vm_settings())
     swapped = bool(snapshot.host and snapshot.host.swap_used)
     return Completed(kill, snapshot, _SCANNER.scan(kill, swapped=swapped))
 

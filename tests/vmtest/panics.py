@@ -25,7 +25,8 @@ from otel_oom.capture.panic.pstore import FOLDERS, has_backend
 from otel_oom.capture.panic.scan import find
 from otel_oom.linux.clock import boot_id
 from otel_oom.linux.temporary_cgroup import Cgroup
-from tests.vmtest.memcg import limited, python
+from tests.testlib.kernel.kills import run_python
+from tests.testlib.kernel.memcg import own_memcg
 from tests.vmtest.programs import program
 
 PANICS: Final = ("memcg", "host")
@@ -57,7 +58,7 @@ def main(folder: Path) -> None:
 
 def _panic(folder: Path, sysctl: Path) -> None:
     known = {"boot_id": boot_id(), "backend": has_backend(), "journal": _keep_journal(folder)}
-    with limited(LIMIT) as own:
+    with own_memcg(LIMIT) as own:
         if folder.name == "memcg":
             (sysctl / "panic_on_oom").write_text("2", encoding="ascii")
             _write(folder, {**known, "memcg": own.path, "began": time.time()})
@@ -68,11 +69,11 @@ def _panic(folder: Path, sysctl: Path) -> None:
             # A limit of a cgroup alone makes no panic then.
             subprocess.run([program("fill_cgroup"), own.procs], check=False)
             _write(folder, {**known, "memcg": None, "began": time.time()})
-            with python(
+            with run_python(
                 "import mmap\nflags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000\n"
                 # MAP_POPULATE: at once, and by the kernel.
                 "mmap.mmap(-1, 4 << 30, flags=flags)\n",
-                Cgroup(),
+                Cgroup().procs,
             ) as big:
                 big.wait()
 

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from otel_oom.linux.temporary_cgroup import Cgroup
+from tests.testlib.kernel.kills import wait_until_killed
 from tests.testlib.repository import REPOSITORY
 
 _SOURCES: Final = Path(__file__).with_name("programs")
@@ -26,6 +28,13 @@ class ProgramError(RuntimeError):
 def program(name: str) -> Path:
     """Where the program of that name is, once :func:`build` has been called."""
     return _BUILT / name
+
+
+def fill_cgroup(memcg: Cgroup) -> int:
+    """Fill the cgroup from one process until the kernel kills it; return its pid."""
+    with subprocess.Popen([program("fill_cgroup"), memcg.procs]) as process:
+        wait_until_killed(process)
+    return process.pid
 
 
 def build() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.vmtest.memcg import FILES
+from tests.testlib.kernel.memcg import CGROUP_MOUNT
 from tests.vmtest.scenario_kills import Made
 
 Scenario = Callable[[], Made]
@@ -43,7 +43,7 @@ def a_guest() -> bool:
 
 def cgroup_v2() -> bool:
     """cgroup v1 has no memory.oom.group, and accounts each cgroup separately"""
-    return not FILES.v1
+    return not CGROUP_MOUNT.v1
 
 
 def protection() -> bool:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.temporary_cgroup import Cgroup
+from tests.testlib.kernel.kills import run_python, wait_until_killed
+from tests.testlib.kernel.memcg import own_memcg
 from tests.vmtest import constraint_scenarios, edge_scenarios, programs
 from tests.vmtest.bpftrace_recipe import recipe
-from tests.vmtest.memcg import fill_cgroup, killed, limited, python
+from tests.vmtest.programs import fill_cgroup
 from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires
 from tests.vmtest.scenario_kills import Made
 
@@ -43,7 +45,7 @@ HOSTILE_SCORE: Final = 300
 
 def memcg() -> Made:
     """One process exceeds the limit of its cgroup."""
-    with limited(_SMALL) as own:
+    with own_memcg(_SMALL) as own:
         return Made([pid := fill_cgroup(own)], own.path, own.inode, trigger=pid)
 
 
@@ -59,7 +61,7 @@ def uncontrolled() -> Made:
 
 
 def _below(*, apart: bool) -> Made:
-    with limited(_SMALL) as own, own.child("pod") as pod:
+    with own_memcg(_SMALL) as own, own.child("pod") as pod:
         if apart:
             own.delegate_memory()
             pod.delegate_memory()
@@ -100,8 +102,8 @@ def hostile() -> Made:
 
 
 def _eats(program: str) -> Made:
-    with limited(_LIMIT) as own, python(_ENTER + program, own) as eater:
-        killed(eater)
+    with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as eater:
+        wait_until_killed(eater)
         return Made([eater.pid], own.path, own.inode, trigger=eater.pid)
 
 
@@ -112,12 +114,12 @@ def other() -> Made:
     The small one is spared: it may ask again before the memory of the other is free.
     """
     spared = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
-    with limited(_LIMIT) as own, ExitStack() as stack:
-        big = stack.enter_context(python(f"{_ENTER}{_hold(20)}{_WAIT}", own))
+    with own_memcg(_LIMIT) as own, ExitStack() as stack:
+        big = stack.enter_context(run_python(f"{_ENTER}{_hold(20)}{_WAIT}", own.procs))
         _ready(big)
         _adjust(big, 1000)
-        small = stack.enter_context(python(f"{_ENTER}{spared}{_hold(16)}{_WAIT}", own))
-        killed(big)
+        small = stack.enter_context(run_python(f"{_ENTER}{spared}{_hold(16)}{_WAIT}", own.procs))
+        wait_until_killed(big)
         _ready(small)
         # Who asked is looked at after the kill, and a guest is slow.
         time.sleep(_LOOKED_AT_S)
@@ -140,12 +142,12 @@ def traced() -> Made:
 
 
 def _by_hand() -> Made:
-    with limited(128 << 20) as own:
-        with python(f"{_ENTER}{_hold(20)}{_WAIT}", own) as chosen:
+    with own_memcg(128 << 20) as own:
+        with run_python(f"{_ENTER}{_hold(20)}{_WAIT}", own.procs) as chosen:
             _ready(chosen)
             _adjust(chosen, 1000)
             Path("/proc/sysrq-trigger").write_text("f", encoding="ascii")
-            killed(chosen)
+            wait_until_killed(chosen)
         return Made([chosen.pid], own.path, own.inode, trigger=0, scope="host")
 
 
@@ -176,9 +178,12 @@ def _bigmem(*, allocating: bool) -> Made:
     try:
         for name, value in settings.items():
             Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
-        with subprocess.Popen(["sleep", "600"]) as next_best, python(_BIGMEM, Cgroup()) as big:
+        with (
+            subprocess.Popen(["sleep", "600"]) as next_best,
+            run_python(_BIGMEM, Cgroup().procs) as big,
+        ):
             _adjust(next_best, 900)
-            killed(big)
+            wait_until_killed(big)
             pids = [big.pid]
             with suppress(subprocess.TimeoutExpired):
                 # The memory of a victim that is nearly gone may not be free yet when somebody
@@ -199,7 +204,7 @@ def _bigmem(*, allocating: bool) -> Made:
 def namespaced() -> Made:
     """The victim is the first process of a PID namespace of its own."""
     enter = 'echo $$ > "$0" && exec unshare --pid --fork tail /dev/zero'
-    with limited(_SMALL) as own, subprocess.Popen(["/bin/sh", "-c", enter, own.procs]) as outer:
+    with own_memcg(_SMALL) as own, subprocess.Popen(["/bin/sh", "-c", enter, own.procs]) as outer:
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
         while not (pids := children.read_text(encoding="ascii").split()):
             assert outer.poll() is None
@@ -217,7 +222,7 @@ def nobody() -> Made:
         # At once: there is no memory for anything else, and each want of it is a report.
         "except OSError as error:\n    os._exit(error.errno != errno.ENOMEM)\n"
     )
-    with limited(_LIMIT) as own, python(_ENTER + program, own) as asking:
+    with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as asking:
         assert asking.wait(60) == 0
         return Made([], own.path, own.inode, trigger=asking.pid)
 
@@ -225,12 +230,12 @@ def nobody() -> Made:
 @requires(cgroup_v2)
 def group() -> Made:
     """With memory.oom.group, all three processes of a cgroup are killed."""
-    with limited(_SMALL) as own, ExitStack() as stack:
+    with own_memcg(_SMALL) as own, ExitStack() as stack:
         (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
         idle = [stack.enter_context(_idle(own)) for _ in range(2)]
         eater = fill_cgroup(own)
         for process in idle:
-            killed(process)
+            wait_until_killed(process)
         pids = [*(process.pid for process in idle), eater]
         return Made(pids, own.path, own.inode, trigger=eater)
 
@@ -239,7 +244,7 @@ def storm() -> Made:
     """300 kills at full speed: more than the kernel prints reports for."""
     with ExitStack() as stack:
         storms = []
-        for own in [stack.enter_context(limited(_TINY)) for _ in range(_AT_ONCE)]:
+        for own in [stack.enter_context(own_memcg(_TINY)) for _ in range(_AT_ONCE)]:
             process = subprocess.Popen(
                 [programs.program("kill_storm"), own.procs, str(STORM // _AT_ONCE)],
                 stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Real pods by containerd and Kubernetes' runtime interface, with all folders the test's own."""
+"""Real pods of containerd by Kubernetes' runtime interface, with files in a temporary folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testlib.containers import podman
 from tests.testlib.containers.cri import IMAGE, PAUSE, CriRuntime, run_checked
+from tests.testlib.containers.image import BUSYBOX, build_image
 from tests.testlib.process import run_server
+from tests.testlib.require import require_programs
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -24,18 +25,13 @@ class Containerd(CriRuntime):
     """A running containerd."""
 
 
-def missing() -> str:
-    """What this machine lacks to run containers; nothing if it can."""
-    tools = [name for name in ("containerd", "ctr", "runc") if not shutil.which(name)]
-    return " and ".join([*tools, *([] if podman.BUSYBOX.exists() else ["busybox-static"])])
-
-
 @contextmanager
 def run_containerd(client: Path) -> Iterator[Containerd]:
-    """Yield containerd with its images ready; ``client`` is crictl. Nothing of it is left.
+    """Yield containerd with its images, and remove all its files at the end; ``client`` is crictl.
 
-    As with podman's containers, one pod is there all the time.
+    As with podman's containers, an idle pod runs all the time.
     """
+    require_programs("containerd", "ctr", "runc", BUSYBOX)
     folder = Path(tempfile.mkdtemp(prefix="containerd-"))
     config = folder / "config.toml"
     config.write_text(_CONFIG.format(folder=folder, pause=PAUSE), encoding="utf-8")
@@ -44,15 +40,15 @@ def run_containerd(client: Path) -> Iterator[Containerd]:
             "containerd",
             ["containerd", "--config", config],
             folder=folder,
-            ready=lambda process: _answers(Containerd(process, client)),
+            ready=lambda process: _is_ready(Containerd(process, client)),
         ) as process:
             runtime = Containerd(process, client)
             archive = folder / "images.tar"
-            archive.write_bytes(_images())
+            archive.write_bytes(_build_images())
             address = ("ctr", f"--address={runtime.socket}", "--namespace=k8s.io")
             run_checked(*address, "images", "import", archive)
             try:
-                runtime.start_pod("standing", "kube-system")
+                runtime.start_pod("idle", "kube-system")
                 yield runtime
             finally:
                 for sandbox in runtime.crictl("pods", "--quiet").split():
@@ -76,16 +72,16 @@ snapshotter = "native"
 """
 
 
-def _answers(runtime: Containerd) -> bool:
+def _is_ready(runtime: Containerd) -> bool:
     if not runtime.socket.exists():
         return False
     listed = run_checked("ctr", f"--address={runtime.socket}", "plugins", "ls")
     return any("cri" in line.split() and "ok" in line.split() for line in listed.splitlines())
 
 
-def _images() -> bytes:
-    """The archive of both images, as `docker save` writes it; they share their files."""
-    layer = podman.build_image()
+def _build_images() -> bytes:
+    """Return an archive of both images, as `docker save` writes it; they share their files."""
+    layer = build_image()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         manifest = []

@@ -1,4 +1,4 @@
-"""The client of Kubernetes' runtime interface: it starts pods as a kubelet does."""
+"""A client of Kubernetes' runtime interface, which starts pods as a kubelet does."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ IMAGE = "localhost/otel-oom-test:1.2"
 PAUSE = "localhost/otel-oom-pause:1"
 _LIMIT_S = 60
 _SECURITY = {"security_context": {"namespace_options": {"network": 2, "pid": 1}}}
-"""The host's network, for which no plug-in is needed, and processes of each container's own."""
+"""The host's network, which needs no plug-in, and a PID namespace for each container."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod that runs: the id of its sandbox, and what it was asked for with."""
+    """A running pod: the id of its sandbox, and its configuration."""
 
     sandbox: str
     config: Mapping[str, Any]
 
     @property
     def uid(self) -> str:
-        """The uid that Kubernetes would have given it."""
+        """Return the uid that Kubernetes would have given it."""
         return str(self.config["metadata"]["uid"])
 
 
 @dataclass(frozen=True)
 class CriRuntime:
-    """A running runtime, its socket ``sock``, and the client of Kubernetes' interface for it."""
+    """A running runtime, with its socket ``sock`` in its folder, and crictl as its client."""
 
     process: ServerProcess
     client: Path
 
     @property
     def socket(self) -> Path:
-        """Where its API is."""
+        """Return the path of the API's socket."""
         return self.process.folder / "sock"
 
     @property
     def cgroup(self) -> str | None:
-        """Where pods are, of which nothing else is said; ``None`` is the runtime's own choice."""
+        """Return the parent cgroup of pods that name none; ``None`` is the runtime's default."""
         return None
 
     def crictl(self, *words: str | Path) -> str:
-        """Run crictl; what it prints."""
+        """Run crictl; return what it prints."""
         address = f"unix://{self.socket}"
         config = self.process.folder / "crictl.yaml"
         config.touch()
@@ -61,7 +61,7 @@ class CriRuntime:
             *words,
         )
 
-    def start_pod(  # noqa: PLR0913  what a pod has
+    def start_pod(  # noqa: PLR0913  each is named at the call
         self,
         name: str,
         namespace: str,
@@ -71,87 +71,87 @@ class CriRuntime:
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Pod:
-        """Start a pod, which has no containers yet; ``cgroup`` is what the kubelet made for it."""
+        """Start a pod without containers; ``cgroup`` is the one that the kubelet made for it."""
         uid = uid or str(uuid.uuid4())
         cgroup = cgroup or self.cgroup
         identity = {"name": name, "namespace": namespace, "uid": uid}
-        of_kubelet = {f"io.kubernetes.pod.{key}": value for key, value in identity.items()}
+        kubelet_labels = {f"io.kubernetes.pod.{key}": value for key, value in identity.items()}
         config: Mapping[str, Any] = {
             "metadata": {**identity, "attempt": 0},
-            "labels": {**of_kubelet, **(labels or {})},
+            "labels": {**kubelet_labels, **(labels or {})},
             "annotations": annotations or {},
             "log_directory": str(self.process.folder),
             "linux": {**_SECURITY, **({"cgroup_parent": cgroup} if cgroup else {})},
         }
-        return Pod(self.crictl("runp", self._file("pod", config)).strip(), config)
+        return Pod(self.crictl("runp", self._write_json("pod", config)).strip(), config)
 
     def start(self, pod: Pod, name: str, program: str, memory: int | None = 24 << 20) -> str:
-        """Start a container of a pod with a shell's ``program``; its id.
+        """Start a container of a pod that runs a shell ``program``; return its id.
 
-        ``memory`` is its own limit in bytes, if it is to have one.
+        ``memory`` is its own limit in bytes, if any.
         """
         config = {
             "metadata": {"name": name, "attempt": 0},
             "image": {"image": IMAGE},
             "command": ["sh", "-c", program],
-            "labels": {**_of_kubelet(pod), "io.kubernetes.container.name": name},
+            "labels": {**_kubelet_labels(pod), "io.kubernetes.container.name": name},
             "annotations": {"io.kubernetes.container.restartCount": "0"},
             "log_path": f"{name}.log",
             "linux": {**_SECURITY, "resources": {"memory_limit_in_bytes": memory or 0}},
         }
-        files = (self._file(name, config), self._file("pod", pod.config))
+        files = (self._write_json(name, config), self._write_json("pod", pod.config))
         container_id = self.crictl("create", pod.sandbox, *files).strip()
         self.crictl("start", container_id)
         return container_id
 
     def run_in(self, container_id: str, program: str) -> None:
-        """Run a shell's ``program`` in a container that runs."""
+        """Run a shell ``program`` in a running container."""
         self.crictl("exec", "--sync", container_id, "sh", "-c", program)
 
-    def ended(self, container_id: str) -> int:
-        """Wait for the end of a container; its exit code."""
-        status = wait_until(lambda: self._ended(container_id), f"the end of {container_id}")
+    def wait(self, container_id: str) -> int:
+        """Wait until a container ends; return its exit code."""
+        status = wait_until(lambda: self._exited_status(container_id), f"the end of {container_id}")
         return int(status["exitCode"])
 
-    def _ended(self, container_id: str) -> dict[str, Any]:
+    def _exited_status(self, container_id: str) -> dict[str, Any]:
         status: dict[str, Any] = self.inspect(container_id)["status"]
         return status if status["state"] == "CONTAINER_EXITED" else {}
 
     def inspect(self, container_id: str) -> dict[str, Any]:
-        """What the runtime says of a container."""
+        """Return what the runtime reports of a container."""
         inspected: dict[str, Any] = json.loads(self.crictl("inspect", container_id))
         return inspected
 
     def inspect_pod(self, pod: Pod) -> dict[str, Any]:
-        """What the runtime says of a pod."""
+        """Return what the runtime reports of a pod."""
         inspected: dict[str, Any] = json.loads(self.crictl("inspectp", pod.sandbox))
         return inspected
 
     def remove(self, pod: Pod) -> None:
-        """End and forget a pod and all that is in it."""
+        """Stop and remove a pod with its containers."""
         self.remove_sandbox(pod.sandbox)
 
     def remove_sandbox(self, sandbox: str) -> None:
-        """The same by the id of its sandbox."""
+        """Stop and remove a pod by the id of its sandbox."""
         self.crictl("stopp", sandbox)
-        # A container that has just died by itself still counts as running for a moment.
+        # A container that has just died still counts as running for a moment.
         wait_until(lambda: not self.crictl("ps", "--quiet", f"--pod={sandbox}"), "the pod's end")
         self.crictl("rmp", sandbox)
 
-    def _file(self, name: str, content: Mapping[str, Any]) -> Path:
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> Path:
         path = self.process.folder / f"{name}.json"
         path.write_text(json.dumps(content), encoding="utf-8")
         return path
 
 
 def run_checked(*command: str | Path) -> str:
-    """Run a command; what it prints."""
+    """Run a command, which must succeed; return what it prints."""
     done = subprocess.run(command, check=False, capture_output=True, timeout=_LIMIT_S)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return str(done.stdout.decode())
 
 
-def _of_kubelet(pod: Pod) -> dict[str, str]:
-    """Of a pod's labels those that the kubelet gives to its containers too."""
+def _kubelet_labels(pod: Pod) -> dict[str, str]:
+    """Return those labels of a pod that the kubelet gives to its containers too."""
     labels: Mapping[str, str] = pod.config["labels"]
     return {key: value for key, value in labels.items() if key.startswith("io.kubernetes.pod.")}

@@ -1,4 +1,4 @@
-"""Real pods by CRI-O, with all folders the test's own."""
+"""Real pods of CRI-O, with all files in a temporary folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testlib.containers import podman
 from tests.testlib.containers.cri import IMAGE, PAUSE, CriRuntime, run_checked
+from tests.testlib.containers.image import BUSYBOX, IDLE, build_image
 from tests.testlib.process import run_server
+from tests.testlib.require import require_programs
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _LIMIT_S = 60
@@ -23,23 +24,18 @@ class CriO(CriRuntime):
 
     @property
     def cgroup(self) -> str:
-        """One for all, for CRI-O leaves those of the monitors."""
+        """Return one parent for all pods: CRI-O does not remove the cgroups of its conmons."""
         return f"/{self.process.folder.name}"
-
-
-def missing() -> str:
-    """What this machine lacks to run containers; nothing if it can."""
-    tools = [name for name in ("clang", "conmon", "podman", "runc") if not shutil.which(name)]
-    return " and ".join([*tools, *([] if podman.BUSYBOX.exists() else ["busybox-static"])])
 
 
 @contextmanager
 def run_crio(binary: Path, pinns: Path, client: Path) -> Iterator[CriO]:
-    """Yield CRI-O with its images ready; ``client`` is crictl. Nothing of it is left.
+    """Yield CRI-O with its images, and remove all its files at the end; ``client`` is crictl.
 
-    As with podman's containers, one pod is there all the time, with one container: a pod alone has
-    no process.
+    As with podman's containers, an idle pod runs all the time. It has a container, since a pod
+    alone has no process.
     """
+    require_programs("clang", "conmon", "podman", "runc", BUSYBOX)
     folder = Path(tempfile.mkdtemp(prefix="crio-"))
     config = folder / "crio.conf"
     for name in ("conf.d", "cni", "hooks"):
@@ -54,20 +50,20 @@ def run_crio(binary: Path, pinns: Path, client: Path) -> Iterator[CriO]:
             "crio",
             [binary, f"--config={config}", f"--config-dir={folder / 'conf.d'}"],
             folder=folder,
-            ready=lambda process: _answers(CriO(process, client)),
+            ready=lambda process: _is_ready(CriO(process, client)),
         ) as process:
             runtime = CriO(process, client)
             try:
-                runtime.start(runtime.start_pod("standing", "kube-system"), "s", podman.IDLE)
+                runtime.start(runtime.start_pod("idle", "kube-system"), "i", IDLE)
                 yield runtime
             finally:
                 for sandbox in runtime.crictl("pods", "--quiet").split():
                     runtime.remove_sandbox(sandbox)
     finally:
-        _clean(folder)
+        _remove_all(folder)
 
 
-def _answers(runtime: CriO) -> bool:
+def _is_ready(runtime: CriO) -> bool:
     if not runtime.socket.exists():
         return False
     try:
@@ -77,14 +73,14 @@ def _answers(runtime: CriO) -> bool:
 
 
 def _import_images(folder: Path) -> None:
-    """CRI-O's storage is podman's, which can import what is no image yet."""
+    """Import the images by podman, whose storage CRI-O uses: CRI-O itself cannot import files."""
     command = ("podman", *_storage(folder))
     done = subprocess.run(
         [*command, "import", "-", IMAGE],
         check=False,
         capture_output=True,
         timeout=_LIMIT_S,
-        input=podman.build_image(),
+        input=build_image(),
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     run_checked(*command, "tag", IMAGE, PAUSE)
@@ -94,8 +90,8 @@ def _storage(folder: Path) -> list[str]:
     return [f"--root={folder / 'root'}", f"--runroot={folder / 'run'}", "--storage-driver=vfs"]
 
 
-def _clean(folder: Path) -> None:
-    """Leave neither mounts and files nor the cgroups that CRI-O makes."""
+def _remove_all(folder: Path) -> None:
+    """Remove the mounts, files and cgroups that CRI-O has made."""
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()[::-1]:
         mounted = line.split()[1]
         if mounted.startswith(f"{folder}/"):

@@ -1,4 +1,4 @@
-"""Kills in containers, as a backend has received them."""
+"""Kills in containers, as a backend has received them from an agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARRIVES_S = 30.0
 
 @contextmanager
 def run_watching_agent(folder: Path, **environ: str) -> Iterator[Backend]:
-    """What an agent with that environment sends, started before a test's containers."""
+    """Run an agent that watches for containers; yield the backend that receives its telemetry."""
     received = Backend()
     with Receiver(received) as receiver:
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
@@ -26,20 +26,20 @@ def run_watching_agent(folder: Path, **environ: str) -> Iterator[Backend]:
 
 
 def wait_for_kill_log(backend: Backend, container_id: str) -> Received:
-    """The log of the one kill in a container."""
+    """Wait for the log of the one kill in a container, and return it."""
 
-    def found() -> list[Received]:
+    def find() -> list[Received]:
         return [log for log in backend.logs if log.resource.get("container.id") == container_id]
 
-    (log,) = wait_until(found, "the kill's log", limit=ARRIVES_S)
+    (log,) = wait_until(find, "the kill's log", limit=ARRIVES_S)
     return log
 
 
 def wait_for_span(backend: Backend, log: Received) -> Received:
-    """The span of the same kill."""
+    """Wait for the span of the same kill, and return it."""
 
-    def found() -> list[Received]:
+    def find() -> list[Received]:
         return [span for span in backend.spans if span.uid == log.uid]
 
-    (span,) = wait_until(found, "the kill's span", limit=ARRIVES_S)
+    (span,) = wait_until(find, "the kill's span", limit=ARRIVES_S)
     return span

@@ -1,4 +1,4 @@
-"""Podman in a container of podman's: with storage and state in that container alone."""
+"""Podman in a container of podman, with storage and state in that container only."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.testlib.containers.podman import IDLE, Podman
+from tests.testlib.containers.image import IDLE, add_links
+from tests.testlib.containers.podman import Podman
 
 _IMAGE = "localhost/otel-oom-host:latest"
 _FOLDERS = ("bin", "lib", "lib64", "sbin")
 
 
 @dataclass(frozen=True)
-class Inner(Podman):
-    """The one inside; ``outer`` are the words that run a program in its container."""
+class NestedPodman(Podman):
+    """The inner podman; ``outer`` is the command prefix that runs a program in its container."""
 
     outer: tuple[str, ...] = ()
 
@@ -34,32 +35,29 @@ class Inner(Podman):
 
 
 @contextmanager
-def run_nested_podman(outer: Podman, name: str) -> Iterator[Inner]:
-    """Yield podman in a new container, with its image ready, and end both.
+def run_nested_podman(outer: Podman, name: str) -> Iterator[NestedPodman]:
+    """Yield podman in a new container of ``outer``, with its image; remove both at the end.
 
-    The container has the host's programs, and no file of the host that tells of containers.
+    The container has the host's programs, and none of the host's files about containers.
     """
-    outer._podman("import", "-", _IMAGE, input=_links())  # noqa: SLF001  the same part
+    outer._podman("import", "-", _IMAGE, input=_build_host_image())  # noqa: SLF001  of its own base class
     folders = (f"--tmpfs=/{folder}" for folder in ("store", "run", "tmp", "var/tmp"))
     programs = (f"--volume=/{folder}:/{folder}:ro" for folder in ("usr", "etc"))
     options = ("--detach", "--privileged", "--cgroupns=private", *folders, *programs)
     outer.run(name, IDLE, *options, image=_IMAGE)
     within = ("exec", "--interactive", name)
-    inner = Inner(outer.folder, outer=(*outer._command, *within))  # noqa: SLF001  the same part
+    inner = NestedPodman(outer.folder, outer=(*outer._command, *within))  # noqa: SLF001  of its own base class
     try:
         inner.import_image()
         yield inner
     finally:
-        inner._podman("rm", "--all", "--force", "--time=0", check=False)  # noqa: SLF001  its own
+        inner._podman("rm", "--all", "--force", "--time=0", check=False)  # noqa: SLF001  of its own base class
         outer.remove(name)
 
 
-def _links() -> bytes:
-    """The files of an image that has its programs below /usr."""
+def _build_host_image() -> bytes:
+    """Return the files of an image as a tar archive: links to the programs below /usr."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for folder in _FOLDERS:
-            link = tarfile.TarInfo(folder)
-            link.type, link.linkname = tarfile.SYMTYPE, f"usr/{folder}"
-            tar.addfile(link)
+        add_links(tar, {folder: f"usr/{folder}" for folder in _FOLDERS})
     return buffer.getvalue()

@@ -1,14 +1,12 @@
-"""Real containers by podman, with storage and state of the test's own."""
+"""Real containers of podman, with storage and state in a temporary folder."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,37 +14,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.testlib.containers.image import (
+    BUSYBOX,
+    FILL_MEMORY,
+    IDLE,
+    KILLED_EXIT_CODE,
+    OPEN_GATE,
+    build_image,
+)
 from tests.testlib.process import run_server
+from tests.testlib.require import require_programs
 
-BUSYBOX = Path("/bin/busybox")
 IMAGE = "localhost/otel-oom-test:latest"
 _LIMIT_S = 60
 
-FILL_MEMORY = "mkfifo /gate; read _ < /gate; exec tail /dev/zero"
-"""A container's program that takes memory until it is killed, once it is let."""
-FILL_MEMORY_IN_CHILD = "mkfifo /gate; read _ < /gate; tail /dev/zero; exec sleep 100000"
-"""The same, and the container goes on without it: its monitor is there to be found."""
-IDLE = "exec sleep 100000"
-OPEN_GATE = "echo > /gate"
-"""Run in the same container, this lets it."""
 _NOBODY = 65534
-KILLED_EXIT_CODE = 137
-"""What runtimes have as exit code of a program that SIGKILL has ended."""
 
 
 @dataclass(frozen=True)
 class Podman:
-    """podman with one small image of our own making; every container is named.
+    """Podman with the image of the tests; every container has a name.
 
-    ``rootless`` runs it as a user who may do nothing, with a home in ``folder``. That user has no
-    further ids, and all in its containers is one user's.
+    ``rootless`` runs it as an unprivileged user whose home is ``folder``. That user has no
+    subordinate ids, so all processes of its containers have one uid.
     """
 
     folder: Path
     rootless: bool = False
 
     def _podman(self, *words: str, check: bool = True, **options: Any) -> str:  # noqa: ANN401  subprocess's own
-        # The container's monitor leaves a file named `oom` in the folder it was started in.
+        # conmon leaves a file named `oom` in the folder in which it was started.
         done = subprocess.run(
             [*self._command, *words],
             check=False,
@@ -71,11 +68,11 @@ class Podman:
         return ["podman", *own, f"--tmpdir={self.folder / 'tmp'}", *options, "--runtime=runc"]
 
     def import_image(self) -> None:
-        """Make the image."""
+        """Import the image."""
         self._podman("import", "-", IMAGE, input=build_image())
 
     def run(self, name: str, program: str, *options: str, image: str = IMAGE) -> str:
-        """Run a container with a shell's ``program``; what podman prints, whatever it ends with."""
+        """Run a shell ``program`` in a new container; return what podman prints, failed or not."""
         return self._podman(
             "run",
             f"--name={name}",
@@ -90,43 +87,43 @@ class Podman:
         )
 
     def run_until_killed(self, name: str, *options: str, memory: str = "24m") -> dict[str, Any]:
-        """Run a container that takes more than ``memory``; what ``podman inspect`` says of it.
+        """Run a container that exceeds ``memory``; return its ``podman inspect``.
 
-        It waits until podman has said what it knows of it only while it runs, its pid and cgroup.
-        Killed, it is left to be looked at.
+        Its pid and cgroup are read before it exceeds the limit: podman knows them only while the
+        container runs. The killed container is not removed.
         """
         self.run(name, FILL_MEMORY, f"--memory={memory}", "--detach", *options)
         running = self.inspect(name)["State"]
         self.run_in(name, OPEN_GATE)
-        assert self.ended(name) == KILLED_EXIT_CODE, self.logs(name)
-        ended = self.inspect(name)
-        ended["State"] |= {key: running[key] for key in ("Pid", "CgroupPath")}
-        return ended
+        assert self.wait(name) == KILLED_EXIT_CODE, self.logs(name)
+        inspected = self.inspect(name)
+        inspected["State"] |= {key: running[key] for key in ("Pid", "CgroupPath")}
+        return inspected
 
     def run_in(self, name: str, program: str) -> None:
-        """Run a shell's ``program`` in a container that runs."""
+        """Run a shell ``program`` in a running container."""
         self._podman("exec", name, "sh", "-c", program)
 
-    def ended(self, name: str) -> int:
-        """Wait for the end of a container; its exit code."""
+    def wait(self, name: str) -> int:
+        """Wait until a container ends; return its exit code."""
         return int(self._podman("wait", name))
 
     def inspect(self, name: str) -> dict[str, Any]:
-        """What ``podman inspect`` says of a container."""
+        """Return the ``podman inspect`` of a container."""
         inspected: list[dict[str, Any]] = json.loads(self._podman("inspect", name))
         return inspected[0]
 
     def version(self) -> str:
-        """Its own."""
+        """Return its version."""
         return self._podman("version", "--format={{.Version}}").strip()
 
     def logs(self, name: str) -> str:
-        """What a container has printed."""
+        """Return what a container has printed."""
         return self._podman("logs", name)
 
     @contextmanager
-    def api(self) -> Iterator[Path]:
-        """Podman's API on a Unix socket."""
+    def run_api(self) -> Iterator[Path]:
+        """Serve podman's API on a Unix socket; yield its path."""
         address = self.folder / "api.sock"
         with run_server(
             "podman-api",
@@ -137,64 +134,48 @@ class Podman:
             yield address
 
     def exists(self, name: str) -> bool:
-        """Whether podman knows a container."""
+        """Return True if podman has a container of that name."""
         return bool(self._podman("ps", "--all", "--quiet", f"--filter=name=^{name}$"))
 
     def remove(self, *names: str) -> None:
-        """End and forget containers."""
+        """Stop and remove containers."""
         self._podman("rm", "--force", "--time=0", *names)
-
-
-def build_image() -> bytes:
-    """The files of an image, as tar has them: a busybox that answers to a few names."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        tar.add(BUSYBOX, "bin/busybox")
-        for name in ("dd", "head", "mkfifo", "sh", "sleep", "tail"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-    return buffer.getvalue()
-
-
-def missing() -> str:
-    """What this machine lacks to run containers; nothing if it can."""
-    tools = [name for name in ("podman", "runc") if not shutil.which(name)]
-    return " and ".join([*tools, *([] if BUSYBOX.exists() else ["busybox-static"])])
 
 
 @contextmanager
 def run_podman() -> Iterator[Podman]:
-    """Yield podman with its image ready; nothing of it is left afterwards.
+    """Yield podman with its image, and remove all its files at the end.
 
-    A container runs all the time. Its folders are not the usual ones, and an agent learns of them
-    by this one as it starts.
+    An idle container runs all the time: an agent that starts learns by it where the unusual
+    folders of this podman are.
     """
-    with _cleaned(Podman(Path(tempfile.mkdtemp(prefix="podman-")))) as running:
-        running.run("standing", IDLE, "--detach")
+    require_programs("podman", "runc", BUSYBOX)
+    with _clean_up(Podman(Path(tempfile.mkdtemp(prefix="podman-")))) as running:
+        running.run("idle", IDLE, "--detach")
         yield running
 
 
 @contextmanager
 def run_rootless_podman() -> Iterator[Podman]:
-    """Yield podman of a user who is not root, with its image ready."""
+    """Yield the podman of an unprivileged user, with its image."""
+    require_programs("podman", "runc", BUSYBOX)
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
     os.chown(folder, _NOBODY, _NOBODY)
-    with _cleaned(Podman(folder, rootless=True)) as running:
+    with _clean_up(Podman(folder, rootless=True)) as running:
         yield running
 
 
 @contextmanager
-def _cleaned(running: Podman) -> Iterator[Podman]:
+def _clean_up(running: Podman) -> Iterator[Podman]:
     try:
         running.import_image()
         yield running
     finally:
         running._podman("rm", "--all", "--force", "--time=0", check=False)  # noqa: SLF001  its own module
-        # Removes what podman mounted in its folders before the folders go.
+        # Unmounts what podman mounted in its folders, which are removed next.
         running._podman("system", "reset", "--force", check=False)  # noqa: SLF001  its own module
-        # The process that holds a user's namespaces outlives all else.
+        # The process that keeps a user's namespaces outlives the containers.
         with suppress(OSError, ValueError):
-            held_by = (running.folder / "libpod/tmp/pause.pid").read_text(encoding="ascii")
-            os.kill(int(held_by), signal.SIGKILL)
+            pause_pid = (running.folder / "libpod/tmp/pause.pid").read_text(encoding="ascii")
+            os.kill(int(pause_pid), signal.SIGKILL)
         shutil.rmtree(running.folder, ignore_errors=True)

@@ -1,9 +1,7 @@
-"""Real OOM kills, each in a memory cgroup of its own."""
+"""Real OOM kills in memory cgroups."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -12,55 +10,51 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_oom.linux.temporary_cgroup import TemporaryCgroup
+from otel_oom.linux.temporary_cgroup import Cgroup
+from tests.testlib.kernel.memcg import MEMCG_LIMIT, cgroup_prefix, own_memcg
 
-MEMCG_LIMIT = 16 << 20
+KILLED_S = 60.0
 
-_serial = itertools.count()
-
-_HOG = 'echo $$ > "$0" && exec tail /dev/zero'
-"""`tail` keeps what has no newline: it takes memory until it is killed."""
-
-
-@contextmanager
-def own_memcg(limit: int = MEMCG_LIMIT) -> Iterator[TemporaryCgroup]:
-    """A memory cgroup with a name that no other test uses."""
-    with TemporaryCgroup(f"otel-oom-test-{os.getpid()}-{next(_serial)}", limit) as memcg:
-        yield memcg
+_FILL_MEMORY = ("tail", "/dev/zero")
+"""It keeps input that has no newline: it allocates memory until it is killed."""
 
 
 def kill_one(limit: int = MEMCG_LIMIT) -> int:
-    """Have the kernel kill one process for its cgroup's limit; its pid."""
+    """Have the kernel kill one process for the limit of its cgroup; return its pid."""
     with own_memcg(limit) as memcg:
         return kill_in(memcg)
 
 
-def kill_in(memcg: TemporaryCgroup) -> int:
-    """Have the kernel kill one process in ``memcg``; its pid."""
-    return kill_in_cgroup(memcg.procs)
-
-
-def kill_in_cgroup(procs: Path) -> int:
-    """Have the kernel kill one process in the cgroup of the file ``procs``; its pid."""
-    with subprocess.Popen(["/bin/sh", "-c", _HOG, procs]) as process:
-        code = process.wait(60)
-    assert code == -signal.SIGKILL, "the kernel did not kill the hog"
+def kill_in(memcg: Cgroup) -> int:
+    """Have the kernel kill one process in ``memcg``; return its pid."""
+    with subprocess.Popen([*cgroup_prefix(memcg), *_FILL_MEMORY]) as process:
+        wait_until_killed(process)
     return process.pid
+
+
+def kill_many(count: int, *, at_once: int = 4) -> list[int]:
+    """Make ``count`` kills as fast as the machine can, some at a time; return their pids."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda _: kill_one(), range(count)))
+
+
+def wait_until_killed(process: subprocess.Popen[bytes]) -> None:
+    """Wait until SIGKILL has ended a process.
+
+    Raises:
+        AssertionError: it ended otherwise.
+    """
+    code = process.wait(KILLED_S)
+    assert code == -signal.SIGKILL, f"{process.args!r} was not killed, it ended with {code}"
 
 
 @contextmanager
 def run_python(program: str, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process with its standard output as a pipe, killed at the end."""
+    """Run a Python program with its standard output as a pipe, and kill it at the end."""
     with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE
+        [sys.executable, "-S", "-c", program, *arguments], stdout=subprocess.PIPE
     ) as process:
         try:
             yield process
         finally:
             process.kill()
-
-
-def kill_many(count: int, *, at_once: int = 4) -> list[int]:
-    """``count`` kills, some at a time, as fast as the machine makes them; their pids."""
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda _: kill_one(), range(count)))

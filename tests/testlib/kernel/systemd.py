@@ -18,14 +18,15 @@ from pathlib import Path
 
 from tests.testlib.kernel.cgroups import CGROUPS, MEMORY_V1, remove_cgroup
 from tests.testlib.process import STOP_TIMEOUT_S, ServerProcess, run_server
+from tests.testlib.require import require, require_programs
 from tests.testlib.wait import wait_until
 
 TRANSIENT = Path("/run/systemd/transient")
-"""Where systemd writes units that it is told over its socket; here it is the host's own folder."""
+"""Where systemd writes transient units; here it is the host's own folder."""
 
 _SYSTEMD = Path("/lib/systemd/systemd")
 _OWN = CGROUPS / "systemd"
-"""systemd's own hierarchy: there its root is a cgroup of the test's, in the memory one ``/``."""
+"""systemd's own hierarchy. Its root there is a cgroup of the test, and ``/`` in the memory one."""
 _MADE = ("init.scope", "system.slice")
 _LIMIT_S = 60
 
@@ -41,7 +42,7 @@ exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child sh -ec '
     mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
     mount -t cgroup -o memory cgroup /sys/fs/cgroup/memory
     mount -t proc proc /proc
-    # Files of its own, but for those that the agent reads too.
+    # Files of its own, except those that the agent reads too.
     mount --bind "$0" "$0"
     mkdir "$0/run"
     mount -t tmpfs -o mode=755 tmpfs "$0/run"
@@ -63,43 +64,45 @@ exec unshare --mount --pid --ipc --uts --cgroup --fork --kill-child sh -ec '
 
 @dataclass(frozen=True)
 class Systemd:
-    """A running systemd; a unit's name is without its ``.service``."""
+    """A running systemd; names of units are without ``.service``."""
 
     process: ServerProcess
 
     def systemctl(self, *words: str, check: bool = True) -> str:
-        """Run systemctl; what it prints."""
-        return self._within("systemctl", *words, check=check)
+        """Run systemctl; return what it prints."""
+        return self._run_inside("systemctl", *words, check=check)
 
     def run(self, name: str, program: str, *properties: str) -> None:
-        """Start a unit with a shell's ``program`` and properties such as ``MemoryMax=24M``."""
-        options = [f"--property={one}" for one in ("DefaultDependencies=no", *properties)]
-        self._within("systemd-run", f"--unit={name}", *options, "/bin/sh", "-c", program)
+        """Start a unit that runs a shell ``program``, with properties such as ``MemoryMax=24M``."""
+        options = [f"--property={text}" for text in ("DefaultDependencies=no", *properties)]
+        self._run_inside("systemd-run", f"--unit={name}", *options, "/bin/sh", "-c", program)
 
     def install(self, name: str, text: str) -> None:
-        """Have ``text`` as the file of a unit, or of a drop-in: ``name`` is below the folder."""
+        """Install ``text`` as the file ``name`` of a unit or a drop-in, below systemd's folder."""
         path = Path("/run/systemd/system", name)
-        self._within("sh", "-c", 'mkdir -p "$0" && printf %s "$1" > "$2"', path.parent, text, path)
+        self._run_inside(
+            "sh", "-c", 'mkdir -p "$0" && printf %s "$1" > "$2"', path.parent, text, path
+        )
         self.systemctl("daemon-reload")
 
     def show(self, name: str) -> dict[str, str]:
-        """What ``systemctl show`` says of a service."""
+        """Return the properties of a service by ``systemctl show``."""
         lines = self.systemctl("show", f"{name}.service").splitlines()
         return {key: value for key, _, value in (line.partition("=") for line in lines)}
 
-    def ended(self, name: str) -> int:
-        """Wait for the end of a service; its exit code, or the signal that it died of."""
-        said = wait_until(lambda: self._ended(name), f"the end of {name}", limit=_LIMIT_S)
-        return int(said["ExecMainStatus"])
+    def wait(self, name: str) -> int:
+        """Wait until a service ends; return its exit code, or the signal that killed it."""
+        ended = wait_until(lambda: self._show_ended(name), f"the end of {name}", limit=_LIMIT_S)
+        return int(ended["ExecMainStatus"])
 
-    def _ended(self, name: str) -> dict[str, str]:
-        said = self.show(name)
-        return said if said["ActiveState"] in {"failed", "inactive"} else {}
+    def _show_ended(self, name: str) -> dict[str, str]:
+        properties = self.show(name)
+        return properties if properties["ActiveState"] in {"failed", "inactive"} else {}
 
-    def _within(self, *command: str | Path, check: bool = True) -> str:
-        first = _first(self.process)
+    def _run_inside(self, *command: str | Path, check: bool = True) -> str:
+        pid = _read_init_pid(self.process)
         done = subprocess.run(
-            ["nsenter", f"--target={first}", "--mount", "--pid", "--", *command],
+            ["nsenter", f"--target={pid}", "--mount", "--pid", "--", *command],
             check=False,
             capture_output=True,
             timeout=_LIMIT_S,
@@ -108,52 +111,50 @@ class Systemd:
         return done.stdout.decode()
 
 
-def missing() -> str:
-    """What this machine lacks to run units; nothing if it can."""
-    if Path("/run/systemd/system").exists():
-        return "a host whose cgroups are not those of a systemd already"
-    if not _SYSTEMD.exists() or not shutil.which("systemd-run"):
-        return "systemd"
-    hierarchies = [folder for folder in (MEMORY_V1, _OWN) if not (folder / "tasks").exists()]
-    return " and ".join(f"a hierarchy of cgroup v1 at {folder}" for folder in hierarchies)
+def _require_systemd() -> None:
+    require(not Path("/run/systemd/system").exists(), "systemd already manages this host's cgroups")
+    require_programs(_SYSTEMD, "systemd-run")
+    for folder in (MEMORY_V1, _OWN):
+        require((folder / "tasks").exists(), f"no hierarchy of cgroup v1 at {folder}")
 
 
 @contextmanager
 def run_systemd() -> Iterator[Systemd]:
-    """Yield systemd without any unit; nothing of it is left afterwards."""
+    """Yield systemd without any unit; remove its units, cgroups and files at the end."""
+    _require_systemd()
     folder = Path(tempfile.mkdtemp(prefix="systemd-"))
     own = _OWN / f"otel-oom-{folder.name}"
     made = [top / name for top in CGROUPS.iterdir() for name in _MADE]
-    made = [one for one in made if not one.exists()]
+    made = [cgroup for cgroup in made if not cgroup.exists()]
     keep = TRANSIENT.exists()
     TRANSIENT.mkdir(parents=True, exist_ok=True)
     own.mkdir()
     command = ("sh", "-c", _START, "sh", own, MEMORY_V1, folder)
     try:
-        with run_server("systemd", command, folder=folder, ready=_answers) as process:
+        with run_server("systemd", command, folder=folder, ready=_is_ready) as process:
             try:
                 yield Systemd(process)
             finally:
                 # unshare(1) does not hand on a SIGTERM, and ends with its child.
-                os.kill(int(_first(process)), signal.SIGKILL)
+                os.kill(int(_read_init_pid(process)), signal.SIGKILL)
                 process.child.wait(STOP_TIMEOUT_S)
     finally:
         wait_until(lambda: remove_cgroup(own), "the end of systemd's units")
-        for one in made:
-            remove_cgroup(one)
+        for cgroup in made:
+            remove_cgroup(cgroup)
         if not keep:
             shutil.rmtree(TRANSIENT, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _first(process: ServerProcess) -> str:
-    """The pid of the namespace's first process."""
+def _read_init_pid(process: ServerProcess) -> str:
+    """Return the pid of the namespace's first process."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     return children.read_text(encoding="ascii").strip()
 
 
-def _answers(process: ServerProcess) -> bool:
-    if not _first(process):
+def _is_ready(process: ServerProcess) -> bool:
+    if not _read_init_pid(process):
         return False
-    said = Systemd(process).systemctl("is-system-running", check=False)
-    return said.strip() in {"running", "degraded"}
+    state = Systemd(process).systemctl("is-system-running", check=False)
+    return state.strip() in {"running", "degraded"}
