@@ -68,7 +68,7 @@ def story(
         (entry,) = wait_until(lambda: victorialogs.query(query), "the log", limit=ARRIVES_S)
         # The host may have kills of its own at the same time.
         pid = entry.fields["process.pid"]
-        (logged,) = (killed for killed in log.killed() if str(killed.pid) == pid)
+        (logged,) = (killed for killed in log.read_killed_lines() if str(killed.pid) == pid)
         trace_id = entry.fields["trace_id"]
         trace = wait_until(lambda: jaeger.trace(trace_id), "the trace in Jaeger", limit=ARRIVES_S)
     assert trace is not None

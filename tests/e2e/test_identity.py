@@ -96,7 +96,7 @@ def kills(
         )  # of two, the one that asked is killed as well
         log = stack.enter_context(KernelLog())
         expected = {name: make() for name, make in made.items()}
-        yield Kills(expected, log.reported())
+        yield Kills(expected, log.read_reported_pids())
 
 
 @pytest.fixture(scope="module", params=PLACES)

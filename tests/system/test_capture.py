@@ -99,7 +99,7 @@ def test_a_kill_is_told_as_the_kernel_logs_it(source: LibbpfSource) -> None:
     """Pid, comm, uid, score and every size are those of the kernel's own "Killed process" line."""
     with KernelLog() as log:
         pid = kill_one()
-        (logged,) = (line for line in log.killed() if line.pid == pid)
+        (logged,) = (line for line in log.read_killed_lines() if line.pid == pid)
     kill = drained(source, pid)
     assert (kill.victim.tgid, kill.victim.comm) == (pid, "tail") == (logged.pid, logged.comm)
     assert (kill.victim.uid, kill.victim.score_adj) == (logged.uid, logged.score_adj)

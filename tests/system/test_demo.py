@@ -32,7 +32,7 @@ def run_demo(*words: str, **environ: str) -> tuple[list[str], dict[int, KilledLi
             timeout=90,
             check=False,
         )
-        killed = {kill.pid: kill for kill in log.killed()}
+        killed = {kill.pid: kill for kill in log.read_killed_lines()}
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), killed
 

@@ -28,7 +28,7 @@ def test_bigmem_is_killed_and_leaves_nothing() -> None:
             timeout=60,
             check=False,
         )
-        killed = {kill.pid for kill in log.killed()}
+        killed = {kill.pid for kill in log.read_killed_lines()}
     assert done.returncode == 0, done.stderr
     child = int(done.stdout.split()[2])
     assert done.stdout == f"bigmem: process {child} was killed\n"

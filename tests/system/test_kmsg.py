@@ -50,7 +50,7 @@ def reported(make: Callable[[], tuple[int, _T]]) -> _T:
     for _ in range(20):
         with KernelLog() as log:
             pid, value = make()
-            if pid in log.reported():
+            if pid in log.read_reported_pids():
                 return value
         time.sleep(1)
     raise AssertionError("the kernel reports no kill")
@@ -225,7 +225,7 @@ def test_every_kill_of_a_storm_is_told(source: KmsgSource) -> None:
         counted = read_oom_kill_count()
         pids = kill_many(30)
         rise = read_oom_kill_count() - counted
-        killed = [line.pid for line in log.killed()]
+        killed = [line.pid for line in log.read_killed_lines()]
     kills = kills_of(source, pids)
     assert sorted(kill.victim.tgid or 0 for kill in kills) == sorted(pids)
     assert len({kill.uid for kill in kills}) == 30

@@ -80,7 +80,7 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
                 for kill in backlog.read_kills(clock.boot_id(), "kmsg", -1, source.read_marks).kills
                 if kill.capture.sequence > start or kill.victim.tgid == before
             }
-        assert {line.pid for line in log.killed()} >= {before, *made}
+        assert {line.pid for line in log.read_killed_lines()} >= {before, *made}
     for pid in made:
         assert found[pid].uid == told[pid].uid
         assert found[pid].boottime_ns == told[pid].boottime_ns

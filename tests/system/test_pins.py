@@ -106,7 +106,7 @@ def test_kills_without_an_agent_are_told_by_the_next(
         first.stop(end)
     with KernelLog() as log:
         unseen = [kill_one() for _ in range(3)]
-        logged = {line.pid: line for line in log.killed()}
+        logged = {line.pid: line for line in log.read_killed_lines()}
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {ENDPOINT: receiver.url}

@@ -21,7 +21,7 @@ def test_a_kill_has_the_report_of_the_kernel_log() -> None:
     kills: list[CapturedEvent] = []
     with LibbpfSource() as source, open_report_index(source) as annotate, KernelLog() as kernel:
         pid = kill_one()
-        lines = list(kernel.messages())
+        lines = list(kernel.read_messages())
         wait_until(
             lambda: source.drain(kills.append) >= 0 and _of(kills, pid), "the kill is captured"
         )

@@ -1,4 +1,4 @@
-"""The generated block of a Markdown page, between two comments with its name."""
+"""Generated blocks of Markdown pages, each between two comments with its name."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def main(folder: Path) -> None:
                     watched = [Watched(bpf, complete), Watched(kmsg)]
                     results["scenarios"][name] = _tried(scenario, watched, log)
             results["left_out"] = {
-                each.name: each.left_out for each in list_loaded_programs(os.getpid())
+                each.name: each.recursion_misses for each in list_loaded_programs(os.getpid())
             }
             results["loss"] = {
                 source.name: to_builtins(source.lost_events()) for source in (bpf, kmsg)
@@ -105,7 +105,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     assert isinstance(bpf, SupportsMarks)
     counted, began = read_oom_kill_count(), time.monotonic()
     before = backlog.last_sequence()
-    list(log.messages())
+    list(log.read_messages())
     try:
         with drained(watched):
             made = scenario()
@@ -115,7 +115,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
         return {"unplayable": str(error)}
     except Exception:  # noqa: BLE001  the other scenarios go on
         return {"failed": traceback.format_exc()}
-    records = list(log.raw())
+    records = list(log.read_records())
     messages = list(map(message_text, records))
     return {
         "made": asdict(made),

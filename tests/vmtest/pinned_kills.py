@@ -21,7 +21,7 @@ def unattended() -> dict[str, Any]:
         pinned = [link.name for link in PIN_DIR.glob("wire-*/links/*")]
     with KernelLog() as log:
         made = SCENARIOS["memcg"]()
-        messages = list(log.messages())
+        messages = list(log.read_messages())
     with LibbpfSource(pin_dir=PIN_DIR) as source:
         watched = Watched(source)
         finish([watched], len(made.pids))

@@ -1,4 +1,4 @@
-"""BCC for tests: what it needs on this machine, and how its events are held against others'."""
+"""Comparison of the events of BCC with those of libbpf."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ from msgspec import to_builtins
 
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 
-_OWN: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "tasks.boottime_ns")
-"""Of the source itself, or of the instant at which it looks."""
+_SOURCE_FIELDS: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "tasks.boottime_ns")
+"""Fields about the source itself, or about the time at which it reads /proc."""
 
 
 def comparable_fields(event: CapturedEvent) -> dict[str, Any]:
-    """What two sources must tell alike of one event, by names from the outside in.
+    """Return those fields of an event that must be equal in both sources, by their full names.
 
-    The decisions are those of two programs on one hook: their times differ, and hence what they
-    belong to.
+    Decisions are recorded by two programs on one hook: their times differ, and with them the
+    incident.
     """
     assert isinstance(event, OomKill | NoVictim | VictimExit | ReaperStep)
-    return {name: value for name, value in _flat(to_builtins(event)) if not name.startswith(_OWN)}
+    return {
+        name: value
+        for name, value in _flatten(to_builtins(event))
+        if not name.startswith(_SOURCE_FIELDS)
+    }
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, item in value.items():
         if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{name}.")
+            yield from _flatten(item, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", item
 
 
 def count_open_files() -> int:
-    """How many files this process has open."""
+    """Return the number of open files of this process."""
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  only their number counts

@@ -1,4 +1,4 @@
-"""A bpffs of a test's own: whatever is pinned there ends with it."""
+"""A bpffs of a test's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.testlib.require import require
 
 @contextmanager
 def mount_bpffs(folder: Path) -> Iterator[Path]:
-    """Mount one at ``folder``; gone with all its pins in the end."""
+    """Mount a bpffs at ``folder``; unmount it with all its pins at the end."""
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "bpf", "-o", "mode=700", "bpf", folder], check=False, capture_output=True

@@ -1,4 +1,4 @@
-"""The running kernel's own type information, as `bpftool` prints it."""
+"""The type information of the running kernel, as `bpftool` prints it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINE: Final = re.compile(r"\t'([^']*)' (.*)")
 
 @dataclass
 class Type:
-    """One type: its kind as BTF calls it, its name if it has one, numbers, members or values."""
+    """A type: its kind by the name of BTF, its name if any, numbers, and members or values."""
 
     kind: str
     name: str
@@ -28,7 +28,7 @@ class Type:
 
 @dataclass(frozen=True)
 class Member:
-    """A member of a structure, or of one without a name inside of it; `offset` in bytes."""
+    """A member of a structure, or of an anonymous one in it; ``offset`` is in bytes."""
 
     name: str
     type: Type
@@ -65,18 +65,18 @@ class Btf:
                 latest.members.append((member[1], dict(_WORD.findall(member[2]))))
 
     def target(self, type_: Type | dict[str, str]) -> Type | None:
-        """What a pointer, a typedef, an element or a member is of; none of `void`."""
+        """Return the type that a pointer, typedef, element or member has; None is `void`."""
         numbers = type_.numbers if isinstance(type_, Type) else type_
         return self._types.get(int(numbers["type_id"]))
 
     def plain(self, type_: Type | None) -> Type | None:
-        """A type without the names and qualifiers around it."""
+        """Return a type without typedefs and qualifiers."""
         while type_ and type_.kind in {"TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG"}:
             type_ = self.target(type_)
         return type_
 
     def members(self, structure: Type, base: int = 0) -> Iterator[Member]:
-        """Those of a structure, and of the ones without a name inside of it."""
+        """Yield the members of a structure, and those of anonymous structures in it."""
         for name, numbers in structure.members:
             type_ = self.plain(self.target(numbers))
             assert type_ is not None
@@ -87,7 +87,7 @@ class Btf:
                 yield Member(name, type_, offset)
 
     def size(self, type_: Type | None) -> int:
-        """How many bytes a value of that type takes."""
+        """Return the size of a value in bytes."""
         type_ = self.plain(type_)
         assert type_ is not None
         if type_.kind == "PTR":
@@ -97,7 +97,7 @@ class Btf:
         return int(type_.numbers["size"])
 
     def enum(self, value: str) -> Type:
-        """The enum that has that value."""
+        """Return the enum that has this value."""
         return next(
             type_
             for type_ in self._types.values()
@@ -105,7 +105,7 @@ class Btf:
         )
 
     def passes(self, tracepoint: str) -> list[str]:
-        """What a tracepoint passes, each as a declaration in C."""
+        """Return the parameters of a tracepoint as declarations in C."""
         function = self.target(self.named["TYPEDEF", f"btf_trace_{tracepoint}"])
         assert function is not None
         prototype = self.target(function)
@@ -113,7 +113,7 @@ class Btf:
         return [self.declared(self.target(of), "it") for _, of in prototype.members[1:]]
 
     def declared(self, type_: Type | None, name: str) -> str:
-        """A variable of that type, as C declares it; what only points to a structure needs none."""
+        """Return the declaration in C; a pointer to a structure needs no definition of it."""
         type_ = self.plain(type_)
         if type_ is None:
             return f"void {name}"

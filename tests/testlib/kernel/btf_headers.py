@@ -1,7 +1,8 @@
-"""Headers for a kernel that has none, made of the type information that it has instead.
+"""Kernel headers that are generated from the kernel's type information.
 
-The headers that `bpf/bcc/compat.h` and BCC include all lead to two files. One has the structures
-that are read, with no members but those, each at its place; the other what every kernel header has.
+All headers that `bpf/bcc/compat.h` and BCC include lead to two files. One has the structures
+that are read, with these members only, each at its offset. The other has what every kernel header
+defines.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _READ: Final = {
     ),
     "pt_regs": ("di", "si", "ax"),
 }
-"""The structures, each behind those that it holds, and of them what is read on some kernel."""
+"""The structures, each after those that it contains, with the members read on some kernel."""
 
 _BASIC: Final = f"""#pragma once
 typedef unsigned char u8, __u8;
@@ -77,7 +78,7 @@ _OF_BCC: Final = (
     *("uapi/linux/if_packet.h", "uapi/linux/in.h", "uapi/linux/in6.h", "uapi/linux/ip.h"),
     "uapi/linux/ptrace.h",
 )
-"""What BCC includes besides."""
+"""Further headers that BCC includes."""
 
 _CONFIG: Final = """
 #define CONFIG_BPF_SYSCALL 1
@@ -91,11 +92,11 @@ _VERSION: Final = """
 
 
 def write(folder: Path) -> None:
-    """Make ``folder`` a tree that BCC_KERNEL_SOURCE can point to.
+    """Make ``folder`` a tree that BCC_KERNEL_SOURCE can name.
 
     Raises:
-        OSError: there is no bpftool.
-        subprocess.CalledProcessError: the running kernel has no type information.
+       OSError: there is no bpftool.
+       subprocess.CalledProcessError: the running kernel has no type information.
     """
     btf = Btf()
     own = (REPOSITORY / "bpf/bcc/compat.h").read_text(encoding="utf-8")
@@ -130,7 +131,7 @@ def _structures(btf: Btf) -> Iterator[str]:
 
 
 def _placed(btf: Btf, structure: Type, wanted: tuple[str, ...]) -> Iterator[str]:
-    """The members, with the bytes between them."""
+    """Yield the members, with padding between them."""
     end = 0
     for member in sorted(btf.members(structure), key=lambda it: it.offset):
         if member.name in wanted:
@@ -143,5 +144,5 @@ def _placed(btf: Btf, structure: Type, wanted: tuple[str, ...]) -> Iterator[str]
 
 
 def _prototype(btf: Btf, tracepoint: str) -> str:
-    """As much of a TRACE_EVENT as is asked for, as the kernel's own header writes it."""
+    """Return that part of a TRACE_EVENT of the kernel's own header that is read."""
     return f"TRACE_EVENT({tracepoint},\n\tTP_PROTO({', '.join(btf.passes(tracepoint))}),\n"

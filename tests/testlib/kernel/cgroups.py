@@ -1,4 +1,4 @@
-"""Cgroups as others make them: a pod's by the kubelet, and what runtimes leave behind."""
+"""Nested cgroups as the kubelet makes them for pods."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
-"""Where they are mounted: version 2 itself, or a folder for each hierarchy of version 1."""
+"""The mount point: of version 2 itself, or of a folder for each hierarchy of version 1."""
 
 MEMORY_V1 = CGROUPS / "memory"
 
 
 @contextmanager
 def nested_memcg(path: str, limit: int) -> Iterator[Path]:
-    """The memory cgroup ``path`` with a limit in bytes; those above are made where absent.
+    """Make the memory cgroup ``path`` with a limit in bytes, and its missing parents.
 
-    It is removed, and what a runtime has made under the same name in other hierarchies.
+    At the end it is removed, with the cgroups of the same path in other hierarchies, which a
+    runtime has made.
     """
     name = path.strip("/")
     v1 = MEMORY_V1.exists()
@@ -33,11 +34,11 @@ def nested_memcg(path: str, limit: int) -> Iterator[Path]:
         for hierarchy in CGROUPS.iterdir() if v1 else (CGROUPS,):
             remove_cgroup(hierarchy / name)
             with suppress(OSError):
-                os.removedirs((hierarchy / name).parent)  # as far as nothing else is in them
+                os.removedirs((hierarchy / name).parent)  # stops where another cgroup is inside
 
 
 def remove_cgroup(cgroup: Path) -> bool:
-    """Remove a cgroup and those in it, as far as nobody is left in them; whether all are gone."""
+    """Remove a cgroup and its empty descendants; return True if all are gone."""
     for folder, _, _ in os.walk(cgroup, topdown=False):
         with suppress(OSError):
             Path(folder).rmdir()

@@ -1,4 +1,4 @@
-"""A disk that can be filled for real."""
+"""A small file system that tests fill."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ _BLOCK = 4096
 
 
 class Disk:
-    """A file system of its own, mounted at ``path``."""
+    """A file system that is mounted at ``path``."""
 
     def __init__(self, path: Path) -> None:
-        """The file system is mounted already."""
         self.path = path
         self._filler = path / "filler"
 
     def fill(self) -> None:
-        """Write until nothing more fits, not one block."""
+        """Write until not even one block fits."""
         file = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             while True:
@@ -35,14 +34,14 @@ class Disk:
             os.close(file)
 
     def clear(self) -> None:
-        """Make room again."""
+        """Free the space again."""
         self._filler.unlink()
 
 
 @contextmanager
 def mount_disk(path: Path, size: str) -> Iterator[Disk]:
-    """A tmpfs of ``size`` at ``path``."""
-    require(os.geteuid() == 0, "to mount a file system needs root")
+    """Mount a tmpfs of ``size`` at ``path``; unmount it at the end."""
+    require(os.geteuid() == 0, "mounting a file system needs root")
     path.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", path], check=True

@@ -1,4 +1,4 @@
-"""The kernel's own account of its kills: where expectations come from."""
+"""The kernel's own records of its kills, from which tests take their expectations."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _KILLED = re.compile(
     r"UID:(?P<uid>\d+) pgtables:(?P<pgtables>\d+)kB oom_score_adj:(?P<score_adj>-?\d+)"
 )
 
-_TEXT = {"message", "comm"}
+_TEXT_FIELDS = {"message", "comm"}
 
 _REPORT = re.compile(r"oom-kill:constraint=.*,pid=(?P<pid>\d+),uid=\d+$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class KilledLine:
-    """One "Killed process" line of the kernel log; sizes in kB, as it prints them."""
+    """A "Killed process" line of the kernel log, with its sizes in kB."""
 
     message: str
     pid: int
@@ -42,96 +42,99 @@ class KilledLine:
 
 
 def message_text(record: str) -> str:
-    """What the kernel said, out of a record of its log."""
+    """Return the text of a record of /dev/kmsg."""
     return record.partition(";")[2]
 
 
 class KernelLog:
-    """What the kernel logs from now on (``/dev/kmsg``, facility 0)."""
+    """The messages that the kernel logs from now on (``/dev/kmsg``, facility 0)."""
 
     def __init__(self, *, whole: bool = False) -> None:
-        """Remember where the log ends now; of a ``whole`` one, where it begins."""
+        """Begin at the end of the log, or at its beginning if ``whole``."""
         self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.lseek(self._fd, 0, os.SEEK_SET if whole else os.SEEK_END)
 
     def __enter__(self) -> Self:
-        """Nothing more is needed."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the log."""
         os.close(self._fd)
 
-    def raw(self) -> Iterator[str]:
-        """The records that the kernel has logged since the last call, as they are, oldest first."""
+    def read_records(self) -> Iterator[str]:
+        """Yield the records since the last call, oldest first."""
         with suppress(BlockingIOError):
             while True:
                 record = os.read(self._fd, 8192).decode("utf-8", "replace")
                 if int(record.split(",")[0]) >> 3 == 0:
                     yield record
 
-    def messages(self) -> Iterator[str]:
-        """What the kernel has logged since the last call, oldest first."""
-        return map(message_text, self.raw())
+    def read_messages(self) -> Iterator[str]:
+        """Yield the texts of the records since the last call, oldest first."""
+        return map(message_text, self.read_records())
 
-    def records(self) -> Iterator[tuple[float, str]]:
-        """The same, each with its time in seconds on the log's clock."""
-        return ((int(raw.split(",")[2]) / 1e6, message_text(raw)) for raw in self.raw())
+    def read_timed_messages(self) -> Iterator[tuple[float, str]]:
+        """Yield the same texts, each after its time in seconds on the log's clock."""
+        records = self.read_records()
+        return ((int(record.split(",")[2]) / 1e6, message_text(record)) for record in records)
 
-    def reported(self) -> list[int]:
-        """The pids chosen by whole reports since the last call: ten in five seconds at most."""
-        found = (_REPORT.search(message) for message in self.messages())
-        return [int(match["pid"]) for match in found if match]
+    def read_reported_pids(self) -> list[int]:
+        """Return the pids of whole reports since the last call: at most ten in five seconds."""
+        matches = (_REPORT.search(message) for message in self.read_messages())
+        return [int(match["pid"]) for match in matches if match]
 
-    def killed(self) -> list[KilledLine]:
-        """The kills logged since the last call, oldest first."""
-        return parse_killed_lines(self.messages())
+    def read_killed_lines(self) -> list[KilledLine]:
+        """Return the "Killed process" lines since the last call, oldest first."""
+        return parse_killed_lines(self.read_messages())
 
 
-_REPORTED = 10
-_REPORTED_S = 5.5
-"""Of so many seconds the kernel reports so many kills, and of any more the victim alone.
+_MAX_REPORTS = 10
+_REPORTS_S = 5.5
+"""The kernel reports ten kills in five seconds; of further ones it logs the victim only.
 
-``DEFAULT_RATELIMIT_INTERVAL`` and ``_BURST``, by which ``oom_kill_process()`` goes. The log's clock
-is not quite CLOCK_MONOTONIC.
+``oom_kill_process()`` uses ``DEFAULT_RATELIMIT_INTERVAL`` and ``_BURST``. The log's clock differs
+a little from CLOCK_MONOTONIC.
 """
 
 
 def wait_for_report_budget(kills: int, limit: float = 60.0) -> None:
-    """Wait until the kernel reports the next ``kills``, whatever was killed on this host before.
+    """Wait until the kernel will print whole reports of the next ``kills``.
 
-    Where no hook of BPF's sees its decisions, they are had from there.
+    Where BPF has no hook for the kernel's decisions, they are read from these reports.
 
     Raises:
-        TimeoutError: others go on having processes killed.
+        TimeoutError: other programs of this host keep having processes killed.
     """
     times: list[float] = []
     with KernelLog(whole=True) as log:
 
-        def few() -> bool:
-            times.extend(time for time, text in log.records() if _KILLED.search(text))
-            late = [time for time in times if time > monotonic() - _REPORTED_S]
-            return len(late) + kills <= _REPORTED
+        def has_budget() -> bool:
+            times.extend(time for time, text in log.read_timed_messages() if _KILLED.search(text))
+            recent = [time for time in times if time > monotonic() - _REPORTS_S]
+            return len(recent) + kills <= _MAX_REPORTS
 
-        wait_until(few, "an end of others' kills", limit=limit)
+        wait_until(has_budget, "an end of others' kills", limit=limit)
 
 
 def parse_killed_lines(messages: Iterable[str]) -> list[KilledLine]:
-    """The "Killed process" lines among messages of the kernel's log."""
-    found = (_KILLED.search(message) for message in messages)
+    """Return the "Killed process" lines among messages of the kernel log."""
+    matches = (_KILLED.search(message) for message in messages)
     return [
         KilledLine(
             message=match["message"],
             comm=match["comm"],
-            **{name: int(text) for name, text in match.groupdict().items() if name not in _TEXT},
+            **{
+                name: int(text)
+                for name, text in match.groupdict().items()
+                if name not in _TEXT_FIELDS
+            },
         )
-        for match in found
+        for match in matches
         if match
     ]
 
 
 def read_oom_kill_count() -> int:
-    """How many kills the kernel has counted since it booted (``/proc/vmstat``)."""
+    """Return the kernel's count of kills since its boot (``/proc/vmstat``)."""
     for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])

@@ -1,5 +1,5 @@
-"""The real servers that the tests start: built from pinned sources, run on loopback.
+"""Servers of the tests.
 
-`build` makes the binaries, `process` runs one, and `collector`, `jaeger` and `victorialogs` know
-how each is configured and asked. `fixtures` offers them to pytest.
+Real ones (Collector, Jaeger, VictoriaLogs) are built from pinned sources and run on loopback;
+`tests.testlib.fixtures` offers them to pytest. The others run in the test's own process.
 """

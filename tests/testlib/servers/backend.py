@@ -1,4 +1,4 @@
-"""What a backend received, record by record."""
+"""Logs and spans as a backend has received them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from otel_oom.commands.demo.receiver import Reply
 
 @dataclass(frozen=True)
 class Received:
-    """One log record or span, with its attributes and its resource's as plain values."""
+    """A log record or span, with its attributes and its resource's as Python values."""
 
     item: Any
     attributes: dict[str, Any]
@@ -26,15 +26,14 @@ class Received:
 
     @property
     def uid(self) -> str:
-        """``log.record.uid``, which log and span of a kill share."""
+        """Return ``log.record.uid``, which log and span of a kill share."""
         return str(self.attributes["log.record.uid"])
 
 
 class Backend:
-    """Keeps what a :class:`Receiver` receives; ``refuse`` may answer instead of it."""
+    """A callback of :class:`Receiver` that keeps all records; ``reject`` may reply instead."""
 
     def __init__(self, refuse: Callable[[], Reply | None] = lambda: None) -> None:
-        """Begin with nothing received."""
         self._refuse = refuse
         self._mutex = threading.Lock()
         self.logs: list[Received] = []
@@ -42,7 +41,7 @@ class Backend:
         self.refused = 0
 
     def __call__(self, request: Message) -> Reply | None:
-        """Take one request; the receiver's callback."""
+        """Receive one request."""
         reply = self._refuse()
         with self._mutex:
             if reply:
@@ -55,10 +54,10 @@ class Backend:
         return None
 
     def wait_for(self, count: int, within_s: float) -> None:
-        """Wait until ``count`` logs and as many spans are there.
+        """Wait for ``count`` logs and as many spans.
 
         Raises:
-            AssertionError: they were not within that time.
+           AssertionError: they did not arrive in time.
         """
         deadline = time.monotonic() + within_s
         while min(len(self.logs), len(self.spans)) < count:
@@ -66,10 +65,10 @@ class Backend:
             time.sleep(0.02)
 
     def wait_for_kills(self, pids: Collection[int], within_s: float) -> None:
-        """Wait until a log and a span of each of these victims are there, whatever else is.
+        """Wait for a log and a span of each of these victims, whatever else arrives.
 
         Raises:
-            AssertionError: they were not within that time.
+           AssertionError: they did not arrive in time.
         """
         deadline = time.monotonic() + within_s
         while min(len(filter_kills(it, pids)) for it in (self.logs, self.spans)) < len(pids):
@@ -78,7 +77,7 @@ class Backend:
 
 
 def filter_kills(received: Iterable[Received], pids: Collection[int]) -> list[Received]:
-    """What is of these victims: other programs of this host may have others at the same time."""
+    """Return those of these victims: other programs of this host may have kills as well."""
     return [one for one in received if one.attributes.get("process.pid") in pids]
 
 
@@ -105,7 +104,7 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Received]:
 
 
 def attributes_to_dict(attributes: Iterable[KeyValue]) -> dict[str, Any]:
-    """OTLP attributes as a dictionary of Python values."""
+    """Return OTLP attributes as Python values."""
 
     def value(attribute: KeyValue) -> object:
         kind = attribute.value.WhichOneof("value")

@@ -1,9 +1,9 @@
 """Build the real servers from pinned sources, once.
 
-    python -m tests.testlib.servers.build [NAME …]
+   python -m tests.testlib.servers.build [NAME …]
 
-prints the path of each binary, all of them by default. They are kept in $OTEL_OOM_PARTS, else in
-the user's cache folder, under a name that has the version and a hash of all they depend on.
+prints the path of each binary, by default of all. They are kept in $OTEL_OOM_PARTS, else in the
+user's cache folder, by a name with the version and a hash of all that they depend on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["PARTS", "BuildError", "build_binary", "main"]
 
 PARTS = ("collector", "crictl", "crio", "jaeger", "pinns", "victorialogs")
 _RECIPES = {"collector": recipes.collector, "pinns": recipes.compiled}
-"""Of those that are no command of a published module."""
+"""Recipes of those that are not a command of a published module."""
 LOCK_LIMIT = 3600.0
 """Seconds to wait for another builder of the same binary."""
 
@@ -37,17 +37,17 @@ _VERSIONS = Path(__file__).with_name("versions.toml")
 
 
 def build_binary(name: str) -> Path:
-    """Return the path of a part's binary, building it first if it is not in the cache.
+    """Return the path of a binary, which is built first unless it is in the cache.
 
-    The first build takes about a minute for each on two cores and needs Go and its module proxy;
+    The first build takes about a minute for each on two cores, and needs Go and its module proxy;
     later calls take milliseconds.
 
     Args:
-        name: one of PARTS.
+       name: one of PARTS.
 
     Raises:
-        KeyError: no such part.
-        BuildError: it is not in the cache and cannot be built; says why.
+       KeyError: there is no such part.
+       BuildError: it is not in the cache and cannot be built; says why.
     """
     pins = tomllib.loads(_VERSIONS.read_text(encoding="utf-8"))[name]
     depends_on = json.dumps([pins, recipes.FLAGS, platform.machine()], sort_keys=True)
@@ -63,7 +63,7 @@ def build_binary(name: str) -> Path:
 
 
 def main() -> int:
-    """Build what the command line names; the exit code is 1 if a build failed."""
+    """Build the named parts; return 1 if a build failed."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.testlib.servers.build", description=__doc__
     )
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def cache_folder() -> Path:
-    """Return where what was built or fetched is kept, outside of the tree."""
+    """Return the folder of built and fetched files, outside of the repository."""
     if chosen := os.environ.get("OTEL_OOM_PARTS"):
         return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-oom/parts"
@@ -98,7 +98,10 @@ def _build(name: str, pins: recipes.Pins, path: Path) -> None:
 
 @contextmanager
 def lock_file(lock: Path) -> Iterator[None]:
-    """Hold a lock that the kernel releases if we die; the file stays, as removing it races."""
+    """Hold a lock, which the kernel releases if this process dies.
+
+    The file stays, since its removal would be a race.
+    """
     deadline = time.monotonic() + LOCK_LIMIT
     with lock.open("ab") as handle:
         while True:

@@ -33,9 +33,9 @@ class Collector:
     http: str
     """OTLP/HTTP, as a base URL without /v1."""
     health: str
-    """URL that answers 200 while it is healthy, where health_check is on."""
+    """URL of health_check, which replies 200 while the Collector is healthy."""
     metrics: str
-    """URL of its own metrics, in Prometheus' text format."""
+    """URL of its own metrics, in the text format of Prometheus."""
 
 
 @contextmanager
@@ -45,18 +45,18 @@ def run_collector(
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[Collector]:
-    """Run a Collector with one or more configurations, merged in this order.
+    """Run a Collector with configurations, which are merged in this order.
 
     Args:
-        binary: from `build.binary("collector")`.
-        configs: files, or content.
-        env: variables for the configurations. OTLP_GRPC_LISTEN, OTLP_HTTP_LISTEN and
-            HEALTH_LISTEN are free ports on 127.0.0.1 unless given here as host:port.
-        folder: its working folder, for a test that starts it again on what it left; by default
-            a temporary one.
+       binary: from `build_binary("collector")`.
+       configs: files, or content.
+       env: variables for the configurations. OTLP_GRPC_LISTEN, OTLP_HTTP_LISTEN and
+           HEALTH_LISTEN are free ports on 127.0.0.1 unless given here as host:port.
+       folder: its working folder, for a test that starts it again on the same files; by default
+           a temporary one.
 
     Raises:
-        ServerError: it did not start; says why.
+       ServerError: it did not start; says why.
     """
     listeners = ("OTLP_GRPC_LISTEN", "OTLP_HTTP_LISTEN", "HEALTH_LISTEN")
     variables = {name: f"{LOOPBACK}:{free_port()}" for name in listeners} | dict(env or {})
@@ -84,9 +84,9 @@ def run_collector(
 
 
 def validate_configs(binary: Path, *configs: Path, env: Mapping[str, str] | None = None) -> str:
-    """Return what `otelcol validate` has against configuration files: nothing if they are valid.
+    """Return the output of `otelcol validate`, which is empty for valid files.
 
-    Warnings, such as of a deprecated name or an unset variable, are complaints too.
+    Warnings count too, such as that of a deprecated name or an unset variable.
     """
     done = subprocess.run(
         [binary, "validate", *_options(configs)],
@@ -125,6 +125,6 @@ def _telemetry(port: int) -> dict[str, object]:
 
 
 def _readiness(log: Path) -> Callable[[ServerProcess], bool]:
-    """Wait for its log to say that all has started: it does, whatever the configuration is."""
+    """Return a check for the line of its log that says that all components have started."""
     earlier = log.stat().st_size if log.exists() else 0  # by a run in the same folder
     return lambda process: _READY.encode() in process.log.read_bytes()[earlier:]

@@ -1,7 +1,7 @@
-"""A name server of a test's own, and a process that asks no other.
+"""A name server of a test's own, and a mount namespace whose resolver uses it.
 
-The resolver reads ``/etc/resolv.conf``, and knows no port but 53: the server has an address of
-its own on loopback, and the process has mounts of its own.
+The resolver reads ``/etc/resolv.conf`` and knows port 53 only. So the server has an address of its
+own on loopback, and the process under test a mount namespace.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FAILURE = 2
 
 
 class NameServer:
-    """Answers every question for an address with 127.0.0.1, says SERVFAIL, or nothing at all."""
+    """A name server that resolves every name to 127.0.0.1, fails, or never replies."""
 
     def __init__(self) -> None:
         """Begin silent."""
@@ -39,19 +39,17 @@ class NameServer:
         self.questions = 0
 
     def __enter__(self) -> Self:
-        """Begin to listen."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to listen."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
 
     def mounts(self, folder: Path) -> tuple[str, ...]:
-        """What to put before a command that is to ask this server, and no other."""
+        """Return a command prefix that makes this server the only one."""
         configuration = folder / "resolv.conf"
         configuration.write_text(
             f"nameserver {self.address}\noptions attempts:2 timeout:10\n", encoding="ascii"
@@ -71,7 +69,7 @@ class NameServer:
                 self._socket.sendto(self._answer(question), client)
 
     def _answer(self, question: bytes) -> bytes:
-        """An answer as RFC 1035 has it, section 4.1."""
+        """Return a response of RFC 1035, section 4.1."""
         end = question.index(b"\0", _HEADER) + 5
         wants_a = question[end - 4 : end - 2] == b"\0\x01"
         answers = int(wants_a and self.mode == "answering")

@@ -1,4 +1,4 @@
-"""A real gRPC server in the test's process that takes OTLP as bytes."""
+"""A real gRPC server in the test's process that receives OTLP as bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SERVICES = (
 
 @dataclass(frozen=True)
 class Call:
-    """One call of ``Export`` as it arrived."""
+    """A call of ``Export``."""
 
     service: str
     body: bytes
@@ -28,11 +28,11 @@ class Call:
 
 
 Answer = Callable[[Call, grpc.ServicerContext], bytes]
-"""The response's bytes; a call is failed through its context."""
+"""The bytes of the response; it may fail the call through its context."""
 
 
 class GrpcServer:
-    """Listens on loopback while its context is entered; keeps what it is sent."""
+    """Listens on loopback in its context, and keeps the calls."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class GrpcServer:
         clients: Authority | None = None,
         port: int = 0,
     ) -> None:
-        """Answer by ``answer`` or with success; TLS if there is an ``identity`` to show."""
+        """Respond by ``answer``, by default with success; with an ``identity`` over TLS."""
         self.calls: list[Call] = []
         self.over = threading.Event()
         self._answer = answer or (lambda *_: b"")
@@ -58,16 +58,15 @@ class GrpcServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, as host:port."""
+        """Return host:port."""
         return f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
-        """Begin to answer."""
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all calls and stop to listen."""
+        """End all calls, and stop."""
         self.over.set()
         self._server.stop(None).wait(30)
         self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers with the very bytes a test gives it."""
+"""A real HTTP server that responds with exactly the bytes of a test."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from email.message import Message
 from typing import Self
 
 CLIENT_TIMEOUT_S = 30.0
-"""Seconds after which a server gives up a client: a failing test ends as well."""
+"""Seconds after which a server gives up a client, so that a failing test ends too."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it was on the wire."""
+    """A request as it was received."""
 
     target: str
     headers: Message
@@ -26,23 +26,23 @@ class Request:
 
 
 Answer = Callable[[Request], bytes | Iterable[bytes]]
-"""The bytes to send; an iterable's pieces are sent one by one. After no bytes it hangs up."""
+"""The bytes of the response; those of an iterable are sent one by one. After none it hangs up."""
 
 
 def http_response(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """A complete answer; ``headers`` have ``_`` for ``-``."""
+    """Return a complete response; ``headers`` have ``_`` for ``-``."""
     lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class HttpServer:
-    """Listens on loopback while its context is entered; keeps what it is sent."""
+    """Listens on loopback in its context, and keeps the requests."""
 
     def __init__(
         self, answer: Answer | None = None, tls: ssl.SSLContext | None = None, port: int = 0
     ) -> None:
-        """Answer each POST by ``answer``, or with success, on ``port`` or on one that is free."""
+        """Respond to each POST by ``answer``, by default with 200, on ``port`` or a free one."""
         self.requests: list[Request] = []
         self.connections = 0
         self.over = threading.Event()
@@ -56,16 +56,15 @@ class HttpServer:
 
     @property
     def url(self) -> str:
-        """What ``OTEL_EXPORTER_OTLP_ENDPOINT`` takes to send here."""
+        """Return a value for ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        """Begin to answer."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all connections and stop to listen."""
+        """Close all connections, and stop."""
         self.over.set()
         self._server.shutdown()
         self._thread.join()
@@ -74,7 +73,7 @@ class HttpServer:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         return sum(connection.fileno() >= 0 for connection in self._open)
 
     def hang_up(self) -> None:
@@ -114,19 +113,19 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = False  # it waits for them at its end
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of a client that hung up: it may be what is tested."""
+        """Ignore a client that hung up: that may be what is tested."""
 
 
 @contextmanager
 def silent_server() -> Iterator[str]:
-    """Where one can connect and is never answered, as host:port."""
+    """Accept connections and never reply; yield host:port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @contextmanager
 def unreachable_server() -> Iterator[str]:
-    """Where an attempt to connect is never answered, as host:port."""
+    """Never accept a connection; yield host:port."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

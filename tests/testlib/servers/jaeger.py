@@ -16,13 +16,13 @@ from tests.testlib.servers.web import Json, http_get, is_ok
 
 @dataclass(frozen=True)
 class Jaeger:
-    """A running Jaeger, and its JSON API: what its search page shows."""
+    """A running Jaeger with its JSON API, which has what its search page shows."""
 
     process: ServerProcess
     grpc: str
     """OTLP/gRPC, as host:port."""
     http: str
-    """OTLP/HTTP, as a base URL without /v1. It takes traces only."""
+    """OTLP/HTTP, as a base URL without /v1; for traces only."""
     api: str
     """Base URL of the JSON API."""
 
@@ -52,10 +52,10 @@ class Jaeger:
 
 @contextmanager
 def run_jaeger(binary: Path) -> Iterator[Jaeger]:
-    """Run the binary from `build.binary("jaeger")`, empty, on free ports.
+    """Run the binary from `build_binary("jaeger")`, empty, on free ports.
 
     Raises:
-        ServerError: it did not start; says why.
+       ServerError: it did not start; says why.
     """
     grpc, http, api, query = (f"{LOOPBACK}:{free_port()}" for _ in range(4))
     with tempfile.TemporaryDirectory(prefix="jaeger-") as temporary:

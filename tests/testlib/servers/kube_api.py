@@ -1,7 +1,7 @@
-"""As much of a Kubernetes API server as a client that lists and watches pods talks to.
+"""That part of a Kubernetes API server that lists and watches pods.
 
-A whole one needs etcd and a cluster. What is said here are Kubernetes' own objects, in its own form
-of a list.
+A real one needs etcd and a cluster. The pods are Kubernetes' own objects, in its own format of
+a list.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.testlib.servers.web import Json
 
 @contextmanager
 def run_kube_api(pods: Sequence[Json], folder: Path) -> Iterator[Path]:
-    """Serve these pods, and nothing else of a cluster; yields a kubeconfig in ``folder``."""
+    """Serve these pods and nothing else; yield a kubeconfig in ``folder``."""
     ended = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The form in which Loki stores OTLP log records, by its documentation.
+"""Log entries as Loki stores OTLP log records, by its documentation.
 
 Source: "Ingesting logs to Loki using OpenTelemetry Collector", format considerations.
 """
@@ -88,7 +88,7 @@ def _of_scope(scope: InstrumentationScope) -> Pairs:
 
 
 def _of_record(record: LogRecord) -> Pairs:
-    """Return all of a record but its body, time and attributes."""
+    """Return all fields of a record except its body, time and attributes."""
     number = record.severity_number
     return _set(
         {

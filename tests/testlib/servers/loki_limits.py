@@ -55,7 +55,7 @@ class Rejection:
 
 
 def check_entry(entry: Entry, limits: Limits, now_ns: int) -> Rejection | None:
-    """Return the first rule that an entry breaks whatever else is stored, or None."""
+    """Return the first limit that an entry exceeds whatever else is stored, or None."""
     broken = next(_broken(entry, limits, now_ns), None)
     return Rejection(HTTPStatus.BAD_REQUEST, *broken) if broken else None
 

@@ -25,12 +25,12 @@ PATH: Final = "/otlp/v1/logs"
 
 
 class LokiReceiver:
-    """Listens on loopback while its context is entered; keeps what Loki would store."""
+    """Listens on loopback in its context, and keeps what Loki would store."""
 
     def __init__(
         self, limits: Limits | None = None, clock_ns: Callable[[], int] = time.time_ns
     ) -> None:
-        """Begin empty, with the documented limits or others; the clock tells Unix time."""
+        """Begin empty, with the documented limits by default; ``clock_ns`` returns Unix time."""
         self.entries: list[Entry] = []
         self.rejections: list[Rejection] = []
         self._limits = limits or Limits()
@@ -50,12 +50,10 @@ class LokiReceiver:
         return sorted(found, key=lambda entry: entry.time)
 
     def __enter__(self) -> Self:
-        """Begin to answer."""
         self._server.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop to listen."""
         self._server.__exit__(*exception)
 
     def _answer(self, request: Request) -> bytes:

@@ -29,7 +29,6 @@ class TokenBucket:
     _at_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Begin full."""
         self._left = self.burst
 
     def consume(self, size: int, now_s: float) -> bool:
@@ -53,21 +52,20 @@ class Stream:
 
 @dataclass
 class Tenant:
-    """All that Loki has of a tenant: its streams and its rate."""
+    """The state of a tenant: its active streams and its rate."""
 
     limits: Limits
     _streams: dict[str, Stream] = field(default_factory=dict)
     _bucket: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin without a stream."""
         limits = self.limits
         self._bucket = TokenBucket(
             limits.ingestion_rate_mb * MB, limits.ingestion_burst_size_mb * MB
         )
 
     def over_rate(self, entries: list[Entry], now_ns: int) -> Rejection | None:
-        """Count a request's valid entries; return a rejection of them all if they are too much."""
+        """Count the valid entries of a request; return a rejection of all if they are too many."""
         size = sum(entry.size for entry in entries)
         if self._bucket.consume(size, now_ns / NS_PER_S):
             return None
@@ -78,7 +76,7 @@ class Tenant:
         )
 
     def rejected(self, entry: Entry, now_ns: int) -> Rejection | None:
-        """Put an entry into its stream; return a rejection where the stream has no place for it."""
+        """Put an entry into its stream; return the rejection by a limit of streams, or None."""
         limits, name = self.limits, format_stream(entry.labels)
         idle_ns = now_ns - limits.chunk_idle_period_s * NS_PER_S
         self._streams = {n: s for n, s in self._streams.items() if s.received_ns >= idle_ns}

@@ -1,4 +1,4 @@
-"""What a backend received of the agent's own metrics."""
+"""The agent's own metrics as a backend has received them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.testlib.wait import wait_until
 
 @dataclass(frozen=True)
 class Point:
-    """One data point; ``value`` of a histogram is its count."""
+    """A data point; ``value`` of a histogram is its count."""
 
     attributes: dict[str, Any]
     value: float
@@ -28,21 +28,21 @@ class Point:
 
 
 class MetricsBackend:
-    """Keeps the metrics that a :class:`Receiver` receives; all else goes to ``others``."""
+    """A callback of :class:`Receiver` that keeps metrics; ``others`` gets all else."""
 
     def __init__(
         self,
         others: Callable[[Message], Reply | None] = lambda _: None,
         answer: Callable[[], Reply | None] = lambda: None,
     ) -> None:
-        """Begin with nothing received; ``answer`` may refuse metrics."""
+        """Begin empty; ``answer`` may reject metrics."""
         self._others = others
         self._answer = answer
         self._mutex = threading.Lock()
         self.requests: list[ExportMetricsServiceRequest] = []
 
     def __call__(self, request: Message) -> Reply | None:
-        """Take one request; the receiver's callback."""
+        """Receive one request."""
         if not isinstance(request, ExportMetricsServiceRequest):
             return self._others(request)
         reply = self._answer()
@@ -59,17 +59,17 @@ class MetricsBackend:
 
     @property
     def resource(self) -> dict[str, Any]:
-        """Of the last request."""
+        """Return the resource of the last request."""
         return attributes_to_dict(self.requests[-1].resource_metrics[0].resource.attributes)
 
     def metrics(self, number: int = -1) -> dict[str, Any]:
-        """The metrics of one request by name, as OTLP has them."""
+        """Return the metrics of one request by name."""
         (group,) = self.requests[number].resource_metrics
         (scope,) = group.scope_metrics
         return {metric.name: metric for metric in scope.metrics}
 
     def points(self, name: str, number: int = -1) -> list[Point]:
-        """The points of a metric."""
+        """Return the data points of a metric."""
         metric = self.metrics(number)[name]
         return [
             Point(
@@ -84,7 +84,7 @@ class MetricsBackend:
         ]
 
     def value(self, name: str, /, **attributes: str) -> float:
-        """The sum of a metric's points with these attributes; ``_`` stands for a dot as well."""
+        """Return the sum of a metric's points with these attributes; ``_`` also stands for a dot."""
         return sum(
             point.value
             for point in self.points(name)

@@ -1,4 +1,4 @@
-"""A tiny real HTTP proxy: it forwards requests, and opens tunnels."""
+"""A small real HTTP proxy, which forwards requests and opens tunnels."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Listens on loopback while its context is entered; keeps what it was asked for."""
+    """Listens on loopback in its context, and keeps the requests."""
 
     def __init__(self) -> None:
-        """Begin with nothing asked."""
         self.asked: list[tuple[str, str, str | None]] = []
         """Method, target and credentials of each request."""
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -23,16 +22,15 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Where it listens, as host:port."""
+        """Return host:port."""
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        """Begin to forward."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to listen, and wait until the clients have hung up."""
+        """Stop, and wait until the clients have hung up."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

@@ -1,7 +1,7 @@
-"""How Go turns pinned module versions into one static binary.
+"""Builds of static binaries from pinned versions of modules.
 
 Nothing that upstream publishes is repeated here: a project's `replace` and `exclude` lines and
-its checksums come from its own module, downloaded at build time.
+its checksums come from its own module, which is downloaded at build time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pins = Mapping[str, Any]
 """One table of versions.toml."""
 
 FLAGS = ("-trimpath", "-ldflags", "-s -w")
-"""Of `go build`; the Collector's builder has the same ones as its defaults."""
+"""Flags of `go build`; the Collector's builder has the same defaults."""
 LIMIT = 3600.0
 """Seconds a build may take."""
 
@@ -30,7 +30,7 @@ class BuildError(RuntimeError):
 
 
 def require_go(wanted: Path) -> None:
-    """Raise BuildError, saying what to do, if there is no Go to build the wanted file with."""
+    """Raise BuildError with advice if there is no Go to build the wanted file with."""
     if shutil.which("go", path=_path()) is None:
         raise BuildError(
             f"{wanted.name} is not built yet and Go is not on PATH: install Go 1.21 or newer "
@@ -70,10 +70,10 @@ def published(pins: Pins, folder: Path) -> Path:
 
 
 def compiled(pins: Pins, folder: Path) -> Path:
-    """Compile a program in C of a published module's, in `folder`.
+    """Compile a C program of a published module in `folder`.
 
     Raises:
-        BuildError: with what the compiler printed.
+       BuildError: with the output of the compiler.
     """
     sources = sorted((_source(pins, folder) / pins["sources"]).glob("*.c"))
     binary = folder / "binary"
@@ -85,7 +85,7 @@ def compiled(pins: Pins, folder: Path) -> Path:
 
 
 def _source(pins: Pins, folder: Path) -> Path:
-    """Where Go has unpacked a published module."""
+    """Return the folder in which Go has unpacked a published module."""
     wanted = f"{pins['module']}@{pins['version']}"
     return Path(json.loads(_go(["mod", "download", "-json", wanted], folder))["Dir"])
 

@@ -1,4 +1,4 @@
-"""A backend that writes down what it is sent: a real Collector with a file exporter."""
+"""A backend that records its telemetry in a file: a real Collector with a file exporter."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ _CONFIG: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Recorder:
-    """A running backend and what it has received."""
+    """A running backend with the telemetry that it has received."""
 
     collector: Collector
 
     @property
     def file(self) -> Path:
-        """OTLP/JSON, one request a line, as the Collector's file exporter writes it."""
+        """Return the file of OTLP/JSON, one request a line, of the Collector's file exporter."""
         return self.collector.process.folder / _FILE
 
     def requests(self) -> list[Json]:
-        """Return the requests received so far, oldest first; 50 ms late at most."""
+        """Return the requests so far, oldest first, at most 50 ms late."""
         *complete, _half_written = self.file.read_bytes().split(b"\n")
         return [json.loads(line) for line in complete]
 
     def logs(self) -> list[Json]:
-        """Return the log records received so far, without their resource and scope."""
+        """Return the log records so far, without their resource and scope."""
         return self._flat("resourceLogs", "scopeLogs", "logRecords")
 
     def spans(self) -> list[Json]:
-        """Return the spans received so far, without their resource and scope."""
+        """Return the spans so far, without their resource and scope."""
         return self._flat("resourceSpans", "scopeSpans", "spans")
 
     def metrics(self) -> list[Json]:
-        """Return the metrics received so far, without their resource and scope."""
+        """Return the metrics so far, without their resource and scope."""
         return self._flat("resourceMetrics", "scopeMetrics", "metrics")
 
     def _flat(self, resources: str, scopes: str, items: str) -> list[Json]:
@@ -77,7 +77,7 @@ def run_recorder(
     env: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[Recorder]:
-    """Run a recording backend; the arguments are those of `collector`.
+    """Run a recording backend; further arguments are those of `run_collector`.
 
     ``receiver`` adds to the settings of its OTLP protocols.
     """

@@ -1,4 +1,4 @@
-"""A network between client and server that a test can listen to and cut."""
+"""A network between client and server, which a test can read and cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Relay:
-    """Passes TCP connections on to a server on loopback while its context is entered."""
+    """Relays TCP connections to a server on loopback in its context."""
 
     def __init__(self, port: int) -> None:
         """Relay to ``port``."""
@@ -24,16 +24,15 @@ class Relay:
 
     @property
     def address(self) -> str:
-        """Where clients connect, as host:port."""
+        """Return host:port for clients."""
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
-        """Begin to relay."""
         self._start(self._accept)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all connections."""
+        """Close all connections."""
         for end in [self._listener, *self._ends]:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -43,7 +42,7 @@ class Relay:
             end.close()
 
     def go_dead(self) -> None:
-        """Swallow what today's connections carry, as a firewall that forgot them would."""
+        """Drop all data of today's connections, as a firewall that has forgotten them does."""
         self._dead.update(range(self.connections))
 
     def _start(self, target: object, *args: object) -> None:

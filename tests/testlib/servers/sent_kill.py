@@ -1,4 +1,4 @@
-"""Telemetry of a kill, sent to a Collector by hand."""
+"""Telemetry of a kill that a test sends to a Collector itself."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class SentKill:
     trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
     time: int = field(default_factory=time.time_ns)
     resource: Mapping[str, str] = field(default_factory=dict)
-    """Attributes beside the service's name."""
+    """Attributes beside the name of the service."""
 
     def send(self, to: Collector) -> None:
-        """Post both, and expect both to be accepted."""
+        """Post both, which must be accepted."""
         assert self.send_log(to).status == 200
         assert self.send_span(to).status == 200
 
@@ -70,7 +70,7 @@ class SentKill:
 
 
 def wait_until_printed(server: Collector, *words: str) -> str:
-    """Wait for words in the Collector's log; return the log."""
+    """Wait until the Collector's log has these words; return the log."""
     output = server.process.output
     wait_until(lambda: all(word in output() for word in words), f"{words} in the log")
     return output()

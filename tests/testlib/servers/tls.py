@@ -40,7 +40,7 @@ class Authority:
     """A certificate authority in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """Make one in ``folder``."""
+        """Create it in ``folder``."""
         require(shutil.which("openssl"), "certificates are made by the openssl command")
         folder.mkdir()
         self._folder = folder
@@ -49,11 +49,11 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """What who trusts this authority names."""
+        """Return the certificate that clients and servers trust."""
         return self._own.certificate
 
     def issue(self, name: str, hosts: str = "IP:127.0.0.1,DNS:localhost") -> Identity:
-        """A certificate for ``hosts``, as a server's or a client's."""
+        """Issue a certificate for ``hosts``, of a server or a client."""
         signer = ("-CA", str(self._own.certificate), "-CAkey", str(self._own.key))
         return self._make(name, "leaf", *signer, hosts=hosts)
 
@@ -75,7 +75,7 @@ class Authority:
 
 
 def make_server_context(own: Identity, clients: Authority | None = None) -> ssl.SSLContext:
-    """TLS for a server that shows ``own``, and asks for a certificate by ``clients`` if given."""
+    """Return TLS for a server with a certificate; ``clients`` must have issued the client's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.certificate, own.key)
     if clients:

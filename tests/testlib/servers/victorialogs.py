@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class VictoriaLogs:
-    """A running VictoriaLogs, and its query API."""
+    """A running VictoriaLogs with its query API."""
 
     process: ServerProcess
     url: str
@@ -61,10 +61,10 @@ class VictoriaLogs:
 
 @contextmanager
 def run_victorialogs(binary: Path) -> Iterator[VictoriaLogs]:
-    """Run the binary from `build.binary("victorialogs")`, empty, on a free port.
+    """Run the binary from `build_binary("victorialogs")`, empty, on a free port.
 
     Raises:
-        ServerError: it did not start; says why.
+       ServerError: it did not start; says why.
     """
     address = f"{LOOPBACK}:{free_port()}"
     with tempfile.TemporaryDirectory(prefix="victorialogs-") as temporary:

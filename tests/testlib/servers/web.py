@@ -1,4 +1,4 @@
-"""HTTP to servers on this machine, as JSON."""
+"""HTTP requests to servers on this machine, with JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPENER: OpenerDirector = build_opener(HTTPHandler, ProxyHandler({}))  # loopbac
 
 @dataclass(frozen=True)
 class HttpReply:
-    """An HTTP answer of any status."""
+    """An HTTP response of any status."""
 
     status: int
     body: bytes
@@ -27,7 +27,7 @@ class HttpReply:
         """Return the body as a JSON object.
 
         Raises:
-            ValueError: the status is not 200, or the body is not a JSON object.
+           ValueError: the status is not 200, or the body is not a JSON object.
         """
         parsed: object = json.loads(self.body) if self.status == 200 else None
         if not isinstance(parsed, dict):
@@ -36,19 +36,19 @@ class HttpReply:
 
 
 def http_get(url: str, params: dict[str, str] | None = None, *, timeout: float = 10.0) -> HttpReply:
-    """GET a URL. Raises OSError if no answer comes within `timeout` seconds."""
+    """GET a URL. Raises OSError if no response comes within `timeout` seconds."""
     return _send(Request(f"{url}?{urlencode(params)}" if params else url), timeout)  # noqa: S310  callers pass loopback URLs
 
 
 def http_post(url: str, body: Json | bytes, *, timeout: float = 10.0) -> HttpReply:
-    """POST JSON, or Protobuf as bytes. Raises OSError if no answer comes in `timeout` seconds."""
+    """POST JSON, or Protobuf as bytes. Raises OSError without a response in `timeout` seconds."""
     kind = "application/x-protobuf" if isinstance(body, bytes) else "application/json"
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return _send(Request(url, content, {"Content-Type": kind}), timeout)  # noqa: S310  as above
 
 
 def is_ok(url: str) -> bool:
-    """Tell whether a GET is answered with a 2xx status within a second."""
+    """Return True if a GET has a 2xx response within a second."""
     try:
         return http_get(url, timeout=1.0).status // 100 == 2
     except OSError:
