@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.testlib.containers.kills import (
     wait_for_span,
 )
 from tests.testlib.containers.podman import IMAGE, Podman, run_podman
-from tests.testlib.kernel.memcg import own_memcg
+from tests.testlib.kernel.cgroups import nested_memcg
 from tests.testlib.servers.backend import Backend
 from tests.testlib.wait import wait_until
 
@@ -85,8 +86,8 @@ def test_nothing_secret_leaves_the_host(runtime: Podman, backend: Backend) -> No
 
 def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend) -> None:
     """In a cgroup with two containers, one asks for memory and the larger one is killed for it."""
-    with own_memcg(32 << 20) as memcg:
-        parent = f"--cgroup-parent=/{memcg.procs.parent.name}"
+    with nested_memcg(f"/otel-oom-shared-{os.getpid()}", 32 << 20) as memcg:
+        parent = f"--cgroup-parent=/{memcg.name}"
         runtime.run("large", HOLD.format(bytes=20 << 20), parent, "--detach")
         wait_until(lambda: runtime.logs("large"), "the larger container's memory", limit=ARRIVES_S)
         large = runtime.inspect("large")

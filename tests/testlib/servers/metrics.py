@@ -84,7 +84,7 @@ class MetricsBackend:
         ]
 
     def value(self, name: str, /, **attributes: str) -> float:
-        """Return the sum of a metric's points with these attributes; ``_`` also stands for a dot."""
+        """Return the sum of the points with these attributes; ``_`` also stands for a dot."""
         return sum(
             point.value
             for point in self.points(name)
