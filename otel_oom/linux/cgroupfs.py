@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from otel_oom.linux import procfs
+from otel_oom.linux.mountinfo import MOUNTINFO, read_mounts
 from otel_oom.model.types import Memcg, MemcgUsage
 
 _READ_BYTES: Final = 8192
 _MAX_FOLDERS: Final = 4096
-
-_OCTAL: Final = re.compile(r"\\([0-7]{3})")
-"""How mountinfo escapes a space, a tab, a newline and a backslash."""
 
 _ABOVE: Final = re.compile(r"(?:/\.\.)*/?")
 """Roots in mountinfo that mean the top of the hierarchy, or above it (cgroup_namespaces(7)).
@@ -34,8 +33,7 @@ _V1_UNLIMITED: Final = 1 << 62
 """No limit on v1 is the largest multiple of the page size in a signed long."""
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupMount:
+class CgroupMount(Struct, frozen=True):
     """The mount of the memory controller's hierarchy; ``v1`` decides on the names of files."""
 
     mount: Path
@@ -43,22 +41,17 @@ class CgroupMount:
     v1: bool
 
     @classmethod
-    def find(cls, mountinfo: Path = Path("/proc/self/mountinfo")) -> CgroupMount | None:
-        """Find the memory hierarchy among this process's mounts (proc_pid_mountinfo(5)).
+    def find(cls, mountinfo: Path = MOUNTINFO) -> CgroupMount | None:
+        """Find the memory hierarchy among this process's mounts.
 
         A v1 mount with the memory controller wins: then v2, if mounted, has no memory files.
         """
         v2 = None
-        for line in mountinfo.read_text(encoding="utf-8", errors="replace").split("\n"):
-            before, separator, after = line.partition(" - ")
-            if not separator:
-                continue
-            fields, rest = before.split(" "), after.split(" ")
-            mount = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-            if rest[0] == "cgroup" and "memory" in rest[-1].split(","):
-                return cls(mount, fields[3], v1=True)
-            if rest[0] == "cgroup2" and v2 is None:
-                v2 = cls(mount, fields[3], v1=False)
+        for mount in read_mounts(mountinfo):
+            if mount.file_system == "cgroup" and "memory" in mount.super_options:
+                return cls(mount.path, mount.root, v1=True)
+            if mount.file_system == "cgroup2" and v2 is None:
+                v2 = cls(mount.path, mount.root, v1=False)
         return v2
 
     def folder(self, memcg: Memcg) -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from otel_oom.linux.process import ProcessDir
 from tests.testlib.kernel.memcg import CGROUP_MOUNT
 from tests.vmtest.scenario_kills import Made
 
@@ -48,11 +49,8 @@ def cgroup_v2() -> bool:
 
 def protection() -> bool:
     """root cannot protect a process here: it lacks CAP_SYS_RESOURCE"""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "CapEff":
-            return bool(int(value, 16) >> _CAP_SYS_RESOURCE & 1)
-    return True
+    status = ProcessDir("self").read_status()
+    return status is not None and bool(status.effective_capabilities >> _CAP_SYS_RESOURCE & 1)
 
 
 def several_cpus() -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.source import PIN_DIR
+from otel_oom.linux.mountinfo import read_mounts
 
 BPFFS: Final = Path("/sys/fs/bpf")
 """Mount point that systemd uses, and that all programs expect."""
 
-_MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
 _OPTIONS: Final = b"mode=700"
@@ -33,11 +33,7 @@ def is_bpffs(folder: Path) -> bool:
         folder = folder.parent
     device = folder.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
-    for line in _MOUNTINFO.read_text(encoding="utf-8", errors="replace").splitlines():
-        mount, _, file_system = line.partition(" - ")
-        if mount.split(" ")[2] == number:
-            return file_system.startswith("bpf ")
-    return False
+    return any(each.device == number and each.file_system == "bpf" for each in read_mounts())
 
 
 def make_pin_dir(folder: Path) -> None:

@@ -129,6 +129,12 @@ def test_a_mount_of_a_part_of_the_hierarchy(tmp_path: Path) -> None:
             True,
         ),
         ("30 24 0:26 / /ä\\040b rw shared:9 - cgroup2 none rw\n", "/ä b", False),
+        # Any other separator of lines may be in the path of a container's mount.
+        (
+            "9 24 0:9 / /a\x0bb\u2028c\r rw - bpf none rw\n30 24 0:26 / /x rw - cgroup2 none rw\n",
+            "/x",
+            False,
+        ),
     ],
 )
 def test_the_memory_hierarchy_is_found(
