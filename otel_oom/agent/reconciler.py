@@ -174,7 +174,7 @@ class Reconciler:
                 self._record(kill)
             if missing:
                 _LOG.warning("Recovered kills from the kernel log: %d", len(missing))
-            self._settle(tally, double_counted=backlog.again, sequence=backlog.sequence)
+            self._settle(tally, double_counted=backlog.double_counted, sequence=backlog.sequence)
         elif tally.log_sequence is None:
             self._settle(tally)
         rest = count - self._store.boot_tally(self._boot_id).total
@@ -192,7 +192,7 @@ class Reconciler:
         from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
         try:
-            return backlog.read_kills(self._boot_id, SOURCE, after, self._marks)
+            return backlog.read_backlog(self._boot_id, SOURCE, after, self._marks)
         except (CaptureError, OSError) as error:
             _LOG.warning("Cannot recover kills from the kernel log: %s", error)
             return None
@@ -221,6 +221,6 @@ def _read_last_sequence() -> int:
     from otel_oom.capture.source import CaptureError  # noqa: PLC0415
 
     try:
-        return backlog.last_sequence()
+        return backlog.read_last_sequence()
     except (CaptureError, OSError):
         return -1

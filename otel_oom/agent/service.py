@@ -79,7 +79,9 @@ def run(
             from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
 
             wake = delivery.notify_events
-            scan.begin(lambda panic: store.insert(panic, Snapshot(process_found=False)), wake)
+            scan.start_panic_scan(
+                lambda panic: store.insert(panic, Snapshot(process_found=False)), wake
+            )
             daemons = stack.enter_context(JournalSource(state_dir, history=history))
             handlers = store_handlers(store, delivery.notify_outbox)
             stack.enter_context(ControlServer(state_dir, handlers))

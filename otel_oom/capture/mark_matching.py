@@ -1,8 +1,8 @@
-"""A kill that only the kernel's log tells of, under the name that its mark gave it.
+"""Match kills found in the kernel log to BPF marks, so that both get the same uid.
 
-What is derived from a record of the kernel side must be the same when the record is gone: the log
-knows a thread and a clock of its own, and the kernel side's marks say which process at which time
-that was. So a kill that was delivered, forgotten and found again has the uid that it had.
+A uid derives from the victim and the kernel's time. The log has only a thread and a clock of its
+own; a mark has the process and the time. So a kill that was delivered, and is read again from the
+log once its record is gone, keeps its uid.
 """
 
 from __future__ import annotations
@@ -17,77 +17,79 @@ from otel_oom.model.events import OomKill
 
 @dataclass(frozen=True, slots=True)
 class KillMark:
-    """What names a kill (``struct oom_mark`` of bpf/events.h).
+    """Identity of a kill (``struct oom_mark`` of bpf/events.h).
 
     ``boottime_ns`` is that of its record; ``monotonic_ns`` the same instant on CLOCK_MONOTONIC.
-    ``started_ns`` and ``comm`` are ``None`` where the kernel told a number alone, as ``tid``.
+    ``start_boottime_ns`` and ``comm`` are ``None`` where the kernel passed a thread id only.
     """
 
     boottime_ns: int
     monotonic_ns: int
-    started_ns: int | None
+    start_boottime_ns: int | None
     tgid: int
     tid: int
     comm: str | None
 
 
 ReadMarks = Callable[[Collection[int]], Sequence[KillMark]]
-"""Gives the marks of threads by their ids, as far as they are remembered."""
+"""Returns the marks of threads by their ids, as far as they are kept."""
 
 
 def match_marks(
     kills: Sequence[OomKill],
     marks: Sequence[KillMark],
-    told_at: Callable[[int], int],
-    doubt_ns: int,
+    log_time_of: Callable[[int], int],
+    tolerance_ns: int,
 ) -> list[OomKill]:
-    """``kills`` of the log, in its order, each with time, process and incident of its mark.
+    """Return ``kills`` of the log, in its order, with time, process and incident of their marks.
 
-    ``told_at`` gives the time that the log's clock would have for one of CLOCK_MONOTONIC, and
-    ``doubt_ns`` by how much the two may be apart. A kill without a mark is named by its line.
+    ``log_time_of`` converts CLOCK_MONOTONIC to the time that the log would have, to within
+    ``tolerance_ns``. A kill without a mark is identified by its line.
     """
-    by_thread: dict[int, list[int]] = {}
-    for at, mark in enumerate(marks):
-        by_thread.setdefault(mark.tid, []).append(at)
-    # The line names the thread that was marked; its id may since have been another's.
-    apart = [
-        (kill.boottime_ns - told_at(marks[mark].monotonic_ns), at, mark)
-        for at, kill in enumerate(kills)
+    marks_by_tid: dict[int, list[int]] = {}
+    for index, mark in enumerate(marks):
+        marks_by_tid.setdefault(mark.tid, []).append(index)
+    # The line names the marked thread; its id may have been reused since.
+    candidates = [
+        (kill.boottime_ns - log_time_of(marks[mark].monotonic_ns), index, mark)
+        for index, kill in enumerate(kills)
         if not kill.skipped
-        for mark in by_thread.get(kill.victim.tid or 0, ())
+        for mark in marks_by_tid.get(kill.victim.tid or 0, ())
         if marks[mark].comm in {None, kill.victim.comm}
     ]
-    likely = [each for each in apart if abs(each[0]) <= doubt_ns]
-    # By how much the clocks are apart is nearly the same for all.
-    usual = sorted(by for by, _, _ in likely)[len(likely) // 2] if likely else 0
-    found = nearest_pairs((abs(by - usual), at, mark) for by, at, mark in likely)
-    names: dict[str, str] = {}
-    twins = []
-    for at, kill in enumerate(kills):
-        twin = _marked(kill, marks[found[at]]) if at in found else kill
-        names[kill.uid] = twin.uid
+    close = [candidate for candidate in candidates if abs(candidate[0]) <= tolerance_ns]
+    # The clocks differ by nearly the same for all kills.
+    median = sorted(difference for difference, _, _ in close)[len(close) // 2] if close else 0
+    mark_by_kill = nearest_pairs(
+        (abs(difference - median), index, mark) for difference, index, mark in close
+    )
+    new_uids: dict[str, str] = {}
+    matched_kills = []
+    for index, kill in enumerate(kills):
+        matched = _with_mark(kill, marks[mark_by_kill[index]]) if index in mark_by_kill else kill
+        new_uids[kill.uid] = matched.uid
         if kill.incident:
-            twin = replace(twin, incident=names.get(kill.incident, kill.incident))
-        twins.append(twin)
-    return twins
+            matched = replace(matched, incident=new_uids.get(kill.incident, kill.incident))
+        matched_kills.append(matched)
+    return matched_kills
 
 
-def _marked(kill: OomKill, mark: KillMark) -> OomKill:
+def _with_mark(kill: OomKill, mark: KillMark) -> OomKill:
     return replace(
         kill,
         boottime_ns=mark.boottime_ns,
         time_unix_ns=kill.to_unix_ns(mark.boottime_ns),
-        victim=replace(kill.victim, tgid=mark.tgid, start_boottime_ns=mark.started_ns),
+        victim=replace(kill.victim, tgid=mark.tgid, start_boottime_ns=mark.start_boottime_ns),
         capture=replace(kill.capture, matched_mark=True),
     )
 
 
 def nearest_pairs(pairs: Iterable[tuple[int, int, int]]) -> dict[int, int]:
-    """Of all (distance, one, other) the nearest ones, each one and each other in one at most."""
-    found: dict[int, int] = {}
-    taken: set[int] = set()
-    for _, one, other in sorted(pairs):
-        if one not in found and other not in taken:
-            found[one] = other
-            taken.add(other)
-    return found
+    """Map left to right of the nearest (distance, left, right), each used in one pair at most."""
+    matched: dict[int, int] = {}
+    used: set[int] = set()
+    for _, left, right in sorted(pairs):
+        if left not in matched and right not in used:
+            matched[left] = right
+            used.add(right)
+    return matched

@@ -184,7 +184,7 @@ def test_the_compiler_does_not_stay(headers: Path) -> None:
         assert "libbcc" not in mapped
         me = Path(f"/proc/self/task/{os.getpid()}/children")
         commands = [Path(f"/proc/{pid}/cmdline") for pid in me.read_text().split()]
-        assert not [it for it in commands if it.exists() and b"bcc_child" in it.read_bytes()]
+        assert not [it for it in commands if it.exists() and b"child_main" in it.read_bytes()]
     assert count_open_files() == before
 
 

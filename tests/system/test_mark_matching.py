@@ -69,7 +69,7 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
     """Each line's kill has uid, time and process of its record; that of before has no mark."""
     with KernelLog() as log:
         before = kill_one()
-        start = backlog.last_sequence()
+        start = backlog.read_last_sequence()
         with LibbpfSource() as source:
             made = [kill_one() for _ in range(3)]
             events: list[CapturedEvent] = []
@@ -77,7 +77,9 @@ def test_the_log_finds_the_marks_of_its_kills() -> None:
             told = {e.victim.tgid: e for e in events if isinstance(e, OomKill)}
             found = {
                 kill.victim.tgid: kill
-                for kill in backlog.read_kills(clock.boot_id(), "kmsg", -1, source.read_marks).kills
+                for kill in backlog.read_backlog(
+                    clock.boot_id(), "kmsg", -1, source.read_marks
+                ).kills
                 if kill.capture.sequence > start or kill.victim.tgid == before
             }
         assert {line.pid for line in log.read_killed_lines()} >= {before, *made}

@@ -463,7 +463,7 @@ def test_marks_outlive_the_maps_that_they_were_made_beside(
     with LibbpfSource(pin_dir=pin_dir) as source:
         (mark,) = source.read_marks({first})
         (kill, *_) = [event for event in drained(source, first) if isinstance(event, OomKill)]
-        assert (mark.boottime_ns, mark.started_ns) == (
+        assert (mark.boottime_ns, mark.start_boottime_ns) == (
             kill.boottime_ns,
             kill.victim.start_boottime_ns,
         )

@@ -69,7 +69,7 @@ class Told(list[UserspaceKill]):
 def running(journal: Journal, *, history: bool = True) -> Iterator[JournalSource]:
     """A source on that journal, which keeps its place beside it."""
     source = JournalSource(
-        journal.folder, history=history, look=lambda: UNITS, program=journal.program()
+        journal.folder, history=history, find_daemons=lambda: UNITS, program=journal.program()
     )
     with source:
         yield source
@@ -190,16 +190,21 @@ def test_a_host_without_a_journal_has_no_such_kills(
     journal: Journal, caplog: pytest.LogCaptureFixture, program: str
 ) -> None:
     """No program for it, or one that fails: a line in the log, once, and nothing else."""
-    source = JournalSource(journal.folder, history=True, look=lambda: UNITS, program=program)
+    source = JournalSource(
+        journal.folder, history=True, find_daemons=lambda: UNITS, program=program
+    )
     with source:
         wait_until(lambda: source.drain(Told().take) == 0 and caplog.text, "it says so")
-    assert caplog.text.count("is not told") == 1
+    assert caplog.text.count("Cannot read userspace OOM daemons") == 1
 
 
 def test_a_host_without_a_killer_has_no_process_for_it(journal: Journal) -> None:
     """Nothing is started, and nothing is ever readable."""
     source = JournalSource(
-        journal.folder, history=True, look=lambda: (), program=str(journal.folder / "missing")
+        journal.folder,
+        history=True,
+        find_daemons=lambda: (),
+        program=str(journal.folder / "missing"),
     )
     with source:
         assert source.drain(Told().take) == 0

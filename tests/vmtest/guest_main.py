@@ -104,7 +104,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
     bpf = watched[0].source
     assert isinstance(bpf, SupportsMarks)
     counted, began = read_oom_kill_count(), time.monotonic()
-    before = backlog.last_sequence()
+    before = backlog.read_last_sequence()
     list(log.read_messages())
     try:
         with drained(watched):
@@ -124,7 +124,7 @@ def _tried(scenario: Callable[[], Made], watched: Sequence[Watched], log: Kernel
         "records": records,
         "found": [
             to_builtins(kill)
-            for kill in backlog.read_kills(boot_id(), "kmsg", before, bpf.read_marks).kills
+            for kill in backlog.read_backlog(boot_id(), "kmsg", before, bpf.read_marks).kills
         ],
         "logged": [asdict(line) for line in parse_killed_lines(messages)],
         "counted": read_oom_kill_count() - counted,

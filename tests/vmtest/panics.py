@@ -22,7 +22,7 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from otel_oom.capture.panic.pstore import FOLDERS, has_backend
-from otel_oom.capture.panic.scan import find
+from otel_oom.capture.panic.scan import find_panics
 from otel_oom.linux.clock import boot_id
 from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.testlib.kernel.kills import run_python
@@ -97,7 +97,9 @@ def _after(folder: Path) -> dict[str, Any]:
 
 
 def _told(folders: tuple[Path, ...]) -> list[dict[str, Any]]:
-    return [{**to_builtins(event), "uid": event.uid} for event in find(folders, lambda: None)]
+    return [
+        {**to_builtins(event), "uid": event.uid} for event in find_panics(folders, lambda: None)
+    ]
 
 
 def _keep_journal(folder: Path) -> bool:

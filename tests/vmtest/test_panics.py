@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from msgspec import convert
 
-from otel_oom.capture.panic.previous_boot import previous_boot
-from otel_oom.capture.panic.scan import find
+from otel_oom.capture.panic.previous_boot import read_previous_boot
+from otel_oom.capture.panic.scan import find_panics
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
 from tests.testlib.require import require
@@ -164,10 +164,10 @@ def test_the_journal_names_the_boot(panicked: Panicked, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     program.chmod(0o700)
-    boot = previous_boot(str(program))
+    boot = read_previous_boot(str(program))
     assert boot is not None
     assert boot.boot_id == known["boot_id"]
-    of_memcg, of_host = find((panicked.folder / AFTER / STORED,), lambda: boot)
+    of_memcg, of_host = find_panics((panicked.folder / AFTER / STORED,), lambda: boot)
     by_record = panicked.told("memcg", panicked.after["told"][0])
     assert (of_memcg.uid, of_memcg.message) == (by_record.uid, by_record.message)
     assert (of_memcg.boot_id, of_memcg.time_source) == (known["boot_id"], "log")

@@ -1,4 +1,4 @@
-"""The headers of the running kernel, which BCC compiles against."""
+"""Find the headers of the running kernel, which BCC compiles against."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from otel_oom.capture.source import CaptureError
 
 VARIABLE: Final = "BCC_KERNEL_SOURCE"
-"""BCC's own variable: the folder of the headers, where they are not in the usual place."""
+"""BCC's own variable: the folder of the headers, if they are not in the usual place."""
 
 _MODULES: Final = Path("/lib/modules")
 _RELEASE: Final = re.compile(r'#define UTS_RELEASE "([^"]*)"')
@@ -20,28 +20,27 @@ _RELEASE: Final = re.compile(r'#define UTS_RELEASE "([^"]*)"')
 
 @dataclass(frozen=True, slots=True)
 class KernelHeaders:
-    """Where they are; Debian has what the architectures share in a folder of its own."""
+    """Folders of the headers; Debian has those common to all architectures in another one."""
 
     build: Path
     source: Path
 
     @property
     def include(self) -> tuple[Path, ...]:
-        """The folders that ``<linux/…>`` and ``<generated/…>`` are looked for in."""
+        """Folders in which ``<linux/…>`` and ``<generated/…>`` are searched."""
         return self.source / "include", self.build / "include"
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> KernelHeaders:
-        """Those that BCC will take, if they are this kernel's.
+        """Find the headers that BCC will use.
 
         Raises:
-            CaptureError: there are none, or those of another kernel, whose structures differ.
+            CaptureError: they are missing, or of another kernel, whose structures differ.
         """
         release = os.uname().release
-        named = environ.get(VARIABLE)
-        folder = Path(named) if named else _MODULES / release / "build"
-        shared = folder if named else _MODULES / release / "source"
-        found = cls(folder, shared if shared.is_dir() else folder)
+        configured = environ.get(VARIABLE)
+        folder = Path(configured) if configured else _MODULES / release / "build"
+        common = folder if configured else _MODULES / release / "source"
         advice = (
             f"Install them: apt-get install linux-headers-{release} (Debian, Ubuntu), "
             f"dnf install kernel-devel-{release} (Fedora)."
@@ -51,12 +50,12 @@ class KernelHeaders:
         except OSError:
             raise CaptureError(
                 f"BCC needs the headers of this kernel, and {folder} has none. {advice} If they "
-                f"are elsewhere, {VARIABLE} can say where."
+                f"are elsewhere, set {VARIABLE} to their folder."
             ) from None
-        told = _RELEASE.search(text)
-        if told is None or told[1] != release:
+        match = _RELEASE.search(text)
+        if match is None or match[1] != release:
             raise CaptureError(
-                f"The headers in {folder} are those of {told[1] if told else 'no kernel'}, and "
+                f"The headers in {folder} are those of {match[1] if match else 'no kernel'}, and "
                 f"this is {release}. {advice}"
             )
-        return found
+        return cls(folder, common if common.is_dir() else folder)

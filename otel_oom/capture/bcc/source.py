@@ -1,9 +1,8 @@
-"""The source for kernels without BTF: compiled by BCC on the host that it runs on.
+"""The source for kernels without BTF: BCC compiles it on the host.
 
-What is compiled is `bpf/bcc/oom.bcc.c`; its records are those of `bpf/oom.bpf.c`, and so is what is
-done with them here. BCC itself works in another process, which ends when all is attached, and its
-compiler with it. Its `ring_buffer_poll()` is not used either: that lets go of a record whatever
-became of it. Nothing of this can be pinned.
+It compiles `bpf/bcc/oom.bcc.c`, whose records are those of `bpf/oom.bpf.c`. BCC works in another
+process, which ends with its compiler once all is attached. Its `ring_buffer_poll()` is not used, as
+that releases a record in any case. Nothing can be pinned.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.bcc import child_main
-from otel_oom.capture.bcc.child import hand_over
+from otel_oom.capture.bcc.child import receive_fds
 from otel_oom.capture.bcc.kernel_headers import KernelHeaders
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf.capabilities import require_bpf_capabilities
@@ -23,13 +22,13 @@ from otel_oom.capture.bpf.maps import InheritedMaps
 from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
 
 SOURCE: Final = Path(__file__).with_name("bpf_source")
-"""A copy of `bpf/`: `make -C bpf` puts it there."""
+"""A copy of `bpf/` that `make -C bpf` makes."""
 
 
 class BccSource(RingSource):
-    """Kills out of the ring buffer that ``bpf/bcc/oom.bcc.c`` fills; see :class:`Source`.
+    """Events from the ring buffer that ``bpf/bcc/oom.bcc.c`` fills; see :class:`Source`.
 
-    What is killed while no agent runs, only the kernel's log tells.
+    Kills while no agent runs are only in the kernel log.
     """
 
     name = "bcc"
@@ -43,8 +42,8 @@ class BccSource(RingSource):
     ) -> None:
         """Prepare, as every source with a ring buffer.
 
-        ``interpreters`` are tried for BCC in this order: by default our own, if it has a module
-        of that name, and the system's.
+        ``interpreters`` are tried for BCC in this order; by default our own, if it has a module of
+        that name, and the system's.
         """
         super().__init__(ring_bytes, want_command=want_command)
         self._interpreters = interpreters
@@ -55,7 +54,7 @@ class BccSource(RingSource):
         libbpf.load_library()
 
     def _attach(self) -> LoadedObject:
-        given = hand_over(
+        transfer = receive_fds(
             {
                 "source": str(SOURCE),
                 "headers": [str(folder) for folder in self._headers.include],
@@ -65,9 +64,9 @@ class BccSource(RingSource):
             },
             self._interpreters,
         )
-        names = given.reply["maps"]
-        maps = dict(zip(names, given.descriptors, strict=False))
-        held = InheritedMaps(self._library, maps, given.descriptors[len(names) :])
-        unavailable: dict[str, str] = given.reply["unavailable"]
-        decision_source = "" if unavailable else child_main.CONTEXT_HOOK
-        return LoadedObject(held, child_main.MARK_HOOK, decision_source, unavailable)
+        names = transfer.reply["maps"]
+        descriptors = dict(zip(names, transfer.descriptors, strict=False))
+        maps = InheritedMaps(self._library, descriptors, transfer.descriptors[len(names) :])
+        unavailable: dict[str, str] = transfer.reply["unavailable"]
+        decision_source = "" if unavailable else child_main.DECISION_HOOK
+        return LoadedObject(maps, child_main.VICTIM_HOOK, decision_source, unavailable)

@@ -1,4 +1,4 @@
-"""The kernel side's marks: of its last victims, whatever became of their records."""
+"""Read the kernel side's marks of its last victims, which outlive their records."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import mmap
 from collections.abc import Collection
 from typing import Final
 
-from otel_oom.capture.bpf import records as wire
-from otel_oom.capture.bpf.records import MarkRecord
+from otel_oom.capture.bpf.records import MAX_MARKS, MarkRecord
 from otel_oom.capture.mark_matching import KillMark
 from otel_oom.model.text import decode_bytes
 
@@ -17,28 +16,27 @@ COUNT: Final = "oom_mark_count"
 
 
 def read_marks(map_fd: int, tids: Collection[int]) -> list[KillMark]:
-    """The marks of these threads in the map at ``map_fd``, which stays the caller's.
+    """Read the marks of threads from the map at ``map_fd``, which stays the caller's.
 
-    One that is being written meanwhile may come out torn: it is of a victim that was not told of
-    before this was called.
+    A mark that is written meanwhile may be torn; its kill happened after this call.
 
     Raises:
         OSError: the map can't be read.
     """
-    records = MarkRecord * wire.MAX_MARKS
-    with mmap.mmap(map_fd, ctypes.sizeof(records), mmap.MAP_SHARED, mmap.PROT_READ) as mapped:
-        found = records.from_buffer_copy(mapped)
-    return [_mark(record) for record in found if record.tid and record.tid in tids]
+    record_array = MarkRecord * MAX_MARKS
+    with mmap.mmap(map_fd, ctypes.sizeof(record_array), mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+        records = record_array.from_buffer_copy(memory)
+    return [_mark(record) for record in records if record.tid and record.tid in tids]
 
 
 def _mark(record: MarkRecord) -> KillMark:
-    # Without a task there was nothing to read a start and a name of.
-    started_ns = record.start_boottime_ns or None
+    # Without a task the kernel side could read neither start nor name.
+    start_boottime_ns = record.start_boottime_ns or None
     return KillMark(
         boottime_ns=record.boottime_ns,
         monotonic_ns=record.monotonic_ns,
-        started_ns=started_ns,
+        start_boottime_ns=start_boottime_ns,
         tgid=record.tgid,
         tid=record.tid,
-        comm=decode_bytes(record.comm) if started_ns else None,
+        comm=decode_bytes(record.comm) if start_boottime_ns else None,
     )

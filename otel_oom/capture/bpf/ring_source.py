@@ -1,4 +1,4 @@
-"""What the sources share whose kernel side fills a ring buffer, whoever has loaded it."""
+"""The part of a source that reads BPF's ring buffer, however that was loaded."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ from otel_oom.model.events import CapturedEvent, LostEvents, UndecodableRecord
 _LOG = logging.getLogger(__name__)
 
 RING_BYTES: Final = 1 << 20
-"""Some 700 kills while we are busy. It is mapped twice, and all of it counts as ours."""
+"""Some 700 kills while the reader is busy. It is mapped twice, which counts as our memory."""
 
 
 class RingSource(ABC):
-    """Kills out of a ring buffer in the wire format of ``bpf/events.h``; see :class:`Source`."""
+    """Events from a ring buffer in the wire format of ``bpf/events.h``; see :class:`Source`."""
 
     name: str
 
     def __init__(self, ring_bytes: int, *, want_command: bool) -> None:
         """Prepare; nothing touches the kernel before the context is entered.
 
-        ``ring_bytes``, a power of two and a multiple of the page size, is how much the kernel
-        keeps for us while we are busy. ``want_command`` is whether to read the victim's command
-        line, which can hold secrets.
+        ``ring_bytes`` is the size of the ring buffer, a power of two and a multiple of the page
+        size. ``want_command`` records the victim's command line, which can hold secrets.
         """
         self.buffer_bytes = ring_bytes
         self._options = LoadOptions(ring_bytes, want_command)
@@ -48,14 +47,14 @@ class RingSource(ABC):
         self.unavailable: dict[str, str] = {}
         """Hooks that the kernel rejected, with its reason."""
         self.decision_source = ""
-        """The hook that tells of decisions; empty where this kernel allows none."""
+        """Hook that reports decisions; empty where the kernel allows none."""
         self.pinned = False
-        self._waiting: CapturedEvent | None = None
-        self._unreadable = 0
+        self._pending: CapturedEvent | None = None
+        self._undecodable = 0
 
     @abstractmethod
     def _require(self) -> None:
-        """See that what loading needs is there.
+        """Check the prerequisites of loading.
 
         Raises:
             CaptureError: the first thing that is missing, and how to get it.
@@ -63,28 +62,28 @@ class RingSource(ABC):
 
     @abstractmethod
     def _attach(self) -> LoadedObject:
-        """Load and attach by the first hook that the kernel allows."""
+        """Load and attach by the best hooks that the kernel allows."""
 
     def __enter__(self) -> Self:
-        """Load and attach by the first hook that the kernel allows.
+        """Load and attach by the best hooks that the kernel allows.
 
         Raises:
-            CaptureError: it is not allowed, or something for it is missing.
+            CaptureError: none is allowed, or a prerequisite is missing.
             InUseError: another agent captures by the same pins.
         """
         self._require()
         self._library = Libbpf()
         since_ns = clock.boottime_ns()
-        attached = self._attach()
-        self._object = attached.object
-        self.hook, self.decision_source = attached.hook, attached.decision_source
-        self.unavailable |= attached.unavailable
-        named = self._object if isinstance(self._object, BpfObject) else None
+        loaded = self._attach()
+        self._object = loaded.object
+        self.hook, self.decision_source = loaded.hook, loaded.decision_source
+        self.unavailable |= loaded.unavailable
+        symbolizer = KernelSymbolizer(self._object if isinstance(self._object, BpfObject) else None)
         self._decoder = Decoder(
             boot_id=clock.boot_id(),
             source=self.name,
             hook=self.hook,
-            names=KernelSymbolizer(named).names,
+            names=symbolizer.names,
             decision_source=self.decision_source,
             gfp_flags=GfpFlagNames().format_mask,
             since_ns=since_ns,
@@ -94,23 +93,23 @@ class RingSource(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the kernel side; unless it is pinned, that detaches and unloads it."""
+        """Close the kernel side; unless it is pinned, that detaches and unloads it."""
         self._ring.close()
         self._object.close()
 
     def fileno(self) -> int:
-        """A descriptor that is readable when kills wait."""
+        """Return a descriptor that is readable when there are records."""
         return self._ring.fileno()
 
     def buffered_bytes(self) -> int:
-        """How many bytes the kernel's buffer holds for us now."""
+        """Return the size of the pending records."""
         return self._ring.pending_bytes()
 
     def drain(self, handler: Handler) -> int:
-        """Hand over all events that wait; see :meth:`Source.drain`.
+        """Pass all pending events to ``handler``; see :meth:`Source.drain`.
 
-        A record leaves the kernel's buffer when ``handler`` has returned; when it raises, the
-        event comes first at the next call.
+        A record is released when ``handler`` has returned. When it raises, its event is the first
+        of the next call.
 
         Raises:
             Exception: whatever ``handler`` raised.
@@ -119,35 +118,35 @@ class RingSource(ABC):
         return self._drain_records(self._ring.records(), handler)
 
     def _drain_records(self, records: Iterator[bytes], handler: Handler) -> int:
-        taken = 0
+        count = 0
         try:
             for record in records:
-                # What was handed over in vain has been decoded, which is done once in order.
-                self._waiting = self._waiting or self._event(record)
-                handler(self._waiting)
-                self._waiting = None
-                taken += 1
+                # A record is decoded once and in order, even if its event is handled again.
+                self._pending = self._pending or self._decode(record)
+                handler(self._pending)
+                self._pending = None
+                count += 1
         except RingError as error:
-            self._unreadable += 1
-            _LOG.error("What waited in the kernel's buffer is lost: %s", error)
-        return taken
+            self._undecodable += 1
+            _LOG.error("Ring buffer corrupt; pending records dropped: %s", error)
+        return count
 
-    def _event(self, record: bytes) -> CapturedEvent:
+    def _decode(self, record: bytes) -> CapturedEvent:
         try:
             return self._decoder.decode(record, self._offset_ns)
-        except Exception as error:  # noqa: BLE001  whatever it was, nothing of it is lost
-            self._unreadable += 1
+        except Exception as error:  # noqa: BLE001  whatever it was, the record is kept
+            self._undecodable += 1
             reason = str(error) if isinstance(error, WireError) else repr(error)
             return UndecodableRecord(record, reason)
 
     def lost_events(self) -> LostEvents:
-        """What the ring buffer had no room for, over all CPUs, since an agent last asked."""
-        return replace(self._lost.read(), undecodable=self._unreadable)
+        """Return the events lost on all CPUs since an earlier agent's report."""
+        return replace(self._lost.read(), undecodable=self._undecodable)
 
     def read_marks(self, tids: Collection[int]) -> list[KillMark]:
-        """The marks of threads by their ids, as far as the kernel side remembers them."""
+        """Return the marks of threads by their ids, as far as the kernel side keeps them."""
         try:
             return marks.read_marks(self._object.map_fd(marks.MARKS), tids)
         except OSError as error:
-            _LOG.warning("The marks can't be read, so that kills may be told as new: %s", error)
+            _LOG.warning("Cannot read marks, so kills may be duplicated: %s", error)
             return []

@@ -1,4 +1,4 @@
-"""The kills that the kernel's log still has, whoever was there to see them."""
+"""Read the kills that are still in the kernel log."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
 
-_MOST_LINES: Final = 1 << 18
-"""More than the largest log that a kernel is usually given (16 MiB) holds."""
-_MOST_KILLS: Final = 1 << 14
-_NOWHERE: Final = Path("/nonexistent")
+_MAX_LINES: Final = 1 << 18
+"""More than fit into the largest usual log (16 MiB)."""
+_MAX_KILLS: Final = 1 << 14
+_NO_PROC: Final = Path("/nonexistent")
 
 
 @dataclass(frozen=True, slots=True)
 class KmsgBacklog:
-    """Kills in the order of the log, as far as it reaches back.
+    """Kills in the order of the log, and the number of its last line.
 
-    ``again`` is how often the first of a group was killed, logged and counted a second time.
-    ``sequence`` is the number of the last line that was read.
+    ``double_counted`` counts first members of a group that were killed, logged and counted twice.
     """
 
     kills: tuple[OomKill, ...]
-    again: int
+    double_counted: int
     sequence: int
 
 
-def read_kills(
-    boot_id: str, source: str, after: int, marks: ReadMarks | None = None, device: Path = DEVICE
+def read_backlog(
+    boot_id: str,
+    source: str,
+    after: int,
+    read_marks: ReadMarks | None = None,
+    device: Path = DEVICE,
 ) -> KmsgBacklog:
-    """What the log has behind the line of number ``after``.
+    """Read the kills after the line of number ``after``.
 
-    Each kill that ``marks`` knows has time and process of its mark. Times of the others are the
-    log's own, mapped to CLOCK_BOOTTIME: those of lines printed before a suspend are late by as
-    long as that took. What a process was beside what the log tells of it is not looked up: its id
-    is another's by now.
+    Kills with a mark have its time and process. Times of others are the log's, converted to
+    CLOCK_BOOTTIME: a suspend after a line makes it late by its duration. Processes are not looked
+    up in /proc, as their ids may have been reused.
 
     Raises:
         CaptureError: the log can't be read here.
@@ -51,46 +53,45 @@ def read_kills(
     """
     reader = KmsgReader(device, from_start=True)
     parser, line_clock = KernelLogParser(), LogClock()
-    told: list[LoggedKill] = []
-    again, sequence = 0, after
+    logged: list[LoggedKill] = []
+    double_counted, sequence = 0, after
     try:
-        for line in reader.read_lines(_MOST_LINES):
-            line_clock.note(line.time_ns)
-            # A report may have begun before the line that the last reading ended at.
+        for line in reader.read_lines(_MAX_LINES):
+            line_clock.update(line.time_ns)
+            # A report may begin before the line at which the last reading ended.
             event = parser.feed(line)
             if line.sequence <= after:
                 continue
             sequence = line.sequence
             if isinstance(event, DuplicateKillLine):
-                again += 1
-            elif isinstance(event, LoggedKill) and len(told) < _MOST_KILLS:
-                told.append(event)
-        told += [event for event in parser.finish() if isinstance(event, LoggedKill)]
+                double_counted += 1
+            elif isinstance(event, LoggedKill) and len(logged) < _MAX_KILLS:
+                logged.append(event)
+        logged += [event for event in parser.finish() if isinstance(event, LoggedKill)]
     finally:
         reader.close()
-    events = EventBuilder(boot_id, source, str(device), ProcessLookup(_NOWHERE))
-    offset = clock.boot_to_unix_offset_ns()
+    builder = EventBuilder(boot_id, source, str(device), ProcessLookup(_NO_PROC))
+    offset_ns = clock.boot_to_unix_offset_ns()
+    kills: dict[int, OomKill] = {}
+    for kill in logged:
+        # The first of a group may have been read before; the others refer to its uid.
+        for member in filter(None, (kill.first_of_group, kill)):
+            if member is kill or member.line.sequence not in kills:
+                boottime_ns = line_clock.to_boottime(member.line.time_ns)
+                kills[member.line.sequence] = builder.build_kill(member, boottime_ns, offset_ns)
+    matched = list(kills.values())
+    if read_marks and matched:
+        # Read after the log: all kills in it are marked by now.
+        marks = read_marks({kill.victim.tid for kill in matched if kill.victim.tid})
+        matched = match_marks(
+            matched, marks, line_clock.boottime_of_monotonic, line_clock.tolerance_ns
+        )
+    new = (kill for kill in matched if kill.capture.sequence > after)
+    return KmsgBacklog(tuple(new), double_counted, sequence)
 
-    def kill(event: LoggedKill) -> OomKill:
-        return events.build_kill(event, line_clock.boottime_of(event.line.time_ns), offset)
 
-    found: dict[int, OomKill] = {}
-    for event in told:
-        if event.first_of_group and event.first_of_group.line.sequence not in found:
-            # It was read before; the rest of its group bears its name.
-            found[event.first_of_group.line.sequence] = kill(event.first_of_group)
-        found[event.line.sequence] = kill(event)
-    kills = list(found.values())
-    if marks and kills:
-        # Asked behind the log: whatever that has is marked by now.
-        tids = {kill.victim.tid for kill in kills if kill.victim.tid}
-        kills = match_marks(kills, marks(tids), line_clock.told_at, line_clock.doubt_ns)
-    new = (kill for kill in kills if kill.capture.sequence > after)
-    return KmsgBacklog(tuple(new), again, sequence)
-
-
-def last_sequence(device: Path = DEVICE) -> int:
-    """The number of the log's last line; -1 for a log without any.
+def read_last_sequence(device: Path = DEVICE) -> int:
+    """Return the number of the log's last line; -1 for an empty log.
 
     Raises:
         CaptureError: the log can't be read here.

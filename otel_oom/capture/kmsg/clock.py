@@ -1,8 +1,8 @@
-"""From the clock of the kernel's log to CLOCK_BOOTTIME.
+"""Convert times of the kernel log to CLOCK_BOOTTIME.
 
-The log's times are of local_clock() (kernel/sched/clock.c). That is no clock which user space can
-read: it stands still in suspend, and runs by the processor's own rate while the others are slewed,
-so that they part by seconds within days. What can be seen is when a line was read.
+The log uses local_clock() (kernel/sched/clock.c), which user space can't read. It stops in suspend,
+and runs at the processor's own rate while the others are slewed: they drift apart by seconds within
+days. Only the time at which a line was read is known.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 
 from otel_oom.linux.clock import boottime_ns
 
-_APART_NS: Final = 250_000_000
-"""How far apart the clocks may begin, as the kernel starts."""
+_START_DIFFERENCE_NS: Final = 250_000_000
+"""Largest difference of the clocks when the kernel starts."""
 _DRIFT_SHIFT: Final = 12
-"""By 1 part in 4096 the clocks part at most: adjtimex(2) slews by 500 ppm, half of it is rare."""
+"""Largest drift, 1 part in 4096: adjtimex(2) slews by 500 ppm, of which half is rare."""
 
 
 def _monotonic_ns() -> int:
@@ -24,15 +24,16 @@ def _monotonic_ns() -> int:
 
 
 class LogClock:
-    """The distance of two clocks, by the line that was read the soonest after it was printed.
+    """The offset of CLOCK_BOOTTIME to the log's clock, by the line that was read the soonest.
 
-    Each line read bounds it from above: time of reading minus time of printing; and so does what
-    the clocks may have parted since the kernel started, where the last line is from long ago. The
-    smallest such difference counts, and grows with time as far as the clocks may have parted since.
-    So a time told is late by about as long as it takes to read a line that has just been printed,
-    well under a millisecond if the reader was waiting, and never early by more than the drift.
-    CLOCK_MONOTONIC stands between, which stops in suspend as well: only a line printed before a
-    suspend and read after it is told as late as that took.
+    Each line that is read limits the offset from above: time of reading minus time of printing. So
+    does the largest drift since the kernel started, for a line that is old. The smallest limit
+    counts, and grows by the largest drift from then on. A converted time is late by about the delay
+    of a line that was just printed, well under a millisecond if the reader was waiting. It is never
+    early by more than the drift.
+
+    CLOCK_MONOTONIC is used between, which stops in suspend too: only a line printed before a
+    suspend and read after it is late by its duration.
     """
 
     def __init__(
@@ -43,28 +44,31 @@ class LogClock:
         """Measure by these clocks, in nanoseconds."""
         self._monotonic = monotonic
         self._boottime = boottime
-        self._offset = _APART_NS
+        self._offset_ns = _START_DIFFERENCE_NS
         self._measured_ns = 0
 
-    def note(self, log_ns: int) -> None:
-        """A line of that time has just been read."""
-        now = self._monotonic()
-        parted = (now - self._measured_ns) >> _DRIFT_SHIFT
-        self._offset, self._measured_ns = min(now - log_ns, self._offset + parted), now
+    def update(self, log_ns: int) -> None:
+        """Measure the offset by a line of that time, which has just been read."""
+        now_ns = self._monotonic()
+        drift_ns = (now_ns - self._measured_ns) >> _DRIFT_SHIFT
+        self._offset_ns = min(now_ns - log_ns, self._offset_ns + drift_ns)
+        self._measured_ns = now_ns
 
-    def told_at(self, monotonic_ns: int) -> int:
-        """What :meth:`boottime_of` a line would be that was printed then, but for its doubt."""
-        return monotonic_ns + self._boottime() - self._monotonic()
+    def to_boottime(self, log_ns: int) -> int:
+        """Convert a line's time to CLOCK_BOOTTIME; :meth:`update` was called before."""
+        return log_ns + self._offset_ns + self._suspended_ns()
+
+    def boottime_of_monotonic(self, monotonic_ns: int) -> int:
+        """Return what :meth:`to_boottime` gives for a line of then, to within the tolerance."""
+        return monotonic_ns + self._suspended_ns()
 
     @property
-    def doubt_ns(self) -> int:
-        """By how much a time told may be wrong, in either direction, suspends apart.
+    def tolerance_ns(self) -> int:
+        """Largest error of a converted time in either direction, apart from suspends.
 
-        The log's clock can be as much ahead as it was taken to be behind.
+        The log's clock can be ahead by as much as it was assumed to be behind.
         """
-        return 2 * (_APART_NS + (self._monotonic() >> _DRIFT_SHIFT))
+        return 2 * (_START_DIFFERENCE_NS + (self._monotonic() >> _DRIFT_SHIFT))
 
-    def boottime_of(self, log_ns: int) -> int:
-        """A line's time on CLOCK_BOOTTIME; a line has been noted before."""
-        asleep = self._boottime() - self._monotonic()
-        return log_ns + self._offset + asleep
+    def _suspended_ns(self) -> int:
+        return self._boottime() - self._monotonic()

@@ -1,8 +1,8 @@
-"""The ends of victims, by pidfds: for a source whose kernel side tells of kills alone.
+"""Watch for the exits of victims by pidfd, for a source without exit events.
 
-A pidfd becomes readable when the last thread of its process has exited. With which code, /proc
-tells until the parent has waited for it, and from then on the kernel since 6.15 (PIDFD_GET_INFO
-with PIDFD_INFO_EXIT, include/uapi/linux/pidfd.h). Where neither does, the end is told without it.
+A pidfd becomes readable when the last thread of its process has exited. /proc has the exit code
+until the parent has waited for it. From then on the kernel has it since 6.15 (PIDFD_GET_INFO with
+PIDFD_INFO_EXIT, include/uapi/linux/pidfd.h); before, the exit has no code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import VictimExit
 
 MAX_VICTIMS: Final = 64
-"""How many victims are waited for; for one more the oldest is let go."""
+"""Victims that are watched at once; for another one the oldest is dropped."""
 
 _INFO: Final = struct.Struct("=QQ11Ii")
 """``struct pidfd_info`` as first published: mask, cgroupid, eleven ids, exit_code."""
@@ -29,71 +29,68 @@ _INFO_EXIT: Final = 1 << 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Waited:
+class _Victim:
     tgid: int
-    started_ns: int
+    start_boottime_ns: int
 
 
 class ExitWatcher:
-    """Victims whose end is waited for, on somebody's epoll."""
+    """Victims whose exit is awaited, on the caller's epoll."""
 
     def __init__(self, epoll: select.epoll, processes: ProcessLookup) -> None:
-        """Wait by ``epoll``; ``processes`` tell whose a process id is now."""
+        """Watch by ``epoll``; ``processes`` identifies the process that has an id now."""
         self._epoll = epoll
         self._processes = processes
-        self._waited: dict[int, _Waited] = {}
+        self._victims: dict[int, _Victim] = {}
 
-    def add(self, tgid: int, started_ns: int) -> None:
-        """Wait for the process of that id and start.
-
-        One that is gone already, or whose id is another's, is not waited for.
-        """
-        if any(victim.tgid == tgid for victim in self._waited.values()):
+    def add(self, tgid: int, start_boottime_ns: int) -> None:
+        """Watch a process, unless it is gone already."""
+        if any(victim.tgid == tgid for victim in self._victims.values()):
             return
         try:
             descriptor = os.pidfd_open(tgid)
         except OSError:
             return
-        # Looked up behind the opening: so both are of one process.
-        if self._processes.start_boottime_ns(tgid) != started_ns:
+        # Looked up after the opening, so that both are of one process.
+        if self._processes.start_boottime_ns(tgid) != start_boottime_ns:
             os.close(descriptor)
             return
-        while len(self._waited) >= MAX_VICTIMS:
-            self._let_go(next(iter(self._waited)))
-        self._waited[descriptor] = _Waited(tgid, started_ns)
+        while len(self._victims) >= MAX_VICTIMS:
+            self._drop(next(iter(self._victims)))
+        self._victims[descriptor] = _Victim(tgid, start_boottime_ns)
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def poll(self) -> list[VictimExit]:
-        """Those that have ended since, at the time at which that was seen here."""
-        if not self._waited:
+        """Return the exits since the last call; their time is that of this call."""
+        if not self._victims:
             return []
-        found = []
+        exits = []
         for descriptor, _ in self._epoll.poll(0):
-            victim = self._waited.get(descriptor)
+            victim = self._victims.get(descriptor)
             if victim is None:
                 continue
-            now = boottime_ns()
-            # What /proc has no more, the pidfd has already.
-            code = self._processes.exit_code(victim.tgid, victim.started_ns)
+            now_ns = boottime_ns()
+            # The pidfd has the code once /proc does not have it any more.
+            code = self._processes.exit_code(victim.tgid, victim.start_boottime_ns)
             if code is None:
-                code = _exit_code(descriptor)
-            found.append(VictimExit(victim.tgid, victim.started_ns, now, code))
-            self._let_go(descriptor)
-        return found
+                code = _read_exit_code(descriptor)
+            exits.append(VictimExit(victim.tgid, victim.start_boottime_ns, now_ns, code))
+            self._drop(descriptor)
+        return exits
 
     def close(self) -> None:
-        """Wait for nobody any more."""
-        for descriptor in list(self._waited):
-            self._let_go(descriptor)
+        """Drop all victims."""
+        for descriptor in list(self._victims):
+            self._drop(descriptor)
 
-    def _let_go(self, descriptor: int) -> None:
-        del self._waited[descriptor]
+    def _drop(self, descriptor: int) -> None:
+        del self._victims[descriptor]
         self._epoll.unregister(descriptor)
         os.close(descriptor)
 
 
-def _exit_code(descriptor: int) -> int | None:
-    """The code of a process that its parent has waited for; ``None`` before 6.15."""
+def _read_exit_code(descriptor: int) -> int | None:
+    """Return the code of a process that its parent has waited for; ``None`` before 6.15."""
     buffer = bytearray(_INFO.pack(_INFO_EXIT, *[0] * 13))
     try:
         fcntl.ioctl(descriptor, _GET_INFO, buffer)

@@ -1,8 +1,8 @@
-"""Reading /dev/kmsg: one record a read, from one end of the log or the other on.
+"""Read the kernel log from /dev/kmsg, which gives one record for each read.
 
 A record is ``level and facility,sequence,microseconds,flags[,caller=T1];text``, then lines of
-``key=value`` (Documentation/ABI/testing/dev-kmsg). Records of user space have a facility: what is
-not the kernel's own is left out.
+``key=value`` (Documentation/ABI/testing/dev-kmsg). Records of user space have a facility other than
+the kernel's, and are skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from otel_oom.model.units import NS_PER_US
 DEVICE: Final = Path("/dev/kmsg")
 
 _RECORD_BYTES: Final = 1 << 13
-"""CONSOLE_EXT_LOG_MAX: no record is longer."""
+"""The kernel's CONSOLE_EXT_LOG_MAX: no record is longer."""
 
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _FACILITY_SHIFT: Final = 3
@@ -30,20 +30,20 @@ _PREFIX_FIELDS: Final = 4
 
 
 def decode_text(raw: bytes) -> str:
-    r"""The bytes that the kernel printed, as text; what is not UTF-8 stays as ``\xNN``.
+    r"""Decode bytes that the kernel printed; invalid UTF-8 stays as ``\xNN``.
 
-    The kernel escapes what is not printable ASCII, and the backslash.
+    The kernel escapes the backslash, and all but printable ASCII.
     """
     if b"\\" in raw:
-        raw = _ESCAPE.sub(lambda found: bytes((int(found[1], 16),)), raw)
+        raw = _ESCAPE.sub(lambda match: bytes((int(match[1], 16),)), raw)
     return decode_bytes(raw)
 
 
 def parse_record(raw: bytes, *, after_loss: bool = False) -> Line | None:
-    """The kernel's line in a record; ``None`` for user space's and for what is no record."""
-    prefix, found, body = raw.partition(b";")
+    """Parse a record of the kernel; ``None`` for user space's and malformed ones."""
+    prefix, semicolon, body = raw.partition(b";")
     fields = prefix.split(b",")
-    if not found or len(fields) < _PREFIX_FIELDS:
+    if not semicolon or len(fields) < _PREFIX_FIELDS:
         return None
     try:
         level, sequence, microseconds = (int(field) for field in fields[:3])
@@ -55,15 +55,15 @@ def parse_record(raw: bytes, *, after_loss: bool = False) -> Line | None:
         text=decode_text(body.partition(b"\n")[0]),
         time_ns=microseconds * NS_PER_US,
         sequence=sequence,
-        caller=_caller(fields[_PREFIX_FIELDS:]),
+        caller=_parse_caller(fields[_PREFIX_FIELDS:]),
         continues=fields[3] == b"c",
         after_loss=after_loss,
         exact=True,
     )
 
 
-def _caller(fields: list[bytes]) -> int | None:
-    """The thread's id in ``caller=T123``; a processor's (``C0``) is none."""
+def _parse_caller(fields: list[bytes]) -> int | None:
+    """Return the thread id of ``caller=T123``; ``None`` for a processor (``C0``)."""
     for field in fields:
         if field.startswith(b"caller=T") and field[8:].isdigit():
             return int(field[8:][:10])
@@ -71,41 +71,36 @@ def _caller(fields: list[bytes]) -> int | None:
 
 
 class KmsgReader:
-    """The kernel's lines from now on, and how many of the log's were lost unread."""
+    """Reader of the kernel's lines; counts those that were overwritten unread."""
 
-    def __init__(
-        self, device: Path = DEVICE, *, only: tuple[bytes, ...] = (), from_start: bool = False
-    ) -> None:
-        """Open the log and go to its end, or stay at the oldest line that it still has.
-
-        Of its lines only those with one of ``only`` count.
+    def __init__(self, device: Path = DEVICE, *, from_start: bool = False) -> None:
+        """Open the log at its end, or with ``from_start`` at its oldest line.
 
         Raises:
-            CaptureError: the log can't be read here; says how to get there.
+            CaptureError: the log can't be read here; says how to get access.
         """
-        self._only = only
         self._fd = -1
         self.sequence: int | None = None
-        """The number of the record that was read last."""
+        """Number of the record that was read last."""
         self._after_loss = False
         self.lost = 0
-        """Records that were overwritten before they were read, whoever wrote them."""
+        """Records of any writer that were overwritten before they were read."""
         try:
             self._fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not from_start:
-                self._skip()
+                self._skip_to_end()
         except OSError as error:
             self.close()
             raise CaptureError(_advice(device, error)) from error
         self.lost, self._after_loss = 0, False
 
-    def _skip(self) -> None:
-        """Read what is there: only the last one's number tells later how many were lost."""
+    def _skip_to_end(self) -> None:
+        """Read all records: the last one's number is needed to count lost ones later."""
         while self._read() is not None:
             pass
 
     def fileno(self) -> int:
-        """A descriptor that is readable when the log has more."""
+        """Return a descriptor that is readable when the log has more."""
         return self._fd
 
     def close(self) -> None:
@@ -114,20 +109,18 @@ class KmsgReader:
             os.close(self._fd)
             self._fd = -1
 
-    def read_lines(self, most: int) -> Iterator[Line]:
-        """The kernel's lines that count, until the log has no more.
+    def read_lines(self, max_records: int) -> Iterator[Line]:
+        """Yield the kernel's lines that the log has by now.
 
-        At most so many records are looked at, that a flood of them holds up nothing else.
+        At most ``max_records`` are read, so that a flood of them delays nothing else.
 
         Raises:
             OSError: the log can't be read any more.
         """
-        for _ in range(most):
+        for _ in range(max_records):
             raw = self._read()
             if raw is None:
                 return
-            if self._only and not any(mark in raw for mark in self._only):
-                continue
             line = parse_record(raw, after_loss=self._after_loss)
             if line is not None:
                 self._after_loss = False
@@ -140,13 +133,13 @@ class KmsgReader:
             except BlockingIOError:
                 return None
             except BrokenPipeError:
-                # The next read goes on behind the gap; its number says how wide that is.
+                # The next read continues after the gap; its number has the size of that.
                 self._after_loss = True
                 continue
-            self._count(raw)
+            self._count_lost(raw)
             return raw or None
 
-    def _count(self, raw: bytes) -> None:
+    def _count_lost(self, raw: bytes) -> None:
         number = raw.split(b",", 2)[1:2]
         if not number or not number[0].isdigit():
             return

@@ -116,12 +116,12 @@ class OomReportIndex:
         if entry is None:
             return None
         # Times by the log are late rather than early.
-        printed_ns = self._clock.boottime_of(entry.report.time_ns)
+        printed_ns = self._clock.to_boottime(entry.report.time_ns)
         return None if kill.boottime_ns - printed_ns > _MAX_AGE_NS else entry
 
     def _read(self) -> None:
         for line in self._reader.read_lines(_MAX_LINES):
-            self._clock.note(line.time_ns)
+            self._clock.update(line.time_ns)
             event = self._parser.feed(line)
             if isinstance(event, Report):
                 self._add(event)

@@ -1,7 +1,7 @@
-"""The kernel's log as a source of its own: no BPF, no BTF, no privilege but to read it.
+"""The kernel log as a source: it needs no BPF, no BTF, and no privilege but to read the log.
 
-What it tells is what the kernel prints. It names threads: which process one is of, and what else
-there is to a process, is read from /proc at once, and unknown if the thread is gone by then.
+Events have what the kernel prints, which is thread ids. The process of a thread, and its other
+details, are read from /proc at once; they are unknown if the thread is gone by then.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from otel_oom.linux.kernel_log.report import (
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, LostEvents, OomKill, ReaperStep
 
-_MOST_LINES: Final = 1 << 14
-"""How many records one drain looks at; more stay in the log, which stays readable."""
-_MOST_VICTIMS: Final = 256
+_MAX_RECORDS: Final = 1 << 14
+"""Records that one drain reads; more stay in the log, which stays readable."""
+_MAX_VICTIMS: Final = 256
 
 
 class KmsgSource:
-    """Kills out of /dev/kmsg; see :class:`otel_oom.capture.source.Source`.
+    """Events from /dev/kmsg; see :class:`otel_oom.capture.source.Source`.
 
-    Times are those of the log, mapped by :class:`~otel_oom.capture.kmsg.clock.LogClock`. The end
-    of a victim is from :mod:`~otel_oom.capture.kmsg.exit_watcher`, if it was still there when it
-    was named.
+    Times are those of the log, converted by :class:`~otel_oom.capture.kmsg.clock.LogClock`. Exits
+    are captured by :mod:`~otel_oom.capture.kmsg.exit_watcher`, for victims that still exist when
+    their line is read.
     """
 
     name = "kmsg"
@@ -51,7 +51,7 @@ class KmsgSource:
         self._proc = proc
 
     def __enter__(self) -> Self:
-        """Begin at the end of the log.
+        """Open the log at its end.
 
         Raises:
             CaptureError: the log can't be read here.
@@ -60,87 +60,87 @@ class KmsgSource:
         self._parser = KernelLogParser()
         self._clock = LogClock()
         self._processes = ProcessLookup(self._proc)
-        self._events = EventBuilder(clock.boot_id(), self.name, self.hook, self._processes)
+        self._builder = EventBuilder(clock.boot_id(), self.name, self.hook, self._processes)
         self._epoll = select.epoll()
         self._epoll.register(self._reader, select.EPOLLIN)
         self._exits = ExitWatcher(self._epoll, self._processes)
         self._victims: dict[int, tuple[int, int | None]] = {}
-        self._waiting: deque[CapturedEvent] = deque()
+        self._pending: deque[CapturedEvent] = deque()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the log and what is waited for."""
+        """Close the log and the watched exits."""
         self._exits.close()
         self._epoll.close()
         self._reader.close()
 
     def fileno(self) -> int:
-        """An epoll descriptor that is readable when the log has more or a victim has ended."""
+        """Return an epoll descriptor, readable when the log has more or a victim has exited."""
         return self._epoll.fileno()
 
     def drain(self, handler: Handler) -> int:
-        """Hand over all events that wait; see :meth:`Source.drain`.
+        """Pass all pending events to ``handler``; see :meth:`Source.drain`.
 
-        When ``handler`` raises, the event comes first at the next call; the lines behind it stay
-        in the kernel's log.
+        When ``handler`` raises, its event is the first of the next call; the lines after it stay in
+        the kernel log.
 
         Raises:
             Exception: whatever ``handler`` raised.
             OSError: the log can't be read any more.
         """
-        taken = self._hand_over(handler)
-        for line in self._reader.read_lines(_MOST_LINES):
-            self._clock.note(line.time_ns)
+        count = self._handle_pending(handler)
+        for line in self._reader.read_lines(_MAX_RECORDS):
+            self._clock.update(line.time_ns)
             event = self._parser.feed(line)
             if event is not None:
-                self._take(event)
-                taken += self._hand_over(handler)
-        self._waiting.extend(self._exits.poll())
-        return taken + self._hand_over(handler)
+                self._add_event(event)
+                count += self._handle_pending(handler)
+        self._pending.extend(self._exits.poll())
+        return count + self._handle_pending(handler)
 
     def lost_events(self) -> LostEvents:
-        """How many lines of the log were overwritten unread, whatever they were about."""
+        """Return how many lines of any kind were overwritten unread."""
         return LostEvents(log_lines=self._reader.lost)
 
-    def _hand_over(self, handler: Handler) -> int:
-        taken = 0
-        while self._waiting:
-            handler(self._waiting[0])
-            self._waiting.popleft()
-            taken += 1
-        return taken
+    def _handle_pending(self, handler: Handler) -> int:
+        count = 0
+        while self._pending:
+            handler(self._pending[0])
+            self._pending.popleft()
+            count += 1
+        return count
 
-    def _take(self, event: LogEvent) -> None:
+    def _add_event(self, event: LogEvent) -> None:
+        if isinstance(event, Report):
+            self._builder.prefetch(event)
+            return
+        if isinstance(event, DuplicateKillLine):
+            return
+        boottime_ns = self._clock.to_boottime(event.line.time_ns)
         if isinstance(event, LoggedReaping):
-            self._reaped(event)
-        elif isinstance(event, Report):
-            self._events.prefetch(event)
-        elif not isinstance(event, DuplicateKillLine):
-            at = self._clock.boottime_of(event.line.time_ns)
-            offset = clock.boot_to_unix_offset_ns()
-            if isinstance(event, LoggedNoVictim):
-                none = self._events.build_no_victim(event, at, offset)
-                if none:
-                    self._waiting.append(none)
-                return
-            kill = self._events.build_kill(event, at, offset)
-            self._waiting.append(kill)
-            if not kill.skipped:
-                self._remember(kill)
+            victim = self._victims.get(event.parsed.pid)
+            if victim:
+                step = ReaperStep(*victim, boottime_ns, "finish", event.parsed.resident)
+                self._pending.append(step)
+            return
+        offset_ns = clock.boot_to_unix_offset_ns()
+        if isinstance(event, LoggedNoVictim):
+            no_victim = self._builder.build_no_victim(event, boottime_ns, offset_ns)
+            if no_victim:
+                self._pending.append(no_victim)
+            return
+        kill = self._builder.build_kill(event, boottime_ns, offset_ns)
+        self._pending.append(kill)
+        if not kill.skipped:
+            self._watch_victim(kill)
 
-    def _remember(self, kill: OomKill) -> None:
-        """Wait for the victim's end, and know it again when it is reaped."""
+    def _watch_victim(self, kill: OomKill) -> None:
+        """Watch for the victim's exit, and keep its ids for the line of its reaping."""
         victim = kill.victim
         if victim.tgid is None:
             return
-        if len(self._victims) >= _MOST_VICTIMS:
+        if len(self._victims) >= _MAX_VICTIMS:
             del self._victims[next(iter(self._victims))]
         self._victims[victim.tid or victim.tgid] = victim.tgid, victim.start_boottime_ns
         if victim.start_boottime_ns is not None:
             self._exits.add(victim.tgid, victim.start_boottime_ns)
-
-    def _reaped(self, event: LoggedReaping) -> None:
-        victim = self._victims.get(event.parsed.pid)
-        if victim is not None:
-            at = self._clock.boottime_of(event.line.time_ns)
-            self._waiting.append(ReaperStep(*victim, at, "finish", event.parsed.resident))

@@ -1,8 +1,8 @@
-"""The kernel's log of the boot before this one, as systemd's journal has it.
+"""Read the previous boot's kernel log from systemd's journal.
 
-It is read by journalctl(1) as JSON: the files' own format is not for others to read, and the
-library for it is not on every host that has the program. How much and how long is bounded. What
-the kernel says in its last second is seldom in it, for nobody runs any more who could write it.
+journalctl(1) reads it, as JSON: its file format is private, and its library is not on every host.
+Size and time are limited. The kernel's last second is seldom in it, as nothing runs any more that
+could write it.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _ARGUMENTS: Final = (
     "--no-pager",
     "--quiet",
 )
-_LIMIT_S: Final = 20.0
-_MOST_BYTES: Final = 1 << 24
-_LINE_BYTES: Final = 1 << 15
-_OF_CLOCK: Final = 64
-"""The newest lines alone tell how the clocks stood at the end: a suspend moves them."""
+_TIMEOUT_S: Final = 20.0
+_MAX_BYTES: Final = 1 << 24
+_MAX_LINE_BYTES: Final = 1 << 15
+_CLOCK_LINES: Final = 64
+"""Only the newest lines have the offset of the clocks at the end: a suspend changes it."""
 
-_KERNEL: Final = "0"
+_KERNEL_FACILITY: Final = "0"
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousBoot:
-    """What is left of a boot: its id, its last lines, oldest first, and where its clock stood.
+    """Id and last log lines of a boot, oldest first.
 
     ``unix_offset_ns`` leads from the log's clock at its end to Unix time, in nanoseconds: the
-    smallest distance from the printing of a line to its arrival in the journal.
+    shortest delay from the printing of a line to its arrival in the journal.
     """
 
     boot_id: str
@@ -48,8 +48,8 @@ class PreviousBoot:
     unix_offset_ns: int
 
 
-def previous_boot(program: str = "journalctl") -> PreviousBoot | None:
-    """The boot before this one; ``None`` where there is no journal of it. Takes seconds."""
+def read_previous_boot(program: str = "journalctl") -> PreviousBoot | None:
+    """Read the boot before this one, in seconds; ``None`` if the journal does not have it."""
     try:
         started = subprocess.Popen(
             [program, *_ARGUMENTS],
@@ -60,35 +60,35 @@ def previous_boot(program: str = "journalctl") -> PreviousBoot | None:
     except OSError:
         return None
     with started as process:
-        late = threading.Timer(_LIMIT_S, process.kill)
-        late.daemon = True
-        late.start()
+        timer = threading.Timer(_TIMEOUT_S, process.kill)
+        timer.daemon = True
+        timer.start()
         try:
-            return _boot(process)
+            return _read_boot(process)
         finally:
-            late.cancel()
+            timer.cancel()
             process.kill()
 
 
-def _boot(process: subprocess.Popen[bytes]) -> PreviousBoot | None:
+def _read_boot(process: subprocess.Popen[bytes]) -> PreviousBoot | None:
     entries: list[tuple[str, Line, int]] = []
-    left = _MOST_BYTES
-    assert process.stdout is not None  # noqa: S101  it was asked for
-    while left > 0 and (raw := process.stdout.readline(_LINE_BYTES)):
-        left -= len(raw)
-        entry = _entry(raw, len(entries))
+    bytes_left = _MAX_BYTES
+    assert process.stdout is not None  # noqa: S101  it is a pipe
+    while bytes_left > 0 and (raw := process.stdout.readline(_MAX_LINE_BYTES)):
+        bytes_left -= len(raw)
+        entry = _parse_entry(raw, len(entries))
         if entry is not None:
             entries.append(entry)
     if not entries:
         return None
     boot_id = entries[-1][0]
-    lines = [(line, unix_ns) for of_boot, line, unix_ns in entries if of_boot == boot_id]
-    offset = min(unix_ns - line.time_ns for line, unix_ns in lines[-_OF_CLOCK:])
-    return PreviousBoot(boot_id, tuple(line for line, _ in lines), offset)
+    lines = [(line, unix_ns) for entry_boot, line, unix_ns in entries if entry_boot == boot_id]
+    offset_ns = min(unix_ns - line.time_ns for line, unix_ns in lines[-_CLOCK_LINES:])
+    return PreviousBoot(boot_id, tuple(line for line, _ in lines), offset_ns)
 
 
-def _entry(raw: bytes, sequence: int) -> tuple[str, Line, int] | None:
-    """The boot's id, a line of the kernel's own, and when it arrived; ``None`` for all else."""
+def _parse_entry(raw: bytes, sequence: int) -> tuple[str, Line, int] | None:
+    """Return boot id, line and arrival time of a kernel message; ``None`` for any other."""
     try:
         entry: Mapping[str, Any] = json.loads(raw)
         boot_id = format_boot_id(entry["_BOOT_ID"])
@@ -98,6 +98,6 @@ def _entry(raw: bytes, sequence: int) -> tuple[str, Line, int] | None:
         facility = entry["SYSLOG_FACILITY"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    if boot_id is None or text is None or facility != _KERNEL:
+    if boot_id is None or text is None or facility != _KERNEL_FACILITY:
         return None
     return boot_id, Line(text, time_ns, sequence), unix_ns

@@ -1,9 +1,9 @@
-"""What the kernel stored of its log when it panicked (Documentation/ABI/testing/pstore).
+"""Read the log that the kernel stored when it panicked (Documentation/ABI/testing/pstore).
 
-A record is a file of plain text, named by its backend and a number that grows: a line with reason,
-count and part (pstore_dump() of fs/pstore/platform.c), then lines as syslog(2) has them. The first
-part is the end of the log, the second what was before it. A file's time is the kernel's own, of
-when it stored the record. systemd-pstore(8) moves the files elsewhere and keeps name and time.
+A record is a text file, named by its backend and a growing number. It has a line with reason, count
+and part (pstore_dump() of fs/pstore/platform.c), then lines as in syslog(2). The first part is the
+end of the log, the second precedes it. The file's time is when the kernel stored the record.
+systemd-pstore(8) moves the files and keeps name and time.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ FOLDERS: Final = (Path("/sys/fs/pstore"), Path("/var/lib/systemd/pstore"))
 
 _BACKEND: Final = Path("/sys/module/pstore/parameters/backend")
 
-_MOST_FILES: Final = 1024
-_MOST_BYTES: Final = 1 << 20
-"""More than a kernel stores by default (10 KiB); a larger file is read that far."""
-_DEPTH: Final = 3
+_MAX_FILES: Final = 1024
+_MAX_BYTES: Final = 1 << 20
+"""More than a kernel stores by default (10 KiB); a larger file is truncated."""
+_MAX_DEPTH: Final = 3
 """systemd-pstore(8) puts the parts of one record into up to two folders."""
 
 _NAME: Final = re.compile(r"dmesg-(?P<backend>[\w-]{1,64})-(?P<number>\d{1,20})")
-_NOT_UNPACKED: Final = ".enc.z"
-_HEAD: Final = re.compile(rb"(?P<reason>\w{1,32})#(?P<count>\d{1,10}) Part(?P<part>\d{1,6})")
-_PREFIXED: Final = re.compile(
+_COMPRESSED: Final = ".enc.z"
+_HEADER: Final = re.compile(rb"(?P<reason>\w{1,32})#(?P<count>\d{1,10}) Part(?P<part>\d{1,6})")
+_LINE: Final = re.compile(
     rb"<(?P<level>\d{1,4})>(?:\[ {0,9}(?P<s>\d{1,9})\.(?P<us>\d{6})\])?"
     rb"(?:\[ {0,9}(?:T(?P<caller>\d{1,10})|C\d{1,10})\])? ?(?P<text>.*)",
     re.DOTALL,
@@ -49,8 +49,8 @@ _FACILITY_SHIFT: Final = 3
 class PstoreDump:
     """The end of the log of a kernel that panicked.
 
-    ``folder`` is where it was found; ``unix_ns`` when it was stored, in nanoseconds of Unix time,
-    by backends that keep seconds alone (ERST) as by others.
+    ``folder`` is where it was found. ``unix_ns`` is when it was stored, in nanoseconds of Unix
+    time; some backends (ERST) keep seconds only.
     """
 
     folder: Path
@@ -69,29 +69,29 @@ class _Part:
 
 
 def has_backend(parameter: Path = _BACKEND) -> bool:
-    """Whether a panic would be stored by this kernel."""
+    """Return true if this kernel would store a panic."""
     try:
         return parameter.read_text(encoding="ascii", errors="replace").strip() not in {"", "(null)"}
     except OSError:
         return False
 
 
-def panics(folders: Sequence[Path] = FOLDERS) -> Iterator[PstoreDump]:
-    """Every panic that was stored and can be read, whatever it was for, oldest first."""
-    parts = [part for folder in folders for part in _parts(folder)]
+def read_panic_dumps(folders: Sequence[Path] = FOLDERS) -> Iterator[PstoreDump]:
+    """Yield every readable dump of a panic, for whatever reason, oldest first."""
+    parts = [part for folder in folders for part in _read_parts(folder)]
     parts.sort(key=lambda part: (str(part.folder), part.order))
-    begun: list[_Part] = []
+    dump: list[_Part] = []
     for part in parts:
-        if begun and not _follows(begun[-1], part):
-            yield _joined(begun)
-            begun = []
-        begun.append(part)
-    if begun:
-        yield _joined(begun)
+        if dump and not _follows(dump[-1], part):
+            yield _join_parts(dump)
+            dump = []
+        dump.append(part)
+    if dump:
+        yield _join_parts(dump)
 
 
 def _follows(last: _Part, part: _Part) -> bool:
-    """Whether it is the next older one of the same dump: another may have the same count."""
+    """Return true for the next older part of the same dump: another may have the same count."""
     return (
         part.folder == last.folder
         and part.order[0] == last.order[0]
@@ -100,45 +100,44 @@ def _follows(last: _Part, part: _Part) -> bool:
     )
 
 
-def _joined(parts: Sequence[_Part]) -> PstoreDump:
+def _join_parts(parts: Sequence[_Part]) -> PstoreDump:
     texts = [text for part in reversed(parts) for text in part.text.split(b"\n")]
-    lines = [_line(text, at) for at, text in enumerate(texts)]
+    lines = [_parse_line(text, index) for index, text in enumerate(texts)]
     return PstoreDump(
         parts[0].folder, parts[0].unix_ns, tuple(line for line in lines if line is not None)
     )
 
 
-def _parts(folder: Path) -> Iterator[_Part]:
-    packed = 0
-    for path in islice(_files(folder, _DEPTH), _MOST_FILES):
-        packed += path.name.endswith(_NOT_UNPACKED)
-        named = _NAME.fullmatch(path.name)
-        file = _read(path) if named else None
-        if named is None or file is None:
+def _read_parts(folder: Path) -> Iterator[_Part]:
+    compressed = 0
+    for path in islice(_list_files(folder, _MAX_DEPTH), _MAX_FILES):
+        compressed += path.name.endswith(_COMPRESSED)
+        name = _NAME.fullmatch(path.name)
+        content = _read_file(path) if name else None
+        if name is None or content is None:
             continue
-        text, unix_ns = file
-        head, _, body = text.partition(b"\n")
-        about = _HEAD.fullmatch(head)
-        if about and about["reason"] == b"Panic":
-            order = named["backend"], int(named["number"])
-            dump = about["reason"], about["count"]
-            yield _Part(folder, order, unix_ns, dump, int(about["part"]), body)
-    if packed:
+        text, unix_ns = content
+        first_line, _, body = text.partition(b"\n")
+        header = _HEADER.fullmatch(first_line)
+        if header and header["reason"] == b"Panic":
+            order = name["backend"], int(name["number"])
+            dump = header["reason"], header["count"]
+            yield _Part(folder, order, unix_ns, dump, int(header["part"]), body)
+    if compressed:
         _LOG.warning(
-            "%d records in %s were stored by a kernel that compressed them in a way which this one "
-            "does not know: an OOM panic among them can't be told. Boot the kernel that wrote them "
-            "and start otel-oom there.",
-            packed,
+            "Cannot decompress %d records in %s, so OOM panics in them are missing: another kernel "
+            "compressed them. Boot that kernel and start otel-oom there.",
+            compressed,
             folder,
         )
 
 
-def _files(folder: Path, depth: int) -> Iterator[Path]:
+def _list_files(folder: Path, depth: int) -> Iterator[Path]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
         _LOG.warning(
-            "Panics that %s may have kept can't be told, for it can't be read. Run this as root or "
+            "Cannot read %s, so OOM panics of earlier boots may be missing. Run this as root or "
             "with the capability CAP_DAC_READ_SEARCH (systemd: AmbientCapabilities=).",
             folder,
         )
@@ -149,11 +148,11 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
         if entry.name.startswith("dmesg-") and entry.is_file(follow_symlinks=False):
             yield Path(entry.path)
         elif depth > 1 and entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path), depth - 1)
+            yield from _list_files(Path(entry.path), depth - 1)
 
 
-def _read(path: Path) -> tuple[bytes, int] | None:
-    """A file's bytes and time; ``None`` if it is no regular file, or gone."""
+def _read_file(path: Path) -> tuple[bytes, int] | None:
+    """Return a file's bytes and time; ``None`` if it is no regular file, or gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -162,21 +161,21 @@ def _read(path: Path) -> tuple[bytes, int] | None:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
-        return os.read(descriptor, _MOST_BYTES), max(0, status.st_mtime_ns)
+        return os.read(descriptor, _MAX_BYTES), max(0, status.st_mtime_ns)
     except OSError:
         return None
     finally:
         os.close(descriptor)
 
 
-def _line(raw: bytes, sequence: int) -> Line | None:
-    """The kernel's own line; ``None`` for user space's, for a backend's notice and a torn one."""
-    found = _PREFIXED.fullmatch(raw)
-    if not found or int(found["level"]) >> _FACILITY_SHIFT:
+def _parse_line(raw: bytes, sequence: int) -> Line | None:
+    """Parse a line of the kernel; ``None`` for user space's, a backend's notice or a torn one."""
+    match = _LINE.fullmatch(raw)
+    if not match or int(match["level"]) >> _FACILITY_SHIFT:
         return None
-    seconds, micros, caller = found["s"], found["us"], found["caller"]
+    seconds, micros, caller = match["s"], match["us"], match["caller"]
     return Line(
-        text=decode_bytes(found["text"]),
+        text=decode_bytes(match["text"]),
         time_ns=int(seconds) * NS_PER_S + int(micros) * NS_PER_US if seconds else 0,
         sequence=sequence,
         caller=int(caller) if caller else None,

@@ -1,4 +1,4 @@
-"""What the log of a boot that is over tells of a panic for want of memory."""
+"""Find an OOM panic in the last log lines of an earlier boot."""
 
 from __future__ import annotations
 
@@ -26,138 +26,140 @@ from otel_oom.model.units import NS_PER_S, NS_PER_US, US_PER_S
 
 _INVOKED: Final = " invoked oom-killer: "
 _SYSTEM_WIDE: Final = "system-wide"
-_ORIGINAL_CHARS: Final = 1 << 15
-_HOST_ALONE: Final = "1"
-_ALWAYS: Final = "2"
-_REPORT_NS: Final = 60_000_000_000
-"""Longer than a report takes on a slow console: behind that, something else was the end."""
+_MAX_ORIGINAL_CHARS: Final = 1 << 15
+_PANIC_ON_HOST_OOM: Final = "1"
+_PANIC_ALWAYS: Final = "2"
+_MAX_REPORT_NS: Final = 60_000_000_000
+"""Longer than a report takes on a slow console: later lines end the log for another reason."""
 
 
 class BootLogTail(Struct, frozen=True):
-    """The last lines of a boot, oldest first.
+    """Last log lines of a boot, oldest first.
 
-    ``source`` has those from the index ``own`` on, at ``where``; those before are the journal's.
-    ``unix_ns`` is when they were stored, in nanoseconds of Unix time. ``boot`` is the one that they
-    are of, where the journal tells it.
+    ``location`` is where ``source`` has the lines from index ``own_index`` on; lines before are the
+    journal's. ``stored_unix_ns`` is when they were stored, in nanoseconds of Unix time. ``boot`` is
+    their boot, if the journal has it.
     """
 
     source: str
-    where: str
+    location: str
     lines: Sequence[Line]
-    own: int = 0
-    unix_ns: int = 0
+    own_index: int = 0
+    stored_unix_ns: int = 0
     boot: PreviousBoot | None = None
 
 
-def panic_in(log: BootLogTail) -> Panic | None:
-    """The first panic for want of memory in a log: a kernel has no second one."""
-    for at, line in enumerate(log.lines):
+def find_panic(log: BootLogTail) -> Panic | None:
+    """Return the OOM panic in a log; it is the last thing that its kernel did."""
+    for index, line in enumerate(log.lines):
         message = parse_panic(line.text)
         if message:
-            return _told(log, at, message)
+            return _build_panic_at(log, index, message)
     return None
 
 
-def truncated_report(log: BootLogTail, policy: str) -> Panic | None:
-    """A report at a log's end that only a panic follows with ``vm.panic_on_oom`` as ``policy``."""
-    report, _ = _reports(log.lines, None)
-    # Sysrq's request has an order of -1, and never leads to a panic.
+def find_truncated_report(log: BootLogTail, policy: str) -> Panic | None:
+    """Return the panic that must have followed a report at the log's end.
+
+    ``policy`` is ``vm.panic_on_oom``.
+    """
+    if policy not in {_PANIC_ON_HOST_OOM, _PANIC_ALWAYS}:
+        return None
+    report, _ = _last_reports(log.lines, None)
+    # A sysrq request has order -1, and never leads to a panic.
     if report is None or report.header is None or report.header.order < 0:
         return None
-    if log.lines[-1].time_ns - report.time_ns > _REPORT_NS:
+    if log.lines[-1].time_ns - report.time_ns > _MAX_REPORT_NS:
         return None
-    of_host = build_oom_control(report, None, log.where).constraint is None
-    if policy == _ALWAYS or (policy == _HOST_ALONE and of_host):
-        return _event(
-            log,
-            report.time_ns,
-            None,
-            report,
-            AllocatingTask(report.trigger_tid) if report.trigger_tid else None,
-        )
-    return None
+    on_host = build_oom_control(report, None, log.location).constraint is None
+    if policy == _PANIC_ON_HOST_OOM and not on_host:
+        return None
+    trigger = AllocatingTask(report.trigger_tid) if report.trigger_tid else None
+    return _build_panic(log, report.time_ns, None, report, trigger)
 
 
-def _told(log: BootLogTail, at: int, message: str) -> Panic:
-    """The panic in the line at ``at``, by the report before it, else by the lines behind it."""
-    line = log.lines[at]
-    # That nobody can be killed ends a report, and begins the panic of a host.
-    begun, in_vain = _reports(log.lines[:at], line.caller)
-    report = begun or in_vain or Report()
-    asking, stack = _trace([after for after in log.lines[at + 1 :] if after.caller == line.caller])
+def _build_panic_at(log: BootLogTail, index: int, message: str) -> Panic:
+    """Build the panic of a line with the report before it, or else with the trace after it."""
+    line = log.lines[index]
+    # "No killable process" ends a report, and precedes a panic of the host.
+    unfinished, no_victim = _last_reports(log.lines[:index], line.caller)
+    report = unfinished or no_victim or Report()
+    trigger, stack = _read_trace(
+        [later for later in log.lines[index + 1 :] if later.caller == line.caller]
+    )
     if not report.stack:
         report = replace(report, stack=stack)
-    return _event(log, line.time_ns, message, report, asking)
+    return _build_panic(log, line.time_ns, message, report, trigger)
 
 
-def _reports(lines: Sequence[Line], caller: int | None) -> tuple[Report | None, Report | None]:
-    """What that thread has begun to report and not ended, and what has just ended in vain."""
+def _last_reports(lines: Sequence[Line], caller: int | None) -> tuple[Report | None, Report | None]:
+    """Return the caller's unfinished report, and the one that has just ended without a victim."""
     parser = KernelLogParser()
-    in_vain: Report | None = None
+    no_victim: Report | None = None
     for line in lines:
         event = parser.feed(line)
         if event is not None:
-            in_vain = event.report if isinstance(event, LoggedNoVictim) else None
-    begun = parser.unfinished(caller)
-    # One that has somebody to kill is of a kill.
-    return (None if begun is None or begun.summary else begun), in_vain
+            no_victim = event.report if isinstance(event, LoggedNoVictim) else None
+    unfinished = parser.unfinished(caller)
+    # A report with a victim belongs to a kill.
+    return (None if unfinished is None or unfinished.summary else unfinished), no_victim
 
 
-def _trace(lines: Sequence[Line]) -> tuple[AllocatingTask | None, tuple[str, ...]]:
-    """The thread that panicked and its stack, as panic() itself prints them."""
-    asking: AllocatingTask | None = None
+def _read_trace(lines: Sequence[Line]) -> tuple[AllocatingTask | None, tuple[str, ...]]:
+    """Return the thread that panicked and its stack, as panic() prints them."""
+    trigger: AllocatingTask | None = None
     frames: list[str] = []
     in_trace = False
     for text in (line.text for line in lines if len(line.text) <= MAX_CHARS):
-        form = parse_line(text)
-        if isinstance(form, AllocatingTask):
-            asking = asking or form
-        elif isinstance(form, CallTraceHeader):
+        parsed = parse_line(text)
+        if isinstance(parsed, AllocatingTask):
+            trigger = trigger or parsed
+        elif isinstance(parsed, CallTraceHeader):
             in_trace = not frames
         elif text.strip() == "</TASK>" or text.startswith("Kernel Offset:"):
             in_trace = False
         elif in_trace and len(frames) < MAX_FRAMES and (frame := parse_frame(text)):
             frames.append(frame)
-    return asking, trim_to_decision(frames)
+    return trigger, trim_to_decision(frames)
 
 
-def _event(
+def _build_panic(
     log: BootLogTail,
     time_ns: int,
     message: str | None,
     report: Report,
-    asking: AllocatingTask | None,
+    trigger: AllocatingTask | None,
 ) -> Panic:
-    invoked = report.header
-    tid = asking.tid if asking else report.trigger_tid
-    comm = invoked.comm if invoked else asking.comm if asking else None
-    weighed = build_oom_control(report, None, log.where)
+    header = report.header
+    tid = trigger.tid if trigger else report.trigger_tid
+    comm = header.comm if header else trigger.comm if trigger else None
+    decision = build_oom_control(report, None, log.location)
     if message and _SYSTEM_WIDE in message:
-        weighed = replace(weighed, constraint="none")
-    unix_ns, time_source = log.unix_ns, "record"
+        decision = replace(decision, constraint="none")
+    unix_ns, time_source = log.stored_unix_ns, "record"
     if log.boot and time_ns:
-        mapped = time_ns + log.boot.unix_offset_ns
-        # A journal that was late to read the log tells its times too late.
-        if not unix_ns or mapped < unix_ns + NS_PER_S:
-            unix_ns, time_source = mapped, "log"
+        log_unix_ns = time_ns + log.boot.unix_offset_ns
+        # If the journal read the log late, its times are late too.
+        if not unix_ns or log_unix_ns < unix_ns + NS_PER_S:
+            unix_ns, time_source = log_unix_ns, "log"
     return Panic(
         boot_id=log.boot.boot_id if log.boot else "",
         boottime_ns=time_ns,
         time_unix_ns=unix_ns,
-        trigger=_process(log.lines, tid, comm),
-        decision=weighed,
-        capture=Capture(log.source, log.where, cpu=None, sequence=0),
+        trigger=_find_process(log.lines, tid, comm),
+        decision=decision,
+        capture=Capture(log.source, log.location, cpu=None, sequence=0),
         stack=report.stack,
         message=message,
         tid=tid,
         comm=comm,
         time_source=time_source,
-        original=_original(log, whole=invoked is not None),
+        original=_format_original(log, from_report=header is not None),
     )
 
 
-def _process(lines: Sequence[Line], tid: int | None, comm: str | None) -> Task | None:
-    """The process of a thread, if the report's table has it: there each has one row."""
+def _find_process(lines: Sequence[Line], tid: int | None, comm: str | None) -> Task | None:
+    """Return the process of a thread by the report's table, which has one row for each process."""
     for line in reversed(lines):
         row = parse_task_row(line.text) if tid is not None else None
         if row and tid in {row.tid, row.tgid}:
@@ -165,20 +167,20 @@ def _process(lines: Sequence[Line], tid: int | None, comm: str | None) -> Task |
     return None
 
 
-def _original(log: BootLogTail, *, whole: bool) -> str:
-    """The log from the report on, or from where the record begins; of a long one, the end."""
-    begin = log.own
-    if whole:
-        begin = max(at for at, line in enumerate(log.lines) if _INVOKED in line.text)
-    lines = [_printed(line) for line in log.lines[begin:]]
-    room = _ORIGINAL_CHARS
-    for at in reversed(range(len(lines))):
-        room -= len(lines[at]) + 1
-        if room < 0:
-            return "\n".join(lines[at + 1 :])
+def _format_original(log: BootLogTail, *, from_report: bool) -> str:
+    """Return the log from the report or the record's begin on; of a long one, the end."""
+    start = log.own_index
+    if from_report:
+        start = max(index for index, line in enumerate(log.lines) if _INVOKED in line.text)
+    lines = [_format_line(line) for line in log.lines[start:]]
+    chars_left = _MAX_ORIGINAL_CHARS
+    for index in reversed(range(len(lines))):
+        chars_left -= len(lines[index]) + 1
+        if chars_left < 0:
+            return "\n".join(lines[index + 1 :])
     return "\n".join(lines)
 
 
-def _printed(line: Line) -> str:
+def _format_line(line: Line) -> str:
     seconds, micros = divmod(line.time_ns // NS_PER_US, US_PER_S)
     return f"[{seconds:5}.{micros:06}] {line.text}" if line.time_ns else line.text

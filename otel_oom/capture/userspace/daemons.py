@@ -1,4 +1,4 @@
-"""Which killers of user space this host has: by their units' files, whether they run or not.
+"""Find the userspace OOM daemons of this host by their unit files, running or not.
 
 One that is stopped today may have killed yesterday, while no agent ran.
 """
@@ -13,8 +13,7 @@ SYSTEMD_OOMD: Final = "systemd-oomd.service"
 EARLYOOM: Final = "earlyoom.service"
 OOMD: Final = "oomd.service"
 UNITS: Final = (SYSTEMD_OOMD, EARLYOOM, OOMD)
-"""That a message is of one of these the journal knows by itself: no other program can have it say
-so."""
+"""The journal itself assigns a message to its unit: no other program can forge that."""
 
 _FOLDERS: Final = tuple(
     Path(folder)
@@ -23,9 +22,9 @@ _FOLDERS: Final = tuple(
         *("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"),
     )
 )
-"""Where systemd looks for units (systemd.unit(5)), and puts those that `systemd-run` makes."""
+"""Folders of unit files (systemd.unit(5)), and of the units that `systemd-run` makes."""
 
 
 def installed_daemons(folders: Sequence[Path] = _FOLDERS) -> tuple[str, ...]:
-    """The units of the killers that are there. A look takes 0.1 ms."""
+    """Return the units of the installed daemons, in 0.1 ms."""
     return tuple(unit for unit in UNITS if any((folder / unit).exists() for folder in folders))

@@ -1,8 +1,8 @@
-"""What the killers of user space write of a kill: a pure translation of one message.
+"""Parse the messages in which userspace OOM daemons report a kill.
 
 Sources: systemd ``src/oom/oomd-manager.c`` (of 248 to 260), earlyoom ``kill.c`` (1.2 to 1.9), oomd
-``src/oomd/plugins/BaseKillPlugin.cpp`` (0.2 to 0.5 and later). A kill that is only pretended
-(``--dryrun``, ``(dry)``) is none, and so is what one of them only considers.
+``src/oomd/plugins/BaseKillPlugin.cpp`` (0.2 to 0.5 and later). A dry run (``--dryrun``, ``(dry)``)
+is no kill, nor is a candidate that the daemon only considers.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from otel_oom.model.types import Task, UserspaceOomDaemon
 from otel_oom.model.units import MIB
 
 _CGROUP_MOUNT: Final = "/sys/fs/cgroup"
-_MOST_CHARS: Final = 9000
-"""Two paths, and what is around them; a longer message is none of a kill, and slow to be read."""
-_MOST_DIGITS: Final = 18
+_MAX_CHARS: Final = 9000
+"""Longest kill message: two paths plus text. Longer ones are skipped."""
+_MAX_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedKill:
-    """One kill as its killer told it: of a process, ``victim``, or of all in the cgroup ``path``.
+    """A kill of a process, ``victim``, or of all processes in the cgroup ``path``.
 
-    Sizes are in bytes. ``done`` is whether it was told when it was done.
+    Sizes are in bytes. ``completed``: the message follows the kill; others precede it.
     """
 
     killer: UserspaceOomDaemon
@@ -34,21 +34,21 @@ class ParsedKill:
     path: str | None = None
     resident: int | None = None
     usage: int | None = None
-    done: bool = True
+    completed: bool = True
 
 
-def parse_message(unit: str, message: str, before: str = "") -> ParsedKill | None:
-    """What ``message`` of a killer's ``unit`` tells; ``None`` for whatever is no kill.
+def parse_message(unit: str, message: str, previous: str = "") -> ParsedKill | None:
+    """Parse a ``message`` of a daemon's ``unit``; return ``None`` if it reports no kill.
 
-    ``before`` is what it said before that, if it is known.
+    ``previous`` is the unit's message before it, if there is one.
     """
     if unit == EARLYOOM:
-        return _earlyoom(message, before)
-    read = {SYSTEMD_OOMD: _systemd_oomd, OOMD: _oomd}.get(unit)
-    return read(message) if read and len(message) <= _MOST_CHARS else None
+        return _parse_earlyoom(message, previous)
+    parse = {SYSTEMD_OOMD: _parse_systemd_oomd, OOMD: _parse_oomd}.get(unit)
+    return parse(message) if parse and len(message) <= _MAX_CHARS else None
 
 
-_NUMBER: Final = rf"\d{{1,{_MOST_DIGITS}}}"
+_NUMBER: Final = rf"\d{{1,{_MAX_DIGITS}}}"
 _PERCENT: Final = rf"{_NUMBER}(?:\.\d{{1,2}})?"
 
 _SYSTEMD: Final = re.compile(
@@ -62,23 +62,23 @@ _SYSTEMD: Final = re.compile(
 )
 
 
-def _systemd_oomd(message: str) -> ParsedKill | None:
-    """It kills all of a cgroup: one that is ``Marked`` waits for its hooks, since systemd 260."""
-    found = _SYSTEMD.fullmatch(message)
-    if found is None:
+def _parse_systemd_oomd(message: str) -> ParsedKill | None:
+    """Parse a kill of a cgroup; one that is ``Marked`` waits for its hooks, since systemd 260."""
+    match = _SYSTEMD.fullmatch(message)
+    if match is None:
         return None
-    what = found["what"]
+    resource = match["what"]
     return ParsedKill(
         UserspaceOomDaemon(
             "systemd-oomd",
             signal="SIGKILL",
-            reason=f"{what}_used" if what else "memory_pressure",
-            limit=float(found["above"] or found["more"]),
-            pressure=float(found["pressure"]) if found["pressure"] else None,
-            memcg=_cgroup(found["memcg"]) if found["memcg"] else None,
+            reason=f"{resource}_used" if resource else "memory_pressure",
+            limit=float(match["above"] or match["more"]),
+            pressure=float(match["pressure"]) if match["pressure"] else None,
+            memcg=_hierarchy_path(match["memcg"]) if match["memcg"] else None,
         ),
-        path=_cgroup(found["path"]),
-        done=found["done"] == "Killed",
+        path=_hierarchy_path(match["path"]),
+        completed=match["done"] == "Killed",
     )
 
 
@@ -86,7 +86,7 @@ _EARLYOOM: Final = re.compile(
     rf"sending (?P<signal>SIG[A-Z]{{3,5}}) to process (?P<pid>{_NUMBER}) "
     rf'(?:uid (?P<uid>{_NUMBER}) )?"(?P<comm>.{{0,64}}?)": (?:badness|oom_score) -?{_NUMBER}, '
     rf"(?:oom_score_adj (?P<adj>-?{_NUMBER}), )?VmRSS (?P<rss>-?{_NUMBER}) MiB"
-    # Without its end: the journal cuts what is long.
+    # The end may be missing: the journal truncates long messages.
     r'(?:, cmdline ".*)?',
     re.DOTALL,
 )
@@ -101,39 +101,39 @@ _LOW: Final = re.compile(
 _SIGNALS: Final = {"9": "SIGKILL", "15": "SIGTERM"}
 
 
-def _earlyoom(message: str, before: str) -> ParsedKill | None:
-    """It tells before it sends a signal; whether that killed is another matter.
+def _parse_earlyoom(message: str, previous: str) -> ParsedKill | None:
+    """Parse a kill that is logged before the signal is sent: the process may survive it.
 
-    At which limit it does so is said in the message before.
+    The limit is in the previous message.
     """
-    found = _EARLYOOM.fullmatch(message) or _EARLYOOM_1_2.fullmatch(message)
-    if found is None or not int(found["pid"]):
+    match = _EARLYOOM.fullmatch(message) or _EARLYOOM_1_2.fullmatch(message)
+    if match is None or not int(match["pid"]):
         return None
-    told: Mapping[str, str | None] = found.groupdict()
-    uid, adj = told.get("uid"), told.get("adj")
+    fields: Mapping[str, str | None] = match.groupdict()
+    uid, adj = fields.get("uid"), fields.get("adj")
     victim = Task(
-        tgid=int(found["pid"]),
+        tgid=int(match["pid"]),
         uid=None if uid is None else int(uid),
         score_adj=None if adj is None else int(adj),
-        comm=found["comm"] or None,
+        comm=match["comm"] or None,
     )
-    signal = told.get("signal") or _SIGNALS[found["number"]]
+    signal = fields.get("signal") or _SIGNALS[match["number"]]
     return ParsedKill(
         UserspaceOomDaemon(
             "earlyoom",
             signal=signal,
             reason="memory_available",
-            limit=float(low["limit"]) if (low := _LOW.fullmatch(before)) else None,
+            limit=float(low["limit"]) if (low := _LOW.fullmatch(previous)) else None,
         ),
         victim=victim,
-        # Those that it is told to prefer or to avoid it takes for larger or smaller by 3 GiB.
-        resident=int(found["rss"]) * MIB if int(found["rss"]) >= 0 else None,
-        done=False,
+        # --prefer and --avoid add and subtract 3 GiB: a negative size is unknown.
+        resident=int(match["rss"]) * MIB if int(match["rss"]) >= 0 else None,
+        completed=False,
     )
 
 
 _OOMD: Final = re.compile(
-    # What goes to its own output has the place in its source before it.
+    # Messages to its own output begin with their place in its source.
     r"(?:\[[^]]{1,256}\] |oomd kill: )?"
     rf"(?P<pressure>{_PERCENT}) {_PERCENT} {_PERCENT} (?P<path>.*) (?P<usage>{_NUMBER}) "
     r"ruleset:\[(?P<rule>.*)\] detectorgroup:\[.*\] killer:(?P<by>[\w:]+) v2",
@@ -141,25 +141,25 @@ _OOMD: Final = re.compile(
 )
 
 
-def _oomd(message: str) -> ParsedKill | None:
-    """It kills all of a cgroup, by whichever of the rules that it was given."""
-    found = _OOMD.fullmatch(message)
-    if found is None:
+def _parse_oomd(message: str) -> ParsedKill | None:
+    """Parse a kill of a cgroup by one of the configured rules."""
+    match = _OOMD.fullmatch(message)
+    if match is None:
         return None
-    path = _cgroup(f"/{found['path'].lstrip('/')}")
+    path = _hierarchy_path(f"/{match['path'].lstrip('/')}")
     return ParsedKill(
         UserspaceOomDaemon(
             "oomd",
             signal="SIGKILL",
-            pressure=float(found["pressure"]),
+            pressure=float(match["pressure"]),
             memcg=path,
-            rule=f"{found['rule']} ({found['by']})",
+            rule=f"{match['rule']} ({match['by']})",
         ),
         path=path,
-        usage=int(found["usage"]),
+        usage=int(match["usage"]),
     )
 
 
-def _cgroup(path: str) -> str:
-    """A cgroup's path in its hierarchy; some of their messages have where that is mounted."""
+def _hierarchy_path(path: str) -> str:
+    """Return a cgroup's path in its hierarchy; some messages prepend the mount point."""
     return path.removeprefix(_CGROUP_MOUNT) or "/"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.panic.report import BootLogTail, panic_in
+from otel_oom.capture.panic.report import BootLogTail, find_panic
 from otel_oom.commands.replay.formats.detect import TEXT
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.commands.replay.timestamps import LinePosition
@@ -116,7 +116,7 @@ class Boot:
         _, line, position = self._recent[self._panic]
         self._panic = None
         tail = [parsed for parsed, _, _ in self._recent.values()]
-        panic = panic_in(BootLogTail(SOURCE, line.format, tail))
+        panic = find_panic(BootLogTail(SOURCE, line.format, tail))
         if panic:
             yield PendingEvent(panic, line, position, self._builder)
 

@@ -104,7 +104,7 @@ def test_a_mark_of_another_name_is_none() -> None:
     first = told(1, 10)
     kill = logged(first, line=5)
     assert twins([kill], told(1, 10, comm="python")) == [kill]
-    nameless = dataclasses.replace(mark(first), comm=None, started_ns=None)
+    nameless = dataclasses.replace(mark(first), comm=None, start_boottime_ns=None)
     (found,) = match_marks([kill], [nameless], lambda ns: ns + ASLEEP, S)
     assert (found.uid, found.victim.start_boottime_ns) == (first.uid, None)
 

@@ -99,8 +99,8 @@ def test_the_soonest_reading_counts() -> None:
     clock = clocks.log_clock()
     for printed, late in ((100, 3), (101, 0), (102, 9)):
         clocks.monotonic = clocks.boottime = (printed + late) * SECOND
-        clock.note(printed * SECOND)
-    assert 0 <= clock.boottime_of(102 * SECOND) - 102 * SECOND <= 10 * SECOND >> 12
+        clock.update(printed * SECOND)
+    assert 0 <= clock.to_boottime(102 * SECOND) - 102 * SECOND <= 10 * SECOND >> 12
 
 
 def test_a_line_read_hours_later_is_told_at_its_time() -> None:
@@ -108,8 +108,8 @@ def test_a_line_read_hours_later_is_told_at_its_time() -> None:
     clocks = Clocks()
     clock = clocks.log_clock()
     clocks.monotonic = clocks.boottime = 7200 * SECOND
-    clock.note(60 * SECOND)
-    assert 0 <= clock.boottime_of(60 * SECOND) - 60 * SECOND <= 2.1 * SECOND
+    clock.update(60 * SECOND)
+    assert 0 <= clock.to_boottime(60 * SECOND) - 60 * SECOND <= 2.1 * SECOND
 
 
 def test_clocks_that_part_are_followed() -> None:
@@ -120,8 +120,8 @@ def test_clocks_that_part_are_followed() -> None:
         for hours in range(25):
             now = hours * 3600 * SECOND
             clocks.monotonic = clocks.boottime = now
-            clock.note(now + now * parts // 10**6)
-        assert clock.boottime_of(now + now * parts // 10**6) == now
+            clock.update(now + now * parts // 10**6)
+        assert clock.to_boottime(now + now * parts // 10**6) == now
 
 
 def test_time_asleep_is_added() -> None:
@@ -129,10 +129,10 @@ def test_time_asleep_is_added() -> None:
     clocks = Clocks()
     clock = clocks.log_clock()
     clocks.monotonic, clocks.boottime = 10 * SECOND, 10 * SECOND
-    clock.note(10 * SECOND)
+    clock.update(10 * SECOND)
     clocks.monotonic, clocks.boottime = 11 * SECOND, 711 * SECOND
-    clock.note(11 * SECOND)
-    assert clock.boottime_of(11 * SECOND) == 711 * SECOND
+    clock.update(11 * SECOND)
+    assert clock.to_boottime(11 * SECOND) == 711 * SECOND
 
 
 def test_a_thread_is_found_by_its_number_and_name() -> None:

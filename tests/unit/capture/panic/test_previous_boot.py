@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otel_oom.capture.panic import previous_boot as journal
-from otel_oom.capture.panic.previous_boot import PreviousBoot, previous_boot
+from otel_oom.capture.panic.previous_boot import PreviousBoot, read_previous_boot
 
 BOOT = "0123456789abcdef0123456789abcdef"
 UNIX_US = 1_700_000_000_000_000
@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
             encoding="utf-8",
         )
         program.chmod(0o700)
-        return previous_boot(str(program))
+        return read_previous_boot(str(program))
 
     return started
 
@@ -124,13 +124,13 @@ def test_noise_is_left_out(run: Run, noise: bytes) -> None:
 
 def test_a_host_without_a_journal_has_no_boot_before(run: Run) -> None:
     """Without the program, or when it says that there is none, nothing is told."""
-    assert previous_boot("journalctl-that-is-not-here") is None
+    assert read_previous_boot("journalctl-that-is-not-here") is None
     assert run(code=1) is None
 
 
 def test_a_program_that_does_not_end_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has printed by then counts."""
-    monkeypatch.setattr(journal, "_LIMIT_S", 0.5)
+    monkeypatch.setattr(journal, "_TIMEOUT_S", 0.5)
     boot = run(entry(1), script="exec sleep 1000")
     assert boot is not None
     assert len(boot.lines) == 1
@@ -140,7 +140,7 @@ def test_a_program_that_prints_without_end_is_ended(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many bytes are read and no more."""
-    monkeypatch.setattr(journal, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(journal, "_MAX_BYTES", 10_000)
     boot = run(entry(1), script="exec yes '{}'")
     assert boot is not None
     assert len(boot.lines) == 1

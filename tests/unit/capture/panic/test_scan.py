@@ -12,8 +12,8 @@ import pytest
 
 from otel_oom.capture.panic import scan as panic_module
 from otel_oom.capture.panic.previous_boot import PreviousBoot
-from otel_oom.capture.panic.pstore import has_backend, panics
-from otel_oom.capture.panic.scan import begin, find
+from otel_oom.capture.panic.pstore import has_backend, read_panic_dumps
+from otel_oom.capture.panic.scan import find_panics, start_panic_scan
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
 from tests.testlib.samples.log_lines import HOST_KILL_SUMMARY, KILLED, NO_KILLABLE_PROCESS, REPORT
@@ -46,7 +46,7 @@ def found(tmp_path: Path) -> Find:
     ) -> list[Panic]:
         (tmp_path / "policy").write_text(f"{policy}\n", encoding="ascii")
         return list(
-            find((tmp_path / "pstore",), lambda: boot, lambda: backend, tmp_path / "policy")
+            find_panics((tmp_path / "pstore",), lambda: boot, lambda: backend, tmp_path / "policy")
         )
 
     return look
@@ -389,7 +389,7 @@ def test_records_that_are_still_packed_are_said(
 ) -> None:
     """What another kernel compressed is not dropped in silence."""
     (tmp_path / "dmesg-erst-1.enc.z").write_bytes(b"x")
-    assert list(panics((tmp_path,))) == []
+    assert list(read_panic_dumps((tmp_path,))) == []
     assert "1 records" in caplog.text
 
 
@@ -397,14 +397,14 @@ def test_a_store_that_may_not_be_read_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is root's alone; a host that has none is no reason to say anything."""
-    assert list(panics((tmp_path / "none",))) == []
+    assert list(read_panic_dumps((tmp_path / "none",))) == []
     assert not caplog.records
 
     def refuse(_folder: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(f"{panics.__module__}.os.scandir", refuse)
-    assert list(panics((tmp_path,))) == []
+    monkeypatch.setattr(f"{read_panic_dumps.__module__}.os.scandir", refuse)
+    assert list(read_panic_dumps((tmp_path,))) == []
     assert str(tmp_path) in caplog.text
     assert "CAP_DAC_READ_SEARCH" in caplog.text
 
@@ -422,14 +422,14 @@ def test_a_store_is_there_or_not(tmp_path: Path) -> None:
 
 def _looked(monkeypatch: pytest.MonkeyPatch, told: Callable[[], list[Panic]]) -> list[Panic]:
     """What a look hands over, once its thread is done."""
-    monkeypatch.setattr(panic_module, "find", told)
+    monkeypatch.setattr(panic_module, "find_panics", told)
     recorded: list[Panic] = []
 
     def record(event: Panic) -> bool:
         recorded.append(event)
         return True
 
-    begin(record, lambda: None)
+    start_panic_scan(record, lambda: None)
     for thread in threading.enumerate():
         if thread.name == "panics":
             thread.join()

@@ -81,7 +81,7 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
             "total (16000000000) and swap used (7800000000) / total (8000000000) being more "
             "than 90.00%"
         ),
-        ParsedKill(USED, path="/system.slice/x.service", done=False),
+        ParsedKill(USED, path="/system.slice/x.service", completed=False),
     ),
     "earlyoom 1.7": (
         EARLYOOM,
@@ -90,7 +90,7 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
             AVAILABLE,
             victim=Task(4711, uid=1000, comm="Web Content"),
             resident=1843 * MIB,
-            done=False,
+            completed=False,
         ),
     ),
     "earlyoom 1.9, with quotes in both": (
@@ -103,7 +103,7 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
             UserspaceOomDaemon("earlyoom", signal="SIGKILL", reason="memory_available"),
             victim=Task(4711, uid=1000, score_adj=-300, comm='a": badness 1'),
             resident=12 * MIB,
-            done=False,
+            completed=False,
         ),
     ),
     "earlyoom 1.9, cut off, of one that it would rather have spared": (
@@ -112,17 +112,17 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
             'sending SIGTERM to process 4711 uid 0 "hog": oom_score -9, oom_score_adj 0, '
             'VmRSS -9 MiB, cmdline "hog --with'
         ),
-        ParsedKill(AVAILABLE, victim=Task(4711, uid=0, score_adj=0, comm="hog"), done=False),
+        ParsedKill(AVAILABLE, victim=Task(4711, uid=0, score_adj=0, comm="hog"), completed=False),
     ),
     "earlyoom 1.3, without a uid": (
         EARLYOOM,
         'sending SIGTERM to process 4711 "hog": badness 3, VmRSS 12 MiB',
-        ParsedKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, done=False),
+        ParsedKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, completed=False),
     ),
     "earlyoom 1.2": (
         EARLYOOM,
         "Killing process 'hog' with signal 15, pid: 4711, badness: 3, VmRSS: 12 MiB",
-        ParsedKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, done=False),
+        ParsedKill(AVAILABLE, victim=Task(4711, comm="hog"), resident=12 * MIB, completed=False),
     ),
     "oomd 0.5, its own output": (
         OOMD,
@@ -193,7 +193,7 @@ def kill(form: str, **more: Any) -> UserspaceKill:  # noqa: ANN401  any field
         "memcg": Memcg(None, told.path) if told.path else None,
         "resident": told.resident,
         "usage": told.usage,
-        "completed": told.done,
+        "completed": told.completed,
         "original": message,
     }
     return UserspaceKill(**{**fields, **more})

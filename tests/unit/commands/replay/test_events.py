@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.capture.panic.report import BootLogTail, panic_in
+from otel_oom.capture.panic.report import BootLogTail, find_panic
 from otel_oom.commands.replay.deduplicate import Deduplicator
 from otel_oom.commands.replay.events import EventExtractor
 from otel_oom.commands.replay.prefilter import RawLine
@@ -270,7 +270,7 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
         "/sys/fs/pstore",
         [Line(text, 500 * 10**9 + at * 1000, at) for at, text in enumerate(DIED)],
     )
-    at_start = panic_in(kept)
+    at_start = find_panic(kept)
     assert at_start is not None
     assert event.uid == at_start.uid
     assert roundtrip(event) == event
