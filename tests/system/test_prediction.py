@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 from rich.cells import cell_len
 
 from otel_oom.commands.console.output import new_console, render
@@ -73,7 +74,7 @@ def test_the_highest_score_is_first() -> None:
         ]
         score = int(Path(f"/proc/{first.pid}/oom_score").read_text(encoding="ascii"))
     assert [victim.pid for victim in victims] == [first.pid, second.pid]
-    assert (victims[0].score, victims[0].score_adj) == (score, 1000)
+    assert (victims[0].oom_score, victims[0].oom_score_adj) == (score, 1000)
     assert victims[0].comm == "held-\x1b[31m"
     assert victims[0].total_bytes >= 8 * MIB
 
@@ -111,7 +112,7 @@ def test_the_page_and_the_json_agree_and_names_are_escaped() -> None:
     lines = render(render_prediction(prediction), new_console(120)).splitlines()
     assert all(line.isprintable() for line in lines)
     assert max(map(cell_len, lines)) <= 120
-    report = prediction.to_json()
+    report = to_builtins(prediction)
     if process.pid in {victim["pid"] for victim in report["victims"]}:
         (line,) = (line for line in lines if f" {process.pid} " in line)
         assert "held-\\x1b[31m" in line

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import Struct
 from rich.bar import Bar
 from rich.cells import cell_len, set_cell_size
 from rich.columns import Columns
@@ -87,8 +87,7 @@ def _labelled(label: str, content: RenderableType) -> RenderableType:
     return Padding.indent(grid, _INDENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """The head of a column.
 
     A ``flexible`` column is cut where the page is too narrow; a ``path`` likewise, at its front.

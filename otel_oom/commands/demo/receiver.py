@@ -1,4 +1,4 @@
-"""A small OTLP/HTTP backend inside the process: the real wire, without a backend to install."""
+"""An OTLP/HTTP backend in this process: the real protocol, and nothing to install."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import gzip
 import http.server
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Self
 
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from otel_oom.export.signals import SIGNALS
 
-_MOST_BYTES: Final = 64 << 20
+_MAX_BYTES: Final = 64 << 20
 _IDLE_S: Final = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the receiver answers instead of success."""
+class Reply(Struct, frozen=True):
+    """A response other than success."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
@@ -27,30 +26,29 @@ class Reply:
 
 
 class Receiver:
-    """Listens on a free port of the loopback interface while its context is entered.
+    """A server on the loopback interface, while its context is entered.
 
-    ``on_request`` gets each decoded request; the :class:`Reply` it returns is the answer, and
-    ``None`` means success.
+    ``on_request`` gets each decoded request and returns the response: ``None`` for success.
     """
 
     def __init__(self, on_request: Callable[[Message], Reply | None], port: int = 0) -> None:
-        """Listen on ``port``, or on one that is free."""
+        """Bind ``port``, or a free one."""
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(on_request))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
     def url(self) -> str:
-        """What ``OTEL_EXPORTER_OTLP_ENDPOINT`` takes to send here."""
+        """The value of ``OTEL_EXPORTER_OTLP_ENDPOINT`` that sends here."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop to listen."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -66,7 +64,7 @@ def _handler(
         def do_POST(self) -> None:
             signal = next((s for s in SIGNALS.values() if s.path == self.path), None)
             length = int(self.headers.get("Content-Length", 0))
-            if signal is None or length > _MOST_BYTES:
+            if signal is None or length > _MAX_BYTES:
                 self.close_connection = True
                 self._reply(Reply(404 if signal is None else 413))
                 return
@@ -86,6 +84,6 @@ def _handler(
             self.wfile.write(reply.body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing: the screen is the demonstration's."""
+            """Log nothing: the screen belongs to the demonstration."""
 
     return Handler

@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.commands.demo import victim
@@ -60,19 +59,14 @@ def run_demo(*, as_json: bool) -> int:
 def _kill_and_receive() -> tuple[ExportLogsServiceRequest, ExportTraceServiceRequest]:
     """Make a kill; return the log and the span that the backend received."""
     requests: queue.Queue[Message] = queue.Queue()
-
-    def keep(request: Message) -> None:
-        for single in _split(request):
-            requests.put(single)
-
+    log: ExportLogsServiceRequest | None = None
+    span: ExportTraceServiceRequest | None = None
     with (
-        Receiver(keep) as receiver,
+        Receiver(requests.put) as receiver,
         tempfile.TemporaryDirectory(prefix="otel-oom-demo-") as folder,
         running_agent(Path(folder), receiver.url),
     ):
         pid = _kill()
-        log: ExportLogsServiceRequest | None = None
-        span: ExportTraceServiceRequest | None = None
         while log is None or span is None:
             try:
                 request = requests.get(timeout=_DELIVERED_S)
@@ -81,34 +75,30 @@ def _kill_and_receive() -> tuple[ExportLogsServiceRequest, ExportTraceServiceReq
                     f"Process {pid} was killed, but its telemetry did not arrive within "
                     f"{_DELIVERED_S:.0f} s; the agent's messages are above."
                 ) from None
-            # The host may have kills of its own at the same time.
-            if _pid(request) != pid:
-                continue
             if isinstance(request, ExportLogsServiceRequest):
-                log = log or request
+                log = log or _log_of(request, pid)
             elif isinstance(request, ExportTraceServiceRequest):
-                span = span or request
+                span = span or _span_of(request, pid)
     return log, span
 
 
-def _split(request: Message) -> Iterator[Message]:
-    """Yield each kill as a request of its own; each has its own resource."""
-    if isinstance(request, ExportLogsServiceRequest):
-        for logs in request.resource_logs:
-            yield ExportLogsServiceRequest(resource_logs=[logs])
-    elif isinstance(request, ExportTraceServiceRequest):
-        for spans in request.resource_spans:
-            yield ExportTraceServiceRequest(resource_spans=[spans])
+def _log_of(request: ExportLogsServiceRequest, pid: int) -> ExportLogsServiceRequest | None:
+    """Return the log of one kill: the host may have kills of its own at the same time."""
+    for group in request.resource_logs:
+        if _has_pid(group.scope_logs[0].log_records[0].attributes, pid):
+            return ExportLogsServiceRequest(resource_logs=[group])
+    return None
 
 
-def _pid(single: Message) -> int | None:
-    items: Iterable[LogRecord | Span] = ()
-    if isinstance(single, ExportLogsServiceRequest):
-        items = single.resource_logs[0].scope_logs[0].log_records
-    elif isinstance(single, ExportTraceServiceRequest):
-        items = single.resource_spans[0].scope_spans[0].spans
-    attributes = (attribute for item in items for attribute in item.attributes)
-    return next((a.value.int_value for a in attributes if a.key == "process.pid"), None)
+def _span_of(request: ExportTraceServiceRequest, pid: int) -> ExportTraceServiceRequest | None:
+    for group in request.resource_spans:
+        if _has_pid(group.scope_spans[0].spans[0].attributes, pid):
+            return ExportTraceServiceRequest(resource_spans=[group])
+    return None
+
+
+def _has_pid(attributes: Iterable[KeyValue], pid: int) -> bool:
+    return any(one.key == "process.pid" and one.value.int_value == pid for one in attributes)
 
 
 def _kill() -> int:
@@ -162,6 +152,6 @@ def _forward(requests: Iterable[Message], backend: OtlpConfig) -> None:
 
 
 def _is_configured(endpoint: Endpoint) -> bool:
-    """Return if the environment names the endpoint: a default address gets nothing."""
+    """Return whether the environment names the endpoint: a default address gets nothing."""
     scopes = ("", f"{endpoint.signal.upper()}_")
     return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)

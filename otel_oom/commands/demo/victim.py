@@ -1,7 +1,7 @@
-"""The demonstration's victim: joins a memory cgroup and allocates until it is killed.
+"""The victim of the demonstration: joins a memory cgroup and allocates until it is killed.
 
-Started as a program of its own, so that what dies is never the demonstration itself. It stops
-by itself at a multiple of the limit, should no one kill it.
+It is a program of its own, so that the kernel never kills the demonstration itself. Without a kill
+it ends at a multiple of the limit.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Final
 
 COMM: Final = "oom-demo-victim"
 STEP: Final = 1 << 20
-_MOST_TIMES: Final = 4
+_MAX_TIMES: Final = 4
 
 
 def main(procs: str, limit: int) -> int:
-    """Move into the cgroup of ``procs``, then take memory past ``limit`` bytes.
+    """Move into the cgroup of ``procs``, then allocate more than ``limit`` bytes.
 
-    Returns only when it was not killed, with an exit code that says so.
+    Returns an exit code only if it was not killed.
     """
     Path("/proc/self/comm").write_text(COMM, encoding="ascii")
     Path(procs).write_text(str(os.getpid()), encoding="ascii")
-    held = []
-    for _ in range(limit * _MOST_TIMES // STEP):
+    blocks = []
+    for _ in range(limit * _MAX_TIMES // STEP):
         block = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.write(b"\xff" * STEP)
-        held.append(block)
+        blocks.append(block)
     return 3
 
 

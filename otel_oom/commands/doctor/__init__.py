@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
 from typing import Final, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from otel_oom.capture.source import CaptureError
 from otel_oom.commands import Subparsers, add_json
@@ -14,8 +16,7 @@ WARN: Final = "warn"
 FAIL: Final = "fail"
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """The result of one check; ``advice`` is empty when all is well."""
 
     name: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux import procfs
@@ -15,8 +16,7 @@ from otel_oom.model.types import Memcg
 _PROCS_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class CgroupHeadroom:
+class CgroupHeadroom(Struct, frozen=True):
     """A cgroup and its limit, in bytes; ``used_bytes`` excludes what is easily reclaimed.
 
     ``victim`` is ``None`` if no process of the cgroup may be killed.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.commands.doctor import FAIL, OK, WARN, Check
 from otel_oom.config.endpoint import Endpoint, otlp_variables, unknown_otlp_variables
@@ -68,7 +70,7 @@ def _endpoint(endpoint: Endpoint) -> Check:
     where = f"{endpoint.redacted_url} ({endpoint.protocol})"
     try:
         transport = create_transport(
-            replace(endpoint, timeout_s=min(endpoint.timeout_s, _TIMEOUT_S))
+            dataclasses.replace(endpoint, timeout_s=min(endpoint.timeout_s, _TIMEOUT_S))
         )
     except (OSError, ValueError) as error:
         return Check(name, FAIL, f"{where}: {error}", "Check the certificate and key files.")

@@ -70,7 +70,7 @@ def _memcg() -> Check:
 
 
 def _has_memory_controller(mount: CgroupMount) -> bool:
-    """Return if the controller is really there: another mount may cover this one."""
+    """Return whether the controller is really there: another mount may cover this one."""
     if mount.v1:
         return (mount.mount / "memory.limit_in_bytes").exists()
     try:

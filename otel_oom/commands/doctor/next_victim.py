@@ -1,48 +1,46 @@
 """Processes by the kernel's own score: the next victims, and the protected ones.
 
 ``/proc/PID/oom_score`` is coarse, some 16 MiB a point on a host of 24 GiB. Equal scores are ordered
-by what ``oom_badness()`` (mm/oom_kill.c) adds up: memory, swap and page tables, and
-``oom_score_adj`` thousandths of all memory.
+by ``oom_badness()`` (mm/oom_kill.c).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from otel_oom.linux.oom_badness import OOM_SCORE_ADJ_MIN, is_unkillable, oom_badness
-from otel_oom.linux.process import ProcessDir
+from otel_oom.linux.process import ProcessDir, parse_cgroups
 
 _MAX_TIED: Final = 256
 """Processes of one score that are read in detail."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessScore:
-    """A process as the kernel would score it now.
+class ProcessScore(Struct, frozen=True):
+    """A process as the kernel would score it now; ``comm`` and ``cgroup`` are hostile.
 
-    ``total_bytes`` is what its death would free. ``score`` is its ``oom_score``, ``None`` if it is
-    never chosen. ``cgroups`` is the text of its ``/proc/PID/cgroup``. ``comm`` and ``cgroups`` are
-    hostile.
+    ``total_bytes`` is what its death would free. ``oom_score`` is ``None`` for a process that is
+    never chosen. ``owner`` is its container or unit.
     """
 
     pid: int
     comm: str
     total_bytes: int
-    score: int | None
-    score_adj: int
-    cgroups: str
+    oom_score: int | None
+    oom_score_adj: int
+    cgroup: str
+    owner: str | None = None
 
     def badness(self, capacity: int) -> int:
         """Return the kernel's badness in pages; ``capacity`` is the limit, in bytes."""
-        return oom_badness(self.total_bytes, self.score_adj, capacity) or 0
+        return oom_badness(self.total_bytes, self.oom_score_adj, capacity) or 0
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessTable:
+class ProcessTable(Struct, frozen=True):
     """Scores the processes of a /proc, except this one."""
 
     proc: Path = Path("/proc")
@@ -72,34 +70,33 @@ class ProcessTable:
         return scores[:count], len(scores)
 
     def _ordered(self, pids: Iterable[int], capacity: int) -> list[ProcessScore]:
-        scores = [score for score in self._read_scores(pids) if score.score is not None]
+        scores = [score for score in self._read_scores(pids) if score.oom_score is not None]
         return sorted(scores, key=lambda score: score.badness(capacity), reverse=True)
 
     def _numbers(self, name: str, wanted: Callable[[int], bool]) -> Iterator[tuple[int, int]]:
-        """Yield the number in the file ``name`` of each process where it is wanted, and the pid."""
+        """Yield the wanted numbers in the files ``name``, each with the process id."""
         for entry in os.listdir(self.proc):  # noqa: PTH208  a name is enough
-            pid = int(entry) if entry.isdecimal() else os.getpid()
             # This process is gone after the command.
-            number = None if pid == os.getpid() else ProcessDir(pid, self.proc).read_number(name)
-            if number is not None and wanted(number):
-                yield number, pid
+            if entry.isdecimal() and int(entry) != os.getpid():
+                number = ProcessDir(entry, self.proc).read_number(name)
+                if number is not None and wanted(number):
+                    yield number, int(entry)
 
     def _read_scores(self, pids: Iterable[int]) -> Iterator[ProcessScore]:
         """Yield the processes that still exist and have memory."""
         for pid in pids:
             process = ProcessDir(pid, self.proc)
             status = process.read_status()
-            score, score_adj = (
-                process.read_number("oom_score"),
-                process.read_number("oom_score_adj"),
-            )
-            if status is None or not status.total_bytes or score is None or score_adj is None:
+            score, adj = process.read_number("oom_score"), process.read_number("oom_score_adj")
+            if status is None or not status.total_bytes or score is None or adj is None:
                 continue
+            # The longest path has most detail; cgroup v1 has one for each hierarchy.
+            paths = [entry.path for entry in parse_cgroups(process.read_text("cgroup") or "")]
             yield ProcessScore(
                 pid=pid,
                 comm=status.comm,
                 total_bytes=status.total_bytes,
-                score=None if is_unkillable(pid, score_adj) else score,
-                score_adj=score_adj,
-                cgroups=process.read_text("cgroup") or "",
+                oom_score=None if is_unkillable(pid, adj) else score,
+                oom_score_adj=adj,
+                cgroup=max(paths, key=len, default=""),
             )

@@ -12,7 +12,8 @@ from otel_oom.commands.console import page
 from otel_oom.commands.console.page import Head
 from otel_oom.commands.doctor import FAIL, OK, WARN, Check
 from otel_oom.commands.doctor.cgroup_headroom import CgroupHeadroom
-from otel_oom.commands.doctor.prediction import OomPrediction, PredictedVictim
+from otel_oom.commands.doctor.next_victim import ProcessScore
+from otel_oom.commands.doctor.prediction import OomPrediction
 from otel_oom.model.units import format_bytes
 
 _MARKS: Final = {OK: ("✓", "green"), WARN: ("!", "yellow"), FAIL: ("✗", "red")}
@@ -59,16 +60,15 @@ def render_prediction(prediction: OomPrediction) -> Iterator[RenderableType]:
             yield page.item("•", page.text(_headroom(headroom)))
 
 
-def _cells(victim: PredictedVictim) -> tuple[str, ...]:
-    process = victim.process
+def _cells(victim: ProcessScore) -> tuple[str, ...]:
     return (
-        *(str(process.score), str(process.pid), process.comm, format_bytes(process.total_bytes)),
-        *(str(process.score_adj), victim.owner or "-", victim.cgroup),
+        *(str(victim.oom_score), str(victim.pid), victim.comm, format_bytes(victim.total_bytes)),
+        *(str(victim.oom_score_adj), victim.owner or "-", victim.cgroup),
     )
 
 
 def _protected(prediction: OomPrediction) -> str:
-    shown = [f"{victim.process.comm} ({victim.process.pid})" for victim in prediction.protected]
+    shown = [f"{process.comm} ({process.pid})" for process in prediction.protected]
     more = prediction.protected_count - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

@@ -6,7 +6,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+
+from msgspec import to_builtins
 
 from otel_oom import __version__
 from otel_oom.commands.doctor import FAIL, OK, Check
@@ -25,10 +26,10 @@ def print_report(*, as_json: bool) -> int:
         report = {
             "version": __version__,
             "ok": not failed,
-            "checks": [*map(asdict, checks)],
-            "prediction": prediction.to_json(),
+            "checks": checks,
+            "prediction": prediction,
         }
-        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+        sys.stdout.write(json.dumps(to_builtins(report), indent=2) + "\n")
     else:
         from otel_oom.commands.console.output import print_page  # noqa: PLC0415  not for --json
         from otel_oom.commands.doctor.page import render_report  # noqa: PLC0415  likewise

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.source import LibbpfSource, require_prerequisites
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
-from otel_oom.capture.source import VMLINUX_BTF, CaptureError
+from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Source
 from otel_oom.capture.userspace.daemons import installed_daemons
 from otel_oom.commands.doctor import FAIL, OK, WARN, Check
 
@@ -25,12 +26,14 @@ _FALLBACK: Final = (
 
 def check_sources() -> Iterator[Check]:
     """Check the sources; it is no failure if another one can be used."""
-    log, hook, bcc = _kernel_log(), _hook(), _bcc()
+    log = _probe("kernel log", _open_kernel_log)
+    hook, bcc = _probe("hook", _attach), _probe("BCC", _compile_and_attach)
     compiled = bcc.state == OK and not VMLINUX_BTF.exists()
     if log.state == OK and hook.state == FAIL and not compiled:
         hook = replace(hook, advice=f"{hook.advice}\n{_FALLBACK}")
+    libbpf = _probe("libbpf", lambda: Libbpf().version)
     needed = log.state == FAIL and not compiled
-    for check in (_btf(), _libbpf(), _lockdown(), hook, bcc):
+    for check in (_btf(), libbpf, _lockdown(), hook, bcc):
         yield check if needed else check.downgrade()
     yield log if hook.state == FAIL and not compiled else log.downgrade()
     yield from _selected(hook, log, compiled=compiled)
@@ -60,12 +63,17 @@ def _userspace_daemons() -> Check:
     return Check(name, WARN, f"kills of {daemons} are not captured", advice)
 
 
-def _kernel_log() -> Check:
+def _probe(name: str, probe: Callable[[], str]) -> Check:
+    """Return a check with the result of ``probe``, or with its error."""
     try:
-        KmsgReader().close()
+        return Check(name, OK, probe())
     except CaptureError as error:
-        return Check.from_error("kernel log", error)
-    return Check("kernel log", OK, str(DEVICE))
+        return Check.from_error(name, error)
+
+
+def _open_kernel_log() -> str:
+    KmsgReader().close()
+    return str(DEVICE)
 
 
 def _btf() -> Check:
@@ -75,13 +83,6 @@ def _btf() -> Check:
     return Check("BTF", FAIL, f"{VMLINUX_BTF} is missing", advice)
 
 
-def _libbpf() -> Check:
-    try:
-        return Check("libbpf", OK, Libbpf().version)
-    except CaptureError as error:
-        return Check.from_error("libbpf", error)
-
-
 def _lockdown() -> Check:
     try:
         modes = _LOCKDOWN.read_text(encoding="ascii").split()
@@ -89,40 +90,31 @@ def _lockdown() -> Check:
         return Check("lockdown", OK, "not in this kernel, or securityfs is not mounted")
     mode = next((word.strip("[]") for word in modes if word.startswith("[")), "unknown")
     if mode == "confidentiality":
-        advice = (
-            "BPF must not read kernel memory in this mode; boot with lockdown=integrity or none."
-        )
+        advice = "BPF must not read kernel memory in this mode; boot with lockdown=integrity."
         return Check("lockdown", FAIL, mode, advice)
     return Check("lockdown", OK, mode)
 
 
-def _hook() -> Check:
+def _attach() -> str:
     """Load and attach for a moment; nothing else proves that it works."""
-    source = LibbpfSource()
-    try:
-        require_prerequisites()
-        with source:
-            refused = "; ".join(
-                f"{hook} was rejected: {reason.splitlines()[0]}"
-                for hook, reason in source.unavailable.items()
-            )
-            hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
-            detail = f"{hooks} ({refused or 'the best hooks, allowed by the kernel'})"
-            return Check("hook", OK, detail)
-    except CaptureError as error:
-        return Check.from_error("hook", error)
+    require_prerequisites()
+    with LibbpfSource() as source:
+        unavailable = "; ".join(
+            f"{hook} is unavailable: {reason.splitlines()[0]}"
+            for hook, reason in source.unavailable.items()
+        )
+        return f"{_hooks(source)} ({unavailable or 'the best hooks, allowed by the kernel'})"
 
 
-def _bcc() -> Check:
-    """Compile and attach for a moment, on kernels without BTF only."""
+def _compile_and_attach() -> str:
     if VMLINUX_BTF.exists():
-        return Check("BCC", OK, "not needed: this kernel has BTF")
-    from otel_oom.capture.bcc.child import installed_bcc  # noqa: PLC0415  as above
-    from otel_oom.capture.bcc.source import BccSource  # noqa: PLC0415  rarely needed
+        return "not needed: this kernel has BTF"
+    from otel_oom.capture.bcc.child import installed_bcc  # noqa: PLC0415  rarely needed
+    from otel_oom.capture.bcc.source import BccSource  # noqa: PLC0415  likewise
 
-    try:
-        with BccSource() as source:
-            hooks = " and ".join(filter(None, (source.hook, source.decision_source)))
-            return Check("BCC", OK, f"{hooks} ({installed_bcc()})")
-    except CaptureError as error:
-        return Check.from_error("BCC", error)
+    with BccSource() as source:
+        return f"{_hooks(source)} ({installed_bcc()})"
+
+
+def _hooks(source: Source) -> str:
+    return " and ".join(filter(None, (source.hook, source.decision_source)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -29,8 +29,7 @@ _UNDECODABLE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """An event as OTLP, and decoded from it.
 
     ``span`` is ``None`` for an event without one. ``log_status`` and ``span_status`` are those of
@@ -40,7 +39,7 @@ class Entry:
     id: int
     log: ExportLogsServiceRequest
     span: ExportTraceServiceRequest | None
-    record: DecodedEvent
+    event: DecodedEvent
     log_status: str | None
     span_status: str | None
 
@@ -86,7 +85,6 @@ def _requests(
 
 
 def _encode(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
-    """Encode the event with what is known of it now."""
     outcome = VictimOutcome(
         decode(VictimExit, row.exit) if row.exit else None,
         decode(tuple[ReaperStep, ...], row.reaper_steps),

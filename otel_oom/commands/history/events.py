@@ -30,8 +30,8 @@ def print_events(state_dir: Path, *, last: int | None, since: int | None, as_jso
         rows = _rows(query, last if last is not None or since is not None else DEFAULT_COUNT, since)
     entries, errors = _decode(rows)
     if since is not None:
-        entries = [entry for entry in entries if entry.record.unix_ns >= since]
-    entries.sort(key=lambda entry: entry.record.unix_ns)
+        entries = [entry for entry in entries if entry.event.unix_ns >= since]
+    entries.sort(key=lambda entry: entry.event.unix_ns)
     if as_json:
         sys.stdout.writelines(f"{to_json_line(entry.log)}\n" for entry in entries)
     else:

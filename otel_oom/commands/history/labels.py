@@ -14,7 +14,7 @@ UID_CHARS: Final = 8
 """Enough of a uid for ``otel-oom show``."""
 CONTAINER_ID_CHARS: Final = 12
 
-_STATUSES: Final = frozenset({"pending", "queued", "delivered"})
+_STATUS_STYLES: Final = {"queued": "yellow", "pending": "yellow", "rejected": "red"}
 _OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "skipped"}
 _EVENTS: Final = {
     semconv.EVENT_NO_VICTIM: "no victim",
@@ -85,14 +85,10 @@ def outcome_label(event: DecodedEvent) -> str:
 
 
 def status_label(status: str | None) -> str:
-    """Return the delivery status in one word."""
-    if status is None:
-        return "-"
-    return status if status in _STATUSES else "rejected"
+    """Return the delivery status in one word, without the reason of a rejection."""
+    return "-" if status is None else status.partition(" ")[0]
 
 
 def status_style(status: str | None) -> str:
     """Return the colour of a delivery status that is not final, or bad."""
-    return {"queued": "yellow", "pending": "yellow", "rejected": "red"}.get(
-        status_label(status), ""
-    )
+    return _STATUS_STYLES.get(status_label(status), "")

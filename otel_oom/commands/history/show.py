@@ -98,7 +98,7 @@ def _matches(query: ControlClient, id_: str) -> Sequence[int]:
 
 def _group(query: ControlClient, entry: Entry) -> list[Entry]:
     """Return all victims of the event's decision in their order, itself included."""
-    event = entry.record
+    event = entry.event
     incident = event.attributes.text(semconv.INCIDENT_ID)
     if event.name != semconv.EVENT_KILL or incident is None:
         return [entry]

@@ -25,12 +25,12 @@ _STYLES: Final = {
 
 def render_events(entries: Sequence[Entry]) -> RenderableType:
     """Return the events in the given order, one on a line."""
-    styles = {n: _STYLES.get(entry.record.name, "") for n, entry in enumerate(entries)}
+    styles = {n: _STYLES.get(entry.event.name, "") for n, entry in enumerate(entries)}
     return table(_HEADS, [_cells(entry) for entry in entries], styles)
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
-    event = entry.record
+    event = entry.event
     return (
         labels.format_time(event.unix_ns),
         event.uid[: labels.UID_CHARS],

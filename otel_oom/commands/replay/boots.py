@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.capture.panic.report import BootLogTail, find_panic
 from otel_oom.commands.replay.formats.detect import TEXT
@@ -40,8 +41,7 @@ _CONTINUATIONS: Final = (
 """Beginnings of the second part of a long line; only /dev/kmsg marks such a part as one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PendingEvent:
+class PendingEvent(Struct, frozen=True):
     """A parsed event, its line, and the builder that completes it."""
 
     event: LoggedKill | LoggedNoVictim | Panic
@@ -54,7 +54,6 @@ class Boot:
     """Follows the log of one boot."""
 
     def __init__(self, first: LoggedLine) -> None:
-        """Start with the boot's first line."""
         self._boot_id = first.boot_id
         self._builder = EventBuilder(first.boot_id, SOURCE, first.format, ProcessLookup(_NO_PROC))
         self._parser = KernelLogParser()
@@ -67,7 +66,7 @@ class Boot:
         self._clock_ns = 0
 
     def ends_before(self, line: LoggedLine) -> bool:
-        """Return if ``line`` belongs to another boot."""
+        """Return whether ``line`` belongs to another boot."""
         if line.boot_id != self._boot_id or line.text.startswith(FIRST_LINE):
             return True
         now_ns = line.since_boot_ns
@@ -121,7 +120,7 @@ class Boot:
             yield PendingEvent(panic, line, position, self._builder)
 
     def _time_ns(self, line: LoggedLine) -> int:
-        """Return a time whose differences show if two lines belong to one decision.
+        """Return a time whose differences show whether two lines belong to one decision.
 
         A difference in whole seconds is reduced by one: the second may just have changed.
         """

@@ -23,6 +23,7 @@ STDIN: Final = Path("-")
 
 _HEAD_BYTES: Final = 6
 _READ_BYTES: Final = 1 << 16
+_OUTPUT_BYTES: Final = 1 << 20
 _ZSTD_READ_BYTES: Final = 1 << 10
 """Four bytes expand to a block of 128 KiB, so one read expands to 32 MiB at most."""
 _MAX_WINDOW_BYTES: Final = 128 << 20
@@ -40,22 +41,43 @@ class UnreadableFileError(Exception):
 
 
 class Stream(Protocol):
-    """A stream of bytes."""
+    """A stream of bytes: ``read`` returns at most ``size`` of them, and none at the end."""
+
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102  above
+
+
+class LogStream:
+    """The decompressed bytes of a file; each error is an UnreadableFileError."""
+
+    def __init__(self, stream: Stream, path: Path) -> None:
+        self._stream = stream
+        self._path = path
+        self._head = b""
 
     def read(self, size: int, /) -> bytes:
         """Return at most ``size`` bytes; none at the end.
 
         Raises:
-            UnreadableFileError: it is damaged from here on.
+            UnreadableFileError: the file is damaged from here on.
         """
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        try:
+            return self._stream.read(size)
+        except _DAMAGED as error:
+            raise UnreadableFileError(
+                f"{self._path} is damaged or truncated; its rest is not read: {error}."
+            ) from error
 
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    def peek(self, size: int) -> bytes:
+        """Return the first bytes, which the next read returns again."""
+        self._head = self.read(size)
+        return self._head
 
 
 @contextmanager
-def open_journals(files: Sequence[Path]) -> Iterator[Stream]:
+def open_journals(files: Sequence[Path]) -> Iterator[LogStream]:
     """Open the kernel's entries in journal files, in the export format of journalctl(1).
 
     Only systemd itself reads the format of these files.
@@ -75,13 +97,13 @@ def open_journals(files: Sequence[Path]) -> Iterator[Stream]:
         ) from error
     with process:
         try:
-            yield _ErrorMappingStream(_ProcessOutput(process), files[0])
+            yield LogStream(_ChunkReader(_output_chunks(process)), files[0])
         finally:
             process.kill()
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[tuple[Stream, Callable[[], int]]]:
+def open_file(path: Path) -> Iterator[tuple[LogStream, Callable[[], int]]]:
     """Open a file; yield its decompressed bytes, and a function for the position in the file.
 
     Raises:
@@ -93,7 +115,7 @@ def open_file(path: Path) -> Iterator[tuple[Stream, Callable[[], int]]]:
         def position() -> int:
             return os.lseek(descriptor, 0, os.SEEK_CUR) if seekable else 0
 
-        yield _ErrorMappingStream(_decompress(file), path), position
+        yield LogStream(_decompress(file), path), position
 
 
 def _open(path: Path) -> BufferedReader:
@@ -111,7 +133,7 @@ def _open(path: Path) -> BufferedReader:
     return open(descriptor, "rb")  # noqa: PTH123  a descriptor
 
 
-def _decompress(file: BufferedReader) -> _Readable:
+def _decompress(file: BufferedReader) -> Stream:
     head = file.peek(_HEAD_BYTES)
     if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=file)
@@ -122,53 +144,20 @@ def _decompress(file: BufferedReader) -> _Readable:
     return _ChunkReader(_zstd_chunks(file)) if head.startswith(_ZSTD) else file
 
 
-class _ErrorMappingStream:
-    """Raises each failure of a stream as UnreadableFileError."""
-
-    def __init__(self, stream: _Readable, path: Path) -> None:
-        self._stream = stream
-        self._path = path
-
-    def read(self, size: int, /) -> bytes:
-        try:
-            return self._stream.read(size)
-        except _DAMAGED as error:
-            raise UnreadableFileError(
-                f"{self._path} is damaged or truncated; its rest is not read: {error}."
-            ) from error
-
-
-class _ProcessOutput:
-    """The output of a program; its error message at the end if it failed."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-
-    def read(self, size: int, /) -> bytes:
-        assert self._process.stdout is not None  # noqa: S101  it is a pipe
-        data = self._process.stdout.read(size)
-        if not data and self._process.wait():
-            assert self._process.stderr is not None  # noqa: S101  likewise
-            raise EOFError(self._process.stderr.read(_READ_BYTES).decode(errors="replace").strip())
-        return data
-
-
 class _ChunkReader:
     """Reads chunks in the sizes that the caller wants; an error comes after the last byte."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._buffer = b""
+        self._rest = b""
         self._error: Exception | None = None
 
     def read(self, size: int, /) -> bytes:
-        chunks = [self._buffer]
-        missing = size - len(self._buffer)
+        chunks, missing = [self._rest], size - len(self._rest)
         try:
             while missing > 0:
-                chunk = next(self._chunks)
-                chunks.append(chunk)
-                missing -= len(chunk)
+                chunks.append(next(self._chunks))
+                missing -= len(chunks[-1])
         except StopIteration:
             pass
         except _DAMAGED as error:
@@ -176,8 +165,18 @@ class _ChunkReader:
         data = b"".join(chunks)
         if not data and self._error:
             raise self._error
-        self._buffer = data[size:]
+        self._rest = data[size:]
         return data[:size]
+
+
+def _output_chunks(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Yield the output of a program; its error message is the error if it fails."""
+    assert process.stdout is not None  # noqa: S101  it is a pipe
+    while data := process.stdout.read(_OUTPUT_BYTES):
+        yield data
+    if process.wait():
+        assert process.stderr is not None  # noqa: S101  likewise
+        raise EOFError(process.stderr.read(_READ_BYTES).decode(errors="replace").strip())
 
 
 def _xz_chunks(file: BufferedReader) -> Iterator[bytes]:
@@ -199,7 +198,6 @@ def _xz_chunks(file: BufferedReader) -> Iterator[bytes]:
 
 
 def _zstd_chunks(file: BufferedReader) -> Iterator[bytes]:
-    """Decompress frames joined by cat(1)."""
     import zstandard  # noqa: PLC0415  few files need it
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)

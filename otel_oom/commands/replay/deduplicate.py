@@ -8,8 +8,9 @@ clocks and zones of the logs allow: another kill nearly never has the same numbe
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.commands.replay.events import Event
 from otel_oom.commands.replay.timestamps import LOG
@@ -23,8 +24,7 @@ _SAME_NS: Final = 2 * 1_000_000_000
 _NUMBERS: Final = re.compile(r"process \d")
 
 
-@dataclass(frozen=True, slots=True)
-class _LineKey:
+class _LineKey(Struct, frozen=True):
     since_boot_ns: int | None
     unix_ns: int
     has_zone: bool
@@ -35,12 +35,11 @@ class Deduplicator:
     """Remembers events by the text of their lines; some 200 bytes for each."""
 
     def __init__(self) -> None:
-        """Start without events."""
         self._by_line: dict[str, list[_LineKey]] = {}
         self._uids: set[str] = set()
 
     def add(self, event: Event) -> bool:
-        """Remember an event; return if it is new."""
+        """Remember an event; return whether it is new."""
         if event.provenance is None or event.uid in self._uids:
             return False
         key = _LineKey(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,7 +33,6 @@ class EventExtractor:
     """Extracts the events of one file."""
 
     def __init__(self, path: Path | None, ended_unix_ns: int) -> None:
-        """Start with the file's path, if it has one, and the time of its last line."""
         self._file = str(path) if path else None
         self._timestamps = TimestampResolver(ended_unix_ns)
         self._boots: dict[str | None, Boot] = {}
@@ -82,7 +80,7 @@ class EventExtractor:
         if line is None:
             return
         if self._boot_id and not line.boot_id:
-            line = dataclasses.replace(line, boot_id=self._boot_id)
+            line = replace(line, boot_id=self._boot_id)
         if line.when is None and line.text.startswith(FIRST_LINE):
             self._timestamps.start_boot()
         boot = self._boot_of(line)

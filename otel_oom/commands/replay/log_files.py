@@ -6,10 +6,12 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from otel_oom.commands.replay import rotation
 from otel_oom.commands.replay.decompress import STDIN, UnreadableFileError, open_file
@@ -26,8 +28,7 @@ _RANKS: Final = (("kern", 1), ("syslog", 2), ("messages", 2), ("dmesg", 3))
 _DEFAULT_RANK: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class LogFile:
+class LogFile(Struct, frozen=True):
     """A file to read, or all files of the journal, which are read together.
 
     ``ended_unix_ns`` is the latest time of its last line. ``series`` is the name that rotated files
@@ -46,8 +47,7 @@ class LogFile:
         return None if self.paths[0] == STDIN else self.paths[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """The files to read in their order, and an error for each that can't be read."""
 
     files: tuple[LogFile, ...]
@@ -97,7 +97,7 @@ def _in_directory(
 
 
 def _is_kernel_log(path: Path) -> bool:
-    """Return if the name, or a line at the beginning, is that of a kernel log.
+    """Return whether the name, or a line at the beginning, is that of a kernel log.
 
     Raises:
         UnreadableFileError: the file can't be read.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.commands.replay.decompress import Stream
 
@@ -48,8 +49,7 @@ _BEGIN: Final = re.compile(_BEGINS)
 _END: Final = re.compile(_ENDS)
 
 
-@dataclass(frozen=True, slots=True)
-class RawLine:
+class RawLine(Struct, frozen=True):
     """A line of a file, without its end; if not ``relevant``, only its time matters."""
 
     text: bytes
@@ -57,10 +57,9 @@ class RawLine:
 
 
 class ReportWindow:
-    """Tracks if lines belong to a report that has begun."""
+    """Tracks whether lines belong to a report that has begun."""
 
     def __init__(self) -> None:
-        """Start outside a report."""
         self._remaining = 0
 
     @property

@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_oom.commands.replay import prefilter
 from otel_oom.commands.replay.decompress import (
-    Stream,
+    LogStream,
     UnreadableFileError,
     open_file,
     open_journals,
@@ -120,7 +120,7 @@ def _events(file: LogFile, progress: Progress) -> Iterator[Event]:
 
 
 @contextmanager
-def _open(file: LogFile) -> Iterator[tuple[Stream, Callable[[], int]]]:
+def _open(file: LogFile) -> Iterator[tuple[LogStream, Callable[[], int]]]:
     if file.is_journal:
         with open_journals(file.paths) as stream:
             yield stream, lambda: 0
@@ -129,24 +129,8 @@ def _open(file: LogFile) -> Iterator[tuple[Stream, Callable[[], int]]]:
             yield stream_and_position
 
 
-def _relevant_lines(stream: Stream, progress: Callable[[int], None]) -> Iterator[RawLine]:
-    """Return the lines or journal entries near kills; the file's first bytes tell the format."""
-    head = stream.read(len(journal_export.BEGIN))
-    whole = _PrependedStream(head, stream)
-    if head == journal_export.BEGIN:
-        return journal_export.prefilter_entries(whole, progress)
-    return prefilter.prefilter_lines(prefilter.read_blocks(whole, progress))
-
-
-class _PrependedStream:
-    """A stream with bytes put back in front."""
-
-    def __init__(self, head: bytes, rest: Stream) -> None:
-        self._head = head
-        self._rest = rest
-
-    def read(self, size: int, /) -> bytes:
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        return self._rest.read(size)
+def _relevant_lines(stream: LogStream, progress: Callable[[int], None]) -> Iterator[RawLine]:
+    """Return the lines or journal entries near kills."""
+    if stream.peek(len(journal_export.BEGIN)) == journal_export.BEGIN:
+        return journal_export.prefilter_entries(stream, progress)
+    return prefilter.prefilter_lines(prefilter.read_blocks(stream, progress))

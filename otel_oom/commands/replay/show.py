@@ -33,38 +33,26 @@ _TIME_NOTES: Final = {
 def show_events(events: Iterable[Event], place: Attributes, *, as_json: bool) -> None:
     """Print events as they would be sent; ``place`` are the user's own resource attributes."""
     host = Host({}, UserSymbolizer(Path("/nonexistent")), place)
-    show = _print_json if as_json else _print_text
     for event in events:
         snapshot = Snapshot(process_found=False)
         enriched = enrich_event(event, snapshot, VictimOutcome(), time.time_ns(), host)
-        log, span = encode_log(enriched), encode_span(enriched)
-        show(
-            event,
-            ExportLogsServiceRequest.FromString(log),
-            ExportTraceServiceRequest.FromString(span) if span is not None else None,
-        )
+        log, span = ExportLogsServiceRequest.FromString(encode_log(enriched)), encode_span(enriched)
+        if not as_json:
+            _print(event, log.resource_logs[0].scope_logs[0].log_records[0].body.string_value)
+            continue
+        sys.stdout.write(to_json_line(log) + "\n")
+        if span is not None:
+            sys.stdout.write(to_json_line(ExportTraceServiceRequest.FromString(span)) + "\n")
 
 
-def _print_json(
-    _: Event, log: ExportLogsServiceRequest, span: ExportTraceServiceRequest | None
-) -> None:
-    sys.stdout.write(to_json_line(log) + "\n")
-    if span:
-        sys.stdout.write(to_json_line(span) + "\n")
-
-
-def _print_text(
-    event: Event, log: ExportLogsServiceRequest, _: ExportTraceServiceRequest | None
-) -> None:
+def _print(event: Event, body: str) -> None:
     from otel_oom.commands.console import page  # noqa: PLC0415  not for --json
     from otel_oom.commands.console.output import print_page  # noqa: PLC0415  likewise
 
-    record = log.resource_logs[0].scope_logs[0].log_records[0]
-    print_page([page.text(_heading(event), "bold"), page.paragraph(record.body.string_value)])
+    print_page([page.text(_heading(event), "bold"), page.paragraph(body)])
 
 
 def _heading(event: Event) -> str:
-    """Return the time, its precision, host and file."""
     seconds, ns = divmod(event.time_unix_ns, NS_PER_S)
     date = datetime.fromtimestamp(seconds, UTC)
     parts = [f"{date:%Y-%m-%dT%H:%M:%S}.{ns // NS_PER_MS:03d}Z"]

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.model.units import DAY_S, NS_PER_S
@@ -34,8 +35,7 @@ _BACK_NS: Final = 1_000_000_000
 """Tolerated time by which uptimes may go back within a boot (unsynchronised processors)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinePosition:
+class LinePosition(Struct, frozen=True):
     """The time of a line, as far as it is known before the end of the file.
 
     ``year_turns`` and ``boots`` count those since the file's first line.
@@ -56,7 +56,6 @@ class TimestampResolver:
     """Completes the times of a file's lines, added in their order."""
 
     def __init__(self, ended_unix_ns: int) -> None:
-        """Start with the time at which the file was last written."""
         self._ended_unix_ns = ended_unix_ns
         self._year_turns = 0
         self._last: PartialTimestamp | None = None

@@ -45,7 +45,7 @@ _RESIDENT: Final = (
 
 def render_event(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
     """Yield the page of ``entry``; ``group`` are all victims of its decision, itself included."""
-    event = entry.record
+    event = entry.event
     title = _TITLES.get(event.name, event.name)
     yield page.text(f"{title}, {labels.format_time(event.unix_ns)}", "bold red")
     yield ""
@@ -67,11 +67,11 @@ def _group(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
     yield page.heading(f"Killed together (memory.oom.group): {len(group)}")
     rows = [
         (
-            member.record.uid[: labels.UID_CHARS],
-            labels.victim_label(member.record),
-            _resident(member.record),
-            labels.outcome_label(member.record),
-            member.record.attributes.text(semconv.VICTIM_MEMCG_PATH) or "-",
+            member.event.uid[: labels.UID_CHARS],
+            labels.victim_label(member.event),
+            _resident(member.event),
+            labels.outcome_label(member.event),
+            member.event.attributes.text(semconv.VICTIM_MEMCG_PATH) or "-",
         )
         for member in group
     ]

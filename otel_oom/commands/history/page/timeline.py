@@ -31,7 +31,7 @@ _STATUSES: Final = {
 
 def render_timeline(entry: Entry) -> Iterator[RenderableType]:
     """Yield the section."""
-    event = entry.record
+    event = entry.event
     yield page.heading("Timeline")
     for unix_ns, step in sorted(_steps(event), key=lambda timed: timed[0]):
         yield from page.row(_distance(unix_ns - event.unix_ns), step)

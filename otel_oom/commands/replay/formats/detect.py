@@ -63,7 +63,6 @@ def parse_bare_text(raw: bytes) -> LoggedLine | None:
 
 
 def _parse_docker_line(raw: bytes) -> LoggedLine | None:
-    """Return the line in one of Docker's json-file driver."""
     try:
         text = json.loads(raw)["log"].encode("utf-8", "surrogatepass").rstrip(b"\n")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -8,8 +8,9 @@ in place of the time since the boot ``[Tue Nov 24 09:12:44 2026]`` (``-T``) or
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.model.text import decode_bytes

@@ -71,7 +71,7 @@ class _Reader:
         """Up to here no field has a size."""
 
     def fill(self, ahead: int) -> bool:
-        """Read until so many bytes are ahead; return if there are."""
+        """Read until so many bytes are ahead; return whether there are."""
         while len(self.data) - self.position < ahead:
             block = self._stream.read(BLOCK_BYTES)
             if not block:
@@ -95,7 +95,7 @@ class _Reader:
             self.position = before + 2
 
     def find_end(self) -> tuple[int, bool]:
-        """Return the end of the entry, and if all of it is in the buffer."""
+        """Return the end of the entry, and whether all of it is in the buffer."""
         whole, past = True, 0
         while True:
             end = self.data.find(b"\n\n", self.position + past)

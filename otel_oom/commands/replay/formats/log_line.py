@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.model.units import NS_PER_S
 
 _MAX_SECOND: Final = 59
 
 
-@dataclass(frozen=True, slots=True)
-class PartialTimestamp:
+class PartialTimestamp(Struct, frozen=True):
     """A written date and time; ``year`` and ``offset_s``, that of its zone, may be missing.
 
     ``ns`` are the nanoseconds of the second.
@@ -63,8 +63,7 @@ class PartialTimestamp:
         return seconds * NS_PER_S + self.ns
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedLine:
+class LoggedLine(Struct, frozen=True):
     """A line of the kernel, as some program has stored it.
 
     ``format`` names the program. ``since_boot_ns`` is the time on the log's own clock. ``when`` is

@@ -9,8 +9,9 @@ journalctl's: with the year and the zone's name (``short-full``), Unix time in s
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.commands.replay.formats.dmesg import (
     MONTHS,

@@ -39,7 +39,7 @@ def proc(tmp_path: Path) -> Path:
 def test_the_largest_protected_processes_come_first(proc: Path) -> None:
     protected, count = ProcessTable(proc).protected(1)
     assert ([process.comm for process in protected], count) == (["udevd"], 2)
-    assert protected[0].score is None
+    assert protected[0].oom_score is None
 
 
 def test_only_killable_processes_are_next_victims(proc: Path) -> None:

@@ -92,9 +92,9 @@ def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
     assert entry.log.SerializeToString() == log
     assert entry.span
     assert entry.span.resource_spans[0].scope_spans[0].spans[0].trace_id.hex() == (
-        entry.record.trace_id
+        entry.event.trace_id
     )
-    assert entry.record.resource.text("service.name") == "as it was told"
+    assert entry.event.resource.text("service.name") == "as it was told"
 
 
 def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_every_kind_of_event(
     tmp_path: Path, event: NoVictim | Panic | MissedKills | OomKill
 ) -> None:
     entry = entry_from_row(stored(tmp_path, event), on_host)
-    assert entry.record.uid == event.uid
-    assert entry.record.unix_ns == event.time_unix_ns
-    assert entry.record.body
+    assert entry.event.uid == event.uid
+    assert entry.event.unix_ns == event.time_unix_ns
+    assert entry.event.body
     assert (entry.span, entry.span_status) == (None, None)
 
 
@@ -162,7 +162,7 @@ def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, 
 def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
     told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
     row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
-    assert entry_from_row(row, nobody).record.uid == KILL.uid
+    assert entry_from_row(row, nobody).event.uid == KILL.uid
 
 
 def test_since_when() -> None:

@@ -277,6 +277,6 @@ def test_events_without_a_victim() -> None:
         made = log_entry(log)
         text = show(made)
         assert title in text.splitlines()[0]
-        assert flat(made.record.body) in flat(text)
+        assert flat(made.event.body) in flat(text)
         assert "Victim" not in text
         assert "None" not in text
