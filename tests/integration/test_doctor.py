@@ -80,7 +80,7 @@ def test_an_endpoint_that_is_down_is_a_failure() -> None:
     assert "s3cret" not in done.out
 
 
-def test_an_endpoint_that_refuses_is_a_failure() -> None:
+def test_an_endpoint_that_rejects_is_a_failure() -> None:
     with Receiver(Backend(lambda: Reply(401))) as receiver:
         done = run_otel_oom("doctor", "--json", env={ENDPOINT: receiver.url})
     assert done.code == 1
@@ -88,7 +88,7 @@ def test_an_endpoint_that_refuses_is_a_failure() -> None:
     assert "credentials" in checks(done)["logs endpoint"]["advice"]
 
 
-def test_sending_that_is_switched_off_is_a_warning() -> None:
+def test_disabled_sending_is_a_warning() -> None:
     found = checks(run_otel_oom("doctor", "--json", env={"OTEL_SDK_DISABLED": "true"}))
     assert found["settings"]["state"] == "warn"
     assert "OTEL_SDK_DISABLED" in found["settings"]["detail"]
@@ -96,7 +96,7 @@ def test_sending_that_is_switched_off_is_a_warning() -> None:
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_a_timeout_in_milliseconds_is_pointed_out() -> None:
+def test_a_timeout_in_milliseconds_is_a_warning() -> None:
     with Receiver(lambda _: None) as receiver:
         env = {ENDPOINT: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "10000"}
         done = run_otel_oom("doctor", "--json", env=env)
@@ -119,7 +119,7 @@ def test_a_backend_without_metrics_is_a_warning() -> None:
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_it_says_what_is_taken_and_why() -> None:
+def test_the_selected_source_has_a_reason() -> None:
     best = checks(run_otel_oom("doctor", "--json"))["source"]
     assert (best["state"], best["detail"].partition(",")[0]) == ("ok", "libbpf")
     no_btf = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
@@ -130,7 +130,7 @@ def test_it_says_what_is_taken_and_why() -> None:
 
 
 @pytest.mark.root
-def test_it_names_who_else_kills() -> None:
+def test_userspace_oom_daemons_are_named() -> None:
     units = "/run/systemd/system"
     unit = ("mount -t tmpfs none /run", f"mkdir -p {units}", f"touch {units}/earlyoom.service")
     found = checks(run_otel_oom("doctor", "--json", prefix=mount_namespace(*unit)))[

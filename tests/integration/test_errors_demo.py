@@ -1,4 +1,4 @@
-"""The demonstration where it can't be shown, or can't be sent on."""
+"""`otel-oom demo` on hosts and with backends where it fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def check_cleanup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     files = CgroupMount.find()
     yield
@@ -26,7 +26,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     assert files is None or not list(files.mount.glob("otel-oom-demo-*"))
 
 
-def test_no_memory_cgroup_can_be_made() -> None:
+def test_without_a_memory_controller() -> None:
     done = run_otel_oom("demo", prefix=mount_namespace("mount -t tmpfs none /sys/fs/cgroup"))
     assert (done.code, done.out) == (1, "")
     assert "No memory cgroup" in done.error_message()
@@ -42,7 +42,7 @@ def test_a_backend_that_is_down() -> None:
     assert len(done.out.splitlines()) == 2
 
 
-def test_a_backend_that_is_named_wrongly() -> None:
+def test_an_invalid_endpoint() -> None:
     done = run_otel_oom("demo", env={"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"})
     assert (done.code, done.out) == (2, "")
     assert "http://localhost:4318" in done.error_message()
@@ -63,13 +63,13 @@ def test_a_backend_for_one_signal_alone() -> None:
     [{"http_proxy": f"http://{LOOPBACK}:9"}, {"OTEL_SDK_DISABLED": "true"}],
     ids=["proxy", "disabled"],
 )
-def test_what_is_set_for_others_does_not_matter(env: dict[str, str]) -> None:
+def test_settings_for_other_programs_do_not_matter(env: dict[str, str]) -> None:
     done = run_otel_oom("demo", "--json", env=env)
     assert done.code == 0, done
     assert len(done.out.splitlines()) == 2
 
 
-def test_an_agent_that_does_not_start_is_not_waited_for(tmp_path: Path) -> None:
+def test_an_agent_that_fails_to_start(tmp_path: Path) -> None:
     began = time.monotonic()
     small = mount_namespace(f"mount -t tmpfs -o nr_inodes=3 none {tmp_path}")
     done = run_otel_oom("demo", prefix=small)

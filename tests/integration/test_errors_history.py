@@ -1,4 +1,4 @@
-"""`otel-oom events` and `show` where there is nothing to show, or not that."""
+"""`otel-oom events` and `show` without a matching event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ["events", "show"])
-def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
+def test_a_directory_without_state(tmp_path: Path, command: str) -> None:
     done = run_otel_oom(command, "--state-dir", tmp_path / "nowhere")
     assert (done.code, done.out) == (1, "")
     assert f"No state found in {tmp_path / 'nowhere'}" in done.error_message()
@@ -33,7 +33,7 @@ def test_no_agent_has_been_there(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["events", "show", "queue"])
 @pytest.mark.root
-def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None:
+def test_a_directory_of_another_user(state: Path, command: str) -> None:
     require(os.geteuid() == 0, "to become somebody else needs root")
     prefix = [word for word in NOBODY if "dac_read_search" not in word]
     done = run_otel_oom(command, "--state-dir", state, prefix=prefix)
@@ -41,7 +41,7 @@ def test_a_folder_that_is_closed_to_this_user(state: Path, command: str) -> None
     assert "sudo" in done.error_message()
 
 
-def test_a_journal_without_a_kill(tmp_path: Path) -> None:
+def test_an_event_log_without_a_kill(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.insert(NO_VICTIM, SNAPSHOT)
     done = run_otel_oom("show", "--state-dir", tmp_path)
@@ -53,9 +53,9 @@ def test_a_journal_without_a_kill(tmp_path: Path) -> None:
     assert "No OOM kills recorded" in listed.out
 
 
-@pytest.mark.parametrize("which", ["99", "ffffffff-ffff", "\x1b[31mx", "%", ""])
-def test_an_event_that_is_not_there(state: Path, which: str) -> None:
-    done = run_otel_oom("show", which, "--state-dir", state)
+@pytest.mark.parametrize("id_", ["99", "ffffffff-ffff", "\x1b[31mx", "%", ""])
+def test_an_unknown_event(state: Path, id_: str) -> None:
+    done = run_otel_oom("show", id_, "--state-dir", state)
     assert (done.code, done.out) == (1, "")
     assert "otel-oom events" in done.error_message()
     assert done.error_message().isprintable()
@@ -84,13 +84,13 @@ def test_a_beginning_of_several_uids(tmp_path: Path) -> None:
     ("option", "value"),
     [("--since", "yesterday"), ("--since", "2d3h"), ("--last", "0"), ("--last", "many")],
 )
-def test_words_that_are_no_time_and_no_number(state: Path, option: str, value: str) -> None:
+def test_invalid_times_and_numbers(state: Path, option: str, value: str) -> None:
     done = run_otel_oom("events", option, value, "--state-dir", state)
     assert (done.code, done.out) == (2, "")
     assert value in done.err
 
 
-def test_so_many_and_since_then(state: Path) -> None:
+def test_last_and_since(state: Path) -> None:
     every = run_otel_oom("events", "--state-dir", state).out.splitlines()
     last = run_otel_oom("events", "--last", "1", "--state-dir", state).out.splitlines()
     assert sample_kill(1).uid[:8] in last[1]
@@ -102,7 +102,7 @@ def test_so_many_and_since_then(state: Path) -> None:
     assert sample_kill(0).uid[:8] in since.out
 
 
-def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: Path) -> None:
+def test_an_undecodable_event_does_not_hide_the_others(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.insert(KILL, SNAPSHOT)
         store.insert(sample_kill(1), SNAPSHOT)
@@ -121,7 +121,7 @@ def test_one_event_that_can_not_be_read_keeps_no_other_from_the_list(tmp_path: P
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_the_agent_answers_for_the_same(tmp_path: Path) -> None:
+def test_an_unknown_event_while_an_agent_runs(tmp_path: Path) -> None:
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         done = run_otel_oom("show", "ffffffff-ffff", "--state-dir", running.state_dir)
     assert done.code == 1

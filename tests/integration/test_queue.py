@@ -1,4 +1,4 @@
-"""`otel-oom queue`: what waits and what was refused, with an agent at work and without one."""
+"""`otel-oom queue`: queued messages and dead letters, with and without a running agent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def as_json(state: Path) -> dict[str, Any]:
     return report
 
 
-def refused(state: Path) -> list[str]:
+def dead_letters(state: Path) -> list[str]:
     return [letter["uid"] for letter in as_json(state)["dead_letters"]]
 
 
@@ -52,7 +52,7 @@ def waiting(state: Path) -> list[str]:
         return [message.uid for message in store.next_batch("logs", ALL, ALL)]
 
 
-def test_what_waits_and_what_was_refused(state: Path) -> None:
+def test_the_page_lists_queued_messages_and_dead_letters(state: Path) -> None:
     done = queue(state)
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
@@ -64,7 +64,7 @@ def test_what_waits_and_what_was_refused(state: Path) -> None:
     assert lines[about_c + 1].strip() == f"{WHERE}: possibly accepted in part; 1 of 9 rejected"
 
 
-def test_the_same_as_json(state: Path) -> None:
+def test_the_json_has_the_same(state: Path) -> None:
     report = as_json(state)
     (logs,) = report["waiting"]
     assert (logs["signal"], logs["count"]) == ("logs", 1)
@@ -81,7 +81,7 @@ def test_the_same_as_json(state: Path) -> None:
     assert b["size"] > 1000
 
 
-def test_nothing_waits(tmp_path: Path) -> None:
+def test_an_empty_queue(tmp_path: Path) -> None:
     with Store(tmp_path):
         pass
     done = queue(tmp_path)
@@ -90,26 +90,26 @@ def test_nothing_waits(tmp_path: Path) -> None:
     assert as_json(tmp_path) == {"waiting": [], "dead_letters": []}
 
 
-def test_send_again_without_an_agent(state: Path) -> None:
+def test_resend_without_an_agent(state: Path) -> None:
     done = queue(state, "resend", "b")
     assert (done.code, done.out) == (0, "1 dead letters to be sent again\n")
     assert waiting(state) == ["a", "b"]
-    assert refused(state) == ["c"]
+    assert dead_letters(state) == ["c"]
 
 
-def test_all_of_many(tmp_path: Path) -> None:
+def test_all_means_any_number(tmp_path: Path) -> None:
     uids = [f"kill-{number}" for number in range(1000)]
     outbox = Outbox(tmp_path)
     outbox.enqueue(*uids)
     outbox.store.reject(outbox.store.next_batch("logs", ALL, ALL), Rejection(WHERE, "no"))
     outbox.close()
-    assert refused(tmp_path) == uids
+    assert dead_letters(tmp_path) == uids
     assert "and 950 more" in queue(tmp_path).out
     assert queue(tmp_path, "resend", "--all").out == "1000 dead letters to be sent again\n"
     assert waiting(tmp_path) == uids
 
 
-def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
+def test_listing_drops_nothing(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, StoreLimits(max_bytes=1 << 30))
     larger_than_default = StoreLimits().max_bytes + (16 << 20)
     for number in range(larger_than_default >> 22):
@@ -123,23 +123,23 @@ def test_to_look_lets_nothing_go(tmp_path: Path) -> None:
 def test_drop(state: Path) -> None:
     done = queue(state, "drop", "b")
     assert (done.code, done.out) == (0, "1 dead letters dropped\n")
-    assert refused(state) == ["c"]
+    assert dead_letters(state) == ["c"]
     assert queue(state, "drop", "--all").code == 0
-    assert refused(state) == []
+    assert dead_letters(state) == []
     assert waiting(state) == ["a"]
 
 
-def test_a_uid_that_is_none(state: Path) -> None:
+def test_an_unknown_uid(state: Path) -> None:
     done = queue(state, "resend", "b", "nobody")
     assert done.code == 1
     assert "nobody" in done.error_message()
-    assert refused(state) == ["c"]
+    assert dead_letters(state) == ["c"]
 
 
 @pytest.mark.parametrize("words", [["resend"], ["drop"], ["drop", "b", "--all"]])
 def test_wrong_use(state: Path, words: list[str]) -> None:
     assert queue(state, *words).code == 2
-    assert refused(state) == ["b", "c"]
+    assert dead_letters(state) == ["b", "c"]
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -155,7 +155,7 @@ def test_a_folder_without_a_store(tmp_path: Path, *, made: bool) -> None:
     assert not made or not list(folder.iterdir())
 
 
-def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
+def test_the_reason_of_a_backend_is_escaped(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     outbox.enqueue("a")
     outbox.store.reject(
@@ -168,7 +168,7 @@ def test_what_a_backend_said_steers_no_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_while_an_agent_works(tmp_path: Path) -> None:
+def test_while_an_agent_runs(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "state")
     outbox.enqueue("good", "bad", "worse")
     outbox.close()
@@ -180,7 +180,9 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}) as running,
     ):
         wait_until(
-            lambda: refused(state) == ["bad", "worse"], "they are refused", limit=CLIENT_TIMEOUT_S
+            lambda: dead_letters(state) == ["bad", "worse"],
+            "they are rejected",
+            limit=CLIENT_TIMEOUT_S,
         )
         report = as_json(state)
         assert {letter["endpoint"] for letter in report["dead_letters"]} == {
@@ -192,14 +194,14 @@ def test_while_an_agent_works(tmp_path: Path) -> None:
         sick.clear()
         assert queue(state, "resend", "--all").code == 0
         wait_until(lambda: "bad" in received.accepted, "it arrives", limit=CLIENT_TIMEOUT_S)
-        assert refused(state) == []
+        assert dead_letters(state) == []
         assert "worse" not in received.accepted
         assert running.stop() == 0
     assert not (state / "control.sock").exists()
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_an_agent_that_was_killed_stands_in_no_way(tmp_path: Path) -> None:
+def test_after_an_agent_was_killed(tmp_path: Path) -> None:
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}) as running:
         wait_until(
             (running.state_dir / "control.sock").exists, "it listens", limit=CLIENT_TIMEOUT_S

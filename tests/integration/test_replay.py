@@ -1,4 +1,4 @@
-"""`otel-oom replay` as a whole: real producers' output, a real receiver, and a backend away."""
+"""`otel-oom replay` as a whole: real logs, a real receiver, and an unavailable backend."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _send(url: str, state: Path, *files: Path, **more: Any) -> CompletedCommand:
     return run_otel_oom("replay", "--state-dir", state, *files, env=env, **more)
 
 
-def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path) -> None:
+def test_each_kill_is_sent_once(backend: tuple[Backend, str], tmp_path: Path) -> None:
     taking, url = backend
     logs = tmp_path / "log"
     timed = [f"[  100.{at:06}] {text}" for at, text in enumerate(STORM)]
@@ -87,7 +87,7 @@ def test_what_is_found_is_sent_once(backend: tuple[Backend, str], tmp_path: Path
 
 
 @pytest.mark.slow
-def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> None:
+def test_unsent_messages_are_sent_by_the_next_run(tmp_path: Path) -> None:
     log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     away = Backend(lambda: Reply(503, (("Retry-After", "1"),)))
     with Receiver(away) as receiver:
@@ -101,7 +101,7 @@ def test_what_a_backend_does_not_take_is_sent_another_time(tmp_path: Path) -> No
     assert [one.attributes["process.pid"] for one in taking.logs] == [5356]
 
 
-def test_what_is_refused_is_told(tmp_path: Path) -> None:
+def test_rejected_messages_become_dead_letters(tmp_path: Path) -> None:
     log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     with Receiver(Backend(lambda: Reply(400))) as receiver:
         done = _send(receiver.url, tmp_path / "state", log)
@@ -111,7 +111,7 @@ def test_what_is_refused_is_told(tmp_path: Path) -> None:
     assert len(json.loads(shown.out)["dead_letters"]) == 2
 
 
-def test_nothing_is_sent_to_show(backend: tuple[Backend, str], tmp_path: Path) -> None:
+def test_a_dry_run_sends_nothing(backend: tuple[Backend, str], tmp_path: Path) -> None:
     taking, url = backend
     log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     dry = _send(url, tmp_path / "state", log, Path("--dry-run"))
@@ -141,19 +141,19 @@ def test_the_standard_input_is_read(pack: Any) -> None:  # noqa: ANN401  a funct
     assert "log.file.path" not in shown[0]
 
 
-def test_what_cannot_be_read_does_not_keep_the_rest_from_being_told(tmp_path: Path) -> None:
+def test_an_unreadable_file_does_not_hide_the_others(tmp_path: Path) -> None:
     log = _write(tmp_path / "kern.log", syslog_lines(KILL))
     broken = tmp_path / "kern.log.1.gz"
     broken.write_bytes(gzip.compress(b"x" * 1000)[:20])
     done = run_otel_oom("replay", "--dry-run", log, broken, tmp_path / "none")
     assert done.code == 1
     assert "pid 5356" in done.out
-    told = [line for line in done.err.splitlines() if line.startswith("otel-oom: ")]
-    assert len(told) == 2
+    errors = [line for line in done.err.splitlines() if line.startswith("otel-oom: ")]
+    assert len(errors) == 2
     assert "Traceback" not in done.err
 
 
-def test_a_folder_without_a_kernels_log_is_told(tmp_path: Path) -> None:
+def test_a_directory_without_a_kernel_log_is_an_error(tmp_path: Path) -> None:
     _write(tmp_path / "auth.log", ["Nov 14 21:00:00 db1 sshd[1]: hello"])
     done = run_otel_oom("replay", "--dry-run", tmp_path)
     assert done.code == 1
@@ -206,12 +206,12 @@ def test_the_real_dmesgs_output_is_read(options: tuple[str, ...], tmp_path: Path
     raw.write_text(RAW, encoding="utf-8")
     printed = run_command(["dmesg", "--file", raw, *options])
     assert printed.code == 0, printed
-    told = replay_kills(printed.out.encode())
-    assert [kill.victim.tgid for kill in told] == PIDS
-    assert told[0].decision is not None
-    assert told[0].decision.memcg is not None
-    assert told[0].decision.memcg.path == "/outer"
-    assert told[0].decision.message == "Memory cgroup out of memory"
+    found = replay_kills(printed.out.encode())
+    assert [kill.victim.tgid for kill in found] == PIDS
+    assert found[0].decision is not None
+    assert found[0].decision.memcg is not None
+    assert found[0].decision.memcg.path == "/outer"
+    assert found[0].decision.message == "Memory cgroup out of memory"
 
 
 JOURNAL_FORMS = (
@@ -235,7 +235,7 @@ for form in $FORMS; do
     journalctl -D "$OUT/journal" -k -q -a --no-pager -o "$form" > "$OUT/$form"
 done
 """
-"""journald of one's own: it reads what the kernel's log has, and then no more."""
+"""A private journald that reads the kernel log once."""
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def journald(
 
     log = subprocess.run(["dmesg"], check=True, capture_output=True, text=True, errors="replace")
     before = {line.pid for line in parse_killed_lines(log.stdout.splitlines())}
-    # The one kill that all forms are asked for is no namesake's of an earlier one.
+    # All formats are searched for this kill: no earlier kill may have the same pid.
     pid = next(pid for pid in iter(kill_one, None) if pid not in before)
 
     require(Path("/lib/systemd/systemd-journald").exists(), "journald is systemd's")
@@ -268,16 +268,16 @@ def _of_one_line(log: Path) -> list[OomKill]:
 @pytest.mark.parametrize("form", JOURNAL_FORMS)
 def test_the_real_journals_output_is_read(form: str, journald: Path) -> None:
     logged = (journald / "cat").read_text(encoding="utf-8", errors="replace").splitlines()
-    told = _of_one_line(journald / form)
+    found = _of_one_line(journald / form)
     pids = [line.pid for line in parse_killed_lines(logged)]
-    assert [kill.victim.tid for kill in told if not kill.skipped] == pids
+    assert [kill.victim.tid for kill in found if not kill.skipped] == pids
     with_all = _of_one_line(journald / "json")
-    assert [(kill.victim, kill.memcg, kill.stack) for kill in told] == [
+    assert [(kill.victim, kill.memcg, kill.stack) for kill in found] == [
         (kill.victim, kill.memcg, kill.stack) for kill in with_all
     ]
 
 
-def test_all_forms_of_the_real_journal_have_the_same_kills(journald: Path) -> None:
+def test_all_formats_of_the_real_journal_have_the_same_kills(journald: Path) -> None:
     uids = {
         tuple(kill.uid for kill in _of_one_line(journald / form))
         for form in ("json", "export", "short-monotonic")
@@ -289,8 +289,8 @@ def test_all_forms_of_the_real_journal_have_the_same_kills(journald: Path) -> No
     uids.add(tuple(uid for one in of_files if (uid := one["log.record.uid"]) not in others))
     assert len(uids) == 1
     everything = _shown(run_otel_oom("replay", "--json", journald))
-    # A journald that starts long after a kill has its own start for the time of it where a form
-    # leaves out the kernel's: of those of just now all forms tell.
+    # In formats without the kernel's own time, a kill from before the start of journald has the
+    # time of that start. So compare a fresh kill only.
     fresh = _of_one_line(journald / "json")[-1].uid
     assert [one["log.record.uid"] for one in everything].count(fresh) == 1
     pid = [one["process.pid"] for one in everything if one["log.record.uid"] == fresh]

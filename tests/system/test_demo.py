@@ -1,4 +1,4 @@
-"""The demonstration: a real kill, told truly, and nothing left behind."""
+"""The demonstration: a real kill with true values, and no leftovers."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def leftovers() -> set[str]:
     }
 
 
-def test_it_shows_a_kill_that_the_kernel_made() -> None:
+def test_it_prints_a_kill_of_the_kernel() -> None:
     lines, killed = run_demo("--json")
     log, span = (json.loads(line) for line in lines)
     record = log["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]
-    told = attributes(record)
-    victim = killed[int(told["process.pid"])]
-    assert told["oom.victim.comm"] == victim.comm == "oom-demo-victim"
-    assert int(told["oom.victim.memory.anon"]) == victim.anon * 1024
+    values = attributes(record)
+    victim = killed[int(values["process.pid"])]
+    assert values["oom.victim.comm"] == victim.comm == "oom-demo-victim"
+    assert int(values["oom.victim.memory.anon"]) == victim.anon * 1024
     item = span["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     assert (item["traceId"], item["spanId"]) == (record["traceId"], record["spanId"])
     assert int(item["endTimeUnixNano"]) > int(item["startTimeUnixNano"])
@@ -81,7 +81,7 @@ def test_it_sends_on_to_the_users_backend() -> None:
     assert log.uid in lines[0]
 
 
-def test_ended_from_outside_it_leaves_nothing_either() -> None:
+def test_it_leaves_nothing_behind_after_sigterm() -> None:
     before = leftovers()
     with subprocess.Popen(
         [sys.executable, "-m", "otel_oom", "demo"],

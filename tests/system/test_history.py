@@ -1,4 +1,4 @@
-"""`otel-oom events` and `otel-oom show`: real kills, with the agent at work and after its end."""
+"""`otel-oom events` and `otel-oom show`: real kills, while the agent runs and after its end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ while True:
     held.append(bytearray(1 << 20))
 """
 NAME = "\x1b[2J\n\\xff"
-"""What the hog calls itself, as its events have it: what is not UTF-8 is an escape there."""
+"""The name of the hog in its events, with invalid UTF-8 escaped."""
 
 
 def history(state: Path, *words: str) -> CompletedCommand:
@@ -100,20 +100,20 @@ def test_a_delivered_kill_is_shown_as_the_backend_has_it(tmp_path: Path) -> None
                 "its answer is noted",
                 limit=LIMIT_S,
             )
-            working = told(state, log.uid)
+            working = outputs(state, log.uid)
             assert shown(state, "show", str(pid), "--json") == working[0]
             lines = shown(state, "events", *ALL, "--json").splitlines()
             assert running.stop() == 0
-    told_log, told_span = working[0].splitlines()
-    check_same(told_log, log)
-    check_same(told_span, span)
+    received_log, received_span = working[0].splitlines()
+    check_same(received_log, log)
+    check_same(received_span, span)
     assert log.resource["deployment.environment.name"] == "only-the-agent-knows"
     # The host may have kills of its own at the same time.
     assert [one for one in map(_pid, lines) if one in {first, pid}] == [first, pid]
-    assert told(state, log.uid) == working
+    assert outputs(state, log.uid) == working
 
 
-def told(state: Path, uid: str) -> tuple[str, str, list[str]]:
+def outputs(state: Path, uid: str) -> tuple[str, str, list[str]]:
     events = shown(state, "events", *ALL).splitlines()
     (line,) = (columns for columns in map(str.split, events) if uid[:8] in columns)
     return shown(state, "show", uid[:13], "--json"), shown(state, "show", uid), line
@@ -146,14 +146,14 @@ def test_a_hostile_name_in_the_list_and_on_the_page(tmp_path: Path) -> None:
     )
 
 
-def test_a_kill_that_is_not_told_yet_is_shown_as_far_as_it_is_known(tmp_path: Path) -> None:
+def test_a_pending_kill_is_shown_as_far_as_it_is_known(tmp_path: Path) -> None:
     stored = ("Top memory consumers", "victim exited, by signal 9")
     # The cgroup stays until it was looked at.
     with run_agent(tmp_path, NOT_SENT) as running, own_memcg() as memcg:
         state, pid = running.state_dir, str(kill_in(memcg))
         wait_until(
             lambda: all(text in history(state, "show", pid).out for text in stored),
-            "it is stored, with what was seen and its end",
+            "it is stored, with snapshot and exit",
             limit=LIMIT_S,
         )
         page, before = shown(state, "show", pid), shown(state, "show", pid, "--json")
@@ -169,12 +169,12 @@ def test_a_kill_that_is_not_told_yet_is_shown_as_far_as_it_is_known(tmp_path: Pa
     log, span = map(request, before.splitlines())
     assert isinstance(log, ExportLogsServiceRequest)
     assert isinstance(span, ExportTraceServiceRequest)
-    (told_log,) = filter_kills(backend.logs, [int(pid)])
-    (told_span,) = filter_kills(backend.spans, [int(pid)])
+    (received_log,) = filter_kills(backend.logs, [int(pid)])
+    (received_span,) = filter_kills(backend.spans, [int(pid)])
     (record,) = log.resource_logs[0].scope_logs[0].log_records
-    assert attributes_to_dict(record.attributes)["log.record.uid"] == told_log.uid
-    assert record.body == told_log.item.body
-    assert span.resource_spans[0].scope_spans[0].spans[0].span_id == told_span.item.span_id
+    assert attributes_to_dict(record.attributes)["log.record.uid"] == received_log.uid
+    assert record.body == received_log.item.body
+    assert span.resource_spans[0].scope_spans[0].spans[0].span_id == received_span.item.span_id
 
 
 def test_a_real_collector_reads_the_lines(tmp_path: Path, collector_binary: Path) -> None:

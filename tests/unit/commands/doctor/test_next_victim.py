@@ -1,4 +1,4 @@
-"""Who would be killed next, of processes that a test's user may not make: those that are spared."""
+"""Scores of processes, also of protected ones, which a test can't always start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event of the history as OTLP: what it was told as, else what it would be told as now."""
+"""Events of the event log as OTLP: the encoded copy, or a fresh encoding."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from tests.testlib.samples.events import (
 NS = 10**9
 
 
-def on_host() -> Host:
+def local_host() -> Host:
     return HOST
 
 
-def nobody() -> Host:
+def no_host() -> Host:
     raise AssertionError
 
 
-def asking(store: Store) -> ControlClient:
+def client(store: Store) -> ControlClient:
     known = store_handlers(store)
     return lambda request: json.loads(json.dumps(known[request["method"]](request)))
 
@@ -53,7 +53,7 @@ def asking(store: Store) -> ControlClient:
 def stored(
     folder: Path,
     event: OomKill | NoVictim | Panic | MissedKills = KILL,
-    told: Mapping[str, bytes] | None = None,
+    encoded: Mapping[str, bytes] | None = None,
 ) -> HistoryRow:
     with Store(folder) as store:
         store.insert(event, SNAPSHOT)
@@ -61,24 +61,27 @@ def stored(
             for step in REAPER_STEPS:
                 store.add_reaper_step(event.boot_id, step)
             store.add_exit(event.boot_id, EXIT)
-        if told:
-            store.enqueue([OutboxEntry(1, event.uid, told.get("log"), told.get("span"))])
-        (row,) = queries.read_newest(asking(store))
+        if encoded:
+            store.enqueue([OutboxEntry(1, event.uid, encoded.get("log"), encoded.get("span"))])
+        (row,) = queries.read_newest(client(store))
         return row
 
 
-def test_what_was_told_is_shown_as_it_was_told(tmp_path: Path) -> None:
-    told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
-    entry = entry_from_row(stored(tmp_path, told=told), nobody)
-    assert entry.log.SerializeToString() == told["log"]
+def test_an_encoded_event_is_returned_byte_for_byte(tmp_path: Path) -> None:
+    encoded = {
+        "log": encode_log(sample_enriched_kill()),
+        "span": encode_span(sample_enriched_kill()),
+    }
+    entry = entry_from_row(stored(tmp_path, encoded=encoded), no_host)
+    assert entry.log.SerializeToString() == encoded["log"]
     assert entry.span
-    assert entry.span.SerializeToString() == told["span"]
+    assert entry.span.SerializeToString() == encoded["span"]
     assert (entry.log_status, entry.span_status) == ("queued", "queued")
 
 
-def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
+def test_a_pending_event_is_encoded_now(tmp_path: Path) -> None:
     row = stored(tmp_path)
-    entry = entry_from_row(row, on_host)
+    entry = entry_from_row(row, local_host)
     now = enrich_kill(KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), row.stored_unix_ns, HOST)
     assert entry.log.SerializeToString() == encode_log(now)
     assert entry.span
@@ -86,26 +89,26 @@ def test_what_is_not_told_yet_is_what_would_be_told_now(tmp_path: Path) -> None:
     assert (entry.log_status, entry.span_status) == ("pending", "pending")
 
 
-def test_a_log_that_was_told_before_its_span(tmp_path: Path) -> None:
-    log = encode_log(replace(sample_enriched_kill(), resource={"service.name": "as it was told"}))
-    entry = entry_from_row(stored(tmp_path, told={"log": log}), on_host)
+def test_an_encoded_log_with_a_pending_span(tmp_path: Path) -> None:
+    log = encode_log(replace(sample_enriched_kill(), resource={"service.name": "encoded"}))
+    entry = entry_from_row(stored(tmp_path, encoded={"log": log}), local_host)
     assert entry.log.SerializeToString() == log
     assert entry.span
     assert entry.span.resource_spans[0].scope_spans[0].spans[0].trace_id.hex() == (
         entry.event.trace_id
     )
-    assert entry.event.resource.text("service.name") == "as it was told"
+    assert entry.event.resource.text("service.name") == "encoded"
 
 
-def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
+def test_events_that_are_too_large_for_one_response(tmp_path: Path) -> None:
     answered: list[int] = []
     with Store(tmp_path) as store:
         for number in range(20):
             store.insert(sample_kill(number, stack=("x" * 300_000,)), SNAPSHOT)
-        ask = asking(store)
+        query = client(store)
 
         def counting(wanted: Request) -> Any:  # noqa: ANN401  JSON
-            answer = ask(wanted)
+            answer = query(wanted)
             answered.append(len(json.dumps(answer)))
             return answer
 
@@ -129,17 +132,17 @@ def test_events_that_are_too_large_for_one_answer(tmp_path: Path) -> None:
 def test_every_kind_of_event(
     tmp_path: Path, event: NoVictim | Panic | MissedKills | OomKill
 ) -> None:
-    entry = entry_from_row(stored(tmp_path, event), on_host)
+    entry = entry_from_row(stored(tmp_path, event), local_host)
     assert entry.event.uid == event.uid
     assert entry.event.unix_ns == event.time_unix_ns
     assert entry.event.body
     assert (entry.span, entry.span_status) == (None, None)
 
 
-def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
+def test_a_panic_is_encoded_like_by_the_agent(tmp_path: Path) -> None:
     row = stored(tmp_path, PANIC)
     log = encode_log(enrich_panic(PANIC, row.stored_unix_ns, HOST))
-    assert entry_from_row(row, on_host).log.SerializeToString() == log
+    assert entry_from_row(row, local_host).log.SerializeToString() == log
 
 
 @pytest.mark.parametrize(
@@ -153,19 +156,22 @@ def test_a_panic_is_told_as_the_agent_tells_it(tmp_path: Path) -> None:
         {"log": b"", "span": b""},
     ],
 )
-def test_what_can_not_be_read_is_told_as_that(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_an_undecodable_event_is_an_error(tmp_path: Path, change: dict[str, Any]) -> None:
     row = replace(stored(tmp_path), **change)
     with pytest.raises(UndecodableEventError, match=row.uid):
-        entry_from_row(row, on_host)
+        entry_from_row(row, local_host)
 
 
-def test_a_later_versions_event_that_was_told_is_shown(tmp_path: Path) -> None:
-    told = {"log": encode_log(sample_enriched_kill()), "span": encode_span(sample_enriched_kill())}
-    row = replace(stored(tmp_path, told=told), kind="of a later version", event="{}")
-    assert entry_from_row(row, nobody).event.uid == KILL.uid
+def test_an_encoded_event_of_a_later_version_is_returned(tmp_path: Path) -> None:
+    encoded = {
+        "log": encode_log(sample_enriched_kill()),
+        "span": encode_span(sample_enriched_kill()),
+    }
+    row = replace(stored(tmp_path, encoded=encoded), kind="of a later version", event="{}")
+    assert entry_from_row(row, no_host).event.uid == KILL.uid
 
 
-def test_since_when() -> None:
+def test_times_are_parsed() -> None:
     now = 1_700_000_000 * NS
     assert parse_time_ns("90m", now) == now - 5400 * NS
     assert parse_time_ns("2d", now) == now - 172_800 * NS

@@ -1,4 +1,4 @@
-"""The page of one kill: what it says, in which order, and that nothing in it does harm."""
+"""The page of one event: content, order, and escaping."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_it_reads_from_top_to_bottom() -> None:
+def test_the_sections_are_in_order() -> None:
     one = sample_enriched_kill()
     text = page(one)
     begin = flat(text.partition("Victim")[0])
@@ -72,7 +72,7 @@ def test_it_reads_from_top_to_bottom() -> None:
     assert [line for line in headings if line in order] == order
 
 
-def test_what_was_killed() -> None:
+def test_the_victim() -> None:
     what = section(page(sample_enriched_kill()), "Victim")
     assert f"container    {CONTAINER_ID[:12]}" in what
     assert "java, pid 4711, pid 1 in its own namespace" in flat(what)
@@ -83,7 +83,7 @@ def test_what_was_killed() -> None:
     assert "hunter2" not in what
 
 
-def test_the_limit_is_drawn_with_what_used_it_up() -> None:
+def test_the_limit_has_bars_for_its_usage() -> None:
     limit = section(page(sample_enriched_kill()), "Limit")
     assert "a cgroup above the victim's" in limit
     bars = {line.split("▕")[0].strip(): line for line in limit.splitlines() if "▕" in line}
@@ -98,7 +98,7 @@ def test_the_limit_is_drawn_with_what_used_it_up() -> None:
     assert "victim's own 64.0 MiB of its own limit of 64.0 MiB" in flat(limit)
 
 
-def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
+def test_the_limit_of_the_host_has_bars_for_its_memory() -> None:
     decision = replace(DECISION, constraint="none", memcg=None, memcg_usage=None)
     host = HostMemory(
         {"total": 8 << 30, "available": 0, "hugetlb": 6 << 30}
@@ -113,7 +113,7 @@ def test_where_the_host_had_nothing_left_its_memory_is_drawn() -> None:
     assert "1.0 GiB of 1.0 GiB (100%)" in limit
 
 
-def test_a_limit_of_which_only_the_stack_tells() -> None:
+def test_a_limit_that_only_the_stack_shows() -> None:
     one = replace(
         sample_enriched_kill(decision=None), snapshot=replace(SNAPSHOT, limit_cgroup=None)
     )
@@ -122,7 +122,7 @@ def test_a_limit_of_which_only_the_stack_tells() -> None:
     assert "usage" not in limit
 
 
-def test_who_used_the_memory_the_chosen_one_marked() -> None:
+def test_the_victim_is_marked_among_the_tasks() -> None:
     who = section(page(sample_enriched_kill()), "Top memory consumers")
     rows = [line.split() for line in who.splitlines()]
     (chosen,) = (row for row in rows if row[0] == "▶")
@@ -134,7 +134,7 @@ def test_who_used_the_memory_the_chosen_one_marked() -> None:
     assert "Protected by oom_score_adj -1000" in who
 
 
-def test_the_candidates_are_read_as_they_were_written() -> None:
+def test_tasks_are_parsed_as_they_were_formatted() -> None:
     ranked = sample_enriched_kill().ranked_tasks
     hostile = replace(ranked[0], task=replace(ranked[0].task, comm=HOSTILE))
     (task,) = parse_tasks(format_tasks([hostile]))
@@ -143,7 +143,7 @@ def test_the_candidates_are_read_as_they_were_written() -> None:
     assert task["memcg"] == ranked[0].task.memcg
 
 
-def test_where_it_was_asked_for() -> None:
+def test_the_allocation() -> None:
     where = section(page(sample_enriched_kill()), "Allocation")
     assert "sidecar, pid 99, thread 100, not the victim, in /docker" in flat(where)
     assert "shared memory or tmpfs, by write(), 4.0 KiB, GFP_KERNEL" in where
@@ -154,7 +154,7 @@ def test_where_it_was_asked_for() -> None:
         assert frame in whole
 
 
-def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
+def test_the_timeline_is_in_order_with_distances_from_the_kill() -> None:
     one = enrich_kill(
         KILL, SNAPSHOT, VictimOutcome(EXIT, REAPER_STEPS), KILL.time_unix_ns + 150_000_000, HOST
     )
@@ -174,7 +174,7 @@ def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "says"),
+    ("status", "text"),
     [
         ("queued", "queued: see otel-oom queue"),
         ("pending", "pending: "),
@@ -184,12 +184,12 @@ def test_the_timeline_is_in_order_and_in_distances_from_the_mark() -> None:
         ),
     ],
 )
-def test_what_has_become_of_it(status: str, says: str) -> None:
+def test_the_delivery_status(status: str, text: str) -> None:
     timeline = section(page(sample_enriched_kill(), status=status), "Timeline")
-    assert timeline.count(says) == 2
+    assert timeline.count(text) == 2
 
 
-def test_a_victim_that_has_not_died() -> None:
+def test_a_victim_that_did_not_exit() -> None:
     alive = enrich_kill(KILL, SNAPSHOT, VictimOutcome(alive=StillAlive(11 * 10**9, "D")), 0, HOST)
     assert re.search(r"\+10\.0 s +victim still alive, in state D", page(alive))
     assert "no exit of the victim recorded yet" in page(sample_enriched_kill(exit_=None))
@@ -207,7 +207,7 @@ def test_the_settings_and_the_advice() -> None:
     assert f"{KILL.trace_id:032x}" in section(text, "Identifiers")
 
 
-def test_what_is_not_known_has_no_line() -> None:
+def test_an_unknown_value_has_no_line() -> None:
     bare = sample_enriched_kill(
         decision=None,
         memory=None,
@@ -224,7 +224,7 @@ def test_what_is_not_known_has_no_line() -> None:
     assert "Top memory consumers" not in text
 
 
-def test_all_members_of_a_group() -> None:
+def test_the_victims_of_a_group() -> None:
     first = entry(sample_enriched_kill(), 1)
     other = sample_kill(5, incident=KILL.uid, memcg=Memcg(43, "/docker/other"))
     second = entry(enrich_kill(other, SNAPSHOT, VictimOutcome(), 0, HOST), 2)
@@ -238,7 +238,7 @@ def test_all_members_of_a_group() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("colour", [False, True])
-def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
+def test_hostile_names_are_escaped_and_lines_fit(
     width: int,
     colour: bool,  # noqa: FBT001
 ) -> None:
@@ -260,7 +260,7 @@ def test_hostile_names_are_harmless_and_the_page_is_no_wider_than_the_screen(
 @pytest.mark.parametrize(
     "limits", [None, MemcgUsage(None, None, None, None), MemcgUsage(0, 0, 0, 0)]
 )
-def test_any_limits_can_be_drawn(limits: MemcgUsage | None) -> None:
+def test_any_limits_have_bars(limits: MemcgUsage | None) -> None:
     text = page(sample_enriched_kill(decision=replace(DECISION, memcg_usage=limits)))
     assert "Limit" in text
 

@@ -1,4 +1,4 @@
-"""The list of events: one line each, with what tells them apart."""
+"""The list of events, one on a line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_owner_is_read_from_the_cgroup(path: str, owner: str) -> None:
     assert row(entry(replace(one, containers=EventContainers())))[3] == owner
 
 
-def test_a_pod_and_a_container_by_their_names() -> None:
+def test_pods_and_containers_have_names() -> None:
     resource = {
         "k8s.pod.uid": POD_UID,
         "k8s.pod.name": "cart-7d",
@@ -88,7 +88,7 @@ def test_the_limit(decision: object, limit: str) -> None:
     assert row(entry(sample_enriched_kill(decision=decision)))[4] == limit
 
 
-def test_events_without_a_victim_stand_in_it_too() -> None:
+def test_events_without_a_victim() -> None:
     outcomes = [
         row(log_entry(log))[-2]
         for log in (
@@ -102,7 +102,7 @@ def test_events_without_a_victim_stand_in_it_too() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_table_fits_and_nothing_in_it_does_harm(width: int) -> None:
+def test_the_table_fits_and_is_escaped(width: int) -> None:
     name = "x\x1b]0;pwned\x07\n漢字"
     victim = replace(KILL.victim, comm=name)
     one = sample_enriched_kill(victim=victim, memcg=Memcg(1, f"/{name}" * 30))

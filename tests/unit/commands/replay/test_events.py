@@ -1,4 +1,4 @@
-"""Whole files into events: reports, boots, hosts, ids, and each event once."""
+"""Extraction of events from whole files: reports, boots, hosts, ids, duplicates."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ PRODUCERS: dict[str, bytes | list[str]] = {
 
 
 @pytest.mark.parametrize("name", PRODUCERS)
-def test_a_kill_is_whole_whoever_kept_the_log(name: str) -> None:
+def test_a_kill_is_complete_in_every_format(name: str) -> None:
     (kill,) = replay_kills(PRODUCERS[name])
     assert (kill.victim.tgid, kill.victim.comm, kill.victim.uid) == (5356, "tail", 0)
     assert kill.memory is not None
@@ -94,7 +94,7 @@ def test_a_kill_has_one_id_in_every_log_that_has_its_second() -> None:
     assert other.uid != of_iso
 
 
-def test_times_are_told_with_how_they_are_known() -> None:
+def test_times_have_a_source() -> None:
     (journal,) = replay_kills(PRODUCERS["journal as JSON"])
     assert journal.provenance is not None
     assert journal.provenance.time_source == LOG
@@ -110,7 +110,7 @@ def test_times_are_told_with_how_they_are_known() -> None:
     assert round((ENDED_NS - uptime.time_unix_ns) / 1e9) == 60
 
 
-def test_the_host_is_the_logs_and_never_this_one() -> None:
+def test_the_host_is_that_of_the_log() -> None:
     here = Host(
         {"host.name": "laptop", "host.id": "mine", "k8s.cluster.name": "c"},
         UserSymbolizer(Path("/nonexistent")),
@@ -159,14 +159,14 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
         format_json([*journal_entries(REPORT), *journal_entries([KILLED], 101, _BOOT_ID="0" * 32)]),
     ],
 )
-def test_a_report_that_another_boot_cuts_off_is_not_the_next_kills(log: list[str]) -> None:
+def test_a_report_ends_with_its_boot(log: list[str]) -> None:
     (kill,) = replay_kills(log)
     assert kill.memcg is None
     assert not kill.stack
 
 
 @pytest.mark.parametrize("mark", [",oom_memcg=", ",task_memcg=", ",task="])
-def test_a_line_that_was_printed_in_pieces_is_joined(mark: str) -> None:
+def test_a_line_printed_in_parts_is_joined(mark: str) -> None:
     chosen, _, rest = REPORT[-1].partition(mark)
     for log in (dmesg_lines, syslog_lines):
         (kill,) = replay_kills(log([*REPORT[:-1], chosen, mark + rest, KILLED]))
@@ -187,7 +187,7 @@ def test_a_thousand_hosts_take_a_bounded_memory() -> None:
     assert max(held) == 256
 
 
-def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_unit_files_are_not_used_for_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         event, "find_memory_setting", lambda *_: UnitSetting("MemoryMax=1", Path("/x"))
     )
@@ -205,7 +205,7 @@ def test_this_machines_unit_files_tell_nothing_of_a_log(monkeypatch: pytest.Monk
     assert settings == [UnitSetting("MemoryMax=1", Path("/x")), None]
 
 
-def test_a_boots_id_is_taken_from_journalctls_marks() -> None:
+def test_the_boot_id_is_read_from_the_marks_of_journalctl() -> None:
     mark = "-- Boot f0e1d2c3000040008000000000000002 --"
     first, second = replay_kills(
         [*syslog_lines(KILL), mark, *syslog_lines(KILL, "Nov 14 22:00:00")]
@@ -233,16 +233,16 @@ def test_kills_long_after_a_group_are_their_own() -> None:
     assert [kill.incident for kill in replay_kills(log)] == [None, None]
 
 
-def test_a_storm_is_told_in_its_order_and_each_once() -> None:
+def test_a_storm_is_extracted_in_order_and_once() -> None:
     log = syslog_lines([*KILL, *(killed_line(pid) for pid in range(6000, 6300))])
-    told = replay_kills(log)
-    assert [kill.victim.tgid for kill in told] == [5356, *range(6000, 6300)]
-    assert len({kill.uid for kill in told}) == 301
+    storm = replay_kills(log)
+    assert [kill.victim.tgid for kill in storm] == [5356, *range(6000, 6300)]
+    assert len({kill.uid for kill in storm}) == 301
 
 
-def test_a_search_in_vain_is_found() -> None:
-    in_vain = [*REPORT[:-1], NO_KILLABLE_PROCESS]
-    for log in (syslog_lines(in_vain * 2), dmesg_lines(in_vain * 2)):
+def test_a_decision_without_a_victim_is_extracted() -> None:
+    no_victim = [*REPORT[:-1], NO_KILLABLE_PROCESS]
+    for log in (syslog_lines(no_victim * 2), dmesg_lines(no_victim * 2)):
         (event,) = replay(log)
         assert isinstance(event, NoVictim)
         assert event.decision is not None
@@ -258,7 +258,7 @@ def test_a_search_in_vain_is_found() -> None:
         format_export(journal_entries(DIED, 500.0)),
     ],
 )
-def test_a_panic_is_found(log: bytes | list[str]) -> None:
+def test_a_panic_is_extracted(log: bytes | list[str]) -> None:
     (event,) = replay(log)
     assert isinstance(event, Panic)
     assert event.message == SYSTEM_WIDE
@@ -274,11 +274,11 @@ def test_a_panic_is_found(log: bytes | list[str]) -> None:
     assert at_start is not None
     assert event.uid == at_start.uid
     assert roundtrip(event) == event
-    known = Deduplicator()
-    assert [known.add(event), known.add(event)] == [True, False]
+    deduplicator = Deduplicator()
+    assert [deduplicator.add(event), deduplicator.add(event)] == [True, False]
 
 
-def test_the_next_boot_is_not_the_panics() -> None:
+def test_a_panic_ends_with_its_boot() -> None:
     (cut,) = replay(dmesg_lines(DIED[: len(HOST_REPORT) + 2]))
     assert isinstance(cut, Panic)
     panicked, kill = replay(
@@ -288,7 +288,7 @@ def test_the_next_boot_is_not_the_panics() -> None:
     assert isinstance(kill, OomKill)
 
 
-def test_what_only_resembles_a_kill_is_none() -> None:
+def test_lines_that_only_resemble_a_kill_are_ignored() -> None:
     log = [
         "Nov 14 21:00:00 db1 systemd[1]: a.service: Killed process 5356 (tail) with signal SIGKILL",
         f"Nov 14 21:00:00 db1 app[7]: {KILLED}",
@@ -298,7 +298,7 @@ def test_what_only_resembles_a_kill_is_none() -> None:
     assert replay(log) == []
 
 
-def test_any_bytes_are_read() -> None:
+def test_any_bytes_can_be_read() -> None:
     (kill,) = replay_kills(syslog_lines([killed_line(7, "a\udcff)b")]))
     assert kill.victim.comm == "a\\xff)b"
     assert replay(bytes(range(256)) * 100 + KILLED.encode()) == []
@@ -310,48 +310,30 @@ def test_a_hostile_name_does_not_change_the_id() -> None:
     assert one.uid == other.uid
 
 
-def _news(*logs: list[OomKill]) -> int:
-    known = Deduplicator()
-    return sum(known.add(kill) for log in logs for kill in log)
+def _count_new(*logs: list[str] | bytes) -> int:
+    deduplicator = Deduplicator()
+    return sum(deduplicator.add(kill) for log in logs for kill in replay_kills(log))
 
 
 def test_the_same_kill_of_several_logs_is_one() -> None:
-    logs = [replay_kills(PRODUCERS[name]) for name in PRODUCERS if name != "nothing but text"]
+    logs = [log for name, log in PRODUCERS.items() if name != "nothing but text"]
+    journals = [log for name, log in PRODUCERS.items() if name.startswith("journal")]
     # The samples' journal was read an hour after the samples' syslog.
-    journal, *others = (log for log in logs if log[0].capture.hook == "journal")
-    assert _news(journal, *others) == 1
-    rest = [log for log in logs if log[0].capture.hook != "journal"]
-    assert _news(*rest) == 1
-    assert (
-        _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, "Nov 14 21:00:01")))
-        == 1
-    )
+    assert _count_new(*journals) == 1
+    assert _count_new(*(log for log in logs if log not in journals)) == 1
+    assert _count_new(syslog_lines(KILL), syslog_lines(KILL, "Nov 14 21:00:01")) == 1
 
 
-def test_other_kills_are_others() -> None:
-    assert _news(replay_kills(syslog_lines([killed_line(1), killed_line(2)]))) == 2
-    assert (
-        _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, host="web2"))) == 2
-    )
-    assert (
-        _news(
-            replay_kills(syslog_lines(KILL)),
-            replay_kills(syslog_lines(KILL, host="db1.example.com")),
-        )
-        == 1
-    )
-    assert (
-        _news(replay_kills(dmesg_lines(KILL)), replay_kills(dmesg_lines(KILL, since_boot_s=100.5)))
-        == 2
-    )
-    assert (
-        _news(replay_kills(syslog_lines(KILL)), replay_kills(syslog_lines(KILL, "Nov 13 05:00:00")))
-        == 2
-    )
+def test_different_kills_are_not_duplicates() -> None:
+    assert _count_new(syslog_lines([killed_line(1), killed_line(2)])) == 2
+    assert _count_new(syslog_lines(KILL), syslog_lines(KILL, host="web2")) == 2
+    assert _count_new(syslog_lines(KILL), syslog_lines(KILL, host="db1.example.com")) == 1
+    assert _count_new(dmesg_lines(KILL), dmesg_lines(KILL, since_boot_s=100.5)) == 2
+    assert _count_new(syslog_lines(KILL), syslog_lines(KILL, "Nov 13 05:00:00")) == 2
 
 
-def test_searches_in_vain_minutes_apart_are_others() -> None:
-    known = Deduplicator()
-    for time, news in (("21:00:00", True), ("21:00:00", False), ("21:05:00", True)):
+def test_decisions_without_a_victim_minutes_apart_are_different() -> None:
+    deduplicator = Deduplicator()
+    for time, is_new in (("21:00:00", True), ("21:00:00", False), ("21:05:00", True)):
         (event,) = replay(syslog_lines([NO_KILLABLE_PROCESS], f"Nov 14 {time}"))
-        assert known.add(event) == news
+        assert deduplicator.add(event) == is_new

@@ -1,4 +1,4 @@
-"""Each producer's form of a line, as its documentation has it."""
+"""The format of each logging program, as documented."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_an_entry_of_the_journal_has_all() -> None:
         assert detect.parse_line(raw) == expected
 
 
-def test_bytes_that_are_no_text_are_read() -> None:
+def test_invalid_utf8_is_read() -> None:
     message = b"Killed process 1 (\xff\n) total-vm"
     (entry,) = journal_entries([""])
     raw = json.dumps({**entry, "MESSAGE": list(message)}).encode()
@@ -152,7 +152,7 @@ def test_bytes_that_are_no_text_are_read() -> None:
         json.dumps({"log": f"[12345.678901] {TEXT}\n", "stream": "stdout", "time": "x"}),
     ],
 )
-def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
+def test_prefixes_of_container_runtimes_are_stripped(raw: str) -> None:
     assert detect.parse_line(raw.encode()) == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
 
 
@@ -179,11 +179,11 @@ def test_what_a_container_printed_is_unwrapped(raw: str) -> None:
         *format_json(journal_entries([TEXT], SYSLOG_FACILITY="1")),
     ],
 )
-def test_what_the_kernel_did_not_print_is_left_out(raw: str) -> None:
+def test_lines_of_user_space_are_ignored(raw: str) -> None:
     assert detect.parse_line(raw.encode()) is None
 
 
-def test_the_marks_of_another_boot_are_journalctls() -> None:
+def test_the_boot_marks_of_journalctl_are_parsed() -> None:
     assert detect.parse_boot_marker(f"-- Boot {BOOT} --".encode()) == BOOT_ID
     assert detect.parse_boot_marker(b"-- Reboot --") == ""
     assert detect.parse_boot_marker(b"-- No entries --") is None

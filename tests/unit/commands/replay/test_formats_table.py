@@ -1,4 +1,4 @@
-"""The table: each form in which a kernel logs a kill, out of what each producer makes of it."""
+"""Each message format of the kernel, in the format of each logging program."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from tests.testlib.samples.replay_logs import replay_kills
 @pytest.mark.parametrize("producer", PRODUCERS)
 @pytest.mark.parametrize("form", MESSAGE_FORMATS, ids=lambda form: f"{form.number}-{form.name}")
 def test_every_form_is_read_from_every_producer(form: MessageFormat, producer: str) -> None:
-    told = [kill for kill in replay_kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
-    assert [victim_of(kill) for kill in told] == list(form.victims)
+    found = [kill for kill in replay_kills(PRODUCERS[producer](form.lines)) if not kill.skipped]
+    assert [victim_of(kill) for kill in found] == list(form.victims)

@@ -1,4 +1,4 @@
-"""Which files are read, in which order, and whatever they are packed with."""
+"""Selection, order and decompression of log files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _read(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_a_packed_file_is_unpacked_whatever_it_is_called(suffix: str, tmp_path: Path) -> None:
+def test_a_file_is_decompressed_whatever_its_name(suffix: str, tmp_path: Path) -> None:
     packed = PACKERS[suffix](PLAIN)
     (tmp_path / "kern.log").write_bytes(packed * 3)
     assert _read(tmp_path / "kern.log") == PLAIN * 3
@@ -77,9 +77,9 @@ def test_a_damaged_file_is_read_as_far_as_it_goes(suffix: str, damage: str, tmp_
             while data := stream.read(1000):
                 got += data
         except UnreadableFileError as error:
-            told = str(error)
-    assert "damaged" in told
-    assert str(path) in told
+            message = str(error)
+    assert "damaged" in message
+    assert str(path) in message
     assert got.startswith(PLAIN)
 
 
@@ -89,7 +89,7 @@ def test_padding_behind_xz_is_no_damage(tmp_path: Path) -> None:
     assert _read(tmp_path / "log") == PLAIN * 2
 
 
-def test_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
+def test_xz_that_needs_much_memory_is_rejected(tmp_path: Path) -> None:
     packed = bytearray(lzma.compress(PLAIN))
     # The block's header: the dictionary's size is its one filter's property, a sum is its end.
     at = packed.index(b"\x21\x01", 12)
@@ -101,7 +101,7 @@ def test_xz_that_asks_for_much_memory_is_refused(tmp_path: Path) -> None:
         _read(tmp_path / "log")
 
 
-def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="No such file"), open_file(tmp_path / "none"):
         pass
     with pytest.raises(UnreadableFileError, match="is a directory"), open_file(tmp_path):
@@ -141,7 +141,7 @@ def test_a_pipe_is_decompressed_too(suffix: str, tmp_path: Path) -> None:
         assert position() == 0
 
 
-def test_journals_without_journalctl_are_told(
+def test_journals_without_journalctl_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -152,7 +152,7 @@ def test_journals_without_journalctl_are_told(
         pass
 
 
-def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
+def test_kernel_logs_of_a_directory_are_selected(tmp_path: Path) -> None:
     logs = {
         "kern.log": b"",
         "kern.log.1": PLAIN,
@@ -194,7 +194,7 @@ def test_of_a_folder_the_kernels_logs_are_read(tmp_path: Path) -> None:
     assert found.files[0].is_journal
 
 
-def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
+def test_a_named_file_is_always_selected(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"nothing")
     found = select_log_files([tmp_path / "x", STDIN, tmp_path / "none"])
     assert [file.paths[0] for file in found.files] == [STDIN, tmp_path / "x"]
@@ -203,7 +203,7 @@ def test_a_file_that_is_named_is_read_whatever_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_what_may_not_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_user_is_an_error(tmp_path: Path) -> None:
     require(os.geteuid() == 0, "another user's file needs root")
     (tmp_path / "kern.log").write_bytes(PLAIN)
     (tmp_path / "kern.log").chmod(0)
@@ -240,7 +240,7 @@ def test_progress_is_a_line_on_a_terminal() -> None:
     assert output.getvalue().endswith("\r\x1b[K")
 
 
-def test_progress_is_nothing_elsewhere() -> None:
+def test_progress_is_shown_on_terminals_only() -> None:
     output = io.StringIO()
     progress = Progress(1000, output)
     progress.add(1 << 20)

@@ -1,4 +1,4 @@
-"""What of a log is looked at: all that is near a kill, in a bounded memory."""
+"""The prefilter: all lines near a kill, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.testlib.samples.replay_logs import KILL, ChunkedStream, format_export
 PLAIN = [f"line {number} of something else" for number in range(2000)]
 
 
-def _near(data: bytes, piece: int = 1 << 20) -> list[str]:
+def _relevant(data: bytes, piece: int = 1 << 20) -> list[str]:
     raws = prefilter.prefilter_lines(prefilter.read_blocks(ChunkedStream(data, piece)))
     return [raw.text.decode() for raw in raws if raw.relevant]
 
@@ -24,12 +24,12 @@ def _joined(*texts: Iterable[str]) -> bytes:
 
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 64, 4096, 1 << 20])
-def test_a_report_is_handed_on_whole_wherever_a_block_ends(piece: int) -> None:
+def test_a_report_is_passed_on_wherever_a_block_ends(piece: int) -> None:
     data = _joined(PLAIN[:50], KILL, PLAIN[50:90], KILL[-1:], PLAIN[90:])
-    assert _near(data, piece) == [*KILL, KILL[-1]]
+    assert _relevant(data, piece) == [*KILL, KILL[-1]]
 
 
-def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
+def test_the_last_line_of_a_skipped_part_is_passed_on() -> None:
     raws = list(
         prefilter.prefilter_lines(
             prefilter.read_blocks(ChunkedStream(_joined(PLAIN, KILL, PLAIN), 1 << 20))
@@ -39,12 +39,12 @@ def test_of_what_is_passed_over_the_last_line_is_handed_on() -> None:
 
 
 def test_a_last_line_without_an_end_counts() -> None:
-    assert _near(_joined(PLAIN, KILL)[:-1], 100) == [*KILL]
+    assert _relevant(_joined(PLAIN, KILL)[:-1], 100) == [*KILL]
 
 
-def test_a_report_without_a_kill_does_not_last_for_ever() -> None:
+def test_a_report_without_a_kill_ends() -> None:
     data = KILL[0].encode() + b"\n" + b"x\n" * 200_000
-    assert len(_near(data)) < 70_000
+    assert len(_relevant(data)) < 70_000
 
 
 @pytest.mark.parametrize("newline", [b"", b"\n"])

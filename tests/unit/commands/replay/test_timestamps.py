@@ -1,4 +1,4 @@
-"""Years that a log leaves out, and times since a boot, by what is known of its file."""
+"""Times without a year, and uptimes, completed by the time of the file."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def _years(ended: tuple[int, ...], *dates: tuple[int, int]) -> list[int]:
     resolver = TimestampResolver(_ns(*ended))
-    moments = [resolver.add(_dated(*date)) for date in dates]
-    told = [resolver.resolve(moment) for moment in moments]
-    assert {source for _, source in told} <= {WITHOUT_YEAR}
-    return [datetime.fromtimestamp(at // S, UTC).year for at, _ in told]
+    positions = [resolver.add(_dated(*date)) for date in dates]
+    resolved = [resolver.resolve(position) for position in positions]
+    assert {source for _, source in resolved} <= {WITHOUT_YEAR}
+    return [datetime.fromtimestamp(at // S, UTC).year for at, _ in resolved]
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,20 @@ def test_a_year_is_the_last_that_fits_the_file(
     assert _years(ended, *dates) == years
 
 
-def test_a_date_that_has_all_needs_no_file() -> None:
+def test_a_complete_date_needs_no_file() -> None:
     resolver = TimestampResolver(_ns(2023, 11, 14))
     whole = resolver.add(
         LoggedLine("syslog", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5, 6, 3600))
     )
     local = resolver.add(LoggedLine("dmesg", "", when=PartialTimestamp(2020, 1, 2, 3, 4, 5)))
     unix = resolver.add(LoggedLine("journal", "", when=77))
-    assert all(moment.is_final for moment in (whole, local, unix))
+    assert all(position.is_final for position in (whole, local, unix))
     assert resolver.resolve(whole) == (_ns(2020, 1, 2, 2, 4, 5) + 6, LOG)
     assert resolver.resolve(local) == (_ns(2020, 1, 2, 3, 4, 5), WITHOUT_ZONE)
     assert resolver.resolve(unix) == (77, LOG)
 
 
-def test_a_zone_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_zone_is_the_local_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     resolver = TimestampResolver(_ns(2023, 11, 14))
@@ -93,14 +93,14 @@ def test_a_zone_is_this_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _uptimes(*uptimes_s: float, ended_s: int = 10_000) -> list[float]:
     resolver = TimestampResolver(ended_s * S)
-    moments = [
+    positions = [
         resolver.add(LoggedLine("dmesg", "", since_boot_ns=int(uptime_s * S)))
         for uptime_s in uptimes_s
     ]
-    assert not any(moment.is_final for moment in moments)
-    told = [resolver.resolve(moment) for moment in moments]
-    assert {source for _, source in told} == {FILE}
-    return [at / S for at, _ in told]
+    assert not any(position.is_final for position in positions)
+    resolved = [resolver.resolve(position) for position in positions]
+    assert {source for _, source in resolved} == {FILE}
+    return [at / S for at, _ in resolved]
 
 
 def test_uptimes_end_with_the_file() -> None:
@@ -112,9 +112,9 @@ def test_an_earlier_boot_ended_before_the_next_began() -> None:
     assert _uptimes(10.5, 10, 11) == [9_999.5, 9_999, 10_000]
 
 
-def test_a_day_that_is_none_is_told_by_the_file() -> None:
+def test_an_invalid_date_gets_the_time_of_the_file() -> None:
     resolver = TimestampResolver(_ns(2023, 11, 14))
-    moment = resolver.add(_dated(2, 30))
-    assert resolver.resolve(moment) == (_ns(2023, 11, 14), FILE)
-    moment = resolver.add(LoggedLine("syslog", "", when=PartialTimestamp(2023, 13, 1, 0, 0, 0)))
-    assert resolver.resolve(moment) == (_ns(2023, 11, 14), FILE)
+    position = resolver.add(_dated(2, 30))
+    assert resolver.resolve(position) == (_ns(2023, 11, 14), FILE)
+    position = resolver.add(LoggedLine("syslog", "", when=PartialTimestamp(2023, 13, 1, 0, 0, 0)))
+    assert resolver.resolve(position) == (_ns(2023, 11, 14), FILE)
