@@ -10,16 +10,8 @@ from otel_oom.model.text import decode_bytes
 
 def read_text(path: Path | str, max_bytes: int) -> str | None:
     """Read the start of a file by one read(2); ``None`` if it is not readable."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return decode_bytes(os.read(descriptor, max_bytes))
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    raw = _read(path, max_bytes, max_reads=1)
+    return None if raw is None else decode_bytes(raw)
 
 
 def read_lines(path: Path | str, max_bytes: int) -> list[str]:
@@ -27,18 +19,23 @@ def read_lines(path: Path | str, max_bytes: int) -> list[str]:
 
     One read(2) returns at most a page of such a file (``seq_read_iter()``), so there are several.
     """
-    parts, remaining = [], max_bytes
+    raw = _read(path, max_bytes, max_reads=max_bytes)
+    return decode_bytes(raw).removesuffix("\n").split("\n") if raw else []
+
+
+def _read(path: Path | str, max_bytes: int, max_reads: int) -> bytes | None:
+    parts: list[bytes] = []
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return []
+        return None
     try:
-        while remaining > 0 and (part := os.read(descriptor, remaining)):
+        while len(parts) < max_reads and (part := os.read(descriptor, max_bytes)):
             parts.append(part)
-            remaining -= len(part)
+            max_bytes -= len(part)
     except OSError:
         # Earlier parts are good.
-        pass
+        return b"".join(parts) if parts else None
     finally:
         os.close(descriptor)
-    return decode_bytes(b"".join(parts)).removesuffix("\n").split("\n")
+    return b"".join(parts)

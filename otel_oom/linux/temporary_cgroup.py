@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from otel_oom.linux.cgroupfs import CgroupMount
 
+_REMOVAL_S: Final = 2.5
 _PAUSE_S: Final = 0.05
 
 
@@ -23,6 +24,8 @@ class CgroupError(Exception):
 
 class Cgroup:
     """A memory cgroup of this host by its ``path``, as the kernel shows it."""
+
+    removal_s = _REMOVAL_S
 
     def __init__(self, path: str | None = None) -> None:
         """Use the cgroup at ``path``; the root of the mounted hierarchy without one.
@@ -58,7 +61,7 @@ class Cgroup:
 
     def child(self, name: str) -> TemporaryCgroup:
         """Return a cgroup below this one, which exists while its context does."""
-        return TemporaryCgroup(name, parent=self)
+        return TemporaryCgroup(name, parent=self, removal_s=self.removal_s)
 
 
 class TemporaryCgroup(Cgroup):
@@ -70,7 +73,7 @@ class TemporaryCgroup(Cgroup):
         limit: int | None = None,
         *,
         parent: Cgroup | None = None,
-        removal_s: float = 2.5,
+        removal_s: float = _REMOVAL_S,
     ) -> None:
         """Prepare a cgroup below ``parent``, or below the root.
 
@@ -83,7 +86,7 @@ class TemporaryCgroup(Cgroup):
         self._parent = parent or Cgroup()
         super().__init__(f"{self._parent.path.rstrip('/')}/{name}")
         self._limit = limit
-        self._removal_s = removal_s
+        self.removal_s = removal_s
 
     def __enter__(self) -> Self:
         """Make it.
@@ -106,10 +109,6 @@ class TemporaryCgroup(Cgroup):
             ) from error
         return self
 
-    def child(self, name: str) -> TemporaryCgroup:
-        """Return a cgroup below this one, with as much time for its removal."""
-        return TemporaryCgroup(name, parent=self, removal_s=self._removal_s)
-
     def _set_limit(self, limit: int) -> None:
         # The limit of v1's memsw includes swap.
         memory, swap, swap_limit = (
@@ -124,7 +123,7 @@ class TemporaryCgroup(Cgroup):
 
     def __exit__(self, *_: object) -> None:
         """Kill what is left inside and remove the cgroup."""
-        deadline = time.monotonic() + self._removal_s
+        deadline = time.monotonic() + self.removal_s
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 self._kill_all()

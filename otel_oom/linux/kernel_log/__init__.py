@@ -3,6 +3,6 @@
 Lines go in, events come out. Lines come from :mod:`otel_oom.capture` (the kernel's own device) and
 :mod:`otel_oom.commands.replay` (files).
 
-A message format has its type in ``line_types.py``, and its :class:`.line_format.LineFormat` in
+A message format has its type in ``line_types.py``, and its :class:`.line_types.LineFormat` in
 ``line_parser.py``, or in ``kill_lines.py`` if it reports a kill.
 """

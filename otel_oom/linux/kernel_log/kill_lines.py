@@ -18,12 +18,13 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from otel_oom.linux.kernel_log.line_format import LineFormat, compile_pattern
 from otel_oom.linux.kernel_log.line_types import (
     ExitingVictim,
     KillAnnouncement,
     KilledProcess,
+    LineFormat,
     ReapedProcess,
+    compile_pattern,
 )
 from otel_oom.model.types import Memory
 from otel_oom.model.units import KIB

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct, field
@@ -79,16 +78,11 @@ class KillTracker(Struct):
         same = [i for i, each in enumerate(self._pending) if each.announcement.pid == killed.pid]
         return self._pending.pop(same[0] if same else -1)
 
-    def pop_overdue(self, line: Line, line_count: int) -> Iterator[LoggedKill]:
-        """Return the kills whose own line was lost."""
-        for each in [each for each in self._pending if each.is_overdue(line, line_count)]:
-            self._pending.remove(each)
-            yield each.to_kill()
-
-    def pop_all(self) -> Iterator[LoggedKill]:
-        """Return the kills whose own line does not come any more."""
-        while self._pending:
-            yield self._pending.pop(0).to_kill()
+    def pop_lost(self, line: Line | None = None, line_count: int = 0) -> list[LoggedKill]:
+        """Return the kills whose own line was lost: those overdue at ``line``, or all."""
+        lost = [each for each in self._pending if not line or each.is_overdue(line, line_count)]
+        self._pending = [each for each in self._pending if each not in lost]
+        return [each.to_kill() for each in lost]
 
     def is_repetition(self, killed: KilledProcess, line: Line) -> bool:
         """Return whether a kill without a pid repeats one; remember those without sizes."""

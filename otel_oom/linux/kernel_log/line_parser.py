@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_oom.linux.kernel_log import kill_lines
-from otel_oom.linux.kernel_log.line_format import LineFormat, compile_pattern
 from otel_oom.linux.kernel_log.line_types import (
     AllocatingTask,
     CallTraceHeader,
+    LineFormat,
     LineType,
     MemcgCounter,
     MemcgOomTask,
@@ -30,6 +30,7 @@ from otel_oom.linux.kernel_log.line_types import (
     OomMemcg,
     TaskRow,
     TaskTableHeader,
+    compile_pattern,
 )
 from otel_oom.model.units import KIB
 

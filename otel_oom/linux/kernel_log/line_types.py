@@ -1,9 +1,12 @@
-"""The values that single lines of the kernel log contain, by the function that prints each.
+"""The values in single lines of the kernel log, by the function that prints each.
 
 Names in them are decoded text. Sizes are in bytes, whatever unit the kernel prints.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -176,3 +179,22 @@ LineType = (
     | ReapedProcess
 )
 """A value that :func:`otel_oom.linux.kernel_log.line_parser.parse_line` returns."""
+
+
+class LineFormat(Struct, frozen=True):
+    """A message format: a line that contains ``marker`` and matches ``pattern`` as a whole.
+
+    ``build`` returns ``None`` for a line that only resembles the format.
+    """
+
+    marker: str
+    pattern: re.Pattern[str]
+    build: Callable[[re.Match[str]], LineType | None]
+
+
+def compile_pattern(expression: str) -> re.Pattern[str]:
+    """Compile an expression for :meth:`re.Pattern.fullmatch`.
+
+    A name may contain a newline, and the kernel prints ASCII digits only.
+    """
+    return re.compile(expression, re.ASCII | re.DOTALL)

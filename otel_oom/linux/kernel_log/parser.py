@@ -236,7 +236,7 @@ class KernelLogParser:
     def _expire(self, thread: _Thread, line: Line) -> None:
         if thread.is_stale(line, self._line_count):
             thread.assembler.close(line)
-        self._late.extend(thread.kills.pop_overdue(line, self._line_count))
+        self._late.extend(thread.kills.pop_lost(line, self._line_count))
 
     def _drop(self, key: _Key) -> None:
-        self._late.extend(self._threads.pop(key).kills.pop_all())
+        self._late.extend(self._threads.pop(key).kills.pop_lost())

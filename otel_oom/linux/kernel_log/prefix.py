@@ -12,8 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from otel_oom.linux.kernel_log.line_format import compile_pattern
-from otel_oom.linux.kernel_log.line_types import Line
+from otel_oom.linux.kernel_log.line_types import Line, compile_pattern
 
 _COLOUR: Final = compile_pattern(r"\x1b\[[0-9;]{0,16}[mK]")
 _PREFIX: Final = compile_pattern(

@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from otel_oom.linux.kernel_log.line_format import compile_pattern
+from otel_oom.linux.kernel_log.line_types import compile_pattern
 from otel_oom.model.types import OomTask
 from otel_oom.model.units import PAGE_BYTES
 
