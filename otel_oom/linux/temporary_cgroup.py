@@ -104,7 +104,7 @@ class TemporaryCgroup(Cgroup):
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
             raise CgroupError(
-                f"Cannot make a memory cgroup at {self.folder}: {error.strerror}. "
+                f"No memory cgroup can be made at {self.folder}: {error.strerror}. "
                 "Run this as root, outside of a container or in a privileged one."
             ) from error
         return self
