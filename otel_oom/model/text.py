@@ -1,12 +1,10 @@
-r"""Text that others chose, made safe to decode, to print and to quote.
-
-Whatever is not text stands as ``\xNN``, like in ``/dev/kmsg``.
-"""
+"""Text that others chose: decode it, escape it, quote it."""
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from typing import Final
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./:@%+,…\-]+")
@@ -30,9 +28,21 @@ def escape_nonprintable(text: str) -> str:
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
+def escape_for_terminal(text: str) -> str:
+    """Escape every character that a terminal would obey, also line separators and bidi controls."""
+    return "".join(
+        char.encode("unicode_escape").decode() if _is_obeyed(char) else char for char in text
+    )
+
+
 def quote_text(text: str) -> str:
-    """A name that its owner chose: as it is when it is plain, else as a string of JSON."""
+    """Return a name as it is if it is plain, else as a JSON string."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
+
+
+def _is_obeyed(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in {"Zl", "Zp"}
 
 
 def _escape(char: str) -> str:

@@ -12,8 +12,8 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.commands.console.escape import escape_controls
 from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.model.text import escape_for_terminal
 from tests.testlib.agent import run_agent
 from tests.testlib.command import CompletedCommand, run_otel_oom
 from tests.testlib.kernel.kills import kill_in, kill_one, run_python
@@ -136,7 +136,7 @@ def test_a_hostile_name_in_the_list_and_on_the_page(tmp_path: Path) -> None:
         page, listed = shown(state, "show", pid), shown(state, "events", *ALL)
         log, _ = shown(state, "show", pid, "--json").splitlines()
     for text in (page, listed):
-        assert escape_controls(NAME) in text
+        assert escape_for_terminal(NAME) in text
         assert all(line.isprintable() for line in text.split("\n"))
     assert any(
         attribute["value"].get("stringValue") == NAME

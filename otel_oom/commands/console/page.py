@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from otel_oom.commands.console.escape import escape_controls
+from otel_oom.model.text import escape_for_terminal
 
 _INDENT: Final = 2
 _GAP: Final = 2
@@ -31,12 +31,12 @@ _MARK: Final = "▶"
 
 def text(content: str, style: str = "") -> Text:
     """Return running text, wrapped at words; a word that is too long is broken."""
-    return Text(escape_controls(content), style=style, overflow="fold")
+    return Text(escape_for_terminal(content), style=style, overflow="fold")
 
 
 def lines(texts: Sequence[str]) -> Text:
     """Return several lines of running text."""
-    return Text("\n".join(map(escape_controls, texts)), overflow="fold")
+    return Text("\n".join(map(escape_for_terminal, texts)), overflow="fold")
 
 
 def heading(title: str) -> RenderableType:
@@ -153,7 +153,7 @@ class _Cell:
     """A text on one line, cut at its end or at its front if its column is too narrow."""
 
     def __init__(self, content: str, *, cut_front: bool) -> None:
-        self._text = escape_controls(content)
+        self._text = escape_for_terminal(content)
         self._cut_front = cut_front
         self.width = cell_len(self._text)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.agent.control_client import ControlClient, open_control_client
-from otel_oom.commands.console.escape import escape_controls
 from otel_oom.commands.history import queries
 from otel_oom.commands.history.entry import Entry, UndecodableEventError, entry_from_row
+from otel_oom.model.text import escape_for_terminal
 from otel_oom.otlp import semconv
 from otel_oom.otlp.json import to_json_line
 
@@ -89,7 +89,7 @@ def _matches(query: ControlClient, id_: str) -> Sequence[int]:
         )
     if not by_uid:
         raise NoSuchEventError(
-            f"No event has the uid or the process id {escape_controls(id_)}. "
+            f"No event has the uid or the process id {escape_for_terminal(id_)}. "
             "Run otel-oom events for a list. Delivered events are kept for "
             "OTEL_OOM_STORE_MAX_AGE, 30 days by default."
         )

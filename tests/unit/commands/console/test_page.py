@@ -12,9 +12,9 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 
 from otel_oom.commands.console import page
-from otel_oom.commands.console.escape import escape_controls
 from otel_oom.commands.console.output import UNLIMITED, new_console, open_console, render
 from otel_oom.commands.console.page import Head
+from otel_oom.model.text import escape_for_terminal
 from tests.testlib.command import clean_environ
 
 WIDE = "漢字かな"
@@ -32,14 +32,14 @@ def lines(elements: Sequence[RenderableType], width: int, *, colour: bool = Fals
 
 @pytest.mark.parametrize("char", ["\x1b", "\n", "\r", "\x07", "\x9b", "\u202e", "\u2028", "\udc80"])
 def test_controls_bidi_marks_and_line_separators_are_escaped(char: str) -> None:
-    escaped = escape_controls(f"a{char}b")
+    escaped = escape_for_terminal(f"a{char}b")
     assert escaped.isprintable()
     assert escaped.isascii()
     assert (escaped[0], escaped[1], escaped[-1]) == ("a", "\\", "b")
 
 
 def test_other_scripts_are_not_escaped() -> None:
-    assert escape_controls(f"café {WIDE} ↑") == f"café {WIDE} ↑"
+    assert escape_for_terminal(f"café {WIDE} ↑") == f"café {WIDE} ↑"
 
 
 @pytest.mark.parametrize("hostile", [MARKUP, "\x1b[31mx\x1b[0m", "\u202eabc\n\t", "a\\[b]"])
@@ -59,7 +59,7 @@ def test_no_element_interprets_its_text(hostile: str, *, colour: bool) -> None:
         page.columns(["a"], [hostile]),
     ):
         text = "\n".join(lines([element], UNLIMITED, colour=colour))
-        assert escape_controls(hostile) in text
+        assert escape_for_terminal(hostile) in text
         assert "\x1b[31m" not in text
 
 
