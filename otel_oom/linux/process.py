@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from otel_oom.linux import procfs
 from otel_oom.model.text import decode_bytes
-from otel_oom.model.units import KIB
+from otel_oom.model.units import KIB, NS_PER_S
 
 _MAX_BYTES: Final = 8192
 _MAX_CMDLINE_BYTES: Final = 16384
@@ -61,7 +61,7 @@ def parse_status(text: str) -> ProcessStatus:
         resident=_size(fields, "VmRSS"),
         swap=_size(fields, "VmSwap"),
         page_tables=_size(fields, "VmPTE"),
-        effective_capabilities=int(fields.get("CapEff", "0"), 16),
+        effective_capabilities=int(fields.get("CapEff") or "0", 16),
     )
 
 
@@ -83,7 +83,7 @@ class ProcessStat(Struct, frozen=True):
         """The start on CLOCK_BOOTTIME, in nanoseconds, rounded down to a clock tick."""
         if self.start_ticks is None:
             return None
-        return self.start_ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        return self.start_ticks * NS_PER_S // os.sysconf("SC_CLK_TCK")
 
 
 def parse_stat(text: str) -> ProcessStat | None:

@@ -1,6 +1,6 @@
 """Look up threads that the kernel log names while /proc still has them.
 
-A thread id may be reused. So a thread is taken for the logged one only if it has the same name.
+A thread id may be reused. So a thread counts as the logged one only if it has the same name.
 """
 
 from __future__ import annotations

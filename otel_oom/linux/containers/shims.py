@@ -1,7 +1,7 @@
 """Shims: the processes that stay beside a running container, as ancestors of all in it.
 
-A shim knows where its container's bundle is, whatever its runtime's configuration, and which
-container it is where no cgroup is named after it (rootless, without a controller).
+A shim knows where its container's bundle is, whatever its runtime's configuration. It also names
+the container where no cgroup does (rootless, without a controller).
 """
 
 from __future__ import annotations

@@ -32,6 +32,11 @@ def test_the_fields_of_status() -> None:
     assert status.effective_capabilities == (1 << 41) - 1
 
 
+def test_a_status_may_be_cut_anywhere() -> None:
+    for end in range(len(STATUS)):
+        assert parse_status(STATUS[:end]).total_bytes <= 15 << 10
+
+
 def test_a_kernel_thread_has_no_memory() -> None:
     status = parse_status("Name:\tkthreadd\nTgid:\t2\nPPid:\t0\nUid:\t0\t0\t0\t0\n")
     assert (status.total_bytes, status.ppid, status.namespaced_pid) == (0, 0, None)
