@@ -121,7 +121,6 @@ def read_elf(fd: int) -> ElfFile | None:
 
 
 def _find_build_id(fd: int, head: bytes, notes: Sequence[tuple[int, int]]) -> bytes | None:
-    """Return the first build id of the notes at those offsets and of those sizes."""
     for offset, size in notes:
         raw = _read_part(fd, head, offset, min(size, _MAX_NOTE_BYTES))
         begin = 0

@@ -71,7 +71,6 @@ def _in_same_segment(file: ElfFile, start: int, address: int) -> bool:
 
 
 def _find_table(file: ElfFile, section_type: int) -> _SymbolTable | None:
-    """Return the first symbol table of that section type."""
     headers, layout = file.sections, file.layout.section
     if headers.entry_size != layout.size or not 0 < headers.count <= MAX_HEADERS:
         return None

@@ -140,7 +140,6 @@ class ProcessDir:
     __slots__ = ("path",)
 
     def __init__(self, pid: int | str, proc: Path | str = "/proc") -> None:
-        """Read process or thread ``pid`` of ``proc``."""
         # No Path: making one takes as long as the kernel takes for a small file.
         self.path = f"{proc}/{pid}"
 

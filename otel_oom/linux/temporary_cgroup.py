@@ -122,7 +122,6 @@ class TemporaryCgroup(Cgroup):
             (self.folder / swap).write_text(str(swap_limit), encoding="ascii")
 
     def __exit__(self, *_: object) -> None:
-        """Kill what is left inside and remove the cgroup."""
         deadline = time.monotonic() + self.removal_s
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):

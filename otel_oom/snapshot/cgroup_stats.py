@@ -66,7 +66,6 @@ def read_memcg_stats(cgroups: CgroupMount, memcg: Memcg) -> MemcgStats | None:
 
 
 def _select(path: Path, names: Mapping[str, str]) -> dict[str, int]:
-    """Read the values in ``names``, under the name that each is mapped to."""
     values = read_flat_keyed(path)
     return {names[name]: value for name, value in values.items() if name in names}
 

@@ -98,7 +98,6 @@ class ProcessScanner:
         return tasks
 
     def _pids(self, memcg: Memcg | None) -> list[int] | None:
-        """Return the processes of the host, or of a cgroup and those below it."""
         if memcg is None:
             pids = [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208  names are enough
             threads = self._kernel_threads.intersection(self._children_of_kthreadd())

@@ -36,7 +36,6 @@ class ContainerLookup:
     """
 
     def __init__(self, labels: frozenset[str], proc: Path = Path("/proc")) -> None:
-        """Keep the labels with the keys ``labels``, and no others."""
         self._labels = labels
         self._proc = proc
         self._containers: dict[str, Container] = {}

@@ -42,7 +42,6 @@ class ContainerService:
     """A thread that reads the runtimes' files, so that a file that hangs delays no kill."""
 
     def __init__(self, labels: frozenset[str] = frozenset()) -> None:
-        """Keep the containers' labels with the keys ``labels``."""
         self._lookup = ContainerLookup(labels)
         self._labels = labels
         self._add_details: Callable[[Container], Container] | None = None

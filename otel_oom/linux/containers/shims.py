@@ -62,7 +62,6 @@ def list_shims(proc: Path = Path("/proc")) -> Iterator[Shim]:
 
 
 def _ancestors(pid: int, proc: Path) -> Iterator[tuple[int, str]]:
-    """Return ``pid`` and its ancestors, each with the kernel's name for it."""
     for _ in range(_MAX_ANCESTORS):
         stat = ProcessDir(pid, proc).read_stat() if pid > 1 else None
         if stat is None:
@@ -121,7 +120,6 @@ def _option(name: str, words: list[str]) -> str:
 
 
 def _split_at(path: Path, part: str) -> tuple[Path, Path]:
-    """Return what is before and after a part of a path."""
     index = path.parts.index(part)
     return Path(*path.parts[:index]), Path(*path.parts[index + 1 :])
 

@@ -53,7 +53,6 @@ class BundleWatcher:
         self._pending: deque[_PendingBundle] = deque(maxlen=_MAX_PENDING)
 
     def __str__(self) -> str:
-        """List the watched directories."""
         folders = ", ".join(sorted(str(each.folder) for each in self._watched.values()))
         return folders or "no directory yet"
 

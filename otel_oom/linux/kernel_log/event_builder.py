@@ -141,7 +141,6 @@ class EventBuilder(Struct):
         }
 
     def _find_first(self, event: LoggedKill) -> OomKill | None:
-        """Return the first kill of the group that this one belongs to."""
         if event.first_of_group is None or self._first_of_group is None:
             return None
         sequence, kill = self._first_of_group

@@ -132,7 +132,6 @@ class KillTracker(Struct):
 
 
 def _dead_processes(kill: LoggedKill) -> set[int]:
-    """Return the processes that are dead after a kill."""
     if not isinstance(kill.parsed, KilledProcess):
         return set()
     summary = kill.report.summary if kill.report else None

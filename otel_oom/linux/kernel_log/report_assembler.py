@@ -182,7 +182,6 @@ class ReportAssembler(Struct):
 
 
 def _may_be_trigger(report: Report, task: AllocatingTask) -> bool:
-    """Return whether the task may have the name in the report's header."""
     comm = report.header.comm if report.header else None
     return None in {comm, task.comm} or comm == task.comm
 

@@ -48,6 +48,5 @@ class ReportText(Struct):
             self._omitted += 1
 
     def __str__(self) -> str:
-        """Return the lines, with a note of how many are omitted."""
         note = [f"[… {self._omitted} lines are left out …]"] if self._omitted else []
         return "\n".join([*self._head, *note, *self._tail])

@@ -156,7 +156,6 @@ class JournalFollower:
         self._epoll.register(self._process.stdout, select.EPOLLIN)
 
     def _selection(self) -> list[str]:
-        """Return the arguments that select the entries of this step."""
         if self._step is _Step.NEWEST:
             return ["--lines=1"]
         cursor = self._cursor.cursor
@@ -167,7 +166,6 @@ class JournalFollower:
         return ["--follow", "--no-tail", begin, *self._matches]
 
     def _end_process(self) -> int:
-        """Wait for the program's end; return its exit code."""
         if self._process is None:
             return 0
         if self._process.stdout is not None:
@@ -178,7 +176,6 @@ class JournalFollower:
         return code
 
     def _on_end(self, code: int) -> None:
-        """Start the next step, or retry later after an error."""
         if self._step is _Step.NEWEST and code == 0:
             self._step = _Step.PAST
             if not self._history and self._newest:
