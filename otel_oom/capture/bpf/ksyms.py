@@ -67,7 +67,7 @@ class KernelSymbolizer:
         return self.names([address])[0]
 
     def _resolve_by_bpf(self, address: int) -> str | None:
-        """Ask the kernel; ``None`` if it can't be asked, now or later."""
+        """Query the kernel; return None if it can't resolve names, now or later."""
         if self._object is None:
             return None
         try:

@@ -155,7 +155,7 @@ def _advice(device: Path, error: OSError) -> str:
     if error.errno in {errno.EPERM, errno.EACCES}:
         return (
             f"{reason} Run this as root or with the capability CAP_SYSLOG (systemd: "
-            "AmbientCapabilities=), which the sysctl kernel.dmesg_restrict=1 asks for; a container "
+            "AmbientCapabilities=), which the sysctl kernel.dmesg_restrict=1 requires; a container "
             "must be given the device as well (docker, podman: --device=/dev/kmsg --cap-add=SYSLOG)"
             ", or be privileged."
         )
