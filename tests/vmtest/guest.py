@@ -193,7 +193,12 @@ def _start(
     ]
     with (folder / _CONSOLE).open("ab") as console:
         return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "3", *command],
+            # A PID namespace of its own: whatever ends us, QEMU does not go on.
+            [
+                *("setpriv", "--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork"),
+                *(() if os.geteuid() == 0 else ("--map-root-user",)),
+                *("--kill-child=KILL", "--mount-proc", "--", "nice", "-n", "3", *command),
+            ],
             cwd=folder,
             # vng finds its other half there.
             env={**os.environ, "PATH": f"{Path(_vng()).parent}:{_PATH}"},
