@@ -21,8 +21,7 @@ from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import Source, SourceSet, SupportsBufferStats
-from otel_oom.config.agent import AgentConfig
-from otel_oom.config.systemd import read_notify_socket, read_watchdog_interval_s
+from otel_oom.config.agent import AgentConfig, read_notify_socket, read_watchdog_interval_s
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.systemd.notify import send_notification
 from otel_oom.model.snapshot import Snapshot

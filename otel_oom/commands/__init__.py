@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from otel_oom.capture.source import PIN_DIR
-from otel_oom.config.state_dir import read_state_dir
+from otel_oom.config.store import read_state_dir
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001  argparse exports no name for it
 

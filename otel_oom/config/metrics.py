@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from otel_oom.config.endpoint import Endpoint, read_endpoint
+from otel_oom.config.otlp import Endpoint, read_endpoint
 from otel_oom.config.variable import read_variable
 
 _MAX_MS: Final = 1e9

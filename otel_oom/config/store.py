@@ -1,10 +1,12 @@
-"""Limits of the store: size and age."""
+"""The store: its directory, and its limits of size and age."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from otel_oom.config.variable import Variable, read_variable
@@ -12,6 +14,9 @@ from otel_oom.model.units import DAY_S, MIB
 
 MAX_BYTES: Final = "OTEL_OOM_STORE_MAX_BYTES"
 MAX_AGE: Final = "OTEL_OOM_STORE_MAX_AGE"
+
+_AGENT_DIR: Final = Path("/var/lib/otel-oom")
+_REPLAY_NAME: Final = "otel-oom-replay"
 
 _MIN_BYTES: Final = 16 * MIB
 _MAX_BYTES: Final = (1 << 43) - 1
@@ -50,3 +55,26 @@ def _parse_amount(variable: Variable, units: Mapping[str, int]) -> int:
     """Parse an amount with its unit; -1 if it is invalid."""
     match = re.fullmatch(r"([0-9]{1,18})\s*([A-Za-z]*)", variable.text, re.ASCII)
     return int(match[1]) * units[match[2]] if match and match[2] in units else -1
+
+
+def read_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return the state directory of the agent."""
+    return _service_dir(environ) or _AGENT_DIR
+
+
+def read_replay_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return a state directory that no agent uses and that the user can write to."""
+    if service_dir := _service_dir(environ):
+        return service_dir / "replay"
+    if os.geteuid() == 0:
+        return _AGENT_DIR.with_name(_REPLAY_NAME)
+    folder = environ.get("XDG_STATE_HOME", "")
+    # Without a home too, the error names the folder that can't be made.
+    state = folder if folder.startswith("/") else os.path.expanduser("~/.local/state")  # noqa: PTH111  Path's raises
+    return Path(state) / _REPLAY_NAME
+
+
+def _service_dir(environ: Mapping[str, str]) -> Path | None:
+    # systemd separates several by colons; the first is the service's own.
+    folder = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder) if folder else None

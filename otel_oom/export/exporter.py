@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from otel_oom.config.endpoint import GRPC, Endpoint
+from otel_oom.config.otlp import GRPC, Endpoint
 from otel_oom.export.observer import ExportObserver
 from otel_oom.export.result import ExportResponse, ExportResult, Transport
 from otel_oom.export.retry import Report, RetryGate

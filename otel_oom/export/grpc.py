@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
-from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.otlp import Endpoint
 from otel_oom.export.result import (
     MISCONFIGURED_GRPC,
     RETRYABLE_GRPC,

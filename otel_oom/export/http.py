@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otel_oom import __version__
-from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.otlp import Endpoint
 from otel_oom.export.deadline_socket import DeadlineConnection
 from otel_oom.export.http_client import allow_tls, http, tls_context
 from otel_oom.export.http_response import parse_response

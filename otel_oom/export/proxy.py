@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from otel_oom.config.endpoint import basic_auth
+from otel_oom.config.otlp import basic_auth
 
 
 @dataclass(frozen=True, slots=True)

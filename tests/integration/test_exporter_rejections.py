@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
+from otel_oom.config.otlp import GRPC, HTTP, Endpoint
 from otel_oom.export.exporter import SignalExporter, create_transport
 from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S

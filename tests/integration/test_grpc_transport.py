@@ -15,8 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.endpoint import GRPC, Endpoint
-from otel_oom.config.otlp import read_otlp_config
+from otel_oom.config.otlp import GRPC, Endpoint, read_otlp_config
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.grpc_server import Call, GrpcServer

@@ -14,8 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.endpoint import HTTP, Endpoint
-from otel_oom.config.otlp import read_otlp_config
+from otel_oom.config.otlp import HTTP, Endpoint, read_otlp_config
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer, http_response

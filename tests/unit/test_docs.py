@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_oom.config import containers, store
-from otel_oom.config.endpoint import otlp_variables
+from otel_oom.config import agent, store
+from otel_oom.config.otlp import otlp_variables
 from otel_oom.store import StoreLimits
 from scripts import generate_docs
 from tests.testlib.repository import REPOSITORY
@@ -60,7 +60,7 @@ def test_every_exporter_variable_is_documented() -> None:
 def test_every_own_variable_is_documented() -> None:
     """Each `OTEL_OOM_*` variable has a row with its default, and there is no other row."""
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `?(\w+)", CONFIGURATION))
-    assert rows.pop(containers.LABELS) == "none"
+    assert rows.pop(agent.CONTAINER_LABELS) == "none"
     assert rows.keys() == {store.MAX_BYTES, store.MAX_AGE}
     assert store.read_store_limits(rows) == StoreLimits()
 

@@ -11,7 +11,7 @@ from opentelemetry.sdk.version import __version__ as sdk_version
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
-from otel_oom.config.endpoint import GRPC, Endpoint
+from otel_oom.config.otlp import GRPC, Endpoint
 from otel_oom.export.exporter import SignalExporter
 from otel_oom.otlp import semconv
 

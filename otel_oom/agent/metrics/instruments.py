@@ -26,8 +26,8 @@ from otel_oom.agent.metrics.attributes import (
 )
 from otel_oom.agent.metrics.exporter import TransportExporter
 from otel_oom.agent.stats import Stats
-from otel_oom.config.endpoint import Endpoint
 from otel_oom.config.metrics import MetricsConfig
+from otel_oom.config.otlp import Endpoint
 from otel_oom.export.exporter import create_transport
 from otel_oom.otlp import semconv
 from otel_oom.store import Store

@@ -21,8 +21,7 @@ from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.commands.demo import victim
 from otel_oom.commands.demo.agent import DemoError, running_agent
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.config.endpoint import Endpoint
-from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.config.otlp import Endpoint, OtlpConfig, read_otlp_config
 from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResult
 from otel_oom.linux.temporary_cgroup import CgroupError, TemporaryCgroup

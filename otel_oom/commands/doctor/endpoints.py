@@ -11,9 +11,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from otel_oom.commands.doctor import FAIL, OK, WARN, Check
-from otel_oom.config.endpoint import Endpoint, otlp_variables, unknown_otlp_variables
 from otel_oom.config.metrics import read_metrics_config
-from otel_oom.config.otlp import read_otlp_config
+from otel_oom.config.otlp import Endpoint, otlp_variables, read_otlp_config, unknown_otlp_variables
 from otel_oom.config.variable import ConfigError
 from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResult

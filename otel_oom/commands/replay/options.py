@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from otel_oom.commands import Subparsers, add_json, add_state_dir
-from otel_oom.config.state_dir import read_replay_state_dir
+from otel_oom.config.store import read_replay_state_dir
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.config.endpoint import Endpoint
 from otel_oom.config.metrics import MetricsConfig, read_metrics_config
+from otel_oom.config.otlp import Endpoint
 from otel_oom.config.variable import ConfigError
 
 PREFIX = "OTEL_EXPORTER_OTLP_METRICS_"

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config.endpoint import Endpoint, otlp_variables, unknown_otlp_variables
-from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.config.otlp import (
+    Endpoint,
+    OtlpConfig,
+    otlp_variables,
+    read_otlp_config,
+    unknown_otlp_variables,
+)
 from otel_oom.config.variable import ConfigError
 
 GENERAL = "OTEL_EXPORTER_OTLP_"
