@@ -52,7 +52,6 @@ class ControlServer:
     """
 
     def __init__(self, folder: Path, handlers: Handlers) -> None:
-        """Handle requests in ``folder`` by ``handlers``."""
         self._folder = folder
         self._handlers = handlers
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -75,7 +74,6 @@ class ControlServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the server."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         if self._thread.ident is not None:

@@ -17,7 +17,6 @@ class Liveness:
     """State of one thread, which writes it; others read it."""
 
     def __init__(self, limit_s: float = STALL_LIMIT_S) -> None:
-        """Count a step of more than ``limit_s`` seconds as stalled."""
         self._limit_s = limit_s
         self._begun: float | None = None
 

@@ -21,7 +21,6 @@ class Worker:
     def __init__(
         self, name: str, work: Callable[[], None], stop: threading.Event, liveness: Liveness
     ) -> None:
-        """Run ``work`` until ``stop`` is set; ``work`` updates ``liveness``."""
         self._name = name
         self._work = work
         self._stop = stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 _IMAGE: Final = re.compile(r"(?P<name>.+?)(?::(?P<tag>[\w.-]+))?(?:@(?P<digest>\w+:[0-9a-f]+))?")
 """An image reference. A slash follows the port of a registry, but not a tag."""

@@ -26,7 +26,6 @@ from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.containers.of_event import containers_by_path
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
-from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import (
     MissedKills,
@@ -36,7 +35,7 @@ from otel_oom.model.events import (
     StoredEvent,
     UserspaceKill,
 )
-from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import OomControl
 
 _AGENT: Final = "otel-oom"

@@ -26,7 +26,6 @@ class LibraryIndex:
     """The libraries of a host by build id; some 150 KB for 600 libraries."""
 
     def __init__(self, root: Path) -> None:
-        """Index the files below ``root``, when one is needed."""
         self._root = root
         self._paths: dict[bytes, str] = {}
         self._indexed_s: float | None = None

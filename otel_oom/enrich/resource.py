@@ -12,7 +12,7 @@ from otel_oom.enrich.kubernetes import find_pod
 from otel_oom.enrich.service_identity import ServiceHints, resolve_service
 from otel_oom.enrich.types import Attributes
 from otel_oom.linux.systemd.units import find_units
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 _VICTIM_PREFIXES: Final = ("service.", "deployment.")
 """Attributes in which the victim's own value overrides the host's."""

@@ -10,7 +10,6 @@ from opentelemetry.util.types import AttributeValue
 from otel_oom.enrich.badness import RankedTask
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.unit_files import UnitSetting
-from otel_oom.model.container import EventContainers
 from otel_oom.model.events import (
     MissedKills,
     NoVictim,
@@ -20,7 +19,7 @@ from otel_oom.model.events import (
     UserspaceKill,
     VictimExit,
 )
-from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.snapshot import EventContainers, Snapshot
 
 Attributes = Mapping[str, AttributeValue]
 """Resource attributes by name."""

@@ -31,7 +31,6 @@ class UserSymbolizer:
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Find files below ``root``, the host's, when they are needed."""
         self._root = root
         self._index = LibraryIndex(root)
         self._lines: dict[_Key, str] = {}

@@ -29,7 +29,6 @@ class DeadlineConnection:
     """One connection at a time, used by one thread; any other may call :meth:`close`."""
 
     def __init__(self) -> None:
-        """Start without a connection."""
         self._mutex = threading.Lock()
         self._handle: socket.socket | None = None
         self._query: DnsQuery | None = None

@@ -36,7 +36,6 @@ class GrpcTransport:
     """Transport of one endpoint; see :class:`Transport`."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Prepare for ``endpoint``; the first :meth:`send` connects."""
         self._endpoint = endpoint
         self._signal = SIGNALS[endpoint.signal]
         self._metadata = tuple(

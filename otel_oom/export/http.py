@@ -30,7 +30,6 @@ class HttpTransport:
     """Transport of one endpoint; see :class:`Transport`. One thread at a time may send."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Prepare for ``endpoint``; the first :meth:`send` connects."""
         self._endpoint = endpoint
         self._url = urlsplit(endpoint.url)
         self._target = ""

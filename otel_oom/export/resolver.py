@@ -17,7 +17,6 @@ class DnsQuery:
     """One query in a thread of its own, which is abandoned if it hangs."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        """Query the addresses of a host and port."""
         self.address = address
         self._addresses: Future[Sequence[Address]] = Future()
         threading.Thread(target=self._run, name="resolve", daemon=True).start()

@@ -33,7 +33,6 @@ class RetryGate:
     """
 
     def __init__(self) -> None:
-        """Start with a working host."""
         self._changed = threading.Condition()
         self._not_before = 0.0
         self._probing = False

@@ -1,4 +1,4 @@
-"""Fields and keys shared by all events."""
+"""Fields, keys and ids shared by all events."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import ClassVar, Final
 
 from msgspec import Struct
 
-from otel_oom.model.ids import derive_uuid
 from otel_oom.model.types import Capture, LogProvenance, Memcg, OomControl, Task, UserFrame
+
+try:
+    # hashlib has the same function, and loads 4 MB of OpenSSL with it.
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 _DECIDING: Final = frozenset({"oom_kill_process", "out_of_memory"})
 
@@ -102,3 +107,26 @@ def is_exiting_victim(stack: Sequence[str]) -> bool:
     """
     mark, caller = ([function_name(frame) for frame in stack[:2]] + ["", ""])[:2]
     return mark == "mark_oom_victim" and caller in _DECIDING
+
+
+def derive_uuid(name: str) -> str:
+    """Derive a UUID of version 8 (RFC 9562) from ``name``."""
+    digest = bytearray(_derive_digest(name, "uid", 16))
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _derive_digest(name: str, purpose: str, size: int) -> bytes:
+    return blake2b(name.encode(), digest_size=size, person=purpose.encode()).digest()
+
+
+def derive_trace_id(uid: str) -> int:
+    """Derive the 128 bits of a trace from the uid of its first event; never zero."""
+    return int.from_bytes(_derive_digest(uid, "trace", 16), "big") or 1
+
+
+def derive_span_id(uid: str) -> int:
+    """Derive the 64 bits of an event's span; never zero."""
+    return int.from_bytes(_derive_digest(uid, "span", 8), "big") or 1

@@ -6,8 +6,14 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from otel_oom.model.event_base import Event, OomEvent, is_exiting_victim
-from otel_oom.model.ids import derive_span_id, derive_trace_id, derive_uuid
+from otel_oom.model.event_base import (
+    Event,
+    OomEvent,
+    derive_span_id,
+    derive_trace_id,
+    derive_uuid,
+    is_exiting_victim,
+)
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, TaskList, UserspaceOomDaemon
 
 

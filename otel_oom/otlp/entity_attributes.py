@@ -8,10 +8,9 @@ from typing import Final
 
 from otel_oom.enrich.kubernetes import find_pod
 from otel_oom.linux.systemd.units import find_units
-from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv

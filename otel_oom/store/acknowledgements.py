@@ -24,7 +24,6 @@ class Acknowledgements:
     """Messages that must leave the outbox; safe to use from several threads."""
 
     def __init__(self, database: Database) -> None:
-        """Use ``database`` once a method is called."""
         self._database = database
         self._mutex = threading.Lock()
         self._messages: dict[int, tuple[Message, Rejection | None]] = {}

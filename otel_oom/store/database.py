@@ -45,7 +45,6 @@ class Database:
     """Runs work on the file; safe to use from several threads."""
 
     def __init__(self, directory: StateDirectory, limits: StoreLimits) -> None:
-        """Prepare to open the file in ``directory``."""
         self._reserve = DiskReserve(directory.path / NAME, limits.max_bytes)
         self._file = DatabaseFile(directory, self._reserve)
         self._boot_id = clock.boot_id()

@@ -27,7 +27,6 @@ class DatabaseFile:
     """
 
     def __init__(self, directory: StateDirectory, reserve: DiskReserve) -> None:
-        """Prepare to open the file in ``directory``."""
         self.path = directory.path / NAME
         self._directory = directory
         self._reserve = reserve

@@ -17,7 +17,6 @@ class DeadLetters:
     """The dead letters of one database; each method raises sqlite3.Error when it fails."""
 
     def __init__(self, database: Database) -> None:
-        """Use ``database`` once a method is called."""
         self._database = database
 
     def page(self, after: int, limit: int) -> list[DeadLetter]:

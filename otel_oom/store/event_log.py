@@ -8,11 +8,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from otel_oom.model.events import (
     MissedKills,
+    NoVictim,
     OomKill,
+    Panic,
     ReaperStep,
     StoredEvent,
     UserspaceKill,
@@ -20,10 +23,9 @@ from otel_oom.model.events import (
 )
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import counters
-from otel_oom.store.codec import decode, decode_event, encode
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.errors import CorruptRowError
-from otel_oom.store.types import OutboxEntry, PendingEvent
+from otel_oom.store.types import OutboxEntry, PendingEvent, StoredKill, decode, decode_event, encode
 
 _VICTIM: Final = (
     "(SELECT id FROM events WHERE boot_id = ?2 AND tgid = ?3"
@@ -70,7 +72,7 @@ def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bo
     )
     is_new = cursor.rowcount == 1
     if is_new and cursor.lastrowid is not None:
-        checksums.update_checksums(db, "events", [cursor.lastrowid])
+        checksums.update_event_checksums(db, [(cursor.lastrowid,)])
         counters.add(db, event.boot_id, _counts(event))
     elif not _is_checksum_ok(db, event.uid):
         raise CorruptRowError(f"wrong checksum of event {event.uid}")
@@ -95,34 +97,25 @@ def _counts(event: StoredEvent) -> dict[str, int]:
 
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Store the exit of a victim; return ``False`` without such a victim."""
-    rows = db.execute(
-        f"UPDATE events SET exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL RETURNING id",  # noqa: S608  SQL of our own
-        (encode(exit_), boot_id, exit_.tgid, exit_.start_boottime_ns),
-    ).fetchall()
-    checksums.update_checksums(db, "events", [id_ for (id_,) in rows])
-    return bool(rows)
+    values = (encode(exit_), boot_id, exit_.tgid, exit_.start_boottime_ns)
+    update = f"exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL"
+    return checksums.update_events(db, update, values) > 0
 
 
 def replace_kill(db: sqlite3.Connection, kill: OomKill, snapshot: Snapshot) -> None:
     """Replace a kill and its snapshot by more complete ones, under the same uid."""
-    rows = db.execute(
-        "UPDATE events SET event = ?, snapshot = ? WHERE uid = ? RETURNING id",
-        (encode(kill), encode(snapshot), kill.uid),
-    ).fetchall()
-    checksums.update_checksums(db, "events", [id_ for (id_,) in rows])
+    values = (encode(kill), encode(snapshot), kill.uid)
+    checksums.update_events(db, "event = ?, snapshot = ? WHERE uid = ?", values)
 
 
 def add_reaper_step(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
     """Store a step of the kernel's reaper; return ``False`` if the victim has none or too many."""
-    rows = db.execute(
-        "UPDATE events SET reaper_steps = json_insert(reaper_steps, '$[#]', json(?1))"  # noqa: S608  as above
-        f" WHERE id = {_VICTIM}"
-        " AND CASE WHEN json_valid(reaper_steps)"
-        " THEN json_array_length(reaper_steps) < ?5 END RETURNING id",
-        (encode(step), boot_id, step.tgid, step.start_boottime_ns, _MAX_REAPER_STEPS),
-    ).fetchall()
-    checksums.update_checksums(db, "events", [id_ for (id_,) in rows])
-    return bool(rows)
+    values = (encode(step), boot_id, step.tgid, step.start_boottime_ns, _MAX_REAPER_STEPS)
+    update = (
+        f"reaper_steps = json_insert(reaper_steps, '$[#]', json(?1)) WHERE id = {_VICTIM}"
+        " AND CASE WHEN json_valid(reaper_steps) THEN json_array_length(reaper_steps) < ?5 END"
+    )
+    return checksums.update_events(db, update, values) > 0
 
 
 def pending(  # noqa: PLR0913  the last are named at the call
@@ -212,9 +205,52 @@ def count_pending(db: sqlite3.Connection) -> int:
 
 def mark_queued(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Mark the signals of an event that are in the outbox now."""
-    db.execute(
-        "UPDATE events SET log_queued = log_queued OR ?,"
-        " span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
+    checksums.update_events(
+        db,
+        "log_queued = log_queued OR ?, span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
         (entry.log is not None, entry.span is not None, entry.event_id, entry.uid),
     )
-    checksums.update_checksums(db, "events", [entry.event_id])
+
+
+def newest_kills(db: sqlite3.Connection, boot_id: str, limit: int) -> list[StoredKill]:
+    """Return the newest kills of a boot."""
+    rows = db.execute(
+        "SELECT tgid, json_extract(event, '$.victim.tid'),"
+        " CAST(json_extract(event, '$.victim.comm') AS BLOB), boottime_ns,"
+        " iif(json_extract(event, '$.capture.cpu') IS NULL,"
+        " json_extract(event, '$.capture.sequence'), NULL)"
+        # Of a row with damaged JSON the columns are enough, if their types are right.
+        " FROM (SELECT id, tgid, boottime_ns, iif(json_valid(event), event, '{}') AS event"
+        " FROM events WHERE boot_id = ? AND kind = 'kill'"
+        " AND typeof(tgid) = 'integer' AND typeof(boottime_ns) = 'integer'"
+        " ORDER BY id DESC LIMIT ?)",
+        (boot_id, limit),
+    )
+    return [
+        StoredKill(
+            tgid, tid, comm.decode("utf-8", "replace") if comm else None, boottime_ns, log_sequence
+        )
+        for tgid, tid, comm, boottime_ns, log_sequence in rows
+    ]
+
+
+def replayed_events(
+    db: sqlite3.Connection, after: int, limit: int
+) -> tuple[list[OomKill | NoVictim | Panic], int | None]:
+    """Return some events of old logs past the id ``after``, and the id to continue from.
+
+    Rows that can't be decoded, and pruned ones, are left out.
+    """
+    events: list[OomKill | NoVictim | Panic] = []
+    last: int | None = None
+    for id_, kind, text in db.execute(
+        "SELECT id, kind, CAST(event AS BLOB) FROM events"
+        " WHERE id > ? AND kind IN ('kill', 'no_victim', 'panic') ORDER BY id LIMIT ?",
+        (after, limit),
+    ):
+        last = int(id_)
+        with suppress(ValueError, TypeError, RecursionError):
+            event = decode_event(kind, text)
+            if isinstance(event, OomKill | NoVictim | Panic) and event.provenance:
+                events.append(event)
+    return events, last

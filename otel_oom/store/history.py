@@ -26,7 +26,6 @@ class History:
     """Reads the events of one database; each method raises sqlite3.Error if it can't."""
 
     def __init__(self, database: Database) -> None:
-        """Use ``database`` once a method is called."""
         self._database = database
 
     def page_before(self, id_: int | None) -> list[HistoryRow]:

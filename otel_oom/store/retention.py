@@ -33,7 +33,7 @@ def prune_history(db: sqlite3.Connection, boot_id: str, min_age_s: float = 0) ->
     """Delete some of the oldest history of that age, and return the number of rows.
 
     Kills of this boot keep a row with no more than what identifies them in the kernel's log: see
-    :mod:`otel_oom.store.stored_kills`. So does a panic, which pstore may have at every start.
+    :func:`.event_log.newest_kills`. So does a panic, which pstore may have at every start.
     """
     rows = db.execute(
         # The terms of the index events_prunable.
@@ -69,27 +69,20 @@ def prune_oldest(db: sqlite3.Connection) -> Counter[str]:
     nothing to delete.
     """
     deleted = (
-        _pruned_rows(db)
-        or _encoded_copies(db)
-        or _dead_letters(db)
-        or _events(db)
-        or _messages_without_event(db)
+        _rows_without_loss(db) or _dead_letters(db) or _events(db) or _messages_without_event(db)
     )
     dropped = {f"{counters.DROPPED}{name}": count for name, count in deleted.items() if count}
     counters.add(db, counters.NO_BOOT, dropped)
     return deleted
 
 
-def _pruned_rows(db: sqlite3.Connection) -> Counter[str]:
+def _rows_without_loss(db: sqlite3.Connection) -> Counter[str]:
+    """Delete pruned rows, else copies, whose events can be encoded again."""
     ids = _ids(db, "events WHERE pruned ORDER BY id", _HISTORY_ROWS)
     _delete(db, "events", ids)
-    # Nothing is lost with them; a count of nothing says that they made space.
-    return Counter({"nothing": 0} if ids else {})
-
-
-def _encoded_copies(db: sqlite3.Connection) -> Counter[str]:
-    # The event can be encoded again.
-    return Counter({"nothing": 0} if encoded_events.delete_oldest(db, _HISTORY_ROWS) else {})
+    # A count of nothing says that they made space.
+    made_space = ids or encoded_events.delete_oldest(db, _HISTORY_ROWS)
+    return Counter({"nothing": 0} if made_space else {})
 
 
 def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
@@ -117,10 +110,9 @@ def _events(db: sqlite3.Connection) -> Counter[str]:
 
 def _messages_without_event(db: sqlite3.Connection) -> Counter[str]:
     """Delete messages whose events are gone, as a damaged file can have them."""
-    ids = _ids(db, "outbox ORDER BY id", _EVENTS)
-    rows = db.execute("SELECT signal FROM outbox ORDER BY id LIMIT ?", (_EVENTS,)).fetchall()
-    _delete(db, "outbox", ids)
-    return Counter(signal for (signal,) in rows)
+    oldest = "SELECT id FROM outbox ORDER BY id LIMIT ?"
+    rows = db.execute(f"DELETE FROM outbox WHERE id IN ({oldest}) RETURNING signal", (_EVENTS,))  # noqa: S608  likewise
+    return Counter(signal for (signal,) in rows.fetchall())
 
 
 def _ids(db: sqlite3.Connection, source: str, *values: str | int) -> list[int]:
@@ -139,7 +131,6 @@ class DropReporter:
     """
 
     def __init__(self, database: Path) -> None:
-        """Report for the file ``database``."""
         self._database = database
         self._mutex = threading.Lock()
         self._counts: Counter[str] = Counter()

@@ -23,7 +23,6 @@ class StoreStats:
     """Numbers of one database; each method raises sqlite3.Error if it can't be read."""
 
     def __init__(self, database: Database) -> None:
-        """Use ``database`` once a method is called."""
         self._database = database
 
     def ping(self) -> None:

@@ -18,7 +18,7 @@ from otel_oom import __version__
 from otel_oom.config.store import StoreLimits
 from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, StoredEvent, VictimExit
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.store import counters, encoded_events, event_log, outbox, stored_kills
+from otel_oom.store import counters, encoded_events, event_log, outbox
 from otel_oom.store.acknowledgements import Acknowledgements
 from otel_oom.store.database import Database
 from otel_oom.store.dead_letters import DeadLetters
@@ -53,7 +53,6 @@ class Store:
     """
 
     def __init__(self, path: Path, limits: StoreLimits = StoreLimits()) -> None:  # noqa: B008  frozen
-        """Prepare a store in the directory ``path``, which is created if it is missing."""
         self.path = path
         self._limits = limits
         self._state_dir = StateDirectory(path)
@@ -88,7 +87,6 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close and release the lock."""
         with suppress(sqlite3.Error):
             self._acknowledgements.flush()
         self._database.close()
@@ -264,13 +262,13 @@ class Store:
 
     def stored_kills(self, boot_id: str, limit: int) -> list[StoredKill]:
         """Return the newest kills of a boot, as far as they are identified in the kernel's log."""
-        return self._database.read(lambda db: stored_kills.newest_kills(db, boot_id, limit))
+        return self._database.read(lambda db: event_log.newest_kills(db, boot_id, limit))
 
     def replayed_events(self) -> Iterator[OomKill | NoVictim | Panic]:
         """Yield the stored events that were found in old logs, oldest first."""
         after: int | None = 0
         while after is not None:
             events, after = self._database.read(
-                partial(stored_kills.replayed_events, after=after, limit=_PAGE)
+                partial(event_log.replayed_events, after=after, limit=_PAGE)
             )
             yield from events

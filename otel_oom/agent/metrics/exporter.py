@@ -50,7 +50,6 @@ class TransportExporter(MetricExporter):
     """
 
     def __init__(self, config: MetricsConfig, transport: Transport, store: Store) -> None:
-        """Send through ``transport``; ``store`` counts the kills."""
         super().__init__(
             preferred_temporality=dict.fromkeys(
                 _DELTA[config.temporality], AggregationTemporality.DELTA

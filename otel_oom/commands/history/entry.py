@@ -21,7 +21,7 @@ from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.decode import DecodedEvent, decode_otlp
 from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow
-from otel_oom.store.codec import decode, decode_event
+from otel_oom.store.types import decode, decode_event
 
 _UNDECODABLE: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, RecursionError),

@@ -21,9 +21,8 @@ from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig
 from otel_oom.linux.containers.of_event import containers_by_path
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.model.container import EventContainers
 from otel_oom.model.event_base import OomEvent
-from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.store import Store, StoreLimits
 
 _MAX_QUEUED: Final = 4096

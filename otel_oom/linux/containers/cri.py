@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_oom.linux.containers.json_file import as_text, parse_json, select_texts
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 _CONTAINERD: Final = "io.kubernetes.cri."
 _CRI_O: Final = "io.kubernetes.cri-o."

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from otel_oom.linux.containers.json_file import as_object, as_text, read_json, select_texts
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 
 def find_container_dir(container_id: str, config: Mapping[str, Any]) -> Path | None:

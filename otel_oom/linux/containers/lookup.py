@@ -15,9 +15,9 @@ from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
 from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.containers.of_event import containers_in_path, resolve_containers
 from otel_oom.linux.containers.shims import Shim
-from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg, Task
 
 TIMED_OUT: Final = "timeout while reading the files of its runtime"

@@ -8,7 +8,7 @@ from typing import Final
 from otel_oom.linux.containers import cri, docker, podman
 from otel_oom.linux.containers.bundle_dirs import BundleDir, path_in_root
 from otel_oom.linux.containers.json_file import as_object, read_json
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 _CONFIG: Final = "config.json"
 _MANAGER: Final = "io.container.manager"

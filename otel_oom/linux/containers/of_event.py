@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from otel_oom.linux.containers.cgroup_id import find_container_ids
-from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg, Task
 
 Resolver = Callable[[Task | None, Memcg | None], Sequence[Container]]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.linux.containers.json_file import as_object, as_text, parse_json, read_json
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 LISTS: Final = ("containers.json", "volatile-containers.json")
 MANAGER: Final = "libpod"

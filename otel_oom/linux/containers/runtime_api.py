@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from otel_oom.linux.containers.docker import add_fields
 from otel_oom.linux.containers.json_file import as_object, as_text, parse_json
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 _DEADLINE_S: Final = 3.0
 """A host without memory is slow, and podman does not respond for a container in cleanup."""

@@ -16,9 +16,9 @@ from msgspec import Struct, field
 
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.watcher import BundleWatcher
-from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import CapturedEvent
+from otel_oom.model.snapshot import Container, EventContainers
 
 _LOG = logging.getLogger(__name__)
 

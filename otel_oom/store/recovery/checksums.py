@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 _COLUMNS: Final = {
     "events": (
@@ -46,10 +46,17 @@ def checksum_ok_sql(table: str) -> str:
     return f"(crc32 IS NULL OR crc32 = {_crc32_sql(table)})"
 
 
-def update_checksums(db: sqlite3.Connection, table: str, ids: Iterable[int]) -> None:
-    """Update the checksums of rows of ``table`` that were just written."""
-    update = f"UPDATE {table} SET crc32 = {_crc32_sql(table)} WHERE id = ?"  # noqa: S608  names of our own
-    db.executemany(update, [(id_,) for id_ in ids])
+def update_events(db: sqlite3.Connection, assignments: str, values: Sequence[Any]) -> int:
+    """Update events by an ``UPDATE`` from its ``SET`` on, and return their number."""
+    update = f"UPDATE events SET {assignments} RETURNING id"  # noqa: S608  names of our own
+    rows = db.execute(update, values).fetchall()
+    update_event_checksums(db, rows)
+    return len(rows)
+
+
+def update_event_checksums(db: sqlite3.Connection, ids: Iterable[tuple[int]]) -> None:
+    """Update the checksums of events that were just written."""
+    db.executemany(f"UPDATE events SET crc32 = {_crc32_sql('events')} WHERE id = ?", ids)  # noqa: S608  names of our own
 
 
 def _crc32_sql(table: str) -> str:

@@ -180,15 +180,15 @@ def _requeue(db: sqlite3.Connection) -> None:
     Some may have been delivered: those are sent twice, under one uid.
     """
     for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
-        rows = db.execute(
-            f"UPDATE events SET {queued} = 0 WHERE {queued} AND NOT pruned"  # noqa: S608  names of our own
+        checksums.update_events(
+            db,
+            f"{queued} = 0 WHERE {queued} AND NOT pruned"  # noqa: S608  names of our own
             # Only a kill has a span.
             " AND (?1 = 'logs' OR tgid IS NOT NULL)"
             " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"
-            " UNION SELECT uid FROM dead_letters WHERE signal = ?1) RETURNING id",
+            " UNION SELECT uid FROM dead_letters WHERE signal = ?1)",
             (signal,),
-        ).fetchall()
-        checksums.update_checksums(db, "events", [id_ for (id_,) in rows])
+        )
 
 
 def _recount(db: sqlite3.Connection, boot_id: str) -> None:

@@ -25,7 +25,7 @@ from otel_oom.model.types import (
     TaskList,
     UserFrame,
 )
-from otel_oom.store import codec
+from otel_oom.store import types
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST_ATTRIBUTES = {"host.name": "node-1"}
@@ -169,4 +169,4 @@ T = TypeVar("T", bound=Struct)
 
 def roundtrip(value: T) -> T:
     """Return ``value`` as its columns' JSON gives it back."""
-    return codec.decode(type(value), codec.encode(value))
+    return types.decode(type(value), types.encode(value))

@@ -10,8 +10,8 @@ from otel_oom.commands.console.output import new_console, render
 from otel_oom.commands.history.entry import Entry
 from otel_oom.commands.history.table import render_events
 from otel_oom.enrich.event import enrich_missed_kills, enrich_no_victim, enrich_panic
-from otel_oom.model.container import EventContainers
 from otel_oom.model.events import MissedKills
+from otel_oom.model.snapshot import EventContainers
 from otel_oom.model.types import Memcg
 from otel_oom.otlp.encode import encode_log
 from tests.testlib.samples.events import (

@@ -16,7 +16,7 @@ from otel_oom.linux.containers import json_file, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
 from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.containers.lookup import ContainerLookup
-from otel_oom.model.container import Container, EventContainers
+from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL, roundtrip
 

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux.containers.runtime_api import RuntimeApi
-from otel_oom.model.container import Container
+from otel_oom.model.snapshot import Container
 
 CONTAINER = Container("1" * 64, "podman")
 

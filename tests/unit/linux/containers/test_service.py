@@ -16,8 +16,8 @@ from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.containers.watcher import BundleWatcher
-from otel_oom.model.container import Container, EventContainers
 from otel_oom.model.events import MissedKills
+from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL
 from tests.testlib.wait import wait_until
