@@ -117,8 +117,12 @@ class DeliveryPipeline:
     def _run(self) -> None:
         # These imports take 15 MB and 0.2 s: after capture has begun.
         from otel_oom.agent.encoder import EventEncoder  # noqa: PLC0415
-        from otel_oom.enrich.host import Host, environment_attributes, host_resource  # noqa: PLC0415
-        from otel_oom.enrich.host_attributes import host_attributes  # noqa: PLC0415
+        from otel_oom.enrich.host import (  # noqa: PLC0415
+            Host,
+            environment_attributes,
+            host_attributes,
+            host_resource,
+        )
         from otel_oom.enrich.user_stack import UserSymbolizer  # noqa: PLC0415
 
         config = self._config.otlp

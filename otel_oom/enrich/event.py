@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich.badness import rank_tasks
-from otel_oom.enrich.cgroup_path import finest_cgroup_path
 from otel_oom.enrich.host import Host
-from otel_oom.enrich.limit_scope import limit_scope
+from otel_oom.enrich.kubernetes import is_pod_cgroup
 from otel_oom.enrich.redact import redact
-from otel_oom.enrich.resource import victim_resource
+from otel_oom.enrich.resource import finest_cgroup_path, victim_resource
 from otel_oom.enrich.service_identity import ServiceHints
-from otel_oom.enrich.stack_analysis import analyse_stack
+from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.enrich.types import (
     EnrichedEvent,
     EnrichedKill,
@@ -38,8 +37,7 @@ from otel_oom.model.events import (
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import OomControl
 
-_AGENT: Final = "otel-oom"
-"""The ``service.name`` of events about the agent itself."""
+_HOST_CONSTRAINTS: Final = {"none", "cpuset", "memory_policy"}
 
 
 def enrich_event(
@@ -49,14 +47,10 @@ def enrich_event(
     observed_unix_ns: int,
     host: Host,
 ) -> EnrichedEvent:
-    """Enrich any event.
+    """Enrich an event of this ``host``, or of the log of another.
 
-    Args:
-        event: from this host, or from the log of another.
-        snapshot: of the moment of the kill.
-        victim_outcome: applies to kills by the kernel only.
-        observed_unix_ns: the time at which the event was stored.
-        host: this host.
+    ``victim_outcome`` applies to kills by the kernel only. ``observed_unix_ns`` is the time at
+    which the event was stored.
     """
     host = host.of_event(event)
     if isinstance(event, MissedKills):
@@ -78,9 +72,13 @@ def enrich_kill(
     host: Host,
 ) -> EnrichedKill:
     """Enrich a kill by the kernel."""
-    containers = snapshot.containers or containers_by_path(kill)
+    containers, path = (
+        snapshot.containers or containers_by_path(kill),
+        finest_cgroup_path(kill, snapshot),
+    )
     executable = kill.victim.executable or snapshot.executable
     stack_analysis = analyse_stack(kill.stack)
+    hints = ServiceHints(snapshot.environ, executable=executable, comm=kill.victim.comm)
     return EnrichedKill(
         event=kill,
         snapshot=snapshot,
@@ -94,13 +92,9 @@ def enrich_kill(
         # The unit files of this host do not apply to the log of another time or host.
         limit_setting=None if kill.provenance else _limit_setting(kill.decision),
         ranked_tasks=rank_tasks(kill),
+        cgroup_path=path,
         containers=containers,
-        resource=victim_resource(
-            finest_cgroup_path(kill, snapshot),
-            containers.victim,
-            ServiceHints(snapshot.environ, executable=executable, comm=kill.victim.comm),
-            host.attributes,
-        ),
+        resource=victim_resource(path, containers.victim, hints, host.attributes),
     )
 
 
@@ -157,8 +151,9 @@ def enrich_missed_kills(
     event: MissedKills, observed_unix_ns: int, host: Host
 ) -> EnrichedMissedKills:
     """Enrich missed kills with the agent as their resource: the victims are not known."""
-    resource = {**host.attributes, "service.name": _AGENT}
-    return EnrichedMissedKills(event, observed_unix_ns, resource)
+    return EnrichedMissedKills(
+        event, observed_unix_ns, {**host.attributes, "service.name": "otel-oom"}
+    )
 
 
 def _user_stack(
@@ -169,6 +164,23 @@ def _user_stack(
         return ()
     root = Path(f"/proc/{trigger.tgid}/root")
     return symbolizer.symbolize(event.user_stack, (executable,) if executable else (), (root,))
+
+
+def limit_scope(kill: OomKill, stack_analysis: StackAnalysis) -> str | None:
+    """Return ``own``, ``pod``, ``ancestor`` or ``host``; ``None`` if it is not known."""
+    if kill.decision is None:
+        return "host" if stack_analysis.origin in {"host", "sysrq", "page_fault"} else None
+    hit, own = kill.decision.memcg, kill.memcg
+    if hit is None:
+        # The kernel log can omit the cgroup.
+        return "host" if kill.decision.constraint in _HOST_CONSTRAINTS else None
+    if own is None or hit.path_cut or own.path_cut:
+        return None
+    if hit.path == own.path:
+        return "own"
+    if not own.path.startswith(f"{hit.path.rstrip('/')}/"):
+        return None
+    return "pod" if is_pod_cgroup(hit.path.rpartition("/")[2]) else "ancestor"
 
 
 def _limit_setting(decision: OomControl | None) -> UnitSetting | None:

@@ -55,7 +55,8 @@ class VictimOutcome(Struct, frozen=True):
 class EnrichedKill(Struct, frozen=True):
     """A kill by the kernel.
 
-    ``resource`` describes the victim, never the agent. ``command`` is redacted.
+    ``resource`` describes the victim, never the agent. ``command`` is redacted. ``cgroup_path`` is
+    that of the victim; empty if it is not known.
     """
 
     event: OomKill
@@ -69,6 +70,7 @@ class EnrichedKill(Struct, frozen=True):
     limit_scope: str | None
     limit_setting: UnitSetting | None
     ranked_tasks: tuple[RankedTask, ...]
+    cgroup_path: str
     containers: EventContainers
     resource: Attributes
 
@@ -81,10 +83,7 @@ class EnrichedKill(Struct, frozen=True):
 
 
 class EnrichedUserspaceKill(Struct, frozen=True):
-    """A kill by a userspace OOM daemon.
-
-    ``cgroup_path`` is that of the victim; empty if it is not known.
-    """
+    """A kill by a userspace OOM daemon; its fields are as in :class:`EnrichedKill`."""
 
     event: UserspaceKill
     snapshot: Snapshot

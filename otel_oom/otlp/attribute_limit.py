@@ -12,7 +12,7 @@ from typing import Final
 from opentelemetry.attributes import BoundedAttributes
 
 from otel_oom.otlp import semconv
-from otel_oom.otlp.types import Attributes
+from otel_oom.otlp.semconv import Attributes
 
 MAX_ATTRIBUTES: Final = 112
 """For a record and its resource together."""

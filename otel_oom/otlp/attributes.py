@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_oom.enrich.advice import advise
-from otel_oom.enrich.cgroup_path import finest_cgroup_path
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.types import (
     EnrichedKill,
@@ -17,20 +16,10 @@ from otel_oom.enrich.types import (
 from otel_oom.linux.systemd.units import find_owning_unit
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.otlp import entity_attributes as entities
 from otel_oom.otlp import semconv
-from otel_oom.otlp.entity_attributes import (
-    LIMIT_MEMCG,
-    VICTIM_MEMCG,
-    drop_none,
-    memcg_attributes,
-    memory_attributes,
-    process_attributes,
-    related_container_attributes,
-    systemd_and_pod_attributes,
-    trigger_attributes,
-)
+from otel_oom.otlp.semconv import Attributes, Value
 from otel_oom.otlp.snapshot_attributes import snapshot_attributes, task_attributes
-from otel_oom.otlp.types import Attributes, Value
 
 KERNEL: Final = "kernel"
 """The ``oom.killer.name`` of the kernel."""
@@ -39,15 +28,15 @@ KERNEL: Final = "kernel"
 def kill_attributes(enriched: EnrichedKill) -> Attributes:
     """Return all known attributes of a kill, except its log text."""
     kill, snapshot, setting = enriched.event, enriched.snapshot, enriched.limit_setting
-    return drop_none(
+    return entities.drop_none(
         {
             "log.record.uid": kill.uid,
-            **process_attributes(kill, enriched.executable, snapshot),
+            **entities.process_attributes(kill, enriched.executable, snapshot),
             "process.command_args": enriched.command,
             semconv.KILLER_NAME: KERNEL,
-            **memory_attributes(kill.memory),
-            **memcg_attributes(VICTIM_MEMCG, kill.memcg, kill.memcg_usage),
-            **systemd_and_pod_attributes(finest_cgroup_path(kill, snapshot)),
+            **entities.memory_attributes(kill.memory),
+            **entities.memcg_attributes(entities.VICTIM_MEMCG, kill.memcg, kill.memcg_usage),
+            **entities.systemd_and_pod_attributes(enriched.cgroup_path),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,
             semconv.LIMIT_SCOPE: enriched.limit_scope,
@@ -56,7 +45,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             **snapshot_attributes(kill, snapshot),
             **task_attributes(enriched),
             semconv.ADVICE: advise(enriched),
-            **related_container_attributes(enriched.containers),
+            **entities.related_container_attributes(enriched.containers),
             **_decision_attributes(kill, enriched.stack_analysis, enriched.user_stack),
         }
     )
@@ -65,11 +54,11 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
 def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
     """Return all known attributes of an OOM without a victim, except its log text."""
     event = enriched.event
-    return drop_none(
+    return entities.drop_none(
         {
             "log.record.uid": event.uid,
             semconv.DECISION_REPEAT_COUNT: event.repeat_count,
-            **related_container_attributes(enriched.containers),
+            **entities.related_container_attributes(enriched.containers),
             **_decision_attributes(event, enriched.stack_analysis, enriched.user_stack),
         }
     )
@@ -78,7 +67,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
 def panic_attributes(enriched: EnrichedPanic) -> Attributes:
     """Return all known attributes of a panic, except its log text."""
     event = enriched.event
-    return drop_none(
+    return entities.drop_none(
         {
             "log.record.uid": event.uid,
             semconv.TIME_SOURCE: event.time_source,
@@ -117,7 +106,7 @@ def _decision_attributes(
     """Return the trigger, the limit, the request and the decision of the kernel."""
     decision = event.decision
     attributes = {
-        **trigger_attributes(event),
+        **entities.trigger_attributes(event),
         semconv.DECISION_ORIGIN: stack_analysis.origin,
         semconv.REQUEST_KERNEL_STACK: "\n".join(event.stack) or None,
         semconv.REQUEST_MEMORY_TYPE: stack_analysis.memory_type,
@@ -132,12 +121,11 @@ def _decision_attributes(
         attributes["log.file.path"] = event.provenance.file
     if decision is None:
         return attributes
+    owner = find_owning_unit(decision.memcg.path) if decision.memcg else None
     return {
         **attributes,
-        semconv.LIMIT_SYSTEMD_UNIT: find_owning_unit(decision.memcg.path)
-        if decision.memcg
-        else None,
-        **memcg_attributes(LIMIT_MEMCG, decision.memcg, decision.memcg_usage),
+        semconv.LIMIT_SYSTEMD_UNIT: owner,
+        **entities.memcg_attributes(entities.LIMIT_MEMCG, decision.memcg, decision.memcg_usage),
         semconv.DECISION_CONSTRAINT: decision.constraint,
         semconv.DECISION_POINTS: decision.points,
         semconv.DECISION_TOTAL_MEMORY: decision.total_memory,

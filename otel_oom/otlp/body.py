@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.enrich.cgroup_path import finest_cgroup_path
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.types import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.linux.systemd.units import find_units
@@ -48,9 +47,7 @@ _MISSED_REASONS: Final = {
 def kill_body(enriched: EnrichedKill) -> str:
     """Return the victim, its location and memory, the limit that was hit, and the request."""
     kill = enriched.event
-    location = location_phrase(
-        enriched.containers.victim, finest_cgroup_path(kill, enriched.snapshot)
-    )
+    location = location_phrase(enriched.containers.victim, enriched.cgroup_path)
     pid = "" if kill.victim.tgid is None else f" (pid {kill.victim.tgid})"
     victim = f"{kill.victim.comm or 'a process'}{pid}{location}"
     # Not format(): the name of a process may contain braces.
@@ -60,11 +57,8 @@ def kill_body(enriched: EnrichedKill) -> str:
         if kill.memory.swap:
             parts.append(f" and {format_bytes(kill.memory.swap)} of swap")
     trigger_location = _trigger_location(enriched, location)
-    parts += [
-        _limit_phrase(enriched),
-        _request_phrase(kill, enriched.stack_analysis, trigger_location),
-    ]
-    return "".join(parts) + "."
+    request = _request_phrase(kill, enriched.stack_analysis, trigger_location)
+    return "".join([*parts, _limit_phrase(enriched), request, "."])
 
 
 def no_victim_body(enriched: EnrichedNoVictim) -> str:

@@ -5,6 +5,7 @@ A request consists of repeated fields only: requests that are joined are one lar
 
 from __future__ import annotations
 
+import json
 from typing import overload
 
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
@@ -19,13 +20,7 @@ from otel_oom.enrich.types import (
     EnrichedPanic,
     EnrichedUserspaceKill,
 )
-from otel_oom.otlp.kernel_events import (
-    kill_record,
-    missed_record,
-    no_victim_record,
-    panic_record,
-)
-from otel_oom.otlp.kill_label import kill_label, missed_label, userspace_label
+from otel_oom.otlp import kernel_events, semconv
 from otel_oom.otlp.kill_span import kill_span
 from otel_oom.otlp.userspace_kill import userspace_record, userspace_span
 from otel_oom.store.counters import KILLS
@@ -55,24 +50,45 @@ def kill_counts(enriched: EnrichedEvent) -> dict[str, int]:
     """Return the counters of kills, across boots, that the event increments."""
     match enriched:
         case EnrichedKill():
-            return {KILLS + kill_label(enriched): 1}
+            decision = enriched.event.decision
+            constraint = decision.constraint if decision else None
+            return {KILLS + format_label(enriched.outcome, constraint, enriched.limit_scope): 1}
         case EnrichedUserspaceKill():
-            return {KILLS + userspace_label(enriched): 1}
+            return {KILLS + format_label(enriched.outcome, killer=enriched.event.killer.name): 1}
         case EnrichedMissedKills():
-            return {KILLS + missed_label(): enriched.event.count}
+            return {KILLS + format_label("missed"): enriched.event.count}
         case _:
             return {}
+
+
+def format_label(
+    outcome: str,
+    constraint: str | None = None,
+    scope: str | None = None,
+    killer: str | None = None,
+) -> str:
+    """Format a label of the counter ``oom.kills`` as JSON; a host has few distinct ones.
+
+    Unknown values are omitted, and so is the kernel as the killer.
+    """
+    attributes = {
+        semconv.OUTCOME: outcome,
+        semconv.KILLER_NAME: killer,
+        semconv.DECISION_CONSTRAINT: constraint,
+        semconv.LIMIT_SCOPE: scope,
+    }
+    return json.dumps({name: value for name, value in attributes.items() if value is not None})
 
 
 def _log_record(enriched: EnrichedEvent) -> ReadableLogRecord:
     match enriched:
         case EnrichedKill():
-            return kill_record(enriched)
+            return kernel_events.kill_record(enriched)
         case EnrichedUserspaceKill():
             return userspace_record(enriched)
         case EnrichedNoVictim():
-            return no_victim_record(enriched)
+            return kernel_events.no_victim_record(enriched)
         case EnrichedPanic():
-            return panic_record(enriched)
+            return kernel_events.panic_record(enriched)
         case EnrichedMissedKills():
-            return missed_record(enriched)
+            return kernel_events.missed_record(enriched)

@@ -12,21 +12,16 @@ from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task
-from otel_oom.model.units import NS_PER_S
+from otel_oom.model.units import NS_PER_MS, NS_PER_S
 from otel_oom.otlp import semconv
-from otel_oom.otlp.types import Attributes, Value
+from otel_oom.otlp.semconv import Attributes, Value
 
 _INT64_MAX: Final = (1 << 63) - 1
 _MAX_VALUE_CHARS: Final = 4096
 
 VICTIM_MEMCG: Final = (
-    *(
-        semconv.VICTIM_MEMCG_PATH,
-        semconv.VICTIM_MEMCG_ID,
-        semconv.VICTIM_MEMCG_LIMIT,
-        semconv.VICTIM_MEMCG_USAGE,
-    ),
-    *(semconv.VICTIM_MEMCG_SWAP_LIMIT, semconv.VICTIM_MEMCG_SWAP_USAGE),
+    *(semconv.VICTIM_MEMCG_PATH, semconv.VICTIM_MEMCG_ID, semconv.VICTIM_MEMCG_LIMIT),
+    *(semconv.VICTIM_MEMCG_USAGE, semconv.VICTIM_MEMCG_SWAP_LIMIT, semconv.VICTIM_MEMCG_SWAP_USAGE),
 )
 LIMIT_MEMCG: Final = (
     *(semconv.LIMIT_MEMCG_PATH, semconv.LIMIT_MEMCG_ID, semconv.LIMIT_MEMCG_LIMIT),
@@ -74,12 +69,11 @@ def process_attributes(
 
 
 def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
-    """Format the victim's start in ISO 8601."""
     if victim.start_boottime_ns is None:
         return None
     unix_ns = event.to_unix_ns(victim.start_boottime_ns)
     started = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
-    millis = unix_ns % NS_PER_S // 1_000_000
+    millis = unix_ns % NS_PER_S // NS_PER_MS
     return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
 
 

@@ -11,15 +11,7 @@ from otel_oom.enrich.types import (
     EnrichedNoVictim,
     EnrichedPanic,
 )
-from otel_oom.otlp import semconv
-from otel_oom.otlp.attributes import (
-    kill_attributes,
-    log_text,
-    missed_attributes,
-    no_victim_attributes,
-    panic_attributes,
-)
-from otel_oom.otlp.body import kill_body, missed_body, no_victim_body, panic_body
+from otel_oom.otlp import attributes, body, semconv
 from otel_oom.otlp.log_record import build_log_record, span_context
 
 
@@ -30,8 +22,8 @@ def kill_record(enriched: EnrichedKill) -> ReadableLogRecord:
         enriched,
         name=semconv.EVENT_KILL,
         severity=SeverityNumber.FATAL if enriched.outcome == "killed" else SeverityNumber.WARN,
-        body=kill_body(enriched),
-        attributes=kill_attributes(enriched) | log_text(kill),
+        body=body.kill_body(enriched),
+        attributes=attributes.kill_attributes(enriched) | attributes.log_text(kill),
         span=span_context(kill.trace_id, kill.span_id),
     )
 
@@ -42,8 +34,8 @@ def no_victim_record(enriched: EnrichedNoVictim) -> ReadableLogRecord:
         enriched,
         name=semconv.EVENT_NO_VICTIM,
         severity=SeverityNumber.ERROR,
-        body=no_victim_body(enriched),
-        attributes=no_victim_attributes(enriched) | log_text(enriched.event),
+        body=body.no_victim_body(enriched),
+        attributes=attributes.no_victim_attributes(enriched) | attributes.log_text(enriched.event),
     )
 
 
@@ -53,8 +45,8 @@ def panic_record(enriched: EnrichedPanic) -> ReadableLogRecord:
         enriched,
         name=semconv.EVENT_PANIC,
         severity=SeverityNumber.FATAL,
-        body=panic_body(enriched),
-        attributes=panic_attributes(enriched) | log_text(enriched.event),
+        body=body.panic_body(enriched),
+        attributes=attributes.panic_attributes(enriched) | attributes.log_text(enriched.event),
     )
 
 
@@ -64,6 +56,6 @@ def missed_record(enriched: EnrichedMissedKills) -> ReadableLogRecord:
         enriched,
         name=semconv.EVENT_MISSED,
         severity=SeverityNumber.ERROR,
-        body=missed_body(enriched.event),
-        attributes=missed_attributes(enriched),
+        body=body.missed_body(enriched.event),
+        attributes=attributes.missed_attributes(enriched),
     )

@@ -14,7 +14,7 @@ from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import kill_attributes
 from otel_oom.otlp.body import kill_body
 from otel_oom.otlp.log_record import SCOPE, sdk_resource, span_context
-from otel_oom.otlp.types import Attributes
+from otel_oom.otlp.semconv import Attributes
 
 _SIGNAL_BITS: Final = 0x7F
 

@@ -16,7 +16,7 @@ from otel_oom import __version__
 from otel_oom.enrich.types import EnrichedEvent
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attribute_limit import limit_attributes
-from otel_oom.otlp.types import Attributes
+from otel_oom.otlp.semconv import Attributes
 
 SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 

@@ -5,7 +5,11 @@ Names of OpenTelemetry's conventions are literals where they are set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+Value = str | int | float | bool | Sequence[str]
+Attributes = dict[str, Value]
 
 SCOPE: Final = "otel_oom"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"

@@ -11,7 +11,7 @@ from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
 from otel_oom.otlp.logfmt import format_tasks
-from otel_oom.otlp.types import Value
+from otel_oom.otlp.semconv import Value
 
 _VICTIM_MEMCG: Final = (
     semconv.VICTIM_MEMCG_STAT,

@@ -13,19 +13,14 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from otel_oom.enrich.types import EnrichedUserspaceKill
 from otel_oom.model.types import UserspaceOomDaemon
 from otel_oom.model.units import format_bytes
+from otel_oom.otlp import entity_attributes as entities
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import location_phrase
-from otel_oom.otlp.entity_attributes import (
-    VICTIM_MEMCG,
-    drop_none,
-    memcg_attributes,
-    process_attributes,
-    related_container_attributes,
-    systemd_and_pod_attributes,
-)
 from otel_oom.otlp.log_record import SCOPE, build_log_record, sdk_resource, span_context
+from otel_oom.otlp.semconv import Attributes
 from otel_oom.otlp.snapshot_attributes import snapshot_attributes
-from otel_oom.otlp.types import Attributes
+
+_USAGE: Final = {"memory_used": "memory and swap", "swap_used": "swap"}
 
 
 def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
@@ -70,7 +65,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
         # The snapshot of the cgroup is without the killed processes.
         usage = replace(usage, usage=event.usage, swap_usage=None) if usage else None
         snapshot = replace(snapshot, victim_cgroup=None)
-    return drop_none(
+    return entities.drop_none(
         {
             "log.record.uid": event.uid,
             "log.record.original": event.original,
@@ -81,15 +76,15 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.KILLER_PRESSURE: killer.pressure,
             semconv.KILLER_MEMCG_PATH: killer.memcg,
             semconv.KILLER_RULE: killer.rule,
-            **process_attributes(event, enriched.executable, snapshot),
+            **entities.process_attributes(event, enriched.executable, snapshot),
             semconv.VICTIM_MEMORY_RESIDENT: event.resident,
             semconv.VICTIM_MEMCG_USAGE: event.usage,
-            **memcg_attributes(VICTIM_MEMCG, event.memcg, usage),
-            **systemd_and_pod_attributes(enriched.cgroup_path),
+            **entities.memcg_attributes(entities.VICTIM_MEMCG, event.memcg, usage),
+            **entities.systemd_and_pod_attributes(enriched.cgroup_path),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: event.uid,
             **snapshot_attributes(event, snapshot),
-            **related_container_attributes(enriched.containers),
+            **entities.related_container_attributes(enriched.containers),
             semconv.CAPTURE_SOURCE: event.capture.source,
             semconv.CAPTURE_HOOK: event.capture.hook,
             semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
@@ -114,20 +109,13 @@ def userspace_body(enriched: EnrichedUserspaceKill) -> str:
     return f"{kill}{memory}{_reason_phrase(event.killer)}{cgroup}."
 
 
-_USAGE: Final = {
-    "memory_used": "memory and swap",
-    "swap_used": "swap",
-}
-
-
 def _reason_phrase(killer: UserspaceOomDaemon) -> str:
     if killer.reason == "memory_available":
         limit = "its limit" if killer.limit is None else f"{killer.limit:g} %"
         return f", because the available memory of the host was below {limit}"
     if killer.reason in _USAGE and killer.limit is not None:
-        return (
-            f", because the host used more than {killer.limit:g} % of its {_USAGE[killer.reason]}"
-        )
+        usage = f"{killer.limit:g} % of its {_USAGE[killer.reason]}"
+        return f", because the host used more than {usage}"
     rule = f", by its rule {killer.rule}" if killer.rule else ""
     if killer.pressure is None:
         return rule

@@ -21,7 +21,7 @@ from otel_oom.capture.source import Handler
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.metrics import read_metrics_config
 from otel_oom.config.otlp import read_otlp_config
-from otel_oom.enrich.host_attributes import host_attributes
+from otel_oom.enrich.host import host_attributes
 from otel_oom.model.events import LostEvents
 from otel_oom.otlp import semconv
 from otel_oom.store import Store

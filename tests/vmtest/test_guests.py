@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pytest
 from msgspec import convert
 
-from otel_oom.enrich.limit_scope import limit_scope
+from otel_oom.enrich.event import limit_scope
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import OomKill
 from otel_oom.model.text import decode_bytes

@@ -15,7 +15,7 @@ from typing import Final
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Metric, NumberDataPoint, Sum
 
 from otel_oom.otlp import semconv
-from otel_oom.otlp.kill_label import format_label
+from otel_oom.otlp.encode import format_label
 from otel_oom.store.counters import KILLS, KILLS_START_TIME
 
 _DESCRIPTION: Final = "OOM kills on this host, by outcome."

@@ -12,8 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.enrich.event import enrich_event
-from otel_oom.enrich.host import Host, host_resource
-from otel_oom.enrich.host_attributes import host_attributes
+from otel_oom.enrich.host import Host, host_attributes, host_resource
 from otel_oom.enrich.types import VictimOutcome
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.events import ReaperStep, VictimExit

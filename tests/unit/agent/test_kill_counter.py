@@ -12,7 +12,7 @@ from otel_oom.agent.metrics.kill_counter import (
     read_count,
     read_exported,
 )
-from otel_oom.otlp.kill_label import format_label
+from otel_oom.otlp.encode import format_label
 from otel_oom.store import OutboxEntry, Store
 from otel_oom.store.counters import KILLS, NO_BOOT, START_TIME
 from otel_oom.store.database_file import NAME

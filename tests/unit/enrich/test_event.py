@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from otel_oom.enrich.event import limit_scope
+from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import (
     KILL,
@@ -35,3 +37,61 @@ def test_limit_setting_is_that_of_the_system_unit_with_the_limit(
     assert KILL.decision
     sample_enriched_kill(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert searched == ([(unit, 64 << 20)] if unit else [])
+
+
+UUID = "0f5c9b1e-7a60-4f0c-9c2d-2a6a1c0f9b11"
+UNDERSCORED = UUID.replace("-", "_")
+UNKNOWN = StackAnalysis(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("hit", "own", "expected"),
+    [
+        ("/a/b", "/a/b", "own"),
+        ("/a", "/a/b", "ancestor"),
+        ("/", "/a/b", "ancestor"),
+        ("/a", "/ab", None),
+        (None, "/a", "host"),
+        (f"/kubepods/burstable/pod{UUID}", f"/kubepods/burstable/pod{UUID}/0123", "pod"),
+        (f"/kubepods/pod{UUID}", f"/kubepods/pod{UUID}/0123", "pod"),
+        ("/kubepods/burstable", f"/kubepods/burstable/pod{UUID}/0123", "ancestor"),
+        (
+            f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice",
+            f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/cri-containerd-0.scope",
+            "pod",
+        ),
+        (
+            "/kubepods.slice/kubepods-besteffort-pod0123456789abcdef0123456789abcdef.slice",
+            "/kubepods.slice/kubepods-besteffort-pod0123456789abcdef0123456789abcdef.slice/x",
+            "pod",
+        ),
+    ],
+)
+def test_limit_scope_follows_from_the_paths(
+    hit: str | None, own: str, expected: str | None
+) -> None:
+    assert KILL.decision is not None
+    decision = replace(
+        KILL.decision,
+        memcg=None if hit is None else Memcg(1, hit),
+        constraint="none" if hit is None else "memcg",
+    )
+    kill = replace(KILL, decision=decision, memcg=Memcg(2, own))
+    assert limit_scope(kill, UNKNOWN) == expected
+
+
+def test_limit_scope_without_a_decision_follows_the_stack() -> None:
+    kill = replace(KILL, decision=None)
+    assert limit_scope(kill, StackAnalysis("host", None, None)) == "host"
+    assert limit_scope(kill, StackAnalysis("memcg", None, None)) is None
+
+
+def test_limit_scope_of_an_unknown_cgroup_is_unknown() -> None:
+    assert KILL.decision is not None
+    for constraint in ("memcg", None):
+        decision = replace(KILL.decision, memcg=None, constraint=constraint)
+        assert limit_scope(replace(KILL, decision=decision), UNKNOWN) is None
+
+
+def test_limit_scope_of_a_cut_path_is_unknown() -> None:
+    assert limit_scope(replace(KILL, memcg=Memcg(2, "…/docker/x", path_cut=True)), UNKNOWN) is None

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.resource import finest_cgroup_path
 from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import CONTAINER_ID as ID
@@ -71,3 +72,26 @@ def test_known_attributes_precede_those_of_the_victim() -> None:
 def test_unit_names_the_service(path: str, service: str) -> None:
     """Inside a container, only a unit of the systemd that runs in it."""
     assert sample_enriched_kill(memcg=Memcg(id=42, path=path)).resource["service.name"] == service
+
+
+@pytest.mark.parametrize(
+    ("memory", "cgroup", "expected"),
+    [
+        ("/a", "0::/a/b\n", "/a/b"),
+        ("/a", "0::/a\n", "/a"),
+        ("/", "5:memory:/\n1:name=systemd:/system.slice/x.service\n", "/system.slice/x.service"),
+        ("/a", "5:memory:/a\n3:cpu:/a/b\n0::/\n", "/a"),
+        ("/a", "0::/other\n", "/a"),
+        ("/a", "0::/ab\n", "/a"),
+        ("/", "0::/../../a\n", "/"),
+        ("/", "0::/\n", "/"),
+        ("/a:b", "0::/a:b/c:d\n", "/a:b/c:d"),
+        ("/a", None, "/a"),
+        ("/a", "nonsense", "/a"),
+    ],
+)
+def test_finest_cgroup_path_continues_the_memory_cgroup(
+    memory: str, cgroup: str | None, expected: str
+) -> None:
+    kill = replace(KILL, memcg=Memcg(id=42, path=memory))
+    assert finest_cgroup_path(kill, replace(SNAPSHOT, cgroup=cgroup)) == expected

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.config.agent import read_container_labels
-from otel_oom.enrich.container_attributes import container_attributes
+from otel_oom.enrich.resource import container_attributes
 from otel_oom.linux.containers import json_file, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
 from otel_oom.linux.containers.cgroup_id import find_container_ids
