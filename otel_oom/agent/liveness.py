@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from otel_oom.agent.stats import Stats
-from otel_oom.export.observer import ExportObserver
+from otel_oom.export.result import ExportObserver
 
 STALL_LIMIT_S: Final = 60.0
 """Longest step of a thread, apart from a request, which has its endpoint's timeout too."""

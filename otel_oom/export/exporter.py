@@ -10,8 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from otel_oom.config.otlp import GRPC, Endpoint
-from otel_oom.export.observer import ExportObserver
-from otel_oom.export.result import ExportResponse, ExportResult, Transport
+from otel_oom.export.result import ExportObserver, ExportResponse, ExportResult, Transport
 from otel_oom.export.retry import Report, RetryGate
 from otel_oom.linux import clock
 from otel_oom.store import Message, Rejection, Store

@@ -14,14 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
 from otel_oom.config.otlp import Endpoint
-from otel_oom.export.result import (
-    MISCONFIGURED_GRPC,
-    RETRYABLE_GRPC,
-    TOO_LARGE_GRPC,
-    ExportResponse,
-    ExportResult,
-    sanitize_reason,
-)
+from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 from otel_oom.export.signals import SIGNALS
 
 _NANOS: Final = 1e9
@@ -31,6 +24,19 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+_RETRYABLE: Final = frozenset(
+    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+)
+"""Status codes; also RESOURCE_EXHAUSTED if RetryInfo comes with it."""
+_MISCONFIGURED: Final = frozenset({"UNAUTHENTICATED", "UNIMPLEMENTED"})
+"""Status codes that no message causes."""
+_TOO_LARGE: Final = {
+    "RESOURCE_EXHAUSTED": ("larger than max", "exceeds maximum size", "exceeds the maximum"),
+    "OUT_OF_RANGE": ("message length too large",),
+}
+"""Messages of servers about a request that is too large: Go, C++ and Python; Java; .NET; and Rust
+(tonic), whose status code alone would be retried for ever."""
+
 
 class GrpcTransport:
     """Transport of one endpoint; see :class:`Transport`."""
@@ -38,8 +44,9 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._signal = SIGNALS[endpoint.signal]
+        headers = ((name.lower(), text) for name, text in endpoint.headers)
         self._metadata = tuple(
-            _metadata_item(name.lower(), text) for name, text in endpoint.headers
+            (name, text.encode() if name.endswith("-bin") else text) for name, text in headers
         )
         self._mutex = threading.Lock()
         self._closed = False
@@ -91,20 +98,16 @@ def _create_channel(endpoint: Endpoint) -> grpc.Channel:
     return grpc.insecure_channel(target, _OPTIONS, compression)
 
 
-def _metadata_item(name: str, text: str) -> tuple[str, str | bytes]:
-    return name, text.encode() if name.endswith("-bin") else text
-
-
 def _classify_error(error: grpc.RpcError) -> ExportResponse:
     code = error.code().name
     reason = sanitize_reason(f"gRPC {code}: {error.details()}")
     retry_after_s = parse_retry_info_s(error.trailing_metadata() or ())
     details = (error.details() or "").lower()
-    if retry_after_s is None and any(mark in details for mark in TOO_LARGE_GRPC.get(code, ())):
+    if retry_after_s is None and any(mark in details for mark in _TOO_LARGE.get(code, ())):
         return ExportResponse(ExportResult.TOO_LARGE, reason, status_code=code)
-    if code in RETRYABLE_GRPC or (code == "RESOURCE_EXHAUSTED" and retry_after_s is not None):
+    if code in _RETRYABLE or (code == "RESOURCE_EXHAUSTED" and retry_after_s is not None):
         return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s)
-    misconfigured = code in MISCONFIGURED_GRPC
+    misconfigured = code in _MISCONFIGURED
     result = ExportResult.MISCONFIGURED if misconfigured else ExportResult.REJECTED
     return ExportResponse(result, reason, status_code=code)
 

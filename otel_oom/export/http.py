@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 from otel_oom import __version__
 from otel_oom.config.otlp import Endpoint
 from otel_oom.export.deadline_socket import DeadlineConnection
-from otel_oom.export.http_client import allow_tls, http, tls_context
+from otel_oom.export.http_client import allow_tls, http, proxy_for, tls_context
 from otel_oom.export.http_response import parse_response
-from otel_oom.export.proxy import proxy_for
 from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 from otel_oom.export.signals import SIGNALS
 

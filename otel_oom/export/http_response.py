@@ -11,18 +11,19 @@ from urllib.parse import urlsplit, urlunsplit
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from otel_oom.export.result import (
-    MISCONFIGURED_HTTP,
-    RETRYABLE_HTTP,
-    TOO_LARGE_HTTP,
-    ExportResponse,
-    ExportResult,
-    sanitize_reason,
-)
+from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 from otel_oom.export.signals import Signal
 
 _OK: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
+_RETRYABLE: Final = frozenset({429, 502, 503, 504})
+_TOO_LARGE: Final = 413
+_MISCONFIGURED: Final = frozenset({*_REDIRECT, 401, 404, 405, 407, 421})
+"""Status codes that no message causes. Not 403: firewalls send it because of contents.
+
+Redirects are not followed: the specification has none, and a POST would become a GET or send the
+credentials elsewhere. Python's official exporter counts a redirect as success.
+"""
 
 
 def parse_response(signal: Signal, status: int, headers: Message, content: bytes) -> ExportResponse:
@@ -33,13 +34,13 @@ def parse_response(signal: Signal, status: int, headers: Message, content: bytes
         reason = _describe_redirect(status, headers.get("Location", ""))
     else:
         reason = sanitize_reason(f"HTTP {status}{_parse_error_message(content)}")
-    if status in RETRYABLE_HTTP:
+    if status in _RETRYABLE:
         wait_s = parse_retry_after_s(headers.get("Retry-After"), headers.get("Date"))
         return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s=wait_s)
     result = ExportResult.REJECTED
-    if status == TOO_LARGE_HTTP:
+    if status == _TOO_LARGE:
         result = ExportResult.TOO_LARGE
-    elif status in MISCONFIGURED_HTTP:
+    elif status in _MISCONFIGURED:
         result = ExportResult.MISCONFIGURED
     return ExportResponse(result, reason, status_code=str(status))
 

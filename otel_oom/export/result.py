@@ -1,13 +1,16 @@
-"""The result of one export request.
+"""The result of one export request, who sends it and who observes it.
 
 OTLP specification, "OTLP/HTTP Response" and "OTLP/gRPC Response".
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
+
+_MAX_REASON_CHARS: Final = 500
 
 
 class ExportResult(Enum):
@@ -51,34 +54,28 @@ class Transport(Protocol):
         """Close the connection; a request under way becomes ``RETRYABLE``."""
 
 
-RETRYABLE_HTTP: Final = frozenset({429, 502, 503, 504})
-"""HTTP status codes after which the same request may be sent again."""
+class ExportObserver:
+    """Receives each step of an exporter; the methods here do nothing.
 
-MISCONFIGURED_HTTP: Final = frozenset({*range(300, 400), 401, 404, 405, 407, 421})
-"""HTTP status codes that no message causes. Not 403: firewalls send it because of contents.
+    Called in the exporter's thread: they must neither block nor raise.
+    """
 
-Redirects are not followed: the specification has none, and a POST would become a GET or send the
-credentials elsewhere. Python's official exporter counts a redirect as success.
-"""
+    @property
+    def wants_delays(self) -> bool:
+        """Return true if :meth:`on_delivered` is of use: it costs a query of the store."""
+        return False
 
-TOO_LARGE_HTTP: Final = 413
+    def begin_step(self) -> None:
+        """Note that a bounded step begins."""
 
-RETRYABLE_GRPC: Final = frozenset(
-    {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
-)
-"""gRPC status codes likewise; also RESOURCE_EXHAUSTED if RetryInfo comes with it."""
+    def end_step(self) -> None:
+        """Note that the step ended; the thread may wait for any time."""
 
-MISCONFIGURED_GRPC: Final = frozenset({"UNAUTHENTICATED", "UNIMPLEMENTED"})
-"""gRPC status codes that no message causes."""
+    def on_exported(self, signal: str, error_type: str, count: int) -> None:
+        """Count messages with a final result; ``error_type`` is empty for accepted ones."""
 
-TOO_LARGE_GRPC: Final = {
-    "RESOURCE_EXHAUSTED": ("larger than max", "exceeds maximum size", "exceeds the maximum"),
-    "OUT_OF_RANGE": ("message length too large",),
-}
-"""Messages of servers about a request that is too large: Go, C++ and Python; Java; .NET; and Rust
-(tonic), whose status code alone would be retried for ever."""
-
-_MAX_REASON_CHARS: Final = 500
+    def on_delivered(self, signal: str, delays_s: Iterable[float]) -> None:
+        """Record the seconds from the kernel to the backend, one value for each message."""
 
 
 def sanitize_reason(text: str) -> str:

@@ -6,18 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
-    ExportLogsServiceRequest,
-    ExportLogsServiceResponse,
-)
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-    ExportMetricsServiceResponse,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 
 from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 
@@ -27,11 +18,21 @@ class Signal:
     """One signal of OTLP (opentelemetry/proto/collector)."""
 
     name: str
-    path: str
-    method: str
     request: type[Message]
     response: type[Message]
     rejected_field: str
+
+    @property
+    def path(self) -> str:
+        """The path of HTTP requests."""
+        return f"/v1/{self.name}"
+
+    @property
+    def method(self) -> str:
+        """The method of gRPC requests."""
+        package, _, request = self.request.DESCRIPTOR.full_name.rpartition(".")
+        service = request.removeprefix("Export").removesuffix("Request")
+        return f"/{package}.{service}/Export"
 
     def parse_success(self, content: bytes) -> ExportResponse:
         """Parse the body of a success: all accepted, or some rejected (partial success)."""
@@ -53,27 +54,21 @@ SIGNALS: Final = {
     signal.name: signal
     for signal in (
         Signal(
-            name="logs",
-            path="/v1/logs",
-            method="/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-            request=ExportLogsServiceRequest,
-            response=ExportLogsServiceResponse,
+            "logs",
+            logs.ExportLogsServiceRequest,
+            logs.ExportLogsServiceResponse,
             rejected_field="rejected_log_records",
         ),
         Signal(
-            name="traces",
-            path="/v1/traces",
-            method="/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            request=ExportTraceServiceRequest,
-            response=ExportTraceServiceResponse,
+            "traces",
+            trace.ExportTraceServiceRequest,
+            trace.ExportTraceServiceResponse,
             rejected_field="rejected_spans",
         ),
         Signal(
-            name="metrics",
-            path="/v1/metrics",
-            method="/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-            request=ExportMetricsServiceRequest,
-            response=ExportMetricsServiceResponse,
+            "metrics",
+            metrics.ExportMetricsServiceRequest,
+            metrics.ExportMetricsServiceResponse,
             rejected_field="rejected_data_points",
         ),
     )
