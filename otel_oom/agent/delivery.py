@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from otel_oom.agent.liveness import ExporterStatus, Liveness
 from otel_oom.agent.stats import Stats
-from otel_oom.agent.worker import Worker
+from otel_oom.agent.worker import ExporterStatus, Liveness, Worker
 from otel_oom.config.agent import AgentConfig
 from otel_oom.linux import clock
 from otel_oom.linux.containers.service import ContainerService
@@ -190,7 +189,6 @@ class DeliveryPipeline:
         return max(0.0, (oldest_ns - clock.boottime_ns()) / NS_PER_S + _EXIT_WAIT_S) + _POLL_S
 
     def _encode_pending(self, encoder: EventEncoder) -> None:
-        """Encode all events that are due, and queue them in the outbox."""
         while not self._stop.is_set():
             deadline_ns = clock.boottime_ns() - int(_EXIT_WAIT_S * NS_PER_S)
             self._liveness.begin()

@@ -43,11 +43,7 @@ class EventRecorder:
     """Brings each event to the disk, in the thread that captures."""
 
     def __init__(
-        self,
-        store: Store,
-        stats: Stats,
-        containers: ContainerService,
-        annotate: AnnotateKill,
+        self, store: Store, stats: Stats, containers: ContainerService, annotate: AnnotateKill
     ) -> None:
         """Record in ``store`` and count in ``stats``; ``annotate`` adds what the kernel log has."""
         self._store = store

@@ -64,7 +64,10 @@ def run(
         memory.lower_oom_score_adj()
         memory.trim_heap()
         stats = Stats(source if isinstance(source, SupportsBufferStats) else None)
-        with _containers(config) as containers, ExitStack() as stack:
+        with ExitStack() as stack:
+            containers = ContainerService(config.container_labels)
+            containers.start()
+            stack.callback(containers.stop)
             delivery = DeliveryPipeline(store, config, stats, containers, _settle_memory)
             if config.otlp.disabled:
                 _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
@@ -102,18 +105,7 @@ def run(
         _LOG.info("Stopped: queued=%d dead_letters=%d", counts["outbox"], counts["dead_letters"])
 
 
-@contextmanager
-def _containers(config: AgentConfig) -> Iterator[ContainerService]:
-    service = ContainerService(config.container_labels)
-    service.start()
-    try:
-        yield service
-    finally:
-        service.stop()
-
-
 def _settle_memory() -> None:
-    """Release and lock memory once everything is loaded."""
     memory.trim_heap()
     memory.lock_memory()
 

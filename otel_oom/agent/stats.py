@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from otel_oom.capture.source import SupportsBufferStats
-from otel_oom.model.events import (
-    CapturedEvent,
-    LostEvents,
-    NoVictim,
-    OomKill,
-    ReaperStep,
-    UserspaceKill,
-    VictimExit,
-)
+from otel_oom.model import events
 
 KINDS: Final = tuple(
-    event.kind for event in (OomKill, UserspaceKill, NoVictim, VictimExit, ReaperStep)
+    event.kind
+    for event in (
+        events.OomKill,
+        events.UserspaceKill,
+        events.NoVictim,
+        events.VictimExit,
+        events.ReaperStep,
+    )
 )
 """Kinds of events that are counted."""
 
@@ -37,22 +36,22 @@ class Stats:
         """Events received from a source."""
         self.stored = dict.fromkeys(KINDS, 0)
         """New events on disk, synced."""
-        self.lost = LostEvents()
+        self.lost = events.LostEvents()
         """Events lost by the source."""
         self.exported: Counter[tuple[str, str]] = Counter()
         """Messages with a final result, by signal and error type (empty if accepted)."""
         self.record_delays: Callable[[str, Iterable[float]], None] | None = None
         """Records the delays of messages of a signal, from kernel to backend, in seconds."""
         self._buffer_peak_bytes = 0
-        self._last: CapturedEvent | None = None
+        self._last: events.CapturedEvent | None = None
 
-    def on_captured(self, event: CapturedEvent) -> None:
+    def on_captured(self, event: events.CapturedEvent) -> None:
         """Count an event from a source; a second delivery of the same one is not counted."""
         if event is not self._last:
             self.captured[event.kind] += 1
         self._last = event
 
-    def on_stored(self, event: CapturedEvent) -> None:
+    def on_stored(self, event: events.CapturedEvent) -> None:
         """Count an event that reached the disk."""
         self.stored[event.kind] += 1
 

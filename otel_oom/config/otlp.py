@@ -25,15 +25,8 @@ GRPC: Final = "grpc"
 _PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 _SCOPES: Final = ("", "LOGS_", "TRACES_", "METRICS_")
 _OPTIONS: Final = (
-    "ENDPOINT",
-    "PROTOCOL",
-    "HEADERS",
-    "TIMEOUT",
-    "COMPRESSION",
-    "CERTIFICATE",
-    "CLIENT_KEY",
-    "CLIENT_CERTIFICATE",
-    "INSECURE",
+    *("ENDPOINT", "PROTOCOL", "HEADERS", "TIMEOUT", "COMPRESSION"),
+    *("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE", "INSECURE"),
 )
 _METRICS_ONLY: Final = frozenset(
     f"{_PREFIX}METRICS_{option}"

@@ -26,14 +26,7 @@ from otel_oom.linux.containers.of_event import containers_by_path
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import (
-    MissedKills,
-    NoVictim,
-    OomKill,
-    Panic,
-    StoredEvent,
-    UserspaceKill,
-)
+from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, StoredEvent, UserspaceKill
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import OomControl
 

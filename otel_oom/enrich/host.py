@@ -10,24 +10,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 from opentelemetry.util.types import AttributeValue
 
+from otel_oom.enrich.kubernetes import WORKLOADS
 from otel_oom.enrich.types import Attributes
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.event_base import Event, OomEvent
 
 _AGENT_PREFIXES: Final = (
-    "service.",
-    "telemetry.",
-    "process.",
-    "container.",
-    "k8s.container.",
-    "k8s.pod.",
-    "k8s.daemonset.",
-    "k8s.deployment.",
-    "k8s.replicaset.",
-    "k8s.statefulset.",
-    "k8s.job.",
-    "k8s.cronjob.",
-    "k8s.namespace.",
+    *("service.", "telemetry.", "process.", "container."),
+    *(f"k8s.{kind}." for kind in ("container", "pod", "namespace", *WORKLOADS)),
 )
 """Resource attributes that describe the agent itself, where its own environment sets them."""
 

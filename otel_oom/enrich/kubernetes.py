@@ -37,11 +37,13 @@ _NAME: Final = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
 _NAMESPACE: Final = ("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace")
 _UID: Final = ("io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid")
 _CONTAINER: Final = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
-_RESTARTS: Final = (
-    "io.kubernetes.container.restartCount",
-    "annotation.io.kubernetes.container.restartCount",
+_RESTARTS: Final = tuple(
+    f"{prefix}io.kubernetes.container.restartCount" for prefix in ("", "annotation.")
 )
 _IMAGE: Final = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName")
+
+WORKLOADS: Final = ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
+"""Owners of a pod, in the order in which they name its service."""
 
 RESOURCE_PREFIX: Final = "resource.opentelemetry.io/"
 """Prefix of the annotations that are resource attributes (semantic conventions)."""

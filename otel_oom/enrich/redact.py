@@ -70,7 +70,10 @@ def redact(words: Sequence[str]) -> tuple[str, ...]:
     at most 0.25 s, whatever the words are.
     """
     searched = [word[:_MAX_SEARCHED_CHARS] for word in words[:_MAX_WORDS]]
-    result = [_truncate(word) for word in _redact_words(searched, _MAX_DEPTH)]
+    result = [
+        word if len(word) <= _MAX_WORD_CHARS else f"{word[:_MAX_WORD_CHARS]}…"
+        for word in _redact_words(searched, _MAX_DEPTH)
+    ]
     if len(words) > _MAX_WORDS:
         result.append("…")
     return tuple(result)
@@ -128,7 +131,3 @@ def _redact_word(word: str, letters: str, depth: int) -> str:
     word = _AUTH_SCHEME.sub(rf"\g<kind> {REDACTED}", word)
     word = _SECRET_IN_TEXT.sub(rf"\g<name>\g<sign>{REDACTED}", word)
     return _TOKEN.sub(REDACTED, word)
-
-
-def _truncate(word: str) -> str:
-    return word if len(word) <= _MAX_WORD_CHARS else f"{word[:_MAX_WORD_CHARS]}…"

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
-from otel_oom.enrich.kubernetes import Pod, image_version
+from otel_oom.enrich.kubernetes import WORKLOADS, Pod, image_version
 from otel_oom.linux.systemd.units import Units, display_name
 
 UNKNOWN_SERVICE: Final = "unknown_service"
@@ -21,15 +21,11 @@ UNKNOWN_SERVICE: Final = "unknown_service"
 
 _SERVICE: Final = ("service.name", "service.namespace", "service.instance.id", "service.version")
 _ENVIRONMENT: Final = ("deployment.environment.name", "deployment.environment")
-_WORKLOADS: Final = tuple(
-    f"k8s.{kind}.name"
-    for kind in ("deployment", "replicaset", "statefulset", "daemonset", "cronjob", "job")
-)
-"""Owners of a pod, in the order in which they name its service."""
+_WORKLOADS: Final = tuple(f"k8s.{kind}.name" for kind in WORKLOADS)
 _LABELS: Final = ("app.kubernetes.io/instance", "app.kubernetes.io/name")
 """Labels that name the service of a pod, before its owner, where the user selects them."""
 _VERSION_LABEL: Final = "app.kubernetes.io/version"
-_POD: Final = ("k8s.pod.name", "k8s.namespace.name", "k8s.container.name")
+_POD: Final = ("k8s.namespace.name", "k8s.pod.name", "k8s.container.name")
 
 _MAX_VALUE_CHARS: Final = 256
 
@@ -118,7 +114,5 @@ def _version(pod: Pod, labels: Mapping[str, str]) -> str | None:
 
 
 def _instance_id(known: Mapping[str, str | int]) -> str | None:
-    """Join namespace, pod and container with dots, if all three are known."""
-    names = ("k8s.namespace.name", "k8s.pod.name", "k8s.container.name")
-    parts = [str(known[name]) for name in names if known.get(name)]
-    return ".".join(parts) if len(parts) == len(names) else None
+    parts = [str(known[name]) for name in _POD if known.get(name)]
+    return ".".join(parts) if len(parts) == len(_POD) else None

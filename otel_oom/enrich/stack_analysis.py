@@ -46,36 +46,23 @@ _MEMORY_TYPES: Final = (
     (
         "kernel",
         (
-            "obj_cgroup_charge",
-            "__memcg_kmem_charge_page",
-            "__memcg_slab_post_alloc_hook",
-            "allocate_slab",
-            "new_slab",
-            "__vmalloc_node_range",
+            *("obj_cgroup_charge", "__memcg_kmem_charge_page", "__memcg_slab_post_alloc_hook"),
+            *("allocate_slab", "new_slab", "__vmalloc_node_range"),
         ),
     ),
     (
         "shmem",
         (
-            "shmem_get_folio_gfp",
-            "shmem_getpage_gfp",
-            "shmem_alloc_and_add_folio",
-            "shmem_add_to_page_cache",
-            "shmem_fault",
+            *("shmem_get_folio_gfp", "shmem_getpage_gfp", "shmem_fault"),
+            *("shmem_alloc_and_add_folio", "shmem_add_to_page_cache"),
         ),
     ),
     (
         "page_cache",
         (
-            "filemap_add_folio",
-            "__filemap_add_folio",
-            "add_to_page_cache_lru",
-            "__add_to_page_cache_locked",
-            "collapse_file",
-            "__filemap_get_folio",
-            "pagecache_get_page",
-            "filemap_fault",
-            "page_cache_ra_unbounded",
+            *("filemap_add_folio", "__filemap_add_folio", "__filemap_get_folio", "filemap_fault"),
+            *("add_to_page_cache_lru", "__add_to_page_cache_locked", "pagecache_get_page"),
+            *("page_cache_ra_unbounded", "collapse_file"),
         ),
     ),
     (
@@ -105,16 +92,9 @@ _HELPERS: Final = {
 }
 _SYSCALL_ENTRY: Final = frozenset(
     {
-        "__do_fast_syscall_32",
-        "do_el0_svc",
-        "do_fast_syscall_32",
-        "do_int80_emulation",
-        "do_syscall_64",
-        "el0_svc",
-        "el0_svc_common",
-        "ia32_sys_call",
-        "invoke_syscall",
-        "x64_sys_call",
+        *("do_syscall_64", "x64_sys_call", "do_int80_emulation", "ia32_sys_call"),
+        *("do_fast_syscall_32", "__do_fast_syscall_32"),
+        *("do_el0_svc", "el0_svc", "el0_svc_common", "invoke_syscall"),
     }
 )
 _FAULT: Final = frozenset(

@@ -10,15 +10,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_oom.enrich.badness import RankedTask
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.unit_files import UnitSetting
-from otel_oom.model.events import (
-    MissedKills,
-    NoVictim,
-    OomKill,
-    Panic,
-    ReaperStep,
-    UserspaceKill,
-    VictimExit,
-)
+from otel_oom.model import events
 from otel_oom.model.snapshot import EventContainers, Snapshot
 
 Attributes = Mapping[str, AttributeValue]
@@ -38,8 +30,8 @@ class StillAlive(Struct, frozen=True):
 class VictimOutcome(Struct, frozen=True):
     """The known exit, reaper steps and survival of a victim."""
 
-    exit: VictimExit | None = None
-    reaper: tuple[ReaperStep, ...] = ()
+    exit: events.VictimExit | None = None
+    reaper: tuple[events.ReaperStep, ...] = ()
     alive: StillAlive | None = None
 
     @property
@@ -59,7 +51,7 @@ class EnrichedKill(Struct, frozen=True):
     that of the victim; empty if it is not known.
     """
 
-    event: OomKill
+    event: events.OomKill
     snapshot: Snapshot
     victim_outcome: VictimOutcome
     observed_unix_ns: int
@@ -85,7 +77,7 @@ class EnrichedKill(Struct, frozen=True):
 class EnrichedUserspaceKill(Struct, frozen=True):
     """A kill by a userspace OOM daemon; its fields are as in :class:`EnrichedKill`."""
 
-    event: UserspaceKill
+    event: events.UserspaceKill
     snapshot: Snapshot
     observed_unix_ns: int
     executable: str | None
@@ -102,7 +94,7 @@ class EnrichedUserspaceKill(Struct, frozen=True):
 class EnrichedNoVictim(Struct, frozen=True):
     """An OOM without a killable process."""
 
-    event: NoVictim
+    event: events.NoVictim
     observed_unix_ns: int
     user_stack: tuple[str, ...]
     stack_analysis: StackAnalysis
@@ -113,7 +105,7 @@ class EnrichedNoVictim(Struct, frozen=True):
 class EnrichedPanic(Struct, frozen=True):
     """An out-of-memory panic."""
 
-    event: Panic
+    event: events.Panic
     observed_unix_ns: int
     stack_analysis: StackAnalysis
     resource: Attributes
@@ -122,7 +114,7 @@ class EnrichedPanic(Struct, frozen=True):
 class EnrichedMissedKills(Struct, frozen=True):
     """Kills that no event reports."""
 
-    event: MissedKills
+    event: events.MissedKills
     observed_unix_ns: int
     resource: Attributes
 

@@ -66,21 +66,18 @@ class UserSymbolizer:
         for build_id, path in files.items():
             lines |= _symbolize_file(build_id, path, self._root, unknown[build_id])
         result = tuple(
-            lines.get(key) or self._lines.get(key) or _without_file(key[0]) for key in keys
+            lines.get(key) or self._lines.get(key) or f"{key[0].build_id}+{key[0].offset:#x}"
+            for key in keys
         )
-        self._remember(lines)
-        return result
-
-    def _remember(self, lines: dict[_Key, str]) -> None:
         self._lines |= lines
         while len(self._lines) > _MAX_CACHED_LINES:
             del self._lines[next(iter(self._lines))]
+        return result
 
 
 def _symbolize_file(
     build_id: bytes, path: str, host_root: Path, keys: Iterable[_Key]
 ) -> dict[_Key, str]:
-    """Return the lines of the frames in the file at ``path``."""
     name = escape_nonprintable(decode_bytes(os.fsencode(Path(path).name)))
     with open_elf(path) as file:
         if file is None or pad_build_id(file.build_id) != build_id:
@@ -114,7 +111,3 @@ def _padded_build_id(frame: UserFrame) -> bytes | None:
         return pad_build_id(bytes.fromhex(frame.build_id))
     except ValueError:
         return None
-
-
-def _without_file(frame: UserFrame) -> str:
-    return f"{frame.build_id}+{frame.offset:#x}"

@@ -2,7 +2,7 @@
 
 The standard library's HTTP client limits each wait, not their sum: a backend that sends a byte at
 a time could hold it for ever. It also shows no socket before the handshake has ended, which a
-silent backend can delay just as long.
+silent backend can delay just as long. The system's resolver has no deadline at all.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from otel_oom.export.resolver import Address, DnsQuery
 from otel_oom.model.units import MS_PER_S
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+"""An element of the result of :func:`socket.getaddrinfo`."""
 
 
 class DeadlineConnection:
@@ -165,3 +168,44 @@ class _Reader(io.RawIOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+class DnsQuery:
+    """A DNS query in a thread of its own, which is abandoned if it hangs."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self._addresses: Future[Sequence[Address]] = Future()
+        threading.Thread(target=self._run, name="resolve", daemon=True).start()
+
+    def _run(self) -> None:
+        with suppress(InvalidStateError):  # cancelled
+            try:
+                addresses = socket.getaddrinfo(*self.address, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError) as error:
+                self._addresses.set_exception(error)
+            else:
+                self._addresses.set_result(addresses)
+
+    @property
+    def done(self) -> bool:
+        """Return true if the query succeeded, failed or was cancelled."""
+        return self._addresses.done()
+
+    def wait(self, timeout_s: float) -> Sequence[Address]:
+        """Return the addresses.
+
+        Raises:
+            OSError: the query failed, took more than ``timeout_s`` seconds, or was cancelled.
+        """
+        try:
+            return self._addresses.result(timeout_s)
+        except CancelledError:
+            raise ConnectionAbortedError("the DNS query was cancelled") from None
+        except TimeoutError:
+            message = f"no DNS response for {self.address[0]} within the timeout"
+            raise socket.gaierror(socket.EAI_AGAIN, message) from None
+
+    def cancel(self) -> None:
+        """End :meth:`wait` in any thread."""
+        self._addresses.cancel()

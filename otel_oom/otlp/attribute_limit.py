@@ -18,17 +18,11 @@ MAX_ATTRIBUTES: Final = 112
 """For a record and its resource together."""
 
 _DROP_ORDER: Final = (
-    semconv.HOST_SYSCTL_VM,
-    semconv.HOST_PRESSURE,
-    semconv.VICTIM_MEMCG_PRESSURE,
-    semconv.VICTIM_MEMCG_EVENTS,
-    semconv.VICTIM_MEMCG_STAT,
+    *(semconv.HOST_SYSCTL_VM, semconv.HOST_PRESSURE),
+    *(semconv.VICTIM_MEMCG_PRESSURE, semconv.VICTIM_MEMCG_EVENTS, semconv.VICTIM_MEMCG_STAT),
     semconv.HOST_MEMORY,
-    semconv.LIMIT_MEMCG_PRESSURE,
-    semconv.LIMIT_MEMCG_EVENTS,
-    semconv.LIMIT_MEMCG_STAT,
-    "oom.trigger.",
-    "container.label.",
+    *(semconv.LIMIT_MEMCG_PRESSURE, semconv.LIMIT_MEMCG_EVENTS, semconv.LIMIT_MEMCG_STAT),
+    *("oom.trigger.", "container.label."),
 )
 """Prefixes in the order of dropping: circumstances go before the kill itself."""
 
@@ -36,9 +30,7 @@ _DROP_ORDER: Final = (
 def limit_attributes(attributes: Attributes, resource_count: int = 0) -> BoundedAttributes:
     """Drop the least important attributes of a log record beyond the limit, and count them.
 
-    Args:
-        attributes: those of the log record.
-        resource_count: the number of attributes of its resource.
+    ``resource_count`` is the number of attributes of its resource.
     """
     excess = max(0, len(attributes) - max(0, MAX_ATTRIBUTES - resource_count))
     dropped = set(sorted(attributes, key=_drop_rank)[:excess])

@@ -7,12 +7,7 @@ from typing import Final
 
 from otel_oom.enrich.advice import advise
 from otel_oom.enrich.stack_analysis import StackAnalysis
-from otel_oom.enrich.types import (
-    EnrichedKill,
-    EnrichedMissedKills,
-    EnrichedNoVictim,
-    EnrichedPanic,
-)
+from otel_oom.enrich.types import EnrichedKill, EnrichedMissedKills, EnrichedNoVictim, EnrichedPanic
 from otel_oom.linux.systemd.units import find_owning_unit
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import NoVictim, OomKill, Panic
@@ -103,7 +98,6 @@ def log_text(event: OomKill | NoVictim | Panic) -> Attributes:
 def _decision_attributes(
     event: OomEvent, stack_analysis: StackAnalysis, user_stack: Sequence[str]
 ) -> dict[str, Value | None]:
-    """Return the trigger, the limit, the request and the decision of the kernel."""
     decision = event.decision
     attributes = {
         **entities.trigger_attributes(event),

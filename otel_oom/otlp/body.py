@@ -132,7 +132,6 @@ def _trigger_location(enriched: EnrichedKill, victim_location: str) -> str:
 
 
 def _limit_phrase(enriched: EnrichedKill) -> str:
-    """Return the victim's cgroup and the limit that was hit."""
     kill, scope = enriched.event, enriched.limit_scope
     usage = kill.memcg_usage
     if kill.memcg and kill.decision and scope == "own":

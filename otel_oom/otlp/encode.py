@@ -62,10 +62,7 @@ def kill_counts(enriched: EnrichedEvent) -> dict[str, int]:
 
 
 def format_label(
-    outcome: str,
-    constraint: str | None = None,
-    scope: str | None = None,
-    killer: str | None = None,
+    outcome: str, constraint: str | None = None, scope: str | None = None, killer: str | None = None
 ) -> str:
     """Format a label of the counter ``oom.kills`` as JSON; a host has few distinct ones.
 

@@ -5,12 +5,7 @@ from __future__ import annotations
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord
 
-from otel_oom.enrich.types import (
-    EnrichedKill,
-    EnrichedMissedKills,
-    EnrichedNoVictim,
-    EnrichedPanic,
-)
+from otel_oom.enrich.types import EnrichedKill, EnrichedMissedKills, EnrichedNoVictim, EnrichedPanic
 from otel_oom.otlp import attributes, body, semconv
 from otel_oom.otlp.log_record import build_log_record, span_context
 

@@ -6,11 +6,6 @@ processes follows after the kill is stored: see :mod:`otel_oom.snapshot.process_
 """
 
 from otel_oom.snapshot.process_scanner import ProcessScanner
-from otel_oom.snapshot.victim import (
-    add_limit_cgroup,
-    process_state,
-    read_usage,
-    take_snapshot,
-)
+from otel_oom.snapshot.victim import add_limit_cgroup, process_state, read_usage, take_snapshot
 
 __all__ = ["ProcessScanner", "add_limit_cgroup", "process_state", "read_usage", "take_snapshot"]

@@ -25,12 +25,7 @@ from otel_oom.store import retention
 from otel_oom.store.connection import Work, run_in_transaction
 from otel_oom.store.database_file import NAME, DatabaseFile
 from otel_oom.store.recovery.disk_space import DiskReserve
-from otel_oom.store.recovery.errors import (
-    FaultKind,
-    NoSpaceError,
-    classify,
-    describe,
-)
+from otel_oom.store.recovery.errors import FaultKind, NoSpaceError, classify, describe
 from otel_oom.store.state_dir import StateDirectory
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +37,10 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """Runs work on the file; safe to use from several threads."""
+    """Runs work on the file; safe to use from several threads.
+
+    Each method raises sqlite3.Error if it fails; nothing that the work wrote is on the disk then.
+    """
 
     def __init__(self, directory: StateDirectory, limits: StoreLimits) -> None:
         self._reserve = DiskReserve(directory.path / NAME, limits.max_bytes)
@@ -57,7 +55,6 @@ class Database:
         Raises:
             OSError: it can't be created, or is a symbolic link.
             StoreError: another user owns it, or it is of a later version.
-            sqlite3.Error: it can't be used.
         """
         with self._mutex:
             db = self._file.open()
@@ -72,11 +69,7 @@ class Database:
                 self._reserve.on_close()
 
     def read(self, work: Work[_T]) -> _T:
-        """Run ``work``, which reads.
-
-        Raises:
-            sqlite3.Error: the file can't be read.
-        """
+        """Run ``work``, which reads."""
         with self._mutex:
             return self._run(work)
 
@@ -84,9 +77,6 @@ class Database:
         """Run ``work``, and return its result once all that it wrote is on the disk.
 
         ``adds``: the work adds data, and may not use the space that is reserved for deletions.
-
-        Raises:
-            sqlite3.Error: nothing of it is on the disk.
         """
 
         def add(db: sqlite3.Connection) -> _T:
@@ -107,11 +97,7 @@ class Database:
         return not self._reserve.disk_full and not self._reserve.at_size_limit(db)
 
     def prune(self, max_age_s: float) -> bool:
-        """Delete history of that age, and more near the size limit; return if the disk is full.
-
-        Raises:
-            sqlite3.Error: it failed.
-        """
+        """Delete history of that age, and more near the size limit; return if the disk is full."""
         while self.write(lambda db: retention.prune_history(db, self._boot_id, max_age_s)):
             pass
         while self.read(self._reserve.nearly_full) and self.write(self._prune_history):

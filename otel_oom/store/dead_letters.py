@@ -62,22 +62,12 @@ class DeadLetters:
 
 def insert(db: sqlite3.Connection, messages: Sequence[Message], rejection: Rejection) -> None:
     """Copy rejected messages from the outbox; must run within a transaction."""
-    now = time.time_ns()
+    values = (rejection.endpoint, rejection.reason, rejection.ambiguous, time.time_ns())
     db.executemany(
         "INSERT INTO dead_letters"
         " (uid, signal, payload, endpoint, reason, ambiguous, rejected_unix_ns)"
         " SELECT uid, signal, payload, ?, ?, ?, ? FROM outbox WHERE id = ? AND uid = ?",
-        [
-            (
-                rejection.endpoint,
-                rejection.reason,
-                rejection.ambiguous,
-                now,
-                message.id,
-                message.uid,
-            )
-            for message in messages
-        ],
+        [(*values, message.id, message.uid) for message in messages],
     )
 
 

@@ -79,10 +79,10 @@ class StateDirectory:
         Raises:
             OSError: the names in it may not be on the disk.
         """
-        _sync(self.path)
+        sync_directory(self.path)
         with suppress(OSError):
             # Not every user may read the directory above.
-            _sync(self.path.parent)
+            sync_directory(self.path.parent)
 
     def _prepare(self) -> None:
         with suppress(FileExistsError):
@@ -125,7 +125,8 @@ class StateDirectory:
             os.fchmod(file, mode)
 
 
-def _sync(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Sync the names in a directory."""
     directory = os.open(path, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

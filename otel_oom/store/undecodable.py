@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from otel_oom.store import StoreError
+from otel_oom.store.state_dir import StoreError, sync_directory
 
 _MAX_RECORDS: Final = 4096
 """More than a ring buffer holds."""
@@ -45,7 +45,5 @@ def _write(folder: Path, path: Path, record: bytes) -> None:
         writer.flush()
         os.fsync(file)
     unfinished.rename(path)
-    for changed in (folder, folder.parent):
-        directory = os.open(changed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.fsync(directory)
-        os.close(directory)
+    sync_directory(folder)
+    sync_directory(folder.parent)

@@ -177,7 +177,6 @@ class Metrics:
         )
 
     def _count_dropped(self, signal: str) -> int:
-        """Return how many messages the store has dropped since it was created."""
         return self._store.counters(NO_BOOT).get(f"{DROPPED}{signal}", 0)
 
     def _add_durations(self) -> None:

@@ -39,7 +39,10 @@ _REACQUIRE_S: Final = 1.0
 
 
 class DiskReserve:
-    """The reserve file, and the page limits with and without it."""
+    """The reserve file, and the page limits with and without it.
+
+    Each method of a connection raises sqlite3.Error if that fails.
+    """
 
     def __init__(self, database: Path, max_bytes: int) -> None:
         """Reserve for ``database``, which may take ``max_bytes`` with log and reserve."""
@@ -76,11 +79,7 @@ class DiskReserve:
         return self._reserve_file.release()
 
     def consume(self, db: sqlite3.Connection) -> None:
-        """Use the reserve to write the log into the file, so that the log can restart.
-
-        Raises:
-            sqlite3.Error: it was not enough, as another program was faster.
-        """
+        """Use the reserve to write the log into the file, so that the log can restart."""
         self.release()
         try:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -98,11 +97,7 @@ class DiskReserve:
             self._allow_growth(db)
 
     def require_event_space(self, db: sqlite3.Connection) -> None:
-        """Require that an event leaves the space that is reserved for deletions.
-
-        Raises:
-            NoSpaceError: it would not.
-        """
+        """Raise NoSpaceError if an event would take the space that is reserved for deletions."""
         if used_pages(db) + _EVENT_PAGES > self._event_page_limit:
             raise NoSpaceError("disk full: the remaining space is reserved for sending")
 
@@ -119,21 +114,13 @@ class DiskReserve:
         return used_pages(db) > self._event_page_limit - self._event_page_limit // 8
 
     def truncate_log(self, db: sqlite3.Connection) -> None:
-        """Shorten the log to its size, after a large transaction has extended it.
-
-        Raises:
-            sqlite3.Error: its contents can't be written to the file.
-        """
+        """Shorten the log to its size, after a large transaction has extended it."""
         if not self._disk_full and file_size(self._log) > LOG_BYTES:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             allocate_file(self._log, LOG_BYTES)
 
     def vacuum(self, db: sqlite3.Connection) -> None:
-        """Release some free pages to the disk, if there are many.
-
-        Raises:
-            sqlite3.Error: it failed.
-        """
+        """Release some free pages to the disk, if there are many."""
         free, used = _read_number(db, "freelist_count"), used_pages(db)
         if free > max(_MAX_FREE_PAGES, used) or used + free > self._size_limit_pages(db):
             # A script runs to its end; execute() stops after one page.

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from otel_oom.agent.liveness import Liveness
 from otel_oom.agent.watchdog import Watchdog
+from otel_oom.agent.worker import Liveness
 
 
 def test_without_a_watchdog_nothing_is_sent_and_the_loop_need_not_wake() -> None:
