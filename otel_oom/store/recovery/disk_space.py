@@ -99,7 +99,7 @@ class DiskReserve:
     def require_event_space(self, db: sqlite3.Connection) -> None:
         """Raise NoSpaceError if an event would take the space that is reserved for deletions."""
         if used_pages(db) + _EVENT_PAGES > self._event_page_limit:
-            raise NoSpaceError("disk full: the remaining space is reserved for sending")
+            raise NoSpaceError("no space left except what is reserved for sending")
 
     def at_size_limit(self, db: sqlite3.Connection) -> bool:
         """Return whether the size limit, not the disk, prevents one more transaction."""
