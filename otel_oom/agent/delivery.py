@@ -200,7 +200,7 @@ class DeliveryPipeline:
             entries = self._encode(rows, encoder)
             self._store.enqueue(entries)
             for exporter in self._exporters:
-                if any(entry.payloads[exporter.signal] for entry in entries):
+                if any(exporter.signal in entry.payloads for entry in entries):
                     exporter.notify()
 
     def _encode(self, rows: Sequence[PendingEvent], encoder: EventEncoder) -> list[OutboxEntry]:

@@ -17,7 +17,7 @@ from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import Store
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.exporter import RequestLog
-from tests.testlib.samples.events import SNAPSHOT, sample_kill
+from tests.testlib.samples.events import NO_VICTIM, SNAPSHOT, sample_kill
 from tests.testlib.wait import wait_until
 
 
@@ -48,3 +48,17 @@ def test_a_corrupt_row_delays_no_other(
         assert store.stats.row_counts() == {"events": 3, "outbox": 0, "dead_letters": 0}
         assert store.counters(NO_BOOT)["undecodable"] == 1
         assert sum("quarantined" in message for message in caplog.messages) == 1
+
+
+def test_an_event_without_a_span_is_delivered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    received = RequestLog()
+    with Store(tmp_path / "state") as store, Receiver(received) as receiver:
+        store.insert(NO_VICTIM, SNAPSHOT)
+        config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
+        delivery = DeliveryPipeline(store, config, Stats(), ContainerService())
+        delivery.start()
+        wait_until(lambda: len(received.accepted) == 1, "a log", limit=30)
+        delivery.stop(5)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
