@@ -26,11 +26,7 @@ _RETRY_S: Final = 0.1
 
 @contextmanager
 def open_control_client(state_dir: Path) -> Iterator[ControlClient]:
-    """Yield a client of the agent in ``state_dir``, or of the store if none runs.
-
-    Raises:
-        StoreError: neither can be queried.
-    """
+    """Yield a client of the agent in ``state_dir``, or of the store. Raises StoreError."""
     with ExitStack() as stack:
         yield _open(state_dir, stack)
 

@@ -8,23 +8,15 @@ import os
 from pathlib import Path
 from typing import Final
 
+from otel_oom.linux.process import ProcessDir
+
 _LOG = logging.getLogger(__name__)
 
 SCORE_ADJ: Final = -999
 """Nearly never chosen. With -1000 (never) a cgroup of the agent alone could not be relieved."""
 
-_SCORE_ADJ_FILE: Final = Path("/proc/self/oom_score_adj")
-
 _MCL_CURRENT: Final = 1
 _MCL_ONFAULT: Final = 4
-
-
-def own_score_adj() -> int | None:
-    """Return the ``oom_score_adj`` of this process; ``None`` if it can't be read."""
-    try:
-        return int(_SCORE_ADJ_FILE.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
 
 
 def lower_oom_score_adj() -> None:
@@ -32,11 +24,11 @@ def lower_oom_score_adj() -> None:
 
     Needs CAP_SYS_RESOURCE (proc_pid_oom_score_adj(5)); without it a warning is logged.
     """
-    current = own_score_adj()
+    current = ProcessDir("self").read_number("oom_score_adj")
     if current is not None and current <= SCORE_ADJ:
         return
     try:
-        _SCORE_ADJ_FILE.write_text(str(SCORE_ADJ), encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_text(str(SCORE_ADJ), encoding="ascii")
     except OSError as error:
         _LOG.warning(
             "Cannot lower oom_score_adj of the agent (%s): it stays at %s, and the OOM killer may "

@@ -112,10 +112,7 @@ class Reconciler:
     def compare(self, count: int | None) -> bool:
         """Compare the store with ``count``, read before the source was last drained.
 
-        Returns true if a difference must be confirmed soon.
-
-        Raises:
-            sqlite3.Error: the store can't be read or written.
+        Returns true if a difference must be confirmed soon. Raises sqlite3.Error.
         """
         if count is None:
             return False

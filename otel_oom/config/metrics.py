@@ -31,11 +31,7 @@ class MetricsConfig:
 
 
 def read_metrics_config(environ: Mapping[str, str]) -> MetricsConfig | None:
-    """Return the settings in ``environ``; ``None`` if no metrics are to be sent.
-
-    Raises:
-        ConfigError: a value is invalid.
-    """
+    """Return the settings in ``environ``; ``None`` for no metrics. Raises ConfigError."""
     exporter = read_variable(environ, "OTEL_METRICS_EXPORTER", default="otlp")
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if exporter.choice("otlp", "none") == "none" or disabled:

@@ -115,11 +115,7 @@ def unknown_otlp_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def read_endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
-    """Return the endpoint of ``signal``; its own variables win over the general ones.
-
-    Raises:
-        ConfigError: a value is invalid.
-    """
+    """Return the endpoint of ``signal``, whose own variables win. Raises ConfigError."""
     own_prefix = f"{_PREFIX}{signal.upper()}_"
 
     def read(option: str, default: str = "") -> Variable:

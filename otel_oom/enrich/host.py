@@ -13,6 +13,7 @@ from opentelemetry.util.types import AttributeValue
 from otel_oom.enrich.kubernetes import WORKLOADS
 from otel_oom.enrich.types import Attributes
 from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.linux import procfs
 from otel_oom.model.event_base import Event, OomEvent
 
 _AGENT_PREFIXES: Final = (
@@ -33,7 +34,7 @@ _ARCH: Final = {
     "s390x": "s390x",
 }
 
-_MAX_FILE_CHARS: Final = 16384
+_MAX_FILE_BYTES: Final = 16384
 
 
 class Host(Struct, frozen=True):
@@ -77,7 +78,7 @@ def host_attributes(root: Path = Path("/")) -> dict[str, str]:
     """Return ``host.*`` and ``os.*`` of this host; unreadable ones are omitted."""
     uname = os.uname()
     release = _os_release(root)
-    machine_id = _read(root / "etc/machine-id").strip()
+    machine_id = (procfs.read_text(root / "etc/machine-id", _MAX_FILE_BYTES) or "").strip()
     attributes = {
         "host.name": uname.nodename,
         "host.id": machine_id,
@@ -92,14 +93,8 @@ def host_attributes(root: Path = Path("/")) -> dict[str, str]:
 
 def _os_release(root: Path) -> dict[str, str]:
     """Return the fields of os-release(5), from the first of its two paths that exists."""
-    text = _read(root / "etc/os-release") or _read(root / "usr/lib/os-release")
-    fields = (line.partition("=") for line in text.splitlines() if "=" in line)
+    paths = (root / "etc/os-release", root / "usr/lib/os-release")
+    texts = (procfs.read_text(path, _MAX_FILE_BYTES) for path in paths)
+    lines = next((text for text in texts if text), "").splitlines()
+    fields = (line.partition("=") for line in lines if "=" in line)
     return {name.strip(): value.strip().strip("\"'") for name, _, value in fields}
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.read(_MAX_FILE_CHARS)
-    except OSError:
-        return ""

@@ -54,10 +54,8 @@ class DeadlineConnection:
     def connect(self, address: tuple[str, int], *_: object) -> socket.socket:
         """Connect to the first address of a host that accepts.
 
-        It can replace :func:`socket.create_connection`.
-
-        Raises:
-            OSError: none accepts, or this connection was closed.
+        It can replace :func:`socket.create_connection`. Raises OSError if none accepts, or this
+        connection was closed.
         """
         failure = OSError(f"{address[0]} has no address")
         for family, kind, protocol, _name, target in self._resolve(address):
@@ -193,11 +191,7 @@ class DnsQuery:
         return self._addresses.done()
 
     def wait(self, timeout_s: float) -> Sequence[Address]:
-        """Return the addresses.
-
-        Raises:
-            OSError: the query failed, took more than ``timeout_s`` seconds, or was cancelled.
-        """
+        """Return the addresses, within ``timeout_s`` seconds. Raises OSError, also if cancelled."""
         try:
             return self._addresses.result(timeout_s)
         except CancelledError:

@@ -80,11 +80,7 @@ class DecodedEvent(Struct, frozen=True):
 def decode_otlp(
     logs: ExportLogsServiceRequest, traces: ExportTraceServiceRequest | None
 ) -> DecodedEvent:
-    """Decode the one event of ``logs`` and its span.
-
-    Raises:
-        ValueError: there is no log event.
-    """
+    """Decode the one event of ``logs`` and its span. Raises ValueError without a log event."""
     for resource_logs in logs.resource_logs:
         for record in resource_logs.scope_logs[0].log_records:
             span = traces.resource_spans[0].scope_spans[0].spans[0] if traces else Span()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -15,10 +16,25 @@ from opentelemetry.util.types import AttributeValue
 from otel_oom import __version__
 from otel_oom.enrich.types import EnrichedEvent
 from otel_oom.otlp import semconv
-from otel_oom.otlp.attribute_limit import limit_attributes
 from otel_oom.otlp.semconv import Attributes
 
 SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
+
+MAX_ATTRIBUTES: Final = 112
+"""The limit for a record and its resource together: a backend may reject the whole record.
+
+Loki accepts 128 by default (``limits_config.max_structured_metadata_entries_count``), and adds a
+dozen of its own for severity, times, scope and trace. The SDKs limit a record to 128 as well.
+"""
+
+_DROP_ORDER: Final = (
+    *(semconv.HOST_SYSCTL_VM, semconv.HOST_PRESSURE),
+    *(semconv.VICTIM_MEMCG_PRESSURE, semconv.VICTIM_MEMCG_EVENTS, semconv.VICTIM_MEMCG_STAT),
+    semconv.HOST_MEMORY,
+    *(semconv.LIMIT_MEMCG_PRESSURE, semconv.LIMIT_MEMCG_EVENTS, semconv.LIMIT_MEMCG_STAT),
+    *("oom.trigger.", "container.label."),
+)
+"""Prefixes in the order of dropping: circumstances go before the kill itself."""
 
 
 def build_log_record(  # noqa: PLR0913  each is named at the call
@@ -49,6 +65,27 @@ def build_log_record(  # noqa: PLR0913  each is named at the call
         resource=sdk_resource(resource),
         instrumentation_scope=SCOPE,
     )
+
+
+def limit_attributes(attributes: Attributes, resource_count: int = 0) -> BoundedAttributes:
+    """Drop the least important attributes of a log record beyond the limit, and count them.
+
+    ``resource_count`` is the number of attributes of its resource.
+    """
+    excess = max(0, len(attributes) - max(0, MAX_ATTRIBUTES - resource_count))
+    dropped = set(sorted(attributes, key=_drop_rank)[:excess])
+    kept = {name: value for name, value in attributes.items() if name not in dropped}
+    bounded = BoundedAttributes(attributes=kept)
+    # With a limit of its own, BoundedAttributes would log each dropped attribute.
+    bounded.dropped = excess
+    return bounded
+
+
+def _drop_rank(name: str) -> int:
+    for rank, prefix in enumerate(_DROP_ORDER):
+        if name.startswith(prefix):
+            return rank
+    return len(_DROP_ORDER)
 
 
 def span_context(trace_id: int, span_id: int) -> SpanContext:

@@ -41,8 +41,7 @@ class Acknowledgements:
     def flush(self) -> bool:
         """Delete the messages from the outbox; return ``False`` if the disk can't do that now.
 
-        Raises:
-            sqlite3.Error: it can't, and there are too many to remember.
+        Raises sqlite3.Error if it can't, and there are too many to remember.
         """
         with self._mutex:
             messages = dict(self._messages)

@@ -68,8 +68,7 @@ def _require_json_operators(db: sqlite3.Connection) -> None:
 def run_in_transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
     """Run ``work`` and return its result once all that it wrote is on the disk.
 
-    Raises:
-        sqlite3.Error: nothing of it is on the disk.
+    Raises sqlite3.Error if nothing of it is on the disk.
     """
     db.execute("BEGIN IMMEDIATE")
     try:

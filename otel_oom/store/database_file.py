@@ -23,7 +23,8 @@ NAME: Final = "otel-oom.db"
 class DatabaseFile:
     """The file and its connection.
 
-    One connection: versions of SQLite before 3.51.3 can corrupt the log when two reset it.
+    One connection: versions of SQLite before 3.51.3 can corrupt the log when two reset it. Each
+    method raises sqlite3.Error if the file can't be used.
     """
 
     def __init__(self, directory: StateDirectory, reserve: DiskReserve) -> None:
@@ -46,7 +47,6 @@ class DatabaseFile:
         Raises:
             OSError: it can't be created, or is a symbolic link.
             StoreError: another user owns it, or it is of a later version.
-            sqlite3.Error: it can't be used.
         """
         try:
             self._db = self._connect(check=check)
@@ -57,11 +57,7 @@ class DatabaseFile:
         return self._db
 
     def connection(self) -> sqlite3.Connection:
-        """Return the connection, reopened if it was closed or its file replaced.
-
-        Raises:
-            sqlite3.Error: the file can't be used.
-        """
+        """Return the connection, reopened if it was closed or its file replaced."""
         try:
             if self._db is None:
                 return self.open(check=True)
@@ -72,11 +68,7 @@ class DatabaseFile:
         return self._db
 
     def replace_corrupt(self, reason: str) -> sqlite3.Connection:
-        """Quarantine the file, and salvage its readable rows into a new one.
-
-        Raises:
-            sqlite3.Error: it can't be quarantined, or no new file created.
-        """
+        """Quarantine the file, and salvage its readable rows into a new one."""
         self.close()
         try:
             quarantined = salvage.quarantine(self.path)

@@ -44,10 +44,8 @@ def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bo
     """Add an event; return ``False`` if it is stored already.
 
     A process is killed once: marked again, by any thread, it is the same kill. A kill by user space
-    and one by the kernel are two decisions, even on one process. Only a kill has a span.
-
-    Raises:
-        CorruptRowError: it is stored, with a wrong checksum.
+    and one by the kernel are two decisions, even on one process. Only a kill has a span. Raises
+    CorruptRowError if it is stored with a wrong checksum.
     """
     victim = event.victim if isinstance(event, OomKill) else None
     has_span = isinstance(event, UserspaceKill) or (
@@ -130,10 +128,8 @@ def pending(  # noqa: PLR0913  the last are named at the call
     """Return the oldest events whose log is not queued, or whose span is due and not queued.
 
     The second value has the rows among them that can't be decoded, with the reason by id. Events
-    that the caller has ``decoded`` before, by uid, are not decoded again.
-
-    Raises:
-        CorruptRowError: the checksum of a row is wrong.
+    that the caller has ``decoded`` before, by uid, are not decoded again. Raises CorruptRowError
+    for a wrong checksum.
     """
     events, undecodable = [], {}
     # As bytes: one text that is not UTF-8 would keep all others from being read.

@@ -35,10 +35,7 @@ def next_batch(
     """Return the oldest messages of ``signal``, without those of the ids ``excluded``.
 
     There are at most ``max_count``, of ``max_bytes`` together. A single message may be larger, and
-    one that is marked ``send_alone`` comes alone.
-
-    Raises:
-        CorruptRowError: the checksum of a message is wrong.
+    one that is marked ``send_alone`` comes alone. Raises CorruptRowError for a wrong checksum.
     """
     messages: list[Message] = []
     size = 0

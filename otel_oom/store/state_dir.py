@@ -74,11 +74,7 @@ class StateDirectory:
         os.close(self._open(name))
 
     def sync(self) -> None:
-        """Sync the names in the directory, and its own: a new name must survive a crash.
-
-        Raises:
-            OSError: the names in it may not be on the disk.
-        """
+        """Sync the names in it, and its own: new ones must survive a crash. Raises OSError."""
         sync_directory(self.path)
         with suppress(OSError):
             # Not every user may read the directory above.

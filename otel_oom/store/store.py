@@ -65,11 +65,7 @@ class Store:
         self._incomplete_uid: str | None = None
 
     def __enter__(self) -> Self:
-        """Lock and open.
-
-        Raises:
-            StoreError: another agent uses it, or it can't be read or written.
-        """
+        """Lock and open. Raises StoreError if another agent uses it, or it is not usable."""
         self._state_dir.lock()
         try:
             self._database.open()

@@ -164,8 +164,7 @@ def encode(value: Struct) -> str:
 def decode(type_: type[_T], text: str | bytes) -> _T:
     """Decode JSON strictly by type; fields unknown to this version are ignored.
 
-    Raises:
-        ValueError, RecursionError: it is damaged, or of another version.
+    Raises ValueError or RecursionError if it is damaged, or of another version.
     """
     return msgspec.json.decode(text, type=type_)
 

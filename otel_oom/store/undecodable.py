@@ -15,10 +15,7 @@ _MAX_RECORDS: Final = 4096
 def save_record(state_dir: Path, record: bytes) -> Path:
     """Save ``record`` in a file of its own below ``state_dir``, synced, and return its path.
 
-    The name derives from the content: a record saved twice is one file.
-
-    Raises:
-        StoreError: it is not on the disk.
+    The name derives from the content: a record saved twice is one file. Raises StoreError.
     """
     # 4 MB that hardly any agent needs.
     from hashlib import blake2b  # noqa: PLC0415

@@ -47,11 +47,7 @@ class QuarantinedDatabase(Struct, frozen=True):
 
 
 def quarantine(database: Path) -> Path:
-    """Add the time to the name of the file and of its log, and return its new path.
-
-    Raises:
-        OSError: it can't be renamed.
-    """
+    """Add the time to the names of the file and its log; return its new path. Raises OSError."""
     now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     name, number = f"{database.stem}-{now}", 1
     while (renamed := database.with_name(f"{name}{database.suffix}")).exists():
@@ -86,10 +82,8 @@ def salvage(db: sqlite3.Connection, file: Path, reason: str, boot_id: str) -> in
     """Copy the valid rows of a quarantined file, list it, and return their number.
 
     Kills of the running boot ``boot_id`` that are lost are a gap in its tally from then on, to be
-    filled from the kernel's log. Must run within a transaction.
-
-    Raises:
-        sqlite3.Error: the new database can't store them.
+    filled from the kernel's log. Must run within a transaction. Raises sqlite3.Error if the new
+    database can't store them.
     """
     count = 0
     incomplete: set[str] = set()
