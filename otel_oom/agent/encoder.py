@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -37,12 +36,8 @@ class EventEncoder:
         self._boot_id = boot_id
         self._kept: dict[str, EnrichedKill] = {}
         """Kills without a span, by uid, oldest first."""
-        self._decoded: dict[str, PendingEvent] = {}
-
-    @property
-    def decoded(self) -> Mapping[str, PendingEvent]:
-        """Return the kept kills as stored, by uid."""
-        return self._decoded
+        self.decoded: dict[str, PendingEvent] = {}
+        """The same kills as stored."""
 
     def encode(self, row: PendingEvent) -> OutboxEntry:
         """Encode the log event or the span of ``row``, or both, if they are due."""
@@ -63,7 +58,7 @@ class EventEncoder:
     def _enrich(self, uid: str, row: PendingEvent) -> EnrichedEvent:
         outcome, kept = self._outcome(row), self._kept.pop(uid, None)
         if kept is not None:
-            del self._decoded[uid]
+            del self.decoded[uid]
             return replace(kept, victim_outcome=outcome)
         snapshot = row.snapshot
         if isinstance(row.event, OomEvent):
@@ -72,10 +67,10 @@ class EventEncoder:
         return enrich_event(row.event, snapshot, outcome, row.stored_unix_ns, self._host)
 
     def _keep(self, uid: str, row: PendingEvent, enriched: EnrichedKill) -> None:
-        self._kept[uid], self._decoded[uid] = enriched, row
+        self._kept[uid], self.decoded[uid] = enriched, row
         if len(self._kept) > _MAX_KEPT:
             oldest = next(iter(self._kept))
-            del self._kept[oldest], self._decoded[oldest]
+            del self._kept[oldest], self.decoded[oldest]
 
     def _outcome(self, row: PendingEvent) -> VictimOutcome:
         event, state = row.event, None

@@ -55,6 +55,7 @@ class SignalExporter:
         """
         self._store = store
         self._endpoint = endpoint
+        self.signal = endpoint.signal
         self._transport = transport
         self._gate = gate or RetryGate()
         self._max_batch = _MAX_BATCH
@@ -65,11 +66,6 @@ class SignalExporter:
         self._stop = threading.Event()
         self._backing_off = False
         self._idle = False
-
-    @property
-    def signal(self) -> str:
-        """Return the exported signal."""
-        return self._endpoint.signal
 
     @property
     def is_idle(self) -> bool:

@@ -20,7 +20,7 @@ from otel_oom.otlp.semconv import Attributes
 
 SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
-MAX_ATTRIBUTES: Final = 112
+_MAX_ATTRIBUTES: Final = 112
 """The limit for a record and its resource together: a backend may reject the whole record.
 
 Loki accepts 128 by default (``limits_config.max_structured_metadata_entries_count``), and adds a
@@ -59,33 +59,12 @@ def build_log_record(  # noqa: PLR0913  each is named at the call
             context=set_span_in_context(NonRecordingSpan(span)) if span else None,
             severity_number=severity,
             body=body,
-            attributes=limit_attributes(attributes, resource_count=len(resource)),
+            attributes=_limit_attributes(attributes, resource_count=len(resource)),
             event_name=name,
         ),
         resource=sdk_resource(resource),
         instrumentation_scope=SCOPE,
     )
-
-
-def limit_attributes(attributes: Attributes, resource_count: int = 0) -> BoundedAttributes:
-    """Drop the least important attributes of a log record beyond the limit, and count them.
-
-    ``resource_count`` is the number of attributes of its resource.
-    """
-    excess = max(0, len(attributes) - max(0, MAX_ATTRIBUTES - resource_count))
-    dropped = set(sorted(attributes, key=_drop_rank)[:excess])
-    kept = {name: value for name, value in attributes.items() if name not in dropped}
-    bounded = BoundedAttributes(attributes=kept)
-    # With a limit of its own, BoundedAttributes would log each dropped attribute.
-    bounded.dropped = excess
-    return bounded
-
-
-def _drop_rank(name: str) -> int:
-    for rank, prefix in enumerate(_DROP_ORDER):
-        if name.startswith(prefix):
-            return rank
-    return len(_DROP_ORDER)
 
 
 def span_context(trace_id: int, span_id: int) -> SpanContext:
@@ -102,3 +81,24 @@ def sdk_resource(attributes: Mapping[str, AttributeValue]) -> Resource:
     """Return a resource with these attributes only."""
     # Never Resource.create(): it would merge the agent's own environment into the victim's.
     return Resource(dict(attributes), semconv.SCHEMA_URL)
+
+
+def _limit_attributes(attributes: Attributes, resource_count: int = 0) -> BoundedAttributes:
+    """Drop the least important attributes of a log record beyond the limit, and count them.
+
+    ``resource_count`` is the number of attributes of its resource.
+    """
+    excess = max(0, len(attributes) - max(0, _MAX_ATTRIBUTES - resource_count))
+    dropped = set(sorted(attributes, key=_drop_rank)[:excess])
+    kept = {name: value for name, value in attributes.items() if name not in dropped}
+    bounded = BoundedAttributes(attributes=kept)
+    # With a limit of its own, BoundedAttributes would log each dropped attribute.
+    bounded.dropped = excess
+    return bounded
+
+
+def _drop_rank(name: str) -> int:
+    for rank, prefix in enumerate(_DROP_ORDER):
+        if name.startswith(prefix):
+            return rank
+    return len(_DROP_ORDER)

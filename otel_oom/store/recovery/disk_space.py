@@ -50,14 +50,10 @@ class DiskReserve:
         self._log = database.with_name(f"{database.name}-wal")
         self._reserve_file = ReserveFile(self._folder / "reserve", RESERVE_BYTES)
         self._max_file_bytes = max_bytes - LOG_BYTES - RESERVE_BYTES
-        self._disk_full = False
+        self.disk_full = False
+        """True if the disk is full and the reserve is used."""
         self._event_page_limit = 0
         self._reacquire_tried = 0.0
-
-    @property
-    def disk_full(self) -> bool:
-        """Return whether the disk is full and the reserve is used."""
-        return self._disk_full
 
     def on_open(self, db: sqlite3.Connection) -> None:
         """Allocate ahead for a new connection."""
@@ -84,12 +80,12 @@ class DiskReserve:
         try:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
-            if not self._disk_full:
+            if not self.disk_full:
                 self._forbid_growth(db, by=_OUTBOX_PAGES)
 
     def reacquire(self, db: sqlite3.Connection) -> None:
         """Allocate the reserve again, if the disk has space; tried once a second at most."""
-        if not self._disk_full or time.monotonic() < self._reacquire_tried + _REACQUIRE_S:
+        if not self.disk_full or time.monotonic() < self._reacquire_tried + _REACQUIRE_S:
             return
         self._reacquire_tried = time.monotonic()
         if allocate_file(self._log, LOG_BYTES) and self._reserve_file.allocate():
@@ -107,7 +103,7 @@ class DiskReserve:
 
     def exceeds_size_limit(self, db: sqlite3.Connection) -> bool:
         """Return whether the file is larger than its limit, which was lowered since."""
-        return not self._disk_full and used_pages(db) + _EVENT_PAGES > self._event_page_limit
+        return not self.disk_full and used_pages(db) + _EVENT_PAGES > self._event_page_limit
 
     def nearly_full(self, db: sqlite3.Connection) -> bool:
         """Return whether history must be pruned before an event has to wait for that."""
@@ -115,7 +111,7 @@ class DiskReserve:
 
     def truncate_log(self, db: sqlite3.Connection) -> None:
         """Shorten the log to its size, after a large transaction has extended it."""
-        if not self._disk_full and file_size(self._log) > LOG_BYTES:
+        if not self.disk_full and file_size(self._log) > LOG_BYTES:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             allocate_file(self._log, LOG_BYTES)
 
@@ -125,14 +121,14 @@ class DiskReserve:
         if free > max(_MAX_FREE_PAGES, used) or used + free > self._size_limit_pages(db):
             # A script runs to its end; execute() stops after one page.
             db.executescript(f"PRAGMA incremental_vacuum({min(free, _VACUUM_PAGES)})")
-        if not self._disk_full:
+        if not self.disk_full:
             self._allow_growth(db)
 
     def _size_limit_pages(self, db: sqlite3.Connection) -> int:
         return self._max_file_bytes // _read_number(db, "page_size")
 
     def _allow_growth(self, db: sqlite3.Connection) -> None:
-        self._disk_full = False
+        self.disk_full = False
         self._set_page_limit(db, self._size_limit_pages(db))
 
     def _forbid_growth(self, db: sqlite3.Connection, *, by: int) -> None:
@@ -141,7 +137,7 @@ class DiskReserve:
             "Store: disk full: %s: stored events are kept; new ones need free pages of the file",
             self._folder,
         )
-        self._disk_full = True
+        self.disk_full = True
         self._set_page_limit(
             db, min(self._size_limit_pages(db), _read_number(db, "page_count") + by)
         )
