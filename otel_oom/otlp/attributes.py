@@ -47,9 +47,9 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
 
 
 def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
-    """Return all known attributes of an OOM without a victim, except its log text."""
+    """Return all known attributes of an OOM without a victim."""
     event = enriched.event
-    return entities.drop_none(
+    bounded = entities.drop_none(
         {
             "log.record.uid": event.uid,
             semconv.DECISION_REPEAT_COUNT: event.repeat_count,
@@ -57,12 +57,13 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
             **_decision_attributes(event, enriched.stack_analysis, enriched.user_stack),
         }
     )
+    return bounded | log_text(event)
 
 
 def panic_attributes(enriched: EnrichedPanic) -> Attributes:
-    """Return all known attributes of a panic, except its log text."""
+    """Return all known attributes of a panic."""
     event = enriched.event
-    return entities.drop_none(
+    bounded = entities.drop_none(
         {
             "log.record.uid": event.uid,
             semconv.TIME_SOURCE: event.time_source,
@@ -73,6 +74,7 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
             semconv.PANIC_BOOT_ID: event.boot_id or None,
         }
     )
+    return bounded | log_text(event)
 
 
 def missed_attributes(enriched: EnrichedMissedKills) -> Attributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import overload
 
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -20,15 +21,57 @@ from otel_oom.enrich.types import (
     EnrichedPanic,
     EnrichedUserspaceKill,
 )
-from otel_oom.otlp import kernel_events, semconv
+from otel_oom.otlp import attributes, body, semconv
 from otel_oom.otlp.kill_span import kill_span
+from otel_oom.otlp.log_record import build_log_record, span_context
 from otel_oom.otlp.userspace_kill import userspace_record, userspace_span
 from otel_oom.store.counters import KILLS
 
 
 def encode_log(enriched: EnrichedEvent) -> bytes:
     """Encode the log event as an ``ExportLogsServiceRequest``."""
-    return encode_logs([_log_record(enriched)]).SerializeToString()
+    return encode_logs([build_log_event(enriched)]).SerializeToString()
+
+
+def build_log_event(enriched: EnrichedEvent) -> ReadableLogRecord:
+    """Build the log event; that of a kill has the trace and span id of the kill's span."""
+    match enriched:
+        case EnrichedKill(event=kill):
+            is_fatal = enriched.outcome == "killed"
+            return build_log_record(
+                enriched,
+                name=semconv.EVENT_KILL,
+                severity=SeverityNumber.FATAL if is_fatal else SeverityNumber.WARN,
+                body=body.kill_body(enriched),
+                attributes=attributes.kill_attributes(enriched) | attributes.log_text(kill),
+                span=span_context(kill.trace_id, kill.span_id),
+            )
+        case EnrichedUserspaceKill():
+            return userspace_record(enriched)
+        case EnrichedNoVictim():
+            return build_log_record(
+                enriched,
+                name=semconv.EVENT_NO_VICTIM,
+                severity=SeverityNumber.ERROR,
+                body=body.no_victim_body(enriched),
+                attributes=attributes.no_victim_attributes(enriched),
+            )
+        case EnrichedPanic():
+            return build_log_record(
+                enriched,
+                name=semconv.EVENT_PANIC,
+                severity=SeverityNumber.FATAL,
+                body=body.panic_body(enriched),
+                attributes=attributes.panic_attributes(enriched),
+            )
+        case EnrichedMissedKills():
+            return build_log_record(
+                enriched,
+                name=semconv.EVENT_MISSED,
+                severity=SeverityNumber.ERROR,
+                body=body.missed_body(enriched.event),
+                attributes=attributes.missed_attributes(enriched),
+            )
 
 
 @overload
@@ -68,24 +111,10 @@ def format_label(
 
     Unknown values are omitted, and so is the kernel as the killer.
     """
-    attributes = {
+    values = {
         semconv.OUTCOME: outcome,
         semconv.KILLER_NAME: killer,
         semconv.DECISION_CONSTRAINT: constraint,
         semconv.LIMIT_SCOPE: scope,
     }
-    return json.dumps({name: value for name, value in attributes.items() if value is not None})
-
-
-def _log_record(enriched: EnrichedEvent) -> ReadableLogRecord:
-    match enriched:
-        case EnrichedKill():
-            return kernel_events.kill_record(enriched)
-        case EnrichedUserspaceKill():
-            return userspace_record(enriched)
-        case EnrichedNoVictim():
-            return kernel_events.no_victim_record(enriched)
-        case EnrichedPanic():
-            return kernel_events.panic_record(enriched)
-        case EnrichedMissedKills():
-            return kernel_events.missed_record(enriched)
+    return json.dumps({name: value for name, value in values.items() if value is not None})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from otel_oom.enrich.badness import RankedTask
 from otel_oom.enrich.types import EnrichedKill
 from otel_oom.model.event_base import Event
 from otel_oom.model.snapshot import MemcgStats, Snapshot
+from otel_oom.model.text import quote_text
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
-from otel_oom.otlp.logfmt import format_tasks
 from otel_oom.otlp.semconv import Value
 
 _VICTIM_MEMCG: Final = (
@@ -26,6 +27,9 @@ _LIMIT_MEMCG: Final = (
 
 _TOTAL_PARTS: Final = ("anon", "file", "kernel")
 _MIN_SHARE: Final = 100
+
+_MAX_LIST_CHARS: Final = 4096
+_MAX_PATH_CHARS: Final = 200
 
 
 def snapshot_attributes(event: Event, snapshot: Snapshot) -> dict[str, Value | None]:
@@ -54,6 +58,41 @@ def task_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
         semconv.TASKS_MEMCG_PATH: tasks.memcg,
         semconv.TASKS_DELAY: _delay_s(enriched.event, tasks.boottime_ns),
     }
+
+
+def format_tasks(tasks: Sequence[RankedTask]) -> str:
+    """Format one line in logfmt for each process; unknown values are omitted.
+
+    One string instead of parallel arrays: people can read it, and backends without arrays keep it.
+    The last lines are dropped beyond the limit, which only names full of escapes reach.
+    """
+    lines: list[str] = []
+    remaining = _MAX_LIST_CHARS
+    for line in map(_format_task, tasks):
+        remaining -= len(line) + 1
+        if remaining < 0:
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _format_task(ranked: RankedTask) -> str:
+    task = ranked.task
+    path = task.memcg
+    if path and len(path) > _MAX_PATH_CHARS:
+        path = f"…{path[-_MAX_PATH_CHARS:]}"
+    fields = {
+        "pid": task.tgid,
+        "comm": quote_text(task.comm),
+        "resident": task.resident,
+        "swap": task.swap or None,
+        "points": ranked.points,
+        "score_adj": task.score_adj,
+        "uid": task.uid,
+        "memcg": None if path is None else quote_text(path),
+        "killed": "true" if ranked.is_victim else None,
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
 
 
 def _memcg_attributes(

@@ -22,8 +22,7 @@ from typing import Final, TypeVar
 from otel_oom.config.store import StoreLimits
 from otel_oom.linux import clock
 from otel_oom.store import retention
-from otel_oom.store.connection import Work, run_in_transaction
-from otel_oom.store.database_file import NAME, DatabaseFile
+from otel_oom.store.database_file import NAME, DatabaseFile, Work, run_in_transaction
 from otel_oom.store.recovery.disk_space import DiskReserve
 from otel_oom.store.recovery.errors import FaultKind, NoSpaceError, classify, describe
 from otel_oom.store.state_dir import StateDirectory

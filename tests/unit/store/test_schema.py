@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from otel_oom.store import Store, StoreError
-from otel_oom.store.connection import configure
+from otel_oom.store.database_file import configure
 
 
 def tables(folder: Path) -> list[str]:

@@ -17,9 +17,8 @@ from otel_oom.enrich.types import EnrichedKill, StillAlive, VictimOutcome
 from otel_oom.model.events import MissedKills
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
-from otel_oom.otlp import kernel_events
-from otel_oom.otlp.encode import encode_log
-from otel_oom.otlp.logfmt import format_tasks
+from otel_oom.otlp.encode import build_log_event, encode_log
+from otel_oom.otlp.snapshot_attributes import format_tasks
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
@@ -62,7 +61,7 @@ def test_the_sections_are_in_order() -> None:
     one = sample_enriched_kill()
     text = page(one)
     begin = flat(text.partition("Victim")[0])
-    assert begin.endswith(flat(str(kernel_events.kill_record(one).log_record.body)))
+    assert begin.endswith(flat(str(build_log_event(one).log_record.body)))
     headings = [line for line in text.splitlines() if re.match(r"[A-Z]", line)]
     order = [
         *("OOM kill, 2023-11-14T22:13:20Z", "Victim", "Limit"),
@@ -200,7 +199,7 @@ def test_the_settings_and_the_advice() -> None:
     one = sample_enriched_kill()
     text = page(one)
     assert "vm.oom_kill_allocating_task = 0: it kills the one with the highest oom_score" in text
-    advice = (kernel_events.kill_record(one).log_record.attributes or {}).get("oom.advice")
+    advice = (build_log_event(one).log_record.attributes or {}).get("oom.advice")
     assert advice
     assert flat(section(text, "Advice")) == advice
     assert KILL.uid in section(text, "Identifiers")

@@ -7,7 +7,7 @@ import re
 
 from otel_oom.enrich.badness import RankedTask
 from otel_oom.model.types import OomTask
-from otel_oom.otlp.logfmt import format_tasks
+from otel_oom.otlp.snapshot_attributes import format_tasks
 
 
 def test_hostile_names_make_no_lines_and_no_fields() -> None:
