@@ -22,6 +22,7 @@ from otel_oom.model.text import escape_for_terminal
 _INDENT: Final = 2
 _GAP: Final = 2
 _LABEL_WIDTH: Final = 13
+_NAME_WIDTH: Final = 34
 _BAR_WIDTH: Final = 40
 _BAR_TEXT_WIDTH: Final = 27
 """All bars of a page with shorter texts have the same length."""
@@ -60,7 +61,8 @@ def definitions(
     texts: Iterable[tuple[str, Sequence[str]]], indent: int = 2 * _INDENT
 ) -> RenderableType:
     """Return names and the lines of their texts beside them."""
-    grid = Table.grid(Column(no_wrap=True, style="dim"), Column(), padding=(0, _GAP, 0, 0))
+    names = Column(no_wrap=True, style="dim", min_width=_NAME_WIDTH)
+    grid = Table.grid(names, Column(), padding=(0, 1, 0, 0))
     for name, parts in texts:
         grid.add_row(text(name), lines(parts))
     return Padding.indent(grid, indent)

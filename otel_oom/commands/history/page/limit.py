@@ -87,7 +87,7 @@ def _memcg(event: DecodedEvent) -> Iterator[RenderableType]:
     )
     if delay_s is not None and stat:
         # By then the victim may have freed all of its memory.
-        yield from page.row("breakdown", f"(read {_ms(delay_s)} after the kernel's choice)", "dim")
+        yield from page.row("breakdown", f"(read {_ms(delay_s)} after the kill)", "dim")
     yield from _breakdown(stat, limit or usage or 0)
     yield from page.row("swap", _swap(event))
     yield from page.row("events", _events(attributes.numbers(semconv.LIMIT_MEMCG_EVENTS)))

@@ -64,7 +64,7 @@ def _caption(event: DecodedEvent, shown: int) -> str:
     delay_s, count = attributes.number(semconv.TASKS_DELAY), attributes.integer(semconv.TASKS_COUNT)
     skipped = attributes.integer(semconv.TASKS_SKIPPED)
     path = attributes.text(semconv.TASKS_MEMCG_PATH)
-    when = f", {delay_s * MS_PER_S:.1f} ms after the kernel's choice" if delay_s is not None else ""
+    when = f", {delay_s * MS_PER_S:.1f} ms after the kill" if delay_s is not None else ""
     total = f" of {count}" if count is not None and count > shown else ""
     where = f"in {path}" if path else "on the host"
     caption = f"The largest{total} {where}{when}. POINTS is the kernel's badness, in pages."

@@ -90,7 +90,7 @@ def test_the_limit_has_bars_for_its_usage() -> None:
     assert bars["usage"].count("█") == 40
     assert bars["anonymous"].count("█") == 40 * 58 // 64
     assert "4.0 MiB" in bars["of files"]
-    assert "read 0.8 ms after the kernel's choice" in limit
+    assert "read 0.8 ms after the kill" in limit
     assert "5.0 GiB of 8.0 GiB available" in bars["host"]
     assert "limit hit 120 times, 1 killed" in limit
     assert "some tasks stalled 12.5 % of the time, all tasks 9.25 %" in flat(limit)
@@ -129,7 +129,7 @@ def test_the_victim_is_marked_among_the_tasks() -> None:
     (other,) = (row for row in rows if "sidecar" in row[:2])
     assert other[0] == "99"
     assert other[-1] == "/docker/sidecar"
-    assert "1.5 ms after the kernel's choice" in who
+    assert "1.5 ms after the kill" in who
     assert "Protected by oom_score_adj -1000" in who
 
 
