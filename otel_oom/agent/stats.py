@@ -13,15 +13,9 @@ from typing import Final
 from otel_oom.capture.source import SupportsBufferStats
 from otel_oom.model import events
 
-KINDS: Final = tuple(
-    event.kind
-    for event in (
-        events.OomKill,
-        events.UserspaceKill,
-        events.NoVictim,
-        events.VictimExit,
-        events.ReaperStep,
-    )
+KINDS: Final = (
+    *(events.OomKill.kind, events.UserspaceKill.kind, events.NoVictim.kind),
+    *(events.VictimExit.kind, events.ReaperStep.kind),
 )
 """Kinds of events that are counted."""
 

@@ -141,7 +141,7 @@ class MissedKills(Event, frozen=True, kw_only=True):
 
     ``count`` is their number. ``kernel_count`` is ``oom_kill`` of ``/proc/vmstat`` when they were
     missed, the time of this event. ``reason`` is ``before_first_start`` (of this agent on this
-    boot), ``buffer_full`` (the kernel's ring buffer) or ``unseen``. ``upper_bound``: the kernel
+    boot), ``buffer_full`` (the kernel's ring buffer) or ``unknown``. ``upper_bound``: the kernel
     can count the first kill of a group twice, and its log, which shows that, was not readable.
     """
 

@@ -24,7 +24,6 @@ from otel_oom.store.database import Database
 from otel_oom.store.dead_letters import DeadLetters
 from otel_oom.store.history import History
 from otel_oom.store.recovery import salvage
-from otel_oom.store.recovery.salvage import QuarantinedDatabase
 from otel_oom.store.state_dir import StateDirectory, StoreError
 from otel_oom.store.stats import StoreStats
 from otel_oom.store.types import (
@@ -223,7 +222,7 @@ class Store:
         self._maintenance_due = time.monotonic() + wait_s
         return wait_s
 
-    def quarantined_databases(self) -> list[QuarantinedDatabase]:
+    def quarantined_databases(self) -> list[salvage.QuarantinedDatabase]:
         """Return the database files that could not be read and were quarantined, oldest first."""
         return self._database.read(salvage.quarantined_databases)
 
