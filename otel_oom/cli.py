@@ -13,9 +13,7 @@ from pathlib import Path
 from otel_oom import __version__
 from otel_oom.agent.control_server import ControlError
 from otel_oom.capture.source import CaptureError
-from otel_oom.commands import demo, doctor, queue, run, unpin
-from otel_oom.commands.history import options as history
-from otel_oom.commands.replay import options as replay
+from otel_oom.commands import demo, doctor, history, queue, replay, run, unpin
 from otel_oom.config.variable import ConfigError
 from otel_oom.store import StoreError
 

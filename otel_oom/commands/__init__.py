@@ -35,11 +35,7 @@ def add_state_dir(
 def add_pin_dir(parser: argparse.ArgumentParser, text: str) -> None:
     """Add the option ``--pin-dir``; ``text`` is its help."""
     parser.add_argument(
-        "--pin-dir",
-        type=Path,
-        default=PIN_DIR,
-        metavar="DIR",
-        help=f"{text} (default: {PIN_DIR})",
+        "--pin-dir", type=Path, default=PIN_DIR, metavar="DIR", help=f"{text} (default: {PIN_DIR})"
     )
 
 

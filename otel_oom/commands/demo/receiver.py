@@ -32,7 +32,6 @@ class Receiver:
     """
 
     def __init__(self, on_request: Callable[[Message], Reply | None], port: int = 0) -> None:
-        """Bind ``port``, or a free one."""
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(on_request))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -43,12 +42,10 @@ class Receiver:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
-        """Start the server."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Final, Self
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from otel_oom.capture.source import CaptureError
 from otel_oom.commands import Subparsers, add_json
 
 OK: Final = "ok"
@@ -24,13 +23,7 @@ class Check(Struct, frozen=True):
     detail: str
     advice: str = ""
 
-    @classmethod
-    def from_error(cls, name: str, error: CaptureError) -> Self:
-        """Return a failed check; the error's first sentence is the detail, the rest the advice."""
-        detail, _, advice = str(error).partition(". ")
-        return cls(name, FAIL, detail, advice)
-
-    def downgrade(self) -> Self:
+    def downgrade(self) -> Check:
         """Return a warning in place of a failure, where something else takes over."""
         return replace(self, state=WARN) if self.state == FAIL else self
 

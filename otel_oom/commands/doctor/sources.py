@@ -51,7 +51,6 @@ def _selected(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
 
 
 def _userspace_daemons() -> Check:
-    """Check that the kills of userspace OOM daemons can be read."""
     name = "userspace OOM daemons"
     units = installed_daemons()
     if not units:
@@ -64,11 +63,11 @@ def _userspace_daemons() -> Check:
 
 
 def _probe(name: str, probe: Callable[[], str]) -> Check:
-    """Return a check with the result of ``probe``, or with its error."""
     try:
         return Check(name, OK, probe())
     except CaptureError as error:
-        return Check.from_error(name, error)
+        detail, _, advice = str(error).partition(". ")
+        return Check(name, FAIL, detail, advice)
 
 
 def _open_kernel_log() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Final
 
@@ -62,6 +62,17 @@ def entry_from_row(row: HistoryRow, host: Callable[[], Host] | None = None) -> E
             f"({row.undecodable_reason or f'{type(error).__name__}: {error}'})."
         ) from error
     return Entry(row.id, log, span, decoded, row.log_status, row.span_status)
+
+
+def decode_rows(rows: Iterable[HistoryRow]) -> tuple[list[Entry], list[str]]:
+    """Return the events of ``rows``, and an error for each that can't be decoded."""
+    entries, errors = [], []
+    for row in rows:
+        try:
+            entries.append(entry_from_row(row))
+        except UndecodableEventError as error:
+            errors.append(str(error))
+    return entries, errors
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_oom.agent.control_client import ControlClient, open_control_client
 from otel_oom.commands.history import queries
-from otel_oom.commands.history.entry import Entry, UndecodableEventError, entry_from_row
+from otel_oom.commands.history.entry import Entry, decode_rows
 from otel_oom.otlp.json import to_json_line
 from otel_oom.store import HistoryRow
 
@@ -28,7 +28,7 @@ def print_events(state_dir: Path, *, last: int | None, since: int | None, as_jso
     """
     with open_control_client(state_dir) as query:
         rows = _rows(query, last if last is not None or since is not None else DEFAULT_COUNT, since)
-    entries, errors = _decode(rows)
+    entries, errors = decode_rows(rows)
     if since is not None:
         entries = [entry for entry in entries if entry.event.unix_ns >= since]
     entries.sort(key=lambda entry: entry.event.unix_ns)
@@ -36,8 +36,7 @@ def print_events(state_dir: Path, *, last: int | None, since: int | None, as_jso
         sys.stdout.writelines(f"{to_json_line(entry.log)}\n" for entry in entries)
     else:
         _print_table(entries)
-    for error in errors:
-        sys.stderr.write(f"otel-oom: {error}\n")
+    sys.stderr.writelines(f"otel-oom: {error}\n" for error in errors)
     return int(bool(errors))
 
 
@@ -52,16 +51,6 @@ def _rows(query: ControlClient, last: int | None, since: int | None) -> list[His
             break
         recent.append(row)
     return recent
-
-
-def _decode(rows: Iterable[HistoryRow]) -> tuple[list[Entry], list[str]]:
-    entries, errors = [], []
-    for row in rows:
-        try:
-            entries.append(entry_from_row(row))
-        except UndecodableEventError as error:
-            errors.append(str(error))
-    return entries, errors
 
 
 def _print_table(entries: list[Entry]) -> None:

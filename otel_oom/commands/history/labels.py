@@ -16,10 +16,7 @@ CONTAINER_ID_CHARS: Final = 12
 
 _STATUS_STYLES: Final = {"queued": "yellow", "pending": "yellow", "rejected": "red"}
 _OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "skipped"}
-_EVENTS: Final = {
-    semconv.EVENT_NO_VICTIM: "no victim",
-    semconv.EVENT_PANIC: "panic",
-}
+_EVENTS: Final = {semconv.EVENT_NO_VICTIM: "no victim", semconv.EVENT_PANIC: "panic"}
 
 
 def format_time(unix_ns: int, *, exact: bool = False) -> str:

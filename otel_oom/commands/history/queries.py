@@ -23,19 +23,12 @@ def read_newest(query: ControlClient) -> Iterator[HistoryRow]:
         before = rows[-1].id
 
 
-def find_by_uid(query: ControlClient, prefix: str) -> list[int]:
-    """Return row ids of events whose uid begins with ``prefix``, the newest first."""
-    return list(query({"method": "find", "by": "uid", "value": prefix}))
+def find_ids(query: ControlClient, by: str, value: str | int | None = None) -> list[int]:
+    """Return row ids, the newest first: of kills by ``pid``, or of the ``newest`` kill.
 
-
-def find_by_pid(query: ControlClient, pid: int) -> list[int]:
-    """Return row ids of kills of a process id, the newest first."""
-    return list(query({"method": "find", "by": "pid", "value": pid}))
-
-
-def find_newest_kill(query: ControlClient) -> list[int]:
-    """Return the row id of the newest kill, if there is one."""
-    return list(query({"method": "find", "by": "newest"}))
+    By ``uid``, of all events whose uid begins with ``value``.
+    """
+    return list(query({"method": "find", "by": by, "value": value}))
 
 
 def read_rows(query: ControlClient, ids: Sequence[int]) -> list[HistoryRow]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_oom.agent.control_client import ControlClient, open_control_client
 from otel_oom.commands.history import queries
-from otel_oom.commands.history.entry import Entry, UndecodableEventError, entry_from_row
+from otel_oom.commands.history.entry import Entry, decode_rows, entry_from_row
 from otel_oom.model.text import escape_for_terminal
 from otel_oom.otlp import semconv
 from otel_oom.otlp.json import to_json_line
@@ -59,7 +59,7 @@ def _entry(query: ControlClient, id_: str) -> Entry:
 
 
 def _newest_kill(query: ControlClient) -> Sequence[int]:
-    ids = queries.find_newest_kill(query)
+    ids = queries.find_ids(query, "newest")
     if not ids:
         raise NoSuchEventError(
             "No OOM kills recorded. Start the agent with: otel-oom run. "
@@ -71,7 +71,7 @@ def _newest_kill(query: ControlClient) -> Sequence[int]:
 def _matches(query: ControlClient, id_: str) -> Sequence[int]:
     """Return the row id of the event; of several kills of a process id the newest comes first."""
     if _PID.fullmatch(id_):
-        by_pid = queries.find_by_pid(query, int(id_))
+        by_pid = queries.find_ids(query, "pid", int(id_))
         if len(by_pid) > 1:
             sys.stderr.write(
                 f"{len(by_pid)} kills had the process id {id_}; this is the newest. "
@@ -80,7 +80,7 @@ def _matches(query: ControlClient, id_: str) -> Sequence[int]:
         if by_pid:
             return by_pid
     prefix = id_.strip().lower()
-    by_uid = queries.find_by_uid(query, prefix) if _UID.fullmatch(prefix) else []
+    by_uid = queries.find_ids(query, "uid", prefix) if _UID.fullmatch(prefix) else []
     if len(by_uid) > 1:
         uids = [row.uid for row in queries.read_rows(query, by_uid[:_MAX_UIDS])]
         more = ", …" if len(by_uid) > len(uids) else ""
@@ -102,15 +102,11 @@ def _group(query: ControlClient, entry: Entry) -> list[Entry]:
     incident = event.attributes.text(semconv.INCIDENT_ID)
     if event.name != semconv.EVENT_KILL or incident is None:
         return [entry]
-    leader = [entry.id] if incident == event.uid else queries.find_by_uid(query, incident)
+    leader = [entry.id] if incident == event.uid else queries.find_ids(query, "uid", incident)
     # If the first victim was pruned, those before this one are not searched for.
     ids = leader[:1] + queries.find_group(query, incident, min([*leader, entry.id]))
     if len(ids) == 1:
         return [entry]
-    group = []
-    for row in queries.read_rows(query, sorted({entry.id, *ids[:_MAX_GROUP]})):
-        try:
-            group.append(entry_from_row(row))
-        except UndecodableEventError as error:
-            sys.stderr.write(f"otel-oom: {error}\n")
+    group, errors = decode_rows(queries.read_rows(query, sorted({entry.id, *ids[:_MAX_GROUP]})))
+    sys.stderr.writelines(f"otel-oom: {error}\n" for error in errors)
     return group

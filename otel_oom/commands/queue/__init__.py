@@ -23,9 +23,9 @@ def add_parser(subparsers: Subparsers) -> None:
     add_state_dir(parser)
     parser.set_defaults(command=_list)
     actions = parser.add_subparsers(metavar="ACTION")
-    for name, command, text in (
-        ("resend", _resend, "send dead letters again"),
-        ("drop", _drop, "delete dead letters"),
+    for name, done, text in (
+        ("resend", "to be sent again", "send dead letters again"),
+        ("drop", "dropped", "delete dead letters"),
     ):
         action = actions.add_parser(name, help=text)
         selection = action.add_mutually_exclusive_group(required=True)
@@ -35,7 +35,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action.add_argument(
             "--state-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="as above"
         )
-        action.set_defaults(command=command)
+        action.set_defaults(command=_act, action=name, done=done)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -53,24 +53,17 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _resend(arguments: argparse.Namespace) -> int:
-    return _act(arguments, "resend", "to be sent again")
-
-
-def _drop(arguments: argparse.Namespace) -> int:
-    return _act(arguments, "drop", "dropped")
-
-
-def _act(arguments: argparse.Namespace, action: str, done: str) -> int:
-    """Apply ``action`` to the dead letters of some uids, or to all."""
+def _act(arguments: argparse.Namespace) -> int:
     uids, unknown, count = arguments.uids, set(arguments.uids), 0
     with open_control_client(arguments.state_dir) as query:
         for page in _dead_letters(query):
             letters = [letter for letter in page if arguments.all or letter["uid"] in uids]
             unknown.difference_update(letter["uid"] for letter in letters)
             if letters:
-                count += query({"method": action, "ids": [letter["id"] for letter in letters]})
-    sys.stdout.write(f"{count} dead letters {done}\n")
+                count += query(
+                    {"method": arguments.action, "ids": [letter["id"] for letter in letters]}
+                )
+    sys.stdout.write(f"{count} dead letters {arguments.done}\n")
     for uid in sorted(unknown):
         sys.stderr.write(f"otel-oom: No dead letter has the uid {uid}; see otel-oom queue.\n")
     return int(bool(unknown))

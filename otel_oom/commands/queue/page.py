@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from rich.console import RenderableType
 
 from otel_oom.commands.console import page
 from otel_oom.commands.console.page import Head
+from otel_oom.commands.history.labels import format_time
 from otel_oom.export.result import sanitize_reason
 from otel_oom.model.units import NS_PER_S, format_bytes
 
@@ -26,8 +27,8 @@ def render_queue(
         yield page.table(_HEADS, [_cells(backlog, now_unix_ns) for backlog in backlogs], indent=2)
     yield page.text(f"Rejected: {len(letters)}", "bold red" if letters else "bold")
     for letter in letters[:_MAX_LETTERS]:
-        time = datetime.fromtimestamp(letter["rejected_unix_ns"] // NS_PER_S, UTC)
-        yield page.paragraph(f"{letter['uid']}  {letter['signal']:6}  {time:%Y-%m-%dT%H:%M:%SZ}")
+        time = format_time(letter["rejected_unix_ns"])
+        yield page.paragraph(f"{letter['uid']}  {letter['signal']:6}  {time}")
         partial = "possibly accepted in part; " if letter["ambiguous"] else ""
         reason = (
             f"{sanitize_reason(letter['endpoint'])}: {partial}{sanitize_reason(letter['reason'])}"

@@ -5,3 +5,41 @@
 kills, ``formats`` parses them, ``timestamps`` completes their times, ``boots`` and ``events``
 extract events, ``deduplicate`` passes each on once, ``send`` or ``show`` is the end.
 """
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from otel_oom.commands import Subparsers, add_json, add_state_dir
+from otel_oom.config.store import read_replay_state_dir
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add ``replay``."""
+    parser = subparsers.add_parser("replay", help="import kernel logs of the past")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="kern.log, syslog, messages, output of dmesg or journalctl, compressed or not; "
+        "a directory such as /var/log; - for standard input",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the events, do not send them")
+    add_json(parser, "print the events as OTLP/JSON lines, do not send them")
+    text = (
+        "event log and outbox, not the agent's (default: $STATE_DIRECTORY/replay, else "
+        "/var/lib/otel-oom-replay for root, $XDG_STATE_HOME/otel-oom-replay for others)"
+    )
+    add_state_dir(parser, text, read_replay_state_dir(os.environ))
+    parser.set_defaults(command=_replay)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from otel_oom.commands.replay.run import replay  # noqa: PLC0415  each command imports what it needs
+
+    return replay(
+        arguments.files, arguments.state_dir, dry_run=arguments.dry_run, as_json=arguments.json
+    )

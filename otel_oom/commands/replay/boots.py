@@ -12,7 +12,7 @@ from msgspec import Struct
 from otel_oom.capture.panic.report import BootLogTail, find_panic
 from otel_oom.commands.replay.formats.detect import TEXT
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
-from otel_oom.commands.replay.timestamps import LinePosition
+from otel_oom.commands.replay.timestamps import BACK_NS, LinePosition
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_parser import parse_panic
 from otel_oom.linux.kernel_log.line_types import Line
@@ -31,8 +31,6 @@ _MAX_RECENT: Final = 1 << 12
 _PANIC_LINES: Final = 64
 """Lines after a panic that contain its stack."""
 _NO_PROC: Final = Path("/nonexistent")
-_BACK_NS: Final = 1_000_000_000
-"""Tolerated time by which uptimes may go back within a boot (unsynchronised processors)."""
 _ANY_LEAP_YEAR: Final = 2000
 _CONTINUATIONS: Final = (
     *(",cpuset=", ",mems_allowed=", ",global_oom,", ",oom_memcg=", ",task_memcg=", ",task="),
@@ -70,7 +68,7 @@ class Boot:
         if line.boot_id != self._boot_id or line.text.startswith(FIRST_LINE):
             return True
         now_ns = line.since_boot_ns
-        return now_ns is not None and now_ns < self._since_boot_ns - _BACK_NS
+        return now_ns is not None and now_ns < self._since_boot_ns - BACK_NS
 
     def skip(self, line: LoggedLine) -> None:
         """Take the time of a line, and nothing else."""

@@ -77,10 +77,10 @@ class LogStream:
 
 
 @contextmanager
-def open_journals(files: Sequence[Path]) -> Iterator[LogStream]:
+def open_journals(files: Sequence[Path]) -> Iterator[tuple[LogStream, Callable[[], int]]]:
     """Open the kernel's entries in journal files, in the export format of journalctl(1).
 
-    Only systemd itself reads the format of these files.
+    Only systemd itself reads the format of these files. Their position is unknown: 0.
 
     Raises:
         UnreadableFileError: journalctl can't be run.
@@ -97,7 +97,7 @@ def open_journals(files: Sequence[Path]) -> Iterator[LogStream]:
         ) from error
     with process:
         try:
-            yield LogStream(_ChunkReader(_output_chunks(process)), files[0])
+            yield LogStream(_ChunkReader(_output_chunks(process)), files[0]), lambda: 0
         finally:
             process.kill()
 
@@ -170,7 +170,6 @@ class _ChunkReader:
 
 
 def _output_chunks(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    """Yield the output of a program; its error message is the error if it fails."""
     assert process.stdout is not None  # noqa: S101  it is a pipe
     while data := process.stdout.read(_OUTPUT_BYTES):
         yield data

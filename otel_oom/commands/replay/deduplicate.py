@@ -14,12 +14,13 @@ from msgspec import Struct
 
 from otel_oom.commands.replay.events import Event
 from otel_oom.commands.replay.timestamps import LOG
+from otel_oom.model.units import NS_PER_S
 
-_ZONES_NS: Final = 14 * 3600 * 1_000_000_000
+_ZONES_NS: Final = 14 * 3600 * NS_PER_S
 """Largest difference between the zones of two logs."""
-_DELAY_NS: Final = 120 * 1_000_000_000
+_DELAY_NS: Final = 120 * NS_PER_S
 """Largest difference between the delays of two programs that read the kernel's log."""
-_SAME_NS: Final = 2 * 1_000_000_000
+_SAME_NS: Final = 2 * NS_PER_S
 """Within this time, two lines without a process id are the same."""
 _NUMBERS: Final = re.compile(r"process \d")
 

@@ -22,9 +22,8 @@ _MAX_ENTRIES: Final = 1 << 14
 _HEAD_BYTES: Final = 1 << 16
 
 _JOURNAL_SUFFIXES: Final = (".journal", ".journal~")
-_KERNEL_LOG_NAMES: Final = ("kern", "syslog", "messages", "dmesg")
-"""Beginnings of names that are read whatever the file begins with."""
-_RANKS: Final = (("kern", 1), ("syslog", 2), ("messages", 2), ("dmesg", 3))
+_RANKS: Final = {"kern": 1, "syslog": 2, "messages": 2, "dmesg": 3}
+"""Beginnings of names that are read whatever the file begins with, in the order of ranks."""
 _DEFAULT_RANK: Final = 2
 
 
@@ -104,7 +103,7 @@ def _is_kernel_log(path: Path) -> bool:
     """
     with open_file(path) as (stream, _):
         head = stream.read(_HEAD_BYTES)
-    if path.name.startswith(_KERNEL_LOG_NAMES) or head.startswith(journal_export.BEGIN):
+    if path.name.startswith(tuple(_RANKS)) or head.startswith(journal_export.BEGIN):
         return True
     return any(detect.parse_line(line) for line in head.split(b"\n"))
 
@@ -138,7 +137,7 @@ def _log_file(path: Path, status: os.stat_result | None) -> LogFile:
 
 def _order(file: LogFile) -> tuple[int, str, tuple[int, str, int], int]:
     name = file.paths[0].name
-    rank = next((rank for start, rank in _RANKS if name.startswith(start)), _DEFAULT_RANK)
+    rank = next((rank for start, rank in _RANKS.items() if name.startswith(start)), _DEFAULT_RANK)
     return rank, file.series, rotation.age_key(name), file.ended_unix_ns
 
 

@@ -15,14 +15,13 @@ from typing import Final
 from otel_oom.commands.replay.decompress import UnreadableFileError, open_file
 from otel_oom.commands.replay.formats import detect
 from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
-from otel_oom.model.units import NS_PER_S
+from otel_oom.model.units import DAY_S, NS_PER_S
 
 _COMPRESSED: Final = re.compile(r"\.(?:gz|xz|zst|bz2)$")
 _ROTATED: Final = re.compile(
     r"(?P<base>.+?)(?:\.(?P<number>\d{1,4})|[.-](?P<date>\d{8})(?P<time>[\d-]{0,11}))?"
 )
 _HEAD_BYTES: Final = 1 << 16
-_DAY_NS: Final = 86_400 * NS_PER_S
 
 
 def base_name(name: str) -> str:
@@ -69,7 +68,7 @@ def _end_of_date(name: str) -> int | None:
         day = datetime.strptime(match["date"], "%Y%m%d").replace(tzinfo=UTC)
     except ValueError:
         return None
-    return int(day.timestamp()) * NS_PER_S + 2 * _DAY_NS
+    return int(day.timestamp()) * NS_PER_S + 2 * DAY_S * NS_PER_S
 
 
 def _start(path: Path, end_unix_ns: int) -> int:

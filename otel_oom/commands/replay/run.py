@@ -5,24 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.replay import prefilter
-from otel_oom.commands.replay.decompress import (
-    LogStream,
-    UnreadableFileError,
-    open_file,
-    open_journals,
-)
+from otel_oom.commands.replay.decompress import UnreadableFileError, open_file, open_journals
 from otel_oom.commands.replay.deduplicate import Deduplicator
 from otel_oom.commands.replay.events import Event, EventExtractor
 from otel_oom.commands.replay.formats import journal_export
 from otel_oom.commands.replay.log_files import LogFile, select_log_files
-from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.progress import Progress
 from otel_oom.commands.replay.send import DeliveryTimeoutError, open_submitter
 from otel_oom.commands.replay.show import show_events
@@ -113,24 +106,10 @@ class _Reader:
 
 
 def _events(file: LogFile, progress: Progress) -> Iterator[Event]:
-    with _open(file) as (stream, position):
-        progress.position = position
-        extractor = EventExtractor(file.path, file.ended_unix_ns)
-        yield from extractor.extract(_relevant_lines(stream, progress.add))
-
-
-@contextmanager
-def _open(file: LogFile) -> Iterator[tuple[LogStream, Callable[[], int]]]:
-    if file.is_journal:
-        with open_journals(file.paths) as stream:
-            yield stream, lambda: 0
-    else:
-        with open_file(file.paths[0]) as stream_and_position:
-            yield stream_and_position
-
-
-def _relevant_lines(stream: LogStream, progress: Callable[[int], None]) -> Iterator[RawLine]:
-    """Return the lines or journal entries near kills."""
-    if stream.peek(len(journal_export.BEGIN)) == journal_export.BEGIN:
-        return journal_export.prefilter_entries(stream, progress)
-    return prefilter.prefilter_lines(prefilter.read_blocks(stream, progress))
+    opened = open_journals(file.paths) if file.is_journal else open_file(file.paths[0])
+    with opened as (stream, progress.position):
+        if stream.peek(len(journal_export.BEGIN)) == journal_export.BEGIN:
+            lines = journal_export.prefilter_entries(stream, progress.add)
+        else:
+            lines = prefilter.prefilter_lines(prefilter.read_blocks(stream, progress.add))
+        yield from EventExtractor(file.path, file.ended_unix_ns).extract(lines)

@@ -31,7 +31,7 @@ _NEW_YEAR_DAYS: Final = 180
 _MONTH_DAYS: Final = 31
 _LEAP_YEARS: Final = 9
 """From one leap year to the next there can be eight."""
-_BACK_NS: Final = 1_000_000_000
+BACK_NS: Final = NS_PER_S
 """Tolerated time by which uptimes may go back within a boot (unsynchronised processors)."""
 
 
@@ -68,7 +68,7 @@ class TimestampResolver:
             self._add_date(line.when)
         if line.since_boot_ns is not None and line.when is None:
             last = self._last_uptimes_ns[-1]
-            if last is not None and line.since_boot_ns < last - _BACK_NS:
+            if last is not None and line.since_boot_ns < last - BACK_NS:
                 self.start_boot()
                 last = None
             self._last_uptimes_ns[-1] = max(last or 0, line.since_boot_ns)
@@ -139,5 +139,4 @@ class TimestampResolver:
 
 
 def _day_of_year(date: PartialTimestamp) -> int:
-    """Return the day's number in the year, accurate enough to compare."""
     return (date.month - 1) * _MONTH_DAYS + date.day

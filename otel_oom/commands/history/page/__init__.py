@@ -86,14 +86,10 @@ def _resident(event: DecodedEvent) -> str:
 
 def _settings(event: DecodedEvent) -> Iterator[RenderableType]:
     attributes = event.attributes
-    sysctls = [
-        *describe_settings(
-            attributes.numbers(semconv.HOST_SYSCTL_VM), attributes.numbers(semconv.HOST_MEMORY)
-        )
-    ]
-    if not sysctls:
-        return
-    yield page.heading("Kernel settings")
+    settings, host = map(attributes.numbers, (semconv.HOST_SYSCTL_VM, semconv.HOST_MEMORY))
+    sysctls = list(describe_settings(settings, host))
+    if sysctls:
+        yield page.heading("Kernel settings")
     for sysctl in sysctls:
         yield page.item("•", page.text(f"{sysctl.name} = {sysctl.value}: {sysctl.sentence}"))
 

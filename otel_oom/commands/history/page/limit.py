@@ -56,10 +56,8 @@ def render_limit(event: DecodedEvent) -> Iterator[RenderableType]:
     yield from page.row("limit of", ", ".join(filter(None, (owner, constraint))), "bold")
     yield from page.row("cgroup", path)
     yield from page.row("unit", attributes.text(semconv.LIMIT_SYSTEMD_UNIT))
-    setting, file = (
-        attributes.text(semconv.LIMIT_SYSTEMD_SETTING),
-        attributes.text(semconv.LIMIT_SYSTEMD_FILE),
-    )
+    setting = attributes.text(semconv.LIMIT_SYSTEMD_SETTING)
+    file = attributes.text(semconv.LIMIT_SYSTEMD_FILE)
     yield from page.row("set by", f"{setting} in {file}" if setting else None)
     if path is not None:
         yield from _memcg(event)
@@ -81,21 +79,16 @@ def _memcg(event: DecodedEvent) -> Iterator[RenderableType]:
     usage = attributes.integer(semconv.LIMIT_MEMCG_USAGE)
     if limit is not None and usage is not None:
         yield _usage("usage", usage, limit)
-    delay_s, stat = (
-        attributes.number(semconv.SNAPSHOT_DELAY),
-        attributes.numbers(semconv.LIMIT_MEMCG_STAT),
-    )
+    delay_s = attributes.number(semconv.SNAPSHOT_DELAY)
+    stat = attributes.numbers(semconv.LIMIT_MEMCG_STAT)
     if delay_s is not None and stat:
         # By then the victim may have freed all of its memory.
-        yield from page.row("breakdown", f"(read {_ms(delay_s)} after the kill)", "dim")
+        delay = f"{delay_s * MS_PER_S:.1f} ms"
+        yield from page.row("breakdown", f"(read {delay} after the kill)", "dim")
     yield from _breakdown(stat, limit or usage or 0)
     yield from page.row("swap", _swap(event))
     yield from page.row("events", _events(attributes.numbers(semconv.LIMIT_MEMCG_EVENTS)))
     yield from page.row("pressure", _pressure(attributes.numbers(semconv.LIMIT_MEMCG_PRESSURE)))
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * MS_PER_S:.1f} ms"
 
 
 def _swap(event: DecodedEvent) -> str | None:
@@ -127,10 +120,8 @@ def _breakdown(stat: Mapping[str, float], whole: float) -> Iterator[RenderableTy
 
 def _victim_usage(event: DecodedEvent) -> str | None:
     attributes = event.attributes
-    usage, limit = (
-        attributes.integer(semconv.VICTIM_MEMCG_USAGE),
-        attributes.integer(semconv.VICTIM_MEMCG_LIMIT),
-    )
+    usage = attributes.integer(semconv.VICTIM_MEMCG_USAGE)
+    limit = attributes.integer(semconv.VICTIM_MEMCG_LIMIT)
     if usage is None:
         return None
     if not limit:

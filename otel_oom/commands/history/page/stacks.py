@@ -76,15 +76,12 @@ def _request(event: DecodedEvent) -> str | None:
     attributes = event.attributes
     memory_type = attributes.text(semconv.REQUEST_MEMORY_TYPE)
     entry_point = attributes.text(semconv.REQUEST_ENTRY_POINT)
-    order, flags = (
-        attributes.integer(semconv.REQUEST_ORDER),
-        attributes.text(semconv.REQUEST_GFP_FLAGS),
-    )
+    order = attributes.integer(semconv.REQUEST_ORDER)
     parts = [
         MEMORY_TYPES.get(memory_type, memory_type) if memory_type else None,
         _via(entry_point) if entry_point else None,
         format_bytes(PAGE_BYTES << order) if order is not None and order >= 0 else None,
-        flags,
+        attributes.text(semconv.REQUEST_GFP_FLAGS),
     ]
     return ", ".join(filter(None, parts)) or None
 

@@ -96,10 +96,8 @@ def _process(event: DecodedEvent) -> str:
     attributes = event.attributes
     pid, inside = attributes.integer("process.pid"), attributes.integer("process.vpid")
     adjusted = attributes.integer(semconv.VICTIM_SCORE_ADJ)
-    user, parent = (
-        attributes.integer("process.real_user.id"),
-        attributes.integer("process.parent_pid"),
-    )
+    user = attributes.integer("process.real_user.id")
+    parent = attributes.integer("process.parent_pid")
     parts = [
         f"{attributes.text(semconv.VICTIM_COMM) or 'a process'}, pid {pid}",
         f"pid {inside} in its own namespace" if inside not in {None, pid} else None,
@@ -123,9 +121,7 @@ def _memory(event: DecodedEvent) -> str | None:
         return None
     breakdown = ", ".join(f"{format_bytes(part)} {label}" for part, label in parts if part)
     text = f"{format_bytes(sum(sizes))} resident" + (f" ({breakdown})" if breakdown else "")
-    swap, tables = (
-        attributes.integer(semconv.VICTIM_MEMORY_SWAP),
-        attributes.integer(semconv.VICTIM_MEMORY_PAGE_TABLES),
-    )
+    swap = attributes.integer(semconv.VICTIM_MEMORY_SWAP)
+    tables = attributes.integer(semconv.VICTIM_MEMORY_PAGE_TABLES)
     text += f", {format_bytes(swap)} in swap" if swap else ""
     return text + (f", {format_bytes(tables)} of page tables" if tables else "")

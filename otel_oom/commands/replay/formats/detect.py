@@ -11,14 +11,12 @@ import re
 from typing import Final
 
 from otel_oom.commands.replay.formats import journal_export
-from otel_oom.commands.replay.formats.dmesg import decode_text, parse_dmesg_line
-from otel_oom.commands.replay.formats.journal_fields import (
-    format_boot_id,
-    parse_export_entry,
-    parse_json_entry,
-)
+from otel_oom.commands.replay.formats.dmesg import parse_dmesg_line
+from otel_oom.commands.replay.formats.journal_fields import parse_export_entry, parse_json_entry
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.commands.replay.formats.syslog import parse_syslog_line
+from otel_oom.linux.systemd.journal_entry import format_boot_id
+from otel_oom.model.text import decode_bytes
 
 TEXT: Final = "text"
 
@@ -54,12 +52,12 @@ def parse_boot_marker(raw: bytes) -> str | None:
     marker = _BOOT.fullmatch(raw.rstrip(b"\r"))
     if not marker:
         return None
-    return format_boot_id(marker[1].decode("ascii")) if marker[1] else ""
+    return format_boot_id((marker[1] or b"").decode("ascii")) or ""
 
 
 def parse_bare_text(raw: bytes) -> LoggedLine | None:
     """Return a line without prefix; ``None`` for a field of another format."""
-    return None if _FIELD.match(raw) else LoggedLine(TEXT, decode_text(raw))
+    return None if _FIELD.match(raw) else LoggedLine(TEXT, decode_bytes(raw))
 
 
 def _parse_docker_line(raw: bytes) -> LoggedLine | None:

@@ -20,10 +20,7 @@ FORMAT: Final = "dmesg"
 
 MONTHS: Final = {
     name: number
-    for number, name in enumerate(
-        b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(),
-        1,
-    )
+    for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)
 }
 
 _SINCE_BOOT: Final = re.compile(
@@ -37,14 +34,14 @@ _CTIME: Final = re.compile(
 _ISO: Final = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d),(\d{6})([+-]\d\d:\d\d) ?")
 _LEVEL: Final = re.compile(rb"<(\d{1,4})>")
 _DECODED: Final = re.compile(rb"([a-z0-9]{2,9}) {0,6}:[a-z]{3,7} {0,6}: ?")
-_FACILITY_SHIFT: Final = 3
+FACILITY_SHIFT: Final = 3
 
 
 def parse_dmesg_line(raw: bytes) -> LoggedLine | None:
     """Return the kernel's line; ``None`` for user space, and for other formats."""
     level = _LEVEL.match(raw)
     decoded = None if level else _DECODED.match(raw)
-    if level and int(level[1]) >> _FACILITY_SHIFT:
+    if level and int(level[1]) >> FACILITY_SHIFT:
         return None
     if decoded and decoded[1] != b"kern":
         return None
@@ -53,7 +50,7 @@ def parse_dmesg_line(raw: bytes) -> LoggedLine | None:
     match = ctime or _ISO.match(rest)
     if match:
         when = _ctime(match) if ctime else _iso(match)
-        return LoggedLine(FORMAT, decode_text(rest[match.end() :]), when=when) if when else None
+        return LoggedLine(FORMAT, decode_bytes(rest[match.end() :]), when=when) if when else None
     return parse_boot_time(LoggedLine(FORMAT, ""), rest)
 
 
@@ -64,15 +61,10 @@ def parse_boot_time(line: LoggedLine, rest: bytes) -> LoggedLine | None:
         return None
     return replace(
         line,
-        text=decode_text(rest[match.end() :]),
+        text=decode_bytes(rest[match.end() :]),
         since_boot_ns=int(match[1]) * NS_PER_S + int(match[2]) * NS_PER_US,
         caller=int(match[3]) if match[3] else None,
     )
-
-
-def decode_text(raw: bytes) -> str:
-    r"""Decode the text of a line; invalid UTF-8 becomes ``\xNN``."""
-    return decode_bytes(raw)
 
 
 def zone_offset_s(zone: bytes | None) -> int | None:

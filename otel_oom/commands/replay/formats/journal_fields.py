@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, Final
 
-from otel_oom.commands.replay.formats.dmesg import decode_text
 from otel_oom.commands.replay.formats.journal_export import parse_fields
 from otel_oom.commands.replay.formats.log_line import LoggedLine
+from otel_oom.linux.systemd.journal_entry import format_boot_id
+from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_US
 
 FORMAT: Final = "journal"
@@ -64,32 +64,27 @@ def _line(fields: Fields) -> LoggedLine | None:
         return None
     if fields.get("SYSLOG_FACILITY", b"0") != b"0" or "MESSAGE" not in fields:
         return None
+    printed_us = _micros(fields, "_SOURCE_MONOTONIC_TIMESTAMP")
     return LoggedLine(
         FORMAT,
-        decode_text(fields["MESSAGE"]),
-        since_boot_ns=_since_boot_ns(fields),
-        when=_unix_ns(fields),
-        host=decode_text(fields["_HOSTNAME"]) if "_HOSTNAME" in fields else None,
+        decode_bytes(fields["MESSAGE"]),
+        since_boot_ns=None if printed_us is None else printed_us * NS_PER_US,
+        when=_unix_ns(fields, printed_us),
+        host=decode_bytes(fields["_HOSTNAME"]) if "_HOSTNAME" in fields else None,
         host_id=_id(fields, "_MACHINE_ID"),
-        boot_id=format_boot_id(_id(fields, "_BOOT_ID") or ""),
+        boot_id=format_boot_id(_id(fields, "_BOOT_ID") or "") or "",
     )
 
 
-def _since_boot_ns(fields: Fields) -> int | None:
-    micros = _micros(fields, "_SOURCE_MONOTONIC_TIMESTAMP")
-    return None if micros is None else micros * NS_PER_US
-
-
-def _unix_ns(fields: Fields) -> int | None:
+def _unix_ns(fields: Fields, printed_us: int | None) -> int | None:
     """Return when the kernel printed the line: when it was read, less the delay of the reader."""
     read_us = _micros(fields, "__REALTIME_TIMESTAMP")
     if read_us is None:
         return None
-    printed_uptime = _micros(fields, "_SOURCE_MONOTONIC_TIMESTAMP")
-    read_uptime = _micros(fields, "__MONOTONIC_TIMESTAMP")
-    if printed_uptime is not None and read_uptime is not None:
-        delay = read_uptime - printed_uptime
-        read_us -= delay if 0 <= delay < _MAX_DELAY_US else 0
+    read_uptime_us = _micros(fields, "__MONOTONIC_TIMESTAMP")
+    if printed_us is not None and read_uptime_us is not None:
+        delay_us = read_uptime_us - printed_us
+        read_us -= delay_us if 0 <= delay_us < _MAX_DELAY_US else 0
     return read_us * NS_PER_US
 
 
@@ -101,11 +96,3 @@ def _micros(fields: Fields, name: str) -> int | None:
 def _id(fields: Fields, name: str) -> str | None:
     value = fields.get(name, b"")
     return value.decode("ascii") if _ID.fullmatch(value) else None
-
-
-def format_boot_id(boot_id: str) -> str:
-    """Return a boot id as the kernel writes it, from journald's 32 digits."""
-    if not boot_id:
-        return ""
-    cuts = (0, 8, 12, 16, 20, 32)
-    return "-".join(boot_id[begin:end] for begin, end in pairwise(cuts))

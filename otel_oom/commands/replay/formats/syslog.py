@@ -14,12 +14,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from otel_oom.commands.replay.formats.dmesg import (
+    FACILITY_SHIFT,
     MONTHS,
-    decode_text,
     parse_boot_time,
     zone_offset_s,
 )
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 FORMAT: Final = "syslog"
@@ -38,14 +39,13 @@ _TAG_5424: Final = re.compile(
     rb'(?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) ?'
     rb"(?:\xef\xbb\xbf)?"
 )
-_FACILITY_SHIFT: Final = 3
 _NANO_DIGITS: Final = 9
 
 
 def parse_syslog_line(raw: bytes) -> LoggedLine | None:
     """Return the kernel's line; ``None`` for others, and for other formats."""
     priority = _PRIORITY.match(raw)
-    if priority and int(priority[1]) >> _FACILITY_SHIFT:
+    if priority and int(priority[1]) >> FACILITY_SHIFT:
         return None
     time = _TIME.match(raw, priority.end() if priority else 0)
     if not time:
@@ -56,7 +56,7 @@ def parse_syslog_line(raw: bytes) -> LoggedLine | None:
         return None
     line = replace(timed, host=tag[1].decode("ascii") if tag[1] else None)
     rest = raw[tag.end() :]
-    return parse_boot_time(line, rest) or replace(line, text=decode_text(rest))
+    return parse_boot_time(line, rest) or replace(line, text=decode_bytes(rest))
 
 
 def _timed_line(time: re.Match[bytes]) -> LoggedLine | None:

@@ -13,9 +13,8 @@ from msgspec.structs import replace
 from otel_oom.agent.control_client import ControlClient
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import Request
-from otel_oom.commands.history import queries
+from otel_oom.commands.history import parse_time_ns, queries
 from otel_oom.commands.history.entry import UndecodableEventError, entry_from_row
-from otel_oom.commands.history.options import parse_time_ns
 from otel_oom.enrich.event import enrich_kill, enrich_panic
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.types import VictimOutcome
