@@ -16,12 +16,6 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _unpin(arguments: argparse.Namespace) -> int:
-    """Detach and remove the pins.
-
-    Raises:
-        CaptureError: there is no libbpf.
-        InUseError: an agent captures with these pins.
-    """
     from otel_oom.capture.bpf.bpffs import BpffsError  # noqa: PLC0415  each command imports what it needs
     from otel_oom.capture.bpf.libbpf import Libbpf  # noqa: PLC0415  likewise
     from otel_oom.capture.bpf.pinning import Pins  # noqa: PLC0415  likewise

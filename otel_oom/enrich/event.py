@@ -22,7 +22,7 @@ from otel_oom.enrich.types import (
     VictimOutcome,
 )
 from otel_oom.enrich.user_stack import UserSymbolizer
-from otel_oom.linux.containers.of_event import containers_by_path
+from otel_oom.linux.containers.cgroup_id import containers_by_path
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.event_base import OomEvent

@@ -11,7 +11,6 @@ from typing import Final
 from msgspec import Struct
 
 from otel_oom.linux import procfs
-from otel_oom.linux.mountinfo import MOUNTINFO, read_mounts
 from otel_oom.model.types import Memcg, MemcgUsage
 
 _READ_BYTES: Final = 8192
@@ -41,13 +40,13 @@ class CgroupMount(Struct, frozen=True):
     v1: bool
 
     @classmethod
-    def find(cls, mountinfo: Path = MOUNTINFO) -> CgroupMount | None:
+    def find(cls, mountinfo: Path = procfs.MOUNTINFO) -> CgroupMount | None:
         """Find the memory hierarchy among this process's mounts.
 
         A v1 mount with the memory controller wins: then v2, if mounted, has no memory files.
         """
         v2 = None
-        for mount in read_mounts(mountinfo):
+        for mount in procfs.read_mounts(mountinfo):
             if mount.file_system == "cgroup" and "memory" in mount.super_options:
                 return cls(mount.path, mount.root, v1=True)
             if mount.file_system == "cgroup2" and v2 is None:

@@ -137,7 +137,6 @@ def _find_build_id(fd: int, head: bytes, notes: Sequence[tuple[int, int]]) -> by
 
 
 def _read_part(fd: int, head: bytes, offset: int, size: int) -> bytes:
-    """Read a part of the file, from its head if it is there."""
     end = offset + size
     return head[offset:end] if end <= len(head) else pread(fd, size, offset)
 

@@ -59,11 +59,9 @@ class SettingEffect(Struct, frozen=True):
 def describe_settings(
     settings: Mapping[str, float], host: Mapping[str, float]
 ) -> Iterator[SettingEffect]:
-    """Return the effects of settings that bear on OOM kills; unknown ones are left out.
+    """Return the effects of ``settings`` of ``/proc/sys/vm``; unknown ones are left out.
 
-    Args:
-        settings: files of ``/proc/sys/vm`` by their names.
-        host: the host's memory in bytes, as :mod:`otel_oom.snapshot.host_stats` names it.
+    ``host`` is its memory in bytes, as :mod:`otel_oom.snapshot.host_stats` names it.
     """
     values = {name: int(value) for name, value in settings.items()}
     for name, effects in _EFFECTS.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.cgroupfs import CgroupMount, read_flat_keyed, read_single_value
-from otel_oom.linux.psi import read_pressure
+from otel_oom.linux.procfs import read_pressure
 from otel_oom.model.snapshot import MemcgStats
 from otel_oom.model.types import Memcg
 

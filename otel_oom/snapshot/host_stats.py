@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux import procfs
-from otel_oom.linux.psi import read_pressure
+from otel_oom.linux.procfs import read_pressure
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.units import KIB
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.source import PIN_DIR
-from otel_oom.linux.mountinfo import read_mounts
+from otel_oom.linux.procfs import read_mounts
 
 BPFFS: Final = Path("/sys/fs/bpf")
 """Mount point that systemd uses, and that all programs expect."""

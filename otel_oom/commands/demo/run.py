@@ -56,7 +56,6 @@ def run_demo(*, as_json: bool) -> int:
 
 
 def _kill_and_receive() -> tuple[ExportLogsServiceRequest, ExportTraceServiceRequest]:
-    """Make a kill; return the log and the span that the backend received."""
     requests: queue.Queue[Message] = queue.Queue()
     log: ExportLogsServiceRequest | None = None
     span: ExportTraceServiceRequest | None = None
@@ -132,11 +131,6 @@ def _print(
 
 
 def _forward(requests: Iterable[Message], backend: OtlpConfig) -> None:
-    """Send the telemetry to the user's own backend, once.
-
-    Raises:
-        DemoError: the backend did not accept it.
-    """
     for request, endpoint in zip(requests, backend.endpoints, strict=True):
         if not _is_configured(endpoint):
             continue

@@ -48,9 +48,7 @@ class ProcessTable(Struct, frozen=True):
     def first_victims(self, capacity: int, count: int) -> list[ProcessScore]:
         """Return the processes that would be killed first, in this order.
 
-        Args:
-            capacity: the host's memory and swap in bytes.
-            count: how many.
+        ``capacity`` is the host's memory and swap in bytes.
         """
         scores = sorted(self._numbers("oom_score", lambda score: score > 0), reverse=True)
         # Any process with the same score as the last one may come before it.

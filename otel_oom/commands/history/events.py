@@ -20,11 +20,7 @@ DEFAULT_COUNT: Final = 20
 def print_events(state_dir: Path, *, last: int | None, since: int | None, as_json: bool) -> int:
     """Print the newest events; return 1 if some of them can't be decoded.
 
-    Args:
-        state_dir: the agent's.
-        last: at most so many events.
-        since: Unix time in nanoseconds of the oldest event.
-        as_json: as OTLP/JSON lines.
+    ``last`` is their largest number, ``since`` the Unix time in nanoseconds of the oldest.
     """
     with open_control_client(state_dir) as query:
         rows = _rows(query, last if last is not None or since is not None else DEFAULT_COUNT, since)

@@ -96,11 +96,7 @@ def _in_directory(
 
 
 def _is_kernel_log(path: Path) -> bool:
-    """Return whether the name, or a line at the beginning, is that of a kernel log.
-
-    Raises:
-        UnreadableFileError: the file can't be read.
-    """
+    """Return whether the name, or a line at the beginning, is that of a kernel log."""
     with open_file(path) as (stream, _):
         head = stream.read(_HEAD_BYTES)
     if path.name.startswith(tuple(_RANKS)) or head.startswith(journal_export.BEGIN):

@@ -43,8 +43,7 @@ def age_key(name: str) -> tuple[int, str, int]:
 def latest_ends(files: Sequence[tuple[Path, int]]) -> list[int]:
     """Return the latest time at which each file of one log can have ended, in Unix nanoseconds.
 
-    Args:
-        files: paths and their mtimes in Unix nanoseconds, the oldest file first.
+    ``files`` are paths and their mtimes, the oldest file first.
     """
     ends: list[int] = []
     next_start: int | None = None

@@ -60,8 +60,6 @@ def _store_limits() -> StoreLimits:
 
 
 class _Reader:
-    """Reads the files, and reports errors and the result."""
-
     def __init__(self, paths: Sequence[Path]) -> None:
         selection = select_log_files(paths)
         self.files = selection.files

@@ -19,7 +19,7 @@ from otel_oom.agent.stats import Stats
 from otel_oom.commands.replay.events import Event
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import OtlpConfig
-from otel_oom.linux.containers.of_event import containers_by_path
+from otel_oom.linux.containers.cgroup_id import containers_by_path
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.snapshot import EventContainers, Snapshot

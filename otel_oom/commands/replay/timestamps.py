@@ -114,11 +114,7 @@ class TimestampResolver:
         self._last = date
 
     def _last_year(self) -> int:
-        """Return the year of the last date.
-
-        Raises:
-            ValueError: there is no such day.
-        """
+        """Return the year of the last date; raise ValueError if there is no such day."""
         latest = self._ended_unix_ns + _DAYS_AHEAD * DAY_S * NS_PER_S
         year = time.localtime(latest // NS_PER_S).tm_year
         for back in range(_LEAP_YEARS):

@@ -12,8 +12,11 @@ from msgspec.structs import replace
 
 from otel_oom.linux.containers import oci_bundle, shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
-from otel_oom.linux.containers.cgroup_id import find_container_ids
-from otel_oom.linux.containers.of_event import containers_in_path, resolve_containers
+from otel_oom.linux.containers.cgroup_id import (
+    containers_in_path,
+    find_container_ids,
+    resolve_containers,
+)
 from otel_oom.linux.containers.shims import Shim
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
@@ -87,12 +90,7 @@ class ContainerLookup:
         return self.add(container)
 
     def resolve(self, event: OomEvent, *, processes: bool) -> EventContainers:
-        """Return the containers of an event.
-
-        Args:
-            event: the event.
-            processes: whether to search the ancestors of its tasks, which are gone later.
-        """
+        """Return the containers of an event; ``processes``: by its tasks' ancestors too."""
         return resolve_containers(
             event, lambda task, memcg: self._resolve_task(task, memcg, processes=processes)
         )

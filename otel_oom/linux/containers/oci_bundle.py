@@ -20,14 +20,8 @@ def read_bundle(
 ) -> Container | None:
     """Read a container's bundle, and its runtime's own files.
 
-    Args:
-        container_id: its id.
-        bundle_dir: the directory that may have its bundle.
-        labels: the keys of the labels to keep.
-        runroot: podman's directory of volatile lists, in the mount namespace of ``bundle_dir``.
-
-    Returns:
-        The container; ``None`` where the bundle does not exist, or is not complete yet.
+    ``None`` where the bundle does not exist, or is not complete yet. ``runroot`` is podman's
+    directory of volatile lists, in the mount namespace of ``bundle_dir``.
     """
     root, path = bundle_dir.root, bundle_dir.bundle_path(container_id)
     try:
@@ -47,11 +41,7 @@ def read_bundle(
         container_dir = docker.find_container_dir(container_id, config)
         if container_dir:
             return docker.read_container(container_id, path_in_root(root, container_dir), labels)
-        return Container(container_id, _runtime(path))
+        by_containerd = any(part.startswith("io.containerd.runtime") for part in path.parts)
+        return Container(container_id, "containerd" if by_containerd else None)
     except PermissionError as error:
         return Container(container_id, error=f"{error.filename}: permission denied")
-
-
-def _runtime(bundle: Path) -> str | None:
-    by_containerd = any(part.startswith("io.containerd.runtime") for part in bundle.parts)
-    return "containerd" if by_containerd else None

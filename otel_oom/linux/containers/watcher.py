@@ -30,8 +30,6 @@ _ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class _PendingBundle(Struct, frozen=True):
-    """A container whose bundle is not complete yet."""
-
     due: float
     tries: int
     container_id: str

@@ -77,7 +77,9 @@ class EventBuilder(Struct):
         victim = self._victim(event)
         first = self._find_first(event)
         # A report has the cgroup of the first kill of a group only.
-        memcg = _task_memcg(report) if report and not is_member else None
+        memcg = None
+        if report and not is_member:
+            memcg = (report.summary and report.summary.task_memcg) or report.task_memcg
         trigger_memcg = report.trigger_memcg if report else None
         kill = OomKill(
             **self._common_fields(event.line, report, parsed.message, boottime_ns, unix_offset_ns),
@@ -197,7 +199,3 @@ def _add_report_fields(victim: Task, report: Report | None) -> Task:
         uid=uid if victim.uid is None else victim.uid,
         score_adj=row.score_adj if row and victim.score_adj is None else victim.score_adj,
     )
-
-
-def _task_memcg(report: Report) -> str | None:
-    return (report.summary.task_memcg if report.summary else None) or report.task_memcg

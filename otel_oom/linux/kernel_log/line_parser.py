@@ -14,24 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from otel_oom.linux.kernel_log import kill_lines
-from otel_oom.linux.kernel_log.line_types import (
-    AllocatingTask,
-    CallTraceHeader,
-    LineFormat,
-    LineType,
-    MemcgCounter,
-    MemcgOomTask,
-    MemInfoHeader,
-    NoKillableProcess,
-    OomGroupKill,
-    OomHeader,
-    OomKillSummary,
-    OomMemcg,
-    TaskRow,
-    TaskTableHeader,
-    compile_pattern,
-)
+from otel_oom.linux.kernel_log import kill_lines, line_types
+from otel_oom.linux.kernel_log.line_types import LineFormat, LineType, compile_pattern
 from otel_oom.model.units import KIB
 
 _COMM_BYTES: Final = 15
@@ -118,53 +102,53 @@ def parse_panic(text: str) -> str | None:
     return match[1] if match else None
 
 
-def parse_task_row(text: str) -> TaskRow | None:
+def parse_task_row(text: str) -> line_types.TaskRow | None:
     """Parse a row of the task table (dump_task() of mm/oom_kill.c) up to its sizes."""
     match = _ROW.fullmatch(text)
-    return TaskRow(int(match[1]), int(match[2]), int(match[3])) if match else None
+    return line_types.TaskRow(int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def _header(match: re.Match[str]) -> OomHeader:
+def _header(match: re.Match[str]) -> line_types.OomHeader:
     score_adj = None if match[5] is None else int(match[5])
-    return OomHeader(match[1], int(match[2], 16), match[3], int(match[4]), score_adj)
+    return line_types.OomHeader(match[1], int(match[2], 16), match[3], int(match[4]), score_adj)
 
 
-def _allocating_task(match: re.Match[str]) -> AllocatingTask:
-    return AllocatingTask(int(match[1]), match[2])
+def _allocating_task(match: re.Match[str]) -> line_types.AllocatingTask:
+    return line_types.AllocatingTask(int(match[1]), match[2])
 
 
-def _counter(match: re.Match[str]) -> MemcgCounter:
+def _counter(match: re.Match[str]) -> line_types.MemcgCounter:
     limit = int(match[3])
     unlimited = limit >= _UNLIMITED_KB or limit == _UNLIMITED_32_BIT_KB
-    return MemcgCounter(
+    return line_types.MemcgCounter(
         swap=match[1] != "memory",
         usage=int(match[2]) * KIB,
         limit=None if unlimited else limit * KIB,
     )
 
 
-def _oom_memcg(match: re.Match[str]) -> OomMemcg:
-    return OomMemcg(_whole_path(match[1]))
+def _oom_memcg(match: re.Match[str]) -> line_types.OomMemcg:
+    return line_types.OomMemcg(_whole_path(match[1]))
 
 
-def _memcg_oom_task(match: re.Match[str]) -> MemcgOomTask | None:
+def _memcg_oom_task(match: re.Match[str]) -> line_types.MemcgOomTask | None:
     paths = _split_nested(match[1], _LIMIT_SEPARATOR, outer_first=False)
-    return MemcgOomTask(_whole_path(paths[1]), _whole_path(paths[0])) if paths else None
+    return line_types.MemcgOomTask(_whole_path(paths[1]), _whole_path(paths[0])) if paths else None
 
 
-def _table_header(match: re.Match[str]) -> TaskTableHeader | None:
+def _table_header(match: re.Match[str]) -> line_types.TaskTableHeader | None:
     columns = tuple(match[1].split())
-    return TaskTableHeader(columns) if columns[-1:] == ("name",) else None
+    return line_types.TaskTableHeader(columns) if columns[-1:] == ("name",) else None
 
 
-def _summary(match: re.Match[str]) -> OomKillSummary | None:
+def _summary(match: re.Match[str]) -> line_types.OomKillSummary | None:
     parts = _split_comm(match[2])
     if parts is None:
         return None
     location, comm = parts
     constraint = match[1].lower()
     oom_memcg, task_memcg = _memcgs(location)
-    return OomKillSummary(
+    return line_types.OomKillSummary(
         constraint=constraint if constraint in _CONSTRAINTS else None,
         oom_memcg=_whole_path(oom_memcg),
         task_memcg=_whole_path(task_memcg),
@@ -222,19 +206,19 @@ _FORMATS: Final = (
     LineFormat("oom-kill:constraint=", _SUMMARY, _summary),
     LineFormat(": usage ", _COUNTER, _counter),
     LineFormat("CPU: ", _TASK, _allocating_task),
-    LineFormat("Call ", compile_pattern("Call [Tt]race:"), lambda _: CallTraceHeader()),
-    LineFormat("Mem-", compile_pattern("Mem-[Ii]nfo:"), lambda _: MemInfoHeader()),
+    LineFormat("Call ", compile_pattern("Call [Tt]race:"), lambda _: line_types.CallTraceHeader()),
+    LineFormat("Mem-", compile_pattern("Mem-[Ii]nfo:"), lambda _: line_types.MemInfoHeader()),
     LineFormat("[ ", _TABLE, _table_header),
     LineFormat("Memory cgroup stats for ", _STATS, _oom_memcg),
     LineFormat(
         "memory.oom.group",
         compile_pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set"),
-        lambda _: OomGroupKill(),
+        lambda _: line_types.OomGroupKill(),
     ),
     LineFormat(
         "no killable processes",
         compile_pattern(r"Out of memory and no killable processes\.\.\."),
-        lambda _: NoKillableProcess(),
+        lambda _: line_types.NoKillableProcess(),
     ),
     LineFormat(_LIMIT_SEPARATOR, compile_pattern("Task in (.*)"), _memcg_oom_task),
     LineFormat(

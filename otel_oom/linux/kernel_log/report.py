@@ -6,15 +6,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from otel_oom.linux.kernel_log.line_types import (
-    ExitingVictim,
-    KillAnnouncement,
-    KilledProcess,
-    Line,
-    OomHeader,
-    OomKillSummary,
-    ReapedProcess,
-)
+from otel_oom.linux.kernel_log import line_types
+from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.task_table import TaskTable
 from otel_oom.model.types import Memcg, MemcgUsage, OomControl, TaskList
 
@@ -35,7 +28,7 @@ class Report(Struct, frozen=True):
     ``time_ns`` the time of its last line on the log's clock.
     """
 
-    header: OomHeader | None = None
+    header: line_types.OomHeader | None = None
     trigger_tid: int | None = None
     stack: tuple[str, ...] = ()
     memcg_usage: MemcgUsage | None = None
@@ -43,13 +36,13 @@ class Report(Struct, frozen=True):
     task_memcg: str | None = None
     trigger_memcg: str | None = None
     task_table: TaskTable | None = None
-    summary: OomKillSummary | None = None
-    announcement: KillAnnouncement | None = None
+    summary: line_types.OomKillSummary | None = None
+    announcement: line_types.KillAnnouncement | None = None
     text: str | None = None
     time_ns: int = 0
 
     @property
-    def chosen(self) -> OomKillSummary | KillAnnouncement | None:
+    def chosen(self) -> line_types.OomKillSummary | line_types.KillAnnouncement | None:
         """The line that names the chosen process, once it is printed."""
         return self.summary or self.announcement
 
@@ -62,7 +55,7 @@ class LoggedKill(Struct, frozen=True):
     """
 
     line: Line
-    parsed: KilledProcess | ExitingVictim
+    parsed: line_types.KilledProcess | line_types.ExitingVictim
     report: Report | None
     first_of_group: LoggedKill | None = None
     text: str = ""
@@ -85,7 +78,7 @@ class LoggedReaping(Struct, frozen=True):
     """A victim whose memory the oom_reaper took."""
 
     line: Line
-    parsed: ReapedProcess
+    parsed: line_types.ReapedProcess
 
 
 LogEvent = LoggedKill | DuplicateKillLine | LoggedNoVictim | LoggedReaping | Report
@@ -132,7 +125,7 @@ def build_task_list(
     table = report.task_table if report else None
     if report is None or table is None or not table.count:
         return None
-    killed = kill.parsed if kill and isinstance(kill.parsed, KilledProcess) else None
+    killed = kill.parsed if kill and isinstance(kill.parsed, line_types.KilledProcess) else None
     total_vm = killed.memory.total_vm if killed and killed.memory else 0
     page_bytes = table.page_bytes(killed.pid or 0 if killed else 0, total_vm)
     time_ns = kill.line.time_ns if kill else report.time_ns

@@ -8,20 +8,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from otel_oom.linux.kernel_log import line_types
 from otel_oom.linux.kernel_log.line_parser import parse_frame
-from otel_oom.linux.kernel_log.line_types import (
-    AllocatingTask,
-    CallTraceHeader,
-    Line,
-    LineType,
-    MemcgCounter,
-    MemcgOomTask,
-    MemInfoHeader,
-    OomHeader,
-    OomKillSummary,
-    OomMemcg,
-    TaskTableHeader,
-)
+from otel_oom.linux.kernel_log.line_types import Line, LineType
 from otel_oom.linux.kernel_log.report import Report
 from otel_oom.linux.kernel_log.report_text import ReportText
 from otel_oom.linux.kernel_log.task_table import TaskTableReader
@@ -32,14 +21,14 @@ MAX_FRAMES: Final = 48
 _MAX_SECTIONS: Final = 64
 
 _SECTION_ORDER: Final[Sequence[type[LineType]]] = (
-    OomHeader,
-    AllocatingTask,
-    CallTraceHeader,
-    MemcgOomTask,
-    MemcgCounter,
-    MemInfoHeader,
-    TaskTableHeader,
-    OomKillSummary,
+    line_types.OomHeader,
+    line_types.AllocatingTask,
+    line_types.CallTraceHeader,
+    line_types.MemcgOomTask,
+    line_types.MemcgCounter,
+    line_types.MemInfoHeader,
+    line_types.TaskTableHeader,
+    line_types.OomKillSummary,
 )
 """The sections of a report, once each at most; which of them is up to the kernel."""
 
@@ -60,12 +49,12 @@ class ReportAssembler(Struct):
     _sections: list[type[LineType]] = []
     _interrupted: frozenset[type[LineType]] = frozenset()
 
-    def begin(self, line: Line, header: OomHeader) -> None:
+    def begin(self, line: Line, header: line_types.OomHeader) -> None:
         """Begin a report; the lines of one without an end may still follow."""
         interrupted = self.report is not None and line.caller is None
         self._interrupted = frozenset(self._sections) if interrupted else frozenset()
         self._open(Report(header=header, trigger_tid=line.caller, time_ns=line.time_ns))
-        self._sections = [OomHeader]
+        self._sections = [line_types.OomHeader]
         self.add_text(line)
 
     def _open(self, report: Report | None) -> None:
@@ -93,7 +82,7 @@ class ReportAssembler(Struct):
         frame = parse_frame(text)
         if frame and not self._in_trace:
             # It is of the interrupted report.
-            self._add_section(CallTraceHeader)
+            self._add_section(line_types.CallTraceHeader)
         elif frame and len(self.frames) < MAX_FRAMES:
             self.frames.append(frame)
         return frame is not None
@@ -103,26 +92,26 @@ class ReportAssembler(Struct):
         report = self.report
         if report is None or report.summary:
             return None
-        if not (isinstance(parsed, MemcgCounter) and parsed.swap):
+        if not (isinstance(parsed, line_types.MemcgCounter) and parsed.swap):
             self._add_section(type(parsed))
-        if isinstance(parsed, CallTraceHeader):
+        if isinstance(parsed, line_types.CallTraceHeader):
             # A second stack is that of another task.
             self._in_trace = not self.frames
             return None
-        if isinstance(parsed, AllocatingTask):
+        if isinstance(parsed, line_types.AllocatingTask):
             if report.trigger_tid is None and _may_be_trigger(report, parsed):
                 report = replace(report, trigger_tid=parsed.tid)
             self.report = report
             return report
         self._in_trace = False
-        if isinstance(parsed, MemcgCounter):
+        if isinstance(parsed, line_types.MemcgCounter):
             report = replace(report, memcg_usage=_add_counter(report.memcg_usage, parsed))
-        elif isinstance(parsed, OomMemcg):
+        elif isinstance(parsed, line_types.OomMemcg):
             # Further ones are of the cgroups below it.
             report = replace(report, oom_memcg=report.oom_memcg or parsed.path)
-        elif isinstance(parsed, MemcgOomTask):
+        elif isinstance(parsed, line_types.MemcgOomTask):
             report = _add_memcg_task(report, parsed)
-        elif isinstance(parsed, TaskTableHeader):
+        elif isinstance(parsed, line_types.TaskTableHeader):
             self._table = TaskTableReader(parsed.columns, line.time_ns)
         self.report = report
         return None
@@ -131,13 +120,13 @@ class ReportAssembler(Struct):
         if len(self._sections) < _MAX_SECTIONS:
             self._sections.append(section)
 
-    def add_summary(self, line: Line, summary: OomKillSummary) -> Report:
+    def add_summary(self, line: Line, summary: line_types.OomKillSummary) -> Report:
         """Add the last line before the kill; return the report."""
         if self.report is None or self.report.summary:
             self._interrupted = frozenset()
             self._open(Report(trigger_tid=line.caller))
             self.add_text(line)
-        self._add_section(OomKillSummary)
+        self._add_section(line_types.OomKillSummary)
         self._in_trace = False
         self.report = replace(self._build(line) or Report(), summary=summary)
         return self.report
@@ -177,16 +166,19 @@ class ReportAssembler(Struct):
         if not self._interrupted:
             return False
         order = [_SECTION_ORDER.index(each) for each in self._sections if each in _SECTION_ORDER]
-        lacks_table = TaskTableHeader in self._interrupted and TaskTableHeader not in self._sections
+        lacks_table = (
+            line_types.TaskTableHeader in self._interrupted
+            and line_types.TaskTableHeader not in self._sections
+        )
         return lacks_table or order != sorted(set(order))
 
 
-def _may_be_trigger(report: Report, task: AllocatingTask) -> bool:
+def _may_be_trigger(report: Report, task: line_types.AllocatingTask) -> bool:
     comm = report.header.comm if report.header else None
     return None in {comm, task.comm} or comm == task.comm
 
 
-def _add_memcg_task(report: Report, parsed: MemcgOomTask) -> Report:
+def _add_memcg_task(report: Report, parsed: line_types.MemcgOomTask) -> Report:
     report = replace(report, oom_memcg=parsed.oom_memcg)
     # Before 2.6.36, whose header has no such score, the task is the allocating one.
     if report.header and report.header.score_adj is None:
@@ -194,7 +186,7 @@ def _add_memcg_task(report: Report, parsed: MemcgOomTask) -> Report:
     return replace(report, task_memcg=parsed.task_memcg)
 
 
-def _add_counter(usage: MemcgUsage | None, counter: MemcgCounter) -> MemcgUsage:
+def _add_counter(usage: MemcgUsage | None, counter: line_types.MemcgCounter) -> MemcgUsage:
     usage = usage or MemcgUsage(None, None, None, None)
     if counter.swap:
         return replace(usage, swap_limit=counter.limit, swap_usage=counter.usage)

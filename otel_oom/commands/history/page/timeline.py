@@ -83,7 +83,6 @@ def _has_ended(event: DecodedEvent) -> bool:
 
 
 def _distance(ns: int) -> str:
-    """Return the distance from the kill: in milliseconds near it, else in larger units."""
     seconds = abs(ns) / NS_PER_S
     sign = "-" if ns < 0 else "+"
     if seconds < 10:  # noqa: PLR2004  ten seconds in milliseconds are still easy to read

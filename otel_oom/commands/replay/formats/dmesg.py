@@ -84,14 +84,11 @@ def _ctime(match: re.Match[bytes]) -> PartialTimestamp | None:
     month = MONTHS.get(match[1])
     if month is None:
         return None
-    return PartialTimestamp.from_digits(int(match[6]), month, match.groups()[1:5])
+    day, hour, minute, second, year = map(int, match.groups()[1:])
+    return PartialTimestamp(year, month, day, hour, minute, second)
 
 
 def _iso(match: re.Match[bytes]) -> PartialTimestamp:
-    return PartialTimestamp.from_digits(
-        int(match[1]),
-        int(match[2]),
-        match.groups()[2:6],
-        ns=int(match[7]) * NS_PER_US,
-        offset_s=zone_offset_s(match[8]),
-    )
+    year, month, day, hour, minute, second, us = map(int, match.groups()[:7])
+    ns, offset_s = us * NS_PER_US, zone_offset_s(match[8])
+    return PartialTimestamp(year, month, day, hour, minute, second, ns, offset_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Final
 
@@ -28,20 +27,6 @@ class PartialTimestamp(Struct, frozen=True):
     second: int
     ns: int = 0
     offset_s: int | None = None
-
-    @classmethod
-    def from_digits(
-        cls,
-        year: int | None,
-        month: int,
-        digits: Sequence[bytes],
-        *,
-        ns: int = 0,
-        offset_s: int | None = None,
-    ) -> PartialTimestamp:
-        """Return a timestamp with the digits of day, hour, minute and second."""
-        day, hour, minute, second = map(int, digits)
-        return cls(year, month, day, hour, minute, second, ns, offset_s)
 
     def unix_ns(self, year: int | None = None) -> int:
         """Return Unix time in nanoseconds, with ``year`` and the local zone for missing ones.

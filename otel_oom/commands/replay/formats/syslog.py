@@ -65,13 +65,13 @@ def _timed_line(time: re.Match[bytes]) -> LoggedLine | None:
         month = MONTHS.get(time[1])
         if month is None:
             return None
-        digits, ns = time.groups()[1:5], _fraction_ns(time[6])
-        when = PartialTimestamp.from_digits(None, month, digits, ns=ns)
+        day, hour, minute, second = map(int, time.groups()[1:5])
+        when = PartialTimestamp(None, month, day, hour, minute, second, _fraction_ns(time[6]))
         return LoggedLine(FORMAT, "", when=when)
     if time[7]:
-        digits, ns = time.groups()[8:12], _fraction_ns(time[13])
-        year, month, offset_s = int(time[7]), int(time[8]), zone_offset_s(time[14])
-        when = PartialTimestamp.from_digits(year, month, digits, ns=ns, offset_s=offset_s)
+        year, month, day, hour, minute, second = map(int, time.groups()[6:12])
+        ns, offset_s = _fraction_ns(time[13]), zone_offset_s(time[14])
+        when = PartialTimestamp(year, month, day, hour, minute, second, ns, offset_s)
         return LoggedLine(FORMAT, "", when=when)
     if time[15]:
         return LoggedLine(FORMAT, "", when=int(time[15]) * NS_PER_S + int(time[16]) * NS_PER_US)
