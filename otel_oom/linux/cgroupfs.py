@@ -85,7 +85,8 @@ class CgroupMount(Struct, frozen=True):
         if folder is None:
             return None
         names = _V1_FILES if self.v1 else _V2_FILES
-        return MemcgUsage(*(_read_number(folder / name) for name in names))
+        numbers = (read_single_value(folder / name) for name in names)
+        return MemcgUsage(*(None if n is None or n >= _V1_UNLIMITED else n for n in numbers))
 
 
 def walk_cgroups(folder: Path) -> Iterator[Path]:
@@ -116,8 +117,3 @@ def read_single_value(path: Path) -> int | None:
     """Read a file of one number; ``None`` if it is absent, or holds ``max``."""
     text = (procfs.read_text(path, _READ_BYTES) or "").strip()
     return int(text) if text.isdecimal() else None
-
-
-def _read_number(path: Path) -> int | None:
-    value = read_single_value(path)
-    return None if value is None or value >= _V1_UNLIMITED else value

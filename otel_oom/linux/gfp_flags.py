@@ -83,10 +83,8 @@ def parse_flag_names(text: str) -> list[tuple[int, str]]:
 def evaluate_constant(expression: str) -> int:
     """Evaluate a constant expression of C to 64 bits: integers, ``| & << ~`` and casts.
 
-    These operators have the same precedence in Python.
-
-    Raises:
-        ValueError: it is of another form, or too long.
+    These operators have the same precedence in Python. Raises ValueError for any other form, and
+    for an expression that is too long.
     """
     if len(expression) > _MAX_EXPRESSION_CHARS:
         raise ValueError(expression)

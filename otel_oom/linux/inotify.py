@@ -20,11 +20,7 @@ class Inotify:
     """An inotify instance that reports new entries."""
 
     def __init__(self) -> None:
-        """Watch nothing yet.
-
-        Raises:
-            OSError: the host allows no further instance (``fs.inotify.max_user_instances``).
-        """
+        """Watch nothing yet. Raises OSError beyond ``fs.inotify.max_user_instances``."""
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self._fd < 0:
@@ -37,8 +33,7 @@ class Inotify:
     def add(self, folder: Path) -> int:
         """Watch ``folder``; return its watch descriptor, the same for each call.
 
-        Raises:
-            OSError: it is no directory, or the host allows no further watch.
+        Raises OSError if it is no directory, or if the host allows no further watch.
         """
         watch: int = self._libc.inotify_add_watch(
             self._fd, os.fsencode(folder), _IN_CREATE | _IN_MOVED_TO | _IN_ONLYDIR

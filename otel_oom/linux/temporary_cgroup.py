@@ -28,11 +28,7 @@ class Cgroup:
     removal_s = _REMOVAL_S
 
     def __init__(self, path: str | None = None) -> None:
-        """Use the cgroup at ``path``; the root of the mounted hierarchy without one.
-
-        Raises:
-            CgroupError: no hierarchy with a memory controller is mounted.
-        """
+        """Use the cgroup at ``path``, else the root. Raises CgroupError if none is mounted."""
         mount = CgroupMount.find()
         if mount is None:
             raise CgroupError(
@@ -77,11 +73,8 @@ class TemporaryCgroup(Cgroup):
     ) -> None:
         """Prepare a cgroup below ``parent``, or below the root.
 
-        Args:
-            name: of its folder.
-            limit: bytes that it may use, with no swap; ``None`` for no limit.
-            parent: the cgroup above it.
-            removal_s: time for its processes to die; after that, the cgroup is left behind.
+        ``limit`` are the bytes that it may use, with no swap. If its processes need longer than
+        ``removal_s`` to die, the cgroup is left behind.
         """
         self._parent = parent or Cgroup()
         super().__init__(f"{self._parent.path.rstrip('/')}/{name}")
@@ -89,11 +82,7 @@ class TemporaryCgroup(Cgroup):
         self.removal_s = removal_s
 
     def __enter__(self) -> Self:
-        """Make it.
-
-        Raises:
-            CgroupError: permission denied, or no memory controller.
-        """
+        """Make it. Raises CgroupError."""
         try:
             if self._limit is not None:
                 self._parent.delegate_memory()

@@ -49,7 +49,7 @@ class MemcgStats(Struct, frozen=True):
     """Statistics of a memory cgroup at one moment, as far as the kernel has them.
 
     ``stat`` is in bytes. ``events`` count since the cgroup was made. ``pressure`` is as in
-    :func:`~otel_oom.linux.psi.read_pressure`.
+    :func:`~otel_oom.linux.procfs.read_pressure`.
     """
 
     stat: Mapping[str, int] = {}

@@ -165,8 +165,9 @@ class _Cell:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         free = options.max_width - self.width
         if free < 0:
-            cut = _without_front if self._cut_front else _without_end
-            yield Segment(cut(self._text, options.max_width))
+            width = options.max_width
+            without_end = set_cell_size(self._text, width - 1).rstrip(" ") + "…"
+            yield Segment(_without_front(self._text, width) if self._cut_front else without_end)
         else:
             yield Segment(" " * free + self._text if options.justify == "right" else self._text)
 
@@ -176,7 +177,3 @@ def _without_front(content: str, width: int) -> str:
     while cell_len(end) >= width:
         end = end[1:]
     return f"…{end}"
-
-
-def _without_end(content: str, width: int) -> str:
-    return set_cell_size(content, width - 1).rstrip(" ") + "…"

@@ -27,8 +27,7 @@ class DemoError(Exception):
 def running_agent(folder: Path, endpoint: str) -> Iterator[None]:
     """Run an agent that is ready to capture, and that sends to ``endpoint``.
 
-    Raises:
-        DemoError: it ended, or was not ready in time.
+    Raises DemoError if it ended, or was not ready in time.
     """
     notify_socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify_socket.bind(str(folder / "notify"))

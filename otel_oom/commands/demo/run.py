@@ -35,9 +35,7 @@ _DELIVERED_S: Final = 20.0
 def run_demo(*, as_json: bool) -> int:
     """Make a kill, print its telemetry and send it on; return the exit code.
 
-    Raises:
-        CaptureError: kills can't be captured on this host.
-        ConfigError: a variable is invalid.
+    Raises CaptureError if kills can't be captured on this host, and ConfigError.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Ended from outside, it cleans up as well.

@@ -52,10 +52,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def parse_time_ns(text: str, now_ns: int | None = None) -> int:
     """Parse ``90m`` or ``2d`` ago, or a date in ISO 8601, to nanoseconds of Unix time.
 
-    A date without an offset is in UTC, like all output.
-
-    Raises:
-        argparse.ArgumentTypeError: it is neither.
+    A date without an offset is in UTC, like all output. Raises argparse.ArgumentTypeError.
     """
     ago = _AGO.fullmatch(text.strip())
     if ago:

@@ -50,8 +50,7 @@ class UndecodableEventError(Exception):
 def entry_from_row(row: HistoryRow, host: Callable[[], Host] | None = None) -> Entry:
     """Return the event of ``row``; ``host`` is for events that were not queued yet.
 
-    Raises:
-        UndecodableEventError: another version wrote it, or the disk damaged it.
+    Raises UndecodableEventError if another version wrote it, or the disk damaged it.
     """
     try:
         log, span = _requests(row, host or local_host)

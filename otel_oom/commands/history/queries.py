@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec import convert
 
@@ -18,7 +18,7 @@ _MAX_EMPTY_PAGES: Final = 2
 def read_newest(query: ControlClient) -> Iterator[HistoryRow]:
     """Yield every event, the newest first."""
     before: int | None = None
-    while rows := _rows(query({"method": "history", "before": before})):
+    while rows := convert(query({"method": "history", "before": before}), list[HistoryRow]):
         yield from rows
         before = rows[-1].id
 
@@ -37,7 +37,7 @@ def read_rows(query: ControlClient, ids: Sequence[int]) -> list[HistoryRow]:
     remaining = list(ids)
     while remaining:
         page = remaining[:PAGE]
-        rows = _rows(query({"method": "history_of", "ids": page}))
+        rows = convert(query({"method": "history_of", "ids": page}), list[HistoryRow])
         result += rows
         # The size of a response is limited: it may have only some of them.
         remaining = remaining[page.index(rows[-1].id) + 1 if rows else len(page) :]
@@ -54,7 +54,3 @@ def find_group(query: ControlClient, incident: str, after: int) -> list[int]:
         group += ids
         empty_pages = 0 if ids else empty_pages + 1
     return group
-
-
-def _rows(response: Any) -> list[HistoryRow]:  # noqa: ANN401  JSON
-    return convert(response, list[HistoryRow])

@@ -31,10 +31,7 @@ class NoSuchEventError(Exception):
 def show_event(state_dir: Path, id_: str, *, as_json: bool) -> int:
     """Print the event of ``id_``: the beginning of a uid, a process id, or ``last``.
 
-    Raises:
-        NoSuchEventError: none matches, or several uids do.
-        UndecodableEventError: this version can't decode it.
-        StoreError: the state can't be read.
+    Raises NoSuchEventError, UndecodableEventError or StoreError.
     """
     with open_control_client(state_dir) as query:
         entry = _entry(query, id_)

@@ -55,11 +55,7 @@ class LogStream:
         self._head = b""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes; none at the end.
-
-        Raises:
-            UnreadableFileError: the file is damaged from here on.
-        """
+        """Return at most ``size`` bytes; none at the end. Raises UnreadableFileError."""
         if self._head:
             head, self._head = self._head, b""
             return head
@@ -81,9 +77,7 @@ def open_journals(files: Sequence[Path]) -> Iterator[tuple[LogStream, Callable[[
     """Open the kernel's entries in journal files, in the export format of journalctl(1).
 
     Only systemd itself reads the format of these files. Their position is unknown: 0.
-
-    Raises:
-        UnreadableFileError: journalctl can't be run.
+    Raises UnreadableFileError if journalctl can't be run.
     """
     options = ("--quiet", "--no-pager", "--all", "--output=export", "_TRANSPORT=kernel")
     command = ("journalctl", *(f"--file={file}" for file in files), *options)
@@ -104,10 +98,9 @@ def open_journals(files: Sequence[Path]) -> Iterator[tuple[LogStream, Callable[[
 
 @contextmanager
 def open_file(path: Path) -> Iterator[tuple[LogStream, Callable[[], int]]]:
-    """Open a file; yield its decompressed bytes, and a function for the position in the file.
+    """Yield a file's decompressed bytes, and a function for the position in the file.
 
-    Raises:
-        UnreadableFileError: it can't be opened.
+    Raises UnreadableFileError if it can't be opened.
     """
     with _open(path) as file:
         descriptor, seekable = file.fileno(), file.seekable()

@@ -44,8 +44,7 @@ class EventExtractor:
     def extract(self, lines: Iterable[RawLine]) -> Iterator[Event]:
         """Yield the events in their order; if the end of the file dates them, they come then.
 
-        Raises:
-            UnreadableFileError: the file can't be read on; the events before come first.
+        Raises UnreadableFileError if the file can't be read on, after the events before.
         """
         try:
             for line in lines:

@@ -35,7 +35,6 @@ class Progress:
         self._read = 0
         self._finished = 0
         self.position: Callable[[], int] = lambda: 0
-        """Returns the position in the current file."""
         self.kills = 0
 
     def add(self, count: int) -> None:

@@ -30,9 +30,7 @@ _UNLIMITED_S: Final = 10_000 * 86_400
 def replay(paths: Sequence[Path], state_dir: Path, *, dry_run: bool, as_json: bool) -> int:
     """Read logs, and send or print their events; return the exit code.
 
-    Raises:
-        ConfigError: a variable is invalid.
-        StoreError: the state directory can't be used.
+    Raises ConfigError, or StoreError if the state directory can't be used.
     """
     logging.getLogger("otel_oom").setLevel(logging.WARNING)
     config = read_otlp_config(os.environ)

@@ -59,11 +59,7 @@ class Submitter:
         """Number of events that were not in the store before."""
 
     def submit(self, event: Event) -> None:
-        """Store an event.
-
-        Raises:
-            DeliveryTimeoutError: too many messages are unsent, and none is accepted.
-        """
+        """Store an event. Raises DeliveryTimeoutError if too many wait, and none is accepted."""
         snapshot = Snapshot(process_found=False, containers=containers_by_path(event))
         if self._store.insert(event, snapshot):
             self.new += 1
@@ -74,8 +70,7 @@ class Submitter:
     def finish(self) -> str:
         """Wait until all messages are sent; return the result.
 
-        Raises:
-            DeliveryTimeoutError: a backend accepts nothing, or rejected some.
+        Raises DeliveryTimeoutError if a backend accepts nothing, or rejected some.
         """
         if not self._sends:
             return "not sent, because OTEL_SDK_DISABLED is true"
@@ -107,11 +102,7 @@ class Submitter:
 def open_submitter(
     state_dir: Path, config: OtlpConfig, limits: StoreLimits
 ) -> Iterator[tuple[Submitter, Store]]:
-    """Open the store, and send from it.
-
-    Raises:
-        StoreError: the state directory can't be used.
-    """
+    """Open the store, and send from it. Raises StoreError."""
     # Resource detectors describe the place of this process, not that of the logs.
     agent_config = AgentConfig(replace(config, detectors=()))
     with Store(state_dir, limits) as store:

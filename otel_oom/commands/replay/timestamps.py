@@ -60,7 +60,6 @@ class TimestampResolver:
         self._year_turns = 0
         self._last: PartialTimestamp | None = None
         self._last_uptimes_ns: list[int | None] = [None]
-        """The last uptime of each boot."""
 
     def add(self, line: LoggedLine) -> LinePosition:
         """Return the position of the next line."""

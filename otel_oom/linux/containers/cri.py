@@ -31,7 +31,6 @@ KEYS: Final = frozenset(
         *(f"{_RESOURCE}service.{name}" for name in ("name", "namespace", "instance.id", "version")),
     }
 )
-"""The annotations that are kept."""
 
 
 def is_cri(annotations: Mapping[str, Any]) -> bool:

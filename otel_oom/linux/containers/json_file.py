@@ -17,8 +17,7 @@ _MAX_TEXTS: Final = 64
 def read_json(path: Path) -> Any:  # noqa: ANN401  JSON
     """Read a file; ``None`` if it is absent, too large, no regular file or no JSON.
 
-    Raises:
-        PermissionError: it exists and is not readable.
+    Raises PermissionError if it exists and is not readable.
     """
     try:
         # Opening a FIFO must not block.

@@ -29,7 +29,7 @@ TIMED_OUT: Final = "timeout while reading the files of its runtime"
 _NOT_FOUND: Final = "not found in the files of any runtime"
 _MAX_CONTAINERS: Final = 2048
 _MAX_BUNDLE_DIRS: Final = 64
-_SANDBOX: Final = ("io.kubernetes.cri.container-type", "sandbox")
+_CONTAINER_TYPE: Final = "io.kubernetes.cri.container-type"
 
 
 class ContainerLookup:
@@ -98,11 +98,12 @@ class ContainerLookup:
     def resolve_cached(self, event: OomEvent) -> EventContainers:
         """Return the containers that paths and cache give, without reading a file."""
         return resolve_containers(
-            event, lambda _, memcg: [self._cached(each) for each in containers_in_path(memcg)]
+            event,
+            lambda _, memcg: [
+                self.get(each.id) or replace(each, error=TIMED_OUT)
+                for each in containers_in_path(memcg)
+            ],
         )
-
-    def _cached(self, container: Container) -> Container:
-        return self.get(container.id) or replace(container, error=TIMED_OUT)
 
     def needs_io(self, event: OomEvent) -> bool:
         """Return whether :meth:`resolve` finds more than :meth:`resolve_cached`, at once."""
@@ -149,8 +150,8 @@ class ContainerLookup:
     def _find_by_shim(self, shim: Shim) -> Container | None:
         """Return the container of a shim; of a pod's containers only a cgroup names one."""
         container = self.get(shim.container_id) or self.read_from_shim(shim)
-        key, value = _SANDBOX
-        return None if container and container.annotations.get(key) == value else container
+        is_sandbox = container and container.annotations.get(_CONTAINER_TYPE) == "sandbox"
+        return None if is_sandbox else container
 
     def _same_mounts_as_init(self) -> bool:
         try:

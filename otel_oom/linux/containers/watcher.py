@@ -40,11 +40,7 @@ class BundleWatcher:
     """The watched bundle directories, and the new bundles in them."""
 
     def __init__(self, lookup: ContainerLookup) -> None:
-        """Add the containers that start to ``lookup``.
-
-        Raises:
-            OSError: the host allows no further inotify instance.
-        """
+        """Add the containers that start to ``lookup``. Raises OSError as :class:`.Inotify`."""
         self._lookup = lookup
         self._inotify = Inotify()
         self._watched: dict[int, BundleDir] = {}

@@ -228,7 +228,6 @@ class KernelLogParser:
         return thread
 
     def _sweep(self, line: Line) -> None:
-        """Drop unfinished reports of threads that print no more."""
         for (stream, _), thread in self._threads.items():
             if stream == line.stream:
                 self._expire(thread, line)

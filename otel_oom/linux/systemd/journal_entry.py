@@ -71,11 +71,7 @@ def format_boot_id(value: str) -> str | None:
 
 
 def parse_timestamp_ns(micros: str) -> int:
-    """Convert a decimal number of microseconds to nanoseconds.
-
-    Raises:
-        ValueError: it is no number, or beyond the year 2116.
-    """
+    """Convert a number of microseconds to nanoseconds. Raises ValueError beyond the year 2116."""
     value = int(micros[:_MAX_DIGITS]) * NS_PER_US
     if not 0 <= value < _MAX_NS:
         raise ValueError(micros)

@@ -31,8 +31,7 @@ class PartialTimestamp(Struct, frozen=True):
     def unix_ns(self, year: int | None = None) -> int:
         """Return Unix time in nanoseconds, with ``year`` and the local zone for missing ones.
 
-        Raises:
-            ValueError: there is no such day or time.
+        Raises ValueError if there is no such day or time.
         """
         full_year = self.year if self.year is not None else year
         if full_year is None:

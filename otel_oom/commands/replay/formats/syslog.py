@@ -13,12 +13,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from otel_oom.commands.replay.formats.dmesg import (
-    FACILITY_SHIFT,
-    MONTHS,
-    parse_boot_time,
-    zone_offset_s,
-)
+from otel_oom.commands.replay.formats import dmesg
 from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_S, NS_PER_US
@@ -45,7 +40,7 @@ _NANO_DIGITS: Final = 9
 def parse_syslog_line(raw: bytes) -> LoggedLine | None:
     """Return the kernel's line; ``None`` for others, and for other formats."""
     priority = _PRIORITY.match(raw)
-    if priority and int(priority[1]) >> FACILITY_SHIFT:
+    if priority and int(priority[1]) >> dmesg.FACILITY_SHIFT:
         return None
     time = _TIME.match(raw, priority.end() if priority else 0)
     if not time:
@@ -56,13 +51,13 @@ def parse_syslog_line(raw: bytes) -> LoggedLine | None:
         return None
     line = replace(timed, host=tag[1].decode("ascii") if tag[1] else None)
     rest = raw[tag.end() :]
-    return parse_boot_time(line, rest) or replace(line, text=decode_bytes(rest))
+    return dmesg.parse_boot_time(line, rest) or replace(line, text=decode_bytes(rest))
 
 
 def _timed_line(time: re.Match[bytes]) -> LoggedLine | None:
     """Return a line with nothing but its time; ``None`` for an unknown month."""
     if time[1]:
-        month = MONTHS.get(time[1])
+        month = dmesg.MONTHS.get(time[1])
         if month is None:
             return None
         day, hour, minute, second = map(int, time.groups()[1:5])
@@ -70,7 +65,7 @@ def _timed_line(time: re.Match[bytes]) -> LoggedLine | None:
         return LoggedLine(FORMAT, "", when=when)
     if time[7]:
         year, month, day, hour, minute, second = map(int, time.groups()[6:12])
-        ns, offset_s = _fraction_ns(time[13]), zone_offset_s(time[14])
+        ns, offset_s = _fraction_ns(time[13]), dmesg.zone_offset_s(time[14])
         when = PartialTimestamp(year, month, day, hour, minute, second, ns, offset_s)
         return LoggedLine(FORMAT, "", when=when)
     if time[15]:
