@@ -82,7 +82,7 @@ def prose(page: str) -> str:
 def anchors(text: str) -> set[str]:
     """Return the anchors that GitHub makes of the headings."""
     headings = re.findall(r"(?m)^#+ (.+)$", text)
-    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in headings}
+    return {re.sub(r"[^\w -]", "", title.strip()).lower().replace(" ", "-") for title in headings}
 
 
 def test_every_make_target_exists() -> None:
