@@ -19,15 +19,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from rich.console import RenderableType
 
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from otel_oom import cli  # noqa: E402  the path comes first
+from otel_oom.commands.console.output import new_console, render  # noqa: E402  likewise
+from otel_oom.commands.history.page import render_event  # noqa: E402  likewise
+from otel_oom.commands.history.table import render_events  # noqa: E402  likewise
+from otel_oom.enrich.event import enrich_kill, enrich_missed_kills, enrich_no_victim  # noqa: E402  likewise
+from otel_oom.enrich.types import EnrichedKill, VictimOutcome  # noqa: E402  likewise
+from otel_oom.model.events import MissedKills  # noqa: E402  likewise
+from otel_oom.otlp.encode import encode_log  # noqa: E402  likewise
 from tests.testlib.page_block import replace_block  # noqa: E402  likewise
-from tests.testlib.samples import kernel_logs, log_producers  # noqa: E402  likewise
+from tests.testlib.samples import events, history, kernel_logs, log_producers  # noqa: E402  likewise
 
 REGISTRY: Final = ROOT / "otel_oom/otlp/registry.yaml"
+_SAMPLE_WIDTH: Final = 110
 _SEMCONV: Final = "https://opentelemetry.io/docs/specs/semconv/registry/attributes"
 _SUBPARSERS: Final = argparse._SubParsersAction  # noqa: SLF001  argparse has no public way in
 
@@ -51,8 +60,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def generate(page: str) -> str:
     """Return the text of ``page`` with its generated part up to date."""
-    name, content = PAGES[page]
-    return replace_block(ROOT / page, name, "\n".join(content()))
+    text = _read(page)
+    for name, content in PAGES[page].items():
+        text = replace_block(text, name, "\n".join(content()))
+    return text
 
 
 def _read(page: str) -> str:
@@ -198,13 +209,52 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
-PAGES: Final[Mapping[str, tuple[str, Callable[[], Iterator[str]]]]] = {
-    "docs/cli.md": ("parser", command_line),
-    "docs/telemetry.md": ("registry", telemetry),
-    "docs/kernels.md": ("message-formats", message_formats),
-    "docs/replay.md": ("producers", producers),
+def events_sample() -> Iterator[str]:
+    """Yield what `otel-oom events` prints of sample events."""
+    kill, no_victim = events.KILL, events.NO_VICTIM
+    missed = MissedKills(
+        boot_id=kill.boot_id,
+        boottime_ns=kill.boottime_ns,
+        time_unix_ns=kill.time_unix_ns,
+        count=3,
+        kernel_count=9,
+        reason="unknown",
+    )
+    entries = [
+        history.entry(_enriched_sample()),
+        history.log_entry(encode_log(enrich_no_victim(no_victim, 0, events.HOST))),
+        history.log_entry(encode_log(enrich_missed_kills(missed, 0, events.HOST))),
+    ]
+    return _sample([render_events(entries)])
+
+
+def event_sample() -> Iterator[str]:
+    """Yield what `otel-oom show` prints of the sample kill."""
+    entry = history.entry(_enriched_sample())
+    return _sample(render_event(entry, [entry]))
+
+
+def _enriched_sample() -> EnrichedKill:
+    kill = events.sample_kill()
+    stored_unix_ns = kill.time_unix_ns + 1_000_000
+    outcome = VictimOutcome(events.EXIT)
+    return enrich_kill(kill, events.SNAPSHOT, outcome, stored_unix_ns, events.HOST)
+
+
+def _sample(elements: Iterable[RenderableType]) -> Iterator[str]:
+    yield "```"
+    yield from render(elements, new_console(_SAMPLE_WIDTH)).splitlines()
+    yield "```"
+
+
+PAGES: Final[Mapping[str, Mapping[str, Callable[[], Iterator[str]]]]] = {
+    "docs/cli.md": {"parser": command_line},
+    "docs/history.md": {"events": events_sample, "show": event_sample},
+    "docs/telemetry.md": {"registry": telemetry},
+    "docs/kernels.md": {"message-formats": message_formats},
+    "docs/replay.md": {"producers": producers},
 }
-"""Each page with the name of its block, and the function that yields the lines of it."""
+"""The blocks of each page by name, with the functions that yield their lines."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``otel-oom queue``: list messages to send and dead letters; resend or drop the latter."""
+"""``otel-oom queue``: count messages to send; list, resend or drop dead letters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from otel_oom.commands import Subparsers, add_json, add_state_dir
 def add_parser(subparsers: Subparsers) -> None:
     """Add ``queue`` and its actions."""
     parser = subparsers.add_parser(
-        "queue", help="list messages that wait to be sent, and dead letters with their reason"
+        "queue", help="count messages that wait to be sent, and list dead letters with their reason"
     )
     add_json(parser, "print JSON")
     add_state_dir(parser)
