@@ -24,7 +24,7 @@ MEMORY_TYPES: Final = {
 }
 """Values of ``oom.request.memory_type`` in words."""
 
-_ENTRY_POINTS: Final = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
+ENTRY_POINTS: Final = {"page_fault": "in a page fault", "kernel_thread": "in a kernel thread"}
 _CONSTRAINTS: Final = {
     "cpuset": " on the nodes of its cpuset",
     "memory_policy": " on the nodes of its memory policy",
@@ -177,4 +177,4 @@ def _requested_memory(stack_analysis: StackAnalysis) -> str:
     entry_point = stack_analysis.entry_point
     if entry_point is None:
         return memory
-    return f"{memory} {_ENTRY_POINTS.get(entry_point) or f'by {entry_point}()'}"
+    return f"{memory} {ENTRY_POINTS.get(entry_point) or f'by {entry_point}()'}"

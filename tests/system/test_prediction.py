@@ -15,10 +15,9 @@ from msgspec import to_builtins
 from rich.cells import cell_len
 
 from otel_oom.commands.console.output import new_console, render
-from otel_oom.commands.doctor.cgroup_headroom import nearest_to_limit
 from otel_oom.commands.doctor.next_victim import ProcessTable
 from otel_oom.commands.doctor.page import render_prediction
-from otel_oom.commands.doctor.prediction import predict
+from otel_oom.commands.doctor.prediction import nearest_to_limit, predict
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.snapshot.host_stats import read_host_memory
 from tests.testlib.kernel.memcg import own_memcg

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from otel_oom.commands.doctor.cgroup_headroom import CgroupHeadroom, nearest_to_limit
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
-from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux import procfs
+from otel_oom.linux.cgroupfs import CgroupMount, read_flat_keyed, walk_cgroups
 from otel_oom.linux.containers.cgroup_id import find_container_id
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.systemd.units import find_units
+from otel_oom.model.types import Memcg
 from otel_oom.snapshot.host_stats import read_host_memory, read_vm_settings
 
 _MAX_PROCESSES: Final = 5
 _MAX_MEMCGS: Final = 3
 _CONTAINER_ID_CHARS: Final = 12
+_PROCS_BYTES: Final = 1 << 16
+
+
+class CgroupHeadroom(Struct, frozen=True):
+    """A cgroup and its limit, in bytes; ``used_bytes`` excludes what is easily reclaimed.
+
+    ``victim`` is ``None`` if no process of the cgroup may be killed.
+    """
+
+    path: str
+    used_bytes: int
+    limit_bytes: int
+    victim: ProcessScore | None
 
 
 class OomPrediction(Struct, frozen=True):
@@ -62,3 +77,41 @@ def _owner(cgroup: str, lookup: ContainerLookup) -> str | None:
     bundles = (lookup.read_bundle(container.id, each) for each in lookup.bundle_dirs())
     name = next((bundle.name for bundle in bundles if bundle), None)
     return f"container {name or container.id[:_CONTAINER_ID_CHARS]}"
+
+
+def nearest_to_limit(mount: CgroupMount, table: ProcessTable, count: int) -> list[CgroupHeadroom]:
+    """Return the cgroups with processes that use most of their own limits, the fullest first."""
+    result: list[CgroupHeadroom] = []
+    for folder, used, limit in sorted(_limited(mount), key=lambda usage: -usage[1] / usage[2]):
+        pids = [*_pids(folder)]
+        # A cgroup without a process allocates nothing.
+        if pids:
+            victim = table.first_victim_of(pids, limit)
+            result.append(CgroupHeadroom(mount.path_of(folder), used, limit, victim))
+        if len(result) == count:
+            break
+    return result
+
+
+def _limited(mount: CgroupMount) -> Iterator[tuple[Path, int, int]]:
+    """Yield each cgroup that has a limit: directory, used bytes, limit in bytes."""
+    for folder in walk_cgroups(mount.mount):
+        limits = mount.read_usage(Memcg(id=None, path=mount.path_of(folder)))
+        if limits and limits.limit and limits.usage:
+            yield folder, max(0, limits.usage - _inactive_file(folder)), limits.limit
+
+
+def _inactive_file(folder: Path) -> int:
+    """Return the bytes of file pages that the kernel reclaims before it kills.
+
+    On v1 only the value with ``total_`` includes those of child cgroups.
+    """
+    stat = read_flat_keyed(folder / "memory.stat")
+    return stat.get("total_inactive_file", stat.get("inactive_file", 0))
+
+
+def _pids(folder: Path) -> Iterator[int]:
+    for child in walk_cgroups(folder):
+        for pid in procfs.read_lines(child / "cgroup.procs", _PROCS_BYTES):
+            if pid.isdecimal():
+                yield int(pid)

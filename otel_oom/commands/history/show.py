@@ -48,21 +48,16 @@ def show_event(state_dir: Path, id_: str, *, as_json: bool) -> int:
 
 
 def _entry(query: ControlClient, id_: str) -> Entry:
-    ids = _newest_kill(query) if id_ == LAST else _matches(query, id_)
-    rows = queries.read_rows(query, ids[:1])
-    if not rows:
-        raise NoSuchEventError("The event was just pruned. Run: otel-oom events")
-    return entry_from_row(rows[0])
-
-
-def _newest_kill(query: ControlClient) -> Sequence[int]:
-    ids = queries.find_ids(query, "newest")
+    ids = queries.find_ids(query, "newest") if id_ == LAST else _matches(query, id_)
     if not ids:
         raise NoSuchEventError(
             "No OOM kills recorded. Start the agent with: otel-oom run. "
             "Other events, if there are any, are listed by: otel-oom events"
         )
-    return ids
+    rows = queries.read_rows(query, ids[:1])
+    if not rows:
+        raise NoSuchEventError("The event was just pruned. Run: otel-oom events")
+    return entry_from_row(rows[0])
 
 
 def _matches(query: ControlClient, id_: str) -> Sequence[int]:

@@ -42,7 +42,7 @@ _OTHERS: Final = (
     # Start of a boot: by the kernel, and by journalctl.
     rb"|Linux version |Boot |Reboot "
 )
-_SIGN: Final = re.compile(b"|".join((_BEGINS, _ENDS, _OTHERS)))
+SIGN: Final = re.compile(b"|".join((_BEGINS, _ENDS, _OTHERS)))
 """Signs of a kill. Each begins with a letter that is rare at the beginning of words. No group and
 no character class comes first: then the search skips text without a sign quickly."""
 _BEGIN: Final = re.compile(_BEGINS)
@@ -67,12 +67,6 @@ class ReportWindow:
         """Whether the next line belongs to the report, whatever its text."""
         return self._remaining > 0
 
-    def find_sign(
-        self, text: bytes, begin: int = 0, end: int | None = None
-    ) -> re.Match[bytes] | None:
-        """Return the first sign of a kill between two positions of ``text``."""
-        return _SIGN.search(text, begin, len(text) if end is None else end)
-
     def advance(self, line: bytes, sign: re.Match[bytes] | None) -> RawLine:
         """Return a relevant line; its sign may begin or end a report."""
         if sign is None:
@@ -96,9 +90,9 @@ def _of_block(block: bytes, window: ReportWindow) -> Iterator[RawLine]:
     while position < len(block):
         if window.is_open:
             begin, end = position, block.find(b"\n", position)
-            sign = window.find_sign(block, begin, end)
+            sign = SIGN.search(block, begin, end)
         else:
-            sign = window.find_sign(block, position)
+            sign = SIGN.search(block, position)
             last = sign.start() if sign else len(block) - 1
             begin = block.rfind(b"\n", position, last) + 1 or position
             end = block.find(b"\n", sign.end() if sign else begin)

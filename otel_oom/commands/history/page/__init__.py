@@ -18,13 +18,11 @@ from otel_oom.commands.history.page.limit import render_limit
 from otel_oom.commands.history.page.stacks import render_allocation
 from otel_oom.commands.history.page.tasks import render_tasks
 from otel_oom.commands.history.page.timeline import render_timeline
-from otel_oom.commands.history.page.victim import render_victim
+from otel_oom.commands.history.page.victim import RESIDENT_PARTS, render_victim
 from otel_oom.linux.vm_sysctl import describe_settings
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
-
-__all__ = ["render_event"]
 
 _TITLES: Final = {
     semconv.EVENT_KILL: "OOM kill",
@@ -35,11 +33,6 @@ _TITLES: Final = {
 _GROUP_HEADS: Final = (
     *(Head("UID"), Head("VICTIM", flexible=True), Head("RESIDENT", right=True), Head("OUTCOME")),
     Head("CGROUP", path=True),
-)
-_RESIDENT: Final = (
-    semconv.VICTIM_MEMORY_ANON,
-    semconv.VICTIM_MEMORY_FILE,
-    semconv.VICTIM_MEMORY_SHMEM,
 )
 
 
@@ -80,7 +73,7 @@ def _group(entry: Entry, group: Sequence[Entry]) -> Iterator[RenderableType]:
 
 
 def _resident(event: DecodedEvent) -> str:
-    parts = [value for value in map(event.attributes.integer, _RESIDENT) if value is not None]
+    parts = [value for value in map(event.attributes.integer, RESIDENT_PARTS) if value is not None]
     return format_bytes(sum(parts)) if parts else "-"
 
 

@@ -10,10 +10,9 @@ from rich.console import RenderableType
 from otel_oom.commands.console import page
 from otel_oom.model.units import PAGE_BYTES, format_bytes
 from otel_oom.otlp import semconv
-from otel_oom.otlp.body import MEMORY_TYPES
+from otel_oom.otlp.body import ENTRY_POINTS, MEMORY_TYPES
 from otel_oom.otlp.decode import DecodedEvent
 
-_ENTRY_POINTS: Final = {"page_fault": "a page fault", "kernel_thread": "a kernel thread"}
 _ORIGINS: Final = {
     "memcg": "a cgroup reached its limit",
     "host": "the host ran out of memory",
@@ -79,16 +78,11 @@ def _request(event: DecodedEvent) -> str | None:
     order = attributes.integer(semconv.REQUEST_ORDER)
     parts = [
         MEMORY_TYPES.get(memory_type, memory_type) if memory_type else None,
-        _via(entry_point) if entry_point else None,
+        ENTRY_POINTS.get(entry_point, f"by {entry_point}()") if entry_point else None,
         format_bytes(PAGE_BYTES << order) if order is not None and order >= 0 else None,
         attributes.text(semconv.REQUEST_GFP_FLAGS),
     ]
     return ", ".join(filter(None, parts)) or None
-
-
-def _via(entry_point: str) -> str:
-    name = _ENTRY_POINTS.get(entry_point)
-    return f"in {name}" if name else f"by {entry_point}()"
 
 
 def _reason(event: DecodedEvent) -> str | None:

@@ -13,7 +13,7 @@ from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
-_MEMORY: Final = {
+RESIDENT_PARTS: Final = {
     semconv.VICTIM_MEMORY_ANON: "anonymous",
     semconv.VICTIM_MEMORY_FILE: "of files",
     semconv.VICTIM_MEMORY_SHMEM: "shared",
@@ -115,7 +115,7 @@ def _command(event: DecodedEvent) -> str | None:
 
 def _memory(event: DecodedEvent) -> str | None:
     attributes = event.attributes
-    parts = [(attributes.integer(name), label) for name, label in _MEMORY.items()]
+    parts = [(attributes.integer(name), label) for name, label in RESIDENT_PARTS.items()]
     sizes = [part for part, _ in parts if part is not None]
     if not sizes:
         return None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from otel_oom.commands.replay.decompress import Stream
-from otel_oom.commands.replay.prefilter import BLOCK_BYTES, RawLine, ReportWindow
+from otel_oom.commands.replay.prefilter import BLOCK_BYTES, SIGN, RawLine, ReportWindow
 
 BEGIN: Final = b"__CURSOR="
 """The beginning of each entry of journalctl(1)."""
@@ -32,11 +32,11 @@ def prefilter_entries(
     while reader.fill(1):
         if not window.is_open:
             # Each entry has its own time and boot, so skipped ones do not matter.
-            reader.skip_plain(window)
+            reader.skip_plain()
         end, whole = reader.find_end()
         entry = reader.data[reader.position : end] if whole else b""
         reader.position = end + 2
-        sign = window.find_sign(entry)
+        sign = SIGN.search(entry)
         if sign or (window.is_open and whole):
             yield window.advance(entry, sign)
 
@@ -83,12 +83,12 @@ class _Reader:
             self._plain_end = 0
         return True
 
-    def skip_plain(self, window: ReportWindow) -> None:
+    def skip_plain(self) -> None:
         """Go to the entry of the next sign or sized field: all entries before it are plain."""
         if self._plain_end <= self.position:
             sized = _SIZED_FIELD.search(self.data, self.position)
             self._plain_end = sized.start() if sized else len(self.data)
-        sign = window.find_sign(self.data, self.position, self._plain_end)
+        sign = SIGN.search(self.data, self.position, self._plain_end)
         until = sign.start() if sign else self._plain_end
         before = self.data.rfind(b"\n\n", self.position, until)
         if before >= 0:
