@@ -24,10 +24,8 @@ def is_unkillable(tgid: int | None, score_adj: int) -> bool:
 def oom_badness(total_bytes: int, score_adj: int, capacity: int | None) -> int | None:
     """Return the badness in pages; ``None`` if it depends on an unknown ``capacity``.
 
-    Args:
-        total_bytes: resident memory, swap and page tables of the process.
-        score_adj: its ``oom_score_adj``, in thousandths of the capacity.
-        capacity: the cgroup's limit or the host's memory and swap, in bytes (``totalpages``).
+    ``total_bytes`` are resident memory, swap and page tables of the process, ``score_adj`` is in
+    thousandths of the capacity: the cgroup's limit, or the host's memory and swap (``totalpages``).
     """
     pages = total_bytes // PAGE_BYTES
     if not score_adj:

@@ -14,6 +14,8 @@ from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg, Task
 
+CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
+
 # The last component of the path that names a container, by runtime and cgroup driver:
 #   docker      /docker/ID                                 docker-ID.scope
 #   podman      /libpod_parent/libpod-ID                   libpod-ID.scope   libpod-payload-ID

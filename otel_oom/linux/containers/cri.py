@@ -7,17 +7,16 @@ neither in a file. Other annotations may hold secrets and are not read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from otel_oom.linux.containers.cgroup_id import CONTAINER_ID
 from otel_oom.linux.containers.json_file import as_text, parse_json, select_texts
 from otel_oom.model.snapshot import Container
 
 _CONTAINERD: Final = "io.kubernetes.cri."
 _CRI_O: Final = "io.kubernetes.cri-o."
 _RESOURCE: Final = "resource.opentelemetry.io/"
-_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 KEYS: Final = frozenset(
     {
@@ -41,7 +40,7 @@ def is_cri(annotations: Mapping[str, Any]) -> bool:
 def find_sandbox_id(annotations: Mapping[str, Any]) -> str | None:
     """Return the id of the sandbox whose bundle has a CRI-O pod's labels."""
     sandbox_id = as_text(annotations.get(f"{_CRI_O}SandboxID")) or ""
-    return sandbox_id if _ID.fullmatch(sandbox_id) else None
+    return sandbox_id if CONTAINER_ID.fullmatch(sandbox_id) else None
 
 
 def container_from_annotations(

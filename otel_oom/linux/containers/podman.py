@@ -23,15 +23,11 @@ def read_container(container_id: str, folders: Iterable[Path]) -> Container:
     """Read the container from the lists in ``folders``: the first list that has it counts."""
     for folder in folders:
         for name in LISTS:
-            entry = _find_entry(container_id, read_json(folder / name))
-            if entry is not None:
-                return _container(container_id, entry)
+            listed = read_json(folder / name)
+            for entry in listed if isinstance(listed, list) else ():
+                if as_object(entry).get("id") == container_id:
+                    return _container(container_id, entry)
     return Container(container_id, "podman")
-
-
-def _find_entry(container_id: str, listed: object) -> dict[str, Any] | None:
-    entries = listed if isinstance(listed, list) else []
-    return next((e for e in entries if isinstance(e, dict) and e.get("id") == container_id), None)
 
 
 def _container(container_id: str, entry: dict[str, Any]) -> Container:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 
 from otel_oom.linux.containers import shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir
+from otel_oom.linux.containers.cgroup_id import CONTAINER_ID
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.inotify import Inotify
 
@@ -26,7 +26,6 @@ _FIRST_DELAY_S: Final = 0.01
 
 _MAX_PENDING: Final = 256
 _MAX_POD_CONTAINERS: Final = 1024
-_ID: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class _PendingBundle(Struct, frozen=True):
@@ -78,7 +77,7 @@ class BundleWatcher:
         """Read the bundles that were created."""
         for number, name in self._inotify.read_entries():
             bundle_dir = self._watched.get(number)
-            if bundle_dir and _ID.fullmatch(name):
+            if bundle_dir and CONTAINER_ID.fullmatch(name):
                 self._try(_PendingBundle(time.monotonic(), 0, name, bundle_dir))
 
     def retry_pending(self) -> float:
@@ -106,6 +105,6 @@ class BundleWatcher:
 
 def _list_ids(folder: Path) -> list[str]:
     with suppress(OSError), os.scandir(folder) as entries:
-        names = (entry.name for entry in entries if _ID.fullmatch(entry.name))
+        names = (entry.name for entry in entries if CONTAINER_ID.fullmatch(entry.name))
         return [name for name, _ in zip(names, range(_MAX_POD_CONTAINERS), strict=False)]
     return []

@@ -50,12 +50,10 @@ def _bytes(value: Any) -> bytes | None:  # noqa: ANN401  JSON
         value = value[0]
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, list):
-        try:
-            return bytes(value)
-        except (TypeError, ValueError):
-            return None
-    return None
+    try:
+        return bytes(value) if isinstance(value, list) else None
+    except (TypeError, ValueError):
+        return None
 
 
 def _line(fields: Fields) -> LoggedLine | None:
