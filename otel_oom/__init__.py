@@ -3,7 +3,7 @@
 ::
 
     cli.py __main__.py      words -> command
-    commands/               what a person runs: events, show, queue, doctor, demo, replay, unpin
+    commands/               what a person runs: run, history/ (events, show), queue, doctor, demo, …
     agent/                  `otel-oom run`: lifecycle, ingest loop, delivery threads, control socket
 
     capture/                1. kernel -> events        bpf/  bcc/  kmsg/  userspace/  panic/
@@ -15,7 +15,7 @@
 
     model/                  the types that travel through 1-6 (no I/O)
     linux/                  readers of a Linux host, no policy
-    config/                 every environment variable and default
+    config/                 the agent's own environment variables, OTLP's and systemd's
 
 A module imports only from below: cli > commands > agent > export > otlp > enrich > store >
 snapshot > capture > linux > config > model.

@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 failed, 2 wrong use."""
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted by Ctrl-C."""
 
 from __future__ import annotations
 
