@@ -79,7 +79,7 @@ def test_another_distribution_is_told_the_names(host: Host) -> None:
     """Where there is no apt-get the names are told, root or not, and nothing is tried."""
     require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
     message = host.setup().error_message()
-    told = re.match(r"otel-oom: Missing what Debian has as: ([^.]*)\.", message)
+    told = re.match(r"otel-oom: Missing packages, by their names in Debian: ([^.]*)\.", message)
     assert told, message
     assert set(told[1].split()) >= MISSING
     assert "package manager" in message
