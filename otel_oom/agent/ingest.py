@@ -124,7 +124,7 @@ class IngestLoop:
             self._compare_at = time.monotonic() + (SOON_S if again else EVERY_S)
         elif drained:
             self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
-        # After the kernel's: the logs that these read keep what waits.
+        # After the kernel's source: these read logs, which keep their entries meanwhile.
         for source in self._sources.others:
             source.drain(self._handle)
 
@@ -145,8 +145,8 @@ class IngestLoop:
         if lost.victims != self._stats.lost.victims:
             self._reconciler.buffer_was_full()
         _LOG.error(
-            "Lost events since the last run: dropped as the ring buffer was full: kills=%d "
-            "exits=%d; undecodable records=%d; overwritten lines of the kernel log=%d",
+            "Lost since the last run: dropped (ring buffer full) kills=%d exits=%d; "
+            "undecodable=%d; overwritten log lines=%d",
             lost.victims,
             lost.exits,
             lost.undecodable,

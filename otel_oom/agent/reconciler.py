@@ -73,9 +73,9 @@ def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> li
 
 
 class Reconciler:
-    """Compares the counts, records the log's kills, and reports missed ones.
+    """Comparison of the store with the kernel's count, which records or reports missed kills.
 
-    Works in the capturing thread, between two drains. It loads what it needs for the log only if
+    It works in the capturing thread, between two drains. It loads what it needs for the log only if
     there is a difference, which is rare.
     """
 

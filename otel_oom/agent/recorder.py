@@ -40,7 +40,7 @@ _EARLY_NS: Final = NS_PER_S
 
 
 class EventRecorder:
-    """Brings each event to the disk, in the thread that captures."""
+    """Recorder of each event on disk, in the thread that captures."""
 
     def __init__(
         self, store: Store, stats: Stats, containers: ContainerService, annotate: AnnotateKill

@@ -32,7 +32,7 @@ class KillMark:
 
 
 ReadMarks = Callable[[Collection[int]], Sequence[KillMark]]
-"""Returns the marks of threads by their ids, as far as they are kept."""
+"""Read the marks of threads by their ids, as far as the marks are kept."""
 
 
 def match_marks(
@@ -43,7 +43,7 @@ def match_marks(
 ) -> list[OomKill]:
     """Return ``kills`` of the log, in its order, with time, process and incident of their marks.
 
-    ``log_time_of`` converts CLOCK_MONOTONIC to the time that the log would have, to within
+    ``log_time_of`` converts CLOCK_MONOTONIC to the clock of the log, with an error below
     ``tolerance_ns``. A kill without a mark is identified by its line.
     """
     marks_by_tid: dict[int, list[int]] = {}

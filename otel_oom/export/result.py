@@ -55,9 +55,9 @@ class Transport(Protocol):
 
 
 class ExportObserver:
-    """Receives each step of an exporter; the methods here do nothing.
+    """Observer of each step of an exporter; the methods here do nothing.
 
-    Called in the exporter's thread: they must neither block nor raise.
+    They are called in the exporter's thread, and must neither block nor raise.
     """
 
     @property

@@ -117,7 +117,7 @@ def _read_name(file: ElfFile, table: _SymbolTable, names: Sequence[int]) -> str:
 
 
 class _Search:
-    """Finds the function that each of some addresses is in, given symbols in any order."""
+    """Search for the function of each address, given symbols in any order."""
 
     __slots__ = ("_addresses", "_covering", "_nearest")
 

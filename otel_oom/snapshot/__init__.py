@@ -1,4 +1,4 @@
-"""What must be read before it is gone: the victim's files, its cgroups and the host.
+"""Read state that vanishes with the victim: its files, its cgroups and the host.
 
 ``take_snapshot`` runs before the kill is stored. So each read is one bounded read of a kernel file,
 no name is resolved, and what is not readable is ``None``. Work that grows with the number of

@@ -35,7 +35,7 @@ def select_variables(environ: str) -> dict[str, str]:
 
 
 class EnvironReader:
-    """Reads :data:`VARIABLES` of a process without a long wait."""
+    """Reader of :data:`VARIABLES` of a process, without a long wait."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         """Start the thread: at a kill there may be no memory for one."""

@@ -43,7 +43,7 @@ _MEMCG_DECISION: Final = "mem_cgroup_out_of_memory"
 
 @dataclass(slots=True)
 class ProcessScanner:
-    """Scans processes, and shares each result for a moment."""
+    """Scanner of processes, which shares each result for a moment."""
 
     cgroups: CgroupMount | None
     proc: Path = Path("/proc")

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """Runs work on the file; safe to use from several threads.
+    """Runner of work on the file; safe to use from several threads.
 
     Each method raises sqlite3.Error if it fails; nothing that the work wrote is on the disk then.
     """

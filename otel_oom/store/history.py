@@ -23,7 +23,7 @@ _KILL: Final = "kind IN ('kill', 'userspace_kill')"
 
 
 class History:
-    """Reads the events of one database; each method raises sqlite3.Error if it can't."""
+    """Reader of the events of one database; each method raises sqlite3.Error if it can't."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -125,7 +125,7 @@ def _delete(db: sqlite3.Connection, table: str, ids: Sequence[int]) -> None:
 
 
 class DropReporter:
-    """Logs what was dropped, once a minute at most: at the size limit every event drops some.
+    """Reporter of drops, once a minute at most: at the size limit every event drops some.
 
     Safe to use from several threads.
     """

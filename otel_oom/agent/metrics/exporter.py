@@ -43,7 +43,7 @@ _DELTA: Final[dict[str, tuple[type, ...]]] = {
 
 
 class TransportExporter(MetricExporter):
-    """Sends the SDK's data, with the durable count of kills.
+    """Exporter of the SDK's data, with the durable count of kills.
 
     A failure is logged once, not at each interval, and has no other effect: cumulative data say the
     same the next time.

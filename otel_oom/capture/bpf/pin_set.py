@@ -50,7 +50,7 @@ class PinSet:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder exists, as anything."""
+        """Return true if the folder exists, as a file of any type."""
         return os.path.lexists(self.folder)
 
     def reuse_maps(self, opened: BpfObject) -> None:

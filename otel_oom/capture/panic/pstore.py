@@ -125,8 +125,8 @@ def _read_parts(folder: Path) -> Iterator[_Part]:
             yield _Part(folder, order, unix_ns, dump, int(header["part"]), body)
     if compressed:
         _LOG.warning(
-            "Cannot decompress %d records in %s, so OOM panics in them are missing: another kernel "
-            "compressed them. Boot that kernel and start otel-oom there.",
+            "Cannot decompress %d records in %s: OOM panics may be missing. Boot the kernel that "
+            "compressed them.",
             compressed,
             folder,
         )
@@ -137,8 +137,8 @@ def _list_files(folder: Path, depth: int) -> Iterator[Path]:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
         _LOG.warning(
-            "Cannot read %s, so OOM panics of earlier boots may be missing. Run this as root or "
-            "with the capability CAP_DAC_READ_SEARCH (systemd: AmbientCapabilities=).",
+            "Cannot read %s: OOM panics may be missing. Run as root or with "
+            "CAP_DAC_READ_SEARCH (systemd: AmbientCapabilities=).",
             folder,
         )
         return

@@ -168,7 +168,7 @@ def _find_process(lines: Sequence[Line], tid: int | None, comm: str | None) -> T
 
 
 def _format_original(log: BootLogTail, *, from_report: bool) -> str:
-    """Return the log from the report or the record's begin on; of a long one, the end."""
+    """Return the log from the start of the report or record; of a long log, its end."""
     start = log.own_index
     if from_report:
         start = max(index for index, line in enumerate(log.lines) if _INVOKED in line.text)

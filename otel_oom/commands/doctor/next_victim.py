@@ -41,7 +41,7 @@ class ProcessScore(Struct, frozen=True):
 
 
 class ProcessTable(Struct, frozen=True):
-    """Scores the processes of a /proc, except this one."""
+    """Scores of the processes of a /proc, except this one."""
 
     proc: Path = Path("/proc")
 

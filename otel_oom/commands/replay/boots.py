@@ -49,7 +49,7 @@ class PendingEvent(Struct, frozen=True):
 
 
 class Boot:
-    """Follows the log of one boot."""
+    """Follower of the log of one boot."""
 
     def __init__(self, first: LoggedLine) -> None:
         self._boot_id = first.boot_id

@@ -138,7 +138,7 @@ def _decompress(file: BufferedReader) -> Stream:
 
 
 class _ChunkReader:
-    """Reads chunks in the sizes that the caller wants; an error comes after the last byte."""
+    """Reader of chunks in the sizes that the caller wants; an error comes after the last byte."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks

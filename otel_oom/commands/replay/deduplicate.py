@@ -33,7 +33,7 @@ class _LineKey(Struct, frozen=True):
 
 
 class Deduplicator:
-    """Remembers events by the text of their lines; some 200 bytes for each."""
+    """Memory of events by the text of their lines; some 200 bytes for each."""
 
     def __init__(self) -> None:
         self._by_line: dict[str, list[_LineKey]] = {}

@@ -30,7 +30,7 @@ _NAMES: Final = re.compile(r"\(.*\)", re.DOTALL)
 
 
 class EventExtractor:
-    """Extracts the events of one file."""
+    """Extractor of the events of one file."""
 
     def __init__(self, path: Path | None, ended_unix_ns: int) -> None:
         self._file = str(path) if path else None

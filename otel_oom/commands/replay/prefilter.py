@@ -1,8 +1,8 @@
-"""Prefilter: of a log, only the lines near a kill are parsed.
+"""Select the lines of a log that are near a kill; only these are parsed.
 
-A report is some hundred lines that end with the kill's own. So all lines are passed on from the
-beginning of a report to the line that names a victim; elsewhere only lines with a sign of a kill.
-Of each skipped part the last line is passed on, for its time.
+A report is some hundred lines; the last one names the victim. From its first line to that one, all
+lines are passed on. Outside of reports, only lines with a sign of a kill are passed on, and the
+last line of each skipped part, for its time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from otel_oom.commands.replay.decompress import Stream
 
 BLOCK_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 1 << 16
-"""Longest line that may cross the end of a block. The kernel's own have 1 KiB; as JSON, with some
-forty fields beside them, a few."""
+"""Longest line that may cross the end of a block. A line of the kernel has at most 1 KiB. A journal
+entry as JSON has some forty more fields, and a few KiB."""
 
 _REPORT_LINES: Final = 1 << 16
 """Longest report that names no victim: its table has a line for each process."""
@@ -57,14 +57,14 @@ class RawLine(Struct, frozen=True):
 
 
 class ReportWindow:
-    """Tracks whether lines belong to a report that has begun."""
+    """Tracker of the report that has begun, if any."""
 
     def __init__(self) -> None:
         self._remaining = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether the next line belongs to the report, whatever its text."""
+        """Return true if the next line belongs to a report, whatever its text."""
         return self._remaining > 0
 
     def advance(self, line: bytes, sign: re.Match[bytes] | None) -> RawLine:

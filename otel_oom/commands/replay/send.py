@@ -38,7 +38,7 @@ class DeliveryTimeoutError(Exception):
 
 
 class _PathLookup(ContainerService):
-    """Finds containers in cgroup paths only: those of a log are gone, or on another host."""
+    """Lookup of containers in cgroup paths only: those of a log are gone, or on another host."""
 
     def resolve_deferred(
         self, event: OomEvent, containers: EventContainers | None
@@ -47,7 +47,7 @@ class _PathLookup(ContainerService):
 
 
 class Submitter:
-    """Stores events, and waits until the backends have accepted them."""
+    """Sender of events, which waits until the backends have accepted them."""
 
     def __init__(self, store: Store, pipeline: DeliveryPipeline, *, sends: bool) -> None:
         """Fill ``store``, which ``pipeline`` empties if it ``sends``."""

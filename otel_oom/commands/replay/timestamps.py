@@ -48,12 +48,12 @@ class LinePosition(Struct, frozen=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether no later line changes the time."""
+        """Return true if no later line changes the time."""
         return isinstance(self.when, int) or bool(self.when and self.when.year is not None)
 
 
 class TimestampResolver:
-    """Completes the times of a file's lines, added in their order."""
+    """Resolver of the times of a file's lines, added in their order."""
 
     def __init__(self, ended_unix_ns: int) -> None:
         self._ended_unix_ns = ended_unix_ns

@@ -36,7 +36,7 @@ class _Ratelimit(Struct):
 
 
 class EventBuilder(Struct):
-    """Builds the events of one boot from one source."""
+    """Builder of the events of one boot from one source."""
 
     boot_id: str
     source: str

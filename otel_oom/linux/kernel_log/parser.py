@@ -76,7 +76,7 @@ class _Thread(Struct):
 
 
 class KernelLogParser:
-    """Joins lines, fed in their order, into events; keeps a few reports at most."""
+    """Parser of lines, fed in their order, into events; it keeps a few reports at most."""
 
     def __init__(self) -> None:
         self._threads: dict[_Key, _Thread] = {}
@@ -85,7 +85,7 @@ class KernelLogParser:
 
     @property
     def in_report(self) -> bool:
-        """Whether a report has begun: until it ends, each line may be part of it."""
+        """Return true if a report has begun: until it ends, each line may be part of it."""
         return any(thread.assembler.report is not None for thread in self._threads.values())
 
     def feed(self, line: Line) -> LogEvent | None:

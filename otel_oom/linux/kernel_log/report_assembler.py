@@ -34,7 +34,7 @@ _SECTION_ORDER: Final[Sequence[type[LineType]]] = (
 
 
 class ReportAssembler(Struct):
-    """Collects the lines of a report in their order.
+    """Assembler of the lines of a report in their order.
 
     ``piece`` is a line of which the rest may follow in further records. ``_interrupted`` are the
     sections of a report without an end, of which lines may follow amid the next one.

@@ -17,7 +17,7 @@ _NOTE_CHARS: Final = 128
 
 
 class ReportText(Struct):
-    """Collects lines; beyond :data:`MAX_TEXT_CHARS` it omits some in the middle."""
+    """Text of a report; beyond :data:`MAX_TEXT_CHARS` it lacks lines in the middle."""
 
     _head: list[str] = []
     _tail: deque[str] = field(default_factory=deque)

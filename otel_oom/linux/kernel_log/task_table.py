@@ -91,7 +91,7 @@ class TaskTable(Struct, frozen=True):
 
 
 class TaskTableReader(Struct):
-    """Collects the rows of one table, whose header named ``columns``."""
+    """Reader of the rows of one table with the given ``columns``."""
 
     columns: tuple[str, ...]
     time_ns: int
