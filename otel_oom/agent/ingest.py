@@ -145,8 +145,8 @@ class IngestLoop:
         if lost.victims != self._stats.lost.victims:
             self._reconciler.buffer_was_full()
         _LOG.error(
-            "Lost since the last run: dropped (ring buffer full) kills=%d exits=%d; "
-            "undecodable=%d; overwritten log lines=%d",
+            "Lost events since the last run: dropped (ring buffer full) kills=%d exits=%d; "
+            "undecodable records=%d; overwritten log lines=%d",
             lost.victims,
             lost.exits,
             lost.undecodable,
