@@ -7,7 +7,7 @@
 By default it makes a memory cgroup with a limit, moves a child into it, and lets that allocate:
 the child is killed, and nothing else can be. With --here there is no such cgroup. What stops it
 then is the limit of the container or unit that it runs in; where that has none, it is the whole
-host's memory, and the kernel may kill something else than this. So --here asks first.
+host's memory, and the kernel may kill another process. So --here requires a confirmation.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ def lower_oom_score_adj() -> None:
         Path("/proc/self/oom_score_adj").write_text(str(SCORE_ADJ), encoding="ascii")
     except OSError as error:
         _LOG.warning(
-            "Cannot lower oom_score_adj of the agent (%s): it stays at %s, and the OOM killer may "
-            "choose the agent. Set OOMScoreAdjust=%d in systemd, or add CAP_SYS_RESOURCE.",
+            "Cannot lower oom_score_adj (%s): it stays at %s, and the agent may be killed. "
+            "Set OOMScoreAdjust=%d in systemd, or add CAP_SYS_RESOURCE.",
             error.strerror,
             current,
             SCORE_ADJ,
@@ -61,7 +61,7 @@ def lock_memory() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mlockall(_MCL_CURRENT | _MCL_ONFAULT):
         _LOG.warning(
-            "Cannot lock memory of the agent (%s): under pressure a kill may take 100 ms longer to "
-            "the disk. Set LimitMEMLOCK=infinity in systemd, or add CAP_IPC_LOCK.",
+            "Cannot lock memory of the agent (%s): kills may be stored 100 ms later. "
+            "Set LimitMEMLOCK=infinity in systemd, or add CAP_IPC_LOCK.",
             os.strerror(ctypes.get_errno()),
         )

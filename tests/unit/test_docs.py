@@ -136,9 +136,12 @@ ABOLISHED = {
 
 SOURCES = sorted(
     str(path.relative_to(REPOSITORY))
-    for pattern in ("otel_oom/**/*.py", "otel_oom/**/*.yaml", "bpf/**/*.[ch]", "bpf/Makefile")
+    for pattern in (
+        *("otel_oom/**/*.py", "otel_oom/**/*.yaml", "bpf/**/*.[ch]", "bpf/Makefile", "Makefile"),
+        *("deploy/*/*", "collector-config/*.yaml", "examples/*.py", "scripts/*", "pyproject.toml"),
+    )
     for path in REPOSITORY.glob(pattern)
-    if "bpf_source" not in path.parts
+    if path.is_file() and "bpf_source" not in path.parts
 )
 
 

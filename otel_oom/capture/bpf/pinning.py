@@ -132,8 +132,7 @@ class Pins:
         unpinned = self._current.pin_links(attached)
         if unpinned:
             _LOG.warning(
-                "Could not pin all programs. These end with the agent, and their data is missing "
-                "from kills while none runs: %s",
+                "Could not pin all programs: kills while no agent runs will lack their data: %s",
                 ", ".join(f"{program} ({reason})" for program, reason in unpinned.items()),
             )
 

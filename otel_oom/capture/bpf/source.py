@@ -51,8 +51,8 @@ class LibbpfSource(RingSource):
                 loaded = load_and_attach(self._library, self._options, self._pins)
             except (BpffsError, OSError) as error:
                 _LOG.warning(
-                    "Could not pin BPF objects; kills while the agent is down will be read from "
-                    "the kernel log only: %s",
+                    "Could not pin BPF objects: without an agent, only the kernel log records "
+                    "kills: %s",
                     error,
                 )
                 self._rollback()

@@ -41,7 +41,7 @@ class ProcessScore(Struct, frozen=True):
 
 
 class ProcessTable(Struct, frozen=True):
-    """Scores of the processes of a /proc, except this one."""
+    """Table of the processes of a /proc with their scores, except this one."""
 
     proc: Path = Path("/proc")
 
