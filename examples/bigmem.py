@@ -32,7 +32,9 @@ def main() -> int:
     )
     parser.add_argument("--limit", type=int, default=64, metavar="MIB", help="(default: 64)")
     parser.add_argument("--here", action="store_true", help="no cgroup of its own: dangerous")
-    parser.add_argument("--yes", action="store_true", help="do not ask before --here")
+    parser.add_argument(
+        "--yes", action="store_true", help="do not require a confirmation before --here"
+    )
     arguments = parser.parse_args()
     if arguments.here:
         if not arguments.yes and input("This may kill anything on the host. Go on? [y/N] ") != "y":
