@@ -64,11 +64,16 @@ def _caption(event: DecodedEvent, shown: int) -> str:
     delay_s, count = attributes.number(semconv.TASKS_DELAY), attributes.integer(semconv.TASKS_COUNT)
     skipped = attributes.integer(semconv.TASKS_SKIPPED)
     path = attributes.text(semconv.TASKS_MEMCG_PATH)
-    when = f", {delay_s * MS_PER_S:.1f} ms after the kill" if delay_s is not None else ""
+    when = f", {_when(delay_s)} the kill" if delay_s is not None else ""
     total = f" of {count}" if count is not None and count > shown else ""
     where = f"in {path}" if path else "on the host"
     caption = f"The largest{total} {where}{when}. POINTS is the kernel's badness, in pages."
     return caption + (f" {skipped} more were not read in time." if skipped else "")
+
+
+def _when(delay_s: float) -> str:
+    # The kernel's own list is part of its report, before the kill.
+    return f"{abs(delay_s) * MS_PER_S:.1f} ms {'before' if delay_s < 0 else 'after'}"
 
 
 def _cells(task: Fields) -> tuple[str, ...]:

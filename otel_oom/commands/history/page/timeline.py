@@ -49,13 +49,14 @@ def _steps(event: DecodedEvent) -> Iterator[tuple[int, str]]:
         yield started, "victim started"
     what = "kernel chose the victim and sent SIGKILL" if event.span_events else "event occurred"
     yield event.unix_ns, f"{what} ({labels.format_time(event.unix_ns, exact=True)})"
-    for name, step in (
-        (semconv.SNAPSHOT_DELAY, "agent read the statistics of cgroup and host"),
-        (semconv.TASKS_DELAY, "agent listed the processes"),
-    ):
-        delay_s = attributes.number(name)
-        if delay_s is not None:
-            yield event.unix_ns + int(delay_s * NS_PER_S), step
+    snapshot_s = attributes.number(semconv.SNAPSHOT_DELAY)
+    if snapshot_s is not None:
+        step = "agent read the statistics of cgroup and host"
+        yield event.unix_ns + int(snapshot_s * NS_PER_S), step
+    tasks_s = attributes.number(semconv.TASKS_DELAY)
+    if tasks_s is not None:
+        lister = "kernel" if tasks_s < 0 else "agent"
+        yield event.unix_ns + int(tasks_s * NS_PER_S), f"{lister} listed the processes"
     yield event.stored_unix_ns, "event stored on disk"
     for stage in event.span_events:
         text = _stage(stage)
