@@ -13,7 +13,7 @@ from tests.fault_injection.storm import Death
 from tests.fault_injection.trial import ENDS_S, Life, Trial
 from tests.testlib.command import mount_namespace
 from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
-from tests.vmtest.programs import program
+from tests.vmtest.programs import program_path
 
 _RING_BYTES: Final = 16384
 _FULL: Final = 40
@@ -73,7 +73,7 @@ def own_victim(trial: Trial, *, short: bool) -> None:
             with trial.agent(prefix=cgroup_prefix(own)) as life:
                 # Whatever it has asked for: the kernel shall find it first.
                 Path(f"/proc/{life.process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
-                with subprocess.Popen([program("fill_cgroup"), own.procs]) as process:
+                with subprocess.Popen([program_path("fill_cgroup"), own.procs]) as process:
                     code = _death(trial, life, began)
                     assert code == -signal.SIGKILL, life.log_text()
                     assert process.wait(ENDS_S) == -signal.SIGKILL

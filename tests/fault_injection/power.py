@@ -14,7 +14,7 @@ from tests.fault_injection.guest_files import AGENT_LOG, DEATHS, FAILED, REQUEST
 from tests.fault_injection.storm import Death
 from tests.fault_injection.trial import Trial, wait
 from tests.vmtest import guest
-from tests.vmtest.kernels import kernel
+from tests.vmtest.kernels import fetch_kernel
 
 _KERNEL: Final = "6.1"
 _DISK_BYTES: Final = 64 << 20
@@ -51,18 +51,18 @@ def cut(trial: Trial, *, short: bool) -> None:
 def _storm(folder: Path, image: Path) -> None:
     """Run the agent in a guest until it has stored and sent some, then cut the power."""
     drive = f"file={image},format=raw,if=virtio,cache=writethrough"
-    wanted = kernel(_KERNEL)
-    with guest.machine(
+    wanted = fetch_kernel(_KERNEL)
+    with guest.start_machine(
         wanted, "tests.fault_injection.guest_main", folder, ("-drive", drive)
     ) as running:
 
         def busy() -> bool:
             assert not (folder / FAILED).exists(), (folder / FAILED).read_text(encoding="utf-8")
-            assert running.poll() is None, guest.last_words(wanted, folder, "ended by itself")
+            assert running.poll() is None, guest.describe_failure(wanted, folder, "ended by itself")
             sent = sum(1 for _ in (folder / REQUESTS).glob("[0-9]*"))
             return len(_stored(folder)) >= _LEAST_STORED and sent >= _LEAST_SENT
 
-        wait(busy, _MOST_S, lambda: guest.last_words(wanted, folder, "did not get so far"))
+        wait(busy, _MOST_S, lambda: guest.describe_failure(wanted, folder, "did not get so far"))
 
 
 def _stored(folder: Path) -> list[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_oom.linux.temporary_cgroup import Cgroup
-from tests.vmtest.programs import program
+from tests.vmtest.programs import program_path
 
 _WITHIN_S: Final = 60.0
 
@@ -49,7 +49,7 @@ class Storm:
         """Have the kernel kill ``count`` processes in ``memcg``, one after another."""
         for _ in range(count):
             began = time.time_ns()
-            with subprocess.Popen([program("fill_cgroup"), memcg.procs]) as process:
+            with subprocess.Popen([program_path("fill_cgroup"), memcg.procs]) as process:
                 code = process.wait(_WITHIN_S)
             assert code == -signal.SIGKILL, f"the kernel did not kill fill_cgroup: {code}"
             self.add(Death(process.pid, began, time.time_ns()))

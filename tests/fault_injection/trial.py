@@ -227,7 +227,7 @@ class Trial:
 @contextmanager
 def trial(folder: Path, state_dir: Path | None = None) -> Iterator[Trial]:
     """All that a fault needs, in ``folder``; ended and removed at the end."""
-    programs.build()
+    programs.build_programs()
     with ExitStack() as stack:
         bpffs = stack.enter_context(mount_bpffs(folder / "bpf"))
         memcg = stack.enter_context(own_memcg())

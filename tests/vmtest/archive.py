@@ -1,4 +1,4 @@
-"""Debian's package archive: what a suite has, without a trace in the machine's own apt."""
+"""Debian's package archive: the packages of a suite, without a trace in the machine's own apt."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _RELEASE: Final = r"\d+\.\d+\.\d+(?:\+[\w.]+)?(?:-\d+)?-amd64"
 
 @dataclass(frozen=True)
 class Archive:
-    """One suite; lists and settings are in ``folder``, which need not be there before."""
+    """One suite; its lists and settings are in ``folder``, which need not exist."""
 
     suite: str
     folder: Path
 
-    def newest(self, package: str, series: str) -> tuple[str, str]:
-        """The release of the newest kernel of ``series``, and its package's version.
+    def find_newest(self, package: str, series: str) -> tuple[str, str]:
+        """Return the release of the newest kernel of ``series``, and its package's version.
 
         Args:
             package: the name before the release, such as `linux-image`.
-            series: how the release begins.
+            series: the beginning of the release.
 
         Raises:
-            BuildError: the archive does not answer, or has none.
+            BuildError: the archive does not respond, or has none.
         """
         self._update()
         listed = self._run("apt-cache", "search", "--names-only", "--full", f"^{package}-[0-9]")
@@ -51,7 +51,7 @@ class Archive:
         return release, kernels[release]
 
     def fetch(self, packages: list[str], folder: Path) -> None:
-        """As :meth:`unpack`, the first time."""
+        """Update the lists, then :meth:`unpack`."""
         self._update()
         self.unpack(packages, folder)
 
@@ -59,7 +59,7 @@ class Archive:
         """Download ``packages`` and put their files below ``folder``.
 
         Raises:
-            BuildError: the archive does not answer, or has none of that name.
+            BuildError: the archive does not respond, or lacks one.
         """
         self._run("apt-get", "download", "-qq", *packages, cwd=folder)
         for package in sorted(folder.glob("*.deb")):
@@ -106,14 +106,14 @@ class Archive:
 
 
 def _mirror() -> str:
-    """The archive that this machine's own packages come from.
+    """Return the URL of the archive of this machine's own packages.
 
     Raises:
         BuildError: it has no package source, or not Debian's.
     """
     system = platform.freedesktop_os_release()
     if system.get("ID") != "debian":
-        raise BuildError(f"kernels are taken from Debian's archive, and this is {system['NAME']}")
+        raise BuildError(f"kernels come from Debian's archive, and this is {system['NAME']}")
     # The lists need not be there: a container image is delivered without.
     lines = _output(
         "apt-get", "indextargets", "--no-release-info", "--format", "$(RELEASE) $(REPO_URI)"
@@ -130,7 +130,7 @@ def _numbers(release: str) -> list[int]:
 
 
 def _output(*command: str, cwd: Path | None = None, **environ: str) -> str:
-    """What a command printed; BuildError with what it said if it failed."""
+    """Return what a command prints; BuildError with its error output if it fails."""
     try:
         done = subprocess.run(
             command,

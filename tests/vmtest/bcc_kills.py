@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,15 +11,15 @@ from msgspec import to_builtins
 
 from otel_oom.capture.bcc.source import BccSource
 from otel_oom.capture.bpf.source import LibbpfSource
-from otel_oom.model.events import OomKill, VictimExit
+from tests.vmtest.scenario_result import SourceEvents
 from tests.vmtest.scenarios import SCENARIOS
-from tests.vmtest.source_recorder import Watched, drained, finish
+from tests.vmtest.source_recorder import SourceRecorder, drain_in_background, drain_until_ended
 
-PLAYED: Final = ("memcg", "group")
+BCC_SCENARIOS: Final = ("memcg", "group")
 
 
-def compiled() -> dict[str, Any] | None:
-    """What both tell of two scenarios, and what compiling took."""
+def play_with_bcc() -> dict[str, Any] | None:
+    """Return the events of both sources, and the seconds that compiling took."""
     if not Path("/lib/modules", os.uname().release, "build").exists():
         return None
     began = time.monotonic()
@@ -29,20 +28,13 @@ def compiled() -> dict[str, Any] | None:
             "seconds": time.monotonic() - began,
             "hook": bcc.hook,
             "decision_source": bcc.decision_source,
-            "played": {},
+            "scenarios": {},
         }
-        for name in PLAYED:
-            watched = [Watched(bcc), Watched(libbpf)]
-            with drained(watched):
+        for name in BCC_SCENARIOS:
+            recorders = [SourceRecorder(bcc), SourceRecorder(libbpf)]
+            with drain_in_background(recorders):
                 made = SCENARIOS[name]()
-            finish(watched, len(made.pids))
-            told = {each.source.name: _by_kind(each) for each in watched}
-            results["played"][name] = {"made": asdict(made), "told": told}
+            drain_until_ended(recorders, len(made.pids))
+            events = {recorder.source.name: SourceEvents.of(recorder) for recorder in recorders}
+            results["scenarios"][name] = to_builtins({"made": made, "events": events})
     return results
-
-
-def _by_kind(watched: Watched) -> dict[str, Any]:
-    return {
-        name: [to_builtins(event) for event in watched.events if isinstance(event, kind)]
-        for name, kind in (("kills", OomKill), ("exits", VictimExit))
-    }

@@ -1,7 +1,7 @@
 """Guests that boot beside the other tests of a session, one after another.
 
-A guest shares neither kernel log nor counters with this machine, so its minutes need not be waited
-for: what is collected says which guests are needed, and a test waits for its own alone.
+A guest shares neither kernel log nor counters with this machine, so nothing else has to wait for
+it: the collected tests name the guests that they need, and each waits for its own only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import pytest
 from tests.testlib.require import require
 from tests.testlib.servers.recipes import BuildError
 from tests.vmtest import guest
-from tests.vmtest.host_kernel import HERE
+from tests.vmtest.host_kernel import HOST_KERNEL
 
 Boot = Callable[[str, Path], Any]
-"""Boots a guest with the kernel of that name, in an empty folder of its own; returns its results.
+"""A function that boots a guest with a kernel, in an empty folder, and returns its results.
 
 Raises GuestError or BuildError.
 """
@@ -30,7 +30,7 @@ Raises GuestError or BuildError.
 Key = tuple[Boot, str]
 
 
-def guest_of(boot: Boot, kernel: str) -> pytest.MarkDecorator:
+def needs_guest(boot: Boot, kernel: str) -> pytest.MarkDecorator:
     """Mark a test or a parameter with the guest whose results it needs."""
     return pytest.mark.guest(boot, kernel)
 
@@ -46,7 +46,7 @@ class Boots:
         self._thread: Final = threading.Thread(target=self._run, name="guests", daemon=True)
 
     def start(self, keys: Iterable[Key]) -> None:
-        """Boot these guests in the background, in their order."""
+        """Boot these guests in the background, in this order."""
         self._futures.update((key, Future()) for key in keys)
         self._queue.extend(self._futures)
         self._thread.start()
@@ -54,9 +54,9 @@ class Boots:
     def result(self, key: Key) -> Any:  # noqa: ANN401  what its boot returns
         """Wait for a guest and return its results.
 
-        A guest that failed fails the first test that wants it and skips the others.
+        A guest that failed fails the first test that needs it and skips the others.
         """
-        if key[1] != HERE:
+        if key[1] != HOST_KERNEL:
             missing = guest.missing()
             require(not missing, str(missing))
         try:
@@ -67,20 +67,20 @@ class Boots:
             self.fail_once(key, str(error))
 
     def run_now(self, key: Key) -> None:
-        """Do here and now what is no guest, once."""
+        """Run here and now what is no guest, once."""
         if key not in self._futures:
             self._futures[key] = Future()
             self._fulfil(key)
 
     def fail_once(self, key: Key, reason: str) -> NoReturn:
-        """Fail the first test that wants a guest, and skip the others."""
+        """Fail the first test that needs a guest, and skip the others."""
         if key in self._reported:
             pytest.skip(f"{key[1]} failed, which another test reports")
         self._reported.add(key)
         pytest.fail(f"{key[1]} failed: {reason}", pytrace=False)
 
     def close(self) -> None:
-        """Boot no more guests, wait for the last one and delete its files."""
+        """Boot no further guest, wait for the running one, and delete all files."""
         self._queue.clear()
         if self._thread.ident is not None:
             self._thread.join()

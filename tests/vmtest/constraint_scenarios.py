@@ -1,4 +1,4 @@
-"""Kills for want of a certain memory: of a node, of swap, of a socket, of a cgroup v1."""
+"""Kills by the limit of a certain memory: of a node, of swap, of a socket, of a cgroup v1."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from typing import Final
 from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.testlib.kernel.kills import wait_until_killed
 from tests.testlib.kernel.memcg import own_memcg
-from tests.vmtest.programs import fill_cgroup, program
-from tests.vmtest.requirements import a_guest, requires
-from tests.vmtest.scenario_kills import Made, UnplayableError
+from tests.vmtest.programs import fill_cgroup, program_path
+from tests.vmtest.requirements import is_guest, requires
+from tests.vmtest.scenario_kills import NotPlayableError, ScenarioKills
 
 _LIMIT: Final = 16 << 20
-_WITH_SWAP: Final = 24 << 20
+_LIMIT_WITH_SWAP: Final = 24 << 20
 _NODE: Final = "1"
 
 _HUGE: Final = Path("/sys/kernel/mm/transparent_hugepage")
 
 _REPORTS_S: Final = 5.0
-"""After many kills the kernel reports one whole again."""
+"""After this time without kills, the kernel prints whole reports again."""
 
 _V1: Final = Path("/run/memory")
 _FREE_S: Final = 60.0
-"""A cgroup that was removed is there until the last page that was charged to it is freed."""
+"""The time until the last page that is charged to a removed cgroup is freed."""
 
 
-@requires(a_guest)
-def policy() -> Made:
+@requires(is_guest)
+def policy() -> ScenarioKills:
     """A process fills the only memory node that its memory policy allows."""
     return replace(_takes(_NODE), scope="host")
 
 
-@requires(a_guest)
-def cpuset() -> Made:
+@requires(is_guest)
+def cpuset() -> ScenarioKills:
     """A process fills the only memory node that its cpuset allows."""
     root = Cgroup()
     (root.folder / "cgroup.subtree_control").write_text("+memory +cpuset", encoding="ascii")
@@ -50,8 +50,8 @@ def cpuset() -> Made:
         return replace(_takes("-1", own), scope="host")
 
 
-@requires(a_guest)
-def huge() -> Made:
+@requires(is_guest)
+def huge() -> ScenarioKills:
     """Huge pages are preferred; only the request for a single page leads to a kill."""
     before = {name: _chosen(_HUGE / name) for name in ("enabled", "defrag")}
     refused = _vmstat("thp_fault_fallback_charge")
@@ -67,52 +67,54 @@ def huge() -> Made:
     return made
 
 
-def _takes(*where: str | Cgroup) -> Made:
+def _takes(*where: str | Cgroup) -> ScenarioKills:
     words = [word if isinstance(word, str) else word.procs for word in where]
     memcg = next((word for word in where if isinstance(word, Cgroup)), Cgroup())
-    with subprocess.Popen([program("fill_node"), *words]) as process:
+    with subprocess.Popen([program_path("fill_node"), *words]) as process:
         wait_until_killed(process)
-    return Made([process.pid], memcg.path, memcg.inode, trigger=process.pid)
+    return ScenarioKills([process.pid], memcg.path, memcg.inode, trigger=process.pid)
 
 
-@requires(a_guest)
-def swap() -> Made:
+@requires(is_guest)
+def swap() -> ScenarioKills:
     """Memory and swap of the cgroup are full."""
     with _swap_disk(), own_memcg(_LIMIT) as own:
-        limit = str(_WITH_SWAP - _LIMIT)
+        limit = str(_LIMIT_WITH_SWAP - _LIMIT)
         (own.folder / "memory.swap.max").write_text(limit, encoding="ascii")
         pid = fill_cgroup(own)
-        return Made([pid], own.path, own.inode, trigger=pid, with_swap=_WITH_SWAP)
+        return ScenarioKills(
+            [pid], own.path, own.inode, trigger=pid, memory_and_swap_limit=_LIMIT_WITH_SWAP
+        )
 
 
-@requires(a_guest)
-def socket() -> Made:
+@requires(is_guest)
+def socket() -> ScenarioKills:
     """Unread TCP data fills the cgroup."""
     with (
         own_memcg(_LIMIT) as own,
-        subprocess.Popen([program("fill_sockets"), own.procs]) as process,
+        subprocess.Popen([program_path("fill_sockets"), own.procs]) as process,
     ):
         wait_until_killed(process)
-        return Made([process.pid], own.path, own.inode, trigger=process.pid)
+        return ScenarioKills([process.pid], own.path, own.inode, trigger=process.pid)
 
 
-@requires(a_guest)
-def version_1() -> Made:
+@requires(is_guest)
+def version_1() -> ScenarioKills:
     """The cgroup is of version 1, with a limit on memory plus swap."""
     time.sleep(_REPORTS_S)
     with _swap_disk(), _memory_v1() as root:
         own = root / "guest-v1"
         own.mkdir()
         (own / "memory.limit_in_bytes").write_text(str(_LIMIT), encoding="ascii")
-        (own / "memory.memsw.limit_in_bytes").write_text(str(_WITH_SWAP), encoding="ascii")
-        with subprocess.Popen([program("fill_cgroup"), own / "cgroup.procs"]) as process:
+        (own / "memory.memsw.limit_in_bytes").write_text(str(_LIMIT_WITH_SWAP), encoding="ascii")
+        with subprocess.Popen([program_path("fill_cgroup"), own / "cgroup.procs"]) as process:
             wait_until_killed(process)
-        made = Made(
+        made = ScenarioKills(
             [process.pid],
             "/guest-v1",
             own.stat().st_ino,
             trigger=process.pid,
-            with_swap=_WITH_SWAP,
+            memory_and_swap_limit=_LIMIT_WITH_SWAP,
         )
         (own / "memory.force_empty").write_text("0", encoding="ascii")
         own.rmdir()
@@ -121,10 +123,10 @@ def version_1() -> Made:
 
 @contextmanager
 def _memory_v1() -> Iterator[Path]:
-    """The memory controller's own hierarchy, which takes it from cgroup v2 for good.
+    """Mount the memory controller's own hierarchy, which takes it from cgroup v2 for good.
 
     Raises:
-        UnplayableError: this kernel has none.
+        NotPlayableError: this kernel has none.
     """
     for name in ("memory", "cpuset"):
         control = Cgroup().folder / "cgroup.subtree_control"
@@ -136,12 +138,12 @@ def _memory_v1() -> Iterator[Path]:
         time.sleep(0.5)
     assert code in {0, errno.EINVAL, errno.ENOENT}, os.strerror(code)
     if code or not (_V1 / "memory.limit_in_bytes").exists():
-        raise UnplayableError("this kernel has no memory controller for cgroup v1")
+        raise NotPlayableError("this kernel has no memory controller for cgroup v1")
     yield _V1
 
 
 def _mount_memory() -> int:
-    """0, or the errno."""
+    """Return 0, or the errno."""
     libc = ctypes.CDLL(None, use_errno=True)
     failed = libc.mount(b"cgroup", os.fsencode(_V1), b"cgroup", 0, b"memory")
     return ctypes.get_errno() if failed else 0
@@ -149,7 +151,7 @@ def _mount_memory() -> int:
 
 @contextmanager
 def _swap_disk() -> Iterator[None]:
-    """64 MiB to swap to."""
+    """Swap to a disk of 64 MiB."""
     _do("modprobe", "brd", "rd_nr=1", "rd_size=65536")
     _do("mkswap", "/dev/ram0")
     _do("swapon", "/dev/ram0")
@@ -166,7 +168,7 @@ def _do(*command: str) -> None:
 
 
 def _chosen(setting: Path) -> str:
-    """Of a file that says ``always [madvise] never``, the word in brackets."""
+    """Return the word in brackets of a file such as ``always [madvise] never``."""
     return setting.read_text(encoding="ascii").partition("[")[2].partition("]")[0]
 
 
@@ -175,5 +177,5 @@ def _vmstat(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
 
-ALL: Final[tuple[Callable[[], Made], ...]] = (policy, cpuset, huge, swap, socket)
-"""But for `version_1`: nothing of cgroup v2 can be played after it."""
+ALL: Final[tuple[Callable[[], ScenarioKills], ...]] = (policy, cpuset, huge, swap, socket)
+"""All except `version_1`, after which nothing of cgroup v2 can be played."""

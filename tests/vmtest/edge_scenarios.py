@@ -1,4 +1,4 @@
-"""Kills of which what dies, or how, is not what it seems; see `scenarios`."""
+"""Kills with an unusual end: exiting, stuck, skipped or shared victims, and nested groups."""
 
 from __future__ import annotations
 
@@ -19,24 +19,30 @@ from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
 from tests.testlib.kernel.kills import wait_until_killed
 from tests.testlib.kernel.memcg import own_memcg
-from tests.vmtest.programs import fill_cgroup, program
-from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires, several_cpus
-from tests.vmtest.scenario_kills import Made
+from tests.vmtest.programs import fill_cgroup, program_path
+from tests.vmtest.requirements import (
+    can_protect,
+    has_cgroup_v2,
+    has_several_cpus,
+    is_guest,
+    requires,
+)
+from tests.vmtest.scenario_kills import ScenarioKills
 
 _LIMIT: Final = 16 << 20
 _BIG: Final = "10"
 _SMALL: Final = "8"
-"""Of MiB: each alone is within the limit, both together are not."""
+"""In MiB: each alone is within the limit, both together exceed it."""
 
 _DELAY_MS: Final = Path("/proc/sys/kernel/printk_delay")
-"""How long the kernel waits before each line that it logs."""
+"""The time that the kernel waits before each line of its log."""
 
 _REAPED_S: Final = 60.0
-"""The reaper comes 2 s after the kill, and a guest is slow."""
+"""The reaper starts 2 s after the kill, and a guest is slow."""
 
 
-@requires(protection)
-def exiting() -> Made:
+@requires(can_protect)
+def exiting() -> ScenarioKills:
     """The victim is already exiting: it is marked, but neither logged nor counted."""
     with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
@@ -46,10 +52,10 @@ def exiting() -> Made:
         assert _read_line(tracer) == "exiting"
         with _running("alloc_in_thread", own, _SMALL) as allocator:
             tid = int(_read_line(allocator))
-            # When the reaper has taken the other's.
+            # Once the reaper has freed the other's memory.
             assert _read_line(allocator) == "ready"
             _release(tracer)
-            return Made(
+            return ScenarioKills(
                 [pid],
                 own.path,
                 own.inode,
@@ -59,7 +65,7 @@ def exiting() -> Made:
             )
 
 
-def stuck() -> Made:
+def stuck() -> ScenarioKills:
     """The victim cannot exit: the oom_reaper releases its memory."""
     with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, "0") as tracer:
         pid = int(_read_line(tracer))
@@ -71,11 +77,11 @@ def stuck() -> Made:
             time.sleep(0.1)
         state = process_state(_kill_of(pid, started_ns))
         _release(tracer)
-        return Made([pid], own.path, own.inode, trigger=pid, state=state)
+        return ScenarioKills([pid], own.path, own.inode, trigger=pid, victim_state=state)
 
 
-@requires(a_guest, several_cpus, protection)
-def skipped() -> Made:
+@requires(is_guest, has_several_cpus, can_protect)
+def skipped() -> ScenarioKills:
     """The chosen process exits while the kernel prints its report: nothing is killed."""
     with own_memcg(_LIMIT) as own, _slow_log(), _running("exit_on_oom", own, _BIG) as chosen:
         assert _read_line(chosen) == "ready"
@@ -84,7 +90,7 @@ def skipped() -> Made:
             tid = int(_read_line(allocator))
             assert _read_line(allocator) == "ready"
             assert chosen.wait(60) == 0
-            return Made(
+            return ScenarioKills(
                 [],
                 own.path,
                 own.inode,
@@ -94,18 +100,20 @@ def skipped() -> Made:
             )
 
 
-def sharing() -> Made:
+def sharing() -> ScenarioKills:
     """Another process shares the victim's memory: it is killed as well, without a mark."""
     with own_memcg(_LIMIT) as own, _running("share_memory", own) as victim:
         other = int(_read_line(victim))
         wait_until_killed(victim)
         _, status = os.waitpid(other, 0)
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
-        return Made([victim.pid], own.path, own.inode, trigger=victim.pid, untold=[other])
+        return ScenarioKills(
+            [victim.pid], own.path, own.inode, trigger=victim.pid, unmarked=[other]
+        )
 
 
-@requires(protection)
-def other_thread() -> Made:
+@requires(can_protect)
+def other_thread() -> ScenarioKills:
     """The second thread of another process than the victim allocates."""
     with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
@@ -116,31 +124,33 @@ def other_thread() -> Made:
             assert _read_line(tracer) == "exiting"
             _release(tracer)
             assert _read_line(allocator) == "ready"
-            return Made([pid], own.path, own.inode, trigger=allocator.pid, trigger_tid=tid)
+            return ScenarioKills([pid], own.path, own.inode, trigger=allocator.pid, trigger_tid=tid)
 
 
-@requires(cgroup_v2)
-def nested_group() -> Made:
+@requires(has_cgroup_v2)
+def nested_group() -> ScenarioKills:
     """A pod of several containers is killed as a group, by a limit above it; a sibling survives."""
     with own_memcg(_LIMIT) as own, own.child("pod") as pod, own.child("beside") as beside:
         own.delegate_memory()
         pod.delegate_memory()
         (pod.folder / "memory.oom.group").write_text("1", encoding="ascii")
         with ExitStack() as stack:
-            spared = stack.enter_context(_running("idle_threads", beside, "0"))
+            sibling = stack.enter_context(_running("idle_threads", beside, "0"))
             containers = [stack.enter_context(pod.child(name)) for name in ("a", "b", "c")]
             members = [stack.enter_context(_running("idle_threads", to, "3")) for to in containers]
-            for process in (spared, *members):
+            for process in (sibling, *members):
                 assert _read_line(process) == "ready"
             threads = [tid for one in members for tid in _threads(one) if tid != one.pid]
             eater = fill_cgroup(containers[0])
             for process in members:
                 wait_until_killed(process)
-            assert spared.poll() is None
+            assert sibling.poll() is None
             memcgs = {to.path: [one.pid] for to, one in zip(containers, members, strict=True)}
             memcgs[containers[0].path].append(eater)
             pids = [pid for some in memcgs.values() for pid in some]
-            return Made(pids, trigger=eater, scope="ancestor", threads=threads, memcgs=memcgs)
+            return ScenarioKills(
+                pids, trigger=eater, scope="ancestor", threads=threads, memcgs=memcgs
+            )
 
 
 def _threads(process: subprocess.Popen[bytes]) -> list[int]:
@@ -149,7 +159,7 @@ def _threads(process: subprocess.Popen[bytes]) -> list[int]:
 
 @contextmanager
 def _slow_log() -> Iterator[None]:
-    """A report of 60 lines takes half a second, however fast the machine is."""
+    """Make the kernel log slowly: a report of 60 lines takes half a second on any machine."""
     before = _DELAY_MS.read_text(encoding="ascii")
     _DELAY_MS.write_text("10", encoding="ascii")
     try:
@@ -160,9 +170,9 @@ def _slow_log() -> Iterator[None]:
 
 @contextmanager
 def _running(name: str, memcg: Cgroup, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One of our programs, which moves into the cgroup by itself; killed at the end."""
+    """Run one of our programs, which moves into the cgroup itself; kill it at the end."""
     with subprocess.Popen(
-        [program(name), memcg.procs, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [program_path(name), memcg.procs, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
             yield process
@@ -186,7 +196,7 @@ def _choose(pid: int) -> None:
 
 
 def _anonymous(pid: int) -> int:
-    """What a process holds of anonymous memory, in kB."""
+    """Return the anonymous memory of a process in kB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
     assert found
@@ -194,7 +204,7 @@ def _anonymous(pid: int) -> int:
 
 
 def _kill_of(pid: int, started_ns: int | None) -> OomKill:
-    """As much of the kill as it takes to look whether the victim is alive."""
+    """Return as much of a kill as the check of its victim's state needs."""
     return OomKill(
         boot_id="",
         boottime_ns=0,
@@ -207,5 +217,11 @@ def _kill_of(pid: int, started_ns: int | None) -> OomKill:
     )
 
 
-ALL: Final[tuple[Callable[[], Made], ...]] = (exiting, stuck, sharing, other_thread, nested_group)
-"""But for `skipped`, which changes a setting of all of the machine."""
+ALL: Final[tuple[Callable[[], ScenarioKills], ...]] = (
+    exiting,
+    stuck,
+    sharing,
+    other_thread,
+    nested_group,
+)
+"""All except `skipped`, which changes a setting of the whole machine."""

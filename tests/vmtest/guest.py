@@ -1,13 +1,12 @@
 """Boot a kernel in a virtual machine and run one Python module in it.
 
-The guest is emulated in software, so no machine needs anything of the processor. It sees this
-machine's files as they are here, cannot change them, and shares one folder for what it has to
-say: its terminal may lose or mix what is printed there.
+The guest is emulated in software, so it needs no feature of the processor. It reads this machine's
+files, cannot change them, and writes its results to one shared folder: its terminal may lose or
+mix output.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -26,8 +25,8 @@ import msgspec
 from tests.testlib.repository import REPOSITORY
 from tests.vmtest import programs, systemd
 from tests.vmtest.kernels import Kernel
+from tests.vmtest.results_file import RESULTS_FILE, read_results
 
-RESULTS: Final = "results.json"
 _PACKAGES: Final = REPOSITORY / "build" / "guest-packages"
 _STARTED: Final = "started"
 _CONSOLE: Final = "console.log"
@@ -36,7 +35,7 @@ _BOOT_LIMIT_S: Final = 240.0
 """An idle machine takes 10 s, and a busy one ten times that."""
 
 _OFF_S: Final = 120.0
-"""What a guest that is done may take to switch itself off; a panic prints its report first."""
+"""The time for a guest to switch itself off; a panic prints its report first."""
 
 _TRIES: Final = 2
 _PANIC: Final = "end Kernel panic"
@@ -49,20 +48,20 @@ _PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class GuestError(RuntimeError):
-    """A guest did not boot or had no results; the message ends with its console's last lines."""
+    """A guest did not boot or wrote no results; the message has its console's last lines."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """What came out of a kernel."""
+class GuestRun:
+    """The results of a kernel."""
 
     kernel: Kernel
     results: dict[str, Any]
     boot_s: float
-    """From the start of the machine to that of the module."""
+    """Seconds from the start of the machine to the start of the module."""
     total_s: float
     hangs: int
-    """Boots before this one that did not end."""
+    """The number of failed boots before this one."""
 
 
 def missing() -> str | None:
@@ -73,7 +72,7 @@ def missing() -> str | None:
         (_vng(), "virtme-ng, from PyPI"),
         ("qemu-system-x86_64", "qemu-system-x86"),
         ("modprobe", "kmod"),
-        ("file", "file"),  # vng asks it for an image's release
+        ("file", "file"),  # by which vng finds the release of an image
         ("bpftrace", "bpftrace"),
     ):
         if not shutil.which(program, path=_PATH):
@@ -81,7 +80,7 @@ def missing() -> str | None:
     return None
 
 
-def run(  # noqa: PLR0913  the last are seldom given
+def run_guest(  # noqa: PLR0913  the last are seldom given
     kernel: Kernel,
     module: str,
     folder: Path,
@@ -89,7 +88,7 @@ def run(  # noqa: PLR0913  the last are seldom given
     devices: Sequence[str] = (),
     *,
     by_systemd: bool = False,
-) -> Run:
+) -> GuestRun:
     """Boot ``kernel`` and run ``python -m module FOLDER`` in it, as root and without packages.
 
     A boot that hangs or fails is tried once more, which is said on standard error.
@@ -99,14 +98,14 @@ def run(  # noqa: PLR0913  the last are seldom given
         module: writes its results to that folder.
         folder: an empty one; what the guest shares with us, and where its console is kept.
         limit_s: how long the module may take.
-        devices: what else QEMU shall be told of the machine.
+        devices: further options of QEMU.
         by_systemd: whether the module runs as a service of systemd, as there is on a host.
 
     Raises:
         GuestError: it did not boot, or had no results in time.
         ProgramError: the programs of the scenarios cannot be compiled.
     """
-    programs.build()
+    programs.build_programs()
     for hangs in range(_TRIES):
         began = time.monotonic()
         for name in (_STARTED, _CONSOLE):
@@ -114,14 +113,14 @@ def run(  # noqa: PLR0913  the last are seldom given
         machine = _start(kernel, module, folder, devices, by_systemd=by_systemd)
         try:
             if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
-                # An emulated processor can fail as well: seen once, in the kernel's first second.
+                # An emulated processor fails now and then, in the kernel's first second.
                 ended = machine.poll() is not None
                 what = "ended before it had booted" if ended else "did not boot in time"
-                print(last_words(kernel, folder, what), file=sys.stderr)  # noqa: T201  pytest shows it
+                print(describe_failure(kernel, folder, what), file=sys.stderr)  # noqa: T201  pytest shows it
                 continue
             booted = time.monotonic()
-            if not _appears(folder / RESULTS, machine, limit_s):
-                said = last_words(kernel, folder, "had no results")
+            if not _appears(folder / RESULTS_FILE, machine, limit_s):
+                said = describe_failure(kernel, folder, "had no results")
                 # Likewise when it has booted: in the file system that it has from us, or for ever
                 # at one instruction that another processor has patched.
                 panicked = machine.poll() is not None and _PANIC in said
@@ -131,30 +130,30 @@ def run(  # noqa: PLR0913  the last are seldom given
                 raise GuestError(said)
             with suppress(subprocess.TimeoutExpired):
                 machine.wait(_OFF_S)
-            return Run(
+            return GuestRun(
                 kernel,
-                json.loads((folder / RESULTS).read_text(encoding="utf-8")),
+                read_results(folder),
                 booted - began,
                 time.monotonic() - began,
                 hangs,
             )
         finally:
             _end(machine)
-    raise GuestError(last_words(kernel, folder, f"did not boot, {_TRIES} times"))
+    raise GuestError(describe_failure(kernel, folder, f"did not boot, {_TRIES} times"))
 
 
 @contextmanager
-def machine(
+def start_machine(
     kernel: Kernel, module: str, folder: Path, devices: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A guest in which the module runs, yielded at once; its power is cut at the end.
+    """Run the module in a guest, which is yielded at once; cut its power at the end.
 
-    The arguments are those of :func:`run`.
+    The arguments are those of :func:`run_guest`.
 
     Raises:
         ProgramError: the programs of the scenarios cannot be compiled.
     """
-    programs.build()
+    programs.build_programs()
     started = _start(kernel, module, folder, devices)
     try:
         yield started
@@ -163,7 +162,7 @@ def machine(
 
 
 def _vng() -> str:
-    """The vng of our own interpreter's folder, else that on PATH, else its name."""
+    """Return the vng beside our interpreter, else that on PATH, else its name."""
     own = Path(sys.executable).with_name("vng")
     return str(own) if own.exists() else shutil.which("vng", path=_PATH) or "vng"
 
@@ -189,12 +188,12 @@ def _start(
         *("--rwdir", str(folder)),
         # Nothing of the log may be overwritten before it is read.
         *("--append", "log_buf_len=8M"),
-        # Several nodes, to bind to; 5.10 accounts swap to cgroups only if it is told to.
+        # Several nodes, to bind to; 5.10 accounts swap to cgroups only with this option.
         *("--append", "numa=fake=4", "--append", "swapaccount=1"),
-        # Debian's keep no pressure stall information unless they are told to.
+        # Debian's kernels keep pressure stall information only with this option.
         *("--append", "psi=1"),
         *([f"--qemu-opts={' '.join(devices)}"] if devices else []),
-        *(systemd.first(folder, script, REPOSITORY) if by_systemd else []),
+        *(systemd.boot_arguments(folder, script, REPOSITORY) if by_systemd else []),
         *("--", "true" if by_systemd else script),
     ]
     with (folder / _CONSOLE).open("ab") as console:
@@ -230,7 +229,7 @@ def _packages() -> Path:
 
 
 def _appears(path: Path, machine: subprocess.Popen[bytes], limit_s: float) -> bool:
-    """Whether the file came before the machine ended or got stuck, and in time."""
+    """Return True if the file appears in time, before the machine ends or gets stuck."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         ended = machine.poll() is not None
@@ -243,20 +242,20 @@ def _appears(path: Path, machine: subprocess.Popen[bytes], limit_s: float) -> bo
 
 
 def _is_stuck(folder: Path) -> bool:
-    """Whether the guest's kernel has reported a processor as stuck, several times."""
+    """Return True if the guest's kernel has reported a processor as stuck, several times."""
     console = folder / _CONSOLE
     return console.read_bytes().count(_LOCKUP) >= _MAX_LOCKUPS
 
 
 def _end(machine: subprocess.Popen[bytes]) -> None:
-    """End all processes of the machine, those too that outlived the first."""
+    """Kill all processes of the machine, also those that outlived the first."""
     with suppress(ProcessLookupError):
         os.killpg(machine.pid, signal.SIGKILL)
     machine.wait()
 
 
-def last_words(kernel: Kernel, folder: Path, what: str) -> str:
-    """What became of a guest, and the end of its console."""
+def describe_failure(kernel: Kernel, folder: Path, what: str) -> str:
+    """Return what happened to a guest, with the end of its console."""
     said = (folder / _CONSOLE).read_text(encoding="utf-8", errors="replace").splitlines()
     tail = "\n".join(said[-_LAST_WORDS:])
     return f"{kernel.release} {what}; the end of its console:\n{tail}"

@@ -1,8 +1,7 @@
-"""The machine's own kernel, tried like a guest's, with what can do no harm here."""
+"""The machine's own kernel, with the scenarios that cannot harm it."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,37 +11,40 @@ from typing import Final
 
 from tests.testlib.repository import REPOSITORY
 from tests.vmtest import programs
-from tests.vmtest.guest import RESULTS, GuestError, Run
+from tests.vmtest.guest import GuestError, GuestRun
 from tests.vmtest.kernels import Kernel
+from tests.vmtest.results_file import read_results
 
-HERE: Final = "here"
-"""What the machine's own kernel is called beside those of `kernels.toml`."""
+HOST_KERNEL: Final = "here"
+"""The name of the machine's own kernel beside those of `kernels.toml`."""
+
+_MODULE: Final = "tests.vmtest.guest_main"
+_LIMIT_S: Final = 900.0
 
 
-def run(module: str, folder: Path, limit_s: float) -> Run:
-    """Run ``python -m module FOLDER``, as :func:`tests.vmtest.guest.run` does in a guest.
+def play_here(name: str, folder: Path) -> GuestRun:
+    """Play the harmless scenarios on the machine's own kernel.
 
     Raises:
-        GuestError: it had no results.
+        GuestError: there were no results.
         ProgramError: the programs of the scenarios cannot be compiled.
     """
-    programs.build()
+    programs.build_programs()
     began = time.monotonic()
     try:
         subprocess.run(
-            [sys.executable, "-m", module, str(folder)],
+            [sys.executable, "-m", _MODULE, str(folder)],
             cwd=REPOSITORY,
             check=True,
             capture_output=True,
             text=True,
-            timeout=limit_s,
+            timeout=_LIMIT_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise GuestError(f"{module} took more than {limit_s:g} s here") from error
+        raise GuestError(f"{_MODULE} took more than {_LIMIT_S:g} s here") from error
     except subprocess.CalledProcessError as error:
-        raise GuestError(f"{module} failed here:\n{error.stderr}") from error
-    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        raise GuestError(f"{_MODULE} failed here:\n{error.stderr}") from error
     system = os.uname()
-    # Of a kernel that is not on the list it is not known whether its log adds up.
-    own = Kernel(HERE, system.release, system.version, Path(), log_sums=True)
-    return Run(own, results, 0.0, time.monotonic() - began, 0)
+    # Other kernels than those of the list may have exact sizes in their log.
+    own = Kernel(name, system.release, system.version, Path(), log_sums=True)
+    return GuestRun(own, read_results(folder), 0.0, time.monotonic() - began, 0)

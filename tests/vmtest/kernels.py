@@ -24,13 +24,13 @@ from tests.testlib.servers.build import cache_folder, lock_file
 from tests.testlib.servers.recipes import BuildError
 from tests.vmtest.archive import Archive
 
-WANTED: Final[dict[str, dict[str, Any]]] = tomllib.loads(
+KERNELS: Final[dict[str, dict[str, Any]]] = tomllib.loads(
     Path(__file__).with_name("kernels.toml").read_text(encoding="utf-8")
 )
-"""What is asked for, by its name."""
+"""The configuration of each kernel by its name."""
 
 _FRESH_S: Final = 24 * 3600.0
-"""How long the newest is taken for the newest without asking again."""
+"""The time for which the newest kernel of the cache is used before the archive is checked again."""
 
 _MODULES: Final = (
     *("virtio_pci", "virtio_console", "9pnet_virtio", "9p"),  # the machine's files
@@ -44,29 +44,29 @@ _TOOLS: Final = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/u
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that can be booted; its modules are beside ``image`` as vng looks for them."""
+    """A kernel that can be booted; its modules are beside ``image`` where vng looks for them."""
 
     name: str
     release: str
-    """As uname(1) tells it."""
+    """As uname(1) prints it."""
     version: str
-    """The Debian package's."""
+    """The version of Debian's package."""
     image: Path
     log_sums: bool
-    """Whether sizes in its log are exact, where a counter lags by what each CPU holds back."""
+    """True if its log has exact sizes, where a counter lacks the part of each CPU."""
 
 
-def kernel(name: str) -> Kernel:
-    """The newest kernel that `kernels.toml` has under that name, from the cache if it is there.
+def fetch_kernel(name: str) -> Kernel:
+    """Return the newest kernel of that name in `kernels.toml`, from the cache if possible.
 
-    The first time takes about half a minute and a connection to Debian's archive; later times
-    take milliseconds, and once a day seconds.
+    The first time takes about half a minute and a connection to Debian's archive; later times take
+    milliseconds, and once a day seconds.
 
     Raises:
         KeyError: no such name.
-        BuildError: it is not in the cache and cannot be had; says why.
+        BuildError: it is not in the cache and cannot be fetched; says why.
     """
-    wanted = WANTED[name]
+    wanted = KERNELS[name]
     folder = cache_folder() / "kernels" / name
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / "lock"):
@@ -80,10 +80,10 @@ def kernel(name: str) -> Kernel:
 
 
 def main() -> int:
-    """Get what the command line names; the exit code is 1 if one cannot be had."""
-    for name in sys.argv[1:] or WANTED:
+    """Fetch the kernels named on the command line; return 1 if one cannot be fetched."""
+    for name in sys.argv[1:] or KERNELS:
         try:
-            print(kernel(name).image)  # noqa: T201  what it is called for
+            print(fetch_kernel(name).image)  # noqa: T201  what it is called for
         except BuildError as error:
             print(error, file=sys.stderr)  # noqa: T201
             return 1
@@ -95,7 +95,7 @@ def _fresh(stamp: Path, wanted: dict[str, Any]) -> bool:
 
 
 def _complete(stamp: Path, wanted: dict[str, Any]) -> bool:
-    """Whether what is in the cache was made with all of `_MODULES`, and the headers if wanted."""
+    """Return True if the cache was made with all `_MODULES`, and the headers if wanted."""
     if not stamp.exists():
         return False
     made: dict[str, Any] = json.loads(stamp.read_text(encoding="utf-8"))
@@ -108,18 +108,18 @@ def _image(root: Path, release: str) -> Path:
 
 
 def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
-    """See that ``folder`` has the newest kernel, and no older one; write down which it is."""
+    """Make ``folder`` have the newest kernel and no older one; write down which it is."""
     packages: list[str] = wanted["packages"]
     # Beside the targets, so that each rename is atomic.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
         whole, small, noted = Path(new, "whole"), Path(new, "small"), Path(new, "newest")
         archive = Archive(wanted["suite"], Path(new, "apt"))
         try:
-            release, version = archive.newest(packages[0], wanted["series"])
+            release, version = archive.find_newest(packages[0], wanted["series"])
         except BuildError as error:
             if not stamp.exists():
                 raise
-            print(f"{error}\nthe kernel in the cache is taken", file=sys.stderr)  # noqa: T201
+            print(f"{error}\nusing the kernel in the cache", file=sys.stderr)  # noqa: T201
             return
         kept = folder / release
         headers = wanted.get("headers", False)
@@ -141,7 +141,7 @@ def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
 
 
 def _keep(whole: Path, small: Path, release: str) -> None:
-    """Move the image, and the modules that boot needs with those that they need, to ``small``."""
+    """Move the image, and the modules that boot needs with their dependencies, to ``small``."""
     modules = Path("usr/lib/modules", release)
     if not (whole / "usr/lib/modules").exists():
         (whole / "usr/lib").mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def _keep(whole: Path, small: Path, release: str) -> None:
 
 
 def _keep_headers(archive: Archive, whole: Path, small: Path, release: str) -> None:
-    """Put the headers where the modules say that they are; of architectures, one is kept."""
+    """Put the headers where the modules look for them, for one architecture."""
     whole.mkdir()
     own, shared = release, f"{release.removesuffix('-amd64')}-common"
     archive.unpack([f"linux-headers-{it}" for it in (own, shared)], whole)
@@ -177,7 +177,7 @@ def _keep_headers(archive: Archive, whole: Path, small: Path, release: str) -> N
         for folder in ("include", "arch/x86/include"):
             (found / folder).rename(_with_parent(kept / folder))
         (small / "usr/lib/modules" / release / link).symlink_to(
-            Path("../../../src", kept.name)  # seen from its own folder
+            Path("../../../src", kept.name)  # relative to its own folder
         )
 
 
@@ -187,7 +187,7 @@ def _with_parent(path: Path) -> Path:
 
 
 def _needed(root: Path, release: str) -> Iterator[Path]:
-    """The files of `_MODULES` and of what those need; what is built in has none."""
+    """Yield the files of `_MODULES` and their dependencies; built-in ones have no file."""
     for name in _MODULES:
         done = subprocess.run(
             ["modprobe", "-C", "/dev/null", "-d", root, "-S", release, "--show-depends", name],

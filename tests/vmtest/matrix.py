@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from tests.testlib.page_block import read_block, write_block
-from tests.vmtest.host_kernel import HERE
-from tests.vmtest.kernels import WANTED
+from tests.vmtest.host_kernel import HOST_KERNEL
+from tests.vmtest.kernels import KERNELS
 from tests.vmtest.scenario_result import SOURCES
 from tests.vmtest.scenarios import SCENARIOS
 
 PASSED: Final = "✓"
 ABSENT: Final = "-"
 FAILED: Final = "✗"
-UNSEEN: Final = "?"
+UNTESTED: Final = "?"
 
 _LEGEND: Final = (
     f"{PASSED}: recorded as the kernel logged and counted it; {FAILED}: not; "
@@ -26,15 +26,14 @@ _LEGEND: Final = (
 
 BLOCK: Final = "matrix"
 
-KERNELS: Final = (*WANTED, HERE)
-"""The table's columns: those of `kernels.toml`, and the machine's own."""
+COLUMNS: Final = (*KERNELS, HOST_KERNEL)
+"""The columns of the table: the kernels of `kernels.toml`, and the machine's own."""
 
 
 class Matrix:
-    """What came out for each kernel, scenario and source."""
+    """The results by kernel, scenario and source."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
         self._passed: dict[tuple[str, str, str], bool] = {}
         self._absent: dict[tuple[str, str], str] = {}
 
@@ -49,16 +48,16 @@ class Matrix:
 
     @property
     def complete(self) -> bool:
-        """Whether each cell was seen, and none failed."""
+        """True if each cell has a result, and none failed."""
         return all(
             set(self._cell(kernel, scenario)) <= {PASSED, ABSENT}
-            for kernel in KERNELS
+            for kernel in COLUMNS
             for scenario in SCENARIOS
         )
 
     def markdown(self, releases: Mapping[str, str]) -> str:
         """The table of the kernels in ``releases``, by name; its reasons are notes below it."""
-        kernels = [name for name in KERNELS if name in releases]
+        kernels = [name for name in COLUMNS if name in releases]
         notes: dict[str, int] = {}
         lines = [
             f"{time.strftime('%Y-%m-%d')}. In each cell {' and '.join(SOURCES)}. {_LEGEND}",
@@ -88,11 +87,11 @@ class Matrix:
     def _cell(self, kernel: str, scenario: str) -> list[str]:
         if (kernel, scenario) in self._absent:
             return [ABSENT]
-        told = [self._passed.get((kernel, scenario, source)) for source in SOURCES]
-        return [{True: PASSED, False: FAILED, None: UNSEEN}[passed] for passed in told]
+        passed = [self._passed.get((kernel, scenario, source)) for source in SOURCES]
+        return [{True: PASSED, False: FAILED, None: UNTESTED}[result] for result in passed]
 
 
-def shown(page: Path) -> tuple[list[str], list[str], str]:
+def read_matrix(page: Path) -> tuple[list[str], list[str], str]:
     """Return the kernels and the scenarios of the table in ``page``, and the text of its cells."""
     table = read_block(page, BLOCK)
     rows = [

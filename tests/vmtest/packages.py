@@ -1,4 +1,4 @@
-"""Debian's packages of the killers of user space, unpacked and never installed.
+"""Debian's packages of userspace OOM daemons, unpacked and never installed.
 
 Installed, they would begin to kill on the machine itself.
 """
@@ -14,16 +14,16 @@ from typing import Final
 from tests.testlib.servers.build import cache_folder, lock_file
 from tests.vmtest.archive import Archive
 
-KILLERS: Final = ("systemd-oomd", "earlyoom", "oomd")
+DAEMONS: Final = ("systemd-oomd", "earlyoom", "oomd")
 
 
-def unpacked() -> Path:
-    """The folder with their files, from the cache if it is there.
+def fetch_daemons() -> Path:
+    """Return the folder with their files, from the cache if possible.
 
     They are of the machine's own suite, whose systemd has the library that systemd-oomd needs.
 
     Raises:
-        BuildError: they are not in the cache, and the archive does not answer.
+        BuildError: they are not in the cache, and the archive does not respond.
     """
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "stable")
     folder = cache_folder() / "killers"
@@ -34,7 +34,7 @@ def unpacked() -> Path:
             with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
                 whole = Path(new, "whole")
                 whole.mkdir()
-                Archive(suite, Path(new, "apt")).fetch([*KILLERS], whole)
+                Archive(suite, Path(new, "apt")).fetch([*DAEMONS], whole)
                 for other in ("usr/share/doc", "usr/share/man"):
                     shutil.rmtree(whole / other, ignore_errors=True)
                 whole.rename(kept)

@@ -1,16 +1,13 @@
-"""What runs in a guest that is to panic for want of memory, and in the one after it.
+"""Panics of a guest that is out of memory, and their records at a later boot.
 
     python -m tests.vmtest.panics FOLDER
 
-FOLDER is named for what to do: ``memcg`` and ``host`` are panics, before which FOLDER gets what is
-known of them and the journal of that boot. ``after`` gets what is told of them out of the store
-that the three share, and a copy of what is in it. Nothing is judged here.
+panics in the way that FOLDER is named for: ``memcg`` or ``host``. Before that, FOLDER gets the
+facts about this boot, and its journal.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,18 +18,19 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 
-from otel_oom.capture.panic.pstore import FOLDERS, has_backend
+from otel_oom.capture.panic.pstore import FOLDERS
 from otel_oom.capture.panic.scan import find_panics
 from otel_oom.linux.clock import boot_id
 from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.testlib.kernel.kills import run_python
 from tests.testlib.kernel.memcg import own_memcg
-from tests.vmtest.programs import program
+from tests.vmtest.programs import program_path
+from tests.vmtest.results_file import write_results
 
 PANICS: Final = ("memcg", "host")
-AFTER: Final = "after"
 JOURNAL: Final = "journal"
-STORED: Final = "pstore"
+RECORDS: Final = "pstore"
+RECORDS_FILE: Final = "panics.json"
 
 LIMIT: Final = 16 << 20
 
@@ -44,31 +42,39 @@ _SYSRQ: Final = Path("/proc/sysrq-trigger")
 
 
 def main(folder: Path) -> None:
-    """Make the panic that ``folder`` is named for, or look for those before."""
-    # Only the guest's shell is spared.
+    """Make the panic that ``folder`` is named for."""
+    # Only the guest's shell is protected.
     Path("/proc/self/oom_score_adj").write_text("0", encoding="ascii")
-    if folder.name == AFTER:
-        try:
-            _write(folder, _after(folder))
-        except Exception:  # noqa: BLE001  whatever it was, it is told outside
-            _write(folder, {"failed": traceback.format_exc()})
-    else:
-        _panic(folder, Path("/proc/sys/vm"))
+    _panic(folder, Path("/proc/sys/vm"))
+
+
+def read_panics(folder: Path) -> None:
+    """Write the records of earlier boots to ``folder``, and the events that are read from them.
+
+    A boot that is tried again keeps the first file: then systemd-pstore has emptied the store.
+    """
+    if (folder / RECORDS_FILE).exists():
+        return
+    try:
+        results = _read_records(folder)
+    except Exception:  # noqa: BLE001  the tests report it
+        results = {"failed": traceback.format_exc()}
+    write_results(folder, results, RECORDS_FILE)
 
 
 def _panic(folder: Path, sysctl: Path) -> None:
-    known = {"boot_id": boot_id(), "backend": has_backend(), "journal": _keep_journal(folder)}
+    known = {"boot_id": boot_id(), "journal": _keep_journal(folder)}
     with own_memcg(LIMIT) as own:
         if folder.name == "memcg":
             (sysctl / "panic_on_oom").write_text("2", encoding="ascii")
-            _write(folder, {**known, "memcg": own.path, "began": time.time()})
-            subprocess.run([program("fill_cgroup"), own.procs], check=False)
+            write_results(folder, {**known, "memcg": own.path, "began": time.time()})
+            subprocess.run([program_path("fill_cgroup"), own.procs], check=False)
         else:
             (sysctl / "panic_on_oom").write_text("1", encoding="ascii")
             (sysctl / "overcommit_memory").write_text("1", encoding="ascii")
-            # A limit of a cgroup alone makes no panic then.
-            subprocess.run([program("fill_cgroup"), own.procs], check=False)
-            _write(folder, {**known, "memcg": None, "began": time.time()})
+            # The limit of a cgroup alone makes no panic then.
+            subprocess.run([program_path("fill_cgroup"), own.procs], check=False)
+            write_results(folder, {**known, "memcg": None, "began": time.time()})
             with run_python(
                 "import mmap\nflags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000\n"
                 # MAP_POPULATE: at once, and by the kernel.
@@ -78,49 +84,49 @@ def _panic(folder: Path, sysctl: Path) -> None:
                 big.wait()
 
 
-def _after(folder: Path) -> dict[str, Any]:
+def _read_records(folder: Path) -> dict[str, Any]:
     subprocess.run(["mount", "-t", "pstore", "pstore", _PSTORE], check=False)
     results: dict[str, Any] = {
-        "backend": has_backend(),
         "texts": [path.read_bytes().decode("latin-1") for path in sorted(_PSTORE.iterdir())],
-        "told": [_told((_PSTORE,)), _told((_PSTORE,))],
+        "events": _read_events((_PSTORE,)),
+        "events_again": _read_events((_PSTORE,)),
     }
-    shutil.copytree(_PSTORE, folder / STORED)
+    shutil.copytree(_PSTORE, folder / RECORDS)
     if (_SYSTEMD / "systemd-pstore").exists():
-        # The folder is the machine's own, on which a guest cannot write.
+        # The folder is the machine's own, which a guest cannot write.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/var/lib/systemd"], check=True)
         _ARCHIVE.mkdir()
         subprocess.run([_SYSTEMD / "systemd-pstore"], check=True)
         results["left"] = sorted(path.name for path in _PSTORE.iterdir())
-        results["moved"] = _told((_ARCHIVE,))
+        results["moved"] = _read_events((_ARCHIVE,))
     return results
 
 
-def _told(folders: tuple[Path, ...]) -> list[dict[str, Any]]:
+def _read_events(folders: tuple[Path, ...]) -> list[dict[str, Any]]:
     return [
         {**to_builtins(event), "uid": event.uid} for event in find_panics(folders, lambda: None)
     ]
 
 
 def _keep_journal(folder: Path) -> bool:
-    """Have systemd's own daemon write this boot's journal, and keep a copy where it lasts."""
+    """Let systemd-journald write the journal of this boot; copy it to ``folder``."""
     daemon = _SYSTEMD / "systemd-journald"
     if not daemon.exists():
         return False
     Path("/run/systemd/journal").mkdir(parents=True, exist_ok=True)
     with subprocess.Popen([daemon]) as journald:
-        # Lines of before it are told as of when it read them; the last is to be read at once.
-        kept = _appears("systemd-journald") and _appears("sysrq: HELP", asked=_SYSRQ)
+        # Its time of earlier lines is that of its start; a new line is read at once.
+        kept = _wait_for("systemd-journald") and _wait_for("sysrq: HELP", sysrq=True)
         journald.terminate()
     if kept:
         shutil.copytree(_JOURNAL, folder / JOURNAL)
     return kept
 
 
-def _appears(text: str, asked: Path | None = None) -> bool:
-    """Whether the journal gets a line with that text in time, which sysrq is asked for."""
-    if asked:
-        asked.write_text("h", encoding="ascii")
+def _wait_for(text: str, *, sysrq: bool = False) -> bool:
+    """Return True if the journal gets a line with this text in time; sysrq can print one."""
+    if sysrq:
+        _SYSRQ.write_text("h", encoding="ascii")
     deadline = time.monotonic() + _JOURNAL_S
     while time.monotonic() < deadline:
         done = subprocess.run(
@@ -133,18 +139,6 @@ def _appears(text: str, asked: Path | None = None) -> bool:
             return True
         time.sleep(0.5)
     return False
-
-
-def _write(folder: Path, results: dict[str, Any]) -> None:
-    """Write the results, and have them on this machine's disk: a panic may be next."""
-    (folder / "kernel.log").touch()
-    unfinished = folder / "results.new"
-    with unfinished.open("w", encoding="utf-8") as file:
-        json.dump(results, file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(folder / "results.json")
-    os.sync()
 
 
 if __name__ == "__main__":

@@ -1,34 +1,35 @@
-"""A kill while no process captures: what the kernel has of it is pinned in bpffs."""
+"""A kill while no process captures, which the programs pinned in bpffs record."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from msgspec import to_builtins
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.source import PIN_DIR
-from otel_oom.model.events import OomKill, VictimExit
-from tests.testlib.kernel.oracle import KernelLog, parse_killed_lines
+from tests.testlib.kernel.oracle import KernelLog
+from tests.vmtest.scenario_result import SourceEvents
 from tests.vmtest.scenarios import SCENARIOS
-from tests.vmtest.source_recorder import Watched, finish
+from tests.vmtest.source_recorder import SourceRecorder, drain_until_ended
 
 
-def unattended() -> dict[str, Any]:
-    """What the next process tells of it; bpffs is mounted for that, if this guest has none."""
+def play_without_process() -> dict[str, Any]:
+    """Return the events of the next process; bpffs is mounted for that where it is not yet."""
     with LibbpfSource(pin_dir=PIN_DIR):
         pinned = [link.name for link in PIN_DIR.glob("wire-*/links/*")]
     with KernelLog() as log:
         made = SCENARIOS["memcg"]()
-        messages = list(log.read_messages())
+        killed_lines = log.read_killed_lines()
     with LibbpfSource(pin_dir=PIN_DIR) as source:
-        watched = Watched(source)
-        finish([watched], len(made.pids))
-    return {
-        "made": asdict(made),
-        "pinned": pinned,
-        "kills": [to_builtins(each) for each in watched.events if isinstance(each, OomKill)],
-        "exits": [to_builtins(each) for each in watched.events if isinstance(each, VictimExit)],
-        "logged": [asdict(line) for line in parse_killed_lines(messages)],
-    }
+        recorder = SourceRecorder(source)
+        drain_until_ended([recorder], len(made.pids))
+    results: dict[str, Any] = to_builtins(
+        {
+            "made": made,
+            "pinned": pinned,
+            "events": SourceEvents.of(recorder),
+            "killed_lines": killed_lines,
+        }
+    )
+    return results

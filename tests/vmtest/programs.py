@@ -1,4 +1,4 @@
-"""Small C programs that scenarios run, for what Python does too slowly or cannot do at all.
+"""Small C programs of scenarios, for what Python does too slowly or cannot do at all.
 
 Each is one file of `programs/`, linked statically: a guest starts it in milliseconds.
 """
@@ -17,7 +17,7 @@ _SOURCES: Final = Path(__file__).with_name("programs")
 _BUILT: Final = REPOSITORY / "build" / "guests"
 _FLAGS: Final = (
     *("-static", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"),
-    "-fno-builtin",  # else memory that is filled and never read is not even taken
+    "-fno-builtin",  # else memory that is never read is not allocated
 )
 
 
@@ -25,28 +25,28 @@ class ProgramError(RuntimeError):
     """A program cannot be compiled; the message says why."""
 
 
-def program(name: str) -> Path:
-    """Where the program of that name is, once :func:`build` has been called."""
+def program_path(name: str) -> Path:
+    """Return the path of a program, once :func:`build_programs` was called."""
     return _BUILT / name
 
 
 def fill_cgroup(memcg: Cgroup) -> int:
     """Fill the cgroup from one process until the kernel kills it; return its pid."""
-    with subprocess.Popen([program("fill_cgroup"), memcg.procs]) as process:
+    with subprocess.Popen([program_path("fill_cgroup"), memcg.procs]) as process:
         wait_until_killed(process)
     return process.pid
 
 
-def build() -> None:
-    """Compile what is not up to date, before a guest is started: that cannot write here.
+def build_programs() -> None:
+    """Compile the programs that are not up to date; a guest cannot write here.
 
     Raises:
-        ProgramError: clang is missing or refuses a program.
+        ProgramError: clang is missing or rejects a program.
     """
     _BUILT.mkdir(parents=True, exist_ok=True)
     shared = (*_SOURCES.glob("*.h"), Path(__file__))
     for source in sorted(_SOURCES.glob("*.c")):
-        path = program(source.stem)
+        path = program_path(source.stem)
         newest = max(made_of.stat().st_mtime for made_of in (source, *shared))
         if path.exists() and path.stat().st_mtime > newest:
             continue

@@ -1,4 +1,4 @@
-"""Requirements of scenarios, asked of the running kernel before anything is played."""
+"""Requirements of scenarios on the running kernel, which are checked before anything is played."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Final
 
 from otel_oom.linux.process import ProcessDir
 from tests.testlib.kernel.memcg import CGROUP_MOUNT
-from tests.vmtest.scenario_kills import Made
+from tests.vmtest.scenario_kills import ScenarioKills
 
-Scenario = Callable[[], Made]
+Scenario = Callable[[], ScenarioKills]
 Requirement = Callable[[], bool]
 
 _CAP_SYS_RESOURCE: Final = 24
 _REQUIREMENTS: Final[dict[str, tuple[Requirement, ...]]] = {}
 
 IN_GUEST: Final = "virtme" in Path("/proc/cmdline").read_text(encoding="ascii")
-"""The machine's own command line has no word of virtme-ng."""
+"""True in a guest of virtme-ng, whose kernel command line names it."""
 
 
 def requires(*requirements: Requirement) -> Callable[[Scenario], Scenario]:
-    """Declare what a scenario cannot do without; the reason is the requirement's docstring."""
+    """Declare the requirements of a scenario; the docstring of each is the reason in the table."""
 
     def declare(scenario: Scenario) -> Scenario:
         _REQUIREMENTS[scenario.__name__] = requirements
@@ -31,28 +31,28 @@ def requires(*requirements: Requirement) -> Callable[[Scenario], Scenario]:
     return declare
 
 
-def unmet(scenario: str) -> str | None:
-    """Return why a scenario cannot be played on this kernel and machine, or None if it can."""
+def find_unmet(scenario: str) -> str | None:
+    """Return the reason why a scenario cannot be played here, or None."""
     reasons = [each.__doc__ for each in _REQUIREMENTS.get(scenario, ()) if not each()]
     return reasons[0] if reasons else None
 
 
-def a_guest() -> bool:
+def is_guest() -> bool:
     """it would affect the whole machine"""
     return IN_GUEST
 
 
-def cgroup_v2() -> bool:
+def has_cgroup_v2() -> bool:
     """cgroup v1 has no memory.oom.group, and accounts each cgroup separately"""
     return not CGROUP_MOUNT.v1
 
 
-def protection() -> bool:
+def can_protect() -> bool:
     """root cannot protect a process here: it lacks CAP_SYS_RESOURCE"""
     status = ProcessDir("self").read_status()
     return status is not None and bool(status.effective_capabilities >> _CAP_SYS_RESOURCE & 1)
 
 
-def several_cpus() -> bool:
+def has_several_cpus() -> bool:
     """with one CPU nobody exits while the kernel reports"""
     return os.cpu_count() != 1

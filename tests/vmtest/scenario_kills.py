@@ -1,42 +1,42 @@
-"""What a scenario tells of the kills that it made."""
+"""The kills of a scenario, as the scenario itself knows them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 
-class UnplayableError(Exception):
-    """There is no such kill on this kernel or machine; the message says why, for the table."""
+class NotPlayableError(Exception):
+    """This kernel or machine has no such kill; the message is a note in the table."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a scenario has had killed; ``None`` is what it does not know beforehand."""
+class ScenarioKills:
+    """The kills that a scenario has made; ``None`` is what it does not know beforehand."""
 
     pids: list[int]
     memcg: str | None = None
     memcg_id: int | None = None
     trigger: int | None = None
-    """The process whose request it was; 0 for none of ours, -1 for whoever came."""
+    """The pid of the allocating process; 0 for none of ours, -1 for any process."""
     scope: str = "own"
-    """Whose limit was hit, seen from the victim: its `own`, an `ancestor`'s, the `host`'s."""
+    """The limit that was hit, relative to the victim: its `own`, an `ancestor`'s, the `host`'s."""
     already_exiting: list[int] = field(default_factory=list)
-    """Those of ``pids`` that are marked while they exit by themselves: the kernel neither logs
-    nor counts them, and no log can tell of them."""
+    """Those of ``pids`` that are marked while they exit: the kernel neither logs nor counts them,
+    so the log cannot have them."""
     skipped: list[int] = field(default_factory=list)
-    """Who was chosen and gone before it could be killed."""
-    untold: list[int] = field(default_factory=list)
-    """Who died by the same decision, and is neither marked nor logged nor counted."""
+    """Processes that were chosen and exited before they could be killed."""
+    unmarked: list[int] = field(default_factory=list)
+    """Processes killed by the same decision that are neither marked nor logged nor counted."""
     threads: list[int] = field(default_factory=list)
-    """Further threads of ``pids``: of a group's process that is nearly gone the kernel can kill,
-    log and count one more, by its own number."""
+    """Further threads of ``pids``: in a group the kernel can kill, log and count one of them once
+    more, by its own number, when its process is nearly gone."""
     memcgs: dict[str, list[int]] = field(default_factory=dict)
-    """Where they were in several cgroups: the pids by the cgroup's path."""
+    """The pids by the path of their cgroup, where they were in several."""
     trigger_tid: int | None = None
-    """The thread of the trigger, where that is not its first."""
-    with_swap: int | None = None
-    """Bytes of memory and swap together that the cgroup may have, where there is swap."""
-    state: str | None = None
-    """Of a victim that does not die, what :func:`otel_oom.snapshot.still_alive` says."""
-    traced: list[list[int | str]] = field(default_factory=list)
-    """What another tracer saw: of each kill the thread that asked, and its name."""
+    """The allocating thread, where it is not the first of its process."""
+    memory_and_swap_limit: int | None = None
+    """The limit of the cgroup in bytes of memory and swap together, where there is swap."""
+    victim_state: str | None = None
+    """The state of a victim that does not die, by :func:`otel_oom.snapshot.process_state`."""
+    bpftrace_kills: list[list[int | str]] = field(default_factory=list)
+    """The kills that bpftrace has traced: thread and name of the allocating task."""

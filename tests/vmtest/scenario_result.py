@@ -1,4 +1,4 @@
-"""One scenario of one kernel, as values: what was made, logged, counted, and told by a source."""
+"""The results of one scenario on one kernel: its kills, the kernel's log and count, the events."""
 
 from __future__ import annotations
 
@@ -13,111 +13,125 @@ from msgspec import convert
 from otel_oom.model.events import NoVictim, OomKill, ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import TaskList
-from tests.testlib.kernel.oracle import KilledLine
-from tests.vmtest.scenario_kills import Made
+from tests.testlib.kernel.oracle import KilledLine, message_text, parse_killed_lines
+from tests.vmtest.scenario_kills import ScenarioKills
+from tests.vmtest.source_recorder import SourceRecorder
 
 SOURCES: Final = ("libbpf", "kmsg")
-"""Both run in each guest; what the second one can know is what the kernel prints."""
+"""Both run in each guest; the second one knows only what the kernel prints."""
 
 _HEADER = re.compile(
     r"oom-kill:constraint=CONSTRAINT_(?P<constraint>\w+),"
-    r".*?,(?:global_oom|oom_memcg=(?P<hit>[^,]*)),task_memcg=(?P<memcg>[^,]*),task=.*,"
+    r".*?,(?:global_oom|oom_memcg=(?P<limit_memcg>[^,]*)),task_memcg=(?P<memcg>[^,]*),task=.*,"
     r"pid=(?P<pid>\d+),uid="
 )
 _INVOKED = re.compile(
     r"invoked oom-killer: gfp_mask=(?P<mask>0x[0-9a-f]+)\((?P<flags>[^)]*)\), "
     r"order=(?P<order>-?\d+),"
 )
-_ASKING = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: (?P<asking>\d+) ")
+_TRIGGER = re.compile(r"CPU: \d+ (?:UID: \d+ )?PID: (?P<trigger>\d+) ")
 _ROW = re.compile(r"^\[ *(?P<pid>\d+)\] +\d+ +\d+ +[\d ]+ (?P<swapped>\d+) +-?\d+ ", re.MULTILINE)
 _LIMIT = re.compile(r"memory: usage (?P<usage>\d+)kB, limit (?P<limit>\d+)kB, failcnt")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one source told of a scenario."""
+class SourceEvents:
+    """The events that one source has captured of a scenario."""
 
     source: str
     kills: list[OomKill]
     exits: list[VictimExit]
-    in_vain: list[NoVictim]
-    reapings: list[ReaperStep]
-    seen: list[Snapshot]
-    """What was seen of each kill, where that was looked at."""
+    no_victims: list[NoVictim]
+    reaper_steps: list[ReaperStep]
+    snapshots: list[Snapshot]
+    """One for each kill, where the recorder completes kills."""
     scanned: list[TaskList | None]
     """The largest processes after each kill, where they were scanned."""
 
     @classmethod
-    def from_json(cls, source: str, value: Mapping[str, Any]) -> Self:
-        """What `tests.vmtest.guest_main` has written."""
+    def of(cls, recorder: SourceRecorder) -> Self:
+        """Sort the events of a recorder."""
         return cls(
-            source,
-            [convert(kill, OomKill) for kill in value["kills"]],
-            [convert(exit_, VictimExit) for exit_ in value["exits"]],
-            [convert(event, NoVictim) for event in value["in_vain"]],
-            [convert(event, ReaperStep) for event in value["reapings"]],
-            [convert(seen, Snapshot) for seen in value["seen"]],
-            [convert(scanned, TaskList | None) for scanned in value["scanned"]],
+            recorder.source.name,
+            recorder.of_type(OomKill),
+            recorder.of_type(VictimExit),
+            recorder.of_type(NoVictim),
+            recorder.of_type(ReaperStep),
+            recorder.snapshots,
+            recorder.scanned,
         )
 
 
 @dataclass(frozen=True)
-class Played:
-    """One scenario of one kernel."""
+class ScenarioResult:
+    """The results of one scenario on one kernel."""
 
-    made: Made
-    told: dict[str, Told]
-    log: str
+    made: ScenarioKills
+    events: dict[str, SourceEvents]
+    """By the name of the source."""
     records: list[str]
-    """The same as the kernel's log gives it, each with its number and time."""
-    logged: list[KilledLine]
-    found: list[OomKill]
-    """What the kernel's log tells when all is over, by the marks that its kills have left."""
-    counted: int
-    """By how much /proc/vmstat's oom_kill rose, less those of processes that were killed before."""
+    """The records of /dev/kmsg."""
+    recovered: list[OomKill]
+    """The kills read back from the kernel log afterwards, with the marks that they have left."""
+    counter_rise: int
+    """The rise of oom_kill in /proc/vmstat."""
+    seconds: float = 0.0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """What `tests.vmtest.guest_main` has written."""
-        made = Made(**value["made"])
-        told = {name: Told.from_json(name, by_one) for name, by_one in value["told"].items()}
-        # A thread that is gone when its line is read is a process of its own to the log's reader.
-        again = set(made.threads) - {kill.victim.tid for kill in told["libbpf"].kills}
-        kmsg = told["kmsg"]
-        kills = [kill for kill in kmsg.kills if kill.victim.tid not in again]
-        logged = [KilledLine(**line) for line in value["logged"]]
-        return cls(
-            made,
-            told | {"kmsg": replace(kmsg, kills=kills)},
-            value["log"],
-            value["records"],
-            [line for line in logged if line.pid not in again],
-            [convert(kill, OomKill) for kill in value["found"]],
-            value["counted"] - sum(line.pid in again for line in logged),
-        )
+        """Read what a guest has written, without threads that were killed once more.
+
+        A thread that is gone when its line is read is a process of its own for the log's reader.
+        """
+        whole = convert(value, cls)
+        kmsg = whole.events["kmsg"]
+        kills = [kill for kill in kmsg.kills if kill.victim.tid not in whole.killed_again]
+        return replace(whole, events=whole.events | {"kmsg": replace(kmsg, kills=kills)})
+
+    @property
+    def killed_again(self) -> set[int]:
+        """The threads of victims that were killed once more, by their own numbers."""
+        return set(self.made.threads) - {kill.victim.tid for kill in self.events["libbpf"].kills}
+
+    @cached_property
+    def log(self) -> str:
+        """The text of the kernel log."""
+        return "".join(map(message_text, self.records))
+
+    @cached_property
+    def killed_lines(self) -> list[KilledLine]:
+        """The "Killed process" lines, without those of threads that were killed once more."""
+        lines = parse_killed_lines(map(message_text, self.records))
+        return [line for line in lines if line.pid not in self.killed_again]
+
+    @cached_property
+    def counted(self) -> int:
+        """The rise of the kernel's count, without threads that were killed once more."""
+        lines = parse_killed_lines(map(message_text, self.records))
+        return self.counter_rise - sum(line.pid in self.killed_again for line in lines)
 
     def line(self, kill: OomKill) -> KilledLine:
-        """The first "Killed process" line of a kill; the kernel names a thread in it."""
-        return next(line for line in self.logged if line.pid == kill.victim.tid)
+        """Return the first "Killed process" line of a kill; the kernel names a thread in it."""
+        return next(line for line in self.killed_lines if line.pid == kill.victim.tid)
 
     @cached_property
     def swapped(self) -> dict[int, int]:
-        """Pages of swap of each process that a report has in its table, by pid."""
+        """The pages of swap of each process in the task tables, by pid."""
         return {int(row["pid"]): int(row["swapped"]) for row in _ROW.finditer(self.log)}
 
     @cached_property
     def headers(self) -> dict[int, dict[str, str]]:
-        """What the log says of each decision, by the pid of whom it chose."""
-        found: dict[int, dict[str, str]] = {}
-        now: dict[str, str] = {}
+        """The header of each report, by the pid of the chosen process."""
+        headers: dict[int, dict[str, str]] = {}
+        current: dict[str, str] = {}
         for line in self.log.splitlines():
-            if begun := _INVOKED.search(line):
-                now = {"limit": "", "usage": "", **begun.groupdict()}
-            elif asking := _ASKING.search(line):
-                now |= asking.groupdict()
+            if invoked := _INVOKED.search(line):
+                current = {"limit": "", "usage": "", **invoked.groupdict()}
+            elif trigger := _TRIGGER.search(line):
+                current |= trigger.groupdict()
             elif limit := _LIMIT.search(line):
-                now |= limit.groupdict()
+                current |= limit.groupdict()
             elif chosen := _HEADER.search(line):
-                found[int(chosen["pid"])] = now | chosen.groupdict()
-                now = {}
-        return {pid: header for pid, header in found.items() if "mask" in header}
+                headers[int(chosen["pid"])] = current | chosen.groupdict()
+                current = {}
+        return {pid: header for pid, header in headers.items() if "mask" in header}

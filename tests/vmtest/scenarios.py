@@ -1,8 +1,7 @@
-"""The kills that every kernel is tried with.
+"""The scenarios that are played on every kernel.
 
-Each scenario makes its kills for real and tells what it knows of them beforehand: whom it had
-killed, in which cgroup, for whose request. The first sentence of its docstring is its row in the
-table in docs/kernels.md.
+Each makes its kills for real and returns what it knows of them beforehand: victims, cgroup,
+trigger. The first sentence of its docstring is its row of the table in docs/kernels.md.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.testlib.kernel.kills import run_python, wait_until_killed
 from tests.testlib.kernel.memcg import own_memcg
 from tests.vmtest import constraint_scenarios, edge_scenarios, programs
-from tests.vmtest.bpftrace_recipe import recipe
+from tests.vmtest.bpftrace import start_bpftrace
 from tests.vmtest.programs import fill_cgroup
-from tests.vmtest.requirements import a_guest, cgroup_v2, protection, requires
-from tests.vmtest.scenario_kills import Made
+from tests.vmtest.requirements import can_protect, has_cgroup_v2, is_guest, requires
+from tests.vmtest.scenario_kills import ScenarioKills
 
 _TINY: Final = 1 << 20
 _SMALL: Final = 16 << 20
@@ -43,24 +42,24 @@ HOSTILE_UID: Final = 4242
 HOSTILE_SCORE: Final = 300
 
 
-def memcg() -> Made:
+def memcg() -> ScenarioKills:
     """One process exceeds the limit of its cgroup."""
     with own_memcg(_SMALL) as own:
-        return Made([pid := fill_cgroup(own)], own.path, own.inode, trigger=pid)
+        return ScenarioKills([pid := fill_cgroup(own)], own.path, own.inode, trigger=pid)
 
 
-def nested() -> Made:
+def nested() -> ScenarioKills:
     """The limit of the cgroup two levels above the victim's is hit."""
     return _below(apart=True)
 
 
-@requires(cgroup_v2)
-def uncontrolled() -> Made:
+@requires(has_cgroup_v2)
+def uncontrolled() -> ScenarioKills:
     """The victim's cgroup has no memory controller; the one two levels above accounts it."""
     return _below(apart=False)
 
 
-def _below(*, apart: bool) -> Made:
+def _below(*, apart: bool) -> ScenarioKills:
     with own_memcg(_SMALL) as own, own.child("pod") as pod:
         if apart:
             own.delegate_memory()
@@ -69,10 +68,10 @@ def _below(*, apart: bool) -> Made:
             pid = fill_cgroup(container)
             accounted = container if apart else own
             scope = "ancestor" if apart else "own"
-            return Made([pid], accounted.path, accounted.inode, trigger=pid, scope=scope)
+            return ScenarioKills([pid], accounted.path, accounted.inode, trigger=pid, scope=scope)
 
 
-def threads() -> Made:
+def threads() -> ScenarioKills:
     """The victim has nine threads; another one than the first allocates."""
     return _eats(
         "for _ in range(8):\n"
@@ -83,7 +82,7 @@ def threads() -> Made:
     )
 
 
-def leaderless() -> Made:
+def leaderless() -> ScenarioKills:
     """The victim's first thread has exited before; its pid still names the process."""
     return _eats(
         f"def eat():\n    time.sleep(0.5)\n    {_EAT}"
@@ -92,7 +91,7 @@ def leaderless() -> Made:
     )
 
 
-def hostile() -> Made:
+def hostile() -> ScenarioKills:
     """The victim's name tries to break parsers; another user, another oom_score_adj."""
     return _eats(
         f"open('/proc/self/oom_score_adj', 'w').write('{HOSTILE_SCORE}')\n"
@@ -101,54 +100,54 @@ def hostile() -> Made:
     )
 
 
-def _eats(program: str) -> Made:
+def _eats(program: str) -> ScenarioKills:
     with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as eater:
         wait_until_killed(eater)
-        return Made([eater.pid], own.path, own.inode, trigger=eater.pid)
+        return ScenarioKills([eater.pid], own.path, own.inode, trigger=eater.pid)
 
 
-@requires(protection)
-def other() -> Made:
+@requires(can_protect)
+def other() -> ScenarioKills:
     """A small process allocates; its large neighbour is killed.
 
-    The small one is spared: it may ask again before the memory of the other is free.
+    The small one is protected: it may allocate again before the memory of the other is free.
     """
-    spared = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
+    protect = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
     with own_memcg(_LIMIT) as own, ExitStack() as stack:
         big = stack.enter_context(run_python(f"{_ENTER}{_hold(20)}{_WAIT}", own.procs))
         _ready(big)
         _adjust(big, 1000)
-        small = stack.enter_context(run_python(f"{_ENTER}{spared}{_hold(16)}{_WAIT}", own.procs))
+        small = stack.enter_context(run_python(f"{_ENTER}{protect}{_hold(16)}{_WAIT}", own.procs))
         wait_until_killed(big)
         _ready(small)
-        # Who asked is looked at after the kill, and a guest is slow.
+        # The trigger is read after the kill, and a guest is slow.
         time.sleep(_LOOKED_AT_S)
-        return Made([big.pid], own.path, own.inode, trigger=small.pid)
+        return ScenarioKills([big.pid], own.path, own.inode, trigger=small.pid)
 
 
-@requires(a_guest)
-def sysrq() -> Made:
+@requires(is_guest)
+def sysrq() -> ScenarioKills:
     """A kill of the host by sysrq; the trigger is a kernel thread."""
     return _by_hand()
 
 
-@requires(a_guest)
-def traced() -> Made:
+@requires(is_guest)
+def traced() -> ScenarioKills:
     """A kill by sysrq while bpftrace has a kprobe on oom_kill_process."""
-    with recipe() as running:
-        before = len(running.kills())
+    with start_bpftrace() as running:
+        before = len(running.read_kills())
         made = _by_hand()
-        return replace(made, traced=running.after(before))
+        return replace(made, bpftrace_kills=running.wait_for_kills(before))
 
 
-def _by_hand() -> Made:
+def _by_hand() -> ScenarioKills:
     with own_memcg(128 << 20) as own:
         with run_python(f"{_ENTER}{_hold(20)}{_WAIT}", own.procs) as chosen:
             _ready(chosen)
             _adjust(chosen, 1000)
             Path("/proc/sysrq-trigger").write_text("f", encoding="ascii")
             wait_until_killed(chosen)
-        return Made([chosen.pid], own.path, own.inode, trigger=0, scope="host")
+        return ScenarioKills([chosen.pid], own.path, own.inode, trigger=0, scope="host")
 
 
 _BIGMEM = (
@@ -158,23 +157,23 @@ _BIGMEM = (
 )
 
 
-@requires(a_guest)
-def host() -> Made:
+@requires(is_guest)
+def host() -> ScenarioKills:
     """The host is out of memory: one process allocates more than it has."""
     return _bigmem(allocating=False)
 
 
-@requires(a_guest)
-def allocating() -> Made:
+@requires(is_guest)
+def allocating() -> ScenarioKills:
     """The host is out of memory, with vm.oom_kill_allocating_task."""
     return _bigmem(allocating=True)
 
 
-def _bigmem(*, allocating: bool) -> Made:
+def _bigmem(*, allocating: bool) -> ScenarioKills:
     settings = {"overcommit_memory": "1", "oom_kill_allocating_task": str(int(allocating))}
     before = {name: Path("/proc/sys/vm", name).read_text(encoding="ascii") for name in settings}
-    spared = Path("/proc/self/oom_score_adj")
-    spared.write_text("-1000", encoding="ascii")
+    own_score = Path("/proc/self/oom_score_adj")
+    own_score.write_text("-1000", encoding="ascii")
     try:
         for name, value in settings.items():
             Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
@@ -186,22 +185,22 @@ def _bigmem(*, allocating: bool) -> Made:
             wait_until_killed(big)
             pids = [big.pid]
             with suppress(subprocess.TimeoutExpired):
-                # The memory of a victim that is nearly gone may not be free yet when somebody
-                # else asks: then the kernel looks for another.
+                # A dying victim may not have freed its memory yet when another process
+                # allocates: then the kernel chooses a second victim.
                 next_best.wait(0.5)
                 pids.append(next_best.pid)
             next_best.kill()
         if allocating:
             # The settings are read after the kill, and a guest is slow.
             time.sleep(_LOOKED_AT_S)
-        return Made(pids, trigger=-1, scope="host")
+        return ScenarioKills(pids, trigger=-1, scope="host")
     finally:
-        spared.write_text("0", encoding="ascii")
+        own_score.write_text("0", encoding="ascii")
         for name, value in before.items():
             Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
 
 
-def namespaced() -> Made:
+def namespaced() -> ScenarioKills:
     """The victim is the first process of a PID namespace of its own."""
     enter = 'echo $$ > "$0" && exec unshare --pid --fork tail /dev/zero'
     with own_memcg(_SMALL) as own, subprocess.Popen(["/bin/sh", "-c", enter, own.procs]) as outer:
@@ -209,26 +208,26 @@ def namespaced() -> Made:
         while not (pids := children.read_text(encoding="ascii").split()):
             assert outer.poll() is None
         outer.wait(60)
-        return Made([int(pids[0])], own.path, own.inode, trigger=int(pids[0]))
+        return ScenarioKills([int(pids[0])], own.path, own.inode, trigger=int(pids[0]))
 
 
-@requires(protection)
-def nobody() -> Made:
+@requires(can_protect)
+def nobody() -> ScenarioKills:
     """The only process of a cgroup is protected, and allocates by write(2), which may fail."""
     program = (
         "import errno, os\nopen('/proc/self/oom_score_adj', 'w').write('-1000')\n"
         "shared, page = os.memfd_create('x'), bytes(1 << 16)\n"
         "try:\n    while True:\n        os.write(shared, page)\n"
-        # At once: there is no memory for anything else, and each want of it is a report.
+        # At once: each further allocation fails too, and prints a report.
         "except OSError as error:\n    os._exit(error.errno != errno.ENOMEM)\n"
     )
-    with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as asking:
-        assert asking.wait(60) == 0
-        return Made([], own.path, own.inode, trigger=asking.pid)
+    with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as trigger:
+        assert trigger.wait(60) == 0
+        return ScenarioKills([], own.path, own.inode, trigger=trigger.pid)
 
 
-@requires(cgroup_v2)
-def group() -> Made:
+@requires(has_cgroup_v2)
+def group() -> ScenarioKills:
     """With memory.oom.group, all three processes of a cgroup are killed."""
     with own_memcg(_SMALL) as own, ExitStack() as stack:
         (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
@@ -237,23 +236,23 @@ def group() -> Made:
         for process in idle:
             wait_until_killed(process)
         pids = [*(process.pid for process in idle), eater]
-        return Made(pids, own.path, own.inode, trigger=eater)
+        return ScenarioKills(pids, own.path, own.inode, trigger=eater)
 
 
-def storm() -> Made:
+def storm() -> ScenarioKills:
     """300 kills at full speed: more than the kernel prints reports for."""
     with ExitStack() as stack:
         storms = []
         for own in [stack.enter_context(own_memcg(_TINY)) for _ in range(_AT_ONCE)]:
             process = subprocess.Popen(
-                [programs.program("kill_storm"), own.procs, str(STORM // _AT_ONCE)],
+                [programs.program_path("kill_storm"), own.procs, str(STORM // _AT_ONCE)],
                 stdout=subprocess.PIPE,
                 text=True,
             )
             storms.append(stack.enter_context(process))
-        told = [process.communicate(timeout=_STORM_S)[0] for process in storms]
+        outputs = [process.communicate(timeout=_STORM_S)[0] for process in storms]
         assert not any(process.returncode for process in storms)
-    return Made([int(pid) for pids in told for pid in pids.split()])
+    return ScenarioKills([int(pid) for output in outputs for pid in output.split()])
 
 
 def _hold(mib: int) -> str:
@@ -279,7 +278,7 @@ def _adjust(process: subprocess.Popen[bytes], score: int) -> None:
     Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(score), encoding="ascii")
 
 
-SCENARIOS: Final[dict[str, Callable[[], Made]]] = {
+SCENARIOS: Final[dict[str, Callable[[], ScenarioKills]]] = {
     scenario.__name__: scenario
     for scenario in (
         *(memcg, nested, uncontrolled, threads, leaderless, hostile),

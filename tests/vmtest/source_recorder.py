@@ -1,4 +1,4 @@
-"""Sources that are drained as their events come, and what each has told."""
+"""Sources that are drained as their events come, and the events of each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from otel_oom.capture.source import Source
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import TaskList
 
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 _ENDS_S: Final = 30.0
 
+EventT = TypeVar("EventT", bound=CapturedEvent)
 
-class Completed(NamedTuple):
-    """A kill with its report, and what was read of it at once."""
+
+class CompletedKill(NamedTuple):
+    """A kill with its report, and the state that was read at once."""
 
     kill: OomKill
     snapshot: Snapshot
@@ -29,41 +31,41 @@ class Completed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A source, and the events that it has told."""
+class SourceRecorder:
+    """A source, and the events that it has captured."""
 
     source: Source
-    complete: Callable[[OomKill], Completed] | None = None
+    complete: Callable[[OomKill], CompletedKill] | None = None
     """Completes each kill at once."""
     events: list[CapturedEvent] = field(default_factory=list)
-    seen: list[Snapshot] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
     scanned: list[TaskList | None] = field(default_factory=list)
 
     def drain(self) -> int:
-        """Take what waits now, and return how many that were."""
-        return self.source.drain(self._take)
+        """Record the waiting events, and return their number."""
+        return self.source.drain(self._record)
 
-    def _take(self, event: CapturedEvent) -> None:
+    def _record(self, event: CapturedEvent) -> None:
         if self.complete and isinstance(event, OomKill):
             event, snapshot, scanned = self.complete(event)
-            self.seen.append(snapshot)
+            self.snapshots.append(snapshot)
             self.scanned.append(scanned)
         self.events.append(event)
 
-    def ended(self) -> int:
-        """How many victims have ended by what it told."""
-        return sum(isinstance(event, VictimExit) for event in self.events)
+    def of_type(self, event_type: type[EventT]) -> list[EventT]:
+        """Return the events of one type."""
+        return [event for event in self.events if isinstance(event, event_type)]
 
 
 @contextmanager
-def drained(watched: Sequence[Watched]) -> Iterator[None]:
-    """Drain all of them meanwhile, as the agent does: what they look up in /proc is soon gone."""
-    by_source = {each.source: each for each in watched}
+def drain_in_background(recorders: Sequence[SourceRecorder]) -> Iterator[None]:
+    """Drain all of them meanwhile, as the agent does: entries of /proc are soon gone."""
+    by_source = {recorder.source: recorder for recorder in recorders}
     over = threading.Event()
 
     def follow() -> None:
         while not over.is_set():
-            ready, _, _ = select.select(by_source, [], [], _LOOK_S)
+            ready, _, _ = select.select(by_source, [], [], _POLL_S)
             for source in ready:
                 by_source[source].drain()
 
@@ -76,11 +78,12 @@ def drained(watched: Sequence[Watched]) -> Iterator[None]:
             following.result()
 
 
-def finish(watched: Sequence[Watched], ends: int) -> None:
-    """Drain until the first has told of that many ends, or not in time, and none has any more."""
+def drain_until_ended(recorders: Sequence[SourceRecorder], count: int) -> None:
+    """Drain until the first has ``count`` exits or the time is over, and no event is left."""
     deadline = time.monotonic() + _ENDS_S
     while True:
-        taken = sum(each.drain() for each in watched)
-        if not taken and (watched[0].ended() >= ends or time.monotonic() > deadline):
+        drained = sum(recorder.drain() for recorder in recorders)
+        ended = len(recorders[0].of_type(VictimExit)) >= count
+        if not drained and (ended or time.monotonic() > deadline):
             return
-        select.select([each.source for each in watched], [], [], _LOOK_S)
+        select.select([recorder.source for recorder in recorders], [], [], _POLL_S)

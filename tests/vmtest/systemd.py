@@ -1,8 +1,8 @@
-"""A guest in which systemd is the first process, with nothing of the machine's own services.
+"""A guest whose first process is systemd, without the services of this machine.
 
-vng's own way to that needs a folder to write in below the machine's /lib. Its first process, a
-script for bash, reads what ``BASH_ENV`` names before all else, and what the kernel's command line
-has is its environment.
+vng's own way needs a writable folder below the machine's /lib. Here bash, which runs vng's first
+script, reads the file that ``BASH_ENV`` names before anything else; the kernel's command line is
+its environment.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ exec /lib/systemd/systemd --unit=guest.service
 """
 
 
-def first(folder: Path, script: str, repository: Path) -> list[str]:
-    """Have systemd run the bash ``script`` as its one service: more arguments for vng."""
+def boot_arguments(folder: Path, script: str, repository: Path) -> list[str]:
+    """Return further arguments for vng, by which systemd runs ``script`` as its one service."""
     (folder / "guest.sh").write_text(f"{script}\n", encoding="utf-8")
     text = _FIRST.replace("{folder}", shlex.quote(str(folder)))
     text = text.replace("{repository}", shlex.quote(str(repository)))

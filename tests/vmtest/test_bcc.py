@@ -1,49 +1,49 @@
-"""What BCC compiles against a kernel's own headers tells what libbpf tells."""
+"""BCC, compiled against a kernel's own headers, captures what libbpf captures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import pytest
 from msgspec import convert
 
-from otel_oom.model.events import OomKill, VictimExit
+from otel_oom.model.events import OomKill
 from tests.testlib.kernel.bcc import comparable_fields
-from tests.vmtest.bcc_kills import PLAYED
-from tests.vmtest.guest import Run
+from tests.vmtest.bcc_kills import BCC_SCENARIOS
+from tests.vmtest.guest import GuestRun
+from tests.vmtest.scenario_result import SourceEvents
 
-_HELD_BACK: Final = 1 << 20
-"""More than a guest's CPUs can have counted between two programs on one hook."""
+_SLACK: Final = 1 << 20
+"""More than a guest's CPUs can count between two programs on one hook."""
 
-_MOVING: Final = ("memory.", "memcg_usage.", "decision.memcg_usage.")
-"""What goes on changing while others run."""
-
+_CHANGING: Final = ("memory.", "memcg_usage.", "decision.memcg_usage.")
+"""Fields that change while other processes run."""
 
 pytestmark = pytest.mark.headers
 
 
 @pytest.fixture
-def compiled(run: Run) -> dict[str, Any]:
-    """What came out of it on that kernel."""
-    found: dict[str, Any] = run.results["compiled"]
-    return found
+def bcc(guest_run: GuestRun) -> dict[str, Any]:
+    """Return the results of BCC on that kernel."""
+    results: dict[str, Any] = guest_run.results["bcc"]
+    return results
 
 
-def test_bcc_takes_the_hooks_that_it_knows(compiled: dict[str, Any]) -> None:
-    """The mark by its tracepoint, the decision by kprobes."""
-    assert compiled["hook"] == "raw_tp/mark_victim"
-    assert compiled["decision_source"] == "kprobe/oom_kill_process"
+def test_bcc_attaches_to_tracepoint_and_kprobes(bcc: dict[str, Any]) -> None:
+    assert bcc["hook"] == "raw_tp/mark_victim"
+    assert bcc["decision_source"] == "kprobe/oom_kill_process"
 
 
-@pytest.mark.parametrize("name", PLAYED)
-def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> None:
-    """The same kills, each field of them alike; and the same ends."""
-    played = compiled["played"][name]
-    bcc, libbpf = (played["told"][source] for source in ("bcc", "libbpf"))
-    one, other = _kills(bcc), _kills(libbpf)
-    assert set(one) == set(other) == set(played["made"]["pids"])
-    for pid, kill in one.items():
-        ours, theirs = comparable_fields(kill), comparable_fields(other[pid])
+@pytest.mark.parametrize("scenario", BCC_SCENARIOS)
+def test_bcc_captures_what_libbpf_captures(bcc: dict[str, Any], scenario: str) -> None:
+    """The same kills with equal fields, and the same exits."""
+    result = bcc["scenarios"][scenario]
+    events = [convert(result["events"][source], SourceEvents) for source in ("bcc", "libbpf")]
+    by_bcc, by_libbpf = (_by_pid(source.kills) for source in events)
+    assert set(by_bcc) == set(by_libbpf) == set(result["made"]["pids"])
+    for pid, kill in by_bcc.items():
+        ours, theirs = comparable_fields(kill), comparable_fields(by_libbpf[pid])
         assert {ours.pop("decision.source"), theirs.pop("decision.source")} == {
             "kprobe/oom_kill_process",
             "fentry/oom_kill_process",
@@ -53,27 +53,22 @@ def test_bcc_tells_what_libbpf_tells(compiled: dict[str, Any], name: str) -> Non
             field: (value, theirs[field])
             for field, value in ours.items()
             if value != theirs[field]
-            and not (field.startswith(_MOVING) and abs(value - theirs[field]) < _HELD_BACK)
+            and not (field.startswith(_CHANGING) and abs(value - theirs[field]) < _SLACK)
         }
         assert not different
-    assert _incidents(one) == _incidents(other)
-    assert _ends(bcc) == _ends(libbpf)
+    assert _pids_by_incident(by_bcc.values()) == _pids_by_incident(by_libbpf.values())
+    exits = [sorted(source.exits, key=lambda exit_: exit_.tgid) for source in events]
+    assert [*map(comparable_fields, exits[0])] == [*map(comparable_fields, exits[1])]
 
 
-def _kills(told: dict[str, Any]) -> dict[int | None, OomKill]:
-    kills = [convert(kill, OomKill) for kill in told["kills"]]
+def _by_pid(kills: list[OomKill]) -> dict[int | None, OomKill]:
     assert len({kill.victim.tgid for kill in kills}) == len(kills)
     return {kill.victim.tgid: kill for kill in kills}
 
 
-def _incidents(kills: dict[int | None, OomKill]) -> set[frozenset[int | None]]:
-    """The victims of each incident."""
-    found: dict[str, set[int | None]] = {}
-    for pid, kill in kills.items():
-        found.setdefault(kill.incident or kill.uid, set()).add(pid)
-    return {frozenset(pids) for pids in found.values()}
-
-
-def _ends(told: dict[str, Any]) -> list[dict[str, Any]]:
-    ends = (convert(exit_, VictimExit) for exit_ in told["exits"])
-    return [comparable_fields(end) for end in sorted(ends, key=lambda end: end.tgid)]
+def _pids_by_incident(kills: Iterable[OomKill]) -> set[frozenset[int | None]]:
+    """Return the victims of each incident."""
+    incidents: dict[str, set[int | None]] = {}
+    for kill in kills:
+        incidents.setdefault(kill.incident or kill.uid, set()).add(kill.victim.tgid)
+    return {frozenset(pids) for pids in incidents.values()}

@@ -1,4 +1,4 @@
-"""Why it happened, on every supported kernel, held against that kernel's own report."""
+"""The cause of kills on every supported kernel, compared with that kernel's own report."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import TaskList
 from tests.testlib.samples.events import HOST
-from tests.vmtest.guest import Run
-from tests.vmtest.scenario_result import Played
+from tests.vmtest.guest import GuestRun
+from tests.vmtest.scenario_result import ScenarioResult
 
 PAGE: Final = 4096
 
-_HELD_BACK: Final = 1 << 20
-"""More than a process, or a guest's CPUs, can have counted without having told it yet."""
+_SLACK: Final = 1 << 20
+"""More than a process, or a guest's CPUs, can count before it is visible."""
 
 ONE_CGROUP: Final = ["memcg", "threads", "hostile", "other"]
-"""Scenarios with one kill, in one cgroup without any below it.
+"""Scenarios with one kill, in one cgroup without children.
 
-As soon as the victim is dead, they take the cgroup away, as who runs containers does. On a slow
-machine it is gone before it can be looked at: of all four, once at least it is not.
+As soon as the victim is dead they remove the cgroup, as container runtimes do. On a slow machine
+it is gone before its files are read; of all four, at least one is not.
 """
 
 _STATS: Final = re.compile(r"(?:\\x0a|\n|^)(\w+) (\d+)(?=\\x0a|\n|$)")
@@ -37,96 +37,100 @@ _TABLE: Final = re.compile(
 )
 
 
-def seen_of(played: Played) -> Iterator[tuple[OomKill, Snapshot, TaskList | None]]:
-    """Each kill of the scenario with its snapshot and the processes that were scanned."""
-    told = played.told["libbpf"]
-    for kill, seen, scanned in zip(told.kills, told.seen, told.scanned, strict=True):
-        if kill.victim.tgid in played.made.pids:
-            yield kill, seen, scanned
+def completed_kills(result: ScenarioResult) -> Iterator[tuple[OomKill, Snapshot, TaskList | None]]:
+    """Yield each kill of the scenario with the state that was read of it."""
+    events = result.events["libbpf"]
+    for kill, snapshot, scanned in zip(events.kills, events.snapshots, events.scanned, strict=True):
+        if kill.victim.tgid in result.made.pids:
+            yield kill, snapshot, scanned
 
 
-def in_one_cgroup(run: Run) -> list[tuple[Played, OomKill, Snapshot, TaskList]]:
-    """Those kills whose cgroup was still there when it was looked at."""
-    scenarios = run.results["scenarios"]
-    every = [Played.from_json(scenarios[name]) for name in ONE_CGROUP if name in scenarios]
+def kills_in_one_cgroup(
+    guest_run: GuestRun,
+) -> list[tuple[ScenarioResult, OomKill, Snapshot, TaskList]]:
+    """Return those kills whose cgroup still existed when its files were read."""
+    scenarios = guest_run.results["scenarios"]
+    every = [ScenarioResult.from_json(scenarios[name]) for name in ONE_CGROUP if name in scenarios]
     return [
-        (played, kill, seen, scanned)
-        for played in every
-        for kill, seen, scanned in seen_of(played)
+        (result, kill, snapshot, scanned)
+        for result in every
+        for kill, snapshot, scanned in completed_kills(result)
         if scanned
     ]
 
 
-def test_the_candidates_are_those_of_the_kernels_table(run: Run) -> None:
-    """Nobody is told that the kernel did not weigh, and each with what it held and its score.
+def test_scanned_tasks_are_those_of_the_kernels_table(guest_run: GuestRun) -> None:
+    """The same processes with their score, and at least their memory.
 
-    What was not killed goes on, and may hold more by then.
+    Processes that were not killed run on, and may have more by then.
     """
-    assert in_one_cgroup(run)
-    for played, kill, _, scanned in in_one_cgroup(run):
-        rows = {int(row["pid"]): row for row in _TABLE.finditer(played.log)}
+    assert kills_in_one_cgroup(guest_run)
+    for result, kill, _, scanned in kills_in_one_cgroup(guest_run):
+        rows = {int(row["pid"]): row for row in _TABLE.finditer(result.log)}
         assert kill.victim.tgid in rows
-        assert scanned.memcg == played.made.memcg
+        assert scanned.memcg == result.made.memcg
         assert {one.tgid for one in scanned.largest} <= rows.keys()
         for one in scanned.largest:
-            assert one.memcg == played.made.memcg
+            assert one.memcg == result.made.memcg
             assert one.score_adj == int(rows[one.tgid]["adj"])
             if one.tgid != kill.victim.tgid:
-                assert one.resident >= int(rows[one.tgid]["rss"]) * PAGE - _HELD_BACK
+                assert one.resident >= int(rows[one.tgid]["rss"]) * PAGE - _SLACK
 
 
-@pytest.mark.parametrize("name", ["other"])
-def test_one_that_is_spared_is_told_beside_the_victim(played: Played) -> None:
-    """Who asked, and is never chosen, held much of the memory, and is told as a candidate."""
-    ((_, _, scanned),) = seen_of(played)
+@pytest.mark.parametrize("scenario", ["other"])
+def test_a_protected_process_is_among_the_scanned_tasks(result: ScenarioResult) -> None:
+    """The allocating process has much of the memory, and can never be chosen."""
+    ((_, _, scanned),) = completed_kills(result)
     assert scanned is not None
-    (spared,) = (one for one in scanned.largest if one.tgid == played.made.trigger)
-    assert spared.score_adj == -1000
-    assert spared.resident > 4 << 20
+    (protected,) = (one for one in scanned.largest if one.tgid == result.made.trigger)
+    assert protected.score_adj == -1000
+    assert protected.resident > 4 << 20
 
 
-def test_the_cgroups_numbers_are_its_own(run: Run) -> None:
-    """On v2 each part that the kernel's report has of it is told, by the same name."""
-    assert in_one_cgroup(run)
-    for played, kill, seen, _ in in_one_cgroup(run):
+def test_cgroup_statistics_are_those_of_the_cgroup(guest_run: GuestRun) -> None:
+    """On v2 each value of the kernel's report is there under the same name."""
+    assert kills_in_one_cgroup(guest_run)
+    for result, kill, snapshot, _ in kills_in_one_cgroup(guest_run):
         assert kill.decision is not None
-        numbers = seen.limit_cgroup if kill.decision.memcg else seen.victim_cgroup
+        numbers = snapshot.limit_cgroup if kill.decision.memcg else snapshot.victim_cgroup
         assert numbers is not None
-        assert numbers.events["oom_kill"] == played.counted
+        assert numbers.events["oom_kill"] == result.counted
         assert numbers.stat["anon"] <= (
             kill.decision.memcg_usage.limit or 0 if kill.decision.memcg_usage else 0
         )
-        if run.results["v1"]:
+        if guest_run.results["v1"]:
             continue
-        report = played.log.partition("Memory cgroup stats for ")[2].partition("Tasks state")[0]
+        report = result.log.partition("Memory cgroup stats for ")[2].partition("Tasks state")[0]
         logged = dict(_STATS.findall(report))
         assert {"anon", "file", "shmem", "sock"} <= numbers.stat.keys()
         assert numbers.stat.keys() <= logged.keys()
-        assert numbers.stat["anon"] <= int(logged["anon"]) + _HELD_BACK
+        assert numbers.stat["anon"] <= int(logged["anon"]) + _SLACK
         assert numbers.events["max"] > 0
-        assert bool(numbers.pressure) == run.results["pressure"]
+        assert bool(numbers.pressure) == guest_run.results["pressure"]
 
 
-@pytest.mark.parametrize("name", ["memcg", "host", "sysrq", "allocating"])
-def test_the_hosts_numbers_are_its_own(played: Played, run: Run, name: str) -> None:
-    """Its memory, its pressure where it has such a file, and how it was set at that moment."""
-    for _, seen, _ in seen_of(played):
-        assert seen.host is not None
-        assert seen.host.memory["total"] == run.results["memory"]
-        assert 0 < seen.host.memory["available"] < run.results["memory"]
-        assert bool(seen.host.pressure) == run.results["pressure"]
-        assert seen.vm_sysctl["oom_kill_allocating_task"] == (name == "allocating")
-        assert len(seen.vm_sysctl) == 7
+@pytest.mark.parametrize("scenario", ["memcg", "host", "sysrq", "allocating"])
+def test_host_memory_and_settings_are_those_of_the_kernel(
+    result: ScenarioResult, guest_run: GuestRun, scenario: str
+) -> None:
+    """Memory, pressure where the kernel has it, and the settings at that moment."""
+    for _, snapshot, _ in completed_kills(result):
+        assert snapshot.host is not None
+        assert snapshot.host.memory["total"] == guest_run.results["memory"]
+        assert 0 < snapshot.host.memory["available"] < guest_run.results["memory"]
+        assert bool(snapshot.host.pressure) == guest_run.results["pressure"]
+        assert snapshot.vm_sysctl["oom_kill_allocating_task"] == (scenario == "allocating")
+        assert len(snapshot.vm_sysctl) == 7
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("scenario", "expected"),
     [("other", "alone used"), ("sysrq", "sysrq f"), ("host", "of the host's")],
 )
-def test_the_advice_is_that_of_the_scenario(played: Played, says: str) -> None:
-    """What was made is what the advice is about; it was the first that was killed."""
-    kill, seen, scanned = next(seen_of(played))
+def test_advice_is_that_of_the_scenario(result: ScenarioResult, expected: str) -> None:
+    """For the process that was killed first."""
+    kill, snapshot, scanned = next(completed_kills(result))
     kill = replace(kill, tasks=kill.tasks or scanned)
-    said = advise(enrich_kill(kill, seen, VictimOutcome(), kill.time_unix_ns, HOST))
-    assert said is not None
-    assert says in said
+    advice = advise(enrich_kill(kill, snapshot, VictimOutcome(), kill.time_unix_ns, HOST))
+    assert advice is not None
+    assert expected in advice

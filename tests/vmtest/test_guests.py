@@ -1,6 +1,6 @@
-"""Every kill on every supported kernel, held against that kernel's own log and counters.
+"""Every kill on every supported kernel, compared with that kernel's own log and counters.
 
-Each judgement is made of both sources, as far as the source can know.
+Each check is made of both sources, as far as the source can know.
 """
 
 from __future__ import annotations
@@ -16,83 +16,83 @@ from otel_oom.enrich.event import limit_scope
 from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import OomKill
 from otel_oom.model.text import decode_bytes
-from tests.vmtest.guest import Run
-from tests.vmtest.programs import program
-from tests.vmtest.scenario_result import SOURCES, Played, Told
+from tests.vmtest.guest import GuestRun
+from tests.vmtest.programs import program_path
+from tests.vmtest.scenario_result import SOURCES, ScenarioResult, SourceEvents
 from tests.vmtest.scenarios import SCENARIOS, STORM
 
 KB = 1024
 PAGE = 4096
 
-_HELD_BACK = 1 << 20
-"""More than a victim's threads, or a guest's CPUs, can have counted without having told it yet."""
+_SLACK = 1 << 20
+"""More than a victim's threads, or a guest's CPUs, can count before it is visible."""
 
 _SIGNAL_NS = 10_000_000
-"""Longer than from the signal to the mark, in the thread that sends the one and makes the other."""
+"""Longer than the time between signal and mark, which one thread makes."""
 
 MARKING = [name for name in SCENARIOS if name != "skipped"]
 KILLING = [name for name in MARKING if name != "nobody"]
 
-every = pytest.mark.parametrize("name", MARKING)
-every_kill = pytest.mark.parametrize("name", KILLING)
+every = pytest.mark.parametrize("scenario", MARKING)
+every_kill = pytest.mark.parametrize("scenario", KILLING)
 by_both = pytest.mark.parametrize("source", SOURCES)
 by_bpf = pytest.mark.parametrize("source", ["libbpf"])
 
 
 @pytest.fixture
-def told(played: Played, source: str) -> Told:
-    """What that source told of the scenario."""
-    return played.told[source]
+def events(result: ScenarioResult, source: str) -> SourceEvents:
+    """Return the events of that source."""
+    return result.events[source]
 
 
 @every
 @by_both
-def test_every_kill_is_told_once(played: Played, told: Told, run: Run) -> None:
-    """Who was killed is in the log, in the counter and in what was captured, each once.
+def test_each_kill_is_captured_logged_and_counted_once(
+    result: ScenarioResult, events: SourceEvents, guest_run: GuestRun
+) -> None:
+    """In a group the kernel may kill, log and count its first choice a second time.
 
-    In a group the kernel may kill, log and count its first choice a second time. Who exits by
-    itself is marked, and neither logged nor counted.
+    An exiting process is marked, and neither logged nor counted.
     """
-    unlogged = set(played.made.already_exiting)
-    assert len(set(played.made.pids)) == len(played.made.pids)
-    marked = [pid for pid in played.made.pids if told.source == "libbpf" or pid not in unlogged]
-    assert sorted(kill.victim.tgid or 0 for kill in told.kills) == sorted(marked)
-    killed = [kill for kill in told.kills if kill.victim.tgid not in unlogged]
-    assert sorted({played.line(kill).pid for kill in killed}) == sorted(
-        {line.pid for line in played.logged}
+    unlogged = set(result.made.already_exiting)
+    assert len(set(result.made.pids)) == len(result.made.pids)
+    marked = [pid for pid in result.made.pids if events.source == "libbpf" or pid not in unlogged]
+    assert sorted(kill.victim.tgid or 0 for kill in events.kills) == sorted(marked)
+    killed = [kill for kill in events.kills if kill.victim.tgid not in unlogged]
+    assert sorted({result.line(kill).pid for kill in killed}) == sorted(
+        {line.pid for line in result.killed_lines}
     )
-    assert played.counted == len(played.logged)
-    assert run.results["loss"][told.source] == dict.fromkeys(
+    assert result.counted == len(result.killed_lines)
+    assert guest_run.results["lost"][events.source] == dict.fromkeys(
         ("victims", "exits", "undecodable", "log_lines"), 0
     )
 
 
-@pytest.mark.parametrize("name", ["storm"])
+@pytest.mark.parametrize("scenario", ["storm"])
 @by_both
-def test_a_storm_is_as_many_events_as_kills(played: Played, told: Told) -> None:
+def test_each_kill_of_a_storm_is_captured(result: ScenarioResult, events: SourceEvents) -> None:
     """300 kills are 300 lines of the log, a counter that rose by 300, and 300 events."""
-    assert played.counted == len(played.logged) == STORM
-    assert len({kill.victim.tgid for kill in told.kills}) == len(told.kills) == STORM
-    assert len({kill.uid for kill in told.kills}) == STORM
+    assert result.counted == len(result.killed_lines) == STORM
+    assert len({kill.victim.tgid for kill in events.kills}) == len(events.kills) == STORM
+    assert len({kill.uid for kill in events.kills}) == STORM
 
 
 @every
 @by_both
-def test_every_victims_end_is_told(played: Played, told: Told) -> None:
-    """Each victim has one exit, by SIGKILL, after its mark; as soon as that is sent, it may run.
+def test_each_victims_exit_is_captured(result: ScenarioResult, events: SourceEvents) -> None:
+    """One exit, by SIGKILL, after the mark; the victim may run as soon as the signal is sent.
 
-    Beside the log an end is told if the victim was still there when its line was read, and with
-    what code where that can be had.
+    Beside the log an exit is captured if the victim still existed when its line was read.
     """
-    marked = {kill.victim.tgid: kill for kill in told.kills}
-    exited = [exit_.tgid for exit_ in told.exits]
+    marked = {kill.victim.tgid: kill for kill in events.kills}
+    exited = [exit_.tgid for exit_ in events.exits]
     assert len(set(exited)) == len(exited)
-    if told.source == "libbpf":
-        assert sorted(exited) == sorted(played.made.pids)
-    for exit_ in told.exits:
+    if events.source == "libbpf":
+        assert sorted(exited) == sorted(result.made.pids)
+    for exit_ in events.exits:
         kill = marked[exit_.tgid]
         if exit_.exit_code is None:
-            assert told.source == "kmsg"
+            assert events.source == "kmsg"
         else:
             assert exit_.exit_code & 0x7F == signal.SIGKILL
         assert exit_.boottime_ns > kill.boottime_ns - _SIGNAL_NS
@@ -101,28 +101,29 @@ def test_every_victims_end_is_told(played: Played, told: Told) -> None:
 
 @every_kill
 @by_both
-def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, told: Told, run: Run) -> None:
-    """Comm, uid, score and every size are those of the "Killed process" line.
+def test_a_victim_has_the_values_of_its_log_line(
+    result: ScenarioResult, events: SourceEvents, guest_run: GuestRun
+) -> None:
+    """Comm, uid, score and every size.
 
-    A victim that is not what asked runs on, and may tell what it held back between the mark and
-    the line.
+    A victim that is not the trigger runs on, and may count more between the mark and the line.
     """
-    for kill in _logged(played, told):
-        line, memory = played.line(kill), kill.memory
-        assert kill.victim.comm == decode_bytes(_unescaped(line.comm))
+    for kill in _logged_kills(result, events):
+        line, memory = result.line(kill), kill.memory
+        assert kill.victim.comm == decode_bytes(_unescape(line.comm))
         assert (kill.victim.uid, kill.victim.score_adj) == (line.uid, line.score_adj)
         assert memory is not None
         assert memory.total_vm == line.total_vm * KB
         runs_on = kill.trigger is None or kill.trigger.tid != kill.victim.tid
-        lags = told.source == "libbpf" and (runs_on or run.kernel.log_sums)
-        slack = _HELD_BACK if lags else 0
+        lags = events.source == "libbpf" and (runs_on or guest_run.kernel.log_sums)
+        slack = _SLACK if lags else 0
         assert abs(memory.anon - line.anon * KB) <= slack
         assert abs(memory.file - line.file * KB) <= slack
         assert memory.shmem is not None
         assert abs(memory.shmem - line.shmem * KB) <= slack
         assert memory.page_tables == line.pgtables * KB
-        swapped = played.swapped.get(line.pid, 0) * PAGE
-        if told.source == "libbpf":
+        swapped = result.swapped.get(line.pid, 0) * PAGE
+        if events.source == "libbpf":
             assert abs((memory.swap or 0) - swapped) <= slack
         else:
             assert memory.swap is None  # a report has it, yet not the line
@@ -130,41 +131,43 @@ def test_a_victim_is_told_as_the_kernel_logs_it(played: Played, told: Told, run:
 
 @every_kill
 @by_bpf
-def test_nothing_of_a_victim_is_unknown(told: Told) -> None:
-    """Whether the kernel's tracepoint passes a task or a number."""
-    for kill in told.kills:
+def test_bpf_knows_all_values_of_a_victim(events: SourceEvents) -> None:
+    """Whether the kernel's tracepoint passes a task or a pid."""
+    for kill in events.kills:
         victim = kill.victim
         assert None not in (victim.uid, victim.comm, victim.executable, kill.memory, kill.memcg)
 
 
 @every_kill
 @by_both
-def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, run: Run) -> None:
-    """Constraint, request, cgroup, usage and limit are those of the header that the log has of it.
+def test_a_decision_has_the_values_of_its_log_header(
+    result: ScenarioResult, events: SourceEvents, guest_run: GuestRun
+) -> None:
+    """Constraint, request, cgroup, usage and limit.
 
-    Of a storm it has few; what a group dies by is one decision.
+    The log has few headers of a storm; a group has one decision.
     """
-    logged = _logged(played, told)
-    assert any(kill.victim.tgid in played.headers for kill in logged) or not logged
+    logged = _logged_kills(result, events)
+    assert any(kill.victim.tgid in result.headers for kill in logged) or not logged
     for kill in logged:
-        decision, header = kill.decision, played.headers.get(kill.victim.tgid or 0)
-        hook = "/dev/kmsg" if told.source == "kmsg" else run.results["decision_source"]
+        decision, header = kill.decision, result.headers.get(kill.victim.tgid or 0)
+        hook = "/dev/kmsg" if events.source == "kmsg" else guest_run.results["decision_source"]
         if hook == "/dev/kmsg" and header is None and not kill.incident:
             assert decision is None or decision.gfp_mask is None
             continue
         assert decision is not None
         assert decision.source == hook
-        assert decision.message == played.line(kill).message
-        # The log does not tell the cgroups of those that are killed along.
-        known = kill.memcg is not None or played.made.scope == "host"
-        assert known or (told.source == "kmsg" and kill.incident)
+        assert decision.message == result.line(kill).message
+        # The log lacks the cgroups of further victims of a group.
+        known = kill.memcg is not None or result.made.scope == "host"
+        assert known or (events.source == "kmsg" and kill.incident)
         scope = limit_scope(kill, analyse_stack(kill.stack))
-        assert scope == (played.made.scope if known else None)
-        assert (decision.memcg is None) == (played.made.scope == "host")
+        assert scope == (result.made.scope if known else None)
+        assert (decision.memcg is None) == (result.made.scope == "host")
         if header is None:
             continue
         assert decision.constraint == header["constraint"].lower()
-        assert (decision.memcg.path if decision.memcg else None) == header["hit"]
+        assert (decision.memcg.path if decision.memcg else None) == header["limit_memcg"]
         assert decision.gfp_mask == int(header["mask"], 16)
         assert decision.gfp_flags == header["flags"]
         assert decision.order == int(header["order"])
@@ -172,44 +175,48 @@ def test_a_decision_is_told_as_the_kernel_logs_it(played: Played, told: Told, ru
             assert decision.memcg_usage.limit == int(header["limit"]) * KB
             assert decision.total_memory in {
                 None,
-                played.made.with_swap or decision.memcg_usage.limit,
+                result.made.memory_and_swap_limit or decision.memcg_usage.limit,
             }
-            assert abs((decision.memcg_usage.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
+            assert abs((decision.memcg_usage.usage or 0) - int(header["usage"]) * KB) <= _SLACK
 
 
 @every_kill
 @by_both
-def test_the_cgroup_is_the_one_that_is_accounted(played: Played, told: Told) -> None:
-    """Path and inode are those of the victim's memory cgroup; the log has the path, in a header."""
-    for kill in told.kills:
-        header = played.headers.get(kill.victim.tgid or 0)
-        if told.source == "kmsg" and header is None:
+def test_the_cgroup_is_the_victims_memory_cgroup(
+    result: ScenarioResult, events: SourceEvents
+) -> None:
+    """Path and inode; the log has the path, in a header."""
+    for kill in events.kills:
+        header = result.headers.get(kill.victim.tgid or 0)
+        if events.source == "kmsg" and header is None:
             assert kill.memcg is None
             continue
         assert kill.memcg is not None
         assert not kill.memcg.path_cut
         assert kill.memcg.path == (header["memcg"] if header else kill.memcg.path)
-        assert played.made.memcg in {None, kill.memcg.path}
-        if told.source == "libbpf":
-            assert played.made.memcg_id in {None, kill.memcg.id}
+        assert result.made.memcg in {None, kill.memcg.path}
+        if events.source == "libbpf":
+            assert result.made.memcg_id in {None, kill.memcg.id}
 
 
 @every_kill
 @by_both
-def test_the_trigger_is_the_one_that_asked(played: Played, told: Told) -> None:
-    """The process whose request for memory it was; at a kill by hand a thread of the kernel.
+def test_the_trigger_is_the_allocating_process(
+    result: ScenarioResult, events: SourceEvents
+) -> None:
+    """With sysrq it is a kernel thread.
 
-    The log names a thread: who is gone before its process was looked up is not told.
+    The log names a thread: one that is gone before its process is looked up has no trigger.
     """
-    for kill in told.kills:
-        header = played.headers.get(kill.victim.tgid or 0)
+    for kill in events.kills:
+        header = result.headers.get(kill.victim.tgid or 0)
         if kill.trigger is None:
-            assert told.source == "kmsg"
-            assert header is None or int(header["asking"]) != kill.victim.tid
+            assert events.source == "kmsg"
+            assert header is None or int(header["trigger"]) != kill.victim.tid
             continue
         if header:
-            assert kill.trigger.tid == int(header["asking"])
-        trigger = (kill.victim.tgid or 0) if played.made.trigger is None else played.made.trigger
+            assert kill.trigger.tid == int(header["trigger"])
+        trigger = (kill.victim.tgid or 0) if result.made.trigger is None else result.made.trigger
         if trigger > 0:
             assert kill.trigger.tgid == trigger
         elif trigger == 0:
@@ -219,36 +226,38 @@ def test_the_trigger_is_the_one_that_asked(played: Played, told: Told) -> None:
 
 @every_kill
 @by_both
-def test_what_died_is_told_as_killed_and_by_one_decision(
-    played: Played, told: Told, name: str
+def test_exiting_victims_and_groups_are_recognized(
+    result: ScenarioResult, events: SourceEvents, scenario: str
 ) -> None:
-    """The stack tells a kill from a victim that exits anyway, and a group from single kills."""
-    exiting = {kill.victim.tgid for kill in told.kills if kill.already_exiting}
-    assert exiting == (set(played.made.already_exiting) if told.source == "libbpf" else set())
-    incidents = {kill.incident or kill.uid for kill in told.kills}
-    assert len(incidents) == (1 if name in {"group", "nested_group"} else len(told.kills))
+    """By the stack of the mark."""
+    exiting = {kill.victim.tgid for kill in events.kills if kill.already_exiting}
+    assert exiting == (set(result.made.already_exiting) if events.source == "libbpf" else set())
+    incidents = {kill.incident or kill.uid for kill in events.kills}
+    assert len(incidents) == (1 if scenario in {"group", "nested_group"} else len(events.kills))
 
 
 @every_kill
 @by_bpf
-def test_the_cgroups_own_limit_is_told_as_of_the_mark(played: Played, told: Told) -> None:
-    """It needs no file of the cgroup's: where it is the limit that was hit, a report has both."""
-    for kill in told.kills:
+def test_the_cgroups_limit_and_usage_are_those_at_the_mark(
+    result: ScenarioResult, events: SourceEvents
+) -> None:
+    """Without a file of the cgroup; where its limit was reached, a report has both."""
+    for kill in events.kills:
         assert kill.memcg is not None
-        header = played.headers.get(kill.victim.tgid or 0)
-        if not header or not header["limit"] or header["hit"] != kill.memcg.path:
+        header = result.headers.get(kill.victim.tgid or 0)
+        if not header or not header["limit"] or header["limit_memcg"] != kill.memcg.path:
             continue
         assert kill.memcg_usage is not None
         assert kill.memcg_usage.limit == int(header["limit"]) * KB
-        assert abs((kill.memcg_usage.usage or 0) - int(header["usage"]) * KB) <= _HELD_BACK
+        assert abs((kill.memcg_usage.usage or 0) - int(header["usage"]) * KB) <= _SLACK
 
 
 @every_kill
 @by_bpf
-def test_a_kill_found_in_the_log_has_the_name_that_it_was_told_by(
-    played: Played, told: Told
+def test_a_kill_recovered_from_the_log_has_the_same_identity(
+    result: ScenarioResult, events: SourceEvents
 ) -> None:
-    """Uid and incident, time and process: it is the same event, should the first be forgotten."""
+    """Uid and incident, time and process: it is the same event after the store is lost."""
 
     def named(kills: Iterable[OomKill]) -> set[tuple[str | int | None, ...]]:
         return {
@@ -262,80 +271,82 @@ def test_a_kill_found_in_the_log_has_the_name_that_it_was_told_by(
             for each in kills
         }
 
-    found = named(kill for kill in played.found if kill.victim.tgid in played.made.pids)
-    assert found == named(_logged(played, told))
+    found = named(kill for kill in result.recovered if kill.victim.tgid in result.made.pids)
+    assert found == named(_logged_kills(result, events))
 
 
 @every_kill
 @by_both
-def test_a_victims_own_pid_is_told(told: Told, name: str) -> None:
-    """In a PID namespace of its own it is 1; in the first one it is the same.
+def test_a_victim_has_its_namespaced_pid(events: SourceEvents, scenario: str) -> None:
+    """1 in a PID namespace of its own, else its pid.
 
-    Beside the log it is /proc that tells, if the victim is still there.
+    Beside the log it comes from /proc, if the victim still exists.
     """
-    for kill in told.kills:
-        own = 1 if name == "namespaced" else kill.victim.tgid
+    for kill in events.kills:
+        own = 1 if scenario == "namespaced" else kill.victim.tgid
         assert kill.victim.namespaced_pid == own or (
-            told.source == "kmsg" and kill.victim.namespaced_pid is None
+            events.source == "kmsg" and kill.victim.namespaced_pid is None
         )
 
 
 @every
 @by_both
-def test_a_search_in_vain_is_told_as_such(played: Played, told: Told, name: str) -> None:
-    """When the kernel may kill nobody it says so in its log, and nothing is told as killed."""
-    if name == "nobody":
-        assert told.in_vain
-    elif name not in {"other", "exiting", "other_thread"}:
-        # Who is spared there may ask once more before the other is gone.
-        assert not told.in_vain
-    for event in told.in_vain:
-        assert "Out of memory and no killable processes" in played.log
-        # The log names a thread, and who asked in vain may be gone when that is read.
-        if event.trigger is not None or told.source == "libbpf":
+def test_a_search_without_a_victim_is_an_event(
+    result: ScenarioResult, events: SourceEvents, scenario: str
+) -> None:
+    """When the kernel may kill no process it logs that, and nothing is captured as killed."""
+    if scenario == "nobody":
+        assert events.no_victims
+    elif scenario not in {"other", "exiting", "other_thread"}:
+        # The protected process may allocate again there before the other is gone.
+        assert not events.no_victims
+    for event in events.no_victims:
+        assert "Out of memory and no killable processes" in result.log
+        # The log names a thread, which may be gone when its line is read.
+        if event.trigger is not None or events.source == "libbpf":
             assert event.trigger is not None
-            assert event.trigger.tgid == played.made.trigger
+            assert event.trigger.tgid == result.made.trigger
         assert event.decision is not None
         assert event.decision.memcg is not None
-        assert event.decision.memcg.path == played.made.memcg
-        if told.source == "libbpf":
-            assert event.decision.memcg.id == played.made.memcg_id
+        assert event.decision.memcg.path == result.made.memcg
+        if events.source == "libbpf":
+            assert event.decision.memcg.id == result.made.memcg_id
 
 
 @every_kill
 @by_bpf
-def test_the_executable_is_the_victims(told: Told) -> None:
-    """It is a path to a file that is there, here as in the guest."""
-    for kill in told.kills:
+def test_the_executable_is_a_file_of_the_victim(events: SourceEvents) -> None:
+    """On the host as in the guest."""
+    for kill in events.kills:
         assert kill.victim.executable is not None
         assert kill.victim.executable.startswith("/")
         name = kill.victim.executable.rpartition("/")[2]
-        assert name.startswith(("python", "tail", "sleep")) or program(name).exists()
+        assert name.startswith(("python", "tail", "sleep")) or program_path(name).exists()
 
 
-def _logged(played: Played, told: Told) -> list[OomKill]:
-    """The kills that have a line in the log."""
-    return [kill for kill in told.kills if kill.victim.tgid not in played.made.already_exiting]
+def _logged_kills(result: ScenarioResult, events: SourceEvents) -> list[OomKill]:
+    """Return the kills that have a line in the log."""
+    return [kill for kill in events.kills if kill.victim.tgid not in result.made.already_exiting]
 
 
 @pytest.mark.guest_only
-def test_a_kill_without_a_process_that_captures_is_told_later(run: Run) -> None:
-    """Pinned programs record it, its decision and its end; the next process tells it as late."""
-    told = run.results["unattended"]
-    kills = [convert(kill, OomKill) for kill in told["kills"]]
-    assert [kill.victim.tgid for kill in kills] == told["made"]["pids"]
-    assert [exit_["tgid"] for exit_ in told["exits"]] == told["made"]["pids"]
-    (kill,), (line,) = kills, told["logged"]
+def test_a_kill_without_a_process_is_captured_by_the_next_one(guest_run: GuestRun) -> None:
+    """Pinned programs record it, its decision and its exit; it is marked as recovered."""
+    results = guest_run.results["without_process"]
+    events = convert(results["events"], SourceEvents)
+    (pid,), (kill,), (exit_,) = results["made"]["pids"], events.kills, events.exits
+    assert (kill.victim.tgid, exit_.tgid) == (pid, pid)
+    (line,) = results["killed_lines"]
     assert kill.capture.recovered
     assert kill.memory is not None
     assert kill.memory.page_tables == line["pgtables"] * KB
     assert kill.decision is not None
-    assert kill.decision.source == run.results["decision_source"]
-    assert {"sched_process_exit", "oom_kill_process_fentry"} <= set(told["pinned"])
+    assert kill.decision.source == guest_run.results["decision_source"]
+    assert {"sched_process_exit", "oom_kill_process_fentry"} <= set(results["pinned"])
 
 
-def _unescaped(comm: str) -> bytes:
-    r"""A name's bytes: /dev/kmsg has ``\xNN`` for what does not print, and for a backslash."""
+def _unescape(comm: str) -> bytes:
+    r"""Return the bytes of a name: /dev/kmsg has ``\xNN`` for other bytes and for backslashes."""
     return re.sub(
         rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), comm.encode("ascii")
     )

@@ -1,4 +1,4 @@
-"""The log that each kernel leaves, read as a file is, beside what was captured live."""
+"""The log of each kernel, read as a file, beside what was captured live."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from otel_oom.linux.kernel_log.parser import KernelLogParser
 from otel_oom.linux.kernel_log.report import LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
-from tests.vmtest.scenario_result import Played
+from tests.vmtest.scenario_result import ScenarioResult
 from tests.vmtest.scenarios import SCENARIOS
 
 KB = 1024
 PAGE = 4096
 
-_HELD_BACK = 1 << 20
-"""More than a victim's threads can have counted between the table and the kill."""
+_SLACK = 1 << 20
+"""More than a victim's threads can count between the task table and the kill."""
 
-every = pytest.mark.parametrize("name", SCENARIOS)
+every = pytest.mark.parametrize("scenario", SCENARIOS)
 
 
-def read(played: Played) -> list[OomKill]:
-    """The kills in what a file has of the log: it does not tell which thread printed a line."""
-    lines = [line for raw in played.records if (line := parse_record(raw.encode()))]
+def read_as_file(result: ScenarioResult) -> list[OomKill]:
+    """Return the kills in a file of the log, which does not say which thread printed a line."""
+    lines = [line for raw in result.records if (line := parse_record(raw.encode()))]
     parser = KernelLogParser()
-    told = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
-    events = EventBuilder("boot", "replay", "file", ProcessLookup(Path("/nonexistent")))
-    kills = [event for event in [*told, *parser.finish()] if isinstance(event, LoggedKill)]
-    return [events.build_kill(event, event.line.time_ns, 0) for event in kills]
+    events = [parser.feed(replace(line, caller=None, exact=False)) for line in lines]
+    builder = EventBuilder("boot", "replay", "file", ProcessLookup(Path("/nonexistent")))
+    kills = [event for event in [*events, *parser.finish()] if isinstance(event, LoggedKill)]
+    return [builder.build_kill(event, event.line.time_ns, 0) for event in kills]
 
 
-def own(played: Played, source: str) -> list[OomKill]:
-    """The kills of the scenario: other programs of the machine itself may have some, too."""
-    return [kill for kill in played.told[source].kills if kill.victim.tgid in played.made.pids]
+def own_kills(result: ScenarioResult, source: str) -> list[OomKill]:
+    """Return the kills of the scenario: other programs of this machine may have kills as well."""
+    return [kill for kill in result.events[source].kills if kill.victim.tgid in result.made.pids]
 
 
 @every
-def test_the_log_tells_later_what_it_told_live(played: Played) -> None:
-    """The same victims in the same order, each with the same facts and the same text.
+def test_a_file_of_the_log_has_the_kills_captured_live(result: ScenarioResult) -> None:
+    """The same victims in the same order, with equal fields and texts.
 
-    Who asked is told live by /proc as well, and so is more of a victim.
+    Live capture adds fields of victim and trigger from /proc.
     """
-    live = {kill.victim.tid: kill for kill in own(played, "kmsg")}
-    later = [kill for kill in read(played) if kill.victim.tid in live]
+    live = {kill.victim.tid: kill for kill in own_kills(result, "kmsg")}
+    later = [kill for kill in read_as_file(result) if kill.victim.tid in live]
     assert [kill.victim.tid for kill in later] == list(live)
     for kill in later:
         other = live[kill.victim.tid]
@@ -55,8 +55,12 @@ def test_the_log_tells_later_what_it_told_live(played: Played) -> None:
         assert kill.decision == replace(other.decision, source="file")
         assert (kill.memory, kill.memcg, kill.stack) == (other.memory, other.memcg, other.stack)
         assert (kill.skipped, bool(kill.incident)) == (other.skipped, bool(other.incident))
-        victim, seen = kill.victim, other.victim
-        assert (victim.comm, victim.uid, victim.score_adj) == (seen.comm, seen.uid, seen.score_adj)
+        victim, live_victim = kill.victim, other.victim
+        assert (victim.comm, victim.uid, victim.score_adj) == (
+            live_victim.comm,
+            live_victim.uid,
+            live_victim.score_adj,
+        )
         if kill.trigger and other.trigger:
             assert (kill.trigger.tgid, kill.trigger.tid) == (other.trigger.tgid, other.trigger.tid)
         assert (kill.original, kill.tasks is None) == (
@@ -66,23 +70,23 @@ def test_the_log_tells_later_what_it_told_live(played: Played) -> None:
 
 
 @every
-def test_the_log_tells_no_other_kill(played: Played) -> None:
-    """Nothing in it is taken for one that the kernel does not log as such."""
-    logged = dict.fromkeys(line.pid for line in played.logged)
-    told = [kill.victim.tid for kill in read(played) if not kill.skipped]
+def test_the_log_has_no_other_kill(result: ScenarioResult) -> None:
+    """Nothing else in the log is parsed as a kill."""
+    logged = dict.fromkeys(line.pid for line in result.killed_lines)
+    tids = [kill.victim.tid for kill in read_as_file(result) if not kill.skipped]
     # By the number of a thread, a process of a group may be killed once more.
-    assert [tid for tid in told if tid in logged or tid not in played.made.threads] == list(logged)
+    assert [tid for tid in tids if tid in logged or tid not in result.made.threads] == list(logged)
 
 
 @every
-def test_the_text_is_the_kernels(played: Played) -> None:
-    """It has the kill's own line and, where the kernel printed one, the report from its beginning.
+def test_the_original_is_the_kernels_report(result: ScenarioResult) -> None:
+    """The kill's own line and, where the kernel printed one, the report from its beginning.
 
-    Both sources have it where both read the log; BPF may be told of a kill before its last line.
+    Both sources have it where both read the log. BPF may be earlier than the last line.
     """
-    for source in played.told:
-        for kill in own(played, source):
-            header = played.headers.get(kill.victim.tgid or 0)
+    for source in result.events:
+        for kill in own_kills(result, source):
+            header = result.headers.get(kill.victim.tgid or 0)
             if kill.original is None:
                 assert source == "libbpf"
                 continue
@@ -95,10 +99,10 @@ def test_the_text_is_the_kernels(played: Played) -> None:
 
 
 @every
-def test_the_candidates_are_the_reports(played: Played) -> None:
-    """The victim is among them, with what its row and its kill's line say that it held."""
-    for source in played.told:
-        for kill in own(played, source):
+def test_the_tasks_are_those_of_the_report(result: ScenarioResult) -> None:
+    """The victim is among them, with the sizes of its row and of its kill's line."""
+    for source in result.events:
+        for kill in own_kills(result, source):
             if kill.tasks is None:
                 continue
             assert kill.tasks.count >= len(kill.tasks.largest) > 0
@@ -112,25 +116,22 @@ def test_the_candidates_are_the_reports(played: Played) -> None:
                 continue
             (row,) = rows
             assert (row.uid, row.score_adj) == (kill.victim.uid, kill.victim.score_adj)
-            assert abs(row.resident - kill.memory.resident) <= _HELD_BACK
+            assert abs(row.resident - kill.memory.resident) <= _SLACK
             assert row.page_tables == kill.memory.page_tables
-            assert row.swap == played.swapped.get(row.tgid, 0) * PAGE
+            assert row.swap == result.swapped.get(row.tgid, 0) * PAGE
 
 
 @every
-def test_the_report_is_joined_to_what_bpf_tells(played: Played) -> None:
-    """What the log beside BPF has of a kill is what the log by itself tells of it.
-
-    It is read right after the mark: the kill's own line may be yet to come.
-    """
-    texts = {kill.victim.tid: kill.original or "" for kill in played.told["kmsg"].kills}
-    for kill in played.told["libbpf"].kills:
+def test_the_report_is_joined_to_the_kill_of_bpf(result: ScenarioResult) -> None:
+    """It is read right after the mark: the kill's own line may be yet to come."""
+    texts = {kill.victim.tid: kill.original or "" for kill in result.events["kmsg"].kills}
+    for kill in result.events["libbpf"].kills:
         if kill.original:
             assert texts[kill.victim.tid].startswith(kill.original)
 
 
-@pytest.mark.parametrize("name", ["memcg"])
-def test_a_hook_of_bpf_costs_no_report(played: Played) -> None:
+@pytest.mark.parametrize("scenario", ["memcg"])
+def test_a_kill_has_its_report_beside_a_hook_of_bpf(result: ScenarioResult) -> None:
     """Whatever reports the decision, the kernel log has the report."""
-    (kill,) = played.told["libbpf"].kills
+    (kill,) = result.events["libbpf"].kills
     assert " invoked oom-killer: " in (kill.original or "")

@@ -1,7 +1,7 @@
-"""What a replayed log tells of a guest's kills is what was captured from the log as it was written.
+"""Replay of a guest's log finds the kills that were captured as it was written.
 
-Each scenario's part of the kernel's log is written as several producers keep it: the real dmesg
-formats what syslog(2) would have given, syslog daemons and journald write as they document it.
+Each scenario's part of the kernel log is written as several producers keep it: the real dmesg
+formats the output of syslog(2), syslog daemons and journald write as they document it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from otel_oom.model.events import OomKill
 from tests.testlib.samples.replay_logs import BOOT, ENDED_NS, replay_kills
-from tests.vmtest.scenario_result import Played
+from tests.vmtest.scenario_result import ScenarioResult
 from tests.vmtest.scenarios import SCENARIOS, STORM
 
 _US: Final = 1_000_000
@@ -65,7 +65,7 @@ def _syslog(log: Sequence[Logged], _: Path) -> bytes:
 
 
 def _messages(log: Sequence[Logged], _: Path) -> bytes:
-    """As rsyslog writes messages where it reads the journal: the second, and no more."""
+    """Return the log as rsyslog writes it from the journal, with seconds."""
     lines = []
     for record in log:
         minutes, second = divmod(record.us // _US, 60)
@@ -77,7 +77,7 @@ def _messages(log: Sequence[Logged], _: Path) -> bytes:
 
 
 def _export(log: Sequence[Logged], _: Path) -> bytes:
-    """As journald keeps it, with the message behind its size."""
+    """Return the log as journald keeps it, each message after its size."""
     return b"".join(
         b"__CURSOR=s\n__REALTIME_TIMESTAMP=%d\n_BOOT_ID=%s\n_HOSTNAME=guest\n_TRANSPORT=kernel\n"
         b"SYSLOG_FACILITY=0\n_SOURCE_MONOTONIC_TIMESTAMP=%d\nMESSAGE\n%s%s\n\n"
@@ -104,67 +104,67 @@ logs = pytest.mark.parametrize("producer", PRODUCERS)
 
 
 @pytest.fixture
-def live(played: Played) -> list[OomKill]:
-    """What was captured from the log as it was written, of the scenario's own victims.
+def live(result: ScenarioResult) -> list[OomKill]:
+    """Return the kills captured from the log as it was written, of the scenario's own victims.
 
-    Other programs of the machine itself may have kills at the same time.
+    Other programs of this machine may have kills at the same time.
     """
     own = {
         kill.victim.tid
-        for told in played.told.values()
-        for kill in told.kills
-        if kill.victim.tgid in played.made.pids
+        for events in result.events.values()
+        for kill in events.kills
+        if kill.victim.tgid in result.made.pids
     }
-    return [kill for kill in played.told["kmsg"].kills if kill.victim.tid in own]
+    return [kill for kill in result.events["kmsg"].kills if kill.victim.tid in own]
 
 
 @pytest.fixture
-def replayed(played: Played, live: list[OomKill], producer: str, tmp_path: Path) -> list[OomKill]:
-    """What replay finds of those in the scenario's log."""
-    text = PRODUCERS[producer]([_logged(record) for record in played.records], tmp_path)
+def replayed(
+    result: ScenarioResult, live: list[OomKill], producer: str, tmp_path: Path
+) -> list[OomKill]:
+    """Return those kills that replay finds in the scenario's log."""
+    text = PRODUCERS[producer]([_logged(record) for record in result.records], tmp_path)
     tids = {kill.victim.tid for kill in live}
     return [kill for kill in replay_kills(text) if kill.victim.tid in tids]
 
 
 @logs
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "hostile"])
-def test_a_log_tells_what_was_captured_from_it(
-    live: list[OomKill], replayed: list[OomKill]
-) -> None:
-    """The same victims in the same order, each with the same report, less what /proc had told."""
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "hostile"])
+def test_replay_finds_what_was_captured_live(live: list[OomKill], replayed: list[OomKill]) -> None:
+    """The same victims in the same order with the same report, less the fields from /proc."""
     assert [kill.victim.tid for kill in replayed] == [kill.victim.tid for kill in live]
     assert len({kill.uid for kill in replayed}) == len(live)
-    for told, captured in zip(replayed, live, strict=True):
-        assert _of_the_log(told) == _of_the_log(captured)
-        assert (told.incident is None) == (captured.incident is None)
-        if told.trigger:
+    for replayed_kill, captured in zip(replayed, live, strict=True):
+        assert _fields_of_log(replayed_kill) == _fields_of_log(captured)
+        assert (replayed_kill.incident is None) == (captured.incident is None)
+        if replayed_kill.trigger:
             assert captured.trigger
-            assert told.trigger.comm == captured.trigger.comm
-    assert _incidents(replayed) == _incidents(live)
+            assert replayed_kill.trigger.comm == captured.trigger.comm
+    assert _tids_by_incident(replayed) == _tids_by_incident(live)
 
 
-@pytest.mark.parametrize("name", ["storm"])
+@pytest.mark.parametrize("scenario", ["storm"])
 @logs
-def test_a_storm_is_as_many_events_in_its_log(played: Played, replayed: list[OomKill]) -> None:
-    """300, those that were made, in the order of the kernel's own lines."""
+def test_replay_finds_each_kill_of_a_storm(result: ScenarioResult, replayed: list[OomKill]) -> None:
+    """In the order of the kernel's lines."""
     victims = [kill.victim.tgid for kill in replayed]
     assert len(victims) == STORM
-    assert set(victims) == set(played.made.pids)
-    assert victims == [line.pid for line in played.logged if line.pid in set(victims)]
+    assert set(victims) == set(result.made.pids)
+    assert victims == [line.pid for line in result.killed_lines if line.pid in set(victims)]
 
 
 @pytest.mark.parametrize("producer", ["journal"])
-@pytest.mark.parametrize("name", ["hostile"])
-def test_a_name_with_a_newline_is_told_by_the_journal(
+@pytest.mark.parametrize("scenario", ["hostile"])
+def test_a_name_with_a_newline_is_replayed_from_the_journal(
     live: list[OomKill], replayed: list[OomKill]
 ) -> None:
-    """Of text a newline ends the line: there the victim has no line of its own."""
-    (told,), (captured,) = replayed, live
-    assert _of_the_log(told) == _of_the_log(captured)
+    """In a text log a newline ends the line: there the victim has no line of its own."""
+    (replayed_kill,), (captured,) = replayed, live
+    assert _fields_of_log(replayed_kill) == _fields_of_log(captured)
 
 
-def _of_the_log(kill: OomKill) -> dict[str, Any]:
-    """What of a kill the log tells by itself."""
+def _fields_of_log(kill: OomKill) -> dict[str, Any]:
+    """Return the fields of a kill that come from the log itself."""
     decision = kill.decision
     return {
         "comm": kill.victim.comm,
@@ -178,9 +178,9 @@ def _of_the_log(kill: OomKill) -> dict[str, Any]:
     }
 
 
-def _incidents(told: Sequence[OomKill]) -> list[list[int | None]]:
-    """The victims of each incident, in their order."""
+def _tids_by_incident(kills: Sequence[OomKill]) -> list[list[int | None]]:
+    """Return the victims of each incident, in order."""
     found: dict[str, list[int | None]] = {}
-    for kill in told:
+    for kill in kills:
         found.setdefault(kill.incident or kill.uid, []).append(kill.victim.tid)
     return list(found.values())

@@ -1,9 +1,9 @@
-"""Have systemd-oomd, earlyoom and oomd kill for real, and write down what was told of it.
+"""Real kills by systemd-oomd, earlyoom and oomd, and the events that are captured of them.
 
     python -m tests.vmtest.userspace_daemons FOLDER
 
 Runs in a guest whose first process is systemd. FOLDER has the packages' files below ``packages``,
-and gets the results. Nothing is judged here.
+and gets the results, which the tests judge outside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,28 +30,29 @@ from otel_oom.linux.clock import boot_id
 from otel_oom.model.events import CapturedEvent, UserspaceKill
 from otel_oom.snapshot import read_usage, take_snapshot
 from otel_oom.store import Store
+from tests.vmtest.results_file import write_results
 
 PACKAGES: Final = "packages"
 _UNITS: Final = Path("/run/systemd/system")
 _STATE: Final = Path("/run/otel-oom")
 _LIMIT_S: Final = 90.0
-_LOOK_S: Final = 0.1
-_HELD: Final = 400
+_POLL_S: Final = 0.1
+_HOLD_MIB: Final = 400
 
 _HOLDER: Final = """
 import sys, time
 held = bytearray(int(sys.argv[1]) << 20)
-for at in range(0, len(held), 4096):
-    held[at] = 1
+for index in range(0, len(held), 4096):
+    held[index] = 1
 open(sys.argv[2], "w").close()
 while True:
     if sys.argv[3] == "touch":
-        for at in range(0, len(held), 4096):
-            held[at] += held[at] < 255
+        for index in range(0, len(held), 4096):
+            held[index] += held[index] < 255
     else:
         time.sleep(1)
 """
-"""Takes memory, says so, and touches it again and again or not."""
+"""Allocates memory, makes a file, and touches the memory again and again or not."""
 
 _SYSTEMD_OOMD: Final = """
 [Unit]
@@ -102,75 +102,71 @@ _RULES: Final = {
 
 
 def main(folder: Path) -> None:
-    """Let each kill once; what went wrong is told as text, with the journal."""
+    """Let each daemon kill once; a failure is part of the results, as text, with the journal."""
     results: dict[str, Any] = {"made": []}
     try:
         _play(folder / PACKAGES, results)
-    except Exception:  # noqa: BLE001  whatever it was, it is told outside
+    except Exception:  # noqa: BLE001  the tests report it
         results["failed"] = traceback.format_exc()
     results["journal"] = _run("journalctl", "--no-pager", "-o", "short-unix").stdout
-    unfinished = folder / "results.new"
-    unfinished.write_text(json.dumps(results), encoding="utf-8")
-    unfinished.rename(folder / "results.json")
+    write_results(folder, results)
 
 
 def _play(packages: Path, results: dict[str, Any]) -> None:
     _do("mkswap", "/dev/ram0")
     _do("swapon", "/dev/ram0")
     store = Store(_STATE)
-    # They are there before the agent is, which looks for them now and then.
+    # The agent checks for these units now and then: they exist before it starts.
     for name in ("systemd-oomd", "earlyoom", "oomd"):
         (_UNITS / f"{name}.service").touch()
-    # The agent runs, then it does not, and then it is started again.
+    # The agent runs for two kills, is stopped for the third, and is started again.
     kills = [lambda: _systemd_oomd(packages), lambda: _earlyoom(packages)]
     with store:
-        results["running"] = _told(store, kills, results["made"])
+        results["running"] = _capture(store, kills, results["made"])
     results["made"].append(_oomd(packages))
     with store:
-        results["late"] = _told(store, [], results["made"], wanted=1)
-        results["account"] = to_builtins(store.boot_tally(boot_id()))
+        results["recovered"] = _capture(store, [], results["made"], wanted=1)
+        results["tally"] = to_builtins(store.boot_tally(boot_id()))
         rows = store.pending_events(64, boot_id(), 1 << 62)
         results["stored"] = [to_builtins(row.event) for row in rows]
 
 
-def _told(
+def _capture(
     store: Store,
     kills: Sequence[Callable[[], dict[str, Any]]],
     made: list[dict[str, Any]],
     wanted: int = 0,
 ) -> list[dict[str, Any]]:
-    """What is told while ``kills`` are made, or until so many are told, and what is seen then."""
-    told: list[dict[str, Any]] = []
-    files = CgroupMount.find()
+    """Make ``kills``; return the captured events, with snapshots, once ``wanted`` are there."""
+    captured: list[dict[str, Any]] = []
+    mount = CgroupMount.find()
     over = threading.Event()
 
-    def take(event: CapturedEvent) -> None:
+    def record(event: CapturedEvent) -> None:
         assert isinstance(event, UserspaceKill)
-        witness = take_snapshot(event, files)
-        event = replace(event, memcg_usage=read_usage(event, files))
-        new = store.insert(event, witness)
-        told.append({"event": to_builtins(event), "witness": to_builtins(witness), "new": new})
+        snapshot = take_snapshot(event, mount)
+        event = replace(event, memcg_usage=read_usage(event, mount))
+        new = store.insert(event, snapshot)
+        captured.append(
+            {"event": to_builtins(event), "snapshot": to_builtins(snapshot), "new": new}
+        )
 
     def follow(source: JournalSource) -> None:
         while not over.is_set():
-            select.select([source], [], [], _LOOK_S)
-            source.drain(take)
+            select.select([source], [], [], _POLL_S)
+            source.drain(record)
 
     with JournalSource(_STATE, history=True) as source, ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow, source)
         try:
             for number, kill in enumerate(kills, 1):
                 made.append(kill())
-                _wait(partial(_are, told, number))
-            _wait(partial(_are, told, wanted))
+                _wait_until(lambda number=number: len(captured) >= number)  # type: ignore[misc]
+            _wait_until(lambda: len(captured) >= wanted)
         finally:
             over.set()
             following.result()
-    return told
-
-
-def _are(told: Sequence[object], wanted: int) -> bool:
-    return len(told) >= wanted
+    return captured
 
 
 def _systemd_oomd(packages: Path) -> dict[str, Any]:
@@ -183,32 +179,34 @@ def _systemd_oomd(packages: Path) -> dict[str, Any]:
         "ManagedOOMMemoryPressure=kill\nManagedOOMMemoryPressureLimit=1%\n",
         encoding="ascii",
     )
-    _unit("systemd-oomd.service", _SYSTEMD_OOMD, packages)
-    pid, filled = _hold("victim", 48, "touch", "--slice=pressed.slice", "-p", "MemoryHigh=24M")
-    _wait(lambda: not Path("/proc", str(pid)).exists())
+    _start_daemon("systemd-oomd.service", _SYSTEMD_OOMD, packages)
+    pid, filled = _start_holder(
+        "victim", 48, "touch", "--slice=pressed.slice", "-p", "MemoryHigh=24M"
+    )
+    _wait_until(lambda: not Path("/proc", str(pid)).exists())
     _do("systemctl", "stop", "systemd-oomd.service")
     return {
         "killer": "systemd-oomd",
         "pid": pid,
         "memcg": "/pressed.slice/victim.service",
         "filled": filled,
-        "result": _result("victim"),
+        "result": _read_result("victim"),
     }
 
 
 def _earlyoom(packages: Path) -> dict[str, Any]:
-    before = _available()
-    pid, filled = _hold("greedy", _HELD, "sleep", "-p", "OOMScoreAdjust=500")
-    percent = (before + _available()) // 2
-    _unit("earlyoom.service", _EARLYOOM, packages, percent=str(percent))
-    _wait(lambda: not Path("/proc", str(pid)).exists())
+    before = _read_available_percent()
+    pid, filled = _start_holder("greedy", _HOLD_MIB, "sleep", "-p", "OOMScoreAdjust=500")
+    percent = (before + _read_available_percent()) // 2
+    _start_daemon("earlyoom.service", _EARLYOOM, packages, percent=str(percent))
+    _wait_until(lambda: not Path("/proc", str(pid)).exists())
     _do("systemctl", "stop", "earlyoom.service")
     return {
         "killer": "earlyoom",
         "pid": pid,
         "memcg": "/system.slice/greedy.service",
         "filled": filled,
-        "result": _result("greedy"),
+        "result": _read_result("greedy"),
         "percent": percent,
     }
 
@@ -216,24 +214,24 @@ def _earlyoom(packages: Path) -> dict[str, Any]:
 def _oomd(packages: Path) -> dict[str, Any]:
     Path("/run/oomd").mkdir(exist_ok=True)
     Path("/run/oomd.json").write_text(json.dumps(_RULES), encoding="ascii")
-    pid, filled = _hold("big", 32, "sleep", "--slice=large.slice")
-    _unit("oomd.service", _OOMD, packages)
-    _wait(lambda: not Path("/proc", str(pid)).exists())
-    # It looks once more, a second later, before it tells.
-    said = ("journalctl", "--no-pager", "_SYSTEMD_UNIT=oomd.service")
-    _wait(lambda: " ruleset:[" in _run(*said).stdout)
+    pid, filled = _start_holder("big", 32, "sleep", "--slice=large.slice")
+    _start_daemon("oomd.service", _OOMD, packages)
+    _wait_until(lambda: not Path("/proc", str(pid)).exists())
+    # It checks once more, a second later, before it logs.
+    journal = ("journalctl", "--no-pager", "_SYSTEMD_UNIT=oomd.service")
+    _wait_until(lambda: " ruleset:[" in _run(*journal).stdout)
     _do("systemctl", "stop", "oomd.service")
     return {
         "killer": "oomd",
         "pid": pid,
         "memcg": "/large.slice/big.service",
         "filled": filled,
-        "result": _result("big"),
+        "result": _read_result("big"),
     }
 
 
-def _hold(name: str, mib: int, how: str, *properties: str) -> tuple[int, bool]:
-    """A unit of that name with one process, which holds memory; its pid, and whether it said so."""
+def _start_holder(name: str, mib: int, how: str, *properties: str) -> tuple[int, bool]:
+    """Start a unit whose process holds memory; return its pid, and True if it has all of it."""
     (script := Path("/run/holder.py")).write_text(_HOLDER, encoding="ascii")
     filled = Path(f"/run/{name}.filled")
     _do(
@@ -244,28 +242,28 @@ def _hold(name: str, mib: int, how: str, *properties: str) -> tuple[int, bool]:
     shown = _run("systemctl", "show", "--property=MainPID", "--value", name).stdout.strip()
     pid = int(shown)
     if how == "sleep":
-        _wait(filled.exists)
+        _wait_until(filled.exists)
     return pid, filled.exists()
 
 
-def _unit(name: str, text: str, packages: Path, **values: str) -> None:
+def _start_daemon(name: str, text: str, packages: Path, **values: str) -> None:
     for key, value in {"packages": str(packages), **values}.items():
         text = text.replace(f"{{{key}}}", value)
     (_UNITS / name).write_text(text, encoding="ascii")
     _do("systemctl", "start", name)
 
 
-def _result(name: str) -> str:
+def _read_result(name: str) -> str:
     return _run("systemctl", "show", "--property=Result", "--value", name).stdout.strip()
 
 
-def _available() -> int:
-    """The memory that is available, in percent."""
+def _read_available_percent() -> int:
+    """Return the available memory in percent."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return 100 * int(fields["MemAvailable"].split()[0]) // int(fields["MemTotal"].split()[0])
 
 
-def _wait(condition: Callable[[], object]) -> None:
+def _wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + _LIMIT_S
     while not condition():
         assert time.monotonic() < deadline, "nothing came in time"

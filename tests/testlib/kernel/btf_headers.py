@@ -95,8 +95,8 @@ def write(folder: Path) -> None:
     """Make ``folder`` a tree that BCC_KERNEL_SOURCE can name.
 
     Raises:
-       OSError: there is no bpftool.
-       subprocess.CalledProcessError: the running kernel has no type information.
+        OSError: there is no bpftool.
+        subprocess.CalledProcessError: the running kernel has no type information.
     """
     btf = Btf()
     own = (REPOSITORY / "bpf/bcc/compat.h").read_text(encoding="utf-8")

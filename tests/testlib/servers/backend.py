@@ -57,7 +57,7 @@ class Backend:
         """Wait for ``count`` logs and as many spans.
 
         Raises:
-           AssertionError: they did not arrive in time.
+            AssertionError: they did not arrive in time.
         """
         deadline = time.monotonic() + within_s
         while min(len(self.logs), len(self.spans)) < count:
@@ -68,7 +68,7 @@ class Backend:
         """Wait for a log and a span of each of these victims, whatever else arrives.
 
         Raises:
-           AssertionError: they did not arrive in time.
+            AssertionError: they did not arrive in time.
         """
         deadline = time.monotonic() + within_s
         while min(len(filter_kills(it, pids)) for it in (self.logs, self.spans)) < len(pids):

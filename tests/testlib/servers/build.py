@@ -1,6 +1,6 @@
 """Build the real servers from pinned sources, once.
 
-   python -m tests.testlib.servers.build [NAME …]
+    python -m tests.testlib.servers.build [NAME …]
 
 prints the path of each binary, by default of all. They are kept in $OTEL_OOM_PARTS, else in the
 user's cache folder, by a name with the version and a hash of all that they depend on.
@@ -43,11 +43,11 @@ def build_binary(name: str) -> Path:
     later calls take milliseconds.
 
     Args:
-       name: one of PARTS.
+        name: one of PARTS.
 
     Raises:
-       KeyError: there is no such part.
-       BuildError: it is not in the cache and cannot be built; says why.
+        KeyError: there is no such part.
+        BuildError: it is not in the cache and cannot be built; says why.
     """
     pins = tomllib.loads(_VERSIONS.read_text(encoding="utf-8"))[name]
     depends_on = json.dumps([pins, recipes.FLAGS, platform.machine()], sort_keys=True)

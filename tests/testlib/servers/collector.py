@@ -48,15 +48,15 @@ def run_collector(
     """Run a Collector with configurations, which are merged in this order.
 
     Args:
-       binary: from `build_binary("collector")`.
-       configs: files, or content.
-       env: variables for the configurations. OTLP_GRPC_LISTEN, OTLP_HTTP_LISTEN and
-           HEALTH_LISTEN are free ports on 127.0.0.1 unless given here as host:port.
-       folder: its working folder, for a test that starts it again on the same files; by default
-           a temporary one.
+        binary: from `build_binary("collector")`.
+        configs: files, or content.
+        env: variables for the configurations. OTLP_GRPC_LISTEN, OTLP_HTTP_LISTEN and
+            HEALTH_LISTEN are free ports on 127.0.0.1 unless given here as host:port.
+        folder: its working folder, for a test that starts it again on the same files; by default
+            a temporary one.
 
     Raises:
-       ServerError: it did not start; says why.
+        ServerError: it did not start; says why.
     """
     listeners = ("OTLP_GRPC_LISTEN", "OTLP_HTTP_LISTEN", "HEALTH_LISTEN")
     variables = {name: f"{LOOPBACK}:{free_port()}" for name in listeners} | dict(env or {})

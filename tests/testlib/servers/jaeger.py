@@ -55,7 +55,7 @@ def run_jaeger(binary: Path) -> Iterator[Jaeger]:
     """Run the binary from `build_binary("jaeger")`, empty, on free ports.
 
     Raises:
-       ServerError: it did not start; says why.
+        ServerError: it did not start; says why.
     """
     grpc, http, api, query = (f"{LOOPBACK}:{free_port()}" for _ in range(4))
     with tempfile.TemporaryDirectory(prefix="jaeger-") as temporary:

@@ -73,7 +73,7 @@ def compiled(pins: Pins, folder: Path) -> Path:
     """Compile a C program of a published module in `folder`.
 
     Raises:
-       BuildError: with the output of the compiler.
+        BuildError: with the output of the compiler.
     """
     sources = sorted((_source(pins, folder) / pins["sources"]).glob("*.c"))
     binary = folder / "binary"

@@ -64,7 +64,7 @@ def run_victorialogs(binary: Path) -> Iterator[VictoriaLogs]:
     """Run the binary from `build_binary("victorialogs")`, empty, on a free port.
 
     Raises:
-       ServerError: it did not start; says why.
+        ServerError: it did not start; says why.
     """
     address = f"{LOOPBACK}:{free_port()}"
     with tempfile.TemporaryDirectory(prefix="victorialogs-") as temporary:

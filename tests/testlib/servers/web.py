@@ -27,7 +27,7 @@ class HttpReply:
         """Return the body as a JSON object.
 
         Raises:
-           ValueError: the status is not 200, or the body is not a JSON object.
+            ValueError: the status is not 200, or the body is not a JSON object.
         """
         parsed: object = json.loads(self.body) if self.status == 200 else None
         if not isinstance(parsed, dict):
