@@ -2,8 +2,8 @@
 
     python -m tests.fault_injection [--short] [NAME…]
 
-Each result is stored, so that the table can be made of several runs: with names, only these faults
-are injected, and the table is made of all results by then.
+Each result is stored, so that several runs make one table: with names only these faults are
+injected, and the table has all results so far.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KEPT: Final = REPOSITORY / "build" / "faults"
 
 
 def main() -> int:
-    """Play what the command line names, or all; the exit code is 1 if anything was lost."""
+    """Inject the named faults, by default all; return 1 if a kill was lost."""
     words = argparse.ArgumentParser()
     words.add_argument("names", nargs="*", metavar="NAME", help=", ".join(f.name for f in FAULTS))
     words.add_argument("--short", action="store_true", help="as in `make test`, and keep nothing")
@@ -35,31 +35,33 @@ def main() -> int:
     # What is mounted, started and made is to be ended by SIGTERM as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     chosen = [fault for fault in FAULTS if not given.names or fault.name in given.names]
-    lost = sum(_play(fault, short=given.short) for fault in chosen)
-    kept = {fault.what: _kept(fault) for fault in FAULTS if _file(fault).exists()}
+    lost = sum(_inject(fault, short=given.short) for fault in chosen)
+    kept = {
+        fault.description: _read_result(fault) for fault in FAULTS if _result_file(fault).exists()
+    }
     if len(kept) == len(FAULTS) and not given.short:
         table.write(kept)
     return int(bool(lost))
 
 
-def _play(fault: Fault, *, short: bool) -> int:
-    """How many kills were lost."""
+def _inject(fault: Fault, *, short: bool) -> int:
+    """Inject a fault; return the number of lost kills."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="otel-oom-faults-") as folder:
         tally = fault.run(Path(folder), short=short)
     print(f"{fault.name}: {tally}, {time.monotonic() - began:.0f} s", flush=True)
     if not short:
         _KEPT.mkdir(parents=True, exist_ok=True)
-        _file(fault).write_text(json.dumps(asdict(tally)), encoding="utf-8")
+        _result_file(fault).write_text(json.dumps(asdict(tally)), encoding="utf-8")
     return tally.lost
 
 
-def _file(fault: Fault) -> Path:
+def _result_file(fault: Fault) -> Path:
     return _KEPT / f"{fault.name}.json"
 
 
-def _kept(fault: Fault) -> Tally:
-    return Tally(**json.loads(_file(fault).read_text(encoding="utf-8")))
+def _read_result(fault: Fault) -> Tally:
+    return Tally(**json.loads(_result_file(fault).read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

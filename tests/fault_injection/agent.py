@@ -1,10 +1,10 @@
-"""The agent as it is, which a test has told where to die.
+"""The real agent, with a step at which it dies.
 
     python -m tests.fault_injection.agent [--die-at STEP --pass N --note FILE] [--ring-bytes N]
         -- run …
 
 At the N-th pass of the step it writes the step's name to FILE, synced, and kills itself by
-SIGKILL: there is no way to clean up after that, for the product or for us.
+SIGKILL, so that neither the product nor this program can clean up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.fault_injection import steps
 
 
 def main() -> int:
-    """Prepare this process, then be the agent."""
+    """Prepare this process, then run the agent in it."""
     words = argparse.ArgumentParser()
     words.add_argument("--die-at", default="")
     words.add_argument("--pass", dest="number", type=int, default=1)
@@ -31,14 +31,14 @@ def main() -> int:
     words.add_argument("of_the_agent", nargs="+")
     given = words.parse_args()
     if given.die_at:
-        die_at(steps.find(given.die_at), given.number, given.note)
+        kill_self_at(steps.find_step(given.die_at), given.number, given.note)
     if given.ring_bytes:
-        take_ring(given.ring_bytes)
+        set_ring_size(given.ring_bytes)
     return cli.main(given.of_the_agent)
 
 
-def die_at(step: steps.Step, number: int, note: Path) -> None:
-    """Kill this process at the pass of that ``number``, having written to ``note`` that it is."""
+def kill_self_at(step: steps.Step, number: int, note: Path) -> None:
+    """Kill this process at that pass of a step, after writing ``note``."""
     passes = itertools.count(1)
 
     def passed() -> None:
@@ -51,9 +51,9 @@ def die_at(step: steps.Step, number: int, note: Path) -> None:
     steps.wrap(step, passed)
 
 
-def take_ring(size: int) -> None:
-    """Give the kernel's buffer another size, which no option does."""
-    from otel_oom.capture.bpf import source  # noqa: PLC0415  where it is asked for
+def set_ring_size(size: int) -> None:
+    """Give the kernel's buffer another size, for which there is no option."""
+    from otel_oom.capture.bpf import source  # noqa: PLC0415  only where it is needed
 
     source.LibbpfSource = functools.partial(source.LibbpfSource, size)  # type: ignore[misc,assignment]
 

@@ -1,4 +1,4 @@
-"""A backend that can be ill in every way, and remembers what it has taken."""
+"""A backend that can fail in every way, and keeps the telemetry that it accepted."""
 
 from __future__ import annotations
 
@@ -11,69 +11,68 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from otel_oom.export.signals import SIGNALS
-from tests.testlib.servers.backend import Backend as Taken
-from tests.testlib.servers.backend import Received
+from tests.testlib.servers.backend import Backend, Received
 from tests.testlib.servers.http_server import HttpServer, Request, http_response
 
 Answer = bytes | Iterable[bytes]
 
 
-class Backend:
-    """An OTLP/HTTP server on one port of loopback: it can go, and come back there."""
+class FaultyBackend:
+    """An OTLP/HTTP server on one port of loopback, which can stop and start again there."""
 
-    def __init__(self, taken: Taken | None = None) -> None:
-        """Be well, and be there; ``taken`` is what another has, to go on with."""
-        self.taken = taken or Taken()
-        self.mood: Callable[[Request], Answer] = self.well
+    def __init__(self, received: Backend | None = None) -> None:
+        """Start, and accept everything; ``received`` is that of another backend, to go on with."""
+        self.received = received or Backend()
+        self.behavior: Callable[[Request], Answer] = self.accept
         self._over = threading.Event()
-        self._rubbish = itertools.cycle(_RUBBISH)
+        self._rubbish = itertools.cycle(_GARBAGE)
         self._server: HttpServer | None = None
-        # Bound for as long as we are, so that nobody else gets the port meanwhile.
-        self._place = socket.socket()
-        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._place.bind(("127.0.0.1", 0))
-        self._port: int = self._place.getsockname()[1]
-        self.come()
+        # Bound all the time, so that no other process gets the port.
+        self._reservation = socket.socket()
+        self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reservation.bind(("127.0.0.1", 0))
+        self._port: int = self._reservation.getsockname()[1]
+        self.start()
 
     @property
     def url(self) -> str:
-        """Where it is, or will be again."""
+        """Return its URL, which stays the same."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def logs(self) -> list[Received]:
-        """The log records it has taken, as often as it has taken them."""
-        return self.taken.logs
+        """Return the accepted log records, with duplicates."""
+        return self.received.logs
 
     @property
     def spans(self) -> list[Received]:
-        """The spans likewise."""
-        return self.taken.spans
+        """Return the accepted spans, with duplicates."""
+        return self.received.spans
 
-    def come(self) -> None:
-        """Listen, on the port it had before."""
+    def start(self) -> None:
+        """Listen, on the same port as before."""
         self._over.clear()
         server = HttpServer(self._answer, port=self._port)
         server.__enter__()
         self._server = server
 
-    def go(self) -> None:
-        """Hang up and listen no more, as at the death of a process."""
+    def stop(self) -> None:
+        """Close all connections and the port, as the death of a process does."""
         if self._server:
             self._over.set()
             self._server.__exit__()
             self._server = None
 
     def close(self) -> None:
-        """Go for good."""
-        self.go()
-        self._place.close()
+        """Stop for good."""
+        self.stop()
+        self._reservation.close()
 
     def _answer(self, request: Request) -> Answer:
-        return self.mood(request)
+        return self.behavior(request)
 
-    def well(self, request: Request) -> bytes:
-        """Take it, and say so; what is no OTLP is refused, as by any backend."""
+    def accept(self, request: Request) -> bytes:
+        """Accept a request; reject what is not OTLP, as any backend does."""
         signal = next((s for s in SIGNALS.values() if s.path == request.target), None)
         if signal is None:
             return http_response(404)
@@ -81,32 +80,32 @@ class Backend:
             decoded = signal.request.FromString(request.body)
         except DecodeError:
             return http_response(400)
-        self.taken(decoded)
+        self.received(decoded)
         return http_response(200, signal.response().SerializeToString())
 
-    def unavailable(self, _: Request) -> bytes:
-        """Answer that another time would be better."""
+    def respond_unavailable(self, _: Request) -> bytes:
+        """Respond 503."""
         return http_response(503)
 
-    def refusing(self, _: Request) -> bytes:
-        """Answer that it will never do."""
+    def reject(self, _: Request) -> bytes:
+        """Respond 400, which is final."""
         return http_response(400)
 
-    def silent(self, _: Request) -> bytes:
-        """Answer nothing until gone."""
+    def stay_silent(self, _: Request) -> bytes:
+        """Respond nothing until stopped."""
         self._over.wait()
         return b""
 
-    def mad(self, request: Request) -> Answer:
-        """Take nothing, and answer what is no answer; or take it, and have the answer cut off."""
+    def misbehave(self, request: Request) -> Answer:
+        """Reject a request by garbage; or accept it and disconnect."""
         rubbish = next(self._rubbish)
         if rubbish is None:
-            self.well(request)
+            self.accept(request)
             return b""
         return [rubbish]
 
 
-_RUBBISH: Final = (
+_GARBAGE: Final = (
     b"\x00\xff\xfe rubbish \r\n\r\n",
     None,
     b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\ntoo short",
@@ -116,4 +115,4 @@ _RUBBISH: Final = (
     b"SSH-2.0-OpenSSH_9.2\r\n",
     b"HTTP/1.1 503 Busy\r\nRetry-After: never\r\nContent-Length: 0\r\n\r\n",
 )
-"""``None`` stands for: taken, but never said so."""
+"""``None``: accepted without a response."""

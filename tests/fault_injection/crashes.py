@@ -1,4 +1,4 @@
-"""SIGKILL: at each step of the way, and at times that nobody has chosen."""
+"""SIGKILL at each step of a kill's way, and at random times."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 import time
 from typing import Final
 
-from tests.fault_injection.steps import STEPS, Needs, Step
-from tests.fault_injection.trial import DIES_S, Life, Trial
+from tests.fault_injection.steps import STEPS, Needs, Step, find_step
+from tests.fault_injection.trial import KILLED_S, RunningAgent, Trial
 
 _PASSES: Final = (1, 3)
 _LIVES_S: Final = 2.0
@@ -17,76 +17,81 @@ _SEED: Final = 5
 _GAP: Final = 3
 _RANDOM: Final = 150
 _RANDOM_SHORT: Final = 5
-_SHORT: Final = (
-    "a link is in its place",
-    "a kill is written, not committed",
-    "a record is handled, not released",
-    "messages are queued",
-    "messages are sent",
-    "a gap is settled",
+SHORT_STEPS: Final = tuple(
+    find_step(name)
+    for name in (
+        "a link is renamed into place",
+        "a kill is written, not committed",
+        "a record is handled, not released",
+        "messages are queued",
+        "messages are sent",
+        "the tally is updated",
+    )
 )
 
 
-def at_every_step(trial: Trial, *, short: bool) -> None:
-    """Have an agent die at each step, at its first pass and at a later one, and begin again."""
+def kill_at_each_step(trial: Trial, *, short: bool) -> None:
+    """Kill an agent at each step, at its first pass and at a later one."""
     trial.install()
-    with trial.raging():
+    with trial.kill_continuously():
         for step in STEPS:
-            for number in _PASSES[:1] if once(step) else _PASSES:
-                if not short or (number == 1 and step.name in _SHORT):
-                    _die(trial, step, number)
-    trial.settle()
+            for number in _PASSES[:1] if is_passed_once(step) else _PASSES:
+                if not short or (number == 1 and step in SHORT_STEPS):
+                    _kill_at(trial, step, number)
+    trial.deliver_rest()
 
 
-def once(step: Step) -> bool:
-    """Whether an agent may pass a step once only."""
-    return step.needs is not Needs.NOTHING or STEPS.index(step) < _ALL_OVER
+def is_passed_once(step: Step) -> bool:
+    """Return True if an agent may pass a step only once."""
+    return step.needs is not Needs.NOTHING or STEPS.index(step) < _START_STEPS
 
 
-_ALL_OVER: Final = next(n for n, step in enumerate(STEPS) if step.name == "capture has begun") + 1
+_START_STEPS: Final = (
+    next(n for n, step in enumerate(STEPS) if step.name == "capture has begun") + 1
+)
 
 
-def _die(trial: Trial, step: Step, number: int) -> None:
+def _kill_at(trial: Trial, step: Step, number: int) -> None:
     note = trial.folder / "note"
     note.unlink(missing_ok=True)
     if step.needs is Needs.GAP:
         trial.unpin()
         trial.storm.kill(_GAP, trial.memcg)
-    if step.needs is Needs.REFUSAL:
-        trial.backend.mood = trial.backend.refusing
+    if step.needs is Needs.REJECTION:
+        trial.backend.behavior = trial.backend.reject
     runner = ("--die-at", step.name, "--pass", str(number), "--note", str(note))
-    with trial.agent(runner=runner, ready=step.needs is Needs.STOP) as life:
+    with trial.run_agent(runner=runner, ready=step.needs is Needs.STOP) as agent:
         if step.needs is Needs.STOP:
-            life.process.send_signal(signal.SIGTERM)
-        code = _wait(life, step)
-    assert code == -signal.SIGKILL, f"{step.name}: {code}, {life.log_text()}"
+            agent.process.send_signal(signal.SIGTERM)
+        code = _wait(agent, step)
+    assert code == -signal.SIGKILL, f"{step.name}: {code}, {agent.log_text()}"
     assert note.read_text(encoding="utf-8") == step.name
     trial.crashes += 1
     if step.needs is Needs.GAP:
-        # It is filled at once: the log of a small machine holds some seconds of this storm alone.
-        with trial.agent() as life:
-            trial.wait_until_told(spans=False)
-            trial.crash(life)
-    if step.needs is Needs.REFUSAL:
-        trial.backend.mood = trial.backend.well
-        trial.command("queue", "resend", "--all", "--state-dir", trial.state_dir)
+        # At once, since the log of a small machine holds only some seconds of this storm.
+        with trial.run_agent() as agent:
+            trial.wait_until_delivered(spans=False)
+            trial.crash(agent)
+    if step.needs is Needs.REJECTION:
+        trial.backend.behavior = trial.backend.accept
+        trial.run_command("queue", "resend", "--all", "--state-dir", trial.state_dir)
 
 
-def _wait(life: Life, step: Step) -> int:
+def _wait(agent: RunningAgent, step: Step) -> int:
     try:
-        return life.process.wait(DIES_S)
+        return agent.process.wait(KILLED_S)
     except subprocess.TimeoutExpired:
-        raise AssertionError(f"{step.name!r} was never passed: {life.log_text()}") from None
+        raise AssertionError(f"{step.name!r} was never passed: {agent.log_text()}") from None
 
 
-def at_random_times(trial: Trial, *, short: bool) -> None:
-    """Have agents die some time after their start, most before all is sent."""
-    chance = random.Random(_SEED)  # noqa: S311  no secret
+def kill_at_random_times(trial: Trial, *, short: bool) -> None:
+    """Kill agents some time after their start, most before all is sent."""
+    randoms = random.Random(_SEED)  # noqa: S311  no secret
     trial.install()
-    with trial.raging():
+    with trial.kill_continuously():
         for _ in range(_RANDOM_SHORT if short else _RANDOM):
-            with trial.agent(ready=False) as life:
-                time.sleep(chance.uniform(0.0, _LIVES_S))
-                assert life.process.poll() is None, life.log_text()
-                trial.crash(life)
-    trial.settle()
+            with trial.run_agent(ready=False) as agent:
+                time.sleep(randoms.uniform(0.0, _LIVES_S))
+                assert agent.process.poll() is None, agent.log_text()
+                trial.crash(agent)
+    trial.deliver_rest()

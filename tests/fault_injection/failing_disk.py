@@ -1,4 +1,4 @@
-"""A disk whose file system the kernel finds broken, and makes read-only for that."""
+"""A disk whose file system the kernel finds broken, and remounts read-only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 
 _BYTES: Final = 64 << 20
 _REPAIRED: Final = {0, 1}
-"""e2fsck(8): nothing to do, or all errors corrected."""
+"""e2fsck(8): no errors, or all errors corrected."""
 
 
 class FailingDisk:
     """An ext4 of its own in the file ``image``, mounted at ``path``."""
 
     def __init__(self, image: Path, path: Path) -> None:
-        """Make and mount it."""
+        """Make the file system and mount it."""
         self.path = path
         self._image = image
         with image.open("wb") as file:
@@ -34,24 +34,23 @@ class FailingDisk:
         self._sysfs = Path("/sys/fs/ext4", Path(device).name)
 
     def fail(self) -> None:
-        """Have the kernel find an error: whatever is open can't be written from then on."""
+        """Let the kernel find an error: no open file can be written from then on."""
         (self._sysfs / "trigger_fs_error").write_text("1", encoding="ascii")
 
     def repair(self) -> None:
-        """Unmount it, correct what was left half done, and mount it again."""
+        """Unmount it, repair it, and mount it again."""
         self.unmount()
         done = subprocess.run(["e2fsck", "-p", self._image], check=False, capture_output=True)
         assert done.returncode in _REPAIRED, done
         self._mount()
 
     def unmount(self) -> None:
-        """Give it back."""
         subprocess.run(["umount", self.path], check=True)
 
 
 @contextmanager
 def failing_disk(image: Path, path: Path) -> Iterator[FailingDisk]:
-    """Such a disk, for as long as the context is."""
+    """Make a failing disk, and unmount it at the end."""
     failing = FailingDisk(image, path)
     try:
         yield failing

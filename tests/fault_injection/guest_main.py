@@ -1,9 +1,9 @@
-"""What runs in a guest whose power is cut: the agent with its store on a disk, a backend, kills.
+"""The agent with its store on a disk, a backend and kills, in a guest whose power is cut.
 
     python -m tests.fault_injection.guest_main FOLDER
 
-It never ends by itself. What is told in FOLDER is on the disk of the machine around the guest when
-it is told: the agent's log, each request that the backend takes before it says so, and each kill.
+It never ends by itself. Each file in FOLDER is on the disk of the machine around the guest at once:
+the agent's log, each request before the backend accepts it, and each death.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_DSYNC | os.O_CLOE
 
 
 def main(folder: Path) -> None:
-    """Start all, and kill until the lights go out."""
-    # Only the guest's shell is spared.
+    """Start all, and kill until the power is cut."""
+    # Only the guest's shell is protected.
     Path("/proc/self/oom_score_adj").write_text("0", encoding="ascii")
     for module in ("virtio_blk", "ext4"):
         subprocess.run(["modprobe", module], check=True)

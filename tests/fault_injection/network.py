@@ -1,4 +1,4 @@
-"""A backend that is gone, silent, busy or mad, and one that moves."""
+"""Faults of the backend: stopped, silent, unavailable, misbehaving, or at another endpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tests.fault_injection.backend import Backend
+from tests.fault_injection.backend import FaultyBackend
 from tests.fault_injection.trial import Trial
 
 _LONG_S: Final = 30.0
@@ -15,70 +15,72 @@ _SHORT_S: Final = 2.0
 _CRASHES: Final = 4
 
 
-def gone(trial: Trial, *, short: bool) -> None:
-    """Have the backend die and come back, again and again, with kills going on."""
-    _ill(trial, trial.backend.go, trial.backend.come, short=short)
+def stop_backend(trial: Trial, *, short: bool) -> None:
+    """Stop and start the backend while kills go on."""
+    _disturb(trial, trial.backend.stop, trial.backend.start, short=short)
 
 
-def silent(trial: Trial, *, short: bool) -> None:
-    """Have it take connections and never answer."""
-    _moody(trial, trial.backend.silent, short=short)
+def keep_backend_silent(trial: Trial, *, short: bool) -> None:
+    """Accept connections and never respond."""
+    _misbehave(trial, trial.backend.stay_silent, short=short)
 
 
-def unavailable(trial: Trial, *, short: bool) -> None:
-    """Have it answer 503 for long."""
-    _moody(trial, trial.backend.unavailable, short=short)
+def make_backend_unavailable(trial: Trial, *, short: bool) -> None:
+    """Respond 503 for a long time."""
+    _misbehave(trial, trial.backend.respond_unavailable, short=short)
 
 
-def mad(trial: Trial, *, short: bool) -> None:
-    """Have it answer what is no answer, or take all and never say so."""
-    _moody(trial, trial.backend.mad, short=short)
+def make_backend_misbehave(trial: Trial, *, short: bool) -> None:
+    """Respond garbage, or accept everything without a response."""
+    _misbehave(trial, trial.backend.misbehave, short=short)
 
 
-def _moody(trial: Trial, mood: object, *, short: bool) -> None:
+def _misbehave(trial: Trial, behavior: object, *, short: bool) -> None:
     def begin() -> None:
-        trial.backend.mood = mood  # type: ignore[assignment]
+        trial.backend.behavior = behavior  # type: ignore[assignment]
 
     def end() -> None:
-        trial.backend.mood = trial.backend.well
-        # Who waits for an answer is given none.
-        trial.backend.go()
-        trial.backend.come()
+        trial.backend.behavior = trial.backend.accept
+        # Pending requests get no response.
+        trial.backend.stop()
+        trial.backend.start()
 
-    _ill(trial, begin, end, short=short)
+    _disturb(trial, begin, end, short=short)
 
 
-def _ill(trial: Trial, begin: Callable[[], None], end: Callable[[], None], *, short: bool) -> None:
+def _disturb(
+    trial: Trial, begin: Callable[[], None], end: Callable[[], None], *, short: bool
+) -> None:
     trial.install()
     part_s = (_SHORT_S if short else _LONG_S) / _CRASHES
-    with trial.raging():
+    with trial.kill_continuously():
         begin()
         for _ in range(_CRASHES):
-            with trial.agent() as life:
+            with trial.run_agent() as agent:
                 time.sleep(part_s)
-                trial.crash(life)
-        with trial.agent():
+                trial.crash(agent)
+        with trial.run_agent():
             time.sleep(part_s)
             end()
-            # It is found again by itself.
-            trial.wait_until_told()
-    trial.settle()
+            # The agent finds it again by itself.
+            trial.wait_until_delivered()
+    trial.deliver_rest()
 
 
-def moved(trial: Trial, *, short: bool) -> None:
-    """Have what waits for one backend sent to another: the endpoint is another after a restart."""
+def change_endpoint(trial: Trial, *, short: bool) -> None:
+    """Send the queued messages of one backend to another after a restart."""
     trial.install()
-    trial.backend.mood = trial.backend.unavailable
-    with trial.raging():
+    trial.backend.behavior = trial.backend.respond_unavailable
+    with trial.kill_continuously():
         for _ in range(1 if short else _CRASHES):
-            with trial.agent() as life:
+            with trial.run_agent() as agent:
                 time.sleep(_SHORT_S)
-                trial.crash(life)
-    elsewhere = Backend(trial.backend.taken)
+                trial.crash(agent)
+    second = FaultyBackend(trial.backend.received)
     try:
-        with trial.agent(url=elsewhere.url) as life:
-            trial.wait_until_told()
-            assert life.stop(signal.SIGTERM) == 0, life.log_text()
-        trial.settle(url=elsewhere.url)
+        with trial.run_agent(url=second.url) as agent:
+            trial.wait_until_delivered()
+            assert agent.stop(signal.SIGTERM) == 0, agent.log_text()
+        trial.deliver_rest(url=second.url)
     finally:
-        elsewhere.close()
+        second.close()

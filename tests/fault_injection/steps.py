@@ -1,7 +1,6 @@
-"""The steps of a kill from the kernel's buffer to the backend, each a place to die at.
+"""The steps of a kill from the ring buffer to the backend, at each of which an agent can be killed.
 
-A step is a function of the product and a moment of it, so that nothing in the product is there
-for these tests. Where one is renamed, :func:`wrap` says so.
+A step is a function of the product and a moment of it: the product has no code for these tests.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ class When(Enum):
     BEFORE = auto()
     AFTER = auto()
     RESUMED = auto()
-    """Of a generator: what it does when the next value is asked for is done."""
+    """Of a generator: the next value is requested, and the one before is processed."""
 
 
 class Needs(Enum):
-    """What has to be so for a step to be passed."""
+    """A condition for a step to be passed."""
 
     NOTHING = auto()
     GAP = auto()
-    """No pins from before, and kills that only the kernel's log has."""
-    REFUSAL = auto()
-    """A backend that refuses."""
+    """No earlier pins, and kills that only the kernel log has."""
+    REJECTION = auto()
+    """A backend that rejects."""
     STOP = auto()
     """SIGTERM."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A moment of the function ``place``, which is ``module:qualified.name``."""
+    """A moment of a function, which is ``module:qualified.name``."""
 
     name: str
-    place: str
+    function: str
     when: When
     needs: Needs = Needs.NOTHING
 
@@ -51,7 +50,7 @@ _STORE: Final = "otel_oom.store"
 STEPS: Final = (
     # The start.
     Step("the state directory is locked", f"{_STORE}.state_dir:StateDirectory.lock", When.AFTER),
-    Step("the tables are to be made ready", f"{_STORE}.schema:migrate", When.BEFORE),
+    Step("the schema is to be migrated", f"{_STORE}.schema:migrate", When.BEFORE),
     Step("the store is open", f"{_STORE}.store:Store.__enter__", When.AFTER),
     Step("the pins are locked", f"{_CAPTURE}.pinning:_lock_folder", When.AFTER),
     Step("maps are reused", f"{_CAPTURE}.pinning:Pins.reuse_maps", When.AFTER),
@@ -71,8 +70,8 @@ STEPS: Final = (
     # From the kernel's buffer to the disk.
     Step("a record is to be decoded", f"{_CAPTURE}.decoder:Decoder.decode", When.BEFORE),
     Step("a record is decoded", f"{_CAPTURE}.decoder:Decoder.decode", When.AFTER),
-    Step("the victim is to be looked at", "otel_oom.snapshot:take_snapshot", When.BEFORE),
-    Step("the victim is looked at", "otel_oom.snapshot:take_snapshot", When.AFTER),
+    Step("a snapshot is to be taken", "otel_oom.snapshot:take_snapshot", When.BEFORE),
+    Step("a snapshot is taken", "otel_oom.snapshot:take_snapshot", When.AFTER),
     Step("a kill is written, not committed", f"{_STORE}.event_log:insert", When.AFTER),
     Step("a kill is committed", f"{_STORE}.store:Store.insert", When.AFTER),
     Step("an exit is written, not committed", f"{_STORE}.event_log:add_exit", When.AFTER),
@@ -91,15 +90,17 @@ STEPS: Final = (
     Step("messages are queued", f"{_STORE}.store:Store.enqueue", When.AFTER),
     Step("messages are to be sent", "otel_oom.export.http:HttpTransport.send", When.BEFORE),
     Step("messages are sent", "otel_oom.export.http:HttpTransport._exchange", When.AFTER),
-    Step("the answer is understood", "otel_oom.export.http:HttpTransport.send", When.AFTER),
-    Step("a delivery is to be noted", f"{_STORE}.store:Store.ack", When.BEFORE),
+    Step("the response is decoded", "otel_oom.export.http:HttpTransport.send", When.AFTER),
+    Step("messages are to be acknowledged", f"{_STORE}.store:Store.ack", When.BEFORE),
     Step("messages are deleted, not committed", f"{_STORE}.outbox:delete", When.AFTER),
-    Step("a delivery is noted", f"{_STORE}.store:Store.ack", When.AFTER),
-    Step("a refusal is to be noted", f"{_STORE}.store:Store.reject", When.BEFORE, Needs.REFUSAL),
-    Step("a refusal is noted", f"{_STORE}.store:Store.reject", When.AFTER, Needs.REFUSAL),
-    # What the kernel has counted against what is told.
+    Step("messages are acknowledged", f"{_STORE}.store:Store.ack", When.AFTER),
     Step(
-        "the count is to be compared", "otel_oom.agent.reconciler:Reconciler.compare", When.BEFORE
+        "messages are to be rejected", f"{_STORE}.store:Store.reject", When.BEFORE, Needs.REJECTION
+    ),
+    Step("messages are rejected", f"{_STORE}.store:Store.reject", When.AFTER, Needs.REJECTION),
+    # Reconciliation with the count of the kernel.
+    Step(
+        "the counts are to be compared", "otel_oom.agent.reconciler:Reconciler.compare", When.BEFORE
     ),
     Step("a gap is found", "otel_oom.agent.reconciler:Reconciler._fill_in", When.BEFORE, Needs.GAP),
     Step(
@@ -109,18 +110,18 @@ STEPS: Final = (
         Needs.GAP,
     ),
     Step(
-        "a found kill is stored",
+        "a recovered kill is stored",
         "otel_oom.agent.ingest:IngestLoop._record_recovered",
         When.AFTER,
         Needs.GAP,
     ),
     Step(
-        "a gap is to be settled",
+        "the tally is to be updated",
         "otel_oom.agent.reconciler:Reconciler._settle",
         When.BEFORE,
         Needs.GAP,
     ),
-    Step("a gap is settled", f"{_STORE}.store:Store.update_tally", When.AFTER, Needs.GAP),
+    Step("the tally is updated", f"{_STORE}.store:Store.update_tally", When.AFTER, Needs.GAP),
     # The end.
     Step(
         "delivery is to be stopped",
@@ -139,18 +140,18 @@ STEPS: Final = (
 """In the order of a kill's way."""
 
 
-def find(name: str) -> Step:
-    """The step of that name."""
+def find_step(name: str) -> Step:
+    """Return the step of that name."""
     return next(step for step in STEPS if step.name == name)
 
 
-def located(step: Step) -> tuple[Any, str]:
-    """The module or class that has the function of ``step``, and its name there.
+def resolve(step: Step) -> tuple[Any, str]:
+    """Return the module or class with the step's function, and its name there.
 
     Raises:
         AttributeError: the product has no such module or class any more.
     """
-    module, _, path = step.place.partition(":")
+    module, _, path = step.function.partition(":")
     *outer, name = path.split(".")
     owner: Any = importlib.import_module(module)
     for each in outer:
@@ -159,12 +160,12 @@ def located(step: Step) -> tuple[Any, str]:
 
 
 def wrap(step: Step, passed: Callable[[], None]) -> None:
-    """Have ``passed`` called at each pass of ``step`` in this process.
+    """Call ``passed`` at each pass of ``step`` in this process.
 
     Raises:
         AttributeError: the product has no such function any more.
     """
-    owner, name = located(step)
+    owner, name = resolve(step)
     setattr(owner, name, _wrapped(getattr(owner, name), step.when, passed))
 
 

@@ -1,4 +1,4 @@
-"""Real kills that go on by themselves, each written down as the kernel's own word on it."""
+"""Real kills that go on by themselves, each with the result of its waitpid(2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WITHIN_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Death:
-    """A process that was killed, as waitpid(2) told it, and the Unix times that lie around it."""
+    """A killed process, by waitpid(2), with the Unix times before and after its death."""
 
     pid: int
     after_ns: int
@@ -27,26 +27,25 @@ class Death:
 
 
 class Storm:
-    """Kills one process after another in a cgroup of its own, or many at once."""
+    """Kills one process after another in a cgroup, or many at once."""
 
     def __init__(self) -> None:
-        """Nobody is dead yet."""
         self._deaths: list[Death] = []
         self._mutex = threading.Lock()
 
     @property
     def deaths(self) -> list[Death]:
-        """All until now."""
+        """Return all deaths so far."""
         with self._mutex:
             return list(self._deaths)
 
     def add(self, death: Death) -> None:
-        """Count one that was killed elsewhere."""
+        """Add a death that was made elsewhere."""
         with self._mutex:
             self._deaths.append(death)
 
     def kill(self, count: int, memcg: Cgroup) -> None:
-        """Have the kernel kill ``count`` processes in ``memcg``, one after another."""
+        """Let the kernel kill ``count`` processes in ``memcg``, one after another."""
         for _ in range(count):
             began = time.time_ns()
             with subprocess.Popen([program_path("fill_cgroup"), memcg.procs]) as process:
@@ -55,19 +54,19 @@ class Storm:
             self.add(Death(process.pid, began, time.time_ns()))
 
     @contextmanager
-    def going_on(self, memcg: Cgroup, every_s: float) -> Iterator[None]:
-        """One kill after another as long as the context is, with so much time between them."""
+    def kill_continuously(self, memcg: Cgroup, every_s: float) -> Iterator[None]:
+        """Make one kill after another in the context, with that time between them."""
         over = threading.Event()
         failures: list[BaseException] = []
 
-        def rage() -> None:
+        def kill_in_thread() -> None:
             try:
                 while not over.wait(every_s):
                     self.kill(1, memcg)
-            except BaseException as error:  # noqa: BLE001  raised by who waits for us
+            except BaseException as error:  # noqa: BLE001  raised in the waiting thread
                 failures.append(error)
 
-        thread = threading.Thread(target=rage)
+        thread = threading.Thread(target=kill_in_thread)
         thread.start()
         try:
             yield

@@ -1,4 +1,4 @@
-"""One fault, played on the real agent while the kernel kills, and what came of it."""
+"""One fault, injected into the real agent while the kernel kills, and its result."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.temporary_cgroup import Cgroup
-from tests.fault_injection.backend import Backend
+from tests.fault_injection.backend import FaultyBackend
 from tests.fault_injection.storm import Death, Storm
-from tests.fault_injection.tally import Tally, judge, untold
+from tests.fault_injection.tally import Tally, compute_tally, find_missing
 from tests.testlib.command import clean_environ, run_otel_oom
 from tests.testlib.kernel.bpffs import mount_bpffs
 from tests.testlib.kernel.memcg import own_memcg
@@ -24,81 +24,81 @@ from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.vmtest import programs
 
 READY_S: Final = 60.0
-DIES_S: Final = 90.0
-TOLD_S: Final = 180.0
-"""A courier that has met failures waits up to a minute before it tries again."""
+KILLED_S: Final = 90.0
+DELIVERED_S: Final = 180.0
+"""After failures an exporter waits up to a minute before it retries."""
 SETTLED_S: Final = 4.0
-"""Longer than the agent takes to hold what it has told against the kernel's count."""
-EVERY_S: Final = 0.05
-ENDS_S: Final = 30.0
+"""Longer than the agent needs to reconcile its kills with the kernel's count."""
+KILL_INTERVAL_S: Final = 0.05
+EXIT_S: Final = 30.0
 
 _READY: Final = "Ready: capturing"
 
 
 @dataclass
-class Life:
+class RunningAgent:
     """An agent, from its start to its end."""
 
     process: subprocess.Popen[bytes]
     log: Path
-    begins_at: int
-    """Where in the log this life begins."""
+    log_offset: int
+    """The start of its own part of the log."""
 
     def log_text(self) -> str:
-        """What it has logged so far."""
+        """Return its log so far."""
         with self.log.open("rb") as file:
-            file.seek(self.begins_at)
+            file.seek(self.log_offset)
             return file.read().decode("utf-8", "replace")
 
-    def ready(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until it captures.
 
         Raises:
             AssertionError: it has ended, or took too long.
         """
-        wait(
+        wait_until(
             lambda: _READY in self.log_text() or self.process.poll() is not None,
             READY_S,
             self.log_text,
         )
         assert self.process.poll() is None, self.log_text()
 
-    def says(self, words: str, within_s: float = READY_S) -> None:
-        """Wait until it has logged ``words``.
+    def wait_for_log(self, words: str, within_s: float = READY_S) -> None:
+        """Wait until its log has ``words``.
 
         Raises:
-            AssertionError: it did not.
+            AssertionError: they did not come in time.
         """
-        wait(
+        wait_until(
             lambda: words in self.log_text(),
             within_s,
             lambda: f"{words!r} is not in {self.log_text()}",
         )
 
-    def stop(self, number: signal.Signals, within_s: float = ENDS_S) -> int:
-        """Send it a signal and wait; its exit code."""
+    def stop(self, number: signal.Signals, within_s: float = EXIT_S) -> int:
+        """Send a signal to it, wait for its end, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(within_s)
 
 
 @dataclass
 class Trial:
-    """What a fault is played with: folders of the agent's own, a backend, a storm of kills."""
+    """The environment of a fault: folders of its own, a backend, a storm of kills."""
 
     folder: Path
     pin_dir: Path
-    backend: Backend
+    backend: FaultyBackend
     storm: Storm
     memcg: Cgroup
     state_dir: Path
     began_ns: int = field(default_factory=time.time_ns)
     counted: int = field(default_factory=read_oom_kill_count)
     crashes: int = 0
-    elsewhere: bool = False
-    """Whether it was another kernel that killed, whose count is of all that died there."""
+    other_kernel: bool = False
+    """True if another kernel killed: its count is the number of deaths."""
 
     @contextmanager
-    def agent(  # noqa: PLR0913  each is named at the call
+    def run_agent(  # noqa: PLR0913  each is named at the call
         self,
         *,
         runner: Sequence[str] = (),
@@ -108,33 +108,32 @@ class Trial:
         source: str = "libbpf",
         ready: bool = True,
         url: str = "",
-    ) -> Iterator[Life]:
-        """An agent that sends to the backend, yielded once it captures; killed at the end.
+    ) -> Iterator[RunningAgent]:
+        """Run an agent that sends to the backend, yield it once it captures.
 
-        ``runner`` are options of :mod:`tests.fault_injection.agent`, ``prefix``
-        is what it is started by.
+        ``runner`` are options of :mod:`tests.fault_injection.agent`.
         """
         log = self.folder / "agent.log"
         pins = ["--pin-dir", str(self.pin_dir)] if pin else ["--no-pin"]
         options = [*pins, *([] if history else ["--no-history"]), "--source", source]
         command = [sys.executable, "-m", "tests.fault_injection.agent", *runner, "--", "run"]
         with log.open("ab") as stderr:
-            begins_at = stderr.tell()
+            offset = stderr.tell()
             process = subprocess.Popen(
                 [*prefix, *command, "--state-dir", str(self.state_dir), *options],
                 env=self._environment(url or self.backend.url),
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
             )
-        life = Life(process, log, begins_at)
+        agent = RunningAgent(process, log, offset)
         try:
             if ready:
-                life.ready()
-            yield life
+                agent.wait_until_ready()
+            yield agent
         finally:
-            if life.process.poll() is None:
-                life.process.kill()
-                life.process.wait()
+            if agent.process.poll() is None:
+                agent.process.kill()
+                agent.process.wait()
 
     @staticmethod
     def _environment(url: str) -> dict[str, str]:
@@ -147,24 +146,24 @@ class Trial:
         }
 
     def install(self) -> None:
-        """Run it once, undisturbed: what was killed on this host before is none of ours now."""
-        with self.agent() as life:
+        """Run an agent once without a fault: earlier kills of this host do not count any more."""
+        with self.run_agent() as agent:
             self.storm.kill(1, self.memcg)
-            self.wait_until_told()
+            self.wait_until_delivered()
             time.sleep(SETTLED_S)
-            assert life.stop(signal.SIGTERM) == 0, life.log_text()
+            assert agent.stop(signal.SIGTERM) == 0, agent.log_text()
 
-    def crash(self, life: Life) -> None:
-        """Have an agent die at once."""
-        life.stop(signal.SIGKILL)
+    def crash(self, agent: RunningAgent) -> None:
+        """Kill an agent by SIGKILL."""
+        agent.stop(signal.SIGKILL)
         self.crashes += 1
 
     def unpin(self) -> None:
-        """Remove the pins: what they have recorded is gone."""
-        self.command("unpin", "--pin-dir", self.pin_dir)
+        """Remove the pins with all their records."""
+        self.run_command("unpin", "--pin-dir", self.pin_dir)
 
     @staticmethod
-    def command(*words: str | os.PathLike[str]) -> None:
+    def run_command(*words: str | os.PathLike[str]) -> None:
         """Run another command of the product to its end.
 
         Raises:
@@ -173,65 +172,65 @@ class Trial:
         done = run_otel_oom(*words)
         assert done.code == 0, done
 
-    def raging(self, every_s: float = EVERY_S) -> AbstractContextManager[None]:
-        """Kills that go on as long as the context is."""
-        return self.storm.going_on(self.memcg, every_s)
+    def kill_continuously(self, every_s: float = KILL_INTERVAL_S) -> AbstractContextManager[None]:
+        """Make kills as long as the context lasts."""
+        return self.storm.kill_continuously(self.memcg, every_s)
 
-    def wait_until_told(
-        self, within_s: float = TOLD_S, *, spans: bool = True, but: int = 0
+    def wait_until_delivered(
+        self, within_s: float = DELIVERED_S, *, spans: bool = True, missing: int = 0
     ) -> None:
-        """Wait until the backend has a log, and a span, of all ``but`` so many of the dead.
+        """Wait until the backend has log and span of all deaths, except ``missing`` of them.
 
         Raises:
-            AssertionError: it has not got them in time.
+            AssertionError: they did not arrive in time.
         """
         deaths = self.storm.deaths
 
-        def missing() -> tuple[list[Death], list[Death]]:
-            logs = untold(deaths, self.backend.logs)
-            return logs, untold(deaths, self.backend.spans) if spans else []
+        def find_all_missing() -> tuple[list[Death], list[Death]]:
+            logs = find_missing(deaths, self.backend.logs)
+            return logs, find_missing(deaths, self.backend.spans) if spans else []
 
-        def all_told() -> bool:
-            return max(map(len, missing())) <= but
+        def is_delivered() -> bool:
+            return max(map(len, find_all_missing())) <= missing
 
         def describe() -> str:
-            return "no log of {}, no span of {}\n{}".format(*missing(), self.tail())
+            return "no log of {}, no span of {}\n{}".format(*find_all_missing(), self.log_tail())
 
-        wait(all_told, within_s, describe, every_s=0.2)
+        wait_until(is_delivered, within_s, describe, every_s=0.2)
 
-    def settle(self, *, but: int = 0, **options: object) -> None:
-        """Have an agent that nothing disturbs tell the rest, and wait that nothing more comes."""
-        with self.agent(**options) as life:  # type: ignore[arg-type]
-            self.wait_until_told(but=but)
+    def deliver_rest(self, *, missing: int = 0, **options: object) -> None:
+        """Let an undisturbed agent deliver the rest, and wait until nothing more comes."""
+        with self.run_agent(**options) as agent:  # type: ignore[arg-type]
+            self.wait_until_delivered(missing=missing)
             time.sleep(SETTLED_S)
-            assert life.stop(signal.SIGTERM) == 0, life.log_text()
+            assert agent.stop(signal.SIGTERM) == 0, agent.log_text()
 
-    def tail(self) -> str:
-        """The end of the agents' log."""
+    def log_tail(self) -> str:
+        """Return the end of the agents' log."""
         return (self.folder / "agent.log").read_text(encoding="utf-8", errors="replace")[-8000:]
 
     def tally(self) -> Tally:
-        """What the kernel has counted, and what the backend has of it."""
+        """Compare the kernel's count with what the backend has received."""
         deaths = self.storm.deaths
-        return judge(
+        return compute_tally(
             self.backend.logs,
             self.backend.spans,
             deaths,
-            counted=len(deaths) if self.elsewhere else read_oom_kill_count() - self.counted,
+            counted=len(deaths) if self.other_kernel else read_oom_kill_count() - self.counted,
             since_ns=self.began_ns,
             crashes=self.crashes,
-            elsewhere=self.elsewhere,
+            other_kernel=self.other_kernel,
         )
 
 
 @contextmanager
-def trial(folder: Path, state_dir: Path | None = None) -> Iterator[Trial]:
-    """All that a fault needs, in ``folder``; ended and removed at the end."""
+def run_trial(folder: Path, state_dir: Path | None = None) -> Iterator[Trial]:
+    """Make the environment of a fault in ``folder``, and remove it at the end."""
     programs.build_programs()
     with ExitStack() as stack:
         bpffs = stack.enter_context(mount_bpffs(folder / "bpf"))
         memcg = stack.enter_context(own_memcg())
-        backend = Backend()
+        backend = FaultyBackend()
         stack.callback(backend.close)
         yield Trial(
             folder=folder,
@@ -243,15 +242,18 @@ def trial(folder: Path, state_dir: Path | None = None) -> Iterator[Trial]:
         )
 
 
-def wait(
-    true: Callable[[], bool], within_s: float, what: Callable[[], str], every_s: float = 0.02
+def wait_until(
+    condition: Callable[[], bool],
+    within_s: float,
+    describe: Callable[[], str],
+    every_s: float = 0.02,
 ) -> None:
-    """Wait until something is true.
+    """Wait until a condition is true.
 
     Raises:
-        AssertionError: it did not become so; with ``what`` says.
+        AssertionError: it did not become true in time; has the text of ``describe``.
     """
     deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, what()
+    while not condition():
+        assert time.monotonic() < deadline, describe()
         time.sleep(every_s)
