@@ -8,57 +8,61 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from tests.bench import drain, measure, replay, seeing
-from tests.bench.figure import Figure
+from tests.bench import agent, drain, replay, snapshot
+from tests.bench.measurement import Measurement
 from tests.testlib.page_block import write_block
 from tests.testlib.repository import REPOSITORY
 
 
 def main() -> int:
-    """Measure everything; always 0, for a figure is read by people."""
+    """Measure everything; always return 0, since people judge the measurements."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     arguments = parser.parse_args()
     as_json = arguments.json
-    figures: list[Figure] = []
-    machine = measure.machine()
+    measurements: list[Measurement] = []
+    machine = agent.describe_machine()
     if not as_json:
         print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "host"))
         print(f"{'':46} {'measured':>10}  {'budget':>8}")
     parts = (
-        measure.starts,
-        measure.life,
-        drain.drains,
-        seeing.sees,
-        replay.replays,
-        measure.sizes,
+        agent.measure_start,
+        agent.measure_agent,
+        drain.measure_drain,
+        snapshot.measure_snapshot,
+        replay.measure_replay,
+        agent.measure_sizes,
     )
     for part in parts:
-        for figure in part():
-            figures.append(figure)
+        for measurement in part():
+            measurements.append(measurement)
             if not as_json:
-                budget = "" if figure.budget is None else f"{figure.budget:g}"
-                value = "not told" if figure.value is None else f"{figure.value:.3f}"
-                print(f"{figure.name:46} {value:>10}  {budget:>8}  {figure.unit}")
+                budget = "" if measurement.budget is None else f"{measurement.budget:g}"
+                value = "unknown" if measurement.value is None else f"{measurement.value:.3f}"
+                print(f"{measurement.name:46} {value:>10}  {budget:>8}  {measurement.unit}")
                 sys.stdout.flush()
     if as_json:
-        print(json.dumps({"machine": machine, "figures": [asdict(f) for f in figures]}, indent=2))
+        print(
+            json.dumps(
+                {"machine": machine, "measurements": [asdict(m) for m in measurements]}, indent=2
+            )
+        )
     if arguments.write:
-        write_block(REPOSITORY / "docs/performance.md", "bench", _markdown(machine, figures))
+        write_block(REPOSITORY / "docs/performance.md", "bench", _markdown(machine, measurements))
     return 0
 
 
-def _markdown(machine: Mapping[str, str], figures: Sequence[Figure]) -> str:
-    """Return the figures that have a value as a table, below a line that names the machine."""
+def _markdown(machine: Mapping[str, str], measurements: Sequence[Measurement]) -> str:
+    """Return the known measurements as a table, below a line about the machine."""
     rows = (
-        f"| {figure.name} | {figure.value:.4g} {figure.unit} "
-        f"| {'' if figure.budget is None else f'{figure.budget:g} {figure.unit}'} |"
-        for figure in figures
-        if figure.value is not None
+        f"| {measurement.name} | {measurement.value:.4g} {measurement.unit} "
+        f"| {'' if measurement.budget is None else f'{measurement.budget:g} {measurement.unit}'} |"
+        for measurement in measurements
+        if measurement.value is not None
     )
-    what = "{date}, kernel {kernel}, {cpu}, CPython {python}:".format_map(machine)
-    return "\n".join((what, "", "| | measured | budget |", "|---|---|---|", *rows))
+    heading = "{date}, kernel {kernel}, {cpu}, CPython {python}:".format_map(machine)
+    return "\n".join((heading, "", "| | measured | budget |", "|---|---|---|", *rows))
 
 
 if __name__ == "__main__":

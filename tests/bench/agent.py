@@ -1,4 +1,4 @@
-"""Each figure of the bench: measured on the real agent with real kills, in one run."""
+"""Start, latency, memory and CPU of the real agent with real kills."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from google.protobuf.message import Message
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from tests.bench.figure import Figure, rss_mb
+from tests.bench.measurement import Measurement, read_rss_mb
 from tests.testlib.agent import Agent, run_agent
 from tests.testlib.kernel.kills import kill_many, kill_one
 from tests.testlib.kernel.loaded_programs import list_loaded_programs
@@ -27,90 +27,92 @@ IDLE_S = 30.0
 _SETTLE_S = 2.0
 _BPF_STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 _NS_PER_MS = 1e6
-_MARK = "mark_victim"
-"""How the programs begin that see a kill, of which one is loaded."""
+_MARK_PROGRAM = "mark_victim"
+"""The beginning of the name of the program that records a kill."""
 
 
 class _TimedBackend(Backend):
-    """A backend that notes how long each log took from the kernel's clock to its arrival."""
+    """A backend that measures the time from the kernel's mark to the arrival of each log."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.took_ms: list[float] = []
+        self.latencies_ms: list[float] = []
 
     def __call__(self, request: Message) -> Reply | None:
         now = time.time_ns()
         before = len(self.logs)
         reply = super().__call__(request)
-        self.took_ms += [(now - log.item.time_unix_nano) / _NS_PER_MS for log in self.logs[before:]]
+        self.latencies_ms += [
+            (now - log.item.time_unix_nano) / _NS_PER_MS for log in self.logs[before:]
+        ]
         return reply
 
 
-def starts() -> Iterator[Figure]:
-    """From the start of the process to READY, the median of a few."""
+def measure_start() -> Iterator[Measurement]:
+    """Measure from the start of the process to READY."""
     took = []
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
             with run_agent(Path(folder), {}):
                 took.append(time.monotonic() - began)
-    yield Figure("process start to capturing, median", statistics.median(took), "s", 0.15)
+    yield Measurement("process start to capturing, median", statistics.median(took), "s", 0.15)
 
 
-def life() -> Iterator[Figure]:
-    """One agent through start, idleness, single kills and a storm."""
+def measure_agent() -> Iterator[Measurement]:
+    """Measure one agent from its start, when idle, with single kills and in a storm."""
     backend = _TimedBackend()
     with (
         tempfile.TemporaryDirectory() as folder,
         Receiver(backend) as receiver,
-        _bpf_stats(),
-        run_agent(Path(folder), {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as running,
+        _enable_bpf_stats(),
+        run_agent(Path(folder), {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}) as agent,
     ):
         time.sleep(_SETTLE_S)
-        yield Figure("RSS after start", rss_mb(running), "MB", 32)
+        yield Measurement("RSS after start", read_rss_mb(agent), "MB", 32)
 
-        cpu = _cpu_s(running)
+        cpu = _read_cpu_s(agent)
         time.sleep(IDLE_S)
-        idle = (_cpu_s(running) - cpu) / IDLE_S * 100
-        yield Figure(f"CPU while idle for {IDLE_S:.0f} s", idle, "% of a core", 0.05)
+        idle = (_read_cpu_s(agent) - cpu) / IDLE_S * 100
+        yield Measurement(f"CPU while idle for {IDLE_S:.0f} s", idle, "% of a core", 0.05)
 
         for number in range(KILLS):
             kill_one()
             backend.wait_for(number + 1, within_s=30)
-        cuts = statistics.quantiles(backend.took_ms, n=100, method="inclusive")
-        yield Figure("kernel to receiver, p50", cuts[49], "ms", 5)
-        yield Figure("kernel to receiver, p90", cuts[89], "ms")
-        yield Figure("kernel to receiver, p99", cuts[98], "ms", 25)
-        yield Figure(f"RSS after {KILLS} kills", rss_mb(running), "MB", 32)
-        yield Figure("kernel cost of a kill, mean", _cost_us(running), "µs", 5)
+        cuts = statistics.quantiles(backend.latencies_ms, n=100, method="inclusive")
+        yield Measurement("kernel to receiver, p50", cuts[49], "ms", 5)
+        yield Measurement("kernel to receiver, p90", cuts[89], "ms")
+        yield Measurement("kernel to receiver, p99", cuts[98], "ms", 25)
+        yield Measurement(f"RSS after {KILLS} kills", read_rss_mb(agent), "MB", 32)
+        yield Measurement("kernel cost of a kill, mean", _read_run_us(agent), "µs", 5)
 
         began = time.monotonic()
         kill_many(KILLS, at_once=os.cpu_count() or 1)
         made = time.monotonic() - began
         backend.wait_for(2 * KILLS, within_s=60)
-        yield Figure("storm: kills a second that the machine makes", KILLS / made, "1/s")
+        yield Measurement("storm: kills a second that the machine makes", KILLS / made, "1/s")
         behind = time.monotonic() - began - made
-        yield Figure("storm: last kill made to all received", behind, "s")
-        yield Figure(f"RSS after {2 * KILLS} kills", rss_mb(running), "MB", 32)
+        yield Measurement("storm: last kill made to all received", behind, "s")
+        yield Measurement(f"RSS after {2 * KILLS} kills", read_rss_mb(agent), "MB", 32)
 
-        for program in list_loaded_programs(running.process.pid):
+        for program in list_loaded_programs(agent.process.pid):
             verified = program.verified_insns
-            yield Figure(
+            yield Measurement(
                 f"verified: {program.name}",
                 None if verified is None else float(verified),
                 "instructions",
             )
 
 
-def sizes() -> Iterator[Figure]:
-    """What is fixed when the object is built."""
+def measure_sizes() -> Iterator[Measurement]:
+    """Return what is fixed when the object is built."""
     from otel_oom.capture.bpf.records import VictimRecord  # noqa: PLC0415  beside its only use
 
-    yield Figure("record of a kill", float(len(bytes(VictimRecord()))), "bytes")
+    yield Measurement("record of a kill", float(len(bytes(VictimRecord()))), "bytes")
 
 
-def machine() -> dict[str, str]:
-    """On what all this was measured."""
+def describe_machine() -> dict[str, str]:
+    """Describe the machine of the measurements."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -128,15 +130,15 @@ def machine() -> dict[str, str]:
     }
 
 
-def _cpu_s(running: Agent) -> float:
-    """Processor time so far, of the scheduler's own nanosecond account of each thread."""
-    tasks = Path(f"/proc/{running.process.pid}/task").iterdir()
+def _read_cpu_s(agent: Agent) -> float:
+    """Return the CPU time so far, by the scheduler's nanosecond count of each thread."""
+    tasks = Path(f"/proc/{agent.process.pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 @contextmanager
-def _bpf_stats() -> Iterator[None]:
-    """The kernel counts and times the runs of BPF programs meanwhile."""
+def _enable_bpf_stats() -> Iterator[None]:
+    """Let the kernel count and time the runs of BPF programs."""
     before = _BPF_STATS.read_text(encoding="ascii")
     _BPF_STATS.write_text("1", encoding="ascii")
     try:
@@ -145,11 +147,11 @@ def _bpf_stats() -> Iterator[None]:
         _BPF_STATS.write_text(before, encoding="ascii")
 
 
-def _cost_us(running: Agent) -> float:
-    """The mean run of the program at mark_victim, as the kernel timed it."""
+def _read_run_us(agent: Agent) -> float:
+    """Return the mean run time of the program at mark_victim, by the kernel."""
     (mark,) = (
         program
-        for program in list_loaded_programs(running.process.pid)
-        if program.name.startswith(_MARK)
+        for program in list_loaded_programs(agent.process.pid)
+        if program.name.startswith(_MARK_PROGRAM)
     )
     return mark.run_ns / max(mark.runs, 1) / 1000

@@ -1,0 +1,35 @@
+"""A measurement, and the memory of an agent, which every part of the bench measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.testlib.agent import Agent
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement with its budget, if any."""
+
+    name: str
+    value: float | None
+    """``None`` where this kernel does not have it."""
+    unit: str
+    budget: float | None = None
+
+
+def read_rss_mb(agent: Agent) -> float:
+    """Return the agent's RSS in units of 10^6 bytes."""
+    return _read_status_mb(agent, "VmRSS:")
+
+
+def read_peak_rss_mb(agent: Agent) -> float:
+    """Return the agent's largest RSS so far."""
+    return _read_status_mb(agent, "VmHWM:")
+
+
+def _read_status_mb(agent: Agent, field: str) -> float:
+    status = Path(f"/proc/{agent.process.pid}/status").read_text(encoding="ascii")
+    kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
+    return kb * 1024 / 1e6
