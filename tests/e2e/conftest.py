@@ -24,7 +24,7 @@ def backends(
     victorialogs: VictoriaLogs,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Collector]:
-    """A Collector with the project's own configurations for Jaeger, Loki and VictoriaLogs."""
+    """Run a Collector with the project's own configurations for Jaeger, Loki and VictoriaLogs."""
     environ = {
         "JAEGER_URL": jaeger.http,
         "LOKI_URL": loki_receiver.url,

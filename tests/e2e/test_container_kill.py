@@ -24,7 +24,7 @@ ARRIVES_S = 30.0
 
 @dataclass(frozen=True)
 class Story:
-    """One kill as everybody tells it: the runtime, the kernel, Jaeger, VictoriaLogs."""
+    """One kill as the runtime, the kernel, Jaeger and VictoriaLogs have it."""
 
     container: dict[str, Any]
     logged: KilledLine
@@ -34,7 +34,7 @@ class Story:
 
     @property
     def tags(self) -> dict[str, Any]:
-        """The span's tags in Jaeger."""
+        """Return the span's tags in Jaeger."""
         return {tag["key"]: tag["value"] for tag in self.span["tags"]}
 
 
@@ -46,7 +46,7 @@ def story(
     victorialogs: VictoriaLogs,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Story:
-    """The kill of a container, sent over HTTP and over gRPC."""
+    """Kill a container, by HTTP and by gRPC."""
     protocol: str = request.param
     environ = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
@@ -76,10 +76,10 @@ def story(
     return Story(container, logged, span, trace["processes"][span["processID"]], entry)
 
 
-def test_the_container_was_killed_for_its_memory(story: Story) -> None:
-    """The runtime's own word is "exited 137"; the kernel's log has its first process as killed.
+def test_the_container_was_killed(story: Story) -> None:
+    """By its exit code, and by the "Killed process" line of its first process.
 
-    Its OOMKilled depends on a monitor that has to be quicker than the kill, and is no oracle.
+    The runtime's OOMKilled depends on a shim that is quicker than the kill, and proves nothing.
     """
     assert story.container["State"]["ExitCode"] == 137
     assert story.logged.comm == "tail"
@@ -102,14 +102,14 @@ def test_victorialogs_has_the_event(story: Story) -> None:
     assert story.container["Id"][:12] in story.entry.message
 
 
-def test_its_stream_is_the_service_on_this_host(story: Story) -> None:
+def test_the_stream_is_the_service_on_this_host(story: Story) -> None:
     """Not the container, which ends with the kill."""
     service, host = story.entry.fields["service.name"], story.entry.fields["host.name"]
     assert story.entry.stream == f'{{host.name="{host}",service.name="{service}"}}'
 
 
 def test_victorialogs_has_the_kernels_own_report(story: Story) -> None:
-    """From its first line on, where the kernel's log is what tells of decisions."""
+    """From its first line on, where decisions come from the kernel log."""
     fields = story.entry.fields
     text = fields.get("log.record.original", "")
     assert bool(text) == (fields["oom.decision.source"] == "/dev/kmsg")
@@ -119,15 +119,15 @@ def test_victorialogs_has_the_kernels_own_report(story: Story) -> None:
 
 
 def test_victorialogs_has_the_kernels_time(story: Story) -> None:
-    """The entry stands at the time of the kill, not of its arrival."""
+    """The entry has the time of the kill, not of its arrival."""
     assert story.entry.time == story.span["startTime"] * 1000 + story.entry.time % 1000
     assert abs(time.time_ns() - story.entry.time) < 600 * 10**9
 
 
-def test_loki_would_store_all_that_victorialogs_has(
+def test_the_loki_receiver_stores_what_victorialogs_has(
     story: Story, loki_receiver: LokiReceiver
 ) -> None:
-    """Within Loki's documented limits, each attribute under the name that Loki allows."""
+    """Within Loki's limits, each attribute under the name that Loki allows."""
     (entry,) = loki_receiver.find(log_record_uid=story.entry.fields["log.record.uid"])
     assert loki_receiver.rejections == []
     assert (entry.time, entry.line) == (story.entry.time, story.entry.message)
@@ -138,7 +138,7 @@ def test_loki_would_store_all_that_victorialogs_has(
 
 
 def test_jaeger_has_the_span(story: Story) -> None:
-    """By its API: an error under the container's name, with the victim and its container."""
+    """An error under the container's name, with the victim and its container."""
     assert story.span["operationName"] == "oom.kill"
     assert story.process["serviceName"] == story.container["Name"]
     resource = {tag["key"]: tag["value"] for tag in story.process["tags"]}
@@ -149,8 +149,8 @@ def test_jaeger_has_the_span(story: Story) -> None:
     assert story.tags["otel.scope.name"] == "otel_oom"
 
 
-def test_jaeger_has_the_stages(story: Story) -> None:
-    """The span's events are there, in their order, and the span ends with the last."""
+def test_jaeger_has_the_span_events(story: Story) -> None:
+    """In order; the span ends with the last."""
     stages = [
         next(field["value"] for field in log["fields"] if field["key"] == "event")
         for log in sorted(story.span["logs"], key=lambda log: log["timestamp"])
@@ -159,8 +159,7 @@ def test_jaeger_has_the_stages(story: Story) -> None:
     assert story.span["duration"] > 0
 
 
-def test_log_and_span_are_tied(story: Story) -> None:
-    """The entry in VictoriaLogs leads to the span in Jaeger, by ids and by the event's uid."""
+def test_log_and_span_have_the_same_ids(story: Story) -> None:
     assert story.entry.fields["trace_id"] == story.span["traceID"]
     assert story.entry.fields["span_id"] == story.span["spanID"]
     assert story.entry.fields["log.record.uid"] == story.tags["log.record.uid"]

@@ -1,6 +1,6 @@
-"""Kills in every kind of place, through a real Collector, under the names of whose they were.
+"""Kills in containers, pods, units and outside of them, through a real Collector to real backends.
 
-Each value is held against what the runtime itself says of its container, pod or unit.
+Each value is compared with what the runtime itself reports of its container, pod or unit.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-PLACES = ("podman", "docker", "pod", "unit", "slice", "alone")
+PLACES = ("podman", "docker", "pod", "unit", "slice", "outside")
 ARRIVES_S = 30.0
 
-OF_EVERY_TRIGGER = {
+TRIGGER_ATTRIBUTES = {
     *("oom.trigger.pid", "oom.trigger.tid", "oom.trigger.comm", "oom.trigger.uid"),
     *("oom.trigger.memcg.path", "oom.trigger.memcg.id"),
 }
-"""What is told of a trigger that is in the same place as the victim, too."""
+"""Attributes of every trigger, also of one in the victim's own container."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A kill as the backends have it; whether the kernel's log ``reported`` all of it."""
+class DeliveredKill:
+    """A kill as the backends have it; ``reported`` if the kernel printed its whole report."""
 
     expected: Expected
     reported: bool
@@ -50,18 +50,18 @@ class Told:
 
     @property
     def tags(self) -> dict[str, Any]:
-        """The span's tags."""
+        """Return the span's tags."""
         return {tag["key"]: tag["value"] for tag in self.span["tags"]}
 
     @property
     def resource(self) -> dict[str, Any]:
-        """The tags of what Jaeger calls its process."""
+        """Return the tags of what Jaeger calls its process."""
         return {tag["key"]: tag["value"] for tag in self.process["tags"]}
 
 
 @dataclass(frozen=True)
 class Kills:
-    """A kill in each place, and the pids of all that the kernel's log reports whole."""
+    """A kill in each place, and the pids of all whole reports of the kernel log."""
 
     expected: Mapping[str, Expected]
     reported: Sequence[int]
@@ -71,8 +71,8 @@ class Kills:
 def kills(
     backends: Collector, crictl_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Kills]:
-    """A kill in every place, all of them seen by one agent."""
-    folder = tmp_path_factory.mktemp("whose")
+    """Make a kill in every place, all captured by one agent."""
+    folder = tmp_path_factory.mktemp("identity")
     with ExitStack() as stack:
         of_podman = stack.enter_context(podman.run_podman())
         of_docker = stack.enter_context(docker.run_docker())
@@ -84,26 +84,24 @@ def kills(
         }
         stack.enter_context(run_agent(folder, environ)).wait_until_watching()
         made: dict[str, Callable[[], Expected]] = {
-            "podman": lambda: workloads.in_podman(of_podman),
-            "docker": lambda: workloads.in_docker(of_docker),
-            "pod": lambda: workloads.in_pod(of_containerd, stack),
-            "unit": lambda: workloads.in_unit(of_systemd),
-            "slice": lambda: workloads.in_slice(of_systemd),
-            "alone": lambda: workloads.alone(folder, stack),
+            "podman": lambda: workloads.kill_in_podman(of_podman),
+            "docker": lambda: workloads.kill_in_docker(of_docker),
+            "pod": lambda: workloads.kill_in_pod(of_containerd, stack),
+            "unit": lambda: workloads.kill_in_unit(of_systemd),
+            "slice": lambda: workloads.kill_in_slice(of_systemd),
+            "outside": lambda: workloads.kill_outside(folder, stack),
         }
-        wait_for_report_budget(
-            kills=len(PLACES) + 2
-        )  # of two, the one that asked is killed as well
+        wait_for_report_budget(kills=len(PLACES) + 2)  # of two pairs, the trigger is killed as well
         log = stack.enter_context(KernelLog())
         expected = {name: make() for name, make in made.items()}
         yield Kills(expected, log.read_reported_pids())
 
 
 @pytest.fixture(scope="module", params=PLACES)
-def told(
+def delivered(
     request: pytest.FixtureRequest, kills: Kills, victorialogs: VictoriaLogs, jaeger: Jaeger
-) -> Told:
-    """The kill in one of the places."""
+) -> DeliveredKill:
+    """Return the kill in one of the places."""
     expected = kills.expected[request.param]
     query = f'service.name:="{expected.service}" {expected.only}'
     (entry,) = wait_until(lambda: victorialogs.query(query), query, limit=ARRIVES_S)
@@ -112,66 +110,66 @@ def told(
     assert trace is not None
     (span,) = trace["spans"]
     reported = int(entry.fields["process.pid"]) in kills.reported
-    return Told(expected, reported, entry, span, trace["processes"][span["processID"]])
+    return DeliveredKill(expected, reported, entry, span, trace["processes"][span["processID"]])
 
 
-def test_victorialogs_has_it_under_its_own_service(told: Told) -> None:
-    """One entry under the service's name, and in it what the runtime says of the victim."""
-    expected = told.expected
+def test_victorialogs_has_the_kill_under_its_service(delivered: DeliveredKill) -> None:
+    """With the runtime's own values of the victim."""
+    expected = delivered.expected
     wanted = {**expected.resource, **expected.victim, **expected.trigger}
-    fields = {name: told.entry.fields.get(name) for name in wanted}
+    fields = {name: delivered.entry.fields.get(name) for name in wanted}
     assert fields == {name: _text(value) for name, value in wanted.items()}
-    assert told.entry.fields["event_name"] == "oom.kill"
-    assert told.entry.fields["oom.outcome"] == "killed"
+    assert delivered.entry.fields["event_name"] == "oom.kill"
+    assert delivered.entry.fields["oom.outcome"] == "killed"
 
 
-def test_jaeger_has_it_under_its_own_service(told: Told) -> None:
-    """A span of the service, whose resource is what the runtime says of the container."""
-    expected = told.expected
-    assert told.process["serviceName"] == expected.service
-    resource = {name: told.resource.get(name) for name in expected.resource}
+def test_jaeger_has_the_kill_under_its_service(delivered: DeliveredKill) -> None:
+    """With the runtime's own values of the container as resource."""
+    expected = delivered.expected
+    assert delivered.process["serviceName"] == expected.service
+    resource = {name: delivered.resource.get(name) for name in expected.resource}
     assert resource == {name: _tag(value) for name, value in expected.resource.items()}
-    assert {name: told.tags.get(name) for name in expected.victim} == dict(expected.victim)
+    assert {name: delivered.tags.get(name) for name in expected.victim} == dict(expected.victim)
 
 
-def test_the_limit_that_was_hit_is_told(told: Told) -> None:
-    """In both: whose limit it was, how much, and which line of which file has set it."""
-    require(told.reported, "the kernel reports no more than ten kills in five seconds")
-    limit = told.expected.limit
-    assert {name: told.tags.get(name) for name in limit} == dict(limit)
-    fields = {name: told.entry.fields.get(name) for name in limit}
+def test_both_backends_have_the_limit_that_was_hit(delivered: DeliveredKill) -> None:
+    """Its scope, its size, and the file and line that set it."""
+    require(delivered.reported, "the kernel reports no more than ten kills in five seconds")
+    limit = delivered.expected.limit
+    assert {name: delivered.tags.get(name) for name in limit} == dict(limit)
+    fields = {name: delivered.entry.fields.get(name) for name in limit}
     assert fields == {name: _text(value) for name, value in limit.items()}
 
 
-def test_nobody_elses_place_is_in_its_resource(told: Told) -> None:
-    """Where the victim was in no container or no pod, none is told."""
-    expected = told.expected
+def test_no_container_or_pod_is_in_the_resource_of_others(delivered: DeliveredKill) -> None:
+    """Where the victim was in no container or no pod, none is delivered."""
+    expected = delivered.expected
     for kind in ("container.", "k8s."):
         if not any(name.startswith(kind) for name in expected.resource):
-            names = [*told.resource, *told.entry.fields]
+            names = [*delivered.resource, *delivered.entry.fields]
             assert [name for name in names if name.startswith(kind)] == []
 
 
-def test_victim_and_trigger_are_told_apart(told: Told) -> None:
-    """In Jaeger: who asked, and where it was if not where the victim was."""
-    expected = told.expected
-    assert {name: told.tags.get(name) for name in expected.trigger} == dict(expected.trigger)
-    elsewhere = {n for n in told.tags if n.startswith("oom.trigger.")} - OF_EVERY_TRIGGER
+def test_a_trigger_elsewhere_has_its_own_location(delivered: DeliveredKill) -> None:
+    """In Jaeger: its cgroup, and its container or unit where they are not the victim's."""
+    expected = delivered.expected
+    assert {name: delivered.tags.get(name) for name in expected.trigger} == dict(expected.trigger)
+    location = {n for n in delivered.tags if n.startswith("oom.trigger.")} - TRIGGER_ATTRIBUTES
     if expected.trigger:
-        assert told.tags["oom.trigger.pid"] != told.tags["process.pid"]
-        assert told.tags["oom.trigger.memcg.path"] != told.tags["oom.victim.memcg.path"]
-        assert elsewhere <= set(expected.trigger)
+        assert delivered.tags["oom.trigger.pid"] != delivered.tags["process.pid"]
+        assert delivered.tags["oom.trigger.memcg.path"] != delivered.tags["oom.victim.memcg.path"]
+        assert location <= set(expected.trigger)
     else:
-        assert told.tags["oom.trigger.pid"] == told.tags["process.pid"]
-        assert told.tags["oom.trigger.memcg.path"] == told.tags["oom.victim.memcg.path"]
-        assert elsewhere == set()
+        assert delivered.tags["oom.trigger.pid"] == delivered.tags["process.pid"]
+        assert delivered.tags["oom.trigger.memcg.path"] == delivered.tags["oom.victim.memcg.path"]
+        assert location == set()
 
 
 def _text(value: object) -> str:
-    """A value as VictoriaLogs keeps it."""
+    """Return a value as VictoriaLogs stores it."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _tag(value: object) -> object:
-    """A value as Jaeger keeps it."""
+    """Return a value as Jaeger stores it."""
     return json.dumps(value) if isinstance(value, list) else value

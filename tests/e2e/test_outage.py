@@ -1,4 +1,4 @@
-"""A real Collector that is not there when the kill happens."""
+"""A real Collector that is not running when the kill happens."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_a_collector_started_after_the_kill_gets_it(
+def test_a_collector_started_after_the_kill_receives_it(
     tmp_path: Path, collector_binary: Path, protocol: str
 ) -> None:
-    """Kills wait on the agent's disk until the Collector is up, and arrive once each."""
+    """Kills wait on the agent's disk until the Collector runs, and arrive once each."""
     grpc, http = (f"{LOOPBACK}:{free_port()}" for _ in range(2))
     environ = {
         "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
@@ -33,15 +33,17 @@ def test_a_collector_started_after_the_kill_gets_it(
         with run_recorder(collector_binary, env=listen) as backend:
 
             def arrived() -> tuple[list[int], list[int]] | None:
-                logs, spans = (_of(pids, items) for items in (backend.logs(), backend.spans()))
+                logs, spans = (
+                    _victims_of(pids, items) for items in (backend.logs(), backend.spans())
+                )
                 return (logs, spans) if set(logs) == set(spans) == set(pids) else None
 
             logs, spans = wait_until(arrived, "the kills", limit=90) or ([], [])
     assert logs == spans == sorted(pids)
 
 
-def _of(pids: Collection[int], items: Iterable[Json]) -> list[int]:
-    """The victims of ``items``, less those of others who have processes killed on this host."""
+def _victims_of(pids: Collection[int], items: Iterable[Json]) -> list[int]:
+    """Return the victims of ``items`` among ``pids``: this host may have other kills."""
     found = (
         int(attribute["value"]["intValue"])
         for item in items

@@ -1,7 +1,6 @@
-"""A kill in each kind of place, and what must be told of it by the word of who runs the place.
+"""A kill in each kind of place, with the attributes that its runtime or service manager implies.
 
-A victim waits until its runtime has said what there is to say of it. Nothing is removed: that is
-for the fixtures that started the runtimes.
+A victim waits until these are known. The fixtures that start the runtimes remove everything.
 """
 
 from __future__ import annotations
@@ -25,27 +24,26 @@ from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
 from tests.testlib.kernel.systemd import Systemd
 from tests.testlib.wait import wait_until
 
-LARGE: Final = (
+KEEP_MEMORY: Final = (
     "mkfifo {pipe}; (head -c 1 >/dev/null; echo full; exec sleep 1000) < {pipe} & "
     "exec dd if=/dev/zero of={pipe} bs=20M"
 )
-"""It keeps 20 MiB, for nobody takes all of them, and says when it has them."""
+"""It keeps 20 MiB, since nobody reads all of them, and prints a word once it has them."""
 
-HELD: Final = 20 << 20
-OWN: Final = 24 << 20
-SHARED: Final = 32 << 20
-"""What the large and the greedy one may have together: it is the large one that is killed."""
+LARGE_BYTES: Final = 20 << 20
+OWN_LIMIT: Final = 24 << 20
+SHARED_LIMIT: Final = 32 << 20
+"""The limit of the large and the greedy process together: the large one is killed."""
 
 _LIMIT_S: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What is to be told of a kill, by the names of OpenTelemetry's data model.
+    """The expected attributes of a kill, by OpenTelemetry's names.
 
-    ``only`` selects it in LogsQL among all that stand under the name of the ``service``.
-    ``limit`` is what was hit. ``trigger`` is told of a trigger that is somewhere else than the
-    victim, and only then.
+    ``only`` selects it in LogsQL among the kills of the ``service``. ``limit`` is the one reached.
+    ``trigger`` is expected only of a trigger that is somewhere else than the victim.
     """
 
     service: str
@@ -56,69 +54,71 @@ class Expected:
     only: str = ""
 
 
-def in_podman(runtime: Podman) -> Expected:
-    """A container of podman's exceeds its limit."""
-    said = runtime.run_until_killed("shop-web")
+def kill_in_podman(runtime: Podman) -> Expected:
+    """Exceed the limit of a container of podman."""
+    inspected = runtime.run_until_killed("shop-web")
     return Expected(
-        service=said["Name"],
+        service=inspected["Name"],
         resource={
-            **_of_container("podman", said["Id"], said["Name"], said["ImageName"]),
-            "container.image.id": said["Image"],
+            **_container_attributes(
+                "podman", inspected["Id"], inspected["Name"], inspected["ImageName"]
+            ),
+            "container.image.id": inspected["Image"],
         },
         victim={
-            "process.pid": said["State"]["Pid"],
-            "oom.victim.memcg.path": said["State"]["CgroupPath"],
+            "process.pid": inspected["State"]["Pid"],
+            "oom.victim.memcg.path": inspected["State"]["CgroupPath"],
         },
         limit={
-            "oom.limit.memcg.limit": said["HostConfig"]["Memory"],
+            "oom.limit.memcg.limit": inspected["HostConfig"]["Memory"],
             "oom.limit.scope": "own",
         },
     )
 
 
-def in_docker(runtime: Docker) -> Expected:
-    """A container of Docker's exceeds its limit."""
-    said = runtime.run_until_killed("shop-api")
-    name = said["Name"].removeprefix("/")
+def kill_in_docker(runtime: Docker) -> Expected:
+    """Exceed the limit of a container of Docker."""
+    inspected = runtime.run_until_killed("shop-api")
+    name = inspected["Name"].removeprefix("/")
     return Expected(
         service=name,
         resource={
-            **_of_container("docker", said["Id"], name, said["Config"]["Image"]),
-            "container.image.id": said["Image"],
+            **_container_attributes("docker", inspected["Id"], name, inspected["Config"]["Image"]),
+            "container.image.id": inspected["Image"],
             "container.runtime.version": runtime.version(),
         },
         victim={
-            "process.pid": said["State"]["Pid"],
+            "process.pid": inspected["State"]["Pid"],
         },
         limit={
-            "oom.limit.memcg.limit": said["HostConfig"]["Memory"],
+            "oom.limit.memcg.limit": inspected["HostConfig"]["Memory"],
             "oom.limit.scope": "own",
         },
     )
 
 
-def in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
-    """In a pod of Kubernetes', one container asks for the memory that the larger one has."""
+def kill_in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
+    """Allocate in one container of a pod, until the larger one is killed."""
     uid = str(uuid.uuid4())
     # As the kubelet has it for a pod that may use more than it is promised.
     cgroup = f"/kubepods/burstable/pod{uid}"
-    stack.enter_context(nested_memcg(cgroup, SHARED))
+    stack.enter_context(nested_memcg(cgroup, SHARED_LIMIT))
     pod = runtime.start_pod("shop-7d9f", "prod", uid, cgroup)
     stack.callback(runtime.remove, pod)
-    large = runtime.start(pod, "cache", LARGE.format(pipe="/pipe"), memory=None)
+    large = runtime.start(pod, "cache", KEEP_MEMORY.format(pipe="/pipe"), memory=None)
     wait_until(lambda: "full" in runtime.crictl("logs", large), "its memory", limit=_LIMIT_S)
     greedy = runtime.start(pod, "web", FILL_MEMORY, memory=None)
     victim, trigger = runtime.inspect(large), runtime.inspect(greedy)
     runtime.run_in(greedy, OPEN_GATE)
     assert runtime.wait(large) == runtime.wait(greedy) == KILLED_EXIT_CODE
     sandbox = runtime.inspect_pod(pod)["status"]["metadata"]
-    status, of_trigger = victim["status"], trigger["status"]
+    status, trigger_status = victim["status"], trigger["status"]
     name = status["metadata"]["name"]
     return Expected(
         service=sandbox["name"],
         only=f'k8s.container.name:="{name}"',
         resource={
-            **_of_container("containerd", status["id"], name, status["image"]["image"]),
+            **_container_attributes("containerd", status["id"], name, status["image"]["image"]),
             "k8s.pod.name": sandbox["name"],
             "k8s.pod.uid": sandbox["uid"],
             "k8s.namespace.name": sandbox["namespace"],
@@ -133,51 +133,53 @@ def in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
         limit={
             "oom.limit.scope": "pod",
             "oom.limit.memcg.path": cgroup,
-            "oom.limit.memcg.limit": SHARED,
+            "oom.limit.memcg.limit": SHARED_LIMIT,
         },
         trigger={
             "oom.trigger.pid": trigger["info"]["pid"],
             "oom.trigger.memcg.path": trigger["info"]["runtimeSpec"]["linux"]["cgroupsPath"],
-            "oom.trigger.container.id": of_trigger["id"],
-            "oom.trigger.container.name": of_trigger["metadata"]["name"],
+            "oom.trigger.container.id": trigger_status["id"],
+            "oom.trigger.container.name": trigger_status["metadata"]["name"],
             "oom.trigger.pod.uid": sandbox["uid"],
         },
     )
 
 
-def in_unit(manager: Systemd) -> Expected:
-    """A unit of systemd's exceeds its limit."""
+def kill_in_unit(manager: Systemd) -> Expected:
+    """Exceed the limit of a unit of systemd."""
     name, gate = "shop-search", manager.process.folder / "gate"
-    manager.run(name, FILL_MEMORY.replace("/gate", str(gate)), f"MemoryMax={OWN}")
-    said = manager.show(name)
+    manager.run(name, FILL_MEMORY.replace("/gate", str(gate)), f"MemoryMax={OWN_LIMIT}")
+    inspected = manager.show(name)
     _open(gate)
     assert manager.wait(name) == signal.SIGKILL
     return Expected(
-        service=said["Id"].removesuffix(".service"),
+        service=inspected["Id"].removesuffix(".service"),
         victim={
-            "process.vpid": int(said["MainPID"]),
-            "oom.victim.systemd.unit": said["Id"],
-            "oom.victim.systemd.slice": said["Slice"],
-            "oom.victim.memcg.path": said["ControlGroup"],
+            "process.vpid": int(inspected["MainPID"]),
+            "oom.victim.systemd.unit": inspected["Id"],
+            "oom.victim.systemd.slice": inspected["Slice"],
+            "oom.victim.memcg.path": inspected["ControlGroup"],
         },
         limit={
             "oom.limit.scope": "own",
-            "oom.limit.memcg.limit": int(said["MemoryMax"]),
-            "oom.limit.systemd.unit": said["Id"],
-            "oom.limit.systemd.setting": f"MemoryMax={said['MemoryMax']}",
-            "oom.limit.systemd.file": said["FragmentPath"],
+            "oom.limit.memcg.limit": int(inspected["MemoryMax"]),
+            "oom.limit.systemd.unit": inspected["Id"],
+            "oom.limit.systemd.setting": f"MemoryMax={inspected['MemoryMax']}",
+            "oom.limit.systemd.file": inspected["FragmentPath"],
         },
     )
 
 
-def in_slice(manager: Systemd) -> Expected:
-    """In a slice of systemd's, one unit asks for the memory that the larger one has."""
+def kill_in_slice(manager: Systemd) -> Expected:
+    """Allocate in one unit of a slice, until the larger one is killed."""
     slice_, large, greedy = "system-shop.slice", "shop-cache", "shop-batch"
     pipe, gate = (manager.process.folder / name for name in ("pipe", "gate-of-slice"))
-    manager.systemctl("set-property", "--runtime", slice_, f"MemoryMax={SHARED}")
-    manager.run(large, LARGE.format(pipe=pipe), f"Slice={slice_}")
+    manager.systemctl("set-property", "--runtime", slice_, f"MemoryMax={SHARED_LIMIT}")
+    manager.run(large, KEEP_MEMORY.format(pipe=pipe), f"Slice={slice_}")
     wait_until(
-        lambda: int(manager.show(large)["MemoryCurrent"]) > HELD, "its memory", limit=_LIMIT_S
+        lambda: int(manager.show(large)["MemoryCurrent"]) > LARGE_BYTES,
+        "its memory",
+        limit=_LIMIT_S,
     )
     manager.run(greedy, FILL_MEMORY.replace("/gate", str(gate)), f"Slice={slice_}")
     victim, trigger = manager.show(large), manager.show(greedy)
@@ -193,7 +195,7 @@ def in_slice(manager: Systemd) -> Expected:
         },
         limit={
             "oom.limit.scope": "ancestor",
-            "oom.limit.memcg.limit": SHARED,
+            "oom.limit.memcg.limit": SHARED_LIMIT,
             "oom.limit.systemd.unit": victim["Slice"],
         },
         trigger={
@@ -204,11 +206,11 @@ def in_slice(manager: Systemd) -> Expected:
     )
 
 
-def alone(folder: Path, stack: ExitStack) -> Expected:
-    """A plain process exceeds the limit of its cgroup, which nobody has told of."""
+def kill_outside(folder: Path, stack: ExitStack) -> Expected:
+    """Exceed the limit of a plain cgroup, which no runtime knows."""
     program = folder / "stocktaking"
     shutil.copy("/usr/bin/tail", program)
-    memcg = stack.enter_context(own_memcg(OWN))
+    memcg = stack.enter_context(own_memcg(OWN_LIMIT))
     with subprocess.Popen([*cgroup_prefix(memcg), program, "/dev/zero"]) as process:
         assert process.wait(_LIMIT_S) == -signal.SIGKILL
     return Expected(
@@ -219,13 +221,13 @@ def alone(folder: Path, stack: ExitStack) -> Expected:
             "oom.victim.memcg.path": memcg.path,
         },
         limit={
-            "oom.limit.memcg.limit": OWN,
+            "oom.limit.memcg.limit": OWN_LIMIT,
             "oom.limit.scope": "own",
         },
     )
 
 
-def _of_container(runtime: str, container_id: str, name: str, image: str) -> dict[str, Any]:
+def _container_attributes(runtime: str, container_id: str, name: str, image: str) -> dict[str, Any]:
     image_name, _, tag = image.rpartition(":")
     return {
         "container.id": container_id,
@@ -237,6 +239,6 @@ def _of_container(runtime: str, container_id: str, name: str, image: str) -> dic
 
 
 def _open(gate: Path) -> None:
-    """Let who waits at a FIFO go on."""
+    """Open a FIFO for the process that waits at it."""
     wait_until(gate.exists, "somebody who waits", limit=_LIMIT_S)
     gate.write_text("go\n", encoding="ascii")

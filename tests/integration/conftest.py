@@ -13,7 +13,7 @@ from tests.testlib.exporter import Outbox
 
 @pytest.fixture(autouse=True)
 def _no_proxy_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test sends goes to its own servers, whatever proxy this host uses."""
+    """Tests send to their own servers, whatever proxy this host uses."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -21,7 +21,6 @@ def _no_proxy_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    """An empty outbox."""
     made = Outbox(tmp_path)
     yield made
     made.close()

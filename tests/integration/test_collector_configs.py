@@ -1,4 +1,4 @@
-"""The files of collector-config/, each run by a real Collector before a real backend."""
+"""The files of collector-config/, each run by a real Collector in front of a real backend."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ NOWHERE = f"http://{LOOPBACK}:9"  # the discard port, which nothing listens on
 def test_a_config_is_valid_without_a_warning(
     collector_binary: Path, files: tuple[Path, ...]
 ) -> None:
-    """The Collector has nothing against any file, nor against those that go together."""
+    """Each file, and those that are meant to be combined."""
     assert validate_configs(collector_binary, *files, env={"BACKEND_ENDPOINT": NOWHERE}) == ""
 
 
-def test_agent_without_a_backend_is_refused(collector_binary: Path) -> None:
-    """A Collector that knows no backend does not start and swallow what it is sent."""
+def test_agent_without_a_backend_is_invalid(collector_binary: Path) -> None:
+    """A Collector without a backend must not start and drop its input."""
     assert "at least one endpoint must be specified" in validate_configs(collector_binary, AGENT)
 
 
 def test_the_readme_lists_the_variables_and_their_defaults() -> None:
-    """The table has each variable once, none beside them, and their defaults."""
+    """Each variable once, and no other."""
     configs = "".join(file.read_text(encoding="utf-8") for file in FILES)
     used = dict(re.findall(r"\$\{env:(\w+)(?::-([^}]*))?\}", configs))
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
@@ -59,7 +59,6 @@ def test_the_readme_lists_the_variables_and_their_defaults() -> None:
 def test_agent_delivers_to_a_backend_that_starts_later(
     collector_binary: Path, tmp_path: Path
 ) -> None:
-    """What came while there was no backend is delivered when there is one."""
     backend = f"{LOOPBACK}:{free_port()}"
     env = {"BACKEND_ENDPOINT": f"http://{backend}", "QUEUE_DIRECTORY": str(tmp_path / "queue")}
     kill = SentKill()
@@ -72,7 +71,9 @@ def test_agent_delivers_to_a_backend_that_starts_later(
             assert wait_until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
 
 
-def test_what_agent_has_taken_survives_its_own_kill(collector_binary: Path, tmp_path: Path) -> None:
+def test_accepted_telemetry_survives_a_kill_of_the_collector(
+    collector_binary: Path, tmp_path: Path
+) -> None:
     """A sender that got 200 may forget, even if the Collector is killed at once."""
     backend = f"{LOOPBACK}:{free_port()}"
     env = {"BACKEND_ENDPOINT": f"http://{backend}", "QUEUE_DIRECTORY": str(tmp_path / "queue")}
@@ -88,10 +89,8 @@ def test_what_agent_has_taken_survives_its_own_kill(collector_binary: Path, tmp_
         assert wait_until(sink.spans, "the span", limit=30)[0]["traceId"] == kill.trace_id
 
 
-def test_what_agent_cannot_keep_stays_with_the_sender(
-    collector_binary: Path, tmp_path: Path
-) -> None:
-    """A full queue is 503, not a 200 and a loss."""
+def test_a_full_queue_is_retryable_for_the_sender(collector_binary: Path, tmp_path: Path) -> None:
+    """503, not a 200 and a loss."""
     env = {"BACKEND_ENDPOINT": NOWHERE, "QUEUE_DIRECTORY": str(tmp_path / "queue")}
     small: Json = {"exporters": {"otlp_http": {"sending_queue": {"queue_size": 2}}}}
     with run_collector(collector_binary, AGENT, small, env=env) as agent:
@@ -100,7 +99,7 @@ def test_what_agent_cannot_keep_stays_with_the_sender(
 
 
 def test_agent_sends_the_given_headers(collector_binary: Path, tmp_path: Path) -> None:
-    """A backend that asks for a key gets it."""
+    """A backend that requires a key gets it."""
     backend = f"{LOOPBACK}:{free_port()}"
     env = {
         "BACKEND_ENDPOINT": f"http://{backend}",
@@ -134,7 +133,7 @@ def test_agent_sends_the_given_headers(collector_binary: Path, tmp_path: Path) -
 def test_jaeger_gets_the_span_and_the_console_the_rest(
     collector_binary: Path, jaeger: Jaeger
 ) -> None:
-    """No signal is refused: Jaeger has the trace, and the log tells the rest."""
+    """No signal is rejected: Jaeger has the trace, and the Collector's log the rest."""
     kill = SentKill()
     with run_collector(collector_binary, JAEGER, env={"JAEGER_URL": jaeger.http}) as server:
         kill.send(server)
@@ -146,13 +145,13 @@ def test_jaeger_gets_the_span_and_the_console_the_rest(
 
 
 @pytest.mark.parametrize("files", [(JAEGER, LOKI), (LOKI, JAEGER)], ids=["jl", "lj"])
-def test_together_each_gets_its_own(
+def test_jaeger_and_loki_together_get_their_signals(
     collector_binary: Path,
     jaeger: Jaeger,
     loki_receiver: LokiReceiver,
     files: tuple[Path, Path],
 ) -> None:
-    """Neither file takes the other's pipeline away, whichever comes first."""
+    """Neither file removes the other's pipeline, in either order."""
     kill = SentKill()
     env = {"JAEGER_URL": jaeger.http, "LOKI_URL": loki_receiver.url}
     with run_collector(collector_binary, *files, env=env) as server:
@@ -163,7 +162,7 @@ def test_together_each_gets_its_own(
     assert entry.fields["event_name"] == "oom.kill"
 
 
-def test_victorialogs_after_jaeger_each_gets_its_own(
+def test_jaeger_and_victorialogs_together_get_their_signals(
     collector_binary: Path, jaeger: Jaeger, victorialogs: VictoriaLogs, tmp_path: Path
 ) -> None:
     """The file with the longer list of extensions comes last, as its comment says."""
@@ -184,7 +183,7 @@ def test_victorialogs_after_jaeger_each_gets_its_own(
 def test_victorialogs_before_jaeger_is_an_error_at_start(
     collector_binary: Path, tmp_path: Path
 ) -> None:
-    """A Collector without the extension of the queue does not start and lose what it is sent."""
+    """A Collector without the queue's extension must not start and lose its input."""
     env = {"QUEUE_DIRECTORY": str(tmp_path / "queue")}
     with (
         pytest.raises(ServerError, match="no storage client extension found"),
@@ -196,17 +195,17 @@ def test_victorialogs_before_jaeger_is_an_error_at_start(
 @pytest.mark.parametrize(
     ("config", "variable"), [(JAEGER, "JAEGER_URL"), (LOKI, "LOKI_URL")], ids=["jaeger", "loki"]
 )
-def test_what_an_absent_backend_cannot_take_stays_with_the_sender(
+def test_an_absent_backend_is_retryable_for_the_sender(
     collector_binary: Path, config: Path, variable: str
 ) -> None:
-    """503, which OTLP says to send again: not a 200, and nothing final."""
+    """503, which OTLP says to retry: not a 200, and nothing final."""
     with run_collector(collector_binary, config, env={variable: NOWHERE}) as server:
         reply = SentKill().send_span(server) if config is JAEGER else SentKill().send_log(server)
     assert reply.status == 503
 
 
 def spans_of(jaeger: Jaeger, kill: SentKill) -> list[str]:
-    """Return the names of the spans that Jaeger has of a kill, when it has any."""
+    """Return the names of a kill's spans in Jaeger, once it has any."""
     trace = wait_until(lambda: jaeger.trace(kill.trace_id), "the trace in Jaeger")
     assert trace is not None
     return [span["operationName"] for span in trace["spans"]]

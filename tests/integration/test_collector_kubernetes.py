@@ -1,4 +1,4 @@
-"""collector-config/kubernetes.yaml: what the cluster's API adds to a kill in a pod."""
+"""collector-config/kubernetes.yaml: the attributes by the cluster's API of a kill in a pod."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = (FOLDER / "agent.yaml", FOLDER / "kubernetes.yaml")
 UID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
 NAME = "checkout-7d9f8b6c5-x2k4z"
 OUTSIDE: Json = {"processors": {"k8s_attributes": {"auth_type": "kubeConfig"}}}
-"""The tests run in no pod: the API's address is in a file."""
+"""The tests do not run in a pod: the address of the API is in a file."""
 
 POD: Json = {
     "metadata": {
@@ -44,7 +44,7 @@ POD: Json = {
 
 
 def resource_of(attributes: dict[str, str], binary: Path, folder: Path) -> dict[str, str]:
-    """Send a kill with this resource through the Collector; the resource that comes out."""
+    """Send a kill with this resource through the Collector; return the resource that arrives."""
     backend = f"{LOOPBACK}:{free_port()}"
     resource = {
         "attributes": [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()]
@@ -69,10 +69,12 @@ def resource_of(attributes: dict[str, str], binary: Path, folder: Path) -> dict[
         assert http_post(f"{gateway.http}/v1/logs", body).status == 200
         (request,) = wait_until(sink.requests, "the log", limit=30)
     (group,) = request["resourceLogs"]
-    return {it["key"]: it["value"].get("stringValue") for it in group["resource"]["attributes"]}
+    return {
+        pair["key"]: pair["value"].get("stringValue") for pair in group["resource"]["attributes"]
+    }
 
 
-def test_it_is_valid_over_the_agents(collector_binary: Path) -> None:
+def test_the_config_is_valid_after_the_agents(collector_binary: Path) -> None:
     """The Collector has nothing against the two."""
     assert (
         validate_configs(collector_binary, *FILES, env={"BACKEND_ENDPOINT": "http://127.0.0.1:9"})
@@ -84,20 +86,20 @@ def test_it_is_valid_over_the_agents(collector_binary: Path) -> None:
 def test_a_pods_workload_names_the_service(
     name: str, collector_binary: Path, tmp_path: Path
 ) -> None:
-    """Where otel-oom had no better name than the pod's, or none."""
+    """Where the agent had no better name than the pod's, or none."""
     sent = {"k8s.pod.uid": UID, "k8s.pod.name": NAME, "service.name": name}
-    found = resource_of(sent, collector_binary, tmp_path)
-    assert found["k8s.deployment.name"] == "checkout"
-    assert found["service.name"] == "checkout"
-    assert found["service.namespace"] == "shop"
-    assert found["k8s.node.name"] == "node-1"
+    received = resource_of(sent, collector_binary, tmp_path)
+    assert received["k8s.deployment.name"] == "checkout"
+    assert received["service.name"] == "checkout"
+    assert received["service.namespace"] == "shop"
+    assert received["k8s.node.name"] == "node-1"
 
 
 def test_a_service_that_named_itself_keeps_its_name(collector_binary: Path, tmp_path: Path) -> None:
-    """What was said by the process or its pod's annotation goes first."""
+    """The name by the process or its pod's annotation has precedence."""
     sent = {"k8s.pod.uid": UID, "k8s.pod.name": NAME, "service.name": "pay"}
-    found = resource_of(sent, collector_binary, tmp_path)
-    assert (found["service.name"], found["k8s.deployment.name"]) == ("pay", "checkout")
+    received = resource_of(sent, collector_binary, tmp_path)
+    assert (received["service.name"], received["k8s.deployment.name"]) == ("pay", "checkout")
 
 
 def test_a_pod_that_the_api_does_not_know_keeps_its_name(
@@ -108,9 +110,8 @@ def test_a_pod_that_the_api_does_not_know_keeps_its_name(
     assert resource_of(sent, collector_binary, tmp_path) == sent
 
 
-def test_what_is_in_no_pod_is_not_taken_for_the_senders(
+def test_a_kill_outside_of_pods_gets_no_attribute_of_the_senders_pod(
     collector_binary: Path, tmp_path: Path
 ) -> None:
-    """A kill on the node itself has nothing of the pod from which it is sent."""
     sent = {"host.name": "node-1", "service.name": "sshd"}
     assert resource_of(sent, collector_binary, tmp_path) == sent

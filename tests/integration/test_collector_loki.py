@@ -1,4 +1,4 @@
-"""collector-config/loki.yaml before a receiver that enforces Loki's documentation."""
+"""collector-config/loki.yaml in front of a receiver that enforces Loki's documentation."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_events_name_is_an_attribute_for_older_versions(
 def test_the_richest_events_are_within_the_limits(
     collector_binary: Path, loki_receiver: LokiReceiver, name: str
 ) -> None:
-    """The longest report of the kernel's, and as many attributes as the agent sends."""
+    """The kernel's longest report, and as many attributes as the agent sends."""
     service = f"shop-{secrets.token_hex(4)}"
     with run_collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
         reply = http_post(f"{server.http}/v1/logs", RICH_EVENTS[name](service))
@@ -62,8 +62,8 @@ def test_the_richest_events_are_within_the_limits(
     assert "host_name" not in entry.labels
 
 
-def test_what_loki_rejects_for_good_is_final_for_the_sender(collector_binary: Path) -> None:
-    """A record older than a week: the sender must not send it again for ever."""
+def test_a_final_rejection_by_loki_is_final_for_the_sender(collector_binary: Path) -> None:
+    """A record older than a week must not be sent again and again."""
     kill = SentKill(time=time.time_ns() - 8 * DAY_NS)
     with (
         LokiReceiver() as loki,
@@ -74,8 +74,8 @@ def test_what_loki_rejects_for_good_is_final_for_the_sender(collector_binary: Pa
     assert reply.status == 400
 
 
-def test_what_loki_has_no_place_for_now_stays_with_the_sender(collector_binary: Path) -> None:
-    """A stream too many: the sender keeps it and sends it again."""
+def test_a_rate_limit_of_loki_is_retryable_for_the_sender(collector_binary: Path) -> None:
+    """Here the limit of streams."""
     limits = Limits(max_global_streams_per_user=1)
     with (
         LokiReceiver(limits) as loki,

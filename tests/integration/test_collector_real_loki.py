@@ -1,4 +1,4 @@
-"""collector-config/loki.yaml before the real Loki that LOKI_URL names; else not collected."""
+"""collector-config/loki.yaml in front of the real Loki at LOKI_URL; without it not collected."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_loki_stores_what_the_receiver_stores(collector_binary: Path, name: str)
 
 
 def test_loki_rejects_what_is_older_than_a_week(collector_binary: Path) -> None:
-    """As the receiver does."""
+    """Like the receiver of the tests."""
     kill = SentKill(time=time.time_ns() - 8 * 24 * HOUR_NS)
     with run_collector(collector_binary, LOKI, env={"LOKI_URL": os.environ["LOKI_URL"]}) as server:
         assert kill.send_log(server).status == 400

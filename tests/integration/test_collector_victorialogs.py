@@ -1,4 +1,4 @@
-"""collector-config/victorialogs.yaml before a real VictoriaLogs."""
+"""collector-config/victorialogs.yaml in front of a real VictoriaLogs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_victorialogs_gets_the_log_and_the_console_the_rest(
 def test_containers_of_a_service_on_a_host_share_a_stream(
     collector_binary: Path, victorialogs: VictoriaLogs, tmp_path: Path
 ) -> None:
-    """What an OOM kill mostly ends is in no stream, and can be asked for all the same."""
+    """Attributes of containers are in no stream, and can be queried all the same."""
     ids = [secrets.token_hex(32) for _ in range(3)]
     kill = SentKill()
     env = environ(victorialogs.url, tmp_path)
@@ -85,7 +85,7 @@ def test_containers_of_a_service_on_a_host_share_a_stream(
 def test_the_richest_events_arrive_whole(
     collector_binary: Path, victorialogs: VictoriaLogs, tmp_path: Path, name: str
 ) -> None:
-    """The longest report of the kernel's, and as many attributes as the agent sends."""
+    """The kernel's longest report, and as many attributes as the agent sends."""
     service = f"shop-{secrets.token_hex(4)}"
     env = environ(victorialogs.url, tmp_path)
     with run_collector(collector_binary, VICTORIALOGS, env=env) as server:
@@ -111,10 +111,8 @@ def test_the_queue_survives_a_kill_of_the_collector(
     assert entry.time == kill.time
 
 
-def test_what_the_queue_has_no_place_for_stays_with_the_sender(
-    collector_binary: Path, tmp_path: Path
-) -> None:
-    """A full queue is 503, not a 200 and a loss."""
+def test_a_full_queue_is_retryable_for_the_sender(collector_binary: Path, tmp_path: Path) -> None:
+    """503, not a 200 and a loss."""
     small: Json = {"exporters": {"otlp_http/victorialogs": {"sending_queue": {"queue_size": 2}}}}
     env = environ(NOWHERE, tmp_path)
     with run_collector(collector_binary, VICTORIALOGS, small, env=env) as server:

@@ -1,7 +1,7 @@
-"""``scripts/setup`` where something is missing: it says what, and how to get it.
+"""``scripts/setup`` on a host that lacks programs.
 
-It runs as a copy in a folder of its own, with a PATH that is a folder of links, and where an
-``apt-get`` is on that PATH it is one that only writes down that it was called.
+It runs as a copy in a folder of its own, with a PATH of links only. An ``apt-get`` there only writes
+down its arguments.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MISSING = {"make", "clang", "llvm"}
 
 
 class Host:
-    """A host on which a few programs are missing."""
+    """A host that lacks a few programs."""
 
     def __init__(self, folder: Path) -> None:
         """Copy the script, and link the programs of this host."""
@@ -41,12 +41,12 @@ class Host:
             (self.bin / name).symlink_to(program)
 
     def add(self, name: str, script: str) -> None:
-        """Put a program on the PATH."""
+        """Add a program to the PATH."""
         (self.bin / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         (self.bin / name).chmod(0o755)
 
     def setup(self, *prefix: str) -> CompletedCommand:
-        """Run the script for `make demo`, and see that it has made nothing."""
+        """Run the script for `make demo`, which must change nothing."""
         done = run_command([*prefix, self.tools / "setup", "demo"], env={"PATH": str(self.bin)})
         assert {path.name for path in self.folder.iterdir()} == {"tools", "bin"}
         assert done.code == 1
@@ -56,7 +56,7 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A host without clang, llvm and make, and without apt-get."""
+    """Return a host without clang, llvm, make and apt-get."""
     for folder in (Path("/usr/sbin"), Path("/sbin")):
         # The script looks there too, and on some distributions it is the same as /usr/bin.
         require(not (folder / "clang").exists(), "clang cannot be hidden here")
@@ -64,29 +64,29 @@ def host(tmp_path: Path) -> Host:
 
 
 @pytest.mark.root
-def test_a_user_is_told_the_command(host: Host) -> None:
-    """Who is not root is told the one command that installs all that is missing."""
+def test_a_user_gets_the_command_that_installs_all(host: Host) -> None:
+    """It is one command, which the script does not run itself."""
     require(os.geteuid() == 0, "to become somebody else needs root")
     host.add("apt-get", f'echo "$@" >>{host.called}')
     message = host.setup(*NOBODY).error_message()
-    told = re.fullmatch(r"otel-oom: Missing: (.*)\. Run: sudo apt-get install (.*)", message)
-    assert told, message
-    assert told[1] == told[2]
-    assert set(told[1].split()) >= MISSING
+    listed = re.fullmatch(r"otel-oom: Missing: (.*)\. Run: sudo apt-get install (.*)", message)
+    assert listed, message
+    assert listed[1] == listed[2]
+    assert set(listed[1].split()) >= MISSING
 
 
-def test_another_distribution_is_told_the_names(host: Host) -> None:
-    """Where there is no apt-get the names are told, root or not, and nothing is tried."""
+def test_another_distribution_gets_the_names_of_the_packages(host: Host) -> None:
+    """As root or not; nothing is installed."""
     require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
     message = host.setup().error_message()
-    told = re.match(r"otel-oom: Missing packages, by their names in Debian: ([^.]*)\.", message)
-    assert told, message
-    assert set(told[1].split()) >= MISSING
+    listed = re.match(r"otel-oom: Missing packages, by their names in Debian: ([^.]*)\.", message)
+    assert listed, message
+    assert set(listed[1].split()) >= MISSING
     assert "package manager" in message
 
 
-def test_a_library_that_is_there_is_found(host: Host) -> None:
-    """However many libraries the host has behind it: their list is read to its end."""
+def test_an_installed_library_is_found(host: Host) -> None:
+    """Also in a long list of libraries, which is read to its end."""
     require(not Path("/usr/sbin/apt-get").exists(), "apt-get cannot be hidden here")
     host.add("ldconfig", 'echo "libbpf.so.1 => /lib"; exec cat /proc/kallsyms')
     assert "libbpf1" not in host.setup().error_message()

@@ -1,4 +1,4 @@
-"""The example unit, as systemd itself judges it."""
+"""The unit of deploy/, as systemd itself judges it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.testlib.repository import REPOSITORY
 from tests.testlib.require import require
 
 UNIT = REPOSITORY / "deploy/systemd/otel-oom.service"
-MOST_EXPOSURE = 29
-"""Tenths: under 3.0."""
+MAX_EXPOSURE = 29
+"""In tenths: below 3.0."""
 
 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -25,15 +25,15 @@ def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_its_exposure_is_low() -> None:
-    """`systemd-analyze security` finds it under 3.0, where 10 is a service without any fence."""
-    done = analyze("security", "--offline=true", f"--threshold={MOST_EXPOSURE}", UNIT)
+def test_the_exposure_is_low() -> None:
+    """10 is a service without any protection."""
+    done = analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE}", UNIT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Overall exposure level" in done.stdout
 
 
 def test_systemd_understands_every_line(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing against it once the program is where it says."""
+    """`systemd-analyze verify` prints nothing once the program is at its path."""
     text = UNIT.read_text(encoding="utf-8")
     installed = tmp_path / UNIT.name
     installed.write_text(text.replace("/opt/otel-oom/bin/otel-oom", "/bin/true"), encoding="utf-8")
@@ -42,7 +42,7 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
 
 
 def test_a_wrong_line_would_be_found(tmp_path: Path) -> None:
-    """What the two tests above rest on: systemd complains of a setting that it does not know."""
+    """The premise of the two tests above."""
     wrong = tmp_path / UNIT.name
     text = UNIT.read_text(encoding="utf-8").replace("OOMScoreAdjust=", "OOMScoreAdjusted=")
     wrong.write_text(text.replace("/opt/otel-oom/bin/otel-oom", "/bin/true"), encoding="utf-8")
@@ -61,6 +61,6 @@ def test_a_wrong_line_would_be_found(tmp_path: Path) -> None:
         "LimitMEMLOCK=infinity",
     ],
 )
-def test_it_keeps_the_agent_alive(line: str) -> None:
+def test_the_unit_keeps_the_agent_running(line: str) -> None:
     """What the agent's own life depends on is there."""
     assert re.search(f"(?m)^{line}$", UNIT.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that it works where the source tree is not."""
+"""The wheel: its content, and its use without the source tree."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def sources(folder: Path) -> Path:
-    """A copy of the source files as they are now, without anything that was built."""
+    """Copy the current source files, without anything that was built."""
     require(shutil.which("git") and (REPOSITORY / ".git").exists(), "git names the source files")
-    # Git does not trust the folder of somebody else (a mounted one, in CI) unless it is told to.
+    # Git does not trust the folder of another user (a mounted one, in CI) without this option.
     git = ("git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard")
     listed = run_command(git, cwd=REPOSITORY)
     assert listed.code == 0, listed
@@ -58,7 +58,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
+def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     """The package with the BPF object, and the licences; no tests, tools or leftovers."""
     with ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -83,15 +83,14 @@ def test_it_has_what_it_needs_and_no_more(wheel: Path) -> None:
     assert [name for name in names if "test" in name or "__pycache__" in name] == []
 
 
-def test_every_module_is_in_it(wheel: Path) -> None:
-    """What can be imported from the source tree can be from the wheel."""
+def test_the_wheel_has_every_module(wheel: Path) -> None:
     tree = {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("otel_oom/**/*.py")}
     with ZipFile(wheel) as archive:
         assert tree <= set(archive.namelist())
 
 
-def test_it_is_for_this_platform(wheel: Path) -> None:
-    """An object of machine-dependent layout is not offered to any platform."""
+def test_the_wheel_is_for_this_platform(wheel: Path) -> None:
+    """The BPF object depends on the machine."""
     assert wheel.stem.split("-")[2:4] == ["py3", "none"]
     platform = wheel.stem.split("-")[4]
     assert platform.startswith("linux_")
@@ -100,19 +99,19 @@ def test_it_is_for_this_platform(wheel: Path) -> None:
 
 @dataclass(frozen=True)
 class Installed:
-    """An environment with the wheel in it, and nothing of the source tree."""
+    """An environment with the wheel, and nothing of the source tree."""
 
     folder: Path
 
     def __call__(self, *words: str) -> CompletedCommand:
-        """Run its `otel-oom` where the source tree is out of reach."""
+        """Run its `otel-oom` without access to the source tree."""
         away = mount_namespace(f"mount -t tmpfs none {REPOSITORY}", "cd /")
         return run_command([*away, self.folder / "bin/otel-oom", *words])
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """An empty virtual environment, the dependencies that the wheel names, then the wheel."""
+    """Create a virtual environment with the wheel's dependencies, then the wheel."""
     folder = tmp_path_factory.mktemp("environment")
     assert run_command([sys.executable, "-m", "venv", folder]).code == 0
     python = folder / "bin/python"
@@ -133,53 +132,53 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return Installed(folder)
 
 
-def test_it_is_installed_with_all_that_it_needs(installed: Installed) -> None:
+def test_the_wheel_is_installed_with_its_dependencies(installed: Installed) -> None:
     """The command is there, of the right version, out of its own environment."""
     assert installed("--version") == CompletedCommand(0, f"otel-oom {__version__}\n", "")
     assert run_command([installed.folder / "bin/python", "-m", "pip", "check"], QUIET).code == 0
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_doctor_attaches_out_of_the_wheel(installed: Installed) -> None:
-    """The BPF object of the wheel is taken by the kernel."""
+def test_doctor_attaches_from_the_wheel(installed: Installed) -> None:
+    """The kernel accepts the BPF object of the wheel."""
     found = {f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["checks"]}
     assert found["hook"] == "ok"
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_a_real_kill_out_of_the_wheel(installed: Installed) -> None:
+def test_the_demo_runs_from_the_wheel(installed: Installed) -> None:
     """From the kernel to OTLP/JSON: one line with the log, and one with the span."""
     done = installed("demo", "--json")
     assert done.code == 0, done
     log, span = map(json.loads, done.out.splitlines())
     (record,) = log["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
     assert record["eventName"] == "oom.kill"
-    (told,) = span["resourceSpans"][0]["scopeSpans"][0]["spans"]
-    assert (told["traceId"], told["spanId"]) == (record["traceId"], record["spanId"])
+    (exported,) = span["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert (exported["traceId"], exported["spanId"]) == (record["traceId"], record["spanId"])
 
 
-def test_building_without_clang_says_what_to_install(tmp_path: Path) -> None:
-    """The build ends with the names of the packages, for Debian and for Fedora."""
+def test_building_without_clang_names_the_packages(tmp_path: Path) -> None:
+    """For Debian and for Fedora."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("make", "sh"):
         (programs / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
     done = build(sources(tmp_path / "source"), tmp_path, str(programs))
     assert done.code != 0
-    said = done.out + done.err
-    assert "Building otel-oom needs clang and llvm-strip and libbpf's headers" in said
-    assert "apt-get install clang llvm libbpf-dev make" in said
-    assert "dnf install clang llvm libbpf-devel make" in said
+    output = done.out + done.err
+    assert "Building otel-oom needs clang and llvm-strip and libbpf's headers" in output
+    assert "apt-get install clang llvm libbpf-dev make" in output
+    assert "dnf install clang llvm libbpf-devel make" in output
 
 
-def test_building_without_headers_says_what_to_install(tmp_path: Path) -> None:
-    """The compiler's message is followed by the package that has what it misses."""
+def test_building_without_headers_names_the_package(tmp_path: Path) -> None:
+    """After the compiler's message."""
     require(shutil.which("clang") and Path("/usr/include/bpf").is_dir(), "headers to be hidden")
     source = sources(tmp_path / "source")
     hidden = mount_namespace("mount -t tmpfs none /usr/include/bpf")
     words = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path))
     done = run_command([*hidden, sys.executable, *words, source], QUIET, limit_s=BUILD_S)
     assert done.code != 0
-    said = done.out + done.err
-    assert "bpf_helpers.h" in said
-    assert "apt-get install clang llvm libbpf-dev make" in said
+    output = done.out + done.err
+    assert "bpf_helpers.h" in output
+    assert "apt-get install clang llvm libbpf-dev make" in output

@@ -1,4 +1,4 @@
-"""Why it happened, told of real kills and held against the kernel's own files and log."""
+"""The cause of real kills, compared with the kernel's own files and log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _LINE = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 @contextmanager
 def neighbour(procs: Path, mib: int) -> Iterator[int]:
-    """A process in the cgroup that holds so much, less than who is to be killed; its pid."""
+    """Run a process in the cgroup that holds less than the later victim; yield its pid."""
     program = (
         "import sys\nopen(sys.argv[1], 'w').write('0')\n"
         f"held = b'x' * ({mib} << 20)\nprint(flush=True)\ninput()"
@@ -51,31 +51,31 @@ def neighbour(procs: Path, mib: int) -> Iterator[int]:
 
 
 @contextmanager
-def _below(limit: int) -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
-    """A cgroup with a limit, and two in it without."""
+def nested_memcgs(limit: int) -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
+    """Make a cgroup with a limit, and two children without."""
     with own_memcg(limit) as pod:
         pod.delegate_memory()
         with pod.child("app") as app, pod.child("sidecar") as sidecar:
             yield pod, app, sidecar
 
 
-def candidates(attributes: dict[str, Any]) -> dict[int, dict[str, str]]:
-    """The lines of the candidates by their pids."""
+def parse_tasks(attributes: dict[str, Any]) -> dict[int, dict[str, str]]:
+    """Return the lines of the attribute by their pids."""
     lines = str(attributes["oom.tasks.largest"]).splitlines()
     return {int(fields["pid"]): fields for fields in (dict(_LINE.findall(line)) for line in lines)}
 
 
-def status(pid: int, field: str) -> int:
-    """A size that /proc says of a process, in bytes."""
+def read_status(pid: int, field: str) -> int:
+    """Return a size of /proc/PID/status in bytes."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     return int(re.findall(rf"(?m)^{field}:\s+(\d+) kB$", text)[0]) * KB
 
 
-def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
-    """The neighbour in the same cgroup is told as its own files say; the victim as it was marked.
+def test_a_kill_has_the_tasks_and_statistics_of_its_cgroup(tmp_path: Path) -> None:
+    """The neighbour as its own files show it, the victim as it was marked.
 
-    Neither the host's other processes nor one that holds nothing of its own are told. The cgroup's
-    memory, its count of kills and the settings are those of the kernel's files.
+    No other process of the host is there, nor one without memory. Memory and count of kills of the
+    cgroup and the settings are those of the kernel's files.
     """
     backend = Backend()
     with (
@@ -84,7 +84,7 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
         own_memcg(64 * MIB) as memcg,
         neighbour(memcg.procs, 24) as other,
     ):
-        resident, tables = status(other, "VmRSS"), status(other, "VmPTE")
+        resident, tables = read_status(other, "VmRSS"), read_status(other, "VmPTE")
         pid = kill_in(memcg)
         backend.wait_for_kills([pid], within_s=20)
         events = {
@@ -94,78 +94,81 @@ def test_a_kill_says_who_else_used_the_memory(tmp_path: Path) -> None:
         }
     (log,) = filter_kills(backend.logs, [pid])
     (span,) = filter_kills(backend.spans, [pid])
-    told = log.attributes
-    # The kernel's own report is the log's alone.
-    shared = {name: value for name, value in told.items() if name != "log.record.original"}
+    attributes = log.attributes
+    # Only the log has the kernel's own report.
+    shared = {name: value for name, value in attributes.items() if name != "log.record.original"}
     assert shared.items() <= span.attributes.items()
 
-    lines = candidates(told)
-    assert set(lines) == {pid, other}
-    assert abs(int(lines[other]["resident"]) - resident) < MIB
-    pages = (int(lines[other]["resident"]) + tables) // 4096
-    assert int(lines[other]["points"]) == pages
-    assert lines[other]["memcg"] == told["oom.victim.memcg.path"] == told["oom.tasks.memcg.path"]
-    assert lines[pid]["killed"] == "true"
-    held = sum(told[f"oom.victim.memory.{kind}"] for kind in ("anon", "file", "shmem"))
-    assert int(lines[pid]["resident"]) == held
-    assert "killed" not in lines[other]
-    # The table in the kernel's log is of before the mark; a look of ours is the last one.
-    assert told["oom.snapshot.delay"] >= 0
-    after = told["oom.tasks.delay"]
-    assert after < 0 or after >= told["oom.snapshot.delay"]
+    tasks = parse_tasks(attributes)
+    assert set(tasks) == {pid, other}
+    assert abs(int(tasks[other]["resident"]) - resident) < MIB
+    pages = (int(tasks[other]["resident"]) + tables) // 4096
+    assert int(tasks[other]["points"]) == pages
+    assert (
+        tasks[other]["memcg"]
+        == attributes["oom.victim.memcg.path"]
+        == attributes["oom.tasks.memcg.path"]
+    )
+    assert tasks[pid]["killed"] == "true"
+    victim_resident = sum(
+        attributes[f"oom.victim.memory.{kind}"] for kind in ("anon", "file", "shmem")
+    )
+    assert int(tasks[pid]["resident"]) == victim_resident
+    assert "killed" not in tasks[other]
+    # The table in the kernel log is from before the mark; our own scan comes last.
+    assert attributes["oom.snapshot.delay"] >= 0
+    delay = attributes["oom.tasks.delay"]
+    assert delay < 0 or delay >= attributes["oom.snapshot.delay"]
 
-    # On a host that allows no hook for decisions, its log may not have told the limit's cgroup.
-    prefix = "oom.limit" if "oom.limit.memcg.path" in told else "oom.victim"
-    # The neighbour's is still there; what the victim had may be gone.
-    assert 24 * MIB <= told[f"{prefix}.memcg.stat.anon"] <= 64 * MIB
+    # Without a hook for decisions, the limit's cgroup may be unknown.
+    prefix = "oom.limit" if "oom.limit.memcg.path" in attributes else "oom.victim"
+    # The neighbour's memory is still charged; the victim's may be freed.
+    assert 24 * MIB <= attributes[f"{prefix}.memcg.stat.anon"] <= 64 * MIB
     (killed,) = {
         int(found)
         for text in events.values()
         for found in re.findall(r"(?m)^oom_kill (\d+)$", text)
     }
-    assert told[f"{prefix}.memcg.events.oom_kill"] == killed == 1
-    assert told.get(f"{prefix}.memcg.events.max", 1) > 0
+    assert attributes[f"{prefix}.memcg.events.oom_kill"] == killed == 1
+    assert attributes.get(f"{prefix}.memcg.events.max", 1) > 0
 
     meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
     total = int(re.findall(r"MemTotal:\s+(\d+) kB", meminfo)[0]) * KB
-    assert told["oom.host.memory.total"] == total
-    assert 0 < told["oom.host.memory.available"] < total
+    assert attributes["oom.host.memory.total"] == total
+    assert 0 < attributes["oom.host.memory.available"] < total
     for name in ("panic_on_oom", "oom_kill_allocating_task", "overcommit_memory", "swappiness"):
         file = Path("/proc/sys/vm", name)
-        assert told[f"oom.host.sysctl.vm.{name}"] == int(file.read_text(encoding="ascii"))
+        assert attributes[f"oom.host.sysctl.vm.{name}"] == int(file.read_text(encoding="ascii"))
 
 
-def test_the_limit_of_an_ancestor_is_shared_by_others(tmp_path: Path) -> None:
-    """A neighbour in another cgroup below the same limit is told, with its own cgroup.
-
-    Where it could not be told whose limit it was, those of the victim's own cgroup are.
-    """
+def test_tasks_below_the_limits_cgroup_have_their_own_cgroup(tmp_path: Path) -> None:
+    """Where the limit's cgroup is unknown, only tasks of the victim's own cgroup are there."""
     backend = Backend()
     with (
         Receiver(backend) as receiver,
         run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}),
-        _below(64 * MIB) as (pod, app, sidecar),
+        nested_memcgs(64 * MIB) as (pod, app, sidecar),
         neighbour(sidecar.procs, 24) as other,
     ):
         pid = kill_in(app)
         backend.wait_for_kills([pid], within_s=20)
     (log,) = filter_kills(backend.logs, [pid])
-    lines = candidates(log.attributes)
-    assert lines[pid]["memcg"] == app.path
-    # Its header can be missing in the kernel's log, on a host that allows no hook.
+    tasks = parse_tasks(log.attributes)
+    assert tasks[pid]["memcg"] == app.path
+    # Without a hook, the header may be missing in the kernel log.
     if log.attributes.get("oom.limit.memcg.path") != pod.path:
         assert log.attributes["oom.tasks.memcg.path"] == app.path
         return
-    assert set(lines) == {pid, other}
-    assert lines[other]["memcg"] == sidecar.path
+    assert set(tasks) == {pid, other}
+    assert tasks[other]["memcg"] == sidecar.path
     assert log.attributes["oom.tasks.memcg.path"] == pod.path
     assert log.attributes["oom.limit.memcg.stat.anon"] >= 24 * MIB
-    # What it had may be gone, and is then no part that is worth a word.
+    # The victim's memory may be freed, and is then no attribute.
     assert log.attributes.get("oom.victim.memcg.stat.anon", 0) <= 40 * MIB
 
 
-def test_all_the_processes_of_a_cgroup_are_looked_at() -> None:
-    """However many there are: the kernel tells them a page at a time."""
+def test_all_processes_of_a_cgroup_are_scanned() -> None:
+    """However many there are: the kernel returns them a page at a time."""
     many = "i=0; while [ $i -lt 900 ]; do sleep 600 & i=$((i + 1)); done; echo; wait"
     files = CgroupMount.find()
     with own_memcg(512 * MIB) as memcg:

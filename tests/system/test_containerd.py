@@ -1,4 +1,4 @@
-"""Kills in pods of containerd's, and what it says of them by Kubernetes' runtime interface."""
+"""Kills in pods of containerd, compared with Kubernetes' runtime interface."""
 
 from __future__ import annotations
 
@@ -18,22 +18,19 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 @pytest.fixture(scope="module")
 def runtime(crictl_binary: Path) -> Iterator[Containerd]:
-    """containerd, with an image."""
     with run_containerd(crictl_binary) as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was started before a test's containers."""
+    """Run an agent before a test's containers; return the backend of its telemetry."""
     with run_watching_agent(tmp_path) as received:
         yield received
 
 
-def test_a_container_of_a_pod_is_named_as_the_runtime_names_it(
-    runtime: Containerd, backend: Backend
-) -> None:
-    """Its own name, not its pod's or its sandbox's, and the image that it was asked for by."""
+def test_a_container_has_the_runtimes_own_values(runtime: Containerd, backend: Backend) -> None:
+    """Its own name, not its pod's or its sandbox's, and the image by which it was requested."""
     pod = runtime.start_pod("shop-7d", "prod")
     container_id = runtime.start(pod, "web", "exec tail /dev/zero")
     log = wait_for_kill_log(backend, container_id)
@@ -49,25 +46,25 @@ def test_a_container_of_a_pod_is_named_as_the_runtime_names_it(
     assert wait_for_span(backend, log).resource == log.resource
 
 
-def test_two_containers_of_a_pod_are_told_apart(runtime: Containerd, backend: Backend) -> None:
-    """They share one shim, and each kill has its own container's name."""
+def test_containers_of_a_pod_have_their_own_names(runtime: Containerd, backend: Backend) -> None:
+    """They share one shim."""
     pod = runtime.start_pod("shop-8e", "prod")
     ids = {name: runtime.start(pod, name, "exec tail /dev/zero") for name in ("web", "proxy")}
-    told = {
-        name: wait_for_kill_log(backend, one).resource["container.name"]
-        for name, one in ids.items()
+    names = {
+        name: wait_for_kill_log(backend, container_id).resource["container.name"]
+        for name, container_id in ids.items()
     }
     runtime.remove(pod)
-    assert told == {"web": "web", "proxy": "proxy"}
+    assert names == {"web": "web", "proxy": "proxy"}
 
 
-def test_the_pod_stands_in_the_annotations(runtime: Containerd) -> None:
-    """What Kubernetes calls the container and its pod is kept under the runtime's own names."""
+def test_annotations_are_those_of_the_runtime(runtime: Containerd) -> None:
+    """With the pod's uid."""
     pod = runtime.start_pod("shop-9f", "prod")
     container_id = runtime.start(pod, "web", "exec sleep 1000")
-    finder = ContainerLookup(frozenset())
+    lookup = ContainerLookup(frozenset())
     place = next(shim.bundle_dir for shim in shims.list_shims() if shim.container_id == pod.sandbox)
-    found = finder.read_bundle(container_id, place)
+    found = lookup.read_bundle(container_id, place)
     inspected = runtime.inspect(container_id)
     runtime.remove(pod)
     assert found is not None

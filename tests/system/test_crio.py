@@ -1,4 +1,4 @@
-"""Kills in pods of CRI-O's, and what it says of them by Kubernetes' runtime interface."""
+"""Kills in pods of CRI-O, compared with Kubernetes' runtime interface."""
 
 from __future__ import annotations
 
@@ -17,45 +17,44 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 @pytest.fixture(scope="module")
 def runtime(crio_binaries: tuple[Path, Path], crictl_binary: Path) -> Iterator[CriO]:
-    """CRI-O, with an image."""
     with run_crio(*crio_binaries, crictl_binary) as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was asked for a pod's label."""
+    """Run an agent that exports one label of pods; return the backend of its telemetry."""
     with run_watching_agent(
         tmp_path, OTEL_OOM_CONTAINER_LABELS="app.kubernetes.io/name"
     ) as received:
         yield received
 
 
-def test_a_container_of_a_pod_is_named_as_cri_o_names_it(runtime: CriO, backend: Backend) -> None:
-    """Container, image, pod and service, by the pod's label for the one and nothing else of it."""
+def test_a_container_has_the_runtimes_own_values(runtime: CriO, backend: Backend) -> None:
+    """Container, image, pod and service, with the requested label and nothing else of the pod."""
     labels = {"app.kubernetes.io/name": "shop", "secret": "hunter2"}
     pod = runtime.start_pod("shop-7d", "prod", labels=labels, annotations={"key": "hunter2"})
     container_id = runtime.start(pod, "web", FILL_MEMORY)
     runtime.run_in(container_id, OPEN_GATE)
     log = wait_for_kill_log(backend, container_id)
-    inspected, of_pod = runtime.inspect(container_id), runtime.inspect_pod(pod)["status"]
+    inspected, pod_status = runtime.inspect(container_id), runtime.inspect_pod(pod)["status"]
     runtime.remove(pod)
     status = inspected["status"]
     name, _, tag = status["image"]["image"].rpartition(":")
     expected = {
         "container.id": status["id"],
-        "container.name": inspected["info"]["runtimeSpec"]["annotations"][CALLED],
+        "container.name": inspected["info"]["runtimeSpec"]["annotations"][CONTAINER_NAME],
         "container.runtime.name": "cri-o",
         "container.image.name": name,
         "container.image.tags": [tag],
-        "k8s.pod.name": of_pod["metadata"]["name"],
-        "k8s.pod.uid": of_pod["metadata"]["uid"],
-        "k8s.namespace.name": of_pod["metadata"]["namespace"],
+        "k8s.pod.name": pod_status["metadata"]["name"],
+        "k8s.pod.uid": pod_status["metadata"]["uid"],
+        "k8s.namespace.name": pod_status["metadata"]["namespace"],
         "k8s.container.name": status["metadata"]["name"],
         "k8s.container.restart_count": status["metadata"]["attempt"],
-        "container.label.app.kubernetes.io/name": of_pod["labels"]["app.kubernetes.io/name"],
-        "service.name": of_pod["labels"]["app.kubernetes.io/name"],
-        "service.namespace": of_pod["metadata"]["namespace"],
+        "container.label.app.kubernetes.io/name": pod_status["labels"]["app.kubernetes.io/name"],
+        "service.name": pod_status["labels"]["app.kubernetes.io/name"],
+        "service.namespace": pod_status["metadata"]["namespace"],
         "service.version": tag,
     }
     assert {name: log.resource.get(name) for name in expected} == expected
@@ -64,17 +63,17 @@ def test_a_container_of_a_pod_is_named_as_cri_o_names_it(runtime: CriO, backend:
     assert "hunter2" not in str(log)
 
 
-CALLED = "io.kubernetes.cri-o.Name"
+CONTAINER_NAME = "io.kubernetes.cri-o.Name"
 
 
 def test_the_pods_annotation_names_the_service(runtime: CriO, backend: Backend) -> None:
-    """It goes before the label."""
+    """It has precedence over the label."""
     annotations = {"resource.opentelemetry.io/service.name": "annotated"}
     labels = {"app.kubernetes.io/name": "shop"}
     pod = runtime.start_pod("shop-8e", "prod", labels=labels, annotations=annotations)
     container_id = runtime.start(pod, "web", FILL_MEMORY)
     runtime.run_in(container_id, OPEN_GATE)
     log = wait_for_kill_log(backend, container_id)
-    told = runtime.inspect_pod(pod)["status"]["annotations"]
+    annotations = runtime.inspect_pod(pod)["status"]["annotations"]
     runtime.remove(pod)
-    assert log.resource["service.name"] == told["resource.opentelemetry.io/service.name"]
+    assert log.resource["service.name"] == annotations["resource.opentelemetry.io/service.name"]

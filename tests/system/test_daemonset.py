@@ -1,4 +1,4 @@
-"""The agent with the rights of the manifest for Kubernetes, and what it sees from there."""
+"""The agent with the capabilities of the manifest for Kubernetes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 MANIFEST = REPOSITORY / "deploy/kubernetes/daemonset.yaml"
 
 
-def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
-    """Root with the manifest's capabilities alone, in a cgroup namespace as containers have it."""
+def test_the_agent_of_a_pod_reads_the_nodes_cgroups(tmp_path: Path) -> None:
+    """As root with the manifest's capabilities only, in a cgroup namespace like a container's."""
     documents = yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8"))
     _, daemons = documents
     (container,) = daemons["spec"]["template"]["spec"]["containers"]
@@ -39,9 +39,9 @@ def test_in_a_pod_it_sees_the_nodes_cgroups(tmp_path: Path) -> None:
             "K8S_NODE_NAME": "node-1",
             "OTEL_RESOURCE_ATTRIBUTES": "host.name=node-1",
         }
-        # Its files have the victim's limit: the cgroup stays until its kill is told.
+        # Its files have the victim's limit: the cgroup stays until the kill is delivered.
         with own_memcg() as victims, run_agent(tmp_path, environ, prefix=prefix) as running:
-            # It says so to the service manager first.
+            # It is ready for the service manager a moment earlier.
             wait_until(
                 lambda: "capturing OOM kills by tp_btf/mark_victim" in running.log_text(),
                 "its log line",

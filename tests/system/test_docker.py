@@ -1,4 +1,4 @@
-"""Kills in Docker's containers, and what Docker itself says of them."""
+"""Kills in Docker's containers, compared with `docker inspect`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Docker]:
-    """Docker, with an image."""
     with run_docker() as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was started before a test's containers and asks for two labels."""
+    """Run an agent that exports two labels, before a test's containers; return its backend."""
     with run_watching_agent(tmp_path, OTEL_OOM_CONTAINER_LABELS="team,absent") as received:
         yield received
 
 
 def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
-    """The resource is what ``docker inspect`` says."""
+    """Check the resource against ``docker inspect``."""
     name, _, tag = inspected["Config"]["Image"].rpartition(":")
     assert resource["container.id"] == inspected["Id"]
     assert resource["container.name"] == inspected["Name"].removeprefix("/")
@@ -40,8 +39,8 @@ def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
     assert resource["container.image.id"] == inspected["Image"]
 
 
-def test_a_container_is_named_as_docker_names_it(runtime: Docker, backend: Backend) -> None:
-    """Name, image, tag and image id in log and span; of labels the one that was asked for."""
+def test_a_container_has_dockers_own_values(runtime: Docker, backend: Backend) -> None:
+    """In log and span, with the requested label only."""
     options = ("--label=team=shop", "--label=secret=hunter2", "--env=PASSWORD=hunter2")
     inspected = runtime.run_until_killed("shop-api", *options)
     log = wait_for_kill_log(backend, inspected["Id"])
@@ -53,10 +52,10 @@ def test_a_container_is_named_as_docker_names_it(runtime: Docker, backend: Backe
     assert wait_for_span(backend, log).resource == log.resource
 
 
-def test_a_container_that_is_removed_at_once_is_named(
+def test_a_container_that_is_removed_at_once_has_its_name(
     runtime: Docker, backend: Backend, tmp_path: Path
 ) -> None:
-    """With --rm nothing is left of it to ask Docker about."""
+    """With --rm Docker forgets it at its end."""
     identity = tmp_path / "identity"
     options = ("--rm", "--memory=24m", f"--cidfile={identity}")
     runtime.run("short-lived", "exec tail /dev/zero", *options)

@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples do what they promise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = REPOSITORY / "examples"
 
 
 def test_bigmem_is_killed_and_leaves_nothing() -> None:
-    """Its child is the one that the kernel kills, and its cgroup is gone afterwards."""
+    """The kernel kills its child, and its cgroup is removed."""
     with KernelLog() as log:
         done = subprocess.run(
             [sys.executable, EXAMPLES / "bigmem.py", "--limit", "32"],
@@ -38,8 +38,8 @@ def test_bigmem_is_killed_and_leaves_nothing() -> None:
     assert not list(files.mount.glob("bigmem-*"))
 
 
-def test_bigmem_asks_before_it_endangers_the_host() -> None:
-    """Without a cgroup of its own it does nothing unless it is told to."""
+def test_bigmem_needs_a_confirmation_to_endanger_the_host() -> None:
+    """Without a cgroup of its own it does nothing unless the user agrees."""
     done = subprocess.run(
         [sys.executable, EXAMPLES / "bigmem.py", "--here"],
         input="n\n",
@@ -53,7 +53,6 @@ def test_bigmem_asks_before_it_endangers_the_host() -> None:
 
 
 def test_the_library_example_prints_a_kill() -> None:
-    """A program of one's own sees the kill that happens while it watches."""
     with subprocess.Popen(
         [sys.executable, EXAMPLES / "library.py", "1"],
         stdout=subprocess.PIPE,

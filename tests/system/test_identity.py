@@ -1,4 +1,4 @@
-"""Real kills of processes that say which service they are."""
+"""Real kills of processes whose environment names their service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KILLS = 20
 
 
 def kill_with(environ: dict[str, str]) -> int:
-    """Have the kernel kill a process with this environment; its pid."""
+    """Have the kernel kill a process with this environment; return its pid."""
     with (
         own_memcg() as memcg,
         subprocess.Popen(
@@ -31,10 +31,10 @@ def kill_with(environ: dict[str, str]) -> int:
         return process.pid
 
 
-def test_a_victim_stands_under_the_name_of_its_own_telemetry(tmp_path: Path) -> None:
-    """Its service's name and environment are its own; no other variable leaves the host.
+def test_a_victim_has_the_service_name_of_its_environment(tmp_path: Path) -> None:
+    """No other variable leaves the host.
 
-    The kernel may have taken a victim's memory before anyone can read it: not each is caught.
+    The kernel may free a victim's memory before it can be read: not every kill has the name.
     """
     environ = {
         "SECRET": "hunter2",

@@ -1,4 +1,4 @@
-"""A kill in a container that runs in another: both are named, each as its own runtime names it."""
+"""A kill in a container that runs in another container."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.testlib.servers.backend import Backend
 pytestmark = pytest.mark.usefixtures("real_kills")
 
 
-def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: Path) -> None:
-    """The inner one's files are in the outer one alone, and are found by way of its monitor.
+def test_the_victims_container_is_the_inner_one(tmp_path: Path) -> None:
+    """Both have their own runtime's values; the inner one is found by its shim.
 
-    The cgroup of the one is in that of the other.
+    Its files are in the outer container only, and its cgroup is in that of the other.
     """
     received = Backend()
     with run_podman() as runtime, Receiver(received) as receiver:
@@ -29,7 +29,7 @@ def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: 
             running.wait_until_watching()
             with run_nested_podman(runtime, "outer-host") as inner:
                 inner.run("shop-web", FILL_MEMORY_IN_CHILD, "--memory=24m", "--detach")
-                inspected, around = inner.inspect("shop-web"), runtime.inspect("outer-host")
+                inspected, outer = inner.inspect("shop-web"), runtime.inspect("outer-host")
                 inner.run_in("shop-web", OPEN_GATE)
                 log = wait_for_kill_log(received, inspected["Id"])
     name, _, tag = inspected["ImageName"].rpartition(":")
@@ -43,8 +43,8 @@ def test_the_inner_container_is_the_victims_and_the_outer_one_is_told(tmp_path: 
         "service.name": inspected["Name"],
     }
     assert {name: log.resource.get(name) for name in expected} == expected
-    assert log.attributes["oom.container.host.id"] == around["Id"]
-    assert log.attributes["oom.container.host.name"] == around["Name"]
+    assert log.attributes["oom.container.host.id"] == outer["Id"]
+    assert log.attributes["oom.container.host.name"] == outer["Name"]
     assert "oom.enrichment.error" not in log.attributes
     path = str(log.attributes["oom.victim.memcg.path"])
-    assert 0 < path.find(around["Id"]) < path.find(inspected["Id"])
+    assert 0 < path.find(outer["Id"]) < path.find(inspected["Id"])

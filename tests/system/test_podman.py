@@ -1,4 +1,4 @@
-"""Kills in podman's containers, and what podman itself says of them."""
+"""Kills in podman's containers, compared with `podman inspect`."""
 
 from __future__ import annotations
 
@@ -24,26 +24,25 @@ from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-HOLD = "dd if=/dev/zero bs={bytes} | (head -c 1 >/dev/null; echo full; sleep 1000)"
-"""A program that keeps so many bytes, for nobody takes them, and says when."""
+KEEP_MEMORY = "dd if=/dev/zero bs={bytes} | (head -c 1 >/dev/null; echo full; sleep 1000)"
+"""Keeps so many bytes, since nobody reads them, and prints a word once it has them."""
 
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Podman]:
-    """podman, with an image."""
     with run_podman() as running:
         yield running
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
-    """What an agent sends that was started before a test's containers."""
+    """Run an agent before a test's containers; return the backend of its telemetry."""
     with run_watching_agent(tmp_path) as received:
         yield received
 
 
 def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
-    """The resource is what ``podman inspect`` says."""
+    """Check the resource against ``podman inspect``."""
     name, _, tag = inspected["ImageName"].rpartition(":")
     assert resource["container.id"] == inspected["Id"]
     assert resource["container.name"] == inspected["Name"]
@@ -53,8 +52,8 @@ def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
     assert resource["container.image.id"] == inspected["Image"]
 
 
-def test_a_container_is_named_as_podman_names_it(runtime: Podman, backend: Backend) -> None:
-    """Name, image, tag and image id in log and span, and the name in the sentence."""
+def test_a_container_has_podmans_own_values(runtime: Podman, backend: Backend) -> None:
+    """In log and span; the body has its name."""
     inspected = runtime.run_until_killed("shop-web")
     log = wait_for_kill_log(backend, inspected["Id"])
     check_resource(log.resource, inspected)
@@ -63,8 +62,10 @@ def test_a_container_is_named_as_podman_names_it(runtime: Podman, backend: Backe
     assert wait_for_span(backend, log).resource == log.resource
 
 
-def test_a_container_that_is_removed_at_once_is_named(runtime: Podman, backend: Backend) -> None:
-    """With --rm nothing is left of it to ask podman about."""
+def test_a_container_that_is_removed_at_once_has_its_name(
+    runtime: Podman, backend: Backend
+) -> None:
+    """With --rm podman forgets it at its end."""
     identity = runtime.folder / "identity"
     runtime.run(
         "short-lived", "exec tail /dev/zero", "--rm", "--memory=24m", f"--cidfile={identity}"
@@ -75,8 +76,8 @@ def test_a_container_that_is_removed_at_once_is_named(runtime: Podman, backend: 
     assert f"{log.resource['container.image.name']}:latest" == IMAGE
 
 
-def test_nothing_secret_leaves_the_host(runtime: Podman, backend: Backend) -> None:
-    """Neither environment nor labels nor the command are told or kept by default."""
+def test_environment_labels_and_command_stay_on_the_host(runtime: Podman, backend: Backend) -> None:
+    """By default."""
     options = ("--env=PASSWORD=hunter2", "--label=key=hunter2", "--annotation=key=hunter2")
     inspected = runtime.run_until_killed("discreet", *options)
     log = wait_for_kill_log(backend, inspected["Id"])
@@ -84,11 +85,11 @@ def test_nothing_secret_leaves_the_host(runtime: Podman, backend: Backend) -> No
     assert "hunter2" not in str(log)
 
 
-def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend) -> None:
-    """In a cgroup with two containers, one asks for memory and the larger one is killed for it."""
+def test_victim_and_trigger_have_their_own_containers(runtime: Podman, backend: Backend) -> None:
+    """In a cgroup with two containers one allocates, and the larger one is killed."""
     with nested_memcg(f"/otel-oom-shared-{os.getpid()}", 32 << 20) as memcg:
         parent = f"--cgroup-parent=/{memcg.name}"
-        runtime.run("large", HOLD.format(bytes=20 << 20), parent, "--detach")
+        runtime.run("large", KEEP_MEMORY.format(bytes=20 << 20), parent, "--detach")
         wait_until(lambda: runtime.logs("large"), "the larger container's memory", limit=ARRIVES_S)
         large = runtime.inspect("large")
         runtime.run("greedy", "exec tail /dev/zero", parent)
@@ -100,12 +101,12 @@ def test_who_asked_and_who_died_are_told_apart(runtime: Podman, backend: Backend
     assert log.attributes["oom.trigger.container.id"] == greedy["Id"]
     assert log.attributes["oom.trigger.container.name"] == "greedy"
     assert f"in container greedy ({greedy['Id'][:12]}) requested" in log.item.body.string_value
-    # The second was killed for what it asked for itself.
+    # The second was killed for its own allocation.
     assert "oom.trigger.container.id" not in other.attributes
 
 
-def test_labels_are_asked_for_at_the_api(runtime: Podman, tmp_path: Path) -> None:
-    """Podman's files do not tell labels; its API does, and its version."""
+def test_labels_come_from_the_api(runtime: Podman, tmp_path: Path) -> None:
+    """Podman's files lack labels and its version."""
     received = Backend()
     with runtime.run_api() as address, Receiver(received) as receiver:
         environ = {

@@ -1,4 +1,4 @@
-"""Kills in containers of a podman that is not root's."""
+"""Kills in containers of an unprivileged user's podman."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 @pytest.fixture(scope="module")
 def runtime() -> Iterator[Podman]:
-    """Podman of a user, with an image."""
     with run_rootless_podman() as running:
         yield running
 
 
-def killed(runtime: Podman, name: str, backend: Backend) -> None:
-    """A rootless container that exceeds a limit, and what is told of it.
+def kill_in_container(runtime: Podman, name: str, backend: Backend) -> None:
+    """Exceed a limit in a rootless container, and check what arrives.
 
     Where a user may set no limit, as on cgroup v1, the container is in its user's own cgroup. The
-    limit here is that of a cgroup that knows nothing of containers.
+    limit here is that of a cgroup without relation to the container.
     """
     runtime.run(name, FILL_MEMORY_IN_CHILD, "--detach")
     inspected = runtime.inspect(name)
@@ -39,14 +38,14 @@ def killed(runtime: Podman, name: str, backend: Backend) -> None:
         memcg.procs.write_text(str(inspected["State"]["Pid"]), encoding="ascii")
         runtime.run_in(name, OPEN_GATE)
         log = wait_for_kill_log(backend, inspected["Id"])
-    check(log.resource, inspected)
+    check_resource(log.resource, inspected)
     assert log.attributes["process.parent_pid"] == inspected["State"]["Pid"]
     assert inspected["Id"] not in log.attributes["oom.victim.memcg.path"]
     assert f"in container {name} ({inspected['Id'][:12]})" in log.item.body.string_value
 
 
-def check(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
-    """The resource is what that user's ``podman inspect`` says."""
+def check_resource(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
+    """Check the resource against that user's ``podman inspect``."""
     name, _, tag = inspected["ImageName"].rpartition(":")
     assert resource["container.id"] == inspected["Id"]
     assert resource["container.name"] == resource["service.name"] == inspected["Name"]
@@ -56,20 +55,20 @@ def check(resource: dict[str, Any], inspected: dict[str, Any]) -> None:
     assert resource["container.image.id"] == inspected["Image"]
 
 
-def test_a_users_container_is_named_as_podman_names_it(runtime: Podman, tmp_path: Path) -> None:
-    """By its monitor, for its cgroup says nothing; those that come later as well."""
+def test_a_rootless_container_has_podmans_own_values(runtime: Podman, tmp_path: Path) -> None:
+    """Found by its conmon, since its cgroup has no id; later containers as well."""
     received = Backend()
     with Receiver(received) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         with run_agent(tmp_path, environ) as running:
             running.wait_until_watching()
             for name in ("shop-web", "shop-db"):
-                killed(runtime, name, received)
+                kill_in_container(runtime, name, received)
 
 
-def test_the_container_is_not_roots(runtime: Podman) -> None:
-    """What the test is about: the container's processes are a user's, in a user namespace."""
-    runtime.run("whose", "exec sleep 100000", "--detach")
-    pid = runtime.inspect("whose")["State"]["Pid"]
+def test_the_container_runs_as_an_unprivileged_user(runtime: Podman) -> None:
+    """The premise of the test above."""
+    runtime.run("idle-user", "exec sleep 100000", "--detach")
+    pid = runtime.inspect("idle-user")["State"]["Pid"]
     assert Path(f"/proc/{pid}").stat().st_uid != os.getuid()
     assert Path(f"/proc/{pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink()

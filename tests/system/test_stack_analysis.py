@@ -1,4 +1,4 @@
-"""Each kind of memory hits a limit for real, and is told by its name."""
+"""Real kills by each type of memory, which is recognized by the kernel stack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.testlib.kernel.memcg import own_memcg
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-JOIN = "import mmap, os, sys\nopen(sys.argv[1], 'w').write('0')\n"
+ENTER_CGROUP = "import mmap, os, sys\nopen(sys.argv[1], 'w').write('0')\n"
 
 PROGRAMS = {
     "anonymous": "held = b'x' * (96 << 20)\n",
@@ -28,9 +28,9 @@ PROGRAMS = {
     "tmpfs": (
         "file = os.memfd_create('x')\nfor _ in range(96): os.write(file, b'x' * (1 << 20))\n"
     ),
-    # Locked in memory, for else the kernel drops page cache rather than to kill.
+    # Locked in memory: the kernel evicts other page cache before it kills.
     "page_cache": "libc.mlock(ctypes.c_void_p(at), ctypes.c_size_t(size))\n",
-    # Reading maps the one page of zeros, which is nobody's; the tables to it are our own.
+    # Reading maps the shared page of zeros; only the page tables are charged.
     "page_table": (
         "held = mmap.mmap(-1, 64 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000,\n"
         "                 mmap.PROT_READ)\n"
@@ -47,7 +47,7 @@ PROGRAMS = {
 
 
 BEFORE: Final = {
-    # The page tables are made before it joins, by one page of each; the rest is page cache alone.
+    # One page of each page table is mapped before it enters; the rest is page cache only.
     "page_cache": (
         "import ctypes, mmap, os, sys\n"
         "file = os.open(sys.argv[2], os.O_RDONLY)\n"
@@ -65,7 +65,7 @@ BEFORE: Final = {
 
 @pytest.fixture(scope="module")
 def file_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file larger than the limit, not in the page cache."""
+    """Write a file larger than the limit, and evict it from the page cache."""
     path = tmp_path_factory.mktemp("cache") / "file"
     with path.open("wb") as file:
         for _ in range(96):
@@ -87,32 +87,31 @@ def file_on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         ("pipe", StackAnalysis("memcg", "kernel", "write")),
     ],
 )
-def test_the_memory_that_was_asked_for_is_told(
+def test_memory_type_and_entry_point_are_recognized(
     program: str, expected: StackAnalysis, file_on_disk: Path
 ) -> None:
-    """A program that asks for one kind of memory alone is killed for that, and by that call."""
+    """A program that allocates one type of memory is killed for that, in that system call."""
     kills: list[OomKill] = []
     with LibbpfSource() as source, own_memcg(24 << 20) as memcg:
-        words = BEFORE.get(program, "") + JOIN + PROGRAMS[program]
-        with run_python(words, memcg.procs, file_on_disk) as asking:
-            code = asking.wait(60)
+        source_code = BEFORE.get(program, "") + ENTER_CGROUP + PROGRAMS[program]
+        with run_python(source_code, memcg.procs, file_on_disk) as process:
+            code = process.wait(60)
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     assert code == -signal.SIGKILL
-    (kill,) = (kill for kill in kills if kill.victim.tgid == asking.pid)
+    (kill,) = (kill for kill in kills if kill.victim.tgid == process.pid)
     assert analyse_stack(kill.stack) == expected, "\n".join(kill.stack)
 
 
-def test_the_frames_are_the_kernels_and_show_no_address() -> None:
-    """Each frame is a function of this kernel with an offset, never where it is in memory."""
+def test_frames_are_kernel_functions_without_addresses() -> None:
     kills: list[OomKill] = []
     with LibbpfSource() as source, own_memcg() as memcg:
-        with run_python(JOIN + PROGRAMS["anonymous"], memcg.procs) as asking:
-            asking.wait(30)
+        with run_python(ENTER_CGROUP + PROGRAMS["anonymous"], memcg.procs) as process:
+            process.wait(30)
         source.drain(lambda event: kills.append(event) if isinstance(event, OomKill) else None)
     symbols = Path("/proc/kallsyms").read_text(encoding="ascii")
-    known = {line.split()[2] for line in symbols.splitlines()}
+    functions = {line.split()[2] for line in symbols.splitlines()}
     assert kills[0].stack[0].startswith("mark_oom_victim+0x")
     for frame in kills[0].stack:
         name, _, offset = frame.partition("+")
-        assert name in known
+        assert name in functions
         assert int(offset.split()[0], 16) < 1 << 20
