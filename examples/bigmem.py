@@ -2,12 +2,12 @@
 
     sudo .venv/bin/python examples/bigmem.py    # in a memory cgroup of its own, of 64 MiB
     sudo .venv/bin/python examples/bigmem.py --limit 256
-    .venv/bin/python examples/bigmem.py --here  # in the cgroup that it is started in: see below
+    .venv/bin/python examples/bigmem.py --here  # in its own present cgroup: see below
 
-By default it makes a memory cgroup with a limit, moves a child into it, and lets that allocate:
-the child is killed, and nothing else can be. With --here there is no such cgroup. What stops it
-then is the limit of the container or unit that it runs in; where that has none, it is the whole
-host's memory, and the kernel may kill another process. So --here requires a confirmation.
+By default it makes a memory cgroup with a limit, and a child in it that allocates: the kernel kills
+the child, and can kill nothing else. With --here it makes no cgroup. Then it allocates up to the
+limit of its container or unit. Without such a limit it fills the whole host, and the kernel may
+kill any process. So --here needs a confirmation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEP = 8 * MIB
 
 
 def main() -> int:
-    """Allocate until killed; 0 when the child was killed as promised."""
+    """Allocate until killed; return 0 if the child was killed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,10 +49,10 @@ def main() -> int:
 
 
 def run_child(procs: str) -> int:
-    """Fork a child that moves into the cgroup and allocates; how it ended."""
+    """Fork a child that moves into the cgroup and allocates; return 0 if it was killed."""
     child = os.fork()
     if child == 0:
-        with open(procs, "w", encoding="ascii") as file:  # noqa: PTH123  after fork(), the least
+        with open(procs, "w", encoding="ascii") as file:  # noqa: PTH123  few imports after fork()
             file.write(str(os.getpid()))
         allocate_for_ever()
     _, status = os.waitpid(child, 0)
@@ -62,12 +62,12 @@ def run_child(procs: str) -> int:
 
 
 def allocate_for_ever() -> None:
-    """Take memory and write to all of it; does not return."""
-    held = []
+    """Allocate memory and write to all of it; never return."""
+    blocks = []
     while True:
         block = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         block.write(b"\xff" * STEP)
-        held.append(block)
+        blocks.append(block)
         time.sleep(0.001)
 
 

@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_kills() -> None:
-    """Real kills can be made and captured on this machine."""
+    """Require that this machine can make and capture real kills."""
     require(os.geteuid() == 0, "real kills need root")
     try:
         require_prerequisites()

@@ -45,7 +45,7 @@ def test_plain_requests_go_through_the_proxy(
     """The request to an http proxy has the whole URL."""
     monkeypatch.setenv(name, scheme + proxy.address)
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
-    assert proxy.asked == [("POST", f"{server.url}/v1/logs", None)]
+    assert proxy.requests == [("POST", f"{server.url}/v1/logs", None)]
     assert [request.body for request in server.requests] == [b"body"]
 
 
@@ -58,7 +58,7 @@ def test_tls_goes_through_a_tunnel(
     monkeypatch.setenv(name, f"http://{proxy.address}")
     with HttpServer(tls=make_server_context(authority.issue("server"))) as server:
         assert send(server.url, authority.certificate) == ExportResponse(ExportResult.ACCEPTED)
-    assert proxy.asked == [("CONNECT", server.url.removeprefix("https://"), None)]
+    assert proxy.requests == [("CONNECT", server.url.removeprefix("https://"), None)]
     assert [request.body for request in server.requests] == [b"body"]
 
 
@@ -72,7 +72,7 @@ def test_only_the_proxy_gets_its_credentials(
     authority = Authority(tmp_path / "authority")
     with HttpServer(tls=make_server_context(authority.issue("server"))) as secure:
         assert send(secure.url, authority.certificate) == ExportResponse(ExportResult.ACCEPTED)
-    assert [credentials for _, _, credentials in proxy.asked] == ["Basic bWU6c0BjcmV0"] * 2
+    assert [credentials for _, _, credentials in proxy.requests] == ["Basic bWU6c0BjcmV0"] * 2
     assert "Proxy-Authorization" not in secure.requests[0].headers
 
 
@@ -83,7 +83,7 @@ def test_hosts_in_no_proxy_are_reached_directly(
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     monkeypatch.setenv("NO_PROXY", exempt)
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
-    assert not proxy.asked
+    assert not proxy.requests
 
 
 def test_a_proxy_for_the_other_scheme_is_not_used(
@@ -91,7 +91,7 @@ def test_a_proxy_for_the_other_scheme_is_not_used(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
     assert send(server.url) == ExportResponse(ExportResult.ACCEPTED)
-    assert not proxy.asked
+    assert not proxy.requests
 
 
 @pytest.mark.parametrize(

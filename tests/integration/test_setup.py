@@ -1,7 +1,7 @@
 """``scripts/setup`` on a host that lacks programs.
 
-It runs as a copy in a folder of its own, with a PATH of links only. An ``apt-get`` there only writes
-down its arguments.
+It runs as a copy in a folder of its own, with a PATH of links only. An ``apt-get`` there only notes
+its arguments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Events made by hand, for tests of what comes after capture."""
+"""Sample events, for tests of all stages after capture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from otel_oom.model.types import (
     TaskList,
     UserFrame,
 )
-from otel_oom.store import types
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST_ATTRIBUTES = {"host.name": "node-1"}
@@ -151,14 +150,14 @@ EXIT = VictimExit(tgid=4711, start_boottime_ns=400_000_000, boottime_ns=1_250_00
 
 
 def sample_kill(number: int = 0, **changes: Any) -> OomKill:  # noqa: ANN401  any field of the event
-    """The sample kill, another one for each ``number``."""
+    """Return the sample kill, with another identity for each ``number``."""
     victim = replace(KILL.victim, start_boottime_ns=(KILL.victim.start_boottime_ns or 0) + number)
     other = replace(KILL, boottime_ns=KILL.boottime_ns + number, victim=victim)
     return replace(other, **changes)
 
 
 def sample_enriched_kill(exit_: VictimExit | None = EXIT, **changes: Any) -> EnrichedKill:  # noqa: ANN401
-    """The sample kill, enriched."""
+    """Return the sample kill, enriched."""
     return enrich_kill(
         sample_kill(**changes), SNAPSHOT, VictimOutcome(exit_), KILL.time_unix_ns + 5, HOST
     )
@@ -168,5 +167,5 @@ T = TypeVar("T", bound=Struct)
 
 
 def roundtrip(value: T) -> T:
-    """Return ``value`` as its columns' JSON gives it back."""
+    """Return ``value`` as its stored JSON gives it back."""
     return types.decode(type(value), types.encode(value))

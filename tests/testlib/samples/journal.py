@@ -1,6 +1,6 @@
-"""Journal files with entries of our own, written by systemd's own program for received ones.
+"""Journal files with the tests' own entries, written by systemd's program for received ones.
 
-``systemd-journal-remote`` takes entries as another host sends them, with the fields that only a
+``systemd-journal-remote`` accepts entries as another host sends them, with the fields that only a
 journal daemon may set.
 """
 
@@ -20,7 +20,7 @@ WRITER: Final = Path("/lib/systemd/systemd-journal-remote")
 
 @dataclass
 class Journal:
-    """A journal in ``folder``, one more file at each :meth:`add`."""
+    """A journal in ``folder``, with one more file for each :meth:`add`."""
 
     folder: Path
     boot_id: str
@@ -28,11 +28,11 @@ class Journal:
 
     @property
     def files(self) -> Path:
-        """Where its files are."""
+        """Return the folder of its files."""
         return self.folder / "journal"
 
     def program(self) -> str:
-        """The real journalctl, on this journal."""
+        """Return a program that runs the real journalctl on this journal."""
         self.files.mkdir(exist_ok=True)
         path = self.folder / "journalctl"
         path.write_text(
@@ -43,11 +43,11 @@ class Journal:
         return str(path)
 
     def add(self, unit: str, message: str, unix_ns: int, boot_id: str | None = None) -> None:
-        """An entry of a unit, as of that time; in whole microseconds."""
+        """Add an entry of a unit with this time, in whole microseconds."""
         self._write(self._entry(unit, message, unix_ns, boot_id or self.boot_id))
 
     def add_at_once(self, unit: str, messages: Sequence[str], unix_ns: int) -> None:
-        """Several entries, a microsecond apart, which a reader finds together."""
+        """Add several entries, a microsecond apart, which a reader finds together."""
         self._write(
             "\n".join(
                 self._entry(unit, message, unix_ns + number * 1000, self.boot_id)

@@ -1,7 +1,8 @@
-"""A kill as each kernel since 2.6 logs it, and the values that its log contains.
+"""A kill as each kernel since 2.6 logs it, in sample texts, with the expected values.
 
-The texts follow the format strings of mm/oom_kill.c, mm/memcontrol.c, lib/dump_stack.c and
-arch/x86/mm/fault.c of those kernels. The tests try each in the output of each producer of logs.
+They follow the format strings of mm/oom_kill.c, mm/memcontrol.c, lib/dump_stack.c and
+arch/x86/mm/fault.c of those kernels. :data:`MESSAGE_FORMATS` is one side of the table of formats
+and producers: in the output of each producer, a text has the same values.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ KB: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class ExpectedVictim:
-    """The values of a kill; sizes in kB, ``tasks`` by pid, the largest first."""
+    """The expected values of a kill; sizes in kB, ``candidates`` by pid, the largest first."""
 
     pid: int | None
     comm: str
@@ -39,7 +40,7 @@ class ExpectedVictim:
 
 @dataclass(frozen=True, slots=True)
 class MessageFormat:
-    """A message format by its number, the kernels that print it, and its lines."""
+    """A format by its number in the table, the kernels that print it, and a sample."""
 
     number: int
     name: str
@@ -49,11 +50,12 @@ class MessageFormat:
 
     @property
     def lines(self) -> tuple[str, ...]:
+        """Return the lines of the sample."""
         return tuple(self.text.strip("\n").split("\n"))
 
 
 def victim_of(kill: OomKill) -> ExpectedVictim:
-    """Return the values of an event."""
+    """Return the values of an event in the form of the expectation."""
     memory, decision = kill.memory, kill.decision
     assert decision is not None
     sizes = (
@@ -86,7 +88,7 @@ def victim_of(kill: OomKill) -> ExpectedVictim:
 
 
 def format_table() -> str:
-    """Return the table of message formats in docs/kernels.md."""
+    """Return the table of the formats with their values."""
     head = ["| | format | kernels | kills | values |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *_rows()])
 
@@ -449,3 +451,4 @@ Kernel panic - not syncing: Out of memory and no killable processes...
 """,
     ),
 )
+"""Each with its report where the report has a format of its own."""

@@ -1,4 +1,4 @@
-"""Lines as kernels print them, and the events of a log of them."""
+"""Lines as kernels print them, and the events that the parser makes of them."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ REAPED = "oom_reaper: reaped process 5356 (tail), now anon-rss:4kB, file-rss:8kB
 
 
 def make_lines(texts: list[str], caller: int | None = None, *, step_ns: int = 1000) -> list[Line]:
-    """Return lines that are ``step_ns`` apart."""
+    """Return lines in this order, with that time between them."""
     return [Line(text, at * step_ns, at, caller) for at, text in enumerate(texts)]
 
 
 def parse_lines(given: list[Line]) -> list[LogEvent]:
-    """Return the events of a log other than reports."""
+    """Return the events of a log, without the reports."""
     parser = KernelLogParser()
     events = [parser.feed(line) for line in given]
     return [event for event in events if event is not None and not isinstance(event, Report)]
@@ -72,6 +72,6 @@ def parse_kills(texts: list[str], caller: int | None = None) -> list[LoggedKill]
 
 
 def killed_line(pid: int, comm: str = "tail", uid: int = 0) -> str:
-    """Return the line of another process's kill."""
+    """Return the "Killed process" line of another process."""
     line = KILLED.replace("process 5356 (tail)", f"process {pid} ({comm})")
     return line.replace("UID:0", f"UID:{uid}")

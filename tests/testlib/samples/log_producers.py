@@ -1,6 +1,7 @@
-"""The producers of kernel logs: how each writes the lines of the kernel.
+"""The programs that keep the kernel log, each with its format of lines.
 
-Each takes texts as the kernel prints them; the formats are those of the programs' own manuals.
+They are the other side of the table of formats. Each gets texts as the kernel prints them; the
+formats are those of the programs' manuals.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def _timed(texts: Sequence[str]) -> list[str]:
 
 
 def _each(form: str) -> Producer:
-    """Each line by itself, with its text in place of the braces."""
+    """Return a producer that writes each line with its text in place of the braces."""
     return lambda texts: [form.replace("{}", text) for text in texts]
 
 

@@ -1,4 +1,4 @@
-"""The log of a kernel that panics because it is out of memory, as pstore keeps it."""
+"""The log of a kernel that panics out of memory, as its persistent store keeps it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYSTEM_WIDE = "Out of memory: system-wide panic_on_oom is enabled"
 DEADLOCK = "System is deadlocked on memory"
 
 UNIX_OFFSET_NS = 1_699_999_499_000_000_000
-"""From the log's clock to Unix time: what is at BEGIN_NS is a second before STORED_NS."""
+"""From the log's clock to Unix time: BEGIN_NS is a second before STORED_NS."""
 
 BOOT_ID = "f0e1d2c3-0000-4000-8000-000000000009"
 BEGIN_NS = 500_000_000_000
@@ -22,7 +22,7 @@ STEP_NS = 1_000_000
 STORED_NS = 1_700_000_000_000_000_000
 
 MEMCG_REPORT = REPORT[:-1]
-"""A cgroup's report, up to the line that a panic comes in place of."""
+"""The report of a cgroup, up to the line that a panic replaces."""
 
 HOST_REPORT = [
     line for line in MEMCG_REPORT if ": usage " not in line and not line.startswith("Memory cgroup")
@@ -34,7 +34,7 @@ HOST_REPORT = [
 
 
 def panic_lines(message: str) -> list[str]:
-    """The lines of a panic, by the thread of the reports."""
+    """Return the lines of a panic, by the thread of the reports."""
     return [
         f"Kernel panic - not syncing: {message}",
         "CPU: 1 UID: 0 PID: 5356 Comm: tail Not tainted 6.18.44 #1 PREEMPT(none) ",
@@ -54,7 +54,7 @@ def panic_lines(message: str) -> list[str]:
 
 
 def pstore_lines(texts: list[str], begin_ns: int = BEGIN_NS, *, prefix: str = "") -> list[bytes]:
-    """Lines as a record has them, a millisecond apart; ``prefix`` is a caller's."""
+    """Return lines as a record has them, a millisecond apart; ``prefix`` is a caller's."""
     return [
         b"<4>[%5d.%06d]%s %s" % (*divmod(ns // 1000, 10**6), prefix.encode(), text.encode())
         for ns, text in ((begin_ns + at * STEP_NS, text) for at, text in enumerate(texts))
@@ -69,7 +69,7 @@ def write_pstore_records(
     number: int = 7_000_000_000,
     unix_ns: int = STORED_NS,
 ) -> list[Path]:
-    """Write a record of so many parts, the end of the log first, as the kernel does."""
+    """Write a record in parts, with the end of the log first, as the kernel does."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     size = -(-len(lines) // parts)
@@ -84,6 +84,6 @@ def write_pstore_records(
 
 
 def journal_of_previous_boot(texts: list[str], begin_ns: int = BEGIN_NS) -> PreviousBoot:
-    """The same lines as the journal has them: at the microsecond, without spaces at their end."""
+    """Return the same lines as the journal has them: in microseconds, without trailing spaces."""
     lines = [Line(text.rstrip(), begin_ns + at * STEP_NS, at) for at, text in enumerate(texts)]
     return PreviousBoot(BOOT_ID, tuple(lines), UNIX_OFFSET_NS)

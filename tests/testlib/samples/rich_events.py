@@ -51,4 +51,4 @@ RICH_EVENTS: Final[Mapping[str, Callable[[str], bytes]]] = {
     "no victim": _no_victim,
     "panic": _panic,
 }
-"""Encoders of an event of now, for a service of this name."""
+"""Encoders of a present event for a service of this name."""

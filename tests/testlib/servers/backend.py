@@ -33,19 +33,19 @@ class Received:
 class Backend:
     """A callback of :class:`Receiver` that keeps all records; ``reject`` may reply instead."""
 
-    def __init__(self, refuse: Callable[[], Reply | None] = lambda: None) -> None:
-        self._refuse = refuse
+    def __init__(self, reject: Callable[[], Reply | None] = lambda: None) -> None:
+        self._reject = reject
         self._mutex = threading.Lock()
         self.logs: list[Received] = []
         self.spans: list[Received] = []
-        self.refused = 0
+        self.rejected = 0
 
     def __call__(self, request: Message) -> Reply | None:
         """Receive one request."""
-        reply = self._refuse()
+        reply = self._reject()
         with self._mutex:
             if reply:
-                self.refused += 1
+                self.rejected += 1
                 return reply
             if isinstance(request, ExportLogsServiceRequest):
                 self.logs += _logs(request)

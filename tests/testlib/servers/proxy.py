@@ -15,7 +15,7 @@ class Proxy:
     """Listens on loopback in its context, and keeps the requests."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.requests: list[tuple[str, str, str | None]] = []
         """Method, target and credentials of each request."""
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -47,7 +47,7 @@ def _handler(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
 
         def _note(self) -> None:
             credentials = self.headers["Proxy-Authorization"]
-            proxy.asked.append((self.command, self.path, credentials))
+            proxy.requests.append((self.command, self.path, credentials))
 
         def do_POST(self) -> None:
             self._note()

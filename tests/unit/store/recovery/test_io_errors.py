@@ -13,7 +13,7 @@ import pytest
 from otel_oom.store import Store
 from tests.testlib.require import require
 from tests.testlib.samples.events import KILL, sample_kill
-from tests.testlib.store_process import KILLS
+from tests.unit.store.recovery.store_process import KILLS
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def run_with_fault(folder: Path, fault: str | None) -> tuple[list[str], list[str
     command += ["-P", state / NAME, "-P", state / f"{NAME}-wal", "-P", reported]
     if fault:
         command += ["-e", f"inject={fault}"]
-    command += [sys.executable, "-m", "tests.testlib.store_process", state, reported]
+    command += [sys.executable, "-m", "tests.unit.store.recovery.store_process", state, reported]
     done = subprocess.run(command, check=False, cwd=Path.cwd(), capture_output=True, text=True)
     require("ptrace" not in done.stderr.lower(), f"to trace a process: {done.stderr[-200:]}")
     lines = reported.read_text(encoding="ascii").splitlines() if reported.exists() else []

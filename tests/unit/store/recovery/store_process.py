@@ -1,4 +1,4 @@
-"""A process that stores, tells what is done, and is killed: for tests that let its disk fail."""
+"""A process that uses a store, reports each completed step, and is killed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from otel_oom.store import OutboxEntry, Store
 from tests.testlib.samples.events import SNAPSHOT, sample_kill
 
 KILLS = 4
-TRIES = 5
+MAX_TRIES = 5
 
 
-def main(folder: Path, told: Path) -> None:
-    """Record kills, queue two of them, deliver one message; tell each step once it is done."""
-    out = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def main(folder: Path, reported: Path) -> None:
+    """Insert kills, enqueue two of them, acknowledge one message; report each step when done."""
+    out = os.open(reported, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def step(name: str, work: Callable[[], object]) -> None:
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 work()
             except sqlite3.Error:
