@@ -18,6 +18,7 @@ from otel_oom.capture.userspace.daemons import EARLYOOM, UNITS
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.linux import clock
+from otel_oom.linux.systemd import journal_follower
 from otel_oom.model.events import CapturedEvent, UserspaceKill
 from tests.testlib.agent import Agent, run_agent
 from tests.testlib.command import mount_namespace, run_otel_oom
@@ -171,8 +172,9 @@ def test_what_could_not_be_stored_comes_again(journal: Journal) -> None:
     assert told.pids == [A, B, C]
 
 
-def test_a_cursor_that_is_none_costs_nothing(journal: Journal) -> None:
-    """The program refuses it; this boot is read from its start instead."""
+def test_an_invalid_cursor_loses_no_kill(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """journalctl rejects it again and again; then this boot is read from its start."""
+    monkeypatch.setattr(journal_follower, "_RETRY_S", 0.1)
     journal.add(EARLYOOM, words(A), time.time_ns() - NS_PER_S)
     (journal.folder / "journal-cursor").write_text("s=nothing\n", encoding="ascii")
     with running(journal) as source:
