@@ -25,6 +25,7 @@ from otel_oom.model.types import (
     TaskList,
     UserFrame,
 )
+from otel_oom.store import types
 
 CONTAINER_ID = "0123456789abcdef" * 4
 HOST_ATTRIBUTES = {"host.name": "node-1"}
