@@ -15,7 +15,7 @@ from tests.vmtest.kernels import KERNELS
 from tests.vmtest.machine import Machine, boot_machine
 from tests.vmtest.matrix import Matrix
 from tests.vmtest.requirements import find_unmet
-from tests.vmtest.scenario_result import SOURCES, ScenarioResult
+from tests.vmtest.scenario_result import SOURCES, ScenarioResult, SourceEvents
 
 _RUNS: Final = pytest.StashKey[dict[str, GuestRun]]()
 _BOOTS: Final = pytest.StashKey[Boots]()
@@ -105,6 +105,12 @@ def result(guest_run: GuestRun, scenario: str) -> ScenarioResult:
     if key not in _PARSED:
         _PARSED[key] = ScenarioResult.from_json(value)
     return _PARSED[key]
+
+
+@pytest.fixture
+def events(result: ScenarioResult, source: str) -> SourceEvents:
+    """Return the events of that source."""
+    return result.events[source]
 
 
 _PARSED: Final[dict[tuple[str, str], ScenarioResult]] = {}

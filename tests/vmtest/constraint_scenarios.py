@@ -54,7 +54,7 @@ def cpuset() -> ScenarioKills:
 def huge() -> ScenarioKills:
     """Huge pages are preferred; only the request for a single page leads to a kill."""
     before = {name: _chosen(_HUGE / name) for name in ("enabled", "defrag")}
-    refused = _vmstat("thp_fault_fallback_charge")
+    fallbacks = _vmstat("thp_fault_fallback_charge")
     try:
         for name in before:
             (_HUGE / name).write_text("always", encoding="ascii")
@@ -63,7 +63,7 @@ def huge() -> ScenarioKills:
     finally:
         for name, value in before.items():
             (_HUGE / name).write_text(value, encoding="ascii")
-    assert _vmstat("thp_fault_fallback_charge") > refused
+    assert _vmstat("thp_fault_fallback_charge") > fallbacks
     return made
 
 

@@ -20,6 +20,9 @@ from tests.vmtest.source_recorder import SourceRecorder
 SOURCES: Final = ("libbpf", "kmsg")
 """Both run in each guest; the second one knows only what the kernel prints."""
 
+SLACK_BYTES: Final = 1 << 20
+"""More than a victim's threads, or a guest's CPUs, can count before it is visible."""
+
 _HEADER = re.compile(
     r"oom-kill:constraint=CONSTRAINT_(?P<constraint>\w+),"
     r".*?,(?:global_oom|oom_memcg=(?P<limit_memcg>[^,]*)),task_memcg=(?P<memcg>[^,]*),task=.*,"
@@ -113,6 +116,10 @@ class ScenarioResult:
     def line(self, kill: OomKill) -> KilledLine:
         """Return the first "Killed process" line of a kill; the kernel names a thread in it."""
         return next(line for line in self.killed_lines if line.pid == kill.victim.tid)
+
+    def logged_kills(self, events: SourceEvents) -> list[OomKill]:
+        """Return those kills of a source that have a line in the log."""
+        return [k for k in events.kills if k.victim.tgid not in self.made.already_exiting]
 
     @cached_property
     def swapped(self) -> dict[int, int]:

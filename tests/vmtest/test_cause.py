@@ -17,12 +17,10 @@ from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import TaskList
 from tests.testlib.samples.events import HOST
 from tests.vmtest.guest import GuestRun
-from tests.vmtest.scenario_result import ScenarioResult
+from tests.vmtest.scenario_result import SLACK_BYTES, ScenarioResult
 
 PAGE: Final = 4096
 
-_SLACK: Final = 1 << 20
-"""More than a process, or a guest's CPUs, can count before it is visible."""
 
 ONE_CGROUP: Final = ["memcg", "threads", "hostile", "other"]
 """Scenarios with one kill, in one cgroup without children.
@@ -74,7 +72,7 @@ def test_scanned_tasks_are_those_of_the_kernels_table(guest_run: GuestRun) -> No
             assert one.memcg == result.made.memcg
             assert one.score_adj == int(rows[one.tgid]["adj"])
             if one.tgid != kill.victim.tgid:
-                assert one.resident >= int(rows[one.tgid]["rss"]) * PAGE - _SLACK
+                assert one.resident >= int(rows[one.tgid]["rss"]) * PAGE - SLACK_BYTES
 
 
 @pytest.mark.parametrize("scenario", ["other"])
@@ -104,7 +102,7 @@ def test_cgroup_statistics_are_those_of_the_cgroup(guest_run: GuestRun) -> None:
         logged = dict(_STATS.findall(report))
         assert {"anon", "file", "shmem", "sock"} <= numbers.stat.keys()
         assert numbers.stat.keys() <= logged.keys()
-        assert numbers.stat["anon"] <= int(logged["anon"]) + _SLACK
+        assert numbers.stat["anon"] <= int(logged["anon"]) + SLACK_BYTES
         assert numbers.events["max"] > 0
         assert bool(numbers.pressure) == guest_run.results["pressure"]
 

@@ -17,13 +17,10 @@ from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.command import run_otel_oom
-from tests.vmtest.scenario_result import SOURCES, ScenarioResult
+from tests.vmtest.scenario_result import SLACK_BYTES, SOURCES, ScenarioResult
 
 KB = 1024
 PAGE = 4096
-
-_SLACK = 1 << 20
-"""More than a guest's CPUs can count of a process before it is visible."""
 
 
 def only_scenario(name: str) -> pytest.MarkDecorator:
@@ -67,7 +64,7 @@ def test_each_step_of_the_reaper_is_captured(result: ScenarioResult) -> None:
     assert memory is not None
     reaped = VictimOutcome(reaper=tuple(events.reaper_steps)).reaped_bytes
     assert reaped is not None
-    assert abs(memory.resident - reaped - left) <= _SLACK
+    assert abs(memory.resident - reaped - left) <= SLACK_BYTES
 
 
 @only_scenario("stuck")
@@ -167,9 +164,9 @@ def test_swap_is_that_of_the_kernel_log(result: ScenarioResult, what: str) -> No
     decision = only_kill(result).decision
     assert decision is not None
     assert decision.memcg_usage is not None
-    assert abs((decision.memcg_usage.swap_usage or 0) - usage) <= _SLACK
+    assert abs((decision.memcg_usage.swap_usage or 0) - usage) <= SLACK_BYTES
     assert decision.memcg_usage.swap_limit == limit
-    assert any(pages * PAGE > _SLACK for pages in result.swapped.values())
+    assert any(pages * PAGE > SLACK_BYTES for pages in result.swapped.values())
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,12 @@ from otel_oom.linux.kernel_log.parser import KernelLogParser
 from otel_oom.linux.kernel_log.report import LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
-from tests.vmtest.scenario_result import ScenarioResult
+from tests.vmtest.scenario_result import SLACK_BYTES, ScenarioResult
 from tests.vmtest.scenarios import SCENARIOS
 
 KB = 1024
 PAGE = 4096
 
-_SLACK = 1 << 20
-"""More than a victim's threads can count between the task table and the kill."""
 
 every = pytest.mark.parametrize("scenario", SCENARIOS)
 
@@ -116,7 +114,7 @@ def test_the_tasks_are_those_of_the_report(result: ScenarioResult) -> None:
                 continue
             (row,) = rows
             assert (row.uid, row.score_adj) == (kill.victim.uid, kill.victim.score_adj)
-            assert abs(row.resident - kill.memory.resident) <= _SLACK
+            assert abs(row.resident - kill.memory.resident) <= SLACK_BYTES
             assert row.page_tables == kill.memory.page_tables
             assert row.swap == result.swapped.get(row.tgid, 0) * PAGE
 

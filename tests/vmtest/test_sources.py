@@ -11,7 +11,7 @@ import pytest
 from msgspec import to_builtins
 
 from otel_oom.model.events import OomKill
-from tests.vmtest.scenario_result import ScenarioResult
+from tests.vmtest.scenario_result import SLACK_BYTES, ScenarioResult
 from tests.vmtest.scenarios import SCENARIOS
 
 _SOURCE_FIELDS: Final = (
@@ -20,19 +20,17 @@ _SOURCE_FIELDS: Final = (
     *("stack", "user_stack"),  # the one see below; the log has none of user space
     *("original", "tasks"),  # where both have them, one was early: see test_logs.py
 )
-_SLACK_BYTES: Final = 1 << 20
-"""More than a victim's threads, or a guest's CPUs, can count before it is visible."""
 
 _SLACK: Final = {
     # /proc has the start in clock ticks, rounded down.
     "victim.start_boottime_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
     "trigger.start_boottime_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
     # A running process counts more before the line is printed; likewise a cgroup.
-    "memory.anon": _SLACK_BYTES,
-    "memory.file": _SLACK_BYTES,
-    "memory.shmem": _SLACK_BYTES,
-    "decision.memcg_usage.usage": _SLACK_BYTES,
-    "decision.memcg_usage.swap_usage": _SLACK_BYTES,
+    "memory.anon": SLACK_BYTES,
+    "memory.file": SLACK_BYTES,
+    "memory.shmem": SLACK_BYTES,
+    "decision.memcg_usage.usage": SLACK_BYTES,
+    "decision.memcg_usage.swap_usage": SLACK_BYTES,
 }
 
 
