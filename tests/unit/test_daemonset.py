@@ -1,4 +1,4 @@
-"""The manifest for Kubernetes, held against what the agent reads, takes and needs."""
+"""The manifest for Kubernetes, compared with the agent and with the systemd unit."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SPEC: dict[str, Any] = OBJECTS[1]["spec"]["template"]["spec"]
 MOUNTS = {mount["mountPath"]: mount for mount in CONTAINER["volumeMounts"]}
 
 
-def test_its_parts_belong_together() -> None:
-    """Namespace, selector and labels match, and each mount has its volume and no other has one."""
+def test_names_selectors_and_volumes_match() -> None:
+    """Each mount has its volume, and no volume is unused."""
     namespace, daemons = OBJECTS
     assert daemons["metadata"]["namespace"] == namespace["metadata"]["name"]
     selector = daemons["spec"]["selector"]["matchLabels"]
@@ -36,22 +36,21 @@ def test_its_parts_belong_together() -> None:
     assert volumes == {mount["name"]: path for path, mount in MOUNTS.items()}
 
 
-def test_it_has_the_rights_of_the_systemd_unit() -> None:
-    """The same capabilities and the same memory: neither is told twice in two ways."""
+def test_capabilities_and_memory_are_those_of_the_systemd_unit() -> None:
     (bounding,) = re.findall(r"(?m)^CapabilityBoundingSet=(.+)$", UNIT)
     rights = CONTAINER["securityContext"]["capabilities"]
     assert rights["drop"] == ["ALL"]
     assert [f"CAP_{name}" for name in rights["add"]] == bounding.split()
-    (most,) = re.findall(r"(?m)^MemoryMax=(.+)$", UNIT)
-    (least,) = re.findall(r"(?m)^MemoryMin=(.+)$", UNIT)
-    assert CONTAINER["resources"]["limits"]["memory"] == f"{most}i"
-    assert CONTAINER["resources"]["requests"]["memory"] == f"{least}i"
+    (maximum,) = re.findall(r"(?m)^MemoryMax=(.+)$", UNIT)
+    (minimum,) = re.findall(r"(?m)^MemoryMin=(.+)$", UNIT)
+    assert CONTAINER["resources"]["limits"]["memory"] == f"{maximum}i"
+    assert CONTAINER["resources"]["requests"]["memory"] == f"{minimum}i"
     assert CONTAINER["securityContext"]["readOnlyRootFilesystem"]
     assert not CONTAINER["securityContext"]["allowPrivilegeEscalation"]
 
 
-def test_its_mounts_are_what_the_agent_looks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state's default folder can be written to; the kernel's files are there to be read."""
+def test_mounts_are_the_folders_that_the_agent_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """State and bpffs are writable, the kernel's files are readable."""
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     arguments = cli.build_parser().parse_args(CONTAINER["args"])
     writable = {path for path, mount in MOUNTS.items() if not mount.get("readOnly")}
@@ -63,17 +62,17 @@ def test_its_mounts_are_what_the_agent_looks_for(monkeypatch: pytest.MonkeyPatch
     assert any(path.is_relative_to(tracing) for path in gfp_flags.FORMAT_FILES)
 
 
-def test_its_variables_are_read() -> None:
-    """With the kubelet's substitution, the node is told by both of its names."""
+def test_variables_name_the_node() -> None:
+    """With the kubelet's substitution, by both of its names."""
     environ = {item["name"]: item.get("value", "") for item in CONTAINER["env"]}
     environ["K8S_NODE_NAME"] = "node-1"
     for name, value in environ.items():
         environ[name] = value.replace("$(K8S_NODE_NAME)", "node-1")
-    read = read_otlp_config(environ)
-    assert read.resource == {"host.name": "node-1", "k8s.node.name": "node-1"}
-    assert {endpoint.url.rpartition("/v1/")[0] for endpoint in read.endpoints} == {
+    config = read_otlp_config(environ)
+    assert config.resource == {"host.name": "node-1", "k8s.node.name": "node-1"}
+    assert {endpoint.url.rpartition("/v1/")[0] for endpoint in config.endpoints} == {
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"]
     }
     names = [item["name"] for item in CONTAINER["env"]]
-    # The kubelet replaces only what stands before it.
+    # The kubelet substitutes earlier variables only.
     assert names.index("K8S_NODE_NAME") < names.index("OTEL_RESOURCE_ATTRIBUTES")

@@ -21,30 +21,30 @@ def _all_passed() -> Matrix:
     for kernel in COLUMNS:
         for scenario in SCENARIOS:
             for source in SOURCES:
-                matrix.judged(kernel, scenario, source, passed=True)
+                matrix.add_result(kernel, scenario, source, passed=True)
     return matrix
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """A page with a table of another time."""
+    """Return a page with an old table."""
     path = tmp_path / "page.md"
     path.write_text(f"before\n{BEGIN}\n| of another time |\n{END}\nafter\n", encoding="utf-8")
     return path
 
 
-def test_the_page_shows_what_is_tested() -> None:
-    """Its table names the scenarios and the kernels that the code has, and nothing failed."""
+def test_the_page_has_all_scenarios_and_kernels() -> None:
+    """Nothing failed, and nothing is untested."""
     kernels, scenarios, cells = read_matrix(PAGE)
     assert kernels == list(COLUMNS), "make matrix"
     assert scenarios == list(SCENARIOS), "make matrix"
     assert not {FAILED, UNTESTED} & set(cells)
 
 
-def test_a_whole_table_replaces_the_old_one(page: Path) -> None:
-    """What is around it stays; all kernels and scenarios are there, a reason as a note."""
+def test_a_complete_table_replaces_the_old_one(page: Path) -> None:
+    """The text around it stays, and a reason is a note."""
     matrix = _all_passed()
-    matrix.absent(COLUMNS[0], "group", "it has no groups")
+    matrix.add_absence(COLUMNS[0], "group", "it has no groups")
     matrix.write(page, RELEASES)
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{BEGIN}\n")
@@ -56,21 +56,21 @@ def test_a_whole_table_replaces_the_old_one(page: Path) -> None:
     assert "- (1)" in cells
 
 
-def test_one_failure_stays_and_keeps_the_page(page: Path) -> None:
-    """A judgement that passes after one that failed makes nothing good."""
+def test_a_failure_keeps_the_old_table(page: Path) -> None:
+    """Also if a later check of the same cell passes."""
     before = page.read_text(encoding="utf-8")
     matrix = _all_passed()
-    matrix.judged(COLUMNS[0], "memcg", "kmsg", passed=False)
-    matrix.judged(COLUMNS[0], "memcg", "kmsg", passed=True)
+    matrix.add_result(COLUMNS[0], "memcg", "kmsg", passed=False)
+    matrix.add_result(COLUMNS[0], "memcg", "kmsg", passed=True)
     assert "left as it is" in matrix.write(page, RELEASES)
     assert page.read_text(encoding="utf-8") == before
     assert f"{FAILED} |" in matrix.markdown(RELEASES)
 
 
-def test_a_part_of_the_kernels_is_no_table_for_the_page(page: Path) -> None:
-    """What was not tried is shown as such, and the page is left as it is."""
+def test_a_part_of_the_kernels_keeps_the_old_table(page: Path) -> None:
+    """Untested cells are shown as such."""
     matrix = Matrix()
-    matrix.judged(COLUMNS[0], "memcg", "kmsg", passed=True)
+    matrix.add_result(COLUMNS[0], "memcg", "kmsg", passed=True)
     assert f"{UNTESTED} ✓" in matrix.markdown({COLUMNS[0]: "1.2.3"})
     assert "left as it is" in matrix.write(page, {COLUMNS[0]: "1.2.3"})
     assert "another time" in page.read_text(encoding="utf-8")

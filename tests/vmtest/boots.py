@@ -1,4 +1,4 @@
-"""Guests that boot beside the other tests of a session, one after another.
+"""Guests that boot beside the other tests of a session.
 
 A guest shares neither kernel log nor counters with this machine, so nothing else has to wait for
 it: the collected tests name the guests that they need, and each waits for its own only.
@@ -6,11 +6,12 @@ it: the collected tests name the guests that they need, and each waits for its o
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -29,6 +30,10 @@ Raises GuestError or BuildError.
 
 Key = tuple[Boot, str]
 
+_MAX_GUESTS: Final = 4
+_GUEST_KB: Final = 4 << 20
+"""The memory of a guest and of its emulator, with a reserve."""
+
 
 def needs_guest(boot: Boot, kernel: str) -> pytest.MarkDecorator:
     """Mark a test or a parameter with the guest whose results it needs."""
@@ -41,15 +46,13 @@ class Boots:
     def __init__(self) -> None:
         self._folder: Final = Path(tempfile.mkdtemp(prefix="otel-oom-guests-"))
         self._futures: Final[dict[Key, Future[Any]]] = {}
-        self._queue: Final[list[Key]] = []
         self._reported: Final[set[Key]] = set()
-        self._thread: Final = threading.Thread(target=self._run, name="guests", daemon=True)
+        self._pool: Final = ThreadPoolExecutor(_max_guests(), "guests")
 
     def start(self, keys: Iterable[Key]) -> None:
         """Boot these guests in the background, in this order."""
-        self._futures.update((key, Future()) for key in keys)
-        self._queue.extend(self._futures)
-        self._thread.start()
+        for key in keys:
+            self._futures[key] = self._pool.submit(self._boot, key)
 
     def result(self, key: Key) -> Any:  # noqa: ANN401  what its boot returns
         """Wait for a guest and return its results.
@@ -70,7 +73,10 @@ class Boots:
         """Run here and now what is no guest, once."""
         if key not in self._futures:
             self._futures[key] = Future()
-            self._fulfil(key)
+            try:
+                self._futures[key].set_result(self._boot(key))
+            except Exception as error:  # noqa: BLE001  the test that needs it reports it
+                self._futures[key].set_exception(error)
 
     def fail_once(self, key: Key, reason: str) -> NoReturn:
         """Fail the first test that needs a guest, and skip the others."""
@@ -80,20 +86,18 @@ class Boots:
         pytest.fail(f"{key[1]} failed: {reason}", pytrace=False)
 
     def close(self) -> None:
-        """Boot no further guest, wait for the running one, and delete all files."""
-        self._queue.clear()
-        if self._thread.ident is not None:
-            self._thread.join()
+        """Boot no further guest, wait for the running ones, and delete all files."""
+        self._pool.shutdown(cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _run(self) -> None:
-        while self._queue:
-            self._fulfil(self._queue.pop(0))
-
-    def _fulfil(self, key: Key) -> None:
+    def _boot(self, key: Key) -> Any:  # noqa: ANN401  what its boot returns
         boot, kernel = key
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
-        try:
-            self._futures[key].set_result(boot(kernel, folder))
-        except Exception as error:  # noqa: BLE001  the test that waits for it reports it
-            self._futures[key].set_exception(error)
+        return boot(kernel, Path(tempfile.mkdtemp(dir=self._folder)))
+
+
+def _max_guests() -> int:
+    """Return the number of guests at a time: a guest uses little more than one processor."""
+    meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+    available = re.search(r"^MemAvailable: +(\d+) kB$", meminfo, re.MULTILINE)
+    by_memory = int(available[1]) // _GUEST_KB if available else 1
+    return max(1, min(os.cpu_count() or 1, _MAX_GUESTS, by_memory))

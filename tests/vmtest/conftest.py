@@ -44,7 +44,7 @@ def _is_unplayable(config: pytest.Config, item: pytest.Item) -> bool:
     here = name == HOST_KERNEL
     reason = find_unmet(scenario) if here else KERNELS[name].get("lacks", {}).get(scenario)
     if reason:
-        _matrix(config).absent(name, scenario, reason)
+        _matrix(config).add_absence(name, scenario, reason)
     return reason is not None
 
 
@@ -128,7 +128,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     if {"guest_run", "scenario"} <= parameters.keys() and (report.when == "call" or report.failed):
         for source in [parameters["source"]] if "source" in parameters else SOURCES:
-            _matrix(item.config).judged(
+            _matrix(item.config).add_result(
                 parameters["guest_run"], parameters["scenario"], source, passed=report.passed
             )
     return report

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -221,8 +222,7 @@ def _packages() -> Path:
     link = _PACKAGES / msgspec.__name__
     installed = Path(msgspec.__file__).parent
     if not link.exists() or not link.samefile(installed):
-        unfinished = link.with_suffix(".new")
-        unfinished.unlink(missing_ok=True)
+        unfinished = _PACKAGES / f".{uuid.uuid4()}"  # several guests start at once
         unfinished.symlink_to(installed)
         unfinished.rename(link)
     return _PACKAGES

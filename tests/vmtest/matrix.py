@@ -37,13 +37,13 @@ class Matrix:
         self._passed: dict[tuple[str, str, str], bool] = {}
         self._absent: dict[tuple[str, str], str] = {}
 
-    def judged(self, kernel: str, scenario: str, source: str, *, passed: bool) -> None:
-        """Note a judgement; one that failed stays."""
+    def add_result(self, kernel: str, scenario: str, source: str, *, passed: bool) -> None:
+        """Add the result of a test; a failed one stays."""
         cell = kernel, scenario, source
         self._passed[cell] = passed and self._passed.get(cell, True)
 
-    def absent(self, kernel: str, scenario: str, reason: str) -> None:
-        """Note that the kernel or its machine has no such kill."""
+    def add_absence(self, kernel: str, scenario: str, reason: str) -> None:
+        """Add the reason why a kernel has no such kill."""
         self._absent[kernel, scenario] = reason
 
     @property

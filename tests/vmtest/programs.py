@@ -5,6 +5,7 @@ Each is one file of `programs/`, linked statically: a guest starts it in millise
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -44,18 +45,23 @@ def build_programs() -> None:
         ProgramError: clang is missing or rejects a program.
     """
     _BUILT.mkdir(parents=True, exist_ok=True)
-    shared = (*_SOURCES.glob("*.h"), Path(__file__))
-    for source in sorted(_SOURCES.glob("*.c")):
-        path = program_path(source.stem)
-        newest = max(made_of.stat().st_mtime for made_of in (source, *shared))
-        if path.exists() and path.stat().st_mtime > newest:
-            continue
-        unfinished = path.with_suffix(".new")
-        command = ["clang", *_FLAGS, str(source), "-o", str(unfinished)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except OSError as error:
-            raise ProgramError(f"clang cannot be run: {error.strerror}") from error
-        except subprocess.CalledProcessError as error:
-            raise ProgramError(f"{source.name} does not compile:\n{error.stderr}") from error
-        unfinished.rename(path)
+    with (_BUILT / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shared = (*_SOURCES.glob("*.h"), Path(__file__))
+        for source in sorted(_SOURCES.glob("*.c")):
+            path = program_path(source.stem)
+            newest = max(made_of.stat().st_mtime for made_of in (source, *shared))
+            if not path.exists() or path.stat().st_mtime <= newest:
+                _compile(source, path)
+
+
+def _compile(source: Path, path: Path) -> None:
+    unfinished = path.with_suffix(".new")
+    command = ["clang", *_FLAGS, str(source), "-o", str(unfinished)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except OSError as error:
+        raise ProgramError(f"clang cannot be run: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise ProgramError(f"{source.name} does not compile:\n{error.stderr}") from error
+    unfinished.rename(path)
