@@ -88,10 +88,10 @@ def measure_agent() -> Iterator[Measurement]:
 
         began = time.monotonic()
         kill_many(KILLS, at_once=os.cpu_count() or 1)
-        made = time.monotonic() - began
+        killing_s = time.monotonic() - began
         backend.wait_for(2 * KILLS, within_s=60)
-        yield Measurement("storm: kills a second that the machine makes", KILLS / made, "1/s")
-        behind = time.monotonic() - began - made
+        yield Measurement("storm: kills a second that the machine makes", KILLS / killing_s, "1/s")
+        behind = time.monotonic() - began - killing_s
         yield Measurement("storm: last kill made to all received", behind, "s")
         yield Measurement(f"RSS after {2 * KILLS} kills", read_rss_mb(agent), "MB", 32)
 

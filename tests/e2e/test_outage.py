@@ -44,10 +44,10 @@ def test_a_collector_started_after_the_kill_receives_it(
 
 def _victims_of(pids: Collection[int], items: Iterable[Json]) -> list[int]:
     """Return the victims of ``items`` among ``pids``: this host may have other kills."""
-    found = (
+    victims = (
         int(attribute["value"]["intValue"])
         for item in items
         for attribute in item["attributes"]
         if attribute["key"] == "process.pid"
     )
-    return sorted(pid for pid in found if pid in pids)
+    return sorted(pid for pid in victims if pid in pids)

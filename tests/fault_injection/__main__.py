@@ -36,11 +36,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     chosen = [fault for fault in FAULTS if not given.names or fault.name in given.names]
     lost = sum(_inject(fault, short=given.short) for fault in chosen)
-    kept = {
+    results = {
         fault.description: _read_result(fault) for fault in FAULTS if _result_file(fault).exists()
     }
-    if len(kept) == len(FAULTS) and not given.short:
-        table.write(kept)
+    if len(results) == len(FAULTS) and not given.short:
+        table.write(results)
     return int(bool(lost))
 
 

@@ -29,8 +29,8 @@ class FailingDisk:
     def _mount(self) -> None:
         options = "loop,errors=remount-ro"
         subprocess.run(["mount", "-o", options, self._image, self.path], check=True)
-        found = ["findmnt", "--noheadings", "--output", "SOURCE", str(self.path)]
-        device = subprocess.run(found, check=True, capture_output=True, text=True).stdout.strip()
+        command = ["findmnt", "--noheadings", "--output", "SOURCE", str(self.path)]
+        device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
         self._sysfs = Path("/sys/fs/ext4", Path(device).name)
 
     def fail(self) -> None:

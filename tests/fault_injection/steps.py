@@ -154,8 +154,8 @@ def resolve(step: Step) -> tuple[Any, str]:
     module, _, path = step.function.partition(":")
     *outer, name = path.split(".")
     owner: Any = importlib.import_module(module)
-    for each in outer:
-        owner = getattr(owner, each)
+    for part in outer:
+        owner = getattr(owner, part)
     return owner, name
 
 

@@ -90,8 +90,8 @@ def compute_tally(  # noqa: PLR0913  each is named at the call
         assert span.uid in uids.get(key, {span.uid}), (
             f"the span {span.uid} is of {key}, {uids[key]}"
         )
-    other_uid = sum(len(found) - 1 for found in uids.values())
-    duplicates = {key: found for key, found in uids.items() if len(found) > 1}
+    other_uid = sum(len(uids_of_kill) - 1 for uids_of_kill in uids.values())
+    duplicates = {key: uids_of_kill for key, uids_of_kill in uids.items() if len(uids_of_kill) > 1}
     assert not duplicates, f"one kill under several uids: {duplicates}"
     assert counted >= len(deaths), f"the kernel counts {counted} kills, waitpid {len(deaths)}"
     missed = sum(

@@ -21,6 +21,6 @@ def _no_proxy_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
-    made = Outbox(tmp_path)
-    yield made
-    made.close()
+    empty = Outbox(tmp_path)
+    yield empty
+    empty.close()

@@ -73,7 +73,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     assert elf.startswith(b"\x7fELF")
     source = REPOSITORY / "bpf/bcc/oom.bcc.c"
     included = re.findall(r'#include "(.+)"', source.read_text(encoding="utf-8"))
-    assert {f"otel_oom/capture/bcc/bpf_source/{it}" for it in ("bcc/oom.bcc.c", *included)} <= {
+    assert {f"otel_oom/capture/bcc/bpf_source/{path}" for path in ("bcc/oom.bcc.c", *included)} <= {
         *names
     }
     assert f"{info}/entry_points.txt" in names
@@ -141,8 +141,10 @@ def test_the_wheel_is_installed_with_its_dependencies(installed: Installed) -> N
 @pytest.mark.usefixtures("real_kills")
 def test_doctor_attaches_from_the_wheel(installed: Installed) -> None:
     """The kernel accepts the BPF object of the wheel."""
-    found = {f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["checks"]}
-    assert found["hook"] == "ok"
+    states = {
+        f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["checks"]
+    }
+    assert states["hook"] == "ok"
 
 
 @pytest.mark.usefixtures("real_kills")

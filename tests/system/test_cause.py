@@ -125,9 +125,9 @@ def test_a_kill_has_the_tasks_and_statistics_of_its_cgroup(tmp_path: Path) -> No
     # The neighbour's memory is still charged; the victim's may be freed.
     assert 24 * MIB <= attributes[f"{prefix}.memcg.stat.anon"] <= 64 * MIB
     (killed,) = {
-        int(found)
+        int(count)
         for text in events.values()
-        for found in re.findall(r"(?m)^oom_kill (\d+)$", text)
+        for count in re.findall(r"(?m)^oom_kill (\d+)$", text)
     }
     assert attributes[f"{prefix}.memcg.events.oom_kill"] == killed == 1
     assert attributes.get(f"{prefix}.memcg.events.max", 1) > 0
@@ -177,7 +177,7 @@ def test_all_processes_of_a_cgroup_are_scanned() -> None:
             assert process.stdout is not None
             process.stdout.readline()
             kill = replace(KILL, decision=None, memcg=types.Memcg(None, memcg.path))
-            found = ProcessScanner(files).scan(kill, swapped=False)
+            tasks = ProcessScanner(files).scan(kill, swapped=False)
             os.killpg(process.pid, signal.SIGKILL)
-    assert found is not None
-    assert found.count + found.skipped == 901
+    assert tasks is not None
+    assert tasks.count + tasks.skipped == 901

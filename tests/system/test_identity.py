@@ -57,6 +57,6 @@ def test_a_victim_has_the_service_name_of_its_environment(tmp_path: Path) -> Non
         assert resource["service.version"] == "1.4.2"
         assert resource["deployment.environment.name"] == "staging"
     assert {log.resource["service.name"] for log in logs} <= {"checkout", "tail"}
-    assert all("hunter2" not in str(one.item) for one in (*logs, *backend.spans))
+    assert all("hunter2" not in str(record.item) for record in (*logs, *backend.spans))
     for file in (tmp_path / "state").iterdir():
         assert b"hunter2" not in file.read_bytes()

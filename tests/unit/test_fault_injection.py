@@ -65,9 +65,11 @@ def test_a_death_without_log_or_span_is_lost() -> None:
 
 def test_a_missed_kill_is_not_lost() -> None:
     """Events from before the trial do not count."""
-    one = {"oom.missed.count": 1, "oom.missed.reason": "buffer_full"}
-    missed = log(0, 40, "m", "oom.missed", **one)
-    before = log(0, 40, "n", "oom.missed", **one | {"oom.missed.reason": "before_first_start"})
+    attributes = {"oom.missed.count": 1, "oom.missed.reason": "buffer_full"}
+    missed = log(0, 40, "m", "oom.missed", **attributes)
+    before = log(
+        0, 40, "n", "oom.missed", **attributes | {"oom.missed.reason": "before_first_start"}
+    )
     tally = tally_of([*LOGS[1:], missed, missed, before])
     assert (tally.missed, tally.lost, tally.events) == (1, 0, 2)
     assert tally_of([*LOGS, log(9, 4, "old")]).events == 3

@@ -39,11 +39,11 @@ class Archive:
         """
         self._update()
         listed = self._run("apt-cache", "search", "--names-only", "--full", f"^{package}-[0-9]")
-        found = re.findall(
+        matches = re.findall(
             rf"(?m)^Package: {package}-({re.escape(series)}.*)\n(?:.+\n)*?Version: (.+)$", listed
         )
         kernels = {
-            release: version for release, version in found if re.fullmatch(_RELEASE, release)
+            release: version for release, version in matches if re.fullmatch(_RELEASE, release)
         }
         if not kernels:
             raise BuildError(f"{self.suite} has no package {package}-{series}…")

@@ -59,12 +59,12 @@ def huge() -> ScenarioKills:
         for name in before:
             (_HUGE / name).write_text("always", encoding="ascii")
         with own_memcg(_LIMIT) as own:
-            made = _takes("-1", own)
+            kills = _takes("-1", own)
     finally:
         for name, value in before.items():
             (_HUGE / name).write_text(value, encoding="ascii")
     assert _vmstat("thp_fault_fallback_charge") > fallbacks
-    return made
+    return kills
 
 
 def _takes(*where: str | Cgroup) -> ScenarioKills:
@@ -109,7 +109,7 @@ def version_1() -> ScenarioKills:
         (own / "memory.memsw.limit_in_bytes").write_text(str(_LIMIT_WITH_SWAP), encoding="ascii")
         with subprocess.Popen([program_path("fill_cgroup"), own / "cgroup.procs"]) as process:
             wait_until_killed(process)
-        made = ScenarioKills(
+        kills = ScenarioKills(
             [process.pid],
             "/guest-v1",
             own.stat().st_ino,
@@ -118,7 +118,7 @@ def version_1() -> ScenarioKills:
         )
         (own / "memory.force_empty").write_text("0", encoding="ascii")
         own.rmdir()
-        return made
+        return kills
 
 
 @contextmanager

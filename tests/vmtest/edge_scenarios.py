@@ -137,15 +137,21 @@ def nested_group() -> ScenarioKills:
         with ExitStack() as stack:
             sibling = stack.enter_context(_running("idle_threads", beside, "0"))
             containers = [stack.enter_context(pod.child(name)) for name in ("a", "b", "c")]
-            members = [stack.enter_context(_running("idle_threads", to, "3")) for to in containers]
+            members = [
+                stack.enter_context(_running("idle_threads", container, "3"))
+                for container in containers
+            ]
             for process in (sibling, *members):
                 assert _read_line(process) == "ready"
-            threads = [tid for one in members for tid in _threads(one) if tid != one.pid]
+            threads = [tid for member in members for tid in _threads(member) if tid != member.pid]
             eater = fill_cgroup(containers[0])
             for process in members:
                 wait_until_killed(process)
             assert sibling.poll() is None
-            memcgs = {to.path: [one.pid] for to, one in zip(containers, members, strict=True)}
+            memcgs = {
+                container.path: [member.pid]
+                for container, member in zip(containers, members, strict=True)
+            }
             memcgs[containers[0].path].append(eater)
             pids = [pid for some in memcgs.values() for pid in some]
             return ScenarioKills(
@@ -198,9 +204,9 @@ def _choose(pid: int) -> None:
 def _anonymous(pid: int) -> int:
     """Return the anonymous memory of a process in kB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    found = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1])
+    match = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)
+    assert match
+    return int(match[1])
 
 
 def _kill_of(pid: int, started_ns: int | None) -> OomKill:

@@ -121,14 +121,14 @@ def run_guest(  # noqa: PLR0913  the last are seldom given
                 continue
             booted = time.monotonic()
             if not _appears(folder / RESULTS_FILE, machine, limit_s):
-                said = describe_failure(kernel, folder, "had no results")
+                failure = describe_failure(kernel, folder, "had no results")
                 # Likewise when it has booted: in the file system that it has from us, or for ever
                 # at one instruction that another processor has patched.
-                panicked = machine.poll() is not None and _PANIC in said
+                panicked = machine.poll() is not None and _PANIC in failure
                 if hangs + 1 < _TRIES and (panicked or _is_stuck(folder)):
-                    print(said, file=sys.stderr)  # noqa: T201  as above
+                    print(failure, file=sys.stderr)  # noqa: T201  as above
                     continue
-                raise GuestError(said)
+                raise GuestError(failure)
             with suppress(subprocess.TimeoutExpired):
                 machine.wait(_OFF_S)
             return GuestRun(
@@ -256,6 +256,6 @@ def _end(machine: subprocess.Popen[bytes]) -> None:
 
 def describe_failure(kernel: Kernel, folder: Path, what: str) -> str:
     """Return what happened to a guest, with the end of its console."""
-    said = (folder / _CONSOLE).read_text(encoding="utf-8", errors="replace").splitlines()
-    tail = "\n".join(said[-_LAST_WORDS:])
+    failure = (folder / _CONSOLE).read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(failure[-_LAST_WORDS:])
     return f"{kernel.release} {what}; the end of its console:\n{tail}"

@@ -98,9 +98,12 @@ def _complete(stamp: Path, wanted: dict[str, Any]) -> bool:
     """Return True if the cache was made with all `_MODULES`, and the headers if wanted."""
     if not stamp.exists():
         return False
-    made: dict[str, Any] = json.loads(stamp.read_text(encoding="utf-8"))
+    stamp_content: dict[str, Any] = json.loads(stamp.read_text(encoding="utf-8"))
     headers = wanted.get("headers", False)
-    return made.get("modules") == list(_MODULES) and made.get("headers", False) == headers
+    return (
+        stamp_content.get("modules") == list(_MODULES)
+        and stamp_content.get("headers", False) == headers
+    )
 
 
 def _image(root: Path, release: str) -> Path:
@@ -121,19 +124,24 @@ def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
                 raise
             print(f"{error}\nusing the kernel in the cache", file=sys.stderr)  # noqa: T201
             return
-        kept = folder / release
+        target = folder / release
         headers = wanted.get("headers", False)
-        if not (kept.exists() and _complete(stamp, wanted)):
+        if not (target.exists() and _complete(stamp, wanted)):
             whole.mkdir()
             archive.unpack([f"{package}-{release}" for package in packages], whole)
             _keep(whole, small, release)
             if headers:
                 _keep_headers(archive, Path(new, "headers"), small, release)
-            if kept.exists():
-                kept.rename(Path(new, "older"))
-            small.rename(kept)
-        made = {"release": release, "version": version, "modules": _MODULES, "headers": headers}
-        noted.write_text(json.dumps(made), encoding="utf-8")
+            if target.exists():
+                target.rename(Path(new, "older"))
+            small.rename(target)
+        stamp_content = {
+            "release": release,
+            "version": version,
+            "modules": _MODULES,
+            "headers": headers,
+        }
+        noted.write_text(json.dumps(stamp_content), encoding="utf-8")
         noted.rename(stamp)
     for older in folder.glob("[0-9]*"):
         if older.name != release:
@@ -153,8 +161,8 @@ def _keep(whole: Path, small: Path, release: str) -> None:
         (root / "lib").symlink_to("usr/lib")
     image = _image(small, release)
     image.parent.mkdir()
-    (found,) = (*whole.glob("boot/vmlinuz-*"), *(whole / modules).glob("vmlinuz"))
-    found.rename(image)
+    (source,) = (*whole.glob("boot/vmlinuz-*"), *(whole / modules).glob("vmlinuz"))
+    source.rename(image)
 
     _depmod(whole, release)
     for index in (whole / modules).glob("modules.[bo]*"):  # builtin and order
@@ -170,14 +178,14 @@ def _keep_headers(archive: Archive, whole: Path, small: Path, release: str) -> N
     """Put the headers where the modules look for them, for one architecture."""
     whole.mkdir()
     own, shared = release, f"{release.removesuffix('-amd64')}-common"
-    archive.unpack([f"linux-headers-{it}" for it in (own, shared)], whole)
+    archive.unpack([f"linux-headers-{suffix}" for suffix in (own, shared)], whole)
     for link, name in (("build", own), ("source", shared)):
-        found, kept = (root / "usr/src" / f"linux-headers-{name}" for root in (whole, small))
-        kept.mkdir(parents=True)
+        source, target = (root / "usr/src" / f"linux-headers-{name}" for root in (whole, small))
+        target.mkdir(parents=True)
         for folder in ("include", "arch/x86/include"):
-            (found / folder).rename(_with_parent(kept / folder))
+            (source / folder).rename(_with_parent(target / folder))
         (small / "usr/lib/modules" / release / link).symlink_to(
-            Path("../../../src", kept.name)  # relative to its own folder
+            Path("../../../src", target.name)  # relative to its own folder
         )
 
 

@@ -29,13 +29,13 @@ def fetch_daemons() -> Path:
     folder = cache_folder() / "killers"
     folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / "lock"):
-        kept = folder / suite
-        if not kept.exists():
+        target = folder / suite
+        if not target.exists():
             with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
                 whole = Path(new, "whole")
                 whole.mkdir()
                 Archive(suite, Path(new, "apt")).fetch([*DAEMONS], whole)
                 for other in ("usr/share/doc", "usr/share/man"):
                     shutil.rmtree(whole / other, ignore_errors=True)
-                whole.rename(kept)
-    return kept
+                whole.rename(target)
+    return target

@@ -63,18 +63,18 @@ def read_panics(folder: Path) -> None:
 
 
 def _panic(folder: Path, sysctl: Path) -> None:
-    known = {"boot_id": boot_id(), "journal": _keep_journal(folder)}
+    facts = {"boot_id": boot_id(), "journal": _keep_journal(folder)}
     with own_memcg(LIMIT) as own:
         if folder.name == "memcg":
             (sysctl / "panic_on_oom").write_text("2", encoding="ascii")
-            write_results(folder, {**known, "memcg": own.path, "began": time.time()})
+            write_results(folder, {**facts, "memcg": own.path, "began": time.time()})
             subprocess.run([program_path("fill_cgroup"), own.procs], check=False)
         else:
             (sysctl / "panic_on_oom").write_text("1", encoding="ascii")
             (sysctl / "overcommit_memory").write_text("1", encoding="ascii")
             # The limit of a cgroup alone makes no panic then.
             subprocess.run([program_path("fill_cgroup"), own.procs], check=False)
-            write_results(folder, {**known, "memcg": None, "began": time.time()})
+            write_results(folder, {**facts, "memcg": None, "began": time.time()})
             with run_python(
                 "import mmap\nflags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000\n"
                 # MAP_POPULATE: at once, and by the kernel.
@@ -116,11 +116,11 @@ def _keep_journal(folder: Path) -> bool:
     Path("/run/systemd/journal").mkdir(parents=True, exist_ok=True)
     with subprocess.Popen([daemon]) as journald:
         # Its time of earlier lines is that of its start; a new line is read at once.
-        kept = _wait_for("systemd-journald") and _wait_for("sysrq: HELP", sysrq=True)
+        copied = _wait_for("systemd-journald") and _wait_for("sysrq: HELP", sysrq=True)
         journald.terminate()
-    if kept:
+    if copied:
         shutil.copytree(_JOURNAL, folder / JOURNAL)
-    return kept
+    return copied
 
 
 def _wait_for(text: str, *, sysrq: bool = False) -> bool:

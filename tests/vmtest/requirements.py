@@ -33,7 +33,9 @@ def requires(*requirements: Requirement) -> Callable[[Scenario], Scenario]:
 
 def find_unmet(scenario: str) -> str | None:
     """Return the reason why a scenario cannot be played here, or None."""
-    reasons = [each.__doc__ for each in _REQUIREMENTS.get(scenario, ()) if not each()]
+    reasons = [
+        requirement.__doc__ for requirement in _REQUIREMENTS.get(scenario, ()) if not requirement()
+    ]
     return reasons[0] if reasons else None
 
 

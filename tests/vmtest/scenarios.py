@@ -136,8 +136,8 @@ def traced() -> ScenarioKills:
     """A kill by sysrq while bpftrace has a kprobe on oom_kill_process."""
     with start_bpftrace() as running:
         before = len(running.read_kills())
-        made = _by_hand()
-        return replace(made, bpftrace_kills=running.wait_for_kills(before))
+        kills = _by_hand()
+        return replace(kills, bpftrace_kills=running.wait_for_kills(before))
 
 
 def _by_hand() -> ScenarioKills:

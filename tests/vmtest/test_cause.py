@@ -67,12 +67,12 @@ def test_scanned_tasks_are_those_of_the_kernels_table(guest_run: GuestRun) -> No
         rows = {int(row["pid"]): row for row in _TABLE.finditer(result.log)}
         assert kill.victim.tgid in rows
         assert scanned.memcg == result.made.memcg
-        assert {one.tgid for one in scanned.largest} <= rows.keys()
-        for one in scanned.largest:
-            assert one.memcg == result.made.memcg
-            assert one.score_adj == int(rows[one.tgid]["adj"])
-            if one.tgid != kill.victim.tgid:
-                assert one.resident >= int(rows[one.tgid]["rss"]) * PAGE - SLACK_BYTES
+        assert {task.tgid for task in scanned.largest} <= rows.keys()
+        for task in scanned.largest:
+            assert task.memcg == result.made.memcg
+            assert task.score_adj == int(rows[task.tgid]["adj"])
+            if task.tgid != kill.victim.tgid:
+                assert task.resident >= int(rows[task.tgid]["rss"]) * PAGE - SLACK_BYTES
 
 
 @pytest.mark.parametrize("scenario", ["other"])
@@ -80,7 +80,7 @@ def test_a_protected_process_is_among_the_scanned_tasks(result: ScenarioResult) 
     """The allocating process has much of the memory, and can never be chosen."""
     ((_, _, scanned),) = completed_kills(result)
     assert scanned is not None
-    (protected,) = (one for one in scanned.largest if one.tgid == result.made.trigger)
+    (protected,) = (task for task in scanned.largest if task.tgid == result.made.trigger)
     assert protected.score_adj == -1000
     assert protected.resident > 4 << 20
 

@@ -32,10 +32,10 @@ def test_a_decision_has_the_values_of_its_log_header(
         assert decision.source == hook
         assert decision.message == result.line(kill).message
         # The log lacks the cgroups of further victims of a group.
-        known = kill.memcg is not None or result.made.scope == "host"
-        assert known or (events.source == "kmsg" and kill.incident)
+        has_scope = kill.memcg is not None or result.made.scope == "host"
+        assert has_scope or (events.source == "kmsg" and kill.incident)
         scope = limit_scope(kill, analyse_stack(kill.stack))
-        assert scope == (result.made.scope if known else None)
+        assert scope == (result.made.scope if has_scope else None)
         assert (decision.memcg is None) == (result.made.scope == "host")
         if header is None:
             continue

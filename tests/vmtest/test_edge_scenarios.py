@@ -47,13 +47,13 @@ def test_an_exiting_process_is_marked_and_not_killed(result: ScenarioResult) -> 
 def test_each_step_of_the_reaper_is_captured(result: ScenarioResult) -> None:
     """It is woken, starts, and frees as much as the kernel logs; the victim exits after that."""
     events, (victim,) = result.events["libbpf"], result.made.pids
-    found = re.search(
+    match = re.search(
         rf"oom_reaper: reaped process {victim} \(hold_in_exit\), now "
         r"anon-rss:(?P<anon>\d+)kB, file-rss:(?P<file>\d+)kB, shmem-rss:(?P<shmem>\d+)kB",
         result.log,
     )
-    assert found
-    left = sum(int(size) for size in found.groups()) * KB
+    assert match
+    left = sum(int(size) for size in match.groups()) * KB
     stages = [step.stage for step in events.reaper_steps]
     assert stages == ["wake", "start", "finish"]
     assert {step.tgid for step in events.reaper_steps} == {victim}
@@ -156,11 +156,11 @@ def test_the_constraint_of_the_choice_is_captured(result: ScenarioResult, constr
 @pytest.mark.parametrize(("scenario", "what"), [("swap", "swap"), ("version_1", "memory+swap")])
 def test_swap_is_that_of_the_kernel_log(result: ScenarioResult, what: str) -> None:
     """On v1 the cgroup's is together with its memory; `test_guests` checks the victim's."""
-    found = re.search(
+    match = re.search(
         rf"^{re.escape(what)}: usage (\d+)kB, limit (\d+)kB", result.log, re.MULTILINE
     )
-    assert found
-    usage, limit = (int(size) * KB for size in found.groups())
+    assert match
+    usage, limit = (int(size) * KB for size in match.groups())
     decision = only_kill(result).decision
     assert decision is not None
     assert decision.memcg_usage is not None

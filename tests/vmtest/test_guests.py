@@ -142,17 +142,17 @@ def test_a_kill_recovered_from_the_log_has_the_same_identity(
     def named(kills: Iterable[OomKill]) -> set[tuple[str | int | None, ...]]:
         return {
             (
-                each.uid,
-                each.incident,
-                each.boottime_ns,
-                each.victim.tgid,
-                each.victim.start_boottime_ns,
+                kill.uid,
+                kill.incident,
+                kill.boottime_ns,
+                kill.victim.tgid,
+                kill.victim.start_boottime_ns,
             )
-            for each in kills
+            for kill in kills
         }
 
-    found = named(kill for kill in result.recovered if kill.victim.tgid in result.made.pids)
-    assert found == named(result.logged_kills(events))
+    recovered = named(kill for kill in result.recovered if kill.victim.tgid in result.made.pids)
+    assert recovered == named(result.logged_kills(events))
 
 
 @every_kill
@@ -199,5 +199,5 @@ def test_a_kill_without_a_process_is_captured_by_the_next_one(guest_run: GuestRu
 def _unescape(comm: str) -> bytes:
     r"""Return the bytes of a name: /dev/kmsg has ``\xNN`` for other bytes and for backslashes."""
     return re.sub(
-        rb"\\x([0-9a-f]{2})", lambda found: bytes([int(found[1], 16)]), comm.encode("ascii")
+        rb"\\x([0-9a-f]{2})", lambda recovered: bytes([int(recovered[1], 16)]), comm.encode("ascii")
     )

@@ -107,9 +107,9 @@ def test_the_tasks_are_those_of_the_report(result: ScenarioResult) -> None:
             assert kill.tasks.memcg == (
                 kill.decision.memcg.path if kill.decision and kill.decision.memcg else None
             )
-            held = [one.total_bytes for one in kill.tasks.largest]
-            assert held == sorted(held, reverse=True)
-            rows = [one for one in kill.tasks.largest if one.tgid == kill.victim.tgid]
+            sizes = [task.total_bytes for task in kill.tasks.largest]
+            assert sizes == sorted(sizes, reverse=True)
+            rows = [task for task in kill.tasks.largest if task.tgid == kill.victim.tgid]
             if not rows or kill.memory is None:
                 continue
             (row,) = rows

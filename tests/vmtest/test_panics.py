@@ -120,8 +120,8 @@ def test_the_journal_names_the_boot(panics: Panics, tmp_path: Path) -> None:
 
     Its panic gets that boot's id and clock, and keeps its uid; the other panic has neither.
     """
-    known = panics.known["memcg"]
-    require(known["journal"], "systemd-journald is not on this machine")
+    facts = panics.known["memcg"]
+    require(facts["journal"], "systemd-journald is not on this machine")
     journals = [panics.folder / name / JOURNAL for name in PANICS]
     files = [path for journal in journals for path in journal.rglob("*.journal")]
     program = tmp_path / "journalctl"
@@ -132,10 +132,10 @@ def test_the_journal_names_the_boot(panics: Panics, tmp_path: Path) -> None:
     program.chmod(0o700)
     boot = read_previous_boot(str(program))
     assert boot is not None
-    assert boot.boot_id == known["boot_id"]
+    assert boot.boot_id == facts["boot_id"]
     of_memcg, of_host = find_panics((panics.folder / THIRD_BOOT / RECORDS,), lambda: boot)
     recorded = find_event(panics, "memcg")
     assert (of_memcg.uid, of_memcg.message) == (recorded.uid, recorded.message)
-    assert (of_memcg.boot_id, of_memcg.time_source) == (known["boot_id"], "log")
-    assert known["began"] - 1 < of_memcg.time_unix_ns / NS_PER_S
+    assert (of_memcg.boot_id, of_memcg.time_source) == (facts["boot_id"], "log")
+    assert facts["began"] - 1 < of_memcg.time_unix_ns / NS_PER_S
     assert (of_host.boot_id, of_host.time_source) == ("", "record")

@@ -44,17 +44,27 @@ def test_both_sources_have_equal_fields(result: ScenarioResult) -> None:
     captured = {kill.victim.tgid or 0: kill for kill in result.events["libbpf"].kills}
     assert set(captured) - set(logged) == set(result.made.already_exiting)
     for tgid, kill in logged.items():
-        one, other = dict(_flatten(to_builtins(kill))), dict(_flatten(to_builtins(captured[tgid])))
-        both = {name for name in one.keys() & other.keys() if not name.startswith(_SOURCE_FIELDS)}
+        logged_fields, captured_fields = (
+            dict(_flatten(to_builtins(kill))),
+            dict(_flatten(to_builtins(captured[tgid]))),
+        )
+        both = {
+            name
+            for name in logged_fields.keys() & captured_fields.keys()
+            if not name.startswith(_SOURCE_FIELDS)
+        }
         assert {"victim.tgid", "victim.tid", "victim.comm"} <= both
         if kill.skipped:
             # It frees its memory while the report is being printed.
             both.discard("decision.memcg_usage.usage")
         different = {
-            name: (one[name], other[name])
+            name: (logged_fields[name], captured_fields[name])
             for name in both
-            if one[name] != other[name]
-            and (name not in _SLACK or abs(one[name] - other[name]) > _SLACK[name])
+            if logged_fields[name] != captured_fields[name]
+            and (
+                name not in _SLACK
+                or abs(logged_fields[name] - captured_fields[name]) > _SLACK[name]
+            )
         }
         assert not different
     assert _pids_by_incident(logged) == _pids_by_incident({tgid: captured[tgid] for tgid in logged})

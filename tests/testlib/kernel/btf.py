@@ -125,7 +125,9 @@ class Btf:
         if type_.kind == "ARRAY":
             return self.declared(self.target(type_), f"{name}[{type_.numbers['nr_elems']}]")
         if type_.kind == "STRUCT" and not type_.name:
-            inside = " ".join(f"{self.declared(it.type, it.name)};" for it in self.members(type_))
+            inside = " ".join(
+                f"{self.declared(member.type, member.name)};" for member in self.members(type_)
+            )
             return f"struct {{ {inside} }} {name}"
         named = {"ENUM": "int", "STRUCT": f"struct {type_.name}"}
         return f"{named.get(type_.kind, type_.name)} {name}"

@@ -124,8 +124,8 @@ def run_systemd() -> Iterator[Systemd]:
     _require_systemd()
     folder = Path(tempfile.mkdtemp(prefix="systemd-"))
     own = _OWN / f"otel-oom-{folder.name}"
-    made = [top / name for top in CGROUPS.iterdir() for name in _MADE]
-    made = [cgroup for cgroup in made if not cgroup.exists()]
+    cgroups = [top / name for top in CGROUPS.iterdir() for name in _MADE]
+    cgroups = [cgroup for cgroup in cgroups if not cgroup.exists()]
     keep = TRANSIENT.exists()
     TRANSIENT.mkdir(parents=True, exist_ok=True)
     own.mkdir()
@@ -140,7 +140,7 @@ def run_systemd() -> Iterator[Systemd]:
                 process.child.wait(STOP_TIMEOUT_S)
     finally:
         wait_until(lambda: remove_cgroup(own), "the end of systemd's units")
-        for cgroup in made:
+        for cgroup in cgroups:
             remove_cgroup(cgroup)
         if not keep:
             shutil.rmtree(TRANSIENT, ignore_errors=True)

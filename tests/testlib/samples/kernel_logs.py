@@ -94,15 +94,16 @@ def format_table() -> str:
 
 
 def _rows() -> Iterator[str]:
-    for each in MESSAGE_FORMATS:
+    for message_format in MESSAGE_FORMATS:
         values = dict.fromkeys(
             field.name.replace("_", " ")
-            for victim in each.victims
+            for victim in message_format.victims
             for field in fields(victim)
             if getattr(victim, field.name) not in {None, ()}
         )
         yield (
-            f"| {each.number} | {each.name} | {each.kernels} | {len(each.victims)} "
+            f"| {message_format.number} | {message_format.name} | {message_format.kernels} "
+            f"| {len(message_format.victims)} "
             f"| {', '.join(values) or '-'} |"
         )
 

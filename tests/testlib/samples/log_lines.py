@@ -54,7 +54,7 @@ REAPED = "oom_reaper: reaped process 5356 (tail), now anon-rss:4kB, file-rss:8kB
 
 def make_lines(texts: list[str], caller: int | None = None, *, step_ns: int = 1000) -> list[Line]:
     """Return lines in this order, with that time between them."""
-    return [Line(text, at * step_ns, at, caller) for at, text in enumerate(texts)]
+    return [Line(text, index * step_ns, index, caller) for index, text in enumerate(texts)]
 
 
 def parse_lines(given: list[Line]) -> list[LogEvent]:

@@ -57,7 +57,7 @@ def pstore_lines(texts: list[str], begin_ns: int = BEGIN_NS, *, prefix: str = ""
     """Return lines as a record has them, a millisecond apart; ``prefix`` is a caller's."""
     return [
         b"<4>[%5d.%06d]%s %s" % (*divmod(ns // 1000, 10**6), prefix.encode(), text.encode())
-        for ns, text in ((begin_ns + at * STEP_NS, text) for at, text in enumerate(texts))
+        for ns, text in ((begin_ns + index * STEP_NS, text) for index, text in enumerate(texts))
     ]
 
 
@@ -85,5 +85,7 @@ def write_pstore_records(
 
 def journal_of_previous_boot(texts: list[str], begin_ns: int = BEGIN_NS) -> PreviousBoot:
     """Return the same lines as the journal has them: in microseconds, without trailing spaces."""
-    lines = [Line(text.rstrip(), begin_ns + at * STEP_NS, at) for at, text in enumerate(texts)]
+    lines = [
+        Line(text.rstrip(), begin_ns + index * STEP_NS, index) for index, text in enumerate(texts)
+    ]
     return PreviousBoot(BOOT_ID, tuple(lines), UNIX_OFFSET_NS)

@@ -47,7 +47,7 @@ def syslog_lines(
 
 def dmesg_lines(texts: Iterable[str], since_boot_s: float = 100.0) -> list[str]:
     """Return lines as dmesg prints them, a microsecond apart."""
-    return [f"[{since_boot_s + at * 1e-6:12.6f}] {text}" for at, text in enumerate(texts)]
+    return [f"[{since_boot_s + index * 1e-6:12.6f}] {text}" for index, text in enumerate(texts)]
 
 
 def journal_entries(
@@ -56,20 +56,20 @@ def journal_entries(
     """Return entries of a journal, a microsecond apart, each read 5 s after it was printed."""
     return [
         {
-            "__CURSOR": f"s=0;i={at}",
-            "__REALTIME_TIMESTAMP": str(ENDED_NS // 1000 + at),
-            "__MONOTONIC_TIMESTAMP": str(int((since_boot_s + 5) * 1e6) + at),
+            "__CURSOR": f"s=0;i={index}",
+            "__REALTIME_TIMESTAMP": str(ENDED_NS // 1000 + index),
+            "__MONOTONIC_TIMESTAMP": str(int((since_boot_s + 5) * 1e6) + index),
             "_BOOT_ID": BOOT,
             "_MACHINE_ID": MACHINE,
             "_HOSTNAME": "db1",
             "_TRANSPORT": "kernel",
             "SYSLOG_FACILITY": "0",
             "SYSLOG_IDENTIFIER": "kernel",
-            "_SOURCE_MONOTONIC_TIMESTAMP": str(int(since_boot_s * 1e6) + at),
+            "_SOURCE_MONOTONIC_TIMESTAMP": str(int(since_boot_s * 1e6) + index),
             "MESSAGE": text,
             **more,
         }
-        for at, text in enumerate(texts)
+        for index, text in enumerate(texts)
     ]
 
 

@@ -71,14 +71,16 @@ class Backend:
             AssertionError: they did not arrive in time.
         """
         deadline = time.monotonic() + within_s
-        while min(len(filter_kills(it, pids)) for it in (self.logs, self.spans)) < len(pids):
+        while min(len(filter_kills(records, pids)) for records in (self.logs, self.spans)) < len(
+            pids
+        ):
             assert time.monotonic() < deadline, f"{len(self.logs)} logs, {len(self.spans)} spans"
             time.sleep(0.02)
 
 
 def filter_kills(received: Iterable[Received], pids: Collection[int]) -> list[Received]:
     """Return those of these victims: other programs of this host may have kills as well."""
-    return [one for one in received if one.attributes.get("process.pid") in pids]
+    return [record for record in received if record.attributes.get("process.pid") in pids]
 
 
 def _logs(request: ExportLogsServiceRequest) -> Iterator[Received]:

@@ -83,8 +83,8 @@ def _broken(entry: Entry, limits: Limits, now_ns: int) -> Iterator[tuple[str, st
     if entry.metadata_bytes > limits.max_structured_metadata_size:
         bound = f"max_structured_metadata_size: {limits.max_structured_metadata_size}"
         yield "structured_metadata_too_large", f"{stream} has {entry.metadata_bytes} bytes; {bound}"
-    if metadata > (most := limits.max_structured_metadata_entries_count):
-        bound = f"max_structured_metadata_entries_count: {most}"
+    if metadata > (max_entries := limits.max_structured_metadata_entries_count):
+        bound = f"max_structured_metadata_entries_count: {max_entries}"
         yield "structured_metadata_too_many", f"{stream} has {metadata} entries; {bound}"
 
 

@@ -46,8 +46,8 @@ class LokiReceiver:
 
     def find(self, **fields: str) -> list[Entry]:
         """Return the entries that have these labels and structured metadata, oldest first."""
-        found = [entry for entry in self.entries if fields.items() <= entry.fields.items()]
-        return sorted(found, key=lambda entry: entry.time)
+        entries = [entry for entry in self.entries if fields.items() <= entry.fields.items()]
+        return sorted(entries, key=lambda entry: entry.time)
 
     def __enter__(self) -> Self:
         self._server.__enter__()

@@ -58,10 +58,10 @@ class Authority:
         return self._make(name, "leaf", *signer, hosts=hosts)
 
     def _make(self, name: str, kind: str, *signer: str, hosts: str = "") -> Identity:
-        made = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key")
+        identity = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         # An elliptic curve's key takes milliseconds.
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-        files = ("-keyout", str(made.key), "-out", str(made.certificate))
+        files = ("-keyout", str(identity.key), "-out", str(identity.certificate))
         subject = ("-subj", f"/CN={name} of a test", "-days", "2", "-extensions", kind)
         subprocess.run(
             [*_MAKE, *curve, *files, *subject, *signer],
@@ -71,7 +71,7 @@ class Authority:
             capture_output=True,
             timeout=60,
         )
-        return made
+        return identity
 
 
 def make_server_context(own: Identity, clients: Authority | None = None) -> ssl.SSLContext:
