@@ -96,8 +96,8 @@ class Boots:
 
 
 def _max_guests() -> int:
-    """Return the number of guests at a time: a guest uses little more than one processor."""
+    """Return the number of guests at a time: each keeps a processor busy, and tests run beside."""
     meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
     available = re.search(r"^MemAvailable: +(\d+) kB$", meminfo, re.MULTILINE)
     by_memory = int(available[1]) // _GUEST_KB if available else 1
-    return max(1, min(os.cpu_count() or 1, _MAX_GUESTS, by_memory))
+    return max(1, min((os.cpu_count() or 1) // 2, _MAX_GUESTS, by_memory))
