@@ -42,7 +42,7 @@ class Source(Protocol):
     decision_source: str
     """Hook that reports decisions; empty without one."""
     pinned: bool
-    """Whether events are recorded for the next start when this one has ended."""
+    """True if events are still recorded for the next start when this one has ended."""
 
     def __enter__(self) -> Self:
         """Attach.

@@ -1,6 +1,6 @@
-"""The source that BCC compiles, on the running kernel, beside libbpf's.
+"""Kills captured by BCC on the running kernel, compared with libbpf's.
 
-This machine's kernel may publish no headers of its own: they are made of its type information.
+The kernel may come without headers: they are built from its type information.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Headers for the running kernel."""
+def built_headers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build headers for the running kernel."""
     try:
         installed_bcc()
     except CaptureError as error:
@@ -49,42 +49,41 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def headers(made: Path) -> Iterator[Path]:
-    """Those, where BCC looks for them."""
+def headers(built_headers: Path) -> Iterator[Path]:
+    """Set the variable by which BCC finds them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(made))
-        yield made
+        patch.setenv(VARIABLE, str(built_headers))
+        yield built_headers
 
 
 @pytest.fixture(scope="module")
 def source(headers: Path) -> Iterator[BccSource]:
-    """The kernel side, compiled and attached."""
+    """Compile and attach the kernel side."""
     del headers
     with BccSource() as attached:
         yield attached
 
 
-def told(source: BccSource | LibbpfSource, pid: int) -> tuple[OomKill, VictimExit]:
-    """The kill of that process and its end, of all that there may be."""
+def capture(source: BccSource | LibbpfSource, pid: int) -> tuple[OomKill, VictimExit]:
+    """Return the kill and the exit of a process."""
     events: list[CapturedEvent] = []
 
-    def both() -> tuple[OomKill, VictimExit] | None:
+    def kill_and_exit() -> tuple[OomKill, VictimExit] | None:
         source.drain(events.append)
         kills = [it for it in events if isinstance(it, OomKill) and it.victim.tgid == pid]
         exits = [it for it in events if isinstance(it, VictimExit) and it.tgid == pid]
         return (kills[0], exits[0]) if kills and exits else None
 
-    return wait_until(both, "the kill and its end") or pytest.fail("not reached")
+    return wait_until(kill_and_exit, "the kill and its exit") or pytest.fail("not reached")
 
 
-def test_both_sources_tell_the_same_of_one_kill(source: BccSource) -> None:
-    """Each field of a kill and of its end is the one that libbpf has, at the same time."""
+def test_bcc_and_libbpf_capture_the_same_kill(source: BccSource) -> None:
     with LibbpfSource() as libbpf:
         pid = kill_one()
-        (kill, exit_), (seen, ended) = told(source, pid), told(libbpf, pid)
-    assert (kill.capture.source, seen.capture.source) == ("bcc", "libbpf")
-    assert comparable_fields(kill) == comparable_fields(seen)
-    assert comparable_fields(exit_) == comparable_fields(ended)
+        (kill, exit_), (libbpf_kill, libbpf_exit) = capture(source, pid), capture(libbpf, pid)
+    assert (kill.capture.source, libbpf_kill.capture.source) == ("bcc", "libbpf")
+    assert comparable_fields(kill) == comparable_fields(libbpf_kill)
+    assert comparable_fields(exit_) == comparable_fields(libbpf_exit)
     assert kill.memory is not None
     assert kill.memory.anon > 0
     assert kill.victim.executable == os.path.realpath(shutil.which("tail") or "")
@@ -93,10 +92,9 @@ def test_both_sources_tell_the_same_of_one_kill(source: BccSource) -> None:
     assert exit_.exit_code == signal.SIGKILL
 
 
-def test_its_marks_outlive_its_records(source: BccSource) -> None:
-    """What the kernel's log has of a kill can be recognised when its record is long gone."""
+def test_mark_stays_after_its_record_is_read(source: BccSource) -> None:
     assert isinstance(source, SupportsMarks)
-    kill, _ = told(source, kill_one())
+    kill, _ = capture(source, kill_one())
     assert kill.victim.tid is not None
     marks = source.read_marks([kill.victim.tid])
     assert [(mark.tgid, mark.boottime_ns) for mark in marks] == [
@@ -104,8 +102,7 @@ def test_its_marks_outlive_its_records(source: BccSource) -> None:
     ]
 
 
-def test_a_victim_in_namespaces_of_its_own_is_told_the_same(source: BccSource) -> None:
-    """So are the pid there, both namespaces, user and group."""
+def test_victim_in_namespaces_is_captured_as_by_libbpf(source: BccSource) -> None:
     child = (
         "import os, sys\n"
         "open(sys.argv[1], 'w').write('0')\n"
@@ -121,12 +118,13 @@ def test_a_victim_in_namespaces_of_its_own_is_told_the_same(source: BccSource) -
             assert outer.stdout is not None
             pid_ns = int(outer.stdout.readline())
             outer.wait(60)
-        kill, seen = (
-            wait_until(partial(_of_namespace, it, pid_ns), "the kill") for it in (source, libbpf)
+        kill, libbpf_kill = (
+            wait_until(partial(_of_namespace, each, pid_ns), "the kill")
+            for each in (source, libbpf)
         )
     assert kill is not None
-    assert seen is not None
-    assert comparable_fields(kill) == comparable_fields(seen)
+    assert libbpf_kill is not None
+    assert comparable_fields(kill) == comparable_fields(libbpf_kill)
     assert (kill.victim.namespaced_pid, kill.victim.uid, kill.victim.gid) == (1, 65534, 65533)
 
 
@@ -137,8 +135,7 @@ def _of_namespace(source: BccSource | LibbpfSource, pid_ns: int) -> OomKill | No
     return next((kill for kill in kills if kill.victim.pid_ns == pid_ns), None)
 
 
-def test_a_failing_handler_keeps_the_event(source: BccSource) -> None:
-    """An event whose handler raised comes again, as it does from libbpf."""
+def test_event_of_a_failed_handler_stays_pending(source: BccSource) -> None:
     pid = kill_one()
 
     def full(_event: object) -> None:
@@ -147,22 +144,20 @@ def test_a_failing_handler_keeps_the_event(source: BccSource) -> None:
     for _ in range(3):
         with pytest.raises(OSError, match="no space"):
             source.drain(full)
-    kill, _ = told(source, pid)
+    kill, _ = capture(source, pid)
     assert kill.victim.tgid == pid
 
 
-def test_the_command_line_is_told_on_request_alone(headers: Path, source: BccSource) -> None:
-    """The setting reaches what is compiled."""
+def test_command_line_is_recorded_on_request_only(headers: Path, source: BccSource) -> None:
     del headers
-    with BccSource(want_command=True) as asked:
+    with BccSource(want_command=True) as with_command:
         pid = kill_one()
-        told_, untold = told(asked, pid), told(source, pid)
-    assert told_[0].victim.command == ("tail", "/dev/zero")
-    assert untold[0].victim.command is None
+        recorded, default = capture(with_command, pid), capture(source, pid)
+    assert recorded[0].victim.command == ("tail", "/dev/zero")
+    assert default[0].victim.command is None
 
 
-def test_a_full_ring_buffer_is_counted(headers: Path) -> None:
-    """The ring has the size asked for, and what had no room in it is told by number."""
+def test_lost_events_of_a_full_ring_buffer_are_counted(headers: Path) -> None:
     del headers
     with BccSource(ring_bytes=os.sysconf("SC_PAGE_SIZE")) as small:
         for _ in range(8):
@@ -174,22 +169,20 @@ def test_a_full_ring_buffer_is_counted(headers: Path) -> None:
     assert lost.victims > 0
 
 
-def test_the_compiler_does_not_stay(headers: Path) -> None:
-    """Neither its process nor its libraries are there once it has compiled, nor is BCC."""
+def test_compiler_does_not_stay(headers: Path) -> None:
     del headers
     before = count_open_files()
     with BccSource():
         mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
         assert "libLLVM" not in mapped
         assert "libbcc" not in mapped
-        me = Path(f"/proc/self/task/{os.getpid()}/children")
-        commands = [Path(f"/proc/{pid}/cmdline") for pid in me.read_text().split()]
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        commands = [Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()]
         assert not [it for it in commands if it.exists() and b"child_main" in it.read_bytes()]
     assert count_open_files() == before
 
 
-def test_auto_compiles_where_there_is_no_btf(headers: Path, tmp_path: Path) -> None:
-    """The agent on a kernel without BTF takes BCC by itself, and stores what that tells."""
+def test_auto_uses_bcc_without_btf(headers: Path, tmp_path: Path) -> None:
     del headers
     prefix = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
     with run_agent(tmp_path, {"OTEL_SDK_DISABLED": "true"}, prefix=prefix) as running:
@@ -200,10 +193,9 @@ def test_auto_compiles_where_there_is_no_btf(headers: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["headers", "no_headers"])
-def test_doctor_tries_it_where_there_is_no_btf(made: Path, tmp_path: Path, *, there: bool) -> None:
-    """It says by which hooks BCC captures, or what it lacks; the log stands in for it."""
+def test_doctor_checks_bcc_without_btf(built_headers: Path, tmp_path: Path, *, there: bool) -> None:
     prefix = mount_namespace("mount -t tmpfs none /sys/kernel/btf")
-    env = {"OTEL_SDK_DISABLED": "true", VARIABLE: str(made if there else tmp_path)}
+    env = {"OTEL_SDK_DISABLED": "true", VARIABLE: str(built_headers if there else tmp_path)}
     done = run_otel_oom("doctor", "--json", prefix=prefix, env=env)
     assert (done.code, done.err) == (0, "")
     found = {finding["name"]: finding for finding in json.loads(done.out)["checks"]}
@@ -217,56 +209,53 @@ def test_doctor_tries_it_where_there_is_no_btf(made: Path, tmp_path: Path, *, th
         assert "reads kills from the kernel log" in found["hook"]["advice"]
 
 
-def test_headers_of_another_kernel_are_refused(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_headers_of_another_kernel_are_an_error(
+    built_headers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Structures may be laid out otherwise there: no wrong number is told, but what to install."""
+    """Their structures may differ."""
     other = tmp_path / "include/generated/utsrelease.h"
     other.parent.mkdir(parents=True)
-    own = (made / "include/generated/utsrelease.h").read_text()
+    own = (built_headers / "include/generated/utsrelease.h").read_text()
     other.write_text(own.replace(os.uname().release, "4.18.0-other"))
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    with pytest.raises(CaptureError, match=r"those of 4\.18\.0-other") as refused, BccSource():
+    with pytest.raises(CaptureError, match=r"those of 4\.18\.0-other") as raised, BccSource():
         pass
-    assert f"linux-headers-{os.uname().release}" in str(refused.value)
+    assert f"linux-headers-{os.uname().release}" in str(raised.value)
 
 
-def test_no_headers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says which to install, and how to say where they are."""
+def test_missing_headers_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path))
-    with pytest.raises(CaptureError, match="needs the headers of this kernel") as refused:
+    with pytest.raises(CaptureError, match="needs the headers of this kernel") as raised:
         BccSource().__enter__()
-    assert f"linux-headers-{os.uname().release}" in str(refused.value)
-    assert VARIABLE in str(refused.value)
+    assert f"linux-headers-{os.uname().release}" in str(raised.value)
+    assert VARIABLE in str(raised.value)
 
 
-def test_what_does_not_compile_is_told_in_a_sentence(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_compile_error_has_the_first_error_of_the_compiler(
+    built_headers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of all that the compiler prints it is the first error, with its place."""
-    shutil.copytree(made, tmp_path / "broken")
+    shutil.copytree(built_headers, tmp_path / "broken")
     (tmp_path / "broken/include/linux/oom.h").write_text('#error "no such kernel"\n')
     monkeypatch.setenv(VARIABLE, str(tmp_path / "broken"))
-    with pytest.raises(BccError, match=r"linux/oom\.h:1:2: error: .no such kernel") as refused:
+    with pytest.raises(BccError, match=r"linux/oom\.h:1:2: error: .no such kernel") as raised:
         BccSource().__enter__()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_a_compiler_without_memory_is_told(headers: Path, tmp_path: Path) -> None:
-    """What a service's limit does to it is told with what to raise."""
+def test_oom_kill_of_the_compiler_is_an_error(headers: Path, tmp_path: Path) -> None:
     del headers
     interpreter = tmp_path / "python"
     with own_memcg() as memcg:
         joined = f'echo $$ > {memcg.procs}\nexec {SYSTEM_PYTHON} "$@"\n'
         interpreter.write_text(f"#!/bin/sh\n{joined}")
         interpreter.chmod(0o700)
-        with pytest.raises(BccError, match="BCC was killed") as refused:
+        with pytest.raises(BccError, match="BCC was killed") as raised:
             BccSource(interpreters=[str(interpreter)]).__enter__()
-    assert "MemoryMax=" in str(refused.value)
+    assert "MemoryMax=" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("module", "wrong"),
+    ("module", "message"),
     [
         (None, "There is no BCC for"),
         ('__version__ = "0.4.5"\n', "is not BCC but another project of that name"),
@@ -274,22 +263,20 @@ def test_a_compiler_without_memory_is_told(headers: Path, tmp_path: Path) -> Non
     ],
     ids=["absent", "other", "no_library"],
 )
-def test_what_is_not_bcc_is_refused(
-    headers: Path, tmp_path: Path, module: str | None, wrong: str
+def test_missing_or_foreign_bcc_is_an_error(
+    headers: Path, tmp_path: Path, module: str | None, message: str
 ) -> None:
-    """No module of that name, the one that PyPI has, one without its library: what to install."""
     del headers
     venv.create(tmp_path, with_pip=False)
     (packages,) = tmp_path.glob("lib/python*/site-packages")
     if module is not None:
         (packages / "bcc.py").write_text(module)
-    with pytest.raises(BccError, match=wrong) as refused:
+    with pytest.raises(BccError, match=message) as raised:
         BccSource(interpreters=[str(tmp_path / "bin/python")]).__enter__()
-    assert "apt-get install python3-bpfcc" in str(refused.value)
+    assert "apt-get install python3-bpfcc" in str(raised.value)
 
 
-def test_the_systems_bcc_is_found_beside_another_module(headers: Path, tmp_path: Path) -> None:
-    """What PyPI has by that name in our own environment is in nobody's way."""
+def test_system_bcc_is_found_beside_a_foreign_module(headers: Path, tmp_path: Path) -> None:
     del headers
     venv.create(tmp_path, with_pip=False)
     (packages,) = tmp_path.glob("lib/python*/site-packages")

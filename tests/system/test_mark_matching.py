@@ -1,4 +1,4 @@
-"""A kill that was delivered, forgotten and found again is the same event to a backend."""
+"""Kills that are read again from the kernel log keep their uids."""
 
 from __future__ import annotations
 
@@ -28,63 +28,67 @@ WITHIN_S = 60.0
 
 @pytest.fixture
 def pin_dir(tmp_path: Path) -> Iterator[Path]:
-    """A folder for pins that is not there yet, in a bpffs of the test's own."""
+    """Return a pin folder that does not exist yet, in a bpffs of the test."""
     with mount_bpffs(tmp_path / "bpffs") as mounted:
         yield mounted / "otel-oom" / "v1"
 
 
-def ids(received: list[Received], pids: Collection[int]) -> dict[int, set[tuple[Any, ...]]]:
-    """Of each of these processes the uid, trace and span that its kill was received under."""
-    found: dict[int, set[tuple[Any, ...]]] = {pid: set() for pid in pids}
-    for one in filter_kills(received, pids):
-        named = one.uid, one.item.trace_id, one.item.span_id
-        found[one.attributes["process.pid"]].add(named)
-    return found
+def received_ids(
+    received: list[Received], pids: Collection[int]
+) -> dict[int, set[tuple[Any, ...]]]:
+    """Return the uid, trace and span of each process by which its kill was received."""
+    ids: dict[int, set[tuple[Any, ...]]] = {pid: set() for pid in pids}
+    for kill in filter_kills(received, pids):
+        identity = kill.uid, kill.item.trace_id, kill.item.span_id
+        ids[kill.attributes["process.pid"]].add(identity)
+    return ids
 
 
-def test_what_was_forgotten_comes_again_under_its_uid(tmp_path: Path, pin_dir: Path) -> None:
-    """The state folder is deleted twice: from the kernel's log all is told again, as it was."""
+def test_kills_of_a_lost_store_keep_their_uids(tmp_path: Path, pin_dir: Path) -> None:
+    """The state directory is deleted twice; the kills are read again from the kernel log."""
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
         with run_agent(tmp_path, environ, pin_dir=pin_dir) as first:
-            seen = kill_many(3)
-            backend.wait_for_kills(seen, within_s=WITHIN_S)
+            pids = kill_many(3)
+            backend.wait_for_kills(pids, within_s=WITHIN_S)
             first.stop(signal.SIGKILL)
-        told = ids(backend.logs, seen)
+        first_ids = received_ids(backend.logs, pids)
         for _ in range(2):
             shutil.rmtree(tmp_path / "state")
             backend.logs.clear()
             backend.spans.clear()
-            with run_agent(tmp_path, environ, pin_dir=pin_dir, history=True) as again:
-                backend.wait_for_kills(seen, within_s=WITHIN_S)
-                again.stop(signal.SIGKILL)
-            logs = filter_kills(backend.logs, seen)
+            with run_agent(tmp_path, environ, pin_dir=pin_dir, history=True) as restarted:
+                backend.wait_for_kills(pids, within_s=WITHIN_S)
+                restarted.stop(signal.SIGKILL)
+            logs = filter_kills(backend.logs, pids)
             assert {log.attributes["oom.capture.source"] for log in logs} == {"kmsg"}
-            assert ids(backend.logs, seen) == ids(backend.spans, seen) == told
-    assert [len(found) for found in told.values()] == [1] * len(seen)
+            assert (
+                received_ids(backend.logs, pids) == received_ids(backend.spans, pids) == first_ids
+            )
+    assert [len(ids) for ids in first_ids.values()] == [1] * len(pids)
 
 
-def test_the_log_finds_the_marks_of_its_kills() -> None:
-    """Each line's kill has uid, time and process of its record; that of before has no mark."""
+def test_kills_of_the_log_match_their_marks() -> None:
+    """A kill before the attachment has no mark."""
     with KernelLog() as log:
         before = kill_one()
         start = backlog.read_last_sequence()
         with LibbpfSource() as source:
-            made = [kill_one() for _ in range(3)]
+            marked = [kill_one() for _ in range(3)]
             events: list[CapturedEvent] = []
             source.drain(events.append)
-            told = {e.victim.tgid: e for e in events if isinstance(e, OomKill)}
-            found = {
+            captured = {e.victim.tgid: e for e in events if isinstance(e, OomKill)}
+            logged = {
                 kill.victim.tgid: kill
                 for kill in backlog.read_backlog(
                     clock.boot_id(), "kmsg", -1, source.read_marks
                 ).kills
                 if kill.capture.sequence > start or kill.victim.tgid == before
             }
-        assert {line.pid for line in log.read_killed_lines()} >= {before, *made}
-    for pid in made:
-        assert found[pid].uid == told[pid].uid
-        assert found[pid].boottime_ns == told[pid].boottime_ns
-        assert found[pid].victim.start_boottime_ns == told[pid].victim.start_boottime_ns
-    assert found[before].capture.identified_by_sequence
+        assert {line.pid for line in log.read_killed_lines()} >= {before, *marked}
+    for pid in marked:
+        assert logged[pid].uid == captured[pid].uid
+        assert logged[pid].boottime_ns == captured[pid].boottime_ns
+        assert logged[pid].victim.start_boottime_ns == captured[pid].victim.start_boottime_ns
+    assert logged[before].capture.identified_by_sequence

@@ -1,6 +1,6 @@
-"""Kernels whose tracepoint passes no task but a number, which another process can have later.
+"""Kernels whose tracepoint passes an id and no task, which another process can have later.
 
-What such a mark leaves in the table of victims is written there by hand.
+The test writes what such a mark leaves in the table of victims.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_oom.capture.bpf import libbpf
-from otel_oom.capture.bpf import loader as attaching
+from otel_oom.capture.bpf import libbpf, loader
 from otel_oom.capture.bpf.libbpf import LibbpfError
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.source import LibbpfSource
@@ -38,70 +37,69 @@ class Victims:
         )
 
     def mark(self, pid: int, marked_ns: int) -> None:
-        """As a mark does that is a number alone: without a start and a mm."""
+        """Mark a victim by its id alone: without a start and a mm."""
         key, value = ctypes.c_uint32(pid), struct.pack("=QQQII", 0, marked_ns, 0, pid, 0)
         assert self._library.bpf_map_update_elem(self._fd, ctypes.byref(key), value, 0) == 0
 
     def __contains__(self, pid: int) -> bool:
-        """Whether there is a victim of that number."""
+        """Return whether the table has a victim of that id."""
         key, value = ctypes.c_uint32(pid), ctypes.create_string_buffer(32)
         return bool(self._library.bpf_map_lookup_elem(self._fd, ctypes.byref(key), value) == 0)
 
 
 @pytest.fixture
 def source() -> Iterator[LibbpfSource]:
-    """The kernel side, attached."""
+    """Attach the kernel side."""
     with LibbpfSource() as attached:
         yield attached
 
 
-def ends(source: LibbpfSource, pid: int) -> list[VictimExit]:
-    """Those that were told of that process."""
+def exits_of(source: LibbpfSource, pid: int) -> list[VictimExit]:
+    """Return the exits of a process."""
     events: list[CapturedEvent] = []
     source.drain(events.append)
     return [event for event in events if isinstance(event, VictimExit) and event.tgid == pid]
 
 
-def test_a_signal_that_cannot_be_seen_costs_no_kill(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would tell who a number is; without it the mark is told by the hook that it was."""
+def test_kill_without_its_signal_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal would have the victim's task; without it the mark has its id only."""
     attach = BpfObject.attach
 
-    def refuse(opened: BpfObject, program: str) -> None:
+    def attach_without_signal(opened: BpfObject, program: str) -> None:
         if program == "signal_generate":
             raise LibbpfError(program, errno.ENOENT)
         attach(opened, program)
 
-    monkeypatch.setattr(attaching, "_mark_has_task", lambda _: False)
-    monkeypatch.setattr(BpfObject, "attach", refuse)
+    monkeypatch.setattr(loader, "_mark_has_task", lambda _: False)
+    monkeypatch.setattr(BpfObject, "attach", attach_without_signal)
     with LibbpfSource() as source:
         pid = kill_one()
         events: list[CapturedEvent] = []
         source.drain(events.append)
-    assert source.hook in attaching.VICTIM_HOOKS
+    assert source.hook in loader.VICTIM_HOOKS
     assert "No such file" in source.unavailable["raw_tp/signal_generate"]
     assert pid in [event.victim.tgid for event in events if isinstance(event, OomKill)]
 
 
-def test_a_victim_known_by_its_number_ends_as_itself(source: LibbpfSource) -> None:
-    """The process that had the number when it was marked: its end is told with its own start."""
+def test_victim_marked_by_id_exits_with_its_start(source: LibbpfSource) -> None:
     victims, before = Victims(source), clock.boottime_ns()
     with subprocess.Popen(["sleep", "60"]) as victim:
         victims.mark(victim.pid, clock.boottime_ns())
         victim.kill()
         victim.wait(10)
-    (exit_,) = ends(source, victim.pid)
+    (exit_,) = exits_of(source, victim.pid)
     assert exit_.start_boottime_ns is not None
     assert before < exit_.start_boottime_ns < exit_.boottime_ns
     assert victim.pid not in victims
 
 
-def test_a_later_process_of_that_number_is_no_victim(source: LibbpfSource) -> None:
-    """It was started after the mark: its end is nobody's, and the number is free again."""
+def test_later_process_with_the_id_is_no_victim(source: LibbpfSource) -> None:
+    """It started after the mark; the table drops the id."""
     victims, marked = Victims(source), clock.boottime_ns()
     time.sleep(0.01)
     with subprocess.Popen(["sleep", "60"]) as later:
         victims.mark(later.pid, marked)
         later.kill()
         later.wait(10)
-    assert ends(source, later.pid) == []
+    assert exits_of(source, later.pid) == []
     assert later.pid not in victims

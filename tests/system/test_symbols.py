@@ -1,4 +1,4 @@
-"""What turns numbers of the running kernel into names, held against the kernel's own."""
+"""Names of addresses and flags of the running kernel, compared with the kernel's own."""
 
 from __future__ import annotations
 
@@ -29,66 +29,62 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 KALLSYMS = Path("/proc/kallsyms")
 DRAIN_S = 10.0
 
-GLUTTON = """
+HOG = """
 #include <stdlib.h>
-__attribute__((noinline)) static void devour(volatile char *at) { for (;; at += 4096) *at = 1; }
-__attribute__((noinline)) void feast(void) { devour(malloc(1ul << 30)); __asm__ volatile(""); }
-int main(void) { feast(); return 0; }
+__attribute__((noinline)) static void fill(volatile char *at) { for (;; at += 4096) *at = 1; }
+__attribute__((noinline)) void run(void) { fill(malloc(1ul << 30)); __asm__ volatile(""); }
+int main(void) { run(); return 0; }
 """
 
 
 @pytest.fixture
 def loaded() -> Iterator[BpfObject]:
-    """The kernel side, which names an address on request."""
+    """Load the kernel side, which resolves an address on request."""
     with LibbpfSource() as source:
-        loaded = source._object  # noqa: SLF001  what Symbols gets of it
+        loaded = source._object  # noqa: SLF001  as KernelSymbolizer gets it
         assert isinstance(loaded, BpfObject)
         yield loaded
 
 
 @pytest.fixture(scope="module")
 def functions() -> list[int]:
-    """Where the running kernel's functions begin, its modules' too."""
-    found = []
+    """Return the addresses of the running kernel's functions, with its modules."""
+    addresses = []
     with KALLSYMS.open(encoding="ascii") as lines:
         for line in lines:
             address, kind, *_ = line.split()
             if kind in "tT":
-                found.append(int(address, 16))
-    require(any(found), "the kernel hides its addresses: kernel.kptr_restrict is 2, or no root")
-    return found
+                addresses.append(int(address, 16))
+    require(any(addresses), "the kernel hides its addresses: kernel.kptr_restrict is 2, or no root")
+    return addresses
 
 
-def test_both_ways_give_the_same_names(loaded: BpfObject, functions: list[int]) -> None:
-    """What the list of symbols tells is what the kernel itself prints in a backtrace.
-
-    At a function's first byte too: behind a call there, the caller is the function before.
-    """
+def test_bpf_and_kallsyms_give_the_same_names(loaded: BpfObject, functions: list[int]) -> None:
+    """At the first byte of a function, the caller is the function before it."""
     chosen = random.Random(0).sample(functions, 300)  # noqa: S311  no secret
     with KALLSYMS.open(encoding="ascii") as lines:
-        # Of modules and of BPF, ours among them: newer than what the fixture has seen.
+        # Of modules and of BPF programs, which are newer than the fixture.
         chosen += [int(line.split()[0], 16) for line in lines if line.rstrip().endswith("]")][:50]
-    addresses = [at + more for at in chosen for more in (1, 5)]
+    addresses = [start + more for start in chosen for more in (1, 5)]
     addresses += chosen[:300]
-    asked = KernelSymbolizer(loaded)
-    names = asked.names(addresses)
+    symbolizer = KernelSymbolizer(loaded)
+    names = symbolizer.names(addresses)
     require(any(names), "this kernel has no bpf_snprintf(), there is one way only")
     assert KernelSymbolizer(None).names(addresses) == names
-    assert [asked.name(address) for address in addresses[:9]] == names[:9]
+    assert [symbolizer.name(address) for address in addresses[:9]] == names[:9]
 
 
-def test_each_name_is_its_addresss(functions: list[int]) -> None:
-    """Names come in the order of what was asked for, equal ones too; what has none is empty."""
+def test_names_are_in_the_order_of_their_addresses(functions: list[int]) -> None:
     with KALLSYMS.open(encoding="ascii") as lines:
         fields = next(line.split() for line in lines if line.split()[2] == "oom_kill_process")
-    at = int(fields[0], 16)
+    start = int(fields[0], 16)
     expected = ["oom_kill_process+0x10", "", "oom_kill_process+0x4", "oom_kill_process+0x10", ""]
-    assert KernelSymbolizer(None).names([at + 16, 0, at + 4, at + 16, 0xFFF]) == expected
-    assert at in functions
+    assert KernelSymbolizer(None).names([start + 16, 0, start + 4, start + 16, 0xFFF]) == expected
+    assert start in functions
 
 
-def test_the_list_is_read_once_for_the_same_stack(tmp_path: Path) -> None:
-    """A storm costs one pass; modules, which come last, are in no order of addresses."""
+def test_kallsyms_is_read_once_for_a_stack(tmp_path: Path) -> None:
+    """Modules, which come last, are in no order of addresses."""
     kallsyms = tmp_path / "kallsyms"
     kallsyms.write_text(
         "0000000000000000 A fixed_percpu_data\n"
@@ -114,18 +110,18 @@ def test_the_list_is_read_once_for_the_same_stack(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "0000000000000000 T _stext\n0000000000000000 t second\n", "ffffffff\n\n", "\xff" * 4096],
-    ids=["empty", "hidden", "cut", "noise"],
+    ids=["empty", "hidden", "truncated", "noise"],
 )
-def test_without_a_list_there_are_no_names(tmp_path: Path, text: str) -> None:
-    """Hidden addresses (kernel.kptr_restrict) make no name out of the last line of zeros."""
+def test_no_names_without_kallsyms(tmp_path: Path, text: str) -> None:
+    """Hidden addresses (kernel.kptr_restrict) give no name by the last row of zeros."""
     kallsyms = tmp_path / "kallsyms"
     kallsyms.write_text(text, encoding="latin-1")
     assert KernelSymbolizer(None, kallsyms).names([0xFFFFFFFF81000101, 1]) == ["", ""]
     assert KernelSymbolizer(None, tmp_path / "missing").names([0xFFFFFFFF81000101]) == [""]
 
 
-def kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[OomKill, str]:
-    """A program's kill for its cgroup's limit as captured, and the kernel's log meanwhile."""
+def capture_kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[OomKill, str]:
+    """Return the kill of a program at its cgroup's limit, and the kernel log of that time."""
     events: list[CapturedEvent] = []
     log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.lseek(log, 0, os.SEEK_END)
@@ -153,7 +149,7 @@ def kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[OomKill, 
 
 @pytest.fixture
 def formats(tmp_path: Path) -> Iterator[tuple[Path, ...]]:
-    """Where tracefs describes the tracepoint; mounted for the test where the machine has not."""
+    """Return the tracepoint's format files; tracefs is mounted if it is not."""
     if any(path.exists() for path in FORMAT_FILES):
         yield FORMAT_FILES
         return
@@ -167,11 +163,10 @@ def formats(tmp_path: Path) -> Iterator[tuple[Path, ...]]:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_flags_are_named_as_the_kernel_logs_them(formats: tuple[Path, ...]) -> None:
-    """Each mask in the log is decoded as the log has it in brackets."""
-    # Ten headers in five seconds are all that the kernel prints, for whomever.
+def test_gfp_flags_are_those_of_the_kernel_log(formats: tuple[Path, ...]) -> None:
+    # The kernel prints at most ten reports in five seconds.
     for _ in range(4):
-        _, log = kill_of(["tail", "/dev/zero"])
+        _, log = capture_kill_of(["tail", "/dev/zero"])
         logged = re.findall(r"gfp_mask=(0x[0-9a-f]+)\(([^)]*)\)", log)
         if logged:
             break
@@ -182,29 +177,26 @@ def test_flags_are_named_as_the_kernel_logs_them(formats: tuple[Path, ...]) -> N
 
 
 @pytest.mark.parametrize("strip", [False, True], ids=["whole", "stripped"])
-def test_a_real_user_stack_is_named(tmp_path: Path, *, strip: bool) -> None:
-    """The program's own function, in which it touched the memory, is the innermost frame's.
-
-    Stripped of its symbols there remain the file and an offset, which is in that function.
-    """
+def test_user_stack_is_symbolized(tmp_path: Path, *, strip: bool) -> None:
+    """Of a stripped program the file and an offset remain, which is in the function."""
     require(shutil.which("clang") and shutil.which("strip"), "clang and binutils are needed")
-    program = tmp_path / "glutton"
-    source = tmp_path / "glutton.c"
-    source.write_text(GLUTTON, encoding="ascii")
+    program = tmp_path / "hog"
+    source = tmp_path / "hog.c"
+    source.write_text(HOG, encoding="ascii")
     flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-Wl,--build-id"]
     subprocess.run(["clang", *flags, source, "-o", program], check=True)
     symbols = subprocess.run(["nm", "-S", program], check=True, capture_output=True, text=True)
-    start, size = (int(it, 16) for it in re.findall(r"(\w+) (\w+) t devour", symbols.stdout)[0])
+    start, size = (int(it, 16) for it in re.findall(r"(\w+) (\w+) t fill", symbols.stdout)[0])
     if strip:
         subprocess.run(["strip", program], check=True)
-    kill, _ = kill_of([program])
+    kill, _ = capture_kill_of([program])
     assert kill.user_stack, "the kernel gave no user stack"
-    lines = UserSymbolizer(tmp_path).symbolize(kill.user_stack, ["/glutton"])
+    lines = UserSymbolizer(tmp_path).symbolize(kill.user_stack, ["/hog"])
     if strip:
         name, _, offset = lines[0].partition("+")
-        assert name == "glutton"
+        assert name == "hog"
         # The linker's default: code of a position-independent program is at its own offset.
         assert start <= int(offset, 16) < start + size
     else:
-        assert re.fullmatch(r"devour\+0x[0-9a-f]+ \(glutton\)", lines[0])
-        assert [line.partition("+")[0] for line in lines[1:3]] == ["feast", "main"]
+        assert re.fullmatch(r"fill\+0x[0-9a-f]+ \(hog\)", lines[0])
+        assert [line.partition("+")[0] for line in lines[1:3]] == ["run", "main"]

@@ -54,7 +54,7 @@ class Pins:
         self._lock = _lock_folder(folder)
         self._made = False
         self.reused = False
-        """Whether the maps are those of an earlier agent."""
+        """True if the maps are those of an earlier agent."""
 
     def close(self) -> None:
         """Unlock the folder."""

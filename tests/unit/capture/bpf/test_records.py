@@ -1,4 +1,4 @@
-"""The wire format: the same layout on both sides, and hostile bytes taken calmly."""
+"""The wire format: the same layout in C and Python, and hostile bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DECODER = Decoder(
     boot_id="boot",
     source="libbpf",
     hook="tp_btf/mark_victim",
-    names=lambda stack: [SYMBOLS.get(at, "") for at in stack],
+    names=lambda stack: [SYMBOLS.get(address, "") for address in stack],
     decision_source="fentry/oom_kill_process",
     gfp_flags=hex,
 )
@@ -57,11 +57,11 @@ STRUCTURES = {
 
 @pytest.fixture(scope="module")
 def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The types of bpf/events.h as the compiler lays them out for the kernel side."""
+    """Return the types of bpf/events.h as the compiler lays them out for BPF."""
     bpftool = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
     require(bpftool and shutil.which("clang"), "clang and bpftool are needed to read the header")
     folder = tmp_path_factory.mktemp("layout")
-    # Only what a variable has is in the type information.
+    # Only types of variables are in the type information.
     variables = [f"struct {name} {name};" for name in STRUCTURES]
     variables += [f"enum oom_{name} {name};" for name in ("kind", "flag", "reaper_stage")]
     source = folder / "layout.c"
@@ -82,19 +82,17 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_both_sides_have_one_layout(btf: list[dict[str, Any]], name: str) -> None:
-    """Every member stands where the compiler put it, and each structure has its size."""
-    found = next((t for t in btf if t["kind"] == "STRUCT" and t["name"] == name), None)
-    assert found, f"{name} is not in bpf/events.h"
+def test_python_and_c_have_one_layout(btf: list[dict[str, Any]], name: str) -> None:
+    c_structure = next((t for t in btf if t["kind"] == "STRUCT" and t["name"] == name), None)
+    assert c_structure, f"{name} is not in bpf/events.h"
     structure = STRUCTURES[name]
-    theirs = [(member["name"], member["bits_offset"] // 8) for member in found["members"]]
-    ours = [(field[0], getattr(structure, field[0]).offset) for field in structure._fields_]
-    assert ours == theirs
-    assert ctypes.sizeof(structure) == found["size"]
+    c_offsets = [(member["name"], member["bits_offset"] // 8) for member in c_structure["members"]]
+    offsets = [(field[0], getattr(structure, field[0]).offset) for field in structure._fields_]
+    assert offsets == c_offsets
+    assert ctypes.sizeof(structure) == c_structure["size"]
 
 
-def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
-    """Kinds and flags mean the same on both sides."""
+def test_python_and_c_have_the_same_enums(btf: list[dict[str, Any]]) -> None:
     values = {v["name"]: v["val"] for t in btf if t["kind"] == "ENUM" for v in t["values"]}
     ours = {
         f"OOM_{name}": value
@@ -105,8 +103,7 @@ def test_both_sides_have_the_same_numbers(btf: list[dict[str, Any]]) -> None:
     assert {name: value for name, value in values.items() if name.startswith("OOM_")} == ours
 
 
-def test_both_sides_have_the_same_sizes() -> None:
-    """The header's constants are those that buffers are made by here."""
+def test_python_and_c_have_the_same_constants() -> None:
     header = (BPF / "events.h").read_text(encoding="utf-8")
     defined = dict(re.findall(r"#define OOM_(\w+) (\d+)", header))
     assert {name: int(text) for name, text in defined.items()} == {
@@ -122,8 +119,10 @@ def test_both_sides_have_the_same_sizes() -> None:
     }
 
 
-def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> VictimRecord:
-    """A victim's record, as the kernel side would write it."""
+def victim_record(
+    names: bytes = b"leaf\0parent\0", components: int = 2, flags: int = 0
+) -> VictimRecord:
+    """Return a victim's record as the kernel side writes it."""
     record = VictimRecord()
     record.header.version = records.WIRE_VERSION
     record.header.kind = records.KIND_VICTIM
@@ -136,21 +135,20 @@ def victim(names: bytes = b"leaf\0parent\0", parts: int = 2, flags: int = 0) -> 
     record.victim.score_adj = -998
     record.memory.anon = 4096
     record.memcg.id = 99
-    record.memcg.path.len, record.memcg.path.components = len(names), parts
+    record.memcg.path.len, record.memcg.path.components = len(names), components
     record.text = (ctypes.c_uint8 * records.TEXT_LEN)(*names)
     return record
 
 
 def decode(record: ctypes.Structure) -> OomKill:
-    """``record`` as the event it must be."""
+    """Decode a record to a kill."""
     kill = DECODER.decode(bytes(record)[: record.header.size], UNIX_OFFSET_NS)
     assert isinstance(kill, OomKill)
     return kill
 
 
-def test_a_victim_is_decoded() -> None:
-    """Every part of the record is where it belongs in the event."""
-    kill = decode(victim())
+def test_victim_is_decoded() -> None:
+    kill = decode(victim_record())
     assert (kill.victim.tgid, kill.victim.tid, kill.victim.comm) == (4711, 4712, "sleep")
     assert kill.victim.score_adj == -998
     assert kill.memory is not None
@@ -161,27 +159,25 @@ def test_a_victim_is_decoded() -> None:
     assert (kill.capture.cpu, kill.capture.sequence) == (3, 7)
 
 
-def test_the_root_cgroup_is_a_slash() -> None:
-    """A process in no cgroup of its own is in ``/``."""
-    kill = decode(victim(b"", 0))
+def test_root_cgroup_is_a_slash() -> None:
+    kill = decode(victim_record(b"", 0))
     assert kill.memcg is not None
     assert kill.memcg.path == "/"
 
 
-def test_the_limits_of_its_cgroup_are_decoded() -> None:
-    """In bytes; the root has none, nor has a victim whose cgroup is not known."""
-    record = victim()
+def test_cgroup_usage_is_decoded_in_bytes() -> None:
+    """The root cgroup has none, nor has an unknown one."""
+    record = victim_record()
     record.memcg_usage.limit_pages, record.memcg_usage.usage_pages = 16, 15
     record.memcg_usage.swap_limit_pages, record.memcg_usage.swap_usage_pages = (1 << 63) // PAGE, 2
     assert decode(record).memcg_usage == MemcgUsage(16 * PAGE, 15 * PAGE, None, 2 * PAGE)
     assert roundtrip(decode(record)) == decode(record)
-    assert decode(victim(b"", 0)).memcg_usage is None
-    assert decode(victim(flags=records.FLAG_NO_MEMCG)).memcg_usage is None
+    assert decode(victim_record(b"", 0)).memcg_usage is None
+    assert decode(victim_record(flags=records.FLAG_NO_MEMCG)).memcg_usage is None
 
 
-def test_a_cut_path_shows_that_it_is_cut() -> None:
-    """A path too deep for the record does not pass for a whole one."""
-    kill = decode(victim(flags=records.FLAG_MEMCG_CUT))
+def test_truncated_path_is_marked() -> None:
+    kill = decode(victim_record(flags=records.FLAG_MEMCG_CUT))
     assert kill.memcg is not None
     assert (kill.memcg.path, kill.memcg.path_cut) == ("…/parent/leaf", True)
 
@@ -189,20 +185,17 @@ def test_a_cut_path_shows_that_it_is_cut() -> None:
 @pytest.mark.parametrize(
     ("flag", "part"), [(records.FLAG_NO_MM, "memory"), (records.FLAG_NO_MEMCG, "memcg")]
 )
-def test_what_the_kernel_did_not_know_is_absent(flag: int, part: str) -> None:
-    """An unknown is none, never zeros."""
-    assert getattr(decode(victim(flags=flag)), part) is None
+def test_unknown_parts_are_none(flag: int, part: str) -> None:
+    assert getattr(decode(victim_record(flags=flag)), part) is None
 
 
-def test_a_kernel_that_tells_only_a_pid() -> None:
-    """Then the victim has its pid and nothing else."""
-    task = decode(victim(flags=records.FLAG_NO_TASK)).victim
+def test_victim_without_a_task_has_only_its_pid() -> None:
+    task = decode(victim_record(flags=records.FLAG_NO_TASK)).victim
     assert (task.tgid, task.tid, task.uid, task.comm, task.start_boottime_ns) == (4711, *[None] * 4)
 
 
-def test_names_that_are_no_utf8_stay_readable() -> None:
-    """Bytes that are not text stand as escapes, in comm and in paths."""
-    record = victim(b"a\xffb\0", 1)
+def test_invalid_utf8_is_escaped() -> None:
+    record = victim_record(b"a\xffb\0", 1)
     record.victim.comm = b"\xc3("
     kill = decode(record)
     assert kill.victim.comm == "\\xc3("
@@ -210,16 +203,14 @@ def test_names_that_are_no_utf8_stay_readable() -> None:
     assert kill.memcg.path == "/a\\xffb"
 
 
-def test_lengths_beyond_the_record_are_harmless() -> None:
-    """A path length larger than the path reads no further than the record."""
-    record = victim()
+def test_lengths_beyond_the_record_are_limited() -> None:
+    record = victim_record()
     record.memcg.path.offset = record.memcg.path.len = 0xFFFF
     record.memcg.path.components = 0xFFFFFFFF
     assert decode(record).memcg is not None
 
 
-def test_an_exit_is_decoded() -> None:
-    """An exit names its process by pid and start."""
+def test_exit_is_decoded() -> None:
     record = ExitRecord()
     record.header.version, record.header.kind = records.WIRE_VERSION, records.KIND_EXIT
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ExitRecord), 900
@@ -231,24 +222,23 @@ def test_an_exit_is_decoded() -> None:
     assert DECODER.decode(bytes(record), UNIX_OFFSET_NS) == expected
 
 
-def test_what_was_before_the_source_is_late() -> None:
-    """A record's time says whether there was somebody to take it."""
-    for since_ns, late in ((500, False), (501, True)):
+def test_record_before_the_attachment_is_recovered() -> None:
+    for since_ns, recovered in ((500, False), (501, True)):
         kill = dataclasses.replace(DECODER, since_ns=since_ns).decode(
-            bytes(victim()), UNIX_OFFSET_NS
+            bytes(victim_record()), UNIX_OFFSET_NS
         )
         assert isinstance(kill, OomKill)
-        assert (kill.boottime_ns, kill.capture.recovered) == (500, late)
+        assert (kill.boottime_ns, kill.capture.recovered) == (500, recovered)
 
 
 def _with(**header: int) -> bytes:
-    record = victim()
+    record = victim_record()
     for name, value in header.items():
         setattr(record.header, name, value)
     return bytes(record)
 
 
-CUT = bytes(victim())[: VictimRecord.text.offset + 3]
+CUT = bytes(victim_record())[: VictimRecord.text.offset + 3]
 
 
 @pytest.mark.parametrize(
@@ -256,18 +246,17 @@ CUT = bytes(victim())[: VictimRecord.text.offset + 3]
     [b"", b"\0" * 31, _with(version=1), _with(kind=9), _with(size=40), _with(size=9999), CUT],
     ids=["empty", "half a header", "version", "kind", "too small", "too large", "cut"],
 )
-def test_what_is_no_record_is_refused(data: bytes) -> None:
-    """Anything else is an error that says what it was, and no event."""
+def test_malformed_record_is_an_error(data: bytes) -> None:
     with pytest.raises(WireError):
         DECODER.decode(data, UNIX_OFFSET_NS)
 
 
-def test_the_members_of_a_group_are_one_incident() -> None:
-    """What the same thread kills as a group's members belongs to the kill before; others do not."""
+def test_members_of_a_group_are_one_incident() -> None:
+    """They are killed by the same thread right after the first; others are not members."""
 
-    def decoded(at: int, tid: int, frame: int) -> OomKill:
-        record = victim()
-        record.header.boottime_ns, record.trigger.tid, record.stack[0] = at, tid, frame
+    def decoded(time_ns: int, tid: int, frame: int) -> OomKill:
+        record = victim_record()
+        record.header.boottime_ns, record.trigger.tid, record.stack[0] = time_ns, tid, frame
         return decode(record)
 
     first = decoded(1, 50, OTHER)
@@ -277,25 +266,30 @@ def test_the_members_of_a_group_are_one_incident() -> None:
     assert decoded(5, 51, MEMBER).incident is None
 
 
-def test_what_one_decision_kills_is_one_incident() -> None:
-    """Where the decision itself is told, its instant joins its victims, whatever the stack says."""
+def test_victims_of_one_decision_are_one_incident() -> None:
+    """By the decision's time, whatever the stack."""
 
-    def decoded(at: int, decided: int) -> OomKill:
-        record = victim()
-        record.header.boottime_ns, record.decision.boottime_ns = at, decided
+    def decoded(time_ns: int, decision_ns: int) -> OomKill:
+        record = victim_record()
+        record.header.boottime_ns, record.decision.boottime_ns = time_ns, decision_ns
         return decode(record)
 
     first = decoded(11, 10)
     assert [decoded(12, 10).incident, decoded(21, 20).incident] == [first.uid, None]
 
 
-def decided(flags: int = 0) -> VictimRecord:
-    """A record with a decision, by a cgroup's limit of 16 pages."""
-    record = victim(flags=flags)
-    told = record.decision
-    told.totalpages, told.chosen_points, told.order, told.gfp_mask = 16, 12, -1, 0xCC0
-    told.constraint, told.message = 3, b"Memory cgroup out of memory"
-    limits = told.limit_memcg_usage
+def decision_record(flags: int = 0) -> VictimRecord:
+    """Return a record with a decision, by a cgroup's limit of 16 pages."""
+    record = victim_record(flags=flags)
+    decision = record.decision
+    decision.totalpages, decision.chosen_points, decision.order, decision.gfp_mask = (
+        16,
+        12,
+        -1,
+        0xCC0,
+    )
+    decision.constraint, decision.message = 3, b"Memory cgroup out of memory"
+    limits = decision.limit_memcg_usage
     limits.limit_pages, limits.usage_pages, limits.swap_usage_pages = 16, 15, 1
     limits.swap_limit_pages = (1 << 63) // PAGE
     record.limit_memcg.id = 98
@@ -304,9 +298,8 @@ def decided(flags: int = 0) -> VictimRecord:
     return record
 
 
-def test_a_decision_is_decoded() -> None:
-    """Pages become bytes, numbers names, and no limit is none."""
-    decision = decode(decided()).decision
+def test_decision_is_decoded() -> None:
+    decision = decode(decision_record()).decision
     assert decision is not None
     assert decision.source == "fentry/oom_kill_process"
     assert (decision.constraint, decision.order, decision.points) == ("memcg", -1, 12)
@@ -317,17 +310,15 @@ def test_a_decision_is_decoded() -> None:
     assert decision.memcg_usage == MemcgUsage(16 * PAGE, 15 * PAGE, None, PAGE)
 
 
-def test_a_decision_that_is_not_told_is_absent() -> None:
-    """Neither is the cgroup of one for the host."""
-    assert decode(decided(records.FLAG_NO_DECISION)).decision is None
-    decision = decode(decided(records.FLAG_NO_LIMIT_MEMCG)).decision
+def test_missing_decision_and_cgroup_are_none() -> None:
+    assert decode(decision_record(records.FLAG_NO_DECISION)).decision is None
+    decision = decode(decision_record(records.FLAG_NO_LIMIT_MEMCG)).decision
     assert decision is not None
     assert (decision.memcg, decision.memcg_usage) == (None, None)
 
 
-def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
-    """The same layout of another kind is another event."""
-    record = decided()
+def test_skipped_victim_and_no_victim_are_decoded() -> None:
+    record = decision_record()
     record.header.kind = records.KIND_SKIPPED
     assert decode(record).skipped
     record.header.kind, record.decision.repeats = records.KIND_NO_VICTIM, 4
@@ -338,9 +329,9 @@ def test_who_was_skipped_and_nobody_at_all_are_told_as_such() -> None:
     assert event.decision.points is None
 
 
-def test_words_and_user_frames_are_decoded() -> None:
-    """Words end at their NUL; a frame without a build id, or in front of its file, is none."""
-    record = victim(b"java\0-jar\0\0x.jar\0", 0)
+def test_command_and_user_frames_are_decoded() -> None:
+    """A frame without a build id, or before its file, is skipped."""
+    record = victim_record(b"java\0-jar\0\0x.jar\0", 0)
     record.command.len = len(b"java\0-jar\0\0x.jar\0")
     for frame in record.user_stack[:3]:
         frame.build_id[:] = range(20)
@@ -354,8 +345,7 @@ def test_words_and_user_frames_are_decoded() -> None:
     assert decode(record).victim.command is None
 
 
-def test_a_step_of_the_reaper_is_decoded() -> None:
-    """What the victim still holds is its resident memory; a stage that is not known is refused."""
+def test_reaper_step_is_decoded() -> None:
     record = ReaperRecord()
     record.header.version, record.header.kind = records.WIRE_VERSION, records.KIND_REAPER
     record.header.size, record.header.boottime_ns = ctypes.sizeof(ReaperRecord), 900

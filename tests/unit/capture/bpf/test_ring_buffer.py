@@ -1,4 +1,4 @@
-"""The consumer of the ring buffer, over memory laid out as kernel/bpf/ringbuf.c lays it out."""
+"""The consumer of the ring buffer, in memory with the layout of kernel/bpf/ringbuf.c."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Kernel:
-    """The other side: it writes records, and sees how far they are consumed."""
+    """The producer: it writes records, and sees how far they are consumed."""
 
     def __init__(self) -> None:
-        """An empty ring; the second half of its data mirrors the first."""
+        """Make an empty ring; the second half of its data mirrors the first."""
         self.fd = os.memfd_create("ring")
         os.ftruncate(self.fd, 2 * PAGE + 2 * SIZE)
         self.produced = 0
@@ -31,46 +31,45 @@ class Kernel:
         """The consumer's position."""
         return int.from_bytes(os.pread(self.fd, 8, 0), "little")
 
-    def _write(self, at: int, data: bytes) -> None:
-        for offset in (at % SIZE, at % SIZE + SIZE, at % SIZE - SIZE):
+    def _write(self, position: int, data: bytes) -> None:
+        for offset in (position % SIZE, position % SIZE + SIZE, position % SIZE - SIZE):
             for index, byte in enumerate(data):
                 if 0 <= offset + index < 2 * SIZE:
                     os.pwrite(self.fd, bytes([byte]), 2 * PAGE + offset + index)
 
     def write(self, data: bytes, bits: int = 0) -> int:
-        """One more record; where it begins."""
-        at = self.produced
-        self._write(at, struct.pack("=II", len(data) | bits, 0) + data)
+        """Write a record; return its position."""
+        position = self.produced
+        self._write(position, struct.pack("=II", len(data) | bits, 0) + data)
         self.produce((len(data) + 8 + 7) // 8 * 8)
-        return at
+        return position
 
-    def commit(self, at: int, length: int) -> None:
-        """A record that was busy is ready."""
-        self._write(at, struct.pack("=I", length))
+    def commit(self, position: int, length: int) -> None:
+        """Complete a busy record."""
+        self._write(position, struct.pack("=I", length))
 
     def produce(self, bytes_: int) -> None:
-        """Move the producers' position."""
+        """Move the producer's position."""
         self.produced += bytes_
         os.pwrite(self.fd, self.produced.to_bytes(8, "little"), PAGE)
 
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
-    """The ring's other side."""
-    made = Kernel()
-    yield made
-    os.close(made.fd)
+    """Make a ring."""
+    producer = Kernel()
+    yield producer
+    os.close(producer.fd)
 
 
 @pytest.fixture
 def ring(kernel: Kernel) -> Iterator[RingBuffer]:
-    """The consumer."""
-    with closing(RingBuffer(kernel.fd, SIZE)) as made:
-        yield made
+    """Make its consumer."""
+    with closing(RingBuffer(kernel.fd, SIZE)) as consumer:
+        yield consumer
 
 
-def test_records_come_in_order_and_are_let_go_of(kernel: Kernel, ring: RingBuffer) -> None:
-    """Of any length, and the kernel has their room again."""
+def test_records_come_in_order_and_are_released(kernel: Kernel, ring: RingBuffer) -> None:
     written = [b"", b"a", b"12345678", b"x" * 1000]
     for data in written:
         kernel.write(data)
@@ -79,8 +78,8 @@ def test_records_come_in_order_and_are_let_go_of(kernel: Kernel, ring: RingBuffe
     assert list(ring.records()) == []
 
 
-def test_a_record_is_kept_until_the_next_is_asked_for(kernel: Kernel, ring: RingBuffer) -> None:
-    """While it is looked at, and after a failure, it is the kernel's; then it comes again."""
+def test_record_is_released_when_the_next_is_requested(kernel: Kernel, ring: RingBuffer) -> None:
+    """After a failure it comes again."""
     kernel.write(b"first")
     kernel.write(b"second")
 
@@ -95,8 +94,8 @@ def test_a_record_is_kept_until_the_next_is_asked_for(kernel: Kernel, ring: Ring
     assert list(ring.records()) == [b"first", b"second"]
 
 
-def test_another_consumer_goes_on_where_one_ended(kernel: Kernel, ring: RingBuffer) -> None:
-    """The position is the ring's own."""
+def test_another_consumer_continues_at_the_position(kernel: Kernel, ring: RingBuffer) -> None:
+    """The position is in the ring."""
     kernel.write(b"first")
     kernel.write(b"second")
     records = ring.records()
@@ -105,39 +104,36 @@ def test_another_consumer_goes_on_where_one_ended(kernel: Kernel, ring: RingBuff
         assert list(following.records()) == [b"second"]
 
 
-def test_records_go_around_the_end(kernel: Kernel, ring: RingBuffer) -> None:
-    """Some thousand bytes more than the ring holds, each record whole."""
+def test_records_wrap_around_the_end(kernel: Kernel, ring: RingBuffer) -> None:
     for number in range(3 * SIZE // 504):
         data = bytes([number]) * 500
         kernel.write(data)
         assert list(ring.records()) == [data]
 
 
-def test_a_record_that_is_being_written_is_waited_for(kernel: Kernel, ring: RingBuffer) -> None:
-    """What is behind it waits as well; nothing is read half."""
-    at = kernel.write(b"half", BUSY)
+def test_busy_record_delays_those_after_it(kernel: Kernel, ring: RingBuffer) -> None:
+    position = kernel.write(b"half", BUSY)
     kernel.write(b"whole")
     assert list(ring.records()) == []
     assert kernel.consumed == 0
-    kernel.commit(at, 4)
+    kernel.commit(position, 4)
     assert list(ring.records()) == [b"half", b"whole"]
 
 
-def test_what_was_given_up_is_passed_over(kernel: Kernel, ring: RingBuffer) -> None:
-    """A discarded record is none."""
+def test_discarded_record_is_skipped(kernel: Kernel, ring: RingBuffer) -> None:
     kernel.write(b"nothing", DISCARDED)
     kernel.write(b"something")
     assert list(ring.records()) == [b"something"]
 
 
-@pytest.mark.parametrize("damage", ["length", "position"])
-def test_a_damaged_ring_is_told_and_begun_anew(
-    kernel: Kernel, ring: RingBuffer, damage: str
+@pytest.mark.parametrize("corruption", ["length", "position"])
+def test_corrupt_ring_is_an_error_and_is_emptied(
+    kernel: Kernel, ring: RingBuffer, corruption: str
 ) -> None:
-    """Nothing beyond its memory is read, and the next record is well again."""
-    at = kernel.write(b"record")
-    if damage == "length":
-        kernel.commit(at, 0x3FFFFFFF)
+    """Nothing outside its memory is read."""
+    position = kernel.write(b"record")
+    if corruption == "length":
+        kernel.commit(position, 0x3FFFFFFF)
     else:
         kernel.produce(2 * SIZE)
     with pytest.raises(RingError):
@@ -147,8 +143,7 @@ def test_a_damaged_ring_is_told_and_begun_anew(
     assert list(ring.records()) == [b"next"]
 
 
-def test_what_is_no_ring_is_refused(ring: RingBuffer) -> None:
-    """Neither one that is closed nor another kind of file is read."""
+def test_closed_ring_and_other_files_are_errors(ring: RingBuffer) -> None:
     ring.close()
     with pytest.raises(ValueError, match="closed"):
         ring.fileno()

@@ -1,4 +1,4 @@
-"""The kernel's log as a source, out of a log that is written here, on a host of no processes."""
+"""Events of the kernel log, from a log that is written here, on a host without processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.report import LoggedNoVictim, Report
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, OomKill
-from otel_oom.model.types import Task
 from tests.testlib.require import require
 from tests.testlib.samples.events import KILL
 from tests.testlib.samples.log_lines import (
@@ -30,7 +29,7 @@ from tests.testlib.samples.log_lines import (
 )
 
 SECOND = 10**9
-NOBODY = 4194305
+UNUSED_PID = 4194305
 """Above the largest pid that a kernel gives."""
 
 Script = Callable[[list[bytes | OSError]], None]
@@ -38,19 +37,19 @@ Script = Callable[[list[bytes | OSError]], None]
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    """What further reads of the log give, or raise, in place of the kernel."""
-    waiting: list[bytes | OSError] = []
+    """Return a function that sets what further reads of the log return or raise."""
+    pending: list[bytes | OSError] = []
 
     def read(_descriptor: int, _size: int) -> bytes:
-        if not waiting:
+        if not pending:
             raise BlockingIOError
-        given = waiting.pop(0)
+        given = pending.pop(0)
         if isinstance(given, OSError):
             raise given
         return given
 
     def write(records: list[bytes | OSError]) -> None:
-        waiting.extend(records)
+        pending.extend(records)
 
     monkeypatch.setattr(f"{KmsgReader.__module__}.os.read", read)
     return write
@@ -58,35 +57,40 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
-    """A pipe in the place of the log: what a plain file can't, it can be waited for."""
+    """Make a pipe as the log: unlike a plain file, it can be polled."""
     path = tmp_path / "kmsg"
     os.mkfifo(path)
     return path
 
 
-def raw(sequence: int, text: str, level: int = 6) -> bytes:
-    """A record as the kernel gives it; its time is its number in milliseconds."""
+def raw_record(sequence: int, text: str, level: int = 6) -> bytes:
+    """Return a record as the kernel gives it; its time is its number in milliseconds."""
     escaped = text.replace("\\", r"\x5c").encode()
     return b"%d,%d,%d,-;%s\n" % (level, sequence, sequence * 1000, escaped)
 
 
 def test_overwritten_lines_are_counted(script: Script, device: Path) -> None:
-    """A gap in the records' numbers is what was lost, whoever wrote it; a line behind it tells."""
-    script([raw(7, "before")])
+    """By the gap in the numbers of records; the next line is marked."""
+    script([raw_record(7, "before")])
     reader = KmsgReader(device)
     script(
-        [raw(8, "one"), BrokenPipeError(), raw(20, "user", 14), raw(21, "two"), raw(22, "three")]
+        [
+            raw_record(8, "one"),
+            BrokenPipeError(),
+            raw_record(20, "user", 14),
+            raw_record(21, "two"),
+            raw_record(22, "three"),
+        ]
     )
-    told = [(line.sequence, line.after_loss) for line in reader.read_lines(100)]
-    assert told == [(8, False), (21, True), (22, False)]
+    lines = [(line.sequence, line.after_loss) for line in reader.read_lines(100)]
+    assert lines == [(8, False), (21, True), (22, False)]
     assert reader.lost == 11
     reader.close()
 
 
-def test_a_flood_is_taken_in_parts(script: Script, device: Path) -> None:
-    """One call looks at as many records as it may, and the next goes on where that ended."""
+def test_one_call_reads_a_limited_number_of_records(script: Script, device: Path) -> None:
     reader = KmsgReader(device)
-    script([raw(number, "x") for number in range(10)])
+    script([raw_record(number, "x") for number in range(10)])
     assert [line.sequence for line in reader.read_lines(4)] == [0, 1, 2, 3]
     assert [line.sequence for line in reader.read_lines(100)] == [4, 5, 6, 7, 8, 9]
     reader.close()
@@ -100,15 +104,13 @@ def test_a_flood_is_taken_in_parts(script: Script, device: Path) -> None:
         (OSError(22, "Invalid argument"), "CONFIG_PRINTK"),
     ],
 )
-def test_a_log_that_cannot_be_opened_says_what_to_do(
+def test_error_of_the_opening_has_cause_and_advice(
     error: OSError, advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the file and the kernel's reason, and the way out of it."""
-
-    def refuse(*_: object) -> int:
+    def fail(*_: object) -> int:
         raise error
 
-    monkeypatch.setattr(f"{KmsgReader.__module__}.os.open", refuse)
+    monkeypatch.setattr(f"{KmsgReader.__module__}.os.open", fail)
     for opened in (KmsgSource(), OomReportIndex()):
         with pytest.raises(CaptureError, match=advice) as raised, opened:
             pass
@@ -117,26 +119,25 @@ def test_a_log_that_cannot_be_opened_says_what_to_do(
 
 
 @pytest.fixture
-def events(
+def drain_log(
     script: Script, device: Path, tmp_path: Path
 ) -> Callable[[list[str]], list[CapturedEvent]]:
-    """The events of a log of these texts, on a host where every process is gone by now."""
+    """Return a function that drains a log of these texts; all processes are gone."""
 
-    def tell(texts: list[str]) -> list[CapturedEvent]:
-        told: list[CapturedEvent] = []
+    def drain(texts: list[str]) -> list[CapturedEvent]:
+        captured: list[CapturedEvent] = []
         with KmsgSource(device, tmp_path) as source:
-            script([raw(number, text) for number, text in enumerate(texts, 1)])
-            source.drain(told.append)
-        return told
+            script([raw_record(number, text) for number, text in enumerate(texts, 1)])
+            source.drain(captured.append)
+        return captured
 
-    return tell
+    return drain
 
 
-def test_a_victim_that_is_gone_is_told_by_the_log(
-    events: Callable[[list[str]], list[CapturedEvent]],
+def test_victim_without_a_process_has_what_the_log_has(
+    drain_log: Callable[[list[str]], list[CapturedEvent]],
 ) -> None:
-    """Its process's id is the logged one, and so is its trigger's; what nobody told is unknown."""
-    (kill,) = events([*REPORT, KILLED])
+    (kill,) = drain_log([*REPORT, KILLED])
     assert isinstance(kill, OomKill)
     victim = kill.victim
     assert (victim.tgid, victim.tid, victim.uid, victim.score_adj) == (5356, 5356, 0, -3)
@@ -149,18 +150,19 @@ def test_a_victim_that_is_gone_is_told_by_the_log(
     assert (kill.memcg.id, kill.memcg.path) == (None, "/outer/inner")
 
 
-def test_a_trigger_that_is_gone_is_unknown(
-    events: Callable[[list[str]], list[CapturedEvent]],
+def test_trigger_without_a_process_is_unknown(
+    drain_log: Callable[[list[str]], list[CapturedEvent]],
 ) -> None:
-    """A thread that is not the victim's own is of some process: nobody knows of which."""
-    report = [line.replace("PID: 5356", f"PID: {NOBODY}") for line in REPORT]
-    (kill,) = events([*report, KILLED])
+    """Unless it is the victim's own thread."""
+    report = [line.replace("PID: 5356", f"PID: {UNUSED_PID}") for line in REPORT]
+    (kill,) = drain_log([*report, KILLED])
     assert isinstance(kill, OomKill)
     assert kill.trigger is None
 
 
-def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Path) -> None:
-    """A process that the report named is known by /proc, even if it is gone at its kill."""
+def test_process_is_looked_up_when_the_report_names_it(
+    script: Script, device: Path, tmp_path: Path
+) -> None:
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
     require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
@@ -172,17 +174,19 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
         (tmp_path / tid).mkdir()
         (tmp_path / tid / "status").touch()
     report = [line.replace("PID: 5356", "PID: 6000") for line in REPORT]
-    records: list[bytes | OSError] = [raw(number, text) for number, text in enumerate(report, 1)]
-    told: list[CapturedEvent] = []
+    records: list[bytes | OSError] = [
+        raw_record(number, text) for number, text in enumerate(report, 1)
+    ]
+    captured: list[CapturedEvent] = []
     with KmsgSource(device, tmp_path) as source:
-        # The fixture stands in for every read: of the log, then of the file of whom it named.
+        # The fixture replaces all reads: of the log, then of /proc.
         script([*records[:2], statuses["6000"], *records[2:], statuses["5356"]])
-        source.drain(told.append)
+        source.drain(captured.append)
         for tid in statuses:
             (tmp_path / tid / "status").unlink()
-        script([raw(len(REPORT) + 1, KILLED)])
-        source.drain(told.append)
-    (kill,) = told
+        script([raw_record(len(REPORT) + 1, KILLED)])
+        source.drain(captured.append)
+    (kill,) = captured
     assert isinstance(kill, OomKill)
     assert (kill.victim.tgid, kill.victim.tid) == (5300, 5356)
     assert (kill.victim.ppid, kill.victim.namespaced_pid) == (12, 7)
@@ -190,24 +194,9 @@ def test_who_dies_is_looked_up_before(script: Script, device: Path, tmp_path: Pa
     assert (kill.trigger.tgid, kill.trigger.tid, kill.trigger.ppid) == (5999, 6000, 13)
 
 
-def test_a_thread_that_is_let_go_of_is_of_no_process(tmp_path: Path) -> None:
-    """For an instant /proc shows it still, as one of the process 0 (task_state(), array.c)."""
-    (tmp_path / "self/ns").mkdir(parents=True)
-    (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
-    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
-    (tmp_path / "5356").mkdir()
-    status = tmp_path / "5356" / "status"
-    status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t12\n", encoding="ascii")
-    assert ProcessLookup(tmp_path).by_thread(5356, "tail")
-    status.write_text("Name:\ttail\nTgid:\t5300\nPPid:\t0\nNStgid:\t0\n", encoding="ascii")
-    assert ProcessLookup(tmp_path).by_thread(5356, "tail") == Task(5300, 5356, comm="tail")
-    status.write_text("Name:\ttail\nTgid:\t0\nPPid:\t0\n", encoding="ascii")
-    assert ProcessLookup(tmp_path).by_thread(5356, "tail") is None
-
-
-def test_a_group_is_one_incident(events: Callable[[list[str]], list[CapturedEvent]]) -> None:
-    """Its members carry the first one's name and decision, and not its cgroup."""
-    first, second = events([*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(NOBODY)])
+def test_group_is_one_incident(drain_log: Callable[[list[str]], list[CapturedEvent]]) -> None:
+    """Members have the first one's incident and decision, but not its cgroup."""
+    first, second = drain_log([*REPORT, KILLED, GROUP_KILL, KILLED, killed_line(UNUSED_PID)])
     assert isinstance(first, OomKill)
     assert isinstance(second, OomKill)
     assert (first.incident, second.incident) == (None, first.uid)
@@ -218,58 +207,59 @@ def test_a_group_is_one_incident(events: Callable[[list[str]], list[CapturedEven
     assert second.trace_id == first.trace_id
 
 
-def test_the_same_want_is_told_once_a_second(tmp_path: Path) -> None:
-    """What repeats within a second is counted, for each cgroup by itself."""
-    made = EventBuilder("boot", "kmsg", "/dev/kmsg", ProcessLookup(tmp_path))
+def test_no_victim_events_are_rate_limited_by_cgroup(tmp_path: Path) -> None:
+    builder = EventBuilder("boot", "kmsg", "/dev/kmsg", ProcessLookup(tmp_path))
 
-    def want(at_ns: int, path: str) -> int | None:
+    def build(time_ns: int, path: str) -> int | None:
         report = Report(oom_memcg=path)
-        event = made.build_no_victim(
-            LoggedNoVictim(Line(NO_KILLABLE_PROCESS, 0, 1), report), at_ns, 0
+        event = builder.build_no_victim(
+            LoggedNoVictim(Line(NO_KILLABLE_PROCESS, 0, 1), report), time_ns, 0
         )
         return None if event is None else event.repeat_count
 
-    assert want(0, "/a") == 0
-    assert want(10, "/b") == 0
-    assert [want(at, "/a") for at in (20, 30, SECOND - 1)] == [None] * 3
-    assert want(SECOND, "/a") == 3
-    assert want(3 * SECOND, "/a") == 0
+    assert build(0, "/a") == 0
+    assert build(10, "/b") == 0
+    assert [build(at, "/a") for at in (20, 30, SECOND - 1)] == [None] * 3
+    assert build(SECOND, "/a") == 3
+    assert build(3 * SECOND, "/a") == 0
     for number in range(1000):
-        want(4 * SECOND, f"/{number}")
-    assert len(made._ratelimits) <= 64  # noqa: SLF001  what is kept is the promise
+        build(4 * SECOND, f"/{number}")
+    assert len(builder._ratelimits) <= 64  # noqa: SLF001  the number that is kept is limited
 
 
-def test_a_failing_handler_keeps_the_event(script: Script, device: Path, tmp_path: Path) -> None:
-    """An event whose handler raised comes again, first, and the log behind it is not read."""
+def test_event_of_a_failed_handler_stays_pending(
+    script: Script, device: Path, tmp_path: Path
+) -> None:
+    """The log after it is not read."""
 
     def full(_event: object) -> None:
         raise OSError("no space left on device")
 
-    told: list[CapturedEvent] = []
+    captured: list[CapturedEvent] = []
     with KmsgSource(device, tmp_path) as source:
-        script([raw(1, KILLED), raw(2, killed_line(6000))])
+        script([raw_record(1, KILLED), raw_record(2, killed_line(6000))])
         for _ in range(3):
             with pytest.raises(OSError, match="no space"):
                 source.drain(full)
-        assert source.drain(told.append) == 2
-    assert [event.victim.tgid for event in told if isinstance(event, OomKill)] == [5356, 6000]
+        assert source.drain(captured.append) == 2
+    assert [event.victim.tgid for event in captured if isinstance(event, OomKill)] == [5356, 6000]
 
 
-def victim(tid: int, tgid: int, boottime_ns: int = 0) -> OomKill:
-    """A kill as BPF captures it where no hook reports decisions."""
+def captured_kill(tid: int, tgid: int, boottime_ns: int = 0) -> OomKill:
+    """Return a kill as BPF captures it where no hook reports decisions."""
     task = replace(KILL.victim, tgid=tgid, tid=tid)
     return replace(KILL, victim=task, boottime_ns=boottime_ns, decision=None, tasks=None)
 
 
 def test_a_report_annotates_its_victim_once(script: Script, device: Path) -> None:
-    """By the number of a thread or of its process; the kill's own line may be there or not."""
+    """By the id of a thread or of its process, with or without the kill's own line."""
     with OomReportIndex(device) as index:
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
-        assert index.annotate(victim(1, 1)) == victim(1, 1)
-        early = index.annotate(victim(5357, 5356)).decision
-        assert index.annotate(victim(5357, 5356)).decision is None
-        script([raw(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
-        late = index.annotate(victim(5356, 5356)).decision
+        script([raw_record(number, text) for number, text in enumerate(REPORT, 1)])
+        assert index.annotate(captured_kill(1, 1)) == captured_kill(1, 1)
+        early = index.annotate(captured_kill(5357, 5356)).decision
+        assert index.annotate(captured_kill(5357, 5356)).decision is None
+        script([raw_record(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
+        late = index.annotate(captured_kill(5356, 5356)).decision
     assert early is not None
     assert late is not None
     assert (early.source, early.constraint, early.order) == ("/dev/kmsg", "memcg", 0)
@@ -278,14 +268,13 @@ def test_a_report_annotates_its_victim_once(script: Script, device: Path) -> Non
     assert early.memcg_usage is not None
 
 
-def test_a_kill_has_what_the_log_adds(script: Script, device: Path) -> None:
-    """The decision, the whole report, and the table of tasks in it."""
-    kill = victim(5356, 5356)
+def test_annotated_kill_has_decision_report_and_tasks(script: Script, device: Path) -> None:
+    kill = captured_kill(5356, 5356)
     with OomReportIndex(device) as index:
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        script([raw_record(number, text) for number, text in enumerate(REPORT, 1)])
         early = index.annotate(kill)
         assert index.annotate(kill) == kill
-        script([raw(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
+        script([raw_record(100 + number, text) for number, text in enumerate([*REPORT, KILLED])])
         late = index.annotate(kill)
     assert early.original == "\n".join(REPORT)
     assert late.original == "\n".join([*REPORT, KILLED])
@@ -299,11 +288,10 @@ def test_a_kill_has_what_the_log_adds(script: Script, device: Path) -> None:
         assert task.resident == 4000 * 4096
 
 
-def test_a_decision_by_a_hook_has_precedence(script: Script, device: Path) -> None:
-    """It has more than the log."""
-    kill = replace(victim(5356, 5356), decision=KILL.decision)
+def test_decision_of_a_hook_has_precedence(script: Script, device: Path) -> None:
+    kill = replace(captured_kill(5356, 5356), decision=KILL.decision)
     with OomReportIndex(device) as index:
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        script([raw_record(number, text) for number, text in enumerate(REPORT, 1)])
         annotated = index.annotate(kill)
     assert annotated.decision == KILL.decision
     assert annotated.original == "\n".join(REPORT)
@@ -311,31 +299,29 @@ def test_a_decision_by_a_hook_has_precedence(script: Script, device: Path) -> No
 
 def test_members_of_a_group_have_the_decision_of_the_first(script: Script, device: Path) -> None:
     """The kernel prints one report for all of them."""
-    first = victim(5356, 5356)
-    second = replace(victim(6000, 6000, 1), incident=first.uid)
-    third = replace(victim(7000, 7000, 2), incident=first.uid)
+    first = captured_kill(5356, 5356)
+    second = replace(captured_kill(6000, 6000, 1), incident=first.uid)
+    third = replace(captured_kill(7000, 7000, 2), incident=first.uid)
     with OomReportIndex(device) as index:
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        script([raw_record(number, text) for number, text in enumerate(REPORT, 1)])
         annotated = [index.annotate(kill) for kill in (first, second, third)]
     assert annotated[0].decision is not None
     assert {kill.decision for kill in annotated} == {annotated[0].decision}
     assert [kill.original is None for kill in annotated] == [False, True, True]
 
 
-def test_a_log_that_fails_costs_no_kill(script: Script, device: Path) -> None:
-    """The kill stays as it was captured, and the next one is annotated again."""
-    kill = victim(5356, 5356)
+def test_failing_log_leaves_the_kill_as_it_was(script: Script, device: Path) -> None:
+    kill = captured_kill(5356, 5356)
     with OomReportIndex(device) as index:
         script([OSError(5, "input/output error")])
         assert index.annotate(kill) == kill
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        script([raw_record(number, text) for number, text in enumerate(REPORT, 1)])
         assert index.annotate(kill).decision is not None
 
 
-def test_an_old_report_is_of_another_process(script: Script, device: Path) -> None:
-    """A mark long after it is of a later process with that number."""
+def test_old_report_is_of_another_process(script: Script, device: Path) -> None:
     with OomReportIndex(device) as index:
-        script([raw(number, text) for number, text in enumerate(REPORT, 1)])
+        script([raw_record(number, text) for number, text in enumerate(REPORT, 1)])
         # The line is dated as of now, since it has just been read.
-        later = victim(5356, 5356, 2**62)
+        later = captured_kill(5356, 5356, 2**62)
         assert index.annotate(later) == later

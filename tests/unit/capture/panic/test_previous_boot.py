@@ -1,4 +1,4 @@
-"""What journalctl prints, by a program in its place."""
+"""The previous boot, with a program in place of journalctl."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from otel_oom.capture.panic import previous_boot as journal
+from otel_oom.capture.panic import previous_boot
 from otel_oom.capture.panic.previous_boot import PreviousBoot, read_previous_boot
 
 BOOT = "0123456789abcdef0123456789abcdef"
 UNIX_US = 1_700_000_000_000_000
 
-Run = Callable[..., PreviousBoot | None]
+ReadBoot = Callable[..., PreviousBoot | None]
 
 
-def entry(number: int, message: object = "text", **changes: Any) -> bytes:  # noqa: ANN401  any field
-    """A line of JSON as journalctl prints it, printed at that second and arrived a bit later."""
+def journal_entry(number: int, message: object = "text", **changes: Any) -> bytes:  # noqa: ANN401  any field
+    """Return a line of journalctl: printed at that second, and received a bit later."""
     fields = {
         "_BOOT_ID": BOOT,
         "MESSAGE": message,
@@ -33,10 +33,10 @@ def entry(number: int, message: object = "text", **changes: Any) -> bytes:  # no
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """The boot out of what a program prints that is started as journalctl would be."""
+def read_boot(tmp_path: Path) -> ReadBoot:
+    """Return a function that reads the boot from a program in place of journalctl."""
 
-    def started(output: bytes = b"", script: str = "", code: int = 0) -> PreviousBoot | None:
+    def read(output: bytes = b"", script: str = "", code: int = 0) -> PreviousBoot | None:
         (tmp_path / "output").write_bytes(output)
         program = tmp_path / "journalctl"
         program.write_text(
@@ -47,12 +47,11 @@ def run(tmp_path: Path) -> Run:
         program.chmod(0o700)
         return read_previous_boot(str(program))
 
-    return started
+    return read
 
 
-def test_the_boot_before_is_read(run: Run, tmp_path: Path) -> None:
-    """Its id as the kernel writes it, its lines with their times, the nearest of the clocks."""
-    boot = run(entry(1, "one") + entry(2, "two"))
+def test_previous_boot_has_id_lines_and_clock(read_boot: ReadBoot, tmp_path: Path) -> None:
+    boot = read_boot(journal_entry(1, "one") + journal_entry(2, "two"))
     assert boot is not None
     assert boot.boot_id == "01234567-89ab-cdef-0123-456789abcdef"
     assert [(line.text, line.time_ns) for line in boot.lines] == [
@@ -65,33 +64,32 @@ def test_the_boot_before_is_read(run: Run, tmp_path: Path) -> None:
     assert "--dmesg" in arguments
 
 
-def test_the_clock_is_that_of_the_end(run: Run) -> None:
-    """A suspend parts the clocks: lines of before it don't count."""
-    slept = 3600 * 1_000_000
-    early = [entry(1, __REALTIME_TIMESTAMP=str(UNIX_US + 1_000_000))]
+def test_clock_is_that_of_the_last_lines(read_boot: ReadBoot) -> None:
+    """A suspend changes the offset: earlier lines do not count."""
+    suspended_us = 3600 * 1_000_000
+    early = [journal_entry(1, __REALTIME_TIMESTAMP=str(UNIX_US + 1_000_000))]
     late = [
-        entry(number, __REALTIME_TIMESTAMP=str(UNIX_US + number * 1_000_000 + slept))
+        journal_entry(number, __REALTIME_TIMESTAMP=str(UNIX_US + number * 1_000_000 + suspended_us))
         for number in range(2, 80)
     ]
-    boot = run(b"".join([*early, *late]))
+    boot = read_boot(b"".join([*early, *late]))
     assert boot is not None
-    assert boot.unix_offset_ns == (UNIX_US + slept) * 1000
+    assert boot.unix_offset_ns == (UNIX_US + suspended_us) * 1000
 
 
-def test_bytes_are_told_as_text(run: Run) -> None:
-    """What is not UTF-8 comes as numbers; what is too long comes as nothing."""
-    boot = run(entry(1, list(b"a\xff")) + entry(2, None))
+def test_messages_that_are_bytes_are_decoded(read_boot: ReadBoot) -> None:
+    """The journal has null for a message that is too long."""
+    boot = read_boot(journal_entry(1, list(b"a\xff")) + journal_entry(2, None))
     assert boot is not None
     assert [line.text for line in boot.lines] == [r"a\xff"]
 
 
-def test_user_space_is_left_out(run: Run) -> None:
-    """A line that a process wrote into the kernel's log has a facility of its own."""
-    assert run(entry(1, SYSLOG_FACILITY="1")) is None
+def test_messages_of_user_space_are_skipped(read_boot: ReadBoot) -> None:
+    assert read_boot(journal_entry(1, SYSLOG_FACILITY="1")) is None
 
 
 @pytest.mark.parametrize(
-    "noise",
+    "malformed",
     [
         b"",
         b"\n",
@@ -101,46 +99,45 @@ def test_user_space_is_left_out(run: Run) -> None:
         b"{\n",
         b"\xff\xfe\n",
         b"[" * 100_000 + b"\n",
-        entry(1, _BOOT_ID="x"),
-        entry(1, _BOOT_ID=7),
-        entry(1, _SOURCE_MONOTONIC_TIMESTAMP="soon"),
-        entry(1, _SOURCE_MONOTONIC_TIMESTAMP=None),
-        entry(1, _SOURCE_MONOTONIC_TIMESTAMP="-1"),
-        entry(1, __REALTIME_TIMESTAMP="9" * 40),
-        entry(1, [999]),
-        entry(1, ["x"]),
-        entry(1, {"a": 1}),
-        entry(1, "x" * 100_000),
+        journal_entry(1, _BOOT_ID="x"),
+        journal_entry(1, _BOOT_ID=7),
+        journal_entry(1, _SOURCE_MONOTONIC_TIMESTAMP="soon"),
+        journal_entry(1, _SOURCE_MONOTONIC_TIMESTAMP=None),
+        journal_entry(1, _SOURCE_MONOTONIC_TIMESTAMP="-1"),
+        journal_entry(1, __REALTIME_TIMESTAMP="9" * 40),
+        journal_entry(1, [999]),
+        journal_entry(1, ["x"]),
+        journal_entry(1, {"a": 1}),
+        journal_entry(1, "x" * 100_000),
         b"1" * 100_000 + b"\n",
     ],
 )
-def test_noise_is_left_out(run: Run, noise: bytes) -> None:
-    """Whatever else is printed, the lines beside it are read."""
-    assert run(noise) is None
-    boot = run(noise + entry(2, "kept"))
+def test_malformed_entries_are_skipped(read_boot: ReadBoot, malformed: bytes) -> None:
+    assert read_boot(malformed) is None
+    boot = read_boot(malformed + journal_entry(2, "next"))
     assert boot is not None
-    assert [line.text for line in boot.lines] == ["kept"]
+    assert [line.text for line in boot.lines] == ["next"]
 
 
-def test_a_host_without_a_journal_has_no_boot_before(run: Run) -> None:
-    """Without the program, or when it says that there is none, nothing is told."""
+def test_no_previous_boot_without_a_journal(read_boot: ReadBoot) -> None:
     assert read_previous_boot("journalctl-that-is-not-here") is None
-    assert run(code=1) is None
+    assert read_boot(code=1) is None
 
 
-def test_a_program_that_does_not_end_is_ended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has printed by then counts."""
-    monkeypatch.setattr(journal, "_TIMEOUT_S", 0.5)
-    boot = run(entry(1), script="exec sleep 1000")
+def test_program_that_does_not_end_is_killed(
+    read_boot: ReadBoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines until then are used."""
+    monkeypatch.setattr(previous_boot, "_TIMEOUT_S", 0.5)
+    boot = read_boot(journal_entry(1), script="exec sleep 1000")
     assert boot is not None
     assert len(boot.lines) == 1
 
 
-def test_a_program_that_prints_without_end_is_ended(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+def test_output_of_the_program_is_limited(
+    read_boot: ReadBoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many bytes are read and no more."""
-    monkeypatch.setattr(journal, "_MAX_BYTES", 10_000)
-    boot = run(entry(1), script="exec yes '{}'")
+    monkeypatch.setattr(previous_boot, "_MAX_BYTES", 10_000)
+    boot = read_boot(journal_entry(1), script="exec yes '{}'")
     assert boot is not None
     assert len(boot.lines) == 1

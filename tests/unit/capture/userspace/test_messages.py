@@ -1,4 +1,4 @@
-"""What the killers of user space write of a kill, and what becomes of it."""
+"""Messages of userspace OOM daemons about kills, and the events that they become."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PRESSED = UserspaceOomDaemon(
 USED = UserspaceOomDaemon("systemd-oomd", signal="SIGKILL", reason="memory_used", limit=90.0)
 AVAILABLE = UserspaceOomDaemon("earlyoom", signal="SIGTERM", reason="memory_available")
 
-FORMS: dict[str, tuple[str, str, ParsedKill]] = {
+FORMATS: dict[str, tuple[str, str, ParsedKill]] = {
     "systemd-oomd 252, pressure": (
         SYSTEMD_OOMD,
         (
@@ -106,7 +106,7 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
             completed=False,
         ),
     ),
-    "earlyoom 1.9, cut off, of one that it would rather have spared": (
+    "earlyoom 1.9, truncated, of a process to avoid": (
         EARLYOOM,
         (
             'sending SIGTERM to process 4711 uid 0 "hog": oom_score -9, oom_score_adj 0, '
@@ -145,11 +145,10 @@ FORMS: dict[str, tuple[str, str, ParsedKill]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_is_told(form: str) -> None:
-    """Each form of each killer, from its sources, with all that it says."""
-    unit, message, told = FORMS[form]
-    assert parse_message(unit, message) == told
+@pytest.mark.parametrize("message_format", FORMATS)
+def test_every_message_format_is_parsed(message_format: str) -> None:
+    unit, message, parsed = FORMATS[message_format]
+    assert parse_message(unit, message) == parsed
 
 
 @pytest.mark.parametrize(
@@ -170,69 +169,65 @@ def test_every_form_is_told(form: str) -> None:
         (EARLYOOM, f'sending SIGTERM to process {"9" * 40} uid 0 "a": badness 1, VmRSS 1 MiB'),
         (OOMD, "1.00 1.00 1.00 a.slice 1 ruleset:[a] detectorgroup:[b] killer:(dry)kill_by_x v2"),
         (OOMD, "Trying to kill /sys/fs/cgroup/a.slice"),
-        ("sshd.service", FORMS["systemd-oomd 252, pressure"][1]),
+        ("sshd.service", FORMATS["systemd-oomd 252, pressure"][1]),
         (EARLYOOM, ""),
     ],
 )
-def test_what_only_resembles_a_kill_is_none(unit: str, message: str) -> None:
-    """What is only considered, pretended or tried, and whatever another unit says."""
+def test_other_messages_are_no_kills(unit: str, message: str) -> None:
     assert parse_message(unit, message) is None
 
 
-def kill(form: str, **more: Any) -> UserspaceKill:  # noqa: ANN401  any field
-    """The event of a form."""
-    _, message, told = FORMS[form]
+def userspace_kill(message_format: str, **more: Any) -> UserspaceKill:  # noqa: ANN401  any field
+    """Return the event of a message format."""
+    _, message, parsed = FORMATS[message_format]
     fields: dict[str, Any] = {
         "boot_id": "0b0f5c2e-1111-2222-3333-444455556666",
         "boottime_ns": 5_000_000_000,
         "time_unix_ns": 1_700_000_000_000_000_000,
         "trigger": None,
         "capture": Capture("journal", "systemd-journald", None, 4_999_000),
-        "killer": told.killer,
-        "victim": told.victim,
-        "memcg": Memcg(None, told.path) if told.path else None,
-        "resident": told.resident,
-        "usage": told.usage,
-        "completed": told.completed,
+        "killer": parsed.killer,
+        "victim": parsed.victim,
+        "memcg": Memcg(None, parsed.path) if parsed.path else None,
+        "resident": parsed.resident,
+        "usage": parsed.usage,
+        "completed": parsed.completed,
         "original": message,
     }
     return UserspaceKill(**{**fields, **more})
 
 
-def test_an_event_outlasts_the_journal() -> None:
-    """Out of its JSON it is the same, with the same names."""
-    for form in FORMS:
-        event = kill(form)
-        again = roundtrip(event)
-        assert again == event
-        assert (again.uid, again.trace_id) == (event.uid, event.trace_id)
+def test_event_survives_the_store() -> None:
+    for message_format in FORMATS:
+        event = userspace_kill(message_format)
+        restored = roundtrip(event)
+        assert restored == event
+        assert (restored.uid, restored.trace_id) == (event.uid, event.trace_id)
 
 
-def test_a_name_is_of_the_entry_alone() -> None:
-    """Read at another time, by another clock, with more or less of /proc, it is the same kill."""
-    one = kill("earlyoom 1.7")
-    seen = Task(4711, ppid=1, uid=1000, comm="Web Content", start_boottime_ns=1)
-    other = kill(
-        "earlyoom 1.7", boottime_ns=1, time_unix_ns=2, victim=seen, memcg=Memcg(None, "/a")
+def test_uid_is_that_of_the_journal_entry() -> None:
+    """Another clock, and more or less of /proc, does not change it."""
+    one = userspace_kill("earlyoom 1.7")
+    victim = Task(4711, ppid=1, uid=1000, comm="Web Content", start_boottime_ns=1)
+    other = userspace_kill(
+        "earlyoom 1.7", boottime_ns=1, time_unix_ns=2, victim=victim, memcg=Memcg(None, "/a")
     )
     assert other.uid == one.uid
     later = Capture("journal", "systemd-journald", None, 5_000_000)
-    assert kill("earlyoom 1.7", capture=later).uid != one.uid
-    assert kill("earlyoom 1.9, with quotes in both", capture=later).uid != one.uid
+    assert userspace_kill("earlyoom 1.7", capture=later).uid != one.uid
+    assert userspace_kill("earlyoom 1.9, with quotes in both", capture=later).uid != one.uid
 
 
-def test_the_kernel_does_not_count_it() -> None:
-    """Reconciliation leaves it out."""
-    assert not kill("earlyoom 1.7").counted
+def test_kernel_does_not_count_userspace_kills() -> None:
+    assert not userspace_kill("earlyoom 1.7").counted
 
 
-def test_a_killed_cgroup_is_the_resource_and_no_process() -> None:
-    """The unit is the service; what the killer found stands beside; no pid is made up."""
-    told = enrich_userspace_kill(
-        kill("systemd-oomd 252, pressure"), Snapshot(process_found=False), 0, HOST
+def test_killed_cgroup_is_the_resource_without_a_process() -> None:
+    enriched = enrich_userspace_kill(
+        userspace_kill("systemd-oomd 252, pressure"), Snapshot(process_found=False), 0, HOST
     )
-    attributes = userspace_attributes(told)
-    assert told.resource["service.name"] == "editor"
+    attributes = userspace_attributes(enriched)
+    assert enriched.resource["service.name"] == "editor"
     assert not [name for name in attributes if name.startswith("process.")]
     assert {name: attributes[name] for name in attributes if name.startswith("oom.killer.")} == {
         "oom.killer.name": "systemd-oomd",
@@ -242,59 +237,59 @@ def test_a_killed_cgroup_is_the_resource_and_no_process() -> None:
         "oom.killer.pressure": 60.13,
         "oom.killer.memcg.path": USER,
     }
-    assert attributes["log.record.original"] == FORMS["systemd-oomd 252, pressure"][1]
+    assert attributes["log.record.original"] == FORMATS["systemd-oomd 252, pressure"][1]
     assert attributes[semconv.OUTCOME] == "killed"
 
 
-def test_earlyoom_says_its_limit_a_line_before() -> None:
-    """That line is of the kill; another is not."""
-    _, message, told = FORMS["earlyoom 1.7"]
+def test_limit_of_earlyoom_is_in_the_message_before() -> None:
+    _, message, parsed = FORMATS["earlyoom 1.7"]
     low = "low memory! at or below SIGTERM limits: mem  9.50%, swap 10.00%"
-    killer = replace(told.killer, limit=9.5)
-    assert parse_message(EARLYOOM, message, low) == dataclasses.replace(told, killer=killer)
-    assert parse_message(EARLYOOM, message, "mem avail: 9.50%") == told
+    killer = replace(parsed.killer, limit=9.5)
+    assert parse_message(EARLYOOM, message, low) == dataclasses.replace(parsed, killer=killer)
+    assert parse_message(EARLYOOM, message, "mem avail: 9.50%") == parsed
     assert parse_message(EARLYOOM, low, message) is None
 
 
-def test_a_signal_is_no_death() -> None:
-    """What earlyoom tells is that it sends SIGTERM, and no more is told."""
-    told = enrich_userspace_kill(kill("earlyoom 1.7"), Snapshot(process_found=False), 0, HOST)
-    attributes = userspace_attributes(told)
+def test_signalled_process_is_not_reported_as_killed() -> None:
+    enriched = enrich_userspace_kill(
+        userspace_kill("earlyoom 1.7"), Snapshot(process_found=False), 0, HOST
+    )
+    attributes = userspace_attributes(enriched)
     assert attributes["process.pid"] == 4711
     assert attributes["oom.victim.memory.resident"] == 1843 * MIB
     assert attributes[semconv.OUTCOME] == "signalled"
-    assert userspace_body(told) == (
+    assert userspace_body(enriched) == (
         "earlyoom sent SIGTERM to Web Content (pid 4711), which used 1.8 GiB of memory, because "
         "the available memory of the host was below its limit."
     )
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_it_is_the_same_event_with_the_names_of_the_registry(form: str) -> None:
-    """Each form is an ``oom.kill``, with no attribute that the registry's event has not."""
+@pytest.mark.parametrize("message_format", FORMATS)
+def test_attributes_are_those_of_the_registry(message_format: str) -> None:
     registry = Path(semconv.__file__).with_name("registry.yaml")
     groups = {
         group["id"]: group
         for group in yaml.safe_load(registry.read_text(encoding="utf-8"))["groups"]
     }
     registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
-    told = enrich_userspace_kill(kill(form), Snapshot(process_found=False), 0, HOST)
-    record = userspace_record(told).log_record
+    enriched = enrich_userspace_kill(
+        userspace_kill(message_format), Snapshot(process_found=False), 0, HOST
+    )
+    record = userspace_record(enriched).log_record
     assert record.event_name == "oom.kill"
     assert set(record.attributes or {}) <= registered
     assert "{" not in str(record.body)
 
 
-def test_a_killer_is_there_by_its_unit(tmp_path: Path) -> None:
-    """Wherever systemd looks for units, and whether it runs or not."""
+def test_daemon_is_found_by_its_unit_file(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "earlyoom.service").touch()
     (tmp_path / "b" / "ssh.service").touch()
     assert installed_daemons([tmp_path / "a", tmp_path / "b"]) == ("earlyoom.service",)
 
 
-def test_a_position_outlasts_the_process(tmp_path: Path) -> None:
-    """It is there at the next start; what is no cursor is none, nor is a symbolic link."""
+def test_saved_cursor_is_read_at_the_next_start(tmp_path: Path) -> None:
+    """Neither another text nor a symbolic link is a cursor."""
     JournalCursor(tmp_path).save("s=1;i=2")
     assert JournalCursor(tmp_path).cursor == "s=1;i=2"
     (file,) = tmp_path.iterdir()
@@ -306,13 +301,10 @@ def test_a_position_outlasts_the_process(tmp_path: Path) -> None:
     assert JournalCursor(tmp_path).cursor is None
 
 
-def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
-    """One by earlyoom and one by the kernel: each is told, and the kernel's count has one.
-
-    Each is told once, and the one by user space is none that the kernel's log could tell of.
-    """
+def test_kills_by_daemon_and_kernel_are_two_events(tmp_path: Path) -> None:
+    """The kernel counts only its own."""
     by_kernel = replace(KILL, victim=replace(KILL.victim, tgid=4711))
-    by_earlyoom = kill("earlyoom 1.7", boot_id=KILL.boot_id, victim=by_kernel.victim)
+    by_earlyoom = userspace_kill("earlyoom 1.7", boot_id=KILL.boot_id, victim=by_kernel.victim)
     with Store(tmp_path) as store:
         recorded = [
             store.insert(event, Snapshot(process_found=False))
@@ -321,14 +313,14 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
         assert recorded == [True, True, False, False]
         assert store.boot_tally(KILL.boot_id).recorded == 1
         assert [one.tgid for one in store.stored_kills(KILL.boot_id, 9)] == [4711]
-        # The end of the process is that of the kernel's kill, whose span waits for it.
+        # The exit belongs to the kill by the kernel, whose span waits for it.
         end = VictimExit(4711, KILL.victim.start_boottime_ns, KILL.boottime_ns + 1, 9)
         assert store.add_exit(KILL.boot_id, end)
         rows = store.pending_events(9, KILL.boot_id, 0)
-        # Whoever looks for the process finds both, the last of them first.
+        # Both are found by the pid, the last one first.
         found = store.history.find_by_pid(4711)
         assert [row.uid for row in store.history.rows(found)] == [by_kernel.uid, by_earlyoom.uid]
-        store.insert(kill("oomd 0.5, its own output"), Snapshot(process_found=False))
+        store.insert(userspace_kill("oomd 0.5, its own output"), Snapshot(process_found=False))
         (newest,) = store.history.find_newest_kill()
         assert newest > max(found)
     assert [(row.event, row.exit) for row in rows] == [(by_earlyoom, None), (by_kernel, end)]
@@ -343,6 +335,5 @@ def test_two_decisions_on_one_process_are_two_events(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [9_000, 48_000])
-def test_whatever_is_in_a_name_or_a_path_is_read(unit: str, part: str, size: int) -> None:
-    """It ends, and soon, at whatever length the journal has a line."""
+def test_hostile_messages_are_parsed_in_bounded_time(unit: str, part: str, size: int) -> None:
     assert parse_message(unit, part * (size // len(part)) + "x", "") is None or unit == EARLYOOM
