@@ -11,7 +11,7 @@ from otel_oom.agent.ingest import IngestLoop
 from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
-from otel_oom.capture.source import Handler, SourceSet
+from otel_oom.capture.source import AnnotateKill, Handler, SourceSet
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.events import LostEvents, OomKill, VictimExit
 from otel_oom.store import Store
@@ -57,19 +57,26 @@ class ScriptedSource:
 
 
 def ingest_loop(
-    source: ScriptedSource, store: Store, on_event: Callable[[], None] = lambda: None
+    source: ScriptedSource,
+    store: Store,
+    on_event: Callable[[], None] = lambda: None,
+    annotate: AnnotateKill = lambda kill: kill,
 ) -> IngestLoop:
     """Create the loop that drains ``source`` into ``store``."""
     stats = Stats()
-    recorder = EventRecorder(store, stats, ContainerService(), annotate=lambda kill: kill)
+    recorder = EventRecorder(store, stats, ContainerService(), annotate)
     watchdog = Watchdog(None, lambda: None, lambda _: None)
     return IngestLoop(
         SourceSet(source, ()), store, recorder, stats, watchdog, on_event=on_event, history=False
     )
 
 
-def ingest(state_dir: Path, *events: OomKill | VictimExit) -> None:
+def ingest(
+    state_dir: Path,
+    *events: OomKill | VictimExit,
+    annotate: AnnotateKill = lambda kill: kill,
+) -> None:
     """Drain ``events`` into the store of ``state_dir`` once."""
     with Store(state_dir) as store, ScriptedSource(events) as source:
-        ingest_loop(source, store).finish()
+        ingest_loop(source, store, annotate=annotate).finish()
         assert not source.buffer

@@ -69,6 +69,23 @@ def test_processes_and_settings_are_added_unless_the_kill_is_recovered(tmp_path:
     assert (empty.snapshot.vm_sysctl, empty.snapshot.host) == ({}, None)
 
 
+@pytest.mark.parametrize("recovered", [False, True])
+def test_a_stored_kill_is_completed_by_the_kernel_log(tmp_path: Path, *, recovered: bool) -> None:
+    """The report, and the decision where no hook reports it."""
+    captured = replace(
+        NOW, decision=None, tasks=None, capture=replace(NOW.capture, recovered=recovered)
+    )
+    ingest(
+        tmp_path,
+        captured,
+        annotate=lambda kill: replace(kill, original="report", decision=NOW.decision),
+    )
+    (row,) = read_rows(tmp_path)
+    assert isinstance(row.event, OomKill)
+    assert row.event.uid == captured.uid
+    assert (row.event.original, row.event.decision) == ("report", NOW.decision)
+
+
 def test_a_failed_process_scan_does_not_affect_the_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
