@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from otel_oom.store import Store
 from tests.testlib.agent import run_agent
-from tests.testlib.command import NOBODY, run_otel_oom
+from tests.testlib.command import NOBODY, mount_namespace, run_command, run_otel_oom
+from tests.testlib.repository import REPOSITORY
 from tests.testlib.require import require
 from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
@@ -35,8 +39,16 @@ def test_a_directory_without_state(tmp_path: Path, command: str) -> None:
 @pytest.mark.root
 def test_a_directory_of_another_user(state: Path, command: str) -> None:
     require(os.geteuid() == 0, "to become somebody else needs root")
-    prefix = [word for word in NOBODY if "dac_read_search" not in word]
-    done = run_otel_oom(command, "--state-dir", state, prefix=prefix)
+    user = [word for word in NOBODY if "dac_read_search" not in word]
+    # The repository may be below a directory that is closed to that user.
+    with tempfile.TemporaryDirectory() as open_directory:
+        Path(open_directory).chmod(0o755)
+        mounts = mount_namespace(
+            f"mount --bind {shlex.quote(str(REPOSITORY))} {open_directory}", f"cd {open_directory}"
+        )
+        python = sys.executable.replace(str(REPOSITORY), open_directory, 1)
+        words = ("-m", "otel_oom", command, "--state-dir", state)
+        done = run_command([*mounts, *user, python, *words])
     assert (done.code, done.out) == (1, "")
     assert "sudo" in done.error_message()
 
