@@ -264,8 +264,7 @@ static __always_inline int on_out_of_memory_kretprobe(void *context, int killed)
 		     : 0;
 }
 
-/* Attached only where mark_victim passes a pid: right before, the kernel sends SIGKILL to a task.
- */
+/* Attached only where mark_victim passes a pid: the kernel sends SIGKILL to a task just before. */
 static __always_inline int on_signal_generate(int signal, __u64 info, __u64 task)
 {
 	struct decision_state *state;
