@@ -37,7 +37,7 @@ _FREE_S: Final = 60.0
 @requires(is_guest)
 def policy() -> ScenarioKills:
     """A process fills the only memory node that its memory policy allows."""
-    return replace(_takes(_NODE), scope="host")
+    return replace(_fill_node(_NODE), scope="host")
 
 
 @requires(is_guest)
@@ -47,27 +47,27 @@ def cpuset() -> ScenarioKills:
     (root.folder / "cgroup.subtree_control").write_text("+memory +cpuset", encoding="ascii")
     with root.child("guest-cpuset") as own:
         (own.folder / "cpuset.mems").write_text(_NODE, encoding="ascii")
-        return replace(_takes("-1", own), scope="host")
+        return replace(_fill_node("-1", own), scope="host")
 
 
 @requires(is_guest)
 def huge() -> ScenarioKills:
     """Huge pages are preferred; only the request for a single page leads to a kill."""
-    before = {name: _chosen(_HUGE / name) for name in ("enabled", "defrag")}
-    fallbacks = _vmstat("thp_fault_fallback_charge")
+    before = {name: _read_selected(_HUGE / name) for name in ("enabled", "defrag")}
+    fallbacks = _read_vmstat("thp_fault_fallback_charge")
     try:
         for name in before:
             (_HUGE / name).write_text("always", encoding="ascii")
         with own_memcg(_LIMIT) as own:
-            kills = _takes("-1", own)
+            kills = _fill_node("-1", own)
     finally:
         for name, value in before.items():
             (_HUGE / name).write_text(value, encoding="ascii")
-    assert _vmstat("thp_fault_fallback_charge") > fallbacks
+    assert _read_vmstat("thp_fault_fallback_charge") > fallbacks
     return kills
 
 
-def _takes(*where: str | Cgroup) -> ScenarioKills:
+def _fill_node(*where: str | Cgroup) -> ScenarioKills:
     words = [word if isinstance(word, str) else word.procs for word in where]
     memcg = next((word for word in where if isinstance(word, Cgroup)), Cgroup())
     with subprocess.Popen([program_path("fill_node"), *words]) as process:
@@ -152,27 +152,27 @@ def _mount_memory() -> int:
 @contextmanager
 def _swap_disk() -> Iterator[None]:
     """Swap to a disk of 64 MiB."""
-    _do("modprobe", "brd", "rd_nr=1", "rd_size=65536")
-    _do("mkswap", "/dev/ram0")
-    _do("swapon", "/dev/ram0")
+    _run("modprobe", "brd", "rd_nr=1", "rd_size=65536")
+    _run("mkswap", "/dev/ram0")
+    _run("swapon", "/dev/ram0")
     try:
         yield
     finally:
-        _do("swapoff", "/dev/ram0")
-        _do("modprobe", "-r", "brd")
+        _run("swapoff", "/dev/ram0")
+        _run("modprobe", "-r", "brd")
 
 
-def _do(*command: str) -> None:
+def _run(*command: str) -> None:
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     subprocess.run(command, check=True, env={"PATH": path}, stdout=subprocess.DEVNULL)
 
 
-def _chosen(setting: Path) -> str:
+def _read_selected(setting: Path) -> str:
     """Return the word in brackets of a file such as ``always [madvise] never``."""
     return setting.read_text(encoding="ascii").partition("[")[2].partition("]")[0]
 
 
-def _vmstat(name: str) -> int:
+def _read_vmstat(name: str) -> int:
     lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 

@@ -44,13 +44,13 @@ _REAPED_S: Final = 60.0
 @requires(can_protect)
 def exiting() -> ScenarioKills:
     """The victim is already exiting: it is marked, but neither logged nor counted."""
-    with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
+    with own_memcg(_LIMIT) as own, _run_program("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
         assert _read_line(tracer) == "ready"
-        _choose(pid)
+        _make_likely_victim(pid)
         os.kill(pid, signal.SIGKILL)
         assert _read_line(tracer) == "exiting"
-        with _running("alloc_in_thread", own, _SMALL) as allocator:
+        with _run_program("alloc_in_thread", own, _SMALL) as allocator:
             tid = int(_read_line(allocator))
             # Once the reaper has freed the other's memory.
             assert _read_line(allocator) == "ready"
@@ -67,12 +67,12 @@ def exiting() -> ScenarioKills:
 
 def stuck() -> ScenarioKills:
     """The victim cannot exit: the oom_reaper releases its memory."""
-    with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, "0") as tracer:
+    with own_memcg(_LIMIT) as own, _run_program("hold_in_exit", own, "0") as tracer:
         pid = int(_read_line(tracer))
         started_ns = ProcessLookup().start_boottime_ns(pid)
         assert _read_line(tracer) == "exiting"
         deadline = time.monotonic() + _REAPED_S
-        while _anonymous(pid):
+        while _read_anon_kb(pid):
             assert time.monotonic() < deadline, "the reaper did not come"
             time.sleep(0.1)
         state = process_state(_kill_of(pid, started_ns))
@@ -83,10 +83,14 @@ def stuck() -> ScenarioKills:
 @requires(is_guest, has_several_cpus, can_protect)
 def skipped() -> ScenarioKills:
     """The chosen process exits while the kernel prints its report: nothing is killed."""
-    with own_memcg(_LIMIT) as own, _slow_log(), _running("exit_on_oom", own, _BIG) as chosen:
+    with (
+        own_memcg(_LIMIT) as own,
+        _slow_down_log(),
+        _run_program("exit_on_oom", own, _BIG) as chosen,
+    ):
         assert _read_line(chosen) == "ready"
-        _choose(chosen.pid)
-        with _running("alloc_in_thread", own, _SMALL) as allocator:
+        _make_likely_victim(chosen.pid)
+        with _run_program("alloc_in_thread", own, _SMALL) as allocator:
             tid = int(_read_line(allocator))
             assert _read_line(allocator) == "ready"
             assert chosen.wait(60) == 0
@@ -102,7 +106,7 @@ def skipped() -> ScenarioKills:
 
 def sharing() -> ScenarioKills:
     """Another process shares the victim's memory: it is killed as well, without a mark."""
-    with own_memcg(_LIMIT) as own, _running("share_memory", own) as victim:
+    with own_memcg(_LIMIT) as own, _run_program("share_memory", own) as victim:
         other = int(_read_line(victim))
         wait_until_killed(victim)
         _, status = os.waitpid(other, 0)
@@ -115,11 +119,11 @@ def sharing() -> ScenarioKills:
 @requires(can_protect)
 def other_thread() -> ScenarioKills:
     """The second thread of another process than the victim allocates."""
-    with own_memcg(_LIMIT) as own, _running("hold_in_exit", own, _BIG) as tracer:
+    with own_memcg(_LIMIT) as own, _run_program("hold_in_exit", own, _BIG) as tracer:
         pid = int(_read_line(tracer))
         assert _read_line(tracer) == "ready"
-        _choose(pid)
-        with _running("alloc_in_thread", own, _SMALL) as allocator:
+        _make_likely_victim(pid)
+        with _run_program("alloc_in_thread", own, _SMALL) as allocator:
             tid = int(_read_line(allocator))
             assert _read_line(tracer) == "exiting"
             _release(tracer)
@@ -135,15 +139,17 @@ def nested_group() -> ScenarioKills:
         pod.delegate_memory()
         (pod.folder / "memory.oom.group").write_text("1", encoding="ascii")
         with ExitStack() as stack:
-            sibling = stack.enter_context(_running("idle_threads", beside, "0"))
+            sibling = stack.enter_context(_run_program("idle_threads", beside, "0"))
             containers = [stack.enter_context(pod.child(name)) for name in ("a", "b", "c")]
             members = [
-                stack.enter_context(_running("idle_threads", container, "3"))
+                stack.enter_context(_run_program("idle_threads", container, "3"))
                 for container in containers
             ]
             for process in (sibling, *members):
                 assert _read_line(process) == "ready"
-            threads = [tid for member in members for tid in _threads(member) if tid != member.pid]
+            threads = [
+                tid for member in members for tid in _list_threads(member) if tid != member.pid
+            ]
             eater = fill_cgroup(containers[0])
             for process in members:
                 wait_until_killed(process)
@@ -159,12 +165,12 @@ def nested_group() -> ScenarioKills:
             )
 
 
-def _threads(process: subprocess.Popen[bytes]) -> list[int]:
+def _list_threads(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
 
 
 @contextmanager
-def _slow_log() -> Iterator[None]:
+def _slow_down_log() -> Iterator[None]:
     """Make the kernel log slowly: a report of 60 lines takes half a second on any machine."""
     before = _DELAY_MS.read_text(encoding="ascii")
     _DELAY_MS.write_text("10", encoding="ascii")
@@ -175,7 +181,7 @@ def _slow_log() -> Iterator[None]:
 
 
 @contextmanager
-def _running(name: str, memcg: Cgroup, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def _run_program(name: str, memcg: Cgroup, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of our programs, which moves into the cgroup itself; kill it at the end."""
     with subprocess.Popen(
         [program_path(name), memcg.procs, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -197,11 +203,11 @@ def _release(tracer: subprocess.Popen[bytes]) -> None:
     assert tracer.wait(60) == 0
 
 
-def _choose(pid: int) -> None:
+def _make_likely_victim(pid: int) -> None:
     Path(f"/proc/{pid}/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _anonymous(pid: int) -> int:
+def _read_anon_kb(pid: int) -> int:
     """Return the anonymous memory of a process in kB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     match = re.search(r"^RssAnon:\s+(\d+) kB$", status, re.MULTILINE)

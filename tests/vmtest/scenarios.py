@@ -27,14 +27,14 @@ _TINY: Final = 1 << 20
 _SMALL: Final = 16 << 20
 _LIMIT: Final = 32 << 20  # Python itself needs some of it
 
-_LOOKED_AT_S: Final = 2.0
+_SNAPSHOT_S: Final = 2.0
 STORM: Final = 300
 _AT_ONCE: Final = 4
 _STORM_S: Final = 120.0
 
 
-_EAT = "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
-_ENTER = "import ctypes, os, sys, threading, time\nopen(sys.argv[1], 'w').write('0')\n"
+_ALLOCATE = "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
+_ENTER_CGROUP = "import ctypes, os, sys, threading, time\nopen(sys.argv[1], 'w').write('0')\n"
 _WAIT = "print('ready', flush=True)\ntime.sleep(600)\n"
 
 HOSTILE: Final = b"x) a\n\\\x1b[31m\xff"
@@ -50,16 +50,16 @@ def memcg() -> ScenarioKills:
 
 def nested() -> ScenarioKills:
     """The limit of the cgroup two levels above the victim's is hit."""
-    return _below(apart=True)
+    return _kill_in_nested(apart=True)
 
 
 @requires(has_cgroup_v2)
 def uncontrolled() -> ScenarioKills:
     """The victim's cgroup has no memory controller; the one two levels above accounts it."""
-    return _below(apart=False)
+    return _kill_in_nested(apart=False)
 
 
-def _below(*, apart: bool) -> ScenarioKills:
+def _kill_in_nested(*, apart: bool) -> ScenarioKills:
     with own_memcg(_SMALL) as own, own.child("pod") as pod:
         if apart:
             own.delegate_memory()
@@ -73,10 +73,10 @@ def _below(*, apart: bool) -> ScenarioKills:
 
 def threads() -> ScenarioKills:
     """The victim has nine threads; another one than the first allocates."""
-    return _eats(
+    return _exceed_limit(
         "for _ in range(8):\n"
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-        f"eater = threading.Thread(target=lambda: {_EAT.split('= ')[1].strip()})\n"
+        f"eater = threading.Thread(target=lambda: {_ALLOCATE.split('= ')[1].strip()})\n"
         "eater.start()\n"
         "eater.join()\n"
     )
@@ -84,8 +84,8 @@ def threads() -> ScenarioKills:
 
 def leaderless() -> ScenarioKills:
     """The victim's first thread has exited before; its pid still names the process."""
-    return _eats(
-        f"def eat():\n    time.sleep(0.5)\n    {_EAT}"
+    return _exceed_limit(
+        f"def eat():\n    time.sleep(0.5)\n    {_ALLOCATE}"
         "threading.Thread(target=eat).start()\n"
         "ctypes.CDLL(None).syscall(60, 0)\n"  # exit(2): of this thread alone
     )
@@ -93,15 +93,15 @@ def leaderless() -> ScenarioKills:
 
 def hostile() -> ScenarioKills:
     """The victim's name tries to break parsers; another user, another oom_score_adj."""
-    return _eats(
+    return _exceed_limit(
         f"open('/proc/self/oom_score_adj', 'w').write('{HOSTILE_SCORE}')\n"
         f"open('/proc/self/comm', 'wb').write({HOSTILE!r})\n"
-        f"os.setuid({HOSTILE_UID})\n{_EAT}"
+        f"os.setuid({HOSTILE_UID})\n{_ALLOCATE}"
     )
 
 
-def _eats(program: str) -> ScenarioKills:
-    with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as eater:
+def _exceed_limit(program: str) -> ScenarioKills:
+    with own_memcg(_LIMIT) as own, run_python(_ENTER_CGROUP + program, own.procs) as eater:
         wait_until_killed(eater)
         return ScenarioKills([eater.pid], own.path, own.inode, trigger=eater.pid)
 
@@ -114,21 +114,25 @@ def other() -> ScenarioKills:
     """
     protect = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
     with own_memcg(_LIMIT) as own, ExitStack() as stack:
-        big = stack.enter_context(run_python(f"{_ENTER}{_hold(20)}{_WAIT}", own.procs))
-        _ready(big)
-        _adjust(big, 1000)
-        small = stack.enter_context(run_python(f"{_ENTER}{protect}{_hold(16)}{_WAIT}", own.procs))
+        big = stack.enter_context(
+            run_python(f"{_ENTER_CGROUP}{_hold_memory(20)}{_WAIT}", own.procs)
+        )
+        _wait_until_ready(big)
+        _set_score_adj(big, 1000)
+        small = stack.enter_context(
+            run_python(f"{_ENTER_CGROUP}{protect}{_hold_memory(16)}{_WAIT}", own.procs)
+        )
         wait_until_killed(big)
-        _ready(small)
+        _wait_until_ready(small)
         # The trigger is read after the kill, and a guest is slow.
-        time.sleep(_LOOKED_AT_S)
+        time.sleep(_SNAPSHOT_S)
         return ScenarioKills([big.pid], own.path, own.inode, trigger=small.pid)
 
 
 @requires(is_guest)
 def sysrq() -> ScenarioKills:
     """A kill of the host by sysrq; the trigger is a kernel thread."""
-    return _by_hand()
+    return _kill_by_sysrq()
 
 
 @requires(is_guest)
@@ -136,15 +140,15 @@ def traced() -> ScenarioKills:
     """A kill by sysrq while bpftrace has a kprobe on oom_kill_process."""
     with start_bpftrace() as running:
         before = len(running.read_kills())
-        kills = _by_hand()
+        kills = _kill_by_sysrq()
         return replace(kills, bpftrace_kills=running.wait_for_kills(before))
 
 
-def _by_hand() -> ScenarioKills:
+def _kill_by_sysrq() -> ScenarioKills:
     with own_memcg(128 << 20) as own:
-        with run_python(f"{_ENTER}{_hold(20)}{_WAIT}", own.procs) as chosen:
-            _ready(chosen)
-            _adjust(chosen, 1000)
+        with run_python(f"{_ENTER_CGROUP}{_hold_memory(20)}{_WAIT}", own.procs) as chosen:
+            _wait_until_ready(chosen)
+            _set_score_adj(chosen, 1000)
             Path("/proc/sysrq-trigger").write_text("f", encoding="ascii")
             wait_until_killed(chosen)
         return ScenarioKills([chosen.pid], own.path, own.inode, trigger=0, scope="host")
@@ -160,16 +164,16 @@ _BIGMEM = (
 @requires(is_guest)
 def host() -> ScenarioKills:
     """The host is out of memory: one process allocates more than it has."""
-    return _bigmem(allocating=False)
+    return _exceed_host_memory(allocating=False)
 
 
 @requires(is_guest)
 def allocating() -> ScenarioKills:
     """The host is out of memory, with vm.oom_kill_allocating_task."""
-    return _bigmem(allocating=True)
+    return _exceed_host_memory(allocating=True)
 
 
-def _bigmem(*, allocating: bool) -> ScenarioKills:
+def _exceed_host_memory(*, allocating: bool) -> ScenarioKills:
     settings = {"overcommit_memory": "1", "oom_kill_allocating_task": str(int(allocating))}
     before = {name: Path("/proc/sys/vm", name).read_text(encoding="ascii") for name in settings}
     own_score = Path("/proc/self/oom_score_adj")
@@ -181,7 +185,7 @@ def _bigmem(*, allocating: bool) -> ScenarioKills:
             subprocess.Popen(["sleep", "600"]) as next_best,
             run_python(_BIGMEM, Cgroup().procs) as big,
         ):
-            _adjust(next_best, 900)
+            _set_score_adj(next_best, 900)
             wait_until_killed(big)
             pids = [big.pid]
             with suppress(subprocess.TimeoutExpired):
@@ -192,7 +196,7 @@ def _bigmem(*, allocating: bool) -> ScenarioKills:
             next_best.kill()
         if allocating:
             # The settings are read after the kill, and a guest is slow.
-            time.sleep(_LOOKED_AT_S)
+            time.sleep(_SNAPSHOT_S)
         return ScenarioKills(pids, trigger=-1, scope="host")
     finally:
         own_score.write_text("0", encoding="ascii")
@@ -221,7 +225,7 @@ def nobody() -> ScenarioKills:
         # At once: each further allocation fails too, and prints a report.
         "except OSError as error:\n    os._exit(error.errno != errno.ENOMEM)\n"
     )
-    with own_memcg(_LIMIT) as own, run_python(_ENTER + program, own.procs) as trigger:
+    with own_memcg(_LIMIT) as own, run_python(_ENTER_CGROUP + program, own.procs) as trigger:
         assert trigger.wait(60) == 0
         return ScenarioKills([], own.path, own.inode, trigger=trigger.pid)
 
@@ -231,7 +235,7 @@ def group() -> ScenarioKills:
     """With memory.oom.group, all three processes of a cgroup are killed."""
     with own_memcg(_SMALL) as own, ExitStack() as stack:
         (own.folder / "memory.oom.group").write_text("1", encoding="ascii")
-        idle = [stack.enter_context(_idle(own)) for _ in range(2)]
+        idle = [stack.enter_context(_run_idle(own)) for _ in range(2)]
         eater = fill_cgroup(own)
         for process in idle:
             wait_until_killed(process)
@@ -255,12 +259,12 @@ def storm() -> ScenarioKills:
     return ScenarioKills([int(pid) for output in outputs for pid in output.split()])
 
 
-def _hold(mib: int) -> str:
+def _hold_memory(mib: int) -> str:
     return f"held = b'x' * ({mib} << 20)\n"
 
 
 @contextmanager
-def _idle(memcg: Cgroup) -> Iterator[subprocess.Popen[bytes]]:
+def _run_idle(memcg: Cgroup) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
             memcg.procs.write_text(str(process.pid), encoding="ascii")
@@ -269,12 +273,12 @@ def _idle(memcg: Cgroup) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def _ready(process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
 
 
-def _adjust(process: subprocess.Popen[bytes], score: int) -> None:
+def _set_score_adj(process: subprocess.Popen[bytes], score: int) -> None:
     Path(f"/proc/{process.pid}/oom_score_adj").write_text(str(score), encoding="ascii")
 
 
