@@ -70,7 +70,7 @@ def recovered_by_pid(events: list[CapturedEvent], *victims: int) -> list[tuple[i
 def bpftool(*words: str | Path) -> Any:  # noqa: ANN401  as it prints
     """Return what bpftool lists."""
     program = shutil.which("bpftool", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    require(program, "bpftool tells which programs there are")
+    require(program, "bpftool is missing")
     shown = subprocess.run([str(program), "-j", *words], check=True, capture_output=True)
     return json.loads(shown.stdout)
 
@@ -360,13 +360,13 @@ def test_incompatible_or_incomplete_pins_are_replaced(
 
 
 def test_foreign_names_in_the_folder_stay(pin_dir: Path) -> None:
-    (pin_dir / "somebody" / "elses").mkdir(mode=0o700, parents=True)
+    (pin_dir / "foreign" / "nested").mkdir(mode=0o700, parents=True)
     pin_dir.chmod(0o700)
     with LibbpfSource(pin_dir=pin_dir):
         pass
     assert run_otel_oom("unpin", "--pin-dir", pin_dir).code == 0
-    assert [each.name for each in pin_dir.iterdir()] == ["somebody"]
-    assert (pin_dir / "somebody" / "elses").exists()
+    assert [each.name for each in pin_dir.iterdir()] == ["foreign"]
+    assert (pin_dir / "foreign" / "nested").exists()
 
 
 def test_sigkill_during_the_start_does_not_affect_the_next(tmp_path: Path, pin_dir: Path) -> None:
