@@ -61,16 +61,22 @@ def test_each_kill_of_a_storm_is_captured(result: ScenarioResult, events: Source
 
 @every_mark
 @by_both
-def test_each_victims_exit_is_captured(result: ScenarioResult, events: SourceEvents) -> None:
+def test_each_victims_exit_is_captured(
+    result: ScenarioResult, events: SourceEvents, guest_run: GuestRun
+) -> None:
     """One exit, by SIGKILL, after the mark; the victim may run as soon as the signal is sent.
 
+    A kernel that runs programs of tracepoints with preemption skips one that another task has
+    preempted on that CPU, and counts that (`recursion_misses`): so many exits can be missing.
     Beside the log an exit is captured if the victim still existed when its line was read.
     """
     marked = {kill.victim.tgid: kill for kill in events.kills}
     exited = [exit_.tgid for exit_ in events.exits]
     assert len(set(exited)) == len(exited)
     if events.source == "libbpf":
-        assert sorted(exited) == sorted(result.made.pids)
+        missing = set(result.made.pids) - set(exited)
+        assert set(exited) <= set(result.made.pids)
+        assert len(missing) <= guest_run.results["recursion_misses"]["sched_process_exit"]
     for exit_ in events.exits:
         kill = marked[exit_.tgid]
         if exit_.exit_code is None:
