@@ -32,7 +32,7 @@ check: setup-check
 
 .PHONY: test-quick
 test-quick: setup-check
-	$(PYTHON) -m pytest -n 2 -m "$(QUICK)" --cov=otel_oom --cov-report=term:skip-covered -q
+	$(PYTHON) -m pytest -n 4 --dist worksteal -m "$(QUICK)" --cov=otel_oom --cov-report=term:skip-covered -q
 
 .PHONY: test
 test: setup-test check
