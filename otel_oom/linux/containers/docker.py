@@ -23,9 +23,11 @@ def find_container_dir(container_id: str, config: Mapping[str, Any]) -> Path | N
     return None
 
 
-def read_container(container_id: str, folder: Path, labels: frozenset[str]) -> Container:
-    """Read the container from the daemon's directory."""
-    fields = as_object(read_json(folder / "config.v2.json"))
+def read_container(
+    container_id: str, root: Path, folder: Path, labels: frozenset[str]
+) -> Container:
+    """Read the container from the daemon's directory, which is below ``root``."""
+    fields = as_object(read_json(root, folder / "config.v2.json"))
     return add_fields(Container(container_id, "docker"), fields, labels)
 
 

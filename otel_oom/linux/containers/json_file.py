@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-MAX_BYTES: Final = 4 << 20
+from otel_oom.linux.untrusted_file import open_root, open_untrusted
+
+MAX_BYTES: Final = 256 << 10
+"""The worst JSON of this size becomes 9 MB of objects."""
 _MAX_TEXT_CHARS: Final = 1024
 _MAX_TEXTS: Final = 64
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401  JSON
-    """Read a file; ``None`` if it is absent, too large, no regular file or no JSON.
+def read_json(root: Path, path: Path, owner: int | None = None) -> Any:  # noqa: ANN401  JSON
+    """Read the file at ``path`` below ``root``, by :func:`.open_untrusted`.
 
+    ``None`` if it is absent, too large, no regular file of ``owner``, or no JSON.
     Raises PermissionError if it exists and is not readable.
     """
     try:
-        # Opening a FIFO must not block.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with open_root(root) as root_fd:
+            fd = open_untrusted(root_fd, path, max_bytes=MAX_BYTES, owner=owner)
+        try:
+            return parse_json(os.read(fd, MAX_BYTES))
+        finally:
+            os.close(fd)
     except PermissionError:
         raise
     except OSError:
         return None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-            return None
-        return parse_json(os.read(descriptor, MAX_BYTES))
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 def parse_json(content: object) -> Any:  # noqa: ANN401  JSON

@@ -19,11 +19,14 @@ MANAGER: Final = "libpod"
 """The value of the bundle's annotation ``io.container.manager``."""
 
 
-def read_container(container_id: str, folders: Iterable[Path]) -> Container:
-    """Read the container from the lists in ``folders``: the first list that has it counts."""
+def read_container(container_id: str, root: Path, folders: Iterable[Path]) -> Container:
+    """Read the container from the lists in ``folders``, which are below ``root``.
+
+    The first list that has it counts.
+    """
     for folder in folders:
         for name in LISTS:
-            listed = read_json(folder / name)
+            listed = read_json(root, folder / name)
             for entry in listed if isinstance(listed, list) else ():
                 if as_object(entry).get("id") == container_id:
                     return _container(container_id, entry)

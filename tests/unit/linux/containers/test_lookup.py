@@ -182,7 +182,7 @@ def test_foreign_files_of_any_kind_are_read_as_nothing(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\xff")
     for name in ("text", "deep", "large", "fifo", "folder", "bytes", "nothing"):
-        assert json_file.read_json(tmp_path / name) is None, name
+        assert json_file.read_json(tmp_path, Path(name)) is None, name
 
 
 @pytest.mark.parametrize("listed", [{}, [7, None, {"id": INNER, "names": 5, "metadata": []}], "x"])
