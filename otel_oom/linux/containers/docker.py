@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from otel_oom.linux.containers.json_file import as_object, as_text, read_json, select_texts
+from otel_oom.linux.containers.json_file import NULL, bound_text, read_json, select_texts
 from otel_oom.model.snapshot import Container
 
 
-def find_container_dir(container_id: str, config: Mapping[str, Any]) -> Path | None:
+class ContainerConfig(Struct, frozen=True, rename="pascal"):
+    """``Config`` of a container; ``labels`` is a JSON object."""
+
+    image: str | None = None
+    labels: Raw = NULL
+
+
+class DockerContainer(Struct, frozen=True, rename="pascal"):
+    """The fields that the daemon's file and its API have in common; ``image`` is an id."""
+
+    name: str | None = None
+    image: str | None = None
+    config: ContainerConfig = ContainerConfig()
+
+
+def find_container_dir(container_id: str, mount_sources: Iterable[str]) -> Path | None:
     """Return the daemon's directory of a container, as the source of mounts in its bundle."""
-    mounts = config.get("mounts")
-    for mount in mounts if isinstance(mounts, list) else ():
+    for text in mount_sources:
         # Such as <data root>/containers/<id>/hosts.
-        source = Path(as_text(as_object(mount).get("source")) or "/")
+        source = Path(bound_text(text) or "/")
         if source.parent.name == container_id and source.parent.parent.name == "containers":
             return source.parent
     return None
@@ -27,20 +41,16 @@ def read_container(
     container_id: str, root: Path, folder: Path, labels: frozenset[str]
 ) -> Container:
     """Read the container from the daemon's directory, which is below ``root``."""
-    fields = as_object(read_json(root, folder / "config.v2.json"))
-    return add_fields(Container(container_id, "docker"), fields, labels)
+    details = read_json(root, folder / "config.v2.json", DockerContainer) or DockerContainer()
+    return add_fields(Container(container_id, "docker"), details, labels)
 
 
-def add_fields(
-    container: Container, fields: Mapping[str, Any], labels: frozenset[str]
-) -> Container:
-    """Add the fields that the daemon's file and its API have in common."""
-    config = as_object(fields.get("Config"))
-    name = (as_text(fields.get("Name")) or "").removeprefix("/") or None
+def add_fields(container: Container, details: DockerContainer, labels: frozenset[str]) -> Container:
+    """Add what the daemon's file or its API have of a container."""
     return replace(
         container,
-        name=container.name or name,
-        image=container.image or as_text(config.get("Image")),
-        image_id=container.image_id or as_text(fields.get("Image")),
-        labels=select_texts(config.get("Labels"), labels),
+        name=container.name or bound_text((details.name or "").removeprefix("/")),
+        image=container.image or bound_text(details.config.image),
+        image_id=container.image_id or bound_text(details.image),
+        labels=select_texts(details.config.labels, labels),
     )

@@ -5,14 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from msgspec import Raw, Struct
+
 from otel_oom.linux.containers import cri, docker, podman
 from otel_oom.linux.containers.bundle_dirs import BundleDir
-from otel_oom.linux.containers.json_file import as_object, read_json
+from otel_oom.linux.containers.json_file import NULL, read_json, select_texts
 from otel_oom.model.snapshot import Container
 
 _CONFIG: Final = "config.json"
 _MANAGER: Final = "io.container.manager"
+_KEYS: Final = cri.KEYS | {_MANAGER}
 _RUNROOT: Final = Path("/run/containers/storage")
+
+
+class _Mount(Struct, frozen=True):
+    destination: str
+    source: str = ""
+
+
+class _Config(Struct, frozen=True):
+    """``config.json`` (OCI runtime specification); ``annotations`` is a JSON object."""
+
+    annotations: Raw = NULL
+    mounts: list[_Mount] | None = None
 
 
 def read_bundle(
@@ -25,20 +40,24 @@ def read_bundle(
     """
     root, path = bundle_dir.root, bundle_dir.bundle_path(container_id)
     try:
-        config = read_json(root, path / _CONFIG)
-        if not isinstance(config, dict):
+        config = read_json(root, path / _CONFIG, _Config)
+        if config is None:
             return None
-        annotations = as_object(config.get("annotations"))
+        annotations = select_texts(config.annotations, _KEYS)
         if annotations.get(_MANAGER) == podman.MANAGER:
             volatile = runroot or _RUNROOT / bundle_dir.parent.name
             return podman.read_container(container_id, root, (bundle_dir.parent, volatile))
         if cri.is_cri(annotations):
             sandbox_id = cri.find_sandbox_id(annotations)
-            sandbox = bundle_dir.bundle_path(sandbox_id) if sandbox_id else None
-            sandbox_config = read_json(root, sandbox / _CONFIG) if sandbox else None
-            of_sandbox = as_object(as_object(sandbox_config).get("annotations"))
-            return cri.container_from_annotations(container_id, annotations, of_sandbox, labels)
-        container_dir = docker.find_container_dir(container_id, config)
+            sandbox_path = bundle_dir.bundle_path(sandbox_id) if sandbox_id else None
+            sandbox = read_json(root, sandbox_path / _CONFIG, _Config) if sandbox_path else None
+            pod_labels = cri.select_labels(sandbox.annotations, labels) if sandbox else {}
+            own_labels = cri.select_labels(config.annotations, labels)
+            return cri.container_from_annotations(
+                container_id, annotations, {**pod_labels, **own_labels}
+            )
+        sources = (mount.source for mount in config.mounts or ())
+        container_dir = docker.find_container_dir(container_id, sources)
         if container_dir:
             return docker.read_container(container_id, root, container_dir, labels)
         by_containerd = any(part.startswith("io.containerd.runtime") for part in path.parts)

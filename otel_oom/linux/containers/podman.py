@@ -9,14 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from otel_oom.linux.containers.json_file import as_object, as_text, parse_json, read_json
+from msgspec import Struct
+
+from otel_oom.linux.containers.json_file import bound_text, parse_json, read_json
 from otel_oom.model.snapshot import Container
 
 LISTS: Final = ("containers.json", "volatile-containers.json")
 MANAGER: Final = "libpod"
 """The value of the bundle's annotation ``io.container.manager``."""
+
+
+class _Entry(Struct, frozen=True):
+    """An entry of a list; ``metadata`` is JSON as a string."""
+
+    id: str
+    image: str | None = None
+    metadata: str = ""
+
+
+class _Metadata(Struct, frozen=True, rename="kebab"):
+    name: str | None = None
+    image_name: str | None = None
+    image_id: str | None = None
 
 
 def read_container(container_id: str, root: Path, folders: Iterable[Path]) -> Container:
@@ -26,21 +42,18 @@ def read_container(container_id: str, root: Path, folders: Iterable[Path]) -> Co
     """
     for folder in folders:
         for name in LISTS:
-            listed = read_json(root, folder / name)
-            for entry in listed if isinstance(listed, list) else ():
-                if as_object(entry).get("id") == container_id:
-                    return _container(container_id, entry)
+            for entry in read_json(root, folder / name, list[_Entry]) or ():
+                if entry.id == container_id:
+                    return _container(entry)
     return Container(container_id, "podman")
 
 
-def _container(container_id: str, entry: dict[str, Any]) -> Container:
-    metadata = as_object(parse_json(entry.get("metadata")))
-    names = entry.get("names")
-    name = as_text(names[0]) if isinstance(names, list) and names else None
+def _container(entry: _Entry) -> Container:
+    metadata = parse_json(entry.metadata, _Metadata) or _Metadata()
     return Container(
-        container_id,
+        entry.id,
         "podman",
-        name=as_text(metadata.get("name")) or name,
-        image=as_text(metadata.get("image-name")),
-        image_id=as_text(entry.get("image")) or as_text(metadata.get("image-id")),
+        name=bound_text(metadata.name),
+        image=bound_text(metadata.image_name),
+        image_id=bound_text(entry.image or metadata.image_id),
     )

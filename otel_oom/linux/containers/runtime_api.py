@@ -10,12 +10,13 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from otel_oom.linux.containers.docker import add_fields
-from otel_oom.linux.containers.json_file import as_object, as_text, parse_json
+from otel_oom.linux.containers.docker import DockerContainer, add_fields
+from otel_oom.linux.containers.json_file import bound_text, parse_json
 from otel_oom.model.snapshot import Container
 
 _DEADLINE_S: Final = 3.0
@@ -31,6 +32,11 @@ _SOCKETS: Final = {
     "podman": ("CONTAINER_HOST", "/run/podman/podman.sock"),
 }
 _SCHEME: Final = "unix://"
+_T = TypeVar("_T")
+
+
+class _Version(Struct, frozen=True, rename="pascal"):
+    version: str | None = None
 
 
 class RuntimeApi:
@@ -53,21 +59,22 @@ class RuntimeApi:
         if runtime not in self._paths:
             return container
         if runtime not in self._versions:
-            fields = self._get(runtime, "/version")
-            if fields is not None:
-                self._versions[runtime] = as_text(fields.get("Version"))
+            response = self._get(runtime, "/version", _Version)
+            if response is not None:
+                self._versions[runtime] = bound_text(response.version)
         version = self._versions.get(runtime)
         incomplete = container.name is None or (bool(self._labels) and not container.labels)
-        fields = self._get(runtime, f"/containers/{container.id}/json") if incomplete else None
-        if fields is None:
+        target = f"/containers/{container.id}/json"
+        details = self._get(runtime, target, DockerContainer) if incomplete else None
+        if details is None:
             error = container.error
             if incomplete:
                 error = error or f"no response from the runtime's API at {self._paths[runtime]}"
             return replace(container, runtime_version=version, error=error)
-        details = add_fields(container, fields, self._labels)
-        return replace(details, runtime_version=version, error=None)
+        complete = add_fields(container, details, self._labels)
+        return replace(complete, runtime_version=version, error=None)
 
-    def _get(self, runtime: str, target: str) -> Mapping[str, Any] | None:
+    def _get(self, runtime: str, target: str, kind: type[_T]) -> _T | None:
         """Return the response; ``None`` if there is none, or was none lately."""
         if time.monotonic() < self._paused_until.get(runtime, 0.0):
             return None
@@ -76,7 +83,7 @@ class RuntimeApi:
         except (OSError, http.client.HTTPException):
             self._paused_until[runtime] = time.monotonic() + _PAUSE_S
             return None
-        return as_object(parse_json(body)) if status == _OK else None
+        return (parse_json(body, kind) or kind()) if status == _OK else None
 
 
 class _DeadlineSocket(socket.socket):

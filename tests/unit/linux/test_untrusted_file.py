@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from otel_oom.linux import untrusted_file
 from otel_oom.linux.untrusted_file import UntrustedFileError, open_root, open_untrusted
+from tests.testlib.opens import watch_opens
 from tests.testlib.require import require
 
-IN_OPEN = 0x20
 SECRET = b"secret of the host"
 
 
@@ -46,25 +44,6 @@ def read_untrusted(
     fd = open_untrusted(root, path, max_bytes=max_bytes, owner=owner)
     try:
         return os.read(fd, 100)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def watch_opens(path: Path) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether anything has opened ``path`` by now."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    assert libc.inotify_add_watch(fd, os.fsencode(path), IN_OPEN) >= 0
-
-    def was_opened() -> bool:
-        try:
-            return bool(os.read(fd, 4096))
-        except BlockingIOError:
-            return False
-
-    try:
-        yield was_opened
     finally:
         os.close(fd)
 

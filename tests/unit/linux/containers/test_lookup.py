@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 
 from otel_oom.config.agent import read_container_labels
 from otel_oom.enrich.resource import container_attributes
-from otel_oom.linux.containers import json_file, shims
+from otel_oom.linux.containers import shims
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
 from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.containers.lookup import ContainerLookup
@@ -172,19 +171,6 @@ def test_a_shim_with_other_arguments_is_ignored(
     assert list(shims.find_shims(10, tmp_path)) == []
 
 
-def test_foreign_files_of_any_kind_are_read_as_nothing(tmp_path: Path) -> None:
-    """No JSON, too deep, too large, a FIFO, a directory, absent."""
-    (tmp_path / "text").write_text("{", encoding="ascii")
-    (tmp_path / "deep").write_text("[" * 200_000, encoding="ascii")
-    with (tmp_path / "large").open("wb") as file:
-        file.truncate(json_file.MAX_BYTES + 1)
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "bytes").write_bytes(b"\xff\xfe\xff")
-    for name in ("text", "deep", "large", "fifo", "folder", "bytes", "nothing"):
-        assert json_file.read_json(tmp_path, Path(name)) is None, name
-
-
 @pytest.mark.parametrize("listed", [{}, [7, None, {"id": INNER, "names": 5, "metadata": []}], "x"])
 def test_a_malformed_podman_list_leaves_the_bare_container(bundle: Path, listed: object) -> None:
     write_json(bundle.parents[1] / "containers.json", listed)
@@ -209,7 +195,3 @@ def test_the_cache_of_containers_is_bounded(tmp_path: Path) -> None:
     assert lookup.get(f"{0:064}") is None
     assert lookup.get(f"{2999:064}") is not None
     assert lookup.get(f"{3000 - 2048:064}") is not None
-
-
-def test_half_a_character_in_a_runtimes_json_is_escaped() -> None:
-    assert json_file.as_text(json.loads(r'"web\udc80"')) == r"web\udc80"
