@@ -116,6 +116,7 @@ class DeliveryPipeline:
     def _run(self) -> None:
         # These imports take 15 MB and 0.2 s: after capture has begun.
         from otel_oom.agent.encoder import EventEncoder  # noqa: PLC0415
+        from otel_oom.enrich.claims import ClaimBudget  # noqa: PLC0415
         from otel_oom.enrich.host import (  # noqa: PLC0415
             Host,
             environment_attributes,
@@ -127,7 +128,8 @@ class DeliveryPipeline:
         config = self._config.otlp
         attributes, configured = host_attributes(), {**self._detect_resource(), **config.resource}
         resource = host_resource(attributes, configured)
-        host = Host(resource, UserSymbolizer(), environment_attributes(config.resource))
+        claims = ClaimBudget() if self._config.claimed_identity else None
+        host = Host(resource, UserSymbolizer(), environment_attributes(config.resource), claims)
         encoder = EventEncoder(host, self._containers, self._boot_id)
         self._start_metrics({**attributes, **configured})
         self._start_exporters()

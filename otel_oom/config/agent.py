@@ -11,22 +11,27 @@ from typing import Final
 from otel_oom.config.metrics import MetricsConfig, read_metrics_config
 from otel_oom.config.otlp import OtlpConfig, read_otlp_config
 from otel_oom.config.store import StoreLimits, read_store_limits
-from otel_oom.config.variable import ConfigError
+from otel_oom.config.variable import ConfigError, read_variable
 from otel_oom.model.units import US_PER_S
 
 CONTAINER_LABELS: Final = "OTEL_OOM_CONTAINER_LABELS"
+CLAIMED_IDENTITY: Final = "OTEL_OOM_CLAIMED_IDENTITY"
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """Settings of the agent; ``metrics`` is ``None`` if it sends none of its own."""
+    """Settings of the agent; ``metrics`` is ``None`` if it sends none of its own.
+
+    ``claimed_identity`` is whether a victim's own environment may name its service.
+    """
 
     otlp: OtlpConfig
     metrics: MetricsConfig | None = None
     store_limits: StoreLimits = field(default_factory=StoreLimits)
     container_labels: frozenset[str] = frozenset()
+    claimed_identity: bool = True
 
 
 def read_agent_config(environ: Mapping[str, str]) -> AgentConfig:
@@ -36,6 +41,7 @@ def read_agent_config(environ: Mapping[str, str]) -> AgentConfig:
         metrics=_read_metrics_or_none(environ),
         store_limits=read_store_limits(environ),
         container_labels=read_container_labels(environ),
+        claimed_identity=read_variable(environ, CLAIMED_IDENTITY, default="true").flag(),
     )
 
 

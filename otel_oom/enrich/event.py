@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich.badness import rank_tasks
+from otel_oom.enrich.claims import Claims
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.kubernetes import is_pod_cgroup
 from otel_oom.enrich.redact import redact
@@ -71,7 +72,9 @@ def enrich_kill(
     )
     executable = kill.victim.executable or snapshot.executable
     stack_analysis = analyse_stack(kill.stack)
-    hints = ServiceHints(snapshot.environ, executable=executable, comm=kill.victim.comm)
+    claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
+    hints = ServiceHints(claims, executable=executable, comm=kill.victim.comm)
+    resource, service = victim_resource(path, containers.victim, hints, host.attributes)
     return EnrichedKill(
         event=kill,
         snapshot=snapshot,
@@ -87,7 +90,8 @@ def enrich_kill(
         ranked_tasks=rank_tasks(kill),
         cgroup_path=path,
         containers=containers,
-        resource=victim_resource(path, containers.victim, hints, host.attributes),
+        service=service,
+        resource=resource,
     )
 
 
@@ -97,7 +101,9 @@ def enrich_userspace_kill(
     """Enrich a userspace kill with the resource of its process, unit or container."""
     containers = snapshot.containers or containers_by_path(event)
     path, comm = finest_cgroup_path(event, snapshot), event.victim.comm if event.victim else None
-    hints = ServiceHints(snapshot.environ, executable=snapshot.executable, comm=comm)
+    claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
+    hints = ServiceHints(claims, executable=snapshot.executable, comm=comm)
+    resource, service = victim_resource(path, containers.victim, hints, host.attributes)
     return EnrichedUserspaceKill(
         event=event,
         snapshot=snapshot,
@@ -105,7 +111,8 @@ def enrich_userspace_kill(
         executable=snapshot.executable,
         cgroup_path=path,
         containers=containers,
-        resource=victim_resource(path, containers.victim, hints, host.attributes),
+        service=service,
+        resource=resource,
     )
 
 
@@ -115,28 +122,27 @@ def enrich_no_victim(
     """Enrich an OOM without a victim with the resource of its trigger."""
     trigger, memcg = event.trigger, event.trigger_memcg
     containers = containers or containers_by_path(event)
+    path, comm = memcg.path if memcg else "", trigger.comm if trigger else None
+    hints = ServiceHints(comm=comm)
+    resource, _ = victim_resource(path, containers.victim, hints, host.attributes)
     return EnrichedNoVictim(
         event=event,
         observed_unix_ns=observed_unix_ns,
         user_stack=_user_stack(event, None, host.symbolizer),
         stack_analysis=analyse_stack(event.stack),
         containers=containers,
-        resource=victim_resource(
-            memcg.path if memcg else "",
-            containers.victim,
-            ServiceHints(comm=trigger.comm if trigger else None),
-            host.attributes,
-        ),
+        resource=resource,
     )
 
 
 def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPanic:
     """Enrich a panic with the host as its resource, as it is now."""
+    resource, _ = victim_resource("", None, ServiceHints(), host.attributes)
     return EnrichedPanic(
         event=event,
         observed_unix_ns=observed_unix_ns,
         stack_analysis=analyse_stack(event.stack),
-        resource=victim_resource("", None, ServiceHints(), host.attributes),
+        resource=resource,
     )
 
 

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 from opentelemetry.util.types import AttributeValue
 
+from otel_oom.enrich.claims import ClaimBudget
 from otel_oom.enrich.kubernetes import WORKLOADS
 from otel_oom.enrich.types import Attributes
 from otel_oom.enrich.user_stack import UserSymbolizer
@@ -40,12 +41,14 @@ _MAX_FILE_BYTES: Final = 16384
 class Host(Struct, frozen=True):
     """A host with its resource attributes and the symbolizer of its programs.
 
-    ``configured`` are those of the attributes that the user sets for the environment.
+    ``configured`` are those of the attributes that the user sets for the environment. ``claims``
+    bounds what victims claim for themselves; ``None`` ignores it.
     """
 
     attributes: Attributes
     symbolizer: UserSymbolizer
     configured: Attributes = {}
+    claims: ClaimBudget | None = field(default_factory=ClaimBudget)
 
     def of_event(self, event: Event) -> Host:
         """Return the host of ``event``: for an event from a log, the host of that log."""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich.kubernetes import find_pod
-from otel_oom.enrich.service_identity import ServiceHints, resolve_service
+from otel_oom.enrich.service_identity import ServiceHints, ServiceIdentity, resolve_service
 from otel_oom.enrich.types import Attributes
 from otel_oom.linux.process import parse_cgroups
 from otel_oom.linux.systemd.units import find_units
@@ -48,20 +48,25 @@ def finest_cgroup_path(kill: OomKill | UserspaceKill, snapshot: Snapshot) -> str
 
 def victim_resource(
     cgroup_path: str, container: Container | None, hints: ServiceHints, host: Attributes
-) -> dict[str, AttributeValue]:
-    """Merge the attributes of the host, the service, the pod and the container; later ones win."""
+) -> tuple[dict[str, AttributeValue], ServiceIdentity]:
+    """Merge the attributes of the host, the service, the pod and the container; later ones win.
+
+    Returns the resource, and the service with those claims of the victim that are in it.
+    """
     pod = find_pod(cgroup_path, container.annotations if container else {})
     # Inside a container, the units are those of the systemd that runs in it.
     units = find_units(_path_inside(cgroup_path, container.id) if container else cgroup_path)
     name = container.name if container else None
     labels = container.labels if container else {}
     service = resolve_service(replace(hints, pod=pod, labels=labels, units=units, container=name))
-    return {
-        **host,
-        **{k: v for k, v in service.items() if k.startswith(_VICTIM_PREFIXES) or k not in host},
-        **(pod.attributes() if pod else {}),
-        **container_attributes(container),
+    own = {
+        key: value
+        for key, value in service.attributes.items()
+        if key.startswith(_VICTIM_PREFIXES) or key not in host
     }
+    platform = {**(pod.attributes() if pod else {}), **container_attributes(container)}
+    claimed = tuple(name for name in service.claimed if name in own)
+    return {**host, **own, **platform}, replace(service, claimed=claimed)
 
 
 def _path_inside(cgroup_path: str, container_id: str) -> str:

@@ -8,6 +8,7 @@ from msgspec import Struct
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich.badness import RankedTask
+from otel_oom.enrich.service_identity import ServiceIdentity
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model import events
@@ -47,8 +48,9 @@ class VictimOutcome(Struct, frozen=True):
 class EnrichedKill(Struct, frozen=True):
     """A kill by the kernel.
 
-    ``resource`` describes the victim, never the agent. ``command`` is redacted. ``cgroup_path`` is
-    that of the victim; empty if it is not known.
+    ``resource`` describes the victim, never the agent; ``service`` has the sources of its
+    ``service.*``. ``command`` is redacted. ``cgroup_path`` is that of the victim; empty if it is
+    not known.
     """
 
     event: events.OomKill
@@ -64,6 +66,7 @@ class EnrichedKill(Struct, frozen=True):
     ranked_tasks: tuple[RankedTask, ...]
     cgroup_path: str
     containers: EventContainers
+    service: ServiceIdentity
     resource: Attributes
 
     @property
@@ -83,6 +86,7 @@ class EnrichedUserspaceKill(Struct, frozen=True):
     executable: str | None
     cgroup_path: str
     containers: EventContainers
+    service: ServiceIdentity
     resource: Attributes
 
     @property

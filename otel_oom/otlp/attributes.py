@@ -32,6 +32,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             **entities.memory_attributes(kill.memory),
             **entities.memcg_attributes(entities.VICTIM_MEMCG, kill.memcg, kill.memcg_usage),
             **entities.systemd_and_pod_attributes(enriched.cgroup_path),
+            **entities.service_attributes(enriched.service),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,
             semconv.LIMIT_SCOPE: enriched.limit_scope,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from otel_oom.enrich.kubernetes import find_pod
+from otel_oom.enrich.service_identity import ServiceIdentity
 from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
@@ -111,6 +112,15 @@ def systemd_and_pod_attributes(cgroup_path: str) -> dict[str, Value | None]:
         semconv.VICTIM_SYSTEMD_SLICE: units.slice,
         semconv.VICTIM_SYSTEMD_USER_UNIT: units.user_unit,
         semconv.VICTIM_POD_QOS_CLASS: pod.qos_class if pod else None,
+    }
+
+
+def service_attributes(service: ServiceIdentity) -> dict[str, Value | None]:
+    """Return who names the service in the resource, and what the victim claims by itself."""
+    return {
+        semconv.SERVICE_SOURCE: service.source,
+        semconv.SERVICE_CLAIMED: service.claimed or None,
+        semconv.SERVICE_CLAIMS_DROPPED: service.dropped_count or None,
     }
 
 

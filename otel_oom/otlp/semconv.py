@@ -53,6 +53,10 @@ DECISION_REPEAT_COUNT: Final = "oom.decision.repeat_count"
 TIME_SOURCE: Final = "oom.time.source"
 OUTCOME: Final = "oom.outcome"
 
+SERVICE_SOURCE: Final = "oom.service.source"
+SERVICE_CLAIMED: Final = "oom.service.claimed"
+SERVICE_CLAIMS_DROPPED: Final = "oom.service.claims_dropped"
+
 KILLER_NAME: Final = "oom.killer.name"
 KILLER_SIGNAL: Final = "oom.killer.signal"
 KILLER_REASON: Final = "oom.killer.reason"

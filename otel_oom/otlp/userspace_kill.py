@@ -81,6 +81,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.VICTIM_MEMCG_USAGE: event.usage,
             **entities.memcg_attributes(entities.VICTIM_MEMCG, event.memcg, usage),
             **entities.systemd_and_pod_attributes(enriched.cgroup_path),
+            **entities.service_attributes(enriched.service),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: event.uid,
             **snapshot_attributes(event, snapshot),

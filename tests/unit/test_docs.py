@@ -62,6 +62,7 @@ def test_every_own_variable_is_documented() -> None:
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `?(\w+)", CONFIGURATION))
     assert rows.pop(agent.CONTAINER_LABELS) == "none"
     assert {agent.CONTAINER_LABELS, *rows} == own_variables()
+    assert agent.read_agent_config(rows).claimed_identity
     assert store.read_store_limits(rows) == StoreLimits()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from otel_oom.config.agent import read_agent_config, read_notify_socket, read_watchdog_interval_s
 from otel_oom.config.store import StoreLimits
+from otel_oom.config.variable import ConfigError
 from tests.testlib.repository import REPOSITORY
 
 
@@ -16,6 +17,13 @@ def test_defaults() -> None:
     assert config.metrics is not None
     assert config.store_limits == StoreLimits()
     assert config.container_labels == frozenset()
+    assert config.claimed_identity
+
+
+def test_claims_of_victims_can_be_switched_off() -> None:
+    assert not read_agent_config({"OTEL_OOM_CLAIMED_IDENTITY": "false"}).claimed_identity
+    with pytest.raises(ConfigError, match="OTEL_OOM_CLAIMED_IDENTITY='no' is invalid: use true or"):
+        read_agent_config({"OTEL_OOM_CLAIMED_IDENTITY": "no"})
 
 
 def test_an_invalid_variable_of_metrics_only_turns_metrics_off(

@@ -117,6 +117,7 @@ def test_kill_attributes_are_flat_and_complete() -> None:
         "oom.request.memory_type": "shmem",
         "oom.request.entry_point": "write",
         "oom.killer.name": "kernel",
+        "oom.service.source": "executable",
         "oom.capture.source": "libbpf",
         "oom.capture.hook": "tp_btf/mark_victim",
         "oom.decision.source": "fentry/oom_kill_process",

@@ -22,6 +22,7 @@ CONSTANTS = {
 }
 TYPES = {
     "string": str,
+    "string[]": tuple,
     "int": int,
     "double": float,
     "boolean": bool,
