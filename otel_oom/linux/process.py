@@ -22,6 +22,8 @@ _MAX_CMDLINE_BYTES: Final = 16384
 _ESCAPE: Final = re.compile(r"\\([n\\])")
 """The two characters that ``/proc/PID/status`` escapes in a name (proc_task_name())."""
 _DELETED: Final = " (deleted)"
+_NUMBER: Final = re.compile(r"[0-9]{1,20}")
+_MASK: Final = re.compile(r"[0-9a-f]{1,16}")
 
 
 class ProcessStatus(Struct, frozen=True):
@@ -61,7 +63,7 @@ def parse_status(text: str) -> ProcessStatus:
         resident=_size(fields, "VmRSS"),
         swap=_size(fields, "VmSwap"),
         page_tables=_size(fields, "VmPTE"),
-        effective_capabilities=int(fields.get("CapEff") or "0", 16),
+        effective_capabilities=_mask(fields, "CapEff"),
     )
 
 
@@ -184,9 +186,14 @@ class ProcessDir:
 
 def _id(fields: dict[str, str], name: str, index: int = 0) -> int | None:
     words = fields.get(name, "").split()
-    return int(words[index]) if words and words[index].isdecimal() else None
+    return int(words[index]) if words and _NUMBER.fullmatch(words[index]) else None
+
+
+def _mask(fields: dict[str, str], name: str) -> int:
+    mask = fields.get(name, "")
+    return int(mask, 16) if _MASK.fullmatch(mask) else 0
 
 
 def _size(fields: dict[str, str], name: str) -> int:
     number = fields.get(name, "").removesuffix(" kB").strip()
-    return int(number) * KIB if number.isdecimal() else 0
+    return int(number) * KIB if _NUMBER.fullmatch(number) else 0

@@ -1,7 +1,8 @@
-"""Any bytes as a kernel log: nothing is raised, no line is two kills, memory is bounded."""
+"""Any bytes as a file of each kind: nothing is raised, and output and memory are bounded."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import random
 import subprocess
@@ -13,31 +14,37 @@ import pytest
 
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser
-from tests.fuzz.target import check_log
+from tests.fuzz.targets import TARGETS
 from tests.testlib.require import require
 
-CORPUS = Path(__file__).with_name("corpus")
-DICTIONARY = Path(__file__).with_name("kernel_log.dict")
+FOLDER = Path(__file__).parent
+CORPUS = FOLDER / "corpus"
 
 RUNS = 3000
 BOUND = 8 << 20
 """Sixteen threads, each with a report of 32 KiB, its rows, and Python's overhead."""
 
 
-@pytest.mark.parametrize("seed", sorted(CORPUS.iterdir()), ids=lambda path: path.name)
-def test_inputs_of_the_corpus(seed: Path) -> None:
-    check_log(seed.read_bytes())
+@pytest.mark.parametrize("target", TARGETS)
+def test_inputs_of_the_corpus(target: str) -> None:
+    module = importlib.import_module(f"tests.fuzz.targets.{target}")
+    seeds = sorted((CORPUS / target).iterdir())
+    assert seeds
+    for seed in seeds:
+        module.check_input(seed.read_bytes())
 
 
-def test_new_inputs_break_nothing(tmp_path: Path) -> None:
-    """A short run guided by coverage; `python -m tests.fuzz` makes a long one."""
+@pytest.mark.parametrize("target", TARGETS)
+def test_new_inputs_break_nothing(target: str, tmp_path: Path) -> None:
+    """A short run guided by coverage; `python -m tests.fuzz TARGET` makes a long one."""
     require(importlib.util.find_spec("atheris"), "atheris is missing; run scripts/setup test")
     new_inputs = tmp_path / "new"
     new_inputs.mkdir()
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.fuzz", f"-runs={RUNS}", "-max_len=4096", "-timeout=60"),
-            *(f"-dict={DICTIONARY}", f"-artifact_prefix={tmp_path}/", new_inputs, CORPUS),
+            *(sys.executable, "-m", "tests.fuzz", target, f"-runs={RUNS}", "-max_len=4096"),
+            *("-timeout=60", f"-dict={FOLDER}/dictionaries/{target}.dict"),
+            *(f"-artifact_prefix={tmp_path}/", new_inputs, CORPUS / target),
         ],
         capture_output=True,
         text=True,
@@ -49,7 +56,8 @@ def test_new_inputs_break_nothing(tmp_path: Path) -> None:
 def test_memory_of_the_parser_is_bounded() -> None:
     """A hundred thousand lines, spliced of all that begins or continues an event."""
     chance = random.Random(7)  # noqa: S311  the same lines at each run
-    seeds = [seed.read_bytes().decode(errors="backslashreplace") for seed in CORPUS.iterdir()]
+    inputs = [seed.read_bytes() for seed in (CORPUS / "kernel_log").iterdir()]
+    seeds = [data.decode(errors="backslashreplace") for data in inputs]
     texts = [line for text in seeds for line in text.split("\n")]
     parser = KernelLogParser()
     tracemalloc.start()

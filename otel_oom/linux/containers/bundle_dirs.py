@@ -46,8 +46,11 @@ class BundleDir(Struct, frozen=True):
 
 
 def path_in_root(root: Path, path: Path) -> Path:
-    """Return the absolute ``path`` of another root directory as a path of this process."""
-    return root / path.relative_to("/")
+    """Return a ``path`` of another root directory as one of this process.
+
+    A runtime's file names it: it may be relative, or begin with two slashes.
+    """
+    return root / str(path).lstrip("/")
 
 
 def find_bundle_dirs(root: Path) -> Iterator[BundleDir]:

@@ -42,7 +42,8 @@ def read_json(root: Path, path: Path, kind: type[_T], owner: int | None = None) 
             os.close(fd)
     except PermissionError:
         raise
-    except OSError:
+    except (OSError, ValueError):
+        # A path from another file may contain a NUL.
         return None
 
 

@@ -15,6 +15,7 @@ OUTPUT_FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
 """The requested fields; cursor, boot id and reception times are always included."""
 
 _BOOT_ID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
+_PID: Final = re.compile(r"[0-9]{1,10}")
 _MAX_DIGITS: Final = 20
 _MAX_NS: Final = 1 << 62
 
@@ -44,12 +45,12 @@ def parse_entry(raw: bytes) -> JournalEntry | None:
         if boot_id is None or message is None:
             return None
         return JournalEntry(
-            cursor=str(fields["__CURSOR"]),
+            cursor=_decode_text(fields["__CURSOR"]),
             boot_id=boot_id,
             monotonic_us=parse_timestamp_ns(fields["__MONOTONIC_TIMESTAMP"]) // NS_PER_US,
             unix_ns=parse_timestamp_ns(sent or fields["__REALTIME_TIMESTAMP"]),
-            unit=str(fields.get("_SYSTEMD_UNIT", "")),
-            pid=int(pid) if pid.isdecimal() else None,
+            unit=_decode_text(fields.get("_SYSTEMD_UNIT", "")),
+            pid=int(pid) if _PID.fullmatch(pid) else None,
             message=message,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -59,7 +60,7 @@ def parse_entry(raw: bytes) -> JournalEntry | None:
 def parse_cursor(raw: bytes) -> str | None:
     """Return the cursor of any entry."""
     try:
-        return str(json.loads(raw)["__CURSOR"])
+        return _decode_text(json.loads(raw)["__CURSOR"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
@@ -81,7 +82,14 @@ def parse_timestamp_ns(micros: str) -> int:
 def decode_message(message: object) -> str | None:
     """Return a text; journalctl shows one that is not UTF-8 as an array of bytes."""
     if isinstance(message, str):
-        return message
+        return _decode_text(message)
     if isinstance(message, list):
         return decode_bytes(bytes(message))
     return None
+
+
+def _decode_text(value: object) -> str:
+    """Return a string that UTF-8 can encode: a JSON escape can stand for half a character."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return decode_bytes(value.encode("utf-8", "surrogatepass"))

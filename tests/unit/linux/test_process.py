@@ -90,3 +90,8 @@ def test_a_process_that_is_gone() -> None:
     assert (gone.read_status(), gone.read_stat(), gone.read_executable()) == (None, None, None)
     assert (gone.read_number("oom_score_adj"), gone.namespace_inode("pid")) == (None, None)
     assert gone.read_command_line() == [""]
+
+
+def test_numbers_that_no_kernel_prints_are_none() -> None:
+    status = parse_status(f"Tgid:\t{'9' * 5000}\nVmRSS:\t{'9' * 5000} kB\nCapEff:\tzz\n")
+    assert (status.tgid, status.total_bytes, status.effective_capabilities) == (None, 0, 0)

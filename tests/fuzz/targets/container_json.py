@@ -1,0 +1,41 @@
+"""Bytes as a runtime's own JSON: Docker's file, podman's list, CRI-O's labels, an API's answer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_oom.linux.containers.docker import add_fields
+from otel_oom.linux.containers.json_file import as_object, parse_json
+from otel_oom.linux.containers.oci_bundle import read_bundle
+from otel_oom.model.snapshot import Container
+from otel_oom.model.text import decode_bytes
+from tests.fuzz.targets.container_files import (
+    CONTAINER_ID,
+    LABELS,
+    ContainerRoot,
+    check_container,
+)
+
+_DOCKER_DIR: Final = f"var/lib/docker/containers/{CONTAINER_ID}"
+_CONFIG: Final = f"run/overlay-containers/{CONTAINER_ID}/config.json"
+_DOCKER: Final = ContainerRoot()
+_DOCKER.write(_CONFIG, {"mounts": [{"source": f"/{_DOCKER_DIR}/hosts"}]})
+_PODMAN: Final = ContainerRoot()
+_PODMAN.write(_CONFIG, {"annotations": {"io.container.manager": "libpod"}})
+_CRI_O: Final = ContainerRoot()
+
+
+def check_input(data: bytes) -> None:
+    """Read a container of each runtime from such JSON."""
+    _DOCKER.write(f"{_DOCKER_DIR}/config.v2.json", data)
+    _PODMAN.write("run/overlay-containers/containers.json", data)
+    labels = {
+        "io.kubernetes.cri-o.ContainerType": "x",
+        "io.kubernetes.cri-o.Labels": decode_bytes(data),
+    }
+    _CRI_O.write(_CONFIG, {"annotations": labels})
+    for files in (_DOCKER, _PODMAN, _CRI_O):
+        container = read_bundle(CONTAINER_ID, files.bundle_dir, LABELS)
+        assert container is not None
+        check_container(container)
+    check_container(add_fields(Container(CONTAINER_ID), as_object(parse_json(data)), LABELS))

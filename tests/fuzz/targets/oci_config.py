@@ -1,0 +1,34 @@
+"""Bytes as the ``config.json`` of a container's bundle, and of its pod's sandbox."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_oom.linux.containers.oci_bundle import read_bundle
+from tests.fuzz.targets.container_files import (
+    CONTAINER_ID,
+    LABELS,
+    SANDBOX_ID,
+    ContainerRoot,
+    check_container,
+)
+
+_FILES: Final = ContainerRoot()
+_FILES.write(
+    f"var/lib/docker/containers/{CONTAINER_ID}/config.v2.json",
+    {"Name": "/web", "Config": {"Image": "nginx", "Labels": {"team": "a"}}},
+)
+_FILES.write(
+    "run/overlay-containers/containers.json",
+    b'[{"id": "' + CONTAINER_ID.encode() + b'", "names": ["web"]}]',
+)
+
+
+def check_input(data: bytes) -> None:
+    """Read the container from such a bundle."""
+    for container_id in (CONTAINER_ID, SANDBOX_ID):
+        _FILES.write(f"run/overlay-containers/{container_id}/config.json", data)
+    container = read_bundle(CONTAINER_ID, _FILES.bundle_dir, LABELS)
+    if container is not None:
+        assert container.id == CONTAINER_ID
+        check_container(container)
