@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_oom.linux.containers.docker import add_fields
-from otel_oom.linux.containers.json_file import as_object, parse_json
+from otel_oom.linux.containers.docker import DockerContainer, add_fields
+from otel_oom.linux.containers.json_file import parse_json
 from otel_oom.linux.containers.oci_bundle import read_bundle
 from otel_oom.model.snapshot import Container
 from otel_oom.model.text import decode_bytes
@@ -19,7 +19,9 @@ from tests.fuzz.targets.container_files import (
 _DOCKER_DIR: Final = f"var/lib/docker/containers/{CONTAINER_ID}"
 _CONFIG: Final = f"run/overlay-containers/{CONTAINER_ID}/config.json"
 _DOCKER: Final = ContainerRoot()
-_DOCKER.write(_CONFIG, {"mounts": [{"source": f"/{_DOCKER_DIR}/hosts"}]})
+_DOCKER.write(
+    _CONFIG, {"mounts": [{"destination": "/etc/hosts", "source": f"/{_DOCKER_DIR}/hosts"}]}
+)
 _PODMAN: Final = ContainerRoot()
 _PODMAN.write(_CONFIG, {"annotations": {"io.container.manager": "libpod"}})
 _CRI_O: Final = ContainerRoot()
@@ -38,4 +40,6 @@ def check_input(data: bytes) -> None:
         container = read_bundle(CONTAINER_ID, files.bundle_dir, LABELS)
         assert container is not None
         check_container(container)
-    check_container(add_fields(Container(CONTAINER_ID), as_object(parse_json(data)), LABELS))
+    details = parse_json(data, DockerContainer)
+    if details is not None:
+        check_container(add_fields(Container(CONTAINER_ID), details, LABELS))
