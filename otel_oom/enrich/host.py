@@ -51,12 +51,17 @@ class Host(Struct, frozen=True):
     claims: ClaimBudget | None = field(default_factory=ClaimBudget)
 
     def of_event(self, event: Event) -> Host:
-        """Return the host of ``event``: for an event from a log, the host of that log."""
+        """Return the host of ``event``: for an event from a log, the host of that log.
+
+        The log comes before the user's own attributes, unless any program can have written it.
+        """
         provenance = event.provenance if isinstance(event, OomEvent) else None
         if provenance is None:
             return self
         values = {"host.name": provenance.host, "host.id": provenance.host_id, "os.type": "linux"}
         of_log = {name: value for name, value in values.items() if value is not None}
+        if provenance.is_unverified:
+            return replace(self, attributes={**of_log, **self.configured})
         return replace(self, attributes={**self.configured, **of_log})
 
 

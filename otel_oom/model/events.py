@@ -186,7 +186,9 @@ class Panic(OomEvent, frozen=True, kw_only=True):
     @property
     def uid(self) -> str:
         """A UUID derived from the record alone: its boot id is not known at each start."""
-        return derive_uuid(f"{self.boottime_ns or self.time_unix_ns}/{self.identity_key}")
+        name = f"{self.boottime_ns or self.time_unix_ns}/{self.identity_key}"
+        is_unverified = self.provenance is not None and self.provenance.is_unverified
+        return derive_uuid(f"unverified/{name}" if is_unverified else name)
 
 
 class VictimExit(Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 from otel_oom.model.units import NS_PER_S, NS_PER_US
@@ -158,13 +160,20 @@ class Capture(Struct, frozen=True):
         return self.from_kernel_log and not self.matched_mark
 
 
+# Values of oom.log.source.
+JOURNAL: Final = "journal"
+TEXT_FILE: Final = "text"
+UNVERIFIED: Final = "unverified"
+
+
 class LogProvenance(Struct, frozen=True):
     """The old log in which an event was found.
 
     ``line`` is the kernel's line without the names in it, ``since_boot_ns`` its time on the log's
     own clock: both are the same in every file that keeps the line. ``host`` and ``host_id``
     (machine-id(5)) are of the logging host, where known. ``time_source`` is the origin of the
-    event's time: see ``commands/replay/timestamps.py``. ``file`` is the log's name.
+    event's time: see ``commands/replay/timestamps.py``. ``file`` is the log's name. ``source`` is
+    the proof that the line is the kernel's: by the journal, by a text file, or none.
     """
 
     line: str
@@ -173,17 +182,25 @@ class LogProvenance(Struct, frozen=True):
     host_id: str | None
     time_source: str
     file: str | None
+    source: str = TEXT_FILE
+
+    @property
+    def is_unverified(self) -> bool:
+        """Return true if any program can have written the line."""
+        return self.source == UNVERIFIED
 
     def dedup_key(self, time_unix_ns: int) -> str:
         """Return the key by which the event is identified in each file that has it.
 
         The uptime and the numbers of a line are unique. Without the uptime the key has the time in
-        seconds and the host: similar hosts may do the same at once.
+        seconds and the host: similar hosts may do the same at once. The key of an unverified event
+        is never that of another.
         """
+        prefix = "unverified/" if self.is_unverified else ""
         if self.since_boot_ns is None:
             host = (self.host or "").partition(".")[0].lower()
-            return f"unix/{time_unix_ns // NS_PER_S}/{host}/{self.line}"
-        return f"boot/{self.since_boot_ns // NS_PER_US}/{self.line}"
+            return f"{prefix}unix/{time_unix_ns // NS_PER_S}/{host}/{self.line}"
+        return f"{prefix}boot/{self.since_boot_ns // NS_PER_US}/{self.line}"
 
 
 class OomTask(Struct, frozen=True):

@@ -116,6 +116,7 @@ def _decision_attributes(
     if event.provenance:
         attributes[semconv.TIME_SOURCE] = event.provenance.time_source
         attributes["log.file.path"] = event.provenance.file
+        attributes[semconv.LOG_SOURCE] = event.provenance.source
     if decision is None:
         return attributes
     owner = find_owning_unit(decision.memcg.path) if decision.memcg else None

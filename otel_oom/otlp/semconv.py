@@ -51,6 +51,7 @@ DECISION_MESSAGE: Final = "oom.decision.message"
 DECISION_REPEAT_COUNT: Final = "oom.decision.repeat_count"
 
 TIME_SOURCE: Final = "oom.time.source"
+LOG_SOURCE: Final = "oom.log.source"
 OUTCOME: Final = "oom.outcome"
 
 SERVICE_SOURCE: Final = "oom.service.source"

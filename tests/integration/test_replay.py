@@ -129,6 +129,27 @@ def test_a_dry_run_sends_nothing(backend: tuple[Backend, str], tmp_path: Path) -
     assert not (tmp_path / "state").exists()
 
 
+def test_a_pod_prints_no_kill_into_the_hosts_logs(tmp_path: Path) -> None:
+    """A pod chooses its whole standard output: here a kill of postgres on another host."""
+    logs = tmp_path / "log"
+    _write(logs / "kern.log", syslog_lines(KILL))
+    forged = [line.replace("tail", "postgres") for line in KILL]
+    wrapped = [
+        f"2023-11-14T21:00:00.5Z stdout F {line}" for line in syslog_lines(forged, host="db2")
+    ]
+    pod = _write(logs / "pods/shop_web-1_uid/web/0.log", wrapped)
+    (logs / "containers").mkdir()
+    (logs / "containers/web.log").symlink_to(pod)
+    (of_directory,) = _shown(run_otel_oom("replay", "--json", logs))
+    assert of_directory["oom.victim.comm"] == "tail"
+    assert of_directory["oom.log.source"] == "text"
+    named = run_otel_oom("replay", "--json", logs, logs / "containers/web.log")
+    kinds = {one["oom.victim.comm"]: one["oom.log.source"] for one in _shown(named)}
+    assert kinds == {"tail": "text", "postgres": "unverified"}
+    shown = run_otel_oom("replay", "--dry-run", logs / "containers/web.log")
+    assert "(unverified)" in shown.out
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_the_standard_input_is_read(pack: Any) -> None:  # noqa: ANN401  a function
     data = pack("".join(f"{line}\n" for line in dmesg_lines(STORM)).encode())

@@ -25,7 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
         type=Path,
         metavar="FILE",
         help="kern.log, syslog, messages, output of dmesg or journalctl, compressed or not; "
-        "a directory such as /var/log; - for standard input",
+        "a directory such as /var/log, of which container logs are not read; - for standard input",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the events, do not send them")
     add_json(parser, "print the events as OTLP/JSON lines, do not send them")

@@ -11,13 +11,13 @@ from msgspec.structs import replace
 
 from otel_oom.commands.replay.boots import FIRST_LINE, Boot, PendingEvent
 from otel_oom.commands.replay.decompress import UnreadableFileError
-from otel_oom.commands.replay.formats import detect
+from otel_oom.commands.replay.formats import detect, journal_fields
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
 from otel_oom.linux.kernel_log.report import LoggedKill
 from otel_oom.model.events import NoVictim, OomKill, Panic
-from otel_oom.model.types import LogProvenance
+from otel_oom.model.types import JOURNAL, TEXT_FILE, UNVERIFIED, LogProvenance
 
 Event = OomKill | NoVictim | Panic
 """An event that a kernel log contains."""
@@ -32,8 +32,18 @@ _NAMES: Final = re.compile(r"\(.*\)", re.DOTALL)
 class EventExtractor:
     """Extractor of the events of one file."""
 
-    def __init__(self, path: Path | None, ended_unix_ns: int) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        ended_unix_ns: int,
+        *,
+        is_named: bool = True,
+        is_vouched: bool = True,
+    ) -> None:
+        """Extract from the log ``path``; see :class:`.log_files.LogFile`."""
         self._file = str(path) if path else None
+        self._is_named = is_named
+        self._is_vouched = is_vouched
         self._timestamps = TimestampResolver(ended_unix_ns)
         self._boots: dict[str | None, Boot] = {}
         self._boot_id = ""
@@ -71,10 +81,10 @@ class EventExtractor:
             self._end_all()
             self._boot_id = boot_id
             return
-        line = detect.parse_line(raw.text)
+        line = detect.parse_line(raw.text, allow_unverified=self._is_named)
         if line is not None:
             self._is_bare = False
-        elif self._is_bare and raw.relevant:
+        elif self._is_bare and self._is_named and raw.relevant:
             line = detect.parse_bare_text(raw.text)
         if line is None:
             return
@@ -120,6 +130,7 @@ class EventExtractor:
             host_id=line.host_id,
             time_source=time_source,
             file=self._file,
+            source=self._source_of(line),
         )
         if isinstance(pending.event, Panic):
             return replace(
@@ -139,3 +150,8 @@ class EventExtractor:
         else:
             event = builder.build_no_victim(pending.event, since_boot_ns, offset_ns, provenance)
         return event and replace(event, boottime_ns=line.since_boot_ns or 0)
+
+    def _source_of(self, line: LoggedLine) -> str:
+        if line.unverified or not self._is_vouched or line.format == detect.TEXT:
+            return UNVERIFIED
+        return JOURNAL if line.format == journal_fields.FORMAT else TEXT_FILE

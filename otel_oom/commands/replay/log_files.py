@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -15,15 +15,14 @@ from msgspec.structs import replace
 
 from otel_oom.commands.replay import rotation
 from otel_oom.commands.replay.decompress import STDIN, UnreadableFileError, open_file
+from otel_oom.commands.replay.directory_walk import DirectoryWalk
 from otel_oom.commands.replay.formats import detect, journal_export
 
-_MAX_DEPTH: Final = 5
-_MAX_ENTRIES: Final = 1 << 14
 _HEAD_BYTES: Final = 1 << 16
 
 _JOURNAL_SUFFIXES: Final = (".journal", ".journal~")
 _RANKS: Final = {"kern": 1, "syslog": 2, "messages": 2, "dmesg": 3}
-"""Beginnings of names that are read whatever the file begins with, in the order of ranks."""
+"""Beginnings of the names of the system's logs, in the order of ranks."""
 _DEFAULT_RANK: Final = 2
 
 
@@ -31,7 +30,8 @@ class LogFile(Struct, frozen=True):
     """A file to read, or all files of the journal, which are read together.
 
     ``ended_unix_ns`` is the latest time of its last line. ``series`` is the name that rotated files
-    of one log share.
+    of one log share. ``is_named``: on the command line, not found in a directory. ``is_vouched``:
+    by the user who named it, or by the name of a log of the system.
     """
 
     paths: tuple[Path, ...]
@@ -39,6 +39,8 @@ class LogFile(Struct, frozen=True):
     ended_unix_ns: int
     series: str
     is_journal: bool = False
+    is_named: bool = False
+    is_vouched: bool = True
 
     @property
     def path(self) -> Path | None:
@@ -47,10 +49,18 @@ class LogFile(Struct, frozen=True):
 
 
 class Selection(Struct, frozen=True):
-    """The files to read in their order, and an error for each that can't be read."""
+    """The files to read in their order, an error for each that can't be read, and notes."""
 
     files: tuple[LogFile, ...]
     errors: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class _FoundFile(Struct, frozen=True):
+    path: Path
+    status: os.stat_result | None
+    is_named: bool
+    is_vouched: bool
 
 
 def select_log_files(paths: Sequence[Path]) -> Selection:
@@ -59,82 +69,93 @@ def select_log_files(paths: Sequence[Path]) -> Selection:
     The order is by the detail of their lines, so that of equal events the best is kept; files of
     one log follow from old to new.
     """
-    files: dict[Path, os.stat_result | None] = {}
+    found: dict[Path, _FoundFile] = {}
+    named: dict[Path, _FoundFile] = {}
     errors: list[str] = []
+    skipped: list[Path] = []
     for path in paths:
         try:
             status = None if path == STDIN else path.stat()
             if status and stat.S_ISDIR(status.st_mode):
-                files |= dict(_in_directory(path, errors))
+                walk = DirectoryWalk(path, status)
+                found |= {file.path: file for file in _find_logs(walk)}
+                errors += walk.errors
+                skipped += walk.skipped
             else:
-                files[path] = status
+                named[path] = _FoundFile(path, status, is_named=True, is_vouched=True)
         except OSError as error:
             errors.append(f"Cannot read {path}: {error.strerror}.")
-    return Selection(tuple(_ordered(files)), tuple(errors))
+    return Selection(tuple(_ordered({**found, **named}.values())), tuple(errors), _notes(skipped))
 
 
-def _in_directory(
-    directory: Path, errors: list[str], depth: int = _MAX_DEPTH
-) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield the kernel logs below a directory; links are not followed."""
-    try:
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)[:_MAX_ENTRIES]
-    except OSError as error:
-        errors.append(f"Cannot read {directory}: {error.strerror}.")
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            if depth > 1:
-                yield from _in_directory(path, errors, depth - 1)
-        elif entry.is_file(follow_symlinks=False):
-            try:
-                if path.name.endswith(_JOURNAL_SUFFIXES) or _is_kernel_log(path):
-                    yield path, entry.stat(follow_symlinks=False)
-            except UnreadableFileError as error:
-                errors.append(str(error))
+def _notes(skipped: Sequence[Path]) -> tuple[str, ...]:
+    if not skipped:
+        return ()
+    note = (
+        f"Not read, because others can write them: {len(skipped)} files and directories, such as "
+        f"{skipped[0]}. To read a file nevertheless, name it."
+    )
+    return (note,)
+
+
+def _find_logs(walk: DirectoryWalk) -> Iterator[_FoundFile]:
+    """Yield the kernel logs below a directory."""
+    for path, status in walk.find_files():
+        try:
+            has_log_name = path.name.startswith(tuple(_RANKS)) or _is_journal(path)
+            if has_log_name or _is_kernel_log(path):
+                yield _FoundFile(path, status, is_named=False, is_vouched=has_log_name)
+        except UnreadableFileError as error:
+            walk.errors.append(str(error))
+
+
+def _is_journal(path: Path) -> bool:
+    return path.name.endswith(_JOURNAL_SUFFIXES)
 
 
 def _is_kernel_log(path: Path) -> bool:
-    """Return whether the name, or a line at the beginning, is that of a kernel log."""
+    """Return whether a line at the beginning is that of a kernel log."""
     with open_file(path) as (stream, _):
         head = stream.read(_HEAD_BYTES)
-    if path.name.startswith(tuple(_RANKS)) or head.startswith(journal_export.BEGIN):
+    if head.startswith(journal_export.BEGIN):
         return True
     return any(detect.parse_line(line) for line in head.split(b"\n"))
 
 
-def _ordered(files: Mapping[Path, os.stat_result | None]) -> list[LogFile]:
-    logs = [
-        _log_file(path, status)
-        for path, status in files.items()
-        if not path.name.endswith(_JOURNAL_SUFFIXES)
-    ]
+def _ordered(files: Collection[_FoundFile]) -> list[LogFile]:
+    logs = [_log_file(file) for file in files if not _is_journal(file.path)]
     logs.sort(key=_order)
     logs = [
         file for _, series in groupby(logs, lambda file: file.series) for file in _dated(series)
     ]
-    journals = sorted(path for path in files if path.name.endswith(_JOURNAL_SUFFIXES))
+    journals = sorted(
+        (file for file in files if _is_journal(file.path)), key=lambda file: file.path
+    )
     if journals:
-        size = sum(status.st_size for path in journals if (status := files[path]))
-        logs.insert(0, LogFile(tuple(journals), size, time.time_ns(), "", is_journal=True))
+        size = sum(file.status.st_size for file in journals if file.status)
+        paths = tuple(file.path for file in journals)
+        logs.insert(0, LogFile(paths, size, time.time_ns(), "", is_journal=True))
     return logs
 
 
-def _log_file(path: Path, status: os.stat_result | None) -> LogFile:
+def _log_file(file: _FoundFile) -> LogFile:
+    path, status = file.path, file.status
     is_regular = status is not None and stat.S_ISREG(status.st_mode)
     return LogFile(
         (path,),
         status.st_size if status else 0,
         status.st_mtime_ns if status and is_regular else time.time_ns(),
         str(path.with_name(rotation.base_name(path.name))),
+        is_named=file.is_named,
+        is_vouched=file.is_vouched,
     )
 
 
-def _order(file: LogFile) -> tuple[int, str, tuple[int, str, int], int]:
+def _order(file: LogFile) -> tuple[bool, int, str, tuple[int, str, int], int]:
     name = file.paths[0].name
     rank = next((rank for start, rank in _RANKS.items() if name.startswith(start)), _DEFAULT_RANK)
-    return rank, file.series, rotation.age_key(name), file.ended_unix_ns
+    age = rotation.age_key(name)
+    return not file.is_vouched, rank, file.series, age, file.ended_unix_ns
 
 
 def _dated(series: Iterable[LogFile]) -> list[LogFile]:

@@ -79,7 +79,7 @@ def _start(path: Path, end_unix_ns: int) -> int:
         return end_unix_ns
     resolver = TimestampResolver(end_unix_ns)
     for raw in head.split(b"\n"):
-        line = detect.parse_line(raw)
+        line = detect.parse_line(raw, allow_unverified=True)
         if line is not None and line.when is not None:
             unix_ns, source = resolver.resolve(resolver.add(line))
             if source != FILE:

@@ -64,6 +64,8 @@ class _Reader:
         self._failed = False
         self._kills = 0
         self._progress = Progress(sum(file.size for file in selection.files))
+        for note in selection.notes:
+            sys.stderr.write(f"otel-oom: {note}\n")
         for error in selection.errors:
             self.fail(error)
         if not selection.files and not selection.errors:
@@ -108,4 +110,7 @@ def _events(file: LogFile, progress: Progress) -> Iterator[Event]:
             lines = journal_export.prefilter_entries(stream, progress.add)
         else:
             lines = prefilter.prefilter_lines(prefilter.read_blocks(stream, progress.add))
-        yield from EventExtractor(file.path, file.ended_unix_ns).extract(lines)
+        extractor = EventExtractor(
+            file.path, file.ended_unix_ns, is_named=file.is_named, is_vouched=file.is_vouched
+        )
+        yield from extractor.extract(lines)

@@ -58,5 +58,6 @@ def _heading(event: Event) -> str:
     parts = [f"{date:%Y-%m-%dT%H:%M:%S}.{ns // NS_PER_MS:03d}Z"]
     if event.provenance is not None:
         parts[0] += _TIME_NOTES.get(event.provenance.time_source, "")
+        parts[0] += " (unverified)" if event.provenance.is_unverified else ""
         parts += filter(None, (event.provenance.host, event.provenance.file))
     return "  ".join(parts)

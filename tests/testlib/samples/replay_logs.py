@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Final
 
 from otel_oom.commands.replay import prefilter
@@ -90,8 +89,9 @@ def replay(
     data: bytes | list[str],
     *,
     ended_ns: int = ENDED_NS,
-    file: Path | None = None,
     piece: int = 1 << 20,
+    is_named: bool = True,
+    is_vouched: bool = True,
 ) -> list[Event]:
     """Return the events in a file of these bytes or lines."""
     if isinstance(data, list):
@@ -102,7 +102,8 @@ def replay(
         raws = journal_export.prefilter_entries(stream)
     else:
         raws = prefilter.prefilter_lines(prefilter.read_blocks(stream))
-    return list(EventExtractor(file, ended_ns).extract(raws))
+    extractor = EventExtractor(None, ended_ns, is_named=is_named, is_vouched=is_vouched)
+    return list(extractor.extract(raws))
 
 
 def replay_kills(data: bytes | list[str], **more: int) -> list[OomKill]:

@@ -1,7 +1,7 @@
 """Parsing of a line in any format.
 
-Each line shows its own format, so a file may mix several. Terminal colours and the prefixes of
-container runtimes are stripped first.
+Each line shows its own format, so a file may mix several. Terminal colours are stripped first, and
+where unverified lines are allowed, the prefixes of container runtimes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.commands.replay.formats import journal_export
 from otel_oom.commands.replay.formats.dmesg import parse_dmesg_line
@@ -30,20 +32,25 @@ _FIELD: Final = re.compile(rb'\s*(?:[A-Z0-9_]{1,64}=|"\w{1,64}" ?:)')
 _BOOT: Final = re.compile(rb"-- (?:Boot ([0-9a-f]{32})|Reboot) --")
 
 
-def parse_line(raw: bytes) -> LoggedLine | None:
-    """Return the kernel's line; ``None`` for others, and for an unknown format."""
+def parse_line(raw: bytes, *, allow_unverified: bool = False) -> LoggedLine | None:
+    """Return the kernel's line; ``None`` for others, and for an unknown format.
+
+    ``allow_unverified``: also a line that any program can have written, such as a container on its
+    standard output.
+    """
     if raw.startswith(journal_export.BEGIN):
-        return parse_export_entry(raw)
+        return parse_export_entry(raw, allow_unverified=allow_unverified)
     raw = raw.rstrip(b"\r")
     if b"\x1b[" in raw:
         raw = _COLOUR.sub(b"", raw)
     for prefix in _JSON_PREFIXES:
         raw = raw.removeprefix(prefix)
     if raw.startswith(b"{"):
-        return parse_json_entry(raw) or _parse_docker_line(raw)
+        entry = parse_json_entry(raw, allow_unverified=allow_unverified)
+        return entry or (_parse_docker_line(raw) if allow_unverified else None)
     cri = _CRI.match(raw)
     if cri:
-        raw = raw[cri.end() :]
+        return _parse_wrapped_text(raw[cri.end() :]) if allow_unverified else None
     return parse_syslog_line(raw) or parse_dmesg_line(raw)
 
 
@@ -65,4 +72,9 @@ def _parse_docker_line(raw: bytes) -> LoggedLine | None:
         text = json.loads(raw)["log"].encode("utf-8", "surrogatepass").rstrip(b"\n")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return None if text.startswith(b"{") else parse_line(text)
+    return None if text.startswith(b"{") else _parse_wrapped_text(text)
+
+
+def _parse_wrapped_text(text: bytes) -> LoggedLine | None:
+    line = parse_line(text)
+    return line and replace(line, unverified=True)

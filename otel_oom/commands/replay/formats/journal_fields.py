@@ -27,8 +27,11 @@ _MAX_DELAY_US: Final = 3_600_000_000
 Fields = Mapping[str, bytes]
 
 
-def parse_json_entry(raw: bytes) -> LoggedLine | None:
-    """Return the kernel's line in an entry as JSON; ``None`` for others."""
+def parse_json_entry(raw: bytes, *, allow_unverified: bool = False) -> LoggedLine | None:
+    """Return the kernel's line in an entry as JSON; ``None`` for others.
+
+    ``allow_unverified``: also a line of an entry without the field that only journald sets.
+    """
     try:
         entry = json.loads(raw)
     except (ValueError, RecursionError):
@@ -36,12 +39,13 @@ def parse_json_entry(raw: bytes) -> LoggedLine | None:
     if not isinstance(entry, dict) or "MESSAGE" not in entry:
         return None
     fields = {name: _bytes(value) for name, value in entry.items()}
-    return _line({name: value for name, value in fields.items() if value is not None})
+    present = {name: value for name, value in fields.items() if value is not None}
+    return _line(present, allow_unverified=allow_unverified)
 
 
-def parse_export_entry(entry: bytes) -> LoggedLine | None:
-    """Return the kernel's line in an entry of the export format; ``None`` for others."""
-    return _line(parse_fields(entry))
+def parse_export_entry(entry: bytes, *, allow_unverified: bool = False) -> LoggedLine | None:
+    """Return the kernel's line in an entry of the export format; see :func:`parse_json_entry`."""
+    return _line(parse_fields(entry), allow_unverified=allow_unverified)
 
 
 def _bytes(value: Any) -> bytes | None:  # noqa: ANN401  JSON
@@ -56,9 +60,10 @@ def _bytes(value: Any) -> bytes | None:  # noqa: ANN401  JSON
         return None
 
 
-def _line(fields: Fields) -> LoggedLine | None:
+def _line(fields: Fields, *, allow_unverified: bool) -> LoggedLine | None:
     # Only journald sets fields that begin with an underscore; user space may set the others.
-    if fields.get("_TRANSPORT", b"kernel") != b"kernel":
+    unverified = "_TRANSPORT" not in fields
+    if fields.get("_TRANSPORT", b"kernel") != b"kernel" or (unverified and not allow_unverified):
         return None
     if fields.get("SYSLOG_FACILITY", b"0") != b"0" or "MESSAGE" not in fields:
         return None
@@ -71,6 +76,7 @@ def _line(fields: Fields) -> LoggedLine | None:
         host=decode_bytes(fields["_HOSTNAME"]) if "_HOSTNAME" in fields else None,
         host_id=_id(fields, "_MACHINE_ID"),
         boot_id=format_boot_id(_id(fields, "_BOOT_ID") or "") or "",
+        unverified=unverified,
     )
 
 

@@ -53,7 +53,7 @@ class LoggedLine(Struct, frozen=True):
     ``format`` names the program. ``since_boot_ns`` is the time on the log's own clock. ``when`` is
     that on the wall clock: Unix time in nanoseconds, or as written. ``host`` is the host's name,
     ``host_id`` its machine-id(5). ``boot_id`` is empty if unknown. ``caller`` is the id of
-    the printing thread.
+    the printing thread. ``unverified``: any program can have written the line.
     """
 
     format: str
@@ -64,3 +64,4 @@ class LoggedLine(Struct, frozen=True):
     host_id: str | None = None
     boot_id: str = ""
     caller: int | None = None
+    unverified: bool = False

@@ -3,7 +3,8 @@
 They contain a time, the host's name, ``kernel:`` and the text; the kernel's own time may precede
 the text. The time is that of RFC 3164, without year and zone, that of RFC 3339, or one of
 journalctl's: with the year and the zone's name (``short-full``), Unix time in seconds
-(``short-unix``), or the uptime (``short-monotonic``). RFC 5424 is supported as well.
+(``short-unix``), or the uptime (``short-monotonic``). RFC 5424 is supported as well. A line with
+the id of a process is that of a program which calls itself ``kernel``.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _TIME: Final = re.compile(
     rb"|(\d{1,11})\.(\d{6})"
     rb"|\[ {0,9}(\d{1,9})\.(\d{6})(?: *<[^>\n]{0,20}>)?\]) "
 )
-_TAG: Final = re.compile(rb"(?:([\w.:-]{1,255}) )?kernel(?:\[\d{1,10}\])?: ?")
+_TAG: Final = re.compile(rb"(?:([\w.:-]{1,255}) )?kernel: ?")
 _TAG_5424: Final = re.compile(
-    rb"([!-~]{1,255}) kernel [!-~]{1,128} [!-~]{1,32} "
+    rb"([!-~]{1,255}) kernel - [!-~]{1,32} "
     rb'(?:-|(?:\[(?:[^"\]]|"(?:[^"\\]|\\.)*")*\])+) ?'
     rb"(?:\xef\xbb\xbf)?"
 )

@@ -153,7 +153,9 @@ def test_invalid_utf8_is_read() -> None:
     ],
 )
 def test_prefixes_of_container_runtimes_are_stripped(raw: str) -> None:
-    assert detect.parse_line(raw.encode()) == LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS)
+    line = LoggedLine("dmesg", TEXT, since_boot_ns=UPTIME_NS, unverified=True)
+    assert detect.parse_line(raw.encode(), allow_unverified=True) == line
+    assert detect.parse_line(raw.encode()) is None
 
 
 @pytest.mark.parametrize(

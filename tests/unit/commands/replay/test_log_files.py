@@ -186,10 +186,10 @@ def test_kernel_logs_of_a_directory_are_selected(tmp_path: Path) -> None:
         "messages-20231101",
         "messages-20231108.xz",
         "messages",
-        "sos/journal.export",
-        "sos/journal.json",
         "syslog",
         "dmesg.0",
+        "sos/journal.export",
+        "sos/journal.json",
     ]
     assert found.files[0].is_journal
 
