@@ -59,7 +59,9 @@ class EventEncoder:
         outcome, kept = self._outcome(row), self._kept.pop(uid, None)
         if kept is not None:
             del self.decoded[uid]
-            return replace(kept, victim_outcome=outcome)
+            # The store may have dropped the report meanwhile, and wants the log again.
+            if row.log_queued:
+                return replace(kept, victim_outcome=outcome)
         snapshot = row.snapshot
         if isinstance(row.event, OomEvent):
             containers = self._containers.resolve_deferred(row.event, snapshot.containers)

@@ -14,6 +14,7 @@ from otel_oom.enrich.resource import finest_cgroup_path, victim_resource
 from otel_oom.enrich.service_identity import ServiceHints
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.enrich.types import (
+    EnrichedDroppedEvents,
     EnrichedEvent,
     EnrichedKill,
     EnrichedMissedKills,
@@ -27,10 +28,19 @@ from otel_oom.linux.containers.cgroup_id import containers_by_path
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic, StoredEvent, UserspaceKill
+from otel_oom.model.events import (
+    DroppedEvents,
+    MissedKills,
+    NoVictim,
+    OomKill,
+    Panic,
+    StoredEvent,
+    UserspaceKill,
+)
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import OomControl
 
+_CONTAINER_PREFIXES: Final = ("container.", "k8s.container.")
 _HOST_CONSTRAINTS: Final = {"none", "cpuset", "memory_policy"}
 
 
@@ -49,6 +59,8 @@ def enrich_event(
     host = host.of_event(event)
     if isinstance(event, MissedKills):
         return enrich_missed_kills(event, observed_unix_ns, host)
+    if isinstance(event, DroppedEvents):
+        return enrich_dropped_events(event, observed_unix_ns, host, snapshot.containers)
     if isinstance(event, NoVictim):
         return enrich_no_victim(event, observed_unix_ns, host, snapshot.containers)
     if isinstance(event, Panic):
@@ -153,6 +165,21 @@ def enrich_missed_kills(
     return EnrichedMissedKills(
         event, observed_unix_ns, {**host.attributes, "service.name": "otel-oom"}
     )
+
+
+def enrich_dropped_events(
+    event: DroppedEvents, observed_unix_ns: int, host: Host, containers: EventContainers | None
+) -> EnrichedDroppedEvents:
+    """Enrich drops with the pod, container or unit of their holder as the resource.
+
+    ``containers`` are those of one of the events: where the holder is a pod, only the pod is
+    described by them.
+    """
+    found = (containers.host or containers.victim) if containers else None
+    resource = victim_resource(event.holder, found, ServiceHints(), host.attributes)
+    if found and found.id not in event.holder:
+        resource = {k: v for k, v in resource.items() if not k.startswith(_CONTAINER_PREFIXES)}
+    return EnrichedDroppedEvents(event, observed_unix_ns, resource)
 
 
 def _user_stack(

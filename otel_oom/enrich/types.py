@@ -123,6 +123,19 @@ class EnrichedMissedKills(Struct, frozen=True):
     resource: Attributes
 
 
+class EnrichedDroppedEvents(Struct, frozen=True):
+    """Events of one holder that the store dropped; ``resource`` describes the holder."""
+
+    event: events.DroppedEvents
+    observed_unix_ns: int
+    resource: Attributes
+
+
 EnrichedEvent = (
-    EnrichedKill | EnrichedUserspaceKill | EnrichedNoVictim | EnrichedPanic | EnrichedMissedKills
+    EnrichedKill
+    | EnrichedUserspaceKill
+    | EnrichedNoVictim
+    | EnrichedPanic
+    | EnrichedMissedKills
+    | EnrichedDroppedEvents
 )

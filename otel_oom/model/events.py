@@ -25,6 +25,8 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
     had released its memory before it could be killed. ``memcg_usage`` is that of ``memcg``: at the
     mark, else read after it. ``original`` is the kernel log's report; in a group the first kill has
     it. ``tasks`` are the processes in the report's table, else those in ``/proc`` after the mark.
+    ``report_uid`` is the ``uid`` of the kill of the same container whose report and tasks stand for
+    this one's too. ``report_dropped``: the store dropped both at its size limit.
     """
 
     kind: ClassVar[str] = "kill"
@@ -37,6 +39,8 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
     skipped: bool = False
     original: str | None = None
     tasks: TaskList | None = None
+    report_uid: str | None = None
+    report_dropped: bool = False
 
     @property
     def identity_key(self) -> str:
@@ -122,13 +126,14 @@ class NoVictim(OomEvent, frozen=True, kw_only=True):
     """The kernel ran out of memory and found no killable process (``out_of_memory()``).
 
     ``repeat_count`` is how often that happened again since the last such event. ``original`` is
-    the kernel log's report.
+    the kernel log's report. ``report_dropped`` is as in :class:`OomKill`.
     """
 
     kind: ClassVar[str] = "no_victim"
 
     repeat_count: int = 0
     original: str | None = None
+    report_dropped: bool = False
 
     @property
     def identity_key(self) -> str:
@@ -156,6 +161,29 @@ class MissedKills(Event, frozen=True, kw_only=True):
     def identity_key(self) -> str:
         """A constant: there is one such event at a time."""
         return "missed"
+
+
+class DroppedEvents(Event, frozen=True, kw_only=True):
+    """Undelivered data of one holder that the store has dropped at its size limit.
+
+    ``holder`` is the cgroup of the pod, container, user or service that it was of, empty if that is
+    not known. ``count`` is the number of events, ``report_count`` of events that lost their kernel
+    report and task list alone, ``dead_letter_count`` of rejected messages. ``start_unix_ns`` is the
+    time of the first drop; the time of this event follows the last one.
+    """
+
+    kind: ClassVar[str] = "dropped"
+
+    holder: str
+    count: int
+    report_count: int
+    dead_letter_count: int
+    start_unix_ns: int
+
+    @property
+    def identity_key(self) -> str:
+        """The holder."""
+        return f"dropped/{self.holder}"
 
 
 class Panic(OomEvent, frozen=True, kw_only=True):
@@ -237,7 +265,7 @@ CapturedEvent = (
 )
 """An event as a source hands it over."""
 
-StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills
+StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills | DroppedEvents
 """An event with a row in the database and a log record of its own."""
 
 

@@ -7,10 +7,17 @@ from typing import Final
 
 from otel_oom.enrich.advice import advise
 from otel_oom.enrich.stack_analysis import StackAnalysis
-from otel_oom.enrich.types import EnrichedKill, EnrichedMissedKills, EnrichedNoVictim, EnrichedPanic
+from otel_oom.enrich.types import (
+    EnrichedDroppedEvents,
+    EnrichedKill,
+    EnrichedMissedKills,
+    EnrichedNoVictim,
+    EnrichedPanic,
+)
 from otel_oom.linux.systemd.units import find_owning_unit
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import entity_attributes as entities
 from otel_oom.otlp import semconv
 from otel_oom.otlp.semconv import Attributes, Value
@@ -35,6 +42,8 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             **entities.service_attributes(enriched.service),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,
+            semconv.REPORT_ID: kill.report_uid,
+            semconv.REPORT_DROPPED: kill.report_dropped or None,
             semconv.LIMIT_SCOPE: enriched.limit_scope,
             semconv.LIMIT_SYSTEMD_SETTING: setting.line if setting else None,
             semconv.LIMIT_SYSTEMD_FILE: str(setting.file) if setting else None,
@@ -54,6 +63,7 @@ def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
         {
             "log.record.uid": event.uid,
             semconv.DECISION_REPEAT_COUNT: event.repeat_count,
+            semconv.REPORT_DROPPED: event.report_dropped or None,
             **entities.related_container_attributes(enriched.containers),
             **_decision_attributes(event, enriched.stack_analysis, enriched.user_stack),
         }
@@ -88,6 +98,21 @@ def missed_attributes(enriched: EnrichedMissedKills) -> Attributes:
         semconv.MISSED_REASON: event.reason,
         semconv.MISSED_UPPER_BOUND: event.upper_bound,
     }
+
+
+def dropped_attributes(enriched: EnrichedDroppedEvents) -> Attributes:
+    """Return all attributes of dropped events."""
+    event = enriched.event
+    return entities.drop_none(
+        {
+            "log.record.uid": event.uid,
+            semconv.DROPPED_COUNT: event.count,
+            semconv.DROPPED_REPORT_COUNT: event.report_count,
+            semconv.DROPPED_DEAD_LETTER_COUNT: event.dead_letter_count,
+            semconv.DROPPED_MEMCG_PATH: event.holder or None,
+            semconv.DROPPED_DURATION: (event.time_unix_ns - event.start_unix_ns) / NS_PER_S,
+        }
+    )
 
 
 def log_text(event: OomKill | NoVictim | Panic) -> Attributes:

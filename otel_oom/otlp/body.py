@@ -7,7 +7,7 @@ from typing import Final
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.types import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.linux.systemd.units import find_units
-from otel_oom.model.events import MissedKills, OomKill
+from otel_oom.model.events import DroppedEvents, MissedKills, OomKill
 from otel_oom.model.snapshot import Container
 from otel_oom.model.types import OomControl
 from otel_oom.model.units import format_bytes
@@ -101,6 +101,15 @@ def missed_body(event: MissedKills) -> str:
     return (
         f"{count} of {event.kernel_count} OOM kills counted by the kernel this boot {verb} not "
         f"captured: {_MISSED_REASONS.get(event.reason, event.reason)}."
+    )
+
+
+def dropped_body(event: DroppedEvents) -> str:
+    """Return what was dropped, and of which cgroup."""
+    return (
+        f"The store of otel-oom was at its size limit and dropped undelivered data of "
+        f"{event.holder or 'several cgroups'}: {event.count} events, {event.report_count} kernel "
+        f"reports, {event.dead_letter_count} dead letters."
     )
 
 

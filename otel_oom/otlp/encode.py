@@ -14,6 +14,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
 
 from otel_oom.enrich.types import (
+    EnrichedDroppedEvents,
     EnrichedEvent,
     EnrichedKill,
     EnrichedMissedKills,
@@ -71,6 +72,14 @@ def build_log_event(enriched: EnrichedEvent) -> ReadableLogRecord:
                 severity=SeverityNumber.ERROR,
                 body=body.missed_body(enriched.event),
                 attributes=attributes.missed_attributes(enriched),
+            )
+        case EnrichedDroppedEvents(event=dropped):
+            return build_log_record(
+                enriched,
+                name=semconv.EVENT_DROPPED,
+                severity=SeverityNumber.ERROR,
+                body=body.dropped_body(dropped),
+                attributes=attributes.dropped_attributes(enriched),
             )
 
 

@@ -14,6 +14,7 @@ Attributes = dict[str, Value]
 SCOPE: Final = "otel_oom"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
+EVENT_DROPPED: Final = "oom.dropped"
 EVENT_KILL: Final = "oom.kill"
 EVENT_MISSED: Final = "oom.missed"
 EVENT_NO_VICTIM: Final = "oom.no_victim"
@@ -32,6 +33,7 @@ METRIC_RING_BUFFER_USAGE: Final = "otel_oom.ring_buffer.usage"
 METRIC_RING_BUFFER_LIMIT: Final = "otel_oom.ring_buffer.limit"
 METRIC_QUEUE_AGE: Final = "otel_oom.queue.age"
 METRIC_QUEUE_DROPPED: Final = "otel_oom.queue.dropped"
+METRIC_REPORT_DROPPED: Final = "otel_oom.report.dropped"
 METRIC_DEAD_LETTER_COUNT: Final = "otel_oom.dead_letter.count"
 METRIC_DELIVERY_DURATION: Final = "otel_oom.delivery.duration"
 
@@ -68,6 +70,8 @@ KILLER_RULE: Final = "oom.killer.rule"
 
 ADVICE: Final = "oom.advice"
 INCIDENT_ID: Final = "oom.incident.id"
+REPORT_ID: Final = "oom.report.id"
+REPORT_DROPPED: Final = "oom.report.dropped"
 
 REQUEST_KERNEL_STACK: Final = "oom.request.kernel_stack"
 REQUEST_ORDER: Final = "oom.request.order"
@@ -81,6 +85,12 @@ MISSED_COUNT: Final = "oom.missed.count"
 MISSED_KERNEL_COUNT: Final = "oom.missed.kernel_count"
 MISSED_REASON: Final = "oom.missed.reason"
 MISSED_UPPER_BOUND: Final = "oom.missed.upper_bound"
+
+DROPPED_COUNT: Final = "oom.dropped.count"
+DROPPED_REPORT_COUNT: Final = "oom.dropped.report_count"
+DROPPED_DEAD_LETTER_COUNT: Final = "oom.dropped.dead_letter_count"
+DROPPED_MEMCG_PATH: Final = "oom.dropped.memcg.path"
+DROPPED_DURATION: Final = "oom.dropped.duration"
 
 PANIC_MESSAGE: Final = "oom.panic.message"
 PANIC_BOOT_ID: Final = "oom.panic.boot_id"

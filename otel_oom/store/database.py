@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from otel_oom.config.store import StoreLimits
 from otel_oom.linux import clock
-from otel_oom.store import retention
+from otel_oom.store import eviction, retention
 from otel_oom.store.database_file import NAME, DatabaseFile, Work, run_in_transaction
 from otel_oom.store.recovery.disk_space import DiskReserve
 from otel_oom.store.recovery.errors import FaultKind, NoSpaceError, classify, describe
@@ -29,7 +29,7 @@ from otel_oom.store.state_dir import StateDirectory
 
 _LOG = logging.getLogger(__name__)
 
-_MAX_TRIES: Final = 5
+_MAX_TRIES: Final = 8
 """Attempts to make space for one piece of work."""
 
 _T = TypeVar("_T")
@@ -142,10 +142,10 @@ class Database:
         return self._prune_any(db)
 
     def _prune_any(self, db: sqlite3.Connection) -> bool:
-        """Delete history, else the oldest rows; return ``False`` if there are none."""
+        """Delete history, else what the largest holders have; return ``False`` without either."""
         if run_in_transaction(db, self._prune_history):
             return True
-        dropped = run_in_transaction(db, retention.prune_oldest)
+        dropped = run_in_transaction(db, eviction.evict)
         self._drop_reporter.add(dropped)
         return bool(dropped)
 

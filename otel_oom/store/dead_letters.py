@@ -47,8 +47,10 @@ class DeadLetters:
         def move(db: sqlite3.Connection) -> int:
             now = time.time_ns()
             db.executemany(
-                "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, send_alone)"
-                " SELECT uid, signal, payload, ?, ambiguous FROM dead_letters WHERE id = ?",
+                "INSERT OR IGNORE INTO outbox"
+                " (uid, signal, payload, queued_unix_ns, send_alone, holder, size)"
+                " SELECT uid, signal, payload, ?, ambiguous, holder, size"
+                " FROM dead_letters WHERE id = ?",
                 [(now, id_) for id_ in ids],
             )
             return _delete(db, ids)
@@ -65,8 +67,9 @@ def insert(db: sqlite3.Connection, messages: Sequence[Message], rejection: Rejec
     values = (rejection.endpoint, rejection.reason, rejection.ambiguous, time.time_ns())
     db.executemany(
         "INSERT INTO dead_letters"
-        " (uid, signal, payload, endpoint, reason, ambiguous, rejected_unix_ns)"
-        " SELECT uid, signal, payload, ?, ?, ?, ? FROM outbox WHERE id = ? AND uid = ?",
+        " (uid, signal, payload, endpoint, reason, ambiguous, rejected_unix_ns, holder, size)"
+        " SELECT uid, signal, payload, ?, ?, ?, ?, holder, size"
+        " FROM outbox WHERE id = ? AND uid = ?",
         [(*values, message.id, message.uid) for message in messages],
     )
 

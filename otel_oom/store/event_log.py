@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Final
 
 from otel_oom.model.events import (
@@ -22,7 +23,8 @@ from otel_oom.model.events import (
     VictimExit,
 )
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.store import counters
+from otel_oom.store import counters, fair_order
+from otel_oom.store.holder import event_holder
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.types import OutboxEntry, PendingEvent, StoredKill, decode, decode_event, encode
@@ -34,7 +36,11 @@ _VICTIM: Final = (
 )
 """The kill of a process. Without its start, the last one of its pid: earlier processes are gone."""
 
-_PENDING: Final = "undecodable_reason IS NULL AND NOT (log_queued AND span_queued)"
+PENDING: Final = "undecodable_reason IS NULL AND NOT (log_queued AND span_queued)"
+
+_OVERDUE: Final = "(boot_id != ?1 OR boottime_ns < ?2)"
+
+_MIN_REPORT_BYTES: Final = 1024
 
 _MAX_REAPER_STEPS: Final = 16
 """The reaper tries a victim again and again; only the first and the last of it matter."""
@@ -51,10 +57,11 @@ def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bo
     has_span = isinstance(event, UserspaceKill) or (
         isinstance(event, OomKill) and not event.skipped
     )
+    event_json, snapshot_json = encode(event), encode(snapshot)
     cursor = db.execute(
         "INSERT OR IGNORE INTO events (uid, boot_id, kind, tgid, start_boottime_ns, boottime_ns,"
-        " stored_unix_ns, event, snapshot, span_queued)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " stored_unix_ns, event, snapshot, span_queued, holder, size, has_report)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             event.uid,
             event.boot_id,
@@ -63,9 +70,12 @@ def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bo
             victim.start_boottime_ns if victim else None,
             event.boottime_ns,
             time.time_ns(),
-            encode(event),
-            encode(snapshot),
+            event_json,
+            snapshot_json,
             not has_span,
+            event_holder(event),
+            len(event_json) + len(snapshot_json),
+            _has_report(event),
         ),
     )
     is_new = cursor.rowcount == 1
@@ -75,6 +85,15 @@ def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bo
     elif not _is_checksum_ok(db, event.uid):
         raise CorruptRowError(f"wrong checksum of event {event.uid}")
     return is_new
+
+
+def _has_report(event: StoredEvent) -> bool:
+    """Return whether an event has a report or a task list that takes space worth dropping."""
+    if not isinstance(event, OomKill | NoVictim):
+        return False
+    tasks = event.tasks if isinstance(event, OomKill) else None
+    size = len(event.original or "") + (len(encode(tasks)) if tasks else 0)
+    return size >= _MIN_REPORT_BYTES
 
 
 def _is_checksum_ok(db: sqlite3.Connection, uid: str) -> bool:
@@ -102,8 +121,13 @@ def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
 
 def replace_kill(db: sqlite3.Connection, kill: OomKill, snapshot: Snapshot) -> None:
     """Replace a kill and its snapshot by more complete ones, under the same uid."""
-    values = (encode(kill), encode(snapshot), kill.uid)
-    checksums.update_events(db, "event = ?, snapshot = ? WHERE uid = ?", values)
+    event_json, snapshot_json = encode(kill), encode(snapshot)
+    size = len(event_json) + len(snapshot_json)
+    checksums.update_events(
+        db,
+        "event = ?, snapshot = ?, size = ?, has_report = ? WHERE uid = ?",
+        (event_json, snapshot_json, size, _has_report(kill), kill.uid),
+    )
 
 
 def add_reaper_step(db: sqlite3.Connection, boot_id: str, step: ReaperStep) -> bool:
@@ -124,28 +148,35 @@ def pending(  # noqa: PLR0913  the last are named at the call
     *,
     excluded_uid: str | None = None,
     decoded: Mapping[str, PendingEvent] = {},
+    turn: str = "",
 ) -> tuple[list[PendingEvent], dict[int, str]]:
-    """Return the oldest events whose log is not queued, or whose span is due and not queued.
+    """Return events whose log is not queued, or whose span is due and not queued.
 
+    They are in the order of :func:`.fair_order.round_robin`, from behind the holder ``turn`` on.
     The second value has the rows among them that can't be decoded, with the reason by id. Events
     that the caller has ``decoded`` before, by uid, are not decoded again. Raises CorruptRowError
     for a wrong checksum.
     """
     events, undecodable = [], {}
-    # As bytes: one text that is not UTF-8 would keep all others from being read.
-    for row in db.execute(
-        "SELECT id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(snapshot AS BLOB),"  # noqa: S608  SQL of our own
+    rows = fair_order.round_robin(
+        db,
+        # As bytes: one text that is not UTF-8 would keep all others from being read.
+        "id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(snapshot AS BLOB),"
         " CAST(exit AS BLOB), CAST(reaper_steps AS BLOB),"
-        " boot_id != ?1 OR boottime_ns < ?2 AS overdue, stored_unix_ns, log_queued, span_queued,"
-        f" {checksums.checksum_ok_sql('events')}, CAST(uid AS BLOB)"
-        f" FROM events WHERE {_PENDING} AND (NOT log_queued OR exit IS NOT NULL OR overdue)"
-        " AND uid IS NOT ?4 ORDER BY id LIMIT ?3",
-        (boot_id, deadline_boottime_ns, limit, excluded_uid),
-    ):
+        f" {_OVERDUE}, stored_unix_ns, log_queued, span_queued,"
+        f" {checksums.checksum_ok_sql('events')}, CAST(uid AS BLOB)",
+        f"events INDEXED BY events_pending WHERE {PENDING}"
+        f" AND (NOT log_queued OR exit IS NOT NULL OR {_OVERDUE}) AND uid IS NOT ?3",
+        (boot_id, deadline_boottime_ns, excluded_uid),
+        turn,
+    )
+    for row in islice(rows, limit):
         if not row[10]:
             raise CorruptRowError(f"wrong checksum of event row {row[0]}")
+        # Of one whose report was dropped since, the log is encoded again.
+        earlier = decoded.get(row[11].decode()) if row[8] else None
         try:
-            events.append(_decode_row(row, decoded.get(row[11].decode())))
+            events.append(_decode_row(row, earlier))
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             undecodable[row[0]] = f"{type(error).__name__}: {error}"
     return events, undecodable
@@ -186,7 +217,7 @@ def retry_undecodable(db: sqlite3.Connection, version: str) -> None:
 def oldest_pending_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | None:
     """Return the kernel time of the oldest pending event of a boot; ``None`` without any."""
     row = db.execute(
-        f"SELECT min(boottime_ns) FROM events WHERE {_PENDING}"  # noqa: S608  SQL of our own
+        f"SELECT min(boottime_ns) FROM events WHERE {PENDING}"  # noqa: S608  SQL of our own
         " AND boot_id = ? AND typeof(boottime_ns) = 'integer'",
         (boot_id,),
     ).fetchone()
@@ -195,17 +226,24 @@ def oldest_pending_boottime_ns(db: sqlite3.Connection, boot_id: str) -> int | No
 
 def count_pending(db: sqlite3.Connection) -> int:
     """Count the pending events."""
-    query = f"SELECT count(*) FROM events WHERE {_PENDING}"  # noqa: S608  SQL of our own
+    query = f"SELECT count(*) FROM events WHERE {PENDING}"  # noqa: S608  SQL of our own
     return int(db.execute(query).fetchone()[0])
 
 
-def mark_queued(db: sqlite3.Connection, entry: OutboxEntry) -> None:
-    """Mark the signals of an event that are in the outbox now."""
+def mark_queued(db: sqlite3.Connection, entry: OutboxEntry) -> bool:
+    """Mark the signals of an event that are in the outbox now; return if it is to be counted.
+
+    It is counted once, however often its log is encoded.
+    """
+    key = (entry.event_id, entry.uid)
+    row = db.execute("SELECT is_counted FROM events WHERE id = ? AND uid = ?", key).fetchone()
     checksums.update_events(
         db,
-        "log_queued = log_queued OR ?, span_queued = span_queued OR ? WHERE id = ? AND uid = ?",
-        (entry.log is not None, entry.span is not None, entry.event_id, entry.uid),
+        "log_queued = log_queued OR ?3, span_queued = span_queued OR ?4,"
+        " is_counted = is_counted OR ?3 WHERE id = ?1 AND uid = ?2",
+        (*key, entry.log is not None, entry.span is not None),
     )
+    return row is None or not row[0]
 
 
 def newest_kills(db: sqlite3.Connection, boot_id: str, limit: int) -> list[StoredKill]:

@@ -10,48 +10,65 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
+from otel_oom.store import fair_order
+from otel_oom.store.holder import UNKNOWN
 from otel_oom.store.recovery import checksums
+from otel_oom.store.recovery.checksums import message_crc32
 from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.types import Backlog, Message, OutboxEntry
 
 
 def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
     """Add the messages of an encoded event."""
-    now = time.time_ns()
+    now, uid = time.time_ns(), entry.uid
+    row = db.execute("SELECT holder FROM events WHERE uid = ?", (uid,)).fetchone()
+    holder = row[0] if row else UNKNOWN
     db.executemany(
-        "INSERT OR IGNORE INTO outbox (uid, signal, payload, queued_unix_ns, crc32)"
-        " VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO outbox"
+        " (uid, signal, payload, queued_unix_ns, holder, size, crc32)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (entry.uid, signal, payload, now, checksums.message_crc32(entry.uid, signal, payload))
+            (uid, signal, payload, now, holder, len(payload), message_crc32(uid, signal, payload))
             for signal, payload in entry.payloads.items()
         ],
     )
 
 
-def next_batch(
-    db: sqlite3.Connection, signal: str, max_count: int, max_bytes: int, excluded: Iterable[int]
+def next_batch(  # noqa: PLR0913  the last is named at the call
+    db: sqlite3.Connection,
+    signal: str,
+    max_count: int,
+    max_bytes: int,
+    excluded: Iterable[int],
+    *,
+    turn: str = "",
 ) -> list[Message]:
-    """Return the oldest messages of ``signal``, without those of the ids ``excluded``.
+    """Return messages of ``signal``, without those of the ids ``excluded``.
 
+    They are in the order of :func:`.fair_order.round_robin`, from behind the holder ``turn`` on.
     There are at most ``max_count``, of ``max_bytes`` together. A single message may be larger, and
     one that is marked ``send_alone`` comes alone. Raises CorruptRowError for a wrong checksum.
     """
     messages: list[Message] = []
     size = 0
     # Row by row: what exceeds the limit is not read.
-    for id_, uid, payload, send_alone, checksum_ok in db.execute(
-        f"SELECT id, uid, payload, send_alone, {checksums.checksum_ok_sql('outbox')}"  # noqa: S608  SQL of our own
-        " FROM outbox WHERE signal = ?"
-        " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
-        (signal, json.dumps(list(excluded)), max_count),
-    ):
+    rows = fair_order.round_robin(
+        db,
+        f"id, uid, payload, send_alone, {checksums.checksum_ok_sql('outbox')}, holder",
+        "outbox INDEXED BY outbox_holder WHERE signal = ?"
+        " AND id NOT IN (SELECT value FROM json_each(?))",
+        (signal, json.dumps(list(excluded))),
+        turn,
+    )
+    for id_, uid, payload, send_alone, checksum_ok, holder in islice(rows, max_count):
         if not checksum_ok:
             raise CorruptRowError(f"wrong checksum of message {id_}")
         size += len(payload)
         if messages and (send_alone or size > max_bytes):
             break
-        messages.append(Message(id_, uid, payload))
+        messages.append(Message(id_, uid, payload, signal, holder))
         if send_alone:
             break
     return messages

@@ -1,7 +1,6 @@
-"""Deletions when there is no space: history first, the oldest undelivered events last.
+"""Deletions of history, which is what a backend has accepted or rejected.
 
-History is what a backend has accepted or rejected. Anything else is deleted at the size limit
-alone, and is counted and logged.
+Anything else is deleted at the size limit alone: see :mod:`otel_oom.store.eviction`.
 
 Functions over a connection; all must run within a transaction.
 """
@@ -13,18 +12,16 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from otel_oom.model.units import NS_PER_S
-from otel_oom.store import counters, encoded_events
+from otel_oom.store import encoded_events
 
 _LOG = logging.getLogger(__name__)
 
 _HISTORY_ROWS: Final = 256
-_DEAD_LETTERS: Final = 64
-_EVENTS: Final = 16
+_PRUNED: Final = "SELECT id FROM events WHERE pruned AND kind != 'panic'"
 
 _REPORT_INTERVAL_S: Final = 60.0
 
@@ -46,7 +43,7 @@ def prune_history(db: sqlite3.Connection, boot_id: str, min_age_s: float = 0) ->
     ).fetchall()
     encoded_events.delete(db, (id_ for id_, _ in rows))
     db.executemany(
-        "UPDATE events SET pruned = 1, crc32 = NULL,"
+        "UPDATE events SET pruned = 1, has_report = 0, size = 0, crc32 = NULL,"
         " snapshot = '', exit = NULL, reaper_steps = '[]',"
         " event = iif(json_valid(event), json_object("
         "'victim', json_object('tid', event ->> '$.victim.tid', 'comm', event ->> '$.victim.comm'),"
@@ -54,74 +51,16 @@ def prune_history(db: sqlite3.Connection, boot_id: str, min_age_s: float = 0) ->
         " 'sequence', event ->> '$.capture.sequence')), '{}') WHERE id = ?",
         [(id_,) for id_, may_come_again in rows if may_come_again],
     )
-    past = [id_ for id_, may_come_again in rows if not may_come_again]
-    pruned = _ids(
-        db, "events WHERE pruned AND boot_id != ? AND kind != 'panic'", boot_id, _HISTORY_ROWS
-    )
-    _delete(db, "events", past + pruned)
-    return len(rows) + len(pruned)
-
-
-def prune_oldest(db: sqlite3.Connection) -> Counter[str]:
-    """Delete some of the rest, the oldest undelivered events last.
-
-    Returns what was dropped: ``dead_letters``, and messages by signal. It is empty if there was
-    nothing to delete.
-    """
-    deleted = (
-        _rows_without_loss(db) or _dead_letters(db) or _events(db) or _messages_without_event(db)
-    )
-    dropped = {f"{counters.DROPPED}{name}": count for name, count in deleted.items() if count}
-    counters.add(db, counters.NO_BOOT, dropped)
-    return deleted
-
-
-def _rows_without_loss(db: sqlite3.Connection) -> Counter[str]:
-    """Delete pruned rows, else copies, whose events can be encoded again."""
-    ids = _ids(db, "events WHERE pruned ORDER BY id", _HISTORY_ROWS)
-    _delete(db, "events", ids)
-    # A count of nothing says that they made space.
-    made_space = ids or encoded_events.delete_oldest(db, _HISTORY_ROWS)
-    return Counter({"nothing": 0} if made_space else {})
-
-
-def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
-    ids = _ids(db, "dead_letters ORDER BY id", _DEAD_LETTERS)
-    _delete(db, "dead_letters", ids)
-    return Counter({"dead_letters": len(ids)} if ids else {})
-
-
-def _events(db: sqlite3.Connection) -> Counter[str]:
-    """Delete events with their undelivered messages."""
-    rows = db.execute(
-        "SELECT id, uid, NOT log_queued, NOT span_queued FROM events ORDER BY id LIMIT ?",
-        (_EVENTS,),
+    past = [(id_,) for id_, may_come_again in rows if not may_come_again]
+    # By ranges: a scan would read all rows of this boot.
+    pruned = db.execute(
+        f"SELECT id FROM ({_PRUNED} AND boot_id < ?1"  # noqa: S608  SQL of our own
+        f" UNION ALL {_PRUNED} AND boot_id > ?1) LIMIT ?2",
+        (boot_id, _HISTORY_ROWS),
     ).fetchall()
-    dropped: Counter[str] = Counter()
-    for _, uid, has_log, has_span in rows:
-        dropped.update({"logs": has_log, "traces": has_span})
-        messages = db.execute("DELETE FROM outbox WHERE uid = ? RETURNING signal", (uid,))
-        dropped.update(signal for (signal,) in messages.fetchall())
-    ids = [row[0] for row in rows]
-    encoded_events.delete(db, ids)
-    _delete(db, "events", ids)
-    return dropped
-
-
-def _messages_without_event(db: sqlite3.Connection) -> Counter[str]:
-    """Delete messages whose events are gone, as a damaged file can have them."""
-    oldest = "SELECT id FROM outbox ORDER BY id LIMIT ?"
-    rows = db.execute(f"DELETE FROM outbox WHERE id IN ({oldest}) RETURNING signal", (_EVENTS,))  # noqa: S608  likewise
-    return Counter(signal for (signal,) in rows.fetchall())
-
-
-def _ids(db: sqlite3.Connection, source: str, *values: str | int) -> list[int]:
-    rows = db.execute(f"SELECT id FROM {source} LIMIT ?", values)  # noqa: S608  a text of our own
-    return [id_ for (id_,) in rows]
-
-
-def _delete(db: sqlite3.Connection, table: str, ids: Sequence[int]) -> None:
-    db.executemany(f"DELETE FROM {table} WHERE id = ?", [(id_,) for id_ in ids])  # noqa: S608  likewise
+    db.executemany("DELETE FROM events WHERE id = ?", past + pruned)
+    db.execute("DELETE FROM holder_usage WHERE class IN ('events', 'dead_letters') AND bytes <= 0")
+    return len(rows) + len(pruned)
 
 
 class DropReporter:

@@ -7,10 +7,29 @@ from typing import Final
 
 from otel_oom.store.state_dir import StoreError
 
-_MIGRATIONS: Final = (
-    # AUTOINCREMENT: no id is given twice, as a message in flight must not share its id with one
-    # that came after it.
-    """
+
+def _usage_triggers(table: str, class_: str) -> str:
+    """Return triggers that count the bytes of a table by holder, whoever writes to it."""
+    return f"""
+    CREATE TRIGGER {table}_added AFTER INSERT ON {table} BEGIN
+        INSERT INTO holder_usage (class, holder, bytes) VALUES ('{class_}', NEW.holder, NEW.size)
+            ON CONFLICT (class, holder) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER {table}_resized AFTER UPDATE OF size ON {table} BEGIN
+        INSERT INTO holder_usage (class, holder, bytes)
+            VALUES ('{class_}', NEW.holder, NEW.size - OLD.size)
+            ON CONFLICT (class, holder) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+    CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN
+        UPDATE holder_usage SET bytes = bytes - OLD.size
+            WHERE class = '{class_}' AND holder = OLD.holder;
+    END;
+    """  # noqa: S608  names of our own
+
+
+# AUTOINCREMENT: no id is given twice, as a message in flight must not share its id with one that
+# came after it.
+_TABLES: Final = """
     CREATE TABLE events (
         id INTEGER PRIMARY KEY,
         uid TEXT NOT NULL UNIQUE,
@@ -29,10 +48,15 @@ _MIGRATIONS: Final = (
         undecodable_reason TEXT,
         undecodable_version TEXT,
         pruned INTEGER NOT NULL DEFAULT 0,
+        holder TEXT NOT NULL DEFAULT '',
+        size INTEGER NOT NULL DEFAULT 0,
+        has_report INTEGER NOT NULL DEFAULT 0,
+        is_counted INTEGER NOT NULL DEFAULT 0,
         crc32 INTEGER
     );
     CREATE UNIQUE INDEX events_victim ON events (boot_id, tgid, start_boottime_ns);
-    CREATE INDEX events_pending ON events (id)
+    CREATE INDEX events_holder ON events (holder, has_report);
+    CREATE INDEX events_pending ON events (holder)
         WHERE undecodable_reason IS NULL AND NOT (log_queued AND span_queued);
     CREATE INDEX events_undecodable ON events (id) WHERE undecodable_reason IS NOT NULL;
     CREATE INDEX events_prunable ON events (stored_unix_ns)
@@ -50,11 +74,14 @@ _MIGRATIONS: Final = (
         signal TEXT NOT NULL,
         payload BLOB NOT NULL,
         queued_unix_ns INTEGER NOT NULL,
+        holder TEXT NOT NULL DEFAULT '',
+        size INTEGER NOT NULL DEFAULT 0,
         send_alone INTEGER NOT NULL DEFAULT 0,
         crc32 INTEGER,
         UNIQUE (uid, signal)
     );
     CREATE INDEX outbox_signal ON outbox (signal, id);
+    CREATE INDEX outbox_holder ON outbox (signal, holder);
     CREATE TABLE dead_letters (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         uid TEXT NOT NULL,
@@ -63,9 +90,27 @@ _MIGRATIONS: Final = (
         endpoint TEXT NOT NULL,
         reason TEXT NOT NULL,
         ambiguous INTEGER NOT NULL,
-        rejected_unix_ns INTEGER NOT NULL
+        rejected_unix_ns INTEGER NOT NULL,
+        holder TEXT NOT NULL DEFAULT '',
+        size INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX dead_letters_uid ON dead_letters (uid, signal);
+    CREATE INDEX dead_letters_holder ON dead_letters (holder);
+    CREATE TABLE holder_usage (
+        class TEXT NOT NULL,
+        holder TEXT NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (class, holder)
+    ) WITHOUT ROWID;
+    CREATE INDEX holder_usage_bytes ON holder_usage (class, bytes);
+    CREATE TABLE drops (
+        holder TEXT PRIMARY KEY,
+        events INTEGER NOT NULL DEFAULT 0,
+        reports INTEGER NOT NULL DEFAULT 0,
+        dead_letters INTEGER NOT NULL DEFAULT 0,
+        first_unix_ns INTEGER NOT NULL,
+        containers BLOB
+    ) WITHOUT ROWID;
     CREATE TABLE counters (
         boot_id TEXT NOT NULL,
         name TEXT NOT NULL,
@@ -81,8 +126,11 @@ _MIGRATIONS: Final = (
         quarantined_unix_ns INTEGER NOT NULL,
         salvaged_rows INTEGER NOT NULL
     );
-    """,
-)
+"""
+
+_USAGE: Final = (("events", "events"), ("outbox", "events"), ("dead_letters", "dead_letters"))
+
+_MIGRATIONS: Final = ("".join((_TABLES, *(_usage_triggers(*names) for names in _USAGE))),)
 """Each step brings a file from one version to the next; a new file goes through all of them."""
 
 VERSION: Final = len(_MIGRATIONS)

@@ -16,13 +16,15 @@ from typing import Final, Self
 
 from otel_oom import __version__
 from otel_oom.config.store import StoreLimits
+from otel_oom.linux import clock
 from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, StoredEvent, VictimExit
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.store import counters, encoded_events, event_log, outbox
+from otel_oom.store import counters, drops, encoded_events, event_log, outbox
 from otel_oom.store.acknowledgements import Acknowledgements
 from otel_oom.store.database import Database
 from otel_oom.store.dead_letters import DeadLetters
 from otel_oom.store.history import History
+from otel_oom.store.holder import event_holder
 from otel_oom.store.recovery import salvage
 from otel_oom.store.state_dir import StateDirectory, StoreError
 from otel_oom.store.stats import StoreStats
@@ -39,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 
 _PAGE: Final = 1000
 """Rows that are read in one step."""
+
+_EVENTS: Final = "events"
 
 _MAINTENANCE_S: Final = 60.0
 _SOON_S: Final = 5.0
@@ -62,6 +66,9 @@ class Store:
         self._acknowledgements = Acknowledgements(self._database)
         self._maintenance_due = 0.0
         self._incomplete_uid: str | None = None
+        self._boot_id = clock.boot_id()
+        self._turns: dict[str, str] = {}
+        """The holder that was the last one, by signal; of pending events, by :data:`_EVENTS`."""
 
     def __enter__(self) -> Self:
         """Lock and open. Raises StoreError if another agent uses it, or it is not usable."""
@@ -131,11 +138,11 @@ class Store:
         deadline_boottime_ns: int,
         decoded: Mapping[str, PendingEvent] = {},
     ) -> list[PendingEvent]:
-        """Return the oldest events whose log is not queued, or whose span is due and not queued.
+        """Return events whose log is not queued, or whose span is due and not queued.
 
-        A span is due when the victim has exited, when it was marked before
-        ``deadline_boottime_ns``, or in another boot than ``boot_id``. Events that the caller has
-        ``decoded`` before, by uid, are not decoded again.
+        The holders take turns; the oldest events of each come first. A span is due when the victim
+        has exited, when it was marked before ``deadline_boottime_ns``, or in another boot than
+        ``boot_id``. Events that the caller has ``decoded`` before, by uid, are not decoded again.
         """
         while True:
             events, undecodable = self._database.read(
@@ -146,10 +153,13 @@ class Store:
                     deadline_boottime_ns,
                     excluded_uid=self._incomplete_uid,
                     decoded=decoded,
+                    turn=self._turns.get(_EVENTS, ""),
                 )
             )
             if undecodable:
                 self.quarantine(undecodable)
+            if events:
+                self._turns[_EVENTS] = event_holder(events[-1].event)
             if events or not undecodable:
                 return events
 
@@ -174,31 +184,36 @@ class Store:
         def move(db: sqlite3.Connection) -> None:
             for entry in entries:
                 outbox.insert(db, entry)
-                event_log.mark_queued(db, entry)
+                is_new = event_log.mark_queued(db, entry)
                 if self._database.has_spare_space(db):
                     encoded_events.insert(db, entry)
-                counters.add(db, counters.NO_BOOT, entry.counts)
+                if is_new:
+                    counters.add(db, counters.NO_BOOT, entry.counts)
 
         self._database.write(move)
 
     def next_batch(self, signal: str, max_count: int, max_bytes: int) -> list[Message]:
-        """Return the oldest messages of ``signal``: at most ``max_count``, of ``max_bytes``.
+        """Return messages of ``signal``: at most ``max_count``, of ``max_bytes`` together.
 
-        A single message may be larger, and one that must be sent alone comes alone.
+        The holders take turns; the oldest messages of each come first. Without progress the same
+        come again. A single message may be larger, and one that must be sent alone comes alone.
         """
         self._flush_acknowledgements()
-        excluded = self._acknowledgements.ids
+        excluded, turn = self._acknowledgements.ids, self._turns.get(signal, "")
         return self._database.read(
-            lambda db: outbox.next_batch(db, signal, max_count, max_bytes, excluded)
+            lambda db: outbox.next_batch(db, signal, max_count, max_bytes, excluded, turn=turn)
         )
 
     def ack(self, messages: Sequence[Message]) -> None:
         """Delete messages that the backend has accepted."""
-        self._acknowledgements.add(messages, None)
-        self._flush_acknowledgements()
+        self._acknowledge(messages, None)
 
     def reject(self, messages: Sequence[Message], rejection: Rejection) -> None:
         """Keep messages that the backend has rejected as dead letters."""
+        self._acknowledge(messages, rejection)
+
+    def _acknowledge(self, messages: Sequence[Message], rejection: Rejection | None) -> None:
+        self._turns |= {message.signal: message.holder for message in messages}
         self._acknowledgements.add(messages, rejection)
         self._flush_acknowledgements()
 
@@ -212,15 +227,22 @@ class Store:
         return is_flushed
 
     def maintain(self) -> float:
-        """Prune the history if that is due, and return the seconds until it is due again."""
+        """Prune the history and report drops if that is due; return the seconds until then."""
         remaining_s = self._maintenance_due - time.monotonic()
         if remaining_s > 0:
             return remaining_s
         is_flushed = self._flush_acknowledgements()
         is_disk_full = self._database.prune(self._limits.max_age_s)
+        self._report_drops()
         wait_s = _MAINTENANCE_S if is_flushed and not is_disk_full else _SOON_S
         self._maintenance_due = time.monotonic() + wait_s
         return wait_s
+
+    def _report_drops(self) -> None:
+        # Without space for the events, the drops are kept for the next time.
+        with suppress(sqlite3.Error):
+            if self._database.read(drops.is_report_due):
+                self._database.write(lambda db: drops.report(db, self._boot_id), adds=True)
 
     def quarantined_databases(self) -> list[salvage.QuarantinedDatabase]:
         """Return the database files that could not be read and were quarantined, oldest first."""

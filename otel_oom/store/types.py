@@ -54,11 +54,13 @@ class OutboxEntry(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """An OTLP request in the outbox: one signal of one event."""
+    """An OTLP request in the outbox: one signal of one event, which counts to ``holder``."""
 
     id: int
     uid: str
     payload: bytes
+    signal: str = ""
+    holder: str = ""
 
 
 class Rejection(Struct, frozen=True):

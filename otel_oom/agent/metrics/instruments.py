@@ -176,6 +176,14 @@ class Metrics:
             "Undelivered messages dropped at the size limit of the store.",
         )
 
+        reports_before = self._count_dropped("reports")
+        self._meter.create_observable_counter(
+            semconv.METRIC_REPORT_DROPPED,
+            [_observe_store(lambda: self._count_dropped("reports") - reports_before, {})],
+            "{report}",
+            "Kernel reports of undelivered events dropped at the size limit of the store.",
+        )
+
     def _count_dropped(self, signal: str) -> int:
         return self._store.counters(NO_BOOT).get(f"{DROPPED}{signal}", 0)
 

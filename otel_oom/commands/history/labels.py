@@ -78,6 +78,8 @@ def outcome_label(event: DecodedEvent) -> str:
         return _OUTCOMES.get(outcome, outcome) + suffix
     if event.name == semconv.EVENT_MISSED:
         return f"{event.attributes.integer(semconv.MISSED_COUNT)} missed"
+    if event.name == semconv.EVENT_DROPPED:
+        return f"{event.attributes.integer(semconv.DROPPED_COUNT)} dropped"
     return _EVENTS.get(event.name, event.name.removeprefix("oom."))
 
 

@@ -19,6 +19,7 @@ _HEADS: Final = (
 _STYLES: Final = {
     semconv.EVENT_PANIC: "red",
     semconv.EVENT_MISSED: "red",
+    semconv.EVENT_DROPPED: "red",
     semconv.EVENT_NO_VICTIM: "yellow",
 }
 

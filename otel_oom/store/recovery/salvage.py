@@ -27,6 +27,7 @@ _TABLES: Final = {
     "dead_letters": "id",
     "outbox": "id",
     "counters": "name",
+    "drops": "holder",
     "encoded_events": "uid",
 }
 """Tables and their order; rows behind an unreadable page are read from the end."""

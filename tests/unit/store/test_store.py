@@ -67,8 +67,10 @@ def test_a_process_that_is_marked_again_is_the_same_kill(store: Store) -> None:
 def test_a_decoded_event_is_not_decoded_again(store: Store) -> None:
     store.insert(KILL, SNAPSHOT)
     store.insert(sample_kill(1), SNAPSHOT)
-    rows = store.pending_events(10, BOOT, NEVER)
-    first, second = store.pending_events(10, BOOT, NEVER, {KILL.uid: rows[0]})
+    for row in store.pending_events(10, BOOT, NEVER):
+        enqueue(store, row, b"log", None)
+    rows = store.pending_events(10, BOOT, FAR)
+    first, second = store.pending_events(10, BOOT, FAR, {KILL.uid: rows[0]})
     assert [first, second] == rows
     assert first.event is rows[0].event
     assert first.snapshot is rows[0].snapshot

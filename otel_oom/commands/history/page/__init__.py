@@ -29,6 +29,7 @@ _TITLES: Final = {
     semconv.EVENT_NO_VICTIM: "Out of memory, no killable process",
     semconv.EVENT_PANIC: "Kernel panic: out of memory",
     semconv.EVENT_MISSED: "Missed OOM kills",
+    semconv.EVENT_DROPPED: "Dropped OOM kills",
 }
 _GROUP_HEADS: Final = (
     *(Head("UID"), Head("VICTIM", flexible=True), Head("RESIDENT", right=True), Head("OUTCOME")),
@@ -104,3 +105,11 @@ def _ids(event: DecodedEvent) -> Iterator[RenderableType]:
     yield from page.row("captured by", ", ".join(filter(None, map(attributes.text, sources))))
     if attributes.values.get(semconv.CAPTURE_RECOVERED):
         yield from page.row("recovered", "recorded while no agent was running")
+    yield from page.row("report", _report_origin(event))
+
+
+def _report_origin(event: DecodedEvent) -> str | None:
+    if event.attributes.values.get(semconv.REPORT_DROPPED):
+        return "dropped at the size limit of the store"
+    report_uid = event.attributes.text(semconv.REPORT_ID)
+    return f"that of {report_uid}" if report_uid else None

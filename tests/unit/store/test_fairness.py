@@ -1,0 +1,274 @@
+"""One holder's events do not crowd out another's: at the size limit, and in delivery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from otel_oom.model.events import DroppedEvents, OomKill
+from otel_oom.model.snapshot import Container, EventContainers
+from otel_oom.model.types import Memcg
+from otel_oom.store import OutboxEntry, PendingEvent, Rejection, Store, StoreLimits, drops
+from otel_oom.store.counters import NO_BOOT
+from tests.testlib.samples.events import KILL, SNAPSHOT, sample_kill
+
+BOOT = KILL.boot_id
+FAR = 1 << 62
+ALL = 1 << 40
+LIMITS = StoreLimits(16 << 20)
+LOUD = "/user.slice/user-1000.slice"
+QUIET = "/system.slice/quiet.service"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store of the smallest size."""
+    with Store(tmp_path / "state", LIMITS) as opened:
+        yield opened
+
+
+def kill_in(path: str, number: int, report_bytes: int = 0, stack_bytes: int = 0) -> OomKill:
+    """Return a kill in a cgroup, with a report and a stack of these lengths."""
+    return replace(
+        sample_kill(number, stack=("s" * stack_bytes,)),
+        memcg=Memcg(7, path),
+        original="r" * report_bytes or None,
+    )
+
+
+def entry(row: PendingEvent) -> OutboxEntry:
+    """Encode an event as its report."""
+    original = getattr(row.event, "original", None) or "no report"
+    counts = {} if row.log_queued else {"kills.sample": 1}
+    return OutboxEntry(row.id, row.event.uid, original.encode(), b"span", counts)
+
+
+def enqueue_all(store: Store) -> list[str]:
+    """Move all events to the outbox, and return their uids in this order."""
+    uids = []
+    while rows := store.pending_events(64, BOOT, FAR):
+        store.enqueue([entry(row) for row in rows if row.event.kind == "kill"])
+        store.quarantine({row.id: "" for row in rows if row.event.kind != "kill"})
+        uids += [row.event.uid for row in rows]
+    return uids
+
+
+def fill(store: Store, kills: list[OomKill]) -> None:
+    """Store kills and enqueue them, a few at a time."""
+    for number, kill in enumerate(kills):
+        assert store.insert(kill, SNAPSHOT)
+        if number % 8 == 0:
+            enqueue_all(store)
+    enqueue_all(store)
+
+
+def logs(store: Store) -> dict[str, bytes]:
+    """Return the logs in the outbox by uid."""
+    return {message.uid: message.payload for message in store.next_batch("logs", 10_000, ALL)}
+
+
+def dropped_events(store: Store) -> list[DroppedEvents]:
+    events = (row.event for row in store.pending_events(1000, BOOT, FAR))
+    return [event for event in events if isinstance(event, DroppedEvents)]
+
+
+def maintain(store: Store) -> None:
+    store._maintenance_due = 0.0  # noqa: SLF001  now, not in a minute
+    store.maintain()
+
+
+def test_a_loop_of_kills_does_not_push_out_another_holder(store: Store) -> None:
+    quiet = [kill_in(QUIET, number, 30_000) for number in range(20)]
+    # Each in a cgroup of its own, which the user may create.
+    fill(store, quiet + [kill_in(f"{LOUD}/{n}.scope", 100 + n, 0, 50_000) for n in range(130)])
+    sent = logs(store)
+    assert all(len(sent[kill.uid]) == 30_000 for kill in quiet)
+    counts = store.counters(NO_BOOT)
+    assert counts["dropped.logs"] == counts["dropped.traces"] == 150 - len(sent) > 0
+    assert "dropped.reports" not in counts
+
+
+def test_reports_are_dropped_before_kills(store: Store) -> None:
+    loud = [kill_in(LOUD, number, 50_000) for number in range(100)]
+    fill(store, loud)
+    sent, counts = logs(store), store.counters(NO_BOOT)
+    assert set(sent) == {kill.uid for kill in loud}
+    without = [uid for uid, payload in sent.items() if payload == b"no report"]
+    assert counts["dropped.reports"] == len(without)
+    # The newest ones are left.
+    assert [kill.uid for kill in loud[: len(without)]] == without
+    assert not {"dropped.logs", "dropped.traces"} & set(counts)
+    # Encoded twice, counted once.
+    assert counts["kills.sample"] == 100
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database:
+        texts = database.execute(
+            "SELECT event ->> '$.report_dropped', event ->> '$.tasks' FROM events WHERE uid = ?",
+            (without[0],),
+        ).fetchall()
+    assert texts == [(1, None)]
+
+
+def test_an_event_reports_what_was_dropped_of_whom(store: Store) -> None:
+    container = Container("0123456789abcdef" * 4, name="loud")
+    snapshot = replace(SNAPSHOT, containers=EventContainers(container))
+    store.insert(kill_in(QUIET, 0, 30_000), SNAPSHOT)
+    for number in range(1, 140):
+        store.insert(kill_in(LOUD, number, 2000, 60_000), snapshot)
+    maintain(store)
+    counts = store.counters(NO_BOOT)
+    (dropped,) = dropped_events(store)
+    assert (dropped.holder, dropped.count) == (LOUD, counts["dropped.logs"])
+    assert dropped.report_count == counts["dropped.reports"] > dropped.count > 0
+    rows = store.pending_events(1000, BOOT, FAR)
+    (row,) = (row for row in rows if row.event == dropped)
+    assert row.snapshot.containers == EventContainers(container)
+
+
+def test_reports_of_drops_are_few(store: Store) -> None:
+    def drop(numbers: range) -> None:
+        def add(db: sqlite3.Connection) -> None:
+            for number in numbers:
+                drops.add(db, f"/{number}", "events")
+
+        store._database.write(add)  # noqa: SLF001  a thousand evictions are slow
+
+    drop(range(1000))
+    maintain(store)
+    first = dropped_events(store)
+    assert len(first) == 65
+    assert sum(event.count for event in first) == 1000
+    assert max(first, key=lambda event: event.count).holder == ""
+    for _ in range(3):
+        drop(range(10))
+        maintain(store)
+    assert dropped_events(store) == first
+    for row in store.pending_events(1000, BOOT, FAR):
+        store.enqueue([OutboxEntry(row.id, row.event.uid, b"log", None)])
+    maintain(store)
+    assert dropped_events(store) == []
+    store.ack(store.next_batch("logs", 1000, ALL))
+    maintain(store)
+    assert [event.count for event in dropped_events(store)] == [3] * 10
+
+
+def test_dead_letters_of_a_quiet_holder_stay(store: Store) -> None:
+    quiet = kill_in(QUIET, 0, 30_000)
+    fill(store, [quiet] + [kill_in(LOUD, number, 30_000) for number in range(1, 66)])
+    store.reject(store.next_batch("logs", 1000, ALL), Rejection("http://host", "no"))
+    for number in range(100, 400):
+        store.insert(kill_in(LOUD, number, 0, 60_000), SNAPSHOT)
+        if "dropped.dead_letters" in store.counters(NO_BOOT):
+            break
+    assert store.counters(NO_BOOT)["dropped.dead_letters"] == 64
+    assert quiet.uid in {letter.uid for letter in store.dead_letters.page(0, 100)}
+
+
+def insert_messages(store: Store, counts: dict[str, int]) -> None:
+    """Add messages of holders to the outbox at once."""
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database, database:
+        database.executemany(
+            "INSERT INTO outbox (uid, signal, payload, queued_unix_ns, holder)"
+            " VALUES (?, 'logs', x'00', 0, ?)",
+            [(f"{holder}-{n}", holder) for holder, count in counts.items() for n in range(count)],
+        )
+
+
+def test_a_backlog_does_not_delay_another_holder(store: Store) -> None:
+    insert_messages(store, {LOUD: 4000, QUIET: 1})
+    batch = store.next_batch("logs", 512, 2 << 20)
+    assert len(batch) == 512
+    assert f"{QUIET}-0" in [message.uid for message in batch[:2]]
+
+
+def test_all_holders_take_turns_in_small_batches(store: Store) -> None:
+    insert_messages(store, {f"/{number:03}": 100 for number in range(100)})
+    uids = []
+    for _ in range(10):
+        batch = store.next_batch("logs", 10, ALL)
+        # A retry has the same messages.
+        assert batch == store.next_batch("logs", 10, ALL)
+        assert batch[:5] == store.next_batch("logs", 5, ALL)
+        uids += [message.uid for message in batch]
+        store.ack(batch)
+    assert sorted(uids) == [f"/{number:03}-0" for number in range(100)]
+
+
+def test_a_backlog_of_pending_events_does_not_delay_another_holder(store: Store) -> None:
+    for number in range(40):
+        store.insert(kill_in(LOUD, number), SNAPSHOT)
+    quiet = kill_in(QUIET, 40)
+    store.insert(quiet, SNAPSHOT)
+    first = store.pending_events(4, BOOT, FAR)
+    assert quiet.uid in [row.event.uid for row in first]
+    uids = enqueue_all(store)
+    assert len(uids) == len(set(uids)) == 41
+    loud = [uid for uid in uids if uid != quiet.uid]
+    assert loud == [kill_in(LOUD, number).uid for number in range(40)]
+
+
+_CRASH = """
+import os, signal, sys
+from pathlib import Path
+from otel_oom.store import Store, eviction
+from tests.unit.store.test_fairness import LIMITS, LOUD, SNAPSHOT, kill_in
+
+add, crash_at = eviction.counters.add, int(sys.argv[2])
+def add_or_crash(*args):
+    global crash_at
+    add(*args)
+    crash_at -= any(name.startswith("dropped") for name in args[2])
+    if not crash_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+eviction.counters.add = add_or_crash
+with Store(Path(sys.argv[1]), LIMITS) as store:
+    for number in range(1000):
+        store.insert(kill_in(LOUD, number, 2000, 60_000), SNAPSHOT)
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crash_at", [1, 2, 40])
+def test_a_crash_while_dropping_loses_no_count(tmp_path: Path, crash_at: int) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", _CRASH, tmp_path, str(crash_at)],
+        stdout=subprocess.PIPE,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert process.returncode == -signal.SIGKILL
+    stored = len(process.stdout.splitlines())
+    with Store(tmp_path, LIMITS) as store:
+        counts = store.counters(NO_BOOT)
+        left = store.stats.row_counts()["events"]
+        maintain(store)
+        events = dropped_events(store)
+        assert left + counts.get("dropped.logs", 0) == stored
+        assert sum(event.count for event in events) == counts.get("dropped.logs", 0)
+        assert sum(event.report_count for event in events) == counts.get("dropped.reports", 0)
+
+
+def test_usage_is_that_of_the_rows(store: Store) -> None:
+    fill(store, [kill_in(LOUD, number, 5000, 5000) for number in range(30)])
+    store.ack(store.next_batch("logs", 20, ALL))
+    store.reject(store.next_batch("logs", 10, ALL), Rejection("http://host", "no"))
+    store.dead_letters.resend([letter.id for letter in store.dead_letters.page(0, 5)])
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database:
+        usage = database.execute(
+            "SELECT class, holder, bytes FROM holder_usage ORDER BY class DESC"
+        ).fetchall()
+        (rows,) = database.execute(
+            "SELECT (SELECT sum(length(event) + length(snapshot)) FROM events)"
+            " + (SELECT sum(length(payload)) FROM outbox),"
+            " (SELECT sum(length(payload)) FROM dead_letters)"
+        ).fetchall()
+    assert usage == [("events", LOUD, rows[0]), ("dead_letters", LOUD, rows[1])]
