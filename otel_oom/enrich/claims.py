@@ -7,7 +7,6 @@ specification, "Specifying resource information via an environment variable".
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -15,9 +14,8 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
-from otel_oom.enrich.kubernetes import WORKLOADS, is_pod_cgroup
-from otel_oom.linux.containers.cgroup_id import find_container_id
-from otel_oom.linux.systemd.units import find_units
+from otel_oom.enrich.kubernetes import WORKLOADS
+from otel_oom.linux.cgroup_holder import find_holder
 
 UNKNOWN_SERVICE: Final = "unknown_service"
 """The name that OpenTelemetry prescribes for a service without one."""
@@ -37,8 +35,6 @@ MAX_VALUES_PER_DAY: Final = 64
 MAX_CLAIMANTS: Final = 256
 """Claimants in memory, 6 KB each; for another one, that with the oldest claim is dropped."""
 _DAY_S: Final = 86400.0
-
-_USER_SLICE: Final = re.compile(r"user-\d+\.slice")
 
 
 class Claims(Struct, frozen=True):
@@ -62,7 +58,7 @@ class ClaimBudget:
         attributes = parse_claims(environ)
         if not attributes:
             return Claims()
-        claimant, now_s = find_claimant(cgroup_path), self._clock_s()
+        claimant, now_s = find_holder(cgroup_path), self._clock_s()
         since_s, pairs = self._claimants.pop(claimant, (now_s, set[int]()))
         if now_s - since_s >= _DAY_S:
             since_s, pairs = now_s, set()
@@ -76,25 +72,6 @@ class ClaimBudget:
             if hash(pair) in pairs:
                 admitted[pair[0]] = pair[1]
         return Claims(admitted, len(attributes) - len(admitted))
-
-
-def find_claimant(cgroup_path: str) -> str:
-    """Return the outermost part of ``cgroup_path`` that its owner can't make more of.
-
-    That is the slice of a user, a pod, a unit or a container; else the first component. Cgroups
-    below it share its bound.
-    """
-    components = cgroup_path.split("/")
-    for depth, component in enumerate(components[1:], 2):
-        path = "/".join(components[:depth])
-        if (
-            _USER_SLICE.fullmatch(component)
-            or is_pod_cgroup(component)
-            or find_units(path).unit
-            or find_container_id(path)
-        ):
-            return path
-    return "/".join(components[:2])
 
 
 def parse_claims(environ: Mapping[str, str]) -> dict[str, str]:

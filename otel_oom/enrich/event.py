@@ -175,9 +175,13 @@ def enrich_dropped_events(
     ``containers`` are those of one of the events: where the holder is a pod, only the pod is
     described by them.
     """
-    found = (containers.host or containers.victim) if containers else None
-    resource = victim_resource(event.holder, found, ServiceHints(), host.attributes)
-    if found and found.id not in event.holder:
+    outer = (containers.host or containers.victim) if containers else None
+    is_container = outer is not None and outer.id in event.holder
+    if not is_container and not is_pod_cgroup(event.holder.rpartition("/")[2]):
+        # One of the containers of a user is not that user.
+        outer = None
+    resource, _ = victim_resource(event.holder, outer, ServiceHints(), host.attributes)
+    if not is_container:
         resource = {k: v for k, v in resource.items() if not k.startswith(_CONTAINER_PREFIXES)}
     return EnrichedDroppedEvents(event, observed_unix_ns, resource)
 

@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Final
 
 from otel_oom.linux import clock
+from otel_oom.linux.cgroup_holder import UNKNOWN
 from otel_oom.model.events import DroppedEvents
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.store import event_log
-from otel_oom.store.holder import DROPPED, UNKNOWN
+from otel_oom.store.holder import DROPPED
 from otel_oom.store.types import decode
 
 _MAX_HOLDERS: Final = 64

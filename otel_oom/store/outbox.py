@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from otel_oom.linux.cgroup_holder import UNKNOWN
 from otel_oom.store import fair_order
-from otel_oom.store.holder import UNKNOWN
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.checksums import message_crc32
 from otel_oom.store.recovery.errors import CorruptRowError

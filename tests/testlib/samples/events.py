@@ -12,7 +12,7 @@ from otel_oom.enrich.event import enrich_kill
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.types import EnrichedKill, VictimOutcome
 from otel_oom.enrich.user_stack import UserSymbolizer
-from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
+from otel_oom.model.events import DroppedEvents, NoVictim, OomKill, Panic, ReaperStep, VictimExit
 from otel_oom.model.snapshot import HostMemory, MemcgStats, Snapshot
 from otel_oom.model.types import (
     Capture,
@@ -140,6 +140,17 @@ PANIC = Panic(
     comm="sidecar",
     time_source="log",
     original="x" * 20_000,
+)
+
+DROPPED = DroppedEvents(
+    boot_id=KILL.boot_id,
+    boottime_ns=KILL.boottime_ns,
+    time_unix_ns=KILL.time_unix_ns,
+    holder=f"/docker/{CONTAINER_ID}",
+    count=31,
+    report_count=120,
+    dead_letter_count=0,
+    start_unix_ns=KILL.time_unix_ns - 58_000_000_000,
 )
 
 REAPER_STEPS = (

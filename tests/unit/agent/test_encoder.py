@@ -91,3 +91,18 @@ def test_few_kills_are_kept_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         events.encode(replace(EXITED, event=kill))
     assert enriched == [*(kill.uid for kill in kills), kills[0].uid]
     assert not events.decoded
+
+
+def test_a_log_without_its_report_is_encoded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    enriched, events = count_enrichments(monkeypatch), new_encoder()
+    with_report = replace(ROW, event=replace(KILL, original="report"))
+    assert b"report" in (events.encode(with_report).log or b"")
+    stripped = replace(KILL, tasks=None, report_dropped=True)
+    log = events.encode(replace(ROW, event=stripped)).log
+    assert enriched == [KILL.uid] * 2
+    assert log is not None
+    (group,) = ExportLogsServiceRequest.FromString(log).resource_logs
+    attributes = attributes_to_dict(group.scope_logs[0].log_records[0].attributes)
+    assert attributes["oom.report.dropped"] is True
+    assert "log.record.original" not in attributes
+    assert events.decoded.keys() == {KILL.uid}

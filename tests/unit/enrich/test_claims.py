@@ -9,11 +9,11 @@ from otel_oom.enrich.claims import (
     MAX_CLAIMANTS,
     MAX_VALUES_PER_DAY,
     ClaimBudget,
-    find_claimant,
     parse_resource_attributes,
 )
 from otel_oom.enrich.event import enrich_kill
 from otel_oom.enrich.types import EnrichedKill, VictimOutcome
+from otel_oom.linux.cgroup_holder import find_holder
 from otel_oom.model.types import Memcg
 from otel_oom.otlp.attributes import kill_attributes
 from tests.testlib.samples.events import CONTAINER_ID, HOST, KILL, SNAPSHOT
@@ -117,7 +117,7 @@ def test_claims_can_be_switched_off() -> None:
     ],
 )
 def test_claimant_is_the_outermost_owner(path: str, claimant: str) -> None:
-    assert find_claimant(path) == claimant
+    assert find_holder(path) == claimant
 
 
 @pytest.mark.parametrize(

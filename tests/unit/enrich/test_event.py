@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich.event import limit_scope
+from otel_oom.enrich.event import enrich_dropped_events, limit_scope
 from otel_oom.enrich.stack_analysis import StackAnalysis
+from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import (
+    CONTAINER_ID,
+    DROPPED,
+    HOST,
     KILL,
     sample_enriched_kill,
 )
@@ -95,3 +99,26 @@ def test_limit_scope_of_an_unknown_cgroup_is_unknown() -> None:
 
 def test_limit_scope_of_a_cut_path_is_unknown() -> None:
     assert limit_scope(replace(KILL, memcg=Memcg(2, "…/docker/x", path_cut=True)), UNKNOWN) is None
+
+
+@pytest.mark.parametrize(
+    ("holder", "expected"),
+    [
+        (DROPPED.holder, {"container.id": CONTAINER_ID, "container.name": "web"}),
+        (f"/kubepods/pod{UUID}", {"k8s.pod.uid": UUID, "k8s.pod.name": "shop"}),
+        # The container is one of many of that user.
+        ("/user.slice/user-1000.slice", {}),
+        ("", {}),
+    ],
+)
+def test_the_resource_of_drops_is_their_holder(holder: str, expected: dict[str, str]) -> None:
+    annotations = {"io.kubernetes.pod.name": "shop", "io.kubernetes.container.name": "web"}
+    container = Container(CONTAINER_ID, name="web", annotations=annotations)
+    event = replace(DROPPED, holder=holder)
+    resource = enrich_dropped_events(event, 0, HOST, EventContainers(container)).resource
+    prefixes = ("container.", "k8s.pod.", "k8s.container.")
+    found = {k: v for k, v in resource.items() if k.startswith(prefixes)}
+    if expected and "container.id" in expected:
+        found = {name: found[name] for name in expected}
+    assert found == expected
+    assert resource["host.name"] == "node-1"

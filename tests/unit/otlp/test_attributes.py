@@ -6,13 +6,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from otel_oom.enrich.event import enrich_kill
+from otel_oom.enrich.event import enrich_dropped_events, enrich_kill
 from otel_oom.enrich.types import VictimOutcome
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import (
     CONTAINER_ID,
+    DROPPED,
     HOST,
     KILL,
     SNAPSHOT,
@@ -212,3 +213,14 @@ def test_integer_beyond_64_signed_bits_is_dropped() -> None:
 def test_long_value_is_truncated() -> None:
     long = replace(sample_enriched_kill(), executable="/" + "x" * 100_000)
     assert len(log_attributes(long)["process.executable.path"]) == 4096
+
+
+def test_attributes_of_drops() -> None:
+    assert log_attributes(enrich_dropped_events(DROPPED, 0, HOST, None)) == {
+        "log.record.uid": DROPPED.uid,
+        "oom.dropped.count": 31,
+        "oom.dropped.report_count": 120,
+        "oom.dropped.dead_letter_count": 0,
+        "oom.dropped.memcg.path": f"/docker/{CONTAINER_ID}",
+        "oom.dropped.duration": 58.0,
+    }

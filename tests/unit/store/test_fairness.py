@@ -19,7 +19,15 @@ from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from otel_oom.store import OutboxEntry, PendingEvent, Rejection, Store, StoreLimits, drops
 from otel_oom.store.counters import NO_BOOT
-from tests.testlib.samples.events import KILL, SNAPSHOT, sample_kill
+from otel_oom.store.holder import event_holder
+from tests.testlib.samples.events import (
+    CONTAINER_ID,
+    KILL,
+    NO_VICTIM,
+    PANIC,
+    SNAPSHOT,
+    sample_kill,
+)
 
 BOOT = KILL.boot_id
 FAR = 1 << 62
@@ -255,6 +263,12 @@ def test_a_crash_while_dropping_loses_no_count(tmp_path: Path, crash_at: int) ->
         assert left + counts.get("dropped.logs", 0) == stored
         assert sum(event.count for event in events) == counts.get("dropped.logs", 0)
         assert sum(event.report_count for event in events) == counts.get("dropped.reports", 0)
+
+
+def test_the_holder_of_an_event() -> None:
+    assert event_holder(KILL) == f"/docker/{CONTAINER_ID}"
+    assert event_holder(NO_VICTIM) == "/docker"
+    assert event_holder(PANIC) == "panic"
 
 
 def test_usage_is_that_of_the_rows(store: Store) -> None:

@@ -12,9 +12,15 @@ from otel_oom.commands.console.output import new_console, render
 from otel_oom.commands.history.entry import Entry
 from otel_oom.commands.history.page import render_event
 from otel_oom.commands.history.page.tasks import parse_tasks
-from otel_oom.enrich.event import enrich_kill, enrich_missed_kills, enrich_no_victim, enrich_panic
+from otel_oom.enrich.event import (
+    enrich_dropped_events,
+    enrich_kill,
+    enrich_missed_kills,
+    enrich_no_victim,
+    enrich_panic,
+)
 from otel_oom.enrich.types import EnrichedKill, StillAlive, VictimOutcome
-from otel_oom.model.events import MissedKills
+from otel_oom.model.events import MissedKills, OomKill
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
 from otel_oom.otlp.encode import build_log_event, encode_log
@@ -22,6 +28,7 @@ from otel_oom.otlp.snapshot_attributes import format_tasks
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
+    DROPPED,
     EXIT,
     HOST,
     KILL,
@@ -272,6 +279,7 @@ def test_events_without_a_victim() -> None:
         (encode_log(enrich_no_victim(NO_VICTIM, 0, HOST)), "no killable process"),
         (encode_log(enrich_panic(PANIC, 0, HOST)), "Kernel panic"),
         (encode_log(enrich_missed_kills(missed, 0, HOST)), "Missed"),
+        (encode_log(enrich_dropped_events(DROPPED, 0, HOST, None)), "Dropped"),
     ):
         made = log_entry(log)
         text = show(made)
@@ -279,3 +287,15 @@ def test_events_without_a_victim() -> None:
         assert flat(made.event.body) in flat(text)
         assert "Victim" not in text
         assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("kill", "origin"),
+    [
+        (replace(KILL, report_uid="4c826cbc-af5c"), "that of 4c826cbc-af5c"),
+        (replace(KILL, report_dropped=True), "dropped at the size limit of the store"),
+    ],
+)
+def test_a_report_that_is_elsewhere(kill: OomKill, origin: str) -> None:
+    enriched = enrich_kill(kill, SNAPSHOT, VictimOutcome(), 0, HOST)
+    assert origin in flat(page(enriched))

@@ -9,7 +9,12 @@ from rich.cells import cell_len
 from otel_oom.commands.console.output import new_console, render
 from otel_oom.commands.history.entry import Entry
 from otel_oom.commands.history.table import render_events
-from otel_oom.enrich.event import enrich_missed_kills, enrich_no_victim, enrich_panic
+from otel_oom.enrich.event import (
+    enrich_dropped_events,
+    enrich_missed_kills,
+    enrich_no_victim,
+    enrich_panic,
+)
 from otel_oom.model.events import MissedKills
 from otel_oom.model.snapshot import EventContainers
 from otel_oom.model.types import Memcg
@@ -17,6 +22,7 @@ from otel_oom.otlp.encode import encode_log
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
+    DROPPED,
     HOST,
     KILL,
     NO_VICTIM,
@@ -95,9 +101,10 @@ def test_events_without_a_victim() -> None:
             encode_log(enrich_no_victim(NO_VICTIM, 0, HOST)),
             encode_log(enrich_panic(PANIC, 0, HOST)),
             encode_log(enrich_missed_kills(MISSED, 0, HOST)),
+            encode_log(enrich_dropped_events(DROPPED, 0, HOST, None)),
         )
     ]
-    assert outcomes == ["no victim", "panic", "3 missed"]
+    assert outcomes == ["no victim", "panic", "3 missed", "31 dropped"]
     assert row(entry(sample_enriched_kill(skipped=True), span_status=None))[-2] == "skipped"
 
 

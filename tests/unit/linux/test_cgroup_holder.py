@@ -1,4 +1,4 @@
-"""The holder of an event, by its cgroup."""
+"""The holder of a cgroup, by its path."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from otel_oom.store.holder import event_holder, find_holder
-from tests.testlib.samples.events import CONTAINER_ID, KILL, NO_VICTIM, PANIC
+from otel_oom.linux.cgroup_holder import find_holder
+from tests.testlib.samples.events import CONTAINER_ID
 
 UID = "7f0c1e52_5f8e_4c5e_9a57_0d3d0f6b3c11"
 DASHED = UID.replace("_", "-")
@@ -27,6 +27,7 @@ HOLDERS = [
     f"/tenants.slice/tenants-a.slice/docker-{CONTAINER_ID}.scope",
     "/user.slice/user-1000.slice",
     "/system.slice/nginx.service",
+    f"/system.slice/containerd.service/kubepods-burstable-pod{UID}.slice:cri-containerd:{CONTAINER_ID}",
     "/system.slice/system-getty.slice/getty@tty1.service",
     "/lxc/web",
     "/lxc.payload.web",
@@ -56,9 +57,3 @@ def test_a_path_without_its_beginning_has_no_holder(path: str) -> None:
 def test_a_process_outside_of_services_belongs_to_its_slice() -> None:
     assert find_holder("/") == "/"
     assert find_holder("/system.slice") == "/system.slice"
-
-
-def test_the_holder_of_an_event() -> None:
-    assert event_holder(KILL) == f"/docker/{CONTAINER_ID}"
-    assert event_holder(NO_VICTIM) == "/docker"
-    assert event_holder(PANIC) == "panic"
