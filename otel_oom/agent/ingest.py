@@ -126,7 +126,12 @@ class IngestLoop:
             self._compare_at = min(self._compare_at, time.monotonic() + SOON_S)
         # After the kernel's source: these read logs, which keep their entries meanwhile.
         for source in self._sources.others:
-            source.drain(self._handle)
+            try:
+                source.drain(self._handle)
+            except (sqlite3.Error, StoreError, MemoryError):
+                raise
+            except Exception:  # noqa: BLE001  one entry of a log must not end the capture of kills
+                _LOG.exception("Source %s: an entry was dropped", source.name)
 
     def _record_recovered(self, event: CapturedEvent) -> None:
         self._recorder.record_recovered(event)

@@ -63,17 +63,44 @@ class EventRecorder:
             sqlite3.Error, StoreError: the store failed; the event may be recorded again.
         """
         if isinstance(event, UndecodableRecord):
-            path = undecodable.save_record(self._store.path, event.record)
-            _LOG.error("Undecodable record (%s) kept in %s", event.reason, path)
+            self._quarantine(event.record, event.reason)
             return
         self._stats.on_captured(event)
-        if self._store_event(event):
-            self._stats.on_stored(event)
+        try:
+            is_new = self._store_event(event)
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            # Of this event alone, like all but the errors of the store: others must not wait.
+            self._quarantine_event(event, error)
+        except (sqlite3.Error, StoreError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001  likewise
+            self._quarantine_event(event, error)
+        else:
+            if is_new:
+                self._stats.on_stored(event)
 
     def record_recovered(self, event: CapturedEvent) -> None:
         """Store an event that was found late; no snapshot can be taken any more."""
         if isinstance(event, OomKill | MissedKills):
             self._store.insert(event, Snapshot(process_found=False))
+
+    def _quarantine_event(self, event: CapturedEvent, error: Exception) -> None:
+        record = repr(event).encode("utf-8", "backslashreplace")
+        self._quarantine(record, f"{type(error).__name__}: {error}")
+
+    def _quarantine(self, record: bytes, reason: str) -> None:
+        """Keep a record that can't become an event, unless too many are kept already."""
+        path = undecodable.save_record(self._store.path, record)
+        if path is not None:
+            _LOG.error("Undecodable record (%s) kept in %s", reason, path)
+            return
+        self._stats.dropped_records += 1
+        _LOG.error(
+            "Undecodable record (%s) dropped: %s/undecodable is full: dropped=%d",
+            reason,
+            self._store.path,
+            self._stats.dropped_records,
+        )
 
     def _store_event(
         self, event: OomKill | UserspaceKill | NoVictim | MissedKills | VictimExit | ReaperStep

@@ -32,6 +32,8 @@ class Stats:
         """New events on disk, synced."""
         self.lost = events.LostEvents()
         """Events lost by the source."""
+        self.dropped_records = 0
+        """Undecodable records for which the quarantine had no space."""
         self.exported: Counter[tuple[str, str]] = Counter()
         """Messages with a final result, by signal and error type (empty if accepted)."""
         self.record_delays: Callable[[str, Iterable[float]], None] | None = None

@@ -12,10 +12,11 @@ _MAX_RECORDS: Final = 4096
 """More than a ring buffer holds."""
 
 
-def save_record(state_dir: Path, record: bytes) -> Path:
+def save_record(state_dir: Path, record: bytes) -> Path | None:
     """Save ``record`` in a file of its own below ``state_dir``, synced, and return its path.
 
-    The name derives from the content: a record saved twice is one file. Raises StoreError.
+    The name derives from the content: a record saved twice is one file. ``None`` if there are too
+    many files: the record is lost, and no other waits for it. Raises StoreError if the disk fails.
     """
     # 4 MB that hardly any agent needs.
     from hashlib import blake2b  # noqa: PLC0415
@@ -26,7 +27,7 @@ def save_record(state_dir: Path, record: bytes) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
             if sum(1 for _ in folder.iterdir()) >= _MAX_RECORDS:
-                raise StoreError(f"{folder} is full: move it away")
+                return None
             _write(folder, path, record)
     except OSError as error:
         raise StoreError(f"Can't write to {folder}: {error.strerror}") from error

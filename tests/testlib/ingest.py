@@ -13,7 +13,7 @@ from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import AnnotateKill, Handler, SourceSet
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.model.events import LostEvents, OomKill, VictimExit
+from otel_oom.model.events import CapturedEvent, LostEvents
 from otel_oom.store import Store
 
 
@@ -24,7 +24,7 @@ class ScriptedSource:
     decision_source = ""
     pinned = False
 
-    def __init__(self, events: Sequence[OomKill | VictimExit] = ()) -> None:
+    def __init__(self, events: Sequence[CapturedEvent] = ()) -> None:
         """Hold ``events`` until they are drained."""
         self.buffer = list(events)
         self._pipe = os.pipe()
@@ -61,19 +61,26 @@ def ingest_loop(
     store: Store,
     on_event: Callable[[], None] = lambda: None,
     annotate: AnnotateKill = lambda kill: kill,
+    others: Sequence[ScriptedSource] = (),
 ) -> IngestLoop:
     """Create the loop that drains ``source`` into ``store``."""
     stats = Stats()
     recorder = EventRecorder(store, stats, ContainerService(), annotate)
     watchdog = Watchdog(None, lambda: None, lambda _: None)
     return IngestLoop(
-        SourceSet(source, ()), store, recorder, stats, watchdog, on_event=on_event, history=False
+        SourceSet(source, tuple(others)),
+        store,
+        recorder,
+        stats,
+        watchdog,
+        on_event=on_event,
+        history=False,
     )
 
 
 def ingest(
     state_dir: Path,
-    *events: OomKill | VictimExit,
+    *events: CapturedEvent,
     annotate: AnnotateKill = lambda kill: kill,
 ) -> None:
     """Drain ``events`` into the store of ``state_dir`` once."""

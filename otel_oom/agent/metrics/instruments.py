@@ -107,6 +107,7 @@ class Metrics:
             Observation(lost.victims, {"error.type": "buffer_full", semconv.EVENT_KIND: "kill"}),
             Observation(lost.exits, {"error.type": "buffer_full", semconv.EVENT_KIND: "exit"}),
             Observation(lost.undecodable, {"error.type": "decode_error"}),
+            Observation(self._stats.dropped_records, {"error.type": "quarantine_full"}),
             Observation(lost.log_lines, {"error.type": "overwritten"}),
         ]
 

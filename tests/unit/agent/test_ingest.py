@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux import clock
-from otel_oom.model.events import OomKill, VictimExit
+from otel_oom.model.events import OomKill, UndecodableRecord, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.snapshot import ProcessScanner
-from otel_oom.store import PendingEvent, Store
-from tests.testlib.ingest import ingest
+from otel_oom.store import PendingEvent, Store, undecodable
+from tests.testlib.ingest import ScriptedSource, ingest, ingest_loop
 from tests.testlib.samples.events import EXIT, KILL, PANIC
 
 NOW = replace(KILL, boot_id=clock.boot_id())
@@ -104,3 +104,49 @@ def test_a_panic_that_is_found_at_two_starts_is_recorded_once(tmp_path: Path) ->
     assert new == [True, False]
     (row,) = read_rows(tmp_path)
     assert row.event == PANIC
+
+
+def test_a_full_quarantine_stops_no_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Undecodable records beyond its bound are dropped and counted."""
+    monkeypatch.setattr(undecodable, "_MAX_RECORDS", 1)
+    records = [UndecodableRecord(bytes([number]), "layout 9") for number in range(4)]
+    ingest(tmp_path, *records, NOW)
+    (row,) = read_rows(tmp_path)
+    assert row.event.uid == NOW.uid
+    assert len(list((tmp_path / "undecodable").iterdir())) == 1
+    assert "undecodable is full: dropped=3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("unfit", "kept_text"),
+    [
+        (replace(NOW, boottime_ns=1 << 64), f"boottime_ns={1 << 64}"),
+        (
+            replace(NOW, victim=replace(NOW.victim, start_boottime_ns=1 << 65)),
+            f"start_boottime_ns={1 << 65}",
+        ),
+    ],
+    ids=["time", "start"],
+)
+def test_an_event_that_fits_no_row_stops_no_other(
+    tmp_path: Path, unfit: OomKill, kept_text: str
+) -> None:
+    """It is kept beside the database: SQLite's integers have 64 bits."""
+    ingest(tmp_path, unfit, NOW)
+    (row,) = read_rows(tmp_path)
+    assert row.event.uid == NOW.uid
+    (kept,) = (tmp_path / "undecodable").iterdir()
+    assert kept_text in kept.read_text(encoding="utf-8")
+
+
+def test_an_entry_that_fails_in_a_log_stops_no_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log of user space holds what others wrote; the kernel's events go on."""
+    with Store(tmp_path) as store, ScriptedSource([NOW]) as source, ScriptedSource() as log:
+        monkeypatch.setattr(log, "drain", lambda _: int("9" * 5000))
+        ingest_loop(source, store, others=[log]).finish()
+    (row,) = read_rows(tmp_path)
+    assert row.event.uid == NOW.uid
