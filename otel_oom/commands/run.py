@@ -41,9 +41,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from otel_oom.agent import service  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.agent.log_stream import install_log_stream  # noqa: PLC0415  likewise
     from otel_oom.capture import open_source  # noqa: PLC0415  likewise
     from otel_oom.config.agent import read_agent_config  # noqa: PLC0415  likewise
 
+    install_log_stream()
     config = read_agent_config(os.environ)
     source = open_source(
         arguments.source,
