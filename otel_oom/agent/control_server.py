@@ -108,7 +108,7 @@ class ControlServer:
             return {"error": "The request failed; see the log of the agent."}
 
 
-def send_request(folder: Path, request: Request) -> Any:  # noqa: ANN401  JSON
+def send_request(folder: Path, request: Request, timeout_s: float = _RESPONSE_S) -> Any:  # noqa: ANN401  JSON
     """Return the result of ``request`` from the agent that runs in ``folder``.
 
     Raises:
@@ -117,14 +117,14 @@ def send_request(folder: Path, request: Request) -> Any:  # noqa: ANN401  JSON
         OSError: the agent does not respond.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        connection.settimeout(_RESPONSE_S)
+        connection.settimeout(timeout_s)
         try:
             with _open_address(folder) as (address, _):
                 connection.connect(address)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as error:
             raise NoAgentError(str(error)) from error
         connection.sendall(json.dumps(request).encode() + b"\n")
-        response = json.loads(_read_line(connection, _MAX_RESPONSE_BYTES, _RESPONSE_S) or b"{}")
+        response = json.loads(_read_line(connection, _MAX_RESPONSE_BYTES, timeout_s) or b"{}")
     if "result" not in response:
         raise ControlError(response.get("error", "The agent ended before it responded; try again."))
     return response["result"]

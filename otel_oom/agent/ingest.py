@@ -17,6 +17,7 @@ from otel_oom.agent import reconciler
 from otel_oom.agent.reconciler import EVERY_S, SOON_S, Reconciler
 from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
+from otel_oom.agent.turn_probe import TurnProbe
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import SourceSet, SupportsMarks
 from otel_oom.model.events import CapturedEvent
@@ -52,6 +53,8 @@ class IngestLoop:
         self._stats = stats
         self._watchdog = watchdog
         self._on_event = on_event
+        self.probe = TurnProbe()
+        """Answered at each turn of the loop, and at each event."""
         self._store_failed = False
         self._reconciler = Reconciler(
             store,
@@ -66,12 +69,13 @@ class IngestLoop:
         """Drain the sources whenever they are readable, until ``stop_fd`` is."""
         with selectors.DefaultSelector() as selector:
             selector.register(stop_fd, selectors.EVENT_READ)
+            selector.register(self.probe, selectors.EVENT_READ)
             descriptors = [source.fileno() for source in self._sources.all]
             for descriptor in descriptors:
                 selector.register(descriptor, selectors.EVENT_READ)
             while True:
                 self._drain()
-                self._watchdog.tick()
+                self._note_turn()
                 if self._store_failed:
                     # The sources stay readable: wait for the signal or the next try only.
                     for descriptor in descriptors:
@@ -139,9 +143,13 @@ class IngestLoop:
 
     def _handle(self, event: CapturedEvent) -> None:
         # In a storm of kills one drain lasts as long as the storm.
-        self._watchdog.tick()
+        self._note_turn()
         self._recorder.record(event)
         self._on_event()
+
+    def _note_turn(self) -> None:
+        self._watchdog.tick()
+        self.probe.answer()
 
     def _report_lost_events(self) -> None:
         lost = self._source.lost_events()

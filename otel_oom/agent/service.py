@@ -31,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 
 GRACE_S: Final = 3.0
 """Time to send queued messages at the end."""
+_TURN_S: Final = 4.0
+"""Longest turn of a healthy capture loop: one event, with a disk that is slow."""
 
 
 def run(
@@ -85,14 +87,17 @@ def run(
                 lambda panic: store.insert(panic, Snapshot(process_found=False)), wake
             )
             daemons = stack.enter_context(JournalSource(state_dir, history=history))
-            handlers = store_handlers(store, delivery.notify_outbox)
-            stack.enter_context(ControlServer(state_dir, handlers))
             annotate = stack.enter_context(open_report_index(source))
             sources = SourceSet(source, (daemons,))
             recorder = EventRecorder(store, stats, containers, annotate)
             ingest = IngestLoop(
                 sources, store, recorder, stats, watchdog, on_event=wake, history=history
             )
+            handlers = {
+                **store_handlers(store, delivery.notify_outbox),
+                "alive": lambda _: _liveness_error(ingest, store, delivery),
+            }
+            stack.enter_context(ControlServer(state_dir, handlers))
             try:
                 ingest.loop(stop_fd)
             finally:
@@ -108,6 +113,12 @@ def run(
 def _settle_memory() -> None:
     memory.trim_heap()
     memory.lock_memory()
+
+
+def _liveness_error(ingest: IngestLoop, store: Store, delivery: DeliveryPipeline) -> str | None:
+    if not ingest.probe.wait_for_turn(_TURN_S):
+        return f"the capture loop has made no turn for {_TURN_S:.0f} s"
+    return _health_error(store, delivery)
 
 
 def _health_error(store: Store, delivery: DeliveryPipeline) -> str | None:

@@ -51,6 +51,7 @@ def run_agent(  # noqa: PLR0913  each is named at the call
     history: bool = False,
     prefix: Sequence[str] = (),
     pin_dir: Path | None = None,
+    stderr: int | None = None,
 ) -> Iterator[Agent]:
     """Run `otel-oom run` with its state in ``folder``; yield once it has sent READY=1.
 
@@ -62,6 +63,7 @@ def run_agent(  # noqa: PLR0913  each is named at the call
         history: True to capture the kills of this boot from before the start.
         prefix: the command that runs the agent's.
         pin_dir: the folder of the pins; without one nothing stays in the kernel.
+        stderr: a descriptor that gets the log in place of its file.
     """
     pinning = ["--pin-dir", pin_dir] if pin_dir else ["--no-pin"]
     notify = folder / "notify"
@@ -79,7 +81,7 @@ def run_agent(  # noqa: PLR0913  each is named at the call
         process = subprocess.Popen(
             [*prefix, *AGENT_COMMAND, "--state-dir", folder / "state", *pinning, *arguments],
             env={**plain, "NOTIFY_SOCKET": str(notify), **environ},
-            stderr=log,
+            stderr=log if stderr is None else stderr,
         )
         agent = Agent(process, folder / "state", folder / "agent.log", manager)
         try:

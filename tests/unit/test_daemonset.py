@@ -12,6 +12,7 @@ import yaml
 from otel_oom import cli
 from otel_oom.capture.bpf.bpffs import BPFFS
 from otel_oom.capture.source import VMLINUX_BTF
+from otel_oom.commands.doctor.alive import TIMEOUT_S
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.linux import gfp_flags
 from tests.testlib.repository import REPOSITORY
@@ -60,6 +61,19 @@ def test_mounts_are_the_folders_that_the_agent_uses(monkeypatch: pytest.MonkeyPa
     tracing = Path("/sys/kernel/tracing")
     assert str(tracing) in MOUNTS
     assert any(path.is_relative_to(tracing) for path in gfp_flags.FORMAT_FILES)
+
+
+def test_the_liveness_probe_asks_the_agent_itself() -> None:
+    """It finds the agent by its default state directory, and waits longer than the command."""
+    probe = CONTAINER["livenessProbe"]
+    program, *words = probe["exec"]["command"]
+    arguments = cli.build_parser().parse_args(words)
+    assert (program, arguments.alive) == ("otel-oom", True)
+    agent = cli.build_parser().parse_args(CONTAINER["args"])
+    assert arguments.state_dir == agent.state_dir
+    assert TIMEOUT_S < probe["timeoutSeconds"] < probe["periodSeconds"]
+    # A host that is out of memory is slow: one failure is none.
+    assert probe["failureThreshold"] > 1
 
 
 def test_variables_name_the_node() -> None:

@@ -13,6 +13,7 @@ from otel_oom.store.undecodable import save_record
 def test_a_record_is_saved_once(tmp_path: Path) -> None:
     record = bytes(range(256))
     first, second = save_record(tmp_path, record), save_record(tmp_path, record)
+    assert first is not None
     assert first == second
     assert first.read_bytes() == record
     assert first.stat().st_mode & 0o777 == 0o600
@@ -23,6 +24,7 @@ def test_an_unfinished_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "undecodable").mkdir()
     (tmp_path / "undecodable" / "unfinished").write_bytes(b"half")
     saved = save_record(tmp_path, b"whole")
+    assert saved is not None
     assert [path.read_bytes() for path in (tmp_path / "undecodable").iterdir()] == [b"whole"]
     assert saved.read_bytes() == b"whole"
 
