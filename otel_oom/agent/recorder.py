@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from otel_oom.agent.report_interval import ReportInterval
 from otel_oom.agent.stats import Stats
 from otel_oom.capture.source import AnnotateKill
 from otel_oom.linux import clock
@@ -43,9 +44,17 @@ class EventRecorder:
     """Recorder of each event on disk, in the thread that captures."""
 
     def __init__(
-        self, store: Store, stats: Stats, containers: ContainerService, annotate: AnnotateKill
+        self,
+        store: Store,
+        stats: Stats,
+        containers: ContainerService,
+        annotate: AnnotateKill,
+        report_interval_s: int = 0,
     ) -> None:
-        """Record in ``store`` and count in ``stats``; ``annotate`` adds what the kernel log has."""
+        """Record in ``store`` and count in ``stats``; ``annotate`` adds what the kernel log has.
+
+        Within ``report_interval_s`` a container's kills share one report and task list.
+        """
         self._store = store
         self._stats = stats
         self._containers = containers
@@ -54,6 +63,7 @@ class EventRecorder:
         self._cgroups = CgroupMount.find()
         self._environ = EnvironReader()
         self._scanner = ProcessScanner(self._cgroups)
+        self._reports = ReportInterval(report_interval_s)
         self._early_exits: dict[int, VictimExit] = {}
 
     def record(self, event: CapturedEvent) -> None:
@@ -125,6 +135,7 @@ class EventRecorder:
 
     def _store_kill(self, kill: OomKill) -> bool:
         kill, snapshot = self._snapshot(kill)
+        kill = self._reports.refer(kill, snapshot)
         if not self._store.insert(kill, snapshot, incomplete=True):
             _LOG.info("Duplicate kill of pid %s ignored", kill.victim.tgid)
             return False
@@ -166,12 +177,16 @@ class EventRecorder:
 
     def _complete(self, kill: OomKill, snapshot: Snapshot) -> None:
         """Add what takes longer to read, now that the kill is on disk."""
-        complete_kill, complete_snapshot = self._read_more(self._annotate(kill), snapshot)
+        # The decision may be in the log alone, whose report is not needed.
+        annotated = self._reports.refer(self._annotate(kill), snapshot)
+        complete_kill, complete_snapshot = self._read_more(annotated, snapshot)
         unchanged = complete_kill is kill and complete_snapshot is snapshot
         try:
             self._store.complete(complete_kill, None if unchanged else complete_snapshot)
         except (sqlite3.Error, StoreError, MemoryError) as error:
             _LOG.warning("Could not store the process list of this kill: %s", error)
+        else:
+            self._reports.add(complete_kill, snapshot)
 
     def _read_more(self, kill: OomKill, snapshot: Snapshot) -> tuple[OomKill, Snapshot]:
         if kill.capture.recovered:
@@ -180,7 +195,8 @@ class EventRecorder:
             snapshot = add_limit_cgroup(kill, snapshot, self._cgroups)
             snapshot = replace(snapshot, vm_sysctl=read_vm_settings())
             swapped = bool(snapshot.host and snapshot.host.swap_used)
-            kill = self._scanner.add_tasks(kill, swapped=swapped)
+            if kill.report_uid is None:
+                kill = self._scanner.add_tasks(kill, swapped=swapped)
         except Exception:  # noqa: BLE001  as above
             _LOG.exception("Process scan failed")
         return kill, snapshot

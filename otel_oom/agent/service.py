@@ -89,7 +89,7 @@ def run(
             daemons = stack.enter_context(JournalSource(state_dir, history=history))
             annotate = stack.enter_context(open_report_index(source))
             sources = SourceSet(source, (daemons,))
-            recorder = EventRecorder(store, stats, containers, annotate)
+            recorder = EventRecorder(store, stats, containers, annotate, config.report_interval_s)
             ingest = IngestLoop(
                 sources, store, recorder, stats, watchdog, on_event=wake, history=history
             )

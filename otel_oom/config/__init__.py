@@ -1,7 +1,7 @@
 """Environment variables and their defaults, one module for each subject.
 
 ================================================  ===========
-``OTEL_OOM_STORE_*``, ``STATE_DIRECTORY``         ``store``
+``OTEL_OOM_STORE_*``, ``STATE_DIRECTORY``, …      ``store``
 ``OTEL_OOM_CONTAINER_LABELS``, ``WATCHDOG_*``, …  ``agent``
 ``OTEL_EXPORTER_OTLP_*``, ``OTEL_SDK_*``, …       ``otlp``
 ``OTEL_METRIC*``                                  ``metrics``

@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_oom.config.metrics import MetricsConfig, read_metrics_config
 from otel_oom.config.otlp import OtlpConfig, read_otlp_config
-from otel_oom.config.store import StoreLimits, read_store_limits
+from otel_oom.config.store import StoreLimits, read_report_interval_s, read_store_limits
 from otel_oom.config.variable import ConfigError, read_variable
 from otel_oom.model.units import US_PER_S
 
@@ -24,6 +24,7 @@ _LOG = logging.getLogger(__name__)
 class AgentConfig:
     """Settings of the agent; ``metrics`` is ``None`` if it sends none of its own.
 
+    Within ``report_interval_s`` a container's kills share one kernel report; 0: each has its own.
     ``claimed_identity`` is whether a victim's own environment may name its service.
     """
 
@@ -32,6 +33,7 @@ class AgentConfig:
     store_limits: StoreLimits = field(default_factory=StoreLimits)
     container_labels: frozenset[str] = frozenset()
     claimed_identity: bool = True
+    report_interval_s: int = 0
 
 
 def read_agent_config(environ: Mapping[str, str]) -> AgentConfig:
@@ -41,6 +43,7 @@ def read_agent_config(environ: Mapping[str, str]) -> AgentConfig:
         metrics=_read_metrics_or_none(environ),
         store_limits=read_store_limits(environ),
         container_labels=read_container_labels(environ),
+        report_interval_s=read_report_interval_s(environ),
         claimed_identity=read_variable(environ, CLAIMED_IDENTITY, default="true").flag(),
     )
 

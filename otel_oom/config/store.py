@@ -1,4 +1,4 @@
-"""The store: its directory, and its limits of size and age."""
+"""The store: its directory, its limits of size and age, and what is stored of a kill."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from otel_oom.model.units import DAY_S, MIB
 
 MAX_BYTES: Final = "OTEL_OOM_STORE_MAX_BYTES"
 MAX_AGE: Final = "OTEL_OOM_STORE_MAX_AGE"
+REPORT_INTERVAL: Final = "OTEL_OOM_REPORT_INTERVAL"
 
 _AGENT_DIR: Final = Path("/var/lib/otel-oom")
 _REPLAY_NAME: Final = "otel-oom-replay"
@@ -49,6 +50,15 @@ def read_store_limits(environ: Mapping[str, str]) -> StoreLimits:
     if not 0 <= max_age_s <= _MAX_AGE_S:
         raise age.error("a time such as 30d, 12h or 3600s")
     return StoreLimits(max_bytes, max_age_s)
+
+
+def read_report_interval_s(environ: Mapping[str, str]) -> int:
+    """Return how long one report stands for later kills; 0 for ``off``. Raises ConfigError."""
+    interval = read_variable(environ, REPORT_INTERVAL, default="off")
+    seconds = 0 if interval.text.lower() == "off" else _parse_amount(interval, _SECONDS)
+    if not 0 <= seconds <= DAY_S:
+        raise interval.error("off, or a time up to 1d such as 10s or 1m")
+    return seconds
 
 
 def _parse_amount(variable: Variable, units: Mapping[str, int]) -> int:

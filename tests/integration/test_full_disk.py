@@ -73,7 +73,7 @@ def ingesting(source: ScriptedSource, state_dir: Path, url: str) -> Iterator[Non
     with Store(state_dir, config.store_limits) as store, source:
         delivery = DeliveryPipeline(store, config, Stats(), ContainerService())
         delivery.start()
-        ingest = ingest_loop(source, store, delivery.notify_events)
+        ingest = ingest_loop(source, store, on_event=delivery.notify_events)
         thread = threading.Thread(target=ingest.loop, args=(reader,))
         thread.start()
         try:

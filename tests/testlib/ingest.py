@@ -56,16 +56,18 @@ class ScriptedSource:
         return LostEvents()
 
 
-def ingest_loop(
+def ingest_loop(  # noqa: PLR0913  each is named at the call
     source: ScriptedSource,
     store: Store,
+    *,
     on_event: Callable[[], None] = lambda: None,
     annotate: AnnotateKill = lambda kill: kill,
     others: Sequence[ScriptedSource] = (),
+    report_interval_s: int = 0,
 ) -> IngestLoop:
     """Create the loop that drains ``source`` into ``store``."""
     stats = Stats()
-    recorder = EventRecorder(store, stats, ContainerService(), annotate)
+    recorder = EventRecorder(store, stats, ContainerService(), annotate, report_interval_s)
     watchdog = Watchdog(None, lambda: None, lambda _: None)
     return IngestLoop(
         SourceSet(source, tuple(others)),
@@ -82,8 +84,10 @@ def ingest(
     state_dir: Path,
     *events: CapturedEvent,
     annotate: AnnotateKill = lambda kill: kill,
+    report_interval_s: int = 0,
 ) -> None:
     """Drain ``events`` into the store of ``state_dir`` once."""
     with Store(state_dir) as store, ScriptedSource(events) as source:
-        ingest_loop(source, store, annotate=annotate).finish()
+        loop = ingest_loop(source, store, annotate=annotate, report_interval_s=report_interval_s)
+        loop.finish()
         assert not source.buffer

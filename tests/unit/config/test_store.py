@@ -10,8 +10,10 @@ import pytest
 from otel_oom.config.store import (
     MAX_AGE,
     MAX_BYTES,
+    REPORT_INTERVAL,
     StoreLimits,
     read_replay_state_dir,
+    read_report_interval_s,
     read_state_dir,
     read_store_limits,
 )
@@ -50,6 +52,19 @@ def test_read_store_limits(environ: dict[str, str], expected: StoreLimits) -> No
 def test_invalid_store_limits(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}='{text}' is invalid: use "):
         read_store_limits({name: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("", 0), ("off", 0), ("OFF", 0), ("0s", 0), ("10s", 10), ("1m", 60)]
+)
+def test_read_report_interval(text: str, seconds: int) -> None:
+    assert read_report_interval_s({REPORT_INTERVAL: text}) == seconds
+
+
+@pytest.mark.parametrize("text", ["on", "10", "-1s", "2d"])
+def test_invalid_report_interval(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"{REPORT_INTERVAL}='{text}' is invalid: use off, or"):
+        read_report_interval_s({REPORT_INTERVAL: text})
 
 
 def test_state_dir_of_the_service_wins() -> None:
