@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -89,18 +93,19 @@ class CgroupMount(Struct, frozen=True):
         return MemcgUsage(*(None if n is None or n >= _V1_UNLIMITED else n for n in numbers))
 
 
-def walk_cgroups(folder: Path) -> Iterator[Path]:
-    """Return a cgroup's folder and those of the cgroups below it, at most 4096."""
+def walk_cgroups(folder: Path, deadline: float = math.inf) -> Iterator[Path]:
+    """Return a cgroup's folder and those of the cgroups below it, at most 4096.
+
+    The walk ends at ``deadline``, by the clock of :func:`time.monotonic`.
+    """
     waiting, count = [folder], 0
-    while waiting and count < _MAX_FOLDERS:
+    while waiting and time.monotonic() < deadline:
         current = waiting.pop()
         count += 1
         yield current
-        try:
-            with os.scandir(current) as entries:
-                waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
-        except OSError:
-            continue
+        with suppress(OSError), os.scandir(current) as entries:
+            children = (Path(e.path) for e in entries if e.is_dir(follow_symlinks=False))
+            waiting += islice(children, _MAX_FOLDERS - count - len(waiting))
 
 
 def read_flat_keyed(path: Path) -> dict[str, int]:

@@ -229,7 +229,8 @@ class TaskList(Struct, frozen=True):
     """The largest processes of a cgroup or of the host at one moment, largest first.
 
     ``memcg`` is the path of the cgroup, ``None`` for the host. ``boottime_ns`` is when they were
-    read. ``count`` is the number of processes read, ``skipped`` of those that time did not allow.
+    read. ``count`` is the number of processes read, ``skipped`` of those that time did not allow:
+    at least 1 if there was no time for all cgroups.
     """
 
     memcg: str | None

@@ -32,7 +32,11 @@ _MAX_SHARED: Final = 64
 _STATM_BYTES: Final = 256
 _PROCS_BYTES: Final = 1 << 18
 
+_WALK_LIMIT_S: Final = 0.05
+"""Time for the walk over the cgroups, of which a tenant may have made very many."""
 _LIMIT_S: Final = 0.1
+_READ_LIMIT_S: Final = 0.2
+"""Time for the largest ones after that: a process that ends meanwhile is replaced by the next."""
 _SHARED_S: Final = 0.2
 _DUTY: Final = 10
 """A scan is shared for this many times its duration at least."""
@@ -85,11 +89,13 @@ class ProcessScanner:
         until, shared = self._shared.get(memcg, (0.0, None))
         if shared and started < until:
             return shared
-        pids = self._pids(memcg)
+        pids = self._pids(memcg, started + _WALK_LIMIT_S)
         if pids is None:
             return None
+        is_cut = memcg is not None and time.monotonic() > started + _WALK_LIMIT_S
         tasks = self._largest(pids, started + _LIMIT_S, swapped=swapped)
-        tasks = replace(tasks, memcg=memcg.path if memcg else None)
+        skipped = max(tasks.skipped, int(is_cut))
+        tasks = replace(tasks, memcg=memcg.path if memcg else None, skipped=skipped)
         self._shared.pop(memcg, None)
         if len(self._shared) >= _MAX_SHARED:
             del self._shared[next(iter(self._shared))]
@@ -97,7 +103,7 @@ class ProcessScanner:
         self._shared[memcg] = (ended + max(_SHARED_S, _DUTY * (ended - started)), tasks)
         return tasks
 
-    def _pids(self, memcg: Memcg | None) -> list[int] | None:
+    def _pids(self, memcg: Memcg | None, deadline: float) -> list[int] | None:
         if memcg is None:
             pids = [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208  names are enough
             threads = self._kernel_threads.intersection(self._children_of_kthreadd())
@@ -107,7 +113,7 @@ class ProcessScanner:
             return None
         lists = (
             procfs.read_lines(f"{folder}/cgroup.procs", _PROCS_BYTES)
-            for folder in walk_cgroups(root)
+            for folder in walk_cgroups(root, deadline)
         )
         return [int(pid) for pids in lists for pid in pids if pid.isdecimal()]
 
@@ -140,7 +146,8 @@ class ProcessScanner:
         heap: list[tuple[int, int, OomTask]] = []
         for bound, pid in bounds:
             full = len(heap) > MAX_OTHERS
-            if full and (bound <= heap[0][0] or time.monotonic() > deadline):
+            limit = deadline if full else deadline + _READ_LIMIT_S
+            if (full and bound <= heap[0][0]) or time.monotonic() > limit:
                 break
             task = self._read_task(pid)
             if task is None:

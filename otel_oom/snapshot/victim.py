@@ -35,7 +35,9 @@ def take_snapshot(
         return _surroundings(kill, cgroups, proc)
     # The environment goes first, with the victim's memory.
     tgid = victim.tgid
-    variables = environ.read(tgid) if environ and tgid and not kill.capture.recovered else {}
+    variables: dict[str, str] = {}
+    if environ and tgid and not kill.capture.recovered:
+        variables = environ.read(tgid, kill.memcg.path if kill.memcg else "")
     snapshot = _surroundings(kill, cgroups, proc)
     process = ProcessDir(str(tgid), proc)
     stat = process.read_stat()

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from otel_oom.snapshot import environ
 from otel_oom.snapshot.environ import EnvironReader, select_variables
+from tests.testlib.wait import wait_until
 
 OWN = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c=d"}
 
 
 @pytest.mark.parametrize(
-    ("environ", "expected"),
+    ("text", "expected"),
     [
         ("OTEL_SERVICE_NAME=shop\0OTEL_RESOURCE_ATTRIBUTES=a=b,c=d\0", OWN),
         ("OTEL_EXPORTER_OTLP_HEADERS=key=hunter2\0PASSWORD=hunter2\0", {}),
@@ -30,9 +35,9 @@ OWN = {"OTEL_SERVICE_NAME": "shop", "OTEL_RESOURCE_ATTRIBUTES": "a=b,c=d"}
         ("", {}),
     ],
 )
-def test_only_the_two_variables_are_selected(environ: str, expected: dict[str, str]) -> None:
+def test_only_the_two_variables_are_selected(text: str, expected: dict[str, str]) -> None:
     """Each whole or not at all."""
-    assert select_variables(environ) == expected
+    assert select_variables(text) == expected
 
 
 def test_a_real_process() -> None:
@@ -52,18 +57,66 @@ def test_a_process_that_is_gone_has_none(tmp_path: Path) -> None:
     assert EnvironReader(tmp_path).read(1) == {}
 
 
-def test_a_read_that_hangs_delays_no_other(tmp_path: Path) -> None:
-    """Meanwhile others have no variables, and its late result is dropped."""
-    for pid in ("1", "2"):
-        (tmp_path / pid).mkdir()
-    hanging, good = tmp_path / "1/environ", tmp_path / "2/environ"
-    os.mkfifo(hanging)
-    good.write_text("OTEL_SERVICE_NAME=good\0", encoding="ascii")
-    reader = EnvironReader(tmp_path)
-    assert reader.read(1) == {}
-    assert reader.read(2) == {}
-    hanging.write_text("OTEL_SERVICE_NAME=late\0", encoding="ascii")
+def add_hanging(proc: Path, *pids: int) -> None:
+    """Add processes whose environment blocks its reader: here by a FIFO."""
+    for pid in pids:
+        (proc / str(pid)).mkdir()
+        os.mkfifo(proc / str(pid) / "environ")
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Iterator[Path]:
+    """A /proc with a process 7; blocked reads end with the test."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/environ").write_text("OTEL_SERVICE_NAME=good\0", encoding="ascii")
+    yield tmp_path
+    for fifo in tmp_path.glob("*/environ"):
+        with suppress(OSError):
+            os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+
+
+def read_soon(reader: EnvironReader, pid: int, cgroup_path: str = "") -> dict[str, str]:
+    """Read once it succeeds: a busy machine may take longer than a kill waits."""
     deadline = time.monotonic() + 10
-    while not (found := reader.read(2)) and time.monotonic() < deadline:
+    while not (variables := reader.read(pid, cgroup_path)) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert found == {"OTEL_SERVICE_NAME": "good"}
+    return variables
+
+
+def test_reads_that_hang_blind_it_for_no_later_victim(proc: Path) -> None:
+    hanging = range(100, 100 + environ._MAX_BLOCKED - 1)  # noqa: SLF001  less than its bound
+    add_hanging(proc, *hanging)
+    reader = EnvironReader(proc)
+    for pid in hanging:
+        assert reader.read(pid, f"/system.slice/{pid}.service") == {}
+        assert read_soon(reader, 7) == {"OTEL_SERVICE_NAME": "good"}
+
+
+def test_victims_of_one_tenant_do_not_use_all_threads(proc: Path) -> None:
+    tenant = "/user.slice/user-1000.slice"
+    hanging = range(100, 100 + 3 * environ._MAX_BLOCKED)  # noqa: SLF001  its bound
+    add_hanging(proc, *hanging)
+    reader, before = EnvironReader(proc), threading.active_count()
+    for pid in hanging:
+        assert reader.read(pid, f"{tenant}/{pid}") == {}
+    assert threading.active_count() - before <= 2
+    assert read_soon(reader, 7, "/system.slice/a.service") == {"OTEL_SERVICE_NAME": "good"}
+
+
+def test_threads_are_bounded_and_end_once_their_reads_do(proc: Path) -> None:
+    """The late results are dropped, and are no later victim's."""
+    before = threading.active_count()
+    hanging = range(100, 130)
+    add_hanging(proc, *hanging)
+    reader = EnvironReader(proc)
+    for pid in hanging:
+        assert reader.read(pid, f"/system.slice/{pid}.service") == {}
+    assert threading.active_count() - before == environ._MAX_BLOCKED + 1  # noqa: SLF001  its bound
+    assert reader.read(7) == {}
+    for pid in hanging:
+        with suppress(OSError):
+            descriptor = os.open(proc / str(pid) / "environ", os.O_WRONLY | os.O_NONBLOCK)
+            os.write(descriptor, b"OTEL_SERVICE_NAME=late\0")
+            os.close(descriptor)
+    assert read_soon(reader, 7) == {"OTEL_SERVICE_NAME": "good"}
+    wait_until(lambda: threading.active_count() - before == 1, "the end of the others")

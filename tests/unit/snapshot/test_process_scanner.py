@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from otel_oom.linux import procfs
 from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux.process import ProcessDir
 from otel_oom.model.types import Memcg, OomTask, TaskList
 from otel_oom.snapshot import ProcessScanner, process_scanner
 from tests.testlib.samples.events import KILL
@@ -203,3 +206,51 @@ def test_the_kernels_table_has_precedence(monkeypatch: pytest.MonkeyPatch) -> No
     assert scanner.add_tasks(replace(KILL, tasks=None), swapped=False).tasks == scanned
     monkeypatch.setattr(ProcessScanner, "scan", lambda *_, **__: None)
     assert scanner.add_tasks(kill, swapped=False).tasks == listed
+
+
+def test_very_many_cgroups_hold_up_no_kill(
+    proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant with its own subtree makes as many as it likes: the walk has its own limit."""
+    add_process(proc, 1, 1000)
+    for number in range(300):
+        folder = tmp_path / f"cgroup/a/{number}"
+        folder.mkdir(parents=True)
+        (folder / "cgroup.procs").write_text("1\n" if number == 0 else "", encoding="ascii")
+    (tmp_path / "cgroup/a/cgroup.procs").write_text("1\n", encoding="ascii")
+    now, reads = itertools.count(), []
+    read_lines = procfs.read_lines
+
+    def read_and_count(path: str, max_bytes: int) -> list[str]:
+        reads.append(path)
+        return read_lines(path, max_bytes)
+
+    monkeypatch.setattr(procfs, "read_lines", read_and_count)
+    # Each reading of the clock is a millisecond later.
+    monkeypatch.setattr(time, "monotonic", lambda: next(now) / 1000)
+    assert KILL.decision is not None
+    hit = replace(KILL, decision=replace(KILL.decision, memcg=Memcg(None, "/a")))
+    scanner = ProcessScanner(CgroupMount(tmp_path / "cgroup", "/", v1=False), proc)
+    tasks = scanner.scan(hit, swapped=False)
+    assert tasks is not None
+    assert len(reads) < 100
+    assert tasks.skipped
+    assert {task.tgid for task in tasks.largest} == {1}
+
+
+def test_processes_that_end_meanwhile_hold_up_no_kill(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them is among the largest, so none is the last one to read."""
+    for pid in range(1, 201):
+        add_process(proc, pid, 1000)
+        (proc / str(pid) / "status").unlink()
+    now, reads = itertools.count(), itertools.count()
+    monkeypatch.setattr(ProcessDir, "read_status", lambda _: next(reads) * 0 or None)
+    monkeypatch.setattr(process_scanner, "_LIMIT_S", 0.25)
+    monkeypatch.setattr(process_scanner, "_READ_LIMIT_S", 0.05)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now) / 1000)
+    tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
+    assert tasks is not None
+    assert (tasks.count, tasks.largest) == (200, ())
+    assert next(reads) < 110
