@@ -53,6 +53,7 @@ class Acknowledgements:
             if len(messages) > _MAX_REMEMBERED:
                 raise
             return False
+        self._database.expect_history()
         with self._mutex:
             for id_ in messages:
                 # Another thread may have deleted the same ones.

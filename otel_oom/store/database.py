@@ -46,6 +46,8 @@ class Database:
         self._file = DatabaseFile(directory, self._reserve)
         self._boot_id = clock.boot_id()
         self._mutex = threading.Lock()
+        self._has_history = True
+        """Whether there may be some: a search among many undelivered events takes long."""
         self._drop_reporter = retention.DropReporter(self._file.path)
 
     def open(self) -> None:
@@ -97,13 +99,18 @@ class Database:
 
     def prune(self, max_age_s: float) -> bool:
         """Delete history of that age, and more near the size limit; return if the disk is full."""
-        while self.write(lambda db: retention.prune_history(db, self._boot_id, max_age_s)):
+        self.expect_history()
+        while self.write(lambda db: retention.prune_old_history(db, self._boot_id, max_age_s)):
             pass
         while self.read(self._reserve.nearly_full) and self.write(self._prune_history):
             pass
         self.read(self._reserve.vacuum)
         self._drop_reporter.report()
         return self._reserve.disk_full
+
+    def expect_history(self) -> None:
+        """Note that messages have left the outbox, whose events are history now."""
+        self._has_history = True
 
     def _run(self, work: Work[_T]) -> _T:
         """Run ``work``, and again after each remedy for its failure."""
@@ -150,7 +157,11 @@ class Database:
         return bool(dropped)
 
     def _prune_history(self, db: sqlite3.Connection) -> int:
-        return retention.prune_history(db, self._boot_id)
+        if not self._has_history:
+            return 0
+        pruned = retention.prune_history(db, self._boot_id)
+        self._has_history = pruned > 0
+        return pruned
 
     def _shorten_log(self) -> None:
         # What was committed stays so, whatever happens here.

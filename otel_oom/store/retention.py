@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,26 +22,52 @@ from otel_oom.store import encoded_events
 _LOG = logging.getLogger(__name__)
 
 _HISTORY_ROWS: Final = 256
+_HOLDER_ROWS: Final = 64
+_MAX_HOLDERS: Final = 16
+"""Holders that are searched for history: others have too little to be worth it."""
+
+# The terms of the indices events_prunable and events_prunable_holder.
+_PRUNABLE: Final = (
+    "SELECT id, boot_id = ? OR kind = 'panic' FROM events"
+    " WHERE log_queued AND span_queued AND undecodable_reason IS NULL AND NOT pruned"
+    " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = events.uid)"
+)
 _PRUNED: Final = "SELECT id FROM events WHERE pruned AND kind != 'panic'"
 
 _REPORT_INTERVAL_S: Final = 60.0
 
 
-def prune_history(db: sqlite3.Connection, boot_id: str, min_age_s: float = 0) -> int:
-    """Delete some of the oldest history of that age, and return the number of rows.
+def prune_old_history(db: sqlite3.Connection, boot_id: str, min_age_s: float) -> int:
+    """Delete some of the oldest history of that age, and return the number of rows."""
+    max_unix_ns = time.time_ns() - int(min_age_s * NS_PER_S)
+    rows = db.execute(
+        f"{_PRUNABLE} AND stored_unix_ns <= ? ORDER BY stored_unix_ns LIMIT ?",
+        (boot_id, max_unix_ns, _HISTORY_ROWS),
+    )
+    return _prune(db, boot_id, rows.fetchall())
+
+
+def prune_history(db: sqlite3.Connection, boot_id: str) -> int:
+    """Delete some of the oldest history of the largest holder, and return the number of rows."""
+    holders = db.execute(
+        "SELECT holder FROM holder_usage WHERE class = 'events' ORDER BY bytes DESC LIMIT ?",
+        (_MAX_HOLDERS,),
+    )
+    for (holder,) in holders.fetchall():
+        rows = db.execute(
+            f"{_PRUNABLE} AND holder = ? ORDER BY id LIMIT ?", (boot_id, holder, _HOLDER_ROWS)
+        ).fetchall()
+        if rows:
+            return _prune(db, boot_id, rows)
+    return prune_old_history(db, boot_id, 0)
+
+
+def _prune(db: sqlite3.Connection, boot_id: str, rows: Sequence[tuple[int, bool]]) -> int:
+    """Delete events by id, and the remains of those of other boots.
 
     Kills of this boot keep a row with no more than what identifies them in the kernel's log: see
     :func:`.event_log.newest_kills`. So does a panic, which pstore may have at every start.
     """
-    rows = db.execute(
-        # The terms of the index events_prunable.
-        "SELECT id, boot_id = ? OR kind = 'panic' FROM events"
-        " WHERE log_queued AND span_queued AND undecodable_reason IS NULL AND NOT pruned"
-        " AND stored_unix_ns <= ?"
-        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.uid = events.uid)"
-        " ORDER BY stored_unix_ns LIMIT ?",
-        (boot_id, time.time_ns() - int(min_age_s * NS_PER_S), _HISTORY_ROWS),
-    ).fetchall()
     encoded_events.delete(db, (id_ for id_, _ in rows))
     db.executemany(
         "UPDATE events SET pruned = 1, has_report = 0, size = 0, crc32 = NULL,"

@@ -61,6 +61,8 @@ _TABLES: Final = """
     CREATE INDEX events_undecodable ON events (id) WHERE undecodable_reason IS NOT NULL;
     CREATE INDEX events_prunable ON events (stored_unix_ns)
         WHERE log_queued AND span_queued AND undecodable_reason IS NULL AND NOT pruned;
+    CREATE INDEX events_prunable_holder ON events (holder)
+        WHERE log_queued AND span_queued AND undecodable_reason IS NULL AND NOT pruned;
     CREATE INDEX events_pruned ON events (boot_id) WHERE pruned;
     CREATE TABLE encoded_events (
         uid TEXT NOT NULL,

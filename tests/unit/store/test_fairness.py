@@ -17,7 +17,15 @@ from msgspec.structs import replace
 from otel_oom.model.events import DroppedEvents, OomKill
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
-from otel_oom.store import OutboxEntry, PendingEvent, Rejection, Store, StoreLimits, drops
+from otel_oom.store import (
+    OutboxEntry,
+    PendingEvent,
+    Rejection,
+    Store,
+    StoreLimits,
+    drops,
+    retention,
+)
 from otel_oom.store.counters import NO_BOOT
 from otel_oom.store.holder import event_holder
 from tests.testlib.samples.events import (
@@ -166,6 +174,42 @@ def test_reports_of_drops_are_few(store: Store) -> None:
     store.ack(store.next_batch("logs", 1000, ALL))
     maintain(store)
     assert [event.count for event in dropped_events(store)] == [3] * 10
+
+
+def test_history_of_a_quiet_holder_stays(store: Store) -> None:
+    quiet = [kill_in(QUIET, number, 0, 30_000) for number in range(10)]
+    loud = [kill_in(LOUD, number, 0, 60_000) for number in range(10, 150)]
+    for kills in (quiet, *(loud[first : first + 20] for first in range(0, 140, 20))):
+        fill(store, kills)
+        for name in ("logs", "traces"):
+            store.ack(store.next_batch(name, 1000, ALL))
+        maintain(store)
+    assert "dropped.logs" not in store.counters(NO_BOOT)
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database:
+        left = dict(database.execute("SELECT holder, count(*) FROM events GROUP BY 1").fetchall())
+    assert left[QUIET] == 10
+    assert 0 < left[LOUD] < 140
+
+
+def test_history_is_not_searched_for_again_without_a_delivery(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+    prune = retention.prune_history
+
+    def counted(db: sqlite3.Connection, boot_id: str) -> int:
+        searched.append(prune(db, boot_id))
+        return searched[-1]
+
+    monkeypatch.setattr(retention, "prune_history", counted)
+    fill(store, [kill_in(LOUD, number, 0, 60_000) for number in range(130)])
+    assert store.counters(NO_BOOT)["dropped.logs"] > 0
+    assert searched == [0]
+    for name in ("logs", "traces"):
+        store.ack(store.next_batch(name, 1000, ALL))
+    fill(store, [kill_in(LOUD, number, 0, 60_000) for number in range(200, 330)])
+    assert searched[1] > 0
+    assert searched.count(0) == 2
 
 
 def test_dead_letters_of_a_quiet_holder_stay(store: Store) -> None:
