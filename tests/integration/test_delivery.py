@@ -7,6 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
+from msgspec.structs import replace
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent.stats import Stats
@@ -14,10 +17,12 @@ from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.linux.containers.service import ContainerService
+from otel_oom.model.types import Memcg
 from otel_oom.store import Store
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.exporter import RequestLog
-from tests.testlib.samples.events import NO_VICTIM, SNAPSHOT, sample_kill
+from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
+from tests.testlib.servers.backend import attributes_to_dict
 from tests.testlib.wait import wait_until
 
 
@@ -62,3 +67,25 @@ def test_an_event_without_a_span_is_delivered(
         wait_until(lambda: len(received.accepted) == 1, "a log", limit=30)
         delivery.stop(5)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_backlog_of_one_container_does_not_delay_another(tmp_path: Path) -> None:
+    received: list[str] = []
+
+    def receive(request: Message) -> None:
+        if isinstance(request, ExportLogsServiceRequest):
+            records = [group.scope_logs[0].log_records[0] for group in request.resource_logs]
+            received.extend(attributes_to_dict(r.attributes)["log.record.uid"] for r in records)
+
+    loud = [sample_kill(number, boot_id="an earlier boot") for number in range(300)]
+    quiet = replace(KILL, memcg=Memcg(7, "/system.slice/quiet.service"))
+    with Store(tmp_path / "state") as store, Receiver(receive) as receiver:
+        for kill in (*loud, quiet):
+            store.insert(kill, SNAPSHOT)
+        config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))
+        delivery = DeliveryPipeline(store, config, Stats(), ContainerService())
+        delivery.start()
+        wait_until(lambda: len(received) == len(loud) + 1, "all logs", limit=60)
+        delivery.stop(5)
+    assert quiet.uid in received[:2]
+    assert [uid for uid in received if uid != quiet.uid] == [kill.uid for kill in loud]
