@@ -16,6 +16,7 @@ from threading import TIMEOUT_MAX
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from otel_oom.config.redaction import ADDRESS, header_secrets, redact_url, url_secrets
 from otel_oom.config.variable import Variable, read_variable
 
 SIGNALS: Final = ("logs", "traces")
@@ -68,9 +69,16 @@ class Endpoint:
 
     @property
     def redacted_url(self) -> str:
-        """Return the URL without user, password and query."""
-        parts = urlsplit(self.url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        """Return scheme, host and port: all that is ever shown."""
+        return redact_url(self.url)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Return what may be secret in the URL and the headers."""
+        return (
+            *url_secrets(self.url, f"/v1/{self.signal}"),
+            *header_secrets(value for _, value in self.headers),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,7 @@ def read_endpoint(environ: Mapping[str, str], signal: str) -> Endpoint:
 
 def basic_auth(user: str) -> str:
     """Return the header value for the ``user:password`` of a URL (RFC 7617)."""
-    return "Basic " + b64encode(unquote(user).encode()).decode()
+    return "Basic " + b64encode(unquote(user).encode("utf-8", "surrogateescape")).decode()
 
 
 def _http_url(value: Variable, path: str) -> str:
@@ -175,11 +183,13 @@ def _split_url(value: Variable, url: str) -> SplitResult:
         # Like the resolver, this fails for a label that is empty or too long.
         host = (parts.hostname or "").encode("idna")
     except ValueError:
-        raise value.error(accepted) from None
-    if parts.scheme not in {"http", "https"} or not host or port == 0:
-        raise value.error(accepted)
+        raise value.error(accepted, redact_url) from None
+    is_address = ADDRESS.fullmatch(parts.netloc.rpartition("@")[2])
+    if parts.scheme not in {"http", "https"} or not host or port == 0 or not is_address:
+        raise value.error(accepted, redact_url)
     if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", url) or not f"{parts.path}{parts.query}".isascii():
-        raise value.error(f"{accepted}, with spaces and non-ASCII characters percent-encoded")
+        accepted = f"{accepted}, with spaces and non-ASCII characters percent-encoded"
+        raise value.error(accepted, redact_url)
     return parts
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import unquote
 
-_CREDENTIALS: Final = re.compile(r"(?<=://).*@|^(?!.*://).*@")
+from otel_oom.config.redaction import redact_value
 
 
 class ConfigError(ValueError):
@@ -22,10 +21,12 @@ class Variable:
     name: str
     text: str
 
-    def error(self, accepted: str) -> ConfigError:
-        """Return the error that names the ``accepted`` values, without credentials."""
-        shown = _CREDENTIALS.sub("", self.text)
-        return ConfigError(f"{self.name}={shown!r} is invalid: use {accepted}.")
+    def error(self, accepted: str, redact: Callable[[str], str] = redact_value) -> ConfigError:
+        """Return the error that names the ``accepted`` values, without secrets."""
+        shown = redact(self.text)
+        cut = "…" if shown != self.text else ""
+        value = f"={shown + cut!r}" if shown else ""
+        return ConfigError(f"{self.name}{value} is invalid: use {accepted}.")
 
     def choice(self, *names: str) -> str:
         """Return the text in lower case. Raises ConfigError unless it is one of ``names``."""

@@ -1,8 +1,9 @@
 """Connections with one deadline for all waits, which any thread can close.
 
 The standard library's HTTP client limits each wait, not their sum: a backend that sends a byte at
-a time could hold it for ever. It also shows no socket before the handshake has ended, which a
-silent backend can delay just as long. The system's resolver has no deadline at all.
+a time could hold it for ever. It also shows no socket before the handshake has ended, which
+a silent backend can delay just as long. The system's resolver has no deadline at all. What the
+client skips (1xx responses, the headers of a tunnel, trailers) it reads without limit.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from otel_oom.model.units import MS_PER_S
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from _typeshed import WriteableBuffer
+
+_MAX_RECEIVED_BYTES: Final = 1 << 20
+"""Limit of all that is received for one request: headers, body and what is skipped."""
 
 Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 """An element of the result of :func:`socket.getaddrinfo`."""
@@ -37,12 +43,14 @@ class DeadlineConnection:
         self._query: DnsQuery | None = None
         self._closed = False
         self._deadline = 0.0
+        self._received_bytes = 0
         self.at_eof = False
         """True once the other side has closed its end of the connection."""
 
     def start(self, timeout_s: float) -> None:
         """Set the deadline of all following calls to ``timeout_s`` seconds from now."""
         self._deadline = time.monotonic() + timeout_s
+        self._received_bytes = 0
 
     def remaining_s(self) -> float:
         """Return the seconds until the deadline. Raises TimeoutError after it."""
@@ -51,13 +59,20 @@ class DeadlineConnection:
             raise TimeoutError
         return left
 
+    def count_received(self, count: int) -> None:
+        """Count bytes since :meth:`start`. Raises OSError beyond the limit."""
+        self._received_bytes += count
+        if self._received_bytes > _MAX_RECEIVED_BYTES:
+            raise OSError(f"the response is longer than {_MAX_RECEIVED_BYTES} bytes")
+
     def connect(self, address: tuple[str, int], *_: object) -> socket.socket:
         """Connect to the first address of a host that accepts.
 
-        It can replace :func:`socket.create_connection`. Raises OSError if none accepts, or this
-        connection was closed.
+        It can replace :func:`socket.create_connection`. The deadline limits each wait of the
+        result, which has what HTTP needs of a socket. Raises OSError if no address accepts, or
+        this connection was closed.
         """
-        failure = OSError(f"{address[0]} has no address")
+        failure = OSError("the host has no address")
         for family, kind, protocol, _name, target in self._resolve(address):
             connection = socket.socket(family, kind, protocol)
             try:
@@ -66,9 +81,16 @@ class DeadlineConnection:
                 connection.close()
                 failure = error
             else:
-                connection.settimeout(self.remaining_s())
-                return connection
+                return cast("socket.socket", _DeadlineSocket(connection, self))
         raise failure
+
+    def start_tls(self, connected: socket.socket, context: SSLContext, host: str) -> socket.socket:
+        """Return a connected socket of :meth:`connect` with TLS. Raises OSError."""
+        plain = cast("_DeadlineSocket", connected).socket
+        # One timeout limits the whole handshake.
+        plain.settimeout(self.remaining_s())
+        encrypted = context.wrap_socket(plain, server_hostname=host)
+        return cast("socket.socket", _DeadlineSocket(encrypted, self))
 
     def _resolve(self, address: tuple[str, int]) -> Sequence[Address]:
         with self._mutex:
@@ -103,10 +125,6 @@ class DeadlineConnection:
         if code:
             raise OSError(code, os.strerror(code))
 
-    def wrap(self, connected: socket.socket) -> socket.socket:
-        """Wrap a socket so that the deadline limits each wait, as far as HTTP needs it."""
-        return cast("socket.socket", _DeadlineSocket(connected, self))
-
     def discard(self) -> None:
         """Discard the connection, which its user has closed."""
         with self._mutex:
@@ -132,18 +150,21 @@ class _DeadlineSocket:
     """The part of a socket that HTTP uses, with each wait limited by the deadline."""
 
     def __init__(self, connected: socket.socket, connection: DeadlineConnection) -> None:
-        self._socket = connected
+        self.socket = connected
         self._connection = connection
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        self.socket.setsockopt(level, option, value)
+
     def sendall(self, data: bytes) -> None:
-        self._socket.settimeout(self._connection.remaining_s())
-        self._socket.sendall(data)
+        self.socket.settimeout(self._connection.remaining_s())
+        self.socket.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._socket, self._connection))
+        return io.BufferedReader(_Reader(self.socket, self._connection))
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
 
 
 class _Reader(io.RawIOBase):
@@ -161,6 +182,7 @@ class _Reader(io.RawIOBase):
         self._socket.settimeout(self._connection.remaining_s())
         count = self._raw.readinto(buffer)
         self._connection.at_eof = count == 0
+        self._connection.count_received(count or 0)
         return count
 
     def close(self) -> None:
@@ -197,7 +219,7 @@ class DnsQuery:
         except CancelledError:
             raise ConnectionAbortedError("the DNS query was cancelled") from None
         except TimeoutError:
-            message = f"no DNS response for {self.address[0]} within the timeout"
+            message = "no DNS response within the timeout"
             raise socket.gaierror(socket.EAI_AGAIN, message) from None
 
     def cancel(self) -> None:

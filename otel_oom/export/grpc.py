@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
+
+# gRPC's core writes to stderr what a server says as it hangs up, and passwords of proxies.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -14,6 +19,7 @@ from google.rpc.status_pb2 import Status
 
 from otel_oom import __version__
 from otel_oom.config.otlp import Endpoint
+from otel_oom.export.proxy import check_grpc_proxy
 from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 from otel_oom.export.signals import SIGNALS
 
@@ -54,22 +60,25 @@ class GrpcTransport:
 
     def send(self, body: bytes) -> ExportResponse:
         """Call ``Export`` with ``body``; see :meth:`Transport.send`."""
+        response = self._send(body)
+        if response.result is ExportResult.RETRYABLE:
+            # A channel keeps a dead connection for many minutes, fails calls for up to two
+            # minutes after a backend is back, and never reads its certificate files again.
+            self._discard_channel()
+        return replace(response, reason=sanitize_reason(response.reason, self._endpoint.secrets))
+
+    def _send(self, body: bytes) -> ExportResponse:
         try:
             # Bytes in, bytes out: the messages were encoded long before.
             export = self._open_channel().unary_unary(self._signal.method)
             content = export(body, timeout=self._endpoint.timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            response = _classify_error(error)
+            return _classify_error(error)
         except (OSError, ValueError) as error:
             # A missing certificate file; or grpc's error for a closed channel.
-            response = ExportResponse(ExportResult.RETRYABLE, sanitize_reason(str(error)))
-        else:
-            return self._signal.parse_success(content)
-        if response.result is ExportResult.RETRYABLE:
-            # A channel keeps a dead connection for many minutes, fails calls for up to two
-            # minutes after a backend is back, and never reads its certificate files again.
-            self._discard_channel()
-        return response
+            return ExportResponse(ExportResult.RETRYABLE, str(error))
+        # The status decides; some servers send a body of their own with it.
+        return self._signal.parse_success(content) or ExportResponse(ExportResult.ACCEPTED)
 
     def _open_channel(self) -> grpc.Channel:
         with self._mutex:
@@ -92,20 +101,31 @@ class GrpcTransport:
 
 def _create_channel(endpoint: Endpoint) -> grpc.Channel:
     target = urlsplit(endpoint.url).netloc
+    check_grpc_proxy(target)
     compression = grpc.Compression.Gzip if endpoint.gzip else grpc.Compression.NoCompression
     if endpoint.secure:
         return grpc.secure_channel(target, _credentials(endpoint), _OPTIONS, compression)
     return grpc.insecure_channel(target, _OPTIONS, compression)
 
 
+_NO_GRPC: Final = ("Stream removed", "Received http2 header with status")
+"""Beginnings of the client's own message about a response that has no gRPC status. A proxy or
+login page sent it: where the client has no code for its HTTP status either, it is retryable."""
+
+
 def _classify_error(error: grpc.RpcError) -> ExportResponse:
     code = error.code().name
-    reason = sanitize_reason(f"gRPC {code}: {error.details()}")
+    reason = f"gRPC {code}: {error.details()}"
     retry_after_s = parse_retry_info_s(error.trailing_metadata() or ())
     details = (error.details() or "").lower()
     if retry_after_s is None and any(mark in details for mark in _TOO_LARGE.get(code, ())):
         return ExportResponse(ExportResult.TOO_LARGE, reason, status_code=code)
-    if code in _RETRYABLE or (code == "RESOURCE_EXHAUSTED" and retry_after_s is not None):
+    no_grpc = code == "UNKNOWN" and (error.details() or "").startswith(_NO_GRPC)
+    if (
+        no_grpc
+        or code in _RETRYABLE
+        or (code == "RESOURCE_EXHAUSTED" and retry_after_s is not None)
+    ):
         return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s)
     misconfigured = code in _MISCONFIGURED
     result = ExportResult.MISCONFIGURED if misconfigured else ExportResult.REJECTED

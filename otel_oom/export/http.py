@@ -9,19 +9,24 @@ from __future__ import annotations
 import gzip
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from otel_oom import __version__
 from otel_oom.config.otlp import Endpoint
+from otel_oom.config.redaction import header_secrets
 from otel_oom.export.deadline_socket import DeadlineConnection
-from otel_oom.export.http_client import allow_tls, http, proxy_for, tls_context
+from otel_oom.export.http_client import http, tls_context
 from otel_oom.export.http_response import parse_response
+from otel_oom.export.proxy import proxy_for
 from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 from otel_oom.export.signals import SIGNALS
 
 _CONTENT_TYPE: Final = "application/x-protobuf"
-_MAX_RESPONSE_BYTES: Final = 1 << 20
+_MAX_RESPONSE_BYTES: Final = 1 << 16
+"""Longest body that is parsed: protobuf can take 40 times its bytes in memory."""
+_PORTS: Final = {"http": 80, "https": 443}
 _GZIP_LEVEL: Final = 5
 
 
@@ -33,6 +38,7 @@ class HttpTransport:
         self._url = urlsplit(endpoint.url)
         self._target = ""
         self._headers: dict[str, str | bytes] = {}
+        self._proxy_headers: dict[str, str] = {}
         self._http: http.client.HTTPConnection | None = None
         self._connection = DeadlineConnection()
         self._sending = threading.Lock()
@@ -44,7 +50,8 @@ class HttpTransport:
             response = self._send(body)
         if self._closed:
             self._disconnect()
-        return response
+        secrets = (*self._endpoint.secrets, *header_secrets(self._proxy_headers.values()))
+        return replace(response, reason=sanitize_reason(response.reason, secrets))
 
     def _send(self, body: bytes) -> ExportResponse:
         data = gzip.compress(body, _GZIP_LEVEL) if self._endpoint.gzip else body
@@ -53,8 +60,7 @@ class HttpTransport:
             status, headers, content = self._post(data)
         except (OSError, http.client.HTTPException) as error:
             self._disconnect()
-            reason = sanitize_reason(self._describe_error(error))
-            return ExportResponse(ExportResult.RETRYABLE, reason)
+            return ExportResponse(ExportResult.RETRYABLE, self._describe_error(error))
         return parse_response(SIGNALS[self._endpoint.signal], status, headers, content)
 
     def _post(self, data: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
@@ -87,29 +93,26 @@ class HttpTransport:
         return response.status, response.headers, content
 
     def _connect(self) -> http.client.HTTPConnection:
-        endpoint, url, timeout = self._endpoint, self._url, self._endpoint.timeout_s
-        host, port = url.hostname or "", url.port or (443 if endpoint.secure else 80)
+        endpoint, url = self._endpoint, self._url
+        host, port = url.hostname or "", url.port or _PORTS[url.scheme]
         proxy = proxy_for(url.scheme, url.netloc)
-        peer = (proxy.host, proxy.port) if proxy else (host, port)
+        self._proxy_headers = proxy.headers if proxy else {}
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         self._headers = _request_headers(endpoint)
-        client: http.client.HTTPConnection
-        if endpoint.secure:
-            allow_tls()
-            context = tls_context(endpoint)
-            client = http.client.HTTPSConnection(*peer, timeout=timeout, context=context)
-            if proxy:
-                client.set_tunnel(host, port, headers=proxy.headers)
-        else:
-            client = http.client.HTTPConnection(*peer, timeout=timeout)
-            if proxy:
-                self._target = f"{url.scheme}://{url.netloc}{self._target}"
-                self._headers.update(proxy.headers)
-        # The client's own hook; the TLS handshake that follows may take long as well.
-        client._create_connection = self._connection.connect  # type: ignore[attr-defined]  # noqa: SLF001
+        client = http.client.HTTPConnection(*((proxy.host, proxy.port) if proxy else (host, port)))
+        # For the Host header.
+        client.default_port = _PORTS[url.scheme]
+        if proxy and endpoint.secure:
+            client.set_tunnel(host, port, headers=proxy.headers)
+        elif proxy:
+            self._target = f"{url.scheme}://{url.netloc}{self._target}"
+            self._headers.update(proxy.headers)
+        client._create_connection = self._connection.connect  # type: ignore[attr-defined]  # noqa: SLF001  the client's own hook
         self._http = client
         client.connect()
-        client.sock = self._connection.wrap(client.sock)
+        if endpoint.secure:
+            # Not HTTPSConnection: it needs a socket of the system, and loads OpenSSL at its import.
+            client.sock = self._connection.start_tls(client.sock, tls_context(endpoint), host)
         return client
 
     def _disconnect(self) -> None:

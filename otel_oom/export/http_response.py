@@ -6,17 +6,21 @@ from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
 
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
+from otel_oom.config.redaction import redact_url
+from otel_oom.export.http_success import parse_success
+from otel_oom.export.result import ExportResponse, ExportResult
 from otel_oom.export.signals import Signal
 
+_INFORMATIONAL: Final = range(100, 200)
 _OK: Final = range(200, 300)
 _REDIRECT: Final = range(300, 400)
-_RETRYABLE: Final = frozenset({429, 502, 503, 504})
+_RETRYABLE: Final = frozenset({*_INFORMATIONAL, 429, 502, 503, 504, 511})
+"""Those of the specification, and two kinds that no backend means as the result: 1xx precedes it,
+and 511 comes from a captive portal (RFC 6585, section 6)."""
 _TOO_LARGE: Final = 413
 _MISCONFIGURED: Final = frozenset({*_REDIRECT, 401, 404, 405, 407, 421})
 """Status codes that no message causes. Not 403: firewalls send it because of contents.
@@ -27,13 +31,16 @@ credentials elsewhere. Python's official exporter counts a redirect as success.
 
 
 def parse_response(signal: Signal, status: int, headers: Message, content: bytes) -> ExportResponse:
-    """Return the result that the status, headers and body of a response mean."""
+    """Return the result that the status, headers and body of a response mean.
+
+    Its reason is still the backend's text, not sanitized.
+    """
     if status in _OK:
-        return signal.parse_success(content)
+        return parse_success(signal, status, headers, content)
     if status in _REDIRECT:
         reason = _describe_redirect(status, headers.get("Location", ""))
     else:
-        reason = sanitize_reason(f"HTTP {status}{_parse_error_message(content)}")
+        reason = f"HTTP {status}{_parse_error_message(content)}"
     if status in _RETRYABLE:
         wait_s = parse_retry_after_s(headers.get("Retry-After"), headers.get("Date"))
         return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s=wait_s)
@@ -71,14 +78,9 @@ def _parse_http_date(value: str) -> datetime | None:
 
 
 def _describe_redirect(status: int, location: str) -> str:
-    """Return the error about a redirect, without secrets in its target."""
-    try:
-        parts = urlsplit(location)
-        target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    except ValueError:
-        target = ""
+    target = redact_url(location)
     where = f" to {target}" if target else ""
-    return sanitize_reason(
+    return (
         f"HTTP {status}: redirected{where}, which is not followed; "
         "set OTEL_EXPORTER_OTLP_ENDPOINT to the final address"
     )

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from otel_oom.config.redaction import redact_secrets
+
 _MAX_REASON_CHARS: Final = 500
+_MAX_TEXT_CHARS: Final = 1 << 16
 
 
 class ExportResult(Enum):
@@ -78,8 +81,9 @@ class ExportObserver:
         """Record the seconds from the kernel to the backend, one value for each message."""
 
 
-def sanitize_reason(text: str) -> str:
-    """Make a backend's message one printable line, cut to 500 characters."""
+def sanitize_reason(text: str, secrets: Iterable[str] = ()) -> str:
+    """Make a backend's message one printable line without ``secrets``, cut to 500 characters."""
+    text = redact_secrets(text[:_MAX_TEXT_CHARS], secrets)
     # Unprintable characters could forge log lines or control a terminal.
     text = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_REASON_CHARS])
     text = " ".join(text.split())

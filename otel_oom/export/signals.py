@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 
-from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
+from otel_oom.export.result import ExportResponse, ExportResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,23 @@ class Signal:
         service = request.removeprefix("Export").removesuffix("Request")
         return f"/{package}.{service}/Export"
 
-    def parse_success(self, content: bytes) -> ExportResponse:
-        """Parse the body of a success: all accepted, or some rejected (partial success)."""
+    def parse_success(self, content: bytes, *, exact: bool = False) -> ExportResponse | None:
+        """Parse the body of a success: all accepted, or some rejected (partial success).
+
+        Return ``None`` for another body; ``exact``: also for one with unknown fields.
+        """
         response = self.response()
         try:
             response.ParseFromString(content)
         except DecodeError:
-            # Some backends send a body of their own with success.
-            return ExportResponse(ExportResult.ACCEPTED)
+            return None
+        response.DiscardUnknownFields()
+        if exact and response.ByteSize() != len(content):
+            return None
         partial = getattr(response, "partial_success")  # noqa: B009  both responses have it
         return ExportResponse(
             ExportResult.ACCEPTED,
-            sanitize_reason(partial.error_message),
+            partial.error_message,
             rejected=getattr(partial, self.rejected_field),
         )
 

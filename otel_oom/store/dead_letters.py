@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
+from otel_oom.config.redaction import redact_url
 from otel_oom.store.database import Database
 from otel_oom.store.types import DeadLetter, Message, Rejection
 
@@ -29,7 +30,12 @@ class DeadLetters:
             ).fetchall()
         )
         return [
-            DeadLetter(id_, uid, signal, size, endpoint, reason, bool(ambiguous), rejected_unix_ns)
+            DeadLetter(
+                *(id_, uid, signal, size),
+                # Earlier versions stored the path too.
+                redact_url(endpoint),
+                *(reason, bool(ambiguous), rejected_unix_ns),
+            )
             for id_, uid, signal, size, endpoint, reason, ambiguous, rejected_unix_ns in rows
         ]
 

@@ -128,9 +128,13 @@ def endless(head: bytes, piece: bytes) -> Iterator[bytes]:
     ("head", "piece", "result"),
     [
         (b"HTTP/1.1 400 Bad\r\n\r\n", b"x" * 65536, ExportResult.REJECTED),
-        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, ExportResult.ACCEPTED),
         (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 9999999999\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\n\r\n",
+            b"x" * 65536,
+            ExportResult.ACCEPTED,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n",
             b"x" * 65536,
             ExportResult.ACCEPTED,
         ),

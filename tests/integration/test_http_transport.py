@@ -221,7 +221,7 @@ def test_a_redirect_is_a_misconfiguration(status: int) -> None:
         address = elsewhere.url.removeprefix("http://")
         response = respond(status, Location=f"http://me:secret@{address}/new?token=secret")
     assert response.result is ExportResult.MISCONFIGURED
-    assert f"HTTP {status}: redirected to http://{address}/new" in response.reason
+    assert f"HTTP {status}: redirected to http://{address}, which" in response.reason
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in response.reason
     assert "secret" not in response.reason
     assert not elsewhere.requests
@@ -261,12 +261,6 @@ def test_success_with_a_warning() -> None:
     message.partial_success.error_message = "deprecated"
     response = respond(200, message.SerializeToString())
     assert response == ExportResponse(ExportResult.ACCEPTED, "deprecated", rejected=0)
-
-
-@pytest.mark.parametrize("body", [b"OK", b"\xff\xff\xff", b'{"partialSuccess":{}}'])
-@pytest.mark.parametrize("status", [200, 202])
-def test_success_with_another_body_is_success(status: int, body: bytes) -> None:
-    assert respond(status, body).result is ExportResult.ACCEPTED
 
 
 def test_a_closed_transport_has_closed_its_connection() -> None:

@@ -17,7 +17,7 @@ from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
 from tests.testlib.wait import wait_until
 
 ALL = 1 << 30
-WHERE = "http://collector:4318/v1/logs"
+WHERE = "http://collector:4318"
 
 
 def queue(state: Path, *words: str) -> CompletedCommand:
@@ -185,9 +185,7 @@ def test_while_an_agent_runs(tmp_path: Path) -> None:
             limit=CLIENT_TIMEOUT_S,
         )
         report = as_json(state)
-        assert {letter["endpoint"] for letter in report["dead_letters"]} == {
-            f"{server.url}/v1/logs"
-        }
+        assert {letter["endpoint"] for letter in report["dead_letters"]} == {server.url}
         assert "good" in received.accepted
 
         assert queue(state, "drop", "worse").code == 0

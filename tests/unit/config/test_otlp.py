@@ -174,10 +174,10 @@ def test_an_authorization_header_wins_over_the_url() -> None:
     assert read["logs"].headers == (("authorization", "Bearer t"),)
 
 
-def test_the_redacted_url_has_no_query() -> None:
-    """A query may have a key."""
-    logs = read_endpoints(LOGS_ENDPOINT="https://collector/v1/logs?key=secret")["logs"]
-    assert logs.redacted_url == "https://collector/v1/logs"
+def test_the_redacted_url_has_scheme_host_and_port_alone() -> None:
+    """Path and query may have a key."""
+    logs = read_endpoints(LOGS_ENDPOINT="https://collector:4318/s3cret/v1/logs?key=secret")["logs"]
+    assert logs.redacted_url == "https://collector:4318"
 
 
 def test_resource_attributes_and_the_main_switch() -> None:

@@ -23,36 +23,44 @@ def error_message(environ: Mapping[str, str]) -> str:
 
 
 URLS = [
-    "collector",
-    "ftp://collector",
-    "http://",
-    "http:///v1/logs",
-    "http://collector:0",
-    "http://collector:99999",
-    "http://collector:port",
-    "http://[::1",
-    "http://collector..example:4318",
-    "http://" + "a" * 64 + ".example:4318",
-    "http://local host:4318",
-    "http://collector:4318/a b",
-    "http://collector:4318/ü",
+    ("collector", "collector"),
+    ("ftp://collector", "ftp://collector"),
+    ("http://", "http://"),
+    ("http:///v1/logs", "http://…"),
+    ("http://collector:0", "http://collector:0"),
+    ("http://collector:99999", "http://collector:99999"),
+    ("http://collector:port", "http://collector…"),
+    ("http://[::1", "http://[::1"),
+    ("http://collector..example:4318", "http://collector..example:4318"),
+    ("http://" + "a" * 64 + ".example:4318", "http://" + "a" * 64 + ".example:4318"),
+    ("http://local host:4318", "http://local…"),
+    ("http://collector:4318/a b", "http://collector:4318…"),
+    ("http://collector:4318/ü", "http://collector:4318…"),
 ]
 
 
 @pytest.mark.parametrize("name", ["ENDPOINT", "LOGS_ENDPOINT", "TRACES_ENDPOINT"])
-@pytest.mark.parametrize("value", URLS)
-def test_an_endpoint_that_is_no_url(name: str, value: str) -> None:
-    """It is named, with its value and an example."""
+@pytest.mark.parametrize(("value", "shown"), URLS)
+def test_an_endpoint_that_is_no_url(name: str, value: str, shown: str) -> None:
+    """It is named, with its scheme, host and port, and an example."""
     message = error_message(HTTP | {GENERAL + name: value})
-    assert message.startswith(f"{GENERAL}{name}={value!r} ")
+    assert message.startswith(f"{GENERAL}{name}={shown!r} ")
     assert "http://localhost:4318" in message
 
 
-@pytest.mark.parametrize("value", ["unix:///run/otlp.sock", "collector:port", "a..b:4317", ":4317"])
-def test_an_invalid_grpc_endpoint(value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("unix:///run/otlp.sock", "unix://…"),
+        ("collector:port", "collector…"),
+        ("a..b:4317", "a..b:4317"),
+        (":4317", ":4317"),
+    ],
+)
+def test_an_invalid_grpc_endpoint(value: str, shown: str) -> None:
     """A valid one is a URL or host:port."""
     message = error_message(GRPC | {f"{GENERAL}ENDPOINT": value})
-    assert message.startswith(f"{GENERAL}ENDPOINT={value!r} ")
+    assert message.startswith(f"{GENERAL}ENDPOINT={shown!r} ")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from otel_oom.store import Backlog, OutboxEntry, Rejection, Store
 
-REJECTION = Rejection("http://collector:4318/v1/logs", "HTTP 400: no")
+REJECTION = Rejection("http://collector:4318", "HTTP 400: no")
 ALL = 1 << 30
 
 
