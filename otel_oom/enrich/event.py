@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich.badness import rank_tasks
-from otel_oom.enrich.claims import Claims
+from otel_oom.enrich.claims import Claims, find_claimant
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.kubernetes import is_pod_cgroup
 from otel_oom.enrich.redact import redact
@@ -193,7 +193,9 @@ def _user_stack(
     if not event.user_stack or trigger is None:
         return ()
     root = Path(f"/proc/{trigger.tgid}/root")
-    return symbolizer.symbolize(event.user_stack, (executable,) if executable else (), (root,))
+    tenant = find_claimant(event.trigger_memcg.path if event.trigger_memcg else "")
+    executables = (executable,) if executable else ()
+    return symbolizer.symbolize(event.user_stack, executables, (root,), tenant)
 
 
 def limit_scope(kill: OomKill, stack_analysis: StackAnalysis) -> str | None:

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from msgspec import Struct
-
-from otel_oom.linux.elf import MAX_HEADERS, ElfFile, pread
-from otel_oom.model.text import decode_bytes, escape_nonprintable
+from otel_oom.linux.elf import MAX_SECTIONS, ElfFile
 
 _MAX_SYMBOLS: Final = 1 << 20
 _SLICE_BYTES: Final = 48 * 1024  # a multiple of both sizes of a symbol
@@ -23,14 +20,14 @@ _SHT_SYMTAB, _SHT_DYNSYM = 2, 11
 _FUNCTIONS: Final = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
 
 
-class Symbol(Struct, frozen=True):
-    """A function's name, and the distance of the address from its start, in bytes."""
+class Symbol(NamedTuple):
+    """A function's name as in the file, and the address's distance from its start, in bytes."""
 
-    name: str
+    name: bytes
     distance: int
 
 
-class _SymbolTable(Struct, frozen=True):
+class _SymbolTable(NamedTuple):
     """A symbol table and its strings, in bytes of the file."""
 
     offset: int
@@ -51,15 +48,15 @@ def find_symbols(
     if table is None:
         return {}
     search = _Search(sorted(set(addresses)))
-    for name, info, section, value, size in _read_entries(file, table):
+    for offset, info, section, value, size in _read_entries(file, table):
         # A symbol without a section is defined in another file.
         if info & 0xF in _FUNCTIONS and section:
-            search.offer(name, value, size)
+            search.offer(offset, value, size)
     symbols = {}
     for address, start, names in search.results():
-        text = _read_name(file, table, names) if _in_same_segment(file, start, address) else ""
-        if text:
-            symbols[address] = Symbol(text, address - start)
+        name = _read_name(file, table, names) if _in_same_segment(file, start, address) else b""
+        if name:
+            symbols[address] = Symbol(name, address - start)
     return symbols
 
 
@@ -72,9 +69,9 @@ def _in_same_segment(file: ElfFile, start: int, address: int) -> bool:
 
 def _find_table(file: ElfFile, section_type: int) -> _SymbolTable | None:
     headers, layout = file.sections, file.layout.section
-    if headers.entry_size != layout.size or not 0 < headers.count <= MAX_HEADERS:
+    if headers.entry_size != layout.size or not 0 < headers.entries <= MAX_SECTIONS:
         return None
-    raw = pread(file.fd, layout.size * headers.count, headers.offset)
+    raw = file.budget.pread(file.fd, layout.size * headers.entries, headers.offset)
     sections = list(layout.iter_unpack(raw[: len(raw) // layout.size * layout.size]))
     for kind, offset, size, link, entry_size in sections:
         is_wanted = kind == section_type and entry_size == file.layout.symbol.size
@@ -90,7 +87,7 @@ def _read_entries(file: ElfFile, table: _SymbolTable) -> Iterator[tuple[int, ...
     remaining = min(table.size // layout.size, _MAX_SYMBOLS) * layout.size
     offset = table.offset
     while remaining:
-        raw = pread(file.fd, min(remaining, _SLICE_BYTES), offset)
+        raw = file.budget.pread(file.fd, min(remaining, _SLICE_BYTES), offset)
         raw = raw[: len(raw) // layout.size * layout.size]
         if not raw:
             return
@@ -99,21 +96,20 @@ def _read_entries(file: ElfFile, table: _SymbolTable) -> Iterator[tuple[int, ...
         offset, remaining = offset + len(raw), remaining - len(raw)
 
 
-def _read_name(file: ElfFile, table: _SymbolTable, names: Sequence[int]) -> str:
+def _read_name(file: ElfFile, table: _SymbolTable, names: Sequence[int]) -> bytes:
     """Return the plainest name of a function: ``malloc`` rather than ``__libc_malloc``."""
     texts = []
     for name in names:
         length = min(_NAME_BYTES, table.strings_size - name)
         if length > 0:
-            raw = pread(file.fd, length, table.strings + name).partition(b"\0")[0]
+            raw = file.budget.pread(file.fd, length, table.strings + name).partition(b"\0")[0]
             # In .symtab its version follows.
             texts.append(raw.partition(b"@")[0])
-    plainest = min(
+    return min(
         filter(None, texts),
         key=lambda text: (len(text) - len(text.lstrip(b"_")), len(text), text),
         default=b"",
     )
-    return escape_nonprintable(decode_bytes(plainest))
 
 
 class _Search:

@@ -13,7 +13,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 _SYS_OPENAT2: Final = 437
@@ -36,7 +35,7 @@ class UntrustedFileError(OSError):
 
 
 @contextmanager
-def open_root(path: Path | str) -> Iterator[int]:
+def open_root(path: os.PathLike[str] | str) -> Iterator[int]:
     """Yield a descriptor of a directory that others do not choose, such as ``/proc/PID/root``.
 
     Raises OSError.
@@ -49,7 +48,11 @@ def open_root(path: Path | str) -> Iterator[int]:
 
 
 def open_untrusted(
-    root: int, path: Path | str, *, max_bytes: int | None = None, owner: int | None = None
+    root: int,
+    path: os.PathLike[str] | str,
+    *,
+    max_bytes: int | None = None,
+    owner: int | None = None,
 ) -> int:
     """Open a regular file below ``root`` to read from; the caller closes it.
 
@@ -75,7 +78,7 @@ def open_untrusted(
         os.close(fd)
 
 
-def open_untrusted_dir(root: int, path: Path | str) -> int:
+def open_untrusted_dir(root: int, path: os.PathLike[str] | str) -> int:
     """Open a directory below ``root`` to list it, as :func:`open_untrusted`."""
     fd = _open_path(root, os.fspath(path))
     try:
@@ -86,7 +89,7 @@ def open_untrusted_dir(root: int, path: Path | str) -> int:
         os.close(fd)
 
 
-def _reopen(fd: int, path: Path | str, flags: int) -> int:
+def _reopen(fd: int, path: os.PathLike[str] | str, flags: int) -> int:
     try:
         return os.open(f"/proc/self/fd/{fd}", flags)
     except OSError as error:

@@ -191,7 +191,7 @@ def test_user_stack_is_symbolized(tmp_path: Path, *, strip: bool) -> None:
         subprocess.run(["strip", program], check=True)
     kill, _ = capture_kill_of([program])
     assert kill.user_stack, "the kernel gave no user stack"
-    lines = UserSymbolizer(tmp_path).symbolize(kill.user_stack, ["/hog"])
+    lines = UserSymbolizer(tmp_path, timeout_s=60).symbolize(kill.user_stack, ["/hog"])
     if strip:
         name, _, offset = lines[0].partition("+")
         assert name == "hog"

@@ -6,12 +6,12 @@ import os
 from typing import Final
 from unittest import mock
 
-from otel_oom.linux.elf import MAX_HEADERS, read_elf
+from otel_oom.linux.elf import MAX_SEGMENTS, read_elf
 from otel_oom.linux.elf_symbols import find_symbols
 
 _OFFSETS: Final = (0, 0x1000, 0x1010, 1 << 63)
 _MAX_BUILD_ID_BYTES: Final = 4096
-_MAX_NAME_CHARS: Final = 1024
+_MAX_NAME_BYTES: Final = 1024
 _READS_PER_BYTE: Final = 80
 """A program header has 56 bytes, and may point to 4 KiB of notes."""
 _FREE_BYTES: Final = 1 << 17
@@ -47,13 +47,13 @@ def _check_file(fd: int) -> None:
     if file is None:
         return
     assert 0 < len(file.build_id) <= _MAX_BUILD_ID_BYTES
-    assert len(file.segments) <= MAX_HEADERS
+    assert len(file.segments) <= MAX_SEGMENTS
     starts = [segment.address for segment in file.segments[:8]]
     addresses = [*starts, *(file.virtual_address(offset) or offset for offset in _OFFSETS)]
     for exported in (False, True):
         symbols = find_symbols(file, addresses, exported=exported)
         assert symbols.keys() <= set(addresses)
         for symbol in symbols.values():
-            assert 0 < len(symbol.name) <= _MAX_NAME_CHARS
-            assert symbol.name.isprintable()
+            assert 0 < len(symbol.name) <= _MAX_NAME_BYTES
+            assert b"\0" not in symbol.name
             assert symbol.distance >= 0

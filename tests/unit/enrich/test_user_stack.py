@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import logging
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from otel_oom.enrich.symbols import time_budget
 from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.linux.process import ProcessDir
 from otel_oom.model.types import UserFrame
+from tests.testlib.opens import watch_opens
 from tests.testlib.require import require
+from tests.testlib.wait import wait_until
 
 CODE = """
 void leave(void) __attribute__((noreturn));
@@ -34,6 +42,16 @@ class DlInfo(ctypes.Structure):
         ("name", ctypes.c_char_p),
         ("start", ctypes.c_void_p),
     )
+
+
+def symbolizer_of(root: Path = Path("/")) -> UserSymbolizer:
+    """Return a symbolizer that waits for a busy machine."""
+    return UserSymbolizer(root, timeout_s=60)
+
+
+@pytest.fixture(autouse=True)
+def unlimited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_budget, "_BURST_S", math.inf)
 
 
 def output(*command: str | Path) -> str:
@@ -88,7 +106,7 @@ def test_functions_of_this_process_have_the_names_of_dladdr() -> None:
         assert library.dladdr(address + 1, ctypes.byref(info))
         path, offset = mapped(address)
         frame = UserFrame(build_id_of(path), offset + 1)
-        (line,) = UserSymbolizer().symbolize([frame])
+        (line,) = symbolizer_of().symbolize([frame])
         match = re.fullmatch(r"(\w+)\+(0x[0-9a-f]+) \((.*)\)", line)
         assert match, line
         same = ctypes.cast(getattr(library, match[1]), ctypes.c_void_p).value
@@ -101,7 +119,7 @@ def test_return_address_belongs_to_the_call_before_it(tmp_path: Path) -> None:
     library = build(tmp_path / "usr/lib")
     start, size = code(library)["second"]
     behind = UserFrame(build_id_of(library), start + size)
-    innermost, outer = UserSymbolizer(tmp_path).symbolize([behind, behind])
+    innermost, outer = symbolizer_of(tmp_path).symbolize([behind, behind])
     assert outer == f"second+{size:#x} (libcode.so.1)"
     assert not innermost.startswith("second")
 
@@ -111,14 +129,14 @@ def test_code_with_another_address_than_offset_is_named(tmp_path: Path) -> None:
     offset, _ = code(library)["second"]
     assert offset < 0x700000
     frame = UserFrame(build_id_of(library), offset + 1)
-    assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x1 (libcode.so.1)",)
+    assert symbolizer_of(tmp_path).symbolize([frame]) == ("second+0x1 (libcode.so.1)",)
 
 
 @pytest.mark.parametrize("build_id", ["md5", "0x0123456789abcdef", "0x" + "5a" * 20])
 def test_build_id_of_any_length_is_found(tmp_path: Path, build_id: str) -> None:
     library = build(tmp_path / "lib", build_id=build_id)
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
-    assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
+    assert symbolizer_of(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
 
 
 def test_symbols_come_from_the_debug_file(tmp_path: Path) -> None:
@@ -130,10 +148,10 @@ def test_symbols_come_from_the_debug_file(tmp_path: Path) -> None:
     output("strip", library)
     frames = [UserFrame(digits, functions[name][0]) for name in ("unseen", "second")]
     frames[1] = UserFrame(digits, frames[1].offset + 1)
-    both = UserSymbolizer(tmp_path).symbolize(frames)
+    both = symbolizer_of(tmp_path).symbolize(frames)
     assert both == ("unseen+0x0 (libcode.so.1)", "second+0x1 (libcode.so.1)")
     debug.unlink()
-    exported = UserSymbolizer(tmp_path).symbolize(frames)
+    exported = symbolizer_of(tmp_path).symbolize(frames)
     assert exported == (f"libcode.so.1+{frames[0].offset:#x}", "second+0x1 (libcode.so.1)")
 
 
@@ -146,12 +164,12 @@ def test_executables_and_container_roots_are_searched(tmp_path: Path) -> None:
     host.mkdir()
     bare = (f"{frame.build_id}+{offset:#x}",)
     named = ("second+0x0 (libcode.so.1)",)
-    symbolizer = UserSymbolizer(host)
+    symbolizer = symbolizer_of(host)
     assert symbolizer.symbolize([frame]) == bare
     assert symbolizer.symbolize([frame], ["/srv/other", "srv/libcode.so.1"], [inside]) == bare
     assert symbolizer.symbolize([frame], ["/srv/libcode.so.1"], [inside]) == named
     program.rename(inside / "usr/lib/libcode.so.1")
-    assert UserSymbolizer(host).symbolize([frame], [], [tmp_path / "gone", inside]) == named
+    assert symbolizer_of(host).symbolize([frame], [], [tmp_path / "gone", inside]) == named
 
 
 def test_directories_of_the_loader_cache_are_searched(tmp_path: Path) -> None:
@@ -161,34 +179,37 @@ def test_directories_of_the_loader_cache_are_searched(tmp_path: Path) -> None:
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/ld.so.conf").write_text("/opt/vendor\n", encoding="ascii")
-    assert UserSymbolizer(tmp_path).symbolize([frame])[0].startswith(frame.build_id)
+    assert symbolizer_of(tmp_path).symbolize([frame])[0].startswith(frame.build_id)
     output(str(ldconfig), "-X", "-r", tmp_path, "-f", "/etc/ld.so.conf", "-C", "/etc/ld.so.cache")
-    assert UserSymbolizer(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
+    assert symbolizer_of(tmp_path).symbolize([frame]) == ("second+0x0 (libcode.so.1)",)
 
 
 def test_another_version_at_the_same_path_gives_no_name(tmp_path: Path) -> None:
     library = build(tmp_path / "lib", build_id="0x01")
     frame = UserFrame("02".ljust(40, "0"), code(library)["second"][0])
     line = f"{frame.build_id}+{frame.offset:#x}"
-    assert UserSymbolizer(tmp_path).symbolize([frame], ["/lib/libcode.so.1"]) == (line,)
+    assert symbolizer_of(tmp_path).symbolize([frame], ["/lib/libcode.so.1"]) == (line,)
 
 
-def test_library_index_is_refreshed_once_a_minute(
+def test_a_frame_without_a_file_is_looked_up_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    symbolizer = UserSymbolizer(tmp_path)
-    (tmp_path / "lib").mkdir()
-    assert symbolizer.symbolize([UserFrame("ab" * 20, 1)]) == ("ab" * 20 + "+0x1",)
-    library = build(tmp_path / "lib")
+    symbolizer = symbolizer_of(tmp_path)
+    library = build(tmp_path / "elsewhere")
     frame = UserFrame(build_id_of(library), code(library)["second"][0])
+    bare = (f"{frame.build_id}+{frame.offset:#x}",)
+    assert symbolizer.symbolize([frame]) == bare
+    library = library.rename(tmp_path / "libcode.so.1")
+    (tmp_path / "lib").symlink_to(".")
     now += 59
-    assert symbolizer.symbolize([frame])[0].startswith(frame.build_id)
+    assert symbolizer.symbolize([frame]) == bare
     now += 2
     named = ("second+0x0 (libcode.so.1)",)
     assert symbolizer.symbolize([frame]) == named
     library.unlink()
+    now += 3600
     assert symbolizer.symbolize([frame]) == named, "what was named once needs no file"
 
 
@@ -197,28 +218,114 @@ def test_hostile_files_are_not_opened(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     os.mkfifo(tmp_path / "lib/libpipe.so")
     os.mkfifo(tmp_path / "program")
+    (tmp_path / "link").symlink_to("program")
     (tmp_path / "lib/libzero.so").symlink_to("/dev/zero")
     (tmp_path / "lib/libnone.so").write_bytes(b"\x7fELF\x02\x01" + b"\xff" * 8192)
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/ld.so.cache").write_bytes(b"/" * (1 << 20))
     frame = UserFrame("ab" * 20, 1)
-    executables = ["/program", "/lib/libzero.so", "/a\0b", "/lib", "…/x", ""]
-    assert UserSymbolizer(tmp_path).symbolize([frame], executables, [tmp_path]) == (
-        "ab" * 20 + "+0x1",
-    )
+    executables = ["/program", "/link", "/lib/libzero.so", "/a\0b", "/lib", "…/x", ""]
+    with (
+        watch_opens(tmp_path / "program") as was_opened,
+        watch_opens(tmp_path / "lib/libpipe.so") as was_library_opened,
+    ):
+        lines = symbolizer_of(tmp_path).symbolize([frame], executables, [tmp_path])
+        assert lines == ("ab" * 20 + "+0x1",)
+        assert not was_opened()
+        assert not was_library_opened()
+
+
+def test_no_link_in_a_container_leads_to_a_file_of_the_host(tmp_path: Path) -> None:
+    host, inside = tmp_path / "host", tmp_path / "inside"
+    library = build(host / "private")
+    inside.mkdir()
+    (inside / "absolute").symlink_to(library)
+    (inside / "relative").symlink_to("../host/private/libcode.so.1")
+    (inside / "magic").symlink_to("/proc/self/root" + str(library))
+    (inside / "lib").symlink_to(library.parent)
+    frame = UserFrame(build_id_of(library), code(library)["second"][0])
+    executables = ["/absolute", "/relative", "/magic", "/../host/private/libcode.so.1"]
+    lines = symbolizer_of(inside).symbolize([frame], executables, [inside])
+    assert lines == (f"{frame.build_id}+{frame.offset:#x}",)
+
+
+def test_a_tenant_names_no_function_of_another(tmp_path: Path) -> None:
+    """Build ids are public: an image of the same base has them."""
+    library = build(tmp_path / "good/lib", build_id="0x" + "5a" * 20)
+    (tmp_path / "bad").mkdir()
+    flags = ["-shared", "-nostdlib", "-Wl,--build-id=0x" + "5a" * 20]
+    (tmp_path / "bad.c").write_text(CODE.replace("second", "forged"), encoding="ascii")
+    forged = tmp_path / "bad/libcode.so.1"
+    subprocess.run(["clang", "-O1", "-fPIC", *flags, tmp_path / "bad.c", "-o", forged], check=True)
+    symbolizer = symbolizer_of(tmp_path / "good")
+    frame = UserFrame("5a" * 20, code(library)["second"][0])
+    of_bad = symbolizer.symbolize([frame], ["/libcode.so.1"], [tmp_path / "bad"], tenant="bad")
+    assert of_bad == ("forged+0x0 (libcode.so.1)",)
+    for tenant in ("good", ""):
+        assert symbolizer.symbolize([frame], tenant=tenant) == ("second+0x0 (libcode.so.1)",)
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_process_that_hangs_or_is_killed_leaves_the_stack_bare(
+    tmp_path: Path, how: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One log line counts such stacks, and none is tried again at once."""
+    symbolizer = UserSymbolizer(tmp_path, timeout_s=0.2)
+    frames = [UserFrame("ab" * 20, 1), UserFrame("cd" * 20, 2)]
+    bare = ("ab" * 20 + "+0x1", "cd" * 20 + "+0x2")
+    struck = threading.Thread(target=strike_child, args=(threading.get_native_id(), how))
+    struck.start()
+    with caplog.at_level(logging.WARNING):
+        assert symbolizer.symbolize(frames) == bare
+        struck.join()
+        wait_until(lambda: not running_children(), "the process has ended")
+        assert symbolizer.symbolize(frames) == bare
+    (record,) = caplog.records
+    assert "stacks=1" in record.getMessage()
+
+
+def children_of(thread: int) -> list[int]:
+    children = Path(f"/proc/self/task/{thread}/children")
+    require(children.exists(), "this kernel lists no children")
+    return [int(word) for word in children.read_text(encoding="ascii").split()]
+
+
+def running_children() -> list[int]:
+    """Return the children that are more than an entry for their parent."""
+    children = children_of(threading.get_native_id())
+    stats = ((pid, ProcessDir(pid).read_stat()) for pid in children)
+    return [pid for pid, stat in stats if stat and stat.state != "Z"]
+
+
+def strike_child(thread: int, how: signal.Signals) -> None:
+    """Send a signal to the next child of a thread."""
+    while not (children := children_of(thread)):
+        time.sleep(0.0005)
+    os.kill(children[0], how)
+
+
+def test_names_are_one_line_each(tmp_path: Path) -> None:
+    """A tenant's symbol table can have any bytes."""
+    library = build(tmp_path / "lib")
+    offset = code(library)["second"][0]
+    library.write_bytes(library.read_bytes().replace(b"second", b"\n\x1b[31m"))
+    frame = UserFrame(build_id_of(library), offset)
+    library.rename(tmp_path / "lib/lib\nx.so")
+    (line,) = symbolizer_of(tmp_path).symbolize([frame])
+    assert line == r"\x0a\x1b[31m+0x0 (lib\x0ax.so)"
 
 
 def test_frame_with_an_invalid_build_id_stays() -> None:
     frames = [UserFrame("", 5), UserFrame("xyz", 1), UserFrame("ab" * 200, 1 << 70)]
-    lines = UserSymbolizer(Path("/nonexistent")).symbolize(frames)
+    lines = symbolizer_of(Path("/nonexistent")).symbolize(frames)
     assert lines == ("+0x5", "xyz+0x1", "ab" * 200 + f"+{1 << 70:#x}")
-    assert UserSymbolizer().symbolize([]) == ()
+    assert symbolizer_of().symbolize([]) == ()
 
 
 def test_cached_lines_are_bounded(tmp_path: Path) -> None:
     library = build(tmp_path / "lib")
     digits = build_id_of(library)
-    symbolizer = UserSymbolizer(tmp_path)
-    for first in range(0, 2000, 16):
-        symbolizer.symbolize([UserFrame(digits, offset) for offset in range(first, first + 16)])
+    symbolizer = symbolizer_of(tmp_path)
+    for first in range(0, 640, 64):
+        symbolizer.symbolize([UserFrame(digits, offset) for offset in range(first, first + 64)])
     assert len(symbolizer._lines) <= 512  # noqa: SLF001  there is no other way to see it

@@ -111,7 +111,7 @@ def test_every_exported_function_is_found() -> None:
                 begins = address - symbol.distance
                 # The same by another name, or one that begins inside of it.
                 assert start <= begins < start + size
-                assert any(it[:2] == (symbol.name, begins) for it in functions), symbol
+                assert any(it[:2] == (symbol.name.decode(), begins) for it in functions), symbol
 
 
 def test_static_functions_are_found(library: Path) -> None:
@@ -120,11 +120,11 @@ def test_static_functions_are_found(library: Path) -> None:
     with open_file(library) as file:
         hidden, shown = known["hidden"][0], known["shown"][0]
         symbols = find_symbols(file, [hidden + 1, shown, shown + known["shown"][1]])
-        assert symbols[hidden + 1] == Symbol("hidden", 1)
-        assert symbols[shown] == Symbol("shown", 0)
+        assert symbols[hidden + 1] == Symbol(b"hidden", 1)
+        assert symbols[shown] == Symbol(b"shown", 0)
         assert known["shown"] == known["__shown"] == known["also_shown"]
         exported = find_symbols(file, [hidden + 1, shown], exported=True)
-        assert exported == {shown: Symbol("shown", 0)}
+        assert exported == {shown: Symbol(b"shown", 0)}
 
 
 def test_no_function_is_found_after_its_end(library: Path) -> None:
@@ -135,9 +135,9 @@ def test_no_function_is_found_after_its_end(library: Path) -> None:
         assert (known["bare"][1], size) == (0, 2)
         symbols = find_symbols(file, [bare, sized - 1, sized + 1, sized + size])
         assert symbols == {
-            bare: Symbol("bare", 0),
-            sized - 1: Symbol("bare", sized - 1 - bare),
-            sized + 1: Symbol("sized", 1),
+            bare: Symbol(b"bare", 0),
+            sized - 1: Symbol(b"bare", sized - 1 - bare),
+            sized + 1: Symbol(b"sized", 1),
         }
 
 
