@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.enrich.badness import rank_tasks
-from otel_oom.enrich.claims import Claims, find_claimant
+from otel_oom.enrich.claims import Claims
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.kubernetes import is_pod_cgroup
 from otel_oom.enrich.redact import redact
@@ -24,6 +24,7 @@ from otel_oom.enrich.types import (
     VictimOutcome,
 )
 from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.linux.cgroup_holder import find_holder
 from otel_oom.linux.containers.cgroup_id import containers_by_path
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
@@ -193,9 +194,9 @@ def _user_stack(
     if not event.user_stack or trigger is None:
         return ()
     root = Path(f"/proc/{trigger.tgid}/root")
-    tenant = find_claimant(event.trigger_memcg.path if event.trigger_memcg else "")
+    holder = find_holder(event.trigger_memcg.path if event.trigger_memcg else "")
     executables = (executable,) if executable else ()
-    return symbolizer.symbolize(event.user_stack, executables, (root,), tenant)
+    return symbolizer.symbolize(event.user_stack, executables, (root,), holder)
 
 
 def limit_scope(kill: OomKill, stack_analysis: StackAnalysis) -> str | None:

@@ -63,7 +63,7 @@ class UserSymbolizer:
         self._child = SymbolChild()
         self._budget = TimeBudget()
         self._lines: dict[tuple[str, FrameKey], _CachedLine] = {}
-        """By tenant, who can give a file any build id; the least recently used first."""
+        """By holder, who can give a file any build id; the least recently used first."""
         self._failed = 0
         self._logged_s = -math.inf
 
@@ -72,7 +72,7 @@ class UserSymbolizer:
         frames: Sequence[UserFrame],
         executables: Iterable[str] = (),
         roots: Iterable[Path] = (),
-        tenant: str = "",
+        holder: str = "",
     ) -> tuple[str, ...]:
         """Return one line for each of ``frames``, which go from the innermost outwards.
 
@@ -87,19 +87,19 @@ class UserSymbolizer:
             frames: at most some tens; those of one file take one pass over its symbols.
             executables: paths of programs that may be among the files, as they see them.
             roots: other roots to search first, such as ``/proc/PID/root`` of a container.
-            tenant: the owner of the files and of the time that they take (:func:`.find_claimant`).
+            holder: the owner of the files and of the time that they take (:func:`.find_holder`).
         """
         keys = [_key(frame, behind_call=index > 0) for index, frame in enumerate(frames)]
         # The process may be gone, and its root with it. Not exists(), which can hang.
         paths = tuple(str(root) for root in roots if os.path.lexists(root))[:_MAX_ROOTS]
         search = _Search(tuple(executables), bool(paths))
-        unknown = {key for key in keys if key and not self._is_cached(tenant, key, search)}
+        unknown = {key for key in keys if key and not self._is_cached(holder, key, search)}
         if unknown:
             request = SymbolRequest(
                 tuple(unknown)[:MAX_FRAMES], search.executables, (*paths, str(self._root))
             )
-            self._look_up(tenant, request, search)
-        lines = (self._lines.get((tenant, key)) if key else None for key in keys)
+            self._look_up(holder, request, search)
+        lines = (self._lines.get((holder, key)) if key else None for key in keys)
         result = tuple(
             cached.line if cached and cached.line else f"{frame.build_id}+{frame.offset:#x}"
             for frame, cached in zip(frames, lines, strict=True)
@@ -108,31 +108,31 @@ class UserSymbolizer:
             del self._lines[next(iter(self._lines))]
         return result
 
-    def _is_cached(self, tenant: str, key: FrameKey, search: _Search) -> bool:
-        cached = self._lines.pop((tenant, key), None)
+    def _is_cached(self, holder: str, key: FrameKey, search: _Search) -> bool:
+        cached = self._lines.pop((holder, key), None)
         if (
             cached is None
             or cached.expires_s < time.monotonic()
             or cached.search not in (None, search)
         ):
             return False
-        self._lines[tenant, key] = cached
+        self._lines[holder, key] = cached
         return True
 
-    def _look_up(self, tenant: str, request: SymbolRequest, search: _Search) -> None:
+    def _look_up(self, holder: str, request: SymbolRequest, search: _Search) -> None:
         begin_s = time.monotonic()
-        if not self._budget.allows(tenant):
+        if not self._budget.allows(holder):
             self._count_failure("their share of time is spent")
             return
         search_done: _Search | None = search
         symbols = self._child.run(request, self._timeout_s)
         end_s = time.monotonic()
-        self._budget.spend(tenant, end_s - begin_s)
+        self._budget.spend(holder, end_s - begin_s)
         if symbols is None:
             self._count_failure(f"killed or failed after {end_s - begin_s:.1f} s")
             symbols, search_done = [NO_SYMBOL] * len(request.frames), None
         for key, symbol in zip(request.frames, symbols, strict=True):
-            self._lines[tenant, key] = (
+            self._lines[holder, key] = (
                 _CachedLine(_format(key, symbol))
                 if symbol.file
                 else _CachedLine("", end_s + _RETRY_S, search_done)

@@ -259,10 +259,10 @@ def test_a_tenant_names_no_function_of_another(tmp_path: Path) -> None:
     subprocess.run(["clang", "-O1", "-fPIC", *flags, tmp_path / "bad.c", "-o", forged], check=True)
     symbolizer = symbolizer_of(tmp_path / "good")
     frame = UserFrame("5a" * 20, code(library)["second"][0])
-    of_bad = symbolizer.symbolize([frame], ["/libcode.so.1"], [tmp_path / "bad"], tenant="bad")
+    of_bad = symbolizer.symbolize([frame], ["/libcode.so.1"], [tmp_path / "bad"], holder="bad")
     assert of_bad == ("forged+0x0 (libcode.so.1)",)
-    for tenant in ("good", ""):
-        assert symbolizer.symbolize([frame], tenant=tenant) == ("second+0x0 (libcode.so.1)",)
+    for holder in ("good", ""):
+        assert symbolizer.symbolize([frame], holder=holder) == ("second+0x0 (libcode.so.1)",)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])

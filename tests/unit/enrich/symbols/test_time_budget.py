@@ -64,4 +64,4 @@ def test_tenants_in_memory_are_bounded(clock: Clock) -> None:
     for number in range(1000):
         clock.now += 1
         take(budget, clock, str(number), 0.1)
-    assert len(budget._tenants) <= 256  # noqa: SLF001  there is no other way to see it
+    assert len(budget._holders) <= 256  # noqa: SLF001  there is no other way to see it
