@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,8 +28,9 @@ SOURCE: Final = "replay"
 FIRST_LINE: Final = "Linux version "
 """The beginning of a kernel's first line."""
 
-_MAX_RECENT: Final = 1 << 12
-"""Lines from the beginning of a report to its end: its table has one for each task."""
+_MAX_RECENT_LINES: Final = 1 << 12
+_MAX_RECENT_CHARS: Final = 1 << 20
+"""Lines before a panic, with its report: the table of that has one for each task."""
 _PANIC_LINES: Final = 64
 """Lines after a panic that contain its stack."""
 _NO_PROC: Final = Path("/nonexistent")
@@ -39,6 +42,19 @@ _CONTINUATIONS: Final = (
 """Beginnings of the second part of a long line; only /dev/kmsg marks such a part as one."""
 
 
+_ROW_BYTES: Final = 400
+"""Memory of a row of a report's table, of which the size of the thread and its process are kept."""
+_EVENT_BYTES: Final = 1 << 13
+"""Memory of the other parts of an event."""
+
+
+class LogLine(Line, frozen=True, kw_only=True):
+    """A line to parse, with the line and the position in the file that it was made of."""
+
+    logged: LoggedLine
+    position: LinePosition
+
+
 class PendingEvent(Struct, frozen=True):
     """A parsed event, its line, and the builder that completes it."""
 
@@ -46,6 +62,18 @@ class PendingEvent(Struct, frozen=True):
     line: LoggedLine
     position: LinePosition
     builder: EventBuilder
+
+    @property
+    def size_bytes(self) -> int:
+        """About the memory that it takes; members of a group share their report."""
+        event, size_bytes = self.event, _EVENT_BYTES + sys.getsizeof(self.line.text)
+        if isinstance(event, Panic):
+            return size_bytes + sys.getsizeof(event.original)
+        report = event.report
+        text = event.text if isinstance(event, LoggedKill) else report and report.text
+        table = report.task_table if report else None
+        row_count = len(table.total_vm) if table else 0
+        return size_bytes + sys.getsizeof(text) + _ROW_BYTES * row_count
 
 
 class Boot:
@@ -55,10 +83,14 @@ class Boot:
         self._boot_id = first.boot_id
         self._builder = EventBuilder(first.boot_id, SOURCE, first.format, ProcessLookup(_NO_PROC))
         self._parser = KernelLogParser()
-        self._recent: dict[int, tuple[Line, LoggedLine, LinePosition]] = {}
+        self._recent: deque[LogLine] = deque()
+        self._recent_chars = 0
         self._sequence = 0
-        self._panic: int | None = None
-        """The number of the panic's line, until its stack has been read."""
+        self._panic: LogLine | None = None
+        self._panicked = False
+        """A panic ends a boot: further ones are not searched for."""
+        self.fed_chars = 0
+        """Length of the parsed lines: what it has in memory was made of them."""
         self._since_boot_ns = 0
         self._last_wall_ns = 0
         self._clock_ns = 0
@@ -79,22 +111,29 @@ class Boot:
         """Yield the events that ``line`` completes."""
         self.skip(line)
         self._sequence += 1
-        parsed = Line(
+        parsed = LogLine(
             line.text,
             self._time_ns(line),
             self._sequence,
             line.caller,
             continues=line.text.startswith(_CONTINUATIONS),
             exact=line.format != TEXT,
+            logged=line,
+            position=position,
         )
-        self._recent[self._sequence] = parsed, line, position
-        if len(self._recent) > _MAX_RECENT:
-            del self._recent[next(iter(self._recent))]
+        self.fed_chars += len(line.text)
+        self._add_recent(parsed)
         yield from self._with_lines(self._parser.feed(parsed))
-        if self._panic is None and parse_panic(line.text):
-            self._panic = self._sequence
-        if self._panic is not None and self._sequence - self._panic >= _PANIC_LINES:
+        if not self._panicked and parse_panic(line.text):
+            self._panic, self._panicked = parsed, True
+        if self._panic is not None and self._sequence - self._panic.sequence >= _PANIC_LINES:
             yield from self._panic_event()
+
+    def _add_recent(self, line: LogLine) -> None:
+        self._recent.append(line)
+        self._recent_chars += len(line.text)
+        while len(self._recent) > _MAX_RECENT_LINES or self._recent_chars > _MAX_RECENT_CHARS:
+            self._recent_chars -= len(self._recent.popleft().text)
 
     def end(self) -> Iterator[PendingEvent]:
         """Yield the events that the end of the log completes."""
@@ -103,19 +142,17 @@ class Boot:
 
     def _with_lines(self, *events: LogEvent | None) -> Iterator[PendingEvent]:
         for event in events:
-            if isinstance(event, LoggedKill | LoggedNoVictim):
-                _, line, position = self._recent[event.line.sequence]
-                yield PendingEvent(event, line, position, self._builder)
+            if isinstance(event, LoggedKill | LoggedNoVictim) and isinstance(event.line, LogLine):
+                line = event.line
+                yield PendingEvent(event, line.logged, line.position, self._builder)
 
     def _panic_event(self) -> Iterator[PendingEvent]:
         if self._panic is None:
             return
-        _, line, position = self._recent[self._panic]
-        self._panic = None
-        tail = [parsed for parsed, _, _ in self._recent.values()]
-        panic = find_panic(BootLogTail(SOURCE, line.format, tail))
+        line, self._panic = self._panic, None
+        panic = find_panic(BootLogTail(SOURCE, line.logged.format, list(self._recent)))
         if panic:
-            yield PendingEvent(panic, line, position, self._builder)
+            yield PendingEvent(panic, line.logged, line.position, self._builder)
 
     def _time_ns(self, line: LoggedLine) -> int:
         """Return a time whose differences show whether two lines belong to one decision.

@@ -9,6 +9,7 @@ import bz2
 import gzip
 import lzma
 import os
+import selectors
 import stat
 import subprocess
 import sys
@@ -23,7 +24,8 @@ STDIN: Final = Path("-")
 
 _HEAD_BYTES: Final = 6
 _READ_BYTES: Final = 1 << 16
-_OUTPUT_BYTES: Final = 1 << 20
+_ERROR_BYTES: Final = 1 << 12
+"""The part of a program's error output that is shown; the rest is discarded."""
 _ZSTD_READ_BYTES: Final = 1 << 10
 """Four bytes expand to a block of 128 KiB, so one read expands to 32 MiB at most."""
 _MAX_WINDOW_BYTES: Final = 128 << 20
@@ -83,7 +85,11 @@ def open_journals(files: Sequence[Path]) -> Iterator[tuple[LogStream, Callable[[
     command = ("journalctl", *(f"--file={file}" for file in files), *options)
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
         )
     except OSError as error:
         raise UnreadableFileError(
@@ -149,8 +155,10 @@ class _ChunkReader:
         chunks, missing = [self._rest], size - len(self._rest)
         try:
             while missing > 0:
-                chunks.append(next(self._chunks))
-                missing -= len(chunks[-1])
+                # A file may have any number of empty frames.
+                if chunk := next(self._chunks):
+                    chunks.append(chunk)
+                    missing -= len(chunk)
         except StopIteration:
             pass
         except _DAMAGED as error:
@@ -163,12 +171,22 @@ class _ChunkReader:
 
 
 def _output_chunks(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-    assert process.stdout is not None  # noqa: S101  it is a pipe
-    while data := process.stdout.read(_OUTPUT_BYTES):
-        yield data
+    """Yield the output; both pipes are read, as a full one blocks the process."""
+    errors = b""
+    with selectors.DefaultSelector() as selector:
+        for pipe in filter(None, (process.stdout, process.stderr)):
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = os.read(key.fd, _READ_BYTES)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    yield data
+                else:
+                    errors = (errors + data)[:_ERROR_BYTES]
     if process.wait():
-        assert process.stderr is not None  # noqa: S101  likewise
-        raise EOFError(process.stderr.read(_READ_BYTES).decode(errors="replace").strip())
+        raise EOFError(errors.decode(errors="replace").strip())
 
 
 def _xz_chunks(file: BufferedReader) -> Iterator[bytes]:

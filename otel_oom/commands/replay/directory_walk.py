@@ -37,6 +37,7 @@ class DirectoryWalk:
             self._owners.add(pwd.getpwnam(_SYSLOG_USER).pw_uid)
         self._machine_id = read_machine_id()
         self._entries_left = _MAX_ENTRIES
+        self._is_cut_off = False
         self.skipped: list[Path] = []
         """Files and directories that other users, or guests, can write."""
         self.errors: list[str] = []
@@ -46,25 +47,34 @@ class DirectoryWalk:
         yield from self._find_below(self._directory, _MAX_DEPTH)
 
     def _find_below(self, directory: Path, depth: int) -> Iterator[tuple[Path, os.stat_result]]:
-        try:
-            with os.scandir(directory) as scanned:
-                entries = sorted(islice(scanned, self._entries_left), key=lambda each: each.name)
-        except OSError as error:
-            self.errors.append(f"Cannot read {directory}: {error.strerror}.")
-            return
-        self._entries_left -= len(entries)
-        names = {entry.name for entry in entries}
-        for entry in entries:
-            path, status = Path(entry.path), entry.stat(follow_symlinks=False)
-            is_directory = stat.S_ISDIR(status.st_mode)
+        entries = self._list(directory)
+        names = {name for name, _ in entries}
+        for name, status in entries:
+            path, is_directory = directory / name, stat.S_ISDIR(status.st_mode)
             if not is_directory and not stat.S_ISREG(status.st_mode):
                 continue
-            if not self._is_trusted(status) or self._is_guest(entry.name, names):
+            if not self._is_trusted(status) or self._is_guest(name, names):
                 self.skipped.append(path)
             elif not is_directory:
                 yield path, status
             elif depth > 1:
                 yield from self._find_below(path, depth - 1)
+
+    def _list(self, directory: Path) -> list[tuple[str, os.stat_result]]:
+        entries = []
+        try:
+            with os.scandir(directory) as scanned:
+                for entry in islice(scanned, self._entries_left):
+                    # It may have been rotated away.
+                    with suppress(FileNotFoundError):
+                        entries.append((entry.name, entry.stat(follow_symlinks=False)))
+        except OSError as error:
+            self.errors.append(f"Cannot read {directory}: {error.strerror}.")
+        self._entries_left -= len(entries)
+        if not self._entries_left and not self._is_cut_off:
+            self._is_cut_off = True
+            self.errors.append(f"Not all of {directory} is read: more than {_MAX_ENTRIES} files.")
+        return sorted(entries, key=lambda entry: entry[0])
 
     def _is_trusted(self, status: os.stat_result) -> bool:
         return status.st_uid in self._owners and not status.st_mode & stat.S_IWOTH

@@ -15,6 +15,7 @@ from otel_oom.commands.replay.formats import detect, journal_fields
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import FILE, TimestampResolver
+from otel_oom.linux.kernel_log.parser import MAX_CHARS
 from otel_oom.linux.kernel_log.report import LoggedKill
 from otel_oom.model.events import NoVictim, OomKill, Panic
 from otel_oom.model.types import JOURNAL, TEXT_FILE, UNVERIFIED, LogProvenance
@@ -23,7 +24,10 @@ Event = OomKill | NoVictim | Panic
 """An event that a kernel log contains."""
 
 _MAX_HOSTS: Final = 256
-_MAX_PENDING: Final = 1 << 16
+_MAX_FED_CHARS: Final = 1 << 24
+"""Lines that the hosts' unfinished reports may be made of: 16 MiB, and some 100 MiB of memory."""
+_MAX_LINE_CHARS: Final = 2 * MAX_CHARS
+_MAX_PENDING_BYTES: Final = 1 << 26
 """Events that may wait for the end of their file to get their times."""
 _NAMES: Final = re.compile(r"\(.*\)", re.DOTALL)
 """Each logging program escapes hostile names differently; the rest of a line is plain."""
@@ -48,7 +52,9 @@ class EventExtractor:
         self._boots: dict[str | None, Boot] = {}
         self._boot_id = ""
         self._is_bare = True
+        self._fed_chars = 0
         self._pending: list[PendingEvent] = []
+        self._pending_bytes = 0
         self._await_end = False
 
     def extract(self, lines: Iterable[RawLine]) -> Iterator[Event]:
@@ -59,7 +65,8 @@ class EventExtractor:
         try:
             for line in lines:
                 self._add(line)
-                if self._pending and (not self._await_end or len(self._pending) > _MAX_PENDING):
+                is_full = self._pending_bytes > _MAX_PENDING_BYTES
+                if self._pending and (is_full or not self._await_end):
                     yield from self._complete()
         except UnreadableFileError:
             self._end_all()
@@ -70,6 +77,7 @@ class EventExtractor:
 
     def _complete(self) -> Iterator[Event]:
         pending, self._pending, self._await_end = self._pending, [], False
+        self._pending_bytes = 0
         for pending_event in pending:
             event = self._event(pending_event)
             if event is not None:
@@ -94,30 +102,43 @@ class EventExtractor:
             self._timestamps.start_boot()
         boot = self._boot_of(line)
         position = self._timestamps.add(line)
-        if raw.relevant:
+        if raw.relevant and len(line.text) <= _MAX_LINE_CHARS:
+            self._fed_chars += len(line.text)
             self._keep(boot.feed(line, position))
         else:
             boot.skip(line)
+        while self._fed_chars > _MAX_FED_CHARS and len(self._boots) > 1:
+            self._end_boot(next(iter(self._boots)))
 
     def _boot_of(self, line: LoggedLine) -> Boot:
-        """Return the boot that printed a line; a new boot of the same host ends the last one."""
+        """Return the boot that printed a line, as the most recent of all.
+
+        A new boot of the same host ends the last one.
+        """
         boot = self._boots.get(line.host)
-        if boot is None or boot.ends_before(line):
-            if boot is not None:
-                self._keep(boot.end())
-            elif len(self._boots) >= _MAX_HOSTS:
-                self._keep(self._boots.pop(next(iter(self._boots))).end())
-            boot = self._boots[line.host] = Boot(line)
+        if boot is not None and boot.ends_before(line):
+            self._end_boot(line.host)
+            boot = None
+        if boot is None and len(self._boots) >= _MAX_HOSTS:
+            self._end_boot(next(iter(self._boots)))
+        if len(self._boots) > 1:
+            self._boots.pop(line.host, None)
+        boot = self._boots[line.host] = boot or Boot(line)
         return boot
 
+    def _end_boot(self, host: str | None) -> None:
+        boot = self._boots.pop(host)
+        self._fed_chars -= boot.fed_chars
+        self._keep(boot.end())
+
     def _end_all(self) -> None:
-        for boot in self._boots.values():
-            self._keep(boot.end())
-        self._boots.clear()
+        for host in list(self._boots):
+            self._end_boot(host)
 
     def _keep(self, events: Iterable[PendingEvent]) -> None:
         for event in events:
             self._pending.append(event)
+            self._pending_bytes += event.size_bytes
             self._await_end = self._await_end or not event.position.is_final
 
     def _event(self, pending: PendingEvent) -> Event | None:

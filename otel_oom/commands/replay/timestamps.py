@@ -29,6 +29,8 @@ _DAYS_BACK: Final = 31
 """Tolerated days by which dates may go back within a year (clock changes)."""
 _NEW_YEAR_DAYS: Final = 180
 _MONTH_DAYS: Final = 31
+_MAX_BOOTS: Final = 1 << 16
+"""Boots of one file; those beyond it count as one."""
 _LEAP_YEARS: Final = 9
 """From one leap year to the next there can be eight."""
 BACK_NS: Final = NS_PER_S
@@ -59,25 +61,26 @@ class TimestampResolver:
         self._ended_unix_ns = ended_unix_ns
         self._year_turns = 0
         self._last: PartialTimestamp | None = None
-        self._last_uptimes_ns: list[int | None] = [None]
+        self._last_uptime_ns: int | None = None
+        self._uptimes_before_ns = [0]
+        """For each boot the sum of the last uptimes of the boots before it."""
 
     def add(self, line: LoggedLine) -> LinePosition:
         """Return the position of the next line."""
         if isinstance(line.when, PartialTimestamp) and line.when.year is None:
             self._add_date(line.when)
         if line.since_boot_ns is not None and line.when is None:
-            last = self._last_uptimes_ns[-1]
-            if last is not None and line.since_boot_ns < last - BACK_NS:
+            if line.since_boot_ns < (self._last_uptime_ns or 0) - BACK_NS:
                 self.start_boot()
-                last = None
-            self._last_uptimes_ns[-1] = max(last or 0, line.since_boot_ns)
-        boots = len(self._last_uptimes_ns) - 1
+            self._last_uptime_ns = max(self._last_uptime_ns or 0, line.since_boot_ns)
+        boots = len(self._uptimes_before_ns) - 1
         return LinePosition(line.when, line.since_boot_ns, self._year_turns, boots)
 
     def start_boot(self) -> None:
         """Count the following lines to another boot."""
-        if self._last_uptimes_ns[-1] is not None:
-            self._last_uptimes_ns.append(None)
+        if self._last_uptime_ns is not None and len(self._uptimes_before_ns) < _MAX_BOOTS:
+            self._uptimes_before_ns.append(self._uptimes_before_ns[-1] + self._last_uptime_ns)
+            self._last_uptime_ns = None
 
     def resolve(self, position: LinePosition) -> tuple[int, str]:
         """Return the Unix time in nanoseconds, and its source.
@@ -127,10 +130,11 @@ class TimestampResolver:
         if position.since_boot_ns is None:
             return self._ended_unix_ns
         # A boot ended before the next one started.
-        later_boots = self._last_uptimes_ns[position.boots + 1 :]
-        ended = self._ended_unix_ns - sum(uptime_ns or 0 for uptime_ns in later_boots)
-        last = self._last_uptimes_ns[position.boots] or 0
-        return ended - max(0, last - position.since_boot_ns)
+        before_ns, boot = self._uptimes_before_ns, position.boots
+        all_ns = before_ns[-1] + (self._last_uptime_ns or 0)
+        ended_ns = before_ns[boot + 1] if boot + 1 < len(before_ns) else all_ns
+        last_ns = ended_ns - before_ns[boot]
+        return self._ended_unix_ns - (all_ns - ended_ns) - max(0, last_ns - position.since_boot_ns)
 
 
 def _day_of_year(date: PartialTimestamp) -> int:

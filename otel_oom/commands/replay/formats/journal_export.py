@@ -22,6 +22,8 @@ _MAX_ENTRY_BYTES: Final = 1 << 20
 """The largest entry that is parsed; the journal contains core dumps, too."""
 _SIZE_BYTES: Final = 8
 _SIZED_FIELD: Final = re.compile(rb"\n[A-Z0-9_]{1,64}\n")
+_END_OR_SIZED_FIELD: Final = re.compile(rb"\n(?:\n|[A-Z0-9_]{1,64}\n)")
+_END: Final = b"\n\n"
 
 
 def prefilter_entries(
@@ -98,17 +100,16 @@ class _Reader:
         """Return the end of the entry, and whether all of it is in the buffer."""
         whole, past = True, 0
         while True:
-            end = self.data.find(b"\n\n", self.position + past)
-            until = end + 1 if end >= 0 else len(self.data)
-            sized = _SIZED_FIELD.search(self.data, self.position + past, until)
-            if sized:
-                past = sized.end() - self.position + _SIZE_BYTES
+            mark = _END_OR_SIZED_FIELD.search(self.data, self.position + past)
+            sized = mark is not None and mark[0] != _END
+            if mark and sized:
+                past = mark.end() - self.position + _SIZE_BYTES
                 if not self.fill(past):
                     return len(self.data), False
                 size = self.data[self.position + past - _SIZE_BYTES : self.position + past]
                 past += int.from_bytes(size, "little")
-            elif end >= 0:
-                return end, whole
+            elif mark:
+                return mark.start(), whole
             else:
                 # A name may be cut off here: go on from the unfinished line.
                 past = max(past, self.data.rfind(b"\n", self.position) - self.position)

@@ -21,6 +21,7 @@ FORMAT: Final = "journal"
 
 _ID: Final = re.compile(rb"[0-9a-f]{32}")
 _NUMBER: Final = re.compile(rb"\d{1,19}")
+_MAX_HOST_BYTES: Final = 255
 _MAX_DELAY_US: Final = 3_600_000_000
 """No line is read later than this after it was printed: the clocks are those of two boots."""
 
@@ -73,7 +74,7 @@ def _line(fields: Fields, *, allow_unverified: bool) -> LoggedLine | None:
         decode_bytes(fields["MESSAGE"]),
         since_boot_ns=None if printed_us is None else printed_us * NS_PER_US,
         when=_unix_ns(fields, printed_us),
-        host=decode_bytes(fields["_HOSTNAME"]) if "_HOSTNAME" in fields else None,
+        host=decode_bytes(fields["_HOSTNAME"][:_MAX_HOST_BYTES]) if "_HOSTNAME" in fields else None,
         host_id=_id(fields, "_MACHINE_ID"),
         boot_id=format_boot_id(_id(fields, "_BOOT_ID") or "") or "",
         unverified=unverified,

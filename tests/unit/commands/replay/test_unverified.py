@@ -219,3 +219,16 @@ def test_a_pod_replaces_no_host_that_the_operator_names() -> None:
         }.items()
     }
     assert names == {"pod": "db1", "syslog": "web2"}
+
+
+def test_a_directory_without_end_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("otel_oom.commands.replay.directory_walk._MAX_ENTRIES", 4)
+    for name in ("a", "b"):
+        for number in range(3):
+            write(tmp_path / name / f"kern.log.{number}", [])
+    selected = select_log_files([tmp_path])
+    assert len(selected.files) == 2
+    (error,) = selected.errors
+    assert "more than 4 files" in error
