@@ -7,35 +7,30 @@ imports. Each resumes from the disk: a crash loses no work.
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from otel_oom.agent.encoding_mark import EncodingMark
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.worker import ExporterStatus, Liveness, Worker
 from otel_oom.config.agent import AgentConfig
 from otel_oom.linux import clock
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.model.units import NS_PER_S
-from otel_oom.store import OutboxEntry, PendingEvent, Store
+from otel_oom.store import Store
 
 if TYPE_CHECKING:  # imported late, see _run()
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from opentelemetry.util.types import AttributeValue
 
-    from otel_oom.agent.encoder import EventEncoder
     from otel_oom.agent.metrics.instruments import Metrics
     from otel_oom.export.exporter import SignalExporter
     from otel_oom.export.retry import RetryGate
 
 _LOG = logging.getLogger(__name__)
 
-_MAX_ROWS: Final = 128
-_EXIT_WAIT_S: Final = 10.0
-"""How long a span waits for its victim to exit."""
 _METRICS_STOP_S: Final = 1.0
 """Time for the last metrics at the end, in addition to that for kills."""
 _POLL_S: Final = 0.02
@@ -63,6 +58,7 @@ class DeliveryPipeline:
         self._on_ready = on_ready
         self._boot_id = clock.boot_id()
         self._metrics: Metrics | None = None
+        self._mark = EncodingMark(store.path)
         self._detected: Mapping[str, AttributeValue] | None = None
         self._exporters: list[SignalExporter] = []
         self._gates: dict[str, RetryGate] = {}
@@ -107,6 +103,10 @@ class DeliveryPipeline:
             exporter.stop()
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()) + _POLL_S)
+        if self._liveness.stalled_s is None:
+            # An event in work takes long, but the process does not die of it.
+            self._mark.clear()
+        self._mark.close()
         if self._metrics:
             self._metrics.stop(_METRICS_STOP_S)
 
@@ -115,6 +115,7 @@ class DeliveryPipeline:
 
     def _run(self) -> None:
         # These imports take 15 MB and 0.2 s: after capture has begun.
+        from otel_oom.agent.encode_loop import EncodeLoop  # noqa: PLC0415
         from otel_oom.agent.encoder import EventEncoder  # noqa: PLC0415
         from otel_oom.enrich.claims import ClaimBudget  # noqa: PLC0415
         from otel_oom.enrich.host import (  # noqa: PLC0415
@@ -131,6 +132,7 @@ class DeliveryPipeline:
         claims = ClaimBudget() if self._config.claimed_identity else None
         host = Host(resource, UserSymbolizer(), environment_attributes(config.resource), claims)
         encoder = EventEncoder(host, self._containers, self._boot_id)
+        loop = EncodeLoop(self._store, encoder, self._liveness, self._mark, self._boot_id)
         self._start_metrics({**attributes, **configured})
         self._start_exporters()
         self._on_ready()
@@ -139,10 +141,10 @@ class DeliveryPipeline:
             self._wake.clear()
             if self._stop.is_set():
                 return
-            self._encode_pending(encoder)
+            loop.encode_pending(self._stop, self._notify)
             if not self._wake.is_set():
                 self._encoded.set()
-            wait_s = min(self._store.maintain(), self._until_deadline_s())
+            wait_s = min(self._store.maintain(), loop.until_due_s())
             self._liveness.end()
             self._wake.wait(wait_s)
 
@@ -183,36 +185,7 @@ class DeliveryPipeline:
             self._workers.append(worker)
             worker.start()
 
-    def _until_deadline_s(self) -> float:
-        """Return the seconds until a span stops waiting for its victim's exit."""
-        oldest_ns = self._store.oldest_pending_boottime_ns(self._boot_id)
-        if oldest_ns is None:
-            return math.inf
-        return max(0.0, (oldest_ns - clock.boottime_ns()) / NS_PER_S + _EXIT_WAIT_S) + _POLL_S
-
-    def _encode_pending(self, encoder: EventEncoder) -> None:
-        while not self._stop.is_set():
-            deadline_ns = clock.boottime_ns() - int(_EXIT_WAIT_S * NS_PER_S)
-            self._liveness.begin()
-            rows = self._store.pending_events(
-                _MAX_ROWS, self._boot_id, deadline_ns, encoder.decoded
-            )
-            if not rows:
-                return
-            entries = self._encode(rows, encoder)
-            self._store.enqueue(entries)
-            for exporter in self._exporters:
-                if any(exporter.signal in entry.payloads for entry in entries):
-                    exporter.notify()
-
-    def _encode(self, rows: Sequence[PendingEvent], encoder: EventEncoder) -> list[OutboxEntry]:
-        entries = []
-        for row in rows:
-            try:
-                entries.append(encoder.encode(row))
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001  one row must not block all others
-                _LOG.exception("Event %d can't be encoded; it is kept on disk", row.id)
-                self._store.quarantine({row.id: f"{type(error).__name__}: {error}"})
-        return entries
+    def _notify(self, signals: Collection[str]) -> None:
+        for exporter in self._exporters:
+            if exporter.signal in signals:
+                exporter.notify()

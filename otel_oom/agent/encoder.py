@@ -13,6 +13,7 @@ from otel_oom.linux import clock
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.snapshot import Snapshot
 from otel_oom.otlp.encode import encode_log, encode_span, kill_counts
 from otel_oom.snapshot import process_state
 from otel_oom.store import OutboxEntry, PendingEvent
@@ -39,10 +40,13 @@ class EventEncoder:
         self.decoded: dict[str, PendingEvent] = {}
         """The same kills as stored."""
 
-    def encode(self, row: PendingEvent) -> OutboxEntry:
-        """Encode the log event or the span of ``row``, or both, if they are due."""
+    def encode(self, row: PendingEvent, *, plain: bool = False) -> OutboxEntry:
+        """Encode the log event or the span of ``row``, or both, if they are due.
+
+        ``plain``: with no more than the kernel's own data.
+        """
         uid = row.event.uid
-        enriched = self._enrich(uid, row)
+        enriched = self._enrich_plainly(row) if plain else self._enrich(uid, row)
         # No daemon logs the exit of a victim.
         ended = row.exit is not None or row.exit_overdue or isinstance(row.event, UserspaceKill)
         if isinstance(enriched, EnrichedKill) and not ended and not row.span_queued:
@@ -67,6 +71,16 @@ class EventEncoder:
             containers = self._containers.resolve_deferred(row.event, snapshot.containers)
             snapshot = replace(snapshot, containers=containers)
         return enrich_event(row.event, snapshot, outcome, row.stored_unix_ns, self._host)
+
+    def _enrich_plainly(self, row: PendingEvent) -> EnrichedEvent:
+        """Leave out all that a tenant shapes, but for names in the kernel's record."""
+        event = row.event
+        if isinstance(event, OomEvent):
+            event = replace(event, user_stack=())
+        if isinstance(event, OomKill):
+            event = replace(event, victim=replace(event.victim, command=None))
+        snapshot = Snapshot(process_found=False)
+        return enrich_event(event, snapshot, self._outcome(row), row.stored_unix_ns, self._host)
 
     def _keep(self, uid: str, row: PendingEvent, enriched: EnrichedKill) -> None:
         self._kept[uid], self.decoded[uid] = enriched, row

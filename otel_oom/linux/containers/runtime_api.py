@@ -17,13 +17,18 @@ from msgspec.structs import replace
 
 from otel_oom.linux.containers.docker import DockerContainer, add_fields
 from otel_oom.linux.containers.json_file import bound_text, parse_json
+from otel_oom.linux.time_budget import TimeBudget
 from otel_oom.model.snapshot import Container
 
 _DEADLINE_S: Final = 3.0
 """A host without memory is slow, and podman does not respond for a container in cleanup."""
 
-_PAUSE_S: Final = 60.0
-"""Pause of requests after a socket did not respond."""
+_BUDGET_S: Final = 3.0
+_WINDOW_S: Final = 60.0
+"""A runtime gets no more requests for this time once its responses took :data:`_BUDGET_S`.
+
+One that does not respond gets one request. Deliveries of all tenants wait for it meanwhile.
+"""
 
 _MAX_BYTES: Final = 1 << 20
 _OK: Final = 200
@@ -50,7 +55,7 @@ class RuntimeApi:
         """
         self._labels = labels
         self._paths = {name: _socket_path(environ, *spec) for name, spec in _SOCKETS.items()}
-        self._paused_until: dict[str, float] = {}
+        self._budgets = {name: TimeBudget(_BUDGET_S, _WINDOW_S) for name in _SOCKETS}
         self._versions: dict[str, str | None] = {}
 
     def add_details(self, container: Container) -> Container:
@@ -75,13 +80,15 @@ class RuntimeApi:
         return replace(complete, runtime_version=version, error=None)
 
     def _get(self, runtime: str, target: str, kind: type[_T]) -> _T | None:
-        """Return the response; ``None`` if there is none, or was none lately."""
-        if time.monotonic() < self._paused_until.get(runtime, 0.0):
+        """Return the response; ``None`` if there is none, or the runtime was slow lately."""
+        budget = self._budgets[runtime]
+        if budget.is_exhausted:
             return None
         try:
-            status, body = _request(self._paths[runtime], target)
+            with budget.spend():
+                status, body = _request(self._paths[runtime], target)
         except (OSError, http.client.HTTPException):
-            self._paused_until[runtime] = time.monotonic() + _PAUSE_S
+            budget.exhaust()
             return None
         return (parse_json(body, kind) or kind()) if status == _OK else None
 

@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.watcher import BundleWatcher
+from otel_oom.linux.time_budget import TimeBudget
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import CapturedEvent
 from otel_oom.model.snapshot import Container, EventContainers
@@ -27,6 +28,9 @@ _WAIT_S: Final = 0.02
 
 _DEFERRED_WAIT_S: Final = 3.0
 """Longest wait of a delivery, which delays no kill: on a busy host the thread runs late."""
+
+_WINDOW_S: Final = 60.0
+"""All waits of deliveries in this time take no longer than two of them: one row is not alone."""
 
 _MAX_REQUESTED: Final = 2048
 _MAX_TIMED_OUT: Final = 64
@@ -49,6 +53,7 @@ class ContainerService:
         self._requests: deque[_Request] = deque(maxlen=_MAX_TIMED_OUT)
         self._timed_out: dict[str, _Request] = {}
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._budget = TimeBudget(_DEFERRED_WAIT_S, _WINDOW_S)
         self._is_late = threading.Event()
         self._is_stuck = threading.Event()
         self._stop = threading.Event()
@@ -108,12 +113,14 @@ class ContainerService:
         request = self._timed_out.pop(event.uid, None)
         if request is None:
             return None
-        if not self._is_stuck.is_set() and not request.done.wait(_DEFERRED_WAIT_S):
-            self._is_stuck.set()
+        if not (self._is_stuck.is_set() or self._budget.is_exhausted):
+            with self._budget.spend():
+                if not request.done.wait(_DEFERRED_WAIT_S):
+                    self._is_stuck.set()
         return request.containers if request.containers and request.containers.victim else None
 
     def _complete(self, container: Container | None) -> Container | None:
-        """Return the cached container with details of its runtime's API, requested once."""
+        """Return the cached container with details of its runtime's API."""
         if container is None:
             return None
         cached = self._lookup.get(container.id) or container
@@ -127,6 +134,9 @@ class ContainerService:
         while len(self._requested_ids) > _MAX_REQUESTED:
             del self._requested_ids[next(iter(self._requested_ids))]
         detailed = self._add_details(cached)
+        if detailed.error:
+            # The runtime may have been slow, and is queried again at a later kill.
+            del self._requested_ids[cached.id]
         # One without a name must not be cached: its file may be readable by the next kill.
         return self._lookup.add(detailed) if detailed.name else detailed
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from otel_oom.linux.containers import runtime_api
 from otel_oom.linux.containers.runtime_api import RuntimeApi
 from otel_oom.model.snapshot import Container
 
@@ -65,6 +67,27 @@ def test_an_unresponsive_socket_gets_one_request(address: Path, response: bytes 
         expected = replace(container, error=f"no response from the runtime's API at {address}")
         assert client.add_details(container) == expected
     assert server.requests == 1
+
+
+def test_slow_responses_use_up_a_budget(address: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four containers whose responses take 1.9 s each were 7.5 s of every batch."""
+    server = Server(address, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}")
+    client, now = api(address), [0.0]
+    request = runtime_api._request  # noqa: SLF001  takes some time here
+
+    def request_slowly(path: str, target: str) -> tuple[int, bytes]:
+        response = request(path, target)
+        now[0] += 1.9
+        return response
+
+    monkeypatch.setattr(runtime_api, "_request", request_slowly)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for number in range(128):
+        client.add_details(Container(f"{number:064}", "podman"))
+    assert (server.requests, now[0]) == (2, 3.8)
+    now[0] += 60.0
+    client.add_details(CONTAINER)
+    assert server.requests == 3
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"7", b'{"Config": 5, "Name": [], "Version": {}}'])
