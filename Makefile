@@ -78,7 +78,8 @@ LOCK = $(PYTHON) -m piptools compile --quiet --generate-hashes --allow-unsafe --
 .PHONY: lock
 lock: setup-test
 	$(PYTHON) -m pip install --quiet pip-tools
-	$(LOCK) --upgrade -o requirements-dev.txt pyproject.toml requirements-dev.in
+	$(LOCK) --upgrade -o requirements.txt pyproject.toml
+	$(LOCK) --upgrade -o requirements-dev.txt -c requirements.txt pyproject.toml requirements-dev.in
 	$(LOCK) --upgrade -o requirements-go.txt requirements-go.in
 
 .PHONY: clean

@@ -8,7 +8,6 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
-from email.parser import Parser
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -111,23 +110,16 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Create a virtual environment with the wheel's dependencies, then the wheel."""
+    """Create a virtual environment with the pinned requirements, then the wheel."""
     folder = tmp_path_factory.mktemp("environment")
     assert run_command([sys.executable, "-m", "venv", folder]).code == 0
     python = folder / "bin/python"
-    with ZipFile(wheel) as archive:
-        metadata = archive.read(f"otel_oom-{__version__}.dist-info/METADATA").decode()
-    wanted = Parser().parsestr(metadata).get_all("Requires-Dist", [])
-    locked = (REPOSITORY / "requirements-dev.txt").read_text(encoding="utf-8")
-    pins = folder / "pins.txt"
-    pins.write_text("\n".join(re.findall(r"^[\w.-]+==\S+", locked, re.MULTILINE)), "utf-8")
     pip = (python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
     environ = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    done = run_command(
-        [*pip, "--constraint", pins, *wanted], {**QUIET, **environ}, limit_s=INSTALL_S
-    )
+    pinned = ("--require-hashes", "-r", REPOSITORY / "requirements.txt")
+    done = run_command([*pip, *pinned], {**QUIET, **environ}, limit_s=INSTALL_S)
     require(done.code == 0, f"the dependencies could not be had: {done.err[-500:]}")
-    done = run_command([*pip, "--no-index", wheel], QUIET, limit_s=INSTALL_S)
+    done = run_command([*pip, "--no-index", "--no-deps", wheel], QUIET, limit_s=INSTALL_S)
     assert done.code == 0, done
     return Installed(folder)
 
