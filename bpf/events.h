@@ -10,7 +10,7 @@
 #ifndef OTEL_OOM_EVENTS_H
 #define OTEL_OOM_EVENTS_H
 
-#define OOM_WIRE_VERSION 3
+#define OOM_WIRE_VERSION 4
 
 #define OOM_COMM_LEN 16	  /* TASK_COMM_LEN of the kernel */
 #define OOM_TEXT_LEN 4096 /* all paths of a record and its command line */
@@ -20,6 +20,7 @@
 #define OOM_USER_STACK_LEN 16
 #define OOM_BUILD_ID_LEN 20
 #define OOM_MAX_MARKS 8192 /* a power of two */
+#define OOM_TENANT_LEN 128
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -45,6 +46,7 @@ enum oom_flag {
 	OOM_FLAG_NO_TRIGGER_MEMCG = 1 << 9,   /* trigger_memcg is unknown */
 	OOM_FLAG_TRIGGER_MEMCG_CUT = 1 << 10, /* as OOM_FLAG_MEMCG_CUT */
 	OOM_FLAG_NO_COMMAND = 1 << 11,	      /* command was not wanted or could not be read */
+	OOM_FLAG_NO_STACKS = 1 << 12,	      /* no user_stack and stack: text is in their place */
 };
 
 struct oom_header {
@@ -186,11 +188,17 @@ struct oom_mark {
 	char comm[OOM_COMM_LEN];
 };
 
-/* Per CPU. Records are lost when the ring buffer is full. */
+/* Per CPU. Records are lost when the ring buffer is full, or the tenant's share of it. */
 struct oom_counters {
 	__u64 sequence;
 	__u64 lost_victims;
 	__u64 lost_exits; /* including reaper records */
+};
+
+/* The lost_victims of one tenant that are not reported yet: a reader removes what it reports. */
+struct oom_lost_kills {
+	__u64 count;
+	char name[OOM_TENANT_LEN]; /* of the tenant's cgroup */
 };
 
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
@@ -208,5 +216,6 @@ _Static_assert(sizeof(struct oom_victim_record) ==
 _Static_assert(sizeof(struct oom_reaper_record) == 96, "oom_reaper_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
+_Static_assert(sizeof(struct oom_lost_kills) == 8 + OOM_TENANT_LEN, "oom_lost_kills");
 
 #endif /* OTEL_OOM_EVENTS_H */

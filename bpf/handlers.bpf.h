@@ -12,6 +12,7 @@
 #ifndef OTEL_OOM_HANDLERS_BPF_H
 #define OTEL_OOM_HANDLERS_BPF_H
 
+#include "marks.bpf.h"
 #include "record.bpf.h"
 
 #define RATELIMIT_NS 1000000000ULL
@@ -73,12 +74,13 @@ static __always_inline int on_process_exit(void *context, struct task_struct *ta
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct victim *victim = victim_lookup(tgid);
 	struct oom_exit_record record = {};
-	__u64 start, marked;
+	__u64 start, marked, tenant;
 
 	if (!victim || BPF_CORE_READ(task, signal, live.counter) != 0)
 		return 0;
 	start = BPF_CORE_READ(task, group_leader, start_boottime);
 	marked = victim->marked_ns;
+	tenant = victim->tenant;
 	/* Threads that exit at the same time can all read that none is left: the one that deletes
 	 * the victim writes the record. If the bucket is busy the delete fails; prefer a duplicate
 	 * exit record to none. */
@@ -91,36 +93,7 @@ static __always_inline int on_process_exit(void *context, struct task_struct *ta
 	record.start_boottime_ns = start;
 	record.tgid = tgid;
 	record.exit_code = BPF_CORE_READ(task, exit_code);
-	return submit_fixed(context, &record.header, OOM_KIND_EXIT, sizeof(record));
-}
-
-/* Store a victim's mark and return its time. While a new agent replaces the programs of an old one,
- * both see the same mark: the second returns the time that the first has stored. */
-static __always_inline __u64 mark_remember(struct victim *victim, __u32 tgid,
-					   struct task_struct *task)
-{
-	__u64 *count = mark_count();
-	struct oom_mark *mark;
-
-	if (!count)
-		return victim->marked_ns;
-	mark = mark_lookup((*count - 1) % OOM_MAX_MARKS);
-	if (mark && victim->start_boottime_ns && mark->tgid == tgid &&
-	    mark->start_boottime_ns == victim->start_boottime_ns)
-		return mark->boottime_ns;
-	mark = mark_lookup(*count % OOM_MAX_MARKS);
-	if (!mark)
-		return victim->marked_ns;
-	mark->boottime_ns = victim->marked_ns;
-	mark->monotonic_ns = bpf_ktime_get_ns();
-	mark->start_boottime_ns = victim->start_boottime_ns;
-	mark->tgid = tgid;
-	mark->tid = victim->tid;
-	__builtin_memset(mark->comm, 0, sizeof(mark->comm));
-	if (task)
-		BPF_CORE_READ_STR_INTO(&mark->comm, task, comm);
-	++*count;
-	return victim->marked_ns;
+	return submit_fixed(context, &record.header, OOM_KIND_EXIT, sizeof(record), tenant);
 }
 
 static __always_inline int on_mark_victim(void *context, __u64 argument)
@@ -128,6 +101,7 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 	struct decision_state *state = current_decision();
 	struct victim *marked, victim = {.marked_ns = bpf_ktime_get_boot_ns()};
 	struct oom_victim_record *record;
+	struct kernfs_node *tenant = NULL;
 	struct task_struct *task;
 	__u32 tgid;
 	int decided;
@@ -142,6 +116,8 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 		victim.start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
 		victim.mm = (__u64)BPF_CORE_READ(task, mm);
 		victim.tid = BPF_CORE_READ(task, pid);
+		tenant = tenant_node(node_of(memcg_of(task)));
+		victim.tenant = BPF_CORE_READ(tenant, id);
 		tgid = BPF_CORE_READ(task, tgid);
 	} else {
 		/* The verifier of 6.1 does not know that a passed task is never NULL, and rejects
@@ -166,7 +142,7 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 	record->victim.tgid = tgid;
 	if (task)
 		fill_victim(record, task);
-	record_submit(context, record, decided ? state : NULL);
+	record_submit(context, record, decided ? state : NULL, tenant);
 	/* SIGKILL comes before the mark: a quick victim may already have passed sched_process_exit.
 	 * Not if exit_mm() comes first, which waits for the task_lock() that is held here. */
 	if (task && exit_precedes_mm())
@@ -208,7 +184,7 @@ static __always_inline int on_oom_kill_process_exit(void *context)
 		return 0;
 	record->victim = state->chosen_task;
 	record->header.flags &= ~OOM_FLAG_NO_TASK;
-	return record_submit(context, record, state);
+	return record_submit(context, record, state, decision_tenant(state));
 }
 
 /* Returns 0 and counts the repetition if a record of this cgroup (0: host) must be suppressed. */
@@ -243,7 +219,7 @@ static __always_inline int on_out_of_memory_exit(void *context, struct oom_contr
 	if (!no_victim_ratelimit_ok(BPF_CORE_READ(node, id), &state->decision.repeats))
 		return 0;
 	record = record_begin(OOM_KIND_NO_VICTIM);
-	return record ? record_submit(context, record, state) : 0;
+	return record ? record_submit(context, record, state, decision_tenant(state)) : 0;
 }
 
 /* A kretprobe cannot read the function's arguments: its kprobe stores them. */
@@ -294,7 +270,8 @@ static __always_inline int on_reaper(void *context, __u32 tid, enum oom_reaper_s
 		fill_memory(&record.memory, (struct mm_struct *)victim->mm);
 	else
 		record.header.flags = OOM_FLAG_NO_MM;
-	return submit_fixed(context, &record.header, OOM_KIND_REAPER, sizeof(record));
+	return submit_fixed(context, &record.header, OOM_KIND_REAPER, sizeof(record),
+			    victim->tenant);
 }
 
 #endif /* OTEL_OOM_HANDLERS_BPF_H */

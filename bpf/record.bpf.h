@@ -8,7 +8,7 @@
 #ifndef OTEL_OOM_RECORD_BPF_H
 #define OTEL_OOM_RECORD_BPF_H
 
-#include "path.bpf.h"
+#include "ring_share.bpf.h"
 
 static __always_inline void fill_header(struct oom_header *header, enum oom_kind kind, __u32 size)
 {
@@ -161,6 +161,16 @@ static __always_inline void fill_decision(struct oom_victim_record *out,
 	}
 }
 
+/* The tenant of a decision without a kill: that of the limit, else of the trigger. */
+static __always_inline struct kernfs_node *decision_tenant(struct decision_state *state)
+{
+	struct kernfs_node *node = (struct kernfs_node *)state->limit_node;
+
+	if (!node)
+		node = node_of(memcg_of((struct task_struct *)bpf_get_current_task()));
+	return tenant_node(node);
+}
+
 /* Returns NULL, or a record in which every part is marked as absent until it is filled. The stacks
  * are not cleared: bpf_get_stack() does that. */
 static __always_inline struct oom_victim_record *record_begin(enum oom_kind kind)
@@ -177,35 +187,63 @@ static __always_inline struct oom_victim_record *record_begin(enum oom_kind kind
 	return record;
 }
 
-/* Add the trigger, the decision (unless `state` is NULL) and the stacks to a record, and submit it.
- * bpf_get_stack() also works on kernels without kprobes and fentry. */
+/* Add the stacks if they are within the tenant's share; else move the text to their place. Returns
+ * the size of the record. bpf_get_stack() also works on kernels without kprobes and fentry. */
+static __always_inline __u32 fill_stacks(void *context, struct oom_victim_record *record,
+					 struct ring_share *share)
+{
+	__u32 text_len = record->text_len;
+
+	if (ring_admits(share, offsetof(struct oom_victim_record, text) + text_len,
+			SHARE_COMPLETE)) {
+		bpf_get_stack(context, record->stack, sizeof(record->stack), 0);
+		bpf_get_stack(context, record->user_stack, sizeof(record->user_stack),
+			      BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
+		return offsetof(struct oom_victim_record, text) + text_len;
+	}
+	record->header.flags |= OOM_FLAG_NO_STACKS;
+	if (text_len <= OOM_TEXT_LEN)
+		bpf_probe_read_kernel(record->user_stack, text_len, record->text);
+	return offsetof(struct oom_victim_record, user_stack) + text_len;
+}
+
+/* Add the trigger, the decision (unless `state` is NULL) and the stacks to a record, and submit it
+ * as the tenant's. */
 static __always_inline int record_submit(void *context, struct oom_victim_record *record,
-					 struct decision_state *state)
+					 struct decision_state *state, struct kernfs_node *tenant)
 {
 	struct oom_counters *count = counters();
+	struct ring_share share;
 	__u32 size;
 
 	fill_trigger(record);
 	if (state)
 		fill_decision(record, state);
-	bpf_get_stack(context, record->stack, sizeof(record->stack), 0);
-	bpf_get_stack(context, record->user_stack, sizeof(record->user_stack),
-		      BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
-	size = offsetof(struct oom_victim_record, text) + record->text_len;
+	read_ring_share(&share, BPF_CORE_READ(tenant, id));
+	size = fill_stacks(context, record, &share);
 	record->header.size = size;
-	if ((size > sizeof(*record) || ring_output(context, record, size) != 0) && count)
+	if (size <= sizeof(*record) && ring_admits(&share, size, SHARE_KILL) &&
+	    ring_submit(context, record, size, &share) == 0)
+		return 0;
+	/* The reader looks for the tenants when the counter has changed. */
+	count_lost_kill((struct oom_lost_kills *)record, share.tenant, tenant);
+	if (count)
 		__sync_fetch_and_add(&count->lost_victims, 1);
 	return 0;
 }
 
 /* Submit an exit or reaper record. */
 static __always_inline int submit_fixed(void *context, struct oom_header *header,
-					enum oom_kind kind, __u32 size)
+					enum oom_kind kind, __u32 size, __u64 tenant)
 {
 	struct oom_counters *count = counters();
+	struct ring_share share;
 
 	fill_header(header, kind, size);
-	if (ring_output(context, header, size) != 0 && count)
+	read_ring_share(&share, tenant);
+	if ((!ring_admits(&share, size, SHARE_STEP) ||
+	     ring_submit(context, header, size, &share) != 0) &&
+	    count)
 		__sync_fetch_and_add(&count->lost_exits, 1);
 	return 0;
 }

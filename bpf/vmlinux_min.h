@@ -31,6 +31,9 @@ enum {
 enum { BPF_ANY = 0 };
 enum { BPF_F_MMAPABLE = 1 << 10 };
 
+/* UAPI: what bpf_ringbuf_query() returns; positions only grow. */
+enum { BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE, BPF_RB_CONS_POS, BPF_RB_PROD_POS };
+
 /* UAPI: flags of bpf_get_stack(). */
 enum { BPF_F_USER_STACK = 1 << 8, BPF_F_USER_BUILD_ID = 1 << 11 };
 

@@ -9,7 +9,7 @@
 #include "bcc/compat.h"
 #include "maps.bpf.h"
 
-BPF_RINGBUF_OUTPUT(oom_ring, OOM_RING_PAGES);
+BPF_RINGBUF_OUTPUT(oom_ring, OOM_RING_PAGES); /* the first map: see ring_query() */
 BPF_PERCPU_ARRAY(oom_counters, struct oom_counters, 1);
 BPF_ARRAY(oom_reported, struct oom_counters, 1);
 BPF_PERCPU_ARRAY(oom_scratch, struct oom_victim_record, 1);
@@ -19,6 +19,8 @@ BPF_F_TABLE("array", u32, struct oom_mark, oom_marks, OOM_MAX_MARKS, BPF_F_MMAPA
 BPF_ARRAY(oom_mark_count, u64, 1);
 BPF_ARRAY(oom_decision, struct decision_state, 1);
 BPF_TABLE("lru_hash", u64, struct ratelimit, oom_ratelimits, MAX_RATELIMITS);
+BPF_TABLE("lru_hash", u64, struct ring_usage, oom_ring_usage, MAX_TENANTS);
+BPF_TABLE("lru_hash", u64, struct oom_lost_kills, oom_lost_kills, MAX_TENANTS);
 
 static __always_inline struct oom_counters *counters(void)
 {
@@ -37,6 +39,32 @@ static __always_inline struct oom_victim_record *scratch_record(void)
 static __always_inline long ring_output(void *context, void *record, u32 size)
 {
 	return oom_ring.ringbuf_output(record, size, 0);
+}
+
+/* BCC has no method for this helper. It numbers the maps from -1 downwards until it loads them. */
+static __always_inline u64 ring_query(u64 flag)
+{
+	return bpf_ringbuf_query((void *)bpf_pseudo_fd(1, -1), flag);
+}
+
+static __always_inline struct ring_usage *ring_usage_lookup(u64 tenant)
+{
+	return oom_ring_usage.lookup(&tenant);
+}
+
+static __always_inline void ring_usage_update(u64 tenant, struct ring_usage *usage)
+{
+	oom_ring_usage.update(&tenant, usage);
+}
+
+static __always_inline struct oom_lost_kills *lost_kills_lookup(u64 tenant)
+{
+	return oom_lost_kills.lookup(&tenant);
+}
+
+static __always_inline void lost_kills_update(u64 tenant, struct oom_lost_kills *lost)
+{
+	oom_lost_kills.update(&tenant, lost);
 }
 
 static __always_inline struct decision_state *current_decision(void)

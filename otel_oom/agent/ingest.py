@@ -10,7 +10,7 @@ import logging
 import selectors
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from otel_oom.agent import reconciler
@@ -21,11 +21,13 @@ from otel_oom.agent.turn_probe import TurnProbe
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import SourceSet, SupportsMarks
 from otel_oom.model.events import CapturedEvent
+from otel_oom.model.text import quote_text
 from otel_oom.store import Store, StoreError
 
 _LOG = logging.getLogger(__name__)
 
 _STORE_RETRY_S: Final = 1.0
+_MAX_LOGGED_CGROUPS: Final = 8
 
 
 class IngestLoop:
@@ -165,4 +167,16 @@ class IngestLoop:
             lost.undecodable,
             lost.log_lines,
         )
+        if lost.victims_by_cgroup and lost.victims != self._stats.lost.victims:
+            _LOG.error(
+                "Lost kills by cgroup: %s",
+                ", ".join(
+                    f"{quote_text(name) if name else 'unknown'}={count}"
+                    for name, count in _largest(lost.victims_by_cgroup)
+                ),
+            )
         self._stats.lost = lost
+
+
+def _largest(counts: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])[:_MAX_LOGGED_CGROUPS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from msgspec import Struct
@@ -272,7 +273,9 @@ StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills | Dropped
 class LostEvents(Struct, frozen=True):
     """Numbers of events that a source lost.
 
-    ``victims`` and ``exits`` found the kernel's buffer full; ``exits`` counts all but kills.
+    ``victims`` and ``exits`` found the kernel's buffer full, or their tenant's share of it;
+    ``exits`` counts all but kills. ``victims_by_cgroup`` has the victims of the latest loss by the
+    name of the tenant's cgroup, empty where it is unknown.
     ``undecodable`` are records that this version can't decode, and damages of the buffer.
     ``log_lines`` of the kernel's log were overwritten before they could be read.
     """
@@ -281,3 +284,4 @@ class LostEvents(Struct, frozen=True):
     exits: int = 0
     undecodable: int = 0
     log_lines: int = 0
+    victims_by_cgroup: Mapping[str, int] = {}

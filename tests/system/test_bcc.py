@@ -30,6 +30,7 @@ from tests.testlib.kernel import btf_headers
 from tests.testlib.kernel.bcc import comparable_fields, count_open_files
 from tests.testlib.kernel.kills import kill_one
 from tests.testlib.kernel.memcg import own_memcg
+from tests.testlib.kernel.ring_storm import RING_BYTES, check_ring_share
 from tests.testlib.require import require
 from tests.testlib.wait import wait_until
 
@@ -167,6 +168,12 @@ def test_lost_events_of_a_full_ring_buffer_are_counted(headers: Path) -> None:
         lost = small.lost_events()
     assert 0 < sum(isinstance(event, OomKill) for event in events) < 8
     assert lost.victims > 0
+
+
+def test_quiet_tenants_kill_is_complete_beside_a_storm(headers: Path) -> None:
+    del headers
+    with BccSource(RING_BYTES) as source:
+        check_ring_share(source)
 
 
 def test_compiler_does_not_stay(headers: Path) -> None:

@@ -32,6 +32,7 @@ from otel_oom.snapshot.host_stats import read_vm_settings
 from tests.testlib.kernel.loaded_programs import list_loaded_programs
 from tests.testlib.kernel.memcg import CGROUP_MOUNT
 from tests.testlib.kernel.oracle import KernelLog, read_oom_kill_count
+from tests.testlib.kernel.ring_storm import RING_BYTES, check_ring_share
 from tests.vmtest.bcc_kills import play_with_bcc
 from tests.vmtest.bpftrace import start_bpftrace
 from tests.vmtest.panics import read_panics
@@ -66,11 +67,22 @@ def main(folder: Path) -> None:
             # First, since the last scenarios leave no memory controller of cgroup v2.
             results["without_process"] = play_without_process()
             results["bcc"] = play_with_bcc()
+            results["ring_share"] = _check_ring_share()
             time.sleep(_REPORTS_S)
         _play_scenarios(results)
     except Exception:  # noqa: BLE001  the tests report it
         results["failed"] = traceback.format_exc()
     write_results(folder, results)
+
+
+def _check_ring_share() -> str:
+    """Return the failure as text; empty without one."""
+    try:
+        with LibbpfSource(RING_BYTES) as source:
+            check_ring_share(source)
+    except Exception:  # noqa: BLE001  the test reports it
+        return traceback.format_exc()
+    return ""
 
 
 def _play_scenarios(results: dict[str, Any]) -> None:

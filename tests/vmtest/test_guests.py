@@ -10,9 +10,9 @@ import signal
 from collections.abc import Iterable
 
 import pytest
-from msgspec import convert
+from msgspec import convert, to_builtins
 
-from otel_oom.model.events import OomKill
+from otel_oom.model.events import LostEvents, OomKill
 from otel_oom.model.text import decode_bytes
 from tests.vmtest.guest import GuestRun
 from tests.vmtest.parametrize import by_both, by_bpf, every_kill, every_mark
@@ -45,9 +45,7 @@ def test_each_kill_is_captured_logged_and_counted_once(
         {line.pid for line in result.killed_lines}
     )
     assert result.counted == len(result.killed_lines)
-    assert guest_run.results["lost"][events.source] == dict.fromkeys(
-        ("victims", "exits", "undecodable", "log_lines"), 0
-    )
+    assert guest_run.results["lost"][events.source] == to_builtins(LostEvents())
 
 
 @pytest.mark.parametrize("scenario", ["storm"])
@@ -200,6 +198,12 @@ def test_a_kill_without_a_process_is_captured_by_the_next_one(guest_run: GuestRu
     assert kill.decision is not None
     assert kill.decision.source == guest_run.results["decision_source"]
     assert {"sched_process_exit", "oom_kill_process_fentry"} <= set(results["pinned"])
+
+
+@pytest.mark.guest_only
+def test_one_tenants_storm_leaves_space_in_the_ring_for_another(guest_run: GuestRun) -> None:
+    """While nobody reads it."""
+    assert guest_run.results["ring_share"] == ""
 
 
 def _unescape(comm: str) -> bytes:

@@ -31,7 +31,9 @@ from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Capture, OomControl
 from otel_oom.model.units import PAGE_BYTES
 
-_VICTIM_SIZES: Final = range(VictimRecord.text.offset, ctypes.sizeof(VictimRecord) + 1)
+_STACKS_START: Final = VictimRecord.user_stack.offset
+_STACKS_END: Final = VictimRecord.text.offset
+_VICTIM_SIZES: Final = range(_STACKS_START, ctypes.sizeof(VictimRecord) + 1)
 _SIZES: Final = {
     records.KIND_VICTIM: _VICTIM_SIZES,
     records.KIND_SKIPPED: _VICTIM_SIZES,
@@ -83,7 +85,11 @@ class Decoder:
             return _exit(ExitRecord.from_buffer_copy(data))
         if header.kind == records.KIND_REAPER:
             return _reaper_step(ReaperRecord.from_buffer_copy(data))
-        padded = data[: header.size].ljust(ctypes.sizeof(VictimRecord), b"\0")
+        content = data[: header.size]
+        if header.flags & records.FLAG_NO_STACKS:
+            stacks = bytes(_STACKS_END - _STACKS_START)
+            content = content[:_STACKS_START] + stacks + content[_STACKS_START:]
+        padded = content.ljust(ctypes.sizeof(VictimRecord), b"\0")
         record = VictimRecord.from_buffer_copy(padded)
         if header.kind == records.KIND_NO_VICTIM:
             shared = self._shared(record, unix_offset_ns)

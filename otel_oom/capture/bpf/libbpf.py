@@ -40,6 +40,8 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map__set_initial_value": (ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t),
     "bpf_map_lookup_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
     "bpf_map_update_elem": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer, ctypes.c_uint64),
+    "bpf_map_get_next_key": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
+    "bpf_map_delete_elem": (ctypes.c_int, ctypes.c_int, _Pointer),
     "bpf_program__set_autoload": (ctypes.c_int, _Pointer, ctypes.c_bool),
     "bpf_program__attach": (_Pointer, _Pointer),
     "bpf_prog_test_run_opts": (ctypes.c_int, ctypes.c_int, _Pointer),

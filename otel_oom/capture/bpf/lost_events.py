@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 
 from otel_oom.capture.bpf.maps import Maps
-from otel_oom.capture.bpf.records import Counters
+from otel_oom.capture.bpf.records import Counters, LostKills
 from otel_oom.model.events import LostEvents
+from otel_oom.model.text import decode_bytes
 
 _COUNTERS = "oom_counters"
 _REPORTED = "oom_reported"
+_LOST_KILLS = "oom_lost_kills"
+_MAX_TENANTS = 512
 
 
 class LostEventCounter:
@@ -23,6 +26,7 @@ class LostEventCounter:
         self._maps = loaded
         self._reported = loaded.value(_REPORTED, ctypes.sizeof(Counters))
         self._base = Counters.from_buffer_copy(self._reported)
+        self._victims_by_cgroup: dict[str, int] = {}
 
     def read(self) -> LostEvents:
         """Return the events lost since an earlier agent's report, and mark them as reported."""
@@ -35,7 +39,14 @@ class LostEventCounter:
         if bytes(total) != self._reported:
             self._maps.set_value(_REPORTED, bytes(total))
             self._reported = bytes(total)
+            self._victims_by_cgroup = self._pop_lost_kills()
         return LostEvents(
             victims=total.lost_victims - self._base.lost_victims,
             exits=total.lost_exits - self._base.lost_exits,
+            victims_by_cgroup=self._victims_by_cgroup,
         )
+
+    def _pop_lost_kills(self) -> dict[str, int]:
+        values = self._maps.pop_values(_LOST_KILLS, ctypes.sizeof(LostKills), _MAX_TENANTS)
+        entries = [LostKills.from_buffer_copy(value) for value in values]
+        return {decode_bytes(entry.name): entry.count for entry in entries}

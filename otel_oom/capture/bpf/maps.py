@@ -6,8 +6,9 @@ import ctypes
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from otel_oom.capture.bpf.libbpf import Libbpf
+from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
 
 
 class Maps(ABC):
@@ -42,6 +43,21 @@ class Maps(ABC):
         stride = (size + 7) // 8 * 8
         raw = self.value(map_, stride * cpus)
         return [raw[cpu * stride : cpu * stride + size] for cpu in range(cpus)]
+
+    def pop_values(self, map_: str, size: int, limit: int) -> list[bytes]:
+        """Remove the entries of a hash map with keys of 8 bytes, and return their values.
+
+        ``size`` is that of a value in bytes. At most ``limit`` entries are removed.
+        """
+        descriptor, values = self.map_fd(map_), []
+        key, value = ctypes.c_uint64(), ctypes.create_string_buffer(size)
+        with suppress(LibbpfError):  # it is empty, or another reader removed the entry
+            for _ in range(limit):
+                self._library.call("bpf_map_get_next_key", descriptor, None, ctypes.byref(key))
+                self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
+                self._library.call("bpf_map_delete_elem", descriptor, ctypes.byref(key))
+                values.append(value.raw)
+        return values
 
 
 class InheritedMaps(Maps):

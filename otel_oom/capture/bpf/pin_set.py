@@ -28,6 +28,8 @@ _STATE_MAPS: Final = (
     "oom_threads",
     "oom_decision",
     "oom_ratelimits",
+    "oom_ring_usage",
+    "oom_lost_kills",
     *_MARK_MAPS,
 )
 """Maps that outlive their programs."""

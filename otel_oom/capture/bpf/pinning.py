@@ -2,8 +2,8 @@
 
 The folder has one set of pins for each layout of the records, named by its wire version:
 
-    wire-3/maps/oom_ring …            all state; reused by the next agent
-    wire-3/links/sched_process_exit … programs that write it; each agent attaches its own
+    wire-4/maps/oom_ring …            all state; reused by the next agent
+    wire-4/links/sched_process_exit … programs that write it; each agent attaches its own
 
 Each step is one rename or one removal, so that SIGKILL leaves only these names. ``making`` is a set
 that never had a link. ``links/new`` is a link before its rename. ``old-1`` and sets of other wire

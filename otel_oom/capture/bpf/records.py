@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 
 COMM_LEN = 16
 TEXT_LEN = 4096
@@ -17,6 +17,7 @@ MESSAGE_LEN = 48
 USER_STACK_LEN = 16
 BUILD_ID_LEN = 20
 MAX_MARKS = 8192
+TENANT_LEN = 128
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
@@ -36,6 +37,7 @@ FLAG_LIMIT_MEMCG_CUT = 1 << 8
 FLAG_NO_TRIGGER_MEMCG = 1 << 9
 FLAG_TRIGGER_MEMCG_CUT = 1 << 10
 FLAG_NO_COMMAND = 1 << 11
+FLAG_NO_STACKS = 1 << 12
 
 STAGES = {1: "wake", 2: "start", 3: "finish", 4: "skip"}
 """``enum oom_reaper_stage``."""
@@ -210,3 +212,9 @@ class Counters(ctypes.Structure):
         ("lost_victims", ctypes.c_uint64),
         ("lost_exits", ctypes.c_uint64),
     )
+
+
+class LostKills(ctypes.Structure):
+    """``struct oom_lost_kills``, of one tenant."""
+
+    _fields_ = (("count", ctypes.c_uint64), ("name", ctypes.c_char * TENANT_LEN))

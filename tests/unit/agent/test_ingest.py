@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux import clock
-from otel_oom.model.events import OomKill, UndecodableRecord, VictimExit
+from otel_oom.model.events import LostEvents, OomKill, UndecodableRecord, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import PendingEvent, Store, undecodable
@@ -150,3 +150,16 @@ def test_an_entry_that_fails_in_a_log_stops_no_kill(
         ingest_loop(source, store, others=[log]).finish()
     (row,) = read_rows(tmp_path)
     assert row.event.uid == NOW.uid
+
+
+def test_lost_kills_are_logged_with_their_cgroups(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest first; a name may have been chosen to be hostile."""
+    by_cgroup = {"": 1, "docker-1.scope": 40, "a\x1b[2J\nb=9": 2}
+    lost = LostEvents(victims=43, victims_by_cgroup=by_cgroup)
+    monkeypatch.setattr(ScriptedSource, "lost_events", lambda _: lost)
+    ingest(tmp_path, NOW)
+    assert (
+        'Lost kills by cgroup: docker-1.scope=40, "a\\u001b[2J\\nb=9"=2, unknown=1' in caplog.text
+    )

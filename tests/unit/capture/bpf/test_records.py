@@ -52,6 +52,7 @@ STRUCTURES = {
     "oom_user_frame": records.UserFrameRecord,
     "oom_reaper_record": records.ReaperRecord,
     "oom_counters": records.Counters,
+    "oom_lost_kills": records.LostKills,
 }
 
 
@@ -116,6 +117,7 @@ def test_python_and_c_have_the_same_constants() -> None:
         "USER_STACK_LEN": records.USER_STACK_LEN,
         "BUILD_ID_LEN": records.BUILD_ID_LEN,
         "MAX_MARKS": records.MAX_MARKS,
+        "TENANT_LEN": records.TENANT_LEN,
     }
 
 
@@ -327,6 +329,18 @@ def test_skipped_victim_and_no_victim_are_decoded() -> None:
     assert event.repeat_count == 4
     assert event.decision is not None
     assert event.decision.points is None
+
+
+def test_record_without_stacks_has_its_text_in_their_place() -> None:
+    record = victim_record(flags=records.FLAG_NO_STACKS)
+    names = bytes(record)[VictimRecord.text.offset : record.header.size]
+    record.header.size = VictimRecord.user_stack.offset + len(names)
+    data = bytes(record)[: VictimRecord.user_stack.offset] + names
+    kill = DECODER.decode(data, UNIX_OFFSET_NS)
+    assert isinstance(kill, OomKill)
+    assert kill.memcg is not None
+    assert kill.memcg.path == "/parent/leaf"
+    assert (kill.stack, kill.user_stack) == ((), ())
 
 
 def test_command_and_user_frames_are_decoded() -> None:
