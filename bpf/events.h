@@ -20,7 +20,7 @@
 #define OOM_USER_STACK_LEN 16
 #define OOM_BUILD_ID_LEN 20
 #define OOM_MAX_MARKS 8192 /* a power of two */
-#define OOM_TENANT_LEN 128
+#define OOM_HOLDER_LEN 128
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -188,17 +188,17 @@ struct oom_mark {
 	char comm[OOM_COMM_LEN];
 };
 
-/* Per CPU. Records are lost when the ring buffer is full, or the tenant's share of it. */
+/* Per CPU. Records are lost when the ring buffer is full, or the holder's share of it. */
 struct oom_counters {
 	__u64 sequence;
 	__u64 lost_victims;
 	__u64 lost_exits; /* including reaper records */
 };
 
-/* The lost_victims of one tenant that are not reported yet: a reader removes what it reports. */
+/* The lost_victims of one holder that are not reported yet: a reader removes what it reports. */
 struct oom_lost_kills {
 	__u64 count;
-	char name[OOM_TENANT_LEN]; /* of the tenant's cgroup */
+	char name[OOM_HOLDER_LEN]; /* of the holder's cgroup */
 };
 
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
@@ -216,6 +216,6 @@ _Static_assert(sizeof(struct oom_victim_record) ==
 _Static_assert(sizeof(struct oom_reaper_record) == 96, "oom_reaper_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
-_Static_assert(sizeof(struct oom_lost_kills) == 8 + OOM_TENANT_LEN, "oom_lost_kills");
+_Static_assert(sizeof(struct oom_lost_kills) == 8 + OOM_HOLDER_LEN, "oom_lost_kills");
 
 #endif /* OTEL_OOM_EVENTS_H */

@@ -74,13 +74,13 @@ static __always_inline int on_process_exit(void *context, struct task_struct *ta
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct victim *victim = victim_lookup(tgid);
 	struct oom_exit_record record = {};
-	__u64 start, marked, tenant;
+	__u64 start, marked, holder;
 
 	if (!victim || BPF_CORE_READ(task, signal, live.counter) != 0)
 		return 0;
 	start = BPF_CORE_READ(task, group_leader, start_boottime);
 	marked = victim->marked_ns;
-	tenant = victim->tenant;
+	holder = victim->holder;
 	/* Threads that exit at the same time can all read that none is left: the one that deletes
 	 * the victim writes the record. If the bucket is busy the delete fails; prefer a duplicate
 	 * exit record to none. */
@@ -93,7 +93,7 @@ static __always_inline int on_process_exit(void *context, struct task_struct *ta
 	record.start_boottime_ns = start;
 	record.tgid = tgid;
 	record.exit_code = BPF_CORE_READ(task, exit_code);
-	return submit_fixed(context, &record.header, OOM_KIND_EXIT, sizeof(record), tenant);
+	return submit_fixed(context, &record.header, OOM_KIND_EXIT, sizeof(record), holder);
 }
 
 static __always_inline int on_mark_victim(void *context, __u64 argument)
@@ -101,7 +101,7 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 	struct decision_state *state = current_decision();
 	struct victim *marked, victim = {.marked_ns = bpf_ktime_get_boot_ns()};
 	struct oom_victim_record *record;
-	struct kernfs_node *tenant = NULL;
+	struct kernfs_node *holder = NULL;
 	struct task_struct *task;
 	__u32 tgid;
 	int decided;
@@ -116,8 +116,8 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 		victim.start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
 		victim.mm = (__u64)BPF_CORE_READ(task, mm);
 		victim.tid = BPF_CORE_READ(task, pid);
-		tenant = tenant_node(node_of(memcg_of(task)));
-		victim.tenant = BPF_CORE_READ(tenant, id);
+		holder = holder_node(node_of(memcg_of(task)));
+		victim.holder = BPF_CORE_READ(holder, id);
 		tgid = BPF_CORE_READ(task, tgid);
 	} else {
 		/* The verifier of 6.1 does not know that a passed task is never NULL, and rejects
@@ -142,7 +142,7 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 	record->victim.tgid = tgid;
 	if (task)
 		fill_victim(record, task);
-	record_submit(context, record, decided ? state : NULL, tenant);
+	record_submit(context, record, decided ? state : NULL, holder);
 	/* SIGKILL comes before the mark: a quick victim may already have passed sched_process_exit.
 	 * Not if exit_mm() comes first, which waits for the task_lock() that is held here. */
 	if (task && exit_precedes_mm())
@@ -184,7 +184,7 @@ static __always_inline int on_oom_kill_process_exit(void *context)
 		return 0;
 	record->victim = state->chosen_task;
 	record->header.flags &= ~OOM_FLAG_NO_TASK;
-	return record_submit(context, record, state, decision_tenant(state));
+	return record_submit(context, record, state, decision_holder(state));
 }
 
 /* Returns 0 and counts the repetition if a record of this cgroup (0: host) must be suppressed. */
@@ -219,7 +219,7 @@ static __always_inline int on_out_of_memory_exit(void *context, struct oom_contr
 	if (!no_victim_ratelimit_ok(BPF_CORE_READ(node, id), &state->decision.repeats))
 		return 0;
 	record = record_begin(OOM_KIND_NO_VICTIM);
-	return record ? record_submit(context, record, state, decision_tenant(state)) : 0;
+	return record ? record_submit(context, record, state, decision_holder(state)) : 0;
 }
 
 /* A kretprobe cannot read the function's arguments: its kprobe stores them. */
@@ -271,7 +271,7 @@ static __always_inline int on_reaper(void *context, __u32 tid, enum oom_reaper_s
 	else
 		record.header.flags = OOM_FLAG_NO_MM;
 	return submit_fixed(context, &record.header, OOM_KIND_REAPER, sizeof(record),
-			    victim->tenant);
+			    victim->holder);
 }
 
 #endif /* OTEL_OOM_HANDLERS_BPF_H */

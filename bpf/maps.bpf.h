@@ -12,14 +12,14 @@
 
 #define MAX_VICTIMS 8192 /* dying at the same time */
 #define MAX_RATELIMITS 256
-#define MAX_TENANTS 512
+#define MAX_HOLDERS 512
 #define RING_SEGMENTS 16 /* eighths: more than the unread records reach into */
 
 struct victim {
 	__u64 start_boottime_ns; /* 0: unknown, the mark passed only a pid */
 	__u64 marked_ns;
 	__u64 mm;     /* its signal struct keeps it until the last thread is gone */
-	__u64 tenant; /* see tenant_node() */
+	__u64 holder; /* see holder_node() */
 	__u32 tid;
 	__u32 reserved;
 };
@@ -46,7 +46,7 @@ struct ratelimit {
 	__u32 reserved;
 };
 
-/* How many bytes of each eighth of the ring buffer hold records of one tenant. Eighths are numbered
+/* How many bytes of each eighth of the ring buffer hold records of one holder. Eighths are numbered
  * by the ring's positions, which only grow: the reader's position says which of them are read. */
 struct ring_usage {
 	struct ring_segment {
@@ -66,11 +66,11 @@ static __always_inline struct oom_victim_record *scratch_record(void);
 static __always_inline long ring_output(void *context, void *record, __u32 size);
 static __always_inline __u64 ring_query(__u64 flag); /* of BPF_RB_* */
 
-/* By the id of the tenant's cgroup; 0: unknown. */
-static __always_inline struct ring_usage *ring_usage_lookup(__u64 tenant);
-static __always_inline void ring_usage_update(__u64 tenant, struct ring_usage *usage);
-static __always_inline struct oom_lost_kills *lost_kills_lookup(__u64 tenant);
-static __always_inline void lost_kills_update(__u64 tenant, struct oom_lost_kills *lost);
+/* By the id of the holder's cgroup; 0: unknown. */
+static __always_inline struct ring_usage *ring_usage_lookup(__u64 holder);
+static __always_inline void ring_usage_update(__u64 holder, struct ring_usage *usage);
+static __always_inline struct oom_lost_kills *lost_kills_lookup(__u64 holder);
+static __always_inline void lost_kills_update(__u64 holder, struct oom_lost_kills *lost);
 
 static __always_inline struct decision_state *current_decision(void);
 

@@ -73,14 +73,14 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_TENANTS);
+	__uint(max_entries, MAX_HOLDERS);
 	__type(key, __u64);
 	__type(value, struct ring_usage);
 } oom_ring_usage SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_TENANTS);
+	__uint(max_entries, MAX_HOLDERS);
 	__type(key, __u64);
 	__type(value, struct oom_lost_kills);
 } oom_lost_kills SEC(".maps");
@@ -113,24 +113,24 @@ static __always_inline __u64 ring_query(__u64 flag)
 	return bpf_ringbuf_query(&oom_ring, flag);
 }
 
-static __always_inline struct ring_usage *ring_usage_lookup(__u64 tenant)
+static __always_inline struct ring_usage *ring_usage_lookup(__u64 holder)
 {
-	return bpf_map_lookup_elem(&oom_ring_usage, &tenant);
+	return bpf_map_lookup_elem(&oom_ring_usage, &holder);
 }
 
-static __always_inline void ring_usage_update(__u64 tenant, struct ring_usage *usage)
+static __always_inline void ring_usage_update(__u64 holder, struct ring_usage *usage)
 {
-	bpf_map_update_elem(&oom_ring_usage, &tenant, usage, BPF_ANY);
+	bpf_map_update_elem(&oom_ring_usage, &holder, usage, BPF_ANY);
 }
 
-static __always_inline struct oom_lost_kills *lost_kills_lookup(__u64 tenant)
+static __always_inline struct oom_lost_kills *lost_kills_lookup(__u64 holder)
 {
-	return bpf_map_lookup_elem(&oom_lost_kills, &tenant);
+	return bpf_map_lookup_elem(&oom_lost_kills, &holder);
 }
 
-static __always_inline void lost_kills_update(__u64 tenant, struct oom_lost_kills *lost)
+static __always_inline void lost_kills_update(__u64 holder, struct oom_lost_kills *lost)
 {
-	bpf_map_update_elem(&oom_lost_kills, &tenant, lost, BPF_ANY);
+	bpf_map_update_elem(&oom_lost_kills, &holder, lost, BPF_ANY);
 }
 
 static __always_inline struct decision_state *current_decision(void)

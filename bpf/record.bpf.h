@@ -161,14 +161,14 @@ static __always_inline void fill_decision(struct oom_victim_record *out,
 	}
 }
 
-/* The tenant of a decision without a kill: that of the limit, else of the trigger. */
-static __always_inline struct kernfs_node *decision_tenant(struct decision_state *state)
+/* The holder of a decision without a kill: that of the limit, else of the trigger. */
+static __always_inline struct kernfs_node *decision_holder(struct decision_state *state)
 {
 	struct kernfs_node *node = (struct kernfs_node *)state->limit_node;
 
 	if (!node)
 		node = node_of(memcg_of((struct task_struct *)bpf_get_current_task()));
-	return tenant_node(node);
+	return holder_node(node);
 }
 
 /* Returns NULL, or a record in which every part is marked as absent until it is filled. The stacks
@@ -187,7 +187,7 @@ static __always_inline struct oom_victim_record *record_begin(enum oom_kind kind
 	return record;
 }
 
-/* Add the stacks if they are within the tenant's share; else move the text to their place. Returns
+/* Add the stacks if they are within the holder's share; else move the text to their place. Returns
  * the size of the record. bpf_get_stack() also works on kernels without kprobes and fentry. */
 static __always_inline __u32 fill_stacks(void *context, struct oom_victim_record *record,
 					 struct ring_share *share)
@@ -208,9 +208,9 @@ static __always_inline __u32 fill_stacks(void *context, struct oom_victim_record
 }
 
 /* Add the trigger, the decision (unless `state` is NULL) and the stacks to a record, and submit it
- * as the tenant's. */
+ * as the holder's. */
 static __always_inline int record_submit(void *context, struct oom_victim_record *record,
-					 struct decision_state *state, struct kernfs_node *tenant)
+					 struct decision_state *state, struct kernfs_node *holder)
 {
 	struct oom_counters *count = counters();
 	struct ring_share share;
@@ -219,14 +219,14 @@ static __always_inline int record_submit(void *context, struct oom_victim_record
 	fill_trigger(record);
 	if (state)
 		fill_decision(record, state);
-	read_ring_share(&share, BPF_CORE_READ(tenant, id));
+	read_ring_share(&share, BPF_CORE_READ(holder, id));
 	size = fill_stacks(context, record, &share);
 	record->header.size = size;
 	if (size <= sizeof(*record) && ring_admits(&share, size, SHARE_KILL) &&
 	    ring_submit(context, record, size, &share) == 0)
 		return 0;
-	/* The reader looks for the tenants when the counter has changed. */
-	count_lost_kill((struct oom_lost_kills *)record, share.tenant, tenant);
+	/* The reader looks for the holders when the counter has changed. */
+	count_lost_kill((struct oom_lost_kills *)record, share.holder, holder);
 	if (count)
 		__sync_fetch_and_add(&count->lost_victims, 1);
 	return 0;
@@ -234,13 +234,13 @@ static __always_inline int record_submit(void *context, struct oom_victim_record
 
 /* Submit an exit or reaper record. */
 static __always_inline int submit_fixed(void *context, struct oom_header *header,
-					enum oom_kind kind, __u32 size, __u64 tenant)
+					enum oom_kind kind, __u32 size, __u64 holder)
 {
 	struct oom_counters *count = counters();
 	struct ring_share share;
 
 	fill_header(header, kind, size);
-	read_ring_share(&share, tenant);
+	read_ring_share(&share, holder);
 	if ((!ring_admits(&share, size, SHARE_STEP) ||
 	     ring_submit(context, header, size, &share) != 0) &&
 	    count)

@@ -19,8 +19,8 @@ BPF_F_TABLE("array", u32, struct oom_mark, oom_marks, OOM_MAX_MARKS, BPF_F_MMAPA
 BPF_ARRAY(oom_mark_count, u64, 1);
 BPF_ARRAY(oom_decision, struct decision_state, 1);
 BPF_TABLE("lru_hash", u64, struct ratelimit, oom_ratelimits, MAX_RATELIMITS);
-BPF_TABLE("lru_hash", u64, struct ring_usage, oom_ring_usage, MAX_TENANTS);
-BPF_TABLE("lru_hash", u64, struct oom_lost_kills, oom_lost_kills, MAX_TENANTS);
+BPF_TABLE("lru_hash", u64, struct ring_usage, oom_ring_usage, MAX_HOLDERS);
+BPF_TABLE("lru_hash", u64, struct oom_lost_kills, oom_lost_kills, MAX_HOLDERS);
 
 static __always_inline struct oom_counters *counters(void)
 {
@@ -47,24 +47,24 @@ static __always_inline u64 ring_query(u64 flag)
 	return bpf_ringbuf_query((void *)bpf_pseudo_fd(1, -1), flag);
 }
 
-static __always_inline struct ring_usage *ring_usage_lookup(u64 tenant)
+static __always_inline struct ring_usage *ring_usage_lookup(u64 holder)
 {
-	return oom_ring_usage.lookup(&tenant);
+	return oom_ring_usage.lookup(&holder);
 }
 
-static __always_inline void ring_usage_update(u64 tenant, struct ring_usage *usage)
+static __always_inline void ring_usage_update(u64 holder, struct ring_usage *usage)
 {
-	oom_ring_usage.update(&tenant, usage);
+	oom_ring_usage.update(&holder, usage);
 }
 
-static __always_inline struct oom_lost_kills *lost_kills_lookup(u64 tenant)
+static __always_inline struct oom_lost_kills *lost_kills_lookup(u64 holder)
 {
-	return oom_lost_kills.lookup(&tenant);
+	return oom_lost_kills.lookup(&holder);
 }
 
-static __always_inline void lost_kills_update(u64 tenant, struct oom_lost_kills *lost)
+static __always_inline void lost_kills_update(u64 holder, struct oom_lost_kills *lost)
 {
-	oom_lost_kills.update(&tenant, lost);
+	oom_lost_kills.update(&holder, lost);
 }
 
 static __always_inline struct decision_state *current_decision(void)

@@ -273,9 +273,9 @@ StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills | Dropped
 class LostEvents(Struct, frozen=True):
     """Numbers of events that a source lost.
 
-    ``victims`` and ``exits`` found the kernel's buffer full, or their tenant's share of it;
+    ``victims`` and ``exits`` found the kernel's buffer full, or their holder's share of it;
     ``exits`` counts all but kills. ``victims_by_cgroup`` has the victims of the latest loss by the
-    name of the tenant's cgroup, empty where it is unknown.
+    name of the holder's cgroup, empty where it is unknown.
     ``undecodable`` are records that this version can't decode, and damages of the buffer.
     ``log_lines`` of the kernel's log were overwritten before they could be read.
     """

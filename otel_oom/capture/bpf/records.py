@@ -17,7 +17,7 @@ MESSAGE_LEN = 48
 USER_STACK_LEN = 16
 BUILD_ID_LEN = 20
 MAX_MARKS = 8192
-TENANT_LEN = 128
+HOLDER_LEN = 128
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
@@ -215,6 +215,6 @@ class Counters(ctypes.Structure):
 
 
 class LostKills(ctypes.Structure):
-    """``struct oom_lost_kills``, of one tenant."""
+    """``struct oom_lost_kills``, of one holder."""
 
-    _fields_ = (("count", ctypes.c_uint64), ("name", ctypes.c_char * TENANT_LEN))
+    _fields_ = (("count", ctypes.c_uint64), ("name", ctypes.c_char * HOLDER_LEN))

@@ -65,7 +65,6 @@ def _check_complete(kill: OomKill, path: str) -> None:
     assert kill.memcg.path == path
     assert kill.victim.executable
     assert kill.stack
-    assert kill.user_stack
 
 
 def _drain(source: Source) -> list[CapturedEvent]:

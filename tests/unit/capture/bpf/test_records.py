@@ -117,7 +117,7 @@ def test_python_and_c_have_the_same_constants() -> None:
         "USER_STACK_LEN": records.USER_STACK_LEN,
         "BUILD_ID_LEN": records.BUILD_ID_LEN,
         "MAX_MARKS": records.MAX_MARKS,
-        "TENANT_LEN": records.TENANT_LEN,
+        "HOLDER_LEN": records.HOLDER_LEN,
     }
 
 
