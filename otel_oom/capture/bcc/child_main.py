@@ -38,7 +38,7 @@ DECISION_PROBES = (
     ("kprobe", "out_of_memory", "out_of_memory_kprobe"),
     ("kretprobe", "out_of_memory", "out_of_memory_kretprobe"),
 )
-MAPS = ("oom_ring", "oom_counters", "oom_reported", "oom_marks", "oom_lost_kills")
+MAPS = ("oom_ring", "oom_counters", "oom_reported", "oom_marks", "oom_lost_kills", "oom_victims")
 
 HEADER_PATTERNS = {
     "OOM_MARK_PASSES_TASK": (

@@ -12,7 +12,8 @@ from otel_oom.model.text import decode_bytes
 _COUNTERS = "oom_counters"
 _REPORTED = "oom_reported"
 _LOST_KILLS = "oom_lost_kills"
-_MAX_TENANTS = 512
+_HOLDER_BYTES = 8
+_MAX_HOLDERS = 512
 
 
 class LostEventCounter:
@@ -47,6 +48,11 @@ class LostEventCounter:
         )
 
     def _pop_lost_kills(self) -> dict[str, int]:
-        values = self._maps.pop_values(_LOST_KILLS, ctypes.sizeof(LostKills), _MAX_TENANTS)
-        entries = [LostKills.from_buffer_copy(value) for value in values]
-        return {decode_bytes(entry.name): entry.count for entry in entries}
+        counts: dict[str, int] = {}
+        size = ctypes.sizeof(LostKills)
+        for key, value in self._maps.entries(_LOST_KILLS, _HOLDER_BYTES, size, _MAX_HOLDERS):
+            lost = LostKills.from_buffer_copy(value)
+            name = decode_bytes(lost.name)
+            counts[name] = counts.get(name, 0) + lost.count
+            self._maps.delete_entry(_LOST_KILLS, key)
+        return counts

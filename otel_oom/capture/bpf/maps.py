@@ -44,20 +44,29 @@ class Maps(ABC):
         raw = self.value(map_, stride * cpus)
         return [raw[cpu * stride : cpu * stride + size] for cpu in range(cpus)]
 
-    def pop_values(self, map_: str, size: int, limit: int) -> list[bytes]:
-        """Remove the entries of a hash map with keys of 8 bytes, and return their values.
-
-        ``size`` is that of a value in bytes. At most ``limit`` entries are removed.
-        """
-        descriptor, values = self.map_fd(map_), []
-        key, value = ctypes.c_uint64(), ctypes.create_string_buffer(size)
-        with suppress(LibbpfError):  # it is empty, or another reader removed the entry
+    def entries(
+        self, map_: str, key_size: int, value_size: int, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Return at most ``limit`` keys and values of a hash map; sizes are in bytes."""
+        descriptor, entries = self.map_fd(map_), []
+        previous: ctypes.Array[ctypes.c_char] | None = None
+        with suppress(LibbpfError):  # there is no next key, or the kernel removed it
             for _ in range(limit):
-                self._library.call("bpf_map_get_next_key", descriptor, None, ctypes.byref(key))
-                self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
-                self._library.call("bpf_map_delete_elem", descriptor, ctypes.byref(key))
-                values.append(value.raw)
-        return values
+                key = ctypes.create_string_buffer(key_size)
+                value = ctypes.create_string_buffer(value_size)
+                self._library.call("bpf_map_get_next_key", descriptor, previous, key)
+                self._library.call("bpf_map_lookup_elem", descriptor, key, value)
+                entries.append((key.raw, value.raw))
+                previous = key
+        return entries
+
+    def delete_entry(self, map_: str, key: bytes) -> bool:
+        """Delete an entry of a hash map; return false if there is none."""
+        try:
+            self._library.call("bpf_map_delete_elem", self.map_fd(map_), key)
+        except LibbpfError:
+            return False
+        return True
 
 
 class InheritedMaps(Maps):

@@ -18,6 +18,7 @@ from otel_oom.capture.bpf.lost_events import LostEventCounter
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import RING
 from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
+from otel_oom.capture.bpf.victims import VictimSweeper
 from otel_oom.capture.mark_matching import KillMark
 from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
@@ -90,6 +91,7 @@ class RingSource(ABC):
         )
         self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
         self._lost = LostEventCounter(self._object)
+        self._sweeper = VictimSweeper(self._object)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,8 +142,13 @@ class RingSource(ABC):
             return UndecodableRecord(record, reason)
 
     def lost_events(self) -> LostEvents:
-        """Return the events lost on all CPUs since an earlier agent's report."""
-        return replace(self._lost.read(), undecodable=self._undecodable)
+        """Return the events lost on all CPUs since an earlier agent's report.
+
+        An exit counts as lost once its victim is gone.
+        """
+        lost = self._lost.read()
+        exits = lost.exits + self._sweeper.sweep()
+        return replace(lost, exits=exits, undecodable=self._undecodable)
 
     def read_marks(self, tids: Collection[int]) -> list[KillMark]:
         """Return the marks of threads by their ids, as far as the kernel side keeps them."""
