@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.capture.kmsg.report_lookup import open_report_index
 from otel_oom.capture.kmsg.source import KmsgSource
+from otel_oom.commands.demo.receiver import Receiver
 from otel_oom.model.events import CapturedEvent, OomKill
-from tests.testlib.kernel.kills import kill_one
+from tests.testlib.agent import run_agent
+from tests.testlib.kernel.kills import kill_in, kill_one
+from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.kernel.oracle import KernelLog, parse_killed_lines
+from tests.testlib.servers.backend import Backend, filter_kills
 from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -54,3 +60,27 @@ def test_a_source_that_reads_the_log_needs_no_other() -> None:
         (kill,) = _of(kills, pid)
         bare = replace(kill, decision=None)
         assert annotate(bare) is bare
+
+
+def test_kills_in_quick_succession_share_one_report(tmp_path: Path) -> None:
+    """The later one of a cgroup refers to the first; that of another cgroup has its own."""
+    backend = Backend()
+    with Receiver(backend) as receiver:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_OOM_REPORT_INTERVAL": "1m",
+        }
+        with run_agent(tmp_path, environ), own_memcg() as loud:
+            pids = [kill_in(loud), kill_in(loud)]
+            with own_memcg() as quiet:
+                pids.append(kill_in(quiet))
+            backend.wait_for_kills(pids, within_s=20)
+    by_pid = {log.attributes["process.pid"]: log for log in filter_kills(backend.logs, pids)}
+    first, second, other = (by_pid[pid].attributes for pid in pids)
+    for own in (first, other):
+        # The kernel prints no more than ten reports in 5 s, those of other tests included.
+        assert "oom.tasks.count" in own
+        assert "oom.report.id" not in own
+    assert second["oom.report.id"] == first["log.record.uid"]
+    assert not {"log.record.original", "oom.tasks.count"} & set(second)
+    assert second["oom.decision.source"] == first["oom.decision.source"]
