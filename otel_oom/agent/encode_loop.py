@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_ROWS: Final = 128
 _FLUSH_S: Final = 0.25
-"""Encoded events do not wait longer than this for the rest of their batch."""
+"""Encoded events, and events that are stored meanwhile, do not wait longer for a batch."""
 _EXIT_WAIT_S: Final = 10.0
 """How long a span waits for its victim to exit."""
 _DUE_S: Final = 0.02
@@ -76,21 +76,19 @@ class EncodeLoop:
         stop: threading.Event,
         notify: Callable[[Collection[str]], None],
     ) -> None:
+        """Encode some of the rows: a fresh event of another holder has its turn after them."""
         entries: list[OutboxEntry] = []
         flush_at = time.monotonic() + _FLUSH_S
-        for index, row in enumerate(rows, 1):
+        for row in rows:
             self._liveness.begin()
             entry = self._encode(row)
             if entry is not None:
                 entries.append(entry)
-            if index == len(rows) or stop.is_set() or time.monotonic() > flush_at:
-                self._liveness.begin()
-                self._store.enqueue(entries)
-                notify({signal for entry in entries for signal in entry.payloads})
-                entries = []
-                flush_at = time.monotonic() + _FLUSH_S
-            if stop.is_set():
-                return
+            if stop.is_set() or time.monotonic() > flush_at:
+                break
+        self._liveness.begin()
+        self._store.enqueue(entries)
+        notify({signal for entry in entries for signal in entry.payloads})
 
     def _encode(self, row: PendingEvent) -> OutboxEntry | None:
         uid, fatal = row.event.uid, self._fatal

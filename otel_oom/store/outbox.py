@@ -20,8 +20,8 @@ from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.types import Backlog, Message, OutboxEntry
 
 
-def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
-    """Add the messages of an encoded event."""
+def insert(db: sqlite3.Connection, entry: OutboxEntry) -> str:
+    """Add the messages of an encoded event, and return its holder."""
     now, uid = time.time_ns(), entry.uid
     row = db.execute("SELECT holder FROM events WHERE uid = ?", (uid,)).fetchone()
     holder = row[0] if row else UNKNOWN
@@ -34,6 +34,7 @@ def insert(db: sqlite3.Connection, entry: OutboxEntry) -> None:
             for signal, payload in entry.payloads.items()
         ],
     )
+    return str(holder)
 
 
 def next_batch(  # noqa: PLR0913  the last is named at the call

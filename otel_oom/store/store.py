@@ -24,7 +24,6 @@ from otel_oom.store.acknowledgements import Acknowledgements
 from otel_oom.store.database import Database
 from otel_oom.store.dead_letters import DeadLetters
 from otel_oom.store.history import History
-from otel_oom.store.holder import event_holder
 from otel_oom.store.recovery import salvage
 from otel_oom.store.state_dir import StateDirectory, StoreError
 from otel_oom.store.stats import StoreStats
@@ -140,9 +139,10 @@ class Store:
     ) -> list[PendingEvent]:
         """Return events whose log is not queued, or whose span is due and not queued.
 
-        The holders take turns; the oldest events of each come first. A span is due when the victim
-        has exited, when it was marked before ``deadline_boottime_ns``, or in another boot than
-        ``boot_id``. Events that the caller has ``decoded`` before, by uid, are not decoded again.
+        The holders take turns, from behind that of the last event that was enqueued; the oldest
+        events of each come first. A span is due when the victim has exited, when it was marked
+        before ``deadline_boottime_ns``, or in another boot than ``boot_id``. Events that the caller
+        has ``decoded`` before, by uid, are not decoded again.
         """
         while True:
             events, undecodable = self._database.read(
@@ -158,8 +158,6 @@ class Store:
             )
             if undecodable:
                 self.quarantine(undecodable)
-            if events:
-                self._turns[_EVENTS] = event_holder(events[-1].event)
             if events or not undecodable:
                 return events
 
@@ -183,7 +181,7 @@ class Store:
 
         def move(db: sqlite3.Connection) -> None:
             for entry in entries:
-                outbox.insert(db, entry)
+                self._turns[_EVENTS] = outbox.insert(db, entry)
                 is_new = event_log.mark_queued(db, entry)
                 if self._database.has_spare_space(db):
                     encoded_events.insert(db, entry)

@@ -19,10 +19,10 @@ from otel_oom.agent.encoder import EventEncoder
 from otel_oom.agent.encoding_mark import EncodingMark
 from otel_oom.agent.worker import Liveness
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.model.types import UserFrame
+from otel_oom.model.types import Memcg, UserFrame
 from otel_oom.otlp import semconv
 from otel_oom.store import OutboxEntry, PendingEvent, Store
-from tests.testlib.samples.events import HOST, KILL, SNAPSHOT
+from tests.testlib.samples.events import HOST, KILL, SNAPSHOT, sample_kill
 
 HOSTILE = replace(
     KILL,
@@ -110,6 +110,28 @@ def test_an_encoded_event_does_not_wait_for_slow_ones(
     encoder.on_row = lambda *_, **__: queued.append(len(read_logs(store)))  # type: ignore[method-assign]
     assert encode_all(store, encoder) == [{"logs", "traces"}] * 2
     assert queued == [0, 1]
+
+
+def test_slow_events_of_one_holder_delay_no_fresh_event_of_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is encoded after the row in work, and not after those that were read with it."""
+    monkeypatch.setattr(encode_loop, "_FLUSH_S", -1.0)
+    for number in range(2, 12):
+        store.insert(sample_kill(number), SNAPSHOT)
+    fresh = replace(sample_kill(12), memcg=Memcg(7, "/system.slice/quiet.service"))
+    encoder, uids = Encoder(), list[str]()
+
+    def insert_fresh(row: PendingEvent, *, plain: bool) -> None:
+        del plain
+        uids.append(row.event.uid)
+        if len(uids) == 3:
+            store.insert(fresh, SNAPSHOT)
+
+    encoder.on_row = insert_fresh  # type: ignore[method-assign]
+    encode_all(store, encoder)
+    assert uids.index(fresh.uid) == 3
+    assert len(uids) == len(set(uids)) == 13
 
 
 def test_an_event_at_which_the_process_died_goes_out_without_enrichment(

@@ -267,6 +267,19 @@ def test_a_backlog_of_pending_events_does_not_delay_another_holder(store: Store)
     assert loud == [kill_in(LOUD, number).uid for number in range(40)]
 
 
+def test_all_holders_take_turns_however_few_rows_are_encoded(store: Store) -> None:
+    holders = [f"/{number:02}" for number in range(16)]
+    for number in range(64):
+        store.insert(kill_in(holders[number % 16], number), SNAPSHOT)
+    uids = []
+    for _ in range(8):
+        # As many as are read: the last one is of the same holder each time.
+        rows = store.pending_events(16, BOOT, FAR)
+        store.enqueue([entry(row) for row in rows[:2]])
+        uids += [row.event.uid for row in rows[:2]]
+    assert sorted(uids) == sorted(kill_in(holders[n], n).uid for n in range(16))
+
+
 _CRASH = """
 import os, signal, sys
 from pathlib import Path
