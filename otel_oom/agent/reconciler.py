@@ -40,7 +40,7 @@ _MAX_STORED: Final = 1 << 14
 def read_kill_count(vmstat: Path = _VMSTAT) -> int | None:
     """Read the kernel's count of kills on this boot; ``None`` before Linux 4.13."""
     with vmstat.open("rb", buffering=0) as file:
-        for line in file.read(_READ_BYTES).splitlines():
+        for line in file.read(_READ_BYTES).split(b"\n"):
             name, _, value = line.partition(b" ")
             if name == _COUNTER and value.isdigit():
                 return int(value)

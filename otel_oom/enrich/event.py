@@ -8,7 +8,7 @@ from typing import Final
 from otel_oom.enrich.badness import rank_tasks
 from otel_oom.enrich.claims import Claims
 from otel_oom.enrich.host import Host
-from otel_oom.enrich.kubernetes import is_pod_cgroup
+from otel_oom.enrich.kubernetes import find_pod_cgroup, find_pod_uid
 from otel_oom.enrich.redact import redact
 from otel_oom.enrich.resource import finest_cgroup_path, victim_resource
 from otel_oom.enrich.service_identity import ServiceHints
@@ -87,7 +87,7 @@ def enrich_kill(
     stack_analysis = analyse_stack(kill.stack)
     claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
     hints = ServiceHints(claims, executable=executable, comm=kill.victim.comm)
-    resource, service = victim_resource(path, containers.victim, hints, host.attributes)
+    resource, service = victim_resource(path, containers, hints, host.attributes)
     return EnrichedKill(
         event=kill,
         snapshot=snapshot,
@@ -97,7 +97,7 @@ def enrich_kill(
         command=None if kill.victim.command is None else redact(kill.victim.command),
         user_stack=_user_stack(kill, executable, host.symbolizer),
         stack_analysis=stack_analysis,
-        limit_scope=limit_scope(kill, stack_analysis),
+        limit_scope=limit_scope(kill, stack_analysis, find_pod_uid(resource)),
         # The unit files of this host do not apply to the log of another time or host.
         limit_setting=None if kill.provenance else _limit_setting(kill.decision),
         ranked_tasks=rank_tasks(kill),
@@ -116,7 +116,7 @@ def enrich_userspace_kill(
     path, comm = finest_cgroup_path(event, snapshot), event.victim.comm if event.victim else None
     claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
     hints = ServiceHints(claims, executable=snapshot.executable, comm=comm)
-    resource, service = victim_resource(path, containers.victim, hints, host.attributes)
+    resource, service = victim_resource(path, containers, hints, host.attributes)
     return EnrichedUserspaceKill(
         event=event,
         snapshot=snapshot,
@@ -137,7 +137,7 @@ def enrich_no_victim(
     containers = containers or containers_by_path(event)
     path, comm = memcg.path if memcg else "", trigger.comm if trigger else None
     hints = ServiceHints(comm=comm)
-    resource, _ = victim_resource(path, containers.victim, hints, host.attributes)
+    resource, _ = victim_resource(path, containers, hints, host.attributes)
     return EnrichedNoVictim(
         event=event,
         observed_unix_ns=observed_unix_ns,
@@ -150,7 +150,7 @@ def enrich_no_victim(
 
 def enrich_panic(event: Panic, observed_unix_ns: int, host: Host) -> EnrichedPanic:
     """Enrich a panic with the host as its resource, as it is now."""
-    resource, _ = victim_resource("", None, ServiceHints(), host.attributes)
+    resource, _ = victim_resource("", EventContainers(), ServiceHints(), host.attributes)
     return EnrichedPanic(
         event=event,
         observed_unix_ns=observed_unix_ns,
@@ -178,10 +178,12 @@ def enrich_dropped_events(
     """
     outer = (containers.host or containers.victim) if containers else None
     is_container = outer is not None and outer.id in event.holder
-    if not is_container and not is_pod_cgroup(event.holder.rpartition("/")[2]):
+    if not is_container and not find_pod_cgroup(event.holder):
         # One of the containers of a user is not that user.
         outer = None
-    resource, _ = victim_resource(event.holder, outer, ServiceHints(), host.attributes)
+    resource, _ = victim_resource(
+        event.holder, EventContainers(outer), ServiceHints(), host.attributes
+    )
     if not is_container:
         resource = {k: v for k, v in resource.items() if not k.startswith(_CONTAINER_PREFIXES)}
     return EnrichedDroppedEvents(event, observed_unix_ns, resource)
@@ -199,8 +201,13 @@ def _user_stack(
     return symbolizer.symbolize(event.user_stack, executables, (root,), holder)
 
 
-def limit_scope(kill: OomKill, stack_analysis: StackAnalysis) -> str | None:
-    """Return ``own``, ``pod``, ``ancestor`` or ``host``; ``None`` if it is not known."""
+def limit_scope(
+    kill: OomKill, stack_analysis: StackAnalysis, pod_uid: str | None = None
+) -> str | None:
+    """Return ``own``, ``pod``, ``ancestor`` or ``host``; ``None`` if it is not known.
+
+    ``pod_uid`` is the victim's pod, where its runtime names it.
+    """
     if kill.decision is None:
         return "host" if stack_analysis.origin in {"host", "sysrq", "page_fault"} else None
     hit, own = kill.decision.memcg, kill.memcg
@@ -213,7 +220,8 @@ def limit_scope(kill: OomKill, stack_analysis: StackAnalysis) -> str | None:
         return "own"
     if not own.path.startswith(f"{hit.path.rstrip('/')}/"):
         return None
-    return "pod" if is_pod_cgroup(hit.path.rpartition("/")[2]) else "ancestor"
+    pod = find_pod_cgroup(own.path, pod_uid)
+    return "pod" if pod and pod.path == hit.path else "ancestor"
 
 
 def _limit_setting(decision: OomControl | None) -> UnitSetting | None:

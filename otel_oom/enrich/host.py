@@ -103,6 +103,6 @@ def _os_release(root: Path) -> dict[str, str]:
     """Return the fields of os-release(5), from the first of its two paths that exists."""
     paths = (root / "etc/os-release", root / "usr/lib/os-release")
     texts = (procfs.read_text(path, _MAX_FILE_BYTES) for path in paths)
-    lines = next((text for text in texts if text), "").splitlines()
+    lines = next((text for text in texts if text), "").split("\n")
     fields = (line.partition("=") for line in lines if "=" in line)
     return {name.strip(): value.strip().strip("\"'") for name, _, value in fields}

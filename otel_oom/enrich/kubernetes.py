@@ -11,7 +11,8 @@ systemd    ``/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.
 
 below ``--cgroup-root`` if set, and with ``_`` for ``-`` in the UIDs of the systemd driver. Source:
 kubernetes, ``pkg/kubelet/cm/``. It passes a container's names to the runtime as labels and
-annotations, which each runtime keeps under names of its own.
+annotations, which each runtime keeps under names of its own. The owner of any other cgroup can
+give the same names to those below it, so they count only where a kubelet puts them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
+from opentelemetry.util.types import AttributeValue
 
 _POD: Final = re.compile(
     r"(?:(?P<parents>(?:[\w.]+-)*kubepods(?:-\w+)?)-)?pod"
@@ -28,6 +30,14 @@ _POD: Final = re.compile(
 )
 """The UID of a static pod is a hash of 32 digits, any other a UUID."""
 
+_KUBELET: Final = re.compile(
+    r"(?:(?:/[^/]+\.slice)*/(?:[\w.]+-)*kubepods(?:-\w+)?-pod[0-9a-f_]+\.slice(?=[:/]|\Z)"
+    r"|/system\.slice/containerd\.service/kubepods(?:-\w+)?-pod[0-9a-f_]+\.slice(?=:)"
+    r"|(?:/kubelet)?/kubepods(?:/burstable|/besteffort)?/pod[0-9a-f-]+(?=/|\Z))"
+)
+"""Where root alone makes cgroups: the parents of a pod, up to its own."""
+
+_POD_UID: Final = "k8s.pod.uid"
 _CLASS: Final = {"burstable": "Burstable", "besteffort": "BestEffort"}
 _GUARANTEED: Final = "Guaranteed"
 
@@ -75,7 +85,7 @@ class Pod(Struct, frozen=True):
     def attributes(self) -> dict[str, str | int]:
         """Return the resource attributes (semantic conventions, ``k8s.*``)."""
         values = {
-            "k8s.pod.uid": self.uid,
+            _POD_UID: self.uid,
             "k8s.pod.name": self.name,
             "k8s.namespace.name": self.namespace,
             "k8s.container.name": self.container,
@@ -84,21 +94,29 @@ class Pod(Struct, frozen=True):
         return {name: value for name, value in values.items() if value is not None}
 
 
+class PodCgroup(Struct, frozen=True):
+    """The cgroup of a pod: its path, and the UID and the quality-of-service class in it."""
+
+    path: str
+    uid: str
+    qos_class: str | None
+
+
 def find_pod(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
-    """Find the innermost pod of ``cgroup_path``, with the names from ``annotations``.
+    """Find the pod of ``cgroup_path``, with the names from ``annotations``.
 
     ``annotations`` are those of the container's OCI configuration, or its labels. They alone
     identify a container that the CRI created outside of the kubelet's cgroups.
     """
-    uid, qos_class = _parse_path(cgroup_path)
-    uid = uid or _first(annotations, _UID)
-    if uid is None:
+    uid = _first(annotations, _UID)
+    cgroup = find_pod_cgroup(cgroup_path, uid)
+    if cgroup is None and uid is None:
         return None
     container = _first(annotations, _CONTAINER)
     restarts = _first(annotations, _RESTARTS) or ""
     return Pod(
-        uid=uid,
-        qos_class=qos_class,
+        uid=cgroup.uid if cgroup else uid,
+        qos_class=cgroup.qos_class if cgroup else None,
         name=_first(annotations, _NAME),
         namespace=_first(annotations, _NAMESPACE),
         container=None if container == _PAUSE else container,
@@ -108,9 +126,32 @@ def find_pod(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
     )
 
 
-def is_pod_cgroup(component: str) -> bool:
-    """Check if a component of a cgroup path is the cgroup of a pod."""
-    return _POD.fullmatch(component) is not None
+def find_pod_cgroup(cgroup_path: str, known_uid: str | None = None) -> PodCgroup | None:
+    """Find the cgroup of a pod in a path: where a kubelet puts it, or of the pod ``known_uid``.
+
+    A kubelet with an unusual ``--cgroup-root`` puts it elsewhere.
+    """
+    match = _KUBELET.match(cgroup_path)
+    placed = match[0] if match else None
+    components = cgroup_path.split("/")
+    for index in range(1, len(components)):
+        # A runtime with the other driver appends its own names to the pod's slice, after a colon.
+        component = components[index].partition(":")[0]
+        pod = _POD.fullmatch(component)
+        path = "/".join((*components[:index], component))
+        uid = pod["uid"].replace("_", "-") if pod else None
+        if pod and uid and (path == placed or uid == known_uid):
+            parent = pod["parents"] or components[index - 1]
+            last = parent.rpartition("-")[2]
+            guaranteed = _GUARANTEED if last == "kubepods" else None
+            return PodCgroup(path, uid, _CLASS.get(last, guaranteed))
+    return None
+
+
+def find_pod_uid(resource: Mapping[str, AttributeValue]) -> str | None:
+    """Return the UID of the pod among the attributes of a resource."""
+    uid = resource.get(_POD_UID)
+    return uid if isinstance(uid, str) else None
 
 
 def image_version(image: str) -> str | None:
@@ -123,20 +164,6 @@ def image_version(image: str) -> str | None:
     if digest:
         return f"{tag}@{digest}" if colon and tag else digest
     return tag or None
-
-
-def _parse_path(cgroup_path: str) -> tuple[str | None, str | None]:
-    """Return the UID and the quality-of-service class of the innermost pod."""
-    components = cgroup_path.split("/")
-    for index in range(len(components) - 1, 0, -1):
-        # A runtime with the other driver appends its own names to the pod's slice, after a colon.
-        match = _POD.fullmatch(components[index].partition(":")[0])
-        if match:
-            parent = match["parents"] or components[index - 1]
-            last = parent.rpartition("-")[2]
-            guaranteed = _GUARANTEED if last == "kubepods" else None
-            return match["uid"].replace("_", "-"), _CLASS.get(last, guaranteed)
-    return None, None
 
 
 def _first(annotations: Mapping[str, str], names: tuple[str, ...]) -> str | None:

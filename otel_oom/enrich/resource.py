@@ -8,13 +8,13 @@ from typing import Final
 from msgspec.structs import replace
 from opentelemetry.util.types import AttributeValue
 
-from otel_oom.enrich.kubernetes import find_pod
+from otel_oom.enrich.kubernetes import Pod, find_pod
 from otel_oom.enrich.service_identity import ServiceHints, ServiceIdentity, resolve_service
 from otel_oom.enrich.types import Attributes
 from otel_oom.linux.process import parse_cgroups
-from otel_oom.linux.systemd.units import find_units
+from otel_oom.linux.systemd.units import Units, find_units
 from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.model.snapshot import Container, Snapshot
+from otel_oom.model.snapshot import Container, EventContainers, Snapshot
 
 _VICTIM_PREFIXES: Final = ("service.", "deployment.")
 """Attributes in which the victim's own value overrides the host's."""
@@ -47,15 +47,18 @@ def finest_cgroup_path(kill: OomKill | UserspaceKill, snapshot: Snapshot) -> str
 
 
 def victim_resource(
-    cgroup_path: str, container: Container | None, hints: ServiceHints, host: Attributes
+    cgroup_path: str, containers: EventContainers, hints: ServiceHints, host: Attributes
 ) -> tuple[dict[str, AttributeValue], ServiceIdentity]:
     """Merge the attributes of the host, the service, the pod and the container; later ones win.
 
     Returns the resource, and the service with those claims of the victim that are in it.
     """
-    pod = find_pod(cgroup_path, container.annotations if container else {})
-    # Inside a container, the units are those of the systemd that runs in it.
+    container = containers.victim
+    pod = _find_pod(cgroup_path, containers)
     units = find_units(_path_inside(cgroup_path, container.id) if container else cgroup_path)
+    if container:
+        # Those of the systemd that runs in it: its owner names them, as a user its own.
+        units = Units(user_unit=units.user_unit or units.unit)
     name = container.name if container else None
     labels = container.labels if container else {}
     service = resolve_service(replace(hints, pod=pod, labels=labels, units=units, container=name))
@@ -69,9 +72,21 @@ def victim_resource(
     return {**host, **own, **platform}, replace(service, claimed=claimed)
 
 
+def _find_pod(cgroup_path: str, containers: EventContainers) -> Pod | None:
+    """Return the pod by the outermost container; without one, by a kubelet within that container.
+
+    A container in a pod can claim others for the containers in it.
+    """
+    outer, inner = containers.host or containers.victim, containers.victim
+    pod = find_pod(cgroup_path, outer.annotations if outer else {})
+    if pod or outer is None or inner is None or outer is inner:
+        return pod
+    return find_pod(f"/{_path_inside(cgroup_path, outer.id)}", inner.annotations)
+
+
 def _path_inside(cgroup_path: str, container_id: str) -> str:
     """Return the path below the container's own cgroup, and below the one that podman adds."""
-    _, own, rest = cgroup_path.rpartition(container_id)
+    _, own, rest = cgroup_path.partition(container_id)
     return rest.partition("/")[2].removeprefix("container/") if own else ""
 
 

@@ -47,10 +47,10 @@ class ServiceHints(Struct, frozen=True):
 class ServiceIdentity(Struct, frozen=True):
     """The attributes of the victim as a service, and who says them.
 
-    ``source`` is that of ``service.name``: ``environ``, ``kubernetes``, ``systemd``, ``container``,
-    ``executable``, ``comm`` or ``none``. ``claimed`` are the names of those attributes that the
-    victim claims, or that derive from a claim; ``dropped_count`` is the number of claims beyond the
-    bound.
+    ``source`` is that of ``service.name``: ``environ``, ``kubernetes``, ``systemd``,
+    ``systemd_user``, ``container``, ``executable``, ``comm`` or ``none``. ``claimed`` are the names
+    of those attributes that the victim claims, or that derive from a claim; ``dropped_count`` is
+    the number of claims beyond the bound.
     """
 
     attributes: Mapping[str, str]
@@ -112,13 +112,17 @@ def _service_name(
         is_service = unit.endswith(".service") and not unit.startswith("user@")
         candidates = [
             (claims.get("service.name"), ENVIRON),
-            (display_name(unit) if is_service else "", "systemd"),
+            (display_name(unit) if is_service else "", _unit_source(hints)),
             (hints.container, "container"),
             (executable, "executable"),
             (hints.comm, "comm"),
         ]
     named = ((str(value), source) for value, source in candidates if value)
     return next(named, (UNKNOWN_SERVICE, "none"))
+
+
+def _unit_source(hints: ServiceHints) -> str:
+    return "systemd_user" if hints.units.user_unit else "systemd"
 
 
 def _version(pod: Pod, labels: Mapping[str, str]) -> str | None:

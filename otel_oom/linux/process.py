@@ -92,7 +92,7 @@ def parse_stat(text: str) -> ProcessStat | None:
     """Parse a ``/proc/PID/stat``; ``None`` if it is malformed."""
     before, _, after = text.rpartition(")")
     # The first field here is field 3 of the manual page.
-    fields = after.split()
+    fields = after.strip("\n ").split(" ")
     try:
         return ProcessStat(
             comm=before.partition("(")[2],
@@ -185,7 +185,7 @@ class ProcessDir:
 
 
 def _id(fields: dict[str, str], name: str, index: int = 0) -> int | None:
-    words = fields.get(name, "").split()
+    words = fields.get(name, "").split("\t")
     return int(words[index]) if words and _NUMBER.fullmatch(words[index]) else None
 
 

@@ -13,8 +13,9 @@ class Container(Struct, frozen=True):
     ``id`` has 64 hexadecimal digits. ``image`` is the reference that was requested, with tag and
     digest; ``image_id`` the runtime's own id of it. ``labels`` are those named in the
     configuration, ``annotations`` those of Kubernetes' runtime interface under the runtime's own
-    names. Environment and command are left out: they hold secrets. ``error`` is the reason why a
-    part is missing.
+    names. Environment and command are left out: they hold secrets. ``scope`` is empty where the
+    host's own runtimes are the source. Else it is the cgroup below which the source is believed:
+    of a user, or of the container around it. ``error`` is the reason why a part is missing.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Container(Struct, frozen=True):
     image_id: str | None = None
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    scope: str = ""
     error: str | None = None
 
 

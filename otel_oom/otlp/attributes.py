@@ -38,7 +38,7 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             semconv.KILLER_NAME: KERNEL,
             **entities.memory_attributes(kill.memory),
             **entities.memcg_attributes(entities.VICTIM_MEMCG, kill.memcg, kill.memcg_usage),
-            **entities.systemd_and_pod_attributes(enriched.cgroup_path),
+            **entities.systemd_and_pod_attributes(enriched.cgroup_path, enriched.resource),
             **entities.service_attributes(enriched.service),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from otel_oom.enrich.kubernetes import find_pod
+from opentelemetry.util.types import AttributeValue
+
+from otel_oom.enrich.kubernetes import find_pod_cgroup, find_pod_uid
 from otel_oom.enrich.service_identity import ServiceIdentity
 from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.event_base import OomEvent
@@ -104,9 +106,12 @@ def memcg_attributes(
     return dict(zip(names, values, strict=False))
 
 
-def systemd_and_pod_attributes(cgroup_path: str) -> dict[str, Value | None]:
-    """Return the systemd units of the victim and the class of its pod."""
-    units, pod = find_units(cgroup_path), find_pod(cgroup_path, {})
+def systemd_and_pod_attributes(
+    cgroup_path: str, resource: Mapping[str, AttributeValue]
+) -> dict[str, Value | None]:
+    """Return the systemd units of the victim and the class of the pod in its ``resource``."""
+    units = find_units(cgroup_path)
+    pod = find_pod_cgroup(cgroup_path, find_pod_uid(resource))
     return {
         semconv.VICTIM_SYSTEMD_UNIT: units.unit,
         semconv.VICTIM_SYSTEMD_SLICE: units.slice,
@@ -137,7 +142,7 @@ def trigger_attributes(event: OomEvent) -> dict[str, Value | None]:
     own = event.memcg if isinstance(event, OomKill) else None
     if memcg is None or (own and own.path == memcg.path):
         return attributes
-    units, pod = find_units(memcg.path), find_pod(memcg.path, {})
+    units, pod = find_units(memcg.path), find_pod_cgroup(memcg.path)
     return {
         **attributes,
         semconv.TRIGGER_SYSTEMD_UNIT: units.unit,

@@ -80,7 +80,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.VICTIM_MEMORY_RESIDENT: event.resident,
             semconv.VICTIM_MEMCG_USAGE: event.usage,
             **entities.memcg_attributes(entities.VICTIM_MEMCG, event.memcg, usage),
-            **entities.systemd_and_pod_attributes(enriched.cgroup_path),
+            **entities.systemd_and_pod_attributes(enriched.cgroup_path, enriched.resource),
             **entities.service_attributes(enriched.service),
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: event.uid,

@@ -124,7 +124,8 @@ class ProcessScanner:
         none when this agent started, and still is a child of kthreadd.
         """
         path = f"{self.proc}/{_KTHREADD}/task/{_KTHREADD}/children"
-        return [int(pid) for line in procfs.read_lines(path, _PROCS_BYTES) for pid in line.split()]
+        lines = procfs.read_lines(path, _PROCS_BYTES)
+        return [int(pid) for line in lines for pid in line.split(" ") if pid.isdecimal()]
 
     def _largest(self, pids: list[int], deadline: float, *, swapped: bool) -> TaskList:
         """Return the largest of some processes.

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import ProcessDir, ProcessStat, parse_cgroups
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.model.types import Memcg, MemcgUsage, Task
+from otel_oom.model.types import Memcg, MemcgUsage
 from otel_oom.model.units import NS_PER_S
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.environ import EnvironReader
@@ -41,7 +42,7 @@ def take_snapshot(
     snapshot = _surroundings(kill, cgroups, proc)
     process = ProcessDir(str(tgid), proc)
     stat = process.read_stat()
-    if stat is None or not _is_of(stat, victim):
+    if stat is None or not _is_victim(stat, kill, proc):
         return snapshot
     return replace(
         snapshot,
@@ -96,16 +97,24 @@ def read_usage(kill: OomKill | UserspaceKill, cgroups: CgroupMount | None) -> Me
 def process_state(kill: OomKill, proc: Path = Path("/proc")) -> str | None:
     """Return the state of a victim that has not died (proc_pid_stat(5)); ``None`` if it has."""
     stat = ProcessDir(str(kill.victim.tgid), proc).read_stat()
-    if stat is None or kill.victim.start_boottime_ns is None or not _is_of(stat, kill.victim):
+    if stat is None or not _is_victim(stat, kill, proc):
         return None
     return None if stat.state in _DEAD_STATES else stat.state
 
 
-def _is_of(stat: ProcessStat, victim: Task) -> bool:
-    """Return whether it is the victim, not a later process with its pid."""
-    if victim.start_boottime_ns is None:
-        return True
-    return stat.start_ticks == victim.start_boottime_ns * os.sysconf("SC_CLK_TCK") // NS_PER_S
+def _is_victim(stat: ProcessStat, kill: OomKill | UserspaceKill, proc: Path) -> bool:
+    """Return whether it is the victim, not another process that has its pid now, or here.
+
+    A process that started before the kill, and still has the pid, had it at the kill.
+    """
+    victim = kill.victim
+    if victim is None or stat.start_ticks is None or not ProcessLookup(proc).usable:
+        return False
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+    if victim.start_boottime_ns is not None:
+        return stat.start_ticks == victim.start_boottime_ns * ticks_per_s // NS_PER_S
+    named = victim.comm is None or stat.comm == victim.comm
+    return named and stat.start_ticks < kill.boottime_ns * ticks_per_s // NS_PER_S
 
 
 def _unless_left(memcg: Memcg | None, cgroups: str | None) -> str | None:

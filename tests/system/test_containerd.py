@@ -64,9 +64,10 @@ def test_annotations_are_those_of_the_runtime(runtime: Containerd) -> None:
     container_id = runtime.start(pod, "web", "exec sleep 1000")
     lookup = ContainerLookup(frozenset())
     place = next(shim.bundle_dir for shim in shims.list_shims() if shim.container_id == pod.sandbox)
-    container = lookup.read_bundle(container_id, place)
+    bundle = lookup.read_bundle(container_id, place)
     inspected = runtime.inspect(container_id)
     runtime.remove(pod)
-    assert container is not None
+    assert bundle is not None
+    container = bundle.container
     assert container.annotations == inspected["info"]["runtimeSpec"]["annotations"]
     assert container.annotations["io.kubernetes.cri.sandbox-uid"] == pod.uid

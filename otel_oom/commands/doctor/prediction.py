@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from otel_oom.commands.doctor.next_victim import ProcessScore, ProcessTable
 from otel_oom.linux import procfs
 from otel_oom.linux.cgroupfs import CgroupMount, read_flat_keyed, walk_cgroups
-from otel_oom.linux.containers.cgroup_id import find_container_id
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.types import Memcg
@@ -70,13 +69,11 @@ def _with_owners(processes: Iterable[ProcessScore]) -> tuple[ProcessScore, ...]:
 
 
 def _owner(cgroup: str, lookup: ContainerLookup) -> str | None:
-    container = find_container_id(cgroup)
-    if container is None:
+    containers = lookup.resolve_task(None, cgroup)
+    if not containers:
         units = find_units(cgroup)
         return units.user_unit or units.unit
-    bundles = (lookup.read_bundle(container.id, each) for each in lookup.bundle_dirs())
-    name = next((bundle.name for bundle in bundles if bundle), None)
-    return f"container {name or container.id[:_CONTAINER_ID_CHARS]}"
+    return f"container {containers[-1].name or containers[-1].id[:_CONTAINER_ID_CHARS]}"
 
 
 def nearest_to_limit(mount: CgroupMount, table: ProcessTable, count: int) -> list[CgroupHeadroom]:

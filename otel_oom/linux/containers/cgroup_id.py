@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -24,10 +24,26 @@ CONTAINER_ID: Final = re.compile(r"[0-9a-f]{64}")
 #   CRI-O       /kubepods/…/podUID/crio-ID                 crio-ID.scope
 #   Kubernetes  /kubepods/burstable/podUID/ID (cgroupfs driver, any runtime)
 # The cgroup of a shim itself (libpod-conmon-ID.scope, crio-conmon-ID.scope) is not its container's.
-_COMPONENT: Final = re.compile(
-    r"(?:(?:.*:)?(?P<prefix>docker|libpod|libpod-payload|cri-containerd|crio|nerdctl)[-:])?"
-    r"(?P<id>[0-9a-f]{64})(?:\.scope)?"
+_PREFIX: Final = "(?:docker|libpod|libpod-payload|cri-containerd|crio|nerdctl)"
+_ID: Final = "[0-9a-f]{64}"
+_COMPONENT: Final = re.compile(rf"(?:(?:.*:)?(?P<prefix>{_PREFIX})[-:])?(?P<id>{_ID})(?:\.scope)?")
+
+# Root alone makes these cgroups. A slice that systemd makes for a user is root's; what is below
+# that user's manager, or below a service, may belong to anybody.
+_OWN_UNIT: Final = r"(?:/system\.slice/(?:containerd|docker|crio)\.service)"
+_PLACED: Final = re.compile(
+    # Podman's crun adds a cgroup in which the container is the root.
+    r"(?:(?<=.)/container)?(?:"
+    rf"(?:/[^/]+\.slice)+/{_PREFIX}-{_ID}\.scope"
+    rf"|{_OWN_UNIT}?/[^/]*:{_PREFIX}:{_ID}"
+    rf"|{_OWN_UNIT}/{_ID}"
+    rf"|/(?:docker|k8s\.io|default)/{_ID}"
+    rf"|/libpod_parent/(?:{_ID}/)?libpod-{_ID}"
+    rf"|(?:/kubelet)?/kubepods(?:/burstable|/besteffort)?/pod[0-9a-f-]+/(?:crio-)?{_ID}"
+    r")(?=/|\Z)"
 )
+_COMPONENT_END: Final = re.compile(r"/|\Z")
+_MAX_UNPLACED: Final = 4
 
 _RUNTIME_OF_PREFIX: Final = {
     "docker": "docker",
@@ -38,34 +54,58 @@ _RUNTIME_OF_PREFIX: Final = {
     "nerdctl": "containerd",
 }
 _RUNTIME_OF_PARENT: Final = {"docker": "docker", "k8s.io": "containerd"}
+_POD_PARENT: Final = "libpod_parent"
+"""Podman names the cgroup of a pod after the pod's id, which is no container's."""
 
 Resolver = Callable[[Task | None, Memcg | None], Sequence[Container]]
 """Returns the containers of a task in a memory cgroup, the outermost first."""
 
 
 class ContainerId(Struct, frozen=True):
-    """A container's id (64 hexadecimal digits), and its runtime if the path shows it."""
+    """A container's id in a cgroup's path, and its runtime if the path shows it.
+
+    ``cgroup`` is the path up to the id. ``scope`` is the cgroup of the container around it, which
+    names the cgroups within: empty on the host. ``placed``: it is where a runtime puts it. Any
+    owner of a cgroup can name another one so; that is an id only if a runtime says so too.
+    """
 
     id: str
     runtime: str | None
+    cgroup: str
+    scope: str = ""
+    placed: bool = True
 
 
 def find_container_ids(cgroup_path: str) -> tuple[ContainerId, ...]:
-    """Return the containers that ``cgroup_path`` is in, the outermost first."""
-    ids = []
-    for parent, component in pairwise(cgroup_path.split("/")):
-        match = _COMPONENT.fullmatch(component)
-        if match:
-            prefix = match["prefix"]
-            runtime = _RUNTIME_OF_PREFIX[prefix] if prefix else _RUNTIME_OF_PARENT.get(parent)
-            ids.append(ContainerId(match["id"], runtime))
-    return tuple(ids)
+    """Return the containers that ``cgroup_path`` is in, the outermost first.
+
+    They are those that are placed, and up to 4 names below them that are not.
+    """
+    ids = find_placed_ids(cgroup_path)
+    scope = ids[-1].cgroup if ids else ""
+    ends = (match.start() for match in _COMPONENT_END.finditer(cgroup_path))
+    below = (cgroup_path[:end] for end in ends if end > len(scope))
+    unplaced = (each for cgroup in below for each in _parse_component(cgroup, scope))
+    return (*ids, *islice(unplaced, _MAX_UNPLACED))
 
 
-def find_container_id(cgroup_path: str) -> ContainerId | None:
-    """Return the innermost container that ``cgroup_path`` is in, if any."""
-    ids = find_container_ids(cgroup_path)
-    return ids[-1] if ids else None
+def find_placed_ids(cgroup_path: str) -> list[ContainerId]:
+    """Return the containers that are placed in ``cgroup_path``, the outermost first."""
+    ids: list[ContainerId] = []
+    scope = ""
+    while match := _PLACED.match(cgroup_path, len(scope)):
+        ids += _parse_component(cgroup_path[: match.end()], scope, placed=True)
+        scope = cgroup_path[: match.end()]
+    return ids
+
+
+def _parse_component(cgroup: str, scope: str, *, placed: bool = False) -> Iterator[ContainerId]:
+    parents, _, component = cgroup.rpartition("/")
+    match, parent = _COMPONENT.fullmatch(component), parents.rpartition("/")[2]
+    if match and (match["prefix"] or parent != _POD_PARENT):
+        prefix = match["prefix"]
+        runtime = _RUNTIME_OF_PREFIX[prefix] if prefix else _RUNTIME_OF_PARENT.get(parent)
+        yield ContainerId(match["id"], runtime, cgroup, scope, placed)
 
 
 def resolve_containers(event: OomEvent, resolver: Resolver) -> EventContainers:
@@ -84,11 +124,11 @@ def resolve_containers(event: OomEvent, resolver: Resolver) -> EventContainers:
 
 
 def containers_by_path(event: OomEvent) -> EventContainers:
-    """Return the containers that the cgroups' paths alone name."""
+    """Return the containers that the cgroups' paths alone name, see :class:`ContainerId`."""
     return resolve_containers(event, lambda _, memcg: containers_in_path(memcg))
 
 
 def containers_in_path(memcg: Memcg | None) -> list[Container]:
-    """Return the containers in a cgroup's path, the outermost first."""
-    ids = find_container_ids(memcg.path) if memcg else ()
-    return [Container(container_id.id, container_id.runtime) for container_id in ids]
+    """Return the containers placed in a cgroup's path, the outermost first."""
+    ids = find_placed_ids(memcg.path) if memcg else ()
+    return [Container(each.id, each.runtime, scope=each.scope) for each in ids]

@@ -8,7 +8,8 @@ from pathlib import Path
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from otel_oom.linux.containers.json_file import NULL, bound_text, read_json, select_texts
+from otel_oom.linux.containers.bundle_dirs import BundleDir
+from otel_oom.linux.containers.json_file import NULL, bound_text, select_texts
 from otel_oom.model.snapshot import Container
 
 
@@ -38,11 +39,11 @@ def find_container_dir(container_id: str, mount_sources: Iterable[str]) -> Path 
 
 
 def read_container(
-    container_id: str, root: Path, folder: Path, labels: frozenset[str]
+    container_id: str, bundle_dir: BundleDir, folder: Path, labels: frozenset[str]
 ) -> Container:
-    """Read the container from the daemon's directory, which is below ``root``."""
-    details = read_json(root, folder / "config.v2.json", DockerContainer) or DockerContainer()
-    return add_fields(Container(container_id, "docker"), details, labels)
+    """Read the container from the daemon's directory, which is in the root of ``bundle_dir``."""
+    details = bundle_dir.read_json(folder / "config.v2.json", DockerContainer)
+    return add_fields(Container(container_id, "docker"), details or DockerContainer(), labels)
 
 
 def add_fields(container: Container, details: DockerContainer, labels: frozenset[str]) -> Container:

@@ -1,23 +1,30 @@
-"""Look up the containers of an event, and read what their runtimes' files have of them."""
+"""Look up the containers of an event, and read what their runtimes' files have of them.
+
+The sources in their order: the directories of the host's runtimes, the host's shims, then the
+runtimes of users and within containers. The configuration must name the cgroup of the kill. What
+the host has of an id is never replaced, and refutes all others that claim the id for a cgroup.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
 from otel_oom.linux.containers import oci_bundle, shims
-from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
-from otel_oom.linux.containers.cgroup_id import (
-    containers_in_path,
-    find_container_ids,
-    resolve_containers,
+from otel_oom.linux.containers.bundle_dirs import (
+    BundleDir,
+    find_bundle_dirs,
+    find_init_root,
+    find_user_bundle_dirs,
 )
+from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_ids, resolve_containers
+from otel_oom.linux.containers.oci_bundle import Bundle
 from otel_oom.linux.containers.shims import Shim
+from otel_oom.linux.process import ProcessDir
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Container, EventContainers
@@ -27,13 +34,16 @@ TIMED_OUT: Final = "timeout while reading the files of its runtime"
 """The error of a container whose files may still be read later."""
 
 _NOT_FOUND: Final = "not found in the files of any runtime"
+_IN_ANOTHER_CGROUP: Final = "its runtime's files name another cgroup"
 _MAX_CONTAINERS: Final = 2048
 _MAX_BUNDLE_DIRS: Final = 64
 _CONTAINER_TYPE: Final = "io.kubernetes.cri.container-type"
+_INITIAL_CGROUP_NS: Final = 0xEFFFFFFB
+"""PROC_CGROUP_INIT_INO (include/linux/proc_ns.h): the inode of the initial cgroup namespace."""
 
 
 class ContainerLookup:
-    """A cache of containers, and the directories in which others may be found.
+    """A cache of the host's containers, and the directories in which others may be found.
 
     Safe to use from several threads. A container stays after its end, until many others came.
     """
@@ -41,68 +51,76 @@ class ContainerLookup:
     def __init__(self, labels: frozenset[str], proc: Path = Path("/proc")) -> None:
         self._labels = labels
         self._proc = proc
-        self._containers: dict[str, Container] = {}
+        self._bundles: dict[str, Bundle] = {}
         self._bundle_dirs: dict[Path, BundleDir] = {}
         self._lock = threading.Lock()
+        of_init = ProcessDir(1, proc).namespace_inode("cgroup")
+        # Where the host is itself a container, its runtimes do not see the begin of a path.
+        self._has_whole_paths = of_init in {None, _INITIAL_CGROUP_NS}
 
     def get(self, container_id: str) -> Container | None:
-        """Return a container from the cache."""
-        return self._containers.get(container_id)
+        """Return a container of the host from the cache."""
+        bundle = self._bundles.get(container_id)
+        return bundle.container if bundle else None
 
-    def add(self, container: Container) -> Container:
-        """Put ``container`` into the cache, unless it lacks the name that the cached one has."""
+    def add(self, bundle: Bundle) -> None:
+        """Put a container of the host into the cache, unless it has one that is as complete."""
+        container_id = bundle.container.id
         with self._lock:
-            cached = self._containers.pop(container.id, None)
-            if cached and cached.name and not container.name:
-                container = cached
-            self._containers[container.id] = container
-            while len(self._containers) > _MAX_CONTAINERS:
-                del self._containers[next(iter(self._containers))]
-        return container
+            cached = self._bundles.pop(container_id, None)
+            if cached and (cached.container.name or not bundle.container.name):
+                bundle = cached
+            self._bundles[container_id] = bundle
+            while len(self._bundles) > _MAX_CONTAINERS:
+                del self._bundles[next(iter(self._bundles))]
 
     def bundle_dirs(self) -> list[BundleDir]:
-        """Return the default directories that exist now, and those added."""
-        roots = (Path("/"),) if self._same_mounts_as_init() else (Path("/"), self._proc / "1/root")
-        found = {each.folder: each for root in roots for each in find_bundle_dirs(root)}
+        """Return the host's default directories that exist now, then those added."""
+        roots = {Path("/"), find_init_root(self._proc)}
+        default = {each.folder: each for root in sorted(roots) for each in find_bundle_dirs(root)}
         with self._lock:
-            return list({**found, **self._bundle_dirs}.values())
+            return list({**default, **self._bundle_dirs}.values())
 
     def add_bundle_dir(self, bundle_dir: BundleDir) -> None:
-        """Search ``bundle_dir`` too from now on."""
+        """Search ``bundle_dir``, of a runtime of the host, too from now on."""
         with self._lock:
             if len(self._bundle_dirs) < _MAX_BUNDLE_DIRS:
                 self._bundle_dirs.setdefault(bundle_dir.folder, bundle_dir)
 
-    def read_bundle(self, container_id: str, bundle_dir: BundleDir) -> Container | None:
-        """Read a container from ``bundle_dir`` into the cache, if it is there."""
-        container = oci_bundle.read_bundle(container_id, bundle_dir, self._labels)
-        return self.add(container) if container else None
+    def read_bundle(
+        self, container_id: str, bundle_dir: BundleDir, runroot: Path | None = None
+    ) -> Bundle | None:
+        """Read a container of the host from ``bundle_dir`` into the cache, if it is there."""
+        bundle = oci_bundle.read_bundle(container_id, bundle_dir, self._labels, runroot)
+        if bundle and not bundle.container.error:
+            self.add(bundle)
+        return bundle
 
-    def read_from_shim(self, shim: Shim, container_id: str | None = None) -> Container | None:
-        """Read the container of a shim, or another one of its pod, into the cache."""
-        wanted = container_id or shim.container_id
-        container = oci_bundle.read_bundle(wanted, shim.bundle_dir, self._labels, shim.runroot)
-        if container is None:
-            return None
-        self.add_bundle_dir(shim.bundle_dir)
-        if shim.name and shim.container_id == wanted and container.name is None:
-            container = replace(container, name=shim.name)
-        return self.add(container)
+    def read_from_shim(self, shim: Shim, container_id: str | None = None) -> Bundle | None:
+        """Read the container of a shim of the host, or another one of its pod, into the cache."""
+        bundle = self._read_bundle_of_shim(shim, container_id or shim.container_id)
+        if bundle:
+            self.add_bundle_dir(shim.bundle_dir)
+            self.add(bundle)
+        return bundle
 
     def resolve(self, event: OomEvent, *, processes: bool) -> EventContainers:
         """Return the containers of an event; ``processes``: by its tasks' ancestors too."""
         return resolve_containers(
-            event, lambda task, memcg: self._resolve_task(task, memcg, processes=processes)
+            event,
+            lambda task, memcg: self.resolve_task(
+                task if processes else None, memcg.path if memcg else ""
+            ),
         )
 
     def resolve_cached(self, event: OomEvent) -> EventContainers:
         """Return the containers that paths and cache give, without reading a file."""
         return resolve_containers(
             event,
-            lambda _, memcg: [
-                self.get(each.id) or replace(each, error=TIMED_OUT)
-                for each in containers_in_path(memcg)
-            ],
+            lambda _, memcg: self._match_all(
+                (each, self._bundles.get(each.id), TIMED_OUT)
+                for each in find_container_ids(memcg.path if memcg else "")
+            ),
         )
 
     def needs_io(self, event: OomEvent) -> bool:
@@ -115,50 +133,107 @@ class ContainerLookup:
     def _is_unknown(self, task: Task | None, memcg: Memcg | None) -> bool:
         ids = find_container_ids(memcg.path) if memcg else ()
         if ids:
-            return any(self.get(each.id) is None for each in ids)
+            return any(each.id not in self._bundles for each in ids)
         return task is not None and shims.has_shim(_first_ancestor(task), self._proc)
 
-    def _resolve_task(
-        self, task: Task | None, memcg: Memcg | None, *, processes: bool
-    ) -> list[Container]:
-        """Return the containers of a task, the outermost first."""
-        ids = find_container_ids(memcg.path) if memcg else ()
+    def resolve_task(self, task: Task | None, cgroup_path: str) -> list[Container]:
+        """Return the containers of a task in that memory cgroup, the outermost first."""
+        ids = find_container_ids(cgroup_path)
         ancestors: list[Shim] = []
-        if processes and task and not (ids and all(self.get(each.id) for each in ids)):
-            ancestors = list(shims.find_shims(_first_ancestor(task), self._proc))
+        if task and not (ids and all(each.id in self._bundles for each in ids)):
+            ancestors = shims.find_shims(_first_ancestor(task), self._proc)
+        containers = self._match_all(
+            (each, self._find_bundle(each, ancestors), _NOT_FOUND) for each in ids
+        )
         if ids or not ancestors:
-            return [self._find(each.id, each.runtime, ancestors) for each in ids]
+            return containers
         # No cgroup is named after it: rootless, without a memory controller.
-        unnamed = self._find_by_shim(ancestors[0])
+        unnamed = self._find_unnamed(ancestors, cgroup_path)
         return [unnamed] if unnamed else []
 
-    def _find(self, container_id: str, runtime: str | None, ancestors: list[Shim]) -> Container:
-        cached = self.get(container_id)
-        if cached:
-            return cached
-        by_shim = (
-            self.read_from_shim(shim, container_id)
-            for shim in ancestors
-            if not shim.single_container or shim.container_id == container_id
-        )
-        by_dir: Iterator[Container | None] = (
-            self.read_bundle(container_id, each) for each in self.bundle_dirs()
-        )
-        found = next((each for each in chain(by_shim, by_dir) if each), None)
-        return found or Container(container_id, runtime, error=_NOT_FOUND)
+    def _match_all(
+        self, candidates: Iterator[tuple[ContainerId, Bundle | None, str]]
+    ) -> list[Container]:
+        matches = (self._match(*candidate) for candidate in candidates)
+        return [container for container in matches if container]
 
-    def _find_by_shim(self, shim: Shim) -> Container | None:
-        """Return the container of a shim; of a pod's containers only a cgroup names one."""
-        container = self.get(shim.container_id) or self.read_from_shim(shim)
-        is_sandbox = container and container.annotations.get(_CONTAINER_TYPE) == "sandbox"
-        return None if is_sandbox else container
+    def _match(
+        self, container_id: ContainerId, bundle: Bundle | None, error: str
+    ) -> Container | None:
+        """Return the container if its bundle names the cgroup; else the bare id, where placed."""
+        if bundle and self._fits(bundle, container_id):
+            return bundle.container
+        if not container_id.placed or (bundle and container_id.scope):
+            return None
+        if bundle:
+            error = bundle.container.error or _IN_ANOTHER_CGROUP
+        return Container(
+            container_id.id, container_id.runtime, scope=container_id.scope, error=error
+        )
 
-    def _same_mounts_as_init(self) -> bool:
-        try:
-            of_init = (self._proc / "1/ns/mnt").readlink()
-            return (self._proc / "self/ns/mnt").readlink() == of_init
-        except OSError:
-            return True
+    def _fits(self, bundle: Bundle, container_id: ContainerId) -> bool:
+        whole = self._has_whole_paths and not bundle.container.scope
+        return bundle.fits(container_id.cgroup, whole=whole)
+
+    def _find_bundle(self, container_id: ContainerId, ancestors: Sequence[Shim]) -> Bundle | None:
+        """Return the host's bundle of that id; without one, the first other one that fits."""
+        of_host = self._bundles.get(container_id.id) or next(
+            filter(None, self._read_host_bundles(container_id.id, ancestors)), None
+        )
+        if of_host:
+            return of_host
+        others = self._read_other_bundles(container_id, ancestors)
+        return next((each for each in others if each and self._fits(each, container_id)), None)
+
+    def _read_host_bundles(
+        self, container_id: str, ancestors: Sequence[Shim]
+    ) -> Iterator[Bundle | None]:
+        for bundle_dir in self.bundle_dirs():
+            yield self.read_bundle(container_id, bundle_dir)
+        for shim in ancestors:
+            if shim.is_host and (not shim.single_container or shim.container_id == container_id):
+                yield self.read_from_shim(shim, container_id)
+
+    def _read_other_bundles(
+        self, container_id: ContainerId, ancestors: Sequence[Shim]
+    ) -> Iterator[Bundle | None]:
+        for shim in ancestors:
+            scope = None if shim.is_host else shim.find_scope(container_id.cgroup)
+            if scope and (not shim.single_container or shim.container_id == container_id.id):
+                bundle = self._read_bundle_of_shim(shim, container_id.id)
+                yield bundle and replace(bundle, container=replace(bundle.container, scope=scope))
+        root = find_init_root(self._proc)
+        for bundle_dir in find_user_bundle_dirs(root, container_id.cgroup):
+            yield oci_bundle.read_bundle(container_id.id, bundle_dir, self._labels)
+
+    def _read_bundle_of_shim(self, shim: Shim, container_id: str) -> Bundle | None:
+        bundle = oci_bundle.read_bundle(container_id, shim.bundle_dir, self._labels, shim.runroot)
+        if bundle and shim.container_id == container_id and bundle.container.name is None:
+            return replace(bundle, container=replace(bundle.container, name=shim.name))
+        return bundle
+
+    def _find_unnamed(self, ancestors: Sequence[Shim], cgroup_path: str) -> Container | None:
+        """Return the container of the first shim that is believed about a cgroup.
+
+        Of a pod's containers only a cgroup names one.
+        """
+        for shim in ancestors:
+            scope = None if shim.outer_id else shim.find_scope(f"{cgroup_path}/")
+            if scope is None:
+                continue
+            if scope:
+                # The host's word on that id is another container's.
+                bundle = (
+                    None
+                    if self.get(shim.container_id)
+                    else self._read_bundle_of_shim(shim, shim.container_id)
+                )
+            else:
+                bundle = self._bundles.get(shim.container_id) or self.read_from_shim(shim)
+            container = bundle.container if bundle else None
+            is_sandbox = container and container.annotations.get(_CONTAINER_TYPE) == "sandbox"
+            return None if is_sandbox else container
+        return None
 
 
 def _first_ancestor(task: Task) -> int:

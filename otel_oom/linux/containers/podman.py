@@ -13,7 +13,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from otel_oom.linux.containers.json_file import bound_text, parse_json, read_json
+from otel_oom.linux.containers.bundle_dirs import BundleDir
+from otel_oom.linux.containers.json_file import bound_text, parse_json
 from otel_oom.model.snapshot import Container
 
 LISTS: Final = ("containers.json", "volatile-containers.json")
@@ -35,14 +36,14 @@ class _Metadata(Struct, frozen=True, rename="kebab"):
     image_id: str | None = None
 
 
-def read_container(container_id: str, root: Path, folders: Iterable[Path]) -> Container:
-    """Read the container from the lists in ``folders``, which are below ``root``.
+def read_container(container_id: str, bundle_dir: BundleDir, folders: Iterable[Path]) -> Container:
+    """Read the container from the lists in ``folders``, in the root of ``bundle_dir``.
 
     The first list that has it counts.
     """
     for folder in folders:
         for name in LISTS:
-            for entry in read_json(root, folder / name, list[_Entry]) or ():
+            for entry in bundle_dir.read_json(folder / name, list[_Entry]) or ():
                 if entry.id == container_id:
                     return _container(entry)
     return Container(container_id, "podman")

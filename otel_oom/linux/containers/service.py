@@ -32,7 +32,7 @@ _DEFERRED_WAIT_S: Final = 3.0
 _WINDOW_S: Final = 60.0
 """All waits of deliveries in this time take no longer than two of them: one row is not alone."""
 
-_MAX_REQUESTED: Final = 2048
+_MAX_DETAILED: Final = 2048
 _MAX_TIMED_OUT: Final = 64
 
 
@@ -49,7 +49,7 @@ class ContainerService:
         self._lookup = ContainerLookup(labels)
         self._labels = labels
         self._add_details: Callable[[Container], Container] | None = None
-        self._requested_ids: dict[str, None] = {}
+        self._detailed: dict[str, Container] = {}
         self._requests: deque[_Request] = deque(maxlen=_MAX_TIMED_OUT)
         self._timed_out: dict[str, _Request] = {}
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -106,7 +106,11 @@ class ContainerService:
         containers = self._late_result(event) or containers
         if containers is None:
             containers = self._lookup.resolve(event, processes=False)
-        return EventContainers(*(self._complete(each) for each in containers.parts))
+        cached = self._lookup.resolve_cached(event).parts
+        read = {each.id: each for each in cached if each and not each.error}
+        return EventContainers(
+            *(each and self._complete(read.get(each.id, each)) for each in containers.parts)
+        )
 
     def _late_result(self, event: OomEvent) -> EventContainers | None:
         """Return the result that was too late for the kill itself, if it has a container."""
@@ -119,26 +123,27 @@ class ContainerService:
                     self._is_stuck.set()
         return request.containers if request.containers and request.containers.victim else None
 
-    def _complete(self, container: Container | None) -> Container | None:
-        """Return the cached container with details of its runtime's API."""
-        if container is None:
-            return None
-        cached = self._lookup.get(container.id) or container
-        if cached.id in self._requested_ids:
-            return cached
+    def _complete(self, container: Container) -> Container:
+        """Return the container with details of its runtime's API, requested once.
+
+        The API is that of the host: of others it could only describe a container of the host.
+        """
+        if container.scope:
+            return container
+        detailed = self._detailed.get(container.id)
+        if detailed and (detailed.name or not container.name):
+            return detailed
         if self._add_details is None:
             from otel_oom.linux.containers.runtime_api import RuntimeApi  # noqa: PLC0415  only where there are containers
 
             self._add_details = RuntimeApi(self._labels, os.environ).add_details
-        self._requested_ids[cached.id] = None
-        while len(self._requested_ids) > _MAX_REQUESTED:
-            del self._requested_ids[next(iter(self._requested_ids))]
-        detailed = self._add_details(cached)
-        if detailed.error:
-            # The runtime may have been slow, and is queried again at a later kill.
-            del self._requested_ids[cached.id]
-        # One without a name must not be cached: its file may be readable by the next kill.
-        return self._lookup.add(detailed) if detailed.name else detailed
+        detailed = self._add_details(container)
+        # Otherwise the runtime may have been slow, and is queried again at a later kill.
+        if detailed.error is None:
+            self._detailed[container.id] = detailed
+            while len(self._detailed) > _MAX_DETAILED:
+                del self._detailed[next(iter(self._detailed))]
+        return detailed
 
     def _notify(self) -> None:
         with suppress(BlockingIOError):

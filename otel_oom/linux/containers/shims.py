@@ -2,6 +2,9 @@
 
 A shim knows where its container's bundle is, whatever its runtime's configuration. It also names
 the container where no cgroup does (rootless, without a controller).
+
+Any process can take a shim's name and arguments. So one of the host is root in the namespaces of
+init, and in no container. Another one is believed only about the cgroups of its user or container.
 """
 
 from __future__ import annotations
@@ -11,12 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from otel_oom.linux.containers.bundle_dirs import BundleDir, path_in_root
-from otel_oom.linux.containers.cgroup_id import find_container_ids
-from otel_oom.linux.process import ProcessDir, parse_cgroups
+from otel_oom.linux.containers.bundle_dirs import BundleDir, find_init_root
+from otel_oom.linux.containers.cgroup_id import CONTAINER_ID, find_container_ids
+from otel_oom.linux.process import ProcessDir, memory_cgroup_path, parse_cgroups
 
 _MAX_ANCESTORS: Final = 64
+_MAX_SHIMS: Final = 8
 _CONMON: Final = "conmon"
 _SHIM: Final = "containerd-shim"
 """The names ``containerd-shim`` and ``containerd-shim-runc-v2``, as the kernel truncates them."""
@@ -29,6 +34,7 @@ class Shim(Struct, frozen=True):
 
     A conmon serves a ``single_container``. It may know its ``name`` and podman's ``runroot``, a
     directory that is empty after a reboot. A containerd shim serves all containers of a pod.
+    ``outer_id`` is the container in which the shim runs itself.
     """
 
     container_id: str
@@ -36,14 +42,27 @@ class Shim(Struct, frozen=True):
     single_container: bool
     name: str | None = None
     runroot: Path | None = None
+    outer_id: str | None = None
+
+    @property
+    def is_host(self) -> bool:
+        """True for a shim of the host's own runtimes, which is believed about all cgroups."""
+        return self.outer_id is None and not self.bundle_dir.uid
+
+    def find_scope(self, cgroup: str) -> str | None:
+        """Return the cgroup around ``cgroup`` below which the shim is believed, if any."""
+        scopes = [self.bundle_dir.scope]
+        if self.outer_id:
+            scopes = [i.cgroup for i in find_container_ids(cgroup) if i.id == self.outer_id]
+        return next((scope for scope in scopes if cgroup.startswith(f"{scope}/")), None)
 
 
-def find_shims(pid: int, proc: Path = Path("/proc")) -> Iterator[Shim]:
-    """Return the shims among ``pid`` and its ancestors, the nearest first."""
-    for ancestor, name in _ancestors(pid, proc):
-        shim = _read_shim(ancestor, name, proc)
-        if shim:
-            yield shim
+def find_shims(pid: int, proc: Path = Path("/proc")) -> list[Shim]:
+    """Return the shims among ``pid`` and its ancestors: the host's, then others; nearest first."""
+    named = [(ancestor, name) for ancestor, name in _ancestors(pid, proc) if name in _NAMES]
+    # A container can have any number of them, below that of the host.
+    shims = [_read_shim(ancestor, name, proc) for ancestor, name in named[-_MAX_SHIMS:]]
+    return sorted(filter(None, shims), key=lambda shim: not shim.is_host)
 
 
 def has_shim(pid: int, proc: Path = Path("/proc")) -> bool:
@@ -73,43 +92,75 @@ def _ancestors(pid: int, proc: Path) -> Iterator[tuple[int, str]]:
 def _read_shim(pid: int, name: str, proc: Path) -> Shim | None:
     if name not in _NAMES:
         return None
-    folder, process = proc / str(pid), ProcessDir(pid, proc)
+    process = ProcessDir(pid, proc)
+    status, outer_id = process.read_status(), _find_outer_id(process)
+    uid = status.uid if status else None
+    if uid is None or (not uid and outer_id is None and not _is_in_init_namespaces(process, proc)):
+        return None
+    root = find_init_root(proc) if outer_id is None else proc / str(pid) / "root"
+    bundle_dir = BundleDir(root, Path(), uid=uid if outer_id is None else 0)
     words = process.read_command_line()
-    shim = _conmon(words, folder) if name == _CONMON else _containerd_shim(words, folder)
-    # A process inside a container can take a shim's name, but can't leave its cgroup.
-    cgroups = parse_cgroups(process.read_text("cgroup") or "")
-    inside = {each.id for entry in cgroups for each in find_container_ids(entry.path)}
-    return shim if shim and shim.container_id not in inside else None
+    if name == _CONMON:
+        return _conmon(words, bundle_dir, outer_id)
+    return _containerd_shim(words, process, bundle_dir, outer_id)
 
 
-def _conmon(words: list[str], folder: Path) -> Shim | None:
+def _find_outer_id(process: ProcessDir) -> str | None:
+    """Return the container that a process is in, by its memory cgroup first.
+
+    A process in a container can take a shim's name, but can't leave its cgroups.
+    """
+    text = process.read_text("cgroup") or ""
+    paths = [memory_cgroup_path(text) or "", *(entry.path for entry in parse_cgroups(text))]
+    ids = (find_container_ids(path) for path in paths)
+    return next((found[-1].id for found in ids if found), None)
+
+
+def _is_in_init_namespaces(process: ProcessDir, proc: Path) -> bool:
+    for kind in ("user", "mnt"):
+        inode = process.namespace_inode(kind)
+        # Without the right to read init's, only this agent's own are known to be trusted.
+        references = (ProcessDir(pid, proc).namespace_inode(kind) for pid in (1, "self"))
+        if inode is None or inode != next(filter(None, references), None):
+            return False
+    return True
+
+
+def _conmon(words: list[str], bundle_dir: BundleDir, outer_id: str | None) -> Shim | None:
     """Parse ``conmon -c ID -b BUNDLE -n NAME -p PIDFILE …`` (conmon(8))."""
     container_id, bundle = _option("-c", words), Path(_option("-b", words))
-    if not container_id or container_id not in bundle.parts or not bundle.is_absolute():
+    if (
+        not CONTAINER_ID.fullmatch(container_id)
+        or container_id not in bundle.parts
+        or not bundle.is_absolute()
+    ):
         return None
     parent, child = _split_at(bundle, container_id)
     pid_file = Path(_option("-p", words))
     in_runroot = container_id in pid_file.parts and pid_file.is_absolute()
     return Shim(
         container_id,
-        BundleDir(_lasting_root(folder, bundle), parent, str(child) if child.parts else ""),
+        replace(bundle_dir, parent=parent, child=str(child) if child.parts else ""),
         single_container=True,
         name=_option("-n", words) or None,
         runroot=_split_at(pid_file, container_id)[0] if in_runroot else None,
+        outer_id=outer_id,
     )
 
 
-def _containerd_shim(words: list[str], folder: Path) -> Shim | None:
+def _containerd_shim(
+    words: list[str], process: ProcessDir, bundle_dir: BundleDir, outer_id: str | None
+) -> Shim | None:
     """Parse ``containerd-shim-runc-v2 -namespace NS -id ID …``, which runs in its bundle."""
     container_id = _option("-id", words)
     try:
-        bundle = (folder / "cwd").readlink()
+        bundle = Path(process.path, "cwd").readlink()
     except OSError:
         return None
     if not container_id or bundle.name != container_id:
         return None
-    bundle_dir = BundleDir(_lasting_root(folder, bundle), bundle.parent)
-    return Shim(container_id, bundle_dir, single_container=False)
+    bundle_dir = replace(bundle_dir, parent=bundle.parent)
+    return Shim(container_id, bundle_dir, single_container=False, outer_id=outer_id)
 
 
 def _option(name: str, words: list[str]) -> str:
@@ -122,19 +173,3 @@ def _option(name: str, words: list[str]) -> str:
 def _split_at(path: Path, part: str) -> tuple[Path, Path]:
     index = path.parts.index(part)
     return Path(*path.parts[:index]), Path(*path.parts[index + 1 :])
-
-
-def _lasting_root(folder: Path, bundle: Path) -> Path:
-    """Return a root directory that has the bundle, and outlives the process if there is one.
-
-    Rootless podman has its own mounts, but its directories are in its user's home all the same.
-    """
-    for pid, root in (("self", Path("/")), ("1", folder.parent / "1/root")):
-        try:
-            if (folder / "ns/mnt").readlink() == (folder.parent / pid / "ns/mnt").readlink():
-                return root
-            if path_in_root(root, bundle).samefile(path_in_root(folder / "root", bundle)):
-                return root
-        except OSError:
-            continue
-    return folder / "root"

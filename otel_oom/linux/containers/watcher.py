@@ -1,4 +1,7 @@
-"""Watch the bundle directories, and read each container as soon as its bundle is complete."""
+"""Watch the bundle directories, and read each container as soon as its bundle is complete.
+
+Those of the host's runtimes only: a user could keep the watcher busy with its own.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class BundleWatcher:
     def read_running(self, proc: Path = Path("/proc")) -> Iterator[None]:
         """Read the containers that run now; yields between two of them."""
         self.watch_all()
-        for shim in shims.list_shims(proc):
+        for shim in filter(lambda shim: shim.is_host, shims.list_shims(proc)):
             self._lookup.read_from_shim(shim)
             self.watch_all()
             yield
@@ -97,8 +100,8 @@ class BundleWatcher:
         self._inotify.close()
 
     def _try(self, pending: _PendingBundle) -> None:
-        container = self._lookup.read_bundle(pending.container_id, pending.bundle_dir)
-        if container is None and pending.tries < _MAX_TRIES:
+        bundle = self._lookup.read_bundle(pending.container_id, pending.bundle_dir)
+        if bundle is None and pending.tries < _MAX_TRIES:
             due = time.monotonic() + _FIRST_DELAY_S * 2**pending.tries
             self._pending.append(replace(pending, due=due, tries=pending.tries + 1))
 

@@ -37,22 +37,19 @@ class Units(Struct, frozen=True):
 
 def find_units(cgroup_path: str) -> Units:
     """Return the units of ``cgroup_path``; each is ``None`` where the path has none."""
-    components = [_unescape(component) for component in cgroup_path.split("/") if component]
-    slices, rest = _split_slices(components)
-    unit = _first_unit(rest)
-    user_unit = None
-    if unit and _MANAGER.fullmatch(unit):
-        user_unit = _first_unit(_split_slices(rest[1:])[1])
+    slices, unit, rest = _split(cgroup_path)
+    user_unit = _split(rest)[1] if unit and _MANAGER.fullmatch(unit) else None
     return Units(unit, slices[-1] if slices else None, user_unit)
 
 
 def find_owning_unit(cgroup_path: str) -> str | None:
     """Return the unit or slice whose own cgroup this is; ``None`` for a cgroup within one."""
-    name = _unescape(cgroup_path.rpartition("/")[2])
-    units = find_units(cgroup_path)
-    if name in {units.unit, units.user_unit} or _SLICE.fullmatch(name):
-        return name
-    return None
+    slices, unit, rest = _split(cgroup_path)
+    if rest and unit and _MANAGER.fullmatch(unit):
+        slices, unit, rest = _split(rest)
+    if rest:
+        return None
+    return unit or (slices[-1] if slices else None)
 
 
 def display_name(service: str) -> str:
@@ -65,15 +62,13 @@ def _character(escaped: re.Match[str]) -> str:
     return text if text.isprintable() else escaped[0]
 
 
-def _split_slices(components: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    for index, component in enumerate(components):
-        if not _SLICE.fullmatch(component):
-            return components[:index], components[index:]
-    return components, ()
-
-
-def _first_unit(components: Sequence[str]) -> str | None:
-    return components[0] if components and _UNIT.fullmatch(components[0]) else None
+def _split(path: str) -> tuple[Sequence[str], str | None, str]:
+    """Return the slices at the beginning of a path, the unit in them, and the rest of the path."""
+    components = [component for component in path.split("/") if component]
+    names = [_unescape(component) for component in components]
+    count = next((n for n, name in enumerate(names) if not _SLICE.fullmatch(name)), len(names))
+    unit = names[count] if count < len(names) and _UNIT.fullmatch(names[count]) else None
+    return names[:count], unit, "/".join(components[count + bool(unit) :])
 
 
 def _unescape(component: str) -> str:

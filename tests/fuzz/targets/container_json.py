@@ -37,9 +37,9 @@ def check_input(data: bytes) -> None:
     }
     _CRI_O.write(_CONFIG, {"annotations": labels})
     for files in (_DOCKER, _PODMAN, _CRI_O):
-        container = read_bundle(CONTAINER_ID, files.bundle_dir, LABELS)
-        assert container is not None
-        check_container(container)
+        bundle = read_bundle(CONTAINER_ID, files.bundle_dir, LABELS)
+        assert bundle is not None
+        check_container(bundle.container)
     details = parse_json(data, DockerContainer)
     if details is not None:
         check_container(add_fields(Container(CONTAINER_ID), details, LABELS))

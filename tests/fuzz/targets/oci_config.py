@@ -28,7 +28,9 @@ def check_input(data: bytes) -> None:
     """Read the container from such a bundle."""
     for container_id in (CONTAINER_ID, SANDBOX_ID):
         _FILES.write(f"run/overlay-containers/{container_id}/config.json", data)
-    container = read_bundle(CONTAINER_ID, _FILES.bundle_dir, LABELS)
-    if container is not None:
-        assert container.id == CONTAINER_ID
-        check_container(container)
+    bundle = read_bundle(CONTAINER_ID, _FILES.bundle_dir, LABELS)
+    if bundle is not None:
+        assert bundle.container.id == CONTAINER_ID
+        check_container(bundle.container)
+        for whole in (False, True):
+            assert not bundle.fits("/user.slice", whole=whole) or bundle.cgroups_path

@@ -28,7 +28,7 @@ from tests.testlib.require import require_programs
 IMAGE = "localhost/otel-oom-test:latest"
 _LIMIT_S = 60
 
-_NOBODY = 65534
+NOBODY = 65534
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Podman:
         options = ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]
         if self.rootless:
             home, run = (f"{name}={self.folder}" for name in ("HOME", "XDG_RUNTIME_DIR"))
-            of_user = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+            of_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
             clean = ["env", "--ignore-environment", home, run, f"PATH={os.environ['PATH']}"]
             one_user = "--storage-opt=vfs.ignore_chown_errors=true"
             return [*of_user, *clean, "podman", *options, one_user, "--runtime=runc"]
@@ -160,7 +160,7 @@ def run_rootless_podman() -> Iterator[Podman]:
     """Yield the podman of an unprivileged user, with its image."""
     require_programs("podman", "runc", BUSYBOX)
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
-    os.chown(folder, _NOBODY, _NOBODY)
+    os.chown(folder, NOBODY, NOBODY)
     with _clean_up(Podman(folder, rootless=True)) as running:
         yield running
 

@@ -69,6 +69,12 @@ UNKNOWN = StackAnalysis(None, None, None)
             "/kubepods.slice/kubepods-besteffort-pod0123456789abcdef0123456789abcdef.slice/x",
             "pod",
         ),
+        # A user names the cgroups below its manager as it likes.
+        (
+            "/user.slice/user-7.slice/user@7.service/pod0123456789abcdef0123456789abcdef",
+            "/user.slice/user-7.slice/user@7.service/pod0123456789abcdef0123456789abcdef/x",
+            "ancestor",
+        ),
     ],
 )
 def test_limit_scope_follows_from_the_paths(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.kubernetes import find_pod, image_version, is_pod_cgroup
+from otel_oom.enrich.kubernetes import find_pod, find_pod_cgroup, image_version
 
 ID = "0123456789abcdef" * 4
 UUID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
+USER = "/user.slice/user-1000.slice/user@1000.service"
 SLICE = UUID.replace("-", "_")
 STATIC = "d4f2f3a1c09b4e7d8f6a5b3c2d1e0f9a"
 
@@ -73,11 +74,11 @@ DOCKER = {
             STATIC,
             "Burstable",
         ),
-        # A kubelet with --cgroup-root=/kubelet, as kind's, in a container of its own.
-        (f"/docker/{ID}/kubelet/kubepods/besteffort/pod{UUID}/{ID}", UUID, "BestEffort"),
+        # A kubelet with --cgroup-root=/kubelet.
+        (f"/kubelet/kubepods/besteffort/pod{UUID}/{ID}", UUID, "BestEffort"),
         (
             (
-                f"/system.slice/docker-{ID}.scope/kubelet.slice/kubelet-kubepods.slice"
+                f"/kubelet.slice/kubelet-kubepods.slice"
                 f"/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod{SLICE}.slice"
                 f"/cri-containerd-{ID}.scope"
             ),
@@ -95,6 +96,13 @@ DOCKER = {
         ),
         (f"/kubepods/burstable/pod{UUID[:-1]}/{ID}", None, None),
         (f"/system.slice/pod{UUID}x", None, None),
+        # Where others choose the names.
+        (f"{USER}/kubepods/burstable/pod{UUID}/{ID}", None, None),
+        (f"{USER}/kubepods.slice/kubepods-pod{SLICE}.slice/x", None, None),
+        (f"/system.slice/web.service/kubepods-pod{SLICE}.slice", None, None),
+        (f"/docker/{ID}/kubepods/burstable/pod{UUID}/{ID}", None, None),
+        (f"/node/kubepods/burstable/pod{UUID}/{ID}", None, None),
+        (f"…/kubepods/burstable/pod{UUID}/{ID}", None, None),
         ("/", None, None),
     ],
 )
@@ -167,14 +175,18 @@ def test_image_version_is_tag_and_digest(image: str, version: str | None) -> Non
 
 
 @pytest.mark.parametrize(
-    ("component", "expected"),
+    ("path", "expected"),
     [
-        (f"pod{UUID}", True),
-        (f"kubepods-pod{SLICE}.slice", True),
-        (f"kubelet-kubepods-burstable-pod{STATIC}.slice", True),
-        ("kubepods-burstable.slice", False),
-        (ID, False),
+        (f"/kubepods/pod{UUID}/{ID}", f"/kubepods/pod{UUID}"),
+        (
+            f"/kubepods.slice/kubepods-pod{SLICE}.slice:crio:x",
+            f"/kubepods.slice/kubepods-pod{SLICE}.slice",
+        ),
+        (f"/node/kubepods/pod{UUID}/{ID}", f"/node/kubepods/pod{UUID}"),
+        ("/kubepods.slice/kubepods-burstable.slice", None),
     ],
 )
-def test_is_pod_cgroup(component: str, *, expected: bool) -> None:
-    assert is_pod_cgroup(component) is expected
+def test_the_cgroup_of_a_pod_is_placed_or_of_the_known_uid(path: str, expected: str | None) -> None:
+    """A kubelet's --cgroup-root can be anywhere: its runtime then names the pod."""
+    cgroup = find_pod_cgroup(path, UUID)
+    assert (cgroup.path if cgroup else None) == expected

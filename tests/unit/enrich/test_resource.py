@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.enrich.event import enrich_kill
-from otel_oom.enrich.resource import finest_cgroup_path
+from otel_oom.enrich.resource import finest_cgroup_path, victim_resource
+from otel_oom.enrich.service_identity import ServiceHints
 from otel_oom.enrich.types import VictimOutcome
+from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import CONTAINER_ID as ID
 from tests.testlib.samples.events import (
@@ -18,6 +20,8 @@ from tests.testlib.samples.events import (
     sample_enriched_kill,
 )
 
+OUTER = "f" * 64
+USER = "/user.slice/user-1000.slice/user@1000.service"
 POD = "pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
 
 
@@ -57,6 +61,45 @@ def test_known_attributes_precede_those_of_the_victim() -> None:
         "service.name": "checkout",
         "service.version": "2",
     }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{USER}/kubepods.slice/kubepods-burstable.slice/cri-containerd-{ID}.scope",
+        f"{USER}/kubepods/burstable/{POD}/{ID}",
+        f"/system.slice/web.service/kubepods/burstable/{POD}/{ID}",
+    ],
+)
+def test_a_cgroup_of_a_user_names_neither_pod_nor_container(path: str) -> None:
+    resource = sample_enriched_kill(memcg=Memcg(id=42, path=path)).resource
+    assert not [key for key in resource if key.startswith(("k8s.", "container."))]
+
+
+def sandbox(name: str) -> dict[str, str]:
+    """Return the annotations of a pod's container."""
+    return {"io.kubernetes.cri.sandbox-uid": name, "io.kubernetes.cri.sandbox-name": name}
+
+
+@pytest.mark.parametrize(
+    ("path", "outer", "inner", "pod"),
+    [
+        (f"/kubepods/burstable/{POD}/{OUTER}/docker/{ID}", "own", "claimed", "own"),
+        (f"/kubepods/burstable/{POD}/{OUTER}/docker/{ID}", None, "claimed", None),
+        # A node of kind.
+        (f"/docker/{OUTER}/kubelet/kubepods/burstable/{POD}/{ID}", None, "inner", "inner"),
+    ],
+)
+def test_a_container_in_a_pod_names_no_other_pod(
+    path: str, outer: str | None, inner: str, pod: str | None
+) -> None:
+    containers = EventContainers(
+        Container(ID, annotations=sandbox(inner)),
+        Container(OUTER, annotations=sandbox(outer) if outer else {}),
+    )
+    resource, _ = victim_resource(path, containers, ServiceHints(), {})
+    assert resource["k8s.pod.uid"] == POD.removeprefix("pod")
+    assert resource.get("k8s.pod.name") == pod
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.snapshot import add_limit_cgroup, read_usage, take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import read_vm_settings
+from otel_oom.snapshot.victim import process_state
 from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
 
 
@@ -33,6 +35,7 @@ def test_files_of_a_process() -> None:
 
 def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
     """Late in its exit, /proc shows the root of every hierarchy."""
+    (tmp_path / "self").symlink_to("/proc/self")
     folder = tmp_path / str(KILL.victim.tgid)
     folder.mkdir()
     start = (KILL.victim.start_boottime_ns or 0) * os.sysconf("SC_CLK_TCK") // 10**9
@@ -55,6 +58,56 @@ def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
     later = replace(KILL, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns() - 10**9))
     assert not take_snapshot(later, None).process_found
+
+
+@pytest.mark.parametrize(
+    ("comm", "started", "found"),
+    [
+        ("java", -1, True),
+        (None, -1, True),
+        # The kernel's log names the victim; another process has taken its number.
+        ("python", -1, False),
+        ("java", 0, False),
+        (None, 1, False),
+    ],
+)
+def test_without_a_start_time_the_victim_has_its_pid_since_before_the_kill(
+    tmp_path: Path,
+    comm: str | None,
+    started: int,
+    found: bool,  # noqa: FBT001  a parameter of the table
+) -> None:
+    """By name and start, in clock ticks after the kill: a tick may have two processes."""
+    ticks = KILL.boottime_ns * os.sysconf("SC_CLK_TCK") // 10**9 + started
+    (tmp_path / "self").symlink_to("/proc/self")
+    (tmp_path / "4711").mkdir()
+    (tmp_path / "4711/stat").write_text(f"4711 (java) S {'0 ' * 18}{ticks} 0\n", encoding="ascii")
+    kill = replace(KILL, victim=Task(tgid=4711, comm=comm))
+    assert take_snapshot(kill, None, tmp_path).process_found == found
+    assert (process_state(kill, tmp_path) is not None) == found
+
+
+NEW_NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+SNAPSHOT_OF_INIT = """
+from msgspec.structs import replace
+from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.process import ProcessDir
+from otel_oom.model.types import Task
+from otel_oom.snapshot import take_snapshot
+from tests.testlib.samples.events import KILL
+start = ProcessDir(1).read_stat().start_boottime_ns
+for victim in (Task(1, start_boottime_ns=start), Task(1)):
+    kill = replace(KILL, boottime_ns=boottime_ns() + 10**9, victim=victim)
+    print(take_snapshot(kill, None).process_found)
+"""
+
+
+@pytest.mark.root
+def test_in_another_pid_namespace_no_process_is_the_victim() -> None:
+    """Its /proc has other numbers than the kernel's record, and its processes any start."""
+    command = [*NEW_NAMESPACE, sys.executable, "-c", SNAPSHOT_OF_INIT]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert output.splitlines() == ["False", "False"]
 
 
 def test_a_process_that_is_gone_is_not_found() -> None:

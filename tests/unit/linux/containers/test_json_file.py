@@ -133,7 +133,8 @@ def test_a_pod_of_cri_o_has_the_labels_of_its_sandbox(tmp_path: Path) -> None:
         content = json.dumps({"annotations": each}).encode()
         write(tmp_path / "run" / container_id / "config.json", content)
     found = read_bundle(ID, BundleDir(tmp_path, Path("/run")), frozenset({"team", "tier"}))
-    assert found == Container(
+    assert found is not None
+    assert found.container == Container(
         ID,
         "cri-o",
         name="web",

@@ -12,32 +12,22 @@ from msgspec.structs import replace
 from otel_oom.config.agent import read_container_labels
 from otel_oom.enrich.resource import container_attributes
 from otel_oom.linux.containers import shims
-from otel_oom.linux.containers.bundle_dirs import BundleDir, find_bundle_dirs
+from otel_oom.linux.containers.bundle_dirs import (
+    BundleDir,
+    find_bundle_dirs,
+    find_user_bundle_dirs,
+)
 from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.containers.lookup import ContainerLookup
+from otel_oom.linux.containers.oci_bundle import Bundle
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
+from tests.testlib.containers.processes import conmon_command, make_process
 from tests.testlib.samples.events import KILL, roundtrip
 
 INNER, OUTER, OTHER = "1" * 64, "2" * 64, "3" * 64
 REGISTRY = "registry.example:5000/team/shop"
 DIGEST = f"sha256:{'a' * 64}"
-
-
-def make_process(
-    proc: Path, pid: int, parent: int, name: str, *words: str, cgroup: str = "/"
-) -> None:
-    """Make a process of a fake /proc."""
-    folder = proc / str(pid)
-    (folder / "ns").mkdir(parents=True)
-    (folder / "stat").write_text(f"{pid} ({name}) S {parent} 0 0", encoding="ascii")
-    (folder / "cmdline").write_text("\0".join(words), encoding="ascii")
-    (folder / "cgroup").write_text(f"0::{cgroup}\n", encoding="ascii")
-
-
-def conmon_command(bundle: Path, container_id: str = INNER) -> tuple[str, ...]:
-    """Return the command line of a conmon."""
-    return ("/usr/bin/conmon", "-c", container_id, "-b", str(bundle), "-n", "web", "-p", "/run/x")
 
 
 @pytest.fixture
@@ -46,7 +36,9 @@ def bundle(tmp_path: Path) -> Path:
     storage = tmp_path / "storage/overlay-containers"
     folder = storage / INNER / "userdata"
     folder.mkdir(parents=True)
-    write_json(folder / "config.json", {"annotations": {"io.container.manager": "libpod"}})
+    linux = {"cgroupsPath": f"/libpod_parent/libpod-{INNER}"}
+    annotations = {"io.container.manager": "libpod"}
+    write_json(folder / "config.json", {"annotations": annotations, "linux": linux})
     metadata = json.dumps({"name": "web", "image-name": f"{REGISTRY}:1.2"})
     entry = {"id": INNER, "names": ["web"], "image": "a" * 64, "metadata": metadata}
     write_json(storage / "containers.json", [{"id": OTHER}, entry])
@@ -103,10 +95,9 @@ def test_containers_survive_storage() -> None:
 def test_a_shim_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Path) -> None:
     """Wherever the runtime keeps it, and also if no cgroup is named after the container."""
     proc = tmp_path / "proc"
-    make_process(proc, 10, 1, "conmon", *conmon_command(bundle))
+    make_process(proc, 10, 1, "conmon", *conmon_command(bundle, INNER))
     make_process(proc, 11, 10, "sh (a) 1 2")
     make_process(proc, 12, 11, "tail")
-    (proc / "10/root").symlink_to("/")
     victim = replace(KILL.victim, ppid=12)
     for path in (f"/libpod_parent/libpod-{INNER}", "/user.slice"):
         event = replace(KILL, victim=victim, memcg=Memcg(1, path), trigger=None)
@@ -116,48 +107,34 @@ def test_a_shim_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Pat
         )
 
 
-def test_a_rootless_bundle_directory_outlives_its_shim(tmp_path: Path, bundle: Path) -> None:
-    """Rootless podman has its own mounts, while its directories are the host's."""
+def test_a_rootless_bundle_directory_is_read_in_the_mounts_of_init(
+    tmp_path: Path, bundle: Path
+) -> None:
+    """Rootless podman has its own mounts, while its directories are the host's.
+
+    A user can mount any file system there."""
     proc = tmp_path / "proc"
-    for pid, of in ((10, "mnt:[1]"), ("self", "mnt:[2]"), (1, "mnt:[2]")):
-        (proc / str(pid) / "ns").mkdir(parents=True)
-        (proc / str(pid) / "ns/mnt").symlink_to(of)
-    (proc / "10/root").symlink_to("/")
-    for name, content in (
-        ("stat", "10 (conmon) S 1 0"),
-        ("cmdline", "\0".join(conmon_command(bundle))),
-    ):
-        (proc / "10" / name).write_text(content, encoding="ascii")
+    make_process(proc, 10, 1, "conmon", *conmon_command(bundle, INNER), uid=1000, other="mnt")
     (shim,) = shims.list_shims(proc)
-    assert shim.bundle_dir == BundleDir(Path("/"), bundle.parents[1], "userdata")
-    (proc / "10/root").unlink()
-    (proc / "10/root").symlink_to(tmp_path)
-    (shim,) = shims.list_shims(proc)
-    assert shim.bundle_dir.root == proc / "10/root", "what is another's is no longer there later"
+    assert shim.bundle_dir == BundleDir(Path("/"), bundle.parents[1], "userdata", 1000)
 
 
-def test_default_bundle_directories_include_those_of_users(tmp_path: Path) -> None:
-    """Users who are present now, by the host's own list of users."""
-    for uid in ("1000", "1001"):
-        (tmp_path / "run/user" / uid).mkdir(parents=True)
+def test_the_bundle_directories_of_a_user_are_in_its_home(tmp_path: Path) -> None:
+    """By the host's own list of users; they are searched for cgroups of that user only."""
     folders = [tmp_path / home / ".local/share/containers/storage" for home in ("home/a", "b")]
     for folder in folders:
         (folder / "overlay-containers").mkdir(parents=True)
     users = "a:x:1000:1000::/home/a:/bin/sh\nb:x:1002:1002::/b:/bin/sh\n+\nc:x:1001:1::c:/bin/sh\n"
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text(users, encoding="ascii")
-    assert [place.folder for place in find_bundle_dirs(tmp_path)] == [
-        folders[0] / "overlay-containers"
-    ]
-
-
-def test_a_process_in_a_container_is_no_shim_of_it(tmp_path: Path, bundle: Path) -> None:
-    proc = tmp_path / "proc"
-    make_process(
-        proc, 10, 1, "conmon", *conmon_command(bundle), cgroup=f"/libpod_parent/libpod-{INNER}"
-    )
-    assert list(shims.find_shims(10, proc)) == []
-    assert list(shims.list_shims(proc)) == []
+    assert list(find_bundle_dirs(tmp_path)) == []
+    for path, expected in (
+        ("/user.slice/user-1000.slice/session-1.scope", [folders[0] / "overlay-containers"]),
+        ("/user.slice/user-1001.slice/session-1.scope", []),
+        (f"/docker/{INNER}", []),
+    ):
+        found = find_user_bundle_dirs(tmp_path, path)
+        assert [each.folder for each in found] == expected
 
 
 @pytest.mark.parametrize("name", ["containerd-shim", "conmon"])
@@ -177,7 +154,8 @@ def test_a_malformed_podman_list_leaves_the_bare_container(bundle: Path, listed:
     found = ContainerLookup(frozenset()).read_bundle(
         INNER, BundleDir(Path("/"), bundle.parents[1], "userdata")
     )
-    assert found == Container(INNER, "podman")
+    assert found is not None
+    assert found.container == Container(INNER, "podman")
 
 
 def test_a_container_without_a_runtime_has_an_error(tmp_path: Path) -> None:
@@ -191,7 +169,7 @@ def test_a_container_without_a_runtime_has_an_error(tmp_path: Path) -> None:
 def test_the_cache_of_containers_is_bounded(tmp_path: Path) -> None:
     lookup = ContainerLookup(frozenset(), tmp_path)
     for number in range(3000):
-        lookup.add(Container(f"{number:064}"))
+        lookup.add(Bundle(Container(f"{number:064}")))
     assert lookup.get(f"{0:064}") is None
     assert lookup.get(f"{2999:064}") is not None
     assert lookup.get(f"{3000 - 2048:064}") is not None

@@ -14,6 +14,7 @@ from otel_oom.linux.containers import oci_bundle
 from otel_oom.linux.containers import service as runtimes_module
 from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.lookup import ContainerLookup
+from otel_oom.linux.containers.oci_bundle import Bundle
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.containers.watcher import BundleWatcher
 from otel_oom.model.events import MissedKills
@@ -43,10 +44,10 @@ def test_a_file_that_hangs_delays_one_kill_only(
     reads: list[str] = []
     waits: list[float | None] = []
 
-    def read(container_id: str, *_: object) -> Container:
+    def read(container_id: str, *_: object) -> Bundle:
         reads.append(container_id)
         hangs.wait(30)
-        return Container(container_id, "docker", name="web")
+        return Bundle(Container(container_id, "docker", name="web"), f"/docker/{container_id}")
 
     # A disk that does not answer can't be had on loopback.
     monkeypatch.setattr(oci_bundle, "read_bundle", read)
@@ -112,7 +113,8 @@ def test_files_that_timed_out_are_read_for_the_next_kill(
     late = Container(INNER, "docker", error="timeout while reading the files of its runtime")
     assert service.resolve_deferred(ALONE, EventContainers(late)).victim is not None
     found = Container(INNER, "docker", name="web")
-    monkeypatch.setattr(oci_bundle, "read_bundle", lambda *_: found)
+    bundle = Bundle(found, f"/docker/{INNER}")
+    monkeypatch.setattr(oci_bundle, "read_bundle", lambda *_: bundle)
     monkeypatch.setattr(
         ContainerLookup, "bundle_dirs", lambda _: [BundleDir(Path("/"), Path("/run"))]
     )
