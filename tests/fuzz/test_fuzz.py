@@ -20,7 +20,8 @@ from tests.testlib.require import require
 FOLDER = Path(__file__).parent
 CORPUS = FOLDER / "corpus"
 
-RUNS = 3000
+RUNS = 20_000
+SECONDS = 6
 BOUND = 8 << 20
 """Sixteen threads, each with a report of 32 KiB, its rows, and Python's overhead."""
 
@@ -42,8 +43,9 @@ def test_new_inputs_break_nothing(target: str, tmp_path: Path) -> None:
     new_inputs.mkdir()
     run = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.fuzz", target, f"-runs={RUNS}", "-max_len=4096"),
-            *("-timeout=60", f"-dict={FOLDER}/dictionaries/{target}.dict"),
+            *(sys.executable, "-m", "tests.fuzz", target, f"-runs={RUNS}"),
+            *(f"-max_total_time={SECONDS}", "-max_len=4096", "-timeout=60"),
+            f"-dict={FOLDER}/dictionaries/{target}.dict",
             *(f"-artifact_prefix={tmp_path}/", new_inputs, CORPUS / target),
         ],
         capture_output=True,

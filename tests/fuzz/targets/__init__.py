@@ -14,7 +14,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "cgroup": ("otel_oom.linux.process", "otel_oom.linux.containers", "otel_oom.enrich"),
         "container_json": ("otel_oom.linux.containers",),
-        "elf": ("otel_oom.linux.elf", "otel_oom.linux.elf_symbols"),
+        "elf": ("otel_oom.linux.elf", "otel_oom.linux.elf_symbols", "otel_oom.enrich.symbols"),
         "environ": ("otel_oom.snapshot.environ", "otel_oom.enrich"),
         "journal_entry": ("otel_oom.linux.systemd", "otel_oom.capture.userspace"),
         "kernel_log": ("otel_oom.linux.kernel_log", "otel_oom.capture.kmsg"),

@@ -1,4 +1,7 @@
-"""Bytes as an ELF file: its build id, and the functions at some addresses of it."""
+"""Bytes as an ELF file: its build id, and the functions at some addresses of it.
+
+The same bytes are what the process that reads ELF files returns.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 from typing import Final
 from unittest import mock
 
+from otel_oom.enrich.symbols.request import decode_symbols, encode_symbols
 from otel_oom.linux.elf import MAX_SEGMENTS, read_elf
 from otel_oom.linux.elf_symbols import find_symbols
 
@@ -39,6 +43,9 @@ def check_input(data: bytes) -> None:
             _check_file(fd)
     finally:
         os.close(fd)
+    for count in (1, 2):
+        symbols = decode_symbols(data, count)
+        assert symbols is None or decode_symbols(encode_symbols(symbols), count) == symbols
     assert reads.count <= _READS_PER_BYTE * len(data) + _FREE_BYTES, "reads are amplified"
 
 

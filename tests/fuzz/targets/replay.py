@@ -21,6 +21,9 @@ def check_input(data: bytes) -> None:
         return
     piece = 1 << (data[0] & 15)
     log = data[1:]
+    for event in replay(log, piece=piece, is_named=False):
+        assert event.provenance is not None
+        assert not event.provenance.is_unverified, "a container's line in a directory"
     events = replay(log, piece=piece)
     assert len(events) <= log.count(b"\n") + log.count(b"\\n") + 1
     deduplicator = Deduplicator()
