@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import to_builtins
@@ -13,10 +14,15 @@ from otel_oom.store import Store
 _DEAD_LETTERS_PAGE: Final = 256
 
 
-def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -> Handlers:
+def store_handlers(
+    store: Store,
+    on_resend: Callable[[], None] = lambda: None,
+    parked: Mapping[str, int] = MappingProxyType({}),
+) -> Handlers:
     """Return the handlers of all requests about ``store``, by method.
 
-    ``on_resend`` is called after dead letters were put back into the outbox.
+    ``on_resend`` is called after dead letters were put back into the outbox. ``parked`` is
+    :attr:`.Stats.parked` of a running agent.
     """
     history = store.history
 
@@ -37,6 +43,7 @@ def store_handlers(store: Store, on_resend: Callable[[], None] = lambda: None) -
     return {
         "queue": lambda _: {
             "waiting": to_builtins(store.stats.backlogs()),
+            "parked": dict(parked),
             "newest_dead_letter": store.dead_letters.newest_id(),
         },
         "dead_letters": lambda request: to_builtins(

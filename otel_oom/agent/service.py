@@ -94,7 +94,7 @@ def run(
                 sources, store, recorder, stats, watchdog, on_event=wake, history=history
             )
             handlers = {
-                **store_handlers(store, delivery.notify_outbox),
+                **store_handlers(store, delivery.notify_outbox, stats.parked),
                 "alive": lambda _: _liveness_error(ingest, store, delivery),
             }
             stack.enter_context(ControlServer(state_dir, handlers))

@@ -36,6 +36,8 @@ class Stats:
         """Undecodable records for which the quarantine had no space."""
         self.exported: Counter[tuple[str, str]] = Counter()
         """Messages with a final result, by signal and error type (empty if accepted)."""
+        self.parked: dict[str, int] = {}
+        """Messages that a backend keeps rejecting alone, by signal; they are in the outbox."""
         self.record_delays: Callable[[str, Iterable[float]], None] | None = None
         """Records the delays of messages of a signal, from kernel to backend, in seconds."""
         self._buffer_peak_bytes = 0

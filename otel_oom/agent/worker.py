@@ -65,6 +65,10 @@ class ExporterStatus(ExportObserver):
         """Count messages with a final result."""
         self._stats.exported[signal, error_type] += count
 
+    def on_parked(self, signal: str, count: int) -> None:
+        """Note the number of parked messages."""
+        self._stats.parked[signal] = count
+
     @property
     def wants_delays(self) -> bool:
         """Return true if metrics are on."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 from typing import Final
 
 from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.export.isolation import Isolation
+from otel_oom.export.parking import Parking
 from otel_oom.export.result import ExportObserver, ExportResponse, ExportResult, Transport
 from otel_oom.export.retry import Report, RetryGate
 from otel_oom.linux import clock
@@ -60,6 +62,8 @@ class SignalExporter:
         self._gate = gate or RetryGate()
         self._max_batch = _MAX_BATCH
         self._max_batch_bytes = _MAX_BATCH_BYTES
+        self._isolation = Isolation(_MAX_BATCH)
+        self._parking = Parking()
         self._observer = observer or ExportObserver()
         self._boot_id = clock.boot_id()
         self._wake = threading.Event()
@@ -96,7 +100,7 @@ class SignalExporter:
                 return
             self._idle = True
             self._observer.end_step()
-            self._wake.wait()
+            self._wake.wait(min(self._parking.wait_s, threading.TIMEOUT_MAX))
 
     def _send_next(self) -> bool:
         """Send the oldest messages once the host may be tried; false if there are none."""
@@ -108,10 +112,29 @@ class SignalExporter:
             self._observer.begin_step()
             if self._stop.is_set():
                 return False
-            messages = self._store.next_batch(self.signal, self._max_batch, self._max_batch_bytes)
+            messages = self._next_messages()
             if messages:
                 self._send(messages, report)
             return bool(messages)
+
+    def _next_messages(self) -> Sequence[Message]:
+        """Return a batch or a probe; without any, a parked message whose wait is over."""
+        isolation = self._isolation
+        count = self._max_batch if isolation.is_probing else isolation.max_count
+        messages = self._store.next_batch(
+            self.signal, min(self._max_batch, count), self._max_batch_bytes, self._parking.uids
+        )
+        if messages:
+            probe = isolation.choose_probe(messages) if isolation.is_probing else None
+            return [probe] if probe else messages
+        isolation.reset()
+        while uid := self._parking.due_uid:
+            message = self._store.find_message(self.signal, uid)
+            if message:
+                return [message]
+            # It was dropped at the size limit.
+            self._release(uid)
+        return []
 
     def _send(self, messages: Sequence[Message], report: Report) -> None:
         """Send messages, oldest first; bisect what the backend rejects."""
@@ -124,11 +147,38 @@ class SignalExporter:
                 continue
             self._observer.begin_step()
             response = self._transport.send(b"".join(message.payload for message in batch))
-            report(response)
             if response.result is ExportResult.RETRYABLE:
-                self._log_retry(response)
+                self._on_retryable(batch, response, report)
                 return
+            report(response)
+            self._isolation.on_success()
+            self._release(*(message.uid for message in batch))
             batches += reversed(self._handle_result(batch, response))
+
+    def _on_retryable(
+        self, messages: Sequence[Message], response: ExportResponse, report: Report
+    ) -> None:
+        uid, wait_s = messages[0].uid, None
+        if uid in self._parking or self._isolation.on_failure(messages):
+            wait_s = self._parking.park(uid, response.retry_after_s)
+        if wait_s is None:
+            report(response)
+            self._log_retry(response)
+            return
+        # No report: others are accepted meanwhile.
+        self._observer.on_parked(self.signal, len(self._parking.uids))
+        _LOG.warning(
+            "%s keeps rejecting one of the %s (%s); parked, retrying it in %.0f s",
+            *self._where(),
+            response.reason,
+            wait_s,
+        )
+
+    def _release(self, *uids: str) -> None:
+        for uid in uids:
+            if uid in self._parking:
+                self._parking.release(uid)
+                self._observer.on_parked(self.signal, len(self._parking.uids))
 
     def _handle_result(
         self, messages: Sequence[Message], response: ExportResponse

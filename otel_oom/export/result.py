@@ -77,6 +77,9 @@ class ExportObserver:
     def on_exported(self, signal: str, error_type: str, count: int) -> None:
         """Count messages with a final result; ``error_type`` is empty for accepted ones."""
 
+    def on_parked(self, signal: str, count: int) -> None:
+        """Note how many messages are parked: retried alone, while others are accepted."""
+
     def on_delivered(self, signal: str, delays_s: Iterable[float]) -> None:
         """Record the seconds from the kernel to the backend, one value for each message."""
 

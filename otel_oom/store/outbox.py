@@ -45,8 +45,9 @@ def next_batch(  # noqa: PLR0913  the last is named at the call
     excluded: Iterable[int],
     *,
     turn: str = "",
+    parked: Iterable[str] = (),
 ) -> list[Message]:
-    """Return messages of ``signal``, without those of the ids ``excluded``.
+    """Return messages of ``signal``, without those of the ids ``excluded`` and uids ``parked``.
 
     They are in the order of :func:`.fair_order.round_robin`, from behind the holder ``turn`` on.
     There are at most ``max_count``, of ``max_bytes`` together. A single message may be larger, and
@@ -59,8 +60,9 @@ def next_batch(  # noqa: PLR0913  the last is named at the call
         db,
         f"id, uid, payload, send_alone, {checksums.checksum_ok_sql('outbox')}, holder",
         "outbox INDEXED BY outbox_holder WHERE signal = ?"
-        " AND id NOT IN (SELECT value FROM json_each(?))",
-        (signal, json.dumps(list(excluded))),
+        " AND id NOT IN (SELECT value FROM json_each(?))"
+        " AND uid NOT IN (SELECT value FROM json_each(?))",
+        (signal, json.dumps(list(excluded)), json.dumps(list(parked))),
         turn,
     )
     for id_, uid, payload, send_alone, checksum_ok, holder in islice(rows, max_count):
@@ -73,6 +75,21 @@ def next_batch(  # noqa: PLR0913  the last is named at the call
         if send_alone:
             break
     return messages
+
+
+def find(db: sqlite3.Connection, signal: str, uid: str) -> Message | None:
+    """Return one message. Raises CorruptRowError for a wrong checksum."""
+    row = db.execute(
+        f"SELECT id, payload, holder, {checksums.checksum_ok_sql('outbox')} FROM outbox"  # noqa: S608  SQL of our own
+        " WHERE uid = ? AND signal = ?",
+        (uid, signal),
+    ).fetchone()
+    if not row:
+        return None
+    id_, payload, holder, checksum_ok = row
+    if not checksum_ok:
+        raise CorruptRowError(f"wrong checksum of message {id_}")
+    return Message(id_, uid, payload, signal, holder)
 
 
 def backlogs(db: sqlite3.Connection, after: int, limit: int) -> tuple[list[Backlog], int | None]:

@@ -190,7 +190,9 @@ class Store:
 
         self._database.write(move)
 
-    def next_batch(self, signal: str, max_count: int, max_bytes: int) -> list[Message]:
+    def next_batch(
+        self, signal: str, max_count: int, max_bytes: int, parked: Sequence[str] = ()
+    ) -> list[Message]:
         """Return messages of ``signal``: at most ``max_count``, of ``max_bytes`` together.
 
         The holders take turns; the oldest messages of each come first. Without progress the same
@@ -199,8 +201,14 @@ class Store:
         self._flush_acknowledgements()
         excluded, turn = self._acknowledgements.ids, self._turns.get(signal, "")
         return self._database.read(
-            lambda db: outbox.next_batch(db, signal, max_count, max_bytes, excluded, turn=turn)
+            lambda db: outbox.next_batch(
+                db, signal, max_count, max_bytes, excluded, turn=turn, parked=parked
+            )
         )
+
+    def find_message(self, signal: str, uid: str) -> Message | None:
+        """Return a message of the outbox, if it is still there."""
+        return self._database.read(lambda db: outbox.find(db, signal, uid))
 
     def ack(self, messages: Sequence[Message]) -> None:
         """Delete messages that the backend has accepted."""

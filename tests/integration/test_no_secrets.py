@@ -75,7 +75,7 @@ def echo(request: Request) -> bytes:
     return http_response(400, f"{request.target} {request.headers}".encode())
 
 
-@pytest.mark.root
+@pytest.mark.usefixtures("real_kills")
 def test_a_backend_that_echoes_its_request(tmp_path: Path) -> None:
     """Neither the agent's log nor the queue shows a secret."""
     outbox = Outbox(tmp_path / "state")

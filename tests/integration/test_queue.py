@@ -87,7 +87,7 @@ def test_an_empty_queue(tmp_path: Path) -> None:
     done = queue(tmp_path)
     assert done.code == 0
     assert "Rejected: 0" in done.out
-    assert as_json(tmp_path) == {"waiting": [], "dead_letters": []}
+    assert as_json(tmp_path) == {"waiting": [], "parked": {}, "dead_letters": []}
 
 
 def test_resend_without_an_agent(state: Path) -> None:
@@ -208,3 +208,25 @@ def test_after_an_agent_was_killed(tmp_path: Path) -> None:
         running.process.wait()
         assert (running.state_dir / "control.sock").exists()
         assert queue(running.state_dir).code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_kills")
+def test_a_parked_message_is_counted_as_waiting(tmp_path: Path) -> None:
+    """The agent's waits are real here: some seconds until it is isolated."""
+    state = tmp_path / "state"
+    outbox = Outbox(state)
+    outbox.enqueue("poison", *(f"good-{number}" for number in range(9)))
+    outbox.close()
+    received = RequestLog(lambda batch: Reply(503) if "poison" in batch else None)
+    with (
+        Receiver(received) as server,
+        run_agent(tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": server.url}) as running,
+    ):
+        wait_until(
+            lambda: as_json(state)["parked"] == {"logs": 1}, "it is parked", limit=180, every=1
+        )
+        wait_until(lambda: len(received.accepted) >= 9, "the others arrive", limit=30)
+        assert "the backend keeps rejecting 1 alone" in queue(state).out
+        assert running.stop() == 0
+    assert "poison" in waiting(state)

@@ -162,6 +162,12 @@ class Metrics:
             "Age of the oldest message in the outbox; 0 if it is empty.",
         )
         self._meter.create_observable_up_down_counter(
+            semconv.METRIC_QUEUE_PARKED,
+            _observe_signals(lambda signal: self._stats.parked.get(signal, 0)),
+            "{message}",
+            "Messages that a backend keeps rejecting alone, while it accepts others.",
+        )
+        self._meter.create_observable_up_down_counter(
             semconv.METRIC_DEAD_LETTER_COUNT,
             _observe_signals(stats.dead_letter_count),
             "{message}",

@@ -15,6 +15,8 @@ from otel_oom.export.signals import SIGNALS
 
 _MAX_BYTES: Final = 64 << 20
 _IDLE_S: Final = 30
+_POLL_S: Final = 0.05
+"""How long its end may take."""
 
 
 class Reply(Struct, frozen=True):
@@ -34,7 +36,9 @@ class Receiver:
     def __init__(self, on_request: Callable[[Message], Reply | None], port: int = 0) -> None:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(on_request))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), daemon=True
+        )
 
     @property
     def url(self) -> str:

@@ -40,16 +40,20 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     with open_control_client(arguments.state_dir) as query:
-        backlogs = query({"method": "queue"})["waiting"]
+        queue = query({"method": "queue"})
         letters = [letter for page in _dead_letters(query) for letter in page]
     if arguments.json:
-        report = {"waiting": backlogs, "dead_letters": letters}
+        report = {
+            "waiting": queue["waiting"],
+            "parked": queue["parked"],
+            "dead_letters": letters,
+        }
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
         return 0
     from otel_oom.commands.console.output import print_page  # noqa: PLC0415  not for --json
     from otel_oom.commands.queue.page import render_queue  # noqa: PLC0415  likewise
 
-    print_page(render_queue(backlogs, letters, time.time_ns()))
+    print_page(render_queue(queue["waiting"], queue["parked"], letters, time.time_ns()))
     return 0
 
 

@@ -19,12 +19,17 @@ _HEADS: Final = (Head("SIGNAL"), *(Head(name, right=True) for name in ("COUNT", 
 
 
 def render_queue(
-    backlogs: Sequence[Mapping[str, Any]], letters: Sequence[Mapping[str, Any]], now_unix_ns: int
+    backlogs: Sequence[Mapping[str, Any]],
+    parked: Mapping[str, int],
+    letters: Sequence[Mapping[str, Any]],
+    now_unix_ns: int,
 ) -> Iterator[RenderableType]:
     """Yield what waits for each signal, and the first dead letters."""
     yield page.text(f"Waiting to be sent: {sum(backlog['count'] for backlog in backlogs)}", "bold")
     if backlogs:
         yield page.table(_HEADS, [_cells(backlog, now_unix_ns) for backlog in backlogs], indent=2)
+    if count := sum(parked.values()):
+        yield page.paragraph(f"of these, the backend keeps rejecting {count} alone: retried later")
     yield page.text(f"Rejected: {len(letters)}", "bold red" if letters else "bold")
     for letter in letters[:_MAX_LETTERS]:
         time = format_time(letter["rejected_unix_ns"])
