@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from otel_oom.store import counters, dead_letters, outbox
 from otel_oom.store.database import Database
+from otel_oom.store.recovery import checksums
 from otel_oom.store.types import Message, Rejection
 
 _MAX_REMEMBERED: Final = 4096
@@ -73,4 +75,19 @@ def _delete(
             dead_letters.insert(db, messages, rejection)
         counter = counters.SENT if rejection is None else counters.REJECTED
         deleted = outbox.delete(db, messages)
-        counters.add(db, counters.NO_BOOT, {counter + name: n for name, n in deleted.items()})
+        counts = Counter(counter + signal for _, signal in deleted)
+        counters.add(db, counters.NO_BOOT, counts)
+        if rejection is None:
+            gone = [message for message in messages if (message.uid, message.signal) not in deleted]
+            _mark_delivered(db, gone)
+
+
+def _mark_delivered(db: sqlite3.Connection, messages: Iterable[Message]) -> None:
+    """Mark signals that a backend accepted, so that none is encoded again.
+
+    Their messages were dropped from the outbox on the way, with the report that they had.
+    """
+    for message in messages:
+        column = {"logs": "log_queued", "traces": "span_queued"}[message.signal]
+        update = f"{column} = 1 WHERE uid = ? AND NOT {column}"
+        checksums.update_events(db, update, (message.uid,))

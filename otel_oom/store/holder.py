@@ -17,4 +17,5 @@ def event_holder(event: StoredEvent) -> str:
     if not isinstance(event, OomEvent) or isinstance(event, Panic):
         return event.kind
     memcg = event.trigger_memcg if isinstance(event, NoVictim) else event.memcg
-    return find_holder(memcg.path) if memcg else UNKNOWN
+    # As in the JSON, a lone surrogate must not cost the event: SQLite stores none.
+    return find_holder(memcg.path.encode("utf-8", "replace").decode()) if memcg else UNKNOWN

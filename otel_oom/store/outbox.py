@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Final
 
 from otel_oom.linux.cgroup_holder import UNKNOWN
 from otel_oom.store import fair_order
@@ -18,6 +18,23 @@ from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.checksums import message_crc32
 from otel_oom.store.recovery.errors import CorruptRowError
 from otel_oom.store.types import Backlog, Message, OutboxEntry
+
+_MAX_PART_BYTES: Final = 1 << 20
+"""With copies of it, what is reserved for the outbox."""
+
+
+def split(entries: Iterable[OutboxEntry]) -> Iterator[list[OutboxEntry]]:
+    """Yield entries in parts of 1 MiB, or of one larger entry."""
+    part: list[OutboxEntry] = []
+    size = 0
+    for entry in entries:
+        size += sum(map(len, entry.payloads.values()))
+        if part and size > _MAX_PART_BYTES:
+            yield part
+            part, size = [], sum(map(len, entry.payloads.values()))
+        part.append(entry)
+    if part:
+        yield part
 
 
 def insert(db: sqlite3.Connection, entry: OutboxEntry) -> str:
@@ -106,15 +123,15 @@ def backlogs(db: sqlite3.Connection, after: int, limit: int) -> tuple[list[Backl
     return [Backlog(*row[:4]) for row in rows], max((row[4] for row in rows), default=None)
 
 
-def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> Counter[str]:
-    """Delete messages, and return how many of each signal there were.
+def delete(db: sqlite3.Connection, messages: Sequence[Message]) -> set[tuple[str, str]]:
+    """Delete messages, and return uid and signal of those that were there.
 
     By id and uid: a recreated database may give an id to another message.
     """
     keys = json.dumps([[message.id, message.uid] for message in messages])
     deleted = db.execute(
         "DELETE FROM outbox WHERE id IN (SELECT value ->> 0 FROM json_each(?1))"
-        " AND uid IN (SELECT value ->> 1 FROM json_each(?1)) RETURNING signal",
+        " AND uid IN (SELECT value ->> 1 FROM json_each(?1)) RETURNING uid, signal",
         (keys,),
     )
-    return Counter(signal for (signal,) in deleted)
+    return set(deleted.fetchall())

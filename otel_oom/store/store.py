@@ -177,18 +177,18 @@ class Store:
         return self._database.read(lambda db: event_log.oldest_pending_boottime_ns(db, boot_id))
 
     def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
-        """Add encoded events to the outbox, and mark them as queued."""
+        """Add encoded events to the outbox, and mark them as queued, in transactions of 1 MiB."""
+        for part in outbox.split(entries):
+            self._database.write(partial(self._enqueue, entries=part))
 
-        def move(db: sqlite3.Connection) -> None:
-            for entry in entries:
-                self._turns[_EVENTS] = outbox.insert(db, entry)
-                is_new = event_log.mark_queued(db, entry)
-                if self._database.has_spare_space(db):
-                    encoded_events.insert(db, entry)
-                if is_new:
-                    counters.add(db, counters.NO_BOOT, entry.counts)
-
-        self._database.write(move)
+    def _enqueue(self, db: sqlite3.Connection, entries: Sequence[OutboxEntry]) -> None:
+        for entry in entries:
+            self._turns[_EVENTS] = outbox.insert(db, entry)
+            is_new = event_log.mark_queued(db, entry)
+            if self._database.has_spare_space(db):
+                encoded_events.insert(db, entry)
+            if is_new:
+                counters.add(db, counters.NO_BOOT, entry.counts)
 
     def next_batch(
         self, signal: str, max_count: int, max_bytes: int, parked: Sequence[str] = ()

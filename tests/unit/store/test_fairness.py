@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -131,6 +132,56 @@ def test_reports_are_dropped_before_kills(store: Store) -> None:
             (without[0],),
         ).fetchall()
     assert texts == [(1, None)]
+
+
+def test_a_log_that_is_accepted_while_its_report_is_dropped_is_sent_once(store: Store) -> None:
+    fill(store, [kill_in(LOUD, number, 50_000) for number in range(10)])
+    in_flight = store.next_batch("logs", 4, ALL)
+    number = 10
+    while store.counters(NO_BOOT).get("dropped.reports", 0) < 2:
+        number += 1
+        store.insert(kill_in(LOUD, number, 50_000), SNAPSHOT)
+    pending = {row.event.uid for row in store.pending_events(1000, BOOT, FAR)}
+    assert {message.uid for message in in_flight} & pending
+    store.ack(in_flight)
+    pending = {row.event.uid for row in store.pending_events(1000, BOOT, FAR)}
+    assert not {message.uid for message in in_flight} & pending
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_nobody_loses_anything_within_an_equal_share(tmp_path: Path, seed: int) -> None:
+    chosen = random.Random(seed)  # noqa: S311  a sample
+    holders = [f"/system.slice/{name}.service" for name in "abcdefgh"[: chosen.randint(2, 8)]]
+    weights = [chosen.random() ** 3 for _ in holders]
+    inserted: dict[str, list[OomKill]] = {holder: [] for holder in holders}
+    with Store(tmp_path, LIMITS) as store:
+        for number in range(400):
+            (holder,) = chosen.choices(holders, weights)
+            kill = kill_in(holder, number, chosen.choice([0, 30_000]), 25_000)
+            inserted[holder].append(kill)
+            store.insert(kill, SNAPSHOT)
+            if chosen.random() < 0.1:
+                enqueue_all(store)
+        enqueue_all(store)
+        left = logs(store)
+        # 7 MiB are for events; a row takes whole pages, and a drop makes space for several.
+        share = (6 << 20) // len(holders)
+        for kills in inserted.values():
+            size = sum(30_000 + 2 * len(kill.original or "") for kill in kills)
+            if size < share:
+                for kill in kills:
+                    assert left[kill.uid] == (kill.original or "no report").encode()
+            # The newest ones are left.
+            kept = [kill.uid in left for kill in kills]
+            assert kept == sorted(kept)
+        maintain(store)
+        dropped = {event.holder: event for event in dropped_events(store)}
+    for holder, kills in inserted.items():
+        lost = sum(kill.uid not in left for kill in kills)
+        count = dropped[holder].count if holder in dropped else 0
+        # The event's own space may take some more.
+        assert lost <= count <= lost + 8
 
 
 def test_an_event_reports_what_was_dropped_of_whom(store: Store) -> None:
@@ -326,6 +377,7 @@ def test_the_holder_of_an_event() -> None:
     assert event_holder(KILL) == f"/docker/{CONTAINER_ID}"
     assert event_holder(NO_VICTIM) == "/docker"
     assert event_holder(PANIC) == "panic"
+    assert event_holder(kill_in("/a\ud800/b", 0)) == "/a?"
 
 
 def test_usage_is_that_of_the_rows(store: Store) -> None:
