@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.journal_entry import decode_message, format_boot_id, parse_timestamp_ns
@@ -64,17 +64,18 @@ def read_previous_boot(program: str = "journalctl") -> PreviousBoot | None:
         timer.daemon = True
         timer.start()
         try:
-            return _read_boot(process)
+            assert process.stdout is not None  # noqa: S101  it is a pipe
+            return read_boot(process.stdout)
         finally:
             timer.cancel()
             process.kill()
 
 
-def _read_boot(process: subprocess.Popen[bytes]) -> PreviousBoot | None:
+def read_boot(output: IO[bytes]) -> PreviousBoot | None:
+    """Read the last boot of journalctl's ``output``; ``None`` without a line of the kernel."""
     entries: list[tuple[str, Line, int]] = []
     bytes_left = _MAX_BYTES
-    assert process.stdout is not None  # noqa: S101  it is a pipe
-    while bytes_left > 0 and (raw := process.stdout.readline(_MAX_LINE_BYTES)):
+    while bytes_left > 0 and (raw := output.readline(_MAX_LINE_BYTES)):
         bytes_left -= len(raw)
         entry = _parse_entry(raw, len(entries))
         if entry is not None:

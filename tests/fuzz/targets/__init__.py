@@ -16,7 +16,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "container_json": ("otel_oom.linux.containers",),
         "elf": ("otel_oom.linux.elf", "otel_oom.linux.elf_symbols", "otel_oom.enrich.symbols"),
         "environ": ("otel_oom.snapshot.environ", "otel_oom.enrich"),
-        "journal_entry": ("otel_oom.linux.systemd", "otel_oom.capture.userspace"),
+        "journal_entry": ("otel_oom.linux.systemd", "otel_oom.capture"),
         "kernel_log": ("otel_oom.linux.kernel_log", "otel_oom.capture.kmsg"),
         "oci_config": ("otel_oom.linux.containers",),
         "replay": ("otel_oom.commands.replay", "otel_oom.linux.kernel_log"),

@@ -15,6 +15,7 @@ from tests.fuzz.targets.container_files import (
     ContainerRoot,
     check_container,
 )
+from tests.fuzz.targets.json_value import build_json
 
 _DOCKER_DIR: Final = f"var/lib/docker/containers/{CONTAINER_ID}"
 _CONFIG: Final = f"run/overlay-containers/{CONTAINER_ID}/config.json"
@@ -27,8 +28,21 @@ _PODMAN.write(_CONFIG, {"annotations": {"io.container.manager": "libpod"}})
 _CRI_O: Final = ContainerRoot()
 
 
+_WORDS: Final = (
+    *("Name", "Image", "Config", "Labels", "Version", "id", "names", "metadata", "image"),
+    *("name", "image-name", "image-id", CONTAINER_ID, *LABELS),
+)
+
+
 def check_input(data: bytes) -> None:
-    """Read a container of each runtime from such JSON."""
+    """Read a container of each runtime from such JSON, and from JSON made of the bytes."""
+    _check_json(data)
+    built = build_json(data, _WORDS)
+    _check_json(built)
+    _check_json(b"[%s]" % built)
+
+
+def _check_json(data: bytes) -> None:
     _DOCKER.write(f"{_DOCKER_DIR}/config.v2.json", data)
     _PODMAN.write("run/overlay-containers/containers.json", data)
     labels = {

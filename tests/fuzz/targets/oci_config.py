@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from otel_oom.linux.containers.cri import KEYS
 from otel_oom.linux.containers.oci_bundle import read_bundle
 from tests.fuzz.targets.container_files import (
     CONTAINER_ID,
@@ -12,6 +13,7 @@ from tests.fuzz.targets.container_files import (
     ContainerRoot,
     check_container,
 )
+from tests.fuzz.targets.json_value import build_json
 
 _FILES: Final = ContainerRoot()
 _FILES.write(
@@ -24,8 +26,21 @@ _FILES.write(
 )
 
 
+_WORDS: Final = (
+    *("annotations", "mounts", "source", "destination", "linux", "cgroupsPath", SANDBOX_ID),
+    *("io.container.manager", "libpod", "io.kubernetes.cri-o.Labels", *sorted(KEYS), *LABELS),
+    f"/var/lib/docker/containers/{CONTAINER_ID}/hosts",
+    f"//a/../containers/{CONTAINER_ID}/\0",
+)
+
+
 def check_input(data: bytes) -> None:
-    """Read the container from such a bundle."""
+    """Read the container from such a bundle, and from one with JSON that is made of the bytes."""
+    _check_config(data)
+    _check_config(build_json(data, _WORDS))
+
+
+def _check_config(data: bytes) -> None:
     for container_id in (CONTAINER_ID, SANDBOX_ID):
         _FILES.write(f"run/overlay-containers/{container_id}/config.json", data)
     bundle = read_bundle(CONTAINER_ID, _FILES.bundle_dir, LABELS)
