@@ -6,6 +6,7 @@ from typing import Final
 
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.types import EnrichedKill, EnrichedNoVictim, EnrichedPanic
+from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.events import DroppedEvents, MissedKills, OomKill
 from otel_oom.model.snapshot import Container
@@ -116,12 +117,12 @@ def dropped_body(event: DroppedEvents) -> str:
 def location_phrase(container: Container | None, cgroup_path: str) -> str:
     """Return the name and short id of the container; without one, the systemd unit.
 
-    A unit of a user's manager comes before that manager.
+    A user names a unit of its manager, so that manager follows.
     """
     if container is None:
         units = find_units(cgroup_path)
-        unit = units.user_unit or units.unit
-        return f" in {unit}" if unit else ""
+        names = [name for name in (units.user_unit, units.unit) if name]
+        return f" in {' of '.join(names)}" if names else ""
     if container.name is None:
         return f" in container {container.id[:_ID_CHARS]}"
     return f" in container {container.name} ({container.id[:_ID_CHARS]})"
@@ -132,10 +133,12 @@ def _trigger_location(enriched: EnrichedKill, victim_location: str) -> str:
     kill, containers = enriched.event, enriched.containers
     path = kill.trigger_memcg.path if kill.trigger_memcg else ""
     own = containers.victim
-    # A path with the id of the victim's container is in that container. If the victim's own path
-    # does not have the id, that can't be decided.
-    if own and (own.id in path or not kill.memcg or own.id not in kill.memcg.path):
-        path = ""
+    if own:
+        ids = find_container_ids(kill.memcg.path) if kill.memcg else ()
+        cgroup = next((each.cgroup for each in ids if each.id == own.id), None)
+        # Without the cgroup of the victim's container, the trigger may be in it.
+        if cgroup is None or f"{path}/".startswith(f"{cgroup}/"):
+            path = ""
     location = location_phrase(containers.trigger, path)
     return "" if location == victim_location else location
 

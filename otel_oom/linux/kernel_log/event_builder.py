@@ -58,8 +58,11 @@ class EventBuilder(Struct):
         if len(self._prefetched) < _MAX_PREFETCHED:
             self._prefetched[tid, comm] = self.processes.by_thread(tid, comm)
 
-    def _process(self, tid: int, comm: str | None) -> Task | None:
-        return self._prefetched.get((tid, comm)) or self.processes.by_thread(tid, comm)
+    def _process(self, tid: int, comm: str | None, boottime_ns: int) -> Task | None:
+        """Return the process of a thread; a later one can have the same id and name."""
+        task = self._prefetched.get((tid, comm)) or self.processes.by_thread(tid, comm)
+        is_later = task and (task.start_boottime_ns or 0) > boottime_ns
+        return None if is_later else task
 
     def build_kill(
         self,
@@ -74,7 +77,7 @@ class EventBuilder(Struct):
         """
         report, parsed = event.report, event.parsed
         is_member = event.first_of_group is not None
-        victim = self._victim(event)
+        victim = self._victim(event, boottime_ns)
         first = self._find_first(event)
         # A report has the cgroup of the first kill of a group only.
         memcg = None
@@ -83,7 +86,7 @@ class EventBuilder(Struct):
         trigger_memcg = report.trigger_memcg if report else None
         kill = OomKill(
             **self._common_fields(event.line, report, parsed.message, boottime_ns, unix_offset_ns),
-            trigger=first.trigger if first else self._trigger(event, victim),
+            trigger=first.trigger if first else self._trigger(event, victim, boottime_ns),
             victim=victim,
             memory=parsed.memory if isinstance(parsed, KilledProcess) else None,
             memcg=Memcg(None, memcg) if memcg else None,
@@ -119,7 +122,7 @@ class EventBuilder(Struct):
         self._ratelimits[path] = _Ratelimit(boottime_ns)
         return NoVictim(
             **fields,
-            trigger=self._allocating_task(event.report, None),
+            trigger=self._allocating_task(event.report, None, boottime_ns),
             repeat_count=ratelimit.missed,
             original=event.report.text if event.report else escape_controls(event.line.text),
             provenance=provenance,
@@ -148,7 +151,7 @@ class EventBuilder(Struct):
         sequence, kill = self._first_of_group
         return kill if sequence == event.first_of_group.line.sequence else None
 
-    def _victim(self, event: LoggedKill) -> Task:
+    def _victim(self, event: LoggedKill, boottime_ns: int) -> Task:
         """Return the victim; without /proc, its process id is nearly always the logged one.
 
         find_lock_task_mm() takes another thread only if the first one has exited by itself.
@@ -156,7 +159,7 @@ class EventBuilder(Struct):
         parsed, summary = event.parsed, event.report.summary if event.report else None
         if parsed.pid is None:
             return Task(None, comm=parsed.comm)
-        process = self._process(parsed.pid, parsed.comm)
+        process = self._process(parsed.pid, parsed.comm, boottime_ns)
         tgid = find_tgid(event.report, parsed.pid)
         by_sysctl = _KILL_ALLOCATING_TASK in (parsed.message or "")
         if summary and event.first_of_group is None and not by_sysctl:
@@ -169,18 +172,20 @@ class EventBuilder(Struct):
             task = replace(task, uid=uid, score_adj=score_adj)
         return _add_report_fields(task, event.report)
 
-    def _trigger(self, event: LoggedKill, victim: Task) -> Task | None:
+    def _trigger(self, event: LoggedKill, victim: Task, boottime_ns: int) -> Task | None:
         if event.report is None and event.line.caller is not None:
             # Without a report, the thread that printed the line is still the allocating one.
-            return self.processes.by_thread(event.line.caller, None)
-        return self._allocating_task(event.report, victim)
+            return self._process(event.line.caller, None, boottime_ns)
+        return self._allocating_task(event.report, victim, boottime_ns)
 
-    def _allocating_task(self, report: Report | None, victim: Task | None) -> Task | None:
+    def _allocating_task(
+        self, report: Report | None, victim: Task | None, boottime_ns: int
+    ) -> Task | None:
         """Return the allocating task; its process is in /proc, the victim's, or in the table."""
         if report is None or report.header is None or report.trigger_tid is None:
             return None
         tid, comm = report.trigger_tid, report.header.comm
-        task = self._process(tid, comm)
+        task = self._process(tid, comm, boottime_ns)
         if task is None and victim is not None and tid in {victim.tid, victim.tgid}:
             task = replace(victim, tid=tid, comm=comm)
         if task is None and report.task_table and tid in report.task_table.total_vm:

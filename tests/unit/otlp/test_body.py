@@ -42,7 +42,7 @@ def test_body_is_one_sentence_with_victim_limit_and_trigger() -> None:
         (
             "/user.slice/user-1.slice/user@1.service/app.slice/shop.service",
             "/user.slice/user-1.slice/user@1.service/init.scope",
-            ("shop.service", "init.scope"),
+            ("shop.service of user@1.service", "init.scope of user@1.service"),
         ),
         ("/x", "/system.slice/db.service", (None, "db.service")),
         # The name of a container comes first.
@@ -52,6 +52,12 @@ def test_body_is_one_sentence_with_victim_limit_and_trigger() -> None:
             (CONTAINED, None),
         ),
         (f"/docker/{CONTAINER_ID}", "/system.slice/db.service", (CONTAINED, "db.service")),
+        # The name of a cgroup can contain the id of the victim's container.
+        (
+            f"/docker/{CONTAINER_ID}",
+            f"/system.slice/db.service/docker-{CONTAINER_ID}.scope",
+            (CONTAINED, "db.service"),
+        ),
     ],
 )
 def test_body_names_the_units_of_victim_and_trigger(

@@ -15,7 +15,8 @@ from otel_oom.capture.kmsg.source import KmsgSource
 from otel_oom.capture.source import CaptureError
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.linux.kernel_log.report import LoggedNoVictim, Report
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.report import LoggedKill, LoggedNoVictim, Report
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.require import require
@@ -192,6 +193,30 @@ def test_process_is_looked_up_when_the_report_names_it(
     assert (kill.victim.ppid, kill.victim.namespaced_pid) == (12, 7)
     assert kill.trigger is not None
     assert (kill.trigger.tgid, kill.trigger.tid, kill.trigger.ppid) == (5999, 6000, 13)
+
+
+@pytest.mark.parametrize("seconds", [-1, 1])
+def test_a_process_that_started_after_the_kill_is_not_the_victim(
+    tmp_path: Path, seconds: int
+) -> None:
+    """Someone can take its number and its name while the line waits to be read."""
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to("/proc/self/ns/pid")
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel's log")
+    (tmp_path / "5356").mkdir()
+    start = (100 + seconds) * os.sysconf("SC_CLK_TCK")
+    for name, text in (
+        ("status", "Name:\ttail\nTgid:\t5356\nPPid:\t12\n"),
+        ("stat", f"5356 (tail) S {'0 ' * 18}{start} 0\n"),
+    ):
+        (tmp_path / "5356" / name).write_text(text, encoding="ascii")
+    parser = KernelLogParser()
+    found = [parser.feed(Line(KILLED, 100 * SECOND, 1)), *parser.finish()]
+    (event,) = (each for each in found if isinstance(each, LoggedKill))
+    builder = EventBuilder("boot", "kmsg", "/dev/kmsg", ProcessLookup(tmp_path))
+    kill = builder.build_kill(event, 100 * SECOND, 0)
+    assert kill.victim.tgid == 5356
+    assert kill.victim.ppid == (12 if seconds < 0 else None)
 
 
 def test_group_is_one_incident(drain_log: Callable[[list[str]], list[CapturedEvent]]) -> None:
