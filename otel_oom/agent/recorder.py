@@ -118,7 +118,7 @@ class EventRecorder:
         """Store an event; return false for a duplicate."""
         if isinstance(event, VictimExit):
             stored = self._store.add_exit(self._boot_id, event)
-            if not stored:
+            if not stored and event.kill_uid is None:
                 self._hold_early_exit(event)
             return stored
         if isinstance(event, ReaperStep):

@@ -41,10 +41,12 @@ def run(
     state_dir: Path,
     *,
     history: bool = True,
+    want_command: bool = False,
 ) -> None:
     """Capture and deliver until SIGTERM or SIGINT.
 
-    ``history`` is whether to record the kills of this boot from before the first start.
+    ``history`` is whether to record the kills of this boot from before the first start,
+    ``want_command`` whether to record command lines from logs.
 
     Raises:
         StoreError: the state directory is unusable.
@@ -86,7 +88,9 @@ def run(
             scan.start_panic_scan(
                 lambda panic: store.insert(panic, Snapshot(process_found=False)), wake
             )
-            daemons = stack.enter_context(JournalSource(state_dir, history=history))
+            daemons = stack.enter_context(
+                JournalSource(state_dir, history=history, want_command=want_command)
+            )
             annotate = stack.enter_context(open_report_index(source))
             sources = SourceSet(source, (daemons,))
             recorder = EventRecorder(store, stats, containers, annotate, config.report_interval_s)

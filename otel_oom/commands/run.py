@@ -52,5 +52,11 @@ def _run(arguments: argparse.Namespace) -> int:
         want_command=arguments.command_line,
         pin_dir=None if arguments.no_pin else arguments.pin_dir,
     )
-    service.run(source, config, arguments.state_dir, history=arguments.history)
+    service.run(
+        source,
+        config,
+        arguments.state_dir,
+        history=arguments.history,
+        want_command=arguments.command_line,
+    )
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -37,11 +38,16 @@ from otel_oom.model.events import (
     Panic,
     StoredEvent,
     UserspaceKill,
+    VictimExit,
 )
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import OomControl
+from otel_oom.model.units import NS_PER_S
 
 _CONTAINER_PREFIXES: Final = ("container.", "k8s.container.")
+_MAX_EXIT_DELAY_NS: Final = 10 * NS_PER_S
+_SIGNAL_BITS: Final = 0x7F
+_FATAL_SIGNALS: Final = {signal.SIGTERM, signal.SIGKILL}
 _HOST_CONSTRAINTS: Final = {"none", "cpuset", "memory_policy"}
 
 
@@ -54,7 +60,7 @@ def enrich_event(
 ) -> EnrichedEvent:
     """Enrich an event of this ``host``, or of the log of another.
 
-    ``victim_outcome`` applies to kills by the kernel only. ``observed_unix_ns`` is the time at
+    ``victim_outcome`` applies to kills. ``observed_unix_ns`` is the time at
     which the event was stored.
     """
     host = host.of_event(event)
@@ -67,7 +73,7 @@ def enrich_event(
     if isinstance(event, Panic):
         return enrich_panic(event, observed_unix_ns, host)
     if isinstance(event, UserspaceKill):
-        return enrich_userspace_kill(event, snapshot, observed_unix_ns, host)
+        return enrich_userspace_kill(event, snapshot, observed_unix_ns, host, victim_outcome.exit)
     return enrich_kill(event, snapshot, victim_outcome, observed_unix_ns, host)
 
 
@@ -109,9 +115,14 @@ def enrich_kill(
 
 
 def enrich_userspace_kill(
-    event: UserspaceKill, snapshot: Snapshot, observed_unix_ns: int, host: Host
+    event: UserspaceKill,
+    snapshot: Snapshot,
+    observed_unix_ns: int,
+    host: Host,
+    exit_: VictimExit | None = None,
 ) -> EnrichedUserspaceKill:
     """Enrich a userspace kill with the resource of its process, unit or container."""
+    command = event.victim.command if event.victim else None
     containers = snapshot.containers or containers_by_path(event)
     path, comm = finest_cgroup_path(event, snapshot), event.victim.comm if event.victim else None
     claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
@@ -120,13 +131,26 @@ def enrich_userspace_kill(
     return EnrichedUserspaceKill(
         event=event,
         snapshot=snapshot,
+        verified=event.verified or (exit_ is not None and is_death_by(event, exit_)),
         observed_unix_ns=observed_unix_ns,
         executable=snapshot.executable,
+        command=None if command is None else redact(command),
         cgroup_path=path,
         containers=containers,
         service=service,
         resource=resource,
     )
+
+
+def is_death_by(kill: UserspaceKill, exit_: VictimExit) -> bool:
+    """Return true for an exit that follows a userspace kill, by its signal or an unknown one.
+
+    A message that is forged can name a process that ends by itself, so its signal counts where the
+    kernel has it. earlyoom waits for 10 s, and may follow SIGTERM by SIGKILL.
+    """
+    in_time = exit_.boottime_ns - kill.boottime_ns <= _MAX_EXIT_DELAY_NS
+    by_signal = exit_.exit_code is None or exit_.exit_code & _SIGNAL_BITS in _FATAL_SIGNALS
+    return in_time and by_signal
 
 
 def enrich_no_victim(

@@ -78,12 +78,17 @@ class EnrichedKill(Struct, frozen=True):
 
 
 class EnrichedUserspaceKill(Struct, frozen=True):
-    """A kill by a userspace OOM daemon; its fields are as in :class:`EnrichedKill`."""
+    """A kill by a userspace OOM daemon; its fields are as in :class:`EnrichedKill`.
+
+    ``verified``: a death confirms the daemon's message, which a victim can forge.
+    """
 
     event: events.UserspaceKill
     snapshot: Snapshot
+    verified: bool
     observed_unix_ns: int
     executable: str | None
+    command: tuple[str, ...] | None
     cgroup_path: str
     containers: EventContainers
     service: ServiceIdentity
@@ -92,7 +97,7 @@ class EnrichedUserspaceKill(Struct, frozen=True):
     @property
     def outcome(self) -> str:
         """``killed``, or ``signalled`` where the daemon logs before it kills."""
-        return "killed" if self.event.completed else "signalled"
+        return "killed" if self.event.completed or self.verified else "signalled"
 
 
 class EnrichedNoVictim(Struct, frozen=True):

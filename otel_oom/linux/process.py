@@ -24,6 +24,10 @@ _ESCAPE: Final = re.compile(r"\\([n\\])")
 _DELETED: Final = " (deleted)"
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _MASK: Final = re.compile(r"[0-9a-f]{1,16}")
+_DEAD_STATES: Final = frozenset("ZXx")
+_PF_EXITING: Final = 0x4
+_SIGKILL: Final = 1 << 8
+"""The signal in a mask of signals."""
 
 
 class ProcessStatus(Struct, frozen=True):
@@ -71,7 +75,8 @@ class ProcessStat(Struct, frozen=True):
     """Fields of ``/proc/PID/stat`` (proc_pid_stat(5)).
 
     ``start_ticks`` counts clock ticks since boot. ``exit_code`` is as wait(2) returns it, and
-    ``None`` while the process lives or where this process may not see it.
+    ``None`` while the process lives or where this process may not see it. ``dying``: it has ended,
+    is in ``do_exit()``, or has a SIGKILL pending, as after any fatal signal (complete_signal()).
     """
 
     comm: str
@@ -79,6 +84,7 @@ class ProcessStat(Struct, frozen=True):
     ppid: int
     start_ticks: int | None
     exit_code: int | None
+    dying: bool = False
 
     @property
     def start_boottime_ns(self) -> int | None:
@@ -100,6 +106,7 @@ def parse_stat(text: str) -> ProcessStat | None:
             ppid=int(fields[1]),
             start_ticks=int(fields[19]) if len(fields) > 19 else None,  # noqa: PLR2004  field 22
             exit_code=(int(fields[49]) if len(fields) > 49 else 0) or None,  # noqa: PLR2004  field 52
+            dying=_is_dying(fields),
         )
     except (ValueError, IndexError):
         return None
@@ -182,6 +189,13 @@ class ProcessDir:
             return Path(self.path, "ns", kind).stat().st_ino
         except OSError:
             return None
+
+
+def _is_dying(fields: list[str]) -> bool:
+    if len(fields) <= 28:  # noqa: PLR2004  field 31
+        return fields[0] in _DEAD_STATES
+    flags, pending = int(fields[6]), int(fields[28])
+    return fields[0] in _DEAD_STATES or bool(flags & _PF_EXITING or pending & _SIGKILL)
 
 
 def _id(fields: dict[str, str], name: str, index: int = 0) -> int | None:

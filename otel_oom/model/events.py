@@ -49,6 +49,11 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
         return str(self.victim.tgid if self.victim.tgid is not None else self.victim.comm)
 
     @property
+    def awaited_start_ns(self) -> int | None:
+        """The start of the process whose exit ends the span."""
+        return self.victim.start_boottime_ns
+
+    @property
     def already_exiting(self) -> bool:
         """True if the victim was exiting and only got access to memory reserves."""
         return is_exiting_victim(self.stack)
@@ -80,8 +85,9 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     It killed one process, ``victim``, or all of a cgroup: then there is no victim, as the message
     names no process. ``memcg`` is the victim's cgroup or the killed one. By the message, ``usage``
     is what that used and ``resident`` what the victim had in memory, in bytes; ``memcg_usage`` was
-    read after it. ``completed``: the message follows the kill; others precede it. ``original`` is
-    the message. The sequence of ``capture`` is when systemd's journal received it, in microseconds
+    read after it. ``completed``: the message follows the kill; others precede it. ``verified``: the
+    death was observed when the message was read. ``original`` is the message, without the victim's
+    command line. The sequence of ``capture`` is when systemd's journal received it, in microseconds
     of CLOCK_MONOTONIC.
     """
 
@@ -94,6 +100,7 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     resident: int | None = None
     usage: int | None = None
     completed: bool
+    verified: bool = False
     original: str
 
     @property
@@ -111,6 +118,11 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     def counted(self) -> bool:
         """False: ``/proc/vmstat`` counts kills by the kernel alone."""
         return False
+
+    @property
+    def awaited_start_ns(self) -> int | None:
+        """The start of a victim that was alive when the message was read: its exit verifies."""
+        return None if self.verified or self.victim is None else self.victim.start_boottime_ns
 
     @property
     def trace_id(self) -> int:
@@ -224,7 +236,8 @@ class VictimExit(Struct, frozen=True):
     """The end of a victim: its last thread is in ``do_exit()``.
 
     ``boottime_ns`` is its time on CLOCK_BOOTTIME in nanoseconds, ``exit_code`` as of wait(2): the
-    signal in the low seven bits. ``start_boottime_ns`` is unknown where the kill's is.
+    signal in the low seven bits. ``start_boottime_ns`` is unknown where the kill's is. ``kill_uid``
+    is the uid of a kill by a userspace OOM daemon; ``None`` for a victim of the kernel.
     """
 
     kind: ClassVar[str] = "exit"
@@ -233,6 +246,7 @@ class VictimExit(Struct, frozen=True):
     start_boottime_ns: int | None
     boottime_ns: int
     exit_code: int | None
+    kill_uid: str | None = None
 
 
 class ReaperStep(Struct, frozen=True):

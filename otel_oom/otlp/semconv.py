@@ -62,6 +62,7 @@ SERVICE_CLAIMED: Final = "oom.service.claimed"
 SERVICE_CLAIMS_DROPPED: Final = "oom.service.claims_dropped"
 
 KILLER_NAME: Final = "oom.killer.name"
+KILLER_VERIFIED: Final = "oom.killer.verified"
 KILLER_SIGNAL: Final = "oom.killer.signal"
 KILLER_REASON: Final = "oom.killer.reason"
 KILLER_LIMIT: Final = "oom.killer.limit"

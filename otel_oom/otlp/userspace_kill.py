@@ -70,6 +70,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             "log.record.uid": event.uid,
             "log.record.original": event.original,
             semconv.KILLER_NAME: killer.name,
+            semconv.KILLER_VERIFIED: enriched.verified,
             semconv.KILLER_SIGNAL: killer.signal,
             semconv.KILLER_REASON: killer.reason,
             semconv.KILLER_LIMIT: killer.limit,
@@ -77,6 +78,7 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.KILLER_MEMCG_PATH: killer.memcg,
             semconv.KILLER_RULE: killer.rule,
             **entities.process_attributes(event, enriched.executable, snapshot),
+            "process.command_args": enriched.command,
             semconv.VICTIM_MEMORY_RESIDENT: event.resident,
             semconv.VICTIM_MEMCG_USAGE: event.usage,
             **entities.memcg_attributes(entities.VICTIM_MEMCG, event.memcg, usage),
@@ -107,7 +109,8 @@ def userspace_body(enriched: EnrichedUserspaceKill) -> str:
         kill = f"{event.killer.name} {action} every process of the cgroup {path}{location}"
         used, cgroup = event.usage, ""
     memory = "" if used is None else f", which used {format_bytes(used)} of memory"
-    return f"{kill}{memory}{_reason_phrase(event.killer)}{cgroup}."
+    source = "" if enriched.verified else " This is known from its log message alone."
+    return f"{kill}{memory}{_reason_phrase(event.killer)}{cgroup}.{source}"
 
 
 def _reason_phrase(killer: UserspaceOomDaemon) -> str:

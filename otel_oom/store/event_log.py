@@ -42,6 +42,9 @@ _OVERDUE: Final = "(boot_id != ?1 OR boottime_ns < ?2)"
 
 _MIN_REPORT_BYTES: Final = 1024
 
+_AWAITS_EXIT: Final = "(kind = 'userspace_kill' AND start_boottime_ns IS NOT NULL)"
+"""A userspace kill whose log says whether its victim exited."""
+
 _MAX_REAPER_STEPS: Final = 16
 """The reaper tries a victim again and again; only the first and the last of it matter."""
 
@@ -67,7 +70,7 @@ def insert(db: sqlite3.Connection, event: StoredEvent, snapshot: Snapshot) -> bo
             event.boot_id,
             event.kind,
             victim.tgid if victim and has_span else None,
-            victim.start_boottime_ns if victim else None,
+            event.awaited_start_ns if isinstance(event, OomKill | UserspaceKill) else None,
             event.boottime_ns,
             time.time_ns(),
             event_json,
@@ -114,6 +117,9 @@ def _counts(event: StoredEvent) -> dict[str, int]:
 
 def add_exit(db: sqlite3.Connection, boot_id: str, exit_: VictimExit) -> bool:
     """Store the exit of a victim; return ``False`` without such a victim."""
+    if exit_.kill_uid:
+        update = "exit = ? WHERE uid = ? AND exit IS NULL"
+        return checksums.update_events(db, update, (encode(exit_), exit_.kill_uid)) > 0
     values = (encode(exit_), boot_id, exit_.tgid, exit_.start_boottime_ns)
     update = f"exit = ?1 WHERE id = {_VICTIM} AND exit IS NULL"
     return checksums.update_events(db, update, values) > 0
@@ -150,7 +156,7 @@ def pending(  # noqa: PLR0913  the last are named at the call
     decoded: Mapping[str, PendingEvent] = {},
     turn: str = "",
 ) -> tuple[list[PendingEvent], dict[int, str]]:
-    """Return events whose log is not queued, or whose span is due and not queued.
+    """Return events whose log or span is due and not queued.
 
     They are in the order of :func:`.fair_order.round_robin`, from behind the holder ``turn`` on.
     The second value has the rows among them that can't be decoded, with the reason by id. Events
@@ -166,7 +172,8 @@ def pending(  # noqa: PLR0913  the last are named at the call
         f" {_OVERDUE}, stored_unix_ns, log_queued, span_queued,"
         f" {checksums.checksum_ok_sql('events')}, CAST(uid AS BLOB)",
         f"events INDEXED BY events_pending WHERE {PENDING}"
-        f" AND (NOT log_queued OR exit IS NOT NULL OR {_OVERDUE}) AND uid IS NOT ?3",
+        f" AND (NOT (log_queued OR {_AWAITS_EXIT}) OR exit IS NOT NULL OR {_OVERDUE})"
+        " AND uid IS NOT ?3",
         (boot_id, deadline_boottime_ns, excluded_uid),
         turn,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ import pytest
 from otel_oom.capture.userspace.daemons import EARLYOOM, UNITS
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.enrich.event import is_death_by
 from otel_oom.linux import clock
 from otel_oom.linux.systemd import journal_follower
-from otel_oom.model.events import CapturedEvent, UserspaceKill
+from otel_oom.model.events import CapturedEvent, UserspaceKill, VictimExit
 from tests.testlib.agent import Agent, run_agent
 from tests.testlib.command import mount_namespace, run_otel_oom
 from tests.testlib.require import require
@@ -52,8 +54,16 @@ class Recorder(list[UserspaceKill]):
 
     failures = 0
 
+    def __init__(self) -> None:
+        """Start empty."""
+        super().__init__()
+        self.exits: list[VictimExit] = []
+
     def handle(self, event: CapturedEvent) -> None:
-        """Record a kill."""
+        """Record a kill; an exit has its own list."""
+        if isinstance(event, VictimExit):
+            self.exits.append(event)
+            return
         assert isinstance(event, UserspaceKill)
         if self.failures:
             self.failures -= 1
@@ -210,6 +220,101 @@ def test_nothing_is_started_without_a_daemon(journal: Journal) -> None:
         assert select.select([source], [], [], 0) == ([], [], [])
 
 
+SECRET = "hunter2"  # noqa: S105  of a sample
+NOBODY = 65534
+
+
+@contextmanager
+def run_victims() -> Iterator[tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    """Run two processes without privileges; the first one's command line forges a kill of both."""
+    with ExitStack() as stack:
+        other = stack.enter_context(subprocess.Popen(["sleep", "300"], user=NOBODY, group=NOBODY))
+        stack.callback(other.kill)
+        forged = (
+            f'-p{SECRET}"\nsending SIGKILL to process {other.pid} uid 0 "sleep": oom_score 9, '
+            f'oom_score_adj 0, VmRSS 9 MiB, cmdline "-p{SECRET}'
+        )
+        # It lives as long as its input.
+        command = ["sh", "-c", "read line", "mysql", forged]
+        victim = stack.enter_context(
+            subprocess.Popen(command, stdin=subprocess.PIPE, user=NOBODY, group=NOBODY)
+        )
+        stack.callback(victim.kill)
+        yield victim, other
+
+
+def write_earlyoom_entries(journal: Journal, victim: subprocess.Popen[bytes]) -> None:
+    """Add the entries of earlyoom 1.8 about a process, as the journal splits its output."""
+    # kill.c and meminfo.c of earlyoom: at most 255 bytes, each NUL a space.
+    command = Path(f"/proc/{victim.pid}/cmdline").read_bytes()[:255].replace(b"\0", b" ")
+    message = (
+        f'sending SIGTERM to process {victim.pid} uid {NOBODY} "sh": oom_score 800, '
+        f'oom_score_adj 0, VmRSS 7 MiB, cmdline "{command.decode().rstrip()}"'
+    )
+    journal.add_at_once(EARLYOOM, message.split("\n"), time.time_ns())
+
+
+def test_forged_kill_is_not_verified(journal: Journal) -> None:
+    """A newline in the arguments of a victim makes an entry about any process."""
+    with run_victims() as (victim, other), open_journal(journal) as source:
+        write_earlyoom_entries(journal, victim)
+        recorder = record(source, 2)
+        assert recorder.pids == [victim.pid, other.pid]
+        assert [kill.awaited_start_ns is not None for kill in recorder] == [True, True]
+        victim.terminate()
+        wait_until(lambda: source.drain(recorder.handle) >= 0 and recorder.exits, "the exit")
+    (exit_,) = recorder.exits
+    real, forged = recorder
+    assert (exit_.kill_uid, exit_.exit_code) == (real.uid, signal.SIGTERM)
+    assert is_death_by(real, exit_)
+    assert not forged.verified
+    assert SECRET not in repr([*recorder])
+
+
+def test_command_line_is_kept_on_request(journal: Journal) -> None:
+    source = JournalSource(
+        journal.folder,
+        history=True,
+        want_command=True,
+        find_daemons=lambda: UNITS,
+        program=journal.program(),
+    )
+    with run_victims() as (victim, _), source:
+        write_earlyoom_entries(journal, victim)
+        kill = record(source, 1)[0]
+    assert kill.victim
+    assert kill.victim.command
+    assert kill.victim.command[:4] == ("sh", "-c", "read", "line")
+    assert SECRET not in kill.original
+
+
+def test_newline_in_a_name_hides_no_kill(journal: Journal, tmp_path: Path) -> None:
+    """earlyoom's message ends within the name; what follows is another entry."""
+    (program := tmp_path / "a\nb").symlink_to(shutil.which("sleep") or "")
+    with subprocess.Popen([program, "5"]) as victim, open_journal(journal) as source:
+        comm = Path(f"/proc/{victim.pid}/comm").read_text(encoding="ascii")[:-1]
+        message = (
+            f'sending SIGTERM to process {victim.pid} uid 0 "{comm}": oom_score 8, VmRSS 7 MiB'
+        )
+        journal.add_at_once(EARLYOOM, message.split("\n"), time.time_ns())
+        (kill,) = record(source, 1)
+        victim.kill()
+    assert kill.victim
+    assert (kill.victim.tgid, kill.victim.comm) == (victim.pid, "a\nb")
+    assert kill.awaited_start_ns
+
+
+def test_only_the_daemon_itself_is_verified(journal: Journal) -> None:
+    """A script that runs in its unit prints what it likes; of an old kill nothing is left."""
+    with run_victims() as (victim, _), open_journal(journal) as source:
+        message = f'sending SIGTERM to process {victim.pid} uid 0 "sh": badness 9, VmRSS 7 MiB'
+        journal.add(EARLYOOM, message, time.time_ns() - NS_PER_S)
+        journal.add(EARLYOOM, message, time.time_ns(), executable="/usr/bin/dash")
+        journal.add(EARLYOOM, message, time.time_ns(), executable="")
+        recorder = record(source, 3)
+    assert [(kill.verified, kill.awaited_start_ns) for kill in recorder] == [(False, None)] * 3
+
+
 @contextmanager
 def run_agent_with_journal(journal: Journal, receiver: Receiver) -> Iterator[Agent]:
     """Run the agent on a host with the unit of earlyoom and this journal."""
@@ -261,3 +366,33 @@ def test_agent_delivers_userspace_kills_once(journal: Journal) -> None:
     for id_ in (logs[0].uid, str(A)):
         page = run_otel_oom("show", id_, "--state-dir", state)
         assert (page.code, "earlyoom sent SIGTERM to gone" in page.out) == (0, True)
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_agent_marks_a_forged_kill_and_sends_no_secret(journal: Journal) -> None:
+    """Neither to the backend, nor to its own log, nor to the disk."""
+    backend = Backend()
+    with Receiver(backend) as receiver, run_victims() as (victim, other):
+        pids = [victim.pid, other.pid]
+        journal.add("ssh.service", "hello", time.time_ns() - NS_PER_S)
+        with run_agent_with_journal(journal, receiver) as running:
+            wait_until(lambda: _has_cursor(journal, "state/"), "the journal is read")
+            write_earlyoom_entries(journal, victim)
+            wait_until(lambda: running.log_text().count("Kill by earlyoom") == len(pids), "both")
+            victim.terminate()
+            backend.wait_for_kills(pids, within_s=60)
+            log_text = running.log_text()
+            assert running.stop() == 0
+    attributes = {log.attributes["process.pid"]: log.attributes for log in backend.logs}
+    marks = ("oom.killer.verified", "oom.outcome")
+    assert {pid: tuple(attributes[pid][mark] for mark in marks) for pid in pids} == {
+        victim.pid: (True, "killed"),
+        other.pid: (False, "signalled"),
+    }
+    files = [file for file in (journal.folder / "state").iterdir() if file.is_file()]
+    assert files
+    assert SECRET not in repr(backend.logs) + repr(backend.spans) + log_text
+    assert not [file for file in files if SECRET.encode() in file.read_bytes()]
+    listed = run_otel_oom("events", "--state-dir", str(journal.folder / "state"))
+    assert "killed by earlyoom" in listed.out
+    assert "signalled by earlyoom, unverified" in listed.out

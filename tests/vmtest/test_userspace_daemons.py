@@ -114,6 +114,17 @@ def test_oomd_kills_a_cgroup_by_its_rule(results: dict[str, Any]) -> None:
     assert event.capture.recovered
 
 
+def test_deaths_verify_kills(results: dict[str, Any]) -> None:
+    """The cgroup has no living process; the process exits, where it was there to be watched."""
+    by_cgroup, _ = find_event(results, "systemd-oomd")
+    assert by_cgroup.verified
+    by_process, _ = find_event(results, "earlyoom")
+    exits = [exit_ for exit_ in results["exits"] if exit_["kill_uid"] == by_process.uid]
+    assert len(exits) == (by_process.awaited_start_ns is not None)
+    later, _ = find_event(results, "oomd")
+    assert not later.verified
+
+
 @every_daemon
 def test_the_victims_unit_ended(results: dict[str, Any], killer: str) -> None:
     """By the reason of each daemon; SIGTERM is no failure for systemd."""

@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boot_id
-from otel_oom.model.events import CapturedEvent, UserspaceKill
+from otel_oom.model.events import CapturedEvent, UserspaceKill, VictimExit
 from otel_oom.snapshot import read_usage, take_snapshot
 from otel_oom.store import Store
 from tests.vmtest.results_file import write_results
@@ -103,7 +103,7 @@ _RULES: Final = {
 
 def main(folder: Path) -> None:
     """Let each daemon kill once; a failure is part of the results, as text, with the journal."""
-    results: dict[str, Any] = {"made": []}
+    results: dict[str, Any] = {"made": [], "exits": []}
     try:
         _play(folder / PACKAGES, results)
     except Exception:  # noqa: BLE001  the tests report it
@@ -122,10 +122,10 @@ def _play(packages: Path, results: dict[str, Any]) -> None:
     # The agent runs for two kills, is stopped for the third, and is started again.
     kills = [lambda: _systemd_oomd(packages), lambda: _earlyoom(packages)]
     with store:
-        results["running"] = _capture(store, kills, results["made"])
+        results["running"] = _capture(store, kills, results["made"], results["exits"])
     results["made"].append(_oomd(packages))
     with store:
-        results["recovered"] = _capture(store, [], results["made"], wanted=1)
+        results["recovered"] = _capture(store, [], results["made"], results["exits"], wanted=1)
         results["tally"] = to_builtins(store.boot_tally(boot_id()))
         rows = store.pending_events(64, boot_id(), 1 << 62)
         results["stored"] = [to_builtins(row.event) for row in rows]
@@ -135,6 +135,7 @@ def _capture(
     store: Store,
     kills: Sequence[Callable[[], dict[str, Any]]],
     made: list[dict[str, Any]],
+    exits: list[dict[str, Any]],
     wanted: int = 0,
 ) -> list[dict[str, Any]]:
     """Make ``kills``; return the captured events, with snapshots, once ``wanted`` are there."""
@@ -143,6 +144,9 @@ def _capture(
     over = threading.Event()
 
     def record(event: CapturedEvent) -> None:
+        if isinstance(event, VictimExit):
+            exits.append(to_builtins(event))
+            return
         assert isinstance(event, UserspaceKill)
         snapshot = take_snapshot(event, mount)
         event = replace(event, memcg_usage=read_usage(event, mount))

@@ -43,22 +43,23 @@ class ExitWatcher:
         self._processes = processes
         self._victims: dict[int, _Victim] = {}
 
-    def add(self, tgid: int, start_boottime_ns: int) -> None:
-        """Watch a process, unless it is gone already."""
+    def add(self, tgid: int, start_boottime_ns: int) -> bool:
+        """Watch a process; return false if it is gone already."""
         if any(victim.tgid == tgid for victim in self._victims.values()):
-            return
+            return True
         try:
             descriptor = os.pidfd_open(tgid)
         except OSError:
-            return
+            return False
         # Looked up after the opening, so that both are of one process.
         if self._processes.start_boottime_ns(tgid) != start_boottime_ns:
             os.close(descriptor)
-            return
+            return False
         while len(self._victims) >= MAX_VICTIMS:
             self._drop(next(iter(self._victims)))
         self._victims[descriptor] = _Victim(tgid, start_boottime_ns)
         self._epoll.register(descriptor, select.EPOLLIN)
+        return True
 
     def poll(self) -> list[VictimExit]:
         """Return the exits since the last call; their time is that of this call."""

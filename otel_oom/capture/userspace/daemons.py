@@ -13,7 +13,10 @@ SYSTEMD_OOMD: Final = "systemd-oomd.service"
 EARLYOOM: Final = "earlyoom.service"
 OOMD: Final = "oomd.service"
 UNITS: Final = (SYSTEMD_OOMD, EARLYOOM, OOMD)
-"""The journal itself assigns a message to its unit: no other program can forge that."""
+"""The journal itself assigns a message to its unit: no other program can forge that.
+
+Each has the name of the daemon's program.
+"""
 
 _FOLDERS: Final = tuple(
     Path(folder)
@@ -23,6 +26,11 @@ _FOLDERS: Final = tuple(
     )
 )
 """Folders of unit files (systemd.unit(5)), and of the units that `systemd-run` makes."""
+
+
+def is_program_of(unit: str, executable: str | None) -> bool:
+    """Return true for the daemon itself, false for a script that it runs in its unit."""
+    return executable is not None and executable.rpartition("/")[2] == unit.removesuffix(".service")
 
 
 def installed_daemons(folders: Sequence[Path] = _FOLDERS) -> tuple[str, ...]:

@@ -3,6 +3,10 @@
 Sources: systemd ``src/oom/oomd-manager.c`` (of 248 to 260), earlyoom ``kill.c`` (1.2 to 1.9), oomd
 ``src/oomd/plugins/BaseKillPlugin.cpp`` (0.2 to 0.5 and later). A dry run (``--dryrun``, ``(dry)``)
 is no kill, nor is a candidate that the daemon only considers.
+
+earlyoom's message has the name and the command line of the victim, which may contain newlines; what
+follows one can be an entry of the journal of its own. So an entry is a claim, until a death
+confirms it (``source``). A path of a cgroup has no newline (cgroup_mkdir() rejects it).
 """
 
 from __future__ import annotations
@@ -26,10 +30,12 @@ _MAX_DIGITS: Final = 18
 class ParsedKill:
     """A kill of a process, ``victim``, or of all processes in the cgroup ``path``.
 
-    Sizes are in bytes. ``completed``: the message follows the kill; others precede it.
+    ``original`` is the message without the victim's command line. Sizes are in bytes.
+    ``completed``: the message follows the kill; others precede it.
     """
 
     killer: UserspaceOomDaemon
+    original: str = ""
     victim: Task | None = None
     path: str | None = None
     resident: int | None = None
@@ -57,8 +63,7 @@ _SYSTEMD: Final = re.compile(
     rf"(?P<above>{_PERCENT})% for > .* with reclaim activity"
     rf"|(?P<what>memory|swap) used \({_NUMBER}\) / total \({_NUMBER}\)"
     rf"(?: and swap used \({_NUMBER}\) / total \({_NUMBER}\))?"
-    rf" being more than (?P<more>{_PERCENT})%)",
-    re.DOTALL,
+    rf" being more than (?P<more>{_PERCENT})%)"
 )
 
 
@@ -77,22 +82,30 @@ def _parse_systemd_oomd(message: str) -> ParsedKill | None:
             pressure=float(match["pressure"]) if match["pressure"] else None,
             memcg=_hierarchy_path(match["memcg"]) if match["memcg"] else None,
         ),
+        original=message,
         path=_hierarchy_path(match["path"]),
         completed=match["done"] == "Killed",
     )
 
 
-_EARLYOOM: Final = re.compile(
+_EARLYOOM_HEAD: Final = (
     rf"sending (?P<signal>SIG[A-Z]{{3,5}}) to process (?P<pid>{_NUMBER}) "
-    rf'(?:uid (?P<uid>{_NUMBER}) )?"(?P<comm>.{{0,64}}?)": (?:badness|oom_score) -?{_NUMBER}, '
-    rf"(?:oom_score_adj (?P<adj>-?{_NUMBER}), )?VmRSS (?P<rss>-?{_NUMBER}) MiB"
+    rf'(?:uid (?P<uid>{_NUMBER}) )?"'
+)
+_EARLYOOM: Final = re.compile(
+    rf'(?P<original>{_EARLYOOM_HEAD}(?P<comm>.{{0,64}}?)": (?:badness|oom_score) -?{_NUMBER}, '
+    rf"(?:oom_score_adj (?P<adj>-?{_NUMBER}), )?VmRSS (?P<rss>-?{_NUMBER}) MiB)"
     # The end may be missing: the journal truncates long messages.
-    r'(?:, cmdline ".*)?',
+    r'(?:, cmdline "(?P<command>.*))?',
     re.DOTALL,
 )
+_EARLYOOM_CUT: Final = re.compile(
+    rf"(?P<original>{_EARLYOOM_HEAD}(?P<comm>(?:\\x[0-9a-f]{{2}}|.){{0,15}}))"
+)
+"""The first line of a message whose victim has a newline in its name."""
 _EARLYOOM_1_2: Final = re.compile(
-    rf"Killing process '(?P<comm>.{{0,64}})' with signal (?P<number>9|15), "
-    rf"pid: (?P<pid>{_NUMBER}), badness: -?{_NUMBER}, VmRSS: (?P<rss>{_NUMBER}) MiB",
+    rf"(?P<original>Killing process '(?P<comm>.{{0,64}})' with signal (?P<number>9|15), "
+    rf"pid: (?P<pid>{_NUMBER}), badness: -?{_NUMBER}, VmRSS: (?P<rss>{_NUMBER}) MiB)",
     re.DOTALL,
 )
 _LOW: Final = re.compile(
@@ -106,16 +119,20 @@ def _parse_earlyoom(message: str, previous: str) -> ParsedKill | None:
 
     The limit is in the previous message.
     """
-    match = _EARLYOOM.fullmatch(message) or _EARLYOOM_1_2.fullmatch(message)
+    formats = (_EARLYOOM, _EARLYOOM_1_2, _EARLYOOM_CUT)
+    match = next(filter(None, (format_.fullmatch(message) for format_ in formats)), None)
     if match is None or not int(match["pid"]):
         return None
     fields: Mapping[str, str | None] = match.groupdict()
-    uid, adj = fields.get("uid"), fields.get("adj")
+    uid, adj, command = fields.get("uid"), fields.get("adj"), fields.get("command")
+    # --prefer and --avoid add and subtract 3 GiB: a negative size is unknown.
+    resident = int(fields.get("rss") or -1)
     victim = Task(
         tgid=int(match["pid"]),
         uid=None if uid is None else int(uid),
         score_adj=None if adj is None else int(adj),
         comm=match["comm"] or None,
+        command=None if command is None else tuple(command.removesuffix('"').split()),
     )
     signal = fields.get("signal") or _SIGNALS[match["number"]]
     return ParsedKill(
@@ -125,9 +142,9 @@ def _parse_earlyoom(message: str, previous: str) -> ParsedKill | None:
             reason="memory_available",
             limit=float(low["limit"]) if (low := _LOW.fullmatch(previous)) else None,
         ),
+        original=match["original"],
         victim=victim,
-        # --prefer and --avoid add and subtract 3 GiB: a negative size is unknown.
-        resident=int(match["rss"]) * MIB if int(match["rss"]) >= 0 else None,
+        resident=resident * MIB if resident >= 0 else None,
         completed=False,
     )
 
@@ -136,8 +153,7 @@ _OOMD: Final = re.compile(
     # Messages to its own output begin with their place in its source.
     r"(?:\[[^]]{1,256}\] |oomd kill: )?"
     rf"(?P<pressure>{_PERCENT}) {_PERCENT} {_PERCENT} (?P<path>.*) (?P<usage>{_NUMBER}) "
-    r"ruleset:\[(?P<rule>.*)\] detectorgroup:\[.*\] killer:(?P<by>[\w:]+) v2",
-    re.DOTALL,
+    r"ruleset:\[(?P<rule>.*)\] detectorgroup:\[.*\] killer:(?P<by>[\w:]+) v2"
 )
 
 
@@ -155,6 +171,7 @@ def _parse_oomd(message: str) -> ParsedKill | None:
             memcg=path,
             rule=f"{match['rule']} ({match['by']})",
         ),
+        original=message,
         path=path,
         usage=int(match["usage"]),
     )

@@ -70,11 +70,13 @@ def limit_label(event: DecodedEvent) -> str:
 
 
 def outcome_label(event: DecodedEvent) -> str:
-    """Return what happened, and the userspace OOM daemon that killed."""
+    """Return what happened, the userspace OOM daemon that killed, and if no death confirms it."""
     if event.name == semconv.EVENT_KILL:
         outcome = event.attributes.text(semconv.OUTCOME) or "killed"
         killer = event.attributes.text(semconv.KILLER_NAME)
         suffix = f" by {killer}" if killer and killer != KERNEL else ""
+        if event.attributes.values.get(semconv.KILLER_VERIFIED) is False:
+            suffix += ", unverified"
         return _OUTCOMES.get(outcome, outcome) + suffix
     if event.name == semconv.EVENT_MISSED:
         return f"{event.attributes.integer(semconv.MISSED_COUNT)} missed"

@@ -11,7 +11,7 @@ from msgspec import Struct
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_US
 
-OUTPUT_FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_SOURCE_REALTIME_TIMESTAMP"
+OUTPUT_FIELDS: Final = "MESSAGE,_SYSTEMD_UNIT,_PID,_EXE,_SOURCE_REALTIME_TIMESTAMP"
 """The requested fields; cursor, boot id and reception times are always included."""
 
 _BOOT_ID: Final = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
@@ -23,8 +23,11 @@ _MAX_NS: Final = 1 << 62
 class JournalEntry(Struct, frozen=True):
     """A message of a unit.
 
-    ``unix_ns`` is the time at which it was sent, or else received. ``monotonic_us`` is the time of
-    reception on CLOCK_MONOTONIC of its boot, in microseconds.
+    ``unit``, ``pid`` and ``executable`` are of its writer, by the journal's own knowledge: no
+    program can forge a field that begins with an underscore. ``executable`` is ``None`` for a
+    writer that had ended before. ``unix_ns`` is the time at which the message was sent, or else
+    received. ``monotonic_us`` is the time of reception on CLOCK_MONOTONIC of its boot, in
+    microseconds.
     """
 
     cursor: str
@@ -33,6 +36,7 @@ class JournalEntry(Struct, frozen=True):
     unix_ns: int
     unit: str
     pid: int | None
+    executable: str | None
     message: str
 
 
@@ -51,6 +55,7 @@ def parse_entry(raw: bytes) -> JournalEntry | None:
             unix_ns=parse_timestamp_ns(sent or fields["__REALTIME_TIMESTAMP"]),
             unit=_decode_text(fields.get("_SYSTEMD_UNIT", "")),
             pid=int(pid) if _PID.fullmatch(pid) else None,
+            executable=decode_message(fields.get("_EXE")),
             message=message,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -42,41 +42,64 @@ class Journal:
         path.chmod(0o700)
         return str(path)
 
-    def add(self, unit: str, message: str, unix_ns: int, boot_id: str | None = None) -> None:
-        """Add an entry of a unit with this time, in whole microseconds."""
-        self._write(self._entry(unit, message, unix_ns, boot_id or self.boot_id))
+    def add(
+        self,
+        unit: str,
+        message: str,
+        unix_ns: int,
+        boot_id: str | None = None,
+        executable: str | None = None,
+    ) -> None:
+        """Add an entry of a unit with this time, in whole microseconds.
+
+        ``executable`` is its writer, empty for an unknown one; the default is the unit's program.
+        """
+        self._write(self._entry(unit, message, unix_ns, boot_id or self.boot_id, executable))
 
     def add_at_once(self, unit: str, messages: Sequence[str], unix_ns: int) -> None:
         """Add several entries, a microsecond apart, which a reader finds together."""
         self._write(
-            "\n".join(
+            b"\n".join(
                 self._entry(unit, message, unix_ns + number * 1000, self.boot_id)
                 for number, message in enumerate(messages)
             )
         )
 
     @staticmethod
-    def _entry(unit: str, message: str, unix_ns: int, boot_id: str) -> str:
+    def _entry(
+        unit: str, message: str, unix_ns: int, boot_id: str, executable: str | None = None
+    ) -> bytes:
+        default = f"/usr/bin/{unit.removesuffix('.service')}"
         fields = {
             "__REALTIME_TIMESTAMP": unix_ns // 1000,
             "__MONOTONIC_TIMESTAMP": unix_ns // 1000 % 10**12,
             "_BOOT_ID": boot_id.replace("-", ""),
             "_SYSTEMD_UNIT": unit,
             "_PID": 999_999_999,
+            "_EXE": default if executable is None else executable,
             "SYSLOG_IDENTIFIER": unit.removesuffix(".service"),
             "MESSAGE": message,
         }
-        return "".join(f"{name}={value}\n" for name, value in fields.items())
+        return b"".join(
+            _field(name, f"{value}".encode()) for name, value in fields.items() if value
+        )
 
-    def _write(self, entries: str) -> None:
+    def _write(self, entries: bytes) -> None:
         self._count += 1
         self.files.mkdir(exist_ok=True)
         # Beside, and then with the others: a file is there whole at once.
         new = self.folder / f"{self._count}.journal"
         subprocess.run(
             [WRITER, f"--output={new}", "-"],
-            input=f"{entries}\n".encode(),
+            input=entries + b"\n",
             check=True,
             capture_output=True,
         )
         new.rename(self.files / new.name)
+
+
+def _field(name: str, value: bytes) -> bytes:
+    """Return a field in the journal's export format; one with newlines has its length."""
+    if b"\n" not in value:
+        return b"%s=%s\n" % (name.encode(), value)
+    return b"%s\n%s%s\n" % (name.encode(), len(value).to_bytes(8, "little"), value)

@@ -101,7 +101,7 @@ FORMATS: dict[str, tuple[str, str, ParsedKill]] = {
         ),
         ParsedKill(
             UserspaceOomDaemon("earlyoom", signal="SIGKILL", reason="memory_available"),
-            victim=Task(4711, uid=1000, score_adj=-300, comm='a": badness 1'),
+            victim=Task(4711, uid=1000, score_adj=-300, comm='a": badness 1', command=("a", '"b"')),
             resident=12 * MIB,
             completed=False,
         ),
@@ -112,7 +112,20 @@ FORMATS: dict[str, tuple[str, str, ParsedKill]] = {
             'sending SIGTERM to process 4711 uid 0 "hog": oom_score -9, oom_score_adj 0, '
             'VmRSS -9 MiB, cmdline "hog --with'
         ),
-        ParsedKill(AVAILABLE, victim=Task(4711, uid=0, score_adj=0, comm="hog"), completed=False),
+        ParsedKill(
+            AVAILABLE,
+            victim=Task(4711, uid=0, score_adj=0, comm="hog", command=("hog", "--with")),
+            completed=False,
+        ),
+    ),
+    "earlyoom 1.9, cut at a newline in the name": (
+        EARLYOOM,
+        r'sending SIGTERM to process 4711 uid 1000 "\xff\xfe": badness',
+        ParsedKill(
+            AVAILABLE,
+            victim=Task(4711, uid=1000, comm=r'\xff\xfe": badness'),
+            completed=False,
+        ),
     ),
     "earlyoom 1.3, without a uid": (
         EARLYOOM,
@@ -148,7 +161,43 @@ FORMATS: dict[str, tuple[str, str, ParsedKill]] = {
 @pytest.mark.parametrize("message_format", FORMATS)
 def test_every_message_format_is_parsed(message_format: str) -> None:
     unit, message, parsed = FORMATS[message_format]
-    assert parse_message(unit, message) == parsed
+    assert parse_message(unit, message) == dataclasses.replace(
+        parsed, original=without_command(message)
+    )
+
+
+def without_command(message: str) -> str:
+    """Return a message up to the command line of its victim."""
+    return message.partition(", cmdline")[0]
+
+
+MYSQL = (
+    'sending SIGTERM to process 4711 uid 0 "mysql": oom_score 9, oom_score_adj 0, VmRSS 9 MiB, '
+    'cmdline "mysql -phunter2 --host db1"'
+)
+
+
+def test_command_line_is_not_part_of_the_event() -> None:
+    """Only of the victim, where it is redacted."""
+    parsed = parse_message(EARLYOOM, MYSQL)
+    assert parsed
+    assert parsed.victim
+    assert "hunter2" not in parsed.original
+    kill = userspace_kill("earlyoom 1.7", victim=parsed.victim, original=parsed.original)
+    attributes = userspace_attributes(
+        enrich_userspace_kill(kill, Snapshot(process_found=False), 0, HOST)
+    )
+    assert attributes["process.command_args"] == ("mysql", "-p***", "--host", "db1")
+    assert "hunter2" not in str(attributes)
+
+
+@pytest.mark.parametrize("message_format", FORMATS)
+def test_a_message_of_many_lines_hides_no_other_kill(message_format: str) -> None:
+    """What follows a newline, in one entry, is never a kill of its own."""
+    unit, message, _ = FORMATS[message_format]
+    assert parse_message(unit, f"a\n{message}") is None
+    parsed = parse_message(unit, f"{MYSQL}\n{message}")
+    assert parsed is None or (unit == EARLYOOM and parsed.victim and parsed.victim.comm == "mysql")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +241,7 @@ def userspace_kill(message_format: str, **more: Any) -> UserspaceKill:  # noqa: 
         "resident": parsed.resident,
         "usage": parsed.usage,
         "completed": parsed.completed,
-        "original": message,
+        "original": without_command(message),
     }
     return UserspaceKill(**{**fields, **more})
 
@@ -231,6 +280,7 @@ def test_killed_cgroup_is_the_resource_without_a_process() -> None:
     assert not [name for name in attributes if name.startswith("process.")]
     assert {name: attributes[name] for name in attributes if name.startswith("oom.killer.")} == {
         "oom.killer.name": "systemd-oomd",
+        "oom.killer.verified": False,
         "oom.killer.signal": "SIGKILL",
         "oom.killer.reason": "memory_pressure",
         "oom.killer.limit": 50.0,
@@ -244,6 +294,7 @@ def test_killed_cgroup_is_the_resource_without_a_process() -> None:
 def test_limit_of_earlyoom_is_in_the_message_before() -> None:
     _, message, parsed = FORMATS["earlyoom 1.7"]
     low = "low memory! at or below SIGTERM limits: mem  9.50%, swap 10.00%"
+    parsed = dataclasses.replace(parsed, original=message)
     killer = replace(parsed.killer, limit=9.5)
     assert parse_message(EARLYOOM, message, low) == dataclasses.replace(parsed, killer=killer)
     assert parse_message(EARLYOOM, message, "mem avail: 9.50%") == parsed
@@ -260,8 +311,39 @@ def test_signalled_process_is_not_reported_as_killed() -> None:
     assert attributes[semconv.OUTCOME] == "signalled"
     assert userspace_body(enriched) == (
         "earlyoom sent SIGTERM to Web Content (pid 4711), which used 1.8 GiB of memory, because "
-        "the available memory of the host was below its limit."
+        "the available memory of the host was below its limit. This is known from its log message "
+        "alone."
     )
+
+
+EXITED = VictimExit(4711, 1, 5_000_000_001, exit_code=15)
+
+
+@pytest.mark.parametrize(
+    ("exit_", "verified"),
+    [
+        (EXITED, True),
+        (replace(EXITED, exit_code=9 | 0x80), True),
+        (replace(EXITED, exit_code=None), True),
+        # It ended by itself, which a forged message can await; or long after it.
+        (replace(EXITED, exit_code=0), False),
+        (replace(EXITED, exit_code=1 << 8), False),
+        (replace(EXITED, exit_code=11), False),
+        (replace(EXITED, boottime_ns=15_000_000_001), False),
+        (None, False),
+    ],
+)
+def test_only_a_death_by_the_signal_verifies_a_kill(
+    exit_: VictimExit | None,
+    *,
+    verified: bool,
+) -> None:
+    kill, snapshot = userspace_kill("earlyoom 1.7"), Snapshot(process_found=False)
+    enriched = enrich_userspace_kill(kill, snapshot, 0, HOST, exit_)
+    attributes = userspace_attributes(enriched)
+    assert attributes["oom.killer.verified"] is verified
+    assert attributes[semconv.OUTCOME] == ("killed" if verified else "signalled")
+    assert ("message alone" in userspace_body(enriched)) is not verified
 
 
 @pytest.mark.parametrize("message_format", FORMATS)
@@ -313,9 +395,17 @@ def test_kills_by_daemon_and_kernel_are_two_events(tmp_path: Path) -> None:
         assert recorded == [True, True, False, False]
         assert store.boot_tally(KILL.boot_id).recorded == 1
         assert [one.tgid for one in store.stored_kills(KILL.boot_id, 9)] == [4711]
-        # The exit belongs to the kill by the kernel, whose span waits for it.
+        # An exit of the kernel side belongs to the kill by the kernel, whose span waits for it.
         end = VictimExit(4711, KILL.victim.start_boottime_ns, KILL.boottime_ns + 1, 9)
         assert store.add_exit(KILL.boot_id, end)
+        rows = store.pending_events(9, KILL.boot_id, 0)
+        assert [(row.event, row.exit) for row in rows] == [(by_kernel, end)]
+        # The other one waits for an exit of its own, but not for ever.
+        rows = store.pending_events(9, KILL.boot_id, by_earlyoom.boottime_ns + 1)
+        assert [row.exit_overdue for row in rows] == [True, True]
+        verifying = replace(end, kill_uid=by_earlyoom.uid)
+        assert store.add_exit(KILL.boot_id, verifying)
+        assert not store.add_exit(KILL.boot_id, verifying)
         rows = store.pending_events(9, KILL.boot_id, 0)
         # Both are found by the pid, the last one first.
         found = store.history.find_by_pid(4711)
@@ -323,7 +413,8 @@ def test_kills_by_daemon_and_kernel_are_two_events(tmp_path: Path) -> None:
         store.insert(userspace_kill("oomd 0.5, its own output"), Snapshot(process_found=False))
         (newest,) = store.history.find_newest_kill()
         assert newest > max(found)
-    assert [(row.event, row.exit) for row in rows] == [(by_earlyoom, None), (by_kernel, end)]
+    exits = {row.event.uid: row.exit for row in rows}
+    assert exits == {by_earlyoom.uid: verifying, by_kernel.uid: end}
 
 
 @pytest.mark.parametrize(
