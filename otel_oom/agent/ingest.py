@@ -140,6 +140,7 @@ class IngestLoop:
                 _LOG.exception("Source %s: an entry was dropped", source.name)
 
     def _record_recovered(self, event: CapturedEvent) -> None:
+        self._note_turn()
         self._recorder.record_recovered(event)
         self._on_event()
 

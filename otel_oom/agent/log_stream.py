@@ -140,6 +140,8 @@ def install_log_stream() -> None:
         if isinstance(handler, logging.StreamHandler) and handler.stream is stderr:
             handler.setStream(stream)
             handler.addFilter(MessageRateLimit())
+    # The core of gRPC writes to stderr itself, and its threads would wait there.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # For exceptions of threads, and for the message that a command ends with.
     sys.stderr = stream
     atexit.register(stream.drain)

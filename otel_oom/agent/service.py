@@ -31,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 
 GRACE_S: Final = 3.0
 """Time to send queued messages at the end."""
+_KEEP_ALIVE_S: Final = 0.05
+"""Longest wait of capture for the service manager; it gets two keep-alives in its limit."""
 _TURN_S: Final = 4.0
 """Longest turn of a healthy capture loop: one event, with a disk that is slow."""
 
@@ -79,7 +81,8 @@ def run(
             else:
                 delivery.start()
             interval_s = read_watchdog_interval_s(os.environ)
-            watchdog = Watchdog(interval_s, partial(_health_error, store, delivery), notify)
+            keep_alive = partial(notify, timeout_s=_KEEP_ALIVE_S)
+            watchdog = Watchdog(interval_s, partial(_health_error, store, delivery), keep_alive)
             from otel_oom.capture.kmsg.report_lookup import open_report_index  # noqa: PLC0415  after capture has begun
             from otel_oom.capture.panic import scan  # noqa: PLC0415  likewise
             from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
