@@ -23,6 +23,8 @@ _FLUSH_S: Final = 0.25
 """Encoded events, and events that are stored meanwhile, do not wait longer for a batch."""
 _EXIT_WAIT_S: Final = 10.0
 """How long a span waits for its victim to exit."""
+_MAX_DEATHS: Final = 5
+"""A process may also be killed by others, and at any time."""
 _DUE_S: Final = 0.02
 """A span is due this much later: the clocks of two threads differ by less."""
 
@@ -30,8 +32,8 @@ _DUE_S: Final = 0.02
 class EncodeLoop:
     """Encoder of all pending events of a store, in the thread of ``liveness``.
 
-    An event at which the process died is encoded without enrichment, and quarantined if the process
-    died of that too.
+    An event in whose encoding the process ended is encoded without enrichment. If that ends the
+    process too, again and again, it is quarantined.
     """
 
     def __init__(
@@ -91,22 +93,26 @@ class EncodeLoop:
         notify({signal for entry in entries for signal in entry.payloads})
 
     def _encode(self, row: PendingEvent) -> OutboxEntry | None:
-        uid, fatal = row.event.uid, self._fatal
-        plain = fatal is not None and fatal.uid == uid
-        if fatal and plain:
+        deaths = 0
+        if self._fatal and self._fatal.uid == row.event.uid:
+            deaths = self._fatal.deaths + 1
             self._fatal = None
-            if fatal.plain:
-                self._store.quarantine({row.id: "the agent died of it twice"})
-                self._mark.clear()
-                return None
-            _LOG.error("Event %d is sent without enrichment: the agent died of it", row.id)
-        self._mark.set(uid, plain=plain)
+            _LOG.error(
+                "Event %d is sent without enrichment: the agent ended in it: times=%d",
+                row.id,
+                deaths,
+            )
+        if deaths > _MAX_DEATHS:
+            self._store.quarantine({row.id: f"the agent ended {deaths} times in its encoding"})
+            self._mark.clear()
+            return None
+        self._mark.set(row.event.uid, deaths)
         entry = None
         try:
-            entry = self._encoder.encode(row, plain=plain)
+            entry = self._encoder.encode(row, plain=deaths > 0)
         except MemoryError:
             # The thread starts again, with the mark.
-            self._mark.set(uid, plain=False)
+            self._mark.set(row.event.uid, 0)
             raise
         except Exception as error:  # noqa: BLE001  one row must not block all others
             _LOG.exception("Event %d can't be encoded; it is kept on disk", row.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -11,15 +12,13 @@ from msgspec import Struct
 
 _NAME: Final = "encoding"
 _BYTES: Final = 64
-_FULL: Final = "full"
-_PLAIN: Final = "plain"
 
 
 class MarkedEvent(Struct, frozen=True):
-    """An event in work; ``plain`` if it is encoded without enrichment."""
+    """An event in work, and how often the process has ended in its encoding before."""
 
     uid: str
-    plain: bool
+    deaths: int
 
 
 class EncodingMark:
@@ -38,10 +37,10 @@ class EncodingMark:
             self._file = os.open(state_dir / _NAME, flags, 0o600)
             self.marked = _parse(os.pread(self._file, _BYTES, 0))
 
-    def set(self, uid: str, *, plain: bool) -> None:
+    def set(self, uid: str, deaths: int) -> None:
         """Mark the event ``uid`` as in work."""
-        self.marked = MarkedEvent(uid, plain)
-        self._write(f"{_PLAIN if plain else _FULL} {uid}")
+        self.marked = MarkedEvent(uid, deaths)
+        self._write(f"{deaths} {uid}")
 
     def clear(self) -> None:
         """Mark that no event is in work."""
@@ -61,5 +60,5 @@ class EncodingMark:
 
 
 def _parse(data: bytes) -> MarkedEvent | None:
-    kind, _, uid = data.decode("ascii", "replace").strip().partition(" ")
-    return MarkedEvent(uid, kind == _PLAIN) if kind in {_FULL, _PLAIN} and uid else None
+    deaths, _, uid = data.decode("ascii", "replace").strip().partition(" ")
+    return MarkedEvent(uid, int(deaths)) if re.fullmatch("[0-9]{1,3}", deaths) and uid else None

@@ -90,10 +90,10 @@ def test_the_next_start_sends_the_event_without_enrichment(state_dir: Path, deat
     assert queued_uids(state_dir) == {HOSTILE.uid, QUIET.uid}
 
 
-def test_the_third_start_goes_on_without_the_event(state_dir: Path) -> None:
-    for _ in range(2):
+def test_an_event_that_is_fatal_all_the_same_is_quarantined(state_dir: Path) -> None:
+    for _ in range(6):
         code, _ = run_delivery(state_dir, "encode", "SIGKILL")
         assert code == -signal.SIGKILL
     code, log = run_delivery(state_dir, "encode", "SIGKILL")
-    assert (code, "the agent died of it twice" in log) == (0, True)
+    assert (code, "the agent ended 6 times in its encoding" in log) == (0, True)
     assert queued_uids(state_dir) == {QUIET.uid}

@@ -157,20 +157,20 @@ def test_an_event_at_which_the_process_died_goes_out_without_enrichment(
     assert caplog.text.count("is sent without enrichment") == 1
 
 
-def test_an_event_at_which_the_process_died_twice_is_quarantined(store: Store) -> None:
+def test_an_event_at_which_the_process_dies_again_and_again_is_quarantined(store: Store) -> None:
     def die(row: PendingEvent, **_: bool) -> None:
         if row.event.uid == HOSTILE.uid:
             raise DeathError
 
     encoder = Encoder()
     encoder.on_row = die  # type: ignore[method-assign]
-    for _ in range(2):
+    for _ in range(6):
         with pytest.raises(DeathError):
             encode_all(store, encoder)
     encode_all(store, encoder)
     assert read_logs(store).keys() == {QUIET.uid}
     (row,) = store.history.rows(store.history.find_by_uid(HOSTILE.uid))
-    assert row.undecodable_reason == "the agent died of it twice"
+    assert row.undecodable_reason == "the agent ended 6 times in its encoding"
 
 
 def test_an_event_for_which_there_is_no_memory_is_retried_without_enrichment(
@@ -190,7 +190,7 @@ def test_an_event_for_which_there_is_no_memory_is_retried_without_enrichment(
     assert read_logs(store).keys() == {HOSTILE.uid, QUIET.uid}
 
 
-@pytest.mark.parametrize("data", [b"", b"full", b"half 12345", b"\xff" * 64, b"full\0x"])
+@pytest.mark.parametrize("data", [b"", b"0", b"x 12345", b"\xff" * 64, b"0\0x", b"9" * 64])
 def test_a_damaged_mark_marks_nothing(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "encoding").write_bytes(data)
     mark = EncodingMark(tmp_path)
@@ -209,7 +209,7 @@ def test_a_mark_that_cannot_be_written_costs_nothing(
     monkeypatch.setattr(os, "pwrite", fail)
     for folder in (tmp_path, tmp_path / "nowhere"):
         mark = EncodingMark(folder)
-        mark.set("uid", plain=False)
+        mark.set("uid", 0)
         mark.clear()
         mark.close()
         with suppress(FileNotFoundError):
@@ -218,10 +218,10 @@ def test_a_mark_that_cannot_be_written_costs_nothing(
 
 def test_a_mark_survives_the_process_and_is_gone_after_a_clean_end(tmp_path: Path) -> None:
     first = EncodingMark(tmp_path)
-    first.set(KILL.uid, plain=False)
+    first.set(KILL.uid, 3)
     second = EncodingMark(tmp_path)
     assert second.marked is not None
-    assert (second.marked.uid, second.marked.plain) == (KILL.uid, False)
+    assert (second.marked.uid, second.marked.deaths) == (KILL.uid, 3)
     second.clear()
     assert EncodingMark(tmp_path).marked is None
     assert (tmp_path / "encoding").stat().st_mode & 0o777 == 0o600
