@@ -37,16 +37,21 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.fixture
-def stream(pipe: tuple[int, int]) -> Iterator[LogStream]:
-    """Log to the pipe, which nobody reads."""
-    stream = LogStream(pipe[1])
+def stream(pipe: tuple[int, int]) -> LogStream:
+    """Write to the pipe, which nobody reads."""
+    return LogStream(pipe[1])
+
+
+@pytest.fixture
+def log(stream: LogStream) -> Iterator[None]:
+    """Send to the stream what all modules log."""
     handler = logging.StreamHandler(stream)
     handler.addFilter(MessageRateLimit())
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
     root.addHandler(handler)
-    yield stream
+    yield
     root.removeHandler(handler)
     root.setLevel(level)
 
@@ -69,7 +74,7 @@ def read_until(descriptor: int, end: bytes) -> bytes:
     return data
 
 
-@pytest.mark.usefixtures("stream")
+@pytest.mark.usefixtures("log")
 def test_kills_are_stored_while_nobody_reads_the_log(pipe: tuple[int, int], tmp_path: Path) -> None:
     fill(pipe[1])
     kills = [replace(KILL, boot_id=clock.boot_id(), boottime_ns=number) for number in range(1, 4)]
