@@ -15,6 +15,7 @@ from otel_oom.enrich.resource import finest_cgroup_path, victim_resource
 from otel_oom.enrich.service_identity import ServiceHints
 from otel_oom.enrich.stack_analysis import StackAnalysis, analyse_stack
 from otel_oom.enrich.types import (
+    Attributes,
     EnrichedDroppedEvents,
     EnrichedEvent,
     EnrichedKill,
@@ -26,7 +27,7 @@ from otel_oom.enrich.types import (
 )
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.cgroup_holder import find_holder
-from otel_oom.linux.containers.cgroup_id import containers_by_path
+from otel_oom.linux.containers.cgroup_id import containers_by_path, containers_in_path
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.event_base import OomEvent
@@ -41,7 +42,7 @@ from otel_oom.model.events import (
     VictimExit,
 )
 from otel_oom.model.snapshot import EventContainers, Snapshot
-from otel_oom.model.types import OomControl
+from otel_oom.model.types import Memcg, OomControl
 from otel_oom.model.units import NS_PER_S
 
 _CONTAINER_PREFIXES: Final = ("container.", "k8s.container.")
@@ -187,9 +188,11 @@ def enrich_missed_kills(
     event: MissedKills, observed_unix_ns: int, host: Host
 ) -> EnrichedMissedKills:
     """Enrich missed kills with the agent as their resource: the victims are not known."""
-    return EnrichedMissedKills(
-        event, observed_unix_ns, {**host.attributes, "service.name": "otel-oom"}
-    )
+    return EnrichedMissedKills(event, observed_unix_ns, _agent_resource(host))
+
+
+def _agent_resource(host: Host) -> Attributes:
+    return {**host.attributes, "service.name": "otel-oom"}
 
 
 def enrich_dropped_events(
@@ -198,9 +201,12 @@ def enrich_dropped_events(
     """Enrich drops with the pod, container or unit of their holder as the resource.
 
     ``containers`` are those of one of the events: where the holder is a pod, only the pod is
-    described by them.
+    described by them. Of an unknown holder the resource is the agent.
     """
-    outer = (containers.host or containers.victim) if containers else None
+    if not event.holder:
+        return EnrichedDroppedEvents(event, observed_unix_ns, _agent_resource(host))
+    containers = containers or EventContainers(*containers_in_path(Memcg(None, event.holder))[:1])
+    outer = containers.host or containers.victim
     is_container = outer is not None and outer.id in event.holder
     if not is_container and not find_pod_cgroup(event.holder):
         # One of the containers of a user is not that user.

@@ -43,6 +43,8 @@ def owner_label(event: DecodedEvent) -> str:
         return f"pod {'/'.join(filter(None, parts))}"
     if container:
         return f"container {resource.text('container.name') or container[:CONTAINER_ID_CHARS]}"
+    if event.name == semconv.EVENT_DROPPED:
+        return attributes.text(semconv.DROPPED_MEMCG_PATH) or "-"
     unit = attributes.text(semconv.VICTIM_SYSTEMD_USER_UNIT) or attributes.text(
         semconv.VICTIM_SYSTEMD_UNIT
     )

@@ -118,3 +118,16 @@ def test_the_table_fits_and_is_escaped(width: int) -> None:
     assert line.isprintable()
     assert max(cell_len(head), cell_len(line)) <= width
     assert f"2023-11-14T22:13:20Z  {KILL.uid[:8]}  x\\x1b" in line
+
+
+@pytest.mark.parametrize(
+    ("holder", "owner"),
+    [
+        (DROPPED.holder, f"container {CONTAINER_ID[:12]}"),
+        ("/user.slice/user-1000.slice", "/user.slice/user-1000.slice"),
+        ("", "-"),
+    ],
+)
+def test_the_owner_of_drops(holder: str, owner: str) -> None:
+    enriched = enrich_dropped_events(replace(DROPPED, holder=holder), 0, HOST, None)
+    assert row(log_entry(encode_log(enriched)))[3] == owner
