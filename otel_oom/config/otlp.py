@@ -187,8 +187,10 @@ def _split_url(value: Variable, url: str) -> SplitResult:
     is_address = ADDRESS.fullmatch(parts.netloc.rpartition("@")[2])
     if parts.scheme not in {"http", "https"} or not host or port == 0 or not is_address:
         raise value.error(accepted, redact_url)
-    if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", url) or not f"{parts.path}{parts.query}".isascii():
-        accepted = f"{accepted}, with spaces and non-ASCII characters percent-encoded"
+    rest = f"{parts.path}{parts.query}{parts.fragment}"
+    # With a raw @ there, the host may be the beginning of a password.
+    if not re.fullmatch(r"[^\s\x00-\x1f\x7f]+", url) or not rest.isascii() or "@" in rest:
+        accepted = f"{accepted}, with @, spaces and non-ASCII characters percent-encoded"
         raise value.error(accepted, redact_url)
     return parts
 

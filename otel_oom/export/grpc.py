@@ -109,27 +109,29 @@ def _create_channel(endpoint: Endpoint) -> grpc.Channel:
 
 
 _NO_GRPC: Final = ("Stream removed", "Received http2 header with status")
-"""Beginnings of the client's own message about a response that has no gRPC status. A proxy or
-login page sent it: where the client has no code for its HTTP status either, it is retryable."""
+"""Beginnings of the client's own message about a response that is not of gRPC, or too long. A proxy
+or login page may have sent it: it says nothing about a message."""
 
 
 def _classify_error(error: grpc.RpcError) -> ExportResponse:
-    code = error.code().name
-    reason = f"gRPC {code}: {error.details()}"
+    code, details = error.code().name, error.details() or ""
+    reason = f"gRPC {code}: {details}"
+    if code in _MISCONFIGURED:
+        return ExportResponse(ExportResult.MISCONFIGURED, reason, status_code=code)
     retry_after_s = parse_retry_info_s(error.trailing_metadata() or ())
-    details = (error.details() or "").lower()
-    if retry_after_s is None and any(mark in details for mark in _TOO_LARGE.get(code, ())):
-        return ExportResponse(ExportResult.TOO_LARGE, reason, status_code=code)
-    no_grpc = code == "UNKNOWN" and (error.details() or "").startswith(_NO_GRPC)
     if (
-        no_grpc
-        or code in _RETRYABLE
+        code in _RETRYABLE
+        or details.startswith(_NO_GRPC)
         or (code == "RESOURCE_EXHAUSTED" and retry_after_s is not None)
     ):
-        return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s)
-    misconfigured = code in _MISCONFIGURED
-    result = ExportResult.MISCONFIGURED if misconfigured else ExportResult.REJECTED
-    return ExportResponse(result, reason, status_code=code)
+        result = ExportResult.RETRYABLE
+    else:
+        result = ExportResult.REJECTED
+    marks = () if details.startswith(_NO_GRPC) else _TOO_LARGE.get(code, ())
+    if retry_after_s is None and any(mark in details.lower() for mark in marks):
+        result = ExportResult.TOO_LARGE
+    status_code = "" if result is ExportResult.RETRYABLE else code
+    return ExportResponse(result, reason, retry_after_s, status_code=status_code)
 
 
 def parse_retry_info_s(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:

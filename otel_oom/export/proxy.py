@@ -63,7 +63,9 @@ def _parse(url: str, name: str) -> Proxy:
         (parts.hostname or "").encode("idna")
     except ValueError:
         parts, port = urlsplit(""), 0
-    if parts.scheme != "http" or not parts.hostname:
+    # With an @ behind the host, the host is the beginning of a password.
+    is_ambiguous = "@" in f"{parts.path}{parts.query}{parts.fragment}"
+    if parts.scheme != "http" or not parts.hostname or is_ambiguous:
         raise OSError(f"{name} is invalid: use an http:// URL")
     user, at, _ = parts.netloc.rpartition("@")
     headers = {"Proxy-Authorization": basic_auth(user)} if at else {}

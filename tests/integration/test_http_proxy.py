@@ -95,7 +95,13 @@ def test_a_proxy_for_the_other_scheme_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "value", ["socks5://127.0.0.1:1080", "http://:3128", "http://me:secret@proxy:port"]
+    "value",
+    [
+        "socks5://127.0.0.1:1080",
+        "http://:3128",
+        "http://me:secret@proxy:port",
+        "http://se/secret@proxy",
+    ],
 )
 def test_an_invalid_proxy_is_retryable_and_named(
     value: str, server: HttpServer, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from otel_oom.export import retry
 from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.exporter import Outbox, make_exporter, run_exporter
+from tests.testlib.servers.grpc_server import GrpcServer
 from tests.testlib.servers.http2_server import Http2Server
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S, HttpServer, http_response
 from tests.testlib.wait import wait_until
@@ -137,12 +138,20 @@ def test_a_captive_portal_empties_no_outbox(
     assert outbox.dead_letters() == []
 
 
-@pytest.mark.parametrize("status", ["200", "302", "500", "511"])
+@pytest.mark.parametrize("status", ["200", "302", "403", "500", "511"])
 def test_a_page_instead_of_grpc_is_retryable(status: str) -> None:
     """It has no gRPC status; each message would become a dead letter."""
     headers = ((":status", status), ("content-type", "text/html"))
     with Http2Server(headers, b"<html>") as address:
         endpoint = Endpoint("logs", GRPC, f"http://{address}", timeout_s=CLIENT_TIMEOUT_S)
+        with closing(create_transport(endpoint)) as transport:
+            assert transport.send(b"x").result is ExportResult.RETRYABLE
+
+
+def test_a_grpc_response_that_is_too_long_is_retryable() -> None:
+    """It is not the request that is too large."""
+    with GrpcServer(lambda *_: bytes(5 << 20)) as server:
+        endpoint = Endpoint("logs", GRPC, f"http://{server.address}", timeout_s=CLIENT_TIMEOUT_S)
         with closing(create_transport(endpoint)) as transport:
             assert transport.send(b"x").result is ExportResult.RETRYABLE
 

@@ -36,6 +36,8 @@ URLS = [
     ("http://local host:4318", "http://local…"),
     ("http://collector:4318/a b", "http://collector:4318…"),
     ("http://collector:4318/ü", "http://collector:4318…"),
+    ("http://collector/@me", "http://…"),
+    ("http://to12/ken@collector", "http://…"),
 ]
 
 
