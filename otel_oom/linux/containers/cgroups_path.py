@@ -14,6 +14,8 @@ from typing import Final
 _RUNTIME_UNIT: Final = re.compile(r"/system\.slice/(?:containerd|docker|crio)\.service")
 """The cgroups in which runtimes run: a relative path begins in that of the runtime."""
 _DEFAULT_SLICE: Final = "system.slice"
+_MAX_UNIT_CHARS: Final = 255
+"""Of a name of systemd (systemd.unit(5)): the path of a slice grows with the square of it."""
 
 
 def names_cgroup(cgroups_path: str, cgroup: str, *, whole: bool) -> bool:
@@ -37,7 +39,8 @@ def _absolute_paths(cgroups_path: str) -> Iterator[str]:
     if cgroups_path.strip("/"):
         yield f"/{cgroups_path.lstrip('/')}"
     slice_, *rest = cgroups_path.split(":")
-    if len(rest) == 2 and "/" not in cgroups_path:  # noqa: PLR2004  prefix and name
+    is_unit = len(rest) == 2 and len(slice_) <= _MAX_UNIT_CHARS  # noqa: PLR2004  prefix and name
+    if is_unit and "/" not in cgroups_path:
         prefix, name = rest
         unit = f"{prefix}-{name}" if prefix else name
         yield f"{_expand_slice(slice_ or _DEFAULT_SLICE)}/{unit}.scope"

@@ -18,6 +18,8 @@ _CONFIG: Final = "config.json"
 _MANAGER: Final = "io.container.manager"
 _KEYS: Final = cri.KEYS | {_MANAGER}
 _RUNROOT: Final = Path("/run/containers/storage")
+_MAX_PATH_CHARS: Final = 4096
+"""PATH_MAX; a longer cgroup path is none."""
 
 
 class _Mount(Struct, frozen=True):
@@ -62,7 +64,9 @@ def read_bundle(
         config = bundle_dir.read_json(path, _Config)
         if config is None:
             return None
-        cgroups_path = (config.linux and config.linux.cgroups_path) or ""
+        written_path = (config.linux and config.linux.cgroups_path) or ""
+        if len(written_path) <= _MAX_PATH_CHARS:
+            cgroups_path = written_path
         container = _read_container(container_id, bundle_dir, config, labels, runroot)
     except PermissionError as error:
         container = Container(container_id, error=f"{error.filename}: permission denied")

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 
 from otel_oom.enrich.kubernetes import find_pod
+from otel_oom.linux.cgroup_holder import find_holder
 from otel_oom.linux.containers.cgroup_id import find_container_ids
+from otel_oom.linux.containers.cgroups_path import names_cgroup
 from otel_oom.linux.process import memory_cgroup_path, parse_cgroups, parse_stat, parse_status
 from otel_oom.linux.systemd.units import display_name, find_owning_unit, find_units
 from otel_oom.model.text import decode_bytes
@@ -32,6 +34,9 @@ def check_input(data: bytes) -> None:
 
 def _check_path(path: str) -> None:
     components = path.split("/")
+    assert path.startswith(find_holder(path))
+    for whole in (False, True):
+        names_cgroup(path, f"{path}/x", whole=whole)
     for container in find_container_ids(path):
         assert re.fullmatch(r"[0-9a-f]{64}", container.id)
         assert any(container.id in component for component in components)
