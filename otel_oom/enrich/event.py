@@ -28,6 +28,7 @@ from otel_oom.enrich.types import (
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.cgroup_holder import find_holder
 from otel_oom.linux.containers.cgroup_id import containers_by_path, containers_in_path
+from otel_oom.linux.process import ProcessDir
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.event_base import OomEvent
@@ -225,10 +226,14 @@ def _user_stack(
     trigger = event.trigger
     if not event.user_stack or trigger is None:
         return ()
-    root = Path(f"/proc/{trigger.tgid}/root")
+    process = ProcessDir(str(trigger.tgid))
+    stat = process.read_stat()
+    # Another process may have its pid by now.
+    is_trigger = stat is not None and stat.has_start(trigger.start_boottime_ns)
+    roots = (Path(process.path, "root"),) if is_trigger else ()
     holder = find_holder(event.trigger_memcg.path if event.trigger_memcg else "")
     executables = (executable,) if executable else ()
-    return symbolizer.symbolize(event.user_stack, executables, (root,), holder)
+    return symbolizer.symbolize(event.user_stack, executables, roots, holder)
 
 
 def limit_scope(

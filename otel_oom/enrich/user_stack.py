@@ -93,7 +93,9 @@ class UserSymbolizer:
         # The process may be gone, and its root with it. Not exists(), which can hang.
         paths = tuple(str(root) for root in roots if os.path.lexists(root))[:_MAX_ROOTS]
         search = _Search(tuple(executables), bool(paths))
-        unknown = {key for key in keys if key and not self._is_cached(holder, key, search)}
+        unknown = dict.fromkeys(
+            key for key in keys if key and not self._is_cached(holder, key, search)
+        )
         if unknown:
             request = SymbolRequest(
                 tuple(unknown)[:MAX_FRAMES], search.executables, (*paths, str(self._root))

@@ -93,6 +93,12 @@ class ProcessStat(Struct, frozen=True):
             return None
         return self.start_ticks * NS_PER_S // os.sysconf("SC_CLK_TCK")
 
+    def has_start(self, start_boottime_ns: int | None) -> bool:
+        """Return whether the process is the one that started then; False if that is not known."""
+        if start_boottime_ns is None:
+            return False
+        return self.start_ticks == start_boottime_ns * os.sysconf("SC_CLK_TCK") // NS_PER_S
+
 
 def parse_stat(text: str) -> ProcessStat | None:
     """Parse a ``/proc/PID/stat``; ``None`` if it is malformed."""

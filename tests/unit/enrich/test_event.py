@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from otel_oom.enrich.event import enrich_dropped_events, limit_scope
 from otel_oom.enrich.stack_analysis import StackAnalysis
+from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.linux.process import ProcessDir
 from otel_oom.model.snapshot import Container, EventContainers
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, Task
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DROPPED,
@@ -41,6 +47,26 @@ def test_limit_setting_is_that_of_the_system_unit_with_the_limit(
     assert KILL.decision
     sample_enriched_kill(decision=replace(KILL.decision, memcg=Memcg(id=41, path=path)))
     assert searched == ([(unit, 64 << 20)] if unit else [])
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_the_files_of_another_process_with_the_triggers_pid_are_not_searched(
+    monkeypatch: pytest.MonkeyPatch, *, is_reused: bool
+) -> None:
+    """Its owner could give them build ids of the trigger's, and so name its functions."""
+    stat = ProcessDir("self").read_stat()
+    assert stat
+    assert stat.start_boottime_ns
+    start_ns = stat.start_boottime_ns + (10**9 if is_reused else 5)
+    searched: list[Path] = []
+
+    def symbolize(*arguments: Any) -> tuple[str, ...]:  # noqa: ANN401  as of the real one
+        searched.extend(arguments[3])
+        return ("main+0x1",)
+
+    monkeypatch.setattr(UserSymbolizer, "symbolize", symbolize)
+    sample_enriched_kill(trigger=Task(os.getpid(), start_boottime_ns=start_ns))
+    assert searched == ([] if is_reused else [Path(f"/proc/{os.getpid()}/root")])
 
 
 UUID = "0f5c9b1e-7a60-4f0c-9c2d-2a6a1c0f9b11"
