@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -30,16 +31,23 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_ROOTS: Final = 4
 _MAX_CACHED_LINES: Final = 512
+_HOST: Final = "host"
+"""The scope of lines that all holders share; no holder has this name."""
+_SYSTEM_DIRECTORIES: Final = (
+    *("/bin/", "/sbin/", "/lib/", "/lib64/"),
+    *("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"),
+)
+"""Directories of the host in which only root places files."""
 _MAX_NAME_BYTES: Final = 256
 _RETRY_S: Final = 60.0
 """How long a frame without a file, or whose process was killed, is not looked up again."""
 
 
 class _Search(NamedTuple):
-    """Where a frame was searched besides the host's libraries."""
+    """Where a frame was searched in its scope."""
 
     executables: tuple[str, ...]
-    has_root: bool
+    has_libraries: bool
 
 
 class _CachedLine(NamedTuple):
@@ -63,7 +71,7 @@ class UserSymbolizer:
         self._child = SymbolChild()
         self._budget = TimeBudget()
         self._lines: dict[tuple[str, FrameKey], _CachedLine] = {}
-        """By holder, who can give a file any build id; the least recently used first."""
+        """By scope: the host, or a holder, who can give a file any build id. Least used first."""
         self._failed = 0
         self._logged_s = -math.inf
 
@@ -90,55 +98,73 @@ class UserSymbolizer:
             holder: the owner of the files and of the time that they take (:func:`.find_holder`).
         """
         keys = [_key(frame, behind_call=index > 0) for index, frame in enumerate(frames)]
+        valid, host, named = [key for key in keys if key], str(self._root), tuple(executables)
+        # Files of the host are the same for all; a search of them finds no file of a tenant.
+        system = tuple(path for path in named if _is_system_path(path))
+        request = SymbolRequest((), system, (host,), (host,), host, self._find_owner())
+        self._look_up(_HOST, valid, request, holder)
         # The process may be gone, and its root with it. Not exists(), which can hang.
         paths = tuple(str(root) for root in roots if os.path.lexists(root))[:_MAX_ROOTS]
-        search = _Search(tuple(executables), bool(paths))
-        unknown = dict.fromkeys(
-            key for key in keys if key and not self._is_cached(holder, key, search)
-        )
-        if unknown:
-            request = SymbolRequest(
-                tuple(unknown)[:MAX_FRAMES], search.executables, (*paths, str(self._root))
-            )
-            self._look_up(holder, request, search)
-        lines = (self._lines.get((holder, key)) if key else None for key in keys)
+        rest = [key for key in valid if not self._line_of(_HOST, key)]
+        if paths or named != system:
+            request = SymbolRequest((), named, (*paths, host), paths, host)
+            self._look_up(holder, rest, request, holder)
         result = tuple(
-            cached.line if cached and cached.line else f"{frame.build_id}+{frame.offset:#x}"
-            for frame, cached in zip(frames, lines, strict=True)
+            (key and (self._line_of(_HOST, key) or self._line_of(holder, key)))
+            or f"{frame.build_id}+{frame.offset:#x}"
+            for frame, key in zip(frames, keys, strict=True)
         )
         while len(self._lines) > _MAX_CACHED_LINES:
             del self._lines[next(iter(self._lines))]
         return result
 
-    def _is_cached(self, holder: str, key: FrameKey, search: _Search) -> bool:
-        cached = self._lines.pop((holder, key), None)
+    def _find_owner(self) -> int | None:
+        """Return who owns the host's root directory, and so its libraries."""
+        with suppress(OSError):
+            return self._root.stat().st_uid
+        return None
+
+    def _line_of(self, scope: str, key: FrameKey) -> str:
+        cached = self._lines.get((scope, key))
+        return cached.line if cached else ""
+
+    def _look_up(
+        self, scope: str, keys: Sequence[FrameKey], request: SymbolRequest, holder: str
+    ) -> None:
+        """Look up the frames that are not cached for ``scope``, at the expense of ``holder``."""
+        search = _Search(request.executables, bool(request.library_roots))
+        unknown = dict.fromkeys(key for key in keys if not self._is_cached(scope, key, search))
+        if not unknown:
+            return
+        if not self._budget.allows(holder):
+            self._count_failure("their share of time is spent")
+            return
+        request = request._replace(frames=tuple(unknown)[:MAX_FRAMES])
+        begin_s = time.monotonic()
+        symbols = self._child.run(request, self._timeout_s)
+        end_s = time.monotonic()
+        self._budget.spend(holder, end_s - begin_s)
+        search_done: _Search | None = search
+        if symbols is None:
+            self._count_failure(f"killed or failed after {end_s - begin_s:.1f} s")
+            symbols, search_done = [NO_SYMBOL] * len(request.frames), None
+        for key, symbol in zip(request.frames, symbols, strict=True):
+            self._lines[scope, key] = (
+                _CachedLine(_format(key, symbol))
+                if symbol.file
+                else _CachedLine("", end_s + _RETRY_S, search_done)
+            )
+
+    def _is_cached(self, scope: str, key: FrameKey, search: _Search) -> bool:
+        cached = self._lines.pop((scope, key), None)
         if (
             cached is None
             or cached.expires_s < time.monotonic()
             or cached.search not in (None, search)
         ):
             return False
-        self._lines[holder, key] = cached
+        self._lines[scope, key] = cached
         return True
-
-    def _look_up(self, holder: str, request: SymbolRequest, search: _Search) -> None:
-        begin_s = time.monotonic()
-        if not self._budget.allows(holder):
-            self._count_failure("their share of time is spent")
-            return
-        search_done: _Search | None = search
-        symbols = self._child.run(request, self._timeout_s)
-        end_s = time.monotonic()
-        self._budget.spend(holder, end_s - begin_s)
-        if symbols is None:
-            self._count_failure(f"killed or failed after {end_s - begin_s:.1f} s")
-            symbols, search_done = [NO_SYMBOL] * len(request.frames), None
-        for key, symbol in zip(request.frames, symbols, strict=True):
-            self._lines[holder, key] = (
-                _CachedLine(_format(key, symbol))
-                if symbol.file
-                else _CachedLine("", end_s + _RETRY_S, search_done)
-            )
 
     def _count_failure(self, reason: str) -> None:
         """Log at most once a minute: tenants can cause as many as they like."""
@@ -146,6 +172,10 @@ class UserSymbolizer:
         if time.monotonic() - self._logged_s >= _RETRY_S:
             self._logged_s = time.monotonic()
             _LOG.warning("Symbols: left out: %s stacks=%d", reason, self._failed)
+
+
+def _is_system_path(path: str) -> bool:
+    return path.startswith(_SYSTEM_DIRECTORIES) and ".." not in path.split("/")
 
 
 def _format(key: FrameKey, symbol: FrameSymbol) -> str:

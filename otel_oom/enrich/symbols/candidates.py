@@ -39,11 +39,12 @@ class Candidates:
         self.debug_files: list[int] = []
         self._budget = budget
         self._visited: set[tuple[int, int]] = set()
-        for root in request.roots:
+        self._owner = request.owner
+        for root in request.executable_roots:
             self._open_below(root, request.executables)
-        for root in request.roots:
+        for root in request.library_roots:
             self._open_libraries(root)
-        with suppress(OSError), open_root(request.roots[-1]) as root_fd:
+        with suppress(OSError), open_root(request.debug_root) as root_fd:
             for path in _debug_paths(request):
                 with suppress(OSError):
                     self.debug_files.append(open_untrusted(root_fd, path))
@@ -84,7 +85,7 @@ class Candidates:
         if len(self.files) >= MAX_FILES:
             return
         with suppress(OSError):
-            fd = open_untrusted(root_fd, path)
+            fd = open_untrusted(root_fd, path, owner=self._owner)
             if self._is_new(fd):
                 self.files.append(Candidate(fd, os.fsencode(path.rpartition("/")[2])))
             else:

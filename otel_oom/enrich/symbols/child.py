@@ -54,7 +54,7 @@ class SymbolChild:
             with theirs:
                 try:
                     frames = tuple((*frame,) for frame in request.frames)
-                    ours.send(marshal.dumps((frames, request.executables, request.roots)))
+                    ours.send(marshal.dumps((frames, *request[1:])))
                     pid = _start(theirs)
                 except OSError:
                     return None

@@ -53,8 +53,8 @@ def _receive_request() -> SymbolRequest:
         if int(name) >= _STANDARD_FDS:
             with suppress(OSError):
                 os.close(int(name))
-    frames, executables, roots = marshal.loads(os.read(_SOCKET, MESSAGE_BYTES))  # noqa: S302  by the agent
-    return SymbolRequest(tuple(FrameKey(*frame) for frame in frames), executables, roots)
+    frames, *files = marshal.loads(os.read(_SOCKET, MESSAGE_BYTES))  # noqa: S302  by the agent
+    return SymbolRequest(tuple(FrameKey(*frame) for frame in frames), *files)
 
 
 def find_frame_symbols(

@@ -29,13 +29,17 @@ class FrameKey(NamedTuple):
 class SymbolRequest(NamedTuple):
     """Frames, and the files that may be theirs, in the order in which they are tried.
 
-    The ``executables`` below each root come first, then the libraries of each root. Roots are the
-    paths of directories; the last one is the host's.
+    The ``executables`` below each of their roots come first, then the libraries of each library
+    root. Debug files are below ``debug_root``. Roots are the paths of directories. With an
+    ``owner`` only files of that uid count.
     """
 
     frames: tuple[FrameKey, ...]
     executables: tuple[str, ...]
-    roots: tuple[str, ...]
+    executable_roots: tuple[str, ...]
+    library_roots: tuple[str, ...]
+    debug_root: str
+    owner: int | None = None
 
 
 class FrameSymbol(NamedTuple):

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from otel_oom.enrich.symbols import time_budget
+from otel_oom.enrich.symbols.child import SymbolChild
+from otel_oom.enrich.symbols.request import NO_SYMBOL, FrameSymbol, SymbolRequest
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.process import ProcessDir
 from otel_oom.model.types import UserFrame
@@ -252,17 +254,54 @@ def test_no_link_in_a_container_leads_to_a_file_of_the_host(tmp_path: Path) -> N
 def test_a_tenant_names_no_function_of_another(tmp_path: Path) -> None:
     """Build ids are public: an image of the same base has them."""
     library = build(tmp_path / "good/lib", build_id="0x" + "5a" * 20)
-    (tmp_path / "bad").mkdir()
+    for name in ("bad", "host"):
+        (tmp_path / name).mkdir()
     flags = ["-shared", "-nostdlib", "-Wl,--build-id=0x" + "5a" * 20]
     (tmp_path / "bad.c").write_text(CODE.replace("second", "forged"), encoding="ascii")
     forged = tmp_path / "bad/libcode.so.1"
     subprocess.run(["clang", "-O1", "-fPIC", *flags, tmp_path / "bad.c", "-o", forged], check=True)
-    symbolizer = symbolizer_of(tmp_path / "good")
+    symbolizer = symbolizer_of(tmp_path / "host")
     frame = UserFrame("5a" * 20, code(library)["second"][0])
-    of_bad = symbolizer.symbolize([frame], ["/libcode.so.1"], [tmp_path / "bad"], holder="bad")
-    assert of_bad == ("forged+0x0 (libcode.so.1)",)
-    for holder in ("good", ""):
-        assert symbolizer.symbolize([frame], holder=holder) == ("second+0x0 (libcode.so.1)",)
+    for name, function in (("bad", "forged"), ("good", "second"), ("bad", "forged")):
+        for executables in (["/libcode.so.1"], ["/bin/../libcode.so.1", "/lib/libcode.so.1"]):
+            lines = symbolizer.symbolize([frame], executables, [tmp_path / name], name)
+            assert lines == (f"{function}+0x0 (libcode.so.1)",)
+    assert symbolizer.symbolize([frame], ["/libcode.so.1"]) == ("5a" * 20 + f"+{frame.offset:#x}",)
+    library.parent.rename(tmp_path / "host/lib")
+    for holder in ("bad", "good", ""):
+        assert symbolizer.symbolize([frame], ["/bin/x"], holder=holder) == (
+            "second+0x0 (libcode.so.1)",
+        ), "the host's files are believed before all others"
+
+
+def test_a_library_of_another_owner_is_none_of_the_host(tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "only root gives files away")
+    library = build(tmp_path / "lib")
+    frame = UserFrame(build_id_of(library), code(library)["second"][0])
+    os.chown(library, 65534, 65534)
+    assert symbolizer_of(tmp_path).symbolize([frame]) == (f"{frame.build_id}+{frame.offset:#x}",)
+
+
+def test_holders_share_what_the_host_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storm of kills in many containers starts one process."""
+    symbolizer = symbolizer_of(tmp_path)
+    monkeypatch.setattr(SymbolChild, "run", count := CountedRun())
+    frames = [UserFrame("ab" * 20, 1)]
+    for number in range(100):
+        symbolizer.symbolize(frames, ["/usr/bin/tail"], holder=f"/docker/{number}")
+    assert count.requests == 1
+    symbolizer.symbolize(frames, ["/srv/app"], holder="/docker/1")
+    assert count.requests == 3
+
+
+class CountedRun:
+    """Counts requests, and finds nothing."""
+
+    requests = 0
+
+    def __call__(self, request: SymbolRequest, _: float) -> list[FrameSymbol]:
+        self.requests += 1
+        return [NO_SYMBOL] * len(request.frames)
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])

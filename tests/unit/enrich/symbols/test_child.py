@@ -21,7 +21,8 @@ from otel_oom.enrich.symbols.request import (
 )
 from tests.testlib.hostile_elf import BUILD_ID, many_symbols
 
-REQUEST = SymbolRequest((FrameKey(BUILD_ID, 0x1000, behind_call=False),), (), ("/nonexistent",))
+FRAME = FrameKey(BUILD_ID, 0x1000, behind_call=False)
+REQUEST = SymbolRequest((FRAME,), (), (), ("/nonexistent",), "/nonexistent")
 
 
 def test_symbols_survive_the_way_back() -> None:
@@ -91,7 +92,7 @@ def test_libraries_that_leave_descriptors_open_do_no_harm(tmp_path: Path) -> Non
     fd = os.open(tmp_path, os.O_RDONLY)
     os.set_inheritable(fd, True)  # noqa: FBT003  its only parameter
     try:
-        request = REQUEST._replace(roots=(str(tmp_path),))
+        request = REQUEST._replace(library_roots=(str(tmp_path),))
         assert SymbolChild().run(request, timeout_s=60) == [FrameSymbol(b"lib.so", b"f", 0)]
     finally:
         os.close(fd)

@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 def open_candidates(
     root: Path, *frames: FrameKey, budget: ReadBudget | None = None
 ) -> Iterator[Candidates]:
-    request = SymbolRequest(frames, (), (str(root),))
+    request = SymbolRequest(frames, (), (), (str(root),), str(root))
     opened = Candidates(request, budget or ReadBudget())
     try:
         yield opened
@@ -118,7 +118,7 @@ def test_a_process_for_huge_tables_ends_by_itself(root: Path) -> None:
         os.truncate(path, 1 << 35)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = SymbolChild()
-    symbols = child.run(SymbolRequest(frames, (), (str(root),)), timeout_s=60)
+    symbols = child.run(SymbolRequest(frames, (), (), (str(root),), str(root)), timeout_s=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert symbols is not None
     assert symbols.count(NO_SYMBOL) >= 1
