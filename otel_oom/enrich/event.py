@@ -27,7 +27,11 @@ from otel_oom.enrich.types import (
 )
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.cgroup_holder import find_holder
-from otel_oom.linux.containers.cgroup_id import containers_by_path, containers_in_path
+from otel_oom.linux.containers.cgroup_id import (
+    containers_by_path,
+    containers_in_path,
+    find_placed_ids,
+)
 from otel_oom.linux.process import ProcessDir
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
@@ -231,9 +235,11 @@ def _user_stack(
     # Another process may have its pid by now.
     is_trigger = stat is not None and stat.has_start(trigger.start_boottime_ns)
     roots = (Path(process.path, "root"),) if is_trigger else ()
-    holder = find_holder(event.trigger_memcg.path if event.trigger_memcg else "")
-    executables = (executable,) if executable else ()
-    return symbolizer.symbolize(event.user_stack, executables, roots, holder)
+    path = event.trigger_memcg.path if event.trigger_memcg else ""
+    # The path in a container that has ended is that of another file here, if of any.
+    is_searched = bool(roots) or not find_placed_ids(path)
+    executables = (executable,) if executable and is_searched else ()
+    return symbolizer.symbolize(event.user_stack, executables, roots, find_holder(path))
 
 
 def limit_scope(

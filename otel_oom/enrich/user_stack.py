@@ -37,7 +37,7 @@ _SYSTEM_DIRECTORIES: Final = (
     *("/bin/", "/sbin/", "/lib/", "/lib64/"),
     *("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/"),
 )
-"""Directories of the host in which only root places files."""
+"""Directories of the host to which only root writes."""
 _MAX_NAME_BYTES: Final = 256
 _RETRY_S: Final = 60.0
 """How long a frame without a file, or whose process was killed, is not looked up again."""

@@ -49,6 +49,28 @@ def test_limit_setting_is_that_of_the_system_unit_with_the_limit(
     assert searched == ([(unit, 64 << 20)] if unit else [])
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [("/system.slice/web.service", ("/srv/app",)), (f"/docker/{CONTAINER_ID}", ())],
+)
+def test_the_path_of_a_program_in_a_dead_container_is_not_searched_on_the_host(
+    monkeypatch: pytest.MonkeyPatch, cgroup: str, expected: tuple[str, ...]
+) -> None:
+    searched: list[tuple[str, ...]] = []
+
+    def symbolize(*arguments: Any) -> tuple[str, ...]:  # noqa: ANN401  as of the real one
+        searched.append(arguments[2])
+        return ("main+0x1",)
+
+    monkeypatch.setattr(UserSymbolizer, "symbolize", symbolize)
+    sample_enriched_kill(
+        trigger=Task(1 << 22),
+        trigger_memcg=Memcg(1, cgroup),
+        victim=replace(KILL.victim, executable="/srv/app"),
+    )
+    assert searched == [expected]
+
+
 @pytest.mark.parametrize("is_reused", [False, True])
 def test_the_files_of_another_process_with_the_triggers_pid_are_not_searched(
     monkeypatch: pytest.MonkeyPatch, *, is_reused: bool
