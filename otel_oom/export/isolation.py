@@ -37,7 +37,7 @@ class Isolation:
         """Messages in the next batch, unless it is a probe."""
         self.is_probing = False
         self._failures = 0
-        self._works = False
+        self._is_backend_up = False
         self._suspect_uid = ""
 
     def choose_probe(self, messages: Sequence[Message]) -> Message | None:
@@ -56,11 +56,11 @@ class Isolation:
     def on_success(self) -> None:
         """Note that the backend gave a definite result, which may be a rejection."""
         if self.is_probing:
-            self.is_probing, self._works = False, True
+            self.is_probing, self._is_backend_up = False, True
         elif self.max_count < self._full_count:
             self.max_count = min(self._full_count, 2 * self.max_count)
         else:
-            self._works = False
+            self._is_backend_up = False
         self._failures = 0
 
     def on_failure(self, messages: Sequence[Message]) -> bool:
@@ -79,7 +79,7 @@ class Isolation:
         return False
 
     def _on_whole_failure(self, *, is_single: bool) -> bool:
-        if not self._works:
+        if not self._is_backend_up:
             self.is_probing = self._failures >= _MAX_FAILURES
         elif self._failures >= _MAX_CONFIRMED_FAILURES:
             if is_single:

@@ -111,6 +111,7 @@ _GARBAGE: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\ntoo short",
     b"HTTP/1.1 200 OK\r\nContent-Le",
     b"",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\n\r\n<html>oh</html>",
     b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 15\r\n\r\n<html>oh</html>",
     b"SSH-2.0-OpenSSH_9.2\r\n",
     b"HTTP/1.1 503 Busy\r\nRetry-After: never\r\nContent-Length: 0\r\n\r\n",

@@ -10,12 +10,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from otel_oom.config.otlp import GRPC, HTTP, Endpoint
 from otel_oom.export import retry
-from otel_oom.export.exporter import create_transport
+from otel_oom.export.exporter import SignalExporter, create_transport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.exporter import Outbox, make_exporter, run_exporter
 from tests.testlib.servers.grpc_server import GrpcServer
 from tests.testlib.servers.http2_server import Http2Server
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S, HttpServer, http_response
+from tests.testlib.servers.jaeger import Jaeger
+from tests.testlib.servers.victorialogs import VictoriaLogs
 from tests.testlib.wait import wait_until
 
 PAGE = b"\n <!DOCTYPE html><title>Please \x1b[31mlog in</title>" + b"<p>" * 1000
@@ -163,3 +165,20 @@ def test_a_servers_own_unknown_is_a_rejection() -> None:
         with closing(create_transport(endpoint)) as transport:
             response = transport.send(b"x")
     assert response == ExportResponse(ExportResult.REJECTED, "gRPC UNKNOWN: bug")
+
+
+def deliver(url: str, signal: str, outbox: Outbox) -> None:
+    """Send two messages to a real backend at the URL of its signal."""
+    endpoint = Endpoint(signal, HTTP, url, timeout_s=CLIENT_TIMEOUT_S)
+    outbox.enqueue("a", "b", signal=signal)
+    with run_exporter(SignalExporter(outbox.store, endpoint, create_transport(endpoint))):
+        outbox.wait_until_empty()
+    assert outbox.dead_letters() == []
+
+
+def test_a_real_victorialogs_accepts(victorialogs: VictoriaLogs, outbox: Outbox) -> None:
+    deliver(f"{victorialogs.url}/insert/opentelemetry/v1/logs", "logs", outbox)
+
+
+def test_a_real_jaeger_accepts(jaeger: Jaeger, outbox: Outbox) -> None:
+    deliver(f"{jaeger.http}/v1/traces", "traces", outbox)
