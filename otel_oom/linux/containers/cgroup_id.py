@@ -42,6 +42,12 @@ _PLACED: Final = re.compile(
     rf"|(?:/kubelet)?/kubepods(?:/burstable|/besteffort)?/pod[0-9a-f-]+/(?:crio-)?{_ID}"
     r")(?=/|\Z)"
 )
+_GUEST: Final = re.compile(
+    r"(?:/lxc/[^/]+|/lxc\.payload\.[^/]+"
+    r"|/machine\.slice/(?:machine-[^/]+\.scope|systemd-nspawn@[^/]+\.service))"
+    r"(?:/ns|/payload)?(?=/)"
+)
+"""A system container of LXC or systemd-nspawn: runtimes in it are as on a host of their own."""
 _COMPONENT_END: Final = re.compile(r"/|\Z")
 _MAX_UNPLACED: Final = 4
 
@@ -64,9 +70,9 @@ Resolver = Callable[[Task | None, Memcg | None], Sequence[Container]]
 class ContainerId(Struct, frozen=True):
     """A container's id in a cgroup's path, and its runtime if the path shows it.
 
-    ``cgroup`` is the path up to the id. ``scope`` is the cgroup of the container around it, which
-    names the cgroups within: empty on the host. ``placed``: it is where a runtime puts it. Any
-    owner of a cgroup can name another one so; that is an id only if a runtime says so too.
+    ``cgroup`` is the path up to the id. ``scope`` is the cgroup of the container or guest around
+    it, which names the cgroups within: empty on the host. ``placed``: it is where a runtime puts
+    it. Any owner of a cgroup can name another one so; that is an id only if a runtime confirms it.
     """
 
     id: str
@@ -82,7 +88,7 @@ def find_container_ids(cgroup_path: str) -> tuple[ContainerId, ...]:
     They are those that are placed, and up to 4 names below them that are not.
     """
     ids = find_placed_ids(cgroup_path)
-    scope = ids[-1].cgroup if ids else ""
+    scope = ids[-1].cgroup if ids else find_guest(cgroup_path)
     ends = (match.start() for match in _COMPONENT_END.finditer(cgroup_path))
     below = (cgroup_path[:end] for end in ends if end > len(scope))
     unplaced = (each for cgroup in below for each in _parse_component(cgroup, scope))
@@ -92,11 +98,17 @@ def find_container_ids(cgroup_path: str) -> tuple[ContainerId, ...]:
 def find_placed_ids(cgroup_path: str) -> list[ContainerId]:
     """Return the containers that are placed in ``cgroup_path``, the outermost first."""
     ids: list[ContainerId] = []
-    scope = ""
+    scope = find_guest(cgroup_path)
     while match := _PLACED.match(cgroup_path, len(scope)):
         ids += _parse_component(cgroup_path[: match.end()], scope, placed=True)
         scope = cgroup_path[: match.end()]
     return ids
+
+
+def find_guest(cgroup_path: str) -> str:
+    """Return the cgroup of the system container that ``cgroup_path`` is in; empty on the host."""
+    match = _GUEST.match(f"{cgroup_path}/")
+    return match[0] if match else ""
 
 
 def _parse_component(cgroup: str, scope: str, *, placed: bool = False) -> Iterator[ContainerId]:

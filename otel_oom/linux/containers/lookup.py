@@ -218,7 +218,7 @@ class ContainerLookup:
         Of a pod's containers only a cgroup names one.
         """
         for shim in ancestors:
-            scope = None if shim.outer_id else shim.find_scope(f"{cgroup_path}/")
+            scope = None if shim.outer else shim.find_scope(f"{cgroup_path}/")
             if scope is None:
                 continue
             if scope:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_init_root
-from otel_oom.linux.containers.cgroup_id import CONTAINER_ID, find_container_ids
+from otel_oom.linux.containers.cgroup_id import CONTAINER_ID, find_container_ids, find_guest
 from otel_oom.linux.process import ProcessDir, memory_cgroup_path, parse_cgroups
 
 _MAX_ANCESTORS: Final = 64
@@ -34,7 +34,7 @@ class Shim(Struct, frozen=True):
 
     A conmon serves a ``single_container``. It may know its ``name`` and podman's ``runroot``, a
     directory that is empty after a reboot. A containerd shim serves all containers of a pod.
-    ``outer_id`` is the container in which the shim runs itself.
+    ``outer`` is the id of the container in which the shim itself runs, or the cgroup of its guest.
     """
 
     container_id: str
@@ -42,19 +42,21 @@ class Shim(Struct, frozen=True):
     single_container: bool
     name: str | None = None
     runroot: Path | None = None
-    outer_id: str | None = None
+    outer: str | None = None
 
     @property
     def is_host(self) -> bool:
         """True for a shim of the host's own runtimes, which is believed about all cgroups."""
-        return self.outer_id is None and not self.bundle_dir.uid
+        return self.outer is None and not self.bundle_dir.uid
 
     def find_scope(self, cgroup: str) -> str | None:
         """Return the cgroup around ``cgroup`` below which the shim is believed, if any."""
-        scopes = [self.bundle_dir.scope]
-        if self.outer_id:
-            scopes = [i.cgroup for i in find_container_ids(cgroup) if i.id == self.outer_id]
-        return next((scope for scope in scopes if cgroup.startswith(f"{scope}/")), None)
+        scope = self.bundle_dir.scope
+        if self.outer:
+            guest = find_guest(cgroup)
+            around = {each.id: each.cgroup for each in find_container_ids(cgroup)}
+            scope = {**around, guest: guest}.get(self.outer, cgroup)
+        return scope if cgroup.startswith(f"{scope}/") else None
 
 
 def find_shims(pid: int, proc: Path = Path("/proc")) -> list[Shim]:
@@ -93,27 +95,27 @@ def _read_shim(pid: int, name: str, proc: Path) -> Shim | None:
     if name not in _NAMES:
         return None
     process = ProcessDir(pid, proc)
-    status, outer_id = process.read_status(), _find_outer_id(process)
+    status, outer = process.read_status(), _find_outer(process)
     uid = status.uid if status else None
-    if uid is None or (not uid and outer_id is None and not _is_in_init_namespaces(process, proc)):
+    if uid is None or (not uid and outer is None and not _is_in_init_namespaces(process, proc)):
         return None
-    root = find_init_root(proc) if outer_id is None else proc / str(pid) / "root"
-    bundle_dir = BundleDir(root, Path(), uid=uid if outer_id is None else 0)
+    root = find_init_root(proc) if outer is None else proc / str(pid) / "root"
+    bundle_dir = BundleDir(root, Path(), uid=uid if outer is None else 0)
     words = process.read_command_line()
     if name == _CONMON:
-        return _conmon(words, bundle_dir, outer_id)
-    return _containerd_shim(words, process, bundle_dir, outer_id)
+        return _conmon(words, bundle_dir, outer)
+    return _containerd_shim(words, process, bundle_dir, outer)
 
 
-def _find_outer_id(process: ProcessDir) -> str | None:
-    """Return the container that a process is in, by its memory cgroup first.
+def _find_outer(process: ProcessDir) -> str | None:
+    """Return the container or guest that a process is in, by its memory cgroup first.
 
     A process in a container can take a shim's name, but can't leave its cgroups.
     """
     text = process.read_text("cgroup") or ""
     paths = [memory_cgroup_path(text) or "", *(entry.path for entry in parse_cgroups(text))]
-    ids = (find_container_ids(path) for path in paths)
-    return next((found[-1].id for found in ids if found), None)
+    ids = ([find_guest(path), *(each.id for each in find_container_ids(path))] for path in paths)
+    return next((found[-1] for found in ids if found[-1]), None)
 
 
 def _is_in_init_namespaces(process: ProcessDir, proc: Path) -> bool:
@@ -126,7 +128,7 @@ def _is_in_init_namespaces(process: ProcessDir, proc: Path) -> bool:
     return True
 
 
-def _conmon(words: list[str], bundle_dir: BundleDir, outer_id: str | None) -> Shim | None:
+def _conmon(words: list[str], bundle_dir: BundleDir, outer: str | None) -> Shim | None:
     """Parse ``conmon -c ID -b BUNDLE -n NAME -p PIDFILE …`` (conmon(8))."""
     container_id, bundle = _option("-c", words), Path(_option("-b", words))
     if (
@@ -144,12 +146,12 @@ def _conmon(words: list[str], bundle_dir: BundleDir, outer_id: str | None) -> Sh
         single_container=True,
         name=_option("-n", words) or None,
         runroot=_split_at(pid_file, container_id)[0] if in_runroot else None,
-        outer_id=outer_id,
+        outer=outer,
     )
 
 
 def _containerd_shim(
-    words: list[str], process: ProcessDir, bundle_dir: BundleDir, outer_id: str | None
+    words: list[str], process: ProcessDir, bundle_dir: BundleDir, outer: str | None
 ) -> Shim | None:
     """Parse ``containerd-shim-runc-v2 -namespace NS -id ID …``, which runs in its bundle."""
     container_id = _option("-id", words)
@@ -160,7 +162,7 @@ def _containerd_shim(
     if not container_id or bundle.name != container_id:
         return None
     bundle_dir = replace(bundle_dir, parent=bundle.parent)
-    return Shim(container_id, bundle_dir, single_container=False, outer_id=outer_id)
+    return Shim(container_id, bundle_dir, single_container=False, outer=outer)
 
 
 def _option(name: str, words: list[str]) -> str:

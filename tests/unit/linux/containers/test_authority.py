@@ -184,6 +184,20 @@ def test_a_container_in_another_one_is_described_by_its_own_shim_only(tmp_path: 
     assert victim.id == OUTER
 
 
+def test_a_runtime_in_a_guest_is_believed_within_that_guest(tmp_path: Path) -> None:
+    """It has other users and mounts than the host."""
+    proc, path = tmp_path / "proc", f"/lxc/101/ns/docker/{OWN}"
+    bundle = write_bundle(tmp_path / "guest", OWN, f"/docker/{OWN}")
+    words = ("shim", "-id", OWN)
+    cgroup = "/lxc/101/ns/system.slice/containerd.service"
+    shim = make_process(proc, 10, 1, "containerd-shim", *words, cgroup=cgroup, uid=UID)
+    (shim / "cwd").symlink_to(bundle)
+    lookup = ContainerLookup(frozenset(), proc)
+    assert has_name(find_victims_container(lookup, path))
+    for other in (f"/lxc/102/ns/docker/{OWN}", f"/docker/{OWN}"):
+        assert not has_name(find_victims_container(lookup, other))
+
+
 def test_what_the_host_has_is_not_overwritten(tmp_path: Path) -> None:
     """Not even after the shim of the host's container has ended."""
     path, proc = f"/kubepods/burstable/{POD}/{OWN}", tmp_path / "proc"

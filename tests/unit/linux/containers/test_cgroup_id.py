@@ -37,6 +37,9 @@ POD_SYSTEMD = "pod0b1c2d3e_4f50_6172_8394_a5b6c7d8e9f0"
         (f"/docker/{OUTER}/kubelet/kubepods/burstable/{POD}/{ID}", None),
         (f"/machine.slice/libpod-{OUTER}.scope/container/libpod_parent/libpod-{ID}", "podman"),
         (f"/libpod_parent/{OUTER}/libpod-{ID}", "podman"),
+        (f"/machine.slice/machine-libpod_pod_{OUTER}.slice/libpod-{ID}.scope", "podman"),
+        (f"/lxc.payload.guest/docker/{ID}", "docker"),
+        (f"/lxc/101/ns/system.slice/docker-{ID}.scope", "docker"),
     ],
 )
 def test_container_id_is_the_innermost_of_the_path(path: str, runtime: str | None) -> None:
@@ -70,7 +73,7 @@ def test_other_paths_have_no_container_id(path: str) -> None:
         f"{USER}/cri-containerd-{ID}.scope",
         f"/system.slice/web.service/libpod-payload-{ID}",
         f"/system.slice/web.service/system.slice/docker-{ID}.scope",
-        f"/lxc.payload.guest/docker/{ID}",
+        f"/lxc.payload/docker/{ID}",
         f"/tenants/a/{ID}",
         f"/node/kubepods/burstable/{POD}/{ID}",
         f"…/kubepods.slice/kubepods-{POD_SYSTEMD}.slice/cri-containerd-{ID}.scope",
@@ -88,6 +91,21 @@ def test_a_name_within_a_container_is_in_the_scope_of_that_container() -> None:
     for path, placed in ((f"{outer}/docker/{ID}", True), (f"{outer}/x/{ID}", False)):
         found = find_container_ids(path)[-1]
         assert (found.id, found.scope, found.placed) == (ID, outer, placed)
+
+
+@pytest.mark.parametrize(
+    "guest",
+    [
+        "/lxc/101/ns",
+        "/lxc/101",
+        "/lxc.payload.web",
+        "/machine.slice/systemd-nspawn@web.service/payload",
+        "/machine.slice/machine-web.scope",
+    ],
+)
+def test_a_name_within_a_system_container_is_in_the_scope_of_that_guest(guest: str) -> None:
+    (found,) = find_container_ids(f"{guest}/system.slice/docker-{ID}.scope")
+    assert (found.id, found.scope, found.placed) == (ID, guest, True)
 
 
 def test_the_number_of_unconfirmed_names_is_bounded() -> None:
