@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Final
 
@@ -87,6 +87,20 @@ def open_untrusted_dir(root: int, path: os.PathLike[str] | str) -> int:
         return _reopen(fd, path, _READ | os.O_DIRECTORY)
     finally:
         os.close(fd)
+
+
+def list_untrusted_dir(
+    root: os.PathLike[str] | str, path: os.PathLike[str] | str, max_names: int
+) -> list[str]:
+    """Return names in a directory below the directory ``root``; empty if it is not readable."""
+    with suppress(OSError), open_root(root) as root_fd:
+        fd = open_untrusted_dir(root_fd, path)
+        try:
+            with os.scandir(fd) as entries:
+                return [entry.name for entry, _ in zip(entries, range(max_names), strict=False)]
+        finally:
+            os.close(fd)
+    return []
 
 
 def _reopen(fd: int, path: os.PathLike[str] | str, flags: int) -> int:

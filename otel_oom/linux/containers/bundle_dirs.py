@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -14,6 +12,7 @@ from msgspec import Struct
 from otel_oom.linux import procfs
 from otel_oom.linux.containers.json_file import read_json
 from otel_oom.linux.process import ProcessDir
+from otel_oom.linux.untrusted_file import list_untrusted_dir
 
 _CONTAINERD: Final = (
     Path("/run/containerd/io.containerd.runtime.v2.task"),
@@ -79,7 +78,7 @@ def find_init_root(proc: Path) -> Path:
 def find_bundle_dirs(root: Path) -> Iterator[BundleDir]:
     """Return the default directories of the host's runtimes that exist now, below ``root``."""
     for tasks in _CONTAINERD:
-        for namespace in _list_dir(path_in_root(root, tasks)):
+        for namespace in list_untrusted_dir(root, tasks, _MAX_FOLDERS):
             yield BundleDir(root, tasks / namespace)
     for storage in _STORAGES:
         yield from _find_in_storage(root, storage)
@@ -99,13 +98,7 @@ def find_user_bundle_dirs(root: Path, cgroup_path: str) -> Iterator[BundleDir]:
 
 
 def _find_in_storage(root: Path, storage: Path, uid: int = 0) -> Iterator[BundleDir]:
-    for name in _list_dir(path_in_root(root, storage)):
+    for name in list_untrusted_dir(root, storage, _MAX_FOLDERS):
         # Named after the storage driver: overlay-containers, vfs-containers.
         if name.endswith("-containers"):
             yield BundleDir(root, storage / name, "userdata", uid)
-
-
-def _list_dir(folder: Path) -> list[str]:
-    with suppress(OSError), os.scandir(folder) as entries:
-        return [entry.name for entry, _ in zip(entries, range(_MAX_FOLDERS), strict=False)]
-    return []

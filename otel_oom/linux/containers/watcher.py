@@ -6,7 +6,6 @@ Those of the host's runtimes only: a user could keep the watcher busy with its o
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.cgroup_id import CONTAINER_ID
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.inotify import Inotify
+from otel_oom.linux.untrusted_file import list_untrusted_dir
 
 _MAX_TRIES: Final = 9
 _FIRST_DELAY_S: Final = 0.01
@@ -64,7 +64,9 @@ class BundleWatcher:
             self.watch_all()
             yield
             if not shim.single_container:
-                for container_id in _list_ids(shim.bundle_dir.folder):
+                bundles = shim.bundle_dir
+                names = list_untrusted_dir(bundles.root, bundles.parent, _MAX_POD_CONTAINERS)
+                for container_id in filter(CONTAINER_ID.fullmatch, names):
                     if not self._lookup.get(container_id):
                         self._lookup.read_bundle(container_id, shim.bundle_dir)
                         yield
@@ -104,10 +106,3 @@ class BundleWatcher:
         if bundle is None and pending.tries < _MAX_TRIES:
             due = time.monotonic() + _FIRST_DELAY_S * 2**pending.tries
             self._pending.append(replace(pending, due=due, tries=pending.tries + 1))
-
-
-def _list_ids(folder: Path) -> list[str]:
-    with suppress(OSError), os.scandir(folder) as entries:
-        names = (entry.name for entry in entries if CONTAINER_ID.fullmatch(entry.name))
-        return [name for name, _ in zip(names, range(_MAX_POD_CONTAINERS), strict=False)]
-    return []

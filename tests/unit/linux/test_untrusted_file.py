@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 from otel_oom.linux import untrusted_file
-from otel_oom.linux.untrusted_file import UntrustedFileError, open_root, open_untrusted
+from otel_oom.linux.untrusted_file import (
+    UntrustedFileError,
+    list_untrusted_dir,
+    open_root,
+    open_untrusted,
+)
 from tests.testlib.opens import watch_opens
 from tests.testlib.require import require
 
@@ -133,6 +138,19 @@ def test_size_and_owner_are_bounds(root: int, tmp_path: Path) -> None:
     assert read_untrusted(root, "large", max_bytes=11, owner=os.geteuid()) == b"x" * 11
     with pytest.raises(UntrustedFileError, match="owned by uid"):
         read_untrusted(root, "large", owner=os.geteuid() + 1)
+
+
+@pytest.mark.parametrize("path", ["link", "relative", "etc/config", "pipe", "absent", "link/x"])
+def test_no_directory_out_of_the_root_is_listed(root: int, tmp_path: Path, path: str) -> None:
+    """A user's storage is a path in its home, seen from a container of the agent."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/x").mkdir()
+    (tmp_path / "root/link").symlink_to(tmp_path / "outside")
+    (tmp_path / "root/relative").symlink_to("../outside")
+    os.mkfifo(tmp_path / "root/pipe")
+    assert list_untrusted_dir(tmp_path / "root", path, 10) == []
+    assert list_untrusted_dir(f"/proc/self/fd/{root}", "/../etc", 10) == ["config"]
+    assert list_untrusted_dir(tmp_path / "root", "/etc", 0) == []
 
 
 @pytest.mark.parametrize("path", ["a\0b", "", "/", "..", "x" * 5000, "absent"])
