@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -54,13 +55,12 @@ def victim_resource(
     Returns the resource, and the service with those claims of the victim that are in it.
     """
     container = containers.victim
-    pod = _find_pod(cgroup_path, containers)
+    pod, labels = _find_pod(cgroup_path, containers)
     units = find_units(_path_inside(cgroup_path, container.id) if container else cgroup_path)
     if container:
         # Those of the systemd that runs in it: its owner names them, as a user its own.
         units = Units(user_unit=units.user_unit or units.unit)
     name = container.name if container else None
-    labels = container.labels if container else {}
     service = resolve_service(replace(hints, pod=pod, labels=labels, units=units, container=name))
     own = {
         key: value
@@ -72,16 +72,18 @@ def victim_resource(
     return {**host, **own, **platform}, replace(service, claimed=claimed)
 
 
-def _find_pod(cgroup_path: str, containers: EventContainers) -> Pod | None:
-    """Return the pod by the outermost container; without one, by a kubelet within that container.
+def _find_pod(
+    cgroup_path: str, containers: EventContainers
+) -> tuple[Pod | None, Mapping[str, str]]:
+    """Return the pod by the outermost container, or else by a kubelet in it, and its labels.
 
     A container in a pod can claim others for the containers in it.
     """
     outer, inner = containers.host or containers.victim, containers.victim
     pod = find_pod(cgroup_path, outer.annotations if outer else {})
     if pod or outer is None or inner is None or outer is inner:
-        return pod
-    return find_pod(f"/{_path_inside(cgroup_path, outer.id)}", inner.annotations)
+        return pod, outer.labels if outer else {}
+    return find_pod(f"/{_path_inside(cgroup_path, outer.id)}", inner.annotations), inner.labels
 
 
 def _path_inside(cgroup_path: str, container_id: str) -> str:

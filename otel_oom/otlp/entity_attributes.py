@@ -160,6 +160,7 @@ def related_container_attributes(containers: EventContainers) -> dict[str, Value
     return {
         semconv.CONTAINER_HOST_ID: host.id if host else None,
         semconv.CONTAINER_HOST_NAME: host.name if host else None,
+        semconv.CONTAINER_SCOPE: containers.victim.scope or None if containers.victim else None,
         semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
         semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
         semconv.ENRICHMENT_ERROR: "\n".join(sorted(errors)) or None,

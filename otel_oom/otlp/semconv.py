@@ -169,6 +169,7 @@ TRIGGER_CONTAINER_NAME: Final = "oom.trigger.container.name"
 
 CONTAINER_HOST_ID: Final = "oom.container.host.id"
 CONTAINER_HOST_NAME: Final = "oom.container.host.name"
+CONTAINER_SCOPE: Final = "oom.container.scope"
 
 ENRICHMENT_ERROR: Final = "oom.enrichment.error"
 EVENT_KIND: Final = "otel_oom.event.kind"

@@ -45,6 +45,7 @@ def test_the_victims_container_is_the_inner_one(tmp_path: Path) -> None:
     assert {name: log.resource.get(name) for name in expected} == expected
     assert log.attributes["oom.container.host.id"] == outer["Id"]
     assert log.attributes["oom.container.host.name"] == outer["Name"]
+    assert str(log.attributes["oom.container.scope"]).endswith(outer["Id"])
     assert "oom.enrichment.error" not in log.attributes
     path = str(log.attributes["oom.victim.memcg.path"])
     assert 0 < path.find(outer["Id"]) < path.find(inspected["Id"])

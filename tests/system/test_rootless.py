@@ -46,6 +46,7 @@ def kill_in_container(runtime: Podman, name: str, backend: Backend) -> None:
         runtime.run_in(name, OPEN_GATE)
         log = wait_for_kill_log(backend, inspected["Id"])
     check_resource(log.resource, inspected)
+    assert log.attributes["oom.container.scope"] == USER_SLICE
     assert log.attributes["process.parent_pid"] == inspected["State"]["Pid"]
     assert inspected["Id"] not in log.attributes["oom.victim.memcg.path"]
     assert f"in container {name} ({inspected['Id'][:12]})" in log.item.body.string_value

@@ -93,13 +93,15 @@ def sandbox(name: str) -> dict[str, str]:
 def test_a_container_in_a_pod_names_no_other_pod(
     path: str, outer: str | None, inner: str, pod: str | None
 ) -> None:
+    labels = {"app.kubernetes.io/name": "claimed"}
     containers = EventContainers(
-        Container(ID, annotations=sandbox(inner)),
+        Container(ID, annotations=sandbox(inner), labels=labels),
         Container(OUTER, annotations=sandbox(outer) if outer else {}),
     )
     resource, _ = victim_resource(path, containers, ServiceHints(), {})
     assert resource["k8s.pod.uid"] == POD.removeprefix("pod")
     assert resource.get("k8s.pod.name") == pod
+    assert (resource["service.name"] == "claimed") == (pod == "inner")
 
 
 @pytest.mark.parametrize(
