@@ -129,6 +129,7 @@ def test_a_dry_run_sends_nothing(backend: tuple[Backend, str], tmp_path: Path) -
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.slow
 def test_a_pod_prints_no_kill_into_the_hosts_logs(tmp_path: Path) -> None:
     """A pod chooses its whole standard output: here a kill of postgres on another host."""
     logs = tmp_path / "log"

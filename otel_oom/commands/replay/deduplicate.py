@@ -47,8 +47,7 @@ class Deduplicator:
         if provenance is None or hash(event.uid) in self._spans:
             return False
         times = _LineTimes(provenance, event.time_unix_ns)
-        is_known = any(self._has_time_near(*query) for query in times.queries())
-        if is_known:
+        if any(self._has_time_near(*query) for query in times.queries()):
             return False
         self._add_span(hash(event.uid), 0)
         for key, time_ns in times.stored_keys():
@@ -64,7 +63,7 @@ class Deduplicator:
             self._spans.get(hash((*key, number)), (time_ns - tolerance_ns - 1,) * 2)
             for number in (interval - 1, interval, interval + 1)
         ]
-        return any(abs(time_ns - known) <= tolerance_ns for span in spans for known in span)
+        return any(abs(time_ns - other_ns) <= tolerance_ns for span in spans for other_ns in span)
 
     def _add_span(self, key: int, time_ns: int) -> None:
         first, last = self._spans.pop(key, (time_ns, time_ns))

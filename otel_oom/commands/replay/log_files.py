@@ -56,7 +56,7 @@ class Selection(Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-class _FoundFile(Struct, frozen=True):
+class _SelectedFile(Struct, frozen=True):
     path: Path
     status: os.stat_result | None
     is_named: bool
@@ -69,8 +69,8 @@ def select_log_files(paths: Sequence[Path]) -> Selection:
     The order is by the detail of their lines, so that of equal events the best is kept; files of
     one log follow from old to new.
     """
-    found: dict[Path, _FoundFile] = {}
-    named: dict[Path, _FoundFile] = {}
+    walked_files: dict[Path, _SelectedFile] = {}
+    named_files: dict[Path, _SelectedFile] = {}
     errors: list[str] = []
     skipped: list[Path] = []
     for path in paths:
@@ -78,14 +78,16 @@ def select_log_files(paths: Sequence[Path]) -> Selection:
             status = None if path == STDIN else path.stat()
             if status and stat.S_ISDIR(status.st_mode):
                 walk = DirectoryWalk(path, status)
-                found |= {file.path: file for file in _find_logs(walk)}
+                walked_files |= {file.path: file for file in _find_logs(walk)}
                 errors += walk.errors
                 skipped += walk.skipped
             else:
-                named[path] = _FoundFile(path, status, is_named=True, is_vouched=True)
+                named_files[path] = _SelectedFile(path, status, is_named=True, is_vouched=True)
         except OSError as error:
             errors.append(f"Cannot read {path}: {error.strerror}.")
-    return Selection(tuple(_ordered({**found, **named}.values())), tuple(errors), _notes(skipped))
+    return Selection(
+        tuple(_ordered({**walked_files, **named_files}.values())), tuple(errors), _notes(skipped)
+    )
 
 
 def _notes(skipped: Sequence[Path]) -> tuple[str, ...]:
@@ -98,13 +100,13 @@ def _notes(skipped: Sequence[Path]) -> tuple[str, ...]:
     return (note,)
 
 
-def _find_logs(walk: DirectoryWalk) -> Iterator[_FoundFile]:
+def _find_logs(walk: DirectoryWalk) -> Iterator[_SelectedFile]:
     """Yield the kernel logs below a directory."""
     for path, status in walk.find_files():
         try:
             has_log_name = path.name.startswith(tuple(_RANKS)) or _is_journal(path)
             if has_log_name or _is_kernel_log(path):
-                yield _FoundFile(path, status, is_named=False, is_vouched=has_log_name)
+                yield _SelectedFile(path, status, is_named=False, is_vouched=has_log_name)
         except UnreadableFileError as error:
             walk.errors.append(str(error))
 
@@ -122,7 +124,7 @@ def _is_kernel_log(path: Path) -> bool:
     return any(detect.parse_line(line) for line in head.split(b"\n"))
 
 
-def _ordered(files: Collection[_FoundFile]) -> list[LogFile]:
+def _ordered(files: Collection[_SelectedFile]) -> list[LogFile]:
     logs = [_log_file(file) for file in files if not _is_journal(file.path)]
     logs.sort(key=_order)
     logs = [
@@ -138,7 +140,7 @@ def _ordered(files: Collection[_FoundFile]) -> list[LogFile]:
     return logs
 
 
-def _log_file(file: _FoundFile) -> LogFile:
+def _log_file(file: _SelectedFile) -> LogFile:
     path, status = file.path, file.status
     is_regular = status is not None and stat.S_ISREG(status.st_mode)
     return LogFile(
