@@ -70,8 +70,11 @@ def _dead_letters(db: sqlite3.Connection) -> Counter[str]:
         holder = _largest_holder(db, "dead_letters")
         oldest = "SELECT id FROM dead_letters WHERE holder = ? ORDER BY id LIMIT 1"
         query = f"DELETE FROM dead_letters WHERE id = ({oldest})"  # noqa: S608  SQL of our own
-        if holder is None or not db.execute(query, (holder,)).rowcount:
+        if holder is None:
             break
+        if not db.execute(query, (holder,)).rowcount:
+            _wrong_usage(db, "dead_letters", holder)
+            continue
         drops.add(db, holder, "dead_letters")
         deleted["dead_letters"] += 1
     return +deleted
@@ -89,7 +92,7 @@ def _events(db: sqlite3.Connection) -> Counter[str]:
             _report(db, holder)
             or _event(db, holder)
             or _message_without_event(db, holder)
-            or _wrong_usage(db, holder)
+            or _wrong_usage(db, "events", holder)
         )
         dropped.update(step.counts)
         freed_bytes += step.freed_bytes
@@ -172,7 +175,7 @@ def _delete_messages(db: sqlite3.Connection, condition: str, *values: str) -> li
     return db.execute(query, values).fetchall()
 
 
-def _wrong_usage(db: sqlite3.Connection, holder: str) -> _Step:
-    """Forget a holder without rows, as a damaged file can have it."""
-    db.execute("DELETE FROM holder_usage WHERE class = 'events' AND holder = ?", (holder,))
+def _wrong_usage(db: sqlite3.Connection, class_: str, holder: str) -> _Step:
+    """Forget the usage of a holder without rows, as a damaged file can have it."""
+    db.execute("DELETE FROM holder_usage WHERE class = ? AND holder = ?", (class_, holder))
     return _NO_LOSS

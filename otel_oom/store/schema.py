@@ -27,6 +27,7 @@ def _usage_triggers(table: str, class_: str) -> str:
     """  # noqa: S608  names of our own
 
 
+# What is long stands last: SQLite reads it to get at a column behind it.
 # AUTOINCREMENT: no id is given twice, as a message in flight must not share its id with one that
 # came after it.
 _TABLES: Final = """
@@ -39,10 +40,6 @@ _TABLES: Final = """
         start_boottime_ns INTEGER,
         boottime_ns INTEGER NOT NULL,
         stored_unix_ns INTEGER NOT NULL,
-        event TEXT NOT NULL,
-        snapshot TEXT NOT NULL,
-        exit TEXT,
-        reaper_steps TEXT NOT NULL DEFAULT '[]',
         log_queued INTEGER NOT NULL DEFAULT 0,
         span_queued INTEGER NOT NULL DEFAULT 0,
         undecodable_reason TEXT,
@@ -52,7 +49,11 @@ _TABLES: Final = """
         size INTEGER NOT NULL DEFAULT 0,
         has_report INTEGER NOT NULL DEFAULT 0,
         is_counted INTEGER NOT NULL DEFAULT 0,
-        crc32 INTEGER
+        crc32 INTEGER,
+        event TEXT NOT NULL,
+        snapshot TEXT NOT NULL,
+        exit TEXT,
+        reaper_steps TEXT NOT NULL DEFAULT '[]'
     );
     CREATE UNIQUE INDEX events_victim ON events (boot_id, tgid, start_boottime_ns);
     CREATE INDEX events_holder ON events (holder, has_report);
@@ -74,12 +75,12 @@ _TABLES: Final = """
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         uid TEXT NOT NULL,
         signal TEXT NOT NULL,
-        payload BLOB NOT NULL,
         queued_unix_ns INTEGER NOT NULL,
         holder TEXT NOT NULL DEFAULT '',
         size INTEGER NOT NULL DEFAULT 0,
         send_alone INTEGER NOT NULL DEFAULT 0,
         crc32 INTEGER,
+        payload BLOB NOT NULL,
         UNIQUE (uid, signal)
     );
     CREATE INDEX outbox_signal ON outbox (signal, id);
@@ -88,13 +89,13 @@ _TABLES: Final = """
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         uid TEXT NOT NULL,
         signal TEXT NOT NULL,
-        payload BLOB NOT NULL,
         endpoint TEXT NOT NULL,
         reason TEXT NOT NULL,
         ambiguous INTEGER NOT NULL,
         rejected_unix_ns INTEGER NOT NULL,
         holder TEXT NOT NULL DEFAULT '',
-        size INTEGER NOT NULL DEFAULT 0
+        size INTEGER NOT NULL DEFAULT 0,
+        payload BLOB NOT NULL
     );
     CREATE INDEX dead_letters_uid ON dead_letters (uid, signal);
     CREATE INDEX dead_letters_holder ON dead_letters (holder);

@@ -380,6 +380,18 @@ def test_the_holder_of_an_event() -> None:
     assert event_holder(kill_in("/a\ud800/b", 0)) == "/a?"
 
 
+def test_usage_of_no_rows_prevents_no_drop(store: Store) -> None:
+    """A damaged file can have it."""
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database, database:
+        database.executemany(
+            "INSERT INTO holder_usage (class, holder, bytes) VALUES (?, '/gone', ?)",
+            [("events", 1 << 50), ("dead_letters", 1 << 50)],
+        )
+    for number in range(140):
+        assert store.insert(kill_in(LOUD, number, 0, 60_000), SNAPSHOT)
+    assert store.counters(NO_BOOT)["dropped.logs"] > 0
+
+
 def test_usage_is_that_of_the_rows(store: Store) -> None:
     fill(store, [kill_in(LOUD, number, 5000, 5000) for number in range(30)])
     store.ack(store.next_batch("logs", 20, ALL))
