@@ -106,7 +106,8 @@ def kill_counts(enriched: EnrichedEvent) -> dict[str, int]:
             constraint = decision.constraint if decision else None
             return {KILLS + format_label(enriched.outcome, constraint, enriched.limit_scope): 1}
         case EnrichedUserspaceKill():
-            return {KILLS + format_label(enriched.outcome, killer=enriched.event.killer.name): 1}
+            killer, verified = enriched.event.killer.name, enriched.verified
+            return {KILLS + format_label(enriched.outcome, killer=killer, verified=verified): 1}
         case EnrichedMissedKills():
             return {KILLS + format_label("missed"): enriched.event.count}
         case _:
@@ -114,7 +115,12 @@ def kill_counts(enriched: EnrichedEvent) -> dict[str, int]:
 
 
 def format_label(
-    outcome: str, constraint: str | None = None, scope: str | None = None, killer: str | None = None
+    outcome: str,
+    constraint: str | None = None,
+    scope: str | None = None,
+    *,
+    killer: str | None = None,
+    verified: bool | None = None,
 ) -> str:
     """Format a label of the counter ``oom.kills`` as JSON; a host has few distinct ones.
 
@@ -123,6 +129,7 @@ def format_label(
     values = {
         semconv.OUTCOME: outcome,
         semconv.KILLER_NAME: killer,
+        semconv.KILLER_VERIFIED: verified,
         semconv.DECISION_CONSTRAINT: constraint,
         semconv.LIMIT_SCOPE: scope,
     }

@@ -18,6 +18,7 @@ from otel_oom.model.events import UserspaceKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import Capture, Memcg, Task, UserspaceOomDaemon
 from otel_oom.otlp import semconv
+from otel_oom.otlp.encode import kill_counts
 from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_body, userspace_record
 from otel_oom.store import Store
 from tests.testlib.samples.events import HOST, KILL, roundtrip
@@ -344,6 +345,8 @@ def test_only_a_death_by_the_signal_verifies_a_kill(
     assert attributes["oom.killer.verified"] is verified
     assert attributes[semconv.OUTCOME] == ("killed" if verified else "signalled")
     assert ("message alone" in userspace_body(enriched)) is not verified
+    ((counter, _),) = kill_counts(enriched).items()
+    assert f'"oom.killer.verified": {"true" if verified else "false"}' in counter
 
 
 @pytest.mark.parametrize("message_format", FORMATS)
