@@ -15,12 +15,13 @@ UNKNOWN: Final = ""
 
 # Parents of tenants, in which only root creates cgroups:
 #   systemd     any slice but those of a user and of a pod
-#   cgroupfs    /docker/ID  /libpod_parent/libpod-ID  /k8s.io/ID  /default/ID  /lxc/NAME
+#   cgroupfs    /docker/ID  /libpod_parent/libpod-ID  /k8s.io/ID  /default/ID  /ecs/TASK
+#   others      /lxc/NAME  /machine/NAME
 #   kubelet     /kubelet/kubepods/burstable/podUID
 #   runtimes    /system.slice/containerd.service/ID
 _PARENT: Final = re.compile(
     r".+\.slice|(?:containerd|docker|crio)\.service"
-    r"|docker|libpod_parent|k8s\.io|default|lxc|kubelet|kubepods|burstable|besteffort"
+    r"|docker|libpod_parent|k8s\.io|default|ecs|lxc|machine|kubelet|kubepods|burstable|besteffort"
 )
 _HOLDER_SLICE: Final = re.compile(r"user-[0-9]+\.slice|(?:.*-)?pod[0-9a-f_]{32,}\.slice")
 

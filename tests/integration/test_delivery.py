@@ -80,6 +80,7 @@ def test_a_backlog_of_one_container_does_not_delay_another(tmp_path: Path) -> No
     loud = [sample_kill(number, boot_id="an earlier boot") for number in range(300)]
     quiet = replace(KILL, memcg=Memcg(7, "/system.slice/quiet.service"))
     with Store(tmp_path / "state") as store, Receiver(receive) as receiver:
+        store._database.read(lambda db: db.execute("PRAGMA synchronous=OFF"))  # noqa: SLF001  nothing crashes
         for kill in (*loud, quiet):
             store.insert(kill, SNAPSHOT)
         config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))

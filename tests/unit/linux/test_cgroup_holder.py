@@ -30,6 +30,8 @@ HOLDERS = [
     f"/system.slice/containerd.service/kubepods-burstable-pod{UID}.slice:cri-containerd:{CONTAINER_ID}",
     "/system.slice/system-getty.slice/getty@tty1.service",
     "/lxc/web",
+    "/machine/qemu-1-web.libvirt-qemu",
+    "/ecs/0123456789abcdef",
     "/lxc.payload.web",
     "/init.scope",
     "/jobs",
