@@ -9,11 +9,12 @@ import ctypes
 import os
 import resource
 import struct
+import sys
 from contextlib import suppress
 from typing import Final
 
 _NOBODY: Final = 65534
-_MIB: Final = 1 << 20
+_MAX_INT32: Final = (1 << 31) - 1
 
 # include/uapi/linux/prctl.h, capability.h, seccomp.h, audit.h
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
@@ -34,30 +35,36 @@ _ALLOWED: Final = {
 
 
 def limit_resources(memory_bytes: int, cpu_s: int, open_files: int) -> None:
-    """Bound what this process can use, and end it with its parent.
+    """Bound what this process can use; it can write to no file, and start no process.
 
-    The kernel prefers it to all others for an OOM kill. It can write to no file, and start no
-    process.
+    ``memory_bytes`` of address space are in addition to what is mapped now, which can be a large
+    file of locales. For an OOM kill the kernel prefers this process to all others.
     """
-    _libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for limit, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_NOFILE, min(open_files, most_files)),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
     with suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:  # noqa: PTH123  pathlib takes long to import
         file.write(b"1000")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    for limit, value in (
+        (resource.RLIMIT_AS, _mapped_bytes() + memory_bytes),
+        (resource.RLIMIT_CPU, cpu_s),
+        (resource.RLIMIT_NOFILE, open_files),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        _, present = resource.getrlimit(limit)
+        bound = value if present == resource.RLIM_INFINITY else min(value, present)
+        resource.setrlimit(limit, (bound, bound))
+
+
+def _mapped_bytes() -> int:
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123  as above
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 def drop_privileges() -> None:
-    """Become nobody without capabilities, as far as this process may; set no_new_privs.
+    """Become nobody without capabilities, as far as this process may; end it with its parent.
 
-    Without the capability for another uid only the other rights go.
+    Without the capability for another uid only the other rights go. No program that it could
+    execute gives it any (no_new_privs).
     """
     with suppress(PermissionError):
         os.setgroups([])
@@ -67,6 +74,8 @@ def drop_privileges() -> None:
     # Effective, permitted and inheritable, 64 bits of each; without them no ambient one is left.
     _require(_libc().capset(header, bytes(24)))
     _require(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    # A change of uid has reset it.
+    _require(_libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
 
 
 def deny_system_calls() -> bool:
@@ -75,7 +84,8 @@ def deny_system_calls() -> bool:
     False where this kernel or this machine has no such filter.
     """
     arch, numbers = _ALLOWED.get(os.uname().machine, (0, ()))
-    if not arch:
+    is_compatible = sys.maxsize <= _MAX_INT32  # a process of 32 bits has other numbers
+    if not arch or is_compatible:
         return False
     count = len(numbers)
     instructions = [

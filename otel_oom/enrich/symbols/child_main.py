@@ -27,8 +27,8 @@ from otel_oom.linux.sandbox import deny_system_calls, drop_privileges, limit_res
 
 _SOCKET: Final = 0
 _STANDARD_FDS: Final = 3
-_MEMORY_BYTES: Final = 64 << 20
-"""Of address space, of which Python itself takes a quarter."""
+_MEMORY_BYTES: Final = 48 << 20
+"""Beyond what Python itself has mapped; a stack takes some 3 MB."""
 _CPU_S: Final = 2
 _BUDGET_CPU_S: Final = 0.75
 """After it the reply has what was found until then."""
