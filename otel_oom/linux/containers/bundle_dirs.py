@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,11 +23,13 @@ _CONTAINERD: Final = (
 )
 _STORAGES: Final = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
 _USER_STORAGE: Final = Path(".local/share/containers/storage")
-_USER_SCOPE: Final = re.compile(r"/user\.slice/user-(\d{1,10})\.slice")
+_USER_SCOPE: Final = re.compile(r"/user\.slice/user-(\d{1,10})\.slice(?=/)")
 _PASSWD: Final = Path("/etc/passwd")
 _PASSWD_FIELDS: Final = 7
 _PASSWD_BYTES: Final = 1 << 18
 _MAX_FOLDERS: Final = 64
+_MAX_USER_DIRS: Final = 4
+"""A storage has one for each storage driver that was used."""
 
 _T = TypeVar("_T")
 
@@ -94,7 +97,8 @@ def find_user_bundle_dirs(root: Path, cgroup_path: str) -> Iterator[BundleDir]:
     lines = procfs.read_lines(path_in_root(root, _PASSWD), _PASSWD_BYTES) if uid != "0" else []
     for fields in (line.split(":") for line in lines):
         if len(fields) == _PASSWD_FIELDS and fields[2] == uid and fields[5].startswith("/"):
-            yield from _find_in_storage(root, Path(fields[5]) / _USER_STORAGE, int(uid))
+            found = _find_in_storage(root, Path(fields[5]) / _USER_STORAGE, int(uid))
+            yield from islice(found, _MAX_USER_DIRS)
 
 
 def _find_in_storage(root: Path, storage: Path, uid: int = 0) -> Iterator[BundleDir]:

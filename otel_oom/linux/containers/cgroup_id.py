@@ -49,6 +49,7 @@ _GUEST: Final = re.compile(
 )
 """A system container of LXC or systemd-nspawn: runtimes in it are as on a host of their own."""
 _COMPONENT_END: Final = re.compile(r"/|\Z")
+_MAX_PLACED: Final = 8
 _MAX_UNPLACED: Final = 4
 
 _RUNTIME_OF_PREFIX: Final = {
@@ -99,7 +100,7 @@ def find_placed_ids(cgroup_path: str) -> list[ContainerId]:
     """Return the containers that are placed in ``cgroup_path``, the outermost first."""
     ids: list[ContainerId] = []
     scope = find_guest(cgroup_path)
-    while match := _PLACED.match(cgroup_path, len(scope)):
+    while len(ids) < _MAX_PLACED and (match := _PLACED.match(cgroup_path, len(scope))):
         ids += _parse_component(cgroup_path[: match.end()], scope, placed=True)
         scope = cgroup_path[: match.end()]
     return ids

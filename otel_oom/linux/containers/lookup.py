@@ -8,6 +8,7 @@ the host has of an id is never replaced, and refutes all others that claim the i
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,8 @@ _NOT_FOUND: Final = "not found in the files of any runtime"
 _IN_ANOTHER_CGROUP: Final = "its runtime's files name another cgroup"
 _MAX_CONTAINERS: Final = 2048
 _MAX_BUNDLE_DIRS: Final = 64
+_OTHERS_S: Final = 0.02
+"""A search beside the host's own runtimes reads no further file after this time."""
 _CONTAINER_TYPE: Final = "io.kubernetes.cri.container-type"
 _INITIAL_CGROUP_NS: Final = 0xEFFFFFFB
 """PROC_CGROUP_INIT_INO (include/linux/proc_ns.h): the inode of the initial cgroup namespace."""
@@ -142,8 +145,9 @@ class ContainerLookup:
         ancestors: list[Shim] = []
         if task and not (ids and all(each.id in self._bundles for each in ids)):
             ancestors = shims.find_shims(_first_ancestor(task), self._proc)
+        until_s = time.monotonic() + _OTHERS_S
         containers = self._match_all(
-            (each, self._find_bundle(each, ancestors), _NOT_FOUND) for each in ids
+            (each, self._find_bundle(each, ancestors, until_s), _NOT_FOUND) for each in ids
         )
         if ids or not ancestors:
             return containers
@@ -175,15 +179,21 @@ class ContainerLookup:
         whole = self._has_whole_paths and not bundle.container.scope
         return bundle.fits(container_id.cgroup, whole=whole)
 
-    def _find_bundle(self, container_id: ContainerId, ancestors: Sequence[Shim]) -> Bundle | None:
+    def _find_bundle(
+        self, container_id: ContainerId, ancestors: Sequence[Shim], until_s: float
+    ) -> Bundle | None:
         """Return the host's bundle of that id; without one, the first other one that fits."""
         of_host = self._bundles.get(container_id.id) or next(
             filter(None, self._read_host_bundles(container_id.id, ancestors)), None
         )
         if of_host:
             return of_host
-        others = self._read_other_bundles(container_id, ancestors)
-        return next((each for each in others if each and self._fits(each, container_id)), None)
+        for bundle in self._read_other_bundles(container_id, ancestors):
+            if bundle and self._fits(bundle, container_id):
+                return bundle
+            if time.monotonic() > until_s:
+                break
+        return None
 
     def _read_host_bundles(
         self, container_id: str, ancestors: Sequence[Shim]

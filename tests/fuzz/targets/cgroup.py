@@ -40,6 +40,8 @@ def _check_path(path: str) -> None:
     for container in find_container_ids(path):
         assert re.fullmatch(r"[0-9a-f]{64}", container.id)
         assert any(container.id in component for component in components)
+        assert f"{path}/".startswith(f"{container.cgroup}/")
+        assert container.cgroup.startswith(f"{container.scope}/")
     units = find_units(path)
     for name in (units.unit, units.slice, units.user_unit, find_owning_unit(path)):
         if name is not None:

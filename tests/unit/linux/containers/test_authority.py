@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.linux.containers import shims
+from otel_oom.linux.containers import lookup as lookup_module
+from otel_oom.linux.containers import oci_bundle, shims
+from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.containers.watcher import BundleWatcher
@@ -349,6 +351,33 @@ def test_the_hosts_shim_is_found_above_any_number_of_others(tmp_path: Path) -> N
         make_process(proc, pid, pid - 1, "conmon", *words, cgroup=path)
     assert len(shims.find_shims(49, proc)) == 8
     assert has_name(find_victims_container(ContainerLookup(frozenset(), proc), path, 49))
+
+
+def test_the_files_that_a_container_has_read_at_a_kill_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By time: each of its shims may lead to a file for each name in the path."""
+    proc, outer = tmp_path / "proc", f"/docker/{OUTER}"
+    path = f"{outer}/docker/{OWN}"
+    bundle = write_bundle(tmp_path / "inner", OTHER, "/x")
+    write_bundle(tmp_path / "inner", OWN, "/elsewhere")
+    for pid in range(10, 30):
+        shim = make_process(proc, pid, pid - 1, "containerd-shim", "-id", OTHER, cgroup=outer)
+        (shim / "cwd").symlink_to(bundle)
+    reads: list[str] = []
+    read = oci_bundle.read_bundle
+
+    def count(container_id: str, bundle_dir: BundleDir, *options: Any) -> oci_bundle.Bundle | None:  # noqa: ANN401  its own
+        reads.append(container_id)
+        return read(container_id, bundle_dir, *options)
+
+    monkeypatch.setattr(oci_bundle, "read_bundle", count)
+    monkeypatch.setattr(ContainerLookup, "bundle_dirs", lambda _: [])
+    for limit_s, number in ((30.0, 8), (-1.0, 1)):
+        reads.clear()
+        monkeypatch.setattr(lookup_module, "_OTHERS_S", limit_s)
+        find_victims_container(ContainerLookup(frozenset(), proc), path, 29)
+        assert reads.count(OWN) == number
 
 
 def test_a_new_bundle_of_the_host_is_read_at_once(tmp_path: Path) -> None:

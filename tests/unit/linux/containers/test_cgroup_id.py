@@ -111,3 +111,5 @@ def test_a_name_within_a_system_container_is_in_the_scope_of_that_guest(guest: s
 def test_the_number_of_unconfirmed_names_is_bounded() -> None:
     names = "/".join(f"{number:064x}" for number in range(60))
     assert len(find_container_ids(f"{USER}/{names}")) == 4
+    nested = f"/docker/{OUTER}" * 60
+    assert len(find_container_ids(nested)) == 12
