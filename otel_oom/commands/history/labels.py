@@ -40,7 +40,8 @@ def owner_label(event: DecodedEvent) -> str:
     pod, container = resource.text("k8s.pod.name"), resource.text("container.id")
     if pod:
         parts = (resource.text("k8s.namespace.name"), pod, resource.text("k8s.container.name"))
-        return f"pod {'/'.join(filter(None, parts))}"
+        claimed = claim_suffix(event, "k8s.namespace.name", "k8s.pod.name", "k8s.container.name")
+        return f"pod {'/'.join(filter(None, parts))}{claimed}"
     if container:
         return f"container {resource.text('container.name') or container[:CONTAINER_ID_CHARS]}"
     if event.name == semconv.EVENT_DROPPED:
@@ -51,7 +52,16 @@ def owner_label(event: DecodedEvent) -> str:
     if unit:
         return f"unit {unit}"
     service = resource.text("service.name")
-    return f"service {service}" if service and event.name != semconv.EVENT_MISSED else "-"
+    if service and event.name != semconv.EVENT_MISSED:
+        return f"service {service}{claim_suffix(event, 'service.name')}"
+    return "-"
+
+
+def claim_suffix(event: DecodedEvent, *names: str) -> str:
+    """Return a mark if the victim itself claims any of these resource attributes."""
+    claimed = event.attributes.values.get(semconv.SERVICE_CLAIMED)
+    is_claimed = isinstance(claimed, tuple) and not {*names}.isdisjoint(claimed)
+    return " (claimed)" if is_claimed else ""
 
 
 def limit_label(event: DecodedEvent) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import RenderableType
 
 from otel_oom.commands.console import page
-from otel_oom.commands.history.labels import CONTAINER_ID_CHARS
+from otel_oom.commands.history.labels import CONTAINER_ID_CHARS, claim_suffix
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
@@ -45,7 +45,8 @@ def _service(event: DecodedEvent) -> str | None:
     if name is None:
         return None
     full_name = "/".join(filter(None, (resource.text("service.namespace"), name)))
-    return full_name + (f", version {version}" if version else "")
+    claimed = claim_suffix(event, "service.name", "service.namespace", "service.version")
+    return full_name + (f", version {version}" if version else "") + claimed
 
 
 def _pod(event: DecodedEvent) -> str | None:
@@ -56,7 +57,8 @@ def _pod(event: DecodedEvent) -> str | None:
     namespace, container = resource.text("k8s.namespace.name"), resource.text("k8s.container.name")
     restarts = resource.integer("k8s.container.restart_count")
     parts = [
-        "/".join(filter(None, (namespace, name))) or f"uid {uid}",
+        ("/".join(filter(None, (namespace, name))) or f"uid {uid}")
+        + claim_suffix(event, "k8s.namespace.name", "k8s.pod.name"),
         f"container {container}" if container else None,
         event.attributes.text(semconv.VICTIM_POD_QOS_CLASS),
         f"restarted {restarts} times before" if restarts else None,

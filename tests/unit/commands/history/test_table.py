@@ -8,13 +8,16 @@ from rich.cells import cell_len
 
 from otel_oom.commands.console.output import new_console, render
 from otel_oom.commands.history.entry import Entry
+from otel_oom.commands.history.page import render_event
 from otel_oom.commands.history.table import render_events
 from otel_oom.enrich.event import (
     enrich_dropped_events,
+    enrich_kill,
     enrich_missed_kills,
     enrich_no_victim,
     enrich_panic,
 )
+from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.events import MissedKills
 from otel_oom.model.snapshot import EventContainers
 from otel_oom.model.types import Memcg
@@ -27,6 +30,7 @@ from tests.testlib.samples.events import (
     KILL,
     NO_VICTIM,
     PANIC,
+    SNAPSHOT,
     sample_enriched_kill,
 )
 from tests.testlib.samples.history import entry, log_entry
@@ -64,6 +68,21 @@ def test_a_kill_on_one_line() -> None:
 def test_the_owner_is_read_from_the_cgroup(path: str, owner: str) -> None:
     one = sample_enriched_kill(memcg=Memcg(1, path))
     assert row(entry(replace(one, containers=EventContainers())))[3] == owner
+
+
+def test_what_the_victim_claims_is_marked() -> None:
+    """On the page too."""
+    names = "k8s.namespace.name=kube-system,k8s.pod.name=dns"
+    environ = {"OTEL_SERVICE_NAME": "forged", "OTEL_RESOURCE_ATTRIBUTES": names}
+    snapshot = replace(SNAPSHOT, cgroup=None, environ=environ)
+    owners = ("service forged (claimed)", "pod kube-system/dns (claimed)")
+    pod = "/kubepods/pod0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"
+    for path, owner in zip(("/x", pod), owners, strict=True):
+        kill = replace(KILL, memcg=Memcg(1, path))
+        one = entry(enrich_kill(kill, snapshot, VictimOutcome(), 0, HOST))
+        assert row(one)[3] == owner
+        page = render(render_event(one, [one]), new_console(200))
+        assert owner.partition(" ")[2] in page
 
 
 def test_pods_and_containers_have_names() -> None:
