@@ -54,6 +54,9 @@ UNDECODABLE: Final = "undecodable"
 KILLS: Final = "kills."
 """Followed by the attributes, of no boot: the metric ``oom.kills``."""
 
+KILLS_DROPPED: Final = f'{KILLS}{{"oom.outcome": "dropped"}}'
+"""Kills that were dropped before their log was encoded, with the attributes of others."""
+
 KILLS_START_TIME: Final = "start_time.kills"
 """When that count started, in nanoseconds of Unix time; of :data:`START_TIME`."""
 

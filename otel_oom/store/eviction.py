@@ -143,13 +143,14 @@ def _event(db: sqlite3.Connection, holder: str) -> _Step | None:
     """Delete an event with its undelivered messages."""
     row = db.execute(
         "SELECT id, uid, NOT log_queued, NOT span_queued, size,"
+        " NOT is_counted AND kind IN ('kill', 'userspace_kill'),"
         " CAST(iif(json_valid(snapshot), snapshot -> '$.containers', NULL) AS BLOB)"
         " FROM events WHERE holder = ? AND has_report = 0 ORDER BY id LIMIT 1",
         (holder,),
     ).fetchone()
     if row is None:
         return None
-    id_, uid, has_log, has_span, size, containers = row
+    id_, uid, has_log, has_span, size, is_uncounted, containers = row
     messages = _delete_messages(db, "uid = ?", uid)
     encoded_events.delete(db, [id_])
     db.execute("DELETE FROM events WHERE id = ?", (id_,))
@@ -157,6 +158,8 @@ def _event(db: sqlite3.Connection, holder: str) -> _Step | None:
     counts.update(signal for signal, _ in messages)
     if counts.total():
         drops.add(db, holder, "events", containers)
+    if is_uncounted:
+        counters.add(db, counters.NO_BOOT, {counters.KILLS_DROPPED: 1})
     return _Step(counts, size + sum(message_size for _, message_size in messages))
 
 

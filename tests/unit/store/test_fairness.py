@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from otel_oom.model.events import DroppedEvents, OomKill
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
+from otel_oom.otlp.encode import format_label
 from otel_oom.store import (
     OutboxEntry,
     PendingEvent,
@@ -27,7 +28,7 @@ from otel_oom.store import (
     drops,
     retention,
 )
-from otel_oom.store.counters import NO_BOOT
+from otel_oom.store.counters import KILLS, KILLS_DROPPED, NO_BOOT
 from otel_oom.store.holder import event_holder
 from tests.testlib.samples.events import (
     CONTAINER_ID,
@@ -226,6 +227,17 @@ def test_reports_of_drops_are_few(store: Store) -> None:
     store.ack(store.next_batch("logs", 1000, ALL))
     maintain(store)
     assert [event.count for event in dropped_events(store)] == [3] * 10
+
+
+def test_each_kill_is_counted_however_it_is_dropped(store: Store) -> None:
+    for number in range(260):
+        assert store.insert(kill_in(LOUD, number, 0, 60_000), SNAPSHOT)
+        if number == 60:
+            enqueue_all(store)
+    dropped, counted = (store.counters(NO_BOOT)[n] for n in (KILLS_DROPPED, "kills.sample"))
+    assert counted == 61
+    assert dropped == store.counters(NO_BOOT)["dropped.logs"] - 61 > 0
+    assert KILLS + format_label("dropped") == KILLS_DROPPED
 
 
 def test_history_of_a_quiet_holder_stays(store: Store) -> None:
