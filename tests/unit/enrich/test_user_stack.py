@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import logging
-import math
 import os
 import re
 import shutil
@@ -17,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.enrich.symbols import time_budget
 from otel_oom.enrich.symbols.child import SymbolChild
 from otel_oom.enrich.symbols.request import NO_SYMBOL, FrameSymbol, SymbolRequest
+from otel_oom.enrich.symbols.time_budget import TimeBudget
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.process import ProcessDir
 from otel_oom.model.types import UserFrame
@@ -53,7 +52,7 @@ def symbolizer_of(root: Path = Path("/")) -> UserSymbolizer:
 
 @pytest.fixture(autouse=True)
 def unlimited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_budget, "_BURST_S", math.inf)
+    monkeypatch.setattr(TimeBudget, "allows", lambda *_: True)
 
 
 def output(*command: str | Path) -> str:
