@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-_HOLDER_SHARE: Final = 0.05
+_HOLDER_SHARE: Final = 0.02
 _TOTAL_SHARE: Final = 0.2
 """Shares of real time, over which kills of others wait in the meantime."""
 _HOLDER_BURST_S: Final = 1.0
