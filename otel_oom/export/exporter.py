@@ -119,14 +119,14 @@ class SignalExporter:
 
     def _next_messages(self) -> Sequence[Message]:
         """Return a batch or a probe; without any, a parked message whose wait is over."""
-        isolation = self._isolation
-        count = self._max_batch if isolation.is_probing else isolation.max_count
-        messages = self._store.next_batch(
-            self.signal, min(self._max_batch, count), self._max_batch_bytes, self._parking.uids
-        )
+        isolation, parked = self._isolation, self._parking.uids
+        if isolation.is_probing:
+            others = self._next_batch(_MAX_BATCH, [*parked, *isolation.probed_uids])
+            if others:
+                return [isolation.choose_probe(others)]
+        messages = self._next_batch(min(self._max_batch, isolation.max_count), parked)
         if messages:
-            probe = isolation.choose_probe(messages) if isolation.is_probing else None
-            return [probe] if probe else messages
+            return messages
         isolation.reset()
         while uid := self._parking.due_uid:
             message = self._store.find_message(self.signal, uid)
@@ -135,6 +135,9 @@ class SignalExporter:
             # It was dropped at the size limit.
             self._release(uid)
         return []
+
+    def _next_batch(self, max_count: int, excluded: Sequence[str]) -> Sequence[Message]:
+        return self._store.next_batch(self.signal, max_count, self._max_batch_bytes, excluded)
 
     def _send(self, messages: Sequence[Message], report: Report) -> None:
         """Send messages, oldest first; bisect what the backend rejects."""

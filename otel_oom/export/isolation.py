@@ -5,7 +5,6 @@ Retrying the same batch for ever would hold up every message in it and behind it
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,6 +12,8 @@ from otel_oom.store import Message
 
 _MAX_FAILURES: Final = 4
 """Failures in a row after which one message alone is sent as a probe."""
+_MAX_PROBES: Final = 1024
+"""Messages that fail as probes before the first of them is one again."""
 _MAX_CONFIRMED_FAILURES: Final = 2
 """Failures in a row after a probe succeeded: a rate limit may reject what comes next."""
 
@@ -38,20 +39,15 @@ class Isolation:
         self.is_probing = False
         self._failures = 0
         self._is_backend_up = False
-        self._suspect_uid = ""
+        self.probed_uids: list[str] = []
+        """The suspect, and the probes that failed since the last success."""
 
-    def choose_probe(self, messages: Sequence[Message]) -> Message | None:
-        """Return one of ``messages``, if there is another than the suspect.
-
-        The newest and any other take turns: the newest may be of another kind than a backlog.
-        """
-        others = [message for message in messages if message.uid != self._suspect_uid]
-        if not others:
-            return None
+    def choose_probe(self, messages: Sequence[Message]) -> Message:
+        """Return the first or the newest of ``messages`` in turn: a backlog may be of one kind."""
         self._probes_newest = not self._probes_newest
         if self._probes_newest:
-            return max(others, key=lambda message: message.id)
-        return random.choice(others)  # noqa: S311  no secret
+            return max(messages, key=lambda message: message.id)
+        return messages[0]
 
     def on_success(self) -> None:
         """Note that the backend gave a definite result, which may be a rejection."""
@@ -62,13 +58,17 @@ class Isolation:
         else:
             self._is_backend_up = False
         self._failures = 0
+        self.probed_uids = self.probed_uids[:1]
 
     def on_failure(self, messages: Sequence[Message]) -> bool:
         """Note that the backend did not accept ``messages``; return true for the cause alone."""
         self._failures += 1
         if self.is_probing:
+            # Once all have failed, they are tried again.
+            is_last = len(self.probed_uids) >= _MAX_PROBES or messages[0].uid in self.probed_uids
+            self.probed_uids = [] if is_last else [*self.probed_uids, messages[0].uid]
             return False
-        self._suspect_uid = messages[0].uid
+        self.probed_uids = [messages[0].uid]
         if self.max_count == self._full_count:
             return self._on_whole_failure(is_single=len(messages) == 1)
         if len(messages) == 1 and self._failures == 1:

@@ -18,6 +18,7 @@ from otel_oom.config.otlp import GRPC, HTTP, Endpoint
 from otel_oom.export import parking, retry
 from otel_oom.export.exporter import SignalExporter, create_transport
 from otel_oom.export.result import ExportObserver
+from otel_oom.store import Rejection
 from tests.testlib.exporter import Outbox, RequestLog, run_exporter
 from tests.testlib.servers.grpc_server import Call, GrpcServer
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
@@ -152,6 +153,28 @@ def test_all_but_one_are_rejected_and_each_is_parked(outbox: Outbox) -> None:
             if parked.count == 5:
                 break
     assert parked.count == 5
+
+
+def test_one_good_message_among_many_bad_ones_arrives(outbox: Outbox) -> None:
+    """Each message is a probe once before any is one again."""
+    received = RequestLog(lambda batch: Reply(503) if {*batch} & {*UIDS} else None)
+    outbox.enqueue(*UIDS[:25], "good", *UIDS[25:])
+    with Receiver(received) as server, run_exporter(make(outbox, server.url, ParkedCount())):
+        wait_for(lambda: received.accepted, "it arrives")
+    assert received.accepted == ["good"]
+    assert len(received.requests) < 2 * len(UIDS)
+
+
+def test_a_message_that_must_be_sent_alone_holds_up_no_other(outbox: Outbox) -> None:
+    """A dead letter of a partial success, sent again."""
+    received = RequestLog(lambda batch: Reply(503) if {*batch} & {*UIDS} else None)
+    outbox.enqueue(*UIDS[:2])
+    batch = outbox.store.next_batch("logs", 2, 1 << 20)
+    outbox.store.reject(batch, Rejection("http://collector", "1 of 2", ambiguous=True))
+    outbox.store.dead_letters.resend([letter.id for letter in outbox.dead_letters()])
+    outbox.enqueue("good", "better")
+    with Receiver(received) as server, run_exporter(make(outbox, server.url, ParkedCount())):
+        wait_for(lambda: sorted(received.accepted) == ["better", "good"], "they arrive")
 
 
 def test_the_number_of_parked_messages_is_bounded(
