@@ -12,7 +12,9 @@
 
 #define MAX_VICTIMS 8192 /* dying at the same time */
 #define MAX_RATELIMITS 256
-#define MAX_HOLDERS 512
+/* Of an LRU map each CPU can reserve 128 free entries (LOCAL_FREE_TARGET of bpf_lru_list.c). */
+#define MAX_HOLDERS 2048
+#define MAX_LOST_KILLS 512
 #define RING_SEGMENTS 16 /* eighths: more than the unread records reach into */
 
 struct victim {

@@ -80,7 +80,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, MAX_HOLDERS);
+	__uint(max_entries, MAX_LOST_KILLS);
 	__type(key, __u64);
 	__type(value, struct oom_lost_kills);
 } oom_lost_kills SEC(".maps");

@@ -20,7 +20,7 @@ BPF_ARRAY(oom_mark_count, u64, 1);
 BPF_ARRAY(oom_decision, struct decision_state, 1);
 BPF_TABLE("lru_hash", u64, struct ratelimit, oom_ratelimits, MAX_RATELIMITS);
 BPF_TABLE("lru_hash", u64, struct ring_usage, oom_ring_usage, MAX_HOLDERS);
-BPF_TABLE("lru_hash", u64, struct oom_lost_kills, oom_lost_kills, MAX_HOLDERS);
+BPF_TABLE("lru_hash", u64, struct oom_lost_kills, oom_lost_kills, MAX_LOST_KILLS);
 
 static __always_inline struct oom_counters *counters(void)
 {
