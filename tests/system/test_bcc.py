@@ -170,7 +170,7 @@ def test_lost_events_of_a_full_ring_buffer_are_counted(headers: Path) -> None:
     assert lost.victims > 0
 
 
-def test_quiet_tenants_kill_is_complete_beside_a_storm(headers: Path) -> None:
+def test_quiet_holders_kill_is_complete_beside_a_storm(headers: Path) -> None:
     del headers
     with BccSource(RING_BYTES) as source:
         check_ring_share(source)

@@ -201,7 +201,7 @@ def test_a_kill_without_a_process_is_captured_by_the_next_one(guest_run: GuestRu
 
 
 @pytest.mark.guest_only
-def test_one_tenants_storm_leaves_space_in_the_ring_for_another(guest_run: GuestRun) -> None:
+def test_one_holders_storm_leaves_space_in_the_ring_for_another(guest_run: GuestRun) -> None:
     """While nobody reads it."""
     assert guest_run.results["ring_share"] == ""
 

@@ -1,4 +1,4 @@
-"""A storm of one tenant's kills that nobody reads, beside another tenant's kills."""
+"""A storm of one holder's kills that nobody reads, beside another holder's kills."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _STORM: Final = 40
 def check_ring_share(source: Source) -> None:
     """Kill without reading a ring of :data:`RING_BYTES`; check what ``source`` has then.
 
-    The loud tenant makes a cgroup for each of its kills.
+    The loud holder makes a cgroup for each of its kills.
 
     Raises:
-        AssertionError: a kill of the quiet tenant is lost or incomplete, or the loss has no owner.
+        AssertionError: a kill of the quiet holder is lost or incomplete, or the loss has no owner.
     """
     with own_memcg() as own, own.child("loud") as loud, own.child("quiet") as quiet:
         own.delegate_memory()
