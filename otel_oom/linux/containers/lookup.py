@@ -26,6 +26,7 @@ from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_ids,
 from otel_oom.linux.containers.oci_bundle import Bundle
 from otel_oom.linux.containers.shims import Shim
 from otel_oom.linux.process import ProcessDir
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Container, EventContainers
@@ -59,6 +60,7 @@ class ContainerLookup:
         self._lock = threading.Lock()
         of_init = ProcessDir(1, proc).namespace_inode("cgroup")
         # Where the host is itself a container, its runtimes do not see the begin of a path.
+        self._has_kernel_pids = ProcessLookup(proc).usable
         self._has_whole_paths = of_init in {None, _INITIAL_CGROUP_NS}
 
     def get(self, container_id: str) -> Container | None:
@@ -137,14 +139,15 @@ class ContainerLookup:
         ids = find_container_ids(memcg.path) if memcg else ()
         if ids:
             return any(each.id not in self._bundles for each in ids)
-        return task is not None and shims.has_shim(_first_ancestor(task), self._proc)
+        return task is not None and self._has_kernel_pids and shims.has_shim(task, self._proc)
 
     def resolve_task(self, task: Task | None, cgroup_path: str) -> list[Container]:
         """Return the containers of a task in that memory cgroup, the outermost first."""
         ids = find_container_ids(cgroup_path)
         ancestors: list[Shim] = []
-        if task and not (ids and all(each.id in self._bundles for each in ids)):
-            ancestors = shims.find_shims(_first_ancestor(task), self._proc)
+        known = ids and all(each.id in self._bundles for each in ids)
+        if task and self._has_kernel_pids and not known:
+            ancestors = shims.find_shims(task, self._proc)
         until_s = time.monotonic() + _OTHERS_S
         containers = self._match_all(
             (each, self._find_bundle(each, ancestors, until_s), _NOT_FOUND) for each in ids
@@ -244,8 +247,3 @@ class ContainerLookup:
             is_sandbox = container and container.annotations.get(_CONTAINER_TYPE) == "sandbox"
             return None if is_sandbox else container
         return None
-
-
-def _first_ancestor(task: Task) -> int:
-    # The task itself may be gone.
-    return task.ppid or task.tgid or 0

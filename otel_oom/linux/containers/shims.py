@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_init_root
 from otel_oom.linux.containers.cgroup_id import CONTAINER_ID, find_container_ids, find_guest
 from otel_oom.linux.process import ProcessDir, memory_cgroup_path, parse_cgroups
+from otel_oom.model.types import Task
 
 _MAX_ANCESTORS: Final = 64
 _MAX_SHIMS: Final = 8
@@ -59,17 +60,17 @@ class Shim(Struct, frozen=True):
         return scope if cgroup.startswith(f"{scope}/") else None
 
 
-def find_shims(pid: int, proc: Path = Path("/proc")) -> list[Shim]:
-    """Return the shims among ``pid`` and its ancestors: the host's, then others; nearest first."""
-    named = [(ancestor, name) for ancestor, name in _ancestors(pid, proc) if name in _NAMES]
+def find_shims(task: Task, proc: Path = Path("/proc")) -> list[Shim]:
+    """Return the shims among a task's ancestors: the host's, then others; the nearest first."""
+    named = [(ancestor, name) for ancestor, name in _ancestors(task, proc) if name in _NAMES]
     # A container can have any number of them, below that of the host.
     shims = [_read_shim(ancestor, name, proc) for ancestor, name in named[-_MAX_SHIMS:]]
     return sorted(filter(None, shims), key=lambda shim: not shim.is_host)
 
 
-def has_shim(pid: int, proc: Path = Path("/proc")) -> bool:
-    """Return whether ``pid`` or an ancestor has a shim's name; reads no process's memory."""
-    return any(name in _NAMES for _, name in _ancestors(pid, proc))
+def has_shim(task: Task, proc: Path = Path("/proc")) -> bool:
+    """Return whether an ancestor of a task has a shim's name; reads no process's memory."""
+    return any(name in _NAMES for _, name in _ancestors(task, proc))
 
 
 def list_shims(proc: Path = Path("/proc")) -> Iterator[Shim]:
@@ -82,10 +83,13 @@ def list_shims(proc: Path = Path("/proc")) -> Iterator[Shim]:
                 yield shim
 
 
-def _ancestors(pid: int, proc: Path) -> Iterator[tuple[int, str]]:
+def _ancestors(task: Task, proc: Path) -> Iterator[tuple[int, str]]:
+    """Return pid and name of the ancestors; the task itself may be gone."""
+    pid, started_ns = task.ppid or task.tgid or 0, task.start_boottime_ns
     for _ in range(_MAX_ANCESTORS):
         stat = ProcessDir(pid, proc).read_stat() if pid > 1 else None
-        if stat is None:
+        # A process that started after the task is a later one with the pid of its parent.
+        if stat is None or (started_ns and (stat.start_boottime_ns or 0) > started_ns):
             return
         yield pid, stat.comm
         pid = stat.ppid

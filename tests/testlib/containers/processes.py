@@ -16,6 +16,7 @@ def make_process(  # noqa: PLR0913  the files of one process
     *words: str,
     cgroup: str = "/",
     uid: int = 0,
+    started_s: int = 0,
     other: str | None = None,
 ) -> Path:
     """Make a process in the namespaces of init, except for the kind ``other``; return its folder.
@@ -27,11 +28,14 @@ def make_process(  # noqa: PLR0913  the files of one process
             make_process(proc, each, 0, "init")
     folder = proc / str(pid)
     (folder / "ns").mkdir(parents=True)
-    (folder / "stat").write_text(f"1 ({name}) S {parent} 0 0", encoding="ascii")
+    ticks = started_s * os.sysconf("SC_CLK_TCK")
+    stat = f"1 ({name}) S {parent} {'0 ' * 17}{ticks} 0"
+    (folder / "stat").write_text(stat, encoding="ascii")
     (folder / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t0\t0\t0\n", encoding="ascii")
     (folder / "cmdline").write_text("\0".join(words), encoding="ascii")
     (folder / "cgroup").write_text(f"0::{cgroup}\n", encoding="ascii")
     (folder / "root").symlink_to("/")
+    (folder / "ns/pid").symlink_to("/proc/self/ns/pid")
     for kind in _NAMESPACES:
         of_init = proc / "1/ns" / kind
         if of_init.exists() and kind != other:

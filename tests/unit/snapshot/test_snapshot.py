@@ -11,12 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.snapshot import add_limit_cgroup, read_usage, take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
 from otel_oom.snapshot.host_stats import read_vm_settings
 from otel_oom.snapshot.victim import process_state
+from tests.testlib.require import require
 from tests.testlib.samples.events import KILL, SNAPSHOT, roundtrip
 
 
@@ -26,6 +28,7 @@ def _own_start_ns() -> int:
 
 
 def test_files_of_a_process() -> None:
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel")
     me = replace(KILL, memcg=None, victim=Task(tgid=os.getpid(), start_boottime_ns=_own_start_ns()))
     snapshot = take_snapshot(me, None)
     assert snapshot.process_found
@@ -35,6 +38,7 @@ def test_files_of_a_process() -> None:
 
 def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
     """Late in its exit, /proc shows the root of every hierarchy."""
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel")
     (tmp_path / "self").symlink_to("/proc/self")
     folder = tmp_path / str(KILL.victim.tgid)
     folder.mkdir()
@@ -79,6 +83,7 @@ def test_without_a_start_time_the_victim_has_its_pid_since_before_the_kill(
 ) -> None:
     """By name and start, in clock ticks after the kill: a tick may have two processes."""
     ticks = KILL.boottime_ns * os.sysconf("SC_CLK_TCK") // 10**9 + started
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel")
     (tmp_path / "self").symlink_to("/proc/self")
     (tmp_path / "4711").mkdir()
     (tmp_path / "4711/stat").write_text(f"4711 (java) S {'0 ' * 18}{ticks} 0\n", encoding="ascii")
@@ -94,6 +99,7 @@ from otel_oom.linux.clock import boottime_ns
 from otel_oom.linux.process import ProcessDir
 from otel_oom.model.types import Task
 from otel_oom.snapshot import take_snapshot
+from tests.testlib.require import require
 from tests.testlib.samples.events import KILL
 start = ProcessDir(1).read_stat().start_boottime_ns
 for victim in (Task(1, start_boottime_ns=start), Task(1)):

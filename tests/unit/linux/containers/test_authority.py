@@ -21,9 +21,11 @@ from otel_oom.linux.containers.bundle_dirs import BundleDir
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.containers.watcher import BundleWatcher
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.snapshot import Container, EventContainers
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, Task
 from tests.testlib.containers.processes import conmon_command, make_process
+from tests.testlib.require import require
 from tests.testlib.samples.events import KILL
 from tests.testlib.wait import wait_until
 
@@ -41,6 +43,11 @@ COREDNS = {
     "io.kubernetes.cri.sandbox-name": "coredns-0",
     "io.kubernetes.cri.sandbox-namespace": "kube-system",
 }
+
+
+@pytest.fixture(autouse=True)
+def _initial_pid_namespace() -> None:
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel")
 
 
 def write_bundle(
@@ -200,6 +207,31 @@ def test_a_runtime_in_a_guest_is_believed_within_that_guest(tmp_path: Path) -> N
         assert not has_name(find_victims_container(lookup, other))
 
 
+@pytest.mark.parametrize(("started_s", "found"), [(0, True), (60, False)])
+def test_a_later_process_is_no_ancestor(
+    tmp_path: Path,
+    started_s: int,
+    found: bool,  # noqa: FBT001  a parameter of the table
+) -> None:
+    """The parent of a victim is older; a container can take its pid once it is gone."""
+    proc = tmp_path / "proc"
+    bundle = write_bundle(tmp_path / "host", OWN, f"/docker/{OWN}")
+    make_process(proc, 9, 1, "conmon", *conmon_command(bundle, OWN))
+    make_process(proc, 10, 9, "sh", started_s=started_s)
+    container = find_victims_container(ContainerLookup(frozenset(), proc), "/system.slice")
+    assert has_name(container) == found
+
+
+def test_in_another_pid_namespace_no_process_is_an_ancestor(tmp_path: Path) -> None:
+    """Its /proc has other numbers than the kernel's record."""
+    proc = tmp_path / "proc"
+    bundle = write_bundle(tmp_path / "host", OWN, f"/docker/{OWN}")
+    make_process(proc, 10, 1, "conmon", *conmon_command(bundle, OWN))
+    (proc / "self/ns/pid").unlink()
+    (proc / "self/ns/pid").touch()
+    assert find_victims_container(ContainerLookup(frozenset(), proc), "/system.slice") is None
+
+
 def test_what_the_host_has_is_not_overwritten(tmp_path: Path) -> None:
     """Not even after the shim of the host's container has ended."""
     path, proc = f"/kubepods/burstable/{POD}/{OWN}", tmp_path / "proc"
@@ -349,7 +381,7 @@ def test_the_hosts_shim_is_found_above_any_number_of_others(tmp_path: Path) -> N
     words = conmon_command(write_bundle(tmp_path / "inner", OTHER, "/x"), OTHER)
     for pid in range(11, 50):
         make_process(proc, pid, pid - 1, "conmon", *words, cgroup=path)
-    assert len(shims.find_shims(49, proc)) == 8
+    assert len(shims.find_shims(Task(50, ppid=49), proc)) == 8
     assert has_name(find_victims_container(ContainerLookup(frozenset(), proc), path, 49))
 
 

@@ -20,9 +20,11 @@ from otel_oom.linux.containers.bundle_dirs import (
 from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.oci_bundle import Bundle
+from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.snapshot import Container, EventContainers
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, Task
 from tests.testlib.containers.processes import conmon_command, make_process
+from tests.testlib.require import require
 from tests.testlib.samples.events import KILL, roundtrip
 
 INNER, OUTER, OTHER = "1" * 64, "2" * 64, "3" * 64
@@ -94,6 +96,7 @@ def test_containers_survive_storage() -> None:
 
 def test_a_shim_above_the_victim_leads_to_its_bundle(tmp_path: Path, bundle: Path) -> None:
     """Wherever the runtime keeps it, and also if no cgroup is named after the container."""
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel")
     proc = tmp_path / "proc"
     make_process(proc, 10, 1, "conmon", *conmon_command(bundle, INNER))
     make_process(proc, 11, 10, "sh (a) 1 2")
@@ -145,7 +148,7 @@ def test_a_shim_with_other_arguments_is_ignored(
     tmp_path: Path, name: str, words: tuple[str, ...]
 ) -> None:
     make_process(tmp_path, 10, 1, name, *words)
-    assert list(shims.find_shims(10, tmp_path)) == []
+    assert list(shims.find_shims(Task(11, ppid=10), tmp_path)) == []
 
 
 @pytest.mark.parametrize("listed", [{}, [7, None, {"id": INNER, "names": 5, "metadata": []}], "x"])
