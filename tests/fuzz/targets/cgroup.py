@@ -41,7 +41,7 @@ def _check_path(path: str) -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", container.id)
         assert any(container.id in component for component in components)
         assert f"{path}/".startswith(f"{container.cgroup}/")
-        assert container.cgroup.startswith(f"{container.scope}/")
+        assert not container.scope or container.cgroup.startswith(f"{container.scope}/")
     units = find_units(path)
     for name in (units.unit, units.slice, units.user_unit, find_owning_unit(path)):
         if name is not None:
