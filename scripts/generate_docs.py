@@ -30,7 +30,7 @@ from otel_oom.commands.history.page import render_event  # noqa: E402  likewise
 from otel_oom.commands.history.table import render_events  # noqa: E402  likewise
 from otel_oom.enrich.event import enrich_kill, enrich_missed_kills, enrich_no_victim  # noqa: E402  likewise
 from otel_oom.enrich.types import EnrichedKill, VictimOutcome  # noqa: E402  likewise
-from otel_oom.model.events import MissedKills  # noqa: E402  likewise
+from otel_oom.model.loss import MissedKills  # noqa: E402  likewise
 from otel_oom.otlp.encode import encode_log  # noqa: E402  likewise
 from tests.testlib.page_block import replace_block  # noqa: E402  likewise
 from tests.testlib.samples import events, history, kernel_logs, log_producers  # noqa: E402  likewise

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from otel_oom.capture.mark_matching import ReadMarks, nearest_pairs
 from otel_oom.linux import clock
-from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
+from otel_oom.model.events import CapturedEvent, OomKill
+from otel_oom.model.loss import MissedKills
 from otel_oom.store import Store
 from otel_oom.store.types import BootTally, StoredKill
 

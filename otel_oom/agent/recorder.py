@@ -16,7 +16,6 @@ from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.events import (
     CapturedEvent,
-    MissedKills,
     NoVictim,
     OomKill,
     ReaperStep,
@@ -24,6 +23,7 @@ from otel_oom.model.events import (
     UserspaceKill,
     VictimExit,
 )
+from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.units import NS_PER_S
 from otel_oom.snapshot import ProcessScanner, add_limit_cgroup, read_usage, take_snapshot

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from otel_oom.capture.source import SupportsBufferStats
-from otel_oom.model import events
+from otel_oom.model import events, loss
 
 KINDS: Final = (
     *(events.OomKill.kind, events.UserspaceKill.kind, events.NoVictim.kind),
@@ -30,7 +30,7 @@ class Stats:
         """Events received from a source."""
         self.stored = dict.fromkeys(KINDS, 0)
         """New events on disk, synced."""
-        self.lost = events.LostEvents()
+        self.lost = loss.LostEvents()
         """Events lost by the source."""
         self.dropped_records = 0
         """Undecodable records for which the quarantine had no space."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
 
 from otel_oom.capture.mark_matching import KillMark
-from otel_oom.model.events import CapturedEvent, LostEvents, OomKill
+from otel_oom.model.events import CapturedEvent, OomKill
+from otel_oom.model.loss import LostEvents
 
 PIN_DIR: Final = Path("/sys/fs/bpf/otel-oom/v1")
 """Default folder of pins, in bpffs."""

@@ -37,8 +37,6 @@ from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import (
-    DroppedEvents,
-    MissedKills,
     NoVictim,
     OomKill,
     Panic,
@@ -46,6 +44,7 @@ from otel_oom.model.events import (
     UserspaceKill,
     VictimExit,
 )
+from otel_oom.model.loss import DroppedEvents, MissedKills
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import Memcg, OomControl
 from otel_oom.model.units import NS_PER_S

@@ -11,7 +11,7 @@ from otel_oom.enrich.badness import RankedTask
 from otel_oom.enrich.service_identity import ServiceIdentity
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.unit_files import UnitSetting
-from otel_oom.model import events
+from otel_oom.model import events, loss
 from otel_oom.model.snapshot import EventContainers, Snapshot
 
 Attributes = Mapping[str, AttributeValue]
@@ -123,7 +123,7 @@ class EnrichedPanic(Struct, frozen=True):
 class EnrichedMissedKills(Struct, frozen=True):
     """Kills that no event reports."""
 
-    event: events.MissedKills
+    event: loss.MissedKills
     observed_unix_ns: int
     resource: Attributes
 
@@ -131,7 +131,7 @@ class EnrichedMissedKills(Struct, frozen=True):
 class EnrichedDroppedEvents(Struct, frozen=True):
     """Events of one holder that the store dropped; ``resource`` describes the holder."""
 
-    event: events.DroppedEvents
+    event: loss.DroppedEvents
     observed_unix_ns: int
     resource: Attributes
 

@@ -8,7 +8,8 @@ from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.types import EnrichedKill, EnrichedNoVictim, EnrichedPanic
 from otel_oom.linux.containers.cgroup_id import find_container_ids
 from otel_oom.linux.systemd.units import find_units
-from otel_oom.model.events import DroppedEvents, MissedKills, OomKill
+from otel_oom.model.events import OomKill
+from otel_oom.model.loss import DroppedEvents, MissedKills
 from otel_oom.model.snapshot import Container
 from otel_oom.model.types import OomControl
 from otel_oom.model.units import format_bytes

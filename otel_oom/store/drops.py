@@ -15,7 +15,7 @@ from typing import Final
 
 from otel_oom.linux import clock
 from otel_oom.linux.cgroup_holder import UNKNOWN
-from otel_oom.model.events import DroppedEvents
+from otel_oom.model.loss import DroppedEvents
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.store import event_log
 from otel_oom.store.holder import DROPPED

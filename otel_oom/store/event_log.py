@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, Final
 
 from otel_oom.model.events import (
-    MissedKills,
     NoVictim,
     OomKill,
     Panic,
@@ -22,6 +21,7 @@ from otel_oom.model.events import (
     UserspaceKill,
     VictimExit,
 )
+from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import counters, fair_order
 from otel_oom.store.holder import event_holder

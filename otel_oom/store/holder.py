@@ -6,7 +6,8 @@ from typing import Final
 
 from otel_oom.linux.cgroup_holder import UNKNOWN, find_holder
 from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import DroppedEvents, NoVictim, Panic, StoredEvent
+from otel_oom.model.events import NoVictim, Panic, StoredEvent
+from otel_oom.model.loss import DroppedEvents
 
 DROPPED: Final = DroppedEvents.kind
 """The holder of the agent's own events about drops."""

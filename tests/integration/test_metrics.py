@@ -22,7 +22,7 @@ from otel_oom.commands.demo.receiver import Receiver, Reply
 from otel_oom.config.metrics import read_metrics_config
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.enrich.host import host_attributes
-from otel_oom.model.events import LostEvents
+from otel_oom.model.loss import LostEvents
 from otel_oom.otlp import semconv
 from otel_oom.store import Store
 from otel_oom.store.database_file import NAME

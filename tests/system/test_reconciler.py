@@ -13,7 +13,8 @@ import pytest
 from otel_oom.agent import reconciler as reconcile
 from otel_oom.agent.reconciler import Reconciler
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.model.events import CapturedEvent, MissedKills, OomKill
+from otel_oom.model.events import CapturedEvent, OomKill
+from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.agent import run_agent

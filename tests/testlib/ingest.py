@@ -13,7 +13,8 @@ from otel_oom.agent.stats import Stats
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import AnnotateKill, Handler, SourceSet
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.model.events import CapturedEvent, LostEvents
+from otel_oom.model.events import CapturedEvent
+from otel_oom.model.loss import LostEvents
 from otel_oom.store import Store
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 import pytest
 from msgspec import convert, to_builtins
 
-from otel_oom.model.events import LostEvents, OomKill
+from otel_oom.model.events import OomKill
+from otel_oom.model.loss import LostEvents
 from otel_oom.model.text import decode_bytes
 from tests.vmtest.guest import GuestRun
 from tests.vmtest.parametrize import by_both, by_bpf, every_kill, every_mark

@@ -6,7 +6,7 @@ import ctypes
 
 from otel_oom.capture.bpf.maps import Maps
 from otel_oom.capture.bpf.records import Counters, LostKills
-from otel_oom.model.events import LostEvents
+from otel_oom.model.loss import LostEvents
 from otel_oom.model.text import decode_bytes
 
 _COUNTERS = "oom_counters"

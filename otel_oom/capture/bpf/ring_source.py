@@ -23,7 +23,8 @@ from otel_oom.capture.mark_matching import KillMark
 from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
 from otel_oom.linux.gfp_flags import GfpFlagNames
-from otel_oom.model.events import CapturedEvent, LostEvents, UndecodableRecord
+from otel_oom.model.events import CapturedEvent, UndecodableRecord
+from otel_oom.model.loss import LostEvents
 
 _LOG = logging.getLogger(__name__)
 

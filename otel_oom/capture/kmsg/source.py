@@ -26,7 +26,8 @@ from otel_oom.linux.kernel_log.report import (
     Report,
 )
 from otel_oom.linux.process_lookup import ProcessLookup
-from otel_oom.model.events import CapturedEvent, LostEvents, OomKill, ReaperStep
+from otel_oom.model.events import CapturedEvent, OomKill, ReaperStep
+from otel_oom.model.loss import LostEvents
 
 _MAX_RECORDS: Final = 1 << 14
 """Records that one drain reads; more stay in the log, which stays readable."""

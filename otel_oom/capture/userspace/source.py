@@ -24,7 +24,8 @@ from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.linux.systemd.journal_entry import JournalEntry
 from otel_oom.linux.systemd.journal_follower import JournalFollower
-from otel_oom.model.events import LostEvents, UserspaceKill, VictimExit
+from otel_oom.model.events import UserspaceKill, VictimExit
+from otel_oom.model.loss import LostEvents
 from otel_oom.model.types import Capture, Memcg, Task
 from otel_oom.model.units import NS_PER_US
 

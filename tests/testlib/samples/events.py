@@ -12,7 +12,8 @@ from otel_oom.enrich.event import enrich_kill
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.types import EnrichedKill, VictimOutcome
 from otel_oom.enrich.user_stack import UserSymbolizer
-from otel_oom.model.events import DroppedEvents, NoVictim, OomKill, Panic, ReaperStep, VictimExit
+from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
+from otel_oom.model.loss import DroppedEvents
 from otel_oom.model.snapshot import HostMemory, MemcgStats, Snapshot
 from otel_oom.model.types import (
     Capture,

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux import clock
-from otel_oom.model.events import LostEvents, OomKill, UndecodableRecord, VictimExit
+from otel_oom.model.events import OomKill, UndecodableRecord, VictimExit
+from otel_oom.model.loss import LostEvents
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import PendingEvent, Store, undecodable

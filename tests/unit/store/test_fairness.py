@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.model.events import DroppedEvents, OomKill
+from otel_oom.model.events import OomKill
+from otel_oom.model.loss import DroppedEvents
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from otel_oom.otlp.encode import format_label

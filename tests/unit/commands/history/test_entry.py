@@ -18,7 +18,8 @@ from otel_oom.commands.history.entry import UndecodableEventError, entry_from_ro
 from otel_oom.enrich.event import enrich_kill, enrich_panic
 from otel_oom.enrich.host import Host
 from otel_oom.enrich.types import VictimOutcome
-from otel_oom.model.events import MissedKills, NoVictim, OomKill, Panic
+from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.model.loss import MissedKills
 from otel_oom.otlp.encode import encode_log, encode_span
 from otel_oom.store import HistoryRow, OutboxEntry, Store
 from tests.testlib.samples.events import (

@@ -20,7 +20,8 @@ from otel_oom.enrich.event import (
     enrich_panic,
 )
 from otel_oom.enrich.types import EnrichedKill, StillAlive, VictimOutcome
-from otel_oom.model.events import MissedKills, OomKill
+from otel_oom.model.events import OomKill
+from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
 from otel_oom.otlp.encode import build_log_event, encode_log

@@ -18,7 +18,7 @@ from otel_oom.enrich.event import (
     enrich_panic,
 )
 from otel_oom.enrich.types import VictimOutcome
-from otel_oom.model.events import MissedKills
+from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import EventContainers
 from otel_oom.model.types import Memcg
 from otel_oom.otlp.encode import encode_log

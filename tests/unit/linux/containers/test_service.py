@@ -17,7 +17,7 @@ from otel_oom.linux.containers.lookup import ContainerLookup
 from otel_oom.linux.containers.oci_bundle import Bundle
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.linux.containers.watcher import BundleWatcher
-from otel_oom.model.events import MissedKills
+from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg
 from tests.testlib.samples.events import KILL
