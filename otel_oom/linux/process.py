@@ -77,6 +77,7 @@ class ProcessStat(Struct, frozen=True):
     ``start_ticks`` counts clock ticks since boot. ``exit_code`` is as wait(2) returns it, and
     ``None`` while the process lives or where this process may not see it. ``dying``: it has ended,
     is in ``do_exit()``, or has a SIGKILL pending, as after any fatal signal (complete_signal()).
+    Between the signal and ``do_exit()`` nothing shows it for some microseconds.
     """
 
     comm: str

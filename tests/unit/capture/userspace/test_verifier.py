@@ -135,13 +135,17 @@ def test_a_cgroup_is_verified_once_its_processes_die(
 
 
 def test_a_signalled_process_is_dying(victim: subprocess.Popen[bytes]) -> None:
-    """By a pending signal, the exit, or as a zombie: its state at any moment after the signal."""
+    """By a pending signal, the exit, or as a zombie; not for a moment between the first two."""
     process = ProcessDir(victim.pid)
     stat = process.read_stat()
     assert stat
     assert not stat.dying
     victim.send_signal(signal.SIGSTOP)
     victim.kill()
-    stat = process.read_stat()
-    assert stat
-    assert stat.dying
+
+    def is_dying() -> bool:
+        stat = process.read_stat()
+        assert stat
+        return stat.dying
+
+    wait_until(is_dying, "a sign of its death")
