@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from otel_oom.commands.demo.receiver import Receiver
 from tests.testlib.agent import run_agent
+from tests.testlib.command import run_command
 from tests.testlib.kernel.kills import kill_in
 from tests.testlib.kernel.memcg import MEMCG_LIMIT, cgroup_prefix, own_memcg
 from tests.testlib.repository import REPOSITORY
@@ -48,6 +50,11 @@ def test_the_agent_of_a_pod_reads_the_nodes_cgroups(tmp_path: Path) -> None:
             )
             pid = kill_in(victims)
             backend.wait_for_kills([pid], within_s=30)
+            # Its liveness probe, as the kubelet runs it: in the container, with its rights.
+            _, *words = container["livenessProbe"]["exec"]["command"]
+            command = [*prefix, sys.executable, "-m", "otel_oom", *words]
+            done = run_command([*command, "--state-dir", running.state_dir])
+            assert done.code == 0, done
     (log,) = filter_kills(backend.logs, [pid])
     assert log.attributes["oom.victim.memcg.limit"] == MEMCG_LIMIT
     assert log.attributes["process.executable.name"] == Path(os.path.realpath("/usr/bin/tail")).name
