@@ -39,7 +39,8 @@ def pipe() -> Iterator[tuple[int, int]]:
 @pytest.fixture
 def stream(pipe: tuple[int, int]) -> LogStream:
     """Write to the pipe, which nobody reads."""
-    return LogStream(pipe[1])
+    # Its thread stays: the number of its descriptor must not become that of another file.
+    return LogStream(os.dup(pipe[1]))
 
 
 @pytest.fixture
@@ -77,7 +78,10 @@ def read_until(descriptor: int, end: bytes) -> bytes:
 @pytest.mark.usefixtures("log")
 def test_kills_are_stored_while_nobody_reads_the_log(pipe: tuple[int, int], tmp_path: Path) -> None:
     fill(pipe[1])
-    kills = [replace(KILL, boot_id=clock.boot_id(), boottime_ns=number) for number in range(1, 4)]
+    kills = [
+        replace(KILL, boot_id=clock.boot_id(), victim=replace(KILL.victim, tgid=tgid))
+        for tgid in range(1, 4)
+    ]
     capture = threading.Thread(target=ingest, args=(tmp_path, *kills), daemon=True)
     capture.start()
     capture.join(LIMIT_S)
