@@ -133,10 +133,13 @@ _TABLES: Final = """
 
 _USAGE: Final = (("events", "events"), ("outbox", "events"), ("dead_letters", "dead_letters"))
 
-_MIGRATIONS: Final = ("".join((_TABLES, *(_usage_triggers(*names) for names in _USAGE))),)
-"""Each step brings a file from one version to the next; a new file goes through all of them."""
+_OLDEST: Final = 2
+"""The first version that is migrated; no release has an earlier one."""
 
-VERSION: Final = len(_MIGRATIONS)
+_MIGRATIONS: Final = ("".join((_TABLES, *(_usage_triggers(*names) for names in _USAGE))),)
+"""Each step brings a file to the next version; a new file goes through all of them."""
+
+VERSION: Final = _OLDEST + len(_MIGRATIONS) - 1
 
 
 def migrate(db: sqlite3.Connection) -> None:
@@ -144,8 +147,8 @@ def migrate(db: sqlite3.Connection) -> None:
 
     Raises:
         sqlite3.Error: the file can't be read or written.
-        StoreError: the file has a later version. It is left alone: it is intact, and a program
-            that knows that version will deliver its contents.
+        StoreError: the file has a later version, or one that was never released. It is left alone:
+            it is intact, and a program that knows that version will deliver its contents.
     """
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > VERSION:
@@ -153,6 +156,12 @@ def migrate(db: sqlite3.Connection) -> None:
             f"The database was written by a later otel-oom: it has schema version {version}, this "
             f"one knows {VERSION}. Run the later one, or name another directory with --state-dir."
         )
+    if 0 < version < _OLDEST:
+        raise StoreError(
+            f"The database was written by an otel-oom before its first release: it has schema "
+            f"version {version}. Deliver its contents by that one, then delete the state "
+            "directory; or name another with --state-dir."
+        )
     if version < VERSION:
-        steps = "".join(_MIGRATIONS[version:])
+        steps = "".join(_MIGRATIONS[max(0, version - _OLDEST + 1) :])
         db.executescript(f"BEGIN IMMEDIATE;{steps}PRAGMA user_version={VERSION};COMMIT;")

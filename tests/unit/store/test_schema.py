@@ -17,11 +17,11 @@ def tables(folder: Path) -> list[str]:
         return [name for (name,) in database.execute("SELECT name FROM sqlite_schema")]
 
 
-def test_a_new_file_has_version_1(tmp_path: Path) -> None:
+def test_a_new_file_has_version_2(tmp_path: Path) -> None:
     with Store(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
@@ -36,15 +36,18 @@ def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
         assert database.execute("PRAGMA user_version").fetchone() == (0,)
 
 
-def test_a_later_version_is_rejected_and_unchanged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "reason"), [(99, "later"), (1, "before its first release")])
+def test_another_version_is_rejected_and_unchanged(
+    tmp_path: Path, version: int, reason: str
+) -> None:
     with Store(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
-        database.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="99"), Store(tmp_path):
+        database.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(StoreError, match=f"{reason}.*version {version}"), Store(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (99,)
+        assert database.execute("PRAGMA user_version").fetchone() == (version,)
 
 
 def test_an_old_sqlite_is_rejected_before_anything_is_written() -> None:
