@@ -8,9 +8,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from msgspec.structs import replace
@@ -39,6 +42,8 @@ from tests.testlib.samples.events import (
     SNAPSHOT,
     sample_kill,
 )
+
+T = TypeVar("T")
 
 BOOT = KILL.boot_id
 FAR = 1 << 62
@@ -421,3 +426,38 @@ def test_usage_is_that_of_the_rows(store: Store) -> None:
             " (SELECT sum(length(payload)) FROM dead_letters)"
         ).fetchall()
     assert usage == [("events", LOUD, rows[0]), ("dead_letters", LOUD, rows[1])]
+
+
+def test_the_work_for_a_kill_does_not_grow_with_delivered_ones(store: Store) -> None:
+    """Counted in steps of SQLite's virtual machine: a loop of kills fills the history."""
+    steps: Counter[str] = Counter()
+
+    def count(name: str, work: Callable[[], T]) -> T:
+        def step() -> int:
+            steps[name] += 1
+            return 0
+
+        store._database.read(lambda db: db.set_progress_handler(step, 1))  # noqa: SLF001  a test's own
+        done = work()
+        store._database.read(lambda db: db.set_progress_handler(None, 1))  # noqa: SLF001  likewise
+        return done
+
+    def deliver(numbers: range) -> Counter[str]:
+        steps.clear()
+        for number in numbers:
+            kill = kill_in(LOUD, number)
+            count("insert", partial(store.insert, kill, SNAPSHOT))
+        count("oldest", lambda: store.oldest_pending_boottime_ns(BOOT))
+        rows = count("pending", lambda: store.pending_events(len(numbers), BOOT, FAR))
+        entries = [OutboxEntry(row.id, row.event.uid, b"log", b"span") for row in rows]
+        count("enqueue", lambda: store.enqueue(entries))
+        for name in ("logs", "traces"):
+            batch = count("batch", partial(store.next_batch, name, len(numbers), ALL))
+            count("ack", partial(store.ack, batch))
+        assert store.stats.row_counts()["outbox"] == 0
+        return steps.copy()
+
+    first = deliver(range(10))
+    deliver(range(10, 310))
+    grown = {name: n for name, n in deliver(range(310, 320)).items() if n > 1.5 * first[name]}
+    assert not grown, (grown, first)
