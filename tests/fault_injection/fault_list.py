@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.fault_injection import crashes, disks, memory, network, power
+from tests.fault_injection import crashes, disks, memory, network, power, tenants
 from tests.fault_injection.tally import Tally
 from tests.fault_injection.trial import Trial, run_trial
 
@@ -68,6 +68,11 @@ _LIST: Final = (
     ("overflow-no-log", "the same, without the kernel log", memory.overflow_buffer_without_log),
     ("own-victim", "the agent itself is the OOM victim", memory.kill_agent_out_of_memory),
     (
+        "tenants",
+        "a hostile tenant beside a quiet one, for five minutes",
+        tenants.attack_a_quiet_tenant,
+    ),
+    (
         "power",
         "power cut in a guest of Debian's 6.1; only kills that it had logged as stored",
         power.cut_power,
@@ -75,5 +80,7 @@ _LIST: Final = (
 )
 FAULTS: Final = tuple(Fault(*fault) for fault in _LIST)
 
-SHORT_FAULTS: Final = ("steps", "full", "flips-down", "garbage", "overflow-no-log", "own-victim")
+SHORT_FAULTS: Final = (
+    *("steps", "full", "flips-down", "garbage", "overflow-no-log", "own-victim", "tenants"),
+)
 """The faults whose short form is part of `make test`: one of each kind."""

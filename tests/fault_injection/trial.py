@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,7 @@ class Trial:
         source: str = "libbpf",
         ready: bool = True,
         url: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> Iterator[RunningAgent]:
         """Run an agent that sends to the backend, yield it once it captures.
 
@@ -121,7 +122,7 @@ class Trial:
             offset = stderr.tell()
             process = subprocess.Popen(
                 [*prefix, *command, "--state-dir", str(self.state_dir), *options],
-                env=self._environment(url or self.backend.url),
+                env={**self._environment(url or self.backend.url), **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
             )
