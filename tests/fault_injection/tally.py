@@ -12,7 +12,8 @@ from tests.fault_injection.storm import Death
 from tests.testlib.servers.backend import Received
 
 _KILL: Final = "oom.kill"
-_MISSED: Final = "oom.missed"
+_COUNTS: Final = {"oom.missed": "oom.missed.count", "oom.dropped": "oom.dropped.count"}
+"""The attribute that has the number of kills, by the event that reports them by number."""
 _BEFORE: Final = "before_first_start"
 _EARLY_NS: Final = 1_000_000_000
 _LATE_NS: Final = _EARLY_NS + (clock.boottime_ns() >> 12)
@@ -94,12 +95,13 @@ def compute_tally(  # noqa: PLR0913  each is named at the call
     duplicates = {key: uids_of_kill for key, uids_of_kill in uids.items() if len(uids_of_kill) > 1}
     assert not duplicates, f"one kill under several uids: {duplicates}"
     assert counted >= len(deaths), f"the kernel counts {counted} kills, waitpid {len(deaths)}"
+    by_number = {log.uid: log for log in logs if log.item.event_name in _COUNTS}.values()
     missed = sum(
-        log.attributes["oom.missed.count"]
-        for log in {log.uid: log for log in logs if log.item.event_name == _MISSED}.values()
+        log.attributes[_COUNTS[log.item.event_name]]
+        for log in by_number
         # Kills before the first start are none of this trial.
         if _time(log) >= since_ns
-        and log.attributes["oom.missed.reason"] != _BEFORE
+        and log.attributes.get("oom.missed.reason") != _BEFORE
         and not other_kernel
     )
     without_log = {death.pid for death in find_missing(deaths, [*counted_logs])}

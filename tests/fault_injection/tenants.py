@@ -80,11 +80,17 @@ def attack_a_quiet_tenant(trial: Trial, *, short: bool) -> None:
                 f"{kills} kills of the quiet one",
                 limit=_SETTLES_S,
             )
-        assert not backend.crossings, backend.crossings[:3]
+        assert not backend.crossings, [
+            (record.attributes.get("process.executable.name"), record.resource)
+            for record in backend.crossings[:3]
+        ]
         _check_quiet(backend, kills, ARRIVES_SHORT_S if short else ARRIVES_S)
         _check_agent(agent, watchdog)
         backend.wait_until_silent()
-        assert not backend.crossings, backend.crossings[:3]
+        assert not backend.crossings, [
+            (record.attributes.get("process.executable.name"), record.resource)
+            for record in backend.crossings[:3]
+        ]
         assert agent.stop(signal.SIGTERM) == 0, agent.log_text()
     assert backend.hostile_count, "the hostile tenant's kills did not arrive at all"
 
