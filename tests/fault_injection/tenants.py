@@ -26,6 +26,7 @@ from tests.fault_injection.trial import RunningAgent, Trial
 from tests.testlib.containers.podman import Podman, run_podman
 from tests.testlib.kernel.cgroups import nested_memcg
 from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
+from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.testlib.wait import wait_until
 from tests.vmtest.programs import program_path
 
@@ -71,10 +72,12 @@ def attack_a_quiet_tenant(trial: Trial, *, short: bool) -> None:
         backend.watch(quiet_id)
         _kill_quiet(podman)
         wait_until(lambda: len(backend.quiet()) == 1, "the first kill of the quiet one", limit=60)
+        counted, began_s = read_oom_kill_count(), time.monotonic()
         with _hostile_tenant(trial, podman, quiet_id):
             kills = 1 + _kill_quiet_until(
                 podman, time.monotonic() + (LASTS_SHORT_S if short else LASTS_S)
             )
+            ended_s = time.monotonic()
             wait_until(
                 lambda: len(backend.quiet()) >= kills,
                 f"{kills} kills of the quiet one",
@@ -86,6 +89,8 @@ def attack_a_quiet_tenant(trial: Trial, *, short: bool) -> None:
         ]
         _check_quiet(backend, kills, ARRIVES_SHORT_S if short else ARRIVES_S)
         _check_agent(agent, watchdog)
+        rate = (read_oom_kill_count() - counted) / (ended_s - began_s)
+        assert short or rate > _RATE / 2, f"the hostile tenant made {rate:.0f} kills a second only"
         backend.wait_until_silent()
         assert not backend.crossings, [
             (record.attributes.get("process.executable.name"), record.resource)
