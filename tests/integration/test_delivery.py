@@ -69,6 +69,7 @@ def test_an_event_without_a_span_is_delivered(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+@pytest.mark.slow
 def test_a_backlog_of_one_container_does_not_delay_another(tmp_path: Path) -> None:
     received: list[str] = []
 

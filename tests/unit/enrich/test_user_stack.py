@@ -250,6 +250,7 @@ def test_no_link_in_a_container_leads_to_a_file_of_the_host(tmp_path: Path) -> N
     assert lines == (f"{frame.build_id}+{frame.offset:#x}",)
 
 
+@pytest.mark.slow
 def test_a_tenant_names_no_function_of_another(tmp_path: Path) -> None:
     """Build ids are public: an image of the same base has them."""
     library = build(tmp_path / "good/lib", build_id="0x" + "5a" * 20)

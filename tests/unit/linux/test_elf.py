@@ -96,6 +96,7 @@ def test_build_ids_equal_those_of_readelf() -> None:
         assert (file.build_id.hex() if file else None) == (match[1] if match else None), path
 
 
+@pytest.mark.slow
 def test_every_exported_function_is_found() -> None:
     """Those of the C library, by their first and last bytes; any name at the address is right."""
     require(shutil.which("readelf"), "readelf is the oracle")

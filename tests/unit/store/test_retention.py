@@ -64,6 +64,7 @@ def unpruned_uids(store: Store) -> list[str]:
         return [uid for (uid,) in database.execute(query)]
 
 
+@pytest.mark.slow
 def test_only_history_is_deleted_while_there_is_some(store: Store) -> None:
     # Smaller ones: more than go at a time.
     kills = [sample_kill(number, stack=("x" * 12_000,)) for number in range(900)]

@@ -62,6 +62,7 @@ def test_a_file_is_decompressed_whatever_its_name(suffix: str, tmp_path: Path) -
     assert _read(tmp_path / "kern.log") == PLAIN * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2", ".zst"])
 @pytest.mark.parametrize("damage", ["cut off", "overwritten"])
 def test_a_damaged_file_is_read_as_far_as_it_goes(suffix: str, damage: str, tmp_path: Path) -> None:
