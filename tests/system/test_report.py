@@ -15,7 +15,11 @@ from otel_oom.model.events import CapturedEvent, OomKill
 from tests.testlib.agent import run_agent
 from tests.testlib.kernel.kills import kill_in, kill_one
 from tests.testlib.kernel.memcg import own_memcg
-from tests.testlib.kernel.oracle import KernelLog, parse_killed_lines
+from tests.testlib.kernel.oracle import (
+    KernelLog,
+    parse_killed_lines,
+    wait_for_report_budget,
+)
 from tests.testlib.servers.backend import Backend, filter_kills
 from tests.testlib.wait import wait_until
 
@@ -71,6 +75,7 @@ def test_kills_in_quick_succession_share_one_report(tmp_path: Path) -> None:
             "OTEL_OOM_REPORT_INTERVAL": "1m",
         }
         with run_agent(tmp_path, environ), own_memcg() as loud:
+            wait_for_report_budget(3)
             pids = [kill_in(loud), kill_in(loud)]
             with own_memcg() as quiet:
                 pids.append(kill_in(quiet))
