@@ -74,7 +74,8 @@ def test_kills_in_quick_succession_share_one_report(tmp_path: Path) -> None:
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
             "OTEL_OOM_REPORT_INTERVAL": "1m",
         }
-        with run_agent(tmp_path, environ), own_memcg() as loud:
+        with run_agent(tmp_path, environ) as agent, own_memcg() as loud:
+            wait_until(lambda: "Reports of OOM kills are read" in agent.log_text(), "the log")
             wait_for_report_budget(3)
             pids = [kill_in(loud), kill_in(loud)]
             with own_memcg() as quiet:
