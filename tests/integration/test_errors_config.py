@@ -9,6 +9,8 @@ import pytest
 
 from tests.testlib.command import run_otel_oom
 
+pytestmark = pytest.mark.slow  # each runs the command as a process of its own
+
 OTLP = "OTEL_EXPORTER_OTLP_"
 
 WRONG = [
