@@ -39,6 +39,10 @@ class TenantBackend(Backend):
         """Return the logs of the quiet tenant."""
         return [record for _, record in self._quiet if hasattr(record.item, "time_unix_nano")]
 
+    def quiet_spans(self) -> list[Received]:
+        """Return the spans of the quiet tenant."""
+        return [record for _, record in self._quiet if not hasattr(record.item, "time_unix_nano")]
+
     def quiet_delays_s(self) -> dict[str, float]:
         """Return by uid the seconds from a kill in the kernel to its log here."""
         return {

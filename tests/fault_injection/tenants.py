@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import threading
 import time
@@ -21,9 +20,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from otel_oom.linux.elf import MAX_SEGMENTS
+from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.fault_injection.tenant_backend import TenantBackend
 from tests.fault_injection.trial import RunningAgent, Trial
 from tests.testlib.containers.podman import Podman, run_podman
+from tests.testlib.hostile_elf import many_notes
 from tests.testlib.kernel.cgroups import nested_memcg
 from tests.testlib.kernel.memcg import cgroup_prefix, own_memcg
 from tests.testlib.kernel.oracle import read_oom_kill_count
@@ -38,6 +40,7 @@ ARRIVES_SHORT_S: Final = 20.0
 
 _RATE: Final = 100
 _QUIET_EVERY_S: Final = 2.0
+_FORGED_EVERY_S: Final = 1.0
 _AGENT_BYTES: Final = 128 << 20
 """MemoryMax of deploy/systemd/otel-oom.service, and the limit of the DaemonSet."""
 _WATCHDOG_S: Final = 20.0
@@ -46,6 +49,7 @@ _SETTLES_S: Final = 60.0
 _NOBODY: Final = 65534
 _AS_NOBODY: Final = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
 _LIBRARIES: Final = 2048
+_INODES: Final = 128
 _BIG_JSON_BYTES: Final = 4 << 20
 
 _QUIET: Final = "quiet-db"
@@ -79,8 +83,8 @@ def attack_a_quiet_tenant(trial: Trial, *, short: bool) -> None:
             )
             ended_s = time.monotonic()
             wait_until(
-                lambda: len(backend.quiet()) >= kills,
-                f"{kills} kills of the quiet one",
+                lambda: min(len(backend.quiet()), len(backend.quiet_spans())) >= kills,
+                f"logs and spans of {kills} kills of the quiet one",
                 limit=_SETTLES_S,
             )
         assert not backend.crossings, [
@@ -150,10 +154,9 @@ def _hostile_tenant(trial: Trial, podman: Podman, quiet_id: str) -> Iterator[Non
     with ExitStack() as stack:
         stack.enter_context(_pose_as_runtime(trial.folder, quiet_id))
         forged = f"/user.slice/user-{_NOBODY}.slice/user@{_NOBODY}.service/{_HOSTILE}"
-        memcg = stack.enter_context(
-            nested_memcg(f"{forged}/cri-containerd-{quiet_id}.scope", 16 << 20)
-        )
-        stack.enter_context(_kill_now_and_then(memcg / "cgroup.procs"))
+        path = f"{forged}/cri-containerd-{quiet_id}.scope"
+        stack.enter_context(nested_memcg(path, 16 << 20))
+        stack.enter_context(trial.storm.kill_continuously(Cgroup(path), _FORGED_EVERY_S))
         own = make_hostile_files(trial.folder / "tenant")
         options = (f"--volume={own / 'bin'}:/t:ro", f"--volume={own / 'lib'}:/usr/lib:ro")
         podman.run(
@@ -180,25 +183,16 @@ def make_hostile_files(folder: Path) -> Path:
     program = folder / "bin/hostile_tenant"
     program.write_bytes(program_path("hostile_tenant").read_bytes())
     program.chmod(0o755)
-    first = folder / "lib/lib0.so"
-    first.write_bytes(slow_elf())
-    for number in range(1, _LIBRARIES):
-        os.link(first, folder / f"lib/lib{number}.so")
+    for number in range(_LIBRARIES):
+        library = folder / f"lib/lib{number}.so"
+        if number < _INODES:
+            # Beyond the bound on segments, and at it.
+            library.write_bytes(many_notes() if number % 2 else many_notes(MAX_SEGMENTS))
+        else:
+            os.link(folder / f"lib/lib{number % _INODES}.so", library)
     (folder / "lib/link.so").symlink_to("/dev/tty")
     os.mkfifo(folder / "lib/fifo.so")
     return folder
-
-
-def slow_elf() -> bytes:
-    """Return an ELF file of 61 KiB whose 1,024 segments are notes, each of 341 empty ones."""
-    segments, notes = 1024, 4092
-    begin = 64 + 56 * segments
-    header = struct.pack(
-        "<16sHHIQQQIHHHHHH",
-        *(b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 64, 0, 0, 64, 56, segments, 64, 0, 0),
-    )
-    segment = struct.pack("<IIQQQQQQ", 4, 4, begin, 0, 0, notes, notes, 1)
-    return header + segment * segments + bytes(notes)
 
 
 @contextmanager
@@ -234,24 +228,6 @@ def _pose_as_runtime(folder: Path, quiet_id: str) -> Iterator[None]:
             )
             stack.callback(process.kill)
         yield
-
-
-@contextmanager
-def _kill_now_and_then(procs: Path) -> Iterator[None]:
-    """Let the kernel kill unprivileged processes in a cgroup named after the quiet container."""
-    over = threading.Event()
-
-    def kill() -> None:
-        while not over.wait(1.0):
-            subprocess.run([program_path("fill_cgroup"), procs], check=False)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 class _Watchdog:
