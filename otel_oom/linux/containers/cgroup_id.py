@@ -30,13 +30,14 @@ _COMPONENT: Final = re.compile(rf"(?:(?:.*:)?(?P<prefix>{_PREFIX})[-:])?(?P<id>{
 
 # Root alone makes these cgroups. A slice that systemd makes for a user is root's; what is below
 # that user's manager, or below a service, may belong to anybody.
-_OWN_UNIT: Final = r"(?:/system\.slice/(?:containerd|docker|crio)\.service)"
+RUNTIME_UNIT: Final = r"(?:/system\.slice/(?:containerd|docker|crio)\.service)"
+"""The cgroups in which runtimes run, as a regular expression."""
 _PLACED: Final = re.compile(
     # Podman's crun adds a cgroup in which the container is the root.
     r"(?:(?<=.)/container)?(?:"
     rf"(?:/[^/]+\.slice)+/{_PREFIX}-{_ID}\.scope"
-    rf"|{_OWN_UNIT}?/[^/]*:{_PREFIX}:{_ID}"
-    rf"|{_OWN_UNIT}/{_ID}"
+    rf"|{RUNTIME_UNIT}?/[^/]*:{_PREFIX}:{_ID}"
+    rf"|{RUNTIME_UNIT}/{_ID}"
     rf"|/(?:docker|k8s\.io|default)/{_ID}"
     rf"|/libpod_parent/(?:{_ID}/)?libpod-{_ID}"
     rf"|(?:/kubelet)?/kubepods(?:/burstable|/besteffort)?/pod[0-9a-f-]+/(?:crio-)?{_ID}"

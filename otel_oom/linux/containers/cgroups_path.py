@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
 
-_RUNTIME_UNIT: Final = re.compile(r"/system\.slice/(?:containerd|docker|crio)\.service")
-"""The cgroups in which runtimes run: a relative path begins in that of the runtime."""
+from otel_oom.linux.containers.cgroup_id import RUNTIME_UNIT
+
 _DEFAULT_SLICE: Final = "system.slice"
 _MAX_UNIT_CHARS: Final = 255
 """Of a name of systemd (systemd.unit(5)): the path of a slice grows with the square of it."""
@@ -28,8 +28,9 @@ def names_cgroup(cgroups_path: str, cgroup: str, *, whole: bool) -> bool:
         parent = cgroup.removesuffix(absolute)
         if parent == cgroup:
             continue
+        # A relative path begins in the cgroup of the runtime.
         relative = not cgroups_path.startswith("/")
-        if not whole or not parent or (relative and _RUNTIME_UNIT.fullmatch(parent)):
+        if not whole or not parent or (relative and re.fullmatch(RUNTIME_UNIT, parent)):
             return True
     return False
 
