@@ -21,6 +21,15 @@
 #define OOM_BUILD_ID_LEN 20
 #define OOM_MAX_MARKS 8192 /* a power of two */
 #define OOM_HOLDER_LEN 128
+#define OOM_UNIT_LEN 24 /* the longest name of a daemon's unit, with NUL */
+#define OOM_SIGNAL_RING_BYTES (1 << 18)
+#define OOM_CHUNK_LEN 4096 /* of user memory: each is in one page */
+#define OOM_ARGUMENT_CHUNKS 3
+#define OOM_ENVIRON_CHUNKS 7
+#define OOM_START_TEXTS 16
+#define OOM_MAPPINGS 32
+#define OOM_MAPPING_NAME_LEN 64
+#define OOM_MAPPING_SLOTS 32
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -31,6 +40,9 @@ enum oom_kind {
 	/* struct oom_victim_record without a victim: no process could be chosen. */
 	OOM_KIND_NO_VICTIM = 4,
 	OOM_KIND_REAPER = 5, /* struct oom_reaper_record */
+	/* struct oom_victim_record of a process that a userspace OOM daemon, the trigger, sends a
+	 * fatal signal to. In a ring buffer of its own. */
+	OOM_KIND_SIGNAL = 6,
 };
 
 enum oom_flag {
@@ -74,8 +86,60 @@ struct oom_task {
 	__u32 pid_ns;
 	__u32 mnt_ns;
 	__s32 score_adj;
-	__u32 reserved;
+	__u32 start_text; /* of the victim: number of its struct oom_start_text; 0: none */
 	char comm[OOM_COMM_LEN];
+};
+
+/* A range of user memory, and which of its chunks could be read: pages that are not present can't.
+ * The first chunk begins at the page of `begin`. */
+struct oom_user_text {
+	__u64 begin;
+	__u64 end;
+	__u32 read_chunks; /* bit N: chunk N */
+	__u32 reserved;
+};
+
+/* The arguments and the environment of a victim, as they are in its memory at the mark. They hold
+ * secrets: so they are in no record, and the reader wipes them. Number N is at index N - 1. */
+struct oom_start_text {
+	__u64 boottime_ns; /* header.boottime_ns of the kill's record */
+	struct oom_user_text arguments;
+	struct oom_user_text environ;
+	char argument_chunks[OOM_ARGUMENT_CHUNKS * OOM_CHUNK_LEN];
+	char environ_chunks[OOM_ENVIRON_CHUNKS * OOM_CHUNK_LEN];
+};
+
+enum oom_mapping_kind {
+	OOM_MAPPING_ANONYMOUS = 1, /* the name is that of prctl(PR_SET_VMA_ANON_NAME) */
+	OOM_MAPPING_HEAP = 2,	   /* of brk(2) */
+	OOM_MAPPING_STACK = 3,	   /* of the first thread */
+	OOM_MAPPING_SHMEM = 4,	   /* a file of tmpfs, memfd_create(2), SysV or MAP_SHARED */
+	OOM_MAPPING_FILE = 5,
+	OOM_MAPPING_HUGETLB = 6,
+	OOM_MAPPING_RESERVED = 7, /* no access is allowed */
+	OOM_MAPPING_SPECIAL = 8,  /* the kernel's own, such as vdso */
+};
+
+/* All mappings of one kind and name. */
+struct oom_mapping {
+	__u64 key; /* of kind and name; 0: an unused entry */
+	__u64 bytes;
+	__u32 count;
+	__u32 kind;			 /* enum oom_mapping_kind */
+	char name[OOM_MAPPING_NAME_LEN]; /* of a file: without its folder; longer ones are cut */
+};
+
+/* The mappings of a victim at its mark, those of process id N at index N % OOM_MAPPING_SLOTS. */
+struct oom_mappings {
+	__u64 start_boottime_ns; /* as in struct oom_task */
+	__u32 tgid;
+	__u32 map_count;     /* by the kernel's own count */
+	__u32 mapping_count; /* of all entries and of the others */
+	__u32 other_count;
+	__u64 other_bytes; /* of mappings that found no entry */
+	__u32 steps;
+	__u32 reserved;
+	struct oom_mapping entries[OOM_MAPPINGS]; /* in no order */
 };
 
 /* Bytes, read at the mark, before anything is freed. */
@@ -145,7 +209,7 @@ struct oom_victim_record {
 	struct oom_path exe;		    /* in the victim's own mount namespace */
 	struct oom_path command; /* the start of the command line, each argument with its NUL */
 	__u32 text_len;
-	__u32 reserved;
+	__u32 signal;					      /* OOM_KIND_SIGNAL: its number */
 	struct oom_user_frame user_stack[OOM_USER_STACK_LEN]; /* innermost frame first */
 	/* Return addresses of the trigger's kernel stack, innermost first, then zeros. Only for
 	 * resolve_symbol(): addresses never leave the host. */
@@ -201,8 +265,21 @@ struct oom_lost_kills {
 	char name[OOM_HOLDER_LEN]; /* of the holder's cgroup */
 };
 
+/* Per CPU: the last request for a kill by sysrq, and the unit that the requester is of. */
+struct oom_sysrq_request {
+	__u64 boottime_ns;	 /* 0: none */
+	char unit[OOM_UNIT_LEN]; /* of a userspace OOM daemon; empty: of any other process */
+};
+
 _Static_assert(sizeof(struct oom_header) == 32, "oom_header");
 _Static_assert(sizeof(struct oom_task) == 64, "oom_task");
+_Static_assert(sizeof(struct oom_user_text) == 24, "oom_user_text");
+_Static_assert(sizeof(struct oom_start_text) ==
+		       56 + (OOM_ARGUMENT_CHUNKS + OOM_ENVIRON_CHUNKS) * OOM_CHUNK_LEN,
+	       "oom_start_text");
+_Static_assert(sizeof(struct oom_mapping) == 24 + OOM_MAPPING_NAME_LEN, "oom_mapping");
+_Static_assert(sizeof(struct oom_mappings) == 40 + OOM_MAPPINGS * sizeof(struct oom_mapping),
+	       "oom_mappings");
 _Static_assert(sizeof(struct oom_memory) == 48, "oom_memory");
 _Static_assert(sizeof(struct oom_path) == 8, "oom_path");
 _Static_assert(sizeof(struct oom_memcg) == 16, "oom_memcg");
@@ -216,6 +293,7 @@ _Static_assert(sizeof(struct oom_victim_record) ==
 _Static_assert(sizeof(struct oom_reaper_record) == 96, "oom_reaper_record");
 _Static_assert(sizeof(struct oom_exit_record) == 48, "oom_exit_record");
 _Static_assert(sizeof(struct oom_counters) == 24, "oom_counters");
+_Static_assert(sizeof(struct oom_sysrq_request) == 8 + OOM_UNIT_LEN, "oom_sysrq_request");
 _Static_assert(sizeof(struct oom_lost_kills) == 8 + OOM_HOLDER_LEN, "oom_lost_kills");
 
 #endif /* OTEL_OOM_EVENTS_H */

@@ -14,6 +14,9 @@
 
 #include "marks.bpf.h"
 #include "record.bpf.h"
+#ifdef OOM_HAS_START_TEXTS
+#include "start_text.bpf.h"
+#endif
 
 #define RATELIMIT_NS 1000000000ULL
 
@@ -140,8 +143,12 @@ static __always_inline int on_mark_victim(void *context, __u64 argument)
 		return 0;
 	record->header.boottime_ns = victim.marked_ns;
 	record->victim.tgid = tgid;
-	if (task)
+	if (task) {
 		fill_victim(record, task);
+#ifdef OOM_HAS_START_TEXTS
+		fill_start_text(record, (struct mm_struct *)victim.mm);
+#endif
+	}
 	record_submit(context, record, decided ? state : NULL, holder);
 	/* SIGKILL comes before the mark: a quick victim may already have passed sched_process_exit.
 	 * Not if exit_mm() comes first, which waits for the task_lock() that is held here. */

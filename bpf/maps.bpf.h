@@ -3,7 +3,7 @@
 
 /*
  * The state that the programs keep between calls. oom.bpf.c and bcc/oom.bcc.c each declare the maps
- * in their loader's syntax, and define the accessors below.
+ * in their loader's syntax. The accessors below are defined in map_access.bpf.h and bcc/oom.bcc.c.
  */
 #ifndef OTEL_OOM_MAPS_BPF_H
 #define OTEL_OOM_MAPS_BPF_H
@@ -15,6 +15,7 @@
 /* Of an LRU map each CPU can reserve 128 free entries (LOCAL_FREE_TARGET of bpf_lru_list.c). */
 #define MAX_HOLDERS 2048
 #define MAX_LOST_KILLS 512
+#define NODE_WORDS 32	 /* of the maple tree: parent, then pivots, then slots */
 #define RING_SEGMENTS 16 /* eighths: more than the unread records reach into */
 
 struct victim {
@@ -55,6 +56,26 @@ struct ring_usage {
 		__u32 number;
 		__u32 bytes;
 	} segments[RING_SEGMENTS];
+};
+
+/* A walk over the mappings of a victim. It is in memory, so that the verifier takes each value for
+ * any number. */
+struct mapping_walk {
+	__u64 mm;
+	__u64 root;
+	__u64 entry;   /* the next node to enter, or in older kernels the next mapping */
+	__u64 address; /* the first that is not visited yet */
+	__u64 high;    /* the last address of entry's node */
+	__u64 heap_start;
+	__u64 heap_end;
+	__u64 stack;
+	__u32 slot; /* of the leaf in node */
+	__u32 in_leaf;
+	__u32 depth;
+	__u32 reserved;
+	__u64 node[NODE_WORDS];
+	struct oom_mapping mapping;
+	struct oom_mappings result;
 };
 
 /* Of this CPU. */

@@ -11,13 +11,15 @@
 
 #include "maps.bpf.h"
 
+#define OOM_HAS_START_TEXTS /* for handlers.bpf.h; not with BCC */
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /*
- * All maps but oom_scratch and oom_symbol outlive these programs: the loader pins them, and the
- * next agent's programs use them on, for a short time together with these. Another layout or
- * meaning of their content therefore needs a new OOM_WIRE_VERSION, which gets maps of its own. The
- * marks are shared by all versions: another layout of them needs another map name.
+ * All maps but oom_scratch, oom_symbol and oom_mapping_walk outlive these programs: the loader pins
+ * them, and the next agent's programs use them on, for a short time together with these. Another
+ * layout or meaning of their content therefore needs a new OOM_WIRE_VERSION, which gets maps of its
+ * own. The marks are shared by all versions: another layout of them needs another map name.
  */
 
 #define SINGLE(map_type, name, value_type)                                                         \
@@ -36,6 +38,7 @@ SINGLE(BPF_MAP_TYPE_PERCPU_ARRAY, oom_scratch, struct oom_victim_record);
 SINGLE(BPF_MAP_TYPE_ARRAY, oom_symbol, char[OOM_SYMBOL_LEN]);
 SINGLE(BPF_MAP_TYPE_ARRAY, oom_mark_count, __u64);
 SINGLE(BPF_MAP_TYPE_ARRAY, oom_decision, struct decision_state);
+SINGLE(BPF_MAP_TYPE_ARRAY, oom_mapping_walk, struct mapping_walk);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -65,6 +68,20 @@ struct {
 } oom_marks SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OOM_START_TEXTS);
+	__type(key, __u32);
+	__type(value, struct oom_start_text);
+} oom_start_texts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OOM_MAPPING_SLOTS);
+	__type(key, __u32);
+	__type(value, struct oom_mappings);
+} oom_mappings SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, MAX_RATELIMITS);
 	__type(key, __u64);
@@ -85,105 +102,19 @@ struct {
 	__type(value, struct oom_lost_kills);
 } oom_lost_kills SEC(".maps");
 
-static __always_inline void *single_value(void *map)
-{
-	__u32 zero = 0;
+/* Created only with the programs daemon_signal and daemon_sysrq, in a load of their own. */
+SINGLE(BPF_MAP_TYPE_PERCPU_ARRAY, oom_sysrq, struct oom_sysrq_request);
 
-	return bpf_map_lookup_elem(map, &zero);
-}
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, OOM_SIGNAL_RING_BYTES);
+} oom_signal_ring SEC(".maps");
 
-static __always_inline struct oom_counters *counters(void)
-{
-	return single_value(&oom_counters);
-}
-
-static __always_inline struct oom_victim_record *scratch_record(void)
-{
-	return single_value(&oom_scratch);
-}
-
-static __always_inline long ring_output(void *context __attribute__((unused)), void *record,
-					__u32 size)
-{
-	return bpf_ringbuf_output(&oom_ring, record, size, 0);
-}
-
-static __always_inline __u64 ring_query(__u64 flag)
-{
-	return bpf_ringbuf_query(&oom_ring, flag);
-}
-
-static __always_inline struct ring_usage *ring_usage_lookup(__u64 holder)
-{
-	return bpf_map_lookup_elem(&oom_ring_usage, &holder);
-}
-
-static __always_inline void ring_usage_update(__u64 holder, struct ring_usage *usage)
-{
-	bpf_map_update_elem(&oom_ring_usage, &holder, usage, BPF_ANY);
-}
-
-static __always_inline struct oom_lost_kills *lost_kills_lookup(__u64 holder)
-{
-	return bpf_map_lookup_elem(&oom_lost_kills, &holder);
-}
-
-static __always_inline void lost_kills_update(__u64 holder, struct oom_lost_kills *lost)
-{
-	bpf_map_update_elem(&oom_lost_kills, &holder, lost, BPF_ANY);
-}
-
-static __always_inline struct decision_state *current_decision(void)
-{
-	return single_value(&oom_decision);
-}
-
-static __always_inline struct victim *victim_lookup(__u32 tgid)
-{
-	return bpf_map_lookup_elem(&oom_victims, &tgid);
-}
-
-static __always_inline void victim_update(__u32 tgid, struct victim *victim)
-{
-	bpf_map_update_elem(&oom_victims, &tgid, victim, BPF_ANY);
-}
-
-static __always_inline long victim_delete(__u32 tgid)
-{
-	return bpf_map_delete_elem(&oom_victims, &tgid);
-}
-
-static __always_inline __u32 *thread_tgid_lookup(__u32 tid)
-{
-	return bpf_map_lookup_elem(&oom_threads, &tid);
-}
-
-static __always_inline void thread_tgid_update(__u32 tid, __u32 tgid)
-{
-	bpf_map_update_elem(&oom_threads, &tid, &tgid, BPF_ANY);
-}
-
-static __always_inline struct oom_mark *mark_lookup(__u32 index)
-{
-	return bpf_map_lookup_elem(&oom_marks, &index);
-}
-
-static __always_inline __u64 *mark_count(void)
-{
-	return single_value(&oom_mark_count);
-}
-
-static __always_inline struct ratelimit *ratelimit_lookup(__u64 memcg_id)
-{
-	return bpf_map_lookup_elem(&oom_ratelimits, &memcg_id);
-}
-
-static __always_inline void ratelimit_update(__u64 memcg_id, struct ratelimit *ratelimit)
-{
-	bpf_map_update_elem(&oom_ratelimits, &memcg_id, ratelimit, BPF_ANY);
-}
+#include "map_access.bpf.h"
 
 #include "handlers.bpf.h"
+#include "mappings.bpf.h"
+#include "signals.bpf.h"
 
 /* Some functions have a program for each way to hook them: the loader takes the first way that the
  * kernel allows. */
@@ -242,6 +173,14 @@ int mark_victim_raw(__u64 *args)
 	return on_mark_victim(args, args[0]);
 }
 
+/* Attached first, so that it runs before the program that submits the kill's record. Loaded where
+ * the kernel has bpf_loop(). */
+SEC("raw_tp/mark_victim")
+int mark_victim_mappings(__u64 *args)
+{
+	return on_mark_mappings(args[0]);
+}
+
 /* Run by the loader (BPF_PROG_RUN): if true, signal_generate need not be attached. */
 SEC("raw_tp")
 int mark_has_task(__u64 *args __attribute__((unused)))
@@ -253,6 +192,18 @@ SEC("raw_tp/signal_generate")
 int signal_generate(__u64 *args)
 {
 	return on_signal_generate(args[0], args[1], args[2]);
+}
+
+SEC("raw_tp/signal_generate")
+int daemon_signal(__u64 *args)
+{
+	return on_daemon_signal(args[0], (struct task_struct *)args[2], args[4]);
+}
+
+SEC("kprobe/__handle_sysrq")
+int daemon_sysrq(struct pt_regs *regs)
+{
+	return on_sysrq(PT_REGS_PARM1(regs));
 }
 
 SEC("raw_tp/sched_process_exit")

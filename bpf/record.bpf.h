@@ -172,14 +172,17 @@ static __always_inline struct kernfs_node *decision_holder(struct decision_state
 }
 
 /* Returns NULL, or a record in which every part is marked as absent until it is filled. The stacks
- * are not cleared: bpf_get_stack() does that. */
+ * of the last record on this CPU stay, and the time of its decision, until record_submit(). */
 static __always_inline struct oom_victim_record *record_begin(enum oom_kind kind)
 {
 	struct oom_victim_record *record = scratch_record();
+	__u64 decided_ns;
 
 	if (!record)
 		return NULL;
+	decided_ns = record->header.flags & OOM_FLAG_NO_STACKS ? 0 : record->decision.boottime_ns;
 	__builtin_memset(record, 0, offsetof(struct oom_victim_record, user_stack));
+	record->decision.boottime_ns = decided_ns;
 	fill_header(&record->header, kind, 0);
 	record->header.flags = OOM_FLAG_NO_TASK | OOM_FLAG_NO_MM | OOM_FLAG_NO_EXE |
 			       OOM_FLAG_NO_MEMCG | OOM_FLAG_NO_DECISION | OOM_FLAG_NO_LIMIT_MEMCG |
@@ -188,17 +191,21 @@ static __always_inline struct oom_victim_record *record_begin(enum oom_kind kind
 }
 
 /* Add the stacks if they are within the holder's share; else move the text to their place. Returns
- * the size of the record. bpf_get_stack() also works on kernels without kprobes and fentry. */
+ * the size of the record. bpf_get_stack() also works on kernels without kprobes and fentry. It
+ * takes some 30 us, so `unwound` stacks stay: a group's victims have one trigger.
+ */
 static __always_inline __u32 fill_stacks(void *context, struct oom_victim_record *record,
-					 struct ring_share *share)
+					 struct ring_share *share, int unwound)
 {
 	__u32 text_len = record->text_len;
 
 	if (ring_admits(share, offsetof(struct oom_victim_record, text) + text_len,
 			SHARE_COMPLETE)) {
-		bpf_get_stack(context, record->stack, sizeof(record->stack), 0);
-		bpf_get_stack(context, record->user_stack, sizeof(record->user_stack),
-			      BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
+		if (!unwound) {
+			bpf_get_stack(context, record->stack, sizeof(record->stack), 0);
+			bpf_get_stack(context, record->user_stack, sizeof(record->user_stack),
+				      BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
+		}
 		return offsetof(struct oom_victim_record, text) + text_len;
 	}
 	record->header.flags |= OOM_FLAG_NO_STACKS;
@@ -215,16 +222,20 @@ static __always_inline int record_submit(void *context, struct oom_victim_record
 	struct oom_counters *count = counters();
 	struct ring_share share;
 	__u32 size;
+	int unwound;
 
 	fill_trigger(record);
+	unwound = state && record->decision.boottime_ns == state->decision.boottime_ns;
+	record->decision.boottime_ns = 0;
 	if (state)
 		fill_decision(record, state);
 	read_ring_share(&share, BPF_CORE_READ(holder, id));
-	size = fill_stacks(context, record, &share);
+	size = fill_stacks(context, record, &share, unwound);
 	record->header.size = size;
 	if (size <= sizeof(*record) && ring_admits(&share, size, SHARE_KILL) &&
 	    ring_submit(context, record, size, &share) == 0)
 		return 0;
+	record->decision.boottime_ns = 0;
 	/* The reader looks for the holders when the counter has changed. */
 	count_lost_kill((struct oom_lost_kills *)record, share.holder, holder);
 	if (count)

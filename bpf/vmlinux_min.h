@@ -108,9 +108,14 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct super_block {
+	unsigned long s_magic;
+};
+
 struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
+	struct super_block *d_sb;
 };
 
 struct vfsmount {
@@ -136,11 +141,23 @@ struct file {
 enum { MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES, NR_MM_COUNTERS };
 
 struct mm_struct {
+	/* A struct maple_tree, from 6.1 on. It has no name here, as in struct mm_struct___atomic.
+	 */
+	struct {
+		void *ma_root;
+	} mm_mt;
+	struct vm_area_struct *mmap; /* before 6.1 (kernel commit 763ecb035029) */
+	int map_count;
+	unsigned long start_brk;
+	unsigned long brk;
+	unsigned long start_stack;
 	unsigned long total_vm;
 	struct file *exe_file;
 	atomic_long_t pgtables_bytes;
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 	struct percpu_counter rss_stat[NR_MM_COUNTERS];
 };
 
@@ -151,6 +168,17 @@ struct mm_struct___atomic {
 	struct {
 		atomic_long_t count[NR_MM_COUNTERS];
 	} rss_stat;
+};
+
+struct vm_area_struct {
+	unsigned long vm_start;
+	unsigned long vm_end;
+	unsigned long vm_flags;
+	struct mm_struct *vm_mm;
+	struct file *vm_file;
+	const void *vm_ops;
+	void *anon_name;		/* a struct anon_vma_name, from 5.17 on */
+	struct vm_area_struct *vm_next; /* before 6.1 (kernel commit 763ecb035029) */
 };
 
 struct signal_struct {
@@ -182,6 +210,7 @@ enum cgroup_subsys_id { memory_cgrp_id = 4, CGROUP_SUBSYS_COUNT = 16 };
 
 struct css_set {
 	struct cgroup_subsys_state *subsys[CGROUP_SUBSYS_COUNT];
+	struct cgroup *dfl_cgrp; /* in the hierarchy of cgroup v2 */
 };
 
 struct page_counter {
@@ -227,7 +256,10 @@ struct task_struct {
 #pragma clang attribute pop
 
 /* SEND_SIG_PRIV: a signal sent by the kernel itself (include/linux/sched/signal.h). */
-enum { ENOENT = 2, SIGKILL = 9, SEND_SIG_PRIV = 1 };
+enum { ENOENT = 2, SIGKILL = 9, SIGTERM = 15, SEND_SIG_PRIV = 1 };
+
+/* The result that the tracepoint signal_generate passes (include/trace/events/signal.h). */
+enum { TRACE_SIGNAL_DELIVERED };
 
 /* To test whether the kernel has the helper (5.13, kernel commit 7b15523a989b). */
 enum bpf_func_id { BPF_FUNC_snprintf = 165 };

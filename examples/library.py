@@ -1,29 +1,18 @@
-"""Watch OOM kills from a program of your own, without agent and OTLP.
+"""Kills in the OpenTelemetry SDK of a program of your own, printed as JSON.
 
     sudo .venv/bin/python examples/library.py
 
-It prints a line for each kill. An argument is the number of kills after which it ends.
+Each kill is a log record and a span, with the resource of its victim.
 """
 
-from __future__ import annotations
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
-import itertools
-import sys
+from otel_oom.pipeline import OomEvents
 
-from otel_oom.capture import watch
-from otel_oom.model.events import OomKill
-
-
-def main(limit: int | None) -> None:
-    """Print kills as they happen."""
-    with watch() as events:
-        print("watching", flush=True)
-        kills = (event for event in events if isinstance(event, OomKill))
-        for kill in itertools.islice(kills, limit):
-            memory = kill.memory.resident >> 20 if kill.memory else "an unknown number of"
-            # A process chooses its comm: repr() escapes control characters for the terminal.
-            print(f"{kill.victim.comm!r} (pid {kill.victim.tgid}) held {memory} MiB", flush=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else None)
+provider = LoggerProvider()
+provider.add_log_record_processor(SimpleLogRecordProcessor(ConsoleLogRecordExporter()))
+spans = SimpleSpanProcessor(ConsoleSpanExporter())
+with OomEvents(logger_provider=provider, span_processors=[spans]):
+    input("watching: press Enter to stop\n")

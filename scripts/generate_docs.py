@@ -7,40 +7,56 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
+from msgspec.structs import replace
 from rich.console import RenderableType
 
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from otel_oom import cli  # noqa: E402  the path comes first
+from otel_oom.commands.console.elements import render_page  # noqa: E402  likewise
 from otel_oom.commands.console.output import new_console, render  # noqa: E402  likewise
-from otel_oom.commands.history.page import render_event  # noqa: E402  likewise
+from otel_oom.commands.history.event_row import event_cells  # noqa: E402  likewise
+from otel_oom.commands.history.page import describe_event  # noqa: E402  likewise
+from otel_oom.commands.history.report.page import describe_report  # noqa: E402  likewise
+from otel_oom.commands.history.report.summary import HOUR_S, Summary  # noqa: E402  likewise
 from otel_oom.commands.history.table import render_events  # noqa: E402  likewise
+from otel_oom.config.standard_variables import STANDARD_VARIABLES, StandardVariable  # noqa: E402  likewise
 from otel_oom.enrich.event import enrich_kill, enrich_missed_kills, enrich_no_victim  # noqa: E402  likewise
 from otel_oom.enrich.types import EnrichedKill, VictimOutcome  # noqa: E402  likewise
 from otel_oom.model.loss import MissedKills  # noqa: E402  likewise
+from otel_oom.model.units import NS_PER_S  # noqa: E402  likewise
 from otel_oom.otlp.encode import encode_log  # noqa: E402  likewise
+from scripts.command_line import list_commands  # noqa: E402  likewise
+from scripts.public_api import describe_api  # noqa: E402  likewise
 from tests.testlib.page_block import replace_block  # noqa: E402  likewise
-from tests.testlib.samples import events, history, kernel_logs, log_producers  # noqa: E402  likewise
+from tests.testlib.registry import (  # noqa: E402  likewise
+    Attribute,
+    Group,
+    Registry,
+    convention_sources,
+    load_registry,
+)
+from tests.testlib.samples import (  # noqa: E402  likewise
+    daemon_messages,
+    events,
+    history,
+    kernel_logs,
+    log_locales,
+    log_producers,
+    stack_formats,
+)
 
-REGISTRY: Final = ROOT / "otel_oom/otlp/registry.yaml"
 _SAMPLE_WIDTH: Final = 110
 _SEMCONV: Final = "https://opentelemetry.io/docs/specs/semconv/registry/attributes"
-_SUBPARSERS: Final = argparse._SubParsersAction  # noqa: SLF001  argparse has no public way in
-
-Group = Mapping[str, Any]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -73,98 +89,85 @@ def _read(page: str) -> str:
 def command_line() -> Iterator[str]:
     """Yield a section for each command, with a row for each of its options."""
     yield "\nEach command has `--help`. `otel-oom --version` prints the version."
-    yield from _commands("otel-oom", cli.build_parser())
-
-
-def _commands(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:  # noqa: SLF001  as above
-        if isinstance(action, _SUBPARSERS):
-            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001  as above
-            for command, child in action.choices.items():
-                yield from _command(f"{name} {command}", helps[command], child)
-                yield from _commands(f"{name} {command}", child)
-
-
-def _command(name: str, text: str, parser: argparse.ArgumentParser) -> Iterator[str]:
-    actions = [
-        action
-        for action in parser._actions  # noqa: SLF001  as above
-        if not isinstance(action, (_SUBPARSERS, argparse._HelpAction))  # noqa: SLF001  as above
-    ]
-    yield f"\n## `{name}`\n\n{text[:1].upper()}{text[1:]}."
-    if actions:
-        rows = [(f"`{_words(action)}`", action.help or "") for action in actions]
-        yield from ("", *_table(("argument", "meaning"), rows))
-
-
-def _words(action: argparse.Action) -> str:
-    value = action.metavar or (action.choices and f"{{{','.join(action.choices)}}}") or ""
-    if not action.option_strings:
-        return f"{value}{' …' if action.nargs in {'*', '+'} else ''}"
-    return f"{', '.join(action.option_strings)} {value if action.nargs != 0 else ''}".strip()
+    for command in list_commands("otel-oom", cli.build_parser()):
+        yield f"\n## `{command.name}`\n\n{command.sentence}"
+        if command.arguments:
+            rows = [(f"`{words}`", meaning) for words, meaning in command.arguments]
+            yield from ("", *_table(("argument", "meaning"), rows))
 
 
 def telemetry() -> Iterator[str]:
     """Yield a table for each event, span and resource of the registry, and one of the metrics."""
-    groups = yaml.safe_load(REGISTRY.read_text(encoding="utf-8"))["groups"]
-    defined = {
-        attribute["id"]: attribute
-        for group in groups
-        for attribute in group.get("attributes", ())
-        if "id" in attribute
-    }
-    for group in groups:
-        if title := _title(group):
+    registry = load_registry()
+    for group in sorted(registry.groups.values(), key=lambda each: "display_name" in each):
+        if title := _title(group, registry):
             yield f"\n## {title}\n\n{_sentences(group)}"
-            if rows := [_attribute(use, defined) for use in group.get("attributes", ())]:
+            if rows := list(_attributes(group, registry)):
                 yield from ("", *_table(("attribute", "type", "meaning", "present"), rows))
     yield "\n## Metrics\n"
-    metrics = [group for group in groups if group["type"] == "metric"]
+    metrics = [group for group in registry.groups.values() if group["type"] == "metric"]
     yield from _table(
         ("metric", "instrument", "unit", "meaning", "attributes"), map(_metric, metrics)
     )
     yield "\n## Notes\n"
-    for name, attribute in defined.items():
-        if "note" in attribute:
-            yield f"- `{name}`: {_line(attribute['note'])}"
+    for name, attribute in registry.attributes.items():
+        members = [f"`{value}`: {_line(brief)}" for value, brief in attribute.members.items()]
+        if notes := [text for text in (_line(attribute.note), *members) if text[-1:] == "."]:
+            yield f"- `{name}`: {' '.join(notes)}"
 
 
-def _title(group: Group) -> str:
+def _title(group: Group, registry: Registry) -> str:
     """Name the section of a group; metrics and definitions have none of their own."""
-    uses = {use.get("ref") for use in group.get("attributes", ())}
+    uses = registry.uses(group["id"])
     match group["type"]:
         case "event":
             return f"{'Log' if 'log.record.uid' in uses else 'Span'} event `{group['name']}`"
         case "span":
             return f"Span `{group['id'].removeprefix('span.')}`"
-        case "attribute_group" if None not in uses:
+        case "attribute_group" if uses and "display_name" in group:
             return str(group["display_name"])
         case _:
             return ""
 
 
-def _attribute(use: Group, defined: Mapping[str, Group]) -> tuple[str, ...]:
-    name = use["ref"]
-    level = use.get("requirement_level", "recommended")
-    present = level["conditionally_required"] if isinstance(level, dict) else _LEVELS[level]
-    if name in defined:
-        return f"`{name}`", f"{defined[name]['type']}", _line(defined[name]["brief"]), present
-    area = name.partition(".")[0]
-    return f"`{name}`", f"[OTel]({_SEMCONV}/{area}/)", _line(_conventions(area)[name]), present
+def _attributes(group: Group, registry: Registry) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each attribute, the required ones first.
+
+    A span has the attributes of its log event as well: the table has the others alone.
+    """
+    levels = {name: _present(level) for name, level in registry.uses(group["id"]).items()}
+    if group["type"] == "span":
+        levels = {use["ref"]: levels[use["ref"]] for use in group["attributes"]}
+    for name in sorted(levels, key=lambda each: (levels[each] == _LEVELS["recommended"], each)):
+        if attribute := registry.attributes.get(name):
+            yield f"`{name}`", attribute.type, _meaning(attribute), levels[name]
+        else:
+            area = name.partition(".")[0]
+            text = _line(_conventions(area)[name])
+            yield f"`{name}`", f"[OTel]({_SEMCONV}/{area}/)", text, levels[name]
+
+
+def _meaning(attribute: Attribute) -> str:
+    brief = _line(attribute.brief)
+    if not attribute.members:
+        return brief
+    *others, last = (f"`{value}`" for value in attribute.members)
+    return f"{brief.removesuffix('.')}: {', '.join(others)} or {last}."
 
 
 _LEVELS: Final = {"required": "always", "recommended": "if known", "opt_in": "on request"}
+
+
+def _present(level: str | Group) -> str:
+    return _LEVELS[level] if isinstance(level, str) else str(level["conditionally_required"])
 
 
 @cache
 def _conventions(area: str) -> Mapping[str, str]:
     """Return the first sentence that OpenTelemetry's package has for each name of ``area``."""
     texts: dict[str, str] = {}
-    # The stable names come last: the others only refer to them.
-    for package in ("_incubating.attributes", "attributes"):
-        with suppress(ModuleNotFoundError):
-            module = importlib.import_module(f"opentelemetry.semconv.{package}.{area}_attributes")
-            texts |= _documented_constants(inspect.getsource(module))
+    for source in convention_sources(area):
+        texts |= _documented_constants(source)
     return texts
 
 
@@ -186,9 +189,64 @@ def _metric(group: Group) -> tuple[str, ...]:
     return name, group["instrument"], unit, _sentences(group), names
 
 
+_PROPOSED: Final = (
+    *("event.oom.kill", "event.oom.victim.exited", "event.oom.victim.alive"),
+    *("event.oom.no_victim", "event.oom.panic", "span.oom.kill"),
+)
+_NOT_PROPOSED: Final = (
+    *("oom.capture.", "oom.service.", "oom.advice", "oom.cause", "oom.report.", "oom.enrichment."),
+    *(
+        "log.file.",
+        "oom.log.",
+        "oom.time.",
+        "oom.container.",
+        "oom.snapshot.",
+        "oom.decision.source",
+    ),
+)
+_PROPOSED_LEVELS: Final = {"always": "Required", "if known": "Recommended"}
+
+
+def proposal() -> Iterator[str]:
+    """Yield a table of attributes with requirement levels for each event, the span, the metric."""
+    registry = load_registry()
+    for id_ in _PROPOSED:
+        group = registry.groups[id_]
+        yield f"\n### {_title(group, registry)}\n\n{_line(group['brief'])}\n"
+        rows = (
+            (name, type_, _PROPOSED_LEVELS.get(present, f"Conditionally required: {present}"), text)
+            for name, type_, text, present in _attributes(group, registry)
+            if not name.strip("`").startswith(_NOT_PROPOSED)
+        )
+        yield from _table(("attribute", "type", "requirement level", "meaning"), rows)
+    yield "\n### Metric `oom.kills`\n"
+    metric = _metric(registry.groups["metric.oom.kills"])
+    yield from _table(("metric", "instrument", "unit", "meaning", "attributes"), [metric])
+
+
 def message_formats() -> Iterator[str]:
     """Yield the table of the formats in which kernels log a kill."""
     yield kernel_logs.format_table()
+
+
+def stack_frames() -> Iterator[str]:
+    """Yield the table of the formats in which architectures print a stack."""
+    yield stack_formats.format_table()
+
+
+def daemon_formats() -> Iterator[str]:
+    """Yield the table of the messages in which userspace OOM daemons report a kill."""
+    yield from daemon_messages.format_daemon_table()
+
+
+def daemon_producers() -> Iterator[str]:
+    """Yield the programs that keep the logs of userspace OOM daemons."""
+    yield from daemon_messages.format_daemon_producers()
+
+
+def date_locales() -> Iterator[str]:
+    """Yield the table of the languages in which dates are tested."""
+    yield from log_locales.format_table()
 
 
 def producers() -> Iterator[str]:
@@ -207,6 +265,20 @@ def _line(text: str) -> str:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     for cells in (head, ["---"] * len(head), *rows):
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def standard_variables() -> Iterator[str]:
+    """Yield a row for each kind of OpenTelemetry's variables."""
+    rows = ((_names(each), each.use.value, each.note) for each in STANDARD_VARIABLES)
+    yield from _table(("variable", "", "note"), rows)
+
+
+def _names(variable: StandardVariable) -> str:
+    general, *others = variable.names
+    option = general.removeprefix("OTEL_EXPORTER_OTLP_")
+    if others and all(name.endswith(f"S_{option}") for name in others):
+        return f"`{general}`, and of each signal"
+    return ", ".join(f"`{name}`" for name in variable.names)
 
 
 def events_sample() -> Iterator[str]:
@@ -231,7 +303,29 @@ def events_sample() -> Iterator[str]:
 def event_sample() -> Iterator[str]:
     """Yield what `otel-oom show` prints of the sample kill."""
     entry = history.entry(_enriched_sample())
-    return _sample(render_event(entry, [entry]))
+    return _sample(render_page(describe_event(entry, [entry])))
+
+
+def report_sample() -> Iterator[str]:
+    """Yield what `otel-oom report` prints of three kills."""
+    kill = events.KILL
+    times_ns = [kill.time_unix_ns + hours * HOUR_S * NS_PER_S for hours in (0, 1, 26)]
+    summary = Summary(times_ns[0], times_ns[-1] + HOUR_S * NS_PER_S)
+    entries = [
+        history.entry(
+            enrich_kill(
+                replace(kill, time_unix_ns=time_ns, boottime_ns=kill.boottime_ns + index),
+                events.SNAPSHOT,
+                VictimOutcome(events.EXIT),
+                time_ns,
+                events.HOST,
+            )
+        )
+        for index, time_ns in enumerate(times_ns)
+    ]
+    for entry in entries:
+        summary.add(entry.event)
+    return _sample(render_page(describe_report(summary, list(map(event_cells, entries)))))
 
 
 def _enriched_sample() -> EnrichedKill:
@@ -247,11 +341,26 @@ def _sample(elements: Iterable[RenderableType]) -> Iterator[str]:
     yield "```"
 
 
+def library_example() -> Iterator[str]:
+    """Yield the example without its docstring."""
+    _, _, code = _read("examples/library.py").split('"""')
+    yield f"```python\n{code.strip()}\n```"
+
+
 PAGES: Final[Mapping[str, Mapping[str, Callable[[], Iterator[str]]]]] = {
     "docs/cli.md": {"parser": command_line},
-    "docs/history.md": {"events": events_sample, "show": event_sample},
+    "docs/configuration.md": {"standard-variables": standard_variables},
+    "docs/history.md": {"events": events_sample, "show": event_sample, "report": report_sample},
+    "docs/library.md": {"example": library_example, "api": describe_api},
     "docs/telemetry.md": {"registry": telemetry},
-    "docs/kernels.md": {"message-formats": message_formats},
+    "docs/proposal.md": {"proposal": proposal},
+    "docs/kernels.md": {
+        "message-formats": message_formats,
+        "stack-formats": stack_frames,
+        "date-locales": date_locales,
+        "daemon-formats": daemon_formats,
+        "daemon-producers": daemon_producers,
+    },
     "docs/replay.md": {"producers": producers},
 }
 """The blocks of each page by name, with the functions that yield their lines."""

@@ -16,9 +16,15 @@ from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.capture.source import CaptureError
 from tests.testlib.require import require
 
-pytest_plugins = ["tests.testlib.fixtures"]
+pytest_plugins = [
+    "tests.testlib.telemetry_watch",
+    "tests.testlib.fixtures",
+    "tests.vmtest.boots",
+    "tests.testlib.browser.plugin",
+]
 
 _FOLDER_TIERS: Final = {
+    "cluster": ("root", "servers"),
     "e2e": ("root", "servers"),
     "fault_injection": ("root", "slow"),
     "fuzz": ("slow",),
@@ -26,12 +32,18 @@ _FOLDER_TIERS: Final = {
     "vmtest": ("vm",),
 }
 _FIXTURE_TIERS: Final = {
+    "browser": "slow",
     "collector_binary": "servers",
     "crictl_binary": "servers",
     "crio_binaries": "servers",
+    "helm_binary": "servers",
     "jaeger_binary": "servers",
+    "node_binary": "servers",
+    "prometheus_binary": "servers",
+    "promtool_binary": "servers",
     "real_kills": "root",
     "victorialogs_binary": "servers",
+    "vmalert_binary": "servers",
 }
 
 

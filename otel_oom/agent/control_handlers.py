@@ -10,6 +10,7 @@ from msgspec import to_builtins
 
 from otel_oom.agent.control_server import Handlers, Request
 from otel_oom.store import Store
+from otel_oom.store.counters import EXCLUDED, NO_BOOT
 
 _DEAD_LETTERS_PAGE: Final = 256
 
@@ -18,16 +19,20 @@ def store_handlers(
     store: Store,
     on_resend: Callable[[], None] = lambda: None,
     parked: Mapping[str, int] = MappingProxyType({}),
+    off: Mapping[str, str] = MappingProxyType({}),
+    processor_errors: Mapping[tuple[str, str], int] = MappingProxyType({}),
 ) -> Handlers:
     """Return the handlers of all requests about ``store``, by method.
 
-    ``on_resend`` is called after dead letters were put back into the outbox. ``parked`` is
-    :attr:`.Stats.parked` of a running agent.
+    ``on_resend`` is called after dead letters were put back into the outbox. ``parked``
+    and ``processor_errors`` are those of :class:`.Stats` of a running agent, and ``off`` is
+    :attr:`.OtlpConfig.signals_off`.
     """
     history = store.history
 
     def resend(request: Request) -> int:
         count = store.dead_letters.resend(request["ids"])
+        store.set_channels(store.channels)
         on_resend()
         return count
 
@@ -44,6 +49,13 @@ def store_handlers(
         "queue": lambda _: {
             "waiting": to_builtins(store.stats.backlogs()),
             "parked": dict(parked),
+            "off": dict(off),
+            "exporters": store.stats.exporters(store.channels),
+            "excluded": _excluded(store),
+            "processor_errors": [
+                {"processor": name, "error_type": error_type, "count": count}
+                for (name, error_type), count in list(processor_errors.items())
+            ],
             "newest_dead_letter": store.dead_letters.newest_id(),
         },
         "dead_letters": lambda request: to_builtins(
@@ -57,4 +69,13 @@ def store_handlers(
         "members": lambda request: list(
             history.find_incident_members(request["incident"], request["after"])
         ),
+    }
+
+
+def _excluded(store: Store) -> dict[str, int]:
+    """Return the number of events that each variable and processor excluded."""
+    return {
+        name.removeprefix(EXCLUDED): count
+        for name, count in store.counters(NO_BOOT).items()
+        if name.startswith(EXCLUDED)
     }

@@ -1,96 +1,103 @@
-"""Encoding of stored events as entries of the outbox."""
+"""Encoding of enriched events as entries of the outbox."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
-from otel_oom.enrich.event import enrich_event
-from otel_oom.enrich.host import Host
-from otel_oom.enrich.types import EnrichedEvent, EnrichedKill, StillAlive, VictimOutcome
-from otel_oom.linux import clock
-from otel_oom.linux.containers.service import ContainerService
-from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import OomKill, UserspaceKill
-from otel_oom.model.snapshot import Snapshot
-from otel_oom.otlp.encode import encode_log, encode_span, kill_counts
-from otel_oom.snapshot import process_state
+from otel_oom.agent.enricher import DueEvent, EventEnricher
+from otel_oom.config.limits import NO_LIMITS, TelemetryLimits
+from otel_oom.config.metrics import DEFAULT_OWNER_NAMES
+from otel_oom.config.otlp import SIGNALS
+from otel_oom.otlp.encode import encode_event_log, encode_event_span
+from otel_oom.otlp.event import Event, build_end_event, build_event
+from otel_oom.otlp.kill_counts import count_kills, count_memory
 from otel_oom.store import OutboxEntry, PendingEvent
+from otel_oom.store.counters import EXCLUDED
 
-_MAX_KEPT: Final = 32
-"""Some 40 KB each, with a report of the kernel."""
+if TYPE_CHECKING:  # most agents have no filter
+    from otel_oom.agent.event_processing import EventProcessing
 
 
 class EventEncoder:
-    """An encoder of stored events.
+    """An encoder of stored events."""
 
-    A kill's log event is encoded at once and its span after the victim's exit. The kill is decoded
-    and enriched for the log event, and kept in memory for the span. After a restart, or with more
-    victims alive than are kept, that is done again.
-    """
+    def __init__(
+        self,
+        enricher: EventEnricher,
+        signals: frozenset[str] = frozenset(SIGNALS),
+        limits: TelemetryLimits = NO_LIMITS,
+        processing: EventProcessing | None = None,
+        owner_names: Sequence[str] = DEFAULT_OWNER_NAMES,
+    ) -> None:
+        """Encode what ``enricher`` enriches.
 
-    def __init__(self, host: Host, containers: ContainerService, boot_id: str) -> None:
-        """Encode events of ``host``; ``boot_id`` is that of the running kernel."""
-        self._host = host
-        self._containers = containers
-        self._boot_id = boot_id
-        self._kept: dict[str, EnrichedKill] = {}
-        """Kills without a span, by uid, oldest first."""
-        self.decoded: dict[str, PendingEvent] = {}
-        """The same kills as stored."""
+        Of a signal that is not in ``signals`` there is no message. ``limits`` are the user's;
+        ``processing`` is that of the user's filters and processors, if there are any. Kills are
+        counted by the attributes ``owner_names``.
+        """
+        self._enricher = enricher
+        self._signals = signals
+        self._limits = limits
+        self._processing = processing
+        self._owner_names = owner_names
+
+    @property
+    def decoded(self) -> Mapping[str, PendingEvent]:
+        """Return the stored events that need not be decoded again, by uid."""
+        return self._enricher.decoded
 
     def encode(self, row: PendingEvent, *, plain: bool = False) -> OutboxEntry:
         """Encode the log event or the span of ``row``, or both, if they are due.
 
         ``plain``: with no more than the kernel's own data.
         """
-        uid = row.event.uid
-        enriched = self._enrich_plainly(row) if plain else self._enrich(uid, row)
-        # No daemon logs the exit of a victim.
-        ended = row.exit is not None or row.exit_overdue or isinstance(row.event, UserspaceKill)
-        if isinstance(enriched, EnrichedKill) and not ended and not row.span_queued:
-            self._keep(uid, row, enriched)
+        due, processing = self._enricher.enrich(row, plain=plain), self._processing
+        excluder = processing.find_exclusion(due.enriched) if processing else None
+        event = excluder or self._process(build_event(due.enriched), plain=plain)
+        if isinstance(event, str):
+            return self._exclude(due, event)
+        sent, drop = due.signals & self._signals, processing.drop_from_spans if processing else None
+        # Not with the span alone: where traces are off, this is all there is about the end.
+        has_end = "traces" in due.signals and "logs" in self._signals
+        end = build_end_event(due.enriched) if has_end else None
+        processed_end = self._process(end, plain=plain) if end else None
         return OutboxEntry(
             event_id=row.id,
-            uid=uid,
-            log=None if row.log_queued else encode_log(enriched),
-            span=encode_span(enriched) if ended and not row.span_queued else None,
-            counts={} if row.log_queued else kill_counts(enriched),
+            uid=row.event.uid,
+            log=encode_event_log(event, self._limits) if "logs" in sent else None,
+            span=encode_event_span(event, self._limits, drop) if "traces" in sent else None,
+            counts=count_memory(due.enriched) if "logs" in due.signals else {},
+            kills=(
+                count_kills(due.enriched, event, self._owner_names)
+                if "logs" in due.signals
+                else None
+            ),
+            repeat=due.repeat,
+            skipped=due.signals - self._signals,
+            end_log=(
+                encode_event_log(processed_end, self._limits)
+                if isinstance(processed_end, Event)
+                else None
+            ),
         )
 
-    def _enrich(self, uid: str, row: PendingEvent) -> EnrichedEvent:
-        outcome, kept = self._outcome(row), self._kept.pop(uid, None)
-        if kept is not None:
-            del self.decoded[uid]
-            # The store may have dropped the report meanwhile, and wants the log again.
-            if row.log_queued:
-                return replace(kept, victim_outcome=outcome)
-        snapshot = row.snapshot
-        if isinstance(row.event, OomEvent):
-            containers = self._containers.resolve_deferred(row.event, snapshot.containers)
-            snapshot = replace(snapshot, containers=containers)
-        return enrich_event(row.event, snapshot, outcome, row.stored_unix_ns, self._host)
+    def _process(self, event: Event, *, plain: bool) -> Event | str:
+        return self._processing.process(event, plain=plain) if self._processing else event
 
-    def _enrich_plainly(self, row: PendingEvent) -> EnrichedEvent:
-        """Leave out all that a tenant shapes, but for names in the kernel's record."""
-        event = row.event
-        if isinstance(event, OomEvent):
-            event = replace(event, user_stack=())
-        if isinstance(event, OomKill):
-            event = replace(event, victim=replace(event.victim, command=None))
-        snapshot = Snapshot(process_found=False)
-        return enrich_event(event, snapshot, self._outcome(row), row.stored_unix_ns, self._host)
-
-    def _keep(self, uid: str, row: PendingEvent, enriched: EnrichedKill) -> None:
-        self._kept[uid], self.decoded[uid] = enriched, row
-        if len(self._kept) > _MAX_KEPT:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest], self.decoded[oldest]
-
-    def _outcome(self, row: PendingEvent) -> VictimOutcome:
-        event, state = row.event, None
-        if row.exit_overdue and row.exit is None and event.boot_id == self._boot_id:
-            state = process_state(event) if isinstance(event, OomKill) else None
-        alive = StillAlive(clock.boottime_ns(), state) if state else None
-        return VictimOutcome(row.exit, row.reaper_steps, alive)
+    def _exclude(self, due: DueEvent, excluder: str) -> OutboxEntry:
+        """Return the entry of an event that is not sent: what was not queued before never is."""
+        row = due.row
+        self._enricher.forget(row.event.uid)
+        queued = {"logs": row.log_queued, "traces": row.span_queued}
+        counts = {**count_memory(due.enriched), EXCLUDED + excluder: 1}
+        return OutboxEntry(
+            event_id=row.id,
+            uid=row.event.uid,
+            log=None,
+            span=None,
+            counts=counts if "logs" in due.signals else {},
+            kills=count_kills(due.enriched) if "logs" in due.signals else None,
+            repeat=due.repeat,
+            excluded=frozenset(signal for signal in SIGNALS if not queued[signal]),
+        )

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from otel_oom.agent import reconciler
 from otel_oom.agent.reconciler import EVERY_S, SOON_S, Reconciler
 from otel_oom.agent.recorder import EventRecorder
 from otel_oom.agent.stats import Stats
 from otel_oom.agent.turn_probe import TurnProbe
 from otel_oom.agent.watchdog import Watchdog
 from otel_oom.capture.source import SourceSet, SupportsMarks
+from otel_oom.linux.kill_count import read_kill_count
 from otel_oom.model.events import CapturedEvent
 from otel_oom.model.text import quote_text
 from otel_oom.store import Store, StoreError
@@ -57,7 +57,8 @@ class IngestLoop:
         self._on_event = on_event
         self.probe = TurnProbe()
         """Answered at each turn of the loop, and at each event."""
-        self._store_failed = False
+        self.store_error: str | None = None
+        """Why kills can't be stored now."""
         self._reconciler = Reconciler(
             store,
             drain=lambda: self._source.drain(self._handle),
@@ -66,6 +67,7 @@ class IngestLoop:
             history=history,
         )
         self._compare_at = time.monotonic()
+        self._sync = store.delayed_sync
 
     def loop(self, stop_fd: int) -> None:
         """Drain the sources whenever they are readable, until ``stop_fd`` is."""
@@ -78,7 +80,7 @@ class IngestLoop:
             while True:
                 self._drain()
                 self._note_turn()
-                if self._store_failed:
+                if self.store_error:
                     # The sources stay readable: wait for the signal or the next try only.
                     for descriptor in descriptors:
                         selector.unregister(descriptor)
@@ -87,14 +89,16 @@ class IngestLoop:
                         selector.register(descriptor, selectors.EVENT_READ)
                 else:
                     compare_s = max(0.0, self._compare_at - time.monotonic())
-                    ready = selector.select(min(compare_s, self._watchdog.wait_s))
+                    ready = selector.select(
+                        min(compare_s, self._watchdog.wait_s, self._sync.wait_s)
+                    )
                 if any(key.fd == stop_fd for key, _ in ready):
                     return
 
     def finish(self) -> None:
         """Drain the sources a last time, before they are detached."""
         self._drain()
-        if self._store_failed:
+        if self.store_error:
             _LOG.error(
                 "Store still fails: kills in the kernel's buffer %s",
                 "stay there for the next start" if self._source.pinned else "are lost",
@@ -106,24 +110,24 @@ class IngestLoop:
             self._drain_and_compare()
         except (sqlite3.Error, StoreError, MemoryError) as error:
             # SQLite raises MemoryError where an allocation fails.
-            if not self._store_failed:
+            if not self.store_error:
                 _LOG.error(
                     "Cannot store kills (%s): retrying every %.0f s; they wait in the kernel's "
                     "buffer",
                     error,
                     _STORE_RETRY_S,
                 )
-            self._store_failed = True
+            self.store_error = f"kills can't be stored: {error}"
             return
-        if self._store_failed:
+        if self.store_error:
             _LOG.info("Storing kills again")
-        self._store_failed = False
+        self.store_error = None
         self._report_lost_events()
 
     def _drain_and_compare(self) -> None:
         """Drain the sources; now and then compare the store with the kernel's own count."""
         due = time.monotonic() >= self._compare_at
-        count = reconciler.read_kill_count() if due else None
+        count = read_kill_count() if due else None
         drained = self._source.drain(self._handle)
         if due:
             again = self._reconciler.compare(count)
@@ -138,6 +142,7 @@ class IngestLoop:
                 raise
             except Exception:  # noqa: BLE001  one entry of a log must not end the capture of kills
                 _LOG.exception("Source %s: an entry was dropped", source.name)
+        self._sync.sync_if_due()
 
     def _record_recovered(self, event: CapturedEvent) -> None:
         self._note_turn()

@@ -1,7 +1,8 @@
 """The agent's log on stderr, which no thread but its own waits for.
 
 With nobody reading a pipe or a terminal, write(2) blocks. The descriptor may be shared with other
-programs, so its flags stay as they are: a thread writes, and may wait there for ever.
+programs, so its flags stay as they are: a thread writes what can't be written at once, and may wait
+there for ever.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import atexit
 import io
 import logging
 import os
+import stat
 import sys
 import threading
 import time
@@ -22,6 +24,7 @@ _MAX_QUEUED_CHARS: Final = 1 << 18
 _MAX_MESSAGES: Final = 100
 _WINDOW_S: Final = 10.0
 """Each kind of message may come :data:`_MAX_MESSAGES` times in this time."""
+_PIPE_BUF: Final = 4096
 _POLL_S: Final = 0.1
 _FLUSH_S: Final = 1.0
 """Longest wait for the reader at the end of the process."""
@@ -36,6 +39,7 @@ class LogStream(io.TextIOBase):
     def __init__(self, descriptor: int) -> None:
         """Write to ``descriptor``, which stays open as long as the process."""
         self._descriptor = descriptor
+        self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._queue: deque[tuple[int, str]] = deque()
         """Messages, each with the number of those that were dropped before it."""
         self._queued_chars = 0
@@ -59,9 +63,24 @@ class LogStream(io.TextIOBase):
             if self._queued_chars + min(len(text), _MAX_ENTRY_CHARS) > _MAX_QUEUED_CHARS:
                 self._dropped += 1
             else:
-                self._add(text if len(text) <= _MAX_ENTRY_CHARS else _cut(text))
-                self._changed.notify_all()
+                entry = text if len(text) <= _MAX_ENTRY_CHARS else _cut(text)
+                if self._has_work() or not self._write_at_once(_encode(entry)):
+                    self._add(entry)
+                    self._changed.notify_all()
         return len(text)
+
+    def _write_at_once(self, data: bytes) -> bool:
+        """Write all of it without waiting, where the kernel can (pwritev2(2), RWF_NOWAIT).
+
+        A kill waits for a wake-up of the thread, some 0.5 ms. To a pipe or a socket, a page or less
+        is written as a whole or not at all.
+        """
+        if self._is_file or len(data) > _PIPE_BUF:
+            return False
+        try:
+            return os.pwritev(self._descriptor, [data], -1, os.RWF_NOWAIT) == len(data)
+        except OSError:
+            return False
 
     def drain(self, timeout_s: float = _FLUSH_S) -> bool:
         """Wait until all is written; return false if that takes longer than ``timeout_s``."""
@@ -90,8 +109,7 @@ class LogStream(io.TextIOBase):
                 self._queued_chars -= len(text)
                 self._is_writing = True
             report = f"Log: dropped, since nobody read stderr: messages={dropped}\n"
-            data = f"{report if dropped else ''}{text}".encode("utf-8", "backslashreplace")
-            if not self._write_out(data):
+            if not self._write_out(_encode(f"{report if dropped else ''}{text}")):
                 with self._changed:
                     self._dropped += dropped + bool(text)
                     self._failed = True
@@ -145,6 +163,10 @@ def install_log_stream() -> None:
     # For exceptions of threads, and for the message that a command ends with.
     sys.stderr = stream
     atexit.register(stream.drain)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _cut(text: str) -> str:

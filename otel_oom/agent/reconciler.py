@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_oom.capture.kmsg import SOURCE
 from otel_oom.capture.mark_matching import ReadMarks, nearest_pairs
 from otel_oom.linux import clock
+from otel_oom.linux.kernel_log.record_number import is_same_numbering
+from otel_oom.linux.kill_count import VMSTAT, read_kill_count
 from otel_oom.model.events import CapturedEvent, OomKill
 from otel_oom.model.loss import MissedKills
 from otel_oom.store import Store
@@ -24,28 +27,12 @@ if TYPE_CHECKING:  # imported late, see _read_backlog()
 
 _LOG = logging.getLogger(__name__)
 
-_VMSTAT: Final = Path("/proc/vmstat")
-_READ_BYTES: Final = 1 << 15
-_COUNTER: Final = b"oom_kill"
-
 SOON_S: Final = 1.0
 """A kill is counted before it is marked: a difference is real if it persists for this long."""
 EVERY_S: Final = 60.0
 """Interval of comparisons without events. One takes 0.1 ms."""
 
-SOURCE: Final = "kmsg"
-
 _MAX_STORED: Final = 1 << 14
-
-
-def read_kill_count(vmstat: Path = _VMSTAT) -> int | None:
-    """Read the kernel's count of kills on this boot; ``None`` before Linux 4.13."""
-    with vmstat.open("rb", buffering=0) as file:
-        for line in file.read(_READ_BYTES).split(b"\n"):
-            name, _, value = line.partition(b" ")
-            if name == _COUNTER and value.isdigit():
-                return int(value)
-    return None
 
 
 def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> list[OomKill]:
@@ -55,9 +42,10 @@ def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> li
     was suspended. So a logged kill matches a stored one with the same number and name, the nearest
     in time. Each stored kill matches at most one.
     """
+    stored = list(stored)
     stored_lines = {kill.log_sequence for kill in stored if kill.log_sequence is not None}
     unmatched = [kill for kill in logged if kill.capture.sequence not in stored_lines]
-    marks = [kill for kill in stored if kill.log_sequence is None]
+    marks = [kill for kill in stored if not _is_numbered_like(kill, logged)]
     by_number: dict[int, list[int]] = {}
     for index, mark in enumerate(marks):
         for number in {mark.tgid, mark.tid}:
@@ -71,6 +59,16 @@ def missing_kills(logged: Sequence[OomKill], stored: Iterable[StoredKill]) -> li
         if marks[mark].comm in {None, kill.victim.comm}
     )
     return [kill for index, kill in enumerate(unmatched) if index not in matched]
+
+
+def _is_numbered_like(kill: StoredKill, logged: Sequence[OomKill]) -> bool:
+    """Return whether the line of a stored kill has a number that the log has now.
+
+    /dev/kmsg and syslog(2) number lines differently, and the agent can move from one to the other.
+    """
+    return kill.log_sequence is not None and (
+        not logged or is_same_numbering(kill.log_sequence, logged[0].capture.sequence)
+    )
 
 
 class Reconciler:
@@ -88,7 +86,7 @@ class Reconciler:
         record: Callable[[CapturedEvent], None],
         marks: ReadMarks | None = None,
         history: bool = True,
-        vmstat: Path = _VMSTAT,
+        vmstat: Path = VMSTAT,
     ) -> None:
         """Compare ``store``; ``record`` stores the events that it lacks.
 
@@ -117,7 +115,7 @@ class Reconciler:
         """
         if count is None:
             return False
-        tally = self._store.boot_tally(self._boot_id)
+        tally = self._store.tally.read(self._boot_id)
         if tally.log_sequence is None and not self._history:
             return not self._begin(tally, count)
         difference = count - tally.total
@@ -142,7 +140,7 @@ class Reconciler:
         """Settle all kills up to now; return false while kills come in between."""
         if read_kill_count(self._vmstat) != count:
             return False
-        self._store.update_tally(
+        self._store.tally.update(
             self._boot_id,
             double_counted=tally.double_counted + count - tally.total,
             log_sequence=_read_last_sequence(),
@@ -154,7 +152,7 @@ class Reconciler:
         self, tally: BootTally, *, double_counted: int = 0, sequence: int | None = None
     ) -> None:
         reached = tally.log_sequence if sequence is None else sequence
-        self._store.update_tally(
+        self._store.tally.update(
             self._boot_id,
             double_counted=tally.double_counted + double_counted,
             log_sequence=-1 if reached is None else reached,
@@ -166,7 +164,7 @@ class Reconciler:
         # A kill is marked before its line is printed: all kills of the log are stored after this.
         self._drain()
         if backlog:
-            stored = self._store.stored_kills(self._boot_id, _MAX_STORED)
+            stored = self._store.tally.stored_kills(self._boot_id, _MAX_STORED)
             missing = [kill for kill in missing_kills(backlog.kills, stored) if kill.counted]
             for kill in missing:
                 self._record(kill)
@@ -175,7 +173,7 @@ class Reconciler:
             self._settle(tally, double_counted=backlog.double_counted, sequence=backlog.sequence)
         elif tally.log_sequence is None:
             self._settle(tally)
-        rest = count - self._store.boot_tally(self._boot_id).total
+        rest = count - self._store.tally.read(self._boot_id).total
         if rest > 0:
             self._report_missed(rest, count, self._reason(tally), at_most=backlog is None)
         self._buffer_full = False

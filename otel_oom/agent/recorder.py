@@ -24,11 +24,15 @@ from otel_oom.model.events import (
     VictimExit,
 )
 from otel_oom.model.loss import MissedKills
-from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.snapshot import HostMemory, Snapshot
+from otel_oom.model.types import MemcgUsage
 from otel_oom.model.units import NS_PER_S
+from otel_oom.model.usage import UsageHistory
 from otel_oom.snapshot import ProcessScanner, add_limit_cgroup, read_usage, take_snapshot
 from otel_oom.snapshot.environ import EnvironReader
 from otel_oom.snapshot.host_stats import read_vm_settings
+from otel_oom.snapshot.process_notes import ProcessNotes
+from otel_oom.snapshot.usage import UsageSource
 from otel_oom.store import Store, StoreError, undecodable
 
 _LOG = logging.getLogger(__name__)
@@ -43,28 +47,40 @@ _EARLY_NS: Final = NS_PER_S
 class EventRecorder:
     """Recorder of each event on disk, in the thread that captures."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is named at the call
         self,
         store: Store,
         stats: Stats,
         containers: ContainerService,
         annotate: AnnotateKill,
+        *,
         report_interval_s: int = 0,
+        usage: UsageSource | None = None,
+        environ: EnvironReader | None = None,
     ) -> None:
         """Record in ``store`` and count in ``stats``; ``annotate`` adds what the kernel log has.
 
-        Within ``report_interval_s`` a container's kills share one report and task list.
+        Within ``report_interval_s`` a container's kills share one report and task list. ``usage``
+        has the minutes before a kill. ``environ`` reads the victims of userspace OOM daemons.
         """
         self._store = store
         self._stats = stats
         self._containers = containers
         self._annotate = annotate
+        self._usage = usage
         self._boot_id = clock.boot_id()
         self._cgroups = CgroupMount.find()
-        self._environ = EnvironReader()
+        self._environ = environ or EnvironReader()
+        self._notes = ProcessNotes()
+        self._notes.start()
         self._scanner = ProcessScanner(self._cgroups)
         self._reports = ReportInterval(report_interval_s)
         self._early_exits: dict[int, VictimExit] = {}
+
+    def close(self) -> None:
+        """End the threads that read of processes."""
+        self._environ.close()
+        self._notes.close()
 
     def record(self, event: CapturedEvent) -> None:
         """Store an event that was just captured.
@@ -76,6 +92,8 @@ class EventRecorder:
             self._quarantine(event.record, event.reason)
             return
         self._stats.on_captured(event)
+        if self._usage:
+            self._usage.is_capturing = True
         try:
             is_new = self._store_event(event)
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
@@ -88,6 +106,9 @@ class EventRecorder:
         else:
             if is_new:
                 self._stats.on_stored(event)
+        finally:
+            if self._usage:
+                self._usage.is_capturing = False
 
     def record_recovered(self, event: CapturedEvent) -> None:
         """Store an event that was found late; no snapshot can be taken any more."""
@@ -134,6 +155,7 @@ class EventRecorder:
         return stored
 
     def _store_kill(self, kill: OomKill) -> bool:
+        marked_usage = kill.memcg_usage
         kill, snapshot = self._snapshot(kill)
         kill = self._reports.refer(kill, snapshot)
         if not self._store.insert(kill, snapshot, incomplete=True):
@@ -142,7 +164,7 @@ class EventRecorder:
         _LOG.info(
             "OOM kill of %r (pid %s)%s", kill.victim.comm, kill.victim.tgid, _origin_suffix(kill)
         )
-        self._complete(kill, snapshot)
+        self._complete(kill, snapshot, marked_usage)
         # A victim that dies at once, on another CPU, can exit before it is marked.
         exit_ = self._early_exits.get(kill.victim.tgid or 0)
         if exit_ and _is_exit_of(exit_, kill):
@@ -152,8 +174,9 @@ class EventRecorder:
         return True
 
     def _store_userspace_kill(self, kill: UserspaceKill) -> bool:
+        history = self._build_usage_history(kill, None)
         kill, snapshot = self._snapshot(kill)
-        stored = self._store.insert(kill, snapshot)
+        stored = self._store.insert(kill, replace(snapshot, usage_history=history))
         if stored:
             _LOG.info("Kill by %s%s: %r", kill.killer.name, _origin_suffix(kill), kill.original)
         return stored
@@ -167,19 +190,42 @@ class EventRecorder:
 
     def _snapshot(self, kill: _Kill) -> tuple[_Kill, Snapshot]:
         try:
-            snapshot = take_snapshot(kill, self._cgroups, environ=self._environ)
+            snapshot = take_snapshot(kill, self._cgroups, environ=self._environ, notes=self._notes)
             kill = replace(kill, memcg_usage=read_usage(kill, self._cgroups))
         except Exception:  # noqa: BLE001  the kill comes first
             # The kernel's record is stored even if user space can read nothing.
             _LOG.exception("Snapshot of the victim failed")
             snapshot = Snapshot(process_found=False)
+        if kill.victim and kill.victim.start:
+            # The snapshot has it.
+            kill = replace(kill, victim=replace(kill.victim, start=None))
         return kill, replace(snapshot, containers=self._containers.resolve_now(kill))
 
-    def _complete(self, kill: OomKill, snapshot: Snapshot) -> None:
-        """Add what takes longer to read, now that the kill is on disk."""
+    def _build_usage_history(
+        self, kill: OomKill | UserspaceKill, host: HostMemory | None
+    ) -> UsageHistory | None:
+        try:
+            return self._usage.build_history(kill, host) if self._usage else None
+        except Exception:  # noqa: BLE001  as above
+            _LOG.exception("Usage before the kill is unknown")
+            return None
+
+    def _complete(self, kill: OomKill, snapshot: Snapshot, marked_usage: MemcgUsage | None) -> None:
+        """Add what takes longer to read, now that the kill is on disk.
+
+        ``marked_usage`` is that of the victim's cgroup at the mark, not as it was read later.
+        """
+        # Before the report, for which the kernel may need long: the cgroup can vanish.
+        marked = replace(kill, memcg_usage=marked_usage)
+        history = self._build_usage_history(marked, snapshot.host)
         # The decision may be in the log alone, whose report is not needed.
         annotated = self._reports.refer(self._annotate(kill), snapshot)
-        complete_kill, complete_snapshot = self._read_more(annotated, snapshot)
+        if annotated.decision is not kill.decision:
+            marked = replace(annotated, memcg_usage=marked_usage)
+            history = self._build_usage_history(marked, snapshot.host)
+        complete_kill, complete_snapshot = self._read_more(
+            annotated, replace(snapshot, usage_history=history) if history else snapshot
+        )
         unchanged = complete_kill is kill and complete_snapshot is snapshot
         try:
             self._store.complete(complete_kill, None if unchanged else complete_snapshot)

@@ -1,30 +1,28 @@
-"""`otel-oom run`: the stages joined, from start to end."""
+"""`otel-oom run` once it is ready: the stages joined, until the end."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-import sqlite3
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from otel_oom.agent import memory
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import ControlServer
 from otel_oom.agent.delivery import DeliveryPipeline
-from otel_oom.agent.ingest import IngestLoop
-from otel_oom.agent.recorder import EventRecorder
+from otel_oom.agent.health import Health
+from otel_oom.agent.ingest_stage import IngestOptions, open_ingest
+from otel_oom.agent.settling import MemorySettling
 from otel_oom.agent.stats import Stats
+from otel_oom.agent.usage_stage import run_usage_recorder
 from otel_oom.agent.watchdog import Watchdog
-from otel_oom.capture.source import Source, SourceSet, SupportsBufferStats
-from otel_oom.config.agent import AgentConfig, read_notify_socket, read_watchdog_interval_s
+from otel_oom.capture.source import Source, SupportsBufferStats
+from otel_oom.config.agent import AgentConfig, read_watchdog_interval_s
+from otel_oom.linux import heap
 from otel_oom.linux.containers.service import ContainerService
-from otel_oom.linux.systemd.notify import send_notification
-from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -33,123 +31,104 @@ GRACE_S: Final = 3.0
 """Time to send queued messages at the end."""
 _KEEP_ALIVE_S: Final = 0.05
 """Longest wait of capture for the service manager; it gets two keep-alives in its limit."""
-_TURN_S: Final = 4.0
-"""Longest turn of a healthy capture loop: one event, with a disk that is slow."""
 
 
-def run(
-    opening: AbstractContextManager[Source],
+def run(  # noqa: PLR0913  the last are named at the call
+    source: Source,
+    store: Store,
     config: AgentConfig,
-    state_dir: Path,
+    notify: Callable[..., None],
+    stop_fd: int,
     *,
-    history: bool = True,
-    want_command: bool = False,
+    history: bool,
+    want_command: bool,
 ) -> None:
-    """Capture and deliver until SIGTERM or SIGINT.
+    """Capture from the attached ``source`` and deliver, until ``stop_fd`` is readable.
 
-    ``history`` is whether to record the kills of this boot from before the first start,
-    ``want_command`` whether to record command lines from logs.
-
-    Raises:
-        StoreError: the state directory is unusable.
-        CaptureError: kills can't be captured.
+    ``notify`` sends a state to the service manager. The others are those of
+    :func:`otel_oom.agent.startup.run`.
     """
-    with (
-        _stop_signals() as stop_fd,
-        Store(state_dir, config.store_limits) as store,
-        opening as source,
-    ):
-        notify = partial(send_notification, read_notify_socket(os.environ))
-        notify("READY=1")
-        _LOG.info(
-            "Ready: capturing OOM kills by %s (%s); decisions by %s",
-            source.hook,
-            source.name,
-            source.decision_source or "the kernel log, if it is readable",
+    memory.lower_oom_score_adj()
+    heap.bound_free_heap()
+    heap.trim_heap()
+    stats = Stats(source if isinstance(source, SupportsBufferStats) else None)
+    with ExitStack() as stack:
+        containers = ContainerService(config.container_labels)
+        containers.start()
+        stack.callback(containers.stop)
+        health = Health(store)
+        settling = MemorySettling(store, parts=2)
+        stack.callback(settling.stop)
+        delivery = DeliveryPipeline(
+            store,
+            config,
+            stats,
+            containers,
+            on_ready=settling.finish_part,
+            on_idle=settling.return_heap,
+            health=health,
         )
-        memory.lower_oom_score_adj()
-        memory.trim_heap()
-        stats = Stats(source if isinstance(source, SupportsBufferStats) else None)
-        with ExitStack() as stack:
-            containers = ContainerService(config.container_labels)
-            containers.start()
-            stack.callback(containers.stop)
-            delivery = DeliveryPipeline(store, config, stats, containers, _settle_memory)
-            if config.otlp.disabled:
-                _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
-                memory.lock_memory()
-            else:
-                delivery.start()
-            interval_s = read_watchdog_interval_s(os.environ)
-            keep_alive = partial(notify, timeout_s=_KEEP_ALIVE_S)
-            watchdog = Watchdog(interval_s, partial(_health_error, store, delivery), keep_alive)
-            from otel_oom.capture.kmsg.report_lookup import open_report_index  # noqa: PLC0415  after capture has begun
-            from otel_oom.capture.panic import scan  # noqa: PLC0415  likewise
-            from otel_oom.capture.userspace.source import JournalSource  # noqa: PLC0415  likewise
-
-            wake = delivery.notify_events
-            scan.start_panic_scan(
-                lambda panic: store.insert(panic, Snapshot(process_found=False)), wake
+        health.find_delivery_error = lambda: delivery.health_error
+        if config.otlp.disabled:
+            _LOG.warning("OTEL_SDK_DISABLED is true: kills are kept on disk and not sent")
+            settling.finish_part()
+        else:
+            for name, setting in config.otlp.signals_off.items():
+                _LOG.warning("No %s are sent: %s", name, setting)
+            delivery.start()
+        interval_s = read_watchdog_interval_s(os.environ)
+        keep_alive = partial(notify, timeout_s=_KEEP_ALIVE_S)
+        watchdog = Watchdog(interval_s, health.find_error, keep_alive)
+        _log_missing_rights()
+        options = IngestOptions(
+            history=history,
+            want_command=want_command,
+            report_interval_s=config.report_interval_s,
+        )
+        usage = stack.enter_context(
+            run_usage_recorder(config.usage, store, stats, delivery.notify_events)
+        )
+        ingest = stack.enter_context(
+            open_ingest(
+                source,
+                store,
+                stats,
+                containers,
+                watchdog,
+                options=options,
+                on_event=delivery.notify_events,
+                usage=usage,
             )
-            daemons = stack.enter_context(
-                JournalSource(state_dir, history=history, want_command=want_command)
-            )
-            annotate = stack.enter_context(open_report_index(source))
-            sources = SourceSet(source, (daemons,))
-            recorder = EventRecorder(store, stats, containers, annotate, config.report_interval_s)
-            ingest = IngestLoop(
-                sources, store, recorder, stats, watchdog, on_event=wake, history=history
-            )
-            handlers = {
-                **store_handlers(store, delivery.notify_outbox, stats.parked),
-                "alive": lambda _: _liveness_error(ingest, store, delivery),
-            }
-            stack.enter_context(ControlServer(state_dir, handlers))
-            try:
-                ingest.loop(stop_fd)
-            finally:
-                notify("STOPPING=1")
-                if not config.otlp.disabled:
-                    delivery.stop(GRACE_S)
-                # Kills of the meantime are stored too, for the next start to send.
-                ingest.finish()
-        counts = store.stats.row_counts()
-        _LOG.info("Stopped: queued=%d dead_letters=%d", counts["outbox"], counts["dead_letters"])
+        )
+        health.ingest = ingest
+        settling.finish_part()
+        handlers = {
+            **store_handlers(
+                store,
+                delivery.notify_outbox,
+                stats.parked,
+                config.otlp.signals_off,
+                stats.processor_errors,
+            ),
+            "alive": lambda _: health.find_liveness_error(),
+        }
+        stack.enter_context(ControlServer(store.path, handlers))
+        try:
+            ingest.loop(stop_fd)
+        finally:
+            notify("STOPPING=1")
+            if not config.otlp.disabled:
+                delivery.stop(GRACE_S)
+            # Kills of the meantime are stored too, for the next start to send.
+            ingest.finish()
+    counts = store.stats.row_counts()
+    _LOG.info("Stopped: queued=%d dead_letters=%d", counts["outbox"], counts["dead_letters"])
 
 
-def _settle_memory() -> None:
-    memory.trim_heap()
-    memory.lock_memory()
+def _log_missing_rights() -> None:
+    """Log what events will lack; the source has logged what keeps it from using BPF."""
+    from otel_oom.linux.rights import find_missing_rights  # noqa: PLC0415  after capture has begun
 
-
-def _liveness_error(ingest: IngestLoop, store: Store, delivery: DeliveryPipeline) -> str | None:
-    if not ingest.probe.wait_for_turn(_TURN_S):
-        return f"the capture loop has made no turn for {_TURN_S:.0f} s"
-    return _health_error(store, delivery)
-
-
-def _health_error(store: Store, delivery: DeliveryPipeline) -> str | None:
-    """Return a fault that a restart may fix; ``None`` if the agent is healthy."""
-    try:
-        store.stats.ping()
-    except sqlite3.Error as error:
-        return f"the store can't be read: {error}"
-    return delivery.health_error
-
-
-@contextmanager
-def _stop_signals() -> Iterator[int]:
-    """Yield a descriptor that becomes readable on SIGTERM and SIGINT."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in previous:
-        signal.signal(number, lambda *_: None)
-    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    try:
-        yield reader
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        os.close(reader)
-        os.close(writer)
+    for right in find_missing_rights():
+        if not right.of_source:
+            _LOG.warning("Missing right: %s: %s. %s", right.name, right.loss, right.advice)

@@ -12,10 +12,12 @@ from typing import Final
 
 from otel_oom.capture.source import SupportsBufferStats
 from otel_oom.model import events, loss
+from otel_oom.model.near_limit import NearLimit
 
 KINDS: Final = (
     *(events.OomKill.kind, events.UserspaceKill.kind, events.NoVictim.kind),
-    *(events.VictimExit.kind, events.ReaperStep.kind),
+    NearLimit.kind,
+    *(events.VictimExit.kind, events.ReaperStep.kind, events.Panic.kind),
 )
 """Kinds of events that are counted."""
 
@@ -35,11 +37,21 @@ class Stats:
         self.dropped_records = 0
         """Undecodable records for which the quarantine had no space."""
         self.exported: Counter[tuple[str, str]] = Counter()
-        """Messages with a final result, by signal and error type (empty if accepted)."""
+        """Messages with a final result, by channel and error type (empty if accepted)."""
         self.parked: dict[str, int] = {}
-        """Messages that a backend keeps rejecting alone, by signal; they are in the outbox."""
+        """Messages that a backend keeps rejecting alone, by channel; they are in the outbox."""
+        self.created_logs = 0
+        """Log events that were encoded and queued."""
+        self.in_flight: dict[str, int] = {}
+        """Messages of the request that is under way, by channel."""
+        self.record_request: Callable[[str, float, str], None] | None = None
+        """Records a request of a channel: its duration in seconds and its error type."""
+        self.processor_errors: Counter[tuple[str, str]] = Counter()
+        """Events on which a processor failed, by its name and the type of error."""
         self.record_delays: Callable[[str, Iterable[float]], None] | None = None
         """Records the delays of messages of a signal, from kernel to backend, in seconds."""
+        self.count_usage_cgroups: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        """Returns the cgroups whose usage is sampled, and those of the last round."""
         self._buffer_peak_bytes = 0
         self._last: events.CapturedEvent | None = None
 
@@ -51,6 +63,11 @@ class Stats:
 
     def on_stored(self, event: events.CapturedEvent) -> None:
         """Count an event that reached the disk."""
+        self.stored[event.kind] += 1
+
+    def on_event_of_thread(self, event: events.Panic | NearLimit) -> None:
+        """Count an event that a thread of its own, the only one of the kind, has stored."""
+        self.captured[event.kind] += 1
         self.stored[event.kind] += 1
 
     def observe_buffer(self) -> None:

@@ -14,6 +14,7 @@ class TurnProbe:
         self._wakeup = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_requested = False
         self._turned = threading.Event()
+        self._request = threading.Lock()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while a request waits."""
@@ -29,7 +30,8 @@ class TurnProbe:
 
     def wait_for_turn(self, timeout_s: float) -> bool:
         """Wake the loop; return whether it turns within ``timeout_s`` seconds."""
-        self._turned.clear()
-        self._is_requested = True
-        os.eventfd_write(self._wakeup, 1)
-        return self._turned.wait(timeout_s)
+        with self._request:
+            self._turned.clear()
+            self._is_requested = True
+            os.eventfd_write(self._wakeup, 1)
+            return self._turned.wait(timeout_s)

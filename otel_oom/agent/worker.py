@@ -51,6 +51,7 @@ class ExporterStatus(ExportObserver):
     def __init__(self, stats: Stats, timeout_s: float) -> None:
         """Count in ``stats``; a request takes at most ``timeout_s`` seconds."""
         self._stats = stats
+        self._request_begun = 0.0
         self.liveness = Liveness(STALL_LIMIT_S + timeout_s)
 
     def begin_step(self) -> None:
@@ -61,13 +62,25 @@ class ExporterStatus(ExportObserver):
         """Note that the thread waits, for any time."""
         self.liveness.end()
 
-    def on_exported(self, signal: str, error_type: str, count: int) -> None:
-        """Count messages with a final result."""
-        self._stats.exported[signal, error_type] += count
+    def begin_request(self, channel: str, count: int) -> None:
+        """Note that a request with ``count`` messages begins."""
+        self._stats.in_flight[channel] = count
+        self._request_begun = time.monotonic()
 
-    def on_parked(self, signal: str, count: int) -> None:
+    def end_request(self, channel: str, error_type: str) -> None:
+        """Record the duration of the request; ``error_type`` is empty for an accepted one."""
+        self._stats.in_flight[channel] = 0
+        if self._stats.record_request:
+            duration_s = time.monotonic() - self._request_begun
+            self._stats.record_request(channel, duration_s, error_type)
+
+    def on_exported(self, channel: str, error_type: str, count: int) -> None:
+        """Count messages with a final result."""
+        self._stats.exported[channel, error_type] += count
+
+    def on_parked(self, channel: str, count: int) -> None:
         """Note the number of parked messages."""
-        self._stats.parked[signal] = count
+        self._stats.parked[channel] = count
 
     @property
     def wants_delays(self) -> bool:

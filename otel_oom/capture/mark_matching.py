@@ -8,15 +8,14 @@ log once its record is gone, keeps its uid.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.model.events import OomKill
 
 
-@dataclass(frozen=True, slots=True)
-class KillMark:
+class KillMark(Struct, frozen=True):
     """Identity of a kill (``struct oom_mark`` of bpf/events.h).
 
     ``boottime_ns`` is that of its record; ``monotonic_ns`` the same instant on CLOCK_MONOTONIC.

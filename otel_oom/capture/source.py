@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, Self, runtime_checkable
+
+from msgspec import Struct
 
 from otel_oom.capture.mark_matching import KillMark
 from otel_oom.model.events import CapturedEvent, OomKill
@@ -68,8 +69,7 @@ class Source(Protocol):
         """Return the number of events that were lost before they could be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSet:
+class SourceSet(Struct, frozen=True):
     """``kernel`` captures the kills that the kernel counts, ``others`` further kills."""
 
     kernel: Source
@@ -82,6 +82,14 @@ class SourceSet:
 
 
 @runtime_checkable
+class SupportsRequesters(Protocol):
+    """A source that knows which daemons requested kills of the kernel."""
+
+    def add_requester(self, kill: OomKill) -> OomKill:
+        """Return a kill by sysrq with the daemon that requested it, if one did."""
+
+
+@runtime_checkable
 class SupportsBufferStats(Protocol):
     """A source with a buffer in the kernel."""
 
@@ -90,6 +98,14 @@ class SupportsBufferStats(Protocol):
 
     def buffered_bytes(self) -> int:
         """Return the size of the pending records."""
+
+
+@runtime_checkable
+class SupportsWithdrawal(Protocol):
+    """A source that outlives its process, unless that is withdrawn."""
+
+    def withdraw(self) -> None:
+        """Remove what this process added to the kernel and would leave there."""
 
 
 @runtime_checkable

@@ -39,6 +39,6 @@ def add_pin_dir(parser: argparse.ArgumentParser, text: str) -> None:
     )
 
 
-def add_json(parser: argparse.ArgumentParser, text: str) -> None:
+def add_json(parser: argparse._ActionsContainer, text: str) -> None:
     """Add the option ``--json``; ``text`` is its help."""
     parser.add_argument("--json", action="store_true", help=text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 
 from otel_oom.commands import Subparsers, add_pin_dir, add_state_dir
@@ -40,23 +41,31 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from otel_oom.agent import service  # noqa: PLC0415  each command imports what it needs
-    from otel_oom.agent.log_stream import install_log_stream  # noqa: PLC0415  likewise
-    from otel_oom.capture import open_source  # noqa: PLC0415  likewise
-    from otel_oom.config.agent import read_agent_config  # noqa: PLC0415  likewise
+    from otel_oom.agent.log_stream import install_log_stream  # noqa: PLC0415  each command imports what it needs
+    from otel_oom.capture import open_source, start_attaching  # noqa: PLC0415  likewise
+    from otel_oom.linux.heap import share_heap  # noqa: PLC0415  likewise
 
+    share_heap()  # before the first thread
     install_log_stream()
-    config = read_agent_config(os.environ)
-    source = open_source(
-        arguments.source,
-        want_command=arguments.command_line,
-        pin_dir=None if arguments.no_pin else arguments.pin_dir,
-    )
-    service.run(
-        source,
-        config,
-        arguments.state_dir,
-        history=arguments.history,
-        want_command=arguments.command_line,
-    )
+    options = {
+        "want_command": arguments.command_line,
+        "pin_dir": None if arguments.no_pin else arguments.pin_dir,
+    }
+    attaching = start_attaching(arguments.source, **options)
+    try:
+        from otel_oom.agent import startup  # noqa: PLC0415  while the kernel verifies the programs
+        from otel_oom.config.agent import read_agent_config  # noqa: PLC0415  likewise
+
+        config = read_agent_config(os.environ)
+        logging.getLogger().setLevel(config.log_level)
+        startup.run(
+            open_source(arguments.source, **options, attaching=attaching),
+            config,
+            arguments.state_dir,
+            history=arguments.history,
+            want_command=arguments.command_line,
+        )
+    finally:
+        if attaching:
+            attaching.cancel()
     return 0

@@ -7,7 +7,7 @@ headers. A backend or proxy may echo any of them.
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
@@ -69,7 +69,7 @@ def header_secrets(values: Iterable[str]) -> Iterator[str]:
         yield credentials
         if scheme == "Basic":
             with suppress(ValueError):
-                user = b64decode(credentials).decode()
+                user = a2b_base64(credentials).decode()
                 yield from (user, user.partition(":")[2])
 
 

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
+from msgspec import Struct
+
 from otel_oom.config.redaction import redact_value
+
+_Value = TypeVar("_Value")
+Warn = Callable[[str], None]
+"""What gets a sentence for the user about a value that is ignored."""
+
+_LEVELS: Final = {
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "critical": logging.CRITICAL,
+}
+"""The first is the default."""
+
+_LOG = logging.getLogger(__name__)
+
+
+def log_warning(message: str) -> None:
+    """Log a sentence about a value."""
+    _LOG.warning("%s", message)
 
 
 class ConfigError(ValueError):
     """An unusable value; the message names the variable and the accepted values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """The text of a variable, and the name under which the user set it."""
 
     name: str
@@ -48,6 +72,34 @@ class Variable:
             raise self.error(accepted)
         return value
 
+    def choice_or_warn(self, warn: Warn, default: str, *names: str) -> str:
+        """Return the text in lower case; warn and return ``default`` for another than these."""
+        return self._or_warn(lambda: self.choice(default, *names), default, warn)
+
+    def flag_or_warn(self, warn: Warn) -> bool:
+        """Parse ``true`` or ``false``; warn and return false for another text."""
+        return self._or_warn(self.flag, default=False, warn=warn)
+
+    def positive_or_warn(
+        self, warn: Warn, max_value: float, accepted: str, default: float
+    ) -> float:
+        """Parse a number above 0; warn and return ``default`` for another text."""
+        return self._or_warn(lambda: self.positive(max_value, accepted), default, warn)
+
+    def whole_or_warn(self, warn: Warn, max_value: float, accepted: str) -> int | None:
+        """Parse a whole number; warn and return ``None`` for another text."""
+        is_number = self.text.isascii() and self.text.isdigit() and int(self.text) <= max_value
+        if not is_number:
+            warn(f"{self.error(accepted)} It is ignored.")
+        return int(self.text) if is_number else None
+
+    def _or_warn(self, parse: Callable[[], _Value], default: _Value, warn: Warn) -> _Value:
+        try:
+            return parse()
+        except ConfigError as error:
+            warn(f"{error} It is ignored.")
+            return default
+
     def pairs(self, header: re.Pattern[str] | None = None) -> tuple[tuple[str, str], ...]:
         r"""Parse ``key=value,key=value``, percent-encoded (W3C Baggage).
 
@@ -77,3 +129,9 @@ def read_variable(environ: Mapping[str, str], *names: str, default: str = "") ->
         if text := environ.get(name, "").strip():
             return Variable(name, text)
     return Variable(names[-1], default)
+
+
+def read_log_level(environ: Mapping[str, str], warn: Warn) -> int:
+    """Return the level of the agent's own log; ``OTEL_LOG_LEVEL`` has the names of Python."""
+    variable = read_variable(environ, "OTEL_LOG_LEVEL", default="info")
+    return _LEVELS[variable.choice_or_warn(warn, *_LEVELS)]

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from otel_oom.linux.oom_badness import is_unkillable, oom_badness
 from otel_oom.model.events import OomKill
-from otel_oom.model.types import OomTask
+from otel_oom.model.types import OomTask, TaskList
 
 _MAX_TASKS: Final = 10
 
@@ -31,7 +31,7 @@ def rank_tasks(kill: OomKill) -> tuple[RankedTask, ...]:
     if kill.tasks is None:
         return ()
     others = [
-        RankedTask(task, _points(task, kill))
+        RankedTask(task, _points(task, _total_memory(kill)))
         for task in kill.tasks.largest
         if task.tgid != kill.victim.tgid
     ]
@@ -40,6 +40,15 @@ def rank_tasks(kill: OomKill) -> tuple[RankedTask, ...]:
     while len(ranked) > _MAX_TASKS:
         ranked.remove(next(one for one in reversed(ranked) if not one.is_victim))
     return tuple(ranked)
+
+
+def rank_candidates(tasks: TaskList | None, total_memory: int | None) -> tuple[RankedTask, ...]:
+    """Return the largest processes, at most ten, the largest first; none is a victim yet.
+
+    ``total_memory`` is that of the cgroup in bytes, by which ``oom_score_adj`` counts.
+    """
+    largest = tasks.largest[:_MAX_TASKS] if tasks else ()
+    return tuple(RankedTask(task, _points(task, total_memory)) for task in largest)
 
 
 def _victim(kill: OomKill) -> list[RankedTask]:
@@ -58,12 +67,15 @@ def _victim(kill: OomKill) -> list[RankedTask]:
     )
     # The points of a decision are those of its first victim.
     points = kill.decision.points if kill.decision and kill.incident is None else None
-    points = _points(task, kill) if points is None else points
+    points = _points(task, _total_memory(kill)) if points is None else points
     return [RankedTask(task, points, is_victim=True)]
 
 
-def _points(task: OomTask, kill: OomKill) -> int | None:
+def _total_memory(kill: OomKill) -> int | None:
+    return kill.decision.total_memory if kill.decision else None
+
+
+def _points(task: OomTask, total_memory: int | None) -> int | None:
     if task.score_adj is None or is_unkillable(task.tgid, task.score_adj):
         return None
-    total_memory = kill.decision.total_memory if kill.decision else None
     return oom_badness(task.total_bytes, task.score_adj, total_memory)

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from otel_oom.enrich.kubernetes import WORKLOADS
 from otel_oom.linux.cgroup_holder import find_holder
+from otel_oom.model.start_settings import PROCESS
 
 UNKNOWN_SERVICE: Final = "unknown_service"
 """The name that OpenTelemetry prescribes for a service without one."""
@@ -38,10 +39,14 @@ _DAY_S: Final = 86400.0
 
 
 class Claims(Struct, frozen=True):
-    """The claims of one victim, and the number of those beyond the bound."""
+    """The claims of one victim, where they were read, and the number of those beyond the bound.
+
+    ``source`` is one of :class:`.StartSettings`.
+    """
 
     attributes: Mapping[str, str] = {}
     dropped_count: int = 0
+    source: str = PROCESS
 
 
 class ClaimBudget:
@@ -53,7 +58,7 @@ class ClaimBudget:
         self._claimants: dict[str, tuple[float, set[int]]] = {}
         """Start of the day and hashes of the claimed pairs, the latest claimant last."""
 
-    def admit(self, cgroup_path: str, environ: Mapping[str, str]) -> Claims:
+    def admit(self, cgroup_path: str, environ: Mapping[str, str], source: str = PROCESS) -> Claims:
         """Return the claims in ``environ``, without new values beyond the bound."""
         attributes = parse_claims(environ)
         if not attributes:
@@ -71,7 +76,7 @@ class ClaimBudget:
                 pairs.add(hash(pair))
             if hash(pair) in pairs:
                 admitted[pair[0]] = pair[1]
-        return Claims(admitted, len(attributes) - len(admitted))
+        return Claims(admitted, len(attributes) - len(admitted), source)
 
 
 def parse_claims(environ: Mapping[str, str]) -> dict[str, str]:

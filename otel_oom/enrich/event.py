@@ -6,10 +6,14 @@ import signal
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
+from otel_oom.enrich.advice import decide_cause, decide_userspace_cause
 from otel_oom.enrich.badness import rank_tasks
-from otel_oom.enrich.claims import Claims
+from otel_oom.enrich.growth import find_growth
 from otel_oom.enrich.host import Host
-from otel_oom.enrich.kubernetes import find_pod_cgroup, find_pod_uid
+from otel_oom.enrich.kubernetes import find_pod_uid
+from otel_oom.enrich.near_limit import enrich_near_limit
 from otel_oom.enrich.redact import redact
 from otel_oom.enrich.resource import finest_cgroup_path, victim_resource
 from otel_oom.enrich.service_identity import ServiceHints
@@ -26,12 +30,15 @@ from otel_oom.enrich.types import (
     VictimOutcome,
 )
 from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.enrich.victim_start import add_container_settings, admit_claims
 from otel_oom.linux.cgroup_holder import find_holder
 from otel_oom.linux.containers.cgroup_id import (
     containers_by_path,
     containers_in_path,
     find_placed_ids,
 )
+from otel_oom.linux.containers.pod_cgroup import find_pod_cgroup
+from otel_oom.linux.dying_process import is_same_process
 from otel_oom.linux.process import ProcessDir
 from otel_oom.linux.systemd.unit_files import UnitSetting, find_memory_setting
 from otel_oom.linux.systemd.units import find_owning_unit, find_units
@@ -45,6 +52,7 @@ from otel_oom.model.events import (
     VictimExit,
 )
 from otel_oom.model.loss import DroppedEvents, MissedKills
+from otel_oom.model.near_limit import NearLimit
 from otel_oom.model.snapshot import EventContainers, Snapshot
 from otel_oom.model.types import Memcg, OomControl
 from otel_oom.model.units import NS_PER_S
@@ -56,7 +64,7 @@ _FATAL_SIGNALS: Final = {signal.SIGTERM, signal.SIGKILL}
 _HOST_CONSTRAINTS: Final = {"none", "cpuset", "memory_policy"}
 
 
-def enrich_event(
+def enrich_event(  # noqa: PLR0911  one for each kind of event
     event: StoredEvent,
     snapshot: Snapshot,
     victim_outcome: VictimOutcome,
@@ -75,6 +83,9 @@ def enrich_event(
         return enrich_dropped_events(event, observed_unix_ns, host, snapshot.containers)
     if isinstance(event, NoVictim):
         return enrich_no_victim(event, observed_unix_ns, host, snapshot.containers)
+    if isinstance(event, NearLimit):
+        setting = _limit_setting(event.decision)
+        return enrich_near_limit(event, snapshot, observed_unix_ns, host, setting)
     if isinstance(event, Panic):
         return enrich_panic(event, observed_unix_ns, host)
     if isinstance(event, UserspaceKill):
@@ -95,11 +106,13 @@ def enrich_kill(
         finest_cgroup_path(kill, snapshot),
     )
     executable = kill.victim.executable or snapshot.executable
+    snapshot = add_container_settings(snapshot, containers, executable)
     stack_analysis = analyse_stack(kill.stack)
-    claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
+    claims = admit_claims(host.claims, path, snapshot, containers)
     hints = ServiceHints(claims, executable=executable, comm=kill.victim.comm)
     resource, service = victim_resource(path, containers, hints, host.attributes)
-    return EnrichedKill(
+    scope = limit_scope(kill, stack_analysis, find_pod_uid(resource))
+    enriched = EnrichedKill(
         event=kill,
         snapshot=snapshot,
         victim_outcome=victim_outcome,
@@ -108,7 +121,7 @@ def enrich_kill(
         command=None if kill.victim.command is None else redact(kill.victim.command),
         user_stack=_user_stack(kill, executable, host.symbolizer),
         stack_analysis=stack_analysis,
-        limit_scope=limit_scope(kill, stack_analysis, find_pod_uid(resource)),
+        limit_scope=scope,
         # The unit files of this host do not apply to the log of another time or host.
         limit_setting=None if kill.provenance else _limit_setting(kill.decision),
         ranked_tasks=rank_tasks(kill),
@@ -116,7 +129,9 @@ def enrich_kill(
         containers=containers,
         service=service,
         resource=resource,
+        growth=find_growth(kill, snapshot, scope),
     )
+    return replace(enriched, finding=decide_cause(enriched))
 
 
 def enrich_userspace_kill(
@@ -130,10 +145,10 @@ def enrich_userspace_kill(
     command = event.victim.command if event.victim else None
     containers = snapshot.containers or containers_by_path(event)
     path, comm = finest_cgroup_path(event, snapshot), event.victim.comm if event.victim else None
-    claims = host.claims.admit(path, snapshot.environ) if host.claims else Claims()
+    claims = admit_claims(host.claims, path, snapshot, containers)
     hints = ServiceHints(claims, executable=snapshot.executable, comm=comm)
     resource, service = victim_resource(path, containers, hints, host.attributes)
-    return EnrichedUserspaceKill(
+    enriched = EnrichedUserspaceKill(
         event=event,
         snapshot=snapshot,
         verified=event.verified or (exit_ is not None and is_death_by(event, exit_)),
@@ -145,6 +160,7 @@ def enrich_userspace_kill(
         service=service,
         resource=resource,
     )
+    return replace(enriched, finding=decide_userspace_cause(enriched))
 
 
 def is_death_by(kill: UserspaceKill, exit_: VictimExit) -> bool:
@@ -229,12 +245,11 @@ def _user_stack(
     trigger = event.trigger
     if not event.user_stack or trigger is None:
         return ()
-    process = ProcessDir(str(trigger.tgid))
-    stat = process.read_stat()
+    process, memcg = ProcessDir(str(trigger.tgid)), event.trigger_memcg
+    path, cgroup = memcg.path if memcg else "", process.read_text("cgroup")
     # Another process may have its pid by now.
-    is_trigger = stat is not None and stat.has_start(trigger.start_boottime_ns)
+    is_trigger = is_same_process(process, trigger, memcg, event.boottime_ns, cgroup)
     roots = (Path(process.path, "root"),) if is_trigger else ()
-    path = event.trigger_memcg.path if event.trigger_memcg else ""
     # The path in a container that has ended is that of another file here, if of any.
     is_searched = bool(roots) or not find_placed_ids(path)
     executables = (executable,) if executable and is_searched else ()

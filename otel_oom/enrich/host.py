@@ -14,7 +14,8 @@ from otel_oom.enrich.claims import ClaimBudget
 from otel_oom.enrich.kubernetes import WORKLOADS
 from otel_oom.enrich.types import Attributes
 from otel_oom.enrich.user_stack import UserSymbolizer
-from otel_oom.linux import procfs
+from otel_oom.linux.containers.bundle_dirs import find_init_root
+from otel_oom.linux.untrusted_file import open_root, open_untrusted
 from otel_oom.model.event_base import Event, OomEvent
 
 _AGENT_PREFIXES: Final = (
@@ -35,7 +36,7 @@ _ARCH: Final = {
     "s390x": "s390x",
 }
 
-_MAX_FILE_BYTES: Final = 16384
+_MAX_FILE_CHARS: Final = 16384
 
 
 class Host(Struct, frozen=True):
@@ -65,6 +66,26 @@ class Host(Struct, frozen=True):
         return replace(self, attributes={**self.configured, **of_log})
 
 
+def create_host(
+    own: Attributes,
+    detected: Attributes,
+    configured: Attributes,
+    symbolizer: UserSymbolizer,
+    *,
+    claimed_identity: bool,
+) -> Host:
+    """Create the host of these ``own`` attributes, and those of detectors and of the user.
+
+    ``claimed_identity`` is whether a victim's own environment may name its service.
+    """
+    return Host(
+        host_resource(own, {**detected, **configured}),
+        symbolizer,
+        environment_attributes(configured),
+        ClaimBudget() if claimed_identity else None,
+    )
+
+
 def environment_attributes(configured: Attributes) -> dict[str, AttributeValue]:
     """Return the attributes of ``OTEL_RESOURCE_ATTRIBUTES`` that do not describe the agent.
 
@@ -82,11 +103,15 @@ def host_resource(detected: Attributes, configured: Attributes) -> dict[str, Att
     return {**detected, **environment_attributes(configured)}
 
 
-def host_attributes(root: Path = Path("/")) -> dict[str, str]:
-    """Return ``host.*`` and ``os.*`` of this host; unreadable ones are omitted."""
+def host_attributes(root: Path | None = None) -> dict[str, str]:
+    """Return ``host.*`` and ``os.*`` of this host; unreadable ones are omitted.
+
+    ``root`` is by default the root directory of init: in a container, ``/`` is that of an image.
+    """
+    root = root or _find_host_root()
     uname = os.uname()
     release = _os_release(root)
-    machine_id = (procfs.read_text(root / "etc/machine-id", _MAX_FILE_BYTES) or "").strip()
+    machine_id = _read_text(root, "etc/machine-id").strip()
     attributes = {
         "host.name": uname.nodename,
         "host.id": machine_id,
@@ -99,10 +124,30 @@ def host_attributes(root: Path = Path("/")) -> dict[str, str]:
     return {name: value for name, value in attributes.items() if value}
 
 
+def _find_host_root() -> Path:
+    root = find_init_root(Path("/proc"))
+    try:
+        with open_root(root):
+            return root
+    except OSError:
+        # It needs CAP_SYS_PTRACE, and a process namespace that is the host's.
+        return Path("/")
+
+
+def _read_text(root: Path, path: str) -> str:
+    """Read a file whose links are those of ``root``; empty if it can't be read."""
+    try:
+        with open_root(root) as root_fd:
+            fd = open_untrusted(root_fd, path)
+        with os.fdopen(fd, encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_FILE_CHARS)
+    except OSError:
+        return ""
+
+
 def _os_release(root: Path) -> dict[str, str]:
     """Return the fields of os-release(5), from the first of its two paths that exists."""
-    paths = (root / "etc/os-release", root / "usr/lib/os-release")
-    texts = (procfs.read_text(path, _MAX_FILE_BYTES) for path in paths)
+    texts = (_read_text(root, path) for path in ("etc/os-release", "usr/lib/os-release"))
     lines = next((text for text in texts if text), "").split("\n")
     fields = (line.partition("=") for line in lines if "=" in line)
     return {name.strip(): value.strip().strip("\"'") for name, _, value in fields}

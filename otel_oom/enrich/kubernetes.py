@@ -1,18 +1,7 @@
 """The pod of a container, from its cgroup path and the annotations of its runtime.
 
-The kubelet creates a cgroup for each pod, below that of its quality-of-service class:
-
-=========  =====================================================================
-driver     path
-=========  =====================================================================
-cgroupfs   ``/kubepods/burstable/podUID/…``, guaranteed: ``/kubepods/podUID/…``
-systemd    ``/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/…``
-=========  =====================================================================
-
-below ``--cgroup-root`` if set, and with ``_`` for ``-`` in the UIDs of the systemd driver. Source:
-kubernetes, ``pkg/kubelet/cm/``. It passes a container's names to the runtime as labels and
-annotations, which each runtime keeps under names of its own. The owner of any other cgroup can
-give the same names to those below it, so they count only where a kubelet puts them.
+The kubelet passes a container's names to the runtime as labels and annotations, which each runtime
+keeps under names of its own.
 """
 
 from __future__ import annotations
@@ -24,23 +13,9 @@ from typing import Final
 from msgspec import Struct
 from opentelemetry.util.types import AttributeValue
 
-_POD: Final = re.compile(
-    r"(?:(?P<parents>(?:[\w.]+-)*kubepods(?:-\w+)?)-)?pod"
-    r"(?P<uid>[0-9a-f]{8}(?:[-_]?[0-9a-f]{4}){3}[-_]?[0-9a-f]{12})(?:\.slice)?"
-)
-"""The UID of a static pod is a hash of 32 digits, any other a UUID."""
-
-_KUBELET: Final = re.compile(
-    r"(?:(?:/[^/]+\.slice)*/(?:[\w.]+-)*kubepods(?:-\w+)?-pod[0-9a-f_]+\.slice(?=[:/]|\Z)"
-    r"|/system\.slice/containerd\.service/kubepods(?:-\w+)?-pod[0-9a-f_]+\.slice(?=:)"
-    r"|(?:/kubelet)?/kubepods(?:/burstable|/besteffort)?/pod[0-9a-f-]+(?=/|\Z))"
-)
-"""Where root alone makes cgroups: the parents of a pod, up to its own."""
+from otel_oom.linux.containers.pod_cgroup import find_pod_cgroup
 
 _POD_UID: Final = "k8s.pod.uid"
-_CLASS: Final = {"burstable": "Burstable", "besteffort": "BestEffort"}
-_GUARANTEED: Final = "Guaranteed"
-
 # Names of containerd (pkg/cri/annotations), of the kubelet (pkg/kubelet/types/labels.go), which
 # CRI-O keeps, and of cri-dockerd for annotations.
 _NAME: Final = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
@@ -57,6 +32,13 @@ WORKLOADS: Final = ("deployment", "replicaset", "statefulset", "daemonset", "cro
 
 RESOURCE_PREFIX: Final = "resource.opentelemetry.io/"
 """Prefix of the annotations that are resource attributes (semantic conventions)."""
+
+_POD_SUFFIX: Final = re.compile(
+    # Of a ReplicaSet or a time of a CronJob, then of the pod itself, or a StatefulSet's number.
+    r"(?:-(?:[bcdfghjklmnpqrstvwxz2456789]{6,10}|[0-9]{8,10}))?"
+    r"-(?:[bcdfghjklmnpqrstvwxz2456789]{5}|[0-9]{1,5})\Z"
+)
+"""What controllers add to a pod's name (Kubernetes: ``apimachinery/pkg/util/rand``)."""
 
 _PAUSE: Final = "POD"
 """The kubelet's name of the container that only holds the namespaces of a pod."""
@@ -94,14 +76,6 @@ class Pod(Struct, frozen=True):
         return {name: value for name, value in values.items() if value is not None}
 
 
-class PodCgroup(Struct, frozen=True):
-    """The cgroup of a pod: its path, and the UID and the quality-of-service class in it."""
-
-    path: str
-    uid: str
-    qos_class: str | None
-
-
 def find_pod(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
     """Find the pod of ``cgroup_path``, with the names from ``annotations``.
 
@@ -126,32 +100,22 @@ def find_pod(cgroup_path: str, annotations: Mapping[str, str]) -> Pod | None:
     )
 
 
-def find_pod_cgroup(cgroup_path: str, known_uid: str | None = None) -> PodCgroup | None:
-    """Find the cgroup of a pod in a path: where a kubelet puts it, or of the pod ``known_uid``.
-
-    A kubelet with an unusual ``--cgroup-root`` puts it elsewhere.
-    """
-    match = _KUBELET.match(cgroup_path)
-    placed = match[0] if match else None
-    components = cgroup_path.split("/")
-    for index in range(1, len(components)):
-        # A runtime with the other driver appends its own names to the pod's slice, after a colon.
-        component = components[index].partition(":")[0]
-        pod = _POD.fullmatch(component)
-        path = "/".join((*components[:index], component))
-        uid = pod["uid"].replace("_", "-") if pod else None
-        if pod and uid and (path == placed or uid == known_uid):
-            parent = pod["parents"] or components[index - 1]
-            last = parent.rpartition("-")[2]
-            guaranteed = _GUARANTEED if last == "kubepods" else None
-            return PodCgroup(path, uid, _CLASS.get(last, guaranteed))
-    return None
-
-
 def find_pod_uid(resource: Mapping[str, AttributeValue]) -> str | None:
     """Return the UID of the pod among the attributes of a resource."""
     uid = resource.get(_POD_UID)
     return uid if isinstance(uid, str) else None
+
+
+def find_workload(resource: Mapping[str, object]) -> str | None:
+    """Return the name of a pod's owner.
+
+    If no attribute has it, it is that of the pod without what a controller adds to it.
+    """
+    names = (resource.get(f"k8s.{kind}.name") for kind in WORKLOADS)
+    if owner := next(filter(None, names), None):
+        return str(owner)
+    pod = resource.get("k8s.pod.name")
+    return None if pod is None else _POD_SUFFIX.sub("", str(pod))
 
 
 def image_version(image: str) -> str | None:

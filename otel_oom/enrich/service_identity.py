@@ -14,6 +14,7 @@ from msgspec import Struct
 from otel_oom.enrich.claims import POD_NAMES, UNKNOWN_SERVICE, WORKLOAD_NAMES, Claims
 from otel_oom.enrich.kubernetes import Pod, image_version
 from otel_oom.linux.systemd.units import Units, display_name
+from otel_oom.model.start_settings import CONTAINER, MARK, NOTE, PROCESS
 
 _LABELS: Final = ("app.kubernetes.io/instance", "app.kubernetes.io/name")
 """Labels that name the service of a pod, before its owner, where the user selects them."""
@@ -24,7 +25,13 @@ _DERIVED_FROM: Final = {
     "service.instance.id": {*POD_NAMES},
 }
 
-ENVIRON: Final = "environ"
+_ENVIRON: Final = {
+    MARK: "environ_mark",
+    PROCESS: "environ",
+    NOTE: "environ_note",
+    CONTAINER: "environ_container",
+}
+"""Sources of claims, by where the environment was read."""
 _KUBERNETES: Final = "kubernetes"
 
 
@@ -47,10 +54,9 @@ class ServiceHints(Struct, frozen=True):
 class ServiceIdentity(Struct, frozen=True):
     """The attributes of the victim as a service, and who says them.
 
-    ``source`` is that of ``service.name``: ``environ``, ``kubernetes``, ``systemd``,
-    ``systemd_user``, ``container``, ``executable``, ``comm`` or ``none``. ``claimed`` are the names
-    of those attributes that the victim claims, or that derive from a claim; ``dropped_count`` is
-    the number of claims beyond the bound.
+    ``source`` is that of ``service.name``: one of the values of ``oom.service.source``. ``claimed``
+    are the names of those attributes that the victim claims, or that derive from a claim;
+    ``dropped_count`` is the number of claims beyond the bound.
     """
 
     attributes: Mapping[str, str]
@@ -76,7 +82,8 @@ def resolve_service(hints: ServiceHints) -> ServiceIdentity:
     }
     declared = {**annotated, **claims}
     known = {**platform, **claims}
-    name, source = _service_name(hints, known, claims)
+    environ = _ENVIRON.get(hints.claims.source, "environ")
+    name, source = _service_name(hints, known, claims, environ)
     derived = {
         "service.name": name,
         "service.namespace": known.get("k8s.namespace.name"),
@@ -84,7 +91,7 @@ def resolve_service(hints: ServiceHints) -> ServiceIdentity:
         "service.version": _version(pod, hints.labels) if pod else None,
     }
     attributes = {**{key: str(value) for key, value in derived.items() if value}, **declared}
-    claimed = {*claims} | ({"service.name"} if source == ENVIRON else set())
+    claimed = {*claims} | ({"service.name"} if source == environ else set())
     claimed |= {
         name for name, parts in _DERIVED_FROM.items() if name not in declared and parts & {*claims}
     }
@@ -94,7 +101,7 @@ def resolve_service(hints: ServiceHints) -> ServiceIdentity:
 
 
 def _service_name(
-    hints: ServiceHints, known: Mapping[str, str | int], claims: Mapping[str, str]
+    hints: ServiceHints, known: Mapping[str, str | int], claims: Mapping[str, str], environ: str
 ) -> tuple[str, str]:
     """Return the name of the service, and its source."""
     executable = (hints.executable or "").rpartition("/")[2]
@@ -104,14 +111,14 @@ def _service_name(
         # A backend that knows the name of the pod can recognise this one as a default.
         default = f"{UNKNOWN_SERVICE}:{executable}" if executable else ""
         candidates = [
-            *((values.get(name), ENVIRON if name in claims else _KUBERNETES) for name in names),
+            *((values.get(name), environ if name in claims else _KUBERNETES) for name in names),
             (default, "executable"),
         ]
     else:
         unit = hints.units.user_unit or hints.units.unit or ""
         is_service = unit.endswith(".service") and not unit.startswith("user@")
         candidates = [
-            (claims.get("service.name"), ENVIRON),
+            (claims.get("service.name"), environ),
             (display_name(unit) if is_service else "", _unit_source(hints)),
             (hints.container, "container"),
             (executable, "executable"),

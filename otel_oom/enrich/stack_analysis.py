@@ -1,7 +1,9 @@
 """Analysis of the kernel stack of an allocation: origin, memory type and entry point.
 
 The stack is that of the trigger at the mark: function names, from the decision outwards. Names
-differ between kernels; each list has those of 5.10 to 7.2. What no list has is ``None``.
+differ between kernels; each list has those of 5.10 to 7.2. The kernel log may be of an older one,
+or of another architecture: origins and entries are those of 2.6.32 on. What no list has is
+``None``.
 """
 
 from __future__ import annotations
@@ -30,9 +32,22 @@ class StackAnalysis(Struct, frozen=True):
 # The first match decides: moom_callback() calls out_of_memory() as well.
 _ORIGINS: Final = (
     ("sysrq", ("moom_callback",)),
-    ("memcg", ("mem_cgroup_out_of_memory", "mem_cgroup_oom")),
+    (
+        "memcg",
+        (
+            *("mem_cgroup_out_of_memory", "mem_cgroup_oom", "mem_cgroup_handle_oom"),
+            # From 3.12 to 4.18 at the end of a fault; the decision itself may be inlined.
+            "mem_cgroup_oom_synchronize",
+        ),
+    ),
     ("page_fault", ("pagefault_out_of_memory",)),
-    ("host", ("__alloc_pages_may_oom", "__alloc_pages_slowpath", "__alloc_pages")),
+    (
+        "host",
+        (
+            *("__alloc_pages_may_oom", "__alloc_pages_slowpath", "__alloc_pages"),
+            *("__alloc_pages_nodemask", "__alloc_pages_noprof", "__alloc_frozen_pages_noprof"),
+        ),
+    ),
 )
 
 # Likewise: a page table is allocated inside a fault on anonymous memory, a slab object inside a
@@ -81,7 +96,7 @@ _MEMORY_TYPES: Final = (
 # The wrapper with the name of the system call often ends in a tail call of one of these helpers,
 # and is not on the stack then. A helper that several system calls share identifies none.
 _SYSCALL: Final = re.compile(
-    r"(?:__(?:x64|ia32|arm64|s390x?|riscv|se|do)_sys_|ksys_|__sys_)(?P<name>\w+)"
+    r"(?:__(?:x64|ia32|arm64|s390x?|riscv|se|do)_sys_|ksys_|__sys_|sys_|SyS_)(?P<name>\w+)"
 )
 _HELPERS: Final = {
     "do_mlock": "mlock",
@@ -94,11 +109,23 @@ _SYSCALL_ENTRY: Final = frozenset(
     {
         *("do_syscall_64", "x64_sys_call", "do_int80_emulation", "ia32_sys_call"),
         *("do_fast_syscall_32", "__do_fast_syscall_32"),
-        *("do_el0_svc", "el0_svc", "el0_svc_common", "invoke_syscall"),
+        *("do_el0_svc", "el0_svc", "el0_svc_common", "invoke_syscall", "el0_svc_naked"),
+        # Before 4.17 on x86; 32-bit arm; powerpc; s390; riscv; loongarch; sparc64.
+        *("system_call_fastpath", "entry_SYSCALL_64_fastpath", "system_call_after_swapgs"),
+        *("ret_fast_syscall", "system_call_exception", "system_call", "__do_syscall"),
+        *("do_trap_ecall_u", "ret_from_syscall", "do_syscall", "handle_syscall"),
+        "linux_sparc_syscall",
     }
 )
 _FAULT: Final = frozenset(
-    {"exc_page_fault", "asm_exc_page_fault", "do_user_addr_fault", "do_page_fault", "do_mem_abort"}
+    {
+        *("exc_page_fault", "asm_exc_page_fault", "do_user_addr_fault", "do_page_fault"),
+        "do_mem_abort",
+        # Before 5.8 on x86; 32-bit arm; powerpc; s390; riscv; sparc64.
+        *("page_fault", "async_page_fault", "__do_page_fault"),
+        *("do_DataAbort", "__dabt_usr", "___do_page_fault", "do_dat_exception"),
+        *("handle_page_fault", "do_sparc64_fault"),
+    }
 )
 _KERNEL_THREAD: Final = frozenset({"kthread", "worker_thread", "process_one_work"})
 

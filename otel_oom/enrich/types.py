@@ -8,11 +8,15 @@ from msgspec import Struct
 from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich.badness import RankedTask
+from otel_oom.enrich.finding import Finding
+from otel_oom.enrich.growth import Growth
 from otel_oom.enrich.service_identity import ServiceIdentity
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model import events, loss
+from otel_oom.model.near_limit import NearLimit
 from otel_oom.model.snapshot import EventContainers, Snapshot
+from otel_oom.store.types import RepeatedKill
 
 Attributes = Mapping[str, AttributeValue]
 """Resource attributes by name."""
@@ -50,7 +54,8 @@ class EnrichedKill(Struct, frozen=True):
 
     ``resource`` describes the victim, never the agent; ``service`` has the sources of its
     ``service.*``. ``command`` is redacted. ``cgroup_path`` is that of the victim; empty if it is
-    not known.
+    not known. ``repeat`` is known to who has the history of the host. ``finding`` is ``None`` where
+    no cause was decided.
     """
 
     event: events.OomKill
@@ -68,6 +73,9 @@ class EnrichedKill(Struct, frozen=True):
     containers: EventContainers
     service: ServiceIdentity
     resource: Attributes
+    repeat: RepeatedKill | None = None
+    growth: Growth | None = None
+    finding: Finding | None = None
 
     @property
     def outcome(self) -> str:
@@ -93,6 +101,8 @@ class EnrichedUserspaceKill(Struct, frozen=True):
     containers: EventContainers
     service: ServiceIdentity
     resource: Attributes
+    repeat: RepeatedKill | None = None
+    finding: Finding | None = None
 
     @property
     def outcome(self) -> str:
@@ -108,6 +118,19 @@ class EnrichedNoVictim(Struct, frozen=True):
     user_stack: tuple[str, ...]
     stack_analysis: StackAnalysis
     containers: EventContainers
+    resource: Attributes
+
+
+class EnrichedNearLimit(Struct, frozen=True):
+    """A cgroup near its limit; ``resource`` and ``service`` are of the container or unit."""
+
+    event: NearLimit
+    snapshot: Snapshot
+    observed_unix_ns: int
+    limit_setting: UnitSetting | None
+    ranked_tasks: tuple[RankedTask, ...]
+    containers: EventContainers
+    service: ServiceIdentity
     resource: Attributes
 
 
@@ -140,6 +163,7 @@ EnrichedEvent = (
     EnrichedKill
     | EnrichedUserspaceKill
     | EnrichedNoVictim
+    | EnrichedNearLimit
     | EnrichedPanic
     | EnrichedMissedKills
     | EnrichedDroppedEvents

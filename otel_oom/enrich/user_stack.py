@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 _MAX_ROOTS: Final = 4
 _MAX_CACHED_LINES: Final = 512
+_MAX_CACHED_PATHS: Final = 64
 _HOST: Final = "host"
 """The scope of lines that all holders share; no holder has this name."""
 _SYSTEM_DIRECTORIES: Final = (
@@ -64,14 +65,24 @@ class UserSymbolizer:
     Holds no file open and no symbol table. Not safe for use by several threads.
     """
 
-    def __init__(self, root: Path = Path("/"), timeout_s: float = TIMEOUT_S) -> None:
-        """Search the libraries below ``root``; a stack takes ``timeout_s`` at most."""
+    def __init__(
+        self, root: Path = Path("/"), timeout_s: float = TIMEOUT_S, *, spare_s: float = 0.0
+    ) -> None:
+        """Search the libraries below ``root``; a stack takes ``timeout_s`` at most.
+
+        With ``spare_s`` a process stays ready for that time after each search.
+        """
         self._root = root
         self._timeout_s = timeout_s
-        self._child = SymbolChild()
+        self._child = SymbolChild(spare_s)
         self._budget = TimeBudget()
         self._lines: dict[tuple[str, FrameKey], _CachedLine] = {}
         """By scope: the host, or a holder, who can give a file any build id. Least used first."""
+        self._paths: dict[tuple[str, bytes], str] = {}
+        """The file of a build id, by scope: a search in it alone takes a fifth of the time."""
+        self._spare_s = spare_s
+        self._charged = ("", 0.0)
+        """The holder of the last search, and the seconds that it was charged for."""
         self._failed = 0
         self._logged_s = -math.inf
 
@@ -116,7 +127,21 @@ class UserSymbolizer:
         )
         while len(self._lines) > _MAX_CACHED_LINES:
             del self._lines[next(iter(self._lines))]
+        if not self._spare_s:
+            self._settle()
         return result
+
+    def end_spare(self) -> float:
+        """End the process of the last search, and the spare one if its time is over.
+
+        Return the seconds until then. It need not be called without spare processes.
+        """
+        self._settle()
+        return self._child.end_spare()
+
+    def close(self) -> None:
+        """End the processes that are left."""
+        self._child.close()
 
     def _find_owner(self) -> int | None:
         """Return who owns the host's root directory, and so its libraries."""
@@ -134,17 +159,32 @@ class UserSymbolizer:
         """Look up the frames that are not cached for ``scope``, at the expense of ``holder``."""
         search = _Search(request.executables, bool(request.library_roots))
         unknown = dict.fromkeys(key for key in keys if not self._is_cached(scope, key, search))
-        if not unknown:
-            return
+        paths = [self._paths.get((scope, key.build_id), "") for key in unknown]
+        if unknown and all(paths):
+            known_files = request._replace(
+                executables=tuple(dict.fromkeys(paths)), library_roots=()
+            )
+            self._search(scope, [*unknown], known_files, holder)
+            # A file may have been replaced since.
+            unknown = dict.fromkeys(k for k in unknown if not self._is_cached(scope, k, search))
+        if unknown:
+            self._search(scope, [*unknown], request, holder)
+
+    def _search(
+        self, scope: str, keys: Sequence[FrameKey], request: SymbolRequest, holder: str
+    ) -> None:
+        """Search the files of a request for frames, and cache what was found."""
+        self._settle()
         if not self._budget.allows(holder):
             self._count_failure("their share of time is spent")
             return
-        request = request._replace(frames=tuple(unknown)[:MAX_FRAMES])
+        request = request._replace(frames=tuple(keys)[:MAX_FRAMES])
         begin_s = time.monotonic()
         symbols = self._child.run(request, self._timeout_s)
         end_s = time.monotonic()
-        self._budget.spend(holder, end_s - begin_s)
-        search_done: _Search | None = search
+        self._charged = holder, end_s - begin_s
+        self._budget.spend(*self._charged)
+        search_done: _Search | None = _Search(request.executables, bool(request.library_roots))
         if symbols is None:
             self._count_failure(f"killed or failed after {end_s - begin_s:.1f} s")
             symbols, search_done = [NO_SYMBOL] * len(request.frames), None
@@ -154,6 +194,18 @@ class UserSymbolizer:
                 if symbol.file
                 else _CachedLine("", end_s + _RETRY_S, search_done)
             )
+            if symbol.file.startswith(b"/"):
+                self._paths[scope, key.build_id] = os.fsdecode(symbol.file)
+        while len(self._paths) > _MAX_CACHED_PATHS:
+            del self._paths[next(iter(self._paths))]
+
+    def _settle(self) -> None:
+        """End the process of the last search, and charge the holder for the rest of its time."""
+        (holder, charged_s), begin_s = self._charged, time.monotonic()
+        if self._child.settle():
+            # A spare process has taken CPU time before.
+            spent_s = max(charged_s + time.monotonic() - begin_s, self._child.cpu_s)
+            self._budget.spend(holder, spent_s - charged_s)
 
     def _is_cached(self, scope: str, key: FrameKey, search: _Search) -> bool:
         cached = self._lines.pop((scope, key), None)
@@ -179,7 +231,7 @@ def _is_system_path(path: str) -> bool:
 
 
 def _format(key: FrameKey, symbol: FrameSymbol) -> str:
-    file = _printable(symbol.file)
+    file = _printable(symbol.file.rpartition(b"/")[2])
     if not symbol.function:
         return f"{file}+{key.offset:#x}"
     return f"{_printable(symbol.function)}+{symbol.distance:#x} ({file})"

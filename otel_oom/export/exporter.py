@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.config.endpoint import GRPC
+from otel_oom.config.exporters import Destination, InstalledExporter
+from otel_oom.config.pod_events import PodEvents
 from otel_oom.export.isolation import Isolation
 from otel_oom.export.parking import Parking
 from otel_oom.export.result import ExportObserver, ExportResponse, ExportResult, Transport
@@ -25,8 +27,16 @@ _MAX_BATCH_BYTES: Final = 2 << 20
 """gRPC servers accept 4 MiB by default."""
 
 
-def create_transport(endpoint: Endpoint) -> Transport:
+def create_transport(endpoint: Destination) -> Transport:
     """Create the transport for the endpoint's protocol; only its client is imported."""
+    if isinstance(endpoint, InstalledExporter):
+        from otel_oom.export.installed import InstalledTransport  # noqa: PLC0415  OTLP needs none
+
+        return InstalledTransport(endpoint)
+    if isinstance(endpoint, PodEvents):
+        from otel_oom.export.pod_events import PodEventTransport  # noqa: PLC0415  few agents need it
+
+        return PodEventTransport(endpoint)
     if endpoint.protocol == GRPC:
         from otel_oom.export.grpc import GrpcTransport  # noqa: PLC0415  10 MB that HTTP spares
 
@@ -46,7 +56,7 @@ class SignalExporter:
     def __init__(
         self,
         store: Store,
-        endpoint: Endpoint,
+        endpoint: Destination,
         transport: Transport,
         gate: RetryGate | None = None,
         observer: ExportObserver | None = None,
@@ -58,6 +68,7 @@ class SignalExporter:
         self._store = store
         self._endpoint = endpoint
         self.signal = endpoint.signal
+        self._channel = endpoint.channel
         self._transport = transport
         self._gate = gate or RetryGate()
         self._max_batch = _MAX_BATCH
@@ -93,7 +104,7 @@ class SignalExporter:
         while True:
             self._idle = False
             self._wake.clear()
-            while self._send_next():
+            while self.send_next():
                 pass
             if self._stop.is_set():
                 # Checked after clear(), which may have undone the wake-up of stop().
@@ -102,7 +113,7 @@ class SignalExporter:
             self._observer.end_step()
             self._wake.wait(min(self._parking.wait_s, threading.TIMEOUT_MAX))
 
-    def _send_next(self) -> bool:
+    def send_next(self) -> bool:
         """Send the oldest messages once the host may be tried; false if there are none."""
         # A failure of another signal delays this one as well.
         self._backing_off = self._gate.remaining_s() > 0
@@ -129,7 +140,7 @@ class SignalExporter:
             return messages
         isolation.reset()
         while uid := self._parking.due_uid:
-            message = self._store.find_message(self.signal, uid)
+            message = self._store.find_message(self._channel, uid)
             if message:
                 return [message]
             # It was dropped at the size limit.
@@ -137,7 +148,9 @@ class SignalExporter:
         return []
 
     def _next_batch(self, max_count: int, excluded: Sequence[str]) -> Sequence[Message]:
-        return self._store.next_batch(self.signal, max_count, self._max_batch_bytes, excluded)
+        # The transport may defer each of them: without a place, they wait in the outbox.
+        max_count = min(max_count, self._parking.free_count)
+        return self._store.next_batch(self._channel, max_count, self._max_batch_bytes, excluded)
 
     def _send(self, messages: Sequence[Message], report: Report) -> None:
         """Send messages, oldest first; bisect what the backend rejects."""
@@ -149,7 +162,9 @@ class SignalExporter:
                 batches += reversed(_halves(batch))
                 continue
             self._observer.begin_step()
+            self._observer.begin_request(self._channel, len(batch))
             response = self._transport.send(b"".join(message.payload for message in batch))
+            self._observer.end_request(self._channel, response.error_type)
             if response.result is ExportResult.RETRYABLE:
                 self._on_retryable(batch, response, report)
                 return
@@ -162,14 +177,14 @@ class SignalExporter:
         self, messages: Sequence[Message], response: ExportResponse, report: Report
     ) -> None:
         uid, wait_s = messages[0].uid, None
-        if uid in self._parking or self._isolation.on_failure(messages):
+        if self._parking.is_parked(uid) or self._isolation.on_failure(messages):
             wait_s = self._parking.park(uid, response.retry_after_s)
         if wait_s is None:
             report(response)
             self._log_retry(response)
             return
         # No report: others are accepted meanwhile.
-        self._observer.on_parked(self.signal, len(self._parking.uids))
+        self._observer.on_parked(self._channel, self._parking.count)
         _LOG.warning(
             "%s keeps rejecting one of the %s (%s); parked, retrying it in %.0f s",
             *self._where(),
@@ -181,7 +196,7 @@ class SignalExporter:
         for uid in uids:
             if uid in self._parking:
                 self._parking.release(uid)
-                self._observer.on_parked(self.signal, len(self._parking.uids))
+                self._observer.on_parked(self._channel, self._parking.count)
 
     def _handle_result(
         self, messages: Sequence[Message], response: ExportResponse
@@ -195,7 +210,7 @@ class SignalExporter:
             self._max_batch_bytes = min(self._max_batch_bytes, _size(messages) // 2)
         if response.result is ExportResult.MISCONFIGURED or len(messages) == 1:
             self._on_rejected(messages, response.reason)
-            self._observer.on_exported(self.signal, response.status_code, len(messages))
+            self._observer.on_exported(self._channel, response.status_code, len(messages))
             return []
         # One message may be the cause. To find it among n takes 2 log2(n) requests; a backend
         # that rejects all gets at most two requests for each.
@@ -204,7 +219,7 @@ class SignalExporter:
     def _on_accepted(self, messages: Sequence[Message], response: ExportResponse) -> None:
         if response.rejected >= len(messages):
             self._on_rejected(messages, f"rejected: {response.reason}")
-            self._observer.on_exported(self.signal, "rejected", len(messages))
+            self._observer.on_exported(self._channel, "rejected", len(messages))
         elif response.rejected > 0:
             # OTLP does not say which ones, and the request must not be sent again. All become
             # ambiguous dead letters. From here on each message is sent alone, so that this
@@ -212,13 +227,29 @@ class SignalExporter:
             self._max_batch = 1
             reason = f"{response.rejected} of {len(messages)} rejected: {response.reason}"
             self._on_rejected(messages, reason, ambiguous=True)
-            self._observer.on_exported(self.signal, "rejected", response.rejected)
-            self._observer.on_exported(self.signal, "", len(messages) - response.rejected)
+            self._observer.on_exported(self._channel, "rejected", response.rejected)
+            self._observer.on_exported(self._channel, "", len(messages) - response.rejected)
         else:
             if response.reason:
                 _LOG.warning("%s accepted %s with a warning: %s", *self._where(), response.reason)
+            self._on_sent(self._defer(messages, response.deferred_s))
+
+    def _defer(
+        self, messages: Sequence[Message], waits_s: Mapping[str, float]
+    ) -> Sequence[Message]:
+        """Leave some messages in the outbox for a while; return the others."""
+        uids = {message.uid for message in messages}
+        if not waits_s.keys() <= uids:
+            # A processor changed a uid: any of them may be the one that waits.
+            waits_s = dict.fromkeys(uids, min(waits_s.values()))
+        for uid, wait_s in waits_s.items():
+            self._parking.defer(uid, wait_s)
+        return [message for message in messages if message.uid not in waits_s]
+
+    def _on_sent(self, messages: Sequence[Message]) -> None:
+        if messages:
             self._store.ack(messages)
-            self._observer.on_exported(self.signal, "", len(messages))
+            self._observer.on_exported(self._channel, "", len(messages))
             self._report_delays(messages)
             _LOG.info("Sent %d %s to %s", len(messages), self.signal, self._endpoint.redacted_url)
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
-from urllib.parse import urlsplit
 
 # gRPC's core writes to stderr what a server says as it hangs up, and passwords of proxies.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -17,15 +16,15 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-from otel_oom import __version__
-from otel_oom.config.otlp import Endpoint
+from otel_oom.config.endpoint import Endpoint
 from otel_oom.export.proxy import check_grpc_proxy
 from otel_oom.export.result import ExportResponse, ExportResult, sanitize_reason
 from otel_oom.export.signals import SIGNALS
+from otel_oom.export.user_agent import USER_AGENT
 
 _NANOS: Final = 1e9
 _OPTIONS: Final = (
-    ("grpc.primary_user_agent", f"otel-oom/{__version__}"),
+    ("grpc.primary_user_agent", USER_AGENT),
     # Otherwise channels share connections, and a new channel may get a dead one.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -100,7 +99,7 @@ class GrpcTransport:
 
 
 def _create_channel(endpoint: Endpoint) -> grpc.Channel:
-    target = urlsplit(endpoint.url).netloc
+    target = endpoint.target
     check_grpc_proxy(target)
     compression = grpc.Compression.Gzip if endpoint.gzip else grpc.Compression.NoCompression
     if endpoint.secure:
@@ -130,8 +129,7 @@ def _classify_error(error: grpc.RpcError) -> ExportResponse:
     marks = () if details.startswith(_NO_GRPC) else _TOO_LARGE.get(code, ())
     if retry_after_s is None and any(mark in details.lower() for mark in marks):
         result = ExportResult.TOO_LARGE
-    status_code = "" if result is ExportResult.RETRYABLE else code
-    return ExportResponse(result, reason, retry_after_s, status_code=status_code)
+    return ExportResponse(result, reason, retry_after_s, status_code=code)
 
 
 def parse_retry_info_s(trailers: Iterable[tuple[str, str | bytes]]) -> float | None:

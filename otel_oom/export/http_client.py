@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from otel_oom.config.otlp import Endpoint
+from otel_oom.config.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from ssl import SSLContext

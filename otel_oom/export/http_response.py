@@ -43,7 +43,7 @@ def parse_response(signal: Signal, status: int, headers: Message, content: bytes
         reason = f"HTTP {status}{_parse_error_message(content)}"
     if status in _RETRYABLE:
         wait_s = parse_retry_after_s(headers.get("Retry-After"), headers.get("Date"))
-        return ExportResponse(ExportResult.RETRYABLE, reason, retry_after_s=wait_s)
+        return ExportResponse(ExportResult.RETRYABLE, reason, wait_s, status_code=str(status))
     result = ExportResult.REJECTED
     if status == _TOO_LARGE:
         result = ExportResult.TOO_LARGE

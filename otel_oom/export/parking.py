@@ -1,21 +1,25 @@
-"""Parked messages: those that a backend keeps rejecting alone while it accepts others."""
+"""Parked messages: those that a backend keeps rejecting alone while it accepts others.
+
+Others are deferred by the transport itself.
+"""
 
 from __future__ import annotations
 
 import math
 import random
 import time
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
+
 _MAX_PARKED: Final = 256
+_MAX_DEFERRED: Final = 1024
 _FIRST_WAIT_S: Final = 60.0
 _MAX_WAIT_S: Final = 3600.0
 _MAX_DOUBLINGS: Final = 10
 
 
-@dataclass(slots=True)
-class _Parked:
+class _Parked(Struct):
     retry_at: float
     retries: int = 0
 
@@ -34,8 +38,26 @@ class Parking:
 
     @property
     def uids(self) -> list[str]:
-        """The uids of all parked messages."""
+        """The uids of all parked and deferred messages."""
         return [*self._parked]
+
+    @property
+    def count(self) -> int:
+        """The number of parked messages, without deferred ones."""
+        return sum(map(self.is_parked, self._parked))
+
+    @property
+    def free_count(self) -> int:
+        """The number of messages that can still be deferred."""
+        return max(0, _MAX_DEFERRED - len(self._parked) + self.count)
+
+    def is_parked(self, uid: str) -> bool:
+        """Return whether the backend keeps rejecting a message."""
+        return uid in self._parked and self._parked[uid].retries > 0
+
+    def defer(self, uid: str, wait_s: float) -> None:
+        """Hold a message back for ``wait_s`` seconds, although nothing is wrong with it."""
+        self._parked[uid] = _Parked(time.monotonic() + wait_s)
 
     def park(self, uid: str, retry_after_s: float | None) -> float | None:
         """Park a message, once more after each retry; return the wait in seconds.
@@ -43,7 +65,7 @@ class Parking:
         Return ``None`` if too many are parked: then the backend rejects more than single messages.
         """
         parked = self._parked.get(uid) or _Parked(0.0)
-        if uid not in self._parked and len(self._parked) >= _MAX_PARKED:
+        if not self.is_parked(uid) and self.count >= _MAX_PARKED:
             return None
         bound_s = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2 ** min(parked.retries, _MAX_DOUBLINGS))
         requested_s = min(retry_after_s or 0.0, _MAX_WAIT_S)

@@ -6,18 +6,18 @@ A proxy's URL may contain a password: errors name the variable alone.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_oom.config.otlp import basic_auth
+from msgspec import Struct
+
+from otel_oom.config.endpoint import basic_auth
 
 _GRPC_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 """In the order of gRPC's core (http_proxy_mapper.cc)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """An HTTP proxy, and the headers for itself."""
 
     host: str

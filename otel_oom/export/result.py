@@ -5,7 +5,7 @@ OTLP specification, "OTLP/HTTP Response" and "OTLP/gRPC Response".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
@@ -36,8 +36,9 @@ class ExportResponse:
     """Result of a request, with its reason.
 
     ``retry_after_s`` is the wait that the backend requests, in seconds. ``rejected`` counts the
-    records that it rejected of an accepted request (partial success). ``status_code`` is that of
-    a rejection, as the protocol writes it.
+    records that it rejected of an accepted request (partial success). ``status_code`` is as
+    the protocol writes it; empty for an accepted request, and without a response. ``deferred_s``
+    are messages of an accepted request that stay, by uid: they are sent again after these seconds.
     """
 
     result: ExportResult
@@ -45,6 +46,14 @@ class ExportResponse:
     retry_after_s: float | None = None
     rejected: int = 0
     status_code: str = field(default="", compare=False)
+    deferred_s: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def error_type(self) -> str:
+        """The ``error.type`` of the request; empty for an accepted one."""
+        if self.result is ExportResult.ACCEPTED:
+            return "rejected" if self.rejected else ""
+        return self.status_code or self.result.name.lower()
 
 
 class Transport(Protocol):
@@ -74,10 +83,16 @@ class ExportObserver:
     def end_step(self) -> None:
         """Note that the step ended; the thread may wait for any time."""
 
-    def on_exported(self, signal: str, error_type: str, count: int) -> None:
-        """Count messages with a final result; ``error_type`` is empty for accepted ones."""
+    def begin_request(self, channel: str, count: int) -> None:
+        """Note that a request with ``count`` messages begins."""
 
-    def on_parked(self, signal: str, count: int) -> None:
+    def end_request(self, channel: str, error_type: str) -> None:
+        """Note that the request ended; ``error_type`` is empty for an accepted one."""
+
+    def on_exported(self, channel: str, error_type: str, count: int) -> None:
+        """Count messages of a channel with a final result; ``error_type`` is empty if accepted."""
+
+    def on_parked(self, channel: str, count: int) -> None:
         """Note how many messages are parked: retried alone, while others are accepted."""
 
     def on_delivered(self, signal: str, delays_s: Iterable[float]) -> None:

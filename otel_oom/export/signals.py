@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError, Message
+from msgspec import Struct
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
@@ -13,8 +13,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 from otel_oom.export.result import ExportResponse, ExportResult
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Struct, frozen=True):
     """One signal of OTLP (opentelemetry/proto/collector)."""
 
     name: str

@@ -32,7 +32,7 @@ _V1_FILES: Final = (
     "memory.memsw.usage_in_bytes",
 )
 _V2_FILES: Final = ("memory.max", "memory.current", "memory.swap.max", "memory.swap.current")
-_V1_UNLIMITED: Final = 1 << 62
+UNLIMITED_V1_BYTES: Final = 1 << 62
 """No limit on v1 is the largest multiple of the page size in a signed long."""
 
 
@@ -90,7 +90,7 @@ class CgroupMount(Struct, frozen=True):
             return None
         names = _V1_FILES if self.v1 else _V2_FILES
         numbers = (read_single_value(folder / name) for name in names)
-        return MemcgUsage(*(None if n is None or n >= _V1_UNLIMITED else n for n in numbers))
+        return MemcgUsage(*(None if n is None or n >= UNLIMITED_V1_BYTES else n for n in numbers))
 
 
 def walk_cgroups(folder: Path, deadline: float = math.inf) -> Iterator[Path]:

@@ -130,8 +130,10 @@ class ElfFile(NamedTuple):
         return None
 
 
-def read_elf(fd: int, budget: ReadBudget | None = None) -> ElfFile | None:
-    """Read the file by one pread(2) of 4 KiB, or some; ``None`` without a build id."""
+def read_elf(
+    fd: int, budget: ReadBudget | None = None, *, require_build_id: bool = True
+) -> ElfFile | None:
+    """Read the file by one pread(2) of 4 KiB, or some; ``None`` without a required build id."""
     budget = budget or ReadBudget()
     head = budget.pread(fd, _HEAD_BYTES, 0)
     layout = _LAYOUTS.get(head[:6])
@@ -147,8 +149,8 @@ def read_elf(fd: int, budget: ReadBudget | None = None) -> ElfFile | None:
         for header in layout.segment.iter_unpack(raw[: len(raw) // phsize * phsize])
     ]
     notes = [(offset, size) for kind, _, offset, _, size, _ in headers if kind == _PT_NOTE]
-    build_id = _find_build_id(fd, budget, head, notes)
-    if build_id is None:
+    build_id = _find_build_id(fd, budget, head, notes) or b""
+    if require_build_id and not build_id:
         return None
     segments = tuple(
         Segment(offset, address, size, memory_size, bool(flags & _PF_X))

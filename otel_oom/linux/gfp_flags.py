@@ -13,7 +13,11 @@ from typing import Final
 
 FORMAT_FILES: Final = tuple(
     Path(root, "events/kmem/mm_page_alloc/format")
-    for root in ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+    for root in (
+        *("/sys/kernel/tracing", "/sys/kernel/debug/tracing"),
+        # A container with the host's processes has no tracefs of its own.
+        "/proc/1/root/sys/kernel/tracing",
+    )
 )
 _READ_CHARS: Final = 1 << 16
 _MAX_EXPRESSION_CHARS: Final = 4096

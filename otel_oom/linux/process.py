@@ -25,6 +25,9 @@ _DELETED: Final = " (deleted)"
 _NUMBER: Final = re.compile(r"[0-9]{1,20}")
 _MASK: Final = re.compile(r"[0-9a-f]{1,16}")
 _DEAD_STATES: Final = frozenset("ZXx")
+_ENV_START: Final = 50
+_LAYOUT_FIELDS: Final = (26, 27, 28, _ENV_START, 51)
+"""startcode, endcode, startstack, env_start and env_end: no program changes them for its title."""
 _PF_EXITING: Final = 0x4
 _SIGKILL: Final = 1 << 8
 """The signal in a mask of signals."""
@@ -77,7 +80,9 @@ class ProcessStat(Struct, frozen=True):
     ``start_ticks`` counts clock ticks since boot. ``exit_code`` is as wait(2) returns it, and
     ``None`` while the process lives or where this process may not see it. ``dying``: it has ended,
     is in ``do_exit()``, or has a SIGKILL pending, as after any fatal signal (complete_signal()).
-    Between the signal and ``do_exit()`` nothing shows it for some microseconds.
+    Between the signal and ``do_exit()`` nothing shows it for some microseconds. ``layout`` has
+    addresses that each execve(2) chooses anew: of the code, the stack and the environment. It is
+    ``None`` once the memory is gone, and where this process may not see it.
     """
 
     comm: str
@@ -86,6 +91,7 @@ class ProcessStat(Struct, frozen=True):
     start_ticks: int | None
     exit_code: int | None
     dying: bool = False
+    layout: tuple[str, ...] | None = None
 
     @property
     def start_boottime_ns(self) -> int | None:
@@ -114,6 +120,7 @@ def parse_stat(text: str) -> ProcessStat | None:
             start_ticks=int(fields[19]) if len(fields) > 19 else None,  # noqa: PLR2004  field 22
             exit_code=(int(fields[49]) if len(fields) > 49 else 0) or None,  # noqa: PLR2004  field 52
             dying=_is_dying(fields),
+            layout=_layout(fields),
         )
     except (ValueError, IndexError):
         return None
@@ -150,8 +157,30 @@ def memory_cgroup_path(text: str) -> str | None:
     return unified
 
 
+def is_below_memory_cgroup(text: str, path: str) -> bool:
+    """Return whether a ``/proc/PID/cgroup`` shows this memory cgroup, or one below it."""
+    shown = memory_cgroup_path(text)
+    return shown is not None and f"{shown}/".startswith(f"{path.rstrip('/')}/")
+
+
+def shows_memory_cgroup(text: str, path: str) -> bool:
+    """Return whether a ``/proc/PID/cgroup`` shows the memory cgroup of this path.
+
+    In a cgroup namespace, a path begins at the root of that, or with ``/..`` above it.
+    """
+    shown = (memory_cgroup_path(text) or "").rpartition("/..")[2]
+    return bool(shown) and path.endswith(shown)
+
+
 class ProcessDir:
-    """A directory ``/proc/PID``; each method is one bounded read, empty-handed once it is gone."""
+    """A directory ``/proc/PID``; each method is one bounded read, empty-handed once it is gone.
+
+    Of a process that may be about to exit, only ``cgroup``, ``comm``, ``exe``, ``ns`` and
+    ``oom_score_adj`` are harmless. To read ``stat``, ``status``, ``statm``, ``environ``,
+    ``cmdline`` or ``maps``, the kernel takes a reference to its memory (get_task_mm()). A process
+    that exits meanwhile frees no memory. Its parent is notified, and allocates at the limit: so it
+    is killed as well.
+    """
 
     __slots__ = ("path",)
 
@@ -167,6 +196,10 @@ class ProcessDir:
         """Return the number that a file such as ``oom_score_adj`` consists of."""
         text = (self.read_text(name) or "").strip()
         return int(text) if text.removeprefix("-").isdecimal() else None
+
+    def read_comm(self) -> str:
+        """Return the name in ``comm``; empty once the process is gone."""
+        return (self.read_text("comm") or "").removesuffix("\n")
 
     def read_status(self) -> ProcessStatus | None:
         """Read ``status``."""
@@ -203,6 +236,12 @@ def _is_dying(fields: list[str]) -> bool:
         return fields[0] in _DEAD_STATES
     flags, pending = int(fields[6]), int(fields[28])
     return fields[0] in _DEAD_STATES or bool(flags & _PF_EXITING or pending & _SIGKILL)
+
+
+def _layout(fields: list[str]) -> tuple[str, ...] | None:
+    if len(fields) <= _LAYOUT_FIELDS[-1] - 3 or fields[_ENV_START - 3] == "0":
+        return None
+    return tuple(fields[number - 3] for number in _LAYOUT_FIELDS)
 
 
 def _id(fields: dict[str, str], name: str, index: int = 0) -> int | None:

@@ -8,7 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from otel_oom.linux.dying_process import (
+    DyingProcess,
+    find_tgid,
+    has_memory,
+    is_same_process,
+    read_dying_process,
+)
 from otel_oom.linux.process import ProcessDir
+from otel_oom.model.events import OomKill
 from otel_oom.model.types import Task
 
 _INITIAL_PID_NS: Final = 0xEFFFFFFC
@@ -48,18 +56,43 @@ class ProcessLookup:
             start_boottime_ns=self.start_boottime_ns(status.tgid),
         )
 
+    def by_dying_thread(self, tid: int, comm: str | None) -> DyingProcess | None:
+        """Return the same, of a thread that may be about to exit: without its memory.
+
+        Once that is gone, all is known. Until then, the start is unknown.
+        """
+        if not self.usable:
+            return None
+        thread = ProcessDir(tid, self._proc)
+        tgid = find_tgid(thread)
+        if not any(has_memory(ProcessDir(id_, self._proc)) for id_ in {tid, tgid or tid}):
+            task = self.by_thread(tid, comm)
+            return DyingProcess(task, "", task.start_boottime_ns or 0) if task else None
+        shown = thread.read_comm()
+        if tgid is None or not _is_named(shown, comm):
+            return None
+        return read_dying_process(tgid, tid, shown if comm is None else comm, self._proc)
+
     def start_boottime_ns(self, tgid: int) -> int | None:
         """Return the start of a process on CLOCK_BOOTTIME, in nanoseconds, to the tick below."""
         stat = ProcessDir(tgid, self._proc).read_stat()
         return stat.start_boottime_ns if stat else None
 
-    def exit_code(self, tgid: int, start_boottime_ns: int) -> int | None:
-        """Return how the process with that id and start ended, as wait(2) returns it.
+    def exit_code(self, tgid: int) -> int | None:
+        """Return how a process ended, as wait(2) returns it.
 
         ``None`` once its parent has waited for it, or where this process may not see it.
         """
         stat = ProcessDir(tgid, self._proc).read_stat()
-        return stat.exit_code if stat and stat.start_boottime_ns == start_boottime_ns else None
+        return stat.exit_code if stat else None
+
+    def is_victim(self, kill: OomKill) -> bool:
+        """Return whether the process that has the victim's id now is the victim."""
+        process = ProcessDir(str(kill.victim.tgid), self._proc)
+        cgroup = process.read_text("cgroup")
+        return self.usable and is_same_process(
+            process, kill.victim, kill.memcg, kill.boottime_ns, cgroup
+        )
 
 
 def _is_named(shown: str, comm: str | None) -> bool:

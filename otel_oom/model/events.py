@@ -14,6 +14,8 @@ from otel_oom.model.event_base import (
     is_exiting_victim,
 )
 from otel_oom.model.loss import DroppedEvents, MissedKills
+from otel_oom.model.mappings import VictimMappings
+from otel_oom.model.near_limit import NearLimit
 from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task, TaskList, UserspaceOomDaemon
 
 
@@ -26,7 +28,9 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
     mark, else read after it. ``original`` is the kernel log's report; in a group the first kill has
     it. ``tasks`` are the processes in the report's table, else those in ``/proc`` after the mark.
     ``report_uid`` is the ``uid`` of the kill of the same container whose report and tasks stand for
-    this one's too. ``report_dropped``: the store dropped both at its size limit.
+    this one's too. ``report_dropped``: the store dropped both at its size limit. ``killer`` is the
+    userspace OOM daemon that had the kernel choose, by its write to sysrq, or by its message in an
+    old log. ``mappings`` are the victim's at the mark, where the kernel side can list them.
     """
 
     kind: ClassVar[str] = "kill"
@@ -40,7 +44,9 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
     original: str | None = None
     tasks: TaskList | None = None
     report_uid: str | None = None
+    killer: UserspaceOomDaemon | None = None
     report_dropped: bool = False
+    mappings: VictimMappings | None = None
 
     @property
     def identity_key(self) -> str:
@@ -68,6 +74,11 @@ class OomKill(OomEvent, frozen=True, kw_only=True):
         return derive_trace_id(self.incident or self.uid)
 
     @property
+    def end_uid(self) -> str:
+        """The uid of the log event of the victim's end."""
+        return derive_uuid(f"{self.uid}/end")
+
+    @property
     def span_id(self) -> int:
         """The 64 bits of this kill's span; never zero."""
         return derive_span_id(self.uid)
@@ -84,10 +95,10 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     It killed one process, ``victim``, or all of a cgroup: then there is no victim, as the message
     names no process. ``memcg`` is the victim's cgroup or the killed one. By the message, ``usage``
     is what that used and ``resident`` what the victim had in memory, in bytes; ``memcg_usage`` was
-    read after it. ``completed``: the message follows the kill; others precede it. ``verified``: the
-    death was observed when the message was read. ``original`` is the message, without the victim's
-    command line. The sequence of ``capture`` is when systemd's journal received it, in microseconds
-    of CLOCK_MONOTONIC.
+    read after it. ``tasks`` are the processes of a cgroup just before the kill. ``completed``: the
+    message follows the kill; others precede it. ``verified``: the death was observed when the
+    message was read. ``original`` is the message, without the victim's command line. The sequence
+    of ``capture`` is when systemd's journal received it, in microseconds of CLOCK_MONOTONIC.
     """
 
     kind: ClassVar[str] = "userspace_kill"
@@ -98,6 +109,7 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
     memcg_usage: MemcgUsage | None = None
     resident: int | None = None
     usage: int | None = None
+    tasks: TaskList | None = None
     completed: bool
     verified: bool = False
     original: str
@@ -234,5 +246,8 @@ CapturedEvent = (
 )
 """An event as a source hands it over."""
 
-StoredEvent = OomKill | UserspaceKill | NoVictim | Panic | MissedKills | DroppedEvents
+ReplayedEvent = OomKill | UserspaceKill | NoVictim | Panic
+"""An event that an old log can have."""
+
+StoredEvent = OomKill | UserspaceKill | NoVictim | NearLimit | Panic | MissedKills | DroppedEvents
 """An event with a row in the database and a log record of its own."""

@@ -11,12 +11,15 @@ from otel_oom.model.event_base import Event
 
 
 class MissedKills(Event, frozen=True, kw_only=True):
-    """Kills of this boot that the kernel counted and no event reports.
+    """Kills of this boot that were counted and no event reports.
 
     ``count`` is their number. ``kernel_count`` is ``oom_kill`` of ``/proc/vmstat`` when they were
     missed, the time of this event. ``reason`` is ``before_first_start`` (of this agent on this
     boot), ``buffer_full`` (the kernel's ring buffer) or ``unknown``. ``upper_bound``: the kernel
     can count the first kill of a group twice, and its log, which shows that, was not readable.
+
+    ``killer`` is the daemon that systemd counted in ``unit``; ``None`` for the kernel. Such a count
+    is an upper bound too: systemd-oomd counts an action that finds no process.
     """
 
     kind: ClassVar[str] = "missed"
@@ -25,11 +28,13 @@ class MissedKills(Event, frozen=True, kw_only=True):
     kernel_count: int
     reason: str
     upper_bound: bool = False
+    killer: str | None = None
+    unit: str | None = None
 
     @property
     def identity_key(self) -> str:
-        """A constant: there is one such event at a time."""
-        return "missed"
+        """The unit, where one is known: there is one such event of it at a time."""
+        return f"missed/{self.unit}" if self.unit else "missed"
 
 
 class DroppedEvents(Event, frozen=True, kw_only=True):

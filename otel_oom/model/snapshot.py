@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from otel_oom.model.runtime import RuntimeSettings
+from otel_oom.model.start_settings import StartSettings
+from otel_oom.model.usage import UsageHistory
+
 
 class Container(Struct, frozen=True):
     """A container as its runtime describes it.
@@ -13,9 +17,10 @@ class Container(Struct, frozen=True):
     ``id`` has 64 hexadecimal digits. ``image`` is the reference that was requested, with tag and
     digest; ``image_id`` the runtime's own id of it. ``labels`` are those named in the
     configuration, ``annotations`` those of Kubernetes' runtime interface under the runtime's own
-    names. Environment and command are left out: they hold secrets. ``scope`` is empty where the
-    host's own runtimes are the source. Else it is the cgroup below which the source is believed:
-    of a user, or of the container around it. ``error`` is the reason why a part is missing.
+    names. Of environment and command only ``start`` is kept: they hold secrets. ``scope`` is empty
+    where the host's own runtimes are the source. Else it is the cgroup below which the source is
+    believed: of a user, or of the container around it. ``error`` is the reason why a part is
+    missing.
     """
 
     id: str
@@ -28,6 +33,7 @@ class Container(Struct, frozen=True):
     annotations: Mapping[str, str] = {}
     scope: str = ""
     error: str | None = None
+    start: StartSettings | None = None
 
 
 class EventContainers(Struct, frozen=True):
@@ -76,13 +82,15 @@ class Snapshot(Struct, frozen=True):
 
     ``process_found``: the victim's ``/proc`` directory was there and still its own. ``cgroup`` is
     the text of ``/proc/PID/cgroup``, ``None`` once the victim has left its cgroups. ``environ`` are
-    the variables by which the victim names itself to OpenTelemetry. ``containers`` are the victim's
-    and the trigger's, ``None`` where they were not looked up.
+    the variables by which the victim names itself to OpenTelemetry; ``environ_source`` is where
+    they were read, see :class:`.StartSettings`.
+    ``containers`` are the victim's and the trigger's, ``None`` where they were not looked up.
 
     ``victim_cgroup`` is of the victim's cgroup, ``limit_cgroup`` of the one whose limit was hit;
     where both are one, ``victim_cgroup`` is ``None``. These and ``host`` were read at
     ``boottime_ns`` on CLOCK_BOOTTIME, after the mark. ``vm_sysctl`` (the kernel's ``vm.*``) is read
-    once the kill is on the disk.
+    once the kill is on the disk. ``runtime`` is that of the victim's program, ``None`` where it was
+    not recognised. ``usage_history`` is of the minutes before the kill.
     """
 
     process_found: bool
@@ -95,3 +103,6 @@ class Snapshot(Struct, frozen=True):
     host: HostMemory | None = None
     vm_sysctl: Mapping[str, int] = {}
     containers: EventContainers | None = None
+    environ_source: str = ""
+    runtime: RuntimeSettings | None = None
+    usage_history: UsageHistory | None = None

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from otel_oom.model.start_settings import StartSettings
 from otel_oom.model.units import NS_PER_S, NS_PER_US
 
 
@@ -19,7 +20,8 @@ class Task(Struct, frozen=True):
     the thread, at most 15 bytes, hostile as the process chooses it; bytes that are not UTF-8 stand
     in it as ``\xNN``. Without ``tgid``, an old kernel's log has no more than that name.
     ``executable`` is the program's path as the process sees it, inside its container. ``command``
-    are its arguments, as it has them in its memory.
+    are its arguments, as it has them in its memory. ``start`` is the allowed part of what it was
+    started with, of a victim and until its snapshot has it.
     """
 
     tgid: int | None
@@ -35,6 +37,7 @@ class Task(Struct, frozen=True):
     start_boottime_ns: int | None = None
     executable: str | None = None
     command: tuple[str, ...] | None = None
+    start: StartSettings | None = None
 
 
 class Memory(Struct, frozen=True):
@@ -79,6 +82,10 @@ class MemcgUsage(Struct, frozen=True):
     usage: int | None
     swap_limit: int | None
     swap_usage: int | None
+
+
+SYSRQ_ORDER: Final = -1
+"""The order that stands for a kill by sysrq."""
 
 
 class OomControl(Struct, frozen=True):

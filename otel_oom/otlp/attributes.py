@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from otel_oom.enrich.advice import advise
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.types import (
     EnrichedDroppedEvents,
@@ -17,9 +16,12 @@ from otel_oom.enrich.types import (
 from otel_oom.linux.systemd.units import find_owning_unit
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import NoVictim, OomKill, Panic
+from otel_oom.model.types import UserspaceOomDaemon
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import entity_attributes as entities
 from otel_oom.otlp import semconv
+from otel_oom.otlp.growth import growth_attributes
+from otel_oom.otlp.mapping_attributes import mapping_attributes
 from otel_oom.otlp.semconv import Attributes, Value
 from otel_oom.otlp.snapshot_attributes import snapshot_attributes, task_attributes
 
@@ -35,25 +37,40 @@ def kill_attributes(enriched: EnrichedKill) -> Attributes:
             "log.record.uid": kill.uid,
             **entities.process_attributes(kill, enriched.executable, snapshot),
             "process.command_args": enriched.command,
-            semconv.KILLER_NAME: KERNEL,
+            **_killer_attributes(kill),
             **entities.memory_attributes(kill.memory),
+            **mapping_attributes(kill.mappings),
             **entities.memcg_attributes(entities.VICTIM_MEMCG, kill.memcg, kill.memcg_usage),
-            **entities.systemd_and_pod_attributes(enriched.cgroup_path, enriched.resource),
+            **entities.systemd_and_pod_attributes(enriched),
             **entities.service_attributes(enriched.service),
+            "error.type": entities.ERROR_TYPE,
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: kill.incident or kill.uid,
+            **entities.repeat_attributes(enriched.repeat),
             semconv.REPORT_ID: kill.report_uid,
             semconv.REPORT_DROPPED: kill.report_dropped or None,
             semconv.LIMIT_SCOPE: enriched.limit_scope,
             semconv.LIMIT_SYSTEMD_SETTING: setting.line if setting else None,
             semconv.LIMIT_SYSTEMD_FILE: str(setting.file) if setting else None,
+            **growth_attributes(enriched),
             **snapshot_attributes(kill, snapshot),
             **task_attributes(enriched),
-            semconv.ADVICE: advise(enriched),
+            **entities.finding_attributes(enriched.finding),
             **entities.related_container_attributes(enriched.containers),
             **_decision_attributes(kill, enriched.stack_analysis, enriched.user_stack),
         }
     )
+
+
+def _killer_attributes(kill: OomKill) -> dict[str, Value | None]:
+    """Return the kernel as the killer, or the daemon that had it choose."""
+    killer = kill.killer or UserspaceOomDaemon(KERNEL)
+    return {
+        semconv.KILLER_NAME: killer.name,
+        semconv.KILLER_REASON: killer.reason,
+        semconv.KILLER_LIMIT: killer.limit,
+        semconv.KILLER_RULE: killer.rule,
+    }
 
 
 def no_victim_attributes(enriched: EnrichedNoVictim) -> Attributes:
@@ -91,13 +108,17 @@ def panic_attributes(enriched: EnrichedPanic) -> Attributes:
 def missed_attributes(enriched: EnrichedMissedKills) -> Attributes:
     """Return all attributes of missed kills."""
     event = enriched.event
-    return {
-        "log.record.uid": event.uid,
-        semconv.MISSED_COUNT: event.count,
-        semconv.MISSED_KERNEL_COUNT: event.kernel_count,
-        semconv.MISSED_REASON: event.reason,
-        semconv.MISSED_UPPER_BOUND: event.upper_bound,
-    }
+    return entities.drop_none(
+        {
+            "log.record.uid": event.uid,
+            semconv.MISSED_COUNT: event.count,
+            semconv.MISSED_KERNEL_COUNT: None if event.killer else event.kernel_count,
+            semconv.MISSED_REASON: event.reason,
+            semconv.MISSED_UPPER_BOUND: event.upper_bound,
+            semconv.KILLER_NAME: event.killer,
+            semconv.VICTIM_SYSTEMD_UNIT: event.unit,
+        }
+    )
 
 
 def dropped_attributes(enriched: EnrichedDroppedEvents) -> Attributes:
@@ -130,18 +151,15 @@ def _decision_attributes(
     attributes = {
         **entities.trigger_attributes(event),
         semconv.DECISION_ORIGIN: stack_analysis.origin,
-        semconv.REQUEST_KERNEL_STACK: "\n".join(event.stack) or None,
+        semconv.REQUEST_KERNEL_STACK: event.stack,
         semconv.REQUEST_MEMORY_TYPE: stack_analysis.memory_type,
         semconv.REQUEST_ENTRY_POINT: stack_analysis.entry_point,
-        semconv.REQUEST_USER_STACK: "\n".join(user_stack) or None,
+        semconv.REQUEST_USER_STACK: user_stack,
         semconv.CAPTURE_SOURCE: event.capture.source,
         semconv.CAPTURE_HOOK: event.capture.hook,
         semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
     }
-    if event.provenance:
-        attributes[semconv.TIME_SOURCE] = event.provenance.time_source
-        attributes["log.file.path"] = event.provenance.file
-        attributes[semconv.LOG_SOURCE] = event.provenance.source
+    attributes |= entities.provenance_attributes(event)
     if decision is None:
         return attributes
     owner = find_owning_unit(decision.memcg.path) if decision.memcg else None
@@ -156,5 +174,5 @@ def _decision_attributes(
         semconv.DECISION_SOURCE: decision.source,
         semconv.REQUEST_ORDER: decision.order,
         semconv.REQUEST_GFP_MASK: decision.gfp_mask,
-        semconv.REQUEST_GFP_FLAGS: decision.gfp_flags,
+        semconv.REQUEST_GFP_FLAGS: decision.gfp_flags.split("|") if decision.gfp_flags else None,
     }

@@ -13,6 +13,7 @@ from otel_oom.model.loss import DroppedEvents, MissedKills
 from otel_oom.model.snapshot import Container
 from otel_oom.model.types import OomControl
 from otel_oom.model.units import format_bytes
+from otel_oom.otlp.growth import growth_clause
 
 _ID_CHARS: Final = 12
 
@@ -60,7 +61,8 @@ def kill_body(enriched: EnrichedKill) -> str:
             parts.append(f" and {format_bytes(kill.memory.swap)} of swap")
     trigger_location = _trigger_location(enriched, location)
     request = _request_phrase(kill, enriched.stack_analysis, trigger_location)
-    return "".join([*parts, _limit_phrase(enriched), request, "."])
+    limit = _limit_phrase(enriched) + growth_clause(enriched.growth)
+    return "".join([*parts, limit, request, "."])
 
 
 def no_victim_body(enriched: EnrichedNoVictim) -> str:
@@ -100,6 +102,11 @@ def missed_body(event: MissedKills) -> str:
     """Return the number of missed kills and the reason."""
     count = f"Up to {event.count}" if event.upper_bound else f"{event.count}"
     verb = "was" if event.count == 1 else "were"
+    if event.killer:
+        return (
+            f"{count} OOM kills in {event.unit} by {event.killer}, counted by systemd, {verb} not "
+            f"captured: {_MISSED_REASONS.get(event.reason, event.reason)}."
+        )
     return (
         f"{count} of {event.kernel_count} OOM kills counted by the kernel this boot {verb} not "
         f"captured: {_MISSED_REASONS.get(event.reason, event.reason)}."
@@ -169,6 +176,9 @@ def _limit_size(decision: OomControl) -> str:
     return "" if limit is None else f" of {format_bytes(limit)}"
 
 
+_BY_SYSRQ: Final = "; the kill was requested by sysrq"
+
+
 def _request_phrase(kill: OomKill, stack_analysis: StackAnalysis, location: str) -> str:
     """Return the trigger and its request, as far as they are known.
 
@@ -176,7 +186,7 @@ def _request_phrase(kill: OomKill, stack_analysis: StackAnalysis, location: str)
     """
     trigger = kill.trigger
     if stack_analysis.origin == "sysrq":
-        return "; the kill was requested by sysrq"
+        return f"; {kill.killer.name} requested it by sysrq" if kill.killer else _BY_SYSRQ
     is_victim = trigger is not None and trigger.tgid == kill.victim.tgid
     if trigger is None or (is_victim and stack_analysis.memory_type is None):
         return ""

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-Value = str | int | float | bool | tuple[str, ...]
+Value = str | int | float | bool | tuple[str, ...] | tuple[int, ...]
 
 
 class Attributes(Struct, frozen=True):
@@ -22,13 +22,29 @@ class Attributes(Struct, frozen=True):
         """Return a string, or an array of strings joined by commas."""
         value = self.values.get(name)
         if isinstance(value, tuple):
-            return ", ".join(value)
+            return ", ".join(map(str, value))
         return value if isinstance(value, str) else None
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return an array of strings; of a string, as earlier versions sent it, the lines."""
+        value = self.values.get(name)
+        if isinstance(value, tuple):
+            return tuple(map(str, value))
+        return tuple(value.splitlines()) if isinstance(value, str) else ()
 
     def integer(self, name: str) -> int | None:
         """Return an integer."""
         value = self.values.get(name)
         return value if isinstance(value, int) else None
+
+    def integers(self, name: str) -> tuple[int, ...]:
+        """Return an array of integers; empty without one."""
+        value = self.values.get(name)
+        return (
+            tuple(item for item in value if isinstance(item, int))
+            if isinstance(value, tuple)
+            else ()
+        )
 
     def number(self, name: str) -> float | None:
         """Return an integer or a double."""
@@ -111,7 +127,10 @@ def _values(attributes: Iterable[KeyValue]) -> dict[str, Value]:
 def _value(value: AnyValue) -> Value | None:
     kind = value.WhichOneof("value")
     if kind == "array_value":
-        return tuple(item.string_value for item in value.array_value.values)
+        items = value.array_value.values
+        if items and items[0].WhichOneof("value") == "int_value":
+            return tuple(item.int_value for item in items)
+        return tuple(item.string_value for item in items)
     if kind in {"string_value", "int_value", "double_value", "bool_value"}:
         plain: Value = getattr(value, kind)
         return plain

@@ -5,132 +5,53 @@ A request consists of repeated fields only: requests that are joined are one lar
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import overload
 
-from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_oom.enrich.types import (
-    EnrichedDroppedEvents,
-    EnrichedEvent,
-    EnrichedKill,
-    EnrichedMissedKills,
-    EnrichedNoVictim,
-    EnrichedPanic,
-    EnrichedUserspaceKill,
-)
-from otel_oom.otlp import attributes, body, semconv
-from otel_oom.otlp.kill_span import kill_span
-from otel_oom.otlp.log_record import build_log_record, span_context
-from otel_oom.otlp.userspace_kill import userspace_record, userspace_span
-from otel_oom.store.counters import KILLS
+from otel_oom.config.limits import NO_LIMITS, TelemetryLimits
+from otel_oom.enrich.types import EnrichedEvent, EnrichedKill, EnrichedUserspaceKill
+from otel_oom.otlp.event import Event, build_event
+from otel_oom.otlp.limits import limit_logs, limit_spans
 
 
-def encode_log(enriched: EnrichedEvent) -> bytes:
-    """Encode the log event as an ``ExportLogsServiceRequest``."""
-    return encode_logs([build_log_event(enriched)]).SerializeToString()
+def encode_log(enriched: EnrichedEvent, limits: TelemetryLimits = NO_LIMITS) -> bytes:
+    """Encode the log event as an ``ExportLogsServiceRequest``, within the user's ``limits``."""
+    return encode_event_log(build_event(enriched), limits)
 
 
-def build_log_event(enriched: EnrichedEvent) -> ReadableLogRecord:
-    """Build the log event; that of a kill has the trace and span id of the kill's span."""
-    match enriched:
-        case EnrichedKill(event=kill):
-            is_fatal = enriched.outcome == "killed"
-            return build_log_record(
-                enriched,
-                name=semconv.EVENT_KILL,
-                severity=SeverityNumber.FATAL if is_fatal else SeverityNumber.WARN,
-                body=body.kill_body(enriched),
-                attributes=attributes.kill_attributes(enriched) | attributes.log_text(kill),
-                span=span_context(kill.trace_id, kill.span_id),
-            )
-        case EnrichedUserspaceKill():
-            return userspace_record(enriched)
-        case EnrichedNoVictim():
-            return build_log_record(
-                enriched,
-                name=semconv.EVENT_NO_VICTIM,
-                severity=SeverityNumber.ERROR,
-                body=body.no_victim_body(enriched),
-                attributes=attributes.no_victim_attributes(enriched),
-            )
-        case EnrichedPanic():
-            return build_log_record(
-                enriched,
-                name=semconv.EVENT_PANIC,
-                severity=SeverityNumber.FATAL,
-                body=body.panic_body(enriched),
-                attributes=attributes.panic_attributes(enriched),
-            )
-        case EnrichedMissedKills():
-            return build_log_record(
-                enriched,
-                name=semconv.EVENT_MISSED,
-                severity=SeverityNumber.ERROR,
-                body=body.missed_body(enriched.event),
-                attributes=attributes.missed_attributes(enriched),
-            )
-        case EnrichedDroppedEvents(event=dropped):
-            return build_log_record(
-                enriched,
-                name=semconv.EVENT_DROPPED,
-                severity=SeverityNumber.ERROR,
-                body=body.dropped_body(dropped),
-                attributes=attributes.dropped_attributes(enriched),
-            )
+def encode_event_log(event: Event, limits: TelemetryLimits = NO_LIMITS) -> bytes:
+    """Encode the log record of ``event``, as :func:`encode_log`."""
+    request = encode_logs([event.to_readable_record()])
+    limit_logs(request, limits)
+    return request.SerializeToString()
 
 
 @overload
-def encode_span(enriched: EnrichedKill | EnrichedUserspaceKill) -> bytes: ...
+def encode_span(
+    enriched: EnrichedKill | EnrichedUserspaceKill, limits: TelemetryLimits = ...
+) -> bytes: ...
 @overload
-def encode_span(enriched: EnrichedEvent) -> bytes | None: ...
-def encode_span(enriched: EnrichedEvent) -> bytes | None:
+def encode_span(enriched: EnrichedEvent, limits: TelemetryLimits = ...) -> bytes | None: ...
+def encode_span(enriched: EnrichedEvent, limits: TelemetryLimits = NO_LIMITS) -> bytes | None:
     """Encode the span as an ``ExportTraceServiceRequest``; ``None`` for an event without one."""
-    match enriched:
-        case EnrichedKill():
-            return encode_spans([kill_span(enriched)]).SerializeToString()
-        case EnrichedUserspaceKill():
-            return encode_spans([userspace_span(enriched)]).SerializeToString()
-        case _:
-            return None
+    return encode_event_span(build_event(enriched), limits)
 
 
-def kill_counts(enriched: EnrichedEvent) -> dict[str, int]:
-    """Return the counters of kills, across boots, that the event increments."""
-    match enriched:
-        case EnrichedKill():
-            decision = enriched.event.decision
-            constraint = decision.constraint if decision else None
-            return {KILLS + format_label(enriched.outcome, constraint, enriched.limit_scope): 1}
-        case EnrichedUserspaceKill():
-            killer, verified = enriched.event.killer.name, enriched.verified
-            return {KILLS + format_label(enriched.outcome, killer=killer, verified=verified): 1}
-        case EnrichedMissedKills():
-            return {KILLS + format_label("missed"): enriched.event.count}
-        case _:
-            return {}
-
-
-def format_label(
-    outcome: str,
-    constraint: str | None = None,
-    scope: str | None = None,
-    *,
-    killer: str | None = None,
-    verified: bool | None = None,
-) -> str:
-    """Format a label of the counter ``oom.kills`` as JSON; a host has few distinct ones.
-
-    Unknown values are omitted, and so is the kernel as the killer.
-    """
-    values = {
-        semconv.OUTCOME: outcome,
-        semconv.KILLER_NAME: killer,
-        semconv.KILLER_VERIFIED: verified,
-        semconv.DECISION_CONSTRAINT: constraint,
-        semconv.LIMIT_SCOPE: scope,
-    }
-    return json.dumps({name: value for name, value in values.items() if value is not None})
+def encode_event_span(
+    event: Event,
+    limits: TelemetryLimits = NO_LIMITS,
+    drop_attributes: Callable[[ExportTraceServiceRequest], None] | None = None,
+) -> bytes | None:
+    """Encode the span of ``event``, as :func:`encode_span`, after ``drop_attributes``."""
+    span = event.to_span()
+    if span is None:
+        return None
+    request = encode_spans([span])
+    if drop_attributes:
+        drop_attributes(request)
+    limit_spans(request, limits)
+    return request.SerializeToString()

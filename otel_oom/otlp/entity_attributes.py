@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from opentelemetry.util.types import AttributeValue
-
-from otel_oom.enrich.kubernetes import find_pod_cgroup, find_pod_uid
+from otel_oom.enrich.finding import Finding
+from otel_oom.enrich.kubernetes import find_pod_uid
 from otel_oom.enrich.service_identity import ServiceIdentity
+from otel_oom.enrich.types import EnrichedKill, EnrichedUserspaceKill
+from otel_oom.linux.containers.pod_cgroup import find_pod_cgroup
+from otel_oom.linux.runtimes.settings import ARGUMENT_FILE, format_setting
 from otel_oom.linux.systemd.units import find_units
 from otel_oom.model.event_base import OomEvent
 from otel_oom.model.events import OomKill, UserspaceKill
@@ -18,9 +20,12 @@ from otel_oom.model.types import Memcg, MemcgUsage, Memory, Task
 from otel_oom.model.units import NS_PER_MS, NS_PER_S
 from otel_oom.otlp import semconv
 from otel_oom.otlp.semconv import Attributes, Value
+from otel_oom.store.types import RepeatedKill
 
 _INT64_MAX: Final = (1 << 63) - 1
 _MAX_VALUE_CHARS: Final = 4096
+_MAX_ARRAY_CHARS: Final = 16384
+"""As long as a command line may be: 64 words of 256 characters."""
 
 VICTIM_MEMCG: Final = (
     *(semconv.VICTIM_MEMCG_PATH, semconv.VICTIM_MEMCG_ID, semconv.VICTIM_MEMCG_LIMIT),
@@ -32,9 +37,19 @@ LIMIT_MEMCG: Final = (
 )
 TRIGGER_MEMCG: Final = (semconv.TRIGGER_MEMCG_PATH, semconv.TRIGGER_MEMCG_ID)
 
+_POD_IDENTITY: Final = (
+    *("k8s.namespace.name", "k8s.pod.name", "k8s.pod.uid", "k8s.container.name"),
+)
+
+ERROR_TYPE: Final = "oom_kill"
+"""The ``error.type`` of a kill."""
+
 
 def drop_none(values: Mapping[str, Value | None]) -> Attributes:
-    """Drop ``None`` and integers beyond OTLP's 64-bit signed ones; truncate long strings."""
+    """Drop ``None``, empty arrays and integers beyond OTLP's 64-bit signed ones.
+
+    Long strings are truncated; so are the last strings of long arrays, or dropped.
+    """
     attributes: Attributes = {}
     for name, value in values.items():
         if isinstance(value, str):
@@ -42,18 +57,38 @@ def drop_none(values: Mapping[str, Value | None]) -> Attributes:
         elif isinstance(value, int):
             if -_INT64_MAX <= value <= _INT64_MAX:
                 attributes[name] = value
-        elif value is not None:
+        elif isinstance(value, float):
             attributes[name] = value
+        elif value:
+            attributes[name] = _limit_array(value)
     return attributes
+
+
+def _limit_array(values: Sequence[str] | Sequence[int]) -> Sequence[str] | Sequence[int]:
+    texts = [value for value in values if isinstance(value, str)]
+    return _truncate_array(texts) if texts else values
+
+
+def _truncate_array(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the first texts within the limit of an attribute."""
+    kept: list[str] = []
+    remaining = _MAX_ARRAY_CHARS
+    for text in texts:
+        if remaining <= 0:
+            break
+        kept.append(text[: min(remaining, _MAX_VALUE_CHARS)])
+        remaining -= len(kept[-1])
+    return tuple(kept)
 
 
 def process_attributes(
     event: OomKill | UserspaceKill, executable: str | None, snapshot: Snapshot
 ) -> dict[str, Value | None]:
     """Return the victim as a process, by OpenTelemetry's names and ours."""
-    victim = event.victim
+    victim, runtime = event.victim, snapshot.runtime
     if victim is None:
         return {}
+    settings = runtime.settings.items() if runtime else ()
     return {
         "process.pid": victim.tgid,
         "process.vpid": victim.namespaced_pid,
@@ -63,6 +98,11 @@ def process_attributes(
         "process.executable.path": executable,
         "process.real_user.id": victim.uid,
         "process.linux.cgroup": snapshot.cgroup.strip() if snapshot.cgroup else None,
+        "process.runtime.name": runtime.name if runtime else None,
+        "process.runtime.version": runtime.version if runtime else None,
+        semconv.VICTIM_RUNTIME_SETTINGS: [
+            format_setting(name, value) for name, value in settings if name != ARGUMENT_FILE
+        ],
         semconv.VICTIM_COMM: victim.comm,
         semconv.VICTIM_GID: victim.gid,
         semconv.VICTIM_PID_NAMESPACE: victim.pid_ns,
@@ -74,10 +114,46 @@ def process_attributes(
 def _creation_time(event: OomKill | UserspaceKill, victim: Task) -> str | None:
     if victim.start_boottime_ns is None:
         return None
-    unix_ns = event.to_unix_ns(victim.start_boottime_ns)
-    started = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
-    millis = unix_ns % NS_PER_S // NS_PER_MS
-    return f"{started:%Y-%m-%dT%H:%M:%S}.{millis:03d}Z"
+    return format_unix_ns(event.to_unix_ns(victim.start_boottime_ns))
+
+
+def format_unix_ns(unix_ns: int) -> str:
+    """Format a time in ISO 8601, to the millisecond."""
+    time = datetime.fromtimestamp(unix_ns // NS_PER_S, UTC)
+    return f"{time:%Y-%m-%dT%H:%M:%S}.{unix_ns % NS_PER_S // NS_PER_MS:03d}Z"
+
+
+def provenance_attributes(event: OomEvent) -> dict[str, Value | None]:
+    """Return the old log that an event was found in, and the origin of its time."""
+    provenance = event.provenance
+    if provenance is None:
+        return {}
+    return {
+        semconv.TIME_SOURCE: provenance.time_source,
+        "log.file.path": provenance.file,
+        semconv.LOG_SOURCE: provenance.source,
+    }
+
+
+def repeat_attributes(repeat: RepeatedKill | None) -> dict[str, Value | None]:
+    """Return the place of a kill among those of its victim."""
+    if repeat is None:
+        return {}
+    return {
+        semconv.REPEAT_COUNT: repeat.count,
+        semconv.REPEAT_FIRST_TIME: format_unix_ns(repeat.first_unix_ns),
+    }
+
+
+def finding_attributes(finding: Finding | None) -> dict[str, Value | None]:
+    """Return the cause of a kill, its evidence and the advice."""
+    if finding is None:
+        return {}
+    return {
+        semconv.CAUSE: finding.cause,
+        semconv.CAUSE_EVIDENCE: finding.evidence,
+        semconv.ADVICE: finding.advice,
+    }
 
 
 def memory_attributes(memory: Memory | None) -> dict[str, Value | None]:
@@ -85,6 +161,7 @@ def memory_attributes(memory: Memory | None) -> dict[str, Value | None]:
     if memory is None:
         return {}
     return {
+        semconv.VICTIM_MEMORY_RESIDENT: memory.resident,
         semconv.VICTIM_MEMORY_TOTAL_VM: memory.total_vm,
         semconv.VICTIM_MEMORY_ANON: memory.anon,
         semconv.VICTIM_MEMORY_FILE: memory.file,
@@ -107,17 +184,31 @@ def memcg_attributes(
 
 
 def systemd_and_pod_attributes(
-    cgroup_path: str, resource: Mapping[str, AttributeValue]
+    enriched: EnrichedKill | EnrichedUserspaceKill,
 ) -> dict[str, Value | None]:
-    """Return the systemd units of the victim and the class of the pod in its ``resource``."""
+    """Return the systemd units of the victim, and the class and certainty of its pod."""
+    cgroup_path = enriched.cgroup_path
     units = find_units(cgroup_path)
-    pod = find_pod_cgroup(cgroup_path, find_pod_uid(resource))
+    pod = find_pod_cgroup(cgroup_path, find_pod_uid(enriched.resource))
     return {
         semconv.VICTIM_SYSTEMD_UNIT: units.unit,
         semconv.VICTIM_SYSTEMD_SLICE: units.slice,
         semconv.VICTIM_SYSTEMD_USER_UNIT: units.user_unit,
         semconv.VICTIM_POD_QOS_CLASS: pod.qos_class if pod else None,
+        semconv.VICTIM_POD_VERIFIED: _is_pod_verified(enriched),
     }
+
+
+def _is_pod_verified(enriched: EnrichedKill | EnrichedUserspaceKill) -> bool | None:
+    """Return whether no tenant can have made up the kill in the pod; ``None`` without a pod."""
+    if "k8s.pod.name" not in enriched.resource:
+        return None
+    container = enriched.containers.victim
+    # Others than a runtime of the host could name any pod.
+    is_foreign = bool(container and container.scope)
+    is_claimed = not {*enriched.service.claimed}.isdisjoint(_POD_IDENTITY)
+    is_forgeable = isinstance(enriched, EnrichedUserspaceKill) and not enriched.verified
+    return not (is_foreign or is_claimed or is_forgeable)
 
 
 def service_attributes(service: ServiceIdentity) -> dict[str, Value | None]:
@@ -163,5 +254,5 @@ def related_container_attributes(containers: EventContainers) -> dict[str, Value
         semconv.CONTAINER_SCOPE: containers.victim.scope or None if containers.victim else None,
         semconv.TRIGGER_CONTAINER_ID: trigger.id if trigger else None,
         semconv.TRIGGER_CONTAINER_NAME: trigger.name if trigger else None,
-        semconv.ENRICHMENT_ERROR: "\n".join(sorted(errors)) or None,
+        semconv.ENRICHMENT_ERROR: sorted(errors),
     }

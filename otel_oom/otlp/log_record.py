@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -20,6 +21,9 @@ from otel_oom.otlp.semconv import Attributes
 
 SCOPE: Final = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
+RECORD_UID: Final = "log.record.uid"
+"""Without it, a backend could not recognise a duplicate: it is never cut or dropped."""
+
 _MAX_ATTRIBUTES: Final = 112
 """The limit for a record and its resource together: a backend may reject the whole record.
 
@@ -28,11 +32,15 @@ dozen of its own for severity, times, scope and trace. The SDKs limit a record t
 """
 
 _DROP_ORDER: Final = (
+    *(f"{semconv.HOST_SYSCTL_VM}.{name}" for name in ("oom_dump_tasks", "overcommit_ratio")),
+    *(f"{semconv.HOST_SYSCTL_VM}.min_free_kbytes", f"{semconv.HOST_MEMORY}.commit"),
+    f"{semconv.HOST_MEMORY}.buffers",
     *(semconv.HOST_SYSCTL_VM, semconv.HOST_PRESSURE),
+    "oom.growth.victim.",
     *(semconv.VICTIM_MEMCG_PRESSURE, semconv.VICTIM_MEMCG_EVENTS, semconv.VICTIM_MEMCG_STAT),
     semconv.HOST_MEMORY,
     *(semconv.LIMIT_MEMCG_PRESSURE, semconv.LIMIT_MEMCG_EVENTS, semconv.LIMIT_MEMCG_STAT),
-    *("oom.trigger.", "container.label."),
+    *("oom.victim.mappings.", "oom.trigger.", "container.label."),
 )
 """Prefixes in the order of dropping: circumstances go before the kill itself."""
 
@@ -45,17 +53,21 @@ def build_log_record(  # noqa: PLR0913  each is named at the call
     body: str,
     attributes: Attributes,
     span: SpanContext | None = None,
+    time_unix_ns: int | None = None,
+    resource: Mapping[str, AttributeValue] | None = None,
 ) -> ReadableLogRecord:
     """Build a log record with an EventName, at the kernel's own time.
 
     It has no severity text, flat attributes within the limit of backends, and a body for display.
-    ``span`` is the span that it belongs to.
+    ``span`` is the span that it belongs to. ``time_unix_ns`` is the time of what came after the
+    event itself. ``resource`` replaces that of ``enriched``.
     """
-    resource = enriched.resource
+    resource = enriched.resource if resource is None else resource
+    time_unix_ns = time_unix_ns or enriched.event.time_unix_ns
     return ReadableLogRecord(
         log_record=LogRecord(
-            timestamp=enriched.event.time_unix_ns,
-            observed_timestamp=enriched.observed_unix_ns,
+            timestamp=time_unix_ns,
+            observed_timestamp=max(enriched.observed_unix_ns, time_unix_ns),
             context=set_span_in_context(NonRecordingSpan(span)) if span else None,
             severity_number=severity,
             body=body,
@@ -89,7 +101,7 @@ def _limit_attributes(attributes: Attributes, resource_count: int = 0) -> Bounde
     ``resource_count`` is the number of attributes of its resource.
     """
     excess = max(0, len(attributes) - max(0, _MAX_ATTRIBUTES - resource_count))
-    dropped = set(sorted(attributes, key=_drop_rank)[:excess])
+    dropped = set(sorted(attributes, key=drop_rank)[:excess]) if excess else set()
     kept = {name: value for name, value in attributes.items() if name not in dropped}
     bounded = BoundedAttributes(attributes=kept)
     # With a limit of its own, BoundedAttributes would log each dropped attribute.
@@ -97,7 +109,9 @@ def _limit_attributes(attributes: Attributes, resource_count: int = 0) -> Bounde
     return bounded
 
 
-def _drop_rank(name: str) -> int:
+@lru_cache(maxsize=512)
+def drop_rank(name: str) -> int:
+    """Return the place of an attribute in the order of dropping."""
     for rank, prefix in enumerate(_DROP_ORDER):
         if name.startswith(prefix):
             return rank

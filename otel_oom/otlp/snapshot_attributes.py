@@ -8,8 +8,10 @@ from typing import Final
 from otel_oom.enrich.badness import RankedTask
 from otel_oom.enrich.types import EnrichedKill
 from otel_oom.model.event_base import Event
+from otel_oom.model.events import UserspaceKill
 from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.text import quote_text
+from otel_oom.model.types import TaskList
 from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp import semconv
 from otel_oom.otlp.semconv import Value
@@ -46,25 +48,57 @@ def snapshot_attributes(event: Event, snapshot: Snapshot) -> dict[str, Value | N
 
 
 def task_attributes(enriched: EnrichedKill) -> dict[str, Value | None]:
-    """Return the list of the largest processes, and how it was made."""
-    tasks, ranked = enriched.event.tasks, enriched.ranked_tasks
+    """Return the largest processes, the first one in flat attributes, and how they were read."""
+    return candidate_attributes(enriched.event, enriched.event.tasks, enriched.ranked_tasks)
+
+
+def candidate_attributes(
+    event: Event, tasks: TaskList | None, ranked: Sequence[RankedTask]
+) -> dict[str, Value | None]:
+    """Return processes that the kernel can choose from, as :func:`task_attributes`."""
     if tasks is None:
         return {}
     return {
-        semconv.TASKS_LARGEST: format_tasks(ranked) or None,
+        semconv.TASKS_LARGEST: format_tasks(ranked),
+        **(_largest_task_attributes(ranked[0]) if ranked else {}),
         # The victim is listed even if it left its cgroup before the scan.
         semconv.TASKS_COUNT: max(tasks.count, len(ranked)),
         semconv.TASKS_SKIPPED: tasks.skipped or None,
         semconv.TASKS_MEMCG_PATH: tasks.memcg,
-        semconv.TASKS_DELAY: _delay_s(enriched.event, tasks.boottime_ns),
+        semconv.TASKS_DELAY: _delay_s(event, tasks.boottime_ns),
     }
 
 
-def format_tasks(tasks: Sequence[RankedTask]) -> str:
-    """Format one line in logfmt for each process; unknown values are omitted.
+def killed_task_attributes(event: UserspaceKill) -> dict[str, Value | None]:
+    """Return the processes of a cgroup that a userspace OOM daemon killed, largest first."""
+    tasks = event.tasks
+    if tasks is None:
+        return {}
+    killed = [RankedTask(task, points=None, is_victim=True) for task in tasks.largest]
+    return {
+        semconv.TASKS_LARGEST: format_tasks(killed),
+        **(_largest_task_attributes(killed[0]) if killed else {}),
+        semconv.TASKS_COUNT: tasks.count,
+        semconv.TASKS_SKIPPED: tasks.skipped or None,
+        semconv.TASKS_MEMCG_PATH: tasks.memcg,
+        semconv.TASKS_DELAY: _delay_s(event, tasks.boottime_ns),
+    }
 
-    One string instead of parallel arrays: people can read it, and backends without arrays keep it.
-    The last lines are dropped beyond the limit, which only names full of escapes reach.
+
+def _largest_task_attributes(ranked: RankedTask) -> dict[str, Value | None]:
+    task = ranked.task
+    return {
+        semconv.LARGEST_TASK_PID: task.tgid,
+        semconv.LARGEST_TASK_COMM: task.comm,
+        semconv.LARGEST_TASK_MEMORY_RESIDENT: task.resident,
+    }
+
+
+def format_tasks(tasks: Sequence[RankedTask]) -> list[str]:
+    """Format each process in logfmt; unknown values are omitted.
+
+    Not parallel arrays, whose elements no backend can join. The last processes are dropped beyond
+    the limit, which only names full of escapes reach.
     """
     lines: list[str] = []
     remaining = _MAX_LIST_CHARS
@@ -73,7 +107,7 @@ def format_tasks(tasks: Sequence[RankedTask]) -> str:
         if remaining < 0:
             break
         lines.append(line)
-    return "\n".join(lines)
+    return lines
 
 
 def _format_task(ranked: RankedTask) -> str:

@@ -1,14 +1,14 @@
-"""A userspace kill as log record and span: the event of a kernel kill, with the daemon named."""
+"""A userspace kill: sentence, attributes and span, with the daemon named."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec.structs import replace
-from opentelemetry._logs import SeverityNumber
-from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
 
 from otel_oom.enrich.types import EnrichedUserspaceKill
 from otel_oom.model.types import UserspaceOomDaemon
@@ -16,41 +16,32 @@ from otel_oom.model.units import format_bytes
 from otel_oom.otlp import entity_attributes as entities
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import location_phrase
-from otel_oom.otlp.log_record import SCOPE, build_log_record, sdk_resource, span_context
+from otel_oom.otlp.log_record import SCOPE, sdk_resource, span_context
 from otel_oom.otlp.semconv import Attributes
-from otel_oom.otlp.snapshot_attributes import snapshot_attributes
+from otel_oom.otlp.snapshot_attributes import killed_task_attributes, snapshot_attributes
 
 _USAGE: Final = {"memory_used": "memory and swap", "swap_used": "swap"}
 
 
-def userspace_record(enriched: EnrichedUserspaceKill) -> ReadableLogRecord:
-    """Build the log event ``oom.kill`` of a userspace kill."""
-    event = enriched.event
-    return build_log_record(
-        enriched,
-        name=semconv.EVENT_KILL,
-        severity=SeverityNumber.FATAL,
-        body=userspace_body(enriched),
-        attributes=userspace_attributes(enriched),
-        span=span_context(event.trace_id, event.span_id),
-    )
-
-
-def userspace_span(enriched: EnrichedUserspaceKill) -> ReadableSpan:
+def userspace_span(
+    enriched: EnrichedUserspaceKill,
+    attributes: Attributes,
+    sentence: str,
+    resource: Mapping[str, AttributeValue],
+) -> ReadableSpan:
     """Build the span of a userspace kill.
 
     It ends at its start, because the daemons do not log the exit of each victim. The daemon's
     message is in the log event with the same span id.
     """
-    event, attributes = enriched.event, userspace_attributes(enriched)
-    del attributes["log.record.original"]
+    event = enriched.event
     return ReadableSpan(
         name=semconv.SPAN_KILL,
         context=span_context(event.trace_id, event.span_id),
         kind=SpanKind.INTERNAL,
-        resource=sdk_resource(enriched.resource),
+        resource=sdk_resource(resource),
         attributes=attributes,
-        status=Status(StatusCode.ERROR, userspace_body(enriched)),
+        status=Status(StatusCode.ERROR, sentence),
         start_time=event.time_unix_ns,
         end_time=event.time_unix_ns,
         instrumentation_scope=SCOPE,
@@ -82,15 +73,20 @@ def userspace_attributes(enriched: EnrichedUserspaceKill) -> Attributes:
             semconv.VICTIM_MEMORY_RESIDENT: event.resident,
             semconv.VICTIM_MEMCG_USAGE: event.usage,
             **entities.memcg_attributes(entities.VICTIM_MEMCG, event.memcg, usage),
-            **entities.systemd_and_pod_attributes(enriched.cgroup_path, enriched.resource),
+            **entities.systemd_and_pod_attributes(enriched),
             **entities.service_attributes(enriched.service),
+            "error.type": entities.ERROR_TYPE,
             semconv.OUTCOME: enriched.outcome,
             semconv.INCIDENT_ID: event.uid,
+            **entities.repeat_attributes(enriched.repeat),
             **snapshot_attributes(event, snapshot),
+            **killed_task_attributes(event),
+            **entities.finding_attributes(enriched.finding),
             **entities.related_container_attributes(enriched.containers),
             semconv.CAPTURE_SOURCE: event.capture.source,
             semconv.CAPTURE_HOOK: event.capture.hook,
             semconv.CAPTURE_RECOVERED: event.capture.recovered or None,
+            **entities.provenance_attributes(event),
         }
     )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from heapq import heappush, heapreplace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from otel_oom.linux import procfs
 from otel_oom.linux.cgroupfs import CgroupMount, walk_cgroups
 from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.oom_task import read_oom_task
 from otel_oom.linux.process import ProcessDir, memory_cgroup_path
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.event_base import function_name
@@ -34,7 +36,11 @@ _PROCS_BYTES: Final = 1 << 18
 
 _WALK_LIMIT_S: Final = 0.05
 """Time for the walk over the cgroups, of which a tenant may have made very many."""
+_LIST_LIMIT_S: Final = 0.1
+"""Time for the list of the host's processes, of 2 µs each."""
+_LISTED_AT_ONCE: Final = 256
 _LIMIT_S: Final = 0.1
+"""Time for their upper bounds after that: without it, a host of 50,000 would have none read."""
 _READ_LIMIT_S: Final = 0.2
 """Time for the largest ones after that: a process that ends meanwhile is replaced by the next."""
 _SHARED_S: Final = 0.2
@@ -45,19 +51,16 @@ _KTHREADD: Final = 2
 _MEMCG_DECISION: Final = "mem_cgroup_out_of_memory"
 
 
-@dataclass(slots=True)
 class ProcessScanner:
     """Scanner of processes, which shares each result for a moment."""
 
-    cgroups: CgroupMount | None
-    proc: Path = Path("/proc")
-    _usable: bool = field(init=False)
-    _kernel_threads: frozenset[int] = field(init=False, default=frozenset())
-    _shared: dict[Memcg | None, tuple[float, TaskList]] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
+    def __init__(self, cgroups: CgroupMount | None, proc: Path = Path("/proc")) -> None:
+        self.cgroups = cgroups
+        self.proc = proc
+        self._shared: dict[Memcg | None, tuple[float, TaskList]] = {}
+        self._kernel_threads: frozenset[int] = frozenset()
         # In another PID namespace, /proc shows other processes than the kernel chose from.
-        self._usable = ProcessLookup(self.proc).usable
+        self._usable = ProcessLookup(proc).usable
         if self._usable:
             children = self._children_of_kthreadd()
             self._kernel_threads = frozenset(pid for pid in children if not self._max_bytes(pid))
@@ -65,36 +68,49 @@ class ProcessScanner:
     def add_tasks(self, kill: OomKill, *, swapped: bool) -> OomKill:
         """Return ``kill`` with the largest processes, see :meth:`scan`.
 
-        If the kernel log has them, the scan adds their cgroups: that table is of the moment of the
+        If the kernel log has them, only their cgroups are added: that table is of the moment of the
         decision.
         """
-        scanned = self.scan(kill, swapped=swapped)
-        return replace(kill, tasks=_with_cgroups(kill.tasks, scanned) if kill.tasks else scanned)
+        if kill.tasks:
+            return replace(kill, tasks=self._add_cgroups(kill.tasks, kill))
+        return replace(kill, tasks=self.scan(kill, swapped=swapped))
 
     def scan(self, kill: OomKill, *, swapped: bool) -> TaskList | None:
         """Return the largest living processes that the kernel could choose from.
 
         Args:
-            kill: the kill, whose victim may be among them.
+            kill: the kill, whose victim is not among them: reading its size could delay the
+                release of its memory, see :class:`.ProcessDir`.
             swapped: whether the host's swap is in use.
 
         Returns:
             The processes now or, if another kill was just scanned, then; ``None`` where /proc or
             the cgroup is not readable.
         """
-        memcg = oom_domain(kill)
+        domain = oom_domain(kill)
+        if domain is None and _is_limited(kill):
+            # Of an unknown cgroup. Those of the host include the victims of other kills.
+            return None
+        return self.scan_domain(domain, swapped=swapped, victim=kill.victim.tgid)
+
+    def scan_domain(
+        self, memcg: Memcg | None, *, swapped: bool, victim: int | None = None
+    ) -> TaskList | None:
+        """Return the largest processes of a cgroup, or of the host, as :meth:`scan`."""
         if not self._usable or (memcg and self.cgroups is None):
             return None
         started = time.monotonic()
         until, shared = self._shared.get(memcg, (0.0, None))
         if shared and started < until:
             return shared
-        pids = self._pids(memcg, started + _WALK_LIMIT_S)
+        list_deadline = started + (_WALK_LIMIT_S if memcg else _LIST_LIMIT_S)
+        pids = self._pids(memcg, list_deadline)
         if pids is None:
             return None
-        is_cut = memcg is not None and time.monotonic() > started + _WALK_LIMIT_S
-        tasks = self._largest(pids, started + _LIMIT_S, swapped=swapped)
-        skipped = max(tasks.skipped, int(is_cut))
+        pids.pop(victim or 0, None)
+        listed = time.monotonic()
+        tasks = self._largest(pids, listed + _LIMIT_S, swapped=swapped)
+        skipped = max(tasks.skipped, int(listed > list_deadline))
         tasks = replace(tasks, memcg=memcg.path if memcg else None, skipped=skipped)
         self._shared.pop(memcg, None)
         if len(self._shared) >= _MAX_SHARED:
@@ -103,19 +119,31 @@ class ProcessScanner:
         self._shared[memcg] = (ended + max(_SHARED_S, _DUTY * (ended - started)), tasks)
         return tasks
 
-    def _pids(self, memcg: Memcg | None, deadline: float) -> list[int] | None:
+    def _pids(self, memcg: Memcg | None, deadline: float) -> dict[int, str | None] | None:
+        """Return the processes, each with its cgroup if it is listed there."""
         if memcg is None:
-            pids = [int(name) for name in os.listdir(self.proc) if name.isdecimal()]  # noqa: PTH208  names are enough
             threads = self._kernel_threads.intersection(self._children_of_kthreadd())
-            return [pid for pid in pids if pid not in threads]
+            return dict.fromkeys(pid for pid in self._list_pids(deadline) if pid not in threads)
         root = self.cgroups.existing_folder(memcg) if self.cgroups else None
         if root is None:
             return None
-        lists = (
-            procfs.read_lines(f"{folder}/cgroup.procs", _PROCS_BYTES)
+        top, above = memcg.path.rstrip("/"), len(str(root))
+        return {
+            int(pid): top + str(folder)[above:] or "/"
             for folder in walk_cgroups(root, deadline)
-        )
-        return [int(pid) for pids in lists for pid in pids if pid.isdecimal()]
+            for pid in procfs.read_lines(f"{folder}/cgroup.procs", _PROCS_BYTES)
+            if pid.isdecimal()
+        }
+
+    def _list_pids(self, deadline: float) -> Iterator[int]:
+        """Yield the processes of the host until the deadline, one batch at least."""
+        # Not os.listdir(), which lists all before it returns.
+        with os.scandir(self.proc) as entries:
+            names = (entry.name for entry in entries if entry.name.isdecimal())
+            while batch := [*islice(names, _LISTED_AT_ONCE)]:
+                yield from map(int, batch)
+                if time.monotonic() > deadline:
+                    return
 
     def _children_of_kthreadd(self) -> list[int]:
         """Return kernel threads, and programs that the kernel has run.
@@ -127,7 +155,9 @@ class ProcessScanner:
         lines = procfs.read_lines(path, _PROCS_BYTES)
         return [int(pid) for line in lines for pid in line.split(" ") if pid.isdecimal()]
 
-    def _largest(self, pids: list[int], deadline: float, *, swapped: bool) -> TaskList:
+    def _largest(
+        self, pids: Mapping[int, str | None], deadline: float, *, swapped: bool
+    ) -> TaskList:
         """Return the largest of some processes.
 
         A cheap file gives an upper bound of each. The exact sizes are read in descending order of
@@ -150,14 +180,16 @@ class ProcessScanner:
             limit = deadline if full else deadline + _READ_LIMIT_S
             if (full and bound <= heap[0][0]) or time.monotonic() > limit:
                 break
-            task = self._read_task(pid)
+            task = read_oom_task(ProcessDir(pid, self.proc), pid)
             if task is None:
                 continue
             if not full:
                 heappush(heap, (task.total_bytes, pid, task))
             elif task.total_bytes > heap[0][0]:
                 heapreplace(heap, (task.total_bytes, pid, task))
-        largest = tuple(self._with_cgroup(task) for _, _, task in sorted(heap, reverse=True))
+        largest = tuple(
+            self._with_cgroup(task, pids[pid]) for _, pid, task in sorted(heap, reverse=True)
+        )
         return TaskList(None, scan_ns, count, len(pids) - count, largest)
 
     def _max_bytes(self, pid: int, *, swapped: bool = False) -> int:
@@ -179,35 +211,33 @@ class ProcessScanner:
         finally:
             os.close(descriptor)
 
-    def _read_task(self, pid: int) -> OomTask | None:
-        status = ProcessDir(pid, self.proc).read_status()
-        if status is None or not (status.resident or status.swap):
-            return None
-        return OomTask(
-            tgid=pid,
-            comm=status.comm,
-            resident=status.resident,
-            swap=status.swap,
-            page_tables=status.page_tables,
-            uid=status.uid,
+    def _add_cgroups(self, listed: TaskList, kill: OomKill) -> TaskList:
+        """Return the kernel's list, with the cgroup of each process that still is the same."""
+        if not self._usable:
+            return listed
+        return replace(
+            listed, largest=tuple(self._add_cgroup(task, kill) for task in listed.largest)
         )
 
-    def _with_cgroup(self, task: OomTask) -> OomTask:
+    def _add_cgroup(self, task: OomTask, kill: OomKill) -> OomTask:
+        if task.tgid == kill.victim.tgid:
+            return replace(task, memcg=kill.memcg.path if kill.memcg else None)
         process = ProcessDir(task.tgid, self.proc)
+        path = memory_cgroup_path(process.read_text("cgroup") or "")
+        # Read last: a process that has the name now had the cgroup.
+        comm = process.read_comm()
+        return replace(task, memcg=path) if comm == task.comm else task
+
+    def _with_cgroup(self, task: OomTask, listed: str | None) -> OomTask:
+        process = ProcessDir(task.tgid, self.proc)
+        path = memory_cgroup_path(process.read_text("cgroup") or "")
+        # In cgroup v1 a process is in the root from its exit on (cgroup_exit()).
+        is_lost = path in {None, "/"} and listed is not None
         return replace(
             task,
             score_adj=process.read_number("oom_score_adj"),
-            memcg=memory_cgroup_path(process.read_text("cgroup") or ""),
+            memcg=listed if is_lost else path,
         )
-
-
-def _with_cgroups(listed: TaskList, scanned: TaskList | None) -> TaskList:
-    tasks = scanned.largest if scanned else ()
-    paths = {(task.tgid, task.comm): task.memcg for task in tasks}
-    largest = tuple(
-        replace(task, memcg=paths.get((task.tgid, task.comm))) for task in listed.largest
-    )
-    return replace(listed, largest=largest)
 
 
 def oom_domain(kill: OomKill) -> Memcg | None:
@@ -218,7 +248,11 @@ def oom_domain(kill: OomKill) -> Memcg | None:
     decision = kill.decision
     if decision and decision.memcg:
         return decision.memcg
-    constrained = decision is not None and decision.constraint == "memcg"
-    if constrained or any(function_name(frame) == _MEMCG_DECISION for frame in kill.stack):
-        return kill.memcg
-    return None
+    return kill.memcg if _is_limited(kill) else None
+
+
+def _is_limited(kill: OomKill) -> bool:
+    """Return whether the limit of a cgroup was hit."""
+    if kill.decision is not None and kill.decision.constraint == "memcg":
+        return True
+    return any(function_name(frame) == _MEMCG_DECISION for frame in kill.stack)

@@ -25,6 +25,9 @@ NAME: Final = "otel-oom.db"
 _BUSY_S: Final = 1.0
 """The longest wait for another process that reads or writes the file."""
 
+SYNCED: Final = "PRAGMA synchronous=FULL"
+_UNSYNCED: Final = "PRAGMA synchronous=NORMAL"
+
 _T = TypeVar("_T")
 Work = Callable[[sqlite3.Connection], _T]
 
@@ -178,11 +181,12 @@ def configure(db: sqlite3.Connection, *, check: bool) -> None:
         # Only a new file can change to this.
         db.execute("PRAGMA auto_vacuum=INCREMENTAL")
     db.execute("PRAGMA journal_mode=WAL")
-    db.execute("PRAGMA synchronous=FULL")
+    db.execute(SYNCED)
     # Deleted rows need not be overwritten with zeros: nobody else reads the file.
     db.execute("PRAGMA secure_delete=OFF")
     # In KiB; the default of 2,000 would be a fifteenth of the agent's memory.
     db.execute("PRAGMA cache_size=-256")
+    _set_temporary_folder(db)
     if check:
         # The whole log is written and synced once more, into the file, before it is relied on.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -190,6 +194,22 @@ def configure(db: sqlite3.Connection, *, check: bool) -> None:
         if result != "ok":
             raise CorruptRowError(result)
     schema.migrate(db)
+
+
+def _set_temporary_folder(db: sqlite3.Connection) -> None:
+    """Let rows that exceed the cache go to the state directory while they are sorted.
+
+    By default they go to ``/var/tmp`` or ``/tmp``, which can't be written in a container whose root
+    is read-only. SQLite reads the variable SQLITE_TMPDIR before any module can set it.
+    """
+    (_, _, file) = db.execute("PRAGMA database_list").fetchone()
+    folder = str(Path(file).parent)
+    # For the whole process: it must not change while another thread uses it.
+    if db.execute("PRAGMA temp_store_directory").fetchone() != (folder,):
+        quoted = folder.replace("'", "''")
+        # SQLite checks by access(2), which ignores the capabilities of a user other than root.
+        with suppress(sqlite3.OperationalError):
+            db.execute(f"PRAGMA temp_store_directory='{quoted}'")
 
 
 def _require_json_operators(db: sqlite3.Connection) -> None:
@@ -203,11 +223,13 @@ def _require_json_operators(db: sqlite3.Connection) -> None:
         ) from error
 
 
-def run_in_transaction(db: sqlite3.Connection, work: Work[_T]) -> _T:
+def run_in_transaction(db: sqlite3.Connection, work: Work[_T], *, synced: bool = True) -> _T:
     """Run ``work`` and return its result once all that it wrote is on the disk.
 
-    After sqlite3.Error, nothing of it is on the disk.
+    After sqlite3.Error, nothing of it is on the disk. Without ``synced``, the next commit that is
+    synced syncs this one as well: the log is one file (sqlite.org/pragma.html#pragma_synchronous).
     """
+    db.execute(SYNCED if synced else _UNSYNCED)
     db.execute("BEGIN IMMEDIATE")
     try:
         result = work(db)

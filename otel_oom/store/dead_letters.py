@@ -31,12 +31,12 @@ class DeadLetters:
         )
         return [
             DeadLetter(
-                *(id_, uid, signal, size),
+                *(id_, uid, channel, size),
                 # Earlier versions stored the path too.
                 redact_url(endpoint),
                 *(reason, bool(ambiguous), rejected_unix_ns),
             )
-            for id_, uid, signal, size, endpoint, reason, ambiguous, rejected_unix_ns in rows
+            for id_, uid, channel, size, endpoint, reason, ambiguous, rejected_unix_ns in rows
         ]
 
     def newest_id(self) -> int:

@@ -15,8 +15,8 @@ from typing import Any, Final
 from otel_oom.model.events import (
     NoVictim,
     OomKill,
-    Panic,
     ReaperStep,
+    ReplayedEvent,
     StoredEvent,
     UserspaceKill,
     VictimExit,
@@ -27,7 +27,14 @@ from otel_oom.store import counters, fair_order
 from otel_oom.store.holder import event_holder
 from otel_oom.store.recovery import checksums
 from otel_oom.store.recovery.errors import CorruptRowError
-from otel_oom.store.types import OutboxEntry, PendingEvent, StoredKill, decode, decode_event, encode
+from otel_oom.store.types import (
+    OutboxEntry,
+    PendingEvent,
+    decode,
+    decode_event,
+    encode,
+    repeated_kill,
+)
 
 _VICTIM: Final = (
     "(SELECT id FROM events WHERE boot_id = ?2 AND tgid = ?3"
@@ -94,7 +101,7 @@ def _has_report(event: StoredEvent) -> bool:
     """Return whether an event has a report or a task list that takes space worth dropping."""
     if not isinstance(event, OomKill | NoVictim):
         return False
-    tasks = event.tasks if isinstance(event, OomKill) else None
+    tasks = event.tasks if isinstance(event, OomKill | UserspaceKill) else None
     size = len(event.original or "") + (len(encode(tasks)) if tasks else 0)
     return size >= _MIN_REPORT_BYTES
 
@@ -110,7 +117,7 @@ def _counts(event: StoredEvent) -> dict[str, int]:
     if isinstance(event, OomKill) and not event.counted:
         kind = "skipped" if event.skipped else "already_exiting"
     counts = {counters.CAPTURED + kind: 1}
-    if isinstance(event, MissedKills):
+    if isinstance(event, MissedKills) and event.killer is None:
         counts[counters.MISSED] = event.count
     return counts
 
@@ -170,7 +177,8 @@ def pending(  # noqa: PLR0913  the last are named at the call
         "id, CAST(kind AS BLOB), CAST(event AS BLOB), CAST(snapshot AS BLOB),"
         " CAST(exit AS BLOB), CAST(reaper_steps AS BLOB),"
         f" {_OVERDUE}, stored_unix_ns, log_queued, span_queued,"
-        f" {checksums.checksum_ok_sql('events')}, CAST(uid AS BLOB)",
+        f" {checksums.checksum_ok_sql('events')}, CAST(uid AS BLOB),"
+        " repeat_count, repeat_first_unix_ns",
         f"events INDEXED BY events_pending WHERE {PENDING}"
         f" AND (NOT (log_queued OR {_AWAITS_EXIT}) OR exit IS NOT NULL OR {_OVERDUE})"
         " AND uid IS NOT ?3",
@@ -200,6 +208,7 @@ def _decode_row(row: tuple[Any, ...], decoded: PendingEvent | None) -> PendingEv
         stored_unix_ns=int(row[7]),
         log_queued=bool(row[8]),
         span_queued=bool(row[9]),
+        repeat=repeated_kill(row[12], row[13]),
     )
 
 
@@ -238,7 +247,7 @@ def count_pending(db: sqlite3.Connection) -> int:
 
 
 def mark_queued(db: sqlite3.Connection, entry: OutboxEntry) -> bool:
-    """Mark the signals of an event that are in the outbox now; return if it is to be counted.
+    """Mark the signals of an event that are queued or skipped; return if it is to be counted.
 
     It is counted once, however often its log is encoded.
     """
@@ -246,52 +255,35 @@ def mark_queued(db: sqlite3.Connection, entry: OutboxEntry) -> bool:
     row = db.execute("SELECT is_counted FROM events WHERE id = ? AND uid = ?", key).fetchone()
     checksums.update_events(
         db,
-        "log_queued = log_queued OR ?3, span_queued = span_queued OR ?4,"
-        " is_counted = is_counted OR ?3 WHERE id = ?1 AND uid = ?2",
-        (*key, entry.log is not None, entry.span is not None),
+        "log_queued = max(log_queued, ?3), span_queued = max(span_queued, ?4),"
+        " is_counted = is_counted OR ?3, repeat_count = coalesce(repeat_count, ?5),"
+        " repeat_first_unix_ns = coalesce(repeat_first_unix_ns, ?6) WHERE id = ?1 AND uid = ?2",
+        (
+            *(*key, entry.queue_state("logs"), entry.queue_state("traces")),
+            *((repeat.count, repeat.first_unix_ns) if (repeat := entry.repeat) else (None, None)),
+        ),
     )
     return row is None or not row[0]
 
 
-def newest_kills(db: sqlite3.Connection, boot_id: str, limit: int) -> list[StoredKill]:
-    """Return the newest kills of a boot."""
-    rows = db.execute(
-        "SELECT tgid, json_extract(event, '$.victim.tid'),"
-        " CAST(json_extract(event, '$.victim.comm') AS BLOB), boottime_ns,"
-        " iif(json_extract(event, '$.capture.cpu') IS NULL,"
-        " json_extract(event, '$.capture.sequence'), NULL)"
-        # Of a row with damaged JSON the columns are enough, if their types are right.
-        " FROM (SELECT id, tgid, boottime_ns, iif(json_valid(event), event, '{}') AS event"
-        " FROM events WHERE boot_id = ? AND kind = 'kill'"
-        " AND typeof(tgid) = 'integer' AND typeof(boottime_ns) = 'integer'"
-        " ORDER BY id DESC LIMIT ?)",
-        (boot_id, limit),
-    )
-    return [
-        StoredKill(
-            tgid, tid, comm.decode("utf-8", "replace") if comm else None, boottime_ns, log_sequence
-        )
-        for tgid, tid, comm, boottime_ns, log_sequence in rows
-    ]
-
-
 def replayed_events(
     db: sqlite3.Connection, after: int, limit: int
-) -> tuple[list[OomKill | NoVictim | Panic], int | None]:
+) -> tuple[list[ReplayedEvent], int | None]:
     """Return some events of old logs past the id ``after``, and the id to continue from.
 
     Rows that can't be decoded, and pruned ones, are left out.
     """
-    events: list[OomKill | NoVictim | Panic] = []
+    events: list[ReplayedEvent] = []
     last: int | None = None
     for id_, kind, text in db.execute(
         "SELECT id, kind, CAST(event AS BLOB) FROM events"
-        " WHERE id > ? AND kind IN ('kill', 'no_victim', 'panic') ORDER BY id LIMIT ?",
+        " WHERE id > ? AND kind IN ('kill', 'userspace_kill', 'no_victim', 'panic')"
+        " ORDER BY id LIMIT ?",
         (after, limit),
     ):
         last = int(id_)
         with suppress(ValueError, TypeError, RecursionError):
             event = decode_event(kind, text)
-            if isinstance(event, OomKill | NoVictim | Panic) and event.provenance:
+            if isinstance(event, ReplayedEvent) and event.provenance:
                 events.append(event)
     return events, last

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from otel_oom.store import encoded_events
 from otel_oom.store.database import Database
-from otel_oom.store.types import HistoryRow
+from otel_oom.store.fan_out import OF_SIGNAL
+from otel_oom.store.types import EXCLUDED, SKIPPED, HistoryRow, repeated_kill
 
 PAGE: Final = 16
 """Most events that are read at a time."""
@@ -19,7 +20,14 @@ _MAX_PAGE_BYTES: Final = 1 << 20
 
 _MAX_SCANNED: Final = 128
 _MAX_IDS: Final = 64
+_FINAL: Final = {SKIPPED: "off", EXCLUDED: "excluded"}
 _KILL: Final = "kind IN ('kill', 'userspace_kill')"
+_BOOTS: Final = (
+    "WITH RECURSIVE boots(boot_id) AS (SELECT min(boot_id) FROM events UNION ALL"
+    " SELECT (SELECT min(boot_id) FROM events WHERE boot_id > boots.boot_id) FROM boots"
+    " WHERE boots.boot_id IS NOT NULL)"
+)
+"""The boots that have events; one seek for each."""
 
 
 class History:
@@ -47,19 +55,24 @@ class History:
     def find_by_pid(self, pid: int) -> list[int]:
         """Return ids of the kills of a pid, newest first."""
         # By boots, as there is an index of boot and pid.
-        boots = "boot_id IN (SELECT DISTINCT boot_id FROM events)"
+        boots = "boot_id IN (SELECT boot_id FROM boots)"
 
         def find(db: sqlite3.Connection) -> list[int]:
-            killed = _find_ids(db, f"{boots} AND tgid = ?1", pid)
-            # A victim that the kernel did not kill has its pid in the JSON alone.
-            others = db.execute(
-                "SELECT id FROM (SELECT id, event FROM events"  # noqa: S608  SQL of our own
+            rows = db.execute(
+                f"{_BOOTS} SELECT id FROM events WHERE {boots} AND tgid = ? AND NOT pruned"  # noqa: S608  SQL of our own
+                " ORDER BY id DESC LIMIT ?",
+                (pid, _MAX_IDS),
+            ).fetchall()
+            # A victim that the kernel did not kill has its pid in the JSON alone, which is not read
+            # for the sake of the order.
+            rows += db.execute(
+                f"{_BOOTS} SELECT id FROM events WHERE id IN (SELECT id FROM events"  # noqa: S608  likewise
                 f" WHERE {boots} AND tgid IS NULL AND {_KILL} AND NOT pruned"
-                " ORDER BY id DESC LIMIT ?1)"
-                " WHERE iif(json_valid(event), event ->> '$.victim.tgid', NULL) = ?2",
+                " ORDER BY id DESC LIMIT ?)"
+                " AND iif(json_valid(event), event ->> '$.victim.tgid', NULL) = ?",
                 (_MAX_SCANNED, pid),
-            )
-            return sorted([*killed, *(id_ for (id_,) in others)], reverse=True)
+            ).fetchall()
+            return sorted((id_ for (id_,) in rows), reverse=True)
 
         return self._database.read(find)
 
@@ -112,7 +125,8 @@ def _read_row(db: sqlite3.Connection, id_: int) -> list[HistoryRow]:
     rows = db.execute(
         "SELECT id, CAST(uid AS BLOB), CAST(kind AS BLOB), CAST(event AS BLOB),"
         " CAST(snapshot AS BLOB), CAST(exit AS BLOB), CAST(reaper_steps AS BLOB), stored_unix_ns,"
-        " CAST(undecodable_reason AS BLOB), log_queued, span_queued, tgid FROM events WHERE id = ?",
+        " CAST(undecodable_reason AS BLOB), log_queued, span_queued, tgid, repeat_count,"
+        " repeat_first_unix_ns FROM events WHERE id = ?",
         (id_,),
     ).fetchall()
     return [_history_row(db, row) for row in rows]
@@ -134,8 +148,9 @@ def _history_row(db: sqlite3.Connection, row: tuple[Any, ...]) -> HistoryRow:
         undecodable_reason=None if row[8] is None else _text(row[8]),
         log=encoded_events.load(db, uid, "logs"),
         span=encoded_events.load(db, uid, "traces") if has_span else None,
-        log_status=_status(db, uid, "logs") if row[9] else "pending",
-        span_status=(_status(db, uid, "traces") if row[10] else "pending") if has_span else None,
+        log_status=_status(db, uid, "logs", row[9]),
+        span_status=_status(db, uid, "traces", row[10]) if has_span else None,
+        repeat=repeated_kill(row[12], row[13]),
     )
 
 
@@ -143,11 +158,16 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
-def _status(db: sqlite3.Connection, uid: str, signal: str) -> str:
-    values = (uid, signal)
-    if db.execute("SELECT 1 FROM outbox WHERE uid = ? AND signal = ?", values).fetchone():
+def _status(db: sqlite3.Connection, uid: str, signal: str, queued: int) -> str:
+    if not queued:
+        return "pending"
+    if queued in _FINAL:
+        return _FINAL[queued]
+    condition, values = f"uid = ? AND {OF_SIGNAL}", (uid, signal, signal)
+    if db.execute(f"SELECT 1 FROM outbox WHERE {condition}", values).fetchone():  # noqa: S608  SQL of our own
         return "queued"
     letter = db.execute(
-        "SELECT endpoint, reason FROM dead_letters WHERE uid = ? AND signal = ?", values
+        f"SELECT endpoint, reason FROM dead_letters WHERE {condition}",  # noqa: S608  likewise
+        values,
     ).fetchone()
     return f"rejected by {letter[0]}: {letter[1]}" if letter else "delivered"

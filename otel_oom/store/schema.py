@@ -1,4 +1,7 @@
-"""The tables, and the version that a file has of them."""
+"""The tables, and the version that a file has of them.
+
+The ``signal`` of outbox and dead letters is a channel: see :mod:`otel_oom.model.channel`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sqlite3
 from typing import Final
 
 from otel_oom.store.state_dir import StoreError
+from otel_oom.store.types import END_SUFFIX
 
 
 def _usage_triggers(table: str, class_: str) -> str:
@@ -136,7 +140,51 @@ _USAGE: Final = (("events", "events"), ("outbox", "events"), ("dead_letters", "d
 _OLDEST: Final = 2
 """The first version that is migrated; no release has an earlier one."""
 
-_MIGRATIONS: Final = ("".join((_TABLES, *(_usage_triggers(*names) for names in _USAGE))),)
+_SETTLED: Final = f"""
+    CREATE TABLE settled_messages (
+        uid TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        PRIMARY KEY (uid, channel)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER events_settled AFTER DELETE ON events BEGIN
+        DELETE FROM settled_messages WHERE uid IN (OLD.uid, OLD.uid || '{END_SUFFIX}');
+    END;
+"""  # noqa: S608  a name of our own
+"""The channels that are done with a message while others are not."""
+
+_SERIES: Final = """
+    CREATE TABLE series (
+        label TEXT PRIMARY KEY,
+        overflow_label TEXT NOT NULL,
+        holder TEXT NOT NULL,
+        last_day INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX series_holder ON series (holder);
+    CREATE INDEX series_last_day ON series (last_day);
+"""
+"""The series of kills that have an owner; their values are counters."""
+
+_REPEATS: Final = """
+    CREATE TABLE repeats (
+        victim TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        count INTEGER NOT NULL,
+        first_unix_ns INTEGER NOT NULL,
+        last_unix_ns INTEGER NOT NULL,
+        incidents TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX repeats_holder ON repeats (holder, last_unix_ns);
+    ALTER TABLE events ADD COLUMN repeat_count INTEGER;
+    ALTER TABLE events ADD COLUMN repeat_first_unix_ns INTEGER;
+"""
+"""The last kill of each victim, and what its kills had counted when they were queued."""
+
+_MIGRATIONS: Final = (
+    "".join((_TABLES, *(_usage_triggers(*names) for names in _USAGE))),
+    _SETTLED,
+    _SERIES,
+    _REPEATS,
+)
 """Each step brings a file to the next version; a new file goes through all of them."""
 
 VERSION: Final = _OLDEST + len(_MIGRATIONS) - 1

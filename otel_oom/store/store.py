@@ -17,24 +17,31 @@ from typing import Final, Self
 from otel_oom import __version__
 from otel_oom.config.store import StoreLimits
 from otel_oom.linux import clock
-from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, StoredEvent, VictimExit
+from otel_oom.model.events import OomKill, ReaperStep, ReplayedEvent, StoredEvent, VictimExit
+from otel_oom.model.near_limit import NearLimit
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.store import counters, drops, encoded_events, event_log, outbox
+from otel_oom.store import (
+    counters,
+    drops,
+    encoded_events,
+    event_log,
+    fan_out,
+    kill_series,
+    outbox,
+    repeats,
+)
+from otel_oom.store.accepted_deltas import AcceptedDeltas
 from otel_oom.store.acknowledgements import Acknowledgements
 from otel_oom.store.database import Database
 from otel_oom.store.dead_letters import DeadLetters
+from otel_oom.store.delayed_sync import DelayedSync
 from otel_oom.store.history import History
+from otel_oom.store.kernel_tally import KernelTally
 from otel_oom.store.recovery import salvage
+from otel_oom.store.rehearsal import Rehearsal
 from otel_oom.store.state_dir import StateDirectory, StoreError
 from otel_oom.store.stats import StoreStats
-from otel_oom.store.types import (
-    BootTally,
-    Message,
-    OutboxEntry,
-    PendingEvent,
-    Rejection,
-    StoredKill,
-)
+from otel_oom.store.types import Message, OutboxEntry, PendingEvent, Rejection, Repeat
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,7 +49,6 @@ _PAGE: Final = 1000
 """Rows that are read in one step."""
 
 _EVENTS: Final = "events"
-
 _MAINTENANCE_S: Final = 60.0
 _SOON_S: Final = 5.0
 
@@ -61,13 +67,18 @@ class Store:
         self._database = Database(self._state_dir, limits)
         self.stats = StoreStats(self._database)
         self.history = History(self._database)
+        self.tally = KernelTally(self._database)
+        self.accepted_deltas = AcceptedDeltas(self._database)
         self.dead_letters = DeadLetters(self._database)
-        self._acknowledgements = Acknowledgements(self._database)
+        self.rehearsal = Rehearsal(self._database)
+        self.delayed_sync = DelayedSync(self._database)
+        self.channels: fan_out.Channels = {}
+        self._acknowledgements = Acknowledgements(self._database, lambda: self.channels)
         self._maintenance_due = 0.0
         self._incomplete_uid: str | None = None
         self._boot_id = clock.boot_id()
         self._turns: dict[str, str] = {}
-        """The holder that was the last one, by signal; of pending events, by :data:`_EVENTS`."""
+        """The holder that was the last one, by channel; of pending events, by :data:`_EVENTS`."""
 
     def __enter__(self) -> Self:
         """Lock and open. Raises StoreError if another agent uses it, or it is not usable."""
@@ -96,7 +107,8 @@ class Store:
     def insert(self, event: StoredEvent, snapshot: Snapshot, *, incomplete: bool = False) -> bool:
         """Store an event, synced; return ``False`` if it is stored already.
 
-        An ``incomplete`` one is not pending before :meth:`complete`, or the next start.
+        An ``incomplete`` one is not pending before :meth:`complete`, or the next start. The
+        event of a cgroup near its limit drops no other: without space it raises StoreError.
         """
 
         def insert(db: sqlite3.Connection) -> bool:
@@ -105,29 +117,32 @@ class Store:
                 self._incomplete_uid = event.uid
             return is_new
 
-        return self._database.write(insert, adds=True)
+        return self._database.write(insert, adds=True, spare_only=isinstance(event, NearLimit))
 
     def complete(self, kill: OomKill, snapshot: Snapshot | None) -> None:
         """Replace the incomplete kill and its snapshot, if there are better ones.
 
-        The kill is pending from now on, even if this fails.
+        The kill is pending from now on, even if this fails. Like an exit and a reaper step, this
+        is synced a little later: :mod:`otel_oom.store.delayed_sync`.
         """
         try:
             if snapshot:
                 self._database.write(
-                    lambda db: event_log.replace_kill(db, kill, snapshot), adds=True
+                    lambda db: event_log.replace_kill(db, kill, snapshot), adds=True, synced=False
                 )
         finally:
             self._incomplete_uid = None
 
     def add_exit(self, boot_id: str, exit_: VictimExit) -> bool:
         """Store the exit of a victim, for its span; return ``False`` without such a victim."""
-        return self._database.write(lambda db: event_log.add_exit(db, boot_id, exit_), adds=True)
+        return self._database.write(
+            lambda db: event_log.add_exit(db, boot_id, exit_), adds=True, synced=False
+        )
 
     def add_reaper_step(self, boot_id: str, step: ReaperStep) -> bool:
         """Store a step of the kernel's reaper, for its victim's span; return ``False`` if not."""
         return self._database.write(
-            lambda db: event_log.add_reaper_step(db, boot_id, step), adds=True
+            lambda db: event_log.add_reaper_step(db, boot_id, step), adds=True, synced=False
         )
 
     def pending_events(
@@ -177,38 +192,54 @@ class Store:
         return self._database.read(lambda db: event_log.oldest_pending_boottime_ns(db, boot_id))
 
     def enqueue(self, entries: Sequence[OutboxEntry]) -> None:
-        """Add encoded events to the outbox, and mark them as queued, in transactions of 1 MiB."""
-        for part in outbox.split(entries):
-            self._database.write(partial(self._enqueue, entries=part))
+        """Add encoded events to the outbox, and mark them as queued, in transactions of 1 MiB.
+
+        This is synced a little later, mostly with the response: without it the event is encoded
+        again, with the same uid.
+        """
+        for part in outbox.split(entries, self.channels):
+            self._database.write(partial(self._enqueue, entries=part), synced=False)
+
+    def set_channels(self, channels: fan_out.Channels) -> None:
+        """Queue for these channels; move the messages of exporters that are gone to them."""
+        self.channels = channels
+        while self._database.write(lambda db: fan_out.move_orphans(db, channels)):
+            pass
 
     def _enqueue(self, db: sqlite3.Connection, entries: Sequence[OutboxEntry]) -> None:
         for entry in entries:
-            self._turns[_EVENTS] = outbox.insert(db, entry)
+            holder = self._turns[_EVENTS] = outbox.insert(db, entry, self.channels)
             is_new = event_log.mark_queued(db, entry)
             if self._database.has_spare_space(db):
                 encoded_events.insert(db, entry)
             if is_new:
-                counters.add(db, counters.NO_BOOT, entry.counts)
+                kill_series.count(db, entry, holder, self._limits.max_series)
+                if entry.repeat and entry.repeat.key:
+                    repeats.save(db, entry.repeat, holder)
+
+    def find_repeat(self, key: str) -> Repeat | None:
+        """Return the last kill of the victim named ``key``."""
+        return self._database.read(lambda db: repeats.find(db, key))
 
     def next_batch(
-        self, signal: str, max_count: int, max_bytes: int, parked: Sequence[str] = ()
+        self, channel: str, max_count: int, max_bytes: int, parked: Sequence[str] = ()
     ) -> list[Message]:
-        """Return messages of ``signal``: at most ``max_count``, of ``max_bytes`` together.
+        """Return messages of a channel: at most ``max_count``, of ``max_bytes`` together.
 
         The holders take turns; the oldest messages of each come first. Without progress the same
         come again. A single message may be larger, and one that must be sent alone comes alone.
         """
         self._flush_acknowledgements()
-        excluded, turn = self._acknowledgements.ids, self._turns.get(signal, "")
+        excluded, turn = self._acknowledgements.ids, self._turns.get(channel, "")
         return self._database.read(
             lambda db: outbox.next_batch(
-                db, signal, max_count, max_bytes, excluded, turn=turn, parked=parked
+                db, channel, max_count, max_bytes, excluded, turn=turn, parked=parked
             )
         )
 
-    def find_message(self, signal: str, uid: str) -> Message | None:
+    def find_message(self, channel: str, uid: str) -> Message | None:
         """Return a message of the outbox, if it is still there."""
-        return self._database.read(lambda db: outbox.find(db, signal, uid))
+        return self._database.read(lambda db: outbox.find(db, channel, uid))
 
     def ack(self, messages: Sequence[Message]) -> None:
         """Delete messages that the backend has accepted."""
@@ -219,7 +250,7 @@ class Store:
         self._acknowledge(messages, rejection)
 
     def _acknowledge(self, messages: Sequence[Message], rejection: Rejection | None) -> None:
-        self._turns |= {message.signal: message.holder for message in messages}
+        self._turns |= {message.channel: message.holder for message in messages}
         self._acknowledgements.add(messages, rejection)
         self._flush_acknowledgements()
 
@@ -239,16 +270,13 @@ class Store:
             return remaining_s
         is_flushed = self._flush_acknowledgements()
         is_disk_full = self._database.prune(self._limits.max_age_s)
-        self._report_drops()
-        wait_s = _MAINTENANCE_S if is_flushed and not is_disk_full else _SOON_S
-        self._maintenance_due = time.monotonic() + wait_s
-        return wait_s
-
-    def _report_drops(self) -> None:
         # Without space for the events, the drops are kept for the next time.
         with suppress(sqlite3.Error):
             if self._database.read(drops.is_report_due):
                 self._database.write(lambda db: drops.report(db, self._boot_id), adds=True)
+        wait_s = _MAINTENANCE_S if is_flushed and not is_disk_full else _SOON_S
+        self._maintenance_due = time.monotonic() + wait_s
+        return wait_s
 
     def quarantined_databases(self) -> list[salvage.QuarantinedDatabase]:
         """Return the database files that could not be read and were quarantined, oldest first."""
@@ -262,32 +290,7 @@ class Store:
         """Set counters of a boot, or of :data:`~otel_oom.store.counters.NO_BOOT`."""
         self._database.write(lambda db: counters.set_values(db, boot_id, values))
 
-    def boot_tally(self, boot_id: str) -> BootTally:
-        """Return the kills of a boot, by how they account for the kernel's count."""
-        values = self.counters(boot_id)
-        return BootTally(
-            recorded=values.get(counters.CAPTURED_KILL, 0),
-            double_counted=values.get(counters.DOUBLE_COUNTED, 0),
-            missed=values.get(counters.MISSED, 0),
-            log_sequence=values.get(counters.LOG_SEQUENCE),
-        )
-
-    def update_tally(
-        self, boot_id: str, *, double_counted: int, log_sequence: int, log_starts: bool = False
-    ) -> None:
-        """Set how often the kernel counted a kill twice, and up to which line of its log.
-
-        ``log_starts``: kills up to that line are ignored as long as the boot lasts.
-        """
-        start = {counters.LOG_START: log_sequence} if log_starts else {}
-        values = {counters.DOUBLE_COUNTED: double_counted, counters.LOG_SEQUENCE: log_sequence}
-        self.set_counters(boot_id, values | start)
-
-    def stored_kills(self, boot_id: str, limit: int) -> list[StoredKill]:
-        """Return the newest kills of a boot, as far as they are identified in the kernel's log."""
-        return self._database.read(lambda db: event_log.newest_kills(db, boot_id, limit))
-
-    def replayed_events(self) -> Iterator[OomKill | NoVictim | Panic]:
+    def replayed_events(self) -> Iterator[ReplayedEvent]:
         """Yield the stored events that were found in old logs, oldest first."""
         after: int | None = 0
         while after is not None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from tests.bench import agent, drain, replay, snapshot
+from tests.bench import agent, drain, latency, replay, snapshot, start, storm, usage
 from tests.bench.measurement import Measurement
 from tests.testlib.page_block import write_block
 from tests.testlib.repository import REPOSITORY
@@ -19,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--storm", action="store_true", help="make 10,000 kills more")
     arguments = parser.parse_args()
     as_json = arguments.json
     measurements: list[Measurement] = []
@@ -27,10 +28,13 @@ def main() -> int:
         print(", ".join(f"{name} {value}" for name, value in machine.items() if name != "host"))
         print(f"{'':46} {'measured':>10}  {'budget':>8}")
     parts = (
-        agent.measure_start,
+        start.measure_start,
         agent.measure_agent,
+        *((storm.measure_storm,) if arguments.storm else ()),
+        latency.measure_latency,
         drain.measure_drain,
         snapshot.measure_snapshot,
+        usage.measure_usage,
         replay.measure_replay,
         agent.measure_sizes,
     )

@@ -25,7 +25,7 @@ _LIMITS = StoreLimits(max_bytes=1 << 30)
 _CHUNK = 500
 _LIMIT_S = 300.0
 _EVERY_S = 0.02
-_CONFIG: Mapping[str, object] = {
+CONFIG: Mapping[str, object] = {
     "receivers": {"otlp": {"protocols": {"http": {"endpoint": "${env:OTLP_HTTP_LISTEN}"}}}},
     "exporters": {"debug": {"verbosity": "basic"}},
     "service": {
@@ -47,21 +47,21 @@ def measure_drain() -> Iterator[Measurement]:
     # Not /tmp, which may be in memory instead of on a disk.
     with (
         tempfile.TemporaryDirectory(dir="/var/tmp") as folder,
-        run_collector(binary, _CONFIG) as server,
+        run_collector(binary, CONFIG) as server,
     ):
         _fill(Path(folder) / "state")
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": server.http, MAX_BYTES: str(_LIMITS.max_bytes)}
         with run_agent(Path(folder), environ) as running:
             began = time.monotonic()
             wait_until(
-                lambda: _read_accepted(server) >= EVENTS / 10,
+                lambda: read_accepted(server) >= EVENTS / 10,
                 "some arrive",
                 limit=_LIMIT_S,
                 every=_EVERY_S,
             )
             early = read_rss_mb(running)
             wait_until(
-                lambda: _read_accepted(server) >= EVENTS,
+                lambda: read_accepted(server) >= EVENTS,
                 "all arrive",
                 limit=_LIMIT_S,
                 every=_EVERY_S,
@@ -87,6 +87,7 @@ def _fill(state: Path) -> None:
             )
 
 
-def _read_accepted(server: Collector) -> float:
+def read_accepted(server: Collector) -> float:
+    """Return the number of log records that a Collector has accepted."""
     page = web.http_get(server.metrics).body.decode()
     return sum(float(value) for value in _ACCEPTED.findall(page))

@@ -33,3 +33,16 @@ def _read_status_mb(agent: Agent, field: str) -> float:
     status = Path(f"/proc/{agent.process.pid}/status").read_text(encoding="ascii")
     kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
     return kb * 1024 / 1e6
+
+
+def read_cpu_s(agent: Agent, thread: str = "") -> float:
+    """Return the CPU time so far, by the scheduler's nanosecond count of each thread.
+
+    With ``thread``, it is that of threads of this name.
+    """
+    tasks = [
+        task
+        for task in Path(f"/proc/{agent.process.pid}/task").iterdir()
+        if thread in {"", (task / "comm").read_text().strip()}
+    ]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9

@@ -37,6 +37,16 @@ class Story:
         """Return the span's tags in Jaeger."""
         return {tag["key"]: tag["value"] for tag in self.span["tags"]}
 
+    @property
+    def stages(self) -> list[tuple[str, int]]:
+        """Return the span's events by their order, with their times in microseconds."""
+        return [
+            (field["value"], log["timestamp"])
+            for log in sorted(self.span["logs"], key=lambda log: log["timestamp"])
+            for field in log["fields"]
+            if field["key"] == "event"
+        ]
+
 
 @pytest.fixture(scope="module", params=["http/protobuf", "grpc"])
 def story(
@@ -64,7 +74,7 @@ def story(
     ):
         running.wait_until_watching()
         container = runtime.run_until_killed(name)
-        query = f'container.id:="{container["Id"]}"'
+        query = f'container.id:="{container["Id"]}" event_name:="oom.kill"'
         (entry,) = wait_until(lambda: victorialogs.query(query), "the log", limit=ARRIVES_S)
         # The host may have kills of its own at the same time.
         pid = entry.fields["process.pid"]
@@ -102,6 +112,36 @@ def test_victorialogs_has_the_event(story: Story) -> None:
     assert story.container["Id"][:12] in story.entry.message
 
 
+def test_the_elements_of_arrays_are_found(story: Story, victorialogs: VictoriaLogs) -> None:
+    """By what the kernel logged: a frame of the stack, and the memory of the largest process."""
+    resident = (story.logged.anon + story.logged.file + story.logged.shmem) * 1024
+    conditions = (
+        f'log.record.uid:="{story.entry.fields["log.record.uid"]}"',
+        'oom.request.kernel_stack:"oom_kill_process"',
+        'oom.request.gfp_flags:"GFP_KERNEL"',
+        f"oom.largest_task.pid:={story.logged.pid}",
+        f"oom.largest_task.memory.resident:={resident}",
+    )
+    assert len(victorialogs.query(" ".join(conditions))) == 1
+    assert victorialogs.query(f'{conditions[0]} oom.request.kernel_stack:"no_such_function"') == []
+
+
+def test_victorialogs_and_loki_have_the_end(
+    story: Story, victorialogs: VictoriaLogs, loki_receiver: LokiReceiver
+) -> None:
+    """At the end of the span, in backends that have no spans."""
+    uid = story.entry.fields["log.record.uid"]
+    query = f'event_name:="oom.victim.exited" oom.kill.id:="{uid}"'
+    (end,) = wait_until(lambda: victorialogs.query(query), "the end", limit=ARRIVES_S)
+    span_end_us = story.span["startTime"] + story.span["duration"]
+    assert abs(end.time // 1000 - span_end_us) <= 1
+    assert end.fields["trace_id"] == story.entry.fields["trace_id"]
+    assert end.fields["process.pid"] == str(story.logged.pid)
+    assert end.fields["oom.victim.exit.signal"] == "9"
+    (entry,) = loki_receiver.find(oom_kill_id=uid)
+    assert entry.fields["oom_victim_exited"] == "true"
+
+
 def test_the_stream_is_the_service_on_this_host(story: Story) -> None:
     """Not the container, which ends with the kill."""
     service, host = story.entry.fields["service.name"], story.entry.fields["host.name"]
@@ -120,7 +160,7 @@ def test_victorialogs_has_the_kernels_own_report(story: Story) -> None:
 
 def test_victorialogs_has_the_kernels_time(story: Story) -> None:
     """The entry has the time of the kill, not of its arrival."""
-    assert story.entry.time == story.span["startTime"] * 1000 + story.entry.time % 1000
+    assert story.entry.time // 1000 == dict(story.stages)["oom.victim.marked"]
     assert abs(time.time_ns() - story.entry.time) < 600 * 10**9
 
 
@@ -134,7 +174,7 @@ def test_the_loki_receiver_stores_what_victorialogs_has(
     own = {"severity_text"}  # VictoriaLogs' word for the number
     wanted = {n.replace(".", "_"): v for n, v in story.entry.fields.items() if n not in own}
     assert wanted.items() <= entry.fields.items()
-    assert entry.labels.keys() == {"service_name", "container_name"}
+    assert entry.labels.keys() == {"service_name", "container_name", "oom_event"}
 
 
 def test_jaeger_has_the_span(story: Story) -> None:
@@ -150,12 +190,10 @@ def test_jaeger_has_the_span(story: Story) -> None:
 
 
 def test_jaeger_has_the_span_events(story: Story) -> None:
-    """In order; the span ends with the last."""
-    stages = [
-        next(field["value"] for field in log["fields"] if field["key"] == "event")
-        for log in sorted(story.span["logs"], key=lambda log: log["timestamp"])
-    ]
+    """In order, from the approach to the limit; the span ends with the last."""
+    stages = [stage for stage, _ in story.stages if stage != "oom.limit.approached"]
     assert stages == ["oom.victim.marked", "oom.victim.exited"]
+    assert story.span["startTime"] == story.stages[0][1]
     assert story.span["duration"] > 0
 
 

@@ -103,7 +103,7 @@ def delivered(
 ) -> DeliveredKill:
     """Return the kill in one of the places."""
     expected = kills.expected[request.param]
-    query = f'service.name:="{expected.service}" {expected.only}'
+    query = f'service.name:="{expected.service}" event_name:="oom.kill" {expected.only}'
     (entry,) = wait_until(lambda: victorialogs.query(query), query, limit=ARRIVES_S)
     trace_id = entry.fields["trace_id"]
     trace = wait_until(lambda: jaeger.trace(trace_id), "its trace in Jaeger", limit=ARRIVES_S)
@@ -139,6 +139,12 @@ def test_both_backends_have_the_limit_that_was_hit(delivered: DeliveredKill) -> 
     assert {name: delivered.tags.get(name) for name in limit} == dict(limit)
     fields = {name: delivered.entry.fields.get(name) for name in limit}
     assert fields == {name: _text(value) for name, value in limit.items()}
+
+
+def test_the_advice_has_the_setting_of_the_limit(delivered: DeliveredKill) -> None:
+    """As the owner of the container, pod or unit has set it."""
+    require(delivered.reported, "the kernel reports no more than ten kills in five seconds")
+    assert f"raise {delivered.expected.setting}" in delivered.tags["oom.advice"]
 
 
 def test_no_container_or_pod_is_in_the_resource_of_others(delivered: DeliveredKill) -> None:

@@ -43,10 +43,14 @@ def test_a_collector_started_after_the_kill_receives_it(
 
 
 def _victims_of(pids: Collection[int], items: Iterable[Json]) -> list[int]:
-    """Return the victims of ``items`` among ``pids``: this host may have other kills."""
+    """Return the victims of ``items`` among ``pids``: this host may have other kills.
+
+    The log events of their ends are no kills.
+    """
     victims = (
         int(attribute["value"]["intValue"])
         for item in items
+        if item.get("eventName", "oom.kill") == "oom.kill"
         for attribute in item["attributes"]
         if attribute["key"] == "process.pid"
     )

@@ -43,7 +43,8 @@ class Expected:
     """The expected attributes of a kill, by OpenTelemetry's names.
 
     ``only`` selects it in LogsQL among the kills of the ``service``. ``limit`` is the one reached.
-    ``trigger`` is expected only of a trigger that is somewhere else than the victim.
+    ``setting`` is how its owner changes it. ``trigger`` is expected only of a trigger that is
+    somewhere else than the victim.
     """
 
     service: str
@@ -52,6 +53,7 @@ class Expected:
     limit: Mapping[str, Any] = field(default_factory=dict)
     trigger: Mapping[str, Any] = field(default_factory=dict)
     only: str = ""
+    setting: str = ""
 
 
 def kill_in_podman(runtime: Podman) -> Expected:
@@ -73,6 +75,7 @@ def kill_in_podman(runtime: Podman) -> Expected:
             "oom.limit.memcg.limit": inspected["HostConfig"]["Memory"],
             "oom.limit.scope": "own",
         },
+        setting=f"--memory of container {inspected['Name']}",
     )
 
 
@@ -94,6 +97,7 @@ def kill_in_docker(runtime: Docker) -> Expected:
             "oom.limit.memcg.limit": inspected["HostConfig"]["Memory"],
             "oom.limit.scope": "own",
         },
+        setting=f"--memory of container {name}",
     )
 
 
@@ -135,6 +139,10 @@ def kill_in_pod(runtime: Containerd, stack: ExitStack) -> Expected:
             "oom.limit.memcg.path": cgroup,
             "oom.limit.memcg.limit": SHARED_LIMIT,
         },
+        setting=(
+            f"resources.limits.memory of the containers of pod {sandbox['name']} in namespace "
+            f"{sandbox['namespace']}"
+        ),
         trigger={
             "oom.trigger.pid": trigger["info"]["pid"],
             "oom.trigger.memcg.path": trigger["info"]["runtimeSpec"]["linux"]["cgroupsPath"],
@@ -167,6 +175,7 @@ def kill_in_unit(manager: Systemd) -> Expected:
             "oom.limit.systemd.setting": f"MemoryMax={inspected['MemoryMax']}",
             "oom.limit.systemd.file": inspected["FragmentPath"],
         },
+        setting=f"MemoryMax= of {inspected['Id']}, set in {inspected['FragmentPath']}",
     )
 
 
@@ -198,6 +207,7 @@ def kill_in_slice(manager: Systemd) -> Expected:
             "oom.limit.memcg.limit": SHARED_LIMIT,
             "oom.limit.systemd.unit": victim["Slice"],
         },
+        setting=f"MemoryMax= of {victim['Slice']}",
         trigger={
             "oom.trigger.comm": "tail",
             "oom.trigger.memcg.path": trigger["ControlGroup"],

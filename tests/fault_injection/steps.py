@@ -89,7 +89,7 @@ STEPS: Final = (
     ),
     Step("messages are queued", f"{_STORE}.store:Store.enqueue", When.AFTER),
     Step("messages are to be sent", "otel_oom.export.http:HttpTransport.send", When.BEFORE),
-    Step("messages are sent", "otel_oom.export.http:HttpTransport._exchange", When.AFTER),
+    Step("messages are sent", "otel_oom.export.http_connection:HttpConnection.post", When.AFTER),
     Step("the response is decoded", "otel_oom.export.http:HttpTransport.send", When.AFTER),
     Step("messages are to be acknowledged", f"{_STORE}.store:Store.ack", When.BEFORE),
     Step("messages are deleted, not committed", f"{_STORE}.outbox:delete", When.AFTER),
@@ -121,7 +121,9 @@ STEPS: Final = (
         When.BEFORE,
         Needs.GAP,
     ),
-    Step("the tally is updated", f"{_STORE}.store:Store.update_tally", When.AFTER, Needs.GAP),
+    Step(
+        "the tally is updated", f"{_STORE}.kernel_tally:KernelTally.update", When.AFTER, Needs.GAP
+    ),
     # The end.
     Step(
         "delivery is to be stopped",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from otel_oom.linux import clock
 from tests.fault_injection.storm import Death
@@ -139,6 +139,10 @@ def _around(death: Death, time_ns: int) -> bool:
 
 def _time(record: Received) -> int:
     item = record.item
-    return int(
-        item.time_unix_nano if hasattr(item, "time_unix_nano") else item.start_time_unix_nano
-    )
+    return int(item.time_unix_nano if hasattr(item, "time_unix_nano") else mark_time(item))
+
+
+def mark_time(span: Any) -> int:  # noqa: ANN401  protobuf, or what a tally keeps of it
+    """Return the time of the mark in a span, which starts with the approach to the limit."""
+    events = {event.name: event.time_unix_nano for event in getattr(span, "events", ())}
+    return int(events.get("oom.victim.marked", span.start_time_unix_nano))

@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf.message import Message
 
 from otel_oom.commands.demo.receiver import Reply
+from tests.fault_injection.tally import mark_time
 from tests.testlib.servers.backend import Backend, Received
 
 _OF_TALLY: Final[tuple[str, ...]] = (
@@ -90,6 +91,8 @@ _QUIET_PROGRAMS: Final = ("tail", "busybox")
 def _slim(record: Received) -> Received:
     """Return what a tally counts."""
     kept = {name: record.attributes[name] for name in _OF_TALLY if name in record.attributes}
-    names = ("event_name", "time_unix_nano", "start_time_unix_nano")
+    names = ("event_name", "time_unix_nano")
     fields = {name: getattr(record.item, name) for name in names if hasattr(record.item, name)}
+    if hasattr(record.item, "start_time_unix_nano"):
+        fields["start_time_unix_nano"] = mark_time(record.item)
     return Received(SimpleNamespace(**fields), kept, {})

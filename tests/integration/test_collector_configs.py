@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import Path
 
 import pytest
@@ -12,22 +13,30 @@ from tests.testlib.repository import REPOSITORY
 from tests.testlib.servers.collector import run_collector, validate_configs
 from tests.testlib.servers.jaeger import Jaeger
 from tests.testlib.servers.loki_receiver import LokiReceiver
+from tests.testlib.servers.prometheus import run_prometheus
 from tests.testlib.servers.recorder import run_recorder
 from tests.testlib.servers.sent_kill import SentKill, wait_until_printed
 from tests.testlib.servers.victorialogs import VictoriaLogs
-from tests.testlib.servers.web import Json, is_ok
+from tests.testlib.servers.web import Json, http_get, is_ok
 from tests.testlib.wait import wait_until
 
 FOLDER = REPOSITORY / "collector-config"
-NAMES = ("agent", "jaeger", "loki", "victorialogs")
-AGENT, JAEGER, LOKI, VICTORIALOGS = FILES = [FOLDER / f"{name}.yaml" for name in NAMES]
+NAMES = (
+    *("agent", "jsonfile", "jaeger", "loki", "victorialogs"),
+    *("gateway", "prometheus", "clickhouse", "kubernetes"),
+)
+FILES = [FOLDER / f"{name}.yaml" for name in NAMES]
+AGENT, JSONFILE, JAEGER, LOKI, VICTORIALOGS, GATEWAY, PROMETHEUS, CLICKHOUSE, KUBERNETES = FILES
+OVERLAYS = (JSONFILE, KUBERNETES)
 NOWHERE = f"http://{LOOPBACK}:9"  # the discard port, which nothing listens on
 
 
 @pytest.mark.parametrize(
     "files",
     [
-        *((file,) for file in FILES),
+        *((file,) for file in FILES if file not in OVERLAYS),
+        *((AGENT, JSONFILE), (AGENT, KUBERNETES), (GATEWAY, KUBERNETES)),
+        *((PROMETHEUS, JAEGER, LOKI), (PROMETHEUS, JAEGER, VICTORIALOGS)),
         *((JAEGER, LOKI), (LOKI, JAEGER)),
         *((JAEGER, VICTORIALOGS), (JAEGER, LOKI, VICTORIALOGS)),
     ],
@@ -53,7 +62,7 @@ def test_the_readme_lists_the_variables_and_their_defaults() -> None:
     rows = dict(
         re.findall(r"^\| `([A-Z_]+)` \| (?:none\b[^|]*|`([^`]*)`) \|", readme, re.MULTILINE)
     )
-    assert rows == {name: default.removesuffix("[]") for name, default in used.items()}
+    assert rows == {name: "" if default == "[]" else default for name, default in used.items()}
 
 
 def test_agent_delivers_to_a_backend_that_starts_later(
@@ -144,6 +153,29 @@ def test_jaeger_gets_the_span_and_the_console_the_rest(
     assert kill.trace_id not in printed
 
 
+def test_jaeger_has_the_kills_of_all_services_under_one(
+    collector_binary: Path, jaeger: Jaeger
+) -> None:
+    """Where a service is named: a child of each kill's span, and none of another sender's."""
+    service = f"oom-kills-{secrets.token_hex(4)}"
+    kills = [SentKill(scope="otel_oom") for _ in range(2)]
+    other = SentKill(scope="shop")
+    env = {"JAEGER_URL": jaeger.http, "JAEGER_OOM_SERVICE": service}
+    with run_collector(collector_binary, JAEGER, env=env) as server:
+        for kill in (*kills, kills[0], other):  # one of them twice, as after a lost response
+            assert kill.send_span(server).status == 200
+    found = wait_until(lambda: jaeger.traces(service), "the traces of that service")
+    assert {trace["traceID"] for trace in found or []} == {kill.trace_id for kill in kills}
+    for kill in kills:
+        spans = span_services(jaeger, kill)
+        assert sorted({name for _, name, _ in spans}) == sorted([service, kill.service])
+        (own,) = {span_id for span_id, name, _ in spans if name == kill.service}
+        (copy,) = {(span_id, parent) for span_id, name, parent in spans if name == service}
+        assert copy != (own, None)
+        assert copy[1] == own
+    assert {name for _, name, _ in span_services(jaeger, other)} == {other.service}
+
+
 @pytest.mark.parametrize("files", [(JAEGER, LOKI), (LOKI, JAEGER)], ids=["jl", "lj"])
 def test_jaeger_and_loki_together_get_their_signals(
     collector_binary: Path,
@@ -202,6 +234,59 @@ def test_an_absent_backend_is_retryable_for_the_sender(
     with run_collector(collector_binary, config, env={variable: NOWHERE}) as server:
         reply = SentKill().send_span(server) if config is JAEGER else SentKill().send_log(server)
     assert reply.status == 503
+
+
+@pytest.mark.parametrize("promoted", [[], ["host.name"]], ids=["plain", "promoted"])
+def test_prometheus_has_owner_and_host_by_otlp(
+    collector_binary: Path, prometheus_binary: Path, promoted: list[str]
+) -> None:
+    """As labels, once, also where Prometheus makes one of the host itself; the rest is printed."""
+    kills = [SentKill(resource={"host.name": "node-1"}) for _ in range(2)]
+    config = {"otlp": {"promote_resource_attributes": promoted}}
+    with (
+        run_prometheus(prometheus_binary, config) as server,
+        run_collector(
+            collector_binary, PROMETHEUS, env={"PROMETHEUS_URL": server.url}
+        ) as collector,
+    ):
+        for kill in kills:
+            kill.send(collector)
+            assert kill.send_metric(collector).status == 200
+        query = "sum by (host_name, service_name) (oom_kills_total)"
+        wait_until(lambda: len(server.query(query)) == 2, "both series")
+        labels = [sample.labels for sample in server.query(query)]
+        wait_until_printed(collector, f"{kills[1].service} was killed", kills[1].trace_id)
+    wanted = [{"host_name": "node-1", "service_name": kill.service} for kill in kills]
+    assert sorted(labels, key=str) == sorted(wanted, key=str)
+
+
+def test_prometheus_can_scrape_owner_and_host(collector_binary: Path) -> None:
+    """One series for each owner: the agent's service does not take the victim's place."""
+    address = f"{LOOPBACK}:{free_port()}"
+    kills = [SentKill(resource={"host.name": "node-1"}) for _ in range(2)]
+    env = {"PROMETHEUS_EXPORTERS": "[prometheus]", "PROMETHEUS_LISTEN": address}
+    with run_collector(collector_binary, PROMETHEUS, env=env) as collector:
+        for kill in kills:
+            assert kill.send_metric(collector).status == 200
+        page = http_get(f"http://{address}/metrics").body.decode()
+    for kill in kills:
+        labels = rf'host_name="node-1",job="otel-oom",.*service_name="{kill.service}"'
+        assert re.search(rf"(?m)^oom_kills_total\{{{labels}.*\}} 1$", page), page
+
+
+def span_services(jaeger: Jaeger, kill: SentKill) -> list[tuple[str, str, str | None]]:
+    """Return the ID, service and parent's ID of each span in a kill's trace in Jaeger."""
+    trace = wait_until(lambda: jaeger.trace(kill.trace_id), "the trace in Jaeger")
+    assert trace is not None
+    services = {key: process["serviceName"] for key, process in trace["processes"].items()}
+    return [
+        (
+            span["spanID"],
+            services[span["processID"]],
+            next((reference["spanID"] for reference in span["references"]), None),
+        )
+        for span in trace["spans"]
+    ]
 
 
 def spans_of(jaeger: Jaeger, kill: SentKill) -> list[str]:

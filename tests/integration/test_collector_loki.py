@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 from tests.testlib.repository import REPOSITORY
 from tests.testlib.samples.rich_events import RICH_EVENTS
 from tests.testlib.servers.collector import run_collector
+from tests.testlib.servers.loki_entry import read_documented_labels, read_index_labels
 from tests.testlib.servers.loki_limits import Limits
 from tests.testlib.servers.loki_receiver import LokiReceiver
 from tests.testlib.servers.sent_kill import SentKill, wait_until_printed
 from tests.testlib.servers.web import http_post
 
+BACKENDS = REPOSITORY / "docs/backends.md"
 LOKI = REPOSITORY / "collector-config/loki.yaml"
 DAY_NS = 86_400 * 10**9
 
@@ -30,7 +33,7 @@ def test_loki_gets_the_log_and_the_console_the_rest(
         assert kill.send_metric(server).status == 200
         printed = wait_until_printed(server, kill.trace_id, "oom.kills")
     (entry,) = loki_receiver.find(service_name=kill.service)
-    assert entry.labels == {"service_name": kill.service}
+    assert entry.labels == {"service_name": kill.service, "oom_event": "oom.kill"}
     assert entry.time == kill.time
     assert entry.line == f"{kill.service} was killed"
     assert entry.fields["trace_id"] == kill.trace_id
@@ -46,6 +49,46 @@ def test_the_events_name_is_an_attribute_for_older_versions(
         assert kill.send_log(server).status == 200
     (entry,) = loki_receiver.find(service_name=kill.service)
     assert entry.metadata.count(("event_name", "oom.kill")) == 2
+
+
+def test_a_query_for_kills_reads_the_streams_of_kills_only(
+    collector_binary: Path, loki_receiver: LokiReceiver
+) -> None:
+    """Logs and other events of the same resource, in the same request, are in other streams."""
+    kill = SentKill()
+    names = ("oom.kill", "", "session.start", "oom.victim.exited", "oom.kill")
+    page = BACKENDS.read_text(encoding="utf-8")
+    documented = re.findall(r'\{oom_event="oom\.kill"\}', page)
+    assert documented
+    with run_collector(collector_binary, LOKI, env={"LOKI_URL": loki_receiver.url}) as server:
+        assert kill.send_logs(server, *names).status == 200
+    assert len(loki_receiver.find(service_name=kill.service)) == len(names)
+    entries = loki_receiver.read_streams(documented[0])
+    assert {entry.fields["event_name"] for entry in entries} == {"oom.kill"}
+    assert [entry.labels["service_name"] for entry in entries].count(kill.service) == 2
+    (plain,) = loki_receiver.find(service_name=kill.service, event_name="session.start")
+    assert plain.labels == {"service_name": kill.service}
+
+
+def test_the_page_has_the_lines_that_loki_needs() -> None:
+    """The page and the comment of the file agree."""
+    (documented,) = re.findall(
+        r"(?ms)^```yaml\n(limits_config:.*?)^```", BACKENDS.read_text("utf-8")
+    )
+    assert read_index_labels(documented) == read_documented_labels()
+
+
+def test_a_loki_without_the_label_has_it_as_metadata(collector_binary: Path) -> None:
+    """So the longer query of the comment finds the kills there."""
+    kill = SentKill()
+    with (
+        LokiReceiver() as loki,
+        run_collector(collector_binary, LOKI, env={"LOKI_URL": loki.url}) as server,
+    ):
+        assert kill.send_log(server).status == 200
+    (entry,) = loki.entries
+    assert entry.labels == {"service_name": kill.service}
+    assert entry.metadata.count(("oom_event", "oom.kill")) == 1
 
 
 @pytest.mark.parametrize("name", RICH_EVENTS)

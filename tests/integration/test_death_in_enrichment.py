@@ -25,29 +25,30 @@ QUIET = replace(
 )
 
 DELIVERY = """
-import os, signal, sys
+import signal, sys
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent import encoder
 from otel_oom.agent.stats import Stats
 from otel_oom.config.agent import AgentConfig
-from otel_oom.config.otlp import OtlpConfig
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.store import Store
 from pathlib import Path
 
 def die(*_):
-    os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+    # To this thread: one to the process may reach another thread first, and this one goes on.
+    signal.raise_signal(getattr(signal, sys.argv[3]))
 
 if sys.argv[2] == "symbolize":
     UserSymbolizer.symbolize = die
 else:
-    encode_log = encoder.encode_log
-    encoder.encode_log = lambda enriched: (
-        die() if getattr(enriched.event, "original", None) else encode_log(enriched)
+    encode_log = encoder.encode_event_log
+    encoder.encode_event_log = lambda event, limits: (
+        die() if "log.record.original" in event.attributes else encode_log(event, limits)
     )
 with Store(Path(sys.argv[1])) as store:
-    config = AgentConfig(OtlpConfig((), {}, disabled=False))
+    config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}))
     delivery = DeliveryPipeline(store, config, Stats(), ContainerService())
     delivery.start()
     delivery.stop(30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from otel_oom.config.agent import AgentConfig
 from otel_oom.config.otlp import read_otlp_config
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.types import Memcg
-from otel_oom.store import Store
+from otel_oom.store import Store, database_file
 from otel_oom.store.counters import NO_BOOT
 from tests.testlib.exporter import RequestLog
 from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
@@ -69,8 +70,24 @@ def test_an_event_without_a_span_is_delivered(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
+def test_messages_for_a_backend_that_is_down_are_synced(tmp_path: Path) -> None:
+    """No response of it is stored, whose sync would cover them."""
+    with Store(tmp_path / "state") as store:
+        store.insert(sample_kill(0, boot_id="an earlier boot"), SNAPSHOT)
+        config = AgentConfig(
+            read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+        )
+        delivery = DeliveryPipeline(store, config, Stats(), ContainerService())
+        delivery.start()
+        wait_until(lambda: store.stats.row_counts()["outbox"] == 2, "a log and a span", limit=30)
+        wait_until(lambda: store.delayed_sync.wait_s == math.inf, "their sync")
+        delivery.stop(0)
+
+
 @pytest.mark.slow
-def test_a_backlog_of_one_container_does_not_delay_another(tmp_path: Path) -> None:
+def test_a_backlog_of_one_container_does_not_delay_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     received: list[str] = []
 
     def receive(request: Message) -> None:
@@ -81,7 +98,7 @@ def test_a_backlog_of_one_container_does_not_delay_another(tmp_path: Path) -> No
     loud = [sample_kill(number, boot_id="an earlier boot") for number in range(300)]
     quiet = replace(KILL, memcg=Memcg(7, "/system.slice/quiet.service"))
     with Store(tmp_path / "state") as store, Receiver(receive) as receiver:
-        store._database.read(lambda db: db.execute("PRAGMA synchronous=OFF"))  # noqa: SLF001  nothing crashes
+        monkeypatch.setattr(database_file, "SYNCED", "PRAGMA synchronous=OFF")  # nothing crashes
         for kill in (*loud, quiet):
             store.insert(kill, SNAPSHOT)
         config = AgentConfig(read_otlp_config({"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}))

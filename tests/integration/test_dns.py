@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-from otel_oom.config.otlp import GRPC, HTTP
+from otel_oom.config.endpoint import GRPC, HTTP
 from tests.testlib.command import clean_environ
 from tests.testlib.servers.dns import NAME, NameServer
 from tests.testlib.servers.grpc_server import GrpcServer
@@ -26,7 +26,7 @@ _SENDER = """
 import json, sys, threading, time
 from contextlib import closing
 from otel_oom.export.exporter import create_transport
-from otel_oom.config.otlp import Endpoint
+from otel_oom.config.endpoint import Endpoint
 
 protocol, url, timeout = sys.argv[1:]
 endpoint = Endpoint("logs", protocol, url, timeout_s=float(timeout))

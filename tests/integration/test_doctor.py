@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,12 @@ import pytest
 
 from otel_oom import __version__
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from tests.testlib.command import CompletedCommand, mount_namespace, run_otel_oom
+from otel_oom.commands.doctor import Check
+from otel_oom.commands.doctor.endpoints import check_delivery
+from tests.testlib.command import NOBODY, CompletedCommand, mount_namespace, run_otel_oom
+from tests.testlib.plugins import add_package
 from tests.testlib.process import LOOPBACK, free_port
+from tests.testlib.repository import REPOSITORY
 from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 from tests.testlib.servers.metrics import MetricsBackend
@@ -96,13 +102,32 @@ def test_disabled_sending_is_a_warning() -> None:
 
 
 @pytest.mark.usefixtures("real_kills")
-def test_a_timeout_in_milliseconds_is_a_warning() -> None:
+def test_a_timeout_in_milliseconds_is_named() -> None:
+    """Its unit is guessed, so the finding shows what was understood."""
     with Receiver(lambda _: None) as receiver:
         env = {ENDPOINT: receiver.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "10000"}
         done = run_otel_oom("doctor", "--json", env=env)
-    endpoint = checks(done)["logs endpoint"]
-    assert endpoint["state"] == "warn"
-    assert "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds" in endpoint["advice"]
+    assert "timeout 10 s" in checks(done)["logs endpoint"]["detail"]
+    settings = checks(done)["settings"]
+    assert settings["state"] == "warn"
+    assert settings["detail"].startswith("OTEL_EXPORTER_OTLP_TIMEOUT=10000 is read as milliseconds")
+
+
+@pytest.mark.slow
+def test_each_exporter_of_another_package_is_imported(tmp_path: Path) -> None:
+    """One that can't be is a failure, with the reason."""
+    group = {"opentelemetry_logs_exporter": "Logs"}
+    add_package(tmp_path, "broken", "import nowhere\n", group)
+    env = {"PYTHONPATH": str(tmp_path), "OTEL_METRICS_EXPORTER": "none"}
+    names = {"OTEL_LOGS_EXPORTER": "broken", "OTEL_TRACES_EXPORTER": "console"}
+    done = run_otel_oom("doctor", "--json", env={**env, **names})
+    exporters = checks(done)
+    assert done.code == 1
+    assert exporters["traces exporter"]["state"] == "ok"
+    assert "console (opentelemetry-sdk 1." in exporters["traces exporter"]["detail"]
+    assert exporters["logs exporter"]["state"] == "fail"
+    assert "No module named 'nowhere'" in exporters["logs exporter"]["detail"]
+    assert not {"logs endpoint", "traces endpoint"} & exporters.keys()
 
 
 def test_a_backend_without_metrics_is_a_warning() -> None:
@@ -116,6 +141,27 @@ def test_a_backend_without_metrics_is_a_warning() -> None:
     assert "OTEL_METRICS_EXPORTER=none" in found["metrics endpoint"]["advice"]
     assert found["logs endpoint"]["state"] == "ok"
     assert without["metrics endpoint"]["state"] == "ok"
+
+
+def test_a_port_that_nothing_opens_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for signal in ("LOGS", "TRACES"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+
+    def find_port() -> Check:
+        return next(each for each in check_delivery(tmp_path) if each.name == "metrics port")
+
+    with socket.create_server(("127.0.0.1", 0)) as agent:
+        port = str(agent.getsockname()[1])
+        monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", port)
+        found = find_port()
+    assert (found.state, found.detail.partition(",")[0]) == (
+        "ok",
+        f"Prometheus can scrape localhost:{port}",
+    )
+    assert find_port().state == "warn"
 
 
 @pytest.mark.usefixtures("real_kills")
@@ -141,3 +187,18 @@ def test_userspace_oom_daemons_are_named() -> None:
     found = checks(run_otel_oom("doctor", "--json", prefix=hidden))["userspace OOM daemons"]
     assert found["state"] == "warn"
     assert "install journalctl" in found["advice"]
+
+
+@pytest.mark.root
+def test_a_service_is_told_of_its_unit() -> None:
+    """Each missing right with the line that the unit of `deploy/` has."""
+    unit = (REPOSITORY / "deploy/systemd/otel-oom.service").read_text(encoding="utf-8")
+    env = {"INVOCATION_ID": "5c1b5a4f", "OTEL_SDK_DISABLED": "true"}
+    found = checks(run_otel_oom("doctor", "--json", env=env, prefix=NOBODY))
+    (granted,) = re.findall(r"(?m)^AmbientCapabilities=(.+)$", unit)
+    missing = [name for name in granted.split() if name in found]
+    assert missing == [name for name in granted.split() if name != "CAP_DAC_READ_SEARCH"]
+    for name in missing:
+        assert found[name]["advice"].startswith(f"In the unit: AmbientCapabilities={name}")
+    assert found["hook"]["advice"].startswith("In the unit: AmbientCapabilities=CAP_BPF CAP_PERF")
+    assert not any("sudo" in check["advice"] for check in found.values())

@@ -21,17 +21,17 @@ WRONG = [
     (f"{OTLP}ENDPOINT", "collector: 4318", "http://localhost:4318"),
     (f"{OTLP}ENDPOINT", "https://me:s3cret@collector:431800", "http://localhost:4318"),
     (f"{OTLP}LOGS_ENDPOINT", "collector", "http://localhost:4318"),
-    (f"{OTLP}PROTOCOL", "http/json", "http/protobuf or grpc"),
-    (f"{OTLP}TRACES_PROTOCOL", "htp", "http/protobuf or grpc"),
-    (f"{OTLP}TIMEOUT", "10s", "number of seconds"),
-    (f"{OTLP}TIMEOUT", "-1", "number of seconds"),
-    (f"{OTLP}COMPRESSION", "zip", "gzip or none"),
+    (f"{OTLP}METRICS_ENDPOINT", "collector", "http://localhost:4318"),
+    ("OTEL_TRACES_EXPORTER", "zipkin", "otlp"),
     (f"{OTLP}HEADERS", "authorization: Bearer s3cret", "key=value"),
     (f"{OTLP}HEADERS", "api key=s3cret", "key=value"),
     (f"{OTLP}HEADERS", "x-key=s3cret%0D%0A", "key=value"),
     (f"{OTLP}CERTIFICATE", "/nowhere/ca.pem", "path of a file"),
     ("OTEL_RESOURCE_ATTRIBUTES", "s3cret", "key=value"),
-    ("OTEL_SDK_DISABLED", "yes", "true or false"),
+    ("OTEL_OOM_EXCLUDE", "chrome*", "cgroup=/kubepods*,comm=chrome*;scope=own"),
+    ("OTEL_OOM_INCLUDE", "scope=all", "scope (own, pod, ancestor, host)"),
+    ("OTEL_OOM_METRIC_ATTRIBUTES", "service name", "names of attributes, such as service.name"),
+    ("OTEL_OOM_PROCESSORS", "no-such-processor", "a list of"),
 ]
 
 
@@ -73,5 +73,6 @@ def test_doctor_suggests_the_variable_that_was_meant(misspelt: str, meant: str) 
     done = run_otel_oom("doctor", "--json", env={misspelt: "s3cret"})
     (finding,) = (f for f in json.loads(done.out)["checks"] if f["name"] == "settings")
     assert (finding["state"], finding["advice"]) == ("warn", f"Did you mean {meant}?")
+    assert "not a known variable" in finding["detail"]
     assert misspelt in finding["detail"]
     assert "s3cret" not in done.out

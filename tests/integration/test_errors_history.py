@@ -17,6 +17,8 @@ from tests.testlib.repository import REPOSITORY
 from tests.testlib.require import require
 from tests.testlib.samples.events import KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
+pytestmark = pytest.mark.slow  # each starts commands
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
@@ -26,7 +28,7 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-@pytest.mark.parametrize("command", ["events", "show"])
+@pytest.mark.parametrize("command", ["events", "show", "report"])
 def test_a_directory_without_state(tmp_path: Path, command: str) -> None:
     done = run_otel_oom(command, "--state-dir", tmp_path / "nowhere")
     assert (done.code, done.out) == (1, "")

@@ -145,9 +145,17 @@ def test_doctor_reports_why_bpf_is_unavailable(obstacle: Obstacle) -> None:
     assert done.code == (0 if readable else 1)
 
 
+def _hide_log(*commands: str) -> Obstacle:
+    """Return an obstacle: no device of the log, and no right to read it by syslog(2)."""
+    restricted = Path("/proc/sys/kernel/dmesg_restrict").read_text(encoding="ascii").strip()
+    require(restricted == "1", "everybody may read the log of this kernel")
+    drop = ("setpriv", "--bounding-set=-syslog", "--inh-caps=-syslog", "--")
+    prefix = mount_namespace("mount --bind /proc/self/mem /dev/kmsg", *commands)
+    return Obstacle((*prefix, *drop), "", "")
+
+
 def test_doctor_fails_without_btf_and_kernel_log() -> None:
-    hide = ("mount -t tmpfs none /sys/kernel/btf", "mount --bind /proc/self/mem /dev/kmsg")
-    done, found = _run_doctor(Obstacle(mount_namespace(*hide), "", ""))
+    done, found = _run_doctor(_hide_log("mount -t tmpfs none /sys/kernel/btf"))
     assert done.code == 1
     for name in ("BTF", "hook", "kernel log"):
         assert (found[name]["state"], found[name]["advice"] != "") == ("fail", True)
@@ -155,9 +163,7 @@ def test_doctor_fails_without_btf_and_kernel_log() -> None:
 
 @pytest.mark.usefixtures("real_kills")
 def test_an_unreadable_log_is_a_warning_where_bpf_is_available() -> None:
-    done, found = _run_doctor(
-        Obstacle(mount_namespace("mount --bind /proc/self/mem /dev/kmsg"), "", "")
-    )
+    done, found = _run_doctor(_hide_log())
     assert (done.code, found["hook"]["state"], found["kernel log"]["state"]) == (0, "ok", "warn")
 
 
@@ -201,3 +207,10 @@ def test_without_bpf_the_agent_reads_the_kernel_log(
     assert agent.returncode == 0
     assert said.count(obstacle.wrong.encode()) == 1
     assert b"/dev/kmsg" in said
+
+
+@pytest.mark.usefixtures("real_kills")
+def test_the_log_is_read_without_its_device() -> None:
+    """As in a pod, by CAP_SYSLOG alone."""
+    done, found = _run_doctor(Obstacle(mount_namespace("mount --bind /dev/null /dev/kmsg"), "", ""))
+    assert (done.code, found["kernel log"]["detail"]) == (0, "syslog(2)")

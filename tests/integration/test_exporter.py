@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config.otlp import GRPC, Endpoint
+from otel_oom.config.endpoint import GRPC, Endpoint
 from otel_oom.export.exporter import SignalExporter, create_transport
 from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
 from tests.testlib.process import free_port

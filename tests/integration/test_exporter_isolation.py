@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config.otlp import GRPC, HTTP, Endpoint
+from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
 from otel_oom.export import parking, retry
 from otel_oom.export.exporter import SignalExporter, create_transport
 from otel_oom.export.result import ExportObserver

@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from otel_oom.commands.demo.receiver import Receiver, Reply
-from otel_oom.config.otlp import GRPC, HTTP, Endpoint
+from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
 from otel_oom.export.exporter import SignalExporter, create_transport
 from tests.testlib.exporter import Outbox, RequestLog, make_exporter, run_exporter
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
@@ -63,7 +63,7 @@ def test_a_dead_letter_names_signal_endpoint_and_reason(outbox: Outbox) -> None:
         with run_exporter(SignalExporter(outbox.store, endpoint, create_transport(plain))):
             outbox.wait_until_empty()
     (letter,) = outbox.dead_letters()
-    assert (letter.uid, letter.signal, letter.endpoint) == ("a", "traces", server.url)
+    assert (letter.uid, letter.channel, letter.endpoint) == ("a", "traces", server.url)
     assert (letter.reason, letter.ambiguous) == ("HTTP 400: cannot", False)
     assert letter.size > 0
     assert letter.rejected_unix_ns > 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import pytest
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
@@ -15,6 +16,8 @@ from otel_oom.export.retry import RetryGate
 from tests.testlib.exporter import Outbox, make_exporter, run_exporter
 from tests.testlib.servers.http_server import CLIENT_TIMEOUT_S
 from tests.testlib.wait import wait_until
+
+pytestmark = pytest.mark.slow  # they wait for retries
 
 
 class Host:

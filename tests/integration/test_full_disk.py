@@ -28,7 +28,7 @@ from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.root
 
-KILLS = [sample_kill(number, boot_id="an earlier boot") for number in range(350)]
+KILLS = [sample_kill(number, boot_id="an earlier boot") for number in range(200)]
 """Of another boot, so that no span waits for an exit; undelivered, they fit on the disk."""
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from otel_oom.config.otlp import GRPC, Endpoint, read_otlp_config
+from otel_oom.config.endpoint import GRPC, Endpoint
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.process import free_port

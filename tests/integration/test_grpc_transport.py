@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.otlp import GRPC, Endpoint, read_otlp_config
+from otel_oom.config.endpoint import GRPC, Endpoint
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.grpc import GrpcTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.grpc_server import Call, GrpcServer
@@ -75,7 +76,8 @@ def test_the_stored_bytes_are_sent_as_they_are(signal: str, service: str) -> Non
         assert sender.send(body) == ExportResponse(ExportResult.ACCEPTED)
     (call,) = server.calls
     assert (call.service, call.body) == (service, body)
-    assert str(call.metadata["user-agent"]).startswith(f"otel-oom/{__version__} ")
+    agent = str(call.metadata["user-agent"])
+    assert agent.startswith(f"otel-oom/{__version__} OTel-OTLP-Exporter-Python/")
 
 
 @pytest.mark.parametrize("gzipped", [True, False])

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.command import run_otel_oom

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.process import free_port

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer

@@ -22,7 +22,7 @@ _PLAIN_THEN_TLS = """
 import sys
 from pathlib import Path
 from otel_oom.export.http import HttpTransport
-from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.config.endpoint import HTTP, Endpoint
 
 plain, secure, certificate = sys.argv[1:]
 first = HttpTransport(Endpoint("logs", HTTP, plain))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from importlib.metadata import version
 
 import pytest
 from google.rpc.status_pb2 import Status
@@ -14,7 +15,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otel_oom import __version__
-from otel_oom.config.otlp import HTTP, Endpoint, read_otlp_config
+from otel_oom.config.endpoint import HTTP, Endpoint
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.export.http import HttpTransport
 from otel_oom.export.result import ExportResponse, ExportResult
 from tests.testlib.servers.http_server import HttpServer, http_response
@@ -51,7 +53,9 @@ def test_the_stored_bytes_are_posted_as_they_are() -> None:
     assert request.target == "/v1/logs"
     assert request.body == body
     assert request.headers["Content-Type"] == "application/x-protobuf"
-    assert request.headers["User-Agent"] == f"otel-oom/{__version__}"
+    product, exporter = request.headers["User-Agent"].split(" ")
+    assert product == f"otel-oom/{__version__}"
+    assert exporter == f"OTel-OTLP-Exporter-Python/{version('opentelemetry-exporter-otlp')}"
     assert "Content-Encoding" not in request.headers
 
 

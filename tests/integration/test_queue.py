@@ -87,7 +87,15 @@ def test_an_empty_queue(tmp_path: Path) -> None:
     done = queue(tmp_path)
     assert done.code == 0
     assert "Rejected: 0" in done.out
-    assert as_json(tmp_path) == {"waiting": [], "parked": {}, "dead_letters": []}
+    assert as_json(tmp_path) == {
+        "waiting": [],
+        "exporters": [],
+        "parked": {},
+        "off": {},
+        "excluded": {},
+        "processor_errors": [],
+        "dead_letters": [],
+    }
 
 
 def test_resend_without_an_agent(state: Path) -> None:
@@ -109,6 +117,7 @@ def test_all_means_any_number(tmp_path: Path) -> None:
     assert waiting(tmp_path) == uids
 
 
+@pytest.mark.slow
 def test_listing_drops_nothing(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path, StoreLimits(max_bytes=1 << 30))
     larger_than_default = StoreLimits().max_bytes + (16 << 20)

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from otel_oom.config.otlp import GRPC, HTTP, Endpoint
+from otel_oom.config.endpoint import GRPC, HTTP, Endpoint
 from otel_oom.export import retry
 from otel_oom.export.exporter import SignalExporter, create_transport
 from otel_oom.export.result import ExportResponse, ExportResult

@@ -1,178 +1,146 @@
-"""The wheel: its content, and its use without the source tree."""
+"""The distributions of `make dist`: their content, and that two builds are equal."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
+import subprocess
 import sys
-from dataclasses import dataclass
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
 from otel_oom import __version__
-from tests.testlib.command import CompletedCommand, mount_namespace, run_command
+from tests.testlib.command import run_command
+from tests.testlib.distribution import (
+    CONTENTS,
+    build_distributions,
+    built_sdist,
+    built_wheel,
+    copy_sources,
+)
 from tests.testlib.repository import REPOSITORY
-from tests.testlib.require import require
+from tests.testlib.require import require_programs
 
 pytestmark = pytest.mark.slow
 
-BUILD_S = 120.0
-INSTALL_S = 400.0
-QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+MACHINES = ("x86_64", "aarch64")
+INFO = f"otel_oom-{__version__}.dist-info"
+BPF = "otel_oom/capture/bpf"
+LICENSES = {
+    *("LICENSE", "bpf/LICENSE.BSD-3-Clause", "bpf/LICENSE.GPL-2.0-only", "native/NOTICE"),
+    *(f"native/vendor/elfutils/COPYING{name}" for name in ("", "-GPLV2", "-LGPLV3")),
+    *(f"native/vendor/libbpf/LICENSE{name}" for name in ("", ".BSD-2-Clause", ".LGPL-2.1")),
+    "native/vendor/zlib/LICENSE",
+}
+FIRST_ARGUMENT = {"x86_64": 112, "aarch64": 0}
+"""Offset of `rdi` and of `x0` in `struct pt_regs` (uapi/asm/ptrace.h of each machine)."""
+LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
+MAX_GLIBC = (2, 17)
 
 
-def sources(folder: Path) -> Path:
-    """Copy the current source files, without anything that was built."""
-    require(shutil.which("git") and (REPOSITORY / ".git").exists(), "git names the source files")
-    # Git does not trust the folder of another user (a mounted one, in CI) without this option.
-    git = ("git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard")
-    listed = run_command(git, cwd=REPOSITORY)
-    assert listed.code == 0, listed
-    for name in filter(None, listed.out.split("\0")):
-        if (REPOSITORY / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / name, folder / name)
-    return folder
+@pytest.fixture(params=MACHINES)
+def machine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def build(source: Path, into: Path, path: str | None = None) -> CompletedCommand:
-    """Build the wheel of ``source`` with the programs on ``path``."""
-    words = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), str(source))
-    env = {**QUIET, "PATH": path or os.environ["PATH"]}
-    return run_command([sys.executable, "-m", "pip", *words], env=env, cwd=into, limit_s=BUILD_S)
+def extract(machine: str, name: str, folder: Path) -> Path:
+    """Extract one file of a wheel."""
+    with ZipFile(built_wheel(machine)) as archive:
+        return Path(archive.extract(f"{BPF}/{name}", folder))
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the source files."""
-    require(shutil.which("clang") and shutil.which("llvm-strip"), "building needs clang and llvm")
-    folder = tmp_path_factory.mktemp("wheel")
-    done = build(sources(tmp_path_factory.mktemp("source")), folder)
+def readelf(path: Path, *options: str) -> str:
+    require_programs("readelf")
+    done = run_command(["readelf", "--wide", *options, path])
     assert done.code == 0, done
-    (path,) = folder.glob("*.whl")
-    return path
+    return done.out
 
 
-def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
-    """The package with the BPF object, and the licences; no tests, tools or leftovers."""
-    with ZipFile(wheel) as archive:
+def test_a_wheel_has_the_package_and_nothing_else(machine: str) -> None:
+    """The package with its two binaries, and the licences; no tests, tools or leftovers."""
+    with ZipFile(built_wheel(machine)) as archive:
         names = archive.namelist()
-        elf = archive.read("otel_oom/capture/bpf/oom.bpf.o")
-    info = f"otel_oom-{__version__}.dist-info"
-    licences = {name for name in names if name.startswith(f"{info}/licenses/")}
-    assert {name.rpartition("/")[2] for name in licences} == {
-        "LICENSE",
-        "LICENSE.BSD-3-Clause",
-        "LICENSE.GPL-2.0-only",
-    }
-    assert elf.startswith(b"\x7fELF")
-    source = REPOSITORY / "bpf/bcc/oom.bcc.c"
-    included = re.findall(r'#include "(.+)"', source.read_text(encoding="utf-8"))
-    assert {f"otel_oom/capture/bcc/bpf_source/{path}" for path in ("bcc/oom.bcc.c", *included)} <= {
-        *names
-    }
-    assert f"{info}/entry_points.txt" in names
-    assert {name.partition("/")[0] for name in names} == {"otel_oom", info}
+    assert len(names) == len({*names})
+    prefix = f"{INFO}/licenses/"
+    assert {name.removeprefix(prefix) for name in names if name.startswith(prefix)} == LICENSES
+    modules = {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("otel_oom/**/*.py")}
+    assert {name for name in names if name.endswith(".py")} == modules
+    source = (REPOSITORY / "bpf/bcc/oom.bcc.c").read_text(encoding="utf-8")
+    sources = {"bcc/oom.bcc.c", *re.findall(r'#include "(.+)"', source)}
+    assert {f"otel_oom/capture/bcc/bpf_source/{path}" for path in sources} <= {*names}
+    assert f"{INFO}/entry_points.txt" in names
+    assert {name.partition("/")[0] for name in names} == {"otel_oom", INFO}
+    binaries = {name for name in names if name.startswith(BPF) and name[-2:] in {".o", ".1"}}
+    assert binaries == {f"{BPF}/oom.bpf.o", f"{BPF}/libbpf.so.1"}
     endings = {Path(name).suffix for name in names if name.startswith("otel_oom/")}
-    assert endings == {".py", ".o", ".c", ".h", ".typed", ".yaml"}
-    assert [name for name in names if "test" in name or "__pycache__" in name] == []
+    data = {".css", ".service", ".txt", ".typed", ".yaml"}
+    assert endings == {".py", ".o", ".1", ".c", ".h", *data}
 
 
-def test_the_wheel_has_every_module(wheel: Path) -> None:
-    tree = {str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("otel_oom/**/*.py")}
-    with ZipFile(wheel) as archive:
-        assert tree <= set(archive.namelist())
-
-
-def test_the_wheel_is_for_this_platform(wheel: Path) -> None:
-    """The BPF object depends on the machine."""
-    assert wheel.stem.split("-")[2:4] == ["py3", "none"]
-    platform = wheel.stem.split("-")[4]
-    assert platform.startswith("linux_")
-    assert platform.endswith(os.uname().machine)
-
-
-@dataclass(frozen=True)
-class Installed:
-    """An environment with the wheel, and nothing of the source tree."""
-
-    folder: Path
-
-    def __call__(self, *words: str) -> CompletedCommand:
-        """Run its `otel-oom` without access to the source tree."""
-        away = mount_namespace(f"mount -t tmpfs none {REPOSITORY}", "cd /")
-        return run_command([*away, self.folder / "bin/otel-oom", *words])
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """Create a virtual environment with the pinned requirements, then the wheel."""
-    folder = tmp_path_factory.mktemp("environment")
-    assert run_command([sys.executable, "-m", "venv", folder]).code == 0
-    python = folder / "bin/python"
-    pip = (python, "-m", "pip", "install", "--quiet", "--only-binary=:all:")
-    environ = {name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")}
-    pinned = ("--require-hashes", "-r", REPOSITORY / "requirements.txt")
-    done = run_command([*pip, *pinned], {**QUIET, **environ}, limit_s=INSTALL_S)
-    require(done.code == 0, f"the dependencies could not be had: {done.err[-500:]}")
-    done = run_command([*pip, "--no-index", "--no-deps", wheel], QUIET, limit_s=INSTALL_S)
+def test_auditwheel_accepts_the_platform(machine: str) -> None:
+    assert built_wheel(machine).stem.split("-")[2:] == ["py3", "none", f"manylinux_2_17_{machine}"]
+    done = run_command([Path(sys.executable).with_name("auditwheel"), "show", built_wheel(machine)])
     assert done.code == 0, done
-    return Installed(folder)
+    shown = " ".join(done.out.split())
+    assert f'consistent with the following platform tag: "manylinux_2_17_{machine}"' in shown
 
 
-def test_the_wheel_is_installed_with_its_dependencies(installed: Installed) -> None:
-    """The command is there, of the right version, out of its own environment."""
-    assert installed("--version") == CompletedCommand(0, f"otel-oom {__version__}\n", "")
-    assert run_command([installed.folder / "bin/python", "-m", "pip", "check"], QUIET).code == 0
+def test_the_library_needs_an_old_glibc_alone(machine: str, tmp_path: Path) -> None:
+    """libelf and zlib are inside; it exports what the binding calls, and nothing of theirs."""
+    library = extract(machine, "libbpf.so.1", tmp_path)
+    needed = {*re.findall(r"\(NEEDED\).*\[(.+)\]", readelf(library, "--dynamic"))}
+    assert needed <= {"libc.so.6", LOADERS[machine]}
+    versions = re.findall(r"GLIBC_(\d+)\.(\d+)", readelf(library, "--version-info"))
+    assert max((int(major), int(minor)) for major, minor in versions) <= MAX_GLIBC
+    symbols = readelf(library, "--dyn-syms")
+    exported = re.findall(r"(?m) GLOBAL +DEFAULT +\d+ (\w+)$", symbols)
+    listed = (REPOSITORY / "native/libbpf.map").read_text(encoding="utf-8")
+    assert sorted(exported) == re.findall(r"(?m)^    (\w+);$", listed)
 
 
-@pytest.mark.usefixtures("real_kills")
-def test_doctor_attaches_from_the_wheel(installed: Installed) -> None:
-    """The kernel accepts the BPF object of the wheel."""
-    states = {
-        f["name"]: f["state"] for f in json.loads(installed("doctor", "--json").out)["checks"]
+def test_each_file_is_of_the_machine(machine: str, tmp_path: Path) -> None:
+    """A BPF object does not say so, but its kprobes read the registers of one."""
+    header = readelf(extract(machine, "libbpf.so.1", tmp_path), "--file-header")
+    names = {"x86_64": "Advanced Micro Devices X86-64", "aarch64": "AArch64"}
+    assert re.search(rf"Machine: +{names[machine]}", header)
+    require_programs("llvm-objdump")
+    bpf_object = extract(machine, "oom.bpf.o", tmp_path)
+    section = "--section=kprobe/out_of_memory"
+    done = run_command(["llvm-objdump", "--disassemble", "--no-show-raw-insn", section, bpf_object])
+    loaded = re.search(r"= \*\(u64 \*\)\(r1 \+ (\d+)\)", done.out)
+    assert loaded, done
+    assert int(loaded[1]) == FIRST_ARGUMENT[machine]
+
+
+def test_two_builds_are_equal(tmp_path: Path) -> None:
+    """From another folder."""
+    source = copy_sources(tmp_path / "a folder", *CONTENTS)
+    build_distributions(source, tmp_path / "dist")
+    first = {path.name: path.read_bytes() for path in built_sdist().parent.iterdir()}
+    second = {path.name: path.read_bytes() for path in (tmp_path / "dist").iterdir()}
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_sdist_has_the_sources_of_the_library(tmp_path: Path) -> None:
+    """With the licences, of the versions in the notice: all that its own licences ask for."""
+    with tarfile.open(built_sdist()) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (root,) = tmp_path.iterdir()
+    assert {name for name in LICENSES if (root / name).is_file()} == LICENSES
+    compiled = subprocess.check_output(
+        ["make", "--dry-run", "-C", root / "native", f"PYTHON={sys.executable}"], text=True
+    )
+    sources = {*re.findall(r" -c (\S+\.c) ", compiled)}
+    assert len(sources) > 100
+    assert [name for name in sources if not (root / "native" / name).is_file()] == []
+    notice = (root / "native/NOTICE").read_text(encoding="utf-8")
+    versions = {
+        "libbpf": ("libbpf/src/libbpf_version.h", r"LIBBPF_(?:MAJOR|MINOR)_VERSION (\d+)"),
+        "zlib": ("zlib/zlib.h", r'ZLIB_VERSION "([\d.]+)"'),
     }
-    assert states["hook"] == "ok"
-
-
-@pytest.mark.usefixtures("real_kills")
-def test_the_demo_runs_from_the_wheel(installed: Installed) -> None:
-    """From the kernel to OTLP/JSON: one line with the log, and one with the span."""
-    done = installed("demo", "--json")
-    assert done.code == 0, done
-    log, span = map(json.loads, done.out.splitlines())
-    (record,) = log["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
-    assert record["eventName"] == "oom.kill"
-    (exported,) = span["resourceSpans"][0]["scopeSpans"][0]["spans"]
-    assert (exported["traceId"], exported["spanId"]) == (record["traceId"], record["spanId"])
-
-
-def test_building_without_clang_names_the_packages(tmp_path: Path) -> None:
-    """For Debian and for Fedora."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name in ("make", "sh"):
-        (programs / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
-    done = build(sources(tmp_path / "source"), tmp_path, str(programs))
-    assert done.code != 0
-    output = done.out + done.err
-    assert "Building otel-oom needs clang and llvm-strip and libbpf's headers" in output
-    assert "apt-get install clang llvm libbpf-dev make" in output
-    assert "dnf install clang llvm libbpf-devel make" in output
-
-
-def test_building_without_headers_names_the_package(tmp_path: Path) -> None:
-    """After the compiler's message."""
-    require(shutil.which("clang") and Path("/usr/include/bpf").is_dir(), "headers to be hidden")
-    source = sources(tmp_path / "source")
-    hidden = mount_namespace("mount -t tmpfs none /usr/include/bpf")
-    words = ("-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(tmp_path))
-    done = run_command([*hidden, sys.executable, *words, source], QUIET, limit_s=BUILD_S)
-    assert done.code != 0
-    output = done.out + done.err
-    assert "bpf_helpers.h" in output
-    assert "apt-get install clang llvm libbpf-dev make" in output
+    for name, (header, pattern) in versions.items():
+        text = (root / "native/vendor" / header).read_text(encoding="latin-1")
+        assert f"{name} {'.'.join(re.findall(pattern, text))}" in notice

@@ -21,6 +21,7 @@ from tests.testlib.kernel.memcg import MEMCG_LIMIT
 from tests.testlib.kernel.oracle import read_oom_kill_count
 from tests.testlib.process import free_port
 from tests.testlib.servers.backend import Backend, filter_kills
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -45,16 +46,32 @@ def check_complete(backend: Backend, pids: list[int]) -> None:
     assert {r.uid: (r.item.trace_id, r.item.span_id) for r in logs} == ids
 
 
+def check_ends(backend: Backend, pids: list[int]) -> None:
+    """Check that the end of each span is also one log event of that time."""
+    spans = {span.uid: span for span in filter_kills(backend.spans, pids)}
+    ends = filter_kills(backend.ends, pids)
+    assert sorted(end.attributes["oom.kill.id"] for end in ends) == sorted(spans)
+    for end in ends:
+        span = spans[end.attributes["oom.kill.id"]]
+        assert end.item.event_name == span.item.events[-1].name == "oom.victim.exited"
+        assert end.item.time_unix_nano == span.item.end_time_unix_nano
+        assert end.item.span_id == span.item.span_id
+        assert end.attributes["process.exit.time"] == span.attributes["process.exit.time"]
+        assert end.attributes["oom.victim.exit.signal"] == signal.SIGKILL
+
+
 def test_a_hundred_kills_at_full_speed_arrive_once_each(tmp_path: Path) -> None:
-    """Each kill that the kernel counts after READY is one log and one span."""
+    """Each kill that the kernel counts after READY is one log, one span and one log of its end."""
     backend = Backend()
     with Receiver(backend) as receiver, run_agent(tmp_path, endpoint(receiver)) as running:
         counted = read_oom_kill_count()
         pids = kill_many(100)
         rise = read_oom_kill_count() - counted
         backend.wait_for_kills(pids, within_s=30)
+        wait_until(lambda: len(filter_kills(backend.ends, pids)) >= len(pids), "all ends", limit=30)
         assert running.stop() == 0
     check_complete(backend, pids)
+    check_ends(backend, pids)
     assert all(span.attributes["oom.victim.exited"] for span in filter_kills(backend.spans, pids))
     # Those of others, if any, are captured as well.
     assert 100 <= rise <= len({log.uid for log in backend.logs})
@@ -69,6 +86,7 @@ def test_a_backend_that_is_down_at_first_receives_everything(tmp_path: Path) -> 
         time.sleep(1)
     assert backend.rejected == DOWN_REQUESTS
     check_complete(backend, pids)
+    check_ends(backend, pids)
 
 
 def test_a_backend_that_starts_after_the_agent_has_ended(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from otel_oom.capture import watch
 from otel_oom.capture.bpf.source import LibbpfSource
 from otel_oom.linux import clock
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
@@ -308,9 +307,3 @@ def test_repeated_kills_in_one_cgroup_are_captured(source: LibbpfSource) -> None
         pids = [kill_in(memcg) for _ in range(5)]
     kills, _ = capture(source, *pids)
     assert [kill.victim.tgid for kill in kills] == pids
-
-
-def test_watch_yields_nothing_after_its_context() -> None:
-    with watch() as events, watch():
-        pass
-    assert list(events) == []

@@ -59,9 +59,9 @@ def nested_memcgs(limit: int) -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
             yield pod, app, sidecar
 
 
-def parse_tasks(attributes: dict[str, Any]) -> dict[int, dict[str, str]]:
+def parse_logfmt(attributes: dict[str, Any]) -> dict[int, dict[str, str]]:
     """Return the lines of the attribute by their pids."""
-    lines = str(attributes["oom.tasks.largest"]).splitlines()
+    lines = attributes["oom.tasks.largest"]
     return {int(fields["pid"]): fields for fields in (dict(_LINE.findall(line)) for line in lines)}
 
 
@@ -99,7 +99,7 @@ def test_a_kill_has_the_tasks_and_statistics_of_its_cgroup(tmp_path: Path) -> No
     shared = {name: value for name, value in attributes.items() if name != "log.record.original"}
     assert shared.items() <= span.attributes.items()
 
-    tasks = parse_tasks(attributes)
+    tasks = parse_logfmt(attributes)
     assert set(tasks) == {pid, other}
     assert abs(int(tasks[other]["resident"]) - resident) < MIB
     pages = (int(tasks[other]["resident"]) + tables) // 4096
@@ -115,6 +115,13 @@ def test_a_kill_has_the_tasks_and_statistics_of_its_cgroup(tmp_path: Path) -> No
     )
     assert int(tasks[pid]["resident"]) == victim_resident
     assert "killed" not in tasks[other]
+    # Within a limit of 64 MiB, the victim has more than the neighbour's 24.
+    assert attributes["oom.largest_task.pid"] == pid
+    assert attributes["oom.largest_task.comm"] == attributes["oom.victim.comm"]
+    assert attributes["oom.largest_task.memory.resident"] == victim_resident
+    assert any(
+        frame.startswith("oom_kill_process+") for frame in attributes["oom.request.kernel_stack"]
+    )
     # The table in the kernel log is from before the mark; our own scan comes last.
     assert attributes["oom.snapshot.delay"] >= 0
     delay = attributes["oom.tasks.delay"]
@@ -153,7 +160,7 @@ def test_tasks_below_the_limits_cgroup_have_their_own_cgroup(tmp_path: Path) -> 
         pid = kill_in(app)
         backend.wait_for_kills([pid], within_s=20)
     (log,) = filter_kills(backend.logs, [pid])
-    tasks = parse_tasks(log.attributes)
+    tasks = parse_logfmt(log.attributes)
     assert tasks[pid]["memcg"] == app.path
     # Without a hook, the header may be missing in the kernel log.
     if log.attributes.get("oom.limit.memcg.path") != pod.path:

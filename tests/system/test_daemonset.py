@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,14 +21,20 @@ from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
-MANIFEST = REPOSITORY / "deploy/kubernetes/daemonset.yaml"
+MANIFEST = REPOSITORY / "deploy/kubernetes/otel-oom.yaml"
+
+
+def agent_container() -> dict[str, Any]:
+    documents = yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8"))
+    (daemons,) = (document for document in documents if document["kind"] == "DaemonSet")
+    container: dict[str, Any]
+    (container,) = daemons["spec"]["template"]["spec"]["containers"]
+    return container
 
 
 def test_the_agent_of_a_pod_reads_the_nodes_cgroups(tmp_path: Path) -> None:
     """As root with the manifest's capabilities only, in a cgroup namespace like a container's."""
-    documents = yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8"))
-    _, daemons = documents
-    (container,) = daemons["spec"]["template"]["spec"]["containers"]
+    container = agent_container()
     rights = container["securityContext"]["capabilities"]["add"]
     caps = ",".join(["-all", *(f"+{name.lower()}" for name in rights)])
     backend = Backend()
@@ -60,3 +67,30 @@ def test_the_agent_of_a_pod_reads_the_nodes_cgroups(tmp_path: Path) -> None:
     assert log.attributes["process.executable.name"] == Path(os.path.realpath("/usr/bin/tail")).name
     assert log.resource["host.name"] == "node-1"
     assert log.resource["k8s.node.name"] == "node-1"
+
+
+NAME_THE_NODE = """
+from otel_oom.enrich.host import host_attributes
+print(host_attributes()["os.name"])
+"""
+
+
+@pytest.mark.parametrize("dropped", [None, "sys_ptrace"])
+def test_the_agent_of_a_pod_names_the_node_and_not_its_image(
+    dropped: str | None, tmp_path: Path
+) -> None:
+    """By init's root directory; without the capability for that, by what its own has."""
+    release = tmp_path / "os-release"
+    release.write_text("NAME=Image\n", encoding="utf-8")
+    rights = [name.lower() for name in agent_container()["securityContext"]["capabilities"]["add"]]
+    caps = ",".join(["-all", *(f"+{name}" for name in rights if name != dropped)])
+    # An init of its own, as a node has one: not every sandbox lets its own be read.
+    init = ("unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", '"$@"; exit $?', "init")
+    mount = 'mount --bind "$0" /etc/os-release; exec "$@"'
+    image = ("unshare", "--mount", "sh", "-ec", mount, str(release))
+    setpriv = ("setpriv", f"--bounding-set={caps}", "--inh-caps=-all", "--no-new-privs", "--")
+    name_it = (sys.executable, "-c", NAME_THE_NODE)
+    node = run_command([*init, *name_it])
+    pod = run_command([*init, *image, *setpriv, *name_it])
+    assert pod.out == ("Image\n" if dropped else node.out), pod
+    assert node.out.strip() in Path("/etc/os-release").read_text(encoding="utf-8")

@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
+from otel_oom.otlp.entity_attributes import format_unix_ns
 from tests.testlib.containers.docker import IMAGE, Docker, run_docker
-from tests.testlib.containers.kills import run_watching_agent, wait_for_kill_log, wait_for_span
-from tests.testlib.servers.backend import Backend
+from tests.testlib.containers.kills import (
+    ARRIVES_S,
+    run_watching_agent,
+    wait_for_kill_log,
+    wait_for_span,
+)
+from tests.testlib.servers.backend import Backend, Received
+from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
 
@@ -50,6 +57,28 @@ def test_a_container_has_dockers_own_values(runtime: Docker, backend: Backend) -
     assert "hunter2" not in str(log)
     assert "oom.enrichment.error" not in log.attributes
     assert wait_for_span(backend, log).resource == log.resource
+
+
+def test_a_container_that_dies_again_and_again_is_one_story(
+    runtime: Docker, backend: Backend
+) -> None:
+    """Docker restarts it; at last it is created anew, under its name."""
+    options = ("--memory=24m", "--detach")
+    runtime.run("loop", "exec tail /dev/zero", *options, "--restart=on-failure:2")
+    wait_until(lambda: runtime.inspect("loop")["RestartCount"] == 2, "the restarts", limit=60)
+    runtime.wait("loop")
+    runtime.docker("rm", "loop")
+    runtime.run("loop", "exec tail /dev/zero", *options)
+    runtime.wait("loop")
+
+    def find() -> list[Received]:
+        found = [log for log in backend.logs if log.resource.get("container.name") == "loop"]
+        return sorted(found, key=lambda log: log.item.time_unix_nano) if len(found) == 4 else []
+
+    logs = wait_until(find, "the logs of all kills", limit=ARRIVES_S)
+    assert [log.attributes["oom.repeat.count"] for log in logs] == [1, 2, 3, 4]
+    (first_time,) = {log.attributes["oom.repeat.first_time"] for log in logs}
+    assert first_time == format_unix_ns(logs[0].item.time_unix_nano)
 
 
 def test_a_container_that_is_removed_at_once_has_its_name(

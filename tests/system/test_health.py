@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.capture.userspace.daemons import installed_daemons
+from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.commands.demo.receiver import Receiver, Reply
 from tests.testlib.agent import Agent, run_agent
 from tests.testlib.kernel.kills import kill_many, kill_one
@@ -22,6 +24,7 @@ from tests.testlib.process import free_port
 from tests.testlib.require import require
 from tests.testlib.servers.backend import Backend
 from tests.testlib.servers.metrics import MetricsBackend
+from tests.testlib.servers.web import http_get, is_ok
 from tests.testlib.wait import wait_until
 
 pytestmark = pytest.mark.usefixtures("real_kills")
@@ -29,6 +32,11 @@ pytestmark = pytest.mark.usefixtures("real_kills")
 NOBODY = 65534
 BEATS = {"WATCHDOG_USEC": "1000000"}
 """A heartbeat every half second."""
+UNNEEDED = {
+    *("google.protobuf.internal.python_message", "google.protobuf.text_format"),
+    *("importlib.metadata", "rich", "shutil", "ssl"),
+}
+"""Modules that take memory of an agent with the default settings and an endpoint of http."""
 
 
 def frequent_metrics(receiver: Receiver) -> dict[str, str]:
@@ -43,13 +51,19 @@ def test_every_stage_counts_what_the_kernel_counts(tmp_path: Path) -> None:
     with Receiver(metrics) as receiver, run_agent(tmp_path, frequent_metrics(receiver)):
         pids = kill_many(5)
         backend.wait_for(5, within_s=30)
+        wait_until(lambda: len(backend.ends) >= 5, "the ends arrive", limit=30)
         killed = read_oom_kill_count() - counted
         metrics.next()
     assert killed == len(pids)
     assert metrics.value("otel_oom.event.captured", otel_oom_event_kind="kill") == killed
     assert metrics.value("otel_oom.event.stored", otel_oom_event_kind="kill") == killed
-    assert metrics.value("otel.sdk.exporter.log.exported") == killed
-    assert metrics.value("otel.sdk.exporter.span.exported") == killed
+    # Of each kill one log event, and one of its end.
+    for name in ("log.created", "exporter.log.exported", "processor.log.processed"):
+        assert metrics.value(f"otel.sdk.{name}") == 2 * killed, name
+    for name in ("exporter.span.exported", "processor.span.processed"):
+        assert metrics.value(f"otel.sdk.{name}") == killed, name
+    assert metrics.value("otel.sdk.exporter.log.inflight") == 0
+    assert metrics.value("otel.sdk.exporter.operation.duration") >= 2
     assert metrics.value("oom.kills", oom_outcome="killed") == metrics.value("oom.kills") == killed
     assert metrics.value("otel_oom.event.lost") == 0
     assert metrics.value("otel.sdk.processor.log.queue.size") == 0
@@ -90,6 +104,33 @@ def test_the_count_of_kills_survives_sigkill(tmp_path: Path) -> None:
     assert len(starts) == 1
 
 
+def test_prometheus_scrapes_a_kill_with_its_owner(tmp_path: Path) -> None:
+    """And finds the agent alive and ready, though no backend is there."""
+    port = free_port()
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "OTEL_METRICS_EXPORTER": "otlp,prometheus",
+        "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+    }
+    url = f"http://127.0.0.1:{port}"
+    with run_agent(tmp_path, environ):
+        started = time.time()
+        kill_one()
+        wait_until(lambda: is_ok(f"{url}/readyz"), "it is ready", limit=30)
+
+        def find(name: str) -> re.Match[str] | None:
+            page = http_get(f"{url}/metrics").body.decode()
+            return re.search(rf'(?m)^{name}\{{.*service_name="tail"\}} (\S+)$', page)
+
+        kills = wait_until(lambda: find("oom_kills_total"), "the kill counts", limit=30)
+        last = find("oom_last_kill_time_seconds")
+        assert is_ok(f"{url}/healthz")
+    assert kills
+    assert float(kills[1]) == 1
+    assert last
+    assert started - 1 < float(last[1]) < time.time()
+
+
 def test_metrics_of_queue_and_rejections(tmp_path: Path) -> None:
     """While the backend is away the age of the queue grows; its later rejections are counted."""
     replies = [Reply(503)]
@@ -99,17 +140,49 @@ def test_metrics_of_queue_and_rejections(tmp_path: Path) -> None:
         kill_one()
         wait_until(lambda: "retrying in" in running.log_text(), "the agent tries again")
         metrics.next()
-        assert metrics.value("otel.sdk.processor.log.queue.size") == 1
+        wait_until(
+            lambda: metrics.value("otel.sdk.processor.log.queue.size") == 2, "kill and end wait"
+        )
+        assert metrics.value("otel.sdk.processor.log.queue.capacity") > 1000
+        assert metrics.value("otel.sdk.exporter.operation.duration", error_type="503") >= 1
         assert metrics.value("otel_oom.queue.age", otel_oom_signal="logs") > 0
         assert metrics.value("otel.sdk.exporter.log.exported") == 0
         replies[0] = Reply(400)
         wait_until(
-            lambda: running.log_text().count("dead letters") == 2, "both are rejected", limit=60
+            lambda: running.log_text().count("dead letters") == 3, "all are rejected", limit=60
         )
         metrics.next()
-    assert metrics.value("otel.sdk.exporter.log.exported", error_type="400") == 1
-    assert metrics.value("otel_oom.dead_letter.count", otel_oom_signal="traces") == 1
+    assert metrics.value("otel.sdk.exporter.log.exported", error_type="400") == 2
+    assert metrics.value("otel_oom.dead_letters", otel_oom_signal="traces") == 1
     assert metrics.value("otel.sdk.processor.log.queue.size") == 0
+
+
+def test_metrics_of_the_process_are_those_of_proc(tmp_path: Path) -> None:
+    """Memory, threads, files, CPU time and age of the agent, as its files in /proc have them."""
+    metrics = MetricsBackend()
+    with Receiver(metrics) as receiver, run_agent(tmp_path, frequent_metrics(receiver)) as running:
+        metrics.next()
+        proc = Path(f"/proc/{running.process.pid}")
+        status = dict(re.findall(r"(?m)^(\w+):\s+(\d+)", (proc / "status").read_text("utf-8")))
+        files = len(list((proc / "fd").iterdir()))
+        fields = (proc / "stat").read_text("utf-8").rpartition(")")[2].split()
+        uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf(
+            "SC_CLK_TCK"
+        )
+    resident, virtual = (
+        metrics.value(f"process.memory.{kind}") / 1024 for kind in ("usage", "virtual")
+    )
+    assert resident == pytest.approx(int(status["VmRSS"]), rel=0.1)
+    assert virtual == pytest.approx(int(status["VmSize"]), rel=0.1)
+    assert metrics.value("process.thread.count") == pytest.approx(int(status["Threads"]), abs=3)
+    assert metrics.value("process.unix.file_descriptor.count") == pytest.approx(files, abs=6)
+    assert metrics.value("process.uptime") == pytest.approx(uptime_s, abs=30)
+    ticks = int(fields[11]) + int(fields[12])
+    cpu_s = metrics.value("process.cpu.time", cpu_mode="user") + metrics.value(
+        "process.cpu.time", cpu_mode="system"
+    )
+    assert cpu_s == pytest.approx(ticks / os.sysconf("SC_CLK_TCK"), rel=0.5)
+    assert metrics.value("process.disk.io", disk_io_direction="write") > 0
 
 
 def test_rejected_metrics_do_not_affect_kills(tmp_path: Path) -> None:
@@ -246,15 +319,25 @@ def _smaps_kb(running: Agent, field: str) -> int:
 
 
 def test_the_path_of_a_kill_imports_nothing(tmp_path: Path) -> None:
-    """All modules are loaded before the first kill: under pressure an import can take seconds."""
+    """All modules are loaded before the first kill: under pressure an import can take seconds.
+
+    What this host does not need is never loaded.
+    """
     backend = Backend()
     with Receiver(backend) as receiver:
         environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "PYTHONVERBOSE": "1"}
         with run_agent(tmp_path, environ) as running:
             wait_until(lambda: _locked_kb(running) > 0, "all is there", limit=60)
-            before = len(running.log_text())
+            before = running.log_text()
             kill_one()
             backend.wait_for(1, within_s=30)
-            meanwhile = running.log_text()[before:]
+            meanwhile = running.log_text()[len(before) :]
     assert "OOM kill of" in meanwhile
-    assert not re.findall(r"(?m)^import '", meanwhile)
+    assert not _imported(meanwhile)
+    assert "otel_oom.export.http" in _imported(before)
+    unneeded = UNNEEDED if installed_daemons() else {*UNNEEDED, JournalSource.__module__}
+    assert not _imported(before) & unneeded
+
+
+def _imported(log: str) -> set[str]:
+    return set(re.findall(r"(?m)^import '([^']+)'", log))

@@ -132,8 +132,8 @@ def test_kernel_log_and_bpf_capture_the_same_kill(source: KmsgSource) -> None:
         assert getattr(logged.victim, name) in {None, getattr(by_bpf.victim, name)}, name
 
 
-def test_zombie_victim_has_parent_group_and_start(source: KmsgSource) -> None:
-    """Until its parent waits for it, /proc has them."""
+def test_zombie_victim_has_parent_and_group(source: KmsgSource) -> None:
+    """Until its parent waits for it, the kernel has them, and its start once its memory is gone."""
     program = NAMED.replace("held", "os.setresgid(65533, 65533, 65533)\nheld")
     with (
         LibbpfSource() as bpf,
@@ -143,11 +143,13 @@ def test_zombie_victim_has_parent_group_and_start(source: KmsgSource) -> None:
         (logged,) = capture_kills(source, [hungry.pid])
         (by_bpf,) = capture_kills(bpf, [hungry.pid])
     victim = logged.victim
-    assert (victim.ppid, victim.gid, victim.namespaced_pid) == (os.getpid(), 65533, hungry.pid)
-    assert victim.start_boottime_ns is not None
+    assert victim.namespaced_pid == hungry.pid
+    # Before Linux 6.13, only once its memory is gone.
+    assert (victim.ppid, victim.gid) in {(os.getpid(), 65533), (None, None)}
     assert by_bpf.victim.start_boottime_ns is not None
-    tick = 10**9 // os.sysconf("SC_CLK_TCK")
-    assert 0 <= by_bpf.victim.start_boottime_ns - victim.start_boottime_ns < tick
+    if victim.start_boottime_ns is not None:
+        tick = 10**9 // os.sysconf("SC_CLK_TCK")
+        assert 0 <= by_bpf.victim.start_boottime_ns - victim.start_boottime_ns < tick
 
 
 def test_decision_is_parsed(source: KmsgSource) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from otel_oom.capture.attach_thread import AttachThread
 from otel_oom.capture.bpf import loader, pinning
 from otel_oom.capture.bpf.loader import VICTIM_HOOKS
 from otel_oom.capture.bpf.pin_set import remove
@@ -357,6 +358,24 @@ def test_incompatible_or_incomplete_pins_are_replaced(
     assert not caplog.records
     assert run_otel_oom("unpin", "--pin-dir", pin_dir).code == 0
     assert count_writers(all_rings, expected=0) == 0
+
+
+@pytest.mark.parametrize("is_upgrade", [False, True])
+def test_a_start_that_fails_leaves_programs_attached_where_there_were_some(
+    pin_dir: Path, *, is_upgrade: bool
+) -> None:
+    """As by an unusable state directory: the source is attached before that is known."""
+    if is_upgrade:
+        with LibbpfSource(pin_dir=pin_dir):
+            pass
+        remove(pin_dir / CURRENT / "maps/oom_lost_kills")
+    source = LibbpfSource(pin_dir=pin_dir)
+    attaching = AttachThread(source)
+    attaching.cancel()
+    assert [*pin_dir.glob("*/links/*")] != [] if is_upgrade else not (pin_dir / CURRENT).exists()
+    with LibbpfSource(pin_dir=pin_dir) as later:
+        later.drain(lambda _: None)
+    assert [pin.name for pin in pin_dir.iterdir()] == [CURRENT]
 
 
 def test_foreign_names_in_the_folder_stay(pin_dir: Path) -> None:

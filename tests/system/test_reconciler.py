@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from otel_oom.agent import reconciler as reconcile
 from otel_oom.agent.reconciler import Reconciler
 from otel_oom.commands.demo.receiver import Receiver
+from otel_oom.linux.kill_count import read_kill_count
 from otel_oom.model.events import CapturedEvent, OomKill
 from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import Snapshot
@@ -115,7 +115,7 @@ def test_kills_that_the_log_lacks_are_missed(tmp_path: Path) -> None:
 
         def compare(count: int) -> bool:
             vmstat.write_text(f"oom_kill {count}\n", encoding="ascii")
-            return reconciler.compare(reconcile.read_kill_count(vmstat))
+            return reconciler.compare(read_kill_count(vmstat))
 
         reconciler = Reconciler(
             store, drain=lambda: None, record=recorder, history=False, vmstat=vmstat
@@ -131,5 +131,5 @@ def test_kills_that_the_log_lacks_are_missed(tmp_path: Path) -> None:
         assert (missed.count, missed.kernel_count, missed.reason) == (3, 8, "buffer_full")
         assert not compare(8)
         again = Reconciler(store, drain=lambda: None, record=recorder, history=False, vmstat=vmstat)
-        assert not again.compare(reconcile.read_kill_count(vmstat))
+        assert not again.compare(read_kill_count(vmstat))
         assert len(recorder.events) == 1

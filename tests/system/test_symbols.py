@@ -150,7 +150,7 @@ def capture_kill_of(command: list[str | Path], limit: int = 16 << 20) -> tuple[O
 @pytest.fixture
 def formats(tmp_path: Path) -> Iterator[tuple[Path, ...]]:
     """Return the tracepoint's format files; tracefs is mounted if it is not."""
-    if any(path.exists() for path in FORMAT_FILES):
+    if any(os.access(path, os.R_OK) for path in FORMAT_FILES):
         yield FORMAT_FILES
         return
     mounted = subprocess.run(

@@ -398,3 +398,22 @@ def test_agent_marks_a_forged_kill_and_sends_no_secret(journal: Journal) -> None
     listed = run_otel_oom("events", "--since", "1h", "--state-dir", journal.folder / "state")
     assert "killed by earlyoom" in listed.out
     assert "signalled by earlyoom, unverified" in listed.out
+
+
+def test_replay_reads_the_daemons_in_the_files_of_a_journal(journal: Journal) -> None:
+    """By their units alone: not what another unit writes, nor a script in the daemon's unit."""
+    now_ns = clock.boottime_ns() + clock.boot_to_unix_offset_ns() - 60 * NS_PER_S
+    journal.add(EARLYOOM, earlyoom_message(A), now_ns)
+    journal.add("bot.service", earlyoom_message(B), now_ns)
+    journal.add(EARLYOOM, earlyoom_message(C), now_ns, executable="/usr/bin/bash")
+    done = run_otel_oom("replay", "--json", *journal.files.glob("*.journal"))
+    assert done.code == 0, done
+    records = [
+        {each["key"]: next(iter(each["value"].values())) for each in record["attributes"]}
+        for line in done.out.splitlines()
+        for group in json.loads(line).get("resourceLogs", ())
+        for record in group["scopeLogs"][0]["logRecords"]
+    ]
+    (kill,) = records
+    assert (int(kill["process.pid"]), kill["oom.killer.name"]) == (A, "earlyoom")
+    assert (kill["oom.killer.verified"], kill["oom.log.source"]) == (False, "journal")

@@ -49,7 +49,7 @@ class CompletedCommand:
 
 def clean_environ() -> dict[str, str]:
     """Return the environment without the variables that the command reads."""
-    ignored = ("OTEL_", "STATE_DIRECTORY", "NOTIFY_SOCKET", "PYTHON")
+    ignored = ("OTEL_", "STATE_DIRECTORY", "NOTIFY_SOCKET", "PYTHON", "COLUMNS")
     return {
         name: value
         for name, value in os.environ.items()

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.commands.demo.receiver import Reply
-from otel_oom.config.otlp import HTTP, Endpoint
+from otel_oom.config.endpoint import HTTP, Endpoint
 from otel_oom.export.exporter import SignalExporter, create_transport
 from otel_oom.export.retry import RetryGate
 from otel_oom.store import DeadLetter, OutboxEntry, Store, StoreLimits

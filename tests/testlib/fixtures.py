@@ -15,6 +15,7 @@ import pytest
 from tests.testlib.require import require
 from tests.testlib.servers import build
 from tests.testlib.servers.jaeger import Jaeger, run_jaeger
+from tests.testlib.servers.loki_entry import read_documented_labels
 from tests.testlib.servers.loki_receiver import LokiReceiver
 from tests.testlib.servers.recorder import Recorder, run_recorder
 from tests.testlib.servers.victorialogs import VictoriaLogs, run_victorialogs
@@ -47,15 +48,45 @@ def crio_binaries() -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
+def helm_binary() -> Path:
+    """Return the path of Helm."""
+    return _binary("helm")
+
+
+@pytest.fixture(scope="session")
+def node_binary() -> Path:
+    """Return the path of the program of all parts of Kubernetes."""
+    return _binary("node")
+
+
+@pytest.fixture(scope="session")
 def jaeger_binary() -> Path:
     """Return the path of Jaeger."""
     return _binary("jaeger")
 
 
 @pytest.fixture(scope="session")
+def prometheus_binary() -> Path:
+    """Return the path of Prometheus."""
+    return _binary("prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool_binary() -> Path:
+    """Return the path of promtool, which checks metrics and rules."""
+    return _binary("promtool")
+
+
+@pytest.fixture(scope="session")
 def victorialogs_binary() -> Path:
     """Return the path of VictoriaLogs."""
     return _binary("victorialogs")
+
+
+@pytest.fixture(scope="session")
+def vmalert_binary() -> Path:
+    """Return the path of vmalert, which evaluates rules on VictoriaLogs."""
+    return _binary("vmalert")
 
 
 @pytest.fixture
@@ -81,6 +112,6 @@ def victorialogs(victorialogs_binary: Path) -> Iterator[VictoriaLogs]:
 
 @pytest.fixture(scope="session")
 def loki_receiver() -> Iterator[LokiReceiver]:
-    """Run a receiver with Loki's path, mapping and limits."""
-    with LokiReceiver() as server:
+    """Run a receiver with Loki's path, mapping and limits, and the labels of `loki.yaml`."""
+    with LokiReceiver(index_labels=read_documented_labels()) as server:
         yield server

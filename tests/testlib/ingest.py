@@ -15,6 +15,7 @@ from otel_oom.capture.source import AnnotateKill, Handler, SourceSet
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.events import CapturedEvent
 from otel_oom.model.loss import LostEvents
+from otel_oom.snapshot.usage import UsageSource
 from otel_oom.store import Store
 
 
@@ -65,10 +66,13 @@ def ingest_loop(  # noqa: PLR0913  each is named at the call
     annotate: AnnotateKill = lambda kill: kill,
     others: Sequence[ScriptedSource] = (),
     report_interval_s: int = 0,
+    usage: UsageSource | None = None,
 ) -> IngestLoop:
     """Create the loop that drains ``source`` into ``store``."""
     stats = Stats()
-    recorder = EventRecorder(store, stats, ContainerService(), annotate, report_interval_s)
+    recorder = EventRecorder(
+        store, stats, ContainerService(), annotate, report_interval_s=report_interval_s, usage=usage
+    )
     watchdog = Watchdog(None, lambda: None, lambda _: None)
     return IngestLoop(
         SourceSet(source, tuple(others)),
@@ -86,9 +90,12 @@ def ingest(
     *events: CapturedEvent,
     annotate: AnnotateKill = lambda kill: kill,
     report_interval_s: int = 0,
+    usage: UsageSource | None = None,
 ) -> None:
     """Drain ``events`` into the store of ``state_dir`` once."""
     with Store(state_dir) as store, ScriptedSource(events) as source:
-        loop = ingest_loop(source, store, annotate=annotate, report_interval_s=report_interval_s)
+        loop = ingest_loop(
+            source, store, annotate=annotate, report_interval_s=report_interval_s, usage=usage
+        )
         loop.finish()
         assert not source.buffer

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from otel_oom import cli
-from otel_oom.capture.bpf.bpffs import BPFFS
-from otel_oom.capture.source import VMLINUX_BTF
 from otel_oom.commands.doctor.alive import TIMEOUT_S
 from otel_oom.config.otlp import read_otlp_config
-from otel_oom.linux import gfp_flags
+from otel_oom.linux.rights import BPFFS
 from tests.testlib.repository import REPOSITORY
 
 EXAMPLES = REPOSITORY / "deploy"
 UNIT = (EXAMPLES / "systemd/otel-oom.service").read_text(encoding="utf-8")
-OBJECTS = list(
-    yaml.safe_load_all((EXAMPLES / "kubernetes/daemonset.yaml").read_text(encoding="utf-8"))
-)
-SPEC: dict[str, Any] = OBJECTS[1]["spec"]["template"]["spec"]
+MANIFEST = (EXAMPLES / "kubernetes/otel-oom.yaml").read_text(encoding="utf-8")
+OBJECTS: dict[str, Any] = {each["kind"]: each for each in yaml.safe_load_all(MANIFEST)}
+DAEMON_SET = OBJECTS["DaemonSet"]
+SPEC = DAEMON_SET["spec"]["template"]["spec"]
 (CONTAINER,) = SPEC["containers"]
 MOUNTS = {mount["mountPath"]: mount for mount in CONTAINER["volumeMounts"]}
 
 
 def test_names_selectors_and_volumes_match() -> None:
     """Each mount has its volume, and no volume is unused."""
-    namespace, daemons = OBJECTS
-    assert daemons["metadata"]["namespace"] == namespace["metadata"]["name"]
-    selector = daemons["spec"]["selector"]["matchLabels"]
-    assert daemons["spec"]["template"]["metadata"]["labels"] == selector
+    namespaces = {each["metadata"].get("namespace", "otel-oom") for each in OBJECTS.values()}
+    assert namespaces == {OBJECTS["Namespace"]["metadata"]["name"]}
+    selector = DAEMON_SET["spec"]["selector"]["matchLabels"]
+    assert selector.items() <= DAEMON_SET["spec"]["template"]["metadata"]["labels"].items()
+    assert SPEC["serviceAccountName"] == OBJECTS["ServiceAccount"]["metadata"]["name"]
     volumes = {volume["name"]: volume["hostPath"]["path"] for volume in SPEC["volumes"]}
     assert volumes == {mount["name"]: path for path, mount in MOUNTS.items()}
 
@@ -57,21 +55,23 @@ def test_mounts_are_the_folders_that_the_agent_uses(monkeypatch: pytest.MonkeyPa
     writable = {path for path, mount in MOUNTS.items() if not mount.get("readOnly")}
     assert writable == {str(arguments.state_dir), str(BPFFS)}
     assert arguments.pin_dir.is_relative_to(BPFFS)
-    assert str(VMLINUX_BTF.parent) in MOUNTS
-    tracing = Path("/sys/kernel/tracing")
-    assert str(tracing) in MOUNTS
-    assert any(path.is_relative_to(tracing) for path in gfp_flags.FORMAT_FILES)
 
 
-def test_the_liveness_probe_asks_the_agent_itself() -> None:
-    """It finds the agent by its default state directory, and waits longer than the command."""
-    probe = CONTAINER["livenessProbe"]
+def test_no_token_of_the_api_is_mounted() -> None:
+    assert OBJECTS["ServiceAccount"]["automountServiceAccountToken"] is False
+    assert SPEC["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("kind", ["startupProbe", "readinessProbe", "livenessProbe"])
+def test_probes_query_the_agent_itself(kind: str) -> None:
+    """They find the agent by its default state directory, and wait longer than the command."""
+    probe = CONTAINER[kind]
     program, *words = probe["exec"]["command"]
     arguments = cli.build_parser().parse_args(words)
     assert (program, arguments.alive) == ("otel-oom", True)
     agent = cli.build_parser().parse_args(CONTAINER["args"])
     assert arguments.state_dir == agent.state_dir
-    assert TIMEOUT_S < probe["timeoutSeconds"] < probe["periodSeconds"]
+    assert probe["timeoutSeconds"] > TIMEOUT_S
     # A host that is out of memory is slow: one failure is none.
     assert probe["failureThreshold"] > 1
 
@@ -90,3 +90,12 @@ def test_variables_name_the_node() -> None:
     names = [item["name"] for item in CONTAINER["env"]]
     # The kubelet substitutes earlier variables only.
     assert names.index("K8S_NODE_NAME") < names.index("OTEL_RESOURCE_ATTRIBUTES")
+
+
+def test_each_platform_of_the_chart_is_in_the_table() -> None:
+    """With what was run there, or only read."""
+    platforms = (EXAMPLES / "kubernetes/chart/platforms.yaml").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/kubernetes.md").read_text(encoding="utf-8")
+    _, _, table = page.partition("## Platforms")
+    rows = re.findall(r"(?m)^\| `(\w+)` \|.*\| (?:\*\*run\*\*|read|not run)", table)
+    assert rows == list(yaml.safe_load(platforms))

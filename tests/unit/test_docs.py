@@ -7,15 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
+import otel_oom
 from otel_oom.config import agent, store
-from otel_oom.config.otlp import otlp_variables
+from otel_oom.config.filters import DROP_ATTRIBUTES, EXCLUDE, INCLUDE, PROCESSORS
+from otel_oom.config.standard_variables import STANDARD_VARIABLES, otlp_variables
 from otel_oom.store import StoreLimits
 from scripts import generate_docs
+from tests.testlib.registry import load_registry
 from tests.testlib.repository import REPOSITORY
 
 PAGES = sorted(
     str(path.relative_to(REPOSITORY))
-    for pattern in ("*.md", "docs/*.md", "*/README.md")
+    for pattern in ("*.md", "docs/*.md", "*/README.md", "mixin/*.md")
     for path in REPOSITORY.glob(pattern)
 )
 CONFIGURATION = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
@@ -54,14 +57,15 @@ def test_every_exporter_variable_is_documented() -> None:
         if not name.endswith("_")
     }
     assert general <= rows
-    assert mentioned <= otlp_variables()
+    assert mentioned <= {name for variable in STANDARD_VARIABLES for name in variable.names}
 
 
 def test_every_own_variable_is_documented() -> None:
     """Each `OTEL_OOM_*` variable has a row with its default, and there is no other row."""
     rows = dict(re.findall(r"(?m)^\| `(OTEL_OOM_\w+)` \| `?(\w+)", CONFIGURATION))
-    assert rows.pop(agent.CONTAINER_LABELS) == "none"
-    assert {agent.CONTAINER_LABELS, *rows} == own_variables()
+    assert rows.keys() == own_variables()
+    lists = (EXCLUDE, INCLUDE, DROP_ATTRIBUTES, PROCESSORS)
+    assert {rows.pop(name) for name in (agent.CONTAINER_LABELS, *lists)} == {"none"}
     assert agent.read_agent_config(rows).claimed_identity
     assert store.read_store_limits(rows) == StoreLimits()
 
@@ -139,7 +143,9 @@ SOURCES = sorted(
     str(path.relative_to(REPOSITORY))
     for pattern in (
         *("otel_oom/**/*.py", "otel_oom/**/*.yaml", "bpf/**/*.[ch]", "bpf/Makefile", "Makefile"),
-        *("deploy/*/*", "collector-config/*.yaml", "examples/*.py", "scripts/*", "pyproject.toml"),
+        *("deploy/*/*", "collector-config/**/*.yaml", "examples/*.py", "scripts/*"),
+        "pyproject.toml",
+        *("mixin/source/*.py", "mixin/rules/*.yaml", "mixin/dashboards/*.json"),
     )
     for path in REPOSITORY.glob(pattern)
     if path.is_file() and "bpf_source" not in path.parts
@@ -174,9 +180,15 @@ def test_types_of_the_architecture_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_attribute_is_registered(page: str) -> None:
-    """A name, or the part of it before `.*`, is in the registry."""
-    registry = generate_docs.REGISTRY.read_text(encoding="utf-8")
-    names = re.findall(r"(?:id|name): ((?:otel_)?oom\.[\w.]+)", registry)
+    """A name, or the part of it before `.*`, is in the registry, or a name of Python."""
+    registry = load_registry()
+    groups = registry.groups.values()
+    python = {f"otel_oom.{name}" for name in (*otel_oom.__all__, "pipeline")}
+    names = {
+        *python,
+        *registry.attributes,
+        *(str(g.get("name", g.get("metric_name"))) for g in groups),
+    }
     for name in re.findall(r"`((?:otel_)?oom\.(?!b(?:pf|cc)\.)[\w.]+?)(?:\.?\*)?`", read(page)):
         assert any(
             f"{known}.".startswith(f"{name}.") or name.startswith(f"{known}.") for known in names

@@ -7,6 +7,7 @@ import tomllib
 from importlib.metadata import requires
 from typing import NamedTuple
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -36,9 +37,10 @@ def read_pins(name: str) -> dict[str, Pin]:
 
 
 def dependencies() -> list[Requirement]:
-    """Return the dependencies of the agent in pyproject.toml."""
+    """Return the dependencies of the agent in pyproject.toml, with those of three extras."""
     project = tomllib.loads(read_text("pyproject.toml"))["project"]
-    return [Requirement(text) for text in project["dependencies"]]
+    extras = (project["optional-dependencies"][name] for name in ("grpc", "prometheus", "zstd"))
+    return [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
 
 
 def test_every_dependency_is_pinned_by_hash() -> None:
@@ -66,9 +68,10 @@ def test_the_tests_run_with_the_pinned_versions() -> None:
     assert pins == {name: of_development[name] for name in pins}
 
 
-def test_the_pins_name_no_registry() -> None:
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dist.txt"])
+def test_the_pins_name_no_registry(name: str) -> None:
     """Whoever installs them chooses one."""
-    lines = [line.strip() for line in read_text("requirements.txt").splitlines()]
+    lines = [line.strip() for line in read_text(name).splitlines()]
     assert {line[:7] for line in lines if line.startswith("-")} == {"--hash="}
     assert not any("://" in line for line in lines)
 

@@ -16,8 +16,13 @@ _KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LIMIT_S: Final = 600.0
 _ROLLING: Final = ("oldstable", "stable", "testing", "unstable", "sid")
 
-_RELEASE: Final = r"\d+\.\d+\.\d+(?:\+[\w.]+)?(?:-\d+)?-amd64"
-"""A kernel's release: neither a flavour (`cloud`, `rt`) nor a package that only depends on one."""
+_RELEASE: Final = r"\d+\.\d+\.\d+(?:\+[\w.]+)?(?:-\d+)?-"
+"""The beginning of a kernel's release; a flavour follows, such as `amd64` or `cloud-amd64`."""
+
+_MERGED: Final = ("bin", "lib", "sbin")
+"""Folders of the root that are links to those of /usr."""
+
+_UNPACK: Final = 'dpkg-deb --fsys-tarfile "$0" | tar -C "$1" -x --keep-directory-symlink'
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,15 @@ class Archive:
 
     suite: str
     folder: Path
+    architecture: str = "amd64"
 
-    def find_newest(self, package: str, series: str) -> tuple[str, str]:
+    def find_newest(self, package: str, series: str, flavour: str) -> tuple[str, str]:
         """Return the release of the newest kernel of ``series``, and its package's version.
 
         Args:
             package: the name before the release, such as `linux-image`.
             series: the beginning of the release.
+            flavour: the end of the release, such as `amd64`.
 
         Raises:
             BuildError: the archive does not respond, or has none.
@@ -43,10 +50,12 @@ class Archive:
             rf"(?m)^Package: {package}-({re.escape(series)}.*)\n(?:.+\n)*?Version: (.+)$", listed
         )
         kernels = {
-            release: version for release, version in matches if re.fullmatch(_RELEASE, release)
+            release: version
+            for release, version in matches
+            if re.fullmatch(_RELEASE + re.escape(flavour), release)
         }
         if not kernels:
-            raise BuildError(f"{self.suite} has no package {package}-{series}…")
+            raise BuildError(f"{self.suite} has no package {package}-{series}…-{flavour}")
         release = max(kernels, key=_numbers)
         return release, kernels[release]
 
@@ -66,6 +75,27 @@ class Archive:
             self._run("dpkg", "-x", str(package), str(folder))
             package.unlink()
 
+    def unpack_closure(self, packages: list[str], root: Path) -> None:
+        """Update the lists, and put the files of ``packages`` and all dependencies below ``root``.
+
+        Raises:
+            BuildError: the archive does not respond, or lacks one.
+        """
+        self._update()
+        planned = self._run(
+            "apt-get", "install", "--simulate", "--no-install-recommends", *packages
+        )
+        closure = sorted(set(re.findall(r"(?m)^Inst (\S+)", planned)))
+        for name in _MERGED:
+            (root / "usr" / name).mkdir(parents=True)
+            (root / name).symlink_to(f"usr/{name}")
+        downloads = self.folder / "downloads"
+        downloads.mkdir()
+        self._run("apt-get", "download", "-qq", *closure, cwd=downloads)
+        for package in sorted(downloads.glob("*.deb")):
+            self._run("sh", "-c", _UNPACK, str(package), str(root))
+            package.unlink()
+
     def _update(self) -> None:
         self._prepare()
         self._run("apt-get", "update", "-qq")
@@ -76,11 +106,13 @@ class Archive:
         signed = f" signed-by={_KEYRING}" if _KEYRING.exists() else ""
         (self.folder / "sources.list").write_text(
             # Without `target`, the descriptions of desktop programs would come along.
-            f"deb [arch=amd64 target=Packages{signed}] {_mirror()} {self.suite} main\n",
+            f"deb [arch={self.architecture} target=Packages{signed}] "
+            f"{_mirror()} {self.suite} main\n",
             encoding="utf-8",
         )
         (self.folder / "status").touch()
-        # An empty pkgcache: it would be larger than the lists.
+        # An empty pkgcache: it would be larger than the lists. A mirror may be behind, and what it
+        # has is still signed.
         (self.folder / "apt.conf").write_text(
             f"""
             Dir::Etc::sourcelist "{self.folder}/sources.list";
@@ -90,10 +122,11 @@ class Archive:
             Dir::Cache "{self.folder}/cache";
             Dir::Cache::pkgcache "";
             Dir::Cache::srcpkgcache "";
-            APT::Architecture "amd64";
-            APT::Architectures "amd64";
+            APT::Architecture "{self.architecture}";
+            APT::Architectures "{self.architecture}";
             APT::Sandbox::User "";
             APT::Update::Error-Mode "any";
+            Acquire::Check-Valid-Until "false";
             Acquire::GzipIndexes "true";
             Acquire::Languages "none";
             Acquire::Retries "3";
@@ -126,7 +159,7 @@ def _mirror() -> str:
 
 
 def _numbers(release: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", release.removesuffix("-amd64"))]
+    return [int(number) for number in re.findall(r"\d+", release.rpartition("-")[0])]
 
 
 def _output(*command: str, cwd: Path | None = None, **environ: str) -> str:

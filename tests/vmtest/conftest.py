@@ -18,7 +18,6 @@ from tests.vmtest.requirements import find_unmet
 from tests.vmtest.scenario_result import SOURCES, ScenarioResult, SourceEvents
 
 _RUNS: Final = pytest.StashKey[dict[str, GuestRun]]()
-_BOOTS: Final = pytest.StashKey[Boots]()
 _MATRIX: Final = pytest.StashKey[Matrix]()
 
 
@@ -48,29 +47,6 @@ def _is_unplayable(config: pytest.Config, item: pytest.Item) -> bool:
     return reason is not None
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start to boot the guests of the remaining tests, once each."""
-    if session.config.option.collectonly:
-        return
-    marks = (mark for item in session.items for mark in item.iter_markers("guest"))
-    boots = Boots()
-    session.config.stash[_BOOTS] = boots
-    boots.start(dict.fromkeys((mark.args[0], mark.args[1]) for mark in marks))
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the guests, also after an interruption."""
-    if boots := config.stash.get(_BOOTS, None):
-        boots.close()
-
-
-@pytest.fixture
-def boots(request: pytest.FixtureRequest) -> Boots:
-    """Return the guests of this session."""
-    return request.config.stash[_BOOTS]
-
-
 @pytest.fixture(
     params=[
         *(pytest.param(name, marks=needs_guest(boot_machine, name)) for name in KERNELS),
@@ -96,12 +72,13 @@ def guest_run(request: pytest.FixtureRequest, boots: Boots) -> GuestRun:
 
 
 @pytest.fixture
-def result(guest_run: GuestRun, scenario: str) -> ScenarioResult:
+def result(guest_run: GuestRun, scenario: str, boots: Boots) -> ScenarioResult:
     """Return the results of a scenario on a kernel."""
     value = guest_run.results["scenarios"][scenario]
     assert "not_playable" not in value, f"kernels.toml does not say that {value['not_playable']}"
-    assert "failed" not in value, value["failed"]
     key = guest_run.kernel.name, scenario
+    if "failed" in value:
+        boots.fail_once((boot_machine, " ".join(key)), value["failed"])
     if key not in _PARSED:
         _PARSED[key] = ScenarioResult.from_json(value)
     return _PARSED[key]

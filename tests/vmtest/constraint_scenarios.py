@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -101,8 +101,8 @@ def socket() -> ScenarioKills:
 @requires(is_guest)
 def version_1() -> ScenarioKills:
     """The cgroup is of version 1, with a limit on memory plus swap."""
-    time.sleep(_REPORTS_S)
-    with _swap_disk(), _memory_v1() as root:
+    with _swap_disk(), mount_memory_v1() as root:
+        time.sleep(_REPORTS_S)
         own = root / "guest-v1"
         own.mkdir()
         (own / "memory.limit_in_bytes").write_text(str(_LIMIT), encoding="ascii")
@@ -122,7 +122,7 @@ def version_1() -> ScenarioKills:
 
 
 @contextmanager
-def _memory_v1() -> Iterator[Path]:
+def mount_memory_v1() -> Iterator[Path]:
     """Mount the memory controller's own hierarchy, which takes it from cgroup v2 for good.
 
     Raises:
@@ -134,12 +134,40 @@ def _memory_v1() -> Iterator[Path]:
     _V1.mkdir()
     deadline = time.monotonic() + _FREE_S
     while (code := _mount_memory()) == errno.EBUSY and time.monotonic() < deadline:
-        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+        _free_removed_memcgs()
         time.sleep(0.5)
-    assert code in {0, errno.EINVAL, errno.ENOENT}, os.strerror(code)
+    assert code in {0, errno.EINVAL, errno.ENOENT}, f"{os.strerror(code)}\n{_read_cgroup_stat()}"
     if code or not (_V1 / "memory.limit_in_bytes").exists():
         raise NotPlayableError("this kernel has no memory controller for cgroup v1")
     yield _V1
+
+
+def _free_removed_memcgs() -> None:
+    """Drop the last references to removed cgroups: charges that CPUs cache, and pages.
+
+    A CPU caches a removed cgroup's charges (``memcg_stock_pcp``) until another cgroup is charged
+    there. A page that was evicted and first read again by a process of such a cgroup is charged to
+    it as long as any process maps the page.
+    """
+    root = Cgroup()
+    control = root.folder / "cgroup.subtree_control"
+    control.write_text("+memory", encoding="ascii")
+    with root.child("guest-stock") as own:
+        for cpu in os.sched_getaffinity(0):
+            program = f"echo $$ > {own.procs} && exec dd if=/dev/zero of=/dev/null bs=1M count=1"
+            _run("taskset", "--cpu-list", str(cpu), "sh", "-c", program)
+    control.write_text("-memory", encoding="ascii")
+    os.sync()
+    for name in ("compact_memory", "drop_caches"):  # the first one empties the CPUs' lists of pages
+        Path("/proc/sys/vm", name).write_text("3", encoding="ascii")
+    reclaim = root.folder / "memory.reclaim"  # since Linux 5.19; it evicts mapped pages, too
+    if reclaim.exists():
+        with suppress(OSError):  # EAGAIN: there was less than that
+            reclaim.write_text("256M", encoding="ascii")
+
+
+def _read_cgroup_stat() -> str:
+    return (Cgroup().folder / "cgroup.stat").read_text(encoding="ascii")
 
 
 def _mount_memory() -> int:

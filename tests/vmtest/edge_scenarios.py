@@ -19,6 +19,7 @@ from otel_oom.model.types import Capture, Task
 from otel_oom.snapshot import process_state
 from tests.testlib.kernel.kills import wait_until_killed
 from tests.testlib.kernel.memcg import own_memcg
+from tests.testlib.speed import slowness
 from tests.vmtest.programs import fill_cgroup, program_path
 from tests.vmtest.requirements import (
     can_protect,
@@ -71,7 +72,7 @@ def stuck() -> ScenarioKills:
         pid = int(_read_line(tracer))
         started_ns = ProcessLookup().start_boottime_ns(pid)
         assert _read_line(tracer) == "exiting"
-        deadline = time.monotonic() + _REAPED_S
+        deadline = time.monotonic() + _REAPED_S * slowness()
         while _read_anon_kb(pid):
             assert time.monotonic() < deadline, "the reaper did not come"
             time.sleep(0.1)

@@ -8,32 +8,29 @@ mix output.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from tests.testlib.repository import REPOSITORY
-from tests.vmtest import programs, systemd
+from tests.vmtest import programs
+from tests.vmtest.arm64 import arm64_command
 from tests.vmtest.kernels import Kernel
 from tests.vmtest.results_file import RESULTS_FILE, read_results
+from tests.vmtest.vng import PATH, vng_command, vng_path
 
-_PACKAGES: Final = REPOSITORY / "build" / "guest-packages"
 _STARTED: Final = "started"
 _CONSOLE: Final = "console.log"
 
 _BOOT_LIMIT_S: Final = 240.0
-"""An idle machine takes 10 s, and a busy one ten times that."""
+_IDLE_BOOT_S: Final = 15.0
+"""More than an idle machine takes to boot; a busy one takes ten times that."""
 
 _OFF_S: Final = 120.0
 """The time for a guest to switch itself off; a panic prints its report first."""
@@ -44,8 +41,6 @@ _LAST_WORDS: Final = 40
 _LOCKUP: Final = b"BUG: soft lockup"
 _MAX_LOCKUPS: Final = 4
 """A busy machine can keep a guest from its processors for the 22 s of one report."""
-
-_PATH: Final = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 
 class GuestError(RuntimeError):
@@ -70,13 +65,14 @@ def missing() -> str | None:
     if os.uname().machine != "x86_64":
         return "the kernels that are tested are for x86-64"
     for program, package in (
-        (_vng(), "virtme-ng, from PyPI"),
+        (vng_path(), "virtme-ng, from PyPI"),
         ("qemu-system-x86_64", "qemu-system-x86"),
+        ("qemu-system-aarch64", "qemu-system-arm"),
         ("modprobe", "kmod"),
         ("file", "file"),  # by which vng finds the release of an image
         ("bpftrace", "bpftrace"),
     ):
-        if not shutil.which(program, path=_PATH):
+        if not shutil.which(program, path=PATH):
             return f"{Path(program).name} is missing; install {package}"
     return None
 
@@ -89,6 +85,7 @@ def run_guest(  # noqa: PLR0913  the last are seldom given
     devices: Sequence[str] = (),
     *,
     by_systemd: bool = False,
+    root: Path | None = None,
 ) -> GuestRun:
     """Boot ``kernel`` and run ``python -m module FOLDER`` in it, as root and without packages.
 
@@ -98,20 +95,21 @@ def run_guest(  # noqa: PLR0913  the last are seldom given
         kernel: what to boot.
         module: writes its results to that folder.
         folder: an empty one; what the guest shares with us, and where its console is kept.
-        limit_s: how long the module may take.
+        limit_s: how long the module may take; longer on a machine that is slow to boot it.
         devices: further options of QEMU.
         by_systemd: whether the module runs as a service of systemd, as there is on a host.
+        root: whose systemd that is, if not this machine's.
 
     Raises:
         GuestError: it did not boot, or had no results in time.
         ProgramError: the programs of the scenarios cannot be compiled.
     """
-    programs.build_programs()
+    programs.build_programs(arm64=kernel.arm64)
     for hangs in range(_TRIES):
-        began = time.monotonic()
         for name in (_STARTED, _CONSOLE):
             (folder / name).unlink(missing_ok=True)
-        machine = _start(kernel, module, folder, devices, by_systemd=by_systemd)
+        machine = _start(kernel, module, folder, devices, by_systemd=by_systemd, root=root)
+        began = time.monotonic()
         try:
             if not _appears(folder / _STARTED, machine, _BOOT_LIMIT_S):
                 # An emulated processor fails now and then, in the kernel's first second.
@@ -120,7 +118,8 @@ def run_guest(  # noqa: PLR0913  the last are seldom given
                 print(describe_failure(kernel, folder, what), file=sys.stderr)  # noqa: T201  pytest shows it
                 continue
             booted = time.monotonic()
-            if not _appears(folder / RESULTS_FILE, machine, limit_s):
+            slowness = max(1.0, (booted - began) / _IDLE_BOOT_S)
+            if not _appears(folder / RESULTS_FILE, machine, limit_s * slowness):
                 failure = describe_failure(kernel, folder, "had no results")
                 # Likewise when it has booted: in the file system that it has from us, or for ever
                 # at one instruction that another processor has patched.
@@ -154,7 +153,7 @@ def start_machine(
     Raises:
         ProgramError: the programs of the scenarios cannot be compiled.
     """
-    programs.build_programs()
+    programs.build_programs(arm64=kernel.arm64)
     started = _start(kernel, module, folder, devices)
     try:
         yield started
@@ -162,41 +161,21 @@ def start_machine(
         _end(started)
 
 
-def _vng() -> str:
-    """Return the vng beside our interpreter, else that on PATH, else its name."""
-    own = Path(sys.executable).with_name("vng")
-    return str(own) if own.exists() else shutil.which("vng", path=_PATH) or "vng"
-
-
-def _start(
-    kernel: Kernel, module: str, folder: Path, devices: Sequence[str], *, by_systemd: bool = False
+def _start(  # noqa: PLR0913  those of run_guest
+    kernel: Kernel,
+    module: str,
+    folder: Path,
+    devices: Sequence[str],
+    *,
+    by_systemd: bool = False,
+    root: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    # Each file that an import looks for is a question to this machine: of site-packages only
-    # what is needed, and no compiled modules written, which could not be.
-    inside = shlex.join([sys.executable, "-S", "-B", "-m", module, str(folder)])
-    inside = f"PYTHONPATH={shlex.quote(str(_packages()))} {inside}"
-    script = (
-        f"cd {shlex.quote(str(REPOSITORY))} && : > {folder / _STARTED} && "
-        # The kernel shall find its victims among those of the scenarios: without its shell a
-        # guest ends.
-        f"echo -1000 > /proc/self/oom_score_adj && {inside}"
+    started = folder / _STARTED
+    command = (
+        arm64_command(kernel, module, folder, started)
+        if kernel.arm64
+        else vng_command(kernel, module, folder, started, devices, by_systemd=by_systemd, root=root)
     )
-    command = [
-        *(_vng(), "--run", str(kernel.image), "--verbose"),
-        # The processor's own virtualization does not boot every one of these, nor is it in CI.
-        *("--disable-kvm", "--disable-microvm", "--force-9p"),
-        *("--user", "root", "--memory", "2G", "--cpus", "2"),
-        *("--rwdir", str(folder)),
-        # Nothing of the log may be overwritten before it is read.
-        *("--append", "log_buf_len=8M"),
-        # Several nodes, to bind to; 5.10 accounts swap to cgroups only with this option.
-        *("--append", "numa=fake=4", "--append", "swapaccount=1"),
-        # Debian's kernels keep pressure stall information only with this option.
-        *("--append", "psi=1"),
-        *([f"--qemu-opts={' '.join(devices)}"] if devices else []),
-        *(systemd.boot_arguments(folder, script, REPOSITORY) if by_systemd else []),
-        *("--", "true" if by_systemd else script),
-    ]
     with (folder / _CONSOLE).open("ab") as console:
         return subprocess.Popen(
             # A PID namespace of its own: whatever ends us, QEMU does not go on.
@@ -207,25 +186,13 @@ def _start(
             ],
             cwd=folder,
             # vng finds its other half there.
-            env={**os.environ, "PATH": f"{Path(_vng()).parent}:{_PATH}"},
+            env={**os.environ, "PATH": f"{Path(vng_path()).parent}:{PATH}"},
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=subprocess.STDOUT,
             # vng, its shell, virtme-run and QEMU: one group, which is ended as one.
             process_group=0,
         )
-
-
-def _packages() -> Path:
-    """Return a folder that has the packages which the product needs in a guest, as links."""
-    _PACKAGES.mkdir(parents=True, exist_ok=True)
-    link = _PACKAGES / msgspec.__name__
-    installed = Path(msgspec.__file__).parent
-    if not link.exists() or not link.samefile(installed):
-        unfinished = _PACKAGES / f".{uuid.uuid4()}"  # several guests start at once
-        unfinished.symlink_to(installed)
-        unfinished.rename(link)
-    return _PACKAGES
 
 
 def _appears(path: Path, machine: subprocess.Popen[bytes], limit_s: float) -> bool:

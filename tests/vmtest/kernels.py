@@ -54,6 +54,8 @@ class Kernel:
     image: Path
     log_sums: bool
     """True if its log has exact sizes, where a counter lacks the part of each CPU."""
+    arm64: bool = False
+    """True if its machine is emulated for arm64, and for x86-64 otherwise."""
 
 
 def fetch_kernel(name: str) -> Kernel:
@@ -76,7 +78,23 @@ def fetch_kernel(name: str) -> Kernel:
         newest = json.loads(stamp.read_text(encoding="utf-8"))
     release = newest["release"]
     image = _image(folder / release, release)
-    return Kernel(name, release, newest["version"], image, wanted.get("log_sums", False))
+    return Kernel(
+        name,
+        release,
+        newest["version"],
+        image,
+        wanted.get("log_sums", False),
+        is_arm64(name),
+    )
+
+
+def is_arm64(name: str) -> bool:
+    """Return True if the kernel of that name is for arm64."""
+    return "arm64" in _flavour(KERNELS[name])
+
+
+def _flavour(wanted: dict[str, Any]) -> str:
+    return str(wanted.get("flavour", "amd64"))
 
 
 def main() -> int:
@@ -116,9 +134,10 @@ def _renew(wanted: dict[str, Any], folder: Path, stamp: Path) -> None:
     # Beside the targets, so that each rename is atomic.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as new:
         whole, small, noted = Path(new, "whole"), Path(new, "small"), Path(new, "newest")
-        archive = Archive(wanted["suite"], Path(new, "apt"))
+        flavour = _flavour(wanted)
+        archive = Archive(wanted["suite"], Path(new, "apt"), flavour.partition("-")[0])
         try:
-            release, version = archive.find_newest(packages[0], wanted["series"])
+            release, version = archive.find_newest(packages[0], wanted["series"], flavour)
         except BuildError as error:
             if not stamp.exists():
                 raise

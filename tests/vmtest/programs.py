@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,12 @@ from tests.testlib.repository import REPOSITORY
 
 _SOURCES: Final = Path(__file__).with_name("programs")
 _BUILT: Final = REPOSITORY / "build" / "guests"
+ARM64_PROGRAMS: Final = REPOSITORY / "build" / "guests-arm64"
+"""The folder of the programs for arm64, which are those of `build/guests` in a guest."""
+
+_COMPILER: Final = ("clang",)
+# Clang with the start files of other machines; Debian's packages of them are 200 MB.
+_ARM64_COMPILER: Final = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl")
 _FLAGS: Final = (
     *("-static", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-pthread"),
     "-fno-builtin",  # else memory that is never read is not allocated
@@ -38,30 +46,31 @@ def fill_cgroup(memcg: Cgroup) -> int:
     return process.pid
 
 
-def build_programs() -> None:
+def build_programs(*, arm64: bool = False) -> None:
     """Compile the programs that are not up to date; a guest cannot write here.
 
     Raises:
-        ProgramError: clang is missing or rejects a program.
+        ProgramError: the compiler is missing or rejects a program.
     """
-    _BUILT.mkdir(parents=True, exist_ok=True)
-    with (_BUILT / "lock").open("ab") as lock:
+    folder = ARM64_PROGRAMS if arm64 else _BUILT
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shared = (*_SOURCES.glob("*.h"), Path(__file__))
         for source in sorted(_SOURCES.glob("*.c")):
-            path = program_path(source.stem)
+            path = folder / source.stem
             newest = max(made_of.stat().st_mtime for made_of in (source, *shared))
             if not path.exists() or path.stat().st_mtime <= newest:
-                _compile(source, path)
+                _compile(_ARM64_COMPILER if arm64 else _COMPILER, source, path)
 
 
-def _compile(source: Path, path: Path) -> None:
+def _compile(compiler: Sequence[str], source: Path, path: Path) -> None:
     unfinished = path.with_suffix(".new")
-    command = ["clang", *_FLAGS, str(source), "-o", str(unfinished)]
+    command = [*compiler, *_FLAGS, str(source), "-o", str(unfinished)]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except OSError as error:
-        raise ProgramError(f"clang cannot be run: {error.strerror}") from error
+        raise ProgramError(f"{compiler[0]} cannot be run: {error.strerror}") from error
     except subprocess.CalledProcessError as error:
         raise ProgramError(f"{source.name} does not compile:\n{error.stderr}") from error
     unfinished.rename(path)

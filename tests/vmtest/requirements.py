@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,15 @@ from tests.vmtest.scenario_kills import ScenarioKills
 Scenario = Callable[[], ScenarioKills]
 Requirement = Callable[[], bool]
 
+GUEST_OPTION: Final = "otel_oom_guest"
+"""The option on the kernel command line of a guest that virtme-ng has not booted."""
+
 _CAP_SYS_RESOURCE: Final = 24
 _REQUIREMENTS: Final[dict[str, tuple[Requirement, ...]]] = {}
 
-IN_GUEST: Final = "virtme" in Path("/proc/cmdline").read_text(encoding="ascii")
-"""True in a guest of virtme-ng, whose kernel command line names it."""
+_COMMAND_LINE: Final = Path("/proc/cmdline").read_text(encoding="ascii")
+IN_GUEST: Final = "virtme" in _COMMAND_LINE or GUEST_OPTION in _COMMAND_LINE.split()
+"""True in a guest, whose kernel command line says so."""
 
 
 def requires(*requirements: Requirement) -> Callable[[Scenario], Scenario]:
@@ -42,6 +47,11 @@ def find_unmet(scenario: str) -> str | None:
 def is_guest() -> bool:
     """it would affect the whole machine"""
     return IN_GUEST
+
+
+def has_bpftrace() -> bool:
+    """bpftrace is not installed"""
+    return shutil.which("bpftrace") is not None
 
 
 def has_cgroup_v2() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
@@ -20,7 +20,7 @@ from tests.vmtest.source_recorder import SourceRecorder
 SOURCES: Final = ("libbpf", "kmsg")
 """Both run in each guest; the second one knows only what the kernel prints."""
 
-SLACK_BYTES: Final = 1 << 20
+_SLACK_PAGES: Final = 256
 """More than a victim's threads, or a guest's CPUs, can count before it is visible."""
 
 _HEADER = re.compile(
@@ -78,7 +78,14 @@ class ScenarioResult:
     """The kills read back from the kernel log afterwards, with the marks that they have left."""
     counter_rise: int
     """The rise of oom_kill in /proc/vmstat."""
-    seconds: float = 0.0
+    seconds: float
+    page_bytes: int
+    """The size of the kernel's pages."""
+
+    @property
+    def slack_bytes(self) -> int:
+        """The bytes that the kernel's counters can differ by."""
+        return _SLACK_PAGES * self.page_bytes
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -90,6 +97,13 @@ class ScenarioResult:
         kmsg = whole.events["kmsg"]
         kills = [kill for kill in kmsg.kills if kill.victim.tid not in whole.killed_again]
         return replace(whole, events=whole.events | {"kmsg": replace(kmsg, kills=kills)})
+
+    def with_recovered(self, kills: Iterable[OomKill]) -> Self:
+        """Return the results with those of the ``kills`` whose line is one of its records."""
+        sequences = {int(record.split(",", 2)[1]) for record in self.records}
+        return replace(
+            self, recovered=[kill for kill in kills if kill.capture.sequence in sequences]
+        )
 
     @property
     def killed_again(self) -> set[int]:
@@ -142,3 +156,15 @@ class ScenarioResult:
                 headers[int(chosen["pid"])] = current | chosen.groupdict()
                 current = {}
         return {pid: header for pid, header in headers.items() if "mask" in header}
+
+
+def memcg_below_group(kill: OomKill, made: ScenarioKills) -> bool:
+    """Return whether the log says no more than that the victim was below the cgroup of a group.
+
+    While the process exists, live capture reads its cgroup; a file has the group's, with "/…".
+    """
+    if kill.memcg is None or not kill.memcg.path.endswith("/…"):
+        return False
+    (path,) = (path for path, pids in made.memcgs.items() if kill.victim.tgid in pids)
+    assert path.startswith(kill.memcg.path.removesuffix("…"))
+    return True

@@ -7,7 +7,6 @@ trigger. The first sentence of its docstring is its row of the table in docs/ker
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -15,27 +14,38 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.temporary_cgroup import Cgroup
-from tests.testlib.kernel.kills import run_python, wait_until_killed
+from tests.testlib.kernel.kills import run_python, wait_until_asleep, wait_until_killed
 from tests.testlib.kernel.memcg import own_memcg
+from tests.testlib.speed import slowness
 from tests.vmtest import constraint_scenarios, edge_scenarios, programs
 from tests.vmtest.bpftrace import start_bpftrace
 from tests.vmtest.programs import fill_cgroup
-from tests.vmtest.requirements import can_protect, has_cgroup_v2, is_guest, requires
+from tests.vmtest.requirements import (
+    can_protect,
+    has_bpftrace,
+    has_cgroup_v2,
+    is_guest,
+    requires,
+)
 from tests.vmtest.scenario_kills import ScenarioKills
+from tests.vmtest.source_recorder import wait_until_completed
+from tests.vmtest.victim_code import (
+    ALLOCATE,
+    ALLOCATE_4_GIB,
+    ENTER_CGROUP,
+    EXIT_NUMBER,
+    WAIT,
+    hold_memory,
+)
 
 _TINY: Final = 1 << 20
 _SMALL: Final = 16 << 20
 _LIMIT: Final = 32 << 20  # Python itself needs some of it
 
-_SNAPSHOT_S: Final = 2.0
 STORM: Final = 300
 _AT_ONCE: Final = 4
 _STORM_S: Final = 120.0
 
-
-_ALLOCATE = "held = [bytearray(b'x' * (1 << 20)) for _ in range(96)]\n"
-_ENTER_CGROUP = "import ctypes, os, sys, threading, time\nopen(sys.argv[1], 'w').write('0')\n"
-_WAIT = "print('ready', flush=True)\ntime.sleep(600)\n"
 
 HOSTILE: Final = b"x) a\n\\\x1b[31m\xff"
 HOSTILE_UID: Final = 4242
@@ -74,9 +84,9 @@ def _kill_in_nested(*, apart: bool) -> ScenarioKills:
 def threads() -> ScenarioKills:
     """The victim has nine threads; another one than the first allocates."""
     return _exceed_limit(
-        "for _ in range(8):\n"
+        "import threading\nfor _ in range(8):\n"
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-        f"eater = threading.Thread(target=lambda: {_ALLOCATE.split('= ')[1].strip()})\n"
+        f"eater = threading.Thread(target=lambda: {ALLOCATE.split('= ')[1].strip()})\n"
         "eater.start()\n"
         "eater.join()\n"
     )
@@ -85,9 +95,9 @@ def threads() -> ScenarioKills:
 def leaderless() -> ScenarioKills:
     """The victim's first thread has exited before; its pid still names the process."""
     return _exceed_limit(
-        f"def eat():\n    time.sleep(0.5)\n    {_ALLOCATE}"
+        f"import ctypes, threading\ndef eat():\n    time.sleep(0.5)\n    {ALLOCATE}"
         "threading.Thread(target=eat).start()\n"
-        "ctypes.CDLL(None).syscall(60, 0)\n"  # exit(2): of this thread alone
+        f"ctypes.CDLL(None).syscall({EXIT_NUMBER}, 0)\n"  # of this thread alone
     )
 
 
@@ -96,12 +106,12 @@ def hostile() -> ScenarioKills:
     return _exceed_limit(
         f"open('/proc/self/oom_score_adj', 'w').write('{HOSTILE_SCORE}')\n"
         f"open('/proc/self/comm', 'wb').write({HOSTILE!r})\n"
-        f"os.setuid({HOSTILE_UID})\n{_ALLOCATE}"
+        f"os.setuid({HOSTILE_UID})\n{ALLOCATE}"
     )
 
 
 def _exceed_limit(program: str) -> ScenarioKills:
-    with own_memcg(_LIMIT) as own, run_python(_ENTER_CGROUP + program, own.procs) as eater:
+    with own_memcg(_LIMIT) as own, run_python(ENTER_CGROUP + program, own.procs) as eater:
         wait_until_killed(eater)
         return ScenarioKills([eater.pid], own.path, own.inode, trigger=eater.pid)
 
@@ -114,18 +124,15 @@ def other() -> ScenarioKills:
     """
     protect = "open('/proc/self/oom_score_adj', 'w').write('-1000')\n"
     with own_memcg(_LIMIT) as own, ExitStack() as stack:
-        big = stack.enter_context(
-            run_python(f"{_ENTER_CGROUP}{_hold_memory(20)}{_WAIT}", own.procs)
-        )
+        big = stack.enter_context(run_python(f"{ENTER_CGROUP}{hold_memory(20)}{WAIT}", own.procs))
         _wait_until_ready(big)
         _set_score_adj(big, 1000)
         small = stack.enter_context(
-            run_python(f"{_ENTER_CGROUP}{protect}{_hold_memory(16)}{_WAIT}", own.procs)
+            run_python(f"{ENTER_CGROUP}{protect}{hold_memory(16)}{WAIT}", own.procs)
         )
         wait_until_killed(big)
         _wait_until_ready(small)
-        # The trigger is read after the kill, and a guest is slow.
-        time.sleep(_SNAPSHOT_S)
+        wait_until_completed([big.pid])  # the trigger is read after the kill
         return ScenarioKills([big.pid], own.path, own.inode, trigger=small.pid)
 
 
@@ -135,7 +142,7 @@ def sysrq() -> ScenarioKills:
     return _kill_by_sysrq()
 
 
-@requires(is_guest)
+@requires(is_guest, has_bpftrace)
 def traced() -> ScenarioKills:
     """A kill by sysrq while bpftrace has a kprobe on oom_kill_process."""
     with start_bpftrace() as running:
@@ -146,19 +153,12 @@ def traced() -> ScenarioKills:
 
 def _kill_by_sysrq() -> ScenarioKills:
     with own_memcg(128 << 20) as own:
-        with run_python(f"{_ENTER_CGROUP}{_hold_memory(20)}{_WAIT}", own.procs) as chosen:
+        with run_python(f"{ENTER_CGROUP}{hold_memory(20)}{WAIT}", own.procs) as chosen:
             _wait_until_ready(chosen)
             _set_score_adj(chosen, 1000)
             Path("/proc/sysrq-trigger").write_text("f", encoding="ascii")
             wait_until_killed(chosen)
         return ScenarioKills([chosen.pid], own.path, own.inode, trigger=0, scope="host")
-
-
-_BIGMEM = (
-    "import mmap\nopen('/proc/self/oom_score_adj', 'w').write('1000')\n"
-    # MAP_POPULATE: at once, and by the kernel.
-    "mmap.mmap(-1, 4 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x8000)\n"
-)
 
 
 @requires(is_guest)
@@ -183,7 +183,7 @@ def _exceed_host_memory(*, allocating: bool) -> ScenarioKills:
             Path("/proc/sys/vm", name).write_text(value, encoding="ascii")
         with (
             subprocess.Popen(["sleep", "600"]) as next_best,
-            run_python(_BIGMEM, Cgroup().procs) as big,
+            run_python(ALLOCATE_4_GIB, Cgroup().procs) as big,
         ):
             _set_score_adj(next_best, 900)
             wait_until_killed(big)
@@ -194,9 +194,7 @@ def _exceed_host_memory(*, allocating: bool) -> ScenarioKills:
                 next_best.wait(0.5)
                 pids.append(next_best.pid)
             next_best.kill()
-        if allocating:
-            # The settings are read after the kill, and a guest is slow.
-            time.sleep(_SNAPSHOT_S)
+        wait_until_completed(pids)  # the settings are read after the kill
         return ScenarioKills(pids, trigger=-1, scope="host")
     finally:
         own_score.write_text("0", encoding="ascii")
@@ -225,7 +223,7 @@ def nobody() -> ScenarioKills:
         # At once: each further allocation fails too, and prints a report.
         "except OSError as error:\n    os._exit(error.errno != errno.ENOMEM)\n"
     )
-    with own_memcg(_LIMIT) as own, run_python(_ENTER_CGROUP + program, own.procs) as trigger:
+    with own_memcg(_LIMIT) as own, run_python(ENTER_CGROUP + program, own.procs) as trigger:
         assert trigger.wait(60) == 0
         return ScenarioKills([], own.path, own.inode, trigger=trigger.pid)
 
@@ -254,13 +252,9 @@ def storm() -> ScenarioKills:
                 text=True,
             )
             storms.append(stack.enter_context(process))
-        outputs = [process.communicate(timeout=_STORM_S)[0] for process in storms]
+        outputs = [process.communicate(timeout=_STORM_S * slowness())[0] for process in storms]
         assert not any(process.returncode for process in storms)
     return ScenarioKills([int(pid) for output in outputs for pid in output.split()])
-
-
-def _hold_memory(mib: int) -> str:
-    return f"held = b'x' * ({mib} << 20)\n"
 
 
 @contextmanager
@@ -268,6 +262,7 @@ def _run_idle(memcg: Cgroup) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["sleep", "600"]) as process:
         try:
             memcg.procs.write_text(str(process.pid), encoding="ascii")
+            wait_until_asleep(process)
             yield process
         finally:
             process.kill()

@@ -5,19 +5,27 @@ from __future__ import annotations
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeVar
 
-from otel_oom.capture.source import Source
+from msgspec.structs import replace
+
+from otel_oom.capture.source import AnnotateKill, Source
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import TaskList
+from otel_oom.snapshot import ProcessScanner, add_limit_cgroup, take_snapshot
+from otel_oom.snapshot.host_stats import read_vm_settings
+from tests.testlib.kernel.memcg import CGROUP_MOUNT
+from tests.testlib.speed import slowness
+from tests.testlib.wait import wait_until
 
 _POLL_S: Final = 0.1
 _ENDS_S: Final = 30.0
+_COMPLETED_S: Final = 60.0
 
 EventT = TypeVar("EventT", bound=CapturedEvent)
 
@@ -30,6 +38,18 @@ class CompletedKill(NamedTuple):
     scanned: TaskList | None
 
 
+_SCANNER: Final = ProcessScanner(CGROUP_MOUNT)
+
+
+def complete_kill(annotate: AnnotateKill, kill: OomKill) -> CompletedKill:
+    """Read what the agent reads of a kill."""
+    snapshot = take_snapshot(kill, CGROUP_MOUNT)
+    kill = annotate(kill)
+    snapshot = replace(add_limit_cgroup(kill, snapshot, CGROUP_MOUNT), vm_sysctl=read_vm_settings())
+    swapped = bool(snapshot.host and snapshot.host.swap_used)
+    return CompletedKill(kill, snapshot, _SCANNER.scan(kill, swapped=swapped))
+
+
 @dataclass(frozen=True)
 class SourceRecorder:
     """A source, and the events that it has captured."""
@@ -40,6 +60,8 @@ class SourceRecorder:
     events: list[CapturedEvent] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
     scanned: list[TaskList | None] = field(default_factory=list)
+    completed: set[int] = field(default_factory=set)
+    """The pids whose kills have their snapshot."""
 
     def drain(self) -> int:
         """Record the waiting events, and return their number."""
@@ -50,11 +72,34 @@ class SourceRecorder:
             event, snapshot, scanned = self.complete(event)
             self.snapshots.append(snapshot)
             self.scanned.append(scanned)
+            self.completed.add(event.victim.tgid or 0)
         self.events.append(event)
 
     def of_type(self, event_type: type[EventT]) -> list[EventT]:
         """Return the events of one type."""
         return [event for event in self.events if isinstance(event, event_type)]
+
+
+_running: list[SourceRecorder] = []
+"""Those that are drained in the background."""
+
+
+def wait_until_completed(pids: Iterable[int]) -> None:
+    """Wait until each of these kills has its snapshot, by every running recorder that takes one.
+
+    Whatever a scenario puts back then can no more be read.
+
+    Raises:
+        TimeoutError: one has none in time.
+    """
+    wanted = set(pids)
+    for recorder in _running:
+        if recorder.complete:
+            wait_until(
+                lambda recorder=recorder: wanted <= recorder.completed,  # type: ignore[misc]
+                f"the snapshots of {wanted}",
+                limit=_COMPLETED_S * slowness(),
+            )
 
 
 @contextmanager
@@ -71,9 +116,11 @@ def drain_in_background(recorders: Sequence[SourceRecorder]) -> Iterator[None]:
 
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow)
+        _running.extend(recorders)
         try:
             yield
         finally:
+            _running.clear()
             over.set()
             following.result()
 

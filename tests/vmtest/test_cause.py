@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.enrich.advice import advise
 from otel_oom.enrich.event import enrich_kill
 from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.types import TaskList
+from tests.testlib.evidence import check_evidence
 from tests.testlib.samples.events import HOST
+from tests.testlib.samples.otlp import log_attributes
 from tests.vmtest.guest import GuestRun
-from tests.vmtest.scenario_result import SLACK_BYTES, ScenarioResult
-
-PAGE: Final = 4096
-
+from tests.vmtest.scenario_result import ScenarioResult
 
 ONE_CGROUP: Final = ["memcg", "threads", "hostile", "other"]
 """Scenarios with one kill, in one cgroup without children.
@@ -72,7 +70,10 @@ def test_scanned_tasks_are_those_of_the_kernels_table(guest_run: GuestRun) -> No
             assert task.memcg == result.made.memcg
             assert task.score_adj == int(rows[task.tgid]["adj"])
             if task.tgid != kill.victim.tgid:
-                assert task.resident >= int(rows[task.tgid]["rss"]) * PAGE - SLACK_BYTES
+                assert (
+                    task.resident
+                    >= int(rows[task.tgid]["rss"]) * result.page_bytes - result.slack_bytes
+                )
 
 
 @pytest.mark.parametrize("scenario", ["other"])
@@ -102,7 +103,7 @@ def test_cgroup_statistics_are_those_of_the_cgroup(guest_run: GuestRun) -> None:
         logged = dict(_STATS.findall(report))
         assert {"anon", "file", "shmem", "sock"} <= numbers.stat.keys()
         assert numbers.stat.keys() <= logged.keys()
-        assert numbers.stat["anon"] <= int(logged["anon"]) + SLACK_BYTES
+        assert numbers.stat["anon"] <= int(logged["anon"]) + result.slack_bytes
         assert numbers.events["max"] > 0
         assert bool(numbers.pressure) == guest_run.results["pressure"]
 
@@ -121,14 +122,41 @@ def test_host_memory_and_settings_are_those_of_the_kernel(
         assert len(snapshot.vm_sysctl) == 7
 
 
+def find_first_cause(result: ScenarioResult, *, listed: bool = True) -> dict[str, Any]:
+    """Return the attributes of the process that was killed first, whose evidence they have."""
+    kill, snapshot, scanned = next(completed_kills(result))
+    kill = replace(kill, tasks=(kill.tasks or scanned) if listed else None)
+    enriched = enrich_kill(kill, snapshot, VictimOutcome(), kill.time_unix_ns, HOST)
+    attributes = dict(log_attributes(enriched))
+    check_evidence(attributes)
+    return attributes
+
+
 @pytest.mark.parametrize(
     ("scenario", "expected"),
     [("other", "alone used"), ("sysrq", "sysrq f"), ("host", "of the host's")],
 )
 def test_advice_is_that_of_the_scenario(result: ScenarioResult, expected: str) -> None:
     """For the process that was killed first."""
-    kill, snapshot, scanned = next(completed_kills(result))
-    kill = replace(kill, tasks=kill.tasks or scanned)
-    advice = advise(enrich_kill(kill, snapshot, VictimOutcome(), kill.time_unix_ns, HOST))
-    assert advice is not None
-    assert expected in advice
+    assert expected in find_first_cause(result)["oom.advice"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"),
+    [
+        ("memcg", "single_process"),
+        ("sysrq", "requested"),
+        ("host", "host_memory"),
+        ("policy", "numa_constraint"),
+        ("cpuset", "numa_constraint"),
+    ],
+)
+def test_cause_is_that_of_the_scenario(result: ScenarioResult, expected: str) -> None:
+    """For the process that was killed first; without samples of its usage."""
+    assert find_first_cause(result)["oom.cause"] == expected
+
+
+@pytest.mark.parametrize("scenario", ["host"])
+def test_a_host_without_a_process_list_is_exhausted(result: ScenarioResult) -> None:
+    """As where the scan came too late."""
+    assert find_first_cause(result, listed=False)["oom.cause"] == "host_memory"

@@ -17,10 +17,9 @@ from otel_oom.model.events import OomKill
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.store import Store
 from tests.testlib.command import run_otel_oom
-from tests.vmtest.scenario_result import SLACK_BYTES, SOURCES, ScenarioResult
+from tests.vmtest.scenario_result import SOURCES, ScenarioResult
 
 KB = 1024
-PAGE = 4096
 
 
 def only_scenario(name: str) -> pytest.MarkDecorator:
@@ -64,7 +63,7 @@ def test_each_step_of_the_reaper_is_captured(result: ScenarioResult) -> None:
     assert memory is not None
     reaped = VictimOutcome(reaper=tuple(events.reaper_steps)).reaped_bytes
     assert reaped is not None
-    assert abs(memory.resident - reaped - left) <= SLACK_BYTES
+    assert abs(memory.resident - reaped - left) <= result.slack_bytes
 
 
 @only_scenario("stuck")
@@ -164,9 +163,9 @@ def test_swap_is_that_of_the_kernel_log(result: ScenarioResult, what: str) -> No
     decision = only_kill(result).decision
     assert decision is not None
     assert decision.memcg_usage is not None
-    assert abs((decision.memcg_usage.swap_usage or 0) - usage) <= SLACK_BYTES
+    assert abs((decision.memcg_usage.swap_usage or 0) - usage) <= result.slack_bytes
     assert decision.memcg_usage.swap_limit == limit
-    assert any(pages * PAGE > SLACK_BYTES for pages in result.swapped.values())
+    assert any(pages * result.page_bytes > result.slack_bytes for pages in result.swapped.values())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.model.events import Panic
 from tests.testlib.require import require
 from tests.vmtest.boots import Boots, needs_guest
-from tests.vmtest.kernels import KERNELS
+from tests.vmtest.kernels import KERNELS, is_arm64
 from tests.vmtest.machine import THIRD_BOOT, Machine, Panics, boot_machine
 from tests.vmtest.panics import JOURNAL, LIMIT, PANICS, RECORDS
 
@@ -35,7 +35,11 @@ every_panic = pytest.mark.parametrize("name", PANICS)
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=needs_guest(boot_machine, name)) for name in KERNELS]
+    params=[
+        pytest.param(name, marks=needs_guest(boot_machine, name))
+        for name in KERNELS
+        if not is_arm64(name)
+    ]
 )
 def panics(boots: Boots, request: pytest.FixtureRequest) -> Panics:
     """Return the panics of a machine with that kernel."""
@@ -78,8 +82,8 @@ def test_the_time_is_within_the_boot_that_panicked(panics: Panics, name: str) ->
     event = find_event(panics, name)
     later = [*PANICS[PANICS.index(name) + 1 :]]
     end = panics.known[later[0]]["began"] if later else panics.ended
-    # The store has whole seconds.
-    assert panics.known[name]["began"] - 1 < event.time_unix_ns / NS_PER_S < end
+    # The store has whole seconds, by the guest's own clock.
+    assert panics.known[name]["began"] - 1 < event.time_unix_ns / NS_PER_S < end + 1
 
 
 def test_a_cgroups_panic_has_limit_request_and_trigger(panics: Panics) -> None:

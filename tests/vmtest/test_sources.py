@@ -11,7 +11,7 @@ import pytest
 from msgspec import to_builtins
 
 from otel_oom.model.events import OomKill
-from tests.vmtest.scenario_result import SLACK_BYTES, ScenarioResult
+from tests.vmtest.scenario_result import ScenarioResult
 from tests.vmtest.scenarios import SCENARIOS
 
 _SOURCE_FIELDS: Final = (
@@ -21,18 +21,14 @@ _SOURCE_FIELDS: Final = (
     *("original", "tasks"),  # where both have them, one was early: see test_logs.py
 )
 
-_SLACK: Final = {
-    # /proc has the start in clock ticks, rounded down.
-    "victim.start_boottime_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
-    "trigger.start_boottime_ns": 10**9 // os.sysconf("SC_CLK_TCK"),
-    # A running process counts more before the line is printed; likewise a cgroup.
-    "memory.anon": SLACK_BYTES,
-    "memory.file": SLACK_BYTES,
-    "memory.shmem": SLACK_BYTES,
-    "decision.memcg_usage.usage": SLACK_BYTES,
-    "decision.memcg_usage.swap_usage": SLACK_BYTES,
-}
-
+# /proc has the start in clock ticks, rounded down.
+_TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
+_STARTS: Final = ("victim.start_boottime_ns", "trigger.start_boottime_ns")
+# A running process counts more before the line is printed; likewise a cgroup.
+_COUNTED: Final = (
+    *("memory.anon", "memory.file", "memory.shmem"),
+    *("decision.memcg_usage.usage", "decision.memcg_usage.swap_usage"),
+)
 
 _RIP: Final = re.compile(r"RIP: 0010:(\S+\+0x[0-9a-f]+)/")
 
@@ -40,6 +36,7 @@ _RIP: Final = re.compile(r"RIP: 0010:(\S+\+0x[0-9a-f]+)/")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_both_sources_have_equal_fields(result: ScenarioResult) -> None:
     """Each field that both have; and both group the kills by incident alike."""
+    slack = dict.fromkeys(_STARTS, _TICK_NS) | dict.fromkeys(_COUNTED, result.slack_bytes)
     logged = {kill.victim.tgid or 0: kill for kill in result.events["kmsg"].kills}
     captured = {kill.victim.tgid or 0: kill for kill in result.events["libbpf"].kills}
     assert set(captured) - set(logged) == set(result.made.already_exiting)
@@ -62,8 +59,7 @@ def test_both_sources_have_equal_fields(result: ScenarioResult) -> None:
             for name in both
             if logged_fields[name] != captured_fields[name]
             and (
-                name not in _SLACK
-                or abs(logged_fields[name] - captured_fields[name]) > _SLACK[name]
+                name not in slack or abs(logged_fields[name] - captured_fields[name]) > slack[name]
             )
         }
         assert not different

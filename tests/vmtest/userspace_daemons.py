@@ -24,6 +24,7 @@ from typing import Any, Final
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from otel_oom.capture.userspace.prekill import HOOK_DIR
 from otel_oom.capture.userspace.source import JournalSource
 from otel_oom.linux.cgroupfs import CgroupMount
 from otel_oom.linux.clock import boot_id
@@ -33,14 +34,18 @@ from otel_oom.store import Store
 from tests.vmtest.results_file import write_results
 
 PACKAGES: Final = "packages"
-_UNITS: Final = Path("/run/systemd/system")
-_STATE: Final = Path("/run/otel-oom")
-_LIMIT_S: Final = 90.0
+UNITS: Final = Path("/run/systemd/system")
+_STATE: Final = Path("/run/recorded")
+_LIMIT_S: Final = 60.0
 _POLL_S: Final = 0.1
 _HOLD_MIB: Final = 400
+_ENVIRONMENT: Final = {**os.environ, "LC_ALL": "C", "SYSTEMD_IGNORE_CHROOT": "1"}
+"""With the last one, systemctl works in a root below that of the first process."""
 
 _HOLDER: Final = """
-import sys, time
+import os, sys, time
+with open(sys.argv[4], "w") as file:
+    file.write(f"{os.getpid()}\\n")
 held = bytearray(int(sys.argv[1]) << 20)
 for index in range(0, len(held), 4096):
     held[index] = 1
@@ -52,7 +57,7 @@ while True:
     else:
         time.sleep(1)
 """
-"""Allocates memory, makes a file, and touches the memory again and again or not."""
+"""Writes its pid, allocates memory, makes a file, and touches the memory again and again or not."""
 
 _SYSTEMD_OOMD: Final = """
 [Unit]
@@ -108,35 +113,37 @@ def main(folder: Path) -> None:
         _play(folder / PACKAGES, results)
     except Exception:  # noqa: BLE001  the tests report it
         results["failed"] = traceback.format_exc()
-    results["journal"] = _run("journalctl", "--no-pager", "-o", "short-unix").stdout
+    results["journal"] = run("journalctl", "--no-pager", "-o", "short-unix").stdout
     write_results(folder, results)
 
 
 def _play(packages: Path, results: dict[str, Any]) -> None:
-    _do("mkswap", "/dev/ram0")
-    _do("swapon", "/dev/ram0")
+    do("mkswap", "/dev/ram0")
+    do("swapon", "/dev/ram0")
     store = Store(_STATE)
     # The agent checks for these units now and then: they exist before it starts.
     for name in ("systemd-oomd", "earlyoom", "oomd"):
-        (_UNITS / f"{name}.service").touch()
+        (UNITS / f"{name}.service").touch()
     # The agent runs for two kills, is stopped for the third, and is started again.
     kills = [lambda: _systemd_oomd(packages), lambda: _earlyoom(packages)]
     with store:
-        results["running"] = _capture(store, kills, results["made"], results["exits"])
+        results["running"] = capture(store, kills, results["made"], results["exits"])
     results["made"].append(_oomd(packages))
     with store:
-        results["recovered"] = _capture(store, [], results["made"], results["exits"], wanted=1)
-        results["tally"] = to_builtins(store.boot_tally(boot_id()))
+        results["recovered"] = capture(store, [], results["made"], results["exits"], wanted=1)
+        results["tally"] = to_builtins(store.tally.read(boot_id()))
         rows = store.pending_events(64, boot_id(), 1 << 62)
         results["stored"] = [to_builtins(row.event) for row in rows]
 
 
-def _capture(
+def capture(  # noqa: PLR0913  the last are seldom given
     store: Store,
     kills: Sequence[Callable[[], dict[str, Any]]],
     made: list[dict[str, Any]],
     exits: list[dict[str, Any]],
+    *,
     wanted: int = 0,
+    hook_dir: Path = HOOK_DIR,
 ) -> list[dict[str, Any]]:
     """Make ``kills``; return the captured events, with snapshots, once ``wanted`` are there."""
     captured: list[dict[str, Any]] = []
@@ -160,13 +167,14 @@ def _capture(
             select.select([source], [], [], _POLL_S)
             source.drain(record)
 
-    with JournalSource(_STATE, history=True) as source, ThreadPoolExecutor(1) as pool:
+    opened = JournalSource(_STATE, history=True, want_signals=True, hook_dir=hook_dir)
+    with opened as source, ThreadPoolExecutor(1) as pool:
         following = pool.submit(follow, source)
         try:
             for number, kill in enumerate(kills, 1):
                 made.append(kill())
-                _wait_until(lambda number=number: len(captured) >= number)  # type: ignore[misc]
-            _wait_until(lambda: len(captured) >= wanted)
+                wait_until(lambda number=number: len(captured) >= number)  # type: ignore[misc]
+            wait_until(lambda: len(captured) >= wanted)
         finally:
             over.set()
             following.result()
@@ -178,39 +186,39 @@ def _systemd_oomd(packages: Path) -> dict[str, Any]:
     (conf / "guest.conf").write_text(
         "[OOM]\nDefaultMemoryPressureDurationSec=1s\n", encoding="ascii"
     )
-    (_UNITS / "pressed.slice").write_text(
+    (UNITS / "pressed.slice").write_text(
         "[Unit]\nDefaultDependencies=no\n[Slice]\nMemoryAccounting=yes\n"
         "ManagedOOMMemoryPressure=kill\nManagedOOMMemoryPressureLimit=1%\n",
         encoding="ascii",
     )
-    _start_daemon("systemd-oomd.service", _SYSTEMD_OOMD, packages)
-    pid, filled = _start_holder(
+    start_daemon("systemd-oomd.service", _SYSTEMD_OOMD, packages=packages)
+    pid, filled = start_holder(
         "victim", 48, "touch", "--slice=pressed.slice", "-p", "MemoryHigh=24M"
     )
-    _wait_until(lambda: not Path("/proc", str(pid)).exists())
-    _do("systemctl", "stop", "systemd-oomd.service")
+    wait_until(lambda: not Path("/proc", str(pid)).exists())
+    do("systemctl", "stop", "systemd-oomd.service")
     return {
         "killer": "systemd-oomd",
         "pid": pid,
         "memcg": "/pressed.slice/victim.service",
         "filled": filled,
-        "result": _read_result("victim"),
+        "result": read_result("victim"),
     }
 
 
 def _earlyoom(packages: Path) -> dict[str, Any]:
-    before = _read_available_percent()
-    pid, filled = _start_holder("greedy", _HOLD_MIB, "sleep", "-p", "OOMScoreAdjust=500")
-    percent = (before + _read_available_percent()) // 2
-    _start_daemon("earlyoom.service", _EARLYOOM, packages, percent=str(percent))
-    _wait_until(lambda: not Path("/proc", str(pid)).exists())
-    _do("systemctl", "stop", "earlyoom.service")
+    before = read_available_percent()
+    pid, filled = start_holder("greedy", _HOLD_MIB, "sleep", "-p", "OOMScoreAdjust=500")
+    percent = (before + read_available_percent()) // 2
+    start_daemon("earlyoom.service", _EARLYOOM, packages=packages, percent=percent)
+    wait_until(lambda: not Path("/proc", str(pid)).exists())
+    do("systemctl", "stop", "earlyoom.service")
     return {
         "killer": "earlyoom",
         "pid": pid,
         "memcg": "/system.slice/greedy.service",
         "filled": filled,
-        "result": _read_result("greedy"),
+        "result": read_result("greedy"),
         "percent": percent,
     }
 
@@ -218,71 +226,76 @@ def _earlyoom(packages: Path) -> dict[str, Any]:
 def _oomd(packages: Path) -> dict[str, Any]:
     Path("/run/oomd").mkdir(exist_ok=True)
     Path("/run/oomd.json").write_text(json.dumps(_RULES), encoding="ascii")
-    pid, filled = _start_holder("big", 32, "sleep", "--slice=large.slice")
-    _start_daemon("oomd.service", _OOMD, packages)
-    _wait_until(lambda: not Path("/proc", str(pid)).exists())
+    pid, filled = start_holder("big", 32, "sleep", "--slice=large.slice")
+    start_daemon("oomd.service", _OOMD, packages=packages)
+    wait_until(lambda: not Path("/proc", str(pid)).exists())
     # It checks once more, a second later, before it logs.
     journal = ("journalctl", "--no-pager", "_SYSTEMD_UNIT=oomd.service")
-    _wait_until(lambda: " ruleset:[" in _run(*journal).stdout)
-    _do("systemctl", "stop", "oomd.service")
+    wait_until(lambda: " ruleset:[" in run(*journal).stdout)
+    do("systemctl", "stop", "oomd.service")
     return {
         "killer": "oomd",
         "pid": pid,
         "memcg": "/large.slice/big.service",
         "filled": filled,
-        "result": _read_result("big"),
+        "result": read_result("big"),
     }
 
 
-def _start_holder(name: str, mib: int, how: str, *properties: str) -> tuple[int, bool]:
+def start_holder(
+    name: str, mib: int, how: str, *properties: str, python: str = sys.executable
+) -> tuple[int, bool]:
     """Start a unit whose process holds memory; return its pid, and True if it has all of it."""
     (script := Path("/run/holder.py")).write_text(_HOLDER, encoding="ascii")
-    filled = Path(f"/run/{name}.filled")
-    _do(
+    filled, pid = Path(f"/run/{name}.filled"), Path(f"/run/{name}.pid")
+    do(
         *("systemd-run", "--quiet", f"--unit={name}.service", "-p", "DefaultDependencies=no"),
         *properties,
-        *(sys.executable, "-S", "-E", str(script), str(mib), str(filled), how),
+        *(python, "-S", "-E", str(script), str(mib), str(filled), how, str(pid)),
     )
-    shown = _run("systemctl", "show", "--property=MainPID", "--value", name).stdout.strip()
-    pid = int(shown)
+    # systemd shows no pid of a service that was killed before it was queried.
+    wait_until(lambda: pid.exists() and pid.read_text(encoding="ascii").endswith("\n"))
     if how == "sleep":
-        _wait_until(filled.exists)
-    return pid, filled.exists()
+        wait_until(filled.exists)
+    return int(pid.read_text(encoding="ascii")), filled.exists()
 
 
-def _start_daemon(name: str, text: str, packages: Path, **values: str) -> None:
-    for key, value in {"packages": str(packages), **values}.items():
-        text = text.replace(f"{{{key}}}", value)
-    (_UNITS / name).write_text(text, encoding="ascii")
-    _do("systemctl", "start", name)
+def start_daemon(name: str, text: str, **values: object) -> None:
+    """Start a unit with that text, in which the values stand for their names in braces."""
+    for key, value in values.items():
+        text = text.replace(f"{{{key}}}", str(value))
+    (UNITS / name).write_text(text, encoding="ascii")
+    do("systemctl", "start", name)
 
 
-def _read_result(name: str) -> str:
-    return _run("systemctl", "show", "--property=Result", "--value", name).stdout.strip()
+def read_result(name: str) -> str:
+    """Return the reason for which systemd ended a unit."""
+    return run("systemctl", "show", "--property=Result", "--value", name).stdout.strip()
 
 
-def _read_available_percent() -> int:
+def read_available_percent() -> int:
     """Return the available memory in percent."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return 100 * int(fields["MemAvailable"].split()[0]) // int(fields["MemTotal"].split()[0])
 
 
-def _wait_until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for a condition, not for ever."""
     deadline = time.monotonic() + _LIMIT_S
     while not condition():
         assert time.monotonic() < deadline, "nothing came in time"
         time.sleep(0.1)
 
 
-def _do(*command: str) -> None:
-    done = _run(*command)
+def do(*command: str) -> None:
+    """Run a command that must succeed."""
+    done = run(*command)
     assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
-    )
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=_ENVIRONMENT)
 
 
 if __name__ == "__main__":

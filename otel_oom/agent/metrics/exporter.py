@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -26,7 +27,8 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
-from otel_oom.agent.metrics import kill_counter
+from otel_oom.agent.metrics.kill_metrics import build_metrics, read_deltas
+from otel_oom.config.endpoint import Endpoint
 from otel_oom.config.metrics import MetricsConfig
 from otel_oom.export.result import ExportResponse, ExportResult, Transport
 from otel_oom.store import Store
@@ -43,13 +45,15 @@ _DELTA: Final[dict[str, tuple[type, ...]]] = {
 
 
 class TransportExporter(MetricExporter):
-    """Exporter of the SDK's data, with the durable count of kills.
+    """Exporter of the SDK's data, with the durable metrics of kills.
 
     A failure is logged once, not at each interval, and has no other effect: cumulative data say the
     same the next time.
     """
 
-    def __init__(self, config: MetricsConfig, transport: Transport, store: Store) -> None:
+    def __init__(
+        self, config: MetricsConfig, endpoint: Endpoint, transport: Transport, store: Store
+    ) -> None:
         super().__init__(
             preferred_temporality=dict.fromkeys(
                 _DELTA[config.temporality], AggregationTemporality.DELTA
@@ -59,6 +63,7 @@ class TransportExporter(MetricExporter):
             ),
         )
         self._config = config
+        self._endpoint = endpoint
         self._transport = transport
         self._store = store
         self._delta = config.temporality == "delta"
@@ -71,14 +76,13 @@ class TransportExporter(MetricExporter):
         del timeout_millis  # the user set the endpoint's
         now = time.time_ns()
         try:
-            counters = self._store.counters(NO_BOOT) | self._store.counters(START_TIME)
+            overflow = self._store.accepted_deltas.overflow_names() if self._delta else {}
+            counters = read_counters(self._store)
         except sqlite3.Error as error:
             reason = f"the store can't be read: {error}"
             self._report(ExportResponse(ExportResult.RETRYABLE, reason))
             return MetricExportResult.FAILURE
-        count = kill_counter.read_count(counters)
-        exported = kill_counter.read_exported(counters) if self._delta else None
-        data = _add_metric(metrics_data, kill_counter.build_metric(count, exported, now))
+        data = add_metrics(metrics_data, build_metrics(counters, now, delta=self._delta))
         response = self._transport.send(encode_metrics(data).SerializeToString())
         self._report(response)
         if response.result is not ExportResult.ACCEPTED:
@@ -86,12 +90,12 @@ class TransportExporter(MetricExporter):
         if self._delta:
             # If the disk fails, which the store reports, this delta is sent once more.
             with suppress(sqlite3.Error):
-                self._store.set_counters(NO_BOOT, kill_counter.exported_counters(count, now))
+                self._store.accepted_deltas.add(read_deltas(counters), overflow, now)
         return MetricExportResult.SUCCESS
 
     def _report(self, response: ExportResponse) -> None:
         failing = response.result is not ExportResult.ACCEPTED or response.rejected > 0
-        url = self._config.endpoint.redacted_url
+        url = self._endpoint.redacted_url
         if failing and not self._failing:
             _LOG.warning(
                 "%s did not accept the agent's own metrics (%s); retrying every %g s. Kills are "
@@ -115,9 +119,14 @@ class TransportExporter(MetricExporter):
         self._transport.close()
 
 
-def _add_metric(data: MetricsData, metric: Metric) -> MetricsData:
-    """Return ``data`` with one more metric, in its only resource and scope."""
+def read_counters(store: Store) -> dict[str, int]:
+    """Return the counters from which the metrics of kills are built. Raises sqlite3.Error."""
+    return store.counters(NO_BOOT) | store.counters(START_TIME)
+
+
+def add_metrics(data: MetricsData, metrics: Sequence[Metric]) -> MetricsData:
+    """Return ``data`` with more metrics, in its only resource and scope."""
     (resource,) = data.resource_metrics
     (scope,) = resource.scope_metrics
-    scope = replace(scope, metrics=[metric, *scope.metrics])
+    scope = replace(scope, metrics=[*metrics, *scope.metrics])
     return MetricsData([replace(resource, scope_metrics=[scope])])

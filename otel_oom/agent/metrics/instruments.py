@@ -1,39 +1,42 @@
 """The agent's statistics as OpenTelemetry metrics, by the official SDK.
 
-Where the conventions for an SDK's own metrics have a name (``otel.sdk.exporter.*``,
-``otel.sdk.processor.*``), it is used: dashboards for them work here. All else is under
-``otel_oom.``, defined in ``otlp/registry.yaml``. Nothing is computed before a collection.
+Those with names of the conventions are in modules of their own. All else is under ``otel_oom.``,
+defined in ``otlp/registry/metrics.yaml``. Nothing is computed before a collection.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-from opentelemetry.util.types import Attributes, AttributeValue
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
+from opentelemetry.util.types import AttributeValue
 
 from otel_oom import __version__
-from otel_oom.agent.metrics.attributes import (
-    ITEMS,
-    agent_resource,
-    exporter_attributes,
-    queue_attributes,
-)
+from otel_oom.agent.health import Health
+from otel_oom.agent.metrics.attributes import ITEMS, agent_resource
 from otel_oom.agent.metrics.exporter import TransportExporter
+from otel_oom.agent.metrics.process_instruments import add_process_instruments
+from otel_oom.agent.metrics.processing import add_processing
+from otel_oom.agent.metrics.reader import SpreadMetricReader
+from otel_oom.agent.metrics.sdk_instruments import SdkInstruments, observe_store
+from otel_oom.agent.metrics.usage_instruments import add_usage_instruments
 from otel_oom.agent.stats import Stats
-from otel_oom.config.metrics import MetricsConfig
-from otel_oom.config.otlp import Endpoint
+from otel_oom.config.exporters import Destination
+from otel_oom.config.metrics import MetricsConfig, ScrapeAddress
 from otel_oom.export.exporter import create_transport
 from otel_oom.otlp import semconv
 from otel_oom.store import Store
-from otel_oom.store.counters import DROPPED, NO_BOOT
 
-_UNITS: Final = {"logs": "{log_record}", "traces": "{span}"}
+if TYPE_CHECKING:  # most agents are not scraped
+    from otel_oom.agent.metrics.scrape_server import ScrapeServer
+
+_LOG = logging.getLogger(__name__)
+
 _SIGNALS: Final = {signal: {semconv.SIGNAL: signal} for signal in ITEMS}
 _DURATION_BOUNDS_S: Final = (
     *(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -47,39 +50,60 @@ _Callback = Callable[[CallbackOptions], Iterable[Observation]]
 class Metrics:
     """The instruments, and a reader with a thread of its own, which starts at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the last is named at the call
         self,
         config: MetricsConfig,
         resource: Mapping[str, AttributeValue],
-        endpoints: Iterable[Endpoint],
+        exporters: Iterable[Destination],
         stats: Stats,
         store: Store,
+        *,
+        health: Health | None = None,
     ) -> None:
         """Export the numbers of ``stats`` and ``store`` as ``config`` says.
 
-        ``resource`` has the host's attributes, and the user's for this agent. ``endpoints`` are
-        those of the kills.
+        ``resource`` has the host's attributes, and the user's for this agent. ``exporters`` are
+        those of the kills. ``health`` is the agent's, for probes where Prometheus scrapes it.
         """
         self._stats = stats
         self._store = store
-        self._endpoints = {endpoint.signal: endpoint for endpoint in endpoints}
-        reader = PeriodicExportingMetricReader(
-            TransportExporter(config, create_transport(config.endpoint), store),
-            export_interval_millis=config.interval_s * 1000,
-            export_timeout_millis=config.timeout_s * 1000,
-        )
+        # First: its package needs the HTTP client with TLS, and exporters may load it without.
+        self._scrape_server = None
+        if config.scrape_address:
+            self._scrape_server = _open_scrape_server(config.scrape_address, store, health)
+        readers: list[MetricReader] = [
+            SpreadMetricReader(
+                exporter,
+                export_interval_millis=config.interval_s * 1000,
+                export_timeout_millis=config.timeout_s * 1000,
+            )
+            for exporter in _create_exporters(config, store)
+        ]
+        if self._scrape_server:
+            readers.append(self._scrape_server.reader)
         self._provider = MeterProvider(
-            [reader], agent_resource(config.service_name, resource), shutdown_on_exit=False
+            readers, agent_resource(config.service_name, resource), shutdown_on_exit=False
         )
         self._meter = self._provider.get_meter(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
+        by_channel = {exporter.channel: exporter for exporter in exporters}
+        self._sdk = SdkInstruments(self._meter, by_channel, stats, store)
+        add_process_instruments(self._meter)
+        add_usage_instruments(self._meter, stats)
         self._add_capture()
         self._add_buffer()
-        self._add_exports()
         self._add_outbox()
         self._add_durations()
+        if self._scrape_server:
+            self._scrape_server.start()
+
+    def add_processing(self, excluders: Sequence[str]) -> None:
+        """Export what filters and processors of these names exclude."""
+        add_processing(self._meter, self._stats, self._store, excluders)
 
     def stop(self, timeout_s: float) -> None:
         """Export the last values, within ``timeout_s`` seconds, and end."""
+        if self._scrape_server:
+            self._scrape_server.stop()
         self._provider.shutdown(timeout_s * 1000)
 
     def _add_capture(self) -> None:
@@ -89,7 +113,11 @@ class Metrics:
                 self._stats.captured,
                 "Events received from the kernel.",
             ),
-            (semconv.METRIC_EVENT_STORED, self._stats.stored, "Events stored on disk and synced."),
+            (
+                semconv.METRIC_EVENT_STORED,
+                self._stats.stored,
+                "Events stored on disk, and synced within 50 ms.",
+            ),
         ):
             self._meter.create_observable_counter(
                 name, [partial(_observe_kinds, counts)], "{event}", description
@@ -128,71 +156,47 @@ class Metrics:
             "Size of the kernel's ring buffer.",
         )
 
-    def _add_exports(self) -> None:
-        for signal, item in ITEMS.items():
-            self._meter.create_observable_counter(
-                f"otel.sdk.exporter.{item}.exported",
-                [partial(self._observe_exported, signal)],
-                _UNITS[signal],
-                "Messages that a backend accepted or rejected.",
-            )
-
-    def _observe_exported(self, signal: str, _: CallbackOptions) -> Iterable[Observation]:
-        attributes = exporter_attributes(self._endpoints[signal])
-        # A copy: an exporter may add an error type meanwhile.
-        exported = {(signal, ""): 0} | dict(list(self._stats.exported.items()))
-        for (exported_signal, error_type), count in exported.items():
-            if exported_signal == signal:
-                error = {"error.type": error_type} if error_type else {}
-                yield Observation(count, {**attributes, **error})
-
     def _add_outbox(self) -> None:
         stats = self._store.stats
-        for signal, item in ITEMS.items():
-            self._meter.create_observable_up_down_counter(
-                f"otel.sdk.processor.{item}.queue.size",
-                [_observe_store(partial(stats.queue_depth, signal), queue_attributes(signal))],
-                _UNITS[signal],
-                "Messages in the outbox.",
-            )
         self._meter.create_observable_gauge(
             semconv.METRIC_QUEUE_AGE,
-            _observe_signals(stats.oldest_age_s),
+            _observe_signals(
+                lambda signal: max(map(stats.oldest_age_s, self._sdk.channels[signal]))
+            ),
             "s",
             "Age of the oldest message in the outbox; 0 if it is empty.",
         )
         self._meter.create_observable_up_down_counter(
             semconv.METRIC_QUEUE_PARKED,
-            _observe_signals(lambda signal: self._stats.parked.get(signal, 0)),
+            _observe_signals(
+                lambda signal: sum(
+                    self._stats.parked.get(channel, 0) for channel in self._sdk.channels[signal]
+                )
+            ),
             "{message}",
             "Messages that a backend keeps rejecting alone, while it accepts others.",
         )
         self._meter.create_observable_up_down_counter(
-            semconv.METRIC_DEAD_LETTER_COUNT,
-            _observe_signals(stats.dead_letter_count),
+            semconv.METRIC_DEAD_LETTERS,
+            _observe_signals(
+                lambda signal: sum(map(stats.dead_letter_count, self._sdk.channels[signal]))
+            ),
             "{message}",
             "Messages that a backend rejected, kept on disk.",
         )
-        dropped_before = {signal: self._count_dropped(signal) for signal in ITEMS}
         self._meter.create_observable_counter(
             semconv.METRIC_QUEUE_DROPPED,
-            _observe_signals(
-                lambda signal: max(0, self._count_dropped(signal) - dropped_before[signal])
-            ),
+            _observe_signals(self._sdk.count_new_drops),
             "{message}",
             "Undelivered messages dropped at the size limit of the store.",
         )
 
-        reports_before = self._count_dropped("reports")
         self._meter.create_observable_counter(
             semconv.METRIC_REPORT_DROPPED,
-            [_observe_store(lambda: self._count_dropped("reports") - reports_before, {})],
+            [observe_store(partial(self._sdk.count_new_drops, "reports"), {})],
             "{report}",
             "Kernel reports of undelivered events dropped at the size limit of the store.",
         )
-
-    def _count_dropped(self, signal: str) -> int:
-        return self._store.counters(NO_BOOT).get(f"{DROPPED}{signal}", 0)
 
     def _add_durations(self) -> None:
         histogram = self._meter.create_histogram(
@@ -209,23 +213,38 @@ class Metrics:
         self._stats.record_delays = record
 
 
+def _create_exporters(config: MetricsConfig, store: Store) -> Iterator[MetricExporter]:
+    if config.endpoint:
+        transport = create_transport(config.endpoint)
+        yield TransportExporter(config, config.endpoint, transport, store)
+    for name in config.exporters:
+        from otel_oom.agent.metrics.installed import InstalledMetricExporter  # noqa: PLC0415  OTLP needs none
+
+        try:
+            yield InstalledMetricExporter(name, store)
+        except Exception:  # noqa: BLE001  of any package; the other exporters go on
+            _LOG.exception("Metrics: exporter %s can't be used", name)
+
+
+def _open_scrape_server(
+    address: ScrapeAddress, store: Store, health: Health | None
+) -> ScrapeServer | None:
+    try:
+        from otel_oom.agent.metrics.scrape_server import ScrapeServer  # noqa: PLC0415  8 MB
+
+        return ScrapeServer(address, store, health)
+    except OSError as error:
+        _LOG.error("Metrics: Prometheus can't scrape %s:%d: %s", address.host, address.port, error)
+    except Exception:  # noqa: BLE001  of its package; the other exporters go on
+        _LOG.exception("Metrics: exporter prometheus can't be used")
+    return None
+
+
 def _observe_kinds(counts: Mapping[str, int], _: CallbackOptions) -> list[Observation]:
     return [Observation(count, {semconv.EVENT_KIND: kind}) for kind, count in counts.items()]
 
 
 def _observe_signals(read: Callable[[str], float]) -> list[_Callback]:
     return [
-        _observe_store(partial(read, signal), attributes) for signal, attributes in _SIGNALS.items()
+        observe_store(partial(read, signal), attributes) for signal, attributes in _SIGNALS.items()
     ]
-
-
-def _observe_store(read: Callable[[], float], attributes: Attributes) -> _Callback:
-    """Observe a number of the store; none while it is unreadable, which others log."""
-
-    def observe(_: CallbackOptions) -> Iterable[Observation]:
-        try:
-            return [Observation(read(), attributes)]
-        except sqlite3.Error:
-            return []
-
-    return observe

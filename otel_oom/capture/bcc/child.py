@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import IO, Any, Final
+
+from msgspec import Struct
 
 from otel_oom.capture.bcc import child_main
 from otel_oom.capture.bcc.kernel_headers import VARIABLE
@@ -41,8 +42,7 @@ class BccError(CaptureError):
         self.kind = kind
 
 
-@dataclass(frozen=True, slots=True)
-class FdTransfer:
+class FdTransfer(Struct, frozen=True):
     """BCC's reply, and the descriptors in it, which are ours now."""
 
     interpreter: str

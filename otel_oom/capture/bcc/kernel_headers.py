@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.capture.source import CaptureError
 
@@ -18,8 +19,7 @@ _MODULES: Final = Path("/lib/modules")
 _RELEASE: Final = re.compile(r'#define UTS_RELEASE "([^"]*)"')
 
 
-@dataclass(frozen=True, slots=True)
-class KernelHeaders:
+class KernelHeaders(Struct, frozen=True):
     """Folders of the headers; Debian has those common to all architectures in another one."""
 
     build: Path

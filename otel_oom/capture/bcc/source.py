@@ -16,7 +16,7 @@ from otel_oom.capture.bcc import child_main
 from otel_oom.capture.bcc.child import receive_fds
 from otel_oom.capture.bcc.kernel_headers import KernelHeaders
 from otel_oom.capture.bpf import libbpf
-from otel_oom.capture.bpf.capabilities import require_bpf_capabilities
+from otel_oom.capture.bpf.capabilities import require_bpf_rights
 from otel_oom.capture.bpf.loader import LoadedObject
 from otel_oom.capture.bpf.maps import InheritedMaps
 from otel_oom.capture.bpf.ring_source import RING_BYTES, RingSource
@@ -49,7 +49,7 @@ class BccSource(RingSource):
         self._interpreters = interpreters
 
     def _require(self) -> None:
-        require_bpf_capabilities()
+        require_bpf_rights()
         self._headers = KernelHeaders.find(os.environ)
         libbpf.load_library()
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.source import PIN_DIR
+from otel_oom.linux import launcher
 from otel_oom.linux.procfs import read_mounts
-
-BPFFS: Final = Path("/sys/fs/bpf")
-"""Mount point that systemd uses, and that all programs expect."""
+from otel_oom.linux.rights import BPFFS, explain_refusal, read_apparmor_profile
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
@@ -47,7 +46,10 @@ def make_pin_dir(folder: Path) -> None:
             _mount_bpffs(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise BpffsError(f"{folder} can't be made ({error.strerror})") from error
+        # AppArmor's refusals are logged as one.
+        advice = "" if read_apparmor_profile() else explain_refusal(error, BPFFS)
+        reason = f"{folder} can't be made ({error.strerror})"
+        raise BpffsError(f"{reason}. {advice}" if advice else reason) from error
     _require_private(folder)
 
 
@@ -60,9 +62,15 @@ def _mount_bpffs(folder: Path) -> None:
     if _LIBC.mount(b"bpf", target, b"bpf", _NOSUID_NODEV_NOEXEC, _OPTIONS) != 0:
         reason = os.strerror(ctypes.get_errno())
         raise BpffsError(
-            f"there is no bpffs at {BPFFS}, and it can't be mounted ({reason}). "
-            f"Mount it: mount -t bpf bpf {BPFFS}"
+            f"there is no bpffs at {BPFFS}, and it can't be mounted ({reason}). {advise_bpffs()}"
         )
+
+
+def advise_bpffs() -> str:
+    """Return how to get a bpffs at its usual place."""
+    if launcher.current_launcher().in_container:
+        return f"{launcher.grant_path(BPFFS, writable=True)}; the host must have mounted it"
+    return f"Mount it: mount -t bpf bpf {BPFFS}"
 
 
 def _require_private(folder: Path) -> None:

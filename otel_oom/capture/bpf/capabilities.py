@@ -1,27 +1,37 @@
-"""Capabilities that loading BPF programs requires (capabilities(7))."""
+"""Rights that loading BPF programs requires (capabilities(7), seccomp(2))."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from otel_oom.capture.source import CaptureError
-from otel_oom.linux.process import ProcessDir
+from otel_oom.linux import launcher
+from otel_oom.linux.rights import (
+    BPF_CAPABILITIES,
+    in_user_namespace,
+    is_bpf_filtered,
+    missing_capabilities,
+)
 
-_CAP_SYS_ADMIN: Final = 1 << 21
-_CAP_PERFMON_AND_BPF: Final = 1 << 38 | 1 << 39
 
-
-def require_bpf_capabilities() -> None:
-    """Check for CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON, in the effective set.
+def require_bpf_rights() -> None:
+    """Check for CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN, and for a filter of system calls.
 
     Raises:
-        CaptureError: they are missing; says how to grant them.
+        CaptureError: one is missing; says how to grant it.
     """
-    status = ProcessDir("self").read_status()
-    effective = status.effective_capabilities if status else 0
-    both = effective & _CAP_PERFMON_AND_BPF == _CAP_PERFMON_AND_BPF
-    if not (effective & _CAP_SYS_ADMIN or both):
+    if missing_capabilities(BPF_CAPABILITIES):
+        advice = launcher.grant_capabilities(capability.name for capability in BPF_CAPABILITIES)
+        raise CaptureError(f"This process may not load BPF programs. {advice}")
+    if is_bpf_filtered():
         raise CaptureError(
-            "This process may not load BPF programs. Run it as root (sudo), or give it the "
-            "capabilities CAP_BPF and CAP_PERFMON (systemd: AmbientCapabilities=)."
+            f"A seccomp filter refuses bpf(2) to this process. {launcher.lift_seccomp()}"
         )
+
+
+def explain_refused_load() -> str:
+    """Return why the kernel loads no BPF programs although this process has the capabilities."""
+    if in_user_namespace():
+        return f"it is in a user namespace. {launcher.leave_user_namespace()}"
+    return (
+        "a security module (AppArmor, SELinux, lockdown) or a setting of the host forbids it. "
+        "Run it on the host, or in a privileged container"
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.capture.bpf import records
@@ -27,6 +27,8 @@ from otel_oom.capture.bpf.records import (
 )
 from otel_oom.linux.kernel_stack import DECISION_FUNCTION, trim_to_decision
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
+from otel_oom.model.mappings import VictimMappings
+from otel_oom.model.start_settings import StartSettings
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.types import Capture, OomControl
 from otel_oom.model.units import PAGE_BYTES
@@ -38,6 +40,7 @@ _SIZES: Final = {
     records.KIND_VICTIM: _VICTIM_SIZES,
     records.KIND_SKIPPED: _VICTIM_SIZES,
     records.KIND_NO_VICTIM: _VICTIM_SIZES,
+    records.KIND_SIGNAL: _VICTIM_SIZES,
     records.KIND_EXIT: range(ctypes.sizeof(ExitRecord), ctypes.sizeof(ExitRecord) + 1),
     records.KIND_REAPER: range(ctypes.sizeof(ReaperRecord), ctypes.sizeof(ReaperRecord) + 1),
 }
@@ -52,8 +55,7 @@ class WireError(ValueError):
     """A record that does not have this version's layout."""
 
 
-@dataclass(slots=True)
-class Decoder:
+class Decoder(Struct):
     """Decoder of the records of one boot and source.
 
     Records come in the order in which the kernel wrote them: the members of a group follow the
@@ -69,6 +71,10 @@ class Decoder:
     """Hook that reports decisions; empty without one."""
     gfp_flags: Callable[[int], str | None] = lambda _mask: None
     """Formats a gfp mask by flag names."""
+    start_settings: Callable[[int, int], StartSettings | None] = lambda _number, _time: None
+    """Reads what a victim was started with, by the number of its copy and the time of its mark."""
+    mappings: Callable[[int, int], VictimMappings | None] = lambda _tgid, _start: None
+    """Reads the mappings of a victim, by its process id and start."""
     since_ns: int = 0
     """CLOCK_BOOTTIME of the attachment; earlier records are late."""
     _last: OomKill | None = None
@@ -80,17 +86,14 @@ class Decoder:
         Raises:
             WireError: too short, of another version, or of an unknown kind.
         """
-        header = _checked_header(data)
+        header = check_header(data)
         if header.kind == records.KIND_EXIT:
             return _exit(ExitRecord.from_buffer_copy(data))
         if header.kind == records.KIND_REAPER:
             return _reaper_step(ReaperRecord.from_buffer_copy(data))
-        content = data[: header.size]
-        if header.flags & records.FLAG_NO_STACKS:
-            stacks = bytes(_STACKS_END - _STACKS_START)
-            content = content[:_STACKS_START] + stacks + content[_STACKS_START:]
-        padded = content.ljust(ctypes.sizeof(VictimRecord), b"\0")
-        record = VictimRecord.from_buffer_copy(padded)
+        if header.kind == records.KIND_SIGNAL:
+            raise WireError("a signal in the ring of kills")
+        record = read_victim_record(data, header)
         if header.kind == records.KIND_NO_VICTIM:
             shared = self._shared(record, unix_offset_ns)
             return NoVictim(**shared, repeat_count=record.decision.repeats)
@@ -127,12 +130,18 @@ class Decoder:
         memcg = memcg_of(record, record.memcg, records.FLAG_NO_MEMCG, records.FLAG_MEMCG_CUT)
         kill = OomKill(
             **self._shared(record, unix_offset_ns),
-            victim=victim_of(record),
+            victim=replace(
+                victim_of(record),
+                start=self.start_settings(record.victim.start_text, record.header.boottime_ns),
+            ),
             memory=None if flags & records.FLAG_NO_MM else memory_of(record.memory),
             memcg=memcg,
             # The root has no limits, and its counters do not count all.
             memcg_usage=usage_of(record.memcg_usage) if memcg and memcg.path != "/" else None,
             skipped=record.header.kind == records.KIND_SKIPPED,
+            mappings=None
+            if flags & records.FLAG_NO_MM
+            else self.mappings(record.victim.tgid, record.victim.start_boottime_ns),
         )
         kill = replace(kill, incident=self._incident(kill, record.decision.boottime_ns))
         self._last, self._last_decision_ns = kill, record.decision.boottime_ns
@@ -182,7 +191,12 @@ class Decoder:
         return trim_to_decision(self.names([address for address in record.stack if address]))
 
 
-def _checked_header(data: bytes) -> Header:
+def check_header(data: bytes) -> Header:
+    """Return the header of a record.
+
+    Raises:
+        WireError: as for :meth:`Decoder.decode`.
+    """
     if len(data) < ctypes.sizeof(Header):
         raise WireError(f"a record of {len(data)} bytes is shorter than its header")
     header = Header.from_buffer_copy(data)
@@ -191,6 +205,15 @@ def _checked_header(data: bytes) -> Header:
     if header.size not in _SIZES.get(header.kind, ()) or header.size > len(data):
         raise WireError(f"a record of kind {header.kind} with {header.size} of {len(data)} bytes")
     return header
+
+
+def read_victim_record(data: bytes, header: Header) -> VictimRecord:
+    """Return a record of the whole size; absent parts are zero."""
+    content = data[: header.size]
+    if header.flags & records.FLAG_NO_STACKS:
+        stacks = bytes(_STACKS_END - _STACKS_START)
+        content = content[:_STACKS_START] + stacks + content[_STACKS_START:]
+    return VictimRecord.from_buffer_copy(content.ljust(ctypes.sizeof(VictimRecord), b"\0"))
 
 
 def _outer_functions(stack: tuple[str, ...]) -> list[str]:

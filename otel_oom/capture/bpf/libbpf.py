@@ -1,4 +1,4 @@
-"""Typed binding of the functions of the system's libbpf that capture calls.
+"""Typed binding of the functions of libbpf that capture calls.
 
 The last lines that libbpf printed are part of the error that follows them.
 """
@@ -9,6 +9,10 @@ import ctypes
 import errno
 import os
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from otel_oom.capture.source import CaptureError
@@ -35,6 +39,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map__key_size": (ctypes.c_uint32, _Pointer),
     "bpf_map__value_size": (ctypes.c_uint32, _Pointer),
     "bpf_map__max_entries": (ctypes.c_uint32, _Pointer),
+    "bpf_map__set_autocreate": (ctypes.c_int, _Pointer, ctypes.c_bool),
     "bpf_map__reuse_fd": (ctypes.c_int, _Pointer, ctypes.c_int),
     "bpf_map__set_max_entries": (ctypes.c_int, _Pointer, ctypes.c_uint32),
     "bpf_map__set_initial_value": (ctypes.c_int, _Pointer, _Pointer, ctypes.c_size_t),
@@ -53,6 +58,15 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_obj_get": (ctypes.c_int, ctypes.c_char_p),
     "bpf_obj_get_info_by_fd": (ctypes.c_int, ctypes.c_int, _Pointer, _Pointer),
     "bpf_prog_get_fd_by_id": (ctypes.c_int, ctypes.c_uint32),
+    "bpf_prog_load": (
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        _Pointer,
+    ),
 }
 
 
@@ -66,23 +80,41 @@ class LibbpfError(CaptureError):
         super().__init__(f"{reason}\n{messages}" if messages else reason)
 
 
+_SLOW: Final = frozenset({"bpf_object__load", "bpf_program__attach"})
+"""Functions that release the interpreter's lock; all others return within microseconds."""
+
+_BUNDLED: Final = Path(__file__).with_name("libbpf.so.1")
+"""The library of a wheel for manylinux. A name without version would hide this module."""
+_SYSTEM: Final = "libbpf.so.1"
+
+
+@cache
 def load_library() -> ctypes.CDLL:
-    """Load the system's libbpf 1.x, with a prototype for each function used.
+    """Load the wheel's libbpf, else the system's, with a prototype for each function used.
 
     Raises:
-        CaptureError: it is not installed, or too old.
+        CaptureError: neither can be loaded, or the system's is too old.
     """
-    try:
-        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        for name, (result, *arguments) in _PROTOTYPES.items():
-            function = getattr(library, name)
-            function.restype = result
-            function.argtypes = arguments
-    except (OSError, AttributeError) as error:
-        raise CaptureError(
-            f"libbpf 1.x cannot be loaded ({error}). "
-            "Install it: apt-get install libbpf1 (Debian, Ubuntu), dnf install libbpf (Fedora)."
-        ) from None
+    errors = []
+    for path in (str(_BUNDLED), _SYSTEM) if _BUNDLED.exists() else (_SYSTEM,):
+        try:
+            return _load(path)
+        except (OSError, AttributeError) as error:
+            errors.append(str(error))
+    raise CaptureError(
+        f"libbpf 1.x cannot be loaded ({'; '.join(errors)}). "
+        "Install it: apt-get install libbpf1 (Debian, Ubuntu), dnf install libbpf (Fedora)."
+    )
+
+
+def _load(path: str) -> ctypes.CDLL:
+    library = ctypes.PyDLL(path, use_errno=True)
+    unlocking = ctypes.CDLL(path, use_errno=True)
+    for name, (result, *arguments) in _PROTOTYPES.items():
+        function = getattr(unlocking if name in _SLOW else library, name)
+        function.restype = result
+        function.argtypes = arguments
+        setattr(library, name, function)
     return library
 
 
@@ -131,6 +163,15 @@ class Libbpf:
             code = -result if isinstance(result, int) and result < -1 else ctypes.get_errno()
             raise LibbpfError(name, code or errno.EINVAL, self.pop_messages())
         return result
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Drop libbpf's messages: a load has 900 for debugging, each a wait for other threads."""
+        self._library.libbpf_set_print(_PRINT())
+        try:
+            yield
+        finally:
+            self._library.libbpf_set_print(_ON_MESSAGE)
 
     def pop_messages(self) -> str:
         """Return and clear what libbpf printed last."""

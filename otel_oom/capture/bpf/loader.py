@@ -6,14 +6,17 @@ import ctypes
 import errno
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
+from otel_oom.capture.bpf.capabilities import explain_refused_load
+from otel_oom.capture.bpf.hook_probe import find_refusal
 from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
 from otel_oom.capture.bpf.maps import Maps
 from otel_oom.capture.bpf.object import BpfObject
-from otel_oom.capture.bpf.pin_set import RING
+from otel_oom.capture.bpf.pin_set import MAPPINGS_PROGRAM, RING, STATE_MAPS
 from otel_oom.capture.bpf.pinning import Pins
 from otel_oom.capture.source import CaptureError
 
@@ -42,7 +45,18 @@ DECISION_HOOKS: Final = {
 }
 """Hooks of the decision, the best first, with their programs. The last one is none at all."""
 
+_MAPPING_HOOK: Final = "bpf_loop/mark_victim"
+"""What the program that lists mappings needs; without it only they are missing."""
+
 _SIGNAL: Final = "raw_tp/signal_generate"
+DAEMON_SIGNAL: Final = "daemon_signal"
+SIGNAL_RING: Final = "oom_signal_ring"
+_DAEMON_SYSRQ: Final = "daemon_sysrq"
+SYSRQ_REQUESTS: Final = "oom_sysrq"
+_DAEMON_PROGRAMS: Final = (DAEMON_SIGNAL, _DAEMON_SYSRQ)
+_DAEMON_MAPS: Final = (SIGNAL_RING, SYSRQ_REQUESTS)
+_SIGNAL_MAPS: Final = (*_DAEMON_MAPS, "oom_counters", "oom_scratch")
+"""Maps of these programs, of which the last two are not those of the other programs."""
 
 _OUTCOME_PROGRAMS: Final = (
     "sched_process_exit",
@@ -51,24 +65,24 @@ _OUTCOME_PROGRAMS: Final = (
     "finish_task_reaping",
     "skip_task_reaping",
 )
+_OTHER_PROGRAMS: Final = ("mark_has_task", "signal_generate", "resolve_symbol", MAPPINGS_PROGRAM)
 _ALTERNATIVE_PROGRAMS: Final = frozenset(
     program
     for hooks in (VICTIM_HOOKS, DECISION_HOOKS)
     for programs in hooks.values()
     for program in programs
 )
+_MAPS: Final = (*STATE_MAPS, "oom_scratch", "oom_symbol", "oom_mapping_walk")
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(Struct, frozen=True):
     """Size of the ring buffer in bytes; ``command`` records the victim's command line."""
 
     ring_bytes: int
     command: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedObject:
+class LoadedObject(Struct, frozen=True):
     """An attached BPF object and its hooks; ``unavailable`` has the reason by hook."""
 
     object: Maps
@@ -88,16 +102,31 @@ def load_and_attach(library: Libbpf, options: LoadOptions, pins: Pins | None) ->
     """
     codes = set()
     unavailable: dict[str, str] = {}
-    victim_hooks, decision_hooks = list(VICTIM_HOOKS), list(DECISION_HOOKS)
+    victim_hooks, decision_hooks = list(VICTIM_HOOKS), []
+    for hook in DECISION_HOOKS:
+        refusal = find_refusal(library, hook)
+        if refusal:
+            unavailable[hook] = refusal
+        else:
+            decision_hooks.append(hook)
+    refusal = find_refusal(library, _MAPPING_HOOK)
+    if refusal:
+        unavailable[_MAPPING_HOOK] = refusal
     while victim_hooks:
         victim_hook, decision_hook = victim_hooks[0], decision_hooks[0]
         victim_programs = VICTIM_HOOKS[victim_hook]
-        programs = (*DECISION_HOOKS[decision_hook], *victim_programs)
+        programs = (
+            *(() if _MAPPING_HOOK in unavailable else (MAPPINGS_PROGRAM,)),
+            *DECISION_HOOKS[decision_hook],
+            *victim_programs,
+        )
         try:
             loaded = _load(library, options, pins, programs, unavailable)
         except LibbpfError as error:
             codes.add(error.code)
-            if not decision_hook or any(program in str(error) for program in victim_programs):
+            if MAPPINGS_PROGRAM in str(error) and MAPPINGS_PROGRAM in programs:
+                unavailable[_MAPPING_HOOK] = str(error)
+            elif not decision_hook or any(program in str(error) for program in victim_programs):
                 unavailable[victim_hooks.pop(0)] = str(error)
             else:
                 unavailable[decision_hooks.pop(0)] = str(error)
@@ -106,8 +135,7 @@ def load_and_attach(library: Libbpf, options: LoadOptions, pins: Pins | None) ->
     if codes == {errno.EPERM}:
         raise CaptureError(
             "The kernel lets this process load no BPF programs, although it has the "
-            "capabilities. It is in a container without privileges, a user namespace, or "
-            "below a seccomp filter: run it on the host, or in a privileged container."
+            f"capabilities: {explain_refused_load()}"
         )
     reasons = "\n".join(f"{hook}: {reason}" for hook, reason in unavailable.items())
     raise CaptureError(
@@ -123,12 +151,31 @@ def _load(
     programs: tuple[str, ...],
     unavailable: dict[str, str],
 ) -> BpfObject:
+    """Load and attach; what fails is tried once more, for the messages that say why."""
+    try:
+        with library.silence():
+            return _load_once(library, options, pins, programs, unavailable)
+    except LibbpfError:
+        return _load_once(library, options, pins, programs, unavailable)
+
+
+def _load_once(
+    library: Libbpf,
+    options: LoadOptions,
+    pins: Pins | None,
+    programs: tuple[str, ...],
+    unavailable: dict[str, str],
+) -> BpfObject:
     opened = _open(library)
     try:
-        for program in _ALTERNATIVE_PROGRAMS.difference(programs):
+        for program in (_ALTERNATIVE_PROGRAMS | {MAPPINGS_PROGRAM}).difference(programs):
             opened.skip(program)
+        for program in _DAEMON_PROGRAMS:
+            opened.skip(program)
+        for map_ in _DAEMON_MAPS:
+            opened.skip_map(map_)
         opened.resize(RING, options.ring_bytes)
-        opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), int(options.command)))
+        _set_constants(opened, want_command=options.command)
         if pins:
             pins.reuse_maps(opened)
         opened.load()
@@ -144,6 +191,44 @@ def _load(
         opened.close()
         raise
     return opened
+
+
+def load_daemon_signals(library: Libbpf) -> BpfObject:
+    """Load and attach the programs that record what userspace OOM daemons do, and no others.
+
+    Without a kprobe, only their requests that the kernel kill are missing.
+
+    Raises:
+        CaptureError: the kernel rejects them, or the object file can't be used.
+    """
+    try:
+        return _load_for_daemons(library, _DAEMON_PROGRAMS)
+    except LibbpfError:
+        return _load_for_daemons(library, (DAEMON_SIGNAL,))
+
+
+def _load_for_daemons(library: Libbpf, programs: tuple[str, ...]) -> BpfObject:
+    opened = _open(library)
+    try:
+        for program in set(_DAEMON_PROGRAMS).difference(programs):
+            opened.skip(program)
+        for program in (*_OUTCOME_PROGRAMS, *_ALTERNATIVE_PROGRAMS, *_OTHER_PROGRAMS):
+            opened.skip(program)
+        for map_ in _MAPS:
+            if map_ not in _SIGNAL_MAPS:
+                opened.skip_map(map_)
+        _set_constants(opened, want_command=False)
+        opened.load()
+        for program in programs:
+            opened.attach(program)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _set_constants(opened: BpfObject, *, want_command: bool) -> None:
+    opened.set_constants(struct.pack("=QQ", os.sysconf("SC_PAGE_SIZE"), int(want_command)))
 
 
 def _open(library: Libbpf) -> BpfObject:

@@ -24,16 +24,16 @@ class Maps(ABC):
     def close(self) -> None:
         """Close them, and all that was loaded with them."""
 
-    def value(self, map_: str, size: int) -> bytes:
-        """Read ``size`` bytes of the value at key 0 of an array map."""
-        key, value = ctypes.c_uint32(0), ctypes.create_string_buffer(size)
+    def value(self, map_: str, size: int, *, index: int = 0) -> bytes:
+        """Read the ``size`` bytes of a value of an array map."""
+        key, value = ctypes.c_uint32(index), ctypes.create_string_buffer(size)
         descriptor = self.map_fd(map_)
         self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
         return value.raw
 
-    def set_value(self, map_: str, value: bytes) -> None:
-        """Write the value at key 0 of an array map."""
-        key = ctypes.c_uint32(0)
+    def set_value(self, map_: str, value: bytes, *, index: int = 0) -> None:
+        """Write a value of an array map."""
+        key = ctypes.c_uint32(index)
         descriptor = self.map_fd(map_)
         self._library.call("bpf_map_update_elem", descriptor, ctypes.byref(key), value, 0)
 

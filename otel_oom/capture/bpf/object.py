@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
 from otel_oom.capture.bpf.maps import Maps
@@ -33,8 +34,7 @@ class _RunOptions(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MapShape:
+class MapShape(Struct, frozen=True):
     """Definition of a map; ``type`` is the kernel's number, sizes are in bytes."""
 
     name: str
@@ -90,6 +90,10 @@ class BpfObject(Maps):
     def skip(self, program: str) -> None:
         """Exclude ``program`` from :meth:`load`."""
         self._library.call("bpf_program__set_autoload", self._program(program), False)  # noqa: FBT003  C's own signature
+
+    def skip_map(self, map_: str) -> None:
+        """Exclude a map from :meth:`load`; no loaded program may use it."""
+        self._library.call("bpf_map__set_autocreate", self._map(map_), False)  # noqa: FBT003  likewise
 
     def load(self) -> None:
         """Load maps and programs into the kernel.

@@ -6,9 +6,10 @@ import errno
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.capture.bpf import marks
 from otel_oom.capture.bpf.bpffs import BpffsError
@@ -18,9 +19,12 @@ from otel_oom.capture.bpf.object_info import LINK, MAP, BpfObjectInfo
 from otel_oom.capture.bpf.ring_buffer import RingBuffer
 
 RING: Final = "oom_ring"
+START_TEXT_MAP: Final = "oom_start_texts"
+MAPPINGS_MAP: Final = "oom_mappings"
+MAPPINGS_PROGRAM: Final = "mark_victim_mappings"
 _MARK_MAPS: Final = (marks.MARKS, marks.COUNT)
 """Maps that are reused across wire versions too."""
-_STATE_MAPS: Final = (
+STATE_MAPS: Final = (
     RING,
     "oom_counters",
     "oom_reported",
@@ -30,9 +34,14 @@ _STATE_MAPS: Final = (
     "oom_ratelimits",
     "oom_ring_usage",
     "oom_lost_kills",
+    START_TEXT_MAP,
+    MAPPINGS_MAP,
     *_MARK_MAPS,
 )
 """Maps that outlive their programs."""
+
+_OTHER_OUTPUTS: Final = {MAPPINGS_PROGRAM: MAPPINGS_MAP}
+"""The map that a program writes, where it is not the ring."""
 
 _NEW: Final = "new"
 _RING_TYPE: Final = 27
@@ -43,8 +52,7 @@ class IncompatiblePinsError(Exception):
     """Pins that are not what their names say; the message says how they differ."""
 
 
-@dataclass(frozen=True, slots=True)
-class PinSet:
+class PinSet(Struct, frozen=True):
     """Pins in one folder of bpffs: ``maps/oom_ring``, ``links/sched_process_exit`` and so on."""
 
     folder: Path
@@ -61,7 +69,7 @@ class PinSet:
         Raises:
             IncompatiblePinsError: a map is missing or has another definition.
         """
-        self._reuse(opened, _STATE_MAPS)
+        self._reuse(opened, STATE_MAPS)
 
     def reuse_marks(self, opened: BpfObject) -> None:
         """Have ``opened`` use only the maps that identify kills of the past.
@@ -106,7 +114,7 @@ class PinSet:
         try:
             for folder in (self.folder, self.folder / "maps", self.folder / "links"):
                 folder.mkdir(mode=0o700)
-            for name in _STATE_MAPS:
+            for name in STATE_MAPS:
                 self.objects.pin(loaded.map_fd(name), self.folder / "maps" / name)
         except (LibbpfError, OSError) as error:
             raise BpffsError(str(error)) from error
@@ -149,34 +157,41 @@ class PinSet:
         new.rename(pin)
 
     def validate(self, programs: Collection[str]) -> list[str]:
-        """Return the ``programs`` whose pinned links do not write this set's ring, and why.
+        """Return the ``programs`` whose pinned links do not write this set's maps, and why.
 
         A link is attached as long as it exists: those used here can't be detached otherwise.
 
         Raises:
-            LibbpfError: there is no ring.
+            LibbpfError: a map is missing.
         """
-        ring = self._open_map(RING)
-        try:
-            ring_id, _ = self.objects.map(ring)
-        finally:
-            os.close(ring)
-        faults = {name: self._fault(self.folder / "links" / name, ring_id) for name in programs}
+        ring_id = self._map_id(RING)
+        outputs = {name: self._map_id(map_) for name, map_ in _OTHER_OUTPUTS.items()}
+        faults = {
+            name: self._fault(self.folder / "links" / name, outputs.get(name, ring_id))
+            for name in programs
+        }
         return [f"{name} {fault}" for name, fault in faults.items() if fault]
 
-    def _fault(self, path: Path, ring_id: int) -> str:
+    def _map_id(self, name: str) -> int:
+        descriptor = self._open_map(name)
+        try:
+            return self.objects.map(descriptor)[0]
+        finally:
+            os.close(descriptor)
+
+    def _fault(self, path: Path, output_id: int) -> str:
         try:
             link = self.objects.get(path, LINK)
         except LibbpfError as error:
             return "was not pinned" if error.code == errno.ENOENT else "was not a link"
         try:
-            writes_ring = ring_id in self.objects.maps_of_link(link)
+            writes_output = output_id in self.objects.maps_of_link(link)
         except LibbpfError as error:
             # Without CAP_SYS_ADMIN the kernel does not disclose the program.
-            writes_ring = error.code == errno.EPERM
+            writes_output = error.code == errno.EPERM
         finally:
             os.close(link)
-        return "" if writes_ring else "wrote elsewhere"
+        return "" if writes_output else "wrote elsewhere"
 
     def detach(self) -> None:
         """Detach all programs; the records stay."""

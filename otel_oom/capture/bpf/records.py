@@ -18,12 +18,22 @@ USER_STACK_LEN = 16
 BUILD_ID_LEN = 20
 MAX_MARKS = 8192
 HOLDER_LEN = 128
+UNIT_LEN = 24
+SIGNAL_RING_BYTES = 1 << 18
+CHUNK_LEN = 4096
+ARGUMENT_CHUNKS = 3
+ENVIRON_CHUNKS = 7
+START_TEXTS = 16
+MAPPINGS = 32
+MAPPING_NAME_LEN = 64
+MAPPING_SLOTS = 32
 
 KIND_VICTIM = 1
 KIND_EXIT = 2
 KIND_SKIPPED = 3
 KIND_NO_VICTIM = 4
 KIND_REAPER = 5
+KIND_SIGNAL = 6
 
 FLAG_NO_TASK = 1 << 0
 FLAG_NO_MM = 1 << 1
@@ -41,6 +51,18 @@ FLAG_NO_STACKS = 1 << 12
 
 STAGES = {1: "wake", 2: "start", 3: "finish", 4: "skip"}
 """``enum oom_reaper_stage``."""
+
+MAPPING_KINDS = {
+    1: "anonymous",
+    2: "heap",
+    3: "stack",
+    4: "shmem",
+    5: "file",
+    6: "hugetlb",
+    7: "reserved",
+    8: "special",
+}
+"""``enum oom_mapping_kind``."""
 
 CONSTRAINTS = {0: "none", 1: "cpuset", 2: "memory_policy", 3: "memcg"}
 """The kernel's ``enum oom_constraint``."""
@@ -74,8 +96,59 @@ class TaskRecord(ctypes.Structure):
         ("pid_ns", ctypes.c_uint32),
         ("mnt_ns", ctypes.c_uint32),
         ("score_adj", ctypes.c_int32),
-        ("reserved", ctypes.c_uint32),
+        ("start_text", ctypes.c_uint32),
         ("comm", ctypes.c_char * COMM_LEN),
+    )
+
+
+class UserTextRecord(ctypes.Structure):
+    """``struct oom_user_text``."""
+
+    _fields_ = (
+        ("begin", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+        ("read_chunks", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+    )
+
+
+class StartTextRecord(ctypes.Structure):
+    """``struct oom_start_text``."""
+
+    _fields_ = (
+        ("boottime_ns", ctypes.c_uint64),
+        ("arguments", UserTextRecord),
+        ("environ", UserTextRecord),
+        ("argument_chunks", ctypes.c_uint8 * (ARGUMENT_CHUNKS * CHUNK_LEN)),
+        ("environ_chunks", ctypes.c_uint8 * (ENVIRON_CHUNKS * CHUNK_LEN)),
+    )
+
+
+class MappingRecord(ctypes.Structure):
+    """``struct oom_mapping``."""
+
+    _fields_ = (
+        ("key", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("kind", ctypes.c_uint32),
+        ("name", ctypes.c_char * MAPPING_NAME_LEN),
+    )
+
+
+class MappingsRecord(ctypes.Structure):
+    """``struct oom_mappings``."""
+
+    _fields_ = (
+        ("start_boottime_ns", ctypes.c_uint64),
+        ("tgid", ctypes.c_uint32),
+        ("map_count", ctypes.c_uint32),
+        ("mapping_count", ctypes.c_uint32),
+        ("other_count", ctypes.c_uint32),
+        ("other_bytes", ctypes.c_uint64),
+        ("steps", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
+        ("entries", MappingRecord * MAPPINGS),
     )
 
 
@@ -161,7 +234,7 @@ class VictimRecord(ctypes.Structure):
         ("exe", PathRecord),
         ("command", PathRecord),
         ("text_len", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("signal", ctypes.c_uint32),
         ("user_stack", UserFrameRecord * USER_STACK_LEN),
         ("stack", ctypes.c_uint64 * STACK_LEN),
         ("text", ctypes.c_uint8 * TEXT_LEN),
@@ -218,3 +291,9 @@ class LostKills(ctypes.Structure):
     """``struct oom_lost_kills``, of one holder."""
 
     _fields_ = (("count", ctypes.c_uint64), ("name", ctypes.c_char * HOLDER_LEN))
+
+
+class SysrqRequest(ctypes.Structure):
+    """``struct oom_sysrq_request``, of one CPU."""
+
+    _fields_ = (("boottime_ns", ctypes.c_uint64), ("unit", ctypes.c_char * UNIT_LEN))

@@ -2,9 +2,10 @@
 
 libbpf's own consumer releases a record in any case: one that could not be stored would be only in
 this process. The layout is that of kernel/bpf/ringbuf.c: a page with the consumer's position, one
-with the producers', then the data. The data is mapped twice in a row, so that no record wraps. A
-position only grows; modulo the size it is an offset. A record is its length, of which two bits are
-flags, four bytes of the kernel's, and its data.
+with the producers', then the data. Mapped pages count as this process's memory, so only a window
+of the data is mapped: that of the record that is read. A position only grows; modulo the size it is
+an offset. A record is its length, of which two bits are flags, four bytes of the kernel's, and its
+data.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _DISCARDED: Final = 1 << 30
 _LENGTH: Final = struct.Struct("=I")
 _HEADER_BYTES: Final = 8
 _ALIGNMENT: Final = 8
+_WINDOW_BYTES: Final = 1 << 16
+"""Some 40 kills; a multiple of each page size that Linux has."""
 _POSITIONS: Final = 1 << (8 * struct.calcsize("L"))
 """Range of a position, an unsigned long that wraps around."""
 
@@ -40,20 +43,19 @@ class RingBuffer:
         Raises:
             OSError: it is no ring buffer of that size.
         """
-        page = os.sysconf("SC_PAGE_SIZE")
+        self._page = page = os.sysconf("SC_PAGE_SIZE")
         self._map_fd = map_fd
         self._size = size
         self._consumer_page = mmap.mmap(
             map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
         )
-        # Of these pages only those that were read count as this process's memory.
-        self._producer_pages = mmap.mmap(
-            map_fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
-        )
+        self._producer_page = mmap.mmap(map_fd, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        self._window_bytes = min(_WINDOW_BYTES, size)
+        self._window_start = size - self._window_bytes
+        self._window = self._map_window(self._window_start)
         # Each position is an unsigned long, read and written in one access.
         self._consumed = memoryview(self._consumer_page).cast("L")
-        self._produced = memoryview(self._producer_pages).cast("L")
-        self._data = memoryview(self._producer_pages)[page:]
+        self._produced = memoryview(self._producer_page).cast("L")
         self._fence = threading.Lock()
         self._fence.acquire()
 
@@ -75,13 +77,15 @@ class RingBuffer:
 
         Raises:
             RingError: the ring is corrupt; all records in it are dropped.
+            MemoryError: the record can't be mapped now; it stays in the ring.
         """
         while True:
             position, end = self._consumed[0], self._produced[0]
             self._barrier()
             if position == end:
                 return
-            (length,) = _LENGTH.unpack_from(self._data, position % self._size)
+            window, offset = self._open_window(position)
+            (length,) = _LENGTH.unpack_from(window, offset)
             self._barrier()
             if length & _BUSY:
                 return
@@ -93,14 +97,42 @@ class RingBuffer:
                     f"a record of {size} bytes in {end - position} of a ring of {self._size}"
                 )
             if not length & _DISCARDED:
-                start = position % self._size + _HEADER_BYTES
-                yield bytes(self._data[start : start + size])
+                yield self._copy(position + _HEADER_BYTES, size)
             self._barrier()
             self._consumed[0] = position + step
 
     def pending_bytes(self) -> int:
         """Return the size of all unreleased records, with the kernel's 8 bytes for each."""
         return (self._produced[0] - self._consumed[0]) % _POSITIONS
+
+    def _copy(self, position: int, count: int) -> bytes:
+        copied = b""
+        while len(copied) < count:
+            window, offset = self._open_window(position + len(copied))
+            copied += window[offset : offset + count - len(copied)]
+        return copied
+
+    def _open_window(self, position: int) -> tuple[mmap.mmap, int]:
+        """Return the window with the byte at ``position``, and its offset there."""
+        offset = position % self._size
+        start = offset - offset % self._window_bytes
+        if start != self._window_start:
+            try:
+                window = self._map_window(start)
+            except OSError as error:
+                raise MemoryError(f"the ring buffer can't be mapped: {error}") from error
+            self._window.close()
+            self._window, self._window_start = window, start
+        return self._window, offset - start
+
+    def _map_window(self, start: int) -> mmap.mmap:
+        return mmap.mmap(
+            self._map_fd,
+            self._window_bytes,
+            mmap.MAP_SHARED,
+            mmap.PROT_READ,
+            offset=2 * self._page + start,
+        )
 
     def _barrier(self) -> None:
         """Order memory accesses before this call before those after it.
@@ -112,7 +144,7 @@ class RingBuffer:
 
     def close(self) -> None:
         """Unmap; unreleased records stay in the map."""
-        for view in (self._consumed, self._produced, self._data):
+        for view in (self._consumed, self._produced):
             view.release()
-        self._consumer_page.close()
-        self._producer_pages.close()
+        for mapped in (self._consumer_page, self._producer_page, self._window):
+            mapped.close()

@@ -5,31 +5,26 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from typing import Final, Self
-
-from msgspec.structs import replace
+from typing import TYPE_CHECKING, Final, Self
 
 from otel_oom.capture.bpf import marks
-from otel_oom.capture.bpf.decoder import Decoder, WireError
-from otel_oom.capture.bpf.ksyms import KernelSymbolizer
 from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.loader import LoadedObject, LoadOptions
-from otel_oom.capture.bpf.lost_events import LostEventCounter
-from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import RING
 from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
-from otel_oom.capture.bpf.victims import VictimSweeper
 from otel_oom.capture.mark_matching import KillMark
 from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
-from otel_oom.linux.gfp_flags import GfpFlagNames
-from otel_oom.model.events import CapturedEvent, UndecodableRecord
+from otel_oom.model.events import CapturedEvent
 from otel_oom.model.loss import LostEvents
+
+if TYPE_CHECKING:  # imported late, see _open_reader()
+    from otel_oom.capture.bpf.record_reader import RecordReader
 
 _LOG = logging.getLogger(__name__)
 
 RING_BYTES: Final = 1 << 20
-"""Some 700 kills while the reader is busy. It is mapped twice, which counts as our memory."""
+"""Some 700 kills while the reader is busy."""
 
 
 class RingSource(ABC):
@@ -51,8 +46,8 @@ class RingSource(ABC):
         self.decision_source = ""
         """Hook that reports decisions; empty where the kernel allows none."""
         self.pinned = False
+        self._reader: RecordReader | None = None
         self._pending: CapturedEvent | None = None
-        self._undecodable = 0
 
     @abstractmethod
     def _require(self) -> None:
@@ -73,26 +68,15 @@ class RingSource(ABC):
             CaptureError: none is allowed, or a prerequisite is missing.
             InUseError: another agent captures by the same pins.
         """
+        self._reader = None
         self._require()
         self._library = Libbpf()
-        since_ns = clock.boottime_ns()
-        loaded = self._attach()
+        self._since_ns = clock.boottime_ns()
+        self._loaded = loaded = self._attach()
         self._object = loaded.object
         self.hook, self.decision_source = loaded.hook, loaded.decision_source
         self.unavailable |= loaded.unavailable
-        symbolizer = KernelSymbolizer(self._object if isinstance(self._object, BpfObject) else None)
-        self._decoder = Decoder(
-            boot_id=clock.boot_id(),
-            source=self.name,
-            hook=self.hook,
-            names=symbolizer.names,
-            decision_source=self.decision_source,
-            gfp_flags=GfpFlagNames().format_mask,
-            since_ns=since_ns,
-        )
         self._ring = RingBuffer(self._object.map_fd(RING), self.buffer_bytes)
-        self._lost = LostEventCounter(self._object)
-        self._sweeper = VictimSweeper(self._object)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,34 +106,34 @@ class RingSource(ABC):
 
     def _drain_records(self, records: Iterator[bytes], handler: Handler) -> int:
         count = 0
+        reader = self._open_reader()
         try:
             for record in records:
                 # A record is decoded once and in order, even if its event is handled again.
-                self._pending = self._pending or self._decode(record)
+                self._pending = self._pending or reader.decode(record, self._offset_ns)
                 handler(self._pending)
                 self._pending = None
+                reader.start_texts.wipe()
                 count += 1
         except RingError as error:
-            self._undecodable += 1
+            reader.undecodable += 1
             _LOG.error("Ring buffer corrupt; pending records dropped: %s", error)
         return count
 
-    def _decode(self, record: bytes) -> CapturedEvent:
-        try:
-            return self._decoder.decode(record, self._offset_ns)
-        except Exception as error:  # noqa: BLE001  whatever it was, the record is kept
-            self._undecodable += 1
-            reason = str(error) if isinstance(error, WireError) else repr(error)
-            return UndecodableRecord(record, reason)
+    def _open_reader(self) -> RecordReader:
+        """Return the reader, which the first drain imports: attaching does not wait for it."""
+        if self._reader is None:
+            from otel_oom.capture.bpf.record_reader import RecordReader  # noqa: PLC0415  as above
+
+            self._reader = RecordReader(self._loaded, self.name, self._since_ns)
+        return self._reader
 
     def lost_events(self) -> LostEvents:
         """Return the events lost on all CPUs since an earlier agent's report.
 
         An exit counts as lost once its victim is gone.
         """
-        lost = self._lost.read()
-        exits = lost.exits + self._sweeper.sweep()
-        return replace(lost, exits=exits, undecodable=self._undecodable)
+        return self._open_reader().lost_events()
 
     def read_marks(self, tids: Collection[int]) -> list[KillMark]:
         """Return the marks of threads by their ids, as far as the kernel side keeps them."""

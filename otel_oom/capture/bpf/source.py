@@ -7,7 +7,7 @@ from pathlib import Path
 
 from otel_oom.capture.bpf import libbpf
 from otel_oom.capture.bpf.bpffs import BpffsError
-from otel_oom.capture.bpf.capabilities import require_bpf_capabilities
+from otel_oom.capture.bpf.capabilities import require_bpf_rights
 from otel_oom.capture.bpf.loader import OBJECT, OBJECT_ADVICE, LoadedObject, load_and_attach
 from otel_oom.capture.bpf.pin_set import PinSet
 from otel_oom.capture.bpf.pinning import Pins
@@ -67,6 +67,14 @@ class LibbpfSource(RingSource):
                 return loaded
         return load_and_attach(self._library, self._options, None)
 
+    def withdraw(self) -> None:
+        """Remove the pins that this process made; those of an earlier one stay.
+
+        Pins that replace incompatible ones stay, too: nothing else would record kills.
+        """
+        if not self._old_sets:
+            self._rollback()
+
     def _rollback(self) -> None:
         if self._pins:
             self._pins.rollback()
@@ -106,5 +114,5 @@ def require_prerequisites() -> None:
             "its structures. Use a kernel built with CONFIG_DEBUG_INFO_BTF=y; those of Debian 11, "
             "Ubuntu 20.10, RHEL 8.2 and later have it. Or compile for this one: --source bcc"
         )
-    require_bpf_capabilities()
+    require_bpf_rights()
     libbpf.load_library()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from otel_oom.capture.kmsg.clock import LogClock
-from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.capture.kmsg.open_log import open_kernel_log
+from otel_oom.capture.kmsg.reader import DEVICE
 from otel_oom.capture.mark_matching import ReadMarks, match_marks
 from otel_oom.linux import clock
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.record_number import is_same_numbering
 from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import OomKill
@@ -22,8 +25,7 @@ _MAX_KILLS: Final = 1 << 14
 _NO_PROC: Final = Path("/nonexistent")
 
 
-@dataclass(frozen=True, slots=True)
-class KmsgBacklog:
+class KmsgBacklog(Struct, frozen=True):
     """Kills in the order of the log, and the number of its last line.
 
     ``double_counted`` counts first members of a group that were killed, logged and counted twice.
@@ -41,7 +43,7 @@ def read_backlog(
     read_marks: ReadMarks | None = None,
     device: Path = DEVICE,
 ) -> KmsgBacklog:
-    """Read the kills after the line of number ``after``.
+    """Read the kills after the line of number ``after``, or all if that is of another numbering.
 
     Kills with a mark have its time and process. Times of others are the log's, converted to
     CLOCK_BOOTTIME: a suspend after a line makes it late by its duration. Processes are not looked
@@ -51,13 +53,15 @@ def read_backlog(
         CaptureError: the log can't be read here.
         OSError: it can't be read any more.
     """
-    reader = KmsgReader(device, from_start=True)
+    reader = open_kernel_log(device, from_start=True)
     parser, line_clock = KernelLogParser(), LogClock()
     logged: list[LoggedKill] = []
     double_counted, sequence = 0, after
     try:
         for line in reader.read_lines(_MAX_LINES):
             line_clock.update(line.time_ns)
+            if not is_same_numbering(line.sequence, after):
+                after = -1
             # A report may begin before the line at which the last reading ended.
             event = parser.feed(line)
             if line.sequence <= after:
@@ -70,7 +74,7 @@ def read_backlog(
         logged += [event for event in parser.finish() if isinstance(event, LoggedKill)]
     finally:
         reader.close()
-    builder = EventBuilder(boot_id, source, str(device), ProcessLookup(_NO_PROC))
+    builder = EventBuilder(boot_id, source, reader.source, ProcessLookup(_NO_PROC))
     offset_ns = clock.boot_to_unix_offset_ns()
     kills: dict[int, OomKill] = {}
     for kill in logged:
@@ -96,6 +100,6 @@ def read_last_sequence(device: Path = DEVICE) -> int:
     Raises:
         CaptureError: the log can't be read here.
     """
-    reader = KmsgReader(device)
+    reader = open_kernel_log(device)
     reader.close()
     return -1 if reader.sequence is None else reader.sequence

@@ -14,7 +14,12 @@ from typing import Final
 from otel_oom.linux.clock import boottime_ns
 
 _START_DIFFERENCE_NS: Final = 250_000_000
-"""Largest difference of the clocks when the kernel starts."""
+"""Largest time by which the log's clock is behind when the kernel starts."""
+_MAX_AHEAD_NS: Final = 30_000_000_000
+"""Largest time by which it is ahead then: timekeeping counts ticks until its clocksource is chosen
+(clocksource_done_booting()), and loses some of a slow start. Measured on arm64: 0.8 to 3.8 s. No
+thread id is used again that soon by a victim of the same name.
+"""
 _DRIFT_SHIFT: Final = 12
 """Largest drift, 1 part in 4096: adjtimex(2) slews by 500 ppm, of which half is rare."""
 
@@ -66,9 +71,10 @@ class LogClock:
     def tolerance_ns(self) -> int:
         """Largest error of a converted time in either direction, apart from suspends.
 
-        The log's clock can be ahead by as much as it was assumed to be behind.
+        The log's clock can be ahead where it was assumed to be behind.
         """
-        return 2 * (_START_DIFFERENCE_NS + (self._monotonic() >> _DRIFT_SHIFT))
+        drift_ns = self._monotonic() >> _DRIFT_SHIFT
+        return _START_DIFFERENCE_NS + _MAX_AHEAD_NS + 2 * drift_ns
 
     def _suspended_ns(self) -> int:
         return self._boottime() - self._monotonic()

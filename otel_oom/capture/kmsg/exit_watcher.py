@@ -7,31 +7,25 @@ PIDFD_INFO_EXIT, include/uapi/linux/pidfd.h); before, the exit has no code.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
-import struct
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
+from msgspec import Struct
+
 from otel_oom.linux.clock import boottime_ns
+from otel_oom.linux.pidfd import read_exit_code, read_namespaced_pids
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import VictimExit
 
 MAX_VICTIMS: Final = 64
 """Victims that are watched at once; for another one the oldest is dropped."""
 
-_INFO: Final = struct.Struct("=QQ11Ii")
-"""``struct pidfd_info`` as first published: mask, cgroupid, eleven ids, exit_code."""
-_GET_INFO: Final = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
-"""``_IOWR(PIDFS_IOCTL_MAGIC, 11, struct pidfd_info)``"""
-_INFO_EXIT: Final = 1 << 3
 
-
-@dataclass(frozen=True, slots=True)
-class _Victim:
+class _Victim(Struct, frozen=True):
     tgid: int
-    start_boottime_ns: int
+    start_boottime_ns: int | None
 
 
 class ExitWatcher:
@@ -43,8 +37,17 @@ class ExitWatcher:
         self._processes = processes
         self._victims: dict[int, _Victim] = {}
 
-    def add(self, tgid: int, start_boottime_ns: int) -> bool:
-        """Watch a process; return false if it is gone already."""
+    def add(
+        self,
+        tgid: int,
+        start_boottime_ns: int | None,
+        is_same: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Watch a process; return false if it is gone already.
+
+        ``is_same`` says whether the process that has the id now is that one. By default, it must
+        have the same start, whose read refers to its memory.
+        """
         if any(victim.tgid == tgid for victim in self._victims.values()):
             return True
         try:
@@ -52,7 +55,7 @@ class ExitWatcher:
         except OSError:
             return False
         # Looked up after the opening, so that both are of one process.
-        if self._processes.start_boottime_ns(tgid) != start_boottime_ns:
+        if not (is_same() if is_same else self._has_start(tgid, start_boottime_ns)):
             os.close(descriptor)
             return False
         while len(self._victims) >= MAX_VICTIMS:
@@ -71,10 +74,10 @@ class ExitWatcher:
             if victim is None:
                 continue
             now_ns = boottime_ns()
-            # The pidfd has the code once /proc does not have it any more.
-            code = self._processes.exit_code(victim.tgid, victim.start_boottime_ns)
-            if code is None:
-                code = _read_exit_code(descriptor)
+            # It has exited, and has no memory. The pidfd has the code once /proc has not.
+            code = self._processes.exit_code(victim.tgid)
+            if not read_namespaced_pids(descriptor):
+                code = read_exit_code(descriptor)
             exits.append(VictimExit(victim.tgid, victim.start_boottime_ns, now_ns, code))
             self._drop(descriptor)
         return exits
@@ -84,18 +87,10 @@ class ExitWatcher:
         for descriptor in list(self._victims):
             self._drop(descriptor)
 
+    def _has_start(self, tgid: int, start_boottime_ns: int | None) -> bool:
+        return self._processes.start_boottime_ns(tgid) == start_boottime_ns
+
     def _drop(self, descriptor: int) -> None:
         del self._victims[descriptor]
         self._epoll.unregister(descriptor)
         os.close(descriptor)
-
-
-def _read_exit_code(descriptor: int) -> int | None:
-    """Return the code of a process that its parent has waited for; ``None`` before 6.15."""
-    buffer = bytearray(_INFO.pack(_INFO_EXIT, *[0] * 13))
-    try:
-        fcntl.ioctl(descriptor, _GET_INFO, buffer)
-    except OSError:
-        return None
-    mask, *_, code = _INFO.unpack(buffer)
-    return int(code) if mask & _INFO_EXIT else None

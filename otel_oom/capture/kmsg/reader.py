@@ -10,16 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from otel_oom.capture.source import CaptureError
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.model.text import decode_bytes
 from otel_oom.model.units import NS_PER_US
 
 DEVICE: Final = Path("/dev/kmsg")
+_KMSG: Final = os.makedev(1, 11)
+"""Major and minor number (Documentation/admin-guide/devices.txt)."""
 
 _RECORD_BYTES: Final = 1 << 13
 """The kernel's CONSOLE_EXT_LOG_MAX: no record is longer."""
@@ -73,11 +75,15 @@ def _parse_caller(fields: list[bytes]) -> int | None:
 class KmsgReader:
     """Reader of the kernel's lines; counts those that were overwritten unread."""
 
+    source = "/dev/kmsg"
+    has_unread = False
+    """The log itself keeps what was not read."""
+
     def __init__(self, device: Path = DEVICE, *, from_start: bool = False) -> None:
         """Open the log at its end, or with ``from_start`` at its oldest line.
 
         Raises:
-            CaptureError: the log can't be read here; says how to get access.
+            OSError: the log can't be read here.
         """
         self._fd = -1
         self.sequence: int | None = None
@@ -87,12 +93,19 @@ class KmsgReader:
         """Records of any writer that were overwritten before they were read."""
         try:
             self._fd = os.open(device, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._require_log()
             if not from_start:
                 self._skip_to_end()
-        except OSError as error:
+        except OSError:
             self.close()
-            raise CaptureError(_advice(device, error)) from error
+            raise
         self.lost, self._after_loss = 0, False
+
+    def _require_log(self) -> None:
+        """Raise OSError where a container has another device of this name, such as its console."""
+        status = os.fstat(self._fd)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev != _KMSG:
+            raise OSError(errno.ENXIO, "it is another device")
 
     def _skip_to_end(self) -> None:
         """Read all records: the last one's number is needed to count lost ones later."""
@@ -148,20 +161,3 @@ class KmsgReader:
             self.lost += sequence - self.sequence - 1
             self._after_loss = True
         self.sequence = sequence
-
-
-def _advice(device: Path, error: OSError) -> str:
-    reason = f"The kernel's log ({device}) can't be read: {error.strerror}."
-    if error.errno in {errno.EPERM, errno.EACCES}:
-        return (
-            f"{reason} Run this as root or with the capability CAP_SYSLOG (systemd: "
-            "AmbientCapabilities=), which the sysctl kernel.dmesg_restrict=1 requires; a container "
-            "must be given the device as well (docker, podman: --device=/dev/kmsg --cap-add=SYSLOG)"
-            ", or be privileged."
-        )
-    if error.errno in {errno.ENOENT, errno.ENXIO, errno.ENODEV}:
-        return (
-            f"{reason} In a container, hand the device in (docker, podman: --device=/dev/kmsg "
-            "--cap-add=SYSLOG); on a host, make it: mknod -m 600 /dev/kmsg c 1 11"
-        )
-    return f"{reason} Run this as root on the host, on a kernel with CONFIG_PRINTK=y."

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from msgspec import Struct
 from msgspec.structs import replace
 
+from otel_oom.capture.kmsg import SOURCE
 from otel_oom.capture.kmsg.clock import LogClock
-from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.capture.kmsg.open_log import open_kernel_log
+from otel_oom.capture.kmsg.reader import DEVICE
 from otel_oom.capture.source import AnnotateKill, CaptureError, Source
 from otel_oom.linux.kernel_log.parser import KernelLogParser
 from otel_oom.linux.kernel_log.report import (
@@ -27,14 +30,19 @@ from otel_oom.model.types import OomControl
 _LOG = logging.getLogger(__name__)
 
 _MAX_LINES: Final = 8192
-"""More than the log of a usual kernel holds. A report of 80 lines takes 1 ms."""
+"""Bound of a reading on the path of a kill. A report of 80 lines takes 1 ms."""
+_MAX_BACKLOG_LINES: Final = 1 << 18
 _MAX_REPORTS: Final = 64
+_SLOW_S: Final = 0.02
+"""A reading that takes longer, as of 2 MiB by syslog(2), takes half of the time at most.
+
+So a storm of kills is not held up; some of them may lack a report.
+"""
 _MAX_AGE_NS: Final = 60_000_000_000
 """A slow console delays the mark after its report; an older report is of another process."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """A report, and the kill that it led to, once that is logged."""
 
     report: Report
@@ -57,24 +65,27 @@ class OomReportIndex:
     5 s, nor for the rest of a group.
     """
 
-    source = "/dev/kmsg"
-
-    def __init__(self, device: Path = DEVICE, *, from_start: bool = False) -> None:
-        """Prepare; ``from_start`` is to read reports of earlier victims too."""
+    def __init__(self, device: Path = DEVICE) -> None:
         self._device = device
-        self._from_start = from_start
 
     def __enter__(self) -> Self:
-        """Open the log.
+        """Open the log, and read the reports that it has by now.
+
+        The source has captured for a while: the report of a kill may be among them.
 
         Raises:
             CaptureError: the log can't be read here.
         """
-        self._reader = KmsgReader(self._device, from_start=self._from_start)
+        self._reader = open_kernel_log(self._device, from_start=True)
+        self.source = self._reader.source
+        self._lost = 0
+        self._resume_at = 0.0
         self._parser = KernelLogParser()
         self._clock = LogClock()
         self._entries: dict[int, _Entry] = {}
         self._last: OomKill | None = None
+        # A long reading at the first kill would leave the next kills without their reports.
+        self._read_backlog()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,13 +131,35 @@ class OomReportIndex:
         return None if kill.boottime_ns - printed_ns > _MAX_AGE_NS else entry
 
     def _read(self) -> None:
-        for line in self._reader.read_lines(_MAX_LINES):
+        if time.monotonic() < self._resume_at:
+            return
+        begin_s = time.thread_time()
+        self._read_new()
+        spent_s = time.thread_time() - begin_s
+        if spent_s > _SLOW_S:
+            self._resume_at = time.monotonic() + spent_s
+
+    def _read_backlog(self) -> None:
+        try:
+            self._read_new(_MAX_BACKLOG_LINES)
+        except OSError as error:
+            self._reader.close()
+            raise CaptureError(f"The kernel log can't be read: {error.strerror}") from error
+
+    def _read_new(self, max_lines: int = _MAX_LINES) -> None:
+        for line in self._reader.read_lines(max_lines):
             self._clock.update(line.time_ns)
             event = self._parser.feed(line)
             if isinstance(event, Report):
                 self._add(event)
             elif isinstance(event, LoggedKill) and event.report and not event.first_of_group:
                 self._complete(event.report, event)
+        if self._reader.lost != self._lost:
+            self._lost = self._reader.lost
+            _LOG.warning(
+                "Kernel log: lines were overwritten, or cleared (dmesg -C), before they were read: "
+                "reports of kills may be missing. A larger buffer helps: boot with log_buf_len=4M"
+            )
 
     def _add(self, report: Report) -> None:
         if report.chosen is None:
@@ -148,12 +181,12 @@ def open_report_index(source: Source) -> Iterator[AnnotateKill]:
 
     Kills stay as they are if the source reads the log itself, or if the log can't be read.
     """
-    if source.hook == OomReportIndex.source:
+    if source.name == SOURCE:
         yield _unchanged
         return
     with ExitStack() as opened:
         try:
-            index = opened.enter_context(OomReportIndex(from_start=source.pinned))
+            index = opened.enter_context(OomReportIndex())
         except CaptureError as error:
             missing = "reports" if source.decision_source else "reports and decisions"
             _LOG.warning(

@@ -11,8 +11,11 @@ from collections import deque
 from pathlib import Path
 from typing import Final, Self
 
+from otel_oom.capture.kmsg import SOURCE
 from otel_oom.capture.kmsg.clock import LogClock
 from otel_oom.capture.kmsg.exit_watcher import ExitWatcher
+from otel_oom.capture.kmsg.kill_count_watch import KillCountWatch
+from otel_oom.capture.kmsg.open_log import open_kernel_log
 from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
 from otel_oom.capture.source import Handler
 from otel_oom.linux import clock
@@ -35,15 +38,16 @@ _MAX_VICTIMS: Final = 256
 
 
 class KmsgSource:
-    """Events from /dev/kmsg; see :class:`otel_oom.capture.source.Source`.
+    """Events from the kernel log; see :class:`otel_oom.capture.source.Source`.
 
     Times are those of the log, converted by :class:`~otel_oom.capture.kmsg.clock.LogClock`. Exits
     are captured by :mod:`~otel_oom.capture.kmsg.exit_watcher`, for victims that still exist when
-    their line is read.
+    their line is read. By syslog(2), which nothing can wait for, the log is read when the kernel's
+    count of kills rises.
     """
 
-    name = "kmsg"
-    hook = decision_source = "/dev/kmsg"
+    name = SOURCE
+    hook = decision_source = KmsgReader.source
     pinned = False
 
     def __init__(self, device: Path = DEVICE, proc: Path = Path("/proc")) -> None:
@@ -57,13 +61,19 @@ class KmsgSource:
         Raises:
             CaptureError: the log can't be read here.
         """
-        self._reader = KmsgReader(self._device)
+        self._reader = open_kernel_log(self._device)
+        self.hook = self.decision_source = self._reader.source
         self._parser = KernelLogParser()
         self._clock = LogClock()
         self._processes = ProcessLookup(self._proc)
         self._builder = EventBuilder(clock.boot_id(), self.name, self.hook, self._processes)
         self._epoll = select.epoll()
-        self._epoll.register(self._reader, select.EPOLLIN)
+        self._count_watch: KillCountWatch | None = None
+        if isinstance(self._reader, KmsgReader):
+            self._epoll.register(self._reader, select.EPOLLIN)
+        else:
+            self._count_watch = KillCountWatch()
+            self._epoll.register(self._count_watch, select.EPOLLIN)
         self._exits = ExitWatcher(self._epoll, self._processes)
         self._victims: dict[int, tuple[int, int | None]] = {}
         self._pending: deque[CapturedEvent] = deque()
@@ -73,6 +83,8 @@ class KmsgSource:
         """Close the log and the watched exits."""
         self._exits.close()
         self._epoll.close()
+        if self._count_watch:
+            self._count_watch.close()
         self._reader.close()
 
     def fileno(self) -> int:
@@ -90,17 +102,23 @@ class KmsgSource:
             OSError: the log can't be read any more.
         """
         count = self._handle_pending(handler)
+        if self._count_watch is None or self._count_watch.has_news() or self._reader.has_unread:
+            count += self._read_lines(handler)
+        self._pending.extend(self._exits.poll())
+        return count + self._handle_pending(handler)
+
+    def _read_lines(self, handler: Handler) -> int:
+        count = 0
         for line in self._reader.read_lines(_MAX_RECORDS):
             self._clock.update(line.time_ns)
             event = self._parser.feed(line)
             if event is not None:
                 self._add_event(event)
                 count += self._handle_pending(handler)
-        self._pending.extend(self._exits.poll())
-        return count + self._handle_pending(handler)
+        return count
 
     def lost_events(self) -> LostEvents:
-        """Return how many lines of any kind were overwritten unread."""
+        """Return how many lines of any kind were overwritten unread; by syslog(2), how often."""
         return LostEvents(log_lines=self._reader.lost)
 
     def _handle_pending(self, handler: Handler) -> int:
@@ -143,5 +161,5 @@ class KmsgSource:
         if len(self._victims) >= _MAX_VICTIMS:
             del self._victims[next(iter(self._victims))]
         self._victims[victim.tid or victim.tgid] = victim.tgid, victim.start_boottime_ns
-        if victim.start_boottime_ns is not None:
-            self._exits.add(victim.tgid, victim.start_boottime_ns)
+        start_ns = victim.start_boottime_ns
+        self._exits.add(victim.tgid, start_ns, lambda: self._processes.is_victim(kill))

@@ -11,8 +11,9 @@ import json
 import subprocess
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import IO, Any, Final
+
+from msgspec import Struct
 
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.journal_entry import decode_message, format_boot_id, parse_timestamp_ns
@@ -35,8 +36,7 @@ _CLOCK_LINES: Final = 64
 _KERNEL_FACILITY: Final = "0"
 
 
-@dataclass(frozen=True, slots=True)
-class PreviousBoot:
+class PreviousBoot(Struct, frozen=True):
     """Id and last log lines of a boot, oldest first.
 
     ``unix_offset_ns`` leads from the log's clock at its end to Unix time, in nanoseconds: the

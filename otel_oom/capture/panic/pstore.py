@@ -13,14 +13,15 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
+from otel_oom.linux import launcher
 from otel_oom.linux.kernel_log.line_types import Line
-from otel_oom.model.text import decode_bytes
-from otel_oom.model.units import NS_PER_S, NS_PER_US
+from otel_oom.linux.kernel_log.syslog_line import parse_syslog_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,16 +38,9 @@ _MAX_DEPTH: Final = 3
 _NAME: Final = re.compile(r"dmesg-(?P<backend>[\w-]{1,64})-(?P<number>\d{1,20})")
 _COMPRESSED: Final = ".enc.z"
 _HEADER: Final = re.compile(rb"(?P<reason>\w{1,32})#(?P<count>\d{1,10}) Part(?P<part>\d{1,6})")
-_LINE: Final = re.compile(
-    rb"<(?P<level>\d{1,4})>(?:\[ {0,9}(?P<s>\d{1,9})\.(?P<us>\d{6})\])?"
-    rb"(?:\[ {0,9}(?:T(?P<caller>\d{1,10})|C\d{1,10})\])? ?(?P<text>.*)",
-    re.DOTALL,
-)
-_FACILITY_SHIFT: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class PstoreDump:
+class PstoreDump(Struct, frozen=True):
     """The end of the log of a kernel that panicked.
 
     ``folder`` is where it was found. ``unix_ns`` is when it was stored, in nanoseconds of Unix
@@ -58,8 +52,7 @@ class PstoreDump:
     lines: tuple[Line, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(Struct, frozen=True):
     folder: Path
     order: tuple[str, int]
     unix_ns: int
@@ -137,9 +130,9 @@ def _list_files(folder: Path, depth: int) -> Iterator[Path]:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except PermissionError:
         _LOG.warning(
-            "Cannot read %s: OOM panics may be missing. Run as root or with "
-            "CAP_DAC_READ_SEARCH (systemd: AmbientCapabilities=).",
+            "Cannot read %s: OOM panics may be missing. %s",
             folder,
+            launcher.grant_capabilities(["DAC_READ_SEARCH"]),
         )
         return
     except OSError:
@@ -170,13 +163,5 @@ def _read_file(path: Path) -> tuple[bytes, int] | None:
 
 def _parse_line(raw: bytes, sequence: int) -> Line | None:
     """Parse a line of the kernel; ``None`` for user space's, a backend's notice or a torn one."""
-    match = _LINE.fullmatch(raw)
-    if not match or int(match["level"]) >> _FACILITY_SHIFT:
-        return None
-    seconds, micros, caller = match["s"], match["us"], match["caller"]
-    return Line(
-        text=decode_bytes(match["text"]),
-        time_ns=int(seconds) * NS_PER_S + int(micros) * NS_PER_US if seconds else 0,
-        sequence=sequence,
-        caller=int(caller) if caller else None,
-    )
+    line = parse_syslog_line(raw)
+    return line.to_line(sequence) if line and line.is_kernel else None

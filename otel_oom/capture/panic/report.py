@@ -10,15 +10,16 @@ from msgspec.structs import replace
 
 from otel_oom.capture.panic.previous_boot import PreviousBoot
 from otel_oom.linux.kernel_log.line_parser import (
-    parse_frame,
     parse_line,
     parse_panic,
     parse_task_row,
 )
 from otel_oom.linux.kernel_log.line_types import AllocatingTask, CallTraceHeader, Line
-from otel_oom.linux.kernel_log.parser import MAX_CHARS, KernelLogParser
+from otel_oom.linux.kernel_log.parser import KernelLogParser
+from otel_oom.linux.kernel_log.piece_joiner import MAX_CHARS
 from otel_oom.linux.kernel_log.report import LoggedNoVictim, Report, build_oom_control
 from otel_oom.linux.kernel_log.report_assembler import MAX_FRAMES
+from otel_oom.linux.kernel_log.stack_frames import parse_frame
 from otel_oom.linux.kernel_stack import trim_to_decision
 from otel_oom.model.events import Panic
 from otel_oom.model.types import Capture, Task

@@ -1,6 +1,6 @@
 """Parse the messages in which userspace OOM daemons report a kill.
 
-Sources: systemd ``src/oom/oomd-manager.c`` (of 248 to 260), earlyoom ``kill.c`` (1.2 to 1.9), oomd
+Sources: systemd ``src/oom/oomd-manager.c`` (of 248 to 260), earlyoom ``kill.c`` (0.4 to 1.9), oomd
 ``src/oomd/plugins/BaseKillPlugin.cpp`` (0.2 to 0.5 and later). A dry run (``--dryrun``, ``(dry)``)
 is no kill, nor is a candidate that the daemon only considers.
 
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD
 from otel_oom.model.types import Task, UserspaceOomDaemon
@@ -26,8 +27,7 @@ _MAX_CHARS: Final = 9000
 _MAX_DIGITS: Final = 18
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedKill:
+class ParsedKill(Struct, frozen=True):
     """A kill of a process, ``victim``, or of all processes in the cgroup ``path``.
 
     ``original`` is the message without the victim's command line. Sizes are in bytes.
@@ -108,8 +108,35 @@ _EARLYOOM_1_2: Final = re.compile(
     rf"pid: (?P<pid>{_NUMBER}), badness: -?{_NUMBER}, VmRSS: (?P<rss>{_NUMBER}) MiB)",
     re.DOTALL,
 )
+_EARLYOOM_1_3_RC: Final = re.compile(
+    rf'(?P<original>killing process (?P<pid>{_NUMBER}) "(?P<comm>.{{0,64}})" with signal '
+    rf"(?P<number>9|15): badness -?{_NUMBER}, VmRSS (?P<rss>{_NUMBER}) MiB)",
+    re.DOTALL,
+)
+_EARLYOOM_1_1: Final = re.compile(
+    rf"(?P<original>Killing process: (?P<comm>.{{0,64}}), pid: (?P<pid>{_NUMBER}), "
+    rf"badness: -?{_NUMBER}, VmRSS: (?P<rss>{_NUMBER}) MiB)",
+    re.DOTALL,
+)
+_EARLYOOM_1_0: Final = re.compile(
+    rf"(?P<original>Killing process (?P<pid>{_NUMBER}) (?P<comm>[^ ].{{0,63}}))", re.DOTALL
+)
+_EARLYOOM_FORMATS: Final = (
+    *(_EARLYOOM, _EARLYOOM_1_3_RC, _EARLYOOM_1_2, _EARLYOOM_1_1, _EARLYOOM_1_0, _EARLYOOM_CUT),
+)
+_REVOKED: Final = (
+    "dryrun, not actually sending",
+    # Its other reason is that the process was still there after 10 s.
+    "kill failed: Operation not permitted",
+    "kill failed: No such process",
+)
+_KERNEL_KILL: Final = re.compile(
+    r"trigger_kernel_oom: successfully triggered kernel OOM killer|Invoking oom killer: done"
+)
 _LOW: Final = re.compile(
-    rf"low memory! at or below SIG[A-Z]{{3,5}} limits: mem +(?P<limit>{_PERCENT})%, swap .*"
+    r"low memory! at or below SIG(?:TERM|KILL) limits:? "
+    rf"\(?mem:? +(?P<limit>{_PERCENT}) ?%, swap.*",
+    re.IGNORECASE,
 )
 _SIGNALS: Final = {"9": "SIGKILL", "15": "SIGTERM"}
 
@@ -119,8 +146,8 @@ def _parse_earlyoom(message: str, previous: str) -> ParsedKill | None:
 
     The limit is in the previous message.
     """
-    formats = (_EARLYOOM, _EARLYOOM_1_2, _EARLYOOM_CUT)
-    match = next(filter(None, (format_.fullmatch(message) for format_ in formats)), None)
+    matches = (format_.fullmatch(message) for format_ in _EARLYOOM_FORMATS)
+    match = next(filter(None, matches), None)
     if match is None or not int(match["pid"]):
         return None
     fields: Mapping[str, str | None] = match.groupdict()
@@ -134,13 +161,14 @@ def _parse_earlyoom(message: str, previous: str) -> ParsedKill | None:
         comm=match["comm"] or None,
         command=None if command is None else tuple(command.removesuffix('"').split()),
     )
-    signal = fields.get("signal") or _SIGNALS[match["number"]]
+    # The oldest ones send SIGKILL alone.
+    signal = fields.get("signal") or _SIGNALS[fields.get("number") or "9"]
     return ParsedKill(
         UserspaceOomDaemon(
             "earlyoom",
             signal=signal,
             reason="memory_available",
-            limit=float(low["limit"]) if (low := _LOW.fullmatch(previous)) else None,
+            limit=_parse_limit(previous),
         ),
         original=match["original"],
         victim=victim,
@@ -148,6 +176,74 @@ def _parse_earlyoom(message: str, previous: str) -> ParsedKill | None:
         completed=False,
     )
 
+
+_SYSTEMD_CUT: Final = re.compile(
+    r"(?P<done>Killed|Marked) (?P<path>/.{0,4096}?)(?: for killing)? due to (?P<what>[a-z]* ?.?).*>"
+)
+_EARLYOOM_CHOPPED: Final = re.compile(
+    rf'(?P<original>{_EARLYOOM_HEAD}(?P<comm>.{{1,64}}?)(?P<end>":.*)?>)'
+)
+_CUT_REASONS: Final = (
+    ("memory p", "memory_pressure"),
+    ("memory u", "memory_used"),
+    ("swap u", "swap_used"),
+)
+
+
+def parse_cut_message(unit: str, message: str) -> ParsedKill | None:
+    """Parse a kill whose message is cut at the width of a terminal, with a mark at the end.
+
+    Unlike the journal, a text file has such lines.
+    """
+    if unit == SYSTEMD_OOMD and (match := _SYSTEMD_CUT.fullmatch(message)):
+        reasons = (reason for begin, reason in _CUT_REASONS if match["what"] == begin)
+        killer = UserspaceOomDaemon("systemd-oomd", signal="SIGKILL", reason=next(reasons, None))
+        path, is_done = _hierarchy_path(match["path"]), match["done"] == "Killed"
+        return ParsedKill(killer, original=message, path=path, completed=is_done)
+    if unit != EARLYOOM or any(form.fullmatch(message) for form in _EARLYOOM_FORMATS[:-1]):
+        return None
+    if not (match := _EARLYOOM_CHOPPED.fullmatch(message)) or not int(match["pid"]):
+        return None
+    return ParsedKill(
+        UserspaceOomDaemon("earlyoom", signal=match["signal"], reason="memory_available"),
+        original=message,
+        victim=Task(
+            tgid=int(match["pid"]),
+            uid=int(match["uid"]) if match["uid"] else None,
+            comm=match["comm"] if match["end"] else f"{match['comm']}…",
+        ),
+        completed=False,
+    )
+
+
+def _parse_limit(message: str) -> float | None:
+    match = _LOW.fullmatch(message)
+    return float(match["limit"]) if match else None
+
+
+def revokes_kill(message: str) -> bool:
+    """Return true if earlyoom sent no signal after all, or only simulates."""
+    return message.startswith(_REVOKED)
+
+
+def parse_kernel_kill(message: str, previous: str = "") -> UserspaceOomDaemon | None:
+    """Return earlyoom if it says that it had the kernel choose a victim.
+
+    By ``--kernel-oom`` (since 1.9), or by ``-k`` (until 1.1).
+    """
+    if not _KERNEL_KILL.fullmatch(message):
+        return None
+    return build_requester(EARLYOOM, _parse_limit(previous))
+
+
+def build_requester(unit: str, limit: float | None = None) -> UserspaceOomDaemon:
+    """Return the daemon of a ``unit`` as the one that had the kernel choose a victim."""
+    reason = "memory_available" if unit == EARLYOOM else None
+    name = unit.removesuffix(".service")
+    return UserspaceOomDaemon(name, reason=reason, limit=limit, rule=_SYSRQ)
+
+
+_SYSRQ: Final = "kernel OOM killer (sysrq f)"
 
 _OOMD: Final = re.compile(
     # Messages to its own output begin with their place in its source.

@@ -7,6 +7,7 @@ process left but dying ones.
 
 from __future__ import annotations
 
+import os
 import select
 from collections import deque
 from pathlib import Path
@@ -24,6 +25,7 @@ from otel_oom.model.types import Memcg
 
 _MAX_CLAIMS: Final = 256
 """Kills whose exit is awaited; for another one, the oldest stays unverified."""
+_OOMD_KILLS: Final = "user.oomd_kill"
 _MAX_PROCESSES: Final = 64
 _MAX_PROCS_BYTES: Final = 1024
 
@@ -43,6 +45,7 @@ class KillVerifier:
         self._proc = proc
         self._cgroups = cgroups
         self._exits = ExitWatcher(epoll, processes)
+        self._oomd_kills: dict[Path, int] = {}
         self._claims: deque[tuple[str, int, int]] = deque(maxlen=_MAX_CLAIMS)
 
     def verify(self, kill: UserspaceKill) -> UserspaceKill:
@@ -58,6 +61,25 @@ class KillVerifier:
             return replace(kill, verified=True)
         self._claims.append((kill.uid, victim.tgid, victim.start_boottime_ns))
         return kill
+
+    def is_empty_kill(self, kill: UserspaceKill) -> bool:
+        """Return true if systemd-oomd killed a cgroup in which no process was left.
+
+        A rule acts again while the pressure lasts. The daemon counts the processes that it killed
+        in the cgroup's attribute ``user.oomd_kill`` (``oomd_cgroup_kill()``).
+        """
+        folder = self._cgroups.existing_folder(kill.memcg) if self._cgroups and kill.memcg else None
+        if folder is None:
+            return False
+        try:
+            count = int(os.getxattr(folder, _OOMD_KILLS))
+        except (OSError, ValueError):
+            return False
+        previous = self._oomd_kills.pop(folder, 0)
+        self._oomd_kills[folder] = count
+        if len(self._oomd_kills) > _MAX_CLAIMS:
+            del self._oomd_kills[next(iter(self._oomd_kills))]
+        return kill.verified and count <= previous
 
     def poll(self) -> list[VictimExit]:
         """Return the exits since the last call, one for each kill that they may verify."""

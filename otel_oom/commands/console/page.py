@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import Struct
 from rich.bar import Bar
 from rich.cells import cell_len, set_cell_size
 from rich.columns import Columns
@@ -17,6 +16,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from otel_oom.commands.elements import Head
 from otel_oom.model.text import escape_for_terminal
 
 _INDENT: Final = 2
@@ -83,22 +83,15 @@ def bar(label: str, part: float, whole: float, content: str, style: str = "") ->
     return _labelled(label, grid)
 
 
+def block(label: str, texts: Sequence[str]) -> RenderableType:
+    """Return a label and several lines beside it."""
+    return _labelled(label, lines(texts))
+
+
 def _labelled(label: str, content: RenderableType) -> RenderableType:
     grid = Table.grid(Column(width=_LABEL_WIDTH, no_wrap=True, style="dim"), Column())
     grid.add_row(text(label), content)
     return Padding.indent(grid, _INDENT)
-
-
-class Head(Struct, frozen=True):
-    """The head of a column.
-
-    A ``flexible`` column is cut where the page is too narrow; a ``path`` likewise, at its front.
-    """
-
-    name: str
-    right: bool = False
-    flexible: bool = False
-    path: bool = False
 
 
 def table(
@@ -107,13 +100,14 @@ def table(
     styles: Mapping[int, str] = MappingProxyType({}),
     *,
     indent: int = 0,
+    gap: int = _GAP,
 ) -> RenderableType:
     """Return rows of one line each under their heads; ``styles`` are those of some row numbers."""
     cells = [
         [_Cell(text, cut_front=head.path) for text, head in zip(row, heads, strict=True)]
         for row in rows
     ]
-    grid = _Table(box=None, padding=(0, 0, 0, _GAP), pad_edge=False, header_style="dim")
+    grid = _Table(box=None, padding=(0, 0, 0, gap), pad_edge=False, header_style="dim")
     for number, head in enumerate(heads):
         width = max([cell_len(head.name), *(row[number].width for row in cells)])
         flexible = head.flexible or head.path
@@ -129,7 +123,8 @@ class _Table(Table):
     """A table that keeps its columns on a page that is too narrow: the end of its lines is cut."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        min_width = sum((column.min_width or 0) + _GAP for column in self.columns) - _GAP
+        gap = self.padding[-1]
+        min_width = sum((column.min_width or 0) + gap for column in self.columns) - gap
         wide_enough = options.update(max_width=max(options.max_width, min_width))
         return super().__rich_console__(console, wide_enough)
 

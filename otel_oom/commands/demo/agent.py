@@ -16,7 +16,10 @@ from typing import Final
 _READY_S: Final = 20.0
 _READY_STEP_S: Final = 0.1
 _STOP_S: Final = 10.0
-_DESTINATION: Final = ("OTEL_EXPORTER_OTLP_", "OTEL_SDK_DISABLED")
+_DESTINATION: Final = (
+    *("OTEL_EXPORTER_OTLP_", "OTEL_SDK_DISABLED"),
+    *("OTEL_LOGS_EXPORTER", "OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER", "OTEL_CONFIG_FILE"),
+)
 
 
 class DemoError(Exception):

@@ -28,13 +28,18 @@ class Reply(Struct, frozen=True):
 
 
 class Receiver:
-    """A server on the loopback interface, while its context is entered.
+    """A server on the loopback interface or on ``host``, while its context is entered.
 
     ``on_request`` gets each decoded request and returns the response: ``None`` for success.
     """
 
-    def __init__(self, on_request: Callable[[Message], Reply | None], port: int = 0) -> None:
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(on_request))
+    def __init__(
+        self,
+        on_request: Callable[[Message], Reply | None],
+        port: int = 0,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._server = http.server.ThreadingHTTPServer((host, port), _handler(on_request))
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), daemon=True
@@ -43,7 +48,8 @@ class Receiver:
     @property
     def url(self) -> str:
         """The value of ``OTEL_EXPORTER_OTLP_ENDPOINT`` that sends here."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
 
     def __enter__(self) -> Self:
         self._thread.start()

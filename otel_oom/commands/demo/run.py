@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +21,14 @@ from otel_oom.capture.bpf.source import require_prerequisites
 from otel_oom.commands.demo import victim
 from otel_oom.commands.demo.agent import DemoError, running_agent
 from otel_oom.commands.demo.receiver import Receiver
-from otel_oom.config.otlp import Endpoint, OtlpConfig, read_otlp_config
+from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.file import apply_config_file
+from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.config.variable import log_warning
 from otel_oom.export.exporter import create_transport
 from otel_oom.export.result import ExportResult
 from otel_oom.linux.temporary_cgroup import CgroupError, TemporaryCgroup
+from otel_oom.otlp import semconv
 from otel_oom.otlp.json import to_json_line
 
 _LIMIT_BYTES: Final = 48 << 20
@@ -41,12 +45,13 @@ def run_demo(*, as_json: bool) -> int:
         # Ended from outside, it cleans up as well.
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     require_prerequisites()
-    backend = read_otlp_config(os.environ)
+    environ = apply_config_file(os.environ, log_warning)
+    backend = read_otlp_config(environ)
     try:
         log, span = _kill_and_receive()
         _print(log, span, as_json=as_json)
         if not backend.disabled:
-            _forward((log, span), backend)
+            _forward(environ, {"logs": log, "traces": span}, backend)
     except (DemoError, CgroupError) as error:
         sys.stderr.write(f"otel-oom: {error}\n")
         return 1
@@ -81,7 +86,8 @@ def _kill_and_receive() -> tuple[ExportLogsServiceRequest, ExportTraceServiceReq
 def _log_of(request: ExportLogsServiceRequest, pid: int) -> ExportLogsServiceRequest | None:
     """Return the log of one kill: the host may have kills of its own at the same time."""
     for group in request.resource_logs:
-        if _has_pid(group.scope_logs[0].log_records[0].attributes, pid):
+        record = group.scope_logs[0].log_records[0]
+        if record.event_name == semconv.EVENT_KILL and _has_pid(record.attributes, pid):
             return ExportLogsServiceRequest(resource_logs=[group])
     return None
 
@@ -128,12 +134,14 @@ def _print(
     sys.stdout.flush()
 
 
-def _forward(requests: Iterable[Message], backend: OtlpConfig) -> None:
-    for request, endpoint in zip(requests, backend.endpoints, strict=True):
-        if not _is_configured(endpoint):
+def _forward(
+    environ: Mapping[str, str], requests: Mapping[str, Message], backend: OtlpConfig
+) -> None:
+    for endpoint in backend.endpoints:
+        if not _is_configured(environ, endpoint):
             continue
         transport = create_transport(endpoint)
-        response = transport.send(request.SerializeToString())
+        response = transport.send(requests[endpoint.signal].SerializeToString())
         transport.close()
         if response.result is not ExportResult.ACCEPTED or response.rejected:
             raise DemoError(
@@ -142,7 +150,7 @@ def _forward(requests: Iterable[Message], backend: OtlpConfig) -> None:
         sys.stderr.write(f"Sent to {endpoint.redacted_url}\n")
 
 
-def _is_configured(endpoint: Endpoint) -> bool:
+def _is_configured(environ: Mapping[str, str], endpoint: Endpoint) -> bool:
     """Return whether the environment names the endpoint: a default address gets nothing."""
     scopes = ("", f"{endpoint.signal.upper()}_")
-    return any(os.environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)
+    return any(environ.get(f"OTEL_EXPORTER_OTLP_{scope}ENDPOINT") for scope in scopes)

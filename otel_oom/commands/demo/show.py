@@ -60,7 +60,7 @@ def _span(span: Span) -> Iterator[RenderableType]:
 
 def _attributes(attributes: Iterable[KeyValue]) -> RenderableType:
     return page.definitions(
-        (attribute.key, _shortened(_value(attribute.value).splitlines()))
+        (attribute.key, _shortened(_lines(attribute.value)))
         for attribute in sorted(attributes, key=lambda attribute: attribute.key)
     )
 
@@ -72,6 +72,8 @@ def _shortened(lines: list[str]) -> list[str]:
     return lines
 
 
-def _value(value: AnyValue) -> str:
+def _lines(value: AnyValue) -> list[str]:
     kind = value.WhichOneof("value")
-    return "" if kind is None else str(getattr(value, kind))
+    if kind == "array_value":
+        return [line for item in value.array_value.values for line in _lines(item)]
+    return [] if kind is None else str(getattr(value, kind)).splitlines()

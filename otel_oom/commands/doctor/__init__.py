@@ -16,7 +16,7 @@ FAIL: Final = "fail"
 
 
 class Check(Struct, frozen=True):
-    """The result of one check; ``advice`` is empty when all is well."""
+    """The result of one check; ``advice`` is empty when nothing is to be done."""
 
     name: str
     state: str
@@ -37,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="query the running agent instead: exit code 0 if it captures, stores and delivers",
     )
-    add_state_dir(parser, "state directory of the agent for --alive (default: as for run)")
+    add_state_dir(parser, "state directory of the agent (default: as for run)")
     parser.set_defaults(command=_doctor)
 
 
@@ -48,4 +48,4 @@ def _doctor(arguments: argparse.Namespace) -> int:
         return print_liveness(arguments.state_dir, as_json=arguments.json)
     from otel_oom.commands.doctor.report import print_report  # noqa: PLC0415  each command imports what it needs
 
-    return print_report(as_json=arguments.json)
+    return print_report(arguments.state_dir, as_json=arguments.json)

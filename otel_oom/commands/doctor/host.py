@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from otel_oom.capture.bpf.bpffs import BPFFS, is_bpffs
+from otel_oom.capture.bpf.bpffs import advise_bpffs, is_bpffs
 from otel_oom.capture.source import PIN_DIR
 from otel_oom.commands.doctor import OK, WARN, Check
+from otel_oom.linux import launcher
 from otel_oom.linux.cgroupfs import CgroupMount
+from otel_oom.linux.rights import BPFFS
 from otel_oom.linux.vm_sysctl import describe_settings
 from otel_oom.snapshot import host_stats
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def check_host() -> Iterator[Check]:
@@ -25,7 +30,7 @@ def check_host() -> Iterator[Check]:
 def _bpffs() -> Check:
     if is_bpffs(BPFFS):
         return Check("bpffs", OK, str(BPFFS))
-    advice = f"Capture works without it; to pin, mount it: mount -t bpf bpf {BPFFS}"
+    advice = f"Capture works without it, but pins nothing. {advise_bpffs()}"
     return Check("bpffs", WARN, f"not mounted at {BPFFS}", advice)
 
 
@@ -57,7 +62,7 @@ def _memcg() -> Check:
     name, loss = "memory cgroups", "Limits and usage of cgroups will be missing"
     mount = CgroupMount.find()
     if mount is None:
-        advice = f"{loss}: mount -t cgroup2 none /sys/fs/cgroup"
+        advice = f"{loss}. {_advise_cgroups()}"
         return Check(name, WARN, "none mounted here", advice)
     where = f"v{1 if mount.v1 else 2} at {mount.mount}"
     if _has_memory_controller(mount):
@@ -67,6 +72,12 @@ def _memcg() -> Check:
         "(boot with cgroup_enable=memory)."
     )
     return Check(name, WARN, f"{where} has no memory controller", advice)
+
+
+def _advise_cgroups() -> str:
+    if launcher.current_launcher().in_container:
+        return launcher.grant_path(_CGROUPS)
+    return f"Mount them: mount -t cgroup2 none {_CGROUPS}"
 
 
 def _has_memory_controller(mount: CgroupMount) -> bool:

@@ -9,10 +9,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from otel_oom.commands.console import page
-from otel_oom.commands.console.page import Head
 from otel_oom.commands.doctor import FAIL, OK, WARN, Check
 from otel_oom.commands.doctor.next_victim import ProcessScore
 from otel_oom.commands.doctor.prediction import CgroupHeadroom, OomPrediction
+from otel_oom.commands.elements import Head
 from otel_oom.model.units import format_bytes
 
 _MARKS: Final = {OK: ("✓", "green"), WARN: ("!", "yellow"), FAIL: ("✗", "red")}

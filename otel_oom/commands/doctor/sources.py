@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from otel_oom.capture.bpf.libbpf import Libbpf
 from otel_oom.capture.bpf.source import LibbpfSource, require_prerequisites
-from otel_oom.capture.kmsg.reader import DEVICE, KmsgReader
+from otel_oom.capture.kmsg.open_log import open_kernel_log
 from otel_oom.capture.source import VMLINUX_BTF, CaptureError, Source
-from otel_oom.capture.userspace.daemons import installed_daemons
+from otel_oom.capture.userspace.daemons import format_names, installed_daemons
+from otel_oom.capture.userspace.hidden_sources import list_hidden_sources
 from otel_oom.commands.doctor import FAIL, OK, WARN, Check
 
 _LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
@@ -37,7 +38,7 @@ def check_sources() -> Iterator[Check]:
         yield check if needed else check.downgrade()
     yield log if hook.state == FAIL and not compiled else log.downgrade()
     yield from _selected(hook, log, compiled=compiled)
-    yield _userspace_daemons()
+    yield from _userspace_daemons()
 
 
 def _selected(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
@@ -50,16 +51,20 @@ def _selected(hook: Check, log: Check, *, compiled: bool) -> Iterator[Check]:
         yield Check("source", OK, f"kmsg, because libbpf is unavailable: {hook.detail}")
 
 
-def _userspace_daemons() -> Check:
+def _userspace_daemons() -> Iterator[Check]:
     name = "userspace OOM daemons"
-    units = installed_daemons()
-    if not units:
-        return Check(name, OK, "none: no systemd-oomd, earlyoom or oomd is installed")
-    daemons = ", ".join(unit.removesuffix(".service") for unit in units)
-    if shutil.which("journalctl"):
-        return Check(name, OK, f"kills of {daemons} are read from systemd's journal")
-    advice = "They log to systemd's journal only: install journalctl, which is part of systemd."
-    return Check(name, WARN, f"kills of {daemons} are not captured", advice)
+    units, hidden = installed_daemons(), list_hidden_sources()
+    for source in hidden:
+        detail = f"not captured: {source.kills}, without {source.log}"
+        yield Check(name, WARN if source.certain else OK, detail, f"{source.advice}.")
+    if not units and not hidden:
+        yield Check(name, OK, "none: no systemd-oomd, earlyoom, oomd or nohang is installed")
+    daemons = format_names(units)
+    if units and shutil.which("journalctl"):
+        yield Check(name, OK, f"kills of {daemons} are read from systemd's journal")
+    elif units:
+        advice = "They log to systemd's journal only: install journalctl, which is part of systemd."
+        yield Check(name, WARN, f"kills of {daemons} are not captured", advice)
 
 
 def _probe(name: str, probe: Callable[[], str]) -> Check:
@@ -71,8 +76,9 @@ def _probe(name: str, probe: Callable[[], str]) -> Check:
 
 
 def _open_kernel_log() -> str:
-    KmsgReader().close()
-    return str(DEVICE)
+    reader = open_kernel_log()
+    reader.close()
+    return reader.source
 
 
 def _btf() -> Check:

@@ -1,4 +1,4 @@
-"""The host's history: the list of its events, and the page of one event.
+"""The host's history: the list of its events, the page of one event, and the report of all.
 
 ``queries`` reads rows of the event log. ``entry`` returns each event as OTLP: the encoded copy, or
 a fresh encoding if it was not queued yet. ``table`` and ``page`` show what is decoded from that, so
@@ -23,7 +23,7 @@ _COUNT: Final = re.compile(r"0*[1-9]\d{0,8}", re.ASCII)
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add ``events`` and ``show``."""
+    """Add ``events``, ``show`` and ``report``."""
     events = subparsers.add_parser("events", help="list recent OOM kills, the newest last")
     events.add_argument(
         "--last", type=_count, metavar="N", help="at most N (default: 20, or all with --since)"
@@ -33,6 +33,11 @@ def add_parser(subparsers: Subparsers) -> None:
         type=parse_time_ns,
         metavar="WHEN",
         help="only newer ones: 90m, 12h, 2d or 1w ago, or a time in ISO 8601, in UTC",
+    )
+    events.add_argument(
+        "--follow",
+        action="store_true",
+        help="print new events as they are stored, until interrupted",
     )
     events.set_defaults(command=_events)
     show = subparsers.add_parser("show", help="show everything about one OOM kill")
@@ -44,8 +49,25 @@ def add_parser(subparsers: Subparsers) -> None:
         help="the beginning of its log.record.uid, its process id, or last (default)",
     )
     show.set_defaults(command=_show)
-    for parser in (events, show):
-        add_json(parser, "print OTLP/JSON lines")
+    report = subparsers.add_parser("report", help="sum up the OOM kills of this host")
+    report.add_argument(
+        "--since",
+        type=parse_time_ns,
+        default="7d",
+        metavar="WHEN",
+        help="the oldest, as for events (default: 7d)",
+    )
+    report.set_defaults(command=_report)
+    add_json(events, "print OTLP/JSON lines")
+    for parser, form in ((show, "OTLP/JSON lines"), (report, "JSON")):
+        outputs = parser.add_mutually_exclusive_group()
+        add_json(outputs, f"print {form}")
+        outputs.add_argument(
+            "--html",
+            metavar="FILE",
+            help="write one HTML page to hand on, without scripts; - is standard output",
+        )
+    for parser in (events, show, report):
         add_state_dir(parser)
 
 
@@ -76,6 +98,12 @@ def _count(text: str) -> int:
 def _events(arguments: argparse.Namespace) -> int:
     from otel_oom.commands.history.events import print_events  # noqa: PLC0415  each command imports what it needs
 
+    if arguments.follow:
+        from otel_oom.commands.history.follow import follow_events  # noqa: PLC0415  as above
+
+        follow_events(
+            arguments.state_dir, last=arguments.last, since=arguments.since, as_json=arguments.json
+        )
     return print_events(
         arguments.state_dir, last=arguments.last, since=arguments.since, as_json=arguments.json
     )
@@ -86,7 +114,17 @@ def _show(arguments: argparse.Namespace) -> int:
     from otel_oom.commands.history.show import NoSuchEventError, show_event  # noqa: PLC0415  as above
 
     try:
-        return show_event(arguments.state_dir, arguments.id, as_json=arguments.json)
+        return show_event(
+            arguments.state_dir, arguments.id, as_json=arguments.json, html=arguments.html
+        )
     except (NoSuchEventError, UndecodableEventError) as error:
         sys.stderr.write(f"otel-oom: {error}\n")
         return 1
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from otel_oom.commands.history.report.run import print_report  # noqa: PLC0415  as above
+
+    return print_report(
+        arguments.state_dir, arguments.since, as_json=arguments.json, html=arguments.html
+    )

@@ -8,12 +8,17 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 from msgspec import Struct
+from msgspec.structs import replace
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_oom.enrich.event import enrich_event
 from otel_oom.enrich.host import Host, host_attributes, host_resource
-from otel_oom.enrich.types import VictimOutcome
+from otel_oom.enrich.types import (
+    EnrichedKill,
+    EnrichedUserspaceKill,
+    VictimOutcome,
+)
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.events import ReaperStep, VictimExit
 from otel_oom.model.snapshot import Snapshot
@@ -101,4 +106,6 @@ def _encode(row: HistoryRow, host: Host) -> tuple[bytes, bytes | None]:
     snapshot = decode(Snapshot, row.snapshot)
     event = decode_event(row.kind, row.event)
     enriched = enrich_event(event, snapshot, outcome, row.stored_unix_ns, host)
+    if isinstance(enriched, EnrichedKill | EnrichedUserspaceKill):
+        enriched = replace(enriched, repeat=row.repeat)
     return encode_log(enriched), encode_span(enriched) if row.span_status else None

@@ -23,20 +23,32 @@ def print_events(state_dir: Path, *, last: int | None, since: int | None, as_jso
     ``last`` is their largest number, ``since`` the Unix time in nanoseconds of the oldest.
     """
     with open_control_client(state_dir) as query:
-        rows = _rows(query, last if last is not None or since is not None else DEFAULT_COUNT, since)
+        rows = read_recent(query, last, since)
     entries, errors = decode_rows(rows)
-    if since is not None:
-        entries = [entry for entry in entries if entry.event.unix_ns >= since]
-    entries.sort(key=lambda entry: entry.event.unix_ns)
+    entries = sort_entries(entries, since)
     if as_json:
-        sys.stdout.writelines(f"{to_json_line(entry.log)}\n" for entry in entries)
+        print_json(entries)
     else:
         _print_table(entries)
     sys.stderr.writelines(f"otel-oom: {error}\n" for error in errors)
     return int(bool(errors))
 
 
-def _rows(query: ControlClient, last: int | None, since: int | None) -> list[HistoryRow]:
+def print_json(entries: Iterable[Entry]) -> None:
+    """Print the log of each event as a line of OTLP/JSON."""
+    sys.stdout.writelines(f"{to_json_line(entry.log)}\n" for entry in entries)
+
+
+def sort_entries(entries: Iterable[Entry], since: int | None) -> list[Entry]:
+    """Return the events from ``since`` on, the newest last."""
+    recent = (entry for entry in entries if since is None or entry.event.unix_ns >= since)
+    return sorted(recent, key=lambda entry: entry.event.unix_ns)
+
+
+def read_recent(query: ControlClient, last: int | None, since: int | None) -> list[HistoryRow]:
+    """Return the events that :func:`print_events` prints, the newest first."""
+    if last is None and since is None:
+        last = DEFAULT_COUNT
     rows: Iterable[HistoryRow] = islice(queries.read_newest(query), last)
     if since is None:
         return list(rows)

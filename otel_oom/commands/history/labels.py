@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from otel_oom.commands.elements import Tone
+from otel_oom.enrich.claims import UNKNOWN_SERVICE
 from otel_oom.model.units import NS_PER_S, NS_PER_US, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.attributes import KERNEL
@@ -14,9 +17,17 @@ UID_CHARS: Final = 8
 """Enough of a uid for ``otel-oom show``."""
 CONTAINER_ID_CHARS: Final = 12
 
-_STATUS_STYLES: Final = {"queued": "yellow", "pending": "yellow", "rejected": "red"}
+_STATUS_TONES: Final[Mapping[str, Tone]] = {
+    "queued": "warning",
+    "pending": "warning",
+    "rejected": "alarm",
+}
 _OUTCOMES: Final = {"already_exiting": "was exiting", "skipped": "skipped"}
-_EVENTS: Final = {semconv.EVENT_NO_VICTIM: "no victim", semconv.EVENT_PANIC: "panic"}
+_EVENTS: Final = {
+    semconv.EVENT_NO_VICTIM: "no victim",
+    semconv.EVENT_PANIC: "panic",
+    semconv.EVENT_NEAR_LIMIT: "near limit",
+}
 
 
 def format_time(unix_ns: int, *, exact: bool = False) -> str:
@@ -52,9 +63,19 @@ def owner_label(event: DecodedEvent) -> str:
     if unit:
         return f"unit {unit}"
     service = resource.text("service.name")
-    if service and event.name != semconv.EVENT_MISSED:
+    if service not in {None, UNKNOWN_SERVICE} and event.name != semconv.EVENT_MISSED:
         return f"service {service}{claim_suffix(event, 'service.name')}"
     return "-"
+
+
+def service_label(event: DecodedEvent) -> str:
+    """Return the victim's service with its namespace, else its owner."""
+    resource = event.resource
+    name = resource.text("service.name")
+    if name in {None, UNKNOWN_SERVICE}:
+        return owner_label(event)
+    full_name = "/".join(filter(None, (resource.text("service.namespace"), name)))
+    return full_name + claim_suffix(event, "service.name", "service.namespace")
 
 
 def claim_suffix(event: DecodedEvent, *names: str) -> str:
@@ -81,15 +102,31 @@ def limit_label(event: DecodedEvent) -> str:
     return "the host" if by_host else "-"
 
 
-def outcome_label(event: DecodedEvent) -> str:
-    """Return what happened, the userspace OOM daemon that killed, and if no death confirms it."""
+def limit_owner_label(event: DecodedEvent) -> str:
+    """Return the owner of the limit that was hit: the victim's own, another cgroup, the host."""
+    attributes = event.attributes
+    scope, owner = attributes.text(semconv.LIMIT_SCOPE), owner_label(event)
+    if scope == "own" and owner != "-":
+        return owner
+    pod = event.resource.text("k8s.pod.name")
+    if scope == "pod" and pod:
+        return "/".join(filter(None, (event.resource.text("k8s.namespace.name"), f"pod {pod}")))
+    return attributes.text(semconv.LIMIT_MEMCG_PATH) or limit_label(event)
+
+
+def outcome_label(event: DecodedEvent, *, with_repeat: bool = True) -> str:
+    """Return what happened, the userspace OOM daemon that killed, and if no death confirms it.
+
+    ``with_repeat`` adds the number of a repeated kill.
+    """
     if event.name == semconv.EVENT_KILL:
         outcome = event.attributes.text(semconv.OUTCOME) or "killed"
         killer = event.attributes.text(semconv.KILLER_NAME)
         suffix = f" by {killer}" if killer and killer != KERNEL else ""
         if event.attributes.values.get(semconv.KILLER_VERIFIED) is False:
             suffix += ", unverified"
-        return _OUTCOMES.get(outcome, outcome) + suffix
+        repeat = _repeat_suffix(event) if with_repeat else ""
+        return _OUTCOMES.get(outcome, outcome) + suffix + repeat
     if event.name == semconv.EVENT_MISSED:
         return f"{event.attributes.integer(semconv.MISSED_COUNT)} missed"
     if event.name == semconv.EVENT_DROPPED:
@@ -97,11 +134,22 @@ def outcome_label(event: DecodedEvent) -> str:
     return _EVENTS.get(event.name, event.name.removeprefix("oom."))
 
 
+def _repeat_suffix(event: DecodedEvent) -> str:
+    count = event.attributes.integer(semconv.REPEAT_COUNT) or 1
+    return f", {ordinal(count)} time" if count > 1 else ""
+
+
+def ordinal(number: int) -> str:
+    """Return a positive number as in English: 1st, 2nd, 3rd, 11th."""
+    last = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 // 10 == 1 else last}"
+
+
 def status_label(status: str | None) -> str:
     """Return the delivery status in one word, without the reason of a rejection."""
     return "-" if status is None else status.partition(" ")[0]
 
 
-def status_style(status: str | None) -> str:
-    """Return the colour of a delivery status that is not final, or bad."""
-    return _STATUS_STYLES.get(status_label(status), "")
+def status_tone(status: str | None) -> Tone:
+    """Return the tone of a delivery status that is not final, or bad."""
+    return _STATUS_TONES.get(status_label(status), "")

@@ -1,4 +1,4 @@
-"""``otel-oom show``: one event as a page, or as OTLP/JSON lines."""
+"""``otel-oom show``: one event as a page on the terminal or in HTML, or as OTLP/JSON lines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 from otel_oom.agent.control_client import ControlClient, open_control_client
 from otel_oom.commands.history import queries
 from otel_oom.commands.history.entry import Entry, decode_rows, entry_from_row
+from otel_oom.commands.history.page_output import print_or_write
 from otel_oom.model.text import escape_for_terminal
 from otel_oom.otlp import semconv
 from otel_oom.otlp.json import to_json_line
@@ -21,17 +22,17 @@ _UID: Final = re.compile(r"[0-9a-f-]{1,36}")
 _PID: Final = re.compile(r"[0-9]{1,10}")
 _MAX_GROUP: Final = 256
 _MAX_UIDS: Final = 5
-_PIPE_WIDTH: Final = 100
 
 
 class NoSuchEventError(Exception):
     """No event matches, or several do; the message says what to do."""
 
 
-def show_event(state_dir: Path, id_: str, *, as_json: bool) -> int:
+def show_event(state_dir: Path, id_: str, *, as_json: bool, html: str | None = None) -> int:
     """Print the event of ``id_``: the beginning of a uid, a process id, or ``last``.
 
-    Raises NoSuchEventError, UndecodableEventError or StoreError.
+    With ``html``, write it to this file. Raises NoSuchEventError, UndecodableEventError or
+    StoreError.
     """
     with open_control_client(state_dir) as query:
         entry = _entry(query, id_)
@@ -40,11 +41,9 @@ def show_event(state_dir: Path, id_: str, *, as_json: bool) -> int:
         requests = [request for request in (entry.log, entry.span) if request is not None]
         sys.stdout.writelines(f"{to_json_line(request)}\n" for request in requests)
         return 0
-    from otel_oom.commands.console.output import print_page  # noqa: PLC0415  not for --json
-    from otel_oom.commands.history.page import render_event  # noqa: PLC0415  likewise
+    from otel_oom.commands.history.page import describe_event  # noqa: PLC0415  not for --json
 
-    print_page(render_event(entry, group), pipe_width=_PIPE_WIDTH)
-    return 0
+    return print_or_write(describe_event(entry, group), html)
 
 
 def _entry(query: ControlClient, id_: str) -> Entry:

@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from otel_oom.agent.control_client import ControlClient, open_control_client
 from otel_oom.commands import Subparsers, add_json, add_state_dir
+from otel_oom.model.channel import channel_exporter, channel_signal
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -44,17 +45,27 @@ def _list(arguments: argparse.Namespace) -> int:
         letters = [letter for page in _dead_letters(query) for letter in page]
     if arguments.json:
         report = {
-            "waiting": queue["waiting"],
+            "waiting": [_split_channel(backlog) for backlog in queue["waiting"]],
+            "exporters": queue["exporters"],
             "parked": queue["parked"],
-            "dead_letters": letters,
+            "off": queue["off"],
+            "excluded": queue["excluded"],
+            "processor_errors": queue["processor_errors"],
+            "dead_letters": [_split_channel(letter) for letter in letters],
         }
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
         return 0
     from otel_oom.commands.console.output import print_page  # noqa: PLC0415  not for --json
     from otel_oom.commands.queue.page import render_queue  # noqa: PLC0415  likewise
 
-    print_page(render_queue(queue["waiting"], queue["parked"], letters, time.time_ns()))
+    print_page(render_queue(queue, letters, time.time_ns()))
     return 0
+
+
+def _split_channel(row: Mapping[str, Any]) -> dict[str, Any]:
+    channel = row["channel"]
+    own = {name: value for name, value in row.items() if name != "channel"}
+    return {**own, "signal": channel_signal(channel), "exporter": channel_exporter(channel)}
 
 
 def _act(arguments: argparse.Namespace) -> int:

@@ -12,16 +12,17 @@ from typing import Final
 from msgspec import Struct
 
 from otel_oom.capture.panic.report import BootLogTail, find_panic
-from otel_oom.commands.replay.formats.detect import TEXT
-from otel_oom.commands.replay.formats.log_line import LoggedLine, PartialTimestamp
+from otel_oom.commands.replay.formats.log_line import TEXT, LoggedLine, PartialTimestamp
 from otel_oom.commands.replay.timestamps import BACK_NS, LinePosition
 from otel_oom.linux.kernel_log.event_builder import EventBuilder
 from otel_oom.linux.kernel_log.line_parser import parse_panic
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.kernel_log.parser import KernelLogParser
 from otel_oom.linux.kernel_log.report import LogEvent, LoggedKill, LoggedNoVictim
+from otel_oom.linux.kernel_log.syslog_line import CONTINUATIONS
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import Panic
+from otel_oom.model.types import SYSRQ_ORDER
 from otel_oom.model.units import NS_PER_S
 
 SOURCE: Final = "replay"
@@ -35,12 +36,6 @@ _PANIC_LINES: Final = 64
 """Lines after a panic that contain its stack."""
 _NO_PROC: Final = Path("/nonexistent")
 _ANY_LEAP_YEAR: Final = 2000
-_CONTINUATIONS: Final = (
-    *(",cpuset=", ",mems_allowed=", ",global_oom,", ",oom_memcg=", ",task_memcg=", ",task="),
-    " are going to be killed due to",
-)
-"""Beginnings of the second part of a long line; only /dev/kmsg marks such a part as one."""
-
 
 _ROW_BYTES: Final = 400
 """Memory of a row of a report's table, of which the size of the thread and its process are kept."""
@@ -62,6 +57,14 @@ class PendingEvent(Struct, frozen=True):
     line: LoggedLine
     position: LinePosition
     builder: EventBuilder
+
+    @property
+    def is_by_sysrq(self) -> bool:
+        """Return true for a kill by sysrq, which a daemon may have written to."""
+        if not isinstance(self.event, LoggedKill) or self.event.report is None:
+            return False
+        header = self.event.report.header
+        return header is not None and header.order == SYSRQ_ORDER
 
     @property
     def size_bytes(self) -> int:
@@ -116,7 +119,7 @@ class Boot:
             self._time_ns(line),
             self._sequence,
             line.caller,
-            continues=line.text.startswith(_CONTINUATIONS),
+            continues=line.text.startswith(CONTINUATIONS),
             exact=line.format != TEXT,
             logged=line,
             position=position,

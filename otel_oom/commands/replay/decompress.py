@@ -16,9 +16,13 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
 from typing import Final, Protocol
+
+from otel_oom.capture.userspace.daemons import UNITS
+from otel_oom.commands.replay.encoding import Utf8Stream
 
 STDIN: Final = Path("-")
 
@@ -55,12 +59,15 @@ class LogStream:
         self._stream = stream
         self._path = path
         self._head = b""
+        self._error: UnreadableFileError | None = None
 
     def read(self, size: int, /) -> bytes:
         """Return at most ``size`` bytes; none at the end. Raises UnreadableFileError."""
         if self._head:
             head, self._head = self._head, b""
             return head
+        if self._error:
+            raise self._error
         try:
             return self._stream.read(size)
         except _DAMAGED as error:
@@ -69,20 +76,27 @@ class LogStream:
             ) from error
 
     def peek(self, size: int) -> bytes:
-        """Return the first bytes, which the next read returns again."""
-        self._head = self.read(size)
-        return self._head
+        """Return the first bytes, as many as there are, which the next read returns again."""
+        head = b""
+        try:
+            while len(head) < size and (data := self.read(size)):
+                head += data
+        except UnreadableFileError as error:
+            self._error = error
+        self._head = head
+        return head
 
 
 @contextmanager
 def open_journals(files: Sequence[Path]) -> Iterator[tuple[LogStream, Callable[[], int]]]:
-    """Open the kernel's entries in journal files, in the export format of journalctl(1).
+    """Open the entries of kernel and daemons in journal files, in journalctl's export format.
 
     Only systemd itself reads the format of these files. Their position is unknown: 0.
     Raises UnreadableFileError if journalctl can't be run.
     """
-    options = ("--quiet", "--no-pager", "--all", "--output=export", "_TRANSPORT=kernel")
-    command = ("journalctl", *(f"--file={file}" for file in files), *options)
+    options = ("--quiet", "--no-pager", "--all", "--output=export")
+    matches = ("_TRANSPORT=kernel", "+", *(f"_SYSTEMD_UNIT={unit}" for unit in UNITS))
+    command = ("journalctl", *(f"--file={file}" for file in files), *options, *matches)
     try:
         process = subprocess.Popen(
             command,
@@ -114,7 +128,7 @@ def open_file(path: Path) -> Iterator[tuple[LogStream, Callable[[], int]]]:
         def position() -> int:
             return os.lseek(descriptor, 0, os.SEEK_CUR) if seekable else 0
 
-        yield LogStream(_decompress(file), path), position
+        yield LogStream(Utf8Stream(_decompress(file, path)), path), position
 
 
 def _open(path: Path) -> BufferedReader:
@@ -132,7 +146,7 @@ def _open(path: Path) -> BufferedReader:
     return open(descriptor, "rb")  # noqa: PTH123  a descriptor
 
 
-def _decompress(file: BufferedReader) -> Stream:
+def _decompress(file: BufferedReader, path: Path) -> Stream:
     head = file.peek(_HEAD_BYTES)
     if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=file)
@@ -140,7 +154,14 @@ def _decompress(file: BufferedReader) -> Stream:
         return bz2.BZ2File(file)
     if head.startswith(_XZ):
         return _ChunkReader(_xz_chunks(file))
-    return _ChunkReader(_zstd_chunks(file)) if head.startswith(_ZSTD) else file
+    if head.startswith(_ZSTD):
+        if find_spec("zstandard") is None:
+            raise UnreadableFileError(
+                f"Cannot read {path}: zstd needs a package that is not installed: "
+                "run pip install 'otel-oom[zstd]', or decompress it with zstd -d."
+            )
+        return _ChunkReader(_zstd_chunks(file))
+    return file
 
 
 class _ChunkReader:

@@ -4,6 +4,9 @@ A host stores the same line in several logs: in one with its uptime, in another 
 only. Two lines with uptimes are the same if these are. Otherwise their times must be as close as
 clocks and zones of the logs allow: another kill nearly never has the same numbers in its line.
 
+A kill by the line that precedes it, or by one without sizes, is a duplicate of one of the same
+process within 2 s.
+
 An unverified event is a duplicate of any, and no verified one is a duplicate of it.
 """
 
@@ -14,8 +17,11 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec.structs import replace
+
 from otel_oom.commands.replay.events import Event
 from otel_oom.commands.replay.timestamps import LOG
+from otel_oom.model.events import OomKill
 from otel_oom.model.types import LogProvenance
 from otel_oom.model.units import NS_PER_S
 
@@ -47,10 +53,12 @@ class Deduplicator:
         if provenance is None or hash(event.uid) in self._spans:
             return False
         times = _LineTimes(provenance, event.time_unix_ns)
-        if any(self._has_time_near(*query) for query in times.queries()):
+        victim = _victim_times(event, provenance)
+        queries = [*times.queries(), *(victim.queries() if victim and _is_bare(event) else ())]
+        if any(self._has_time_near(*query) for query in queries):
             return False
         self._add_span(hash(event.uid), 0)
-        for key, time_ns in times.stored_keys():
+        for key, time_ns in (*times.stored_keys(), *(victim.stored_keys() if victim else ())):
             self._add_span(hash(key), time_ns)
         return True
 
@@ -70,6 +78,19 @@ class Deduplicator:
         if len(self._spans) >= _MAX_KEYS:
             self._spans.popitem(last=False)
         self._spans[key] = min(first, time_ns), max(last, time_ns)
+
+
+def _is_bare(event: Event) -> bool:
+    """Return whether a kill is known by the line before it alone, or by one without sizes."""
+    return isinstance(event, OomKill) and event.memory is None
+
+
+def _victim_times(event: Event, provenance: LogProvenance) -> _LineTimes | None:
+    """Return the times of a kill's victim: two lines about it are seldom printed at once."""
+    if not isinstance(event, OomKill) or event.victim.tgid is None:
+        return None
+    line = f"{event.victim.tgid} {event.victim.comm}"
+    return _LineTimes(replace(provenance, line=line, since_boot_ns=None), event.time_unix_ns)
 
 
 class _LineTimes:

@@ -14,6 +14,7 @@ from typing import Final
 from msgspec import Struct
 
 from otel_oom.commands.replay.decompress import Stream
+from otel_oom.commands.replay.signs import BEGINS, CHOICE, ENDS, SIGN, WINDOWS
 
 BLOCK_BYTES: Final = 1 << 20
 MAX_LINE_BYTES: Final = 1 << 16
@@ -23,30 +24,11 @@ entry as JSON has some forty more fields, and a few KiB."""
 _REPORT_LINES: Final = 1 << 16
 """Longest report that names no victim: its table has a line for each process."""
 
-_BEGINS: Final = (
-    # invoked oom-killer:
-    rb"killer: "
-    # In JSON, text that is not UTF-8 is an array of numbers: only parsing shows its content.
-    rb'|MESSAGE" ?: ?\['
-    # The stack follows a panic: … panic_on_oom is enabled; System is deadlocked on memory
-    rb"|_on_oom is enabled|ked on memory"
-)
-_ENDS: Final = (
-    rb"Killed process |killed process |Kill process |kill process |killing process |OOM victim "
-    # no killable processes
-    rb"|killable processes"
-)
-_OTHERS: Final = (
-    # oom-kill:constraint=…; … memory.oom.group set; oom_reaper: …
-    rb"kill:|killed due to memory|_reaper: |Memory limit reached|killed as a result of limit"
-    # Start of a boot: by the kernel, and by journalctl.
-    rb"|Linux version |Boot |Reboot "
-)
-SIGN: Final = re.compile(b"|".join((_BEGINS, _ENDS, _OTHERS)))
-"""Signs of a kill. Each begins with a letter that is rare at the beginning of words. No group and
-no character class comes first: then the search skips text without a sign quickly."""
-_BEGIN: Final = re.compile(_BEGINS)
-_END: Final = re.compile(_ENDS)
+_PIECE_LINES: Final = 64
+_BODY: Final = (b": usage ", b"Memory cgroup stats for ", b" total_vm ")
+"""Parts of a report that no other message has."""
+_BODY_BYTES: Final = 1 << 18
+"""How far a report without its head is searched for: its table has some 100 bytes a process."""
 
 
 class RawLine(Struct, frozen=True):
@@ -67,22 +49,45 @@ class ReportWindow:
         """Return true if the next line belongs to a report, whatever its text."""
         return self._remaining > 0
 
+    def open(self) -> None:
+        """Let the next line begin a report."""
+        self._remaining = _REPORT_LINES
+
+    def may_follow_body(self, sign: re.Match[bytes] | None) -> bool:
+        """Return whether a line with this sign ends a report, of which no head came before."""
+        return sign is not None and (sign[0] == CHOICE or sign[0] in ENDS)
+
     def advance(self, line: bytes, sign: re.Match[bytes] | None) -> RawLine:
         """Return a relevant line; its sign may begin or end a report."""
         if sign is None:
             self._remaining -= 1
-        elif _BEGIN.fullmatch(sign[0]):
-            self._remaining = _REPORT_LINES
-        elif _END.fullmatch(sign[0]):
+        elif sign[0] in BEGINS:
+            self.open()
+        elif sign[0] == CHOICE and not self.is_open:
+            # Its line may be in pieces, and its kill follows.
+            self._remaining = _PIECE_LINES
+        elif sign[0] in ENDS:
             self._remaining = 0
+        elif sign[0] in WINDOWS:
+            self._remaining = max(self._remaining, WINDOWS[sign[0]])
         return RawLine(line, relevant=True)
 
 
-def prefilter_lines(blocks: Iterator[bytes]) -> Iterator[RawLine]:
-    """Yield the lines that matter, in their order; each block ends with a newline."""
+def prefilter_lines(blocks: Iterator[bytes], *, keep_all: bool = False) -> Iterator[RawLine]:
+    """Yield the lines that matter, in their order; each block ends with a newline.
+
+    With ``keep_all`` also all others, for their times.
+    """
     window = ReportWindow()
     for block in blocks:
-        yield from _of_block(block, window)
+        yield from _all_of_block(block, window) if keep_all else _of_block(block, window)
+
+
+def _all_of_block(block: bytes, window: ReportWindow) -> Iterator[RawLine]:
+    for line in block[:-1].split(b"\n"):
+        sign = SIGN.search(line)
+        is_relevant = sign is not None or window.is_open
+        yield window.advance(line, sign) if is_relevant else RawLine(line, relevant=False)
 
 
 def _of_block(block: bytes, window: ReportWindow) -> Iterator[RawLine]:
@@ -100,18 +105,34 @@ def _of_block(block: bytes, window: ReportWindow) -> Iterator[RawLine]:
                 yield RawLine(block[begin:end], relevant=False)
                 return
             if begin > position:
+                body = find_body(block, position, begin) if window.may_follow_body(sign) else -1
+                if body >= 0:
+                    begin, sign = block.rfind(b"\n", position, body) + 1 or position, None
+                    end = block.find(b"\n", body)
+                    window.open()
+            if begin > position:
                 skipped = block.rfind(b"\n", position, begin - 1) + 1 or position
                 yield RawLine(block[skipped : begin - 1], relevant=False)
         yield window.advance(block[begin:end], sign)
         position = end + 1
 
 
+def find_body(block: bytes, begin: int, end: int) -> int:
+    """Return where a report without its head begins; -1 for none, as mostly in a storm."""
+    begin = max(begin, end - _BODY_BYTES)
+    found = (block.find(mark, begin, end) for mark in _BODY)
+    return min((position for position in found if position >= 0), default=-1)
+
+
 def read_blocks(
-    stream: Stream, progress: Callable[[int], None] = lambda _: None
+    stream: Stream,
+    progress: Callable[[int], None] = lambda _: None,
+    on_too_long: Callable[[bytes], None] = lambda _: None,
 ) -> Iterator[bytes]:
     """Yield the stream in blocks that end with a newline, without lines that are too long.
 
-    ``progress`` is called with the number of bytes of each block. Raises the errors of the stream.
+    ``progress`` is called with the number of bytes of each block, ``on_too_long`` with each part of
+    a line that is left out. Raises the errors of the stream.
     """
     rest, too_long = b"", False
     while data := stream.read(BLOCK_BYTES):
@@ -119,11 +140,15 @@ def read_blocks(
         end = data.rfind(b"\n") + 1
         if end:
             begin = data.find(b"\n") + 1 if too_long else 0
+            on_too_long(data[:begin])
             yield rest + data[begin:end]
             rest, too_long = data[end:], False
-        elif not too_long:
+        elif too_long:
+            on_too_long(data)
+        else:
             rest += data
         if len(rest) > MAX_LINE_BYTES:
+            on_too_long(rest)
             rest, too_long = b"", True
     if rest:
         yield rest + b"\n"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from otel_oom.agent.control_handlers import store_handlers
 from otel_oom.agent.control_server import ControlServer
@@ -18,6 +19,7 @@ from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent.stats import Stats
 from otel_oom.commands.replay.events import Event
 from otel_oom.config.agent import AgentConfig
+from otel_oom.config.filters import FilterConfig
 from otel_oom.config.otlp import OtlpConfig
 from otel_oom.linux.containers.cgroup_id import containers_by_path
 from otel_oom.linux.containers.service import ContainerService
@@ -49,11 +51,12 @@ class _PathLookup(ContainerService):
 class Submitter:
     """Sender of events, which waits until the backends have accepted them."""
 
-    def __init__(self, store: Store, pipeline: DeliveryPipeline, *, sends: bool) -> None:
-        """Fill ``store``, which ``pipeline`` empties if it ``sends``."""
+    def __init__(self, store: Store, pipeline: DeliveryPipeline, config: OtlpConfig) -> None:
+        """Fill ``store``, which ``pipeline`` empties as ``config`` says."""
         self._store = store
         self._pipeline = pipeline
-        self._sends = sends
+        self._signals = config.signals
+        self._sends = not config.disabled
         self._newest_dead_letter = store.dead_letters.newest_id()
         self.new = 0
         """Number of events that were not in the store before."""
@@ -85,10 +88,10 @@ class Submitter:
 
     def _wait(self, limit: int) -> None:
         """Wait until at most ``limit`` messages are unsent."""
-        unsent, changed_s = self._store.stats.pending_count(), time.monotonic()
+        unsent, changed_s = self._count_unsent(), time.monotonic()
         while unsent > limit:
             time.sleep(_POLL_S)
-            last, unsent = unsent, self._store.stats.pending_count()
+            last, unsent = unsent, self._count_unsent()
             if unsent != last:
                 changed_s = time.monotonic()
             elif time.monotonic() - changed_s > _TIMEOUT_S:
@@ -97,21 +100,24 @@ class Submitter:
                     f"{_TIMEOUT_S:.0f} s. Run the same command again to send them, each once."
                 )
 
+    def _count_unsent(self) -> int:
+        return self._store.stats.pending_count(self._signals)
+
 
 @contextmanager
 def open_submitter(
-    state_dir: Path, config: OtlpConfig, limits: StoreLimits
+    state_dir: Path, config: OtlpConfig, limits: StoreLimits, filters: FilterConfig
 ) -> Iterator[tuple[Submitter, Store]]:
     """Open the store, and send from it. Raises StoreError."""
     # Resource detectors describe the place of this process, not that of the logs.
-    agent_config = AgentConfig(replace(config, detectors=()))
+    agent_config = AgentConfig(replace(config, detectors=()), filters=filters)
     with Store(state_dir, limits) as store:
         pipeline = DeliveryPipeline(store, agent_config, Stats(), _PathLookup())
         if not config.disabled:
             pipeline.start()
         with ControlServer(state_dir, store_handlers(store, pipeline.notify_outbox)):
             try:
-                yield Submitter(store, pipeline, sends=not config.disabled), store
+                yield Submitter(store, pipeline, config), store
             finally:
                 if not config.disabled:
                     pipeline.stop(_STOP_S)

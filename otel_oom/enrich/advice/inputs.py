@@ -7,20 +7,27 @@ from typing import Final
 
 from msgspec import Struct
 
+from otel_oom.enrich.advice.limit_owner import find_limit_owner
 from otel_oom.enrich.badness import RankedTask
+from otel_oom.enrich.finding import Evidence
 from otel_oom.enrich.types import EnrichedKill
+from otel_oom.model.events import OomKill
 from otel_oom.model.text import quote_text
 from otel_oom.model.types import Memcg
+from otel_oom.model.units import format_bytes
 
 _AMPLE_SHARE: Final = 10
 """With a tenth of its memory available, a host is not short of memory."""
+_FULL_SHARE: Final = 0.95
+"""CPUs cache charges of a cgroup, so it may be below its limit by them."""
 
 
 class AdviceInput(Struct, frozen=True):
     """A kill as the rules need it.
 
     ``limit_bytes`` is ``None`` for the host's own memory; ``memcg`` is the cgroup with that limit,
-    and ``memcg_stat`` its ``memory.stat``. ``largest`` is the largest process except the victim.
+    and ``memcg_stat`` its ``memory.stat``; their attributes begin with ``memcg_prefix``.
+    ``largest`` is the largest process except the victim.
     """
 
     enriched: EnrichedKill
@@ -30,6 +37,19 @@ class AdviceInput(Struct, frozen=True):
     limit_bytes: int | None
     memcg_stat: Mapping[str, int]
     host_memory: Mapping[str, int]
+    memcg_prefix: str = "oom.limit.memcg"
+
+    @property
+    def host_evidence(self) -> Evidence:
+        """The host's memory."""
+        return host_evidence(self.host_memory)
+
+    @property
+    def limit_evidence(self) -> Evidence:
+        """The limit of the cgroup, or the host's memory."""
+        if self.limit_bytes is None:
+            return self.host_evidence
+        return {f"{self.memcg_prefix}.limit": self.limit_bytes}
 
     @property
     def available_bytes(self) -> int:
@@ -40,26 +60,66 @@ class AdviceInput(Struct, frozen=True):
     def host_has_memory(self) -> bool:
         """True if the host as a whole was not short of memory."""
         total = self.host_memory.get("total", 0)
-        return bool(self.host_memory) and self.available_bytes * _AMPLE_SHARE >= total
+        return bool(self.host_memory) and is_ample(self.available_bytes, total)
+
+    @property
+    def reserve_phrase(self) -> str:
+        """The host's available memory, in parentheses, where it is as much as the limit."""
+        available = self.available_bytes
+        is_ample = self.limit_bytes is not None and available >= self.limit_bytes
+        return f" (the host had {format_bytes(available)} available)" if is_ample else ""
 
 
 def advice_input(enriched: EnrichedKill) -> AdviceInput | None:
-    """Return the input of the rules; ``None`` without a process list."""
+    """Return the input of the rules; ``None`` without a process list.
+
+    Without a decision, a cgroup at its own limit is the one whose limit was hit.
+    """
     victim = next((ranked for ranked in enriched.ranked_tasks if ranked.is_victim), None)
-    decision, snapshot = enriched.event.decision, enriched.snapshot
+    event, snapshot = enriched.event, enriched.snapshot
     if victim is None:
         return None
-    memcg = decision.memcg if decision else None
-    limits = decision.memcg_usage if decision and memcg else None
+    memcg, usage, stats, prefix = None, None, snapshot.limit_cgroup, "oom.limit.memcg"
+    if event.decision:
+        memcg, usage = event.decision.memcg, event.decision.memcg_usage
+    elif enriched.stack_analysis.origin == "memcg" and _is_at_own_limit(event):
+        memcg, usage, stats = event.memcg, event.memcg_usage, snapshot.victim_cgroup
+        prefix = "oom.victim.memcg"
     return AdviceInput(
         enriched=enriched,
         victim=victim,
         largest=next((ranked for ranked in enriched.ranked_tasks if not ranked.is_victim), None),
         memcg=memcg,
-        limit_bytes=limits.limit if limits else None,
-        memcg_stat=snapshot.limit_cgroup.stat if snapshot.limit_cgroup else {},
+        limit_bytes=usage.limit if usage and memcg else None,
+        memcg_stat=stats.stat if stats else {},
         host_memory=snapshot.host.memory if snapshot.host else {},
+        memcg_prefix=prefix,
     )
+
+
+def _is_at_own_limit(kill: OomKill) -> bool:
+    """Return true if the trigger's cgroup is the victim's, and full.
+
+    The kernel charges the own cgroup first (``page_counter_try_charge()`` in mm/page_counter.c).
+    """
+    usage, memcg, trigger_memcg = kill.memcg_usage, kill.memcg, kill.trigger_memcg
+    if memcg is None or usage is None or usage.usage is None or not usage.limit:
+        return False
+    is_same = trigger_memcg is None or trigger_memcg.path == memcg.path
+    return is_same and usage.usage >= usage.limit * _FULL_SHARE
+
+
+def is_ample(available_bytes: int, total_bytes: int) -> bool:
+    """Return true if a host with so much available memory is not short of it."""
+    return available_bytes * _AMPLE_SHARE >= total_bytes
+
+
+def host_evidence(memory: Mapping[str, int]) -> Evidence:
+    """Return the host's memory as evidence."""
+    return {
+        "oom.host.memory.total": memory.get("total"),
+        "oom.host.memory.available": memory.get("available"),
+    }
 
 
 def process_label(ranked: RankedTask) -> str:
@@ -67,6 +127,6 @@ def process_label(ranked: RankedTask) -> str:
     return f"{quote_text(ranked.task.comm) or 'a process'} (pid {ranked.task.tgid})"
 
 
-def memcg_label(facts: AdviceInput) -> str:
-    """Return the path of the cgroup whose limit was hit."""
-    return quote_text(facts.memcg.path) if facts.memcg else "the cgroup"
+def limit_label(facts: AdviceInput) -> str:
+    """Return the setting of the limit that was hit, and whose it is."""
+    return str(find_limit_owner(facts.enriched, facts.memcg.path)) if facts.memcg else "the limit"

@@ -16,6 +16,8 @@ MAX_FILES: Final = 4096
 """Open at the same time. Of them a root may have half."""
 _MAX_DIRECTORIES: Final = 64
 _MAX_ENTRIES: Final = 16_384
+_MAX_PATH_BYTES: Final = 256
+"""Of a reply, whose frames may each have another file."""
 
 _CACHE: Final = "etc/ld.so.cache"
 _MAX_CACHE_BYTES: Final = 1 << 18
@@ -25,10 +27,13 @@ _DEBUG: Final = "usr/lib/debug/.build-id"
 
 
 class Candidate(NamedTuple):
-    """An open file that may be an executable or library, and its base name."""
+    """An open file that may be an executable or library, and its path below the root.
+
+    Of a long path it is the base name.
+    """
 
     fd: int
-    name: bytes
+    path: bytes
 
 
 class Candidates:
@@ -87,7 +92,7 @@ class Candidates:
         with suppress(OSError):
             fd = open_untrusted(root_fd, path, owner=self._owner)
             if self._is_new(fd):
-                self.files.append(Candidate(fd, os.fsencode(path.rpartition("/")[2])))
+                self.files.append(Candidate(fd, _reported_path(path)))
             else:
                 os.close(fd)
 
@@ -97,6 +102,11 @@ class Candidates:
         is_new = inode not in self._visited
         self._visited.add(inode)
         return is_new
+
+
+def _reported_path(path: str) -> bytes:
+    encoded = b"/" + os.fsencode(path).lstrip(b"/")
+    return encoded if len(encoded) <= _MAX_PATH_BYTES else encoded.rpartition(b"/")[2]
 
 
 def _library_directories(root_fd: int) -> list[str]:

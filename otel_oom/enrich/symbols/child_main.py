@@ -64,7 +64,7 @@ def find_frame_symbols(
     unknown = {frame.build_id for frame in frames}
     symbols = dict.fromkeys(frames, NO_SYMBOL)
     debug_files = [read_elf(fd, budget) for fd in candidates.debug_files]
-    for fd, name in candidates.files:
+    for fd, path in candidates.files:
         file = read_elf(fd, budget) if unknown else None
         build_id = pad_build_id(file.build_id) if file else b""
         if file and build_id in unknown:
@@ -73,12 +73,12 @@ def find_frame_symbols(
                 (each for each in debug_files if each and each.build_id == file.build_id), None
             )
             of_file = [frame for frame in frames if frame.build_id == build_id]
-            symbols |= _find_in_file(of_file, name, file, debug_file)
+            symbols |= _find_in_file(of_file, path, file, debug_file)
     return [symbols[frame] for frame in frames]
 
 
 def _find_in_file(
-    frames: list[FrameKey], name: bytes, file: ElfFile, debug_file: ElfFile | None
+    frames: list[FrameKey], path: bytes, file: ElfFile, debug_file: ElfFile | None
 ) -> dict[FrameKey, FrameSymbol]:
     addresses = {frame: file.virtual_address(frame.offset - frame.behind_call) for frame in frames}
     wanted = {address for address in addresses.values() if address is not None}
@@ -87,8 +87,8 @@ def _find_in_file(
         symbols |= find_symbols(debug_file, list(wanted - symbols.keys()))
     symbols |= find_symbols(file, list(wanted - symbols.keys()), exported=True)
     return {
-        frame: FrameSymbol(name, symbol.name, symbol.distance + frame.behind_call)
+        frame: FrameSymbol(path, symbol.name, symbol.distance + frame.behind_call)
         if address is not None and (symbol := symbols.get(address))
-        else FrameSymbol(name, b"", 0)
+        else FrameSymbol(path, b"", 0)
         for frame, address in addresses.items()
     }

@@ -43,9 +43,10 @@ class SymbolRequest(NamedTuple):
 
 
 class FrameSymbol(NamedTuple):
-    """The base name of a frame's file, its function and the distance from the function's start.
+    """The path of a frame's file, its function and the distance from the function's start.
 
-    Empty without a file; the function alone is empty without a symbol.
+    The path is below a root of the request; of a long one it is the base name. Empty without a
+    file; the function alone is empty without a symbol.
     """
 
     file: bytes

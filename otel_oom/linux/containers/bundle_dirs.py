@@ -15,12 +15,22 @@ from otel_oom.linux.containers.json_file import read_json
 from otel_oom.linux.process import ProcessDir
 from otel_oom.linux.untrusted_file import list_untrusted_dir
 
-_CONTAINERD: Final = (
-    Path("/run/containerd/io.containerd.runtime.v2.task"),
-    # The containerd that dockerd starts itself.
-    Path("/run/docker/containerd/daemon/io.containerd.runtime.v2.task"),
-    Path("/var/run/docker/containerd/daemon/io.containerd.runtime.v2.task"),
+_CONTAINERD: Final = tuple(
+    Path(state, "io.containerd.runtime.v2.task")
+    for state in (
+        "/run/containerd",
+        # The containerd that dockerd starts itself.
+        "/run/docker/containerd/daemon",
+        "/var/run/docker/containerd/daemon",
+        # k3s and RKE2 (pkg/agent/templates of k3s: state).
+        "/run/k3s/containerd",
+        # k0s (docs/runtime.md: --state).
+        "/run/k0s/containerd",
+        # MicroK8s (microk8s-resources/default-args/containerd: --state).
+        "/var/snap/microk8s/common/run/containerd",
+    )
 )
+"""State directories of containerd, by distribution, with the folder of its runtime."""
 _STORAGES: Final = (Path("/run/containers/storage"), Path("/var/lib/containers/storage"))
 _USER_STORAGE: Final = Path(".local/share/containers/storage")
 _USER_SCOPE: Final = re.compile(r"/user\.slice/user-(\d{1,10})\.slice(?=/)")

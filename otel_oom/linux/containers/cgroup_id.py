@@ -137,6 +137,14 @@ def resolve_containers(event: OomEvent, resolver: Resolver) -> EventContainers:
     return EventContainers(inner, containers[0] if len(containers) > 1 else None, trigger)
 
 
+def list_tasks(event: OomEvent) -> list[tuple[Task | None, Memcg | None]]:
+    """Return the trigger and the victim of an event, with their memory cgroups."""
+    tasks: list[tuple[Task | None, Memcg | None]] = [(event.trigger, event.trigger_memcg)]
+    if isinstance(event, OomKill | UserspaceKill):
+        tasks.append((event.victim, event.memcg))
+    return tasks
+
+
 def containers_by_path(event: OomEvent) -> EventContainers:
     """Return the containers that the cgroups' paths alone name, see :class:`ContainerId`."""
     return resolve_containers(event, lambda _, memcg: containers_in_path(memcg))

@@ -9,15 +9,18 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from otel_oom.linux.containers.bundle_dirs import BundleDir
-from otel_oom.linux.containers.json_file import NULL, bound_text, select_texts
+from otel_oom.linux.containers.json_file import NULL, bound_text, parse_json, select_texts
+from otel_oom.linux.start_settings import select_start_settings
 from otel_oom.model.snapshot import Container
+from otel_oom.model.start_settings import CONTAINER, StartSettings
 
 
 class ContainerConfig(Struct, frozen=True, rename="pascal"):
-    """``Config`` of a container; ``labels`` is a JSON object."""
+    """``Config`` of a container; ``labels`` is a JSON object, ``env`` a list."""
 
     image: str | None = None
     labels: Raw = NULL
+    env: Raw = NULL
 
 
 class DockerContainer(Struct, frozen=True, rename="pascal"):
@@ -25,6 +28,8 @@ class DockerContainer(Struct, frozen=True, rename="pascal"):
 
     name: str | None = None
     image: str | None = None
+    path: str = ""
+    args: Raw = NULL
     config: ContainerConfig = ContainerConfig()
 
 
@@ -54,4 +59,13 @@ def add_fields(container: Container, details: DockerContainer, labels: frozenset
         image=container.image or bound_text(details.config.image),
         image_id=container.image_id or bound_text(details.image),
         labels=select_texts(details.config.labels, labels),
+        start=container.start or _select_start(details),
     )
+
+
+def _select_start(details: DockerContainer) -> StartSettings | None:
+    environ = parse_json(details.config.env, list[str])
+    if environ is None:
+        return None
+    arguments = parse_json(details.args, list[str]) or []
+    return select_start_settings(CONTAINER, [details.path, *arguments], environ)

@@ -22,20 +22,27 @@ from otel_oom.linux.containers.bundle_dirs import (
     find_init_root,
     find_user_bundle_dirs,
 )
-from otel_oom.linux.containers.cgroup_id import ContainerId, find_container_ids, resolve_containers
+from otel_oom.linux.containers.cgroup_id import (
+    ContainerId,
+    find_container_ids,
+    list_tasks,
+    resolve_containers,
+)
+from otel_oom.linux.containers.containerd_records import ContainerdRecords
 from otel_oom.linux.containers.oci_bundle import Bundle
+from otel_oom.linux.containers.pod_names import PodIndex, describe_gone
 from otel_oom.linux.containers.shims import Shim
 from otel_oom.linux.process import ProcessDir
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.event_base import OomEvent
-from otel_oom.model.events import OomKill, UserspaceKill
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg, Task
 
 TIMED_OUT: Final = "timeout while reading the files of its runtime"
 """The error of a container whose files may still be read later."""
 
-_NOT_FOUND: Final = "not found in the files of any runtime"
+NOT_FOUND: Final = "not found in the files of any runtime"
+"""The error of a container whose bundle is gone, or in an unknown directory."""
 _IN_ANOTHER_CGROUP: Final = "its runtime's files name another cgroup"
 _MAX_CONTAINERS: Final = 2048
 _MAX_BUNDLE_DIRS: Final = 64
@@ -57,6 +64,8 @@ class ContainerLookup:
         self._proc = proc
         self._bundles: dict[str, Bundle] = {}
         self._bundle_dirs: dict[Path, BundleDir] = {}
+        self._pods = PodIndex()
+        self.records = ContainerdRecords(self._roots)
         self._lock = threading.Lock()
         of_init = ProcessDir(1, proc).namespace_inode("cgroup")
         # Where the host is itself a container, its runtimes do not see the begin of a path.
@@ -76,15 +85,20 @@ class ContainerLookup:
             if cached and (cached.container.name or not bundle.container.name):
                 bundle = cached
             self._bundles[container_id] = bundle
+            self._pods.add(bundle)
+            self.records.add_store(bundle)
             while len(self._bundles) > _MAX_CONTAINERS:
                 del self._bundles[next(iter(self._bundles))]
 
     def bundle_dirs(self) -> list[BundleDir]:
         """Return the host's default directories that exist now, then those added."""
-        roots = {Path("/"), find_init_root(self._proc)}
-        default = {each.folder: each for root in sorted(roots) for each in find_bundle_dirs(root)}
+        default = {each.folder: each for root in self._roots for each in find_bundle_dirs(root)}
         with self._lock:
             return list({**default, **self._bundle_dirs}.values())
+
+    @property
+    def _roots(self) -> list[Path]:
+        return sorted({Path("/"), find_init_root(self._proc)})
 
     def add_bundle_dir(self, bundle_dir: BundleDir) -> None:
         """Search ``bundle_dir``, of a runtime of the host, too from now on."""
@@ -128,12 +142,27 @@ class ContainerLookup:
             ),
         )
 
+    def describe_gone(self, event: OomEvent, containers: EventContainers) -> EventContainers:
+        """Return ``containers`` with what their pods have of those that were not found."""
+        memcgs = (memcg for _, memcg in list_tasks(event) if memcg)
+        ids = {each.id: each for memcg in memcgs for each in find_container_ids(memcg.path)}
+        return EventContainers(
+            *(
+                (part.error == NOT_FOUND and part.id in ids and self._find_gone(ids[part.id]))
+                or part
+                if part
+                else None
+                for part in containers.parts
+            )
+        )
+
     def needs_io(self, event: OomEvent) -> bool:
         """Return whether :meth:`resolve` finds more than :meth:`resolve_cached`, at once."""
-        tasks: list[tuple[Task | None, Memcg | None]] = [(event.trigger, event.trigger_memcg)]
-        if isinstance(event, OomKill | UserspaceKill):
-            tasks.append((event.victim, event.memcg))
-        return any(self._is_unknown(task, memcg) for task, memcg in tasks)
+        return any(self._is_unknown(task, memcg) for task, memcg in list_tasks(event))
+
+    def knows_pods(self, event: OomEvent) -> bool:
+        """Return whether a container of each pod of an event was read, if it is in a pod."""
+        return all(self._pods.has_pod(memcg.path) for _, memcg in list_tasks(event) if memcg)
 
     def _is_unknown(self, task: Task | None, memcg: Memcg | None) -> bool:
         ids = find_container_ids(memcg.path) if memcg else ()
@@ -150,7 +179,7 @@ class ContainerLookup:
             ancestors = shims.find_shims(task, self._proc)
         until_s = time.monotonic() + _OTHERS_S
         containers = self._match_all(
-            (each, self._find_bundle(each, ancestors, until_s), _NOT_FOUND) for each in ids
+            (each, self._find_bundle(each, ancestors, until_s), NOT_FOUND) for each in ids
         )
         if ids or not ancestors:
             return containers
@@ -170,6 +199,9 @@ class ContainerLookup:
         """Return the container if its bundle names the cgroup; else the bare id, where placed."""
         if bundle and self._fits(bundle, container_id):
             return bundle.container
+        gone = self._find_gone(container_id) if bundle is None and error == NOT_FOUND else None
+        if gone:
+            return gone
         if not container_id.placed or (bundle and container_id.scope):
             return None
         if bundle:
@@ -198,6 +230,14 @@ class ContainerLookup:
                 break
         return None
 
+    def _find_gone(self, container_id: ContainerId) -> Container | None:
+        """Return a container of the host by its pod, and what names the pod."""
+        if container_id.scope:
+            return None
+        with self._lock:
+            sibling = self._pods.find_sibling(container_id, whole=self._has_whole_paths)
+        return describe_gone(container_id, sibling, self._roots)
+
     def _read_host_bundles(
         self, container_id: str, ancestors: Sequence[Shim]
     ) -> Iterator[Bundle | None]:
@@ -206,6 +246,10 @@ class ContainerLookup:
         for shim in ancestors:
             if shim.is_host and (not shim.single_container or shim.container_id == container_id):
                 yield self.read_from_shim(shim, container_id)
+        record = self.records.read_bundle(container_id)
+        if record:
+            self.add(record)
+        yield record
 
     def _read_other_bundles(
         self, container_id: ContainerId, ancestors: Sequence[Shim]

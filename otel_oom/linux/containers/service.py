@@ -10,11 +10,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, field
 
-from otel_oom.linux.containers.lookup import ContainerLookup
+from otel_oom.linux.containers.lookup import NOT_FOUND, ContainerLookup
+from otel_oom.linux.containers.pod_search import PodSearch
 from otel_oom.linux.containers.watcher import BundleWatcher
 from otel_oom.linux.time_budget import TimeBudget
 from otel_oom.model.event_base import OomEvent
@@ -45,8 +47,9 @@ class _Request(Struct, eq=False):
 class ContainerService:
     """A thread that reads the runtimes' files, so that a file that hangs delays no kill."""
 
-    def __init__(self, labels: frozenset[str] = frozenset()) -> None:
-        self._lookup = ContainerLookup(labels)
+    def __init__(self, labels: frozenset[str] = frozenset(), proc: Path = Path("/proc")) -> None:
+        self._lookup = ContainerLookup(labels, proc)
+        self._pod_search = PodSearch(self._lookup, proc)
         self._labels = labels
         self._add_details: Callable[[Container], Container] | None = None
         self._detailed: dict[str, Container] = {}
@@ -105,7 +108,11 @@ class ContainerService:
         """Return ``containers`` with what became known since; for a caller that may wait."""
         containers = self._late_result(event) or containers
         if containers is None:
+            self._pod_search.read_pods(event)
             containers = self._lookup.resolve(event, processes=False)
+        elif any(each and each.error == NOT_FOUND for each in containers.parts):
+            self._pod_search.read_pods(event)
+            containers = self._lookup.describe_gone(event, containers)
         cached = self._lookup.resolve_cached(event).parts
         read = {each.id: each for each in cached if each and not each.error}
         return EventContainers(
@@ -137,7 +144,7 @@ class ContainerService:
             from otel_oom.linux.containers.runtime_api import RuntimeApi  # noqa: PLC0415  only where there are containers
 
             self._add_details = RuntimeApi(self._labels, os.environ).add_details
-        detailed = self._add_details(container)
+        detailed = self._lookup.records.add_details(self._add_details(container))
         # Otherwise the runtime may have been slow, and is queried again at a later kill.
         if detailed.error is None:
             self._detailed[container.id] = detailed

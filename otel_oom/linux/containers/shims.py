@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from otel_oom.linux.containers.bundle_dirs import BundleDir, find_init_root
 from otel_oom.linux.containers.cgroup_id import CONTAINER_ID, find_container_ids, find_guest
+from otel_oom.linux.dying_process import has_memory
 from otel_oom.linux.process import ProcessDir, memory_cgroup_path, parse_cgroups
 from otel_oom.model.types import Task
 
@@ -77,15 +78,20 @@ def list_shims(proc: Path = Path("/proc")) -> Iterator[Shim]:
     """Return the shims that run now."""
     for entry in proc.iterdir():
         if entry.name.isdecimal():
-            stat = ProcessDir(entry.name, proc).read_stat()
-            shim = _read_shim(int(entry.name), stat.comm, proc) if stat else None
-            if shim:
+            # Any of them can be a victim just now.
+            comm = ProcessDir(entry.name, proc).read_comm()
+            if shim := _read_shim(int(entry.name), comm, proc):
                 yield shim
 
 
 def _ancestors(task: Task, proc: Path) -> Iterator[tuple[int, str]]:
-    """Return pid and name of the ancestors; the task itself may be gone."""
-    pid, started_ns = task.ppid or task.tgid or 0, task.start_boottime_ns
+    """Return pid and name of the ancestors; the task itself may be gone.
+
+    Its own ``stat`` is read only where its parent is unknown and its memory is gone.
+    """
+    pid, started_ns = task.ppid or 0, task.start_boottime_ns
+    if not pid and task.tgid and not has_memory(ProcessDir(task.tgid, proc)):
+        pid = task.tgid
     for _ in range(_MAX_ANCESTORS):
         stat = ProcessDir(pid, proc).read_stat() if pid > 1 else None
         # A process that started after the task is a later one with the pid of its parent.

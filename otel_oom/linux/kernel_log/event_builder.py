@@ -7,6 +7,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from otel_oom.linux.dying_process import DyingProcess
 from otel_oom.linux.kernel_log.line_types import KilledProcess, Line
 from otel_oom.linux.kernel_log.report import (
     LoggedKill,
@@ -15,6 +16,11 @@ from otel_oom.linux.kernel_log.report import (
     build_oom_control,
     build_task_list,
     find_tgid,
+)
+from otel_oom.linux.process import (
+    is_below_memory_cgroup,
+    memory_cgroup_path,
+    shows_memory_cgroup,
 )
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.model.events import NoVictim, OomKill
@@ -44,7 +50,7 @@ class EventBuilder(Struct):
     processes: ProcessLookup
     _ratelimits: dict[str | None, _Ratelimit] = {}
     _first_of_group: tuple[int, OomKill] | None = None
-    _prefetched: dict[tuple[int, str | None], Task | None] = {}
+    _prefetched: dict[tuple[int, str | None], DyingProcess | None] = {}
 
     def prefetch(self, report: Report) -> None:
         """Look up the processes in a report now: they may be gone when it ends."""
@@ -56,13 +62,20 @@ class EventBuilder(Struct):
 
     def _prefetch(self, tid: int, comm: str | None) -> None:
         if len(self._prefetched) < _MAX_PREFETCHED:
-            self._prefetched[tid, comm] = self.processes.by_thread(tid, comm)
+            self._prefetched[tid, comm] = self.processes.by_dying_thread(tid, comm)
 
-    def _process(self, tid: int, comm: str | None, boottime_ns: int) -> Task | None:
-        """Return the process of a thread; a later one can have the same id and name."""
-        task = self._prefetched.get((tid, comm)) or self.processes.by_thread(tid, comm)
-        is_later = task and (task.start_boottime_ns or 0) > boottime_ns
-        return None if is_later else task
+    def _process(
+        self, tid: int, comm: str | None, boottime_ns: int, memcg: str | None
+    ) -> DyingProcess | None:
+        """Return the process of a thread; a later one can have the same id and name.
+
+        One of unknown start is not later if it is in ``memcg``, or below that.
+        """
+        process = self._prefetched.get((tid, comm)) or self.processes.by_dying_thread(tid, comm)
+        if process is None or process.latest_start_ns <= boottime_ns:
+            return process
+        is_started = process.task.start_boottime_ns is not None
+        return process if memcg and not is_started and _is_in(process.cgroup, memcg) else None
 
     def build_kill(
         self,
@@ -77,12 +90,9 @@ class EventBuilder(Struct):
         """
         report, parsed = event.report, event.parsed
         is_member = event.first_of_group is not None
-        victim = self._victim(event, boottime_ns)
         first = self._find_first(event)
-        # A report has the cgroup of the first kill of a group only.
-        memcg = None
-        if report and not is_member:
-            memcg = (report.summary and report.summary.task_memcg) or report.task_memcg
+        memcg = self._memcg_path(event, boottime_ns)
+        victim = self._victim(event, boottime_ns, memcg or event.group_path)
         trigger_memcg = report.trigger_memcg if report else None
         kill = OomKill(
             **self._common_fields(event.line, report, parsed.message, boottime_ns, unix_offset_ns),
@@ -145,13 +155,33 @@ class EventBuilder(Struct):
             "stack": report.stack if report else (),
         }
 
+    def _memcg_path(self, event: LoggedKill, boottime_ns: int) -> str | None:
+        """Return the victim's cgroup. A report has that of the first kill of a group only.
+
+        A cgroup with processes of its own has no child with a memory controller (cgroup v2's "no
+        internal processes"). So all members are in the group's cgroup, or all are below it: then
+        the end of the path is unknown, and only /proc has it.
+        """
+        report, group = event.report, event.group_path
+        chosen = (
+            (report.summary and report.summary.task_memcg) or report.task_memcg if report else None
+        )
+        if event.first_of_group is None:
+            return chosen
+        if group is None or chosen in {None, group}:
+            return group
+        if not self.processes.usable or event.parsed.pid is None:
+            return f"{group.rstrip('/')}/…"
+        process = self._process(event.parsed.pid, event.parsed.comm, boottime_ns, group)
+        return memory_cgroup_path(process.cgroup) if process else None
+
     def _find_first(self, event: LoggedKill) -> OomKill | None:
         if event.first_of_group is None or self._first_of_group is None:
             return None
         sequence, kill = self._first_of_group
         return kill if sequence == event.first_of_group.line.sequence else None
 
-    def _victim(self, event: LoggedKill, boottime_ns: int) -> Task:
+    def _victim(self, event: LoggedKill, boottime_ns: int, memcg: str | None) -> Task:
         """Return the victim; without /proc, its process id is nearly always the logged one.
 
         find_lock_task_mm() takes another thread only if the first one has exited by itself.
@@ -159,12 +189,12 @@ class EventBuilder(Struct):
         parsed, summary = event.parsed, event.report.summary if event.report else None
         if parsed.pid is None:
             return Task(None, comm=parsed.comm)
-        process = self._process(parsed.pid, parsed.comm, boottime_ns)
+        process = self._process(parsed.pid, parsed.comm, boottime_ns, memcg)
         tgid = find_tgid(event.report, parsed.pid)
         by_sysctl = _KILL_ALLOCATING_TASK in (parsed.message or "")
         if summary and event.first_of_group is None and not by_sysctl:
             tgid = summary.pid
-        task = process or Task(tgid, parsed.pid, comm=parsed.comm)
+        task = process.task if process else Task(tgid, parsed.pid, comm=parsed.comm)
         if isinstance(parsed, KilledProcess):
             # Older kernels print neither.
             uid = task.uid if parsed.uid is None else parsed.uid
@@ -175,7 +205,8 @@ class EventBuilder(Struct):
     def _trigger(self, event: LoggedKill, victim: Task, boottime_ns: int) -> Task | None:
         if event.report is None and event.line.caller is not None:
             # Without a report, the thread that printed the line is still the allocating one.
-            return self._process(event.line.caller, None, boottime_ns)
+            process = self._process(event.line.caller, None, boottime_ns, None)
+            return process.task if process else None
         return self._allocating_task(event.report, victim, boottime_ns)
 
     def _allocating_task(
@@ -185,12 +216,19 @@ class EventBuilder(Struct):
         if report is None or report.header is None or report.trigger_tid is None:
             return None
         tid, comm = report.trigger_tid, report.header.comm
-        task = self._process(tid, comm, boottime_ns)
+        # Whoever hits a limit is in its cgroup, or below.
+        memcg = (report.summary and report.summary.oom_memcg) or report.oom_memcg
+        process = self._process(tid, comm, boottime_ns, memcg)
+        task = process.task if process else None
         if task is None and victim is not None and tid in {victim.tid, victim.tgid}:
             task = replace(victim, tid=tid, comm=comm)
         if task is None and report.task_table and tid in report.task_table.total_vm:
             task = Task(find_tgid(report, tid), tid, comm=comm)
         return replace(task, score_adj=report.header.score_adj) if task else None
+
+
+def _is_in(cgroup: str, memcg: str) -> bool:
+    return shows_memory_cgroup(cgroup, memcg) or is_below_memory_cgroup(cgroup, memcg)
 
 
 def _add_report_fields(victim: Task, report: Report | None) -> Task:

@@ -8,6 +8,7 @@ architecture's page fault handler. Oldest first; values that a kernel does not p
 - ``Killed process N (X)``, then followed by sizes (``vsz`` or ``total-vm``), with the user
   before or after the name (Red Hat's), with a message before it (5.1), followed by page tables and
   score (5.4);
+- ``OOM killed process N (X)`` of OpenVZ;
 - until 5.0, a line that announces the victim before all but the first two.
 
 A process chooses its name of 15 bytes: too few for the text that must follow a name.
@@ -44,11 +45,15 @@ _KILLED: Final = compile_pattern(
     r"(?:([^:]{1,64}): )?Killed process (\d{1,10})(?:, UID (\d{1,10}),)? \((.{0,80})\)"
     rf"(?:, UID (\d{{1,10}}),)? {_SIZES}"
     r"(?:, UID:(\d{1,10}) pgtables:(\d{1,17})kB oom_score_adj:(-?\d{1,5}))?"
-    # Fields of a vendor's kernel.
-    r"(?:,? [A-Za-z][\w-]{0,31}:[^\s,:()]{1,32}){0,8}"
+    # Fields of a vendor's kernel; not those that are cut, see cut_lines.py.
+    r"(?:,? [A-Za-z][\w-]{0,31}:[^\s,:()>]{1,32}){0,8}"
 )
 _KILLED_PLAIN: Final = compile_pattern(
-    rf"(?:{_MESSAGE}: )?Killed process (\d{{1,10}}) \((.{{0,80}})\)\.?"
+    rf"(?:{_MESSAGE}: )?Killed process (\d{{1,10}})(?:, UID (\d{{1,10}}),)? \((.{{0,80}})\)\.?"
+)
+_KILLED_IN_CONTAINER: Final = compile_pattern(
+    r"(Out of memory(?: in UB \d{1,10})?): OOM killed process (\d{1,10}) \((.{0,80})\)"
+    r" score -?\d{1,20} vm:\d{1,17}kB, rss:\d{1,17}kB, swap:\d{1,17}kB"
 )
 _KILLING: Final = compile_pattern(r"VM: [Kk]illing process (.{1,80}?)(?:\((\d{1,10})\))?")
 _ANNOUNCED: Final = compile_pattern(
@@ -98,13 +103,22 @@ def _number(digits: str | None) -> int | None:
 
 FORMATS: Final = (
     LineFormat("Killed process ", _KILLED, _killed),
-    LineFormat("Killed process ", _KILLED_PLAIN, lambda m: KilledProcess(m[1], int(m[2]), m[3])),
+    LineFormat(
+        "Killed process ",
+        _KILLED_PLAIN,
+        lambda m: KilledProcess(m[1], int(m[2]), m[4], uid=_number(m[3])),
+    ),
     LineFormat("ill process ", _ANNOUNCED, lambda m: KillAnnouncement(m[1], int(m[2]), m[3])),
     LineFormat(": OOM victim ", _EXITING, lambda m: ExitingVictim(m[1], int(m[2]), m[3])),
     LineFormat(
         "oom_reaper: reaped process ",
         _REAPED,
         lambda m: ReapedProcess(int(m[1]), m[2], sum(int(m[size]) for size in (3, 4, 5)) * KIB),
+    ),
+    LineFormat(
+        "OOM killed process ",
+        _KILLED_IN_CONTAINER,
+        lambda m: KilledProcess(m[1], int(m[2]), m[3]),
     ),
     LineFormat("illing process ", _KILLING, lambda m: KilledProcess(None, _number(m[2]), m[1])),
 )

@@ -12,6 +12,7 @@ from otel_oom.linux.kernel_log.line_types import (
     KillAnnouncement,
     KilledProcess,
     Line,
+    OomKillSummary,
 )
 from otel_oom.linux.kernel_log.report import DuplicateKillLine, LoggedKill, Report, find_tgid
 from otel_oom.model.text import escape_controls
@@ -30,12 +31,16 @@ _KILL_LINES: Final = 256
 
 
 class PendingKill(Struct, frozen=True):
-    """An announcement without its kill yet; ``line_count`` is the number of lines before it."""
+    """An announcement or a choice without its kill yet, after ``line_count`` lines.
+
+    ``is_cut``: lines behind it were lost.
+    """
 
     line: Line
-    announcement: KillAnnouncement
+    announcement: KillAnnouncement | OomKillSummary
     report: Report
     line_count: int
+    is_cut: bool = False
 
     def is_overdue(self, line: Line, line_count: int) -> bool:
         """Return whether the kill's own line was lost."""
@@ -43,9 +48,12 @@ class PendingKill(Struct, frozen=True):
         return line_count - self.line_count > _KILL_LINES or passed_ns > _KILL_NS
 
     def to_kill(self) -> LoggedKill:
-        """Return the kill by the announcement alone."""
-        announcement = self.announcement
-        killed = KilledProcess(announcement.message, announcement.pid, announcement.comm)
+        """Return the kill by the announcement or the choice alone."""
+        named = self.announcement
+        if isinstance(named, KillAnnouncement):
+            killed = KilledProcess(named.message, named.pid, named.comm)
+        else:
+            killed = KilledProcess(None, named.pid, named.comm, uid=named.uid)
         text = self.report.text or escape_controls(self.line.text)
         return LoggedKill(self.line, killed, self.report, text=text)
 
@@ -53,13 +61,15 @@ class PendingKill(Struct, frozen=True):
 class KillTracker(Struct):
     """The last kills of one printing thread, or of all if the log does not record threads.
 
-    ``_group`` are the dead processes of a group, ``_bare`` name and time of kills without sizes.
+    ``_group`` are the dead processes of a group and ``_group_path`` is its cgroup. ``_bare`` are
+    name and time of kills without sizes.
     """
 
     _pending: list[PendingKill] = []
     _last: LoggedKill | None = None
     _last_ns: int = 0
     _group: set[int] | None = None
+    _group_path: str | None = None
     _bare: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=_MAX_BARE))
 
     def end_group(self) -> None:
@@ -71,12 +81,16 @@ class KillTracker(Struct):
         self._pending.append(pending)
         return self._pending.pop(0).to_kill() if len(self._pending) > _MAX_PENDING else None
 
-    def pop_pending(self, killed: KilledProcess) -> PendingKill | None:
+    def pop_pending(self, killed: KilledProcess | ExitingVictim) -> PendingKill | None:
         """Return the announcement of a kill: that of its pid, else the last, of its parent."""
-        if not self._pending:
-            return None
-        same = [i for i, each in enumerate(self._pending) if each.announcement.pid == killed.pid]
-        return self._pending.pop(same[0] if same else -1)
+        same = [each for each in self._pending if each.announcement.pid == killed.pid]
+        announced = [
+            each for each in self._pending if isinstance(each.announcement, KillAnnouncement)
+        ]
+        pending = same[0] if same else announced[-1] if announced else None
+        if pending:
+            self._pending.remove(pending)
+        return pending
 
     def pop_lost(self, line: Line | None = None, line_count: int = 0) -> list[LoggedKill]:
         """Return the kills whose own line was lost: those overdue at ``line``, or all."""
@@ -101,10 +115,11 @@ class KillTracker(Struct):
         self._last, self._last_ns, self._group = kill, kill.line.time_ns, None
         return kill
 
-    def begin_group(self, line: Line) -> None:
-        """Begin the group of the last kill: the other members of its cgroup follow."""
+    def begin_group(self, line: Line, path: str | None) -> None:
+        """Begin the group of the last kill: the other members of the cgroup ``path`` follow."""
         if self._last and self._is_soon(line):
             self._group, self._last_ns = _dead_processes(self._last), line.time_ns
+            self._group_path = path
 
     def is_in_group(self, line: Line) -> bool:
         """Return whether a kill without a report is one of the last kill's group."""
@@ -125,7 +140,8 @@ class KillTracker(Struct):
             return DuplicateKillLine(line)
         if len(self._group) < _MAX_DEAD:
             self._group.add(tgid)
-        return LoggedKill(line, parsed, first.report, first, text=escape_controls(line.text))
+        text = escape_controls(line.text)
+        return LoggedKill(line, parsed, first.report, first, self._group_path, text)
 
     def _is_soon(self, line: Line) -> bool:
         return self._last is not None and 0 <= line.time_ns - self._last_ns < _GROUP_NS

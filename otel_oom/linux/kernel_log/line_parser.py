@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from otel_oom.linux.kernel_log import kill_lines, line_types
+from otel_oom.linux.kernel_log.cut_lines import CUT_MARK, parse_cut_line
 from otel_oom.linux.kernel_log.line_types import LineFormat, LineType, compile_pattern
 from otel_oom.model.units import KIB
 
 _COMM_BYTES: Final = 15
+_PADDING: Final = " " * 16
+"""More blanks than a name has: those of a terminal from which the line was copied."""
 _PATH_CHARS: Final = 990
 """The kernel prints about 1,000 bytes of a line; a longer path may have lost its end."""
 _UNLIMITED_KB: Final = 1 << 52
@@ -56,17 +59,17 @@ _SUMMARY: Final = compile_pattern(
     r"oom-kill:constraint=CONSTRAINT_([A-Z_]{1,32}),nodemask=(.*),pid=(\d{1,10}),uid=(\d{1,10})"
 )
 _ESCAPE: Final = compile_pattern(r"\\x[0-9a-f]{2}")
-_FRAME: Final = compile_pattern(
-    r" {1,4}(?:\[<[0-9a-f]{1,16}>\] )?([\w.$]{1,120}\+0x[0-9a-f]{1,8})/0x[0-9a-f]{1,8}"
-    r"(?: (\[[\w-]{1,64})(?: [0-9a-f]{1,64})?\])?(?: \([A-Z]{1,8}\))?"
-)
 _ROW: Final = compile_pattern(
     r"\[ {0,8}(\d{1,10})\] {1,6}(\d{1,10}) {1,6}(\d{1,10}) {1,9}\d.{0,160}"
 )
 _PANIC: Final = compile_pattern(
     r"Kernel panic - not syncing: "
     r"(Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled"
-    r"|System is deadlocked on memory)"
+    r"|System is deadlocked on memory"
+    # Before 4.19.
+    r"|Out of memory and no killable processes\.\.\."
+    # Before 2.6.36.
+    r"|out of memory(?:\(memcg\)| from page fault)?\. (?:Compulsory )?panic_on_oom is selected\.?)"
 )
 
 
@@ -82,15 +85,17 @@ def parse_line(text: str) -> LineType | None:
     return None
 
 
-def parse_frame(text: str) -> str | None:
-    """Return ``function+0x1a2``, and its module, of a line of a stack; ``None`` for others.
+def parse_stored_line(text: str) -> LineType | None:
+    """Parse a line whose text may be padded or cut.
 
-    A question mark before a frame means that the kernel only found its address on the stack.
+    A blank at the end is of a name, or of no meaning.
     """
-    match = _FRAME.fullmatch(text)
-    if not match:
-        return None
-    return f"{match[1]} {match[2]}]" if match[2] else match[1]
+    if text.endswith(_PADDING):
+        text = text.rstrip(" ")
+    parsed = parse_line(text)
+    if parsed is None and text.endswith(CUT_MARK):
+        return parse_cut_line(text)
+    return parse_line(text.rstrip(" ")) if parsed is None and text.endswith(" ") else parsed
 
 
 def parse_panic(text: str) -> str | None:
@@ -206,14 +211,19 @@ _FORMATS: Final = (
     LineFormat("oom-kill:constraint=", _SUMMARY, _summary),
     LineFormat(": usage ", _COUNTER, _counter),
     LineFormat("CPU: ", _TASK, _allocating_task),
-    LineFormat("Call ", compile_pattern("Call [Tt]race:"), lambda _: line_types.CallTraceHeader()),
+    LineFormat(
+        "race:",
+        # Alpha's, arc's and 32-bit arm's are shorter.
+        compile_pattern("(?:Call |Stack |Back)?[Tt]race: {0,4}"),
+        lambda _: line_types.CallTraceHeader(),
+    ),
     LineFormat("Mem-", compile_pattern("Mem-[Ii]nfo:"), lambda _: line_types.MemInfoHeader()),
     LineFormat("[ ", _TABLE, _table_header),
     LineFormat("Memory cgroup stats for ", _STATS, _oom_memcg),
     LineFormat(
         "memory.oom.group",
-        compile_pattern(r"Tasks in /.* are going to be killed due to memory\.oom\.group set"),
-        lambda _: line_types.OomGroupKill(),
+        compile_pattern(r"Tasks in (/.*) are going to be killed due to memory\.oom\.group set"),
+        lambda match: line_types.OomGroupKill(_whole_path(match[1])),
     ),
     LineFormat(
         "no killable processes",

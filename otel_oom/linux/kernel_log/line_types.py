@@ -146,7 +146,12 @@ class ExitingVictim(Struct, frozen=True):
 
 
 class OomGroupKill(Struct, frozen=True):
-    """The line before the kills of a group (mem_cgroup_print_oom_group())."""
+    """The line before the kills of a group (mem_cgroup_print_oom_group()).
+
+    All processes in the cgroup at ``path`` and below it are killed.
+    """
+
+    path: str | None
 
 
 class NoKillableProcess(Struct, frozen=True):

@@ -22,19 +22,24 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from otel_oom.linux.kernel_log.kill_tracker import KillTracker, PendingKill, is_kill_of
-from otel_oom.linux.kernel_log.line_parser import parse_line
+from otel_oom.linux.kernel_log.line_parser import parse_stored_line
 from otel_oom.linux.kernel_log.line_types import (
     ExitingVictim,
     KillAnnouncement,
     KilledProcess,
     Line,
     LineType,
+    MemcgCounter,
+    MemcgOomTask,
     NoKillableProcess,
     OomGroupKill,
     OomHeader,
     OomKillSummary,
+    OomMemcg,
     ReapedProcess,
+    TaskTableHeader,
 )
+from otel_oom.linux.kernel_log.piece_joiner import BEGINNINGS, MAX_CHARS, PieceJoiner
 from otel_oom.linux.kernel_log.prefix import strip_prefix
 from otel_oom.linux.kernel_log.report import (
     LogEvent,
@@ -47,23 +52,28 @@ from otel_oom.linux.kernel_log.report_assembler import ReportAssembler
 from otel_oom.model.text import escape_controls
 from otel_oom.model.units import NS_PER_S
 
-MAX_CHARS: Final = 1 << 13
-"""The longest line that is parsed, with its pieces joined; the kernel's are shorter."""
-
 _MAX_THREADS: Final = 16
 _SWEEP_LINES: Final = 1 << 10
 _REPORT_NS: Final = 60 * NS_PER_S
 _REPORT_LINES: Final = 1 << 12
 """After so long a silence, or as many other lines, an unfinished report has no end."""
 
+_REPORT_ONLY: Final = (MemcgCounter, OomMemcg, MemcgOomTask, TaskTableHeader)
+"""The lines that no other report of the kernel has: they show one whose head is missing."""
+
 _Key = tuple[str | None, int | None]
 
 
 class _Thread(Struct):
-    """The state of one printing thread; ``line_number`` and ``time_ns`` are its last line's."""
+    """The state of one printing thread; ``line_number`` and ``time_ns`` are its last line's.
+
+    ``choice`` is the report's last line, until its kill.
+    """
 
     assembler: ReportAssembler = field(default_factory=ReportAssembler)
     kills: KillTracker = field(default_factory=KillTracker)
+    pieces: PieceJoiner = field(default_factory=PieceJoiner)
+    choice: PendingKill | None = None
     line_number: int = 0
     time_ns: int = 0
 
@@ -82,6 +92,7 @@ class KernelLogParser:
         self._threads: dict[_Key, _Thread] = {}
         self._late: deque[LogEvent] = deque()
         self._line_count = 0
+        self._last: Line | None = None
 
     @property
     def in_report(self) -> bool:
@@ -115,32 +126,58 @@ class KernelLogParser:
 
     def _feed(self, line: Line) -> LogEvent | None:
         self._line_count += 1
+        is_doubled = self._is_doubled(line)
         if line.after_loss:
-            # The end of an unfinished report may be lost: its parts would go to another kill.
-            for key in [key for key in self._threads if key[0] == line.stream]:
-                self._drop(key)
+            self._cut(line.stream)
         if self._line_count % _SWEEP_LINES == 0:
             self._sweep(line)
         if len(line.text) > 2 * MAX_CHARS:
             return None
         if not line.exact:
             line = strip_prefix(line)
-        text = self._join_pieces(line)
+        thread = self._threads.get((line.stream, line.caller))
+        if thread is None and line.text.startswith(BEGINNINGS):
+            thread = self._renewed_thread(line)
+        if thread is not None:
+            return self._feed_thread(thread, line, is_doubled=is_doubled)
+        parsed = parse_stored_line(line.text) if len(line.text) <= MAX_CHARS else None
+        return None if parsed is None else self._handle(None, line, parsed)
+
+    def _feed_thread(self, thread: _Thread, line: Line, *, is_doubled: bool) -> LogEvent | None:
+        text, joined = thread.pieces.join(line, self._line_count)
         if len(text) > MAX_CHARS:
             return None
-        thread = self._threads.get((line.stream, line.caller))
-        if thread is None:
-            parsed = parse_line(text)
-            return None if parsed is None else self._handle(None, line, parsed)
         self._expire(thread, line)
-        thread.assembler.add_text(line)
+        if is_doubled:
+            return None
+        thread.assembler.add_text(line.text, continues=joined)
         parsed = None
         if not thread.assembler.add_row(text):
-            parsed = parse_line(text)
+            parsed = parse_stored_line(text)
             if parsed is None and not thread.assembler.add_frame(text):
                 return None
         thread.time_ns, thread.line_number = line.time_ns, self._line_count
         return None if parsed is None else self._handle(thread, line, parsed)
+
+    def _is_doubled(self, line: Line) -> bool:
+        """Return whether a line is the one before once more, as two loggers store it."""
+        last, self._last = self._last, line
+        return last is not None and (line.text, line.time_ns, line.stream, line.caller) == (
+            *(last.text, last.time_ns, last.stream, last.caller),
+        )
+
+    def _cut(self, stream: str | None) -> None:
+        """End all reports: an end may be lost, and their parts would go to another kill.
+
+        The kill of a choice may still follow, if other lines were lost.
+        """
+        for key in [key for key in self._threads if key[0] == stream]:
+            choice = self._threads[key].choice
+            self._threads[key].choice = None
+            self._drop(key)
+            if choice:
+                self._threads[key] = _Thread()
+                self._threads[key].kills.add_pending(replace(choice, is_cut=True))
 
     def _handle(self, thread: _Thread | None, line: Line, parsed: LineType) -> LogEvent | None:
         if isinstance(parsed, ReapedProcess):
@@ -152,8 +189,12 @@ class KernelLogParser:
         ):
             return self._handle_in_thread(self._renewed_thread(line), line, parsed)
         if thread and isinstance(parsed, OomGroupKill):
-            thread.kills.begin_group(line)
+            thread.kills.begin_group(line, parsed.path)
             return None
+        if isinstance(parsed, _REPORT_ONLY) and not (thread and thread.assembler.report):
+            thread = self._renewed_thread(line)
+            thread.kills.end_group()
+            thread.assembler.begin_headless(line)
         return thread.assembler.add(line, parsed) if thread else None
 
     def _handle_in_thread(
@@ -163,12 +204,16 @@ class KernelLogParser:
         parsed: OomHeader | OomKillSummary | KillAnnouncement | KilledProcess | ExitingVictim,
     ) -> LogEvent | None:
         if isinstance(parsed, OomHeader):
+            self._await_kill(thread)
             thread.kills.end_group()
             thread.assembler.begin(line, parsed)
             return None
         if isinstance(parsed, OomKillSummary):
+            self._await_kill(thread)
             thread.kills.end_group()
-            return thread.assembler.add_summary(line, parsed)
+            report = thread.assembler.add_summary(line, parsed)
+            thread.choice = PendingKill(line, parsed, report, self._line_count)
+            return report
         if isinstance(parsed, KillAnnouncement):
             return self._on_announcement(thread, line, parsed)
         return self._on_kill(thread, line, parsed)
@@ -177,45 +222,42 @@ class KernelLogParser:
         text = escape_controls(line.text)
         report = thread.assembler.close(line) or Report(text=text, time_ns=line.time_ns)
         report = replace(report, announcement=parsed)
-        late = thread.kills.add_pending(PendingKill(line, parsed, report, self._line_count))
+        self._add_pending(thread, PendingKill(line, parsed, report, self._line_count))
+        return report
+
+    def _await_kill(self, thread: _Thread) -> None:
+        """Keep the choice of a report whose kill may still follow, behind that of another."""
+        if thread.choice:
+            self._add_pending(thread, thread.choice)
+            thread.choice = None
+
+    def _add_pending(self, thread: _Thread, pending: PendingKill) -> None:
+        late = thread.kills.add_pending(pending)
         if late:
             self._late.append(late)
-        return report
 
     def _on_kill(
         self, thread: _Thread, line: Line, parsed: KilledProcess | ExitingVictim
     ) -> LogEvent | None:
         kills, text = thread.kills, escape_controls(line.text)
-        if isinstance(parsed, KilledProcess):
-            if kills.is_repetition(parsed, line):
-                return None
-            pending = kills.pop_pending(parsed)
-            if pending:
-                parsed = replace(parsed, message=parsed.message or pending.announcement.message)
-                text = f"{pending.to_kill().text}\n{text}"
-                return kills.add_kill(LoggedKill(line, parsed, pending.report, text=text))
+        if isinstance(parsed, KilledProcess) and kills.is_repetition(parsed, line):
+            return None
+        pending = kills.pop_pending(parsed)
+        if pending and not pending.is_cut:
+            announced = pending.to_kill()
+            if isinstance(parsed, KilledProcess):
+                parsed = replace(parsed, message=parsed.message or announced.parsed.message)
+            text = f"{announced.text}\n{text}"
+            return kills.add_kill(LoggedKill(line, parsed, pending.report, text=text))
         report = thread.assembler.close(line)
         if report is None and kills.is_in_group(line):
             return kills.add_member(line, parsed)
         if report and not is_kill_of(report, parsed):
+            self._await_kill(thread)
             report = None
+        thread.choice = None
         text = (report and report.text) or text
         return kills.add_kill(LoggedKill(line, parsed, report, text=text))
-
-    def _join_pieces(self, line: Line) -> str:
-        """Return the text with the records that it continues: a long path splits a line."""
-        thread = self._threads.get((line.stream, line.caller))
-        if not line.continues:
-            if thread:
-                thread.assembler.piece = ""
-            if line.text.startswith(("oom-kill:", "Tasks in /")):
-                thread = thread or self._renewed_thread(line)
-                thread.assembler.piece = line.text[: MAX_CHARS + 1]
-            return line.text
-        if not thread or not thread.assembler.piece:
-            return line.text
-        thread.assembler.piece = (thread.assembler.piece + line.text)[: MAX_CHARS + 1]
-        return thread.assembler.piece
 
     def _renewed_thread(self, line: Line) -> _Thread:
         """Return the thread of a line, as the most recent of all."""
@@ -235,7 +277,10 @@ class KernelLogParser:
     def _expire(self, thread: _Thread, line: Line) -> None:
         if thread.is_stale(line, self._line_count):
             thread.assembler.close(line)
+            self._await_kill(thread)
         self._late.extend(thread.kills.pop_lost(line, self._line_count))
 
     def _drop(self, key: _Key) -> None:
-        self._late.extend(self._threads.pop(key).kills.pop_lost())
+        thread = self._threads.pop(key)
+        self._await_kill(thread)
+        self._late.extend(thread.kills.pop_lost())

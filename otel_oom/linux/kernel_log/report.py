@@ -50,14 +50,15 @@ class Report(Struct, frozen=True):
 class LoggedKill(Struct, frozen=True):
     """A kill, or an attempt that found its victim exiting, and the report before it.
 
-    ``first_of_group`` is the kill that shares its decision (``memory.oom.group``). ``text`` is the
-    report and its own line, or that alone.
+    ``first_of_group`` is the kill that shares its decision (``memory.oom.group``), ``group_path``
+    the cgroup of the group. ``text`` is the report and its own line, or that alone.
     """
 
     line: Line
     parsed: line_types.KilledProcess | line_types.ExitingVictim
     report: Report | None
     first_of_group: LoggedKill | None = None
+    group_path: str | None = None
     text: str = ""
 
 

@@ -9,10 +9,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from otel_oom.linux.kernel_log import line_types
-from otel_oom.linux.kernel_log.line_parser import parse_frame
 from otel_oom.linux.kernel_log.line_types import Line, LineType
 from otel_oom.linux.kernel_log.report import Report
 from otel_oom.linux.kernel_log.report_text import ReportText
+from otel_oom.linux.kernel_log.stack_frames import parse_frame
 from otel_oom.linux.kernel_log.task_table import TaskTableReader
 from otel_oom.linux.kernel_stack import trim_to_decision
 from otel_oom.model.types import MemcgUsage
@@ -32,41 +32,51 @@ _SECTION_ORDER: Final[Sequence[type[LineType]]] = (
 )
 """The sections of a report, once each at most; which of them is up to the kernel."""
 
+_BEFORE_TRACE: Final = ([line_types.OomHeader], [line_types.AllocatingTask])
+_OF_HEAD: Final = (line_types.AllocatingTask, line_types.CallTraceHeader)
+
 
 class ReportAssembler(Struct):
     """Assembler of the lines of a report in their order.
 
-    ``piece`` is a line of which the rest may follow in further records. ``_interrupted`` are the
-    sections of a report without an end, of which lines may follow amid the next one.
+    ``_interrupted`` are the sections of a report without an end, of which lines may follow amid the
+    next one, and even behind its end: ``_was_mixed``.
     """
 
     report: Report | None = None
     frames: list[str] = []
-    piece: str = ""
     _in_trace: bool = False
     _text: ReportText | None = None
     _table: TaskTableReader | None = None
     _sections: list[type[LineType]] = []
     _interrupted: frozenset[type[LineType]] = frozenset()
+    _was_mixed: bool = False
 
     def begin(self, line: Line, header: line_types.OomHeader) -> None:
         """Begin a report; the lines of one without an end may still follow."""
         interrupted = self.report is not None and line.caller is None
         self._interrupted = frozenset(self._sections) if interrupted else frozenset()
         self._open(Report(header=header, trigger_tid=line.caller, time_ns=line.time_ns))
+        self._was_mixed = False
         self._sections = [line_types.OomHeader]
-        self.add_text(line)
+        self.add_text(line.text)
+
+    def begin_headless(self, line: Line) -> None:
+        """Begin a report whose first lines are missing, unless lines of another may follow."""
+        if not self._was_mixed:
+            self._open(Report(trigger_tid=line.caller, time_ns=line.time_ns))
+            self.add_text(line.text)
 
     def _open(self, report: Report | None) -> None:
         self.report, self._table = report, None
         self._text = ReportText() if report else None
-        self._in_trace, self.frames, self.piece = False, [], ""
+        self._in_trace, self.frames = False, []
         self._sections = []
 
-    def add_text(self, line: Line) -> None:
-        """Add the text of a line, if a report has begun."""
+    def add_text(self, text: str, *, continues: bool = False) -> None:
+        """Add a line, or a piece that continues the one before, if a report has begun."""
         if self._text:
-            self._text.add(line.text, continues=line.continues)
+            self._text.add(text, continues=continues)
 
     def add_row(self, text: str) -> bool:
         """Add a row of the task table; return whether it is one."""
@@ -74,12 +84,14 @@ class ReportAssembler(Struct):
 
     def add_frame(self, text: str) -> bool:
         """Add a line of a stack; return whether it is one."""
-        if not self._in_trace and not self._interrupted:
+        if not self._in_trace and not self._may_begin_trace() and not self._interrupted:
             return False
         if text.strip() == "</TASK>":
             self._in_trace = False
             return True
         frame = parse_frame(text)
+        if frame and self._may_begin_trace():
+            self._in_trace = True
         if frame and not self._in_trace:
             # It is of the interrupted report.
             self._add_section(line_types.CallTraceHeader)
@@ -87,10 +99,17 @@ class ReportAssembler(Struct):
             self.frames.append(frame)
         return frame is not None
 
+    def _may_begin_trace(self) -> bool:
+        """Return whether a stack may begin without a header: 32-bit arm, and old x86."""
+        is_head = self._sections[-1:] in _BEFORE_TRACE
+        return is_head and not self._in_trace and not self.frames and not self._interrupted
+
     def add(self, line: Line, parsed: LineType) -> Report | None:
         """Add another line; return the report if it now has the allocating task."""
         report = self.report
-        if report is None or report.summary:
+        # In a report without its head, a task and its stack are others.
+        is_foreign = report and report.header is None and isinstance(parsed, _OF_HEAD)
+        if report is None or report.summary or is_foreign:
             return None
         if not (isinstance(parsed, line_types.MemcgCounter) and parsed.swap):
             self._add_section(type(parsed))
@@ -125,7 +144,7 @@ class ReportAssembler(Struct):
         if self.report is None or self.report.summary:
             self._interrupted = frozenset()
             self._open(Report(trigger_tid=line.caller))
-            self.add_text(line)
+            self.add_text(line.text)
         self._add_section(line_types.OomKillSummary)
         self._in_trace = False
         self.report = replace(self._build(line) or Report(), summary=summary)
@@ -135,7 +154,7 @@ class ReportAssembler(Struct):
         """Return the report that ends with this line, if one has begun."""
         report = self._build(line)
         self._open(None)
-        self._interrupted = frozenset()
+        self._was_mixed, self._interrupted = bool(self._interrupted), frozenset()
         return report
 
     def unfinished(self) -> Report | None:

@@ -23,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 LOG_BYTES: Final = 2 << 20
 """Space of the write-ahead log: twice the size that starts a checkpoint, for one transaction."""
 _CHECKPOINT_PAGES: Final = 256
+_EARLY_CHECKPOINT_PAGES: Final = 128
+"""Some kills' pages less: a checkpoint syncs both files, which takes milliseconds."""
 
 RESERVE_BYTES: Final = 5 << 20
 """The file grows by at most what log and outbox hold; the rest is for opening it."""
@@ -49,7 +51,7 @@ class DiskReserve:
         self._folder = database.parent
         self._log = database.with_name(f"{database.name}-wal")
         self._reserve_file = ReserveFile(self._folder / "reserve", RESERVE_BYTES)
-        self._max_file_bytes = max_bytes - LOG_BYTES - RESERVE_BYTES
+        self.max_file_bytes = max_bytes - LOG_BYTES - RESERVE_BYTES
         self.disk_full = False
         """True if the disk is full and the reserve is used."""
         self._event_page_limit = 0
@@ -57,7 +59,6 @@ class DiskReserve:
 
     def on_open(self, db: sqlite3.Connection) -> None:
         """Allocate ahead for a new connection."""
-        db.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
         if not allocate_file(self._log, LOG_BYTES):
             self.release()
             any(allocate_file(self._log, LOG_BYTES // part) for part in (1, 2, 4))
@@ -65,6 +66,14 @@ class DiskReserve:
             self._allow_growth(db)
         else:
             self._forbid_growth(db, by=0)
+
+    def schedule_checkpoint(self, db: sqlite3.Connection, *, early: bool) -> None:
+        """Set the size of the log from which the next commit writes it into the file.
+
+        ``early``: that of a commit for which no kill waits.
+        """
+        pages = _EARLY_CHECKPOINT_PAGES if early else _CHECKPOINT_PAGES
+        db.execute(f"PRAGMA wal_autocheckpoint={pages}")
 
     def on_close(self) -> None:
         """Keep the space of the log, which was just deleted, for the next start."""
@@ -125,7 +134,7 @@ class DiskReserve:
             self._allow_growth(db)
 
     def _size_limit_pages(self, db: sqlite3.Connection) -> int:
-        return self._max_file_bytes // _read_number(db, "page_size")
+        return self.max_file_bytes // _read_number(db, "page_size")
 
     def _allow_growth(self, db: sqlite3.Connection) -> None:
         self.disk_full = False

@@ -17,8 +17,10 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from otel_oom.model.channel import channel_signal
 from otel_oom.store import counters
 from otel_oom.store.recovery import checksums
+from otel_oom.store.types import END_SUFFIX
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ _TABLES: Final = {
     "counters": "name",
     "drops": "holder",
     "encoded_events": "uid",
+    "settled_messages": "uid",
+    "series": "label",
+    "repeats": "victim",
 }
 """Tables and their order; rows behind an unreadable page are read from the end."""
 
@@ -174,16 +179,32 @@ def _requeue(db: sqlite3.Connection) -> None:
 
     Some may have been delivered: those are sent twice, under one uid.
     """
-    for signal, queued in (("logs", "log_queued"), ("traces", "span_queued")):
-        checksums.update_events(
-            db,
-            f"{queued} = 0 WHERE {queued} AND NOT pruned"  # noqa: S608  names of our own
-            # Only a kill has a span.
-            " AND (?1 = 'logs' OR tgid IS NOT NULL)"
-            " AND uid NOT IN (SELECT uid FROM outbox WHERE signal = ?1"
-            " UNION SELECT uid FROM dead_letters WHERE signal = ?1)",
-            (signal,),
-        )
+    for signal, queued, suffix in (
+        ("logs", "log_queued", ""),
+        ("traces", "span_queued", ""),
+        ("logs", "span_queued", END_SUFFIX),
+    ):
+        for channel in _channels(db, signal):
+            checksums.update_events(
+                db,
+                f"{queued} = 0 WHERE {queued} AND NOT pruned"  # noqa: S608  names of our own
+                # Only a kill has a span, and an end.
+                f" AND ('{queued}' = 'log_queued' OR tgid IS NOT NULL)"
+                " AND (uid || ?3 NOT IN (SELECT uid FROM outbox WHERE signal = ?2"
+                " UNION SELECT uid FROM dead_letters WHERE signal = ?2"
+                " UNION SELECT uid FROM settled_messages WHERE channel = ?2)"
+                # As long as a message is settled for one channel, another waits for it.
+                " OR uid || ?3 IN (SELECT uid FROM settled_messages WHERE channel >= ?1"
+                " AND channel < ?1 || ';' AND uid NOT IN"
+                " (SELECT uid FROM outbox WHERE signal >= ?1 AND signal < ?1 || ';')))",
+                (signal, channel, suffix),
+            )
+
+
+def _channels(db: sqlite3.Connection, signal: str) -> list[str]:
+    """Return the channels of a signal that are left in some row, or else its own."""
+    rows = db.execute("SELECT signal FROM outbox UNION SELECT signal FROM dead_letters")
+    return [channel for (channel,) in rows if channel_signal(channel) == signal] or [signal]
 
 
 def _recount(db: sqlite3.Connection, boot_id: str) -> None:

@@ -14,12 +14,19 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "cgroup": ("otel_oom.linux.process", "otel_oom.linux.containers", "otel_oom.enrich"),
         "container_json": ("otel_oom.linux.containers",),
+        "daemon_signal": (
+            *("otel_oom.capture.bpf.daemon_signals", "otel_oom.capture.bpf.decoder"),
+            *("otel_oom.capture.bpf.record_values", "otel_oom.capture.userspace.daemon_signals"),
+        ),
         "elf": ("otel_oom.linux.elf", "otel_oom.linux.elf_symbols", "otel_oom.enrich.symbols"),
         "environ": ("otel_oom.snapshot.environ", "otel_oom.enrich"),
         "journal_entry": ("otel_oom.linux.systemd", "otel_oom.capture"),
         "kernel_log": ("otel_oom.linux.kernel_log", "otel_oom.capture.kmsg"),
         "oci_config": ("otel_oom.linux.containers",),
-        "replay": ("otel_oom.commands.replay", "otel_oom.linux.kernel_log"),
+        "replay": (
+            *("otel_oom.commands.replay", "otel_oom.linux.kernel_log"),
+            "otel_oom.capture.userspace",
+        ),
     }
 )
 """The names of the targets, each with the packages whose branches guide the search."""

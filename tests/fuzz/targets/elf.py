@@ -12,6 +12,7 @@ from unittest import mock
 from otel_oom.enrich.symbols.request import decode_symbols, encode_symbols
 from otel_oom.linux.elf import MAX_SEGMENTS, read_elf
 from otel_oom.linux.elf_symbols import find_symbols
+from otel_oom.linux.runtimes.go_build_info import read_go_version
 
 _OFFSETS: Final = (0, 0x1000, 0x1010, 1 << 63)
 _MAX_BUILD_ID_BYTES: Final = 4096
@@ -50,6 +51,8 @@ def check_input(data: bytes) -> None:
 
 
 def _check_file(fd: int) -> None:
+    version = read_go_version(fd)
+    assert version is None or version.isprintable()
     file = read_elf(fd)
     if file is None:
         return

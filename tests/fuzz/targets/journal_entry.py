@@ -12,8 +12,11 @@ import json
 from typing import Final
 
 from otel_oom.capture.panic.previous_boot import read_boot
+from otel_oom.capture.userspace.android import AndroidParser
 from otel_oom.capture.userspace.daemons import UNITS
 from otel_oom.capture.userspace.messages import parse_message
+from otel_oom.capture.userspace.nohang import NohangParser
+from otel_oom.capture.userspace.talos import TalosParser
 from otel_oom.commands.replay.formats.journal_fields import parse_json_entry
 from otel_oom.linux.systemd.journal_entry import JournalEntry, parse_cursor, parse_entry
 from otel_oom.model.text import decode_bytes
@@ -27,7 +30,7 @@ _WORDS: Final = (
 )
 _MAX_NS: Final = 1 << 62
 _MAX_PID: Final = 10**10
-_MAX_COMM_CHARS: Final = 64
+_MAX_COMM_CHARS: Final = 256
 
 
 def check_input(data: bytes) -> None:
@@ -60,8 +63,12 @@ def _check_entry(entry: JournalEntry, raw: bytes) -> None:
     for text in (entry.cursor, entry.boot_id, entry.unit, entry.message):
         # A byte that is not UTF-8 becomes four characters.
         assert len(text.encode()) <= 4 * len(raw)
-    for unit in UNITS:
-        kill = parse_message(unit, entry.message, entry.message)
+    kills = [parse_message(unit, entry.message, entry.message) for unit in UNITS]
+    talos, android, nohang = TalosParser(), AndroidParser(), NohangParser()
+    for message in entry.message.split("\n"):
+        kills += [talos.feed(message), nohang.feed(message), *android.feed(message)]
+    for kill in (*kills, *android.flush()):
         if kill is not None and kill.victim is not None:
             assert kill.victim.tgid
             assert len(kill.victim.comm or "") <= _MAX_COMM_CHARS
+        assert kill is None or len(kill.original) <= 2 * len(entry.message) + _MAX_COMM_CHARS

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import platform
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testlib.containers.cri import IMAGE, PAUSE, CriRuntime, run_checked
-from tests.testlib.containers.image import BUSYBOX, build_image
+from tests.testlib.containers.archive import build_pod_images
+from tests.testlib.containers.cri import PAUSE, CriRuntime, run_checked
+from tests.testlib.containers.image import BUSYBOX
 from tests.testlib.process import run_server
 from tests.testlib.require import require_programs
-
-_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class Containerd(CriRuntime):
@@ -44,7 +38,7 @@ def run_containerd(client: Path) -> Iterator[Containerd]:
         ) as process:
             runtime = Containerd(process, client)
             archive = folder / "images.tar"
-            archive.write_bytes(_build_images())
+            archive.write_bytes(build_pod_images())
             address = ("ctr", f"--address={runtime.socket}", "--namespace=k8s.io")
             run_checked(*address, "images", "import", archive)
             try:
@@ -77,33 +71,3 @@ def _is_ready(runtime: Containerd) -> bool:
         return False
     listed = run_checked("ctr", f"--address={runtime.socket}", "plugins", "ls")
     return any("cri" in line.split() and "ok" in line.split() for line in listed.splitlines())
-
-
-def _build_images() -> bytes:
-    """Return an archive of both images, as `docker save` writes it; they share their files."""
-    layer = build_image()
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        manifest = []
-        for tag, command in ((IMAGE, ["/bin/sh"]), (PAUSE, ["/bin/sleep", "100000"])):
-            config = {
-                "architecture": _MACHINES[platform.machine()],
-                "os": "linux",
-                "config": {"Cmd": command},
-                "rootfs": {
-                    "type": "layers",
-                    "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"],
-                },
-            }
-            name = f"{tag.rpartition('/')[2].partition(':')[0]}.json"
-            _add(tar, name, json.dumps(config).encode())
-            manifest.append({"Config": name, "RepoTags": [tag], "Layers": ["layer.tar"]})
-        _add(tar, "layer.tar", layer)
-        _add(tar, "manifest.json", json.dumps(manifest).encode())
-    return buffer.getvalue()
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))

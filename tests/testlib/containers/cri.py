@@ -56,7 +56,7 @@ class CriRuntime:
         config = self.process.folder / "crictl.yaml"
         config.touch()
         return run_checked(
-            *(self.client, f"--config={config}"),
+            *(self.client, f"--config={config}", "--timeout=60s"),  # of 2 s by default
             *(f"--runtime-endpoint={address}", f"--image-endpoint={address}"),
             *words,
         )
@@ -132,7 +132,12 @@ class CriRuntime:
         self.remove_sandbox(pod.sandbox)
 
     def remove_sandbox(self, sandbox: str) -> None:
-        """Stop and remove a pod by the id of its sandbox."""
+        """Stop and remove a pod by the id of its sandbox.
+
+        CRI-O gives a container until the client's own time limit to end by SIGTERM.
+        """
+        for container_id in self.crictl("ps", "--quiet", f"--pod={sandbox}").split():
+            self.crictl("stop", "--timeout=0", container_id)
         self.crictl("stopp", sandbox)
         # A container that has just died still counts as running for a moment.
         wait_until(lambda: not self.crictl("ps", "--quiet", f"--pod={sandbox}"), "the pod's end")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from otel_oom.linux.procfs import read_mounts
 from tests.testlib.containers.image import (
     BUSYBOX,
     FILL_MEMORY,
@@ -32,16 +33,23 @@ class Docker:
     """A running dockerd with the image of the tests; every container has a name."""
 
     process: ServerProcess
+    prefix: tuple[str, ...] = ()
+    """The command that runs the client."""
 
     @property
     def socket(self) -> Path:
         """Return the path of the API's socket."""
         return self.process.folder / "docker.sock"
 
+    @property
+    def command(self) -> list[str]:
+        """Return the words that run the client."""
+        return [*self.prefix, "docker", "--host", f"unix://{self.socket}"]
+
     def docker(self, *words: str, check: bool = True, stdin: bytes | None = None) -> str:
         """Run the client; return what it prints."""
         done = subprocess.run(
-            ["docker", "--host", f"unix://{self.socket}", *words],
+            [*self.command, *words],
             check=False,
             capture_output=True,
             timeout=_LIMIT_S,
@@ -103,19 +111,30 @@ def run_docker() -> Iterator[Docker]:
         f"--host=unix://{folder / 'docker.sock'}",
     )
     try:
-        with run_server(
-            "dockerd", command, folder=folder, ready=lambda process: _is_ready(Docker(process))
-        ) as process:
-            runtime = Docker(process)
-            runtime.docker("import", "-", IMAGE, stdin=build_image())
-            runtime.run("idle", IDLE, "--detach")
+        with (
+            run_server(
+                "dockerd", command, folder=folder, ready=lambda process: is_ready(Docker(process))
+            ) as process,
+            use_docker(Docker(process)) as runtime,
+        ):
             yield runtime
-            containers = runtime.docker("ps", "--all", "--quiet").split()
-            if containers:
-                runtime.docker("rm", "--force", *containers)
     finally:
+        # A container in the host's network leaves this mount behind.
+        for mount in [each.path for each in read_mounts() if each.path.is_relative_to(folder)]:
+            subprocess.run(["umount", mount], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_ready(runtime: Docker) -> bool:
+@contextmanager
+def use_docker(runtime: Docker) -> Iterator[Docker]:
+    """Yield a new Docker with its image and the idle container; remove all containers."""
+    runtime.docker("import", "-", IMAGE, stdin=build_image())
+    runtime.run("idle", IDLE, "--detach")
+    yield runtime
+    containers = runtime.docker("ps", "--all", "--quiet").split()
+    if containers:
+        runtime.docker("rm", "--force", *containers)
+
+
+def is_ready(runtime: Docker) -> bool:
     return runtime.socket.exists() and bool(runtime.docker("version", check=False).count("Server"))

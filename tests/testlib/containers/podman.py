@@ -22,6 +22,11 @@ from tests.testlib.containers.image import (
     OPEN_GATE,
     build_image,
 )
+from tests.testlib.containers.podman_storage import (
+    OPTIONS,
+    podman_command,
+    remove_containers,
+)
 from tests.testlib.process import run_server
 from tests.testlib.require import require_programs
 
@@ -41,39 +46,48 @@ class Podman:
 
     folder: Path
     rootless: bool = False
+    storage_driver: str = "vfs"
 
-    def _podman(self, *words: str, check: bool = True, **options: Any) -> str:  # noqa: ANN401  subprocess's own
+    def podman(
+        self,
+        *words: str | Path,
+        check: bool = True,
+        limit_s: float = _LIMIT_S,
+        **options: Any,  # noqa: ANN401  subprocess's own
+    ) -> str:
+        """Run podman with ``words``; return what it prints."""
         # conmon leaves a file named `oom` in the folder in which it was started.
         done = subprocess.run(
-            [*self._command, *words],
+            [*self.command, *words],
             check=False,
             capture_output=True,
-            timeout=_LIMIT_S,
-            cwd=self.folder,
-            **options,
+            timeout=limit_s,
+            **{"cwd": self.folder, **options},
         )
         assert not check or done.returncode == 0, done.stderr.decode(errors="replace")
         return str(done.stdout.decode())
 
     @property
-    def _command(self) -> list[str]:
-        options = ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]
-        if self.rootless:
-            home, run = (f"{name}={self.folder}" for name in ("HOME", "XDG_RUNTIME_DIR"))
-            of_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-            clean = ["env", "--ignore-environment", home, run, f"PATH={os.environ['PATH']}"]
-            one_user = "--storage-opt=vfs.ignore_chown_errors=true"
-            return [*of_user, *clean, "podman", *options, one_user, "--runtime=runc"]
-        own = [f"--root={self.folder / 'storage'}", f"--runroot={self.folder / 'run'}"]
-        return ["podman", *own, f"--tmpdir={self.folder / 'tmp'}", *options, "--runtime=runc"]
+    def command(self) -> list[str]:
+        """Return the words that run podman with its own folders."""
+        if not self.rootless:
+            return podman_command(self.folder, self.storage_driver)
+        home, run = (f"{name}={self.folder}" for name in ("HOME", "XDG_RUNTIME_DIR"))
+        of_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        clean = ["env", "--ignore-environment", home, run, f"PATH={os.environ['PATH']}"]
+        driver = [
+            f"--storage-driver={self.storage_driver}",
+            "--storage-opt=vfs.ignore_chown_errors=true",
+        ]
+        return [*of_user, *clean, "podman", *driver, *OPTIONS]
 
     def import_image(self) -> None:
         """Import the image."""
-        self._podman("import", "-", IMAGE, input=build_image())
+        self.podman("import", "-", IMAGE, input=build_image())
 
     def run(self, name: str, program: str, *options: str, image: str = IMAGE) -> str:
         """Run a shell ``program`` in a new container; return what podman prints, failed or not."""
-        return self._podman(
+        return self.podman(
             "run",
             f"--name={name}",
             "--network=none",
@@ -102,24 +116,24 @@ class Podman:
 
     def run_in(self, name: str, program: str) -> None:
         """Run a shell ``program`` in a running container."""
-        self._podman("exec", name, "sh", "-c", program)
+        self.podman("exec", name, "sh", "-c", program)
 
     def wait(self, name: str) -> int:
         """Wait until a container ends; return its exit code."""
-        return int(self._podman("wait", name))
+        return int(self.podman("wait", name))
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Return the ``podman inspect`` of a container."""
-        inspected: list[dict[str, Any]] = json.loads(self._podman("inspect", name))
+        inspected: list[dict[str, Any]] = json.loads(self.podman("inspect", name))
         return inspected[0]
 
     def version(self) -> str:
         """Return its version."""
-        return self._podman("version", "--format={{.Version}}").strip()
+        return self.podman("version", "--format={{.Version}}").strip()
 
     def logs(self, name: str) -> str:
         """Return what a container has printed."""
-        return self._podman("logs", name)
+        return self.podman("logs", name)
 
     @contextmanager
     def run_api(self) -> Iterator[Path]:
@@ -127,7 +141,7 @@ class Podman:
         address = self.folder / "api.sock"
         with run_server(
             "podman-api",
-            [*self._command, "system", "service", "--time=0", f"unix://{address}"],
+            [*self.command, "system", "service", "--time=0", f"unix://{address}"],
             folder=self.folder,
             ready=lambda _: address.exists(),
         ):
@@ -135,22 +149,24 @@ class Podman:
 
     def exists(self, name: str) -> bool:
         """Return True if podman has a container of that name."""
-        return bool(self._podman("ps", "--all", "--quiet", f"--filter=name=^{name}$"))
+        return bool(self.podman("ps", "--all", "--quiet", f"--filter=name=^{name}$"))
 
     def remove(self, *names: str) -> None:
         """Stop and remove containers."""
-        self._podman("rm", "--force", "--time=0", *names)
+        self.podman("rm", "--force", "--time=0", *names)
 
 
 @contextmanager
-def run_podman() -> Iterator[Podman]:
+def run_podman(storage_driver: str = "vfs") -> Iterator[Podman]:
     """Yield podman with its image, and remove all its files at the end.
 
     An idle container runs all the time: an agent that starts learns by it where the unusual
     folders of this podman are.
     """
     require_programs("podman", "runc", BUSYBOX)
-    with _clean_up(Podman(Path(tempfile.mkdtemp(prefix="podman-")))) as running:
+    folder = Path(tempfile.mkdtemp(prefix="podman-"))
+    with _clean_up(Podman(folder, storage_driver=storage_driver)) as running:
+        running.import_image()
         running.run("idle", IDLE, "--detach")
         yield running
 
@@ -162,18 +178,16 @@ def run_rootless_podman() -> Iterator[Podman]:
     folder = Path(tempfile.mkdtemp(prefix="podman-"))
     os.chown(folder, NOBODY, NOBODY)
     with _clean_up(Podman(folder, rootless=True)) as running:
+        running.import_image()
         yield running
 
 
 @contextmanager
 def _clean_up(running: Podman) -> Iterator[Podman]:
     try:
-        running.import_image()
         yield running
     finally:
-        running._podman("rm", "--all", "--force", "--time=0", check=False)  # noqa: SLF001  its own module
-        # Unmounts what podman mounted in its folders, which are removed next.
-        running._podman("system", "reset", "--force", check=False)  # noqa: SLF001  its own module
+        remove_containers(running.folder, *running.command)
         # The process that keeps a user's namespaces outlives the containers.
         with suppress(OSError, ValueError):
             pause_pid = (running.folder / "libpod/tmp/pause.pid").read_text(encoding="ascii")

@@ -31,6 +31,7 @@ def make_process(  # noqa: PLR0913  the files of one process
     ticks = started_s * os.sysconf("SC_CLK_TCK")
     stat = f"1 ({name}) S {parent} {'0 ' * 17}{ticks} 0"
     (folder / "stat").write_text(stat, encoding="ascii")
+    (folder / "comm").write_text(f"{name}\n", encoding="ascii")
     (folder / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t0\t0\t0\n", encoding="ascii")
     (folder / "cmdline").write_text("\0".join(words), encoding="ascii")
     (folder / "cgroup").write_text(f"0::{cgroup}\n", encoding="ascii")

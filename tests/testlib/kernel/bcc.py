@@ -10,8 +10,14 @@ from msgspec import to_builtins
 
 from otel_oom.model.events import CapturedEvent, NoVictim, OomKill, ReaperStep, VictimExit
 
-_SOURCE_FIELDS: Final = ("capture.", "boottime_ns", "time_unix_ns", "incident", "tasks.boottime_ns")
-"""Fields about the source itself, or about the time at which it reads /proc."""
+_SOURCE_FIELDS: Final = (
+    *("capture.", "boottime_ns", "time_unix_ns", "incident", "tasks.boottime_ns"),
+    *("victim.start", "mappings"),
+)
+"""Fields about the source itself, or about the time at which it reads /proc.
+
+Only libbpf's source copies what a victim was started with, and lists its mappings.
+"""
 
 
 def comparable_fields(event: CapturedEvent) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def comparable_fields(event: CapturedEvent) -> dict[str, Any]:
     return {
         name: value
         for name, value in _flatten(to_builtins(event))
-        if not name.startswith(_SOURCE_FIELDS)
+        if not name.startswith(_SOURCE_FIELDS) or name == "victim.start_boottime_ns"
     }
 
 

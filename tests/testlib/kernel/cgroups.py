@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+
+from tests.testlib.wait import wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
 """The mount point: of version 2 itself, or of a folder for each hierarchy of version 1."""
@@ -32,7 +35,9 @@ def nested_memcg(path: str, limit: int) -> Iterator[Path]:
         yield top / name
     finally:
         for hierarchy in CGROUPS.iterdir() if v1 else (CGROUPS,):
-            remove_cgroup(hierarchy / name)
+            with suppress(TimeoutError):
+                # The runtime's monitor ends a little later than its container.
+                wait_until(partial(remove_cgroup, hierarchy / name), f"the end of {name}")
             with suppress(OSError):
                 os.removedirs((hierarchy / name).parent)  # stops where another cgroup is inside
 

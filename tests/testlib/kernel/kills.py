@@ -12,6 +12,8 @@ from pathlib import Path
 
 from otel_oom.linux.temporary_cgroup import Cgroup
 from tests.testlib.kernel.memcg import MEMCG_LIMIT, cgroup_prefix, own_memcg
+from tests.testlib.speed import slowness
+from tests.testlib.wait import wait_until
 
 KILLED_S = 60.0
 
@@ -44,8 +46,18 @@ def wait_until_killed(process: subprocess.Popen[bytes]) -> None:
     Raises:
         AssertionError: it ended otherwise.
     """
-    code = process.wait(KILLED_S)
+    code = process.wait(KILLED_S * slowness())
     assert code == -signal.SIGKILL, f"{process.args!r} was not killed, it ended with {code}"
+
+
+def wait_until_asleep(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the program `sleep` sleeps: before, it allocates memory as it starts.
+
+    While it waits for pages of its file, its state is D.
+    """
+    stat = Path(f"/proc/{process.pid}/stat")
+    limit_s = KILLED_S * slowness()
+    wait_until(lambda: " (sleep) S " in stat.read_text("ascii"), "the sleep", limit=limit_s)
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
 from otel_oom.capture.source import Source
+from otel_oom.linux.temporary_cgroup import Cgroup
 from otel_oom.model.events import CapturedEvent, OomKill, VictimExit
 from tests.testlib.kernel.kills import kill_in
 from tests.testlib.kernel.memcg import own_memcg
@@ -15,10 +17,11 @@ RING_BYTES: Final = 1 << 15
 _STORM: Final = 40
 
 
-def check_ring_share(source: Source) -> None:
+def check_ring_share(source: Source, kill: Callable[[Cgroup], int] = kill_in) -> None:
     """Kill without reading a ring of :data:`RING_BYTES`; check what ``source`` has then.
 
-    The loud holder makes a cgroup for each of its kills.
+    The loud holder makes a cgroup for each of its kills. ``kill`` has one process of a cgroup
+    killed, and returns its pid.
 
     Raises:
         AssertionError: a kill of the quiet holder is lost or incomplete, or the loss has no owner.
@@ -28,11 +31,11 @@ def check_ring_share(source: Source) -> None:
         loud.delegate_memory()
         with ExitStack() as stack:
             cgroups = [stack.enter_context(loud.child(f"n{number}")) for number in range(_STORM)]
-            storm = [kill_in(cgroup) for cgroup in cgroups]
-            victims = [kill_in(quiet), *(kill_in(cgroup) for cgroup in cgroups[:3])]
+            storm = [kill(cgroup) for cgroup in cgroups]
+            victims = [kill(quiet), *(kill(cgroup) for cgroup in cgroups[:3])]
             events = _drain(source)
             lost = source.lost_events()
-            later = kill_in(cgroups[0])
+            later = kill(cgroups[0])
             (last,) = (event for event in _drain(source) if isinstance(event, OomKill))
     kills = {event.victim.tgid: event for event in events if isinstance(event, OomKill)}
     exits = {event.tgid for event in events if isinstance(event, VictimExit)}

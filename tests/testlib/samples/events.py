@@ -14,6 +14,7 @@ from otel_oom.enrich.types import EnrichedKill, VictimOutcome
 from otel_oom.enrich.user_stack import UserSymbolizer
 from otel_oom.model.events import NoVictim, OomKill, Panic, ReaperStep, VictimExit
 from otel_oom.model.loss import DroppedEvents
+from otel_oom.model.runtime import JVM, RuntimeSettings
 from otel_oom.model.snapshot import HostMemory, MemcgStats, Snapshot
 from otel_oom.model.types import (
     Capture,
@@ -112,6 +113,7 @@ SNAPSHOT = Snapshot(
         {"some.avg10": 0.5, "some.avg60": 0.25, "full.avg10": 0.0, "full.avg60": 0.0},
     ),
     vm_sysctl={"oom_kill_allocating_task": 0, "panic_on_oom": 0, "swappiness": 60},
+    runtime=RuntimeSettings(JVM, None, "/usr/bin/java", {"-Xms": "16m"}),
 )
 
 NO_VICTIM = NoVictim(
@@ -120,7 +122,7 @@ NO_VICTIM = NoVictim(
     time_unix_ns=KILL.time_unix_ns,
     trigger=KILL.trigger,
     trigger_memcg=KILL.trigger_memcg,
-    decision=KILL.decision,
+    decision=replace(DECISION, points=None),
     capture=KILL.capture,
     stack=KILL.stack,
     repeat_count=3,

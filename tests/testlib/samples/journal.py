@@ -17,6 +17,9 @@ from typing import Final
 READER: Final = shutil.which("journalctl")
 WRITER: Final = Path("/lib/systemd/systemd-journal-remote")
 
+_NO_PID: Final = 999_999_999
+"""Above that of any process."""
+
 
 @dataclass
 class Journal:
@@ -42,19 +45,20 @@ class Journal:
         path.chmod(0o700)
         return str(path)
 
-    def add(
+    def add(  # noqa: PLR0913, PLR0917  each is named at the call
         self,
         unit: str,
         message: str,
         unix_ns: int,
         boot_id: str | None = None,
         executable: str | None = None,
+        pid: int = _NO_PID,
     ) -> None:
         """Add an entry of a unit with this time, in whole microseconds.
 
         ``executable`` is its writer, empty for an unknown one; the default is the unit's program.
         """
-        self._write(self._entry(unit, message, unix_ns, boot_id or self.boot_id, executable))
+        self._write(self._entry(unit, message, unix_ns, boot_id or self.boot_id, executable, pid))
 
     def add_at_once(self, unit: str, messages: Sequence[str], unix_ns: int) -> None:
         """Add several entries, a microsecond apart, which a reader finds together."""
@@ -66,8 +70,13 @@ class Journal:
         )
 
     @staticmethod
-    def _entry(
-        unit: str, message: str, unix_ns: int, boot_id: str, executable: str | None = None
+    def _entry(  # noqa: PLR0913, PLR0917  as for add
+        unit: str,
+        message: str,
+        unix_ns: int,
+        boot_id: str,
+        executable: str | None = None,
+        pid: int = _NO_PID,
     ) -> bytes:
         default = f"/usr/bin/{unit.removesuffix('.service')}"
         fields = {
@@ -75,7 +84,7 @@ class Journal:
             "__MONOTONIC_TIMESTAMP": unix_ns // 1000 % 10**12,
             "_BOOT_ID": boot_id.replace("-", ""),
             "_SYSTEMD_UNIT": unit,
-            "_PID": 999_999_999,
+            "_PID": pid,
             "_EXE": default if executable is None else executable,
             "SYSLOG_IDENTIFIER": unit.removesuffix(".service"),
             "MESSAGE": message,

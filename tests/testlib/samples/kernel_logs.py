@@ -139,6 +139,24 @@ VM: killing process httpd
         (ExpectedVictim(2314, "httpd", "Out of Memory"),),
     ),
     MessageFormat(
+        2,
+        "user before the name, without sizes",
+        "2.6.18 of Red Hat 5",
+        "Out of memory: Killed process 3508, UID 48, (ht, (tpd).",
+        (ExpectedVictim(3508, "ht, (tpd", "Out of memory", uid=48),),
+    ),
+    MessageFormat(
+        2,
+        "kill in a container of OpenVZ",
+        "2.6.18 and 2.6.32 of OpenVZ",
+        """
+OOM killer in rage 2: 4 tasks killed
+Out of memory in UB 101: OOM killed process 4242 (php-cgi) score 0 vm:281988kB, rss:17004kB, \
+swap:0kB
+""",
+        (ExpectedVictim(4242, "php-cgi", "Out of memory in UB 101"),),
+    ),
+    MessageFormat(
         3,
         "kill process or a child",
         "2.6.19 to 2.6.32",
@@ -379,6 +397,17 @@ UID:4 pgtables:40kB oom_score_adj:0
         (ExpectedVictim(9, "z", "Out of memory", "cpuset", 80, 8, 4, 0, 40, 4, 0, memcg="/u"),),
     ),
     MessageFormat(
+        11,
+        "summary in one line, without the line of the kill",
+        "5.0 and later",
+        """
+oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,\
+task_memcg=/u,task=z,pid=9,uid=4
+usb 1-1: new high-speed USB device number 2 using ehci-pci
+""",
+        (ExpectedVictim(9, "z", None, "none", uid=4, memcg="/u"),),
+    ),
+    MessageFormat(
         12,
         "cgroups only",
         "2.6.29 to 4.20",
@@ -415,7 +444,8 @@ file-rss:4kB, shmem-rss:0kB, UID:0 pgtables:36kB oom_score_adj:0
                 31, "sh", "Memory cgroup out of memory", "memcg", 4000, 100, 8, 0, 40, 0, 0
             ),
             ExpectedVictim(
-                32, "ls", "Memory cgroup out of memory", "memcg", 3000, 60, 4, 0, 36, 0, 0
+                *(32, "ls", "Memory cgroup out of memory", "memcg", 3000, 60, 4, 0, 36, 0, 0),
+                memcg="/g",
             ),
         ),
     ),
@@ -449,6 +479,7 @@ oom_reaper: unable to reap pid:33 (cp)
 System is deadlocked on memory
 Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled
 Kernel panic - not syncing: Out of memory and no killable processes...
+Kernel panic - not syncing: out of memory. panic_on_oom is selected
 """,
     ),
 )

@@ -26,6 +26,13 @@ def log_record(enriched: EnrichedEvent) -> LogRecord:
     return record
 
 
+def parse_log_record(encoded: bytes) -> LogRecord:
+    """Return the one record of an encoded request."""
+    (group,) = ExportLogsServiceRequest.FromString(encoded).resource_logs
+    (record,) = group.scope_logs[0].log_records
+    return record
+
+
 def log_attributes(enriched: EnrichedEvent) -> dict[str, Any]:
     """Return the attributes of the record."""
     return attributes_to_dict(log_record(enriched).attributes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
-from otel_oom.commands.replay import prefilter
+from otel_oom.commands.replay.decompress import LogStream
+from otel_oom.commands.replay.encoding import Utf8Stream
 from otel_oom.commands.replay.events import Event, EventExtractor
-from otel_oom.commands.replay.formats import journal_export
+from otel_oom.commands.replay.line_reader import read_lines
 from otel_oom.model.events import OomKill
 from tests.testlib.samples.log_lines import KILLED, REPORT
 
@@ -96,14 +98,9 @@ def replay(
     """Return the events in a file of these bytes or lines."""
     if isinstance(data, list):
         data = "".join(f"{line}\n" for line in data).encode("utf-8", "surrogateescape")
-    stream = ChunkedStream(data, piece)
-    raws: Iterator[prefilter.RawLine]
-    if data.startswith(journal_export.BEGIN):
-        raws = journal_export.prefilter_entries(stream)
-    else:
-        raws = prefilter.prefilter_lines(prefilter.read_blocks(stream))
+    stream = LogStream(Utf8Stream(ChunkedStream(data, piece)), Path("log"))
     extractor = EventExtractor(None, ended_ns, is_named=is_named, is_vouched=is_vouched)
-    return list(extractor.extract(raws))
+    return list(extractor.extract(read_lines(stream)))
 
 
 def replay_kills(data: bytes | list[str], **more: int) -> list[OomKill]:

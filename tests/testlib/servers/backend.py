@@ -6,14 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from otel_oom.commands.demo.receiver import Reply
+
+END_EVENTS: Final = frozenset({"oom.victim.exited", "oom.victim.alive"})
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,16 @@ class Received:
 
 
 class Backend:
-    """A callback of :class:`Receiver` that keeps all records; ``reject`` may reply instead."""
+    """A callback of :class:`Receiver` that keeps all records; ``reject`` may reply instead.
+
+    ``ends`` are the log events about the end of a victim, ``logs`` all others.
+    """
 
     def __init__(self, reject: Callable[[], Reply | None] = lambda: None) -> None:
         self._reject = reject
         self._mutex = threading.Lock()
         self.logs: list[Received] = []
+        self.ends: list[Received] = []
         self.spans: list[Received] = []
         self.rejected = 0
 
@@ -48,7 +54,9 @@ class Backend:
                 self.rejected += 1
                 return reply
             if isinstance(request, ExportLogsServiceRequest):
-                self.logs += _logs(request)
+                for record in _logs(request):
+                    is_end = record.item.event_name in END_EVENTS
+                    (self.ends if is_end else self.logs).append(record)
             elif isinstance(request, ExportTraceServiceRequest):
                 self.spans += _spans(request)
         return None
@@ -108,10 +116,10 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Received]:
 def attributes_to_dict(attributes: Iterable[KeyValue]) -> dict[str, Any]:
     """Return OTLP attributes as Python values."""
 
-    def value(attribute: KeyValue) -> object:
-        kind = attribute.value.WhichOneof("value")
+    def decode(value: AnyValue) -> object:
+        kind = value.WhichOneof("value")
         if kind == "array_value":
-            return [item.string_value for item in attribute.value.array_value.values]
-        return getattr(attribute.value, kind) if kind else None
+            return [decode(item) for item in value.array_value.values]
+        return getattr(value, kind) if kind else None
 
-    return {attribute.key: value(attribute) for attribute in attributes}
+    return {attribute.key: decode(attribute.value) for attribute in attributes}

@@ -27,8 +27,17 @@ from tests.testlib.servers.recipes import BuildError
 
 __all__ = ["PARTS", "BuildError", "build_binary", "main"]
 
-PARTS = ("collector", "crictl", "crio", "jaeger", "pinns", "victorialogs")
-_RECIPES = {"collector": recipes.collector, "pinns": recipes.compiled}
+PARTS = (
+    *("collector", "crictl", "crio", "helm", "jaeger", "node", "pinns", "prometheus", "promtool"),
+    *("victorialogs", "vmalert"),
+)
+PEERS = ("log_collector", "node_problem_detector", "oomparser")
+"""Parts of `make bench-peers` alone."""
+_RECIPES = {
+    **dict.fromkeys(("collector", "log_collector"), recipes.collector),
+    **dict.fromkeys(("node", "oomparser"), recipes.local),
+    "pinns": recipes.compiled,
+}
 """Recipes of those that are not a command of a published module."""
 LOCK_LIMIT = 3600.0
 """Seconds to wait for another builder of the same binary."""
@@ -39,18 +48,19 @@ _VERSIONS = Path(__file__).with_name("versions.toml")
 def build_binary(name: str) -> Path:
     """Return the path of a binary, which is built first unless it is in the cache.
 
-    The first build takes about a minute for each on two cores, and needs Go and its module proxy;
-    later calls take milliseconds.
+    The first build takes about a minute for each on two cores, that of the node ten, and needs Go
+    and its module proxy; later calls take milliseconds.
 
     Args:
-        name: one of PARTS.
+        name: one of PARTS or PEERS.
 
     Raises:
         KeyError: there is no such part.
         BuildError: it is not in the cache and cannot be built; says why.
     """
     pins = tomllib.loads(_VERSIONS.read_text(encoding="utf-8"))[name]
-    depends_on = json.dumps([pins, recipes.FLAGS, platform.machine()], sort_keys=True)
+    sources = [path.read_text(encoding="utf-8") for path in _source_files(pins)]
+    depends_on = json.dumps([pins, recipes.FLAGS, platform.machine(), *sources], sort_keys=True)
     digest = hashlib.sha256(depends_on.encode()).hexdigest()[:8]
     path = cache_folder() / f"{name}-{pins['version']}-{digest}"
     if not path.exists():
@@ -69,8 +79,8 @@ def main() -> int:
     )
     parser.add_argument("part", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}")
     for name in parser.parse_args().part or PARTS:
-        if name not in PARTS:
-            parser.error(f"no part is named {name!r}; there are {', '.join(PARTS)}")
+        if name not in {*PARTS, *PEERS}:
+            parser.error(f"no part is named {name!r}; there are {', '.join((*PARTS, *PEERS))}")
         try:
             print(build_binary(name))
         except BuildError as error:
@@ -84,6 +94,11 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("OTEL_OOM_PARTS"):
         return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-oom/parts"
+
+
+def _source_files(pins: recipes.Pins) -> list[Path]:
+    """Return the files of a program that is written here."""
+    return sorted((recipes.SOURCES / pins["folder"]).iterdir()) if "folder" in pins else []
 
 
 def _build(name: str, pins: recipes.Pins, path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Self
 
 import grpc
 
+from tests.testlib.servers.otlp_request import decode_grpc
 from tests.testlib.servers.tls import Authority, Identity
+from tests.testlib.telemetry_watch import check_telemetry
 
 _SERVICES = (
     "opentelemetry.proto.collector.logs.v1.LogsService",
@@ -75,6 +77,7 @@ class GrpcServer:
         def export(body: bytes, context: grpc.ServicerContext) -> bytes:
             call = Call(service, body, dict(context.invocation_metadata()))
             self.calls.append(call)
+            check_telemetry(decode_grpc(service, body))
             return self._answer(call, context)
 
         handlers = {"Export": grpc.unary_unary_rpc_method_handler(export)}

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import Self
 
+from tests.testlib.servers.otlp_request import decode_http
+from tests.testlib.telemetry_watch import check_telemetry
+
 CLIENT_TIMEOUT_S = 30.0
 """Seconds after which a server gives up a client, so that a failing test ends too."""
 
@@ -98,6 +101,7 @@ class HttpServer:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 request = Request(self.path, self.headers, body)
                 outer.requests.append(request)
+                check_telemetry(decode_http(self.path, self.headers, body))
                 answer = outer._answer(request)
                 self.close_connection = not isinstance(answer, bytes) or not answer
                 for piece in (answer,) if isinstance(answer, bytes) else answer:

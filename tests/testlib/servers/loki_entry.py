@@ -8,14 +8,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+import yaml
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+
+from tests.testlib.repository import REPOSITORY
 
 INDEX_LABELS: Final = frozenset(
     {
@@ -28,9 +31,17 @@ INDEX_LABELS: Final = frozenset(
     }
 )
 """``distributor.otlp_config.default_resource_attributes_as_index_labels``: the default."""
+DOCUMENTED_CONFIG: Final = REPOSITORY / "collector-config/loki.yaml"
+"""The file whose comment has the lines that Loki's own configuration needs."""
 
 _LEVELS: Final = ("trace", "debug", "info", "warn", "error", "fatal")
 _NOT_IN_NAMES: Final = re.compile(r"[^a-zA-Z0-9_]")
+_MATCHES: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "=": lambda label, value: label == value,
+    "!=": lambda label, value: label != value,
+    "=~": lambda label, value: re.fullmatch(value, label) is not None,
+    "!~": lambda label, value: re.fullmatch(value, label) is None,
+}
 
 Pairs = list[tuple[str, str]]
 
@@ -63,10 +74,30 @@ class Entry:
         return len(self.line.encode()) + self.metadata_bytes
 
 
-def parse_entries(request: ExportLogsServiceRequest, received_ns: int) -> Iterator[Entry]:
+def read_documented_labels() -> frozenset[str]:
+    """Return the index labels of a Loki with the lines in the comment of `loki.yaml`."""
+    file = DOCUMENTED_CONFIG.read_text(encoding="utf-8")
+    comment = re.search(r"(?m)^#     limits_config:\n(?:#      .*\n)+", file)
+    assert comment is not None
+    return read_index_labels(re.sub(r"(?m)^#     ", "", comment[0]))
+
+
+def read_index_labels(config: str) -> frozenset[str]:
+    """Return the index labels of a Loki with this configuration."""
+    resource = yaml.safe_load(config)["limits_config"]["otlp_config"]["resource_attributes"]
+    rules = resource["attributes_config"]
+    named = (rule["attributes"] for rule in rules if rule["action"] == "index_label")
+    return INDEX_LABELS.union(*named)
+
+
+def parse_entries(
+    request: ExportLogsServiceRequest,
+    received_ns: int,
+    index_labels: Container[str] = INDEX_LABELS,
+) -> Iterator[Entry]:
     """Yield the entries of a request that was received at this Unix time."""
     for group in request.resource_logs:
-        resource = [pair for pair in group.resource.attributes if pair.key not in INDEX_LABELS]
+        resource = [pair for pair in group.resource.attributes if pair.key not in index_labels]
         labels = dict(_pairs(pair for pair in group.resource.attributes if pair not in resource))
         # ``limits_config.discover_service_name`` ends with this name.
         labels.setdefault("service_name", "unknown_service")
@@ -76,6 +107,19 @@ def parse_entries(request: ExportLogsServiceRequest, received_ns: int) -> Iterat
                 time = record.time_unix_nano or record.observed_time_unix_nano or received_ns
                 metadata = (*around, *_of_record(record), *_pairs(record.attributes))
                 yield Entry(time, _text(record.body), labels, metadata)
+
+
+def matches_selector(labels: Mapping[str, str], selector: str) -> bool:
+    """Return True if a stream with these labels is one that a LogQL stream selector reads.
+
+    A label that the stream does not have counts as empty.
+    """
+    matchers = re.findall(r'(\w+)\s*(=~|!~|!=|=)\s*("(?:[^"\\]|\\.)*")', selector)
+    assert matchers, selector
+    return all(
+        _MATCHES[operator](labels.get(name, ""), json.loads(value))
+        for name, operator, value in matchers
+    )
 
 
 def _of_scope(scope: InstrumentationScope) -> Pairs:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ Pins = Mapping[str, Any]
 
 FLAGS = ("-trimpath", "-ldflags", "-s -w")
 """Flags of `go build`; the Collector's builder has the same defaults."""
+SOURCES = Path(__file__).parent
+"""Folder of the programs that are written here."""
 LIMIT = 3600.0
 """Seconds a build may take."""
 
@@ -69,6 +72,36 @@ def published(pins: Pins, folder: Path) -> Path:
     return binary
 
 
+def local(pins: Pins, folder: Path) -> Path:
+    """Build the Go program in a folder beside this file, as its go.mod and go.sum say.
+
+    Its thousands of packages would fill the user's build cache with some gigabytes for one
+    program: the cache is in `folder`, and ends with it.
+
+    Raises:
+        BuildError: with the end of what Go printed.
+    """
+    binary = folder / "binary"
+    trim, linker, strip = FLAGS
+    values = " ".join(f"-X {name}={value}" for name, value in pins.get("variables", {}).items())
+    flags = ["-mod=readonly", trim, linker, f"{strip} {values}", "-o", str(binary)]
+    source = ["-C", str(SOURCES / pins["folder"])]
+    _go([*source, "build", *flags, "."], folder, GOCACHE=str(folder / "cache"))
+    return binary
+
+
+def build_go_program(source: str, target: Path) -> None:
+    """Build a program of one file, without modules, at ``target``.
+
+    Raises:
+        BuildError: with the end of what Go printed.
+    """
+    require_go(target)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".go-") as folder:
+        (Path(folder) / "main.go").write_text(source, encoding="ascii")
+        _go(["build", *FLAGS, "-o", str(target), "main.go"], Path(folder))
+
+
 def compiled(pins: Pins, folder: Path) -> Path:
     """Compile a C program of a published module in `folder`.
 
@@ -104,10 +137,11 @@ def collector(pins: Pins, folder: Path) -> Path:
 
 
 def _manifest(pins: Pins) -> dict[str, Any]:
-    def gomod(kind: str, path: str) -> dict[str, str]:
+    def gomod(kind: str, component: str) -> dict[str, str]:
+        path, _, own_version = component.partition("@")
         home, _, rest = path.partition("/")
         version = pins["provider_version" if kind == "providers" else "version"]
-        return {"gomod": f"{pins[home]}/{rest} {version}"}
+        return {"gomod": f"{pins[home]}/{rest} {own_version or version}"}
 
     return {
         "dist": {
@@ -129,8 +163,8 @@ def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
 
 
-def _go(arguments: Sequence[str], folder: Path) -> str:
-    """Run Go in `folder`; return its standard output."""
+def _go(arguments: Sequence[str], folder: Path, **variables: str) -> str:
+    """Run Go in `folder` with these variables; return its standard output."""
     temporary = folder / "tmp"  # not the folder itself: Go ignores a go.mod in $TMPDIR
     temporary.mkdir(exist_ok=True)
     environment = {
@@ -140,6 +174,7 @@ def _go(arguments: Sequence[str], folder: Path) -> str:
         "CGO_ENABLED": "0",
         "GOWORK": "off",
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -buildvcs=false".strip(),
+        **variables,
     }
     log = folder / "go.log"
     with log.open("w", encoding="utf-8") as errors:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.testlib.servers.collector import Collector, run_collector
+from tests.testlib.servers.otlp_request import decode_json
 from tests.testlib.servers.web import Json
+from tests.testlib.telemetry_watch import check_telemetry
 
 _FILE = "received.jsonl"
 _CONFIG: Mapping[str, object] = {
@@ -83,4 +85,7 @@ def run_recorder(
     """
     own = {"receivers": {"otlp": {"protocols": receiver or {}}}}
     with run_collector(binary, _CONFIG, own, env=env, folder=folder) as running:
-        yield Recorder(running)
+        recorder = Recorder(running)
+        yield recorder
+        for request in recorder.requests():
+            check_telemetry(decode_json(request))

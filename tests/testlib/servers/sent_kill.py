@@ -21,6 +21,8 @@ class SentKill:
     time: int = field(default_factory=time.time_ns)
     resource: Mapping[str, str] = field(default_factory=dict)
     """Attributes beside the name of the service."""
+    scope: str = "test"
+    """Name of the instrumentation scope."""
 
     def send(self, to: Collector) -> None:
         """Post both, which must be accepted."""
@@ -29,15 +31,19 @@ class SentKill:
 
     def send_log(self, to: Collector) -> HttpReply:
         """Post the log record."""
+        return self.send_logs(to, "oom.kill")
+
+    def send_logs(self, to: Collector, *event_names: str) -> HttpReply:
+        """Post log records with these event names, of one resource in one request."""
         record = {
             "timeUnixNano": str(self.time),
             "severityNumber": 21,
-            "eventName": "oom.kill",
             "body": {"stringValue": f"{self.service} was killed"},
             "traceId": self.trace_id,
             "spanId": self.trace_id[:16],
         }
-        scopes = [{"scope": {"name": "otel_oom"}, "logRecords": [record]}]
+        records = [{**record, "eventName": name} for name in event_names]
+        scopes = [{"scope": {"name": self.scope}, "logRecords": records}]
         body = {"resourceLogs": [{"resource": self._resource(), "scopeLogs": scopes}]}
         return http_post(f"{to.http}/v1/logs", body)
 
@@ -51,22 +57,26 @@ class SentKill:
             "startTimeUnixNano": str(self.time),
             "endTimeUnixNano": str(self.time + 1_000_000),
         }
-        scopes = [{"scope": {"name": "otel_oom"}, "spans": [span]}]
+        scopes = [{"scope": {"name": self.scope}, "spans": [span]}]
         body = {"resourceSpans": [{"resource": self._resource(), "scopeSpans": scopes}]}
         return http_post(f"{to.http}/v1/traces", body)
 
     def send_metric(self, to: Collector) -> HttpReply:
-        """Post a count of one."""
-        points = [{"asInt": "1", "timeUnixNano": str(self.time)}]
+        """Post a count of one with the service as its owner; the resource is an agent."""
+        owner = _pairs({"service.name": self.service})
+        points = [{"asInt": "1", "timeUnixNano": str(self.time), "attributes": owner}]
         counter = {"aggregationTemporality": 2, "isMonotonic": True, "dataPoints": points}
         scopes = [{"metrics": [{"name": "oom.kills", "sum": counter}]}]
-        body = {"resourceMetrics": [{"resource": self._resource(), "scopeMetrics": scopes}]}
+        agent = {"attributes": _pairs({**self.resource, "service.name": "otel-oom"})}
+        body = {"resourceMetrics": [{"resource": agent, "scopeMetrics": scopes}]}
         return http_post(f"{to.http}/v1/metrics", body)
 
     def _resource(self) -> Json:
-        attributes = {"service.name": self.service, **self.resource}
-        pairs = [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()]
-        return {"attributes": pairs}
+        return {"attributes": _pairs({"service.name": self.service, **self.resource})}
+
+
+def _pairs(attributes: Mapping[str, str]) -> list[Json]:
+    return [{"key": k, "value": {"stringValue": v}} for k, v in attributes.items()]
 
 
 def wait_until_printed(server: Collector, *words: str) -> str:

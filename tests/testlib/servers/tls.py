@@ -52,19 +52,23 @@ class Authority:
         """Return the certificate that clients and servers trust."""
         return self._own.certificate
 
-    def issue(self, name: str, hosts: str = "IP:127.0.0.1,DNS:localhost") -> Identity:
-        """Issue a certificate for ``hosts``, of a server or a client."""
+    def issue(
+        self, name: str, hosts: str = "IP:127.0.0.1,DNS:localhost", subject: str = ""
+    ) -> Identity:
+        """Issue a certificate for ``hosts``, of a server or a client; files have its ``name``."""
         signer = ("-CA", str(self._own.certificate), "-CAkey", str(self._own.key))
-        return self._make(name, "leaf", *signer, hosts=hosts)
+        return self._make(name, "leaf", *signer, hosts=hosts, subject=subject)
 
-    def _make(self, name: str, kind: str, *signer: str, hosts: str = "") -> Identity:
+    def _make(
+        self, name: str, kind: str, *signer: str, hosts: str = "", subject: str = ""
+    ) -> Identity:
         identity = Identity(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         # An elliptic curve's key takes milliseconds.
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         files = ("-keyout", str(identity.key), "-out", str(identity.certificate))
-        subject = ("-subj", f"/CN={name} of a test", "-days", "2", "-extensions", kind)
+        own = ("-subj", subject or f"/CN={name} of a test", "-days", "2", "-extensions", kind)
         subprocess.run(
-            [*_MAKE, *curve, *files, *subject, *signer],
+            [*_MAKE, *curve, *files, *own, *signer],
             cwd=self._folder,
             env={**os.environ, "NAMES": hosts},
             check=True,

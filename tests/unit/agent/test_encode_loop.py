@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from otel_oom.agent import encode_loop
 from otel_oom.agent.encode_loop import EncodeLoop
 from otel_oom.agent.encoder import EventEncoder
 from otel_oom.agent.encoding_mark import EncodingMark
+from otel_oom.agent.enricher import EventEnricher
 from otel_oom.agent.worker import Liveness
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.types import Memcg, UserFrame
@@ -50,7 +52,7 @@ class Encoder(EventEncoder):
     """The real encoder, with a hook before each row."""
 
     def __init__(self) -> None:
-        super().__init__(HOST, ContainerService(), KILL.boot_id)
+        super().__init__(EventEnricher(HOST, ContainerService(), KILL.boot_id))
 
     def encode(self, row: PendingEvent, *, plain: bool = False) -> OutboxEntry:
         self.on_row(row, plain=plain)
@@ -71,13 +73,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def encode_all(
     store: Store, encoder: EventEncoder, liveness: Liveness | None = None
-) -> list[Collection[str]]:
+) -> list[Mapping[str, int]]:
     """Run the loop of a process to its end, or its death; return what it has announced."""
-    notified: list[Collection[str]] = []
+    notified: list[Mapping[str, int]] = []
     mark = EncodingMark(store.path)
     loop = EncodeLoop(store, encoder, liveness or Liveness(), mark, KILL.boot_id)
     try:
-        loop.encode_pending(threading.Event(), notified.append)
+        loop.encode_pending(threading.Event(), threading.Event(), notified.append)
     finally:
         mark.close()
     return notified
@@ -99,7 +101,7 @@ def test_each_row_has_its_own_pulse(store: Store) -> None:
     encoder = Encoder()
     encoder.on_row = lambda *_, **__: pulses.append(liveness.pulses)  # type: ignore[method-assign]
     encode_all(store, encoder, liveness)
-    assert len(set(pulses)) == 2
+    assert len(set(pulses)) == len(pulses) == 4
 
 
 def test_an_encoded_event_does_not_wait_for_slow_ones(
@@ -108,8 +110,25 @@ def test_an_encoded_event_does_not_wait_for_slow_ones(
     monkeypatch.setattr(encode_loop, "_FLUSH_S", -1.0)
     encoder, queued = Encoder(), []
     encoder.on_row = lambda *_, **__: queued.append(len(read_logs(store)))  # type: ignore[method-assign]
-    assert encode_all(store, encoder) == [{"logs", "traces"}] * 2
-    assert queued == [0, 1]
+    assert encode_all(store, encoder) == [{"logs": 1}] * 2 + [{"traces": 1}] * 2
+    assert queued == [0, 1, 2, 2]
+
+
+def test_log_events_are_sent_while_their_spans_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request takes the interpreter's lock, which the encoding of a span would hold."""
+    monkeypatch.setattr(encode_loop, "_SPAN_DELAY_S", 0.02)
+    encoder, begun_at = Encoder(), list[float]()
+    encoder.on_row = lambda *_, **__: begun_at.append(time.monotonic())  # type: ignore[method-assign]
+    assert encode_all(store, encoder) == [{"logs": 2}, {"traces": 2}]
+    assert begun_at[2] - begun_at[1] >= 0.02
+
+
+def test_a_long_backlog_is_encoded_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More kills than are kept in memory would be enriched again for their spans."""
+    monkeypatch.setattr(encode_loop, "MAX_KEPT", 1)
+    assert encode_all(store, Encoder()) == [{"logs": 2, "traces": 2}]
 
 
 def test_slow_events_of_one_holder_delay_no_fresh_event_of_another(
@@ -131,7 +150,8 @@ def test_slow_events_of_one_holder_delay_no_fresh_event_of_another(
     encoder.on_row = insert_fresh  # type: ignore[method-assign]
     encode_all(store, encoder)
     assert uids.index(fresh.uid) == 3
-    assert len(uids) == len(set(uids)) == 13
+    # The spans follow.
+    assert len(set(uids[:13])) == 13
 
 
 def test_an_event_at_which_the_process_died_goes_out_without_enrichment(

@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.linux import clock
-from otel_oom.model.events import OomKill, UndecodableRecord, VictimExit
+from otel_oom.model.events import OomKill, UndecodableRecord, UserspaceKill, VictimExit
 from otel_oom.model.loss import LostEvents
-from otel_oom.model.snapshot import Snapshot
+from otel_oom.model.snapshot import HostMemory, Snapshot
+from otel_oom.model.usage import Crossing, UsageHistory
 from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import PendingEvent, Store, undecodable
 from tests.testlib.ingest import ScriptedSource, ingest, ingest_loop
@@ -164,3 +165,51 @@ def test_lost_kills_are_logged_with_their_cgroups(
     assert (
         'Lost kills by cgroup: docker-1.scope=40, "a\\u001b[2J\\nb=9"=2, unknown=1' in caplog.text
     )
+
+
+class ScriptedUsage:
+    """A source of usage, with the kills that it got."""
+
+    is_capturing = False
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.kills: list[tuple[OomKill | UserspaceKill, HostMemory | None, bool]] = []
+        self.error = error
+
+    def build_history(self, kill: OomKill | UserspaceKill, host: HostMemory | None) -> UsageHistory:
+        self.kills.append((kill, host, self.is_capturing))
+        if self.error:
+            raise self.error
+        return UsageHistory(crossings=(Crossing(5, "/docker", "max"),))
+
+
+def test_the_usage_before_a_kill_ends_with_that_of_the_mark(tmp_path: Path) -> None:
+    """Not with what is read of the cgroup later; the decision may be in the log alone."""
+    usage = ScriptedUsage()
+    captured = replace(NOW, decision=None, memcg_usage=None)
+    ingest(
+        tmp_path,
+        captured,
+        annotate=lambda kill: replace(kill, decision=NOW.decision),
+        usage=usage,
+    )
+    (before, _, _), (kill, host, was_capturing) = usage.kills
+    assert before.decision is None
+    assert kill.memcg_usage is None
+    assert kill.decision == NOW.decision
+    assert host is not None
+    assert was_capturing
+    assert not usage.is_capturing
+    (row,) = read_rows(tmp_path)
+    assert row.snapshot.usage_history is not None
+    assert row.snapshot.usage_history.crossings == (Crossing(5, "/docker", "max"),)
+
+
+def test_a_failure_of_the_usage_does_not_affect_the_kill(tmp_path: Path) -> None:
+    usage = ScriptedUsage(error=ZeroDivisionError())
+    ingest(tmp_path, NOW, usage=usage)
+    (row,) = read_rows(tmp_path)
+    assert isinstance(row.event, OomKill)
+    assert row.event.tasks is not None
+    assert row.snapshot.usage_history is None
+    assert not usage.is_capturing

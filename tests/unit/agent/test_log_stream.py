@@ -18,6 +18,7 @@ from otel_oom.agent import log_stream
 from otel_oom.agent.log_stream import LogStream, MessageRateLimit
 from otel_oom.linux import clock
 from tests.testlib.ingest import ingest
+from tests.testlib.require import require
 from tests.testlib.samples.events import KILL
 from tests.testlib.wait import wait_until
 
@@ -55,6 +56,14 @@ def log(stream: LogStream) -> Iterator[None]:
     yield
     root.removeHandler(handler)
     root.setLevel(level)
+
+
+def can_write_at_once(descriptor: int) -> bool:
+    """Return whether this kernel can write to a pipe without waiting."""
+    try:
+        return os.pwritev(descriptor, [b"x"], -1, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
 
 
 def fill(descriptor: int) -> None:
@@ -160,3 +169,19 @@ def test_messages_of_one_kind_are_limited_and_counted(
         *("kill 0", "kill 1", "kill 2", "another kind"),
         *("kill 0 [7 of this kind dropped before]", "kill 1"),
     ]
+
+
+def test_a_message_that_fits_does_not_wait_for_the_thread(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill would wait for its wake-up, and no order may change."""
+    require(can_write_at_once(pipe[1]), "Linux 6.4 or later, for RWF_NOWAIT on pipes")
+    monkeypatch.setattr(LogStream, "_run", lambda _: None)
+    stream = LogStream(os.dup(pipe[1]))
+    stream.write("first\n")
+    assert read_until(pipe[0], b"\n") == b"xfirst\n"
+    fill(pipe[1])
+    stream.write("second\n")
+    os.read(pipe[0], 65536)
+    stream.write("third\n")
+    assert not select.select([pipe[0]], [], [], 0)[0], "it overtook the second one"

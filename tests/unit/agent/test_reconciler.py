@@ -6,7 +6,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from otel_oom.agent.reconciler import missing_kills, read_kill_count
+from otel_oom.agent.reconciler import missing_kills
+from otel_oom.linux.kernel_log.record_number import number_syslog_record
+from otel_oom.linux.kill_count import read_kill_count
 from otel_oom.model.events import OomKill
 from otel_oom.model.types import Capture
 from otel_oom.store.types import StoredKill
@@ -68,6 +70,16 @@ def test_a_recovered_kill_matches_by_the_number_of_its_line() -> None:
     """Whatever its time."""
     assert not missing_kills([logged_kill(1, 10, line=5)], [stored_kill(1, 99, line=5)])
     assert pids(missing_kills([logged_kill(1, 10, line=5)], [stored_kill(1, 10, line=6)])) == [1]
+
+
+def test_a_line_of_another_numbering_is_matched_by_its_kill() -> None:
+    """syslog(2) numbers no lines, so an agent that moves into a pod has other numbers."""
+    by_syslog = number_syslog_record(10_000_000, 0)
+    log = [logged_kill(1, 10, line=by_syslog), logged_kill(2, 20, line=by_syslog + 256)]
+    assert pids(missing_kills(log, [stored_kill(1, 10, line=5)])) == [2]
+    # A number of the same kind that is not in the log is of an overwritten line.
+    other = number_syslog_record(9_000_000, 0)
+    assert pids(missing_kills(log, [stored_kill(1, 9, line=other)])) == [1, 2]
 
 
 def test_read_kill_count(tmp_path: Path) -> None:

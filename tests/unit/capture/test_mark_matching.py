@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import os
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def test_mark_of_another_name_does_not_match() -> None:
     first = captured_kill(1, 10)
     kill = logged_kill(first, line=5)
     assert match([kill], captured_kill(1, 10, comm="python")) == [kill]
-    nameless = dataclasses.replace(mark_of(first), comm=None, start_boottime_ns=None)
+    nameless = replace(mark_of(first), comm=None, start_boottime_ns=None)
     (matched,) = match_marks([kill], [nameless], lambda ns: ns + SUSPENDED_NS, S)
     assert (matched.uid, matched.victim.start_boottime_ns) == (first.uid, None)
 

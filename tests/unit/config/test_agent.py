@@ -6,7 +6,12 @@ import re
 
 import pytest
 
-from otel_oom.config.agent import read_agent_config, read_notify_socket, read_watchdog_interval_s
+from otel_oom.config.agent import (
+    OWN_VARIABLES,
+    read_agent_config,
+    read_notify_socket,
+    read_watchdog_interval_s,
+)
 from otel_oom.config.store import StoreLimits
 from otel_oom.config.variable import ConfigError
 from tests.testlib.repository import REPOSITORY
@@ -26,12 +31,20 @@ def test_claims_of_victims_can_be_switched_off() -> None:
         read_agent_config({"OTEL_OOM_CLAIMED_IDENTITY": "no"})
 
 
-def test_an_invalid_variable_of_metrics_only_turns_metrics_off(
+def test_ignored_values_and_unread_variables_are_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    config = read_agent_config({"OTEL_METRICS_EXPORTER": "prometheus"})
-    assert config.metrics is None
-    assert "OTEL_METRICS_EXPORTER='prometheus' is invalid" in caplog.text
+    """All signals share the first; the others are in one line."""
+    read_agent_config(
+        {
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "zip",
+            "OTEL_PROPAGATORS": "b3",
+            "OTEL_BSP_SCHEDULE_DELAY": "1",
+        }
+    )
+    ignored, unread = (record.getMessage() for record in caplog.records)
+    assert ignored.startswith("OTEL_EXPORTER_OTLP_COMPRESSION='zip' is invalid: ")
+    assert unread.startswith("Not read: OTEL_BSP_SCHEDULE_DELAY, OTEL_PROPAGATORS. ")
 
 
 def test_own_variables_are_defined_in_config_alone() -> None:
@@ -42,6 +55,12 @@ def test_own_variables_are_defined_in_config_alone() -> None:
         if re.search(r'"OTEL_OOM_\w+"', path.read_text(encoding="utf-8"))
     }
     assert users == {"config"}
+
+
+def test_all_own_variables_are_documented_and_known() -> None:
+    """What is not known counts as misspelt, which is a warning."""
+    page = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"OTEL_OOM_\w+", page)) == OWN_VARIABLES
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import opentelemetry.environment_variables
+import opentelemetry.sdk.environment_variables
 import pytest
 
-from otel_oom.config.otlp import (
-    Endpoint,
-    OtlpConfig,
+from otel_oom.config.agent import OWN_VARIABLES
+from otel_oom.config.endpoint import Endpoint
+from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.config.standard_variables import (
+    STANDARD_VARIABLES,
+    Use,
     otlp_variables,
-    read_otlp_config,
-    unknown_otlp_variables,
+    unread_variables,
 )
 from otel_oom.config.variable import ConfigError
 
@@ -205,7 +209,106 @@ def test_misspelt_variables_are_found() -> None:
     wrong = ["ENDPIONT", "LOG_ENDPOINT", "LOGS_TEMPORALITY_PREFERENCE", "TRACE_HEADERS"]
     right = ["ENDPOINT", "LOGS_HEADERS", "TRACES_INSECURE", "METRICS_TEMPORALITY_PREFERENCE"]
     environ = {GENERAL + name: "x" for name in wrong + right} | {"OTEL_SERVICE_NAME": "x"}
-    assert unknown_otlp_variables(environ) == sorted(GENERAL + name for name in wrong)
+    assert list(unread_variables(environ, ())) == sorted(GENERAL + name for name in wrong)
+
+
+def test_unread_variables_have_a_reason() -> None:
+    """Those of the agent itself, of other programs, and empty ones are not among them."""
+    environ = {
+        "OTEL_BSP_MAX_QUEUE_SIZE": "9",
+        "OTEL_PROPAGATORS": "",
+        "OTEL_OOM_STORE_MAX_AGE": "1d",
+        "OTEL_OOM_EXLUDE": "comm=chrome",
+        "OTELCOL_HOME": "/srv",
+        "OTEL_SERVICE_NAME": "x",
+    }
+    unread = unread_variables(environ, OWN_VARIABLES)
+    assert unread == {
+        "OTEL_BSP_MAX_QUEUE_SIZE": unread["OTEL_BSP_MAX_QUEUE_SIZE"],
+        "OTEL_OOM_EXLUDE": "not a known variable",
+    }
+    assert "queued on disk" in unread["OTEL_BSP_MAX_QUEUE_SIZE"]
+
+
+def test_every_variable_of_the_installed_sdk_has_a_row() -> None:
+    """A new release may add some."""
+    modules = (opentelemetry.environment_variables, opentelemetry.sdk.environment_variables)
+    official = {
+        value
+        for module in modules
+        for name, value in vars(module).items()
+        if name.lstrip("_").startswith("OTEL_")
+    }
+    assert len(official) > 80
+    rows = [name for variable in STANDARD_VARIABLES for name in variable.names]
+    assert not official - set(rows)
+    assert len(rows) == len(set(rows))
+    assert all(row.note for row in STANDARD_VARIABLES if row.use is not Use.SUPPORTED)
+
+
+@pytest.mark.parametrize(
+    ("value", "timeout_s"),
+    [("0.5", 0.5), ("10", 10), ("600", 600), ("601", 0.601), ("1000", 1), ("10000", 10)],
+)
+def test_a_long_timeout_is_in_milliseconds(value: str, timeout_s: float) -> None:
+    """Python's exporters have seconds, the specification milliseconds."""
+    warnings: list[str] = []
+    read = read_otlp_config({f"{GENERAL}TIMEOUT": value}, warnings.append)
+    assert [endpoint.timeout_s for endpoint in read.endpoints] == [timeout_s] * 2
+    assert bool(warnings) == (float(value) > 600)
+
+
+@pytest.mark.parametrize("protocol", ["http/json", "HTTP/JSON", " Http/Json "])
+def test_protocols_have_no_case(protocol: str) -> None:
+    (url,) = {read_endpoints(PROTOCOL=protocol)["logs"].url}
+    assert (read_endpoints(PROTOCOL=protocol)["logs"].protocol, url) == (
+        "http/json",
+        "http://localhost:4318/v1/logs",
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "insecure", "secure"),
+    [
+        ("dns:///collector:4317", "", True),
+        ("dns:///collector:4317", "true", False),
+        ("dns:collector:4317", "true", False),
+        ("unix:///run/otlp.sock", "", False),
+        ("unix:/run/otlp.sock", "false", True),
+        ("ipv4:10.0.0.1:4317,10.0.0.2:4317", "true", False),
+    ],
+)
+def test_addresses_of_grpc_itself(address: str, insecure: str, secure: bool) -> None:  # noqa: FBT001  a case's value
+    """They have no scheme that says whether there is TLS; a socket on the host has none."""
+    logs = read_endpoints(PROTOCOL="grpc", ENDPOINT=address, INSECURE=insecure)["logs"]
+    assert (logs.target, logs.redacted_url, logs.secure) == (address, address, secure)
+
+
+@pytest.mark.parametrize(
+    ("environ", "protocols"),
+    [
+        ({}, {"logs": "http/protobuf", "traces": "http/protobuf"}),
+        ({"OTEL_TRACES_EXPORTER": "none"}, {"logs": "http/protobuf"}),
+        ({"OTEL_LOGS_EXPORTER": "None"}, {"traces": "http/protobuf"}),
+        ({"OTEL_LOGS_EXPORTER": "none", "OTEL_TRACES_EXPORTER": "none"}, {}),
+        ({"OTEL_LOGS_EXPORTER": "OTLP"}, {"logs": "http/protobuf", "traces": "http/protobuf"}),
+        ({"OTEL_TRACES_SAMPLER": "ALWAYS_OFF"}, {"logs": "http/protobuf"}),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_always_off"}, {"logs": "http/protobuf"}),
+        (
+            {"OTEL_TRACES_SAMPLER": "traceidratio"},
+            {"logs": "http/protobuf", "traces": "http/protobuf"},
+        ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp_proto_grpc", f"{GENERAL}PROTOCOL": "http/json"},
+            {"logs": "http/json", "traces": "grpc"},
+        ),
+    ],
+)
+def test_exporters_of_each_signal(environ: Mapping[str, str], protocols: Mapping[str, str]) -> None:
+    """The names of Python's packages give the protocol too."""
+    read = read_otlp_config(environ)
+    assert {each.signal: each.protocol for each in read.endpoints} == protocols
+    assert read.signals_off.keys() == {"logs", "traces"} - protocols.keys()
 
 
 def test_a_config_error_is_a_value_error() -> None:

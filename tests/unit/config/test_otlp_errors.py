@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_an_endpoint_that_is_no_url(name: str, value: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("unix:///run/otlp.sock", "unix://…"),
+        ("tcp://collector:4317", "tcp://collector:4317"),
         ("collector:port", "collector…"),
         ("a..b:4317", "a..b:4317"),
         (":4317", ":4317"),
@@ -68,15 +69,6 @@ def test_an_invalid_grpc_endpoint(value: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "takes"),
     [
-        ("PROTOCOL", "http/json", ("http/protobuf", "grpc")),
-        ("PROTOCOL", "GRPC", ("http/protobuf", "grpc")),
-        ("TIMEOUT", "10s", ("seconds",)),
-        ("TIMEOUT", "0", ("seconds",)),
-        ("TIMEOUT", "-1", ("seconds",)),
-        ("TIMEOUT", "nan", ("seconds",)),
-        ("TIMEOUT", "inf", ("seconds",)),
-        ("TIMEOUT", "1e300", ("seconds",)),
-        ("COMPRESSION", "deflate", ("gzip", "none")),
         ("CERTIFICATE", "/nowhere/ca.pem", ("PEM",)),
         ("CLIENT_KEY", "/nowhere", ("key", "CLIENT_CERTIFICATE")),
         ("CLIENT_CERTIFICATE", "/nowhere", ("PEM",)),
@@ -91,17 +83,57 @@ def test_an_invalid_value(scope: str, option: str, value: str, takes: tuple[str,
     assert all(word in message for word in takes)
 
 
-@pytest.mark.parametrize("scope", ["", "LOGS_"])
-def test_an_invalid_insecure(scope: str) -> None:
-    """It only counts with gRPC."""
-    name = f"{GENERAL}{scope}INSECURE"
-    message = error_message(GRPC | {f"{GENERAL}ENDPOINT": "collector:4317", name: "yes"})
-    assert message == f"{name}='yes' is invalid: use true or false."
+@pytest.mark.parametrize("value", ["zipkin", "otlp,zipkin", "none,otlp"])
+@pytest.mark.parametrize("signal", ["LOGS", "TRACES"])
+def test_an_exporter_that_is_not_there(signal: str, value: str) -> None:
+    """Its signal would go nowhere."""
+    message = error_message({f"OTEL_{signal}_EXPORTER": value})
+    assert message.startswith(f"OTEL_{signal}_EXPORTER={value!r} is invalid: use otlp ")
 
 
-def test_an_invalid_main_switch() -> None:
-    message = error_message({"OTEL_SDK_DISABLED": "1"})
-    assert message == "OTEL_SDK_DISABLED='1' is invalid: use true or false."
+@pytest.mark.parametrize(
+    ("option", "value", "takes"),
+    [
+        ("PROTOCOL", "http/xml", "http/protobuf or http/json or grpc"),
+        ("TIMEOUT", "10s", "seconds"),
+        ("TIMEOUT", "0", "seconds"),
+        ("TIMEOUT", "-1", "seconds"),
+        ("TIMEOUT", "nan", "seconds"),
+        ("TIMEOUT", "inf", "seconds"),
+        ("TIMEOUT", "1e300", "seconds"),
+        ("COMPRESSION", "deflate", "none or gzip"),
+    ],
+)
+@pytest.mark.parametrize("scope", ["", "LOGS_", "TRACES_"])
+def test_a_wrong_value_that_harms_nobody_is_ignored(
+    scope: str, option: str, value: str, takes: str
+) -> None:
+    """One warning names it and the valid ones; the default counts (specification, "Enum")."""
+    warnings: list[str] = []
+    name = f"{GENERAL}{scope}{option}"
+    assert read_otlp_config({name: value}, warnings.append) == read_otlp_config({})
+    (warning,) = dict.fromkeys(warnings)
+    assert warning.startswith(f"{name}={value!r} is invalid: use ")
+    assert takes in warning
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_SDK_DISABLED", "1"),
+        (f"{GENERAL}INSECURE", "yes"),
+        (f"{GENERAL}LOGS_INSECURE", "yes"),
+    ],
+)
+def test_a_wrong_flag_is_false(name: str, value: str) -> None:
+    """So an endpoint without a scheme stays with TLS (specification, "Boolean")."""
+    warnings: list[str] = []
+    environ = GRPC | {f"{GENERAL}ENDPOINT": "collector:4317"}
+    read = read_otlp_config({**environ, name: value}, warnings.append)
+    assert read == read_otlp_config(environ)
+    assert all(endpoint.secure for endpoint in read.endpoints)
+    (warning,) = dict.fromkeys(warnings)
+    assert warning.startswith(f"{name}={value!r} is invalid: use true or false.")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x30\x82\x01\x0a\x02\x82", b"not a certificate"])
@@ -166,3 +198,18 @@ def test_an_invalid_endpoint_with_a_password(protocol: Mapping[str, str], value:
     assert "collector" in message
     assert "secret" not in message
     assert "me:" not in message
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{f"{GENERAL}TRACES_PROTOCOL": "grpc"}, {"OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}],
+)
+def test_grpc_without_its_package(
+    environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the extra that has it, and what works without."""
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    assert error_message(environ) == (
+        "OTLP/gRPC for traces needs a package that is not installed: run pip install "
+        "'otel-oom[grpc]', or set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf."
+    )

@@ -10,6 +10,7 @@ import pytest
 from otel_oom.config.store import (
     MAX_AGE,
     MAX_BYTES,
+    MAX_SERIES,
     REPORT_INTERVAL,
     StoreLimits,
     read_replay_state_dir,
@@ -28,6 +29,7 @@ from otel_oom.config.variable import ConfigError
         ({MAX_BYTES: "33554432"}, StoreLimits(max_bytes=32 << 20)),
         ({MAX_BYTES: "1GiB", MAX_AGE: "90d"}, StoreLimits(1 << 30, 90 * 86_400)),
         ({MAX_BYTES: "65536 KiB", MAX_AGE: "0s"}, StoreLimits(64 << 20, 0)),
+        ({MAX_SERIES: "0"}, StoreLimits(max_series=0)),
         ({MAX_AGE: "36h"}, StoreLimits(max_age_s=36 * 3600)),
     ],
 )
@@ -45,6 +47,8 @@ def test_read_store_limits(environ: dict[str, str], expected: StoreLimits) -> No
         (MAX_BYTES, "lots"),
         (MAX_BYTES, "9" * 30),
         (MAX_AGE, "30"),
+        (MAX_SERIES, "all"),
+        (MAX_SERIES, "100001"),
         (MAX_AGE, "1 month"),
         (MAX_AGE, "99999d"),
     ],

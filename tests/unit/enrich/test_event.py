@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from otel_oom.enrich.event import enrich_dropped_events, limit_scope
 from otel_oom.enrich.stack_analysis import StackAnalysis
 from otel_oom.enrich.user_stack import UserSymbolizer
-from otel_oom.linux.process import ProcessDir
+from otel_oom.linux.process import ProcessDir, memory_cgroup_path
 from otel_oom.model.snapshot import Container, EventContainers
 from otel_oom.model.types import Memcg, Task
 from tests.testlib.samples.events import (
@@ -80,6 +80,8 @@ def test_the_files_of_another_process_with_the_triggers_pid_are_not_searched(
     assert stat
     assert stat.start_boottime_ns
     start_ns = stat.start_boottime_ns + (10**9 if is_reused else 5)
+    cgroup = memory_cgroup_path(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
+    path = "/another" if is_reused else cgroup
     searched: list[Path] = []
 
     def symbolize(*arguments: Any) -> tuple[str, ...]:  # noqa: ANN401  as of the real one
@@ -87,8 +89,12 @@ def test_the_files_of_another_process_with_the_triggers_pid_are_not_searched(
         return ("main+0x1",)
 
     monkeypatch.setattr(UserSymbolizer, "symbolize", symbolize)
-    sample_enriched_kill(trigger=Task(os.getpid(), start_boottime_ns=start_ns))
-    assert searched == ([] if is_reused else [Path(f"/proc/{os.getpid()}/root")])
+    expected = [] if is_reused else [Path(f"/proc/{os.getpid()}/root")]
+    for memcg in (Memcg(1, path), None) if path else (None,):
+        searched.clear()
+        trigger = Task(os.getpid(), start_boottime_ns=start_ns)
+        sample_enriched_kill(trigger=trigger, trigger_memcg=memcg)
+        assert searched == expected
 
 
 UUID = "0f5c9b1e-7a60-4f0c-9c2d-2a6a1c0f9b11"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_oom.enrich.kubernetes import find_pod, find_pod_cgroup, image_version
+from otel_oom.enrich.kubernetes import find_pod, image_version
+from otel_oom.linux.containers.pod_cgroup import find_pod_cgroup
 
 ID = "0123456789abcdef" * 4
 UUID = "0b1c2d3e-4f50-6172-8394-a5b6c7d8e9f0"

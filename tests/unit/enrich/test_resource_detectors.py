@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_oom.agent.delivery import DeliveryPipeline
 from otel_oom.agent.stats import Stats
 from otel_oom.config.agent import AgentConfig
-from otel_oom.config.otlp import OtlpConfig, read_otlp_config
+from otel_oom.config.otlp import read_otlp_config
 from otel_oom.enrich.resource_detectors import GROUP, detect_resource
 from otel_oom.linux.containers.service import ContainerService
 from otel_oom.model.snapshot import Snapshot
@@ -95,7 +95,14 @@ def test_no_detector_runs_by_default() -> None:
 
 
 def test_kills_have_the_detected_attributes_of_the_host(tmp_path: Path) -> None:
-    config = OtlpConfig((), {"host.id": "mine"}, disabled=False, detectors=("test_cloud",))
+    config = read_otlp_config(
+        {
+            "OTEL_RESOURCE_ATTRIBUTES": "host.id=mine",
+            "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "test_cloud",
+            # Nobody listens there.
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+        }
+    )
     with Store(tmp_path) as store:
         store.insert(KILL, Snapshot(process_found=False))
         delivery = DeliveryPipeline(store, AgentConfig(config), Stats(), ContainerService())

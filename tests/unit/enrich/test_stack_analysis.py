@@ -75,6 +75,35 @@ WRITE = ["vfs_write", "ksys_write", "__x64_sys_write", *CALL]
             StackAnalysis("memcg", "anonymous", "mlock"),
         ),
         (
+            # Red Hat 7.
+            [
+                *("oom_kill_process", "mem_cgroup_oom_synchronize", "pagefault_out_of_memory"),
+                *("mm_fault_error", "__do_page_fault", "do_page_fault", "page_fault"),
+            ],
+            StackAnalysis("memcg", None, "page_fault"),
+        ),
+        (
+            # Red Hat 6.
+            [
+                *("oom_kill_process", "out_of_memory", "__alloc_pages_nodemask"),
+                *("do_sync_read", "vfs_read", "sys_read", "system_call_fastpath"),
+            ],
+            StackAnalysis("host", None, "read"),
+        ),
+        (
+            # 32-bit arm, powerpc, s390.
+            [*HOST, "do_anonymous_page", "handle_mm_fault", "do_page_fault", "__dabt_usr"],
+            StackAnalysis("host", "anonymous", "page_fault"),
+        ),
+        (
+            [*HOST, "ksys_write", "system_call_exception", "system_call_common"],
+            StackAnalysis("host", None, "write"),
+        ),
+        (
+            [*HOST, "__s390x_sys_mlock", "__do_syscall", "system_call"],
+            StackAnalysis("host", None, "mlock"),
+        ),
+        (
             [*MEMCG, "anon_pipe_write", "vfs_write", "ksys_write", *CALL],
             StackAnalysis("memcg", None, "write"),
         ),

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from otel_oom.enrich.symbols import child
 from otel_oom.enrich.symbols.child import SymbolChild
 from otel_oom.enrich.symbols.request import NO_SYMBOL, FrameSymbol, SymbolRequest
 from otel_oom.enrich.symbols.time_budget import TimeBudget
@@ -306,17 +308,25 @@ class CountedRun:
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_process_that_hangs_or_is_killed_leaves_the_stack_bare(
-    tmp_path: Path, how: signal.Signals, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    how: signal.Signals,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One log line counts such stacks, and none is tried again at once."""
+    real_start = child._start  # noqa: SLF001  the seam of the fault
+
+    def start(theirs: socket.socket) -> int:
+        pid = real_start(theirs)
+        os.kill(pid, how)
+        return pid
+
+    monkeypatch.setattr(child, "_start", start)
     symbolizer = UserSymbolizer(tmp_path, timeout_s=0.2)
     frames = [UserFrame("ab" * 20, 1), UserFrame("cd" * 20, 2)]
     bare = ("ab" * 20 + "+0x1", "cd" * 20 + "+0x2")
-    struck = threading.Thread(target=strike_child, args=(threading.get_native_id(), how))
-    struck.start()
     with caplog.at_level(logging.WARNING):
         assert symbolizer.symbolize(frames) == bare
-        struck.join()
         wait_until(lambda: not running_children(), "the process has ended")
         assert symbolizer.symbolize(frames) == bare
     (record,) = caplog.records
@@ -334,13 +344,6 @@ def running_children() -> list[int]:
     children = children_of(threading.get_native_id())
     stats = ((pid, ProcessDir(pid).read_stat()) for pid in children)
     return [pid for pid, stat in stats if stat and stat.state != "Z"]
-
-
-def strike_child(thread: int, how: signal.Signals) -> None:
-    """Send a signal to the next child of a thread."""
-    while not (children := children_of(thread)):
-        time.sleep(0.0005)
-    os.kill(children[0], how)
 
 
 def test_names_are_one_line_each(tmp_path: Path) -> None:
@@ -368,3 +371,66 @@ def test_cached_lines_are_bounded(tmp_path: Path) -> None:
     for first in range(0, 640, 64):
         symbolizer.symbolize([UserFrame(digits, offset) for offset in range(first, first + 64)])
     assert len(symbolizer._lines) <= 512  # noqa: SLF001  there is no other way to see it
+
+
+def record_requests(monkeypatch: pytest.MonkeyPatch) -> list[SymbolRequest]:
+    """Return the requests from now on, each of which has its real process."""
+    requests: list[SymbolRequest] = []
+    real_run = SymbolChild.run
+
+    def run(
+        runner: SymbolChild, request: SymbolRequest, timeout_s: float
+    ) -> list[FrameSymbol] | None:
+        requests.append(request)
+        return real_run(runner, request, timeout_s)
+
+    monkeypatch.setattr(SymbolChild, "run", run)
+    return requests
+
+
+def build_frames(root: Path) -> tuple[Path, UserFrame, UserFrame]:
+    """Build a library below ``root``; return it and a frame of each of its functions."""
+    library = build(root / "usr/lib")
+    digits, functions = build_id_of(library), code(library)
+    second, unseen = (UserFrame(digits, functions[name][0]) for name in ("second", "unseen"))
+    return library, second, unseen
+
+
+def test_a_file_that_was_found_once_is_searched_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of all libraries of the host takes several times as long."""
+    _, second, unseen = build_frames(tmp_path)
+    requests = record_requests(monkeypatch)
+    symbolizer = symbolizer_of(tmp_path)
+    assert symbolizer.symbolize([second]) == ("second+0x0 (libcode.so.1)",)
+    assert symbolizer.symbolize([unseen]) == ("unseen+0x0 (libcode.so.1)",)
+    first, again = requests
+    assert first.library_roots == (str(tmp_path),)
+    assert (again.executables, again.library_roots) == (("/usr/lib/libcode.so.1",), ())
+    assert again.owner == first.owner
+
+
+def test_a_file_that_moved_is_searched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, second, unseen = build_frames(tmp_path)
+    symbolizer = symbolizer_of(tmp_path)
+    symbolizer.symbolize([second])
+    (tmp_path / "lib").mkdir()
+    library.rename(tmp_path / "lib/libcode.so.1")
+    requests = record_requests(monkeypatch)
+    assert symbolizer.symbolize([unseen]) == ("unseen+0x0 (libcode.so.1)",)
+    assert len(requests) == 2
+
+
+def test_a_known_file_that_hangs_is_not_searched_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second, unseen = build_frames(tmp_path)
+    symbolizer = symbolizer_of(tmp_path)
+    symbolizer.symbolize([second])
+    requests = []
+    monkeypatch.setattr(SymbolChild, "run", lambda *arguments: requests.append(arguments))
+    assert symbolizer.symbolize([unseen]) == (f"{unseen.build_id}+{unseen.offset:#x}",)
+    assert len(requests) == 1

@@ -57,6 +57,7 @@ def test_a_thousand_agents_with_one_retry_after_return_spread() -> None:
     assert busiest_second(waits) < 80
 
 
+@pytest.mark.slow
 def test_a_thousand_agents_return_spread_over_a_minute_after_a_long_outage() -> None:
     waits = [last_wait_s(20, None) for _ in range(AGENTS)]
     assert max(waits) <= 60
@@ -71,6 +72,7 @@ def test_the_first_failure_is_retried_within_a_second_and_not_at_once_by_all() -
     assert max(tenths.values()) < 200
 
 
+@pytest.mark.slow
 def test_the_bound_doubles_with_each_failure_up_to_a_minute() -> None:
     for failures, bound in ((1, 1), (2, 2), (4, 8), (7, 60), (100, 60)):
         longest = max(last_wait_s(failures, None) for _ in range(200))

@@ -34,11 +34,15 @@ def test_kill_attributes_are_flat_and_complete() -> None:
         "process.command_args": ["java", "-Dpassword=***", "-jar", "x.jar"],
         "process.real_user.id": 1000,
         "process.linux.cgroup": "0::/docker/x",
+        "process.runtime.name": "OpenJDK Runtime Environment",
+        "oom.victim.runtime.settings": ["-Xms16m"],
         "oom.victim.comm": "java",
         "oom.victim.gid": 1001,
         "oom.victim.pid_namespace": 4026532000,
         "oom.victim.mount_namespace": 4026532001,
         "oom.victim.score_adj": -5,
+        "error.type": "oom_kill",
+        "oom.victim.memory.resident": 53 << 20,
         "oom.victim.memory.total_vm": 900 << 20,
         "oom.victim.memory.anon": 50 << 20,
         "oom.victim.memory.file": 3 << 20,
@@ -88,33 +92,48 @@ def test_kill_attributes_are_flat_and_complete() -> None:
         "oom.host.sysctl.vm.panic_on_oom": 0,
         "oom.host.sysctl.vm.swappiness": 60,
         "oom.snapshot.delay": 0.0008,
-        "oom.tasks.largest": (
-            "pid=4711 comm=java resident=55574528 points=13000 score_adj=-5 uid=1000"
-            f" memcg=/docker/{CONTAINER_ID} killed=true\n"
-            "pid=99 comm=sidecar resident=8388608 points=2064 score_adj=0 uid=0"
-            " memcg=/docker/sidecar\n"
-            r'pid=98 comm="sh \"x\"\n\u001b[31m" resident=1048576 score_adj=-1000 uid=0'
-            " memcg=/docker/sidecar"
-        ),
+        "oom.tasks.largest": [
+            (
+                "pid=4711 comm=java resident=55574528 points=13000 score_adj=-5 uid=1000"
+                f" memcg=/docker/{CONTAINER_ID} killed=true"
+            ),
+            (
+                "pid=99 comm=sidecar resident=8388608 points=2064 score_adj=0 uid=0"
+                " memcg=/docker/sidecar"
+            ),
+            (
+                r'pid=98 comm="sh \"x\"\n\u001b[31m" resident=1048576 score_adj=-1000 uid=0'
+                " memcg=/docker/sidecar"
+            ),
+        ],
+        "oom.largest_task.pid": 4711,
+        "oom.largest_task.comm": "java",
+        "oom.largest_task.memory.resident": 55574528,
         "oom.advice": (
             "java (pid 4711) alone used 54.0 MiB of the limit of 64.0 MiB. Reduce its memory "
             "usage, or raise the limit of /docker (the host had 4.9 GiB available)."
         ),
+        "oom.cause": "single_process",
+        "oom.cause.evidence": [
+            "oom.limit.memcg.limit=67108864",
+            "oom.victim.memory.resident=55574528",
+            "oom.victim.memory.page_tables=1048576",
+        ],
         "oom.tasks.count": 3,
         "oom.tasks.memcg.path": "/docker",
         "oom.tasks.delay": 0.0015,
         "oom.outcome": "killed",
         "oom.incident.id": KILL.uid,
         "oom.decision.origin": "memcg",
-        "oom.request.kernel_stack": "\n".join(KILL.stack),
+        "oom.request.kernel_stack": [*KILL.stack],
         "oom.decision.constraint": "memcg",
         "oom.decision.points": 13000,
         "oom.decision.total_memory": 64 << 20,
         "oom.decision.message": "Memory cgroup out of memory",
         "oom.request.order": 0,
         "oom.request.gfp_mask": 0xCC0,
-        "oom.request.gfp_flags": "GFP_KERNEL",
-        "oom.request.user_stack": "0123456789abcdef0123456789abcdef01234567+0x1234",
+        "oom.request.gfp_flags": ["GFP_KERNEL"],
+        "oom.request.user_stack": ["0123456789abcdef0123456789abcdef01234567+0x1234"],
         "oom.request.memory_type": "shmem",
         "oom.request.entry_point": "write",
         "oom.killer.name": "kernel",
@@ -213,6 +232,31 @@ def test_integer_beyond_64_signed_bits_is_dropped() -> None:
 def test_long_value_is_truncated() -> None:
     long = replace(sample_enriched_kill(), executable="/" + "x" * 100_000)
     assert len(log_attributes(long)["process.executable.path"]) == 4096
+
+
+def test_long_array_is_truncated_at_its_end() -> None:
+    words = ("x" * 5000, "y" * 10_000, *map(str, range(10_000)))
+    attributes = log_attributes(replace(sample_enriched_kill(), command=words))
+    arguments = attributes["process.command_args"]
+    assert [len(word) for word in arguments[:2]] == [4096, 4096]
+    assert arguments[2:-1] == list(map(str, range(len(arguments) - 3)))
+    assert 16_000 < sum(map(len, arguments)) <= 16_384
+
+
+def test_allocation_flags_are_elements() -> None:
+    decision = KILL.decision
+    assert decision is not None
+    flags = replace(decision, gfp_flags="GFP_KERNEL|__GFP_NOFAIL")
+    attributes = log_attributes(sample_enriched_kill(decision=flags))
+    assert attributes["oom.request.gfp_flags"] == ["GFP_KERNEL", "__GFP_NOFAIL"]
+
+
+def test_largest_task_is_not_always_the_victim() -> None:
+    small = replace(KILL.memory, anon=4096, file=0, shmem=0, swap=0) if KILL.memory else None
+    attributes = log_attributes(sample_enriched_kill(memory=small))
+    assert attributes["oom.largest_task.pid"] == 99
+    assert attributes["oom.largest_task.comm"] == "sidecar"
+    assert attributes["oom.largest_task.memory.resident"] == 8388608
 
 
 def test_attributes_of_drops() -> None:

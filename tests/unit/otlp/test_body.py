@@ -7,7 +7,7 @@ import re
 import pytest
 from msgspec.structs import replace
 
-from otel_oom.model.types import Memcg
+from otel_oom.model.types import Memcg, UserspaceOomDaemon
 from otel_oom.otlp.body import kill_body
 from tests.testlib.samples.events import (
     CONTAINER_ID,
@@ -96,3 +96,13 @@ def test_body_names_the_trigger_and_its_request() -> None:
         "; sidecar (pid 99) requested memory."
     )
     assert "requested" not in kill_body(sample_enriched_kill(trigger=KILL.victim, stack=()))
+
+
+def test_body_names_the_daemon_that_had_the_kernel_kill() -> None:
+    """Else only the request is known."""
+    stack = ("mark_oom_victim+0x1", "__oom_kill_process+0x1", "moom_callback+0x2")
+    by_hand = kill_body(sample_enriched_kill(stack=stack))
+    assert by_hand.endswith("; the kill was requested by sysrq.")
+    killer = UserspaceOomDaemon("earlyoom")
+    by_daemon = kill_body(sample_enriched_kill(stack=stack, killer=killer))
+    assert by_daemon.endswith("; earlyoom requested it by sysrq.")

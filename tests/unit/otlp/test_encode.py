@@ -9,8 +9,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from otel_oom import __version__
 from otel_oom.enrich.event import enrich_no_victim, enrich_panic
 from otel_oom.otlp.body import kill_body
-from otel_oom.otlp.encode import build_log_event, encode_log
-from otel_oom.otlp.kill_span import kill_span
+from otel_oom.otlp.encode import encode_log
+from otel_oom.otlp.event import build_event
 from tests.testlib.samples.events import (
     HOST,
     HOST_ATTRIBUTES,
@@ -82,11 +82,13 @@ def test_no_victim_record_has_neither_process_nor_span() -> None:
 def test_kernel_report_is_in_the_log_event_only() -> None:
     text = "line\n" * 5000
     kill = sample_enriched_kill(original=text)
-    record = build_log_event(kill).log_record
+    record = build_event(kill).to_log_record().log_record
     assert record.attributes is not None
     assert record.attributes["log.record.original"] == text
-    assert "log.record.original" not in (kill_span(kill).attributes or {})
-    plain_record = build_log_event(sample_enriched_kill()).log_record
+    span = build_event(kill).to_span()
+    assert span is not None
+    assert "log.record.original" not in (span.attributes or {})
+    plain_record = build_event(sample_enriched_kill()).to_log_record().log_record
     assert "log.record.original" not in (plain_record.attributes or {})
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+import pytest
 from msgspec.structs import replace
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
@@ -30,7 +33,11 @@ def test_span_lasts_from_the_mark_to_the_exit() -> None:
         "oom.victim.exit.delay": 0.25,
     }
     assert dying.status.code == Status.STATUS_CODE_ERROR
-    assert attributes_to_dict(dying.attributes)["oom.victim.exited"] is True
+    attributes = attributes_to_dict(dying.attributes)
+    assert attributes["oom.victim.exited"] is True
+    assert attributes["error.type"] == "oom_kill"
+    exited = datetime.fromisoformat(str(attributes["process.exit.time"]))
+    assert exited.timestamp() == pytest.approx(end / 1e9, abs=0.001)
 
 
 def test_span_of_a_victim_that_exited_before_its_mark_has_no_length() -> None:
@@ -59,7 +66,9 @@ def test_span_without_a_known_exit_has_no_length() -> None:
     dying = span(sample_enriched_kill(exit_=None))
     assert dying.end_time_unix_nano == dying.start_time_unix_nano
     assert [event.name for event in dying.events] == ["oom.victim.marked"]
-    assert "oom.victim.exited" not in attributes_to_dict(dying.attributes)
+    assert (
+        not {"oom.victim.exited", "process.exit.time"} & attributes_to_dict(dying.attributes).keys()
+    )
 
 
 def test_span_of_a_living_victim_ends_at_its_last_state() -> None:

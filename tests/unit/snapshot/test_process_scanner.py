@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -111,6 +111,26 @@ def test_only_processes_below_the_limit_are_scanned(proc: Path, tmp_path: Path) 
         assert (tasks.memcg, tasks.count) == ("/a", 3)
 
 
+def test_a_process_that_exits_meanwhile_is_in_the_cgroup_that_lists_it(
+    proc: Path, tmp_path: Path
+) -> None:
+    """On cgroup v1 it is in the root by then; a reaped one has no file."""
+    folder = tmp_path / "cgroup/a/b"
+    folder.mkdir(parents=True)
+    (folder.parent / "cgroup.procs").write_text("1\n", encoding="ascii")
+    (folder / "cgroup.procs").write_text("2\n", encoding="ascii")
+    for pid in (1, 2):
+        add_process(proc, pid, 1000 * pid)
+    (proc / "1/cgroup").write_text("4:memory:/\n", encoding="ascii")
+    (proc / "2/cgroup").unlink(missing_ok=True)
+    assert KILL.decision is not None
+    hit = replace(KILL, decision=replace(KILL.decision, memcg=Memcg(None, "/a")))
+    cgroups = CgroupMount(tmp_path / "cgroup", "/", v1=True)
+    tasks = ProcessScanner(cgroups, proc).scan(hit, swapped=False)
+    assert tasks is not None
+    assert [(one.tgid, one.memcg) for one in tasks.largest] == [(2, "/a/b"), (1, "/a")]
+
+
 def test_swap_counts_if_it_is_in_use(proc: Path) -> None:
     add_process(proc, 5, 8, swap=900_000, name=r"a\nb\\c")
     for pid in range(1000, 1200):
@@ -177,6 +197,34 @@ def test_a_scan_has_a_time_limit(proc: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert tasks.skipped == 6
 
 
+def test_a_long_list_of_processes_leaves_time_to_read_them(
+    proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a host with 50,000, the list alone takes as long as the scan may. It ends early."""
+    for pid in range(1, 401):
+        add_process(proc, pid, 1000)
+    now = 0.0
+    opened = os.scandir
+
+    def scandir(folder: Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+        return nullcontext(slow_entries(folder))
+
+    def slow_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+        nonlocal now
+        with opened(folder) as entries:
+            for entry in entries:
+                now += 0.001
+                yield entry
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
+    assert tasks is not None
+    assert 0 < tasks.count < 400
+    assert len(tasks.largest) == process_scanner.MAX_OTHERS + 1
+    assert tasks.skipped
+
+
 def test_processes_of_another_namespace_are_not_scanned(tmp_path: Path) -> None:
     (tmp_path / "self/ns").mkdir(parents=True)
     (tmp_path / "self/ns/pid").write_text("", encoding="ascii")
@@ -193,19 +241,32 @@ def test_a_process_that_ends_meanwhile_is_left_out(proc: Path) -> None:
     assert [one.tgid for one in tasks.largest] == [5]
 
 
-def test_the_kernels_table_has_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is of the moment of the decision; its tasks get their cgroups from the scan."""
-    first, second = (OomTask(pid, "x", pid << 20, 0, 0) for pid in (8, 9))
-    listed = TaskList("/a", 0, 2, 0, (second, first))
-    scanned = TaskList("/a", 1, 2, 0, (replace(first, resident=1, memcg="/a"),))
-    scanner = ProcessScanner(None)
-    kill = replace(KILL, tasks=listed)
-    monkeypatch.setattr(ProcessScanner, "scan", lambda *_, **__: scanned)
-    merged = replace(listed, largest=(second, replace(first, memcg="/a")))
-    assert scanner.add_tasks(kill, swapped=False).tasks == merged
-    assert scanner.add_tasks(replace(KILL, tasks=None), swapped=False).tasks == scanned
-    monkeypatch.setattr(ProcessScanner, "scan", lambda *_, **__: None)
-    assert scanner.add_tasks(kill, swapped=False).tasks == listed
+def test_the_kernels_table_has_precedence(proc: Path) -> None:
+    """It is of the moment of the decision; its tasks get the cgroups that they have now.
+
+    But for the victim, whose cgroup is in the kernel's record, and for another process that has
+    the pid by now.
+    """
+    pids = (7, 8, 9, 4711)
+    tasks = tuple(OomTask(pid, "x", pid << 20, 0, 0) for pid in pids)
+    for pid, name in ((7, "x"), (8, "other"), (4711, "x")):
+        add_process(proc, pid, 1000)
+        (proc / f"{pid}/cgroup").write_text("0::/a\n", encoding="ascii")
+        (proc / f"{pid}/comm").write_text(f"{name}\n", encoding="ascii")
+    kill = replace(ON_HOST, tasks=TaskList("/a", 0, 4, 0, tasks), memcg=Memcg(1, "/b"))
+    assert kill.victim.tgid == pids[-1]
+    listed = ProcessScanner(None, proc).add_tasks(kill, swapped=False).tasks
+    assert listed
+    assert [task.memcg for task in listed.largest] == ["/a", None, None, "/b"]
+
+
+def test_the_victim_is_not_scanned(proc: Path) -> None:
+    """Reading its size could delay the release of its memory, and cost its parent's life."""
+    add_process(proc, 5, 4000)
+    add_process(proc, KILL.victim.tgid or 0, 9000)
+    tasks = ProcessScanner(None, proc).scan(ON_HOST, swapped=False)
+    assert tasks
+    assert [one.tgid for one in tasks.largest] == [5]
 
 
 def test_very_many_cgroups_hold_up_no_kill(

@@ -16,6 +16,7 @@ from otel_oom.model.snapshot import MemcgStats, Snapshot
 from otel_oom.model.types import Memcg, MemcgUsage, Task
 from otel_oom.snapshot import add_limit_cgroup, read_usage, take_snapshot
 from otel_oom.snapshot.cgroup_stats import read_memcg_stats
+from otel_oom.snapshot.environ import EnvironReader
 from otel_oom.snapshot.host_stats import read_vm_settings
 from otel_oom.snapshot.victim import process_state
 from tests.testlib.require import require
@@ -44,6 +45,7 @@ def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
     folder.mkdir()
     start = (KILL.victim.start_boottime_ns or 0) * os.sysconf("SC_CLK_TCK") // 10**9
     (folder / "stat").write_text(f"4711 (java) S {'0 ' * 18}{start} 0\n", encoding="ascii")
+    kill = replace(KILL, memcg=Memcg(1, "/docker/x", path_cut=True))
     for text, expected in (
         ("4:memory:/\n1:cpu:/\n0::/\n", None),
         ("4:memory:/docker/x\n", "4:memory:/docker/x\n"),
@@ -51,12 +53,44 @@ def test_a_victim_that_left_its_cgroups_is_in_none(tmp_path: Path) -> None:
         ("0::/docker/x\n1", "0::/docker/x\n1"),
     ):
         (folder / "cgroup").write_text(text, encoding="ascii")
-        snapshot = take_snapshot(KILL, None, tmp_path)
+        snapshot = take_snapshot(kill, None, tmp_path)
         assert (snapshot.process_found, snapshot.cgroup, snapshot.executable) == (
             True,
             expected,
             None,
         )
+
+
+def test_the_memory_of_a_victim_is_never_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found by its cgroup: the files that hold its memory are not opened.
+
+    A victim that exits meanwhile would free its memory late, and its parent would be killed, too.
+    """
+    require(ProcessLookup().usable, "/proc counts in another PID namespace than the kernel")
+    (tmp_path / "self").symlink_to("/proc/self")
+    folder = tmp_path / str(KILL.victim.tgid)
+    folder.mkdir()
+    for name in ("stat", "status", "statm", "environ", "cmdline", "maps", "smaps"):
+        os.mkfifo(folder / name)
+    (folder / "exe").symlink_to("/usr/bin/java")
+    assert KILL.memcg
+    container = KILL.memcg.path.rpartition("/")[2]
+    monkeypatch.setattr(EnvironReader, "read", lambda *_: pytest.fail("read a victim's memory"))
+    environ = EnvironReader(tmp_path)
+    for path, found in (
+        (KILL.memcg.path, True),
+        # As an agent in a cgroup namespace of its own sees it.
+        (f"/../../{container}", True),
+        ("/..", False),
+        ("/docker/other", False),
+        ("/", False),
+    ):
+        (folder / "cgroup").write_text(f"0::{path}\n", encoding="ascii")
+        # Whoever opens a FIFO to read waits for ever.
+        assert take_snapshot(KILL, None, tmp_path, environ).process_found == found
+    environ.close()
 
 
 def test_another_process_with_that_pid_is_not_the_victim() -> None:
@@ -87,7 +121,7 @@ def test_without_a_start_time_the_victim_has_its_pid_since_before_the_kill(
     (tmp_path / "self").symlink_to("/proc/self")
     (tmp_path / "4711").mkdir()
     (tmp_path / "4711/stat").write_text(f"4711 (java) S {'0 ' * 18}{ticks} 0\n", encoding="ascii")
-    kill = replace(KILL, victim=Task(tgid=4711, comm=comm))
+    kill = replace(KILL, memcg=None, victim=Task(tgid=4711, comm=comm))
     assert take_snapshot(kill, None, tmp_path).process_found == found
     assert (process_state(kill, tmp_path) is not None) == found
 

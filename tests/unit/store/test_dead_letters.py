@@ -35,7 +35,7 @@ def test_fields_of_a_dead_letter(store: Store) -> None:
     before = time.time_ns()
     reject(store, Rejection("http://host", "1 of 2 rejected", ambiguous=True))
     (letter,) = store.dead_letters.page(0, ALL)
-    assert (letter.uid, letter.signal, letter.size) == ("a", "logs", len(b"log of a"))
+    assert (letter.uid, letter.channel, letter.size) == ("a", "logs", len(b"log of a"))
     assert (letter.endpoint, letter.reason, letter.ambiguous) == (
         "http://host",
         "1 of 2 rejected",

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,16 +20,20 @@ from msgspec.structs import replace
 
 from otel_oom.model.events import OomKill
 from otel_oom.model.loss import DroppedEvents
+from otel_oom.model.near_limit import NearLimit
 from otel_oom.model.snapshot import Container, EventContainers
-from otel_oom.model.types import Memcg
-from otel_oom.otlp.encode import format_label
+from otel_oom.model.types import Memcg, MemcgUsage, OomControl
+from otel_oom.otlp.kill_counts import format_label
 from otel_oom.store import (
     OutboxEntry,
     PendingEvent,
     Rejection,
     Store,
+    StoreError,
     StoreLimits,
+    database_file,
     drops,
+    eviction,
     retention,
 )
 from otel_oom.store.counters import KILLS, KILLS_DROPPED, NO_BOOT
@@ -54,10 +58,10 @@ QUIET = "/system.slice/quiet.service"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store of the smallest size, whose hundreds of writes are not synced: nothing crashes."""
+    monkeypatch.setattr(database_file, "SYNCED", "PRAGMA synchronous=OFF")
     with Store(tmp_path / "state", LIMITS) as opened:
-        opened._database.read(lambda db: db.execute("PRAGMA synchronous=OFF"))  # noqa: SLF001  a test's own
         yield opened
 
 
@@ -120,6 +124,18 @@ def test_a_loop_of_kills_does_not_push_out_another_holder(store: Store) -> None:
     counts = store.counters(NO_BOOT)
     assert counts["dropped.logs"] == counts["dropped.traces"] == 150 - len(sent) > 0
     assert "dropped.reports" not in counts
+
+
+def test_a_kill_is_dropped_with_its_end(store: Store) -> None:
+    kill = kill_in(LOUD, 1)
+    store.insert(kill, SNAPSHOT)
+    (row,) = store.pending_events(10, BOOT, FAR)
+    # Enough for one step.
+    log = bytes(200 << 10)
+    store.enqueue([OutboxEntry(row.id, kill.uid, log, b"span", end_log=b"end")])
+    for _ in ("copies", "kill"):
+        store._database.write(eviction.evict)  # noqa: SLF001  a full store is slow
+    assert store.stats.row_counts() == {"events": 0, "outbox": 0, "dead_letters": 0}
 
 
 def test_reports_are_dropped_before_kills(store: Store) -> None:
@@ -243,7 +259,7 @@ def test_each_kill_is_counted_however_it_is_dropped(store: Store) -> None:
     dropped, counted = (store.counters(NO_BOOT)[n] for n in (KILLS_DROPPED, "kills.sample"))
     assert counted == 61
     assert dropped == store.counters(NO_BOOT)["dropped.logs"] - 61 > 0
-    assert KILLS + format_label("dropped") == KILLS_DROPPED
+    assert KILLS + format_label({"oom.outcome": "dropped"}) == KILLS_DROPPED
 
 
 def test_history_of_a_quiet_holder_stays(store: Store) -> None:
@@ -264,22 +280,30 @@ def test_history_of_a_quiet_holder_stays(store: Store) -> None:
 def test_history_is_not_searched_for_again_without_a_delivery(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """After one, what was delivered is deleted without a search among all others."""
     searched: list[int] = []
-    prune = retention.prune_history
+    deleted: list[int] = []
+    prune, prune_delivered = retention.prune_history, retention.prune_delivered
 
     def counted(db: sqlite3.Connection, boot_id: str) -> int:
         searched.append(prune(db, boot_id))
         return searched[-1]
 
+    def counted_delivered(db: sqlite3.Connection, boot_id: str, uids: set[str]) -> int:
+        deleted.append(prune_delivered(db, boot_id, uids))
+        return deleted[-1]
+
     monkeypatch.setattr(retention, "prune_history", counted)
+    monkeypatch.setattr(retention, "prune_delivered", counted_delivered)
     fill(store, [kill_in(LOUD, number, 0, 60_000) for number in range(130)])
     assert store.counters(NO_BOOT)["dropped.logs"] > 0
     assert searched == [0]
+    assert not any(deleted)
     for name in ("logs", "traces"):
         store.ack(store.next_batch(name, 1000, ALL))
     fill(store, [kill_in(LOUD, number, 0, 60_000) for number in range(200, 330)])
-    assert searched[1] > 0
-    assert searched.count(0) == 2
+    assert searched == [0]
+    assert sum(deleted) > 0
 
 
 def test_dead_letters_of_a_quiet_holder_stay(store: Store) -> None:
@@ -461,3 +485,73 @@ def test_the_work_for_a_kill_does_not_grow_with_delivered_ones(store: Store) -> 
     deliver(range(10, 310))
     grown = {name: n for name, n in deliver(range(310, 320)).items() if n > 1.5 * first[name]}
     assert not grown, (grown, first)
+
+
+def near_limit(number: int, size: int) -> NearLimit:
+    """Return an event of about this size in bytes."""
+    memcg = Memcg(7, f"{QUIET}/{number}/{'x' * size}")
+    usage = MemcgUsage(100, 95, None, None)
+    return NearLimit(
+        boot_id=BOOT,
+        boottime_ns=number,
+        time_unix_ns=KILL.time_unix_ns,
+        trigger=None,
+        trigger_memcg=memcg,
+        decision=OomControl("usage"),
+        memcg=memcg,
+        memcg_usage=usage,
+        working_set=95,
+        threshold_percent=90,
+    )
+
+
+def kinds(store: Store) -> Counter[str]:
+    return Counter(row.event.kind for row in store.pending_events(10_000, BOOT, FAR))
+
+
+def test_cgroups_near_their_limit_cost_no_kill(store: Store) -> None:
+    """Kills push out all those events before the first kill; those events push out none."""
+    assert event_holder(near_limit(0, 0)) == "near_limit"
+    kills = [kill_in(LOUD, number, 0, 60_000) for number in range(30)]
+    for kill in kills:
+        assert store.insert(kill, SNAPSHOT)
+    number = 0
+    with suppress(StoreError):
+        while number < 1000:
+            assert store.insert(near_limit(number, 10_000), SNAPSHOT)
+            number += 1
+    with pytest.raises(StoreError, match="size limit"):
+        store.insert(near_limit(number, 10_000), SNAPSHOT)
+    before = kinds(store)
+    assert before["kill"] == 30
+    assert before["near_limit"] > 100
+    for number in range(30, 40):
+        assert store.insert(kill_in(LOUD, number, 0, 60_000), SNAPSHOT)
+    after = kinds(store)
+    assert after["kill"] == 40
+    assert 0 < after["near_limit"] < before["near_limit"]
+    while kinds(store)["near_limit"]:
+        number += 1
+        assert number < 400
+        assert store.insert(kill_in(LOUD, number, 0, 60_000), SNAPSHOT)
+    assert kinds(store)["kill"] == number + 1
+    maintain(store)
+    (dropped,) = dropped_events(store)
+    assert (dropped.holder, dropped.count) == ("", before["near_limit"])
+
+
+def test_history_of_cgroups_near_their_limit_goes_first(store: Store) -> None:
+    fill(store, [kill_in(LOUD, number, 0, 60_000) for number in range(20)])
+    event = near_limit(1, 10)
+    assert store.insert(event, SNAPSHOT)
+    enqueue_all(store)
+    (row,) = (row for row in store.history.page_before(None) if row.uid == event.uid)
+    store.enqueue([OutboxEntry(row.id, event.uid, b"log", None)])
+    for name in ("logs", "traces"):
+        store.ack(store.next_batch(name, 1000, ALL))
+    with closing(sqlite3.connect(store.path / "otel-oom.db")) as database, database:
+        query = "SELECT kind, count(*) FROM events WHERE NOT pruned GROUP BY 1"
+        database.execute("UPDATE events SET undecodable_reason = NULL")
+        assert dict(database.execute(query).fetchall()) == {"kill": 20, "near_limit": 1}
+        assert retention.prune_history(database, BOOT)
+        assert dict(database.execute(query).fetchall()) == {"kill": 20}

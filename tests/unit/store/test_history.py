@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from otel_oom.store import HistoryRow, OutboxEntry, Rejection, Store
+from otel_oom.store.counters import NO_BOOT
 from tests.testlib.samples.events import EXIT, KILL, NO_VICTIM, SNAPSHOT, sample_kill
 
 ALL = 1 << 30
@@ -149,3 +150,26 @@ def test_find_incident_members(store: Store) -> None:
     assert len(members) == 150
     assert steps == 3
     assert all(row.uid != leader.uid for row in store.history.rows(members[:9]))
+
+
+def test_an_excluded_event_stays_with_its_status(store: Store) -> None:
+    store.insert(KILL, SNAPSHOT)
+    both = frozenset({"logs", "traces"})
+    counts = {"excluded.OTEL_OOM_EXCLUDE": 1}
+    entry = OutboxEntry(newest(store).id, KILL.uid, None, None, counts=counts, excluded=both)
+    store.enqueue([entry])
+    assert (newest(store).log_status, newest(store).span_status) == ("excluded", "excluded")
+    assert store.pending_events(ALL, KILL.boot_id, 0) == []
+    assert store.stats.row_counts()["outbox"] == 0
+    # Its exit is history too.
+    store.add_exit(KILL.boot_id, EXIT)
+    assert newest(store).exit is not None
+    assert store.pending_events(ALL, KILL.boot_id, 0) == []
+    store.enqueue([entry])
+    assert store.counters(NO_BOOT)["excluded.OTEL_OOM_EXCLUDE"] == 1
+
+
+def test_a_span_that_is_excluded_leaves_its_log_as_it_is(store: Store) -> None:
+    uid = insert_and_enqueue(store, span=None)
+    store.enqueue([OutboxEntry(newest(store).id, uid, None, None, excluded=frozenset({"traces"}))])
+    assert (newest(store).log_status, newest(store).span_status) == ("queued", "excluded")

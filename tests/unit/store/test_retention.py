@@ -137,12 +137,12 @@ def test_a_pruned_kill_of_this_boot_is_still_known(tmp_path: Path) -> None:
     with Store(tmp_path, StoreLimits(BOUND, 0)) as store:
         for event in events_:
             store.insert(event, SNAPSHOT)
-        known = store.stored_kills(now, 10)
+        known = store.tally.stored_kills(now, 10)
         enqueue_all(store)
         deliver(store)
         store.maintain()
         assert unpruned_uids(store) == []
-        assert store.stored_kills(now, 10) == known
+        assert store.tally.stored_kills(now, 10) == known
         assert len(known) == 2
         assert not store.insert(events_[0], SNAPSHOT)
         assert not store.insert(events_[2], SNAPSHOT)

@@ -17,11 +17,11 @@ def tables(folder: Path) -> list[str]:
         return [name for (name,) in database.execute("SELECT name FROM sqlite_schema")]
 
 
-def test_a_new_file_has_version_2(tmp_path: Path) -> None:
+def test_a_new_file_has_version_5(tmp_path: Path) -> None:
     with Store(tmp_path):
         pass
     with closing(sqlite3.connect(tmp_path / "otel-oom.db")) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (5,)
 
 
 def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:

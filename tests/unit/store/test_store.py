@@ -250,6 +250,30 @@ def test_ack_deletes_and_reject_keeps_a_dead_letter(store: Store) -> None:
     assert store.stats.row_counts() == {"events": 3, "outbox": 1, "dead_letters": 1}
 
 
+def test_the_end_is_a_message_of_its_own_and_queued_once(store: Store) -> None:
+    store.insert(KILL, SNAPSHOT)
+    entry = OutboxEntry(1, KILL.uid, None, b"span", end_log=b"end")
+    for _ in range(2):
+        store.enqueue([OutboxEntry(1, KILL.uid, b"log", None), entry])
+    assert store.pending_events(10, BOOT, FAR) == []
+    log, end = store.next_batch("logs", 10, 1000)
+    assert (log.payload, end.payload) == (b"log", b"end")
+    assert log.uid == KILL.uid != end.uid
+    assert log.holder == end.holder
+    store.reject([end], Rejection("http://host", "HTTP 400: no"))
+    assert store.next_batch("logs", 10, 1000) == [log]
+    assert store.history.page_before(None)[0].log_status == "queued"
+
+
+def test_an_end_without_a_span_is_queued(store: Store) -> None:
+    """Where traces are off."""
+    store.insert(KILL, SNAPSHOT)
+    off = frozenset({"traces"})
+    store.enqueue([OutboxEntry(1, KILL.uid, b"log", None, {}, off, end_log=b"end")])
+    assert store.pending_events(10, BOOT, FAR) == []
+    assert [m.payload for m in store.next_batch("logs", 10, 1000)] == [b"log", b"end"]
+
+
 def test_concurrent_acks(store: Store) -> None:
     for number in range(100):
         store.enqueue([OutboxEntry(0, sample_kill(number).uid, b"log", b"span")])
@@ -281,7 +305,11 @@ def test_an_inserted_kill_survives_sigkill(tmp_path: Path) -> None:
         assert [row.event for row in store.pending_events(10, BOOT, NEVER)] == [KILL]
 
 
-def test_every_commit_is_synced(store: Store, tmp_path: Path) -> None:
+def test_a_stored_kill_is_synced(store: Store, tmp_path: Path) -> None:
+    store.insert(KILL, SNAPSHOT)
+    store.add_exit(BOOT, EXIT)
+    store.insert(sample_kill(1), SNAPSHOT)
+
     def setting(name: str) -> object:
         # The setting is the connection's: no other can read it.
         return store._database.read(lambda db: db.execute(f"PRAGMA {name}").fetchone()[0])  # noqa: SLF001

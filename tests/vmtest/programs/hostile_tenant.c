@@ -6,6 +6,7 @@
  * The parent allocates, and so is the trigger: its user stack leads to the container's own files.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -113,7 +114,7 @@ static _Noreturn void kill_children(int rate)
 
 int main(int argc, char **argv)
 {
-	if (!strcmp(basename(argv[0]), "conmon"))
+	if (!strcmp(program_invocation_short_name, "conmon"))
 		wait_for_ever();
 	if (argc != 2)
 		return 2;

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from rich.console import RenderableType
-
-from otel_oom.commands.console import page
+from otel_oom.commands.elements import Element, Section, Stack, Stacks, known_facts
 from otel_oom.model.units import PAGE_BYTES, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.body import ENTRY_POINTS, MEMORY_TYPES
@@ -21,30 +19,23 @@ _ORIGINS: Final = {
 }
 
 
-def render_allocation(event: DecodedEvent) -> Iterator[RenderableType]:
-    """Yield the section; nothing if none of it is known."""
-    attributes = event.attributes
-    kernel_stack = (attributes.text(semconv.REQUEST_KERNEL_STACK) or "").splitlines()
-    user_stack = (attributes.text(semconv.REQUEST_USER_STACK) or "").splitlines()
-    rows = [
-        *page.row("trigger", _trigger(event)),
-        *page.row("request", _request(event)),
-        *page.row("reason", _reason(event)),
-    ]
-    if not rows and not kernel_stack and not user_stack:
-        return
-    yield page.heading("Allocation")
-    yield from rows
-    if kernel_stack or user_stack:
-        yield ""
-        yield page.columns(
-            _titled("kernel stack, innermost first", kernel_stack),
-            _titled("user stack, innermost first", user_stack),
-        )
+def describe_allocation(event: DecodedEvent) -> Section | None:
+    """Return the section; ``None`` if none of it is known."""
+    elements = tuple(_elements(event))
+    return Section("allocation", "Allocation", elements) if elements else None
 
 
-def _titled(title: str, stack: list[str]) -> list[str]:
-    return [title, *(f"  {frame}" for frame in stack)] if stack else []
+def _elements(event: DecodedEvent) -> Iterator[Element]:
+    yield from known_facts("trigger", _trigger(event))
+    yield from known_facts("request", _request(event))
+    yield from known_facts("reason", _reason(event))
+    titles = {
+        semconv.REQUEST_KERNEL_STACK: "kernel stack, innermost first",
+        semconv.REQUEST_USER_STACK: "user stack, innermost first",
+    }
+    stacks = (Stack(title, event.attributes.texts(name)) for name, title in titles.items())
+    if known := tuple(stack for stack in stacks if stack.frames):
+        yield Stacks(known)
 
 
 def _trigger(event: DecodedEvent) -> str | None:
@@ -55,7 +46,8 @@ def _trigger(event: DecodedEvent) -> str | None:
     tid = attributes.integer(semconv.TRIGGER_TID)
     thread = f", thread {tid}" if tid not in {None, pid} else ""
     process = f"{comm or 'a process'}, pid {pid}{thread}"
-    if pid == attributes.integer("process.pid"):
+    victim = attributes.integer("process.pid")
+    if pid == victim:
         return f"{process}: the victim itself"
     container = attributes.text(semconv.TRIGGER_CONTAINER_NAME) or attributes.text(
         semconv.TRIGGER_CONTAINER_ID
@@ -68,7 +60,8 @@ def _trigger(event: DecodedEvent) -> str | None:
         if container
         else unit or attributes.text(semconv.TRIGGER_MEMCG_PATH)
     )
-    return f"{process}, not the victim{f', in {where}' if where else ''}"
+    parts = (process, "not the victim" if victim else None, f"in {where}" if where else None)
+    return ", ".join(filter(None, parts))
 
 
 def _request(event: DecodedEvent) -> str | None:
@@ -80,7 +73,7 @@ def _request(event: DecodedEvent) -> str | None:
         MEMORY_TYPES.get(memory_type, memory_type) if memory_type else None,
         ENTRY_POINTS.get(entry_point, f"by {entry_point}()") if entry_point else None,
         format_bytes(PAGE_BYTES << order) if order is not None and order >= 0 else None,
-        attributes.text(semconv.REQUEST_GFP_FLAGS),
+        "|".join(attributes.texts(semconv.REQUEST_GFP_FLAGS)),
     ]
     return ", ".join(filter(None, parts)) or None
 

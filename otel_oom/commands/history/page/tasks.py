@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from rich.console import RenderableType
-
-from otel_oom.commands.console import page
-from otel_oom.commands.console.page import Head
+from otel_oom.commands.elements import Element, Head, Paragraph, Section, Table
 from otel_oom.model.units import MS_PER_S, format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
@@ -22,32 +19,40 @@ _HEADS: Final = (
     *(Head(name, right=True) for name in ("RESIDENT", "SWAP", "POINTS", "ADJ", "USER")),
     Head("CGROUP", path=True),
 )
+_RESIDENT: Final = [head.name for head in _HEADS].index("RESIDENT")
 _OOM_SCORE_ADJ_MIN: Final = "-1000"
 
 Fields = Mapping[str, str]
 
 
-def render_tasks(event: DecodedEvent) -> Iterator[RenderableType]:
-    """Yield the section; nothing without a list of processes."""
-    tasks = parse_tasks(event.attributes.text(semconv.TASKS_LARGEST) or "")
+def describe_tasks(event: DecodedEvent) -> Section | None:
+    """Return the section; ``None`` without a list of processes."""
+    tasks = parse_logfmt(event.attributes.texts(semconv.TASKS_LARGEST))
     if not tasks:
-        return
-    yield page.heading("Top memory consumers")
-    yield page.paragraph(_caption(event, len(tasks)), "dim")
-    marked = [index for index, task in enumerate(tasks) if task.get("killed") == "true"]
-    yield page.marked_table(_HEADS, [_cells(task) for task in tasks], marked)
+        return None
+    return Section("tasks", "Top memory consumers", tuple(_elements(event, tasks)))
+
+
+def _elements(event: DecodedEvent, tasks: Sequence[Fields]) -> Iterator[Element]:
+    yield Paragraph(_caption(event, len(tasks)), "muted")
+    sizes = [_size(task, "resident") for task in tasks]
+    yield Table(
+        _HEADS,
+        tuple(map(_cells, tasks)),
+        tuple(index for index, task in enumerate(tasks) if task.get("killed") == "true"),
+        mark="killed",
+        bar_column=_RESIDENT,
+        shares=tuple(size / (max(sizes) or 1) for size in sizes),
+    )
     protected = [task for task in tasks if task.get("score_adj") == _OOM_SCORE_ADJ_MIN]
     if protected:
         names = ", ".join(f"{task.get('comm')} ({task.get('pid')})" for task in protected)
-        yield page.paragraph(f"Protected by oom_score_adj -1000: {names}")
+        yield Paragraph(f"Protected by oom_score_adj -1000: {names}")
 
 
-def parse_tasks(logfmt: str) -> list[Fields]:
-    """Parse the lines of ``oom.tasks.largest`` (logfmt, with texts as in JSON)."""
-    return [
-        {name: _unquote(value) for name, value in _FIELD.findall(line)}
-        for line in logfmt.splitlines()
-    ]
+def parse_logfmt(lines: Iterable[str]) -> list[Fields]:
+    """Parse texts such as those of ``oom.tasks.largest``: logfmt, with texts as in JSON."""
+    return [{name: _unquote(value) for name, value in _FIELD.findall(line)} for line in lines]
 
 
 def _unquote(value: str) -> str:
@@ -77,14 +82,19 @@ def _when(delay_s: float) -> str:
 
 
 def _cells(task: Fields) -> tuple[str, ...]:
-    resident, swap = task.get("resident", ""), task.get("swap", "0")
+    swap = _size(task, "swap")
     return (
         task.get("pid", ""),
         task.get("comm", ""),
-        format_bytes(int(resident)) if resident.isdecimal() else "",
-        format_bytes(int(swap)) if swap.isdecimal() and swap != "0" else "-",
+        format_bytes(_size(task, "resident")) if task.get("resident", "").isdecimal() else "",
+        format_bytes(swap) if swap else "-",
         task.get("points", "-"),
         task.get("score_adj", "-"),
         task.get("uid", "-"),
         task.get("memcg", "-"),
     )
+
+
+def _size(task: Fields, name: str) -> int:
+    text = task.get(name, "")
+    return int(text) if text.isdecimal() else 0

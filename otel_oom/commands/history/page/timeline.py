@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from rich.console import RenderableType
-
-from otel_oom.commands.console import page
+from otel_oom.commands.elements import Element, Section, Step, Tone, known_facts
 from otel_oom.commands.history import labels
 from otel_oom.commands.history.entry import Entry
 from otel_oom.model.units import NS_PER_MS, NS_PER_S, format_bytes
@@ -25,43 +23,47 @@ _REAPER_STAGES: Final = {
 _STATUSES: Final = {
     "delivered": "accepted by the backend",
     "queued": "queued: see otel-oom queue",
+    "excluded": "not sent: excluded by a filter or processor",
     "pending": "pending: this page shows what is known so far",
 }
 
 
-def render_timeline(entry: Entry) -> Iterator[RenderableType]:
-    """Yield the section."""
+def describe_timeline(entry: Entry) -> Section:
+    """Return the section."""
+    return Section("timeline", "Timeline", tuple(_elements(entry)))
+
+
+def _elements(entry: Entry) -> Iterator[Element]:
     event = entry.event
-    yield page.heading("Timeline")
-    for unix_ns, step in sorted(_steps(event), key=lambda timed: timed[0]):
-        yield from page.row(_distance(unix_ns - event.unix_ns), step)
+    for unix_ns, text, tone in sorted(_steps(event), key=lambda timed: timed[0]):
+        yield Step(format_distance(unix_ns - event.unix_ns), text, tone)
     if event.name == semconv.EVENT_KILL and not _has_ended(event):
-        yield from page.row("…", "no exit of the victim recorded yet", "yellow")
+        yield Step("…", "no exit of the victim recorded yet", "warning")
     for signal, status in (("log", entry.log_status), ("span", entry.span_status)):
-        text = None if status is None else _STATUSES.get(status, status)
-        yield from page.row(signal, text, labels.status_style(status))
+        sentence = None if status is None else _STATUSES.get(status, status)
+        yield from known_facts(signal, sentence, labels.status_tone(status))
 
 
-def _steps(event: DecodedEvent) -> Iterator[tuple[int, str]]:
+def _steps(event: DecodedEvent) -> Iterator[tuple[int, str, Tone]]:
     attributes = event.attributes
-    started = _unix_ns(attributes.text("process.creation.time"))
+    started = parse_unix_ns(attributes.text("process.creation.time"))
     if started is not None:
-        yield started, "victim started"
+        yield started, "victim started", ""
     what = "kernel chose the victim and sent SIGKILL" if event.span_events else "event occurred"
-    yield event.unix_ns, f"{what} ({labels.format_time(event.unix_ns, exact=True)})"
+    yield event.unix_ns, f"{what} ({labels.format_time(event.unix_ns, exact=True)})", "alarm"
     snapshot_s = attributes.number(semconv.SNAPSHOT_DELAY)
     if snapshot_s is not None:
         step = "agent read the statistics of cgroup and host"
-        yield event.unix_ns + int(snapshot_s * NS_PER_S), step
+        yield event.unix_ns + int(snapshot_s * NS_PER_S), step, ""
     tasks_s = attributes.number(semconv.TASKS_DELAY)
     if tasks_s is not None:
         lister = "kernel" if tasks_s < 0 else "agent"
-        yield event.unix_ns + int(tasks_s * NS_PER_S), f"{lister} listed the processes"
-    yield event.stored_unix_ns, "event stored on disk"
+        yield event.unix_ns + int(tasks_s * NS_PER_S), f"{lister} listed the processes", ""
+    yield event.stored_unix_ns, "event stored on disk", ""
     for stage in event.span_events:
         text = _stage(stage)
         if text:
-            yield stage.unix_ns, text
+            yield stage.unix_ns, text, ""
 
 
 def _stage(stage: SpanEvent) -> str | None:
@@ -69,6 +71,8 @@ def _stage(stage: SpanEvent) -> str | None:
         resident = stage.attributes.integer(semconv.REAPER_RESIDENT)
         text = _REAPER_STAGES.get(stage.attributes.text(semconv.REAPER_STAGE) or "", "oom_reaper")
         return text + (f", {format_bytes(resident)} left" if resident is not None else "")
+    if stage.name == semconv.EVENT_LIMIT_APPROACHED:
+        return f"usage rose to {stage.attributes.integer(semconv.GROWTH_PERCENT)} % of the limit"
     if stage.name == semconv.EVENT_VICTIM_EXITED:
         signal = stage.attributes.integer(semconv.VICTIM_EXIT_SIGNAL)
         return "victim exited" + (f", by signal {signal}" if signal else "")
@@ -83,7 +87,8 @@ def _has_ended(event: DecodedEvent) -> bool:
     return skipped or any(stage.name in ends for stage in event.span_events)
 
 
-def _distance(ns: int) -> str:
+def format_distance(ns: int) -> str:
+    """Return a time before or after the kill, in milliseconds if it is short."""
     seconds = abs(ns) / NS_PER_S
     sign = "-" if ns < 0 else "+"
     if seconds < 10:  # noqa: PLR2004  ten seconds in milliseconds are still easy to read
@@ -98,7 +103,8 @@ def _distance(ns: int) -> str:
     return f"{sign}{hours} h {minutes} min" if hours else f"{sign}{minutes} min {rest} s"
 
 
-def _unix_ns(text: str | None) -> int | None:
+def parse_unix_ns(text: str | None) -> int | None:
+    """Return a time in ISO 8601 in nanoseconds of Unix time; ``None`` if it is none."""
     try:
         return None if text is None else int(datetime.fromisoformat(text).timestamp() * NS_PER_S)
     except ValueError:

@@ -5,38 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from rich.console import RenderableType
-
-from otel_oom.commands.console import page
-from otel_oom.commands.history.labels import CONTAINER_ID_CHARS, claim_suffix
+from otel_oom.commands.elements import Element, Section, known_facts
+from otel_oom.commands.history.labels import CONTAINER_ID_CHARS, claim_suffix, ordinal
 from otel_oom.model.units import format_bytes
 from otel_oom.otlp import semconv
 from otel_oom.otlp.decode import DecodedEvent
 
-RESIDENT_PARTS: Final = {
+_RESIDENT_PARTS: Final = {
     semconv.VICTIM_MEMORY_ANON: "anonymous",
     semconv.VICTIM_MEMORY_FILE: "of files",
     semconv.VICTIM_MEMORY_SHMEM: "shared",
 }
 
 
-def render_victim(event: DecodedEvent) -> Iterator[RenderableType]:
-    """Yield the section; nothing for an event without a victim."""
+def resident_bytes(event: DecodedEvent) -> int | None:
+    """Return the resident memory of the victim, if any of it is known."""
+    parts = [value for value in map(event.attributes.integer, _RESIDENT_PARTS) if value is not None]
+    return sum(parts) if parts else None
+
+
+def describe_victim(event: DecodedEvent) -> Section | None:
+    """Return the section; ``None`` for an event without a victim."""
+    if event.attributes.integer("process.pid") is None:
+        return None
+    return Section("victim", "Victim", tuple(_facts(event)))
+
+
+def _facts(event: DecodedEvent) -> Iterator[Element]:
     attributes = event.attributes
-    if attributes.integer("process.pid") is None:
-        return
-    yield page.heading("Victim")
-    yield from page.row("service", _service(event))
-    yield from page.row("pod", _pod(event))
-    yield from page.row("container", _container(event))
-    yield from page.row("unit", _unit(event))
-    yield from page.row("process", _process(event), "bold")
-    yield from page.row("program", attributes.text("process.executable.path"))
-    yield from page.row("command", _command(event))
-    yield from page.row("memory", _memory(event))
-    yield from page.row("cgroup", attributes.text(semconv.VICTIM_MEMCG_PATH))
-    yield from page.row("host", event.resource.text("host.name"))
-    yield from page.row("incomplete", attributes.text(semconv.ENRICHMENT_ERROR), "yellow")
+    yield from known_facts("service", _service(event))
+    yield from known_facts("pod", _pod(event))
+    yield from known_facts("container", _container(event))
+    yield from known_facts("unit", _unit(event))
+    yield from known_facts("process", _process(event), "strong")
+    yield from known_facts("repeat", _repeat(event), "warning")
+    yield from known_facts("program", attributes.text("process.executable.path"))
+    yield from known_facts("runtime", _runtime(event))
+    yield from known_facts("command", _command(event))
+    yield from known_facts("memory", _memory(event))
+    yield from known_facts("cgroup", attributes.text(semconv.VICTIM_MEMCG_PATH))
+    yield from known_facts("host", event.resource.text("host.name"))
+    errors = "; ".join(attributes.texts(semconv.ENRICHMENT_ERROR))
+    yield from known_facts("incomplete", errors, "warning")
+
+
+def _repeat(event: DecodedEvent) -> str | None:
+    count = event.attributes.integer(semconv.REPEAT_COUNT) or 1
+    if count == 1:
+        return None
+    first_time = event.attributes.text(semconv.REPEAT_FIRST_TIME)
+    return f"the {ordinal(count)} kill of this program since {first_time}"
 
 
 def _service(event: DecodedEvent) -> str | None:
@@ -110,19 +128,26 @@ def _process(event: DecodedEvent) -> str:
     return ", ".join(filter(None, parts))
 
 
+def _runtime(event: DecodedEvent) -> str | None:
+    attributes = event.attributes
+    name, version = map(attributes.text, ("process.runtime.name", "process.runtime.version"))
+    if name is None:
+        return None
+    settings = " ".join(attributes.texts(semconv.VICTIM_RUNTIME_SETTINGS))
+    return (f"{name} {version}" if version else name) + (f", {settings}" if settings else "")
+
+
 def _command(event: DecodedEvent) -> str | None:
-    words = event.attributes.values.get("process.command_args")
-    return " ".join(words) if isinstance(words, tuple) else None
+    return " ".join(event.attributes.texts("process.command_args")) or None
 
 
 def _memory(event: DecodedEvent) -> str | None:
-    attributes = event.attributes
-    parts = [(attributes.integer(name), label) for name, label in RESIDENT_PARTS.items()]
-    sizes = [part for part, _ in parts if part is not None]
-    if not sizes:
+    attributes, resident = event.attributes, resident_bytes(event)
+    if resident is None:
         return None
+    parts = [(attributes.integer(name), label) for name, label in _RESIDENT_PARTS.items()]
     breakdown = ", ".join(f"{format_bytes(part)} {label}" for part, label in parts if part)
-    text = f"{format_bytes(sum(sizes))} resident" + (f" ({breakdown})" if breakdown else "")
+    text = f"{format_bytes(resident)} resident" + (f" ({breakdown})" if breakdown else "")
     swap = attributes.integer(semconv.VICTIM_MEMORY_SWAP)
     tables = attributes.integer(semconv.VICTIM_MEMORY_PAGE_TABLES)
     text += f", {format_bytes(swap)} in swap" if swap else ""

@@ -13,7 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from otel_oom.commands.replay.decompress import Stream
-from otel_oom.commands.replay.prefilter import BLOCK_BYTES, SIGN, RawLine, ReportWindow
+from otel_oom.commands.replay.prefilter import (
+    BLOCK_BYTES,
+    RawLine,
+    ReportWindow,
+    find_body,
+)
+from otel_oom.commands.replay.signs import SIGN
 
 BEGIN: Final = b"__CURSOR="
 """The beginning of each entry of journalctl(1)."""
@@ -34,7 +40,7 @@ def prefilter_entries(
     while reader.fill(1):
         if not window.is_open:
             # Each entry has its own time and boot, so skipped ones do not matter.
-            reader.skip_plain()
+            reader.skip_plain(window)
         end, whole = reader.find_end()
         entry = reader.data[reader.position : end] if whole else b""
         reader.position = end + 2
@@ -85,13 +91,20 @@ class _Reader:
             self._plain_end = 0
         return True
 
-    def skip_plain(self) -> None:
-        """Go to the entry of the next sign or sized field: all entries before it are plain."""
+    def skip_plain(self, window: ReportWindow) -> None:
+        """Go to the entry of the next sign or sized field: all entries before it are plain.
+
+        A sign at the end of a report opens the window where the report begins without a sign.
+        """
         if self._plain_end <= self.position:
             sized = _SIZED_FIELD.search(self.data, self.position)
             self._plain_end = sized.start() if sized else len(self.data)
         sign = SIGN.search(self.data, self.position, self._plain_end)
         until = sign.start() if sign else self._plain_end
+        body = find_body(self.data, self.position, until) if window.may_follow_body(sign) else -1
+        if body >= 0:
+            window.open()
+            until = body
         before = self.data.rfind(b"\n\n", self.position, until)
         if before >= 0:
             self.position = before + 2

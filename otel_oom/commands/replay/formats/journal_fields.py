@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from otel_oom.capture.userspace.daemons import UNITS, is_program_of
 from otel_oom.commands.replay.formats.journal_export import parse_fields
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.linux.systemd.journal_entry import format_boot_id
@@ -37,7 +38,16 @@ def parse_json_entry(raw: bytes, *, allow_unverified: bool = False) -> LoggedLin
         entry = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entry, dict) or "MESSAGE" not in entry:
+    if not isinstance(entry, dict):
+        return None
+    return parse_journal_object(entry, allow_unverified=allow_unverified)
+
+
+def parse_journal_object(
+    entry: Mapping[str, Any], *, allow_unverified: bool = False
+) -> LoggedLine | None:
+    """Return the kernel's line in an entry whose JSON is parsed; see :func:`parse_json_entry`."""
+    if "MESSAGE" not in entry:
         return None
     fields = {name: _bytes(value) for name, value in entry.items()}
     present = {name: value for name, value in fields.items() if value is not None}
@@ -63,22 +73,38 @@ def _bytes(value: Any) -> bytes | None:  # noqa: ANN401  JSON
 
 def _line(fields: Fields, *, allow_unverified: bool) -> LoggedLine | None:
     # Only journald sets fields that begin with an underscore; user space may set the others.
-    unverified = "_TRANSPORT" not in fields
-    if fields.get("_TRANSPORT", b"kernel") != b"kernel" or (unverified and not allow_unverified):
+    unit = _daemon_unit(fields)
+    unverified = ("_TRANSPORT" if unit is None else "_SYSTEMD_UNIT") not in fields
+    if "MESSAGE" not in fields or (unverified and not allow_unverified):
         return None
-    if fields.get("SYSLOG_FACILITY", b"0") != b"0" or "MESSAGE" not in fields:
+    is_kernel = fields.get("_TRANSPORT", b"kernel") == b"kernel"
+    if unit is None and (not is_kernel or fields.get("SYSLOG_FACILITY", b"0") != b"0"):
         return None
     printed_us = _micros(fields, "_SOURCE_MONOTONIC_TIMESTAMP")
     return LoggedLine(
         FORMAT,
         decode_bytes(fields["MESSAGE"]),
         since_boot_ns=None if printed_us is None else printed_us * NS_PER_US,
-        when=_unix_ns(fields, printed_us),
+        when=_unix_ns(fields, printed_us) if unit is None else _sent_unix_ns(fields),
         host=decode_bytes(fields["_HOSTNAME"][:_MAX_HOST_BYTES]) if "_HOSTNAME" in fields else None,
         host_id=_id(fields, "_MACHINE_ID"),
         boot_id=format_boot_id(_id(fields, "_BOOT_ID") or "") or "",
         unverified=unverified,
+        unit=unit,
     )
+
+
+def _daemon_unit(fields: Fields) -> str | None:
+    """Return the unit of a userspace OOM daemon, which wrote an entry; ``None`` for others."""
+    name = fields.get("_SYSTEMD_UNIT")
+    if name is None and "_TRANSPORT" not in fields:
+        name = fields.get("SYSLOG_IDENTIFIER", b"") + b".service"
+    unit = decode_bytes(name or b"")
+    if unit not in UNITS or fields.get("_TRANSPORT") == b"kernel":
+        return None
+    executable = fields.get("_EXE")
+    is_own = executable is None or is_program_of(unit, decode_bytes(executable))
+    return unit if is_own else None
 
 
 def _unix_ns(fields: Fields, printed_us: int | None) -> int | None:
@@ -91,6 +117,12 @@ def _unix_ns(fields: Fields, printed_us: int | None) -> int | None:
         delay_us = read_uptime_us - printed_us
         read_us -= delay_us if 0 <= delay_us < _MAX_DELAY_US else 0
     return read_us * NS_PER_US
+
+
+def _sent_unix_ns(fields: Fields) -> int | None:
+    """Return when a program sent its message, or else when it was received."""
+    sent_us = _micros(fields, "_SOURCE_REALTIME_TIMESTAMP")
+    return _unix_ns(fields, None) if sent_us is None else sent_us * NS_PER_US
 
 
 def _micros(fields: Fields, name: str) -> int | None:

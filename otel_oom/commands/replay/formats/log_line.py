@@ -10,6 +10,9 @@ from msgspec import Struct
 
 from otel_oom.model.units import NS_PER_S
 
+TEXT: Final = "text"
+"""The format of a line without a known prefix."""
+
 _MAX_SECOND: Final = 59
 
 
@@ -48,12 +51,14 @@ class PartialTimestamp(Struct, frozen=True):
 
 
 class LoggedLine(Struct, frozen=True):
-    """A line of the kernel, as some program has stored it.
+    """A line of the kernel or of a userspace OOM daemon, as some program has stored it.
 
     ``format`` names the program. ``since_boot_ns`` is the time on the log's own clock. ``when`` is
-    that on the wall clock: Unix time in nanoseconds, or as written. ``host`` is the host's name,
-    ``host_id`` its machine-id(5). ``boot_id`` is empty if unknown. ``caller`` is the id of
-    the printing thread. ``unverified``: any program can have written the line.
+    that on the wall clock: Unix time in nanoseconds, or as written. ``elapsed_ns`` is the time
+    since the line before, where that is all it has. ``host`` is the host's name, ``host_id`` its
+    machine-id(5). ``boot_id`` is empty if unknown. ``caller`` is the id of
+    the printing thread. ``unverified``: any program can have written the line. ``unit`` is that of
+    the daemon, ``None`` for the kernel.
     """
 
     format: str
@@ -65,3 +70,5 @@ class LoggedLine(Struct, frozen=True):
     boot_id: str = ""
     caller: int | None = None
     unverified: bool = False
+    elapsed_ns: int | None = None
+    unit: str | None = None

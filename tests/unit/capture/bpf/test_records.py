@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import json
 import os
 import re
@@ -38,6 +37,7 @@ BPF = REPOSITORY / "bpf"
 UNIX_OFFSET_NS = 1_000_000_000_000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
+ENUMS = ("kind", "flag", "reaper_stage", "mapping_kind")
 STRUCTURES = {
     "oom_header": records.Header,
     "oom_task": records.TaskRecord,
@@ -53,6 +53,11 @@ STRUCTURES = {
     "oom_reaper_record": records.ReaperRecord,
     "oom_counters": records.Counters,
     "oom_lost_kills": records.LostKills,
+    "oom_sysrq_request": records.SysrqRequest,
+    "oom_user_text": records.UserTextRecord,
+    "oom_start_text": records.StartTextRecord,
+    "oom_mapping": records.MappingRecord,
+    "oom_mappings": records.MappingsRecord,
 }
 
 
@@ -64,7 +69,7 @@ def btf(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("layout")
     # Only types of variables are in the type information.
     variables = [f"struct {name} {name};" for name in STRUCTURES]
-    variables += [f"enum oom_{name} {name};" for name in ("kind", "flag", "reaper_stage")]
+    variables += [f"enum oom_{name} {name};" for name in ENUMS]
     source = folder / "layout.c"
     source.write_text(
         "\n".join(['#include "vmlinux_min.h"', '#include "events.h"', *variables, ""])
@@ -100,6 +105,7 @@ def test_python_and_c_have_the_same_enums(btf: list[dict[str, Any]]) -> None:
         for name, value in vars(records).items()
         if name.startswith(("KIND_", "FLAG_"))
     }
+    ours |= {f"OOM_MAPPING_{name.upper()}": v for v, name in records.MAPPING_KINDS.items()}
     ours |= {f"OOM_REAPER_{name.upper()}": value for value, name in records.STAGES.items()}
     assert {name: value for name, value in values.items() if name.startswith("OOM_")} == ours
 
@@ -118,6 +124,14 @@ def test_python_and_c_have_the_same_constants() -> None:
         "BUILD_ID_LEN": records.BUILD_ID_LEN,
         "MAX_MARKS": records.MAX_MARKS,
         "HOLDER_LEN": records.HOLDER_LEN,
+        "UNIT_LEN": records.UNIT_LEN,
+        "CHUNK_LEN": records.CHUNK_LEN,
+        "ARGUMENT_CHUNKS": records.ARGUMENT_CHUNKS,
+        "ENVIRON_CHUNKS": records.ENVIRON_CHUNKS,
+        "START_TEXTS": records.START_TEXTS,
+        "MAPPINGS": records.MAPPINGS,
+        "MAPPING_NAME_LEN": records.MAPPING_NAME_LEN,
+        "MAPPING_SLOTS": records.MAPPING_SLOTS,
     }
 
 
@@ -226,9 +240,7 @@ def test_exit_is_decoded() -> None:
 
 def test_record_before_the_attachment_is_recovered() -> None:
     for since_ns, recovered in ((500, False), (501, True)):
-        kill = dataclasses.replace(DECODER, since_ns=since_ns).decode(
-            bytes(victim_record()), UNIX_OFFSET_NS
-        )
+        kill = replace(DECODER, since_ns=since_ns).decode(bytes(victim_record()), UNIX_OFFSET_NS)
         assert isinstance(kill, OomKill)
         assert (kill.boottime_ns, kill.capture.recovered) == (500, recovered)
 

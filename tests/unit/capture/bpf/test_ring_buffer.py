@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -13,17 +14,18 @@ import pytest
 from otel_oom.capture.bpf.ring_buffer import RingBuffer, RingError
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-SIZE = PAGE
+WINDOW = 1 << 16
 BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Kernel:
     """The producer: it writes records, and sees how far they are consumed."""
 
-    def __init__(self) -> None:
-        """Make an empty ring; the second half of its data mirrors the first."""
+    def __init__(self, size: int) -> None:
+        """Make an empty ring of ``size`` bytes."""
+        self.size = size
         self.fd = os.memfd_create("ring")
-        os.ftruncate(self.fd, 2 * PAGE + 2 * SIZE)
+        os.ftruncate(self.fd, 2 * PAGE + size)
         self.produced = 0
 
     @property
@@ -32,10 +34,9 @@ class Kernel:
         return int.from_bytes(os.pread(self.fd, 8, 0), "little")
 
     def _write(self, position: int, data: bytes) -> None:
-        for offset in (position % SIZE, position % SIZE + SIZE, position % SIZE - SIZE):
-            for index, byte in enumerate(data):
-                if 0 <= offset + index < 2 * SIZE:
-                    os.pwrite(self.fd, bytes([byte]), 2 * PAGE + offset + index)
+        start = position % self.size
+        os.pwrite(self.fd, data[: self.size - start], 2 * PAGE + start)
+        os.pwrite(self.fd, data[self.size - start :], 2 * PAGE)
 
     def write(self, data: bytes, bits: int = 0) -> int:
         """Write a record; return its position."""
@@ -54,10 +55,10 @@ class Kernel:
         os.pwrite(self.fd, self.produced.to_bytes(8, "little"), PAGE)
 
 
-@pytest.fixture
-def kernel() -> Iterator[Kernel]:
+@pytest.fixture(params=[PAGE, 4 * WINDOW], ids=["one window", "four windows"])
+def kernel(request: pytest.FixtureRequest) -> Iterator[Kernel]:
     """Make a ring."""
-    producer = Kernel()
+    producer = Kernel(request.param)
     yield producer
     os.close(producer.fd)
 
@@ -65,7 +66,7 @@ def kernel() -> Iterator[Kernel]:
 @pytest.fixture
 def ring(kernel: Kernel) -> Iterator[RingBuffer]:
     """Make its consumer."""
-    with closing(RingBuffer(kernel.fd, SIZE)) as consumer:
+    with closing(RingBuffer(kernel.fd, kernel.size)) as consumer:
         yield consumer
 
 
@@ -100,13 +101,14 @@ def test_another_consumer_continues_at_the_position(kernel: Kernel, ring: RingBu
     kernel.write(b"second")
     records = ring.records()
     assert (next(records), next(records)) == (b"first", b"second")
-    with closing(RingBuffer(kernel.fd, SIZE)) as following:
+    with closing(RingBuffer(kernel.fd, kernel.size)) as following:
         assert list(following.records()) == [b"second"]
 
 
 def test_records_wrap_around_the_end(kernel: Kernel, ring: RingBuffer) -> None:
-    for number in range(3 * SIZE // 504):
-        data = bytes([number]) * 500
+    """A record has each byte once, wherever the end of the ring is in it."""
+    for length in range(400, 600):
+        data = bytes(number % 251 for number in range(length * max(1, kernel.size // PAGE // 8)))
         kernel.write(data)
         assert list(ring.records()) == [data]
 
@@ -135,7 +137,7 @@ def test_corrupt_ring_is_an_error_and_is_emptied(
     if corruption == "length":
         kernel.commit(position, 0x3FFFFFFF)
     else:
-        kernel.produce(2 * SIZE)
+        kernel.produce(2 * kernel.size)
     with pytest.raises(RingError):
         list(ring.records())
     assert list(ring.records()) == []
@@ -148,4 +150,35 @@ def test_closed_ring_and_other_files_are_errors(ring: RingBuffer) -> None:
     with pytest.raises(ValueError, match="closed"):
         ring.fileno()
     with Path("/dev/null").open("rb") as null, pytest.raises(OSError, match="denied"):
-        RingBuffer(null.fileno(), SIZE)
+        RingBuffer(null.fileno(), PAGE)
+
+
+def test_no_more_than_a_window_is_mapped(kernel: Kernel, ring: RingBuffer) -> None:
+    for _ in range(20):
+        kernel.write(b"x" * (kernel.size // 3))
+        assert len(list(ring.records())) == 1
+    maps = [
+        line for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:ring" in line
+    ]
+    mapped = sum(
+        int(end, 16) - int(start, 16)
+        for start, end in (line.split()[0].split("-") for line in maps)
+    )
+    assert mapped == 2 * PAGE + min(kernel.size, WINDOW)
+
+
+def test_a_record_that_cannot_be_mapped_stays_in_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(4 * WINDOW)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with closing(RingBuffer(kernel.fd, kernel.size)) as ring:
+        kernel.write(b"a" * 2 * WINDOW)
+        with monkeypatch.context() as patched:
+            patched.setattr("mmap.mmap", refuse)
+            with pytest.raises(MemoryError, match="Cannot allocate"):
+                list(ring.records())
+        assert kernel.consumed == 0
+        assert list(ring.records()) == [b"a" * 2 * WINDOW]
+    os.close(kernel.fd)

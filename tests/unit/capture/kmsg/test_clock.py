@@ -57,3 +57,14 @@ def test_suspended_time_is_added() -> None:
     clocks.monotonic, clocks.boottime = 11 * SECOND, 711 * SECOND
     clock.update(11 * SECOND)
     assert clock.to_boottime(11 * SECOND) == 711 * SECOND
+
+
+def test_a_log_that_began_ahead_is_within_the_tolerance() -> None:
+    """By 3.8 s on a slow arm64 machine, which lost ticks before it chose its clocksource."""
+    clocks = Clocks()
+    clock = clocks.log_clock()
+    clocks.monotonic = clocks.boottime = 60 * SECOND
+    clock.update(10 * SECOND)
+    marked = 10 * SECOND - 3_800_000_000
+    difference = clock.to_boottime(10 * SECOND) - clock.boottime_of_monotonic(marked)
+    assert abs(difference) <= clock.tolerance_ns

@@ -64,7 +64,7 @@ def test_exit_code_is_unknown_before_6_15_once_the_parent_has_waited(
 
     exit_, killed = kill_and_watch(sleeper, reaped=True)
     assert exit_.exit_code in {None, signal.SIGKILL}
-    monkeypatch.setattr("otel_oom.capture.kmsg.exit_watcher.fcntl.ioctl", unknown)
+    monkeypatch.setattr("otel_oom.linux.pidfd.fcntl.ioctl", unknown)
     with subprocess.Popen(["sleep", "60"]) as other:
         exit_, killed = kill_and_watch(other, reaped=True)
     assert exit_.exit_code is None

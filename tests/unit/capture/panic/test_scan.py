@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from otel_oom.capture.panic import scan
 from otel_oom.capture.panic.previous_boot import PreviousBoot
@@ -81,12 +81,18 @@ def test_panic_has_what_its_report_has(find: FindPanics, tmp_path: Path) -> None
         (SYSTEM_WIDE, HOST_REPORT, "none"),
         (DEADLOCK, [*HOST_REPORT, NO_KILLABLE_PROCESS], None),
         (COMPULSORY, HOST_REPORT, None),
+        # Before 4.19, and before 2.6.36.
+        (NO_KILLABLE_PROCESS, HOST_REPORT, None),
+        ("out of memory. panic_on_oom is selected", HOST_REPORT, None),
+        ("out of memory from page fault. panic_on_oom is selected.", HOST_REPORT, None),
+        ("out of memory(memcg). panic_on_oom is selected.", HOST_REPORT, None),
+        ("out of memory. Compulsory panic_on_oom is selected.", HOST_REPORT, None),
     ],
 )
 def test_panic_of_the_host_has_no_cgroup(
     find: FindPanics, tmp_path: Path, message: str, texts: list[str], constraint: str | None
 ) -> None:
-    """Of its three kinds only that of panic_on_oom=1 has a constraint."""
+    """Of its kinds only that of panic_on_oom=1 has a constraint."""
     write_pstore_records(tmp_path / "pstore", pstore_lines([*texts, *panic_lines(message)]))
     (event,) = find()
     assert event.message == message

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from msgspec.structs import replace
+from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from otel_oom.capture.userspace.daemons import EARLYOOM, OOMD, SYSTEMD_OOMD, installed_daemons
 from otel_oom.capture.userspace.messages import ParsedKill, parse_message
@@ -16,12 +16,21 @@ from otel_oom.enrich.event import enrich_userspace_kill
 from otel_oom.linux.systemd.journal_cursor import JournalCursor
 from otel_oom.model.events import UserspaceKill, VictimExit
 from otel_oom.model.snapshot import Snapshot
-from otel_oom.model.types import Capture, Memcg, Task, UserspaceOomDaemon
+from otel_oom.model.types import (
+    Capture,
+    Memcg,
+    OomTask,
+    Task,
+    TaskList,
+    UserspaceOomDaemon,
+)
 from otel_oom.otlp import semconv
-from otel_oom.otlp.encode import kill_counts
-from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_body, userspace_record
+from otel_oom.otlp.event import build_event
+from otel_oom.otlp.kill_counts import count_kills
+from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_body
 from otel_oom.store import Store
 from tests.testlib.samples.events import HOST, KILL, roundtrip
+from tests.testlib.sent_telemetry import find_faults
 
 MIB = 1 << 20
 
@@ -162,9 +171,7 @@ FORMATS: dict[str, tuple[str, str, ParsedKill]] = {
 @pytest.mark.parametrize("message_format", FORMATS)
 def test_every_message_format_is_parsed(message_format: str) -> None:
     unit, message, parsed = FORMATS[message_format]
-    assert parse_message(unit, message) == dataclasses.replace(
-        parsed, original=without_command(message)
-    )
+    assert parse_message(unit, message) == replace(parsed, original=without_command(message))
 
 
 def without_command(message: str) -> str:
@@ -295,9 +302,9 @@ def test_killed_cgroup_is_the_resource_without_a_process() -> None:
 def test_limit_of_earlyoom_is_in_the_message_before() -> None:
     _, message, parsed = FORMATS["earlyoom 1.7"]
     low = "low memory! at or below SIGTERM limits: mem  9.50%, swap 10.00%"
-    parsed = dataclasses.replace(parsed, original=message)
+    parsed = replace(parsed, original=message)
     killer = replace(parsed.killer, limit=9.5)
-    assert parse_message(EARLYOOM, message, low) == dataclasses.replace(parsed, killer=killer)
+    assert parse_message(EARLYOOM, message, low) == replace(parsed, killer=killer)
     assert parse_message(EARLYOOM, message, "mem avail: 9.50%") == parsed
     assert parse_message(EARLYOOM, low, message) is None
 
@@ -345,25 +352,44 @@ def test_only_a_death_by_the_signal_verifies_a_kill(
     assert attributes["oom.killer.verified"] is verified
     assert attributes[semconv.OUTCOME] == ("killed" if verified else "signalled")
     assert ("message alone" in userspace_body(enriched)) is not verified
-    ((counter, _),) = kill_counts(enriched).items()
-    assert f'"oom.killer.verified": {"true" if verified else "false"}' in counter
+    kills = count_kills(enriched)
+    assert kills
+    assert f'"oom.killer.verified": {"true" if verified else "false"}' in kills.label
 
 
 @pytest.mark.parametrize("message_format", FORMATS)
 def test_attributes_are_those_of_the_registry(message_format: str) -> None:
-    registry = Path(semconv.__file__).with_name("registry.yaml")
-    groups = {
-        group["id"]: group
-        for group in yaml.safe_load(registry.read_text(encoding="utf-8"))["groups"]
-    }
-    registered = {attribute["ref"] for attribute in groups["event.oom.kill"]["attributes"]}
     enriched = enrich_userspace_kill(
         userspace_kill(message_format), Snapshot(process_found=False), 0, HOST
     )
-    record = userspace_record(enriched).log_record
+    event = build_event(enriched)
+    readable, span = event.to_readable_record(), event.to_span()
+    assert span is not None
+    record = readable.log_record
     assert record.event_name == "oom.kill"
-    assert set(record.attributes or {}) <= registered
+    for request in (
+        encode_logs([readable]),
+        encode_spans([span]),
+    ):
+        assert list(find_faults(request)) == []
     assert "{" not in str(record.body)
+
+
+def test_processes_of_a_killed_cgroup_are_listed() -> None:
+    """Each as one that died, the largest first, in flat attributes too."""
+    tasks = (OomTask(11, "php-fpm", 5 * MIB, 0, None), OomTask(10, "nginx: m", MIB, None, None))
+    kill = userspace_kill(
+        "systemd-oomd 260, marked", tasks=TaskList("/a", 4_500_000_000, 2, 0, tasks)
+    )
+    enriched = enrich_userspace_kill(roundtrip(kill), Snapshot(process_found=False), 0, HOST)
+    assert list(find_faults(encode_logs([build_event(enriched).to_readable_record()]))) == []
+    attributes = userspace_attributes(enriched)
+    assert attributes["oom.tasks.largest"] == (
+        "pid=11 comm=php-fpm resident=5242880 killed=true",
+        'pid=10 comm="nginx: m" resident=1048576 killed=true',
+    )
+    assert attributes["oom.largest_task.pid"] == 11
+    assert (attributes["oom.tasks.count"], attributes["oom.tasks.delay"]) == (2, -0.5)
 
 
 def test_daemon_is_found_by_its_unit_file(tmp_path: Path) -> None:
@@ -396,8 +422,8 @@ def test_kills_by_daemon_and_kernel_are_two_events(tmp_path: Path) -> None:
             for event in (by_earlyoom, by_kernel, by_earlyoom, by_kernel)
         ]
         assert recorded == [True, True, False, False]
-        assert store.boot_tally(KILL.boot_id).recorded == 1
-        assert [one.tgid for one in store.stored_kills(KILL.boot_id, 9)] == [4711]
+        assert store.tally.read(KILL.boot_id).recorded == 1
+        assert [one.tgid for one in store.tally.stored_kills(KILL.boot_id, 9)] == [4711]
         # An exit of the kernel side belongs to the kill by the kernel, whose span waits for it.
         end = VictimExit(4711, KILL.victim.start_boottime_ns, KILL.boottime_ns + 1, 9)
         assert store.add_exit(KILL.boot_id, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import signal
 import subprocess
@@ -149,3 +150,21 @@ def test_a_signalled_process_is_dying(victim: subprocess.Popen[bytes]) -> None:
         return stat.dying
 
     wait_until(is_dying, "a sign of its death")
+
+
+def test_a_cgroup_without_processes_is_killed_once(tmp_path: Path) -> None:
+    """systemd-oomd counts the processes that it killed; a rule acts again on an empty cgroup."""
+    (tmp_path / "a").mkdir()
+    try:
+        os.setxattr(tmp_path / "a", "user.oomd_kill", b"0")
+    except OSError as error:
+        require(False, f"extended attributes: {error}")  # noqa: FBT003  of another module
+    kill = replace(claim(path="/a"), verified=True)
+    with open_verifier(CgroupMount(tmp_path, "/", v1=False)) as verifier:
+        assert verifier.is_empty_kill(kill)
+        for count, empty in ((b"2", False), (b"2", True), (b"3", False)):
+            os.setxattr(tmp_path / "a", "user.oomd_kill", count)
+            assert verifier.is_empty_kill(kill) is empty
+        # A cgroup that is gone, or that has processes left, was not empty.
+        assert not verifier.is_empty_kill(replace(kill, memcg=Memcg(None, "/b")))
+        assert not verifier.is_empty_kill(replace(kill, verified=False))

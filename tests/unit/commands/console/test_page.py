@@ -13,7 +13,7 @@ from rich.console import RenderableType
 
 from otel_oom.commands.console import page
 from otel_oom.commands.console.output import UNLIMITED, new_console, open_console, render
-from otel_oom.commands.console.page import Head
+from otel_oom.commands.elements import Head
 from otel_oom.model.text import escape_for_terminal
 from tests.testlib.command import clean_environ
 
@@ -157,6 +157,7 @@ otel_oom.cli.build_parser().parse_args(["run"])
 JSON = """
 import otel_oom.commands.demo.run, otel_oom.commands.doctor.report, otel_oom.commands.queue
 import otel_oom.commands.history.events, otel_oom.commands.history.show
+import otel_oom.commands.history.report.run, otel_oom.commands.html.output
 import otel_oom.commands.replay.run
 """
 

@@ -8,10 +8,11 @@ import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
 
+from otel_oom.commands.console.elements import render_page
 from otel_oom.commands.console.output import new_console, render
 from otel_oom.commands.history.entry import Entry
-from otel_oom.commands.history.page import render_event
-from otel_oom.commands.history.page.tasks import parse_tasks
+from otel_oom.commands.history.page import describe_event
+from otel_oom.commands.history.page.tasks import parse_logfmt
 from otel_oom.enrich.event import (
     enrich_dropped_events,
     enrich_kill,
@@ -22,9 +23,12 @@ from otel_oom.enrich.event import (
 from otel_oom.enrich.types import EnrichedKill, StillAlive, VictimOutcome
 from otel_oom.model.events import OomKill
 from otel_oom.model.loss import MissedKills
+from otel_oom.model.mappings import VictimMapping, VictimMappings
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
-from otel_oom.otlp.encode import build_log_event, encode_log
+from otel_oom.model.usage import UsageHistory
+from otel_oom.otlp.encode import encode_log
+from otel_oom.otlp.event import build_event
 from otel_oom.otlp.snapshot_attributes import format_tasks
 from tests.testlib.samples.events import (
     CONTAINER_ID,
@@ -41,12 +45,14 @@ from tests.testlib.samples.events import (
     sample_kill,
 )
 from tests.testlib.samples.history import entry, log_entry
+from tests.testlib.samples.usage import LIMIT, leak, sample_series
+from tests.testlib.samples.usage import enriched_kill as enriched_usage_kill
 
 HOSTILE = 'a\x1b[2J"\\\n\u202e= [red]b[/red]'
 
 
 def show(*group: Entry, width: int = 100, colour: bool = False) -> str:
-    return render(render_event(group[-1], group), new_console(width, colour=colour))
+    return render(render_page(describe_event(group[-1], group)), new_console(width, colour=colour))
 
 
 def page(
@@ -69,7 +75,7 @@ def test_the_sections_are_in_order() -> None:
     one = sample_enriched_kill()
     text = page(one)
     begin = flat(text.partition("Victim")[0])
-    assert begin.endswith(flat(str(build_log_event(one).log_record.body)))
+    assert begin.endswith(flat(str(build_event(one).to_log_record().log_record.body)))
     headings = [line for line in text.splitlines() if re.match(r"[A-Z]", line)]
     order = [
         *("OOM kill, 2023-11-14T22:13:20Z", "Victim", "Limit"),
@@ -144,10 +150,30 @@ def test_the_victim_is_marked_among_the_tasks() -> None:
 def test_tasks_are_parsed_as_they_were_formatted() -> None:
     ranked = sample_enriched_kill().ranked_tasks
     hostile = replace(ranked[0], task=replace(ranked[0].task, comm=HOSTILE))
-    (task,) = parse_tasks(format_tasks([hostile]))
+    (task,) = parse_logfmt(format_tasks([hostile]))
     assert task["comm"] == HOSTILE
     assert task["pid"] == str(ranked[0].task.tgid)
     assert task["memcg"] == ranked[0].task.memcg
+
+
+def test_the_mappings() -> None:
+    largest = (
+        VictimMapping("anonymous", 300 << 20, 12, HOSTILE),
+        VictimMapping("heap", 64 << 20, 1),
+    )
+    kill = replace(KILL, mappings=VictimMappings(largest, 3015, 3002))
+    whole = page(enrich_kill(kill, SNAPSHOT, VictimOutcome(EXIT), KILL.time_unix_ns, HOST))
+    lines = section(whole, "Mappings of the victim").splitlines()
+    caption = "3015 mappings. SIZE is address space, not resident memory. 3002 more were not read."
+    assert flat(" ".join(lines)).startswith(caption)
+    rows = [re.split(r"  +", line.strip()) for line in lines if "MiB" in line]
+    assert [row[:3] for row in rows] == [
+        ["anonymous", "300.0 MiB", "12"],
+        ["heap", "64.0 MiB", "1"],
+    ]
+    assert rows[1][3] == "-"
+    assert "\x1b" not in whole
+    assert "Mappings" not in page(sample_enriched_kill())
 
 
 def test_the_allocation() -> None:
@@ -207,9 +233,11 @@ def test_the_settings_and_the_advice() -> None:
     one = sample_enriched_kill()
     text = page(one)
     assert "vm.oom_kill_allocating_task = 0: it kills the one with the highest oom_score" in text
-    advice = (build_log_event(one).log_record.attributes or {}).get("oom.advice")
+    advice = (build_event(one).to_log_record().log_record.attributes or {}).get("oom.advice")
     assert advice
-    assert flat(section(text, "Advice")) == advice
+    shown = flat(section(text, "Advice"))
+    assert shown.startswith(f"{advice} cause single_process evidence oom.limit.memcg.limit=")
+    assert shown.endswith("oom.victim.memory.page_tables=1048576")
     assert KILL.uid in section(text, "Identifiers")
     assert f"{KILL.trace_id:032x}" in section(text, "Identifiers")
 
@@ -300,3 +328,32 @@ def test_events_without_a_victim() -> None:
 def test_a_report_that_is_elsewhere(kill: OomKill, origin: str) -> None:
     enriched = enrich_kill(kill, SNAPSHOT, VictimOutcome(), 0, HOST)
     assert origin in flat(page(enriched))
+
+
+def test_the_curve_rises_to_the_limit() -> None:
+    """2 MiB a second pass each row of blocks, a fifth of 128 MiB, in 12.8 seconds."""
+    series = sample_series(leak, count=13, created_s=-64)
+    text = section(page(enriched_usage_kill(UsageHistory(limit=series))), "Before the kill")
+    lines = text.splitlines()
+    assert "leak: 2.0 MiB a second for 64 s" in lines[0]
+    begin = next(n for n, line in enumerate(lines) if "128.0 MiB, the limit" in line)
+    rows = [line.strip() for line in lines[begin + 1 : begin + 6]]
+    lengths = [len(row) for row in rows]
+    columns = 42
+    for number, length in enumerate(lengths):
+        assert length == pytest.approx(columns * (number + 1) / 5, abs=2)
+    assert all(row[-1] == "█" for row in rows)
+    assert lines[begin + 6].split() == ["-62.0", "s", "kill"]
+
+
+def test_the_timeline_has_the_approach() -> None:
+    one = page(enriched_usage_kill(UsageHistory(limit=sample_series(leak))))
+    text = section(one, "Timeline")
+    for words in ("-32.0 s usage rose to 50 %", "-16.0 s usage rose to 75 % of the limit"):
+        assert words in flat(text)
+
+
+def test_an_unknown_growth_has_its_reason() -> None:
+    history = UsageHistory(limit=sample_series(lambda _: 2 * LIMIT))
+    text = section(page(enriched_usage_kill(history)), "Before the kill")
+    assert "unknown: the usage was above the limit before" in flat(text)

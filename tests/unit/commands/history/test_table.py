@@ -6,9 +6,10 @@ import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
 
+from otel_oom.commands.console.elements import render_page
 from otel_oom.commands.console.output import new_console, render
 from otel_oom.commands.history.entry import Entry
-from otel_oom.commands.history.page import render_event
+from otel_oom.commands.history.page import describe_event
 from otel_oom.commands.history.table import render_events
 from otel_oom.enrich.event import (
     enrich_dropped_events,
@@ -21,7 +22,9 @@ from otel_oom.enrich.types import VictimOutcome
 from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import EventContainers
 from otel_oom.model.types import Memcg
+from otel_oom.model.units import NS_PER_S
 from otel_oom.otlp.encode import encode_log
+from otel_oom.store.types import RepeatedKill
 from tests.testlib.samples.events import (
     CONTAINER_ID,
     DECISION,
@@ -48,6 +51,21 @@ def listed(one: Entry, width: int = 400) -> list[str]:
 def row(one: Entry) -> list[str]:
     _, line = listed(one)
     return [part.strip() for part in line.split("  ") if part]
+
+
+@pytest.mark.parametrize(
+    ("count", "outcome"),
+    [(1, "killed"), (2, "killed, 2nd time"), (11, "killed, 11th time"), (23, "killed, 23rd time")],
+)
+def test_a_repeated_kill(count: int, outcome: str) -> None:
+    """In the list, and on its page with the time of the first."""
+    repeat = RepeatedKill(count, KILL.time_unix_ns - 60 * NS_PER_S)
+    repeated = entry(replace(sample_enriched_kill(), repeat=repeat))
+    assert row(repeated)[5] == outcome
+    page = render(render_page(describe_event(repeated, [])), new_console(200))
+    number = outcome.removeprefix("killed, ").removesuffix(" time")
+    sentence = f"the {number} kill of this program since 2023-11-14T22:12:20.000Z"
+    assert (sentence in page) == (count > 1)
 
 
 def test_a_kill_on_one_line() -> None:
@@ -81,12 +99,13 @@ def test_what_the_victim_claims_is_marked() -> None:
         kill = replace(KILL, memcg=Memcg(1, path))
         one = entry(enrich_kill(kill, snapshot, VictimOutcome(), 0, HOST))
         assert row(one)[3] == owner
-        page = render(render_event(one, [one]), new_console(200))
+        page = render(render_page(describe_event(one, [one])), new_console(200))
         assert owner.partition(" ")[2] in page
 
 
 def test_pods_and_containers_have_names() -> None:
     resource = {
+        "service.name": "cart",
         "k8s.pod.uid": POD_UID,
         "k8s.pod.name": "cart-7d",
         "k8s.namespace.name": "shop",
@@ -96,7 +115,7 @@ def test_pods_and_containers_have_names() -> None:
     assert (
         row(entry(replace(sample_enriched_kill(), resource=resource)))[3] == "pod shop/cart-7d/api"
     )
-    named = {"container.id": CONTAINER_ID, "container.name": "web"}
+    named = {"service.name": "shop", "container.id": CONTAINER_ID, "container.name": "web"}
     assert row(entry(replace(sample_enriched_kill(), resource=named)))[3] == "container web"
 
 
@@ -132,7 +151,8 @@ def test_the_table_fits_and_is_escaped(width: int) -> None:
     name = "x\x1b]0;pwned\x07\n漢字"
     victim = replace(KILL.victim, comm=name)
     one = sample_enriched_kill(victim=victim, memcg=Memcg(1, f"/{name}" * 30))
-    made = entry(replace(one, resource={"container.id": CONTAINER_ID, "container.name": name * 9}))
+    names = {"service.name": name, "container.name": name * 9}
+    made = entry(replace(one, resource={"container.id": CONTAINER_ID, **names}))
     head, line = listed(made, width)
     assert line.isprintable()
     assert max(cell_len(head), cell_len(line)) <= width

@@ -13,14 +13,15 @@ from types import FrameType
 import pytest
 
 from otel_oom.capture.panic.report import BootLogTail
-from otel_oom.commands.replay import boots, decompress, events
+from otel_oom.commands.replay import boots, decompress, events, line_reader, prefilter
 from otel_oom.commands.replay.deduplicate import Deduplicator
+from otel_oom.commands.replay.encoding import Utf8Stream
 from otel_oom.commands.replay.events import Event, EventExtractor
-from otel_oom.commands.replay.formats import journal_export
+from otel_oom.commands.replay.formats import journal_export, json_stream
 from otel_oom.commands.replay.formats.log_line import LoggedLine
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import TimestampResolver
-from otel_oom.linux.kernel_log.parser import MAX_CHARS
+from otel_oom.linux.kernel_log.piece_joiner import MAX_CHARS
 from otel_oom.model.events import Panic
 from tests.testlib.samples.log_lines import KILLED, REPORT, killed_line
 from tests.testlib.samples.panics import HOST_REPORT, SYSTEM_WIDE, panic_lines
@@ -122,6 +123,7 @@ def test_a_boot_panics_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(searches) == 1
 
 
+@pytest.mark.slow
 def test_events_in_waiting_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log without a year: the end of the file dates its reports."""
     table, row = (
@@ -252,3 +254,57 @@ def test_a_program_may_complain_at_length(
     assert output == (tmp_path / "entries").read_bytes()
     assert len(message) < 8192
     assert ("xxx" in message) == bool(code)
+
+
+SPREAD = {
+    "an array without end": (b'[\n{"message": "', b"a"),
+    "a string of quotes": (b'[\n{"message": "', b'\\"'),
+    "objects in objects": (b'{\n "dmesg": [', b'{"a":'),
+    "arrays in arrays": (b"[{", b"["),
+    "entries without a field": (b"Tue 2023-11-14 21:00:00 UTC [s=a;i=1;b=b;m=c;t=d;x=e]\n", b"x"),
+    "UTF-16 without a line": (b"\xff\xfe", b"x\0"),
+    "a prefix without end": (b"| ", b"CPU: 1 PID: "),
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_a_log_without_a_newline_takes_bounded_memory(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of it takes no more: all bounds are made smaller than the log."""
+    head, unit = SPREAD[name]
+    monkeypatch.setattr(json_stream, "_MAX_RECORD_BYTES", 1 << 12)
+    monkeypatch.setattr(prefilter, "MAX_LINE_BYTES", 1 << 12)
+    monkeypatch.setattr(line_reader, "_HEAD_BYTES", 1 << 10)
+    block = (unit * (1 << 11))[: 1 << 11]
+    stream = decompress.LogStream(Utf8Stream(RepeatingStream(head, block, 15)), Path("log"))
+    extractor = EventExtractor(None, ENDED_NS)
+    tracemalloc.start()
+    try:
+        assert list(extractor.extract(line_reader.read_lines(stream))) == []
+        assert tracemalloc.get_traced_memory()[1] < 100 << 10
+    finally:
+        tracemalloc.stop()
+
+
+class RepeatingStream:
+    """A head, and so many times a block, of which no more than one is in memory."""
+
+    def __init__(self, head: bytes, block: bytes, times: int) -> None:
+        self._head = head
+        self._block = block
+        self._times = times
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next block, whatever the size."""
+        assert size
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        self._times -= 1
+        return self._block if self._times >= 0 else b""
+
+
+@pytest.mark.parametrize("opening", [b'{"a":', b"[", b'"', b'{"message": "'])
+def test_work_on_json_over_several_lines_is_linear(opening: bytes) -> None:
+    assert_linear(lambda size: lambda: replay(b"[\n{" + opening * size * 10))

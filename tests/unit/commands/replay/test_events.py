@@ -13,9 +13,12 @@ from otel_oom.commands.replay.events import EventExtractor
 from otel_oom.commands.replay.prefilter import RawLine
 from otel_oom.commands.replay.timestamps import FILE, LOG, WITHOUT_YEAR
 from otel_oom.enrich import event
+from otel_oom.enrich.event import limit_scope
 from otel_oom.enrich.host import Host
+from otel_oom.enrich.stack_analysis import analyse_stack
 from otel_oom.enrich.types import VictimOutcome
 from otel_oom.enrich.user_stack import UserSymbolizer
+from otel_oom.linux.containers.pod_cgroup import find_pod_cgroup
 from otel_oom.linux.kernel_log.line_types import Line
 from otel_oom.linux.systemd.unit_files import UnitSetting
 from otel_oom.model.events import NoVictim, OomKill, Panic
@@ -160,9 +163,28 @@ def test_lines_of_two_hosts_are_two_logs() -> None:
     ],
 )
 def test_a_report_ends_with_its_boot(log: list[str]) -> None:
-    (kill,) = replay_kills(log)
+    chosen, kill = replay_kills(log)
+    assert (chosen.memory, len(chosen.stack)) == (None, 5)
     assert kill.memcg is None
     assert not kill.stack
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        [*dmesg_lines(["usb 1-1: new device"] * 9, 1), *dmesg_lines(KILL[15:])],
+        [*syslog_lines(["usb 1-1: new device"] * 9), *syslog_lines(KILL[15:])],
+        format_json(journal_entries(["usb 1-1: new device", *KILL[15:]])),
+        format_export(journal_entries(["usb 1-1: new device", *KILL[15:]])),
+    ],
+)
+def test_a_report_without_its_head_is_read_from_each_producer(log: bytes | list[str]) -> None:
+    (kill,) = replay_kills(log)
+    assert kill.decision is not None
+    assert kill.decision.memcg_usage is not None
+    assert kill.decision.memcg_usage.limit == 16384 << 10
+    assert kill.tasks is not None
+    assert kill.tasks.count == 1
 
 
 @pytest.mark.parametrize("mark", [",oom_memcg=", ",task_memcg=", ",task="])
@@ -226,6 +248,21 @@ def test_a_group_is_one_incident_though_a_log_has_no_more_than_seconds(seconds: 
     assert [kill.victim.tgid for kill in others] == [5357, 5358]
     assert {kill.incident for kill in others} == {first.uid}
     assert first.incident is None
+
+
+def test_members_below_the_cgroup_of_a_group_have_its_beginning() -> None:
+    """A cgroup with children that account memory has no processes: the kernel's cgroup v2 rule."""
+    group = GROUP_KILL.replace("/outer", "/kubepods/pod11111111-2222-3333-4444-555555555555")
+    inner = "/kubepods/pod11111111-2222-3333-4444-555555555555"
+    report = [line.replace("/outer", inner) for line in REPORT]
+    first, *rest = replay_kills(
+        dmesg_lines([*report, KILLED, group, killed_line(6), killed_line(7)])
+    )
+    assert first.memcg is not None
+    assert first.memcg.path == f"{inner}/inner"
+    assert [kill.memcg and kill.memcg.path for kill in rest] == [f"{inner}/…"] * 2
+    assert [limit_scope(kill, analyse_stack(kill.stack)) for kill in rest] == ["pod", "pod"]
+    assert find_pod_cgroup(f"{inner}/…") == find_pod_cgroup(f"{inner}/inner")
 
 
 def test_kills_long_after_a_group_are_their_own() -> None:

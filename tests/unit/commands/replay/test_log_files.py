@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import random
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -114,6 +115,14 @@ def test_zstd_that_needs_much_memory_is_rejected(tmp_path: Path) -> None:
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     (tmp_path / "log").write_bytes(compressor.compress(PLAIN) + compressor.flush())
     with pytest.raises(UnreadableFileError, match="too much memory"):
+        _read(tmp_path / "log")
+
+
+def test_zstd_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the extra that has it."""
+    (tmp_path / "log").write_bytes(zstandard.compress(PLAIN))
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(UnreadableFileError, match=r"pip install 'otel-oom\[zstd\]'"):
         _read(tmp_path / "log")
 
 

@@ -131,6 +131,7 @@ def test_a_field_of_a_gigabyte_costs_a_bounded_memory() -> None:
     assert peak < 16 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [1, 1000])
 def test_an_export_that_is_cut_off_ends(piece: int) -> None:
     whole = format_export(journal_entries(KILL[:3])) + b"A=b\n" + _counted("MESSAGE", b"x" * 50)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -26,15 +25,6 @@ def _ns(*date: int) -> int:
 
 def _dated(month: int, day: int, year: int | None = None) -> LoggedLine:
     return LoggedLine("syslog", "", when=PartialTimestamp(year, month, day, 12, 0, 0))
-
-
-@pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def _years(ended: tuple[int, ...], *dates: tuple[int, int]) -> list[int]:

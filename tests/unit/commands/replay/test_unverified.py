@@ -232,3 +232,10 @@ def test_a_directory_without_end_is_cut_off(
     assert len(selected.files) == 2
     (error,) = selected.errors
     assert "more than 4 files" in error
+
+
+def test_a_head_of_an_entry_in_a_message_is_not_the_kernels() -> None:
+    """In the long format of logcat, an app can print what begins an entry."""
+    head = "[ 11-14 21:00:00.123     0:    0 I/         ]"
+    forged = [line for text in FORGED for line in (head, text, "")]
+    assert replay(["[ 11-14 21:00:00.123  4711: 4711 I/app      ]", "x", *forged]) == []

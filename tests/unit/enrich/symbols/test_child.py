@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,14 +47,14 @@ def test_a_process_that_hangs_in_the_kernel_is_not_waited_for(
 ) -> None:
     """A killed process stays while its file system hangs: two are left, and no third is started."""
     started: list[int] = []
-    real_start, real_is_reaped = child._start, child._is_reaped  # noqa: SLF001  the seam of the fault
+    real_start, real_reap = child._start, child._reap  # noqa: SLF001  the seam of the fault
 
     def start(theirs: socket.socket) -> int:
         started.append(real_start(theirs))
         return started[-1]
 
     monkeypatch.setattr(child, "_start", start)
-    monkeypatch.setattr(child, "_is_reaped", lambda _: False)
+    monkeypatch.setattr(child, "_reap", lambda _: None)
     monkeypatch.setattr(child, "_REAP_PAUSE_S", 0)
     runner = SymbolChild()
     try:
@@ -62,7 +65,7 @@ def test_a_process_that_hangs_in_the_kernel_is_not_waited_for(
         monkeypatch.undo()
         for pid in started:
             os.waitpid(pid, 0)
-    assert all(map(real_is_reaped, started))
+    assert [real_reap(pid) for pid in started] == [0.0, 0.0]
     assert runner.run(REQUEST, timeout_s=60) == [NO_SYMBOL], "it works again once they have ended"
 
 
@@ -71,6 +74,38 @@ def test_no_process_is_no_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SymbolChild().run(REQUEST, timeout_s=60) is None
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert SymbolChild().run(REQUEST, timeout_s=60) is None
+
+
+def test_a_spare_process_serves_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started after the request, is replaced if it was killed, and ends when unused."""
+    started: list[int] = []
+    real_start = child._start  # noqa: SLF001  the count of processes
+
+    def start(theirs: socket.socket) -> int:
+        started.append(real_start(theirs))
+        return started[-1]
+
+    monkeypatch.setattr(child, "_start", start)
+    runner = SymbolChild(spare_s=60)
+    assert runner.run(REQUEST, timeout_s=60) == [NO_SYMBOL]
+    assert len(started) == 1, "the kill does not wait for a spare one"
+    assert runner.settle()
+    assert len(started) == 2, "one for the request, one spare"
+    assert runner.run(REQUEST, timeout_s=60) == [NO_SYMBOL]
+    assert runner.settle()
+    assert len(started) == 3, "the spare one had the request"
+    os.kill(started[-1], signal.SIGKILL)
+    os.waitid(os.P_PID, started[-1], os.WEXITED | os.WNOWAIT)
+    assert runner.run(REQUEST, timeout_s=60) == [NO_SYMBOL]
+    assert runner.settle()
+    assert not runner.settle()
+    assert 0 < runner.end_spare() <= 60
+    later = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert runner.end_spare() == math.inf
+    for pid in started:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def test_secrets_of_the_agent_stay_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +128,6 @@ def test_libraries_that_leave_descriptors_open_do_no_harm(tmp_path: Path) -> Non
     os.set_inheritable(fd, True)  # noqa: FBT003  its only parameter
     try:
         request = REQUEST._replace(library_roots=(str(tmp_path),))
-        assert SymbolChild().run(request, timeout_s=60) == [FrameSymbol(b"lib.so", b"f", 0)]
+        assert SymbolChild().run(request, timeout_s=60) == [FrameSymbol(b"/lib/lib.so", b"f", 0)]
     finally:
         os.close(fd)

@@ -45,6 +45,7 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_json_of_any_shape_takes_little_memory(tmp_path: Path, name: str) -> None:
     """Parsed into objects, 4 MiB of it took 141 MB, of the 128 that the agent may have."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
 from otel_oom.linux.kernel_log.line_types import ExitingVictim, KilledProcess, Line, OomKillSummary
 from otel_oom.linux.kernel_log.parser import KernelLogParser
 from otel_oom.linux.kernel_log.report import (
@@ -223,3 +227,91 @@ def test_a_line_in_pieces_is_joined() -> None:
     assert isinstance(kill, LoggedKill)
     assert kill.report is not None
     assert kill.report.summary == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
+
+
+def finished(texts: list[str]) -> list[LoggedKill]:
+    """Return the kills of a log that has ended."""
+    parser = KernelLogParser()
+    events = [parser.feed(line) for line in make_lines(texts)]
+    return [each for each in (*events, *parser.finish()) if isinstance(each, LoggedKill)]
+
+
+OTHER_SUMMARY = REPORT[-1].replace("pid=5356,uid=0", "pid=6000,uid=7")
+
+
+def test_a_choice_whose_kill_is_lost_is_a_kill() -> None:
+    first, second = finished([*REPORT, OTHER_SUMMARY, killed_line(6000, uid=7)])
+    assert sorted([first.parsed.pid or 0, second.parsed.pid or 0]) == [5356, 6000]
+    lost = first if first.parsed.pid == 5356 else second
+    assert lost.parsed == KilledProcess(None, 5356, "tail", uid=0)
+    assert lost.report is not None
+    assert len(lost.report.stack) == 5
+
+
+def test_a_choice_before_that_of_another_report_is_one_kill() -> None:
+    """Logs of two hosts in one, without their names."""
+    kills = finished([*REPORT, OTHER_SUMMARY, KILLED, killed_line(6000, uid=7)])
+    assert [kill.parsed.pid for kill in kills] == [5356, 6000]
+    assert all(isinstance(kill.parsed, KilledProcess) and kill.parsed.memory for kill in kills)
+    assert [kill.report and kill.report.chosen and kill.report.chosen.pid for kill in kills] == [
+        *(5356, 6000),
+    ]
+
+
+def test_a_choice_is_a_kill_after_some_lines() -> None:
+    """A followed log has no end."""
+    parser = KernelLogParser()
+    given = make_lines([*REPORT, *(f"other {index}" for index in range(10_000))])
+    (kill,) = [event for line in given if isinstance(event := parser.feed(line), LoggedKill)]
+    assert kill.parsed.pid == 5356
+    assert parser.finish() == []
+
+
+def test_a_victim_that_was_exiting_is_no_kill_by_its_choice() -> None:
+    (kill,) = finished([*REPORT, EXITING])
+    assert isinstance(kill.parsed, ExitingVictim)
+
+
+@pytest.mark.parametrize("lost", [2, 10, 16, 20])
+def test_a_report_without_its_head_has_what_is_left(lost: int) -> None:
+    (kill,) = finished([*REPORT[lost:], KILLED])
+    assert kill.report is not None
+    assert kill.report.header is None
+    assert kill.report.trigger_tid is None
+    assert kill.report.task_table is not None
+    assert kill.report.task_table.count == 1
+    assert (kill.report.memcg_usage is not None) == (lost < 17)
+
+
+def test_a_warning_amid_a_report_without_its_head_is_not_its_task() -> None:
+    warning = ["CPU: 3 PID: 9 Comm: sh Not tainted 6.1 #1", "Call Trace:", " foo+0x1/0x2"]
+    index = REPORT.index("Tasks state (memory values in pages):")
+    (kill,) = finished([*REPORT[15:index], *warning, *REPORT[index:], KILLED])
+    assert kill.report is not None
+    assert (kill.report.trigger_tid, kill.report.stack) == (None, ())
+
+
+def test_a_choice_in_pieces_between_other_lines_is_joined() -> None:
+    pieces = re.split("(?=,cpuset=|,mems_allowed=|,oom_memcg=|,task=)", REPORT[-1])
+    assert len(pieces) == 5
+    given = [
+        Line(text, 0, index, continues=text.startswith(","))
+        for index, text in enumerate(
+            each for piece in pieces for each in (piece, "drv0: retry", "drv1: retry")
+        )
+    ]
+    (kill,) = parse_lines([*make_lines(REPORT[:-1]), *given, Line(KILLED, 1, 99)])
+    assert isinstance(kill, LoggedKill)
+    assert kill.report is not None
+    assert kill.report.summary == OomKillSummary("memcg", "/outer", "/outer/inner", "tail", 5356, 0)
+    assert kill.report.text is not None
+    assert "drv0: retry\ndrv1: retry\n,cpuset=/" in kill.report.text
+
+
+def test_lines_that_come_twice_are_one_report() -> None:
+    given = [line for line in make_lines([*REPORT, KILLED]) for _ in range(2)]
+    (kill,) = parse_lines(given)
+    (plain,) = parse_lines(make_lines([*REPORT, KILLED]))
+    assert isinstance(kill, LoggedKill)
+    assert isinstance(plain, LoggedKill)
+    assert (kill.report, kill.text) == (plain.report, plain.text)

@@ -10,15 +10,21 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from otel_oom.store import OutboxEntry, Store
-from tests.testlib.samples.events import SNAPSHOT, sample_kill
+from tests.testlib.samples.events import EXIT, KILL, SNAPSHOT, sample_kill
 
 KILLS = 4
+STEPS = KILLS + 4
 MAX_TRIES = 5
 
 
 def main(folder: Path, reported: Path) -> None:
-    """Insert kills, enqueue two of them, acknowledge one message; report each step when done."""
+    """Insert kills, enqueue two of them, acknowledge one message; report each step when done.
+
+    An exit is written without a sync before two are enqueued, whose sync covers it.
+    """
     out = os.open(reported, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def step(name: str, work: Callable[[], object]) -> None:
@@ -34,6 +40,8 @@ def main(folder: Path, reported: Path) -> None:
         os.write(out, b"done open\n")
         for number in range(KILLS):
             step(f"record {number}", partial(store.insert, sample_kill(number), SNAPSHOT))
+        exit_ = replace(EXIT, kill_uid=sample_kill(KILLS - 1).uid)
+        step("exit", partial(store.add_exit, KILL.boot_id, exit_))
         entries = [
             OutboxEntry(number + 1, sample_kill(number).uid, b"log", b"span") for number in range(2)
         ]

@@ -237,7 +237,9 @@ def test_an_undecodable_row_is_quarantined(
             assert [row.id for row in store.pending_events(1, BOOT, NEVER)] == [1]
             assert [row.id for row in store.pending_events(10, BOOT, NEVER)] == [1, 3]
         assert store.oldest_pending_boottime_ns(BOOT) == KILL.boottime_ns
-        assert {kill.boottime_ns for kill in store.stored_kills(BOOT, 10)} > {KILL.boottime_ns}
+        assert {kill.boottime_ns for kill in store.tally.stored_kills(BOOT, 10)} > {
+            KILL.boottime_ns
+        }
         assert sum("quarantined" in message for message in caplog.messages) == 1
         assert store.counters(NO_BOOT) == {"undecodable": 1}
         assert store.stats.row_counts()["events"] == 3
@@ -265,19 +267,19 @@ def test_a_row_with_a_wrong_checksum_is_a_gap_in_the_tally(
         for each in kills:
             store.insert(each, SNAPSHOT)
         if begin is not None:
-            store.update_tally(boot, double_counted=0, log_sequence=begin, log_starts=True)
-        store.update_tally(boot, double_counted=0, log_sequence=100)
+            store.tally.update(boot, double_counted=0, log_sequence=begin, log_starts=True)
+        store.tally.update(boot, double_counted=0, log_sequence=100)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             database.execute("UPDATE events SET event = replace(event, '4711', '4715') WHERE id=2")
         assert pending_uids(store) == {kills[0].uid, kills[2].uid}
-        assert (store.boot_tally(boot).recorded, store.boot_tally(boot).log_sequence) == (
+        assert (store.tally.read(boot).recorded, store.tally.read(boot).log_sequence) == (
             2,
             begin or -1,
         )
         (quarantined,) = store.quarantined_databases()
         assert "wrong checksum of event row 2" in quarantined.reason
         assert store.insert(kills[1], SNAPSHOT)
-        assert store.boot_tally(boot).recorded == 3
+        assert store.tally.read(boot).recorded == 3
 
 
 @pytest.mark.parametrize(
@@ -297,12 +299,12 @@ def test_a_kill_with_a_changed_row_can_be_inserted_again(tmp_path: Path, change:
     with Store(tmp_path) as store:
         for each in kills:
             store.insert(each, SNAPSHOT)
-        store.update_tally(boot, double_counted=0, log_sequence=100)
+        store.tally.update(boot, double_counted=0, log_sequence=100)
         with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
             database.execute(f"UPDATE events SET {change} WHERE id = 2")  # noqa: S608  of the list above
         assert store.insert(kills[1], SNAPSHOT)
         assert pending_uids(store) == {each.uid for each in kills}
-        assert store.boot_tally(boot).recorded == 3
+        assert store.tally.read(boot).recorded == 3
         assert len(store.quarantined_databases()) == 1
         assert not store.insert(kills[1], SNAPSHOT)
 
@@ -341,3 +343,19 @@ def test_a_reaper_step_of_a_damaged_row_is_ignored(tmp_path: Path) -> None:
             database.execute("UPDATE events SET reaper_steps = 'no JSON'")
         assert not store.add_reaper_step(BOOT, REAPER_STEPS[0])
         assert store.add_exit(BOOT, EXIT)
+
+
+def test_a_lost_end_is_encoded_again(tmp_path: Path) -> None:
+    """The span and the log of the kill, which are intact, stay as they are."""
+    with Store(tmp_path) as store:
+        store.insert(KILL, SNAPSHOT)
+        store.enqueue([OutboxEntry(1, KILL.uid, b"log", b"span", end_log=b"end")])
+    with closing(sqlite3.connect(tmp_path / NAME)) as database, database:
+        database.execute("UPDATE outbox SET payload = x'6c6f66' WHERE uid LIKE '%/end'")
+    with Store(tmp_path) as store:
+        assert [m.payload for m in store.next_batch("logs", 10, 1000)] == [b"log"]
+        (row,) = store.pending_events(10, BOOT, FAR)
+        assert (row.log_queued, row.span_queued) == (True, False)
+        store.enqueue([OutboxEntry(row.id, KILL.uid, None, b"span again", end_log=b"end")])
+        assert [m.payload for m in store.next_batch("logs", 10, 1000)] == [b"log", b"end"]
+        assert [m.payload for m in store.next_batch("traces", 10, 1000)] == [b"span"]

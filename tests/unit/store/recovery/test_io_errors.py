@@ -13,7 +13,7 @@ import pytest
 from otel_oom.store import Store
 from tests.testlib.require import require
 from tests.testlib.samples.events import KILL, sample_kill
-from tests.unit.store.recovery.store_process import KILLS
+from tests.unit.store.recovery.store_process import KILLS, STEPS
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,7 @@ def require_stored(folder: Path, reported: list[str]) -> None:
         if "done queue" in reported:
             assert {sample_kill(0).uid, sample_kill(1).uid} <= set(spans)
             assert sample_kill(1).uid in logs
+            assert "done exit" not in reported or pending[sample_kill(KILLS - 1).uid].exit
         if "done deliver" in reported:
             assert sample_kill(0).uid not in logs
 
@@ -69,7 +70,7 @@ def faultless_trace(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     require(shutil.which("strace"), "strace lets a call fail")
     folder = tmp_path_factory.mktemp("faultless")
     reported, trace = run_with_fault(folder, None)
-    assert len(reported) == KILLS + 3, reported
+    assert len(reported) == STEPS, reported
     require_stored(folder, reported)
     return trace
 
@@ -92,7 +93,7 @@ def test_reported_work_is_on_the_disk(
         reported, trace = run_with_fault(folder, f"{call}:error={error}:when={number}")
         assert any("INJECTED" in line for line in trace), f"{call} {number} was not reached"
         if reported:
-            assert len(reported) == KILLS + 3, f"{call} {number}: {reported}"
+            assert len(reported) == STEPS, f"{call} {number}: {reported}"
         require_stored(folder, reported)
 
 

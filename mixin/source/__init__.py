@@ -1,0 +1,1 @@
+"""Sources of the dashboards and rules: ``python -m mixin.source`` writes them."""

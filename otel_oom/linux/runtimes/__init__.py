@@ -1,0 +1,1 @@
+"""Language runtimes and servers: recognise a program's, and select its memory settings."""

@@ -1,0 +1,1 @@
+"""Chromium without a display, for looking at pages as a person would."""
