@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from otel_oom.enrich.advice.inputs import AdviceInput, host_evidence, is_ample, process_label
+from otel_oom.enrich.advice.inputs import (
+    AdviceInput,
+    host_evidence,
+    is_ample,
+    least_available_bytes,
+    process_label,
+)
 from otel_oom.enrich.advice.limit_owner import find_limit_owner
 from otel_oom.enrich.finding import (
     Finding,
@@ -141,9 +147,9 @@ def find_exhausted_host(enriched: EnrichedKill) -> Finding | None:
     if not memory:
         is_single_page = decision.order == 0 and decision.constraint not in _NODE_CONSTRAINTS
         return Finding("host_memory", format_evidence(evidence)) if is_single_page else None
-    victim = enriched.event.memory
-    total, available = memory["total"], memory["available"]
-    if is_ample(available - (victim.resident if victim else 0), total):
+    event, total, available = enriched.event, memory["total"], memory["available"]
+    held = event.memory.resident if event.memory else 0
+    if is_ample(least_available_bytes(memory, held, event.original), total):
         return None
     return Finding(
         "host_memory",

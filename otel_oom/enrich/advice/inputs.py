@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,12 +15,14 @@ from otel_oom.enrich.types import EnrichedKill
 from otel_oom.model.events import OomKill
 from otel_oom.model.text import quote_text
 from otel_oom.model.types import Memcg
-from otel_oom.model.units import format_bytes
+from otel_oom.model.units import PAGE_BYTES, format_bytes
 
 _AMPLE_SHARE: Final = 10
 """With a tenth of its memory available, a host is not short of memory."""
 _FULL_SHARE: Final = 0.95
 """CPUs cache charges of a cgroup, so it may be below its limit by them."""
+_FREE_PAGES: Final = re.compile(r"^ *free:([0-9]{1,15}) free_pcp:", re.MULTILINE)
+"""The host's free pages in a report (``show_free_areas()`` in mm/show_mem.c)."""
 
 
 class AdviceInput(Struct, frozen=True):
@@ -53,8 +56,10 @@ class AdviceInput(Struct, frozen=True):
 
     @property
     def available_bytes(self) -> int:
-        """The host's available memory, without the victim's, which may be freed already."""
-        return max(0, self.host_memory.get("available", 0) - self.victim.task.total_bytes)
+        """The host's available memory at the kill, at least."""
+        return least_available_bytes(
+            self.host_memory, self.victim.task.total_bytes, self.enriched.event.original
+        )
 
     @property
     def host_has_memory(self) -> bool:
@@ -107,6 +112,17 @@ def _is_at_own_limit(kill: OomKill) -> bool:
         return False
     is_same = trigger_memcg is None or trigger_memcg.path == memcg.path
     return is_same and usage.usage >= usage.limit * _FULL_SHARE
+
+
+def least_available_bytes(memory: Mapping[str, int], victim_bytes: int, report: str | None) -> int:
+    """Return the least memory in bytes that the host had available when the kernel killed.
+
+    The look after the mark may count the victim's memory as available, so it is without that; what
+    the report counts as free was so before the kill.
+    """
+    free = _FREE_PAGES.search(report or "")
+    free_bytes = int(free[1]) * PAGE_BYTES if free else 0
+    return max(0, memory.get("available", 0) - victim_bytes, free_bytes)
 
 
 def is_ample(available_bytes: int, total_bytes: int) -> bool:

@@ -47,6 +47,7 @@ class Case:
     message: str = "Memory cgroup out of memory"
     stack: tuple[str, ...] = KILL.stack
     score_adj: int = 0
+    original: str | None = None
     scanned: bool = True
     skipped: bool = False
 
@@ -60,6 +61,7 @@ class Case:
             victim=replace(KILL.victim, score_adj=self.score_adj),
             memcg=Memcg(None, OWN),
             stack=self.stack,
+            original=self.original,
             skipped=self.skipped,
             decision=replace(
                 KILL.decision,
@@ -235,6 +237,23 @@ CASES = {
     "host with memory": Case(None, hit=None, cause="unknown"),
     "fragmented": Case(
         "The request was for 16.0 KiB in one piece", hit=None, order=2, cause="fragmentation"
+    ),
+    "fragmented by a victim that still has its memory": Case(
+        "available were in smaller pieces",
+        hit=None,
+        host={"total": 8 * GIB, "available": MIB},
+        order=2,
+        original="Mem-Info:\n mapped:12 shmem:13\n free:262144 free_pcp:10 free_cma:0\n"
+        "Node 0 Normal free:44kB boost:0kB",
+        cause="fragmentation",
+    ),
+    "order-2 request of a full host": Case(
+        "The host had 1.0 MiB of its 8.0 GiB available",
+        hit=None,
+        host={"total": 8 * GIB, "available": MIB},
+        order=2,
+        original="Mem-Info:\n free:4096 free_pcp:10 free_cma:0",
+        cause="host_memory",
     ),
     "sysrq": Case(
         "sysrq f", hit=None, order=-1, stack=SYSRQ_STACK, scanned=False, cause="requested"
