@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,18 @@ KILLS: Final = 10
 """Each with its report; a log of months has no more."""
 REPLAY: Final = (sys.executable, "-m", "otel_oom", "replay", "--dry-run")
 _TIMES: Final = 3
+_LAUNCHER: Final = """
+import os, sys
+output = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=output)
+_, status, usage = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+"""A small process that starts the command.
+
+ru_maxrss counts the memory that a process had before its execve(2): that of the bench itself, if
+this started the command.
+"""
 _PATTERN: Final = "Killed process"
 
 _USUAL: Final = (
@@ -80,16 +90,21 @@ def _measure(log: Path, command: Sequence[str]) -> tuple[float, float]:
 
     By CPU time, since the file is cached and other programs may run as well.
     """
-    usages = [_run([*command, str(log)]) for _ in range(_TIMES)]
-    took_s = min(usage.ru_utime + usage.ru_stime for usage in usages)
-    return log.stat().st_size / took_s / 1e6, max(usage.ru_maxrss for usage in usages) * 1024 / 1e6
+    runs = [_run([*command, str(log)]) for _ in range(_TIMES)]
+    took_s = min(cpu_s for cpu_s, _ in runs)
+    return log.stat().st_size / took_s / 1e6, max(peak for _, peak in runs) / 1e6
 
 
-def _run(command: Sequence[str]) -> resource.struct_rusage:
+def _run(command: Sequence[str]) -> tuple[float, int]:
+    """Return the CPU time in seconds and the largest RSS in bytes of a command."""
     # Not to /dev/null, with which grep stops at the first match.
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return usage
+        done = subprocess.run(
+            (sys.executable, "-I", "-S", "-c", _LAUNCHER, *command),
+            stdout=subprocess.PIPE,
+            stderr=output,
+            check=True,
+        )
+    code, cpu_s, peak_kib = done.stdout.split()
+    assert code == b"0", command
+    return float(cpu_s), int(peak_kib) * 1024
