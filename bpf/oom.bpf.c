@@ -69,6 +69,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, OOM_START_TEXTS);
 	__type(key, __u32);
 	__type(value, struct oom_start_text);
@@ -76,6 +77,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, OOM_MAPPING_SLOTS);
 	__type(key, __u32);
 	__type(value, struct oom_mappings);

@@ -22,6 +22,7 @@ from otel_oom.model.events import (
     UndecodableRecord,
     UserspaceKill,
     VictimExit,
+    hit_own_limit,
 )
 from otel_oom.model.loss import MissedKills
 from otel_oom.model.snapshot import HostMemory, Snapshot
@@ -221,8 +222,11 @@ class EventRecorder:
         # The decision may be in the log alone, whose report is not needed.
         annotated = self._reports.refer(self._annotate(kill), snapshot)
         if annotated.decision is not kill.decision:
-            marked = replace(annotated, memcg_usage=marked_usage)
-            history = self._build_usage_history(marked, snapshot.host)
+            if history and hit_own_limit(annotated):
+                history = replace(history, limit=history.victim, victim=None)
+            else:
+                marked = replace(annotated, memcg_usage=marked_usage)
+                history = self._build_usage_history(marked, snapshot.host)
         complete_kill, complete_snapshot = self._read_more(
             annotated, replace(snapshot, usage_history=history) if history else snapshot
         )

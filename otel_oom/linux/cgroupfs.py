@@ -88,9 +88,23 @@ class CgroupMount(Struct, frozen=True):
         folder = self.existing_folder(memcg)
         if folder is None:
             return None
-        names = _V1_FILES if self.v1 else _V2_FILES
-        numbers = (read_single_value(folder / name) for name in names)
+        numbers = (read_single_value(f"{folder}/{name}") for name in self._usage_files)
         return MemcgUsage(*(None if n is None or n >= UNLIMITED_V1_BYTES else n for n in numbers))
+
+    def lacks_swap_files(self, memcg: Memcg) -> bool:
+        """Return whether ``memcg`` has a file of its usage, but none of its swap's."""
+        folder = self.existing_folder(memcg)
+        _, usage, _, swap_usage = self._usage_files
+        return (
+            folder is not None
+            and os.access(f"{folder}/{usage}", os.F_OK)
+            and not os.access(f"{folder}/{swap_usage}", os.F_OK)
+        )
+
+    @property
+    def _usage_files(self) -> tuple[str, ...]:
+        """Names in the order of :class:`MemcgUsage`."""
+        return _V1_FILES if self.v1 else _V2_FILES
 
 
 def walk_cgroups(folder: Path, deadline: float = math.inf) -> Iterator[Path]:
@@ -108,7 +122,7 @@ def walk_cgroups(folder: Path, deadline: float = math.inf) -> Iterator[Path]:
             waiting += islice(children, _MAX_FOLDERS - count - len(waiting))
 
 
-def read_flat_keyed(path: Path) -> dict[str, int]:
+def read_flat_keyed(path: Path | str) -> dict[str, int]:
     """Read a file of names and numbers, such as ``memory.stat``; of equal names the last counts."""
     values = {}
     for line in (procfs.read_text(path, _READ_BYTES) or "").split("\n"):
@@ -118,7 +132,7 @@ def read_flat_keyed(path: Path) -> dict[str, int]:
     return values
 
 
-def read_single_value(path: Path) -> int | None:
+def read_single_value(path: Path | str) -> int | None:
     """Read a file of one number; ``None`` if it is absent, or holds ``max``."""
     text = (procfs.read_text(path, _READ_BYTES) or "").strip()
     return int(text) if text.isdecimal() else None

@@ -185,7 +185,6 @@ class ProcessDir:
     __slots__ = ("path",)
 
     def __init__(self, pid: int | str, proc: Path | str = "/proc") -> None:
-        # No Path: making one takes as long as the kernel takes for a small file.
         self.path = f"{proc}/{pid}"
 
     def read_text(self, name: str, max_bytes: int = _MAX_BYTES) -> str | None:

@@ -20,7 +20,10 @@ _PRESSURE: Final = re.compile(r"(some|full) avg10=(\d+\.\d+) avg60=(\d+\.\d+) ")
 
 
 def read_text(path: Path | str, max_bytes: int) -> str | None:
-    """Read the start of a file by one read(2); ``None`` if it is not readable."""
+    """Read the start of a file by one read(2); ``None`` if it is not readable.
+
+    To join two paths as :class:`Path` takes as long as the kernel takes for a small file.
+    """
     raw = _read(path, max_bytes, max_reads=1)
     return None if raw is None else decode_bytes(raw)
 
@@ -76,7 +79,7 @@ def read_mounts(mountinfo: Path = MOUNTINFO) -> Iterator[Mount]:
             yield Mount(fields[2], fields[3], path, rest[0], tuple(rest[-1].split(",")))
 
 
-def read_pressure(path: Path) -> Mapping[str, float]:
+def read_pressure(path: Path | str) -> Mapping[str, float]:
     """Read the shares of the last 10 and 60 s in which tasks waited for memory, in percent.
 
     ``some.avg10`` counts time in which at least one task waited, ``full.avg10`` time in which all

@@ -10,7 +10,7 @@ from otel_oom.model.start_settings import StartSettings
 
 IDENTITY_VARIABLES: Final = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
 """Others of OpenTelemetry's hold secrets, such as the exporters' headers."""
-_ALLOWED: Final = VARIABLES.union(IDENTITY_VARIABLES)
+ALLOWED_VARIABLES: Final = VARIABLES.union(IDENTITY_VARIABLES)
 _MAX_CHARS: Final = 4096
 
 
@@ -42,7 +42,7 @@ def select_start_settings(
 
     ``arguments`` may be cut off at their end.
     """
-    variables = select_variables(environ, _ALLOWED)
+    variables = select_variables(environ, ALLOWED_VARIABLES)
     return StartSettings(
         source,
         {name: variables[name] for name in IDENTITY_VARIABLES if name in variables},

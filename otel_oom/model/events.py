@@ -146,6 +146,12 @@ class UserspaceKill(OomEvent, frozen=True, kw_only=True):
         return derive_span_id(self.uid)
 
 
+def hit_own_limit(kill: OomKill | UserspaceKill) -> bool:
+    """Return whether the limit that was hit is that of the victim's own cgroup."""
+    own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
+    return own is not None and hit is not None and own.path == hit.path
+
+
 class NoVictim(OomEvent, frozen=True, kw_only=True):
     """The kernel ran out of memory and found no killable process (``out_of_memory()``).
 

@@ -7,7 +7,6 @@ other names. All values include the cgroups below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Final
 
 from otel_oom.linux.cgroupfs import CgroupMount, read_flat_keyed, read_single_value
@@ -51,26 +50,26 @@ def read_memcg_stats(cgroups: CgroupMount, memcg: Memcg) -> MemcgStats | None:
         return None
     if not cgroups.v1:
         return MemcgStats(
-            stat=_select(folder / "memory.stat", _STAT),
-            events=_select(folder / "memory.events", _EVENTS),
-            pressure=read_pressure(folder / "memory.pressure"),
+            stat=_select(f"{folder}/memory.stat", _STAT),
+            events=_select(f"{folder}/memory.events", _EVENTS),
+            pressure=read_pressure(f"{folder}/memory.pressure"),
         )
-    hits = _read_each((folder / file, "max") for file in _LIMIT_HITS_V1)
+    hits = _read_each((f"{folder}/{file}", "max") for file in _LIMIT_HITS_V1)
     return MemcgStats(
-        stat=_select(folder / "memory.stat", _STAT_V1)
-        | _read_each((folder / file, name) for file, name in _FILES_V1.items()),
-        events=_select(folder / "memory.oom_control", _EVENTS)
+        stat=_select(f"{folder}/memory.stat", _STAT_V1)
+        | _read_each((f"{folder}/{file}", name) for file, name in _FILES_V1.items()),
+        events=_select(f"{folder}/memory.oom_control", _EVENTS)
         # 6.18 does not count them for v1: it shows 0 where there were some.
         | (hits if hits.get("max") else {}),
     )
 
 
-def _select(path: Path, names: Mapping[str, str]) -> dict[str, int]:
+def _select(path: str, names: Mapping[str, str]) -> dict[str, int]:
     values = read_flat_keyed(path)
     return {names[name]: value for name, value in values.items() if name in names}
 
 
-def _read_each(files: Iterable[tuple[Path, str]]) -> dict[str, int]:
+def _read_each(files: Iterable[tuple[str, str]]) -> dict[str, int]:
     """Read files of one number each; those of one name are added up."""
     totals: dict[str, int] = {}
     for path, name in files:

@@ -41,15 +41,15 @@ _SETTINGS: Final = (
 def read_host_memory(proc: Path = Path("/proc")) -> HostMemory:
     """Read the host's memory and pressure."""
     memory = {}
-    for line in (procfs.read_text(proc / "meminfo", _READ_BYTES) or "").split("\n"):
+    for line in (procfs.read_text(f"{proc}/meminfo", _READ_BYTES) or "").split("\n"):
         name, _, value = line.partition(":")
         number = value.removesuffix(" kB").strip()
         if name in _MEMINFO and number.isdecimal():
             memory[_MEMINFO[name]] = int(number) * KIB
-    return HostMemory(memory, read_pressure(proc / "pressure/memory"))
+    return HostMemory(memory, read_pressure(f"{proc}/pressure/memory"))
 
 
 def read_vm_settings(proc: Path = Path("/proc")) -> dict[str, int]:
     """Read the ``vm.*`` settings that bear on an OOM kill, by their names."""
-    texts = {name: procfs.read_text(proc / "sys/vm" / name, _READ_BYTES) for name in _SETTINGS}
+    texts = {name: procfs.read_text(f"{proc}/sys/vm/{name}", _READ_BYTES) for name in _SETTINGS}
     return {name: int(text) for name, text in texts.items() if text and text.strip().isdecimal()}

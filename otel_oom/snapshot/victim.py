@@ -14,7 +14,7 @@ from otel_oom.linux.dying_process import is_same_process, latest_start_ns, start
 from otel_oom.linux.process import ProcessDir, ProcessStat, parse_cgroups
 from otel_oom.linux.process_lookup import ProcessLookup
 from otel_oom.linux.runtimes.recognition import recognize_runtime
-from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.events import OomKill, UserspaceKill, hit_own_limit
 from otel_oom.model.snapshot import Snapshot
 from otel_oom.model.start_settings import MARK, NOTE, PROCESS, StartSettings
 from otel_oom.model.types import Memcg, MemcgUsage, Task
@@ -103,7 +103,7 @@ def _surroundings(
     if kill.capture.recovered:
         return Snapshot(process_found=False)
     own, hit = kill.memcg, kill.decision.memcg if kill.decision else None
-    same = own is not None and hit is not None and own.path == hit.path
+    same = hit_own_limit(kill)
     return Snapshot(
         process_found=False,
         boottime_ns=boottime_ns(),
@@ -118,23 +118,26 @@ def add_limit_cgroup(kill: OomKill, snapshot: Snapshot, cgroups: CgroupMount | N
     hit = kill.decision.memcg if kill.decision else None
     if cgroups is None or hit is None or snapshot.limit_cgroup or kill.capture.recovered:
         return snapshot
-    if kill.memcg and kill.memcg.path == hit.path:
+    if hit_own_limit(kill):
         return replace(snapshot, victim_cgroup=None, limit_cgroup=snapshot.victim_cgroup)
     return replace(snapshot, limit_cgroup=read_memcg_stats(cgroups, hit))
 
 
 def read_usage(kill: OomKill | UserspaceKill, cgroups: CgroupMount | None) -> MemcgUsage | None:
     """Return the usage and limits of the victim's cgroup: at the mark, else as they are now."""
-    marked, usage = kill.memcg_usage, None
-    if cgroups and kill.memcg:
-        usage = cgroups.read_usage(kill.memcg)
-    if usage and kill.capture.recovered:
-        # The usage at that time is lost; a limit mostly stays.
-        usage = replace(usage, usage=None, swap_usage=None)
-    if marked and usage and usage.usage is not None and usage.swap_usage is None:
+    marked = kill.memcg_usage
+    if cgroups is None or kill.memcg is None:
+        return marked
+    if marked:
+        if kill.capture.recovered or not cgroups.lacks_swap_files(kill.memcg):
+            return marked
         # A kernel without swap accounting has the counters, but not the files.
         return replace(marked, swap_limit=None, swap_usage=None)
-    return marked or usage
+    usage = cgroups.read_usage(kill.memcg)
+    if usage and kill.capture.recovered:
+        # The usage at that time is lost; a limit mostly stays.
+        return replace(usage, usage=None, swap_usage=None)
+    return usage
 
 
 def process_state(kill: OomKill, proc: Path = Path("/proc")) -> str | None:

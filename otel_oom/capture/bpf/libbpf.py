@@ -39,6 +39,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map__key_size": (ctypes.c_uint32, _Pointer),
     "bpf_map__value_size": (ctypes.c_uint32, _Pointer),
     "bpf_map__max_entries": (ctypes.c_uint32, _Pointer),
+    "bpf_map__map_flags": (ctypes.c_uint32, _Pointer),
     "bpf_map__set_autocreate": (ctypes.c_int, _Pointer, ctypes.c_bool),
     "bpf_map__reuse_fd": (ctypes.c_int, _Pointer, ctypes.c_int),
     "bpf_map__set_max_entries": (ctypes.c_int, _Pointer, ctypes.c_uint32),

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Self
 
 from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
+
+
+class MappedValue:
+    """A value of an array map in memory: a part of it is read without a system call.
+
+    The kernel side may write it meanwhile.
+    """
+
+    def __init__(self, descriptor: int, size: int, index: int) -> None:
+        self._size = size
+        begin = index * ((size + 7) // 8 * 8)
+        self._begin = begin % mmap.ALLOCATIONGRANULARITY
+        self._memory = mmap.mmap(descriptor, self._begin + size, offset=begin - self._begin)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return a part of the value."""
+        return self._memory[self._begin + offset : self._begin + offset + size]
+
+    def wipe(self) -> None:
+        """Set the value to zeros."""
+        self._memory[self._begin : self._begin + self._size] = bytes(self._size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.close()
 
 
 class Maps(ABC):
@@ -31,11 +60,18 @@ class Maps(ABC):
         self._library.call("bpf_map_lookup_elem", descriptor, ctypes.byref(key), value)
         return value.raw
 
-    def set_value(self, map_: str, value: bytes, *, index: int = 0) -> None:
-        """Write a value of an array map."""
-        key = ctypes.c_uint32(index)
-        descriptor = self.map_fd(map_)
+    def set_value(self, map_: str, value: bytes) -> None:
+        """Write the first value of an array map."""
+        key, descriptor = ctypes.c_uint32(0), self.map_fd(map_)
         self._library.call("bpf_map_update_elem", descriptor, ctypes.byref(key), value, 0)
+
+    def map_value(self, map_: str, size: int, *, index: int) -> MappedValue:
+        """Map a value of an array map with ``BPF_F_MMAPABLE``.
+
+        Raises:
+            OSError: the map can't be mapped.
+        """
+        return MappedValue(self.map_fd(map_), size, index)
 
     def values(self, map_: str, size: int) -> list[bytes]:
         """Read ``size`` bytes at key 0 of a per-CPU array, for each possible CPU."""

@@ -35,16 +35,17 @@ class _RunOptions(ctypes.Structure):
 
 
 class MapShape(Struct, frozen=True):
-    """Definition of a map; ``type`` is the kernel's number, sizes are in bytes."""
+    """Definition of a map; ``type`` and ``flags`` are the kernel's, sizes are in bytes."""
 
     name: str
     type: int
     key_size: int
     value_size: int
     max_entries: int
+    flags: int
 
 
-MAP_FIELDS: Final = ("type", "key_size", "value_size", "max_entries")
+MAP_FIELDS: Final = ("type", "key_size", "value_size", "max_entries", "map_flags")
 
 
 class BpfObject(Maps):

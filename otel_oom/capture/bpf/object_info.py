@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from otel_oom.capture.bpf.libbpf import Libbpf, LibbpfError
-from otel_oom.capture.bpf.object import MapShape
+from otel_oom.capture.bpf.object import MAP_FIELDS, MapShape
 from otel_oom.model.text import decode_bytes
 
 MAP: Final = "bpf-map"
@@ -102,9 +102,8 @@ class BpfObjectInfo:
         """Return the id and the definition of a map."""
         info = _MapInfo()
         self._fill(descriptor, info)
-        name = decode_bytes(info.name)
-        shape = MapShape(name, info.type, info.key_size, info.value_size, info.max_entries)
-        return int(info.id), shape
+        numbers = (getattr(info, field) for field in MAP_FIELDS)
+        return int(info.id), MapShape(decode_bytes(info.name), *numbers)
 
     def maps_of_link(self, descriptor: int) -> set[int]:
         """Return the ids of the maps that the program of a link uses.

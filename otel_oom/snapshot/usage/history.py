@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from otel_oom.model.events import OomKill, UserspaceKill
+from otel_oom.model.events import OomKill, UserspaceKill, hit_own_limit
 from otel_oom.model.snapshot import HostMemory
 from otel_oom.model.types import Memcg, MemcgUsage
 from otel_oom.model.units import PAGE_BYTES
@@ -33,7 +33,7 @@ def build_kill_history(
     """Return the series up to a kill, which end with the usage at the mark; ``host`` is as then."""
     decision, own = kill.decision, kill.memcg
     hit = decision.memcg if decision else None
-    is_same = own is not None and hit is not None and own.path == hit.path
+    is_same = hit_own_limit(kill)
     hit_usage = decision.memcg_usage if decision else None
     if is_same and hit_usage is None:
         hit_usage = kill.memcg_usage

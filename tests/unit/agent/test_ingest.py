@@ -11,7 +11,7 @@ from otel_oom.linux import clock
 from otel_oom.model.events import OomKill, UndecodableRecord, UserspaceKill, VictimExit
 from otel_oom.model.loss import LostEvents
 from otel_oom.model.snapshot import HostMemory, Snapshot
-from otel_oom.model.usage import Crossing, UsageHistory
+from otel_oom.model.usage import Crossing, UsageHistory, UsageSeries
 from otel_oom.snapshot import ProcessScanner
 from otel_oom.store import PendingEvent, Store, undecodable
 from tests.testlib.ingest import ScriptedSource, ingest, ingest_loop
@@ -167,6 +167,9 @@ def test_lost_kills_are_logged_with_their_cgroups(
     )
 
 
+SERIES = UsageSeries("/docker/app", 5, 15, (1, 2, 3), 9)
+
+
 class ScriptedUsage:
     """A source of usage, with the kills that it got."""
 
@@ -180,7 +183,7 @@ class ScriptedUsage:
         self.kills.append((kill, host, self.is_capturing))
         if self.error:
             raise self.error
-        return UsageHistory(crossings=(Crossing(5, "/docker", "max"),))
+        return UsageHistory(victim=SERIES, crossings=(Crossing(5, "/docker", "max"),))
 
 
 def test_the_usage_before_a_kill_ends_with_that_of_the_mark(tmp_path: Path) -> None:
@@ -203,6 +206,24 @@ def test_the_usage_before_a_kill_ends_with_that_of_the_mark(tmp_path: Path) -> N
     (row,) = read_rows(tmp_path)
     assert row.snapshot.usage_history is not None
     assert row.snapshot.usage_history.crossings == (Crossing(5, "/docker", "max"),)
+
+
+def test_the_usage_of_the_own_limit_is_that_of_the_victim(tmp_path: Path) -> None:
+    """As it was before the kernel printed the decision."""
+    usage = ScriptedUsage()
+    assert NOW.decision is not None
+    decision = replace(NOW.decision, memcg=NOW.memcg)
+    ingest(
+        tmp_path,
+        replace(NOW, decision=None),
+        annotate=lambda kill: replace(kill, decision=decision),
+        usage=usage,
+    )
+    assert len(usage.kills) == 1
+    (row,) = read_rows(tmp_path)
+    assert row.snapshot.usage_history is not None
+    assert row.snapshot.usage_history.limit == SERIES
+    assert row.snapshot.usage_history.victim is None
 
 
 def test_a_failure_of_the_usage_does_not_affect_the_kill(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from otel_oom.capture.bpf.mappings import MappingReader, decode_mappings
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.records import MAPPING_SLOTS, MAPPINGS, MappingRecord, MappingsRecord
 from otel_oom.model.mappings import VictimMapping, VictimMappings
+from tests.unit.capture.bpf.fake_value import FakeValue
 
 TGID, START = 4711, 100
 
@@ -35,12 +36,12 @@ class FakeObject(BpfObject):
         self.indexes: list[int] = []
         self.error: LibbpfError | None = None
 
-    def value(self, map_: str, size: int, *, index: int = 0) -> bytes:
+    def map_value(self, map_: str, size: int, *, index: int) -> FakeValue:
         assert (map_, size) == ("oom_mappings", ctypes.sizeof(MappingsRecord))
         if self.error:
             raise self.error
         self.indexes.append(index)
-        return self.contents[len(self.indexes) - 1]
+        return FakeValue(lambda: self.contents.pop(0))
 
 
 def test_the_largest_come_first_and_the_rest_is_a_sum() -> None:

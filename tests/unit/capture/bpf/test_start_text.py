@@ -17,8 +17,9 @@ from otel_oom.capture.bpf.records import (
     StartTextRecord,
     UserTextRecord,
 )
-from otel_oom.capture.bpf.start_text import StartTextReader, decode_start_text
+from otel_oom.capture.bpf.start_text import StartTextReader, read_start_text, select_allowed
 from otel_oom.model.start_settings import MARK, StartSettings
+from tests.unit.capture.bpf.fake_value import FakeValue
 
 ADDRESS = 0x7FFC_0000_0000
 NAME = "OTEL_SERVICE_NAME"
@@ -47,6 +48,11 @@ def make_copy(
     fill(record.arguments, record.argument_chunks, arguments, at)
     fill(record.environ, record.environ_chunks, environ, at)
     return record
+
+
+def decode_start_text(record: StartTextRecord) -> StartSettings | None:
+    """Return the allowed part of a copy."""
+    return select_allowed(*read_start_text(FakeValue(lambda: bytes(record))))
 
 
 def test_only_the_allowed_part_is_kept() -> None:
@@ -120,15 +126,20 @@ class FakeMaps(Maps):
     def close(self) -> None:
         raise NotImplementedError
 
-    def value(self, map_: str, size: int, *, index: int = 0) -> bytes:
+    def map_value(self, map_: str, size: int, *, index: int) -> FakeValue:
         if index not in self.copies:
             raise LibbpfError(map_, 2)
-        content = self.copies[index][:size]
-        self.copies[index] = self.overwrite(content)
-        return content
+        assert size == len(self.copies[index])
 
-    def set_value(self, map_: str, value: bytes, *, index: int = 0) -> None:  # noqa: ARG002  one map
-        self.copies[index] = self.overwrite(value)
+        def load() -> bytes:
+            content = self.copies[index]
+            self.copies[index] = self.overwrite(content)
+            return content
+
+        def store(content: bytes) -> None:
+            self.copies[index] = self.overwrite(content)
+
+        return FakeValue(load, store)
 
 
 def test_a_copy_is_read_by_its_own_kill_and_wiped() -> None:
