@@ -1,4 +1,4 @@
-"""Enriched events as OTLP requests, by the official encoders.
+"""Enriched events as OTLP requests.
 
 A request consists of repeated fields only: requests that are joined are one larger request.
 """
@@ -14,8 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_oom.config.limits import NO_LIMITS, TelemetryLimits
 from otel_oom.enrich.types import EnrichedEvent, EnrichedKill, EnrichedUserspaceKill
-from otel_oom.otlp.event import Event, build_event
+from otel_oom.otlp.event import Event, build_event, log_fields
 from otel_oom.otlp.limits import limit_logs, limit_spans
+from otel_oom.otlp.log_request import build_log_request
 
 
 def encode_log(enriched: EnrichedEvent, limits: TelemetryLimits = NO_LIMITS) -> bytes:
@@ -25,7 +26,10 @@ def encode_log(enriched: EnrichedEvent, limits: TelemetryLimits = NO_LIMITS) -> 
 
 def encode_event_log(event: Event, limits: TelemetryLimits = NO_LIMITS) -> bytes:
     """Encode the log record of ``event``, as :func:`encode_log`."""
-    request = encode_logs([event.to_readable_record()])
+    try:
+        request = build_log_request(log_fields(event))
+    except (KeyError, TypeError, ValueError):
+        request = encode_logs([event.to_readable_record()])
     limit_logs(request, limits)
     return request.SerializeToString()
 

@@ -25,7 +25,7 @@ from otel_oom.enrich.types import (
 from otel_oom.otlp import attributes as attributes_of
 from otel_oom.otlp import body, semconv
 from otel_oom.otlp.kill_span import kill_span
-from otel_oom.otlp.log_record import build_log_record, span_context
+from otel_oom.otlp.log_record import LogFields, build_log_fields, build_log_record, span_context
 from otel_oom.otlp.near_limit import near_limit_attributes, near_limit_body
 from otel_oom.otlp.semconv import Attributes, Value
 from otel_oom.otlp.userspace_kill import userspace_attributes, userspace_body, userspace_span
@@ -74,19 +74,7 @@ class Event:
 
     def to_readable_record(self) -> ReadableLogRecord:
         """Build the log record for an exporter; that of a kill has the ids of its span."""
-        enriched, span = self._enriched, None
-        if isinstance(enriched, EnrichedKill | EnrichedUserspaceKill):
-            span = span_context(enriched.event.trace_id, enriched.event.span_id)
-        return build_log_record(
-            enriched,
-            name=self.name,
-            severity=self.severity,
-            body=self.sentence,
-            attributes=self.attributes,
-            span=span,
-            time_unix_ns=self.time_unix_ns,
-            resource=self.resource,
-        )
+        return build_log_record(log_fields(self))
 
     def to_span(self) -> ReadableSpan | None:
         """Build the span for a ``SpanProcessor``, up to the victim's exit if that is known.
@@ -105,6 +93,23 @@ class Event:
                 return userspace_span(enriched, attributes, self.sentence, self.resource)
             case _:
                 return None
+
+
+def log_fields(event: Event) -> LogFields:
+    """Return the fields of the log record; that of a kill has the ids of its span."""
+    enriched, span = event._enriched, None  # noqa: SLF001  no program needs it
+    if isinstance(enriched, EnrichedKill | EnrichedUserspaceKill):
+        span = span_context(enriched.event.trace_id, enriched.event.span_id)
+    return build_log_fields(
+        enriched,
+        name=event.name,
+        severity=event.severity,
+        body=event.sentence,
+        attributes=event.attributes,
+        time_unix_ns=event.time_unix_ns,
+        resource=event.resource,
+        span=span,
+    )
 
 
 Processor = Callable[[Event], Event | None]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
+from msgspec import Struct
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -45,36 +46,67 @@ _DROP_ORDER: Final = (
 """Prefixes in the order of dropping: circumstances go before the kill itself."""
 
 
-def build_log_record(  # noqa: PLR0913  each is named at the call
+class LogFields(Struct, frozen=True):
+    """What a log record has: ``attributes`` within the limit of backends, ``dropped`` beyond it."""
+
+    name: str
+    time_unix_ns: int
+    observed_unix_ns: int
+    severity: SeverityNumber
+    body: str
+    attributes: Attributes
+    dropped: int
+    resource: Mapping[str, AttributeValue]
+    span: SpanContext | None = None
+
+
+def build_log_fields(  # noqa: PLR0913  each is named at the call
     enriched: EnrichedEvent,
     *,
     name: str,
     severity: SeverityNumber,
     body: str,
     attributes: Attributes,
+    time_unix_ns: int,
+    resource: Mapping[str, AttributeValue],
     span: SpanContext | None = None,
-    time_unix_ns: int | None = None,
-    resource: Mapping[str, AttributeValue] | None = None,
-) -> ReadableLogRecord:
-    """Build a log record with an EventName, at the kernel's own time.
+) -> LogFields:
+    """Return the fields of a log record with an EventName, at the kernel's own time.
 
     It has no severity text, flat attributes within the limit of backends, and a body for display.
-    ``span`` is the span that it belongs to. ``time_unix_ns`` is the time of what came after the
-    event itself. ``resource`` replaces that of ``enriched``.
+    ``span`` is the span that it belongs to.
     """
-    resource = enriched.resource if resource is None else resource
-    time_unix_ns = time_unix_ns or enriched.event.time_unix_ns
+    kept = _limit_attributes(attributes, resource_count=len(resource))
+    return LogFields(
+        name=name,
+        time_unix_ns=time_unix_ns,
+        observed_unix_ns=max(enriched.observed_unix_ns, time_unix_ns),
+        severity=severity,
+        body=body,
+        attributes=kept,
+        dropped=len(attributes) - len(kept),
+        resource=resource,
+        span=span,
+    )
+
+
+def build_log_record(fields: LogFields) -> ReadableLogRecord:
+    """Build the SDK's log record."""
+    span = fields.span
+    bounded = BoundedAttributes(attributes=fields.attributes)
+    # With a limit of its own, BoundedAttributes would log each dropped attribute.
+    bounded.dropped = fields.dropped
     return ReadableLogRecord(
         log_record=LogRecord(
-            timestamp=time_unix_ns,
-            observed_timestamp=max(enriched.observed_unix_ns, time_unix_ns),
+            timestamp=fields.time_unix_ns,
+            observed_timestamp=fields.observed_unix_ns,
             context=set_span_in_context(NonRecordingSpan(span)) if span else None,
-            severity_number=severity,
-            body=body,
-            attributes=_limit_attributes(attributes, resource_count=len(resource)),
-            event_name=name,
+            severity_number=fields.severity,
+            body=fields.body,
+            attributes=bounded,
+            event_name=fields.name,
         ),
-        resource=sdk_resource(resource),
+        resource=sdk_resource(fields.resource),
         instrumentation_scope=SCOPE,
     )
 
@@ -95,18 +127,16 @@ def sdk_resource(attributes: Mapping[str, AttributeValue]) -> Resource:
     return Resource(dict(attributes), semconv.SCHEMA_URL)
 
 
-def _limit_attributes(attributes: Attributes, resource_count: int = 0) -> BoundedAttributes:
-    """Drop the least important attributes of a log record beyond the limit, and count them.
+def _limit_attributes(attributes: Attributes, resource_count: int) -> Attributes:
+    """Drop the least important attributes of a log record beyond the limit.
 
     ``resource_count`` is the number of attributes of its resource.
     """
-    excess = max(0, len(attributes) - max(0, _MAX_ATTRIBUTES - resource_count))
-    dropped = set(sorted(attributes, key=drop_rank)[:excess]) if excess else set()
-    kept = {name: value for name, value in attributes.items() if name not in dropped}
-    bounded = BoundedAttributes(attributes=kept)
-    # With a limit of its own, BoundedAttributes would log each dropped attribute.
-    bounded.dropped = excess
-    return bounded
+    excess = len(attributes) - max(0, _MAX_ATTRIBUTES - resource_count)
+    if excess <= 0:
+        return attributes
+    dropped = set(sorted(attributes, key=drop_rank)[:excess])
+    return {name: value for name, value in attributes.items() if name not in dropped}
 
 
 @lru_cache(maxsize=512)

@@ -36,15 +36,17 @@ def _watch_telemetry() -> Iterator[None]:
     """Check all that is built or received in this session."""
     from otel_oom.agent.metrics import exporter  # noqa: PLC0415  collection does without
     from otel_oom.commands.demo.receiver import Receiver  # noqa: PLC0415  likewise
+    from otel_oom.otlp import encode  # noqa: PLC0415  likewise
     from otel_oom.otlp.event import Event  # noqa: PLC0415  likewise
 
     with ExitStack() as stack:
-        for owner, name, encode in (
+        for owner, name, request_of in (
+            (encode, "build_log_request", lambda request: request),
             (Event, "to_readable_record", lambda record: encode_logs([record])),
             (Event, "to_span", lambda span: encode_spans([span] if span else [])),
             (exporter, "encode_metrics", lambda request: request),
         ):
-            checked = _checked(getattr(owner, name), encode)
+            checked = _checked(getattr(owner, name), request_of)
             stack.enter_context(patch.object(owner, name, checked))
         stack.enter_context(patch.object(Receiver, "__init__", _receiving(Receiver.__init__)))
         yield
