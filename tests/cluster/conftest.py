@@ -1,8 +1,9 @@
-"""One cluster for all tests of a session, with the chart installed in it.
+"""One cluster for all tests of this folder, with the chart installed in it.
 
-Its tests come last. Until then its programs are built in the background: the first time the
+They come late. Until then the cluster's programs are built in the background: the first time the
 node's takes ten minutes. The cluster itself, which starts in ten seconds, does not run beside the
-other tests: they share the kernel, and some look at all containers of this machine.
+other tests: they share the kernel, and some look at all containers of this machine. But these tests
+often wait, and guests have the processors meanwhile: so what waits for guests alone comes last.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from tests.testlib.wait import wait_until
 
 _LOG: Final = logging.getLogger(__name__)
 _FOLDER: Final = Path(__file__).parent
+_GUEST_TESTS: Final = _FOLDER.parent / "vmtest"
 _BUILDS: Final = ("collector", "helm", "node")
 _BUILDER: Final = pytest.StashKey["subprocess.Popen[bytes]"]()
 _BUILDER_END_S: Final = 60.0
@@ -43,8 +45,12 @@ _BUILDER_END_S: Final = 60.0
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests behind all others."""
-    items.sort(key=_is_here)
+    """Put these tests behind all others, but before those that read what guests did."""
+    items.sort(key=lambda item: (_is_of_guests(item), _is_here(item)))
+
+
+def _is_of_guests(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(_GUEST_TESTS)
 
 
 def _is_here(item: pytest.Item) -> bool:
@@ -72,7 +78,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         builder.wait(_BUILDER_END_S)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(
     real_kills: None,  # noqa: ARG001  skips
     node_binary: Path,
@@ -91,26 +97,26 @@ def cluster(
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def backend() -> Backend:
     """Return what the gateway has sent so far."""
     return Backend()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def receiver(cluster: Cluster, backend: Backend) -> Iterator[Receiver]:
     """Receive on the node's address what the gateway sends."""
     with cluster.call_in_network(lambda: Receiver(backend, host=plan.NODE_ADDRESS)) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def agent_image() -> Path:
     """Return the archive of the agent's image, built from these sources."""
     return built_image()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway_image(collector_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an archive of the tests' Collector as an image."""
     layer = io.BytesIO()
@@ -122,7 +128,7 @@ def gateway_image(collector_binary: Path, tmp_path_factory: pytest.TempPathFacto
     return archive
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def release(  # noqa: PLR0913, PLR0917  fixtures
     cluster: Cluster,
     receiver: Receiver,
@@ -153,7 +159,7 @@ def _is_first_received(backend: Backend) -> bool:
     return any(log.resource.get("k8s.pod.name") == scenarios.FIRST for log in backend.logs)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kills(cluster: Cluster, release: Release) -> dict[str, MadeKill]:  # noqa: ARG001  installed before
     """Make the kill of each scenario."""
     scenarios.kill_more_in_first(cluster)
