@@ -11,6 +11,7 @@ import pytest
 from msgspec import to_builtins
 
 from otel_oom.model.events import OomKill
+from tests.vmtest.guest import GuestRun
 from tests.vmtest.scenario_result import ScenarioResult
 from tests.vmtest.scenarios import SCENARIOS
 
@@ -29,6 +30,9 @@ _COUNTED: Final = (
     *("memory.anon", "memory.file", "memory.shmem"),
     *("decision.memcg_usage.usage", "decision.memcg_usage.swap_usage"),
 )
+
+_WITHOUT_BPF_LOOP: Final = {"5.10"}
+"""It is in the kernel from 5.17 on."""
 
 _RIP: Final = re.compile(r"RIP: 0010:(\S+\+0x[0-9a-f]+)/")
 
@@ -83,6 +87,20 @@ def test_both_sources_have_the_same_stack(result: ScenarioResult) -> None:
             assert [frame for frame in logged if frame not in in_registers] == [
                 frame for frame in whole if frame not in in_registers
             ]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_mappings_add_up_to_the_address_space(
+    result: ScenarioResult, guest_run: GuestRun
+) -> None:
+    """To the kernel's own count of its pages, at the same mark."""
+    for kill in result.events["libbpf"].kills:
+        if kill.memory is None or guest_run.kernel.name in _WITHOUT_BPF_LOOP:
+            assert kill.mappings is None
+        else:
+            assert kill.mappings is not None
+            sizes = sum(mapping.size for mapping in kill.mappings.largest)
+            assert (sizes, kill.mappings.skipped) == (kill.memory.total_vm, 0)
 
 
 @pytest.mark.parametrize("scenario", ["traced"])
