@@ -28,7 +28,10 @@ _RECORD_BYTES: Final = 1 << 13
 
 _ESCAPE: Final = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _FACILITY_SHIFT: Final = 3
-_PREFIX_FIELDS: Final = 4
+_RECORD: Final = re.compile(
+    rb"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),([^,;]*),?([^;]*);([^\n]*)"
+)
+"""Level, sequence, microseconds, flag, other fields, and the first line of the text."""
 
 
 def decode_text(raw: bytes) -> str:
@@ -43,22 +46,18 @@ def decode_text(raw: bytes) -> str:
 
 def parse_record(raw: bytes, *, after_loss: bool = False) -> Line | None:
     """Parse a record of the kernel; ``None`` for user space's and malformed ones."""
-    prefix, semicolon, body = raw.partition(b";")
-    fields = prefix.split(b",")
-    if not semicolon or len(fields) < _PREFIX_FIELDS:
+    record = _RECORD.match(raw)
+    if not record:
         return None
-    try:
-        level, sequence, microseconds = (int(field) for field in fields[:3])
-    except ValueError:
-        return None
-    if level < 0 or level >> _FACILITY_SHIFT:
+    level, sequence, microseconds, flag, others, text = record.groups()
+    if int(level) >> _FACILITY_SHIFT:
         return None
     return Line(
-        text=decode_text(body.partition(b"\n")[0]),
-        time_ns=microseconds * NS_PER_US,
-        sequence=sequence,
-        caller=_parse_caller(fields[_PREFIX_FIELDS:]),
-        continues=fields[3] == b"c",
+        text=decode_text(text),
+        time_ns=int(microseconds) * NS_PER_US,
+        sequence=int(sequence),
+        caller=_parse_caller(others.split(b",")) if others else None,
+        continues=flag == b"c",
         after_loss=after_loss,
         exact=True,
     )

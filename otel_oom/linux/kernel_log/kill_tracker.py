@@ -94,6 +94,8 @@ class KillTracker(Struct):
 
     def pop_lost(self, line: Line | None = None, line_count: int = 0) -> list[LoggedKill]:
         """Return the kills whose own line was lost: those overdue at ``line``, or all."""
+        if not self._pending:
+            return []
         lost = [each for each in self._pending if not line or each.is_overdue(line, line_count)]
         self._pending = [each for each in self._pending if each not in lost]
         return [each.to_kill() for each in lost]
