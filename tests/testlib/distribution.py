@@ -60,7 +60,6 @@ def downloaded_requirements(python: str) -> Path:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     digest = hashlib.sha256(repr((pins, project["dependencies"])).encode()).hexdigest()[:8]
     folder = cache_folder() / f"requirements/{python}-{digest}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(folder.with_suffix(f"{folder.suffix}.lock")):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as name:
@@ -105,7 +104,6 @@ def build_distributions(source: Path, into: Path, **environ: str) -> None:
 
 def _built_distributions() -> Path:
     folder = cache_folder() / "distributions" / _digest()
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(folder.with_suffix(".lock")):
         if not folder.is_dir():
             remove_unused(folder.parent)

@@ -70,7 +70,6 @@ def fetch_kernel(name: str) -> Kernel:
     """
     wanted = KERNELS[name]
     folder = cache_folder() / "kernels" / name
-    folder.mkdir(parents=True, exist_ok=True)
     with lock_file(folder / "lock"):
         stamp = folder / "newest.json"
         if not _fresh(stamp, wanted):

@@ -31,7 +31,6 @@ def built_deb() -> Path:
     for name in source_files(*_CONTENTS):
         digest.update((REPOSITORY / name).read_bytes())
     folder = cache_folder() / "debian-packages" / digest.hexdigest()[:16]
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(folder.parent / "lock"):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as new:

@@ -64,7 +64,6 @@ def _build_once(
     depends_on = json.dumps([suite, packages, _MMDEBSTRAP, _DISK_SIZE, *_included(packages)])
     digest = hashlib.sha256(depends_on.encode()).hexdigest()[:8]
     path = cache_folder() / "roots" / f"{suite}-{digest}{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(path.with_name(f"{path.name}.lock")):
         if not path.exists():
             require_programs("mmdebstrap", "mke2fs")

@@ -24,7 +24,6 @@ def install_grammar() -> Path:
     """
     content = b"".join((_FOLDER / name).read_bytes() for name in _FILES)
     folder = cache_folder() / f"logql-{hashlib.sha256(content).hexdigest()[:8]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with lock_file(folder.with_name(f"{folder.name}.lock")):
         if not (folder / "installed").exists():
             shutil.rmtree(folder, ignore_errors=True)

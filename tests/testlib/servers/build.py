@@ -65,7 +65,6 @@ def build_binary(name: str) -> Path:
     path = cache_folder() / f"{name}-{pins['version']}-{digest}"
     if not path.exists():
         recipes.require_go(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with lock_file(path.with_name(f"{path.name}.lock")):
             if not path.exists():
                 _build(name, pins, path)
@@ -115,8 +114,9 @@ def _build(name: str, pins: recipes.Pins, path: Path) -> None:
 def lock_file(lock: Path) -> Iterator[None]:
     """Hold a lock, which the kernel releases if this process dies.
 
-    The file stays, since its removal would be a race.
+    The file stays, since its removal would be a race. Its folder is made.
     """
+    lock.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOCK_LIMIT
     with lock.open("ab") as handle:
         while True:
