@@ -29,7 +29,7 @@
 #define OOM_START_TEXTS 16
 #define OOM_MAPPINGS 32
 #define OOM_MAPPING_NAME_LEN 64
-#define OOM_MAPPING_SLOTS 32
+#define OOM_MAPPING_SLOTS 128
 
 enum oom_kind {
 	OOM_KIND_VICTIM = 1, /* struct oom_victim_record */
@@ -129,7 +129,7 @@ struct oom_mapping {
 	char name[OOM_MAPPING_NAME_LEN]; /* of a file: without its folder; longer ones are cut */
 };
 
-/* The mappings of a victim at its mark, those of process id N at index N % OOM_MAPPING_SLOTS. */
+/* The mappings of a victim at mark number N, counted from 0, are at index N % OOM_MAPPING_SLOTS. */
 struct oom_mappings {
 	__u64 start_boottime_ns; /* as in struct oom_task */
 	__u32 tgid;

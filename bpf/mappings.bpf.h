@@ -225,17 +225,18 @@ static long walk_step(__u64 step __attribute__((unused)), void *context __attrib
 	return walk->in_leaf ? visit_slot(walk) : enter_node(walk);
 }
 
-/* Runs before on_mark_victim(), whose record the reader matches by process id and start. */
+/* Runs before on_mark_victim(), which counts the mark. */
 static __always_inline int on_mark_mappings(__u64 argument)
 {
 	struct decision_state *state = current_decision();
 	struct mapping_walk *walk = mapping_walk();
 	struct task_struct *task;
 	struct mm_struct *mm;
+	__u64 *count = mark_count();
 	struct victim *marked;
 	__u32 tgid;
 
-	if (!state || !walk)
+	if (!state || !walk || !count)
 		return 0;
 	task = victim_task(argument, state);
 	mm = BPF_CORE_READ(task, mm);
@@ -263,7 +264,7 @@ static __always_inline int on_mark_mappings(__u64 argument)
 		walk->root = (__u64)BPF_CORE_READ(mm, mmap);
 	walk->entry = walk->root;
 	bpf_loop(MAX_STEPS, walk_step, NULL, 0);
-	mappings_update(tgid % OOM_MAPPING_SLOTS, &walk->result);
+	mappings_update(*count % OOM_MAPPING_SLOTS, &walk->result);
 	return 0;
 }
 

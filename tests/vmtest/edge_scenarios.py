@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from otel_oom.snapshot import process_state
 from tests.testlib.kernel.kills import wait_until_killed
 from tests.testlib.kernel.memcg import own_memcg
 from tests.testlib.speed import slowness
+from tests.testlib.wait import wait_until
 from tests.vmtest.programs import fill_cgroup, program_path
 from tests.vmtest.requirements import (
     can_protect,
@@ -76,9 +77,22 @@ def stuck() -> ScenarioKills:
         while _read_anon_kb(pid):
             assert time.monotonic() < deadline, "the reaper did not come"
             time.sleep(0.1)
+        # It prints its report before its last step, which is captured until the victim exits.
+        wait_until(_is_reaper_idle, "the reaper's end", limit=_REAPED_S * slowness())
         state = process_state(_kill_of(pid, started_ns))
         _release(tracer)
         return ScenarioKills([pid], own.path, own.inode, trigger=pid, victim_state=state)
+
+
+def _is_reaper_idle() -> bool:
+    """Return whether it waits for a process (wait_event_freezable()), not for its next try."""
+    return any(_reads_as_idle_reaper(stat) for stat in Path("/proc").glob("[0-9]*/stat"))
+
+
+def _reads_as_idle_reaper(stat: Path) -> bool:
+    with suppress(OSError):
+        return " (oom_reaper) S " in stat.read_text("ascii", "replace")
+    return False
 
 
 @requires(is_guest, has_several_cpus, can_protect)

@@ -89,11 +89,14 @@ def test_both_sources_have_the_same_stack(result: ScenarioResult) -> None:
             ]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "storm"])
 def test_the_mappings_add_up_to_the_address_space(
     result: ScenarioResult, guest_run: GuestRun
 ) -> None:
-    """To the kernel's own count of its pages, at the same mark."""
+    """To the kernel's own count of its pages, at the same mark.
+
+    A storm may overwrite the tables of earlier victims before they are read.
+    """
     for kill in result.events["libbpf"].kills:
         if kill.memory is None or guest_run.kernel.name in _WITHOUT_BPF_LOOP:
             assert kill.mappings is None

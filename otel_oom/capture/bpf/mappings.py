@@ -16,6 +16,8 @@ from otel_oom.model.text import decode_bytes
 
 _SIZE: Final = ctypes.sizeof(MappingsRecord)
 _ENTRIES: Final = MappingsRecord.entries.offset
+_KEY: Final = struct.Struct("=QI")
+"""Start and process id, with which ``struct oom_mappings`` begins."""
 _ENTRY: Final = struct.Struct("=QQII64s")
 """``struct oom_mapping``: of ctypes, each field of each entry would be an object."""
 _MAX_LISTED: Final = 16
@@ -26,22 +28,28 @@ class MappingReader:
 
     def __init__(self, maps: BpfObject | None) -> None:
         self._maps = maps
+        self._next = 0
+        """The slot behind that of the last victim: the next one's, unless one was not read."""
 
     def read(self, tgid: int, start_boottime_ns: int) -> VictimMappings | None:
         """Return the mappings of the process with this id and start, if they are still there."""
         if self._maps is None:
             return None
-        index = tgid % MAPPING_SLOTS
+        wanted = _KEY.pack(start_boottime_ns, tgid)
+        size = MAPPING_SLOTS * _SIZE
         with (
             suppress(OSError, LibbpfError),
-            self._maps.map_value(MAPPINGS_MAP, _SIZE, index=index) as table,
+            self._maps.map_value(MAPPINGS_MAP, size, index=0) as tables,
         ):
-            content = table.read(0, _SIZE)
-            record = MappingsRecord.from_buffer_copy(content)
-            is_own = record.tgid == tgid and record.start_boottime_ns == start_boottime_ns
-            # A later victim may overwrite the table meanwhile.
-            if is_own and content == table.read(0, _SIZE):
-                return decode_mappings(record)
+            for number in range(self._next, self._next + MAPPING_SLOTS):
+                begin = number % MAPPING_SLOTS * _SIZE
+                if tables.read(begin, _KEY.size) != wanted:
+                    continue
+                content = tables.read(begin, _SIZE)
+                # A later victim may overwrite the table meanwhile.
+                if content == tables.read(begin, _SIZE):
+                    self._next = number % MAPPING_SLOTS + 1
+                    return decode_mappings(MappingsRecord.from_buffer_copy(content))
         return None
 
 

@@ -29,19 +29,35 @@ def make_table(*entries: tuple[int, int, int, bytes], **header: int) -> Mappings
 
 
 class FakeObject(BpfObject):
-    """A loaded object with one table, which ``change`` may overwrite between two reads."""
+    """A loaded object with tables by slot, which ``change`` may overwrite after so many reads."""
 
-    def __init__(self, record: MappingsRecord, change: MappingsRecord | None = None) -> None:
-        self.contents = [bytes(record), bytes(change or record)]
-        self.indexes: list[int] = []
+    def __init__(
+        self, tables: dict[int, MappingsRecord], change: tuple[int, bytes] = (0, b"")
+    ) -> None:
+        self.content = bytearray(ctypes.sizeof(MappingsRecord) * MAPPING_SLOTS)
+        for slot, record in tables.items():
+            self.write(slot, bytes(record))
+        self.change = change
+        self.reads = 0
         self.error: LibbpfError | None = None
 
+    def write(self, slot: int, table: bytes) -> None:
+        """Write the table of a slot."""
+        size = ctypes.sizeof(MappingsRecord)
+        self.content[slot * size : (slot + 1) * size] = table
+
     def map_value(self, map_: str, size: int, *, index: int) -> FakeValue:
-        assert (map_, size) == ("oom_mappings", ctypes.sizeof(MappingsRecord))
+        assert (map_, size, index) == ("oom_mappings", len(self.content), 0)
         if self.error:
             raise self.error
-        self.indexes.append(index)
-        return FakeValue(lambda: self.contents.pop(0))
+        return FakeValue(self._load)
+
+    def _load(self) -> bytes:
+        content = bytes(self.content)
+        self.reads += 1
+        if self.reads == self.change[0]:
+            self.write(0, self.change[1])
+        return content
 
 
 def test_the_largest_come_first_and_the_rest_is_a_sum() -> None:
@@ -64,20 +80,35 @@ def test_mappings_that_were_not_visited_are_counted() -> None:
 
 def test_a_table_of_another_process_is_not_read() -> None:
     table = make_table((2, 4096, 1, b""))
-    for tgid, start in ((TGID + MAPPING_SLOTS, START), (TGID, START + 1)):
-        assert MappingReader(FakeObject(table)).read(tgid, start) is None
-    loaded = FakeObject(table)
-    assert MappingReader(loaded).read(TGID, START) is not None
-    assert set(loaded.indexes) == {TGID % MAPPING_SLOTS}
+    for tgid, start in ((TGID + 1, START), (TGID, START + 1)):
+        assert MappingReader(FakeObject({0: table})).read(tgid, start) is None
+
+
+def test_tables_are_found_in_any_slot_and_mostly_in_the_next() -> None:
+    tables = {
+        slot: make_table((2, 4096 * slot, 1, b""), tgid=TGID + slot)
+        for slot in (0, 1, 5, MAPPING_SLOTS - 1)
+    }
+    loaded = FakeObject(tables)
+    reader = MappingReader(loaded)
+    reads = []
+    for slot in (5, MAPPING_SLOTS - 1, 0, 1, 0):
+        before, mappings = loaded.reads, reader.read(TGID + slot, START)
+        assert mappings is not None
+        assert mappings.largest[0].size == 4096 * slot
+        reads.append(loaded.reads - before)
+    assert max(reads) <= MAPPING_SLOTS + 2
+    assert reads[2:4] == [3, 3]
 
 
 def test_a_table_that_is_overwritten_meanwhile_is_not_read() -> None:
     table, later = make_table((2, 4096, 1, b"")), make_table((2, 8192, 1, b""))
-    assert MappingReader(FakeObject(table, later)).read(TGID, START) is None
+    loaded = FakeObject({0: table}, change=(2, bytes(later)))
+    assert MappingReader(loaded).read(TGID, START) is None
 
 
 def test_without_the_map_there_are_no_mappings() -> None:
-    loaded = FakeObject(make_table())
+    loaded = FakeObject({})
     loaded.error = LibbpfError("bpf_map_lookup_elem", errno.EBADF)
     assert MappingReader(loaded).read(TGID, START) is None
     assert MappingReader(None).read(TGID, START) is None
