@@ -21,8 +21,11 @@ _AMPLE_SHARE: Final = 10
 """With a tenth of its memory available, a host is not short of memory."""
 _FULL_SHARE: Final = 0.95
 """CPUs cache charges of a cgroup, so it may be below its limit by them."""
-_FREE_PAGES: Final = re.compile(r"^ *free:([0-9]{1,15}) free_pcp:", re.MULTILINE)
-"""The host's free pages in a report (``show_free_areas()`` in mm/show_mem.c)."""
+_FREE_PAGES: Final = re.compile(r"(?:^|\\x0a|#012) *free:([0-9]{1,15}) free_pcp:", re.MULTILINE)
+"""The host's free pages in a report (``show_free_areas()`` in mm/show_mem.c).
+
+They are in a record of several lines: the kernel, or rsyslog, escapes the newlines in it.
+"""
 
 
 class AdviceInput(Struct, frozen=True):

@@ -243,7 +243,7 @@ CASES = {
         hit=None,
         host={"total": 8 * GIB, "available": MIB},
         order=2,
-        original="Mem-Info:\n mapped:12 shmem:13\n free:262144 free_pcp:10 free_cma:0\n"
+        original="Mem-Info:\nactive_anon:27\\x0a mapped:12\\x0a free:262144 free_pcp:10\n"
         "Node 0 Normal free:44kB boost:0kB",
         cause="fragmentation",
     ),
