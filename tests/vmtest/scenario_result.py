@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Self
@@ -64,6 +64,22 @@ class SourceEvents:
             recorder.scanned,
         )
 
+    def without_kills_of(self, tids: Container[int | None]) -> Self:
+        """Return the events as the store keeps them, without second kills by these threads.
+
+        The exit that counts is the last one.
+        """
+        kept = [index for index, kill in enumerate(self.kills) if kill.victim.tid not in tids]
+        if len(kept) == len(self.kills):
+            return self
+        return replace(
+            self,
+            kills=[self.kills[index] for index in kept],
+            exits=list({exit_.tgid: exit_ for exit_ in self.exits}.values()),
+            snapshots=[self.snapshots[index] for index in kept],
+            scanned=[self.scanned[index] for index in kept],
+        )
+
 
 @dataclass(frozen=True)
 class ScenarioResult:
@@ -94,9 +110,13 @@ class ScenarioResult:
         A thread that is gone when its line is read is a process of its own for the log's reader.
         """
         whole = convert(value, cls)
-        kmsg = whole.events["kmsg"]
+        kmsg, libbpf = whole.events["kmsg"], whole.events["libbpf"]
         kills = [kill for kill in kmsg.kills if kill.victim.tid not in whole.killed_again]
-        return replace(whole, events=whole.events | {"kmsg": replace(kmsg, kills=kills)})
+        events = {
+            "kmsg": replace(kmsg, kills=kills),
+            "libbpf": libbpf.without_kills_of(whole.killed_again),
+        }
+        return replace(whole, events=whole.events | events)
 
     def with_recovered(self, kills: Iterable[OomKill]) -> Self:
         """Return the results with those of the ``kills`` whose line is one of its records."""
@@ -107,8 +127,12 @@ class ScenarioResult:
 
     @property
     def killed_again(self) -> set[int]:
-        """The threads of victims that were killed once more, by their own numbers."""
-        return set(self.made.threads) - {kill.victim.tid for kill in self.events["libbpf"].kills}
+        """The threads of victims that were killed once more, by their own numbers.
+
+        Mostly they are not marked again. While the last thread of a process exits, it is.
+        """
+        first = {kill.victim.tgid: kill for kill in reversed(self.events["libbpf"].kills)}
+        return set(self.made.threads) - {kill.victim.tid for kill in first.values()}
 
     @cached_property
     def log(self) -> str:
