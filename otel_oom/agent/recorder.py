@@ -222,7 +222,8 @@ class EventRecorder:
         # The decision may be in the log alone, whose report is not needed.
         annotated = self._reports.refer(self._annotate(kill), snapshot)
         if annotated.decision is not kill.decision:
-            if history and hit_own_limit(annotated):
+            if history and kill.decision is None and hit_own_limit(annotated):
+                # It was built as that of the victim alone.
                 history = replace(history, limit=history.victim, victim=None)
             else:
                 marked = replace(annotated, memcg_usage=marked_usage)

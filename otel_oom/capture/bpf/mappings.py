@@ -10,7 +10,12 @@ from typing import Final
 from otel_oom.capture.bpf.libbpf import LibbpfError
 from otel_oom.capture.bpf.object import BpfObject
 from otel_oom.capture.bpf.pin_set import MAPPINGS_MAP
-from otel_oom.capture.bpf.records import MAPPING_KINDS, MAPPING_SLOTS, MappingsRecord
+from otel_oom.capture.bpf.records import (
+    MAPPING_KINDS,
+    MAPPING_NAME_LEN,
+    MAPPING_SLOTS,
+    MappingsRecord,
+)
 from otel_oom.model.mappings import OTHER, VictimMapping, VictimMappings
 from otel_oom.model.text import decode_bytes
 
@@ -18,7 +23,7 @@ _SIZE: Final = ctypes.sizeof(MappingsRecord)
 _ENTRIES: Final = MappingsRecord.entries.offset
 _KEY: Final = struct.Struct("=QI")
 """Start and process id, with which ``struct oom_mappings`` begins."""
-_ENTRY: Final = struct.Struct("=QQII64s")
+_ENTRY: Final = struct.Struct(f"=QQII{MAPPING_NAME_LEN}s")
 """``struct oom_mapping``: of ctypes, each field of each entry would be an object."""
 _MAX_LISTED: Final = 16
 

@@ -226,6 +226,15 @@ def test_the_usage_of_the_own_limit_is_that_of_the_victim(tmp_path: Path) -> Non
     assert row.snapshot.usage_history.victim is None
 
 
+def test_the_usage_of_a_decision_that_changes_is_built_again(tmp_path: Path) -> None:
+    """What was built is that of another limit."""
+    usage = ScriptedUsage()
+    assert NOW.decision is not None
+    decision = replace(NOW.decision, memcg=NOW.memcg)
+    ingest(tmp_path, NOW, annotate=lambda kill: replace(kill, decision=decision), usage=usage)
+    assert [kill.decision for kill, _, _ in usage.kills] == [NOW.decision, decision]
+
+
 def test_a_failure_of_the_usage_does_not_affect_the_kill(tmp_path: Path) -> None:
     usage = ScriptedUsage(error=ZeroDivisionError())
     ingest(tmp_path, NOW, usage=usage)
