@@ -37,6 +37,8 @@ demo:
 
 # Tests that need neither root nor a virtual machine nor a server, and take no more than moments.
 QUICK := not (root or vm or servers or slow)
+# Folders that have none of these, to collect fewer: see _FOLDER_TIERS in tests/conftest.py.
+ROOT_FOLDERS := $(addprefix --ignore=tests/,cluster e2e fault_injection system vmtest)
 
 .PHONY: check
 check: setup-check
@@ -44,7 +46,7 @@ check: setup-check
 
 .PHONY: test-quick
 test-quick: setup-check
-	$(PYTHON) -m pytest -n 4 --dist worksteal -m "$(QUICK)" -q $(if $(COVERAGE),--cov=otel_oom --cov-report=term:skip-covered)
+	$(PYTHON) -m pytest -n 4 --dist worksteal -m "$(QUICK)" $(ROOT_FOLDERS) --ignore=tests/fuzz -q $(if $(COVERAGE),--cov=otel_oom --cov-report=term:skip-covered)
 
 # Further ones that need neither root nor a virtual machine.
 UNPRIVILEGED := (servers or slow) and not (root or vm)
@@ -61,7 +63,7 @@ test-kernels:
 # Beside them, behind them, and printed as a whole.
 .PHONY: test-unprivileged
 test-unprivileged:
-	@printed=$$(MAKEFLAGS= nice -n 3 $(PYTHON) -m pytest -m "$(UNPRIVILEGED)" 2>&1) && failed=0 || failed=$$?; \
+	@printed=$$(MAKEFLAGS= nice -n 3 $(PYTHON) -m pytest -m "$(UNPRIVILEGED)" $(ROOT_FOLDERS) 2>&1) && failed=0 || failed=$$?; \
 	printf '%s\n' "$$printed"; exit $$failed
 
 .PHONY: test-faults
